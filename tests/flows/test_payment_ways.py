@@ -11,6 +11,7 @@ import pytest
 from gateway_fixture import DevGateway
 from paying import token_balance
 from protocols import (
+    Challenge,
     authorization_payload,
     challenges,
     credential,
@@ -71,11 +72,15 @@ async def test_demand_has_a_challenge_for_each_chain_and_token(wallet: Wallet) -
         for address in chain["tokens"].values()
     }
     assert {(each.chain_id, each.request["currency"].lower()) for each in found} == tokens
+    types = [["authorization"] if is_usdc(each, chains) else ["hash"] for each in found]
+    assert [each.types for each in found] == types == sorted(types)
     for each in found:
         assert each.request["amount"] == str(PRICE)
         assert each.request["recipient"].lower() == wallet.gateway.info["pay_to"].lower()
-        is_usdc = each.request["currency"] in {c["tokens"][USDC] for c in chains.values()}
-        assert each.types == (["authorization", "hash"] if is_usdc else ["hash"])
+
+
+def is_usdc(challenge: Challenge, chains: dict[str, Any]) -> bool:
+    return challenge.request["currency"] in {each["tokens"][USDC] for each in chains.values()}
 
 
 async def test_first_challenge_is_in_the_means_that_the_client_named(wallet: Wallet) -> None:
@@ -91,8 +96,9 @@ async def test_first_challenge_is_in_the_means_that_the_client_named(wallet: Wal
 async def test_challenge_is_bound_to_the_body(wallet: Wallet) -> None:
     body = json.dumps(deploy_body(fresh_name(), HELLO)).encode()
     asked = await wallet.call("POST", "/agent/deploy", json=json.loads(body))
-    digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
-    assert {each.parameters["digest"] for each in challenges(asked)} == {f"sha-256=:{digest}:"}
+    digest = base64.urlsafe_b64encode(hashlib.sha256(body).digest()).decode().rstrip("=")
+    bound = [json.loads(unpadded(each.parameters["opaque"])) for each in challenges(asked)]
+    assert {each["body"] for each in bound} == {digest}
 
 
 async def test_x402_demand_names_the_very_resource(wallet: Wallet) -> None:
@@ -218,7 +224,7 @@ async def test_challenge_of_another_body_is_refused_and_nothing_is_spent(wallet:
         {"id": "AAAA"},
         {"realm": "elsewhere.example"},
         {"expires": "2099-01-01T00:00:00Z"},
-        {"digest": ""},
+        {"digest": "sha-256=:AAAA:"},
         {"opaque": ""},
     ],
 )

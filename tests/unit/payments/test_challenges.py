@@ -30,6 +30,7 @@ def demanded(
     micro_usd: int = 500_000,
     lives_seconds: int = 1800,
     url: str = URL,
+    **changed: Any,
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """The requests of the challenges in order, and what x402 clients read."""
     named = KNOWN_CHAINS[chain]
@@ -43,6 +44,7 @@ def demanded(
         expires_at_ms=clock.now_ms() + 1000 * lives_seconds,
         wallet=WALLET,
         body_digest="00" * 32,
+        **changed,
     )
     headers = list(
         challenges_of(clock, ARBITRUM, BASE, settles=settles).headers(demand, resource_url=url)
@@ -70,6 +72,8 @@ def test_what_can_be_authorized_comes_first_on_the_chain_that_was_named(
     requests, x402 = demanded(MovableClock(), chain=chain, token=token)
     assert [request["currency"] for request in requests[:2]] == order
     assert requests[2]["currency"] == USDT_OF[chain]
+    types = [request["methodDetails"]["credentialTypes"] for request in requests]
+    assert types == [["authorization"], ["authorization"], ["hash"], ["hash"]]
     assert x402 is not None
     assert [accepted["asset"] for accepted in x402["accepts"]] == order
 
@@ -92,7 +96,16 @@ def test_every_demand_asks_for_its_own_amount_at_its_own_address() -> None:
             assert {each["amount"] for each in (*requests, *x402["accepts"])} == {str(micro_usd)}
             assert {each["recipient"].lower() for each in requests} == {PAY_TO.lower()}
             assert {each["payTo"].lower() for each in x402["accepts"]} == {PAY_TO.lower()}
-            assert x402["resource"] == {"url": url}
+            assert x402["resource"]["url"] == url
+
+
+def test_each_challenge_names_what_it_is_for_and_its_quote() -> None:
+    requests, x402 = demanded(MovableClock(), purpose="Deploy my-app, 1 month", reference="d1f0")
+    assert {(each["description"], each["externalId"]) for each in requests} == {
+        ("Deploy my-app, 1 month", "d1f0")
+    }
+    assert x402 is not None
+    assert x402["resource"]["description"] == "Deploy my-app, 1 month"
 
 
 @pytest.mark.parametrize(("lives_seconds", "window"), [(1800, 600), (601, 600), (45, 45)])

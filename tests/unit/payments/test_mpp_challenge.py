@@ -73,12 +73,26 @@ def test_challenge_is_as_the_drafts_write_it() -> None:
         b'"decimals":6},"recipient":"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"}'
     )
     assert made.expires == "2026-04-07T10:00:00Z"
-    assert decoded(made.opaque) == b'{"wallet":"0x%b"}' % (b"a1" * 20)
+    assert made.digest == ""
 
 
-def test_digest_is_rfc_9530s_example() -> None:
-    """Its body `{"hello": "world"}`, which draft-httpauth-payment-00 §5.1.4 repeats."""
-    assert make().digest == "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:"
+def test_challenge_is_bound_to_wallet_and_body_in_opaque() -> None:
+    """The body is RFC 9530's example, its digest written as base64url."""
+    assert json.loads(decoded(make().opaque)) == {
+        "body": "X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE",
+        "wallet": WALLET,
+    }
+    assert json.loads(decoded(make(wallet=None).opaque)) == {
+        "body": "X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE"
+    }
+
+
+def test_what_it_is_for_and_the_quotes_id_are_in_the_request() -> None:
+    made = make(purpose="Deploy my-app, 1 month", reference="d1f0")
+    request = json.loads(decoded(made.request))
+    assert request["description"] == "Deploy my-app, 1 month"
+    assert request["externalId"] == "d1f0"
+    assert canonical_json(request) == decoded(made.request)
 
 
 def test_request_of_the_draft_is_encoded_alike() -> None:
@@ -124,7 +138,6 @@ def test_header_is_one_challenge_of_quoted_parameters() -> None:
         "intent": "charge",
         "request": made.request,
         "expires": "2026-04-07T10:00:00Z",
-        "digest": made.digest,
         "opaque": made.opaque,
     }
     assert len(mpp.challenge_header(made)) < 1024
@@ -142,6 +155,9 @@ def test_header_is_one_challenge_of_quoted_parameters() -> None:
         {"body_digest": "00" * 32},
         {"wallet": "0x" + "a2" * 20},
         {"credential_types": (HASH,)},
+        {"purpose": "Credits"},
+        {"reference": "d1f0"},
+        {"wallet": None},
     ],
     ids=lambda changed: next(iter(changed)),
 )
@@ -177,6 +193,13 @@ def test_receipt_is_as_the_draft_lists_it() -> None:
         "timestamp": "2026-04-07T10:00:00.042Z",
         "chainId": 42161,
     }
+
+
+def test_receipt_repeats_the_reference_of_its_challenge() -> None:
+    header = mpp.receipt_header(
+        challenge_id="k", tx_hash="0x1a", chain_id=1, timestamp_ms=0, reference="d1f0"
+    )
+    assert json.loads(decoded(header))["externalId"] == "d1f0"
 
 
 def test_receipt_without_challenge_names_none() -> None:

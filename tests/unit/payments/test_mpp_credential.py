@@ -302,10 +302,29 @@ def test_altered_challenge_is_not_ours(name: str, payload: str) -> None:
         body_digest=OTHER_BODY,
         wallet=OTHER,
     )
-    changed = {name: getattr(other, name)}
+    changed = {name: getattr(other, name) or "changed"}
     payloads = {"authorization": authorization(asked), "hash": HASHED}
     with pytest.raises(ChallengeInvalid):
         check(answer(asked, payloads[payload], **changed))
+
+
+@pytest.mark.parametrize("wallet", [WALLET, OTHER])
+def test_challenge_to_no_wallet_is_answered_by_whoever_signs(wallet: str) -> None:
+    asked = challenge(wallet=None)
+    check(answer(asked, authorization(asked, **{"from": wallet})), wallet=wallet)
+
+
+def test_challenge_to_no_wallet_is_bound_to_its_body_and_to_who_signs() -> None:
+    asked = challenge(wallet=None)
+    with pytest.raises(ChallengeInvalid):
+        check(answer(asked, authorization(asked)), body_digest=OTHER_BODY)
+    with pytest.raises(PayerMismatch):
+        check(answer(asked, authorization(asked)), wallet=OTHER)
+
+
+def test_reference_of_the_challenge_is_read_for_the_receipt() -> None:
+    asked = challenge(reference="d1f0")
+    assert mpp.parse_credential(answer(asked, HASHED)).request.reference == "d1f0"
 
 
 def test_challenge_of_another_gateway_is_not_ours() -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped]
 import msgspec
 import pytest
 from hypothesis import given
@@ -15,6 +16,9 @@ from moorage.errors import PaymentMalformed
 from moorage.money import atomic_units
 from moorage.payments.price.option import PaymentOption
 from moorage.payments.protocols import x402
+from moorage.payments.protocols.x402_extensions import TAGS
+from moorage.wire.credits import TopUpBody
+from moorage.wire.deploy import DeployBody
 
 EXAMPLES = json.loads((Path(__file__).parents[2] / "vectors/x402_v2.json").read_text())
 SIGNED = json.loads(base64.b64decode(EXAMPLES["payment_signature"]))
@@ -25,6 +29,7 @@ PAY_TO = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"
 def required(**changed: Any) -> dict[str, Any]:
     given: dict[str, Any] = {
         "resource_url": "https://api.example.com/agent/deploy",
+        "purpose": "Deploy my-app, 1 month",
         "options": [PaymentOption(ARBITRUM, ARBITRUM.tokens[0], atomic_units(10_000))],
         "pay_to": PAY_TO,
         "window_seconds": 600,
@@ -51,7 +56,6 @@ def altered(path: str, value: Any) -> str:
 
 
 def test_demand_is_the_specifications_example() -> None:
-    """Its example names a description and a type of the resource, which are optional."""
     example = json.loads(base64.b64decode(EXAMPLES["payment_required"]))
     usdc = Token(
         name="usdc",
@@ -63,13 +67,37 @@ def test_demand_is_the_specifications_example() -> None:
     chain = Chain(name="base-sepolia", chain_id=84532, rpc_urls=(), tokens=(usdc,))
     made = required(
         resource_url=example["resource"]["url"],
+        purpose=example["resource"]["description"],
         options=[PaymentOption(chain, usdc, atomic_units(10_000))],
         pay_to=PAY_TO.lower(),
         window_seconds=60,
         error=example["error"],
     )
-    assert made["accepts"][0]["extra"].pop("assetTransferMethod") == "eip3009"
-    assert made == {**example, "resource": {"url": example["resource"]["url"]}}
+    extra = made["accepts"][0]["extra"]
+    assert extra.pop("assetTransferMethod") == "eip3009"
+    assert extra.pop("primaryType") == "TransferWithAuthorization"  # thirdweb's client asks for it
+    assert (made.pop("extensions"), made["resource"].pop("tags")) == ({}, [*TAGS])
+    assert made["resource"].pop("serviceName") == "Moorage"
+    assert made == example
+
+
+@pytest.mark.parametrize("endpoint", ["deploy", "credits"])
+def test_bazaar_says_how_to_call_the_endpoint_as_its_own_schema_has_it(endpoint: str) -> None:
+    made = required(resource_url=f"https://api.example.com/agent/{endpoint}")
+    bazaar = made["extensions"]["bazaar"]
+    jsonschema.Draft202012Validator.check_schema(bazaar["schema"])
+    jsonschema.validate(bazaar["info"], bazaar["schema"])
+    body = {"deploy": DeployBody, "credits": TopUpBody}[endpoint]
+    assert msgspec.convert(bazaar["info"]["input"]["body"], body, strict=False)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"input": {"type": "mcp"}}, bazaar["schema"])
+
+
+def test_service_name_and_tags_are_within_the_extensions_bounds() -> None:
+    described = required()["resource"]
+    assert len(described["serviceName"]) <= 32
+    assert len(described["tags"]) <= 5
+    assert all(len(tag) <= 32 for tag in described["tags"])
 
 
 def test_offers_are_accepted_in_the_order_given() -> None:

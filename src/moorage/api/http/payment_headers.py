@@ -102,5 +102,6 @@ def receipt_headers(receipt: PaymentReceipt) -> Iterator[Header]:
             tx_hash=receipt.tx_hash,
             chain_id=receipt.chain_id,
             timestamp_ms=receipt.at_ms,
+            reference=receipt.reference,
         ),
     )

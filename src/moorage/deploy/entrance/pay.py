@@ -54,6 +54,8 @@ async def demand(
     return PaymentRequired(
         amount=amount,
         buys=buys(amount),
+        purpose=_purpose(attempt),
+        reference=quote.id,
         balance=situation.balance,
         active_projects=situation.active,
         means=attempt.means,
@@ -64,6 +66,11 @@ async def demand(
         credited=None if receipt is None else receipt.credited,
         because=because if receipt is None else PaymentShort(),
     )
+
+
+def _purpose(attempt: DeployAttempt) -> str:
+    months = attempt.request.months
+    return f"Deploy {attempt.request.unique_name}, {months} month{'s' * (months != 1)}"
 
 
 def after_payment(error: MoorageError, receipt: PaymentReceipt) -> MoorageError:

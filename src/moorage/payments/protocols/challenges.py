@@ -11,8 +11,7 @@ from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.mpp import CredentialType
 from moorage.payments.protocols.seller import Seller
 
-_SENT_TYPES = (CredentialType.HASH,)
-_SETTLED_TYPES = (CredentialType.AUTHORIZATION, CredentialType.HASH)
+_SIGNED, _SENT = (CredentialType.AUTHORIZATION,), (CredentialType.HASH,)
 
 
 class Challenges:
@@ -26,15 +25,17 @@ class Challenges:
         self._clock = clock
 
     def headers(self, demand: PaymentRequired, *, resource_url: str) -> Iterator[tuple[str, str]]:
-        """Yields an MPP challenge for each chain and token, and one x402 header with all options.
+        """Yields the MPP challenges, and one x402 header with all options.
 
-        Tokens that can be paid by authorization come first, and of those the one that the client
-        named: mppx answers the first challenge, or none.
+        First come tokens to pay by authorization, and of those the one that the client named: mppx
+        answers the first challenge, or none, and knows authorizations alone. The others are paid by
+        hash. A hash is taken for an answer to the first as well, but offered apart it would double
+        the headers; X-Payment-Tx does the same.
         """
         settled, sent = self._options(demand)
         for option, types in (
-            *((option, _SETTLED_TYPES) for option in settled),
-            *((option, _SENT_TYPES) for option in sent),
+            *((option, _SIGNED) for option in settled),
+            *((option, _SENT) for option in sent),
         ):
             challenge = mpp.make_challenge(
                 self._secret,
@@ -45,6 +46,8 @@ class Challenges:
                 body_digest=demand.body_digest,
                 wallet=demand.wallet,
                 credential_types=types,
+                purpose=demand.purpose,
+                reference=demand.reference,
             )
             yield "WWW-Authenticate", mpp.challenge_header(challenge)
         window_seconds = (demand.expires_at_ms - self._clock.now_ms()) // 1000
@@ -53,6 +56,7 @@ class Challenges:
                 "PAYMENT-REQUIRED",
                 x402.payment_required_header(
                     resource_url=resource_url,
+                    purpose=demand.purpose,
                     options=settled,
                     pay_to=self._seller.pay_to,
                     window_seconds=min(window_seconds, x402.MAX_WINDOW_SECONDS),
@@ -72,7 +76,7 @@ class Challenges:
         )
 
     def _options(self, demand: PaymentRequired) -> tuple[list[PaymentOption], list[PaymentOption]]:
-        """The options to pay: those by authorization or hash, then those by hash alone."""
+        """Returns the options to pay by authorization, then those to pay by hash."""
         settled: list[PaymentOption] = []
         sent: list[PaymentOption] = []
         for chain, token in self._ordered[demand.means.chain.name, demand.means.token.name]:

@@ -48,8 +48,10 @@ class PaymentRequired(MoorageError):
         active_projects: int,
         means: PaymentMeans,
         expires_at_ms: int,
-        wallet: str,
+        wallet: str | None,
         body_digest: str,
+        purpose: str = "Credits",
+        reference: str = "",
         buys: Purchase | None = None,
         warn_of_sharing: bool = False,
         credited: MicroUsd | None = None,
@@ -62,9 +64,13 @@ class PaymentRequired(MoorageError):
         self.means = means
         self.expires_at_ms = expires_at_ms
         self.wallet = wallet
-        """The wallet that must pay; authorizations of others are refused."""
+        """The wallet that must pay; authorizations of others are refused. None: any may pay."""
         self.body_digest = body_digest
         """SHA-256 of the request's body, in hex; the payment is bound to it."""
+        self.purpose = purpose
+        """What the payment is for, in ASCII."""
+        self.reference = reference
+        """The quote's id, if there is a quote."""
         self.buys = buys
         self.warn_of_sharing = warn_of_sharing
         self.credited = credited

@@ -28,9 +28,10 @@ def demand_body(demand: PaymentRequired, seller: Seller) -> dict[str, Any]:
         "token_address": token.address,
         "chain_id": demand.means.chain.chain_id,
         "expires_at": math.floor(demand.expires_at_ms / 1000),
-        "pay_from": checksum_address(demand.wallet),
         "refunds": seller.refunds,
     }
+    if demand.wallet is not None:
+        body["pay_from"] = checksum_address(demand.wallet)
     if demand.buys is not None:
         body["buys"] = _purchase_body(demand.buys)
     if seller.terms_url:
@@ -79,10 +80,14 @@ def _ways_to_pay(demand: PaymentRequired, seller: Seller) -> list[str]:
         )
     ways.append(
         f"{'Or transfer' if ways else 'Transfer'} amount_token of {token.symbol} "
-        f"({token.address}) on {chain.name} to {seller.pay_to}, from pay_from itself, not from an "
+        f"({token.address}) on {chain.name} to {seller.pay_to}, from {_payer(demand)}, not from an "
         "exchange; then send the same request with X-Payment-Tx, X-Payment-Chain and "
         "X-Payment-Token."
     )
     if demand.warn_of_sharing:
         ways.append("Or send the same request with X-Use-Existing-Credits: true.")
     return ways
+
+
+def _payer(demand: PaymentRequired) -> str:
+    return "your own wallet" if demand.wallet is None else "pay_from itself"

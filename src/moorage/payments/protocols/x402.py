@@ -16,6 +16,7 @@ from moorage.money import AtomicUnits
 from moorage.payments.price.option import PaymentOption
 from moorage.payments.protocols.authorization import WrittenAuthorization, read_authorization
 from moorage.payments.protocols.header_json import decode_base64, encode_base64
+from moorage.payments.protocols.x402_extensions import extensions, resource
 
 MAX_WINDOW_SECONDS = 600
 
@@ -23,6 +24,7 @@ _FIELD = "PAYMENT-SIGNATURE"
 _VERSION = 2
 _SCHEME = "exact"
 _TRANSFER_METHOD = "eip3009"
+_PRIMARY_TYPE = "TransferWithAuthorization"  # thirdweb signs nothing else
 _NETWORK = re.compile(r"eip155:([1-9][0-9]{0,15})")  # CAIP-2
 
 
@@ -51,6 +53,7 @@ class _PaymentPayload(msgspec.Struct):
 def payment_required_header(
     *,
     resource_url: str,
+    purpose: str,
     options: Sequence[PaymentOption],
     pay_to: str,
     window_seconds: int,
@@ -59,11 +62,11 @@ def payment_required_header(
     """Returns the value of PAYMENT-REQUIRED. Options with tokens without EIP-3009 are left out.
 
     `window_seconds`, at most MAX_WINDOW_SECONDS, is how long clients make an authorization valid.
-    Clients take the first of `options` that they can pay.
+    Clients take the first of `options` that they can pay. `purpose` is for a person to read.
     """
     if not 0 < window_seconds <= MAX_WINDOW_SECONDS:
         raise ValueError(f"an authorization is valid for 1 to {MAX_WINDOW_SECONDS} s")
-    accepts = b",".join(
+    accepts = [
         _requirements(
             option.amount,
             option.chain.chain_id,
@@ -74,8 +77,15 @@ def payment_required_header(
         )
         for option in options
         if option.token.authorization is not None
-    )
-    return _payment_required(resource_url, accepts, error)
+    ]
+    required = {
+        "x402Version": _VERSION,
+        "error": error,
+        "resource": resource(resource_url, purpose),
+        "accepts": accepts,
+        "extensions": extensions(resource_url.rpartition("/")[2]),
+    }
+    return encode_base64(msgspec.json.encode(required))
 
 
 def parse_payment_signature(header: str) -> TransferAuthorization:
@@ -112,14 +122,6 @@ def payment_response_header(*, tx_hash: str, chain_id: int, payer: str, amount: 
     return encode_base64(msgspec.json.encode(response))
 
 
-@lru_cache(maxsize=256)  # most demands have the same price and the longest window
-def _payment_required(resource_url: str, accepts: bytes, error: str) -> str:
-    """Returns the header; `accepts` are PaymentRequirements in JSON, without brackets."""
-    head = b'{"x402Version":2,"error":%b,"resource":{"url":%b},"accepts":[%b]}'
-    quoted = msgspec.json.encode
-    return encode_base64(head % (quoted(error), quoted(resource_url), accepts))
-
-
 @lru_cache(maxsize=1024)
 def _requirements(
     amount: AtomicUnits,
@@ -128,7 +130,7 @@ def _requirements(
     domain: Eip712Domain,
     pay_to: str,
     window_seconds: int,
-) -> bytes:
+) -> msgspec.Raw:
     """Returns one PaymentRequirements object in JSON."""
     requirements = {
         "scheme": _SCHEME,
@@ -139,8 +141,9 @@ def _requirements(
         "maxTimeoutSeconds": window_seconds,
         "extra": {
             "assetTransferMethod": _TRANSFER_METHOD,
+            "primaryType": _PRIMARY_TYPE,
             "name": domain.name,
             "version": domain.version,
         },
     }
-    return msgspec.json.encode(requirements)
+    return msgspec.Raw(msgspec.json.encode(requirements))

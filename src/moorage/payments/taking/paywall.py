@@ -320,6 +320,7 @@ class Paywall:
             at_ms=self._clock.now_ms(),
             way=evidence.way,
             challenge_id=evidence.credential.challenge.id if evidence.credential else None,
+            reference=evidence.credential.request.reference if evidence.credential else "",
             authorized=(
                 evidence.authorization.value
                 if isinstance(evidence, AuthorizationEvidence)

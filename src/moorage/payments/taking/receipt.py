@@ -20,5 +20,7 @@ class PaymentReceipt(msgspec.Struct, frozen=True):
     way: PaymentWay
     challenge_id: str | None = None
     """The id of the MPP challenge that it answers."""
+    reference: str = ""
+    """The `externalId` of that challenge."""
     authorized: AtomicUnits | None = None
     """The amount of the authorization, if it was paid by one."""

@@ -1,7 +1,6 @@
 """MPP challenges in WWW-Authenticate; the id binds each to wallet, body, amount and expiry."""
 
 import hmac
-from base64 import b64encode
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -10,7 +9,6 @@ from functools import lru_cache
 import msgspec
 
 from moorage.chains.address import checksum_address
-from moorage.money import AtomicUnits
 from moorage.payments.price.option import PaymentOption
 from moorage.payments.protocols.header_json import canonical_json, encode_base64url
 
@@ -46,23 +44,26 @@ def make_challenge(
     pay_to: str,
     expires_at_ms: int,
     body_digest: str,
-    wallet: str,
+    wallet: str | None,
     credential_types: Sequence[CredentialType],
+    purpose: str = "",
+    reference: str = "",
 ) -> Challenge:
-    """Returns the challenge to pay `option` for one body of one wallet.
+    """Returns the challenge to pay `option` for one body of one wallet; of any, if it is None.
 
     Equal arguments give equal ids: a client that signs twice for one quote signs the same nonce,
     which the token accepts once. `body_digest` is SHA-256 in hex. The expiry is rounded down to the
-    second. `realm` is a host name. The first credential type is the preferred one.
+    second. `realm` is a host name. The first credential type is the preferred one. `purpose` is for
+    a person to read, `reference` for a receipt to repeat; both are ASCII.
     """
     slots = (
         realm,
         METHOD,
         INTENT,
-        _request(option, pay_to, tuple(credential_types)),
+        _request(option, pay_to, credential_types, purpose=purpose, reference=reference),
         _expires(expires_at_ms // 1000),
-        digest_parameter(body_digest),
-        opaque_parameter(wallet),
+        "",
+        opaque_parameter(wallet, body_digest),
     )
     return Challenge(challenge_id(secret, slots), *slots)
 
@@ -80,18 +81,28 @@ def challenge_header(challenge: Challenge) -> str:
     return (
         f'Payment id="{challenge.id}", realm="{challenge.realm}", method="{challenge.method}", '
         f'intent="{challenge.intent}", request="{challenge.request}", '
-        f'expires="{challenge.expires}", digest="{challenge.digest}", opaque="{challenge.opaque}"'
+        f'expires="{challenge.expires}", opaque="{challenge.opaque}"'
     )
 
 
-def digest_parameter(body_digest: str) -> str:
-    """Returns a hex SHA-256 in the form of RFC 9530 (draft-httpauth-payment-00 §5.1.4)."""
-    return f"sha-256=:{b64encode(bytes.fromhex(body_digest)).decode('ascii')}:"
+class Binding(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a challenge is good for: a request's body, and the wallet that sent it, if any."""
+
+    body: str  # base64url of its SHA-256
+    wallet: str = ""
 
 
-def opaque_parameter(wallet: str) -> str:
-    """Returns the wallet of a challenge in the form of `opaque`, a flat map of strings."""
-    return encode_base64url(b'{"wallet":"%b"}' % wallet.encode("ascii"))
+def binding(wallet: str | None, body_digest: str) -> Binding:
+    """Returns the binding to a wallet, or to none, and to a body by its SHA-256 in hex."""
+    return Binding(body=encode_base64url(bytes.fromhex(body_digest)), wallet=wallet or "")
+
+
+def opaque_parameter(wallet: str | None, body_digest: str) -> str:
+    """Returns the binding in the form of `opaque`, a flat map of strings.
+
+    The parameter `digest` is left out: clients write it in two forms, and refuse the other one.
+    """
+    return encode_base64url(msgspec.json.encode(binding(wallet, body_digest)))
 
 
 @lru_cache(maxsize=256)
@@ -101,37 +112,27 @@ def _expires(at_seconds: int) -> str:
 
 
 def _request(
-    option: PaymentOption, pay_to: str, credential_types: tuple[CredentialType, ...]
+    option: PaymentOption,
+    pay_to: str,
+    credential_types: Sequence[CredentialType],
+    *,
+    purpose: str,
+    reference: str,
 ) -> str:
     """Returns the `request` parameter of a charge."""
     token = option.token
-    return _encoded_request(
-        option.amount,
-        option.chain.chain_id,
-        token.address,
-        token.decimals,
-        pay_to,
-        credential_types,
-    )
-
-
-@lru_cache(maxsize=1024)  # there are few prices and tokens, so that most requests repeat
-def _encoded_request(
-    amount: AtomicUnits,
-    chain_id: int,
-    token_address: str,
-    decimals: int,
-    pay_to: str,
-    credential_types: tuple[CredentialType, ...],
-) -> str:
-    request = {
-        "amount": str(amount),
-        "currency": checksum_address(token_address),
+    request: dict[str, object] = {
+        "amount": str(option.amount),
+        "currency": checksum_address(token.address),
         "methodDetails": {
-            "chainId": chain_id,
+            "chainId": option.chain.chain_id,
             "credentialTypes": credential_types,
-            "decimals": decimals,
+            "decimals": token.decimals,
         },
         "recipient": checksum_address(pay_to),
     }
+    if purpose:
+        request["description"] = purpose
+    if reference:
+        request["externalId"] = reference
     return encode_base64url(canonical_json(request))

@@ -30,11 +30,11 @@ from moorage.payments.protocols.header_json import MAX_HEADER_BYTES, decode_base
 from moorage.payments.protocols.mpp.challenge import (
     INTENT,
     METHOD,
+    Binding,
     Challenge,
     CredentialType,
+    binding,
     challenge_id,
-    digest_parameter,
-    opaque_parameter,
 )
 
 _FIELD = "Authorization"
@@ -50,6 +50,7 @@ class ChargeRequest(msgspec.Struct, frozen=True):
     recipient: str
     chain_id: int
     credential_types: tuple[str, ...]
+    reference: str = ""  # for the receipt to repeat
 
 
 class HashPayload(msgspec.Struct, frozen=True):
@@ -91,6 +92,7 @@ class _Request(msgspec.Struct, rename="camel"):
     currency: str
     recipient: str
     method_details: _MethodDetails
+    external_id: str = ""
 
 
 def parse_credential(header: str) -> Credential:
@@ -139,11 +141,12 @@ def check_credential(
     challenge = credential.challenge
     if challenge.realm != realm or not _is_ours(challenge, secret):
         raise ChallengeInvalid
-    if challenge.opaque != opaque_parameter(wallet):
+    ours, bound = binding(wallet, body_digest), _binding(challenge)
+    if bound.wallet not in ("", ours.wallet):
         raise PayerMismatch("This challenge was put to another wallet. Nothing was spent.")
     if isinstance(credential.payload, HashPayload):
         return
-    if challenge.digest != digest_parameter(body_digest):
+    if bound.body != ours.body:
         raise ChallengeInvalid("This challenge is for another body. Nothing was spent.")
     _check_authorization(credential.payload, credential, wallet)
     if datetime.fromisoformat(challenge.expires).timestamp() * 1000 <= now_ms:
@@ -174,6 +177,7 @@ def _parse_request(text: str) -> ChargeRequest:
             recipient=parse_address(request.recipient),
             chain_id=chain_id,
             credential_types=request.method_details.credential_types,
+            reference=request.external_id,
         )
     except ValueError as error:
         raise PaymentMalformed(_FIELD, str(error)) from error
@@ -182,6 +186,11 @@ def _parse_request(text: str) -> ChargeRequest:
 def _is_ours(challenge: Challenge, secret: bytes) -> bool:
     _, *slots = msgspec.structs.astuple(challenge)
     return hmac.compare_digest(challenge_id(secret, slots).encode(), challenge.id.encode())
+
+
+def _binding(challenge: Challenge) -> Binding:
+    """Returns what a challenge of ours is good for."""
+    return decode_base64url(challenge.opaque, Binding, field=_FIELD)
 
 
 def _check_authorization(
