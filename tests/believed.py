@@ -17,9 +17,9 @@ class Believed:
         self.nonces_used = 0
 
     async def verify(self, _: object, **__: object) -> SimpleNamespace:
-        return SimpleNamespace(wallet=self.wallet)
+        return SimpleNamespace(wallet=self.wallet, use_nonce=self.use_nonce)
 
-    async def use_nonce(self, _: object) -> None:
+    async def use_nonce(self) -> None:
         self.nonces_used += 1
 
     async def has_paid(self, _: str) -> bool:

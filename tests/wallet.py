@@ -81,7 +81,11 @@ class Wallet:
 
     def signed(self, **changes: str) -> dict[str, str]:
         """Fresh headers of contract 1.1."""
-        stamp, nonce = str(time.time_ns() // 1_000_000), str(uuid.uuid4())
+        return self.signed_ahead(0) | changes
+
+    def signed_ahead(self, ahead_ms: int) -> dict[str, str]:
+        """Such headers, with the time that it will be then."""
+        stamp, nonce = str(time.time_ns() // 1_000_000 + ahead_ms), str(uuid.uuid4())
         message = encode_defunct(text=f"{self.address}:{stamp}:{nonce}")
         signature = Account.sign_message(message, self.key).signature.to_0x_hex()
         return {
@@ -89,7 +93,7 @@ class Wallet:
             "X-Signature": signature,
             "X-Timestamp": stamp,
             "X-Nonce": nonce,
-        } | changes
+        }
 
     async def call(
         self, method: str, path: str, *, json: Any = None, headers: dict[str, str] | None = None

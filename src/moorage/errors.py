@@ -37,7 +37,7 @@ A class's docstring is the message for a person, unless the instance has its own
 fields, never parsed out of text. HTTP statuses and machine codes are in `api.http.problems`.
 """
 
-from enum import StrEnum
+from moorage.failure import FailureCause as FailureCause  # noqa: PLC0414  (part of DeployFailed)
 
 
 class MoorageError(Exception):
@@ -124,7 +124,11 @@ class BodyStalled(MoorageError):
 
 
 class AuthError(MoorageError):
-    """The request is not signed by its wallet."""
+    """The request is not signed by its wallet; `header` is the one that is missing or wrong."""
+
+    def __init__(self, message: str = "", *, header: str | None = None) -> None:
+        super().__init__(message)
+        self.header = header
 
 
 class AuthMissing(AuthError):
@@ -144,7 +148,7 @@ class SignatureUnbound(AuthError):
 
 
 class NonceReused(AuthError):
-    """This X-Nonce was used before. Sign again with a fresh UUID."""
+    """This X-Nonce was used before. Nothing was done or taken: sign again with a fresh UUID."""
 
 
 class AuthUnavailable(MoorageError):
@@ -343,28 +347,6 @@ class PlannersBusy(MoorageError):
 
 class UploadDisplaced(MoorageError):
     """Too many upload at once, and this was slow: send it again. A payment made still counts."""
-
-
-class FailureCause(StrEnum):
-    """Why a deployment ended before `ready`: the contract's `reason_code`."""
-
-    UPLOAD_INVALID = "upload_invalid"
-    PLAN_NOT_FOUND = "plan_not_found"
-    INSTALL_FAILED = "install_failed"
-    BUILD_FAILED = "build_failed"
-    BUILD_TIMEOUT = "build_timeout"
-    OUT_OF_MEMORY = "out_of_memory"
-    OUT_OF_DISK = "out_of_disk"
-    CRASHED = "crashed"
-    PORT_NOT_BOUND = "port_not_bound"
-    PORT_MISMATCH = "port_mismatch"
-    UNHEALTHY = "unhealthy"
-    INTERRUPTED = "interrupted"
-    SUPERSEDED = "superseded"
-    CANCELLED = "cancelled"
-    BLOCKED = "project_blocked"
-    OUT_OF_CREDITS = "out_of_credits"
-    NO_CAPACITY = "no_capacity"
 
 
 class DeployFailed(MoorageError):

@@ -20,7 +20,7 @@ from protocols import (
     payment_signature,
     unpadded,
 )
-from wallet import HELLO, Answer, Wallet, deploy_body, fresh_name
+from wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name
 
 pytestmark = pytest.mark.root
 
@@ -134,6 +134,54 @@ async def test_authorization_pays_once_and_deploys(wallet: Wallet, way: str) -> 
     assert await tokens_of(wallet) == FUNDS - PRICE
     assert await credits_of(wallet) == 0.5
     assert (await wallet.settled(deployed))["status"] == "ready"
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_headers_of_the_402_pass_again_with_a_fresh_authorization_and_with_nothing_else(
+    wallet: Wallet, rival: Wallet, way: str
+) -> None:
+    """As stock clients repeat the request; two minutes are left for it."""
+    headers, body = wallet.signed_ahead(50_000), deploy_body(fresh_name(), HELLO)
+
+    async def repeated(payment: dict[str, str], **changed: str) -> Answer:
+        return await call(
+            wallet.gateway,
+            "POST",
+            "/agent/deploy",
+            json=body | changed,
+            headers=headers | payment,
+        )
+
+    asked = await repeated({})
+    assert asked.status == 402
+    payment = signed(wallet, asked, way)
+    tx = await rival.pay(PRICE)
+    for refused in (
+        await repeated({}),
+        await repeated(payment, displayName="Other"),
+        await repeated(signed(rival, asked, way)),
+        await repeated({"X-Payment-Tx": tx}),
+    ):
+        assert code(refused) == (401, "nonce_reused")
+        assert refused.body["field"] == "X-Nonce"
+        assert refused.body["recipe"]["text"] == "{X-Wallet-Address}:{X-Timestamp}:{X-Nonce}"
+    assert refused.body["payment"]["state"] == "foreign"
+    assert await tokens_of(wallet) == FUNDS
+
+    deployed = await repeated(payment)
+    again = await repeated(payment)
+
+    assert deployed.status == 200, deployed.body
+    assert code(again) == (401, "nonce_reused")
+    assert again.body["payment"]["do_not_pay_again"] is True
+    assert await tokens_of(wallet) == FUNDS - PRICE
+    bought = await call(
+        wallet.gateway, "POST", "/agent/credits", headers=(own := wallet.signed_ahead(50_000))
+    )
+    topped_up = await call(
+        wallet.gateway, "POST", "/agent/credits", headers=own | signed(wallet, bought, way)
+    )
+    assert (bought.status, topped_up.status) == (402, 200), topped_up.body
 
 
 async def test_nonce_of_the_json_array_is_taken_as_well(wallet: Wallet) -> None:

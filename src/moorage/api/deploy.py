@@ -12,9 +12,10 @@ from starlette.responses import Response
 
 from moorage.api.connections.arrival import ARRIVAL, Arrival
 from moorage.api.credits import allowance_body
-from moorage.api.http.caller import Caller, Front, authenticate
+from moorage.api.http.caller import Caller, authenticate
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.paid_refusals import accounted
+from moorage.api.http.payer import PaidFront, authenticate_payer
 from moorage.api.http.payment_headers import OfferedPayment, paid_headers, read_payment
 from moorage.api.http.problems import json_response
 from moorage.api.projects import require_volumes
@@ -32,7 +33,6 @@ from moorage.parsers.plans import Plans
 from moorage.parsers.pool import ParserPool
 from moorage.parsers.uploads import UploadParser
 from moorage.payments.protocols.demand import sharing_warning
-from moorage.payments.taking.paywall import Paywall
 from moorage.storage.apps import projects
 from moorage.toolchains.inventory import Inventory
 from moorage.uploads import SpoolRoom, StoredUploads, Upload, UploadLimits, read_upload
@@ -52,12 +52,11 @@ class Uploads:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeployRoom(Front):
+class DeployRoom(PaidFront):
     """What the handlers of deploys need."""
 
     pay_to: str
     admission: Admission
-    paywall: Paywall
     build_time: BuildTime
     idempotency: Idempotency
     hosts: Hosts
@@ -68,13 +67,14 @@ class DeployRoom(Front):
 
 async def deploy(room: DeployRoom, request: Request) -> Response:
     """`POST /agent/deploy`: deploy, or say what it costs."""
-    caller = await authenticate(room, request)
     if _flag(request, "x-dry-run"):
-        return await _dry_run(room, request, caller)
-    payment = read_payment(request, room.chains, stranger_at=caller.stranger_at)
-    async with accounted(room.paywall, payment.evidence, wallet=caller.wallet):
-        attempt, upload = await _read_attempt(room, request, caller, payment)
+        return await quote(room, request)
+    payer = await authenticate_payer(room, request)
+    payment = OfferedPayment(payer.means, payer.evidence)
+    async with accounted(room.paywall, payer.evidence, wallet=payer.caller.wallet):
+        attempt, upload = await _read_attempt(room, request, payer.caller, payment)
         try:
+            await payer.check_body(attempt.request_digest)
             return await _deployed(room, request, attempt, upload)
         finally:
             await _close(upload)
@@ -83,10 +83,6 @@ async def deploy(room: DeployRoom, request: Request) -> Response:
 async def quote(room: DeployRoom, request: Request) -> Response:
     """`POST /agent/quote`: all checks and the price, with no side effect."""
     caller = await authenticate(room, request)
-    return await _dry_run(room, request, caller)
-
-
-async def _dry_run(room: DeployRoom, request: Request, caller: Caller) -> Response:
     payment = read_payment(request, room.chains, stranger_at=caller.stranger_at)
     attempt, upload = await _read_attempt(room, request, caller, payment)
     await _close(upload)

@@ -184,6 +184,7 @@ class ApiServices:
             CreditRoom(**front, metering=ledger.metering, build_time=ledger.build_time),
             TopUpRoom(
                 **front,
+                paywall=services.payments.paywall,
                 idempotency=self.idempotency,
                 top_up=services.payments.top_up,
                 minimum_charge=self._prices.minimum_charge,

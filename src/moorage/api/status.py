@@ -45,10 +45,10 @@ async def status(room: StatusRoom, request: Request) -> Response:
         found = await _owned_deployment(room, request, signed.wallet)
     except (DeploymentNotFound, ProjectNotFound, WrongWallet):
         await count(room, request, signed.wallet)
-        await use_nonce(room, signed)
+        await use_nonce(signed)
         raise
     await room.limiters.polls.check(request.path_params["deploymentId"])
-    await use_nonce(room, signed)
+    await use_nonce(signed)
     return json_response(await _progress(room, found))
 
 

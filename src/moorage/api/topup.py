@@ -7,9 +7,9 @@ from decimal import Decimal
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.caller import Front, authenticate
 from moorage.api.http.idempotency import Idempotency
-from moorage.api.http.payment_headers import paid_headers, read_payment
+from moorage.api.http.payer import PaidFront, authenticate_payer
+from moorage.api.http.payment_headers import paid_headers
 from moorage.api.http.problems import json_response
 from moorage.api.http.small_body import parse_small, read_small
 from moorage.errors import InvalidField
@@ -23,7 +23,7 @@ _MICRO_DOLLAR = Decimal("0.000001")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TopUpRoom(Front):
+class TopUpRoom(PaidFront):
     """What the handler of top-ups needs."""
 
     idempotency: Idempotency
@@ -33,16 +33,17 @@ class TopUpRoom(Front):
 
 async def top_up(room: TopUpRoom, request: Request) -> Response:
     """`POST /agent/credits`: top up the wallet's credits, or say what to pay for it."""
-    wallet, stranger_at = await authenticate(room, request)
-    means, evidence = read_payment(request, room.chains, stranger_at=stranger_at)
+    payer = await authenticate_payer(room, request)
+    wallet = payer.caller.wallet
     body = await read_small(request)
     asked = TopUpRequest(
         wallet=wallet,
         amount=amount_of(body, min_=room.minimum_charge),
-        means=means,
-        evidence=evidence,
+        means=payer.means,
+        evidence=payer.evidence,
         body_digest=hashlib.sha256(body).hexdigest(),
     )
+    await payer.check_body(asked.body_digest)
     async with room.idempotency.attempt(
         request,
         wallet=wallet,

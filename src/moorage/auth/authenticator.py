@@ -1,24 +1,50 @@
 """Authenticates the wallet that signed a request."""
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from moorage.auth.contract_wallets import ContractWallets
 from moorage.auth.nonces import NonceStore
 from moorage.auth.wallet import (
     SignedHeaders,
+    Wallet,
     parse_signed_headers,
-    personal_digest,
     recover_signer,
+    written_out,
 )
 from moorage.errors import SignatureInvalid, SignatureUnbound
 from moorage.signed_request import Target
 
 
-class Authenticator:
-    """Checks the signature of each request, then uses its nonce.
+class UsedOnce(NamedTuple):
+    """The nonce of a verified request, and the store that remembers its use."""
 
-    These are two steps, so that a request that is refused between them keeps its nonce and can be
-    sent again. With `bound_only`, a signature must be bound to its request (version 2).
+    nonces: NonceStore
+    timestamp_ms: int
+    nonce: str
+
+
+class Verified(NamedTuple):
+    """Who signed a request."""
+
+    wallet: Wallet
+    nonce: UsedOnce
+
+    async def use_nonce(self) -> None:
+        """Uses the nonce: of several requests with it, one passes.
+
+        Raises what `NonceStore.consume` raises, for example NonceReused.
+        """
+        nonces, timestamp_ms, nonce = self.nonce
+        await nonces.consume(self.wallet, timestamp_ms, nonce)
+
+
+class Authenticator:
+    """Checks the signature of each request.
+
+    Its nonce is used in a second step, so that a request that is refused between them keeps its
+    nonce and can be sent again. With `bound_only`, a signature must be bound to its request
+    (version 2).
     """
 
     def __init__(
@@ -30,7 +56,7 @@ class Authenticator:
 
     async def verify(
         self, headers: Mapping[str, str], *, target: Target | None, client: Callable[[], str]
-    ) -> SignedHeaders:
+    ) -> Verified:
         """Returns what a wallet signed; names in `headers` are lower-case or compare that way.
 
         `target` is the request that a signature of version 2 must be bound to, None for version 1.
@@ -45,38 +71,55 @@ class Authenticator:
             nonce=headers.get("x-nonce"),
         )
         if target is None and self._bound_only:
-            raise SignatureUnbound
+            raise SignatureUnbound(header="X-Signature-Version")
         self._nonces.check_timestamp(signed.timestamp_ms)
-        digest = personal_digest(signed.message) if target is None else signed.digest(target)
-        if not _is_signer(signed, digest) and not await self._contracts.accept(
-            signed.wallet,
-            digest,
-            signed.signature,
-            chain=headers.get("x-wallet-chain"),
-            client=client(),
-        ):
-            raise _invalid(target)
-        return signed
+        digests = signed.digests(target)
+        chain = headers.get("x-wallet-chain")
+        if not any(_is_signer(signed.wallet, digest, signed.signature) for digest in digests):
+            _refuse_compact(signed, digests)
+            if not await self._contracts.accept(
+                signed.wallet, digests[0], signed.signature, chain=chain, client=client()
+            ):
+                raise _invalid(signed, target, self._contracts.asked(chain))
+        return Verified(signed.wallet, UsedOnce(self._nonces, signed.timestamp_ms, signed.nonce))
 
-    async def use_nonce(self, signed: SignedHeaders) -> None:
-        """Uses the nonce of a verified request: of several requests with it, one passes.
+    async def has_signed(
+        self, wallet: Wallet, digest: bytes, signature: bytes, *, chain: str, client: str
+    ) -> bool:
+        """Whether the wallet, by its key or by its code on `chain`, signed the 32 bytes.
 
-        Raises what `NonceStore.consume` raises, for example NonceReused.
+        Raises what `ContractWallets.accept` raises.
         """
-        await self._nonces.consume(signed.wallet, signed.timestamp_ms, signed.nonce)
+        return _is_signer(wallet, digest, signature) or await self._contracts.accept(
+            wallet, digest, signature, chain=chain, client=client
+        )
 
 
-def _is_signer(signed: SignedHeaders, digest: bytes) -> bool:
+def _is_signer(wallet: Wallet, digest: bytes, signature: bytes) -> bool:
     try:
-        return recover_signer(digest, signed.signature) == signed.wallet
+        return recover_signer(digest, signature) == wallet
     except SignatureInvalid:
         return False
 
 
-def _invalid(target: Target | None) -> SignatureInvalid:
-    if target is None:
-        return SignatureInvalid()
+def _refuse_compact(signed: SignedHeaders, digests: list[bytes]) -> None:
+    """Raises SignatureInvalid for a key's signature in the short form of EIP-2098."""
+    whole = written_out(signed.signature)
+    if whole and any(_is_signer(signed.wallet, digest, whole) for digest in digests):
+        raise SignatureInvalid(
+            "X-Signature is a compact one of 64 bytes (EIP-2098): send r, s and v, 65 bytes.",
+            header="X-Signature",
+        )
+
+
+def _invalid(signed: SignedHeaders, target: Target | None, asked: str) -> SignatureInvalid:
+    what = (
+        f"`{signed.message.decode()}` (EIP-191, personal_sign)"
+        if target is None
+        else f"(version 2) {target.method} {target.path} at {target.host}, with this Content-Digest"
+    )
     return SignatureInvalid(
-        "X-Signature is not this wallet's signature (version 2) of "
-        f"{target.method} {target.path} at {target.host}, with this Content-Digest."
+        f"X-Signature is not this wallet's signature of {what}. "
+        f"If the wallet is a contract, X-Wallet-Chain names its chain; {asked} was asked.",
+        header="X-Signature",
     )

@@ -30,6 +30,10 @@ class ContractWallets:
         self._limiter = limiter
         self._turns = asyncio.Semaphore(AT_ONCE)
 
+    def asked(self, chain: str | None) -> str:
+        """Returns the name of the chain that `accept` asks, in the form that clients send."""
+        return (chain or self._default_chain).strip().lower()
+
     async def accept(
         self, wallet: Wallet, digest: bytes, signature: bytes, *, chain: str | None, client: str
     ) -> bool:
@@ -39,7 +43,7 @@ class ContractWallets:
         Raises, before it counts, SignatureInvalid for a broken ERC-6492 wrapper and InvalidField
         for an unknown chain; before it asks, RateLimited; then ChainUnavailable.
         """
-        rpc = self._clients.get((chain or self._default_chain).strip().lower())
+        rpc = self._clients.get(self.asked(chain))
         if rpc is None:
             raise InvalidField("X-Wallet-Chain", f"must be one of {', '.join(self._clients)}")
         call = validation_call(wallet, digest, unwrap(signature))

@@ -53,7 +53,16 @@ CREATE TABLE floor (timestamp_ms INTEGER NOT NULL);
 INSERT INTO floor VALUES ({floor_ms:d});
 COMMIT;
 """
+_BODIES = """
+CREATE TABLE IF NOT EXISTS bodies (
+    digest BLOB PRIMARY KEY, timestamp_ms INTEGER NOT NULL, body TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS bodies_by_time ON bodies (timestamp_ms);
+"""
 _INSERT = "INSERT INTO nonces VALUES (?, ?) ON CONFLICT DO NOTHING"
+_INSERT_BODY = "INSERT INTO bodies VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+_OF_BODY = "SELECT 1 FROM bodies WHERE digest = ? AND body = ?"
+_DELETE_BODIES = "DELETE FROM bodies WHERE timestamp_ms < ?"
 _NEXT = """
 SELECT max(digest), max(timestamp_ms) FILTER (WHERE timestamp_ms < ?), count(*)
 FROM (SELECT digest, timestamp_ms FROM nonces WHERE digest > ? ORDER BY digest LIMIT ?)
@@ -74,6 +83,19 @@ class NonceStore(Protocol):
         Raises TimestampExpired, NonceReused, RateLimited if there are too many nonces to remember,
         and AuthUnavailable if they can't be recorded.
         """
+        ...
+
+    async def remember_body(
+        self, wallet: Wallet, timestamp_ms: int, nonce: str, body_digest: str
+    ) -> None:
+        """Remembers, with a used nonce, the body of its request (SHA-256 in hex).
+
+        Raises AuthUnavailable.
+        """
+        ...
+
+    async def was_of_body(self, wallet: Wallet, nonce: str, body_digest: str) -> bool:
+        """Whether that body is remembered with the nonce. Raises AuthUnavailable."""
         ...
 
 
@@ -144,6 +166,7 @@ class NonceFile:
         self._db.executescript(
             _SETTINGS if is_kept else _SETTINGS + _SCHEMA.format(floor_ms=lost_ms)
         )
+        self._db.executescript(_BODIES)
         self._floor_ms: int = self._db.execute("SELECT timestamp_ms FROM floor").fetchone()[0]
         self._count: int = self._db.execute("SELECT count(*) FROM nonces").fetchone()[0]
         self._inode = path.stat().st_ino
@@ -158,19 +181,22 @@ class NonceFile:
         """Raises TimestampExpired unless `consume` would accept `timestamp_ms` now."""
         now_ms = self._clock.now_ms()
         if abs(timestamp_ms - now_ms) > WINDOW_MS:
-            raise TimestampExpired
+            raise TimestampExpired(
+                f"{TimestampExpired.__doc__} That clock says {now_ms}.", header="X-Timestamp"
+            )
         if timestamp_ms <= self._floor_ms:
             seconds = max(1, -(-(self._floor_ms + 1 - now_ms) // 1000))
             raise TimestampExpired(
                 "The gateway restarted and can't tell whether this request was made before. "
-                f"Sign again with a fresh timestamp in {seconds} s."
+                f"Sign again with a fresh timestamp in {seconds} s.",
+                header="X-Timestamp",
             )
 
     async def consume(self, wallet: Wallet, timestamp_ms: int, nonce: str) -> None:
         """Uses `nonce` like `NonceStore.consume`; a timestamp above the mark waits for the mark."""
         self.check_timestamp(timestamp_ms)
         await self._keep_marked(timestamp_ms)
-        digest = blake2b(f"{wallet}:{nonce}".encode(), digest_size=16).digest()
+        digest = _key(wallet, nonce)
         try:
             self._forget(self._clock.now_ms())
             self.check_timestamp(timestamp_ms)
@@ -179,8 +205,26 @@ class NonceFile:
         except sqlite3.Error as error:
             raise AuthUnavailable from error
         if not inserted:
-            raise NonceReused
+            raise NonceReused(header="X-Nonce")
         self._count += inserted
+
+    async def remember_body(
+        self, wallet: Wallet, timestamp_ms: int, nonce: str, body_digest: str
+    ) -> None:
+        """Remembers the body of a nonce like `NonceStore.remember_body`, as long as the nonce."""
+        try:
+            self._db.execute(_DELETE_BODIES, (self._clock.now_ms() - WINDOW_MS,))
+            self._db.execute(_INSERT_BODY, (_key(wallet, nonce), timestamp_ms, body_digest))
+        except sqlite3.Error as error:
+            raise AuthUnavailable from error
+
+    async def was_of_body(self, wallet: Wallet, nonce: str, body_digest: str) -> bool:
+        """Whether that body is remembered with the nonce, like `NonceStore.was_of_body`."""
+        try:
+            found = self._db.execute(_OF_BODY, (_key(wallet, nonce), body_digest)).fetchone()
+        except sqlite3.Error as error:
+            raise AuthUnavailable from error
+        return found is not None
 
     async def close(self) -> None:
         """Closes the store, so that another process can open it."""
@@ -237,6 +281,10 @@ class NonceFile:
         content = msgspec.json.encode(_Mark(self._boot, self._inode, mark_ms))
         os.pwrite(self._lock_fd, content.ljust(256), 0)
         self._sync(self._lock_fd)
+
+
+def _key(wallet: Wallet, nonce: str) -> bytes:
+    return blake2b(f"{wallet}:{nonce}".encode(), digest_size=16).digest()
 
 
 def _read_mark(content: bytes) -> _Mark | None:

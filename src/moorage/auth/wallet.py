@@ -7,7 +7,7 @@ from typing import NewType
 import msgspec
 from coincurve import PublicKey
 
-from moorage.chains.address import key_address, parse_address
+from moorage.chains.address import checksum_address, key_address, parse_address
 from moorage.errors import AuthMissing, SignatureInvalid, TimestampExpired
 from moorage.keccak import keccak256
 from moorage.signed_request import NO_BODY, Target
@@ -21,8 +21,11 @@ most. In hex this limit is a quarter of the bytes that a request's head may have
 
 _SIGNATURE = re.compile(rf"(?:0[xX])?([0-9a-fA-F]{{2,{2 * MAX_SIGNATURE_BYTES}}})")
 _TIMESTAMP = re.compile(r"[0-9]{1,15}")
+_DIGITS_OF_SECONDS = 11  # as milliseconds, so few are of 1973 or before
 _NONCE = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SHA_256 = re.compile(r"sha-256=:([A-Za-z0-9+/]{43}=):")
+
+_COMPACT_BYTES = 64  # EIP-2098
 
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 _RECOVERY_IDS = {0: b"\x00", 1: b"\x01", 27: b"\x00", 28: b"\x01"}
@@ -41,10 +44,19 @@ class SignedHeaders(msgspec.Struct, frozen=True):
     message: bytes
     signature: bytes  # 65 bytes of a key, or what a contract wallet accepts
 
-    def digest(self, target: Target) -> bytes:
-        """Returns the 32 bytes that a signature of version 2, bound to `target`, signs."""
-        nonce = self.message.rpartition(b":")[2].decode()  # as it was sent
-        return target.digest(wallet=self.wallet, timestamp_ms=self.timestamp_ms, nonce=nonce)
+    def digests(self, target: Target | None) -> list[bytes]:
+        """Returns the 32 bytes that the signature may sign: bound to `target`, if there is one.
+
+        A signature of version 1 signs the headers' texts; the wallet may be spelled there in lower
+        case or with its checksum as well.
+        """
+        _, _, rest = self.message.partition(b":")
+        if target is not None:
+            nonce = rest.rpartition(b":")[2].decode()  # as it was sent
+            return [target.digest(wallet=self.wallet, timestamp_ms=self.timestamp_ms, nonce=nonce)]
+        spelled = (self.wallet, checksum_address(self.wallet))
+        texts = [self.message, *(b"%b:%b" % (wallet.encode(), rest) for wallet in spelled)]
+        return [personal_digest(text) for text in dict.fromkeys(texts)]
 
 
 def parse_signed_headers(
@@ -56,27 +68,57 @@ def parse_signed_headers(
     of milliseconds, and SignatureInvalid for anything else that breaks the contract.
     """
     if not (wallet and signature and timestamp and nonce):
-        raise AuthMissing
+        raise _missing(
+            {
+                "X-Wallet-Address": wallet,
+                "X-Signature": signature,
+                "X-Timestamp": timestamp,
+                "X-Nonce": nonce,
+            }
+        )
     if _TIMESTAMP.fullmatch(timestamp) is None:
-        raise TimestampExpired("X-Timestamp must be Unix time in milliseconds, in decimal digits.")
+        raise TimestampExpired(
+            "X-Timestamp must be Unix time in milliseconds, in decimal digits.",
+            header="X-Timestamp",
+        )
+    if len(timestamp) <= _DIGITS_OF_SECONDS:
+        raise TimestampExpired(
+            "X-Timestamp is in seconds: send milliseconds, as a whole number.", header="X-Timestamp"
+        )
     if _NONCE.fullmatch(nonce) is None:
-        raise SignatureInvalid("X-Nonce must be a UUID, written 8-4-4-4-12 in hex digits.")
+        raise SignatureInvalid(
+            "X-Nonce must be a UUID, written 8-4-4-4-12 in hex digits.", header="X-Nonce"
+        )
     matched = _SIGNATURE.fullmatch(signature)
     if matched is None or len(matched[1]) % 2:
         raise SignatureInvalid(
             "X-Signature must be hex digits: 65 bytes, "
-            f"or as many as a contract wallet needs, up to {MAX_SIGNATURE_BYTES}."
+            f"or as many as a contract wallet needs, up to {MAX_SIGNATURE_BYTES}.",
+            header="X-Signature",
         )
     try:
         address = parse_address(wallet)
     except ValueError:
-        raise SignatureInvalid("X-Wallet-Address must be 0x and 40 hex digits.") from None
+        raise SignatureInvalid(
+            "X-Wallet-Address must be 0x and 40 hex digits.", header="X-Wallet-Address"
+        ) from None
     return SignedHeaders(
         wallet=Wallet(address),
         timestamp_ms=int(timestamp),
         nonce=nonce.lower(),
         message=f"{wallet}:{timestamp}:{nonce}".encode("ascii"),
         signature=bytes.fromhex(matched[1]),
+    )
+
+
+def _missing(sent: dict[str, str | None]) -> AuthMissing:
+    """Names the headers that were not sent, if others were."""
+    missing = [name for name, value in sent.items() if not value]
+    if len(missing) == len(sent):
+        return AuthMissing(header=missing[0])
+    verb = "is" if len(missing) == 1 else "are"
+    return AuthMissing(
+        f"{' and '.join(missing)} {verb} missing. {AuthMissing.__doc__}", header=missing[0]
     )
 
 
@@ -91,13 +133,24 @@ def signed_body_digest(content_digest: str | None) -> bytes:
     named = [member for member in members if member.startswith("sha-256=")]
     matched = _SHA_256.fullmatch(named[0]) if len(named) == 1 else None
     if matched is None:
-        raise SignatureInvalid("Content-Digest must be sha-256=:…:, the body's SHA-256 in base64.")
+        raise SignatureInvalid(
+            "Content-Digest must be sha-256=:…:, the body's SHA-256 in base64.",
+            header="Content-Digest",
+        )
     return b64decode(matched[1])
 
 
 def personal_digest(message: bytes) -> bytes:
     """Returns the 32 bytes that personal_sign signs. Source: EIP-191, version 0x45."""
     return keccak256(b"\x19Ethereum Signed Message:\n%d%b" % (len(message), message))
+
+
+def written_out(compact: bytes) -> bytes | None:
+    """Returns the 65 bytes of a compact signature (EIP-2098); None for another length."""
+    if len(compact) != _COMPACT_BYTES:
+        return None
+    s = bytes([compact[32] & 0x7F]) + compact[33:]
+    return compact[:32] + s + bytes([27 + (compact[32] >> 7)])
 
 
 def recover_signer(digest: bytes, signature: bytes) -> Wallet:

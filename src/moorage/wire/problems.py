@@ -8,6 +8,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from moorage.wire.public import ChainItem
 from moorage.wire.shape import Absent, Body
+from moorage.wire.signing import SigningRecipe
 
 
 class PaymentState(StrEnum):
@@ -42,6 +43,7 @@ class Problem(Body, frozen=True, kw_only=True):
     looked_for: list[str] | dict[str, str] | UnsetType = UNSET
     next_actions: list[str] | UnsetType = UNSET
     payment: PaymentTold | UnsetType = UNSET
+    recipe: Annotated[SigningRecipe | UnsetType, Meta(description="of a 401")] = UNSET
     type: str | UnsetType = UNSET  # these four of a 402, as RFC 9457 has them
     title: str | UnsetType = UNSET
     status: int | UnsetType = UNSET

@@ -43,9 +43,9 @@ class Entrance:
     async def verify(self, headers: dict[str, str], **_: object) -> SimpleNamespace:
         if self.forged:
             raise SignatureInvalid
-        return SimpleNamespace(wallet=headers["x-wallet-address"])
+        return SimpleNamespace(wallet=headers["x-wallet-address"], use_nonce=self.use_nonce)
 
-    async def use_nonce(self, _: object) -> None:
+    async def use_nonce(self) -> None:
         self.nonces_used += 1
 
     async def ask(self, wallet: str, at: str = HERE, *, tx_hash: str = "") -> str | None:

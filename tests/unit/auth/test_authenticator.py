@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from moorage.auth.authenticator import Authenticator
 from moorage.auth.contract_wallets import AT_ONCE, ContractWallets
 from moorage.auth.nonces import NonceFile
 from moorage.auth.rate_limit import MemoryRateLimiter
+from moorage.auth.recipe import RECIPE
 from moorage.auth.wallet import Wallet
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.rpc import RpcClient, RpcError
 from moorage.errors import (
+    AuthError,
     AuthMissing,
     ChainUnavailable,
     InvalidField,
@@ -104,7 +106,7 @@ class Door:
         client: str = "192.0.2.1",
     ) -> Wallet:
         verified = await self._authenticator.verify(headers, target=target, client=lambda: client)
-        await self._authenticator.use_nonce(verified)
+        await verified.use_nonce()
         return verified.wallet
 
 
@@ -133,6 +135,15 @@ async def test_wallet_may_be_spelled_in_any_case(authenticator: Door, wallet: st
     assert await authenticator.authenticate(signed(wallet=wallet)) == OWNER.address.lower()
 
 
+@pytest.mark.parametrize("sent", [str.lower, str, lambda text: "0x" + text[2:].upper()])
+@pytest.mark.parametrize("spelled", [str.lower, str])
+async def test_signed_text_may_spell_the_wallet_in_lower_case_or_with_its_checksum(
+    authenticator: Door, sent: Callable[[str], str], spelled: Callable[[str], str]
+) -> None:
+    headers = signed(wallet=spelled(OWNER.address)) | {"x-wallet-address": sent(OWNER.address)}
+    assert await authenticator.authenticate(headers) == OWNER.address.lower()
+
+
 async def test_header_names_compare_without_case(authenticator: Door) -> None:
     headers = Headers({name.upper(): value for name, value in signed().items()})
     assert await authenticator.authenticate(headers) == OWNER.address.lower()
@@ -141,7 +152,7 @@ async def test_header_names_compare_without_case(authenticator: Door) -> None:
 @pytest.mark.parametrize("header", list(signed()))
 async def test_signature_covers_every_header_as_sent(authenticator: Door, header: str) -> None:
     other = {
-        "x-wallet-address": OWNER.address.lower(),
+        "x-wallet-address": STRANGER.address,
         "x-signature": signed(nonce=NONCE[:-1] + "0")["x-signature"],
         "x-timestamp": f"0{NOW_MS}",
         "x-nonce": NONCE.upper(),
@@ -158,6 +169,69 @@ async def test_one_wallet_cannot_sign_for_another(authenticator: Door) -> None:
 async def test_missing_header_is_auth_missing(authenticator: Door) -> None:
     with pytest.raises(AuthMissing):
         await authenticator.authenticate({})
+
+
+@pytest.mark.parametrize(
+    ("header", "wrong"),
+    [
+        ("X-Wallet-Address", "0x12"),
+        ("X-Signature", "0x12zz"),
+        ("X-Timestamp", "yesterday"),
+        ("X-Timestamp", str(NOW_MS - 60_001)),
+        ("X-Nonce", "1"),
+    ],
+)
+async def test_refusal_names_the_header_that_is_wrong_or_missing(
+    authenticator: Door, header: str, wrong: str
+) -> None:
+    for changed in ({header.lower(): wrong}, {header.lower(): ""}):
+        with pytest.raises(AuthError) as refused:
+            await authenticator.authenticate(signed() | changed)
+        assert refused.value.header == header
+        assert header in refused.value.message
+
+
+async def test_refused_signature_is_told_the_text_that_it_should_sign(
+    authenticator: Door,
+) -> None:
+    with pytest.raises(SignatureInvalid, match=f"{OWNER.address}:{NOW_MS}:{NONCE}"):
+        await authenticator.authenticate(signed(by="0x" + "22" * 32))
+
+
+def compact(signature: str) -> str:
+    """The 64 bytes of EIP-2098: r, then s with the parity of y as its highest bit."""
+    r_and_s, v = bytes.fromhex(signature[2:130]), int(signature[130:], 16)
+    high = r_and_s[32] | (0x80 if v == 28 else 0)
+    return "0x" + (r_and_s[:32] + bytes([high]) + r_and_s[33:]).hex()
+
+
+@pytest.mark.parametrize("nonce", [f"{number:08x}{NONCE[8:]}" for number in range(4)])
+async def test_compact_signature_is_told_as_such_and_asks_no_chain(
+    authenticator: Door, nonce: str
+) -> None:
+    headers = signed(nonce=nonce)
+    short = headers | {"x-signature": compact(headers["x-signature"])}
+    with pytest.raises(SignatureInvalid, match="65 bytes"):
+        await authenticator.authenticate(short)
+    assert authenticator.asked == []
+
+
+async def test_contract_that_has_not_signed_is_told_where_it_was_asked(
+    authenticator: Door,
+) -> None:
+    with pytest.raises(SignatureInvalid, match=r"X-Wallet-Chain names its chain; base was asked"):
+        await authenticator.authenticate(by_contract() | {"x-wallet-chain": "base"})
+
+
+async def test_recipe_of_a_401_signs_as_the_library_of_others_does() -> None:
+    example = RECIPE.example
+    text = RECIPE.text.format_map(example)
+    again = Account.sign_message(encode_defunct(text=text), RECIPE.example_private_key)
+    assert example["X-Signature"] == again.signature.to_0x_hex()
+    assert example["X-Wallet-Address"] == Account.from_key(RECIPE.example_private_key).address
+    assert example.keys() == RECIPE.headers.keys()
+    for part in (RECIPE.example_private_key, text, example["X-Signature"]):
+        assert f"`{part}`" in (Path(__file__).parents[3] / "docs/signing.md").read_text()
 
 
 async def test_replayed_request_is_nonce_reused(authenticator: Door) -> None:
@@ -203,8 +277,8 @@ async def test_timestamp_is_judged_before_the_signature(
         )
 
 
-async def test_timestamp_in_seconds_is_expired(authenticator: Door) -> None:
-    with pytest.raises(TimestampExpired):
+async def test_timestamp_in_seconds_is_told_as_such(authenticator: Door) -> None:
+    with pytest.raises(TimestampExpired, match="seconds: send milliseconds"):
         await authenticator.authenticate(signed(timestamp=NOW_MS // 1000))
 
 

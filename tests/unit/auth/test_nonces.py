@@ -313,3 +313,41 @@ async def test_closed_store_passes_nothing(gateway: Gateway, offset_ms: int) -> 
     for number in (1, 2):
         with pytest.raises(AuthUnavailable):
             await gateway.use(number, offset_ms=offset_ms)
+
+
+# The bodies of used nonces
+
+NUMBER_1 = "00000000-0000-4000-8000-000000000001"
+BODY, OTHER = "ab" * 32, "cd" * 32
+
+
+async def test_body_of_a_used_nonce_is_remembered_for_its_wallet_also_after_a_restart(
+    gateway: Gateway,
+) -> None:
+    await gateway.use(1)
+    await gateway.store.remember_body(A, gateway.clock_ms, NUMBER_1, BODY)
+    await gateway.restart()
+
+    assert await gateway.store.was_of_body(A, NUMBER_1, BODY)
+    assert not await gateway.store.was_of_body(A, NUMBER_1, OTHER)
+    assert not await gateway.store.was_of_body(B, NUMBER_1, BODY)
+
+
+async def test_first_body_of_a_nonce_is_its_body(gateway: Gateway) -> None:
+    for body in (BODY, OTHER):
+        await gateway.store.remember_body(A, gateway.clock_ms, NUMBER_1, body)
+    assert await gateway.store.was_of_body(A, NUMBER_1, BODY)
+    assert not await gateway.store.was_of_body(A, NUMBER_1, OTHER)
+
+
+async def test_bodies_are_forgotten_with_their_nonces(gateway: Gateway) -> None:
+    await gateway.store.remember_body(A, gateway.clock_ms, NUMBER_1, BODY)
+    gateway.clock_ms += 60_001
+    await gateway.store.remember_body(B, gateway.clock_ms, NUMBER_1, BODY)
+    assert not await gateway.store.was_of_body(A, NUMBER_1, BODY)
+
+
+async def test_power_cut_loses_no_more_than_the_bodies(gateway: Gateway) -> None:
+    await gateway.store.remember_body(A, gateway.clock_ms, NUMBER_1, BODY)
+    await gateway.reboot()
+    assert not await gateway.store.was_of_body(A, NUMBER_1, BODY)

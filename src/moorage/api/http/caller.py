@@ -12,10 +12,10 @@ from starlette.types import Message, Receive, Scope
 from moorage.api.http.payment_headers import read_payment
 from moorage.api.http.problems import problem_of
 from moorage.api.http.request_context import HAS_PAID, WALLET
-from moorage.auth.authenticator import Authenticator
+from moorage.auth.authenticator import Authenticator, Verified
 from moorage.auth.client_address import TrustedProxies, rate_limit_key
 from moorage.auth.rate_limit import RateLimiter
-from moorage.auth.wallet import SignedHeaders, signed_body_digest
+from moorage.auth.wallet import signed_body_digest
 from moorage.chains.chain import Chain
 from moorage.clock import Clock
 from moorage.errors import (
@@ -111,9 +111,9 @@ async def authenticate(front: Front, request: Request) -> Caller:
     In this order, neither a forged request nor a refused one uses up a nonce. Raises what `verify`,
     `count` and `use_nonce` raise.
     """
-    signed = await verify(front, request)
-    caller = await count(front, request, signed.wallet)
-    await use_nonce(front, signed)
+    verified = await verify(front, request)
+    caller = await count(front, request, verified.wallet)
+    await use_nonce(verified)
     return caller
 
 
@@ -131,8 +131,8 @@ async def owned_project(front: Front, request: Request) -> Project:
     return project
 
 
-async def verify(front: Front, request: Request) -> SignedHeaders:
-    """Returns the verified headers; a failure counts against the client's address.
+async def verify(front: Front, request: Request) -> Verified:
+    """Returns who signed the request; a failure counts against the client's address.
 
     Raises an AuthError, RateLimited for an address that fails too often, and for a contract wallet
     also InvalidField and ChainUnavailable.
@@ -140,17 +140,17 @@ async def verify(front: Front, request: Request) -> SignedHeaders:
     headers = _signed_headers(request)
     try:
         target = _target(front, request, headers)
-        signed = await front.authenticator.verify(
-            headers, target=target, client=lambda: _address_key(front, request)
+        verified = await front.authenticator.verify(
+            headers, target=target, client=lambda: address_key(front, request)
         )
     except AuthError as error:
         record_auth_failure(problem_of(error).code)
         await limit_address(front, request)
         raise
-    request.scope[WALLET] = signed.wallet
+    request.scope[WALLET] = verified.wallet
     if target is not None:
         request.scope[_BODY_DIGEST] = target.body_digest
-    return signed
+    return verified
 
 
 async def count(front: Front, request: Request, wallet: str) -> Caller:
@@ -162,7 +162,7 @@ async def count(front: Front, request: Request, wallet: str) -> Caller:
     """
     limiters, is_proof = front.limiters, carries_proof(request)
     has_paid = request.scope[HAS_PAID] = await front.paid_wallets.has_paid(wallet)
-    address = None if has_paid else _address_key(front, request)
+    address = None if has_paid else address_key(front, request)
     try:
         await (limiters.proofs if is_proof else limiters.wallets).check(wallet)
         if address is not None:
@@ -174,10 +174,10 @@ async def count(front: Front, request: Request, wallet: str) -> Caller:
     return Caller(wallet, address)
 
 
-async def use_nonce(front: Front, signed: SignedHeaders) -> None:
+async def use_nonce(verified: Verified) -> None:
     """Uses up the nonce of a request that is counted. Raises NonceReused and TimestampExpired."""
     try:
-        await front.authenticator.use_nonce(signed)
+        await verified.use_nonce()
     except AuthError as error:
         record_auth_failure(problem_of(error).code)
         raise
@@ -196,7 +196,9 @@ def signed_body(scope: Scope, receive: Receive) -> Receive:
         if expected is not None and message["type"] == "http.request":
             digest.update(message.get("body", b""))
             if not message.get("more_body", False) and digest.digest() != expected:
-                raise SignatureInvalid("The body is not the one that Content-Digest names.")
+                raise SignatureInvalid(
+                    "The body is not the one that Content-Digest names.", header="Content-Digest"
+                )
         return message
 
     return receive_signed
@@ -215,7 +217,7 @@ def _target(front: Front, request: Request, headers: dict[str, str]) -> Target |
                 path=(path + b"?" + query if query else path).decode("latin-1"),
                 body_digest=signed_body_digest(headers.get("content-digest")),
             )
-    raise SignatureInvalid("X-Signature-Version must be 1 or 2.")
+    raise SignatureInvalid("X-Signature-Version must be 1 or 2.", header="X-Signature-Version")
 
 
 def _signed_headers(request: Request) -> dict[str, str]:
@@ -229,7 +231,7 @@ def _signed_headers(request: Request) -> dict[str, str]:
 
 async def limit_address(front: Front, request: Request) -> None:
     """Counts a request against its client's address alone. Raises RateLimited."""
-    await front.limiters.addresses.check(_address_key(front, request))
+    await front.limiters.addresses.check(address_key(front, request))
 
 
 def carries_proof(request: Request) -> bool:
@@ -241,7 +243,8 @@ def carries_proof(request: Request) -> bool:
     )
 
 
-def _address_key(front: Front, request: Request) -> str:
+def address_key(front: Front, request: Request) -> str:
+    """Returns what the client's address is counted under."""
     return rate_limit_key(client_address(front, request))
 
 

@@ -11,6 +11,7 @@ import msgspec
 from starlette.responses import Response
 
 from moorage import errors
+from moorage.auth.recipe import RECIPE
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.demand_body import demand_body
 from moorage.payments.protocols.mpp import problem_type
@@ -160,6 +161,8 @@ def _headers(error: errors.MoorageError, problem: Problem) -> Iterator[Header]:
 
 def _extra(error: errors.MoorageError) -> dict[str, Any]:
     details = {**_details(error), **_payment(error)}
+    if isinstance(error, errors.AuthError):
+        details |= {"recipe": RECIPE} | ({"field": error.header} if error.header else {})
     if isinstance(error, errors.PaymentError) and problem_of(error).status == PAYMENT_REQUIRED:
         details.update(_problem_members(error, error.message))
     return details
