@@ -60,6 +60,10 @@ ASKED = {
     "angular": {"/cart/5": "200 <!doctype html>"},
     "next-standalone": {"/words.txt": "200 words"},
     "vitepress": {"/words": "200 <!DOCTYPE html>", "/none": "404 <!DOCTYPE html>"},
+    "dockerfile-stages": {
+        "/any/page": "200 <p>hello",
+        "/package.json": "200 <p>hello",  # what is in no stage is no file
+    },
     "php": {"/posts/5": "200 hello from php at /posts/5", "/style.css": "200 p {", "/.env": "404 "},
 }
 

@@ -358,6 +358,26 @@ async def test_dockerfile_is_refused_before_any_payment(wallet: Wallet) -> None:
     assert answer.body["field"] == "settings.hasDockerfile"
 
 
+CLIENTS_DOCKERFILE = """\
+FROM node:20
+WORKDIR /app
+ENV NODE_ENV=production
+COPY . .
+USER node
+EXPOSE 3000
+CMD ["npm", "start"]
+"""
+
+
+async def test_fixed_dockerfile_of_a_client_is_followed(wallet: Wallet) -> None:
+    files, name = {**HELLO, "Dockerfile": CLIENTS_DOCKERFILE}, fresh_name()
+    settings = {"hasDockerfile": True, "runEnvs": {"GREETING": "you"}}
+    status = await wallet.settled(await wallet.deploy_paid(name, files, settings=settings))
+
+    assert status["status"] == "ready", status
+    assert await wallet.visit(name) == (200, "hello you")
+
+
 async def test_balances_are_the_chains(wallet: Wallet) -> None:
     await wallet.pay(500_000)
     tokens = wallet.gateway.info["chains"]["arbitrum"]["tokens"]

@@ -58,12 +58,6 @@ class Asked(NamedTuple):
 
 def asked(settings: Settings) -> Asked:
     """Checks the settings. Raises InvalidField or RuntimeUnsupported, naming the setting."""
-    if settings.has_dockerfile:
-        raise RuntimeUnsupported(
-            "settings.hasDockerfile",
-            "this gateway runs apps in its own sandbox and builds no Dockerfiles; "
-            "send hasDockerfile: false and it plans the build from the files",
-        )
     run = _command("settings.runCommand", settings.run_command)
     if run == "":
         raise InvalidField("settings.runCommand", "must not be empty; leave it out to detect it")

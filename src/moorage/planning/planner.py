@@ -67,6 +67,7 @@ from collections.abc import Callable
 
 from moorage.errors import InvalidField, PlanNotFound, UploadInvalid
 from moorage.planning import static
+from moorage.planning.dockerfile import app as dockerfile
 from moorage.planning.explicit import COMMAND_LIMIT, Asked, asked, environment
 from moorage.planning.folder import Folder
 from moorage.planning.languages import deno, go, java, php, ruby, rust
@@ -118,7 +119,10 @@ _SHARED = {
 _PROCFILE_WEB = re.compile(r"^web:[ \t]*(\S.*)$", re.MULTILINE)
 _PROCFILE_LIMIT = 65_536  # bytes
 
-_NOT_HERE = {"Dockerfile": "Docker images are", "mix.exs": "Elixir is"}
+_NOT_FOLLOWED = {
+    "Dockerfile": "it is followed only with settings.hasDockerfile: true",
+    "mix.exs": "Elixir is not supported here",
+}
 
 
 def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
@@ -132,9 +136,13 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
     # Only checked here: the deployer's variables are stored sealed, and are no part of the plan.
     environment("settings.buildVars", settings.build_vars, port=settings.port)
     environment("settings.runEnvs", settings.run_envs, port=settings.port)
-    folder, because = _folder(Folder(tree), wanted)
-    wanted = _with_procfile(folder, wanted)
-    recipe = _choose(folder, wanted, toolbox)
+    folder, because = _folder(Folder(tree), wanted, settings)
+    port = settings.port
+    if settings.has_dockerfile:
+        recipe, port = dockerfile.planned(folder, settings, wanted, toolbox)
+    else:
+        wanted = _with_procfile(folder, wanted)
+        recipe = _choose(folder, wanted, toolbox)
     where = folder.directory if recipe.directory is None else recipe.directory
     because.extend(recipe.because)
     because.extend(_because_asked(settings, wanted, recipe))
@@ -145,7 +153,7 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
         install=_in_folder(recipe.install, wanted.install, where),
         build=_in_folder(recipe.build, wanted.build, where),
         start=_in_folder(in_place(recipe.start or ""), wanted.run, where) or "",
-        port=settings.port,
+        port=port,
         build_env=dict(recipe.build_env),
         run_env=dict(recipe.run_env),
         because=tuple(because),
@@ -162,16 +170,19 @@ def _shared_tools(recipe: Recipe, toolbox: Toolbox) -> list[Tool]:
     return [tool for program in used for tool in toolbox.own(program)]
 
 
-def _folder(root: Folder, wanted: Asked) -> tuple[Folder, list[str]]:
+def _folder(root: Folder, wanted: Asked, settings: Settings) -> tuple[Folder, list[str]]:
     """Returns the app's folder, and sentences that say why."""
     if wanted.directory:
         if not root.has_directory(wanted.directory):
             problem = "is a file" if root.has(wanted.directory) else "is not in the upload"
             raise InvalidField("settings.directoryPath", f"{wanted.directory!r} {problem}")
         return root.below(wanted.directory), [f"settings.directoryPath is {wanted.directory}"]
+    only = root.only_directory()
+    if settings.has_dockerfile:
+        is_below = only is not None and root.below(only).has(dockerfile.FILE)
+        return (root.below(only), []) if only is not None and is_below else (root, [])
     if wanted.commands or root.first(*_MARKERS) is not None:
         return root, []
-    only = root.only_directory()
     if only is not None and _is_apps_own(root.below(only)):
         return root.below(only), [f"all files are in {only}, so the app is there"]
     apps = [] if _has_site_below(root) else _apps_below(root)
@@ -320,7 +331,7 @@ def _not_found(
             "settings.runCommand (and installCommand, buildCommand if needed), or "
             "settings.directoryPath if the app is in a directory."
         )
-    unsupported = folder.first(*_NOT_HERE)
-    if unsupported is not None:
-        said += f" {unsupported} is there, but {_NOT_HERE[unsupported]} not supported here."
+    file = folder.first(*_NOT_FOLLOWED)
+    if file is not None:
+        said += f" {file} is there, but {_NOT_FOLLOWED[file]}."
     return PlanNotFound(said, looked_for=looked_for)

@@ -44,14 +44,14 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         Stack.PHP,
         install if asked.install is None else asked.install,
         asked.build,
-        asked.run or _serve(directory),
+        asked.run or serve(directory),
         tuple(because),
         run_env=(("PHP_CLI_SERVER_WORKERS", "4"),),
         tools=(found.tool,),
     )
 
 
-def _serve(directory: str) -> str:
+def serve(directory: str) -> str:
     """Returns the command that serves a directory without its dotfiles."""
     return (
         f"cat > \"$TMPDIR/router.php\" <<'ROUTER'\n{ROUTER}ROUTER\n"

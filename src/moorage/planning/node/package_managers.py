@@ -208,6 +208,12 @@ _MAKE: dict[str, Callable[[Folder, Wanted | None, Toolbox], Manager]] = {
 }
 
 
+def manager_named(name: str, version: str, folder: Folder, toolbox: Toolbox) -> Manager:
+    """Returns the package manager of that name, in a version if one is given."""
+    wanted = wanted_from(version, "the Dockerfile") if version else None
+    return _MAKE[name](folder, wanted, toolbox)
+
+
 def npm_manager(folder: Folder) -> Manager:
     """Returns npm, whatever the files say."""
     return Manager("npm", "", _NPM, None, folder.first(*NPM_LOCKS))

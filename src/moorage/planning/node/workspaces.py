@@ -4,11 +4,11 @@ import json
 import posixpath
 import re
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from itertools import islice
 from typing import NamedTuple
 
 from moorage.planning.folder import Folder
+from moorage.planning.glob import matches, parts
 from moorage.planning.node.package_json import PackageJson, package_json
 
 WORKSPACES_LIMIT = 300  # package.json files read
@@ -91,12 +91,12 @@ def monorepo_around(folder: Folder) -> tuple[Monorepo, Workspace] | None:
 def _workspaces(root: Folder, patterns: tuple[str, ...]) -> Iterator[Workspace]:
     short = [p for p in patterns[:PATTERNS_LIMIT] if len(p) <= PATTERN_LENGTH]
     globs = [posixpath.normpath(pattern.strip("/")) for pattern in short]
-    wanted = [_parts(glob) for glob in globs if not glob.startswith("!")]
-    unwanted = [_parts(glob[1:].strip("/")) for glob in globs if glob.startswith("!")]
+    wanted = [parts(glob) for glob in globs if not glob.startswith("!")]
+    unwanted = [parts(glob[1:].strip("/")) for glob in globs if glob.startswith("!")]
     count = 0
     for directory in islice(_packages(root), CANDIDATES_LIMIT):
         names = directory.split("/")
-        if not any(_matches(p, names) for p in wanted) or any(_matches(p, names) for p in unwanted):
+        if not any(matches(p, names) for p in wanted) or any(matches(p, names) for p in unwanted):
             continue
         manifest = package_json(root.below(directory)) if count < WORKSPACES_LIMIT else None
         if manifest is not None:
@@ -111,27 +111,6 @@ def _packages(root: Folder) -> Iterator[str]:
             directory = name.removesuffix("/package.json")
             if directory.count("/") < DEPTH_LIMIT:
                 yield directory
-
-
-def _parts(glob: str) -> list[str]:
-    """Splits a glob into its parts; several `**` in a row become one."""
-    parts = glob.split("/")
-    return [p for n, p in enumerate(parts) if p != "**" or n == 0 or parts[n - 1] != "**"]
-
-
-def _matches(glob: list[str], names: list[str]) -> bool:
-    """Whether a glob's parts match a path's names: `*` within one name, `**` over any number."""
-    if len(glob) - glob.count("**") > len(names):
-        return False
-    reached = {0}  # how many names the parts so far may have taken
-    for part in glob:
-        if part == "**":
-            reached = set(range(min(reached), len(names) + 1)) if reached else reached
-        else:
-            reached = {n + 1 for n in reached if n < len(names) and fnmatchcase(names[n], part)}
-        if not reached:
-            return False
-    return len(names) in reached
 
 
 def _pnpm_patterns(root: Folder) -> tuple[str, ...]:

@@ -1,0 +1,303 @@
+"""Plans an app from its Dockerfile: follows the stages that the last one needs.
+
+The upload is moved aside, each stage makes its files in a directory of its own, and what the last
+one has is left: its home (such as its WORKDIR) at /app, other paths below /app/.image.
+"""
+
+from shlex import join, quote
+from typing import NamedTuple
+
+from moorage.errors import InvalidField, RuntimeUnsupported
+from moorage.planning.dockerfile.commands import Scope
+from moorage.planning.dockerfile.ignored import kept_files
+from moorage.planning.dockerfile.images import image_of
+from moorage.planning.dockerfile.layout import APP, CONTEXT, VENV, in_image, is_below, layout_of
+from moorage.planning.dockerfile.parser import (
+    TEXT_LIMIT,
+    Instruction,
+    expand,
+    instructions,
+    refused,
+    split,
+)
+from moorage.planning.dockerfile.programs import programs
+from moorage.planning.dockerfile.stages import Stage, Upload, follow
+from moorage.planning.dockerfile.starts import Start, start_of
+from moorage.planning.explicit import Asked
+from moorage.planning.folder import Folder
+from moorage.planning.plan import Settings, Stack
+from moorage.planning.recipe import Recipe
+from moorage.planning.toolbox import Toolbox
+
+FILE = "Dockerfile"
+_STAGES_LIMIT = 16
+_SCRIPT_LIMIT = 100_000  # bytes; the kernel takes 131,072 in one argument
+# As COPY does: of a directory its content. Files of stages are linked, as they take space twice.
+_PUT = f"""\
+put() {{
+  to=$1; shift
+  for it; do
+    case $it in {CONTEXT}*) how=-a;; *) how=-al;; esac
+    if [ -d "$it" ]; then
+      mkdir -p "$to"; cp $how --remove-destination "$it/." "$to"
+    else
+      case $to in */) mkdir -p "$to";; *) mkdir -p "$(dirname "$to")";; esac
+      cp $how --remove-destination "$it" "$to"
+    fi
+  done
+}}"""
+
+
+class Planned(NamedTuple):
+    """A Dockerfile's recipe, and the port it exposes."""
+
+    recipe: Recipe
+    port: int
+
+
+class _Part(NamedTuple):
+    """A stage as it is written."""
+
+    number: int
+    origin: Instruction
+    reference: str
+    name: str
+    instructions: list[Instruction]
+
+
+def planned(folder: Folder, settings: Settings, asked: Asked, toolbox: Toolbox) -> Planned:
+    """Returns what the Dockerfile of the folder says.
+
+    Raises RuntimeUnsupported, naming the line, for what can't be followed here, and InvalidField
+    for commands that contradict it.
+    """
+    if not folder.has(FILE):
+        where = f" in {folder.directory}" if folder.directory else ""
+        raise RuntimeUnsupported(
+            "settings.hasDockerfile",
+            f"there is no Dockerfile{where}; send hasDockerfile: false to plan from the files",
+        )
+    for name, command in (("installCommand", asked.install), ("buildCommand", asked.build)):
+        if command:
+            raise InvalidField(f"settings.{name}", "is not used beside hasDockerfile: true")
+    kept, ignored = kept_files(folder)
+    plan = _Plan(folder, settings, asked, toolbox, Upload(names=kept))
+    stages = plan.stages()
+    return _planned(plan, stages, ignored)
+
+
+class _Plan(NamedTuple):
+    """What one Dockerfile is planned from."""
+
+    folder: Folder
+    settings: Settings
+    asked: Asked
+    toolbox: Toolbox
+    upload: Upload
+
+    def stages(self) -> list[Stage]:
+        """Returns the stages that the last one needs, followed to their ends; it is the last."""
+        text = self.folder.text(FILE, limit=TEXT_LIMIT)
+        defaults, parts = _parts(instructions(text))
+        needed = _needed(parts)
+        made: list[Stage] = []
+        for part in (part for part in parts if part.number in needed):
+            stage = self._begun(part, parts[-1], made, defaults)
+            for instruction in part.instructions:
+                follow(stage, instruction, made, self.upload)
+            made.append(stage)
+        return made
+
+    def _begun(
+        self, part: _Part, last: _Part, before: list[Stage], defaults: dict[str, str]
+    ) -> Stage:
+        parent = next((s for s in reversed(before) if s.name == part.reference.lower()), None)
+        image = parent.image if parent else image_of(part.origin, part.reference, self.toolbox)
+        workdir = parent.workdir if parent else image.workdir
+        environment = dict(parent.environment) if parent else {}
+        home = _home(part, workdir, {**defaults, **environment}) if part is last else None
+        layout = layout_of(part.number, home=home, has_volume=self.settings.volume)
+        scope = Scope(layout=layout, programs=set(image.programs), known=set())
+        if home:
+            scope.known.add(home)
+        stage = Stage(
+            number=part.number, name=part.name, image=image, layout=layout, scope=scope,
+            workdir=workdir, environment=environment, defaults=defaults,
+        )  # fmt: skip
+        if workdir != "/":
+            scope.known.add(workdir)
+        if parent is not None:
+            _inherit(stage, parent)
+        real = quote(layout.real(workdir))
+        stage.script.append(f"mkdir -p {real} && cd {real}")
+        stage.script += [f"export {n}={quote(v)}" for n, v in stage.exported.items()]
+        stage.add_path()
+        return stage
+
+
+def _inherit(stage: Stage, parent: Stage) -> None:
+    """Takes over what a stage before has set, and its files."""
+    stage.entrypoint, stage.command = parent.entrypoint, parent.command
+    stage.ports, stage.volumes = [*parent.ports], [*parent.volumes]
+    stage.configuration = dict(parent.configuration)
+    stage.scope.programs |= parent.scope.programs
+    stage.scope.known |= parent.scope.known
+    stage.scope.packages_at |= parent.scope.packages_at
+    stage.scope.managers.update(parent.scope.managers)
+    stage.scope.has_globals = parent.scope.has_globals
+    origin, image = parent.layout.real("/"), stage.layout.real("/")
+    stage.script.append(f"mkdir -p {origin} {image} && cp -al {origin}/. {image}")
+    for prefix, root in stage.layout.prefixes:
+        if root == APP:
+            inside = quote(f"{image}{prefix}")
+            stage.script.append(
+                f"[ ! -d {inside} ] || {{ cp -al {inside}/. {APP}; rm -rf {inside}; }}"
+            )
+
+
+def _parts(found: list[Instruction]) -> tuple[dict[str, str], list[_Part]]:
+    """Returns the arguments before the first FROM, and the stages."""
+    defaults: dict[str, str] = {}
+    parts: list[_Part] = []
+    for instruction in found:
+        if instruction.name == "FROM":
+            parts.append(_part(instruction, len(parts), defaults))
+        elif parts:
+            parts[-1].instructions.append(instruction)
+        elif instruction.name == "ARG":
+            words = split(instruction.text, defaults)
+            defaults.update(w.split("=", 1) for w in words if "=" in w)  # type: ignore[misc]
+        else:
+            raise instruction.refused("FROM must come first")
+    if not parts:
+        raise refused(1, FILE, "it has no FROM")
+    if len(parts) > _STAGES_LIMIT:
+        raise parts[-1].origin.refused(f"there are more than {_STAGES_LIMIT} stages")
+    return defaults, parts
+
+
+def _part(instruction: Instruction, number: int, defaults: dict[str, str]) -> _Part:
+    words = split(instruction.text, defaults)
+    if len(words) not in (1, 3) or (len(words) == 3 and words[1].lower() != "as"):
+        raise instruction.refused("it must be FROM image, or FROM image AS name")
+    name = words[2].lower() if len(words) == 3 else ""
+    return _Part(number, instruction, words[0], name, [])
+
+
+def _needed(parts: list[_Part]) -> set[int]:
+    """Returns the numbers of the stages that the last one is made of."""
+    needed: set[int] = set()
+    waiting = [parts[-1]]
+    while waiting:
+        part = waiting.pop()
+        if part.number in needed:
+            continue
+        needed.add(part.number)
+        names = {part.reference.lower(), *(i.flag("from").lower() for i in part.instructions)}
+        earlier = parts[: part.number]
+        waiting += [one for one in earlier if (one.name and one.name in names)]
+        waiting += [one for one in earlier if str(one.number) in names]
+    return needed
+
+
+# Directories of every image, which hold more than an app.
+_SHARED = ("/", "/usr", "/usr/local", "/usr/share", "/opt", "/home", "/var", "/etc", "/bin")
+
+
+def _home(part: _Part, workdir: str, variables: dict[str, str]) -> str:
+    """Returns the image's directory that becomes /app: the one around the last WORKDIR."""
+    variables, targets = dict(variables), [workdir]
+    for instruction in part.instructions:
+        if instruction.name in ("ENV", "ARG"):
+            pairs = [w.partition("=") for w in split(instruction.text, variables)]
+            variables.update({name: value for name, equals, value in pairs if equals})
+        elif instruction.name == "WORKDIR":
+            workdir = in_image(workdir, expand(instruction.text, variables).strip("\"'"))
+            targets.append(workdir)
+        elif instruction.name in ("COPY", "ADD"):
+            *sources, last = instruction.words or split(instruction.text, variables) or [""]
+            if last.endswith("/") or sources in (["."], ["./"]):  # it is a directory
+                targets.append(in_image(workdir, last))
+    around = [t for t in targets if t and t not in _SHARED and not t.startswith("/etc/")]
+    if workdir in _SHARED:
+        return around[0] if around else APP
+    return min((t for t in around if is_below(workdir, t)), key=len, default=workdir)
+
+
+def _planned(plan: _Plan, stages: list[Stage], ignored: list[str]) -> Planned:
+    last = stages[-1]
+    port = _port(last, plan.settings)
+    start = start_of(last, plan.folder, given=plan.asked.run, port=port)
+    tools, environment = programs(stages, plan.folder, plan.toolbox)
+    return Planned(
+        Recipe(
+            _stack(stages),
+            None,
+            _script(plan, stages, ignored),
+            start.command,
+            _because(stages, start, port),
+            run_env=tuple((n, v) for n, v in sorted(last.exported.items()) if n != "PORT"),
+            build_env=tuple(environment.items()),
+            tools=tools,
+            directory="",
+        ),
+        port,
+    )
+
+
+def _stack(stages: list[Stage]) -> Stack:
+    """Returns the last stage's language; that of a stage before for an image without one."""
+    found = (stage.image.stack for stage in reversed(stages))
+    return next((stack for stack in found if stack is not None), Stack.CUSTOM)
+
+
+def _port(last: Stage, settings: Settings) -> int:
+    written = last.environment.get("PORT", "")
+    said = int(written) if written.isascii() and written.isdigit() and len(written) < 6 else 0
+    return next((p for p in (*last.ports, said) if 1024 <= p < 65_536), settings.port)
+
+
+def _script(plan: _Plan, stages: list[Stage], ignored: list[str]) -> str:
+    """Returns the build: it moves the upload aside, makes the stages, removes what they leave."""
+    python = next((s.image.tool for s in stages if s.scope.is_python), None)
+    directory = f"{CONTEXT}/{plan.folder.directory}".rstrip("/")
+    lines = ["set -e", _PUT, f"cd {APP}", f"rm -rf .dockerfile && mkdir -p {CONTEXT}"]
+    lines.append(
+        f"find . -mindepth 1 -maxdepth 1 ! -name .dockerfile -exec mv -t {CONTEXT} '{{}}' +"
+    )
+    if plan.folder.directory:  # the context is the app's own directory
+        lines.append(f"mv {quote(directory)} .dockerfile/own && rm -rf {CONTEXT}")
+        lines.append(f"mv .dockerfile/own {CONTEXT}")
+    if ignored:
+        lines.append(f"(cd {CONTEXT} && rm -rf -- {join(ignored)})")
+    if python is not None:
+        version = f"{python.version.major}.{python.version.minor}"
+        lines.append(f"uv venv -q --clear --python python{version} {VENV}")
+    for stage in stages:
+        lines += ["(", *stage.script, ")"]
+    lines += [f"cd {APP} && rm -rf .dockerfile"]
+    script = "\n".join(lines)
+    if len(script.encode()) > _SCRIPT_LIMIT:
+        raise RuntimeUnsupported(FILE, "its commands are too long to be planned")
+    return script
+
+
+def _because(stages: list[Stage], start: Start, port: int) -> tuple[str, ...]:
+    """Returns what is done in place of what the Dockerfile says, in sentences."""
+    said = ["settings.hasDockerfile is true: the Dockerfile's own steps are followed"]
+    images = {s.image.reference: s.image.tool for s in stages if s.image.tool is not None}
+    said += [f"in place of {reference}: {tool}" for reference, tool in images.items()]
+    last = stages[-1]
+    home = next((prefix for prefix, root in last.layout.prefixes if root == APP), APP)
+    if home != APP:
+        said.append(f"the image's {home} is {APP} here")
+    if last.volumes:
+        said.append(
+            f"VOLUME {' '.join(last.volumes)[:100]} keeps nothing by itself: files that it "
+            "writes are lost at the next deploy, unless they are in the /data of settings.volume"
+        )
+    if start.because:
+        said.append(start.because)
+    if last.ports and port not in last.ports and not last.image.server:
+        said.append(f"it exposes {last.ports[0]}, and is told to listen on {port} by PORT")
+    return tuple(said)

@@ -1,0 +1,104 @@
+"""The images that a simple Dockerfile may start from, and the machine's programs for them."""
+
+import re
+from typing import NamedTuple
+
+from moorage.planning.dockerfile.parser import Instruction
+from moorage.planning.plan import Stack
+from moorage.planning.toolbox import Tool, Toolbox
+from moorage.planning.wanted import find_tool, wanted_from
+
+_REFERENCE = re.compile(
+    r"(?:library/)?(?P<name>[a-z0-9][\w./-]{0,199}?)(?::(?P<tag>[\w.-]{1,128}))?"
+    r"(?:@sha256:[0-9a-f]{64})?\Z"
+)
+_NUMBER = re.compile(r"(?:^|-)v?(\d{1,4}(?:\.\d{1,4}){0,2})(?=-|\Z)")
+
+
+class Image(NamedTuple):
+    """A base image: its language, and what its own Dockerfile sets."""
+
+    reference: str  # as it is written
+    stack: Stack | None  # None for an image without a language
+    tool: Tool | None
+    programs: frozenset[str] = frozenset()  # that its commands may run
+    workdir: str = "/"
+    environment: tuple[tuple[str, str], ...] = ()  # values are paths in the image
+    server: str = ""  # what it starts without a CMD: nginx, caddy, apache2-foreground
+
+
+class _Kind(NamedTuple):
+    stack: Stack
+    program: str
+    programs: tuple[str, ...]
+    parts: int  # of the tag's version that must be the same
+    is_newer_fine: bool = False  # a later version of the same major runs it as well
+    workdir: str = "/"
+    environment: tuple[tuple[str, str], ...] = ()
+    server: str = ""
+
+
+_HOMES = "/home"
+_NGINX = _Kind(Stack.STATIC, "caddy", ("nginx",), 0, server="nginx")
+_KINDS = {
+    "node": _Kind(Stack.NODE, "node", ("node", "npm", "npx", "corepack", "yarn"), 1),
+    "oven/bun": _Kind(Stack.NODE, "bun", ("bun", "bunx"), 1, workdir=f"{_HOMES}/bun/app"),
+    "denoland/deno": _Kind(
+        Stack.DENO, "deno", ("deno",), 1, environment=(("DENO_DIR", "/deno-dir"),)
+    ),
+    "python": _Kind(Stack.PYTHON, "python", ("python", "python3", "pip", "pip3"), 2),
+    "golang": _Kind(Stack.GO, "go", ("go",), 2, True, workdir="/go"),
+    "rust": _Kind(Stack.RUST, "rust", ("cargo", "rustc"), 2, True),
+    "ruby": _Kind(
+        Stack.RUBY, "ruby", ("ruby", "bundle", "gem"), 2,
+        environment=(("GEM_HOME", "/usr/local/bundle"), ("BUNDLE_PATH", "/usr/local/bundle")),
+    ),
+    "php": _Kind(Stack.PHP, "php", ("php",), 2, True),
+    "nginx": _NGINX,
+    "nginxinc/nginx-unprivileged": _NGINX,
+    "caddy": _Kind(Stack.STATIC, "caddy", ("caddy",), 0, workdir="/srv", server="caddy"),
+}  # fmt: skip
+# Without a language: for programs that another stage has built.
+_BARE = re.compile(r"(?:scratch|alpine|debian|ubuntu|busybox|gcr\.io/distroless/(?:static|base|cc))"
+                   r"(?:-debian\d+)?\Z")  # fmt: skip
+_PLAIN = ", ".join(sorted({*_KINDS, "alpine", "debian", "scratch"}))
+
+
+def image_of(instruction: Instruction, reference: str, toolbox: Toolbox) -> Image:
+    """Returns the image of a FROM. Raises RuntimeUnsupported if it can't be had here."""
+    match = _REFERENCE.match(reference)
+    name, tag = (match["name"], match["tag"] or "") if match else ("", "")
+    if _BARE.match(name):
+        return Image(reference, None, None)
+    kind = _KINDS.get(name)
+    if kind is None:
+        raise instruction.refused(
+            f"only plain images are planned here ({_PLAIN}); with hasDockerfile: false the build "
+            "is planned from the files"
+        )
+    server = kind.server
+    if kind.stack is Stack.PHP:
+        if "fpm" in tag:
+            raise instruction.refused("PHP-FPM needs a web server beside it; take php or its -cli")
+        server = "apache2-foreground" if "apache" in tag else ""
+    return Image(
+        reference, kind.stack, _tool(instruction, kind, tag, toolbox), frozenset(kind.programs),
+        "/var/www/html" if server == "apache2-foreground" else kind.workdir,
+        kind.environment, server,
+    )  # fmt: skip
+
+
+def _tool(instruction: Instruction, kind: _Kind, tag: str, toolbox: Toolbox) -> Tool:
+    """Returns the program of the tag's version: exactly that one, or the nearest that runs it."""
+    match = _NUMBER.search(tag) if kind.parts else None
+    source = f"Dockerfile line {instruction.line}"
+    if match is None:
+        return find_tool(toolbox, kind.program, wanted_from("*", source)).tool
+    exact = wanted_from(match[1], source)
+    tool = toolbox.choose(kind.program, exact.range) if exact else None
+    if tool is not None:
+        return tool
+    parts = match[1].split(".")
+    line = ".".join(parts[: kind.parts])
+    fitting = f">={line} <{int(parts[0]) + 1}" if kind.is_newer_fine else line
+    return find_tool(toolbox, kind.program, wanted_from(fitting, source)).tool

@@ -1,0 +1,376 @@
+"""Dockerfiles: what is planned of them, and what is refused, with the line and the reason."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memory_tree import MemoryTree
+from moorage.errors import InvalidField, InvalidRequest, RuntimeUnsupported
+from moorage.planning.plan import Plan, Settings, Stack
+from moorage.planning.planner import make_plan
+from toolboxes import EVERYTHING, TOOLBOX
+
+FILES = {
+    "index.js": "",
+    "package.json": "{}",
+    "requirements.txt": "flask",
+    "main.go": "package main",
+    "src/a.txt": "",
+    "nginx.conf": "server { listen 80; location / { proxy_pass http://x; } }",
+}
+
+
+def plan(dockerfile: str, *, files: dict[str, str] | None = None, **settings: Any) -> Plan:
+    tree = MemoryTree({**FILES, **(files or {}), "Dockerfile": dockerfile})
+    return make_plan(tree, Settings(has_dockerfile=True, **settings), EVERYTHING)
+
+
+def build_of(made: Plan) -> list[str]:
+    assert made.build is not None
+    return made.build.splitlines()
+
+
+NODE = "FROM node:20\nWORKDIR /app\n"
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "line", "why"),
+    [
+        ("FROM node:20\nRUN apt-get install -y curl\nCMD node x", 2, "curl"),
+        ("FROM node:20-alpine\nRUN apk add --no-cache git\nCMD node x", 2, "git"),
+        ("FROM node:20\nRUN curl https://a.example/x | sh\nCMD node x", 2, "curl"),
+        ("FROM node:20\nRUN echo $(date)\nCMD node x", 2, "only plain commands"),
+        ("FROM node:20\nRUN echo `date`\nCMD node x", 2, "only plain commands"),
+        ("FROM node:20\nRUN sed -i s/a/b/ x\nCMD node x", 2, "sed"),
+        ("FROM node:20\nRUN <<EOF\nnpm ci\nEOF\nCMD node x", 2, "heredocs"),
+        ('FROM node:20\nSHELL ["/bin/bash", "-c"]\nCMD node x', 2, "not supported"),
+        ("FROM node:20\nONBUILD RUN npm ci\nCMD node x", 2, "not supported"),
+        ("FROM node:20\n\n# words\nCPY . .\nCMD node x", 4, "no instruction"),
+        ("FROM node:20\nRUN pip install x\nCMD node x", 2, "pip"),
+        ("FROM node:20\nADD https://a.example/x.txt .\nCMD node x", 2, "use COPY"),
+        ("FROM node:20\nCOPY missing.txt .\nCMD node x", 2, "missing.txt is not in the upload"),
+        ("FROM node:20\nCOPY ../up .\nCMD node x", 2, "outside"),
+        ("FROM node:20\nCOPY --from=ghcr.io/a/b /x /y\nCMD node x", 2, "of stages"),
+        ("FROM node:20\nCOPY --parents src/a.txt /x/\nCMD node x", 2, "--parents"),
+        ("FROM node:20\nRUN --mount=type=secret,id=k npm ci\nCMD node x", 2, "secret"),
+        ("FROM node:20\nCOPY . .\nCMD node index.js", 2, "WORKDIR"),
+        ("FROM node:20\nEXPOSE http\nCMD node x", 2, "no port"),
+        ('FROM node:20\nCMD ["/server"]', 2, "nothing in this Dockerfile makes /server"),
+        ("FROM node:20\nCMD supervisord", 2, "supervisord"),
+        ("FROM ubuntu:24.04\nWORKDIR /a\nCMD node index.js", 3, "node"),
+        ("FROM ghcr.io/a/node:20\nCMD node x", 1, "only plain images"),
+        ("FROM postgres:17\nCMD postgres", 1, "only plain images"),
+        ("FROM php:8.4-fpm", 1, "FPM"),
+        ("RUN npm ci\nFROM node:20", 1, "FROM must come first"),
+        ("FROM node:20 AS", 1, "FROM image AS name"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused_by_its_line(
+    dockerfile: str, line: int, why: str
+) -> None:
+    with pytest.raises(RuntimeUnsupported) as refused:
+        plan(dockerfile)
+    assert refused.value.message.startswith(f"Dockerfile: line {line}, ")
+    assert why in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "why"),
+    [
+        ("FROM node:20\nWORKDIR /app\nCOPY . .", "no CMD"),
+        ("# nothing", "no FROM"),
+        (
+            "FROM node:18 AS a\nRUN npm -v\nFROM node:20\nCOPY --from=a /x /x\nCMD node x",
+            "two versions",
+        ),
+        ("FROM nginx\nCOPY nginx.conf /etc/nginx/conf.d/default.conf", "proxy_pass"),
+        ("FROM caddy\nCOPY nginx.conf /etc/caddy/Caddyfile", "not planned"),
+    ],
+)
+def test_what_the_whole_file_lacks_is_refused(dockerfile: str, why: str) -> None:
+    with pytest.raises(RuntimeUnsupported, match=why):
+        plan(dockerfile)
+
+
+@pytest.mark.parametrize(
+    "image", ["ruby:3.3", "php:8.4-cli", "golang:1.24", "node:12", "python:3.8"]
+)
+def test_language_that_the_machine_lacks_is_refused(image: str) -> None:
+    tree = MemoryTree({**FILES, "Dockerfile": f"FROM {image}\nWORKDIR /app\nCMD ./x"})
+    with pytest.raises(RuntimeUnsupported) as refused:
+        make_plan(tree, Settings(has_dockerfile=True), TOOLBOX)
+    assert refused.value.field == "Dockerfile line 1"
+
+
+@pytest.mark.parametrize(
+    ("image", "tool", "version"),
+    [
+        ("node:20.11.1-alpine", "node", "20.11.1"),
+        ("node:20.11.0", "node", "20.20.2"),
+        ("library/node:lts-alpine3.20", "node", "20.20.2"),
+        ("node:22@sha256:" + "0" * 64, "node", "22.23.3"),
+        ("oven/bun:1.2-alpine", "bun", "1.2.23"),
+        ("denoland/deno:alpine-2.1.4", "deno", "2.9.6"),
+        ("python:3.11-slim-bookworm", "python", "3.11.2"),
+        ("golang:1.22", "go", "1.24.4"),
+        ("rust:1-slim", "rust", "1.95.0"),
+        ("php:8.2-cli", "php", "8.4.16"),
+        ("ruby:3.3-slim", "ruby", "3.3.8"),
+    ],
+)
+def test_image_becomes_the_machines_program(image: str, tool: str, version: str) -> None:
+    made = plan(f"FROM {image}\nWORKDIR /app\nCOPY . .\nCMD ./x")
+    assert {**made.toolchains, **made.host_tools}[tool] == version
+
+
+def test_missing_dockerfile_is_said() -> None:
+    with pytest.raises(RuntimeUnsupported) as refused:
+        make_plan(MemoryTree(FILES), Settings(has_dockerfile=True), TOOLBOX)
+    assert refused.value.field == "settings.hasDockerfile"
+
+
+def test_dockerfile_that_was_not_asked_for_is_not_followed() -> None:
+    files = {**FILES, "index.js": "", "Dockerfile": "FROM postgres"}
+    made = make_plan(MemoryTree(files), Settings(runtime="node"), TOOLBOX)
+    assert made.start == "exec node index.js"
+
+
+@pytest.mark.parametrize("setting", ["build_command", "install_command"])
+def test_commands_that_contradict_the_dockerfile_are_refused(setting: str) -> None:
+    settings: dict[str, Any] = {setting: "npm run other"}
+    with pytest.raises(InvalidField):
+        plan(f"{NODE}CMD node x", **settings)
+
+
+def test_run_command_takes_the_place_of_cmd() -> None:
+    made = plan(f"{NODE}COPY . .\nCMD node x", run_command="node index.js")
+    assert made.start == "exec node index.js"
+    assert any("settings.runCommand" in sentence for sentence in made.because)
+
+
+@pytest.mark.parametrize(
+    ("start", "command"),
+    [
+        ('CMD ["node", "index.js"]', "exec node index.js"),
+        ('CMD ["index.js"]', "exec node index.js"),
+        ("CMD node index.js", "exec node index.js"),
+        ('ENTRYPOINT ["node"]\nCMD ["index.js", "a b"]', "exec node index.js 'a b'"),
+        ('ENTRYPOINT ["docker-entrypoint.sh"]\nCMD ["node", "x.js"]', "exec node x.js"),
+        ('ENTRYPOINT ["/sbin/tini", "--"]\nCMD ["node", "x.js"]', "exec node x.js"),
+        ('ENTRYPOINT ["dumb-init", "node", "x.js"]', "exec node x.js"),
+        ('CMD ["node", "$HOME"]', "exec node '$HOME'"),
+        ("CMD node a.js\nENTRYPOINT node b.js", "exec node b.js"),
+        ('CMD ["/usr/local/bin/node", "/app/x.js"]', "exec node /app/x.js"),
+        ("CMD [not json", None),
+    ],
+)
+def test_start_is_that_of_the_image(start: str, command: str | None) -> None:
+    dockerfile = f"{NODE}COPY . .\n{start}"
+    if command is None:
+        with pytest.raises(InvalidRequest):
+            plan(dockerfile)
+    else:
+        assert plan(dockerfile).start == command
+
+
+@pytest.mark.parametrize(
+    ("lines", "port", "start"),
+    [
+        ("EXPOSE 8080", 8080, "exec node x"),
+        ("EXPOSE 8080/tcp 9090", 8080, "exec node x"),
+        ("ARG P=5000\nEXPOSE $P", 5000, "exec node x"),
+        ("ENV PORT=7000", 7000, "exec node x"),
+        ("EXPOSE 80", 3000, "exec node x"),
+        ("EXPOSE 53/udp", 3000, "exec node x"),
+    ],
+)
+def test_exposed_port_is_the_apps(lines: str, port: int, start: str) -> None:
+    made = plan(f"{NODE}{lines}\nCMD node x")
+    assert (made.port, made.start) == (port, start)
+    assert "PORT" not in made.run_env
+
+
+def test_low_port_of_the_start_becomes_the_variable() -> None:
+    made = plan(
+        "FROM python:3.13\nEXPOSE 80\nWORKDIR /a\nCMD gunicorn -b 0.0.0.0:80 --backlog 80 a:b"
+    )
+    assert made.start == "exec gunicorn -b 0.0.0.0:$PORT --backlog 80 a:b"
+
+
+def test_escape_directive_and_continuations_are_read() -> None:
+    made = plan("# escape=`\nFROM node:20\nWORKDIR /app\nCMD node `\n  # no\n\n  index.js")
+    assert made.start == "exec node index.js"
+
+
+def test_variables_are_replaced_as_docker_does() -> None:
+    made = plan(
+        "ARG TAG=18\nFROM node:${TAG:-20}\nARG TAG\nARG A=x\n"
+        "ENV B=${A}-${NONE:-d}${A:+p} C='$A' D=\"$TAG\" E=\\$A\nENV F one two\n"
+        "WORKDIR /srv/$A\nCMD node x"
+    )
+    assert made.toolchains["node"] == "18.20.8"
+    assert made.run_env == {"B": "x-dp", "C": "$A", "D": "18", "E": "$A", "F": "one two"}
+
+
+def test_users_owners_and_lists_of_packages_need_no_doing() -> None:
+    made = plan(
+        f"{NODE}RUN useradd -m app && chown -R app /app\nUSER app\n"
+        "RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates tini\n"
+        "RUN corepack enable && npm config set fund false\nCMD node x"
+    )
+    ran = [line for line in build_of(made) if line.startswith("sh -c")]
+    assert ran == ["sh -c 'true && true'"] * 3
+
+
+def test_pip_installs_into_one_environment_by_uv() -> None:
+    made = plan(
+        "FROM python:3.13\nWORKDIR /app\nCOPY requirements.txt .\n"
+        "RUN python -m pip install --user --no-cache-dir --upgrade pip 'gunicorn>=20'\n"
+        "RUN pip3 install --prefix=/install -r requirements.txt\nCMD gunicorn a:b"
+    )
+    assert "sh -c 'uv pip install -q --upgrade '\"'\"'gunicorn>=20'\"'\"''" in build_of(made)
+    assert "sh -c 'uv pip install -q -r requirements.txt'" in build_of(made)
+
+
+def test_programs_of_a_stage_are_where_the_next_looks_for_them() -> None:
+    made = plan(
+        "FROM golang:1.24 AS build\nWORKDIR /src\nCOPY . .\n"
+        "RUN CGO_ENABLED=0 go build -o /out/server ./main.go\n"
+        "FROM gcr.io/distroless/static-debian12\nCOPY --from=build /out/server /bin/server\n"
+        'USER 1000\nENTRYPOINT ["/bin/server", "--api", "/api"]'
+    )
+    assert made.stack is Stack.GO
+    assert "mkdir -p /app/.dockerfile/0/out" in build_of(made)
+    assert "sh -c 'CGO_ENABLED=0 go build -o /app/.dockerfile/0/out/server ./main.go'" in build_of(
+        made
+    )
+    assert "put /app/.image/bin/server /app/.dockerfile/0/out/server" in build_of(made)
+    assert made.start == "cd /app/.image && exec /app/.image/bin/server --api /api"
+
+
+def test_only_stages_that_the_last_needs_are_made() -> None:
+    made = plan(f"FROM postgres:17 AS db\nFROM node:20 AS tests\nRUN curl x\n{NODE}CMD node x"
+                .replace("FROM postgres:17 AS db\n", ""))  # fmt: skip
+    assert not any("curl" in line for line in build_of(made))
+
+
+def test_npms_global_programs_are_on_the_path() -> None:
+    made = plan(f"{NODE}RUN npm install -g serve@14 pnpm@9\nCMD serve -s .")
+    assert "sh -c 'npm install --global --prefix /app/.image/usr/local serve@14'" in build_of(made)
+    assert made.start == 'export PATH=/app/.image/usr/local/bin:"$PATH"\ncd /app && exec serve -s .'
+    assert made.toolchains["pnpm"].startswith("9.")
+
+
+@pytest.mark.parametrize("reader", ["FROM a\\\n" * 30_000, "X" * 70_000, "FROM node\n" * 300])
+def test_large_dockerfiles_are_refused(reader: str) -> None:
+    with pytest.raises(InvalidRequest):
+        plan(reader)
+
+
+def test_pattern_that_names_very_many_files_is_refused() -> None:
+    files = {f"d/{n}.txt": "" for n in range(600)}
+    with pytest.raises(RuntimeUnsupported, match="more than 500"):
+        plan(f"{NODE}COPY d/*.txt /app/\nCMD node x", files=files)
+
+
+def test_ignored_files_are_removed_before_anything_is_copied() -> None:
+    made = plan(
+        f"{NODE}COPY . .\nCMD node x",
+        files={
+            ".dockerignore": "# no\n*\n!src\nsrc/*.log\n!index.js\n",
+            "src/deep/er.log": "", "src/x.log": "", "lib/a/b.js": "", "lib/c.js": "",
+        },
+    )  # fmt: skip
+    assert (
+        "(cd /app/.dockerfile/context && rm -rf -- .dockerignore Dockerfile lib main.go "
+        "nginx.conf package.json requirements.txt src/x.log)"
+    ) in build_of(made)
+
+
+NGINX = "FROM nginx\nCOPY src /usr/share/nginx/html\nCOPY nginx.conf /etc/nginx/conf.d/default.conf"
+
+
+@pytest.mark.parametrize(
+    ("configuration", "is_fallback"),
+    [
+        ("server { listen 80; root /usr/share/nginx/html; index index.html; }", False),
+        ("server { location / { try_files $uri $uri/ /index.html; } } # x", True),
+        ("server { location / { try_files $uri $uri.html =404; } }", False),
+    ],
+)
+def test_nginx_site_of_files_is_served(configuration: str, is_fallback: bool) -> None:
+    made = plan(NGINX, files={"nginx.conf": configuration})
+    assert made.stack is Stack.STATIC
+    assert ("/200.html" in made.start) == is_fallback
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        "server { location /api { proxy_pass http://b; } }",
+        "server { rewrite ^/a /b; }",
+        "server { if ($x) { return 301 /y; } }",
+        "server { root /a; location /b { root /c; } }",
+        "server { try_files $uri @app; }",
+        "upstream x { server a; }",
+    ],
+)
+def test_nginx_that_does_more_than_serve_files_is_refused(configuration: str) -> None:
+    with pytest.raises(RuntimeUnsupported, match=r"nginx\.conf"):
+        plan(NGINX, files={"nginx.conf": configuration})
+
+
+FRAGMENTS = (
+    *(
+        "FROM node:20",
+        "FROM node AS a",
+        "FROM a",
+        "FROM python:3",
+        "FROM nginx",
+        "FROM scratch",
+        "RUN ",
+    ),
+    *("npm ci", " && ", "; ", "if [ -f x ]", "then", "fi", "$(", "'", '"', "`", "${A:-", "}", "$A"),
+    *(
+        "COPY ",
+        "--from=a ",
+        "--from=0 ",
+        ". ",
+        "/app/ ",
+        "*",
+        "!",
+        "..",
+        "/",
+        "WORKDIR ",
+        "ENV ",
+        "A=b",
+    ),
+    *(
+        "CMD ",
+        '["node", "x"]',
+        "[]",
+        "ENTRYPOINT ",
+        "EXPOSE ",
+        "99999999999",
+        "\\\n",
+        "# x",
+        "ARG A=1",
+    ),
+    *("--mount=type=bind,source=x,target=y ", "\0", "é", "pip install -t", "npm i -g", "sh -c"),
+)
+
+
+@given(
+    st.lists(st.sampled_from((*FRAGMENTS, "\n", "\n", "\n")), max_size=40).map("".join), st.text()
+)
+def test_any_dockerfile_is_planned_or_refused(dockerfile: str, ignored: str) -> None:
+    files = {**FILES, ".dockerignore": ignored.encode("utf-8", "replace").decode()}
+    for text in (dockerfile, f"FROM node:20\nWORKDIR /a\n{dockerfile}\nCMD node x"):
+        try:
+            made = plan(text, files=files)
+        except InvalidRequest:
+            continue
+        assert "\0" not in f"{made.start}{made.build}"
+        assert plan(text, files=files) == made
