@@ -352,8 +352,8 @@ async def test_gateway_that_does_not_run_says_how_to_start_it(terminal: Terminal
     ("arguments", "heavy"),
     [
         (["--help"], {"cyclopts", "rich", "msgspec", "aiohttp", "asyncio"}),
-        (["projects"], {"rich", "eth_account", "sqlalchemy", "starlette", "uvicorn"}),
-        (["deploy", "app", "--name", "x"], {"eth_account", "sqlalchemy", "starlette"}),
+        (["projects"], {"rich", "eth_account", "sqlalchemy", "starlette", "uvicorn", "mcp"}),
+        (["deploy", "app", "--name", "x"], {"eth_account", "sqlalchemy", "starlette", "mcp"}),
     ],
     ids=["help", "projects", "deploy"],
 )

@@ -59,6 +59,7 @@ CLIENT_COMMANDS = (
         "delete", "moorage.cli.wallet.projects:delete", "Stop a project and remove it for good."
     ),
     Command("chains", "moorage.cli.wallet.balances:chains", "List the chains and tokens taken."),
+    Command("mcp", "moorage.cli.wallet.mcp:mcp", "Serve these as tools for an agent (MCP)."),
 )
 
 OPERATOR_COMMANDS = (

@@ -155,3 +155,11 @@ class Credit(msgspec.Struct, frozen=True):
     def taken(self, payment: Payment, answer: ToppedUp) -> Payment:  # noqa: ARG002 (as above)
         """Marks the payment as credited."""
         return msgspec.structs.replace(payment, state=PaymentState.CREDITED)
+
+
+async def titled(client: Client, request: DeployRequest) -> DeployRequest:
+    """Returns the request with its project's present title, if there is a project."""
+    for found in (await client.projects()).projects:
+        if found.name == request.unique_name and found.display_name:
+            return msgspec.structs.replace(request, display_name=found.display_name)
+    return request

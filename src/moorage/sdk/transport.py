@@ -13,7 +13,7 @@ from collections.abc import (
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from http import HTTPStatus
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
 import aiohttp
@@ -44,6 +44,8 @@ _ANSWER_BYTES = 8 * 1024 * 1024
 _LINE_BYTES = 1024 * 1024
 _RETRY_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0)  # outlasts the 5 s a gateway needs after a start
 _RETRY_AFTER_CEILING_SECONDS = 60
+_Given = TypeVar("_Given")
+
 _UNBOUND = "signature_unbound"  # the gateway accepts only signatures of version 2
 
 
@@ -90,8 +92,8 @@ class Transport:
         )
 
     async def _patiently(
-        self, attempt: Callable[[], Awaitable[Answer]], *, even_if_lost: bool
-    ) -> Answer:
+        self, attempt: Callable[[], Awaitable[_Given]], *, even_if_lost: bool
+    ) -> _Given:
         for pause_seconds in _RETRY_PAUSES_SECONDS:
             try:
                 return await attempt()
@@ -119,6 +121,40 @@ class Transport:
         read_seconds: float = _READ_SECONDS,
     ) -> Answer:
         """Makes one attempt, with a signature of its own."""
+        content = await self._content(
+            method, path, signed=signed, body=body, headers=headers, read_seconds=read_seconds
+        )
+        try:
+            return read_answer(content, shape)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise self._unreadable(method, path, error) from error
+
+    async def ask(self, method: str, path: str, *, body: bytes | None = None) -> dict[str, Any]:
+        """Sends a signed request and returns the JSON object that is answered, as it is.
+
+        A GET is repeated as any other; `path` holds its query.
+        """
+
+        async def attempt() -> dict[str, Any]:
+            content = await self._content(method, path, body=body)
+            try:
+                return msgspec.json.decode(content, type=dict[str, Any])
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise self._unreadable(method, path, error) from error
+
+        return await self._patiently(attempt, even_if_lost=method == "GET")
+
+    async def _content(
+        self,
+        method: str,
+        path: str,
+        *,
+        signed: bool = True,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        read_seconds: float = _READ_SECONDS,
+    ) -> bytes:
+        """Makes one attempt; returns the body of a success. Raises the error of a refusal."""
         all_headers = dict(headers or {})
         if signed:
             all_headers |= self._signed_headers(method, path, body)
@@ -127,21 +163,21 @@ class Transport:
         status, answer_headers, content = await self._exchange(
             method, path, body=body, headers=all_headers, read_seconds=read_seconds
         )
-        if not 200 <= status < 300:
-            refusal = read_refusal(status=status, content=content, headers=answer_headers)
-            if refusal.code != _UNBOUND or self._bound:
-                raise refusal
-            self._bound = True
-            return await self._send(
-                method, path, shape, body=body, headers=headers, read_seconds=read_seconds
-            )
-        try:
-            return read_answer(content, shape)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise AnswerUnreadable(
-                f"{self.gateway_url} answered {method} {path} with something else than the "
-                f"contract's JSON ({error}). Is it a Moorage gateway?"
-            ) from error
+        if 200 <= status < 300:
+            return content
+        refusal = read_refusal(status=status, content=content, headers=answer_headers)
+        if refusal.code != _UNBOUND or self._bound:
+            raise refusal
+        self._bound = True
+        return await self._content(
+            method, path, body=body, headers=headers, read_seconds=read_seconds
+        )
+
+    def _unreadable(self, method: str, path: str, error: Exception) -> AnswerUnreadable:
+        return AnswerUnreadable(
+            f"{self.gateway_url} answered {method} {path} with something else than the "
+            f"contract's JSON ({error}). Is it a Moorage gateway?"
+        )
 
     def _signed_headers(self, method: str, path: str, body: bytes | None) -> dict[str, str]:
         if self.signer is None:

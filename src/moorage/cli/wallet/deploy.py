@@ -22,9 +22,9 @@ from moorage.cli.wording import in_cli_words
 from moorage.money import MicroUsd
 from moorage.sdk.archive import Collected, collect
 from moorage.sdk.budget import read_budget, read_dollars
-from moorage.sdk.client import Client
 from moorage.sdk.journal import Journal
 from moorage.sdk.payer import Approve, Bought, Payer
+from moorage.sdk.purchase import titled
 from moorage.sdk.request import DeployRequest
 from moorage.sdk.signer import Signer
 from moorage.wire.deploy import Deployed
@@ -135,7 +135,7 @@ class _Session:
         """Deploys, pays if asked to, follows if `follow`, and prints the outcome."""
         async with self._connection.signed_client() as client:
             if untitled:
-                request = await _titled(client, request)
+                request = await titled(client, request)
             payer = Payer(
                 client,
                 self._signer,
@@ -173,14 +173,6 @@ class _Session:
         for line in deploy_lines(name, deployed, status, took_seconds):
             self._screen.result(line)
         return following.exit_of(status, followed=follow)
-
-
-async def _titled(client: Client, request: DeployRequest) -> DeployRequest:
-    """The request with its project's present title, if there is a project."""
-    for found in (await client.projects()).projects:
-        if found.name == request.unique_name and found.display_name:
-            return msgspec.structs.replace(request, display_name=found.display_name)
-    return request
 
 
 def deploy_document(

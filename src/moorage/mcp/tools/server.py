@@ -1,0 +1,112 @@
+"""A server of the protocol around the tools: lists them, reads their arguments, writes answers."""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import mcp_types as types
+import msgspec
+from mcp.server.caching import CacheHint
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp.shared.exceptions import MCPError
+from mcp_types import INVALID_PARAMS
+
+from moorage import __version__
+from moorage.mcp.tools.arguments import Arguments, ArgumentsInvalid, read_arguments
+from moorage.mcp.tools.catalog import INSTRUCTIONS, Tool
+from moorage.mcp.tools.outcome import Outcome, refused
+
+NAME = "moorage"
+TITLE = "Moorage"
+
+_LISTS_ARE_FRESH_MS = 3_600_000
+
+log = logging.getLogger(__name__)
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call: `arguments` are of the tool's own type, `meta` is the client's `_meta`.
+
+    `request` is the HTTP request that brought it, if one did.
+    """
+
+    tool: str
+    arguments: Arguments
+    meta: Mapping[str, Any]
+    request: Any = None
+
+
+Call = Callable[[ToolCall], Awaitable[Outcome]]
+"""Carries a call out. An MCPError that it raises is the answer; another error is a bug."""
+
+
+def make_server(tools: Sequence[Tool], call: Call) -> Server[Any]:
+    """Returns a server of `tools`, whose calls `call` carries out."""
+    by_name = {tool.name: tool for tool in tools}
+    listed = [types.Tool.model_validate(tool.listed()) for tool in tools]
+
+    async def list_tools(_context: Any, _params: Any) -> types.ListToolsResult:
+        return types.ListToolsResult(tools=listed)
+
+    async def call_tool(
+        context: ServerRequestContext[Any], params: types.CallToolRequestParams
+    ) -> types.CallToolResult:
+        tool = by_name.get(params.name)
+        if tool is None:
+            names = ", ".join(by_name)
+            raise MCPError(INVALID_PARAMS, f"Unknown tool {params.name[:64]!r}. There are: {names}")
+        return _result(await _outcome(tool, call, context, params))
+
+    public = CacheHint(ttl_ms=_LISTS_ARE_FRESH_MS, scope="public")
+    return Server(
+        NAME,
+        version=__version__,
+        title=TITLE,
+        instructions=INSTRUCTIONS,
+        cache_hints={"tools/list": public, "server/discover": public},
+        get_tool_input_schema=lambda name: (
+            by_name[name].listed()["inputSchema"] if name in by_name else None
+        ),
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+    )
+
+
+async def _outcome(
+    tool: Tool,
+    call: Call,
+    context: ServerRequestContext[Any],
+    params: types.CallToolRequestParams,
+) -> Outcome:
+    try:
+        arguments = read_arguments(params.arguments or {}, tool.takes)
+        return await call(
+            ToolCall(tool.name, arguments, _meta(params), context.request),
+        )
+    except ArgumentsInvalid as error:
+        return refused("arguments_invalid", f"{tool.name}: {error}")
+    except MCPError:
+        raise
+    except Exception:
+        log.exception("tool %s failed", tool.name)
+        return refused(
+            "internal_error",
+            "This call failed inside the server, and what came of it is unknown. If it was to pay, "
+            "do not pay again: make the same call with the same idempotency_key.",
+            retryable=True,
+        )
+
+
+def _meta(params: types.CallToolRequestParams) -> dict[str, Any]:
+    return dict(params.meta or {})
+
+
+def _result(outcome: Outcome) -> types.CallToolResult:
+    body = dict(outcome.body)
+    return types.CallToolResult(
+        content=[types.TextContent(type="text", text=msgspec.json.encode(body).decode())],
+        structured_content=body,
+        is_error=outcome.is_error,
+        _meta=None if outcome.meta is None else dict(outcome.meta),
+    )

@@ -1,0 +1,32 @@
+"""Puts an answer of the API into a tool's words: snake case, and tools in place of paths."""
+
+import re
+from typing import Any
+
+_WORDS = {
+    "POST /agent/deploy": "deploy",
+    "POST /agent/quote": "quote",
+    "POST /agent/credits": "top_up",
+    "GET /agent/credits": "credits",
+    "GET /agent/projects": "list_projects",
+    "X-Use-Existing-Credits: true": "use_existing_credits: true",
+    "Idempotency-Key": "idempotency_key",
+    "X-Payment-Chain": "chain",
+    "X-Payment-Token": "token",
+    "uniqueName": "name",
+    "displayName": "display_name",
+}
+_FOUND = re.compile(rf"(?<![\w./-])(?:{'|'.join(map(re.escape, _WORDS))})(?![\w/-])")
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def in_tool_words(answer: Any) -> Any:
+    """Returns the body of an answer with its keys in snake case and tools named in its texts."""
+    match answer:
+        case dict():
+            return {_HUMP.sub("_", name).lower(): in_tool_words(of) for name, of in answer.items()}
+        case list():
+            return [in_tool_words(each) for each in answer]
+        case str():
+            return _FOUND.sub(lambda match: _WORDS[match[0]], answer)
+    return answer

@@ -1,0 +1,145 @@
+"""The tools as they are listed: sixteen, small, and speaking of nothing that is not there."""
+
+import json
+import re
+from typing import Any
+
+import jsonschema
+import pytest
+
+from moorage.mcp.local.server import local_tools, with_limits
+from moorage.mcp.tools.arguments import ArgumentsInvalid, read_arguments
+from moorage.mcp.tools.catalog import INSTRUCTIONS, Tool
+from moorage.mcp.tools.outcome import NEVER_ANEW
+from moorage.mcp.tools.outcomes import deletion_preview, status_of
+from moorage.mcp.tools.wording import in_tool_words
+from moorage.money import MicroUsd
+from moorage.sdk.budget import Budget
+
+NAMES = (
+    *("deploy", "quote", "wait_for_deployment", "list_projects", "get_project", "get_logs"),
+    *("set_variables", "rollback", "restart", "cancel", "delete_project", "domains", "credits"),
+    *("top_up", "usage", "events"),
+)
+LISTS = {"local": local_tools()}
+CODES = {"payment_uncertain", "payment_pending"}
+CHARACTERS_OF_A_TOKEN = 3.5  # of JSON; prose has more
+
+a_list = pytest.mark.parametrize("tools", LISTS.values(), ids=LISTS)
+
+
+@a_list
+def test_sixteen_tools_have_their_names_in_a_stable_order(tools: tuple[Tool, ...]) -> None:
+    assert tuple(tool.name for tool in tools) == NAMES
+
+
+@a_list
+def test_all_schemas_together_are_below_six_thousand_tokens(tools: tuple[Tool, ...]) -> None:
+    listed = json.dumps([tool.listed() for tool in tools], separators=(",", ":"))
+    assert len(listed + INSTRUCTIONS) / CHARACTERS_OF_A_TOKEN < 6_000
+
+
+@a_list
+def test_schemas_are_json_schema_of_objects_in_one_piece(tools: tuple[Tool, ...]) -> None:
+    for tool in tools:
+        listed = tool.listed()
+        for schema in (listed["inputSchema"], listed["outputSchema"]):
+            jsonschema.Draft202012Validator.check_schema(schema)
+            assert schema["type"] == "object"
+            assert "$ref" not in json.dumps(schema)
+        assert listed["inputSchema"]["additionalProperties"] is False
+
+
+@a_list
+def test_texts_name_only_tools_and_fields_that_exist(tools: tuple[Tool, ...]) -> None:
+    listed = [tool.listed() for tool in tools]
+    known = {*NAMES, *CODES, *(name for schema in listed for name in properties(schema))}
+    preview = deletion_preview({"id": "1", "name": "hello", "volume": True}, confirmed="other")
+    said = [
+        INSTRUCTIONS,
+        NEVER_ANEW,
+        *(tool.description for tool in tools),
+        *re.findall(r'"description": "([^"]+)"', json.dumps(listed)),
+        *(str(status_of({"status": each}).body.get("next")) for each in ("deploying", "failed")),
+        str(preview.body["next"]),
+    ]
+    words = {word for text in said for word in re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", text)}
+    assert words - known == set()
+
+
+def properties(schema: Any) -> list[str]:
+    if isinstance(schema, dict):
+        own = list(schema.get("properties", {})) if isinstance(schema, dict) else []
+        return own + [name for each in schema.values() for name in properties(each)]
+    return []
+
+
+def test_what_only_reads_says_so_and_what_deletes_warns() -> None:
+    hints = {tool.name: tool.listed()["annotations"] for tool in local_tools()}
+    reading = {name for name, hint in hints.items() if hint["readOnlyHint"]}
+    assert reading == {
+        *("quote", "wait_for_deployment", "list_projects", "get_project", "get_logs", "credits"),
+        *("usage", "events"),
+    }
+    destroying = {name for name, hint in hints.items() if hint["destructiveHint"]}
+    assert destroying == {"cancel", "delete_project", "domains"}
+
+
+@pytest.mark.parametrize(
+    ("tool", "given"),
+    [
+        ("deploy", {"directory": "/app", "name": "hello"}),
+        ("deploy", {"directory": "/app", "name": "hello", "settings": {"volume": True}}),
+        ("deploy", {"directory": "/app"}),
+        ("deploy", {"directory": "/app", "name": "-hello"}),
+        ("deploy", {"directory": "/app", "name": "hello", "months": 25}),
+        ("deploy", {"directory": "/app", "name": "hello", "settings": {"env": {}}}),
+        ("deploy", {"directory": "/app", "name": "hello", "month": 2}),
+        ("wait_for_deployment", {"project": "hello", "timeout_seconds": 46}),
+        ("get_logs", {"project": "hello", "kind": "access"}),
+        ("set_variables", {"project": "hello", "variables": {"A": None, "B": "b"}}),
+        ("set_variables", {"project": "hello", "variables": {"A": 1}}),
+        ("top_up", {"amount_usd": 0}),
+        ("top_up", {"amount_usd": "5"}),
+        ("list_projects", {}),
+        ("list_projects", {"all": True}),
+    ],
+)
+def test_arguments_are_taken_exactly_if_the_schema_takes_them(
+    tool: str, given: dict[str, Any]
+) -> None:
+    found = next(each for each in local_tools() if each.name == tool)
+    schema = found.listed()["inputSchema"]
+    assert is_taken(found, given) is jsonschema.Draft202012Validator(schema).is_valid(given)
+
+
+def is_taken(tool: Tool, given: dict[str, Any]) -> bool:
+    try:
+        read_arguments(given, tool.takes)
+    except ArgumentsInvalid:
+        return False
+    return True
+
+
+def test_an_answer_is_put_into_the_words_of_tools() -> None:
+    body = {
+        "projectId": "1",
+        "next_actions": ["Top up with POST /agent/credits, then send it again."],
+        "logs": [{"deploymentId": "2", "text": None}],
+    }
+    assert in_tool_words(body) == {
+        "project_id": "1",
+        "next_actions": ["Top up with top_up, then send it again."],
+        "logs": [{"deployment_id": "2", "text": None}],
+    }
+
+
+def test_a_path_that_only_begins_like_one_is_left_alone() -> None:
+    assert in_tool_words("POST /agent/credits/x") == "POST /agent/credits/x"
+
+
+def test_a_model_pays_within_the_usual_limits_unless_others_are_set() -> None:
+    usual = Budget(per_call=MicroUsd(5_000_000), per_day=MicroUsd(20_000_000))
+    assert with_limits(Budget()) == usual
+    none = Budget(per_call=MicroUsd(0), per_day=MicroUsd(0))
+    assert with_limits(none) == none
