@@ -246,7 +246,7 @@ async def test_relayed_bound_signature_is_good_for_no_other_request(
     for method, path, headers in (
         ("GET", "/agent/projects", elsewhere),
         ("DELETE", f"/agent/projects/{uuid.uuid4()}", here),
-        ("GET", "/agent/projects?page=2", here),
+        ("GET", "/agent/credits?limit=2", here),
         ("GET", "/agent/projects", {k: v for k, v in here.items() if "Version" not in k}),
         ("GET", "/agent/projects", here | {"X-Signature-Version": "3"}),
         ("GET", "/agent/projects", here | {"Content-Digest": content_digest_of(b"x")}),

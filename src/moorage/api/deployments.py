@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from moorage.api.http.caller import Front, owned_project
 from moorage.api.http.idempotency import Idempotency
+from moorage.api.http.named import named_deployment
 from moorage.api.http.problems import json_response
 from moorage.api.http.query import whole_number
 from moorage.api.http.small_body import parse_small, read_small
@@ -79,7 +80,8 @@ async def cancel(room: DeploymentRoom, request: Request) -> Response:
     project = await owned_project(room, request)
     if project.status is ProjectStatus.DELETING:
         raise ProjectNotFound
-    deployment = await deployments.by_id(room.db, request.path_params["deploymentId"])
+    wanted = await named_deployment(room.db, request.path_params["deploymentId"], project=project)
+    deployment = await deployments.by_id(room.db, wanted)
     if deployment is None or deployment.project_id != project.id:
         raise DeploymentNotFound
     await room.cancellation.cancel(project, deployment)

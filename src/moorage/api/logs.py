@@ -9,11 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.api.http.caller import Front, authenticate
+from moorage.api.http.named import viewed_deployment
 from moorage.api.http.problems import json_response
 from moorage.api.http.query import time_ms, whole_number
 from moorage.api.log_stream import Followers, LogReader, LogStreamResponse, log_item
 from moorage.engines.engine import Cursor, Engine, LogPage
-from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound, WrongWallet
+from moorage.errors import InvalidField
 from moorage.records.deployment import DeploymentStatus, DeploymentView
 from moorage.records.log import LogKind
 from moorage.records.project import ProjectStatus
@@ -57,7 +58,12 @@ class LogRoom(Front):
 async def show_logs(room: LogRoom, request: Request) -> Response:
     """`GET /agent/deploy/{projectId}/{deploymentId}/logs`: a page of a log, or its lines live."""
     wallet, _ = await authenticate(room, request)
-    found = await _owned_deployment(room, request, wallet)
+    found = await viewed_deployment(
+        room.db,
+        project=request.path_params["projectId"],
+        deployment=request.path_params["deploymentId"],
+        wallet=wallet,
+    )
     follows = _choice(request, "follow", _Flag, _Flag.FALSE) is _Flag.TRUE
     query = _log_query(request)
     if follows and request.method != "HEAD":
@@ -72,17 +78,6 @@ async def show_logs(room: LogRoom, request: Request) -> Response:
     over = await _over(room, found, query.kind)()
     body = await _page(room, found, query, over=over)
     return json_response(body)
-
-
-async def _owned_deployment(room: LogRoom, request: Request, wallet: str) -> DeploymentView:
-    found = await deployments.view(room.db, request.path_params["deploymentId"])
-    if found is None or found.project_id != request.path_params["projectId"]:
-        raise DeploymentNotFound
-    if found.project_status in _GONE:
-        raise ProjectNotFound
-    if found.wallet != wallet:
-        raise WrongWallet
-    return found
 
 
 def _log_query(request: Request) -> _LogQuery:

@@ -17,6 +17,7 @@ from moorage.api.http.dispatch import Dispatch
 from moorage.api.http.operation import Operation
 from moorage.api.http.payment_headers import error_headers
 from moorage.api.http.problems import INTERNAL, error_response, problem_response
+from moorage.api.http.query import refuse_unknown
 from moorage.api.operations import OPERATIONS
 from moorage.errors import MoorageError, PaymentPending
 from moorage.payments.protocols.challenges import Challenges
@@ -54,6 +55,7 @@ class _Endpoint:
         self._room = api.room(operation.needs)
         self._handler = operation.handler
         self._is_paid = operation.paid
+        self._query = operation.query
         self._has_body = operation.body is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,6 +74,8 @@ class _Endpoint:
 
     async def _answer(self, request: Request) -> Response | None:
         try:
+            if not carries_proof(request):  # money is never held up by a stray key
+                refuse_unknown(request, self._query)
             return await self._handler(self._room, request)
         except MoorageError as error:
             return self._refused(error, request)

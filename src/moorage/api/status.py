@@ -7,6 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.api.http.caller import Front, count, use_nonce, verify
+from moorage.api.http.named import viewed_deployment
 from moorage.api.http.problems import json_response
 from moorage.clock import iso_utc
 from moorage.deploy.addresses.hosts import Hosts
@@ -24,7 +25,7 @@ from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd, usd_text
 from moorage.records.deployment import UNDER_WAY, DeploymentStatus, DeploymentView
 from moorage.records.project import ProjectStatus
-from moorage.storage.apps import deployments, jobs
+from moorage.storage.apps import jobs
 from moorage.storage.money import accounts, intervals
 from moorage.wire.deployments import DeploymentProgress
 
@@ -42,29 +43,19 @@ async def status(room: StatusRoom, request: Request) -> Response:
     """`GET /agent/deploy/{projectId}/{deploymentId}/status`: where a deployment stands."""
     signed = await verify(room, request)
     try:
-        found = await _owned_deployment(room, request, signed.wallet)
+        found = await viewed_deployment(
+            room.db,
+            project=request.path_params["projectId"],
+            deployment=request.path_params["deploymentId"],
+            wallet=signed.wallet,
+        )
     except (DeploymentNotFound, ProjectNotFound, WrongWallet):
         await count(room, request, signed.wallet)
         await use_nonce(signed)
         raise
-    await room.limiters.polls.check(request.path_params["deploymentId"])
+    await room.limiters.polls.check(found.id)
     await use_nonce(signed)
     return json_response(await _progress(room, found))
-
-
-async def _owned_deployment(room: StatusRoom, request: Request, wallet: str) -> DeploymentView:
-    """Returns the wallet's deployment.
-
-    Raises DeploymentNotFound, ProjectNotFound and WrongWallet.
-    """
-    found = await deployments.view(room.db, request.path_params["deploymentId"])
-    if found is None or found.project_id != request.path_params["projectId"]:
-        raise DeploymentNotFound
-    if found.project_status in (ProjectStatus.DELETING, ProjectStatus.DELETED):
-        raise ProjectNotFound
-    if found.wallet != wallet:
-        raise WrongWallet
-    return found
 
 
 async def _progress(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:

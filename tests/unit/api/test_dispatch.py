@@ -28,7 +28,9 @@ DISPATCH = Dispatch(
 )
 
 
-async def ask(method: str, path: str) -> tuple[int, dict[bytes, bytes], Any]:
+async def ask(
+    method: str, path: str, dispatch: Dispatch = DISPATCH
+) -> tuple[int, dict[bytes, bytes], Any]:
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -37,7 +39,7 @@ async def ask(method: str, path: str) -> tuple[int, dict[bytes, bytes], Any]:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await DISPATCH({"type": "http", "method": method, "path": path}, receive, send)
+    await dispatch({"type": "http", "method": method, "path": path}, receive, send)
     start, body = sent
     return start["status"], dict(start["headers"]), json.loads(body["body"])
 
@@ -89,3 +91,23 @@ async def test_method_that_is_not_there_is_405_and_says_which_are() -> None:
 async def test_parameter_is_a_whole_segment() -> None:
     assert (await ask("GET", "/things/7/"))[0] == 404
     assert (await ask("GET", "/things/a%2Fb"))[2][2] == {"id": "a%2Fb"}
+
+
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        ("/deploy", "/agent/deploy"),
+        ("/projects/shop", "/agent/projects/{projectId}"),
+        ("/agent/project/shop", "/agent/projects/{projectId}"),
+        ("/v1/deploy", "/agent/deploy"),
+        ("/agent/deploys/", "/agent/deploy"),
+        ("/favicon.ico", None),
+        ("/agent/deploy" + "y" * 2_000, None),
+    ],
+)
+async def test_path_that_is_not_there_names_the_nearest(path: str, near: str | None) -> None:
+    served = ("/agent/deploy", "/agent/projects/{projectId}", "/agent/chains")
+    body = (await ask("POST", path, Dispatch([("POST", each, endpoint("")) for each in served])))[2]
+    assert body["code"] == "not_found"
+    assert ("did you mean" in body["error"]) == (near is not None)
+    assert near is None or f"did you mean {near}?" in body["error"]

@@ -152,7 +152,7 @@ async def test_logs_are_the_owners_while_the_project_lives(db: Database, asking:
         await asking.page(found)
     asking.wallet = ALICE
     with pytest.raises(DeploymentNotFound):
-        await asking.page(msgspec.structs.replace(found, project_id="another"))
+        await asking.page(msgspec.structs.replace(found, project_id="another id"))
     deleting = await add_project(db, ALICE, "gone", ProjectStatus.DELETING)
     gone = await add_deployment(db, deleting, DeploymentStatus.READY)
     with pytest.raises(ProjectNotFound):

@@ -29,8 +29,8 @@ PAYMENT_HEADERS = {
     "X-Dry-Run": "true: all checks and the price, no side effect",
 }
 IDS = {
-    "projectId": "the project's id",
-    "deploymentId": "the deployment's id",
+    "projectId": "the project's id, or its name",
+    "deploymentId": "the deployment's id; `latest` is the newest, whatever became of it",
     "domain": "the host name",
     "sha256": "SHA-256 of the request's body, 64 hex digits",
     "eventId": "the event's id",

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
 
+from moorage.api.http.named import named_project
 from moorage.api.http.payment_headers import read_payment
 from moorage.api.http.problems import problem_of
 from moorage.api.http.request_context import HAS_PAID, WALLET
@@ -21,17 +22,14 @@ from moorage.clock import Clock
 from moorage.errors import (
     AuthError,
     PaymentPending,
-    ProjectNotFound,
     RateLimited,
     SignatureInvalid,
-    WrongWallet,
 )
 from moorage.ledger.paid_wallets import PaidWallets
 from moorage.metrics import record_auth_failure
 from moorage.payments.protocols.evidence import TransactionEvidence
 from moorage.records.project import Project
 from moorage.signed_request import Target, host_of
-from moorage.storage.apps import projects
 from moorage.storage.database import Database
 from moorage.storage.money import payments
 
@@ -123,12 +121,7 @@ async def owned_project(front: Front, request: Request) -> Project:
     Raises an AuthError, RateLimited, ProjectNotFound and WrongWallet.
     """
     wallet, _ = await authenticate(front, request)
-    project = await projects.by_id(front.db, request.path_params["projectId"])
-    if project is None:
-        raise ProjectNotFound
-    if project.wallet != wallet:
-        raise WrongWallet
-    return project
+    return await named_project(front.db, request.path_params["projectId"], wallet=wallet)
 
 
 async def verify(front: Front, request: Request) -> Verified:

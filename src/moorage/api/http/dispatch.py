@@ -7,11 +7,14 @@ of a status poll.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from moorage.api.http.problems import METHOD_NOT_ALLOWED, NOT_FOUND, problem_response
 
+_COMPARED_LENGTH = 128
+_MIN_RATIO = 0.8
 _PARAMETER = re.compile(r"\\\{(\w+)\\\}")
 
 
@@ -41,6 +44,7 @@ class Dispatch:
             route.endpoints[method] = endpoint
             if method == "GET":
                 route.endpoints["HEAD"] = endpoint
+        self._templates = tuple(routes)
         self._fixed = {path: route for path, route in routes.items() if "{" not in path}
         self._with_parameters = [
             (route.pattern, route) for path, route in routes.items() if path not in self._fixed
@@ -53,13 +57,30 @@ class Dispatch:
         if endpoint is not None:
             await endpoint(scope, receive, send)
         elif route is None:
-            nothing = problem_response(NOT_FOUND, "There is nothing here; see /openapi.json.")
+            nothing = problem_response(NOT_FOUND, self._nothing_at(scope["path"]))
             await nothing(scope, receive, send)
         else:
             allowed = [("Allow", ", ".join(sorted(route.endpoints)))]
-            sentence = "This path has no such method."
+            sentence = f"This path has no such method; it has {', '.join(sorted(route.endpoints))}."
             refusal = problem_response(METHOD_NOT_ALLOWED, sentence, headers=allowed)
             await refusal(scope, receive, send)
+
+    def _nothing_at(self, path: str) -> str:
+        """Returns what to say of a path that is not served: the nearest one, if there is one."""
+        near = self._near(path)
+        meant = f"did you mean {near}? See" if near else "see"
+        return f"There is nothing here; {meant} /llms.txt and /openapi.json."
+
+    def _near(self, path: str) -> str | None:
+        if len(path) > _COMPARED_LENGTH:
+            return None
+        for asked in (path, f"/agent{path}", f"/agent/{path.lstrip('/').partition('/')[2]}"):
+            served = dict(_filled(template, asked.rstrip("/")) for template in self._templates)
+            served.pop("", None)
+            found = get_close_matches(asked, served, n=1, cutoff=_MIN_RATIO)
+            if found:
+                return served[found[0]]
+        return None
 
     def _find(self, scope: Scope) -> Route | None:
         path: str = scope["path"]
@@ -74,3 +95,15 @@ class Dispatch:
         if found is not None:
             scope["route"] = found
         return found
+
+
+def _filled(template: str, path: str) -> tuple[str, str]:
+    """Returns the template with the path's parts for its parameters, and the template.
+
+    The first is empty when the path has another number of parts.
+    """
+    parts, asked = template.split("/"), path.split("/")
+    if len(parts) != len(asked):
+        return "", template
+    pairs = zip(parts, asked, strict=True)
+    return "/".join(given if part.startswith("{") else part for part, given in pairs), template

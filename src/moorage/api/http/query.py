@@ -1,15 +1,30 @@
-"""Numbers and times in a request's query."""
+"""What stands in a request's query: known keys, numbers, times."""
 
 import contextlib
+from collections.abc import Mapping
 from datetime import datetime
 
 from starlette.requests import Request
 
 from moorage.errors import InvalidField
+from moorage.suggestion import Suggestions, did_you_mean
 
 _MAX_DIGITS = 19  # of 2**63 - 1
 LAST_TIME_MS = 253_402_300_799_999  # the end of the year 9999
 _MAX_TIME_LENGTH = 40
+_SHOWN_LENGTH = 64
+
+
+def refuse_unknown(request: Request, known: Mapping[str, str]) -> None:
+    """Raises InvalidField for a key that is not known: one that was ignored would mislead."""
+    unknown = [key for key in request.query_params if key not in known]
+    if not unknown:
+        return
+    hint = Suggestions(did_you_mean(known)).first(unknown)
+    if hint is not None:
+        raise InvalidField(hint[0][:_SHOWN_LENGTH], hint[1])
+    taken = f"this query takes {', '.join(known)}" if known else "this path takes no query"
+    raise InvalidField(unknown[0][:_SHOWN_LENGTH], f"is not known here; {taken}")
 
 
 def whole_number(request: Request, name: str, *, default: int, min_: int, max_: int) -> int:
