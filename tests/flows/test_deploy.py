@@ -365,7 +365,7 @@ ENV NODE_ENV=production
 COPY . .
 USER node
 EXPOSE 3000
-CMD ["npm", "start"]
+CMD ["node", "index.js"]
 """
 
 
