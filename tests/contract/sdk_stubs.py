@@ -1,6 +1,7 @@
 """A gateway and a chain's node that answer as told: faults that no real ones produce on demand."""
 
 import asyncio
+import hashlib
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -191,6 +192,10 @@ class StubGateway:
         self.statuses: list[dict[str, Any] | Response] = []
         self.deploys: list[dict[str, str]] = []
         self.bodies: list[bytes] = []
+        self.puts: list[bytes] = []
+        self.uploads: dict[str, bytes] = {}
+        self.storing: Response | CutShort | None = None
+        """What a PUT of an upload is answered, if it is not stored."""
         self.queries: list[str] = []
         self.nonces: set[str] = set()
         self.used: set[str] = set()
@@ -222,6 +227,18 @@ class StubGateway:
             answer: Response = await self.paid.pop(0)(tx_hash)
             return answer
         return self.take(tx_hash)
+
+    async def store(self, request: Request) -> Response:
+        self._authenticate(request)
+        body, named = await request.body(), request.path_params["sha256"]
+        self.puts.append(body)
+        if self.storing is not None:
+            return self.storing  # type: ignore[return-value]
+        assert named == hashlib.sha256(body).hexdigest()
+        self.uploads[named] = body
+        upload = {"type": "digest", "sha256": named}
+        stored = {"sha256": named, "bytes": len(body), "expires_at": 2_000_000_000}
+        return JSONResponse(stored | {"upload": upload})
 
     async def top_up(self, request: Request) -> Response:
         """A payment is credited once, and answered alike each time it is shown."""
@@ -282,6 +299,7 @@ async def serving(gateway: StubGateway, node: StubNode) -> AsyncIterator[None]:
         routes=[
             Route("/rpc", node.serve, methods=["POST"]),
             Route("/agent/deploy", gateway.deploy, methods=["POST"]),
+            Route("/agent/uploads/{sha256}", gateway.store, methods=["PUT"]),
             Route("/agent/credits", gateway.top_up, methods=["POST"]),
             Route("/agent/deploy/{project}/{deployment}/status", gateway.status),
             Route("/{path:path}", gateway.anything, methods=["GET", "POST", "PUT", "DELETE"]),

@@ -131,7 +131,9 @@ async def test_deploy_shows_the_price_pays_and_prints_the_address(terminal: Term
     assert "warning: .env was not uploaded" in outcome.err
     assert "http://hello.localhost:8080" in outcome.out
     assert len(terminal.node.payments) == 1
-    assert b"SECRET" not in terminal.gateway.bodies[0]
+    sent = [*terminal.gateway.uploads.values(), *terminal.gateway.bodies]
+    assert len(terminal.gateway.uploads) == 1
+    assert not any(b"SECRET" in each for each in sent)
 
 
 async def test_json_is_one_document_on_stdout(terminal: Terminal) -> None:

@@ -1,7 +1,8 @@
 """The gateway's calls, one method each (contract §1.2 and §1.4)."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from functools import cached_property
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -12,11 +13,13 @@ from moorage.sdk.errors import (
     AnswerUnreadable,
     ClientError,
     FollowTimedOut,
+    RequestRefused,
 )
 from moorage.sdk.request import DeployRequest, PaymentProof
 from moorage.sdk.transport import Transport, path_of, read_events
+from moorage.sdk.uploads import StoredUploads
 from moorage.wire.credits import Credits, ToppedUp, TopUpBody
-from moorage.wire.deploy import Deployed
+from moorage.wire.deploy import Deployed, UploadStored
 from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress
 from moorage.wire.domains import DomainItem, DomainList, DomainRemoved
 from moorage.wire.events import EventPage, WebhookMade, WebhookRemoved, WebhookShown
@@ -39,6 +42,7 @@ _PAID_SECONDS = 300  # the gateway holds a paid request while its transaction is
 _POLL_PAUSES_SECONDS = (0.1, 0.15, 0.25, 0.5, 0.5, 1.0, 1.5, 2.0)
 _POLL_STEADY_SECONDS = 3.0
 _RECONNECT_SECONDS = 1.0
+_UPLOAD_NOT_FOUND = "upload_not_found"
 
 
 class Client(Transport):
@@ -65,16 +69,20 @@ class Client(Transport):
         headers = _payment_headers(chain=chain, token=token) | _key_header(idempotency_key)
         if use_existing_credits:
             headers["X-Use-Existing-Credits"] = "true"
-        return await self._patiently(
-            lambda: self._buy("deploy", request.encode(), headers, Deployed), even_if_lost=False
-        )
+        return await self._patiently(lambda: self._deploy(request, headers), even_if_lost=False)
 
     async def deploy_paid(
         self, request: DeployRequest, proof: PaymentProof, *, idempotency_key: str | None = None
     ) -> Deployed:
         """Asks to deploy with a payment that was made, in a single attempt."""
-        headers = _proof_headers(proof) | _key_header(idempotency_key)
-        return await self._buy("deploy", request.encode(), headers, Deployed)
+        return await self._deploy(request, _proof_headers(proof) | _key_header(idempotency_key))
+
+    async def stored(self, request: DeployRequest) -> DeployRequest:
+        """Returns the request with its upload stored at the gateway and named by its digest.
+
+        Where the gateway can't store it, returns the request as it is. `deploy` does this itself.
+        """
+        return await self._uploads.named(request)
 
     async def top_up(
         self,
@@ -308,6 +316,24 @@ class Client(Transport):
             else:
                 await self._wait(max(failure.retry_after_seconds or 0, pause_seconds), failure)
             polls += 1
+
+    @cached_property
+    def _uploads(self) -> StoredUploads:
+        def put(digest: str, content: bytes) -> Awaitable[UploadStored]:
+            path = path_of("agent", "uploads", digest)
+            return self._send("PUT", path, UploadStored, body=content, read_seconds=_PAID_SECONDS)
+
+        return StoredUploads(put)
+
+    async def _deploy(self, request: DeployRequest, headers: Mapping[str, str]) -> Deployed:
+        named = await self._uploads.named(request)
+        try:
+            return await self._buy("deploy", named.encode(), headers, Deployed)
+        except RequestRefused as error:
+            if error.code != _UPLOAD_NOT_FOUND or named is request:
+                raise
+        self._uploads.forget()
+        return await self._buy("deploy", request.encode(), headers, Deployed)
 
     async def _buy(
         self,

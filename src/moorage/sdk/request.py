@@ -23,6 +23,12 @@ class Zip(msgspec.Struct, frozen=True, tag_field="type", tag="zip"):
     filename: str
 
 
+class Stored(msgspec.Struct, frozen=True, tag_field="type", tag="digest"):
+    """An upload that the gateway has stored, named by its SHA-256 in hex."""
+
+    sha256: str
+
+
 class Settings(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """The settings that differ from the gateway's defaults; `None` leaves the default."""
 
@@ -45,7 +51,7 @@ class DeployRequest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
 
     unique_name: str
     display_name: str
-    upload: Files | Zip
+    upload: Files | Zip | Stored
     description: str | None = None
     months: int = 1
     settings: Settings = Settings()
