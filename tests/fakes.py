@@ -332,7 +332,7 @@ class FakeVerifier:
             for transfer in self.transfers_of.get(tx_hash, ())
             if transfer.chain_id == chain.chain_id
         )
-        if not any(transfer.token_address == token.key for transfer in found):
+        if not found:
             assert self.missing is not None
             raise self.missing
         return found
@@ -356,6 +356,9 @@ class FakeSettlements:
 
     async def known(self, authorization: TransferAuthorization) -> bool:
         return (authorization.payer, authorization.nonce) in self._settled
+
+    async def settled_by(self, authorization: TransferAuthorization) -> str | None:
+        return self._settled.get((authorization.payer, authorization.nonce))
 
     async def unresolved(self, wallet: str, *, source: object = None) -> bool:
         return wallet in self.pending
@@ -416,6 +419,7 @@ def paywall_of(
     """
     return Paywall(
         db=db,
+        chains={chain.name: chain for chain in chains},
         verifier=cast("Verifier", verifier),
         settlements=cast("Settlements", settlements or FakeSettlements(FakeVerifier())),
         challenges=challenges_of(clock, *chains),

@@ -249,6 +249,8 @@ class PaymentError(MoorageError):
 class PaymentPending(PaymentError):
     """The payment is not confirmed yet. Do not pay again: send the same hash again."""
 
+    seen = True  # False: of a transaction that the chain's node does not know
+
     def __init__(self, message: str = "", *, retry_after_seconds: int = 5) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
@@ -297,8 +299,7 @@ class PaymentAlreadyUsed(PaymentError):
         self, message: str = "", *, project_id: str | None = None, deployment_id: str | None = None
     ) -> None:
         super().__init__(message)
-        self.project_id = project_id
-        self.deployment_id = deployment_id
+        self.project_id, self.deployment_id = project_id, deployment_id
 
 
 class BackupFailed(MoorageError):
@@ -357,9 +358,7 @@ class DeployFailed(MoorageError):
 
     def __init__(self, cause: FailureCause, reason: str, *, log_tail: str = "") -> None:
         super().__init__(reason)
-        self.cause = cause
-        self.reason = reason
-        self.log_tail = log_tail
+        self.cause, self.reason, self.log_tail = cause, reason, log_tail
 
 
 class IsolationMissing(MoorageError):

@@ -44,7 +44,7 @@ async def test_paid_deploy_becomes_ready_and_answers(wallet: Wallet) -> None:
     name = fresh_name()
     deployed = await wallet.deploy_paid(name, settings={"runEnvs": {"GREETING": "you"}})
 
-    assert set(deployed.body) == {"projectId", "deploymentId", "status", "message"}
+    assert set(deployed.body) == {"projectId", "deploymentId", "status", "message", "payment"}
     assert deployed.body["status"] == "deploying"
     status = await wallet.settled(deployed)
     assert status == {
@@ -65,19 +65,26 @@ async def test_months_multiply_the_price_and_other_means_are_quoted(wallet: Wall
     assert (answer.body["payment_chain"], answer.body["token"]) == ("base", "usdt")
 
 
-async def test_payment_on_another_chain_and_token_deploys(wallet: Wallet) -> None:
+async def test_payment_deploys_whatever_chain_and_token_the_headers_name(wallet: Wallet) -> None:
     await wallet.fund(chain="base")
     tx = await wallet.pay(500_000, chain="base", token="usdt")
     name = fresh_name()
 
-    wrong = await wallet.deploy(name, tx=tx, headers={"X-Payment-Chain": "base"})
-    assert (wrong.status, wrong.body["code"]) == (402, "payment_not_found")
-    assert wrong.body["looked_for"]["token"] == "usdc"
+    deployed = await wallet.deploy(name, tx=tx)  # usdc on arbitrum, by default
 
-    right = await wallet.deploy(
-        name, tx=tx, headers={"X-Payment-Chain": "base", "X-Payment-Token": "usdt"}
-    )
-    assert right.status == 200
+    assert deployed.status == 200, deployed.body
+    assert deployed.body["payment"] == {
+        "tx": tx,
+        "chain": "base",
+        "token": "usdt",
+        "state": "credited",
+        "credited_usd": 0.5,
+        "do_not_pay_again": True,
+    }
+    named = {"X-Payment-Chain": "base", "X-Payment-Token": "usdt"}
+    again = await wallet.deploy(name, tx=tx, headers=named)
+    assert (again.status, again.body["deploymentId"]) == (409, deployed.body["deploymentId"])
+    assert again.body["payment"] == deployed.body["payment"]
 
 
 async def test_forty_requests_with_one_hash_credit_once_and_deploy_once(wallet: Wallet) -> None:

@@ -175,18 +175,6 @@ async def test_ten_payments_for_one_name_at_once_make_one_project(wallet: Wallet
     await delete(wallet, answers[0])
 
 
-async def test_payment_on_the_wrong_chain_is_not_spent_by_looking_there(wallet: Wallet) -> None:
-    await wallet.fund(chain="base")
-    tx, name = await wallet.pay(PRICE, chain="base"), fresh_name()
-
-    wrong = await wallet.deploy(name, tx=tx)  # on arbitrum, by default
-    assert wrong.status == 402
-    assert wrong.body["code"] in {"payment_pending", "payment_not_found"}
-
-    assert (await wallet.deploy(name, tx=tx, headers={"X-Payment-Chain": "base"})).status == 200
-    assert await balance_of(wallet) == 0.5
-
-
 async def test_one_transaction_of_two_payers_credits_each_his_own(
     wallet: Wallet, rival: Wallet
 ) -> None:

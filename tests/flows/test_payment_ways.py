@@ -408,7 +408,10 @@ async def test_same_key_buys_once_and_is_answered_alike(wallet: Wallet) -> None:
     fresh = signed(wallet, await top_up(wallet, body), "x402")
     again = await top_up(wallet, body, **key, **fresh)
     assert first.body["credited_usd"] == 1
-    assert (unpaid.status, unpaid.body) == (again.status, again.body) == (200, first.body)
+    assert (unpaid.status, unpaid.body) == (200, first.body)
+    unused = again.body["payment"]
+    assert (unused["tx"], unused["state"], unused["do_not_pay_again"]) == (None, "unused", False)
+    assert (again.status, again.body | {"payment": first.body["payment"]}) == (200, first.body)
     assert again.headers["Payment-Receipt"] == first.headers["Payment-Receipt"]
     assert await tokens_of(wallet) == FUNDS - 1_000_000
 

@@ -14,7 +14,7 @@ from moorage.api.connections.arrival import ARRIVAL, Arrival
 from moorage.api.credits import allowance_body
 from moorage.api.http.caller import Caller, authenticate
 from moorage.api.http.idempotency import Idempotency
-from moorage.api.http.paid_refusals import accounted
+from moorage.api.http.paid_answers import repeated
 from moorage.api.http.payer import PaidFront, authenticate_payer
 from moorage.api.http.payment_headers import OfferedPayment, paid_headers, read_payment
 from moorage.api.http.problems import json_response
@@ -33,6 +33,7 @@ from moorage.parsers.plans import Plans
 from moorage.parsers.pool import ParserPool
 from moorage.parsers.uploads import UploadParser
 from moorage.payments.protocols.demand import sharing_warning
+from moorage.payments.taking.outcome import outcome_of
 from moorage.storage.apps import projects
 from moorage.toolchains.inventory import Inventory
 from moorage.uploads import SpoolRoom, StoredUploads, Upload, UploadLimits, read_upload
@@ -71,13 +72,12 @@ async def deploy(room: DeployRoom, request: Request) -> Response:
         return await quote(room, request)
     payer = await authenticate_payer(room, request)
     payment = OfferedPayment(payer.means, payer.evidence)
-    async with accounted(room.paywall, payer.evidence, wallet=payer.caller.wallet):
-        attempt, upload = await _read_attempt(room, request, payer.caller, payment)
-        try:
-            await payer.check_body(attempt.request_digest)
-            return await _deployed(room, request, attempt, upload)
-        finally:
-            await _close(upload)
+    attempt, upload = await _read_attempt(room, request, payer.caller, payment)
+    try:
+        await payer.check_body(attempt.request_digest)
+        return await _deployed(room, request, attempt, upload)
+    finally:
+        await _close(upload)
 
 
 async def quote(room: DeployRoom, request: Request) -> Response:
@@ -158,8 +158,13 @@ async def _deployed(
         render=accepted,
     ) as keyed:
         if keyed.answer is not None:
-            await room.admission.credit(attempt)
-            return keyed.answer
+            return await repeated(
+                room.outcomes,
+                keyed.answer,
+                attempt.evidence,
+                wallet=attempt.wallet,
+                unique_name=attempt.request.unique_name,
+            )
         claimed = msgspec.structs.replace(attempt, claim=keyed.claim)
         return keyed.answered(await room.admission.admit(claimed, upload))
 
@@ -222,7 +227,10 @@ def accepted(admitted: Admitted) -> Response:
         message += " A redeploy takes no credits, so months does not count."
     return json_response(
         Deployed(
-            project_id=admitted.project_id, deployment_id=admitted.deployment_id, message=message
+            project_id=admitted.project_id,
+            deployment_id=admitted.deployment_id,
+            message=message,
+            payment=UNSET if admitted.receipt is None else outcome_of(admitted.receipt).told,
         ),
         headers=paid_headers(admitted.receipt),
     )

@@ -15,6 +15,7 @@ from moorage.api.http.caller import PAID, Front, carries_proof, signed_body
 from moorage.api.http.cross_origin import CrossOrigin
 from moorage.api.http.dispatch import Dispatch
 from moorage.api.http.operation import Operation
+from moorage.api.http.paid_answers import accounted
 from moorage.api.http.payment_headers import error_headers
 from moorage.api.http.problems import INTERNAL, error_response, problem_response
 from moorage.api.http.query import refuse_unknown
@@ -22,6 +23,7 @@ from moorage.api.operations import OPERATIONS
 from moorage.errors import MoorageError, PaymentPending
 from moorage.payments.protocols.challenges import Challenges
 from moorage.payments.protocols.seller import Seller
+from moorage.payments.taking.outcomes import Outcomes
 
 log = structlog.get_logger()
 
@@ -40,6 +42,7 @@ class HttpApi:
     seller: Seller
     facts: Facts
     challenges: Challenges
+    outcomes: Outcomes
     arrivals: Arrivals
 
     def room(self, kind: type) -> Front:
@@ -78,20 +81,22 @@ class _Endpoint:
                 refuse_unknown(request, self._query)
             return await self._handler(self._room, request)
         except MoorageError as error:
-            return self._refused(error, request)
+            return await self._refused(error, request)
         except ClientDisconnect:
             return None
         except Exception:
             log.exception("request failed")
-            return self._failed(request)
+            return await self._failed(request)
 
-    def _failed(self, request: Request) -> Response:
+    async def _failed(self, request: Request) -> Response:
         """Answers an unexpected error; for a request that carried a payment never with a 5xx."""
         if carries_proof(request):
-            return self._refused(PaymentPending(_FAULT_WITH_PROOF), request)
+            return await self._refused(PaymentPending(_FAULT_WITH_PROOF), request)
         return problem_response(INTERNAL, "The gateway failed at this request. Try it again.")
 
-    def _refused(self, error: MoorageError, request: Request) -> Response:
+    async def _refused(self, error: MoorageError, request: Request) -> Response:
+        if carries_proof(request):
+            error = await accounted(self._api.outcomes, self._api.front.chains, request, error)
         url = self._api.front.public_url + request.scope["path"]
         headers = error_headers(self._api.challenges, error, url=url)
         return error_response(error, seller=self._api.seller, headers=headers)

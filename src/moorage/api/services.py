@@ -115,6 +115,7 @@ class ApiServices:
             seller=self._services.payments.seller,
             facts=self._facts,
             challenges=self._services.payments.challenges,
+            outcomes=self._services.payments.outcomes,
             arrivals=Arrivals(self.proxies),
         )
 
@@ -187,6 +188,7 @@ class ApiServices:
                 paywall=services.payments.paywall,
                 idempotency=self.idempotency,
                 top_up=services.payments.top_up,
+                outcomes=services.payments.outcomes,
                 minimum_charge=self._prices.minimum_charge,
             ),
             WebhookRoom(**front, webhooks=services.events.webhooks),
@@ -206,7 +208,7 @@ class ApiServices:
             **_fields(self._front),
             pay_to=self._payee.pay_to,
             admission=admission,
-            paywall=payments.paywall,
+            outcomes=payments.outcomes,
             build_time=services.ledger.build_time,
             idempotency=self.idempotency,
             hosts=services.hosts,

@@ -8,12 +8,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.api.http.idempotency import Idempotency
+from moorage.api.http.paid_answers import repeated
 from moorage.api.http.payer import PaidFront, authenticate_payer
 from moorage.api.http.payment_headers import paid_headers
 from moorage.api.http.problems import json_response
 from moorage.api.http.small_body import parse_small, read_small
 from moorage.errors import InvalidField
 from moorage.money import MICRO_USD_PER_USD, MicroUsd, usd_number
+from moorage.payments.taking.outcome import outcome_of
 from moorage.payments.taking.topup import Credited, TopUp, TopUpRequest
 from moorage.wire.credits import ToppedUp, TopUpBody
 
@@ -52,8 +54,7 @@ async def top_up(room: TopUpRoom, request: Request) -> Response:
         render=_topped_up,
     ) as keyed:
         if keyed.answer is not None:
-            await room.top_up.credit(asked)
-            return keyed.answer
+            return await repeated(room.outcomes, keyed.answer, asked.evidence, wallet=wallet)
         return keyed.answered(await room.top_up.take(asked, claim=keyed.claim))
 
 
@@ -64,6 +65,7 @@ def _topped_up(credited: Credited) -> Response:
         balance_usd=usd_number(credited.balance),
         chain_id=receipt.chain_id,
         tx_hash=receipt.tx_hash,
+        payment=outcome_of(receipt).told,
     )
     return json_response(topped_up, headers=paid_headers(receipt))
 

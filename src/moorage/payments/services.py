@@ -24,6 +24,7 @@ from moorage.payments.relay.settlement_follow_up import SettlementFollowUp
 from moorage.payments.relay.settlements import Settlements
 from moorage.payments.settings import PaymentSettings
 from moorage.payments.taking.lookups import Lookups
+from moorage.payments.taking.outcomes import Outcomes
 from moorage.payments.taking.paywall import Paywall
 from moorage.payments.taking.screening import Screening
 from moorage.payments.taking.topup import TopUp
@@ -101,6 +102,7 @@ class PaymentServices:
         )
         return Paywall(
             db=self._db,
+            chains=self._payee.chains,
             verifier=self._verifier,
             settlements=self._settlements,
             challenges=self.challenges,
@@ -108,6 +110,10 @@ class PaymentServices:
             lookups=Lookups(looks=looks, clock=self._clock),
             clock=self._clock,
         )
+
+    @cached_property
+    def outcomes(self) -> Outcomes:
+        return Outcomes(db=self._db, paywall=self.paywall, chains=self._payee.chains)
 
     @cached_property
     def _verifier(self) -> Verifier:

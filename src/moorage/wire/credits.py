@@ -6,6 +6,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from moorage.wire.problems import PaymentTold
 from moorage.wire.shape import Absent, Body
 
 
@@ -80,3 +81,4 @@ class ToppedUp(Body, frozen=True, kw_only=True):
     balance_usd: float
     chain_id: int
     tx_hash: str
+    payment: PaymentTold | UnsetType = UNSET

@@ -7,6 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from moorage.planning.plan import Plan, Settings
 from moorage.wire.credits import BuildAllowance
+from moorage.wire.problems import PaymentTold
 from moorage.wire.shape import Absent, Body, CamelBody
 
 
@@ -77,6 +78,7 @@ class Deployed(CamelBody, frozen=True, kw_only=True):
     deployment_id: str
     status: Annotated[Literal["deploying"], Absent("deploying")] = "deploying"
     message: Annotated[str, Absent("")]
+    payment: PaymentTold | UnsetType = UNSET
 
 
 class Quoted(Body, frozen=True, kw_only=True):

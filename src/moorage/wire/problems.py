@@ -23,12 +23,13 @@ class PaymentState(StrEnum):
 
 
 class PaymentTold(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the payment that came with a refused request."""
+    """What became of the payment that came with the request."""
 
     tx: str | None
-    chain: str
+    chain: Annotated[str, Meta(description="where it was found, else where it was looked for")]
+    token: Annotated[str, Absent("")]
     state: PaymentState
-    credited_usd: float
+    credited_usd: Annotated[float, Meta(description="what it brought in all, also if before")]
     do_not_pay_again: bool
 
 

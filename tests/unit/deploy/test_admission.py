@@ -770,15 +770,6 @@ async def test_files_stay_where_nobody_can_tell_whether_the_deployment_was_recor
     assert len(gate.kept()) == 1
 
 
-async def test_another_payment_with_an_answered_request_is_credited(gate: Gate) -> None:
-    await gate.admission.credit(attempt(tx=gate.pay()))
-    assert await accounts.balance(gate.db, ALICE) == PRICE
-    gate.chain.missing = ChainUnavailable()
-    await gate.admission.credit(attempt(tx="0x" + "7" * 64))
-    await gate.admission.credit(attempt())
-    assert await accounts.balance(gate.db, ALICE) == PRICE
-
-
 A_MONTH = 500_000  # of an app, by the price list
 AN_HOUR = 685  # of such a month, rounded up
 

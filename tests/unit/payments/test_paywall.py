@@ -7,6 +7,7 @@ from sqlalchemy import func, select
 from clock import START_MS, MovableClock
 from fakes import FakeSettlements, FakeVerifier, authorizes, paywall_of
 from faulty_database import FaultyDatabase
+from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import (
     ChainUnavailable,
     DatabaseUnavailable,
@@ -17,6 +18,7 @@ from moorage.errors import (
     PaymentPending,
     RateLimited,
 )
+from moorage.ledger import ledger
 from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
 from moorage.operate.review import release
@@ -37,6 +39,8 @@ from quoting import Quoting
 from records_fixture import ALICE, ARBITRUM, BOB, CAROL, USDC, USDT, fresh_hash, transfer
 
 BODY = "00" * 32
+BASE = KNOWN_CHAINS["base"]
+_, BASE_USDT = BASE.tokens
 COUNT = Statement(select(func.count()).select_from(payments))
 
 
@@ -88,6 +92,8 @@ async def test_payment_is_credited_in_full_to_its_payer(
         credited=MicroUsd(1_700_000),
         at_ms=START_MS,
         way=PaymentWay.TX_HASH,
+        chain="arbitrum",
+        token="usdc",
     )
     assert await accounts.balance(db, ALICE) == 1_700_000
 
@@ -222,9 +228,34 @@ async def test_two_tokens_of_one_transaction_are_both_credited(
         transfer(ALICE, 5, tx_hash=tx_hash, log_index=0),
         transfer(ALICE, 7, tx_hash=tx_hash, log_index=1, token=USDT.name, token_address=USDT.key),
     )
-    assert (await take(paywall, tx_hash, token=USDC.name)).credited == 5
-    assert (await take(paywall, tx_hash, token=USDT.name)).credited == 7
+    for named in (USDC, USDT):
+        receipt = await take(paywall, tx_hash, token=named.name)
+        assert (receipt.credited, receipt.token) == (12, "usdc,usdt")
     assert await accounts.balance(db, ALICE) == 12
+
+
+@pytest.mark.parametrize("seen_before", [False, True])
+async def test_payment_on_another_chain_than_the_headers_name_is_credited_once_and_used_there(
+    db: FaultyDatabase, clock: MovableClock, chain: FakeVerifier, *, seen_before: bool
+) -> None:
+    paywall = paywall_of(db, chain, clock, ARBITRUM, BASE)
+    chain.missing = PaymentPending()
+    chain.missing.seen = False
+    sent = transfer(ALICE, 5, chain_id=BASE.chain_id, token="usdt", token_address=BASE_USDT.key)
+    paid = chain.pays(sent)
+    if seen_before:  # by the watcher
+        async with db.transaction(durable=True) as tx:
+            await ledger.credit_transfers(tx, [sent], now_ms=clock.now_ms())
+    receipt = await take(paywall, paid)
+    assert (receipt.chain_id, receipt.chain, receipt.token) == (8453, "base", "usdt")
+    assert (await take(paywall, paid)).credited == 5
+    assert await accounts.balance(db, ALICE) == 5
+    async with db.transaction(durable=True) as tx:
+        use = {"wallet": ALICE, "project_id": "p", "deployment_id": "d"}
+        await stored.add_use(tx, chain_id=receipt.chain_id, tx_hash=paid, **use)
+    with pytest.raises(PaymentAlreadyUsed) as used:
+        await take(paywall, paid)
+    assert used.value.project_id == "p"
 
 
 async def test_payment_is_noted_on_the_quote_it_is_made_for(

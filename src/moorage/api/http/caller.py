@@ -28,10 +28,14 @@ from moorage.errors import (
 from moorage.ledger.paid_wallets import PaidWallets
 from moorage.metrics import record_auth_failure
 from moorage.payments.protocols.evidence import TransactionEvidence
+from moorage.payments.taking.transaction_search import booked
 from moorage.records.project import Project
 from moorage.signed_request import Target, host_of
 from moorage.storage.database import Database
 from moorage.storage.money import payments
+
+CALLER = "moorage.caller"
+"""The scope's key for the `Caller`, set when its signature is verified and it is counted."""
 
 PAID = "moorage.paid"
 """The scope's key that marks requests to operations which take payments."""
@@ -164,7 +168,8 @@ async def count(front: Front, request: Request, wallet: str) -> Caller:
         if not is_proof:
             raise
         await _refuse_proof(front, request, wallet, full)
-    return Caller(wallet, address)
+    caller = request.scope[CALLER] = Caller(wallet, address)
+    return caller
 
 
 async def use_nonce(verified: Verified) -> None:
@@ -250,8 +255,12 @@ async def _refuse_proof(front: Front, request: Request, wallet: str, full: RateL
     _, evidence = read_payment(request, front.chains)
     if not isinstance(evidence, TransactionEvidence):
         raise full
-    chain_id, tx_hash = evidence.means.chain.chain_id, evidence.tx_hash
-    booked = await payments.of_transaction(front.db, chain_id=chain_id, tx_hash=tx_hash)
-    uses = await payments.uses_of(front.db, chain_id=chain_id, tx_hash=tx_hash)
-    if wallet in uses or all(payment.payer != wallet for payment in booked):
+    chain, known = await booked(
+        front.db,
+        named=evidence.means.chain,
+        chains=front.chains.values(),
+        tx_hash=evidence.tx_hash,
+    )
+    uses = await payments.uses_of(front.db, chain_id=chain.chain_id, tx_hash=evidence.tx_hash)
+    if wallet in uses or all(payment.payer != wallet for payment in known):
         raise PaymentPending(_LOOKED_UP_LATER, retry_after_seconds=full.retry_after_seconds)

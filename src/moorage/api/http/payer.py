@@ -12,13 +12,13 @@ from typing import NamedTuple
 from starlette.requests import Request
 
 from moorage.api.http.caller import Caller, Front, address_key, count, use_nonce, verify
-from moorage.api.http.paid_refusals import accounted
 from moorage.api.http.payment_headers import read_payment
 from moorage.auth.authenticator import Verified
 from moorage.auth.wallet import Wallet
 from moorage.chains.eip3009 import authorization_digest
 from moorage.errors import NonceReused
 from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, PaymentMeans
+from moorage.payments.taking.outcomes import Outcomes
 from moorage.payments.taking.paywall import Paywall
 
 
@@ -27,6 +27,7 @@ class PaidFront(Front):
     """What handlers need that take payments."""
 
     paywall: Paywall
+    outcomes: Outcomes
 
 
 class Payer(NamedTuple):
@@ -60,7 +61,7 @@ async def authenticate_payer(room: PaidFront, request: Request) -> Payer:
     """Authenticates a request like `authenticate`, and reads its payment.
 
     After the body was read, `Payer.check_body` must be called. Also raises what `read_payment`
-    raises; a NonceReused says what became of the payment.
+    raises.
     """
     verified = await verify(room, request)
     caller = await count(room, request, verified.wallet)
@@ -71,8 +72,7 @@ async def authenticate_payer(room: PaidFront, request: Request) -> Payer:
         used_before = error
     means, evidence = read_payment(request, room.chains, stranger_at=caller.stranger_at)
     if used_before is not None and not await _stands_in(room, request, verified, evidence):
-        async with accounted(room.paywall, evidence, wallet=verified.wallet):
-            raise used_before
+        raise used_before
     return Payer(caller, verified, means, evidence, repeats=used_before is not None)
 
 

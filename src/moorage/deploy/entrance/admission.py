@@ -98,15 +98,6 @@ class Admission:
         await self._require_capacity(self._db, attempt, situation)
         return self._pricing.dry_run(attempt, situation)
 
-    async def credit(self, attempt: DeployAttempt) -> None:
-        """Credits the payment of a request that was answered before: `Paywall.take_repeated`."""
-        await self._paywall.take_repeated(
-            attempt.evidence,
-            wallet=attempt.wallet,
-            body_digest=attempt.request_digest,
-            unique_name=attempt.request.unique_name,
-        )
-
     async def _price(self, attempt: DeployAttempt) -> MicroUsd:
         """Returns the price, after every check that needs no payment: nobody pays for a refusal.
 

@@ -12,6 +12,7 @@ from moorage.chains.erc20 import normalise_tx_hash
 from moorage.errors import InvalidField, PaymentMalformed
 from moorage.money import MicroUsd, credit_from_atomic_units
 from moorage.payments.protocols import mpp, x402
+from moorage.payments.protocols.header_json import decode_base64url
 
 DEFAULT_CHAIN = "arbitrum"
 DEFAULT_TOKEN = "usdc"  # noqa: S105  (a coin, not a secret)
@@ -72,6 +73,16 @@ class AuthorizationEvidence(msgspec.Struct, frozen=True):
 Evidence = TransactionEvidence | AuthorizationEvidence
 
 
+class _ShownPayload(msgspec.Struct):
+    hash: str
+
+
+class _Shown(msgspec.Struct):
+    """A credential, as far as it shows a transaction."""
+
+    payload: _ShownPayload
+
+
 def named_chain(name: str | None, chains: Mapping[str, Chain], *, field: str) -> Chain:
     """Returns the chain of that name; None is the default. Raises InvalidField, naming `field`."""
     default = DEFAULT_CHAIN if DEFAULT_CHAIN in chains else next(iter(chains))
@@ -83,6 +94,12 @@ def named_chain(name: str | None, chains: Mapping[str, Chain], *, field: str) ->
 
 def _one_of(chains: Mapping[str, Chain]) -> str:
     return f"must be one of {', '.join(chains)}"
+
+
+def default_means(chains: Mapping[str, Chain]) -> PaymentMeans:
+    """Returns the chain and token of a payment that names none."""
+    chain = named_chain(None, chains, field="X-Payment-Chain")
+    return PaymentMeans(chain, chain.token(DEFAULT_TOKEN) or chain.tokens[0])
 
 
 def payment_means(headers: Mapping[str, str], chains: Mapping[str, Chain]) -> PaymentMeans:
@@ -122,6 +139,23 @@ def offered_payment(
     if is_credential:
         return _credential(credential, chains)
     return None if signature is None else _authorization(signature, chains)
+
+
+def shown_transaction(
+    headers: Mapping[str, str], chains: Mapping[str, Chain]
+) -> TransactionEvidence | None:
+    """Returns the transaction that malformed payment headers show all the same, if they do.
+
+    Which chain it is on is found out, whatever they name.
+    """
+    named = headers.get("x-payment-tx")
+    try:
+        if named is None:
+            text = headers.get("authorization", "").partition(" ")[2].strip()
+            named = decode_base64url(text, _Shown, field="Authorization").payload.hash
+        return TransactionEvidence(default_means(chains), normalise_tx_hash(named))
+    except (ValueError, PaymentMalformed):
+        return None
 
 
 def _transaction(named: str, means: PaymentMeans) -> Evidence:

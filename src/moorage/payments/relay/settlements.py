@@ -81,6 +81,13 @@ class Settlements:
         """Whether it was ever accepted: then only the chain shows whether it is spent."""
         return await self._known(authorization) is not None
 
+    async def settled_by(self, authorization: TransferAuthorization) -> str | None:
+        """Returns the hash of the transaction that has settled it, if one has."""
+        known = await self._known(authorization)
+        if known is None or known.status is not SettlementStatus.SETTLED:
+            return None
+        return known.tx_hash
+
     async def unresolved(self, wallet: str, *, source: Source | None = None) -> bool:
         """Whether the outcome of an authorization of this wallet is still unknown.
 

@@ -33,6 +33,10 @@ class Lookup:
         self._looks = looks
         self._key = key
 
+    def at_once(self) -> "Lookup":
+        """The same lookup, without waiting."""
+        return Lookup(waits=False, looks=self._looks, key=self._key)
+
     async def count(self) -> None:
         """Counts one question to a node. Raises PaymentPending over the limit: it may be paid."""
         if self._looks is not None:

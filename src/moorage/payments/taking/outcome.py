@@ -1,5 +1,7 @@
 """What became of a payment that came with a request; part of every answer to that request."""
 
+from collections.abc import Iterable, Sequence
+
 import msgspec
 
 from moorage.errors import (
@@ -12,14 +14,17 @@ from moorage.errors import (
     PaymentNotFound,
 )
 from moorage.money import NOTHING, MicroUsd, usd_number
+from moorage.payments.taking.receipt import PaymentReceipt
+from moorage.records.payment import Payment, PaymentStatus
 from moorage.wire.problems import PaymentState, PaymentTold
 
 
 class PaymentOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one payment."""
 
-    tx_hash: str | None  # None: an authorization that nobody has sent
+    tx_hash: str | None  # None: an authorization that nobody has sent, or a hash that is none
     chain: str
+    token: str
     state: PaymentState
     credited: MicroUsd = NOTHING
 
@@ -34,6 +39,7 @@ class PaymentOutcome(msgspec.Struct, frozen=True, kw_only=True):
         return PaymentTold(
             tx=self.tx_hash,
             chain=self.chain,
+            token=self.token,
             state=self.state,
             credited_usd=usd_number(self.credited),
             do_not_pay_again=self.do_not_pay_again,
@@ -41,8 +47,8 @@ class PaymentOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def sentence(self) -> str:
-        """What the refusal's message says of the payment; "" where nothing was paid."""
-        return _SENTENCES.get(self.state, "")
+        """What the refusal's message says of the payment."""
+        return _SENTENCES[self.state]
 
 
 _SENTENCES = {
@@ -55,6 +61,9 @@ _SENTENCES = {
         "send the same payment with the request as it should be."
     ),
     PaymentState.HELD: "Your payment is held by the operator's screening: do not pay again.",
+    PaymentState.UNUSED: "The authorization to pay was not spent.",
+    PaymentState.FOREIGN: "The payment that came along was made by another wallet, not by yours.",
+    PaymentState.NOT_FOUND: "The transaction that came along brings nothing here.",
 }
 _REFUSED: dict[type[MoorageError], PaymentState] = {
     PaymentHeld: PaymentState.HELD,
@@ -69,3 +78,35 @@ _REFUSED: dict[type[MoorageError], PaymentState] = {
 def state_after(refusal: MoorageError) -> PaymentState:
     """Returns the state of a payment that was refused with `refusal` and is not in the books."""
     return _REFUSED.get(type(refusal), PaymentState.PENDING)
+
+
+def state_in_books(payments: Iterable[Payment], wallet: str) -> PaymentState | None:
+    """Returns the state of a transaction's `payments` for `wallet`; None when they don't tell.
+
+    Money that was sent back pays for nothing: NOT_FOUND.
+    """
+    standing = [one for one in payments if one.status is not PaymentStatus.REVERSED]
+    statuses = {one.status for one in standing if one.payer == wallet}
+    if PaymentStatus.CREDITED in statuses:
+        return PaymentState.CREDITED
+    if PaymentStatus.HELD in statuses:
+        return PaymentState.HELD
+    if PaymentStatus.REFUNDED in statuses:
+        return PaymentState.NOT_FOUND
+    return PaymentState.FOREIGN if standing else None
+
+
+def outcome_of(receipt: PaymentReceipt) -> PaymentOutcome:
+    """Returns the outcome of a payment that was credited."""
+    return PaymentOutcome(
+        tx_hash=receipt.tx_hash,
+        chain=receipt.chain,
+        token=receipt.token,
+        state=PaymentState.CREDITED,
+        credited=receipt.credited,
+    )
+
+
+def tokens_of(payments: Sequence[Payment]) -> str:
+    """Returns the token's name; several, in the order of the transaction, with commas."""
+    return ",".join(dict.fromkeys(one.token for one in payments))

@@ -6,13 +6,12 @@ a database transaction of its own, before it is compared with the price.
 """
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock
 from moorage.errors import (
     AuthorizationRefused,
-    ChainUnavailable,
     ChallengeExpired,
     ChallengeInvalid,
     CommitUnknown,
@@ -20,7 +19,6 @@ from moorage.errors import (
     MoorageError,
     PayerMismatch,
     PaymentAlreadyUsed,
-    PaymentError,
     PaymentHeld,
     PaymentNotFound,
     PaymentPending,
@@ -32,9 +30,10 @@ from moorage.payments.protocols.challenges import Challenges
 from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, TransactionEvidence
 from moorage.payments.relay.settlements import Settlements
 from moorage.payments.taking.lookups import Lookups
-from moorage.payments.taking.outcome import PaymentOutcome, state_after
+from moorage.payments.taking.outcome import PaymentOutcome, tokens_of
 from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.payments.taking.screening import Screen, held_back
+from moorage.payments.taking.transaction_search import TransactionSearch, booked
 from moorage.payments.taking.verification import Verifier
 from moorage.records.payment import Payment, PaymentStatus
 from moorage.storage.database import Database, Source
@@ -49,10 +48,6 @@ NOTHING_CREDITED = (
     AuthorizationRefused,
 )
 """Refusals of a payment that credited the caller nothing: the caller may be asked to pay."""
-
-_OF_THE_PAYMENT = (PaymentError, ChainUnavailable, DatabaseUnavailable)
-"""Refusals that say what became of the payment, or that this is not known now."""
-
 _NOT_YOURS = (
     "This authorization was signed by another wallet than the request. It was not spent: "
     "only its own wallet can pay with it."
@@ -81,6 +76,7 @@ class Paywall:
         self,
         *,
         db: Database,
+        chains: Mapping[str, Chain],
         verifier: Verifier,
         settlements: Settlements,
         challenges: Challenges,
@@ -89,7 +85,9 @@ class Paywall:
         clock: Clock,
     ) -> None:
         self._db = db
+        self._chains = chains
         self._verifier = verifier
+        self._search = TransactionSearch(verifier, chains)
         self._settlements = settlements
         self._challenges = challenges
         self._screen = screen
@@ -119,7 +117,10 @@ class Paywall:
         except CommitUnknown as unknown:
             pending = PaymentPending(_NOT_KNOWN)
             pending.payment = PaymentOutcome(
-                tx_hash=None, chain=means.chain.name, state=PaymentState.PENDING
+                tx_hash=None,
+                chain=means.chain.name,
+                token=means.token.name,
+                state=PaymentState.PENDING,
             )
             record_payment(
                 chain=means.chain.name, token=means.token.name, outcome=PaymentPending.__name__
@@ -132,75 +133,13 @@ class Paywall:
         record_payment(chain=means.chain.name, token=means.token.name, outcome="Taken")
         return receipt
 
-    async def take_repeated(
-        self,
-        evidence: Evidence | None,
-        *,
-        wallet: str,
-        body_digest: str,
-        unique_name: str | None = None,
-    ) -> None:
-        """Credits the payment of a repeated request, whose answer stays the first one.
-
-        A transaction that can't be credited now is credited later, by the watcher or when its hash
-        comes again. An authorization is not spent.
-        """
-        if isinstance(evidence, TransactionEvidence):
-            with contextlib.suppress(MoorageError):
-                await self.take(
-                    evidence, wallet=wallet, body_digest=body_digest, unique_name=unique_name
-                )
-
-    async def outcome(
-        self, evidence: Evidence, *, wallet: str, refusal: MoorageError
-    ) -> PaymentOutcome:
-        """Returns what became of a payment that came with a refused request.
-
-        Unless the payment itself was refused, a transaction is credited first, as for a top-up: its
-        money has moved, whatever is wrong with the request. An authorization is not spent.
-        """
-        if isinstance(evidence, AuthorizationEvidence):
-            return await self._outcome_of_authorization(evidence, refusal)
-        if refusal.receipt is None and not isinstance(refusal, _OF_THE_PAYMENT):
-            try:
-                await self.take(evidence, wallet=wallet, body_digest="")
-            except MoorageError as failure:
-                refusal = failure
-        return await self._outcome_of_transaction(evidence, wallet, refusal)
-
-    async def _outcome_of_authorization(
-        self, evidence: AuthorizationEvidence, refusal: MoorageError
-    ) -> PaymentOutcome:
-        chain = evidence.means.chain.name
-        if isinstance(refusal.receipt, PaymentReceipt):
-            return _credited(chain, refusal.receipt.tx_hash, refusal.receipt.credited)
-        if isinstance(refusal.payment, PaymentOutcome):
-            return refusal.payment
-        state = PaymentState.PENDING
-        with contextlib.suppress(DatabaseUnavailable):
-            if isinstance(refusal, NOTHING_CREDITED) or not await self.knows(evidence):
-                state = PaymentState.UNUSED
-        return PaymentOutcome(tx_hash=None, chain=chain, state=state)
-
-    async def _outcome_of_transaction(
-        self, evidence: TransactionEvidence, wallet: str, refusal: MoorageError
-    ) -> PaymentOutcome:
-        """Returns the outcome that the books show; if they can't be read, that of the refusal."""
-        chain, tx_hash = evidence.means.chain, evidence.tx_hash
-        booked: list[Payment] = []
-        with contextlib.suppress(DatabaseUnavailable):
-            booked = await self._booked(chain, tx_hash)
-        own = [item for item in booked if item.payer == wallet]
-        brought = [item.credited_micro_usd for item in own if item.status is PaymentStatus.CREDITED]
-        if brought:
-            return _credited(chain.name, tx_hash, MicroUsd(sum(brought)))
-        if isinstance(refusal.receipt, PaymentReceipt):
-            return _credited(chain.name, tx_hash, refusal.receipt.credited)
-        return PaymentOutcome(tx_hash=tx_hash, chain=chain.name, state=state_after(refusal))
-
     async def knows(self, offered: AuthorizationEvidence) -> bool:
         """Whether this authorization was ever accepted: then it may be spent, whatever fails."""
         return await self._settlements.known(offered.authorization)
+
+    async def settled_by(self, offered: AuthorizationEvidence) -> str | None:
+        """Returns the hash of the transaction that has settled this authorization, if one has."""
+        return await self._settlements.settled_by(offered.authorization)
 
     async def refuse_while_unsettled(self, wallet: str, *, source: Source | None = None) -> None:
         """Raises PaymentPending while the outcome of an authorization of the wallet is unknown.
@@ -239,18 +178,20 @@ class Paywall:
         wallet: str,
         unique_name: str | None,
         stranger_at: str | None = None,
+        anywhere: bool = False,
     ) -> list[Payment]:
         """Verifies the transaction and credits each of its transfers that was not credited before.
 
-        What it brings `wallet` is noted on its quotes for `unique_name`. Returns all payments of
-        this transaction in the books. `stranger_at` is as for `Lookups.of`.
+        With `anywhere`, one that is not on `chain` is looked for on the others too. What it brings
+        `wallet` is noted on its quotes for `unique_name`. Returns all payments of this transaction
+        in the books. `stranger_at` is as for `Lookups.of`.
         """
+        look = self._search.find if anywhere else self._verifier.transfers
         with self._lookups.of(stranger_at, tx_hash) as lookup:
-            transfers = await self._verifier.transfers(
-                chain=chain, token=token, tx_hash=tx_hash, lookup=lookup
-            )
-        booked = await self._booked(chain, tx_hash)
-        held = await held_back(transfers, self._screen, booked=booked)
+            transfers = await look(chain=chain, token=token, tx_hash=tx_hash, lookup=lookup)
+        chain = self._chain(transfers[0].chain_id, chain)
+        known = await payments.of_transaction(self._db, chain_id=chain.chain_id, tx_hash=tx_hash)
+        held = await held_back(transfers, self._screen, booked=known)
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
             gained = await ledger.credit_transfers(tx, transfers, held=held, now_ms=now_ms)
@@ -292,31 +233,35 @@ class Paywall:
     async def _take(
         self, evidence: Evidence, tx_hash: str, *, wallet: str, unique_name: str | None
     ) -> PaymentReceipt:
-        chain, top_up = evidence.means.chain, unique_name is None
+        chain, known = await self._booked(evidence, tx_hash)
         await self.refuse_used(
-            chain_id=chain.chain_id, tx_hash=tx_hash, wallet=wallet, top_up=top_up
+            chain_id=chain.chain_id, tx_hash=tx_hash, wallet=wallet, top_up=unique_name is None
         )
-        claimed = _on_chain(evidence, await self._booked(chain, tx_hash))
+        claimed = _standing(known)
         if not claimed:
-            booked = await self._credit(evidence, tx_hash, wallet=wallet, unique_name=unique_name)
-            claimed = _on_chain(evidence, booked)
+            claimed = _standing(
+                await self._credit(
+                    evidence, tx_hash, chain=chain, wallet=wallet, unique_name=unique_name
+                )
+            )
         elif isinstance(evidence, AuthorizationEvidence):
             await self._conclude(chain, claimed[0])
         own = [item for item in claimed if item.payer == wallet]
         if not own:
             raise PayerMismatch
-        credited = [
-            item.credited_micro_usd for item in own if item.status is PaymentStatus.CREDITED
-        ]
+        credited = [item for item in own if item.status is PaymentStatus.CREDITED]
         if all(item.status is PaymentStatus.REFUNDED for item in own):
             raise PaymentAlreadyUsed(_SENT_BACK)
         if not credited:
             raise PaymentHeld
+        return self._receipt(evidence, credited)
+
+    def _receipt(self, evidence: Evidence, credited: Sequence[Payment]) -> PaymentReceipt:
         return PaymentReceipt(
-            chain_id=chain.chain_id,
-            tx_hash=tx_hash,
-            payer=wallet,
-            credited=MicroUsd(sum(credited)),
+            chain_id=credited[0].chain_id,
+            tx_hash=credited[0].tx_hash,
+            payer=credited[0].payer,
+            credited=MicroUsd(sum(item.credited_micro_usd for item in credited)),
             at_ms=self._clock.now_ms(),
             way=evidence.way,
             challenge_id=evidence.credential.challenge.id if evidence.credential else None,
@@ -326,20 +271,28 @@ class Paywall:
                 if isinstance(evidence, AuthorizationEvidence)
                 else None
             ),
+            chain=self._chain(credited[0].chain_id, evidence.means.chain).name,
+            token=tokens_of(credited),
         )
 
     async def _credit(
-        self, evidence: Evidence, tx_hash: str, *, wallet: str, unique_name: str | None
+        self,
+        evidence: Evidence,
+        tx_hash: str,
+        *,
+        chain: Chain,
+        wallet: str,
+        unique_name: str | None,
     ) -> list[Payment]:
-        chain, token = evidence.means.chain, evidence.means.token
         try:
             return await self.credit(
                 chain=chain,
-                token=token,
+                token=evidence.means.token,
                 tx_hash=tx_hash,
                 wallet=wallet,
                 unique_name=unique_name,
                 stranger_at=evidence.stranger_at,
+                anywhere=isinstance(evidence, TransactionEvidence),
             )
         except PaymentNotFound as reverted:
             if isinstance(evidence, AuthorizationEvidence):  # it may still be used
@@ -358,21 +311,19 @@ class Paywall:
                         tx, chain=chain, tx_hash=found.tx_hash, block_number=found.block_number
                     )
 
-    async def _booked(self, chain: Chain, tx_hash: str) -> list[Payment]:
-        return await payments.of_transaction(self._db, chain_id=chain.chain_id, tx_hash=tx_hash)
+    async def _booked(self, evidence: Evidence, tx_hash: str) -> tuple[Chain, list[Payment]]:
+        """Returns the chain that has the transaction, as far as the books know, and its payments.
+
+        An authorization is for one chain alone.
+        """
+        chains = self._chains.values() if isinstance(evidence, TransactionEvidence) else ()
+        return await booked(self._db, named=evidence.means.chain, chains=chains, tx_hash=tx_hash)
+
+    def _chain(self, chain_id: int, named: Chain) -> Chain:
+        chains = (named, *self._chains.values())
+        return next(chain for chain in chains if chain.chain_id == chain_id)
 
 
-def _credited(chain: str, tx_hash: str, amount: MicroUsd) -> PaymentOutcome:
-    return PaymentOutcome(
-        tx_hash=tx_hash, chain=chain, state=PaymentState.CREDITED, credited=amount
-    )
-
-
-def _on_chain(evidence: Evidence, booked: Iterable[Payment]) -> list[Payment]:
-    """The payments in the evidence's token that were not reversed."""
-    return [
-        item
-        for item in booked
-        if item.token_address == evidence.means.token.key
-        and item.status is not PaymentStatus.REVERSED
-    ]
+def _standing(known: Iterable[Payment]) -> list[Payment]:
+    """The payments that were not reversed."""
+    return [item for item in known if item.status is not PaymentStatus.REVERSED]

@@ -24,3 +24,5 @@ class PaymentReceipt(msgspec.Struct, frozen=True):
     """The `externalId` of that challenge."""
     authorized: AtomicUnits | None = None
     """The amount of the authorization, if it was paid by one."""
+    chain: str = ""  # names; receipts that were stored before these two lack them
+    token: str = ""

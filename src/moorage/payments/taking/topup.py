@@ -76,12 +76,6 @@ class TopUp:
             pending.receipt = receipt
             raise pending from fault
 
-    async def credit(self, request: TopUpRequest) -> None:
-        """Credits the payment of a repeated request: `Paywall.take_repeated`."""
-        await self._paywall.take_repeated(
-            request.evidence, wallet=request.wallet, body_digest=request.body_digest
-        )
-
     async def _check_worth(self, request: TopUpRequest, offered: AuthorizationEvidence) -> None:
         """Refuses an authorization for less than the amount, as settling it costs gas."""
         if offered.worth < request.amount and not await self._paywall.knows(offered):

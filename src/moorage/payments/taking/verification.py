@@ -71,33 +71,31 @@ class Verifier:
     async def transfers(
         self, *, chain: Chain, token: Token, tx_hash: str, lookup: Lookup = _FREELY
     ) -> tuple[Transfer, ...]:
-        """Returns every transfer to us in this transaction, in log order; one at least of `token`.
+        """Returns every transfer to us in this transaction, in log order; one at least.
 
-        It includes every payer and every token of the chain: the caller compares. Transfers of
-        zero, and those between our own addresses, bring no money and don't count. One HTTP round
-        trip if the transaction is already confirmed.
+        It includes every payer and every token of the chain; `token` is the one that the client
+        named, which is told if there is none. Transfers of zero, and those between our own
+        addresses, bring no money and don't count. One HTTP round trip if the transaction is
+        already confirmed.
 
-        Raises PaymentPending while the transaction isn't known, mined, `chain.confirmations` deep
-        or, if need be, safe; PaymentNotFound if it is, but was reverted or pays no `token`;
-        ChainUnavailable if no node answers, or if answers contradict each other; ValueError for a
-        malformed `tx_hash`.
+        Raises PaymentPending while the transaction isn't known (not `seen`), mined,
+        `chain.confirmations` deep or, if need be, safe; PaymentNotFound if it is, but was reverted
+        or pays nothing; ChainUnavailable if no node answers, or if answers contradict each other;
+        ValueError for a malformed `tx_hash`.
         """
         tx_hash = normalise_tx_hash(tx_hash)
         client = self._clients[chain.name]
         try:
             receipt, transfers = await self._confirmed(client, chain, tx_hash, lookup)
-            is_paid = bool(_of_token(transfers, token))
-            if not is_paid and await self._is_paid_elsewhere(client, chain, token, tx_hash):
+            if not transfers and await self._is_paid_elsewhere(client, chain, tx_hash):
                 raise _Contradiction("of its nodes, one shows a payment and one shows none")
         except _Contradiction as contradiction:
             raise client.contradiction(contradiction) from contradiction
-        if not is_paid:
+        if not transfers:
             raise self._not_found(receipt, chain, token)
         return transfers
 
-    async def _is_paid_elsewhere(
-        self, client: RpcClient, chain: Chain, token: Token, tx_hash: str
-    ) -> bool:
+    async def _is_paid_elsewhere(self, client: RpcClient, chain: Chain, tx_hash: str) -> bool:
         """Whether another URL shows the payment; checked before the payer is asked to pay again."""
         if len(client.chain.rpc_urls) == 1:
             return False
@@ -107,7 +105,7 @@ class Verifier:
             receipts = [parse_receipt(view, tx_hash=tx_hash) for view in shown]
         except ValueError as problem:
             raise _Contradiction(str(problem)) from problem
-        return any(_of_token(self._transfers(one, chain), token) for one in receipts)
+        return any(self._transfers(one, chain) for one in receipts)
 
     async def _confirmed(
         self, client: RpcClient, chain: Chain, tx_hash: str, lookup: Lookup
@@ -155,9 +153,10 @@ class Verifier:
         if not receipt.succeeded:
             problem = "The transaction was reverted, so it paid nothing."
         else:
+            names = " or ".join(each.name for each in chain.tokens)
             problem = (
-                f"The transaction holds no transfer of {token.name} to {self._pay_to}."
-                f"{_near_miss(receipt, chain, token, pay_to=self._pay_to)}"
+                f"The transaction on {chain.name} holds no transfer of {names} to {self._pay_to}."
+                f"{_near_miss(receipt, chain, pay_to=self._pay_to)}"
             )
         return PaymentNotFound(
             problem,
@@ -169,10 +168,6 @@ class Verifier:
                 "tx_hash": receipt.tx_hash,
             },
         )
-
-
-def _of_token(transfers: tuple[Transfer, ...], token: Token) -> tuple[Transfer, ...]:
-    return tuple(one for one in transfers if one.token_address == token.key)
 
 
 async def _look(client: RpcClient, tx_hash: str) -> _SeenTransaction:
@@ -220,15 +215,17 @@ def _pending(sighting: _SeenTransaction, chain: Chain, tx_hash: str) -> PaymentP
         state = "is not mined yet"
     else:
         state = "is not known to the chain's node yet"
-    return PaymentPending(
+    pending = PaymentPending(
         f"The transaction {tx_hash} {state} on {chain.name}. "
         "Do not pay again: send the same hash again."
     )
+    pending.seen = sighting.known
+    return pending
 
 
-def _near_miss(receipt: Receipt, chain: Chain, token: Token, *, pay_to: str) -> str:
+def _near_miss(receipt: Receipt, chain: Chain, *, pay_to: str) -> str:
     """Returns what the transaction did instead, as a sentence after a space; "" if nothing."""
-    names = {other.key: other.name for other in chain.tokens}
+    names = {token.key: token.name for token in chain.tokens}
     for log in receipt.logs:
         try:
             transfer = parse_transfer_log(log)
@@ -236,9 +233,9 @@ def _near_miss(receipt: Receipt, chain: Chain, token: Token, *, pay_to: str) -> 
             continue  # an unknown contract may emit anything
         if transfer is None or transfer.value == 0:
             continue
-        if transfer.token_address == token.key:
-            return f" It transferred {token.name} to {transfer.recipient} instead."
+        name = names.get(transfer.token_address)
+        if name is not None:
+            return f" It transferred {name} to {transfer.recipient} instead."
         if transfer.recipient == pay_to:
-            name = names.get(transfer.token_address, "an unsupported token")
-            return f" It transferred {name} ({transfer.token_address}) instead."
+            return f" It transferred an unsupported token ({transfer.token_address}) instead."
     return ""
