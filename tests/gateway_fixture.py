@@ -140,6 +140,8 @@ def dev_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway
         "requests_per_minute": "100000",
         "watch_seconds": "1",
         "rpc_timeout_seconds": "30",
+        "contact": "operator@example.com",
+        "terms_url": "https://example.com/terms",
         "memory_overcommit": "50",  # many tests leave their apps running
     }
     with running(directory, **settings) as gateway:

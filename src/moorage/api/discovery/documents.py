@@ -18,7 +18,7 @@ from moorage.api.discovery.catalogs import (
     skill_index,
 )
 from moorage.api.discovery.facts import Facts
-from moorage.api.discovery.guide import llms_text, skill_text
+from moorage.api.discovery.guide import llms_text, skill_text, template
 from moorage.api.discovery.openapi import openapi_document
 from moorage.api.discovery.page import page_html, page_policy
 from moorage.api.http.operation import Operation
@@ -78,6 +78,7 @@ def documents(
     yield "/openapi.json", _json(openapi_document(operations, facts=facts))
     yield "/llms.txt", Document(text, _TEXT)
     yield "/skill.md", Document(skill_text(facts).encode(), _MARKDOWN)
+    yield "/favicon.svg", Document(template("icon.svg").template.encode(), "image/svg+xml")
     yield "/robots.txt", Document(b"User-agent: *\nDisallow: /agent/\n", _TEXT)
     yield "/.well-known/agent-skills/index.json", _json(skill_index(facts))
     yield "/.well-known/api-catalog", _json(api_catalog(facts), "application/linkset+json")

@@ -1,0 +1,57 @@
+"""What others' validators say of what a stranger finds: nothing."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway_fixture import DevGateway
+
+pytestmark = pytest.mark.root
+
+PROGRAMS = Path(__file__).parent / "node_modules/.bin"
+PATIENCE_SECONDS = 240  # only to end a hung test
+
+
+async def output(program: str, *arguments: str) -> dict[str, Any]:
+    process = await asyncio.create_subprocess_exec(
+        str(PROGRAMS / program),
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, complaints = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert out, complaints.decode()
+    told: dict[str, Any] = json.loads(out)
+    return told
+
+
+async def test_mppx_finds_nothing_wrong(dev_gateway: DevGateway) -> None:
+    told = await output("mppx", "validate", dev_gateway.url, "--output-json")
+
+    assert told["discovery"]["valid"], told["discovery"]["checks"]
+    assert {check["severity"] for check in told["discovery"]["checks"]} == {"pass"}
+    summary = told["summary"]
+    assert (summary["failed"], summary["warnings"], summary["suggested"]) == (0, 0, 0), told
+    paid = {(each["method"], each["path"]) for each in told["endpoints"]}
+    assert paid >= {("POST", "/agent/deploy"), ("POST", "/agent/credits")}
+
+
+async def test_agentcash_finds_nothing_wrong(dev_gateway: DevGateway) -> None:
+    told = await output("discovery", "discover", dev_gateway.url, "--json", "-v")
+
+    found = {warning["code"] for warning in told["warnings"]}
+    # A note on `intent`: draft-payment-discovery-00 wants it, this tool takes it for an old form.
+    assert found <= {"L2_PAYMENT_INFO_LEGACY"}, told["warnings"]
+    by_path = {(each["method"], each["path"]): each for each in told["resources"]}
+    deploy = by_path["POST", "/agent/deploy"]
+    assert deploy["protocols"] == ["x402", "mpp"]
+    assert deploy["priceHint"] == "0.50-12.00 USD"
+    assert told["meta"]["guidanceTokens"] < 200
