@@ -8,8 +8,9 @@
     ├── BodyTooLarge  BodyStalled
     ├── AuthError
     │   ├── AuthMissing  TimestampExpired  SignatureInvalid  SignatureUnbound  NonceReused
+    │   └── TokenInvalid
     ├── AuthUnavailable  AlreadyRunning     no nonce can be recorded; the data directory is in use
-    ├── WrongWallet  (Project|Deployment|Domain|Webhook|Event)NotFound
+    ├── WrongWallet  TokenScope  (Project|Deployment|Domain|Webhook|Event)NotFound
     ├── ProjectBlocked              the operator has suspended the project, or the wallet
     ├── ReleaseServing  ReleaseNeverServed  ReleaseGone  NoEarlierRelease  DeploymentOver
     ├── OutOfCredits                the request is free, but only for wallets with credits
@@ -149,6 +150,14 @@ class SignatureUnbound(AuthError):
 
 class NonceReused(AuthError):
     """This X-Nonce was used before. Nothing was done or taken: sign again with a fresh UUID."""
+
+
+class TokenInvalid(AuthError):
+    """This manage token is revoked, or its project is gone. The project's wallet makes another."""
+
+
+class TokenScope(MoorageError):
+    """A manage token reads and changes its own project alone: sign this with the wallet."""
 
 
 class AuthUnavailable(MoorageError):

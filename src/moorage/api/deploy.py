@@ -14,6 +14,7 @@ from moorage.api.connections.arrival import ARRIVAL, Arrival
 from moorage.api.credits import allowance_body
 from moorage.api.http.caller import Caller, authenticate
 from moorage.api.http.idempotency import Idempotency
+from moorage.api.http.managed import require_own
 from moorage.api.http.paid_answers import repeated
 from moorage.api.http.payer import PaidFront, authenticate_payer
 from moorage.api.http.payment_headers import OfferedPayment, paid_headers, read_payment
@@ -107,6 +108,7 @@ async def _read_attempt(
     )
     try:
         checked = received.request
+        require_own(request, checked.unique_name)
         await _refuse_reserved(room, checked.unique_name)
         if checked.settings.volume:
             require_volumes("settings.volume", has_volumes=room.has_volumes)

@@ -1,6 +1,14 @@
 """The table of operations: every method and path that the API answers, in OpenAPI's order."""
 
-from moorage.api import deploy, deployments, domains, projects, public, webhooks
+from moorage.api import (
+    deploy,
+    deployments,
+    domains,
+    manage_tokens,
+    projects,
+    public,
+    webhooks,
+)
 from moorage.api.credits import show_credits
 from moorage.api.http.operation import Operation
 from moorage.api.logs import show_logs
@@ -23,6 +31,8 @@ from moorage.wire.events import (
 from moorage.wire.logs import LogBody
 from moorage.wire.projects import (
     ChangeBody,
+    ManageTokenMade,
+    ManageTokensRevoked,
     ProjectChanged,
     ProjectDeleted,
     ProjectList,
@@ -171,6 +181,22 @@ OPERATIONS = (
         path="/agent/projects/{projectId}",
         handler=projects.delete_project,
         answer=ProjectDeleted,
+        fails=(403, 404, 503),
+        signed=True,
+    ),
+    Operation(
+        method="POST",
+        path="/agent/projects/{projectId}/tokens",
+        handler=manage_tokens.make_manage_token,
+        answer=ManageTokenMade,
+        fails=(403, 404, 503),
+        signed=True,
+    ),
+    Operation(
+        method="DELETE",
+        path="/agent/projects/{projectId}/tokens",
+        handler=manage_tokens.revoke_manage_tokens,
+        answer=ManageTokensRevoked,
         fails=(403, 404, 503),
         signed=True,
     ),

@@ -17,6 +17,7 @@ from moorage.api.http.caller import Front, Limiters
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.log_stream import Followers
 from moorage.api.logs import LogRoom
+from moorage.api.manage_tokens import TokenRoom
 from moorage.api.projects import ProjectRoom
 from moorage.api.public import PublicRoom
 from moorage.api.routes import HttpApi
@@ -27,6 +28,7 @@ from moorage.api.webhooks import WebhookRoom
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.client_address import TrustedProxies
 from moorage.auth.contract_wallets import ContractWallets
+from moorage.auth.manage_tokens import ManageTokens
 from moorage.auth.nonces import NonceStore
 from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
 from moorage.chains.balances import ConcurrencyLimit
@@ -127,6 +129,7 @@ class ApiServices:
             chains=self._payee.chains,
             public_url=self._payee.gateway_url,
             authenticator=self._authenticator,
+            manage_tokens=ManageTokens(db=self._core.db, clock=self._core.clock),
             paid_wallets=self._services.ledger.paid_wallets,
             trusted_proxies=self.proxies,
             limiters=self._limiters,
@@ -174,6 +177,7 @@ class ApiServices:
                 hosts=services.hosts,
                 has_volumes=services.engine.capabilities.volumes,
             ),
+            TokenRoom(**front),
             DomainRoom(**front, domains=deploy.domains, hosts=services.hosts),
             UploadRoom(**front, stored=self._uploads.stored),
         )

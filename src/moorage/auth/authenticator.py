@@ -25,16 +25,19 @@ class UsedOnce(NamedTuple):
 
 
 class Verified(NamedTuple):
-    """Who signed a request."""
+    """Whose a request is."""
 
     wallet: Wallet
-    nonce: UsedOnce
+    nonce: UsedOnce | None
+    """None for a request that carries a manage token."""
 
     async def use_nonce(self) -> None:
         """Uses the nonce: of several requests with it, one passes.
 
         Raises what `NonceStore.consume` raises, for example NonceReused.
         """
+        if self.nonce is None:
+            return
         nonces, timestamp_ms, nonce = self.nonce
         await nonces.consume(self.wallet, timestamp_ms, nonce)
 

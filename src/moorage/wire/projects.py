@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from moorage.records.project import ProjectStatus
@@ -114,3 +115,17 @@ class ProjectDeleted(CamelBody, frozen=True, kw_only=True):
 
     project_id: str
     status: Literal["deleted"] = "deleted"
+
+
+class ManageTokenMade(CamelBody, frozen=True, kw_only=True):
+    """A token for `Authorization: Bearer`, shown once: it reads and changes this project alone."""
+
+    project_id: str
+    manage_token: str = msgspec.field(name="manage_token")
+
+
+class ManageTokensRevoked(CamelBody, frozen=True, kw_only=True):
+    """No token that a project had is valid any more."""
+
+    project_id: str
+    revoked: Annotated[int, Meta(description="how many there were")]

@@ -20,6 +20,9 @@ WALLET_HEADERS = {
     "X-Timestamp": "Unix time in milliseconds, within 60 s of the gateway's clock",
     "X-Nonce": "a UUID, used once",
 }
+MANAGED = (
+    "a manage token, in place of the four wallet headers, for the project that it was given for"
+)
 PAYMENT_HEADERS = {
     "X-Payment-Tx": "hash of an ERC-20 transfer that pays",
     "X-Payment-Chain": "the chain it was made on; arbitrum by default",

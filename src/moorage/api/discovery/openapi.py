@@ -31,6 +31,7 @@ _WALLET_SCHEMES = {
     "timestamp": "X-Timestamp",
     "nonce": "X-Nonce",
 }
+_MANAGED = "managed"
 
 
 def openapi_document(operations: Sequence[Operation], *, facts: Facts) -> dict[str, Any]:
@@ -87,7 +88,7 @@ def _security_schemes() -> dict[str, Any]:
             "description": notes.WALLET_HEADERS[header],
         }
         for scheme, header in _WALLET_SCHEMES.items()
-    }
+    } | {_MANAGED: {"type": "http", "scheme": "bearer", "description": notes.MANAGED}}
 
 
 def _schemas(operations: Sequence[Operation]) -> dict[str, Any]:
@@ -174,7 +175,10 @@ def _summary(operation: Operation) -> str:
 
 
 def _security(operation: Operation) -> list[dict[str, Any]]:
-    return [{scheme: [] for scheme in _WALLET_SCHEMES}] if operation.signed else []
+    if not operation.signed:
+        return []
+    by_token: list[dict[str, Any]] = [{_MANAGED: []}] if operation.of_a_project else []
+    return [{scheme: [] for scheme in _WALLET_SCHEMES}, *by_token]
 
 
 def _payment_info(operation: Operation, facts: Facts) -> dict[str, Any]:

@@ -9,14 +9,16 @@ from typing import NamedTuple
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
 
+from moorage.api.http.managed import MANAGED, bearer_token, require_covered
 from moorage.api.http.named import named_project
 from moorage.api.http.payment_headers import read_payment
 from moorage.api.http.problems import problem_of
 from moorage.api.http.request_context import HAS_PAID, WALLET
 from moorage.auth.authenticator import Authenticator, Verified
 from moorage.auth.client_address import TrustedProxies, rate_limit_key
+from moorage.auth.manage_tokens import ManageTokens
 from moorage.auth.rate_limit import RateLimiter
-from moorage.auth.wallet import signed_body_digest
+from moorage.auth.wallet import Wallet, signed_body_digest
 from moorage.chains.chain import Chain
 from moorage.clock import Clock
 from moorage.errors import (
@@ -31,6 +33,7 @@ from moorage.payments.protocols.evidence import TransactionEvidence
 from moorage.payments.taking.transaction_search import booked
 from moorage.records.project import Project
 from moorage.signed_request import Target, host_of
+from moorage.storage.apps.manage_tokens import ManagedProject
 from moorage.storage.database import Database
 from moorage.storage.money import payments
 
@@ -82,6 +85,7 @@ class Front:
     chains: Mapping[str, Chain]
     public_url: str
     authenticator: Authenticator
+    manage_tokens: ManageTokens
     paid_wallets: PaidWallets
     trusted_proxies: TrustedProxies
     limiters: Limiters
@@ -129,25 +133,41 @@ async def owned_project(front: Front, request: Request) -> Project:
 
 
 async def verify(front: Front, request: Request) -> Verified:
-    """Returns who signed the request; a failure counts against the client's address.
+    """Returns whose the request is; a failure counts against the client's address.
 
     Raises an AuthError, RateLimited for an address that fails too often, and for a contract wallet
-    also InvalidField and ChainUnavailable.
+    also InvalidField and ChainUnavailable; TokenScope for a manage token that does not cover it.
     """
-    headers = _signed_headers(request)
     try:
-        target = _target(front, request, headers)
-        verified = await front.authenticator.verify(
-            headers, target=target, client=lambda: address_key(front, request)
+        token = bearer_token(request)
+        verified = await (
+            _verify_signature(front, request)
+            if token is None
+            else _verify_token(front, request, token)
         )
     except AuthError as error:
         record_auth_failure(problem_of(error).code)
         await limit_address(front, request)
         raise
     request.scope[WALLET] = verified.wallet
+    return verified
+
+
+async def _verify_signature(front: Front, request: Request) -> Verified:
+    headers = _signed_headers(request)
+    target = _target(front, request, headers)
+    verified = await front.authenticator.verify(
+        headers, target=target, client=lambda: address_key(front, request)
+    )
     if target is not None:
         request.scope[_BODY_DIGEST] = target.body_digest
     return verified
+
+
+async def _verify_token(front: Front, request: Request, token: str) -> Verified:
+    project = request.scope[MANAGED] = await front.manage_tokens.project_of(token)
+    require_covered(request, project)
+    return Verified(Wallet(project.wallet), None)
 
 
 async def count(front: Front, request: Request, wallet: str) -> Caller:
@@ -161,7 +181,7 @@ async def count(front: Front, request: Request, wallet: str) -> Caller:
     has_paid = request.scope[HAS_PAID] = await front.paid_wallets.has_paid(wallet)
     address = None if has_paid else address_key(front, request)
     try:
-        await (limiters.proofs if is_proof else limiters.wallets).check(wallet)
+        await (limiters.proofs if is_proof else limiters.wallets).check(_bucket(request, wallet))
         if address is not None:
             await (limiters.strangers_proofs if is_proof else limiters.strangers).check(address)
     except RateLimited as full:
@@ -170,6 +190,12 @@ async def count(front: Front, request: Request, wallet: str) -> Caller:
         await _refuse_proof(front, request, wallet, full)
     caller = request.scope[CALLER] = Caller(wallet, address)
     return caller
+
+
+def _bucket(request: Request, wallet: str) -> str:
+    """Returns what a request is counted under: a token does not use up its wallet's requests."""
+    project: ManagedProject | None = request.scope.get(MANAGED)
+    return wallet if project is None else f"token:{project.id}"
 
 
 async def use_nonce(verified: Verified) -> None:

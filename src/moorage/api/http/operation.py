@@ -7,6 +7,7 @@ from typing import Any, get_type_hints
 from starlette.requests import Request
 from starlette.responses import Response
 
+from moorage.api.http.managed import is_covered_path
 from moorage.wire.shape import Body, CamelBody
 
 Handler = Callable[[Any, Request], Awaitable[Response]]
@@ -34,6 +35,11 @@ class Operation:
     priced: bool = False
     body_optional: bool = False
     query: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def of_a_project(self) -> bool:
+        """Whether a project's manage token may stand in for the wallet headers."""
+        return self.signed and is_covered_path(self.path)
 
     @property
     def needs(self) -> type:

@@ -45,6 +45,8 @@ class Payer(NamedTuple):
 
         `body_digest` is SHA-256 in hex.
         """
+        if self.verified.nonce is None:
+            return
         nonces, timestamp_ms, nonce = self.verified.nonce
         wallet = self.verified.wallet
         if not self.repeats:

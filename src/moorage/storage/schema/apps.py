@@ -68,6 +68,15 @@ projects = Table(
     ),
 )
 
+manage_tokens = Table(
+    "manage_tokens",
+    metadata,
+    Column("digest", Text, primary_key=True),  # SHA-256 of a token that manages the project
+    Column("project_id", Text, ForeignKey("projects.id"), nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Index(None, "project_id", "created_at_ms"),
+)
+
 names = Table(
     "names",
     metadata,

@@ -1,0 +1,195 @@
+"""Manage tokens: what they open, for how long, and for whom."""
+
+import hashlib
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+from sqlalchemy import select
+from starlette.requests import Request
+
+from believed import Believed, limiters_of
+from clock import MovableClock
+from moorage.api.http.caller import Caller, Front, authenticate, owned_project
+from moorage.api.http.managed import require_own
+from moorage.api.manage_tokens import TokenRoom, make_manage_token, revoke_manage_tokens
+from moorage.auth.client_address import TrustedProxies
+from moorage.auth.manage_tokens import MAX_TOKENS, ManageTokens
+from moorage.errors import MoorageError, RateLimited, TokenInvalid, TokenScope
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import projects
+from moorage.storage.database import Database, Statement
+from moorage.storage.schema import manage_tokens
+from records_fixture import ALICE, add_project
+
+LIMIT = 30
+EVERYTHING = Statement(select(*manage_tokens.c))
+
+
+class Entrance(Believed):
+    """A gateway at which Alice signs requests, unless they carry a token."""
+
+    def __init__(self, db: Database, clock: MovableClock) -> None:
+        super().__init__(ALICE)
+        self.db = db
+        self.front = cast(
+            "TokenRoom",
+            SimpleNamespace(
+                db=db,
+                authenticator=self,
+                paid_wallets=self,
+                manage_tokens=ManageTokens(db=db, clock=clock),
+                limiters=limiters_of(clock, limit=LIMIT),
+                trusted_proxies=TrustedProxies(()),
+                public_url="https://gateway.example",
+            ),
+        )
+
+    async def make(self, project: Project) -> str:
+        answer = await make_manage_token(self.front, asked(project.id))
+        made: dict[str, Any] = msgspec.json.decode(bytes(answer.body))
+        assert made["projectId"] == project.id
+        return str(made["manage_token"])
+
+    async def revoke(self, project: Project) -> int:
+        answer = await revoke_manage_tokens(self.front, asked(project.id))
+        return int(msgspec.json.decode(bytes(answer.body))["revoked"])
+
+
+def asked(
+    project_id: str | None = None,
+    token: str | None = None,
+    path: str = "/agent/projects/{projectId}",
+    **headers: str,
+) -> Request:
+    sent = headers | ({} if token is None else {"authorization": f"Bearer {token}"})
+    return Request(
+        {
+            "type": "http",
+            "method": "GET",
+            "path": path,
+            "headers": [(name.encode(), value.encode()) for name, value in sent.items()],
+            "client": ("192.0.2.1", 1),
+            "path_params": {} if project_id is None else {"projectId": project_id},
+        }
+    )
+
+
+@pytest.fixture
+def entrance(db: Database, clock: MovableClock) -> Entrance:
+    return Entrance(db, clock)
+
+
+@pytest.fixture
+async def own(db: Database) -> Project:
+    return await add_project(db, ALICE, "own")
+
+
+async def refused(front: Front, request: Request) -> type[MoorageError]:
+    with pytest.raises(MoorageError) as error:
+        await authenticate(front, request)
+    return error.type
+
+
+async def test_token_opens_its_project_and_no_other_of_its_wallet(
+    entrance: Entrance, own: Project
+) -> None:
+    other = await add_project(entrance.db, ALICE, "other")
+    token = await entrance.make(own)
+
+    assert await owned_project(entrance.front, asked(own.id, token)) == own
+    assert await refused(entrance.front, asked(other.id, token)) is TokenScope
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/agent/credits", "/agent/projects", "/agent/events", "/agent/webhook", "/agent/refunds"],
+)
+async def test_token_opens_nothing_of_its_wallet(
+    entrance: Entrance, own: Project, path: str
+) -> None:
+    token = await entrance.make(own)
+    assert await refused(entrance.front, asked(None, token, path)) is TokenScope
+
+
+@pytest.mark.parametrize("path", ["/agent/deploy", "/agent/quote"])
+async def test_token_deploys_its_own_project_alone(
+    entrance: Entrance, own: Project, path: str
+) -> None:
+    request = asked(None, await entrance.make(own), path)
+
+    assert await authenticate(entrance.front, request) == Caller(ALICE, None)
+    require_own(request, "own")
+    with pytest.raises(TokenScope):
+        require_own(request, "other")
+
+
+async def test_token_neither_makes_nor_revokes_tokens(entrance: Entrance, own: Project) -> None:
+    token = await entrance.make(own)
+    request = asked(own.id, token, "/agent/projects/{projectId}/tokens")
+    assert await refused(entrance.front, request) is TokenScope
+
+
+async def test_revoked_tokens_open_nothing_any_more(entrance: Entrance, own: Project) -> None:
+    other = await add_project(entrance.db, ALICE, "other")
+    tokens, kept = [await entrance.make(own) for _ in range(2)], await entrance.make(other)
+
+    assert await entrance.revoke(own) == 2
+    for token in tokens:
+        assert await refused(entrance.front, asked(own.id, token)) is TokenInvalid
+    assert await owned_project(entrance.front, asked(other.id, kept)) == other
+
+
+async def test_token_ends_with_its_project_and_opens_no_later_one_of_the_name(
+    entrance: Entrance, own: Project
+) -> None:
+    token = await entrance.make(own)
+    async with entrance.db.transaction(durable=True) as tx:
+        await projects.set_status(tx, own.id, ProjectStatus.DELETING)
+        await projects.set_deleted(tx, own.id, at_ms=1)
+    await add_project(entrance.db, ALICE, "own")
+
+    assert await refused(entrance.front, asked(None, token, "/agent/deploy")) is TokenInvalid
+
+
+async def test_of_a_token_its_digest_alone_is_stored(entrance: Entrance, own: Project) -> None:
+    token = await entrance.make(own)
+    dump = str(await entrance.db.all(EVERYTHING))
+    assert token not in dump
+    assert hashlib.sha256(token.encode()).hexdigest() in dump
+
+
+async def test_project_has_so_many_tokens_and_the_oldest_go(
+    entrance: Entrance, own: Project, clock: MovableClock
+) -> None:
+    tokens = []
+    for _ in range(MAX_TOKENS + 1):
+        tokens.append(await entrance.make(own))
+        clock.advance(60_000)
+
+    assert await refused(entrance.front, asked(own.id, tokens[0])) is TokenInvalid
+    for token in tokens[1:]:
+        assert await owned_project(entrance.front, asked(own.id, token)) == own
+        clock.advance(60_000)
+    assert len(set(tokens)) == len(tokens)
+
+
+@pytest.mark.parametrize("token", ["", "mgt_", "mgt_" + "A" * 43, "mgt_" + "A" * 10_000, "\xff"])
+async def test_what_is_no_token_counts_for_its_address(entrance: Entrance, token: str) -> None:
+    for _ in range(LIMIT):
+        assert await refused(entrance.front, asked("any", token)) is TokenInvalid
+    assert await refused(entrance.front, asked("any", token)) is RateLimited
+
+
+async def test_token_does_not_use_up_its_wallets_requests(entrance: Entrance, own: Project) -> None:
+    token = await entrance.make(own)
+    for _ in range(LIMIT):
+        await owned_project(entrance.front, asked(own.id, token))
+    assert await refused(entrance.front, asked(own.id, token)) is RateLimited
+    assert await owned_project(entrance.front, asked(own.id)) == own
+
+
+async def test_wallet_headers_go_before_a_token(entrance: Entrance, own: Project) -> None:
+    request = asked(None, "mgt_", "/agent/credits", **{"x-wallet-address": ALICE})
+    assert await authenticate(entrance.front, request) == Caller(ALICE, None)
