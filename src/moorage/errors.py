@@ -294,11 +294,11 @@ class ChallengeExpired(PaymentError):
 
 
 class AuthorizationRefused(PaymentError):
-    """The authorization cannot be settled, and nothing was spent; `why` says what is wrong."""
+    """The authorization can't be settled, nothing was spent; `by_chain`: its chain refused it."""
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str, *, by_chain: bool = False) -> None:
         super().__init__(f"The authorization cannot be settled: {why}. Nothing was spent.")
-        self.why = why
+        self.why, self.by_chain = why, by_chain
 
 
 class PaymentAlreadyUsed(PaymentError):

@@ -20,6 +20,7 @@ from protocols import (
     payment_signature,
     unpadded,
 )
+from waiting import until
 from wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name
 
 pytestmark = pytest.mark.root
@@ -91,6 +92,31 @@ async def test_first_challenge_is_in_the_means_that_the_client_named(wallet: Wal
         assert first.chain_id == described["chain_id"]
         assert first.request["currency"] == described["tokens"][USDC]
         assert demanded(asked)["accepts"][0]["network"] == f"eip155:{described['chain_id']}"
+
+
+async def test_offers_begin_where_the_wallet_holds_the_price_and_end_where_it_failed(
+    dev_gateway: DevGateway,
+) -> None:
+    wallet, name = await Wallet(dev_gateway).fund(chain="base"), fresh_name()
+    base = dev_gateway.info["chains"]["base"]
+    asked = await wallet.deploy(name)
+
+    async def begins_on_base() -> bool:
+        nonlocal asked
+        asked = await wallet.deploy(name)
+        return bool(asked.body["payment_chain"] == "base")
+
+    await until(begins_on_base, pause_seconds=2)  # the look at balances may take its time
+    assert asked.body["token_address"] == base["tokens"][USDC]
+    assert challenges(asked)[0].chain_id == base["chain_id"]
+    assert demanded(asked)["accepts"][0]["network"] == f"eip155:{base['chain_id']}"
+    poor = Wallet(dev_gateway)
+    name = fresh_name()
+    payment = signed(poor, await poor.deploy(name), "x402")
+    refused = await poor.deploy(name, headers=payment)
+    assert code(refused) == (402, "authorization_refused")
+    assert refused.body["payment_chain"] == "base"
+    assert demanded(refused)["accepts"][0]["network"] == f"eip155:{base['chain_id']}"
 
 
 async def test_challenge_is_bound_to_the_body(wallet: Wallet) -> None:

@@ -16,12 +16,13 @@ from moorage.api.http.cross_origin import CrossOrigin
 from moorage.api.http.dispatch import Dispatch
 from moorage.api.http.operation import Operation
 from moorage.api.http.paid_answers import accounted
-from moorage.api.http.payment_headers import error_headers
+from moorage.api.http.payment_headers import error_headers, prefer
 from moorage.api.http.problems import INTERNAL, error_response, problem_response
 from moorage.api.http.query import refuse_unknown
 from moorage.api.operations import OPERATIONS
 from moorage.errors import MoorageError, PaymentPending
 from moorage.payments.protocols.challenges import Challenges
+from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.seller import Seller
 from moorage.payments.taking.outcomes import Outcomes
 
@@ -97,6 +98,8 @@ class _Endpoint:
     async def _refused(self, error: MoorageError, request: Request) -> Response:
         if carries_proof(request):
             error = await accounted(self._api.outcomes, self._api.front.chains, request, error)
+        if isinstance(error, PaymentRequired):
+            await prefer(error, request.headers, self._api.front.holdings)
         url = self._api.front.public_url + request.scope["path"]
         headers = error_headers(self._api.challenges, error, url=url)
         return error_response(error, seller=self._api.seller, headers=headers)

@@ -133,6 +133,7 @@ class ApiServices:
             paid_wallets=self._services.ledger.paid_wallets,
             trusted_proxies=self.proxies,
             limiters=self._limiters,
+            holdings=self._services.payments.holdings,
         )
 
     @property

@@ -59,6 +59,7 @@ class Rooms:
             self.core.leases.run,
             self.platform.caddy.keep_running,
             self.platform.toolchains.inventory.run,
+            *self.payments.runs,
             *self.deploy.runs,
             *self.events.runs,
         )

@@ -12,8 +12,9 @@ from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.core import Core
 from moorage.ledger.services import LedgerServices
-from moorage.loop import Loop, Scope
+from moorage.loop import Loop, Run, Scope
 from moorage.money import MicroUsd
+from moorage.payments.price.holdings import Holdings
 from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, Quotes
 from moorage.payments.protocols.challenges import Challenges
 from moorage.payments.protocols.seller import Seller
@@ -74,6 +75,15 @@ class PaymentServices:
             window_seconds=QUOTE_LIFETIME_MS // 1000,
         )
         return Quotes(db=self._db, strangers=strangers, clock=self._clock)
+
+    @cached_property
+    def holdings(self) -> Holdings:
+        strangers = MemoryRateLimiter(clock=self._clock, limit=self._settings.requests_per_minute)
+        return Holdings(self._clients, strangers=strangers, clock=self._clock)
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        return (self.holdings.run,)
 
     @cached_property
     def seller(self) -> Seller:

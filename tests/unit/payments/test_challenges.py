@@ -10,14 +10,16 @@ import pytest
 from clock import MovableClock
 from fakes import PAY_TO, challenges_of
 from moorage.chains.chain import KNOWN_CHAINS
-from moorage.money import MicroUsd
-from moorage.payments.protocols.demand import PaymentRequired
+from moorage.errors import AuthorizationRefused
+from moorage.money import AtomicUnits, MicroUsd
+from moorage.payments.protocols.demand import PaymentRequired, Preference
 from moorage.payments.protocols.evidence import PaymentMeans
 
 ARBITRUM, BASE = KNOWN_CHAINS["arbitrum"], KNOWN_CHAINS["base"]
 USDC_OF = {chain.name: chain.tokens[0].address for chain in (ARBITRUM, BASE)}
 USDT_OF = {chain.name: chain.tokens[1].address for chain in (ARBITRUM, BASE)}
 WALLET = "0x" + "a1" * 20
+NO_PREFERENCE = Preference()
 URL = "http://127.0.0.1:8000/agent/deploy"
 
 
@@ -30,6 +32,7 @@ def demanded(
     micro_usd: int = 500_000,
     lives_seconds: int = 1800,
     url: str = URL,
+    preference: Preference = NO_PREFERENCE,
     **changed: Any,
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """The requests of the challenges in order, and what x402 clients read."""
@@ -46,6 +49,7 @@ def demanded(
         body_digest="00" * 32,
         **changed,
     )
+    demand.preference = preference
     headers = list(
         challenges_of(clock, ARBITRUM, BASE, settles=settles).headers(demand, resource_url=url)
     )
@@ -76,6 +80,50 @@ def test_what_can_be_authorized_comes_first_on_the_chain_that_was_named(
     assert types == [["authorization"], ["authorization"], ["hash"], ["hash"]]
     assert x402 is not None
     assert [accepted["asset"] for accepted in x402["accepts"]] == order
+
+
+HELD_ON_BASE = {("base", "usdc"): AtomicUnits(500_000), ("arbitrum", "usdc"): AtomicUnits(499_999)}
+
+
+@pytest.mark.parametrize(
+    ("preference", "chain", "first"),
+    [
+        (Preference(held=HELD_ON_BASE), "arbitrum", "base"),
+        (Preference(held=HELD_ON_BASE, token_named=True), "arbitrum", "base"),
+        (Preference(held=HELD_ON_BASE, chain_named=True), "arbitrum", "arbitrum"),
+        (Preference(held={}), "arbitrum", "arbitrum"),
+        (Preference(held={("base", "usdc"): AtomicUnits(499_999)}), "arbitrum", "arbitrum"),
+    ],
+)
+def test_the_chain_where_the_wallet_holds_the_price_comes_first_unless_one_is_named(
+    preference: Preference, chain: str, first: str
+) -> None:
+    requests, x402 = demanded(MovableClock(), chain=chain, preference=preference)
+    assert requests[0]["currency"] == USDC_OF[first]
+    assert x402 is not None
+    assert x402["accepts"][0]["asset"] == USDC_OF[first]
+
+
+@pytest.mark.parametrize(
+    ("because", "first"),
+    [
+        (AuthorizationRefused("transfer amount exceeds balance", by_chain=True), "arbitrum"),
+        (AuthorizationRefused("it is not valid yet"), "base"),
+    ],
+)
+def test_a_chain_that_refused_an_authorization_goes_last(
+    because: AuthorizationRefused, first: str
+) -> None:
+    held = Preference(held={("base", "usdc"): AtomicUnits(500_000)})
+    requests, _ = demanded(MovableClock(), chain="base", preference=held, because=because)
+    assert requests[0]["currency"] == USDC_OF[first]
+
+
+def test_a_chain_that_is_named_comes_first_even_when_it_refused() -> None:
+    refused = AuthorizationRefused("transfer amount exceeds balance", by_chain=True)
+    named = Preference(chain_named=True)
+    requests, _ = demanded(MovableClock(), chain="base", preference=named, because=refused)
+    assert requests[0]["currency"] == USDC_OF["base"]
 
 
 def test_means_named_come_first_where_nothing_can_be_authorized() -> None:

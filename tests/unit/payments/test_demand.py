@@ -8,9 +8,9 @@ from clock import START_MS
 from moorage.chains.chain import KNOWN_CHAINS, Token
 from moorage.clock import iso_utc
 from moorage.errors import PaymentNotFound, PaymentShort
-from moorage.money import MicroUsd
+from moorage.money import AtomicUnits, MicroUsd
 from moorage.payments.price.pricing import Size
-from moorage.payments.protocols.demand import PaymentRequired, Purchase, purchase
+from moorage.payments.protocols.demand import PaymentRequired, Preference, Purchase, purchase
 from moorage.payments.protocols.demand_body import chain_body, demand_body
 from moorage.payments.protocols.evidence import PaymentMeans
 from moorage.payments.protocols.seller import Seller
@@ -116,10 +116,14 @@ def test_payment_that_did_not_count_says_why() -> None:
 )
 def test_amount_is_in_the_tokens_own_units_rounded_up(decimals: int, amount_token: str) -> None:
     token = Token(name="dai", symbol="DAI", address=USDC.address, decimals=decimals)
-    shown = body(
-        amount=MicroUsd(500_001), means=PaymentMeans(chain=KNOWN_CHAINS["base"], token=token)
+    chain = msgspec.structs.replace(KNOWN_CHAINS["base"], tokens=(token,))
+    seller = msgspec.structs.replace(SELLER, chains=(chain,))
+    shown = demand_body(
+        demand(amount=MicroUsd(500_001), means=PaymentMeans(chain=chain, token=token)), seller
     )
-    assert shown == PLAIN | {
+    del shown["next_actions"], shown["supported_chains"]
+    plain = {name: value for name, value in PLAIN.items() if name != "supported_chains"}
+    assert shown == plain | {
         "amount_usd": 0.500001,
         "amount_token": amount_token,
         "payment_chain": "base",
@@ -182,6 +186,15 @@ def test_hours_that_a_price_buys_are_rounded_down(
     bought = purchase(MicroUsd(left), [MicroUsd(each) for each in monthly], now_ms=START_MS)
     until_ms = None if hours is None else START_MS + hours * 3_600_000
     assert bought == Purchase(hours=hours, until_ms=until_ms, size=None)
+
+
+def test_body_asks_where_the_wallet_holds_the_price() -> None:
+    asked = demand()
+    asked.preference = Preference(held={("base", "usdt"): AtomicUnits(500_000)})
+    shown = demand_body(asked, SELLER)
+    assert (shown["payment_chain"], shown["chain_id"], shown["token"]) == ("base", 8453, "usdt")
+    assert shown["token_address"] == KNOWN_CHAINS["base"].tokens[1].address
+    assert "USDT" in shown["next_actions"][0]
 
 
 def test_body_is_json() -> None:

@@ -29,6 +29,7 @@ from moorage.errors import (
 )
 from moorage.ledger.paid_wallets import PaidWallets
 from moorage.metrics import record_auth_failure
+from moorage.payments.price.holdings import Holdings
 from moorage.payments.protocols.evidence import TransactionEvidence
 from moorage.payments.taking.transaction_search import booked
 from moorage.records.project import Project
@@ -89,6 +90,7 @@ class Front:
     paid_wallets: PaidWallets
     trusted_proxies: TrustedProxies
     limiters: Limiters
+    holdings: Holdings
 
     @cached_property
     def host(self) -> str:
@@ -120,6 +122,8 @@ async def authenticate(front: Front, request: Request) -> Caller:
     verified = await verify(front, request)
     caller = await count(front, request, verified.wallet)
     await use_nonce(verified)
+    if PAID in request.scope and not carries_proof(request):  # it may be asked to pay
+        await front.holdings.begin(caller.wallet, stranger_at=caller.stranger_at)
     return caller
 
 

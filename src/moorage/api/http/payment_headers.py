@@ -7,10 +7,11 @@ import msgspec
 from starlette.requests import Request
 
 from moorage.chains.chain import Chain
-from moorage.errors import InvalidField, MoorageError
+from moorage.errors import AuthorizationRefused, InvalidField, MoorageError
+from moorage.payments.price.holdings import NOTHING_KNOWN, Holdings
 from moorage.payments.protocols import mpp, x402
 from moorage.payments.protocols.challenges import Challenges
-from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.protocols.demand import PaymentRequired, Preference
 from moorage.payments.protocols.evidence import (
     Evidence,
     PaymentMeans,
@@ -62,6 +63,17 @@ def read_payment(
         return OfferedPayment(means, None)
     evidence = msgspec.structs.replace(evidence, stranger_at=stranger_at)
     return OfferedPayment(evidence.means, evidence)
+
+
+async def prefer(demand: PaymentRequired, headers: Mapping[str, str], holdings: Holdings) -> None:
+    """Notes what decides the order of the demand's offers: what headers name, what is held."""
+    if isinstance(demand.because, AuthorizationRefused) and demand.wallet is not None:
+        holdings.forget(demand.wallet)
+    demand.preference = Preference(
+        chain_named="x-payment-chain" in headers,
+        token_named="x-payment-token" in headers,
+        held=NOTHING_KNOWN if demand.wallet is None else await holdings.known(demand.wallet),
+    )
 
 
 def error_headers(challenges: Challenges, error: MoorageError, *, url: str) -> list[Header]:

@@ -1,10 +1,8 @@
 """Writes a demand as challenge headers (MPP, x402), and checks the credentials that answer them."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
-from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock
-from moorage.money import charge_to_atomic_units
 from moorage.payments.price.option import PaymentOption
 from moorage.payments.protocols import mpp, x402
 from moorage.payments.protocols.demand import PaymentRequired
@@ -21,7 +19,6 @@ class Challenges:
         self._secret = secret
         self._realm = realm
         self._seller = seller
-        self._ordered = _ordered(seller.chains)
         self._clock = clock
 
     def headers(self, demand: PaymentRequired, *, resource_url: str) -> Iterator[tuple[str, str]]:
@@ -79,21 +76,7 @@ class Challenges:
         """Returns the options to pay by authorization, then those to pay by hash."""
         settled: list[PaymentOption] = []
         sent: list[PaymentOption] = []
-        for chain, token in self._ordered[demand.means.chain.name, demand.means.token.name]:
-            amount = charge_to_atomic_units(demand.amount, decimals=token.decimals)
-            options = settled if self._seller.settles(chain, token) else sent
-            options.append(PaymentOption(chain=chain, token=token, amount=amount))
+        for option in self._seller.options(demand):
+            is_settled = self._seller.settles(option.chain, option.token)
+            (settled if is_settled else sent).append(option)
         return settled, sent
-
-
-def _ordered(
-    chains: Collection[Chain],
-) -> dict[tuple[str, str], list[tuple[Chain, Token]]]:
-    """Maps each chain and token, by name, to all: itself first, then others of its chain."""
-    means = [(chain, token) for chain in chains for token in chain.tokens]
-    return {
-        (named.name, coin.name): sorted(
-            means, key=lambda each: (each[0] is not named, each[1] is not coin)
-        )
-        for named, coin in means
-    }

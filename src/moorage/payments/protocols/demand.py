@@ -7,8 +7,18 @@ import msgspec
 from moorage.errors import MoorageError, PaymentError
 from moorage.ledger.burn import HOUR_MS, MONTH_MS
 from moorage.money import MicroUsd
+from moorage.payments.price.holdings import NOTHING_KNOWN, Held
 from moorage.payments.price.pricing import Size
 from moorage.payments.protocols.evidence import PaymentMeans
+
+
+class Preference(msgspec.Struct, frozen=True):
+    """What decides which chain and token a demand offers first."""
+
+    chain_named: bool = False
+    """Whether the request named the chain of the demand's means."""
+    token_named: bool = False
+    held: Held = NOTHING_KNOWN
 
 
 class Purchase(msgspec.Struct, frozen=True):
@@ -62,6 +72,7 @@ class PaymentRequired(MoorageError):
         self.balance = balance
         self.active_projects = active_projects
         self.means = means
+        self.preference = Preference()
         self.expires_at_ms = expires_at_ms
         self.wallet = wallet
         """The wallet that must pay; authorizations of others are refused. None: any may pay."""

@@ -6,27 +6,29 @@ from typing import Any
 from moorage.chains.address import checksum_address
 from moorage.chains.chain import Chain
 from moorage.clock import iso_utc
-from moorage.money import charge_to_atomic_units, usd_number
+from moorage.money import usd_number
+from moorage.payments.price.option import PaymentOption
 from moorage.payments.protocols.demand import PaymentRequired, Purchase
 from moorage.payments.protocols.seller import Seller
 
 
 def demand_body(demand: PaymentRequired, seller: Seller) -> dict[str, Any]:
     """Returns the body; `amount_token` is in the token's atomic units."""
-    token = demand.means.token
+    best = seller.options(demand)[0]
+    chain, token = best.chain, best.token
     body: dict[str, Any] = {
         "error": demand.message,
         "amount_usd": usd_number(demand.amount),
-        "amount_token": str(charge_to_atomic_units(demand.amount, decimals=token.decimals)),
+        "amount_token": str(best.amount),
         "current_credit_balance_usd": usd_number(demand.balance),
         "active_projects": demand.active_projects,
         "pay_to": seller.pay_to,
-        "payment_chain": demand.means.chain.name,
+        "payment_chain": chain.name,
         "token": token.name,
         "decimals": token.decimals,
         "supported_chains": [chain_body(chain) for chain in seller.chains],
         "token_address": token.address,
-        "chain_id": demand.means.chain.chain_id,
+        "chain_id": chain.chain_id,
         "expires_at": math.floor(demand.expires_at_ms / 1000),
         "refunds": seller.refunds,
     }
@@ -42,7 +44,7 @@ def demand_body(demand: PaymentRequired, seller: Seller) -> dict[str, Any]:
         body["warning"] = demand.warning
     if demand.credited is not None:
         body["credited_usd"] = usd_number(demand.credited)
-    body["next_actions"] = _ways_to_pay(demand, seller)
+    body["next_actions"] = _ways_to_pay(demand, seller, best)
     return body
 
 
@@ -68,9 +70,9 @@ def _purchase_body(buys: Purchase) -> dict[str, Any]:
     return body
 
 
-def _ways_to_pay(demand: PaymentRequired, seller: Seller) -> list[str]:
+def _ways_to_pay(demand: PaymentRequired, seller: Seller, best: PaymentOption) -> list[str]:
     """Returns a sentence for each way to pay: without gas first, sharing credits last."""
-    chain, token = demand.means.chain, demand.means.token
+    chain, token = best.chain, best.token
     ways = []
     if any(seller.settles(chain, token) for chain in seller.chains for token in chain.tokens):
         ways.append(

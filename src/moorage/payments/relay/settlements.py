@@ -203,7 +203,7 @@ class Settlements:
         if is_used(self._clients[chain.name], state):
             return await self._used_before(authorization, chain, head=prepared.block_number)
         if prepared.refusal is not None:
-            raise AuthorizationRefused(prepared.refusal)
+            raise AuthorizationRefused(prepared.refusal, by_chain=True)
         settlement = _new_settlement(
             authorization,
             token,
@@ -257,7 +257,7 @@ class Settlements:
             case SettlementStatus.SETTLED if settlement.tx_hash is not None:
                 return settlement.tx_hash
             case SettlementStatus.FAILED if settlement.tx_hash is not None:  # spent for good
-                raise AuthorizationRefused(settlement.failure or "it failed before")
+                raise AuthorizationRefused(settlement.failure or "it failed before", by_chain=True)
             case SettlementStatus.FAILED:
                 return await self._used_after_all(settlement, chain)
         versions = await relays.of_subject(self._db, settlement.id)
@@ -274,7 +274,7 @@ class Settlements:
             [state_call(authorization, "latest"), ("eth_blockNumber", [])]
         )
         if not is_used(client, state):
-            raise AuthorizationRefused(settlement.failure or "it failed before")
+            raise AuthorizationRefused(settlement.failure or "it failed before", by_chain=True)
         try:
             return await self._used_before(authorization, chain, head=parse_quantity(head))
         except ValueError as problem:
