@@ -14,7 +14,21 @@ _STYLE = template("page.css").template
 def page_html(facts: Facts) -> str:
     """Returns the page."""
     told = {name: escape(str(word)) for name, word in words(facts).items()}
-    return template("page.html").substitute(told, host=escape(host_of(facts.url)), style=_STYLE)
+    return template("page.html").substitute(
+        told,
+        host=escape(host_of(facts.url)),
+        style=_STYLE,
+        terms=_link(facts.seller.terms_url),
+        contact=_link(facts.seller.contact),
+    )
+
+
+def _link(target: str) -> str:
+    """Returns a link to a URL or a mail address."""
+    if not target:
+        return "none is given"
+    url = target if "://" in target else f"mailto:{target}"
+    return f'<a href="{escape(url)}" rel="nofollow">{escape(target)}</a>'
 
 
 def page_policy() -> str:

@@ -15,11 +15,14 @@ from eth_account.messages import encode_defunct
 from skills_ref.validator import validate as skill_problems
 from starlette.testclient import TestClient
 
+from moorage import __version__
 from moorage.api.discovery.documents import documents
 from moorage.api.http.cross_origin import CrossOrigin
 from moorage.api.http.dispatch import Dispatch
 from moorage.api.operations import OPERATIONS
+from moorage.cli.commands import CLIENT_COMMANDS
 
+REPOSITORY = Path(__file__).parents[4]
 ENDPOINTS = [("GET", path, app) for path, app in documents(FACTS, OPERATIONS, has_mcp=True)]
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
@@ -88,7 +91,9 @@ def test_page_takes_nothing_from_elsewhere_and_runs_no_script(client: TestClient
     named = f"'sha256-{base64.b64encode(digest).decode()}'"
     assert named in page.headers["content-security-policy"]
     assert "<script" not in page.text
-    assert re.findall(r'(?:src|href)="(?!/)', page.text) == []
+    assert re.findall(r'(?:src|<link[^>]* href)="(?!/)', page.text) == []
+    links = set(re.findall(r'<a href="(?!/)([^"]*)"', page.text))
+    assert links == {"https://moor.example.com/terms", "mailto:operator@example.com"}
     assert "prefers-color-scheme: dark" in style
 
 
@@ -163,3 +168,25 @@ def test_pages_of_other_origins_may_call_and_read_what_a_payment_needs(client: T
     assert "access-control-allow-credentials" not in answer.headers
     exposed = {name.strip() for name in answer.headers["access-control-expose-headers"].split(",")}
     assert exposed >= {"WWW-Authenticate", "PAYMENT-REQUIRED", "PAYMENT-RESPONSE", "Retry-After"}
+
+
+def test_registry_entry_names_this_version_its_command_and_its_secrets() -> None:
+    """By the registry's rules of 2025-09-29: names are reverse DNS, descriptions short."""
+    entry = json.loads((REPOSITORY / "server.json").read_text())
+    assert re.fullmatch(r"[a-zA-Z0-9.-]+/[a-zA-Z0-9._-]+", entry["name"])
+    assert 3 <= len(entry["name"]) <= 200
+    assert 1 <= len(entry["description"]) <= 100
+    (package,) = entry["packages"]
+    assert entry["version"] == package["version"] == __version__
+    assert (package["registryType"], package["identifier"]) == ("pypi", "moorage")
+    assert package["transport"] == {"type": "stdio"}
+    (argument,) = package["packageArguments"]
+    assert argument["value"] in {command.name for command in CLIENT_COMMANDS}
+    variables = {each["name"]: each for each in package["environmentVariables"]}
+    documented = (REPOSITORY / "docs/mcp.md").read_text()
+    assert [name for name in variables if name not in documented] == []
+    assert variables["MOORAGE_PRIVATE_KEY"]["isSecret"]
+    assert {each for each in variables if variables[each].get("isRequired")} == {
+        "MOORAGE_GATEWAY",
+        "MOORAGE_PRIVATE_KEY",
+    }
