@@ -64,6 +64,7 @@ ASKED = {
         "/any/page": "200 <p>hello",
         "/package.json": "200 <p>hello",  # what is in no stage is no file
     },
+    "pnpm": {"/": "200 hello from pnpm: true, no store is left"},
     "php": {"/posts/5": "200 hello from php at /posts/5", "/style.css": "200 p {", "/.env": "404 "},
 }
 

@@ -70,6 +70,7 @@ from moorage.planning import static
 from moorage.planning.dockerfile import app as dockerfile
 from moorage.planning.explicit import COMMAND_LIMIT, Asked, asked, environment
 from moorage.planning.folder import Folder
+from moorage.planning.interpreters import interpreters
 from moorage.planning.languages import deno, go, java, php, ruby, rust
 from moorage.planning.node import app as node
 from moorage.planning.node.files import SCRIPT_FILES
@@ -143,6 +144,8 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
     else:
         wanted = _with_procfile(folder, wanted)
         recipe = _choose(folder, wanted, toolbox)
+    if wanted.run is not None and not settings.has_dockerfile:
+        recipe = _with_interpreters(folder, settings, wanted, recipe, toolbox)
     where = folder.directory if recipe.directory is None else recipe.directory
     because.extend(recipe.because)
     because.extend(_because_asked(settings, wanted, recipe))
@@ -161,6 +164,16 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
         host_tools={tool.program: str(tool.version) for tool in tools if tool.is_hosts},
         install_inputs=recipe.install_inputs if recipe.install else (),
     )
+
+
+def _with_interpreters(
+    folder: Folder, settings: Settings, wanted: Asked, recipe: Recipe, toolbox: Toolbox
+) -> Recipe:
+    """Adds the languages that the given start runs. Raises RuntimeUnsupported if one lacks."""
+    source = "settings.runCommand" if settings.run_command else folder.path("Procfile")
+    has = {tool.program for tool in recipe.tools}
+    found = interpreters(wanted.run or "", folder, toolbox, source=source)
+    return recipe._replace(tools=(*recipe.tools, *(t for t in found if t.program not in has)))
 
 
 def _shared_tools(recipe: Recipe, toolbox: Toolbox) -> list[Tool]:

@@ -25,8 +25,8 @@ NO_SPACE = (
 )
 MIN_BYTES = 8 * 1024 * 1024
 _MOUNT_FLAGS = kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOATIME
+APP_CACHES = (".pnpm-store",)  # below the app's own files
 CACHES = (
-    ".pnpm-store",
     ".npm/_cacache",
     ".cache/uv",
     ".cache/pip",
@@ -166,8 +166,9 @@ class AppDisk(Disk):
     def clear_build_leftovers(self) -> None:
         """Removes a build's `/tmp` and the package managers' caches."""
         remove_all(str(self.tmp))
-        for cache in CACHES:
-            remove_below(self.home, cache)
+        for directory, caches in ((self.home, CACHES), (self.app, APP_CACHES)):
+            for cache in caches:
+                remove_below(directory, cache)
 
 
 def make_image(image: Path, size_bytes: int) -> None:

@@ -21,6 +21,8 @@ _BUILD = {
     "UV_LINK_MODE": "copy",
     "GOCACHE": f"{TMP}/go/build",
     "GOMODCACHE": f"{TMP}/go/modules",
+    # Cypress tests pages in a browser, which it would download at its install.
+    "CYPRESS_INSTALL_BINARY": "0",
 }
 # Caches of package managers. Those of Deno and Yarn Berry are missing, as a running app needs what
 # is in them.
@@ -54,6 +56,7 @@ def build_environment(
         **_BUILD,
         **(_downloads(plan) if has_downloads else {}),
         **trust,
+        **_node_headers(plan),
         **extra,
         **plan.build_env,
         **variables,
@@ -80,12 +83,21 @@ def _base(plan: Plan) -> dict[str, str]:
     return {"PATH": search_path(plan.toolchains), **_BASE}
 
 
+def _node_headers(plan: Plan) -> dict[str, str]:
+    """Returns where node-gyp finds the headers of the machine's Node, else it downloads them."""
+    if "node" not in plan.host_tools:
+        return {}
+    places = (Path("/usr/local"), Path("/usr"))
+    place = next((p for p in places if (p / "bin/node").exists()), None)
+    if place is None or not (place / "include/node/node.h").exists():
+        return {}
+    return {"npm_config_nodedir": str(place)}
+
+
 def _downloads(plan: Plan) -> dict[str, str]:
     found = {name: f"{DOWNLOADS}/{directory}" for name, directory in _DOWNLOADS.items()}
     found["MAVEN_ARGS"] = f"-Dmaven.repo.local={DOWNLOADS}/maven"
     commands = f"{plan.install} {plan.build}"
-    if "pnpm" in commands:  # npm would warn that it does not know this setting
-        found["npm_config_store_dir"] = found["pnpm_config_store_dir"] = f"{DOWNLOADS}/pnpm"
     if "yarn" in commands and "--frozen-lockfile" in commands:  # Yarn 1, see above
         found["YARN_CACHE_FOLDER"] = f"{DOWNLOADS}/yarn"
     return found

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from moorage.engines.disks.disk import CACHES
+from moorage.engines.disks.disk import APP_CACHES, CACHES
 from moorage.engines.disks.trees import copy_tree, remove_all, remove_below
 from moorage.engines.engine import Limits
 from moorage.engines.host import deployment_directory as shared
@@ -159,8 +159,9 @@ class DeploymentDirectory(shared.DeploymentDirectory):
     def clear_build_leftovers(self) -> None:
         """Removes a build's `/tmp` and the package managers' caches."""
         remove_tree(self.tmp)
-        for cache in CACHES:
-            remove_below(self.home, cache)
+        for directory, caches in ((self.home, CACHES), (self.app, APP_CACHES)):
+            for cache in caches:
+                remove_below(directory, cache)
 
     def abandon(self) -> None:
         """Removes everything but the logs, and records the build as failed."""

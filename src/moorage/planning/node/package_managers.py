@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from moorage.planning.folder import Folder
 from moorage.planning.node.package_json import PackageJson
+from moorage.planning.recipe import in_app
 from moorage.planning.semver import ANY, Range, version_range
 from moorage.planning.toolbox import Tool, Toolbox
 from moorage.planning.wanted import Wanted, find_tool, wanted_from
@@ -28,7 +29,10 @@ _NODE_BY_YARN = ((4, ">=18.12"), (2, ">=14.15"))
 
 _NPM_QUIET = "--no-audit --no-fund --loglevel=error"
 # Versions are exact, so cached metadata is good enough, which saves half the time.
-_PNPM = 'pnpm install --prefer-offline --reporter=append-only --store-dir "$HOME/.pnpm-store"'
+_PNPM = "pnpm install --prefer-offline --reporter=append-only"
+# Beside node_modules, whose files are links to it: from elsewhere, all would be copied. The engine
+# removes it after the build. As a variable, so that a build's own `pnpm add` finds the same one.
+_PNPM_STORE = in_app(".pnpm-store")
 _YARN = "yarn install --non-interactive --no-progress"
 
 
@@ -44,8 +48,13 @@ class Commands(NamedTuple):
 
 # Install scripts of dependencies run: the sandbox confines them.
 _NPM = Commands(
-    f"npm ci --prefer-offline {_NPM_QUIET}",
-    f"npm install {_NPM_QUIET}",
+    f"npm ci --prefer-offline {_NPM_QUIET} || "
+    "{ npm ci --dry-run 2>&1 | grep -q 'are in sync' && "
+    "echo 'The lock file is out of step with package.json: npm install instead.' && "
+    f"npm install {_NPM_QUIET}; }}",
+    f"npm install {_NPM_QUIET} || {{ npm install --dry-run 2>&1 | grep -q ERESOLVE && "
+    "echo 'Peer dependencies contradict each other: again with --legacy-peer-deps.' && "
+    f"npm install --legacy-peer-deps {_NPM_QUIET}; }}",
     "npm run",
     "npm run --silent",
     (("npm_config_dangerously_allow_all_scripts", "true"),),
@@ -61,6 +70,8 @@ _PNPM_COMMANDS = Commands(
         ("npm_config_package_manager_strict", "false"),
         ("npm_config_dangerously_allow_all_builds", "true"),
         ("pnpm_config_dangerously_allow_all_builds", "true"),
+        ("npm_config_store_dir", _PNPM_STORE),
+        ("pnpm_config_store_dir", _PNPM_STORE),
     ),
 )
 _YARN_COMMANDS = Commands(f"{_YARN} --frozen-lockfile", _YARN, "yarn run", "yarn --silent run")

@@ -44,7 +44,9 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     """
     document = project_document(folder)
     needed = requirements(folder, document)
-    start = _asked_start(asked) or find_start(folder, needed, asked, document)
+    start = find_start(folder, needed, asked, document)
+    if asked.run is not None:
+        start = _asked_start(asked, start, needed)
     if start is None and needed.file is None:
         return None
     if asked.run is not None and needed.file is None and not _is_ours(folder, asked):
@@ -56,7 +58,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
 def _recipe(project: _Project, start: Start | None) -> Recipe:
     asked, needed, python = project.asked, project.needed, project.python
     because: list[str] = [python.because] if python.because else []
-    install = install_with(needed, project.document)
+    install = install_with(needed, project.document, python=python.command)
     command = _install(project, install, start, because)
     missing = ""
     if start is None:
@@ -100,11 +102,16 @@ def _is_ours(folder: Folder, asked: Asked) -> bool:
     return any(name.endswith(".py") for name in folder.names())
 
 
-def _asked_start(asked: Asked) -> Start | None:
-    """Returns the given command; the server it names is installed with the requirements."""
-    if asked.run is None:
-        return None
-    return Start(asked.run, tuple(_SERVER_COMMAND.findall(asked.run)[:1]), asked.run_because)
+def _asked_start(asked: Asked, found: Start | None, needed: Requirements) -> Start:
+    """Returns the given command; the server it names is installed with the requirements.
+
+    The build of what was found stays, such as Django's static files.
+    """
+    run = asked.run or ""
+    start = Start(run, tuple(_SERVER_COMMAND.findall(run)[:1]), asked.run_because)
+    if found is None or found.is_files or found.build is None or found.needs[0] not in needed.names:
+        return start
+    return start._replace(build=found.build, directory=found.directory)
 
 
 def _install(

@@ -29,13 +29,16 @@ class Install(NamedTuple):
     inputs: tuple[str, ...]  # files that alone decide what it installs; empty: all do
 
 
-def install_with(needed: Requirements, document: Mapping[str, object]) -> Install:
-    """Returns how to install the app's dependencies, from the file that lists them."""
+def install_with(needed: Requirements, document: Mapping[str, object], *, python: str) -> Install:
+    """Returns how to install the app's dependencies, from the file that lists them.
+
+    `python` is the interpreter's command.
+    """
     file, inputs = needed.file, () if needed.is_local else needed.files
     if file is None:
         return Install("", "", ())
     if file == "uv.lock":
-        return _uv(document)
+        return _uv(document, python)
     if file.endswith(".lock"):
         because = f"{file} fixes the versions: {_TOOLS[file]}'s, installed with uv"
         return Install(f"lockpins {file} > {_PINS} && {_PIP} --no-deps -r {_PINS}", because, inputs)
@@ -53,11 +56,14 @@ def install_also(packages: list[str]) -> str:
     return " ".join((_PIP, *packages))
 
 
-def _uv(document: Mapping[str, object]) -> Install:
-    """Returns `uv sync`, which also installs the project itself if it has a build system."""
+def _uv(document: Mapping[str, object], python: str) -> Install:
+    """Returns `uv sync`, which also installs the project itself if it has a build system.
+
+    Python is named, as uv would refuse another one than .python-version's.
+    """
     is_package = "build-system" in document
     return Install(
-        "uv sync -q --locked --no-dev --compile-bytecode",
+        f"uv sync -q --locked --no-dev --compile-bytecode --python {python}",
         "uv.lock fixes the versions: uv sync",
         () if is_package else ("pyproject.toml", "uv.lock"),
     )
