@@ -109,9 +109,9 @@ tests/clients/node_modules/.package-lock.json: tests/clients/package.json tests/
 	@touch $@
 
 lock: develop
-	$(LOCK) pyproject.toml -o requirements/runtime.txt
+	$(LOCK) --all-extras pyproject.toml -o requirements/runtime.txt
 	$(LOCK) requirements/build.in -c requirements/runtime.txt -o requirements/build.txt
-	$(LOCK) pyproject.toml requirements/dev.in -c requirements/runtime.txt -o requirements/dev.txt
+	$(LOCK) --all-extras pyproject.toml requirements/dev.in -c requirements/runtime.txt -o requirements/dev.txt
 	$(LOCK) requirements/clients.in -c requirements/dev.txt -o requirements/clients.txt
 
 clean:

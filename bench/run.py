@@ -1,7 +1,7 @@
 """Run the benchmarks, all of them or those that are named, and write RESULTS.md part by part.
 
 bench/run.py [deploying] [redeploying] [status] [unpaid] [paid] [upload] [idle] [waking] [sleeping]
-    [proxying] [watcher] [metering] [planning]
+    [proxying] [watcher] [metering] [planning] [starting]
 """
 
 import os
@@ -19,6 +19,7 @@ import planning  # noqa: E402
 import proxying  # noqa: E402
 import redeploying  # noqa: E402
 import sleeping  # noqa: E402
+import starting  # noqa: E402
 import status  # noqa: E402
 import unpaid  # noqa: E402
 import upload  # noqa: E402
@@ -40,6 +41,7 @@ BENCHMARKS = {
     "watcher": watcher.run,
     "metering": metering.run,
     "planning": planning.run,
+    "starting": starting.run,
 }
 RESULTS = HERE / "RESULTS.md"
 

@@ -49,11 +49,29 @@ def _run(arguments: Sequence[str]) -> int:
         return _run_command(arguments, as_json=as_json)
     except MoorageError as error:
         return _report(error, as_json=as_json)
+    except ImportError as error:
+        missing = missing_extra(arguments[0], error)
+        if missing is None:
+            raise
+        return _refuse(missing, None, as_json=as_json)
     except KeyboardInterrupt:
         from moorage.cli.screen import say
 
         say(f"Interrupted. {left_behind(arguments[0])}".rstrip())
         return Exit.INTERRUPTED
+
+
+def missing_extra(command: str, error: ImportError) -> str | None:
+    """What to install for a command, after `error`; None if that would not help."""
+    found = error if isinstance(error, ModuleNotFoundError) else error.__cause__
+    name = found.name if isinstance(found, ModuleNotFoundError) else None
+    if name is None or name.partition(".")[0] == "moorage":
+        return None
+    extra = "mcp" if command == "mcp" else "gateway"
+    return (
+        f"`moorage {command}` needs packages that are not installed here ({name} is the "
+        f"first): pip install 'moorage[{extra}]'"
+    )
 
 
 def error_document(error: MoorageError, code: Exit) -> dict[str, Any]:
