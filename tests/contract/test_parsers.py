@@ -77,9 +77,10 @@ async def plan(
     body = json.dumps(document(files) | {"displayName": "x"} | others).encode()
     got = await receive(body, spool)
     try:
-        return await plans.plan(
+        made = await plans.plan(
             got.upload, got.tree_digest, got.request.settings, TOOLBOX, uploader
         )
+        return made.plan
     finally:
         got.upload.close()
 

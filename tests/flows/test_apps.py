@@ -30,7 +30,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
 def hasty_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
     """One that gives apps little time: for those that will never be ready."""
     directory = tmp_path_factory.mktemp("hasty")
-    with running(directory, requests_per_minute="100000", **SHORT) as started:
+    settings = {"requests_per_minute": "100000", "refuse_secrets": "true", **SHORT}
+    with running(directory, **settings) as started:
         yield started
 
 
@@ -53,6 +54,17 @@ async def test_ready_means_that_the_address_answers_at_that_moment(
     assert page.status < 500
     assert "X-Moorage" not in str(page.headers)
     assert ("message" in status) == ("another port" in manner)
+
+
+async def test_operator_may_refuse_secrets_in_uploads_before_anything_is_paid(
+    hasty_gateway: DevGateway,
+) -> None:
+    files = HELLO | {"config/.env": "KEY=hunter2"}
+    refused = await Wallet(hasty_gateway).deploy(fresh_name(), files)
+    assert (refused.status, refused.body["code"]) == (400, "upload_invalid")
+    assert refused.body["path"] == "config/.env"
+    assert "settings.runEnvs" in refused.body["error"]
+    assert "hunter2" not in refused.body["error"]
 
 
 # What fails, and what is said

@@ -24,21 +24,22 @@ from moorage.api.uploads import content_length
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.addresses.reserved_names import is_reserved
 from moorage.deploy.entrance.admission import Admission
-from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
-from moorage.errors import (
-    InvalidField,
-)
+from moorage.deploy.entrance.attempt import Admitted, DeployAttempt, DryRun
+from moorage.deploy.entrance.warnings import refuse_credentials
+from moorage.errors import InvalidField
 from moorage.ledger.build_time import BuildTime
-from moorage.money import NOTHING, charge_to_atomic_units, usd_number
+from moorage.money import NOTHING, charge_to_atomic_units, usd_number, usd_text
 from moorage.parsers.plans import Plans
 from moorage.parsers.pool import ParserPool
 from moorage.parsers.uploads import UploadParser
 from moorage.payments.protocols.demand import sharing_warning
+from moorage.payments.protocols.demand_body import purchase_body
 from moorage.payments.taking.outcome import outcome_of
+from moorage.planning.static import said
 from moorage.storage.apps import projects
 from moorage.toolchains.inventory import Inventory
 from moorage.uploads import SpoolRoom, StoredUploads, Upload, UploadLimits, read_upload
-from moorage.wire.deploy import Deployed, Quoted
+from moorage.wire.deploy import Deployed, Quoted, Understood
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +65,7 @@ class DeployRoom(PaidFront):
     hosts: Hosts
     inventory: Inventory
     has_volumes: bool  # False without root
+    refuse_secrets: bool
     uploads: Uploads
 
 
@@ -112,18 +114,23 @@ async def _read_attempt(
         await _refuse_reserved(room, checked.unique_name)
         if checked.settings.volume:
             require_volumes("settings.volume", has_volumes=room.has_volumes)
+        made = await room.uploads.plans.plan(
+            received.upload,
+            received.tree_digest,
+            checked.settings,
+            await room.inventory.known(),
+            uploader,
+        )
+        if room.refuse_secrets:
+            refuse_credentials(made.findings)
         attempt = DeployAttempt(
             wallet=caller.wallet,
             stranger_at=caller.stranger_at,
             request=checked,
             request_digest=received.digest,
-            plan=await room.uploads.plans.plan(
-                received.upload,
-                received.tree_digest,
-                checked.settings,
-                await room.inventory.known(),
-                uploader,
-            ),
+            plan=made.plan,
+            findings=made.findings,
+            offers_volumes=room.has_volumes,
             means=payment.means,
             evidence=payment.evidence,
             use_existing_credits=_flag(request, "x-use-existing-credits"),
@@ -190,8 +197,40 @@ async def _quoted(room: DeployRoom, attempt: DeployAttempt) -> Response:
             token=token.name,
             decimals=token.decimals,
             build_allowance=allowance_body(allowance),
+            message=_cost(offer),
+            buys=purchase_body(offer.buys),
+            understood=_understood(attempt, offer),
+            warnings=list(offer.warnings) or UNSET,
             plan=attempt.plan,
         )
+    )
+
+
+def _cost(offer: DryRun) -> str:
+    """Returns what the deploy costs, in a sentence."""
+    if offer.payment_required:
+        return f"To deploy, pay {usd_text(offer.amount)}."
+    if offer.redeploys:
+        return "Nothing is to be paid: a redeploy is free while there are credits."
+    return (
+        f"Nothing is to be paid: your credits, {usd_text(offer.balance)}, cover the price of "
+        f"{usd_text(offer.amount)}. They burn while the app runs."
+    )
+
+
+def _understood(attempt: DeployAttempt, offer: DryRun) -> Understood:
+    plan = attempt.plan
+    return Understood(
+        run_env_names=sorted(offer.variables.run),
+        build_var_names=sorted(offer.variables.build),
+        volume=offer.volume,
+        health_path=offer.health_path,
+        port=plan.port,
+        months=attempt.request.months,
+        directory=plan.directory,
+        install_command=plan.install,
+        build_command=plan.build,
+        run_command=said(plan.start),
     )
 
 
@@ -233,6 +272,7 @@ def accepted(admitted: Admitted) -> Response:
             deployment_id=admitted.deployment_id,
             message=message,
             payment=UNSET if admitted.receipt is None else outcome_of(admitted.receipt).told,
+            warnings=list(admitted.warnings) or UNSET,
         ),
         headers=paid_headers(admitted.receipt),
     )

@@ -65,6 +65,7 @@ class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     requests_per_minute: int
     require_bound_signatures: bool
+    refuse_secrets: bool
     disk_reserve_mib: int
     app_volume_mib: int
     build_minutes_per_usd: int
@@ -168,6 +169,7 @@ class ApiServices:
                 metering=services.ledger.metering,
                 hosts=services.hosts,
                 minimum_charge=self._prices.minimum_charge,
+                has_volumes=services.engine.capabilities.volumes,
             ),
             LogRoom(**front, runtime=services.engine, followers=self.followers),
             ProjectRoom(
@@ -219,6 +221,7 @@ class ApiServices:
             hosts=services.hosts,
             inventory=services.inventory,
             has_volumes=services.engine.capabilities.volumes,
+            refuse_secrets=self._settings.refuse_secrets,
             uploads=self._uploads,
         )
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from msgspec import UNSET
+import msgspec
+from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -11,6 +12,7 @@ from moorage.api.http.named import viewed_deployment
 from moorage.api.http.problems import json_response
 from moorage.clock import iso_utc
 from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.entrance.warnings import warnings
 from moorage.deploy.keeping.restarts import CrashLoop, crash_loop
 from moorage.deploy.keeping.space import NO_SPACE
 from moorage.errors import (
@@ -24,10 +26,12 @@ from moorage.ledger.burn import hour_of, lacking
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd, usd_text
 from moorage.records.deployment import UNDER_WAY, DeploymentStatus, DeploymentView
+from moorage.records.finding import Finding
 from moorage.records.project import ProjectStatus
 from moorage.storage.apps import jobs
 from moorage.storage.money import accounts, intervals
 from moorage.wire.deployments import DeploymentProgress
+from moorage.wire.warnings import WarningItem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +41,7 @@ class StatusRoom(Front):
     metering: Metering
     hosts: Hosts
     minimum_charge: MicroUsd
+    has_volumes: bool  # False without root
 
 
 async def status(room: StatusRoom, request: Request) -> Response:
@@ -55,7 +60,14 @@ async def status(room: StatusRoom, request: Request) -> Response:
         raise
     await room.limiters.polls.check(found.id)
     await use_nonce(signed)
-    return json_response(await _progress(room, found))
+    progress = await _progress(room, found)
+    return json_response(msgspec.structs.replace(progress, warnings=_warnings(room, found)))
+
+
+def _warnings(room: StatusRoom, found: DeploymentView) -> list[WarningItem] | UnsetType:
+    findings = msgspec.json.decode(found.findings, type=tuple[Finding, ...])
+    told = warnings(findings, has_volume=found.volume, offers_volumes=room.has_volumes)
+    return list(told) or UNSET
 
 
 async def _progress(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:

@@ -12,6 +12,7 @@ from moorage.errors import (
 )
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.toolbox import Toolbox
+from moorage.records.finding import Finding
 from moorage.uploads.limits import UploadLimits
 from moorage.uploads.request import DeployRequest
 from moorage.uploads.unpacking import Unpacked
@@ -89,9 +90,10 @@ class ArchiveUnpacked(msgspec.Struct, frozen=True, tag=True):
 
 
 class PlanMade(msgspec.Struct, frozen=True, tag=True):
-    """A plan."""
+    """A plan, and what else the files hold."""
 
     plan: Plan
+    findings: tuple[Finding, ...] = ()
 
 
 class Refusal(msgspec.Struct, frozen=True, tag=True):

@@ -1,4 +1,7 @@
-"""Plans made by the pool, with a cache: the same files, settings and tools have the same plan."""
+"""Plans made by the pool, and what else was found in the files, with a cache.
+
+The same files, settings and tools have the same plan.
+"""
 
 import asyncio
 import hashlib
@@ -10,7 +13,7 @@ import msgspec
 
 from moorage.parsers.job import MakePlan, PlanMade
 from moorage.parsers.pool import ParserFault, ParserPool
-from moorage.planning.plan import Plan, Settings
+from moorage.planning.plan import Settings
 from moorage.planning.toolbox import Toolbox
 from moorage.uploads.room import Uploader
 from moorage.uploads.tree import Upload
@@ -28,7 +31,7 @@ class Plans:
         self._pool = pool
         self._max_kept = max_kept
         self._max_kept_bytes = max_kept_bytes
-        self._kept: OrderedDict[bytes, bytes] = OrderedDict()  # digest → plan, as MessagePack
+        self._kept: OrderedDict[bytes, bytes] = OrderedDict()  # digest → PlanMade, as MessagePack
         self._kept_bytes = 0
         self._turns: WeakValueDictionary[tuple[bytes, str], asyncio.Lock] = WeakValueDictionary()
         self._toolbox: Toolbox | None = None
@@ -41,8 +44,8 @@ class Plans:
         settings: Settings,
         toolbox: Toolbox,
         uploader: Uploader,
-    ) -> Plan:
-        """Returns the plan for an upload whose files have this digest.
+    ) -> PlanMade:
+        """Returns the plan and the findings for an upload whose files have this digest.
 
         An uploader's requests for one plan wait for the first of them. Raises as `make_plan` does,
         PlanTooCostly and PlannersBusy.
@@ -57,13 +60,13 @@ class Plans:
 
     async def _make(
         self, key: bytes, upload: Upload, settings: Settings, toolbox: Toolbox, uploader: Uploader
-    ) -> Plan:
+    ) -> PlanMade:
         job, descriptors = _job(upload, settings, toolbox)
         made = (await self._pool.do(job, descriptors, uploader)).outcome
         if not isinstance(made, PlanMade):
             raise ParserFault(repr(made))
-        self._keep(key, msgspec.msgpack.encode(made.plan))
-        return made.plan
+        self._keep(key, msgspec.msgpack.encode(made))
+        return made
 
     def _key(self, tree_digest: str, settings: Settings, toolbox: Toolbox) -> bytes:
         if toolbox is not self._toolbox:
@@ -81,7 +84,7 @@ class Plans:
             self._kept_bytes -= len(dropped)
 
 
-_PLANS = msgspec.msgpack.Decoder(Plan)
+_PLANS = msgspec.msgpack.Decoder(PlanMade)
 
 
 def _digest(value: Settings | Toolbox) -> bytes:

@@ -42,6 +42,7 @@ from moorage.parsers.job import (
     Unpack,
     refusal_of,
 )
+from moorage.planning.inspection.findings import inspect, told, unserved
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Toolbox
@@ -147,10 +148,13 @@ class _Worker:
 
     def _planned(self, job: MakePlan, descriptors: Sequence[int]) -> Outcome:
         self._toolbox = job.toolbox or self._toolbox
-        plan = make_plan(_Tree(job, descriptors, self._current_file), job.settings, self._toolbox)
+        tree = _Tree(job, descriptors, self._current_file)
+        plan = make_plan(tree, job.settings, self._toolbox)
+        found = inspect(tree)
+        plan = unserved(plan, found)
         if len(msgspec.msgpack.encode(plan)) > MAX_PLAN_BYTES:
             return RanOut(f"{MAX_PLAN_BYTES // 1024} KiB of commands and file names in its plan")
-        return PlanMade(plan)
+        return PlanMade(plan, told(found))
 
 
 def main() -> None:

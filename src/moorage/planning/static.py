@@ -60,11 +60,16 @@ def serve(root: str, *, fallback: bool) -> str:
     return f"{enter}{_CADDY}\n{caddyfile}CADDYFILE"
 
 
+def is_site(start: str) -> bool:
+    """Whether the start command is one of `serve`."""
+    return start.partition("\n")[0].endswith(_CADDY)
+
+
 def said(start: str) -> str:
     """Describes a start command for a person; for one of `serve`, says what it serves."""
-    line, _, caddyfile = start.partition("\n")
-    if not line.endswith(_CADDY):
+    if not is_site(start):
         return start
+    line, _, caddyfile = start.partition("\n")
     enter = split(line.removesuffix(_CADDY))
     root = f"{enter[1].removeprefix('./')}/" if enter else "the app's files"
     fallback = ", index.html for what is no file" if _FALLBACK in caddyfile else ""

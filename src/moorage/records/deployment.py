@@ -72,6 +72,7 @@ class Deployment(msgspec.Struct, frozen=True):
     variables: str = ""  # sealed
     superseded_at_ms: int | None = None
     is_kept: bool = True
+    findings: str = "[]"  # JSON, as the plan
 
     @property
     def configuration(self) -> tuple[str, str]:
@@ -98,6 +99,8 @@ class DeploymentView(msgspec.Struct, frozen=True):
     down_since_ms: int | None
     monthly_price_micro_usd: MicroUsd
     is_kept: bool  # of the deployment: whether its logs are kept
+    findings: str  # of the deployment
+    volume: bool  # of the project
 
 
 class Summary(msgspec.Struct, frozen=True):

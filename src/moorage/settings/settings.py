@@ -78,6 +78,14 @@ class Settings(AppSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             ge=1,
         ),
     ] = 30
+    refuse_secrets: Annotated[
+        bool,
+        setting(
+            "api",
+            "Refuse uploads that hold keys, tokens, wallets or a `.env`, before anything is paid; "
+            "else they are warned of.",
+        ),
+    ] = False
     require_bound_signatures: Annotated[
         bool,
         setting(

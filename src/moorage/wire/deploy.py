@@ -7,8 +7,10 @@ from msgspec import UNSET, Meta, UnsetType
 
 from moorage.planning.plan import Plan, Settings
 from moorage.wire.credits import BuildAllowance
-from moorage.wire.problems import PaymentTold
+from moorage.wire.problems import Bought, PaymentTold
+from moorage.wire.projects import VariableNames
 from moorage.wire.shape import Absent, Body, CamelBody
+from moorage.wire.warnings import WarningItem
 
 
 class UploadedFile(Body, frozen=True, kw_only=True):
@@ -79,6 +81,22 @@ class Deployed(CamelBody, frozen=True, kw_only=True):
     status: Annotated[Literal["deploying"], Absent("deploying")] = "deploying"
     message: Annotated[str, Absent("")]
     payment: PaymentTold | UnsetType = UNSET
+    warnings: list[WarningItem] | UnsetType = UNSET
+
+
+class Understood(CamelBody, frozen=True, kw_only=True):
+    """What the project would have: its own configuration with the request's settings."""
+
+    run_env_names: VariableNames
+    build_var_names: VariableNames
+    volume: Annotated[bool, Meta(description="whether it has a /data that is kept")]
+    health_path: str
+    port: int
+    months: int
+    directory: Annotated[str, Meta(description="the app's, below the upload; empty is all of it")]
+    install_command: str | None
+    build_command: str | None
+    run_command: str
 
 
 class Quoted(Body, frozen=True, kw_only=True):
@@ -97,4 +115,12 @@ class Quoted(Body, frozen=True, kw_only=True):
     token: str
     decimals: int
     build_allowance: Annotated[BuildAllowance, Meta(description="once this is paid")]
+    message: Annotated[str, Absent("")]
+    buys: Annotated[
+        Bought | None,
+        Meta(description="what the amount buys, with the credits on hand"),
+        Absent(None),
+    ]
+    understood: Annotated[Understood | None, Absent(None)]
+    warnings: list[WarningItem] | UnsetType = UNSET
     plan: Plan

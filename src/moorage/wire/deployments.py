@@ -7,6 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 from moorage.errors import FailureCause
 from moorage.records.deployment import DeploymentStatus, Origin
 from moorage.wire.shape import Absent, Body, CamelBody, Time
+from moorage.wire.warnings import WarningItem
 
 Stage = Annotated[
     str,
@@ -30,6 +31,7 @@ class DeploymentProgress(Body, frozen=True, kw_only=True):
     ) = UNSET
     endpoint: str | UnsetType = UNSET
     message: str | UnsetType = UNSET
+    warnings: list[WarningItem] | UnsetType = UNSET
     reason: str | UnsetType = UNSET
     reason_code: Cause | UnsetType = UNSET
     log_tail: str | UnsetType = UNSET

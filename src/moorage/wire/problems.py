@@ -9,6 +9,7 @@ from msgspec import UNSET, Meta, UnsetType
 from moorage.wire.public import ChainItem
 from moorage.wire.shape import Absent, Body
 from moorage.wire.signing import SigningRecipe
+from moorage.wire.warnings import WarningItem
 
 
 class PaymentState(StrEnum):
@@ -93,6 +94,7 @@ class PaymentDemand(Problem, frozen=True, kw_only=True):
     terms: Annotated[str | UnsetType, Meta(description="where the terms stand")] = UNSET
     contact: Annotated[str | UnsetType, Meta(description="mail address or URL")] = UNSET
     warning: str | UnsetType = UNSET
+    warnings: list[WarningItem] | UnsetType = UNSET
     credited_usd: float | UnsetType = UNSET
 
 

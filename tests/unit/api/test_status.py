@@ -48,6 +48,7 @@ class Asking(Believed):
                 hosts=Hosts(base_domain="example.com", scheme="https", port=None),
                 metering=self.metering,
                 minimum_charge=MicroUsd(500_000),
+                has_volumes=True,
             ),
         )
 

@@ -159,7 +159,7 @@ def test_terms_and_contact_are_those_of_the_operator() -> None:
 
 def test_body_says_what_the_price_buys() -> None:
     bought = purchase(MicroUsd(500_000), [MicroUsd(500_000)], now_ms=START_MS, size=Size())
-    assert body(buys=bought) == PLAIN | {
+    assert msgspec.to_builtins(body(buys=bought)) == PLAIN | {
         "buys": {
             "hours": 730,
             "until": iso_utc(START_MS + 730 * 3_600_000),

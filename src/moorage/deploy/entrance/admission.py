@@ -96,7 +96,7 @@ class Admission:
         """Returns what this deploy would cost now. Changes nothing. Raises NoCapacity."""
         situation = await self._situation(self._db, attempt)
         await self._require_capacity(self._db, attempt, situation)
-        return self._pricing.dry_run(attempt, situation)
+        return self._pricing.dry_run(attempt, situation, now_ms=self._clock.now_ms())
 
     async def _price(self, attempt: DeployAttempt) -> MicroUsd:
         """Returns the price, after every check that needs no payment: nobody pays for a refusal.

@@ -3,11 +3,15 @@
 import msgspec
 
 from moorage.money import MicroUsd
+from moorage.payments.protocols.demand import Purchase
 from moorage.payments.protocols.evidence import Evidence, PaymentMeans
 from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.planning.plan import Plan
+from moorage.records.finding import Finding
+from moorage.records.variables import Variables
 from moorage.storage.idempotency import Claim
 from moorage.uploads.request import DeployRequest
+from moorage.wire.warnings import WarningItem
 
 
 class DeployAttempt(msgspec.Struct, frozen=True):
@@ -24,6 +28,10 @@ class DeployAttempt(msgspec.Struct, frozen=True):
     """The client address, if the wallet never paid; names held for it count for the address."""
     claim: Claim | None = None
     """The claim on its Idempotency-Key, if it has one."""
+    findings: tuple[Finding, ...] = ()
+    """What its files hold that the deployer should know of."""
+    offers_volumes: bool = True
+    """Whether this gateway has volumes."""
 
 
 class Admitted(msgspec.Struct, frozen=True):
@@ -41,6 +49,7 @@ class Admitted(msgspec.Struct, frozen=True):
     """Whether the request chose to share credits, and did not pay."""
     receipt: PaymentReceipt | None = None
     """The receipt of the request's payment."""
+    warnings: tuple[WarningItem, ...] = ()
 
 
 class DryRun(msgspec.Struct, frozen=True):
@@ -53,3 +62,12 @@ class DryRun(msgspec.Struct, frozen=True):
     payment_required: bool
     shares: bool
     """Whether a payment is required only because the existing credits would be shared."""
+    warnings: tuple[WarningItem, ...]
+    variables: Variables
+    """The project's, with those of the request."""
+    volume: bool
+    """Whether the project will have one."""
+    health_path: str
+    buys: Purchase
+    """What the amount buys, together with the credits on hand."""
+    redeploys: bool

@@ -8,6 +8,7 @@ from moorage.deploy.entrance import succession
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
 from moorage.deploy.entrance.configuration import configured
 from moorage.deploy.entrance.situation import Situation
+from moorage.deploy.entrance.warnings import of_attempt
 from moorage.money import MicroUsd
 from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.records.deployment import Deployment, DeploymentStatus
@@ -58,6 +59,7 @@ async def enter(
         months=attempt.request.months,
         by_choice=attempt.use_existing_credits and attempt.evidence is None,
         receipt=accepted.receipt,
+        warnings=of_attempt(attempt, situation),
     )
     await _use_up(tx, admitted, attempt.wallet)
     await idempotency.carried_out(tx, attempt.claim, admitted)
@@ -122,6 +124,7 @@ def _new_deployment(accepted: AcceptedAttempt, project: Project) -> Deployment:
         status=DeploymentStatus.QUEUED,
         request_digest=accepted.attempt.request_digest,
         plan=msgspec.json.encode(accepted.attempt.plan).decode(),
+        findings=msgspec.json.encode(accepted.attempt.findings).decode(),
         note="",
         reason=None,
         reason_code=None,

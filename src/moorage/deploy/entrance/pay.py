@@ -5,6 +5,7 @@ from collections.abc import Callable
 from moorage.deploy.entrance.attempt import DeployAttempt
 from moorage.deploy.entrance.price import Shortfall, due
 from moorage.deploy.entrance.situation import Situation
+from moorage.deploy.entrance.warnings import of_attempt
 from moorage.errors import (
     DatabaseUnavailable,
     MoorageError,
@@ -65,6 +66,7 @@ async def demand(
         warn_of_sharing=short.shares,
         credited=None if receipt is None else receipt.credited,
         because=because if receipt is None else PaymentShort(),
+        warnings=of_attempt(attempt, situation),
     )
 
 

@@ -4,6 +4,7 @@ import msgspec
 
 from moorage.deploy.entrance.attempt import DeployAttempt, DryRun
 from moorage.deploy.entrance.situation import Situation
+from moorage.deploy.entrance.warnings import of_attempt
 from moorage.ledger.burn import hour_of
 from moorage.money import NOTHING, MicroUsd
 from moorage.payments.price.pricing import PriceList, Size
@@ -73,7 +74,7 @@ class Pricing(msgspec.Struct, frozen=True):
             monthly.append(self.month(attempt, self.price(attempt, situation)))
         return purchase(left, monthly, now_ms=now_ms, size=self.size)
 
-    def dry_run(self, attempt: DeployAttempt, situation: Situation) -> DryRun:
+    def dry_run(self, attempt: DeployAttempt, situation: Situation, *, now_ms: int) -> DryRun:
         """Returns what this deploy would cost, and whether a payment would be demanded."""
         price = self.price(attempt, situation)
         short = self.shortfall(attempt, situation, price, paid=False)
@@ -87,6 +88,12 @@ class Pricing(msgspec.Struct, frozen=True):
             active_projects=situation.active,
             payment_required=short is not None,
             shares=short is not None and short.shares,
+            warnings=of_attempt(attempt, situation),
+            variables=situation.now.with_settings(attempt.request.settings),
+            volume=situation.will_have_volume(attempt),
+            health_path=attempt.request.settings.health_path or situation.now.health_path,
+            buys=self.buys(attempt, situation, amount if short else NOTHING, now_ms=now_ms),
+            redeploys=situation.own is not None,
         )
 
 

@@ -40,6 +40,10 @@ class Situation(msgspec.Struct, frozen=True):
         """The contract's `active_projects`."""
         return len(self.sharing)
 
+    def will_have_volume(self, attempt: DeployAttempt) -> bool:
+        """Returns whether the project has a volume, or gets one by the attempt."""
+        return attempt.request.settings.volume or (self.own is not None and self.own.volume)
+
     @property
     def received(self) -> MicroUsd:
         """What was paid so far towards the name."""

@@ -10,6 +10,7 @@ from moorage.money import MicroUsd
 from moorage.payments.price.holdings import NOTHING_KNOWN, Held
 from moorage.payments.price.pricing import Size
 from moorage.payments.protocols.evidence import PaymentMeans
+from moorage.wire.warnings import WarningItem
 
 
 class Preference(msgspec.Struct, frozen=True):
@@ -66,6 +67,7 @@ class PaymentRequired(MoorageError):
         warn_of_sharing: bool = False,
         credited: MicroUsd | None = None,
         because: PaymentError | None = None,
+        warnings: tuple[WarningItem, ...] = (),
     ) -> None:
         super().__init__(because.message if because else "")
         self.amount = amount
@@ -88,6 +90,8 @@ class PaymentRequired(MoorageError):
         """The credits of the payment that came with the request; it was too little."""
         self.because = because
         """What was wrong with the payment that came with the request."""
+        self.warnings = warnings
+        """What to know of the files before they are deployed."""
 
     @property
     def warning(self) -> str | None:

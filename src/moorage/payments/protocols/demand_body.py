@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+from msgspec import UNSET
+
 from moorage.chains.address import checksum_address
 from moorage.chains.chain import Chain
 from moorage.clock import iso_utc
@@ -10,6 +12,7 @@ from moorage.money import usd_number
 from moorage.payments.price.option import PaymentOption
 from moorage.payments.protocols.demand import PaymentRequired, Purchase
 from moorage.payments.protocols.seller import Seller
+from moorage.wire.problems import Bought
 
 
 def demand_body(demand: PaymentRequired, seller: Seller) -> dict[str, Any]:
@@ -35,13 +38,15 @@ def demand_body(demand: PaymentRequired, seller: Seller) -> dict[str, Any]:
     if demand.wallet is not None:
         body["pay_from"] = checksum_address(demand.wallet)
     if demand.buys is not None:
-        body["buys"] = _purchase_body(demand.buys)
+        body["buys"] = purchase_body(demand.buys)
     if seller.terms_url:
         body["terms"] = seller.terms_url
     if seller.contact:
         body["contact"] = seller.contact
     if demand.warning:
         body["warning"] = demand.warning
+    if demand.warnings:
+        body["warnings"] = demand.warnings
     if demand.credited is not None:
         body["credited_usd"] = usd_number(demand.credited)
     body["next_actions"] = _ways_to_pay(demand, seller, best)
@@ -57,17 +62,16 @@ def chain_body(chain: Chain) -> dict[str, Any]:
     }
 
 
-def _purchase_body(buys: Purchase) -> dict[str, Any]:
-    body: dict[str, Any] = {"hours": buys.hours}
-    if buys.until_ms is not None:
-        body["until"] = iso_utc(buys.until_ms)
-    if buys.size is not None:
-        body |= {
-            "memory_mib": buys.size.memory_mib,
-            "cpu_millis": buys.size.cpu_millis,
-            "disk_mib": buys.size.disk_mib,
-        }
-    return body
+def purchase_body(buys: Purchase) -> Bought:
+    """Returns what a price buys, as a 402 and a quote show it."""
+    size = buys.size
+    return Bought(
+        hours=buys.hours,
+        until=UNSET if buys.until_ms is None else iso_utc(buys.until_ms),
+        memory_mib=UNSET if size is None else size.memory_mib,
+        cpu_millis=UNSET if size is None else size.cpu_millis,
+        disk_mib=UNSET if size is None else size.disk_mib,
+    )
 
 
 def _ways_to_pay(demand: PaymentRequired, seller: Seller, best: PaymentOption) -> list[str]:

@@ -40,6 +40,8 @@ _VIEW = Statement(
         projects.c.down_since_ms,
         projects.c.monthly_price_micro_usd,
         deployments.c.is_kept,
+        deployments.c.findings,
+        projects.c.volume,
     )
     .join_from(deployments, projects)
     .where(deployments.c.id == bindparam("id"))
@@ -109,7 +111,8 @@ async def view(db: Database, deployment_id: str) -> DeploymentView | None:
         return None
     return DeploymentView(
         row[0], row[1], DeploymentStatus(row[2]), row[3], row[4], row[5], row[6], row[7], row[8],
-        ProjectStatus(row[9]), row[10], row[11], row[12], row[13], row[14], bool(row[15]),
+        ProjectStatus(row[9]), row[10], row[11], row[12], row[13], row[14], bool(row[15]), row[16],
+        bool(row[17]),
     )  # fmt: skip
 
 

@@ -110,6 +110,8 @@ deployments = Table(
     Column("superseded_at_ms", BigInteger),
     # Whether its built files are on the machine, so that it can be served again.
     Column("is_kept", Boolean, nullable=False, server_default=true()),
+    # What its files hold that the deployer should know of: Findings as JSON.
+    Column("findings", Text, nullable=False, server_default="[]"),
     one_of("origin", "upload", "rollback", "configuration"),
     one_of(
         "status",

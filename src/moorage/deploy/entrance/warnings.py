@@ -1,0 +1,75 @@
+"""Warnings of a deploy: what of its files is lost at the next one, and secrets among them."""
+
+from collections.abc import Iterable
+
+from moorage.deploy.entrance.attempt import DeployAttempt
+from moorage.deploy.entrance.situation import Situation
+from moorage.errors import UploadInvalid
+from moorage.records.finding import Finding, FindingKind
+from moorage.wire.warnings import WarningCode, WarningItem
+
+_CREDENTIALS = (FindingKind.CREDENTIAL_FILE, FindingKind.CREDENTIAL_TEXT)
+
+
+def of_attempt(attempt: DeployAttempt, situation: Situation) -> tuple[WarningItem, ...]:
+    """Returns what the deployer should know before the deploy is made."""
+    return warnings(
+        attempt.findings,
+        has_volume=situation.will_have_volume(attempt),
+        offers_volumes=attempt.offers_volumes,
+    )
+
+
+def warnings(
+    findings: Iterable[Finding], *, has_volume: bool, offers_volumes: bool
+) -> tuple[WarningItem, ...]:
+    """Returns the warnings that follow from what was found in the files of a project."""
+    found = list(findings)
+    told = [_secret(each) for each in found if each.kind in _CREDENTIALS]
+    writer = next((each for each in found if each.kind is FindingKind.WRITES), None)
+    names_volume = any(each.kind is FindingKind.NAMES_VOLUME for each in found)
+    if writer is not None and not (has_volume and names_volume):
+        loss = _LOST_OUTSIDE if has_volume else _LOST if offers_volumes else _LOST_ALWAYS
+        told.append(_not_kept(writer, loss))
+    return tuple(told)
+
+
+_LOST = (
+    "What it writes is lost at the next deploy. To keep it, deploy with settings.volume: true, "
+    "and write below /data (DATA_DIR)."
+)
+_LOST_OUTSIDE = (
+    "Only what it writes below /data (DATA_DIR) is kept; all else is lost at the next deploy."
+)
+_LOST_ALWAYS = (
+    "What it writes is lost at the next deploy. This gateway has no volumes: keep it outside of "
+    "the app."
+)
+
+
+def refuse_credentials(findings: Iterable[Finding]) -> None:
+    """Raises UploadInvalid for the first secret that was found."""
+    found = next((each for each in findings if each.kind in _CREDENTIALS), None)
+    if found is not None:
+        problem = (
+            f"holds {found.what}, and this gateway takes no secrets in uploads: leave it out, and "
+            "send what the app needs of it as variables (settings.runEnvs)"
+        )
+        raise UploadInvalid(problem, path=found.path)
+
+
+def _secret(found: Finding) -> WarningItem:
+    return WarningItem(
+        code=WarningCode.CREDENTIAL,
+        path=found.path,
+        message=f"{found.path} holds {found.what}. Leave it out of the upload, and send what the "
+        "app needs of it as variables (settings.runEnvs), which are stored encrypted.",
+    )
+
+
+def _not_kept(writer: Finding, loss: str) -> WarningItem:
+    return WarningItem(
+        code=WarningCode.FILES_NOT_KEPT,
+        path=writer.path,
+        message=f"{writer.path} writes files ({writer.what}). {loss}",
+    )

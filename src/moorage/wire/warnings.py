@@ -1,0 +1,23 @@
+"""Warnings: what an answer's reader should know, though nothing is refused."""
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import UNSET, Meta, UnsetType
+
+from moorage.wire.shape import Body
+
+
+class WarningCode(StrEnum):
+    """What a warning is about."""
+
+    FILES_NOT_KEPT = "files_not_kept"  # files that the app writes are lost at the next deploy
+    CREDENTIAL = "secret_in_upload"  # such as a key, a token, a wallet, a .env
+
+
+class WarningItem(Body, frozen=True, kw_only=True):
+    """What may go wrong, and how to prevent it; nothing was refused."""
+
+    code: Annotated[str, Meta(extra_json_schema={"enum": [*WarningCode]})]
+    message: str
+    path: Annotated[str, Meta(description="the file of the upload")] | UnsetType = UNSET
