@@ -215,6 +215,7 @@ class ApiServices:
             **_fields(self._front),
             pay_to=self._payee.pay_to,
             admission=admission,
+            paywall=payments.paywall,
             outcomes=payments.outcomes,
             build_time=services.ledger.build_time,
             idempotency=self.idempotency,
