@@ -2,14 +2,17 @@
 
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import httpx2
 import jsonschema
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp_types import CallToolResult, RequestParamsMeta
 
 from gateway_fixture import MOORAGE
 
@@ -19,6 +22,7 @@ class Tools:
 
     def __init__(self, session: ClientSession, gives: dict[str, Any]) -> None:
         self.session = session
+        self.common: dict[str, Any] = {}  # what each call takes besides
         self._gives = gives
 
     async def ok(self, tool: str, **arguments: Any) -> dict[str, Any]:
@@ -36,10 +40,17 @@ class Tools:
 
     async def call(self, tool: str, **arguments: Any) -> tuple[bool, dict[str, Any]]:
         """Whether a call failed, and its structured answer."""
-        result = await self.session.call_tool(tool, arguments)
+        result = await self.result(tool, **arguments)
         body = result.structured_content
         assert isinstance(body, dict)
         return result.is_error, body
+
+    async def result(
+        self, tool: str, *, meta: dict[str, Any] | None = None, **arguments: Any
+    ) -> CallToolResult:
+        """All that a call gives."""
+        shown = cast("RequestParamsMeta | None", meta)
+        return await self.session.call_tool(tool, self.common | arguments, meta=shown)
 
     async def until_settled(self, project: str, deployment: str) -> dict[str, Any]:
         """Its status once it is ready or failed."""
@@ -62,6 +73,33 @@ async def local_tools(url: str, **environment: str) -> AsyncIterator[Tools]:
     )
     async with (
         stdio_client(server) as (incoming, outgoing),
+        ClientSession(incoming, outgoing) as session,
+    ):
+        await session.initialize()
+        yield await tools_of(session)
+
+
+class _Signing(httpx2.Auth):
+    """Adds to each HTTP request what `sign` gives."""
+
+    def __init__(self, sign: Callable[[], dict[str, str]]) -> None:
+        self._sign = sign
+
+    def auth_flow(
+        self, request: httpx2.Request
+    ) -> Generator[httpx2.Request, httpx2.Response, None]:
+        request.headers.update(self._sign())
+        yield request
+
+
+@asynccontextmanager
+async def remote_tools(
+    url: str, *, sign: Callable[[], dict[str, str]] = dict
+) -> AsyncIterator[Tools]:
+    """The gateway's own server."""
+    async with (
+        httpx2.AsyncClient(auth=_Signing(sign), timeout=300) as http,
+        streamable_http_client(f"{url}/mcp", http_client=http) as (incoming, outgoing),
         ClientSession(incoming, outgoing) as session,
     ):
         await session.initialize()

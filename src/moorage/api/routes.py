@@ -1,6 +1,6 @@
 """Serves the table of operations: how requests are answered, also after errors."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -105,8 +105,17 @@ class _Endpoint:
         return error_response(error, seller=self._api.seller, headers=headers)
 
 
-def http_app(api: HttpApi) -> ASGIApp:
-    """Returns the gateway's HTTP API as an ASGI app."""
-    found = documents(api.facts, OPERATIONS, has_mcp=False)
-    operations = ((each.method, each.path, _Endpoint(api, each)) for each in OPERATIONS)
-    return CrossOrigin(Dispatch([*operations, *(("GET", path, each) for path, each in found)]))
+def http_app(api: HttpApi, *, mcp: ASGIApp) -> ASGIApp:
+    """Returns all that the gateway serves as an ASGI app; `mcp` answers at `/mcp`."""
+    found = documents(api.facts, OPERATIONS, has_mcp=True)
+    others = (("POST", "/mcp", mcp), *(("GET", path, each) for path, each in found))
+    return CrossOrigin(Dispatch([*_operations(api), *others]))
+
+
+def operations_app(api: HttpApi) -> ASGIApp:
+    """Returns the operations alone, for calls from within the gateway."""
+    return Dispatch(_operations(api))
+
+
+def _operations(api: HttpApi) -> Iterator[tuple[str, str, ASGIApp]]:
+    return ((each.method, each.path, _Endpoint(api, each)) for each in OPERATIONS)

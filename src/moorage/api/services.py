@@ -280,6 +280,10 @@ class ApiServices:
             strangers_proofs=self._limiter(times=_WALLETS_OF_AN_ADDRESS),
         )
 
+    @cached_property
+    def mcp_limiter(self) -> RateLimiter:
+        return self._limiter(times=_WALLETS_OF_AN_ADDRESS)
+
     def _limiter(self, *, times: int = 1) -> RateLimiter:
         limit = times * self._settings.requests_per_minute
         return MemoryRateLimiter(clock=self._core.clock, limit=limit)

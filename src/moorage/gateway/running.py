@@ -14,8 +14,9 @@ import msgspec
 
 from moorage.api.connections.connection import Bounds
 from moorage.api.connections.server import HttpServer
+from moorage.api.http.caller import address_key
 from moorage.api.http.request_context import RequestContext
-from moorage.api.routes import http_app
+from moorage.api.routes import http_app, operations_app
 from moorage.chains.chain import Chain
 from moorage.clock import SystemClock
 from moorage.gateway.assembly import Rooms, open_core, open_nonces, open_rooms
@@ -23,6 +24,7 @@ from moorage.gateway.data_directory import open_data_directory
 from moorage.gateway.operator_port import checks_of, operator_app
 from moorage.gateway.pages import pages_app, questions_app
 from moorage.gateway.platform import OpenPlatform, http_url, listen, open_platform
+from moorage.mcp.remote.endpoint import McpEndpoint
 from moorage.routing.caddy_routes import FALLBACK_SOCKET, WAKE_SOCKET
 from moorage.routing.listener import listen_unix
 from moorage.routing.waking import MAX_QUESTIONS
@@ -90,10 +92,11 @@ async def run_gateway(
             proxy=http_url(settings.proxy_host, platform.proxy_port),
             isolation=platform.isolation,
         )
-        servers = _servers(rooms, operator, bounds)
+        mcp = _mcp_endpoint(rooms)
+        servers = _servers(rooms, operator, bounds, mcp)
         async with asyncio.TaskGroup() as tasks:
             running = [
-                *(tasks.create_task(run()) for run in rooms.runs),
+                *(tasks.create_task(run()) for run in (*rooms.runs, mcp.run)),
                 *(
                     tasks.create_task(loop.run(core.leases.hold, speed=speed))
                     for loop in rooms.loops
@@ -121,9 +124,23 @@ async def _catch_up(rooms: Rooms) -> None:
     await rooms.payments.settlement_follow_up.check_balances()
 
 
-def _servers(rooms: Rooms, operator: socket.socket, bounds: Bounds) -> list[HttpServer]:
+def _mcp_endpoint(rooms: Rooms) -> McpEndpoint:
+    http = rooms.api.http
+    return McpEndpoint(
+        operations_app(http),
+        public_url=http.front.public_url,
+        address_of=partial(address_key, http.front),
+        arrivals=http.arrivals,
+        limiter=rooms.api.mcp_limiter,
+        clock=rooms.core.clock,
+    )
+
+
+def _servers(
+    rooms: Rooms, operator: socket.socket, bounds: Bounds, mcp: McpEndpoint
+) -> list[HttpServer]:
     proxies, proxy_dir = rooms.api.proxies, rooms.platform.proxy_dir
-    api = RequestContext(http_app(rooms.api.http), proxies)
+    api = RequestContext(http_app(rooms.api.http, mcp=mcp), proxies)
     may_have_certificate = rooms.deploy.certificates.may_have
     return [
         HttpServer(api, rooms.platform.api_listener, bounds=bounds, proxies=proxies),

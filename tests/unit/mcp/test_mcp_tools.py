@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 
 from moorage.mcp.local.server import local_tools, with_limits
+from moorage.mcp.remote.catalog import remote_tools
 from moorage.mcp.tools.arguments import ArgumentsInvalid, read_arguments
 from moorage.mcp.tools.catalog import INSTRUCTIONS, Tool
 from moorage.mcp.tools.outcome import NEVER_ANEW
@@ -21,7 +22,7 @@ NAMES = (
     *("set_variables", "rollback", "restart", "cancel", "delete_project", "domains", "credits"),
     *("top_up", "usage", "events"),
 )
-LISTS = {"local": local_tools()}
+LISTS = {"local": local_tools(), "remote": remote_tools()}
 CODES = {"payment_uncertain", "payment_pending"}
 CHARACTERS_OF_A_TOKEN = 3.5  # of JSON; prose has more
 

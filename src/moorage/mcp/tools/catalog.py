@@ -24,7 +24,8 @@ _WHOLE = {"type": "integer"}
 _YES_NO = {"type": "boolean"}
 _LIST = {"type": "array"}
 _OBJECT = {"type": "object"}
-_TEXT_OR_NULL = {"type": ["string", "null"]}
+_NULL = {"type": "null"}
+_TEXT_OR_NULL = {"anyOf": [_TEXT, _NULL]}
 _STARTED = {"project_id": _TEXT, "deployment_id": _TEXT, "status": _TEXT, "message": _TEXT}
 _PROGRESS = dict.fromkeys(("status", "endpoint", "reason", "reason_code", "log_tail"), _TEXT)
 
@@ -47,6 +48,7 @@ class Tool(msgspec.Struct, frozen=True):
     gives: Mapping[str, Any]
     hints: Hints
     requires: tuple[str, ...] = ()  # which of `gives` are in every answer
+    common: Mapping[str, Any] = {}  # what every tool of its server takes besides
 
     def listed(self) -> dict[str, Any]:
         """Returns it as `tools/list` shows it."""
@@ -54,7 +56,7 @@ class Tool(msgspec.Struct, frozen=True):
             "name": self.name,
             "title": self.title,
             "description": self.description,
-            "inputSchema": input_schema(self.takes),
+            "inputSchema": input_schema(self.takes, self.common),
             "outputSchema": {
                 "type": "object",
                 "properties": dict(self.gives),
@@ -214,7 +216,7 @@ def catalog(*, deploys: type[Arguments], quotes: type[Arguments], files: str) ->
         f"Deploy {files}, paid for if credits do not suffice. Answers at once with ids; follow "
         "them with wait_for_deployment.",
         deploys,
-        {**_STARTED, "paid": {"type": ["object", "null"]}, "next": _TEXT},
+        {**_STARTED, "paid": {"anyOf": [_OBJECT, _NULL]}, "next": _TEXT},
         _ADDS,
     )
     quote = Tool(
@@ -230,10 +232,11 @@ def catalog(*, deploys: type[Arguments], quotes: type[Arguments], files: str) ->
     return (deploy, quote, *_SHARED)
 
 
-def input_schema(takes: type[Arguments]) -> dict[str, Any]:
+def input_schema(takes: type[Arguments], common: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the JSON Schema of what a tool takes, without titles and nulls, in one piece."""
     (schema,), parts = msgspec.json.schema_components([takes], ref_template="{name}")
     plain: dict[str, Any] = _plain(schema, parts)
+    plain["properties"] = {**plain["properties"], **common}
     return {name: of for name, of in plain.items() if name != "description" and of != []}
 
 

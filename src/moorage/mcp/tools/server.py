@@ -28,12 +28,13 @@ log = logging.getLogger(__name__)
 class ToolCall(msgspec.Struct, frozen=True):
     """A call: `arguments` are of the tool's own type, `meta` is the client's `_meta`.
 
-    `request` is the HTTP request that brought it, if one did.
+    `common` is what it holds beside the tool's own; `request` is the HTTP request that brought it.
     """
 
     tool: str
     arguments: Arguments
     meta: Mapping[str, Any]
+    common: Mapping[str, str] = {}
     request: Any = None
 
 
@@ -80,10 +81,9 @@ async def _outcome(
     params: types.CallToolRequestParams,
 ) -> Outcome:
     try:
-        arguments = read_arguments(params.arguments or {}, tool.takes)
-        return await call(
-            ToolCall(tool.name, arguments, _meta(params), context.request),
-        )
+        own, common = _split(params.arguments or {}, tool.common)
+        arguments = read_arguments(own, tool.takes)
+        return await call(ToolCall(tool.name, arguments, _meta(params), common, context.request))
     except ArgumentsInvalid as error:
         return refused("arguments_invalid", f"{tool.name}: {error}")
     except MCPError:
@@ -96,6 +96,17 @@ async def _outcome(
             "do not pay again: make the same call with the same idempotency_key.",
             retryable=True,
         )
+
+
+def _split(
+    given: Mapping[str, Any], common: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Returns the tool's own arguments, and those common to all. Raises ArgumentsInvalid."""
+    own = {name: value for name, value in given.items() if name not in common}
+    others = {name: value for name, value in given.items() if name in common}
+    if wrong := [name for name, value in others.items() if not isinstance(value, str)]:
+        raise ArgumentsInvalid(f"{wrong[0]} must be a string")
+    return own, others
 
 
 def _meta(params: types.CallToolRequestParams) -> dict[str, Any]:

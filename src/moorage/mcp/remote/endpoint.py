@@ -1,0 +1,136 @@
+"""The endpoint `/mcp`: what a request must pass before the protocol's own server reads it.
+
+That server, with all that its library brings, is made when the first request comes: most starts of
+a gateway see none.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from moorage.api.connections.arrival import Arrivals
+from moorage.api.http.problems import BAD_ORIGIN, problem_of, problem_response
+from moorage.auth.rate_limit import RateLimiter
+from moorage.clock import Clock
+from moorage.errors import MoorageError, RateLimited
+
+MAX_BODY_BYTES = 1024 * 1024
+MAX_CALLS = 256
+MAX_CALLS_OF_AN_ADDRESS = 32
+_RETRY_SECONDS = 5
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class McpEndpoint:
+    """An ASGI app for POST. It keeps nothing from one request to the next.
+
+    `limiter` counts requests by client address, which `address_of` tells; calls of tools count as
+    requests to `api`, too.
+    """
+
+    def __init__(
+        self,
+        api: ASGIApp,
+        *,
+        public_url: str,
+        address_of: Callable[[Request], str],
+        arrivals: Arrivals,
+        limiter: RateLimiter,
+        clock: Clock,
+    ) -> None:
+        self._api = api
+        self._public_url = public_url
+        self._address_of = address_of
+        self._arrivals = arrivals
+        self._limiter = limiter
+        self._clock = clock
+        self._under_way: Counter[str] = Counter()
+        self._is_wanted = asyncio.Event()
+        self._is_ready = asyncio.Event()
+        self._manager: Any = None
+
+    async def run(self) -> None:
+        """Serves until it is cancelled."""
+        await self._is_wanted.wait()
+        self._manager = await asyncio.to_thread(self._make_manager)
+        async with self._manager.run():
+            self._is_ready.set()
+            await asyncio.Event().wait()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        arrival = self._arrivals.begin(scope, receive)
+        refusal: Response | None = None
+        try:
+            await self._serve(scope, arrival.receive, send)
+        except MoorageError as error:  # nothing was sent: the body is read before
+            refusal = _refusal(error)
+        finally:
+            arrival.end()
+        if refusal is not None:
+            await refusal(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._is_own_origin(Headers(scope=scope).get("origin")):
+            said = "This origin may not use the tools: a page of another site would act for you."
+            await problem_response(BAD_ORIGIN, said)(scope, receive, send)
+            return
+        scope["headers"] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
+        address = self._address_of(Request(scope))
+        await self._limiter.check(address)
+        self._enter(address)
+        try:
+            self._is_wanted.set()
+            await self._is_ready.wait()
+            await self._manager.handle_request(scope, receive, send)
+        finally:
+            self._leave(address)
+
+    def _is_own_origin(self, origin: str | None) -> bool:
+        """Whether a page may call: none sends no Origin, and those of this machine may."""
+        if origin is None or origin == self._public_url:
+            return True
+        try:
+            return urlsplit(origin).hostname in _LOOPBACK
+        except ValueError:
+            return False
+
+    def _enter(self, address: str) -> None:
+        of_address = self._under_way[address]
+        if of_address >= MAX_CALLS_OF_AN_ADDRESS or self._under_way.total() >= MAX_CALLS:
+            raise RateLimited(_RETRY_SECONDS)
+        self._under_way[address] += 1
+
+    def _leave(self, address: str) -> None:
+        self._under_way[address] -= 1
+        if not self._under_way[address]:
+            del self._under_way[address]
+
+    def _make_manager(self) -> Any:
+        from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+
+        from moorage.mcp.remote.calls import RemoteCalls
+        from moorage.mcp.remote.catalog import remote_tools
+        from moorage.mcp.tools.server import make_server
+
+        calls = RemoteCalls(self._api, public_url=self._public_url, clock=self._clock)
+        return StreamableHTTPSessionManager(
+            make_server(remote_tools(), calls.call),
+            json_response=True,
+            stateless=True,
+            max_request_body_size=MAX_BODY_BYTES,
+        )
+
+
+def _refusal(error: MoorageError) -> Response:
+    wait = (
+        [("Retry-After", str(error.retry_after_seconds))] if isinstance(error, RateLimited) else []
+    )
+    return problem_response(problem_of(error), error.message, headers=wait)

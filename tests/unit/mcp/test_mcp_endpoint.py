@@ -1,0 +1,375 @@
+"""The gateway's own server, driven without a socket, in front of an API that answers as told."""
+
+import asyncio
+import json
+from base64 import b64decode, b64encode
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from clock import MovableClock
+from moorage.api.connections.arrival import Arrivals
+from moorage.auth.client_address import TrustedProxies
+from moorage.auth.rate_limit import MemoryRateLimiter
+from moorage.mcp.remote.endpoint import MAX_BODY_BYTES, MAX_CALLS_OF_AN_ADDRESS, McpEndpoint
+from moorage.payments.protocols.mpp import parse_credential
+from waiting import until
+
+URL = "https://gateway.example.com"
+FILES = [{"path": "index.html", "text": "<h1>hello</h1>"}]
+HASH = "0x" + "ab" * 32
+TOKEN = "0xaf88d065e77c8cc2239327c5edb3a432268e5831"
+CHARGE = {
+    "amount": "500000",
+    "currency": TOKEN,
+    "methodDetails": {"chainId": 42161, "credentialTypes": ["hash"], "decimals": 6},
+    "recipient": "0x7e5f4552091a69125d5dfcb7b8c2659029395bdf",
+}
+REQUIRED = {"x402Version": 2, "error": "Payment required", "accepts": [{"amount": "500000"}]}
+
+
+def encoded(value: Any, *, url: bool = False) -> str:
+    text = b64encode(json.dumps(value, separators=(",", ":"), sort_keys=True).encode()).decode()
+    return text.translate(str.maketrans("+/", "-_", "=")) if url else text
+
+
+DEMAND = (
+    402,
+    {"error": "Payment required", "code": "payment_required", "retryable": False},
+    {
+        "www-authenticate": f'Payment id="c1", realm="gateway.example.com", method="evm", '
+        f'intent="charge", request="{encoded(CHARGE, url=True)}", expires="2030-01-01T00:00:00Z", '
+        'digest="sha-256=:AA==:", opaque="e30"',
+        "payment-required": encoded(REQUIRED),
+    },
+)
+
+
+class Api:
+    """Notes requests, and gives the same answer to each."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, str, dict[str, str], Any]] = []
+        self.answer: tuple[int, dict[str, Any], dict[str, str]] = (200, {"projectId": "1"}, {})
+        self.holds: asyncio.Event | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = (await receive())["body"]
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        path = scope["raw_path"].decode() + ("?" + scope["query_string"].decode()).rstrip("?")
+        self.seen.append((scope["method"], path, headers, json.loads(body) if body else None))
+        if self.holds is not None:
+            await self.holds.wait()
+        status, answer, told = self.answer
+        raw = [(name.encode(), value.encode()) for name, value in told.items()]
+        await send({"type": "http.response.start", "status": status, "headers": raw})
+        await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
+
+
+class Desk:
+    """The endpoint, asked by plain requests."""
+
+    def __init__(self, *, limit: int = 1000) -> None:
+        self.api = Api()
+        clock = MovableClock()
+        self.endpoint = McpEndpoint(
+            self.api,
+            public_url=URL,
+            address_of=lambda request: request.headers.get("x-from", "192.0.2.1"),
+            arrivals=Arrivals(TrustedProxies(())),
+            limiter=MemoryRateLimiter(clock=clock, limit=limit),
+            clock=clock,
+        )
+
+    async def post(self, body: bytes, **headers: str) -> tuple[int, dict[str, str], bytes]:
+        """One HTTP request; status, headers and body of its answer."""
+        told = {
+            "host": "gateway.example.com",
+            "content-type": "application/json",
+            "accept": "application/json, text/event-stream",
+            **{name.replace("_", "-"): value for name, value in headers.items()},
+        }
+        arriving: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+        started: Message = {}
+        content = bytearray()
+
+        async def receive() -> Message:
+            if arriving:
+                return arriving.pop()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                started.update(message)
+            content.extend(message.get("body", b""))
+
+        scope: Scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/mcp",
+            "raw_path": b"/mcp",
+            "query_string": b"",
+            "client": ("192.0.2.1", 1),
+            "headers": [(name.encode(), value.encode()) for name, value in told.items()],
+        }
+        await self.endpoint(scope, receive, send)
+        answered = {name.decode(): value.decode() for name, value in started.get("headers", ())}
+        return started["status"], answered, bytes(content)
+
+    async def call(
+        self, tool: str, *, meta: dict[str, Any] | None = None, headers: Any = None, **given: Any
+    ) -> dict[str, Any]:
+        """A tool's call; the whole JSON-RPC answer."""
+        params = {"name": tool, "arguments": given} | ({"_meta": meta} if meta else {})
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+        status, _, content = await self.post(json.dumps(message).encode(), **(headers or {}))
+        assert status == 200, content
+        answer: dict[str, Any] = json.loads(content)
+        return answer
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    found = Desk()
+    async with served(found):
+        yield found
+
+
+class served:  # noqa: N801 - reads as a function
+    """A desk whose endpoint runs."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def __aenter__(self) -> Desk:
+        self._running = asyncio.create_task(self._desk.endpoint.run())
+        return self._desk
+
+    async def __aexit__(self, *_: object) -> None:
+        self._running.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._running
+
+
+async def test_a_call_is_one_request_of_its_caller_from_where_that_is(desk: Desk) -> None:
+    signed = {
+        "x_wallet_address": "0xAb",
+        "x_signature": "0x01",
+        "x_timestamp": "2",
+        "x_nonce": "3",
+        "x_forwarded_for": "198.51.100.7",
+    }
+    answer = await desk.call("get_project", project="a b/c", headers={**signed, "cookie": "no"})
+    assert answer["result"]["structuredContent"] == {"project_id": "1"}
+    ((method, path, headers, body),) = desk.api.seen
+    assert (method, path, body) == ("GET", "/agent/projects/a%20b%2Fc", None)
+    assert {name.replace("_", "-"): value for name, value in signed.items()}.items() <= set(
+        headers.items()
+    )
+    assert "cookie" not in headers
+
+
+async def test_headers_of_payments_do_not_pass_but_by_meta(desk: Desk) -> None:
+    headers = {
+        "x_payment_tx": HASH,
+        "payment_signature": "x",
+        "authorization": "Payment x",
+        "idempotency_key": "k",
+    }
+    await desk.call("get_project", project="hello", headers=headers)
+    _, _, passed, _ = desk.api.seen[0]
+    assert not {"x-payment-tx", "payment-signature", "authorization"} & set(passed)
+
+
+async def test_a_manage_token_takes_the_place_of_all_that_names_a_caller(desk: Desk) -> None:
+    headers = {"x_wallet_address": "0xAb", "x_signature": "0x01"}
+    await desk.call("restart", project="hello", manage_token="secret", headers=headers)
+    method, path, passed, body = desk.api.seen[0]
+    assert (method, path, body) == ("PATCH", "/agent/projects/hello", {"restart": True})
+    assert passed["authorization"] == "Bearer secret"
+    assert "x-wallet-address" not in passed
+
+
+@pytest.mark.parametrize(
+    ("headers", "path"), [({}, "/deploy"), ({"x_wallet_address": "0xAb"}, "/agent/deploy")]
+)
+async def test_who_is_not_named_is_named_by_the_payment(
+    desk: Desk, headers: dict[str, str], path: str
+) -> None:
+    await desk.call("deploy", name="hello", files=FILES, idempotency_key="once", headers=headers)
+    method, asked, passed, body = desk.api.seen[0]
+    assert (method, asked, passed["idempotency-key"]) == ("POST", path, "once")
+    assert body == {
+        "uniqueName": "hello",
+        "displayName": "hello",
+        "months": 1,
+        "settings": {},
+        "upload": {
+            "type": "files",
+            "files": [{"path": "index.html", "content": b64encode(b"<h1>hello</h1>").decode()}],
+        },
+    }
+
+
+async def test_a_demand_is_one_of_x402_and_tells_mpp_clients_too(desk: Desk) -> None:
+    desk.api.answer = DEMAND
+    result = (await desk.call("deploy", name="hello", files=FILES))["result"]
+    assert result["isError"] is True
+    assert result["structuredContent"].items() >= REQUIRED.items()
+    assert json.loads(result["content"][0]["text"]) == result["structuredContent"]
+    told = result["_meta"]["org.paymentauth/payment-required"]
+    assert told["challenges"][0]["request"] == CHARGE
+
+
+async def test_a_client_that_shows_that_it_speaks_mpp_gets_the_drafts_error(desk: Desk) -> None:
+    desk.api.answer = DEMAND
+    meta = {"org.paymentauth/accept": True}
+    error = (await desk.call("deploy", name="hello", files=FILES, meta=meta))["error"]
+    assert (error["code"], error["data"]["httpStatus"]) == (-32042, 402)
+    (challenge,) = error["data"]["challenges"]
+    assert (challenge["id"], challenge["request"]) == ("c1", CHARGE)
+
+
+async def test_a_payment_of_x402_goes_as_its_header_and_its_receipt_comes_back(desk: Desk) -> None:
+    settled = {"success": True, "transaction": HASH, "network": "eip155:42161"}
+    desk.api.answer = (200, {"projectId": "1"}, {"payment-response": encoded(settled)})
+    payment = {"x402Version": 2, "payload": {"signature": "0x01"}, "accepted": {"amount": "1"}}
+    result = (await desk.call("deploy", name="hello", files=FILES, meta={"x402/payment": payment}))[
+        "result"
+    ]
+    _, _, passed, _ = desk.api.seen[0]
+    assert json.loads(b64decode(passed["payment-signature"])) == payment
+    assert result["_meta"]["x402/payment-response"] == settled
+
+
+async def test_a_credential_of_mpp_goes_as_its_header(desk: Desk) -> None:
+    challenge = {"id": "c1", "realm": "r", "method": "evm", "intent": "charge", "request": CHARGE}
+    credential = {"challenge": challenge, "payload": {"type": "hash", "hash": HASH}}
+    meta = {"org.paymentauth/credential": credential}
+    await desk.call("deploy", name="hello", files=FILES, manage_token="t", meta=meta)
+    _, path, passed, _ = desk.api.seen[0]
+    assert path == "/deploy"  # its header is the token's
+    sent = parse_credential(passed["authorization"])
+    assert (sent.challenge.id, sent.challenge.request) == ("c1", encoded(CHARGE, url=True))
+    assert sent.request.amount == 500_000
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {"x402/payment": {}, "org.paymentauth/credential": {}},
+        {"x402/payment": "text"},
+        {"org.paymentauth/credential": ["list"]},
+    ],
+)
+async def test_two_payments_or_a_shapeless_one_are_refused_and_nothing_is_sent(
+    desk: Desk, meta: dict[str, Any]
+) -> None:
+    result = (await desk.call("deploy", name="hello", files=FILES, meta=meta))["result"]
+    assert (result["isError"], desk.api.seen) == (True, [])
+    assert result["structuredContent"]["code"] == "arguments_invalid"
+
+
+async def test_a_refusal_of_the_api_is_told_whole(desk: Desk) -> None:
+    desk.api.answer = (429, {"error": "slow", "code": "rate_limited", "retryable": True}, {})
+    result = (await desk.call("credits"))["result"]
+    assert result["isError"] is True
+    assert result["structuredContent"]["code"] == "rate_limited"
+
+
+async def test_without_files_a_call_says_how_to_upload_and_sends_nothing(desk: Desk) -> None:
+    result = (await desk.call("deploy", name="hello"))["result"]
+    assert result["structuredContent"]["code"] == "files_missing"
+    assert f"{URL}/agent/uploads/" in result["structuredContent"]["shell"]
+    assert desk.api.seen == []
+
+
+async def test_whose_headers_are_good_for_one_request_is_told_the_status_at_once(
+    desk: Desk,
+) -> None:
+    desk.api.answer = (200, {"status": "deploying", "deployment_id": "2"}, {})
+    headers = {"x_wallet_address": "0xAb"}
+    result = (await desk.call("wait_for_deployment", project="hello", headers=headers))["result"]
+    assert result["structuredContent"]["status"] == "deploying"
+    assert "wait_for_deployment" in result["structuredContent"]["next"]
+    assert len(desk.api.seen) == 1
+
+
+async def test_a_project_is_deleted_only_when_it_is_named_twice(desk: Desk) -> None:
+    desk.api.answer = (200, {"id": "1", "name": "hello", "volume": True}, {})
+    preview = (await desk.call("delete_project", project="hello"))["result"]["structuredContent"]
+    assert (preview["status"], preview["volume_deleted"]) == ("not deleted", True)
+    await desk.call("delete_project", project="hello", confirm_name="other")
+    await desk.call("delete_project", project="hello", confirm_name="hello")
+    assert [method for method, *_ in desk.api.seen] == ["GET", "GET", "DELETE"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        (URL, 200),
+        ("http://localhost:6274", 200),
+        ("http://127.0.0.1:1", 200),
+        ("https://evil.example", 403),
+        ("https://gateway.example.com.evil.example", 403),
+        ("null", 403),
+        ("http://[", 403),
+    ],
+)
+async def test_pages_of_other_sites_may_not_call(desk: Desk, origin: str, status: int) -> None:
+    listing = b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
+    assert (await desk.post(listing, origin=origin))[0] == status
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"", 400),
+        (b"{", 400),
+        (b"\xff", 400),
+        (b"null", 400),
+        (b"[]", 400),
+        (b'[{"jsonrpc":"2.0","id":1,"method":"tools/list"}]', 400),
+        (b" " * (MAX_BODY_BYTES + 1), 413),
+    ],
+    ids=["empty", "torn", "utf8", "null", "list", "batch", "big"],
+)
+@pytest.mark.parametrize("era", ["", "2026-07-28"])
+async def test_bodies_that_are_no_request_are_refused_and_reach_nothing(
+    desk: Desk, body: bytes, status: int, era: str
+) -> None:
+    headers = {"mcp_protocol_version": era, "mcp_method": "tools/list"} if era else {}
+    assert (await desk.post(body, **headers))[0] == status
+    assert desk.api.seen == []
+
+
+async def test_an_unknown_tool_is_an_error_that_names_those_there_are(desk: Desk) -> None:
+    error = (await desk.call("destroy"))["error"]
+    assert error["code"] == -32602
+    assert "wait_for_deployment" in error["message"]
+
+
+async def test_calls_of_one_address_are_bounded_while_others_go_on(desk: Desk) -> None:
+    desk.api.holds = asyncio.Event()
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "credits"}}
+    body = json.dumps(message).encode()
+    held = [asyncio.create_task(desk.post(body)) for _ in range(MAX_CALLS_OF_AN_ADDRESS)]
+    await until(lambda: len(desk.api.seen) == MAX_CALLS_OF_AN_ADDRESS)
+    status, headers, _ = await desk.post(body)
+    assert (status, int(headers["retry-after"]) > 0) == (429, True)
+    other = asyncio.create_task(desk.post(body, x_from="192.0.2.2"))
+    await until(lambda: len(desk.api.seen) == MAX_CALLS_OF_AN_ADDRESS + 1)
+    desk.api.holds.set()
+    assert {(await each)[0] for each in (*held, other)} == {200}
+    assert (await desk.post(body))[0] == 200
+
+
+async def test_requests_of_an_address_have_a_rate() -> None:
+    async with served(Desk(limit=1)) as desk:
+        listing = b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}'
+        assert (await desk.post(listing))[0] == 200
+        assert (await desk.post(listing))[0] == 429
