@@ -7,46 +7,60 @@ import { privateKeyToAccount } from 'viem/accounts'
 export const given = JSON.parse(process.env.AGENT)
 export const account = privateKeyToAccount(given.key)
 
-// The innermost fetch: every attempt is signed afresh, as a nonce passes only once.
-export async function signedFetch(input, init) {
-  const request = new Request(input, init)
+// The four headers of a signed request.
+export async function signedHeaders() {
   const [timestamp, nonce] = [String(Date.now()), randomUUID()]
   const message = `${account.address}:${timestamp}:${nonce}`
-  request.headers.set('X-Wallet-Address', account.address)
-  request.headers.set('X-Signature', await account.signMessage({ message }))
-  request.headers.set('X-Timestamp', timestamp)
-  request.headers.set('X-Nonce', nonce)
+  return {
+    'X-Wallet-Address': account.address,
+    'X-Signature': await account.signMessage({ message }),
+    'X-Timestamp': timestamp,
+    'X-Nonce': nonce,
+  }
+}
+
+// The innermost fetch: every attempt is signed afresh.
+export async function signedFetch(input, init) {
+  const request = new Request(input, init)
+  for (const [name, value] of Object.entries(await signedHeaders())) request.headers.set(name, value)
   return fetch(request)
 }
 
-const page = Buffer.from(`<h1>${given.name}</h1>`).toString('base64')
-const body = {
-  uniqueName: given.name,
-  displayName: given.name,
-  upload: { type: 'files', files: [{ path: 'index.html', content: page }] },
+export const deployUrl = `${given.gateway}/agent/deploy`
+
+// An app of one page, which shows its name.
+export function deployBody(name = given.name) {
+  const content = Buffer.from(`<h1>${name}</h1>`).toString('base64')
+  const upload = { type: 'files', files: [{ path: 'index.html', content }] }
+  return { uniqueName: name, displayName: name, upload }
 }
 
 // A deploy as `fetch` takes it.
 export function deployRequest(headers = {}) {
   return [
-    `${given.gateway}/agent/deploy`,
+    deployUrl,
     {
       method: 'POST',
       headers: { 'Content-Type': 'application/json', ...headers },
-      body: JSON.stringify(body),
+      body: JSON.stringify(deployBody()),
     },
   ]
 }
 
 // Follow a deploy until its app answers, and tell the test what came of it.
 export async function follow(response) {
+  console.log(JSON.stringify(await followed(response)))
+}
+
+// What came of a deploy: the answer, and the app's page.
+export async function followed(response) {
   const answer = await response.json()
   const told = { status: response.status, body: answer, headers: Object.fromEntries(response.headers) }
   if (response.status === 200) {
     const { endpoint } = await untilReady(answer)
     told.page = await visit(endpoint)
   }
-  console.log(JSON.stringify(told))
+  return told
 }
 
 async function untilReady({ projectId, deploymentId }) {

@@ -18,31 +18,45 @@ from eth_account.messages import encode_defunct
 GIVEN: dict[str, Any] = json.loads(os.environ["AGENT"])
 ACCOUNT = Account.from_key(GIVEN["key"])
 PATIENCE_SECONDS = 60
-_PAGE = base64.b64encode(f"<h1>{GIVEN['name']}</h1>".encode()).decode()
-BODY = {
-    "uniqueName": GIVEN["name"],
-    "displayName": GIVEN["name"],
-    "upload": {"type": "files", "files": [{"path": "index.html", "content": _PAGE}]},
-}
+
+
+def deploy_body(name: str) -> dict[str, Any]:
+    """An app of one page, which shows its name."""
+    page = base64.b64encode(f"<h1>{name}</h1>".encode()).decode()
+    upload = {"type": "files", "files": [{"path": "index.html", "content": page}]}
+    return {"uniqueName": name, "displayName": name, "upload": upload}
+
+
+def signed_headers() -> dict[str, str]:
+    """The four headers of a signed request."""
+    stamp, nonce = str(time.time_ns() // 1_000_000), str(uuid.uuid4())
+    message = encode_defunct(text=f"{ACCOUNT.address}:{stamp}:{nonce}")
+    return {
+        "X-Wallet-Address": ACCOUNT.address,
+        "X-Signature": "0x" + ACCOUNT.sign_message(message).signature.hex(),
+        "X-Timestamp": stamp,
+        "X-Nonce": nonce,
+    }
 
 
 class SigningTransport(httpx.AsyncHTTPTransport):
-    """The innermost transport: every attempt is signed afresh, as a nonce passes only once."""
+    """The innermost transport: every attempt is signed afresh."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        stamp, nonce = str(time.time_ns() // 1_000_000), str(uuid.uuid4())
-        message = encode_defunct(text=f"{ACCOUNT.address}:{stamp}:{nonce}")
-        request.headers["X-Wallet-Address"] = ACCOUNT.address
-        request.headers["X-Signature"] = "0x" + ACCOUNT.sign_message(message).signature.hex()
-        request.headers["X-Timestamp"] = stamp
-        request.headers["X-Nonce"] = nonce
+        request.headers.update(signed_headers())
         return await super().handle_async_request(request)
 
 
 async def deploy(paying: httpx.AsyncBaseTransport) -> None:
     """Deploy through a transport that pays, follow it until its app answers, and tell the test."""
     async with httpx.AsyncClient(transport=paying, timeout=PATIENCE_SECONDS) as client:
-        response = await client.post(GIVEN["gateway"] + "/agent/deploy", json=BODY)
+        body = deploy_body(GIVEN["name"])
+        response = await client.post(GIVEN["gateway"] + "/agent/deploy", json=body)
+    print(json.dumps(await followed(response)))
+
+
+async def followed(response: httpx.Response) -> dict[str, Any]:
+    """What came of a deploy: the answer, and the page of its app once that is ready."""
     told = {
         "status": response.status_code,
         "body": response.json(),
@@ -50,7 +64,7 @@ async def deploy(paying: httpx.AsyncBaseTransport) -> None:
     }
     if response.status_code == 200:
         told["page"] = await _visit(await _until_ready(**response.json()))
-    print(json.dumps(told))
+    return told
 
 
 async def _until_ready(projectId: str, deploymentId: str, **_: object) -> httpx.URL:  # noqa: N803

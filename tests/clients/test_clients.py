@@ -11,7 +11,7 @@ from eth_account import Account
 
 from gateway_fixture import DevGateway
 from paying import rpc, token_balance
-from wallet import fresh_name, new_key
+from wallet import Answer, Wallet, deploy_body, fresh_name, new_key
 
 pytestmark = pytest.mark.root
 
@@ -19,7 +19,7 @@ DIRECTORY = Path(__file__).parent
 REPOSITORY = DIRECTORY.parents[1]
 INTERPRETERS = {".mjs": "node", ".py": str(REPOSITORY / ".venv-clients/bin/python")}
 PRICE = 500_000
-FUNDS = 2_000_000
+FUNDS = 4_000_000
 GAS = 10**16
 PATIENCE_SECONDS = 240
 
@@ -50,6 +50,50 @@ async def test_client_that_authorizes_pays_once_without_gas_and_reaches_its_app(
     await assert_paid_and_reached(agent, told)
     assert "payment-receipt" in told["headers"]
     assert ("payment-response" in told["headers"]) == ("x402" in script)
+
+
+@pytest.mark.parametrize(
+    ("script", "chain", "clients"),
+    [
+        ("pay_fixed_headers.mjs", "base", ("fetch", "axios", "faremeter", "agentkit")),
+        ("pay_fixed_headers.py", "arbitrum", ("httpx", "requests", "pympp")),
+    ],
+)
+async def test_client_that_repeats_its_first_headers_pays_once_and_reaches_its_app(
+    dev_gateway: DevGateway, script: str, chain: str, clients: tuple[str, ...]
+) -> None:
+    agent = await funded_agent(dev_gateway, chain, gas=0)
+
+    told = await run(script, agent)
+
+    assert tuple(told) == clients
+    for client, answer in told.items():
+        assert answer["status"] == 200, (client, answer)
+        assert answer["page"] == f"<h1>{agent['name']}-{client}</h1>"
+        assert ("payment-response" in answer["headers"]) == (client != "pympp")
+    assert await balance(agent) == FUNDS - PRICE * len(clients)
+
+
+@pytest.mark.parametrize("chain", ["arbitrum", "base"])
+async def test_mppx_on_the_command_line_pays_once_and_reaches_its_app(
+    dev_gateway: DevGateway, chain: str
+) -> None:
+    agent = await funded_agent(dev_gateway, chain, gas=0)
+    wallet = Wallet(dev_gateway, key=agent["key"])
+    headers = wallet.signed() | {"X-Payment-Chain": chain}
+
+    answer = await mppx(
+        agent,
+        *("--protocol", "x402", "--silent"),
+        *(part for name, value in headers.items() for part in ("-H", f"{name}: {value}")),
+        *("-J", json.dumps(deploy_body(agent["name"], {"index.html": "hello"}))),
+        f"{dev_gateway.url}/agent/deploy",
+    )
+
+    deployed = Answer(200, answer, {})
+    assert (await wallet.settled(deployed))["status"] == "ready"
+    assert await wallet.visit(agent["name"]) == (200, "hello")
+    assert await balance(agent) == FUNDS - PRICE
 
 
 async def assert_paid_and_reached(agent: dict[str, Any], told: dict[str, Any]) -> None:
@@ -89,10 +133,21 @@ async def balance(agent: dict[str, Any]) -> int:
 async def run(script: str, agent: dict[str, Any]) -> dict[str, Any]:
     """Run an agent's script to its end; what it told of the last answer and of its app."""
     path = DIRECTORY / script
+    return await output([INTERPRETERS[path.suffix], str(path)], AGENT=json.dumps(agent))
+
+
+async def mppx(agent: dict[str, Any], *arguments: str) -> dict[str, Any]:
+    """Run mppx on the command line; the body of the last answer."""
+    program = DIRECTORY / "node_modules/.bin/mppx"
+    return await output([str(program), *arguments], MPPX_PRIVATE_KEY=agent["key"])
+
+
+async def output(command: list[str], **environ: str) -> dict[str, Any]:
+    """What a program prints, as JSON."""
     process = await asyncio.create_subprocess_exec(
-        INTERPRETERS[path.suffix],
-        str(path),
-        env=os.environ | {"AGENT": json.dumps(agent)},
+        *command,
+        env=os.environ | {"NO_UPDATE_NOTIFIER": "1"} | environ,
+        stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -102,6 +157,6 @@ async def run(script: str, agent: dict[str, Any]) -> dict[str, Any]:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    assert process.returncode == 0, complaints.decode()
+    assert process.returncode == 0, (out, complaints.decode())
     told: dict[str, Any] = json.loads(out)
     return told
