@@ -21,6 +21,7 @@ pytest_plugins = [
     "sandbox_fixture",
     "small_apps",
     "gateway_fixture",
+    "postgres_fixture",
     "records_fixture",
     "desk_fixture",
 ]

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
-from sqlalchemy import ColumnElement, Table
+from sqlalchemy import BigInteger, Boolean, ColumnElement, Integer, Table, cast, func
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.sql import ClauseElement, visitors
@@ -59,6 +59,19 @@ class Compiled(NamedTuple):
 
     sql: str
     fixed: Mapping[str, Value]
+    places: Sequence[str] = ()
+    """The parameters in the text's order, where the dialect numbers them."""
+    truths: Collection[str] = ()
+    """The parameters that are boolean."""
+
+    def positional(self, given: Mapping[str, Value]) -> list[Value]:
+        """Returns the values by number; a boolean's as bool."""
+        values = self.parameters(given)
+        truths = self.truths
+        return [
+            bool(values[name]) if name in truths and values[name] is not None else values.get(name)
+            for name in self.places
+        ]
 
     def parameters(self, given: Mapping[str, Value]) -> Mapping[str, Value]:
         """Returns `given` together with the fixed values."""
@@ -85,12 +98,18 @@ class Statement:
         source = self._source
         clause = source.clause(dialect.name) if isinstance(source, Upsert) else source
         # Expanding an IN list at compile time requires every value; ours come when it runs.
-        visitors.traverse(clause, {}, {"bindparam": _make_optional})
-        compiled = clause.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+        visitors.traverse(clause, {}, {"bindparam": _prepare})
+        compiled: Any = clause.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
         fixed = {
             name: _plain(value) for name, value in compiled.params.items() if value is not None
         }
-        return Compiled(str(compiled), fixed)
+        truths = {name for name, bound in compiled.binds.items() if isinstance(bound.type, Boolean)}
+        return Compiled(str(compiled), fixed, tuple(compiled.positiontup or ()), truths)
+
+
+def substring(text: ColumnElement[str], start: int, length: int | BindParameter[Any]) -> Any:
+    """Returns `length` characters of a column from `start` on, the first being 1."""
+    return func.substr(text, cast(start, Integer), cast(length, Integer))
 
 
 def _plain(value: Value) -> Value:
@@ -98,8 +117,11 @@ def _plain(value: Value) -> Value:
     return str(value) if isinstance(value, StrEnum) else value
 
 
-def _make_optional(parameter: BindParameter[Any]) -> None:
+def _prepare(parameter: BindParameter[Any]) -> None:
+    """Lets a parameter have no value yet; every number may be as large as micro-USD are."""
     parameter.required = False
+    if isinstance(parameter.type, Integer):
+        parameter.type = BigInteger()
 
 
 def struct_of(kind: type[Record], row: Row) -> Record:

@@ -20,7 +20,15 @@ from sqlalchemy import (
 
 from moorage.records.event import Event, EventData, EventKind
 from moorage.records.webhook import Delivery, DeliveryState, DeliveryStatus, Webhook
-from moorage.storage.database import Database, Row, Source, Statement, Transaction, Upsert
+from moorage.storage.database import (
+    Database,
+    Row,
+    Source,
+    Statement,
+    Transaction,
+    Upsert,
+    substring,
+)
 from moorage.storage.leases import CLOCK_BACK_MS
 from moorage.storage.schema import deliveries, events, payments, webhooks
 
@@ -93,10 +101,10 @@ _FORGET_UNPAID = Statement(
         ~exists().where(payments.c.payer == webhooks.c.wallet),
     )
 )
-_SECRET_MARKS = Statement(select(func.substr(webhooks.c.secret, 1, bindparam("length"))).distinct())
+_SECRET_MARKS = Statement(select(substring(webhooks.c.secret, 1, bindparam("length"))).distinct())
 _SECRETS_OTHERWISE = Statement(
     select(webhooks.c.wallet, webhooks.c.secret).where(
-        func.substr(webhooks.c.secret, 1, bindparam("length")) != bindparam("mark")
+        substring(webhooks.c.secret, 1, bindparam("length")) != bindparam("mark")
     )
 )
 _RESEAL = Statement(

@@ -6,9 +6,13 @@ from moorage.storage.database import Database
 from moorage.storage.sqlite import SqliteDatabase
 
 
-def open_database(path: Path, *, speed: float = 1.0) -> Database:
-    """Opens the database file at `path`, which has the newest schema. Close it after use.
+def open_database(where: Path | str, *, speed: float = 1.0) -> Database:
+    """Opens a database that has the newest schema: a file's path, or a PostgreSQL server's URL.
 
-    `speed` divides its waits; it is above 1 in tests.
+    Close it after use. `speed` divides a file's waits; it is above 1 in tests.
     """
-    return SqliteDatabase(path, speed=speed)
+    if isinstance(where, Path):
+        return SqliteDatabase(where, speed=speed)
+    from moorage.storage.postgres import PostgresDatabase  # noqa: PLC0415  (60 ms of its driver)
+
+    return PostgresDatabase(where)

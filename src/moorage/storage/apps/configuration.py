@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import bindparam, func, select, union, update
 
-from moorage.storage.database import Database, Statement, Transaction
+from moorage.storage.database import Database, Statement, Transaction, substring
 from moorage.storage.schema import deployments, projects
 
 _DESCRIBE = Statement(
@@ -35,7 +35,7 @@ _FORGET = [
 _MARKS = Statement(
     union(
         *(
-            select(func.substr(table.c.variables, 1, bindparam("length")))
+            select(substring(table.c.variables, 1, bindparam("length")))
             .where(table.c.variables != "")
             .distinct()
             for table in (projects, deployments)
@@ -48,7 +48,7 @@ _SEALED_OTHERWISE = {
         .select_from(table if table is projects else table.join(projects))
         .where(
             table.c.variables != "",
-            func.substr(table.c.variables, 1, bindparam("length")) != bindparam("mark"),
+            substring(table.c.variables, 1, bindparam("length")) != bindparam("mark"),
         )
     )
     for table in (projects, deployments)

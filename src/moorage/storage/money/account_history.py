@@ -5,7 +5,7 @@ from typing import NamedTuple
 from sqlalchemy import and_, bindparam, func, select
 
 from moorage.money import MicroUsd
-from moorage.storage.database import Database, Statement
+from moorage.storage.database import Database, Statement, substring
 from moorage.storage.schema import build_runs, entries, postings, run_intervals
 
 # After this, a posting's id has the 36 characters of a run interval's or a build's id.
@@ -25,14 +25,14 @@ _PAGE = Statement(
         run_intervals,
         and_(
             postings.c.kind == "burn",
-            run_intervals.c.id == func.substr(postings.c.id, len(_BURN) + 1, 36),
+            run_intervals.c.id == substring(postings.c.id, len(_BURN) + 1, 36),
         ),
     )
     .outerjoin(
         build_runs,
         and_(
             postings.c.kind == "build",
-            build_runs.c.id == func.substr(postings.c.id, len(_BUILD) + 1, 36),
+            build_runs.c.id == substring(postings.c.id, len(_BUILD) + 1, 36),
         ),
     )
     .where(entries.c.account == bindparam("account"), entries.c.place < bindparam("before"))

@@ -7,7 +7,7 @@ from moorage.money import MicroUsd
 from moorage.records.cursor import Cursor
 from moorage.records.payment import Payment
 from moorage.records.refund import Refund
-from moorage.storage.database import Record, Statement, Transaction, struct_of
+from moorage.storage.database import Record, Statement, Transaction, struct_of, substring
 from moorage.storage.money.builds import BuildRun
 from moorage.storage.schema import (
     build_runs,
@@ -103,14 +103,14 @@ _POSTINGS = Statement(
 )
 _BUILT = Statement(  # from "build:" to the character after ":"
     select(
-        func.substr(entries.c.posting_id, len("build:") + 1, _UUID_CHARACTERS),
+        substring(entries.c.posting_id, len("build:") + 1, _UUID_CHARACTERS),
         entries.c.account,
         func.sum(_amount),
     )
     .where(entries.c.posting_id > "build:", entries.c.posting_id < "build;")
     .group_by(text("1"), entries.c.account)
 )
-_interval = func.substr(entries.c.posting_id, len("burn:") + 1, _UUID_CHARACTERS)
+_interval = substring(entries.c.posting_id, len("burn:") + 1, _UUID_CHARACTERS)
 _BURNED = Statement(  # one pass, as there are many: from "burn:" to the character after ":"
     select(_interval, entries.c.account, func.sum(_amount))
     .where(entries.c.posting_id > "burn:", entries.c.posting_id < "burn;")

@@ -1,0 +1,219 @@
+"""A database on a PostgreSQL server, 15 or later; also behind a pooler of transactions.
+
+Write transactions take one lock of the whole schema first, so that one at a time runs, as in an
+SQLite file: what a transaction has read stays true until its end, whichever gateway writes. Reads
+wait for nobody. Nothing is kept in a session between transactions.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import asyncpg
+import structlog
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+
+from moorage.errors import CommitUnknown, DatabaseUnavailable, UniqueViolation
+from moorage.storage.database import Database, Row, Statement, Transaction, Value
+from moorage.threads import to_its_end
+
+log = structlog.get_logger()
+
+_DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
+_CONNECTIONS = 8
+_SECONDS = 30.0
+"""How long a connection, a free place in the pool, or a statement may be waited for."""
+
+_WRITE_LOCK = 0x4D4F4F52  # "MOOR"
+_LOCK = f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})"
+_HURRY = "SET LOCAL synchronous_commit TO off"
+_LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+"""The connection is gone, or no answer came."""
+
+_PASSING = (
+    asyncpg.TransactionRollbackError,  # a serialization failure, a deadlock
+    asyncpg.OperatorInterventionError,  # the server stops
+    asyncpg.InsufficientResourcesError,  # too many connections, a full disk
+    asyncpg.PostgresSystemError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.ReadOnlySQLTransactionError,  # a standby
+)
+
+
+class _Transaction(Transaction):
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    async def one(self, statement: Statement, **given: Value) -> Row | None:
+        row = await _asked(self._connection.fetchrow, statement, given)
+        return None if row is None else tuple(row)
+
+    async def all(self, statement: Statement, **given: Value) -> list[Row]:
+        return [tuple(row) for row in await _asked(self._connection.fetch, statement, given)]
+
+    async def execute(self, statement: Statement, **given: Value) -> int:
+        done: str = await _asked(self._connection.execute, statement, given)
+        count = done.rpartition(" ")[2]
+        return int(count) if count.isdecimal() else 0
+
+    async def execute_many(self, statement: Statement, rows: Sequence[Mapping[str, Value]]) -> None:
+        compiled = statement.compiled(_DIALECT)
+        try:
+            await self._connection.executemany(
+                compiled.sql, [compiled.positional(row) for row in rows], timeout=_SECONDS
+            )
+        except (asyncpg.PostgresError, *_LOST) as error:
+            raise _ours(error) from error
+
+
+class PostgresDatabase(Database):
+    """One schema of one database; `url` names it (`postgresql://…`)."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._opening = asyncio.Lock()
+        self._pool: asyncpg.Pool | None = None
+
+    async def one(self, statement: Statement, **given: Value) -> Row | None:
+        """On any free connection."""
+        async with self._connection() as connection:
+            return await _Transaction(connection).one(statement, **given)
+
+    async def all(self, statement: Statement, **given: Value) -> list[Row]:
+        """On any free connection."""
+        async with self._connection() as connection:
+            return await _Transaction(connection).all(statement, **given)
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Transaction]:
+        """Isolated by `REPEATABLE READ`."""
+        async with self._connection() as connection:
+            await _run(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                yield _Transaction(connection)
+            finally:
+                await _roll_back(connection)
+
+    @asynccontextmanager
+    async def transaction(self, *, durable: bool) -> AsyncIterator[Transaction]:
+        """Waits for the write transactions of all gateways."""
+        async with self._connection() as connection:
+            await _run(connection, f"BEGIN; {'' if durable else f'{_HURRY}; '}{_LOCK}")
+            try:
+                yield _Transaction(connection)
+            except BaseException:
+                await _roll_back(connection)
+                raise
+            await to_its_end(asyncio.ensure_future(_commit(connection)))
+
+    async def check(self) -> None:
+        """Asks the server for nothing."""
+        async with self._connection() as connection:
+            await _run(connection, "SELECT 1")
+
+    async def run(self) -> None:
+        """Does nothing: the server maintains itself."""
+        await asyncio.Event().wait()
+
+    def close(self) -> None:
+        """Closes the connections at once."""
+        if self._pool is not None:
+            self._pool.terminate()
+            self._pool = None
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:
+        pool = await self._opened()
+        try:
+            connection = await pool.acquire(timeout=_SECONDS)
+        except (asyncpg.PostgresError, *_LOST) as error:
+            raise _ours(error) from error
+        try:
+            yield connection
+        finally:
+            await asyncio.shield(_released(pool, connection))
+
+    async def _opened(self) -> asyncpg.Pool:
+        async with self._opening:
+            if self._pool is None:
+                try:
+                    self._pool = await asyncpg.create_pool(
+                        self._url,
+                        min_size=0,
+                        max_size=_CONNECTIONS,
+                        timeout=_SECONDS,
+                        command_timeout=_SECONDS,
+                        statement_cache_size=0,  # a pooler's server changes between transactions
+                        init=_prepare,
+                        reset=_nothing_to_reset,
+                    )
+                except (asyncpg.PostgresError, *_LOST) as error:
+                    raise _ours(error) from error
+            return self._pool
+
+
+async def _prepare(connection: Any) -> None:
+    """Sums are whole numbers here: PostgreSQL's type for them has a fraction, and no bound."""
+    await connection.set_type_codec(
+        "numeric", schema="pg_catalog", encoder=str, decoder=int, format="text"
+    )
+
+
+async def _nothing_to_reset(_: Any) -> None:
+    """A connection keeps nothing between transactions."""
+
+
+async def _released(pool: asyncpg.Pool, connection: Any) -> None:
+    with suppress(asyncpg.PostgresError, *_LOST):
+        await pool.release(connection)
+
+
+async def _asked(ask: Any, statement: Statement, given: Mapping[str, Value]) -> Any:
+    compiled = statement.compiled(_DIALECT)
+    try:
+        return await ask(compiled.sql, *compiled.positional(given))
+    except (asyncpg.PostgresError, *_LOST) as error:
+        raise _ours(error) from error
+
+
+async def _run(connection: Any, sql: str) -> None:
+    try:
+        await connection.execute(sql)
+    except (asyncpg.PostgresError, *_LOST) as error:
+        raise _ours(error) from error
+
+
+async def _commit(connection: Any) -> None:
+    """Commits. Raises CommitUnknown where the answer was lost."""
+    try:
+        done = await connection.execute("COMMIT")
+    except _LOST as error:
+        log.warning("database does not tell whether it committed", error=str(error))
+        raise CommitUnknown from error
+    except asyncpg.PostgresError as error:
+        raise _ours(error) from error
+    if done != "COMMIT":  # a statement failed before, and the block went on
+        raise DatabaseUnavailable
+
+
+async def _roll_back(connection: Any) -> None:
+    """Rolls back; a connection that can't is lost, and with it what it had begun."""
+    with suppress(asyncpg.PostgresError, *_LOST):
+        await asyncio.shield(connection.execute("ROLLBACK"))
+
+
+def _ours(error: Exception) -> Exception:
+    """Returns UniqueViolation or DatabaseUnavailable for a driver's error, or a fault of ours."""
+    if isinstance(error, asyncpg.UniqueViolationError):
+        return UniqueViolation()
+    if isinstance(error, (*_LOST, *_PASSING)):
+        log.warning("database refuses", error=str(error))
+        return DatabaseUnavailable()
+    return error

@@ -1,0 +1,341 @@
+"""What every database does, the SQLite file and the PostgreSQL server alike."""
+
+import asyncio
+import gc
+import importlib
+import pkgutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+
+from moorage import storage
+from moorage.errors import CommitUnknown, DatabaseUnavailable, UniqueViolation
+from moorage.storage.database import Database, Statement, Value
+from moorage.storage.opening import open_database
+from moorage.storage.schema import projects, wallets
+from postgres_fixture import PostgresServer
+from records_fixture import ALICE, BOB, CAROL, add_project
+
+pytestmark = pytest.mark.root  # the server's package is installed with the sandbox's
+
+ADD = Statement(
+    insert(wallets).values(
+        address=bindparam("wallet"), balance_micro_usd=bindparam("amount"), created_at_ms=0
+    )
+)
+BALANCE = Statement(
+    select(wallets.c.balance_micro_usd).where(wallets.c.address == bindparam("of_wallet"))
+)
+BALANCES = Statement(
+    select(wallets.c.address, wallets.c.balance_micro_usd).order_by(wallets.c.address)
+)
+TAKE = Statement(
+    update(wallets)
+    .where(wallets.c.address == bindparam("of_wallet"))
+    .where(wallets.c.balance_micro_usd >= bindparam("amount"))
+    .values(balance_micro_usd=wallets.c.balance_micro_usd - bindparam("amount"))
+)
+SET = Statement(
+    update(wallets)
+    .where(wallets.c.address == bindparam("of_wallet"))
+    .values(balance_micro_usd=bindparam("amount"))
+)
+WITH_VOLUME = Statement(
+    update(projects)
+    .where(projects.c.id == bindparam("project_id"))
+    .values(volume=bindparam("new_volume"))
+)
+HAS_VOLUME = Statement(select(projects.c.volume).where(projects.c.id == bindparam("project_id")))
+
+Open = Callable[[], Database]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def opening(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
+    """Opens one more gateway's view of the same new database."""
+    opened: list[Database] = []
+    if request.param == "sqlite":
+        path: Path = request.getfixturevalue("db_path")
+
+        def make() -> Database:
+            return open_database(path)
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        name = server.create()
+
+        def make() -> Database:
+            return open_database(server.url(name))
+
+    def open_one() -> Database:
+        opened.append(make())
+        return opened[-1]
+
+    yield open_one
+    for database in opened:
+        database.close()
+    await asyncio.sleep(0)  # a closed connection's transport is done in the loop's next turn
+    if request.param == "postgresql":
+        server.drop(name)
+
+
+@pytest.fixture
+def db(opening: Open) -> Database:
+    return opening()
+
+
+async def add(db: Database, wallet: str, amount: int) -> None:
+    async with db.transaction(durable=True) as tx:
+        await tx.execute(ADD, wallet=wallet, amount=amount)
+
+
+@pytest.mark.parametrize("durable", [True, False])
+async def test_what_is_written_is_read_once_the_block_ends(db: Database, durable: bool) -> None:
+    async with db.transaction(durable=durable) as tx:
+        assert await tx.execute(ADD, wallet=ALICE, amount=5) == 1
+        assert await tx.one(BALANCE, of_wallet=ALICE) == (5,)
+        assert await db.one(BALANCE, of_wallet=ALICE) is None
+    assert await db.one(BALANCE, of_wallet=ALICE) == (5,)
+
+
+async def test_error_in_the_block_undoes_it_and_goes_through(db: Database) -> None:
+    async def fail() -> None:
+        async with db.transaction(durable=True) as tx:
+            await tx.execute(ADD, wallet=ALICE, amount=5)
+            raise RuntimeError("mine")
+
+    with pytest.raises(RuntimeError, match="mine"):
+        await fail()
+    assert await db.all(BALANCES) == []
+    await add(db, ALICE, 6)
+
+
+async def test_row_with_the_key_of_another_undoes_the_transaction(db: Database) -> None:
+    await add(db, ALICE, 5)
+
+    async def add_again() -> None:
+        async with db.transaction(durable=True) as tx:
+            await tx.execute(ADD, wallet=BOB, amount=1)
+            await tx.execute(ADD, wallet=ALICE, amount=6)
+
+    with pytest.raises(UniqueViolation):
+        await add_again()
+    assert await db.all(BALANCES) == [(ALICE, 5)]
+
+
+@pytest.mark.parametrize("amount", [2_147_483_648, 2**53])
+async def test_amounts_above_two_thousand_dollars_are_exact(db: Database, amount: int) -> None:
+    await add(db, ALICE, amount)
+    async with db.transaction(durable=True) as tx:
+        assert await tx.execute(TAKE, of_wallet=ALICE, amount=amount - 1) == 1
+        assert await tx.execute(TAKE, of_wallet=ALICE, amount=2) == 0
+    assert await db.one(BALANCE, of_wallet=ALICE) == (1,)
+
+
+async def test_many_rows_are_written_at_once(db: Database) -> None:
+    rows: list[dict[str, Value]] = [
+        {"wallet": wallet, "amount": at} for at, wallet in enumerate((ALICE, BOB, CAROL))
+    ]
+    async with db.transaction(durable=False) as tx:
+        await tx.execute_many(ADD, rows)
+    assert await db.all(BALANCES) == [(ALICE, 0), (BOB, 1), (CAROL, 2)]
+
+
+async def test_truth_is_read_as_it_was_written(db: Database) -> None:
+    project = await add_project(db)
+    for truth in (1, 0):
+        async with db.transaction(durable=True) as tx:
+            assert await tx.execute(WITH_VOLUME, project_id=project.id, new_volume=truth) == 1
+        assert await db.one(HAS_VOLUME, project_id=project.id) == (truth,)
+
+
+async def test_snapshot_shows_the_state_of_its_first_read(db: Database, opening: Open) -> None:
+    await add(db, ALICE, 5)
+    async with db.snapshot() as snapshot:
+        assert await snapshot.all(BALANCES) == [(ALICE, 5)]
+        await add(opening(), BOB, 6)
+        assert await snapshot.all(BALANCES) == [(ALICE, 5)]
+    assert len(await db.all(BALANCES)) == 2
+
+
+async def test_ten_of_forty_debits_at_once_find_credits(db: Database, opening: Open) -> None:
+    """By two gateways."""
+    await add(db, ALICE, 10)
+    gateways = (db, opening())
+
+    async def take(number: int) -> int:
+        async with gateways[number % 2].transaction(durable=False) as tx:
+            return await tx.execute(TAKE, of_wallet=ALICE, amount=1)
+
+    taken = await asyncio.gather(*(take(number) for number in range(40)))
+    assert sum(taken) == 10
+    assert await db.one(BALANCE, of_wallet=ALICE) == (0,)
+
+
+async def test_what_a_transaction_has_read_is_true_until_its_end(
+    db: Database, opening: Open
+) -> None:
+    """Two gateways that each read, then write, one after the other."""
+    await add(db, ALICE, 0)
+    gateways = (db, opening())
+
+    async def count(number: int) -> None:
+        async with gateways[number % 2].transaction(durable=False) as tx:
+            row = await tx.one(BALANCE, of_wallet=ALICE)
+            assert row
+            await asyncio.sleep(0)
+            await tx.execute(SET, of_wallet=ALICE, amount=row[0] + 1)
+
+    await asyncio.gather(*(count(number) for number in range(20)))
+    assert await db.one(BALANCE, of_wallet=ALICE) == (20,)
+
+
+async def test_cancelled_block_leaves_nothing_and_the_database_usable(db: Database) -> None:
+    begun = asyncio.Event()
+
+    async def write() -> None:
+        async with db.transaction(durable=True) as tx:
+            await tx.execute(ADD, wallet=ALICE, amount=5)
+            begun.set()
+            await asyncio.Event().wait()
+
+    writing = asyncio.create_task(write())
+    await begun.wait()
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    await add(db, BOB, 1)
+    assert await db.all(BALANCES) == [(BOB, 1)]
+
+
+# PostgreSQL alone
+
+
+@pytest.fixture
+def named(postgres_server: PostgresServer) -> Iterator[str]:
+    name = postgres_server.create()
+    yield name
+    postgres_server.drop(name)
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Database]:
+    database = open_database(url)
+    try:
+        yield database
+    finally:
+        database.close()
+        await asyncio.sleep(0)
+
+
+async def test_server_takes_every_statement(postgres_server: PostgresServer, named: str) -> None:
+    for module in pkgutil.walk_packages(storage.__path__, f"{storage.__name__}."):
+        if ".migrations" not in module.name:
+            importlib.import_module(module.name)
+    ours = [found for found in gc.get_objects() if isinstance(found, Statement)]
+    assert len(ours) > 150
+    dialect = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
+    connection = await asyncpg.connect(postgres_server.url(named))
+    try:
+        for statement in ours:
+            await connection.prepare(statement.compiled(dialect).sql)
+    finally:
+        await connection.close()
+
+
+async def test_server_that_is_gone_is_told_of_and_found_again(
+    postgres_server: PostgresServer, named: str
+) -> None:
+    async with opened(postgres_server.url(named)) as db:
+        await add(db, ALICE, 5)
+        await asyncio.to_thread(postgres_server.stop)
+        try:
+            with pytest.raises(DatabaseUnavailable):
+                await db.one(BALANCE, of_wallet=ALICE)
+            with pytest.raises(DatabaseUnavailable):
+                await add(db, BOB, 5)
+            with pytest.raises(DatabaseUnavailable):
+                await db.check()
+        finally:
+            await asyncio.to_thread(postgres_server.start)
+        assert await db.all(BALANCES) == [(ALICE, 5)]
+        await add(db, BOB, 5)
+
+
+async def test_commit_whose_answer_is_lost_is_unknown(
+    postgres_server: PostgresServer, named: str, tmp_path: Path
+) -> None:
+    """It may be there, as here, or not: nobody may take it for undone."""
+    async with (
+        losing(postgres_server.directory, answer_to=b"COMMIT\0") as directory,
+        opened(postgres_server.url(named, directory=directory)) as db,
+    ):
+        with pytest.raises(CommitUnknown):
+            await add(db, ALICE, 5)
+    async with opened(postgres_server.url(named)) as db:
+        async with asyncio.timeout(60):  # the server ends what it has begun
+            while await db.one(BALANCE, of_wallet=ALICE) is None:
+                await asyncio.sleep(0.05)
+
+
+async def test_connection_that_is_lost_within_a_transaction_leaves_nothing(
+    postgres_server: PostgresServer, named: str
+) -> None:
+    async with opened(postgres_server.url(named)) as db:
+
+        async def write() -> None:
+            async with db.transaction(durable=True) as tx:
+                await tx.execute(ADD, wallet=ALICE, amount=5)
+                await asyncio.to_thread(postgres_server.stop)
+                await tx.execute(ADD, wallet=BOB, amount=5)
+
+        try:
+            with pytest.raises(DatabaseUnavailable):
+                await write()
+        finally:
+            await asyncio.to_thread(postgres_server.start)
+        assert await db.all(BALANCES) == []
+
+
+@asynccontextmanager
+async def losing(directory: Path, *, answer_to: bytes) -> AsyncIterator[Path]:
+    """A socket that leads to a server's, and breaks before the answer to a certain question."""
+    name = ".s.PGSQL.5432"
+    relays: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to_server = await asyncio.open_unix_connection(str(directory / name))
+        broken = False
+
+        async def answer() -> None:
+            while data := await to_server[0].read(65_536):
+                if not broken:
+                    writer.write(data)
+
+        answering = asyncio.create_task(answer())
+        relays.add(answering)
+        while data := await reader.read(65_536):
+            broken = broken or answer_to in data
+            to_server[1].write(data)
+            if broken:
+                break
+        writer.close()
+        await answering if not broken else await asyncio.wait([answering], timeout=1)
+        to_server[1].close()
+
+    beside = directory / "losing"
+    beside.mkdir()
+    server = await asyncio.start_unix_server(serve, str(beside / name))
+    try:
+        yield beside
+    finally:
+        server.close()
+        for relay in relays:
+            relay.cancel()
+        await asyncio.gather(*relays, return_exceptions=True)
+        (beside / name).unlink(missing_ok=True)
+        beside.rmdir()

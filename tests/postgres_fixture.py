@@ -1,0 +1,91 @@
+"""A real PostgreSQL server, started for the tests: Debian's or Ubuntu's package, any version."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from moorage.storage.schema import metadata
+
+PROGRAMS = Path("/usr/lib/postgresql")
+_OPTIONS = "-c listen_addresses='' -c fsync=off -c max_connections=50"
+
+
+class PostgresServer:
+    """A server behind a unix socket in `directory`; the newest version that is installed."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        programs = sorted(PROGRAMS.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+        self._programs = programs[-1].parent
+        # The server refuses to be root's.
+        self._user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+        if os.geteuid() == 0:
+            shutil.chown(directory, self._user)
+        self._run("initdb", "--no-sync", "--auth=trust", "--username=moorage", "data")
+        self.start()
+        self._query("postgres", "CREATE DATABASE template")
+        self._query("template", ";".join(_schema()))
+
+    def start(self) -> None:
+        options = f"-k {self.directory} {_OPTIONS}"
+        self._run("pg_ctl", "start", "--wait", "--pgdata=data", "--log=log", f"--options={options}")
+
+    def stop(self) -> None:
+        """At once, as a crash would."""
+        self._run("pg_ctl", "stop", "--wait", "--pgdata=data", "--mode=immediate")
+
+    def create(self) -> str:
+        """Returns the name of a new database that has the newest schema and no rows."""
+        name = f"of_{uuid.uuid4().hex}"
+        self._query("postgres", f"CREATE DATABASE {name} TEMPLATE template")
+        return name
+
+    def drop(self, name: str) -> None:
+        self._query("postgres", f"DROP DATABASE {name} WITH (FORCE)")
+
+    def url(self, name: str, *, directory: Path | None = None) -> str:
+        """Returns a database's URL; `directory` has another socket that leads to it."""
+        return f"postgresql://moorage@/{name}?host={directory or self.directory}"
+
+    def _query(self, database: str, sql: str) -> None:
+        where = ("--host", str(self.directory), "--username", "moorage", database)
+        self._run("psql", "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", "-c", sql, *where)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        # It must keep no pipe open: the server outlives `pg_ctl`, and has its output.
+        with (self.directory / "output").open("ab") as output:
+            subprocess.run(
+                [self._programs / program, *arguments],
+                cwd=self.directory,
+                user=self._user,
+                stdout=output,
+                stderr=output,
+                check=True,
+            )
+
+
+def _schema() -> Iterator[str]:
+    dialect = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
+    for table in metadata.sorted_tables:
+        yield str(CreateTable(table).compile(dialect=dialect))
+        yield from (str(CreateIndex(index).compile(dialect=dialect)) for index in table.indexes)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    directory = Path(tempfile.mkdtemp(prefix="moorage-postgres-"))
+    server = PostgresServer(directory)
+    try:
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(directory)
