@@ -7,6 +7,7 @@ from urllib.parse import unquote
 import msgspec
 from starlette.types import ASGIApp, Message, Scope
 
+from moorage.api.http.request_context import WALLET
 from moorage.mcp.tools.api_request import ApiRequest
 
 Header = tuple[str, str]
@@ -76,6 +77,7 @@ async def send(
             content.extend(message.get("body", b""))
 
     await app(scope, receive, collect)
+    caller[WALLET] = scope.get(WALLET)  # for the request's line in the log
     return ApiAnswer(started["status"], _decoded(started), bytes(content))
 
 
