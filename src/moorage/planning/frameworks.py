@@ -36,6 +36,7 @@ SITES = (
     Framework("create-react-app", Stack.NODE, "react-scripts", "build", fallback=True),
     Framework("vue-cli", Stack.NODE, "@vue/cli-service", "dist", fallback=True),
     Framework("angular", Stack.NODE, "@angular/core", "dist", fallback=True),
+    Framework("preact-cli", Stack.NODE, "preact-cli", "build", fallback=True),
     Framework("vite", Stack.NODE, "vite", "dist", fallback=True),
     Framework("parcel", Stack.NODE, "parcel", "dist", fallback=True),
     Framework("rsbuild", Stack.NODE, "@rsbuild/core", "dist", fallback=True),

@@ -101,7 +101,7 @@ _ALWAYS_TRIED = (Stack.NODE, Stack.PYTHON, Stack.STATIC)
 # A directory with one of these files is an app of its own …
 _MANIFESTS = (
     *("package.json", "requirements.txt", "pyproject.toml", "Pipfile", "manage.py", "Procfile"),
-    *("go.mod", "Cargo.toml", "pom.xml", "build.gradle", "build.gradle.kts", "Gemfile"),
+    *("go.mod", "go.work", "Cargo.toml", "pom.xml", "build.gradle", "build.gradle.kts", "Gemfile"),
     *("composer.json", "deno.json", "deno.jsonc", "mix.exs"),
 )
 # … and with one of these it may also be a part of the app around it.

@@ -1,8 +1,9 @@
 """Sites of files, served by Caddy on 0.0.0.0:$PORT, without dotfiles."""
 
+import re
 from shlex import quote, split
 
-from moorage.planning.explicit import Asked
+from moorage.planning.explicit import Asked, directory
 from moorage.planning.folder import Folder
 from moorage.planning.plan import Stack
 from moorage.planning.recipe import Recipe
@@ -10,7 +11,9 @@ from moorage.planning.toolbox import Toolbox
 
 ROOTS = ("", "public", "dist", "build", "out", "_site", "site", "www", "docs")
 
-LOOKED_FOR = ("index.html, also in " + ", ".join(f"{root}/" for root in ROOTS if root),)
+LOOKED_FOR = (
+    "a Staticfile, or index.html, also in " + ", ".join(f"{root}/" for root in ROOTS if root),
+)
 
 # The site's directory reaches Caddy as a runtime placeholder, so no name in it can become
 # configuration. It must be absolute: with "." Caddy cuts the leading dot of .well-known.
@@ -44,6 +47,11 @@ http://:{$PORT} {
 	}
 }
 """
+_LIMIT = 4096  # bytes of a Staticfile
+_ROOT_LINE = re.compile(r"^root:[ \t]*['\"]?([^'\"\s#]{1,200})", re.MULTILINE)
+_FALLBACK_LINE = re.compile(
+    r"^(?:index_fallback|pushstate):[ \t]*['\"]?(?:true|enabled|/?index\.html)\b", re.MULTILINE
+)
 _CADDY = "exec env SITE=\"$PWD\" caddy run --adapter caddyfile --config - <<'CADDYFILE'"
 _PLAIN = "{path} {path}.html"
 _FALLBACK = "{path} {path}.html {path}/index.html /200.html /index.html"
@@ -76,12 +84,26 @@ def said(start: str) -> str:
     return f"serves {root} by Caddy{fallback}"
 
 
+def _staticfile(folder: Folder) -> tuple[str, bool]:
+    """Returns the directory of a Staticfile, and whether what is no file gets index.html."""
+    text = folder.data("Staticfile", limit=_LIMIT).decode(errors="replace")
+    root, fallback = _ROOT_LINE.search(text), _FALLBACK_LINE.search(text)
+    place = directory("Staticfile's root", root[1] if root else "") or ""
+    return place, fallback is not None
+
+
 def detect(folder: Folder, asked: Asked, _toolbox: Toolbox) -> Recipe | None:
     """Plans files with an index.html, or in settings.buildDir; None when there are none."""
     if asked.run is not None:
         return None
+    fallback = False
     root = asked.build_dir
-    if root is not None and (asked.build or folder.has_directory(root)):
+    if root is None and folder.has("Staticfile"):
+        root, fallback = _staticfile(folder)
+        because = f"the Staticfile names the files to serve: {root or 'all of them'}"
+        if not folder.has_directory(root):
+            return None
+    elif root is not None and (asked.build or folder.has_directory(root)):
         because = f"settings.buildDir names the files to serve: {root or 'all of them'}"
     else:
         root = next(
@@ -94,6 +116,6 @@ def detect(folder: Folder, asked: Asked, _toolbox: Toolbox) -> Recipe | None:
         stack=Stack.STATIC,
         install=asked.install,
         build=asked.build,
-        start=serve(root, fallback=False),
+        start=serve(root, fallback=fallback),
         because=(f"{because}: served as files by Caddy",),
     )

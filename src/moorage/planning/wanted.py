@@ -1,5 +1,6 @@
 """Versions that an app asks for, where they are written, and the tool chosen for them."""
 
+import re
 from typing import NamedTuple
 
 from moorage.errors import RuntimeUnsupported
@@ -38,6 +39,21 @@ def pinned(folder: Folder, file: str) -> str:
     lines = folder.data(file, limit=_FILE_LIMIT).decode(errors="replace").splitlines()
     said = (line.split("#")[0].strip() for line in lines)
     return next((line for line in said if line), "")
+
+
+def pinned_tool(folder: Folder, *names: str) -> tuple[str, str]:
+    """Returns a program's version in .tool-versions or mise.toml, and which file; "" without."""
+    either = "|".join(names)
+    for file, pattern in (
+        (".tool-versions", rf"^(?:{either})[ \t]+([^\s#]{{1,40}})"),
+        ("mise.toml", rf"^['\"]?(?:{either})['\"]?[ \t]*=[ \t]*['\"]([^'\"\n]{{1,40}})['\"]"),
+        (".mise.toml", rf"^['\"]?(?:{either})['\"]?[ \t]*=[ \t]*['\"]([^'\"\n]{{1,40}})['\"]"),
+    ):
+        text = folder.data(file, limit=_FILE_LIMIT) if folder.has(file) else b""
+        match = re.search(pattern, text.decode(errors="replace"), re.MULTILINE)
+        if match is not None:
+            return match[1], file
+    return "", ""
 
 
 def wanted_from(text: str, source: str, *, is_strict: bool = True) -> Wanted | None:

@@ -64,7 +64,7 @@ def plan(files: dict[str, str], **settings: Any) -> Plan:
         ),
         (
             {
-                "composer.json": '{"require": {"php": "^8.2"}}',
+                "composer.json": '{"require": {"php": "^8.2", "slim/slim": "4"}}',
                 "public/index.php": "",
                 "artisan": "",
             },
@@ -262,3 +262,34 @@ def test_workspace_with_several_binaries_is_refused() -> None:
     }
     with pytest.raises(PlanNotFound):
         plan({"Cargo.toml": '[workspace]\nmembers = ["a", "b"]', **files})
+
+
+def test_program_of_a_go_workspace_is_built() -> None:
+    files = {
+        "go.work": "go 1.22\nuse (\n\t./lib\n\t./server\n)",
+        "lib/go.mod": "module lib", "lib/lib.go": "package lib",
+        "server/go.mod": "module server", "server/main.go": "package main",
+    }  # fmt: skip
+    made = make_plan(MemoryTree(files), Settings(), EVERYTHING)
+    assert (made.stack, made.directory) == (Stack.GO, "")
+    assert made.build == 'go build -ldflags="-w -s" -o .bin/app ./server'
+
+
+@pytest.mark.parametrize(
+    ("composer", "installs"),
+    [
+        ('{"require": {"php": ">=8", "ext-json": "*"}}', False),
+        ('{"require": {"php": ">=8", "slim/slim": "4"}}', True),
+        ('{"require": {"php": ">=8"}, "autoload": {"psr-4": {"A": "src/"}}}', True),
+        ("{}", False),
+        ("[", True),
+    ],
+)
+def test_composer_is_needed_for_packages_alone(composer: str, installs: bool) -> None:
+    files = {"index.php": "", "composer.json": composer}
+    toolbox = Toolbox(host={"php": ("8.4.16",)})
+    if installs:
+        with pytest.raises(RuntimeUnsupported, match="composer is needed"):
+            make_plan(MemoryTree(files), Settings(), toolbox)
+    else:
+        assert make_plan(MemoryTree(files), Settings(), toolbox).install is None

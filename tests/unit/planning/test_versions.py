@@ -100,6 +100,22 @@ def test_given_install_needs_no_package_manager_of_the_files() -> None:
         ({"pnpm-lock.yaml": "lockfileVersion: 5.4\n"}, {}, {"pnpm": "7.33.7"}),
         ({}, {"packageManager": "pnpm@9.15.0+sha512.abc"}, {"pnpm": "9.15.0"}),
         ({}, {"packageManager": "pnpm@9.14.2"}, {"pnpm": "9.15.0"}),
+        # engines win, and the lock file decides among what they allow
+        (
+            {"pnpm-lock.yaml": "lockfileVersion: '9.0'"},
+            {"engines": {"pnpm": "9"}},
+            {"pnpm": "9.15.9"},
+        ),
+        (
+            {"pnpm-lock.yaml": "lockfileVersion: '9.0'"},
+            {"engines": {"pnpm": ">=9"}},
+            {"pnpm": "10.33.0"},
+        ),
+        (
+            {"pnpm-lock.yaml": "lockfileVersion: '6.0'"},
+            {"engines": {"pnpm": "9"}},
+            {"pnpm": "9.15.9"},
+        ),
         (
             {},
             {"packageManager": "pnpm@11.21.2"},  # which needs a newer Node than the machine has

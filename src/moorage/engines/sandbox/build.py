@@ -20,6 +20,7 @@ from moorage.records.log import LogKind
 from moorage.threads import in_thread, to_its_end
 
 _NO_SPACE = "the gateway's disk is nearly full, and this build was ended: deploy again later"
+_AGAIN = "a disk is full: again, without kept downloads"
 _FULL_BELOW_BYTES = 256 * 1024
 # Package managers clean up after a failure, so that the free space does not show it.
 _FULL_WORDS = ("ENOSPC", "No space left on device")
@@ -76,7 +77,7 @@ class _Steps:
             held = self.directory.deployment_id in self.directory.host.space.held
             if failed.cause is not FailureCause.OUT_OF_DISK or self.downloads is None or held:
                 raise
-            self.directory.logs.note(LogKind.BUILD, "a disk is full: again, without kept downloads")
+            self.directory.logs.note(LogKind.BUILD, _AGAIN)
             await replace(self, downloads=None)._run(command, cause)
 
     async def _run(self, command: str, cause: FailureCause) -> None:
@@ -158,6 +159,7 @@ def _failure(
             FailureCause.OUT_OF_MEMORY, f"{reason}: the build ran out of memory", log_tail=tail
         )
     full = directory.disk.free_bytes < _FULL_BELOW_BYTES
-    if full or any(word in tail for word in _FULL_WORDS):
+    last_try = tail.rpartition(_AGAIN)[2]
+    if full or any(word in last_try for word in _FULL_WORDS):
         return DeployFailed(FailureCause.OUT_OF_DISK, f"{reason}: the disk is full", log_tail=tail)
     return DeployFailed(cause, reason, log_tail=tail)

@@ -24,17 +24,23 @@ _BUILT = ".bin/app"  # hidden, because a directory may have the program's own na
 
 def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     """A module with a main package, or a main.go; None without. Raises RuntimeUnsupported."""
-    is_module = folder.has("go.mod")
+    module = folder.first("go.mod", "go.work")
+    is_module = module is not None
     if not is_module and not folder.has("main.go"):
         return None
     package = _main_package(folder)
     if package is None and asked.run is None:
         return Recipe(
-            Stack.GO, None, None, None, (), missing="go.mod is there, but no package main was found"
+            Stack.GO,
+            None,
+            None,
+            None,
+            (),
+            missing=f"{module}: no package main was found",
         )
     found = find_tool(toolbox, "go", _wanted(folder, asked))
     because = (
-        f"go.mod is there; the program is {package or '.'}"
+        f"{module} is there; the program is {package or '.'}"
         if is_module
         else "main.go is there, without a go.mod: one is made",
         found.because,
@@ -47,7 +53,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         tuple(sentence for sentence in because if sentence),
         build_env=(("GOTOOLCHAIN", "local"), ("GOFLAGS", "-buildvcs=false")),
         tools=(found.tool,),
-        install_inputs=_inputs(folder) if is_module else (),
+        install_inputs=_inputs(folder) if module == "go.mod" else (),
     )
 
 
@@ -58,10 +64,11 @@ def _inputs(folder: Folder) -> tuple[str, ...]:
 def _wanted(folder: Folder, asked: Asked) -> Wanted | None:
     if asked.program == "go" and asked.version is not None:
         return asked.version
-    match = _VERSION.search(folder.text("go.mod")) if folder.has("go.mod") else None
-    if match is None:
+    file = folder.first("go.mod", "go.work")
+    match = _VERSION.search(folder.text(file)) if file else None
+    if file is None or match is None:
         return None
-    return wanted_from(f">={match[1]}.{match[2]} <{int(match[1]) + 1}", "go.mod")
+    return wanted_from(f">={match[1]}.{match[2]} <{int(match[1]) + 1}", file)
 
 
 def _main_package(folder: Folder) -> str | None:

@@ -1,5 +1,6 @@
 """PHP apps: Laravel or any index.php, served by PHP's own server, without dotfiles."""
 
+import json
 import re
 
 from moorage.planning.explicit import Asked
@@ -33,7 +34,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     found = find_tool(toolbox, "php", _wanted(folder, asked))
     because = [f"{index} is there: run by PHP's own server"]
     install = None
-    if folder.has("composer.json"):
+    if folder.has("composer.json") and _installs(folder):
         composer = find_tool(toolbox, "composer", None)
         because.append(f"composer.json is there: {composer.tool}")
         install = "composer install --no-dev --no-interaction --optimize-autoloader"
@@ -49,6 +50,17 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         run_env=(("PHP_CLI_SERVER_WORKERS", "4"),),
         tools=(found.tool,),
     )
+
+
+def _installs(folder: Folder) -> bool:
+    """Whether composer.json asks for packages, not only for PHP and its extensions."""
+    try:
+        document = json.loads(folder.data("composer.json", limit=_LIMIT))
+        names = {**document.get("require", {})}.keys()
+        loads = document.get("autoload") or document.get("scripts")
+    except (ValueError, RecursionError, TypeError, AttributeError):
+        return True  # Composer says best what is wrong with it
+    return bool(loads) or any(name != "php" and not name.startswith("ext-") for name in names)
 
 
 def serve(directory: str) -> str:

@@ -1,6 +1,7 @@
 """Plans a Node app: a single package, or one of a monorepo's workspaces."""
 
 import posixpath
+import re
 from shlex import quote
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from moorage.planning.node.package_json import PackageJson, package_json
 from moorage.planning.node.package_managers import (
     Manager,
     bun_manager,
+    has_bun_lock,
     manager_for,
     npm_manager,
 )
@@ -46,6 +48,7 @@ _MANAGERS_FILES = (
 )
 _MANAGERS_DIRECTORIES = ("patches/", ".yarn/patches/", ".yarn/plugins/")
 MODULES = "node_modules"
+_SAID = re.compile(r"[\w@/.+-]{1,214}")
 _NAMED_LIMIT = 12  # workspaces in a sentence
 
 
@@ -109,7 +112,7 @@ def _recipe(
         tuple(because),
         missing=start.missing,
         build_env=(*manager.commands.environment, *start.build_env),
-        run_env=server_environment(where.manifest),
+        run_env=(*server_environment(where.manifest), *_package_environment(where.manifest, start)),
         tools=tools,
         install_inputs=() if asked.install is not None else _inputs(where),
         directory=where.folder.directory,
@@ -156,8 +159,10 @@ def _where(folder: Folder, manifest: PackageJson, asked: Asked, because: list[st
         because.append(f"the workspace {apps[0].directory} is the only one that can be started")
         return _Site(folder.below(apps[0].directory), apps[0].manifest, found_here, apps[0])
     if not apps:
+        is_bun = asked.program != "node" and has_bun_lock(folder)
+        runtime = "bun" if is_bun else "node"
         starts = find_start(
-            Package(folder, manifest, asked, bool(manifest.script("build")), "", "node", (), [])
+            Package(folder, manifest, asked, bool(manifest.script("build")), "", runtime, (), [])
         )
         if starts.command is not None:
             return _Site(folder, manifest, found_here)
@@ -314,6 +319,14 @@ def _package(
         _programs(where),
         because,
     )
+
+
+def _package_environment(manifest: PackageJson, start: Start) -> tuple[tuple[str, str], ...]:
+    """Returns what a package manager tells a start script, which runs without one here."""
+    if "caddy run" in (start.command or ""):
+        return ()
+    said = {"npm_package_name": manifest.name, "npm_package_version": manifest.version}
+    return tuple((n, v) for n, v in said.items() if isinstance(v, str) and _SAID.fullmatch(v))
 
 
 def _inputs(where: _Site) -> tuple[str, ...]:

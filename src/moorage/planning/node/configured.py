@@ -8,6 +8,7 @@ from typing import NamedTuple
 from moorage.planning.folder import Folder
 
 _LIMIT = 65_536  # bytes read of a file
+_OBJECT_LIMIT = 8_192  # characters looked at around a key
 _ENDINGS = ("js", "ts", "mjs", "mts", "cjs", "json")
 _NEXT_EXPORT = re.compile(r"""\boutput\s*:\s*['"`]export['"`]""")
 _NO_SSR = re.compile(r"\bssr\s*:\s*false\b")
@@ -27,13 +28,38 @@ _COMMENT = re.compile(
 )
 
 
-def vite_output(folder: Folder) -> str:
-    """Returns Vite's output directory: outDir, which is relative to root unless made absolute."""
+def vite_output(folder: Folder, build: str) -> str:
+    """Returns Vite's output directory: --outDir of the build's command, else `build.outDir`.
+
+    Both are relative to root unless made absolute.
+    """
     text = _text(folder, "vite.config")
-    root, out = _VITE_ROOT.search(text), _VITE_OUT.search(text)
+    root = _VITE_ROOT.search(text)
+    out = next((m for m in _VITE_OUT.finditer(text) if _is_in(text, m.start(), "build")), None)
+    option = _OUT_DIR.search(build)
+    if option is not None:
+        output = posixpath.normpath(posixpath.join(root["path"] if root else "", option[1]))
+        return "dist" if output.startswith(("..", "/")) or output == "." else output
     base = "" if root is None or (out is not None and out["absolute"]) else root["path"]
     output = posixpath.normpath(posixpath.join(base, out["path"] if out is not None else "dist"))
     return "dist" if output.startswith(("..", "/")) or output == "." else output
+
+
+def _is_in(text: str, place: int, key: str) -> bool:
+    """Whether the innermost object around a place of a text is the value of this key."""
+    depth = 0
+    for index in range(place - 1, max(place - _OBJECT_LIMIT, -1), -1):
+        depth += {"}": 1, "{": -1}.get(text[index], 0)
+        if depth < 0:
+            before = text[max(index - 40, 0) : index]
+            return re.search(rf"\b{key}['\"]?\s*:\s*\Z", before) is not None
+    return False
+
+
+def names_package(folder: Folder, config: str, package: str) -> bool:
+    """Whether a configuration file imports a package, or a part of it."""
+    pattern = rf"""['"]{re.escape(package)}(?:/[^'"]{{0,100}})?['"]"""
+    return re.search(pattern, _text(folder, config)) is not None
 
 
 def configured_directory(folder: Folder, config: str, key: str) -> str:

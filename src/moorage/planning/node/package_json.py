@@ -18,6 +18,7 @@ class PackageJson(msgspec.Struct, rename="camel"):
     """The fields that say how a package is installed, built and started."""
 
     name: object = None
+    version: object = None
     scripts: dict[str, str] = {}
     main: object = None
     dependencies: Versions = {}

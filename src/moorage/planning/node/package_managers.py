@@ -125,9 +125,14 @@ def manager_for(folder: Folder, manifest: PackageJson, toolbox: Toolbox) -> Mana
     return _npm(folder, None, toolbox)
 
 
+def has_bun_lock(folder: Folder) -> bool:
+    """Whether Bun installs the folder's package."""
+    return folder.first(*_BUN_LOCKS) is not None
+
+
 _SIGNS: tuple[tuple[str, Callable[[Folder], bool]], ...] = (
     ("pnpm", lambda folder: folder.has("pnpm-lock.yaml")),
-    ("bun", lambda folder: folder.first(*_BUN_LOCKS) is not None),
+    ("bun", has_bun_lock),
     ("yarn", lambda folder: folder.first(".yarnrc.yml", "yarn.lock") is not None),
     ("npm", lambda folder: folder.first(*NPM_LOCKS) is not None),
     ("pnpm", lambda folder: folder.has("pnpm-workspace.yaml")),
@@ -150,13 +155,29 @@ def _npm(folder: Folder, wanted: Wanted | None, toolbox: Toolbox) -> Manager:
 
 def _pnpm(folder: Folder, wanted: Wanted | None, toolbox: Toolbox) -> Manager:
     lock = folder.first("pnpm-lock.yaml")
-    if lock and (wanted is None or not _decides(wanted, folder)):
-        wanted = _pnpm_of_lock(folder) or wanted
+    locked = _pnpm_of_lock(folder) if lock else None
+    if wanted is None:
+        wanted = locked
+    elif locked is not None and not wanted.source.endswith("packageManager"):
+        wanted = _both(toolbox, wanted, locked)
     tool, because = find_tool(toolbox, "pnpm", wanted)
     major = tool.version.major
     node = next((r for min_major, r in _NODE_BY_PNPM if major >= min_major), "*")
     because = because or f"it is for pnpm: {tool}"
     return Manager("pnpm", because, _PNPM_COMMANDS, tool, lock, version_range(node) or ANY)
+
+
+def _both(toolbox: Toolbox, engine: Wanted, locked: Wanted) -> Wanted:
+    """Returns what `engines` asks for, as pnpm insists on it; the lock file decides the rest.
+
+    Where no pnpm is as `engines` says, the lock file alone decides.
+    """
+    allowed = [t.version for t in toolbox.tools("pnpm") if engine.range.allows(t.version)]
+    if not allowed:
+        return locked
+    newest = max((v for v in allowed if locked.range.allows(v)), default=None)
+    found = version_range(str(newest)) if newest is not None else None
+    return engine._replace(range=found) if found is not None else engine
 
 
 def _pnpm_of_lock(folder: Folder) -> Wanted | None:
@@ -167,11 +188,6 @@ def _pnpm_of_lock(folder: Folder) -> Wanted | None:
     found = version_range(majors)
     source = folder.path("pnpm-lock.yaml")
     return Wanted(f"{said} by its version", source, found) if found else None
-
-
-def _decides(wanted: Wanted, folder: Folder) -> bool:
-    """Whether the wanted version decides: `engines` does only if the lock file names none."""
-    return wanted.source.endswith("packageManager") or _pnpm_of_lock(folder) is None
 
 
 def _yarn(folder: Folder, wanted: Wanted | None, toolbox: Toolbox) -> Manager:

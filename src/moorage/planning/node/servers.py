@@ -4,7 +4,12 @@ import re
 from typing import NamedTuple
 
 from moorage.planning.folder import Folder
-from moorage.planning.node.configured import angular_output, is_without_server, next_exports
+from moorage.planning.node.configured import (
+    angular_output,
+    is_without_server,
+    names_package,
+    next_exports,
+)
 from moorage.planning.node.engines import allows_from
 from moorage.planning.node.package_json import PackageJson
 from moorage.planning.node.scripts import NEXT_START
@@ -68,6 +73,24 @@ def built_server(folder: Folder, manifest: PackageJson) -> Server | None:
         or _nitro_server(manifest)
         or _angular_server(folder)
     )
+
+
+# Adapters for other platforms, whose builds leave no server that runs by itself.
+_FOREIGN = (
+    *("@astrojs/vercel", "@astrojs/netlify", "@astrojs/cloudflare"),
+    *("@sveltejs/adapter-vercel", "@sveltejs/adapter-netlify", "@sveltejs/adapter-cloudflare"),
+    *("@sveltejs/adapter-cloudflare-workers", "@opennextjs/cloudflare", "@qwik.dev/cloudflare"),
+)
+
+
+def foreign_adapter(folder: Folder, manifest: PackageJson) -> str:
+    """Returns which configuration takes an adapter for another platform; "" if none does."""
+    found = next((name for name in _FOREIGN if manifest.depends_on(name)), "")
+    config = "astro.config" if found.startswith("@astrojs/") else "svelte.config"
+    if not found or not names_package(folder, config, found):
+        return ""
+    instead = "@astrojs/node" if found.startswith("@astrojs/") else "@sveltejs/adapter-node"
+    return f"its configuration takes {found} (take {instead} here)"
 
 
 def _compiled_server(manifest: PackageJson) -> Server | None:

@@ -43,7 +43,7 @@ def site(folder: Folder, manifest: PackageJson, wanted: Framework | None) -> Fra
         return None
     if found.name in ("vitepress", "vuepress"):
         return found._replace(output=f"{_documents(manifest)}{found.output}")
-    return _configured(folder, found)
+    return _configured(folder, manifest, found)
 
 
 def _without_server(folder: Folder, manifest: PackageJson) -> Framework | None:
@@ -74,13 +74,14 @@ def _documents(manifest: PackageJson) -> str:
     return "" if directory.startswith((".", "/")) else f"{directory}/"
 
 
-def _configured(folder: Folder, found: Framework) -> Framework | None:
+def _configured(folder: Folder, manifest: PackageJson, found: Framework) -> Framework | None:
     """Returns the generator with the output directory of its configuration."""
     if found.name == "angular":
         angular = angular_output(folder)
         return found._replace(output=angular.files) if angular is not None else None
     if found.name == "vite":
-        return found._replace(output=vite_output(folder))
+        command = command_of(manifest, build_script(manifest))
+        return found._replace(output=vite_output(folder, command))
     if found.name not in _OUTPUTS:
         return found
     files, key = _OUTPUTS[found.name]

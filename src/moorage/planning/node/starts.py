@@ -24,6 +24,7 @@ from moorage.planning.node.scripts import (
 )
 from moorage.planning.node.servers import (
     built_server,
+    foreign_adapter,
     is_qwik_city,
     lacks_server,
     needs_nitro,
@@ -79,6 +80,9 @@ def find_start(package: Package) -> Start:
             check = _STANDALONE_FILES if builds and _is_standalone(package, script) else ""
             return Start(_start_script(package, "start", script), check=check)
         because.append(f"its start script {unused}, not used: {quoted(script)}")
+    foreign = foreign_adapter(folder, manifest) if builds else ""
+    if foreign:
+        return Start(None, missing=f"{foreign}, which builds for another platform")
     if builds:
         built = _built(package)
         if built is not None:
@@ -134,7 +138,10 @@ def _built(package: Package) -> Start | None:
     if found is None:
         return None
     because.append(f"{found.name} leaves files in {found.output}/: served by Caddy")
-    return Start(serve(found.output, fallback=found.fallback), check=_output_check(found.output))
+    return Start(
+        serve(found.output, fallback=found.fallback),
+        check=_output_check(found.output, is_given=bool(asked.build_dir)),
+    )
 
 
 def _start_script(package: Package, name: str, script: str) -> str:
@@ -142,6 +149,10 @@ def _start_script(package: Package, name: str, script: str) -> str:
     package.because.append(f"package.json has {said}: {quoted(script)}")
     if package.asked.build_dir:
         package.because.append("settings.buildDir is not used: the start script serves")
+    if script.startswith("pnpx "):  # it is not among the programs of pnpm's newest versions
+        runner = "pnpm dlx" if package.run.startswith("pnpm") else "npx --yes"
+        package.because.append(f"pnpx is {runner} here")
+        return _run_here(package, f"{runner} {script.removeprefix('pnpx ').strip()}")
     unwatched = without_watching(package.manifest, name)
     if unwatched:
         package.because.append("its files don't change here: it is run once, without watching them")
@@ -185,10 +196,15 @@ def _site(package: Package) -> Framework | None:
     return Framework("the build", Stack.NODE, output=asked.build_dir, fallback=fallback)
 
 
-def _output_check(directory: str) -> str:
+def _output_check(directory: str, *, is_given: bool) -> str:
     """Returns a command that fails the build, with advice, if it made nothing to serve."""
-    problem = f"The build left no directory {directory}: set settings.buildDir to the one it makes."
-    return f"{{ test -d {quote(f'./{directory}')} || {{ echo {quote(problem)} >&2; exit 1; }}; }}"
+    place = quote(f"./{directory}")
+    found = f"test -d {place}"
+    if not is_given:  # pages may be below, one directory a language
+        found = f"find {place} -maxdepth 2 -name index.html 2>/dev/null | grep -q ."
+    made = f"directory {directory}" if is_given else f"pages in {directory}"
+    problem = f"The build left no {made}: set settings.buildDir to where it leaves them."
+    return f"{{ {found} || {{ echo {quote(problem)} >&2; exit 1; }}; }}"
 
 
 def _main_file(package: Package) -> str | None:

@@ -12,6 +12,7 @@ from moorage.planning.wanted import (
     find_tool,
     is_kept_long,
     pinned,
+    pinned_tool,
     wanted_from,
 )
 
@@ -82,4 +83,8 @@ def _pinned(folder: Folder) -> Wanted | None:
             wanted = wanted_from(_NAMED.get(name, name), place.path(file), is_strict=False)
             if wanted is not None:
                 return wanted
+        text, file = pinned_tool(place, "nodejs", "node")
+        wanted = wanted_from(text.lower().removeprefix("lts/"), place.path(file), is_strict=False)
+        if wanted is not None:
+            return wanted
     return None

@@ -42,7 +42,7 @@ _STRINGS = re.compile(
     r"|#[^\n]*"
 )
 _OBJECT = re.compile(
-    r"^([A-Za-z_]\w{0,80})[ \t]*(?:,[ \t]*\w{1,80}[ \t]*)?(?::[^=\n]{1,120})?="
+    r"^([A-Za-z_]\w{0,80})[ \t]*(?:,[ \t]*\w{1,80}[ \t]*){0,8}(?::[^=\n]{1,120})?="
     r"[ \t]*(?:[A-Za-z_][\w.]{0,80}\.)?"
     rf"(?:({_CLASSES})|({_FACTORIES}))[ \t]*\(",
     re.MULTILINE,
@@ -121,7 +121,7 @@ def _candidates(folder: Folder) -> list[str]:
         stem = file[:-3]
         if not stem.isidentifier() or stem.startswith("test_") or stem.endswith("_test"):
             continue
-        if is_aside(name):
+        if stem == "__main__" or is_aside(name):  # gunicorn would load its own __main__
             continue
         rank = PREFERRED.index(stem) if stem in PREFERRED else len(PREFERRED)
         ranked.append((int(rank == len(PREFERRED)), len(directories), rank, name))

@@ -19,7 +19,10 @@ _GRADIO = re.compile(rb"^[ \t]*(?:import|from)[ \t]+gradio\b", re.MULTILINE)
 _LAUNCHES = re.compile(rb"\.launch[ \t]*\(")
 _SETTINGS = re.compile(rb"""DJANGO_SETTINGS_MODULE['"],[ \t]*['"]([\w.]{1,200})['"]""")
 _STATIC_ROOT = re.compile(rb"^[ \t]*STATIC_ROOT[ \t]*=", re.MULTILINE)
-_NO_HOSTS = re.compile(rb"^[ \t]*ALLOWED_HOSTS[ \t]*=[ \t]*\[\s*\]", re.MULTILINE)
+_HOSTS = re.compile(
+    rb"""^[ \t]*ALLOWED_HOSTS[ \t]*=[ \t]*\[((?:\s|,|'[^'\n*]{0,100}'|"[^"\n*]{0,100}"){0,50})\]""",
+    re.MULTILINE,
+)
 _ENTRY = re.compile(r"([A-Za-z_][\w.]{0,200}):([A-Za-z_][\w.]{0,80})\Z")
 _NAME_LIMIT = 100  # characters of a command's name that are repeated
 _NO_APPS = ("setup.py", "conftest.py", "noxfile.py", "tasks.py", "gunicorn.conf.py")
@@ -123,10 +126,11 @@ def _django_because(project: Folder, module: str, settings: bytes) -> str:
     said = f"{files} are Django's: migrated, then run by gunicorn"
     if _STATIC_ROOT.search(settings):
         said += "; static files are collected, as STATIC_ROOT is set"
-    if _NO_HOSTS.search(settings):
-        said += (
-            "; its ALLOWED_HOSTS is empty, so Django will refuse visitors with 400: add the host"
-        )
+    hosts = _HOSTS.search(settings)
+    if hosts is not None:
+        named = b" ".join(hosts[1].split()).decode(errors="replace")
+        has = f"has only {named}" if named else "is empty"
+        said += f"; its ALLOWED_HOSTS {has}, so Django will refuse visitors with 400: add the host"
     return said
 
 

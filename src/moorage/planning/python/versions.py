@@ -10,9 +10,10 @@ from moorage.errors import RuntimeUnsupported
 from moorage.planning import semver
 from moorage.planning.explicit import Asked
 from moorage.planning.folder import Folder
+from moorage.planning.python.wheels import Wheels, wheels
 from moorage.planning.semver import Version
-from moorage.planning.toolbox import Tool, Toolbox
-from moorage.planning.wanted import pinned
+from moorage.planning.toolbox import Allows, Tool, Toolbox
+from moorage.planning.wanted import pinned, pinned_tool
 
 SPECIFIER_LIMIT = 256  # characters
 
@@ -50,14 +51,13 @@ def python_for(
     """
     required = _required(document)
     wanted = _asked(asked) or _pinned(folder) or required
-    if wanted is None:
-        tool = _newest(toolbox, None)
-        if tool is None:
-            raise RuntimeUnsupported("upload", "this gateway has no Python")
-        return Found(tool, "")
-    tool = _newest(toolbox, wanted)
+    tool, wheel = _newest(toolbox, wanted, wheels(folder))
     if tool is not None:
-        return Found(tool, f"{wanted.source} asks for Python {wanted.text}: {tool}")
+        asks = f"{wanted.source} asks for Python {wanted.text}" if wanted else ""
+        said = "; ".join(part for part in (asks, wheel) if part)
+        return Found(tool, f"{said}: {tool}" if said else "")
+    if wanted is None:
+        raise RuntimeUnsupported("upload", "this gateway has no Python")
     nearest = None if wanted.is_strict else _nearest(toolbox, wanted, required)
     if nearest is None:
         raise RuntimeUnsupported(
@@ -83,6 +83,10 @@ def _pinned(folder: Folder) -> _Wanted | None:
             found = _from_numbers(pinned(place, file), place.path(file), is_strict=is_strict)
             if found is not None:
                 return found
+        text, file = pinned_tool(place, "python")
+        found = _from_numbers(text, place.path(file), is_strict=False)
+        if found is not None:
+            return found
     return None
 
 
@@ -141,8 +145,24 @@ def _caret(text: str, source: str) -> _Wanted | None:
     return _Wanted(text, source, SpecifierSet(f">={span.lowest}{below}"))
 
 
-def _newest(toolbox: Toolbox, wanted: _Wanted | None) -> Tool | None:
-    return toolbox.choose("python", wanted or semver.ANY)
+class _Both(NamedTuple):
+    one: Allows
+    other: Allows
+
+    def allows(self, version: Version) -> bool:
+        return self.one.allows(version) and self.other.allows(version)
+
+
+def _newest(toolbox: Toolbox, wanted: _Wanted | None, locked: Wheels) -> tuple[Tool | None, str]:
+    """Returns the newest that is wanted; an older one if the lock file has wheels for that alone.
+
+    The sentence says which package decided.
+    """
+    newest = toolbox.choose("python", wanted or semver.ANY)
+    fitting = toolbox.choose("python", _Both(wanted or semver.ANY, locked))
+    if newest is None or fitting is None or fitting == newest:
+        return newest, ""
+    return fitting, f"the lock file has no wheel of {locked.lacking(newest.version)} for {newest}"
 
 
 def _nearest(toolbox: Toolbox, wanted: _Wanted, required: _Wanted | None) -> Tool | None:
