@@ -115,6 +115,9 @@ async def test_offers_begin_where_the_wallet_holds_the_price_and_end_where_it_fa
     payment = signed(poor, await poor.deploy(name), "x402")
     refused = await poor.deploy(name, headers=payment)
     assert code(refused) == (402, "authorization_refused")
+    told = json.loads(base64.b64decode(refused.headers["PAYMENT-RESPONSE"]))
+    assert (told["success"], told["errorReason"]) == (False, "invalid_transaction_state")
+    assert told["payer"] == poor.address.lower()
     assert refused.body["payment_chain"] == "base"
     assert demanded(refused)["accepts"][0]["network"] == f"eip155:{base['chain_id']}"
 

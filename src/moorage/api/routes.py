@@ -101,7 +101,8 @@ class _Endpoint:
         if isinstance(error, PaymentRequired):
             await prefer(error, request.headers, self._api.front.holdings)
         url = self._api.front.public_url + request.scope["path"]
-        headers = error_headers(self._api.challenges, error, url=url)
+        signature = request.headers.get("payment-signature") if self._is_paid else None
+        headers = error_headers(self._api.challenges, error, url=url, signature=signature)
         return error_response(error, seller=self._api.seller, headers=headers)
 
 

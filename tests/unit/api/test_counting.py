@@ -29,7 +29,6 @@ class Entrance:
 
     def __init__(self, db: Database, clock: MovableClock) -> None:
         self.nonces_used = 0
-        self.looked_at: list[tuple[str, str | None]] = []
         self.forged = False
         self.limiters = limiters_of(clock, limit=LIMIT, strangers=2, strangers_proofs=2)
         self._gateway = SimpleNamespace(
@@ -39,16 +38,12 @@ class Entrance:
             limiters=self.limiters,
             trusted_proxies=TrustedProxies(()),
             chains={"arbitrum": ARBITRUM},
-            holdings=self,
         )
 
     async def verify(self, headers: dict[str, str], **_: object) -> SimpleNamespace:
         if self.forged:
             raise SignatureInvalid
         return SimpleNamespace(wallet=headers["x-wallet-address"], use_nonce=self.use_nonce)
-
-    async def begin(self, wallet: str, *, stranger_at: str | None) -> None:
-        self.looked_at.append((wallet, stranger_at))
 
     async def use_nonce(self) -> None:
         self.nonces_used += 1
@@ -173,11 +168,3 @@ async def test_payment_that_arrived_passes_however_full_the_buckets_are(
         )
     with pytest.raises(PaymentPending):
         await entrance.ask(ALICE, tx_hash=small.tx_hash)  # it bought what it is for
-
-
-async def test_balances_are_looked_at_for_what_may_be_asked_to_pay_alone(
-    entrance: Entrance,
-) -> None:
-    await entrance.ask(ALICE)
-    await entrance.ask(ALICE, tx_hash="0x" + "1a" * 32)
-    assert entrance.looked_at == [(ALICE, HERE)]

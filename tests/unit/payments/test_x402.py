@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from moorage.chains.chain import KNOWN_CHAINS, Chain, Token
 from moorage.chains.eip3009 import Eip712Domain, TransferAuthorization
-from moorage.errors import PaymentMalformed
+from moorage.errors import (
+    AuthorizationRefused,
+    ChainUnavailable,
+    InvalidField,
+    MoorageError,
+    PayerMismatch,
+    PaymentMalformed,
+    PaymentPending,
+)
 from moorage.money import atomic_units
 from moorage.payments.price.option import PaymentOption
 from moorage.payments.protocols import x402
@@ -243,3 +251,26 @@ def test_settlement_is_the_specifications_example() -> None:
     )
     made = json.loads(base64.b64decode(header, validate=True))
     assert made == {**example, "amount": "10000"}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (PaymentPending(), "settlement_pending"),
+        (AuthorizationRefused("exceeds balance", by_chain=True), "invalid_transaction_state"),
+        (AuthorizationRefused("it is not valid yet"), "invalid_payload"),
+        (PayerMismatch(), "invalid_payload"),
+        (InvalidField("months", "must be a number"), "invalid_payload"),
+        (ChainUnavailable(), "unexpected_settle_error"),
+    ],
+)
+def test_failure_is_told_with_x402s_reasons(error: MoorageError, reason: str) -> None:
+    signed = x402.parse_payment_signature(EXAMPLES["payment_signature"])
+    header = x402.payment_failed_header(signed, error=error, tx_hash="")
+    assert json.loads(base64.b64decode(header)) == {
+        "success": False,
+        "errorReason": reason,
+        "transaction": "",
+        "network": "eip155:84532",
+        "payer": "0x857b06519e91e3a54538791bdbb0e22373e36b66",
+    }

@@ -122,8 +122,6 @@ async def authenticate(front: Front, request: Request) -> Caller:
     verified = await verify(front, request)
     caller = await count(front, request, verified.wallet)
     await use_nonce(verified)
-    if PAID in request.scope and not carries_proof(request):  # it may be asked to pay
-        await front.holdings.begin(caller.wallet, stranger_at=caller.stranger_at)
     return caller
 
 

@@ -75,6 +75,8 @@ async def authenticate_payer(room: PaidFront, request: Request) -> Payer:
     means, evidence = read_payment(request, room.chains, stranger_at=caller.stranger_at)
     if used_before is not None and not await _stands_in(room, request, verified, evidence):
         raise used_before
+    if evidence is None:  # it may be asked to pay
+        await room.holdings.begin(caller.wallet, stranger_at=caller.stranger_at)
     return Payer(caller, verified, means, evidence, repeats=used_before is not None)
 
 

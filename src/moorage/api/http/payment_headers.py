@@ -1,13 +1,14 @@
 """Payment in HTTP headers: a request's payment, a demand's challenges, and receipts."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
 from starlette.requests import Request
 
 from moorage.chains.chain import Chain
-from moorage.errors import AuthorizationRefused, InvalidField, MoorageError
+from moorage.errors import AuthorizationRefused, InvalidField, MoorageError, PaymentMalformed
 from moorage.payments.price.holdings import NOTHING_KNOWN, Holdings
 from moorage.payments.protocols import mpp, x402
 from moorage.payments.protocols.challenges import Challenges
@@ -19,6 +20,7 @@ from moorage.payments.protocols.evidence import (
     offered_payment,
     payment_means,
 )
+from moorage.payments.taking.outcome import PaymentOutcome
 from moorage.payments.taking.receipt import PaymentReceipt
 
 Header = tuple[str, str]
@@ -76,14 +78,29 @@ async def prefer(demand: PaymentRequired, headers: Mapping[str, str], holdings: 
     )
 
 
-def error_headers(challenges: Challenges, error: MoorageError, *, url: str) -> list[Header]:
-    """Returns the payment headers of an error's answer."""
-    headers = (
-        list(receipt_headers(error.receipt)) if isinstance(error.receipt, PaymentReceipt) else []
-    )
+def error_headers(
+    challenges: Challenges, error: MoorageError, *, url: str, signature: str | None = None
+) -> list[Header]:
+    """Returns the payment headers of an error's answer; `signature`: PAYMENT-SIGNATURE, if any."""
+    if isinstance(error.receipt, PaymentReceipt):
+        headers = list(receipt_headers(error.receipt))
+    else:
+        headers = [] if signature is None else list(_failed_headers(error, signature))
     if isinstance(error, PaymentRequired):
         headers += challenges.headers(error, resource_url=url)
     return headers
+
+
+def _failed_headers(error: MoorageError, signature: str) -> Iterator[Header]:
+    """Yields what x402 clients read of an authorization that did not pay, or not yet."""
+    because = error.because if isinstance(error, PaymentRequired) else None
+    tx_hash = error.payment.tx_hash if isinstance(error.payment, PaymentOutcome) else None
+    with suppress(PaymentMalformed):
+        authorization = x402.parse_payment_signature(signature)
+        header = x402.payment_failed_header(
+            authorization, error=because or error, tx_hash=tx_hash or ""
+        )
+        yield "PAYMENT-RESPONSE", header
 
 
 def paid_headers(receipt: PaymentReceipt | None) -> Iterator[Header]:

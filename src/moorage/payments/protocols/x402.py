@@ -11,7 +11,14 @@ import msgspec
 
 from moorage.chains.address import checksum_address
 from moorage.chains.eip3009 import Eip712Domain, TransferAuthorization
-from moorage.errors import PaymentMalformed
+from moorage.errors import (
+    AuthorizationRefused,
+    InvalidRequest,
+    MoorageError,
+    PayerMismatch,
+    PaymentMalformed,
+    PaymentPending,
+)
 from moorage.money import AtomicUnits
 from moorage.payments.price.option import PaymentOption
 from moorage.payments.protocols.authorization import WrittenAuthorization, read_authorization
@@ -108,6 +115,35 @@ def parse_payment_signature(header: str) -> TransferAuthorization:
         token_address=accepted.asset,
         field=_FIELD,
     )
+
+
+def payment_failed_header(
+    authorization: TransferAuthorization, *, error: MoorageError, tx_hash: str
+) -> str:
+    """Returns the value of PAYMENT-RESPONSE for an authorization that did not (yet) pay.
+
+    `tx_hash` is that of the transaction that settles it, if there is one, else empty.
+    """
+    response = {
+        "success": False,
+        "errorReason": _error_reason(error),
+        "transaction": tx_hash,
+        "network": f"eip155:{authorization.chain_id}",
+        "payer": authorization.payer,
+    }
+    return encode_base64(msgspec.json.encode(response))
+
+
+def _error_reason(error: MoorageError) -> str:
+    """Returns x402's code for a refusal (x402 v2 §9)."""
+    match error:
+        case PaymentPending():
+            return "settlement_pending"
+        case AuthorizationRefused() if error.by_chain:
+            return "invalid_transaction_state"
+        case AuthorizationRefused() | PayerMismatch() | InvalidRequest():
+            return "invalid_payload"
+    return "unexpected_settle_error"
 
 
 def payment_response_header(*, tx_hash: str, chain_id: int, payer: str, amount: AtomicUnits) -> str:
