@@ -253,7 +253,16 @@ async def test_deleted_project_is_gone_and_its_name_is_free(wallet: Wallet) -> N
 
     answer = await wallet.call("DELETE", f"/agent/projects/{project}")
 
-    assert (answer.status, answer.body) == (200, {"projectId": project, "status": "deleted"})
+    left = answer.body.pop("credits_usd")
+    message = answer.body.pop("message")
+    assert (answer.status, answer.body) == (
+        200,
+        {"projectId": project, "status": "deleted", "volume_deleted": False},
+    )
+    credited = (await wallet.call("GET", "/agent/credits")).body
+    assert left == credited["balance_usd"] > 0
+    assert "gone for good" in message
+    assert "sent back" in message  # the rule of refunds
     assert (await wallet.call("GET", "/agent/projects")).body["count"] == 0
     assert (await wallet.visit(name))[0] == 404
     assert (await wallet.status(deployed)).status == 404

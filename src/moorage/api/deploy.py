@@ -264,6 +264,11 @@ def accepted(admitted: Admitted) -> Response:
             f" It shares your credits with {admitted.sharing_with} other active project(s)"
             " and will reduce their runtime."
         )
+    if admitted.redeploys:
+        message += (
+            " The title is now this displayName; variables, health path, description and volume "
+            "that the request does not name are kept."
+        )
     if admitted.redeploys and admitted.months != 1:
         message += " A redeploy takes no credits, so months does not count."
     return json_response(

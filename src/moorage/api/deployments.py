@@ -93,7 +93,9 @@ def _begun(begun: RollingBack) -> Response:
         Deployed(
             project_id=begun.project_id,
             deployment_id=begun.deployment_id,
-            message=f"Rolling back to {begun.release_id}. Poll status for updates.",
+            message=f"Rolling back to {begun.release_id}. Its files, variables and health path "
+            "come back as they were then; title, description, variables of builds and /data stay "
+            "as they are now. Poll status for updates.",
         )
     )
 

@@ -23,9 +23,10 @@ from moorage.deploy.keeping.deletion import Deletion
 from moorage.errors import RuntimeUnsupported
 from moorage.ledger.burn import hour_of
 from moorage.ledger.metering import Metering
-from moorage.money import NOTHING, usd_number
+from moorage.money import NOTHING, MicroUsd, usd_number, usd_text
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import domains, projects
+from moorage.storage.money import accounts
 from moorage.wire.projects import (
     ProjectChanged,
     ProjectDeleted,
@@ -51,6 +52,10 @@ _MESSAGES_WHILE_SUSPENDED = _MESSAGES | {
     Effect.DEPLOYING: "The project is out of credits and nothing of it serves: the app is started "
     "anew, and serves once the credits pay its next hour. Poll status for updates.",
 }
+_MESSAGES_BEFORE_ANY_SERVED = _MESSAGES | {
+    Effect.NEXT_UPLOAD: "Nothing of this project has served yet: this takes effect with the next "
+    "upload. POST /agent/deploy with the same uniqueName.",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +67,7 @@ class ProjectRoom(Front):
     metering: Metering
     hosts: Hosts
     has_volumes: bool  # False without root
+    refunds: str  # how money is had back, in a sentence
 
 
 async def list_projects(room: ProjectRoom, request: Request) -> Response:
@@ -98,7 +104,11 @@ async def change_project(room: ProjectRoom, request: Request) -> Response:
 
 
 def _changed(project: Project, changed: Changed) -> ProjectChanged:
-    messages = _MESSAGES_WHILE_SUSPENDED if project.status is ProjectStatus.SUSPENDED else _MESSAGES
+    messages = _MESSAGES
+    if project.status is ProjectStatus.SUSPENDED:
+        messages = _MESSAGES_WHILE_SUSPENDED
+    elif project.serving_deployment_id is None:
+        messages = _MESSAGES_BEFORE_ANY_SERVED
     return ProjectChanged(
         project_id=project.id,
         deployment_id=changed.deployment_id or UNSET,
@@ -111,7 +121,19 @@ async def delete_project(room: ProjectRoom, request: Request) -> Response:
     """`DELETE /agent/projects/{projectId}`: stop the app and forget the project."""
     project = await owned_project(room, request)
     await room.deletion.delete(project)
-    return json_response(ProjectDeleted(project_id=project.id))
+    left = await accounts.balance(room.db, project.wallet)
+    return json_response(_deleted(project, left, refunds=room.refunds))
+
+
+def _deleted(project: Project, left: MicroUsd, *, refunds: str) -> ProjectDeleted:
+    data = "its volume with all that was in /data" if project.volume else "its files"
+    return ProjectDeleted(
+        project_id=project.id,
+        volume_deleted=project.volume,
+        credits_usd=usd_number(left),
+        message=f"The app, its address and {data} are gone for good. It burns nothing more; "
+        f"{usd_text(left)} of credits is left. {refunds}",
+    )
 
 
 def _project_item(room: ProjectRoom, project: Project) -> ProjectItem:

@@ -179,6 +179,7 @@ class ApiServices:
                 metering=services.ledger.metering,
                 hosts=services.hosts,
                 has_volumes=services.engine.capabilities.volumes,
+                refunds=services.payments.seller.refunds,
             ),
             TokenRoom(**front),
             DomainRoom(**front, domains=deploy.domains, hosts=services.hosts),

@@ -15,6 +15,7 @@ from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.entrance.warnings import warnings
 from moorage.deploy.keeping.restarts import CrashLoop, crash_loop
 from moorage.deploy.keeping.space import NO_SPACE
+from moorage.deploy.work.advice import last_error, next_actions
 from moorage.errors import (
     DeploymentNotFound,
     FailureCause,
@@ -87,7 +88,7 @@ async def _progress(room: StatusRoom, found: DeploymentView) -> DeploymentProgre
     serving = found.serving_deployment_id
     if serving is not None and found.down_since_ms is not None:
         loop = await crash_loop(room.db, serving, now_ms=room.clock.now_ms())
-        return _under_way(found, "restarting") if loop is None else _crash_looping(found, loop)
+        return _restarting(found) if loop is None else _crash_looping(found, loop)
     return _ready(room, found)
 
 
@@ -96,12 +97,16 @@ def _failed(found: DeploymentView) -> DeploymentProgress:
     reason = found.reason or ""
     if serving is not None:
         reason = f"{reason.rstrip('. ')}. Deployment {serving} serves on."
+    line = last_error(found.log_tail)
+    if line and line not in reason:
+        reason = f"{reason.rstrip('. ')}. Its log: {line}"
     return DeploymentProgress(
         status="failed",
         deployment_id=found.id,
         reason=reason,
         reason_code=found.reason_code or FailureCause.INTERRUPTED,
         log_tail=found.log_tail,
+        next_actions=next_actions(found.reason_code, found.log_tail),
         serving_deployment_id=UNSET if serving is None else serving,
     )
 
@@ -180,6 +185,12 @@ async def _queued(room: StatusRoom, found: DeploymentView) -> DeploymentProgress
 
 def _under_way(found: DeploymentView, stage: str) -> DeploymentProgress:
     return DeploymentProgress(status="deploying", deployment_id=found.id, deployment_status=stage)
+
+
+def _restarting(found: DeploymentView) -> DeploymentProgress:
+    """The contract has no other word for it than `deploying`."""
+    message = "This deployment was ready; its app ended, and is being started again."
+    return msgspec.structs.replace(_under_way(found, "restarting"), message=message)
 
 
 def _ready(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:

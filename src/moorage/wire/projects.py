@@ -115,6 +115,13 @@ class ProjectDeleted(CamelBody, frozen=True, kw_only=True):
 
     project_id: str
     status: Literal["deleted"] = "deleted"
+    volume_deleted: Annotated[
+        bool | UnsetType, Meta(description="whether a /data went with it, for good")
+    ] = msgspec.field(default=UNSET, name="volume_deleted")
+    credits_usd: Annotated[float | UnsetType, Meta(description="what is left to the wallet")] = (
+        msgspec.field(default=UNSET, name="credits_usd")
+    )
+    message: str | UnsetType = UNSET
 
 
 class ManageTokenMade(CamelBody, frozen=True, kw_only=True):

@@ -13,9 +13,9 @@ CONTRACTS = "Deployment started. Poll status for updates."
 
 @pytest.mark.parametrize(
     ("redeploys", "months", "said"),
-    [(False, 1, ""), (False, 3, ""), (True, 1, ""), (True, 3, "months")],
+    [(False, 1, ""), (False, 3, ""), (True, 1, "kept"), (True, 3, "months does not count")],
 )
-def test_redeploy_that_names_months_is_told_that_they_do_not_count(
+def test_redeploy_is_told_what_is_kept_and_that_months_do_not_count(
     redeploys: bool, months: int, said: str
 ) -> None:
     admitted = Admitted("project", "deployment", 0, redeploys=redeploys, months=months)

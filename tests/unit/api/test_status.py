@@ -131,7 +131,9 @@ async def test_app_that_does_not_run_at_the_moment_is_not_ready(
     project, deployment = await made(db, DeploymentStatus.READY)
     async with db.transaction(durable=False) as tx:
         await restarts.set_down(tx, project.id, serving=deployment.id, since_ms=START_MS)
-    assert await asking.status(project.id, deployment.id) == {
+    told = await asking.status(project.id, deployment.id)
+    assert "started again" in told.pop("message")
+    assert told == {
         "status": "deploying",
         "deployment_id": deployment.id,
         "deployment_status": "restarting",
@@ -180,14 +182,16 @@ async def test_failed_has_a_reason(db: Database, asking: Asking) -> None:
         ProjectStatus.FAILED,
         reason="It ended.",
         reason_code="crashed",
-        log_tail="boom",
+        log_tail="TypeError: boom\n    at index.js:1\n",
     )
-    assert await asking.status(project.id, deployment.id) == {
+    told = await asking.status(project.id, deployment.id)
+    assert "free" in str(told.pop("next_actions"))
+    assert told == {
         "status": "failed",
         "deployment_id": deployment.id,
-        "reason": "It ended.",
+        "reason": "It ended. Its log: TypeError: boom",
         "reason_code": "crashed",
-        "log_tail": "boom",
+        "log_tail": "TypeError: boom\n    at index.js:1\n",
     }
 
 
