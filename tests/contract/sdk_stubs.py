@@ -1,6 +1,7 @@
 """A gateway and a chain's node that answer as told: faults that no real ones produce on demand."""
 
 import asyncio
+import base64
 import hashlib
 import json
 import socket
@@ -10,7 +11,8 @@ from typing import Any
 
 import uvicorn
 from eth_account import Account
-from eth_account.messages import encode_defunct
+from eth_account.messages import encode_defunct, encode_typed_data
+from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -23,6 +25,15 @@ from moorage.sdk.request import DeployRequest, File, Files
 USDC = "0xaf88d065e77c8cC2239327C5EDb3A432268e5831"
 PAY_TO = "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf"
 PRICE = 500_000
+AUTHORIZATION = [
+    {"name": "from", "type": "address"},
+    {"name": "to", "type": "address"},
+    {"name": "value", "type": "uint256"},
+    {"name": "validAfter", "type": "uint256"},
+    {"name": "validBefore", "type": "uint256"},
+    {"name": "nonce", "type": "bytes32"},
+]
+"""TransferWithAuthorization of EIP-3009."""
 PROJECT = "0b6e0d5e-9d4c-4b5e-8a39-6e1f4a8a0001"
 DEPLOYMENT = "0b6e0d5e-9d4c-4b5e-8a39-6e1f4a8a0002"
 
@@ -193,6 +204,7 @@ class StubGateway:
         self.deploys: list[dict[str, str]] = []
         self.bodies: list[bytes] = []
         self.puts: list[bytes] = []
+        self.authorizations: list[dict[str, str]] = []
         self.uploads: dict[str, bytes] = {}
         self.storing: Response | CutShort | None = None
         """What a PUT of an upload is answered, if it is not stored."""
@@ -217,7 +229,7 @@ class StubGateway:
         self._authenticate(request)
         self.deploys.append(dict(request.headers))
         self.bodies.append(await request.body())
-        tx_hash = request.headers.get("x-payment-tx")
+        tx_hash = request.headers.get("x-payment-tx") or self._authorized(request)
         if tx_hash is None:
             if self.gate is not None:
                 await self.gate.wait()
@@ -272,6 +284,33 @@ class StubGateway:
         self.bodies.append(await request.body())
         answers = self.other[request.method, request.url.path]
         return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    def _authorized(self, request: Request) -> str | None:
+        """The nonce of an authorization, after a look at what was signed."""
+        header = request.headers.get("payment-signature")
+        if header is None:
+            return None
+        shown = json.loads(base64.b64decode(header))
+        signed = shown["payload"]["authorization"]
+        assert shown["accepted"]["network"] == "eip155:42161"
+        assert shown["accepted"]["asset"] == USDC.lower()
+        numbers = {name: int(signed[name]) for name in ("value", "validAfter", "validBefore")}
+        message = encode_typed_data(
+            {
+                "name": "USD Coin",
+                "version": "2",
+                "chainId": 42161,
+                "verifyingContract": to_checksum_address(USDC),
+            },
+            {"TransferWithAuthorization": AUTHORIZATION},
+            signed | numbers,
+        )
+        signature = shown["payload"]["signature"]
+        assert Account.recover_message(message, signature=signature) == to_checksum_address(
+            signed["from"]
+        )
+        self.authorizations.append(signed)
+        return str(signed["nonce"])
 
     def _authenticate(self, request: Request) -> None:
         wallet = request.headers["x-wallet-address"]

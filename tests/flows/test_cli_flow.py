@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from gateway_fixture import REPOSITORY, DevGateway
+from paying import rpc
 from wallet import Wallet, fresh_name
 
 pytestmark = pytest.mark.root
@@ -46,11 +47,11 @@ class Outcome(NamedTuple):
         return [line.strip() for line in self.err.splitlines() if line.startswith("  ")]
 
 
-def moorage(*arguments: str, **environment: str) -> Outcome:
+def moorage(*arguments: str, cwd: str = str(REPOSITORY), **environment: str) -> Outcome:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MOORAGE_")}
     done = subprocess.run(
         [COMMAND, *arguments],
-        cwd=REPOSITORY,
+        cwd=cwd,
         env=clean | environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -98,6 +99,33 @@ async def newcomer(dev_gateway: DevGateway, tmp_path: Path) -> Person:
 
 async def visit(gateway: DevGateway, name: str) -> tuple[int, str]:
     return await Wallet(gateway).visit(name)
+
+
+async def test_gateway_and_key_are_all_that_a_deploy_needs(
+    dev_gateway: DevGateway, tmp_path: Path
+) -> None:
+    """An empty machine: no node of a chain, no configuration, and a wallet without gas."""
+    wallet, name = Wallet(dev_gateway), fresh_name()
+    chain = dev_gateway.info["chains"]["arbitrum"]
+    price = hex(500_000)
+    await rpc(chain["rpc_url"], "anvil_dealERC20", wallet.address, chain["tokens"]["usdc"], price)
+    machine = {"HOME": str(tmp_path), "XDG_STATE_HOME": "", "MOORAGE_PRIVATE_KEY": wallet.key}
+    app = str(REPOSITORY / "examples" / "hello-node")
+
+    deployed = moorage(
+        *("deploy", app, "--name", name, "--gateway", dev_gateway.url, "--max-usd", "0.5"),
+        "--json",
+        cwd=str(tmp_path),
+        **machine,
+    )
+
+    assert deployed.code == 0, deployed.err
+    assert deployed.document["status"] == "ready"
+    assert deployed.document["payment"]["amount_token"] == "500000"
+    assert (await visit(dev_gateway, name))[0] == 200
+    booked = await wallet.call("GET", "/agent/credits")
+    paid = [each for each in booked.body["ledger"] if each["kind"] == "payment"]
+    assert [each["amount_usd"] for each in paid] == [0.5]
 
 
 async def test_readmes_job_from_deploy_to_delete(person: Person) -> None:
@@ -244,7 +272,7 @@ async def test_same_by_hand_with_any_signer(dev_gateway: DevGateway, tmp_path: P
 
     done = subprocess.run(
         [sys.executable, "examples/by-hand.py"],
-        cwd=tmp_path,
+        cwd=str(tmp_path),
         capture_output=True,
         text=True,
         check=True,

@@ -54,7 +54,7 @@ def step_teller(screen: Screen, *, then: str) -> OnStep:
 
     def tell(step: PayStep, payment: Payment) -> None:
         amount = money_text(payment.amount, decimals=payment.decimals)
-        what = f"{amount} {payment.token.upper()} on {payment.chain}, {payment.tx_hash}"
+        what = f"{amount} {payment.token.upper()} on {payment.chain}, {payment.reference}"
         stage = _STAGES[step].format(then=then)
         screen.note(f"{stage} ({what})" if step in _TELLING else stage)
 
@@ -69,5 +69,5 @@ def payment_document(payment: Payment | None) -> dict[str, Any] | None:
         "chain": payment.chain,
         "token": payment.token,
         "amount_token": str(payment.amount),
-        "tx_hash": payment.tx_hash,
-    }
+        "tx_hash": payment.tx_hash or None,
+    } | ({"authorization_nonce": payment.authorization_nonce} if payment.authorization else {})

@@ -68,6 +68,7 @@ def read_refusal(*, status: int, content: bytes, headers: Mapping[str, str]) -> 
     )
     if isinstance(error, PaymentRequired):
         error.quote = _quote(content)
+        error.x402 = headers.get("PAYMENT-REQUIRED")
     if isinstance(error, HashAlreadyUsed):
         error.project_id = _text(body, "projectId")
         error.deployment_id = _text(body, "deploymentId")

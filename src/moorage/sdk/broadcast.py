@@ -1,11 +1,12 @@
-"""Sends a signed payment to its chain, sends it again, and waits until it is mined."""
+"""Signs a transfer, sends it to its chain, sends it again, and waits until it is mined."""
 
 from enum import StrEnum
 
 from moorage.sdk.errors import ClientError, NodeError, NodeRefused, PaymentUncertain
-from moorage.sdk.journal import Payment
-from moorage.sdk.node import Node
-from moorage.sdk.offer import money_text
+from moorage.sdk.journal import Payment, PaymentKey
+from moorage.sdk.node import Node, SendingTerms
+from moorage.sdk.offer import Offer, money_text, unsigned_transfer
+from moorage.sdk.signer import Signer
 from moorage.sdk.transport import Pause
 
 _PAUSES_SECONDS = (0.05, 0.1, 0.2, 0.5, *[1.0] * 30, *[3.0] * 30)
@@ -19,6 +20,28 @@ class Sighting(StrEnum):
     REVERTED = "reverted"  # mined, but no token moved
     REPLACED = "replaced"  # its account nonce is used up finally: it can never be mined
     UNSEEN = "unseen"  # the node does not know yet; the payment may still be mined
+
+
+def sign_transfer(
+    offer: Offer, terms: SendingTerms, signer: Signer, key: PaymentKey, *, now_ms: int
+) -> Payment:
+    """Returns the signed transfer of `offer`, to be journaled and then broadcast."""
+    signed = signer.sign_transaction(unsigned_transfer(offer, terms))
+    return Payment(
+        gateway=key.gateway,
+        wallet=key.wallet,
+        name=key.name,
+        chain=offer.chain.name,
+        chain_id=offer.chain.chain_id,
+        token=offer.token.name,
+        decimals=offer.token.decimals,
+        amount=offer.amount,
+        pay_to=offer.pay_to,
+        nonce=terms.nonce,
+        tx_hash=signed.tx_hash,
+        raw_transaction=signed.raw,
+        signed_at_ms=now_ms,
+    )
 
 
 async def send(node: Node, payment: Payment) -> NodeRefused | None:
@@ -64,11 +87,11 @@ def uncertain(payment: Payment, cause: ClientError | None) -> PaymentUncertain:
     amount = money_text(payment.amount, decimals=payment.decimals)
     why = f": {cause.message}" if cause is not None else ""
     return PaymentUncertain(
-        f"{amount} {payment.token} on {payment.chain} may have been paid ({payment.tx_hash}), "
+        f"{amount} {payment.token} on {payment.chain} may have been paid ({payment.reference}), "
         f"but the gateway has not taken it{why}. Do not pay again: the same command resumes "
         "this payment.",
         chain=payment.chain,
-        tx_hash=payment.tx_hash,
+        tx_hash=payment.reference,
         cause=cause,
     )
 

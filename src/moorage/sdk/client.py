@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from moorage.sdk.answers import Answer, read_answer
+from moorage.sdk.authorization import HEADER as AUTHORIZATION
 from moorage.sdk.errors import (
     AnswerLost,
     AnswerUnreadable,
@@ -363,6 +364,8 @@ def _payment_headers(*, chain: str | None, token: str | None) -> dict[str, str]:
 
 def _proof_headers(proof: PaymentProof) -> dict[str, str]:
     headers = _payment_headers(chain=proof.chain, token=proof.token)
+    if proof.authorization:
+        return headers | {AUTHORIZATION: proof.authorization}
     return headers | {"X-Payment-Tx": proof.tx_hash}
 
 

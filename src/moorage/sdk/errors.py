@@ -81,6 +81,8 @@ class PaymentRequired(GatewayError):
     """The gateway asks to be paid, or does not (yet) accept the payment named."""
 
     quote: PaymentDemand | None = None
+    x402: str | None = None
+    """The value of PAYMENT-REQUIRED."""
 
 
 class Forbidden(GatewayError):
@@ -212,6 +214,12 @@ class PaymentReverted(NotPaid):
     def __init__(self, message: str, *, tx_hash: str) -> None:
         super().__init__(message)
         self.tx_hash = tx_hash
+
+
+class AuthorizationUnspent(NotPaid):
+    """The gateway refused the authorization, and says that it was not carried out."""
+
+    code = "authorization_unspent"
 
 
 class PaymentReplaced(NotPaid):

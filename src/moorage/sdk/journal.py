@@ -27,6 +27,7 @@ class PaymentState(StrEnum):
     DEPLOYED = "deployed"  # the gateway accepted it and deploys
     CREDITED = "credited"  # the gateway accepted it; its worth is in the wallet's credits
     REVERTED = "reverted"  # mined, but no token moved
+    EXPIRED = "expired"  # an authorization that was never carried out, and can't be any more
     REPLACED = "replaced"  # can never be mined: another transaction used its account nonce
 
 
@@ -39,7 +40,11 @@ class PaymentKey(msgspec.Struct, frozen=True):
 
 
 class Payment(msgspec.Struct, frozen=True):
-    """A signed transfer and what it pays for. `amount` is in atomic units of the token."""
+    """A signed transfer and what it pays for. `amount` is in atomic units of the token.
+
+    It is a transaction; or an authorization that the gateway settles, as a header has it, with its
+    nonce and its end in Unix seconds, and without a transaction's hash.
+    """
 
     gateway: str
     wallet: str
@@ -57,6 +62,14 @@ class Payment(msgspec.Struct, frozen=True):
     state: PaymentState = PaymentState.SIGNED
     project_id: str | None = None
     deployment_id: str | None = None
+    authorization: str = ""
+    authorization_nonce: str = ""
+    valid_before: int = 0
+
+    @property
+    def reference(self) -> str:
+        """The transaction's hash, or the authorization's nonce: no two payments have the same."""
+        return self.tx_hash or self.authorization_nonce
 
     @property
     def key(self) -> PaymentKey:
@@ -114,7 +127,7 @@ class Journal:
             if not line.endswith(b"}"):  # blank, or torn by a crash
                 continue
             payment = self._read_line(line, number)
-            found[payment.key, payment.chain_id, payment.tx_hash] = payment
+            found[payment.key, payment.chain_id, payment.reference] = payment
         return found.values()
 
     def _lines(self) -> list[bytes]:

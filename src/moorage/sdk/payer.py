@@ -10,15 +10,16 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from itertools import chain as chain_of
 from itertools import repeat
-from typing import Generic
+from typing import Generic, NoReturn
 
 import msgspec
 
 from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock, SystemClock
-from moorage.money import MicroUsd
+from moorage.money import AtomicUnits, MicroUsd
 from moorage.sdk.answers import Answer
-from moorage.sdk.broadcast import Sighting, see_mined, send, uncertain
+from moorage.sdk.authorization import accepted_domain, authorize, is_expired, unspent
+from moorage.sdk.broadcast import Sighting, see_mined, send, sign_transfer, uncertain
 from moorage.sdk.budget import DAY_MS, Budget
 from moorage.sdk.client import Client
 from moorage.sdk.errors import (
@@ -41,7 +42,6 @@ from moorage.sdk.offer import (
     money_text,
     read_offer,
     transfer_call,
-    unsigned_transfer,
 )
 from moorage.sdk.purchase import Credit, Deployment, Purchase
 from moorage.sdk.request import DeployRequest, PaymentProof
@@ -56,6 +56,7 @@ _PROOF_STEADY_SECONDS = 5.0
 _PROOF_PATIENCE_SECONDS = 900
 _UNNAMED_402_ATTEMPTS = 6
 _FINAL_402_CODES = frozenset({"payment_not_found", "payer_mismatch"})
+_UNSPENT_402_CODES = frozenset({"authorization_refused", "challenge_invalid", "challenge_expired"})
 
 
 class PayStep(StrEnum):
@@ -90,7 +91,8 @@ def _ignore_step(_step: PayStep, _payment: Payment) -> None:
 class Payer:
     """Deploys and tops up for one wallet at one gateway, and pays if credits don't suffice.
 
-    `chains` are those it may pay on, by name, each with an RPC URL. A price above `ceiling` is
+    `chains` are those it may pay on, by name. On one without an RPC URL it signs an authorization,
+    which the gateway settles and pays the gas for. A price above `ceiling` is
     refused, as is one beyond `budget`; else `approve` decides, which by default never pays.
     """
 
@@ -200,20 +202,51 @@ class Payer:
             token=token,
             wallet=self._signer.address,
         )
-        _check_reachable(chain)
+        if not chain.rpc_urls:
+            return await self._authorize(offer, required, purchase.limit, key, known)
         async with Node(chain) as node:
             offer = await self._with_balance(node, offer)
             self._weigh(offer, purchase.limit)
             async with self._journal.locked():
-                if len(self._journal.payments(key)) != known:
+                if self._paid_meanwhile(offer, key, known):
                     return None
-                made = self._journal.signed_since(self._clock.now_ms() - DAY_MS)
-                self._budget.check(offer.price, made=made)
                 payment = await self._sign(node, offer, key)
                 self._journal.append(payment)
                 self._on_step(PayStep.SIGNED, payment)
                 await send(node, payment)
         return payment
+
+    async def _authorize(
+        self,
+        offer: Offer,
+        required: PaymentRequired,
+        limit: MicroUsd | None,
+        key: PaymentKey,
+        known: int,
+    ) -> Payment | None:
+        """Pays as `_pay` does, without a node: by an authorization that the gateway settles."""
+        domain = accepted_domain(required.x402, offer)
+        balances = await self._client.balance(self._signer.address, chain=offer.chain.name)
+        held = next((e.balance_raw for e in balances.balances if e.token == offer.token.name), "0")
+        offer = msgspec.structs.replace(offer, balance=AtomicUnits(int(held)))
+        check_token_balance(offer)
+        self._weigh(offer, limit)
+        async with self._journal.locked():
+            if self._paid_meanwhile(offer, key, known):
+                return None
+            now_ms = self._clock.now_ms()
+            payment = authorize(offer, domain, self._signer, key, now_ms=now_ms)
+            self._journal.append(payment)
+            self._on_step(PayStep.SIGNED, payment)
+        return payment
+
+    def _paid_meanwhile(self, offer: Offer, key: PaymentKey, known: int) -> bool:
+        """Whether another run paid for `key`. Raises BudgetExceeded."""
+        if len(self._journal.payments(key)) != known:
+            return True
+        made = self._journal.signed_since(self._clock.now_ms() - DAY_MS)
+        self._budget.check(offer.price, made=made)
+        return False
 
     def _means(self, chain_name: str, token_name: str) -> tuple[Chain, Token]:
         chain = self._chains.get(chain_name)
@@ -250,27 +283,17 @@ class Payer:
     async def _sign(self, node: Node, offer: Offer, key: PaymentKey) -> Payment:
         wallet = self._signer.address
         terms = await node.sending_terms(wallet, transfer_call(offer, wallet=wallet))
-        signed = self._signer.sign_transaction(unsigned_transfer(offer, terms))
-        return Payment(
-            gateway=key.gateway,
-            wallet=key.wallet,
-            name=key.name,
-            chain=offer.chain.name,
-            chain_id=offer.chain.chain_id,
-            token=offer.token.name,
-            decimals=offer.token.decimals,
-            amount=offer.amount,
-            pay_to=offer.pay_to,
-            nonce=terms.nonce,
-            tx_hash=signed.tx_hash,
-            raw_transaction=signed.raw,
-            signed_at_ms=self._clock.now_ms(),
-        )
+        return sign_transfer(offer, terms, self._signer, key, now_ms=self._clock.now_ms())
 
     async def _claim(self, purchase: Purchase[Answer], payment: Payment) -> tuple[Answer, Payment]:
         """Waits until the payment is mined, then presents its hash until the gateway decides."""
         await self._see_mined(payment)
-        proof = PaymentProof(tx_hash=payment.tx_hash, chain=payment.chain, token=payment.token)
+        proof = PaymentProof(
+            tx_hash=payment.tx_hash,
+            chain=payment.chain,
+            token=payment.token,
+            authorization=payment.authorization,
+        )
         deadline = self._clock.monotonic_seconds() + _PROOF_PATIENCE_SECONDS
         unnamed = 0
         for pause_seconds in chain_of(_PROOF_PAUSES_SECONDS, repeat(_PROOF_STEADY_SECONDS)):
@@ -304,8 +327,17 @@ class Payer:
                 tx_hash=payment.tx_hash,
                 cause=error,
             ) from error
+        if payment.authorization and error.code in _UNSPENT_402_CODES:
+            self._give_up_unspent(payment, error)
         if error.code in _FINAL_402_CODES or unnamed >= _UNNAMED_402_ATTEMPTS:
             raise uncertain(payment, error) from error
+
+    def _give_up_unspent(self, payment: Payment, error: PaymentRequired) -> NoReturn:
+        """Raises; closes the payment if no chain can carry it out any more."""
+        expired = is_expired(payment, now_ms=self._clock.now_ms())
+        if expired:
+            self._close(payment, PaymentState.EXPIRED)
+        raise unspent(error, expired=expired) from error
 
     async def _recover(
         self, purchase: Purchase[Answer], payment: Payment, used: HashAlreadyUsed
@@ -331,7 +363,7 @@ class Payer:
         Raises PaymentReverted, PaymentReplaced, or PaymentUncertain when the node refuses it.
         """
         chain = self._chains.get(payment.chain)
-        if chain is None or not chain.rpc_urls:
+        if payment.authorization or chain is None or not chain.rpc_urls:
             return
         async with Node(chain) as node:
             sighting = await see_mined(node, payment, pause=self._pause)
@@ -355,11 +387,3 @@ class Payer:
 
 def _open_payment(payments: list[Payment]) -> Payment | None:
     return next((found for found in payments if found.state is PaymentState.SIGNED), None)
-
-
-def _check_reachable(chain: Chain) -> None:
-    if not chain.rpc_urls:
-        variable = f"MOORAGE_RPC_URL_{chain.name.upper().replace('-', '_')}"
-        raise ClientMisconfigured(
-            f"paying on {chain.name} needs a node: set {variable} to its RPC URL. Nothing was paid."
-        )

@@ -62,8 +62,9 @@ class DeployRequest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
 
 
 class PaymentProof(msgspec.Struct, frozen=True):
-    """A transaction that pays."""
+    """A transaction that pays; or an authorization, as its header has it."""
 
     tx_hash: str
     chain: str
     token: str
+    authorization: str = ""

@@ -42,7 +42,7 @@ class Signer:
             return headers | {"X-Signature": signature}
         digest = target.digest(wallet=self.address, timestamp_ms=timestamp_ms, nonce=nonce)
         return headers | {
-            "X-Signature": self._sign(digest),
+            "X-Signature": self.sign_digest(digest),
             "X-Signature-Version": "2",
             "Content-Digest": content_digest(target.body_digest),
         }
@@ -51,12 +51,13 @@ class Signer:
         """Returns the 65-byte `personal_sign` signature of `text` in hex (EIP-191, 0x45)."""
         message = text.encode()
         prefix = f"\x19Ethereum Signed Message:\n{len(message)}".encode()
-        return self._sign(keccak256(prefix + message))
+        return self.sign_digest(keccak256(prefix + message))
 
     def sign_transaction(self, transaction: ChainTransaction) -> SignedTransaction:
         """Signs `transaction`, ready to broadcast."""
         return self._key.sign(transaction)
 
-    def _sign(self, digest: bytes) -> str:
+    def sign_digest(self, digest: bytes) -> str:
+        """Signs these 32 bytes; returns r, s and v (27 or 28) in hex."""
         signature = self._key.sign_digest(digest)
         return "0x" + signature[:64].hex() + f"{signature[64] + 27:02x}"

@@ -51,6 +51,7 @@ EXITS: tuple[tuple[MoorageError, int], ...] = (
     (kept(errors.PaymentShort), 3),
     (errors.PaymentRefused(), 3),
     (errors.BudgetExceeded(), 3),
+    (errors.AuthorizationUnspent(), 3),
     (errors.QuoteInconsistent(), 3),
     (errors.GatewayUnreachable("http://127.0.0.1:8402"), 4),
     (errors.AnswerLost(), 4),

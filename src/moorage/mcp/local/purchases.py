@@ -182,5 +182,5 @@ def _paid(payment: Payment | None) -> dict[str, str] | None:
         "chain": payment.chain,
         "token": payment.token,
         "amount_token": str(payment.amount),
-        "tx_hash": payment.tx_hash,
+        "tx_hash": payment.reference,
     }
