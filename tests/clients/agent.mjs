@@ -85,3 +85,31 @@ function visit(endpoint) {
     request.on('error', reject)
   })
 }
+
+// The same deploy, as the tool `deploy` takes it.
+export const deployArguments = {
+  name: given.name,
+  chain: given.chain,
+  files: [{ path: 'index.html', text: `<h1>${given.name}</h1>` }],
+}
+
+// Follow a deploy by tools until its app answers, and tell the test what came of it.
+export async function tellTools(deployed, call) {
+  const told = { meta: deployed._meta, body: deployed.structuredContent }
+  if (!deployed.isError) {
+    const { project_id: project, deployment_id: deployment, manage_token } = told.body
+    for (;;) {
+      const { structuredContent: status } = await call('wait_for_deployment', {
+        project,
+        deployment,
+        manage_token,
+      })
+      if (status.status === 'ready') {
+        told.page = await visit(status.endpoint)
+        break
+      }
+      if (status.status !== 'deploying') throw new Error(JSON.stringify(status))
+    }
+  }
+  console.log(JSON.stringify(told))
+}

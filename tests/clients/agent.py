@@ -63,7 +63,7 @@ async def followed(response: httpx.Response) -> dict[str, Any]:
         "headers": dict(response.headers),
     }
     if response.status_code == 200:
-        told["page"] = await _visit(await _until_ready(**response.json()))
+        told["page"] = await visit(await _until_ready(**response.json()))
     return told
 
 
@@ -77,7 +77,7 @@ async def _until_ready(projectId: str, deploymentId: str, **_: object) -> httpx.
             await asyncio.sleep(0.05)
 
 
-async def _visit(endpoint: httpx.URL) -> str:
+async def visit(endpoint: httpx.URL) -> str:
     """The app's page, through the proxy; no resolver here knows the name of a local app."""
     async with httpx.AsyncClient(timeout=PATIENCE_SECONDS) as client:
         answer = await client.get(

@@ -52,6 +52,19 @@ async def test_client_that_authorizes_pays_once_without_gas_and_reaches_its_app(
     assert ("payment-response" in told["headers"]) == ("x402" in script)
 
 
+@pytest.mark.parametrize("signs", [True])
+@pytest.mark.parametrize("script", ["pay_mppx_mcp.mjs", "pay_x402_mcp.py"])
+async def test_client_that_pays_a_tools_call_pays_once_and_reaches_its_app(
+    dev_gateway: DevGateway, script: str, signs: bool
+) -> None:
+    agent = await funded_agent(dev_gateway, "arbitrum", gas=0)
+
+    told = await run(script, agent | {"signs": signs})
+
+    assert told["page"] == f"<h1>{agent['name']}</h1>", told
+    assert await balance(agent) == FUNDS - PRICE
+
+
 @pytest.mark.parametrize(
     ("script", "chain", "clients"),
     [

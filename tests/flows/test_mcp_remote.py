@@ -97,7 +97,7 @@ HOSTILE = (
     + b"}" * 900
     + b"}}",
     b'{"jsonrpc":"2.0","id":' + b"9" * 10_000 + b',"method":"ping"}',
-    b'{"jsonrpc":"2.0","id":1,"method":"' + b"m" * 900_000 + b'"}',
+    b'{"jsonrpc":"2.0","id":1,"method":"' + b"m" * 500_000 + b'"}',
     b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"\\u0000"}}',
     b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}',
 )

@@ -246,13 +246,19 @@ async def test_a_payment_of_x402_goes_as_its_header_and_its_receipt_comes_back(d
     assert result["_meta"]["x402/payment-response"] == settled
 
 
-async def test_a_credential_of_mpp_goes_as_its_header(desk: Desk) -> None:
+@pytest.mark.parametrize(
+    ("headers", "path"), [({}, "/deploy"), ({"x_wallet_address": "0xAb"}, "/agent/deploy")]
+)
+async def test_a_credential_of_mpp_goes_as_its_header_in_place_of_a_token(
+    desk: Desk, headers: dict[str, str], path: str
+) -> None:
     challenge = {"id": "c1", "realm": "r", "method": "evm", "intent": "charge", "request": CHARGE}
     credential = {"challenge": challenge, "payload": {"type": "hash", "hash": HASH}}
     meta = {"org.paymentauth/credential": credential}
-    await desk.call("deploy", name="hello", files=FILES, manage_token="t", meta=meta)
-    _, path, passed, _ = desk.api.seen[0]
-    assert path == "/deploy"  # its header is the token's
+    headers = headers or {"authorization": "Bearer token"}
+    await desk.call("deploy", name="hello", files=FILES, headers=headers, meta=meta)
+    _, asked, passed, _ = desk.api.seen[0]
+    assert asked == path
     sent = parse_credential(passed["authorization"])
     assert (sent.challenge.id, sent.challenge.request) == ("c1", encoded(CHARGE, url=True))
     assert sent.request.amount == 500_000

@@ -49,9 +49,9 @@ class Caller(msgspec.Struct, frozen=True):
         """Whether its headers are good for several requests: a nonce is good for one."""
         return not any(name in _WALLET_HEADERS for name, _ in self.headers)
 
-    def unnamed(self) -> "Caller":
-        """Returns it without what names it."""
-        kept = [each for each in self.headers if each[0] in _PLACE_HEADERS]
+    def without_token(self) -> "Caller":
+        """Returns it without a manage token."""
+        kept = [each for each in self.headers if each[0] != "authorization"]
         return msgspec.structs.replace(self, headers=kept)
 
 
@@ -62,8 +62,8 @@ def caller_of(call: ToolCall) -> Caller:
     token = call.common.get(MANAGE_TOKEN)
     if token is None:
         return caller
-    headers = [*caller.unnamed().headers, ("authorization", f"Bearer {token}")]
-    return msgspec.structs.replace(caller, headers=headers)
+    kept = [each for each in caller.headers if each[0] in _PLACE_HEADERS]
+    return msgspec.structs.replace(caller, headers=[*kept, ("authorization", f"Bearer {token}")])
 
 
 class RemoteCalls:
@@ -125,12 +125,12 @@ class RemoteCalls:
     ) -> Outcome:
         """Deploys or tops up, with the payment in `_meta` if there is one."""
         paying = payment_headers(caller.meta)
-        by_credential = any(name == "authorization" for name, _ in paying)
-        if by_credential or not caller.is_named:  # the credential has the header of a token
-            request = open_request(what, body)
-            caller = caller.unnamed()
-        else:
+        if any(name == "authorization" for name, _ in paying):
+            caller = caller.without_token()  # the credential takes its header
+        if caller.is_named:
             request = api_request("POST", what, body=body)
+        else:
+            request = open_request(what, body)
         if key is not None:
             headers = [*headers, ("idempotency-key", key)]
         answer = await self._send(caller, request, [*headers, *paying])

@@ -11,19 +11,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moorage.api.connections.arrival import Arrivals
 from moorage.api.http.problems import BAD_ORIGIN, problem_of, problem_response
+from moorage.api.http.small_body import read_small
 from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import Clock
 from moorage.errors import MoorageError, RateLimited
 
-MAX_BODY_BYTES = 1024 * 1024
+MAX_BODY_BYTES = 512 * 1024
 MAX_CALLS = 256
-MAX_CALLS_OF_AN_ADDRESS = 32
+MAX_CALLS_OF_AN_ADDRESS = 16
 _RETRY_SECONDS = 5
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -70,6 +71,8 @@ class McpEndpoint:
         refusal: Response | None = None
         try:
             await self._serve(scope, arrival.receive, send)
+        except ClientDisconnect:
+            return
         except MoorageError as error:  # nothing was sent: the body is read before
             refusal = _refusal(error)
         finally:
@@ -85,11 +88,12 @@ class McpEndpoint:
         scope["headers"] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
         address = self._address_of(Request(scope))
         await self._limiter.check(address)
+        body = await read_small(Request(scope, receive), max_bytes=MAX_BODY_BYTES)
         self._enter(address)
         try:
             self._is_wanted.set()
             await self._is_ready.wait()
-            await self._manager.handle_request(scope, receive, send)
+            await self._manager.handle_request(scope, _replayed(body, receive), send)
         finally:
             self._leave(address)
 
@@ -127,6 +131,16 @@ class McpEndpoint:
             stateless=True,
             max_request_body_size=MAX_BODY_BYTES,
         )
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Returns what gives a body that was read before, and then what `receive` gives."""
+    arrived: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return arrived.pop() if arrived else await receive()
+
+    return replay
 
 
 def _refusal(error: MoorageError) -> Response:
