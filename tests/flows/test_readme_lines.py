@@ -1,0 +1,98 @@
+"""The README's lines “from one line”, run as they stand there."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+from mcp import ClientSession, StdioServerParameters
+from mcp.client.stdio import stdio_client
+
+from gateway_fixture import REPOSITORY, DevGateway
+from wallet import Wallet, fresh_name
+
+pytestmark = pytest.mark.root
+
+EXAMPLE = "https://gateway.example.com"
+PATIENCE_SECONDS = 300  # only to end a hung test
+
+
+def line_with(word: str) -> str:
+    section = (REPOSITORY / "README.md").read_text().split("## From one line")[1].split("\n## ")[0]
+    (line,) = [line for line in section.splitlines() if re.search(rf"(^|\s){word}(\s|$)", line)]
+    return line.partition(" #")[0]
+
+
+def filled(line: str, wallet: Wallet, name: str = "") -> str:
+    """The line with this gateway, this wallet and its node in the places of the examples."""
+    return (
+        line.replace(EXAMPLE, wallet.gateway.url)
+        .replace("0x…", wallet.key)
+        .replace("https://…", wallet.gateway.info["chains"]["arbitrum"]["rpc_url"])
+        .replace("my-app", name)
+    )
+
+
+def environment(home: Path) -> dict[str, str]:
+    return {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(home)}
+
+
+async def test_line_for_curl_gives_the_guide(dev_gateway: DevGateway) -> None:
+    program, silent, url = shlex.split(line_with("curl"))
+    assert (program, silent) == ("curl", "-s")
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(url.replace(EXAMPLE, dev_gateway.url)) as answer,
+    ):
+        assert (answer.status, answer.content_type) == (200, "text/plain")
+        assert (await answer.text()).startswith("# Moorage")
+
+
+async def test_line_for_the_command_deploys(dev_gateway: DevGateway, tmp_path: Path) -> None:
+    wallet, name = await Wallet(dev_gateway).fund(), fresh_name()
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/index.html").write_text("<h1>from one line</h1>")
+
+    done = subprocess.run(
+        ["sh", "-c", filled(line_with("deploy"), wallet, name)],
+        cwd=tmp_path / "app",
+        env=environment(tmp_path),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert await wallet.visit(name) == (200, "<h1>from one line</h1>")
+
+
+async def test_line_for_tools_deploys(dev_gateway: DevGateway, tmp_path: Path) -> None:
+    wallet, name = await Wallet(dev_gateway).fund(), fresh_name()
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app/index.html").write_text("<h1>by tools</h1>")
+    line = f"exec env {filled(line_with('mcp'), wallet)}"
+    server = StdioServerParameters(command="sh", args=["-c", line], env=environment(tmp_path))
+
+    async with stdio_client(server) as (read, write), ClientSession(read, write) as session:
+        await session.initialize()
+        arguments = {"directory": str(tmp_path / "app"), "name": name}
+        deployed = await session.call_tool("deploy", arguments)
+        assert not deployed.is_error, deployed
+        told = json.loads(deployed.content[0].text)  # type: ignore[union-attr]
+        ids = {"project": told["project_id"], "deployment": told["deployment_id"]}
+        while (await waited(session, ids)) == "deploying":
+            pass
+
+    assert await wallet.visit(name) == (200, "<h1>by tools</h1>")
+
+
+async def waited(session: ClientSession, ids: dict[str, str]) -> str:
+    answer = await session.call_tool("wait_for_deployment", ids)
+    return str(json.loads(answer.content[0].text)["status"])  # type: ignore[union-attr]
