@@ -370,6 +370,7 @@ class FakeSettlements:
         token: Token,
         authorization: TransferAuthorization,
         unique_name: str | None,
+        open_body: str | None = None,
     ) -> str:
         key = (authorization.payer, authorization.nonce)
         if key not in self._settled:

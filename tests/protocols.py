@@ -97,11 +97,17 @@ def demanded(answer: Answer) -> dict[str, Any]:
 
 
 def payment_signature(
-    wallet: Wallet, accepted: dict[str, Any], *, value: int | None = None
+    wallet: Wallet,
+    accepted: dict[str, Any],
+    *,
+    value: int | None = None,
+    payer: str | None = None,
+    authorization: Authorization | None = None,
 ) -> dict[str, str]:
-    """The header that pays one of `accepts`."""
-    signed = sign_authorization(
+    """The header that pays one of `accepts`; `payer` is a wallet that did not sign."""
+    signed = authorization or sign_authorization(
         wallet.key,
+        payer=payer,
         chain_id=int(accepted["network"].removeprefix("eip155:")),
         token_address=accepted["asset"],
         to=accepted["payTo"],

@@ -6,11 +6,13 @@ That the money is right after a death at any step is shown by `tests/faults`.
 import asyncio
 from collections.abc import Container, Iterator
 
+import aiohttp
 import pytest
 
 from gateway_fixture import DevGateway, running
+from protocols import demanded, payment_signature
 from remains import of_gateway
-from wallet import Wallet, call, fresh_name
+from wallet import HELLO, Wallet, call, deploy_body, fresh_name
 
 pytestmark = pytest.mark.root
 
@@ -76,6 +78,31 @@ async def test_deploy_that_kills_the_gateway_each_time_fails_with_a_reason(
     await until_remains(gateway, idle, but={"files"})  # its logs are kept
     await wallet.call("DELETE", f"/agent/projects/{deployed.body['projectId']}")
     await until_remains(gateway, idle)
+
+
+async def test_open_deploy_that_dies_between_credit_and_answer_is_done_by_the_same_request(
+    gateway: DevGateway,
+) -> None:
+    gateway.stop()
+    gateway.start(crash_at="credited")
+    wallet, name = await Wallet(gateway).fund(), fresh_name()
+    body = deploy_body(name, HELLO)
+    asked = await call(gateway, "POST", "/deploy", json=body)
+    payment = payment_signature(wallet, demanded(asked)["accepts"][0])
+    with pytest.raises(aiohttp.ClientError):
+        await call(gateway, "POST", "/deploy", json=body, headers=payment)
+    gateway.wait_for_crash()
+    gateway.start()
+
+    again = await call(gateway, "POST", "/deploy", json=body, headers=payment)
+
+    assert again.status == 200, again.body
+    assert "manage_token" not in again.body  # the payment is public by now
+    project = f"/agent/projects/{again.body['projectId']}"
+    assert f"POST {project}/tokens" in again.body["message"]
+    assert "manage_token" in (await wallet.call("POST", f"{project}/tokens")).body
+    assert (await wallet.call("GET", "/agent/credits")).body["balance_usd"] == 0.5
+    await wallet.call("DELETE", project)
 
 
 async def test_running_apps_survive_a_killed_gateway(gateway: DevGateway) -> None:

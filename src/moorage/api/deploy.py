@@ -71,28 +71,28 @@ class DeployRoom(PaidFront):
 
 async def deploy(room: DeployRoom, request: Request) -> Response:
     """`POST /agent/deploy`: deploy, or say what it costs."""
-    if _flag(request, "x-dry-run"):
+    if flag(request, "x-dry-run"):
         return await quote(room, request)
     payer = await authenticate_payer(room, request)
     payment = OfferedPayment(payer.means, payer.evidence)
-    attempt, upload = await _read_attempt(room, request, payer.caller, payment)
+    attempt, upload = await read_attempt(room, request, payer.caller, payment)
     try:
         await payer.check_body(attempt.request_digest)
         return await _deployed(room, request, attempt, upload)
     finally:
-        await _close(upload)
+        await close_upload(upload)
 
 
 async def quote(room: DeployRoom, request: Request) -> Response:
     """`POST /agent/quote`: all checks and the price, with no side effect."""
     caller = await authenticate(room, request)
     payment = read_payment(request, room.chains, stranger_at=caller.stranger_at)
-    attempt, upload = await _read_attempt(room, request, caller, payment)
-    await _close(upload)
-    return await _quoted(room, attempt)
+    attempt, upload = await read_attempt(room, request, caller, payment)
+    await close_upload(upload)
+    return await quoted(room, attempt)
 
 
-async def _read_attempt(
+async def read_attempt(
     room: DeployRoom, request: Request, caller: Caller, payment: OfferedPayment
 ) -> tuple[DeployAttempt, Upload]:
     """Reads and checks the request, and makes the plan; the caller closes the upload."""
@@ -133,10 +133,10 @@ async def _read_attempt(
             offers_volumes=room.has_volumes,
             means=payment.means,
             evidence=payment.evidence,
-            use_existing_credits=_flag(request, "x-use-existing-credits"),
+            use_existing_credits=flag(request, "x-use-existing-credits"),
         )
     except BaseException:
-        await _close(received.upload)
+        await close_upload(received.upload)
         raise
     return attempt, received.upload
 
@@ -148,7 +148,8 @@ async def _refuse_reserved(room: DeployRoom, name: str) -> None:
         raise InvalidField("uniqueName", "is reserved; choose another")
 
 
-async def _close(upload: Upload) -> None:
+async def close_upload(upload: Upload) -> None:
+    """Closes the upload's files."""
     if upload.on_disk:
         await asyncio.to_thread(upload.close)
     else:
@@ -178,7 +179,8 @@ async def _deployed(
         return keyed.answered(await room.admission.admit(claimed, upload))
 
 
-async def _quoted(room: DeployRoom, attempt: DeployAttempt) -> Response:
+async def quoted(room: DeployRoom, attempt: DeployAttempt) -> Response:
+    """Returns the answer to a dry run."""
     offer = await room.admission.quote(attempt)
     token = attempt.means.token
     allowance = await room.build_time.allowance(
@@ -248,7 +250,7 @@ _MEANT_HEADERS = dict.fromkeys(("dryrun", "dry"), "X-Dry-Run") | dict.fromkeys(
 )
 
 
-def _flag(request: Request, header: str) -> bool:
+def flag(request: Request, header: str) -> bool:
     """Reads a header that is `true` or `false` in any letter case; absent means false."""
     value = request.headers.get(header, "false").strip().lower()
     if value not in ("true", "false"):

@@ -5,6 +5,7 @@ from moorage.api import (
     deployments,
     domains,
     manage_tokens,
+    open_door,
     projects,
     public,
     webhooks,
@@ -16,8 +17,16 @@ from moorage.api.status import status
 from moorage.api.topup import top_up
 from moorage.api.uploads import store_upload
 from moorage.api.usage import show_usage
-from moorage.wire.credits import Credits, ToppedUp, TopUpBody
-from moorage.wire.deploy import DeployBody, Deployed, FilesUpload, Quoted, UploadStored, ZipUpload
+from moorage.wire.credits import Credits, OpenToppedUp, ToppedUp, TopUpBody
+from moorage.wire.deploy import (
+    DeployBody,
+    Deployed,
+    FilesUpload,
+    OpenDeployed,
+    Quoted,
+    UploadStored,
+    ZipUpload,
+)
 from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress, RollbackBody
 from moorage.wire.domains import DomainBody, DomainItem, DomainList, DomainRemoved
 from moorage.wire.events import (
@@ -53,6 +62,27 @@ OPERATIONS = (
         signed=True,
         paid=True,
         priced=True,
+    ),
+    Operation(
+        method="POST",
+        path="/deploy",
+        handler=open_door.pay_to_deploy,
+        body=DeployBody,
+        answer=OpenDeployed,
+        or_answer=Quoted,
+        fails=(400, 401, 402, 403, 408, 409, 413, 429, 502, 503),
+        paid=True,
+        priced=True,
+    ),
+    Operation(
+        method="POST",
+        path="/credits",
+        handler=open_door.pay_for_credits,
+        body=TopUpBody,
+        answer=OpenToppedUp,
+        fails=(400, 401, 402, 403, 408, 409, 413, 429, 502, 503),
+        paid=True,
+        body_optional=True,
     ),
     Operation(
         method="GET",

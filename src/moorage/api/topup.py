@@ -51,14 +51,15 @@ async def top_up(room: TopUpRoom, request: Request) -> Response:
         wallet=wallet,
         body_digest=asked.body_digest,
         outcome=Credited,
-        render=_topped_up,
+        render=topped_up,
     ) as keyed:
         if keyed.answer is not None:
             return await repeated(room.outcomes, keyed.answer, asked.evidence, wallet=wallet)
         return keyed.answered(await room.top_up.take(asked, claim=keyed.claim))
 
 
-def _topped_up(credited: Credited) -> Response:
+def topped_up(credited: Credited) -> Response:
+    """Returns the answer to a top-up."""
     receipt = credited.receipt
     topped_up = ToppedUp(
         credited_usd=usd_number(receipt.credited),

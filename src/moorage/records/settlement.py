@@ -39,3 +39,4 @@ class Settlement(msgspec.Struct, frozen=True):
     failure: str | None  # why it failed
     created_at_ms: int
     ended_at_ms: int | None
+    open_body: str | None = None  # the body of the open request that it pays; None: a signed one

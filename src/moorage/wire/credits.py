@@ -82,3 +82,9 @@ class ToppedUp(Body, frozen=True, kw_only=True):
     chain_id: int
     tx_hash: str
     payment: PaymentTold | UnsetType = UNSET
+
+
+class OpenToppedUp(ToppedUp, frozen=True, kw_only=True):
+    """Credits that were paid for without wallet headers."""
+
+    wallet: Annotated[str, Meta(description="whoever signed the payment; the credits are its own")]

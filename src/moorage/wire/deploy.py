@@ -99,6 +99,25 @@ class Understood(CamelBody, frozen=True, kw_only=True):
     run_command: str
 
 
+class OpenDeployed(Deployed, frozen=True, kw_only=True):
+    """A deployment that was paid for without wallet headers."""
+
+    wallet: Annotated[str, Meta(description="whoever signed the payment; the project is its own")]
+    status_url: Annotated[str, Meta(description="to be polled, with the token")] = msgspec.field(
+        name="status_url"
+    )
+    manage_token: (
+        Annotated[
+            str,
+            Meta(
+                description="shown once; `Authorization: Bearer <manage_token>` reads and changes "
+                "this project alone"
+            ),
+        ]
+        | UnsetType
+    ) = msgspec.field(name="manage_token", default=UNSET)
+
+
 class Quoted(Body, frozen=True, kw_only=True):
     """What a deploy costs, and how it would be built; `warning` as in the 402 it would get."""
 

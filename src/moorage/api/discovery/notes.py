@@ -88,6 +88,9 @@ def operation(identity: str, facts: Facts) -> str:
     """Returns what is to be known of an operation beyond its summary; mostly nothing."""
     return {
         "deploy": _deploy(facts),
+        "pay_to_deploy": "As POST /agent/deploy, for any client of x402 or MPP: whoever signed the "
+        "payment is the wallet. Poll status_url with Authorization: Bearer and the manage_token.",
+        "pay_for_credits": "As POST /agent/credits: whoever signed the payment has the credits.",
         "quote": "Nothing is stored, started or charged. The body is that of POST /agent/deploy.",
         "top_up": "Credits extend how long all apps of the wallet run. Without a body the minimum "
         f"is asked for, {usd_text(facts.prices.minimum_charge)}. What arrives is credited, more or "

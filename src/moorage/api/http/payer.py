@@ -9,17 +9,41 @@ before. The authorization's own nonce then is what is used once.
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
 from starlette.requests import Request
 
-from moorage.api.http.caller import Caller, Front, address_key, count, use_nonce, verify
+from moorage.api.http.caller import (
+    Caller,
+    Front,
+    address_key,
+    count,
+    limit_address,
+    use_nonce,
+    verify,
+)
 from moorage.api.http.payment_headers import read_payment
+from moorage.api.http.request_context import WALLET
 from moorage.auth.authenticator import Verified
 from moorage.auth.wallet import Wallet
 from moorage.chains.eip3009 import authorization_digest
-from moorage.errors import NonceReused
-from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, PaymentMeans
+from moorage.errors import AuthMissing, AuthorizationRefused, NonceReused
+from moorage.payments.protocols.evidence import (
+    AuthorizationEvidence,
+    Evidence,
+    PaymentMeans,
+    TransactionEvidence,
+)
 from moorage.payments.taking.outcomes import Outcomes
 from moorage.payments.taking.paywall import Paywall
+
+_FIRST_HEADER = "X-Wallet-Address"
+_A_HASH = (
+    "A transaction's hash does not say who sends it: everybody can read it on the chain. What it "
+    "paid is credited to its sender. Do not pay again: sign the request as that wallet."
+)
+_SIGN_INSTEAD = (
+    "This gateway settles no signed payments right now: sign the request, and pay by a transfer."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +102,50 @@ async def authenticate_payer(room: PaidFront, request: Request) -> Payer:
     if evidence is None:  # it may be asked to pay
         await room.holdings.begin(caller.wallet, stranger_at=caller.stranger_at)
     return Payer(caller, verified, means, evidence, repeats=used_before is not None)
+
+
+class OpenPayer(NamedTuple):
+    """Who signed the payment of a request that nobody signed."""
+
+    caller: Caller
+    """Its wallet is "" where no payment says whose the request is."""
+    means: PaymentMeans
+    evidence: AuthorizationEvidence | None
+    is_fresh: bool
+    """Whether the payment was never seen before, so that nobody but its payer can have sent it."""
+    because: AuthorizationRefused | None = None
+    """Why the payment that came along does not say so."""
+
+
+async def identify_payer(room: PaidFront, request: Request) -> OpenPayer:
+    """Returns whoever signed the authorization that pays, and counts the request.
+
+    An authorization that was accepted before may have been read on the chain: its request counts
+    for the client's address alone. Raises AuthMissing for a transaction's hash, which everybody can
+    read; RateLimited; what `read_payment` and `is_signed` raise.
+    """
+    means, evidence = read_payment(request, room.chains)
+    stranger = Caller("", address_key(room, request))
+    if isinstance(evidence, TransactionEvidence) or not (evidence or room.paywall.settles()):
+        await limit_address(room, request)
+        raise AuthMissing(_SIGN_INSTEAD if evidence is None else _A_HASH, header=_FIRST_HEADER)
+    if evidence is None:
+        await limit_address(room, request)
+        return OpenPayer(stranger, means, None, is_fresh=False)
+    payer = evidence.authorization.payer
+    is_fresh = not await room.paywall.knows(evidence)
+    if not is_fresh:
+        await room.limiters.strangers_proofs.check(str(stranger.stranger_at))
+        caller = Caller(payer, stranger.stranger_at)
+    elif await is_signed(room, request, evidence):
+        request.scope[WALLET] = payer
+        caller = await count(room, request, payer)
+    else:
+        await limit_address(room, request)
+        forged = AuthorizationRefused("its signature is not its payer's")
+        return OpenPayer(stranger, means, None, is_fresh=False, because=forged)
+    evidence = msgspec.structs.replace(evidence, stranger_at=caller.stranger_at, openly=True)
+    return OpenPayer(caller, evidence.means, evidence, is_fresh)
 
 
 async def _stands_in(

@@ -3,6 +3,7 @@
 import shutil
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from moorage.clock import Clock
@@ -17,6 +18,7 @@ from moorage.errors import (
     CommitUnknown,
     DatabaseUnavailable,
     MoorageError,
+    NameUnavailable,
     PaymentError,
     UniqueViolation,
 )
@@ -28,12 +30,15 @@ from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import AuthorizationEvidence, TransactionEvidence
 from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
 from moorage.payments.taking.receipt import PaymentReceipt
-from moorage.storage.apps import deployments
+from moorage.storage.apps import deployments, names
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts
 from moorage.storage.vault import Vault
 from moorage.threads import in_thread
 from moorage.uploads import Upload
+
+_SETTLING_MS = 60_000
+"""How long a name is held for whoever's payment is being settled, if nothing else holds it."""
 
 
 class Admission:
@@ -98,6 +103,15 @@ class Admission:
         await self._require_capacity(self._db, attempt, situation)
         return self._pricing.dry_run(attempt, situation, now_ms=self._clock.now_ms())
 
+    async def demand_openly(
+        self, attempt: DeployAttempt, *, because: PaymentError | None = None
+    ) -> PaymentRequired:
+        """Returns the demand for an attempt of nobody yet. Raises NameUnavailable, NoCapacity."""
+        async with self._db.transaction(durable=False) as tx:
+            situation = await self._situation(tx, attempt)
+            await self._require_capacity(tx, attempt, situation)
+            return await self._demand(tx, attempt, situation, Shortfall(), because=because)
+
     async def _price(self, attempt: DeployAttempt) -> MicroUsd:
         """Returns the price, after every check that needs no payment: nobody pays for a refusal.
 
@@ -128,12 +142,29 @@ class Admission:
         if isinstance(evidence, AuthorizationEvidence):  # too little is refused: settling costs gas
             short = Shortfall(lacking=self._pricing.lacking(attempt, situation, price))
             if evidence.worth >= max(missing(price, situation.balance), short.lacking):
+                await self._hold_to_settle(tx, attempt, situation)
                 return None
             dust = "it is for less than what is to be paid, which is amount_token"
             because = AuthorizationRefused(dust)
             return await self._demand(tx, attempt, situation, short, because=because)
         unpaid = self._pricing.shortfall(attempt, situation, price, paid=False)
         return await self._demand(tx, attempt, situation, unpaid) if unpaid else None
+
+    async def _hold_to_settle(
+        self, tx: Transaction, attempt: DeployAttempt, situation: Situation
+    ) -> None:
+        """Holds the name of an open attempt while it is paid. Raises NameUnavailable."""
+        if not attempt.is_open or situation.own is not None or situation.living:
+            return
+        now_ms = self._clock.now_ms()
+        if not await names.hold(
+            tx,
+            wallet=attempt.wallet,
+            unique_name=attempt.request.unique_name,
+            until_ms=now_ms + _SETTLING_MS,
+            now_ms=now_ms,
+        ):
+            raise NameUnavailable
 
     async def _pay(self, attempt: DeployAttempt) -> PaymentReceipt | None:
         """Credits the request's payment, if any. Raises PaymentRequired if nothing is credited."""
@@ -202,15 +233,27 @@ class Admission:
         receipt: PaymentReceipt | None = None,
         because: PaymentError | None = None,
     ) -> PaymentRequired:
+        price, now_ms = self._pricing.by_list(attempt), self._clock.now_ms()
+        buys = partial(self._pricing.buys, attempt, situation, now_ms=now_ms)
+        if attempt.is_open and receipt is None:
+            return await pay.open_demand(
+                tx,
+                attempt,
+                situation,
+                short,
+                price=price,
+                buys=buys,
+                paywall=self._paywall,
+                now_ms=now_ms,
+                because=because,
+            )
         return await pay.demand(
             tx,
             attempt,
             situation,
             short,
-            price=self._pricing.by_list(attempt),
-            buys=lambda amount: self._pricing.buys(
-                attempt, situation, amount, now_ms=self._clock.now_ms()
-            ),
+            price=price,
+            buys=buys,
             paywall=self._paywall,
             quotes=self._quotes,
             receipt=receipt,

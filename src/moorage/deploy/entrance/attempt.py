@@ -4,7 +4,7 @@ import msgspec
 
 from moorage.money import MicroUsd
 from moorage.payments.protocols.demand import Purchase
-from moorage.payments.protocols.evidence import Evidence, PaymentMeans
+from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, PaymentMeans
 from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.planning.plan import Plan
 from moorage.records.finding import Finding
@@ -32,6 +32,12 @@ class DeployAttempt(msgspec.Struct, frozen=True):
     """What its files hold that the deployer should know of."""
     offers_volumes: bool = True
     """Whether this gateway has volumes."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its payment alone says whose it is; nobody's before that, `wallet` is ""."""
+        evidence = self.evidence
+        return not self.wallet or (isinstance(evidence, AuthorizationEvidence) and evidence.openly)
 
 
 class Admitted(msgspec.Struct, frozen=True):

@@ -14,10 +14,11 @@ from moorage.errors import (
     PaymentShort,
 )
 from moorage.money import NOTHING, MicroUsd
-from moorage.payments.price.quotes import QuoteRequest, Quotes
+from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, QuoteRequest, Quotes
 from moorage.payments.protocols.demand import PaymentRequired, Purchase
 from moorage.payments.taking.paywall import Paywall
 from moorage.payments.taking.receipt import PaymentReceipt
+from moorage.storage.apps import names
 from moorage.storage.database import Transaction
 
 
@@ -67,6 +68,41 @@ async def demand(
         credited=None if receipt is None else receipt.credited,
         because=because if receipt is None else PaymentShort(),
         warnings=of_attempt(attempt, situation),
+    )
+
+
+async def open_demand(
+    tx: Transaction,
+    attempt: DeployAttempt,
+    situation: Situation,
+    short: Shortfall,
+    *,
+    price: MicroUsd,
+    buys: Callable[[MicroUsd], Purchase],
+    paywall: Paywall,
+    now_ms: int,
+    because: PaymentError | None = None,
+) -> PaymentRequired:
+    """Returns the demand of today's price from whoever pays it; holds no name, and no price.
+
+    A name costs nothing here that somebody takes before it is paid: the payment is settled only
+    after all checks. So strangers can hold none for free. Raises PaymentPending as `demand` does.
+    """
+    await paywall.refuse_while_unsettled(attempt.wallet, source=tx)
+    await names.release(tx, wallet=attempt.wallet, unique_name=attempt.request.unique_name)
+    rest = due(price, received=NOTHING, balance=situation.balance)
+    amount = max(short.lacking, rest)
+    return PaymentRequired(
+        amount=amount,
+        buys=buys(amount),
+        purpose=_purpose(attempt),
+        balance=situation.balance,
+        active_projects=situation.active,
+        means=attempt.means,
+        expires_at_ms=now_ms + QUOTE_LIFETIME_MS,
+        wallet=None,
+        body_digest=attempt.request_digest,
+        because=because,
     )
 
 

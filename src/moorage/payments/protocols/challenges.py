@@ -30,6 +30,8 @@ class Challenges:
         the headers; X-Payment-Tx does the same.
         """
         settled, sent = self._options(demand)
+        if demand.wallet is None:  # a hash does not say who sends it
+            sent = []
         for option, types in (
             *((option, _SIGNED) for option in settled),
             *((option, _SENT) for option in sent),

@@ -84,16 +84,18 @@ def _ways_to_pay(demand: PaymentRequired, seller: Seller, best: PaymentOption) -
             "WWW-Authenticate (MPP) asks for, and send the same request with PAYMENT-SIGNATURE or "
             "Authorization: Payment. Clients of x402 and MPP do so by themselves."
         )
+    if demand.wallet is None:
+        ways.append(
+            "Or transfer the tokens yourself; then sign the request: POST /agent/deploy or "
+            "/agent/credits with X-Payment-Tx."
+        )
+        return ways
     ways.append(
         f"{'Or transfer' if ways else 'Transfer'} amount_token of {token.symbol} "
-        f"({token.address}) on {chain.name} to {seller.pay_to}, from {_payer(demand)}, not from an "
+        f"({token.address}) on {chain.name} to {seller.pay_to}, from pay_from itself, not from an "
         "exchange; then send the same request with X-Payment-Tx, X-Payment-Chain and "
         "X-Payment-Token."
     )
     if demand.warn_of_sharing:
         ways.append("Or send the same request with X-Use-Existing-Credits: true.")
     return ways
-
-
-def _payer(demand: PaymentRequired) -> str:
-    return "your own wallet" if demand.wallet is None else "pay_from itself"

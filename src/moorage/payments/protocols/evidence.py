@@ -56,6 +56,7 @@ class AuthorizationEvidence(msgspec.Struct, frozen=True):
     authorization: TransferAuthorization
     credential: mpp.Credential | None = None
     stranger_at: str | None = None  # the client's address, if its wallet never paid
+    openly: bool = False  # nothing else says who sent the request
 
     @property
     def worth(self) -> MicroUsd:

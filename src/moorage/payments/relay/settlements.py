@@ -44,6 +44,10 @@ _SEARCHED_BLOCKS = 50_000  # for the transaction that used an authorization neve
 _MAX_AT_STAKE = 4  # for one payer: a reverted one costs the gateway gas, and the payer nothing
 _REVERTS_REMEMBERED_MS = 24 * 3_600_000
 SPENT_ELSEWHERE = "its nonce was used by a transaction that paid nothing here"
+_PUBLIC = (
+    "This authorization came with another request, so that anybody may have read it on the chain. "
+    "What it paid is in its payer's credits. Do not pay again: sign the request as that wallet."
+)
 _UNDEPLOYED_WALLET = bytes.fromhex("6492" * 16)  # ERC-6492 ends such a signature with it
 
 
@@ -102,8 +106,12 @@ class Settlements:
         token: Token,
         authorization: TransferAuthorization,
         unique_name: str | None,
+        open_body: str | None = None,
     ) -> str:
         """Returns the hash of the transaction that settles it: sent, but perhaps not mined yet.
+
+        `open_body` is the digest of the request's body, where the authorization alone says who
+        sends it. Once sent it is public: then it says so for this body alone.
 
         The same authorization gives the same settlement, also concurrently and after restarts.
         Two round trips. If that transaction is reverted, the hash is not final: the follow-up finds
@@ -118,7 +126,7 @@ class Settlements:
             if known is None:
                 self._check(authorization, chain=chain, token=token)
                 try:
-                    return await self._begin(chain, token, authorization, unique_name)
+                    return await self._begin(chain, token, authorization, unique_name, open_body)
                 except AuthorizationRefused:
                     record_settlement(chain.name, "refused")
                     raise
@@ -126,6 +134,8 @@ class Settlements:
                     known = await self._known(authorization)
                     if known is None:
                         raise
+            if open_body not in (None, known.open_body):
+                raise PaymentAlreadyUsed(_PUBLIC)
             return await self._again(known, chain)
 
     async def conclude(
@@ -193,6 +203,7 @@ class Settlements:
         token: Token,
         authorization: TransferAuthorization,
         unique_name: str | None,
+        open_body: str | None,
     ) -> str:
         relayer = self._relayers[chain.name]
         prepared, (state, code) = await relayer.prepare(
@@ -201,6 +212,8 @@ class Settlements:
             ("eth_getCode", [authorization.payer, "latest"]),
         )
         if is_used(self._clients[chain.name], state):
+            if open_body is not None:
+                raise PaymentAlreadyUsed(_PUBLIC)
             return await self._used_before(authorization, chain, head=prepared.block_number)
         if prepared.refusal is not None:
             raise AuthorizationRefused(prepared.refusal, by_chain=True)
@@ -210,6 +223,7 @@ class Settlements:
             unique_name=unique_name,
             block_number=prepared.block_number,
             now_ms=self._clock.now_ms(),
+            open_body=open_body,
         )
         async with self._db.transaction(durable=True) as tx:
             nonce = await relayer.claim_nonce(tx, prepared, subject_id=settlement.id)
@@ -352,6 +366,7 @@ def _new_settlement(
     unique_name: str | None,
     block_number: int,
     now_ms: int,
+    open_body: str | None,
 ) -> Settlement:
     return Settlement(
         id=str(uuid.uuid4()),
@@ -372,4 +387,5 @@ def _new_settlement(
         failure=None,
         created_at_ms=now_ms,
         ended_at_ms=None,
+        open_body=open_body,
     )

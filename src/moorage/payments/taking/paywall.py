@@ -133,6 +133,14 @@ class Paywall:
         record_payment(chain=means.chain.name, token=means.token.name, outcome="Taken")
         return receipt
 
+    def settles(self) -> bool:
+        """Whether any payment by authorization can be settled right now."""
+        return any(
+            self._settlements.offered(chain, token)
+            for chain in self._chains.values()
+            for token in chain.tokens
+        )
+
     async def knows(self, offered: AuthorizationEvidence) -> bool:
         """Whether this authorization was ever accepted: then it may be spent, whatever fails."""
         return await self._settlements.known(offered.authorization)
@@ -228,6 +236,7 @@ class Paywall:
             token=evidence.means.token,
             authorization=evidence.authorization,
             unique_name=unique_name,
+            open_body=body_digest if evidence.openly else None,
         )
 
     async def _take(

@@ -60,7 +60,7 @@ class TopUp:
         `Paywall.take` raises.
         """
         if request.evidence is None:
-            raise await self._demand(request)
+            raise await self.demand(request)
         if isinstance(request.evidence, AuthorizationEvidence):
             await self._check_worth(request, request.evidence)
         try:
@@ -68,7 +68,7 @@ class TopUp:
                 request.evidence, wallet=request.wallet, body_digest=request.body_digest
             )
         except NOTHING_CREDITED as error:
-            raise await self._demand(request, because=error) from error
+            raise await self.demand(request, because=error) from error
         try:
             return await self._bind(receipt, claim)
         except DatabaseUnavailable as fault:
@@ -80,7 +80,7 @@ class TopUp:
         """Refuses an authorization for less than the amount, as settling it costs gas."""
         if offered.worth < request.amount and not await self._paywall.knows(offered):
             short = AuthorizationRefused("it is for less than the amount")
-            raise await self._demand(request, because=short)
+            raise await self.demand(request, because=short)
 
     async def _bind(self, receipt: PaymentReceipt, claim: Claim | None) -> Credited:
         """Records that the payment was used for a top-up, so that it can't pay for a deployment."""
@@ -100,9 +100,13 @@ class TopUp:
                 )
             return credited
 
-    async def _demand(
+    async def demand(
         self, request: TopUpRequest, *, because: PaymentError | None = None
     ) -> PaymentRequired:
+        """Returns the demand for the amount; of whoever pays it, if `wallet` is "".
+
+        Raises PaymentPending while another payment of the wallet is being settled.
+        """
         await self._paywall.refuse_while_unsettled(request.wallet)
         balance = await accounts.balance(self._db, request.wallet)
         burning = await intervals.open_of_wallet(self._db, request.wallet)
@@ -118,7 +122,7 @@ class TopUp:
             active_projects=await projects.sharing_credits(self._db, request.wallet),
             means=request.means,
             expires_at_ms=now_ms + QUOTE_LIFETIME_MS,
-            wallet=request.wallet,
+            wallet=request.wallet or None,
             body_digest=request.body_digest,
             because=because,
         )

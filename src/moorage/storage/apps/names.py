@@ -65,6 +65,16 @@ _FREE = Statement(
         .scalar_subquery()
     )
 )
+_RELEASE = Statement(
+    delete(names).where(
+        names.c.unique_name == bindparam("unique_name"),
+        names.c.wallet == bindparam("wallet"),
+        names.c.held_until_ms.is_not(None),
+        ~select(quotes.c.id)
+        .where(quotes.c.wallet == names.c.wallet, quotes.c.unique_name == names.c.unique_name)
+        .exists(),
+    )
+)
 _FORGET = Statement(delete(names).where(names.c.held_until_ms <= bindparam("until_ms")))
 
 
@@ -84,6 +94,11 @@ async def take(tx: Transaction, *, wallet: str, unique_name: str, now_ms: int) -
 async def free(tx: Transaction, project_id: str) -> None:
     """Frees a project's name; the name stays held while the wallet has a quote for it."""
     await tx.execute(_FREE, project_id=project_id)
+
+
+async def release(tx: Transaction, *, wallet: str, unique_name: str) -> None:
+    """Frees a name that is held for the wallet, unless a quote or a project has it."""
+    await tx.execute(_RELEASE, wallet=wallet, unique_name=unique_name)
 
 
 async def is_anothers(source: Source, *, wallet: str, unique_name: str, now_ms: int) -> bool:

@@ -129,6 +129,8 @@ settlements = Table(
     Column("failure", Text),
     Column("created_at_ms", BigInteger, nullable=False),
     Column("ended_at_ms", BigInteger),
+    # SHA-256 of the body that it came with, where nothing but itself said who sent that.
+    Column("open_body", Text),
     one_of("status", "intended", "sent", "settled", "failed"),
     UniqueConstraint("chain_id", "token_address", "payer", "nonce"),
     Index(None, "chain_id", "status"),

@@ -1,0 +1,152 @@
+"""Deploys and top-ups of whoever pays: no wallet headers, as the signed payment says who it is.
+
+The payment is settled after all checks alone, so that nothing needs to be held for strangers: no
+name, no price. An authorization names its payer only as long as nobody else can have read it. Once
+it is sent to the chain it is good for the very same body, whose answer then has no token.
+"""
+
+import contextlib
+import hashlib
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from starlette.requests import Request
+from starlette.responses import Response
+
+from moorage.api.deploy import (
+    DeployRoom,
+    accepted,
+    close_upload,
+    deploy,
+    flag,
+    quoted,
+    read_attempt,
+)
+from moorage.api.http.managed import bearer_token
+from moorage.api.http.paid_answers import repeated
+from moorage.api.http.payer import OpenPayer, identify_payer
+from moorage.api.http.payment_headers import OfferedPayment
+from moorage.api.http.problems import json_response
+from moorage.api.http.small_body import read_small
+from moorage.api.topup import TopUpRoom, amount_of, top_up, topped_up
+from moorage.chains.address import checksum_address
+from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
+from moorage.errors import DatabaseUnavailable
+from moorage.payments.taking.topup import TopUpRequest
+from moorage.uploads import Upload
+from moorage.wire.credits import OpenToppedUp, ToppedUp
+from moorage.wire.deploy import Deployed, OpenDeployed
+
+_OF_THE_BODY = (b"content-length", b"content-type")
+_WITHOUT = (
+    " This answer has no manage_token: the wallet makes one with "
+    "POST /agent/projects/{projectId}/tokens."
+)
+
+
+async def pay_to_deploy(room: DeployRoom, request: Request) -> Response:
+    """`POST /deploy`: deploy by paying alone, or say what it costs; no wallet headers needed."""
+    if _is_signed(request):
+        return await deploy(room, request)
+    payer = await identify_payer(room, request)
+    payment = OfferedPayment(payer.means, payer.evidence)
+    attempt, upload = await read_attempt(room, request, payer.caller, payment)
+    try:
+        if flag(request, "x-dry-run"):
+            return await quoted(room, attempt)
+        if payer.evidence is None:
+            raise await room.admission.demand_openly(attempt, because=payer.because)
+        return await _deployed(room, request, payer, attempt, upload)
+    finally:
+        await close_upload(upload)
+
+
+async def pay_for_credits(room: TopUpRoom, request: Request) -> Response:
+    """`POST /credits`: credits for whoever pays, or what to pay; wallet headers are not needed."""
+    if _is_signed(request):
+        return await top_up(room, request)
+    payer = await identify_payer(room, request)
+    body = await read_small(request)
+    asked = TopUpRequest(
+        wallet=payer.caller.wallet,
+        amount=amount_of(body, min_=room.minimum_charge),
+        means=payer.means,
+        evidence=payer.evidence,
+        body_digest=hashlib.sha256(body).hexdigest(),
+    )
+    if payer.evidence is None:
+        raise await room.top_up.demand(asked, because=payer.because)
+    answer = topped_up(await room.top_up.take(asked))
+    told = msgspec.json.decode(bytes(answer.body), type=ToppedUp)
+    return _again(
+        answer,
+        OpenToppedUp(**msgspec.structs.asdict(told), wallet=checksum_address(payer.caller.wallet)),
+    )
+
+
+async def _deployed(
+    room: DeployRoom, request: Request, payer: OpenPayer, attempt: DeployAttempt, upload: Upload
+) -> Response:
+    """Deploys, and answers with a token if nobody but the payer can have sent the payment."""
+    async with room.idempotency.attempt(
+        request,
+        wallet=attempt.wallet,
+        body_digest=attempt.request_digest,
+        outcome=Admitted,
+        render=accepted,
+    ) as keyed:
+        if keyed.answer is not None:
+            first = await repeated(
+                room.outcomes,
+                keyed.answer,
+                attempt.evidence,
+                wallet=attempt.wallet,
+                unique_name=attempt.request.unique_name,
+            )
+            return _opened(room, attempt, first, token=UNSET)
+        claimed = msgspec.structs.replace(attempt, claim=keyed.claim)
+        admitted = await room.admission.admit(claimed, upload)
+        first = keyed.answered(admitted)
+    token = await _token(room, admitted.project_id) if payer.is_fresh else UNSET
+    return _opened(room, attempt, first, token=token)
+
+
+async def _token(room: DeployRoom, project_id: str) -> str | UnsetType:
+    """Returns a new token; none if it can't be stored, as the deploy is done all the same."""
+    with contextlib.suppress(DatabaseUnavailable):
+        return await room.manage_tokens.make(project_id)
+    return UNSET
+
+
+def _opened(
+    room: DeployRoom, attempt: DeployAttempt, answer: Response, *, token: str | UnsetType
+) -> Response:
+    """Returns the answer with the wallet, where to poll, and the token, which is stored nowhere."""
+    told = msgspec.json.decode(bytes(answer.body), type=Deployed)
+    path = f"/agent/deploy/{told.project_id}/{told.deployment_id}/status"
+    members = msgspec.structs.asdict(told)
+    if token is UNSET:
+        members["message"] += _WITHOUT.format(projectId=told.project_id)
+    return _again(
+        answer,
+        OpenDeployed(
+            **members,
+            wallet=checksum_address(attempt.wallet),
+            status_url=room.public_url + path,
+            manage_token=token,
+        ),
+    )
+
+
+def _again(answer: Response, body: msgspec.Struct) -> Response:
+    """Returns the answer with another body, for its receiver alone."""
+    kept = [
+        (name.decode(), value.decode("latin-1"))
+        for name, value in answer.raw_headers
+        if name not in (*_OF_THE_BODY, b"cache-control")
+    ]
+    return json_response(body, headers=[*kept, ("Cache-Control", "no-store")])
+
+
+def _is_signed(request: Request) -> bool:
+    return "x-wallet-address" in request.headers or bearer_token(request) is not None
