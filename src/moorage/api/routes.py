@@ -103,7 +103,8 @@ class _Endpoint:
         url = self._api.front.public_url + request.scope["path"]
         signature = request.headers.get("payment-signature") if self._is_paid else None
         headers = error_headers(self._api.challenges, error, url=url, signature=signature)
-        return error_response(error, seller=self._api.seller, headers=headers)
+        by_hash = "x-payment-tx" in request.headers
+        return error_response(error, seller=self._api.seller, headers=headers, by_hash=by_hash)
 
 
 def http_app(api: HttpApi, *, mcp: ASGIApp) -> ASGIApp:

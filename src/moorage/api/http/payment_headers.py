@@ -14,14 +14,17 @@ from moorage.payments.protocols import mpp, x402
 from moorage.payments.protocols.challenges import Challenges
 from moorage.payments.protocols.demand import PaymentRequired, Preference
 from moorage.payments.protocols.evidence import (
+    TX_HEADER,
     Evidence,
     PaymentMeans,
     PaymentWay,
+    near_miss,
     offered_payment,
     payment_means,
 )
 from moorage.payments.taking.outcome import PaymentOutcome
 from moorage.payments.taking.receipt import PaymentReceipt
+from moorage.wire.problems import PaymentState
 
 Header = tuple[str, str]
 
@@ -62,9 +65,27 @@ def read_payment(
     means = payment_means(request.headers, chains)
     evidence = offered_payment(request.headers, means, chains)
     if evidence is None:
+        _refuse_near_miss(request, means)
         return OfferedPayment(means, None)
     evidence = msgspec.structs.replace(evidence, stranger_at=stranger_at)
     return OfferedPayment(evidence.means, evidence)
+
+
+def _refuse_near_miss(request: Request, means: PaymentMeans) -> None:
+    """Raises PaymentMalformed for a payment in a header that is not read (contract 1.5)."""
+    missed = near_miss(request.headers)
+    if missed is None:
+        return
+    name, right, tx_hash = missed
+    problem = f"is not read here, and nothing was done with it: send it as {right}"
+    error = PaymentMalformed(name.title(), problem)
+    error.payment = PaymentOutcome(
+        tx_hash=tx_hash,
+        chain=means.chain.name,
+        token=means.token.name,
+        state=PaymentState.PENDING if right == TX_HEADER else PaymentState.UNUSED,
+    )
+    raise error
 
 
 async def prefer(demand: PaymentRequired, headers: Mapping[str, str], holdings: Holdings) -> None:

@@ -11,12 +11,14 @@ import msgspec
 from starlette.responses import Response
 
 from moorage import errors
+from moorage.api.http.payment_advice import payment_actions
 from moorage.auth.recipe import RECIPE
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.demand_body import demand_body
 from moorage.payments.protocols.mpp import problem_type
 from moorage.payments.protocols.seller import Seller
 from moorage.payments.taking.outcome import PaymentOutcome
+from moorage.wire.problems import PaymentState
 
 
 class Problem(NamedTuple):
@@ -97,8 +99,6 @@ Header = tuple[str, str]
 _UNCACHED: Header = ("Cache-Control", "no-store")
 _RETRY_SECONDS = 5
 _NEXT_ACTION: dict[type[errors.MoorageError], str] = {
-    errors.PaymentPending: "Send the same request with the same payment again. Do not pay again.",
-    errors.PaymentHeld: "Ask the operator to release or refund it. Do not pay again.",
     errors.UploadNotFound: "PUT the upload to /agent/uploads/{sha256} again, then send the same "
     "request again.",
     errors.OutOfCredits: "Top up with POST /agent/credits, then send the same request again.",
@@ -133,18 +133,37 @@ def problem_response(
 
 
 def error_response(
-    error: errors.MoorageError, *, seller: Seller, headers: Iterable[Header] = ()
+    error: errors.MoorageError,
+    *,
+    seller: Seller,
+    headers: Iterable[Header] = (),
+    by_hash: bool = True,
 ) -> Response:
-    """Returns the answer to an error of ours; `headers` are those about payment."""
+    """Returns the answer to an error of ours; `headers` are those about payment.
+
+    `by_hash` tells that the request pays by X-Payment-Tx: it may get a 402 that asks for nothing.
+    """
     if isinstance(error, PaymentRequired):
         return _demand_response(error, seller=seller, headers=headers)
     problem = problem_of(error)
+    if _asks_for_nothing(error) and not by_hash:  # MPP and x402 clients throw on such a 402
+        problem = problem._replace(status=HTTPStatus.SERVICE_UNAVAILABLE.value, retryable=True)
     message = error.message
     if isinstance(error.payment, PaymentOutcome) and not isinstance(error, errors.PaymentError):
         message = f"{message} {error.payment.sentence}".rstrip()
     return problem_response(
-        problem, message, headers=[*headers, *_headers(error, problem)], **_extra(error)
+        problem, message, headers=[*headers, *_headers(error, problem)], **_extra(error, problem)
     )
+
+
+def _asks_for_nothing(error: errors.MoorageError) -> bool:
+    """Whether the answer must not be a 402 but to the hash flow (contract 2.1).
+
+    After a credit nothing is a 5xx (contract 1.5).
+    """
+    outcome = error.payment
+    credited = isinstance(outcome, PaymentOutcome) and outcome.state is PaymentState.CREDITED
+    return isinstance(error, errors.PaymentPending | errors.PaymentHeld) and not credited
 
 
 def problem_of(error: errors.MoorageError) -> Problem:
@@ -162,11 +181,13 @@ def _headers(error: errors.MoorageError, problem: Problem) -> Iterator[Header]:
         yield _UNCACHED
 
 
-def _extra(error: errors.MoorageError) -> dict[str, Any]:
+def _extra(error: errors.MoorageError, problem: Problem) -> dict[str, Any]:
     details = {**_details(error), **_payment(error)}
+    if actions := [*details.get("next_actions", ()), *payment_actions(error)]:
+        details["next_actions"] = actions
     if isinstance(error, errors.AuthError):
         details |= {"recipe": RECIPE} | ({"field": error.header} if error.header else {})
-    if isinstance(error, errors.PaymentError) and problem_of(error).status == PAYMENT_REQUIRED:
+    if isinstance(error, errors.PaymentError) and problem.status == PAYMENT_REQUIRED:
         details.update(_problem_members(error, error.message))
     return details
 
@@ -201,7 +222,7 @@ def _details(error: errors.MoorageError) -> dict[str, Any]:
             return {"field": "upload", "looked_for": error.looked_for}
         case errors.PaymentNotFound():
             return {"looked_for": error.looked_for}
-        case errors.PaymentPending() | errors.PaymentHeld() | errors.OutOfCredits():
+        case errors.OutOfCredits():
             return {"next_actions": [_NEXT_ACTION[type(error)]]}
         case errors.PaymentAlreadyUsed(project_id=str()):
             return {"projectId": error.project_id, "deploymentId": error.deployment_id}
@@ -218,5 +239,6 @@ def _demand_response(
     if demand.because is not None:
         body.update(_details(demand.because))
     body.update(_payment(demand))
+    body["next_actions"] = payment_actions(demand, body["next_actions"])
     warning = [("X-CreateOS-Credit-Warning", demand.warning)] if demand.warning else []
     return json_response(body, status=PAYMENT_REQUIRED, headers=[_UNCACHED, *warning, *headers])

@@ -17,6 +17,16 @@ from moorage.payments.protocols.header_json import decode_base64url
 DEFAULT_CHAIN = "arbitrum"
 DEFAULT_TOKEN = "usdc"  # noqa: S105  (a coin, not a secret)
 
+TX_HEADER = "X-Payment-Tx"
+
+_LIKE_TX = re.compile(
+    r"x?(?:payment|pay)(?:(?:tx|txn|transaction)?(?:hash|id|proof)|tx|txn|transaction)"
+    r"|x?(?:tx|txn|transaction)hash"
+)
+"""Names like X-Payment-Tx, without hyphens; X-Transaction-Id is a tracer's."""
+
+_LIKE_X402 = re.compile(r"x?payment|xpaymentsignature|x?paymentpayload")
+
 _CREDENTIAL = re.compile(r"(?:^|,)[ \t]*payment(?:[ \t]|$)", re.IGNORECASE)
 
 
@@ -140,6 +150,20 @@ def offered_payment(
     if is_credential:
         return _credential(credential, chains)
     return None if signature is None else _authorization(signature, chains)
+
+
+def near_miss(headers: Mapping[str, str]) -> tuple[str, str, str | None] | None:
+    """Returns a header that looks like a payment, the one to send instead, and its hash, if any."""
+    for name, value in headers.items():
+        spelled = re.sub(r"[^a-z0-9]", "", name.lower())
+        if _LIKE_TX.fullmatch(spelled):
+            try:
+                return name, TX_HEADER, normalise_tx_hash(value)
+            except ValueError:
+                return name, TX_HEADER, None
+        if _LIKE_X402.fullmatch(spelled):
+            return name, "PAYMENT-SIGNATURE, as x402 version 2 has it", None
+    return None
 
 
 def shown_transaction(

@@ -1,0 +1,70 @@
+"""What to do next after a refusal, by what became of the payment that came with the request.
+
+Nobody is told to pay while money is there, or may be on its way; but for the remainder of a price.
+"""
+
+from collections.abc import Iterable
+
+from moorage.errors import (
+    MoorageError,
+    PayerMismatch,
+    PaymentAlreadyUsed,
+    PaymentHeld,
+    PaymentPending,
+    PaymentShort,
+)
+from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.taking.outcome import PaymentOutcome
+from moorage.wire.problems import PaymentState
+
+_SAME_AGAIN = "Send the same request with the same payment again. Do not pay again."
+_MEND = "Mend the request as `error` says and send it with the same payment. Do not pay again."
+_RELEASE = "Ask the operator to release or refund it. Do not pay again."
+_AS_THE_PAYER = "Sign the request with the wallet that paid: the payment is credited to that one."
+_WITHOUT_IT = "If that wallet is not yours, send the request without this payment."
+_REMAINDER = "Your payment is credited: only the remainder, amount_token, is still to be paid."
+_OWN_AUTHORIZATION = "Nothing was spent: sign authorization and request with the same wallet."
+_BRINGS_NOTHING = "Compare looked_for with what you sent: this transaction brings nothing here."
+_CREDITS_PAY = (
+    "Send the request without this payment: the credits that it brought count. Do not pay again."
+)
+_SENT_BACK = "Send the request without this payment: the answer says what is due."
+
+
+def payment_actions(error: MoorageError, ways: Iterable[str] = ()) -> list[str]:
+    """Returns what to do next; `ways` are those to pay what a 402 asks for. May be empty."""
+    outcome = error.payment if isinstance(error.payment, PaymentOutcome) else None
+    cause = (error.because or error) if isinstance(error, PaymentRequired) else error
+    state = _state(cause, outcome)
+    if isinstance(cause, PaymentShort):
+        return [*ways, _REMAINDER]
+    if state is PaymentState.NOT_FOUND:
+        return [_SENT_BACK] if isinstance(cause, PaymentAlreadyUsed) else [_BRINGS_NOTHING, *ways]
+    if state is PaymentState.UNUSED:
+        return [_OWN_AUTHORIZATION, *ways] if isinstance(cause, PayerMismatch) else list(ways)
+    return list(ways) if state is None else _while_money_is_there(cause, state)
+
+
+def _state(cause: MoorageError, outcome: PaymentOutcome | None) -> PaymentState | None:
+    if outcome is not None:
+        return outcome.state
+    if isinstance(cause, PaymentHeld):
+        return PaymentState.HELD
+    return PaymentState.PENDING if isinstance(cause, PaymentPending) else None
+
+
+def _while_money_is_there(cause: MoorageError, state: PaymentState) -> list[str]:
+    match state:
+        case PaymentState.FOREIGN:
+            return [_AS_THE_PAYER, _WITHOUT_IT]
+        case PaymentState.HELD:
+            return [_RELEASE]
+    match cause:
+        case PaymentAlreadyUsed(project_id=str()):
+            status = f"/agent/deploy/{cause.project_id}/{cause.deployment_id}/status"
+            return [f"Follow what it paid for: GET {status}. Do not pay again."]
+        case PaymentAlreadyUsed():
+            return [_CREDITS_PAY]
+        case PaymentPending():
+            return [_SAME_AGAIN]
+    return [_MEND]

@@ -1,0 +1,320 @@
+"""Every answer × every state of a payment: nobody who has paid, or may have, is told to pay."""
+
+import inspect
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+from starlette.requests import Request
+
+from clock import MovableClock
+from fakes import FakeSettlements, FakeVerifier, authorizes, paywall_of, seller_of
+from moorage.api.http.caller import CALLER, PAID, Caller
+from moorage.api.http.paid_answers import accounted
+from moorage.api.http.payment_headers import read_payment
+from moorage.api.http.problems import PROBLEMS, error_response
+from moorage.chains.chain import KNOWN_CHAINS
+from moorage.errors import (
+    AuthorizationRefused,
+    ChainUnavailable,
+    DatabaseUnavailable,
+    MoorageError,
+    PaymentError,
+    PaymentMalformed,
+    PaymentNotFound,
+    PaymentPending,
+)
+from moorage.ledger import ledger
+from moorage.ledger.transfer import Transfer
+from moorage.money import MicroUsd
+from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.protocols.evidence import AuthorizationEvidence
+from moorage.payments.protocols.header_json import encode_base64
+from moorage.payments.taking.outcomes import Outcomes
+from moorage.payments.taking.topup import TopUp, TopUpRequest
+from moorage.storage.database import Database
+from moorage.storage.money import payments
+from records_fixture import ALICE, ARBITRUM, BOB, USDT, fresh_hash, transfer
+
+BASE = KNOWN_CHAINS["base"]
+CHAINS = {"arbitrum": ARBITRUM, "base": BASE}
+REFUSED_AMOUNT = 13
+"""What screening holds back."""
+
+FILLED: dict[object, Any] = {str: "x", int: 7, dict[str, str]: {}}
+
+Headers = dict[str, str]
+
+
+async def refuse_some(sent: Transfer) -> str | None:
+    return "on a list" if sent.amount == REFUSED_AMOUNT else None
+
+
+class World:
+    """Payments of ALICE in each state, and the answers that they get."""
+
+    def __init__(self, db: Database, clock: MovableClock) -> None:
+        self.db, self.clock = db, clock
+        self.chain = FakeVerifier()
+        self.chain.missing = unseen()
+        self.settlements = FakeSettlements(self.chain)
+        self.paywall = paywall_of(
+            db,
+            self.chain,
+            clock,
+            *CHAINS.values(),
+            settlements=self.settlements,
+            screen=refuse_some,
+        )
+        self.outcomes = Outcomes(db=db, paywall=self.paywall, chains=CHAINS)
+
+    async def answer(self, error: MoorageError, headers: Headers) -> tuple[int, dict[str, Any]]:
+        request = request_with(headers)
+        told = await accounted(self.outcomes, CHAINS, request, error)
+        by_hash = "X-Payment-Tx" in headers
+        seller = seller_of(*CHAINS.values())
+        response = error_response(told, seller=seller, by_hash=by_hash)
+        return response.status_code, msgspec.json.decode(bytes(response.body))
+
+    async def top_up(self, headers: Headers) -> MoorageError | None:
+        """A top-up with this payment: why it was refused, if it was."""
+        means, evidence = read_payment(request_with(headers), CHAINS)
+        asked = TopUpRequest(
+            wallet=ALICE,
+            amount=MicroUsd(5),
+            means=means,
+            evidence=evidence,
+            body_digest="00" * 32,
+        )
+        try:
+            await TopUp(db=self.db, paywall=self.paywall, clock=self.clock).take(asked)
+        except MoorageError as refusal:
+            return refusal
+        return None
+
+    async def book(self, sent: Transfer, *, held: dict[str, str] | None = None) -> Headers:
+        async with self.db.transaction(durable=True) as tx:
+            now_ms = self.clock.now_ms()
+            await ledger.credit_transfers(tx, [sent], held=held or {}, now_ms=now_ms)
+        return {"X-Payment-Tx": sent.tx_hash}
+
+    def shown(self, *transfers: Transfer) -> Headers:
+        return {"X-Payment-Tx": self.chain.pays(*transfers)}
+
+    # States
+
+    async def credited_now(self) -> Headers:
+        return self.shown(transfer(ALICE, 5))
+
+    async def credited_before(self) -> Headers:
+        return await self.book(transfer(ALICE, 5))
+
+    async def on_another_chain(self) -> Headers:
+        usdc = BASE.tokens[0]
+        return self.shown(transfer(ALICE, 5, chain_id=BASE.chain_id, token_address=usdc.key))
+
+    async def in_another_token(self) -> Headers:
+        return self.shown(transfer(ALICE, 5, token=USDT.name, token_address=USDT.key))
+
+    async def named_wrongly(self) -> Headers:
+        return await self.credited_now() | {"X-Payment-Chain": "solana", "X-Payment-Token": "sol"}
+
+    async def unused(self) -> Headers:
+        self.settlements.fault = AuthorizationRefused("no balance")
+        return signed(authorizes())
+
+    async def pending(self) -> Headers:
+        return {"X-Payment-Tx": fresh_hash()}
+
+    async def held(self) -> Headers:
+        return self.shown(transfer(ALICE, REFUSED_AMOUNT))
+
+    async def foreign(self) -> Headers:
+        return self.shown(transfer(BOB, 5))
+
+    async def not_found(self) -> Headers:
+        self.chain.missing = PaymentNotFound("It brings nothing.", looked_for={})
+        return {"X-Payment-Tx": fresh_hash()}
+
+    async def refunded(self) -> Headers:
+        shown = await self.book(transfer(ALICE, 5), held={ALICE: "on a list"})
+        async with self.db.transaction(durable=True) as tx:
+            tx_hash = shown["X-Payment-Tx"]
+            (held,) = await payments.of_transaction(tx, chain_id=ARBITRUM.chain_id, tx_hash=tx_hash)
+            now_ms = self.clock.now_ms()
+            await ledger.refund(tx, held, refund_id=tx_hash, amount=MicroUsd(5), now_ms=now_ms)
+        return shown
+
+
+@pytest.fixture
+def world(db: Database, clock: MovableClock) -> World:
+    return World(db, clock)
+
+
+def unseen() -> PaymentPending:
+    pending = PaymentPending()
+    pending.seen = False
+    return pending
+
+
+def request_with(headers: Headers) -> Request:
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": raw}
+    return Request(scope | {PAID: True, CALLER: Caller(ALICE, None)})
+
+
+def signed(evidence: AuthorizationEvidence) -> Headers:
+    """As a client of x402 sends it."""
+    wish = evidence.authorization
+    document = {
+        "x402Version": 2,
+        "accepted": {"scheme": "exact", "network": "eip155:42161", "asset": wish.token_address},
+        "payload": {
+            "signature": "0x" + wish.signature.hex(),
+            "authorization": {
+                "from": wish.payer,
+                "to": wish.recipient,
+                "value": str(wish.value),
+                "validAfter": str(wish.valid_after),
+                "validBefore": str(wish.valid_before),
+                "nonce": wish.nonce,
+            },
+        },
+    }
+    return {"PAYMENT-SIGNATURE": encode_base64(msgspec.json.encode(document))}
+
+
+State = Callable[[World], Awaitable[Headers]]
+STATES: dict[State, tuple[str, float]] = {
+    World.credited_now: ("credited", 0.000005),
+    World.credited_before: ("credited", 0.000005),
+    World.on_another_chain: ("credited", 0.000005),
+    World.in_another_token: ("credited", 0.000005),
+    World.named_wrongly: ("credited", 0.000005),
+    World.unused: ("unused", 0),
+    World.pending: ("pending", 0),
+    World.held: ("held", 0),
+    World.foreign: ("foreign", 0),
+    World.not_found: ("not_found", 0),
+    World.refunded: ("not_found", 0),
+}
+"""What each state is told as, and what it has brought."""
+
+BLIND = (ChainUnavailable, DatabaseUnavailable)
+"""Refusals because nothing can be looked up: what the books don't hold is pending then."""
+
+REFUSALS = [kind for kind in PROBLEMS if not issubclass(kind, PaymentError | PaymentRequired)]
+
+
+def made(kind: type[MoorageError]) -> MoorageError:
+    """An error of this kind, with something for each argument that it needs."""
+    needed = [
+        each
+        for each in inspect.signature(kind).parameters.values()
+        if each.default is each.empty and each.kind is each.POSITIONAL_OR_KEYWORD
+    ]
+    return kind(*(FILLED[each.annotation] for each in needed))
+
+
+def tells_to_pay(body: dict[str, Any]) -> bool:
+    told = " ".join([body["error"], *body.get("next_actions", ())]).lower()
+    return bool(re.search(r"\b(transfer|pay)\b", re.sub(r"(do not|never) pay( again)?", "", told)))
+
+
+def check(body: dict[str, Any], state: str, brought: float) -> None:
+    """The rule that holds for every answer to a request with a payment in this state."""
+    payment = body["payment"]
+    assert (payment["state"], payment["credited_usd"]) == (state, brought), body
+    keeps_quiet = state in ("credited", "pending", "held")
+    assert payment["do_not_pay_again"] is keeps_quiet
+    if keeps_quiet:
+        assert "amount_token" not in body
+        assert not tells_to_pay(body), body
+        assert "not pay again" in " ".join(body["next_actions"])
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
+async def test_whatever_is_refused_says_what_became_of_the_payment(
+    world: World, state: State
+) -> None:
+    for kind in REFUSALS:
+        shown = await state(world)
+        status, body = await world.answer(made(kind), shown)
+        is_blind = kind in BLIND and state not in (World.credited_before, World.refunded)
+        told = ("pending", 0) if is_blind and state is not World.unused else STATES[state]
+        check(body, *told)
+        if told[0] == "credited":
+            assert status < 500, body
+
+
+OWN_ANSWERS: dict[State, tuple[int, str] | None] = {
+    World.credited_now: None,
+    World.credited_before: None,
+    World.on_another_chain: None,
+    World.in_another_token: None,
+    World.unused: (402, "authorization_refused"),
+    World.pending: (402, "payment_pending"),
+    World.held: (402, "payment_held"),
+    World.foreign: (402, "payer_mismatch"),
+    World.not_found: (402, "payment_not_found"),
+    World.refunded: (409, "payment_already_used"),
+}
+"""How a top-up with the payment is answered; None: it is taken."""
+
+
+@pytest.mark.parametrize("state", OWN_ANSWERS, ids=lambda state: state.__name__)
+async def test_payment_is_taken_or_refused_as_its_state_is(world: World, state: State) -> None:
+    headers = await state(world)
+    refusal = await world.top_up(headers)
+    if OWN_ANSWERS[state] is None:
+        assert refusal is None
+        return
+    assert refusal is not None
+    status, body = await world.answer(refusal, headers)
+    assert (status, body["code"]) == OWN_ANSWERS[state]
+    check(body, *STATES[state])
+    if state is World.foreign:
+        assert not tells_to_pay(body), body
+        assert "wallet that paid" in body["next_actions"][0]
+    if state in (World.unused, World.not_found):
+        assert tells_to_pay(body), body
+
+
+async def test_answer_that_asks_for_nothing_is_a_503_but_to_who_sent_a_hash(world: World) -> None:
+    world.settlements.pending.add(ALICE)  # one is being settled
+    for headers in ({}, signed(authorizes())):
+        request = request_with(headers)
+        error = await accounted(world.outcomes, CHAINS, request, PaymentPending())
+        response = error_response(error, seller=seller_of(ARBITRUM), by_hash=False)
+        assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+        body = msgspec.json.decode(bytes(response.body))
+        assert (body["code"], body["retryable"]) == ("payment_pending", True)
+        assert not tells_to_pay(body)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["X-Payment-Hash", "X-Payment-TxHash", "X-Payment-Transaction", "X-Tx-Hash", "Payment-Tx"],
+)
+def test_hash_in_a_header_that_is_not_read_is_named_and_never_a_demand(name: str) -> None:
+    paid = fresh_hash()
+    with pytest.raises(PaymentMalformed, match="X-Payment-Tx") as refusal:
+        read_payment(request_with({name: paid}), CHAINS)
+    assert refusal.value.field.lower() == name.lower()
+    response = error_response(refusal.value, seller=seller_of(ARBITRUM))
+    body = msgspec.json.decode(bytes(response.body))
+    assert (response.status_code, body["payment"]["tx"]) == (400, paid)
+    check(body, "pending", 0)
+
+
+@pytest.mark.parametrize("name", ["X-Transaction-Id", "X-Request-Id", "X-Payment-Chain"])
+def test_other_headers_are_nobodys_payment(name: str) -> None:
+    assert read_payment(request_with({name: "base"}), CHAINS).evidence is None
+
+
+def test_near_miss_beside_a_payment_is_no_matter() -> None:
+    paid = fresh_hash()
+    both = request_with({"X-Payment-Tx": paid, "X-Payment-Hash": paid})
+    assert read_payment(both, CHAINS).evidence is not None
