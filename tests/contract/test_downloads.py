@@ -99,13 +99,25 @@ async def test_full_cache_takes_no_more_than_it_may(
     assert image.stat().st_blocks * 512 <= CACHE_BYTES // 2
 
 
-async def test_step_that_a_full_cache_fails_runs_again_without(
+async def test_step_that_a_full_cache_fails_runs_again_with_a_larger_one(
     caching_sandbox: Sandbox, source: Path
 ) -> None:
-    fill = '[ -z "$npm_config_cache" ] && echo went on || cat /dev/zero > "$npm_config_cache"'
+    kib = CACHE_BYTES * 5 // 8 // 1024  # more than half of the limit, less than all
+    fill = f'head -c {kib}K /dev/zero > "$npm_config_cache" && echo went on'
     await build(caching_sandbox, source, plan(install=fill), owner=ALICE)
     said = (await log(caching_sandbox, "first")).splitlines()
-    assert said.index("went on") > said.index("a disk is full: again, without kept downloads")
+    again = said.index("a disk is full: again, with an empty one for downloads")
+    assert said.index("went on") > again
+    assert await look(caching_sandbox, source, ALICE) == ["npm"]
+
+
+async def test_failure_of_the_second_try_is_not_the_first_ones(
+    caching_sandbox: Sandbox, source: Path
+) -> None:
+    fails = '[ ! -e tried ] || exit 3; touch tried; cat /dev/zero > "$npm_config_cache"'
+    with pytest.raises(DeployFailed) as caught:
+        await build(caching_sandbox, source, plan(install=fails), owner=ALICE)
+    assert caught.value.cause is FailureCause.INSTALL_FAILED
 
 
 async def test_full_disk_of_the_apps_own_fails_with_a_cache_too(

@@ -60,7 +60,11 @@ async def healthy(
     ended: Callable[[], Awaitable[bool]] = runs,
 ) -> None:
     await wait_until_healthy(
-        Address.unix(socket), path=path, timeout_seconds=seconds, has_ended=ended
+        Address.unix(socket),
+        host="my-app.example.com",
+        path=path,
+        timeout_seconds=seconds,
+        has_ended=ended,
     )
 
 
@@ -94,6 +98,15 @@ async def test_the_health_path_is_asked_for_as_it_is_written(tmp_path: Path) -> 
         assert asked == ["/up?a=%7e%2F&b=//"]
         failure = await refused(tmp_path / "app.sock")
     assert "GET / was not answered" in failure.reason
+
+
+async def test_the_apps_own_host_is_asked_for(tmp_path: Path) -> None:
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=500 if request.host == "my-app.example.com" else 200)
+
+    async with serving(handler, tmp_path / "app.sock"):
+        failure = await refused(tmp_path / "app.sock", seconds=1)
+    assert "it answered 500" in failure.reason
 
 
 async def test_app_that_needs_a_while_is_asked_again(tmp_path: Path) -> None:

@@ -139,7 +139,11 @@ async def check(path: Path, *, within_seconds: float) -> None:
         return False
 
     healthy = wait_until_healthy(
-        Address.unix(path), path="/", timeout_seconds=within_seconds, has_ended=lives
+        Address.unix(path),
+        host="app.example",
+        path="/",
+        timeout_seconds=within_seconds,
+        has_ended=lives,
     )
     await asyncio.wait_for(healthy, PATIENCE_SECONDS)
 

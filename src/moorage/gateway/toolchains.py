@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import msgspec
 
 from moorage.clock import Clock, SystemClock
 from moorage.planning.toolbox import Toolbox
+from moorage.settings import load_settings
 from moorage.toolchains.inventory import Inventory
 from moorage.toolchains.npm import Npm, find_npm
 from moorage.toolchains.store import ToolchainStore, Version, nothing_needed
@@ -66,11 +67,25 @@ async def open_toolchains(
 async def toolbox_here() -> Toolbox:
     """Returns the toolbox of this machine, for a plan made without a gateway.
 
-    npm's lists are kept in the user's cache for a day.
+    npm's lists are kept in the user's cache for a day. What the operator has put into the
+    store of the gateway that the settings of this machine describe counts, too.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moorage"
     async with AsyncExitStack() as stack:
         found = await open_toolchains(stack, cache, installs=True, clock=SystemClock())
         if not found.inventory.is_fresh:
             await found.inventory.refresh()
-        return found.inventory.toolbox
+        toolbox = found.inventory.toolbox
+    return with_installed(toolbox, Path(load_settings(file=None).data_dir) / "toolchains")
+
+
+def with_installed(toolbox: Toolbox, store: Path) -> Toolbox:
+    """Returns the toolbox with what is in a store's directory, such as the operator's links."""
+    found = dict(toolbox.store)
+    places: list[Path] = []
+    with suppress(PermissionError):  # it is the gateway's, and this may be another user
+        places = sorted(path for path in store.glob("[!.]*/*") if path.is_dir())
+    for place in places:
+        program = place.parent.name
+        found[program] = tuple(dict.fromkeys((*found.get(program, ()), place.name)))
+    return Toolbox(host=toolbox.host, store=found)

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from clock import MovableClock
+from moorage.gateway.toolchains import with_installed
 from moorage.planning.semver import Version
+from moorage.planning.toolbox import Toolbox
 from moorage.toolchains import host
 from moorage.toolchains.host import host_versions
 from moorage.toolchains.inventory import FRESH_SECONDS, Inventory
@@ -155,3 +157,17 @@ def test_each_release_has_one_package(architecture: str) -> None:
 def test_package_is_chosen_by_version(version: str, name: str | None) -> None:
     found = package_of("yarn", version)
     assert (found.name if found else None) == name
+
+
+def test_plan_without_a_gateway_sees_the_operators_links(tmp_path: Path) -> None:
+    (tmp_path / "opt").mkdir()
+    for program, version in (("ruby", "3.4.1"), ("node", "22.1.0")):
+        (tmp_path / "store" / program).mkdir(parents=True)
+        (tmp_path / "store" / program / version).symlink_to(tmp_path / "opt")
+    known = Toolbox(host={"node": ("20.0.0",)}, store={"node": ("24.0.0",)})
+
+    seen = with_installed(known, tmp_path / "store")
+
+    assert seen.host == known.host
+    assert seen.store == {"node": ("24.0.0", "22.1.0"), "ruby": ("3.4.1",)}
+    assert with_installed(known, tmp_path / "none") == known

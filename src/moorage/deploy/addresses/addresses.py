@@ -41,6 +41,10 @@ class Addresses:
         self._routes = routes
         self._hosts = hosts
 
+    def host(self, project: Project) -> str:
+        """Returns the host at which visitors ask for a project."""
+        return self._hosts.host(project.unique_name)
+
     async def route(self, project: Project, target: Address) -> None:
         """Routes every host of a project to an app; does nothing where that is so."""
         for host in await self._of(project):

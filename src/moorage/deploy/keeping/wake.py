@@ -121,7 +121,7 @@ class Wake:
                 waited = True
             elif (address := await self._running_at(project, serving)) is not None:
                 if waited:
-                    await self._until_healthy(serving, address)
+                    await self._until_healthy(project, serving, address)
                 return was_asleep, True
             elif begun:
                 return was_asleep, False
@@ -167,7 +167,7 @@ class Wake:
         await self._runtime.note(serving, "A request came: awake, and started again.")
         return True
 
-    async def _until_healthy(self, serving: str, address: Address) -> None:
+    async def _until_healthy(self, project: Project, serving: str, address: Address) -> None:
         """Waits until the app is healthy; if it is not in time, visitors get its answers anyway."""
 
         async def has_ended() -> bool:
@@ -177,7 +177,11 @@ class Wake:
         path = "/" if deployment is None else deployment.health_path
         try:
             await self._healthy(
-                address, path=path, timeout_seconds=self._healthy_seconds, has_ended=has_ended
+                address,
+                host=self._addresses.host(project),
+                path=path,
+                timeout_seconds=self._healthy_seconds,
+                has_ended=has_ended,
             )
         except DeployFailed as failure:
             log.warning("woken app is not well", deployment=serving, cause=failure.cause)

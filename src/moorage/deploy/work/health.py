@@ -23,18 +23,27 @@ class Healthy(Protocol):
         address: Address,
         /,
         *,
+        host: str,
         path: str,
         timeout_seconds: float,
         has_ended: Callable[[], Awaitable[bool]],
     ) -> None:
-        """Returns when `GET path` is answered with less than 500; else raises DeployFailed."""
+        """Returns when `GET path` of the host is answered with less than 500.
+
+        Raises DeployFailed otherwise.
+        """
         ...
 
 
 async def wait_until_healthy(
-    address: Address, *, path: str, timeout_seconds: float, has_ended: Callable[[], Awaitable[bool]]
+    address: Address,
+    *,
+    host: str,
+    path: str,
+    timeout_seconds: float,
+    has_ended: Callable[[], Awaitable[bool]],
 ) -> None:
-    """Returns when `GET path` is answered with less than 500.
+    """Returns when `GET path` of the host, the app's own, is answered with less than 500.
 
     Raises DeployFailed(UNHEALTHY) when that does not happen in time, or when there is no answer
     and the app `has_ended`; its reason tells the last answer.
@@ -43,7 +52,7 @@ async def wait_until_healthy(
     deadline = loop.time() + timeout_seconds
     pause = _FIRST_PAUSE_SECONDS
     while True:
-        seen = await _ask(address, path, min(_REQUEST_SECONDS, timeout_seconds))
+        seen = await _ask(address, host, path, min(_REQUEST_SECONDS, timeout_seconds))
         if isinstance(seen, int) and seen < 500:
             return
         late = loop.time() + pause > deadline
@@ -53,24 +62,25 @@ async def wait_until_healthy(
         pause = min(pause * 2, _MAX_PAUSE_SECONDS)
 
 
-async def _ask(address: Address, path: str, timeout_seconds: float) -> int | str:
+async def _ask(address: Address, host: str, path: str, timeout_seconds: float) -> int | str:
     """Returns the status of one answer, or a sentence on what went wrong."""
     try:
         async with asyncio.timeout(timeout_seconds):
-            return await _status(address, path)
+            return await _status(address, host, path)
     except TimeoutError:
         return "no answer in time"
     except OSError as error:
         return f"no valid HTTP answer ({type(error).__name__})"
 
 
-async def _status(address: Address, path: str) -> int | str:
+async def _status(address: Address, host: str, path: str) -> int | str:
     """Asks once. Reads no more than the head: the app's answer may have no end."""
     reader, writer = await address.connect(limit=_HEAD_BYTES)
     head = _Head()
     try:
         # HTTP/1.1 with the headers that clients send, as some apps need them.
-        request = f"GET {path} HTTP/1.1\r\nHost: app\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+        headers = f"Host: {host}\r\nAccept: */*\r\nConnection: close\r\n"
+        request = f"GET {path} HTTP/1.1\r\n{headers}\r\n"
         writer.write(request.encode())
         read = 0
         while head.status is None and read < _HEAD_BYTES:

@@ -65,11 +65,15 @@ class Switch:
                 await self._route_back(deployment, project, before)
             raise
 
+    def host(self, project: Project) -> str:
+        """Returns the host at which visitors ask for a project."""
+        return self._addresses.host(project)
+
     async def _route(self, project: Project, instance: Instance) -> None:
         """Routes the address to the instance, and checks that it answers through the proxy."""
         async with self._apps.held(project.id):
             await self._addresses.route(project, instance.address)
-        if not await self._answers(self._hosts.host(project.unique_name)):
+        if not await self._answers(self.host(project)):
             raise DeployFailed(
                 FailureCause.UNHEALTHY,
                 f"The app answered, but {self._hosts.url(project.unique_name)} did not. "

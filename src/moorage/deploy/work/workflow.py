@@ -115,7 +115,9 @@ class Workflow:
         spec = self._specs.instance(deployment, project)
         instance = await self._runtime.start(spec, timeout_seconds=self._timing.listen_seconds)
         failpoint("health")
-        await self._wait_until_healthy(instance, deployment.health_path)
+        await self._wait_until_healthy(
+            instance, host=self._switch.host(project), path=deployment.health_path
+        )
         note = _note(spec.plan, instance)
         await self._switch.to(instance, job=job, deployment=deployment, project=project, note=note)
 
@@ -163,7 +165,7 @@ class Workflow:
             if project is not None and project.serving_deployment_id is None:
                 await projects.set_status(tx, project.id, project_status)
 
-    async def _wait_until_healthy(self, instance: Instance, path: str) -> None:
+    async def _wait_until_healthy(self, instance: Instance, *, host: str, path: str) -> None:
         deployment_id = instance.deployment_id
 
         async def has_ended() -> bool:
@@ -172,6 +174,7 @@ class Workflow:
         try:
             await self._healthy(
                 instance.address,
+                host=host,
                 path=path,
                 timeout_seconds=self._timing.healthy_seconds,
                 has_ended=has_ended,

@@ -15,7 +15,7 @@ from moorage.engines.disks.disk import Disk, is_clean, make_owned
 from moorage.engines.disks.templates import DiskTemplates
 from moorage.threads import in_thread
 
-_SHARE = 2  # half of a wallet's limit is for its downloads
+_SHARE = 2  # half of a wallet's limit is for its downloads, unless a build needs more
 _FULL_SHARE = 8  # with less than an eighth free, it is replaced before a build
 
 logger = logging.getLogger(__name__)
@@ -37,23 +37,38 @@ class Downloads:
         if directory is None or owner in self._leased:
             yield None
             return
-        disk = Disk(
-            image=directory / "downloads.img",
-            mount_point=self.mount_points / f"{directory.name}.downloads",
-        )
+        disk = self._disk(directory)
         self._leased.add(owner)
+        size_bytes = self.caches.wallet_bytes // _SHARE
         try:
-            yield await in_thread(self._open, disk, uid)
+            yield await in_thread(self._open, disk, uid, size_bytes=size_bytes)
         finally:
             try:
                 await in_thread(_close, disk)
             finally:
                 self._leased.discard(owner)
 
-    def _open(self, disk: Disk, uid: int) -> Path | None:
+    def renew(self, owner: str, uid: int) -> Path | None:
+        """Replaces a leased cache that was full by an empty one of the wallet's whole limit.
+
+        Returns its directory; None if that fails.
+        """
+        directory = self.caches.of(owner)
+        if directory is None or owner not in self._leased:
+            return None
+        disk = self._disk(directory)
+        disk.remove()
+        return self._open(disk, uid, size_bytes=self.caches.wallet_bytes)
+
+    def _disk(self, directory: Path) -> Disk:
+        return Disk(
+            image=directory / "downloads.img",
+            mount_point=self.mount_points / f"{directory.name}.downloads",
+        )
+
+    def _open(self, disk: Disk, uid: int, *, size_bytes: int) -> Path | None:
         """Mounts the cache and returns its directory; None if that fails."""
         files = disk.mount_point / "files"
-        size_bytes = self.caches.wallet_bytes // _SHARE
         try:
             if not _is_usable(disk, uid, size_bytes):
                 self.templates.put(disk.image, size_bytes)

@@ -20,7 +20,7 @@ from moorage.records.log import LogKind
 from moorage.threads import in_thread, to_its_end
 
 _NO_SPACE = "the gateway's disk is nearly full, and this build was ended: deploy again later"
-_AGAIN = "a disk is full: again, without kept downloads"
+_AGAIN = "a disk is full: again, with an empty one for downloads"
 _FULL_BELOW_BYTES = 256 * 1024
 # Package managers clean up after a failure, so that the free space does not show it.
 _FULL_WORDS = ("ENOSPC", "No space left on device")
@@ -59,7 +59,7 @@ async def make(directory: DeploymentDirectory, slot: Slot, spec: BuildSpec) -> N
     await in_thread(directory.disk.clear_build_leftovers)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Steps:
     """Runs the steps of one build, within one time limit."""
 
@@ -70,7 +70,7 @@ class _Steps:
     downloads: Path | None
 
     async def do(self, command: str, cause: FailureCause) -> None:
-        """Runs a step; runs it again without the downloads if their disk may have been full."""
+        """Runs a step; runs it again with an empty disk for downloads if theirs may be full."""
         try:
             await self._run(command, cause)
         except DeployFailed as failed:
@@ -78,7 +78,9 @@ class _Steps:
             if failed.cause is not FailureCause.OUT_OF_DISK or self.downloads is None or held:
                 raise
             self.directory.logs.note(LogKind.BUILD, _AGAIN)
-            await replace(self, downloads=None)._run(command, cause)
+            downloads = self.directory.host.downloads
+            self.downloads = await in_thread(downloads.renew, self.spec.owner, self.slot.app_uid)
+            await self._run(command, cause)
 
     async def _run(self, command: str, cause: FailureCause) -> None:
         """Runs a step once; `cause` is the failure's cause if nothing else explains it."""
