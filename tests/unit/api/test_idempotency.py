@@ -1,4 +1,5 @@
 import asyncio
+from base64 import b64encode
 from contextlib import AbstractAsyncContextManager
 
 import msgspec
@@ -18,8 +19,10 @@ from records_fixture import ALICE, BOB
 DAY_MS = 24 * HOUR_MS
 
 
-def request(*keys: str, path: str = "/agent/deploy") -> Request:
+def request(*keys: str, path: str = "/agent/deploy", signature: str = "") -> Request:
     headers = [(b"idempotency-key", key.encode()) for key in keys]
+    if signature:
+        headers.append((b"payment-signature", signature.encode()))
     return Request(
         {
             "type": "http",
@@ -217,3 +220,31 @@ def test_malformed_key_is_refused(keys: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("key", ["a", "~" * 255, "6f0b8a3e-0c60-4b0a-9f3e-1f1f3b1d5f0a"])
 async def test_key_of_visible_ascii_is_taken(once: Once, key: str) -> None:
     assert (await once(key)).body == b'{"acted":1}'
+
+
+def payment(identifier: str, *, signed: str) -> str:
+    """A value of PAYMENT-SIGNATURE, as far as an identifier is read of it."""
+    extensions = {"payment-identifier": {"info": {"required": False, "id": identifier}}}
+    document = {"payload": {"signature": signed}, "extensions": extensions}
+    return b64encode(msgspec.json.encode(document)).decode()
+
+
+async def test_same_payment_identifier_and_payment_is_answered_again(once: Once) -> None:
+    first = await once(None, signature=payment("a" * 16, signed="0x01"))
+    again = await once(None, signature=payment("a" * 16, signed="0x01"))
+    assert (bytes(again.body), once.acted) == (bytes(first.body), 1)
+    await once(None, signature=payment("b" * 16, signed="0x01"))
+    assert once.acted == 2
+
+
+async def test_payment_identifier_of_another_payment_is_refused(once: Once) -> None:
+    await once(None, signature=payment("a" * 16, signed="0x01"))
+    with pytest.raises(IdempotencyKeyReused):
+        await once(None, signature=payment("a" * 16, signed="0x02"))
+    assert once.acted == 1
+
+
+async def test_idempotency_key_is_for_any_payment_and_before_its_identifier(once: Once) -> None:
+    await once("key", signature=payment("a" * 16, signed="0x01"))
+    await once("key", signature=payment("b" * 16, signed="0x02"))
+    assert once.acted == 1

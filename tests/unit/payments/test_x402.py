@@ -101,6 +101,28 @@ def test_bazaar_says_how_to_call_the_endpoint_as_its_own_schema_has_it(endpoint:
         jsonschema.validate({"input": {"type": "mcp"}}, bazaar["schema"])
 
 
+@pytest.mark.parametrize("identifier", ["a" * 16, "pay_0-Z" + "9" * 121])
+def test_payment_identifier_is_read_as_the_extension_has_it(identifier: str) -> None:
+    declared = required()["extensions"]["payment-identifier"]
+    jsonschema.validate(declared["info"] | {"id": identifier}, declared["schema"])
+    extensions = {"payment-identifier": {"info": {"required": False, "id": identifier}}}
+    assert x402.payment_identifier(altered("extensions", extensions)) == identifier
+
+
+@pytest.mark.parametrize("identifier", ["a" * 15, "a" * 129, "a" * 15 + " ", "a" * 16 + "\n"])
+def test_payment_identifier_of_another_form_is_malformed(identifier: str) -> None:
+    extensions = {"payment-identifier": {"info": {"required": False, "id": identifier}}}
+    with pytest.raises(PaymentMalformed, match="payment-identifier"):
+        x402.payment_identifier(altered("extensions", extensions))
+
+
+@pytest.mark.parametrize(
+    "extensions", [{}, {"payment-identifier": {"info": {"required": False}}}, {"other": 1}, [1]]
+)
+def test_payment_without_identifier_has_none(extensions: Any) -> None:
+    assert x402.payment_identifier(altered("extensions", extensions)) is None
+
+
 def test_service_name_and_tags_are_within_the_extensions_bounds() -> None:
     described = required()["resource"]
     assert len(described["serviceName"]) <= 32

@@ -24,6 +24,7 @@ from moorage.errors import (
     IdempotencyKeyReused,
     InvalidField,
 )
+from moorage.payments.protocols.x402 import payment_identifier
 from moorage.storage import idempotency
 from moorage.storage.database import Database
 from moorage.storage.idempotency import Claim, Kept
@@ -38,6 +39,7 @@ LEASE_MS = 10_000
 
 _RENEW_SECONDS = 3.0
 _LOOK_SECONDS = 0.05
+_OF_PAYMENT = "x402:"
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 Outcome = TypeVar("Outcome", bound=msgspec.Struct)
@@ -174,18 +176,25 @@ class Idempotency:
 
 
 def idempotency_key(request: Request) -> str | None:
-    """Returns the request's key, if it has one. Raises InvalidField."""
+    """Returns the request's key, if it has one: x402's payment identifier is one, too.
+
+    Raises InvalidField and PaymentMalformed.
+    """
     keys = request.headers.getlist(HEADER)
     if not keys:
-        return None
+        signature = request.headers.get("payment-signature")
+        identifier = payment_identifier(signature) if signature else None
+        return None if identifier is None else _OF_PAYMENT + identifier
     if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
         raise InvalidField(HEADER, "must be sent once: 1 to 255 visible ASCII characters")
     return keys[0]
 
 
 def _request_digest(request: Request, body_digest: str) -> str:
-    """Returns the SHA-256 of method, path and body."""
+    """Returns the SHA-256 of method, path and body; of the payment too, if that has the key."""
     of = f"{request.method} {request.url.path}\n{body_digest}"
+    if not request.headers.getlist(HEADER):
+        of += "\n" + request.headers.get("payment-signature", "")
     return hashlib.sha256(of.encode()).hexdigest()
 
 

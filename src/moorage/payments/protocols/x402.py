@@ -32,6 +32,7 @@ _VERSION = 2
 _SCHEME = "exact"
 _TRANSFER_METHOD = "eip3009"
 _PRIMARY_TYPE = "TransferWithAuthorization"  # thirdweb signs nothing else
+_IDENTIFIER = re.compile(r"[A-Za-z0-9_-]{16,128}")
 _NETWORK = re.compile(r"eip155:([1-9][0-9]{0,15})")  # CAIP-2
 
 
@@ -55,6 +56,22 @@ class _PaymentPayload(msgspec.Struct):
     x402_version: int = msgspec.field(name="x402Version")
     accepted: _Accepted
     payload: _Payload
+
+
+class _Info(msgspec.Struct):
+    id: str | None = None
+
+
+class _Identifier(msgspec.Struct):
+    info: _Info
+
+
+class _Extensions(msgspec.Struct):
+    identifier: _Identifier | None = msgspec.field(name="payment-identifier", default=None)
+
+
+class _Extended(msgspec.Struct):
+    extensions: _Extensions
 
 
 def payment_required_header(
@@ -115,6 +132,21 @@ def parse_payment_signature(header: str) -> TransferAuthorization:
         token_address=accepted.asset,
         field=_FIELD,
     )
+
+
+def payment_identifier(header: str) -> str | None:
+    """Returns the identifier in a value of PAYMENT-SIGNATURE, if any: one payment has one.
+
+    Raises PaymentMalformed for an identifier that breaks the extension's rule.
+    """
+    try:
+        extensions = decode_base64(header, _Extended, field=_FIELD).extensions
+    except PaymentMalformed:
+        return None  # extensions of another shape are none of ours
+    given = extensions.identifier.info.id if extensions.identifier else None
+    if given is not None and _IDENTIFIER.fullmatch(given) is None:
+        raise PaymentMalformed(_FIELD, "payment-identifier: must be 16 to 128 of A-Z a-z 0-9 _ -")
+    return given
 
 
 def payment_failed_header(

@@ -72,4 +72,19 @@ def _required(body: dict[str, Any]) -> list[str]:
     return [name for name in body if name != "amount_usd"]
 
 
-_EXTENSIONS = {name: {"bazaar": _bazaar(body, _ANSWERS[name])} for name, body in _BODIES.items()}
+_IDENTIFIER = {
+    "info": {"required": False},
+    "schema": {
+        "$schema": _SCHEMA,
+        "type": "object",
+        "properties": {
+            "required": {"type": "boolean"},
+            "id": {"type": "string", "pattern": "^[A-Za-z0-9_-]{16,128}$"},
+        },
+        "required": ["required"],
+    },
+}
+_EXTENSIONS = {
+    name: {"bazaar": _bazaar(body, _ANSWERS[name]), "payment-identifier": _IDENTIFIER}
+    for name, body in _BODIES.items()
+}
