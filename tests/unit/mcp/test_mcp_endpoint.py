@@ -215,6 +215,24 @@ async def test_who_is_not_named_is_named_by_the_payment(
     }
 
 
+@pytest.mark.parametrize(
+    ("headers", "path", "dry"),
+    [({}, "/deploy", "true"), ({"x_wallet_address": "0xAb"}, "/agent/quote", None)],
+)
+async def test_a_quote_asks_for_a_price_alone(
+    desk: Desk, headers: dict[str, str], path: str, dry: str | None
+) -> None:
+    payment = {"x402Version": 2, "payload": {}, "accepted": {}}
+    meta = {"x402/payment": payment}
+    await desk.call("quote", name="hello", files=FILES, meta=meta, headers=headers)
+    await desk.call("deploy", name="hello", files=FILES, dry_run=True, meta=meta, headers=headers)
+    assert [(asked, told.get("x-dry-run")) for _, asked, told, _ in desk.api.seen] == [
+        (path, dry),
+        (path, dry),
+    ]
+    assert not [told for *_, told, _ in desk.api.seen if "payment-signature" in told]
+
+
 async def test_a_demand_is_one_of_x402_and_tells_mpp_clients_too(desk: Desk) -> None:
     desk.api.answer = DEMAND
     result = (await desk.call("deploy", name="hello", files=FILES))["result"]

@@ -106,14 +106,13 @@ class RemoteCalls:
         return await self._buy(caller, "deploy", body, headers, asked.idempotency_key)
 
     async def _quote(self, caller: Caller, body: dict[str, Any], headers: list[Header]) -> Outcome:
-        """Prices a deploy; for who is not named the price is that of the 402."""
+        """Prices a deploy, for who is not named as well."""
         if caller.is_named:
             request = api_request("POST", "quote", body=body)
-            return _outcome(await self._send(caller, request, headers), caller)
-        answer = await self._send(caller, open_request("deploy", body), headers)
-        if answer.status != _PAYMENT_REQUIRED:
-            return _outcome(answer, caller)
-        return answered(answer.body, payment_required=True)
+        else:
+            request = open_request("deploy", body)
+            headers = [*headers, ("x-dry-run", "true")]
+        return _outcome(await self._send(caller, request, headers), caller)
 
     async def _buy(
         self,
