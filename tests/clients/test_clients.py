@@ -52,7 +52,7 @@ async def test_client_that_authorizes_pays_once_without_gas_and_reaches_its_app(
     assert ("payment-response" in told["headers"]) == ("x402" in script)
 
 
-@pytest.mark.parametrize("signs", [True])
+@pytest.mark.parametrize("signs", [True, False])
 @pytest.mark.parametrize("script", ["pay_mppx_mcp.mjs", "pay_x402_mcp.py"])
 async def test_client_that_pays_a_tools_call_pays_once_and_reaches_its_app(
     dev_gateway: DevGateway, script: str, signs: bool

@@ -78,6 +78,25 @@ async def said(tools: Tools, project: str) -> str:
             return str(page["lines"][0]["text"])
 
 
+async def test_who_names_nobody_pays_and_has_a_token_for_what_was_paid_for(
+    dev_gateway: DevGateway, wallet: Wallet
+) -> None:
+    name = fresh_name()
+    asked = {"name": name, "files": FILES, "settings": {"runEnvs": {"WORD": "paid"}}}
+    async with remote_tools(dev_gateway.url) as tools:
+        assert (await tools.ok("quote", **asked))["amount_usd"] == 0.5
+        meta = x402(wallet, await tools.refused("deploy", **asked))
+        deployed = (await tools.result("deploy", meta=meta, **asked)).structured_content
+        assert deployed["wallet"] == wallet.address, deployed
+
+        tools.common = {"manage_token": deployed["manage_token"]}
+        ready = await tools.until_settled(name, deployed["deployment_id"])
+        assert (ready["status"], await wallet.visit(name)) == ("ready", (200, "paid"))
+        assert (await tools.refused("credits"))["code"] == "token_scope"
+        gone = await tools.ok("delete_project", project=name, confirm_name=name)
+        assert gone["status"] == "deleted"
+
+
 async def test_who_names_nobody_is_told_how_and_nothing_is_shown(dev_gateway: DevGateway) -> None:
     async with remote_tools(dev_gateway.url) as tools:
         assert (await tools.refused("list_projects"))["code"] == "auth_missing"

@@ -26,7 +26,10 @@ from moorage.mcp.tools.server import ToolCall
 
 _POLL_PAUSES_SECONDS = (0.25, 0.5, 1.0, 2.0)
 _POLL_STEADY_SECONDS = 3.0  # 30 polls a minute are allowed for a deployment
-_FOLLOW = "Call wait_for_deployment with this project_id, deployment_id and manage_token."
+_FOLLOW = (
+    "Call wait_for_deployment with this project_id and deployment_id, and with the manage_token "
+    "if there is one."
+)
 _WALLET_HEADERS = frozenset({"x-wallet-address", "sign-in-with-x"})
 _PLACE_HEADERS = frozenset({"host", "x-forwarded-for"})
 _PAYMENT_REQUIRED = 402
