@@ -269,6 +269,25 @@ def test_large_dockerfiles_are_refused(reader: str) -> None:
         plan(reader)
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "ENV A=xxxxxxxx\n" + "ENV A=$A$A\n" * 60,
+        "ARG A=xxxxxxxx\n" + "ARG A=$A$A\n" * 60,
+        "".join(f"ENV V{n}=x W{n}=x\n" for n in range(150)),
+    ],
+)
+def test_variables_that_grow_without_bound_are_refused(lines: str) -> None:
+    with pytest.raises(RuntimeUnsupported, match="variables"):
+        plan(f"{NODE}{lines}\nCMD node x")
+
+
+def test_ignored_directory_is_removed_whole() -> None:
+    files = {f"node_modules/p{n}/index.js": "" for n in range(5000)}
+    made = plan(f"{NODE}COPY . .\nCMD node x", files={**files, ".dockerignore": "**/node_modules"})
+    assert "(cd /app/.dockerfile/context && rm -rf -- node_modules)" in build_of(made)
+
+
 def test_pattern_that_names_very_many_files_is_refused() -> None:
     files = {f"d/{n}.txt": "" for n in range(600)}
     with pytest.raises(RuntimeUnsupported, match="more than 500"):

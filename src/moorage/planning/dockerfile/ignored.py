@@ -22,6 +22,8 @@ def kept_files(folder: Folder) -> tuple[list[str], list[str]]:
     patterns = _patterns(folder)
     if not patterns:
         return names, []
+    if not any(is_back for is_back, _ in patterns):
+        return _without_whole_directories(names, patterns)
     if len(names) * len(patterns) > _WORK_LIMIT:
         raise RuntimeUnsupported(
             ".dockerignore", "has too many patterns for so many files: leave the files out instead"
@@ -29,12 +31,36 @@ def kept_files(folder: Folder) -> tuple[list[str], list[str]]:
     kept = [name for name in names if _is_kept(name.split("/"), patterns)]
     around = {"/".join(p) for name in kept for p in _ancestors(name.split("/"))}
     ignored = set(names).difference(kept)
-    removed = sorted({_topmost(name.split("/"), around) for name in ignored})
+    return kept, _few_enough(sorted({_topmost(name.split("/"), around) for name in ignored}))
+
+
+def _without_whole_directories(
+    names: list[str], patterns: list[tuple[bool, list[str]]]
+) -> tuple[list[str], list[str]]:
+    """Returns kept files and removed paths, where no pattern brings anything back.
+
+    So the files of a directory that is left out are not looked at one by one.
+    """
+    kept: list[str] = []
+    removed: list[str] = []
+    for name in names:
+        if removed and name.startswith(f"{removed[-1]}/"):
+            continue
+        levels = name.split("/")
+        if _is_kept(levels, patterns):
+            kept.append(name)
+            continue
+        heads = (levels[:n] for n in range(1, len(levels) + 1))
+        removed.append("/".join(next(head for head in heads if not _is_kept(head, patterns))))
+    return kept, _few_enough(removed)
+
+
+def _few_enough(removed: list[str]) -> list[str]:
     if len(removed) > _REMOVED_LIMIT:
         raise RuntimeUnsupported(
             ".dockerignore", f"leaves out more than {_REMOVED_LIMIT:,} single files"
         )
-    return kept, removed
+    return removed
 
 
 def _patterns(folder: Folder) -> list[tuple[bool, list[str]]]:

@@ -12,6 +12,7 @@ from moorage.errors import RuntimeUnsupported
 
 TEXT_LIMIT = 65_536  # bytes
 _INSTRUCTIONS_LIMIT = 200
+_EXPANDED_LIMIT = 65_536  # characters of one instruction, its variables replaced
 _SHOWN = 100  # characters of an instruction in a refusal
 
 _KNOWN = frozenset(
@@ -137,7 +138,19 @@ def _exec_form(instruction: Instruction) -> tuple[str, ...] | None:
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:
-    """Replaces $NAME, ${NAME}, ${NAME:-default} and ${NAME:+other}; unknown ones are empty."""
+    """Replaces $NAME, ${NAME}, ${NAME:-default} and ${NAME:+other}; unknown ones are empty.
+
+    Raises RuntimeUnsupported if that makes a very long text.
+    """
+    size = 0
+
+    def bounded(match: re.Match[str]) -> str:
+        nonlocal size
+        found = value(match)
+        size += len(found)
+        if size > _EXPANDED_LIMIT:
+            raise RuntimeUnsupported("Dockerfile", "its variables are too long")
+        return found
 
     def value(match: re.Match[str]) -> str:
         if match[1] is not None:
@@ -147,12 +160,13 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
             return found or match[5]
         return (match[5] if found else "") if match[4] == "+" else found
 
-    return _VARIABLE.sub(value, text)
+    return _VARIABLE.sub(bounded, text)
 
 
 def split(text: str, variables: Mapping[str, str]) -> list[str]:
     """Returns the words of an instruction: variables replaced, quotes removed."""
     found: list[str] = []
+    size = 0
     is_open = False
     for match in _WORD_PART.finditer(text):
         kind = match.lastgroup
@@ -161,6 +175,9 @@ def split(text: str, variables: Mapping[str, str]) -> list[str]:
             continue
         part = match[kind or "odd"]
         part = part if kind in ("single", "odd") else expand(part, variables)
+        size += len(part)
+        if size > _EXPANDED_LIMIT:
+            raise RuntimeUnsupported("Dockerfile", "its variables are too long")
         if is_open:
             found[-1] += part
         else:

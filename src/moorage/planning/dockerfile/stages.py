@@ -10,6 +10,7 @@ from moorage.planning.dockerfile.commands import Scope, environment_of, translat
 from moorage.planning.dockerfile.images import Image
 from moorage.planning.dockerfile.layout import APP, CONTEXT, Layout, in_image, is_below
 from moorage.planning.dockerfile.parser import Instruction, expand, split
+from moorage.planning.explicit import ENV_ENTRIES_LIMIT
 
 _ENTRIES_LIMIT = 500  # files and directories that a pattern of COPY may match
 _ARCHIVE = re.compile(r"\.(?:tar|tgz|tar\.\w{2,4}|tbz2?|txz)\Z")
@@ -154,10 +155,11 @@ def _environment(stage: Stage, instruction: Instruction) -> None:
             stage.scope.packages_at.add(value)
     if any(name == "PATH" for name, _, _ in pairs):
         stage.script.append(f'export PATH={quote(":".join(stage.path))}:"$PATH"')
+    if len(stage.environment) > ENV_ENTRIES_LIMIT:
+        raise instruction.refused(f"there are more than {ENV_ENTRIES_LIMIT} variables")
+    values = stage.exported
     stage.script += [
-        f"export {name}={quote(stage.exported[name])}"
-        for name, _, _ in pairs
-        if name in stage.exported
+        f"export {name}={quote(values[name])}" for name, _, _ in pairs if name in values
     ]
 
 
