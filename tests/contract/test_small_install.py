@@ -98,6 +98,18 @@ async def test_its_commands_run(arguments: tuple[str, ...]) -> None:
     assert "Usage: moorage" in out
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+async def test_completion_knows_the_commands_and_their_flags(shell: str, tmp_path: Path) -> None:
+    code, script, err = await run("completion", shell, requirements=PROJECT["dependencies"])
+    assert code == 0, err
+    for word in ("deploy", "topup", "--max-usd", "--gateway"):
+        assert word in script
+    if shell == "bash":
+        (tmp_path / "script").write_text(script)
+        checked = await asyncio.create_subprocess_exec("bash", "-n", str(tmp_path / "script"))
+        assert await checked.wait() == 0
+
+
 @pytest.mark.parametrize(
     ("command", "extra"), [("audit", "gateway"), ("check", "gateway"), ("mcp", "mcp")]
 )

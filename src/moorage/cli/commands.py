@@ -59,6 +59,11 @@ CLIENT_COMMANDS = (
         "delete", "moorage.cli.wallet.projects:delete", "Stop a project and remove it for good."
     ),
     Command("chains", "moorage.cli.wallet.balances:chains", "List the chains and tokens taken."),
+    Command(
+        "completion",
+        "moorage.cli.completion:completion",
+        "Print a script that completes commands in your shell.",
+    ),
     Command("mcp", "moorage.cli.wallet.mcp:mcp", "Serve these as tools for an agent (MCP)."),
 )
 

@@ -1,6 +1,6 @@
 """What `moorage COMMAND --help` shows, in paragraphs that fit any terminal."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from inspect import cleandoc
 from typing import Any
@@ -11,8 +11,8 @@ from moorage import __version__
 from moorage.cli.commands import Command, all_commands, exit_code_text
 
 
-def build_app() -> App:
-    """The command tree; commands are imported when they are run."""
+def build_app(commands: Sequence[Command] | None = None) -> App:
+    """The tree of `commands`, by default of all; they are imported when they are run."""
     app = App(
         name="moorage",
         help="Deploy an app by paying for it.",
@@ -22,7 +22,7 @@ def build_app() -> App:
         suppress_keyboard_interrupt=False,
         default_parameter=Parameter(negative_iterable=(), show_default=default_text),
     )
-    for command in all_commands():
+    for command in all_commands() if commands is None else commands:
         app.command(command.path, name=command.name, help=None)
     return app
 

@@ -26,8 +26,8 @@ def approver(screen: Screen, *, allowed: bool, allow: str) -> Approve:
 
     def approve(offer: Offer) -> bool:
         screen.note(offer_text(offer))
-        if offer.warning:
-            screen.warn(in_cli_words(offer.warning))
+        for warning in offer.warnings:
+            screen.warn(in_cli_words(warning))
         if allowed:
             return True
         if not screen.can_ask():
@@ -45,8 +45,21 @@ def offer_text(offer: Offer) -> str:
     held = money_text(offer.balance, decimals=offer.token.decimals)
     return (
         f"{offer.name}: {offer.price_text}{months} on {offer.chain.name} "
-        f"({offer.amount_text}), your wallet holds {held}"
+        f"({offer.amount_text}), your wallet holds {held}{_bought(offer)}"
     )
+
+
+def _bought(offer: Offer) -> str:
+    """What the price buys, as the gateway says: `; 0.25 CPU, 512 MiB, until …`."""
+    buys = offer.buys
+    if buys is None:
+        return ""
+    said = [f"{buys.cpu_millis / 1000:g} CPU"] if buys.cpu_millis else []
+    if buys.memory_mib:
+        said.append(f"{buys.memory_mib} MiB of memory")
+    if buys.until:
+        said.append(f"until {buys.until}")
+    return f"; it buys {', '.join(said)}" if said else ""
 
 
 def step_teller(screen: Screen, *, then: str) -> OnStep:

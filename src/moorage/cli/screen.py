@@ -11,6 +11,11 @@ from enum import IntEnum
 from typing import Any, Protocol, TextIO
 
 import msgspec
+from msgspec import UNSET
+
+from moorage.wire.deployments import DeploymentItem
+from moorage.wire.projects import ProjectChanged, ProjectShown
+from moorage.wire.shape import Body, CamelBody
 
 # ECMA-48: control sequences (§5.4: colours, the cursor), control strings (§5.6: titles, links;
 # terminals take a BEL for their end too) and escapes. A string that does not end on its line stays
@@ -21,6 +26,10 @@ _SEQUENCE = re.compile(
     r"|\x1b[ -/]*[0-~]"
 )
 _NOT_ASCII = re.compile(r"[^\n -~]")
+
+
+_WHOLE = (DeploymentItem, ProjectChanged, ProjectShown)
+"""Shapes whose document always has every member."""
 
 
 class Colour(IntEnum):
@@ -60,7 +69,7 @@ class Screen:
     def document(self, value: Any) -> None:
         """The one JSON document, when JSON was asked for."""
         if self.json:
-            print(json_text(value, indent=2))
+            print(json_text(with_nulls(value), indent=2))
 
     def document_line(self, value: Any) -> None:
         """One of many JSON documents, each on a line of its own, when JSON was asked for."""
@@ -159,6 +168,22 @@ def printable(text: str) -> str:
     """`text` without a terminal's sequences, and controls other than line ends and tabs."""
     plain = _SEQUENCE.sub("", text)
     return "".join(char for char in plain if char.isprintable() or char in "\n\t")
+
+
+def with_nulls(value: Any) -> Any:
+    """`value` as JSON's types, with null for what the shapes of `_WHOLE` do not have."""
+    if isinstance(value, Body | CamelBody):
+        members = {
+            field.encode_name: getattr(value, field.name) for field in msgspec.structs.fields(value)
+        }
+        return {
+            name: None if each is UNSET else with_nulls(each)
+            for name, each in members.items()
+            if each is not UNSET or isinstance(value, _WHOLE)
+        }
+    if isinstance(value, dict):
+        return {name: with_nulls(each) for name, each in value.items()}
+    return [with_nulls(each) for each in value] if isinstance(value, list) else value
 
 
 def json_text(value: Any, *, indent: int) -> str:

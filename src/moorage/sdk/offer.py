@@ -11,7 +11,7 @@ from moorage.chains.signing import ChainTransaction
 from moorage.money import MICRO_USD_PER_USD, AtomicUnits, MicroUsd, decimal_text
 from moorage.sdk.errors import BalanceShort, QuoteInconsistent
 from moorage.sdk.node import SendingTerms
-from moorage.wire.problems import PaymentDemand
+from moorage.wire.problems import Bought, PaymentDemand
 
 _USD_DECIMALS = 6
 _GAS_MARGIN_PERCENT = 130  # of the estimate, because the chain's state changes
@@ -28,7 +28,8 @@ class Offer(msgspec.Struct, frozen=True):
     price: MicroUsd
     pay_to: str
     balance: AtomicUnits  # of the token, in the wallet
-    warning: str | None = None
+    warnings: tuple[str, ...] = ()
+    buys: Bought | None = None  # as the gateway says
 
     @property
     def amount_text(self) -> str:
@@ -72,8 +73,14 @@ def read_offer(
         price=price,
         pay_to=_read_recipient(quote.pay_to, wallet=wallet),
         balance=AtomicUnits(0),
-        warning=quote.warning or None,
+        warnings=_warnings(quote),
+        buys=quote.buys or None,
     )
+
+
+def _warnings(quote: PaymentDemand) -> tuple[str, ...]:
+    told = [each.message for each in quote.warnings or []]
+    return tuple([quote.warning, *told] if quote.warning else told)
 
 
 def check_token_balance(offer: Offer) -> None:

@@ -22,8 +22,9 @@ from moorage.sdk.budget import read_dollars
 from moorage.sdk.journal import Payment
 from moorage.sdk.payer import Bought
 from moorage.wire.deploy import Deployed
-from moorage.wire.deployments import DeploymentProgress
-from moorage.wire.projects import ProjectShown
+from moorage.wire.deployments import DeploymentList, DeploymentProgress
+from moorage.wire.problems import Bought as Demanded
+from moorage.wire.projects import ProjectChanged, ProjectShown
 from offers import an_offer
 
 
@@ -254,6 +255,10 @@ def test_price_is_one_sentence() -> None:
     assert offer_text(an_offer()) == (
         "hello: $0.50 for 1 month on arbitrum (0.50 USDC), your wallet holds 1000.00"
     )
+    buys = Demanded(hours=730, until="2026-05-07T10:00:00Z", memory_mib=512, cpu_millis=250)
+    assert offer_text(an_offer(buys=buys)).endswith(
+        "; it buys 0.25 CPU, 512 MiB of memory, until 2026-05-07T10:00:00Z"
+    )
     assert "$0.50 for 3 months" in offer_text(an_offer(months=3))
     assert offer_text(an_offer(name="credits", months=None)).startswith(
         "credits: $0.50 on arbitrum"
@@ -264,10 +269,33 @@ def test_flags_approve_without_asking() -> None:
     assert approver(Screen(json=False), allowed=True, allow="--yes")(an_offer())
 
 
+def test_document_of_a_project_has_every_member(capsys: pytest.CaptureFixture[str]) -> None:
+    """Scripts read `suspendedBecause` of any project, and `reason` of any deployment."""
+    release = {"id": "d1", "status": "ready", "createdAt": "", "endedAt": None}
+    answer = {"projectId": "p1", "deployments": [release], "next": None}
+    Screen(json=True).document(read_answer(json.dumps(answer), DeploymentList))
+    (shown,) = json.loads(capsys.readouterr().out)["deployments"]
+    assert (shown["copyOf"], shown["reason"], shown["reasonCode"]) == (None, None, None)
+
+    Screen(json=True).document(
+        read_answer('{"id": "p", "name": "x", "status": "active"}', ProjectShown)
+    )
+    project = json.loads(capsys.readouterr().out)
+    assert (project["suspendedBecause"], project["blockedReason"]) == (None, None)
+
+    Screen(json=True).document(
+        read_answer('{"projectId": "p", "status": "changed"}', ProjectChanged)
+    )
+    assert json.loads(capsys.readouterr().out)["deploymentId"] is None
+
+    Screen(json=True).document(DeploymentProgress(status="deploying", deployment_id="d1"))
+    assert "endpoint" not in json.loads(capsys.readouterr().out)
+
+
 def test_warning_of_shared_credits_names_the_flag_that_shares_them(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    offer = an_offer(warning="To share them, retry with header X-Use-Existing-Credits: true")
+    offer = an_offer(warnings=("To share them, retry with header X-Use-Existing-Credits: true",))
     approver(Screen(json=False), allowed=True, allow="--yes")(offer)
     assert "warning: To share them, retry with --use-existing-credits\n" in capsys.readouterr().err
 

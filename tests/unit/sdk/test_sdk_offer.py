@@ -43,6 +43,15 @@ def test_price_is_reckoned_from_the_tokens_decimals() -> None:
     assert read() == an_offer(balance=AtomicUnits(0))
 
 
+def test_offer_has_what_is_bought_and_every_warning() -> None:
+    lost = {"code": "files_not_kept", "message": "Files under /app/data are lost."}
+    offer = read(warning="2 projects share.", warnings=[lost], buys={"hours": 730, "until": "soon"})
+    assert offer.warnings == ("2 projects share.", "Files under /app/data are lost.")
+    assert offer.buys is not None
+    assert (offer.buys.hours, offer.buys.until) == (730, "soon")
+    assert read().warnings == ()
+
+
 @pytest.mark.parametrize(
     ("decimals", "amount", "price"),
     [(6, "500000", 500_000), (18, "500000000000000000", 500_000), (18, "1", 1), (2, "50", 500_000)],

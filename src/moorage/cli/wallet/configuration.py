@@ -6,14 +6,13 @@ import sys
 from collections.abc import Iterable
 from typing import Annotated
 
-import msgspec
 from cyclopts import Parameter
 from msgspec import UNSET, UnsetType
 
 from moorage.cli import following
 from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.exits import Exit
-from moorage.cli.screen import Screen
+from moorage.cli.screen import Screen, with_nulls
 from moorage.cli.variables import VariableReader
 from moorage.cli.wallet.projects import find_project, status_text
 from moorage.cli.wording import in_cli_words
@@ -191,7 +190,7 @@ def _change(project: str, change: ChangeBody, options: Options, *, follow: bool)
             return changed, await following.follow(client, screen, *ids, copies=True)
 
     changed, status = asyncio.run(make())
-    screen.document(msgspec.to_builtins(changed) | ({"outcome": status} if status else {}))
+    screen.document(with_nulls(changed) | ({"outcome": status} if status else {}))
     if status is None:
         screen.result(f"{project}: {in_cli_words(changed.message)}")
         return Exit.OK

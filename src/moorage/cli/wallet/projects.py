@@ -60,6 +60,8 @@ def status(project: str, deployment: str | None = None, /, *, options: Options =
 
     answer = asyncio.run(ask())
     screen.document(answer)
+    for warning in answer.warnings or []:
+        screen.warn(in_cli_words(warning.message))
     screen.result(status_text(project, answer))
     return following.exit_of(answer, followed=False)
 
