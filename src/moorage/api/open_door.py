@@ -34,8 +34,8 @@ from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
 from moorage.errors import DatabaseUnavailable
 from moorage.payments.taking.topup import TopUpRequest
 from moorage.uploads import Upload
-from moorage.wire.credits import OpenToppedUp, ToppedUp
-from moorage.wire.deploy import Deployed, OpenDeployed
+from moorage.wire.credits import ToppedUp
+from moorage.wire.deploy import Deployed
 
 _OF_THE_BODY = (b"content-length", b"content-type")
 _WITHOUT = (
@@ -78,10 +78,8 @@ async def pay_for_credits(room: TopUpRoom, request: Request) -> Response:
         raise await room.top_up.demand(asked, because=payer.because)
     answer = topped_up(await room.top_up.take(asked))
     told = msgspec.json.decode(bytes(answer.body), type=ToppedUp)
-    return _again(
-        answer,
-        OpenToppedUp(**msgspec.structs.asdict(told), wallet=checksum_address(payer.caller.wallet)),
-    )
+    whose = msgspec.structs.replace(told, wallet=checksum_address(payer.caller.wallet))
+    return _again(answer, whose)
 
 
 async def _deployed(
@@ -124,18 +122,15 @@ def _opened(
     """Returns the answer with the wallet, where to poll, and the token, which is stored nowhere."""
     told = msgspec.json.decode(bytes(answer.body), type=Deployed)
     path = f"/agent/deploy/{told.project_id}/{told.deployment_id}/status"
-    members = msgspec.structs.asdict(told)
-    if token is UNSET:
-        members["message"] += _WITHOUT.format(projectId=told.project_id)
-    return _again(
-        answer,
-        OpenDeployed(
-            **members,
-            wallet=checksum_address(attempt.wallet),
-            status_url=room.public_url + path,
-            manage_token=token,
-        ),
+    without = _WITHOUT.format(projectId=told.project_id) if token is UNSET else ""
+    opened = msgspec.structs.replace(
+        told,
+        message=told.message + without,
+        wallet=checksum_address(attempt.wallet),
+        status_url=room.public_url + path,
+        manage_token=token,
     )
+    return _again(answer, opened)
 
 
 def _again(answer: Response, body: msgspec.Struct) -> Response:

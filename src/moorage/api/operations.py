@@ -17,12 +17,11 @@ from moorage.api.status import status
 from moorage.api.topup import top_up
 from moorage.api.uploads import store_upload
 from moorage.api.usage import show_usage
-from moorage.wire.credits import Credits, OpenToppedUp, ToppedUp, TopUpBody
+from moorage.wire.credits import Credits, ToppedUp, TopUpBody
 from moorage.wire.deploy import (
     DeployBody,
     Deployed,
     FilesUpload,
-    OpenDeployed,
     Quoted,
     UploadStored,
     ZipUpload,
@@ -68,7 +67,7 @@ OPERATIONS = (
         path="/deploy",
         handler=open_door.pay_to_deploy,
         body=DeployBody,
-        answer=OpenDeployed,
+        answer=Deployed,
         or_answer=Quoted,
         fails=(400, 401, 402, 403, 408, 409, 413, 429, 502, 503),
         paid=True,
@@ -79,7 +78,7 @@ OPERATIONS = (
         path="/credits",
         handler=open_door.pay_for_credits,
         body=TopUpBody,
-        answer=OpenToppedUp,
+        answer=ToppedUp,
         fails=(400, 401, 402, 403, 408, 409, 413, 429, 502, 503),
         paid=True,
         body_optional=True,

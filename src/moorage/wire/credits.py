@@ -82,9 +82,4 @@ class ToppedUp(Body, frozen=True, kw_only=True):
     chain_id: int
     tx_hash: str
     payment: PaymentTold | UnsetType = UNSET
-
-
-class OpenToppedUp(ToppedUp, frozen=True, kw_only=True):
-    """Credits that were paid for without wallet headers."""
-
-    wallet: Annotated[str, Meta(description="whoever signed the payment; the credits are its own")]
+    wallet: str | UnsetType = UNSET  # where the payment alone says whose the request is

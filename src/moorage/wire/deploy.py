@@ -82,6 +82,12 @@ class Deployed(CamelBody, frozen=True, kw_only=True):
     message: Annotated[str, Absent("")]
     payment: PaymentTold | UnsetType = UNSET
     warnings: list[WarningItem] | UnsetType = UNSET
+    # The next three where the payment alone says whose the request is.
+    wallet: str | UnsetType = UNSET
+    status_url: str | UnsetType = msgspec.field(name="status_url", default=UNSET)
+    manage_token: (
+        Annotated[str, Meta(description="shown once, for `Authorization: Bearer`")] | UnsetType
+    ) = msgspec.field(name="manage_token", default=UNSET)
 
 
 class Understood(CamelBody, frozen=True, kw_only=True):
@@ -97,25 +103,6 @@ class Understood(CamelBody, frozen=True, kw_only=True):
     install_command: str | None
     build_command: str | None
     run_command: str
-
-
-class OpenDeployed(Deployed, frozen=True, kw_only=True):
-    """A deployment that was paid for without wallet headers."""
-
-    wallet: Annotated[str, Meta(description="whoever signed the payment; the project is its own")]
-    status_url: Annotated[str, Meta(description="to be polled, with the token")] = msgspec.field(
-        name="status_url"
-    )
-    manage_token: (
-        Annotated[
-            str,
-            Meta(
-                description="shown once; `Authorization: Bearer <manage_token>` reads and changes "
-                "this project alone"
-            ),
-        ]
-        | UnsetType
-    ) = msgspec.field(name="manage_token", default=UNSET)
 
 
 class Quoted(Body, frozen=True, kw_only=True):
