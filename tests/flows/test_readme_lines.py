@@ -29,12 +29,9 @@ def line_with(word: str) -> str:
 
 
 def filled(line: str, wallet: Wallet, name: str = "") -> str:
-    """The line with this gateway, this wallet and its node in the places of the examples."""
+    """The line with this gateway and this wallet in the places of the examples."""
     return (
-        line.replace(EXAMPLE, wallet.gateway.url)
-        .replace("0x…", wallet.key)
-        .replace("https://…", wallet.gateway.info["chains"]["arbitrum"]["rpc_url"])
-        .replace("my-app", name)
+        line.replace(EXAMPLE, wallet.gateway.url).replace("0x…", wallet.key).replace("my-app", name)
     )
 
 

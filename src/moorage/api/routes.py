@@ -109,7 +109,7 @@ class _Endpoint:
 
 def http_app(api: HttpApi, *, mcp: ASGIApp) -> ASGIApp:
     """Returns all that the gateway serves as an ASGI app; `mcp` answers at `/mcp`."""
-    found = documents(api.facts, OPERATIONS, has_mcp=True)
+    found = documents(api.facts, OPERATIONS)
     others = (("POST", "/mcp", mcp), *(("GET", path, each) for path, each in found))
     return CrossOrigin(Dispatch([*_operations(api), *others]))
 

@@ -54,24 +54,21 @@ def api_catalog(facts: Facts) -> dict[str, Any]:
     }
 
 
-def ai_catalog(facts: Facts, *, has_mcp: bool) -> dict[str, Any]:
+def ai_catalog(facts: Facts) -> dict[str, Any]:
     """Returns `/.well-known/ai-catalog.json`."""
     host = urlsplit(facts.url).hostname
+    kinds = (
+        ("skill", "text/markdown", "/skill.md"),
+        ("mcp", MCP_CARD_TYPE, "/mcp/server-card"),
+    )
     entries = [
         {
-            "identifier": f"urn:air:{host}:skill:{SKILL}",
-            "type": "text/markdown",
-            "url": f"{facts.url}/skill.md",
+            "identifier": f"urn:air:{host}:{kind}:{SKILL}",
+            "type": media_type,
+            "url": f"{facts.url}{path}",
         }
+        for kind, media_type, path in kinds
     ]
-    if has_mcp:
-        entries.append(
-            {
-                "identifier": f"urn:air:{host}:mcp:{SKILL}",
-                "type": MCP_CARD_TYPE,
-                "url": f"{facts.url}/mcp/server-card",
-            }
-        )
     return {"specVersion": "1.0", "entries": entries}
 
 

@@ -67,7 +67,7 @@ class Front:
 
 
 def documents(
-    facts: Facts, operations: Sequence[Operation], *, has_mcp: bool
+    facts: Facts, operations: Sequence[Operation]
 ) -> Iterator[tuple[str, Document | Front]]:
     """Yields each document with its path."""
     text = llms_text(facts).encode()
@@ -82,11 +82,10 @@ def documents(
     yield "/robots.txt", Document(b"User-agent: *\nDisallow: /agent/\n", _TEXT)
     yield "/.well-known/agent-skills/index.json", _json(skill_index(facts))
     yield "/.well-known/api-catalog", _json(api_catalog(facts), "application/linkset+json")
-    yield "/.well-known/ai-catalog.json", _json(ai_catalog(facts, has_mcp=has_mcp))
-    if has_mcp:
-        card = _json(mcp_card(facts), MCP_CARD_TYPE)
-        yield "/mcp/server-card", card
-        yield "/.well-known/mcp/server-card.json", card
+    yield "/.well-known/ai-catalog.json", _json(ai_catalog(facts))
+    card = _json(mcp_card(facts), MCP_CARD_TYPE)
+    yield "/mcp/server-card", card
+    yield "/.well-known/mcp/server-card.json", card
 
 
 def _json(body: object, media_type: str = _JSON) -> Document:

@@ -43,13 +43,13 @@ IDS = {
 FAILURES = {
     402: "What to pay and every way to pay it, in the body and in WWW-Authenticate and "
     "PAYMENT-REQUIRED; or what became of a payment that came with the request.",
-    403: "It belongs to another wallet, or the operator has suspended it.",
-    404: "There is no such thing.",
     409: "It was done already, or can't be done now; `code` says which.",
 }
 COMMON_FAILURES = {
     400: "the request is wrong, `field` or `path` says where, nothing changed.",
     401: "the signature is missing, wrong or too old, `code` says which; sign afresh.",
+    403: "it belongs to another wallet, or the operator has suspended it.",
+    404: "there is no such thing.",
     408: "the body came too slowly.",
     413: "the body is too large.",
     429: "too many requests, Retry-After says when to go on.",

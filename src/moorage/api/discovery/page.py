@@ -18,15 +18,9 @@ def page_html(facts: Facts) -> str:
         told,
         host=escape(host_of(facts.url)),
         style=_STYLE,
-        node_variable=_node_variable(facts),
         terms=_link(facts.seller.terms_url),
         contact=_link(facts.seller.contact),
     )
-
-
-def _node_variable(facts: Facts) -> str:
-    """Returns the variable that tells the command line a node of the first chain."""
-    return "MOORAGE_RPC_URL_" + facts.seller.chains[0].name.upper().replace("-", "_")
 
 
 def _link(target: str) -> str:

@@ -23,7 +23,7 @@ from moorage.api.operations import OPERATIONS
 from moorage.cli.commands import CLIENT_COMMANDS
 
 REPOSITORY = Path(__file__).parents[4]
-ENDPOINTS = [("GET", path, app) for path, app in documents(FACTS, OPERATIONS, has_mcp=True)]
+ENDPOINTS = [("GET", path, app) for path, app in documents(FACTS, OPERATIONS)]
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
@@ -44,6 +44,7 @@ def test_llms_text_is_short_and_names_only_what_there_is(client: TestClient) -> 
     assert text.count("\n# ") == 0
     assert text.startswith("# ")
     served = {operation.path for operation in OPERATIONS} | {path for _, path, _ in ENDPOINTS}
+    served.add("/mcp")
     assert paths(text) - served == set()
     linked = {urlsplit(url).path for url in re.findall(r"\]\((https://[^)]+)\)", text)}
     assert linked - served == set()
@@ -144,13 +145,6 @@ def test_server_card_says_where_the_mcp_server_is(client: TestClient) -> None:
     assert told["remotes"][0]["type"] == "streamable-http"
     assert told["remotes"][0]["url"] == "https://moor.example.com/mcp"
     assert {"$schema", "name", "version", "description", "remotes"} <= set(told)
-
-
-def test_without_an_mcp_server_nothing_speaks_of_one() -> None:
-    told = dict(documents(FACTS, OPERATIONS, has_mcp=False))
-    assert not [path for path in told if "mcp" in path]
-    catalog = TestClient(told["/.well-known/ai-catalog.json"]).get("/").text
-    assert "mcp" not in json.loads(catalog)["entries"][0]["identifier"]
 
 
 def test_pages_of_other_origins_may_call_and_read_what_a_payment_needs(client: TestClient) -> None:
