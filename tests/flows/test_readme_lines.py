@@ -14,11 +14,12 @@ from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
 from gateway_fixture import REPOSITORY, DevGateway
-from wallet import Wallet, fresh_name
+from wallet import Answer, Wallet, deploy_body, fresh_name
 
 pytestmark = pytest.mark.root
 
 EXAMPLE = "https://gateway.example.com"
+PROGRAMS = REPOSITORY / "tests/clients/node_modules/.bin"
 PATIENCE_SECONDS = 300  # only to end a hung test
 
 
@@ -68,6 +69,31 @@ async def test_line_for_the_command_deploys(dev_gateway: DevGateway, tmp_path: P
 
     assert done.returncode == 0, done.stderr
     assert await wallet.visit(name) == (200, "<h1>from one line</h1>")
+
+
+async def test_line_for_anybodys_client_deploys(dev_gateway: DevGateway, tmp_path: Path) -> None:
+    wallet, name = await Wallet(dev_gateway).fund(), fresh_name()
+    body = deploy_body(name, {"index.html": "<h1>by mppx</h1>"})
+    (tmp_path / "app.json").write_text(json.dumps(body))
+    line = filled(line_with("mppx"), wallet).replace("npx mppx", str(PROGRAMS / "mppx"))
+
+    done = subprocess.run(
+        ["sh", "-c", line],
+        cwd=tmp_path,
+        env=environment(tmp_path) | {"NO_UPDATE_NOTIFIER": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_SECONDS,
+    )
+
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["wallet"].lower() == wallet.address.lower()
+    status = await wallet.settled(Answer(200, told, {}))
+    assert status["status"] == "ready", status
+    assert await wallet.visit(name) == (200, "<h1>by mppx</h1>")
 
 
 async def test_line_for_tools_deploys(dev_gateway: DevGateway, tmp_path: Path) -> None:

@@ -61,7 +61,13 @@ def _bazaar(body: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
                     },
                     "required": ["type", "method", "bodyType", "body"],
                 },
-                "output": {"type": "object"},
+                "output": {
+                    "type": "object",
+                    "properties": {
+                        "type": {"const": "json"},
+                        "example": {"type": "object", "required": list(answer)},
+                    },
+                },
             },
             "required": ["input"],
         },

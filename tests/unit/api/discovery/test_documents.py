@@ -56,7 +56,7 @@ def test_llms_text_is_short_and_names_only_what_there_is(client: TestClient) -> 
     [
         *("X-Signature", "POST /agent/quote", "PAYMENT-SIGNATURE", "Authorization: Payment"),
         *("X-Payment-Tx", "/status", "Redeploy", "PATCH", "volume", "logs", "rollback"),
-        *("POST /agent/credits", "DELETE", "Money back"),
+        *("POST /agent/credits", "DELETE", "Money back", "POST /deploy"),
     ],
 )
 def test_llms_text_tells_each_thing_that_an_agent_does(client: TestClient, subject: str) -> None:
