@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import msgspec
 from starlette.datastructures import Headers
@@ -36,16 +37,20 @@ class Document:
     media_type: str
     more_headers: tuple[tuple[str, str], ...] = ()
 
+    @cached_property
+    def etag(self) -> str:
+        """The validator of these bytes."""
+        return f'"{hashlib.sha256(self.body).hexdigest()[:32]}"'
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        etag = f'"{hashlib.sha256(self.body).hexdigest()[:32]}"'
         headers = {
             "Cache-Control": "max-age=300",
-            "ETag": etag,
+            "ETag": self.etag,
             "X-Content-Type-Options": "nosniff",
             **dict(self.more_headers),
         }
-        if etag in Headers(scope=scope).get("if-none-match", ""):
+        if self.etag in Headers(scope=scope).get("if-none-match", ""):
             response = Response(status_code=304, headers=headers)
         else:
             response = Response(self.body, headers=headers, media_type=self.media_type)

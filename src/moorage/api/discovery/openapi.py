@@ -105,9 +105,17 @@ def _take(name: str, components: Mapping[str, Any], into: dict[str, Any]) -> Non
     """Puts a schema, then those that it refers to, without titles that only repeat the name."""
     if name in into:
         return
-    into[name] = {key: value for key, value in components[name].items() if key != "title"}
+    into[name] = {k: _lean(value) for k, value in components[name].items() if k != "title"}
     for ref in _references(components[name]):
         _take(ref.rpartition("/")[2], components, into)
+
+
+def _lean(described: Any) -> Any:
+    """Returns a schema without defaults of null, which are what a reader assumes."""
+    if isinstance(described, dict):
+        kept = described.items()
+        return {k: _lean(v) for k, v in kept if not (k == "default" and v is None)}
+    return [_lean(each) for each in described] if isinstance(described, list) else described
 
 
 def _references(described: Any) -> Iterator[str]:
