@@ -348,3 +348,34 @@ async def test_streams_do_not_hold_up_a_gateway_that_stops(own_gateway: DevGatew
         # It ends in order: what is not over when its time is gets cut, amid a chunk.
         assert "end" not in [event["event"] for event in await rest(events)]
         await stopping
+
+
+async def test_project_has_the_lines_of_all_its_deployments(wallet: Wallet) -> None:
+    name = fresh_name()
+    told = [await wallet.deploy_paid(name, {"index.js": TALKER["index.js"]})]
+    await wallet.settled(told[0])
+    told.append(await wallet.deploy(name, {"index.js": TALKER["index.js"] + "//"}))
+    await wallet.settled(told[1])
+    ids = [each.body["deploymentId"] for each in told]
+    project = told[0].body["projectId"]
+
+    async def lines(**query: str | int) -> list[dict[str, Any]]:
+        asked = "&".join(f"{key}={value}" for key, value in query.items())
+        answer = await wallet.call("GET", f"/agent/projects/{project}/logs?{asked}")
+        assert answer.status == 200, answer.body
+        shown: list[dict[str, Any]] = answer.body["lines"]
+        return shown
+
+    def ups(shown: list[dict[str, Any]]) -> list[str]:
+        return [each["deploymentId"] for each in shown if each["text"] == "up"]
+
+    async with asyncio.timeout(60):
+        while ups(shown := await lines()) != ids:
+            pass
+    assert [each["time"] for each in shown] == sorted(each["time"] for each in shown)
+    assert (await lines(tail=1))[0]["deploymentId"] in ids
+    assert await lines(since="2999-01-01T00:00:00Z") == []
+    unknown = await wallet.call("GET", f"/agent/projects/{project}/logs?stream=err")
+    assert (unknown.status, unknown.body["field"]) == (400, "stream")
+    stranger = await Wallet(wallet.gateway).call("GET", f"/agent/projects/{project}/logs")
+    assert stranger.status == 403

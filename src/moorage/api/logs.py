@@ -21,8 +21,8 @@ from moorage.records.project import ProjectStatus
 from moorage.storage.apps import deployments
 from moorage.wire.logs import LogBody
 
-_MAX_LINES = 10_000
-_DEFAULT_LINES = 500
+MAX_LINES = 10_000
+DEFAULT_LINES = 500
 _LAST_CURSOR = 2**63 - 1
 
 _GONE = (ProjectStatus.DELETING, ProjectStatus.DELETED)
@@ -83,20 +83,25 @@ async def show_logs(room: LogRoom, request: Request) -> Response:
 def _log_query(request: Request) -> _LogQuery:
     """Reads Last-Event-ID, which takes precedence, or the query. Raises InvalidField."""
     given = request.query_params
-    kind = _choice(request, "kind", LogKind, LogKind.RUNTIME)
+    kind = log_kind(request)
     last_seen = request.headers.get("last-event-id")
     if last_seen:
         cursor = _cursor("Last-Event-ID", last_seen)
         return _LogQuery(kind=kind, after=cursor, since_ms=0, tail=None)
     tail = None
     if "tail" in given or not ("after" in given or "since" in given):
-        tail = whole_number(request, "tail", default=_DEFAULT_LINES, min_=1, max_=_MAX_LINES)
+        tail = whole_number(request, "tail", default=DEFAULT_LINES, min_=1, max_=MAX_LINES)
     return _LogQuery(
         kind=kind,
         after=whole_number(request, "after", default=0, min_=0, max_=_LAST_CURSOR),
         since_ms=time_ms(request, "since", default=0),
         tail=tail,
     )
+
+
+def log_kind(request: Request) -> LogKind:
+    """Returns the kind that the query names. Raises InvalidField."""
+    return _choice(request, "kind", LogKind, LogKind.RUNTIME)
 
 
 def _choice(request: Request, name: str, kind: type[Choice], default: Choice) -> Choice:
@@ -149,7 +154,7 @@ def _over(room: LogRoom, found: DeploymentView, kind: LogKind) -> Callable[[], A
 
 async def _page(room: LogRoom, found: DeploymentView, query: _LogQuery, *, over: bool) -> LogBody:
     read = _reader(room, found.id, query)
-    page = await read(None, _MAX_LINES)
+    page = await read(None, MAX_LINES)
     return LogBody(
         project_id=found.project_id,
         deployment_id=found.id,

@@ -13,6 +13,7 @@ from moorage.api import (
 from moorage.api.credits import show_credits
 from moorage.api.http.operation import Operation
 from moorage.api.logs import show_logs
+from moorage.api.project_logs import show_project_logs
 from moorage.api.status import status
 from moorage.api.topup import top_up
 from moorage.api.uploads import store_upload
@@ -36,7 +37,7 @@ from moorage.wire.events import (
     WebhookRemoved,
     WebhookShown,
 )
-from moorage.wire.logs import LogBody
+from moorage.wire.logs import LogBody, ProjectLogBody
 from moorage.wire.projects import (
     ChangeBody,
     ManageTokenMade,
@@ -228,6 +229,19 @@ OPERATIONS = (
         answer=ManageTokensRevoked,
         fails=(403, 404, 503),
         signed=True,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/projects/{projectId}/logs",
+        handler=show_project_logs,
+        answer=ProjectLogBody,
+        fails=(400, 403, 404, 503),
+        signed=True,
+        query={
+            "kind": "build or runtime; runtime by default",
+            "tail": "the last so many lines of all deployments, up to 10000; 500 by default",
+            "since": "not before this time: ISO 8601 with an offset, or Unix milliseconds",
+        },
     ),
     Operation(
         method="GET",

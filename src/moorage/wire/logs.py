@@ -34,6 +34,23 @@ class LogBody(CamelBody, frozen=True, kw_only=True):
     kept: Annotated[Kept, Absent(True)]
 
 
+class ProjectLogItem(CamelBody, frozen=True, kw_only=True):
+    """One line, and whose it is."""
+
+    deployment_id: str
+    time: Time | None
+    stream: LogStream
+    text: str
+
+
+class ProjectLogBody(CamelBody, frozen=True, kw_only=True):
+    """The last lines of a project's deployments, oldest first."""
+
+    project_id: str
+    kind: LogKind
+    lines: list[ProjectLogItem]
+
+
 class LogEnd(Body, frozen=True, kw_only=True):
     """What the last event of a stream holds."""
 
