@@ -57,13 +57,9 @@ async def test_upload_that_is_gone_spends_nothing_and_pays_once(dev_gateway: Dev
     tx = await wallet.pay(500_000)
     refused = await wallet.deploy(name, tx=tx, **named)
     assert (refused.status, refused.body["code"]) == (400, "upload_not_found")
-    assert refused.body["payment"] == {
-        "tx": tx,
-        "chain": "arbitrum",
-        "state": "credited",
-        "credited_usd": 0.5,
-        "do_not_pay_again": True,
-    }
+    told = refused.body["payment"]
+    assert (told["tx"], told["chain"], told["state"]) == (tx, "arbitrum", "credited")
+    assert (told["credited_usd"], told["do_not_pay_again"]) == (0.5, True)
 
     assert (await put(wallet, written(name))).status == 200
     deployed = await wallet.deploy(name, tx=tx, **named)
