@@ -76,14 +76,18 @@ async def test_wallet_is_signed_as_it_is_written_and_compared_by_its_bytes(
     assert (answer.status, answer.body["wallet"]) == (200, wallet.address)
 
 
-async def test_signature_over_another_spelling_of_the_wallet_is_no_signature(
+async def test_signed_text_may_spell_the_wallet_in_lower_case_or_with_its_checksum(
     wallet: Wallet,
 ) -> None:
-    headers = signed(wallet, address=wallet.address.lower())
+    """Whatever the header says; any other spelling is another text."""
+    lower, checksum = wallet.address.lower(), wallet.address
+    for text, header in ((lower, checksum), (checksum, lower)):
+        passed = await ask(wallet, signed(wallet, address=text) | {"X-Wallet-Address": header})
+        assert passed.status == 200, passed.body
 
-    assert_refused(
-        await ask(wallet, headers | {"X-Wallet-Address": wallet.address}), 401, "signature_invalid"
-    )
+    upper = "0x" + wallet.address[2:].upper()
+    refused = await ask(wallet, signed(wallet, address=upper) | {"X-Wallet-Address": checksum})
+    assert_refused(refused, 401, "signature_invalid")
 
 
 @pytest.mark.parametrize("prefix", ["0x", "", "0X"])
@@ -469,7 +473,7 @@ async def test_status_bodies_have_the_promised_shapes(wallet: Wallet) -> None:
     await wallet.fund()
     slow = {"package.json": '{"scripts": {"build": "sleep 30", "start": "node index.js"}}'}
     deployed = await wallet.deploy_paid(fresh_name(), HELLO | slow)
-    assert set(deployed.body) == {"projectId", "deploymentId", "status", "message"}
+    assert set(deployed.body) == {"projectId", "deploymentId", "status", "message", "payment"}
     assert deployed.body["message"] == "Deployment started. Poll status for updates."
     for field in ("projectId", "deploymentId"):
         assert UUID.fullmatch(deployed.body[field])
