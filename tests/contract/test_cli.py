@@ -122,6 +122,16 @@ async def terminal(tmp_path: Path) -> AsyncIterator[Terminal]:
         yield found
 
 
+async def test_deploy_that_needs_no_payment_shows_its_warnings(terminal: Terminal) -> None:
+    lost = {"code": "data_lost", "message": "Files that the app writes are lost."}
+    body = {"projectId": PROJECT, "deploymentId": DEPLOYMENT, "status": "deploying"}
+    terminal.gateway.unpaid = lambda _: JSONResponse(body | {"message": "", "warnings": [lost]})
+    outcome = await terminal.run("deploy", "app", "--name", "hello", "--yes")
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count("warning: Files that the app writes are lost.") == 1
+    assert terminal.node.payments == set()
+
+
 async def test_deploy_shows_the_price_pays_and_prints_the_address(terminal: Terminal) -> None:
     outcome = await terminal.run("deploy", "app", "--name", "hello", "--yes")
     assert outcome.code == 0, outcome.err

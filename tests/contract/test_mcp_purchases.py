@@ -16,6 +16,7 @@ from sdk_stubs import (
     problem,
     serving,
 )
+from starlette.responses import JSONResponse
 
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.mcp.local.calls import LocalCalls
@@ -144,6 +145,15 @@ async def test_a_refusal_of_the_gateway_is_told_whole_in_the_words_of_tools(
     assert refused.is_error
     assert refused.body["next_actions"] == ["Change name."]
     assert (refused.body["code"], refused.body["retryable"]) == ("name_unavailable", False)
+
+
+async def test_quote_stores_the_files_for_the_deploy_that_follows(machine: Machine) -> None:
+    machine.gateway.other["POST", "/agent/quote"] = [JSONResponse({"amount_usd": 0.5})]
+    quoted = await machine.call("quote", directory=str(machine.app), name="hello")
+    assert quoted.body["amount_usd"] == 0.5
+    (digest,) = machine.gateway.uploads
+    asked = msgspec.json.decode(machine.gateway.bodies[-1])
+    assert asked["upload"] == {"type": "digest", "sha256": digest}
 
 
 async def test_a_directory_that_is_none_is_refused_before_anything_is_sent(

@@ -153,6 +153,9 @@ class _Session:
                 use_existing_credits=means.use_existing_credits,
             )
             accepted_seconds = time.monotonic()
+            if deployed.payment is None:  # else the price came with them
+                for warning in deployed.answer.warnings or ():
+                    self._screen.warn(in_cli_words(warning.message))
             status = _begun(deployed)
             if follow:
                 ids = deployed.answer.project_id, deployed.answer.deployment_id

@@ -87,8 +87,9 @@ class Purchases:
     async def quote(self, asked: DeployDirectory | QuoteDirectory) -> Outcome:
         """Prices a directory."""
         request, warnings = await self._request(asked, asked.directory)
+        stored = await self._client.stored(request)  # for the deploy that follows
         answer = await self._client.ask(
-            "POST", api_request("POST", "quote").path, body=request.encode()
+            "POST", api_request("POST", "quote").path, body=stored.encode()
         )
         return answered(answer, **warnings)
 
