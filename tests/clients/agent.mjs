@@ -7,8 +7,9 @@ import { privateKeyToAccount } from 'viem/accounts'
 export const given = JSON.parse(process.env.AGENT)
 export const account = privateKeyToAccount(given.key)
 
-// The four headers of a signed request.
+// The four headers of a signed request; none where the payment alone says who asks.
 export async function signedHeaders() {
+  if (given.alone) return {}
   const [timestamp, nonce] = [String(Date.now()), randomUUID()]
   const message = `${account.address}:${timestamp}:${nonce}`
   return {
@@ -26,7 +27,7 @@ export async function signedFetch(input, init) {
   return fetch(request)
 }
 
-export const deployUrl = `${given.gateway}/agent/deploy`
+export const deployUrl = given.gateway + (given.alone ? '/deploy' : '/agent/deploy')
 
 // An app of one page, which shows its name.
 export function deployBody(name = given.name) {
@@ -63,10 +64,11 @@ export async function followed(response) {
   return told
 }
 
-async function untilReady({ projectId, deploymentId }) {
-  const url = `${given.gateway}/agent/deploy/${projectId}/${deploymentId}/status`
+async function untilReady({ projectId, deploymentId, status_url, manage_token }) {
+  const url = status_url ?? `${given.gateway}/agent/deploy/${projectId}/${deploymentId}/status`
+  const headers = manage_token ? { Authorization: `Bearer ${manage_token}` } : {}
   for (;;) {
-    const status = await (await signedFetch(url)).json()
+    const status = await (await signedFetch(url, { headers })).json()
     if (status.status === 'ready') return status
     if (status.status !== 'deploying') throw new Error(JSON.stringify(status))
     await new Promise((resolve) => setTimeout(resolve, 50))

@@ -17,6 +17,7 @@ from eth_account.messages import encode_defunct
 
 GIVEN: dict[str, Any] = json.loads(os.environ["AGENT"])
 ACCOUNT = Account.from_key(GIVEN["key"])
+DEPLOY_URL = GIVEN["gateway"] + ("/deploy" if GIVEN.get("alone") else "/agent/deploy")
 PATIENCE_SECONDS = 60
 
 
@@ -28,7 +29,9 @@ def deploy_body(name: str) -> dict[str, Any]:
 
 
 def signed_headers() -> dict[str, str]:
-    """The four headers of a signed request."""
+    """The four headers of a signed request; none where the payment alone says who asks."""
+    if GIVEN.get("alone"):
+        return {}
     stamp, nonce = str(time.time_ns() // 1_000_000), str(uuid.uuid4())
     message = encode_defunct(text=f"{ACCOUNT.address}:{stamp}:{nonce}")
     return {
@@ -51,7 +54,7 @@ async def deploy(paying: httpx.AsyncBaseTransport) -> None:
     """Deploy through a transport that pays, follow it until its app answers, and tell the test."""
     async with httpx.AsyncClient(transport=paying, timeout=PATIENCE_SECONDS) as client:
         body = deploy_body(GIVEN["name"])
-        response = await client.post(GIVEN["gateway"] + "/agent/deploy", json=body)
+        response = await client.post(DEPLOY_URL, json=body)
     print(json.dumps(await followed(response)))
 
 
@@ -63,15 +66,18 @@ async def followed(response: httpx.Response) -> dict[str, Any]:
         "headers": dict(response.headers),
     }
     if response.status_code == 200:
-        told["page"] = await visit(await _until_ready(**response.json()))
+        told["page"] = await visit(await _until_ready(response.json()))
     return told
 
 
-async def _until_ready(projectId: str, deploymentId: str, **_: object) -> httpx.URL:  # noqa: N803
-    url = f"{GIVEN['gateway']}/agent/deploy/{projectId}/{deploymentId}/status"
+async def _until_ready(answer: dict[str, Any]) -> httpx.URL:
+    ids = f"{answer['projectId']}/{answer['deploymentId']}"
+    url = answer.get("status_url", f"{GIVEN['gateway']}/agent/deploy/{ids}/status")
+    token = answer.get("manage_token")
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with httpx.AsyncClient(transport=SigningTransport(), timeout=PATIENCE_SECONDS) as client:
         while True:
-            status = (await client.get(url)).json()
+            status = (await client.get(url, headers=headers)).json()
             if status["status"] != "deploying":
                 return httpx.URL(status["endpoint"])
             await asyncio.sleep(0.05)

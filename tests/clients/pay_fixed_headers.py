@@ -4,7 +4,15 @@ import asyncio
 import json
 
 import httpx
-from agent import ACCOUNT, GIVEN, PATIENCE_SECONDS, deploy_body, followed, signed_headers
+from agent import (
+    ACCOUNT,
+    DEPLOY_URL,
+    GIVEN,
+    PATIENCE_SECONDS,
+    deploy_body,
+    followed,
+    signed_headers,
+)
 from mpp.client import PaymentTransport
 from mpp.methods.evm import EvmAsset
 from mpp.methods.evm import client as evm
@@ -15,14 +23,13 @@ from x402.mechanisms.evm import EthAccountSigner
 from x402.mechanisms.evm.exact import register_exact_evm_client
 
 NETWORK = f"eip155:{GIVEN['chainId']}"
-URL = GIVEN["gateway"] + "/agent/deploy"
 
 
 async def by_httpx(name: str) -> httpx.Response:
     """x402HttpxClient."""
     paying = register_exact_evm_client(x402Client(), ACCOUNT, networks=NETWORK)
     async with x402HttpxClient(paying, timeout=PATIENCE_SECONDS) as client:
-        return await client.post(URL, json=deploy_body(name), headers=signed_headers())
+        return await client.post(DEPLOY_URL, json=deploy_body(name), headers=signed_headers())
 
 
 async def by_requests(name: str) -> httpx.Response:
@@ -30,7 +37,7 @@ async def by_requests(name: str) -> httpx.Response:
     signer = EthAccountSigner(ACCOUNT)
     session = x402_requests(register_exact_evm_client(x402ClientSync(), signer, networks=NETWORK))
     answer = await asyncio.to_thread(
-        session.post, URL, json=deploy_body(name), headers=signed_headers()
+        session.post, DEPLOY_URL, json=deploy_body(name), headers=signed_headers()
     )
     return httpx.Response(answer.status_code, headers=dict(answer.headers), content=answer.content)
 
@@ -42,7 +49,7 @@ async def by_pympp(name: str) -> httpx.Response:
     )
     paying = PaymentTransport([evm.charge(currency=token, account=ACCOUNT, max_amount="1")])
     async with httpx.AsyncClient(transport=paying, timeout=PATIENCE_SECONDS) as client:
-        return await client.post(URL, json=deploy_body(name), headers=signed_headers())
+        return await client.post(DEPLOY_URL, json=deploy_body(name), headers=signed_headers())
 
 
 async def main() -> None:

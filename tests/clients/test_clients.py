@@ -27,6 +27,10 @@ AUTHORIZING = ("pay_mppx.mjs", "pay_x402.mjs", "pay_pympp.py", "pay_x402.py")
 """Scripts that sign what the gateway is to send; their wallets need no gas."""
 
 
+JAVASCRIPT = ("fetch", "axios", "faremeter", "agentkit")
+PYTHON = ("httpx", "requests", "pympp")
+
+
 @pytest.mark.parametrize("chain", ["arbitrum", "base"])
 async def test_client_that_transfers_pays_once_and_reaches_its_app(
     dev_gateway: DevGateway, chain: str
@@ -66,18 +70,21 @@ async def test_client_that_pays_a_tools_call_pays_once_and_reaches_its_app(
 
 
 @pytest.mark.parametrize(
-    ("script", "chain", "clients"),
+    ("script", "chain", "clients", "alone"),
     [
-        ("pay_fixed_headers.mjs", "base", ("fetch", "axios", "faremeter", "agentkit")),
-        ("pay_fixed_headers.py", "arbitrum", ("httpx", "requests", "pympp")),
+        ("pay_fixed_headers.mjs", "base", JAVASCRIPT, False),
+        ("pay_fixed_headers.mjs", "base", JAVASCRIPT, True),
+        ("pay_fixed_headers.py", "arbitrum", PYTHON, False),
+        ("pay_fixed_headers.py", "base", PYTHON, True),
     ],
 )
 async def test_client_that_repeats_its_first_headers_pays_once_and_reaches_its_app(
-    dev_gateway: DevGateway, script: str, chain: str, clients: tuple[str, ...]
+    dev_gateway: DevGateway, script: str, chain: str, clients: tuple[str, ...], alone: bool
 ) -> None:
+    """`alone`: it sends no header of ours, and the payment says who asks."""
     agent = await funded_agent(dev_gateway, chain, gas=0)
 
-    told = await run(script, agent)
+    told = await run(script, agent | {"alone": alone})
 
     assert tuple(told) == clients
     for client, answer in told.items():
