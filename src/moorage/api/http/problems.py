@@ -150,10 +150,15 @@ def error_response(
         problem = problem._replace(status=HTTPStatus.SERVICE_UNAVAILABLE.value, retryable=True)
     message = error.message
     if isinstance(error.payment, PaymentOutcome) and not isinstance(error, errors.PaymentError):
-        message = f"{message} {error.payment.sentence}".rstrip()
+        message = " ".join(_ended(said) for said in (message, error.payment.sentence) if said)
     return problem_response(
         problem, message, headers=[*headers, *_headers(error, problem)], **_extra(error, problem)
     )
+
+
+def _ended(said: str) -> str:
+    """Returns a sentence with its full stop, which messages about a field lack."""
+    return said if said.endswith((".", "!", "?", ")")) else f"{said}."
 
 
 def _asks_for_nothing(error: errors.MoorageError) -> bool:
