@@ -20,7 +20,8 @@ PER_DAY = "MOORAGE_BUDGET_USD"
 DAY_MS = 24 * 3_600_000
 
 _MAX_USD = 1_000_000
-_MOVED_NOTHING = frozenset({PaymentState.REVERTED, PaymentState.REPLACED, PaymentState.EXPIRED})
+_MOVED_NOTHING = frozenset({PaymentState.REVERTED, PaymentState.REPLACED})
+"""Seen on a chain; that an authorization was never carried out, the gateway alone says."""
 
 
 class Budget(msgspec.Struct, frozen=True):

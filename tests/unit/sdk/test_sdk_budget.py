@@ -49,7 +49,7 @@ def test_one_call_may_cost_its_limit_and_no_more(price: int, allowed: bool) -> N
 @pytest.mark.parametrize("state", list(PaymentState))
 def test_what_may_have_moved_money_counts_for_the_day(state: PaymentState) -> None:
     budget = Budget(per_day=MicroUsd(DOLLAR))
-    moved_nothing = state in {PaymentState.REVERTED, PaymentState.REPLACED, PaymentState.EXPIRED}
+    moved_nothing = state in {PaymentState.REVERTED, PaymentState.REPLACED}
     assert allows(budget, 500_000, paid(500_001, state=state)) is moved_nothing
     assert allows(budget, 500_000, paid(500_000, state=state))
 
