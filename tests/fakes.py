@@ -354,6 +354,9 @@ class FakeSettlements:
     def offered(self, chain: Chain, token: Token) -> bool:
         return token.authorization is not None
 
+    def check(self, authorization: TransferAuthorization, *, chain: Chain, token: Token) -> None:
+        """It takes what it is given."""
+
     async def known(self, authorization: TransferAuthorization) -> bool:
         return (authorization.payer, authorization.nonce) in self._settled
 

@@ -50,9 +50,11 @@ async def pay_to_deploy(room: DeployRoom, request: Request) -> Response:
         return await deploy(room, request)
     payer = await identify_payer(room, request)
     payment = OfferedPayment(payer.means, payer.evidence)
-    attempt, upload = await read_attempt(room, request, payer.caller, payment)
+    is_dry_run = flag(request, "x-dry-run")
+    caller = payer.quoted_for if is_dry_run else payer.caller
+    attempt, upload = await read_attempt(room, request, caller, payment)
     try:
-        if flag(request, "x-dry-run"):
+        if is_dry_run:
             return await quoted(room, attempt)
         if payer.evidence is None:
             raise await room.admission.demand_openly(attempt, because=payer.because)

@@ -116,12 +116,18 @@ class OpenPayer(NamedTuple):
     because: AuthorizationRefused | None = None
     """Why the payment that came along does not say so."""
 
+    @property
+    def quoted_for(self) -> Caller:
+        """Whom a dry run is for: of a payment that everybody may have read it is nobody."""
+        return self.caller if self.is_fresh else Caller("", self.caller.stranger_at)
+
 
 async def identify_payer(room: PaidFront, request: Request) -> OpenPayer:
     """Returns whoever signed the authorization that pays, and counts the request.
 
     An authorization that was accepted before may have been read on the chain: its request counts
-    for the client's address alone. Raises AuthMissing for a transaction's hash, which everybody can
+    for the client's address alone. One that pays somebody else, or has expired, may have been read
+    anywhere: it names nobody. Raises AuthMissing for a transaction's hash, which everybody can
     read; RateLimited; what `read_payment` and `is_signed` raise.
     """
     means, evidence = read_payment(request, room.chains)
@@ -137,15 +143,27 @@ async def identify_payer(room: PaidFront, request: Request) -> OpenPayer:
     if not is_fresh:
         await room.limiters.strangers_proofs.check(str(stranger.stranger_at))
         caller = Caller(payer, stranger.stranger_at)
-    elif await is_signed(room, request, evidence):
+    elif because := await _names_nobody(room, request, evidence):
+        await limit_address(room, request)
+        return OpenPayer(stranger, means, None, is_fresh=False, because=because)
+    else:
         request.scope[WALLET] = payer
         caller = await count(room, request, payer)
-    else:
-        await limit_address(room, request)
-        forged = AuthorizationRefused("its signature is not its payer's")
-        return OpenPayer(stranger, means, None, is_fresh=False, because=forged)
     evidence = msgspec.structs.replace(evidence, stranger_at=caller.stranger_at, openly=True)
     return OpenPayer(caller, evidence.means, evidence, is_fresh)
+
+
+async def _names_nobody(
+    room: PaidFront, request: Request, evidence: AuthorizationEvidence
+) -> AuthorizationRefused | None:
+    """Returns why a new authorization does not say who sends it, if so."""
+    try:
+        room.paywall.check(evidence)
+    except AuthorizationRefused as refusal:
+        return refusal
+    if await is_signed(room, request, evidence):
+        return None
+    return AuthorizationRefused("its signature is not its payer's")
 
 
 async def _stands_in(

@@ -99,6 +99,36 @@ class Settlements:
         """
         return await settlements.is_unresolved(source or self._db, payer=wallet)
 
+    def check(self, authorization: TransferAuthorization, *, chain: Chain, token: Token) -> None:
+        """Raises AuthorizationRefused for what is refused without asking the chain."""
+        now = self._clock.now_ms() // 1000
+        if not self.offered(chain, token):
+            raise AuthorizationRefused(
+                f"{token.name} on {chain.name} is not settled by this gateway right now; "
+                "transfer the tokens and send the transaction's hash"
+            )
+        if (authorization.chain_id, authorization.token_address) != (chain.chain_id, token.key):
+            raise AuthorizationRefused(f"it is not for {token.name} on {chain.name}")
+        if authorization.recipient != self._pay_to:
+            raise AuthorizationRefused(f"it pays {authorization.recipient}, not {self._pay_to}")
+        if authorization.payer in self._recipients:
+            raise AuthorizationRefused("it is the gateway's own money")
+        if credit_from_atomic_units(authorization.value, decimals=token.decimals) < _MIN_WORTH:
+            raise AuthorizationRefused(
+                "it pays less than a cent; transfer so little yourself, and send the "
+                "transaction's hash"
+            )
+        if authorization.valid_after >= now:
+            raise AuthorizationRefused("it is not valid yet")
+        if authorization.valid_before < now + _MIN_SECONDS_LEFT:
+            raise AuthorizationRefused(
+                f"it is valid for less than {_MIN_SECONDS_LEFT} seconds from now"
+            )
+        if authorization.signature.endswith(_UNDEPLOYED_WALLET):
+            raise AuthorizationRefused(
+                "its wallet is not deployed on this chain (ERC-6492): deploy it, then sign again"
+            )
+
     async def settle(
         self,
         *,
@@ -124,7 +154,7 @@ class Settlements:
         async with self._lock(authorization):
             known = await self._known(authorization)
             if known is None:
-                self._check(authorization, chain=chain, token=token)
+                self.check(authorization, chain=chain, token=token)
                 try:
                     return await self._begin(chain, token, authorization, unique_name, open_body)
                 except AuthorizationRefused:
@@ -166,36 +196,6 @@ class Settlements:
     def _lock(self, authorization: TransferAuthorization) -> asyncio.Lock:
         key = (authorization.chain_id, authorization.token_address, authorization.payer)
         return self._locks.setdefault((*key, authorization.nonce), asyncio.Lock())
-
-    def _check(self, authorization: TransferAuthorization, *, chain: Chain, token: Token) -> None:
-        """Raises AuthorizationRefused for what can be checked without asking the chain."""
-        now = self._clock.now_ms() // 1000
-        if not self.offered(chain, token):
-            raise AuthorizationRefused(
-                f"{token.name} on {chain.name} is not settled by this gateway right now; "
-                "transfer the tokens and send the transaction's hash"
-            )
-        if (authorization.chain_id, authorization.token_address) != (chain.chain_id, token.key):
-            raise AuthorizationRefused(f"it is not for {token.name} on {chain.name}")
-        if authorization.recipient != self._pay_to:
-            raise AuthorizationRefused(f"it pays {authorization.recipient}, not {self._pay_to}")
-        if authorization.payer in self._recipients:
-            raise AuthorizationRefused("it is the gateway's own money")
-        if credit_from_atomic_units(authorization.value, decimals=token.decimals) < _MIN_WORTH:
-            raise AuthorizationRefused(
-                "it pays less than a cent; transfer so little yourself, and send the "
-                "transaction's hash"
-            )
-        if authorization.valid_after >= now:
-            raise AuthorizationRefused("it is not valid yet")
-        if authorization.valid_before < now + _MIN_SECONDS_LEFT:
-            raise AuthorizationRefused(
-                f"it is valid for less than {_MIN_SECONDS_LEFT} seconds from now"
-            )
-        if authorization.signature.endswith(_UNDEPLOYED_WALLET):
-            raise AuthorizationRefused(
-                "its wallet is not deployed on this chain (ERC-6492): deploy it, then sign again"
-            )
 
     async def _begin(
         self,

@@ -145,6 +145,12 @@ class Paywall:
         """Whether this authorization was ever accepted: then it may be spent, whatever fails."""
         return await self._settlements.known(offered.authorization)
 
+    def check(self, offered: AuthorizationEvidence) -> None:
+        """Raises AuthorizationRefused for one that pays somebody else, or is not valid now."""
+        self._settlements.check(
+            offered.authorization, chain=offered.means.chain, token=offered.means.token
+        )
+
     async def settled_by(self, offered: AuthorizationEvidence) -> str | None:
         """Returns the hash of the transaction that has settled this authorization, if one has."""
         return await self._settlements.settled_by(offered.authorization)

@@ -1,0 +1,134 @@
+"""Who is named by a payment that nothing else came with: whoever alone can have sent it."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+from eth_account import Account
+from starlette.requests import Request
+
+from believed import limiters_of
+from clock import MovableClock
+from fakes import FakeSettlements, FakeVerifier, paywall_of
+from moorage.api.http.payer import OpenPayer, PaidFront, identify_payer
+from moorage.auth.authenticator import Authenticator
+from moorage.auth.client_address import TrustedProxies
+from moorage.auth.contract_wallets import ContractWallets
+from moorage.chains.chain import Chain, Token
+from moorage.chains.eip3009 import TransferAuthorization
+from moorage.errors import RateLimited
+from moorage.payments.protocols.header_json import encode_base64
+from moorage.payments.relay.settlements import Settlements
+from moorage.storage.database import Database
+from paying import sign_authorization
+from records_fixture import ARBITRUM, BOB, PAY_TO, USDC
+
+KEY = "0x" + "11" * 32
+PAYER = Account.from_key(KEY).address.lower()
+LIMIT = 3
+
+
+class Known(FakeSettlements):
+    """The product's own checks, before anything is stored."""
+
+    def __init__(self, db: Database, clock: MovableClock) -> None:
+        super().__init__(FakeVerifier())
+        relayers = cast("Any", {ARBITRUM.name: SimpleNamespace(solvent=True)})
+        self._own = Settlements(db=db, clients={}, relayers=relayers, pay_to=PAY_TO, clock=clock)
+        self.seen = False
+
+    def check(self, authorization: TransferAuthorization, *, chain: Chain, token: Token) -> None:
+        self._own.check(authorization, chain=chain, token=token)
+
+    async def known(self, authorization: TransferAuthorization) -> bool:
+        return self.seen
+
+
+class Door:
+    def __init__(self, db: Database, clock: MovableClock) -> None:
+        self.clock = clock
+        self.settlements = Known(db, clock)
+        contracts = cast("ContractWallets", SimpleNamespace(accept=_refuse))
+        self.front = cast(
+            "PaidFront",
+            SimpleNamespace(
+                db=db,
+                chains={ARBITRUM.name: ARBITRUM},
+                authenticator=Authenticator(
+                    nonces=cast("Any", None), contracts=contracts, bound_only=False
+                ),
+                paid_wallets=SimpleNamespace(has_paid=_yes),
+                limiters=limiters_of(clock, limit=LIMIT),
+                trusted_proxies=TrustedProxies(()),
+                paywall=paywall_of(
+                    db, FakeVerifier(), clock, ARBITRUM, settlements=self.settlements
+                ),
+            ),
+        )
+
+    async def named(self, **changes: Any) -> OpenPayer:
+        seconds = self.clock.now_ms() // 1000
+        given: dict[str, Any] = {
+            "to": PAY_TO,
+            "value": 500_000,
+            "valid_before": seconds + 600,
+        } | changes
+        signed = sign_authorization(
+            KEY, chain_id=ARBITRUM.chain_id, token_address=USDC.key, **given
+        )
+        message = {
+            name: f"0x{value.hex()}" if isinstance(value, bytes) else str(value)
+            for name, value in signed.message.items()
+        }
+        document = {
+            "x402Version": 2,
+            "accepted": {"scheme": "exact", "network": "eip155:42161", "asset": USDC.key},
+            "payload": {"signature": f"0x{signed.signature.hex()}", "authorization": message},
+        }
+        shown = encode_base64(msgspec.json.encode(document)).encode()
+        scope = {"type": "http", "method": "POST", "path": "/deploy", "client": ("192.0.2.1", 1)}
+        request = Request(scope | {"headers": [(b"payment-signature", shown)]})
+        return await identify_payer(self.front, request)
+
+
+async def _yes(_: str) -> bool:
+    return True
+
+
+async def _refuse(*_: object, **__: object) -> bool:
+    return False
+
+
+@pytest.fixture
+def door(db: Database, clock: MovableClock) -> Door:
+    return Door(db, clock)
+
+
+async def test_new_payment_names_its_signer(door: Door) -> None:
+    payer = await door.named()
+    assert (payer.caller.wallet, payer.quoted_for.wallet, payer.is_fresh) == (PAYER, PAYER, True)
+
+
+@pytest.mark.parametrize("changes", [{"to": BOB}, {"valid_before": 1_000_000_000}])
+async def test_payment_that_was_made_elsewhere_names_nobody(
+    door: Door, changes: dict[str, Any]
+) -> None:
+    """All that its signer ever paid by authorization is on chains, for everybody to send here."""
+    payer = await door.named(**changes)
+    assert (payer.caller.wallet, payer.quoted_for.wallet, payer.evidence) == ("", "", None)
+    assert payer.because is not None
+
+
+async def test_payments_made_elsewhere_use_up_nothing_of_their_signer(door: Door) -> None:
+    for _ in range(LIMIT):
+        await door.named(to=BOB)
+    with pytest.raises(RateLimited):
+        await door.named(to=BOB)
+    assert (await door.named()).is_fresh
+
+
+async def test_dry_run_tells_nothing_of_who_paid_before(door: Door) -> None:
+    door.settlements.seen = True
+    payer = await door.named()
+    assert (payer.caller.wallet, payer.quoted_for.wallet, payer.is_fresh) == (PAYER, "", False)
