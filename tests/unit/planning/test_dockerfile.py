@@ -1,5 +1,6 @@
 """Dockerfiles: what is planned of them, and what is refused, with the line and the reason."""
 
+import time
 from typing import Any
 
 import pytest
@@ -57,6 +58,9 @@ NODE = "FROM node:20\nWORKDIR /app\n"
         ("FROM node:20\nRUN --mount=type=secret,id=k npm ci\nCMD node x", 2, "secret"),
         ("FROM node:20\nCOPY . .\nCMD node index.js", 2, "WORKDIR"),
         ("FROM node:20\nEXPOSE http\nCMD node x", 2, "no port"),
+        ("FROM node:20\nEXPOSE 000001" + "0" * 5_000 + "\nCMD node x", 2, "no port"),
+        (f'{NODE}CMD ["node", "\\ud800"]', 3, "surrogate"),
+        (f'{NODE}VOLUME ["\\udfff"]\nCMD node x', 3, "surrogate"),
         ('FROM node:20\nCMD ["/server"]', 2, "nothing in this Dockerfile makes /server"),
         ("FROM node:20\nCMD supervisord", 2, "supervisord"),
         ("FROM ubuntu:24.04\nWORKDIR /a\nCMD node index.js", 3, "node"),
@@ -393,3 +397,9 @@ def test_any_dockerfile_is_planned_or_refused(dockerfile: str, ignored: str) -> 
             continue
         assert "\0" not in f"{made.start}{made.build}"
         assert plan(text, files=files) == made
+
+
+def test_braces_that_are_never_closed_take_linear_time() -> None:
+    begun = time.thread_time()
+    plan(f"{NODE}RUN echo {'${' * 30_000}\nCMD node x")
+    assert time.thread_time() - begun < 1.0

@@ -14,7 +14,7 @@ from moorage.planning.dockerfile.parser import Instruction
 
 _TOKEN = re.compile(
     r"(?P<space>[ \t]+)|(?P<redirect>\d?>(?:&\d|>|\|)?)|(?P<separator>&&|\|\||;|\||\n)"
-    r"|(?P<word>(?:'[^']*'|\"(?:[^\"\\`]|\\[\s\S])*\"|\\[\s\S]|\$\{[^}`(]*\}|[^\s;&|<>()'\"\\`])+)"
+    r"|(?P<word>(?:'[^']*'|\"(?:[^\"\\`]|\\[\s\S])*\"|\\[\s\S]|\$\{[^{}`(]*\}|[^\s;&|<>()'\"\\`])+)"
 )
 _QUOTED = re.compile(r"'([^']*)'|\"((?:[^\"\\]|\\[\s\S])*)\"|\\([\s\S])")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")

@@ -24,6 +24,7 @@ _KNOWN = frozenset(
 _DIRECTIVE = re.compile(r"#[ \t]*(\w+)[ \t]*=[ \t]*(\S+)[ \t]*\Z")
 _FLAG = re.compile(r"--([a-z]+)(?:=(\S*))?(?:\s+|\Z)")
 _HEREDOC = re.compile(r"<<-?[ \t]*['\"]?[A-Za-z_]")
+_HALF_OF_A_PAIR = re.compile(r"[\ud800-\udfff]")  # JSON may escape it, UTF-8 has no bytes for it
 _EXEC_FORM = ("CMD", "ENTRYPOINT", "RUN", "COPY", "ADD", "VOLUME")
 _VARIABLE = re.compile(r"\\([\s\S])|\$(\w+)|\$\{(\w+)(?::?([-+])([^{}]*))?\}")
 _WORD_PART = re.compile(
@@ -134,6 +135,8 @@ def _exec_form(instruction: Instruction) -> tuple[str, ...] | None:
         return None
     if not listed or any("\0" in word for word in listed):
         raise instruction.refused("it has no argument")
+    if any(_HALF_OF_A_PAIR.search(word) for word in listed):
+        raise instruction.refused("it has a character that is none: half of a surrogate pair")
     return tuple(listed)
 
 

@@ -179,7 +179,7 @@ def _expose(stage: Stage, instruction: Instruction) -> None:
         number = word.partition("/")[0].partition("-")[0]
         if word.endswith("/udp"):
             continue
-        if not number.isascii() or not number.isdigit() or not 0 < int(number[:6]) < 65_536:
+        if not re.fullmatch(r"[0-9]{1,5}", number) or not 0 < int(number) < 65_536:
             raise instruction.refused("it is no port")
         stage.ports.append(int(number))
 

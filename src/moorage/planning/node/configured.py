@@ -133,10 +133,13 @@ def _angular_target(name: str, builder: str, options: dict[str, object]) -> Angu
     base = path.get("base", f"dist/{name}") if isinstance(path, dict) else path
     pages = path.get("browser", "browser") if isinstance(path, dict) else "browser"
     base = posixpath.normpath(str(base))
-    if base.startswith(("/", "..")) or not re.fullmatch(r"[\w./@-]{1,200}", base):
+    files = posixpath.normpath(f"{base}/{pages}")
+    if any(
+        path.startswith(("/", "..")) or not re.fullmatch(r"[\w./@-]{1,200}", path)
+        for path in (base, files)
+    ):
         return None
     if not builder.endswith(":application"):
         return AngularOutput(base, base, False)
-    files = posixpath.normpath(f"{base}/{pages}")
     is_server = options.get("outputMode") == "server" or bool(options.get("ssr"))
     return AngularOutput(base, files, is_server and options.get("outputMode") != "static")
