@@ -1,4 +1,6 @@
+import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -111,3 +113,12 @@ async def test_path_that_is_not_there_names_the_nearest(path: str, near: str | N
     assert body["code"] == "not_found"
     assert ("did you mean" in body["error"]) == (near is not None)
     assert near is None or f"did you mean {near}?" in body["error"]
+
+
+def test_nearest_path_is_found_quickly_whatever_is_asked_for() -> None:
+    served = [f"/agent/projects/{{projectId}}/{name}" for name in map(str, range(40))]
+    dispatch = Dispatch([("GET", each, endpoint("")) for each in served])
+    begun = time.thread_time()
+    for _ in range(20):
+        asyncio.run(ask("GET", f"/agent/projects/{'x' * 100}/y", dispatch))
+    assert time.thread_time() - begun < 0.5

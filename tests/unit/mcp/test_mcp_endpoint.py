@@ -194,6 +194,13 @@ async def test_a_manage_token_takes_the_place_of_all_that_names_a_caller(desk: D
     assert "x-wallet-address" not in passed
 
 
+async def test_characters_that_headers_lack_are_for_the_api_to_refuse(desk: Desk) -> None:
+    desk.api.answer = (401, {"error": "no", "code": "auth_missing", "retryable": False}, {})
+    answer = await desk.call("get_project", project="hello", manage_token="€")
+    assert answer["result"]["structuredContent"]["code"] == "auth_missing"
+    assert desk.api.seen[0][2]["authorization"] == "Bearer \\u20ac"
+
+
 @pytest.mark.parametrize(
     ("headers", "path"), [({}, "/deploy"), ({"x_wallet_address": "0xAb"}, "/agent/deploy")]
 )

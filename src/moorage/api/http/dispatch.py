@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from moorage.api.http.problems import METHOD_NOT_ALLOWED, NOT_FOUND, problem_response
 
 _COMPARED_LENGTH = 128
+_COMPARED_PART = 24  # of each part between slashes: time grows with the square where letters repeat
 _MIN_RATIO = 0.8
 _PARAMETER = re.compile(r"\\\{(\w+)\\\}")
 
@@ -74,6 +75,7 @@ class Dispatch:
     def _near(self, path: str) -> str | None:
         if len(path) > _COMPARED_LENGTH:
             return None
+        path = "/".join(part[:_COMPARED_PART] for part in path.split("/"))
         for asked in (path, f"/agent{path}", f"/agent/{path.lstrip('/').partition('/')[2]}"):
             served = dict(_filled(template, asked.rstrip("/")) for template in self._templates)
             served.pop("", None)

@@ -13,10 +13,13 @@ _MAX_DIGITS = 19  # of 2**63 - 1
 LAST_TIME_MS = 253_402_300_799_999  # the end of the year 9999
 _MAX_TIME_LENGTH = 40
 _SHOWN_LENGTH = 64
+_MAX_LENGTH = 4096  # of a whole query; strangers' are looked at before anybody counts them
 
 
 def refuse_unknown(request: Request, known: Mapping[str, str]) -> None:
     """Raises InvalidField for a key that is not known: one that was ignored would mislead."""
+    if len(request.scope.get("query_string", b"")) > _MAX_LENGTH:
+        raise InvalidField("query", f"is longer than {_MAX_LENGTH} bytes")
     unknown = [key for key in request.query_params if key not in known]
     if not unknown:
         return

@@ -98,9 +98,14 @@ def _scope(caller: Scope, request: ApiRequest, headers: list[Header]) -> dict[st
         "root_path": "",
         "headers": [
             (b"content-type", b"application/json"),
-            *((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers),
+            *((name.encode("latin-1"), _header_value(value)) for name, value in headers),
         ],
     }
+
+
+def _header_value(value: str) -> bytes:
+    """Returns the bytes of a value; characters that headers lack are written out, to be refused."""
+    return value.encode("latin-1", errors="backslashreplace")
 
 
 def _decoded(started: Message) -> tuple[Header, ...]:
