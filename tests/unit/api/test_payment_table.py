@@ -21,6 +21,7 @@ from moorage.errors import (
     ChainUnavailable,
     DatabaseUnavailable,
     MoorageError,
+    PaymentAlreadyUsed,
     PaymentError,
     PaymentMalformed,
     PaymentNotFound,
@@ -280,6 +281,13 @@ async def test_payment_is_taken_or_refused_as_its_state_is(world: World, state: 
         assert "wallet that paid" in body["next_actions"][0]
     if state in (World.unused, World.not_found):
         assert tells_to_pay(body), body
+
+
+async def test_authorization_that_somebody_else_sent_is_not_called_unspent(world: World) -> None:
+    """Its money has moved, though no settlement of this gateway's did it."""
+    status, body = await world.answer(PaymentAlreadyUsed("It was used."), signed(authorizes()))
+    assert status == 409
+    check(body, "pending", 0)
 
 
 async def test_answer_that_asks_for_nothing_is_a_503_but_to_who_sent_a_hash(world: World) -> None:

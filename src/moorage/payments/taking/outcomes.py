@@ -8,6 +8,7 @@ from moorage.errors import (
     ChainUnavailable,
     DatabaseUnavailable,
     MoorageError,
+    PaymentAlreadyUsed,
     PaymentError,
     PaymentPending,
 )
@@ -103,7 +104,9 @@ class Outcomes:
         with contextlib.suppress(DatabaseUnavailable):
             if (settled_by := await self._paywall.settled_by(evidence)) is not None:
                 return await self._in_books(evidence, settled_by, wallet, otherwise=state)
-            if isinstance(refusal, NOTHING_CREDITED) or not await self._paywall.knows(evidence):
+            is_new = not await self._paywall.knows(evidence)
+            was_used = isinstance(refusal, PaymentAlreadyUsed)  # perhaps by somebody else
+            if isinstance(refusal, NOTHING_CREDITED) or (is_new and not was_used):
                 state = PaymentState.UNUSED
         chain, token = evidence.means.chain.name, evidence.means.token.name
         return PaymentOutcome(tx_hash=None, chain=chain, token=token, state=state)
