@@ -110,7 +110,7 @@ async def read_attempt(
     )
     try:
         checked = received.request
-        require_own(request, checked.unique_name)
+        managed = require_own(request, checked.unique_name)
         await _refuse_reserved(room, checked.unique_name)
         if checked.settings.volume:
             require_volumes("settings.volume", has_volumes=room.has_volumes)
@@ -128,6 +128,7 @@ async def read_attempt(
             stranger_at=caller.stranger_at,
             request=checked,
             request_digest=received.digest,
+            managed=managed,
             plan=made.plan,
             findings=made.findings,
             offers_volumes=room.has_volumes,

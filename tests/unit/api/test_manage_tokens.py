@@ -120,7 +120,7 @@ async def test_token_deploys_its_own_project_alone(
     request = asked(None, await entrance.make(own), path)
 
     assert await authenticate(entrance.front, request) == Caller(ALICE, None)
-    require_own(request, "own")
+    assert require_own(request, "own") == own.id
     with pytest.raises(TokenScope):
         require_own(request, "other")
 

@@ -98,7 +98,7 @@ class Gate:
     ) -> Admitted:
         """A request with this body; `tx` is its X-Payment-Tx, `evidence` any other payment.
 
-        `named` are its display name and description.
+        `named` are its display name and description, and what its manage token is for.
         """
         offered = attempt(
             wallet,
@@ -162,6 +162,7 @@ def attempt(
     use_existing_credits: bool = False,
     display_name: str = "Hello",
     description: str | None = None,
+    managed: str | None = None,
 ) -> DeployAttempt:
     means = PaymentMeans(chain=ARBITRUM, token=USDC)
     return DeployAttempt(
@@ -178,6 +179,7 @@ def attempt(
         means=means,
         evidence=evidence if tx is None else TransactionEvidence(means, tx),
         use_existing_credits=use_existing_credits,
+        managed=managed,
     )
 
 

@@ -23,6 +23,7 @@ from moorage.errors import (
     PaymentNotFound,
     PaymentPending,
     PaymentShort,
+    TokenInvalid,
 )
 from moorage.money import MicroUsd
 from moorage.payments.price.pricing import PriceList
@@ -129,6 +130,21 @@ async def test_deploy_uses_up_the_quotes_for_its_name(gate: Gate) -> None:
     async with gate.db.transaction(durable=True) as tx:
         await projects.set_deleted(tx, admitted.project_id, at_ms=0)
     await gate.demanded(BOB)  # the name is free as soon as the project is gone
+
+
+async def test_manage_token_whose_project_was_deleted_meanwhile_makes_no_other(gate: Gate) -> None:
+    """A request whose body takes long was authenticated before."""
+    await fund(gate.db, ALICE, PRICE)
+    first = await gate.deploy()
+    again = await gate.deploy(body="two", managed=first.project_id)
+    assert again.project_id == first.project_id
+    async with gate.db.transaction(durable=True) as tx:
+        await projects.set_deleted(tx, first.project_id, at_ms=0)
+
+    assert isinstance(await gate.refused(managed=first.project_id), TokenInvalid)
+    second = await gate.deploy()  # the wallet itself may
+    assert isinstance(await gate.refused(managed=first.project_id), TokenInvalid)
+    assert gate.kept() == {again.deployment_id, second.deployment_id}
 
 
 # Payment: the contract's table 1.3

@@ -38,8 +38,14 @@ def require_covered(request: Request, project: ManagedProject) -> None:
         raise TokenScope
 
 
-def require_own(request: Request, unique_name: str) -> None:
-    """Raises TokenScope for a deploy of another project than the token's, if there is one."""
+def require_own(request: Request, unique_name: str) -> str | None:
+    """Returns the id of the token's project, if there is a token.
+
+    Raises TokenScope for a deploy of another project.
+    """
     project: ManagedProject | None = request.scope.get(MANAGED)
-    if project is not None and project.unique_name != unique_name:
+    if project is None:
+        return None
+    if project.unique_name != unique_name:
         raise TokenScope
+    return project.id

@@ -20,6 +20,7 @@ from moorage.errors import (
     MoorageError,
     NameUnavailable,
     PaymentError,
+    TokenInvalid,
     UniqueViolation,
 )
 from moorage.failpoints import failpoint
@@ -219,9 +220,13 @@ class Admission:
         raise demanded
 
     async def _situation(self, source: Source, attempt: DeployAttempt) -> Situation:
-        return await read_situation(
+        """Reads the situation. Raises TokenInvalid if a manage token's project is gone."""
+        situation = await read_situation(
             source, attempt, quotes=self._quotes, metering=self._metering, vault=self._vault
         )
+        if attempt.managed not in (None, _id(situation)):
+            raise TokenInvalid(header="Authorization")
+        return situation
 
     async def _demand(
         self,

@@ -26,6 +26,8 @@ class DeployAttempt(msgspec.Struct, frozen=True):
     use_existing_credits: bool
     stranger_at: str | None = None
     """The client address, if the wallet never paid; names held for it count for the address."""
+    managed: str | None = None
+    """The id of the project that it may change, if a manage token brought it."""
     claim: Claim | None = None
     """The claim on its Idempotency-Key, if it has one."""
     findings: tuple[Finding, ...] = ()
