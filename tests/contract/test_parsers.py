@@ -271,6 +271,14 @@ async def test_too_much_memory_is_refused(tmp_path: Path) -> None:
         assert not list(tmp_path.iterdir())
 
 
+async def test_command_that_the_kernel_would_not_take_is_refused(tmp_path: Path) -> None:
+    """A site without its secrets: the command that removes them names each."""
+    secrets = {f"{n}-{'x' * 200}.p12": b"" for n in range(700)}
+    async with opened() as pool:
+        with pytest.raises(PlanTooCostly, match="in one command"):
+            await plan(Plans(pool), {"index.html": b"hi", **secrets}, tmp_path)
+
+
 async def test_one_that_hangs_is_ended_and_replaced(tmp_path: Path) -> None:
     async with opened(budget=Budget(plan_cpu_seconds=0.1, wall_times=1)) as pool:
         before = pool.pids

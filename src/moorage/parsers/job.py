@@ -20,6 +20,7 @@ from moorage.uploads.unpacking import Unpacked
 HEADER_BYTES = 4  # of a message: its length, big-endian
 MAX_ANSWER_BYTES = 8 * 1024 * 1024  # 5,000 paths of 1 KiB, and more
 MAX_PLAN_BYTES = 256 * 1024
+MAX_COMMAND_BYTES = 120 * 1024  # the kernel takes 128 KiB in one argument of a program
 _MAX_NAME = 1_024  # characters of a path or a field
 _MAX_PROBLEM = 4_096  # characters of a message
 _MAX_LOOKED_FOR = 64  # entries

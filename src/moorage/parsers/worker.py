@@ -25,6 +25,7 @@ from moorage.parsers.current_file import CurrentFile
 from moorage.parsers.job import (
     HEADER_BYTES,
     MAX_ANSWER_BYTES,
+    MAX_COMMAND_BYTES,
     MAX_PLAN_BYTES,
     Answer,
     ArchiveUnpacked,
@@ -154,6 +155,9 @@ class _Worker:
         plan = unserved(plan, found)
         if len(msgspec.msgpack.encode(plan)) > MAX_PLAN_BYTES:
             return RanOut(f"{MAX_PLAN_BYTES // 1024} KiB of commands and file names in its plan")
+        commands = (plan.install, plan.build, plan.start)
+        if any(len(each.encode()) > MAX_COMMAND_BYTES for each in commands if each):
+            return RanOut(f"{MAX_COMMAND_BYTES // 1024} KiB in one command of its plan")
         return PlanMade(plan, told(found))
 
 
