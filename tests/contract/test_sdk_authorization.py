@@ -198,6 +198,17 @@ async def test_refused_one_is_shown_again_until_it_expires_and_only_then_another
     assert len(setting.shown) == 4
 
 
+async def test_nonce_of_an_uncertain_one_is_never_told_as_a_transactions_hash(
+    setting: Setting,
+) -> None:
+    """No chain knows it: whoever looks for it there, or shows it, finds nothing."""
+    setting.gateway.paid = [answers(problem(402, "payer_mismatch"))]
+    with pytest.raises(errors.PaymentUncertain) as uncertain:
+        await setting.deploy()
+    assert setting.shown[0] in uncertain.value.message
+    assert uncertain.value.tx_hash == ""
+
+
 async def test_expired_one_counts_in_the_budget_as_the_gateway_alone_says_it_is_unspent(
     setting: Setting,
 ) -> None:

@@ -87,7 +87,7 @@ def error_document(error: MoorageError, code: Exit) -> dict[str, Any]:
     if isinstance(error, GatewayError):
         document |= {"http_status": error.status, "body": error.body}
     if isinstance(error, PaymentKept):
-        document["payment"] = {"chain": error.chain, "tx_hash": error.tx_hash}
+        document["payment"] = {"chain": error.chain, "tx_hash": error.tx_hash or None}
         if error.cause is not None:
             document["cause"] = error_document(error.cause, code)
     return document

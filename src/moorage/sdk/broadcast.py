@@ -91,7 +91,7 @@ def uncertain(payment: Payment, cause: ClientError | None) -> PaymentUncertain:
         f"but the gateway has not taken it{why}. Do not pay again: the same command resumes "
         "this payment.",
         chain=payment.chain,
-        tx_hash=payment.reference,
+        tx_hash=payment.tx_hash,
         cause=cause,
     )
 

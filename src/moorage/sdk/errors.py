@@ -234,7 +234,10 @@ class PaymentReplaced(NotPaid):
 
 
 class PaymentKept(ClientError):
-    """Money has moved, or may have. Do not pay again; `tx_hash` is the payment."""
+    """Money has moved, or may have. Do not pay again.
+
+    `tx_hash` is the payment's transaction; "" for an authorization, which the gateway sends.
+    """
 
     code = "payment_kept"
 

@@ -23,7 +23,7 @@ def purchase_failure(error: ClientError, *, tool: str, key: str) -> Outcome:
             error.code,
             f"{error.message} {NEVER_ANEW.format(tool=tool, key=key)}",
             retryable=True,
-            payment={"chain": error.chain, "tx_hash": error.tx_hash},
+            payment={"chain": error.chain, "tx_hash": error.tx_hash or None},
             idempotency_key=key,
         )
     if isinstance(error, AnswerLost):
@@ -43,6 +43,6 @@ def still_paying(*, tool: str, key: str, chain: str, tx_hash: str) -> Outcome:
         "The payment is signed and sent, and the gateway has not confirmed it yet. "
         + NEVER_ANEW.format(tool=tool, key=key),
         retryable=True,
-        payment={"chain": chain, "tx_hash": tx_hash},
+        payment={"chain": chain, "tx_hash": tx_hash or None},
         idempotency_key=key,
     )

@@ -176,12 +176,12 @@ def _micro_usd(dollars: float) -> MicroUsd:
     return MicroUsd(int(Decimal(repr(dollars)) * MICRO_USD_PER_USD))
 
 
-def _paid(payment: Payment | None) -> dict[str, str] | None:
+def _paid(payment: Payment | None) -> dict[str, str | None] | None:
     if payment is None:
         return None
     return {
         "chain": payment.chain,
         "token": payment.token,
         "amount_token": str(payment.amount),
-        "tx_hash": payment.reference,
+        "tx_hash": payment.tx_hash or None,
     }
