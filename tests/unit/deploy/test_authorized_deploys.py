@@ -1,15 +1,26 @@
 """What is asked for and taken when deploys are paid by signature, or by wallets that owe."""
 
+import msgspec
 import pytest
 from gate import PRICE, Gate
 
 from fakes import authorizes
-from moorage.errors import AuthorizationRefused, PaymentNotFound, PaymentPending, PaymentShort
+from moorage.errors import (
+    AuthorizationRefused,
+    ChainUnavailable,
+    MoorageError,
+    NameUnavailable,
+    PaymentAlreadyUsed,
+    PaymentNotFound,
+    PaymentPending,
+    PaymentShort,
+    RateLimited,
+)
 from moorage.payments.price.quotes import MAX_NAMES_HELD
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.storage.apps import names
 from moorage.storage.money import accounts
-from records_fixture import ALICE, add_project, fresh_hash, fund
+from records_fixture import ALICE, BOB, add_project, fresh_hash, fund
 
 
 async def deploy(gate: Gate, amount: int) -> None:
@@ -55,6 +66,26 @@ async def test_authorization_of_the_remainder_is_settled(gate: Gate) -> None:
     await fund(gate.db, ALICE, PRICE - 200_000)
     await refused(gate, 199_999)
     await deploy(gate, 200_000)
+
+
+# Whoever has no wallet headers is named by the payment alone, and holds a name while it is settled
+
+
+@pytest.mark.parametrize("kind", [RateLimited, ChainUnavailable, PaymentAlreadyUsed])
+async def test_payment_that_was_never_begun_holds_no_name(
+    gate: Gate, kind: type[MoorageError]
+) -> None:
+    gate.settlements.fault = RateLimited(5) if kind is RateLimited else kind()
+    opened = msgspec.structs.replace(authorizes(PRICE), openly=True)
+    assert isinstance(await gate.refused(evidence=opened), kind)
+    await gate.demanded(BOB)
+
+
+async def test_payment_under_way_holds_its_name(gate: Gate) -> None:
+    opened = msgspec.structs.replace(authorizes(PRICE), openly=True)
+    gate.settlements.fault = PaymentPending()
+    assert isinstance(await gate.refused(evidence=opened), PaymentPending)
+    assert isinstance(await gate.refused(BOB), NameUnavailable)
 
 
 # A reversal may leave a balance below zero

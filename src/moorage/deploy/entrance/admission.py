@@ -3,6 +3,7 @@
 import shutil
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -15,11 +16,14 @@ from moorage.deploy.entrance.price import Pricing, Shortfall, missing
 from moorage.deploy.entrance.situation import Situation, read_situation
 from moorage.errors import (
     AuthorizationRefused,
+    ChainUnavailable,
     CommitUnknown,
     DatabaseUnavailable,
     MoorageError,
     NameUnavailable,
+    PaymentAlreadyUsed,
     PaymentError,
+    RateLimited,
     TokenInvalid,
     UniqueViolation,
 )
@@ -183,6 +187,22 @@ class Admission:
                 situation = await self._situation(tx, attempt)
                 demanded = await self._demand(tx, attempt, situation, Shortfall(), because=error)
             raise demanded from error
+        except (ChainUnavailable, RateLimited, PaymentAlreadyUsed):
+            await self._release_unsettled(attempt)
+            raise
+
+    async def _release_unsettled(self, attempt: DeployAttempt) -> None:
+        """Frees the name that an open attempt holds, unless its payment is being settled."""
+        evidence = attempt.evidence
+        if not attempt.is_open or not isinstance(evidence, AuthorizationEvidence):
+            return
+        with suppress(DatabaseUnavailable):
+            if await self._paywall.knows(evidence):
+                return
+            async with self._db.transaction(durable=False) as tx:
+                await names.release(
+                    tx, wallet=attempt.wallet, unique_name=attempt.request.unique_name
+                )
 
     async def _enter(
         self,
