@@ -139,6 +139,15 @@ def test_a_path_that_only_begins_like_one_is_left_alone() -> None:
     assert in_tool_words("POST /agent/credits/x") == "POST /agent/credits/x"
 
 
+def test_what_the_app_wrote_is_told_as_it_is() -> None:
+    line = {"stream": "stderr", "text": "POST /agent/deploy: Idempotency-Key and uniqueName"}
+    plan = {"buildEnv": {"GOFLAGS": "-x"}, "run_env": {"nodeEnv": "uniqueName"}}
+    assert in_tool_words({"lines": [line], "plan": plan}) == {
+        "lines": [line],
+        "plan": {"build_env": {"GOFLAGS": "-x"}, "run_env": {"nodeEnv": "uniqueName"}},
+    }
+
+
 def test_a_model_pays_within_the_usual_limits_unless_others_are_set() -> None:
     usual = Budget(per_call=MicroUsd(5_000_000), per_day=MicroUsd(20_000_000))
     assert with_limits(Budget()) == usual

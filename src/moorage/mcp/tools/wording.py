@@ -17,6 +17,9 @@ _WORDS = {
     "displayName": "display_name",
 }
 _FOUND = re.compile(rf"(?<![\w./-])(?:{'|'.join(map(re.escape, _WORDS))})(?![\w/-])")
+_OF_THE_APP = frozenset(("text", "build_env", "run_env", "display_name", "description"))
+"""What the app or its deployer wrote: lines of logs, names of variables."""
+
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -24,7 +27,8 @@ def in_tool_words(answer: Any) -> Any:
     """Returns the body of an answer with its keys in snake case and tools named in its texts."""
     match answer:
         case dict():
-            return {_HUMP.sub("_", name).lower(): in_tool_words(of) for name, of in answer.items()}
+            named = ((_HUMP.sub("_", name).lower(), of) for name, of in answer.items())
+            return {name: of if name in _OF_THE_APP else in_tool_words(of) for name, of in named}
         case list():
             return [in_tool_words(each) for each in answer]
         case str():
