@@ -3,7 +3,12 @@
 Matching takes time in proportion to parts times names, whatever a stranger's pattern is.
 """
 
-from fnmatch import fnmatchcase
+import re
+from fnmatch import translate
+from functools import lru_cache
+
+_PART_LIMIT = 512  # characters; a name has at most 255
+_KEPT = 256  # compiled parts: `fnmatch` itself keeps 32,768, of any length, from job to job
 
 
 def parts(glob: str) -> list[str]:
@@ -31,7 +36,16 @@ def _reached(glob: list[str], names: list[str]) -> set[int]:
         if part == "**":
             reached = set(range(min(reached), len(names) + 1)) if reached else reached
         else:
-            reached = {n + 1 for n in reached if n < len(names) and fnmatchcase(names[n], part)}
+            reached = {n + 1 for n in reached if n < len(names) and _is_match(part, names[n])}
         if not reached:
             break
     return reached
+
+
+def _is_match(part: str, name: str) -> bool:
+    return len(part) <= _PART_LIMIT and _compiled(part).match(name) is not None
+
+
+@lru_cache(maxsize=_KEPT)
+def _compiled(part: str) -> re.Pattern[str]:
+    return re.compile(translate(part))
