@@ -56,6 +56,17 @@ async def test_client_that_authorizes_pays_once_without_gas_and_reaches_its_app(
     assert ("payment-response" in told["headers"]) == ("x402" in script)
 
 
+async def test_client_that_signs_in_with_ethereum_is_its_wallet_once(
+    dev_gateway: DevGateway,
+) -> None:
+    agent = await funded_agent(dev_gateway, "base", gas=0)
+
+    told = await run("sign_in.mjs", agent)
+
+    assert (told["status"], told["again"]) == (200, "nonce_reused"), told
+    assert told["body"] == {"wallet": address_of(agent), "count": 0, "projects": []}
+
+
 @pytest.mark.parametrize("signs", [True, False])
 @pytest.mark.parametrize("script", ["pay_mppx_mcp.mjs", "pay_x402_mcp.py"])
 async def test_client_that_pays_a_tools_call_pays_once_and_reaches_its_app(

@@ -5,14 +5,16 @@ from typing import NamedTuple
 
 from moorage.auth.contract_wallets import ContractWallets
 from moorage.auth.nonces import NonceStore
+from moorage.auth.sign_in import HEADER, parse_sign_in
 from moorage.auth.wallet import (
     SignedHeaders,
     Wallet,
     parse_signed_headers,
+    personal_digest,
     recover_signer,
     written_out,
 )
-from moorage.errors import SignatureInvalid, SignatureUnbound
+from moorage.errors import SignatureInvalid, SignatureUnbound, TimestampExpired
 from moorage.signed_request import Target
 
 
@@ -85,6 +87,37 @@ class Authenticator:
             ):
                 raise _invalid(signed, target, self._contracts.asked(chain))
         return Verified(signed.wallet, UsedOnce(self._nonces, signed.timestamp_ms, signed.nonce))
+
+    async def verify_sign_in(
+        self, header: str, *, public_url: str, now_ms: int, client: Callable[[], str]
+    ) -> Verified:
+        """Returns what a wallet signed by Sign-in-with-X; `client` is as for `verify`.
+
+        Raises SignatureUnbound, TimestampExpired, SignatureInvalid; also what
+        `ContractWallets.accept` raises.
+        """
+        if self._bound_only:
+            raise SignatureUnbound(header=HEADER)
+        signed = parse_sign_in(header)
+        signed.check(public_url=public_url, now_ms=now_ms)
+        try:
+            self._nonces.check_timestamp(signed.timestamp_ms)
+        except TimestampExpired as late:
+            message = f"{HEADER}: issuedAt must lie within 60 s of the gateway's clock."
+            raise TimestampExpired(message, header=HEADER) from late
+        wallet, digest, signature = signed.wallet, personal_digest(signed.text), signed.signed_by
+        if not _is_signer(wallet, digest, signature):
+            chain = self._contracts.name_of(signed.chain)
+            if chain is None or not await self._contracts.accept(
+                wallet, digest, signature, chain=chain, client=client()
+            ):
+                raise SignatureInvalid(
+                    f"{HEADER}: its signature is not this wallet's signature of the EIP-4361 text.",
+                    header=HEADER,
+                )
+        return Verified(
+            wallet, UsedOnce(self._nonces, signed.timestamp_ms, f"sign-in:{signed.nonce}")
+        )
 
     async def has_signed(
         self, wallet: Wallet, digest: bytes, signature: bytes, *, chain: str, client: str

@@ -34,6 +34,11 @@ class ContractWallets:
         """Returns the name of the chain that `accept` asks, in the form that clients send."""
         return (chain or self._default_chain).strip().lower()
 
+    def name_of(self, chain_id: int) -> str | None:
+        """Returns the name of a chain by its id, if it can be asked."""
+        found = (name for name, rpc in self._clients.items() if rpc.chain.chain_id == chain_id)
+        return next(found, None)
+
     async def accept(
         self, wallet: Wallet, digest: bytes, signature: bytes, *, chain: str | None, client: str
     ) -> bool:

@@ -20,6 +20,7 @@ WALLET_HEADERS = {
     "X-Timestamp": "Unix time in milliseconds, within 60 s of the gateway's clock",
     "X-Nonce": "a UUID, used once",
 }
+SIGN_IN = "in place of the wallet headers: base64 of x402's sign-in-with-x (EIP-4361), once"
 MANAGED = (
     "a manage token, in place of the four wallet headers, for the project that it was given for"
 )

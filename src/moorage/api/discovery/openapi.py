@@ -32,6 +32,7 @@ _WALLET_SCHEMES = {
     "nonce": "X-Nonce",
 }
 _MANAGED = "managed"
+_SIGN_IN = "signIn"
 
 
 def openapi_document(operations: Sequence[Operation], *, facts: Facts) -> dict[str, Any]:
@@ -88,7 +89,16 @@ def _security_schemes() -> dict[str, Any]:
             "description": notes.WALLET_HEADERS[header],
         }
         for scheme, header in _WALLET_SCHEMES.items()
-    } | {_MANAGED: {"type": "http", "scheme": "bearer", "description": notes.MANAGED}}
+    } | {
+        _SIGN_IN: {
+            "type": "apiKey",
+            "in": "header",
+            "name": "SIGN-IN-WITH-X",
+            "x-agentcash-auth-kind": "siwx",
+            "description": notes.SIGN_IN,
+        },
+        _MANAGED: {"type": "http", "scheme": "bearer", "description": notes.MANAGED},
+    }
 
 
 def _schemas(operations: Sequence[Operation]) -> dict[str, Any]:
@@ -186,7 +196,7 @@ def _security(operation: Operation) -> list[dict[str, Any]]:
     if not operation.signed:
         return []
     by_token: list[dict[str, Any]] = [{_MANAGED: []}] if operation.of_a_project else []
-    return [{scheme: [] for scheme in _WALLET_SCHEMES}, *by_token]
+    return [{scheme: [] for scheme in _WALLET_SCHEMES}, {_SIGN_IN: []}, *by_token]
 
 
 def _payment_info(operation: Operation, facts: Facts) -> dict[str, Any]:

@@ -50,7 +50,7 @@ _BODY_DIGEST = "moorage.body_digest"
 _SIGNED_HEADERS = frozenset(
     (
         *(b"x-wallet-address", b"x-signature", b"x-timestamp", b"x-nonce"),
-        *(b"x-signature-version", b"x-wallet-chain", b"content-digest"),
+        *(b"x-signature-version", b"x-wallet-chain", b"content-digest", b"sign-in-with-x"),
     )
 )
 _PROOF_HEADERS = (b"x-payment-tx", b"payment-signature")
@@ -157,6 +157,14 @@ async def verify(front: Front, request: Request) -> Verified:
 
 async def _verify_signature(front: Front, request: Request) -> Verified:
     headers = _signed_headers(request)
+    sign_in = headers.get("sign-in-with-x")
+    if sign_in is not None and "x-wallet-address" not in headers:
+        return await front.authenticator.verify_sign_in(
+            sign_in,
+            public_url=front.public_url,
+            now_ms=front.clock.now_ms(),
+            client=lambda: address_key(front, request),
+        )
     target = _target(front, request, headers)
     verified = await front.authenticator.verify(
         headers, target=target, client=lambda: address_key(front, request)
