@@ -99,6 +99,7 @@ async def test_payment_that_comes_with_a_refused_request_is_credited_and_told(
     assert refused.body["payment"] == {
         "tx": tx,
         "chain": "arbitrum",
+        "token": "usdc",
         "state": "credited",
         "credited_usd": 0.5,
         "do_not_pay_again": True,

@@ -290,6 +290,12 @@ async def test_authorization_that_somebody_else_sent_is_not_called_unspent(world
     check(body, "pending", 0)
 
 
+async def test_authorization_that_is_to_be_sent_again_is_pending(world: World) -> None:
+    """Nothing knows it yet, but it counts once it comes again: another would be paid as well."""
+    _, body = await world.answer(PaymentPending("Send it again."), signed(authorizes()))
+    check(body, "pending", 0)
+
+
 async def test_answer_that_asks_for_nothing_is_a_503_but_to_who_sent_a_hash(world: World) -> None:
     world.settlements.pending.add(ALICE)  # one is being settled
     for headers in ({}, signed(authorizes())):

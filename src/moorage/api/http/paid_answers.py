@@ -49,6 +49,9 @@ async def accounted(
         wallet = _claimed_wallet(request, evidence)
         outcome = await outcomes.known(evidence, wallet=wallet, refusal=refusal)
     told = _after_credit(error) if outcome.state is PaymentState.CREDITED else error
+    if isinstance(told, PaymentPending) and outcome.state is PaymentState.UNUSED:
+        # It is to be sent again as it is: whoever signs another pays twice when both come.
+        outcome = msgspec.structs.replace(outcome, state=PaymentState.PENDING)
     told.payment = outcome
     return told
 
