@@ -30,9 +30,14 @@ def source(host: Host) -> Path:
     return upload(host.new_directory("source"))
 
 
+def marked(name: str) -> str:
+    """A marker for processes of this worker: the other mode's tests may run at the same time."""
+    return f"{name}-{os.getpid()}"
+
+
 async def test_double_forked_processes_outlive_a_plain_stop() -> None:
     """Outside, to show that the ones below would have."""
-    marker = f"stay-outside-{os.getpid()}"
+    marker = marked("stay-outside")
     with subprocess.Popen([arena.PYTHON, str(ATTACKS / "exhaust.py"), "stay", marker]) as parent:
         parent.wait()
     # Named so by the last thing that they do: their makers are gone then, and signals ignored.
@@ -68,7 +73,7 @@ async def stay(
 async def test_stop_ends_double_forked_processes(
     deployer: Deployer, mode: Mode, source: Path
 ) -> None:
-    left = await stay(deployer, mode, "stopped", source, "stay-stopped")
+    left = await stay(deployer, mode, "stopped", source, marked("stay-stopped"))
     await mode.runtime.stop("stopped")
     assert not left()
 
@@ -76,7 +81,7 @@ async def test_stop_ends_double_forked_processes(
 async def test_remove_ends_double_forked_processes(
     deployer: Deployer, mode: Mode, source: Path
 ) -> None:
-    left = await stay(deployer, mode, "removed", source, "stay-removed")
+    left = await stay(deployer, mode, "removed", source, marked("stay-removed"))
     lived = left()  # the uid itself may be another gateway's app's afterwards
     await mode.runtime.remove("removed")
     assert lived
@@ -86,37 +91,40 @@ async def test_remove_ends_double_forked_processes(
 async def test_processes_left_by_an_exited_app_are_ended_by_stop(
     deployer: Deployer, mode: Mode, source: Path
 ) -> None:
-    start = "python3 attacks/exhaust.py stay stay-orphan & exec python3 attacks/stubborn.py frozen"
+    marker = marked("stay-orphan")
+    start = f"python3 attacks/exhaust.py stay {marker} & exec python3 attacks/stubborn.py frozen"
     await deployer.deploy("orphan", source, plan(start), SMALL)
-    await until(lambda: len(processes_saying("stay-orphan-")) == 3)
+    await until(lambda: len(processes_saying(f"{marker}-")) == 3)
     await mode.runtime.stop("orphan")
-    assert not processes_saying("stay-orphan")
+    assert not processes_saying(marker)
 
 
 async def test_build_leaves_no_process(deployer: Deployer, mode: Mode, source: Path) -> None:
-    what = plan(install="python3 attacks/exhaust.py stay stay-built; sleep 0.2")
+    marker = marked("stay-built")
+    what = plan(install=f"python3 attacks/exhaust.py stay {marker}; sleep 0.2")
     await deployer.build("built", source, what, SMALL)
-    assert not processes_saying("stay-built")
+    assert not processes_saying(marker)
 
 
 async def test_failed_build_leaves_no_process(deployer: Deployer, mode: Mode, source: Path) -> None:
-    what = plan(build="python3 attacks/exhaust.py stay stay-failed; sleep 0.2; exit 3")
+    marker = marked("stay-failed")
+    what = plan(build=f"python3 attacks/exhaust.py stay {marker}; sleep 0.2; exit 3")
     with pytest.raises(DeployFailed):
         await deployer.build("broken", source, what, SMALL)
-    assert not processes_saying("stay-failed")
+    assert not processes_saying(marker)
 
 
 @pytest.mark.parametrize("how", ["deaf", "frozen"])
 async def test_app_that_handles_no_signal_is_stopped(
     how: str, deployer: Deployer, mode: Mode, source: Path
 ) -> None:
-    instance = await deployer.deploy(
-        "stubborn", source, plan(f"exec python3 attacks/stubborn.py {how} is-{how}"), SMALL
-    )
+    marker = marked(f"is-{how}")
+    start = f"exec python3 attacks/stubborn.py {how} {marker}"
+    instance = await deployer.deploy("stubborn", source, plan(start), SMALL)
     await ask_text(instance)
-    assert processes_saying(f"is-{how}")
+    assert processes_saying(marker)
     await asyncio.wait_for(mode.runtime.stop("stubborn"), PATIENCE_SECONDS)
-    assert not processes_saying(f"is-{how}")
+    assert not processes_saying(marker)
     assert "stubborn" not in await mode.runtime.running()
 
 
@@ -151,7 +159,7 @@ async def test_nothing_remains_of_a_removed_deployment(
         return everything(directories=(mode.state, mode.run), instance_id=instance_id())
 
     before = there()
-    left = await stay(deployer, mode, "gone", source, "stay-gone")
+    left = await stay(deployer, mode, "gone", source, marked("stay-gone"))
     during = there()
     kinds = {"files"} if mode.is_rootless else set(during)  # that there are
     assert all(during[kind] - before[kind] for kind in kinds), "the search finds what there is"
@@ -185,7 +193,7 @@ async def test_nothing_remains_of_a_closed_sandbox(host: Host, mode: Mode, sourc
     before = everything(directories=directories, instance_id=instance_id("2"))
     await sandbox.open()
     assert arena.ruleset() != rules
-    left = await stay(deployer, mode, "closed", source, "stay-closed")
+    left = await stay(deployer, mode, "closed", source, marked("stay-closed"))
     assert arena.links() > links
     lived = left()  # the uid itself may be another gateway's app's afterwards
     await sandbox.close(stop_apps=True)
