@@ -34,6 +34,15 @@ AUTHORIZATION = [
     {"name": "nonce", "type": "bytes32"},
 ]
 """TransferWithAuthorization of EIP-3009."""
+ACCEPTS = {
+    "scheme": "exact",
+    "network": "eip155:42161",
+    "amount": str(PRICE),
+    "asset": USDC,
+    "payTo": PAY_TO,
+    "maxTimeoutSeconds": 600,
+    "extra": {"assetTransferMethod": "eip3009", "name": "USD Coin", "version": "2"},
+}
 PROJECT = "0b6e0d5e-9d4c-4b5e-8a39-6e1f4a8a0001"
 DEPLOYMENT = "0b6e0d5e-9d4c-4b5e-8a39-6e1f4a8a0002"
 
@@ -100,6 +109,15 @@ def demand(**changes: Any) -> Response:
     return JSONResponse(body | changes, status_code=402)
 
 
+def settling(accepts: list[dict[str, Any]] | None) -> Response:
+    """A demand whose PAYMENT-REQUIRED offers to settle what `accepts` lists."""
+    answer = demand()
+    if accepts is not None:
+        required = json.dumps({"x402Version": 2, "accepts": accepts})
+        answer.headers["PAYMENT-REQUIRED"] = base64.b64encode(required.encode()).decode()
+    return answer
+
+
 def deploying() -> Response:
     return JSONResponse(
         {
@@ -122,6 +140,7 @@ class StubNode:
 
     def __init__(self) -> None:
         self.balance = 1_000_000_000
+        self.wei = 10**18
         self.chain_id = 42161
         self.base_fee: int | None = 10_000_000
         self.mining = True
@@ -160,7 +179,7 @@ class StubNode:
             case "eth_call":
                 return "0x" + f"{self.balance:064x}"
             case "eth_getBalance":
-                return hex(10**18)
+                return hex(self.wei)
             case "eth_getTransactionCount":
                 return hex(self.finalized_count if params[1] == "finalized" else 7 + len(self.sent))
             case "eth_estimateGas":

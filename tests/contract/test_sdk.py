@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from msgspec import UNSET, UnsetType
 from sdk_stubs import (
+    ACCEPTS,
     DEPLOYMENT,
     PAY_TO,
     PRICE,
@@ -26,6 +27,7 @@ from sdk_stubs import (
     deploying,
     problem,
     serving,
+    settling,
 )
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
@@ -399,6 +401,53 @@ async def test_short_balance_says_what_is_missing(setting: Setting) -> None:
     with pytest.raises(errors.BalanceShort, match=r"0\.50 USDC on arbitrum.*holds 0\.499999"):
         await setting.deploy()
     assert setting.offers == []
+
+
+GASLESS = (0, 60_000 * 130 // 100 * (2 * 10_000_000 + 1_000) - 1)
+"""What no gas can be paid with: nothing, and a wei less than the stub's node asks for at most."""
+
+
+@pytest.mark.parametrize("wei", GASLESS)
+async def test_wallet_without_gas_pays_by_one_authorization_where_it_is_settled(
+    setting: Setting, wei: int
+) -> None:
+    setting.node.wei = wei
+    setting.gateway.unpaid = lambda _: settling([ACCEPTS])
+    setting.gateway.paid = [answers(problem(502, "chain_unavailable", retryable=True))]
+    deployed = await setting.deploy()
+    assert deployed.answer.deployment_id == DEPLOYMENT
+    assert [signed["value"] for signed in setting.gateway.authorizations] == [str(PRICE)] * 2
+    assert len({signed["nonce"] for signed in setting.gateway.authorizations}) == 1
+    assert len(setting.offers) == 1
+    assert (setting.node.sent, setting.gateway.hashes) == ([], [])
+    assert setting.states() == [PaymentState.SIGNED, PaymentState.DEPLOYED]
+
+
+async def test_wallet_with_gas_pays_by_a_transfer_alone(setting: Setting) -> None:
+    setting.node.wei = GASLESS[1] + 1
+    setting.gateway.unpaid = lambda _: settling([ACCEPTS])
+    await setting.deploy()
+    assert (len(setting.node.payments), setting.gateway.authorizations) == (1, [])
+
+
+@pytest.mark.parametrize("wei", GASLESS)
+@pytest.mark.parametrize("accepts", [None, [], [ACCEPTS | {"asset": PAY_TO}]])
+async def test_wallet_without_gas_is_told_so_where_nothing_is_settled(
+    setting: Setting, wei: int, accepts: list[dict[str, Any]] | None
+) -> None:
+    setting.node.wei = wei
+    setting.gateway.unpaid = lambda _: settling(accepts)
+    with pytest.raises(errors.BalanceShort, match="for gas"):
+        await setting.deploy()
+    assert (setting.states(), setting.node.sent, setting.gateway.authorizations) == ([], [], [])
+
+
+async def test_wallet_without_gas_and_tokens_signs_nothing(setting: Setting) -> None:
+    setting.node.wei, setting.node.balance = 0, PRICE - 1
+    setting.gateway.unpaid = lambda _: settling([ACCEPTS])
+    with pytest.raises(errors.BalanceShort, match=r"holds 0\.499999"):
+        await setting.deploy()
+    assert (setting.states(), setting.gateway.authorizations) == ([], [])
 
 
 async def test_node_of_another_chain_is_refused(setting: Setting) -> None:

@@ -1,7 +1,5 @@
 """The client where it knows no node: it signs one authorization and shows it until it is over."""
 
-import base64
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 from sdk_stubs import (
+    ACCEPTS,
     DEPLOYMENT,
     PAY_TO,
     PRICE,
@@ -21,9 +20,9 @@ from sdk_stubs import (
     StubGateway,
     StubNode,
     answers,
-    demand,
     problem,
     serving,
+    settling,
 )
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -40,15 +39,6 @@ from moorage.wire.deploy import Deployed
 
 WALLET = Signer("0x" + "11" * 32)
 REFUSED = problem(402, "authorization_refused")
-ACCEPTS = {
-    "scheme": "exact",
-    "network": "eip155:42161",
-    "amount": str(PRICE),
-    "asset": USDC,
-    "payTo": PAY_TO,
-    "maxTimeoutSeconds": 600,
-    "extra": {"assetTransferMethod": "eip3009", "name": "USD Coin", "version": "2"},
-}
 
 
 class MovingTime(FakeTime):
@@ -80,12 +70,7 @@ class Setting:
         self.gateway.other["GET", path] = [JSONResponse(held | {"balances": balances})]
 
     def ask(self, _: Request) -> Response:
-        answer = demand()
-        if self.accepts is not None:
-            required = {"x402Version": 2, "accepts": self.accepts}
-            encoded = base64.b64encode(json.dumps(required).encode()).decode()
-            answer.headers["PAYMENT-REQUIRED"] = encoded
-        return answer
+        return settling(self.accepts)
 
     def on_step(self, step: PayStep, _: Payment) -> None:
         if step is self.crash_at:
@@ -259,6 +244,9 @@ async def test_nothing_is_signed_beyond_balance_or_limit(setting: Setting) -> No
         await setting.deploy(budget=Budget(per_call=MicroUsd(499_999)))
     setting.hold(PRICE - 1)
     with pytest.raises(errors.BalanceShort):
+        await setting.deploy()
+    setting.hold(-1)
+    with pytest.raises(errors.QuoteInconsistent, match="balance of usdc"):
         await setting.deploy()
     assert setting.states() == []
     assert setting.shown == []

@@ -244,16 +244,16 @@ def _flag_rpc_urls(options: Options) -> dict[str, str]:
 
 def _dev_chain(name: str, found: _DevChain) -> Chain:
     tokens = tuple(
-        Token(name=token, symbol=token.upper(), address=address, decimals=decimals)
+        msgspec.structs.replace(known, address=address)
         for token, address in found.tokens.items()
-        if (decimals := _known_decimals(token)) is not None
+        if (known := _known_token(token)) is not None
     )
     return Chain(name=name, chain_id=found.chain_id, rpc_urls=(found.rpc_url,), tokens=tokens)
 
 
-def _known_decimals(token_name: str) -> int | None:
-    tokens = (chain.token(token_name) for chain in KNOWN_CHAINS.values())
-    return next((token.decimals for token in tokens if token is not None), None)
+def _known_token(name: str) -> Token | None:
+    tokens = (chain.token(name) for chain in KNOWN_CHAINS.values())
+    return next((token for token in tokens if token is not None), None)
 
 
 def _find_state_directory(options: Options, env: Mapping[str, str]) -> Path:

@@ -41,6 +41,7 @@ _BY_STATUS: dict[int, type[GatewayError]] = {
 }
 _RETRYABLE = frozenset({429, 500, 502, 503, 504})
 _EXCERPT_CHARACTERS = 200
+_SECONDS_DIGITS = 6  # eleven days
 
 Answer = TypeVar("Answer", bound=msgspec.Struct)
 
@@ -131,7 +132,9 @@ def _excerpt(status: int, content: bytes) -> str:
 
 
 def _seconds(header: str | None) -> int | None:
-    return int(header) if header and header.isascii() and header.isdigit() else None
+    if not header or len(header) > _SECONDS_DIGITS or not (header.isascii() and header.isdigit()):
+        return None
+    return int(header)
 
 
 def _quote(content: bytes) -> PaymentDemand | None:

@@ -14,12 +14,13 @@ from moorage.chains.eip3009 import Eip712Domain, TransferAuthorization, authoriz
 from moorage.money import AtomicUnits
 from moorage.sdk.errors import (
     AuthorizationUnspent,
+    ClientError,
     ClientMisconfigured,
     PaymentRequired,
     QuoteInconsistent,
 )
 from moorage.sdk.journal import Payment, PaymentKey
-from moorage.sdk.offer import Offer
+from moorage.sdk.offer import Offer, payment_of
 from moorage.sdk.signer import Signer
 
 HEADER = "PAYMENT-SIGNATURE"
@@ -45,28 +46,33 @@ class _Required(msgspec.Struct):
     accepts: list[_Accepts]
 
 
-def accepted_domain(header: str | None, offer: Offer) -> Eip712Domain:
+def accepted_domain(header: str | None, offer: Offer, *, refusal: ClientError) -> Eip712Domain:
     """Returns the token's domain, if the 402's PAYMENT-REQUIRED offers to settle `offer`.
 
-    It is the one of the client's own configuration. Raises ClientMisconfigured if the gateway
-    settles no authorization in this token, QuoteInconsistent if it names another domain.
+    It is the one of the client's own configuration. Raises `refusal` if the gateway settles no
+    authorization in this token, QuoteInconsistent if it names another domain.
     """
     domain = offer.token.authorization
     found = next((each for each in _accepts(header) if _is_for(each, offer)), None)
     if domain is None or found is None:
-        chain = offer.chain.name
-        variable = f"MOORAGE_RPC_URL_{chain.upper().replace('-', '_')}"
-        raise ClientMisconfigured(
-            f"this gateway takes {offer.token.symbol} on {chain} by transfer alone, which needs a "
-            f"node: set {variable} to its RPC URL, or choose another --chain or --token. "
-            "Nothing was paid."
-        )
+        raise refusal
     if (found.extra.name, found.extra.version) != (domain.name, domain.version):
         raise QuoteInconsistent(
             f"the gateway calls the token {found.extra.name!r}, it is {domain.name!r}. "
             "Nothing was paid."
         )
     return domain
+
+
+def node_needed(offer: Offer) -> ClientMisconfigured:
+    """Returns the error for a payment that only a transfer makes, where no node is known."""
+    chain = offer.chain.name
+    variable = f"MOORAGE_RPC_URL_{chain.upper().replace('-', '_')}"
+    return ClientMisconfigured(
+        f"this gateway takes {offer.token.symbol} on {chain} by transfer alone, which needs a "
+        f"node: set {variable} to its RPC URL, or choose another --chain or --token. "
+        "Nothing was paid."
+    )
 
 
 def authorize(
@@ -86,20 +92,8 @@ def authorize(
         signature=b"",
     )
     signature = signer.sign_digest(authorization_digest(unsigned, domain))
-    return Payment(
-        gateway=key.gateway,
-        wallet=key.wallet,
-        name=key.name,
-        chain=offer.chain.name,
-        chain_id=offer.chain.chain_id,
-        token=offer.token.name,
-        decimals=offer.token.decimals,
-        amount=offer.amount,
-        pay_to=offer.pay_to,
-        nonce=0,
-        tx_hash="",
-        raw_transaction="",
-        signed_at_ms=now_ms,
+    return msgspec.structs.replace(
+        payment_of(offer, key, signed_at_ms=now_ms),
         authorization=_header(unsigned, domain, signature),
         authorization_nonce=unsigned.nonce,
         valid_before=valid_before,

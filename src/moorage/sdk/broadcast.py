@@ -2,10 +2,12 @@
 
 from enum import StrEnum
 
+import msgspec
+
 from moorage.sdk.errors import ClientError, NodeError, NodeRefused, PaymentUncertain
 from moorage.sdk.journal import Payment, PaymentKey
 from moorage.sdk.node import Node, SendingTerms
-from moorage.sdk.offer import Offer, money_text, unsigned_transfer
+from moorage.sdk.offer import Offer, money_text, payment_of, unsigned_transfer
 from moorage.sdk.signer import Signer
 from moorage.sdk.transport import Pause
 
@@ -25,22 +27,16 @@ class Sighting(StrEnum):
 def sign_transfer(
     offer: Offer, terms: SendingTerms, signer: Signer, key: PaymentKey, *, now_ms: int
 ) -> Payment:
-    """Returns the signed transfer of `offer`, to be journaled and then broadcast."""
+    """Returns the signed transfer of `offer`, to be journaled and then broadcast.
+
+    Raises GasShort.
+    """
     signed = signer.sign_transaction(unsigned_transfer(offer, terms))
-    return Payment(
-        gateway=key.gateway,
-        wallet=key.wallet,
-        name=key.name,
-        chain=offer.chain.name,
-        chain_id=offer.chain.chain_id,
-        token=offer.token.name,
-        decimals=offer.token.decimals,
-        amount=offer.amount,
-        pay_to=offer.pay_to,
+    return msgspec.structs.replace(
+        payment_of(offer, key, signed_at_ms=now_ms),
         nonce=terms.nonce,
         tx_hash=signed.tx_hash,
         raw_transaction=signed.raw,
-        signed_at_ms=now_ms,
     )
 
 

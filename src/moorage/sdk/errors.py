@@ -25,7 +25,8 @@ MoorageError
     │   ├── QuoteInconsistent   the 402 asks for something else than it says
     │   ├── PaymentRefused      too expensive, or the person said no
     │   │   └── BudgetExceeded  more than the environment's budget allows
-    │   ├── BalanceShort        the wallet holds too little of the token, or no gas
+    │   ├── BalanceShort        the wallet holds too little of the token
+    │   │   └── GasShort        it holds too little of the chain's own coin
     │   ├── PaymentReverted     mined, but it moved nothing
     │   └── PaymentReplaced     another transaction took its place; it can never be mined
     └── PaymentKept             money has moved or may have: never pay again for this
@@ -204,6 +205,10 @@ class BalanceShort(NotPaid):
     """The wallet can't pay this. Nothing was paid."""
 
     code = "balance_short"
+
+
+class GasShort(BalanceShort):
+    """The wallet can't pay the gas of a transfer. Nothing was paid."""
 
 
 class PaymentReverted(NotPaid):

@@ -55,10 +55,10 @@ class Payment(msgspec.Struct, frozen=True):
     decimals: int
     amount: int
     pay_to: str
-    nonce: int
-    tx_hash: str
-    raw_transaction: str
     signed_at_ms: int
+    nonce: int = 0
+    tx_hash: str = ""
+    raw_transaction: str = ""
     state: PaymentState = PaymentState.SIGNED
     project_id: str | None = None
     deployment_id: str | None = None

@@ -9,11 +9,14 @@ from moorage.chains.chain import Chain, Token
 from moorage.chains.erc20 import transfer_calldata
 from moorage.chains.signing import ChainTransaction
 from moorage.money import MICRO_USD_PER_USD, AtomicUnits, MicroUsd, decimal_text
-from moorage.sdk.errors import BalanceShort, QuoteInconsistent
+from moorage.sdk.errors import BalanceShort, GasShort, QuoteInconsistent
+from moorage.sdk.journal import Payment, PaymentKey
 from moorage.sdk.node import SendingTerms
 from moorage.wire.problems import Bought, PaymentDemand
+from moorage.wire.public import Balances
 
 _USD_DECIMALS = 6
+_UNITS_DIGITS = 78  # of the largest uint256
 _GAS_MARGIN_PERCENT = 130  # of the estimate, because the chain's state changes
 
 
@@ -30,6 +33,7 @@ class Offer(msgspec.Struct, frozen=True):
     balance: AtomicUnits  # of the token, in the wallet
     warnings: tuple[str, ...] = ()
     buys: Bought | None = None  # as the gateway says
+    gasless: bool = False  # paid by an authorization; the gateway pays the gas
 
     @property
     def amount_text(self) -> str:
@@ -61,7 +65,7 @@ def read_offer(
             f"the gateway says {token.name} has {quote.decimals} decimals, "
             f"it has {token.decimals}. Nothing was paid."
         )
-    amount = _read_amount(quote.amount_token)
+    amount = _read_price(quote.amount_token)
     price = dollars_up(amount, decimals=token.decimals)
     _check_price(quote, price=price, decimals=token.decimals)
     return Offer(
@@ -83,14 +87,36 @@ def _warnings(quote: PaymentDemand) -> tuple[str, ...]:
     return tuple([quote.warning, *told] if quote.warning else told)
 
 
-def check_token_balance(offer: Offer) -> None:
-    """Raises BalanceShort, naming what is missing, when the wallet can't pay the offer."""
-    if offer.balance >= offer.amount:
-        return
-    held = money_text(offer.balance, decimals=offer.token.decimals)
+def said_balance(balances: Balances, token: Token) -> AtomicUnits:
+    """Returns what the gateway says that a wallet holds of `token`. Raises QuoteInconsistent."""
+    held = next((e.balance_raw for e in balances.balances if e.token == token.name), "0")
+    return read_units(held, what=f"the balance of {token.name}")
+
+
+def with_balance(offer: Offer, balance: AtomicUnits, *, gasless: bool = False) -> Offer:
+    """Returns the offer with the wallet's balance. Raises BalanceShort, naming what is missing."""
+    if balance >= offer.amount:
+        return msgspec.structs.replace(offer, balance=balance, gasless=gasless)
+    held = money_text(balance, decimals=offer.token.decimals)
     raise BalanceShort(
         f"{offer.name} costs {offer.amount_text} on {offer.chain.name}, your wallet holds {held}. "
         "Fund it, or choose another --chain or --token. Nothing was paid."
+    )
+
+
+def payment_of(offer: Offer, key: PaymentKey, *, signed_at_ms: int) -> Payment:
+    """Returns the journal's record of paying `offer`, without what is signed."""
+    return Payment(
+        gateway=key.gateway,
+        wallet=key.wallet,
+        name=key.name,
+        chain=offer.chain.name,
+        chain_id=offer.chain.chain_id,
+        token=offer.token.name,
+        decimals=offer.token.decimals,
+        amount=offer.amount,
+        pay_to=offer.pay_to,
+        signed_at_ms=signed_at_ms,
     )
 
 
@@ -101,7 +127,7 @@ def transfer_call(offer: Offer, *, wallet: str) -> dict[str, str]:
 
 
 def unsigned_transfer(offer: Offer, terms: SendingTerms) -> ChainTransaction:
-    """Returns the transaction to sign. Raises BalanceShort when the wallet can't pay its gas."""
+    """Returns the transaction to sign. Raises GasShort when the wallet can't pay its gas."""
     gas_limit = terms.gas * _GAS_MARGIN_PERCENT // 100
     check_gas_balance(offer, needed=gas_limit * terms.max_fee_per_gas, wei=terms.wei)
     return ChainTransaction(
@@ -116,10 +142,10 @@ def unsigned_transfer(offer: Offer, terms: SendingTerms) -> ChainTransaction:
 
 
 def check_gas_balance(offer: Offer, *, needed: int, wei: int) -> None:
-    """Raises BalanceShort when the wallet's `wei` are less than the gas `needed`, in wei."""
+    """Raises GasShort when the wallet's `wei` are less than the gas `needed`, in wei."""
     if wei >= needed:
         return
-    raise BalanceShort(
+    raise GasShort(
         f"your wallet needs {decimal_text(needed, decimals=18)} of {offer.chain.name}'s own coin "
         f"for gas and holds {decimal_text(wei, decimals=18)}. Nothing was paid."
     )
@@ -132,10 +158,21 @@ def money_text(amount: int, *, decimals: int) -> str:
     return f"{whole}{dot}{fraction.rstrip('0').ljust(2, '0')}" if dot else text
 
 
-def _read_amount(text: str) -> AtomicUnits:
-    if not (text.isascii() and text.isdigit()) or int(text) == 0:
-        raise QuoteInconsistent(f"the gateway asks for {text!r} of a token. Nothing was paid.")
+def read_units(text: str, *, what: str) -> AtomicUnits:
+    """Reads an amount in atomic units, as the gateway writes it. Raises QuoteInconsistent."""
+    if len(text) > _UNITS_DIGITS or not (text.isascii() and text.isdigit()):
+        raise QuoteInconsistent(
+            f"the gateway says that {what} is {text[:_UNITS_DIGITS]!r}, which is no amount of a "
+            "token. Nothing was paid."
+        )
     return AtomicUnits(int(text))
+
+
+def _read_price(text: str) -> AtomicUnits:
+    amount = read_units(text, what="the price")
+    if amount == 0:
+        raise QuoteInconsistent("the gateway asks for 0 of a token. Nothing was paid.")
+    return amount
 
 
 def _read_recipient(text: str, *, wallet: str) -> str:

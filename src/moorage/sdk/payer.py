@@ -7,6 +7,7 @@ hash are sent again, and no other is signed.
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from enum import StrEnum
 from itertools import chain as chain_of
 from itertools import repeat
@@ -16,15 +17,22 @@ import msgspec
 
 from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock, SystemClock
-from moorage.money import AtomicUnits, MicroUsd
+from moorage.money import MicroUsd
 from moorage.sdk.answers import Answer
-from moorage.sdk.authorization import accepted_domain, authorize, is_expired, unspent
+from moorage.sdk.authorization import (
+    accepted_domain,
+    authorize,
+    is_expired,
+    node_needed,
+    unspent,
+)
 from moorage.sdk.broadcast import Sighting, see_mined, send, sign_transfer, uncertain
 from moorage.sdk.budget import DAY_MS, Budget
 from moorage.sdk.client import Client
 from moorage.sdk.errors import (
     ClientError,
     ClientMisconfigured,
+    GasShort,
     HashAlreadyUsed,
     JournalUnwritable,
     PaymentRefused,
@@ -38,10 +46,11 @@ from moorage.sdk.node import Node
 from moorage.sdk.offer import (
     Offer,
     check_gas_balance,
-    check_token_balance,
     money_text,
     read_offer,
+    said_balance,
     transfer_call,
+    with_balance,
 )
 from moorage.sdk.purchase import Credit, Deployment, Purchase
 from moorage.sdk.request import DeployRequest, PaymentProof
@@ -91,9 +100,10 @@ def _ignore_step(_step: PayStep, _payment: Payment) -> None:
 class Payer:
     """Deploys and tops up for one wallet at one gateway, and pays if credits don't suffice.
 
-    `chains` are those it may pay on, by name. On one without an RPC URL it signs an authorization,
-    which the gateway settles and pays the gas for. A price above `ceiling` is
-    refused, as is one beyond `budget`; else `approve` decides, which by default never pays.
+    `chains` are those it may pay on, by name. On one without an RPC URL, or on which it has no
+    coin for gas, it signs an authorization, which the gateway settles and pays the gas for. A price
+    above `ceiling` is refused, as is one beyond `budget`; else `approve` decides, which by default
+    never pays.
     """
 
     def __init__(
@@ -202,42 +212,18 @@ class Payer:
             token=token,
             wallet=self._signer.address,
         )
-        if not chain.rpc_urls:
-            return await self._authorize(offer, required, purchase.limit, key, known)
-        async with Node(chain) as node:
-            offer = await self._with_balance(node, offer)
+        async with AsyncExitStack() as opened:
+            node = await opened.enter_async_context(Node(chain)) if chain.rpc_urls else None
+            offer = await self._with_means(node, offer, required)
             self._weigh(offer, purchase.limit)
             async with self._journal.locked():
                 if self._paid_meanwhile(offer, key, known):
                     return None
-                payment = await self._sign(node, offer, key)
+                payment = await self._sign(node, offer, required, key)
                 self._journal.append(payment)
                 self._on_step(PayStep.SIGNED, payment)
-                await send(node, payment)
-        return payment
-
-    async def _authorize(
-        self,
-        offer: Offer,
-        required: PaymentRequired,
-        limit: MicroUsd | None,
-        key: PaymentKey,
-        known: int,
-    ) -> Payment | None:
-        """Pays as `_pay` does, without a node: by an authorization that the gateway settles."""
-        domain = accepted_domain(required.x402, offer)
-        balances = await self._client.balance(self._signer.address, chain=offer.chain.name)
-        held = next((e.balance_raw for e in balances.balances if e.token == offer.token.name), "0")
-        offer = msgspec.structs.replace(offer, balance=AtomicUnits(int(held)))
-        check_token_balance(offer)
-        self._weigh(offer, limit)
-        async with self._journal.locked():
-            if self._paid_meanwhile(offer, key, known):
-                return None
-            now_ms = self._clock.now_ms()
-            payment = authorize(offer, domain, self._signer, key, now_ms=now_ms)
-            self._journal.append(payment)
-            self._on_step(PayStep.SIGNED, payment)
+                if node is not None and payment.raw_transaction:
+                    await send(node, payment)
         return payment
 
     def _paid_meanwhile(self, offer: Offer, key: PaymentKey, known: int) -> bool:
@@ -261,13 +247,27 @@ class Payer:
             )
         return chain, token
 
-    async def _with_balance(self, node: Node, offer: Offer) -> Offer:
+    async def _with_means(
+        self, node: Node | None, offer: Offer, required: PaymentRequired
+    ) -> Offer:
+        """Returns the offer with the wallet's balance, and whether it is paid without gas.
+
+        A transfer is preferred; an authorization, which the gateway settles, is for a wallet that
+        knows no node, or has no coin for gas. Raises ClientError if it can pay neither.
+        """
+        if node is None:
+            accepted_domain(required.x402, offer, refusal=node_needed(offer))
+            balances = await self._client.balance(self._signer.address, chain=offer.chain.name)
+            return with_balance(offer, said_balance(balances, offer.token), gasless=True)
         await node.check_chain()
         held = await node.holdings(self._signer.address, offer.token)
-        offer = msgspec.structs.replace(offer, balance=held.tokens)
-        check_token_balance(offer)
-        check_gas_balance(offer, needed=1, wei=held.wei)
-        return offer
+        try:
+            check_gas_balance(offer, needed=1, wei=held.wei)
+        except GasShort as short:
+            offer = with_balance(offer, held.tokens, gasless=True)
+            accepted_domain(required.x402, offer, refusal=short)
+            return offer
+        return with_balance(offer, held.tokens)
 
     def _weigh(self, offer: Offer, limit: MicroUsd | None) -> None:
         limits = [each for each in (self._ceiling, limit) if each is not None]
@@ -280,10 +280,20 @@ class Payer:
         if not self._approve(offer):
             raise PaymentRefused(f"{offer.price_text} was not approved. Nothing was paid.")
 
-    async def _sign(self, node: Node, offer: Offer, key: PaymentKey) -> Payment:
-        wallet = self._signer.address
-        terms = await node.sending_terms(wallet, transfer_call(offer, wallet=wallet))
-        return sign_transfer(offer, terms, self._signer, key, now_ms=self._clock.now_ms())
+    async def _sign(
+        self, node: Node | None, offer: Offer, required: PaymentRequired, key: PaymentKey
+    ) -> Payment:
+        """Signs one payment: a transfer, or an authorization where its gas can't be paid."""
+        now_ms, wallet = self._clock.now_ms(), self._signer.address
+        refusal: ClientError = node_needed(offer)
+        if node is not None and not offer.gasless:
+            terms = await node.sending_terms(wallet, transfer_call(offer, wallet=wallet))
+            try:
+                return sign_transfer(offer, terms, self._signer, key, now_ms=now_ms)
+            except GasShort as short:
+                refusal = short
+        domain = accepted_domain(required.x402, offer, refusal=refusal)
+        return authorize(offer, domain, self._signer, key, now_ms=now_ms)
 
     async def _claim(self, purchase: Purchase[Answer], payment: Payment) -> tuple[Answer, Payment]:
         """Waits until the payment is mined, then presents its hash until the gateway decides."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from moorage.chains.eip3009 import Eip712Domain
 from moorage.cli.connection import Connection, Options, find_connection
 from moorage.sdk.errors import ClientMisconfigured
 
@@ -45,7 +46,9 @@ def test_dev_json_alone_is_enough(place: Path) -> None:
     assert found.gateway == "http://127.0.0.1:8402"
     assert found.private_key == f"0x{1:064x}"
     assert found.chains["arbitrum"].rpc_urls == ("http://127.0.0.1:18545",)
-    assert found.chains["arbitrum"].tokens[0].decimals == 6
+    (usdc,) = found.chains["arbitrum"].tokens
+    assert usdc.decimals == 6
+    assert usdc.authorization == Eip712Domain(name="USD Coin", version="2")
 
 
 def test_wallet_picks_among_dev_wallets(place: Path) -> None:

@@ -68,6 +68,7 @@ EXITS: tuple[tuple[MoorageError, int], ...] = (
     (gateway_error(errors.Forbidden), 5),
     (gateway_error(errors.NotFound), 5),
     (errors.BalanceShort(), 6),
+    (errors.GasShort(), 6),
     (gateway_error(errors.GatewayError), 1),
     (gateway_error(errors.PaymentRequired), 1),
     (gateway_error(errors.HashAlreadyUsed), 1),

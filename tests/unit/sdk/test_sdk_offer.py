@@ -13,12 +13,14 @@ from moorage.sdk.errors import BalanceShort, QuoteInconsistent
 from moorage.sdk.node import SendingTerms
 from moorage.sdk.offer import (
     Offer,
-    check_token_balance,
     money_text,
     read_offer,
+    said_balance,
     unsigned_transfer,
+    with_balance,
 )
 from moorage.wire.problems import PaymentDemand
+from moorage.wire.public import Balances
 from offers import PAY_TO, an_offer
 
 WALLET = "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23"
@@ -68,16 +70,25 @@ def test_price_may_exceed_the_dollars_by_rounding_alone(amount_usd: float, amoun
     assert read(amount_usd=amount_usd, amount_token=amount).amount == int(amount)
 
 
-@pytest.mark.parametrize("amount", ["500003", "5000000", "१००"])
+@pytest.mark.parametrize("amount", ["500003", "5000000", "१००", "", "0", "9" * 5_000])
 def test_more_tokens_than_the_dollars_named_are_refused(amount: str) -> None:
     with pytest.raises(QuoteInconsistent):
         read(amount_token=amount)
 
 
 def test_balance_may_be_exactly_the_amount() -> None:
-    check_token_balance(an_offer(balance=AtomicUnits(500_000)))
+    assert with_balance(an_offer(), AtomicUnits(500_000)).balance == 500_000
     with pytest.raises(BalanceShort):
-        check_token_balance(an_offer(balance=AtomicUnits(499_999)))
+        with_balance(an_offer(), AtomicUnits(499_999))
+
+
+@pytest.mark.parametrize("balance", ["-1", "1.5", "1e9", "", "९", "9" * 79, "9" * 5_000])
+def test_balance_that_is_no_amount_is_told_as_the_gateways_error(balance: str) -> None:
+    said = {"address": WALLET, "chain": "arbitrum", "chain_id": 42161}
+    usdc = {"token": "usdc", "symbol": "USDC", "address": USDC.address, "decimals": 6}
+    answer = said | {"balances": [usdc | {"balance": "1", "balance_raw": balance}]}
+    with pytest.raises(QuoteInconsistent, match="balance of usdc"):
+        said_balance(read_answer(msgspec.json.encode(answer), Balances), USDC)
 
 
 def terms(**changes: Any) -> SendingTerms:

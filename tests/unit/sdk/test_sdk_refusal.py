@@ -70,7 +70,8 @@ def test_body_of_something_else_keeps_the_status(
 
 
 @pytest.mark.parametrize(
-    ("header", "seconds"), [("17", 17), ("-1", None), ("x", None), ("٣", None), ("", None)]
+    ("header", "seconds"),
+    [("17", 17), ("-1", None), ("x", None), ("٣", None), ("", None), ("9" * 5_000, None)],
 )
 def test_retry_after_is_whole_seconds(header: str, seconds: int | None) -> None:
     error = read_refusal(status=429, content=b"{}", headers={"Retry-After": header})
