@@ -360,19 +360,20 @@ async def test_remove_leaves_nothing(sandbox: Sandbox, source: Path, instance_id
 
 
 async def test_close_with_apps_leaves_nothing(tmp_path: Path, source: Path) -> None:
-    runtime = make_sandbox(tmp_path / "state", instance_id="c105ed")
-    before = belongings("c105ed")
+    runtime = make_sandbox(tmp_path / "state")
+    instance_id = runtime.instance_id
+    before = belongings(instance_id)
     await runtime.open()
     try:
         await build_and_start(runtime, source, plan(start=f"node index.js 8476{OWN}"))
     finally:
         await runtime.close(stop_apps=True)
-    after = belongings("c105ed")
+    after = belongings(instance_id)
     after.pop("slots"), before.pop("slots")
     assert after == before
     assert processes(f"index.js 8476{OWN}") == []
-    assert not Path("/run/moorage/c105ed").exists()
-    assert "c105ed" not in subprocess.check_output(["nft", "list", "tables"], text=True)
+    assert not (Path("/run/moorage") / instance_id).exists()
+    assert instance_id not in subprocess.check_output(["nft", "list", "tables"], text=True)
     await runtime.open()
     try:
         assert await runtime.known() == {"first"}

@@ -2,12 +2,14 @@
 
 Gateways on one machine share the numbers through files in `/run/moorage/slots`, which they change
 only under a lock. A file contains the path of the deployment's directory: once that directory and
-the slot's network namespace are gone, the number is free again.
+the slot's network namespace are gone, the number is free again. A slot whose addresses the machine
+has a route to is somebody's, whatever the files say: two networks with one address reach nothing.
 """
 
 import fcntl
 import ipaddress
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from moorage.errors import NoCapacity
 
 SLOTS_DIRECTORY = Path("/run/moorage/slots")
 NETNS_DIRECTORY = Path("/run/netns")
+ROUTES = Path("/proc/thread-self/net/route")
 _PREFIX_LENGTH = 30
 # systemd's table of user ids lists 1879048192–2147483647 as unused.
 _FIRST_UID = 1_900_000_000
@@ -70,7 +73,9 @@ def claim(subnet: str, holder: Path, *, wanted: int | None = None) -> Slot:
         current = None if wanted is None else _holder(wanted)
         if wanted is not None and current == holder:
             return slot_at(subnet, wanted)
-        number = wanted if wanted is not None and current is None else _free(subnet)
+        number = _free(subnet)
+        if wanted is not None and current is None and wanted not in _routed(subnet):
+            number = wanted
         slot = slot_at(subnet, number)
         temporary = SLOTS_DIRECTORY / f".{number}"
         temporary.write_text(str(holder))
@@ -79,10 +84,11 @@ def claim(subnet: str, holder: Path, *, wanted: int | None = None) -> Slot:
 
 
 def free(subnet: str) -> int:
-    """Returns how count slots can still be claimed; a lower bound while some were never used."""
-    count, taken = _slot_count(subnet), _taken()
-    unnamed = count - sum(name.isdigit() and int(name) < count for name in taken)
-    return unnamed or sum(_holder(number) is None for number in range(count))
+    """Returns how many slots can still be claimed; a lower bound while some were never used."""
+    count, routed = _slot_count(subnet), _routed(subnet)
+    taken = {int(name) for name in _named() if name.isdigit() and int(name) < count}
+    unnamed = count - len(taken | routed)
+    return unnamed or sum(_holder(number) is None for number in taken - routed)
 
 
 def holds(number: int, holder: Path) -> bool:
@@ -110,9 +116,10 @@ def _free(subnet: str) -> int:
 
     Checking whether holders are gone is too slow to do for a thousand.
     """
-    count, taken = _slot_count(subnet), _taken()
-    unnamed = (number for number in range(count) if str(number) not in taken)
-    gone = (number for number in range(count) if _holder(number) is None)
+    count, named, routed = _slot_count(subnet), _named(), _routed(subnet)
+    numbers = [number for number in range(count) if number not in routed]
+    unnamed = (number for number in numbers if str(number) not in named)
+    gone = (number for number in numbers if _holder(number) is None)
     return next(chain(unnamed, gone), count)
 
 
@@ -120,7 +127,25 @@ def _slot_count(subnet: str) -> int:
     return 1 << (_PREFIX_LENGTH - ipaddress.ip_network(subnet).prefixlen)
 
 
-def _taken() -> set[str]:
+def _routed(subnet: str) -> set[int]:
+    """Returns the slots that the machine has a route to, by the kernel's table (route(8))."""
+    network = ipaddress.IPv4Network(subnet)
+    found: set[int] = set()
+    for line in ROUTES.read_text().splitlines()[1:]:
+        _, destination, _, _, _, _, _, mask, *_ = line.split()
+        first, size = _host_order(destination), 2**32 - _host_order(mask)
+        start = first - int(network.network_address)
+        if 0 <= start < network.num_addresses and size < network.num_addresses:
+            found.update(range(start // 4, (start + size - 1) // 4 + 1))
+    return found
+
+
+def _host_order(number: str) -> int:
+    """Returns an address of the kernel's table, which has its bytes as they lie in memory."""
+    return socket.ntohl(int(number, 16))
+
+
+def _named() -> set[str]:
     """Returns the names of the slots that have a file."""
     try:
         with os.scandir(SLOTS_DIRECTORY) as files:
