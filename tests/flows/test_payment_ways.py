@@ -373,8 +373,6 @@ async def test_authorization_for_a_name_that_is_taken_is_not_spent(
 @pytest.mark.parametrize(
     "headers",
     [
-        {"Authorization": "Payment !"},
-        {"Authorization": "Payment e30"},
         {"PAYMENT-SIGNATURE": "e30="},
         {"PAYMENT-SIGNATURE": "!"},
         {"X-Payment-Tx": "0x" + "ab" * 32, "PAYMENT-SIGNATURE": "e30="},
@@ -385,6 +383,15 @@ async def test_payment_that_cannot_be_read_or_came_twice_is_a_400(
     wallet: Wallet, headers: dict[str, str]
 ) -> None:
     assert code(await wallet.deploy(fresh_name(), headers=headers)) == (400, "payment_malformed")
+
+
+async def test_credential_that_cannot_be_read_gets_a_fresh_challenge(wallet: Wallet) -> None:
+    name = fresh_name()
+    asked = await wallet.deploy(name, headers={"Authorization": "Payment !"})
+    assert code(asked) == (402, "payment_malformed")
+    assert asked.body["payment"]["state"] == "unused"
+    paid = await wallet.deploy(name, headers=signed(wallet, asked, "mpp"))
+    assert paid.status == 200, paid.body
 
 
 async def test_second_deploy_is_asked_for_anew_after_the_first_was_paid_by_signature(

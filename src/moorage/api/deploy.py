@@ -74,8 +74,7 @@ async def deploy(room: DeployRoom, request: Request) -> Response:
     if flag(request, "x-dry-run"):
         return await quote(room, request)
     payer = await authenticate_payer(room, request)
-    payment = OfferedPayment(payer.means, payer.evidence)
-    attempt, upload = await read_attempt(room, request, payer.caller, payment)
+    attempt, upload = await read_attempt(room, request, payer.caller, payer.payment)
     try:
         await payer.check_body(attempt.request_digest)
         return await _deployed(room, request, attempt, upload)
@@ -134,6 +133,7 @@ async def read_attempt(
             offers_volumes=room.has_volumes,
             means=payment.means,
             evidence=payment.evidence,
+            unreadable=payment.unreadable,
             use_existing_credits=flag(request, "x-use-existing-credits"),
         )
     except BaseException:

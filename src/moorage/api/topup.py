@@ -41,8 +41,9 @@ async def top_up(room: TopUpRoom, request: Request) -> Response:
     asked = TopUpRequest(
         wallet=wallet,
         amount=amount_of(body, min_=room.minimum_charge),
-        means=payer.means,
-        evidence=payer.evidence,
+        means=payer.payment.means,
+        evidence=payer.payment.evidence,
+        unreadable=payer.payment.unreadable,
         body_digest=hashlib.sha256(body).hexdigest(),
     )
     await payer.check_body(asked.body_digest)

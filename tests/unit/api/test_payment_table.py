@@ -32,7 +32,7 @@ from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import AuthorizationEvidence
-from moorage.payments.protocols.header_json import encode_base64
+from moorage.payments.protocols.header_json import encode_base64, encode_base64url
 from moorage.payments.taking.outcomes import Outcomes
 from moorage.payments.taking.topup import TopUp, TopUpRequest
 from moorage.storage.database import Database
@@ -41,6 +41,7 @@ from records_fixture import ALICE, ARBITRUM, BOB, USDT, fresh_hash, transfer
 
 BASE = KNOWN_CHAINS["base"]
 CHAINS = {"arbitrum": ARBITRUM, "base": BASE}
+HASH = "0x" + "ab" * 32
 REFUSED_AMOUNT = 13
 """What screening holds back."""
 
@@ -81,7 +82,7 @@ class World:
 
     async def top_up(self, headers: Headers) -> MoorageError | None:
         """A top-up with this payment: why it was refused, if it was."""
-        means, evidence = read_payment(request_with(headers), CHAINS)
+        means, evidence, _ = read_payment(request_with(headers), CHAINS)
         asked = TopUpRequest(
             wallet=ALICE,
             amount=MicroUsd(5),
@@ -320,6 +321,55 @@ def test_hash_in_a_header_that_is_not_read_is_named_and_never_a_demand(name: str
     response = error_response(refusal.value, seller=seller_of(ARBITRUM))
     body = msgspec.json.decode(bytes(response.body))
     assert (response.status_code, body["payment"]["tx"]) == (400, paid)
+    check(body, "pending", 0)
+
+
+@pytest.mark.parametrize(
+    "credential", [b"this is garbage", b"{}", b'{"payload":{"type":"permit2"}}']
+)
+async def test_credential_of_which_nothing_was_used_gets_a_fresh_demand(
+    world: World, credential: bytes
+) -> None:
+    shown = {"Authorization": f"Payment {encode_base64url(credential)}"}
+    payment = read_payment(request_with(shown), CHAINS)
+    asked = TopUpRequest(
+        wallet=ALICE,
+        amount=MicroUsd(5),
+        means=payment.means,
+        evidence=payment.evidence,
+        body_digest="00" * 32,
+        unreadable=payment.unreadable,
+    )
+    with pytest.raises(PaymentRequired) as demanded:
+        await TopUp(db=world.db, paywall=world.paywall, clock=world.clock).take(asked)
+    status, body = await world.answer(demanded.value, shown)
+    assert (status, body["code"], body["field"]) == (402, "payment_malformed", "Authorization")
+    assert body["type"] == "https://paymentauth.org/problems/malformed-credential"
+    assert (body["amount_usd"], body["payment"]["state"]) == (0.000005, "unused")
+    assert body["next_actions"][0].startswith("Nothing of this payment was used. If you have")
+
+
+@pytest.mark.parametrize(
+    "payload", [{"type": "hash", "hash": "0x12"}, {"hash": 7}, {"type": "hash"}, {"hash": HASH}]
+)
+async def test_credential_that_may_stand_for_a_transfer_asks_for_nothing(
+    world: World, payload: dict[str, object]
+) -> None:
+    credential = encode_base64url(msgspec.json.encode({"payload": payload}))
+    for scheme in ("Payment", "Bearer of it, Payment"):
+        shown = {"Authorization": f"{scheme} {credential}"}
+        with pytest.raises(PaymentMalformed) as refusal:
+            read_payment(request_with(shown), CHAINS)
+        status, body = await world.answer(refusal.value, shown)
+        assert (status, body["code"]) == (400, "payment_malformed")
+        check(body, "pending", 0)
+
+
+async def test_unreadable_credential_is_pending_while_another_payment_is_settled(
+    world: World,
+) -> None:
+    status, body = await world.answer(PaymentPending(), {"Authorization": "Payment e30"})
+    assert (status, body["code"]) == (503, "payment_pending")
     check(body, "pending", 0)
 
 

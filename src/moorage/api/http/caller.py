@@ -288,7 +288,7 @@ async def _refuse_proof(front: Front, request: Request, wallet: str, full: RateL
     Raises PaymentMalformed; PaymentPending for a transaction that may have moved money; `full` for
     any other proof.
     """
-    _, evidence = read_payment(request, front.chains)
+    evidence = read_payment(request, front.chains).evidence
     if not isinstance(evidence, TransactionEvidence):
         raise full
     chain, known = await booked(

@@ -17,6 +17,7 @@ from moorage.payments.protocols.evidence import (
     AuthorizationEvidence,
     Evidence,
     default_means,
+    may_have_paid,
     shown_transaction,
 )
 from moorage.payments.taking.outcome import PaymentOutcome
@@ -40,7 +41,7 @@ async def accounted(
     caller: Caller | None = request.scope.get(CALLER)
     evidence = _evidence(request, chains, caller)
     if evidence is None:
-        error.payment = _unreadable(request, chains)
+        error.payment = _unreadable(request, chains, error)
         return error
     refusal = (error.because or error) if isinstance(error, PaymentRequired) else error
     if caller is not None:
@@ -91,12 +92,15 @@ def _evidence(
         return shown and msgspec.structs.replace(shown, stranger_at=stranger_at)
 
 
-def _unreadable(request: Request, chains: Mapping[str, Chain]) -> PaymentOutcome:
+def _unreadable(
+    request: Request, chains: Mapping[str, Chain], error: MoorageError
+) -> PaymentOutcome:
     """Returns the outcome of a payment that can't be read: a hash may stand for money that moved.
 
-    An authorization that nobody can read is not spent.
+    An authorization that nobody can read is not spent. While another payment is open, none may be
+    made in its place.
     """
-    may_be_paid = "x-payment-tx" in request.headers
+    may_be_paid = may_have_paid(request.headers) or isinstance(error, PaymentPending)
     means = default_means(chains)
     return PaymentOutcome(
         tx_hash=None,

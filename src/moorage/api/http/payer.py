@@ -21,12 +21,12 @@ from moorage.api.http.caller import (
     use_nonce,
     verify,
 )
-from moorage.api.http.payment_headers import read_payment
+from moorage.api.http.payment_headers import OfferedPayment, read_payment
 from moorage.api.http.request_context import WALLET
 from moorage.auth.authenticator import Verified
 from moorage.auth.wallet import Wallet
 from moorage.chains.eip3009 import authorization_digest
-from moorage.errors import AuthMissing, AuthorizationRefused, NonceReused
+from moorage.errors import AuthMissing, AuthorizationRefused, NonceReused, PaymentMalformed
 from moorage.payments.protocols.evidence import (
     AuthorizationEvidence,
     Evidence,
@@ -59,8 +59,7 @@ class Payer(NamedTuple):
 
     caller: Caller
     verified: Verified
-    means: PaymentMeans
-    evidence: Evidence | None
+    payment: OfferedPayment
     repeats: bool
     """Whether its nonce was used before, and its authorization stands in for that."""
 
@@ -96,12 +95,12 @@ async def authenticate_payer(room: PaidFront, request: Request) -> Payer:
         used_before = None
     except NonceReused as error:
         used_before = error
-    means, evidence = read_payment(request, room.chains, stranger_at=caller.stranger_at)
-    if used_before is not None and not await _stands_in(room, request, verified, evidence):
+    payment = read_payment(request, room.chains, stranger_at=caller.stranger_at)
+    if used_before is not None and not await _stands_in(room, request, verified, payment.evidence):
         raise used_before
-    if evidence is None:  # it may be asked to pay
+    if payment.evidence is None:  # it may be asked to pay
         await room.holdings.begin(caller.wallet, stranger_at=caller.stranger_at)
-    return Payer(caller, verified, means, evidence, repeats=used_before is not None)
+    return Payer(caller, verified, payment, repeats=used_before is not None)
 
 
 class OpenPayer(NamedTuple):
@@ -113,7 +112,7 @@ class OpenPayer(NamedTuple):
     evidence: AuthorizationEvidence | None
     is_fresh: bool
     """Whether the payment was never seen before, so that nobody but its payer can have sent it."""
-    because: AuthorizationRefused | None = None
+    because: AuthorizationRefused | PaymentMalformed | None = None
     """Why the payment that came along does not say so."""
 
     @property
@@ -130,14 +129,14 @@ async def identify_payer(room: PaidFront, request: Request) -> OpenPayer:
     anywhere: it names nobody. Raises AuthMissing for a transaction's hash, which everybody can
     read; RateLimited; what `read_payment` and `is_signed` raise.
     """
-    means, evidence = read_payment(request, room.chains)
+    means, evidence, unreadable = read_payment(request, room.chains)
     stranger = Caller("", address_key(room, request))
     if isinstance(evidence, TransactionEvidence) or not (evidence or room.paywall.settles()):
         await limit_address(room, request)
         raise AuthMissing(_SIGN_INSTEAD if evidence is None else _A_HASH, header=_FIRST_HEADER)
     if evidence is None:
         await limit_address(room, request)
-        return OpenPayer(stranger, means, None, is_fresh=False)
+        return OpenPayer(stranger, means, None, is_fresh=False, because=unreadable)
     payer = evidence.authorization.payer
     is_fresh = not await room.paywall.knows(evidence)
     if not is_fresh:

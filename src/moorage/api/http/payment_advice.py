@@ -10,6 +10,7 @@ from moorage.errors import (
     PayerMismatch,
     PaymentAlreadyUsed,
     PaymentHeld,
+    PaymentMalformed,
     PaymentPending,
     PaymentShort,
 )
@@ -24,6 +25,14 @@ _AS_THE_PAYER = "Sign the request with the wallet that paid: the payment is cred
 _WITHOUT_IT = "If that wallet is not yours, send the request without this payment."
 _REMAINDER = "Your payment is credited: only the remainder, amount_token, is still to be paid."
 _OWN_AUTHORIZATION = "Nothing was spent: sign authorization and request with the same wallet."
+_UNREADABLE = (
+    "Nothing of this payment was used. If you have transferred tokens already, do not pay again: "
+    "send the same request with X-Payment-Tx, the hash of your transaction."
+)
+_BEFORE_PAYING: dict[type[MoorageError], tuple[str]] = {
+    PayerMismatch: (_OWN_AUTHORIZATION,),
+    PaymentMalformed: (_UNREADABLE,),
+}
 _BRINGS_NOTHING = "Compare looked_for with what you sent: this transaction brings nothing here."
 _CREDITS_PAY = (
     "Send the request without this payment: the credits that it brought count. Do not pay again."
@@ -41,7 +50,7 @@ def payment_actions(error: MoorageError, ways: Iterable[str] = ()) -> list[str]:
     if state is PaymentState.NOT_FOUND:
         return [_SENT_BACK] if isinstance(cause, PaymentAlreadyUsed) else [_BRINGS_NOTHING, *ways]
     if state is PaymentState.UNUSED:
-        return [_OWN_AUTHORIZATION, *ways] if isinstance(cause, PayerMismatch) else list(ways)
+        return [*_BEFORE_PAYING.get(type(cause), ()), *ways]
     return list(ways) if state is None else _while_money_is_there(cause, state)
 
 

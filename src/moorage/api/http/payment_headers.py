@@ -18,6 +18,7 @@ from moorage.payments.protocols.evidence import (
     Evidence,
     PaymentMeans,
     PaymentWay,
+    may_have_paid,
     near_miss,
     offered_payment,
     payment_means,
@@ -46,6 +47,8 @@ class OfferedPayment(NamedTuple):
 
     means: PaymentMeans
     evidence: Evidence | None
+    unreadable: PaymentMalformed | None = None
+    """What is wrong with its MPP credential, if that can't be read, and no money can have moved."""
 
 
 def read_payment(
@@ -55,15 +58,22 @@ def read_payment(
 
     The look-up counts for the client address `stranger_at`, if the wallet never paid.
 
-    Raises PaymentMalformed; InvalidField for a header that came twice, because which one counts
-    would be undefined.
+    A credential of MPP that can't be read is answered by a demand (draft-httpauth-payment-00, Error
+    Codes), unless it may stand for a transaction. Raises PaymentMalformed for all other payments
+    that can't be read; InvalidField for a header that came twice, because which one counts would be
+    undefined.
     """
     came = [name for name, _ in request.scope["headers"] if name in _SINGLE_HEADERS]
     for name in came:
         if came.count(name) > 1:
             raise InvalidField(_SINGLE_HEADERS[name], "must be sent once")
     means = payment_means(request.headers, chains)
-    evidence = offered_payment(request.headers, means, chains)
+    try:
+        evidence = offered_payment(request.headers, means, chains)
+    except PaymentMalformed as error:
+        if error.field != "Authorization" or may_have_paid(request.headers):
+            raise
+        return OfferedPayment(means, None, unreadable=error)
     if evidence is None:
         _refuse_near_miss(request, means)
         return OfferedPayment(means, None)

@@ -23,6 +23,7 @@ from moorage.errors import (
     NameUnavailable,
     PaymentAlreadyUsed,
     PaymentError,
+    PaymentMalformed,
     RateLimited,
     TokenInvalid,
     UniqueViolation,
@@ -109,7 +110,7 @@ class Admission:
         return self._pricing.dry_run(attempt, situation, now_ms=self._clock.now_ms())
 
     async def demand_openly(
-        self, attempt: DeployAttempt, *, because: PaymentError | None = None
+        self, attempt: DeployAttempt, *, because: PaymentError | PaymentMalformed | None = None
     ) -> PaymentRequired:
         """Returns the demand for an attempt of nobody yet. Raises NameUnavailable, NoCapacity."""
         async with self._db.transaction(durable=False) as tx:
@@ -144,6 +145,10 @@ class Admission:
         """Returns the demand for payment, if any, when no money has moved yet."""
         evidence = attempt.evidence
         await self._require_capacity(tx, attempt, situation)
+        if attempt.unreadable is not None:
+            return await self._demand(
+                tx, attempt, situation, Shortfall(), because=attempt.unreadable
+            )
         if isinstance(evidence, AuthorizationEvidence):  # too little is refused: settling costs gas
             short = Shortfall(lacking=self._pricing.lacking(attempt, situation, price))
             if evidence.worth >= max(missing(price, situation.balance), short.lacking):
@@ -256,7 +261,7 @@ class Admission:
         short: Shortfall,
         *,
         receipt: PaymentReceipt | None = None,
-        because: PaymentError | None = None,
+        because: PaymentError | PaymentMalformed | None = None,
     ) -> PaymentRequired:
         price, now_ms = self._pricing.by_list(attempt), self._clock.now_ms()
         buys = partial(self._pricing.buys, attempt, situation, now_ms=now_ms)

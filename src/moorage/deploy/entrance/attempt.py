@@ -2,6 +2,7 @@
 
 import msgspec
 
+from moorage.errors import PaymentMalformed
 from moorage.money import MicroUsd
 from moorage.payments.protocols.demand import Purchase
 from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, PaymentMeans
@@ -24,6 +25,8 @@ class DeployAttempt(msgspec.Struct, frozen=True):
     means: PaymentMeans
     evidence: Evidence | None
     use_existing_credits: bool
+    unreadable: PaymentMalformed | None = None
+    """What is wrong with the payment that came along, if it can't be read."""
     stranger_at: str | None = None
     """The client address, if the wallet never paid; names held for it count for the address."""
     managed: str | None = None

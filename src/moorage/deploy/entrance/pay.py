@@ -10,6 +10,7 @@ from moorage.errors import (
     DatabaseUnavailable,
     MoorageError,
     PaymentError,
+    PaymentMalformed,
     PaymentPending,
     PaymentShort,
 )
@@ -33,7 +34,7 @@ async def demand(
     paywall: Paywall,
     quotes: Quotes,
     receipt: PaymentReceipt | None = None,
-    because: PaymentError | None = None,
+    because: PaymentError | PaymentMalformed | None = None,
 ) -> PaymentRequired:
     """Returns the demand for the quote's price, or for the rest of it, plus any debt.
 
@@ -81,7 +82,7 @@ async def open_demand(
     buys: Callable[[MicroUsd], Purchase],
     paywall: Paywall,
     now_ms: int,
-    because: PaymentError | None = None,
+    because: PaymentError | PaymentMalformed | None = None,
 ) -> PaymentRequired:
     """Returns the demand of today's price from whoever pays it; holds no name, and no price.
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from moorage.errors import MoorageError, PaymentError
+from moorage.errors import MoorageError, PaymentError, PaymentMalformed
 from moorage.ledger.burn import HOUR_MS, MONTH_MS
 from moorage.money import MicroUsd
 from moorage.payments.price.holdings import NOTHING_KNOWN, Held
@@ -66,7 +66,7 @@ class PaymentRequired(MoorageError):
         buys: Purchase | None = None,
         warn_of_sharing: bool = False,
         credited: MicroUsd | None = None,
-        because: PaymentError | None = None,
+        because: PaymentError | PaymentMalformed | None = None,
         warnings: tuple[WarningItem, ...] = (),
     ) -> None:
         super().__init__(because.message if because else "")

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import TransferAuthorization
@@ -85,7 +86,8 @@ Evidence = TransactionEvidence | AuthorizationEvidence
 
 
 class _ShownPayload(msgspec.Struct):
-    hash: str
+    hash: msgspec.Raw | UnsetType = UNSET
+    type: msgspec.Raw = msgspec.Raw()
 
 
 class _Shown(msgspec.Struct):
@@ -176,10 +178,33 @@ def shown_transaction(
     named = headers.get("x-payment-tx")
     try:
         if named is None:
-            text = headers.get("authorization", "").partition(" ")[2].strip()
-            named = decode_base64url(text, _Shown, field="Authorization").payload.hash
+            shown = _shown(headers)
+            if shown is None or shown.hash is UNSET:
+                return None
+            named = msgspec.json.decode(shown.hash, type=str)
         return TransactionEvidence(default_means(chains), normalise_tx_hash(named))
-    except (ValueError, PaymentMalformed):
+    except ValueError:
+        return None
+
+
+def may_have_paid(headers: Mapping[str, str]) -> bool:
+    """Whether payment headers say that the payer has sent a transaction, also if it can't be read.
+
+    A credential that is no JSON at all says nothing: nothing of it was used.
+    """
+    if "x-payment-tx" in headers:
+        return True
+    shown = _shown(headers)
+    return shown is not None and (shown.hash is not UNSET or bytes(shown.type) == b'"hash"')
+
+
+def _shown(headers: Mapping[str, str]) -> _ShownPayload | None:
+    """Returns what a credential shows of a transaction; None if there is none to be read."""
+    found = _CREDENTIAL.search(header := headers.get("authorization", ""))
+    try:
+        text = header[found.end() :].strip() if found else ""
+        return decode_base64url(text, _Shown, field="Authorization").payload
+    except PaymentMalformed:
         return None
 
 

@@ -7,6 +7,7 @@ from moorage.errors import (
     AuthorizationRefused,
     DatabaseUnavailable,
     PaymentError,
+    PaymentMalformed,
     PaymentPending,
 )
 from moorage.money import MicroUsd
@@ -35,6 +36,8 @@ class TopUpRequest(msgspec.Struct, frozen=True):
     means: PaymentMeans
     evidence: Evidence | None
     body_digest: str
+    unreadable: PaymentMalformed | None = None
+    """What is wrong with the payment that came along, if it can't be read."""
 
 
 class Credited(msgspec.Struct, frozen=True):
@@ -60,7 +63,7 @@ class TopUp:
         `Paywall.take` raises.
         """
         if request.evidence is None:
-            raise await self.demand(request)
+            raise await self.demand(request, because=request.unreadable)
         if isinstance(request.evidence, AuthorizationEvidence):
             await self._check_worth(request, request.evidence)
         try:
@@ -101,7 +104,7 @@ class TopUp:
             return credited
 
     async def demand(
-        self, request: TopUpRequest, *, because: PaymentError | None = None
+        self, request: TopUpRequest, *, because: PaymentError | PaymentMalformed | None = None
     ) -> PaymentRequired:
         """Returns the demand for the amount; of whoever pays it, if `wallet` is "".
 
