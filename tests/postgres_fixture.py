@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
-from sqlalchemy.schema import CreateIndex, CreateTable
 
-from moorage.storage.schema import metadata
+from moorage.storage.migrate import migrate
 
 PROGRAMS = Path("/usr/lib/postgresql")
 _OPTIONS = "-c listen_addresses='' -c fsync=off -c max_connections=50"
@@ -33,7 +31,7 @@ class PostgresServer:
         self._run("initdb", "--no-sync", "--auth=trust", "--username=moorage", "data")
         self.start()
         self._query("postgres", "CREATE DATABASE template")
-        self._query("template", ";".join(_schema()))
+        migrate(self.url("template"))
 
     def start(self) -> None:
         options = f"-k {self.directory} {_OPTIONS}"
@@ -43,10 +41,13 @@ class PostgresServer:
         """At once, as a crash would."""
         self._run("pg_ctl", "stop", "--wait", "--pgdata=data", "--mode=immediate")
 
-    def create(self) -> str:
-        """Returns the name of a new database that has the newest schema and no rows."""
+    def create(self, *, template: str = "template") -> str:
+        """Returns the name of a new database that has the newest schema and no rows.
+
+        With the template `template0`, it has no schema either.
+        """
         name = f"of_{uuid.uuid4().hex}"
-        self._query("postgres", f"CREATE DATABASE {name} TEMPLATE template")
+        self._query("postgres", f"CREATE DATABASE {name} TEMPLATE {template}")
         return name
 
     def drop(self, name: str) -> None:
@@ -71,13 +72,6 @@ class PostgresServer:
                 stderr=output,
                 check=True,
             )
-
-
-def _schema() -> Iterator[str]:
-    dialect = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
-    for table in metadata.sorted_tables:
-        yield str(CreateTable(table).compile(dialect=dialect))
-        yield from (str(CreateIndex(index).compile(dialect=dialect)) for index in table.indexes)
 
 
 @pytest.fixture(scope="session")

@@ -247,6 +247,26 @@ async def test_server_takes_every_statement(postgres_server: PostgresServer, nam
         await connection.close()
 
 
+async def test_what_a_transaction_has_read_is_true_whatever_the_server_isolates_by_default(
+    postgres_server: PostgresServer, named: str
+) -> None:
+    connection = await asyncpg.connect(postgres_server.url(named))
+    for default in ("isolation = 'repeatable read'", "read_only = on"):
+        await connection.execute(f"ALTER DATABASE {named} SET default_transaction_{default}")
+    await connection.close()
+    async with opened(postgres_server.url(named)) as db:
+        await add(db, ALICE, 0)
+
+        async def count() -> None:
+            async with db.transaction(durable=False) as tx:
+                row = await tx.one(BALANCE, of_wallet=ALICE)
+                assert row
+                await tx.execute(SET, of_wallet=ALICE, amount=row[0] + 1)
+
+        await asyncio.gather(*(count() for _ in range(20)))
+        assert await db.one(BALANCE, of_wallet=ALICE) == (20,)
+
+
 async def test_server_that_is_gone_is_told_of_and_found_again(
     postgres_server: PostgresServer, named: str
 ) -> None:

@@ -5,7 +5,7 @@ import uuid
 from pathlib import Path
 
 from moorage.errors import ConfigurationInvalid
-from moorage.storage.purpose import Purpose, purpose_of, set_purpose
+from moorage.storage.purpose import Purpose, purpose_of, refusal, set_purpose
 from moorage.whole_file import create_file
 
 DATABASE = "moorage.db"
@@ -62,14 +62,5 @@ def refuse_other(data_dir: Path, purpose: Purpose) -> None:
     found = purpose_of(database)
     if found is None:
         found = Purpose.DEV if (data_dir / _DEV_WALLETS).exists() else Purpose.SERVE
-    if found is purpose:
-        return
-    if found is Purpose.DEV:
-        raise ConfigurationInvalid(
-            f"data_dir: {data_dir} is one of `moorage dev`: its credits were paid on local chains, "
-            "where anybody can mint. Name another directory."
-        )
-    raise ConfigurationInvalid(
-        f"data_dir: {data_dir} is one of `moorage serve`, with real money in its books. "
-        "Name another directory for `moorage dev`."
-    )
+    if found is not purpose:
+        raise ConfigurationInvalid(f"data_dir: {database}: {refusal(found)}")

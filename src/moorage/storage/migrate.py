@@ -1,5 +1,11 @@
-"""Upgrades a database file to the newest schema; imports alembic only when it has to."""
+"""Upgrades a database to the newest schema; imports alembic only when it has to.
 
+A file is upgraded by alembic itself. A server gets what alembic would do as one script of SQL, in
+one transaction; gateways that start at the same time do it one after the other. The functions here
+block: call them in a thread where an event loop runs.
+"""
+
+import io
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -13,21 +19,29 @@ NEWEST_REVISION = REVISIONS[-1]
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 
-def migrate(path: Path) -> None:
-    """Creates or upgrades the schema of the SQLite file at `path`.
+def migrate(where: Path | str) -> None:
+    """Creates or upgrades the schema of an SQLite file, or of a PostgreSQL server's database.
 
-    Raises DatabaseUnavailable for a file that is no database, or a damaged one.
+    Raises DatabaseUnavailable for what is no database, is damaged or cannot be reached, and for a
+    database of a newer version.
     """
-    if _read_revision(path) != NEWEST_REVISION:
-        _upgrade(path)
+    revision = _read_revision(where)
+    if revision == NEWEST_REVISION:
+        return
+    _refuse_newer(revision)
+    if isinstance(where, Path):
+        _upgrade(where)
+    else:
+        from moorage.storage import server  # noqa: PLC0415  (its driver, 60 ms)
+
+        server.upgrade(where, _script)
 
 
-def is_newest(path: Path) -> bool:
-    """Whether the file at `path` exists and has the newest schema. Changes nothing.
-
-    Raises DatabaseUnavailable for a file that is no database, or a damaged one.
-    """
-    return path.is_file() and _read_revision(path) == NEWEST_REVISION
+def is_newest(where: Path | str) -> bool:
+    """Whether there is a database with the newest schema. Changes nothing. Raises as `migrate`."""
+    if isinstance(where, Path) and not where.is_file():
+        return False
+    return _read_revision(where) == NEWEST_REVISION
 
 
 def is_ours(path: Path) -> bool:
@@ -38,11 +52,15 @@ def is_ours(path: Path) -> bool:
     return path.is_file() and _read_revision(path) in REVISIONS
 
 
-def _read_revision(path: Path) -> str | None:
+def _read_revision(where: Path | str) -> str | None:
+    if isinstance(where, str):
+        from moorage.storage import server  # noqa: PLC0415
+
+        return server.revision(where)
     try:
-        return _revision(path)
+        return _revision(where)
     except sqlite3.DatabaseError as error:
-        raise DatabaseUnavailable(f"{path} cannot be opened: {error}.") from error
+        raise DatabaseUnavailable(f"{where} cannot be opened: {error}.") from error
 
 
 def _revision(path: Path) -> str | None:
@@ -52,6 +70,13 @@ def _revision(path: Path) -> str | None:
         except sqlite3.OperationalError:
             return None
     return str(row[0]) if row else None
+
+
+def _refuse_newer(revision: str | None) -> None:
+    if revision is not None and revision not in REVISIONS:
+        raise DatabaseUnavailable(
+            f"The database is of a newer version of Moorage (revision {revision}): use that one."
+        )
 
 
 def _upgrade(path: Path) -> None:
@@ -68,3 +93,20 @@ def _upgrade(path: Path) -> None:
             command.upgrade(config, "head")
     finally:
         engine.dispose()
+
+
+def _script(since: str | None) -> str:
+    """Returns the SQL that upgrades a PostgreSQL database from revision `since`; None: from none.
+
+    "" where nothing is to be done.
+    """
+    if since == NEWEST_REVISION:
+        return ""
+    _refuse_newer(since)
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
+    config = Config(output_buffer=(script := io.StringIO()))
+    config.set_main_option("script_location", str(_SCRIPTS))
+    command.upgrade(config, "head" if since is None else f"{since}:head", sql=True)
+    return script.getvalue()

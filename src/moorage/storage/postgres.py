@@ -22,11 +22,16 @@ log = structlog.get_logger()
 
 _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 _CONNECTIONS = 8
-_SECONDS = 30.0
+SECONDS = 30.0
 """How long a connection, a free place in the pool, or a statement may be waited for."""
 
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+"""Whatever the server's defaults are. Stricter levels would read as of before the lock was had."""
+
 _WRITE_LOCK = 0x4D4F4F52  # "MOOR"
-_LOCK = f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})"
+LOCK = f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})"
+"""The statement that each write transaction begins with."""
+
 _HURRY = "SET LOCAL synchronous_commit TO off"
 _LOST = (
     asyncpg.PostgresConnectionError,
@@ -36,6 +41,9 @@ _LOST = (
     TimeoutError,
 )
 """The connection is gone, or no answer came."""
+
+UNREACHABLE = (asyncpg.PostgresError, *_LOST)
+"""What a server, or the way to it, may answer anything with."""
 
 _PASSING = (
     asyncpg.TransactionRollbackError,  # a serialization failure, a deadlock
@@ -67,9 +75,9 @@ class _Transaction(Transaction):
         compiled = statement.compiled(_DIALECT)
         try:
             await self._connection.executemany(
-                compiled.sql, [compiled.positional(row) for row in rows], timeout=_SECONDS
+                compiled.sql, [compiled.positional(row) for row in rows], timeout=SECONDS
             )
-        except (asyncpg.PostgresError, *_LOST) as error:
+        except UNREACHABLE as error:
             raise _ours(error) from error
 
 
@@ -105,7 +113,7 @@ class PostgresDatabase(Database):
     async def transaction(self, *, durable: bool) -> AsyncIterator[Transaction]:
         """Waits for the write transactions of all gateways."""
         async with self._connection() as connection:
-            await _run(connection, f"BEGIN; {'' if durable else f'{_HURRY}; '}{_LOCK}")
+            await _run(connection, f"{_BEGIN}; {'' if durable else f'{_HURRY}; '}{LOCK}")
             try:
                 yield _Transaction(connection)
             except BaseException:
@@ -132,8 +140,8 @@ class PostgresDatabase(Database):
     async def _connection(self) -> AsyncIterator[Any]:
         pool = await self._opened()
         try:
-            connection = await pool.acquire(timeout=_SECONDS)
-        except (asyncpg.PostgresError, *_LOST) as error:
+            connection = await pool.acquire(timeout=SECONDS)
+        except UNREACHABLE as error:
             raise _ours(error) from error
         try:
             yield connection
@@ -148,13 +156,13 @@ class PostgresDatabase(Database):
                         self._url,
                         min_size=0,
                         max_size=_CONNECTIONS,
-                        timeout=_SECONDS,
-                        command_timeout=_SECONDS,
+                        timeout=SECONDS,
+                        command_timeout=SECONDS,
                         statement_cache_size=0,  # a pooler's server changes between transactions
                         init=_prepare,
                         reset=_nothing_to_reset,
                     )
-                except (asyncpg.PostgresError, *_LOST) as error:
+                except UNREACHABLE as error:
                     raise _ours(error) from error
             return self._pool
 
@@ -171,7 +179,7 @@ async def _nothing_to_reset(_: Any) -> None:
 
 
 async def _released(pool: asyncpg.Pool, connection: Any) -> None:
-    with suppress(asyncpg.PostgresError, *_LOST):
+    with suppress(*UNREACHABLE):
         await pool.release(connection)
 
 
@@ -179,14 +187,14 @@ async def _asked(ask: Any, statement: Statement, given: Mapping[str, Value]) -> 
     compiled = statement.compiled(_DIALECT)
     try:
         return await ask(compiled.sql, *compiled.positional(given))
-    except (asyncpg.PostgresError, *_LOST) as error:
+    except UNREACHABLE as error:
         raise _ours(error) from error
 
 
 async def _run(connection: Any, sql: str) -> None:
     try:
         await connection.execute(sql)
-    except (asyncpg.PostgresError, *_LOST) as error:
+    except UNREACHABLE as error:
         raise _ours(error) from error
 
 
@@ -205,7 +213,7 @@ async def _commit(connection: Any) -> None:
 
 async def _roll_back(connection: Any) -> None:
     """Rolls back; a connection that can't is lost, and with it what it had begun."""
-    with suppress(asyncpg.PostgresError, *_LOST):
+    with suppress(*UNREACHABLE):
         await asyncio.shield(connection.execute("ROLLBACK"))
 
 

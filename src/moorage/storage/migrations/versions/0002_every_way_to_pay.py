@@ -209,6 +209,12 @@ def upgrade() -> None:
         batch_op.alter_column("deployment_id", existing_type=sa.TEXT(), nullable=True)
 
     with op.batch_alter_table("payments", schema=None) as batch_op:
+        batch_op.add_column(
+            sa.Column("status", sa.Text(), server_default="credited", nullable=False)
+        )
+        batch_op.add_column(
+            sa.Column("finality", sa.Text(), server_default="provisional", nullable=False)
+        )
         batch_op.create_check_constraint(
             op.f("ck_payments_status_known"),
             "status IN ('credited', 'held', 'reversed', 'refunded')",
@@ -216,12 +222,6 @@ def upgrade() -> None:
         batch_op.create_check_constraint(
             op.f("ck_payments_finality_known"),
             "finality IN ('provisional', 'safe', 'finalized')",
-        )
-        batch_op.add_column(
-            sa.Column("status", sa.Text(), server_default="credited", nullable=False)
-        )
-        batch_op.add_column(
-            sa.Column("finality", sa.Text(), server_default="provisional", nullable=False)
         )
         batch_op.add_column(sa.Column("round", sa.Integer(), server_default="1", nullable=False))
         batch_op.add_column(sa.Column("posting_id", sa.Text(), server_default="", nullable=False))

@@ -88,7 +88,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("variables", sa.Text(), server_default="", nullable=False))
         batch_op.add_column(sa.Column("superseded_at_ms", sa.BigInteger(), nullable=True))
         batch_op.add_column(
-            sa.Column("is_kept", sa.Boolean(), server_default=sa.text("1"), nullable=False)
+            sa.Column("is_kept", sa.Boolean(), server_default=sa.true(), nullable=False)
         )
         batch_op.create_check_constraint(
             op.f("ck_deployments_origin_known"),
@@ -98,7 +98,7 @@ def upgrade() -> None:
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.add_column(sa.Column("wallet", sa.Text(), server_default="", nullable=False))
         batch_op.add_column(
-            sa.Column("builds", sa.Boolean(), server_default=sa.text("0"), nullable=False)
+            sa.Column("builds", sa.Boolean(), server_default=sa.false(), nullable=False)
         )
 
     with op.batch_alter_table("projects", schema=None) as batch_op:
@@ -107,7 +107,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("health_path", sa.Text(), server_default="/", nullable=False))
         batch_op.add_column(sa.Column("variables", sa.Text(), server_default="", nullable=False))
         batch_op.add_column(
-            sa.Column("volume", sa.Boolean(), server_default=sa.text("0"), nullable=False)
+            sa.Column("volume", sa.Boolean(), server_default=sa.false(), nullable=False)
         )
     with op.batch_alter_table("projects", schema=None) as batch_op:
         batch_op.create_index(
@@ -121,5 +121,5 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("blocked_reason", sa.Text(), nullable=True))
     # What was served before this revision was removed when the next version took over.
     op.execute(
-        "UPDATE deployments SET is_kept = 0 WHERE status IN ('failed', 'superseded', 'stopped')"
+        "UPDATE deployments SET is_kept = false WHERE status IN ('failed', 'superseded', 'stopped')"
     )

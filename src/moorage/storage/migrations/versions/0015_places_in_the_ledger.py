@@ -10,9 +10,24 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Bring the schema to this revision."""
+    """Bring the schema to this revision. Only SQLite had entries before, and row numbers."""
+    if op.get_context().dialect.name != "sqlite":
+        op.drop_table("entries")
+        _create("entries")
+    else:
+        _create("numbered_entries")
+        op.execute(
+            "INSERT INTO numbered_entries "
+            "SELECT rowid, posting_id, account, amount_micro_usd FROM entries ORDER BY rowid"
+        )
+        op.drop_table("entries")
+        op.rename_table("numbered_entries", "entries")
+    op.create_index(op.f("ix_entries_account"), "entries", ["account"])
+
+
+def _create(name: str) -> None:
     op.create_table(
-        "numbered_entries",
+        name,
         sa.Column(
             "place",
             sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
@@ -27,10 +42,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("place", name=op.f("pk_entries")),
         sa.UniqueConstraint("posting_id", "account", name=op.f("uq_entries_posting_id_account")),
     )
-    op.execute(
-        "INSERT INTO numbered_entries "
-        "SELECT rowid, posting_id, account, amount_micro_usd FROM entries ORDER BY rowid"
-    )
-    op.drop_table("entries")
-    op.rename_table("numbered_entries", "entries")
-    op.create_index(op.f("ix_entries_account"), "entries", ["account"])

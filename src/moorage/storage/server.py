@@ -1,0 +1,104 @@
+"""A PostgreSQL server's database as a whole: its schema's revision, its upgrade, what it is for.
+
+For moments when no gateway uses it yet. The functions block, and each has a connection of its own.
+Everything happens in transactions, so that a pooler of transactions may lie between.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import asyncpg
+
+from moorage.errors import ConfigurationInvalid, DatabaseUnavailable
+from moorage.storage.postgres import LOCK, SECONDS, UNREACHABLE
+
+_Answer = TypeVar("_Answer")
+_HAS_SCHEMA = "SELECT to_regclass('alembic_version') IS NOT NULL"
+_COMMENT = "SELECT obj_description('alembic_version'::regclass, 'pg_class')"
+
+
+def revision(url: str) -> str | None:
+    """Returns the schema's revision; None without a schema. Raises as all here do.
+
+    ConfigurationInvalid for a URL that cannot be read; DatabaseUnavailable for a server that
+    cannot be reached or refuses.
+    """
+    return _asked(url, _revision)
+
+
+def upgrade(url: str, script: Callable[[str | None], str]) -> None:
+    """Runs the SQL that `script` returns for the revision that the database then has."""
+
+    async def run(connection: Any) -> None:
+        await connection.execute(LOCK)  # whoever comes second finds it done
+        if sql := script(await _revision(connection)):
+            await connection.execute(sql)
+
+    _asked(url, run)
+
+
+def comment(url: str) -> str | None:
+    """Returns what the database says of itself, as `set_comment` stored it."""
+
+    async def read(connection: Any) -> str | None:
+        if not await connection.fetchval(_HAS_SCHEMA):
+            return None
+        text: str | None = await connection.fetchval(_COMMENT)
+        return text
+
+    return _asked(url, read)
+
+
+def set_comment(url: str, text: str) -> str:
+    """Stores what a database says of itself, unless it says something; returns what it says then.
+
+    It is the comment of a table, which copies of the database have too.
+    """
+
+    async def store(connection: Any) -> str:
+        await connection.execute(LOCK)
+        said: str | None = await connection.fetchval(_COMMENT)
+        if said is None:
+            quoted = text.replace("'", "''")
+            await connection.execute(f"COMMENT ON TABLE alembic_version IS '{quoted}'")
+        return said or text
+
+    return _asked(url, store)
+
+
+async def _revision(connection: Any) -> str | None:
+    if not await connection.fetchval(_HAS_SCHEMA):
+        return None
+    found: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
+    return found
+
+
+def _asked(url: str, ask: Callable[[Any], Awaitable[_Answer]]) -> _Answer:
+    """Returns what `ask` does, in one transaction on a connection of its own."""
+    return asyncio.run(_ask(url, ask))
+
+
+async def _ask(url: str, ask: Callable[[Any], Awaitable[_Answer]]) -> _Answer:
+    try:
+        connection = await asyncpg.connect(url, timeout=SECONDS, statement_cache_size=0)
+    except (asyncpg.ClientConfigurationError, ValueError):
+        # The driver's own sentence may quote a part of the password.
+        raise ConfigurationInvalid(
+            "database_url: it is not of the form postgresql://user:password@host:5432/database. "
+            "Characters such as @ / : ? # % in the password are written as %40 %2F %3A %3F %23 %25."
+        ) from None
+    except UNREACHABLE as error:
+        raise _unavailable(error) from error
+    try:
+        async with connection.transaction(isolation="read_committed"):
+            return await ask(connection)
+    except UNREACHABLE as error:
+        raise _unavailable(error) from error
+    finally:
+        connection.terminate()
+
+
+def _unavailable(error: Exception) -> DatabaseUnavailable:
+    said = str(error) or "it does not answer"
+    return DatabaseUnavailable(f"database_url: the server cannot be used: {said}.")

@@ -1,0 +1,138 @@
+"""Migrations and the purpose of a PostgreSQL server's database; files have a suite of units."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import asyncpg
+import pytest
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from moorage.errors import ConfigurationInvalid, DatabaseUnavailable
+from moorage.storage.migrate import NEWEST_REVISION, is_newest, migrate
+from moorage.storage.purpose import Purpose, purpose_of, set_purpose
+from moorage.storage.schema import metadata
+from postgres_fixture import PostgresServer
+
+pytestmark = pytest.mark.root  # the server's package is installed with the sandbox's
+
+COLUMNS = """
+SELECT table_name, column_name, data_type, is_nullable, column_default
+FROM information_schema.columns WHERE table_schema = 'public'
+"""
+CONSTRAINTS = """
+SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid)
+FROM pg_constraint WHERE connamespace = 'public'::regnamespace
+"""
+INDEXES = "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'"
+SEQUENCES = "SELECT schemaname, sequencename, data_type FROM pg_sequences"
+
+
+@pytest.fixture
+def empty(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of a database without a schema."""
+    name = postgres_server.create(template="template0")
+    yield postgres_server.url(name)
+    postgres_server.drop(name)
+
+
+@pytest.fixture
+def migrated_url(postgres_server: PostgresServer) -> Iterator[str]:
+    name = postgres_server.create()
+    yield postgres_server.url(name)
+    postgres_server.drop(name)
+
+
+def run(url: str, *statements: str) -> list[set[tuple[object, ...]]]:
+    """The rows of each statement."""
+
+    async def ask() -> list[set[tuple[object, ...]]]:
+        connection = await asyncpg.connect(url)
+        try:
+            return [{tuple(row) for row in await connection.fetch(sql)} for sql in statements]
+        finally:
+            await connection.close()
+
+    return asyncio.run(ask())
+
+
+def definitions(url: str) -> list[set[tuple[object, ...]]]:
+    """What the server's own catalog says of columns, constraints, indexes and sequences."""
+    found = run(url, COLUMNS, CONSTRAINTS, INDEXES, SEQUENCES)
+    return [{row for row in rows if row[0] != "alembic_version"} for rows in found]
+
+
+def test_migrations_make_what_the_schema_says(migrated_url: str, empty: str) -> None:
+    dialect = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
+    for table in metadata.sorted_tables:
+        run(empty, str(CreateTable(table).compile(dialect=dialect)))
+        for index in table.indexes:
+            run(empty, str(CreateIndex(index).compile(dialect=dialect)))
+    made = definitions(migrated_url)
+    assert {str(row[0]) for row in made[0]} == set(metadata.tables)
+    assert made == definitions(empty)
+
+
+def test_empty_database_gets_the_newest_schema_once(empty: str) -> None:
+    """By two gateways that start together; a third has nothing to do."""
+    assert not is_newest(empty)
+    with ThreadPoolExecutor() as gateways:
+        list(gateways.map(migrate, [empty, empty]))
+    assert is_newest(empty)
+    migrate(empty)
+    assert run(empty, "SELECT version_num FROM alembic_version") == [{(NEWEST_REVISION,)}]
+
+
+def test_migration_that_fails_leaves_nothing(empty: str) -> None:
+    run(empty, "CREATE TABLE meters (one int)")  # somebody else's, in the way of a late revision
+    with pytest.raises(DatabaseUnavailable, match="meters"):
+        migrate(empty)
+    assert {row[0] for row in run(empty, COLUMNS)[0]} == {"meters"}
+    run(empty, "DROP TABLE meters")
+    migrate(empty)
+    assert is_newest(empty)
+
+
+def test_database_of_a_newer_version_is_left_alone(migrated_url: str) -> None:
+    run(migrated_url, "UPDATE alembic_version SET version_num = '9999'")
+    assert not is_newest(migrated_url)
+    with pytest.raises(DatabaseUnavailable, match="newer version"):
+        migrate(migrated_url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://moorage:s3cr#t@127.0.0.1/moorage",
+        "postgresql://moorage:s3cr/t@127.0.0.1/moorage",
+        "postgresql://moorage:s3cr?t@127.0.0.1/moorage",
+        "postgresql://moorage:t@s3cret@127.0.0.1:s3cret/moorage",
+        "mysql://moorage:s3cret@127.0.0.1/moorage",
+    ],
+)
+def test_url_that_cannot_be_read_is_told_without_its_password(url: str) -> None:
+    with pytest.raises((ConfigurationInvalid, DatabaseUnavailable)) as told:
+        migrate(url)
+    assert "database_url" in str(told.value)
+    assert "s3cr" not in str(told.value)
+
+
+def test_server_that_is_not_there_is_told(postgres_server: PostgresServer) -> None:
+    with pytest.raises(DatabaseUnavailable, match="database_url"):
+        migrate(postgres_server.url("no_such_database"))
+    with pytest.raises(DatabaseUnavailable, match="database_url"):
+        migrate("postgresql://moorage@/moorage?host=/no/such/directory")
+
+
+@pytest.mark.parametrize("first", Purpose)
+def test_purpose_is_stored_once(migrated_url: str, empty: str, first: Purpose) -> None:
+    (second,) = set(Purpose) - {first}
+    assert purpose_of(empty) is None
+    assert purpose_of(migrated_url) is None
+    set_purpose(migrated_url, first)
+    set_purpose(migrated_url, first)
+    assert purpose_of(migrated_url) is first
+    with pytest.raises(ConfigurationInvalid, match=f"`moorage {first.name.lower()}`"):
+        set_purpose(migrated_url, second)
+    assert purpose_of(migrated_url) is first
