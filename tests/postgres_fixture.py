@@ -28,7 +28,8 @@ class PostgresServer:
         self._user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
         if os.geteuid() == 0:
             shutil.chown(directory, self._user)
-        self._run("initdb", "--no-sync", "--auth=trust", "--username=moorage", "data")
+        how = ("--no-sync", "--auth=trust", "--encoding=UTF8", "--no-locale")
+        self._run("initdb", *how, "--username=moorage", "data")
         self.start()
         self._query("postgres", "CREATE DATABASE template")
         migrate(self.url("template"))

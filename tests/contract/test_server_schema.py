@@ -13,6 +13,7 @@ from moorage.errors import ConfigurationInvalid, DatabaseUnavailable
 from moorage.storage.migrate import NEWEST_REVISION, is_newest, migrate
 from moorage.storage.purpose import Purpose, purpose_of, set_purpose
 from moorage.storage.schema import metadata
+from moorage.storage.server import Server, look
 from postgres_fixture import PostgresServer
 
 pytestmark = pytest.mark.root  # the server's package is installed with the sandbox's
@@ -123,6 +124,18 @@ def test_server_that_is_not_there_is_told(postgres_server: PostgresServer) -> No
         migrate(postgres_server.url("no_such_database"))
     with pytest.raises(DatabaseUnavailable, match="database_url"):
         migrate("postgresql://moorage@/moorage?host=/no/such/directory")
+
+
+def test_server_says_what_a_gateway_needs_to_know(
+    postgres_server: PostgresServer, empty: str
+) -> None:
+    owned = look(empty)
+    assert owned.version >= 15
+    assert owned == Server(
+        version=owned.version, encoding="UTF8", standby=False, may_create=True, pooled=False
+    )
+    run(empty, "DROP ROLE IF EXISTS stranger", "CREATE ROLE stranger LOGIN")
+    assert not look(empty.replace("moorage@", "stranger@")).may_create
 
 
 @pytest.mark.parametrize("first", Purpose)

@@ -46,6 +46,20 @@ def test_a_contact_is_a_mail_address_or_a_url(contact: str) -> None:
     assert load(contact=contact).contact == contact
 
 
+def test_books_are_a_file_unless_a_server_is_named(tmp_path: Path) -> None:
+    assert load(data_dir=str(tmp_path)).database == tmp_path / "moorage.db"
+    url = "postgresql://moorage:s3cret@db.example/moorage"
+    settings = load({"MOORAGE_DATABASE_URL": url}, data_dir=str(tmp_path))
+    assert settings.database == url
+    assert "s3cret" not in f"{settings} {settings!r} {[settings]}"
+
+
+def test_database_of_another_kind_is_refused_without_its_password() -> None:
+    error = refused(database_url="mysql://moorage:s3cret@db.example/moorage")
+    assert "database_url" in str(error)
+    assert "s3cret" not in str(error)
+
+
 def test_data_dir_is_made_absolute() -> None:
     assert load().data_dir == str(Path.cwd() / ".moorage")
     assert load(data_dir="/srv/moorage").data_dir == "/srv/moorage"

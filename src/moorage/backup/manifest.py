@@ -7,12 +7,12 @@ from typing import Annotated
 import msgspec
 
 from moorage.errors import BackupInvalid
+from moorage.storage.opening import DATABASE
 
 NAME = "manifest.json"
 FORMAT = 1
 MAX_BYTES = 64 * 1024 * 1024
 
-DATABASE = "moorage.db"
 KEYS = ("secrets.key", "challenges.key", "relayer.key", "wallets.json")
 """Secret files that a gateway may have in its data directory."""
 

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from moorage.backup.manifest import DATABASE, KEYS, is_kept
+from moorage.backup.manifest import KEYS, is_kept
 from moorage.clock import Clock
 from moorage.engines.disks.copying import copy_image
 from moorage.engines.kind import Exports
 from moorage.errors import BackupFailed
 from moorage.storage import snapshot
-from moorage.storage.opening import open_database
+from moorage.storage.opening import DATABASE, open_database
 
 _ROUNDS = 5
 _APPS = Path("apps", "deployments")

@@ -15,7 +15,7 @@ from moorage.core import Core
 from moorage.deploy.services import DeployServices
 from moorage.deploy.settings import DeploySettings
 from moorage.events.services import EventServices, EventSettings
-from moorage.gateway.data_directory import DATABASE, gateway_id
+from moorage.gateway.data_directory import gateway_id
 from moorage.gateway.platform import Platform, trusted_proxies
 from moorage.gateway.secrets_key import open_vault
 from moorage.ledger.services import LedgerServices, LedgerSettings
@@ -35,6 +35,8 @@ from moorage.settings import Settings
 from moorage.storage.leases import Leases
 from moorage.storage.migrate import migrate
 from moorage.storage.opening import open_database
+from moorage.storage.purpose import Purpose, set_purpose
+from moorage.threads import in_thread
 from moorage.uploads import sweep_spool
 
 
@@ -90,16 +92,19 @@ def open_nonces(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Nonc
 
 
 async def open_core(
-    stack: AsyncExitStack, settings: Settings, clock: Clock, *, speed: float
+    stack: AsyncExitStack, settings: Settings, clock: Clock, *, purpose: Purpose, speed: float
 ) -> Core:
     """Opens the database of a data directory that nobody else uses, and the vault of its secrets.
 
-    Raises ConfigurationInvalid when a key of the secrets is missing.
+    Raises ConfigurationInvalid when a key of the secrets is missing, or the database has another
+    purpose.
     """
     data_dir = Path(settings.data_dir)
     sweep_spool(data_dir / "spool")
-    migrate(data_dir / DATABASE)
-    db = open_database(data_dir / DATABASE, speed=speed)
+    await in_thread(migrate, settings.database)
+    if settings.database_url:
+        await in_thread(set_purpose, settings.database_url, purpose)
+    db = open_database(settings.database, speed=speed)
     stack.callback(db.close)
     return Core(
         db=db,

@@ -5,25 +5,29 @@ import uuid
 from pathlib import Path
 
 from moorage.errors import ConfigurationInvalid
+from moorage.storage.opening import DATABASE
 from moorage.storage.purpose import Purpose, purpose_of, refusal, set_purpose
 from moorage.whole_file import create_file
 
-DATABASE = "moorage.db"
 _DIRECTORIES = ("sources", "spool", "apps", "proxy", "nonces")
 _GATEWAY_ID = "gateway.id"
 _DEV_WALLETS = "wallets.json"  # every version of `moorage dev` keeps them there
 
 
-def open_data_directory(data_dir: Path, purpose: Purpose) -> None:
+def open_data_directory(data_dir: Path, purpose: Purpose, url: str = "") -> None:
     """Makes the directory, private to its owner, with a database marked for this purpose.
 
-    Raises ConfigurationInvalid for a directory that others may enter, or of the other purpose.
+    With `url` the database is a server's, and not made here. Blocks. Raises ConfigurationInvalid
+    for a directory that others may enter, and for a database of the other purpose.
     """
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     if problem := open_to_others(data_dir):
         raise ConfigurationInvalid(f"data_dir: {problem}; `{closing_command(data_dir)}` mends it.")
-    refuse_other(data_dir, purpose)
-    set_purpose(data_dir / DATABASE, purpose)
+    _refuse_other(data_dir, purpose)
+    if url:
+        _refuse_two(data_dir, url, purpose)
+    else:
+        set_purpose(data_dir / DATABASE, purpose)
     for name in _DIRECTORIES:
         (data_dir / name).mkdir(mode=0o700, exist_ok=True)
 
@@ -51,7 +55,19 @@ def closing_command(data_dir: Path) -> str:
     return f"chmod 700 {data_dir}"
 
 
-def refuse_other(data_dir: Path, purpose: Purpose) -> None:
+def _refuse_two(data_dir: Path, url: str, purpose: Purpose) -> None:
+    """Raises ConfigurationInvalid where a file has books too, and for a server's of another use."""
+    if (data_dir / DATABASE).exists():
+        raise ConfigurationInvalid(
+            f"database_url is set, but the books of this gateway are in {data_dir / DATABASE}: "
+            "name another data_dir, or leave database_url empty."
+        )
+    found = purpose_of(url)
+    if found not in (None, purpose):
+        raise ConfigurationInvalid(f"database_url: {refusal(found)}")
+
+
+def _refuse_other(data_dir: Path, purpose: Purpose) -> None:
     """Raises ConfigurationInvalid for a database of the other kind of gateway.
 
     An old database without a mark belongs to `moorage dev` if dev's wallets lie beside it.

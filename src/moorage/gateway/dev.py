@@ -20,6 +20,7 @@ from moorage.gateway.running import GatewayAddresses, run_gateway
 from moorage.gateway.stopping import stop_on_signals
 from moorage.settings import Settings
 from moorage.storage.purpose import Purpose
+from moorage.threads import in_thread
 from moorage.whole_file import replace_file
 
 DEV_CHAINS = ("arbitrum", "base")
@@ -40,7 +41,8 @@ async def run_dev(
     if not settings.webhook_allow_networks:
         settings = msgspec.structs.replace(settings, webhook_allow_networks=_LOOPBACK)
     data_dir = Path(settings.data_dir)
-    open_data_directory(data_dir, Purpose.DEV)  # before wallets there mark it as one of dev
+    # Before wallets there mark it as one of dev.
+    await in_thread(open_data_directory, data_dir, Purpose.DEV, settings.database_url)
     dev_file = data_dir / DEV_FILE
     stop = stop_on_signals()
     async with AsyncExitStack() as stack:

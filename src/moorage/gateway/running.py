@@ -31,6 +31,7 @@ from moorage.routing.waking import MAX_QUESTIONS
 from moorage.settings import Settings
 from moorage.storage.apps.toolchains import in_use
 from moorage.storage.purpose import Purpose
+from moorage.threads import in_thread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +66,11 @@ async def run_gateway(
     bounds = _bounds(_raise_descriptor_limit())
     clock = SystemClock()
     async with AsyncExitStack() as stack:
-        open_data_directory(Path(settings.data_dir), purpose)
+        await in_thread(
+            open_data_directory, Path(settings.data_dir), purpose, settings.database_url
+        )
         nonces = open_nonces(stack, settings, clock)
-        core = await open_core(stack, settings, clock, speed=speed)
+        core = await open_core(stack, settings, clock, purpose=purpose, speed=speed)
         platform = await open_platform(
             stack,
             settings,

@@ -15,17 +15,19 @@ import msgspec
 from moorage import __version__
 from moorage.backup.archive import unpack, write_archive
 from moorage.backup.content import digest_of
-from moorage.backup.manifest import DATABASE, FORMAT, NAME, Manifest, ManifestEntry
+from moorage.backup.manifest import FORMAT, NAME, Manifest, ManifestEntry
 from moorage.backup.staging import Staging
 from moorage.clock import Clock, SystemClock, iso_utc
 from moorage.engines.kind import Exports
 from moorage.engines.table import engine_kind
-from moorage.errors import BackupFailed, BackupInvalid, ConfigurationInvalid
+from moorage.errors import BackupFailed, BackupInvalid
 from moorage.gateway.isolation import run_directory
 from moorage.gateway.platform import instance_id
 from moorage.gateway.secrets_key import KEY_FILE
+from moorage.operate.books import require_newest
 from moorage.settings import Settings
-from moorage.storage.migrate import NEWEST_REVISION, is_newest, is_ours
+from moorage.storage.migrate import NEWEST_REVISION, is_ours
+from moorage.storage.opening import DATABASE
 
 _STAGING = ".backup-"
 
@@ -117,11 +119,12 @@ def _prepare(directory: Path) -> None:
 
 def _check_saving(settings: Settings, data_dir: Path, target: Path, clock: Clock) -> Exports:
     """Checks that a backup can be made; returns what exports the apps."""
-    if not is_newest(data_dir / DATABASE):
-        raise ConfigurationInvalid(
-            f"{data_dir / DATABASE} is missing, or older than this version: start the gateway "
-            "once, or name its configuration with --config or its directory with --data-dir."
+    if settings.database_url:
+        raise BackupFailed(
+            "The database of this gateway is on a PostgreSQL server: stop the gateway, save the "
+            f"database with pg_dump, and {data_dir} with a tool that keeps links and owners."
         )
+    require_newest(settings)
     kind = engine_kind(settings.isolation)
     if kind.exports is None:
         raise BackupFailed(

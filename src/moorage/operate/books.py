@@ -20,6 +20,7 @@ from moorage.storage.database import Database
 from moorage.storage.migrate import is_newest
 from moorage.storage.money import recipients
 from moorage.storage.opening import open_database
+from moorage.threads import in_thread
 
 _DEV_WALLETS = "wallets.json"
 
@@ -49,18 +50,13 @@ async def open_books(settings: Settings) -> AsyncIterator[OpenBooks]:
     Raises ConfigurationInvalid if there is no database, or one older than this version's.
     """
     data_dir = Path(settings.data_dir)
-    database = data_dir / "moorage.db"
-    if not is_newest(database):
-        raise ConfigurationInvalid(
-            f"{database} is missing, or older than this version: start the gateway once, "
-            "or name its configuration with --config or its directory with --data-dir."
-        )
+    await in_thread(require_newest, settings)
     chains = serving_chains(settings) if settings.chains else _dev_chains(data_dir)
     pay_to = (
         receiving_address(settings) if settings.chains else _dev_wallets(data_dir).pay_to.address
     )
     async with AsyncExitStack() as stack:
-        db = open_database(database)
+        db = open_database(settings.database)
         stack.callback(db.close)
         clients = {
             name: RpcClient(chain, timeout_seconds=settings.rpc_timeout_seconds)
@@ -75,6 +71,16 @@ async def open_books(settings: Settings) -> AsyncIterator[OpenBooks]:
             chains=chains,
             clients=clients,
             recipients=frozenset({parse_address(pay_to), *known}),
+        )
+
+
+def require_newest(settings: Settings) -> None:
+    """Raises ConfigurationInvalid if there is no database, or one older than this version's."""
+    if not is_newest(settings.database):
+        which = "The database of database_url" if settings.database_url else settings.database
+        raise ConfigurationInvalid(
+            f"{which} is missing, or older than this version: start the gateway once, "
+            "or name its configuration with --config or its directory with --data-dir."
         )
 
 

@@ -17,14 +17,16 @@ import msgspec
 
 from moorage.chains.local.anvil import INSTALL_COMMAND, find_anvil
 from moorage.engines.table import engine_kind
-from moorage.errors import LocalChainFailed
+from moorage.errors import ConfigurationInvalid, DatabaseUnavailable, LocalChainFailed
 from moorage.gateway import isolation
 from moorage.gateway.data_directory import closing_command, open_to_others
 from moorage.routing.caddy import port_in_use_by
 from moorage.settings import Settings
+from moorage.storage.server import Server, look
 
 OLDEST_PYTHON = (3, 11)
 NEWEST_PYTHON = (3, 13)
+OLDEST_POSTGRESQL = 15
 
 BUNDLED_PROGRAMS = ("caddy", "uv")
 """Programs that come with the Python packages."""
@@ -66,6 +68,7 @@ class Machine:
     ports: tuple[Port, ...]
     data_dir: str  # absolute
     data_dir_problem: str  # that it is open to other users; "" if it is not
+    database: Server | str | None = None  # the server, or why it can't be used; None: a file
 
 
 async def check_machine(settings: Settings) -> list[Finding]:
@@ -104,6 +107,7 @@ def look_at_machine(settings: Settings) -> Machine:
         ports=tuple(_look_at_ports(settings)),
         data_dir=settings.data_dir,
         data_dir_problem=open_to_others(Path(settings.data_dir)),
+        database=_look_at_database(settings.database_url),
     )
 
 
@@ -169,6 +173,37 @@ def _data_directory(machine: Machine) -> Finding:
     )
 
 
+def _database(machine: Machine) -> Finding:
+    server = machine.database
+    if server is None:
+        return Finding("database", ok=True, detail="a file in the data directory")
+    if isinstance(server, str):
+        return Finding("database", ok=False, detail=server, remedy="set database_url right")
+    problem, remedy = _problem(server)
+    pooled = ", behind a pooler of transactions" if server.pooled else ""
+    said = problem or f"PostgreSQL {server.version}{pooled}"
+    return Finding("database", not problem, said, remedy)
+
+
+def _problem(server: Server) -> tuple[str, str]:
+    """Returns what is wrong with a server, and what mends it; "" and "" for nothing."""
+    if server.version < OLDEST_POSTGRESQL:
+        return (
+            f"this is PostgreSQL {server.version}",
+            f"use a server of version {OLDEST_POSTGRESQL} or later",
+        )
+    if server.encoding != "UTF8":
+        return f"its encoding is {server.encoding}", "createdb --encoding=UTF8 --template=template0"
+    if server.standby:
+        return "the server is a standby, which can only be read", "name the primary in database_url"
+    if not server.may_create:
+        return (
+            "this user may make no tables there",
+            "make it the database's owner: ALTER DATABASE … OWNER TO …",
+        )
+    return "", ""
+
+
 def _isolation(machine: Machine) -> list[Finding]:
     """Returns what the engine lacks, in its own sentences."""
     findings = []
@@ -204,6 +239,7 @@ _CHECKS: tuple[Callable[[Machine], Finding], ...] = (
     _anvil,
     _forwards,
     _data_directory,
+    _database,
 )
 
 
@@ -213,6 +249,15 @@ _CHECKS: tuple[Callable[[Machine], Finding], ...] = (
 def _is_bundled(name: str) -> bool:
     beside = Path(sys.executable).parent / name
     return beside.exists() or shutil.which(name) is not None
+
+
+def _look_at_database(url: str) -> Server | str | None:
+    if not url:
+        return None
+    try:
+        return look(url)
+    except (ConfigurationInvalid, DatabaseUnavailable) as error:
+        return str(error).removeprefix("database_url: ")
 
 
 def _look_for_anvil() -> str:

@@ -3,6 +3,7 @@
 `docs/operate.md` lists every one; a test compares.
 """
 
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -11,10 +12,12 @@ from moorage.chains.settings import ChainSettings
 from moorage.money import MicroUsd
 from moorage.payments.price.pricing import PriceList, Size
 from moorage.settings.apps import AppSettings, setting
+from moorage.storage.opening import DATABASE
 
 _Part = TypeVar("_Part", bound=msgspec.Struct)
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 _WEB = r"^(https?://[^\s\"<>\\]{1,500})?\Z"
+_POSTGRES = r"^(postgres(ql)?://\S+)?\Z"
 _WEB_OR_MAIL = r"^(https?://[^\s\"<>\\]{1,500}|[^\s@:/\"<>\\]{1,64}@[^\s@:/\"<>\\]{1,255})?\Z"
 
 
@@ -24,6 +27,15 @@ class Settings(AppSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     data_dir: Annotated[str, setting("", "Where all is kept: database, uploads, apps.")] = (
         ".moorage"
     )
+    database_url: Annotated[
+        str,
+        setting(
+            "",
+            "The PostgreSQL database (15 or later) that keeps what else a file in data_dir does: "
+            "postgresql://user:password@host:5432/database. It is secret: nothing prints it.",
+            pattern=_POSTGRES,
+        ),
+    ] = ""
     run_dir: Annotated[
         str,
         setting(
@@ -242,6 +254,14 @@ class Settings(AppSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     webhook_attempts_at_once: Annotated[
         int, setting("webhooks", "How many webhooks are sent an event at the same time.", ge=1)
     ] = 64
+
+    def __repr__(self) -> str:
+        return f"Settings(data_dir={self.data_dir!r}, …)"  # the rest may be secret
+
+    @property
+    def database(self) -> Path | str:
+        """Where the books are: a file's path, or a server's URL."""
+        return self.database_url or Path(self.data_dir) / DATABASE
 
     def part(self, kind: type[_Part]) -> _Part:
         """What a room reads of them: `kind` has fields of the same names."""

@@ -5,6 +5,9 @@ from pathlib import Path
 from moorage.storage.database import Database
 from moorage.storage.sqlite import SqliteDatabase
 
+DATABASE = "moorage.db"
+"""The name of the database's file in a data directory."""
+
 
 def open_database(where: Path | str, *, speed: float = 1.0) -> Database:
     """Opens a database that has the newest schema: a file's path, or a PostgreSQL server's URL.

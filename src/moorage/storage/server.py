@@ -6,6 +6,7 @@ Everything happens in transactions, so that a pooler of transactions may lie bet
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import asyncpg
@@ -16,6 +17,40 @@ from moorage.storage.postgres import LOCK, SECONDS, UNREACHABLE
 _Answer = TypeVar("_Answer")
 _HAS_SCHEMA = "SELECT to_regclass('alembic_version') IS NOT NULL"
 _COMMENT = "SELECT obj_description('alembic_version'::regclass, 'pg_class')"
+
+
+_FACTS = """
+SELECT current_setting('server_version_num')::int / 10000, current_setting('server_encoding'),
+    pg_is_in_recovery(), coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
+    pg_backend_pid()
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """What a server says of itself, and of the database that a URL names there."""
+
+    version: int
+    encoding: str
+    standby: bool  # it can only be read
+    may_create: bool  # tables, in the schema that is searched first
+    pooled: bool  # something between chooses a connection of its own for each transaction
+
+
+def look(url: str) -> Server:
+    """Returns what a server says of itself."""
+
+    async def read(connection: Any) -> Server:
+        version, encoding, standby, may_create, pid = await connection.fetchrow(_FACTS)
+        return Server(
+            version=version,
+            encoding=encoding,
+            standby=standby,
+            may_create=may_create,
+            pooled=pid != connection.get_server_pid(),
+        )
+
+    return _asked(url, read)
 
 
 def revision(url: str) -> str | None:

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from moorage.operate.check import Finding, Machine, Port, install_command, judge
+from moorage.storage.server import Server
 
+SERVER = Server(version=15, encoding="UTF8", standby=False, may_create=True, pooled=True)
 GOOD = Machine(
     system="Linux",
     python=(3, 13),
@@ -19,6 +21,7 @@ GOOD = Machine(
     ports=(Port(setting="port", number=8402, free=True),),
     data_dir="/var/lib/moorage",
     data_dir_problem="",
+    database=SERVER,
 )
 
 
@@ -40,6 +43,7 @@ def test_good_machine_lacks_nothing_and_needs_no_remedies() -> None:
         "local chains",
         "packet forwarding",
         "data directory",
+        "database",
         "isolation",
         "port 8402",
     ]
@@ -64,6 +68,27 @@ def test_good_machine_lacks_nothing_and_needs_no_remedies() -> None:
             "isolation",
             "apt-get install -y bubblewrap nftables",
         ),
+        ({"database": "no answer"}, "database", "set database_url right"),
+        (
+            {"database": replace(SERVER, version=14)},
+            "database",
+            "use a server of version 15 or later",
+        ),
+        (
+            {"database": replace(SERVER, encoding="LATIN1")},
+            "database",
+            "createdb --encoding=UTF8 --template=template0",
+        ),
+        (
+            {"database": replace(SERVER, standby=True)},
+            "database",
+            "name the primary in database_url",
+        ),
+        (
+            {"database": replace(SERVER, may_create=False)},
+            "database",
+            "make it the database's owner: ALTER DATABASE … OWNER TO …",
+        ),
         (
             {"ports": (Port(setting="proxy_port", number=8080, free=False),)},
             "proxy_port 8080",
@@ -75,6 +100,19 @@ def test_what_is_missing_comes_with_its_command(
     change: dict[str, Any], name: str, remedy: str
 ) -> None:
     assert missing(replace(GOOD, **change)) == [(name, remedy)]
+
+
+@pytest.mark.parametrize(
+    ("database", "detail"),
+    [
+        (None, "a file in the data directory"),
+        (SERVER, "PostgreSQL 15, behind a pooler of transactions"),
+        (replace(SERVER, version=18, pooled=False), "PostgreSQL 18"),
+    ],
+)
+def test_database_is_described(database: Server | None, detail: str) -> None:
+    found = {finding.name: finding.detail for finding in judge(replace(GOOD, database=database))}
+    assert found["database"] == detail
 
 
 def test_another_system_is_the_only_finding() -> None:

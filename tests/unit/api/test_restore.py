@@ -12,11 +12,12 @@ from sqlalchemy import create_engine
 
 from moorage.backup.archive import write_archive
 from moorage.backup.content import digest_of
-from moorage.backup.manifest import DATABASE, FORMAT, NAME, Manifest, ManifestEntry
+from moorage.backup.manifest import FORMAT, NAME, Manifest, ManifestEntry
 from moorage.errors import BackupInvalid
 from moorage.operate.backup import restore
 from moorage.storage import migrate as migration
 from moorage.storage.migrate import NEWEST_REVISION, is_newest, migrate
+from moorage.storage.opening import DATABASE
 
 
 def database(path: Path, revision: str) -> None:
