@@ -7,9 +7,13 @@ import pytest
 from moorage.engines.engine import Limits
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
-from moorage.planning.plan import Plan
+from moorage.planning.plan import Plan, Settings
+from moorage.planning.planner import make_plan
 from moorage.records.log import LogKind
+from moorage.sdk.archive import list_files
+from moorage.uploads.tree import DirectoryTree
 from small_apps import LIMITS, MIB, SERVER, build, fetch, logged, plan, start
+from toolboxes import TOOLBOX
 
 pytestmark = pytest.mark.root
 
@@ -77,6 +81,71 @@ async def test_bytecode_that_an_install_compiled_is_good_over_a_layer_and_in_a_c
         *said, _ = log.splitlines()
         assert len(said) == 2
         assert all(line.endswith(".pyc'") for line in said), said
+
+
+STAGES = """\
+FROM node:20 AS packages
+WORKDIR /packages
+COPY packages.lock ./
+RUN echo installs && mkdir -p made && cp packages.lock made/list
+RUN if [ ! -e tried ]; then touch tried && echo ENOSPC && exit 1; fi
+
+FROM node:20
+WORKDIR /srv/own
+ENV FROM_ENV=kept
+COPY packages.lock ./
+RUN cp packages.lock own.lock
+COPY --from=packages /packages/made ./packages
+COPY . .
+RUN if [ ! -e tried ]; then touch tried && echo ENOSPC && exit 1; fi
+RUN echo files && ls && echo and $FROM_ENV && cat packages/list own.lock
+CMD ["node", "index.js"]
+"""
+
+
+@pytest.mark.parametrize("directory", ["", "deep/app"])
+async def test_install_of_a_dockerfile_is_skipped_while_its_lists_are_the_same(
+    caching_sandbox: Sandbox, tmp_path: Path, directory: str
+) -> None:
+    """Each of its steps is begun again once, as for a full disk."""
+    app = tmp_path / "upload" / directory
+    app.mkdir(parents=True)
+    (tmp_path / "upload" / "beside.txt").touch()
+    for name, text in (("Dockerfile", STAGES), ("packages.lock", "one\n"), ("old.js", "")):
+        (app / name).write_text(text)
+    (app / ".dockerignore").write_text("Dockerfile\n.dockerignore\nbeside.txt\nleft-out\n")
+
+    async def built(deployment_id: str, answer: str) -> list[str]:
+        (app / "index.js").write_text(SERVER.replace("hello", answer) % "process.env.PORT")
+        tree = DirectoryTree(tmp_path / "upload", list_files(tmp_path / "upload").sizes)
+        settings = Settings(has_dockerfile=True, directory_path=directory or None)
+        the_plan = make_plan(tree, settings, TOOLBOX)
+        upload = tmp_path / "upload"
+        await build(caching_sandbox, upload, the_plan, deployment_id=deployment_id, owner=ALICE)
+        instance = await start(caching_sandbox, the_plan, deployment_id=deployment_id)
+        assert await fetch(instance.address) == answer
+        return (await log(caching_sandbox, deployment_id)).splitlines()
+
+    first = await built("first", "hello")
+    assert first.count("installs") == 2
+    assert first.count("$ # install, as the Dockerfile says …") == 2
+    assert first[-10:] == [
+        *("files", "index.js", "old.js", "own.lock", "packages", "packages.lock", "tried"),
+        *("and kept", "one", "one"),
+    ]
+    (app / "old.js").rename(app / "new.js")
+    (app / "left-out").write_text("an ignored file changes no install")
+    second = await built("second", "changed")
+    assert SKIPPED in second
+    assert "installs" not in second
+    assert second[-10:] == [
+        *("files", "index.js", "new.js", "own.lock", "packages", "packages.lock", "tried"),
+        *("and kept", "one", "one"),
+    ]
+    (app / "packages.lock").write_text("two\n")
+    third = await built("third", "again")
+    assert "installs" in third
+    assert third[-2:] == ["two", "two"]
 
 
 @pytest.mark.parametrize(

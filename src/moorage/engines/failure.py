@@ -6,11 +6,18 @@ from moorage.errors import DeployFailed, FailureCause
 from moorage.records.log import LogKind
 
 _TAIL_CHARS = 8192
+_SCRIPT_CHARS = 500  # of a command that is shown by its first line alone
 
 
 def shell_code(returncode: int) -> int:
     """Returns the exit code as a shell does: 128 plus the signal's number for a killed process."""
     return 128 - returncode if returncode < 0 else returncode
+
+
+def shown(command: str) -> str:
+    """Returns a command for a person: of a long script the first line, which says what it is."""
+    first, newline, _ = command.partition("\n")
+    return f"{first} …" if newline and len(command) > _SCRIPT_CHARS else command
 
 
 def build_tail(directory: DeploymentDirectory) -> str:
@@ -28,7 +35,8 @@ def timed_out(directory: DeploymentDirectory, spec: BuildSpec, command: str) -> 
     """Returns the failure of a build step that was still running at the timeout."""
     return DeployFailed(
         FailureCause.BUILD_TIMEOUT,
-        f"the build took longer than {spec.timeout_seconds} s; `{command}` was still running",
+        f"the build took longer than {spec.timeout_seconds} s; `{shown(command)}` was still"
+        " running",
         log_tail=build_tail(directory),
     )
 
@@ -37,7 +45,7 @@ def crashed(spec: InstanceSpec, *, code: int | None, tail: str) -> DeployFailed:
     """Returns the failure of an app that ended before it listened."""
     return DeployFailed(
         FailureCause.CRASHED,
-        f"`{spec.plan.start}` ended with {with_code(code)} before it listened on a port",
+        f"`{shown(spec.plan.start)}` ended with {with_code(code)} before it listened on a port",
         log_tail=tail,
     )
 
@@ -53,7 +61,7 @@ def not_bound(
     """Returns the failure of an app that did not listen in time; blocks."""
     return DeployFailed(
         FailureCause.PORT_NOT_BOUND,
-        f"`{spec.plan.start}` runs, but did not listen on a TCP port within"
+        f"`{shown(spec.plan.start)}` runs, but did not listen on a TCP port within"
         f" {timeout_seconds:g} s; let it listen on $PORT ({spec.plan.port})",
         log_tail=last_words(directory),
     )

@@ -1,5 +1,6 @@
 """Dockerfiles: what is planned of them, and what is refused, with the line and the reason."""
 
+import re
 import time
 from typing import Any
 
@@ -29,8 +30,9 @@ def plan(dockerfile: str, *, files: dict[str, str] | None = None, **settings: An
 
 
 def build_of(made: Plan) -> list[str]:
+    """The lines of install and build."""
     assert made.build is not None
-    return made.build.splitlines()
+    return [*(made.install or "").splitlines(), *made.build.splitlines()]
 
 
 NODE = "FROM node:20\nWORKDIR /app\n"
@@ -265,6 +267,58 @@ def test_npms_global_programs_are_on_the_path() -> None:
     assert "sh -c 'npm install --global --prefix /app/.image/usr/local serve@14'" in build_of(made)
     assert made.start == 'export PATH=/app/.image/usr/local/bin:"$PATH"\ncd /app && exec serve -s .'
     assert made.toolchains["pnpm"].startswith("9.")
+
+
+NEXT = (
+    "FROM node:20 AS base\n"
+    "FROM base AS deps\nWORKDIR /app\nCOPY package*.json prisma ./\nRUN npm ci\n"
+    "FROM base AS build\nWORKDIR /app\nCOPY --from=deps /app/node_modules node_modules\nCOPY . .\n"
+    "RUN npm run build\nFROM base\nWORKDIR /app\nCOPY package.json ./\nRUN npm ci --omit=dev\n"
+    "COPY --from=build /app/dist dist\nRUN npm run after\nCMD node dist"
+)
+LISTED = "FROM node:20 AS a\nWORKDIR /a\nCOPY . .\nRUN npm run list\n"
+MOUNTED = "RUN --mount=type=bind,source=package.json,target=package.json"
+NPM = "COPY package.json ./\nRUN npm ci\n"
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "inputs", "installed"),
+    [
+        (NEXT, ("package.json", "prisma/x.prisma"), ["ci", "ci --omit=dev"]),
+        (f"{NODE}{NPM}COPY . .\nRUN npm run build\nCMD node x", ("package.json",), ["ci"]),
+        (f"{NODE}{NPM}COPY index.js .\nRUN npm i\nCMD node x", ("package.json",), ["ci"]),
+        (f"{NODE}RUN npm i -g serve\nCMD node x", ("Dockerfile",), ["install"]),
+        (f"{NODE}{MOUNTED} npm ci\nCOPY . .\nCMD node x", ("package.json",), ["ci"]),
+        (f"{NODE}COPY . .\nRUN npm ci\nCMD node x", (), None),
+        (f"{NODE}COPY package.json index.js ./\nRUN npm ci\nCMD node x", (), None),
+        (f"{NODE}COPY src src\nRUN npm ci\nCMD node x", (), None),  # one of its files is ignored
+        (f"{NODE}COPY many many\nRUN npm ci\nCMD node x", (), None),
+        (f"{NODE}COPY package.json .\nCMD node x", (), None),
+        (f"{LISTED}{NODE}COPY --from=a /a/list.json .\nRUN npm ci\nCMD node x", (), None),
+        (f"FROM node:20 AS a\nWORKDIR /a\nCOPY . .\nFROM a\n{NPM}CMD node x", (), None),
+    ],
+)  # fmt: skip
+def test_install_is_what_reads_lists_of_packages_alone(
+    dockerfile: str, inputs: tuple[str, ...], installed: list[str] | None
+) -> None:
+    files = {"prisma/x.prisma": "", ".dockerignore": "src/b.txt", "src/b.txt": ""}
+    made = plan(dockerfile, files={**files, **{f"many/{n}.json": "" for n in range(101)}})
+    assert made.install_inputs == inputs
+    ran = re.findall(r"^sh -c 'npm ([^/']*?)(?: --global .*)?'$", made.install or "", re.MULTILINE)
+    assert (ran if made.install else None) == installed
+
+
+def test_lists_of_an_app_in_a_directory_are_named_from_the_root() -> None:
+    files = {"a/Dockerfile": f"{NODE}{NPM}CMD node x", "a/package.json": "{}"}
+    made = make_plan(
+        MemoryTree(files), Settings(has_dockerfile=True, directory_path="a"), EVERYTHING
+    )
+    assert made.install_inputs == ("a/package.json",)
+
+
+def test_upload_with_the_builds_own_directory_is_refused() -> None:
+    with pytest.raises(RuntimeUnsupported, match="rename it"):
+        plan(f"{NODE}CMD node x", files={".dockerfile/context/x": ""})
 
 
 @pytest.mark.parametrize("reader", ["FROM a\\\n" * 30_000, "X" * 70_000, "FROM node\n" * 300])

@@ -5,7 +5,7 @@ from asyncio.subprocess import Process
 from pathlib import Path
 
 from moorage.engines.engine import BuildSpec, Limits
-from moorage.engines.failure import build_tail, shell_code, timed_out
+from moorage.engines.failure import build_tail, shell_code, shown, timed_out
 from moorage.engines.host import tool
 from moorage.engines.host.environment import build_environment
 from moorage.engines.host.toolchains import ensured
@@ -89,7 +89,7 @@ async def _spawn(
     isolated = await in_thread(launch.command_argv, directory, command, spec.limits, building=True)
     argv = pasta.attached_argv(isolated)
     directory.excess_file.unlink(missing_ok=True)
-    directory.logs.note(LogKind.BUILD, f"$ {command}")
+    directory.logs.note(LogKind.BUILD, f"$ {shown(command)}")
     with (
         await in_thread(directory.logs.open_pipes, LogKind.BUILD) as pipes,
         launch.options(
@@ -127,7 +127,7 @@ def _failure(
     directory: DeploymentDirectory, cause: FailureCause, command: str, code: int
 ) -> DeployFailed:
     tail = build_tail(directory)
-    reason = f"`{command}` failed with exit code {code}"
+    reason = f"`{shown(command)}` failed with exit code {code}"
     if directory.excess is Excess.DISK or code == _FILE_TOO_LARGE or _says(tail, _FULL_WORDS):
         return DeployFailed(FailureCause.OUT_OF_DISK, f"{reason}: the disk is full", log_tail=tail)
     if directory.ran_out_of_memory() or _says(tail, OUT_OF_MEMORY_WORDS):

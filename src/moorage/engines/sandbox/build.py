@@ -7,7 +7,7 @@ from pathlib import Path
 
 from moorage.engines.disks.layers import layer_for
 from moorage.engines.engine import BuildSpec
-from moorage.engines.failure import build_tail, shell_code, timed_out
+from moorage.engines.failure import build_tail, shell_code, shown, timed_out
 from moorage.engines.host import tool
 from moorage.engines.host.environment import build_environment
 from moorage.engines.isolation import bubblewrap
@@ -103,14 +103,14 @@ class _Steps:
         except TimeoutError:
             raise timed_out(directory, self.spec, command) from None
         except asyncio.CancelledError:
-            directory.logs.note(LogKind.BUILD, f"CANCELLED: `{command}` was ended")
+            directory.logs.note(LogKind.BUILD, f"CANCELLED: `{shown(command)}` was ended")
             raise
         finally:
             await in_thread(cgroups.remove, group)
 
     async def _spawn(self, command: str) -> Process:
         directory, spec = self.directory, self.spec
-        directory.logs.note(LogKind.BUILD, f"$ {command}")
+        directory.logs.note(LogKind.BUILD, f"$ {shown(command)}")
         with (
             await in_thread(directory.logs.open_pipes, LogKind.BUILD) as pipes,
             prepared(
@@ -155,7 +155,7 @@ def _failure(
     tail = build_tail(directory)
     if directory.deployment_id in directory.host.space.held:
         return DeployFailed(FailureCause.OUT_OF_DISK, _NO_SPACE, log_tail=tail)
-    reason = f"`{command}` failed with exit code {code}"
+    reason = f"`{shown(command)}` failed with exit code {code}"
     if directory.host.cgroups.oom_kills(directory.build_group):
         return DeployFailed(
             FailureCause.OUT_OF_MEMORY, f"{reason}: the build ran out of memory", log_tail=tail

@@ -4,14 +4,14 @@ The upload is moved aside, each stage makes its files in a directory of its own,
 one has is left: its home (such as its WORKDIR) at /app, other paths below /app/.image.
 """
 
-from shlex import join, quote
+from shlex import quote
 from typing import NamedTuple
 
 from moorage.errors import InvalidField, RuntimeUnsupported
 from moorage.planning.dockerfile.commands import Scope
 from moorage.planning.dockerfile.ignored import kept_files
 from moorage.planning.dockerfile.images import image_of
-from moorage.planning.dockerfile.layout import APP, CONTEXT, VENV, in_image, is_below, layout_of
+from moorage.planning.dockerfile.layout import APP, in_image, is_below, layout_of
 from moorage.planning.dockerfile.parser import (
     TEXT_LIMIT,
     Instruction,
@@ -21,8 +21,10 @@ from moorage.planning.dockerfile.parser import (
     split,
 )
 from moorage.planning.dockerfile.programs import programs
-from moorage.planning.dockerfile.stages import Stage, Upload, follow
+from moorage.planning.dockerfile.stages import Stage, follow
 from moorage.planning.dockerfile.starts import Start, start_of
+from moorage.planning.dockerfile.steps import steps
+from moorage.planning.dockerfile.upload import Upload
 from moorage.planning.explicit import Asked
 from moorage.planning.folder import Folder
 from moorage.planning.plan import Settings, Stack
@@ -31,21 +33,6 @@ from moorage.planning.toolbox import Toolbox
 
 FILE = "Dockerfile"
 _STAGES_LIMIT = 16
-_SCRIPT_LIMIT = 100_000  # bytes; the kernel takes 131,072 in one argument
-# As COPY does: of a directory its content. Files of stages are linked, as they take space twice.
-_PUT = f"""\
-put() {{
-  to=$1; shift
-  for it; do
-    case $it in {CONTEXT}*) how=-a;; *) how=-al;; esac
-    if [ -d "$it" ]; then
-      mkdir -p "$to"; cp $how --remove-destination "$it/." "$to"
-    else
-      case $to in */) mkdir -p "$to";; *) mkdir -p "$(dirname "$to")";; esac
-      cp $how --remove-destination "$it" "$to"
-    fi
-  done
-}}"""
 
 
 class Planned(NamedTuple):
@@ -81,9 +68,8 @@ def planned(folder: Folder, settings: Settings, asked: Asked, toolbox: Toolbox) 
         if command:
             raise InvalidField(f"settings.{name}", "is not used beside hasDockerfile: true")
     kept, ignored = kept_files(folder)
-    plan = _Plan(folder, settings, asked, toolbox, Upload(names=kept))
-    stages = plan.stages()
-    return _planned(plan, stages, ignored)
+    plan = _Plan(folder, settings, asked, toolbox, Upload(names=kept, ignored=ignored))
+    return _planned(plan, plan.stages())
 
 
 class _Plan(NamedTuple):
@@ -105,6 +91,7 @@ class _Plan(NamedTuple):
             stage = self._begun(part, parts[-1], made, defaults)
             for instruction in part.instructions:
                 follow(stage, instruction, made, self.upload)
+            stage.install.ends(stage.script)
             made.append(stage)
         return made
 
@@ -129,8 +116,8 @@ class _Plan(NamedTuple):
         if parent is not None:
             _inherit(stage, parent)
         real = quote(layout.real(workdir))
-        stage.script.append(f"mkdir -p {real} && cd {real}")
-        stage.script += [f"export {n}={quote(v)}" for n, v in stage.exported.items()]
+        stage.set(f"mkdir -p {real} && cd {real}")
+        stage.set(*(f"export {n}={quote(v)}" for n, v in stage.exported.items()))
         stage.add_path()
         return stage
 
@@ -145,13 +132,15 @@ def _inherit(stage: Stage, parent: Stage) -> None:
     stage.scope.packages_at |= parent.scope.packages_at
     stage.scope.managers.update(parent.scope.managers)
     stage.scope.has_globals = parent.scope.has_globals
+    stage.install.follows(parent.install)
     origin, image = parent.layout.real("/"), stage.layout.real("/")
-    stage.script.append(f"mkdir -p {origin} {image} && cp -al {origin}/. {image}")
+    copy = "cp -al --remove-destination"
+    stage.script.append(f"mkdir -p {origin} {image} && {copy} {origin}/. {image}")
     for prefix, root in stage.layout.prefixes:
         if root == APP:
             inside = quote(f"{image}{prefix}")
             stage.script.append(
-                f"[ ! -d {inside} ] || {{ cp -al {inside}/. {APP}; rm -rf {inside}; }}"
+                f"[ ! -d {inside} ] || {{ {copy} {inside}/. {APP}; rm -rf {inside}; }}"
             )
 
 
@@ -224,22 +213,24 @@ def _home(part: _Part, workdir: str, variables: dict[str, str]) -> str:
     return min((t for t in around if is_below(workdir, t)), key=len, default=workdir)
 
 
-def _planned(plan: _Plan, stages: list[Stage], ignored: list[str]) -> Planned:
+def _planned(plan: _Plan, stages: list[Stage]) -> Planned:
     last = stages[-1]
     port = _port(last, plan.settings)
     start = start_of(last, plan.folder, given=plan.asked.run, port=port)
     tools, environment = programs(stages, plan.folder, plan.toolbox)
+    made = steps(stages, plan.folder, plan.upload)
     return Planned(
         Recipe(
             _stack(stages),
-            None,
-            _script(plan, stages, ignored),
+            made.install,
+            made.build,
             start.command,
             _because(stages, start, port),
             run_env=tuple((n, v) for n, v in sorted(last.exported.items()) if n != "PORT"),
             build_env=tuple(environment.items()),
             tools=tools,
             directory="",
+            install_inputs=made.install_inputs,
         ),
         port,
     )
@@ -255,31 +246,6 @@ def _port(last: Stage, settings: Settings) -> int:
     written = last.environment.get("PORT", "")
     said = int(written) if written.isascii() and written.isdigit() and len(written) < 6 else 0
     return next((p for p in (*last.ports, said) if 1024 <= p < 65_536), settings.port)
-
-
-def _script(plan: _Plan, stages: list[Stage], ignored: list[str]) -> str:
-    """Returns the build: it moves the upload aside, makes the stages, removes what they leave."""
-    python = next((s.image.tool for s in stages if s.scope.is_python), None)
-    directory = f"{CONTEXT}/{plan.folder.directory}".rstrip("/")
-    lines = ["set -e", _PUT, f"cd {APP}", f"rm -rf .dockerfile && mkdir -p {CONTEXT}"]
-    lines.append(
-        f"find . -mindepth 1 -maxdepth 1 ! -name .dockerfile -exec mv -t {CONTEXT} '{{}}' +"
-    )
-    if plan.folder.directory:  # the context is the app's own directory
-        lines.append(f"mv {quote(directory)} .dockerfile/own && rm -rf {CONTEXT}")
-        lines.append(f"mv .dockerfile/own {CONTEXT}")
-    if ignored:
-        lines.append(f"(cd {CONTEXT} && rm -rf -- {join(ignored)})")
-    if python is not None:
-        version = f"{python.version.major}.{python.version.minor}"
-        lines.append(f"uv venv -q --clear --python python{version} {VENV}")
-    for stage in stages:
-        lines += ["(", *stage.script, ")"]
-    lines += [f"cd {APP} && rm -rf .dockerfile"]
-    script = "\n".join(lines)
-    if len(script.encode()) > _SCRIPT_LIMIT:
-        raise RuntimeUnsupported(FILE, "its commands are too long to be planned")
-    return script
 
 
 def _because(stages: list[Stage], start: Start, port: int) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ import re
 from typing import NamedTuple
 
 APP = "/app"
-CONTEXT = f"{APP}/.dockerfile/context"  # the upload
+WORK = f"{APP}/.dockerfile"  # of the build, removed at its end
+CONTEXT = f"{WORK}/context"  # the files that COPY sees
 VENV = f"{APP}/.venv"  # of all Python stages: its scripts hold its path
 DATA = "/data"  # the volume
 _IMAGE = f"{APP}/.image"  # what the last stage has outside of its home
@@ -48,7 +49,7 @@ class Layout(NamedTuple):
 def layout_of(number: int, *, home: str | None, has_volume: bool) -> Layout:
     """Returns a stage's layout; `home` is the app's directory in the last stage, None in others."""
     if home is None:
-        return Layout((("/", f"{APP}/.dockerfile/{number}"),))
+        return Layout((("/", f"{WORK}/{number}"),))
     volume = ((DATA, DATA),) if has_volume else ()
     return Layout((*volume, (home, APP), ("/", _IMAGE)))
 

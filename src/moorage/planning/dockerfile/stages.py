@@ -5,11 +5,12 @@ import re
 from dataclasses import dataclass, field
 from shlex import join, quote
 
-from moorage.planning import glob
 from moorage.planning.dockerfile.commands import Scope, environment_of, translated
 from moorage.planning.dockerfile.images import Image
+from moorage.planning.dockerfile.install import Install
 from moorage.planning.dockerfile.layout import APP, CONTEXT, Layout, in_image, is_below
 from moorage.planning.dockerfile.parser import Instruction, expand, split
+from moorage.planning.dockerfile.upload import Upload
 from moorage.planning.explicit import ENV_ENTRIES_LIMIT
 
 _ENTRIES_LIMIT = 500  # files and directories that a pattern of COPY may match
@@ -44,6 +45,8 @@ class Stage:
     defaults: dict[str, str] = field(default_factory=dict)  # of arguments before the first FROM
     arguments: dict[str, str] = field(default_factory=dict)
     script: list[str] = field(default_factory=list)
+    shell: list[str] = field(default_factory=list)  # the script's lines that set up its shell
+    install: Install = field(default_factory=Install)
     entrypoint: Instruction | None = None
     command: Instruction | None = None
     ports: list[int] = field(default_factory=list)
@@ -67,10 +70,15 @@ class Stage:
         found = [self.layout.real(posixpath.normpath(p)) for p in own if p.startswith("/")]
         return [*found, *([self.layout.real("/usr/local/bin")] if self.scope.has_globals else [])]
 
+    def set(self, *lines: str) -> None:
+        """Adds lines that set variables and the directory of those that follow."""
+        self.script += lines
+        self.shell += lines
+
     def add_path(self) -> None:
         """Lets the lines that follow find the stage's programs."""
         if self.path:
-            self.script.append(f'export PATH={quote(":".join(self.path))}:"$PATH"')
+            self.set(f'export PATH={quote(":".join(self.path))}:"$PATH"')
 
     @property
     def exported(self) -> dict[str, str]:
@@ -81,26 +89,6 @@ class Stage:
             own.pop(name, None)
         image = {name: self.layout.real(path) for name, path in self.image.environment}
         return {**image, **own, **environment_of(self.scope)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Upload:
-    """The files that COPY sees."""
-
-    names: list[str]  # sorted
-
-    def entries(self, source: str) -> list[str]:
-        """Returns the files and directories that a source of COPY names; "" is all."""
-        wanted = posixpath.normpath(source.strip("/") or ".")
-        if wanted == ".":
-            return [""]
-        if not any(sign in wanted for sign in "*?["):
-            found = any(is_below(name, wanted) for name in self.names)
-            return [wanted] if found else []
-        pattern = glob.parts(wanted)
-        depth = len(pattern)
-        tops = dict.fromkeys("/".join(name.split("/")[:depth]) for name in self.names)
-        return [top for top in tops if glob.matches(pattern, top.split("/"))]
 
 
 def follow(stage: Stage, instruction: Instruction, before: list[Stage], upload: Upload) -> None:
@@ -139,7 +127,7 @@ def _argument(stage: Stage, instruction: Instruction) -> None:
             equals, value = "=", stage.defaults[name]
         if equals:
             stage.arguments[name] = value
-            stage.script.append(f'[ "${{{name}+set}}" ] || export {name}={quote(value)}')
+            stage.set(f'[ "${{{name}+set}}" ] || export {name}={quote(value)}')
 
 
 def _environment(stage: Stage, instruction: Instruction) -> None:
@@ -154,13 +142,11 @@ def _environment(stage: Stage, instruction: Instruction) -> None:
         if name == "VIRTUAL_ENV":
             stage.scope.packages_at.add(value)
     if any(name == "PATH" for name, _, _ in pairs):
-        stage.script.append(f'export PATH={quote(":".join(stage.path))}:"$PATH"')
+        stage.set(f'export PATH={quote(":".join(stage.path))}:"$PATH"')
     if len(stage.environment) > ENV_ENTRIES_LIMIT:
         raise instruction.refused(f"there are more than {ENV_ENTRIES_LIMIT} variables")
     values = stage.exported
-    stage.script += [
-        f"export {name}={quote(values[name])}" for name, _, _ in pairs if name in values
-    ]
+    stage.set(*(f"export {name}={quote(values[name])}" for name, _, _ in pairs if name in values))
 
 
 def _workdir(stage: Stage, instruction: Instruction) -> None:
@@ -171,7 +157,7 @@ def _workdir(stage: Stage, instruction: Instruction) -> None:
     if path != "/":
         stage.scope.known.add(path)
     real = quote(stage.layout.real(path))
-    stage.script.append(f"mkdir -p {real} && cd {real}")
+    stage.set(f"mkdir -p {real} && cd {real}")
 
 
 def _expose(stage: Stage, instruction: Instruction) -> None:
@@ -198,6 +184,7 @@ def _run(stage: Stage, instruction: Instruction, upload: Upload) -> None:
         stage.script.append(f"mkdir -p {join(sorted(stage.scope.parents))}")
         stage.scope.parents.clear()
     stage.script.append(f"sh -c {quote(line)}")
+    stage.install.ran(stage.script, stage.shell)
 
 
 def _mount(stage: Stage, instruction: Instruction, mount: str, upload: Upload) -> None:
@@ -210,7 +197,8 @@ def _mount(stage: Stage, instruction: Instruction, mount: str, upload: Upload) -
     target = options.get("target", options.get("dst", options.get("destination", "")))
     if kind != "bind" or "from" in options or not target:
         raise instruction.refused(f"a mount of type {kind[:20]} is not planned here")
-    _put(stage, instruction, _uploaded(instruction, [source], upload), target, is_directory=False)
+    found = _uploaded(stage, instruction, [source], upload)
+    _put(stage, instruction, found, target, is_directory=False)
 
 
 def _copy(stage: Stage, instruction: Instruction, before: list[Stage], upload: Upload) -> None:
@@ -224,7 +212,7 @@ def _copy(stage: Stage, instruction: Instruction, before: list[Stage], upload: U
     else:
         if instruction.name == "ADD" and any(_ARCHIVE.search(s) or _URL.match(s) for s in sources):
             raise instruction.refused("ADD of archives and addresses is not planned: use COPY")
-        found = _uploaded(instruction, sources, upload)
+        found = _uploaded(stage, instruction, sources, upload)
         path = in_image(stage.workdir, target)
         if any(is_below(path, one) for one in _SERVERS_CONFIGURATION):
             base = posixpath.basename(sources[0])
@@ -249,6 +237,7 @@ def _from_stage(
     other = next((s for s in before if origin.lower() in (s.name, str(s.number))), None)
     if other is None:
         raise instruction.refused("files of other images are not to be had here, only of stages")
+    stage.install.follows(other.install)
     places = {*other.scope.packages_at, *_PYTHONS_OWN} if other.scope.is_python else set()
     found = []
     for source in sources:
@@ -263,7 +252,9 @@ def _from_stage(
     return found
 
 
-def _uploaded(instruction: Instruction, sources: list[str], upload: Upload) -> list[str]:
+def _uploaded(
+    stage: Stage, instruction: Instruction, sources: list[str], upload: Upload
+) -> list[str]:
     """Returns the paths of the upload's files. Raises RuntimeUnsupported if there are none."""
     found: list[str] = []
     for source in sources:
@@ -272,6 +263,7 @@ def _uploaded(instruction: Instruction, sources: list[str], upload: Upload) -> l
         entries = upload.entries(source)
         if not entries and not any(sign in source for sign in "*?["):
             raise instruction.refused(f"{source[:100]} is not in the upload, or ignored")
+        stage.install.reads(entries, upload)
         found += [quote(f"{CONTEXT}/{entry}" if entry else CONTEXT) for entry in entries]
     if len(found) > _ENTRIES_LIMIT:
         raise instruction.refused(f"it names more than {_ENTRIES_LIMIT} files")
