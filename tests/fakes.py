@@ -24,6 +24,7 @@ from moorage.engines.engine import (
     LogLine,
     LogPage,
     Usage,
+    WrittenFiles,
 )
 from moorage.errors import DeployFailed, FailureCause
 from moorage.ledger.transfer import Transfer
@@ -102,6 +103,7 @@ class FakeRuntime:
         self.networks: int | None = None
         self.open_connections: dict[str, int] = {}
         self.used: dict[str, Usage] = {}
+        self.wrote: dict[str, WrittenFiles] = {}
         self.measured = Disks(free_bytes=1 << 40)
         self.memory = 1 << 40
         self.on_call: Callable[[str, str], None] = lambda method, subject: None
@@ -204,6 +206,10 @@ class FakeRuntime:
     async def known(self) -> set[str]:
         await self._enter("known", "")
         return {*self.built, *self.apps, *self.discarded}
+
+    async def written(self, deployment_id: str) -> WrittenFiles | None:
+        await self._enter("written", deployment_id)
+        return self.wrote.get(deployment_id)
 
     async def disks(self) -> Disks:
         await self._enter("disks", "")

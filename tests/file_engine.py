@@ -93,6 +93,9 @@ class FileEngine:
         never: asyncio.Future[Incident] = asyncio.Future()
         return await never
 
+    async def written(self, deployment_id: str) -> None:
+        return None
+
     async def disks(self) -> Disks:
         return Disks(free_bytes=1 << 40)
 

@@ -31,10 +31,14 @@ async def _holds(condition: Condition) -> bool:
 
 
 async def until_read(
-    read: Callable[[], Awaitable[T]], holds: Callable[[T], bool], *, seconds: float = 60
+    read: Callable[[], Awaitable[T]],
+    holds: Callable[[T], bool],
+    *,
+    seconds: float = 60,
+    pause_seconds: float = 0.005,
 ) -> T:
     """What `read` gives, once it holds; as `until`."""
     async with asyncio.timeout(seconds):
         while not holds(found := await read()):
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(pause_seconds)
     return found

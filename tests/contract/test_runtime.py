@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from gateway_process import Gateway
 
-from moorage.engines.engine import AppExit, Engine, Instance
+from moorage.engines.engine import AppExit, Engine, Instance, WrittenFiles
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Plan
@@ -295,6 +295,29 @@ async def test_stopped_app_keeps_files_and_logs(runtime: Engine, source: Path) -
     assert not Path(str(instance.address.path)).exists()
     again = await start(runtime, plan())
     assert await fetch(again.address) == "2"
+
+
+async def test_files_written_since_the_build_are_counted_also_once_it_is_stopped(
+    runtime: Engine, source: Path
+) -> None:
+    (source / "index.js").write_text(
+        "const fs = require('fs');\n"
+        "fs.mkdirSync('data/.cache', {recursive: true});\n"
+        "fs.writeFileSync('data/one', 'x'.repeat(5000));\n"
+        "fs.writeFileSync('data/.cache/tool', 'x');\n"
+        "fs.writeFileSync(process.env.HOME + '/two', '');\n" + SERVER % "process.env.PORT"
+    )
+    await build_and_start(runtime, source, plan(build="echo made > made"))
+    expected = None
+    if isinstance(runtime, Sandbox):
+        expected = WrittenFiles(files=2, size_bytes=5000, complete=True)
+    assert await runtime.written("first") == expected
+    await runtime.copy("first", "second")
+    assert await runtime.written("second") == expected
+    await runtime.stop("first")
+    assert await runtime.written("first") == expected
+    await runtime.discard("first")
+    assert await runtime.written("nobody") is None
 
 
 async def test_app_that_ignores_sigterm_is_killed(runtime: Engine, source: Path) -> None:

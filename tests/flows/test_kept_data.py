@@ -6,6 +6,7 @@ import pytest
 
 from gateway_fixture import DevGateway
 from visitor import fetch
+from waiting import until_read
 from wallet import Answer, Wallet, deploy_body, fresh_name
 
 pytestmark = pytest.mark.root
@@ -27,7 +28,14 @@ async def wallet(dev_gateway: DevGateway) -> Wallet:
 
 
 def codes(answer: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(each["code"], each["path"]) for each in answer.get("warnings", ())]
+    """Those of the upload; what the running version has written depends on when it is asked."""
+    told = answer.get("warnings", ())
+    return [(each["code"], each["path"]) for each in told if each["code"] != "files_written"]
+
+
+def is_told_of_written_files(answer: Answer) -> bool:
+    told = {each["code"]: each["message"] for each in answer.body.get("warnings", ())}
+    return "has written 1 file (1 KiB)" in told.get("files_written", "")
 
 
 async def quoted(wallet: Wallet, name: str, files: dict[str, str], **fields: Any) -> Answer:
@@ -59,6 +67,14 @@ async def test_app_that_writes_without_a_volume_is_warned_until_it_has_one(walle
     first = await wallet.deploy_paid(name, files, settings=settings)
     assert codes(first.body) == expected
     assert codes(await wallet.settled(first)) == expected
+
+    # The health check had it write one.
+    for ask in (
+        lambda: wallet.call("GET", f"/agent/projects/{name}"),
+        lambda: wallet.status(first),
+        lambda: quoted(wallet, name, files, settings=settings),
+    ):
+        await until_read(ask, is_told_of_written_files, pause_seconds=2.5)
 
     volume = {"index.js": KEEPER}, {"volume": True}
     again = await quoted(wallet, name, volume[0], settings=volume[1])

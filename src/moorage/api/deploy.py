@@ -26,6 +26,8 @@ from moorage.deploy.addresses.reserved_names import is_reserved
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt, DryRun
 from moorage.deploy.entrance.warnings import refuse_credentials
+from moorage.deploy.entrance.written import Written
+from moorage.engines.engine import WrittenFiles
 from moorage.errors import InvalidField
 from moorage.ledger.build_time import BuildTime
 from moorage.money import NOTHING, charge_to_atomic_units, usd_number, usd_text
@@ -36,6 +38,7 @@ from moorage.payments.protocols.demand import sharing_warning
 from moorage.payments.protocols.demand_body import purchase_body
 from moorage.payments.taking.outcome import outcome_of
 from moorage.planning.static import said
+from moorage.records.project import Project
 from moorage.storage.apps import projects
 from moorage.toolchains.inventory import Inventory
 from moorage.uploads import SpoolRoom, StoredUploads, Upload, UploadLimits, read_upload
@@ -65,6 +68,7 @@ class DeployRoom(PaidFront):
     hosts: Hosts
     inventory: Inventory
     has_volumes: bool  # False without root
+    written: Written
     refuse_secrets: bool
     uploads: Uploads
 
@@ -110,7 +114,9 @@ async def read_attempt(
     try:
         checked = received.request
         managed = require_own(request, checked.unique_name)
-        await _refuse_reserved(room, checked.unique_name)
+        project = await projects.by_name(room.db, checked.unique_name)
+        if project is None:
+            _refuse_reserved(room, checked.unique_name)
         if checked.settings.volume:
             require_volumes("settings.volume", has_volumes=room.has_volumes)
         made = await room.uploads.plans.plan(
@@ -130,6 +136,7 @@ async def read_attempt(
             managed=managed,
             plan=made.plan,
             findings=made.findings,
+            written=await _written(room, caller.wallet, project),
             offers_volumes=room.has_volumes,
             means=payment.means,
             evidence=payment.evidence,
@@ -142,11 +149,18 @@ async def read_attempt(
     return attempt, received.upload
 
 
-async def _refuse_reserved(room: DeployRoom, name: str) -> None:
-    """Raises InvalidField for a reserved name, unless a project has it already."""
+def _refuse_reserved(room: DeployRoom, name: str) -> None:
+    """Raises InvalidField for a reserved name."""
     own = room.hosts.unique_name(room.host.partition(":")[0])
-    if is_reserved(name, own=own) and await projects.by_name(room.db, name) is None:
+    if is_reserved(name, own=own):
         raise InvalidField("uniqueName", "is reserved; choose another")
+
+
+async def _written(room: DeployRoom, wallet: str, project: Project | None) -> WrittenFiles | None:
+    """Returns what the wallet's own running version has written, if the engine can tell."""
+    if project is None or project.wallet != wallet:
+        return None
+    return await room.written.by(project.serving_deployment_id)
 
 
 async def close_upload(upload: Upload) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import msgspec
 from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,6 +20,8 @@ from moorage.deploy.entrance.configuration import (
     Effect,
     ProjectConfiguration,
 )
+from moorage.deploy.entrance.warnings import written_warnings
+from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.deletion import Deletion
 from moorage.errors import RuntimeUnsupported
 from moorage.ledger.burn import hour_of
@@ -67,6 +70,7 @@ class ProjectRoom(Front):
     metering: Metering
     hosts: Hosts
     has_volumes: bool  # False without root
+    written: Written
     refunds: str  # how money is had back, in a sentence
 
 
@@ -89,7 +93,13 @@ async def show_project(room: ProjectRoom, request: Request) -> Response:
     now = await room.configuration.show(project)
     verified = await domains.verified_of(room.db, project.id)
     burns = await room.metering.bills(room.db, project.id)
-    return json_response(_shown(room, project, now, verified, burns=burns))
+    shown = _shown(room, project, now, verified, burns=burns)
+    told = written_warnings(
+        await room.written.by(project.serving_deployment_id),
+        has_volume=project.volume,
+        offers_volumes=room.has_volumes,
+    )
+    return json_response(msgspec.structs.replace(shown, warnings=list(told) or UNSET))
 
 
 async def change_project(room: ProjectRoom, request: Request) -> Response:

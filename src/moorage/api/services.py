@@ -170,6 +170,7 @@ class ApiServices:
                 hosts=services.hosts,
                 minimum_charge=self._prices.minimum_charge,
                 has_volumes=services.engine.capabilities.volumes,
+                written=deploy.written,
             ),
             LogRoom(**front, runtime=services.engine, followers=self.followers),
             ProjectRoom(
@@ -179,6 +180,7 @@ class ApiServices:
                 metering=services.ledger.metering,
                 hosts=services.hosts,
                 has_volumes=services.engine.capabilities.volumes,
+                written=deploy.written,
                 refunds=services.payments.seller.refunds,
             ),
             TokenRoom(**front),
@@ -223,6 +225,7 @@ class ApiServices:
             hosts=services.hosts,
             inventory=services.inventory,
             has_volumes=services.engine.capabilities.volumes,
+            written=services.deploy.written,
             refuse_secrets=self._settings.refuse_secrets,
             uploads=self._uploads,
         )

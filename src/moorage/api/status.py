@@ -12,7 +12,8 @@ from moorage.api.http.named import viewed_deployment
 from moorage.api.http.problems import json_response
 from moorage.clock import iso_utc
 from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.entrance.warnings import warnings
+from moorage.deploy.entrance.warnings import warnings, written_warnings
+from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.restarts import CrashLoop, crash_loop
 from moorage.deploy.keeping.space import NO_SPACE
 from moorage.deploy.work.advice import last_error, next_actions
@@ -43,6 +44,7 @@ class StatusRoom(Front):
     hosts: Hosts
     minimum_charge: MicroUsd
     has_volumes: bool  # False without root
+    written: Written
 
 
 async def status(room: StatusRoom, request: Request) -> Response:
@@ -62,12 +64,15 @@ async def status(room: StatusRoom, request: Request) -> Response:
     await room.limiters.polls.check(found.id)
     await use_nonce(signed)
     progress = await _progress(room, found)
-    return json_response(msgspec.structs.replace(progress, warnings=_warnings(room, found)))
+    return json_response(msgspec.structs.replace(progress, warnings=await _warnings(room, found)))
 
 
-def _warnings(room: StatusRoom, found: DeploymentView) -> list[WarningItem] | UnsetType:
+async def _warnings(room: StatusRoom, found: DeploymentView) -> list[WarningItem] | UnsetType:
     findings = msgspec.json.decode(found.findings, type=tuple[Finding, ...])
-    told = warnings(findings, has_volume=found.volume, offers_volumes=room.has_volumes)
+    volumes = {"has_volume": found.volume, "offers_volumes": room.has_volumes}
+    told = warnings(findings, **volumes)
+    if found.serving_deployment_id == found.id:
+        told = (*written_warnings(await room.written.by(found.id), **volumes), *told)
     return list(told) or UNSET
 
 

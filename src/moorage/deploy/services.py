@@ -12,6 +12,7 @@ from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.capacity import Capacity, Policy
 from moorage.deploy.entrance.configuration import ProjectConfiguration
 from moorage.deploy.entrance.price import Pricing
+from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.apps import Apps
 from moorage.deploy.keeping.deletion import Deletion
 from moorage.deploy.keeping.drain import Drain
@@ -102,6 +103,10 @@ class DeployServices:
             on_queued=self.worker.wake,
             on_superseded=self.worker.drop,
         )
+
+    @cached_property
+    def written(self) -> Written:
+        return Written(self._runtime, self._clock)
 
     @cached_property
     def configuration(self) -> ProjectConfiguration:

@@ -96,6 +96,18 @@ class Usage:
     memory_bytes: int  # now, without cached files that the kernel would drop first
 
 
+@dataclass(frozen=True, kw_only=True)
+class WrittenFiles:
+    """What an app has written to its own disk since it was built, its volume aside.
+
+    Directories of tools, such as caches, are not counted.
+    """
+
+    files: int
+    size_bytes: int
+    complete: bool  # False: there may be more; counting is bounded
+
+
 class IncidentKind(StrEnum):
     """What can happen to an app through no fault of its own alone."""
 
@@ -235,6 +247,13 @@ class Engine(Protocol):
 
     async def usage(self) -> dict[str, Usage]:
         """Returns what each running app has used, by deployment id."""
+        ...
+
+    async def written(self, deployment_id: str) -> WrittenFiles | None:
+        """Returns what the app has written since its build; None if that is not known.
+
+        Of a stopped app, what it had written by then. Takes less than a second.
+        """
         ...
 
     async def disks(self) -> Disks:

@@ -7,6 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from moorage.records.project import ProjectStatus
 from moorage.wire.shape import Absent, Body, CamelBody, Time
+from moorage.wire.warnings import WarningItem
 
 
 class ProjectItem(CamelBody, frozen=True, kw_only=True):
@@ -64,6 +65,7 @@ class ProjectShown(CamelBody, frozen=True, kw_only=True):
     ]
     suspended_because: SuspensionCause | UnsetType = UNSET
     blocked_reason: Annotated[str, Meta(description="the operator's")] | UnsetType = UNSET
+    warnings: list[WarningItem] | UnsetType = UNSET
 
 
 class ChangeBody(CamelBody, frozen=True, kw_only=True):

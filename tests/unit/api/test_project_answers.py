@@ -10,11 +10,13 @@ from starlette.requests import Request
 
 from believed import Believed, limiters_of
 from clock import START_MS, MovableClock
-from fakes import roomy
+from fakes import FakeRuntime, roomy
 from moorage.api.projects import ProjectRoom, change_project, show_project
 from moorage.auth.client_address import TrustedProxies
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.entrance.configuration import ProjectConfiguration
+from moorage.deploy.entrance.written import Written
+from moorage.engines.engine import WrittenFiles
 from moorage.ledger.metering import Metering
 from moorage.records.deployment import DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
@@ -33,6 +35,7 @@ class Asking(Believed):
     def __init__(self, db: Database, clock: MovableClock, directory: Path) -> None:
         super().__init__(ALICE)
         self.metering = Metering(db=db, clock=clock)
+        self.engine = FakeRuntime()
         self.gateway = cast(
             "ProjectRoom",
             SimpleNamespace(
@@ -43,6 +46,8 @@ class Asking(Believed):
                 trusted_proxies=TrustedProxies(()),
                 hosts=Hosts(base_domain="example.com", scheme="https", port=None),
                 metering=self.metering,
+                has_volumes=True,
+                written=Written(self.engine, clock),
                 configuration=ProjectConfiguration(
                     db=db,
                     vault=Vault([bytes(32)]),
@@ -80,6 +85,19 @@ def _request(project: Project, body: bytes = b"") -> Request:
 @pytest.fixture
 def asking(db: Database, clock: MovableClock, tmp_path: Path) -> Asking:
     return Asking(db, clock, tmp_path)
+
+
+async def test_project_is_warned_of_files_that_its_serving_version_has_written(
+    db: Database, asking: Asking
+) -> None:
+    project = await add_project(db)
+    assert "warnings" not in await asking.shown(project)
+    deployment = await add_deployment(db, project, DeploymentStatus.READY, serving=True)
+    asking.engine.wrote = {deployment.id: WrittenFiles(files=3, size_bytes=1, complete=True)}
+    serving = await projects.by_id(db, project.id)
+    assert serving is not None
+    (told,) = (await asking.shown(serving))["warnings"]
+    assert told["code"] == "files_written"
 
 
 async def test_project_burns_from_its_first_ready_until_it_is_suspended(

@@ -7,10 +7,13 @@ from starlette.requests import Request
 
 from believed import Believed, limiters_of
 from clock import START_MS, MovableClock
+from fakes import FakeRuntime
 from moorage.api.status import StatusRoom, status
 from moorage.auth.client_address import TrustedProxies
 from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.restarts import History
+from moorage.engines.engine import WrittenFiles
 from moorage.errors import (
     DeploymentNotFound,
     MoorageError,
@@ -35,6 +38,7 @@ class Asking(Believed):
     def __init__(self, db: Database, clock: MovableClock) -> None:
         super().__init__(ALICE)
         self.metering = Metering(db=db, clock=clock)
+        self.engine = FakeRuntime()
         limiters = limiters_of(clock, limit=30)
         self.gateway = cast(
             "StatusRoom",
@@ -49,6 +53,7 @@ class Asking(Believed):
                 metering=self.metering,
                 minimum_charge=MicroUsd(500_000),
                 has_volumes=True,
+                written=Written(self.engine, clock),
             ),
         )
 
@@ -118,6 +123,19 @@ async def test_ready_has_an_endpoint(db: Database, asking: Asking) -> None:
         "deployment_id": deployment.id,
         "endpoint": ENDPOINT,
     }
+
+
+async def test_serving_version_alone_is_warned_of_files_that_it_has_written(
+    db: Database, asking: Asking
+) -> None:
+    project, deployment = await made(db, DeploymentStatus.READY)
+    earlier = await add_deployment(db, project, DeploymentStatus.SUPERSEDED)
+    three = WrittenFiles(files=3, size_bytes=1, complete=True)
+    asking.engine.wrote = {deployment.id: three, earlier.id: three}
+    (told,) = (await asking.status(project.id, deployment.id))["warnings"]
+    assert told["code"] == "files_written"
+    assert "3 files" in told["message"]
+    assert "warnings" not in await asking.status(project.id, earlier.id)
 
 
 async def test_what_the_deployer_should_know_is_said(db: Database, asking: Asking) -> None:

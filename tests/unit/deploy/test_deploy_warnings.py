@@ -4,7 +4,8 @@ import msgspec
 import pytest
 from gate import Gate, attempt
 
-from moorage.deploy.entrance.warnings import refuse_credentials, warnings
+from moorage.deploy.entrance.warnings import refuse_credentials, warnings, written_warnings
+from moorage.engines.engine import WrittenFiles
 from moorage.errors import UploadInvalid
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.records.finding import Finding, FindingKind
@@ -39,6 +40,32 @@ def test_writer_is_told_what_is_lost_and_how_to_keep_it(
         assert "writeFileSync" in each.message
         assert "lost at the next deploy" in each.message
         assert said in each.message
+
+
+@pytest.mark.parametrize(
+    ("written", "has_volume", "offers_volumes", "said"),
+    [
+        (WrittenFiles(files=1, size_bytes=1025, complete=True), False, True, "1 file (2 KiB)"),
+        (WrittenFiles(files=2, size_bytes=0, complete=True), True, True, "2 files (0 KiB)"),
+        (WrittenFiles(files=9, size_bytes=1, complete=False), False, False, "at least 9 files"),
+    ],
+)
+def test_files_of_the_running_version_are_told_with_how_to_keep_such(
+    written: WrittenFiles, has_volume: bool, offers_volumes: bool, said: str
+) -> None:
+    volumes = {"has_volume": has_volume, "offers_volumes": offers_volumes}
+    (told,) = written_warnings(written, **volumes)
+    (lost,) = warnings((WRITES,), **volumes)
+    assert told.code == "files_written"
+    assert said in told.message
+    assert told.message.endswith(lost.message.partition(". ")[2])
+
+
+@pytest.mark.parametrize("written", [None, WrittenFiles(files=0, size_bytes=0, complete=True)])
+def test_nothing_is_told_of_files_where_there_are_none_or_none_known(
+    written: WrittenFiles | None,
+) -> None:
+    assert written_warnings(written, has_volume=False, offers_volumes=True) == ()
 
 
 def test_each_secret_is_named_by_its_path() -> None:

@@ -34,6 +34,8 @@ def show(project: str, /, *, options: Options = DEFAULTS) -> int:
     screen.document(found)
     for line in project_lines(found):
         screen.result(line)
+    for warning in found.warnings or []:
+        screen.warn(in_cli_words(warning.message))
     return Exit.OK
 
 

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from moorage.engines.engine import WrittenFiles
 from moorage.errors import PaymentMalformed
 from moorage.money import MicroUsd
 from moorage.payments.protocols.demand import Purchase
@@ -35,6 +36,8 @@ class DeployAttempt(msgspec.Struct, frozen=True):
     """The claim on its Idempotency-Key, if it has one."""
     findings: tuple[Finding, ...] = ()
     """What its files hold that the deployer should know of."""
+    written: WrittenFiles | None = None
+    """What the version that it replaces has written; None if that is not known."""
     offers_volumes: bool = True
     """Whether this gateway has volumes."""
 

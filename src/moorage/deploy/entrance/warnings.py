@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from moorage.deploy.entrance.attempt import DeployAttempt
 from moorage.deploy.entrance.situation import Situation
+from moorage.engines.engine import WrittenFiles
 from moorage.errors import UploadInvalid
 from moorage.records.finding import Finding, FindingKind
 from moorage.wire.warnings import WarningCode, WarningItem
@@ -13,11 +14,33 @@ _CREDENTIALS = (FindingKind.CREDENTIAL_FILE, FindingKind.CREDENTIAL_TEXT)
 
 def of_attempt(attempt: DeployAttempt, situation: Situation) -> tuple[WarningItem, ...]:
     """Returns what the deployer should know before the deploy is made."""
-    return warnings(
+    told = warnings(
         attempt.findings,
         has_volume=situation.will_have_volume(attempt),
         offers_volumes=attempt.offers_volumes,
     )
+    if situation.own is None:
+        return told
+    lost = written_warnings(
+        attempt.written, has_volume=situation.own.volume, offers_volumes=attempt.offers_volumes
+    )
+    return *lost, *told
+
+
+def written_warnings(
+    written: WrittenFiles | None, *, has_volume: bool, offers_volumes: bool
+) -> tuple[WarningItem, ...]:
+    """Returns what to say of the files that a project's running version has written."""
+    if written is None or written.files == 0:
+        return ()
+    least = "" if written.complete else "at least "
+    files = f"{least}{written.files} file{'s' * (written.files != 1)}"
+    size = f"{-(-written.size_bytes // 1024)} KiB"
+    message = (
+        f"The running version has written {files} ({size}) since it was built: fetch what you need "
+        f"of them before you deploy. {_loss(has_volume=has_volume, offers_volumes=offers_volumes)}"
+    )
+    return (WarningItem(code=WarningCode.FILES_WRITTEN, message=message),)
 
 
 def warnings(
@@ -29,9 +52,16 @@ def warnings(
     writer = next((each for each in found if each.kind is FindingKind.WRITES), None)
     names_volume = any(each.kind is FindingKind.NAMES_VOLUME for each in found)
     if writer is not None and not (has_volume and names_volume):
-        loss = _LOST_OUTSIDE if has_volume else _LOST if offers_volumes else _LOST_ALWAYS
+        loss = _loss(has_volume=has_volume, offers_volumes=offers_volumes)
         told.append(_not_kept(writer, loss))
     return tuple(told)
+
+
+def _loss(*, has_volume: bool, offers_volumes: bool) -> str:
+    """Returns what becomes of files that an app writes, and how they are kept."""
+    if has_volume:
+        return _LOST_OUTSIDE
+    return _LOST if offers_volumes else _LOST_ALWAYS
 
 
 _LOST = (

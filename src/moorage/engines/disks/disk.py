@@ -2,16 +2,19 @@
 
 An app's disk has `app/` (mounted at `/app`), `home/` (`/home/app`) and `tmp/` (`/tmp` of builds),
 which belong to the app (on the disk to `idmap.OWNER`, so that it fits any slot), and `etc/`, which
-belongs to root. Blocking; call from a thread.
+belongs to root, as does `built`, whose time is the end of the build. Blocking; call from a thread.
 """
 
 import errno
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from moorage.engines.disks.trees import remove_all, remove_below
+from moorage.engines.disks.written import written_since
+from moorage.engines.engine import WrittenFiles
 from moorage.engines.host import kernel, tool
 from moorage.engines.isolation import idmap
 from moorage.errors import DeployFailed, FailureCause
@@ -150,6 +153,24 @@ class AppDisk(Disk):
     def etc(self) -> Path:
         """The app's own files of `/etc`."""
         return self.mount_point / "etc"
+
+    def mark_built(self) -> None:
+        """Notes on the disk that its build ends now; copies of the disk keep that time."""
+        with suppress(OSError):  # the disk is full: what is written later stays unknown
+            self._built.unlink(missing_ok=True)
+            self._built.touch()
+
+    def written(self) -> WrittenFiles | None:
+        """Returns what was written since the build; None if it is not mounted, or not known."""
+        try:
+            built_ns = self._built.stat().st_ctime_ns
+        except OSError:
+            return None
+        return written_since((self.app, self.home), built_ns)
+
+    @property
+    def _built(self) -> Path:
+        return self.mount_point / "built"
 
     def give_to(self, uid: int) -> None:
         """Mounts an empty disk and makes an app's directories. Raises OSError."""

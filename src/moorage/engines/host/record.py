@@ -7,7 +7,7 @@ from typing import Self
 
 import msgspec
 
-from moorage.engines.engine import AppExit
+from moorage.engines.engine import AppExit, WrittenFiles
 from moorage.engines.host.listeners import Listener
 from moorage.whole_file import overwrite_file, read_file, replace_file
 
@@ -31,6 +31,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     listener: Listener | None = None  # the target of the socket proxy, once the app listens
     exit_code: int | None = None  # of an app that was stopped
     out_of_memory: bool = False
+    written: WrittenFiles | None = None  # by the app, when it was stopped; None: not known
 
     @classmethod
     def read(cls, directory: Path) -> Self | None:
@@ -50,10 +51,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
                 raise
             overwrite_file(path, content)
 
-    def ended(self, how: AppExit) -> Self:
+    def ended(self, how: AppExit, written: WrittenFiles | None = None) -> Self:
         """Returns the record after its app has ended."""
         return msgspec.structs.replace(
-            self, exit_code=how.exit_code, out_of_memory=how.out_of_memory, listener=None
+            self,
+            exit_code=how.exit_code,
+            out_of_memory=how.out_of_memory,
+            listener=None,
+            written=written or self.written,
         )
 
     @property

@@ -142,6 +142,9 @@ class Rootless(LocalEngine[Host, DeploymentDirectory]):
         """As `Engine.usage`, without the usage of processes that have ended."""
         return await in_thread(self._usage)
 
+    async def written(self, deployment_id: str) -> None:
+        """As `Engine.written`: not known, as this user can't enter an app's directories."""
+
     async def disks(self) -> Disks:
         """As `Engine.disks`."""
         return Disks(free_bytes=await in_thread(free_bytes, self._host.deployments))

@@ -57,6 +57,7 @@ async def make(directory: DeploymentDirectory, slot: Slot, spec: BuildSpec) -> N
             if plan.build is not None:
                 await steps.do(plan.build, FailureCause.BUILD_FAILED)
     await in_thread(directory.disk.clear_build_leftovers)
+    await in_thread(directory.disk.mark_built)
 
 
 @dataclass

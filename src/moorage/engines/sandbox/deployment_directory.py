@@ -11,6 +11,7 @@ from moorage.engines.disks.downloads import Downloads
 from moorage.engines.disks.space import Space
 from moorage.engines.disks.templates import DiskTemplates
 from moorage.engines.disks.volume import Volume
+from moorage.engines.engine import WrittenFiles
 from moorage.engines.host import deployment_directory as shared
 from moorage.engines.host.cgroup import APPS, BUILDS, Cgroups
 from moorage.engines.host.record import Stage
@@ -106,6 +107,11 @@ class DeploymentDirectory(shared.DeploymentDirectory):
     def record(self) -> Record | None:
         """The deployment's record; None if there is none."""
         return Record.read(self.path)
+
+    def written(self) -> WrittenFiles | None:
+        """Returns what the app has written; of a stopped one, what it had written by then."""
+        record = self.record
+        return self.disk.written() or (None if record is None else record.written)
 
     def network(self, slot: Slot) -> Network:
         """Returns the network of the deployment's slot."""

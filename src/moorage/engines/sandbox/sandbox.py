@@ -16,6 +16,7 @@ from moorage.engines.engine import (
     Instance,
     InstanceSpec,
     Usage,
+    WrittenFiles,
 )
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.listeners import Listener
@@ -158,6 +159,10 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
         """As `Engine.usage`."""
         return await in_thread(self._usage)
 
+    async def written(self, deployment_id: str) -> WrittenFiles | None:
+        """As `Engine.written`: what is newer on the app's disk than the end of its build."""
+        return await in_thread(self._directory(deployment_id).written)
+
     async def disks(self) -> Disks:
         """As `Engine.disks`."""
         return await in_thread(measure_disks, self._host)
@@ -267,7 +272,7 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
         await asyncio.to_thread(directory.logs.drain, LogKind.RUNTIME)
         ended = app.exit_of(directory, record)
         if ended is not None:
-            record = record.ended(ended)
+            record = record.ended(ended, await asyncio.to_thread(directory.written))
             try:
                 directory.write(record)
             except OSError as error:  # an app must be stopped even if the disk is full
