@@ -395,13 +395,16 @@ class FakeSettlements:
         """What the product's does with its own rows."""
 
 
-def challenges_of(clock: Clock, *chains: Chain, settles: bool = True) -> Challenges:
+def challenges_of(
+    clock: Clock, *chains: Chain, settles: bool = True, signs_in: bool = True
+) -> Challenges:
     """The challenges of a gateway that takes payments on `chains`."""
     return Challenges(
         secret=SECRET,
         realm=REALM,
         seller=seller_of(*chains, settles=settles),
         clock=clock,
+        signs_in=signs_in,
     )
 
 

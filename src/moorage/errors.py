@@ -90,6 +90,8 @@ class UploadNotFound(FieldError):
 class NameUnavailable(InvalidRequest):
     """This uniqueName is taken. Choose another."""
 
+    held_until_ms: int | None = None  # if it is not taken for good
+
 
 class PlanNotFound(InvalidRequest):
     """No way to build this upload was found; `looked_for` lists what would have been one."""
@@ -134,6 +136,8 @@ class AuthError(MoorageError):
 
 class AuthMissing(AuthError):
     """Sign the request: send X-Wallet-Address, X-Signature, X-Timestamp and X-Nonce."""
+
+    open_path = ""  # where a payment alone says who sends such a request
 
 
 class TimestampExpired(AuthError):

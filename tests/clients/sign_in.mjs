@@ -4,16 +4,25 @@ import { account, given } from './agent.mjs'
 
 const { host, origin } = new URL(given.gateway)
 
-async function signIn() {
-  const issuedAt = new Date()
-  const told = { domain: host, address: account.address, uri: origin, version: '1', nonce: generateSiweNonce() }
-  const message = createSiweMessage({ ...told, chainId: given.chainId, issuedAt, statement: 'Show my apps.' })
-  const signature = await account.signMessage({ message })
-  const chainId = `eip155:${given.chainId}`
-  const header = { ...told, chainId, type: 'eip191', issuedAt: issuedAt.toISOString(), statement: 'Show my apps.', signature }
-  return Buffer.from(JSON.stringify(header)).toString('base64')
+async function signIn({ chainId, type, ...info }) {
+  const told = { ...info, address: account.address }
+  const text = { ...told, chainId: Number(chainId.slice(7)), issuedAt: new Date(info.issuedAt) }
+  const signature = await account.signMessage({ message: createSiweMessage(text) })
+  return Buffer.from(JSON.stringify({ ...told, chainId, type, signature })).toString('base64')
 }
 
-const headers = { 'SIGN-IN-WITH-X': await signIn() }
+// Its own text.
+const own = { domain: host, uri: origin, version: '1', nonce: generateSiweNonce(), statement: 'Show my apps.' }
+const onChain = { chainId: `eip155:${given.chainId}`, type: 'eip191' }
+
+const headers = { 'SIGN-IN-WITH-X': await signIn({ ...own, ...onChain, issuedAt: new Date().toISOString() }) }
 const [first, second] = [await fetch(`${origin}/agent/projects`, { headers }), await fetch(`${origin}/agent/projects`, { headers })]
-console.log(JSON.stringify({ status: first.status, body: await first.json(), again: (await second.json()).code }))
+
+// The one that a 402 offers to whom nothing names yet: the next one asks that wallet.
+const asking = (headers = {}) => fetch(`${origin}/credits`, { method: 'POST', headers })
+const required = JSON.parse(Buffer.from((await asking()).headers.get('PAYMENT-REQUIRED'), 'base64'))
+const offer = required.extensions['sign-in-with-x']
+const asked = await asking({ 'SIGN-IN-WITH-X': await signIn({ ...offer.info, ...offer.supportedChains[0] }) })
+const offered = [asked.status, (await asked.json()).pay_from]
+
+console.log(JSON.stringify({ offered, status: first.status, body: await first.json(), again: (await second.json()).code }))

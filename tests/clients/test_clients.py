@@ -65,6 +65,7 @@ async def test_client_that_signs_in_with_ethereum_is_its_wallet_once(
 
     assert (told["status"], told["again"]) == (200, "nonce_reused"), told
     assert told["body"] == {"wallet": address_of(agent), "count": 0, "projects": []}
+    assert told["offered"] == [402, address_of(agent)], told
 
 
 @pytest.mark.parametrize("signs", [True, False])

@@ -64,6 +64,18 @@ def code(answer: Answer) -> tuple[int, str]:
     return answer.status, answer.body["code"]
 
 
+@pytest.mark.parametrize("path", ["/deploy", "/credits"])
+async def test_unsigned_request_is_shown_the_open_door(wallet: Wallet, path: str) -> None:
+    refused = await post(wallet.gateway, f"/agent{path}")
+    assert code(refused) == (401, "auth_missing")
+    sign, instead = refused.body["next_actions"]
+    assert sign.startswith("Sign the request as `recipe` says")
+    assert instead.startswith(f"Or send it to POST {path} without wallet headers")
+    paid = await post(wallet.gateway, f"/agent{path}", headers={"X-Payment-Tx": "0x" + "ab" * 32})
+    assert "next_actions" in paid.body
+    assert f"POST {path}" not in str(paid.body["next_actions"])
+
+
 @pytest.mark.parametrize("way", WAYS)
 async def test_whoever_pays_deploys_and_manages_that_one_project(wallet: Wallet, way: str) -> None:
     gateway, name = wallet.gateway, fresh_name()
@@ -241,6 +253,7 @@ async def test_whoever_pays_has_the_credits(wallet: Wallet, way: str) -> None:
 
     assert bought.status == again.status == 200, bought.body
     assert bought.body["wallet"] == wallet.address
+    assert (bought.body["balance_usd"], "balance_usd" in again.body) == (2, False)
     assert bought.body["credited_usd"] == again.body["credited_usd"] == 2
     assert await credits_of(wallet) == 2
     assert await tokens_of(wallet) == FUNDS - 2_000_000

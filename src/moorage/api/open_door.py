@@ -75,12 +75,17 @@ async def pay_for_credits(room: TopUpRoom, request: Request) -> Response:
         means=payer.means,
         evidence=payer.evidence,
         body_digest=hashlib.sha256(body).hexdigest(),
+        is_proved=payer.is_fresh,
     )
     if payer.evidence is None:
         raise await room.top_up.demand(asked, because=payer.because)
     answer = topped_up(await room.top_up.take(asked))
     told = msgspec.json.decode(bytes(answer.body), type=ToppedUp)
-    whose = msgspec.structs.replace(told, wallet=checksum_address(payer.caller.wallet))
+    whose = msgspec.structs.replace(
+        told,
+        wallet=checksum_address(payer.caller.wallet),
+        balance_usd=told.balance_usd if payer.is_fresh else UNSET,
+    )
     return _again(answer, whose)
 
 
@@ -146,4 +151,6 @@ def _again(answer: Response, body: msgspec.Struct) -> Response:
 
 
 def _is_signed(request: Request) -> bool:
-    return "x-wallet-address" in request.headers or bearer_token(request) is not None
+    """Whether something besides a payment says whose the request is."""
+    named = any(name in request.headers for name in ("x-wallet-address", "sign-in-with-x"))
+    return named or bearer_token(request) is not None

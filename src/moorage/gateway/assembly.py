@@ -135,6 +135,7 @@ async def open_rooms(
         gateway_url=platform.gateway_url,
         terms_url=settings.terms_url,
         contact=settings.contact,
+        signs_in=not settings.require_bound_signatures,
     )
     ledger = LedgerServices(core, _ledger_settings(settings))
     payments = PaymentServices(core, settings.part(PaymentSettings), payee=payee, ledger=ledger)

@@ -51,6 +51,7 @@ class Payee:
     gateway_url: str
     terms_url: str = ""
     contact: str = ""
+    signs_in: bool = True  # whether Sign-in-with-X is taken
 
 
 class PaymentServices:
@@ -103,6 +104,7 @@ class PaymentServices:
             realm=host_of(self._payee.gateway_url),
             seller=self.seller,
             clock=self._clock,
+            signs_in=self._payee.signs_in,
         )
 
     @cached_property

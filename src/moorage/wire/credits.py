@@ -78,7 +78,7 @@ class ToppedUp(Body, frozen=True, kw_only=True):
     """A payment that was credited: with so much, also when it had been before."""
 
     credited_usd: float
-    balance_usd: float
+    balance_usd: float | UnsetType = UNSET  # left out where a payment seen before says who asks
     chain_id: int
     tx_hash: str
     payment: PaymentTold | UnsetType = UNSET

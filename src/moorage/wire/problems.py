@@ -45,6 +45,7 @@ class Problem(Body, frozen=True, kw_only=True):
     looked_for: list[str] | dict[str, str] | UnsetType = UNSET
     next_actions: list[str] | UnsetType = UNSET
     payment: PaymentTold | UnsetType = UNSET
+    held_until: Annotated[int | UnsetType, Meta(description="Unix time; of a held name")] = UNSET
     recipe: Annotated[SigningRecipe | UnsetType, Meta(description="of a 401")] = UNSET
     type: str | UnsetType = UNSET  # these four of a 402, as RFC 9457 has them
     title: str | UnsetType = UNSET

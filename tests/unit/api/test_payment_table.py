@@ -37,7 +37,7 @@ from moorage.payments.taking.outcomes import Outcomes
 from moorage.payments.taking.topup import TopUp, TopUpRequest
 from moorage.storage.database import Database
 from moorage.storage.money import payments
-from records_fixture import ALICE, ARBITRUM, BOB, USDT, fresh_hash, transfer
+from records_fixture import ALICE, ARBITRUM, BOB, USDT, fresh_hash, fund, transfer
 
 BASE = KNOWN_CHAINS["base"]
 CHAINS = {"arbitrum": ARBITRUM, "base": BASE}
@@ -80,7 +80,7 @@ class World:
         response = error_response(told, seller=seller, by_hash=by_hash)
         return response.status_code, msgspec.json.decode(bytes(response.body))
 
-    async def top_up(self, headers: Headers) -> MoorageError | None:
+    async def top_up(self, headers: Headers, *, is_proved: bool = True) -> MoorageError | None:
         """A top-up with this payment: why it was refused, if it was."""
         means, evidence, _ = read_payment(request_with(headers), CHAINS)
         asked = TopUpRequest(
@@ -89,6 +89,7 @@ class World:
             means=means,
             evidence=evidence,
             body_digest="00" * 32,
+            is_proved=is_proved,
         )
         try:
             await TopUp(db=self.db, paywall=self.paywall, clock=self.clock).take(asked)
@@ -282,6 +283,18 @@ async def test_payment_is_taken_or_refused_as_its_state_is(world: World, state: 
         assert "wallet that paid" in body["next_actions"][0]
     if state in (World.unused, World.not_found):
         assert tells_to_pay(body), body
+
+
+async def test_who_repeats_anothers_payment_is_told_nothing_of_its_credits(world: World) -> None:
+    await fund(world.db, ALICE, 700_000)
+    told = []
+    for is_proved in (True, False):
+        headers = await world.unused()
+        refusal = await world.top_up(headers, is_proved=is_proved)
+        assert refusal is not None
+        _, body = await world.answer(refusal, headers)
+        told.append((body["current_credit_balance_usd"], body.get("pay_from", "").lower()))
+    assert told == [(0.7, ALICE), (0, "")]
 
 
 async def test_authorization_that_somebody_else_sent_is_not_called_unspent(world: World) -> None:

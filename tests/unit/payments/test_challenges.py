@@ -32,6 +32,8 @@ def demanded(
     micro_usd: int = 500_000,
     lives_seconds: int = 1800,
     url: str = URL,
+    wallet: str | None = WALLET,
+    signs_in: bool = True,
     preference: Preference = NO_PREFERENCE,
     **changed: Any,
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
@@ -45,14 +47,13 @@ def demanded(
         active_projects=0,
         means=PaymentMeans(named, coin),
         expires_at_ms=clock.now_ms() + 1000 * lives_seconds,
-        wallet=WALLET,
+        wallet=wallet,
         body_digest="00" * 32,
         **changed,
     )
     demand.preference = preference
-    headers = list(
-        challenges_of(clock, ARBITRUM, BASE, settles=settles).headers(demand, resource_url=url)
-    )
+    challenges = challenges_of(clock, ARBITRUM, BASE, settles=settles, signs_in=signs_in)
+    headers = list(challenges.headers(demand, resource_url=url))
     requests = [
         json.loads(base64.urlsafe_b64decode(found[1] + "=="))
         for name, value in headers
@@ -154,6 +155,32 @@ def test_each_challenge_names_what_it_is_for_and_its_quote() -> None:
     }
     assert x402 is not None
     assert x402["resource"]["description"] == "Deploy my-app, 1 month"
+
+
+def test_sign_in_is_offered_to_whom_nothing_names_yet() -> None:
+    clock, url = MovableClock(), "http://127.0.0.1:8000/deploy"
+    offers = [
+        demanded(clock, url=url, wallet=None)[1]["extensions"]["sign-in-with-x"]  # type: ignore[index]
+        for _ in range(2)
+    ]
+    told = offers[0]["info"]
+    assert told == {
+        "domain": "127.0.0.1:8000",
+        "uri": url,
+        "version": "1",
+        "nonce": told["nonce"],
+        "issuedAt": "2026-04-07T10:00:00.000Z",
+    }
+    assert re.fullmatch(r"[A-Za-z0-9]{8,128}", told["nonce"])
+    assert told["nonce"] != offers[1]["info"]["nonce"]
+    assert offers[0]["supportedChains"] == [
+        {"chainId": "eip155:42161", "type": "eip191"},
+        {"chainId": "eip155:8453", "type": "eip191"},
+    ]
+    for given in ({"wallet": WALLET}, {"wallet": None, "signs_in": False}):
+        _, x402 = demanded(clock, url=url, **given)
+        assert x402 is not None
+        assert "sign-in-with-x" not in x402["extensions"]
 
 
 @pytest.mark.parametrize(("lives_seconds", "window"), [(1800, 600), (601, 600), (45, 45)])

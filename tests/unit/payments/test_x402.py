@@ -42,6 +42,7 @@ def required(**changed: Any) -> dict[str, Any]:
         "pay_to": PAY_TO,
         "window_seconds": 600,
         "error": "Payment required",
+        "more_extensions": {},
     }
     header = x402.payment_required_header(**given | changed)
     decoded: dict[str, Any] = json.loads(base64.b64decode(header, validate=True))

@@ -89,15 +89,14 @@ def operation(identity: str, facts: Facts) -> str:
     """Returns what is to be known of an operation beyond its summary; mostly nothing."""
     return {
         "deploy": _deploy(facts),
-        "pay_to_deploy": "As POST /agent/deploy, for any client of x402 or MPP: whoever signed the "
-        "payment is the wallet. Poll status_url with Authorization: Bearer and the manage_token.",
-        "pay_for_credits": "As POST /agent/credits: whoever signed the payment has the credits.",
+        "pay_to_deploy": "For any client of x402 or MPP: whoever signed the payment is the wallet. "
+        "Poll status_url with Authorization: Bearer and the manage_token.",
+        "pay_for_credits": "Whoever signed the payment has the credits.",
         "quote": "Nothing is stored, started or charged. The body is that of POST /agent/deploy.",
         "top_up": "Credits extend how long all apps of the wallet run. Without a body the minimum "
-        f"is asked for, {usd_text(facts.prices.minimum_charge)}. What arrives is credited, more or "
-        "less than was asked for.",
-        "status": "Poll every few seconds; polls have a rate limit of their own for each "
-        "deployment. `ready` has an `endpoint` that answers; `failed` has a `reason`.",
+        f"is asked for, {usd_text(facts.prices.minimum_charge)}. What arrives is credited.",
+        "status": "Poll every few seconds; each deployment has a rate limit of its own. `ready` "
+        "has an `endpoint` that answers; `failed` has a `reason`.",
         "change_project": "What is left out stays. Variables and health path are taken over by a "
         "restart without a build; poll the deployment that the answer names.",
         "roll_back": "Files, variables and health path of the earlier version come back; what is "

@@ -193,10 +193,11 @@ def _summary(operation: Operation) -> str:
 
 
 def _security(operation: Operation) -> list[dict[str, Any]]:
-    if not operation.signed:
+    if not (operation.signed or operation.is_open):
         return []
+    nobody: list[dict[str, Any]] = [{}] if operation.is_open else []
     by_token: list[dict[str, Any]] = [{_MANAGED: []}] if operation.of_a_project else []
-    return [{scheme: [] for scheme in _WALLET_SCHEMES}, {_SIGN_IN: []}, *by_token]
+    return [*nobody, {scheme: [] for scheme in _WALLET_SCHEMES}, {_SIGN_IN: []}, *by_token]
 
 
 def _payment_info(operation: Operation, facts: Facts) -> dict[str, Any]:

@@ -9,7 +9,7 @@ MANAGED = "moorage.managed"
 """The scope's key for the `ManagedProject` of a request's token."""
 
 _SCHEME = "bearer "
-_OF_A_BODY = ("/agent/deploy", "/agent/quote")
+_OF_A_BODY = ("/agent/deploy", "/agent/quote", "/deploy")
 """Their body names the project."""
 
 _OF_A_PROJECT = ("/agent/deploy/", "/agent/projects/", "/agent/uploads/")

@@ -37,9 +37,14 @@ class Operation:
     query: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def is_open(self) -> bool:
+        """Whether it takes the wallet headers, but needs none: the payment may say who asks."""
+        return self.paid and not self.signed
+
+    @property
     def of_a_project(self) -> bool:
         """Whether a project's manage token may stand in for the wallet headers."""
-        return self.signed and is_covered_path(self.path)
+        return (self.signed or self.is_open) and is_covered_path(self.path)
 
     @property
     def needs(self) -> type:

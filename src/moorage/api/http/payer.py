@@ -16,6 +16,7 @@ from moorage.api.http.caller import (
     Caller,
     Front,
     address_key,
+    carries_proof,
     count,
     limit_address,
     use_nonce,
@@ -88,7 +89,7 @@ async def authenticate_payer(room: PaidFront, request: Request) -> Payer:
     After the body was read, `Payer.check_body` must be called. Also raises what `read_payment`
     raises.
     """
-    verified = await verify(room, request)
+    verified = await _verified(room, request)
     caller = await count(room, request, verified.wallet)
     try:
         await use_nonce(verified)
@@ -101,6 +102,16 @@ async def authenticate_payer(room: PaidFront, request: Request) -> Payer:
     if payment.evidence is None:  # it may be asked to pay
         await room.holdings.begin(caller.wallet, stranger_at=caller.stranger_at)
     return Payer(caller, verified, payment, repeats=used_before is not None)
+
+
+async def _verified(room: PaidFront, request: Request) -> Verified:
+    """Returns what `verify` does; an unsigned request without a payment is shown the open door."""
+    try:
+        return await verify(room, request)
+    except AuthMissing as missing:
+        if room.paywall.settles() and not carries_proof(request):
+            missing.open_path = request.scope["path"].removeprefix("/agent")
+        raise
 
 
 class OpenPayer(NamedTuple):

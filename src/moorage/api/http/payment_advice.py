@@ -23,7 +23,10 @@ _MEND = "Mend the request as `error` says and send it with the same payment. Do 
 _RELEASE = "Ask the operator to release or refund it. Do not pay again."
 _AS_THE_PAYER = "Sign the request with the wallet that paid: the payment is credited to that one."
 _WITHOUT_IT = "If that wallet is not yours, send the request without this payment."
-_REMAINDER = "Your payment is credited: only the remainder, amount_token, is still to be paid."
+_REMAINDER = (
+    "Your payment is credited: only the remainder, amount_token, is still to be paid, by the same "
+    "wallet: send the same body with that payment before expires_at."
+)
 _OWN_AUTHORIZATION = "Nothing was spent: sign authorization and request with the same wallet."
 _UNREADABLE = (
     "Nothing of this payment was used. If you have transferred tokens already, do not pay again: "

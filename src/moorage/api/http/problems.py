@@ -98,6 +98,11 @@ Header = tuple[str, str]
 
 _UNCACHED: Header = ("Cache-Control", "no-store")
 _RETRY_SECONDS = 5
+_SIGN = "Sign the request as `recipe` says, and send it again."
+_OPEN_DOOR = (
+    "Or send it to POST {path} without wallet headers: any client of x402 or MPP can pay its 402, "
+    "and whoever signs the payment is the wallet."
+)
 _NEXT_ACTION: dict[type[errors.MoorageError], str] = {
     errors.UploadNotFound: "PUT the upload to /agent/uploads/{sha256} again, then send the same "
     "request again.",
@@ -192,6 +197,8 @@ def _extra(error: errors.MoorageError, problem: Problem) -> dict[str, Any]:
         details["next_actions"] = actions
     if isinstance(error, errors.AuthError):
         details |= {"recipe": RECIPE} | ({"field": error.header} if error.header else {})
+        if isinstance(error, errors.AuthMissing) and error.open_path:
+            details["next_actions"] = [_SIGN, _OPEN_DOOR.format(path=error.open_path)]
     if isinstance(error, errors.PaymentError) and problem.status == PAYMENT_REQUIRED:
         details.update(_problem_members(error, error.message))
     return details
@@ -221,8 +228,9 @@ def _details(error: errors.MoorageError) -> dict[str, Any]:
             return {"field": error.field} | ({"next_actions": [action]} if action else {})
         case errors.UploadInvalid() | errors.PlanTooCostly():
             return {"field": "upload", "path": error.path}
-        case errors.NameUnavailable():
-            return {"field": "uniqueName"}
+        case errors.NameUnavailable(held_until_ms=until_ms):
+            held = {} if until_ms is None else {"held_until": until_ms // 1000}
+            return {"field": "uniqueName"} | held
         case errors.PlanNotFound():
             return {"field": "upload", "looked_for": error.looked_for}
         case errors.PaymentNotFound():

@@ -185,7 +185,7 @@ _SHARED = (
         arguments.TopUp,
         {"credited_usd": _NUMBER, "balance_usd": _NUMBER, "tx_hash": _TEXT},
         _ADDS,
-        ("credited_usd", "balance_usd"),
+        ("credited_usd",),
     ),
     Tool(
         "usage",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from moorage.auth.rate_limit import RateLimiter
-from moorage.clock import Clock
+from moorage.clock import Clock, iso_utc
 from moorage.errors import NameUnavailable, RateLimited
 from moorage.money import NOTHING, MicroUsd
 from moorage.records.project import Project, ProjectStatus
@@ -32,6 +32,11 @@ _NAMES_RETRY_SECONDS = 60
 _TOO_MANY_HELD = (
     "Too many names are held for wallets at your address that never paid. "
     "Try again later, or top up with POST /agent/credits first: that needs no name."
+)
+_HELD = (
+    "This uniqueName is held until {until} for a wallet that is about to pay for it, or has paid a "
+    "part. If the wallet is yours, go on as it: sign the request, or send the same body with a "
+    "payment that it signed. Else choose another name."
 )
 _BEING_DELETED = "This project is just being deleted. Send the request again in a moment."
 
@@ -79,7 +84,7 @@ class Quotes:
         name = {"wallet": wallet, "unique_name": unique_name}
         now_ms = self._clock.now_ms()
         if await names.is_anothers(source, **name, now_ms=now_ms):
-            raise NameUnavailable
+            raise _held(await names.held_until_ms(source, unique_name))
         return project, await quotes.live(source, **name, now_ms=now_ms)
 
     async def offer(self, tx: Transaction, living: Sequence[Quote], asked: QuoteRequest) -> Quote:
@@ -124,6 +129,15 @@ class Quotes:
             now_ms = self._clock.now_ms()
             await names.forget(tx, until_ms=now_ms)
             return await quotes.purge(tx, before_ms=now_ms)
+
+
+def _held(until_ms: int | None) -> NameUnavailable:
+    """Returns why another wallet's name can't be had; None: a project has it."""
+    if until_ms is None:
+        return NameUnavailable()
+    held = NameUnavailable(_HELD.format(until=iso_utc(until_ms)))
+    held.held_until_ms = until_ms
+    return held
 
 
 async def _given_again(

@@ -1,13 +1,15 @@
 """Writes a demand as challenge headers (MPP, x402), and checks the credentials that answer them."""
 
+import secrets
 from collections.abc import Iterator
 
-from moorage.clock import Clock
+from moorage.clock import Clock, iso_utc
 from moorage.payments.price.option import PaymentOption
 from moorage.payments.protocols import mpp, x402
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.mpp import CredentialType
 from moorage.payments.protocols.seller import Seller
+from moorage.payments.protocols.x402_extensions import sign_in
 
 _SIGNED, _SENT = (CredentialType.AUTHORIZATION,), (CredentialType.HASH,)
 
@@ -15,8 +17,12 @@ _SIGNED, _SENT = (CredentialType.AUTHORIZATION,), (CredentialType.HASH,)
 class Challenges:
     """Makes and checks this gateway's challenges; only the gateway knows `secret`."""
 
-    def __init__(self, *, secret: bytes, realm: str, seller: Seller, clock: Clock) -> None:
+    def __init__(
+        self, *, secret: bytes, realm: str, seller: Seller, clock: Clock, signs_in: bool = True
+    ) -> None:
+        """`signs_in` tells whether Sign-in-with-X is taken here."""
         self._secret = secret
+        self._signs_in = signs_in
         self._realm = realm
         self._seller = seller
         self._clock = clock
@@ -60,8 +66,23 @@ class Challenges:
                     pay_to=self._seller.pay_to,
                     window_seconds=min(window_seconds, x402.MAX_WINDOW_SECONDS),
                     error=demand.message,
+                    more_extensions=self._sign_in(demand, resource_url),
                 ),
             )
+
+    def _sign_in(self, demand: PaymentRequired, resource_url: str) -> dict[str, object]:
+        """Returns the offer to sign in, if nothing has said yet whose the request is.
+
+        To others it would do harm: their clients send it beside the headers that they signed.
+        """
+        if demand.wallet is not None or not self._signs_in:
+            return {}
+        return sign_in(
+            resource_url,
+            [chain.chain_id for chain in self._seller.chains],
+            nonce=secrets.token_hex(16),
+            issued_at=iso_utc(self._clock.now_ms()),
+        )
 
     def check(self, credential: mpp.Credential, *, wallet: str, body_digest: str) -> None:
         """Raises ChallengeInvalid, ChallengeExpired, PayerMismatch or AuthorizationRefused."""

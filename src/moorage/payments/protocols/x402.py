@@ -4,7 +4,7 @@ Sources: x402 specification v2 §5, its HTTP transport, and its scheme `exact` o
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import msgspec
@@ -82,11 +82,13 @@ def payment_required_header(
     pay_to: str,
     window_seconds: int,
     error: str,
+    more_extensions: Mapping[str, object],
 ) -> str:
     """Returns the value of PAYMENT-REQUIRED. Options with tokens without EIP-3009 are left out.
 
     `window_seconds`, at most MAX_WINDOW_SECONDS, is how long clients make an authorization valid.
     Clients take the first of `options` that they can pay. `purpose` is for a person to read.
+    `more_extensions` are added to those of the endpoint.
     """
     if not 0 < window_seconds <= MAX_WINDOW_SECONDS:
         raise ValueError(f"an authorization is valid for 1 to {MAX_WINDOW_SECONDS} s")
@@ -107,7 +109,7 @@ def payment_required_header(
         "error": error,
         "resource": resource(resource_url, purpose),
         "accepts": accepts,
-        "extensions": extensions(resource_url.rpartition("/")[2]),
+        "extensions": {**extensions(resource_url.rpartition("/")[2]), **more_extensions},
     }
     return encode_base64(msgspec.json.encode(required))
 

@@ -1,9 +1,12 @@
 """What PAYMENT-REQUIRED says beside the price: the resource, and how to call it (`bazaar`).
 
-Sources: x402's extensions `bazaar` and `payment-identifier`.
+Sources: x402's extensions `bazaar`, `payment-identifier` and `sign-in-with-x`.
 """
 
+from collections.abc import Iterable
 from typing import Any
+
+from moorage.signed_request import host_of
 
 SERVICE_NAME = "Moorage"
 TAGS = ("hosting", "deploy", "web")
@@ -39,6 +42,28 @@ def resource(url: str, description: str) -> dict[str, Any]:
 def extensions(endpoint: str) -> dict[str, Any]:
     """Returns the extensions of an endpoint, which is the last part of its path."""
     return _EXTENSIONS.get(endpoint, {})
+
+
+def sign_in(url: str, chain_ids: Iterable[int], *, nonce: str, issued_at: str) -> dict[str, Any]:
+    """Returns the extension that offers to name the wallet by SIGN-IN-WITH-X at `url`.
+
+    `nonce` has letters and digits, `issued_at` is in ISO 8601; the sign-in repeats both.
+    """
+    return {
+        "sign-in-with-x": {
+            "info": {
+                "domain": host_of(url),
+                "uri": url,
+                "version": "1",
+                "nonce": nonce,
+                "issuedAt": issued_at,
+            },
+            "supportedChains": [
+                {"chainId": f"eip155:{chain_id}", "type": "eip191"} for chain_id in chain_ids
+            ],
+            "schema": _SIGNED_IN,
+        }
+    }
 
 
 def _bazaar(body: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
@@ -89,6 +114,14 @@ _IDENTIFIER = {
         },
         "required": ["required"],
     },
+}
+_SIGNED_IN = {
+    "$schema": _SCHEMA,
+    "type": "object",
+    "required": [
+        *("domain", "address", "uri", "version", "chainId", "type", "nonce", "issuedAt"),
+        "signature",
+    ],
 }
 _EXTENSIONS = {
     name: {"bazaar": _bazaar(body, _ANSWERS[name]), "payment-identifier": _IDENTIFIER}

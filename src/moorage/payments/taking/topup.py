@@ -38,6 +38,8 @@ class TopUpRequest(msgspec.Struct, frozen=True):
     body_digest: str
     unreadable: PaymentMalformed | None = None
     """What is wrong with the payment that came along, if it can't be read."""
+    is_proved: bool = True
+    """Whether the wallet itself sent it: else it is told nothing of its credits."""
 
 
 class Credited(msgspec.Struct, frozen=True):
@@ -106,13 +108,14 @@ class TopUp:
     async def demand(
         self, request: TopUpRequest, *, because: PaymentError | PaymentMalformed | None = None
     ) -> PaymentRequired:
-        """Returns the demand for the amount; of whoever pays it, if `wallet` is "".
+        """Returns the demand for the amount; of whoever pays it, if `wallet` is "" or not proved.
 
         Raises PaymentPending while another payment of the wallet is being settled.
         """
         await self._paywall.refuse_while_unsettled(request.wallet)
-        balance = await accounts.balance(self._db, request.wallet)
-        burning = await intervals.open_of_wallet(self._db, request.wallet)
+        wallet = request.wallet if request.is_proved else ""
+        balance = await accounts.balance(self._db, wallet)
+        burning = await intervals.open_of_wallet(self._db, wallet)
         now_ms = self._clock.now_ms()
         return PaymentRequired(
             amount=request.amount,
@@ -122,10 +125,10 @@ class TopUp:
                 now_ms=now_ms,
             ),
             balance=balance,
-            active_projects=await projects.sharing_credits(self._db, request.wallet),
+            active_projects=await projects.sharing_credits(self._db, wallet),
             means=request.means,
             expires_at_ms=now_ms + QUOTE_LIFETIME_MS,
-            wallet=request.wallet or None,
+            wallet=wallet or None,
             body_digest=request.body_digest,
             because=because,
         )

@@ -40,6 +40,9 @@ _IS_ANOTHERS = Statement(
         or_(names.c.held_until_ms.is_(None), names.c.held_until_ms > bindparam("now_ms")),
     )
 )
+_HELD_UNTIL = Statement(
+    select(names.c.held_until_ms).where(names.c.unique_name == bindparam("unique_name"))
+)
 _HELD = Statement(
     select(func.count()).select_from(
         select(literal(1))
@@ -105,6 +108,12 @@ async def is_anothers(source: Source, *, wallet: str, unique_name: str, now_ms: 
     """Whether the name is held for another wallet, or in use by its project."""
     row = await source.one(_IS_ANOTHERS, wallet=wallet, unique_name=unique_name, now_ms=now_ms)
     return row is not None
+
+
+async def held_until_ms(source: Source, unique_name: str) -> int | None:
+    """Returns until when a name is held; None for one that a project has, or nobody."""
+    row = await source.one(_HELD_UNTIL, unique_name=unique_name)
+    return None if row is None else row[0]
 
 
 async def holds(source: Source, *, wallet: str, now_ms: int, limit: int) -> bool:
