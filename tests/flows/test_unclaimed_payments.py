@@ -80,15 +80,20 @@ async def test_part_that_was_found_first_is_not_asked_for_again(wallet: Wallet) 
 async def test_large_payment_waits_until_it_is_safe(wallet: Wallet) -> None:
     """The local chain calls a block safe once another lies on it."""
     await wallet.fund(amount=200_000_000)
-    name = fresh_name()
-    tx = await wallet.pay(100_000_001)
-    waiting = await wallet.deploy(name, tx=tx)
-    assert (waiting.status, waiting.body["code"]) == (402, "payment_pending")
-    assert "safe" in waiting.body["error"]
-    assert "amount_token" not in waiting.body
-    assert await balance_of(wallet) == 0
-    await rpc(rpc_url(wallet), "anvil_mine", "0x1")
-    assert (await wallet.deploy(name, tx=tx)).status == 200
+    name, url = fresh_name(), rpc_url(wallet)
+    await rpc(url, "evm_setAutomine", False)  # no block but those of this test
+    try:
+        tx = await wallet.pay(100_000_001, mined=False)
+        await rpc(url, "anvil_mine", "0x1")
+        waiting = await wallet.deploy(name, tx=tx)
+        assert (waiting.status, waiting.body["code"]) == (402, "payment_pending")
+        assert "safe" in waiting.body["error"]
+        assert "amount_token" not in waiting.body
+        assert await balance_of(wallet) == 0
+        await rpc(url, "anvil_mine", "0x1")
+        assert (await wallet.deploy(name, tx=tx)).status == 200
+    finally:
+        await rpc(url, "evm_setAutomine", True)
 
 
 async def test_app_paid_for_by_a_dropped_payment_is_suspended_until_it_is_mined_again(
@@ -105,7 +110,9 @@ async def test_app_paid_for_by_a_dropped_payment_is_suspended_until_it_is_mined_
     async def answers(status: int) -> bool:
         return (await wallet.visit(name))[0] == status
 
-    await rpc(url, "anvil_reorg", 1, [])
+    mined = int((await rpc(url, "eth_getTransactionReceipt", tx))["blockNumber"], 16)
+    newest = int(await rpc(url, "eth_blockNumber"), 16)
+    await rpc(url, "anvil_reorg", newest - mined + 1, [])
     await rpc(url, "anvil_mine", "0x2")
     await until(lambda: answers(402), seconds=WITHIN_SECONDS, pause_seconds=0.1)
     assert await balance_of(wallet) == 0
