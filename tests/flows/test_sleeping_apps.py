@@ -137,9 +137,11 @@ async def test_unused_app_leaves_nothing_but_files_and_is_ready_all_the_same(
 
 async def test_50_requests_at_once_wake_one_app(sleeper: Sleeper) -> None:
     await sleeper.falls_asleep()
-    pages = await asyncio.gather(
-        *(fetch(sleeper.wallet.gateway, sleeper.name, f"/{n}") for n in range(50))
-    )
+    asking = [
+        asyncio.create_task(fetch(sleeper.wallet.gateway, sleeper.name, f"/{n}")) for n in range(50)
+    ]
+    async with events(sleeper):  # it can't fall asleep before the last is answered
+        pages = await asyncio.gather(*asking)
     assert {page.status for page in pages} == {200}
     assert len({page.text for page in pages}) == 1
 
