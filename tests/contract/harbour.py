@@ -118,7 +118,7 @@ async def lone_harbour(directory: Path) -> AsyncIterator[Harbour]:
         run_dir=directory / "run",
         state_dir=directory / "proxy",
         base_domain="localhost",
-        http_port=0,
+        http_port=quiet_port(),  # it is started again there, and nobody came in between
     )
     router = Router(settings.run_dir, "localhost")
     caddy = Caddy(find_tool("caddy"), settings)

@@ -24,6 +24,7 @@ from moorage.chains.local.devchain import DevChain, keep_mining
 from moorage.chains.rpc import RpcClient
 from moorage.errors import LocalChainFailed
 from paying import rpc, send_transfer, token_balance
+from ports import quiet_port
 from rpc_proxy import RpcProxy
 from standing_still import is_stopped
 from waiting import until
@@ -168,8 +169,10 @@ async def test_calls_run_at_about_the_present(devchain: DevChain) -> None:
 
 
 async def test_money_and_port_survive_a_restart(
-    devchain: DevChain, tmp_path: Path, anvil_binary: Path, wallets: DevWallets
+    tmp_path: Path, anvil_binary: Path, wallets: DevWallets
 ) -> None:
+    port = quiet_port()  # which nobody is given unasked between the two
+    devchain = make_chain(tmp_path, anvil_binary, wallets, port=port)
     url = (await devchain.start()).rpc_urls[0]
     wallet = wallets.wallets[0]
     tx_hash = await send_transfer(url, wallet.private_key, USDC, STRANGER, 700_000)
@@ -330,10 +333,13 @@ async def test_chains_started_at_once_take_different_ports(
 async def test_taken_port_is_an_error_that_leaves_nothing(
     tmp_path: Path, anvil_binary: Path, wallets: DevWallets
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        chain = make_chain(tmp_path, anvil_binary, wallets, port=other.getsockname()[1])
-        with pytest.raises(LocalChainFailed, match="does not start"):
-            await chain.start()
+    port = quiet_port()  # which nobody is given unasked once it is free
+    chain = make_chain(tmp_path, anvil_binary, wallets, port=port)
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        pytest.raises(LocalChainFailed, match="does not start"),
+    ):
+        await chain.start()
     assert not (tmp_path / "arbitrum" / "node.json").exists()
     await chain.start()  # its port is free now
     await chain.stop()

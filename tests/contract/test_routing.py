@@ -493,7 +493,8 @@ async def test_proxy_survives_its_owner_and_is_adopted(directory: Path) -> None:
 
 async def test_changed_configuration_replaces_the_running_proxy(harbour: Harbour) -> None:
     (before,) = running_proxies(harbour.settings)
-    other = Caddy(find_tool("caddy"), replace(harbour.settings, listen_address="0.0.0.0"))
+    changed = replace(harbour.settings, listen_address="0.0.0.0", http_port=0)
+    other = Caddy(find_tool("caddy"), changed)
     assert await other.start() == harbour.port  # the port is kept while it is free
     (after,) = running_proxies(harbour.settings)
     assert after != before
@@ -527,7 +528,9 @@ async def test_proxy_that_lost_its_record_is_found_and_replaced(harbour: Harbour
 
 async def test_port_is_kept_over_a_stop(harbour: Harbour) -> None:
     await harbour.caddy.stop()
-    assert await Caddy(find_tool("caddy"), harbour.settings).start() == harbour.port
+    again = Caddy(find_tool("caddy"), replace(harbour.settings, http_port=0))
+    assert await again.start() == harbour.port
+    await again.stop()
 
 
 async def test_killed_proxy_is_noticed_and_started_again(harbour: Harbour) -> None:

@@ -20,6 +20,7 @@ from moorage.chains.local.devchain import DevChain
 from moorage.operate.audit.report import run_audit
 from moorage.operate.audit.rows import Finding
 from moorage.settings import load_settings
+from ports import quiet_port
 from rpc_proxy import RpcProxy
 from waiting import until
 
@@ -84,7 +85,7 @@ class Stage(DevGateway):
         self._relayer_key = directory / "relayer.key"
         self._relayer_key.touch(mode=0o600)
         self._relayer_key.write_text(self._wallets.relayer.private_key)
-        self._port = 0
+        self._port = quiet_port()  # its address outlives it: nobody is given it in between
         self.recipients = [self._wallets.pay_to.address]  # what `pay_to` was, today's last
         self._chain = DevChain(
             KNOWN_CHAINS[CHAIN],
@@ -143,7 +144,6 @@ class Stage(DevGateway):
                 assert self._gateway.is_alive(), self.log
                 await asyncio.sleep(0.01)
         self.info["gateway"] = self.prompt.url.result()
-        self._port = int(self.url.rpartition(":")[2])  # its address outlives it
 
     async def run_with(self, pay_to: str) -> None:
         """Start a gateway that asks for payments to another address."""
