@@ -9,7 +9,7 @@ from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.log import LogKind
 from sandbox_fixture import CACHE_BYTES, make_sandbox, opened
-from small_apps import build, plan, processes, start
+from small_apps import OWN, build, plan, processes, start
 from waiting import until
 
 pytestmark = pytest.mark.root
@@ -73,9 +73,9 @@ async def test_running_app_does_not_see_the_cache(caching_sandbox: Sandbox, sour
 async def test_second_build_of_a_wallet_goes_without_meanwhile(
     caching_sandbox: Sandbox, source: Path
 ) -> None:
-    waiting = plan(build=f"touch {CACHE}/first; sleep 8481")
+    waiting = plan(build=f"touch {CACHE}/first; sleep 8481{OWN}")
     first = asyncio.create_task(build(caching_sandbox, source, waiting, owner=ALICE))
-    await until(lambda: any(line.startswith("sleep") for line in processes("sleep 8481")))
+    await until(lambda: any(line.startswith("sleep") for line in processes(f"sleep 8481{OWN}")))
     assert await look(caching_sandbox, source, ALICE) == []
     assert await look(caching_sandbox, source, BOB) == []
     first.cancel()

@@ -45,7 +45,7 @@ async def gateways(home: Path) -> AsyncIterator[list[RemoteRuntime]]:
 
 async def next_gateway(gateways: list[RemoteRuntime], home: Path) -> tuple[Engine, RemoteRuntime]:
     """One more gateway over the same directory, opened."""
-    gateways.append(RemoteRuntime(home, instance_id="c0ffee"))
+    gateways.append(RemoteRuntime(home, instance_id=f"{os.getpid() & 0xFFFFFF:06x}"))
     await gateways[-1].open()
     return cast("Engine", gateways[-1]), gateways[-1]
 

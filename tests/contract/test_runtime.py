@@ -92,9 +92,9 @@ async def test_wanted_port_wins_over_one_that_listened_earlier(
     runtime: Engine, source: Path
 ) -> None:
     (source / "index.js").write_text(
-        "require('net').createServer().listen(9229);\n"
-        "setTimeout(() => { require('http').createServer((request, response) =>"
-        " response.end('wanted')).listen(process.env.PORT); }, 150);\n"
+        "const wanted = require('http').createServer((_, answer) => answer.end('wanted'));\n"
+        "require('net').createServer().listen(9229, () =>"
+        " setTimeout(() => wanted.listen(process.env.PORT), 150));\n"
     )
     instance = await build_and_start(runtime, source, plan())
     assert instance.port == 3000
@@ -147,7 +147,7 @@ async def test_port_never_bound_is_named_and_the_app_stopped(runtime: Engine, so
     (source / "index.js").write_text("console.log('idle'); setInterval(() => {}, 1000);")
     await build(runtime, source, plan(start=f"node index.js 6b1f0e{OWN}"))
     with pytest.raises(DeployFailed) as caught:
-        await start(runtime, plan(start=f"node index.js 6b1f0e{OWN}"), timeout_seconds=4)
+        await start(runtime, plan(start=f"node index.js 6b1f0e{OWN}"), timeout_seconds=8)
     assert caught.value.cause is FailureCause.PORT_NOT_BOUND
     assert "3000" in caught.value.reason
     assert "idle" in caught.value.log_tail
@@ -271,7 +271,6 @@ async def test_app_that_no_longer_listens_is_found_out_in_time(
     instance = await build_and_start(sandbox, source, plan())
     assert await sandbox.running() == {"first": instance}
     assert await fetch(instance.address) == "hello"
-    assert await sandbox.running() == {"first": instance}  # asked again too soon to look again
 
     async def is_found_out() -> bool:
         return not await sandbox.running()
