@@ -172,5 +172,5 @@ async def test_what_is_no_http_is_told(tmp_path: Path, answer: bytes) -> None:
 
 
 async def test_app_that_ended_is_not_waited_for(tmp_path: Path) -> None:
-    async with asyncio.timeout(30):
-        await refused(tmp_path / "nobody.sock", seconds=60, ended=has_ended)
+    async with asyncio.timeout(60):
+        await refused(tmp_path / "nobody.sock", seconds=120, ended=has_ended)

@@ -607,9 +607,9 @@ async def test_transaction_that_a_stranger_shows_again_is_looked_for_once_and_fo
     payments: Payments, arbitrum_proxy: RpcProxy, paused: None
 ) -> None:
     tx_hash = await payments.pay(mined=False)
-    verify = payments.verifier(arbitrum_proxy.url, wait=0.3)
+    verify = payments.verifier(arbitrum_proxy.url, wait=1.0)
     lookups = Lookups(looks=MemoryRateLimiter(clock=SystemClock()), clock=SystemClock())
-    for looks in (range(3, 6), range(1, 2)):
+    for looks in (range(2, 8), range(1, 2)):
         before = arbitrum_proxy.requests
         with pytest.raises(PaymentPending):
             await shown(verify, lookups, tx_hash)

@@ -21,7 +21,7 @@ STEPS = ("build", "built", "start", "health", "route", "ready")
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
-    with running(tmp_path_factory.mktemp("crash"), requests_per_minute="1000") as started:
+    with running(tmp_path_factory.mktemp("crash"), requests_per_minute="100000") as started:
         yield started
 
 

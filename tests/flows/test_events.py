@@ -176,7 +176,7 @@ async def test_wrong_page_is_refused(wallet: Wallet, query: str) -> None:
 async def test_gateway_killed_while_it_sends_sends_again(
     tmp_path: Path, receiver: Receiver
 ) -> None:
-    with running(tmp_path / "killed", requests_per_minute="1000") as gateway:
+    with running(tmp_path / "killed", requests_per_minute="100000") as gateway:
         wallet = await Wallet(gateway).fund()
 
         async def kill(_request: web.Request) -> web.StreamResponse:

@@ -101,7 +101,7 @@ async def take(events: AsyncIterator[Event], count: int, *, seconds: float = 60)
         return [await anext(events) for _ in range(count)]
 
 
-async def rest(events: AsyncIterator[Event], *, seconds: float = 60) -> list[Event]:
+async def rest(events: AsyncIterator[Event], *, seconds: float = 180) -> list[Event]:
     async with asyncio.timeout(seconds):
         return [event async for event in events]
 
@@ -371,7 +371,7 @@ async def test_project_has_the_lines_of_all_its_deployments(wallet: Wallet) -> N
 
     async with asyncio.timeout(60):
         while ups(shown := await lines()) != ids:
-            pass
+            await asyncio.sleep(0.05)
     assert [each["time"] for each in shown] == sorted(each["time"] for each in shown)
     assert (await lines(tail=1))[0]["deploymentId"] in ids
     assert await lines(since="2999-01-01T00:00:00Z") == []
