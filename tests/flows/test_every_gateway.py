@@ -65,7 +65,7 @@ async def test_eight_apps_at_once_are_each_there_when_they_are_ready(gateway: De
         name = fresh_name()
         deployed = await wallet.deploy_paid(name, node_app(f"s.end('{name}')"))
         while (await wallet.status(deployed)).body["status"] == "deploying":
-            pass
+            await asyncio.sleep(0.05)
         page = await fetch(gateway, name)
         assert page.text == name
         return name
@@ -159,8 +159,9 @@ async def test_hundred_megabytes_reach_the_app(gateway: DevGateway, busy_name: s
     assert page.text == f"{100 * MIB} {digest.hexdigest()}"
 
 
-def test_no_process_of_it_is_root(rootless_gateway: DevGateway) -> None:
-    below = [rootless_gateway.pid]
+@pytest.mark.parametrize("gateway", ["rootless_gateway"], indirect=True)
+def test_no_process_of_it_is_root(gateway: DevGateway) -> None:
+    below = [gateway.pid]
     for pid in below:  # which grows meanwhile; some end
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
