@@ -16,7 +16,7 @@ from moorage.deploy.entrance.warnings import warnings, written_warnings
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.restarts import CrashLoop, crash_loop
 from moorage.deploy.keeping.space import NO_SPACE
-from moorage.deploy.work.advice import last_error, next_actions
+from moorage.deploy.work.advice import next_actions, with_last_error
 from moorage.errors import (
     DeploymentNotFound,
     FailureCause,
@@ -102,13 +102,10 @@ def _failed(found: DeploymentView) -> DeploymentProgress:
     reason = found.reason or ""
     if serving is not None:
         reason = f"{reason.rstrip('. ')}. Deployment {serving} serves on."
-    line = last_error(found.log_tail)
-    if line and line not in reason:
-        reason = f"{reason.rstrip('. ')}. Its log: {line}"
     return DeploymentProgress(
         status="failed",
         deployment_id=found.id,
-        reason=reason,
+        reason=with_last_error(reason, found.log_tail),
         reason_code=found.reason_code or FailureCause.INTERRUPTED,
         log_tail=found.log_tail,
         next_actions=next_actions(found.reason_code, found.log_tail),

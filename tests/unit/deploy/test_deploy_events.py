@@ -49,6 +49,19 @@ async def test_deployment_that_fails_is_told_with_its_reason(yard: Yard, project
     assert await told(yard) == [("deployment.failed", ids | why)]
 
 
+async def test_reason_that_is_told_ends_with_the_last_error_of_the_log(
+    yard: Yard, project: Project
+) -> None:
+    await yard.queued(project)
+    log = "compiling\nError: no such module\nat line 1\n"
+    failure = DeployFailed(FailureCause.BUILD_FAILED, "It did not build.", log_tail=log)
+    yard.runtime.faults["build"] = [failure]
+    await yard.deployed()
+
+    ((_, said),) = await told(yard)
+    assert said["reason"] == "It did not build. Its log: Error: no such module"
+
+
 @pytest.mark.parametrize("status", [ProjectStatus.ACTIVE, ProjectStatus.SUSPENDED])
 async def test_project_that_wakes_is_told_and_one_that_ran_is_not(
     yard: Yard, status: ProjectStatus

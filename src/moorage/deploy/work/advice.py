@@ -61,6 +61,12 @@ def last_error(log_tail: str) -> str:
     return next(iter([*errors[-1:], *lines[-1:]]), "")
 
 
+def with_last_error(reason: str, log_tail: str) -> str:
+    """Returns the reason of a failure, ending with what its log says last of an error."""
+    line = last_error(log_tail)
+    return f"{reason.rstrip('. ')}. Its log: {line}" if line and line not in reason else reason
+
+
 def next_actions(cause: str | None, log_tail: str) -> list[str]:
     """Returns what may mend it, as far as that is known, and how to deploy again."""
     if cause == FailureCause.SUPERSEDED:
