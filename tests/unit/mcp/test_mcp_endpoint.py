@@ -339,6 +339,17 @@ async def test_a_project_is_deleted_only_when_it_is_named_twice(desk: Desk) -> N
     assert [method for method, *_ in desk.api.seen] == ["GET", "GET", "DELETE"]
 
 
+async def test_an_id_given_twice_confirms_nothing(desk: Desk) -> None:
+    project = "0b6e0d5e-9d4c-4b5e-8a39-6e1f4a8a0001"
+    desk.api.answer = (200, {"id": project, "name": "hello", "volume": True}, {})
+    asked: dict[str, Any] = {"project": project, "confirm_name": project}
+    for headers in ({}, {"x_wallet_address": "0xAb"}):
+        result = (await desk.call("delete_project", headers=headers, **asked))["result"]
+        assert result["structuredContent"]["status"] == "not deleted"
+        assert 'project and confirm_name "hello"' in result["structuredContent"]["next"]
+    assert [method for method, *_ in desk.api.seen] == ["GET", "GET"]
+
+
 @pytest.mark.parametrize(
     ("origin", "status"),
     [

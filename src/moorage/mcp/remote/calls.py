@@ -157,7 +157,7 @@ class RemoteCalls:
 
     async def _delete(self, caller: Caller, asked: DeleteProject) -> Outcome:
         """Deletes a project that is named twice; else says what that would take away."""
-        if asked.confirm_name is not None and asked.confirm_name == asked.project:
+        if asked.names_it_twice:
             return _outcome(await self._send(caller, asked.request()), caller)
         answer = await self._send(caller, asked.preview())
         if not answer.is_success:

@@ -4,6 +4,7 @@ Descriptions are for a model that reads all of them at once: short, and only wha
 open.
 """
 
+import re
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -201,6 +202,9 @@ class Cancel(SingleRequest, frozen=True, kw_only=True):
         return api_request("POST", "deploy", self.project, self.deployment, "cancel")
 
 
+_NAME = re.compile(r"[a-z0-9-]{4,32}")  # an id is longer
+
+
 class DeleteProject(Arguments, frozen=True, kw_only=True):
     """Takes a project, and its name once more."""
 
@@ -212,6 +216,11 @@ class DeleteProject(Arguments, frozen=True, kw_only=True):
     def request(self) -> ApiRequest:
         """Returns the request that deletes it."""
         return api_request("DELETE", "projects", self.project)
+
+    @property
+    def names_it_twice(self) -> bool:
+        """Whether both arguments are the project's name; an id confirms nothing."""
+        return self.confirm_name == self.project and _NAME.fullmatch(self.project) is not None
 
     def preview(self) -> ApiRequest:
         """Returns the request that shows it."""

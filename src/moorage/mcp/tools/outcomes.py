@@ -35,5 +35,5 @@ def deletion_preview(project: Mapping[str, Any], *, confirmed: str | None) -> Ou
         },
         next=f"{wrong}Deleting it stops the app and removes its files"
         + (", and everything in /data," if has_volume else "")
-        + f' for good. To do so, call delete_project with confirm_name "{name}".',
+        + f' for good. To do so, call delete_project with project and confirm_name "{name}".',
     )
