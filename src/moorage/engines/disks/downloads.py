@@ -43,10 +43,8 @@ class Downloads:
         try:
             yield await in_thread(self._open, disk, uid, size_bytes=size_bytes)
         finally:
-            try:
-                await in_thread(_close, disk)
-            finally:
-                self._leased.discard(owner)
+            await in_thread(_close, disk)
+            self._leased.discard(owner)
 
     def renew(self, owner: str, uid: int) -> Path | None:
         """Replaces a leased cache that was full by an empty one of the wallet's whole limit.
@@ -57,7 +55,7 @@ class Downloads:
         if directory is None or owner not in self._leased:
             return None
         disk = self._disk(directory)
-        disk.remove()
+        _remove(disk)
         return self._open(disk, uid, size_bytes=self.caches.wallet_bytes)
 
     def _disk(self, directory: Path) -> Disk:
@@ -78,7 +76,7 @@ class Downloads:
             self.caches.use(disk.image)
         except OSError as error:
             logger.warning("a build goes without its wallet's downloads: %s", error)
-            disk.remove()
+            _remove(disk)
             return None
         return files
 
@@ -99,5 +97,17 @@ def _is_usable(disk: Disk, uid: int, size_bytes: int) -> bool:
 
 
 def _close(disk: Disk) -> None:
-    if not disk.release():  # it is still in use, and must not be mounted twice
-        disk.image.unlink(missing_ok=True)
+    """Unmounts the cache; it costs no build that this fails."""
+    try:
+        if not disk.release():  # it is still in use, and must not be mounted twice
+            disk.image.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("downloads can't be unmounted: %s", error)
+
+
+def _remove(disk: Disk) -> None:
+    """Removes the cache, as far as that works; what is left of it is not used again."""
+    try:
+        disk.remove()
+    except OSError as error:
+        logger.warning("downloads can't be removed: %s", error)
