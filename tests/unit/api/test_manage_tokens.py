@@ -175,6 +175,19 @@ async def test_project_has_so_many_tokens_and_the_oldest_go(
     assert len(set(tokens)) == len(tokens)
 
 
+async def test_new_token_is_the_newest_also_when_the_clock_goes_back(
+    entrance: Entrance, own: Project, clock: MovableClock
+) -> None:
+    tokens = [await entrance.make(own) for _ in range(MAX_TOKENS)]
+    clock.step(-3_600_000)
+    tokens += [await entrance.make(own) for _ in range(2)]
+
+    for token in tokens[:2]:
+        assert await refused(entrance.front, asked(own.id, token)) is TokenInvalid
+    for token in tokens[2:]:
+        assert await owned_project(entrance.front, asked(own.id, token)) == own
+
+
 @pytest.mark.parametrize("token", ["", "mgt_", "mgt_" + "A" * 43, "mgt_" + "A" * 10_000, "\xff"])
 async def test_what_is_no_token_counts_for_its_address(entrance: Entrance, token: str) -> None:
     for _ in range(LIMIT):

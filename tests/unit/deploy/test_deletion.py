@@ -4,6 +4,7 @@ import pytest
 from yard import HOST, Yard, socket_of
 
 from clock import HOUR_MS
+from moorage.auth.manage_tokens import ManageTokens
 from moorage.errors import DatabaseUnavailable
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.job import JobStatus
@@ -45,6 +46,19 @@ async def test_deleted_project_leaves_nothing_but_unspent_credits(
     assert ended_at_ms == yard.clock.now_ms()
     # Half an hour of 730 at half a dollar a month, rounded up: 342.46…
     assert await accounts.balance(yard.db, ALICE) == 500_000 - 343
+
+
+async def test_tokens_of_a_deleted_project_are_not_kept(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    other = await add_project(yard.db, ALICE, "other")
+    tokens = ManageTokens(db=yard.db, clock=yard.clock)
+    for each in (project, project, other):
+        await tokens.make(each.id)
+
+    await yard.deletion.delete(project)
+
+    assert [await tokens.revoke(each.id) for each in (project, other)] == [0, 1]
 
 
 async def test_name_of_a_deleted_project_is_free_at_once(

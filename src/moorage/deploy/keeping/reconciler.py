@@ -28,7 +28,14 @@ from moorage.ledger.metering import Metering
 from moorage.records.deployment import Deployment
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import configuration, deployments, domains, projects, restarts
+from moorage.storage.apps import (
+    configuration,
+    deployments,
+    domains,
+    manage_tokens,
+    projects,
+    restarts,
+)
 from moorage.storage.apps import releases as kept_releases
 from moorage.storage.database import Database, Transaction
 from moorage.threads import in_thread
@@ -156,6 +163,7 @@ class Reconciler:
         async with self._db.transaction(durable=True) as tx:
             await domains.remove_of(tx, project.id)
             await configuration.forget(tx, project.id)
+            await manage_tokens.revoke(tx, project.id)
             if await projects.set_deleted(tx, project.id, at_ms=self._clock.now_ms()):
                 await self._tell(tx, project, EventKind.PROJECT_DELETED)
 

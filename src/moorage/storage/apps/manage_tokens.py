@@ -13,6 +13,12 @@ _FIND = Statement(
     .join_from(manage_tokens, projects, manage_tokens.c.project_id == projects.c.id)
     .where(manage_tokens.c.digest == bindparam("digest"), projects.c.deleted_at_ms.is_(None))
 )
+_NEWEST = Statement(
+    select(manage_tokens.c.created_at_ms)
+    .where(manage_tokens.c.project_id == bindparam("project_id"))
+    .order_by(manage_tokens.c.created_at_ms.desc())
+    .limit(1)
+)
 _SURPLUS = Statement(
     select(manage_tokens.c.digest)
     .where(manage_tokens.c.project_id == bindparam("project_id"))
@@ -35,8 +41,13 @@ class ManagedProject(NamedTuple):
 
 
 async def add(tx: Transaction, *, digest: str, project_id: str, now_ms: int, max_kept: int) -> None:
-    """Stores a token's digest; of the project's tokens the newest `max_kept` stay."""
-    await tx.execute(_ADD, digest=digest, project_id=project_id, created_at_ms=now_ms)
+    """Stores a token's digest; of the project's tokens the newest `max_kept` stay.
+
+    It counts as newer than the others also if the clock went back meanwhile.
+    """
+    newest = await tx.one(_NEWEST, project_id=project_id)
+    created_at_ms = now_ms if newest is None else max(now_ms, newest[0] + 1)
+    await tx.execute(_ADD, digest=digest, project_id=project_id, created_at_ms=created_at_ms)
     for (surplus,) in await tx.all(_SURPLUS, project_id=project_id, kept=max_kept):
         await tx.execute(_REMOVE, digest=surplus)
 
