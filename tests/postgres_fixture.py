@@ -1,10 +1,15 @@
-"""A real PostgreSQL server, started for the tests: Debian's or Ubuntu's package, any version."""
+"""A real PostgreSQL server and a pooler before it, from Debian's or Ubuntu's packages.
+
+They are reached by unix sockets in directories of the test run's own.
+"""
 
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +19,23 @@ import pytest
 from moorage.storage.migrate import migrate
 
 PROGRAMS = Path("/usr/lib/postgresql")
+POOLER = "/usr/sbin/pgbouncer"
+_POOLER_SETTINGS = """\
+[databases]
+* = host={server} port=5432 user=moorage
+[pgbouncer]
+listen_addr =
+unix_socket_dir = {directory}
+listen_port = 5432
+auth_type = any
+pool_mode = transaction
+default_pool_size = 2
+max_prepared_statements = 0
+max_client_conn = 200
+server_connect_timeout = 5
+server_login_retry = 0.05
+"""
+START_SECONDS = 120  # only to end a hung test
 _OPTIONS = "-c listen_addresses='' -c fsync=off -c max_connections=50"
 
 
@@ -25,9 +47,9 @@ class PostgresServer:
         programs = sorted(PROGRAMS.glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
         self._programs = programs[-1].parent
         # The server refuses to be root's.
-        self._user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+        self.user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
         if os.geteuid() == 0:
-            shutil.chown(directory, self._user)
+            shutil.chown(directory, self.user)
         how = ("--no-sync", "--auth=trust", "--encoding=UTF8", "--no-locale")
         self._run("initdb", *how, "--username=moorage", "data")
         self.start()
@@ -41,6 +63,21 @@ class PostgresServer:
     def stop(self) -> None:
         """At once, as a crash would."""
         self._run("pg_ctl", "stop", "--wait", "--pgdata=data", "--mode=immediate")
+
+    def stand_still(self) -> None:
+        """The server answers nothing, and closes nothing, until `go_on`."""
+        for pid in self._processes():
+            os.kill(pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        for pid in self._processes():
+            os.kill(pid, signal.SIGCONT)
+
+    def _processes(self) -> list[int]:
+        """Its own, as each connection is served by one of its children."""
+        first = int((self.directory / "data" / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        return [first, *map(int, children)]
 
     def create(self, *, template: str = "template") -> str:
         """Returns the name of a new database that has the newest schema and no rows.
@@ -68,11 +105,40 @@ class PostgresServer:
             subprocess.run(
                 [self._programs / program, *arguments],
                 cwd=self.directory,
-                user=self._user,
+                user=self.user,
                 stdout=output,
                 stderr=output,
                 check=True,
             )
+
+
+@pytest.fixture(scope="session")
+def postgres_pooler(postgres_server: PostgresServer) -> Iterator[Path]:
+    """The directory of the socket of a pooler, which has two sessions of the server a database.
+
+    It knows of no prepared statements, as poolers before pgbouncer 1.21.
+    """
+    directory = postgres_server.directory / "pooler"
+    directory.mkdir()
+    shutil.chown(directory, postgres_server.user)
+    settings = directory / "pgbouncer.ini"
+    settings.write_text(
+        _POOLER_SETTINGS.format(server=postgres_server.directory, directory=directory)
+    )
+    with (directory / "output").open("wb") as output:
+        pooler = subprocess.Popen(
+            [POOLER, settings], user=postgres_server.user, stdout=output, stderr=output
+        )
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while not (directory / ".s.PGSQL.5432").exists():
+            assert pooler.poll() is None, (directory / "output").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield directory
+    finally:
+        pooler.terminate()
+        pooler.wait()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What every database does, the SQLite file and the PostgreSQL server alike."""
+"""What every database does, SQLite's file and PostgreSQL's server alike, by a pooler too."""
 
 import asyncio
 import gc
@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
 from moorage import storage
-from moorage.errors import CommitUnknown, DatabaseUnavailable, UniqueViolation
+from moorage.errors import UniqueViolation
 from moorage.storage.database import Database, Statement, Value
 from moorage.storage.opening import open_database
 from moorage.storage.schema import projects, wallets
@@ -55,32 +55,32 @@ HAS_VOLUME = Statement(select(projects.c.volume).where(projects.c.id == bindpara
 Open = Callable[[], Database]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def opening(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Open]:
+@pytest.fixture(params=["sqlite", "postgresql", "pooled"])
+def place(request: pytest.FixtureRequest) -> Iterator[Path | str]:
+    """Where a new database is."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("db_path")
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    name = server.create()
+    pooled = request.param == "pooled"
+    yield server.url(name, directory=request.getfixturevalue("postgres_pooler") if pooled else None)
+    server.drop(name)
+
+
+@pytest.fixture
+async def opening(place: Path | str) -> AsyncIterator[Open]:
     """Opens one more gateway's view of the same new database."""
     opened: list[Database] = []
-    if request.param == "sqlite":
-        path: Path = request.getfixturevalue("db_path")
-
-        def make() -> Database:
-            return open_database(path)
-    else:
-        server: PostgresServer = request.getfixturevalue("postgres_server")
-        name = server.create()
-
-        def make() -> Database:
-            return open_database(server.url(name))
 
     def open_one() -> Database:
-        opened.append(make())
+        opened.append(open_database(place))
         return opened[-1]
 
     yield open_one
     for database in opened:
         database.close()
     await asyncio.sleep(0)  # a closed connection's transport is done in the loop's next turn
-    if request.param == "postgresql":
-        server.drop(name)
 
 
 @pytest.fixture
@@ -212,6 +212,20 @@ async def test_cancelled_block_leaves_nothing_and_the_database_usable(db: Databa
     assert await db.all(BALANCES) == [(BOB, 1)]
 
 
+async def test_reads_at_once_each_get_the_answer_to_their_own_question(db: Database) -> None:
+    wallets_of = {wallet: at for at, wallet in enumerate((ALICE, BOB, CAROL))}
+    for wallet, amount in wallets_of.items():
+        await add(db, wallet, amount)
+
+    async def read(number: int) -> bool:
+        wallet = (ALICE, BOB, CAROL)[number % 3]
+        if number % 2:
+            return await db.one(BALANCE, of_wallet=wallet) == (wallets_of[wallet],)
+        return await db.all(BALANCES) == sorted(wallets_of.items())
+
+    assert all(await asyncio.gather(*(read(number) for number in range(300))))
+
+
 # PostgreSQL alone
 
 
@@ -265,97 +279,3 @@ async def test_what_a_transaction_has_read_is_true_whatever_the_server_isolates_
 
         await asyncio.gather(*(count() for _ in range(20)))
         assert await db.one(BALANCE, of_wallet=ALICE) == (20,)
-
-
-async def test_server_that_is_gone_is_told_of_and_found_again(
-    postgres_server: PostgresServer, named: str
-) -> None:
-    async with opened(postgres_server.url(named)) as db:
-        await add(db, ALICE, 5)
-        await asyncio.to_thread(postgres_server.stop)
-        try:
-            with pytest.raises(DatabaseUnavailable):
-                await db.one(BALANCE, of_wallet=ALICE)
-            with pytest.raises(DatabaseUnavailable):
-                await add(db, BOB, 5)
-            with pytest.raises(DatabaseUnavailable):
-                await db.check()
-        finally:
-            await asyncio.to_thread(postgres_server.start)
-        assert await db.all(BALANCES) == [(ALICE, 5)]
-        await add(db, BOB, 5)
-
-
-async def test_commit_whose_answer_is_lost_is_unknown(
-    postgres_server: PostgresServer, named: str, tmp_path: Path
-) -> None:
-    """It may be there, as here, or not: nobody may take it for undone."""
-    async with (
-        losing(postgres_server.directory, answer_to=b"COMMIT\0") as directory,
-        opened(postgres_server.url(named, directory=directory)) as db,
-    ):
-        with pytest.raises(CommitUnknown):
-            await add(db, ALICE, 5)
-    async with opened(postgres_server.url(named)) as db:
-        async with asyncio.timeout(60):  # the server ends what it has begun
-            while await db.one(BALANCE, of_wallet=ALICE) is None:
-                await asyncio.sleep(0.05)
-
-
-async def test_connection_that_is_lost_within_a_transaction_leaves_nothing(
-    postgres_server: PostgresServer, named: str
-) -> None:
-    async with opened(postgres_server.url(named)) as db:
-
-        async def write() -> None:
-            async with db.transaction(durable=True) as tx:
-                await tx.execute(ADD, wallet=ALICE, amount=5)
-                await asyncio.to_thread(postgres_server.stop)
-                await tx.execute(ADD, wallet=BOB, amount=5)
-
-        try:
-            with pytest.raises(DatabaseUnavailable):
-                await write()
-        finally:
-            await asyncio.to_thread(postgres_server.start)
-        assert await db.all(BALANCES) == []
-
-
-@asynccontextmanager
-async def losing(directory: Path, *, answer_to: bytes) -> AsyncIterator[Path]:
-    """A socket that leads to a server's, and breaks before the answer to a certain question."""
-    name = ".s.PGSQL.5432"
-    relays: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        to_server = await asyncio.open_unix_connection(str(directory / name))
-        broken = False
-
-        async def answer() -> None:
-            while data := await to_server[0].read(65_536):
-                if not broken:
-                    writer.write(data)
-
-        answering = asyncio.create_task(answer())
-        relays.add(answering)
-        while data := await reader.read(65_536):
-            broken = broken or answer_to in data
-            to_server[1].write(data)
-            if broken:
-                break
-        writer.close()
-        await answering if not broken else await asyncio.wait([answering], timeout=1)
-        to_server[1].close()
-
-    beside = directory / "losing"
-    beside.mkdir()
-    server = await asyncio.start_unix_server(serve, str(beside / name))
-    try:
-        yield beside
-    finally:
-        server.close()
-        for relay in relays:
-            relay.cancel()
-        await asyncio.gather(*relays, return_exceptions=True)
-        (beside / name).unlink(missing_ok=True)
-        beside.rmdir()

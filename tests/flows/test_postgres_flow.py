@@ -18,10 +18,10 @@ pytestmark = pytest.mark.root
 
 
 @pytest.fixture
-def url(postgres_server: PostgresServer) -> Iterator[str]:
-    """Of a database without a schema."""
+def url(postgres_server: PostgresServer, postgres_pooler: Path) -> Iterator[str]:
+    """Of a database without a schema, behind a pooler of transactions."""
     name = postgres_server.create(template="template0")
-    yield postgres_server.url(name)
+    yield postgres_server.url(name, directory=postgres_pooler)
     postgres_server.drop(name)
 
 
@@ -31,11 +31,11 @@ def gateway(url: str, tmp_path: Path) -> Iterator[DevGateway]:
         yield gateway
 
 
-async def moorage(gateway: DevGateway, url: str, *arguments: str) -> Any:
+async def moorage(url: str, *arguments: str) -> Any:
     """The document of an operator's command, which is told of the database by the environment."""
     done = await asyncio.to_thread(
         subprocess.run,
-        [MOORAGE, *arguments, "--data-dir", str(gateway.data_dir), "--json"],
+        [MOORAGE, *arguments, "--json"],
         env=os.environ | {"MOORAGE_DATABASE_URL": url},
         capture_output=True,
         text=True,
@@ -61,9 +61,12 @@ async def test_app_is_paid_for_served_replaced_and_deleted(gateway: DevGateway, 
     assert await wallet.visit(name) == (200, "hello again")
 
     assert not (gateway.data_dir / "moorage.db").exists()
-    report = await moorage(gateway, url, "audit")
+    report = await moorage(url, "audit", f"--data-dir={gateway.data_dir}")
     assert report["ok"], report
     assert report["report"]["payments"] == 1
     gone = await wallet.call("DELETE", f"/agent/projects/{first.body['projectId']}")
     assert (gone.status, gone.body["status"]) == (200, "deleted")
     assert "moorage@" not in gateway.log  # the URL is secret
+    facts = {item["name"]: item for item in (await moorage(url, "check"))["findings"]}
+    assert facts["database"]["ok"]
+    assert "pooler" in facts["database"]["detail"]

@@ -1,8 +1,11 @@
 """A database on a PostgreSQL server, 15 or later; also behind a pooler of transactions.
 
+A pooler may choose another of the server's sessions for each transaction, so nothing is kept in a
+session: statements are prepared once where none lies between, and else for each use.
+
 Write transactions take one lock of the whole schema first, so that one at a time runs, as in an
 SQLite file: what a transaction has read stays true until its end, whichever gateway writes. Reads
-wait for nobody. Nothing is kept in a session between transactions.
+wait for nobody.
 """
 
 import asyncio
@@ -24,6 +27,12 @@ _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 _CONNECTIONS = 8
 SECONDS = 30.0
 """How long a connection, a free place in the pool, or a statement may be waited for."""
+
+IDLE_SECONDS = 20.0
+"""How long a gateway may do nothing within a transaction, as all others wait for its end."""
+
+_STATEMENTS = 200  # prepared ones that a session keeps, where nothing lies between
+_OWN_SESSION = "SELECT pg_backend_pid()"
 
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 """Whatever the server's defaults are. Stricter levels would read as of before the lock was had."""
@@ -51,7 +60,8 @@ _PASSING = (
     asyncpg.InsufficientResourcesError,  # too many connections, a full disk
     asyncpg.PostgresSystemError,
     asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.ReadOnlySQLTransactionError,  # a standby
+    asyncpg.InvalidTransactionStateError,  # a standby; the gateway stood still
+    asyncpg.InvalidCachedStatementError,  # another version has just changed the schema
 )
 
 
@@ -84,10 +94,17 @@ class _Transaction(Transaction):
 class PostgresDatabase(Database):
     """One schema of one database; `url` names it (`postgresql://…`)."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(
+        self, url: str, *, wait_seconds: float = SECONDS, idle_seconds: float = IDLE_SECONDS
+    ) -> None:
+        """`wait_seconds` and `idle_seconds` are what SECONDS and IDLE_SECONDS say."""
         self._url = url
+        self._seconds = wait_seconds
+        idle = f"SET LOCAL idle_in_transaction_session_timeout = {idle_seconds * 1000:.0f}"
+        self._begin = f"{_BEGIN}; {idle}"
         self._opening = asyncio.Lock()
         self._pool: asyncpg.Pool | None = None
+        self._pooled = False
 
     async def one(self, statement: Statement, **given: Value) -> Row | None:
         """On any free connection."""
@@ -113,7 +130,7 @@ class PostgresDatabase(Database):
     async def transaction(self, *, durable: bool) -> AsyncIterator[Transaction]:
         """Waits for the write transactions of all gateways."""
         async with self._connection() as connection:
-            await _run(connection, f"{_BEGIN}; {'' if durable else f'{_HURRY}; '}{LOCK}")
+            await _run(connection, f"{self._begin}; {'' if durable else f'{_HURRY}; '}{LOCK}")
             try:
                 yield _Transaction(connection)
             except BaseException:
@@ -140,7 +157,7 @@ class PostgresDatabase(Database):
     async def _connection(self) -> AsyncIterator[Any]:
         pool = await self._opened()
         try:
-            connection = await pool.acquire(timeout=SECONDS)
+            connection = await pool.acquire(timeout=self._seconds)
         except UNREACHABLE as error:
             raise _ours(error) from error
         try:
@@ -152,26 +169,44 @@ class PostgresDatabase(Database):
         async with self._opening:
             if self._pool is None:
                 try:
+                    self._pooled = await self._is_pooled()
                     self._pool = await asyncpg.create_pool(
                         self._url,
                         min_size=0,
                         max_size=_CONNECTIONS,
-                        timeout=SECONDS,
-                        command_timeout=SECONDS,
-                        statement_cache_size=0,  # a pooler's server changes between transactions
-                        init=_prepare,
+                        timeout=self._seconds,
+                        command_timeout=self._seconds,
+                        statement_cache_size=0 if self._pooled else _STATEMENTS,
+                        init=self._prepare,
                         reset=_nothing_to_reset,
                     )
                 except UNREACHABLE as error:
                     raise _ours(error) from error
             return self._pool
 
+    async def _prepare(self, connection: Any) -> None:
+        """Has sums be whole numbers: PostgreSQL's type for them has a fraction, and no bound."""
+        if not self._pooled and await is_pooled(connection):
+            self.close()  # it came between just now
+            raise asyncpg.InterfaceError("a pooler is there that was not: connect anew")
+        await connection.set_type_codec(
+            "numeric", schema="pg_catalog", encoder=str, decoder=int, format="text"
+        )
 
-async def _prepare(connection: Any) -> None:
-    """Sums are whole numbers here: PostgreSQL's type for them has a fraction, and no bound."""
-    await connection.set_type_codec(
-        "numeric", schema="pg_catalog", encoder=str, decoder=int, format="text"
-    )
+    async def _is_pooled(self) -> bool:
+        connection = await asyncpg.connect(
+            self._url, timeout=self._seconds, command_timeout=self._seconds, statement_cache_size=0
+        )
+        try:
+            return await is_pooled(connection)
+        finally:
+            connection.terminate()
+
+
+async def is_pooled(connection: Any) -> bool:
+    """Whether this transaction's session is not the one that was connected to."""
+    session: int = await connection.fetchval(_OWN_SESSION)
+    return bool(session != connection.get_server_pid())
 
 
 async def _nothing_to_reset(_: Any) -> None:
@@ -199,14 +234,17 @@ async def _run(connection: Any, sql: str) -> None:
 
 
 async def _commit(connection: Any) -> None:
-    """Commits. Raises CommitUnknown where the answer was lost."""
+    """Commits. Raises CommitUnknown unless the server says that it did, or that it did not.
+
+    A server that stops may say so after it has committed.
+    """
     try:
         done = await connection.execute("COMMIT")
-    except _LOST as error:
+    except (asyncpg.IntegrityConstraintViolationError, asyncpg.TransactionRollbackError) as error:
+        raise _ours(error) from error
+    except UNREACHABLE as error:
         log.warning("database does not tell whether it committed", error=str(error))
         raise CommitUnknown from error
-    except asyncpg.PostgresError as error:
-        raise _ours(error) from error
     if done != "COMMIT":  # a statement failed before, and the block went on
         raise DatabaseUnavailable
 

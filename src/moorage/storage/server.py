@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from moorage.errors import ConfigurationInvalid, DatabaseUnavailable
-from moorage.storage.postgres import LOCK, SECONDS, UNREACHABLE
+from moorage.storage.postgres import LOCK, SECONDS, UNREACHABLE, is_pooled
 
 _Answer = TypeVar("_Answer")
 _HAS_SCHEMA = "SELECT to_regclass('alembic_version') IS NOT NULL"
@@ -21,8 +21,7 @@ _COMMENT = "SELECT obj_description('alembic_version'::regclass, 'pg_class')"
 
 _FACTS = """
 SELECT current_setting('server_version_num')::int / 10000, current_setting('server_encoding'),
-    pg_is_in_recovery(), coalesce(has_schema_privilege(current_schema(), 'CREATE'), false),
-    pg_backend_pid()
+    pg_is_in_recovery(), coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)
 """
 
 
@@ -41,13 +40,13 @@ def look(url: str) -> Server:
     """Returns what a server says of itself."""
 
     async def read(connection: Any) -> Server:
-        version, encoding, standby, may_create, pid = await connection.fetchrow(_FACTS)
+        version, encoding, standby, may_create = await connection.fetchrow(_FACTS)
         return Server(
             version=version,
             encoding=encoding,
             standby=standby,
             may_create=may_create,
-            pooled=pid != connection.get_server_pid(),
+            pooled=await is_pooled(connection),
         )
 
     return _asked(url, read)
