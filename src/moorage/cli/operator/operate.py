@@ -107,9 +107,12 @@ def check(
     json
         Print one JSON document.
     """
+    from moorage.operate.check_tokens import check_tokens
     from moorage.settings import load_settings
 
-    findings = _findings(load_settings(file=config))
+    settings = load_settings(file=config)
+    chains = [each.chain(name) for name, each in settings.chains.items()]
+    findings = [*_findings(settings), *asyncio.run(check_tokens(chains))]
     screen = Screen(json=json)
     if json:
         screen.document({"ok": all(item.ok for item in findings), "findings": findings})
