@@ -41,8 +41,27 @@ HEAVY = frozenset(
         *("angular", "angular-server", "astro", "astro-server", "gradio", "nest", "next"),
         *("next-standalone", "sveltekit-auto"),
         *("next-export", "nuxt", "nx", "react-router", "react-router-spa", "remix", "streamlit"),
-        *("sveltekit", "tanstack-start", "turbo", "vite", "deno", "fasthtml", "pnpm-workspaces"),
-        *("go", "java", "rust", "vitepress", "rsbuild", "vite-unbuilt"),
+        *(
+            "sveltekit",
+            "tanstack-start",
+            "tanstack-start-handler",
+            "turbo",
+            "vite",
+            "deno",
+            "fasthtml",
+            "pnpm-workspaces",
+        ),
+        *(
+            "go",
+            "java",
+            "rust",
+            "dockerfile-go",
+            "dockerfile-deno",
+            "dockerfile-rust",
+            "vitepress",
+            "rsbuild",
+            "vite-unbuilt",
+        ),
         *("dash", "shiny", "chainlit", "panel", "mkdocs"),
     )
 )
@@ -64,6 +83,7 @@ ASKED = {
         "/any/page": "200 <p>hello",
         "/package.json": "200 <p>hello",  # what is in no stage is no file
     },
+    "tanstack-start-handler": {"/words.txt": "200 words"},
     "pnpm": {"/": "200 hello from pnpm: true, no store is left"},
     "php": {"/posts/5": "200 hello from php at /posts/5", "/style.css": "200 p {", "/.env": "404 "},
 }

@@ -256,6 +256,39 @@ def test_programs_of_a_stage_are_where_the_next_looks_for_them() -> None:
     assert made.start == "cd /app/.image && exec /app/.image/bin/server --api /api"
 
 
+BUILT = "FROM golang:1.24 AS b\nRUN go build -o /out/app .\n"
+
+
+@pytest.mark.parametrize(
+    ("made_by", "start"),
+    [
+        ("FROM golang:1.24\nWORKDIR /usr/src/app\nRUN go build -v -o /usr/local/bin/app ./...",
+         "exec /app/.image/usr/local/bin/app"),
+        (f"{BUILT}FROM debian:bookworm-slim\nWORKDIR /srv\nCOPY --from=b /out/app /usr/local/bin/",
+         "exec /app/.image/usr/local/bin/app"),
+        ("FROM rust:1.95\nWORKDIR /usr/src/app\nRUN cargo install --path .",
+         "export PATH=/app/.image/usr/local/bin:\"$PATH\"\ncd /app && exec app"),
+    ],
+)  # fmt: skip
+def test_program_that_the_dockerfile_makes_is_started_by_its_name(made_by: str, start: str) -> None:
+    assert plan(f'{made_by}\nCMD ["app"]').start == start
+
+
+def test_cargos_programs_are_where_its_image_has_them() -> None:
+    made = plan(
+        "FROM rust:1.95 AS build\nWORKDIR /src\nCOPY . .\nRUN cargo install --path .\n"
+        "FROM debian:bookworm-slim\nCOPY --from=build /usr/local/cargo/bin/app /usr/local/bin/app\n"
+        'CMD ["app"]'
+    )
+    local = "/app/.dockerfile/0/usr/local"
+    assert (
+        f"sh -c 'cargo install --path . --root {local} && mkdir -p {local}/cargo && "
+        f"ln -sfn ../bin {local}/cargo/bin'"
+    ) in build_of(made)
+    assert f"put /app/.image/usr/local/bin/app {local}/cargo/bin/app" in build_of(made)
+    assert made.start.endswith("exec /app/.image/usr/local/bin/app")
+
+
 def test_only_stages_that_the_last_needs_are_made() -> None:
     made = plan(f"FROM postgres:17 AS db\nFROM node:20 AS tests\nRUN curl x\n{NODE}CMD node x"
                 .replace("FROM postgres:17 AS db\n", ""))  # fmt: skip

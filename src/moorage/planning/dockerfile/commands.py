@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from shlex import quote
 
-from moorage.planning.dockerfile.layout import VENV, Layout
+from moorage.planning.dockerfile.layout import SYSTEM_PATH, VENV, Layout
 from moorage.planning.dockerfile.parser import Instruction
 
 _TOKEN = re.compile(
@@ -135,6 +135,9 @@ def _command(
         return handler(instruction, words, plain, scope)
     if name in _FILES:
         return " ".join(scope.path(word, of_files=True) for word in words)
+    own = next((place for d in SYSTEM_PATH if (place := f"{d}/{name}") in scope.known), "")
+    if own:
+        return _program(instruction, [own, *words[1:]], [own, *plain[1:]], scope)
     if (
         name in _SHELLS
         or name in scope.programs
@@ -263,6 +266,17 @@ def _npm(instruction: Instruction, words: list[str], plain: list[str], scope: Sc
     return " ".join(("npm install --global --prefix", where, *map(quote, packages)))
 
 
+def _cargo(instruction: Instruction, words: list[str], plain: list[str], scope: Scope) -> str:
+    """Installs programs where the start finds them, and where the image would have them."""
+    line = _program(instruction, words, plain, scope)
+    if plain[1:2] != ["install"] or any(word.startswith("--root") for word in plain):
+        return line
+    scope.has_globals = True
+    scope.known.add("/usr/local/cargo/bin")
+    root, home = scope.layout.real("/usr/local"), scope.layout.real("/usr/local/cargo")
+    return f"{line} --root {root} && mkdir -p {home} && ln -sfn ../bin {home}/bin"
+
+
 def _corepack(_: Instruction, _words: list[str], plain: list[str], scope: Scope) -> str:
     named = [match for word in plain[2:] if (match := _MANAGER.match(word))]
     for match in named:
@@ -297,7 +311,7 @@ _Handler = Callable[[Instruction, list[str], list[str], Scope], str]
 _HANDLERS: dict[str, _Handler] = {
     "pip": _pip, "pip3": _pip, "python": _python, "python3": _python, "uv": _uv,
     "npm": _npm, "corepack": _corepack, "pnpm": _manager, "yarn": _manager,
-    "sh": _shell, "bash": _shell,
+    "sh": _shell, "bash": _shell, "cargo": _cargo,
 }  # fmt: skip
 _ALWAYS = frozenset(("sh", "bash"))
 

@@ -9,6 +9,8 @@ WORK = f"{APP}/.dockerfile"  # of the build, removed at its end
 CONTEXT = f"{WORK}/context"  # the files that COPY sees
 VENV = f"{APP}/.venv"  # of all Python stages: its scripts hold its path
 DATA = "/data"  # the volume
+# Where a shell of an image looks for programs.
+SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _IMAGE = f"{APP}/.image"  # what the last stage has outside of its home
 _SAFE = re.compile(r"[\w./@+:-]{1,1024}\Z")
 _IN_WORD = re.compile(r"(^|[\s=:,\"'])(/(?!/)[\w.@+/*?-]*)")

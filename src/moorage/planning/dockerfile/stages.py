@@ -8,7 +8,7 @@ from shlex import join, quote
 from moorage.planning.dockerfile.commands import Scope, environment_of, translated
 from moorage.planning.dockerfile.images import Image
 from moorage.planning.dockerfile.install import Install
-from moorage.planning.dockerfile.layout import APP, CONTEXT, Layout, in_image, is_below
+from moorage.planning.dockerfile.layout import APP, CONTEXT, SYSTEM_PATH, Layout, in_image, is_below
 from moorage.planning.dockerfile.parser import Instruction, expand, split
 from moorage.planning.dockerfile.upload import Upload
 from moorage.planning.explicit import ENV_ENTRIES_LIMIT
@@ -19,7 +19,6 @@ _URL = re.compile(r"(?:https?|git|ssh)://|git@")
 # Images that bring one program, which is here already.
 _UV = re.compile(r"(?:ghcr\.io/)?astral-sh/uv(?:[:@].*)?\Z")
 _COMPOSER = re.compile(r"(?:library/)?composer(?:[:@].*)?\Z")
-_SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 _PYTHONS_OWN = ("/usr/local", "/root/.local", "/usr/lib/python3")
 _SERVERS_CONFIGURATION = ("/etc/nginx", "/etc/caddy")
 # What it says of the image is not so here.
@@ -61,12 +60,12 @@ class Stage:
     @property
     def variables(self) -> dict[str, str]:
         """What $NAME stands for in an instruction: arguments, and the environment before them."""
-        return {"PATH": ":".join(_SYSTEM_PATH), **self.arguments, **self.environment}
+        return {"PATH": ":".join(SYSTEM_PATH), **self.arguments, **self.environment}
 
     @property
     def path(self) -> list[str]:
         """The directories of the sandbox that the stage adds to the PATH."""
-        own = [p for p in self.environment.get("PATH", "").split(":") if p not in _SYSTEM_PATH]
+        own = [p for p in self.environment.get("PATH", "").split(":") if p not in SYSTEM_PATH]
         found = [self.layout.real(posixpath.normpath(p)) for p in own if p.startswith("/")]
         return [*found, *([self.layout.real("/usr/local/bin")] if self.scope.has_globals else [])]
 
@@ -289,8 +288,9 @@ def _put(
         return
     if path != "/":
         stage.scope.known.add(path)
-    else:
-        stage.scope.known.update(f"/{posixpath.basename(one)}" for one in found)
+    if is_directory or path == "/":
+        names = (posixpath.basename(one).strip("'") for one in found)
+        stage.scope.known.update(posixpath.join(path, name) for name in names)
     real = stage.layout.real(path) + ("/" if is_directory else "")
     stage.script.append(f"put {quote(real)} {' '.join(found)}")
     if mode:
