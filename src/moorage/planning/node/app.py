@@ -20,7 +20,7 @@ from moorage.planning.node.package_managers import (
     npm_manager,
 )
 from moorage.planning.node.scripts import build_script, is_development_server
-from moorage.planning.node.servers import built_server, server_environment
+from moorage.planning.node.servers import built_server, is_handler_served, server_environment
 from moorage.planning.node.sites import site
 from moorage.planning.node.starts import (
     Package,
@@ -225,6 +225,8 @@ def _tools(
         tools.append(manager.tool or npm_for(node.tool, toolbox))
     elif manager.tool is not None:
         tools.append(manager.tool)
+    if manager.name != "npm" and is_handler_served(where.manifest):
+        tools.append(npm_for(node.tool, toolbox))
     script = where.manifest.script("start")
     if manager.name != "bun" and first_word(script) in ("bun", "bunx"):
         bun = find_tool(toolbox, "bun", None)

@@ -68,12 +68,18 @@ def build_script(manifest: PackageJson) -> str:
     documents = "docs:build"  # as VitePress's and VuePress's own commands write it
     if not manifest.script("build") and _DOCUMENTS.match(command_of(manifest, documents)):
         return documents
-    return "build" if manifest.script("build") else ""
+    # heroku-postbuild often builds a page in a directory of its own.
+    return next((name for name in ("build", "heroku-postbuild") if manifest.script(name)), "")
 
 
 def is_development_server(manifest: PackageJson, name: str = "start") -> bool:
     """Whether a script is for development only."""
-    return _DEV_SERVER.match(command_of(manifest, name)) is not None
+    return is_for_development(command_of(manifest, name))
+
+
+def is_for_development(command: str) -> bool:
+    """Whether a command, from its program on, is a development server."""
+    return _DEV_SERVER.match(command) is not None
 
 
 def _program(command: str) -> str:

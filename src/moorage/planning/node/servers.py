@@ -1,6 +1,7 @@
 """Finds the servers that frameworks' builds make, for packages without a start script."""
 
 import re
+from shlex import quote
 from typing import NamedTuple
 
 from moorage.planning.folder import Folder
@@ -19,6 +20,14 @@ QWIK_CITY = ("@builder.io/qwik-city", "@qwik.dev/router")
 TANSTACK_START = "@tanstack/react-start"
 _WITHOUT_NITRO = Version(1, 132, 0)  # TanStack Start's first version without Nitro
 
+# Plugins of other platforms, with which its build makes something else.
+_FOREIGN_PLUGINS = ("@cloudflare/vite-plugin", "@netlify/vite-plugin-tanstack-start")
+_HANDLER = "dist/server/server.js"
+_NO_HANDLER = (
+    f"The build left no {_HANDLER}, which srvx serves: add nitro and its plugin, or a start script."
+)
+_SRVX = ".srvx"  # apart from the app's packages, whichever package manager installs these
+
 _ADONIS_START = "node bin/server.js"
 _ROUTER_SERVE = re.compile(r"(?:react-router|remix)-serve\b")
 # SvelteKit's adapter-auto takes this variable for Cloud Run, where it uses adapter-node.
@@ -31,7 +40,7 @@ class Server(NamedTuple):
     command: str
     because: str
     build_env: tuple[tuple[str, str], ...] = ()
-    run_env: tuple[tuple[str, str], ...] = ()
+    after_build: str = ""  # a command that adds what the build doesn't make
 
 
 def lacks_server(folder: Folder, manifest: PackageJson, command: str) -> str:
@@ -71,6 +80,7 @@ def built_server(folder: Folder, manifest: PackageJson) -> Server | None:
         _compiled_server(manifest)
         or _router_server(folder, manifest)
         or _nitro_server(manifest)
+        or _handler_server(manifest)
         or _angular_server(folder)
     )
 
@@ -126,6 +136,23 @@ def _nitro_server(manifest: PackageJson) -> Server | None:
                 f"{package} builds a server into .output/server/index.mjs",
             )
     return None
+
+
+def is_handler_served(manifest: PackageJson) -> bool:
+    """Whether the build makes a handler of requests, and srvx is installed to serve it."""
+    is_handler = needs_nitro(manifest) and _nitro_server(manifest) is None
+    return is_handler and not any(manifest.depends_on(plugin) for plugin in _FOREIGN_PLUGINS)
+
+
+def _handler_server(manifest: PackageJson) -> Server | None:
+    if not is_handler_served(manifest):
+        return None
+    return Server(
+        f"{_SRVX}/node_modules/.bin/srvx serve --prod --static ../client {_HANDLER}",
+        "TanStack Start's build leaves a handler without a server: srvx is added to serve it",
+        after_build=f"{{ test -f {_HANDLER} || {{ echo {quote(_NO_HANDLER)} >&2; exit 1; }}; }} && "
+        f"npm install --no-audit --no-fund --loglevel=error --prefix {_SRVX} srvx@1",
+    )
 
 
 def server_environment(manifest: PackageJson) -> tuple[tuple[str, str], ...]:

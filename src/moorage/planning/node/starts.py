@@ -17,6 +17,7 @@ from moorage.planning.node.files import (
     serves,
 )
 from moorage.planning.node.package_json import PackageJson
+from moorage.planning.node.parallel import server_among
 from moorage.planning.node.scripts import (
     command_of,
     is_development_server,
@@ -76,6 +77,13 @@ def find_start(package: Package) -> Start:
     script = manifest.script("start")
     if script:
         unused = _why_unused(package)
+        part = None if unused else server_among(folder, manifest, "start")
+        if part is not None:
+            because.append(f"its start script runs a server beside others: {quoted(script)}")
+            because.append(f"only {quoted(part.command)} is started, which is for visitors")
+            if part.script:
+                return Start(_start_script(package, part.script, manifest.script(part.script)))
+            return Start(_run_here(package, once(part.command)))
         if not unused:
             check = _STANDALONE_FILES if builds and _is_standalone(package, script) else ""
             return Start(_start_script(package, "start", script), check=check)
@@ -133,7 +141,7 @@ def _built(package: Package) -> Start | None:
         if server is not None:
             because.append(server.because)
             command = _run_here(package, server.command)
-            return Start(command, build_env=server.build_env)
+            return Start(command, check=server.after_build, build_env=server.build_env)
     found = _site(package)
     if found is None:
         return None
@@ -281,8 +289,8 @@ def _missing(package: Package) -> str:
         return "SvelteKit needs @sveltejs/adapter-node or @sveltejs/adapter-static to be deployed"
     if needs_nitro(manifest):
         return (
-            "TanStack Start leaves no server by itself: add nitro to the dependencies and its "
-            "plugin to vite.config, or a start script"
+            "TanStack Start leaves no server by itself, and a plugin of another platform builds "
+            "it: take nitro and its plugin in vite.config instead, or add a start script"
         )
     if package.builds:
         return (
