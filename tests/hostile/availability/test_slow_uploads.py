@@ -76,9 +76,10 @@ class SlowUploads:
                 assert done is None or isinstance(done, asyncio.CancelledError), done
 
     async def _upload(self, address: str, at_once: asyncio.Semaphore) -> None:
-        head = upload_head(Wallet(self._gateway), MIB)
         async with contextlib.AsyncExitStack() as stack:
             async with at_once:
+                # Signed in its turn: it is good for a minute, and the last waits for many others.
+                head = upload_head(Wallet(self._gateway), MIB)
                 client = await stack.enter_async_context(
                     connected(self._gateway.url, source=address)
                 )
@@ -174,7 +175,7 @@ async def test_uploads_that_stop_halfway_take_a_bounded_part_of_the_disk(
             finally:
                 trickle.cancel()
 
-    async with neighbour.unharmed(), asyncio.timeout(120):
+    async with neighbour.unharmed(), asyncio.timeout(600):
         async with asyncio.TaskGroup() as tasks:
             uploads = [tasks.create_task(upload()) for _ in range(12)]
             newcomer = tasks.create_task(
