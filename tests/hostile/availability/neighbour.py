@@ -12,7 +12,7 @@ import aiohttp
 from gateway_fixture import DevGateway
 from wallet import Answer, Wallet, fresh_name
 
-HEALTH_SECONDS = 0.25
+HEALTH_SECONDS = 1.0
 _PAUSE_SECONDS = 0.1
 
 # Each request writes to the volume, and waits until the disk has it.
