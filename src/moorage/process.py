@@ -53,6 +53,15 @@ def spawn_detached(
     return ProcessRecord(pid=pid, start_ticks=start_ticks, command=words)
 
 
+def process_record(pid: int) -> ProcessRecord | None:
+    """What to store of a process that another program started; None when it is gone already.
+
+    Without its command, which it may still be about to change.
+    """
+    start_ticks = _start_ticks(pid)
+    return None if start_ticks is None else ProcessRecord(pid, start_ticks, ())
+
+
 def is_running(record: ProcessRecord) -> bool:
     """Whether the recorded process is alive; another one with its id does not count."""
     if _start_ticks(record.pid) != record.start_ticks:

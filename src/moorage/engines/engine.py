@@ -142,6 +142,7 @@ class Capabilities:
 
     volumes: bool  # an app can have a directory that its next versions keep
     caches: bool  # builds keep files for later builds of the same wallet
+    dockerfiles: bool = False  # builds any Dockerfile; others only what is planned from it
 
 
 class Engine(Protocol):

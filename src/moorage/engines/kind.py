@@ -17,6 +17,7 @@ class EngineOptions:
     subnet: str  # from which apps get their networks
     wallet_cache_bytes: int  # that builds of one wallet may keep for later ones; 0 for none
     total_cache_bytes: int  # the same for all wallets together
+    docker_host: str  # where the Docker daemon listens: unix:///path
     accept_soft_limits: bool  # whether limits may be enforced by the gateway, not the kernel
 
 

@@ -1,11 +1,12 @@
 """Lists the engines. To add one, make a folder with a `KIND`, and add it here."""
 
+from moorage.engines.docker.kind import KIND as DOCKER
 from moorage.engines.kind import EngineKind
 from moorage.engines.rootless.kind import KIND as ROOTLESS
 from moorage.engines.sandbox.kind import KIND as SANDBOX
 from moorage.errors import ConfigurationInvalid
 
-ENGINES = (SANDBOX, ROOTLESS)
+ENGINES = (SANDBOX, ROOTLESS, DOCKER)
 """`auto` takes the first one that suits."""
 
 

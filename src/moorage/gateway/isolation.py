@@ -54,6 +54,7 @@ def make_engine(
         subnet=settings.app_subnet,
         wallet_cache_bytes=settings.build_cache_mib * _MIB,
         total_cache_bytes=settings.build_cache_total_mib * _MIB,
+        docker_host=settings.docker_host,
         accept_soft_limits=settings.accept_soft_limits,
     )
     return engine_kind(settings.isolation).make(configuration, options)

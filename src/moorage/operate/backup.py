@@ -128,8 +128,8 @@ def _check_saving(settings: Settings, data_dir: Path, target: Path, clock: Clock
     kind = engine_kind(settings.isolation)
     if kind.exports is None:
         raise BackupFailed(
-            "A gateway without root keeps apps as plain files: stop it and save all of "
-            f"{data_dir} with a tool that keeps links and owners."
+            f"With isolation = {kind.name} apps can't be copied while they run: stop the gateway "
+            f"and save all of {data_dir} with a tool that keeps links and owners."
         )
     if target.exists():
         raise BackupFailed(f"{target} exists. Name a file that does not.")

@@ -20,6 +20,7 @@ class Stack(StrEnum):
     PHP = "php"
     STATIC = "static"
     CUSTOM = "custom"  # only the commands of the settings
+    DOCKERFILE = "dockerfile"  # an image of the upload's own Dockerfile, which is in `directory`
 
 
 def _said(description: str) -> msgspec.Meta:
@@ -91,7 +92,7 @@ class Plan(msgspec.Struct, frozen=True):
     directory: str  # below /app, "" is /app itself
     install: str | None
     build: str | None
-    start: str  # sees PORT in its environment
+    start: str  # sees PORT in its environment; "" for what an image starts by itself
     port: int  # where the app is expected to listen
     build_env: dict[str, str]  # from the planner; the deployer's are stored separately, sealed
     run_env: dict[str, str]

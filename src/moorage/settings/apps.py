@@ -162,9 +162,14 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         str,
         setting(
             "machine",
-            "How apps are kept apart: root, rootless, or auto: root for a gateway that is root.",
+            "How apps are kept apart: root, rootless, docker, or auto: root for a gateway that is "
+            "root.",
         ),
     ] = "auto"
+    docker_host: Annotated[
+        str,
+        setting("machine", "Where Docker listens on this machine, for isolation = docker."),
+    ] = "unix:///var/run/docker.sock"
     accept_soft_limits: Annotated[
         bool,
         setting(

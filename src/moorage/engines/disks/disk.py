@@ -5,6 +5,7 @@ which belong to the app (on the disk to `idmap.OWNER`, so that it fits any slot)
 belongs to root, as does `built`, whose time is the end of the build. Blocking; call from a thread.
 """
 
+import contextlib
 import errno
 import os
 import time
@@ -213,6 +214,16 @@ def growth_bytes(image: str) -> int:
     """Returns how many bytes a sparse file can still grow on disk. Raises OSError."""
     status = os.stat(image)  # noqa: PTH116 (called many times a second: Path is slow)
     return max(0, status.st_size - status.st_blocks * _BLOCK_BYTES)
+
+
+def growths(directory: Path) -> dict[str, int]:
+    """Returns how many bytes the disk in each directory below `directory` can still grow."""
+    found = {}
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                found[entry.name] = growth_bytes(f"{entry.path}/{IMAGE}")
+    return found
 
 
 def taken_bytes(image: str) -> int:

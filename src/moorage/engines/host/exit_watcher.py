@@ -60,6 +60,11 @@ class ExitWatcher:
         else:
             self._watched[watch] = deployment_id
 
+    def report(self, deployment_id: str) -> None:
+        """Reports an end that the engine has learnt of in another way."""
+        if self._confirm(deployment_id):
+            self._ended.put_nowait(deployment_id)
+
     async def next(self) -> str:
         """Waits until an app has ended; returns its deployment id."""
         return await self._ended.get()
@@ -70,8 +75,8 @@ class ExitWatcher:
         for watch, mask in _events(os.read(self._descriptor, _READ_BYTES)):
             if mask & _IN_IGNORED:  # the file is gone
                 self._watched.pop(watch, None)
-            elif (deployment_id := self._watched.get(watch)) and self._confirm(deployment_id):
-                self._ended.put_nowait(deployment_id)
+            elif deployment_id := self._watched.get(watch):
+                self.report(deployment_id)
 
 
 def _events(read: bytes) -> Iterator[tuple[int, int]]:

@@ -56,6 +56,7 @@ class Policy:
     allow: tuple[str, ...]
     resolvers: tuple[str, ...]
     traffic: ConnectionLimits
+    build_bridge: str | None = None  # an interface from which builds are filtered as apps are
 
     @property
     def table(self) -> str:
@@ -83,6 +84,9 @@ def ruleset(policy: Policy) -> str:
     name, apps = policy.table, f'"{policy.interfaces}*"'
     pace = new_flows(policy.traffic.app_new_connections, source="ip saddr")
     sent = bandwidth(policy.traffic.app_bandwidth_mbit, meter="sent", key="ip saddr")
+    bridge = policy.build_bridge
+    builds = "" if bridge is None else f'    iifname "{bridge}" jump from_app\n'
+    builds_to_host = "" if bridge is None else f'    iifname "{bridge}" jump from_app_to_host\n'
     received = bandwidth(policy.traffic.app_bandwidth_mbit, meter="received", key="ip daddr")
     # The same for both chains, to the internet and to this machine's resolver: all flows count.
     begun = f"""\
@@ -111,12 +115,12 @@ table inet {name} {{
   }}
   chain forwarding {{
     type filter hook forward priority filter - 10; policy accept;
-    iifname {apps} jump from_app
+{builds}    iifname {apps} jump from_app
     oifname {apps} jump to_app
   }}
   chain incoming {{
     type filter hook input priority filter - 10; policy accept;
-    iifname {apps} jump from_app_to_host
+{builds_to_host}    iifname {apps} jump from_app_to_host
 {_visitors(policy.traffic)}  }}
   chain leaving {{
     type nat hook postrouting priority srcnat; policy accept;
@@ -206,13 +210,16 @@ def connected_networks(addresses_json: str) -> tuple[str, ...]:
     )
 
 
-def load(policy: Policy) -> None:
-    """Loads the filter, and adds exceptions to Docker's filter if needed. Raises OSError."""
-    tool.run(["nft", "-f", "-"], stdin=ruleset(policy))
-    if docker_drops():
+def load(policy: Policy, *, enter: Sequence[str] = ()) -> None:
+    """Loads the filter, and adds exceptions to Docker's filter if needed. Raises OSError.
+
+    `enter` is a command's prefix that enters another network namespace.
+    """
+    tool.run([*enter, "nft", "-f", "-"], stdin=ruleset(policy))
+    if docker_drops(enter):
         for rule in docker_rules(policy):
-            if not _docker_has(rule):
-                tool.run(["iptables", "-w", "-I", "DOCKER-USER", *rule])
+            if not _docker_has(rule, enter):
+                tool.run([*enter, "iptables", "-w", "-I", "DOCKER-USER", *rule])
 
 
 def is_loaded(instance_id: str) -> bool:
@@ -221,14 +228,15 @@ def is_loaded(instance_id: str) -> bool:
     return f"table inet {table_name(instance_id)}" in tables.splitlines()
 
 
-def unload(policy: Policy) -> None:
-    """Removes the filter, if it is loaded."""
+def unload(policy: Policy, *, enter: Sequence[str] = ()) -> None:
+    """Removes the filter, if it is loaded; `enter` is as for `load`."""
     name = policy.table
-    tool.run(["nft", "-f", "-"], stdin=f"table inet {name} {{}}\ndelete table inet {name}\n")
-    if docker_drops():
+    gone = f"table inet {name} {{}}\ndelete table inet {name}\n"
+    tool.run([*enter, "nft", "-f", "-"], stdin=gone)
+    if docker_drops(enter):
         for rule in docker_rules(policy):
-            if _docker_has(rule):
-                tool.run(["iptables", "-w", "-D", "DOCKER-USER", *rule])
+            if _docker_has(rule, enter):
+                tool.run([*enter, "iptables", "-w", "-D", "DOCKER-USER", *rule])
 
 
 def docker_rules(policy: Policy) -> list[list[str]]:
@@ -240,15 +248,15 @@ def docker_rules(policy: Policy) -> list[list[str]]:
     ]
 
 
-def docker_drops() -> bool:
+def docker_drops(enter: Sequence[str] = ()) -> bool:
     """Returns whether Docker's chain for other programs' rules exists."""
     return tool.found("iptables") and bool(
-        tool.run(["iptables", "-w", "-S", "DOCKER-USER"], accept=(0, 1, 2, 3, 4))
+        tool.run([*enter, "iptables", "-w", "-S", "DOCKER-USER"], accept=(0, 1, 2, 3, 4))
     )
 
 
-def _docker_has(rule: Sequence[str]) -> bool:
-    existing = tool.run(["iptables", "-w", "-S", "DOCKER-USER"])
+def _docker_has(rule: Sequence[str], enter: Sequence[str]) -> bool:
+    existing = tool.run([*enter, "iptables", "-w", "-S", "DOCKER-USER"])
     return " ".join(["-A", "DOCKER-USER", *rule]) in existing.splitlines()
 
 

@@ -58,10 +58,11 @@ def _mapped(source: Path, uid: int) -> Iterator[int]:
 
 @contextmanager
 def _owners(uid: int) -> Iterator[int]:
-    """Returns a user namespace that maps OWNER to `uid`, and root to root."""
+    """Returns a user namespace that maps OWNER to `uid`, and root to root if `uid` is not that."""
     with _member() as pid:
         for kind in ("uid_map", "gid_map"):
-            Path(f"/proc/{pid}/{kind}").write_text(f"0 0 1\n{OWNER} {uid} 1\n")
+            root = "0 0 1\n" if uid else ""  # an id is mapped once
+            Path(f"/proc/{pid}/{kind}").write_text(f"{root}{OWNER} {uid} 1\n")
         descriptor = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     try:
         yield descriptor

@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from moorage.engines.engine import Cursor, LogPage
 from moorage.engines.logs import reader, store
 from moorage.engines.logs.collecting import Collecting
 from moorage.engines.logs.pipes import Pipes
-from moorage.records.log import LogKind
+from moorage.records.log import LogKind, LogStream
 
 _TAIL_LINES = 10_000
 
@@ -20,7 +21,7 @@ class Logs:
     """Logs and pipes in a deployment's directory, which apps can't reach. Methods block."""
 
     directory: Path
-    collecting: Collecting
+    collecting: Collecting | None  # None where nothing is written into pipes
     clock: Clock
 
     def create(self) -> None:
@@ -31,19 +32,25 @@ class Logs:
     def open_pipes(self, kind: LogKind) -> Pipes:
         """Opens pipes for a command's output; close them once it runs. Raises OSError."""
         pipes = Pipes(self.directory / "pipes", kind)
-        self.collecting.watch(self.directory.name, kind)
+        if self.collecting is not None:
+            self.collecting.watch(self.directory.name, kind)
         return pipes
 
     def drain(self, kind: LogKind) -> None:
         """Waits until everything written so far is in the log."""
-        self.collecting.drain(self.directory.name, kind)
+        if self.collecting is not None:
+            self.collecting.drain(self.directory.name, kind)
+
+    def append(self, kind: LogKind, letter: bytes, lines: Sequence[bytes], *, at_ms: int) -> None:
+        """Writes lines; does nothing if there is no log, or no space."""
+        cap = store.CAP_BYTES[kind]
+        with contextlib.suppress(OSError):
+            store.append(self._log(kind), letter, lines, at_ms=at_ms, cap_bytes=cap)
 
     def note(self, kind: LogKind, text: str) -> None:
         """Writes a line of the gateway's; does nothing if there is no log, or no space."""
         line = text.replace("\n", " ").encode("utf-8", "replace")[: store.LINE_BYTES]
-        now_ms, cap = self.clock.now_ms(), store.CAP_BYTES[kind]
-        with contextlib.suppress(OSError):
-            store.append(self._log(kind), store.GATEWAY, [line], at_ms=now_ms, cap_bytes=cap)
+        self.append(kind, store.GATEWAY, [line], at_ms=self.clock.now_ms())
 
     def read(
         self, kind: LogKind, *, after: Cursor, since_ms: int, tail: int | None, limit: int
@@ -56,6 +63,12 @@ class Logs:
         """Returns the end of a log, as text."""
         page = reader.read_log(self._log(kind), tail=_TAIL_LINES, limit=_TAIL_LINES)
         return "".join(f"{line.text}\n" for line in page.lines)[-max_chars:]
+
+    def last_ms(self, kind: LogKind) -> int:
+        """Returns when the last line that is not the gateway's was written; 0 for none."""
+        page = reader.read_log(self._log(kind), tail=_TAIL_LINES, limit=_TAIL_LINES)
+        times = (line.at_ms for line in reversed(page.lines) if line.stream != LogStream.GATEWAY)
+        return next(times, 0)
 
     def is_empty(self, kind: LogKind) -> bool:
         """Returns whether the log is empty."""

@@ -19,6 +19,7 @@ from moorage.engines.host.listeners import (
     opened_table,
 )
 from moorage.engines.host.record import Stage
+from moorage.engines.host.signals import ask_to_end
 from moorage.engines.isolation import bubblewrap
 from moorage.engines.isolation.bubblewrap import parse_child_pid, parse_exit_code
 from moorage.engines.isolation.slots import Slot
@@ -41,7 +42,6 @@ _STATUS_SECONDS = 1.0  # how long to wait for the exit code after the end of the
 _VOLUME_MENDED = (
     "The file system of /data had errors and was mended: what was being written may be missing."
 )
-_SHELLS = frozenset({"sh", "bash", "dash", "bwrap"})
 
 
 def is_running(directory: DeploymentDirectory) -> bool:
@@ -87,7 +87,7 @@ def _data(directory: DeploymentDirectory, slot: Slot, spec: InstanceSpec) -> Pat
     """Repairs and mounts the app's volume, if it has one; returns where."""
     if spec.volume is None:
         return None
-    volume = directory.host.volume(spec.volume)
+    volume = directory.host.volumes.volume(spec.volume)
     if volume.mend():
         directory.logs.note(LogKind.RUNTIME, _VOLUME_MENDED)
         directory.host.incidents.add(Incident(directory.deployment_id, IncidentKind.VOLUME_MENDED))
@@ -324,25 +324,9 @@ async def stop(directory: DeploymentDirectory, *, grace_seconds: float) -> None:
     if not is_running(directory):
         return
     cgroups, clock = directory.host.cgroups, directory.host.clock
-    for pid in _sigterm_targets(cgroups.pids(directory.app_group)):
-        try:
-            os.kill(pid, signal.SIGTERM)
-        except ProcessLookupError:
-            continue
+    ask_to_end(cgroups.pids(directory.app_group))
     deadline = clock.monotonic_seconds() + grace_seconds
     while is_running(directory) and clock.monotonic_seconds() < deadline:  # noqa: ASYNC110 (no event)
         await asyncio.sleep(_POLL_SECONDS)
     await asyncio.to_thread(cgroups.kill, directory.app_group)
     await _wait_for_status(directory)
-
-
-def _sigterm_targets(pids: list[int]) -> list[int]:
-    """Returns the processes to send SIGTERM: no shells, as the app would be killed with them."""
-    names = {}
-    for pid in pids:
-        try:
-            # An app may name its processes with any bytes, which the kernel cuts anywhere.
-            names[pid] = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return [pid for pid, name in names.items() if name not in _SHELLS] or list(names)

@@ -10,7 +10,7 @@ from moorage.engines.disks.disk import IMAGE, AppDisk
 from moorage.engines.disks.downloads import Downloads
 from moorage.engines.disks.space import Space
 from moorage.engines.disks.templates import DiskTemplates
-from moorage.engines.disks.volume import Volume
+from moorage.engines.disks.volumes import Volumes
 from moorage.engines.engine import WrittenFiles
 from moorage.engines.host import deployment_directory as shared
 from moorage.engines.host.cgroup import APPS, BUILDS, Cgroups
@@ -48,25 +48,12 @@ class Host(shared.Host["DeploymentDirectory"]):
         """Returns the directory of a deployment, which need not exist."""
         return DeploymentDirectory(host=self, deployment_id=deployment_id)
 
-    def volume(self, volume_id: str) -> Volume:
-        """Returns a volume, which need not exist."""
-        return Volume(directory=self.volumes / volume_id, mounts=self.volume_mounts / volume_id)
-
-    def hide_volumes(self, deployment_id: str) -> None:
-        """Unmounts a deployment's views of volumes."""
-        for mounts in self.volume_mounts.iterdir():
-            if (mounts / deployment_id).is_dir():
-                self.volume(mounts.name).hide(deployment_id)
-
     @property
-    def volumes(self) -> Path:
-        """The directory that contains all volumes' directories."""
-        return self.configuration.state_dir / "volumes"
-
-    @property
-    def volume_mounts(self) -> Path:
-        """The directory in which volumes, and apps' views of them, are mounted."""
-        return self.run_dir / "volumes"
+    def volumes(self) -> Volumes:
+        """The apps' volumes."""
+        return Volumes(
+            directory=self.configuration.state_dir / "volumes", mounts=self.run_dir / "volumes"
+        )
 
     @property
     def mount_points(self) -> Path:
@@ -186,7 +173,7 @@ class DeploymentDirectory(shared.DeploymentDirectory):
         self.disk.release()
         if slot is not None:
             slots.release(slot.number, self.path)  # last, as the disk was mounted for its user
-        self.host.hide_volumes(self.deployment_id)
+        self.host.volumes.hide(self.deployment_id)
 
     def abandon(self) -> None:
         """Removes everything but the logs, and records the build as failed."""

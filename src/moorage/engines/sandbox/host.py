@@ -1,6 +1,5 @@
 """Sets up what all apps share, and removes leftovers of earlier gateways."""
 
-import contextlib
 import errno
 import logging
 import os
@@ -133,44 +132,25 @@ def sweep(host: Host) -> None:
         if mount_point.name not in kept:
             disk.Disk(image=Path(os.devnull), mount_point=mount_point).unmount()
     host.caches.sweep()
-    _sweep_volumes(host, set(kept))
+    host.volumes.sweep(set(kept))
     for socket in host.run_dir.glob("*.sock"):
         if socket.stem not in kept:
             socket.unlink()
-
-
-def _sweep_volumes(host: Host, kept: set[str]) -> None:
-    for mounts in host.volume_mounts.iterdir():
-        volume = host.volume(mounts.name)
-        for deployment_id in volume.users() - kept:
-            volume.hide(deployment_id)
-        if not volume.users():  # a crash happened between its mount and the view's
-            volume.close()
 
 
 def measure_disks(host: Host) -> Disks:
     """Returns the free space for disks, and how far the existing ones can still grow; blocks."""
     return Disks(
         free_bytes=disk.free_bytes(host.deployments),
-        growth=_growths(host.deployments),
-        volume_growth=_growths(host.volumes),
+        growth=disk.growths(host.deployments),
+        volume_growth=host.volumes.growth(),
         held=host.space.held,
     )
 
 
-def _growths(directory: Path) -> dict[str, int]:
-    found = {}
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                found[entry.name] = disk.growth_bytes(f"{entry.path}/{disk.IMAGE}")
-    return found
-
-
 def thaw(host: Host) -> None:
     """Thaws disks that were being copied when an earlier gateway crashed."""
-    volumes = [host.volume(mounts.name) for mounts in host.volume_mounts.iterdir()]
-    mount_points = [volume.disk.mount_point for volume in volumes]
+    mount_points = [volume.disk.mount_point for volume in host.volumes.mounted()]
     for mount_point in (*host.mount_points.iterdir(), *mount_points):
         if os.path.ismount(mount_point) and kernel.thaw(mount_point):
             logger.warning("%s was frozen: its app goes on", mount_point)
@@ -181,8 +161,7 @@ def _prepare_directories(host: Host) -> None:
     host.run_dir.mkdir(parents=True, exist_ok=True)
     host.run_dir.chmod(0o711)
     host.mount_points.mkdir(exist_ok=True, mode=0o711)
-    host.volume_mounts.mkdir(exist_ok=True, mode=0o711)
-    host.volumes.mkdir(exist_ok=True, mode=0o700)
+    host.volumes.open()
     host.toolchains.directory.mkdir(exist_ok=True, mode=0o711)
     host.caches.directory.mkdir(exist_ok=True, mode=0o700)
     host.templates.clear()

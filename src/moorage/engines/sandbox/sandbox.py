@@ -137,15 +137,15 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
 
     async def volumes(self) -> set[str]:
         """As `Engine.volumes`."""
-        return {path.name for path in self._host.volumes.iterdir()}
+        return self._host.volumes.ids()
 
     async def clear_volume(self, volume_id: str) -> None:
         """As `Engine.clear_volume`."""
-        await in_thread(self._host.volume(checked(volume_id)).clear)
+        await in_thread(self._host.volumes.volume(checked(volume_id)).clear)
 
     async def remove_volume(self, volume_id: str) -> None:
         """As `Engine.remove_volume`."""
-        await in_thread(self._host.volume(checked(volume_id)).remove)
+        await in_thread(self._host.volumes.volume(checked(volume_id)).remove)
 
     async def running(self) -> dict[str, Instance]:
         """As `Engine.running`."""

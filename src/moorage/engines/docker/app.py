@@ -1,0 +1,240 @@
+"""Starts an app's container, finds its port, opens its socket proxy, stops it."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from aiodocker.containers import DockerContainer
+
+from moorage.engines.disks.volume import Volume
+from moorage.engines.docker.container import container, container_name, numeric_user
+from moorage.engines.docker.daemon import Daemon, NotFound, Refused, calling
+from moorage.engines.docker.deployment_directory import DeploymentDirectory, Host
+from moorage.engines.docker.groups import pids_beside
+from moorage.engines.docker.record import Record
+from moorage.engines.engine import AppExit, Incident, IncidentKind, InstanceSpec
+from moorage.engines.failure import crashed, last_words, not_bound, with_code
+from moorage.engines.host import socket_proxy
+from moorage.engines.host.listeners import Listener, choose, first_listeners, opened_table
+from moorage.engines.host.record import Stage
+from moorage.engines.host.signals import ask_to_end
+from moorage.errors import DeployFailed, FailureCause
+from moorage.process import is_running, process_record, wait_until_ended
+from moorage.records.log import LogKind
+from moorage.threads import in_thread
+
+_OTHER_PORT_GRACE_SECONDS = 1.0  # how long to prefer the wanted port to a listener on another one
+_POLL_SECONDS = 0.01
+_MAX_POLL_SECONDS = 0.1
+_LATE_SHARE = 20  # polling delays a start by at most a twentieth of its duration
+_PROXY_UID = 1_899_999_999  # nobody's; systemd's table of user ids lists its range as unused
+_DOCKERS_RESOLVER = "127.0.0.11"  # Docker's name server listens in each app's network
+_CREATED = "created"
+_PASSWD = "/etc/passwd"  # noqa: S105 (a path)
+
+
+async def launch(directory: DeploymentDirectory, image: str, spec: InstanceSpec) -> Record:
+    """Makes the container and starts it. Raises DeployFailed, OSError."""
+    host, data = directory.host, None
+    if spec.volume is not None:
+        data = directory.volume_view(spec.volume)
+    body = container(spec, image, host.around, data=data)
+    await remove_container(directory)
+    name = container_name(host.around.instance_id, directory.deployment_id)
+    try:
+        async with calling():
+            made = await host.daemon.docker.containers.create(body, name=name)
+        if spec.volume is not None:
+            user = await _user(made)
+            await in_thread(_show, directory, host.volumes.volume(spec.volume), user, spec)
+        async with calling():
+            await made.start()
+            state = (await made.show())["State"]
+    except NotFound as error:
+        gone = "its image is gone: deploy it again"
+        raise DeployFailed(FailureCause.INTERRUPTED, gone) from error
+    except Refused as error:  # such as a program that is not in the image
+        reason = f"the image can't be started: {error}"
+        raise DeployFailed(FailureCause.CRASHED, reason, log_tail=last_words(directory)) from error
+    record = Record(
+        deployment_id=directory.deployment_id,
+        stage=Stage.STARTED,
+        container_id=made.id,
+        process=process_record(state["Pid"]) if state["Pid"] else None,
+    )
+    await in_thread(directory.write, record)
+    return record
+
+
+async def _user(made: DockerContainer) -> int:
+    """Returns the user id as which a container will run."""
+    async with calling():
+        user = str((await made.show())["Config"]["User"])
+        if user.partition(":")[0].isdigit() or not user:
+            return numeric_user(user, "")
+        archive = await made.get_archive(_PASSWD)
+    member = archive.extractfile("passwd")
+    return numeric_user(user, "" if member is None else member.read().decode(errors="replace"))
+
+
+def _show(directory: DeploymentDirectory, volume: Volume, uid: int, spec: InstanceSpec) -> None:
+    """Repairs and mounts the app's volume."""
+    if volume.mend():
+        mended = "The file system of /data had errors and was mended: files may be missing."
+        directory.logs.note(LogKind.RUNTIME, mended)
+        directory.host.incidents.add(Incident(directory.deployment_id, IncidentKind.VOLUME_MENDED))
+    volume.show(directory.deployment_id, uid, size_bytes=spec.limits.volume_bytes)
+
+
+def runs(record: Record | None) -> bool:
+    """Returns whether the container runs; blocks for microseconds."""
+    return record is not None and record.process is not None and is_running(record.process)
+
+
+def namespace(record: Record) -> Path:
+    """Returns the container's network namespace. Raises FileNotFoundError without a process."""
+    if record.process is None:
+        raise FileNotFoundError("the container has no process")
+    return Path(f"/proc/{record.process.pid}/ns/net")
+
+
+async def wait_listening(
+    directory: DeploymentDirectory, record: Record, spec: InstanceSpec, *, timeout_seconds: float
+) -> Listener:
+    """Waits until the app listens. Raises DeployFailed if it ends, or does not in time."""
+    clock, wanted = directory.host.clock, spec.plan.port
+    begun, other_since = clock.monotonic_seconds(), float("inf")
+    while True:
+        found = choose(await in_thread(_listeners, record), wanted)
+        if not runs(record):
+            raise await _crashed(directory, record, spec)
+        waited = clock.monotonic_seconds() - begun
+        last = waited >= timeout_seconds
+        if found is not None:
+            other_since = min(other_since, waited)
+            if found.port == wanted or last or waited - other_since >= _OTHER_PORT_GRACE_SECONDS:
+                return found
+        if last:
+            raise await in_thread(not_bound, directory, spec, timeout_seconds)
+        await asyncio.sleep(min(max(waited / _LATE_SHARE, _POLL_SECONDS), _MAX_POLL_SECONDS))
+
+
+def _listeners(record: Record) -> list[Listener]:
+    try:
+        found = first_listeners(namespace(record))
+    except FileNotFoundError:
+        return []
+    return [it for it in found if it.target != _DOCKERS_RESOLVER]
+
+
+async def _crashed(
+    directory: DeploymentDirectory, record: Record, spec: InstanceSpec
+) -> DeployFailed:
+    ended = await exit_of(directory.host.daemon, record)
+    code = None if ended is None else ended.exit_code
+    await directory.host.followers.drained(directory.deployment_id)
+    tail = await in_thread(last_words, directory)
+    if ended is not None and ended.out_of_memory:
+        limit = spec.limits.memory_bytes // (1024 * 1024)
+        return DeployFailed(
+            FailureCause.OUT_OF_MEMORY,
+            f"the app ran out of its {limit} MiB of memory while starting ({with_code(code)})",
+            log_tail=tail,
+        )
+    return crashed(spec, code=code, tail=tail)
+
+
+async def exit_of(daemon: Daemon, record: Record) -> AppExit | None:
+    """Returns how the app ended; None while it runs, or if it was never started."""
+    if record.stage is not Stage.STARTED or runs(record):
+        return None
+    if record.exit_code is not None or record.container_id is None:
+        return AppExit(exit_code=record.exit_code, out_of_memory=record.out_of_memory)
+    try:
+        async with calling():
+            ended = daemon.docker.containers.container(record.container_id)
+            await ended.wait()  # the process is gone, and Docker may not have noted it yet
+            state = (await ended.show())["State"]
+    except NotFound:
+        return AppExit(exit_code=None, out_of_memory=False)
+    return how_it_ended(state)
+
+
+def how_it_ended(state: dict[str, Any]) -> AppExit:
+    """Returns the end that Docker tells in a container's `State`."""
+    code = None if state.get("Status") == _CREATED else state.get("ExitCode")
+    return AppExit(exit_code=code, out_of_memory=bool(state.get("OOMKilled")))
+
+
+async def stop(host: Host, record: Record, *, grace_seconds: float) -> None:
+    """Ends the app: SIGTERM, then SIGKILL after `grace_seconds`. Raises DaemonFailed."""
+    if record.container_id is None or record.process is None or not runs(record):
+        return
+    ask_to_end(await in_thread(pids_beside, host.cgroups, record.process.pid))
+    try:
+        async with asyncio.timeout(grace_seconds):
+            await wait_until_ended(record.process)
+    except TimeoutError:
+        pass
+    try:
+        async with calling():
+            await host.daemon.docker.containers.container(record.container_id).stop(t=0)
+    except NotFound:
+        return
+
+
+async def remove_container(directory: DeploymentDirectory) -> None:
+    """Removes the deployment's container, whatever its state. Raises DaemonFailed."""
+    host = directory.host
+    name = container_name(host.around.instance_id, directory.deployment_id)
+    try:
+        async with calling():
+            await host.daemon.docker.containers.container(name).delete(force=True, v=True)
+    except NotFound:
+        return
+
+
+def open_proxy(directory: DeploymentDirectory, record: Record, listener: Listener) -> None:
+    """Starts a socket proxy to `listener`, after closing an earlier one. Raises OSError."""
+    close_proxy(directory)
+    host = directory.host
+    connections = host.configuration.traffic.app_connections
+    host.cgroups.create(directory.proxy_group, socket_proxy.limits(connections))
+    socket_proxy.open_proxy(
+        directory.socket,
+        groups=host.cgroups.directories(directory.proxy_group),
+        netns=namespace(record),
+        uid=_PROXY_UID,
+        listener=listener,
+        connections=connections,
+    )
+
+
+def close_proxy(directory: DeploymentDirectory) -> None:
+    """Ends the socket proxy, if there is one."""
+    directory.socket.unlink(missing_ok=True)
+    directory.host.cgroups.remove(directory.proxy_group)
+
+
+def is_open(directory: DeploymentDirectory, record: Record) -> bool:
+    """Returns whether the app and its socket proxy run, and the app listens."""
+    if record.listener is None or not runs(record) or not directory.socket.is_socket():
+        return False
+    if not directory.host.cgroups.pids(directory.proxy_group):
+        return False
+    try:
+        with opened_table(namespace(record)) as table:
+            return record.listener in table.on_port(record.listener.port)
+    except FileNotFoundError:
+        return False
+
+
+def connections(record: Record | None) -> int:
+    """Returns the number of open connections to the target of the socket proxy."""
+    if record is None or record.listener is None or not runs(record):
+        return 0
+    try:
+        with opened_table(namespace(record)) as table:
+            return table.connections_to(record.listener.port)
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,1 @@
+"""Builds the images of deployments with Docker's builder."""

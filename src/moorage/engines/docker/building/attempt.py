@@ -1,0 +1,136 @@
+"""One run of the builder for a deployment, and why it failed."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from moorage.engines.docker.building import buildx
+from moorage.engines.docker.building.buildx import Build
+from moorage.engines.docker.building.dockerfile import BUILD, INSTALL, step_named
+from moorage.engines.docker.building.group import BuildGroup
+from moorage.engines.docker.building.progress import Progress
+from moorage.engines.engine import BuildSpec
+from moorage.errors import DeployFailed, FailureCause
+from moorage.planning.plan import Stack
+from moorage.threads import in_thread
+
+Log = Callable[[Sequence[str]], Awaitable[None]]
+"""Writes lines into the log of a build."""
+
+_TAIL_CHARS = 8192
+_LOOK_SECONDS = 1.0
+_KILLED = 137  # 128 + SIGKILL
+_KILLED_WORD = "Killed"  # as shells say
+_NO_SPACE = "the gateway's disk is nearly full, and this build was ended: deploy again later"
+_FULL_WORDS = ("ENOSPC", "No space left on device", "no space left on device")
+
+
+@dataclass
+class Attempt:
+    """The run of one build."""
+
+    spec: BuildSpec
+    log: Log
+    group: BuildGroup
+    progress: Progress = field(init=False)
+    tail: str = ""
+
+    def __post_init__(self) -> None:
+        self.progress = Progress(self._shown)
+
+    async def run(
+        self, build: Build, environment: Mapping[str, str], has_room: Callable[[], bool]
+    ) -> None:
+        """Runs the builder to its end, within the time. Raises DeployFailed."""
+        try:
+            async with (
+                asyncio.timeout(self.spec.timeout_seconds),
+                buildx.running(build.argv, environment) as process,
+                _ended_when_full(process, has_room) as was_full,
+            ):
+                async for lines in buildx.printed(process):
+                    await self._told([told for line in lines for told in self.progress.read(line)])
+                code = await process.wait()
+        except TimeoutError:
+            raise self.failure(
+                FailureCause.BUILD_TIMEOUT,
+                f"the build took longer than {self.spec.timeout_seconds} s",
+            ) from None
+        except asyncio.CancelledError:
+            await self.log(["CANCELLED: the build was ended"])
+            raise
+        if was_full.is_set():
+            raise self.failure(FailureCause.OUT_OF_DISK, _NO_SPACE)
+        if code != 0:
+            raise await in_thread(self._failed)
+
+    def failure(self, cause: FailureCause, reason: str) -> DeployFailed:
+        """Returns a failure with the end of the log."""
+        return DeployFailed(cause, reason, log_tail=self.tail)
+
+    def _shown(self, step: str) -> str | None:
+        """Returns what the log says of a step that begins; None for nothing."""
+        if is_own(self.spec) or step.startswith("FROM "):
+            return step
+        return f"$ {self._command(step)}" if step_named(step) else None
+
+    def _command(self, step: str) -> str:
+        """Returns a step as the deployer knows it."""
+        plan = self.spec.plan
+        commands = {INSTALL: plan.install, BUILD: plan.build}
+        known = None if is_own(self.spec) else commands.get(step_named(step))
+        return (known or step).replace("\n", " ")
+
+    async def _told(self, lines: Sequence[str]) -> None:
+        if lines:
+            self.tail = (self.tail + "".join(f"{line}\n" for line in lines))[-_TAIL_CHARS:]
+            await self.log(lines)
+
+    def _failed(self) -> DeployFailed:
+        """Returns why the builder failed; blocks for microseconds."""
+        step, code = self.progress.failed_step, self.progress.exit_code
+        command = self._command(step)
+        if not step or code is None:
+            return self.failure(
+                FailureCause.BUILD_FAILED,
+                f"the image could not be built: {self.progress.error or 'the builder ended'}",
+            )
+        reason = f"`{command}` failed with exit code {code}"
+        if (code == _KILLED or _KILLED_WORD in self.tail) and self.group.was_full():
+            return self.failure(
+                FailureCause.OUT_OF_MEMORY, f"{reason}: the build ran out of memory"
+            )
+        if any(word in self.tail for word in _FULL_WORDS):
+            return self.failure(FailureCause.OUT_OF_DISK, f"{reason}: the disk is full")
+        is_install = step_named(step) == INSTALL and not is_own(self.spec)
+        cause = FailureCause.INSTALL_FAILED if is_install else FailureCause.BUILD_FAILED
+        return self.failure(cause, reason)
+
+
+@asynccontextmanager
+async def _ended_when_full(
+    process: asyncio.subprocess.Process, has_room: Callable[[], bool]
+) -> AsyncIterator[asyncio.Event]:
+    """Ends the builder when there is no more room on the disk; the event says that it was so."""
+    was_full = asyncio.Event()
+
+    async def look() -> None:
+        while has_room():  # noqa: ASYNC110 (a disk has no event)
+            await asyncio.sleep(_LOOK_SECONDS)
+        was_full.set()
+        process.terminate()
+
+    looking = asyncio.create_task(look())
+    try:
+        yield was_full
+    finally:
+        looking.cancel()
+        with contextlib.suppress(asyncio.CancelledError, ProcessLookupError):
+            await looking
+
+
+def is_own(spec: BuildSpec) -> bool:
+    """Returns whether it is the upload's own Dockerfile, which a stranger wrote."""
+    return spec.plan.stack is Stack.DOCKERFILE

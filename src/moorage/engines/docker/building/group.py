@@ -1,0 +1,78 @@
+"""The control group of one build, in which Docker's builder makes a group for each command."""
+
+import contextlib
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from moorage.engines.engine import Limits
+from moorage.engines.host.cgroup import BUILDS, Cgroups
+
+_KILL_SECONDS = 10.0
+_POLL_SECONDS = 0.005
+
+
+@dataclass(frozen=True)
+class BuildGroup:
+    """A group with limits for all commands of a build together. Methods block."""
+
+    cgroups: Cgroups
+    place: str  # is a part of what the builder's cache goes by, so it is the same for later builds
+
+    @property
+    def name(self) -> str:
+        """The group's name below the gateway's."""
+        return f"{BUILDS}/{self.place}"
+
+    @property
+    def parent(self) -> str:
+        """The value for `--cgroup-parent`."""
+        return f"/{self.cgroups.root}/{self.name}"
+
+    def open(self, limits: Limits) -> None:
+        """Makes the group, in place of an earlier one. Raises OSError."""
+        self.remove()
+        self.cgroups.create(self.name, limits)
+
+    def was_full(self) -> bool:
+        """Returns whether the group's memory was full; on version 1 also if that did no harm.
+
+        There, the groups of commands take the number of killed processes with them.
+        """
+        group = self.cgroups.hierarchy.mounts["memory"] / self.cgroups.root / self.name
+        if self.cgroups.hierarchy.version == 2:
+            return self.cgroups.oom_kills(self.name) > 0
+        most, limit = (
+            int((group / f"memory.{file}").read_text())
+            for file in ("max_usage_in_bytes", "limit_in_bytes")
+        )
+        return most >= limit
+
+    def remove(self) -> None:
+        """Kills every process in the group and the groups in it, and removes them."""
+        deadline = time.monotonic() + _KILL_SECONDS
+        while groups := self._groups():
+            for group in groups:
+                _end(group)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"control group {self.name} does not end")
+            time.sleep(_POLL_SECONDS)
+
+    def _groups(self) -> list[Path]:
+        """Returns the groups, in each hierarchy the innermost first."""
+        found: list[Path] = []
+        for top in self.cgroups.directories(self.name):
+            for path, _, _ in os.walk(top, topdown=False):
+                found.append(Path(path))
+        return found
+
+
+def _end(group: Path) -> None:
+    """Kills a group's processes, and removes it unless some are still ending."""
+    with contextlib.suppress(OSError):  # it is being removed, or has processes
+        for pid in map(int, (group / "cgroup.procs").read_text().split()):
+            os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        group.rmdir()

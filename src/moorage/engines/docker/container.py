@@ -1,0 +1,109 @@
+"""Makes the configuration of an app's container: a pure function."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from moorage.engines.engine import InstanceSpec
+
+INSTANCE_LABEL, DEPLOYMENT_LABEL = "moorage.instance", "moorage.deployment"
+DATA = "/data"
+_MIB = 1024 * 1024
+_NANO = 1_000_000  # nanoseconds of a millisecond, as NanoCpus counts billionths of a core
+_START_CPU_MILLIS = 1000  # a starting app may use a whole core, even if its limit is lower
+_OOM_SCORE = 500  # the kernel kills apps before the gateway
+_TMPFS = {
+    "/tmp": "rw,noexec,nosuid,nodev,mode=1777,size=64m",  # noqa: S108 (inside the container)
+    "/run": "rw,noexec,nosuid,nodev,mode=1777,size=16m",
+    "/var/tmp": "rw,noexec,nosuid,nodev,mode=1777,size=16m",  # noqa: S108
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What is the same for all containers of a gateway."""
+
+    instance_id: str
+    network: str
+    cgroup_parent: str
+    resolvers: Sequence[str]
+
+
+def container_name(instance_id: str, deployment_id: str) -> str:
+    """Returns a container's name, from which other apps can't tell whose it is.
+
+    Docker answers an app's questions for the names of the containers in its network.
+    """
+    digest = hashlib.blake2b(deployment_id.encode(), digest_size=12, key=instance_id.encode())
+    return f"moorage-{instance_id}-{digest.hexdigest()}"
+
+
+def container(
+    spec: InstanceSpec, image: str, around: Surroundings, *, data: Path | None
+) -> dict[str, Any]:
+    """Returns the body of `POST /containers/create`; the image says what runs, and as whom."""
+    limits = spec.limits
+    return {
+        "Image": image,
+        "Hostname": "app",
+        "Env": [f"{name}={value}" for name, value in environment(spec).items()],
+        "Labels": {INSTANCE_LABEL: around.instance_id, DEPLOYMENT_LABEL: spec.deployment_id},
+        "HostConfig": {
+            "NetworkMode": around.network,
+            "CgroupParent": around.cgroup_parent,
+            "Dns": list(around.resolvers),
+            "Memory": limits.memory_bytes,
+            "MemorySwap": limits.memory_bytes,  # no swap
+            "NanoCpus": max(limits.cpu_millis, _START_CPU_MILLIS) * _NANO,
+            "PidsLimit": limits.pids,
+            "OomScoreAdj": _OOM_SCORE,
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges:true"],
+            "Privileged": False,
+            "ReadonlyRootfs": True,
+            "Tmpfs": dict(_TMPFS),
+            "ShmSize": 64 * _MIB,
+            "Init": True,
+            "Sysctls": {"net.ipv6.conf.all.disable_ipv6": "1"},
+            "Binds": [] if data is None else [f"{data}:{DATA}"],
+            "RestartPolicy": {"Name": "no"},
+            "LogConfig": {
+                "Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"},
+            },
+        },
+    }  # fmt: skip
+
+
+def settled(cpu_millis: int) -> dict[str, int]:
+    """Returns the body of `POST /containers/…/update` for an app that has started."""
+    return {"NanoCpus": cpu_millis * _NANO}
+
+
+def environment(spec: InstanceSpec) -> Mapping[str, str]:
+    """Returns an app's variables; the plan's override ours, the deployer's both."""
+    return {
+        "PORT": str(spec.plan.port),
+        "HOST": "0.0.0.0",  # noqa: S104 (inside its own network namespace)
+        "NODE_ENV": "production",
+        "PYTHONUNBUFFERED": "1",
+        **({} if spec.volume is None else {"DATA_DIR": DATA}),
+        **spec.plan.run_env,
+        **spec.variables,
+    }
+
+
+def numeric_user(user: str, passwd: str) -> int:
+    """Returns the user id that a container's `User` means, by the text of its /etc/passwd.
+
+    A name that is not there is root, as the container would not start.
+    """
+    name = user.partition(":")[0]
+    if name.isdigit() or not name:
+        return int(name or 0)
+    for line in passwd.splitlines():
+        fields = line.split(":")
+        if fields[0] == name and len(fields) > 2 and fields[2].isdigit():
+            return int(fields[2])
+    return 0

@@ -1,0 +1,201 @@
+"""The connection to this machine's Docker daemon, and what it must be able to do."""
+
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiodocker import Docker
+from aiodocker.exceptions import DockerError
+from aiohttp import StreamReader
+
+from moorage.errors import ConfigurationInvalid
+
+_SCHEME = "unix://"
+_API_SECONDS = 120.0  # a machine under load takes long to make a container
+_LEAST_VERSION = 24
+_NEEDED = {
+    "MemoryLimit": "memory", "SwapLimit": "swap", "PidsLimit": "processes",
+    "CpuCfsQuota": "processor time",
+}  # fmt: skip
+_UCRED = struct.Struct("=iII")  # struct ucred: process, user, group
+_NOT_FOUND, _REFUSED = 404, 400
+_ANY_HOST = "http://docker"  # HTTP wants a host; the connection is the socket
+_ENDLESS = aiohttp.ClientTimeout(total=None)
+
+
+class DaemonFailed(OSError):
+    """The Docker daemon does not answer, or failed; says what it said."""
+
+
+class NotFound(DaemonFailed):
+    """The Docker daemon has no such container, image or network."""
+
+
+class Refused(DaemonFailed):
+    """The Docker daemon says that the request can't be carried out as it is."""
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A Docker daemon that was reached. Close it at the end."""
+
+    docker: Docker
+    session: aiohttp.ClientSession
+    path: Path  # of its socket
+    pid: int  # of the process that made the socket, whose network has Docker's bridges
+    info: Mapping[str, Any]  # `docker info`
+
+    @property
+    def host(self) -> str:
+        """The value for DOCKER_HOST."""
+        return f"{_SCHEME}{self.path}"
+
+    @property
+    def network(self) -> Path:
+        """The network namespace that has Docker's bridges."""
+        return Path(f"/proc/{self.pid}/ns/net")
+
+    @property
+    def uses_systemd(self) -> bool:
+        """Whether systemd makes the control groups of containers."""
+        return self.info.get("CgroupDriver") == "systemd"
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self.docker.close()
+        await self.session.close()
+
+    async def update(self, container_id: str, change: Mapping[str, Any]) -> None:
+        """Changes the limits of a running container. Raises DaemonFailed."""
+        async with calling():
+            url = f"{_ANY_HOST}/containers/{container_id}/update"
+            async with self.session.post(url, json=change) as answer:
+                if answer.status != 200:
+                    raise DaemonFailed(f"Docker failed: {await answer.text()}")
+
+    @asynccontextmanager
+    async def output(self, container_id: str, *, since_ms: int) -> AsyncIterator[StreamReader]:
+        """Gives what a container writes, from a time on and until it ends, as frames.
+
+        Each is a header of 8 bytes and a line with its time (Docker Engine API, ContainerAttach).
+        Raises DaemonFailed, also while it is read.
+        """
+        query = {
+            "stdout": "1", "stderr": "1", "follow": "1", "timestamps": "1",
+            "since": f"{since_ms // 1000}.{since_ms % 1000:03d}",
+        }  # fmt: skip
+        url = f"{_ANY_HOST}/containers/{container_id}/logs"
+        async with calling(), self.session.get(url, params=query, timeout=_ENDLESS) as answer:
+            if answer.status == _NOT_FOUND:
+                raise NotFound("no such container")
+            answer.raise_for_status()
+            yield answer.content
+
+
+@asynccontextmanager
+async def calling() -> AsyncIterator[None]:
+    """Turns errors of the client into ours. Raises NotFound, Refused, DaemonFailed."""
+    try:
+        yield
+    except DockerError as error:
+        if error.status == _NOT_FOUND:
+            raise NotFound(error.message) from error
+        if error.status == _REFUSED:
+            raise Refused(error.message) from error
+        raise DaemonFailed(f"Docker failed: {error.message}") from error
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise DaemonFailed(f"Docker does not answer: {error or 'timeout'}") from error
+
+
+def socket_path(docker_host: str) -> Path:
+    """Returns the socket of `unix:///path`. Raises ConfigurationInvalid for another address."""
+    path = Path(docker_host.removeprefix(_SCHEME))
+    if not docker_host.startswith(_SCHEME) or not path.is_absolute():
+        raise ConfigurationInvalid(
+            f"docker_host: {docker_host!r} must be unix:///path: apps run on the gateway's machine"
+        )
+    return path
+
+
+async def connect(docker_host: str) -> Daemon:
+    """Reaches the daemon. Raises DaemonFailed, ConfigurationInvalid."""
+    path = socket_path(docker_host)
+    pid = _maker(path)
+    session = aiohttp.ClientSession(
+        connector=aiohttp.UnixConnector(
+            str(path), limit=0
+        ),  # each running app has its log followed
+        timeout=aiohttp.ClientTimeout(total=_API_SECONDS),
+    )
+    docker = Docker(
+        _ANY_HOST,
+        connector=session.connector,
+        session=session,
+        timeout=aiohttp.ClientTimeout(total=_API_SECONDS),
+    )
+    try:
+        async with calling():
+            info = await docker.system.info()
+    except BaseException:
+        await docker.close()
+        await session.close()
+        raise
+    return Daemon(docker=docker, session=session, path=path, pid=pid, info=info)
+
+
+def _maker(path: Path) -> int:
+    """Returns the process that listens at a unix socket, as unix(7) tells. Raises DaemonFailed."""
+    try:
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(_API_SECONDS)
+            asking.connect(str(path))
+            credentials = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    except OSError as error:
+        raise DaemonFailed(f"no Docker daemon listens at {path}: {error.strerror}") from error
+    pid, _, _ = _UCRED.unpack(credentials)
+    return int(pid)
+
+
+def lacking(info: Mapping[str, Any], pid: int) -> list[str]:
+    """Returns a sentence, with what mends it, for each thing that the daemon can't do."""
+    missing = [
+        f"Docker can't limit {what}: start Docker where the kernel has that control group"
+        for name, what in _NEEDED.items()
+        if not info.get(name) and not (name == "SwapLimit" and not _has_swap())
+    ]
+    options = " ".join(info.get("SecurityOptions", ()))
+    if "name=seccomp" not in options:
+        missing.append("Docker filters no system calls: use a Docker built with seccomp")
+    if "name=rootless" in options:
+        missing.append("Docker runs without root: start it as the machine's own service")
+    version = str(info.get("ServerVersion", "0")).partition(".")[0]
+    if version.isdigit() and int(version) < _LEAST_VERSION:
+        missing.append(f"Docker is older than {_LEAST_VERSION}: upgrade it")
+    if not _sees(pid):
+        missing.append(
+            "the gateway does not see Docker's processes: run it beside Docker, not in it"
+        )
+    return missing
+
+
+def _has_swap() -> bool:
+    return len(Path("/proc/swaps").read_text().splitlines()) > 1
+
+
+def _sees(pid: int) -> bool:
+    """Returns whether a process is in this one's process id namespace."""
+    try:
+        return pid > 0 and Path(f"/proc/{pid}/ns/pid").samefile("/proc/self/ns/pid")
+    except OSError:
+        return False
+
+
+def environment(host: str) -> dict[str, str]:
+    """Returns what the `docker` program must find in its environment to use this daemon."""
+    return {"DOCKER_HOST": host, "PATH": os.environ.get("PATH", os.defpath)}

@@ -1,0 +1,272 @@
+"""The Docker engine: builds images, and runs apps in containers of this machine's Docker."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import msgspec
+
+from moorage.engines.docker import app, network
+from moorage.engines.docker.container import settled
+from moorage.engines.docker.daemon import DaemonFailed, calling
+from moorage.engines.docker.deployment_directory import DeploymentDirectory, Host
+from moorage.engines.docker.groups import usage_of
+from moorage.engines.docker.host import (
+    close_host,
+    free_disk_bytes,
+    keep_firewall,
+    open_host,
+)
+from moorage.engines.docker.images import ImageOptions, Images
+from moorage.engines.docker.record import Record
+from moorage.engines.engine import (
+    AppExit,
+    BuildSpec,
+    Capabilities,
+    Disks,
+    Instance,
+    InstanceSpec,
+    Usage,
+    WrittenFiles,
+)
+from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.host.local import LocalEngine, checked, repeat, require_built
+from moorage.errors import IsolationMissing
+from moorage.records.log import LogKind
+from moorage.threads import in_thread, to_its_end
+
+_TEND_EVERY_SECONDS = 5.0
+
+
+class DockerEngine(LocalEngine[Host, DeploymentDirectory]):
+    """An `Engine` of one container for each app, on a network that the gateway's firewall guards.
+
+    The gateway runs on Docker's machine, as root: it enters the containers' networks, and loads the
+    packet filter where Docker's bridges are.
+    """
+
+    capabilities = Capabilities(volumes=True, caches=True)
+
+    def __init__(
+        self,
+        configuration: HostConfiguration,
+        *,
+        docker_host: str,
+        subnet: str,
+        images: ImageOptions,
+    ) -> None:
+        super().__init__(configuration)
+        self._docker_host = docker_host
+        self._subnet = subnet
+        self._image_options = images
+
+    async def open(self) -> str:
+        """As `Engine.open`; removes what belongs to no deployment."""
+        host = await open_host(
+            self._configuration,
+            docker_host=self._docker_host,
+            subnet=self._subnet,
+            ended=self._exits.report,
+        )
+        self._opened = host
+        self._images = Images(self._configuration, host.daemon, host.cgroups, self._image_options)
+        self._watch_exits(())
+        built = {it.deployment_id for it in host.directories() if it.record and it.record.is_built}
+        await self._images.collect(built)
+        for directory in host.directories():
+            self._follow(directory, directory.record)
+        self._keep(repeat(partial(keep_firewall, host), every_seconds=_TEND_EVERY_SECONDS))
+        version = host.cgroups.hierarchy.version
+        docker = host.daemon.info.get("ServerVersion", "")
+        return f"docker: Docker {docker}, containers, seccomp, nftables, cgroup v{version}"
+
+    async def check(self) -> None:
+        """As `Engine.check`: Docker answers, and the apps' packet filter is loaded."""
+        if self._opened is None:
+            raise IsolationMissing(("the engine is closed",))
+        host = self._opened
+        try:
+            async with calling():
+                await host.daemon.docker.version()
+        except DaemonFailed as error:
+            raise IsolationMissing((f"{error}: systemctl start docker",)) from error
+        if not await in_thread(network.is_loaded, host.around.instance_id, host.daemon):
+            raise IsolationMissing(("the packet filter of the apps is gone",))
+
+    async def close(self, *, stop_apps: bool) -> None:
+        """As `Engine.close`."""
+        host = self._opened
+        await super().close(stop_apps=stop_apps)
+        if host is None:
+            return
+        await host.followers.close()
+        if stop_apps:
+            await network.remove(host.daemon, host.around.instance_id)
+        await host.daemon.close()
+
+    def _close_host(self, host: Host) -> None:
+        close_host(host)
+
+    async def build(self, spec: BuildSpec) -> None:
+        """As `Engine.build`: leaves an image."""
+        async with self._making(spec.deployment_id) as directory:
+            await self._images.build(spec, directory.write_build_log)
+
+    async def copy(self, origin_id: str, deployment_id: str) -> None:
+        """As `Engine.copy`: another name for the same image."""
+        origin = self._directory(origin_id)
+        require_built(origin, "copy")
+        async with self._making(deployment_id) as directory:
+            await self._images.copy(origin_id, deployment_id)
+            await in_thread(directory.logs.copy_from, origin.logs, LogKind.BUILD)
+
+    async def discard(self, deployment_id: str) -> None:
+        """As `Engine.discard`."""
+        await super().discard(deployment_id)
+        await self._images.remove(deployment_id)
+
+    async def remove(self, deployment_id: str) -> None:
+        """As `Engine.remove`."""
+        await super().remove(deployment_id)
+        await self._images.remove(deployment_id)
+
+    async def volumes(self) -> set[str]:
+        """As `Engine.volumes`."""
+        return self._host.volumes.ids()
+
+    async def clear_volume(self, volume_id: str) -> None:
+        """As `Engine.clear_volume`."""
+        await in_thread(self._host.volumes.volume(checked(volume_id)).clear)
+
+    async def remove_volume(self, volume_id: str) -> None:
+        """As `Engine.remove_volume`."""
+        await in_thread(self._host.volumes.volume(checked(volume_id)).remove)
+
+    async def running(self) -> dict[str, Instance]:
+        """As `Engine.running`."""
+        return await in_thread(self._running)
+
+    async def connections(self, deployment_id: str) -> int:
+        """As `Engine.connections`: those to the app's own port, not to the proxy's socket."""
+        return await in_thread(app.connections, self._directory(deployment_id).record)
+
+    async def usage(self) -> dict[str, Usage]:
+        """As `Engine.usage`."""
+        return await in_thread(self._usage)
+
+    async def written(self, deployment_id: str) -> WrittenFiles | None:
+        """As `Engine.written`: nothing, as an app can only write in memory and to its volume."""
+        if self._directory(deployment_id).record is None:
+            return None
+        return WrittenFiles(files=0, size_bytes=0, complete=True)
+
+    async def disks(self) -> Disks:
+        """As `Engine.disks`: images and apps have no disks of fixed size, volumes have."""
+        host = self._host
+        return Disks(
+            free_bytes=await in_thread(free_disk_bytes, host),
+            volume_growth=await in_thread(host.volumes.growth),
+        )
+
+    async def free_networks(self) -> int:
+        """As `Engine.free_networks`: the ports that are left on the apps' bridge."""
+        return max(0, network.max_apps(self._subnet) - len(self._started()))
+
+    async def exit_reason(self, deployment_id: str) -> AppExit | None:
+        """As `Engine.exit_reason`; None for an app that was never started.
+
+        If the app has ended, waits until everything it wrote is in its log.
+        """
+        record = self._directory(deployment_id).record
+        ended = None if record is None else await app.exit_of(self._host.daemon, record)
+        if ended is not None:
+            await self._host.followers.drained(deployment_id)
+        return ended
+
+    @asynccontextmanager
+    async def _making(self, deployment_id: str) -> AsyncIterator[DeploymentDirectory]:
+        """Makes an empty directory; at the end it is built, or abandoned on errors."""
+        async with self._alone(deployment_id) as directory:
+            await to_its_end(self._halt(directory))
+            await in_thread(directory.begin)
+            try:
+                yield directory
+                await in_thread(directory.finish)
+            except BaseException:
+                await to_its_end(self._images.remove(deployment_id))
+                await in_thread(directory.abandon)
+                raise
+
+    async def _start(
+        self, directory: DeploymentDirectory, spec: InstanceSpec, timeout_seconds: float
+    ) -> Instance:
+        record = directory.record
+        if record is None or await self._is_gone(directory):
+            await to_its_end(self._halt(directory))
+            image = self._images.image_of(directory.deployment_id)
+            record = await app.launch(directory, image, spec)
+            self._follow(directory, record)
+        listener = await app.wait_listening(
+            directory, record, spec, timeout_seconds=timeout_seconds
+        )
+        await in_thread(app.open_proxy, directory, record, listener)
+        await in_thread(directory.write, msgspec.structs.replace(record, listener=listener))
+        if record.container_id is not None:
+            await self._host.daemon.update(record.container_id, settled(spec.limits.cpu_millis))
+        return directory.instance(listener)
+
+    def _follow(self, directory: DeploymentDirectory, record: Record | None) -> None:
+        if record is None or record.container_id is None or record.process is None:
+            return
+        self._host.followers.begin(
+            directory.deployment_id, record.container_id, record.process, directory.logs
+        )
+
+    async def _halt(self, directory: DeploymentDirectory) -> None:
+        """Stops the app, and records how it ended before its container is removed."""
+        record = directory.record
+        if record is None or record.container_id is None:
+            return
+        host = directory.host
+        await app.stop(host, record, grace_seconds=self._configuration.stop_grace_seconds)
+        ended = await app.exit_of(host.daemon, record)
+        await host.followers.drained(directory.deployment_id)
+        host.followers.forget(directory.deployment_id)
+        await in_thread(app.close_proxy, directory)
+        await app.remove_container(directory)
+        await in_thread(host.volumes.hide, directory.deployment_id)
+        if ended is not None:
+            await in_thread(directory.write, record.without_container(ended))
+
+    def _started(self) -> list[DeploymentDirectory]:
+        """Returns the deployments whose app has a socket proxy."""
+        return [directory for directory in self._host.directories() if directory.socket.is_socket()]
+
+    def _running(self) -> dict[str, Instance]:
+        found = {}
+        for directory in self._started():
+            if (instance := self._live(directory)) is not None:
+                found[directory.deployment_id] = instance
+        return found
+
+    def _usage(self) -> dict[str, Usage]:
+        found = {}
+        for directory in self._started():
+            record = directory.record
+            if record is None or record.process is None or not app.runs(record):
+                continue
+            if (usage := usage_of(self._host.cgroups, record.process.pid)) is not None:
+                found[directory.deployment_id] = usage
+        return found
+
+    def _live(self, directory: DeploymentDirectory) -> Instance | None:
+        record = directory.record
+        if record is None or record.listener is None or not app.is_open(directory, record):
+            return None
+        return directory.instance(record.listener)
+
+    def _is_running(self, directory: DeploymentDirectory) -> bool:
+        return app.runs(directory.record)
+
+    def _has_ended(self, directory: DeploymentDirectory) -> bool:
+        return not app.runs(directory.record)

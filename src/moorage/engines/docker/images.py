@@ -1,0 +1,231 @@
+"""The images of deployments: builds, copies, removes and collects them."""
+
+import contextlib
+import hashlib
+import itertools
+import secrets
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+
+import msgspec
+
+from moorage.engines.docker.building.attempt import Attempt, Log, is_own
+from moorage.engines.docker.building.base_images import BaseImages, main_program
+from moorage.engines.docker.building.buildx import Build
+from moorage.engines.docker.building.dockerfile import Materials
+from moorage.engines.docker.building.group import BuildGroup
+from moorage.engines.docker.building.materials import Laid, lay
+from moorage.engines.docker.daemon import Daemon, DaemonFailed, NotFound, calling, environment
+from moorage.engines.engine import BuildSpec
+from moorage.engines.host.cgroup import Cgroups
+from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.host.toolchains import ensured
+from moorage.engines.isolation.bubblewrap import CERTIFICATES
+from moorage.errors import DeployFailed, FailureCause
+from moorage.threads import in_thread
+from moorage.whole_file import replace_file
+
+INSTANCE_LABEL = "moorage.instance"
+_PRUNE = "http://docker/build/prune"
+_HAS_TRUST = Path(CERTIFICATES).is_file()
+_KEY_BYTES = 32
+_OWNER_DIGITS = 16
+_BASE_BYTES = 4 * 1024**3  # that an image may have beside what the app's disk may
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """The operator's choices for images."""
+
+    bases: BaseImages
+    reads_local: bool = False  # whether a deployer's Dockerfile may use this machine's images
+    max_cache_bytes: int = 10 * 1024**3  # of the builder, for all wallets
+
+
+class Images:
+    """The images of a gateway's deployments in one Docker daemon."""
+
+    def __init__(
+        self,
+        configuration: HostConfiguration,
+        daemon: Daemon,
+        cgroups: Cgroups,
+        options: ImageOptions,
+    ) -> None:
+        self._configuration = configuration
+        self._daemon = daemon
+        self._cgroups = cgroups
+        self._options = options
+        self._key = _key(configuration.state_dir / "images.key")
+        self._repository = f"moorage-{configuration.instance_id}"
+        self._building: set[str] = set()
+        self._places: set[str] = set()
+
+    def image_of(self, deployment_id: str) -> str:
+        """Returns the name of a deployment's image.
+
+        It can't be guessed, so that no Dockerfile can begin with another wallet's image.
+        """
+        return f"{self._repository}:{deployment_id}.{self._digest(deployment_id)}"
+
+    async def build(self, spec: BuildSpec, log: Log) -> None:
+        """Builds the image of a deployment; what an earlier attempt left is replaced.
+
+        Raises DeployFailed, DaemonFailed, OSError. Nothing of a build that ends early runs on.
+        """
+        self._building.add(spec.deployment_id)
+        try:
+            await log(spec.plan.because)
+            async with self._laid(spec) as laid, self._group(spec) as group:
+                attempt = Attempt(spec, log, group)
+                build = self._build(spec, laid, group)
+                await attempt.run(build, self._environment(spec, laid), self._has_room)
+            await self._check_size(spec, attempt)
+        finally:
+            self._building.discard(spec.deployment_id)
+        await self._prune()
+
+    async def copy(self, origin_id: str, deployment_id: str) -> None:
+        """Gives a deployment the image of another. Raises DeployFailed if there is none."""
+        name, _, tag = self.image_of(deployment_id).partition(":")
+        try:
+            async with calling():
+                await self._daemon.docker.images.tag(self.image_of(origin_id), name, tag=tag)
+        except NotFound:
+            raise DeployFailed(
+                FailureCause.INTERRUPTED, "there is no finished build to copy"
+            ) from None
+
+    async def remove(self, deployment_id: str) -> None:
+        """Removes a deployment's image, if there is one; no container may use it."""
+        await self._delete(self.image_of(deployment_id))
+
+    async def collect(self, kept: set[str]) -> None:
+        """Removes all images but those of these deployments, and what the cache has too much.
+
+        What other names share stays, and what is being built.
+        """
+        kept = kept | self._building
+        async with calling():
+            label = f"{INSTANCE_LABEL}={self._configuration.instance_id}"
+            found = await self._daemon.docker.images.list(filters={"label": [label]})
+        for image in found:
+            names = [n for n in image["RepoTags"] or () if n.startswith(f"{self._repository}:")]
+            for name in names:
+                if name.partition(":")[2].rpartition(".")[0] not in kept:
+                    await self._delete(name)
+            if not image["RepoTags"]:
+                await self._delete(image["Id"])
+        await self._prune()
+
+    async def _prune(self) -> None:
+        """Lets the builder forget what was not used for longest, beyond the cache's size."""
+        query = {"all": "1", "keep-storage": str(self._options.max_cache_bytes)}
+        async with calling(), self._daemon.session.post(_PRUNE, params=query) as answer:
+            if answer.status != HTTPStatus.OK:
+                raise DaemonFailed(f"Docker failed: {await answer.text()}")
+
+    async def _delete(self, name: str) -> None:
+        with contextlib.suppress(NotFound):
+            async with calling():
+                await self._daemon.docker.images.delete(name)
+
+    @asynccontextmanager
+    async def _laid(self, spec: BuildSpec) -> AsyncIterator[Laid]:
+        """Writes the build's files, and removes them at the end."""
+        configuration, plan = self._configuration, spec.plan
+        main = main_program(plan)
+        wanted = {name: v for name, v in plan.toolchains.items() if name != main}
+        materials = Materials(
+            bases=self._options.bases,
+            tools={name: path.resolve() for name, path in configuration.tools.items()},
+            toolchains=await ensured(configuration.toolchains, wanted),
+            has_trust=_HAS_TRUST,
+        )
+        directory = configuration.run_dir / f"{spec.deployment_id}.build"
+        await in_thread(_empty, directory)
+        try:
+            yield await in_thread(lay, spec, materials, configuration.build_env, directory)
+        finally:
+            await in_thread(shutil.rmtree, directory, ignore_errors=True)
+
+    @asynccontextmanager
+    async def _group(self, spec: BuildSpec) -> AsyncIterator[BuildGroup]:
+        """Gives a build a control group: its wallet's, as the builder's cache goes by the name."""
+        owner = self._digest(spec.owner or spec.deployment_id)[:_OWNER_DIGITS]
+        places = (f"{owner}-{number}" for number in itertools.count())
+        place = next(place for place in places if place not in self._places)
+        self._places.add(place)
+        group = BuildGroup(self._cgroups, place)
+        try:
+            await in_thread(group.open, spec.limits)
+            yield group
+        finally:
+            try:
+                await in_thread(group.remove)
+            finally:
+                self._places.discard(place)
+
+    def _build(self, spec: BuildSpec, laid: Laid, group: BuildGroup) -> Build:
+        variables = msgspec.json.encode(
+            (spec.owner or spec.deployment_id, self._configuration.build_env, dict(spec.variables)),
+            order="deterministic",
+        )
+        return Build(
+            dockerfile=laid.file,
+            context=laid.context,
+            tag=self.image_of(spec.deployment_id),
+            labels={INSTANCE_LABEL: self._configuration.instance_id},
+            cgroup_parent=group.parent,
+            cache_scope=self._digest(variables.decode()),
+            contexts=laid.written.contexts,
+            arguments=laid.arguments,
+            secrets=laid.secrets,
+            pulls=is_own(spec) and not self._options.reads_local,
+        )
+
+    def _environment(self, spec: BuildSpec, laid: Laid) -> dict[str, str]:
+        """Returns the builder's environment: for a stranger's Dockerfile without credentials."""
+        found = {**environment(self._daemon.host), "HOME": str(Path.home())}
+        return {**found, "DOCKER_CONFIG": str(laid.file.parent)} if is_own(spec) else found
+
+    def _has_room(self) -> bool:
+        root = self._daemon.info.get("DockerRootDir", "/")
+        try:
+            free = shutil.disk_usage(root).free
+        except OSError:  # it is the daemon's, and not to be seen from here
+            return True
+        return free > self._configuration.disk_reserve_bytes
+
+    async def _check_size(self, spec: BuildSpec, attempt: Attempt) -> None:
+        async with calling():
+            image = await self._daemon.docker.images.inspect(self.image_of(spec.deployment_id))
+        most = spec.limits.disk_bytes + _BASE_BYTES
+        if image["Size"] > most:
+            await self.remove(spec.deployment_id)
+            raise attempt.failure(
+                FailureCause.OUT_OF_DISK, f"the image is larger than {most // 1024**2} MiB"
+            )
+
+    def _digest(self, text: str) -> str:
+        """Returns a digest that only this gateway can make."""
+        return hashlib.blake2b(text.encode(), digest_size=16, key=self._key).hexdigest()
+
+
+def _empty(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True, mode=0o700)
+
+
+def _key(file: Path) -> bytes:
+    """Returns the gateway's secret for names and caches; makes it at the first start."""
+    with contextlib.suppress(FileNotFoundError):
+        return file.read_bytes()
+    key = secrets.token_bytes(_KEY_BYTES)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(file, key)
+    return key

@@ -1,0 +1,42 @@
+"""The Docker engine's entry in the table of engines."""
+
+from pathlib import Path
+
+from moorage.engines.docker.building.base_images import BaseImages
+from moorage.engines.docker.daemon import socket_path
+from moorage.engines.docker.docker import DockerEngine
+from moorage.engines.docker.host import missing_here
+from moorage.engines.docker.images import ImageOptions
+from moorage.engines.engine import Engine
+from moorage.engines.host import tool
+from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.kind import EngineKind, EngineOptions
+
+
+def _missing(run_dir: Path) -> list[str]:
+    found = missing_here(run_dir)
+    if not tool.found("docker"):
+        found.append("Docker is not installed: apt-get install docker.io docker-cli docker-buildx")
+    return found
+
+
+def _make(configuration: HostConfiguration, options: EngineOptions) -> Engine:
+    socket_path(options.docker_host)
+    return DockerEngine(
+        configuration,
+        docker_host=options.docker_host,
+        subnet=options.subnet,
+        images=ImageOptions(bases=BaseImages(), max_cache_bytes=options.total_cache_bytes),
+    )
+
+
+KIND = EngineKind(
+    name="docker",
+    suits=lambda: False,  # it is chosen by name alone
+    capabilities=DockerEngine.capabilities,
+    run_directory=lambda _data_dir: Path("/run/moorage"),
+    missing=_missing,
+    forwards_packets=True,
+    make=_make,
+    exports=None,
+)

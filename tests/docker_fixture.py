@@ -1,0 +1,259 @@
+"""A Docker daemon that a test run starts for itself, on a made-up machine.
+
+Docker sets the machine's FORWARD policy to DROP, and other tests run beside it: so it has a network
+namespace of its own, connected to the machine by a veth pair, and a mount namespace. All it keeps
+lies in one directory. It ends with the process that started it, however that ends.
+"""
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from moorage.engines.docker.building.base_images import DEFAULTS, BaseImages
+from moorage.engines.docker.docker import DockerEngine
+from moorage.engines.docker.images import ImageOptions
+from moorage.engines.host.configuration import HostConfiguration
+
+SUBNET = "10.203.0.0/24"
+BASE = "moorage-tests-base"
+BOUND_SECONDS = 120  # only to end a hung test
+_PROGRAMS = ("node", "sh", "cat", "chown", "env", "ls", "mkdir", "sleep", "kill", "id")
+_START = """\
+ip link set lo up
+exec dockerd --config-file "$1"
+"""
+
+
+@dataclass(frozen=True)
+class Dockerd:
+    """A running daemon."""
+
+    directory: Path
+    pid: int
+
+    @property
+    def host(self) -> str:
+        """The value for DOCKER_HOST, and for the setting `docker_host`."""
+        return f"unix://{self.directory}/socket"
+
+    @property
+    def network(self) -> str:
+        """Its network namespace."""
+        return f"/proc/{self.pid}/ns/net"
+
+    @property
+    def shared(self) -> Path:
+        """A directory in which the daemon sees what is mounted later."""
+        return self.directory / "shared"
+
+    def run(self, *words: str, stdin: bytes = b"") -> str:
+        """What `docker WORDS` prints."""
+        environment = {**os.environ, "DOCKER_HOST": self.host}
+        done = subprocess.run(
+            ["docker", *words], env=environment, input=stdin, capture_output=True, check=True
+        )
+        return done.stdout.decode()
+
+    def inside(self, *words: str) -> str:
+        """What a command prints that runs in its network."""
+        return subprocess.check_output(["nsenter", f"--net={self.network}", *words], text=True)
+
+
+@contextmanager
+def started_dockerd(network: str | None = None) -> Iterator[Dockerd]:
+    """A daemon in a network namespace: the given one, or a new one with a way into the world."""
+    directory = Path(tempfile.mkdtemp(prefix="dk-", dir="/tmp"))
+    directory.chmod(0o711)
+    shared = directory / "shared"
+    shared.mkdir(mode=0o711)
+    subprocess.run(["mount", "--bind", str(shared), str(shared)], check=True)
+    subprocess.run(["mount", "--make-shared", str(shared)], check=True)
+    config = directory / "daemon.json"
+    config.write_bytes(msgspec.json.encode(_config(directory)))
+    entered = ["unshare", "--net"] if network is None else ["nsenter", f"--net={network}"]
+    with (directory / "log").open("w") as log:
+        process = subprocess.Popen(
+            [
+                *("setpriv", "--pdeathsig", "TERM", *entered),
+                *("unshare", "--mount", "--propagation", "slave"),
+                *("/bin/sh", "-c", _START, "sh", str(config)),
+            ],
+            stdout=log,
+            stderr=log,
+        )
+    dockerd = Dockerd(directory, process.pid)
+    try:
+        with _uplink(process.pid) if network is None else _nothing():
+            _wait(dockerd, process)
+            try:
+                yield dockerd
+            finally:
+                process.terminate()
+                process.wait(BOUND_SECONDS)
+    finally:
+        process.kill()
+        process.wait()
+        subprocess.run(["umount", "--recursive", str(shared)], check=True)
+        shutil.rmtree(directory)
+        _remove_groups(directory.name)
+
+
+def _config(directory: Path) -> dict[str, Any]:
+    return {
+        "hosts": [f"unix://{directory}/socket"],
+        "data-root": f"{directory}/data",
+        "exec-root": f"{directory}/exec",
+        "pidfile": f"{directory}/pid",
+        "cgroup-parent": f"/{directory.name}",
+        "exec-opts": ["native.cgroupdriver=cgroupfs"],
+        "storage-driver": "overlay2",
+        "shutdown-timeout": 5,
+    }
+
+
+def _wait(dockerd: Dockerd, process: subprocess.Popen[bytes]) -> None:
+    def answers() -> bool:
+        said = (dockerd.directory / "log").read_text(errors="replace")
+        assert process.poll() is None, said[-4000:]
+        return "API listen on" in said
+
+    _until(answers)
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _uplink(pid: int) -> Iterator[None]:
+    """A veth pair into the namespace of a process, and masquerade behind the machine's address."""
+    name, slot = f"dk{pid}", pid % 16_384
+    ours, theirs = (f"100.127.{slot >> 6}.{(slot & 63) * 4 + host}" for host in (1, 2))
+    _wait_for_own_network(pid)
+    ip = ("nsenter", f"--net=/proc/{pid}/ns/net", "ip")
+    for words in (
+        ("ip", "link", "add", name, "type", "veth", "peer", "name", "up0", "netns", str(pid)),
+        ("ip", "address", "add", f"{ours}/30", "dev", name),
+        ("ip", "link", "set", name, "up"),
+        (*ip, "address", "add", f"{theirs}/30", "dev", "up0"),
+        (*ip, "link", "set", "up0", "up"),
+        (*ip, "route", "add", "default", "via", ours),
+    ):
+        subprocess.run(words, check=True, capture_output=True)
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    rules = f"""\
+table ip {name} {{
+  chain leaving {{
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr {theirs} oifname != "{name}" masquerade
+  }}
+}}
+"""
+    subprocess.run(["nft", "-f", "-"], input=rules.encode(), check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["nft", "delete", "table", "ip", name], check=True)
+        subprocess.run(["ip", "link", "delete", name], check=False, capture_output=True)
+
+
+def _wait_for_own_network(pid: int) -> None:
+    _until(lambda: not Path(f"/proc/{pid}/ns/net").samefile("/proc/self/ns/net"))
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + BOUND_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def _remove_groups(name: str) -> None:
+    for found in Path("/sys/fs/cgroup").glob(f"**/{name}"):
+        for group in sorted(found.rglob("*"), reverse=True):
+            if group.is_dir():
+                group.rmdir()
+        found.rmdir()
+
+
+def import_base(dockerd: Dockerd) -> None:
+    """Makes the image BASE of this machine's own Node, a shell and a few programs."""
+    programs = [path for name in _PROGRAMS if (path := shutil.which(name, path="/usr/bin"))]
+    libraries = {
+        word
+        for line in subprocess.check_output(["ldd", *programs], text=True).splitlines()
+        for word in line.split()
+        if word.startswith("/") and not word.endswith(":")
+    }
+    archive = dockerd.directory / "base.tar"
+    with tarfile.open(archive, "w", dereference=True) as image:
+        for path in {*programs, *libraries}:
+            image.add(path, path if path.startswith("/usr/") else f"/usr{path}")
+        for name in ("bin", "lib", "lib64"):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, f"usr/{name}"
+            image.addfile(link)
+    dockerd.run("import", str(archive), BASE)
+    archive.unlink()
+
+
+@pytest.fixture(scope="session")
+def dockerd() -> Iterator[Dockerd]:
+    """A daemon with the image BASE."""
+    with started_dockerd() as started:
+        import_base(started)
+        yield started
+
+
+def make_docker(
+    dockerd: Dockerd, state_dir: Path, *, instance_id: str | None = None, **options: Any
+) -> DockerEngine:
+    """An engine that is not opened yet, with an instance id of its own unless one is given."""
+    instance = instance_id or secrets.token_hex(3)
+    beside_python = Path(sys.executable).parent
+    configuration = HostConfiguration(
+        state_dir=state_dir,
+        run_dir=dockerd.shared / instance,
+        instance_id=instance,
+        tools={name: beside_python / name for name in ("caddy", "uv")},
+        stop_grace_seconds=2.0,
+        **options,
+    )
+    bases = BaseImages(images=dict.fromkeys(DEFAULTS, BASE))
+    return DockerEngine(
+        configuration,
+        docker_host=dockerd.host,
+        subnet=SUBNET,
+        images=ImageOptions(bases=bases, reads_local=True),
+    )
+
+
+@asynccontextmanager
+async def opened_docker(engine: DockerEngine) -> AsyncIterator[DockerEngine]:
+    """The engine, opened, and taken down with all its apps."""
+    await engine.open()
+    try:
+        yield engine
+    finally:
+        await engine.close(stop_apps=True)
+
+
+@pytest.fixture
+async def docker(dockerd: Dockerd, tmp_path: Path) -> AsyncIterator[DockerEngine]:
+    """The Docker engine, opened for one test."""
+    async with opened_docker(make_docker(dockerd, tmp_path / "state")) as engine:
+        yield engine
