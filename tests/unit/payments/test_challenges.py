@@ -24,6 +24,20 @@ URL = "http://127.0.0.1:8000/agent/deploy"
 
 
 def demanded(
+    clock: MovableClock, **given: Any
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """The requests of the challenges in order, and what x402 clients read."""
+    headers = headers_of(clock, **given)
+    requests = [
+        json.loads(base64.urlsafe_b64decode(found[1] + "=="))
+        for name, value in headers
+        if name == "WWW-Authenticate" and (found := re.search(r'request="([^"]+)"', value))
+    ]
+    x402 = [json.loads(base64.b64decode(v)) for name, v in headers if name == "PAYMENT-REQUIRED"]
+    return requests, x402[0] if x402 else None
+
+
+def headers_of(
     clock: MovableClock,
     *,
     chain: str = "arbitrum",
@@ -36,8 +50,8 @@ def demanded(
     signs_in: bool = True,
     preference: Preference = NO_PREFERENCE,
     **changed: Any,
-) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """The requests of the challenges in order, and what x402 clients read."""
+) -> list[tuple[str, str]]:
+    """The headers of a demand."""
     named = KNOWN_CHAINS[chain]
     coin = named.token(token)
     assert coin is not None
@@ -53,14 +67,7 @@ def demanded(
     )
     demand.preference = preference
     challenges = challenges_of(clock, ARBITRUM, BASE, settles=settles, signs_in=signs_in)
-    headers = list(challenges.headers(demand, resource_url=url))
-    requests = [
-        json.loads(base64.urlsafe_b64decode(found[1] + "=="))
-        for name, value in headers
-        if name == "WWW-Authenticate" and (found := re.search(r'request="([^"]+)"', value))
-    ]
-    x402 = [json.loads(base64.b64decode(v)) for name, v in headers if name == "PAYMENT-REQUIRED"]
-    return requests, x402[0] if x402 else None
+    return list(challenges.headers(demand, resource_url=url))
 
 
 @pytest.mark.parametrize(
@@ -181,6 +188,30 @@ def test_sign_in_is_offered_to_whom_nothing_names_yet() -> None:
         _, x402 = demanded(clock, url=url, **given)
         assert x402 is not None
         assert "sign-in-with-x" not in x402["extensions"]
+
+
+@pytest.mark.parametrize("wallet", [WALLET, None])
+def test_headers_on_two_chains_are_as_small_as_the_documentation_says(wallet: str | None) -> None:
+    """As docs/operate.md has it; a proxy with less room answers a 502 in place of the price."""
+    purpose = f"Deploy {'a' * 32}, 24 months"
+    url = "https://gateway.example.com/agent/deploy"
+    made = headers_of(
+        MovableClock(),
+        purpose=purpose,
+        reference="0" * 36 if wallet else "",
+        url=url,
+        wallet=wallet,
+    )
+    size = sum(len(f"{name}: {value}\r\n") for name, value in made)
+    assert 4.25 < size / 1024 <= 4.5
+
+
+def test_known_wallet_is_not_told_what_a_list_of_services_is() -> None:
+    for wallet, introduced in ((WALLET, False), (None, True)):
+        _, x402 = demanded(MovableClock(), wallet=wallet)
+        assert x402 is not None
+        assert ("bazaar" in x402["extensions"], "tags" in x402["resource"]) == (introduced,) * 2
+        assert "payment-identifier" in x402["extensions"]
 
 
 @pytest.mark.parametrize(("lives_seconds", "window"), [(1800, 600), (601, 600), (45, 45)])

@@ -9,7 +9,7 @@ from moorage.payments.protocols import mpp, x402
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.mpp import CredentialType
 from moorage.payments.protocols.seller import Seller
-from moorage.payments.protocols.x402_extensions import sign_in
+from moorage.payments.protocols.x402_extensions import extensions, resource, sign_in
 
 _SIGNED, _SENT = (CredentialType.AUTHORIZATION,), (CredentialType.HASH,)
 
@@ -60,24 +60,26 @@ class Challenges:
             yield (
                 "PAYMENT-REQUIRED",
                 x402.payment_required_header(
-                    resource_url=resource_url,
-                    purpose=demand.purpose,
+                    resource=resource(
+                        resource_url, demand.purpose, introduced=demand.wallet is None
+                    ),
                     options=settled,
                     pay_to=self._seller.pay_to,
                     window_seconds=min(window_seconds, x402.MAX_WINDOW_SECONDS),
                     error=demand.message,
-                    more_extensions=self._sign_in(demand, resource_url),
+                    extensions=self._extensions(demand, resource_url),
                 ),
             )
 
-    def _sign_in(self, demand: PaymentRequired, resource_url: str) -> dict[str, object]:
-        """Returns the offer to sign in, if nothing has said yet whose the request is.
+    def _extensions(self, demand: PaymentRequired, resource_url: str) -> dict[str, object]:
+        """Returns x402's extensions; to sign in, only if nothing said yet whose the request is.
 
-        To others it would do harm: their clients send it beside the headers that they signed.
+        To others that would do harm: their clients send it beside the headers that they signed.
         """
+        offered = extensions(resource_url, introduced=demand.wallet is None)
         if demand.wallet is not None or not self._signs_in:
-            return {}
-        return sign_in(
+            return offered
+        return offered | sign_in(
             resource_url,
             [chain.chain_id for chain in self._seller.chains],
             nonce=secrets.token_hex(16),

@@ -23,7 +23,6 @@ from moorage.money import AtomicUnits
 from moorage.payments.price.option import PaymentOption
 from moorage.payments.protocols.authorization import WrittenAuthorization, read_authorization
 from moorage.payments.protocols.header_json import decode_base64, encode_base64
-from moorage.payments.protocols.x402_extensions import extensions, resource
 
 MAX_WINDOW_SECONDS = 600
 
@@ -76,19 +75,18 @@ class _Extended(msgspec.Struct):
 
 def payment_required_header(
     *,
-    resource_url: str,
-    purpose: str,
+    resource: Mapping[str, object],
     options: Sequence[PaymentOption],
     pay_to: str,
     window_seconds: int,
     error: str,
-    more_extensions: Mapping[str, object],
+    extensions: Mapping[str, object],
 ) -> str:
     """Returns the value of PAYMENT-REQUIRED. Options with tokens without EIP-3009 are left out.
 
     `window_seconds`, at most MAX_WINDOW_SECONDS, is how long clients make an authorization valid.
-    Clients take the first of `options` that they can pay. `purpose` is for a person to read.
-    `more_extensions` are added to those of the endpoint.
+    Clients take the first of `options` that they can pay. `resource` and `extensions` are as
+    `x402_extensions` makes them.
     """
     if not 0 < window_seconds <= MAX_WINDOW_SECONDS:
         raise ValueError(f"an authorization is valid for 1 to {MAX_WINDOW_SECONDS} s")
@@ -107,9 +105,9 @@ def payment_required_header(
     required = {
         "x402Version": _VERSION,
         "error": error,
-        "resource": resource(resource_url, purpose),
+        "resource": resource,
         "accepts": accepts,
-        "extensions": {**extensions(resource_url.rpartition("/")[2]), **more_extensions},
+        "extensions": extensions,
     }
     return encode_base64(msgspec.json.encode(required))
 

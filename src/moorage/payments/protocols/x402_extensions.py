@@ -1,5 +1,8 @@
 """What PAYMENT-REQUIRED says beside the price: the resource, and how to call it (`bazaar`).
 
+What is for those who look for services, and for whom nothing names yet, is left out for a known
+wallet: headers are read by proxies whose room is small.
+
 Sources: x402's extensions `bazaar`, `payment-identifier` and `sign-in-with-x`.
 """
 
@@ -28,20 +31,19 @@ _ANSWERS: dict[str, dict[str, Any]] = {
 }
 
 
-def resource(url: str, description: str) -> dict[str, Any]:
-    """Returns the resource at `url`; `description` is what the payment is for."""
-    return {
-        "url": url,
-        "description": description,
-        "mimeType": "application/json",
-        "serviceName": SERVICE_NAME,
-        "tags": TAGS,
-    }
+def resource(url: str, description: str, *, introduced: bool) -> dict[str, Any]:
+    """Returns the resource at `url`; `description` is what the payment is for.
+
+    `introduced` adds what a list of services tells of it.
+    """
+    told = {"url": url, "description": description, "mimeType": "application/json"}
+    return told | ({"serviceName": SERVICE_NAME, "tags": TAGS} if introduced else {})
 
 
-def extensions(endpoint: str) -> dict[str, Any]:
-    """Returns the extensions of an endpoint, which is the last part of its path."""
-    return _EXTENSIONS.get(endpoint, {})
+def extensions(url: str, *, introduced: bool) -> dict[str, Any]:
+    """Returns the extensions of the endpoint at `url`, with `bazaar` if it is `introduced`."""
+    bazaar = _BAZAARS.get(url.rpartition("/")[2]) if introduced else None
+    return {"payment-identifier": _IDENTIFIER} | ({"bazaar": bazaar} if bazaar else {})
 
 
 def sign_in(url: str, chain_ids: Iterable[int], *, nonce: str, issued_at: str) -> dict[str, Any]:
@@ -123,7 +125,4 @@ _SIGNED_IN = {
         "signature",
     ],
 }
-_EXTENSIONS = {
-    name: {"bazaar": _bazaar(body, _ANSWERS[name]), "payment-identifier": _IDENTIFIER}
-    for name, body in _BODIES.items()
-}
+_BAZAARS = {name: _bazaar(body, _ANSWERS[name]) for name, body in _BODIES.items()}
