@@ -13,6 +13,7 @@ Java                  pom.xml, build.gradle                        `java -jar` o
 Java                  a class with a main method, below src/, too  `java` on what javac makes of it
 Ruby                  Gemfile and config/environment.rb            `rails server`
 Ruby                  Gemfile and config.ru                        `rackup`, or `puma`
+Ruby                  Gemfile with Jekyll, and _config.yml         Caddy serves _site/
 Ruby                  app.rb, server.rb, main.rb, with a Gemfile   `ruby <file>`
                       or a server in it
 PHP                   index.php, also in public/ or web/           PHP's own server
@@ -42,6 +43,8 @@ Python                a Flask app object or factory, Dash's server gunicorn
 Python                main.py, app.py, server.py, start.py,        `python <file>`
                       bot.py, hello.py, run.py
 Python                a command of [project.scripts]               the function it names
+Python                such a script in src/ or app/, or the only   it, or the package by `-m`
+                      package with a __main__.py
 Python                the only .py file                            `python <file>`
 static                index.html, also in public/, dist/, …, or    Caddy
                       settings.buildDir

@@ -198,6 +198,47 @@ def test_exposed_port_is_the_apps(lines: str, port: int, start: str) -> None:
     assert "PORT" not in made.run_env
 
 
+@pytest.mark.parametrize(
+    ("image", "version"),
+    [
+        ("python:3.12-slim", "3.13.5"),
+        ("python:3.10", "3.11.2"),
+        ("python:3.9.19-alpine", "3.11.2"),
+        ("ghcr.io/astral-sh/uv:python3.12-bookworm-slim", "3.13.5"),
+        ("ghcr.io/astral-sh/uv:0.8.4-python3.11-alpine", "3.11.2"),
+    ],
+)
+def test_python_of_a_near_minor_takes_the_place_of_one_that_is_not_here(
+    image: str, version: str
+) -> None:
+    run = "RUN uv sync --frozen\n" if "uv:" in image else ""
+    made = plan(f"FROM {image}\nWORKDIR /a\nCOPY . .\n{run}CMD python x.py")
+    assert made.host_tools["python"] == version
+    assert any(f"in place of {image}: python {version}" in said for said in made.because)
+    assert f"export UV_PYTHON=python{version.rpartition('.')[0]}" in build_of(made)
+
+
+def test_empty_entrypoint_takes_away_what_was_before() -> None:
+    inherited = 'FROM node:20 AS a\nENTRYPOINT ["tini"]\nCMD x\nFROM a\nWORKDIR /b\n'
+    assert plan(f'{inherited}ENTRYPOINT []\nCMD ["node", "y"]').start == "exec node y"
+    with pytest.raises(RuntimeUnsupported, match="no CMD"):
+        plan(f"{inherited}ENTRYPOINT []")
+    with pytest.raises(RuntimeUnsupported, match="no argument"):
+        plan(f"{inherited}RUN []\nCMD x")
+
+
+def test_directory_above_the_apps_belongs_to_it_if_a_run_uses_it() -> None:
+    """Editors' templates move node_modules there."""
+    moved = "RUN npm install && mv node_modules ../\nCOPY . .\n"
+    made = plan(
+        f"FROM node:20\nWORKDIR /usr/src/app\nCOPY package.json .\n{moved}CMD node index.js"
+    )
+    assert made.start == "cd /app/app && exec node index.js"
+    assert "mkdir -p /app/app && cd /app/app" in build_of(made)
+    top = plan(f"{NODE}COPY package.json .\n{moved}CMD node index.js")
+    assert top.start == "exec node index.js"
+
+
 def test_low_port_of_the_start_becomes_the_variable() -> None:
     made = plan(
         "FROM python:3.13\nEXPOSE 80\nWORKDIR /a\nCMD gunicorn -b 0.0.0.0:80 --backlog 80 a:b"

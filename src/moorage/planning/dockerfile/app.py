@@ -4,6 +4,7 @@ The upload is moved aside, each stage makes its files in a directory of its own,
 one has is left: its home (such as its WORKDIR) at /app, other paths below /app/.image.
 """
 
+import posixpath
 from shlex import quote
 from typing import NamedTuple
 
@@ -207,6 +208,8 @@ def _home(part: _Part, workdir: str, variables: dict[str, str]) -> str:
             *sources, last = instruction.words or split(instruction.text, variables) or [""]
             if last.endswith("/") or sources in (["."], ["./"]):  # it is a directory
                 targets.append(in_image(workdir, last))
+    if any(i.name == "RUN" and "../" in i.text for i in part.instructions):
+        targets.append(posixpath.dirname(targets[-1]))  # its files belong to the app's
     around = [t for t in targets if t and t not in _SHARED and not t.startswith("/etc/")]
     if workdir in _SHARED:
         return around[0] if around else APP

@@ -11,6 +11,7 @@ from shlex import quote
 
 from moorage.planning.dockerfile.layout import SYSTEM_PATH, VENV, Layout
 from moorage.planning.dockerfile.parser import Instruction
+from moorage.planning.toolbox import Tool
 
 _TOKEN = re.compile(
     r"(?P<space>[ \t]+)|(?P<redirect>\d?>(?:&\d|>|\|)?)|(?P<separator>&&|\|\||;|\||\n)"
@@ -323,8 +324,12 @@ def _unquoted(word: str) -> str:
     return _QUOTED.sub(lambda m: m[1] or (m[2] or "").replace('\\"', '"') or m[3] or "", word)
 
 
-def environment_of(scope: Scope) -> dict[str, str]:
-    """Returns the variables that lead Python's programs to the app's virtual environment."""
-    if not scope.is_python:
+def environment_of(scope: Scope, tool: Tool | None) -> dict[str, str]:
+    """Returns the variables that lead Python's programs to the app's virtual environment.
+
+    uv takes the image's Python, too, whatever a .python-version says.
+    """
+    if not scope.is_python or tool is None:
         return {}
-    return {"VIRTUAL_ENV": VENV, "UV_PROJECT_ENVIRONMENT": VENV}
+    python = f"python{tool.version.major}.{tool.version.minor}"
+    return {"VIRTUAL_ENV": VENV, "UV_PROJECT_ENVIRONMENT": VENV, "UV_PYTHON": python}

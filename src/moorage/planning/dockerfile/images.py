@@ -33,12 +33,14 @@ class _Kind(NamedTuple):
     programs: tuple[str, ...]
     parts: int  # of the tag's version that must be the same
     is_newer_fine: bool = False  # a later version of the same major runs it as well
+    later_minors: int = 0  # that will do, the nearest first
     workdir: str = "/"
     environment: tuple[tuple[str, str], ...] = ()
     server: str = ""
 
 
 _HOMES = "/home"
+_UV, _UVS_PYTHON = "ghcr.io/astral-sh/uv", re.compile(r"(?:^|-)python(\d+\.\d+)")
 _NGINX = _Kind(Stack.STATIC, "caddy", ("nginx",), 0, server="nginx")
 _KINDS = {
     "node": _Kind(Stack.NODE, "node", ("node", "npm", "npx", "corepack", "yarn"), 1),
@@ -46,7 +48,9 @@ _KINDS = {
     "denoland/deno": _Kind(
         Stack.DENO, "deno", ("deno",), 1, environment=(("DENO_DIR", "/deno-dir"),)
     ),
-    "python": _Kind(Stack.PYTHON, "python", ("python", "python3", "pip", "pip3"), 2),
+    "python": _Kind(
+        Stack.PYTHON, "python", ("python", "python3", "pip", "pip3"), 2, later_minors=2
+    ),
     "golang": _Kind(Stack.GO, "go", ("go",), 2, True, workdir="/go"),
     "rust": _Kind(Stack.RUST, "rust", ("cargo", "rustc"), 2, True),
     "ruby": _Kind(
@@ -70,6 +74,9 @@ def image_of(instruction: Instruction, reference: str, toolbox: Toolbox) -> Imag
     name, tag = (match["name"], match["tag"] or "") if match else ("", "")
     if _BARE.match(name):
         return Image(reference, None, None)
+    pythons = _UVS_PYTHON.search(tag) if name == _UV else None
+    if pythons is not None:
+        name, tag = "python", pythons[1]
     kind = _KINDS.get(name)
     if kind is None:
         raise instruction.refused(
@@ -82,7 +89,8 @@ def image_of(instruction: Instruction, reference: str, toolbox: Toolbox) -> Imag
             raise instruction.refused("PHP-FPM needs a web server beside it; take php or its -cli")
         server = "apache2-foreground" if "apache" in tag else ""
     return Image(
-        reference, kind.stack, _tool(instruction, kind, tag, toolbox), frozenset(kind.programs),
+        reference, kind.stack, _tool(instruction, kind, tag, toolbox),
+        frozenset((*kind.programs, "uv") if pythons else kind.programs),
         "/var/www/html" if server == "apache2-foreground" else kind.workdir,
         kind.environment, server,
     )  # fmt: skip
@@ -94,11 +102,14 @@ def _tool(instruction: Instruction, kind: _Kind, tag: str, toolbox: Toolbox) -> 
     source = f"Dockerfile line {instruction.line}"
     if match is None:
         return find_tool(toolbox, kind.program, wanted_from("*", source)).tool
-    exact = wanted_from(match[1], source)
-    tool = toolbox.choose(kind.program, exact.range) if exact else None
-    if tool is not None:
-        return tool
     parts = match[1].split(".")
     line = ".".join(parts[: kind.parts])
     fitting = f">={line} <{int(parts[0]) + 1}" if kind.is_newer_fine else line
+    minor = int(parts[1]) if len(parts) > 1 else 0
+    later = (f"{parts[0]}.{minor + more}" for more in range(1, kind.later_minors + 1))
+    for text in (match[1], fitting, *later):
+        wanted = wanted_from(text, source)
+        tool = toolbox.choose(kind.program, wanted.range) if wanted else None
+        if tool is not None:
+            return tool
     return find_tool(toolbox, kind.program, wanted_from(fitting, source)).tool

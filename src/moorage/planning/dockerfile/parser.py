@@ -58,6 +58,9 @@ def refused(line: int, said: str, why: str) -> RuntimeUnsupported:
     return RuntimeUnsupported("Dockerfile", f"line {line}, `{shown}`: {why}")
 
 
+_RESET = ("CMD", "ENTRYPOINT")  # [] takes away what the image has
+
+
 def instructions(text: str) -> list[Instruction]:
     """Returns the instructions in order. Raises RuntimeUnsupported, naming the line."""
     if "\0" in text:
@@ -133,7 +136,7 @@ def _exec_form(instruction: Instruction) -> tuple[str, ...] | None:
         return None  # as Docker does, which takes it for a shell's line
     if not isinstance(listed, list) or not all(isinstance(word, str) for word in listed):
         return None
-    if not listed or any("\0" in word for word in listed):
+    if (not listed and instruction.name not in _RESET) or any("\0" in word for word in listed):
         raise instruction.refused("it has no argument")
     if any(_HALF_OF_A_PAIR.search(word) for word in listed):
         raise instruction.refused("it has a character that is none: half of a surrogate pair")

@@ -87,7 +87,7 @@ class Stage:
         for name in _NOT_EXPORTED:
             own.pop(name, None)
         image = {name: self.layout.real(path) for name, path in self.image.environment}
-        return {**image, **own, **environment_of(self.scope)}
+        return {**image, **own, **environment_of(self.scope, self.image.tool)}
 
 
 def follow(stage: Stage, instruction: Instruction, before: list[Stage], upload: Upload) -> None:
@@ -112,9 +112,10 @@ def follow(stage: Stage, instruction: Instruction, before: list[Stage], upload: 
         case "VOLUME":
             stage.volumes += instruction.words or split(instruction.text, stage.variables)
         case "CMD":
-            stage.command = instruction
+            stage.command = None if instruction.words == () else instruction
         case "ENTRYPOINT":
-            stage.entrypoint, stage.command = instruction, None
+            stage.entrypoint = None if instruction.words == () else instruction
+            stage.command = None
 
 
 def _argument(stage: Stage, instruction: Instruction) -> None:

@@ -7,12 +7,13 @@ from moorage.planning.explicit import Asked
 from moorage.planning.folder import Folder
 from moorage.planning.plan import Stack
 from moorage.planning.recipe import Recipe
+from moorage.planning.static import serve
 from moorage.planning.toolbox import Toolbox
 from moorage.planning.wanted import Found, Wanted, find_tool, pinned, wanted_from
 
 SCRIPTS = ("app.rb", "server.rb", "main.rb")
 LOOKED_FOR = (
-    "Gemfile with config/environment.rb or config.ru",
+    "Gemfile with config/environment.rb or config.ru, or Jekyll with _config.yml",
     ", ".join(SCRIPTS) + ", with a Gemfile or a server in it",
 )
 _GEMS = (("BUNDLE_PATH", "vendor/bundle"), ("BUNDLE_WITHOUT", "development:test"))
@@ -23,6 +24,12 @@ _REQUIRES_SERVER = re.compile(
 _GEMFILE_RUBY = re.compile(r"^[ \t]*ruby[ \t(]+(['\"][^\n#]{1,80})", re.MULTILINE)
 _GEMFILE_RUBY_FILE = re.compile(r"^[ \t]*ruby[ \t(]+file:", re.MULTILINE)
 _REQUIREMENT = re.compile(r"""['"][ \t]*(~>|>=|<=|!=|=|>|<)?[ \t]*(\d[\d.]{0,20})[ \t]*['"]""")
+_JEKYLL = "_config.yml"
+_JEKYLLS_GEM = re.compile(rb"^[ \t]*gem[ \t(]+['\"](?:jekyll|github-pages)['\"]", re.MULTILINE)
+_BUILDS = {
+    "config/environment.rb": "bundle exec rails assets:precompile",
+    _JEKYLL: "bundle exec jekyll build",
+}
 _GEMFILES = ("Gemfile", "Gemfile.lock")
 _PUMA = re.compile(rb"\bpuma\b")
 _OTHERS = ("package.json", "requirements.txt", "pyproject.toml", "index.php")
@@ -36,9 +43,8 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     if file is None:
         return None
     found = _ruby(folder, asked, toolbox, has_gems=has_gems)
-    is_rails = file == "config/environment.rb"
     install = "bundle install" if has_gems else None
-    build = "bundle exec rails assets:precompile" if is_rails else None
+    build = _BUILDS.get(file)
     because = (f"Gemfile and {file} are there" if has_gems else f"{file} is there", found.because)
     home = _GEMS if has_gems else ()
     return Recipe(
@@ -56,7 +62,9 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
 def _started_file(folder: Folder, *, has_gems: bool) -> str | None:
     """Returns the file to start; without a Gemfile, a script must clearly be a server."""
     if has_gems:
-        return folder.first("config/environment.rb", "config.ru", *SCRIPTS)
+        gems = folder.data("Gemfile", limit=_READ)
+        site = (_JEKYLL,) if _JEKYLLS_GEM.search(gems) else ()
+        return folder.first("config/environment.rb", "config.ru", *site, *SCRIPTS)
     script = None if folder.first(*_OTHERS) else folder.first(*SCRIPTS)
     if script is None or not _REQUIRES_SERVER.search(folder.data(script, limit=_READ)):
         return None
@@ -70,6 +78,8 @@ def _start(folder: Folder, file: str, *, has_gems: bool) -> str:
         return "bundle exec puma --bind tcp://0.0.0.0:$PORT"
     if file == "config.ru":
         return "bundle exec rackup --host 0.0.0.0 --port $PORT"
+    if file == _JEKYLL:
+        return serve("_site", fallback=False)
     return f"bundle exec ruby {file}" if has_gems else f"ruby {file}"
 
 

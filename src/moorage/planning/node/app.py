@@ -79,6 +79,10 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     can't be had.
     """
     manifest = package_json(folder)
+    other = folder.first("package.json5", "package.yaml") if manifest is None else None
+    if other is not None:
+        missing = f"{other} is read by pnpm alone: send it as package.json"
+        return Recipe(Stack.NODE, None, None, None, (), missing=missing)
     if manifest is None:
         return _script_alone(folder, asked, toolbox)
     because: list[str] = []

@@ -43,8 +43,15 @@ def implied_build(folder: Folder, manifest: PackageJson) -> Implied | None:
     )
 
 
+def has_next_app(folder: Folder) -> bool:
+    """Whether Next.js finds pages in the folder: in a workspace of nx they are below apps/."""
+    return any(folder.has_directory(name) for name in ("app", "pages", "src/app", "src/pages"))
+
+
 def _by_framework(folder: Folder, manifest: PackageJson) -> Implied | None:
     found = next((build for package, build in _BY_FRAMEWORK if manifest.depends_on(package)), None)
+    if found == "next build" and not has_next_app(folder):
+        return None
     if found is None and manifest.depends_on("vite") and folder.has("index.html"):
         found = "vite build"
     return Implied(f"package.json has no build script: {found}", found) if found else None

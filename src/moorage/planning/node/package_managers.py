@@ -13,6 +13,7 @@ from moorage.planning.wanted import Wanted, find_tool, wanted_from
 
 NPM_LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
 _BUN_LOCKS = ("bun.lock", "bun.lockb")
+_RUN_BY_BUN = re.compile(r"bun[ \t]+(?:run[ \t]+)?(?:--\S+[ \t]+)*\S+\.tsx?\Z")
 _BUN_TYPES = ("@types/bun", "bun-types")  # in Bun's own templates
 _HEAD = 4096  # bytes of a lock file that hold its version
 
@@ -120,7 +121,8 @@ def manager_for(folder: Folder, manifest: PackageJson, toolbox: Toolbox) -> Mana
         wanted = _engine(manifest, name)
         if wanted is not None:
             return _MAKE[name](folder, wanted, toolbox)
-    if any(manifest.depends_on(types) for types in _BUN_TYPES):
+    is_buns = _RUN_BY_BUN.match(manifest.script("dev")) is not None
+    if is_buns or any(manifest.depends_on(types) for types in _BUN_TYPES):
         return bun_manager(folder, None, toolbox)
     return _npm(folder, None, toolbox)
 

@@ -292,6 +292,11 @@ def _missing(package: Package) -> str:
             "TanStack Start leaves no server by itself, and a plugin of another platform builds "
             "it: take nitro and its plugin in vite.config instead, or add a start script"
         )
+    if package.folder.has("nx.json"):
+        return (
+            "nx.json is there, and package.json has no scripts: set settings.buildCommand "
+            '("npx nx build web") and settings.runCommand to what starts the app\'s output'
+        )
     if package.builds:
         return (
             "package.json has a build script but no start script, and where the build leaves its "

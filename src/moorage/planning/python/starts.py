@@ -23,6 +23,7 @@ _HOSTS = re.compile(
     rb"""^[ \t]*ALLOWED_HOSTS[ \t]*=[ \t]*\[((?:\s|,|'[^'\n*]{0,100}'|"[^"\n*]{0,100}"){0,50})\]""",
     re.MULTILINE,
 )
+_SOURCES = ("src", "app")
 _ENTRY = re.compile(r"([A-Za-z_][\w.]{0,200}):([A-Za-z_][\w.]{0,80})\Z")
 _NAME_LIMIT = 100  # characters of a command's name that are repeated
 _NO_APPS = ("setup.py", "conftest.py", "noxfile.py", "tasks.py", "gunicorn.conf.py")
@@ -203,6 +204,26 @@ def _script(folder: Folder, document: Mapping[str, object]) -> Start | None:
     entry = _entry(folder, document)
     if entry is not None:
         return entry
+    return _below(folder) or _only(folder)
+
+
+def _below(folder: Folder) -> Start | None:
+    """Returns a script in a directory that holds apps' sources, or a package that can be run."""
+    name = next((n for d in _SOURCES if (n := folder.first(*(f"{d}/{s}" for s in SCRIPTS)))), None)
+    if name is not None:
+        directory, _, script = name.partition("/")
+        is_package = folder.has(f"{directory}/__init__.py")
+        command = f"-m {directory}.{script[:-3]}" if is_package else name
+        return Start(f"python {command}", (), f"{name} is there")
+    packages = [d for d in folder.directories() if folder.has(f"{d}/__main__.py")]
+    if len(packages) != 1 or not packages[0].isidentifier():
+        return None
+    return Start(
+        f"python -m {packages[0]}", (), f"{packages[0]}/__main__.py is there: the package is run"
+    )
+
+
+def _only(folder: Folder) -> Start | None:
     top = [file for file in folder.files() if file.endswith(".py") and file not in _NO_APPS]
     if len(top) != 1:
         return None
