@@ -17,9 +17,9 @@ from moorage import storage
 from moorage.errors import UniqueViolation
 from moorage.storage.database import Database, Statement, Value
 from moorage.storage.opening import open_database
-from moorage.storage.schema import projects, wallets
+from moorage.storage.schema import deployments, projects, wallets
 from postgres_fixture import PostgresServer
-from records_fixture import ALICE, BOB, CAROL, add_project
+from records_fixture import ALICE, BOB, CAROL, add_deployment, add_project
 
 pytestmark = pytest.mark.root  # the server's package is installed with the sandbox's
 
@@ -51,6 +51,7 @@ WITH_VOLUME = Statement(
     .values(volume=bindparam("new_volume"))
 )
 HAS_VOLUME = Statement(select(projects.c.volume).where(projects.c.id == bindparam("project_id")))
+LOG_TAIL = Statement(select(deployments.c.log_tail))
 
 Open = Callable[[], Database]
 
@@ -151,6 +152,12 @@ async def test_truth_is_read_as_it_was_written(db: Database) -> None:
         async with db.transaction(durable=True) as tx:
             assert await tx.execute(WITH_VOLUME, project_id=project.id, new_volume=truth) == 1
         assert await db.one(HAS_VOLUME, project_id=project.id) == (truth,)
+
+
+async def test_text_that_an_app_wrote_with_a_nul_is_stored(db: Database) -> None:
+    project = await add_project(db)
+    await add_deployment(db, project, log_tail="before\0after")
+    assert await db.one(LOG_TAIL) in [("before\0after",), ("before\ufffdafter",)]
 
 
 async def test_snapshot_shows_the_state_of_its_first_read(db: Database, opening: Open) -> None:

@@ -1,4 +1,4 @@
-"""A gateway whose books are on a PostgreSQL server, from a first deploy to its deletion."""
+"""A gateway whose books move to a PostgreSQL server: deploys, restarts, commands, deletion."""
 
 import asyncio
 import json
@@ -26,8 +26,9 @@ def url(postgres_server: PostgresServer, postgres_pooler: Path) -> Iterator[str]
 
 
 @pytest.fixture
-def gateway(url: str, tmp_path: Path) -> Iterator[DevGateway]:
-    with running(tmp_path / "data", database_url=url, requests_per_minute="100000") as gateway:
+def gateway(tmp_path: Path) -> Iterator[DevGateway]:
+    """It begins with a file."""
+    with running(tmp_path / "data", requests_per_minute="100000") as gateway:
         yield gateway
 
 
@@ -45,27 +46,37 @@ async def moorage(url: str, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-async def test_app_is_paid_for_served_replaced_and_deleted(gateway: DevGateway, url: str) -> None:
+async def test_app_outlives_the_move_of_the_books_to_a_server(
+    gateway: DevGateway, url: str, tmp_path: Path
+) -> None:
     wallet = await Wallet(gateway).fund()
     name = fresh_name()
+    of_gateway = f"--data-dir={gateway.data_dir}"
     first = await wallet.deploy_paid(name)
     assert (await wallet.settled(first))["status"] == "ready"
-    assert (await wallet.visit(name))[0] == 200
+    gateway.stop()
+    moved = await moorage(url, "migrate-database", of_gateway)
+    assert (moved["rows"]["payments"], moved["rows"]["projects"]) == (1, 1)
 
+    gateway.start(database_url=url)
+    await wallet.until_answers(name)
     gateway.kill()  # as by a crash: the books are the server's
-    gateway.start()
+    gateway.start(database_url=url)
     later = await wallet.deploy(name, HELLO, settings={"runEnvs": {"GREETING": "again"}})
     assert later.body["projectId"] == first.body["projectId"]
     assert (await wallet.settled(later))["status"] == "ready"
-    await wallet.until_answers(name)
     assert await wallet.visit(name) == (200, "hello again")
+    second = await wallet.deploy_paid(fresh_name())
+    assert (await wallet.settled(second))["status"] == "ready"
 
-    assert not (gateway.data_dir / "moorage.db").exists()
-    report = await moorage(url, "audit", f"--data-dir={gateway.data_dir}")
+    report = await moorage(url, "audit", of_gateway)
     assert report["ok"], report
-    assert report["report"]["payments"] == 1
+    assert report["report"]["payments"] == 2
+    saved = await moorage(url, "backup", str(tmp_path / "saved"), of_gateway)
+    assert (saved["apps"], saved["lost"]) == (3, [])
     gone = await wallet.call("DELETE", f"/agent/projects/{first.body['projectId']}")
     assert (gone.status, gone.body["status"]) == (200, "deleted")
+    assert not (gateway.data_dir / "moorage.db").exists()
     assert "moorage@" not in gateway.log  # the URL is secret
     facts = {item["name"]: item for item in (await moorage(url, "check"))["findings"]}
     assert facts["database"]["ok"]

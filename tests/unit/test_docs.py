@@ -104,7 +104,7 @@ def test_every_command_that_is_named_exists() -> None:
     commands = {command.name for command in (*CLIENT_COMMANDS, *OPERATOR_COMMANDS)}
     targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     for path, text in DOCUMENTS.items():
-        named = re.findall(r"(?:`|\.venv/bin/|bin/)moorage ([a-z]+)", text)
+        named = re.findall(r"(?:`|\.venv/bin/|bin/)moorage ([a-z][a-z-]*)", text)
         assert set(named) <= commands, path
         assert set(re.findall(r"(?:`|^|&& )make ([a-z]+)", text, re.MULTILINE)) <= targets, path
     readme = document("README.md")

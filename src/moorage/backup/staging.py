@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +18,11 @@ from moorage.clock import Clock
 from moorage.engines.disks.copying import copy_image
 from moorage.engines.kind import Exports
 from moorage.errors import BackupFailed
-from moorage.storage import snapshot
+from moorage.storage import copying, snapshot
+from moorage.storage.migrate import migrate
 from moorage.storage.opening import DATABASE, open_database
+from moorage.storage.purpose import purpose_of, set_purpose
+from moorage.threads import in_thread
 
 _ROUNDS = 5
 _APPS = Path("apps", "deployments")
@@ -31,6 +35,7 @@ class Staging:
     """Copies a gateway's data into `directory`, and records what it has copied."""
 
     data_dir: Path
+    database: Path | str  # of the gateway: a file, or a server's
     exports: Exports  # of apps and volumes
     directory: Path  # for the copies; below `data_dir`, so that they can share blocks
     clock: Clock
@@ -61,7 +66,10 @@ class Staging:
         """Copies the database; returns the ids of its apps and of its volumes."""
         target = self.directory / DATABASE
         target.unlink(missing_ok=True)
-        snapshot.copy_database(self.data_dir / DATABASE, target)
+        if isinstance(self.database, Path):
+            snapshot.copy_database(self.database, target)
+        else:
+            await _copy_from_server(self.database, target)
         db = open_database(target)
         try:
             return await snapshot.apps(db), await snapshot.volumes(db)
@@ -97,6 +105,16 @@ class Staging:
     def files(self) -> list[Path]:
         """Returns the paths of all copies, relative to `directory`, sorted."""
         return sorted(path.relative_to(self.directory) for path in _files(self.directory))
+
+
+async def _copy_from_server(url: str, target: Path) -> None:
+    """Makes a database file of a server's, which others may be writing to."""
+    if purpose := await in_thread(purpose_of, url):
+        set_purpose(target, purpose)
+    migrate(target)
+    with closing(open_database(url)) as source, closing(open_database(target)) as db:
+        async with source.snapshot() as rows, db.transaction(durable=True) as tx:
+            await copying.copy(rows, tx, to_server=False)
 
 
 def _files(directory: Path) -> Iterator[Path]:

@@ -100,6 +100,11 @@ OPERATOR_COMMANDS = (
     ),
     Command("refund", "moorage.cli.operator.books:refund", "Send a payment back to who paid."),
     Command("backup", "moorage.cli.operator.backup:backup", "Save a gateway into one file."),
+    Command(
+        "migrate-database",
+        "moorage.cli.operator.backup:migrate_database",
+        "Move the books from their file to a PostgreSQL server.",
+    ),
     Command("restore", "moorage.cli.operator.backup:restore", "Put a saved gateway back."),
 )
 """Of `moorage.cli.operator.operate` and its neighbours; without these, clients are all."""

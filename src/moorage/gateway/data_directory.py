@@ -5,7 +5,7 @@ import uuid
 from pathlib import Path
 
 from moorage.errors import ConfigurationInvalid
-from moorage.storage.opening import DATABASE
+from moorage.storage.opening import DATABASE, MOVED
 from moorage.storage.purpose import Purpose, purpose_of, refusal, set_purpose
 from moorage.whole_file import create_file
 
@@ -27,6 +27,7 @@ def open_data_directory(data_dir: Path, purpose: Purpose, url: str = "") -> None
     if url:
         _refuse_two(data_dir, url, purpose)
     else:
+        _refuse_moved(data_dir)
         set_purpose(data_dir / DATABASE, purpose)
     for name in _DIRECTORIES:
         (data_dir / name).mkdir(mode=0o700, exist_ok=True)
@@ -55,12 +56,20 @@ def closing_command(data_dir: Path) -> str:
     return f"chmod 700 {data_dir}"
 
 
+def _refuse_moved(data_dir: Path) -> None:
+    """Raises ConfigurationInvalid where a server has the books, and the settings don't name it."""
+    if (data_dir / MOVED).exists() and not (data_dir / DATABASE).exists():
+        raise ConfigurationInvalid(
+            "the books of this gateway were moved to a PostgreSQL server: set database_url."
+        )
+
+
 def _refuse_two(data_dir: Path, url: str, purpose: Purpose) -> None:
     """Raises ConfigurationInvalid where a file has books too, and for a server's of another use."""
     if (data_dir / DATABASE).exists():
         raise ConfigurationInvalid(
             f"database_url is set, but the books of this gateway are in {data_dir / DATABASE}: "
-            "name another data_dir, or leave database_url empty."
+            "move them by `moorage migrate-database`, or leave database_url empty."
         )
     found = purpose_of(url)
     if found not in (None, purpose):

@@ -63,7 +63,13 @@ def back_up(settings: Settings, target: Path, *, with_key: bool) -> Saved:
     clock = SystemClock()
     exports = _check_saving(settings, data_dir, target, clock)
     with _staging_directory(data_dir) as directory:
-        staging = Staging(data_dir=data_dir, exports=exports, directory=directory, clock=clock)
+        staging = Staging(
+            data_dir=data_dir,
+            database=settings.database,
+            exports=exports,
+            directory=directory,
+            clock=clock,
+        )
         asyncio.run(staging.take())
         if with_key and settings.secrets_key_file:
             _copy_key(Path(settings.secrets_key_file), directory / KEY_FILE)
@@ -119,11 +125,6 @@ def _prepare(directory: Path) -> None:
 
 def _check_saving(settings: Settings, data_dir: Path, target: Path, clock: Clock) -> Exports:
     """Checks that a backup can be made; returns what exports the apps."""
-    if settings.database_url:
-        raise BackupFailed(
-            "The database of this gateway is on a PostgreSQL server: stop the gateway, save the "
-            f"database with pg_dump, and {data_dir} with a tool that keeps links and owners."
-        )
     require_newest(settings)
     kind = engine_kind(settings.isolation)
     if kind.exports is None:

@@ -65,12 +65,16 @@ class Compiled(NamedTuple):
     """The parameters that are boolean."""
 
     def positional(self, given: Mapping[str, Value]) -> list[Value]:
-        """Returns the values by number; a boolean's as bool."""
+        """Returns the values by number, as a PostgreSQL server takes them: a boolean's as bool.
+
+        Its texts hold no NUL, which an app may well have written: U+FFFD stands for it.
+        """
         values = self.parameters(given)
         truths = self.truths
         return [
-            bool(values[name]) if name in truths and values[name] is not None else values.get(name)
+            bool(value) if name in truths and value is not None else without_nul(value)
             for name in self.places
+            for value in (values.get(name),)
         ]
 
     def parameters(self, given: Mapping[str, Value]) -> Mapping[str, Value]:
@@ -110,6 +114,11 @@ class Statement:
 def substring(text: ColumnElement[str], start: int, length: int | BindParameter[Any]) -> Any:
     """Returns `length` characters of a column from `start` on, the first being 1."""
     return func.substr(text, cast(start, Integer), cast(length, Integer))
+
+
+def without_nul(value: Value) -> Value:
+    """Returns a value as a PostgreSQL server takes it: texts with U+FFFD for NUL."""
+    return value.replace("\0", "\ufffd") if isinstance(value, str) and "\0" in value else value
 
 
 def _plain(value: Value) -> Value:

@@ -8,6 +8,9 @@ from moorage.storage.sqlite import SqliteDatabase
 DATABASE = "moorage.db"
 """The name of the database's file in a data directory."""
 
+MOVED = f"{DATABASE}.moved"
+"""Its name once a server has what was in it."""
+
 
 def open_database(where: Path | str, *, speed: float = 1.0) -> Database:
     """Opens a database that has the newest schema: a file's path, or a PostgreSQL server's URL.

@@ -96,6 +96,16 @@ def test_database_from_before_is_devs_where_its_wallets_lie_beside_it(
     open_data_directory(real, Purpose.SERVE)
 
 
+def test_books_are_never_begun_anew_beside_those_there_are(data_dir: Path) -> None:
+    open_data_directory(data_dir, Purpose.SERVE)
+    with pytest.raises(ConfigurationInvalid, match="migrate-database"):
+        open_data_directory(data_dir, Purpose.SERVE, "postgresql://db.example/moorage")
+    (data_dir / "moorage.db").rename(data_dir / "moorage.db.moved")
+    with pytest.raises(ConfigurationInvalid, match="set database_url"):
+        open_data_directory(data_dir, Purpose.SERVE)
+    assert not (data_dir / "moorage.db").exists()
+
+
 def test_what_is_no_database_is_told(data_dir: Path) -> None:
     data_dir.mkdir(mode=0o700, parents=True)
     (data_dir / "moorage.db").write_bytes(b"no database" * 100)

@@ -31,6 +31,7 @@ def staging(db_path: Path, tmp_path: Path) -> Staging:
     clock = MovableClock()
     return Staging(
         data_dir=db_path.parent,
+        database=db_path,
         exports=SandboxExports(db_path.parent / "apps", tmp_path / "mounts", clock),
         directory=directory,
         clock=clock,

@@ -1,5 +1,6 @@
-"""`moorage backup` and `restore`: a gateway in one file, and back."""
+"""`moorage backup`, `restore` and `migrate-database`: a gateway's data, in another place."""
 
+import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -97,5 +98,40 @@ def restore(
         f"{data_dir}: the gateway as it was at {made_at}. Next: set data_dir to it in its "
         "configuration and start it with `moorage serve --config …`. For a minute it refuses "
         "requests, lest one signed before be carried out twice."
+    )
+    return Exit.OK
+
+
+def migrate_database(
+    *,
+    config: Path | None = None,
+    data_dir: str | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Move the books from the file in the data directory to the server of `database_url`.
+
+    Stop the gateway first. The server's database must be empty. All rows are copied in one
+    transaction and compared one by one; the file is kept under another name.
+
+    Parameters
+    ----------
+    config
+        The gateway's settings, as TOML, with `database_url`; without it that of `moorage dev`.
+    data_dir
+        Where it is kept, if not where the settings say.
+    json
+        Print one JSON document.
+    """
+    from moorage.money import decimal_text
+    from moorage.operate.moving import move_books
+
+    moved = asyncio.run(move_books(operator_settings(config, data_dir)))
+    screen = Screen(json=json)
+    screen.document(moved)
+    balances = decimal_text(moved.balances_micro_usd, decimals=6)
+    screen.result(
+        f"{sum(moved.rows.values())} rows are on the server, each as it was; balances are "
+        f"${balances}. The file is {moved.file} now. Next: start the gateway with the same "
+        "database_url, and delete the file once `moorage audit` is content."
     )
     return Exit.OK

@@ -1,0 +1,105 @@
+"""Moves the books of a stopped gateway from their file to a PostgreSQL server."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import msgspec
+
+from moorage.errors import AlreadyRunning, ConfigurationInvalid
+from moorage.settings import Settings
+from moorage.storage import copying
+from moorage.storage.copying import Content
+from moorage.storage.database import Database
+from moorage.storage.migrate import is_newest, migrate
+from moorage.storage.money import audit
+from moorage.storage.opening import DATABASE, MOVED, open_database
+from moorage.storage.purpose import Purpose, purpose_of, set_purpose
+from moorage.threads import in_thread
+
+
+class Moved(msgspec.Struct, frozen=True):
+    """What was moved, and where the file is now."""
+
+    rows: dict[str, int]
+    balances_micro_usd: int
+    file: str
+
+
+async def move_books(settings: Settings) -> Moved:
+    """Copies `moorage.db` of the data directory into `database_url`, and compares the two.
+
+    The file is kept under another name. When it was interrupted it can be run again. Raises
+    ConfigurationInvalid, AlreadyRunning, DatabaseUnavailable.
+    """
+    file = Path(settings.data_dir) / DATABASE
+    url = settings.database_url
+    await in_thread(_require_books, file, url)
+    with ExitStack() as stack:
+        stack.enter_context(_stopped(Path(settings.data_dir)))
+        purpose = await in_thread(purpose_of, file)
+        await in_thread(migrate, url)
+        source = stack.enter_context(closing(open_database(file)))
+        target = stack.enter_context(closing(open_database(url)))
+        found, balances = await _copy(source, target)
+    if purpose is not None:
+        await in_thread(set_purpose, url, purpose)
+    moved = file.rename(file.with_name(MOVED))
+    rows = {name: content.rows for name, content in found.items()}
+    return Moved(rows=rows, balances_micro_usd=balances, file=str(moved))
+
+
+async def _copy(source: Database, target: Database) -> tuple[dict[str, Content], int]:
+    """Copies within one transaction, which ends well only where both databases are the same."""
+    async with source.snapshot() as rows, target.transaction(durable=True) as tx:
+        wanted = await copying.contents(rows)
+        there = await copying.contents(tx)
+        if there != wanted:
+            if any(content.rows for content in there.values()):
+                raise ConfigurationInvalid(
+                    "database_url: that database has rows already. Name an empty one."
+                )
+            await copying.copy(rows, tx, to_server=True)
+            _compare(wanted, await copying.contents(tx))
+        ours, theirs = await audit.books(rows), await audit.books(tx)
+        if (ours.accounts, ours.balances) != (theirs.accounts, theirs.balances):
+            raise ConfigurationInvalid("The sums of the two ledgers differ; nothing was moved.")
+        return wanted, sum(theirs.balances.values())
+
+
+def _compare(wanted: dict[str, Content], found: dict[str, Content]) -> None:
+    wrong = [name for name, content in wanted.items() if found[name] != content]
+    if wrong:
+        raise ConfigurationInvalid(
+            f"The copy differs from the file in {', '.join(wrong)}; nothing was moved."
+        )
+
+
+def _require_books(file: Path, url: str) -> None:
+    if not url:
+        raise ConfigurationInvalid("Name the server's database first: set database_url.")
+    if not is_newest(file):
+        raise ConfigurationInvalid(
+            f"{file} is missing, or older than this version: start the gateway once without "
+            "database_url, and stop it."
+        )
+    purpose, there = purpose_of(file), purpose_of(url)
+    if there not in (None, purpose or Purpose.SERVE):
+        raise ConfigurationInvalid("database_url: that database is of another kind of gateway.")
+
+
+@contextmanager
+def _stopped(data_dir: Path) -> Iterator[None]:
+    """Keeps a gateway from starting on this directory. Raises AlreadyRunning where one runs."""
+    lock = data_dir / "nonces" / "lock"  # a running gateway holds it (auth.nonces)
+    lock.parent.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise AlreadyRunning from error
+    finally:
+        os.close(descriptor)
