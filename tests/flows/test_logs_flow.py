@@ -74,8 +74,14 @@ async def followed(
     wallet: Wallet, deployed: Answer, *, last: str = "", **query: str | int
 ) -> AsyncIterator[AsyncIterator[Event]]:
     """The events of a stream, read as the standard says, by nothing of ours."""
+    async with stream(wallet, path(deployed, follow="true", **query), last=last) as events:
+        yield events
+
+
+@asynccontextmanager
+async def stream(wallet: Wallet, at: str, *, last: str = "") -> AsyncIterator[AsyncIterator[Event]]:
     headers = wallet.signed() | ({"Last-Event-ID": last} if last else {})
-    url = wallet.gateway.url + path(deployed, follow="true", **query)
+    url = wallet.gateway.url + at
     async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as answer:
         assert answer.status == 200, await answer.text()
         assert answer.headers["Content-Type"] == "text/event-stream"
@@ -354,10 +360,14 @@ async def test_project_has_the_lines_of_all_its_deployments(wallet: Wallet) -> N
     name = fresh_name()
     told = [await wallet.deploy_paid(name, {"index.js": TALKER["index.js"]})]
     await wallet.settled(told[0])
-    told.append(await wallet.deploy(name, {"index.js": TALKER["index.js"] + "//"}))
-    await wallet.settled(told[1])
-    ids = [each.body["deploymentId"] for each in told]
     project = told[0].body["projectId"]
+    live: list[dict[str, Any]] = []
+    async with stream(wallet, f"/agent/projects/{name}/logs?after=0&follow=true") as events:
+        told.append(await wallet.deploy(name, {"index.js": TALKER["index.js"] + "//"}))
+        await wallet.settled(told[1])
+        ids = [each.body["deploymentId"] for each in told]
+        while {each["deploymentId"] for each in live if each["text"] == "up"} != set(ids):
+            live += [json.loads(event["data"]) for event in await take(events, 1)]
 
     async def lines(**query: str | int) -> list[dict[str, Any]]:
         asked = "&".join(f"{key}={value}" for key, value in query.items())
@@ -374,6 +384,19 @@ async def test_project_has_the_lines_of_all_its_deployments(wallet: Wallet) -> N
             await asyncio.sleep(0.05)
     assert [each["time"] for each in shown] == sorted(each["time"] for each in shown)
     assert (await lines(tail=1))[0]["deploymentId"] in ids
+    page = await wallet.call("GET", f"/agent/projects/{project}/logs?after=0")
+    for of in ids:  # of each whole and in order; more may have come meanwhile
+        now, before = (
+            [each for each in log if each["deploymentId"] == of]
+            for log in (page.body["lines"], live)
+        )
+        assert now[: len(before)] == before
+    next_page = f"/agent/projects/{project}/logs?after={page.body['next']}"
+    assert not [
+        each for each in (await wallet.call("GET", next_page)).body["lines"] if each in live
+    ]
+    wrong = await wallet.call("GET", f"/agent/projects/{project}/logs?after=x")
+    assert (wrong.status, wrong.body["field"]) == (400, "after")
     assert await lines(since="2999-01-01T00:00:00Z") == []
     unknown = await wallet.call("GET", f"/agent/projects/{project}/logs?stream=err")
     assert (unknown.status, unknown.body["field"]) == (400, "stream")

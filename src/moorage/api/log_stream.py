@@ -7,7 +7,8 @@ The connection's bounds limit how long that may take.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 from starlette.responses import StreamingResponse
@@ -21,6 +22,17 @@ from moorage.wire.logs import LogEnd, LogItem
 
 LogReader = Callable[[Cursor | None, int], Awaitable[LogPage]]
 """Reads at most so many lines after a cursor; without one, from where the request says."""
+
+
+class StreamPage(NamedTuple):
+    """Lines as the contract has them, each with the place behind it; and the place behind all."""
+
+    lines: Sequence[tuple[str, msgspec.Struct]]
+    next: str
+
+
+StreamReader = Callable[[str | None, int], Awaitable[StreamPage]]
+"""As `LogReader`, of whatever a stream is of; a place is what it gave before."""
 
 KEEP_ALIVE_SECONDS = 15.0
 _LINES_AT_ONCE = 500
@@ -88,7 +100,7 @@ class LogStreamResponse(StreamingResponse):
         followers: Followers,
         wallet: str,
         *,
-        read: LogReader,
+        read: StreamReader,
         is_over: Callable[[], Awaitable[bool]],
         kept: bool,
     ) -> None:
@@ -108,25 +120,25 @@ class LogStreamResponse(StreamingResponse):
 
 
 async def _events(
-    read: LogReader,
+    read: StreamReader,
     is_over: Callable[[], Awaitable[bool]],
     ending: asyncio.Event,
     *,
     kept: bool,
 ) -> AsyncIterator[bytes]:
     """Yields whole events."""
-    cursor: Cursor | None = None
+    place: str | None = None
     over, asked, said = False, time.monotonic(), time.monotonic()
     pause_seconds = _LOOK_SECONDS
     while not ending.is_set():
-        page = await read(cursor, _LINES_AT_ONCE)
-        cursor = page.next
+        page = await read(place, _LINES_AT_ONCE)
+        place = page.next
         if page.lines:
-            yield b"".join(map(_line_event, page.lines))
+            yield b"".join(_event("line", *line) for line in page.lines)
             said, pause_seconds = time.monotonic(), _LOOK_SECONDS
             continue
         if over:
-            yield _event("end", cursor, LogEnd(next=str(cursor), kept=kept))
+            yield _event("end", place, LogEnd(next=place, kept=kept))
             return
         now = time.monotonic()
         if now - said >= KEEP_ALIVE_SECONDS:
@@ -145,15 +157,22 @@ async def _wait(ending: asyncio.Event, seconds: float) -> None:
             await ending.wait()
 
 
-def _line_event(line: LogLine) -> bytes:
-    return _event("line", line.cursor, log_item(line))
-
-
-def _event(kind: str, cursor: Cursor, data: object) -> bytes:
-    """Encodes an event; its id is the cursor after it, from which Last-Event-ID resumes."""
-    return b"id: %d\nevent: %b\ndata: %b\n\n" % (
-        cursor, kind.encode(), msgspec.json.encode(data),
+def _event(kind: str, place: str, data: object) -> bytes:
+    """Encodes an event; its id is the place behind it, from which Last-Event-ID resumes."""
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (
+        place.encode(), kind.encode(), msgspec.json.encode(data),
     )  # fmt: skip
+
+
+def streamed(read: LogReader) -> StreamReader:
+    """Returns a reader for a stream of one log."""
+
+    async def read_items(place: str | None, limit: int) -> StreamPage:
+        page = await read(None if place is None else int(place), limit)
+        items = [(str(line.cursor), log_item(line)) for line in page.lines]
+        return StreamPage(items, str(page.next))
+
+    return read_items
 
 
 def log_item(line: LogLine) -> LogItem:

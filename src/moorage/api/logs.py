@@ -12,7 +12,13 @@ from moorage.api.http.caller import Front, authenticate
 from moorage.api.http.named import viewed_deployment
 from moorage.api.http.problems import json_response
 from moorage.api.http.query import time_ms, whole_number
-from moorage.api.log_stream import Followers, LogReader, LogStreamResponse, log_item
+from moorage.api.log_stream import (
+    Followers,
+    LogReader,
+    LogStreamResponse,
+    log_item,
+    streamed,
+)
 from moorage.engines.engine import Cursor, Engine, LogPage
 from moorage.errors import InvalidField
 from moorage.records.deployment import DeploymentStatus, DeploymentView
@@ -64,13 +70,12 @@ async def show_logs(room: LogRoom, request: Request) -> Response:
         deployment=request.path_params["deploymentId"],
         wallet=wallet,
     )
-    follows = _choice(request, "follow", _Flag, _Flag.FALSE) is _Flag.TRUE
     query = _log_query(request)
-    if follows and request.method != "HEAD":
+    if follows(request):
         return LogStreamResponse(
             room.followers,
             wallet,
-            read=_reader(room, found.id, query),
+            read=streamed(_reader(room, found.id, query)),
             is_over=_over(room, found, query.kind),
             kept=found.is_kept,
         )
@@ -82,21 +87,31 @@ async def show_logs(room: LogRoom, request: Request) -> Response:
 
 def _log_query(request: Request) -> _LogQuery:
     """Reads Last-Event-ID, which takes precedence, or the query. Raises InvalidField."""
-    given = request.query_params
     kind = log_kind(request)
     last_seen = request.headers.get("last-event-id")
     if last_seen:
         cursor = _cursor("Last-Event-ID", last_seen)
         return _LogQuery(kind=kind, after=cursor, since_ms=0, tail=None)
-    tail = None
-    if "tail" in given or not ("after" in given or "since" in given):
-        tail = whole_number(request, "tail", default=DEFAULT_LINES, min_=1, max_=MAX_LINES)
     return _LogQuery(
         kind=kind,
         after=whole_number(request, "after", default=0, min_=0, max_=_LAST_CURSOR),
         since_ms=time_ms(request, "since", default=0),
-        tail=tail,
+        tail=log_tail(request),
     )
+
+
+def log_tail(request: Request) -> int | None:
+    """Returns how many of the last lines are asked for; None for all. Raises InvalidField."""
+    given = request.query_params
+    if "tail" not in given and ("after" in given or "since" in given):
+        return None
+    return whole_number(request, "tail", default=DEFAULT_LINES, min_=1, max_=MAX_LINES)
+
+
+def follows(request: Request) -> bool:
+    """Returns whether a stream is asked for. Raises InvalidField."""
+    asked = _choice(request, "follow", _Flag, _Flag.FALSE) is _Flag.TRUE
+    return asked and request.method != "HEAD"
 
 
 def log_kind(request: Request) -> LogKind:
@@ -143,13 +158,20 @@ def _over(room: LogRoom, found: DeploymentView, kind: LogKind) -> Callable[[], A
         now = await deployments.view(room.db, found.id)
         if now is None or now.project_status in _GONE:
             return True
-        if kind is LogKind.BUILD:
-            return now.status not in _BEFORE_THE_BUILD_IS_OVER
-        if now.status is DeploymentStatus.SUPERSEDED:
-            return now.id not in await room.runtime.running()
-        return now.status in (DeploymentStatus.FAILED, DeploymentStatus.STOPPED)
+        return await is_complete(room.runtime, now.id, now.status, kind)
 
     return is_over
+
+
+async def is_complete(
+    runtime: Engine, deployment_id: str, status: DeploymentStatus, kind: LogKind
+) -> bool:
+    """Returns whether nothing more can come to a log of a deployment, by its status."""
+    if kind is LogKind.BUILD:
+        return status not in _BEFORE_THE_BUILD_IS_OVER
+    if status is DeploymentStatus.SUPERSEDED:
+        return deployment_id not in await runtime.running()
+    return status in (DeploymentStatus.FAILED, DeploymentStatus.STOPPED)
 
 
 async def _page(room: LogRoom, found: DeploymentView, query: _LogQuery, *, over: bool) -> LogBody:

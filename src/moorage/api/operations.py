@@ -50,6 +50,15 @@ from moorage.wire.projects import (
 from moorage.wire.public import Balances, ChainList, Health
 from moorage.wire.usage import ProjectUsage
 
+_OF_LOGS = {
+    "kind": "build or runtime; runtime by default",
+    "tail": "the last so many lines, up to 10000; 500 without this, after and since",
+    "since": "not before this time: ISO 8601 with an offset, or Unix milliseconds",
+    "after": "`next` of the page before this one",
+    "follow": "true: server-sent events, `line` for each as it comes, then `end`; Last-Event-ID "
+    "goes on behind one",
+}
+
 OPERATIONS = (
     Operation(
         method="POST",
@@ -142,15 +151,7 @@ OPERATIONS = (
         answer=LogBody,
         fails=(400, 403, 404, 503),
         signed=True,
-        query={
-            "kind": "build or runtime; runtime by default",
-            "tail": "the last so many lines, up to 10000; 500 where neither this nor after or "
-            "since is given",
-            "since": "not before this time: ISO 8601 with an offset, or Unix milliseconds",
-            "after": "`next` of the page before this one",
-            "follow": "true: server-sent events, `line` for each line as it comes, then `end`; "
-            "Last-Event-ID goes on behind that event",
-        },
+        query=_OF_LOGS,
     ),
     Operation(
         method="POST",
@@ -237,11 +238,7 @@ OPERATIONS = (
         answer=ProjectLogBody,
         fails=(400, 403, 404, 503),
         signed=True,
-        query={
-            "kind": "build or runtime; runtime by default",
-            "tail": "the last so many lines of all deployments, up to 10000; 500 by default",
-            "since": "not before this time: ISO 8601 with an offset, or Unix milliseconds",
-        },
+        query=_OF_LOGS,
     ),
     Operation(
         method="GET",

@@ -1,53 +1,81 @@
-"""`GET /agent/projects/{projectId}/logs`: the last lines of a project, whichever deployment's."""
+"""`GET /agent/projects/{projectId}/logs`: what a project wrote, whichever deployment of it."""
+
+from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.api.http.caller import owned_project
 from moorage.api.http.problems import json_response
-from moorage.api.http.query import time_ms, whole_number
-from moorage.api.log_stream import log_item
-from moorage.api.logs import DEFAULT_LINES, MAX_LINES, LogRoom, log_kind
-from moorage.engines.engine import LogLine
-from moorage.records.log import LogKind
-from moorage.storage.apps import releases
-from moorage.wire.logs import ProjectLogBody, ProjectLogItem
-
-_MAX_DEPLOYMENTS = 20
-_MAX_CHARS = 1024 * 1024  # about; what one deployment adds is at most as much
+from moorage.api.http.query import time_ms
+from moorage.api.log_stream import LogStreamResponse, StreamPage, StreamReader
+from moorage.api.logs import MAX_LINES, LogRoom, follows, log_kind, log_tail
+from moorage.api.merged_log import MergedLog, Part, Place
+from moorage.errors import InvalidField
+from moorage.storage.apps import projects
+from moorage.wire.logs import ProjectLogBody
 
 
 async def show_project_logs(room: LogRoom, request: Request) -> Response:
-    """Shows the last lines of the project's deployments, each with the id of its own."""
+    """Lines of all its deployments, also live."""
     project = await owned_project(room, request)
-    kind = log_kind(request)
-    tail = whole_number(request, "tail", default=DEFAULT_LINES, min_=1, max_=MAX_LINES)
-    since_ms = time_ms(request, "since", default=0)
-    found = await _lines(room, project.id, kind, tail=tail, since_ms=since_ms)
-    lines = [_item(deployment_id, line) for deployment_id, line in found[-tail:]]
-    return json_response(ProjectLogBody(project_id=project.id, kind=kind, lines=lines))
-
-
-def _item(deployment_id: str, line: LogLine) -> ProjectLogItem:
-    item = log_item(line)
-    return ProjectLogItem(
-        deployment_id=deployment_id, time=item.time, stream=item.stream, text=item.text
+    log = MergedLog(room.db, room.runtime, project.id, log_kind(request))
+    read = _reader(request, log)
+    if follows(request):
+        return LogStreamResponse(
+            room.followers,
+            project.wallet,
+            read=_streamed(read),
+            is_over=lambda: _is_gone(room, project.id),
+            kept=True,
+        )
+    part = await read(None, MAX_LINES)
+    return json_response(
+        ProjectLogBody(
+            project_id=project.id,
+            kind=log.kind,
+            lines=[item for _, item in part.items()],
+            next=part.end.text,
+        )
     )
 
 
-async def _lines(
-    room: LogRoom, project_id: str, kind: LogKind, *, tail: int, since_ms: int
-) -> list[tuple[str, LogLine]]:
-    """Returns at least the last `tail` lines by time, of the newest deployments that are kept."""
-    found: list[tuple[str, LogLine]] = []
-    newest = await releases.page(
-        room.db, project_id=project_id, before=None, limit=_MAX_DEPLOYMENTS
-    )
-    chars = 0
-    for deployment in newest or ():
-        page = await room.runtime.read_log(deployment.id, kind, since_ms=since_ms, tail=tail)
-        found += [(deployment.id, line) for line in page.lines]
-        chars += sum(len(line.text) for line in page.lines)
-        if len(found) >= tail or chars > _MAX_CHARS:
-            break
-    return sorted(found, key=lambda each: each[1].at_ms)
+_Reader = Callable[[Place | None, int], Awaitable[Part]]
+"""Reads at most so many lines behind a place; without one, from where the request says."""
+
+
+def _reader(request: Request, log: MergedLog) -> _Reader:
+    """Reads Last-Event-ID, which takes precedence, or the query. Raises InvalidField."""
+    after = _place("after", request.query_params.get("after", "0"))
+    since_ms, tail = time_ms(request, "since", default=0), log_tail(request)
+    if seen := request.headers.get("last-event-id"):
+        after, since_ms, tail = _place("Last-Event-ID", seen), 0, None
+    begin = Place(max(since_ms, after.since_ms), after.cursors)
+
+    async def read(place: Place | None, limit: int) -> Part:
+        if place is not None:
+            return await log.behind(place, limit)
+        if tail is None:
+            return await log.behind(begin, limit, since_ms)
+        return (await log.last(tail, begin, since_ms)).first(limit)
+
+    return read
+
+
+def _place(field: str, text: str) -> Place:
+    place = Place.read(text)
+    if place is None:
+        raise InvalidField(field, "must be a place in this log: `next` of a page, or an event's id")
+    return place
+
+
+def _streamed(read: _Reader) -> StreamReader:
+    async def read_items(text: str | None, limit: int) -> StreamPage:
+        part = await read(None if text is None else Place.read(text), limit)
+        return StreamPage([(place.text, item) for place, item in part.items()], part.end.text)
+
+    return read_items
+
+
+async def _is_gone(room: LogRoom, project_id: str) -> bool:
+    return await projects.by_id(room.db, project_id) is None

@@ -11,7 +11,8 @@ Kept = Annotated[
     bool, Meta(description="false: it is kept no longer, so whatever was written is gone")
 ]
 
-Cursor = Annotated[str, Meta(description="a place in a log; `after` takes it", pattern=r"^\d+$")]
+
+Place = Annotated[str, Meta(description="a place in the log; `after` takes it")]
 
 
 class LogItem(Body, frozen=True, kw_only=True):
@@ -29,7 +30,7 @@ class LogBody(CamelBody, frozen=True, kw_only=True):
     deployment_id: Annotated[str, Absent("")]
     kind: Annotated[LogKind, Absent("")]
     lines: list[LogItem]
-    next: Cursor
+    next: Place
     ended: Annotated[bool, Absent(False)]
     kept: Annotated[Kept, Absent(True)]
 
@@ -44,15 +45,17 @@ class ProjectLogItem(CamelBody, frozen=True, kw_only=True):
 
 
 class ProjectLogBody(CamelBody, frozen=True, kw_only=True):
-    """The last lines of a project's deployments, oldest first."""
+    """Lines of a project's deployments, oldest first."""
 
     project_id: str
     kind: LogKind
     lines: list[ProjectLogItem]
+    next: Place
+    ended: bool = False
 
 
 class LogEnd(Body, frozen=True, kw_only=True):
     """What the last event of a stream holds."""
 
-    next: Cursor
+    next: Place
     kept: Kept

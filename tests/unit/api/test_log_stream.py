@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from moorage.api import log_stream
-from moorage.api.log_stream import Followers, LogReader, LogStreamResponse
+from moorage.api.log_stream import Followers, LogStreamResponse, streamed
 from moorage.engines.engine import Cursor, LogLine, LogPage
 from moorage.errors import TooManyStreams
 from moorage.records.log import LogStream
@@ -42,7 +42,7 @@ class Client:
         self.received = b""
         self.left = asyncio.Event()
         self._asked = False
-        read: LogReader = log.read
+        read = streamed(log.read)
         response = LogStreamResponse(followers, WALLET, read=read, is_over=log.is_over, kept=True)
         self.serving = asyncio.create_task(response({"type": "http"}, self._receive, self._send))
 
@@ -151,7 +151,9 @@ async def test_slow_reader_is_waited_for_and_nothing_is_kept_for_it() -> None:
     async def receive() -> dict[str, Any]:
         return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
 
-    response = LogStreamResponse(Followers(), WALLET, read=counted, is_over=log.is_over, kept=True)
+    response = LogStreamResponse(
+        Followers(), WALLET, read=streamed(counted), is_over=log.is_over, kept=True
+    )
     serving = asyncio.create_task(response({"type": "http"}, receive, send))
     await asyncio.sleep(0.5)
     assert len(asked) <= 1

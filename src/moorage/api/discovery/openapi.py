@@ -4,6 +4,7 @@ Parameters and error answers are described once, as components, so that it is sh
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -39,7 +40,7 @@ def openapi_document(operations: Sequence[Operation], *, facts: Facts) -> dict[s
     """Returns the whole document, in the order in which a reader needs it."""
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
-        described = _operation(operation, facts)
+        described = _operation(operation, facts, _shared_queries(operations))
         paths.setdefault(operation.path, {})[operation.method.lower()] = described
     return {
         "openapi": "3.1.0",
@@ -164,7 +165,7 @@ def _failed(status: int) -> tuple[type[Problem], ...]:
     return _PROBLEMS.get(status, (Problem,))
 
 
-def _operation(operation: Operation, facts: Facts) -> dict[str, Any]:
+def _operation(operation: Operation, facts: Facts, shared: Mapping[str, str]) -> dict[str, Any]:
     identity = operation.handler.__name__
     described: dict[str, Any] = {"operationId": identity, "summary": _summary(operation)}
     if note := notes.operation(identity, facts):
@@ -172,7 +173,7 @@ def _operation(operation: Operation, facts: Facts) -> dict[str, Any]:
     described["security"] = _security(operation)
     if operation.paid:
         described["x-payment-info"] = _payment_info(operation, facts)
-    described["parameters"] = _parameters(operation)
+    described["parameters"] = _parameters(operation, shared)
     if operation.body is not None:
         content = _content(_bodies(operation))
         if example := notes.EXAMPLES.get(operation.body):
@@ -221,10 +222,16 @@ def _dollars(amount: Any) -> str:
     return usd_text(amount).removeprefix("$")
 
 
-def _parameters(operation: Operation) -> list[dict[str, Any]]:
+def _parameters(operation: Operation, shared: Mapping[str, str]) -> list[dict[str, Any]]:
+    queries = operation.query.items()
     return [
         *(_ref("parameters", name) for name in _PARAMETER.findall(operation.path)),
-        *(_parameter("query", name, text) for name, text in operation.query.items()),
+        *(
+            _ref("parameters", name)
+            if shared.get(name) == text
+            else _parameter("query", name, text)
+            for name, text in queries
+        ),
         *(_ref("parameters", name) for name in _header_names(operation)),
     ]
 
@@ -235,10 +242,18 @@ def _header_names(operation: Operation) -> list[str]:
     return list(_MEANS_HEADERS) if operation.priced else []
 
 
+def _shared_queries(operations: Sequence[Operation]) -> dict[str, str]:
+    """Returns the keys of queries that several operations take, with what they mean there."""
+    told = Counter(query for each in operations for query in each.query.items())
+    return {name: text for (name, text), times in told.items() if times > 1}
+
+
 def _shared_parameters(operations: Sequence[Operation]) -> dict[str, Any]:
     in_paths = dict.fromkeys(name for each in operations for name in _PARAMETER.findall(each.path))
     in_headers = dict.fromkeys(name for each in operations for name in _header_names(each))
+    queries = _shared_queries(operations)
     return {
+        **{name: _parameter("query", name, text) for name, text in queries.items()},
         **{name: _parameter("path", name, notes.IDS.get(name, "")) for name in in_paths},
         **{name: _parameter("header", name, notes.PAYMENT_HEADERS[name]) for name in in_headers},
     }
