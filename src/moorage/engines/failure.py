@@ -45,9 +45,14 @@ def crashed(spec: InstanceSpec, *, code: int | None, tail: str) -> DeployFailed:
     """Returns the failure of an app that ended before it listened."""
     return DeployFailed(
         FailureCause.CRASHED,
-        f"`{shown(spec.plan.start)}` ended with {with_code(code)} before it listened on a port",
+        f"{started(spec)} ended with {with_code(code)} before it listened on a port",
         log_tail=tail,
     )
+
+
+def started(spec: InstanceSpec) -> str:
+    """Returns what was started, for a sentence."""
+    return f"`{shown(spec.plan.start)}`" if spec.plan.start else "what the image starts"
 
 
 def with_code(code: int | None) -> str:
@@ -61,7 +66,7 @@ def not_bound(
     """Returns the failure of an app that did not listen in time; blocks."""
     return DeployFailed(
         FailureCause.PORT_NOT_BOUND,
-        f"`{shown(spec.plan.start)}` runs, but did not listen on a TCP port within"
+        f"{started(spec)} runs, but did not listen on a TCP port within"
         f" {timeout_seconds:g} s; let it listen on $PORT ({spec.plan.port})",
         log_tail=last_words(directory),
     )

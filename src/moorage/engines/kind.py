@@ -1,6 +1,6 @@
 """Describes a kind of engine: its name, what it needs from the machine, how to make one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -8,6 +8,7 @@ from typing import Protocol
 from moorage.clock import Clock
 from moorage.engines.engine import Capabilities, Engine
 from moorage.engines.host.configuration import HostConfiguration
+from moorage.planning.toolbox import Toolbox
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,9 @@ class EngineOptions:
     wallet_cache_bytes: int  # that builds of one wallet may keep for later ones; 0 for none
     total_cache_bytes: int  # the same for all wallets together
     docker_host: str  # where the Docker daemon listens: unix:///path
+    base_images: Mapping[str, str]  # by program, in place of the engine's own choice
+    image_registry: str  # where they are
+    local_images: bool  # whether deployers' Dockerfiles may use this machine's images
     accept_soft_limits: bool  # whether limits may be enforced by the gateway, not the kernel
 
 
@@ -51,4 +55,6 @@ class EngineKind:
     missing: Callable[[Path], Sequence[str]]  # what it lacks with this run_dir: `what: command`
     forwards_packets: bool  # whether it needs IP forwarding in this machine's kernel
     make: Callable[[HostConfiguration, EngineOptions], Engine]  # returns one that is not open
+    # From what the machine has to what can be planned for the engine's apps.
+    offered: Callable[[Toolbox], Toolbox] = lambda found: found
     exports: Callable[[Path, Path, Clock], Exports] | None  # from a state_dir and a run_dir

@@ -55,6 +55,9 @@ def make_engine(
         wallet_cache_bytes=settings.build_cache_mib * _MIB,
         total_cache_bytes=settings.build_cache_total_mib * _MIB,
         docker_host=settings.docker_host,
+        base_images=settings.base_images,
+        image_registry=settings.image_registry,
+        local_images=settings.local_images,
         accept_soft_limits=settings.accept_soft_limits,
     )
     return engine_kind(settings.isolation).make(configuration, options)

@@ -22,6 +22,7 @@ from moorage.clock import Clock
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.platform import AppPlatform
 from moorage.engines.engine import Engine
+from moorage.engines.table import engine_kind
 from moorage.errors import ConfigurationInvalid
 from moorage.gateway.isolation import make_engine, run_directory
 from moorage.gateway.toolchains import StoreLimits, Toolchains, open_toolchains
@@ -114,6 +115,7 @@ async def open_platform(
         data_dir,
         installs=settings.toolchains,
         clock=clock,
+        offered=engine_kind(settings.isolation).offered,
         limits=StoreLimits(
             max_bytes=settings.toolchains_mib * MIB, reserve_bytes=settings.disk_reserve_mib * MIB
         ),

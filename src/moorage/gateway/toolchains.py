@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from moorage.clock import Clock, SystemClock
+from moorage.engines.table import engine_kind
 from moorage.planning.toolbox import Toolbox
 from moorage.settings import load_settings
 from moorage.toolchains.inventory import Inventory
@@ -40,6 +41,7 @@ async def open_toolchains(
     *,
     installs: bool,
     clock: Clock,
+    offered: Callable[[Toolbox], Toolbox] = lambda found: found,
     limits: StoreLimits = _UNLIMITED,
     needed: Callable[[], Awaitable[Collection[Version]]] = nothing_needed,
 ) -> Toolchains:
@@ -59,7 +61,8 @@ async def open_toolchains(
     )
     store.open()
     stack.push_async_callback(store.close)
-    inventory = Inventory(store, npm=npm, listing_file=data_dir / "toolchains.json", clock=clock)
+    listing_file = data_dir / "toolchains.json"
+    inventory = Inventory(store, npm=npm, listing_file=listing_file, clock=clock, offered=offered)
     await inventory.open()
     return Toolchains(store=store, inventory=inventory)
 
@@ -76,7 +79,9 @@ async def toolbox_here() -> Toolbox:
         if not found.inventory.is_fresh:
             await found.inventory.refresh()
         toolbox = found.inventory.toolbox
-    return with_installed(toolbox, Path(load_settings(file=None).data_dir) / "toolchains")
+    settings = load_settings(file=None)
+    toolbox = with_installed(toolbox, Path(settings.data_dir) / "toolchains")
+    return engine_kind(settings.isolation).offered(toolbox)
 
 
 def with_installed(toolbox: Toolbox, store: Path) -> Toolbox:

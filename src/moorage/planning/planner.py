@@ -71,6 +71,7 @@ from collections.abc import Callable
 from moorage.errors import InvalidField, PlanNotFound, UploadInvalid
 from moorage.planning import static
 from moorage.planning.dockerfile import app as dockerfile
+from moorage.planning.dockerfile import image
 from moorage.planning.explicit import COMMAND_LIMIT, Asked, asked, environment
 from moorage.planning.folder import Folder
 from moorage.planning.interpreters import interpreters
@@ -142,6 +143,8 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
     environment("settings.runEnvs", settings.run_envs, port=settings.port)
     folder, because = _folder(Folder(tree), wanted, settings)
     port = settings.port
+    if settings.has_dockerfile and toolbox.dockerfiles:
+        return image.planned(folder, settings, wanted, tuple(because))
     if settings.has_dockerfile:
         recipe, port = dockerfile.planned(folder, settings, wanted, toolbox)
     else:

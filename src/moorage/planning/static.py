@@ -76,7 +76,7 @@ def is_site(start: str) -> bool:
 def said(start: str) -> str:
     """Describes a start command for a person; for one of `serve`, says what it serves."""
     if not is_site(start):
-        return start
+        return start or "what the image starts by itself"
     line, _, caddyfile = start.partition("\n")
     enter = split(line.removesuffix(_CADDY))
     root = f"{enter[1].removeprefix('./')}/" if enter else "the app's files"

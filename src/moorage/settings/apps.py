@@ -158,6 +158,31 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             ge=256,
         ),
     ] = 8192
+    base_images: Annotated[
+        dict[str, str],
+        setting(
+            "images",
+            "Images that planned apps are built on, in place of the official ones, by program"
+            " (`node`, `python`, …; `plain` without a language); `{version}`, `{minor}`, `{major}`"
+            " stand for 3.13.7, 3.13, 3. With Docker only.",
+        ),
+    ] = {}
+    image_registry: Annotated[
+        str,
+        setting(
+            "images",
+            "Put before the names of these images, such as `registry.example/hub`. Docker's own"
+            " credentials are used for them.",
+        ),
+    ] = ""
+    local_images: Annotated[
+        bool,
+        setting(
+            "images",
+            "Let deployers' Dockerfiles begin with any image on this machine; else theirs are"
+            " pulled, without credentials, whatever the machine has.",
+        ),
+    ] = False
     isolation: Annotated[
         str,
         setting(

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -34,12 +35,19 @@ class Inventory:
     """Makes the `toolbox` for planners. Without a network, it uses npm's last answers."""
 
     def __init__(
-        self, store: ToolchainStore, *, npm: Npm | None, listing_file: Path, clock: Clock
+        self,
+        store: ToolchainStore,
+        *,
+        npm: Npm | None,
+        listing_file: Path,
+        clock: Clock,
+        offered: Callable[[Toolbox], Toolbox] = lambda found: found,
     ) -> None:
         self._store = store
         self._npm = npm
         self._listing_file = listing_file
         self._clock = clock
+        self._offered = offered  # what the engine has for apps, of what there is
         self._host: dict[str, tuple[str, ...]] = {}
         self._listing = Listing()
         self._heard = asyncio.Event()  # npm was asked at least once, even if it failed
@@ -100,10 +108,11 @@ class Inventory:
             for package in packages():
                 listed = _listed(package, self._listing)
                 store[package.program] = (*store.get(package.program, ()), *listed)
-        self.toolbox = Toolbox(
+        found = Toolbox(
             host=self._host,
             store={program: tuple(dict.fromkeys(found)) for program, found in store.items()},
         )
+        self.toolbox = self._offered(found)
 
 
 def _listed(package: Package, listing: Listing) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ class DockerEngine(LocalEngine[Host, DeploymentDirectory]):
     packet filter where Docker's bridges are.
     """
 
-    capabilities = Capabilities(volumes=True, caches=True)
+    capabilities = Capabilities(volumes=True, caches=True, dockerfiles=True)
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from moorage.engines.docker.building.base_images import BaseImages
+from moorage.engines.docker.building.base_images import BaseImages, toolbox_of_images
 from moorage.engines.docker.daemon import socket_path
 from moorage.engines.docker.docker import DockerEngine
 from moorage.engines.docker.host import missing_here
@@ -26,7 +26,11 @@ def _make(configuration: HostConfiguration, options: EngineOptions) -> Engine:
         configuration,
         docker_host=options.docker_host,
         subnet=options.subnet,
-        images=ImageOptions(bases=BaseImages(), max_cache_bytes=options.total_cache_bytes),
+        images=ImageOptions(
+            bases=BaseImages(registry=options.image_registry, images=options.base_images),
+            reads_local=options.local_images,
+            max_cache_bytes=options.total_cache_bytes,
+        ),
     )
 
 
@@ -38,5 +42,6 @@ KIND = EngineKind(
     missing=_missing,
     forwards_packets=True,
     make=_make,
+    offered=toolbox_of_images,
     exports=None,
 )

@@ -15,7 +15,7 @@ _INSTRUCTIONS_LIMIT = 200
 _EXPANDED_LIMIT = 65_536  # characters of one instruction, its variables replaced
 _SHOWN = 100  # characters of an instruction in a refusal
 
-_KNOWN = frozenset(
+KNOWN = frozenset(
     (
         *("FROM", "ARG", "ENV", "WORKDIR", "COPY", "ADD", "RUN", "USER", "EXPOSE", "CMD"),
         *("ENTRYPOINT", "LABEL", "MAINTAINER", "VOLUME", "STOPSIGNAL", "HEALTHCHECK"),
@@ -74,7 +74,7 @@ def instructions(text: str) -> list[Instruction]:
             number += 1
             continue
         first = number + 1
-        joined, number = _logical_line(lines, number, escape)
+        joined, number = logical_line(lines, number, escape)
         if joined:
             found.append(_instruction(first, joined))
         if len(found) > _INSTRUCTIONS_LIMIT:
@@ -95,7 +95,7 @@ def _escape(lines: list[str]) -> str:
     return "\\"
 
 
-def _logical_line(lines: list[str], number: int, escape: str) -> tuple[str, int]:
+def logical_line(lines: list[str], number: int, escape: str) -> tuple[str, int]:
     """Joins continuation lines from `number` on, without comments; returns what follows, too."""
     parts: list[str] = []
     while number < len(lines):
@@ -112,7 +112,7 @@ def _logical_line(lines: list[str], number: int, escape: str) -> tuple[str, int]
 def _instruction(line: int, joined: str) -> Instruction:
     name, *others = joined.split(None, 1)
     name, rest = name.upper(), "".join(others).strip()
-    if name not in _KNOWN:
+    if name not in KNOWN:
         why = "is not supported here" if name in ("SHELL", "ONBUILD") else "is no instruction"
         raise refused(line, joined, f"{name[:20]} {why}")
     if name in ("RUN", "COPY", "ADD") and _HEREDOC.search(rest):

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from moorage.errors import ConfigurationInvalid
 from moorage.planning.plan import Plan, Stack
+from moorage.planning.toolbox import Toolbox
 
 PLAIN = "plain"
 """The key of the image for apps without a language, such as sites."""
@@ -25,6 +27,27 @@ DEFAULTS: Mapping[str, str] = {
 }
 """By program; `{version}`, `{minor}` and `{major}` are 3.13.7, 3.13 and 3 of a version."""
 
+# What the images of languages hold: the oldest release that a tag of `{minor}` may stand for.
+_HELD: Mapping[str, tuple[str, ...]] = {
+    "python": ("3.10.18", "3.11.13", "3.12.11", "3.13.7"),
+    "go": ("1.24.7", "1.25.1"),
+    "rust": ("1.90.0",),
+    "ruby": ("3.3.9", "3.4.5"),
+    "bundler": ("2.5.22",),
+    "php": ("8.3.25", "8.4.12"),
+    "java": ("17.0.16", "21.0.8"),
+    "javac": ("17.0.16", "21.0.8"),
+    "maven": ("3.9.11",),
+    "gradle": ("8.14.3",),
+    "composer": ("2.8.11",),
+}
+# Used where npm can't be asked.
+_ALSO: Mapping[str, tuple[str, ...]] = {
+    "node": ("20.19.5", "22.20.0", "24.9.0"),
+    "npm": ("10.9.3",),
+}
+_OF_THE_GATEWAY = ("caddy", "uv")
+
 _LANGUAGES = ("python", "ruby", "php", "java", "go", "rust", "deno", "bun", "node")
 _FIRST = {
     Stack.NODE: "node",
@@ -40,10 +63,17 @@ _FIRST = {
 
 @dataclass(frozen=True, kw_only=True)
 class BaseImages:
-    """The operator's choice of images."""
+    """The operator's choice of images. Raises ConfigurationInvalid for unknown programs."""
 
     registry: str = ""  # put before the names, such as `registry.example/hub`
     images: Mapping[str, str] = field(default_factory=dict)  # in place of DEFAULTS
+
+    def __post_init__(self) -> None:
+        for program in self.images:
+            if program not in DEFAULTS:
+                raise ConfigurationInvalid(
+                    f"base_images: {program!r} is none of {', '.join(DEFAULTS)}"
+                )
 
     def image(self, program: str, version: str = "") -> str:
         """Returns the image that holds a program in this version."""
@@ -63,3 +93,9 @@ def main_program(plan: Plan) -> str:
     used = {**plan.host_tools, **plan.toolchains}
     order = (_FIRST.get(plan.stack, PLAIN), *_LANGUAGES)
     return next((program for program in order if program in used), PLAIN)
+
+
+def toolbox_of_images(own: Toolbox) -> Toolbox:
+    """Returns what can be planned where apps run in images; `own` is the machine's toolbox."""
+    tools = {name: own.host[name] for name in _OF_THE_GATEWAY if name in own.host}
+    return Toolbox(host={**_HELD, **tools}, store={**_ALSO, **own.store}, dockerfiles=True)

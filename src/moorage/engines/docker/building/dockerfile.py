@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from moorage.engines.docker.building.base_images import BaseImages, main_program
-from moorage.engines.isolation.bubblewrap import CERTIFICATES, HOME, search_path
+from moorage.engines.isolation.bubblewrap import CERTIFICATES, HOME, TMP, search_path
 from moorage.planning.plan import Plan
 
 USER = "1000:1000"
@@ -77,7 +77,7 @@ def generated(plan: Plan, materials: Materials, files: Collection[str]) -> Writt
         *(f"COPY --from=tool-{name} {path.name} {_TOOLS}/{name}" for name, path in tools.items()),
         *_other_images(plan, materials, main),
         *(f"COPY --from={_context(name)} . {_TOOLCHAINS}/{name}" for name in copied),
-        f"ENV HOME={HOME} USER=app LANG=C.UTF-8 PATH={_path(list(copied))}",
+        f"ENV HOME={HOME} USER=app LANG=C.UTF-8 TMPDIR={TMP} PATH={_path(list(copied))}",
         _run(f"mkdir -p {places} && chown {USER} {places}"),
         f"USER {USER}",
         _words("WORKDIR", home),

@@ -1,0 +1,12 @@
+FROM golang:1.25-bookworm
+ENV HOME=/home/app USER=app LANG=C.UTF-8 TMPDIR=/tmp PATH=/app/.venv/bin:/app/node_modules/.bin:/opt/moorage/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/go/bin:/usr/local/cargo/bin:/opt/java/openjdk/bin:/usr/share/maven/bin:/opt/gradle/bin
+RUN ["/bin/sh","-c","mkdir -p /app /home/app && chown 1000:1000 /app /home/app"]
+USER 1000:1000
+WORKDIR "/app"
+COPY --chown=1000:1000 ["go.mod","/app/go.mod"]
+RUN --mount=type=secret,id=variables,uid=1000,target=/run/moorage/install ["/bin/sh","-c","set -a && . /run/moorage/install && set +a && exec /bin/sh -c \"$0\"","go mod download"]
+COPY --chown=1000:1000 [".","/app/"]
+RUN --mount=type=secret,id=variables,uid=1000,target=/run/moorage/build ["/bin/sh","-c","set -a && . /run/moorage/build && set +a && exec /bin/sh -c \"$0\"","go build -ldflags=\"-w -s\" -o .bin/app ."]
+ENV NODE_ENV=production PYTHONUNBUFFERED=1 PORT=3000 HOST=0.0.0.0
+ENTRYPOINT []
+CMD ["/bin/sh","-c","exec ./.bin/app"]

@@ -1,0 +1,17 @@
+# context tool-caddy: /gateway/bin
+# context toolchain-npm: /store/npm/11.19.1
+FROM node:26.10.0-bookworm
+COPY --from=tool-caddy caddy /opt/moorage/bin/caddy
+COPY --from=toolchain-npm . /opt/moorage/toolchains/npm
+ENV HOME=/home/app USER=app LANG=C.UTF-8 TMPDIR=/tmp PATH=/app/.venv/bin:/app/node_modules/.bin:/opt/moorage/toolchains/npm/bin:/opt/moorage/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/go/bin:/usr/local/cargo/bin:/opt/java/openjdk/bin:/usr/share/maven/bin:/opt/gradle/bin
+RUN ["/bin/sh","-c","mkdir -p /app /home/app && chown 1000:1000 /app /home/app"]
+USER 1000:1000
+WORKDIR "/app"
+COPY --chown=1000:1000 ["package-lock.json","/app/package-lock.json"]
+COPY --chown=1000:1000 ["package.json","/app/package.json"]
+RUN --mount=type=secret,id=variables,uid=1000,target=/run/moorage/install ["/bin/sh","-c","set -a && . /run/moorage/install && set +a && exec /bin/sh -c \"$0\"","npm ci --prefer-offline --no-audit --no-fund --loglevel=error || { npm ci --dry-run 2>&1 | grep -q 'are in sync' && echo 'The lock file is out of step with package.json: npm install instead.' && npm install --no-audit --no-fund --loglevel=error; }"]
+COPY --chown=1000:1000 [".","/app/"]
+RUN --mount=type=secret,id=variables,uid=1000,target=/run/moorage/build ["/bin/sh","-c","set -a && . /run/moorage/build && set +a && exec /bin/sh -c \"$0\"","(npm run build\n) && { find ./dist -maxdepth 2 -name index.html 2>/dev/null | grep -q . || { echo 'The build left no pages in dist: set settings.buildDir to where it leaves them.' >&2; exit 1; }; }"]
+ENV NODE_ENV=production PYTHONUNBUFFERED=1 PORT=3000 HOST=0.0.0.0
+ENTRYPOINT []
+CMD ["/bin/sh","-c","cd ./dist && exec env SITE=\"$PWD\" caddy run --adapter caddyfile --config - <<'CADDYFILE'\n{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n\tlog {\n\t\tlevel ERROR\n\t}\n\tservers {\n\t\tprotocols h1\n\t}\n}\nhttp://:{$PORT} {\n\tbind tcp4/0.0.0.0\n\troot {env.SITE}\n\tencode\n\t@hidden {\n\t\tpath */.*\n\t\tnot path /.well-known/*\n\t}\n\terror @hidden 404\n\ttry_files {path} {path}.html {path}/index.html /200.html /index.html\n\tfile_server\n\thandle_errors 404 {\n\t\trewrite /404.html\n\t\tfile_server\n\t}\n}\nCADDYFILE"]

@@ -1,0 +1,100 @@
+"""The Dockerfiles of planned apps, and what is left of an upload's own."""
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from memory_tree import MemoryTree, app_text
+from moorage.engines.docker.building.base_images import BaseImages, toolbox_of_images
+from moorage.engines.docker.building.dockerfile import Materials, generated, own, step_named
+from moorage.planning.plan import Plan, Settings
+from moorage.planning.planner import make_plan
+from toolboxes import EVERYTHING
+
+HERE = Path(__file__).parent
+TESTS = HERE.parents[2]
+CASES = (
+    *("plans/node-lock", "plans/fastapi", "plans/static", "plans/explicit-in-directory"),
+    *("plans/vite", "plans/procfile-django", "corpus/go", "plans/java-maven", "corpus/php"),
+)
+TOOLS = {name: Path(f"/gateway/bin/{name}") for name in ("caddy", "uv")}
+
+
+def planned(case: str) -> tuple[Plan, set[str]]:
+    """An app of the golden plans, as it is planned for images, and the names of its files."""
+    head, files = app_text((TESTS / case / "app.txt").read_text())
+    settings = msgspec.json.decode(head or "{}", type=Settings)
+    plan = make_plan(MemoryTree(files), settings, toolbox_of_images(EVERYTHING))
+    return plan, set(files)
+
+
+def materials(plan: Plan, *, has_trust: bool = False, **bases: str) -> Materials:
+    return Materials(
+        bases=BaseImages(images=bases),
+        tools=TOOLS,
+        toolchains={name: Path(f"/store/{name}/{v}") for name, v in plan.toolchains.items()},
+        has_trust=has_trust,
+    )
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_plan_gets_its_golden_dockerfile(case: str) -> None:
+    plan, files = planned(case)
+    written = generated(plan, materials(plan), files & set(plan.install_inputs))
+    contexts = "".join(f"# context {name}: {path}\n" for name, path in written.contexts.items())
+    made = f"{contexts}{written.dockerfile}"
+    golden = HERE / "dockerfiles" / f"{Path(case).name}.Dockerfile"
+    if os.environ.get("REWRITE_PLANS"):
+        golden.write_text(made)
+    assert made == golden.read_text()
+
+
+def test_base_image_is_the_operators_of_the_operators_registry() -> None:
+    plan, files = planned("plans/fastapi")
+    version = plan.host_tools["python"]
+    bases = BaseImages(registry="hub.example/mirror/", images={"python": "py:{major}-{version}"})
+    given = msgspec.structs.replace(plan)
+    made = generated(given, Materials(bases=bases, tools=TOOLS), files).dockerfile
+    assert made.splitlines()[0] == f"FROM hub.example/mirror/py:3-{version}"
+
+
+@pytest.mark.parametrize("name", ["a$HOME.txt", "b*.txt", "[c].txt", "d e.txt", '"e".txt'])
+def test_file_whose_name_is_a_pattern_is_copied_with_all_others(name: str) -> None:
+    plan, _ = planned("plans/fastapi")
+    copied = [
+        line
+        for line in generated(plan, materials(plan), [name]).dockerfile.splitlines()
+        if line.startswith("COPY --chown")
+    ]
+    assert copied == ['COPY --chown=1000:1000 [".","/app/"]']
+
+
+def test_steps_of_a_plan_are_told_from_the_others() -> None:
+    plan, files = planned("plans/vite")
+    lines = generated(plan, materials(plan, has_trust=True), files).dockerfile.splitlines()
+    named = [step_named(line) for line in lines if line.startswith("RUN ")]
+    assert named == ["", "install", "build"]
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("# syntax=evil.example/x\nFROM a\n", "#\nFROM a\n\n"),
+        ("#syntax = evil/x\n# escape=`\n# syntax=evil/x\nFROM a", "#\n# escape=`\n#\nFROM a\n"),
+        ("\ufeff# syntax=evil/x\nFROM a", "#\nFROM a\n"),
+        ("\n# syntax=evil/x\nFROM a", "#\n#\nFROM a\n"),
+        ("//syntax=evil/x\nFROM a", "#\n//syntax=evil/x\nFROM a\n"),
+        ('{"syntax": "evil/x"}', '#\n{"syntax": "evil/x"}\n'),
+        ("#!/usr/bin/x\n# syntax=evil/x\nFROM a", "#\n#!/usr/bin/x\n# syntax=evil/x\nFROM a\n"),
+        ("# words\n# syntax=no directive\nFROM a", "# words\n# syntax=no directive\nFROM a\n"),
+    ],
+)
+def test_dockerfile_chooses_no_other_builder(text: str, made: str) -> None:
+    assert own(text, "").dockerfile == made
+
+
+def test_given_start_replaces_the_images_own() -> None:
+    made = own("FROM a\nENTRYPOINT b", 'run "$PORT"').dockerfile
+    assert made.endswith('\nENTRYPOINT []\nCMD ["/bin/sh","-c","run \\"$PORT\\""]\n')
