@@ -25,6 +25,9 @@ class AppFlags:
     framework: Annotated[
         str | None, Parameter(help="Framework, such as next, if the files leave it open")
     ] = None
+    dockerfile: Annotated[bool, Parameter(help="Build what its Dockerfile says", negative=())] = (
+        False
+    )
     install: Annotated[
         str | None, Parameter(help="Command that installs dependencies, if not the usual one")
     ] = None
@@ -65,6 +68,7 @@ class AppFlags:
             build_command=self.build,
             run_command=self.run,
             framework=self.framework,
+            has_dockerfile=self.dockerfile,
             directory_path=self.directory,
             build_dir=self.build_dir,
             run_envs=reader.read(self.env or (), of="--env") or None,
@@ -77,6 +81,7 @@ class AppFlags:
 NO_FLAGS = AppFlags()
 
 _NAMED_OTHERWISE = {
+    "hasDockerfile": "--dockerfile",
     "directoryPath": "--directory",
     "installCommand": "--install",
     "buildCommand": "--build",

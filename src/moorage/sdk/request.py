@@ -38,6 +38,7 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     build_command: str | None = None
     run_command: str | None = None
     framework: str | None = None
+    has_dockerfile: bool = False
     directory_path: str | None = None
     build_dir: str | None = None
     run_envs: dict[str, str] | None = None

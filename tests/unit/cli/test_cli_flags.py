@@ -13,8 +13,8 @@ from moorage.cli.wording import in_cli_words
 from moorage.planning import plan
 from moorage.wire.projects import ChangeBody
 
-WITHOUT_A_FLAG = {"useBuildAI", "hasDockerfile"}
-"""The contract's, for clients that send them; no deploy goes otherwise by them."""
+WITHOUT_A_FLAG = {"useBuildAI"}
+"""The contract's, for clients that send it; no deploy goes otherwise by it."""
 
 
 def settings(flags: AppFlags, *, stdin: bytes = b"") -> dict[str, object]:
@@ -44,6 +44,7 @@ def test_flags_are_sent_as_the_contract_names_them(tmp_path: Path) -> None:
         directory="apps/web",
         runtime="node:22",
         framework="next",
+        dockerfile=True,
         install="npm ci",
         build="npm run build",
         build_dir="out",
@@ -58,6 +59,7 @@ def test_flags_are_sent_as_the_contract_names_them(tmp_path: Path) -> None:
         "directoryPath": "apps/web",
         "runtime": "node:22",
         "framework": "next",
+        "hasDockerfile": True,
         "installCommand": "npm ci",
         "buildCommand": "npm run build",
         "buildDir": "out",
@@ -109,7 +111,7 @@ def test_sentences_of_the_gateway_are_shown_with_flags_and_commands(said: str, s
     "said",
     [
         "config/settings.port and settings.portal, app.settings.run",
-        "settings.py has no settings.hasDockerfile",
+        "settings.py has no settings.useBuildAI",
         "GET /agent/projects/{projectId}",
     ],
 )
