@@ -190,12 +190,15 @@ def _remove_groups(name: str) -> None:
         found.rmdir()
 
 
-def import_base(dockerd: Dockerd) -> None:
+def import_base(dockerd: Dockerd, *, with_python: bool = False) -> None:
     """Makes the image BASE of this machine's own Node, a shell and a few programs."""
-    programs = [path for name in _PROGRAMS if (path := shutil.which(name, path="/usr/bin"))]
+    names = (*_PROGRAMS, "python3") if with_python else _PROGRAMS
+    programs = [path for name in names if (path := shutil.which(name, path="/usr/bin"))]
+    standard = _python_library() if with_python else None
+    linked = [] if standard is None else sorted(map(str, standard.glob("lib-dynload/*.so")))
     libraries = {
         word
-        for line in subprocess.check_output(["ldd", *programs], text=True).splitlines()
+        for line in subprocess.check_output(["ldd", *programs, *linked], text=True).splitlines()
         for word in line.split()
         if word.startswith("/") and not word.endswith(":")
     }
@@ -203,12 +206,20 @@ def import_base(dockerd: Dockerd) -> None:
     with tarfile.open(archive, "w", dereference=True) as image:
         for path in {*programs, *libraries}:
             image.add(path, path if path.startswith("/usr/") else f"/usr{path}")
+        if standard is not None:
+            image.add(standard)
         for name in ("bin", "lib", "lib64"):
             link = tarfile.TarInfo(name)
             link.type, link.linkname = tarfile.SYMTYPE, f"usr/{name}"
             image.addfile(link)
     dockerd.run("import", str(archive), BASE)
     archive.unlink()
+
+
+def _python_library() -> Path:
+    """The standard library of /usr/bin/python3."""
+    code = "import sysconfig; print(sysconfig.get_path('stdlib'))"
+    return Path(subprocess.check_output(["/usr/bin/python3", "-c", code], text=True).strip())
 
 
 @pytest.fixture(scope="session")

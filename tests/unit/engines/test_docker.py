@@ -36,6 +36,7 @@ AROUND = Surroundings(
     network="moorage-ab12cd",
     cgroup_parent="/moorage-ab12cd/apps",
     resolvers=("9.9.9.9",),
+    oom_score=500,
 )
 ABLE = {
     "MemoryLimit": True, "SwapLimit": True, "PidsLimit": True, "CpuCfsQuota": True,

@@ -13,7 +13,6 @@ DATA = "/data"
 _MIB = 1024 * 1024
 _NANO = 1_000_000  # nanoseconds of a millisecond, as NanoCpus counts billionths of a core
 _START_CPU_MILLIS = 1000  # a starting app may use a whole core, even if its limit is lower
-_OOM_SCORE = 500  # the kernel kills apps before the gateway
 _TMPFS = {
     "/tmp": "rw,noexec,nosuid,nodev,mode=1777,size=64m",  # noqa: S108 (inside the container)
     "/run": "rw,noexec,nosuid,nodev,mode=1777,size=16m",
@@ -29,6 +28,7 @@ class Surroundings:
     network: str
     cgroup_parent: str
     resolvers: Sequence[str]
+    oom_score: int  # of apps; they can't lower it
 
 
 def container_name(instance_id: str, deployment_id: str) -> str:
@@ -58,7 +58,7 @@ def container(
             "MemorySwap": limits.memory_bytes,  # no swap
             "NanoCpus": max(limits.cpu_millis, _START_CPU_MILLIS) * _NANO,
             "PidsLimit": limits.pids,
-            "OomScoreAdj": _OOM_SCORE,
+            "OomScoreAdj": around.oom_score,
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges:true"],
             "Privileged": False,

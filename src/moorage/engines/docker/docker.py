@@ -60,6 +60,11 @@ class DockerEngine(LocalEngine[Host, DeploymentDirectory]):
         self._subnet = subnet
         self._image_options = images
 
+    @property
+    def instance_id(self) -> str:
+        """This gateway's own id on the machine."""
+        return self._configuration.instance_id
+
     async def open(self) -> str:
         """As `Engine.open`; removes what belongs to no deployment."""
         host = await open_host(

@@ -1,6 +1,7 @@
 """Sets up what all apps share, and removes leftovers of earlier gateways."""
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +70,8 @@ def missing_here(run_dir: Path) -> list[str]:
         missing.append(probe.missing_hierarchy())
     if not resolver.find_servers():
         missing.append(probe.MISSING_RESOLVER)
+    if os.geteuid() == 0 and probe.held_oom_score() is None:  # the check needs root
+        missing.append(probe.MISSING_OOM_SCORE)
     return missing
 
 
@@ -104,6 +107,7 @@ def _local(
             network=network.network_name(instance_id),
             cgroup_parent=groups.parent(instance_id, APPS, systemd=daemon.uses_systemd),
             resolvers=servers,
+            oom_score=probe.held_oom_score() or 0,
         ),
     )
     host.deployments.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -126,6 +130,7 @@ def _shares(cgroups: Cgroups, configuration: HostConfiguration, daemon: Daemon) 
 def close_host(host: Host) -> None:
     """Removes what all apps shared but the network; they must be stopped. Blocks."""
     host.cgroups.close()
+    groups.remove_everywhere(host.cgroups.root)
     network.unload(policy(host), host.daemon)
     host.volumes.mounts.rmdir()
     host.run_dir.rmdir()

@@ -1,0 +1,116 @@
+"""What is particular to apps in containers: their logs over restarts, their ends, what is left."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from docker_fixture import Dockerd, make_docker, opened_docker
+from moorage.engines.docker.docker import DockerEngine
+from moorage.engines.engine import AppExit, Limits
+from moorage.errors import DeployFailed, FailureCause, IsolationMissing
+from moorage.records.log import LogKind, LogStream
+from small_apps import LIMITS, ON_PORT, SERVER, build, build_and_start, fetch, logged, plan, start
+from waiting import until
+
+pytestmark = pytest.mark.root
+
+COUNTING = "let n = 0; setInterval(() => console.log(`line ${n++}`), 5);\n" + ON_PORT
+SMALL = Limits(memory_bytes=96 << 20, cpu_millis=1000, pids=64, disk_bytes=LIMITS.disk_bytes)
+GREEDY = ON_PORT + (
+    "server.on('request', () => { const all = []; for (;;) all.push(Buffer.alloc(1e7, 1)); });"
+)
+POLITE = "process.on('SIGTERM', () => { console.error('goodbye'); process.exit(3); });\n" + (
+    SERVER % "process.env.PORT, '127.0.0.1'"
+)
+
+
+async def numbers(engine: DockerEngine) -> list[int]:
+    """The numbers of the lines in the app's log."""
+    page = await engine.read_log("first", LogKind.RUNTIME)
+    return [int(line.text.split()[1]) for line in page.lines if line.text.startswith("line ")]
+
+
+async def test_app_outlives_its_gateway_and_no_line_is_lost_or_doubled(
+    dockerd: Dockerd, source: Path, tmp_path: Path
+) -> None:
+    (source / "index.js").write_text(COUNTING)
+    first = make_docker(dockerd, tmp_path / "state")
+    await first.open()
+    instance = await build_and_start(first, source, plan())
+    await logged(first, "line 20")
+    before = max(await numbers(first))
+    await first.close(stop_apps=False)
+    async with opened_docker(
+        make_docker(dockerd, tmp_path / "state", instance_id=first.instance_id)
+    ) as second:
+        assert await second.running() == {"first": instance}
+        assert await fetch(instance.address) == "hello"
+        await logged(second, f"line {before + 200}")
+        found = await numbers(second)
+    assert found == list(range(len(found)))
+
+
+async def test_end_is_told_by_code_and_lack_of_memory(docker: DockerEngine, source: Path) -> None:
+    (source / "index.js").write_text(POLITE)
+    instance = await build_and_start(docker, source, plan(start="true && node index.js"))
+    assert await fetch(instance.address) == "hello"  # though it listens on 127.0.0.1 alone
+    await docker.stop("first")
+    assert await docker.exit_reason("first") == AppExit(exit_code=3, out_of_memory=False)
+    said = (await docker.read_log("first", LogKind.RUNTIME)).lines[-1]
+    assert (said.stream, said.text) == (LogStream.ERR, "goodbye")
+
+    (source / "index.js").write_text(GREEDY)
+    await build(docker, source, plan(), deployment_id="second")
+    instance = await start(docker, plan(), deployment_id="second", limits=SMALL)
+    reader, writer = await instance.address.connect()
+    writer.write(b"GET / HTTP/1.1\r\nHost: app\r\n\r\n")
+    await reader.read()
+    writer.close()
+    async with asyncio.timeout(60):
+        assert await docker.next_exit() == "second"
+    with pytest.raises(FileNotFoundError):
+        await instance.address.connect()
+    ended = await docker.exit_reason("second")
+    assert ended is not None
+    assert ended.out_of_memory
+
+
+async def test_app_that_can_not_start_is_told_why(docker: DockerEngine, source: Path) -> None:
+    (source / "index.js").write_text("console.error('no luck'); process.exit(9);")
+    await build(docker, source, plan())
+    with pytest.raises(DeployFailed) as failed:
+        await start(docker, plan())
+    assert failed.value.cause is FailureCause.CRASHED
+    assert "exit code 9" in failed.value.reason
+    assert "no luck" in failed.value.log_tail
+
+
+async def test_flushed_packet_filter_is_told_and_loaded_again(
+    docker: DockerEngine, dockerd: Dockerd
+) -> None:
+    await docker.check()
+    dockerd.inside("nft", "delete", "table", "bridge", f"moorage_{docker.instance_id}")
+    with pytest.raises(IsolationMissing):
+        await docker.check()
+
+    async def is_whole() -> bool:
+        tables = dockerd.inside("nft", "list", "tables")
+        return f"table bridge moorage_{docker.instance_id}" in tables
+
+    await until(is_whole)
+    await docker.check()
+
+
+async def test_closed_engine_leaves_nothing(dockerd: Dockerd, source: Path, tmp_path: Path) -> None:
+    engine = make_docker(dockerd, tmp_path / "state")
+    async with opened_docker(engine):
+        await build_and_start(engine, source, plan())
+        await engine.remove("first")
+    own = engine.instance_id
+    listed = [("ps", "--all"), ("network", "ls"), ("images",)]
+    assert [line for words in listed if own in (line := dockerd.run(*words, "--no-trunc"))] == []
+    assert own not in dockerd.inside("nft", "list", "ruleset")
+    assert own not in dockerd.inside("iptables", "-S")
+    assert not (dockerd.shared / own).exists()
+    assert list(Path("/sys/fs/cgroup").glob(f"*/moorage-{own}")) == []
