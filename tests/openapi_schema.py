@@ -84,7 +84,9 @@ class Described:
                 yield f"{at}.{name} is not described"
 
 
-def _is_of(kind: str, value: object) -> bool:
+def _is_of(kind: str | list[str], value: object) -> bool:
+    if isinstance(kind, list):
+        return any(_is_of(each, value) for each in kind)
     if isinstance(value, bool):
         return kind == "boolean"
     return isinstance(value, _TYPES[kind])

@@ -5,6 +5,7 @@ import { createPaymentHandler } from '@faremeter/payment-evm/exact'
 import { createLocalWallet } from '@faremeter/wallet-evm'
 import { wrapAxiosWithPaymentFromConfig } from '@x402/axios'
 import { ExactEvmScheme } from '@x402/evm'
+import { ExactEvmSchemeV1 } from '@x402/evm/exact/v1/client'
 import { wrapFetchWithPaymentFromConfig } from '@x402/fetch'
 import axios from 'axios'
 import { account, deployBody, deployUrl, followed, given, signedHeaders } from './agent.mjs'
@@ -18,8 +19,21 @@ async function byFetch(paying, name) {
   return paying(deployUrl, { method: 'POST', headers, body: JSON.stringify(deployBody(name)) })
 }
 
+// A client of x402's first version knows no PAYMENT-REQUIRED: it reads the body of the 402.
+async function readsTheBody(input, init) {
+  const response = await fetch(input, init)
+  const headers = new Headers(response.headers)
+  headers.delete('PAYMENT-REQUIRED')
+  return new Response(response.body, { status: response.status, headers })
+}
+
 const clients = {
   fetch: (name) => byFetch(wrapFetchWithPaymentFromConfig(fetch, config), name),
+
+  v1(name) {
+    const scheme = { x402Version: 1, network: given.chain, client: new ExactEvmSchemeV1(account) }
+    return byFetch(wrapFetchWithPaymentFromConfig(readsTheBody, { schemes: [scheme] }), name)
+  },
 
   async axios(name) {
     const paying = wrapAxiosWithPaymentFromConfig(axios.create(), config)

@@ -17,7 +17,7 @@ from moorage.api.http.dispatch import Dispatch
 from moorage.api.http.operation import Operation
 from moorage.api.http.paid_answers import accounted
 from moorage.api.http.payment_headers import error_headers, prefer
-from moorage.api.http.problems import INTERNAL, error_response, problem_response
+from moorage.api.http.problems import INTERNAL, NO_MEMBERS, error_response, problem_response
 from moorage.api.http.query import refuse_unknown
 from moorage.api.operations import OPERATIONS
 from moorage.errors import MoorageError, PaymentPending
@@ -98,13 +98,17 @@ class _Endpoint:
     async def _refused(self, error: MoorageError, request: Request) -> Response:
         if carries_proof(request):
             error = await accounted(self._api.outcomes, self._api.front.chains, request, error)
+        url = self._api.front.public_url + request.scope["path"]
+        members = NO_MEMBERS
         if isinstance(error, PaymentRequired):
             await prefer(error, request.headers, self._api.front.holdings)
-        url = self._api.front.public_url + request.scope["path"]
+            members = self._api.challenges.members(error, resource_url=url)
         signature = request.headers.get("payment-signature") if self._is_paid else None
         headers = error_headers(self._api.challenges, error, url=url, signature=signature)
         by_hash = "x-payment-tx" in request.headers
-        return error_response(error, seller=self._api.seller, headers=headers, by_hash=by_hash)
+        return error_response(
+            error, seller=self._api.seller, headers=headers, members=members, by_hash=by_hash
+        )
 
 
 def http_app(api: HttpApi, *, mcp: ASGIApp) -> ASGIApp:

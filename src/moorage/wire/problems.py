@@ -1,7 +1,7 @@
 """Errors, the 402 that asks to be paid among them."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -97,6 +97,8 @@ class PaymentDemand(Problem, frozen=True, kw_only=True):
     warning: str | UnsetType = UNSET
     warnings: list[WarningItem] | UnsetType = UNSET
     credited_usd: float | UnsetType = UNSET
+    x402_version: int | UnsetType = msgspec.field(default=UNSET, name="x402Version")  # 1
+    accepts: list[dict[str, Any]] | UnsetType = UNSET  # x402's, for clients of its version 1
 
 
 class PaymentUsed(Problem, frozen=True, kw_only=True):

@@ -175,7 +175,8 @@ class Fuzzer:
             return self._value(dice, dice.choice(schema["anyOf"]), wrong, deep)
         if "enum" in schema:
             return dice.choice(schema["enum"])
-        match schema.get("type"):
+        kind = schema.get("type")
+        match dice.choice(kind) if isinstance(kind, list) else kind:
             case "object":
                 return self._object(dice, schema, wrong, deep)
             case "array":

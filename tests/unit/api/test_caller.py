@@ -14,6 +14,7 @@ from moorage.errors import SignatureInvalid
 PROOFS = [
     (b"x-payment-tx", b"0xab"),
     (b"payment-signature", b"e30="),
+    (b"x-payment", b"e30="),
     (b"authorization", b"Payment id=1"),
     (b"authorization", b"payment id=1"),
 ]
@@ -40,7 +41,6 @@ def test_nothing_is_proof_where_no_payment_is_taken(header: tuple[bytes, bytes])
         (b"authorization", b"Bearer payment"),
         (b"authorization", b"Payments id=1"),
         (b"x-payment-chain", b"base"),
-        (b"x-payment", b"payment "),
     ],
 )
 def test_other_headers_are_no_proof(header: tuple[bytes, bytes]) -> None:

@@ -378,6 +378,16 @@ async def test_credential_that_may_stand_for_a_transfer_asks_for_nothing(
         check(body, "pending", 0)
 
 
+async def test_hash_in_the_header_of_x402s_first_version_is_credited(world: World) -> None:
+    shown = await world.credited_now()
+    mistaken = {"X-PAYMENT": shown["X-Payment-Tx"]}
+    with pytest.raises(PaymentMalformed) as refusal:
+        read_payment(request_with(mistaken), CHAINS)
+    status, body = await world.answer(refusal.value, mistaken)
+    assert (status, body["field"]) == (400, "X-PAYMENT")
+    check(body, *STATES[World.credited_now])
+
+
 async def test_unreadable_credential_is_pending_while_another_payment_is_settled(
     world: World,
 ) -> None:

@@ -122,10 +122,15 @@ def _take(name: str, components: Mapping[str, Any], into: dict[str, Any]) -> Non
 
 
 def _lean(described: Any) -> Any:
-    """Returns a schema without defaults of null, which are what a reader assumes."""
-    if isinstance(described, dict):
-        kept = described.items()
-        return {k: _lean(v) for k, v in kept if not (k == "default" and v is None)}
+    """Returns a schema with `[type, "null"]` for such an `anyOf`, and without defaults of null."""
+    match described:
+        case {"anyOf": [{"type": str() as kind, **others}, {"type": "null"}], **rest} if (
+            "enum" not in others
+        ):
+            return _lean(rest | others | {"type": [kind, "null"]})
+        case dict():
+            kept = described.items()
+            return {k: _lean(v) for k, v in kept if not (k == "default" and v is None)}
     return [_lean(each) for each in described] if isinstance(described, list) else described
 
 

@@ -53,7 +53,7 @@ _SIGNED_HEADERS = frozenset(
         *(b"x-signature-version", b"x-wallet-chain", b"content-digest", b"sign-in-with-x"),
     )
 )
-_PROOF_HEADERS = (b"x-payment-tx", b"payment-signature")
+_PROOF_HEADERS = (b"x-payment-tx", b"payment-signature", b"x-payment")
 _PROOF_SCHEME = b"payment "
 
 _LOOKED_UP_LATER = (

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from moorage.chains.chain import Chain
 from moorage.errors import AuthorizationRefused, InvalidField, MoorageError, PaymentMalformed
 from moorage.payments.price.holdings import NOTHING_KNOWN, Holdings
-from moorage.payments.protocols import mpp, x402
+from moorage.payments.protocols import mpp, x402, x402_v1
 from moorage.payments.protocols.challenges import Challenges
 from moorage.payments.protocols.demand import PaymentRequired, Preference
 from moorage.payments.protocols.evidence import (
@@ -37,6 +37,7 @@ _SINGLE_HEADERS = {
         "X-Payment-Token",
         "X-Use-Existing-Credits",
         "Payment-Signature",
+        "X-Payment",
         "Authorization",
     )
 }
@@ -153,6 +154,13 @@ def receipt_headers(receipt: PaymentReceipt) -> Iterator[Header]:
                 chain_id=receipt.chain_id,
                 payer=receipt.payer,
                 amount=receipt.authorized,
+            ),
+        )
+    if receipt.way is PaymentWay.X402_V1:
+        yield (
+            "X-PAYMENT-RESPONSE",
+            x402_v1.payment_response_header(
+                tx_hash=receipt.tx_hash, chain_id=receipt.chain_id, payer=receipt.payer
             ),
         )
     yield (

@@ -3,7 +3,7 @@
 Every body is `{"error", "code", "retryable"}` plus details (contract 1.5).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -95,6 +95,7 @@ INTERNAL = Problem(500, "internal_error", True)
 PAYMENT_REQUIRED = HTTPStatus.PAYMENT_REQUIRED.value
 
 Header = tuple[str, str]
+NO_MEMBERS: Mapping[str, object] = {}
 
 _UNCACHED: Header = ("Cache-Control", "no-store")
 _RETRY_SECONDS = 5
@@ -142,14 +143,15 @@ def error_response(
     *,
     seller: Seller,
     headers: Iterable[Header] = (),
+    members: Mapping[str, object] = NO_MEMBERS,
     by_hash: bool = True,
 ) -> Response:
-    """Returns the answer to an error of ours; `headers` are those about payment.
+    """Returns the answer to an error of ours; `headers`, and `members` of a 402, are about payment.
 
     `by_hash` tells that the request pays by X-Payment-Tx: it may get a 402 that asks for nothing.
     """
     if isinstance(error, PaymentRequired):
-        return _demand_response(error, seller=seller, headers=headers)
+        return _demand_response(error, seller=seller, headers=headers, members=members)
     problem = problem_of(error)
     if _asks_for_nothing(error) and not by_hash:  # MPP and x402 clients throw on such a 402
         problem = problem._replace(status=HTTPStatus.SERVICE_UNAVAILABLE.value, retryable=True)
@@ -243,9 +245,13 @@ def _details(error: errors.MoorageError) -> dict[str, Any]:
 
 
 def _demand_response(
-    demand: PaymentRequired, *, seller: Seller, headers: Iterable[Header]
+    demand: PaymentRequired,
+    *,
+    seller: Seller,
+    headers: Iterable[Header],
+    members: Mapping[str, object],
 ) -> Response:
-    body = demand_body(demand, seller)
+    body = {**demand_body(demand, seller), **members}
     problem = PROBLEMS[PaymentRequired if demand.because is None else type(demand.because)]
     body["code"], body["retryable"] = problem.code, problem.retryable
     body.update(_problem_members(demand.because, demand.message))

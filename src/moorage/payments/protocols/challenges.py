@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from moorage.clock import Clock, iso_utc
 from moorage.payments.price.option import PaymentOption
-from moorage.payments.protocols import mpp, x402
+from moorage.payments.protocols import mpp, x402, x402_v1
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.mpp import CredentialType
 from moorage.payments.protocols.seller import Seller
@@ -55,7 +55,7 @@ class Challenges:
                 reference=demand.reference,
             )
             yield "WWW-Authenticate", mpp.challenge_header(challenge)
-        window_seconds = (demand.expires_at_ms - self._clock.now_ms()) // 1000
+        window_seconds = self._window_seconds(demand)
         if settled and window_seconds > 0:
             yield (
                 "PAYMENT-REQUIRED",
@@ -65,11 +65,30 @@ class Challenges:
                     ),
                     options=settled,
                     pay_to=self._seller.pay_to,
-                    window_seconds=min(window_seconds, x402.MAX_WINDOW_SECONDS),
+                    window_seconds=window_seconds,
                     error=demand.message,
                     extensions=self._extensions(demand, resource_url),
                 ),
             )
+
+    def members(self, demand: PaymentRequired, *, resource_url: str) -> dict[str, object]:
+        """Returns what the body says to clients of x402's first version; they read no header."""
+        settled, _ = self._options(demand)
+        window_seconds = self._window_seconds(demand)
+        if window_seconds <= 0:
+            return {}
+        return x402_v1.demand_members(
+            settled,
+            resource_url=resource_url,
+            purpose=demand.purpose,
+            pay_to=self._seller.pay_to,
+            window_seconds=window_seconds,
+        )
+
+    def _window_seconds(self, demand: PaymentRequired) -> int:
+        """Returns how long clients may make an authorization valid; 0 or less: not at all."""
+        left_seconds = (demand.expires_at_ms - self._clock.now_ms()) // 1000
+        return min(left_seconds, x402.MAX_WINDOW_SECONDS)
 
     def _extensions(self, demand: PaymentRequired, resource_url: str) -> dict[str, object]:
         """Returns x402's extensions; to sign in, only if nothing said yet whose the request is.

@@ -12,7 +12,7 @@ from moorage.chains.eip3009 import TransferAuthorization
 from moorage.chains.erc20 import normalise_tx_hash
 from moorage.errors import InvalidField, PaymentMalformed
 from moorage.money import MicroUsd, credit_from_atomic_units
-from moorage.payments.protocols import mpp, x402
+from moorage.payments.protocols import mpp, x402, x402_v1
 from moorage.payments.protocols.header_json import decode_base64url
 
 DEFAULT_CHAIN = "arbitrum"
@@ -26,7 +26,7 @@ _LIKE_TX = re.compile(
 )
 """Names like X-Payment-Tx, without hyphens; X-Transaction-Id is a tracer's."""
 
-_LIKE_X402 = re.compile(r"x?payment|xpaymentsignature|x?paymentpayload")
+_LIKE_X402 = re.compile(r"payment|xpaymentsignature|x?paymentpayload")
 
 _CREDENTIAL = re.compile(r"(?:^|,)[ \t]*payment(?:[ \t]|$)", re.IGNORECASE)
 
@@ -37,6 +37,7 @@ class PaymentWay(StrEnum):
     TX_HASH = "tx_hash"  # X-Payment-Tx (contract 1.3)
     MPP = "mpp"  # Authorization: Payment
     X402 = "x402"  # PAYMENT-SIGNATURE
+    X402_V1 = "x402_v1"  # X-PAYMENT
 
 
 class PaymentMeans(msgspec.Struct, frozen=True):
@@ -68,6 +69,7 @@ class AuthorizationEvidence(msgspec.Struct, frozen=True):
     credential: mpp.Credential | None = None
     stranger_at: str | None = None  # the client's address, if its wallet never paid
     openly: bool = False  # nothing else says who sent the request
+    by_v1: bool = False  # sent by version 1 of x402
 
     @property
     def worth(self) -> MicroUsd:
@@ -79,7 +81,9 @@ class AuthorizationEvidence(msgspec.Struct, frozen=True):
     @property
     def way(self) -> PaymentWay:
         """The protocol that it was sent by."""
-        return PaymentWay.X402 if self.credential is None else PaymentWay.MPP
+        if self.credential is not None:
+            return PaymentWay.MPP
+        return PaymentWay.X402_V1 if self.by_v1 else PaymentWay.X402
 
 
 Evidence = TransactionEvidence | AuthorizationEvidence
@@ -142,15 +146,19 @@ def offered_payment(
     named = headers.get("x-payment-tx")
     credential = headers.get("authorization", "")
     is_credential = _CREDENTIAL.search(credential) is not None  # also one that can't be read
-    signature = headers.get("payment-signature")
-    if (named is not None) + is_credential + (signature is not None) > 1:
+    signature, first_version = headers.get("payment-signature"), headers.get("x-payment")
+    ways = (named is not None, is_credential, signature is not None, first_version is not None)
+    if sum(ways) > 1:
         raise PaymentMalformed(
-            "X-Payment-Tx", "is one way to pay; Authorization and PAYMENT-SIGNATURE are others"
+            "X-Payment-Tx",
+            "is one way to pay; Authorization, PAYMENT-SIGNATURE and X-PAYMENT are others",
         )
     if named is not None:
         return _transaction(named, means)
     if is_credential:
         return _credential(credential, chains)
+    if first_version is not None:
+        return _of_first_version(first_version, chains)
     return None if signature is None else _authorization(signature, chains)
 
 
@@ -173,9 +181,9 @@ def shown_transaction(
 ) -> TransactionEvidence | None:
     """Returns the transaction that malformed payment headers show all the same, if they do.
 
-    Which chain it is on is found out, whatever they name.
+    Which chain it is on is found out, whatever they name. A hash in X-PAYMENT is one, too.
     """
-    named = headers.get("x-payment-tx")
+    named = headers.get("x-payment-tx", headers.get("x-payment"))
     try:
         if named is None:
             shown = _shown(headers)
@@ -228,6 +236,12 @@ def _authorization(header: str, chains: Mapping[str, Chain]) -> Evidence:
     signed = x402.parse_payment_signature(header)
     means = _means(signed.chain_id, signed.token_address, chains, field="PAYMENT-SIGNATURE")
     return AuthorizationEvidence(means, signed)
+
+
+def _of_first_version(header: str, chains: Mapping[str, Chain]) -> Evidence:
+    signed = x402_v1.parse_payment(header, chains)
+    means = _means(signed.chain_id, signed.token_address, chains, field=x402_v1.HEADER)
+    return AuthorizationEvidence(means, signed, by_v1=True)
 
 
 def _means(
