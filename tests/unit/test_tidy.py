@@ -1,12 +1,14 @@
 """Rules about the source as a whole, which no other check knows."""
 
 import ast
+import gc
 import os
 import re
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -45,8 +47,29 @@ def sources() -> Iterator[Path]:
 
 
 SOURCES = {path: path.read_text() for path in sources()}
-TREES = {path: ast.parse(text) for path, text in SOURCES.items()}
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+
+
+@cache
+def nodes_of(text: str) -> list[ast.AST]:
+    """What a module consists of, the module first; read once, and only where a test asks for it."""
+    gc.disable()  # it would go through all nodes so far again and again
+    try:
+        return list(ast.walk(ast.parse(text)))
+    finally:
+        gc.enable()
+
+
+def module_of(text: str) -> ast.Module:
+    (module, *_) = nodes_of(text)
+    assert isinstance(module, ast.Module)
+    return module
+
+
+def nodes() -> Iterator[tuple[Path, ast.AST]]:
+    """Everything that our modules consist of."""
+    for path, text in SOURCES.items():
+        yield from ((path, node) for node in nodes_of(text))
 
 
 def module_name(path: Path) -> str:
@@ -56,12 +79,11 @@ def module_name(path: Path) -> str:
 
 def functions() -> Iterator[tuple[str, int]]:
     """Each function's place and its length without docstring."""
-    for path, tree in TREES.items():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                body = node.body[1:] if ast.get_docstring(node) and node.body[1:] else node.body
-                length = (node.end_lineno or 0) - body[0].lineno + 1
-                yield f"{path.relative_to(REPOSITORY)}:{node.lineno} {node.name}", length
+    for path, node in nodes():
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) and node.body[1:] else node.body
+            length = (node.end_lineno or 0) - body[0].lineno + 1
+            yield f"{path.relative_to(REPOSITORY)}:{node.lineno} {node.name}", length
 
 
 def test_modules_are_short() -> None:
@@ -74,23 +96,23 @@ def test_modules_are_short() -> None:
 
 
 def test_functions_are_short() -> None:
-    assert {place: lines for place, lines in functions() if lines > MOST_FUNCTION_LINES} == {}
-    lengths = sorted(lines for _, lines in functions())
+    found = list(functions())
+    assert {place: lines for place, lines in found if lines > MOST_FUNCTION_LINES} == {}
+    lengths = sorted(lines for _, lines in found)
     assert lengths[len(lengths) * 9 // 10] <= MOST_USUAL_FUNCTION_LINES
 
 
 def imported_modules() -> set[str]:
     """Every dotted name that an import of ours may mean, or that is named in a lazy import."""
     found: set[str] = set()
-    for tree in TREES.values():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                found |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                found.add(node.module)
-                found |= {f"{node.module}.{alias.name}" for alias in node.names}
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                found |= set(re.findall(r"^moorage(?:\.\w+)+", node.value))
+    for _, node in nodes():
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found |= set(re.findall(r"^moorage(?:\.\w+)+", node.value))
     return found
 
 
@@ -111,8 +133,8 @@ def test_every_setting_is_read(field: str) -> None:
 
 
 def error_names() -> list[str]:
-    tree = TREES[PACKAGE / "errors.py"]
-    return [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+    classes = nodes_of(SOURCES[PACKAGE / "errors.py"])
+    return [node.name for node in classes if isinstance(node, ast.ClassDef)]
 
 
 @pytest.mark.parametrize("name", error_names())
@@ -126,10 +148,10 @@ def test_module_names_are_nouns_of_the_field() -> None:
     assert [path for path in SOURCES if path.stem in vague or path.parent.name in vague] == []
 
 
-def used_names(tree: ast.Module) -> Iterator[str]:
+def used_names(text: str) -> Iterator[str]:
     """Every name that code reads, also in strings, which may hold a lazy import or a type."""
-    told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
-    for node in ast.walk(tree):
+    told = {id(node.value) for node in nodes_of(text) if isinstance(node, ast.Expr)}  # docstrings
+    for node in nodes_of(text):
         match node:
             case ast.Name():
                 yield node.id
@@ -142,12 +164,12 @@ def used_names(tree: ast.Module) -> Iterator[str]:
 def public_names() -> set[str]:
     """Every function, method and class that is not private."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    nodes = (node for tree in TREES.values() for node in ast.walk(tree))
-    return {node.name for node in nodes if isinstance(node, kinds) if node.name[0] != "_"}
+    found = (node for _, node in nodes())
+    return {node.name for node in found if isinstance(node, kinds) if node.name[0] != "_"}
 
 
 def test_every_public_name_is_used() -> None:
-    used = {name for tree in TREES.values() for name in used_names(tree)}
+    used = {name for text in SOURCES.values() for name in used_names(text)}
     assert public_names() - used - CALLED_BY_LIBRARIES - CALLED_BY_TESTS == set()
 
 
@@ -171,8 +193,7 @@ def test_every_module_lies_in_one_row() -> None:
 def test_only_commands_print() -> None:
     printing = {
         path
-        for path, tree in TREES.items()
-        for node in ast.walk(tree)
+        for path, node in nodes()
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         if node.func.id == "print"
     }
@@ -188,7 +209,11 @@ def repository_files() -> Iterator[Path]:
         yield from (Path(directory, name) for name in files if name != ".git")  # of a worktree
 
 
-TEXTS = {path: path.read_text(errors="replace") for path in repository_files()}
+@cache
+def texts() -> dict[Path, str]:
+    return {path: path.read_text(errors="replace") for path in repository_files()}
+
+
 PUT_OFF = re.compile("|".join(("TO" + "DO", "FIX" + "ME", "HA" + "CK")) + r"\b")
 HOSTS = ("pypi" + ".org", "python" + "hosted.org", "registry.npm" + "js.org", "crates" + ".io")
 PRIVATE_PATHS = re.compile(r"(?<![\w./}~>])/(?:work|workspace|root|Users|home/(?!app\b)\w+)/\w")
@@ -198,7 +223,7 @@ def places(pattern: re.Pattern[str], *, apart: tuple[str, ...] = ()) -> list[str
     """Where a pattern occurs, as `path:line`."""
     return [
         f"{path.relative_to(REPOSITORY)}:{text.count(chr(10), 0, match.start()) + 1}"
-        for path, text in TEXTS.items()
+        for path, text in texts().items()
         if path.name not in apart
         for match in pattern.finditer(text)
     ]
@@ -219,11 +244,11 @@ def test_no_path_of_one_machine_is_named() -> None:
 
 def test_no_test_hides_another() -> None:
     """Two of one name in a module: the first would never run. Modules need names of their own."""
-    tests = [path for path in TEXTS if path.name.startswith("test_") and path.suffix == ".py"]
+    tests = [path for path in texts() if path.name.startswith("test_") and path.suffix == ".py"]
     names = [
         (path.name, node.name)
         for path in tests
-        for node in ast.parse(TEXTS[path]).body
+        for node in module_of(texts()[path]).body
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
     assert [name for name, count in Counter(names).items() if count > 1] == []
@@ -231,11 +256,13 @@ def test_no_test_hides_another() -> None:
     assert [stem for stem, count in stems.items() if count > 1] == []
 
 
-TESTS = {
-    path: ast.parse(text)
-    for path, text in TEXTS.items()
-    if path.suffix == ".py" and path.is_relative_to(REPOSITORY / "tests")
-}
+def of_tests() -> Iterator[tuple[Path, str]]:
+    """The text of each module of the tests."""
+    for path, text in texts().items():
+        if path.suffix == ".py" and path.is_relative_to(REPOSITORY / "tests"):
+            yield path, text
+
+
 PRIVATE = re.compile(r"_(?!replace$|asdict$|fields$)[a-z]\w*")  # but of a named tuple
 
 
@@ -244,7 +271,7 @@ def test_scripts_in_strings_import_what_there_is() -> None:
     there = {module_name(path) for path in PACKAGE.rglob("*.py")}
     named = {
         (path.name, name)
-        for path, text in TEXTS.items()
+        for path, text in texts().items()
         if path.suffix in {".py", ".md"}
         for name in re.findall(r"^(?:from|import) (moorage[\w.]*)", text, re.MULTILINE)
     }
@@ -255,17 +282,17 @@ def test_no_test_imports_from_another() -> None:
     """What two need lies in a module of its own."""
     importing = {
         path.name
-        for path, tree in TESTS.items()
-        for node in ast.walk(tree)
+        for path, text in of_tests()
+        for node in nodes_of(text)
         if (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("test_"))
         or (isinstance(node, ast.Import) and any(n.name.startswith("test_") for n in node.names))
     }
     assert importing == set()
 
 
-def private_names(tree: ast.Module) -> Iterator[str]:
+def private_names(text: str) -> Iterator[str]:
     """Every private name that is reached for: of another's object, or of a module of ours."""
-    for node in ast.walk(tree):
+    for node in nodes_of(text):
         match node:
             case ast.Attribute(value=ast.Name(id="self" | "cls" | "os")):
                 pass
@@ -285,8 +312,8 @@ def test_no_test_reaches_into_private_parts() -> None:
     """Tests use what others may use: how it is done inside may change without them."""
     reaching = {
         path.name
-        for path, tree in TESTS.items()
-        for name in private_names(tree)
+        for path, text in of_tests()
+        for name in private_names(text)
         if PRIVATE.fullmatch(name)
     }
     assert reaching == set()
@@ -299,8 +326,7 @@ def is_private(module: str) -> bool:
 def test_no_private_part_of_a_library_is_imported() -> None:
     private = [
         f"{module_name(path)}: {node.module}"
-        for path, tree in TREES.items()
-        for node in ast.walk(tree)
+        for path, node in nodes()
         if isinstance(node, ast.ImportFrom) and not (node.module or "").startswith("moorage")
         if is_private(node.module or "") or any(is_private(alias.name) for alias in node.names)
     ]
