@@ -30,6 +30,7 @@ from moorage.toolchains.npm import Npm, find_npm
 from moorage.toolchains.store import ToolchainStore
 from moorage.uploads.tree import DirectoryTree
 from sandbox_fixture import make_sandbox
+from waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.spread("name")]
 
@@ -72,6 +73,9 @@ CASES = sorted(
 LIMITS = Limits(
     memory_bytes=2048 * MIB, cpu_millis=2000, pids=512, disk_bytes=(1536 if IS_ALL else 256) * MIB
 )
+FROM_NPM = {"node", "npm", "pnpm", "yarn", "bun"}
+"""What builds get from there, as the machine may lack it."""
+
 # Pages whose words are put together by the visitor's browser.
 SAYS = {"streamlit": "<title>Streamlit</title>", "chainlit": "<title>Assistant</title>"}
 # What else is asked for, and how the answer begins.
@@ -113,7 +117,12 @@ class Tools:
             clock=SystemClock(),
         )
         await inventory.open()
-        await inventory.refresh()
+
+        async def all_are_listed() -> bool:
+            await inventory.refresh()  # what a registry did not say, it is asked again
+            return set(inventory.toolbox.store) >= FROM_NPM
+
+        await until(all_are_listed, seconds=300, pause_seconds=5)
         return inventory.toolbox
 
     def _link_rust(self) -> None:

@@ -17,7 +17,9 @@ _CACHE = "cache"
 _QUIET = (
     "--loglevel=error",
     "--no-update-notifier",
-    "--fetch-retries=1",
+    "--fetch-retries=3",
+    "--fetch-retry-mintimeout=1000",
+    "--fetch-retry-factor=3",
     "--no-audit",
     "--no-fund",
 )

@@ -21,6 +21,12 @@ _BUILD = {
     "UV_LINK_MODE": "copy",
     "GOCACHE": f"{TMP}/go/build",
     "GOMODCACHE": f"{TMP}/go/modules",
+    # A registry that fails for a moment is asked again: sooner and oftener than npm and uv do by
+    # themselves, after 1, 3, 9, 27 and 60 seconds.
+    "npm_config_fetch_retries": "5",
+    "npm_config_fetch_retry_mintimeout": "1000",
+    "npm_config_fetch_retry_factor": "3",
+    "UV_HTTP_RETRIES": "5",
     # Cypress tests pages in a browser, which it would download at its install.
     "CYPRESS_INSTALL_BINARY": "0",
 }

@@ -210,6 +210,14 @@ def test_build_leaves_node_env_unset_and_the_plan_wins() -> None:
     assert environment["PATH"].startswith("/app/.venv/bin:/app/node_modules/.bin:/opt/moorage/bin:")
 
 
+def test_build_asks_a_registry_again_that_fails_for_a_moment() -> None:
+    """As npm (fetch-retries) and uv (UV_HTTP_RETRIES) are told to: both try less by themselves."""
+    environment = build_environment(PLAN, {}, {})
+    assert int(environment["npm_config_fetch_retries"]) > 2
+    assert int(environment["npm_config_fetch_retry_mintimeout"]) < 10_000
+    assert int(environment["UV_HTTP_RETRIES"]) > 3
+
+
 def test_app_is_told_its_port_and_the_plan_wins() -> None:
     environment = app_environment(PLAN, {})
     assert environment["PORT"] == "3000"
