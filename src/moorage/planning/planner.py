@@ -46,8 +46,8 @@ Python                a command of [project.scripts]               the function 
 Python                such a script in src/ or app/, or the only   it, or the package by `-m`
                       package with a __main__.py
 Python                the only .py file                            `python <file>`
-static                index.html, also in public/, dist/, …, or    Caddy
-                      settings.buildDir
+static                a Staticfile or Caddyfile, index.html, also  Caddy
+                      in public/, dist/, …, settings.buildDir
 ====================  ===========================================  ================================
 
 A Node app may be one of a monorepo's workspaces: the one that settings.directoryPath names, or the

@@ -3,6 +3,8 @@
 import re
 from shlex import quote, split
 
+from moorage.errors import RuntimeUnsupported
+from moorage.planning import caddyfile
 from moorage.planning.explicit import Asked, directory
 from moorage.planning.folder import Folder
 from moorage.planning.plan import Stack
@@ -49,6 +51,7 @@ http://:{$PORT} {
 """
 _LIMIT = 4096  # bytes of a Staticfile
 _ROOT_LINE = re.compile(r"^root:[ \t]*['\"]?([^'\"\s#]{1,200})", re.MULTILINE)
+_IMAGES_ROOT = re.compile(r"\A/(?:srv|usr/share/caddy|var/www/html|app)(?:/|\Z)")
 _FALLBACK_LINE = re.compile(
     r"^(?:index_fallback|pushstate):[ \t]*['\"]?(?:true|enabled|/?index\.html)\b", re.MULTILINE
 )
@@ -92,6 +95,29 @@ def _staticfile(folder: Folder) -> tuple[str, bool]:
     return place, fallback is not None
 
 
+def _caddyfile(folder: Folder) -> tuple[str, bool, str] | None:
+    """Returns what a Caddyfile serves: directory, fallback, why; None if it can't be followed.
+
+    Raises RuntimeUnsupported where it asks visitors who they are.
+    """
+    site = caddyfile.files_site(folder, caddyfile.FILE) if folder.has(caddyfile.FILE) else None
+    if site is not None and site.is_guarded:
+        raise RuntimeUnsupported(
+            folder.path(caddyfile.FILE),
+            f"{site.refused}: can't be followed here, and without it everybody would see the files",
+        )
+    if site is None or site.refused:
+        return None
+    inside = _IMAGES_ROOT.sub("", site.root)
+    if inside.startswith(("/", "{")) or ".." in inside:
+        return None
+    root = directory("the Caddyfile's root", inside) or ""
+    if not folder.has_directory(root):
+        return None
+    left_out = f", without {', '.join(site.left_out)}" if site.left_out else ""
+    return root, site.fallback, f"the Caddyfile names the files to serve{left_out}"
+
+
 def detect(folder: Folder, asked: Asked, _toolbox: Toolbox) -> Recipe | None:
     """Plans files with an index.html, or in settings.buildDir; None when there are none."""
     if asked.run is not None:
@@ -103,6 +129,8 @@ def detect(folder: Folder, asked: Asked, _toolbox: Toolbox) -> Recipe | None:
         because = f"the Staticfile names the files to serve: {root or 'all of them'}"
         if not folder.has_directory(root):
             return None
+    elif root is None and (found := _caddyfile(folder)) is not None:
+        root, fallback, because = found
     elif root is not None and (asked.build or folder.has_directory(root)):
         because = f"settings.buildDir names the files to serve: {root or 'all of them'}"
     else:
@@ -112,6 +140,9 @@ def detect(folder: Folder, asked: Asked, _toolbox: Toolbox) -> Recipe | None:
         if root is None:
             return None
         because = f"{root}/index.html is there" if root else "index.html is there"
+        if folder.has(caddyfile.FILE):
+            refused = caddyfile.files_site(folder, caddyfile.FILE).refused
+            because = f"the Caddyfile is not followed ({refused or 'its root'}); {because}"
     return Recipe(
         stack=Stack.STATIC,
         install=asked.install,

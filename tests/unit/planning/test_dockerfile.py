@@ -92,7 +92,7 @@ def test_what_cannot_be_followed_is_refused_by_its_line(
             "two versions",
         ),
         ("FROM nginx\nCOPY nginx.conf /etc/nginx/conf.d/default.conf", "proxy_pass"),
-        ("FROM caddy\nCOPY nginx.conf /etc/caddy/Caddyfile", "not planned"),
+        ("FROM caddy\nCOPY nginx.conf /etc/caddy/Caddyfile", "only sites of files"),
     ],
 )
 def test_what_the_whole_file_lacks_is_refused(dockerfile: str, why: str) -> None:

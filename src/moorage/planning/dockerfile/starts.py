@@ -5,6 +5,7 @@ from shlex import join, quote
 from typing import NamedTuple
 
 from moorage.errors import RuntimeUnsupported
+from moorage.planning import caddyfile
 from moorage.planning.dockerfile.commands import translated
 from moorage.planning.dockerfile.layout import APP, in_image
 from moorage.planning.dockerfile.nginx import files_site
@@ -21,6 +22,7 @@ _SCRIPT_FILE = re.compile(r"[\w./-]+\.(?:[cm]?[jt]s|tsx)\Z")
 _DENO_VERBS = ("run", "serve", "task")
 _NGINX_ROOT = "/usr/share/nginx/html"
 _CADDY_ROOT = "/usr/share/caddy"
+_CADDYFILE = "/etc/caddy/Caddyfile"
 _ENTRY = "docker-entrypoint.sh"  # of official images: runs its arguments
 
 
@@ -117,17 +119,33 @@ def _served(last: Stage, folder: Folder, text: str) -> Start:
     if server == "caddy":
         root = _caddy_root(last, text)
     for image_path, name in last.configuration.items():
+        if server == "caddy" and image_path == _CADDYFILE and folder.has(name):
+            site = _caddys_site(folder, name)
+            root = in_image(last.workdir, site.root) if site.root else last.workdir
+            fallback = site.fallback
+            if site.left_out:
+                said = f"; without {', '.join(site.left_out)} of {name[:100]}"
+            continue
         if server == "caddy" or not image_path.endswith((".conf", ".template")):
             raise RuntimeUnsupported(
                 "Dockerfile", f"{name[:100]}: configurations of {server} are not planned here"
             )
-        site = files_site(folder, name)
-        root, fallback = site.root or root, fallback or site.fallback
-        if site.left_out:
-            said = f"; without {', '.join(site.left_out[:6])} of {name[:100]}"
+        nginx = files_site(folder, name)
+        root, fallback = nginx.root or root, fallback or nginx.fallback
+        if nginx.left_out:
+            said = f"; without {', '.join(nginx.left_out[:6])} of {name[:100]}"
     directory = last.layout.real(in_image("/", root) or _NGINX_ROOT)
     relative = directory.removeprefix(APP).strip("/")
     return Start(serve(relative, fallback=fallback), f"{root} is served as files, by Caddy{said}")
+
+
+def _caddys_site(folder: Folder, name: str) -> caddyfile.FilesSite:
+    site = caddyfile.files_site(folder, name)
+    if site.refused:
+        raise RuntimeUnsupported(
+            "Dockerfile", f"{name[:100]}: {site.refused}: only sites of files are planned"
+        )
+    return site
 
 
 def _caddy_root(last: Stage, text: str) -> str:
