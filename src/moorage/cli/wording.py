@@ -10,6 +10,7 @@ _WORDS = {
     "healthPath": "--health-path",
     "installCommand": "--install",
     "buildCommand": "--build",
+    "settings.volume: true": "--volume",
     "X-Payment-Chain": "--chain",
     "X-Payment-Token": "--token",
     "header X-Use-Existing-Credits: true": "--use-existing-credits",

@@ -95,6 +95,7 @@ def test_what_no_flag_says_is_left_to_the_gateway() -> None:
         ),
         ("settings.runEnvs.A: must be text", "--env A: must be text"),
         ("settings.buildVars: must have", "--build-env: must have"),
+        ("deploy with settings.volume: true, and", "deploy with --volume, and"),
         ("healthPath: must be a path", "--health-path: must be a path"),
         ("uniqueName: must be 4–32", "--name: must be 4–32"),
         ("X-Payment-Token: must be one of usdc", "--token: must be one of usdc"),

@@ -38,7 +38,7 @@ def written_warnings(
     size = f"{-(-written.size_bytes // 1024)} KiB"
     message = (
         f"The running version has written {files} ({size}) since it was built: fetch what you need "
-        f"of them before you deploy. {_loss(has_volume=has_volume, offers_volumes=offers_volumes)}"
+        f"before you deploy. {_loss(has_volume=has_volume, offers_volumes=offers_volumes)}"
     )
     return (WarningItem(code=WarningCode.FILES_WRITTEN, message=message),)
 
