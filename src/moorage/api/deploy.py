@@ -81,9 +81,10 @@ async def deploy(room: DeployRoom, request: Request) -> Response:
     attempt, upload = await read_attempt(room, request, payer.caller, payer.payment)
     try:
         await payer.check_body(attempt.request_digest)
-        return await _deployed(room, request, attempt, upload)
+        answer, _ = await deployed(room, request, attempt, upload)
     finally:
         await close_upload(upload)
+    return answer
 
 
 async def quote(room: DeployRoom, request: Request) -> Response:
@@ -171,10 +172,13 @@ async def close_upload(upload: Upload) -> None:
         upload.close()
 
 
-async def _deployed(
+async def deployed(
     room: DeployRoom, request: Request, attempt: DeployAttempt, upload: Upload
-) -> Response:
-    """Deploys and returns the answer; a repeated request gets the first one's answer."""
+) -> tuple[Response, Admitted | None]:
+    """Deploys; returns the answer, and what was admitted.
+
+    A repeated request gets the first one's answer, and None: it admits nothing.
+    """
     async with room.idempotency.attempt(
         request,
         wallet=attempt.wallet,
@@ -183,15 +187,17 @@ async def _deployed(
         render=accepted,
     ) as keyed:
         if keyed.answer is not None:
-            return await repeated(
+            first = await repeated(
                 room.outcomes,
                 keyed.answer,
                 attempt.evidence,
                 wallet=attempt.wallet,
                 unique_name=attempt.request.unique_name,
             )
+            return first, None
         claimed = msgspec.structs.replace(attempt, claim=keyed.claim)
-        return keyed.answered(await room.admission.admit(claimed, upload))
+        admitted = await room.admission.admit(claimed, upload)
+        return keyed.answered(admitted), admitted
 
 
 async def quoted(room: DeployRoom, attempt: DeployAttempt) -> Response:

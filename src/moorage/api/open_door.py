@@ -15,22 +15,21 @@ from starlette.responses import Response
 
 from moorage.api.deploy import (
     DeployRoom,
-    accepted,
     close_upload,
     deploy,
+    deployed,
     flag,
     quoted,
     read_attempt,
 )
 from moorage.api.http.managed import bearer_token
-from moorage.api.http.paid_answers import repeated
 from moorage.api.http.payer import OpenPayer, identify_payer
 from moorage.api.http.payment_headers import OfferedPayment
 from moorage.api.http.problems import json_response
 from moorage.api.http.small_body import read_small
 from moorage.api.topup import TopUpRoom, amount_of, top_up, topped_up
 from moorage.chains.address import checksum_address
-from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
+from moorage.deploy.entrance.attempt import DeployAttempt
 from moorage.errors import DatabaseUnavailable
 from moorage.payments.taking.topup import TopUpRequest
 from moorage.uploads import Upload
@@ -93,27 +92,9 @@ async def _deployed(
     room: DeployRoom, request: Request, payer: OpenPayer, attempt: DeployAttempt, upload: Upload
 ) -> Response:
     """Deploys, and answers with a token if nobody but the payer can have sent the payment."""
-    async with room.idempotency.attempt(
-        request,
-        wallet=attempt.wallet,
-        body_digest=attempt.request_digest,
-        outcome=Admitted,
-        render=accepted,
-    ) as keyed:
-        if keyed.answer is not None:
-            first = await repeated(
-                room.outcomes,
-                keyed.answer,
-                attempt.evidence,
-                wallet=attempt.wallet,
-                unique_name=attempt.request.unique_name,
-            )
-            return _opened(room, attempt, first, token=UNSET)
-        claimed = msgspec.structs.replace(attempt, claim=keyed.claim)
-        admitted = await room.admission.admit(claimed, upload)
-        first = keyed.answered(admitted)
-    token = await _token(room, admitted.project_id) if payer.is_fresh else UNSET
-    return _opened(room, attempt, first, token=token)
+    answer, admitted = await deployed(room, request, attempt, upload)
+    token = await _token(room, admitted.project_id) if admitted and payer.is_fresh else UNSET
+    return _opened(room, attempt, answer, token=token)
 
 
 async def _token(room: DeployRoom, project_id: str) -> str | UnsetType:
