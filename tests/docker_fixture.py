@@ -5,6 +5,7 @@ namespace of its own, connected to the machine by a veth pair, and a mount names
 lies in one directory. It ends with the process that started it, however that ends.
 """
 
+import errno
 import os
 import secrets
 import shutil
@@ -16,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -183,11 +185,23 @@ def _until(condition: Callable[[], bool]) -> None:
 
 
 def _remove_groups(name: str) -> None:
-    for found in Path("/sys/fs/cgroup").glob(f"**/{name}"):
-        for group in sorted(found.rglob("*"), reverse=True):
-            if group.is_dir():
-                group.rmdir()
-        found.rmdir()
+    """Removes the daemon's groups, as soon as the last process of them is gone."""
+    for top, _, _ in os.walk("/sys/fs/cgroup"):
+        if top.rpartition("/")[2] == name:
+            for group, _, _ in os.walk(top, topdown=False):
+                _until(partial(_is_removed, group))
+
+
+def _is_removed(group: str) -> bool:
+    try:
+        Path(group).rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
 
 
 def import_base(dockerd: Dockerd, *, with_python: bool = False) -> None:

@@ -1,6 +1,7 @@
 """The control group that holds all containers of apps, and where to find one container's."""
 
 import contextlib
+import os
 from pathlib import Path
 
 from moorage.engines.engine import Usage
@@ -54,9 +55,9 @@ def remove_everywhere(name: str) -> None:
         before, _, after = line.partition(" - ")
         if after.split(" ")[0] in ("cgroup", "cgroup2"):
             top = Path(before.split(" ")[4]) / name
-            for group in (*sorted(filter(Path.is_dir, top.rglob("*")), reverse=True), top):
+            for group, _, _ in os.walk(top, topdown=False):
                 with contextlib.suppress(OSError):  # it is gone, or a build is just ending in it
-                    group.rmdir()
+                    Path(group).rmdir()
 
 
 def pids_beside(groups: Cgroups, pid: int) -> list[int]:
