@@ -12,7 +12,9 @@ import pytest
 from gateway_process import Gateway
 
 from moorage.engines.engine import AppExit, Engine, Instance, WrittenFiles
-from moorage.engines.sandbox.sandbox import Sandbox
+from moorage.engines.isolation import slots
+from moorage.engines.isolation.network import network_of
+from moorage.engines.sandbox.sandbox import SUBNET, Sandbox
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Plan
 from moorage.records.log import LogKind
@@ -502,6 +504,26 @@ async def test_flushed_firewall_is_loaded_again(sandbox: Sandbox) -> None:
     assert "meta nfproto" in subprocess.check_output(
         ["nft", "list", "table", "inet", table], text=True
     )
+
+
+async def test_connections_of_an_app_before_do_not_count_for_the_next_with_its_address(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """The kernel follows them for minutes; an app with too many can't even ask for names."""
+    slot = slots.claim(SUBNET, tmp_path)
+    flows = ["inet", f"moorage_{sandbox.instance_id}", "flows"]
+    counted = f"{{ {slot.app_address} ct count over 1024 }}"
+    subprocess.run(["nft", "add", "element", *flows, counted], check=True)
+    made = network_of(sandbox.instance_id, slot)
+    made.create()
+    try:
+        assert slot.app_address not in subprocess.check_output(
+            ["nft", "list", "set", *flows], text=True
+        )
+        made.create()  # with nothing to forget
+    finally:
+        made.remove()
+        slots.release(slot.number, tmp_path)
 
 
 async def test_app_that_is_stopped_has_no_slot(tmp_path: Path, source: Path) -> None:

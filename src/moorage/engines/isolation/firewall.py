@@ -228,6 +228,15 @@ def is_loaded(instance_id: str) -> bool:
     return f"table inet {table_name(instance_id)}" in tables.splitlines()
 
 
+def forget_connections(instance_id: str, address: str) -> None:
+    """Lets an address begin anew: the kernel counts connections until long after their app's end.
+
+    Does nothing if none of them is counted, or the filter is not loaded.
+    """
+    element = f"delete element inet {table_name(instance_id)} flows {{ {address} }}\n"
+    tool.run_leniently(["nft", "-f", "-"], stdin=element)
+
+
 def unload(policy: Policy, *, enter: Sequence[str] = ()) -> None:
     """Removes the filter, if it is loaded; `enter` is as for `load`."""
     name = policy.table

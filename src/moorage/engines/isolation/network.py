@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moorage.engines.host import tool
-from moorage.engines.isolation.firewall import interface_prefix
+from moorage.engines.isolation import firewall
 from moorage.engines.isolation.slots import NETNS_DIRECTORY, Slot
 
 
@@ -14,6 +14,7 @@ class Network:
 
     name: str
     slot: Slot
+    instance_id: str  # the gateway's
 
     @property
     def path(self) -> Path:
@@ -26,8 +27,12 @@ class Network:
         return self.path.exists()
 
     def create(self) -> None:
-        """Makes the network, after removing an existing one; blocks. Raises OSError."""
+        """Makes the network, after removing an existing one; blocks. Raises OSError.
+
+        The address may have been another app's, whose connections must not count for this one.
+        """
         self.remove()
+        firewall.forget_connections(self.instance_id, self.slot.app_address)
         tool.run(["ip", "-batch", "-"], stdin=host_batch(self))
         tool.run(["ip", "-n", self.name, "-batch", "-"], stdin=inner_batch(self))
 
@@ -39,7 +44,7 @@ class Network:
 
 def network_of(instance_id: str, slot: Slot) -> Network:
     """Returns the network of a gateway's slot."""
-    return Network(f"{interface_prefix(instance_id)}{slot.number}", slot)
+    return Network(f"{firewall.interface_prefix(instance_id)}{slot.number}", slot, instance_id)
 
 
 def host_batch(network: Network) -> str:
