@@ -255,7 +255,7 @@ def make_docker(
         run_dir=dockerd.shared / instance,
         instance_id=instance,
         tools={name: beside_python / name for name in ("caddy", "uv")},
-        stop_grace_seconds=2.0,
+        stop_grace_seconds=60.0,  # only to end what does not
         **options,
     )
     bases = BaseImages(images=dict.fromkeys(DEFAULTS, BASE))

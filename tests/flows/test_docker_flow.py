@@ -1,13 +1,14 @@
 """A gateway whose apps run in Docker: deployed, visited, replaced, rolled back, kept, deleted."""
 
 import asyncio
-import subprocess
+import json
 from collections.abc import Iterator
 
 import pytest
 
 from docker_fixture import BASE, SUBNET, Dockerd
 from gateway_fixture import DevGateway, running
+from moorage.engines.docker.building.base_images import DEFAULTS
 from visitor import fetch
 from waiting import until
 from wallet import HELLO, Wallet, fresh_name
@@ -17,13 +18,12 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture(scope="module")
 def gateway(dockerd: Dockerd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
-    node = subprocess.check_output(["node", "--version"], text=True).strip().removeprefix("v")
-    dockerd.run("tag", BASE, f"node:{node}-bookworm")  # else a registry would be asked
     settings = {
         "isolation": "docker",
         "docker_host": dockerd.host,
         "run_dir": str(dockerd.shared / "flow"),
         "app_subnet": SUBNET,
+        "base_images": json.dumps(dict.fromkeys(DEFAULTS, BASE)),
         "requests_per_minute": "100000",
     }
     with running(tmp_path_factory.mktemp("docker"), **settings) as started:
@@ -82,6 +82,7 @@ async def test_life_of_an_app_in_docker(
     async with Visits(gateway, name) as visits:
         second = await wallet.deploy(name, version(2))
         assert (await wallet.settled(second))["status"] == "ready"
+        await until(lambda: any("hello 2" in text for _, text in visits.seen))
         back = await wallet.call("POST", f"/agent/projects/{project}/rollback", json={})
         assert back.status == 200, back.body
         assert (await wallet.settled(back))["status"] == "ready"

@@ -16,7 +16,7 @@ from moorage.engines.docker.container import (
     settled,
 )
 from moorage.engines.docker.daemon import lacking, socket_path
-from moorage.engines.docker.output import parse_ms, split_frames
+from moorage.engines.docker.output import parse_ns, split_frames
 from moorage.engines.engine import AppExit, InstanceSpec, Limits
 from moorage.errors import ConfigurationInvalid
 from moorage.planning.plan import Plan, Stack
@@ -193,11 +193,11 @@ def test_output_is_split_into_frames_wherever_it_is_cut() -> None:
         assert left == b""
 
 
-def test_dockers_times_are_read_to_the_millisecond() -> None:
-    assert parse_ms(b"1970-01-01T00:00:01.234567891Z") == 1234
-    assert parse_ms(b"1970-01-01T00:00:02Z") == 2000
-    assert parse_ms(b"1970-01-01T00:00:02.5Z") == 2500
-    assert parse_ms(b"no time") is None
+def test_dockers_times_are_read_to_the_nanosecond() -> None:
+    assert parse_ns(b"1970-01-01T00:00:01.234567891Z") == 1_234_567_891
+    assert parse_ns(b"1970-01-01T00:00:02Z") == 2_000_000_000
+    assert parse_ns(b"1970-01-01T00:00:02.5Z") == 2_500_000_000
+    assert parse_ns(b"no time") is None
 
 
 @pytest.mark.parametrize(

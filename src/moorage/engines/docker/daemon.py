@@ -25,6 +25,7 @@ _NEEDED = {
 }  # fmt: skip
 _UCRED = struct.Struct("=iII")  # struct ucred: process, user, group
 _NOT_FOUND, _REFUSED = 404, 400
+_NS_A_SECOND = 1_000_000_000
 _ANY_HOST = "http://docker"  # HTTP wants a host; the connection is the socket
 _ENDLESS = aiohttp.ClientTimeout(total=None)
 
@@ -48,7 +49,7 @@ class Daemon:
     docker: Docker
     session: aiohttp.ClientSession
     path: Path  # of its socket
-    pid: int  # of the process that made the socket, whose network has Docker's bridges
+    pid: int  # of the process that made the socket
     info: Mapping[str, Any]  # `docker info`
 
     @property
@@ -58,8 +59,11 @@ class Daemon:
 
     @property
     def network(self) -> Path:
-        """The network namespace that has Docker's bridges."""
-        return Path(f"/proc/{self.pid}/ns/net")
+        """The network namespace that has Docker's bridges, also of a daemon that was restarted.
+
+        Blocks for a moment. Raises DaemonFailed.
+        """
+        return Path(f"/proc/{_maker(self.path)}/ns/net")
 
     @property
     def uses_systemd(self) -> bool:
@@ -80,7 +84,7 @@ class Daemon:
                     raise DaemonFailed(f"Docker failed: {await answer.text()}")
 
     @asynccontextmanager
-    async def output(self, container_id: str, *, since_ms: int) -> AsyncIterator[StreamReader]:
+    async def output(self, container_id: str, *, since_ns: int) -> AsyncIterator[StreamReader]:
         """Gives what a container writes, from a time on and until it ends, as frames.
 
         Each is a header of 8 bytes and a line with its time (Docker Engine API, ContainerAttach).
@@ -88,7 +92,7 @@ class Daemon:
         """
         query = {
             "stdout": "1", "stderr": "1", "follow": "1", "timestamps": "1",
-            "since": f"{since_ms // 1000}.{since_ms % 1000:03d}",
+            "since": f"{since_ns // _NS_A_SECOND}.{since_ns % _NS_A_SECOND:09d}",
         }  # fmt: skip
         url = f"{_ANY_HOST}/containers/{container_id}/logs"
         async with calling(), self.session.get(url, params=query, timeout=_ENDLESS) as answer:

@@ -236,7 +236,7 @@ class DockerEngine(LocalEngine[Host, DeploymentDirectory]):
         await app.stop(host, record, grace_seconds=self._configuration.stop_grace_seconds)
         ended = await app.exit_of(host.daemon, record)
         await host.followers.drained(directory.deployment_id)
-        host.followers.forget(directory.deployment_id)
+        await host.followers.forget(directory.deployment_id)
         await in_thread(app.close_proxy, directory)
         await app.remove_container(directory)
         await in_thread(host.volumes.hide, directory.deployment_id)

@@ -1,14 +1,19 @@
 """Follows what an app's container writes, into the app's log.
 
 Docker keeps the output in a file of limited size, also while no gateway runs: the next one goes on
-behind the last line that is in the log.
+behind the last line that it has put into the log, whose time is in a file. A crash of the gateway
+may double the lines of a moment.
 """
 
 import asyncio
+import contextlib
 import logging
 import struct
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
+
+from aiohttp import StreamReader
 
 from moorage.clock import Clock
 from moorage.engines.docker.daemon import Daemon, DaemonFailed, NotFound
@@ -18,13 +23,17 @@ from moorage.engines.logs.store import ERR, OUT
 from moorage.process import ProcessRecord, is_running, wait_until_ended
 from moorage.records.log import LogKind
 from moorage.threads import in_thread
+from moorage.whole_file import replace_file
 
+_POSITION = "followed"  # a container's id, and the time of the last line that is in the log
+_NS_A_SECOND, _NS_A_MS = 1_000_000_000, 1_000_000
+_REST_SECONDS = 1.0  # after which what was held back is written
 _HEADER = struct.Struct(">BxxxL")  # stream, length (Docker Engine API, ContainerAttach)
 _LETTERS = {1: OUT, 2: ERR}
 _BATCH_SECONDS = 0.05  # lines of this time are written together
 _READ_BYTES_A_SECOND = 8 * 1024 * 1024  # a flood must not hold the gateway
 _AGAIN_SECONDS = 1.0
-_DRAIN_SECONDS = 5.0
+_DRAIN_SECONDS = 30.0
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +45,15 @@ class Follower:
         self._daemon = daemon
         self._container_id = container_id
         self._logs = logs
+        self._position = logs.directory / _POSITION
         self._clock = clock
         budget = Budget(clock.monotonic_seconds())
         self._intakes = {number: Intake(letter, budget) for number, letter in _LETTERS.items()}
-        self._last_ms = 0
+        self._last_ns = 0
 
     async def run(self, *, is_running: Callable[[], bool]) -> None:
         """Follows, over failures of the daemon, while the container runs."""
-        self._last_ms = await in_thread(self._logs.last_ms, LogKind.RUNTIME)
+        self._last_ns = _read(self._position, self._container_id)
         while True:
             running = is_running()
             try:
@@ -57,21 +67,34 @@ class Follower:
             await asyncio.sleep(_AGAIN_SECONDS if is_running() else 0)
 
     async def _follow(self) -> None:
-        since_ms = self._last_ms + 1 if self._last_ms else 0
-        async with self._daemon.output(self._container_id, since_ms=since_ms) as stream:
+        since_ns = self._last_ns + 1
+        async with self._daemon.output(self._container_id, since_ns=since_ns) as stream:
             rest = b""
-            while chunk := await stream.readany():
+            while chunk := await self._read(stream):
                 frames, rest = split_frames(rest + chunk)
                 await in_thread(self._write, frames)
                 await asyncio.sleep(max(_BATCH_SECONDS, len(chunk) / _READ_BYTES_A_SECOND))
         await in_thread(self._flush)
 
+    async def _read(self, stream: StreamReader) -> bytes:
+        """Returns what has come; writes what was held back as soon as nothing comes."""
+        while True:
+            waits = any(intake.pending for intake in self._intakes.values())
+            try:
+                async with asyncio.timeout(_REST_SECONDS if waits else None):
+                    return await stream.readany()
+            except TimeoutError:
+                await in_thread(self._flush)
+
     def _write(self, frames: list[tuple[int, bytes]]) -> None:
         for number, frame in frames:
             moment, _, text = frame.partition(b" ")
-            self._last_ms = max(self._last_ms, parse_ms(moment) or self._clock.now_ms())
+            self._last_ns = max(self._last_ns, parse_ns(moment) or 0)
             line = text if text.endswith(b"\n") else text + b"\n"
             self._append(self._intakes[number].take(line, self._clock.monotonic_seconds()))
+        with contextlib.suppress(OSError):  # the deployment is gone, or the disk is full
+            said = f"{self._container_id} {self._last_ns}"
+            replace_file(self._position, said.encode())
 
     def _flush(self) -> None:
         for intake in self._intakes.values():
@@ -79,7 +102,7 @@ class Follower:
 
     def _append(self, entries: list[Entry]) -> None:
         for letter, texts in entries:
-            self._logs.append(LogKind.RUNTIME, letter, texts, at_ms=self._last_ms)
+            self._logs.append(LogKind.RUNTIME, letter, texts, at_ms=self._last_ns // _NS_A_MS)
 
 
 def split_frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
@@ -95,14 +118,23 @@ def split_frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
     return found, data[offset:]
 
 
-def parse_ms(moment: bytes) -> int | None:
-    """Returns a time such as 2026-01-31T10:00:00.123456789Z in Unix milliseconds."""
+def parse_ns(moment: bytes) -> int | None:
+    """Returns a time such as 2026-01-31T10:00:00.123456789Z in Unix nanoseconds."""
     try:
         whole, _, fraction = moment.decode().rstrip("Z").partition(".")
         seconds = datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp()
-        return int(seconds) * 1000 + int(fraction[:3].ljust(3, "0") or 0)
+        return int(seconds) * _NS_A_SECOND + int(fraction[:9].ljust(9, "0"))
     except ValueError:
         return None
+
+
+def _read(position: Path, container_id: str) -> int:
+    """Returns the time of the last line that is in the log, of this container; 0 for none."""
+    try:
+        container, _, nanoseconds = position.read_text().partition(" ")
+        return int(nanoseconds) if container == container_id else 0
+    except (FileNotFoundError, ValueError):
+        return 0
 
 
 class Followers:
@@ -130,9 +162,9 @@ class Followers:
         if (task := self._outputs.get(deployment_id)) is not None:
             await asyncio.wait([task], timeout=_DRAIN_SECONDS)
 
-    def forget(self, deployment_id: str) -> None:
+    async def forget(self, deployment_id: str) -> None:
         """Ends the following of an app that has ended, and was drained."""
-        self._cancel(deployment_id)
+        await asyncio.gather(*self._cancel(deployment_id), return_exceptions=True)
 
     async def close(self) -> None:
         """Ends all following; what is not read yet, the next gateway reads."""
@@ -147,7 +179,9 @@ class Followers:
         await wait_until_ended(process)
         self._tell(deployment_id)
 
-    def _cancel(self, deployment_id: str) -> None:
-        for tasks in (self._outputs, self._ends):
-            if (task := tasks.pop(deployment_id, None)) is not None:
-                task.cancel()
+    def _cancel(self, deployment_id: str) -> list[asyncio.Task[None]]:
+        both = (self._outputs.pop(deployment_id, None), self._ends.pop(deployment_id, None))
+        tasks = [task for task in both if task is not None]
+        for task in tasks:
+            task.cancel()
+        return tasks

@@ -11,7 +11,7 @@ from moorage.engines.engine import Cursor, LogPage
 from moorage.engines.logs import reader, store
 from moorage.engines.logs.collecting import Collecting
 from moorage.engines.logs.pipes import Pipes
-from moorage.records.log import LogKind, LogStream
+from moorage.records.log import LogKind
 
 _TAIL_LINES = 10_000
 
@@ -63,12 +63,6 @@ class Logs:
         """Returns the end of a log, as text."""
         page = reader.read_log(self._log(kind), tail=_TAIL_LINES, limit=_TAIL_LINES)
         return "".join(f"{line.text}\n" for line in page.lines)[-max_chars:]
-
-    def last_ms(self, kind: LogKind) -> int:
-        """Returns when the last line that is not the gateway's was written; 0 for none."""
-        page = reader.read_log(self._log(kind), tail=_TAIL_LINES, limit=_TAIL_LINES)
-        times = (line.at_ms for line in reversed(page.lines) if line.stream != LogStream.GATEWAY)
-        return next(times, 0)
 
     def is_empty(self, kind: LogKind) -> bool:
         """Returns whether the log is empty."""
