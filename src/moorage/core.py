@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
+from moorage.auth.shared_nonces import Counts, SharedRateLimiter
 from moorage.clock import Clock
 from moorage.storage.database import Database
 from moorage.storage.leases import Leases
@@ -19,8 +21,27 @@ class Core:
     clock: Clock
     data_dir: Path
     speed: float = 1.0  # divides the pauses of periodic work; above 1 in tests
+    name: str = ""  # of this gateway, where several share the data directory
+    machine: str = ""  # the id of the data directory; "" is the leases' holder
+    counts: Counts | None = None  # of requests, where several gateways share them
 
     @property
     def sources(self) -> Path:
         """The directory with the files of admitted deployments, one directory each."""
         return self.data_dir / "sources"
+
+    @property
+    def spool(self) -> Path:
+        """The directory with this gateway's uploads."""
+        return self.data_dir / "spool" / self.name
+
+    @property
+    def keeper(self) -> str:
+        """The id under which the machine's apps are kept, whichever of its gateways does it."""
+        return self.machine or self.leases.holder
+
+    def limiter(self, name: str, *, limit: int) -> RateLimiter:
+        """Returns a limiter by the minute, which all gateways share."""
+        if self.counts is None:
+            return MemoryRateLimiter(clock=self.clock, limit=limit)
+        return SharedRateLimiter(self.counts, name=name, limit=limit)

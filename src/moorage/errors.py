@@ -26,6 +26,7 @@
     ├── BackupFailed  BackupInvalid  RefundRefused     by the operator's commands; nothing was done
     ├── ChainUnavailable            the node can't be reached or contradicts itself
     ├── NoCapacity  PlannersBusy  UploadDisplaced     there is no room for the request now
+    ├── KeeperAway                  no gateway keeps the apps at the moment
     ├── VariablesUnreadable         a project's sealed variables can't be opened
     ├── DatabaseUnavailable         the database can't be read or written right now; nothing changed
     │   ├── WriteConflict  UniqueViolation      a row changed, or its key exists; nothing written
@@ -349,6 +350,10 @@ class UniqueViolation(WriteConflict):
 
 class CommitUnknown(DatabaseUnavailable):
     """Whether this was recorded is not known. Do not pay again; look before you do it once more."""
+
+
+class KeeperAway(MoorageError):
+    """The gateway that keeps the apps is being replaced by another. Send the request again."""
 
 
 class NoCapacity(MoorageError):

@@ -23,7 +23,8 @@ class Scope(StrEnum):
     """Which gateways run a loop."""
 
     CLUSTER = "cluster"  # one of those on one database
-    NODE = "node"  # each, for what is on its machine or in its memory
+    NODE = "node"  # each, for what is in its memory
+    KEEPER = "keeper"  # the one of each machine that keeps its apps
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Loop:
             await asyncio.sleep(pause_seconds)
             pause_seconds = self.every_seconds / speed
             try:
-                if self.scope is Scope.NODE or await hold(self.lease or self.name):
+                if self.scope is not Scope.CLUSTER or await hold(self.lease or self.name):
                     await self.tick()
             except MoorageError as error:
                 log.warning("periodic work failed", work=self.name, error=error.message)

@@ -21,7 +21,7 @@ from file_engine import FileEngine
 from moorage.clock import Clock
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.failpoints import armed
-from moorage.gateway.platform import Platform, http_url, listen
+from moorage.gateway.platform import AppKeeper, Platform, http_url
 from moorage.gateway.running import run_gateway
 from moorage.gateway.stopping import stop_on_signals
 from moorage.gateway.toolchains import open_toolchains
@@ -70,7 +70,12 @@ class LightProxy:
 
 
 async def open_platform(
-    stack: AsyncExitStack, settings: Settings, *, clock: Clock, stop_apps: bool, **_: object
+    stack: AsyncExitStack,
+    settings: Settings,
+    *,
+    listener: socket.socket,
+    clock: Clock,
+    **_: object,
 ) -> Platform:
     """The stand-ins, in the shape of the real parts."""
     run_dir = Path(settings.run_dir)
@@ -80,17 +85,19 @@ async def open_platform(
     proxy = LightProxy(router)
     isolation = await runtime.open()
     port = await proxy.open(stack, apps_socket)
-    listener = listen(settings.host, settings.port, "port")
     return Platform(
-        runtime=runtime,
+        keeper=AppKeeper(
+            runtime=runtime,
+            caddy=cast("Any", proxy),
+            proxy_address=LOOPBACK,
+            access_log=AccessLog(run_dir / ACCESS_LOG, probe_token=""),
+            probe_token="",
+        ),
+        view=runtime,
         isolation=isolation,
-        caddy=cast("Any", proxy),
-        proxy_address=LOOPBACK,
         proxy_port=port,
         proxy_dir=proxy_dir,
         router=router,
-        access_log=AccessLog(run_dir / ACCESS_LOG, probe_token=""),
-        probe_token="",
         hosts=Hosts(base_domain=settings.base_domain, scheme="http", port=port),
         toolchains=await open_toolchains(
             stack, Path(settings.data_dir), installs=False, clock=clock

@@ -16,7 +16,7 @@ from moorage.api.http.small_body import parse_small, read_small
 from moorage.clock import iso_utc
 from moorage.deploy.work.cancellation import Cancellation
 from moorage.deploy.work.rollback import Rollback, RollingBack
-from moorage.engines.engine import Engine
+from moorage.engines.engine import EngineView
 from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound
 from moorage.records.deployment import DeploymentStatus, Summary
 from moorage.records.project import Project, ProjectStatus
@@ -35,7 +35,7 @@ class DeploymentRoom(Front):
     cancellation: Cancellation
     idempotency: Idempotency
     rollback: Rollback
-    runtime: Engine
+    runtime: EngineView
 
 
 async def list_deployments(room: DeploymentRoom, request: Request) -> Response:

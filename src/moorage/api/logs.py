@@ -19,7 +19,7 @@ from moorage.api.log_stream import (
     log_item,
     streamed,
 )
-from moorage.engines.engine import Cursor, Engine, LogPage
+from moorage.engines.engine import Cursor, EngineView, LogPage
 from moorage.errors import InvalidField
 from moorage.records.deployment import DeploymentStatus, DeploymentView
 from moorage.records.log import LogKind
@@ -57,7 +57,7 @@ class _LogQuery:
 class LogRoom(Front):
     """What the handler of logs needs."""
 
-    runtime: Engine
+    runtime: EngineView
     followers: Followers
 
 
@@ -164,7 +164,7 @@ def _over(room: LogRoom, found: DeploymentView, kind: LogKind) -> Callable[[], A
 
 
 async def is_complete(
-    runtime: Engine, deployment_id: str, status: DeploymentStatus, kind: LogKind
+    runtime: EngineView, deployment_id: str, status: DeploymentStatus, kind: LogKind
 ) -> bool:
     """Returns whether nothing more can come to a log of a deployment, by its status."""
     if kind is LogKind.BUILD:

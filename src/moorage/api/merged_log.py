@@ -9,7 +9,7 @@ import msgspec
 
 from moorage.api.log_stream import log_item
 from moorage.api.logs import is_complete
-from moorage.engines.engine import Cursor, Engine, LogLine, LogPage
+from moorage.engines.engine import Cursor, EngineView, LogLine, LogPage
 from moorage.records.deployment import Summary
 from moorage.records.log import LogKind
 from moorage.storage.apps import releases
@@ -86,7 +86,7 @@ class MergedLog:
     part; what two write at the same moment may come in two parts.
     """
 
-    def __init__(self, db: Database, engine: Engine, project_id: str, kind: LogKind) -> None:
+    def __init__(self, db: Database, engine: EngineView, project_id: str, kind: LogKind) -> None:
         self.kind = kind
         self._db = db
         self._engine = engine

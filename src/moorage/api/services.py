@@ -30,12 +30,12 @@ from moorage.auth.client_address import TrustedProxies
 from moorage.auth.contract_wallets import ContractWallets
 from moorage.auth.manage_tokens import ManageTokens
 from moorage.auth.nonces import NonceStore
-from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
+from moorage.auth.rate_limit import RateLimiter
 from moorage.chains.balances import ConcurrencyLimit
 from moorage.core import Core
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.services import DeployServices
-from moorage.engines.engine import Engine
+from moorage.engines.engine import EngineView
 from moorage.events.services import EventServices
 from moorage.ledger.services import LedgerServices
 from moorage.loop import Loop, Scope
@@ -81,7 +81,7 @@ class Services:
     payments: PaymentServices
     deploy: DeployServices
     events: EventServices
-    engine: Engine
+    engine: EngineView
     hosts: Hosts
     inventory: Inventory
     parsers: ParserPool
@@ -232,7 +232,7 @@ class ApiServices:
 
     @cached_property
     def _uploads(self) -> Uploads:
-        spool_dir, parsers = self._core.data_dir / "spool", self._services.parsers
+        spool_dir, parsers = self._core.spool, self._services.parsers
         reserve_bytes = self._settings.disk_reserve_mib * _MIB
         return Uploads(
             limits=UploadLimits(),
@@ -250,7 +250,13 @@ class ApiServices:
             reserve_bytes=reserve_bytes + _STORED_RESERVE_MIB * _MIB,
         )
         max_bytes = UploadLimits().body_bytes
-        return StoredUploads(spool_dir, room=room, max_bytes=max_bytes, clock=self._core.clock)
+        return StoredUploads(
+            spool_dir,
+            room=room,
+            max_bytes=max_bytes,
+            clock=self._core.clock,
+            others=spool_dir.parent if self._core.name else None,
+        )
 
     @cached_property
     def idempotency(self) -> Idempotency:
@@ -265,7 +271,7 @@ class ApiServices:
         contracts = ContractWallets(
             self._payee.clients,
             default_chain=named_chain(None, self._payee.chains, field="X-Wallet-Chain").name,
-            limiter=self._limiter(times=_LOOKUPS_FACTOR),
+            limiter=self._limiter("contracts", times=_LOOKUPS_FACTOR),
         )
         return Authenticator(
             self._services.nonces,
@@ -276,21 +282,20 @@ class ApiServices:
     @cached_property
     def _limiters(self) -> Limiters:
         return Limiters(
-            wallets=self._limiter(),
-            polls=self._limiter(),
-            proofs=self._limiter(times=_LOOKUPS_FACTOR),
-            addresses=self._limiter(),
-            strangers=self._limiter(times=_WALLETS_OF_AN_ADDRESS),
-            strangers_proofs=self._limiter(times=_WALLETS_OF_AN_ADDRESS),
+            wallets=self._limiter("wallets"),
+            polls=self._limiter("polls"),
+            proofs=self._limiter("proofs", times=_LOOKUPS_FACTOR),
+            addresses=self._limiter("addresses"),
+            strangers=self._limiter("strangers", times=_WALLETS_OF_AN_ADDRESS),
+            strangers_proofs=self._limiter("strangers_proofs", times=_WALLETS_OF_AN_ADDRESS),
         )
 
     @cached_property
     def mcp_limiter(self) -> RateLimiter:
-        return self._limiter(times=_WALLETS_OF_AN_ADDRESS)
+        return self._limiter("mcp", times=_WALLETS_OF_AN_ADDRESS)
 
-    def _limiter(self, *, times: int = 1) -> RateLimiter:
-        limit = times * self._settings.requests_per_minute
-        return MemoryRateLimiter(clock=self._core.clock, limit=limit)
+    def _limiter(self, name: str, *, times: int = 1) -> RateLimiter:
+        return self._core.limiter(name, limit=times * self._settings.requests_per_minute)
 
     @property
     def loops(self) -> tuple[Loop, ...]:

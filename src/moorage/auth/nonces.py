@@ -31,12 +31,13 @@ from moorage.threads import in_thread
 WINDOW_MS = 60_000
 CAPACITY = 500_000  # 5,500 requests a second: each nonce is remembered for 60 to 90 seconds
 
-_AHEAD_MS = 5_000
+AHEAD_MS = 5_000
 """How far the mark is ahead of the clock when it is written.
 
 After the machine (not only the process) fails, clients with a correct clock wait this long.
 """
 
+LOCK = "lock"  # the file with the mark, locked by the process that has it open
 _FORGET_EVERY_MS = 50
 _LOOKED_AT_ONCE = 1_024  # takes a millisecond; a full store takes half a minute
 _NEVER_MS = -1  # before any timestamp
@@ -143,7 +144,7 @@ class NonceFile:
         self._marking: asyncio.Task[bool] | None = None
         self._forgot_ms = _NEVER_MS
         self._looked_at = b""  # the last digest that `_forget` has looked at
-        self._lock_fd = _lock(directory / "lock")
+        self._lock_fd = _lock(directory / LOCK)
         try:
             self._open(directory / "nonces.db")
         except BaseException:
@@ -170,7 +171,7 @@ class NonceFile:
         self._floor_ms: int = self._db.execute("SELECT timestamp_ms FROM floor").fetchone()[0]
         self._count: int = self._db.execute("SELECT count(*) FROM nonces").fetchone()[0]
         self._inode = path.stat().st_ino
-        self._mark_ms = max(lost_ms, now_ms + _AHEAD_MS)
+        self._mark_ms = max(lost_ms, now_ms + AHEAD_MS)
         self._write_mark(self._mark_ms)
 
     def __len__(self) -> int:
@@ -179,24 +180,13 @@ class NonceFile:
 
     def check_timestamp(self, timestamp_ms: int) -> None:
         """Raises TimestampExpired unless `consume` would accept `timestamp_ms` now."""
-        now_ms = self._clock.now_ms()
-        if abs(timestamp_ms - now_ms) > WINDOW_MS:
-            raise TimestampExpired(
-                f"{TimestampExpired.__doc__} That clock says {now_ms}.", header="X-Timestamp"
-            )
-        if timestamp_ms <= self._floor_ms:
-            seconds = max(1, -(-(self._floor_ms + 1 - now_ms) // 1000))
-            raise TimestampExpired(
-                "The gateway restarted and can't tell whether this request was made before. "
-                f"Sign again with a fresh timestamp in {seconds} s.",
-                header="X-Timestamp",
-            )
+        check_timestamp(timestamp_ms, now_ms=self._clock.now_ms(), floor_ms=self._floor_ms)
 
     async def consume(self, wallet: Wallet, timestamp_ms: int, nonce: str) -> None:
         """Uses `nonce` like `NonceStore.consume`; a timestamp above the mark waits for the mark."""
         self.check_timestamp(timestamp_ms)
         await self._keep_marked(timestamp_ms)
-        digest = _key(wallet, nonce)
+        digest = nonce_digest(wallet, nonce)
         try:
             self._forget(self._clock.now_ms())
             self.check_timestamp(timestamp_ms)
@@ -214,14 +204,16 @@ class NonceFile:
         """Remembers the body of a nonce like `NonceStore.remember_body`, as long as the nonce."""
         try:
             self._db.execute(_DELETE_BODIES, (self._clock.now_ms() - WINDOW_MS,))
-            self._db.execute(_INSERT_BODY, (_key(wallet, nonce), timestamp_ms, body_digest))
+            self._db.execute(_INSERT_BODY, (nonce_digest(wallet, nonce), timestamp_ms, body_digest))
         except sqlite3.Error as error:
             raise AuthUnavailable from error
 
     async def was_of_body(self, wallet: Wallet, nonce: str, body_digest: str) -> bool:
         """Whether that body is remembered with the nonce, like `NonceStore.was_of_body`."""
         try:
-            found = self._db.execute(_OF_BODY, (_key(wallet, nonce), body_digest)).fetchone()
+            found = self._db.execute(
+                _OF_BODY, (nonce_digest(wallet, nonce), body_digest)
+            ).fetchone()
         except sqlite3.Error as error:
             raise AuthUnavailable from error
         return found is not None
@@ -260,9 +252,9 @@ class NonceFile:
 
     async def _keep_marked(self, timestamp_ms: int) -> None:
         """Raises the mark before timestamps reach it; waits while `timestamp_ms` is above it."""
-        while timestamp_ms + _AHEAD_MS // 2 > self._mark_ms:
+        while timestamp_ms + AHEAD_MS // 2 > self._mark_ms:
             if self._marking is None or self._marking.done():
-                mark_ms = max(timestamp_ms, self._clock.now_ms()) + _AHEAD_MS
+                mark_ms = max(timestamp_ms, self._clock.now_ms()) + AHEAD_MS
                 self._marking = asyncio.create_task(self._mark(mark_ms), name="nonces-mark")
             if timestamp_ms <= self._mark_ms:
                 return
@@ -283,8 +275,41 @@ class NonceFile:
         self._sync(self._lock_fd)
 
 
-def _key(wallet: Wallet, nonce: str) -> bytes:
+def check_timestamp(timestamp_ms: int, *, now_ms: int, floor_ms: int) -> None:
+    """Raises TimestampExpired for a timestamp out of the window, or not above the floor."""
+    if abs(timestamp_ms - now_ms) > WINDOW_MS:
+        raise TimestampExpired(
+            f"{TimestampExpired.__doc__} That clock says {now_ms}.", header="X-Timestamp"
+        )
+    if timestamp_ms <= floor_ms:
+        seconds = max(1, -(-(floor_ms + 1 - now_ms) // 1000))
+        raise TimestampExpired(
+            "The gateway restarted and can't tell whether this request was made before. "
+            f"Sign again with a fresh timestamp in {seconds} s.",
+            header="X-Timestamp",
+        )
+
+
+def nonce_digest(wallet: Wallet, nonce: str) -> bytes:
+    """Returns the key under which a wallet's nonce is remembered."""
     return blake2b(f"{wallet}:{nonce}".encode(), digest_size=16).digest()
+
+
+def give_up_mark(directory: Path) -> None:
+    """Has the next `NonceFile` in `directory` refuse what other stores may have let pass."""
+    (directory / LOCK).write_bytes(b"shared".ljust(256))
+
+
+def marked_ms(directory: Path) -> int:
+    """Returns the mark of the `NonceFile` in `directory`, below which nonces may have been used.
+
+    Returns -1 if there is none.
+    """
+    try:
+        mark = _read_mark((directory / LOCK).read_bytes().rstrip(b"\0 "))
+    except FileNotFoundError:
+        return _NEVER_MS
+    return mark.timestamp_ms if mark else _NEVER_MS
 
 
 def _read_mark(content: bytes) -> _Mark | None:

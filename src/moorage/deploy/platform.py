@@ -8,21 +8,36 @@ from moorage.deploy.addresses.addresses import Routes
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.keeping.usage import AccessLog
 from moorage.deploy.work.health import Healthy, wait_until_healthy
-from moorage.engines.engine import Engine
+from moorage.engines.engine import Engine, EngineView
 from moorage.planning.plan import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """What keeping apps takes: of the gateways of a machine one does it."""
+
+    runtime: Engine
+    answers: Callable[[str], Awaitable[bool]]  # whether a host answers through the proxy
+    access_log: AccessLog
+    discard_toolchains: Callable[[Plan], Awaitable[None]]  # of a plan that failed
+    healthy: Healthy = wait_until_healthy
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
 @dataclass(frozen=True, kw_only=True)
 class AppPlatform:
     """What this room needs to run apps and to make them reachable."""
 
-    runtime: Engine
+    view: EngineView
+    keeping: Keeping | None  # None where another gateway of the machine keeps the apps
     routes: Routes
     hosts: Hosts
-    answers: Callable[[str], Awaitable[bool]]  # whether a host answers through the proxy
-    access_log: AccessLog
-    discard_toolchains: Callable[[Plan], Awaitable[None]]  # of a plan that failed
     gateway_host: str | None
     max_host_length: int
-    healthy: Healthy = wait_until_healthy
-    pause: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    @property
+    def kept(self) -> Keeping:
+        """What keeping apps takes; only the gateway that does it may ask for it."""
+        if self.keeping is None:
+            raise RuntimeError("another gateway keeps the apps")
+        return self.keeping

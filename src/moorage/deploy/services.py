@@ -16,6 +16,7 @@ from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.apps import Apps
 from moorage.deploy.keeping.deletion import Deletion
 from moorage.deploy.keeping.drain import Drain
+from moorage.deploy.keeping.kept_elsewhere import KeptElsewhere
 from moorage.deploy.keeping.reconciler import Reconciler
 from moorage.deploy.keeping.releases import Releases
 from moorage.deploy.keeping.restarts import Restarts
@@ -23,19 +24,20 @@ from moorage.deploy.keeping.retention import Retention
 from moorage.deploy.keeping.sleep import Sleep
 from moorage.deploy.keeping.space import Space
 from moorage.deploy.keeping.suspension import Suspension
-from moorage.deploy.keeping.usage import FOLLOW_SECONDS, SAMPLE_SECONDS, UsageMeter
+from moorage.deploy.keeping.usage import UsageMeter
 from moorage.deploy.keeping.wake import Wake
 from moorage.deploy.platform import AppPlatform
 from moorage.deploy.settings import DeploySettings
-from moorage.deploy.work.cancellation import Cancellation
+from moorage.deploy.work.cancellation import Cancellation, ClearingUp
 from moorage.deploy.work.rollback import Rollback
 from moorage.deploy.work.specs import Specs
 from moorage.deploy.work.switch import Switch
 from moorage.deploy.work.worker import Worker
 from moorage.deploy.work.workflow import Timing, Workflow
+from moorage.engines.engine import Engine
 from moorage.errors import InvalidField
 from moorage.ledger.services import LedgerServices
-from moorage.loop import Loop, Run, Scope
+from moorage.loop import Run
 from moorage.payments.price.pricing import PriceList, Size
 from moorage.payments.price.quotes import Quotes
 from moorage.payments.taking.paywall import Paywall
@@ -68,9 +70,22 @@ class DeployServices:
         self._core = core
         self._settings = settings
         self._platform = platform
-        self._runtime = platform.runtime
+        self._view = platform.view
         self._metering = ledger.metering
         self._build_time = ledger.build_time
+
+    @property
+    def _runtime(self) -> Engine:
+        return self._platform.kept.runtime
+
+    @property
+    def keeps(self) -> bool:
+        """Whether this gateway keeps the apps of its machine."""
+        return self._platform.keeping is not None
+
+    @cached_property
+    def _elsewhere(self) -> KeptElsewhere:
+        return KeptElsewhere(db=self._db, sources=self._core.sources, clock=self._clock)
 
     # Entrance
 
@@ -78,7 +93,7 @@ class DeployServices:
     def capacity(self) -> Capacity:
         return Capacity(
             db=self._db,
-            runtime=self._runtime,
+            runtime=self._view,
             limits=self._settings.app_limits,
             policy=Policy(
                 reserve_bytes=self._settings.disk_reserve_mib * _MIB,
@@ -106,7 +121,7 @@ class DeployServices:
 
     @cached_property
     def written(self) -> Written:
-        return Written(self._runtime, self._clock)
+        return Written(self._view, self._clock)
 
     @cached_property
     def configuration(self) -> ProjectConfiguration:
@@ -137,7 +152,7 @@ class DeployServices:
                 builds=self._settings.builds_at_once,
                 builds_of_wallet=self._settings.builds_per_wallet,
             ),
-            holder=self._core.leases.holder,
+            holder=self._core.keeper,
             clock=self._clock,
             speed=self._core.speed,
         )
@@ -157,8 +172,8 @@ class DeployServices:
             sources=self._core.sources,
             clock=self._clock,
             on_built=self.worker.wake,
-            on_failed=self._platform.discard_toolchains,
-            healthy=self._platform.healthy,
+            on_failed=self._platform.kept.discard_toolchains,
+            healthy=self._platform.kept.healthy,
         )
 
     @cached_property
@@ -166,7 +181,7 @@ class DeployServices:
         return Switch(
             db=self._db,
             addresses=self.addresses,
-            answers=self._platform.answers,
+            answers=self._platform.kept.answers,
             apps=self.apps,
             metering=self._metering,
             hosts=self._platform.hosts,
@@ -187,17 +202,21 @@ class DeployServices:
     def cancellation(self) -> Cancellation:
         return Cancellation(
             db=self._db,
-            worker=self.worker,
-            runtime=self._runtime,
-            sources=self._core.sources,
+            clear_up=self.clear_up if self.keeps else self._elsewhere.cleared_up,
+            runtime=self._view,
             clock=self._clock,
         )
+
+    @cached_property
+    def clear_up(self) -> ClearingUp:
+        sources = self._core.sources
+        return ClearingUp(db=self._db, worker=self.worker, runtime=self._runtime, sources=sources)
 
     @cached_property
     def rollback(self) -> Rollback:
         return Rollback(
             db=self._db,
-            runtime=self._runtime,
+            runtime=self._view,
             capacity=self.capacity,
             copies=self._copies,
             clock=self._clock,
@@ -228,6 +247,7 @@ class DeployServices:
             sleep=self.sleep,
             capacity=self.capacity,
             clock=self._clock,
+            abandon=self.worker.abandon,
         )
 
     @cached_property
@@ -275,8 +295,8 @@ class DeployServices:
             timeout_seconds=self._settings.wake_seconds,
             healthy_seconds=self._settings.healthy_seconds,
             clock=self._clock,
-            healthy=self._platform.healthy,
-            pause=self._platform.pause,
+            healthy=self._platform.kept.healthy,
+            pause=self._platform.kept.pause,
         )
 
     @cached_property
@@ -285,7 +305,7 @@ class DeployServices:
             db=self._db,
             runtime=self._runtime,
             addresses=self.addresses,
-            log=self._platform.access_log,
+            log=self._platform.kept.access_log,
             sleep=self.sleep,
             keep_days=self._settings.usage_days,
             clock=self._clock,
@@ -317,8 +337,7 @@ class DeployServices:
     def deletion(self) -> Deletion:
         return Deletion(
             db=self._db,
-            worker=self.worker,
-            reconciler=self.reconciler,
+            finish=self.reconciler.delete if self.keeps else self._elsewhere.deleted,
             metering=self._metering,
             apps=self.apps,
         )
@@ -372,22 +391,6 @@ class DeployServices:
             clock=self._clock,
         )
 
-    # Loops
-
     @property
     def runs(self) -> tuple[Run, ...]:
-        return (self.worker.run, self.reconciler.run, self.space.run)
-
-    @property
-    def loops(self) -> tuple[Loop, ...]:
-        usage, reconcile = self.usage, self.reconciler.reconcile
-        return (
-            Loop("apps", every_seconds=2, tick=reconcile, at_once=True, scope=Scope.NODE),
-            Loop("space", every_seconds=2, tick=self.space.look, scope=Scope.NODE),
-            Loop("suspension", every_seconds=2, tick=self.suspension.enforce, scope=Scope.CLUSTER),
-            Loop("domains", every_seconds=10, tick=self.domains.look_due, scope=Scope.CLUSTER),
-            Loop("retention", every_seconds=600, tick=self.retention.sweep, scope=Scope.CLUSTER),
-            Loop("requests", every_seconds=FOLLOW_SECONDS, tick=usage.follow, scope=Scope.NODE),
-            Loop("usage", every_seconds=SAMPLE_SECONDS, tick=usage.sample, scope=Scope.NODE),
-            Loop("old usage", every_seconds=300, tick=usage.purge, scope=Scope.CLUSTER),
-        )
+        return (self.worker.run, self.reconciler.run, self.space.run) if self.keeps else ()

@@ -4,7 +4,7 @@ The deployment's id identifies everything that an engine makes for it. Calls are
 crash, the caller repeats them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -145,13 +145,66 @@ class Capabilities:
     dockerfiles: bool = False  # builds any Dockerfile; others only what is planned from it
 
 
-class Engine(Protocol):
-    """Builds and runs apps. Raises DeployFailed for failures that the app or its files caused."""
+class EngineView(Protocol):
+    """What every gateway may ask of an engine, also of one that another process has open."""
 
     @property
     def capabilities(self) -> Capabilities:
         """The optional features of this engine."""
         ...
+
+    def memory_bytes(self) -> int:
+        """Returns how much of the machine's memory all apps together may use."""
+        ...
+
+    async def disks(self) -> Disks:
+        """Returns the free space for disks, and how far the existing ones can still grow."""
+        ...
+
+    async def free_networks(self) -> int | None:
+        """Returns how many more apps can get a network; None if there is no limit."""
+        ...
+
+    async def known(self) -> set[str]:
+        """Returns the ids of all deployments of which anything is on this machine."""
+        ...
+
+    async def running(self) -> Collection[str]:
+        """Returns the deployments whose apps run and listen now."""
+        ...
+
+    async def written(self, deployment_id: str) -> WrittenFiles | None:
+        """Returns what the app has written since its build; None if that is not known.
+
+        Of a stopped app, what it had written by then. Takes less than a second.
+        """
+        ...
+
+    async def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
+        """Returns the end of a log, decoded with replacement; empty if there is no log."""
+        ...
+
+    async def read_log(
+        self,
+        deployment_id: str,
+        kind: LogKind,
+        *,
+        after: Cursor = 0,
+        since_ms: int = 0,
+        tail: int | None = None,
+        limit: int = 10_000,
+    ) -> LogPage:
+        """Returns lines of a log, oldest first, at most `limit`, and at most a mebibyte.
+
+        They begin after `after`, at the time `since_ms`, or at the last `tail` lines, whichever
+        comes last. Lines that were deleted are skipped. A cursor beyond the log's end starts at its
+        beginning. Empty if there is no log.
+        """
+        ...
+
+
+class Engine(EngineView, Protocol):
+    """Builds and runs apps. Raises DeployFailed for failures that the app or its files caused."""
 
     async def open(self) -> str:
         """Checks the machine and sets up what all apps share; returns the name of the mode.
@@ -166,10 +219,6 @@ class Engine(Protocol):
 
     async def close(self, *, stop_apps: bool) -> None:
         """Ends the engine. With `stop_apps`, it leaves no process, mount or namespace."""
-        ...
-
-    def memory_bytes(self) -> int:
-        """Returns how much of the machine's memory all apps together may use."""
         ...
 
     async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
@@ -250,49 +299,8 @@ class Engine(Protocol):
         """Returns what each running app has used, by deployment id."""
         ...
 
-    async def written(self, deployment_id: str) -> WrittenFiles | None:
-        """Returns what the app has written since its build; None if that is not known.
-
-        Of a stopped app, what it had written by then. Takes less than a second.
-        """
-        ...
-
-    async def disks(self) -> Disks:
-        """Returns the free space for disks, and how far the existing ones can still grow."""
-        ...
-
-    async def free_networks(self) -> int | None:
-        """Returns how many more apps can get a network; None if there is no limit."""
-        ...
-
-    async def known(self) -> set[str]:
-        """Returns the ids of all deployments of which anything is on this machine."""
-        ...
-
     async def exit_reason(self, deployment_id: str) -> AppExit | None:
         """Returns how the app ended; None while it runs."""
-        ...
-
-    async def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
-        """Returns the end of a log, decoded with replacement; empty if there is no log."""
-        ...
-
-    async def read_log(
-        self,
-        deployment_id: str,
-        kind: LogKind,
-        *,
-        after: Cursor = 0,
-        since_ms: int = 0,
-        tail: int | None = None,
-        limit: int = 10_000,
-    ) -> LogPage:
-        """Returns lines of a log, oldest first, at most `limit`, and at most a mebibyte.
-
-        They begin after `after`, at the time `since_ms`, or at the last `tail` lines, whichever
-        comes last. Lines that were deleted are skipped. A cursor beyond the log's end starts at its
-        beginning. Empty if there is no log.
-        """
         ...
 
     async def note(self, deployment_id: str, text: str) -> None:

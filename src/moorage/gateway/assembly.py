@@ -3,19 +3,23 @@
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from moorage.api.services import ApiServices, ApiSettings, Services
 from moorage.auth.client_address import TrustedProxies
-from moorage.auth.nonces import NonceFile
+from moorage.auth.nonces import NonceFile, NonceStore, give_up_mark, marked_ms
+from moorage.auth.shared_nonces import FORGET_SECONDS, SharedNonces
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock
 from moorage.core import Core
+from moorage.deploy.loops import loops_of
 from moorage.deploy.services import DeployServices
 from moorage.deploy.settings import DeploySettings
+from moorage.engines.host.machine import EVERY_SECONDS, tell
 from moorage.events.services import EventServices, EventSettings
-from moorage.gateway.data_directory import gateway_id
+from moorage.gateway.data_directory import GATEWAYS, NONCES, gateway_id
 from moorage.gateway.platform import Platform, trusted_proxies
 from moorage.gateway.secrets_key import open_vault
 from moorage.ledger.services import LedgerServices, LedgerSettings
@@ -36,6 +40,7 @@ from moorage.storage.leases import Leases
 from moorage.storage.migrate import migrate
 from moorage.storage.opening import open_database
 from moorage.storage.purpose import Purpose, set_purpose
+from moorage.storage.shared import SharedTables
 from moorage.threads import in_thread
 from moorage.uploads import sweep_spool
 
@@ -52,14 +57,16 @@ class Rooms:
     deploy: DeployServices
     events: EventServices
     api: ApiServices
+    nonces: NonceStore
 
     @property
     def runs(self) -> tuple[Run, ...]:
         """The tasks that run until the gateway stops, without the servers."""
+        keeper = self.platform.keeper
         return (
             self.core.db.run,
             self.core.leases.run,
-            self.platform.caddy.keep_running,
+            *(() if keeper is None else (keeper.caddy.keep_running,)),
             self.platform.toolchains.inventory.run,
             *self.payments.runs,
             *self.deploy.runs,
@@ -69,19 +76,44 @@ class Rooms:
     @property
     def loops(self) -> tuple[Loop, ...]:
         """The periodic tasks."""
-        collect = self.platform.toolchains.store.collect
         return (
-            Loop("toolchains", every_seconds=600, tick=collect, scope=Scope.NODE),
+            *self._of_machine,
+            *self._of_shared,
             *self.ledger.loops,
             *self.payments.loops,
-            *self.deploy.loops,
+            *loops_of(self.deploy),
             *self.events.loops,
             *self.api.loops,
         )
 
+    @property
+    def _of_shared(self) -> tuple[Loop, ...]:
+        """What is done to forget nonces and counts that several gateways share."""
+        every, scope = FORGET_SECONDS, Scope.CLUSTER
+        if not isinstance(self.nonces, SharedNonces) or self.core.counts is None:
+            return ()
+        forget, counts = self.nonces.forget, self.core.counts.forget_counts
+        return (
+            Loop("old nonces", every_seconds=every, tick=forget, scope=scope),
+            Loop("old counts", every_seconds=60, tick=counts, scope=scope),
+        )
+
+    @property
+    def _of_machine(self) -> tuple[Loop, ...]:
+        keeper, scope = self.platform.keeper, Scope.KEEPER
+        if keeper is None:
+            return ()
+        collect = self.platform.toolchains.store.collect
+        say = partial(tell, keeper.runtime, self.core.data_dir / GATEWAYS)
+        store = Loop("toolchains", every_seconds=600, tick=collect, scope=scope)
+        if not self.core.name:
+            return (store,)
+        every = EVERY_SECONDS
+        return (store, Loop("machine", every_seconds=every, tick=say, at_once=True, scope=scope))
+
 
 def open_nonces(stack: AsyncExitStack, settings: Settings, clock: Clock) -> NonceFile:
-    """Opens the used nonces of an open data directory.
+    """Opens the used nonces of a data directory that one gateway has for itself.
 
     Raises AlreadyRunning when another gateway uses it.
     """
@@ -91,28 +123,42 @@ def open_nonces(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Nonc
     return nonces
 
 
+async def open_shared(core: Core) -> SharedNonces:
+    """Opens the used nonces, and the counts of requests, that several gateways share."""
+    tables = SharedTables(core.db)
+    await tables.open(lost_ms=marked_ms(core.data_dir / NONCES))
+    give_up_mark(core.data_dir / NONCES)
+    return SharedNonces(tables, clock=core.clock)
+
+
 async def open_core(
     stack: AsyncExitStack, settings: Settings, clock: Clock, *, purpose: Purpose, speed: float
 ) -> Core:
-    """Opens the database of a data directory that nobody else uses, and the vault of its secrets.
+    """Opens the database of an open data directory, and the vault of its secrets.
 
     Raises ConfigurationInvalid when a key of the secrets is missing, or the database has another
     purpose.
     """
     data_dir = Path(settings.data_dir)
-    sweep_spool(data_dir / "spool")
+    name = settings.gateway_name
+    sweep_spool(data_dir / "spool" / name)
     await in_thread(migrate, settings.database)
     if settings.database_url:
         await in_thread(set_purpose, settings.database_url, purpose)
     db = open_database(settings.database, speed=speed)
     stack.callback(db.close)
+    machine = gateway_id(data_dir)
+    holder = f"{machine}-{name}" if name else machine
     return Core(
         db=db,
         vault=await open_vault(settings, db),
-        leases=Leases(db=db, holder=gateway_id(data_dir), clock=clock),
+        leases=Leases(db=db, holder=holder, clock=clock),
         clock=clock,
         data_dir=data_dir,
         speed=speed,
+        name=name,
+        machine=machine,
+        counts=SharedTables(db) if name else None,
     )
 
 
@@ -122,7 +168,7 @@ async def open_rooms(
     *,
     core: Core,
     platform: Platform,
-    nonces: NonceFile,
+    nonces: NonceStore,
     chains: Mapping[str, Chain],
     pay_to: str,
 ) -> Rooms:
@@ -142,15 +188,16 @@ async def open_rooms(
     deploy = DeployServices(
         core, settings.part(DeploySettings), platform=platform.of_apps, ledger=ledger
     )
-    watch_running_apps(lambda: deploy.reconciler.running)
-    watch_sleeping_apps(lambda: deploy.reconciler.asleep)
+    if platform.keeper is not None:
+        watch_running_apps(lambda: deploy.reconciler.running)
+        watch_sleeping_apps(lambda: deploy.reconciler.asleep)
     events = EventServices(core, settings.part(EventSettings))
     services = Services(
         ledger=ledger,
         payments=payments,
         deploy=deploy,
         events=events,
-        engine=platform.runtime,
+        engine=platform.view,
         hosts=platform.hosts,
         inventory=platform.toolchains.inventory,
         parsers=await _open_parsers(stack),
@@ -174,6 +221,7 @@ async def open_rooms(
         deploy=deploy,
         events=events,
         api=api,
+        nonces=nonces,
     )
 
 

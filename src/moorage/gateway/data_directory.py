@@ -9,7 +9,9 @@ from moorage.storage.opening import DATABASE, MOVED
 from moorage.storage.purpose import Purpose, purpose_of, refusal, set_purpose
 from moorage.whole_file import create_file
 
-_DIRECTORIES = ("sources", "spool", "apps", "proxy", "nonces")
+NONCES = "nonces"
+GATEWAYS = "gateways"  # what those that share the directory tell each other
+_DIRECTORIES = ("sources", "spool", "apps", "proxy", NONCES, GATEWAYS)
 _GATEWAY_ID = "gateway.id"
 _DEV_WALLETS = "wallets.json"  # every version of `moorage dev` keeps them there
 

@@ -13,7 +13,7 @@ from moorage.chains.chain import KNOWN_CHAINS, Chain
 from moorage.chains.local.anvil import find_anvil
 from moorage.chains.local.dev_wallet import DevWallets, dev_wallets
 from moorage.chains.local.devchain import DevChain
-from moorage.errors import AlreadyRunning
+from moorage.errors import AlreadyRunning, ConfigurationInvalid
 from moorage.failpoints import armed, crash_at
 from moorage.gateway.data_directory import open_data_directory
 from moorage.gateway.running import GatewayAddresses, run_gateway
@@ -38,6 +38,8 @@ async def run_dev(
 
     `settings.data_dir` must be absolute.
     """
+    if settings.gateway_name:
+        raise ConfigurationInvalid("gateway_name: `moorage dev` is one gateway; leave it empty.")
     if not settings.webhook_allow_networks:
         settings = msgspec.structs.replace(settings, webhook_allow_networks=_LOOPBACK)
     data_dir = Path(settings.data_dir)

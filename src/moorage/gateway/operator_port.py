@@ -11,6 +11,7 @@ from moorage.api.http.problems import json_response
 from moorage.chains.rpc import RpcClient
 from moorage.errors import MoorageError, ProxyFailed
 from moorage.gateway.assembly import Rooms
+from moorage.gateway.platform import AppKeeper
 from moorage.metrics import exposition
 from moorage.payments.watch.watcher import Watcher
 from moorage.storage.leases import Leases
@@ -66,19 +67,25 @@ async def _state(check: Check) -> str:
 def checks_of(rooms: Rooms) -> dict[str, Check]:
     """Returns the readiness check of each part, by its name."""
 
-    async def proxy() -> None:
-        if not rooms.platform.caddy.alive():
-            raise ProxyFailed
-
     chains = {f"chain {name}": _chain_check(client) for name, client in rooms.payee.clients.items()}
     return {
         "database": rooms.core.db.check,
-        "runtime": rooms.platform.runtime.check,
+        **_checks_of_keeper(rooms.platform.keeper),
         "disk": rooms.deploy.capacity.check,
-        "proxy": proxy,
         **chains,
         **{it.duty: _search_check(it, rooms.core.leases) for it in rooms.payments.watchers},
     }
+
+
+def _checks_of_keeper(keeper: AppKeeper | None) -> dict[str, Check]:
+    if keeper is None:
+        return {}
+
+    async def proxy() -> None:
+        if not keeper.caddy.alive():
+            raise ProxyFailed
+
+    return {"runtime": keeper.runtime.check, "proxy": proxy}
 
 
 def _search_check(watcher: Watcher, leases: Leases) -> Check:

@@ -19,9 +19,10 @@ import structlog
 
 from moorage.api.connections.server import listen_tcp
 from moorage.clock import Clock
+from moorage.deploy.addresses.addresses import Routes
 from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.platform import AppPlatform
-from moorage.engines.engine import Engine
+from moorage.deploy.platform import AppPlatform, Keeping
+from moorage.engines.engine import Engine, EngineView
 from moorage.engines.table import engine_kind
 from moorage.errors import ConfigurationInvalid
 from moorage.gateway.isolation import make_engine, run_directory
@@ -38,6 +39,8 @@ from moorage.toolchains.store import Version
 log = structlog.get_logger()
 
 MIB = 1024 * 1024
+APPS = "apps"  # in run_dir, the engine's sockets
+PROXY = "proxy"  # in run_dir, the routes
 _HTTP_PORT = 80
 _HTTPS_PORT = 443
 _LOOPBACK = "127.0.0.1"
@@ -46,18 +49,26 @@ _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 (compared, not bound)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Platform:
-    """The opened parts that build, run and serve apps."""
+class AppKeeper:
+    """The parts that build, run and serve apps; one of the gateways of a machine has them."""
 
     runtime: Engine
-    isolation: str  # how the engine isolates apps, as a sentence
     caddy: Caddy
     proxy_address: str  # where the proxy is reached from this machine
-    proxy_port: int  # where apps are served
-    proxy_dir: Path  # where the proxy looks for routes and for the fallback socket
-    router: Router
     access_log: AccessLog
     probe_token: str  # marks our own requests in the access log, which are no visits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Platform:
+    """What a gateway knows of the apps' machine, and the parts that keep apps, if it has them."""
+
+    keeper: AppKeeper | None
+    view: EngineView
+    isolation: str  # how the engine isolates apps, as a sentence
+    proxy_port: int  # where apps are served
+    proxy_dir: Path  # where the proxy looks for routes and for the fallback socket
+    router: Routes
     hosts: Hosts
     toolchains: Toolchains
     api_listener: socket.socket
@@ -67,14 +78,23 @@ class Platform:
     def of_apps(self) -> AppPlatform:
         """The part of it that the deploy room needs."""
         return AppPlatform(
-            runtime=self.runtime,
+            view=self.view,
+            keeping=self._keeping,
             routes=self.router,
             hosts=self.hosts,
-            answers=_answers_at(self),
-            access_log=self.access_log,
-            discard_toolchains=lambda plan: self.toolchains.store.discard(plan.toolchains),
             gateway_host=urlsplit(self.gateway_url).hostname,
             max_host_length=MAX_HOST_LENGTH,
+        )
+
+    @property
+    def _keeping(self) -> Keeping | None:
+        if self.keeper is None:
+            return None
+        return Keeping(
+            runtime=self.keeper.runtime,
+            answers=_answers_at(self, self.keeper),
+            access_log=self.keeper.access_log,
+            discard_toolchains=lambda plan: self.toolchains.store.discard(plan.toolchains),
         )
 
 
@@ -87,6 +107,7 @@ class OpenPlatform(Protocol):
         settings: Settings,
         /,
         *,
+        listener: socket.socket,
         clock: Clock,
         stop_apps: bool,
         needed_toolchains: Callable[[], Awaitable[Collection[Version]]],
@@ -99,32 +120,24 @@ async def open_platform(
     stack: AsyncExitStack,
     settings: Settings,
     *,
+    listener: socket.socket,
     clock: Clock,
     stop_apps: bool,
     needed_toolchains: Callable[[], Awaitable[Collection[Version]]],
 ) -> Platform:
     """Opens engine and proxy. Raises IsolationMissing, ProxyFailed, ConfigurationInvalid.
 
+    `listener` is the API's.
     `needed_toolchains` returns the versions that apps run on, or may run on again.
     """
     data_dir = Path(settings.data_dir)
     run_dir = run_directory(settings, instance_id(data_dir))
-    proxy_dir = run_dir / "proxy"
-    toolchains = await open_toolchains(
-        stack,
-        data_dir,
-        installs=settings.toolchains,
-        clock=clock,
-        offered=engine_kind(settings.isolation).offered,
-        limits=StoreLimits(
-            max_bytes=settings.toolchains_mib * MIB, reserve_bytes=settings.disk_reserve_mib * MIB
-        ),
-        needed=needed_toolchains,
-    )
+    proxy_dir = run_dir / PROXY
+    toolchains = await open_store(stack, settings, clock=clock, needed=needed_toolchains)
     runtime = make_engine(
         settings,
         instance_id=instance_id(data_dir),
-        run_dir=run_dir / "apps",
+        run_dir=run_dir / APPS,
         tools={name: find_tool(name) for name in ("caddy", "uv")},
         toolchains=toolchains.store,
         clock=clock,
@@ -133,8 +146,7 @@ async def open_platform(
     if stop_apps:
         stack.callback(_remove_if_empty, run_dir)
     stack.push_async_callback(runtime.close, stop_apps=stop_apps)
-    listener = listen(settings.host, settings.port, "port")
-    gateway_url = settings.public_url or http_url(settings.host, listener.getsockname()[1])
+    gateway_url = url_of(settings, listener)
     probe_token = secrets.token_hex(16)
     router = Router(proxy_dir, settings.base_domain)
     caddy = Caddy(
@@ -147,20 +159,50 @@ async def open_platform(
         stack.callback(shutil.rmtree, proxy_dir, ignore_errors=True)
         stack.push_async_callback(caddy.stop)
     return Platform(
-        runtime=runtime,
+        keeper=AppKeeper(
+            runtime=runtime,
+            caddy=caddy,
+            proxy_address=_LOOPBACK if settings.proxy_host in _EVERYWHERE else settings.proxy_host,
+            access_log=AccessLog(data_dir / "proxy" / ACCESS_LOG, probe_token=probe_token),
+            probe_token=probe_token,
+        ),
+        view=runtime,
         isolation=isolation,
-        caddy=caddy,
-        proxy_address=_LOOPBACK if settings.proxy_host in _EVERYWHERE else settings.proxy_host,
-        proxy_port=_HTTPS_PORT if settings.tls else proxy_port,
+        proxy_port=served_at(settings, proxy_port),
         proxy_dir=proxy_dir,
         router=router,
-        access_log=AccessLog(data_dir / "proxy" / ACCESS_LOG, probe_token=probe_token),
-        probe_token=probe_token,
-        hosts=_hosts(settings, proxy_port),
+        hosts=hosts_of(settings, proxy_port),
         toolchains=toolchains,
         api_listener=listener,
         gateway_url=gateway_url,
     )
+
+
+async def open_store(
+    stack: AsyncExitStack,
+    settings: Settings,
+    *,
+    clock: Clock,
+    needed: Callable[[], Awaitable[Collection[Version]]],
+    sweeps: bool = True,
+) -> Toolchains:
+    """Opens the toolchains as the settings say."""
+    max_bytes, reserve_bytes = settings.toolchains_mib * MIB, settings.disk_reserve_mib * MIB
+    return await open_toolchains(
+        stack,
+        Path(settings.data_dir),
+        installs=settings.toolchains,
+        clock=clock,
+        offered=engine_kind(settings.isolation).offered,
+        limits=StoreLimits(max_bytes=max_bytes, reserve_bytes=reserve_bytes),
+        needed=needed,
+        sweeps=sweeps,
+    )
+
+
+def served_at(settings: Settings, proxy_port: int) -> int:
+    """Returns the port that visitors of apps use, of a proxy with this HTTP port."""
+    return _HTTPS_PORT if settings.tls else proxy_port
 
 
 def _proxy_memory_bytes(settings: Settings) -> int:
@@ -197,10 +239,18 @@ def find_tool(name: str) -> Path:
     return Path(found)
 
 
-def listen(host: str, port: int, setting: str) -> socket.socket:
-    """Returns a listening socket. Raises ConfigurationInvalid naming the setting."""
+def url_of(settings: Settings, listener: socket.socket) -> str:
+    """Returns the gateway's own URL, whose API listens there."""
+    return settings.public_url or http_url(settings.host, listener.getsockname()[1])
+
+
+def listen(host: str, port: int, setting: str, *, shared: bool = False) -> socket.socket:
+    """Returns a listening socket; `shared` among processes that say so.
+
+    Raises ConfigurationInvalid naming the setting.
+    """
     try:
-        return listen_tcp(host, port)
+        return listen_tcp(host, port, shared=shared)
     except OSError as error:
         raise ConfigurationInvalid(
             f"{setting}: cannot listen on {host}:{port} ({error.strerror}). "
@@ -256,14 +306,15 @@ def _api_behind_proxy(settings: Settings, gateway_url: str) -> Api | None:
     return Api(host=public.hostname, dial=f"{settings.host}:{settings.port}")
 
 
-def _hosts(settings: Settings, proxy_port: int) -> Hosts:
+def hosts_of(settings: Settings, proxy_port: int) -> Hosts:
+    """Returns the apps' hosts, which are served at a port."""
     if settings.tls:
         return Hosts(base_domain=settings.base_domain, scheme="https", port=None)
     port = None if proxy_port == _HTTP_PORT else proxy_port
     return Hosts(base_domain=settings.base_domain, scheme="http", port=port)
 
 
-def _answers_at(platform: Platform) -> Callable[[str], Awaitable[bool]]:
+def _answers_at(platform: Platform, keeper: AppKeeper) -> Callable[[str], Awaitable[bool]]:
     tls = ssl.create_default_context() if platform.hosts.scheme == "https" else None
 
     async def answers_at(host: str) -> bool:
@@ -271,9 +322,9 @@ def _answers_at(platform: Platform) -> Callable[[str], Awaitable[bool]]:
             platform.proxy_port,
             host,
             timeout_seconds=_PROXY_ANSWER_SECONDS,
-            address=platform.proxy_address,
+            address=keeper.proxy_address,
             tls=tls,
-            token=platform.probe_token,
+            token=keeper.probe_token,
         )
 
     return answers_at

@@ -17,13 +17,23 @@ from moorage.api.connections.server import HttpServer
 from moorage.api.http.caller import address_key
 from moorage.api.http.request_context import RequestContext
 from moorage.api.routes import http_app, operations_app
+from moorage.auth.nonces import NonceStore
 from moorage.chains.chain import Chain
-from moorage.clock import SystemClock
-from moorage.gateway.assembly import Rooms, open_core, open_nonces, open_rooms
+from moorage.clock import Clock, SystemClock
+from moorage.deploy.loops import OLD_SOURCES_SECONDS
+from moorage.gateway.assembly import (
+    Rooms,
+    open_core,
+    open_nonces,
+    open_rooms,
+    open_shared,
+)
+from moorage.gateway.beside import open_beside
 from moorage.gateway.data_directory import open_data_directory
 from moorage.gateway.operator_port import checks_of, operator_app
 from moorage.gateway.pages import pages_app, questions_app
-from moorage.gateway.platform import OpenPlatform, http_url, listen, open_platform
+from moorage.gateway.platform import OpenPlatform, Platform, http_url, listen, open_platform
+from moorage.gateway.turns import enter, take_turns
 from moorage.mcp.remote.endpoint import McpEndpoint
 from moorage.routing.caddy_routes import FALLBACK_SOCKET, WAKE_SOCKET
 from moorage.routing.listener import listen_unix
@@ -54,77 +64,144 @@ async def run_gateway(
     stop_apps: bool,
     purpose: Purpose,
     open_platform: OpenPlatform = open_platform,
+    open_beside: OpenPlatform = open_beside,
     speed: float = 1.0,
 ) -> None:
     """Runs a gateway until `stop` is set. `settings.data_dir` must be absolute.
 
-    `open_platform` opens what apps run on; `speed` divides the pauses of periodic work.
+    `open_platform` opens what apps run on, `open_beside` what a gateway knows of it while another
+    one keeps the apps; `speed` divides the pauses of periodic work.
     With `stop_apps` nothing is left running; without it, apps and proxy run on until the next
     start. Raises what a part raises when it can't be opened.
     """
     _forbid_core_dumps()
-    bounds = _bounds(_raise_descriptor_limit())
-    clock = SystemClock()
+    clock, data_dir = SystemClock(), Path(settings.data_dir)
+    run = _Run(
+        settings=settings,
+        chains=chains,
+        pay_to=pay_to,
+        on_ready=on_ready,
+        stop_apps=stop_apps,
+        purpose=purpose,
+        bounds=_bounds(_raise_descriptor_limit()),
+        clock=clock,
+        speed=speed,
+    )
     async with AsyncExitStack() as stack:
-        await in_thread(
-            open_data_directory, Path(settings.data_dir), purpose, settings.database_url
+        await in_thread(open_data_directory, data_dir, purpose, settings.database_url)
+        if not settings.gateway_name:
+            nonces = open_nonces(stack, settings, clock)
+            listener = _listen(stack, settings)
+            await run.serve(listener, open_platform, stop, nonces=nonces)
+            return
+        lock = enter(stack, settings)
+        listener = _listen(stack, settings)
+        await take_turns(
+            lock,
+            beside=partial(run.serve, listener, open_beside),
+            keep=partial(run.serve, listener, open_platform),
+            stop=stop,
         )
-        nonces = open_nonces(stack, settings, clock)
-        core = await open_core(stack, settings, clock, purpose=purpose, speed=speed)
-        platform = await open_platform(
-            stack,
-            settings,
-            clock=clock,
-            stop_apps=stop_apps,
-            needed_toolchains=partial(in_use, core.db),
-        )
-        rooms = await open_rooms(
-            stack,
-            settings,
-            core=core,
-            platform=platform,
-            nonces=nonces,
-            chains=chains,
-            pay_to=pay_to,
-        )
-        await _catch_up(rooms)
-        operator = listen("127.0.0.1", settings.operator_port, "operator_port")
-        addresses = GatewayAddresses(
-            gateway=platform.gateway_url,
-            operator=http_url("127.0.0.1", operator.getsockname()[1]),
-            proxy=http_url(settings.proxy_host, platform.proxy_port),
-            isolation=platform.isolation,
-        )
-        mcp = _mcp_endpoint(rooms)
-        servers = _servers(rooms, operator, bounds, mcp)
-        async with asyncio.TaskGroup() as tasks:
-            running = [
-                *(tasks.create_task(run()) for run in (*rooms.runs, mcp.run)),
-                *(
-                    tasks.create_task(loop.run(core.leases.hold, speed=speed))
-                    for loop in rooms.loops
-                ),
-                *(tasks.create_task(server.run()) for server in servers),
-            ]
-            _freeze_garbage_collector()
-            on_ready(addresses)
-            await stop.wait()
-            rooms.api.followers.end_all()
-            for task in running:
-                task.cancel()
+
+
+def _listen(stack: AsyncExitStack, settings: Settings) -> socket.socket:
+    """Returns the API's listening socket, which `stack` closes."""
+    shared = bool(settings.gateway_name)
+    listener = listen(settings.host, settings.port, "port", shared=shared)
+    stack.callback(listener.close)
+    return listener
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What a gateway is run with, whether it keeps the apps or another does."""
+
+    settings: Settings
+    chains: dict[str, Chain]
+    pay_to: str
+    on_ready: Callable[[GatewayAddresses], None]
+    stop_apps: bool
+    purpose: Purpose
+    bounds: Bounds
+    clock: Clock
+    speed: float
+
+    async def serve(
+        self,
+        listener: socket.socket,
+        open_platform: OpenPlatform,
+        stop: asyncio.Event,
+        *,
+        nonces: NonceStore | None = None,
+    ) -> None:
+        """Opens all parts and serves until `stop` is set; without `nonces`, uses shared ones."""
+        settings = self.settings
+        async with AsyncExitStack() as stack:
+            core = await open_core(
+                stack, settings, self.clock, purpose=self.purpose, speed=self.speed
+            )
+            platform = await open_platform(
+                stack,
+                settings,
+                listener=listener.dup(),  # a server closes its own
+                clock=self.clock,
+                stop_apps=self.stop_apps,
+                needed_toolchains=partial(in_use, core.db),
+            )
+            rooms = await open_rooms(
+                stack,
+                settings,
+                core=core,
+                platform=platform,
+                nonces=await open_shared(core) if nonces is None else nonces,
+                chains=self.chains,
+                pay_to=self.pay_to,
+            )
+            await _catch_up(rooms)
+            operator = listen("127.0.0.1", settings.operator_port, "operator_port")
+            mcp = _mcp_endpoint(rooms)
+            servers = _servers(rooms, operator, self.bounds, mcp)
+            works = (*rooms.runs, mcp.run, *(server.run for server in servers))
+            async with asyncio.TaskGroup() as tasks:
+                running = [
+                    *(tasks.create_task(run()) for run in works),
+                    *(
+                        tasks.create_task(loop.run(core.leases.hold, speed=self.speed))
+                        for loop in rooms.loops
+                    ),
+                ]
+                _freeze_garbage_collector()
+                self.on_ready(_addresses(settings, platform, operator))
+                await stop.wait()
+                rooms.api.followers.end_all()
+                for task in running:
+                    task.cancel()
+
+
+def _addresses(settings: Settings, platform: Platform, operator: socket.socket) -> GatewayAddresses:
+    return GatewayAddresses(
+        gateway=platform.gateway_url,
+        operator=http_url("127.0.0.1", operator.getsockname()[1]),
+        proxy=http_url(settings.proxy_host, platform.proxy_port),
+        isolation=platform.isolation,
+    )
 
 
 async def _catch_up(rooms: Rooms) -> None:
     """Handles what happened while no gateway ran, before requests are accepted."""
+    await rooms.payments.settlement_follow_up.check_balances()
+    if rooms.platform.keeper is None:
+        await rooms.ledger.metering.time.resume(rooms.core.db)
+        return
     deploy = rooms.deploy
-    await deploy.reconciler.sweep()
+    min_age_seconds = OLD_SOURCES_SECONDS if rooms.core.name else 0.0
+    await deploy.reconciler.sweep(min_age_seconds=min_age_seconds)
     await deploy.reconciler.restarts.recall()
     await deploy.addresses.sweep()
-    await rooms.ledger.metering.resume(await rooms.platform.runtime.running())
+    await rooms.ledger.metering.resume(await rooms.platform.keeper.runtime.running())
     await deploy.suspension.enforce()
     await deploy.reconciler.reconcile()
     await deploy.space.look()
-    await rooms.payments.settlement_follow_up.check_balances()
 
 
 def _mcp_endpoint(rooms: Rooms) -> McpEndpoint:
@@ -145,9 +222,14 @@ def _servers(
     proxies, proxy_dir = rooms.api.proxies, rooms.platform.proxy_dir
     api = RequestContext(http_app(rooms.api.http, mcp=mcp), proxies)
     may_have_certificate = rooms.deploy.certificates.may_have
-    return [
+    servers = [
         HttpServer(api, rooms.platform.api_listener, bounds=bounds, proxies=proxies),
         HttpServer(operator_app(checks_of(rooms), may_have_certificate), operator),
+    ]
+    if rooms.platform.keeper is None:
+        return servers
+    return [
+        *servers,
         HttpServer(pages_app(rooms), listen_unix(proxy_dir / FALLBACK_SOCKET)),
         HttpServer(
             questions_app(rooms),

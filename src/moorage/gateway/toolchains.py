@@ -43,14 +43,19 @@ async def open_toolchains(
     clock: Clock,
     offered: Callable[[Toolbox], Toolbox] = lambda found: found,
     limits: StoreLimits = _UNLIMITED,
+    sweeps: bool = True,
     needed: Callable[[], Awaitable[Collection[Version]]] = nothing_needed,
 ) -> Toolchains:
-    """Opens both below `data_dir`; without `installs`, only installed toolchains are available."""
+    """Opens both below `data_dir`; without `installs`, only installed toolchains are available.
+
+    With `sweeps`, removes what an interrupted install left: no other process may use them then.
+    """
     program = find_npm() if installs else None
     npm = None
     if program is not None:
         npm = Npm(program, directory=data_dir / "npm")
-        npm.sweep()
+        if sweeps:
+            npm.sweep()
     store = ToolchainStore(
         data_dir / "toolchains",
         npm=npm,
@@ -59,7 +64,8 @@ async def open_toolchains(
         reserve_bytes=limits.reserve_bytes,
         needed=needed,
     )
-    store.open()
+    if sweeps:
+        store.open()
     stack.push_async_callback(store.close)
     listing_file = data_dir / "toolchains.json"
     inventory = Inventory(store, npm=npm, listing_file=listing_file, clock=clock, offered=offered)

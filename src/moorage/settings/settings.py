@@ -42,6 +42,15 @@ class Settings(AppSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             "", "Where sockets go; short, as their paths may have 108 bytes. Empty: below /run."
         ),
     ] = ""
+    gateway_name: Annotated[
+        str,
+        setting(
+            "",
+            "The name of this gateway, where several share data_dir and database_url. Each has an "
+            "operator_port of its own. Empty: it is the only one.",
+            pattern=r"^[a-z0-9][a-z0-9-]{0,31}$|^$",
+        ),
+    ] = ""
     secrets_key_file: Annotated[
         str,
         setting(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from moorage.uploads.room import Allowance
 
-_PREFIX = "upload-"
+PREFIX = "upload-"
 
 
 class SpoolFile:
@@ -15,7 +15,7 @@ class SpoolFile:
 
     def __init__(self, parent: Path) -> None:
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._descriptor, name = tempfile.mkstemp(prefix=_PREFIX, dir=parent)
+        self._descriptor, name = tempfile.mkstemp(prefix=PREFIX, dir=parent)
         self.path = Path(name)
         self.size = 0
 
@@ -199,7 +199,7 @@ def sweep_spool(parent: Path) -> int:
 
     Call it at the gateway's start, before it takes requests: it removes uploads in progress too.
     """
-    abandoned = list(parent.glob(f"{_PREFIX}*"))
+    abandoned = list(parent.glob(f"{PREFIX}*"))
     for left in abandoned:
         if left.is_dir():  # made by earlier versions
             shutil.rmtree(left)

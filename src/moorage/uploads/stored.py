@@ -6,6 +6,7 @@ the gateway sweeps: after it they are to be stored again.
 
 import hashlib
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,7 +16,7 @@ from moorage.clock import Clock
 from moorage.errors import InvalidField, NoCapacity, TooManyUploads, UploadNotFound
 from moorage.uploads.body import read_body
 from moorage.uploads.room import Allowance, Arriving, RoomLimits, SpoolRoom, Uploader
-from moorage.uploads.spool import SpoolFile
+from moorage.uploads.spool import PREFIX, SpoolFile
 
 KEPT_MS = 3_600_000
 _MIB = 1024 * 1024
@@ -81,11 +82,11 @@ class _Incoming:
         self.digest.update(piece)
         self._file.append(piece)
 
-    def kept(self, *, until_ms: int) -> _Kept:
-        """Ends it: the file is kept."""
+    def kept(self, path: Path, *, until_ms: int) -> _Kept:
+        """Ends it: the file is kept at `path`."""
         self._allowance.arriving = _Arrived()
         stored = Stored(self.digest.hexdigest(), self._file.size, until_ms)
-        return _Kept(stored, self._file.detach(), self._allowance)
+        return _Kept(stored, self._file.detach().replace(path), self._allowance)
 
     def discard(self) -> None:
         """Removes what was received."""
@@ -110,8 +111,18 @@ class StoredUploads:
     wallet's own oldest gives way to its newest; nobody's gives way to another wallet's.
     """
 
-    def __init__(self, directory: Path, *, room: SpoolRoom, max_bytes: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        room: SpoolRoom,
+        max_bytes: int,
+        clock: Clock,
+        others: Path | None = None,
+    ) -> None:
+        """`others` has the directories of other gateways, whose uploads are found as well."""
         self._directory = directory
+        self._others = others
         self._room = room
         self._max_bytes = max_bytes
         self._clock = clock
@@ -150,7 +161,8 @@ class StoredUploads:
             incoming.discard()
             raise
         self._drop((wallet, sha256))
-        kept = incoming.kept(until_ms=self._clock.now_ms() + KEPT_MS)
+        path = self._directory / _name_of(wallet, sha256)
+        kept = incoming.kept(path, until_ms=self._clock.now_ms() + KEPT_MS)
         self._kept[wallet, sha256] = kept
         return kept.stored
 
@@ -158,9 +170,12 @@ class StoredUploads:
         """Opens an upload of this wallet to read it. Raises UploadNotFound."""
         self.purge()
         kept = self._kept.get((wallet, sha256))
-        if kept is None:
-            raise UploadNotFound("upload.sha256", _NOT_STORED)
-        return kept.path.open("rb")  # once open, it is read whole, even if it is removed meanwhile
+        name = _name_of(wallet, sha256)
+        paths = [kept.path] if kept else self._others.glob(f"*/{name}") if self._others else ()
+        for path in paths:
+            with suppress(FileNotFoundError):  # another gateway removed it
+                return path.open("rb")  # once open, it is read whole, even if it is removed
+        raise UploadNotFound("upload.sha256", _NOT_STORED)
 
     def purge(self) -> None:
         """Removes what has expired."""
@@ -183,3 +198,8 @@ class StoredUploads:
         if kept is not None:
             kept.path.unlink(missing_ok=True)
             kept.allowance.close()
+
+
+def _name_of(wallet: str, sha256: str) -> str:
+    """Returns the name of a wallet's upload's file, the same in each gateway."""
+    return f"{PREFIX}{hashlib.sha256(f'{wallet}:{sha256}'.encode()).hexdigest()}"

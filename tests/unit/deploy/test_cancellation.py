@@ -22,9 +22,8 @@ from waiting import until
 def cancellation(yard: Yard) -> Cancellation:
     return Cancellation(
         db=yard.db,
-        worker=yard.worker,
+        clear_up=yard.services.clear_up,
         runtime=yard.runtime,
-        sources=yard.sources,
         clock=yard.clock,
     )
 

@@ -15,7 +15,8 @@ from faulty_database import FaultyDatabase
 from moorage.address import Address
 from moorage.core import Core
 from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.platform import AppPlatform
+from moorage.deploy.loops import loops_of
+from moorage.deploy.platform import AppPlatform, Keeping
 from moorage.deploy.services import DeployServices
 from moorage.deploy.settings import DeploySettings
 from moorage.engines.engine import BuildSpec, Instance
@@ -132,21 +133,24 @@ class Yard:
 
     def _platform(self) -> AppPlatform:
         return AppPlatform(
-            runtime=self.runtime,
+            view=self.runtime,
+            keeping=Keeping(
+                runtime=self.runtime,
+                answers=self._answers,
+                access_log=NoVisits(),
+                discard_toolchains=self._failed,
+                healthy=self.healthy,
+                pause=self.pause,
+            ),
             routes=self.routes,
             hosts=Hosts(base_domain="example.com", scheme="https", port=None),
-            answers=self._answers,
-            access_log=NoVisits(),
-            discard_toolchains=self._failed,
             gateway_host="gateway.example",
             max_host_length=200,
-            healthy=self.healthy,
-            pause=self.pause,
         )
 
     async def keep(self) -> None:
         """What goes on for apps: looks at each that ends, and comparisons, without a pause."""
-        (comparing,) = [loop for loop in self.services.loops if loop.name == "apps"]
+        (comparing,) = [loop for loop in loops_of(self.services) if loop.name == "apps"]
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.reconciler.run())
             tasks.create_task(comparing.run(self.core.leases.hold, speed=2000))

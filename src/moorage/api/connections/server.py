@@ -81,11 +81,17 @@ class HttpServer:
             raise
 
 
-def listen_tcp(host: str, port: int) -> socket.socket:
-    """Returns a listening TCP socket; port 0 takes a free port. Raises OSError."""
+def listen_tcp(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """Returns a listening TCP socket; port 0 takes a free port. Raises OSError.
+
+    With `shared`, other processes of this user that say so may listen there, too: the kernel
+    divides connections among them (SO_REUSEPORT, socket(7)).
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((host, port))
         listener.listen(1024)

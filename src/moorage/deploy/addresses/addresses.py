@@ -97,6 +97,14 @@ class Addresses:
             elif self._hosts.unique_name(host) is None:
                 self.take_over(host, project)
 
+    async def unroute_lost(self) -> None:
+        """Removes the routes of domains that no project has any more."""
+        routed = self._routes.routes()  # before the rows: a new domain's row comes before its route
+        proved = {host for hosts in (await domains.verified(self._db)).values() for host in hosts}
+        for host in routed.keys() - proved:
+            if self._hosts.unique_name(host) is None:
+                self._routes.remove(host)
+
     async def _of(self, project: Project) -> list[str]:
         proved = await domains.verified_of(self._db, project.id)
         return [self._hosts.host(project.unique_name), *proved]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from moorage.engines.engine import Disks, Engine, Limits
+from moorage.engines.engine import Disks, EngineView, Limits
 from moorage.errors import NoCapacity
 from moorage.metrics import record_disk
 from moorage.records.deployment import DeploymentStatus
@@ -37,7 +37,9 @@ class Capacity:
     replaced version does not grow any more.
     """
 
-    def __init__(self, *, db: Database, runtime: Engine, limits: Limits, policy: Policy) -> None:
+    def __init__(
+        self, *, db: Database, runtime: EngineView, limits: Limits, policy: Policy
+    ) -> None:
         self._db = db
         self._runtime = runtime
         self._limits = limits

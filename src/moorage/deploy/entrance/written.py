@@ -5,7 +5,7 @@ import logging
 from dataclasses import dataclass
 
 from moorage.clock import Clock
-from moorage.engines.engine import Engine, WrittenFiles
+from moorage.engines.engine import EngineView, WrittenFiles
 
 _KEPT_SECONDS = 10.0
 _WAIT_SECONDS = 0.5  # a request is not held up for longer
@@ -25,7 +25,7 @@ class Written:
     """Looks at a deployment's files once in ten seconds at most, however often it is asked."""
 
     def __init__(
-        self, engine: Engine, clock: Clock, *, wait_seconds: float = _WAIT_SECONDS
+        self, engine: EngineView, clock: Clock, *, wait_seconds: float = _WAIT_SECONDS
     ) -> None:
         self._engine = engine
         self._clock = clock

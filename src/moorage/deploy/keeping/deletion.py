@@ -1,13 +1,11 @@
 """Deletion: removes a project's app, address and files, and frees its name; credits stay."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 
 from moorage.deploy.keeping.apps import Apps, ProjectWork
-from moorage.deploy.keeping.reconciler import Reconciler
-from moorage.deploy.work.worker import Worker
 from moorage.ledger.metering import Metering
-from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
+from moorage.records.deployment import UNDER_WAY, DeploymentStatus
 from moorage.records.job import JobKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, jobs, projects
@@ -21,14 +19,13 @@ class Deletion:
         self,
         *,
         db: Database,
-        worker: Worker,
-        reconciler: Reconciler,
+        finish: Callable[[Project], Awaitable[None]],
         metering: Metering,
         apps: Apps,
     ) -> None:
+        """`finish` removes all of a project whose rows say so, or waits until that is done."""
         self._db = db
-        self._worker = worker
-        self._reconciler = reconciler
+        self._finish = finish
         self._metering = metering
         self._apps = apps
 
@@ -63,19 +60,16 @@ class Deletion:
 
     async def _delete(self, work: ProjectWork, project: Project) -> None:
         try:
-            for deployment in await self._begin(project.id):
-                await self._worker.abandon(deployment.id)
-            await self._reconciler.delete(project)
+            await self._begin(project.id)
+            await self._finish(project)
         finally:
             work.deletion = None
 
-    async def _begin(self, project_id: str) -> Sequence[Deployment]:
-        """Records that the project is deleted, even after a crash; returns its deployments."""
+    async def _begin(self, project_id: str) -> None:
+        """Records that the project is deleted, even after a crash."""
         async with self._db.transaction(durable=True) as tx:
             await self._metering.end(tx, project_id)
             await projects.set_status(tx, project_id, ProjectStatus.DELETING)
-            begun = await deployments.of_project(tx, project_id)
-            for deployment in begun:
+            for deployment in await deployments.of_project(tx, project_id):
                 await deployments.move(tx, deployment.id, DeploymentStatus.STOPPED)
                 await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id=deployment.id)
-        return begun

@@ -7,7 +7,8 @@ app as soon as the app ends.
 
 import asyncio
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -67,7 +68,10 @@ class Reconciler:
         sleep: Sleep,
         capacity: Capacity,
         clock: Clock,
+        abandon: Callable[[str], Awaitable[None]],
     ) -> None:
+        """`abandon` ends the work on a deployment."""
+        self._abandon = abandon
         self._db = db
         self._runtime = runtime
         self._addresses = addresses
@@ -95,19 +99,27 @@ class Reconciler:
         finally:
             await self._apps.end_all()
 
-    async def sweep(self) -> None:
+    async def sweep(self, *, min_age_seconds: float = 0.0) -> None:
         """Removes what a crash left: uploads of no deployment, volumes of deleted projects.
 
-        Call it before requests are served. A volume whose project is unknown stays: the rows may be
-        wrong, and there is no other copy of its files.
+        Call it before requests are served; where other gateways serve some, uploads that are
+        younger than `min_age_seconds` may be of requests under way, and stay. A volume whose
+        project is unknown stays: the rows may be wrong, and there is no other copy of its files.
         """
-        keep = {deployment.id for deployment in await deployments.under_way(self._db)}
-        for path in sorted(self._sources.iterdir()):
-            if path.name not in keep:
-                await in_thread(shutil.rmtree, path, ignore_errors=True)
+        await self.sweep_sources(min_age_seconds=min_age_seconds)
         for volume_id in await self._runtime.volumes():
             if await projects.is_deleted(self._db, volume_id):
                 await self._runtime.remove_volume(volume_id)
+
+    async def sweep_sources(self, *, min_age_seconds: float) -> None:
+        """Removes uploads of no deployment under way that are older than this."""
+        newest = time.time() - min_age_seconds  # the time of files is the machine's
+        found = sorted(self._sources.iterdir())
+        old = [path for path in found if not min_age_seconds or path.stat().st_mtime < newest]
+        keep = {deployment.id for deployment in await deployments.under_way(self._db)}
+        for path in old:
+            if path.name not in keep:
+                await in_thread(shutil.rmtree, path, ignore_errors=True)
 
     async def reconcile(self) -> None:
         """Compares once, and corrects differences."""
@@ -148,6 +160,8 @@ class Reconciler:
 
         Does nothing when it is deleted already, as its name may be another project's now.
         """
+        for deployment in await deployments.of_project(self._db, project.id):
+            await self._abandon(deployment.id)  # its job is revoked, and may wait for the lock
         async with self._apps.held(project.id):
             if await projects.by_id(self._db, project.id) is not None:
                 await self._delete(project)

@@ -2,14 +2,15 @@
 
 import asyncio
 import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from moorage.clock import Clock
 from moorage.deploy.work.failure import fail, fail_project
 from moorage.deploy.work.worker import Worker
-from moorage.engines.engine import Engine
+from moorage.engines.engine import Engine, EngineView
 from moorage.errors import DeployFailed, DeploymentOver, FailureCause
-from moorage.records.deployment import UNDER_WAY, Deployment
+from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.job import JobKind
 from moorage.records.log import LogKind
 from moorage.records.project import Project
@@ -22,12 +23,17 @@ class Cancellation:
     """Ends deployments; after a crash, the reconciler finishes it."""
 
     def __init__(
-        self, *, db: Database, worker: Worker, runtime: Engine, sources: Path, clock: Clock
+        self,
+        *,
+        db: Database,
+        clear_up: Callable[[str], Awaitable[None]],
+        runtime: EngineView,
+        clock: Clock,
     ) -> None:
+        """`clear_up` ends the work on a deployment and removes what it made, or waits for that."""
         self._db = db
-        self._worker = worker
+        self._clear_up = clear_up
         self._runtime = runtime
-        self._sources = sources
         self._clock = clock
 
     async def cancel(self, project: Project, deployment: Deployment) -> None:
@@ -37,7 +43,7 @@ class Cancellation:
         DeploymentOver.
         """
         await self._end(project, deployment)
-        await asyncio.shield(asyncio.create_task(self._clear_up(deployment.id)))
+        await asyncio.shield(asyncio.ensure_future(self._clear_up(deployment.id)))
 
     async def _end(self, project: Project, deployment: Deployment) -> None:
         cancelled = DeployFailed(
@@ -54,7 +60,27 @@ class Cancellation:
             await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id=deployment.id)
             await fail_project(tx, project.id)
 
-    async def _clear_up(self, deployment_id: str) -> None:
+
+class ClearingUp:
+    """Ends the work on a deployment here, and removes what it made."""
+
+    def __init__(self, *, db: Database, worker: Worker, runtime: Engine, sources: Path) -> None:
+        self._db = db
+        self._worker = worker
+        self._runtime = runtime
+        self._sources = sources
+
+    async def __call__(self, deployment_id: str) -> None:
+        """Returns when nothing of the deployment runs."""
         await self._worker.abandon(deployment_id)
         await self._runtime.discard(deployment_id)
         await in_thread(shutil.rmtree, self._sources / deployment_id, ignore_errors=True)
+
+    async def given_up(self) -> None:
+        """Ends the work on deployments that other gateways ended, and removes their files."""
+        await self._worker.drop_lost()
+        for name in sorted(path.name for path in self._sources.iterdir()):
+            if not self._worker.works_on(name):
+                deployment = await deployments.by_id(self._db, name)
+                if deployment is not None and deployment.status is DeploymentStatus.FAILED:
+                    await self(name)

@@ -9,7 +9,7 @@ from moorage.clock import Clock
 from moorage.deploy.entrance import succession
 from moorage.deploy.entrance.capacity import Capacity
 from moorage.deploy.entrance.configuration import refuse_blocked
-from moorage.engines.engine import Engine
+from moorage.engines.engine import EngineView
 from moorage.errors import (
     DeploymentNotFound,
     NoEarlierRelease,
@@ -43,7 +43,7 @@ class Rollback:
         self,
         *,
         db: Database,
-        runtime: Engine,
+        runtime: EngineView,
         capacity: Capacity,
         copies: RateLimiter,
         clock: Clock,

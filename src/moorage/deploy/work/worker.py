@@ -84,6 +84,16 @@ class Worker:
         if running is not None:
             running.task.cancel()
 
+    def works_on(self, subject_id: str) -> bool:
+        """Whether a task of this process works on a subject."""
+        return subject_id in self._running
+
+    async def drop_lost(self) -> None:
+        """Cancels the work on subjects whose jobs other gateways revoked."""
+        for running in list(self._running.values()):
+            if not await jobs.is_held(self._db, running.job):
+                running.task.cancel()
+
     async def _take_over(self) -> bool:
         """Frees the jobs of an earlier process; returns False if the database is unavailable."""
         try:

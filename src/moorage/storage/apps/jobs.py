@@ -115,6 +115,7 @@ _CLAIM = Statement(
 _RENEW = Statement(update(jobs).where(_mine).values(lease_until_ms=bindparam("until_ms")))
 _RECORD = Statement(update(jobs).where(_mine).values(step=bindparam("done_step")))
 _running = _mine & (jobs.c.status == JobStatus.RUNNING.value)
+_HELD = Statement(select(jobs.c.id).where(_mine))
 _RETRY = Statement(
     update(jobs)
     .where(_running)
@@ -201,6 +202,11 @@ async def claim(
 async def renew(tx: Transaction, job: Job, *, until_ms: int) -> bool:
     """Extends the lease; returns False when the job was taken away."""
     return await tx.execute(_RENEW, job_id=job.id, held_fence=job.fence, until_ms=until_ms) == 1
+
+
+async def is_held(source: Source, job: Job) -> bool:
+    """Whether the job was not taken away."""
+    return await source.one(_HELD, job_id=job.id, held_fence=job.fence) is not None
 
 
 async def record_step(tx: Transaction, job: Job, step: str) -> bool:

@@ -1,0 +1,41 @@
+"""The room's periodic work."""
+
+from functools import partial
+
+from moorage.deploy.keeping.usage import FOLLOW_SECONDS, SAMPLE_SECONDS
+from moorage.deploy.services import DeployServices
+from moorage.loop import Loop, Scope
+
+OLD_SOURCES_SECONDS = 3600.0
+"""Files of a deploy that is older, and was not admitted, are left of a request that has ended."""
+
+
+def loops_of(deploy: DeployServices) -> tuple[Loop, ...]:
+    """Returns the loops of a gateway, which keeps the apps or does not."""
+    retention, domains, cluster = deploy.retention.sweep, deploy.domains.look_due, Scope.CLUSTER
+    return (
+        Loop("suspension", every_seconds=2, tick=deploy.suspension.enforce, scope=cluster),
+        Loop("domains", every_seconds=10, tick=domains, scope=cluster),
+        Loop("retention", every_seconds=600, tick=retention, scope=cluster),
+        *(_of_keeper(deploy) if deploy.keeps else _beside(deploy)),
+    )
+
+
+def _beside(deploy: DeployServices) -> tuple[Loop, ...]:
+    return (Loop("room", every_seconds=2, tick=deploy.capacity.measure, scope=Scope.NODE),)
+
+
+def _of_keeper(deploy: DeployServices) -> tuple[Loop, ...]:
+    usage, reconciler, scope = deploy.usage, deploy.reconciler, Scope.KEEPER
+    sources = partial(reconciler.sweep_sources, min_age_seconds=OLD_SOURCES_SECONDS)
+    lost = deploy.addresses.unroute_lost
+    return (
+        Loop("apps", every_seconds=2, tick=reconciler.reconcile, at_once=True, scope=scope),
+        Loop("given up", every_seconds=1, tick=deploy.clear_up.given_up, scope=scope),
+        Loop("sources", every_seconds=600, tick=sources, scope=scope),
+        Loop("domains' routes", every_seconds=10, tick=lost, scope=scope),
+        Loop("space", every_seconds=2, tick=deploy.space.look, scope=scope),
+        Loop("requests", every_seconds=FOLLOW_SECONDS, tick=usage.follow, scope=scope),
+        Loop("usage", every_seconds=SAMPLE_SECONDS, tick=usage.sample, scope=scope),
+        Loop("old usage", every_seconds=300, tick=usage.purge, scope=scope),
+    )

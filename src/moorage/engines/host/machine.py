@@ -1,0 +1,99 @@
+"""What the gateway that keeps the apps tells of this machine, for other gateways on it.
+
+It is a file, written anew every two seconds.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import msgspec
+
+from moorage.engines.engine import Capabilities, Cursor, Disks, Engine, LogPage
+from moorage.engines.logs import reader
+from moorage.errors import NoCapacity
+from moorage.records.log import LogKind
+from moorage.threads import in_thread
+from moorage.whole_file import replace_file
+
+EVERY_SECONDS = 2.0
+_FILE = "machine.json"
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """How much there is for apps, and what of them is here."""
+
+    memory_bytes: int
+    disks: Disks
+    free_networks: int | None
+    running: frozenset[str]
+
+
+async def tell(engine: Engine, directory: Path) -> None:
+    """Writes what an open engine says."""
+    machine = Machine(
+        memory_bytes=engine.memory_bytes(),
+        disks=await engine.disks(),
+        free_networks=await engine.free_networks(),
+        running=frozenset(await engine.running()),
+    )
+    await in_thread(replace_file, directory / _FILE, msgspec.json.encode(machine))
+
+
+class MachineView:
+    """What a gateway knows of an engine that another process has open. Reads logs by itself."""
+
+    def __init__(self, *, capabilities: Capabilities, state_dir: Path, told: Path) -> None:
+        """`told` is the directory that `tell` writes to."""
+        self.capabilities = capabilities
+        self._deployments = state_dir / "deployments"
+        self._file = told / _FILE
+
+    def memory_bytes(self) -> int:
+        """As `Engine.memory_bytes`. Raises NoCapacity as long as no gateway has kept apps."""
+        return self._told().memory_bytes
+
+    async def disks(self) -> Disks:
+        """As `Engine.disks`. Raises NoCapacity."""
+        return self._told().disks
+
+    async def free_networks(self) -> int | None:
+        """As `Engine.free_networks`. Raises NoCapacity."""
+        return self._told().free_networks
+
+    async def running(self) -> Collection[str]:
+        """The deployments whose apps run. Raises NoCapacity."""
+        return self._told().running
+
+    async def known(self) -> set[str]:
+        """As `Engine.known`."""
+        return {path.name for path in self._deployments.iterdir()}
+
+    async def written(self, deployment_id: str) -> None:
+        """None: it can't be told from here what an app has written."""
+
+    async def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
+        """As `Engine.log_tail`."""
+        page = await self.read_log(deployment_id, kind, tail=10_000)
+        return "".join(f"{line.text}\n" for line in page.lines)[-max_bytes:]
+
+    async def read_log(
+        self,
+        deployment_id: str,
+        kind: LogKind,
+        *,
+        after: Cursor = 0,
+        since_ms: int = 0,
+        tail: int | None = None,
+        limit: int = 10_000,
+    ) -> LogPage:
+        """As `Engine.read_log`."""
+        log = self._deployments / deployment_id / "logs" / kind
+        return await in_thread(
+            reader.read_log, log, after=after, since_ms=since_ms, tail=tail, limit=limit
+        )
+
+    def _told(self) -> Machine:
+        try:
+            return msgspec.json.decode(self._file.read_bytes(), type=Machine)
+        except FileNotFoundError:
+            raise NoCapacity from None
