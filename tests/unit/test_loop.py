@@ -24,7 +24,7 @@ async def test_periodic_work_goes_on_after_any_fault(fault: Exception) -> None:
 
     loop = Loop("work", every_seconds=0.001, tick=act, scope=Scope.NODE)
     working = asyncio.create_task(loop.run(held))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await again.wait()
     assert not working.done()
     working.cancel()
@@ -52,7 +52,7 @@ async def test_duty_is_done_by_who_holds_it_alone() -> None:
         await asyncio.sleep(0)
     assert done == []
     free = True
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await begun.wait()
     working.cancel()
     assert set(asked) == {"duty"}

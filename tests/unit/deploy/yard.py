@@ -269,7 +269,7 @@ class Yard:
 
     async def tasks_done(self) -> None:
         """Wait until the reconciler does nothing aside."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while tasks := self.apps.under_way():
                 await asyncio.gather(*tasks, return_exceptions=True)
                 await asyncio.sleep(0)

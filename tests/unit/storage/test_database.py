@@ -349,7 +349,7 @@ async def test_checkpoints_go_on_after_one_failed(
     before = db_path.read_bytes()
     await refused.wait()
     allowed = True
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while db_path.read_bytes() == before:
             await asyncio.sleep(0.001)
 

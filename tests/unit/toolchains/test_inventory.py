@@ -134,8 +134,8 @@ async def test_program_that_ends_without_an_answer_is_as_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host, "_SECONDS", 0.2)
-    program(tmp_path / "ruby", "sleep 30 &")  # which has the output until then
-    async with asyncio.timeout(20):
+    program(tmp_path / "ruby", "sleep 120 &")  # which has the output until then
+    async with asyncio.timeout(60):
         assert await host_versions([tmp_path], bundled=tmp_path) == {}
 
 
