@@ -12,6 +12,8 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 
+from ports import quiet_port
+
 
 class NameServer:
     """Serves `texts` and `aliases` by lower-case name without the last dot; else NXDOMAIN.
@@ -93,8 +95,8 @@ async def name_server() -> AsyncIterator[NameServer]:
             await writer.drain()
         writer.close()
 
-    streams = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = streams.sockets[0].getsockname()[1]
+    port = quiet_port()  # for both: of the kernel's own, another may have the one for UDP
+    streams = await asyncio.start_server(serve, "127.0.0.1", port)
     loop = asyncio.get_running_loop()
     transport, _ = await loop.create_datagram_endpoint(
         lambda: _Datagrams(server), local_addr=("127.0.0.1", port)
