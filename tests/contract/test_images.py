@@ -14,6 +14,7 @@ import pytest
 from docker_fixture import BASE, BOUND_SECONDS, Dockerd
 from moorage.engines.docker.building.base_images import DEFAULTS, BaseImages
 from moorage.engines.docker.daemon import connect
+from moorage.engines.docker.groups import remove_everywhere
 from moorage.engines.docker.images import ImageOptions, Images
 from moorage.engines.engine import BuildSpec, Limits
 from moorage.engines.host import probe
@@ -93,8 +94,9 @@ class Workshop:
         return self.dockerd.run("run", "--rm", "--network", "none", name, *words)
 
     def groups(self) -> list[Path]:
-        """The control groups of builds."""
-        return [path for top in self.cgroups.directories(BUILDS) for path in top.glob("*/")]
+        """The control groups of builds, in all hierarchies of either version."""
+        name, top = f"{self.cgroups.root}/{BUILDS}/*/", Path("/sys/fs/cgroup")
+        return [*top.glob(name), *top.glob(f"*/{name}")]
 
     def plan_of_dockerfile(self) -> Plan:
         sizes = {
@@ -133,6 +135,7 @@ async def workshop(dockerd: Dockerd, tmp_path: Path) -> AsyncIterator[Workshop]:
     await workshop.images.collect(set())
     await daemon.close()
     cgroups.close()
+    remove_everywhere(cgroups.root)
 
 
 async def test_planned_app_becomes_an_image_without_the_secrets_of_its_build(

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from moorage.engines.docker.groups import remove_everywhere
 from moorage.engines.engine import Limits
 from moorage.engines.host.cgroup import BUILDS, Cgroups
 
@@ -59,6 +60,7 @@ class BuildGroup:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"control group {self.name} does not end")
             time.sleep(_POLL_SECONDS)
+        remove_everywhere(f"{self.cgroups.root}/{self.name}")
 
     def _groups(self) -> list[Path]:
         """Returns the groups, in each hierarchy the innermost first."""
