@@ -241,7 +241,10 @@ def _compiled_file(package: Package) -> str | None:
     file = folder.first(*TYPESCRIPT)
     if file is None or not package.builds or package.runtime == "bun":
         return None
-    compiled = compiled_file(folder, file, build=command_of(package.manifest, "build"))
+    steps = (step.strip() for step in package.manifest.script("build").split("&&"))
+    last = command_of(package.manifest, "build")
+    build = next((step for step in steps if step.partition(" ")[0] == "tsc"), last)
+    compiled = compiled_file(folder, file, build=build)
     if compiled:
         package.because.append(f"{compiled} is what tsc makes of {file}")
         return f"node {quote(compiled)}"

@@ -26,7 +26,9 @@ _HOSTS = re.compile(
 _SOURCES = ("src", "app")
 _ENTRY = re.compile(r"([A-Za-z_][\w.]{0,200}):([A-Za-z_][\w.]{0,80})\Z")
 _NAME_LIMIT = 100  # characters of a command's name that are repeated
-_NO_APPS = ("setup.py", "conftest.py", "noxfile.py", "tasks.py", "gunicorn.conf.py")
+_NO_APPS = (
+    *("setup.py", "conftest.py", "noxfile.py", "tasks.py", "gunicorn.conf.py", "rxconfig.py"),
+)
 
 
 class Start(NamedTuple):
@@ -208,7 +210,12 @@ def _script(folder: Folder, document: Mapping[str, object]) -> Start | None:
 
 
 def _below(folder: Folder) -> Start | None:
-    """Returns a script in a directory that holds apps' sources, or a package that can be run."""
+    """Returns a script in a directory that holds apps' sources, or a package that can be run.
+
+    With an rxconfig.py it is Reflex's, which such a script only describes.
+    """
+    if folder.has("rxconfig.py"):
+        return None
     name = next((n for d in _SOURCES if (n := folder.first(*(f"{d}/{s}" for s in SCRIPTS)))), None)
     if name is not None:
         directory, _, script = name.partition("/")
