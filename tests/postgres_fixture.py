@@ -64,6 +64,11 @@ class PostgresServer:
         """At once, as a crash would."""
         self._run("pg_ctl", "stop", "--wait", "--pgdata=data", "--mode=immediate")
 
+    def restart(self) -> None:
+        """After a crash: what was not on the disk yet is lost."""
+        self.stop()
+        self.start()
+
     def stand_still(self) -> None:
         """The server answers nothing, and closes nothing, until `go_on`."""
         for pid in self._processes():

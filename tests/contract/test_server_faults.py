@@ -17,12 +17,12 @@ from moorage.storage.opening import open_database
 from moorage.storage.postgres import PostgresDatabase
 from moorage.storage.schema import wallets
 from postgres_fixture import PostgresServer
+from postgres_relay import SOCKET, relaying
 from records_fixture import ALICE, BOB
 from waiting import until
 
 pytestmark = pytest.mark.root  # the server's package is installed with the sandbox's
 
-SOCKET = ".s.PGSQL.5432"
 ADD = Statement(
     insert(wallets).values(
         address=bindparam("wallet"), balance_micro_usd=bindparam("amount"), created_at_ms=0
@@ -161,6 +161,21 @@ async def test_deadlock_with_another_program_undoes_ours_and_leaves_its_alone(
         assert await take(db) == "done"
 
 
+async def test_what_was_committed_outlives_the_servers_crash(
+    postgres_server: PostgresServer, named: str, outsider: "asyncpg.Connection"
+) -> None:
+    """Whatever its default is, as the gateway goes on and relies on it."""
+    await outsider.execute(f"ALTER DATABASE {named} SET synchronous_commit = off")
+    await outsider.close()
+    async with opened(postgres_server.url(named)) as db:
+        for durable in (True, False):
+            async with db.transaction(durable=durable) as tx:
+                await tx.execute(ADD, wallet=ALICE if durable else BOB, amount=5)
+        await asyncio.to_thread(postgres_server.restart)
+        assert await balance(db) == 5
+        assert await db.all(BALANCES) == [(ALICE, 5), (BOB, 5)]
+
+
 async def test_connections_that_the_server_has_ended_are_replaced(
     postgres_server: PostgresServer, named: str, outsider: "asyncpg.Connection"
 ) -> None:
@@ -243,8 +258,7 @@ async def test_server_that_restarts_under_load_doubles_nothing_and_loses_nothing
 
         spending = [asyncio.create_task(spend(db)) for db in (one, two, one, two)]
         await until(lambda: known["done"] > 20)
-        await asyncio.to_thread(postgres_server.stop)
-        await asyncio.to_thread(postgres_server.start)
+        await asyncio.to_thread(postgres_server.restart)
         restarted.set()
         await asyncio.gather(*spending)
         left = await balance(one)
@@ -262,8 +276,7 @@ async def test_pooler_that_comes_between_is_noticed(
         await balance(two)
         (tmp_path / SOCKET).unlink()
         (tmp_path / SOCKET).symlink_to(postgres_pooler / SOCKET)
-        await asyncio.to_thread(postgres_server.stop)
-        await asyncio.to_thread(postgres_server.start)
+        await asyncio.to_thread(postgres_server.restart)
         assert await balance(one) == await balance(two) == 100
         known = Counter(await asyncio.gather(*(take(db) for db in (one, two) * 20)))
         left = await balance(one)
@@ -292,20 +305,17 @@ async def test_server_that_is_gone_is_told_of_and_found_again(
 
 @pytest.mark.parametrize("instead", [b"", SHUTDOWN])
 async def test_commit_whose_answer_is_lost_is_unknown(
-    postgres_server: PostgresServer, named: str, instead: bytes
+    postgres_server: PostgresServer, named: str, tmp_path: Path, instead: bytes
 ) -> None:
     """It may be there, as here, or not: nobody may take it for undone."""
-    where = postgres_server.directory
-    async with (
-        losing(where, answer_to=b"COMMIT\0", instead=instead) as directory,
-        opened(postgres_server.url(named, directory=directory)) as db,
-    ):
-        with pytest.raises(CommitUnknown):
-            await add(db, ALICE, 5)
+    with relaying(postgres_server.directory, tmp_path) as relay:
+        async with opened(postgres_server.url(named, directory=tmp_path)) as db:
+            await add(db, BOB, 5)
+            relay.loses_next_commit, relay.instead = True, instead
+            with pytest.raises(CommitUnknown):
+                await add(db, ALICE, 5)
     async with opened(postgres_server.url(named)) as db:
-        async with asyncio.timeout(60):  # the server ends what it has begun
-            while await db.one(BALANCE, of_wallet=ALICE) is None:
-                await asyncio.sleep(0.05)
+        assert await db.all(BALANCES) == [(ALICE, 5), (BOB, 5)]
 
 
 async def test_connection_that_is_lost_within_a_transaction_leaves_nothing(
@@ -325,44 +335,3 @@ async def test_connection_that_is_lost_within_a_transaction_leaves_nothing(
         finally:
             await asyncio.to_thread(postgres_server.start)
         assert await db.all(BALANCES) == []
-
-
-@asynccontextmanager
-async def losing(directory: Path, *, answer_to: bytes, instead: bytes) -> AsyncIterator[Path]:
-    """A socket that leads to a server's, and breaks before the answer to a certain question."""
-    name = SOCKET
-    relays: set[asyncio.Task[None]] = set()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        to_server = await asyncio.open_unix_connection(str(directory / name))
-        broken = False
-
-        async def answer() -> None:
-            while data := await to_server[0].read(65_536):
-                if not broken:
-                    writer.write(data)
-
-        answering = asyncio.create_task(answer())
-        relays.add(answering)
-        while data := await reader.read(65_536):
-            broken = broken or answer_to in data
-            to_server[1].write(data)
-            if broken:
-                break
-        writer.write(instead if broken else b"")
-        writer.close()
-        await answering if not broken else await asyncio.wait([answering], timeout=1)
-        to_server[1].close()
-
-    beside = directory / "losing"
-    beside.mkdir()
-    server = await asyncio.start_unix_server(serve, str(beside / name))
-    try:
-        yield beside
-    finally:
-        server.close()
-        for relay in relays:
-            relay.cancel()
-        await asyncio.gather(*relays, return_exceptions=True)
-        (beside / name).unlink(missing_ok=True)
-        beside.rmdir()

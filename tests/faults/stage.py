@@ -77,8 +77,11 @@ class Stage(DevGateway):
     rpc: RpcProxy
     prompt: Prompt
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, database_url: str = "", books_url: str = "") -> None:
+        """With `database_url` its books are on a server; `books_url` leads there as well."""
         super().__init__(directory / "data")
+        self._database_url = database_url
+        self.books_url = books_url
         self._directory = directory
         self._log = directory / "gateway.log"
         self._wallets = dev_wallets(directory / "wallets.json")
@@ -192,6 +195,7 @@ class Stage(DevGateway):
     def _environment(self) -> dict[str, str]:
         given = {
             "data_dir": str(self.data_dir),
+            "database_url": self._database_url,
             "run_dir": str(self._directory / "run"),
             "pay_to": self.recipients[-1],
             "chains": json.dumps({CHAIN: {"rpc_urls": [self.rpc.url]}}),

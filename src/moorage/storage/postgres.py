@@ -41,7 +41,12 @@ _WRITE_LOCK = 0x4D4F4F52  # "MOOR"
 LOCK = f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})"
 """The statement that each write transaction begins with."""
 
-_HURRY = "SET LOCAL synchronous_commit TO off"
+_DURABLE = (
+    "SELECT set_config('synchronous_commit', 'on', true) "
+    "WHERE current_setting('synchronous_commit') = 'off'"
+)
+"""Else a server that crashes forgets what the gateway, which goes on, relies on."""
+
 _LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
@@ -127,11 +132,11 @@ class PostgresDatabase(Database):
                 await _roll_back(connection)
 
     @asynccontextmanager
-    async def transaction(self, *, durable: bool) -> AsyncIterator[Transaction]:
-        """Waits for the write transactions of all gateways."""
+    async def transaction(self, *, durable: bool) -> AsyncIterator[Transaction]:  # noqa: ARG002
+        """Waits for the write transactions of all gateways. Each is durable."""
         async with self._connection() as connection:
-            await _run(connection, f"{self._begin}; {'' if durable else f'{_HURRY}; '}{LOCK}")
             try:
+                await _run(connection, f"{self._begin}; {_DURABLE}; {LOCK}")
                 yield _Transaction(connection)
             except BaseException:
                 await _roll_back(connection)
