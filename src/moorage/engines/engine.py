@@ -176,7 +176,7 @@ class EngineView(Protocol):
     async def written(self, deployment_id: str) -> WrittenFiles | None:
         """Returns what the app has written since its build; None if that is not known.
 
-        Of a stopped app, what it had written by then. Takes less than a second.
+        Of a stopped app, what it had written by then. What it takes is bounded.
         """
         ...
 

@@ -47,7 +47,7 @@ class Asking(Believed):
                 hosts=Hosts(base_domain="example.com", scheme="https", port=None),
                 metering=self.metering,
                 has_volumes=True,
-                written=Written(self.engine, clock),
+                written=Written(self.engine, clock, wait_seconds=60),
                 configuration=ProjectConfiguration(
                     db=db,
                     vault=Vault([bytes(32)]),

@@ -53,7 +53,7 @@ class Asking(Believed):
                 metering=self.metering,
                 minimum_charge=MicroUsd(500_000),
                 has_volumes=True,
-                written=Written(self.engine, clock),
+                written=Written(self.engine, clock, wait_seconds=60),
             ),
         )
 

@@ -39,7 +39,7 @@ async def engine() -> AsyncIterator[Slow]:
 async def test_many_ask_and_the_engine_is_asked_once_in_ten_seconds(
     engine: Slow, clock: MovableClock
 ) -> None:
-    written = Written(engine, clock)
+    written = Written(engine, clock, wait_seconds=60)
     engine.may_answer.set()
     assert await asyncio.gather(*(written.by("first") for _ in range(20))) == [TWO] * 20
     engine.wrote = {"first": ONE}
@@ -73,5 +73,5 @@ async def test_what_cannot_be_told_is_unknown(clock: MovableClock) -> None:
         async def written(self, deployment_id: str) -> WrittenFiles | None:
             raise OSError(deployment_id)
 
-    assert await Written(Broken(), clock).by("first") is None
+    assert await Written(Broken(), clock, wait_seconds=60).by("first") is None
     assert await Written(FakeRuntime(), clock).by(None) is None
