@@ -163,7 +163,11 @@ def test_every_flipped_byte_is_noticed(archive: Path, target: Path, tmp_path: Pa
             assert digest_of(into / path) == digest_of(tmp_path / "made" / path)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a backup", b"\x1f\x8b", os.urandom(4096)])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not a backup", b"\x1f\x8b", os.urandom(4096)],
+    ids=["empty", "text", "gzip", "random"],
+)
 def test_other_files_are_refused(target: Path, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "other"
     path.write_bytes(content)

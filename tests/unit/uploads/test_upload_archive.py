@@ -245,6 +245,7 @@ DEFLATED_X = zipped({"a": os.urandom(2000)})
         (overlapping(), "overlaps", "a"),
         (quoted(), "overlaps", "b"),
     ],
+    ids=lambda value: "zip" if isinstance(value, bytes) else None,  # the same in every worker
 )
 async def test_archive_with_a_trick_is_refused(
     tmp_path: Path, archive: bytes, problem: str, path: str
