@@ -17,6 +17,7 @@ PROOFS = [
     (b"x-payment", b"e30="),
     (b"authorization", b"Payment id=1"),
     (b"authorization", b"payment id=1"),
+    (b"authorization", b"Bearer of it, Payment id=1"),
 ]
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -378,13 +379,32 @@ async def test_credential_that_may_stand_for_a_transfer_asks_for_nothing(
         check(body, "pending", 0)
 
 
-async def test_hash_in_the_header_of_x402s_first_version_is_credited(world: World) -> None:
+def written_otherwise(tx_hash: str) -> dict[str, Headers]:
+    """Returns headers that show a hash where another payment belongs, or that encode it wrong."""
+    shown = {"z": "?>" * 9, "payload": {"type": "hash", "hash": tx_hash}}
+    padded = urlsafe_b64encode(msgspec.json.encode(shown | {"y": "x"})).decode()
+    assert padded.endswith("=")
+    other_alphabet = b64encode(msgspec.json.encode(shown)).decode()
+    assert {"+", "/"} & set(other_alphabet)
+    return {
+        "X-PAYMENT": {"X-PAYMENT": tx_hash},
+        "PAYMENT-SIGNATURE": {"PAYMENT-SIGNATURE": tx_hash},
+        "bare": {"Authorization": f"Payment {tx_hash}"},
+        "padded": {"Authorization": f"Payment {padded}"},
+        "other alphabet": {"Authorization": f"Payment {other_alphabet}"},
+    }
+
+
+@pytest.mark.parametrize("how", written_otherwise(HASH))
+async def test_hash_that_is_written_otherwise_is_credited_and_asks_for_nothing(
+    world: World, how: str
+) -> None:
     shown = await world.credited_now()
-    mistaken = {"X-PAYMENT": shown["X-Payment-Tx"]}
+    mistaken = written_otherwise(shown["X-Payment-Tx"])[how]
     with pytest.raises(PaymentMalformed) as refusal:
         read_payment(request_with(mistaken), CHAINS)
     status, body = await world.answer(refusal.value, mistaken)
-    assert (status, body["field"]) == (400, "X-PAYMENT")
+    assert (status, [body["field"]]) == (400, [*mistaken])
     check(body, *STATES[World.credited_now])
 
 

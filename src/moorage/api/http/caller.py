@@ -30,7 +30,7 @@ from moorage.errors import (
 from moorage.ledger.paid_wallets import PaidWallets
 from moorage.metrics import record_auth_failure
 from moorage.payments.price.holdings import Holdings
-from moorage.payments.protocols.evidence import TransactionEvidence
+from moorage.payments.protocols.evidence import TransactionEvidence, is_credential
 from moorage.payments.taking.transaction_search import booked
 from moorage.records.project import Project
 from moorage.signed_request import Target, host_of
@@ -54,7 +54,6 @@ _SIGNED_HEADERS = frozenset(
     )
 )
 _PROOF_HEADERS = (b"x-payment-tx", b"payment-signature", b"x-payment")
-_PROOF_SCHEME = b"payment "
 
 _LOOKED_UP_LATER = (
     "Too many payments were shown to be looked for right now. If you have paid, do not pay again: "
@@ -272,7 +271,7 @@ def carries_proof(request: Request) -> bool:
     """Whether the request, to an operation that takes payments, carries a proof of one."""
     return PAID in request.scope and any(
         name in _PROOF_HEADERS
-        or (name == b"authorization" and value[: len(_PROOF_SCHEME)].lower() == _PROOF_SCHEME)
+        or (name == b"authorization" and is_credential(value.decode("latin-1")))
         for name, value in request.scope["headers"]
     )
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import StrEnum
 
 import msgspec
@@ -28,6 +29,8 @@ _LIKE_TX = re.compile(
 
 _LIKE_X402 = re.compile(r"payment|xpaymentsignature|x?paymentpayload")
 
+_PAYMENTS = ("x-payment-tx", "x-payment", "payment-signature")
+_URL_SAFE = str.maketrans("+/", "-_")
 _CREDENTIAL = re.compile(r"(?:^|,)[ \t]*payment(?:[ \t]|$)", re.IGNORECASE)
 
 
@@ -145,9 +148,9 @@ def offered_payment(
     """
     named = headers.get("x-payment-tx")
     credential = headers.get("authorization", "")
-    is_credential = _CREDENTIAL.search(credential) is not None  # also one that can't be read
     signature, first_version = headers.get("payment-signature"), headers.get("x-payment")
-    ways = (named is not None, is_credential, signature is not None, first_version is not None)
+    by_mpp = is_credential(credential)
+    ways = (named is not None, by_mpp, signature is not None, first_version is not None)
     if sum(ways) > 1:
         raise PaymentMalformed(
             "X-Payment-Tx",
@@ -155,7 +158,7 @@ def offered_payment(
         )
     if named is not None:
         return _transaction(named, means)
-    if is_credential:
+    if by_mpp:
         return _credential(credential, chains)
     if first_version is not None:
         return _of_first_version(first_version, chains)
@@ -181,39 +184,63 @@ def shown_transaction(
 ) -> TransactionEvidence | None:
     """Returns the transaction that malformed payment headers show all the same, if they do.
 
-    Which chain it is on is found out, whatever they name. A hash in X-PAYMENT is one, too.
+    Which chain it is on is found out, whatever they name. A hash in place of a signed payment is
+    one, too.
     """
-    named = headers.get("x-payment-tx", headers.get("x-payment"))
-    try:
-        if named is None:
-            shown = _shown(headers)
-            if shown is None or shown.hash is UNSET:
-                return None
-            named = msgspec.json.decode(shown.hash, type=str)
-        return TransactionEvidence(default_means(chains), normalise_tx_hash(named))
-    except ValueError:
-        return None
+    credential = _credential_text(headers)
+    for written in (*map(headers.get, _PAYMENTS), credential, _shown_hash(_shown(credential))):
+        if (tx_hash := _tx_hash(written)) is not None:
+            return TransactionEvidence(default_means(chains), tx_hash)
+    return None
 
 
 def may_have_paid(headers: Mapping[str, str]) -> bool:
     """Whether payment headers say that the payer has sent a transaction, also if it can't be read.
 
-    A credential that is no JSON at all says nothing: nothing of it was used.
+    A credential that is no JSON at all, nor a hash, says nothing: nothing of it was used.
     """
-    if "x-payment-tx" in headers:
+    credential = _credential_text(headers)
+    if "x-payment-tx" in headers or _tx_hash(credential) is not None:
         return True
-    shown = _shown(headers)
+    shown = _shown(credential)
     return shown is not None and (shown.hash is not UNSET or bytes(shown.type) == b'"hash"')
 
 
-def _shown(headers: Mapping[str, str]) -> _ShownPayload | None:
-    """Returns what a credential shows of a transaction; None if there is none to be read."""
+def is_credential(authorization: str) -> bool:
+    """Whether a value of Authorization holds a credential of MPP, also one that can't be read."""
+    return _CREDENTIAL.search(authorization) is not None
+
+
+def _credential_text(headers: Mapping[str, str]) -> str:
+    """Returns what stands behind the scheme of MPP; "" if it is not there."""
     found = _CREDENTIAL.search(header := headers.get("authorization", ""))
+    return header[found.end() :].strip() if found else ""
+
+
+def _shown(credential: str) -> _ShownPayload | None:
+    """Returns what a credential shows of a transaction; None if there is none to be read.
+
+    Padding and the other alphabet of base64, which are refused, hide nothing.
+    """
+    text = credential.rstrip("=").translate(_URL_SAFE)
     try:
-        text = header[found.end() :].strip() if found else ""
         return decode_base64url(text, _Shown, field="Authorization").payload
     except PaymentMalformed:
         return None
+
+
+def _shown_hash(shown: _ShownPayload | None) -> str | None:
+    if shown is None or shown.hash is UNSET:
+        return None
+    with suppress(ValueError):
+        return msgspec.json.decode(shown.hash, type=str)
+    return None
+
+
+def _tx_hash(written: str | None) -> str | None:
+    with suppress(ValueError):
+        return normalise_tx_hash(written or "")
+    return None
 
 
 def _transaction(named: str, means: PaymentMeans) -> Evidence:
