@@ -225,6 +225,16 @@ async def test_failure_says_which_command_failed_and_how(workshop: Workshop) -> 
     assert "network.host is not allowed" in failed.message
 
 
+@pytest.mark.parametrize("source", ["http://127.0.0.1:1/x", "https://127.0.0.1:1/x.git#main"])
+async def test_builder_itself_fetches_nothing_from_an_address(
+    workshop: Workshop, source: str
+) -> None:
+    """It would from the machine's own network, past the filter that commands of a build have."""
+    workshop.write(Dockerfile=f"FROM {BASE}\nARG SOURCE={source}\nADD $SOURCE /x\n")
+    failed = await workshop.failed(workshop.plan_of_dockerfile())
+    assert "denied by policy" in failed.message
+
+
 async def test_cancelled_build_leaves_nothing_that_runs(workshop: Workshop) -> None:
     workshop.write(package_dot_json="{}")
     endless = msgspec.structs.replace(NODE_APP, build="echo it runs; sleep 1000")

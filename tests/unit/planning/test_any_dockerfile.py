@@ -54,6 +54,10 @@ def test_dockerfile_of_any_kind_becomes_an_image_that_starts_by_itself() -> None
     assert f"settings.hasDockerfile is true: an image is built from {said}" in made.because
 
 
+def test_files_of_the_upload_are_added() -> None:
+    assert plan("FROM a\nADD http/app.tar.gz git.txt /x/\nRUN curl https://example.com").port
+
+
 def test_port_is_that_of_the_last_stage_or_of_the_one_it_begins_with() -> None:
     assert plan("FROM a AS b\nEXPOSE 81\nFROM b").port == 81
     assert plan("FROM a AS b\nEXPOSE 81\nFROM c", port=4000).port == 4000
@@ -77,6 +81,8 @@ def test_given_run_command_starts_the_image() -> None:
         ("# escape=`\n# syntax=evil.example/frontend\nFROM a", 2, "docker/dockerfile:1"),
         ("# syntax=docker/dockerfile-upstream:master\nFROM a", 1, "docker/dockerfile:1"),
         ("FROM a\nRUN x\0", 2, "no text"),
+        ("FROM a\nADD --chown=1 http://169.254.169.254/latest /x", 2, "ADD of an address"),
+        ('FROM a\nadd ["git@example.com:a.git", "/x"]', 2, "ADD of an address"),
     ],
 )
 def test_what_is_wrong_for_sure_is_refused_with_its_line(

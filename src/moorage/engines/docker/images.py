@@ -190,7 +190,11 @@ class Images:
 
     def _environment(self, spec: BuildSpec, laid: Laid) -> dict[str, str]:
         """Returns the builder's environment: for a stranger's Dockerfile without credentials."""
-        found = {**environment(self._daemon.host), "HOME": str(Path.home())}
+        found = {
+            **environment(self._daemon.host),
+            "HOME": str(Path.home()),
+            "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY": str(laid.policy),
+        }
         return {**found, "DOCKER_CONFIG": str(laid.file.parent)} if is_own(spec) else found
 
     def _has_room(self) -> bool:

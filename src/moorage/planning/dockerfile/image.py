@@ -27,6 +27,7 @@ _HEREDOC = re.compile(r"<<-?[ \t]*(['\"]?)([A-Za-z_]\w*)\1")
 _OFFICIAL = re.compile(
     r"(?:docker\.io/)?docker/dockerfile(?::1[\w.-]*)?(?:@sha256:[0-9a-f]{64})?\Z"
 )
+_ADDRESS = re.compile(r"(?:\A|[\s\"'])(?:[a-z]+://|git@)", re.IGNORECASE)
 _WORDS = KNOWN | {"SHELL", "ONBUILD"}
 
 
@@ -119,6 +120,8 @@ def _after(lines: list[str], number: int, end: str) -> int:
 def _checked(line: int, name: str, text: str) -> tuple[int, str, str]:
     if name not in _WORDS:
         raise refused(line, f"{name} {text}", f"{name[:20]} is no instruction")
+    if name == "ADD" and _ADDRESS.search(text):
+        raise refused(line, f"{name} {text}", "ADD of an address is not built: RUN curl or git")
     return line, name, text
 
 

@@ -64,13 +64,19 @@ def test_steps_of_a_plan_are_told_from_the_others() -> None:
     ("text", "made"),
     [
         ("# syntax=evil.example/x\nFROM a\n", "#\nFROM a\n\n"),
-        ("#syntax = evil/x\n# escape=`\n# syntax=evil/x\nFROM a", "#\n# escape=`\n#\nFROM a\n"),
+        ("#syntax = evil/x\n# escape=`\n# syntax=evil/x\nFROM a", "# escape=`\n#\n#\nFROM a\n"),
         ("\ufeff# syntax=evil/x\nFROM a", "#\nFROM a\n"),
         ("\n# syntax=evil/x\nFROM a", "#\n#\nFROM a\n"),
         ("//syntax=evil/x\nFROM a", "#\n//syntax=evil/x\nFROM a\n"),
         ('{"syntax": "evil/x"}', '#\n{"syntax": "evil/x"}\n'),
-        ("#!/usr/bin/x\n# syntax=evil/x\nFROM a", "#\n#!/usr/bin/x\n# syntax=evil/x\nFROM a\n"),
-        ("# words\n# syntax=no directive\nFROM a", "# words\n# syntax=no directive\nFROM a\n"),
+        ("#!/usr/bin/x\n# syntax=evil/x\nFROM a", "#\n#\nFROM a\n"),
+        ("# words\n# syntax=no directive\nFROM a", "#\n#\nFROM a\n"),
+        # What Go's unicode.IsSpace takes for a space is one to the builder.
+        *(
+            (f"#{space}syntax=evil/x\nFROM a", "#\nFROM a\n")
+            for space in "\v\f\x85\xa0\u2003\u3000"
+        ),
+        ("# escape=`\n#\xa0syntax=evil/x\nFROM a", "# escape=`\n#\nFROM a\n"),
     ],
 )
 def test_dockerfile_chooses_no_other_builder(text: str, made: str) -> None:

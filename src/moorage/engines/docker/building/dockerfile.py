@@ -6,6 +6,7 @@ Pure: equal arguments give equal text. No value of a variable is in it.
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
@@ -37,7 +38,8 @@ _IMAGES_PATH = (
 _SHELL = ("/bin/sh", "-c")
 _SOURCED = 'set -a && . {} && set +a && exec /bin/sh -c "$0"'
 _COPIED = re.compile(r"[\w./@+-]+\Z")  # no pattern, no variable
-_DIRECTIVE = re.compile(r"[ \t]*#[ \t]*([A-Za-z][A-Za-z0-9]*)[ \t]*=[ \t]*(.+?)[ \t]*\Z")
+_DIRECTIVE = re.compile(r"#[ \t]*\w+[ \t]*=")
+_ESCAPE = re.compile(r"#[ \t]*escape[ \t]*=", re.IGNORECASE)
 
 
 class Written(NamedTuple):
@@ -95,24 +97,20 @@ def generated(plan: Plan, materials: Materials, files: Collection[str]) -> Writt
 def own(text: str, start: str) -> Written:
     """Returns an upload's own Dockerfile, without directives that choose another builder.
 
-    `start` replaces what it starts, unless it is "". Lines keep their numbers.
+    Of the comments that it begins with, only the escape character is kept, as the builder takes
+    more for a directive than it documents. `start` replaces what it starts, unless it is "".
     """
     lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
-    for number, line in enumerate(lines):
-        match = _DIRECTIVE.match(line)
-        if match is None and line.strip():
-            break
-        if match is None or match[1].lower() != "escape":
-            lines[number] = "#"
-    if lines and not _begins_well(lines[0]):
-        lines.insert(0, "#")  # so that no other form of a directive is looked for
+    first = next(filter(_ESCAPE.match, takewhile(_DIRECTIVE.match, lines)), "#")
+    begun = sum(1 for _ in takewhile(_is_comment, lines))
+    lines[:begun] = [first, *["#"] * (begun - 1)]
     if start:
         lines += ["", "ENTRYPOINT []", f"CMD {_json(*_SHELL, start)}"]
     return Written("\n".join(lines) + "\n")
 
 
-def _begins_well(line: str) -> bool:
-    return line.startswith("#") and not line.startswith("#!")
+def _is_comment(line: str) -> bool:
+    return line.strip()[:1] in ("", "#")
 
 
 def step_named(progress: str) -> str:

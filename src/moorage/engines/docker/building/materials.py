@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
+import msgspec
+
 from moorage.engines.docker.building import dockerfile
 from moorage.engines.docker.building.dockerfile import TRUST, VARIABLES, Materials, Written
 from moorage.engines.engine import BuildSpec
@@ -15,6 +17,15 @@ from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Stack
 
 _FILE = "Dockerfile"
+# For BuildKit (sourcepolicy.pb): it fetches what ADD names by itself, from the machine's own
+# network, past the firewall of builds. Only images and what was uploaded is left, also of the
+# triggers in base images.
+_POLICY = {
+    "rules": [
+        {"action": "DENY", "selector": {"identifier": f"{scheme}://*"}}
+        for scheme in ("http", "https", "git")
+    ]
+}
 _SECRET_BYTES = 500 * 1024  # BuildKit takes no larger one
 _ARGUMENT_BYTES = 100_000  # the kernel takes 131,072 in one, and some 2 MB in all
 _ARGUMENTS_BYTES = 1_000_000
@@ -31,6 +42,7 @@ class Laid:
     written: Written
     secrets: Mapping[str, Path]
     arguments: Mapping[str, str]
+    policy: Path  # of what the builder may fetch
 
 
 def lay(spec: BuildSpec, materials: Materials, build_env: Mapping[str, str], into: Path) -> Laid:
@@ -58,7 +70,16 @@ def lay(spec: BuildSpec, materials: Materials, build_env: Mapping[str, str], int
         file.with_name(f"{_FILE}.dockerignore").write_text(written.ignored)
     trust = {TRUST: Path(CERTIFICATES)} if materials.has_trust else {}
     paths = {**trust, **_secret_files(secrets, into / "secrets")}
-    return Laid(file=file, context=context, written=written, secrets=paths, arguments=arguments)
+    policy = into / "policy.json"
+    policy.write_bytes(msgspec.json.encode(_POLICY))
+    return Laid(
+        file=file,
+        context=context,
+        written=written,
+        secrets=paths,
+        arguments=arguments,
+        policy=policy,
+    )
 
 
 def _exported(spec: BuildSpec, build_env: Mapping[str, str]) -> bytes:
