@@ -7,7 +7,7 @@ from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
 from moorage.auth.shared_nonces import Counts, SharedRateLimiter
 from moorage.clock import Clock
 from moorage.storage.database import Database
-from moorage.storage.leases import Leases
+from moorage.storage.leases import Leases, MachineLease
 from moorage.storage.vault import Vault
 
 
@@ -23,6 +23,7 @@ class Core:
     speed: float = 1.0  # divides the pauses of periodic work; above 1 in tests
     name: str = ""  # of this gateway, where several share the data directory
     machine: str = ""  # the id of the data directory; "" is the leases' holder
+    machine_lease: MachineLease | None = None  # of a server's database
     counts: Counts | None = None  # of requests, where several gateways share them
 
     @property

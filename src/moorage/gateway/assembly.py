@@ -12,7 +12,7 @@ from moorage.auth.nonces import NonceFile, NonceStore, give_up_mark, marked_ms
 from moorage.auth.shared_nonces import FORGET_SECONDS, SharedNonces
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
-from moorage.clock import Clock
+from moorage.clock import Clock, boot_id
 from moorage.core import Core
 from moorage.deploy.loops import loops_of
 from moorage.deploy.services import DeployServices
@@ -36,7 +36,7 @@ from moorage.payments.services import Payee, PaymentServices
 from moorage.payments.settings import PaymentSettings
 from moorage.payments.taking.recipients import note_recipient
 from moorage.settings import Settings
-from moorage.storage.leases import Leases
+from moorage.storage.leases import Leases, MachineLease
 from moorage.storage.migrate import migrate
 from moorage.storage.opening import open_database
 from moorage.storage.purpose import Purpose, set_purpose
@@ -62,10 +62,11 @@ class Rooms:
     @property
     def runs(self) -> tuple[Run, ...]:
         """The tasks that run until the gateway stops, without the servers."""
-        keeper = self.platform.keeper
+        keeper, machine = self.platform.keeper, self.core.machine_lease
         return (
             self.core.db.run,
             self.core.leases.run,
+            *(() if machine is None else (machine.run,)),
             *(() if keeper is None else (keeper.caddy.keep_running,)),
             self.platform.toolchains.inventory.run,
             *self.payments.runs,
@@ -137,7 +138,7 @@ async def open_core(
     """Opens the database of an open data directory, and the vault of its secrets.
 
     Raises ConfigurationInvalid when a key of the secrets is missing, or the database has another
-    purpose.
+    purpose; AlreadyRunning when a gateway of another machine uses it.
     """
     data_dir = Path(settings.data_dir)
     name = settings.gateway_name
@@ -148,6 +149,11 @@ async def open_core(
     db = open_database(settings.database, speed=speed)
     stack.callback(db.close)
     machine = gateway_id(data_dir)
+    machine_lease = None
+    if settings.database_url:
+        machine_lease = MachineLease(db=db, holder=f"{machine} {boot_id()}", clock=clock)
+        stack.push_async_callback(machine_lease.close)
+        await machine_lease.enter()
     holder = f"{machine}-{name}" if name else machine
     return Core(
         db=db,
@@ -158,6 +164,7 @@ async def open_core(
         speed=speed,
         name=name,
         machine=machine,
+        machine_lease=machine_lease,
         counts=SharedTables(db) if name else None,
     )
 

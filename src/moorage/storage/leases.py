@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import bindparam, or_, select, update
 
 from moorage.clock import Clock
-from moorage.errors import DatabaseUnavailable
+from moorage.errors import AlreadyRunning, DatabaseUnavailable
 from moorage.storage.database import Database, Statement, Upsert
 from moorage.storage.schema import leases
 
@@ -38,6 +38,31 @@ _TAKE = Statement(
             leases.c.holder == bindparam("holder"),
             leases.c.expires_at_ms <= bindparam("now_ms"),
             leases.c.expires_at_ms > bindparam("latest_ms"),
+        ),
+    )
+)
+MACHINE = "machine"
+"""The row that names the machine with the apps' files; its gateways renew it together."""
+
+MACHINE_SECONDS = 20.0
+"""How long another machine's row must stay as it is until it counts as left."""
+
+_RENEW_MACHINE_SECONDS = 5.0
+_MACHINE = Statement(select(leases.c.holder, leases.c.token).where(leases.c.name == MACHINE))
+_TAKE_MACHINE = Statement(
+    Upsert(
+        table=leases,
+        values={
+            "name": MACHINE,
+            "holder": bindparam("holder"),
+            "token": 1,
+            "expires_at_ms": bindparam("until_ms"),
+        },
+        replaced=("holder", "expires_at_ms"),
+        changed={"token": leases.c.token + 1},
+        where=or_(
+            leases.c.holder == bindparam("holder"),
+            leases.c.token == bindparam("seen_token"),
         ),
     )
 )
@@ -156,3 +181,68 @@ class Leases:
             await act()
         except DatabaseUnavailable:
             log.warning("leases cannot be written; they run out by themselves")
+
+
+class MachineLease:
+    """Keeps the gateways of a second machine off a database that a server has.
+
+    Apps, their files and their keys are on one machine. No clocks are compared: who comes second
+    watches the row for a while.
+    """
+
+    def __init__(self, *, db: Database, holder: str, clock: Clock) -> None:
+        """`holder` names the machine and this boot of it."""
+        self._db = db
+        self._holder = holder
+        self._clock = clock
+        self._renewing: asyncio.Task[None] | None = None
+
+    async def enter(self) -> None:
+        """Takes the lease and renews it until `close`; one that another machine left, after a wait.
+
+        Raises AlreadyRunning if another machine renews it, and DatabaseUnavailable.
+        """
+        holder, token = await self._db.one(_MACHINE) or (self._holder, None)
+        if holder != self._holder:
+            log.warning("another machine had this database; waiting", seconds=MACHINE_SECONDS)
+            await asyncio.sleep(MACHINE_SECONDS)
+        if not await self.renew(seen_token=token):
+            raise AlreadyRunning(
+                "A gateway of another machine, where the apps are, runs on this database: stop it "
+                "first, or name another database_url."
+            )
+        self._renewing = asyncio.create_task(self._renew_on(), name="machine lease")
+
+    async def run(self) -> None:
+        """Returns never; raises AlreadyRunning when another machine has taken the lease."""
+        if self._renewing is not None:
+            await self._renewing
+
+    async def close(self) -> None:
+        """Ends the renewal. The lease stays: other gateways of the machine may run."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.gather(self._renewing, return_exceptions=True)
+
+    async def renew(self, *, seen_token: int | None = None) -> bool:
+        """Renews the lease; returns False if another machine has it. Raises DatabaseUnavailable.
+
+        With `seen_token` it is taken from that machine if it was not renewed since.
+        """
+        until_ms = self._clock.now_ms() + round(MACHINE_SECONDS * 1000)
+        async with self._db.transaction(durable=False) as tx:
+            taken = await tx.execute(
+                _TAKE_MACHINE, holder=self._holder, until_ms=until_ms, seen_token=seen_token
+            )
+        return taken == 1
+
+    async def _renew_on(self) -> None:
+        while True:
+            await asyncio.sleep(_RENEW_MACHINE_SECONDS)
+            try:
+                held = await self.renew()
+            except DatabaseUnavailable:
+                continue
+            if not held:
+                log.error("another machine took this database, while this one stood still")
+                raise AlreadyRunning("A gateway of another machine took over this database.")

@@ -1,13 +1,14 @@
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from clock import MovableClock
+from moorage.errors import AlreadyRunning
 from moorage.storage.database import Database
-from moorage.storage.leases import CLOCK_BACK_MS, LEASE_MS, Leases
+from moorage.storage.leases import CLOCK_BACK_MS, LEASE_MS, MACHINE_SECONDS, Leases, MachineLease
 from moorage.storage.opening import open_database
 from records_fixture import GATEWAY, OTHER_GATEWAY
 
@@ -127,3 +128,81 @@ async def test_gateway_knows_what_it_holds(
     assert (leases.holds(DUTY), others.holds(DUTY)) == (True, False)
     clock.advance(LEASE_MS)
     assert not leases.holds(DUTY)
+
+
+@pytest.fixture
+def machine(db: Database, clock: MovableClock) -> MachineLease:
+    return MachineLease(db=db, holder="one", clock=clock)
+
+
+@pytest.fixture
+def other_machine(other_db: Database, clock: MovableClock) -> MachineLease:
+    return MachineLease(db=other_db, holder="two", clock=clock)
+
+
+def while_waiting(
+    monkeypatch: pytest.MonkeyPatch, happens: Callable[[], Awaitable[object]]
+) -> None:
+    """Something happens during each wait for another machine, which takes no time."""
+    sleep = asyncio.sleep
+
+    async def wait(seconds: float) -> None:
+        if seconds == MACHINE_SECONDS:
+            await happens()
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", wait)
+
+
+async def test_second_machine_is_refused_while_the_first_renews(
+    machine: MachineLease, other_machine: MachineLease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await machine.renew()
+    while_waiting(monkeypatch, machine.renew)
+    for _ in range(2):
+        with pytest.raises(AlreadyRunning, match="another machine"):
+            await other_machine.enter()
+    assert not await other_machine.renew()
+    assert await machine.renew()
+
+
+async def test_dead_machine_holds_nobody_up_and_ends_when_it_was_not_dead(
+    machine: MachineLease, other_machine: MachineLease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await machine.renew()
+    while_waiting(monkeypatch, lambda: asyncio.sleep(0))
+    await other_machine.enter()
+    await other_machine.close()
+
+    assert not await machine.renew()
+    while_waiting(monkeypatch, other_machine.renew)
+    with pytest.raises(AlreadyRunning):
+        await machine.enter()
+
+
+async def test_gateway_ends_when_another_machine_has_its_database(
+    machine: MachineLease, other_machine: MachineLease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stands_still = asyncio.Event()
+
+    async def wait(seconds: float) -> None:
+        if 1 < seconds < MACHINE_SECONDS:  # between renewals
+            await stands_still.wait()
+
+    monkeypatch.setattr(asyncio, "sleep", wait)
+    await machine.enter()
+    await other_machine.enter()
+    await other_machine.close()
+    stands_still.set()
+    with pytest.raises(AlreadyRunning):
+        await machine.run()
+    await machine.close()
+
+
+async def test_gateways_of_one_machine_hold_it_together(
+    machine: MachineLease, other_db: Database, clock: MovableClock
+) -> None:
+    sibling = MachineLease(db=other_db, holder="one", clock=clock)
+    for _ in range(2):
+        assert await machine.renew()
+        assert await sibling.renew()

@@ -1,0 +1,56 @@
+"""One machine's gateways use a PostgreSQL database, as the apps' files are there."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from clock import MovableClock
+from moorage.core import Core
+from moorage.errors import AlreadyRunning
+from moorage.gateway.assembly import open_core
+from moorage.settings import load_settings
+from moorage.storage.leases import MACHINE_SECONDS
+from moorage.storage.purpose import Purpose
+from postgres_fixture import PostgresServer
+
+pytestmark = pytest.mark.root  # the server's package is installed with the sandbox's
+
+
+@pytest.fixture
+def url(postgres_server: PostgresServer) -> Iterator[str]:
+    name = postgres_server.create()
+    yield postgres_server.url(name)
+    postgres_server.drop(name)
+
+
+async def opened(stack: AsyncExitStack, data_dir: Path, url: str, *, name: str = "") -> Core:
+    """The core of a gateway: of another machine if the directory is another."""
+    data_dir.mkdir(exist_ok=True)
+    settings = load_settings(
+        file=None, environ={}, data_dir=str(data_dir), database_url=url, gateway_name=name
+    )
+    return await open_core(stack, settings, MovableClock(), purpose=Purpose.SERVE, speed=1.0)
+
+
+async def test_gateway_of_a_second_machine_does_not_start(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleep = asyncio.sleep
+    async with AsyncExitStack() as stack:
+        first = await opened(stack, tmp_path / "first", url, name="one")
+        await opened(stack, tmp_path / "first", url, name="two")
+
+        async def wait(seconds: float) -> None:
+            """The first renews its lease while the second waits; waiting takes no time."""
+            if seconds == MACHINE_SECONDS:
+                assert first.machine_lease is not None
+                assert await first.machine_lease.renew()
+            else:
+                await sleep(seconds)
+
+        monkeypatch.setattr(asyncio, "sleep", wait)
+        with pytest.raises(AlreadyRunning, match="another machine"):
+            await opened(stack, tmp_path / "second", url)
