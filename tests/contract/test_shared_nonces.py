@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator
 
 import pytest
+from sqlalchemy import text
 
 from clock import START_MS, MovableClock
 from moorage.auth.shared_nonces import SharedNonces, SharedRateLimiter
@@ -17,6 +18,7 @@ from moorage.errors import (
     RateLimited,
     TimestampExpired,
 )
+from moorage.storage.database import Database, Statement
 from moorage.storage.opening import open_database
 from moorage.storage.shared import SharedTables
 from postgres_fixture import PostgresServer
@@ -24,16 +26,23 @@ from waiting import until
 
 pytestmark = pytest.mark.root  # the server's package is installed with the sandbox's
 
+ASYNCHRONOUS = Statement(
+    text(
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', "
+        "current_database()); END $$"
+    )
+)
 ALICE, BOB = Wallet("0x" + "a" * 40), Wallet("0x" + "b" * 40)
 
 
 class Gateways:
     """Two gateways' views of what they share."""
 
-    def __init__(self, tables: tuple[SharedTables, SharedTables], clock: MovableClock) -> None:
+    def __init__(self, databases: list[Database], clock: MovableClock) -> None:
         self.clock = clock
-        self.tables = tables
-        self.nonces = tuple(SharedNonces(each, clock=clock) for each in tables)
+        self.databases = databases
+        self.tables = tuple(SharedTables(each) for each in databases)
+        self.nonces = tuple(SharedNonces(each, clock=clock) for each in self.tables)
 
     def limiters(self, name: str, *, limit: int) -> list[SharedRateLimiter]:
         return [SharedRateLimiter(each, name=name, limit=limit) for each in self.tables]
@@ -43,9 +52,9 @@ class Gateways:
 async def gateways(postgres_server: PostgresServer) -> AsyncIterator[Gateways]:
     name = postgres_server.create()
     databases = [open_database(postgres_server.url(name)) for _ in range(2)]
-    one, two = (SharedTables(each) for each in databases)
-    await asyncio.gather(one.open(lost_ms=-1), two.open(lost_ms=-1))  # both start at once
-    yield Gateways((one, two), MovableClock())
+    gateways = Gateways(databases, MovableClock())
+    await asyncio.gather(*(each.open(lost_ms=-1) for each in gateways.tables))  # both start at once
+    yield gateways
     for database in databases:
         database.close()
     await asyncio.sleep(0)  # a closed connection's transport is done in the loop's next turn
@@ -93,6 +102,17 @@ async def test_forgotten_nonce_is_refused_by_its_timestamp(gateways: Gateways) -
     await one.consume(ALICE, START_MS + 1, new())
 
 
+async def test_clock_that_was_ahead_for_a_moment_refuses_nothing_new(gateways: Gateways) -> None:
+    (one, two), nonce = gateways.nonces, new()
+    await one.consume(ALICE, START_MS, nonce)
+    gateways.clock.step(3_600_000)
+    await two.forget()
+    gateways.clock.step(-3_600_000)
+    await one.consume(ALICE, START_MS + 1, new())
+    with pytest.raises(TimestampExpired):
+        await one.consume(ALICE, START_MS, nonce)
+
+
 @pytest.mark.parametrize("offset_ms", [-60_001, 60_001])
 async def test_timestamp_out_of_the_window_is_refused(gateways: Gateways, offset_ms: int) -> None:
     with pytest.raises(TimestampExpired):
@@ -122,6 +142,28 @@ async def test_nonces_that_a_crash_of_the_server_lost_do_not_pass_again(
         await one.consume(ALICE, START_MS + 40_000, ahead)
     gateways.clock.advance(46_000)  # the mark is 5 s above what was used
     await one.consume(ALICE, gateways.clock.now_ms(), new())
+
+
+async def test_mark_outlives_a_crash_of_a_server_that_commits_asynchronously(
+    gateways: Gateways, postgres_server: PostgresServer
+) -> None:
+    for database in gateways.databases:
+        async with database.transaction(durable=True) as tx:
+            await tx.execute(ASYNCHRONOUS)
+        database.close()  # so that its connections are new
+    nonce = new()
+    await gateways.nonces[0].consume(ALICE, START_MS, nonce)
+    await asyncio.to_thread(postgres_server.restart)
+
+    async def is_refused() -> bool:
+        try:
+            with pytest.raises(TimestampExpired):
+                await gateways.nonces[1].consume(ALICE, START_MS, nonce)
+        except AuthUnavailable:
+            return False  # a connection that the crash has cut
+        return True
+
+    await until(is_refused)
 
 
 async def test_nonces_of_a_gateway_that_was_alone_are_below_the_floor(gateways: Gateways) -> None:

@@ -35,7 +35,7 @@ class UsedNonces(Protocol):
         ...
 
     async def forget(self, until_ms: int) -> None:
-        """Raises the floor to a timestamp, and forgets the nonces up to it."""
+        """Forgets the nonces up to a timestamp, and raises the floor to the newest of them."""
         ...
 
     async def remember_body(self, digest: str, body: str) -> None:

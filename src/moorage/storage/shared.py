@@ -54,6 +54,9 @@ _RAISE_FLOOR = Statement(
         "RETURNING 1"
     )
 )
+_NEWEST = Statement(
+    text("SELECT max(timestamp_ms) FROM used_nonces WHERE timestamp_ms <= CAST(:at_ms AS BIGINT)")
+)
 _FORGET = Statement(
     text(
         "WITH gone AS (DELETE FROM used_nonces WHERE timestamp_ms <= CAST(:at_ms AS BIGINT) "
@@ -126,13 +129,19 @@ class SharedTables:
 
     async def mark(self, timestamp_ms: int) -> int:
         """Raises the mark, on the disk; returns it. No nonce above it was used."""
-        row = await self._db.one(_MARK, at_ms=timestamp_ms)
+        async with self._db.transaction(durable=True) as tx:
+            row = await tx.one(_MARK, at_ms=timestamp_ms)
         return timestamp_ms if row is None else int(row[0])
 
     async def forget(self, until_ms: int) -> None:
-        """Raises the floor to a timestamp, and forgets the nonces up to it."""
-        if await self._db.one(_RAISE_FLOOR, at_ms=until_ms) is not None:
-            await self._db.one(_FORGET, at_ms=until_ms)
+        """Forgets the nonces up to a timestamp, and raises the floor to the newest of them.
+
+        Not to the timestamp itself: a clock that was ahead for a moment would have it refuse all.
+        """
+        row = await self._db.one(_NEWEST, at_ms=until_ms)
+        newest_ms = None if row is None else row[0]
+        if newest_ms is not None and await self._db.one(_RAISE_FLOOR, at_ms=newest_ms) is not None:
+            await self._db.one(_FORGET, at_ms=newest_ms)
 
     async def remember_body(self, digest: str, body: str) -> None:
         """Remembers the body of a used nonce's request."""
