@@ -19,6 +19,8 @@ from moorage.engines.sandbox.exports import SandboxExports
 from moorage.errors import AlreadyRunning, ConfigurationInvalid
 from moorage.operate.moving import Moved, move_books
 from moorage.settings import Settings, load_settings
+from moorage.storage import copying
+from moorage.storage.database import Transaction
 from moorage.storage.money import accounts
 from moorage.storage.opening import open_database
 from moorage.storage.purpose import Purpose, purpose_of, set_purpose
@@ -30,6 +32,8 @@ pytestmark = pytest.mark.root  # the server's package is installed with the sand
 
 MANY = 1_201  # more than are read at once
 ROWS = {"events": MANY}
+WAITING = """SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND state = 'idle in transaction'"""
 Table_ = dict[str, list[tuple[object, ...]]]
 
 
@@ -145,6 +149,24 @@ async def test_ledger_goes_on_where_it_was(settings: Settings, url: str) -> None
         db.close()
         await asyncio.sleep(0)
     assert len(set(places)) == moved.rows["entries"] + 2
+
+
+async def test_server_waits_for_nothing_while_the_file_is_read(
+    settings: Settings, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends a transaction that does nothing for 20 s; a large file takes longer."""
+    waiting: list[int] = []
+    contents = copying.contents
+
+    async def noted(tx: Transaction) -> dict[str, copying.Content]:
+        connection = await asyncpg.connect(url)
+        waiting.append(await connection.fetchval(WAITING))
+        await connection.close()
+        return await contents(tx)
+
+    monkeypatch.setattr(copying, "contents", noted)
+    await move(settings)
+    assert waiting == [0, 1, 1]  # the file; the server before and after
 
 
 async def test_move_that_was_interrupted_ends_when_it_is_run_again(

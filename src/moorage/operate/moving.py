@@ -52,21 +52,25 @@ async def move_books(settings: Settings) -> Moved:
 
 
 async def _copy(source: Database, target: Database) -> tuple[dict[str, Content], int]:
-    """Copies within one transaction, which ends well only where both databases are the same."""
-    async with source.snapshot() as rows, target.transaction(durable=True) as tx:
-        wanted = await copying.contents(rows)
-        there = await copying.contents(tx)
-        if there != wanted:
-            if any(content.rows for content in there.values()):
-                raise ConfigurationInvalid(
-                    "database_url: that database has rows already. Name an empty one."
-                )
-            await copying.copy(rows, tx, to_server=True)
-            _compare(wanted, await copying.contents(tx))
-        ours, theirs = await audit.books(rows), await audit.books(tx)
-        if (ours.accounts, ours.balances) != (theirs.accounts, theirs.balances):
-            raise ConfigurationInvalid("The sums of the two ledgers differ; nothing was moved.")
-        return wanted, sum(theirs.balances.values())
+    """Copies within one transaction, which ends well only where both databases are the same.
+
+    The file is read before it begins, as a server ends a transaction that waits too long.
+    """
+    async with source.snapshot() as rows:
+        wanted, ours = await copying.contents(rows), await audit.books(rows)
+        async with target.transaction(durable=True) as tx:
+            there = await copying.contents(tx)
+            if there != wanted:
+                if any(content.rows for content in there.values()):
+                    raise ConfigurationInvalid(
+                        "database_url: that database has rows already. Name an empty one."
+                    )
+                await copying.copy(rows, tx, to_server=True)
+                _compare(wanted, await copying.contents(tx))
+            theirs = await audit.books(tx)
+            if (ours.accounts, ours.balances) != (theirs.accounts, theirs.balances):
+                raise ConfigurationInvalid("The sums of the two ledgers differ; nothing was moved.")
+            return wanted, sum(theirs.balances.values())
 
 
 def _compare(wanted: dict[str, Content], found: dict[str, Content]) -> None:
