@@ -3,12 +3,14 @@
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from docker_fixture import Dockerd, make_docker, opened_docker
+from docker_fixture import BASE, Dockerd, make_docker, opened_docker
 from moorage.engines.docker.docker import DockerEngine
-from moorage.engines.engine import AppExit, Limits
+from moorage.engines.engine import AppExit, InstanceSpec, Limits
 from moorage.errors import DeployFailed, FailureCause, IsolationMissing
+from moorage.planning.plan import Stack
 from moorage.records.log import LogKind, LogStream
 from small_apps import LIMITS, ON_PORT, SERVER, build, build_and_start, fetch, logged, plan, start
 from waiting import until
@@ -86,6 +88,51 @@ async def test_app_that_can_not_start_is_told_why(docker: DockerEngine, source: 
     assert "no luck" in failed.value.log_tail
 
 
+async def test_image_that_can_not_be_started_leaves_no_container(
+    docker: DockerEngine, dockerd: Dockerd, source: Path
+) -> None:
+    nobodys = msgspec.structs.replace(plan(start=""), stack=Stack.DOCKERFILE)
+    (source / "Dockerfile").write_text(f'FROM {BASE}\nUSER nobody-here\nCMD ["node"]\n')
+    await build(docker, source, nobodys)
+    spec = InstanceSpec(deployment_id="first", plan=nobodys, limits=LIMITS, volume="kept")
+    with pytest.raises(DeployFailed, match=r"can't be started: .*nobody-here"):
+        await docker.start(spec, timeout_seconds=60)
+    assert docker.instance_id not in dockerd.run("ps", "--all", "--no-trunc")
+    assert not (dockerd.shared / docker.instance_id / "volumes" / "kept").exists()
+    await docker.discard("first")
+    assert docker.instance_id not in dockerd.run("images")
+
+
+WRITER = """\
+const fs = require('fs');
+let written = 0;
+try { for (; written < 64; written++) fs.appendFileSync('/scratch/x', Buffer.alloc(1 << 20)); }
+catch (error) { console.log(`${error.code} after ${written} MiB`); }
+fs.writeFileSync('/data/kept', `${fs.statSync('/data').uid}`);
+console.log(`/data is of ${fs.readFileSync('/data/kept')}`);
+"""
+
+
+async def test_volume_of_an_image_is_in_memory_and_data_is_its_users_by_name(
+    docker: DockerEngine, dockerd: Dockerd, source: Path
+) -> None:
+    """Docker would give it the machine's disk, without a limit."""
+    (source / "passwd").write_text("somebody:x:1234:1234::/:/bin/sh\n")
+    (source / "index.js").write_text(WRITER + ON_PORT)
+    (source / "Dockerfile").write_text(
+        f'FROM {BASE}\nVOLUME ["/scratch", "/tmp/x"]\nVOLUME /data /tmp\n'
+        'COPY passwd /etc/\nCOPY index.js /\nUSER somebody\nCMD ["node", "/index.js"]\n'
+    )
+    image = msgspec.structs.replace(plan(start=""), stack=Stack.DOCKERFILE)
+    await build(docker, source, image)
+    spec = InstanceSpec(deployment_id="first", plan=image, limits=LIMITS, volume="kept")
+    instance = await docker.start(spec, timeout_seconds=60)
+    assert await fetch(instance.address) == "hello"
+    await logged(docker, "ENOSPC after 16 MiB")
+    await logged(docker, "/data is of 1234")
+    assert dockerd.run("volume", "ls", "--quiet") == ""
+
+
 async def test_flushed_packet_filter_is_told_and_loaded_again(
     docker: DockerEngine, dockerd: Dockerd
 ) -> None:
@@ -104,7 +151,10 @@ async def test_flushed_packet_filter_is_told_and_loaded_again(
 
 async def test_closed_engine_leaves_nothing(dockerd: Dockerd, source: Path, tmp_path: Path) -> None:
     engine = make_docker(dockerd, tmp_path / "state")
+    killed = dockerd.shared / engine.instance_id / "killed.build" / "secrets"
+    killed.mkdir(parents=True)
     async with opened_docker(engine):
+        assert not killed.exists()
         await build_and_start(engine, source, plan())
         await engine.remove("first")
     own = engine.instance_id

@@ -1,5 +1,7 @@
 """What the Docker engine asks of Docker, of the packet filter and of systemd, as data."""
 
+import io
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +15,13 @@ from moorage.engines.docker.container import (
     container_name,
     environment,
     numeric_user,
+    scratch,
     settled,
 )
-from moorage.engines.docker.daemon import lacking, socket_path
+from moorage.engines.docker.daemon import first_file, lacking, socket_path
 from moorage.engines.docker.output import parse_ns, split_frames
 from moorage.engines.engine import AppExit, InstanceSpec, Limits
-from moorage.errors import ConfigurationInvalid
+from moorage.errors import ConfigurationInvalid, DeployFailed
 from moorage.planning.plan import Plan, Stack
 
 PLAN = Plan(
@@ -67,6 +70,7 @@ def test_container_has_no_rights_and_hard_limits() -> None:
         "ShmSize": 64 << 20,
         "Init": True,
         "Sysctls": {"net.ipv6.conf.all.disable_ipv6": "1"},
+        "Mounts": [],
         "Binds": [],
         "RestartPolicy": {"Name": "no"},
         "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "2"}},
@@ -84,6 +88,37 @@ def test_volume_is_bound_to_its_place() -> None:
     made = container(spec, "image:tag", AROUND, data=Path("/run/moorage/ab12cd/volumes/shop/d1"))
     assert made["HostConfig"]["Binds"] == ["/run/moorage/ab12cd/volumes/shop/d1:/data"]
     assert "DATA_DIR=/data" in made["Env"]
+
+
+def test_volumes_of_an_image_are_in_memory_where_nothing_else_is() -> None:
+    named = {"Volumes": dict.fromkeys(["/db/", "//a/../b", "/data", "/tmp", "/db"])}
+    made = container(SPEC, "i:t", AROUND, data=Path("/v"), scratch=scratch(named))
+    assert made["HostConfig"]["Mounts"] == [
+        {"Type": "tmpfs", "Target": path, "TmpfsOptions": {"SizeBytes": 16 << 20, "Mode": 0o1777}}
+        for path in ("/b", "/db")
+    ]
+    assert scratch({"Volumes": None}) == scratch({}) == []
+    for refused in (["a"], [f"/{number}" for number in range(33)]):
+        with pytest.raises(DeployFailed, match="VOLUME"):
+            scratch({"Volumes": dict.fromkeys(refused)})
+
+
+def tar(entry: tarfile.TarInfo, content: bytes = b"") -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as made:
+        entry.size = len(content)
+        made.addfile(entry, io.BytesIO(content))
+    return archive.getvalue()
+
+
+def test_beginning_of_a_file_is_read_whatever_was_cut_off() -> None:
+    entry, link = tarfile.TarInfo("passwd"), tarfile.TarInfo("passwd")
+    entry.pax_headers = {"comment": "x" * 100}
+    link.type, link.linkname = tarfile.SYMTYPE, "/elsewhere"
+    whole = tar(entry, b"root:x:0:0\n" * 1000)
+    assert first_file(whole) == b"root:x:0:0\n" * 1000
+    assert first_file(whole[:3000]).startswith(b"root:x:0:0\n")
+    assert [first_file(it) for it in (tar(link), whole[:100], b"")] == [b"", b"", b""]
 
 
 def test_deployers_variables_win_and_none_of_the_build_is_there() -> None:
@@ -107,7 +142,15 @@ def test_container_is_named_the_same_each_time_and_tells_no_deployment() -> None
 
 @pytest.mark.parametrize(
     ("user", "uid"),
-    [("", 0), ("1000", 1000), ("1000:50", 1000), ("node", 1001), ("node:staff", 1001), ("x", 0)],
+    [
+        ("", 0),
+        ("²", 0),
+        ("1000", 1000),
+        ("1000:50", 1000),
+        ("node", 1001),
+        ("node:staff", 1001),
+        ("x", 0),
+    ],
 )
 def test_users_id_is_the_number_or_that_of_the_images_passwd(user: str, uid: int) -> None:
     passwd = "root:x:0:0::/root:/bin/sh\nnode:x:1001:1001::/home/node:/bin/sh\n"

@@ -1,13 +1,17 @@
 """Starts an app's container, finds its port, opens its socket proxy, stops it."""
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
-from aiodocker.containers import DockerContainer
-
-from moorage.engines.disks.volume import Volume
-from moorage.engines.docker.container import container, container_name, numeric_user
+from moorage.engines.docker.container import (
+    container,
+    container_name,
+    is_name,
+    numeric_user,
+    scratch,
+)
 from moorage.engines.docker.daemon import Daemon, NotFound, Refused, calling
 from moorage.engines.docker.deployment_directory import DeploymentDirectory, Host
 from moorage.engines.docker.groups import pids_beside
@@ -21,7 +25,7 @@ from moorage.engines.host.signals import ask_to_end
 from moorage.errors import DeployFailed, FailureCause
 from moorage.process import is_running, process_record, wait_until_ended
 from moorage.records.log import LogKind
-from moorage.threads import in_thread
+from moorage.threads import in_thread, to_its_end
 
 _OTHER_PORT_GRACE_SECONDS = 1.0  # how long to prefer the wanted port to a listener on another one
 _POLL_SECONDS = 0.01
@@ -31,22 +35,41 @@ _PROXY_UID = 1_899_999_999  # nobody's; systemd's table of user ids lists its ra
 _DOCKERS_RESOLVER = "127.0.0.11"  # Docker's name server listens in each app's network
 _CREATED = "created"
 _PASSWD = "/etc/passwd"  # noqa: S105 (a path)
+_PASSWD_BYTES = 1024 * 1024  # a stranger's image may have one of any size
+
+logger = logging.getLogger(__name__)
 
 
 async def launch(directory: DeploymentDirectory, image: str, spec: InstanceSpec) -> Record:
-    """Makes the container and starts it. Raises DeployFailed, OSError."""
+    """Makes the container and starts it; leaves none on errors. Raises DeployFailed, OSError."""
+    await remove_container(directory)
+    try:
+        record = await _launched(directory, image, spec)
+        await in_thread(directory.write, record)
+    except BaseException:
+        await to_its_end(_clear(directory))
+        raise
+    return record
+
+
+async def _launched(directory: DeploymentDirectory, image: str, spec: InstanceSpec) -> Record:
     host, data = directory.host, None
     if spec.volume is not None:
         data = directory.volume_view(spec.volume)
-    body = container(spec, image, host.around, data=data)
-    await remove_container(directory)
     name = container_name(host.around.instance_id, directory.deployment_id)
     try:
         async with calling():
+            found = (await host.daemon.docker.images.inspect(image))["Config"]
+        body = container(spec, image, host.around, data=data, scratch=scratch(found))
+        user = str(found.get("User") or "")
+        await in_thread(_show, directory, numeric_user(user, ""), spec)
+        async with calling():
             made = await host.daemon.docker.containers.create(body, name=name)
-        if spec.volume is not None:
-            user = await _user(made)
-            await in_thread(_show, directory, host.volumes.volume(spec.volume), user, spec)
+        if data is not None and is_name(user):
+            # Docker mounts the view for this too, and would make a directory where there is none.
+            passwd = await host.daemon.beginning(made.id, _PASSWD, max_bytes=_PASSWD_BYTES)
+            uid = numeric_user(user, passwd.decode(errors="replace"))
+            await in_thread(_show, directory, uid, spec)
         async with calling():
             await made.start()
             state = (await made.show())["State"]
@@ -56,29 +79,28 @@ async def launch(directory: DeploymentDirectory, image: str, spec: InstanceSpec)
     except Refused as error:  # such as a program that is not in the image
         reason = f"the image can't be started: {error}"
         raise DeployFailed(FailureCause.CRASHED, reason, log_tail=last_words(directory)) from error
-    record = Record(
+    return Record(
         deployment_id=directory.deployment_id,
         stage=Stage.STARTED,
         container_id=made.id,
         process=process_record(state["Pid"]) if state["Pid"] else None,
     )
-    await in_thread(directory.write, record)
-    return record
 
 
-async def _user(made: DockerContainer) -> int:
-    """Returns the user id as which a container will run."""
-    async with calling():
-        user = str((await made.show())["Config"]["User"])
-        if user.partition(":")[0].isdigit() or not user:
-            return numeric_user(user, "")
-        archive = await made.get_archive(_PASSWD)
-    member = archive.extractfile("passwd")
-    return numeric_user(user, "" if member is None else member.read().decode(errors="replace"))
+async def _clear(directory: DeploymentDirectory) -> None:
+    """Removes what is left of a launch that failed."""
+    try:
+        await remove_container(directory)
+        await in_thread(directory.host.volumes.hide, directory.deployment_id)
+    except OSError as error:
+        logger.warning("deployment %s leaves a container: %s", directory.deployment_id, error)
 
 
-def _show(directory: DeploymentDirectory, volume: Volume, uid: int, spec: InstanceSpec) -> None:
-    """Repairs and mounts the app's volume."""
+def _show(directory: DeploymentDirectory, uid: int, spec: InstanceSpec) -> None:
+    """Repairs and mounts the app's volume, if it has one."""
+    if spec.volume is None:
+        return
+    volume = directory.host.volumes.volume(spec.volume)
     if volume.mend():
         mended = "The file system of /data had errors and was mended: files may be missing."
         directory.logs.note(LogKind.RUNTIME, mended)

@@ -1,12 +1,14 @@
 """Makes the configuration of an app's container: a pure function."""
 
 import hashlib
+import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from moorage.engines.engine import InstanceSpec
+from moorage.errors import DeployFailed, FailureCause
 
 INSTANCE_LABEL, DEPLOYMENT_LABEL = "moorage.instance", "moorage.deployment"
 DATA = "/data"
@@ -18,6 +20,10 @@ _TMPFS = {
     "/run": "rw,noexec,nosuid,nodev,mode=1777,size=16m",
     "/var/tmp": "rw,noexec,nosuid,nodev,mode=1777,size=16m",  # noqa: S108
 }
+
+
+_SCRATCH_BYTES = 16 * _MIB
+_MAX_SCRATCH = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +46,35 @@ def container_name(instance_id: str, deployment_id: str) -> str:
     return f"moorage-{instance_id}-{digest.hexdigest()}"
 
 
+def scratch(configuration: Mapping[str, Any]) -> list[str]:
+    """Returns the directories that an image's configuration names by VOLUME. Raises DeployFailed.
+
+    Docker would give each of them the machine's disk without a limit.
+    """
+    named = list(configuration.get("Volumes") or ())
+    if len(named) > _MAX_SCRATCH or not all(path.startswith("/") for path in named):
+        raise DeployFailed(
+            FailureCause.CRASHED,
+            f"the image can't be started: its VOLUMEs must be absolute paths, {_MAX_SCRATCH} at"
+            " most",
+        )
+    return sorted({f"/{posixpath.normpath(path).lstrip('/')}" for path in named})
+
+
 def container(
-    spec: InstanceSpec, image: str, around: Surroundings, *, data: Path | None
+    spec: InstanceSpec,
+    image: str,
+    around: Surroundings,
+    *,
+    data: Path | None,
+    scratch: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Returns the body of `POST /containers/create`; the image says what runs, and as whom."""
+    """Returns the body of `POST /containers/create`; the image says what runs, and as whom.
+
+    `scratch` are further directories in memory.
+    """
     limits = spec.limits
+    taken = (*_TMPFS, *([] if data is None else [DATA]))
     return {
         "Image": image,
         "Hostname": "app",
@@ -64,6 +94,7 @@ def container(
             "Privileged": False,
             "ReadonlyRootfs": True,
             "Tmpfs": dict(_TMPFS),
+            "Mounts": [_in_memory(path) for path in scratch if path not in taken],
             "ShmSize": 64 * _MIB,
             "Init": True,
             "Sysctls": {"net.ipv6.conf.all.disable_ipv6": "1"},
@@ -74,6 +105,11 @@ def container(
             },
         },
     }  # fmt: skip
+
+
+def _in_memory(path: str) -> dict[str, Any]:
+    options = {"SizeBytes": _SCRATCH_BYTES, "Mode": 0o1777}
+    return {"Type": "tmpfs", "Target": path, "TmpfsOptions": options}
 
 
 def settled(cpu_millis: int) -> dict[str, int]:
@@ -94,16 +130,22 @@ def environment(spec: InstanceSpec) -> Mapping[str, str]:
     }
 
 
+def is_name(user: str) -> bool:
+    """Returns whether a container's `User` is a name, whose number is in its /etc/passwd."""
+    name = user.partition(":")[0]
+    return bool(name) and not name.isdecimal()
+
+
 def numeric_user(user: str, passwd: str) -> int:
     """Returns the user id that a container's `User` means, by the text of its /etc/passwd.
 
     A name that is not there is root, as the container would not start.
     """
     name = user.partition(":")[0]
-    if name.isdigit() or not name:
+    if not is_name(user):
         return int(name or 0)
     for line in passwd.splitlines():
         fields = line.split(":")
-        if fields[0] == name and len(fields) > 2 and fields[2].isdigit():
+        if fields[0] == name and len(fields) > 2 and fields[2].isdecimal():
             return int(fields[2])
     return 0

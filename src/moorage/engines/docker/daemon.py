@@ -1,8 +1,11 @@
 """The connection to this machine's Docker daemon, and what it must be able to do."""
 
+import contextlib
+import io
 import os
 import socket
 import struct
+import tarfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,6 +28,7 @@ _NEEDED = {
 }  # fmt: skip
 _UCRED = struct.Struct("=iII")  # struct ucred: process, user, group
 _NOT_FOUND, _REFUSED = 404, 400
+_NO_USER = "unable to find "  # a user or group that the image lacks: Docker answers 500
 _NS_A_SECOND = 1_000_000_000
 _ANY_HOST = "http://docker"  # HTTP wants a host; the connection is the socket
 _ENDLESS = aiohttp.ClientTimeout(total=None)
@@ -83,6 +87,23 @@ class Daemon:
                 if answer.status != 200:
                     raise DaemonFailed(f"Docker failed: {await answer.text()}")
 
+    async def beginning(self, container_id: str, path: str, *, max_bytes: int) -> bytes:
+        """Returns the beginning of a file in a container; b"" if it is none. Raises DaemonFailed.
+
+        `max_bytes` counts for what is read, which is a tar archive.
+        """
+        url = f"{_ANY_HOST}/containers/{container_id}/archive"
+        archive = bytearray()
+        async with calling(), self.session.get(url, params={"path": path}) as answer:
+            if answer.status == _NOT_FOUND:
+                return b""
+            answer.raise_for_status()
+            while left := max_bytes - len(archive):
+                if not (chunk := await answer.content.read(left)):
+                    break
+                archive += chunk
+        return first_file(bytes(archive))
+
     @asynccontextmanager
     async def output(self, container_id: str, *, since_ns: int) -> AsyncIterator[StreamReader]:
         """Gives what a container writes, from a time on and until it ends, as frames.
@@ -102,6 +123,15 @@ class Daemon:
             yield answer.content
 
 
+def first_file(archive: bytes) -> bytes:
+    """Returns what there is of a tar archive's first entry, if that is a file."""
+    with contextlib.suppress(tarfile.TarError), tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        entry = tar.next()
+        if entry is not None and entry.isreg():
+            return archive[entry.offset_data : entry.offset_data + entry.size]
+    return b""
+
+
 @asynccontextmanager
 async def calling() -> AsyncIterator[None]:
     """Turns errors of the client into ours. Raises NotFound, Refused, DaemonFailed."""
@@ -110,7 +140,7 @@ async def calling() -> AsyncIterator[None]:
     except DockerError as error:
         if error.status == _NOT_FOUND:
             raise NotFound(error.message) from error
-        if error.status == _REFUSED:
+        if error.status == _REFUSED or error.message.startswith(_NO_USER):
             raise Refused(error.message) from error
         raise DaemonFailed(f"Docker failed: {error.message}") from error
     except (aiohttp.ClientError, TimeoutError) as error:

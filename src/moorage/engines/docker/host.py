@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from moorage.engines.docker.container import (
 )
 from moorage.engines.docker.daemon import Daemon, DaemonFailed, calling
 from moorage.engines.docker.deployment_directory import PROXY_GROUP, Host
+from moorage.engines.docker.images import BUILD_SUFFIX
 from moorage.engines.docker.output import Followers
 from moorage.engines.host import probe
 from moorage.engines.host.cgroup import APPS, Cgroups
@@ -192,6 +194,8 @@ def _sweep_directories(host: Host) -> set[str]:
     for socket in host.run_dir.glob("*.sock"):
         if socket.stem not in kept:
             socket.unlink()
+    for build in host.run_dir.glob(f"*{BUILD_SUFFIX}"):  # with the secrets of a killed gateway's
+        shutil.rmtree(build)
     return kept
 
 

@@ -30,6 +30,7 @@ from moorage.threads import in_thread
 from moorage.whole_file import replace_file
 
 INSTANCE_LABEL = "moorage.instance"
+BUILD_SUFFIX = ".build"  # of the directory with a build's files
 _PRUNE = "http://docker/build/prune"
 _HAS_TRUST = Path(CERTIFICATES).is_file()
 _KEY_BYTES = 32
@@ -146,7 +147,7 @@ class Images:
             toolchains=await ensured(configuration.toolchains, wanted),
             has_trust=_HAS_TRUST,
         )
-        directory = configuration.run_dir / f"{spec.deployment_id}.build"
+        directory = configuration.run_dir / f"{spec.deployment_id}{BUILD_SUFFIX}"
         await in_thread(_empty, directory)
         try:
             yield await in_thread(lay, spec, materials, configuration.build_env, directory)
