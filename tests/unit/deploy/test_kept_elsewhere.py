@@ -15,10 +15,11 @@ from moorage.deploy.services import DeployServices
 from moorage.ledger.services import LedgerServices, LedgerSettings
 from moorage.money import MicroUsd
 from moorage.records.deployment import DeploymentStatus
+from moorage.records.domain import Domain, DomainStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import domains, projects
 from moorage.storage.leases import Leases
-from records_fixture import add_deployment
+from records_fixture import add_deployment, add_project
 from waiting import until
 
 KEEPING = {"apps", "given up", "domains' routes"}
@@ -109,6 +110,32 @@ async def test_route_of_a_domain_goes_with_its_row(yard: Yard, project: Project)
     await until(lambda: "lost.example.org" not in yard.routes.table)
 
     assert yard.routes.table == {HOST: address}
+
+
+async def test_domain_that_a_sleeping_project_has_proved_leads_to_the_former_no_more(
+    yard: Yard, project: Project
+) -> None:
+    serving = await yard.serving(project)
+    former = yard.runtime.apps[serving.id].address
+    asleep = await add_project(yard.db, name="asleep")
+    async with yard.db.transaction(durable=True) as tx:
+        for host, owner in (("kept.example.org", project), ("moved.example.org", asleep)):
+            proved = Domain(
+                host=host,
+                project_id=owner.id,
+                token=host,
+                status=DomainStatus.VERIFIED,
+                created_at_ms=0,
+            )
+            await domains.add(tx, proved)
+    (routes,) = [loop for loop in loops_of(yard.services) if loop.name == "domains' routes"]
+    kept = {HOST: former, "kept.example.org": former}
+    yard.routes.table.clear()
+    yard.routes.table.update({**kept, "moved.example.org": former})
+
+    await routes.tick()
+
+    assert yard.routes.table == kept
 
 
 async def test_files_of_a_request_under_way_outlast_a_change_of_keeper(

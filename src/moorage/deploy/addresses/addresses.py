@@ -98,12 +98,21 @@ class Addresses:
                 self.take_over(host, project)
 
     async def unroute_lost(self) -> None:
-        """Removes the routes of domains that no project has any more."""
+        """Removes the routes of domains that no project has any more; leads others to theirs.
+
+        Other gateways may have changed the rows; a project that sleeps has no route.
+        """
         routed = self._routes.routes()  # before the rows: a new domain's row comes before its route
-        proved = {host for hosts in (await domains.verified(self._db)).values() for host in hosts}
-        for host in routed.keys() - proved:
-            if self._hosts.unique_name(host) is None:
+        proved = await domains.verified(self._db)
+        project_of = {host: project_id for project_id, hosts in proved.items() for host in hosts}
+        for host, target in routed.items():
+            if self._hosts.unique_name(host) is not None:
+                continue
+            project = await projects.by_id(self._db, project_of.get(host, ""))
+            if project is None:
                 self._routes.remove(host)
+            elif self.target(project) != target:
+                self.take_over(host, project)
 
     async def _of(self, project: Project) -> list[str]:
         proved = await domains.verified_of(self._db, project.id)
