@@ -158,6 +158,17 @@ async def test_unknown_outcome_is_asked_again_with_the_same_authorization(
     assert len(set(setting.shown)) == 1
 
 
+async def test_outcome_is_not_waited_for_beyond_the_clients_patience(setting: Setting) -> None:
+    """A page of a proxy, or a gateway that lies, may say to come again after a day."""
+    away = problem(503, "payment_pending", retryable=True)
+    away.headers["Retry-After"] = "86400"
+    setting.gateway.paid = [answers(away)] * 2
+    with pytest.raises(errors.PaymentUncertain):
+        await setting.deploy()
+    assert setting.time.waits == [900]
+    assert setting.states() == [PaymentState.SIGNED]
+
+
 async def test_settlement_that_was_used_already_has_its_ids(setting: Setting) -> None:
     used = problem(409, "payment_already_used", projectId=PROJECT, deploymentId=DEPLOYMENT)
     setting.gateway.paid = [answers(used)]

@@ -102,8 +102,7 @@ class Payer:
 
     `chains` are those it may pay on, by name. On one without an RPC URL, or on which it has no
     coin for gas, it signs an authorization, which the gateway settles and pays the gas for. A price
-    above `ceiling` is refused, as is one beyond `budget`; else `approve` decides, which by default
-    never pays.
+    above `ceiling` or beyond `budget` is refused; else `approve` decides, by default against it.
     """
 
     def __init__(
@@ -315,10 +314,12 @@ class Payer:
             except ClientError as error:
                 unnamed += isinstance(error, PaymentRequired) and error.code != "payment_pending"
                 self._give_up(payment, error, unnamed=unnamed)
-                if self._clock.monotonic_seconds() >= deadline:
+                left_seconds = deadline - self._clock.monotonic_seconds()
+                if left_seconds <= 0:
                     raise uncertain(payment, error) from error
                 self._on_step(PayStep.WAITING, payment)
-                await self._pause(max(pause_seconds, error.retry_after_seconds or 0))
+                asked = min(error.retry_after_seconds or 0, left_seconds)
+                await self._pause(max(pause_seconds, asked))
             else:
                 return answer, self._record(purchase.taken(payment, answer))
         raise AssertionError("the loop above only returns or raises")
