@@ -1,10 +1,12 @@
 """What every runtime does, on real apps: the sandbox of the root mode, and the rootless one."""
 
 import asyncio
+import ctypes
 import os
 import socket
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -36,6 +38,8 @@ from small_apps import (
     start,
 )
 from waiting import until, until_read
+
+CLONE_NEWNET = 0x40000000  # sched.h
 
 pytestmark = [pytest.mark.root, pytest.mark.spread("runtime")]
 
@@ -504,6 +508,28 @@ async def test_flushed_firewall_is_loaded_again(sandbox: Sandbox) -> None:
     assert "meta nfproto" in subprocess.check_output(
         ["nft", "list", "table", "inet", table], text=True
     )
+
+
+async def test_docker_that_is_started_later_lets_apps_packets_pass(sandbox: Sandbox) -> None:
+    """Docker drops what it does not know; here it is a chain of its name in another network."""
+    chain = ["iptables", "-w", "-S", "DOCKER-USER"]
+
+    def with_docker() -> list[str]:
+        assert ctypes.CDLL(None).unshare(CLONE_NEWNET) == 0  # of this thread, which then ends
+        sandbox.tend()
+        subprocess.run([*chain[:2], "-N", chain[3]], check=True)
+        for _ in range(2):  # it is not done twice
+            sandbox.tend()
+        return subprocess.check_output(chain, text=True).splitlines()
+
+    with ThreadPoolExecutor(1) as thread:
+        rules = await asyncio.get_running_loop().run_in_executor(thread, with_docker)
+    apps = f"mo{sandbox.instance_id}-+"
+    assert sorted(rules) == [
+        f"-A DOCKER-USER -i {apps} -j ACCEPT",
+        f"-A DOCKER-USER -o {apps} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        "-N DOCKER-USER",
+    ]
 
 
 async def test_connections_of_an_app_before_do_not_count_for_the_next_with_its_address(

@@ -216,10 +216,19 @@ def load(policy: Policy, *, enter: Sequence[str] = ()) -> None:
     `enter` is a command's prefix that enters another network namespace.
     """
     tool.run([*enter, "nft", "-f", "-"], stdin=ruleset(policy))
-    if docker_drops(enter):
-        for rule in docker_rules(policy):
-            if not _docker_has(rule, enter):
-                tool.run([*enter, "iptables", "-w", "-I", "DOCKER-USER", *rule])
+    pass_docker(policy, enter=enter)
+
+
+def pass_docker(policy: Policy, *, enter: Sequence[str] = ()) -> bool:
+    """Adds exceptions to Docker's filter where it lacks them; returns whether it did.
+
+    Docker may be started, or begin its filter anew, after the gateway. Raises OSError.
+    """
+    existing = _dockers(enter)
+    missing = [rule for rule in docker_rules(policy) if existing and _line(rule) not in existing]
+    for rule in missing:
+        tool.run([*enter, "iptables", "-w", "-I", "DOCKER-USER", *rule])
+    return bool(missing)
 
 
 def is_loaded(instance_id: str) -> bool:
@@ -242,10 +251,10 @@ def unload(policy: Policy, *, enter: Sequence[str] = ()) -> None:
     name = policy.table
     gone = f"table inet {name} {{}}\ndelete table inet {name}\n"
     tool.run([*enter, "nft", "-f", "-"], stdin=gone)
-    if docker_drops(enter):
-        for rule in docker_rules(policy):
-            if _docker_has(rule, enter):
-                tool.run([*enter, "iptables", "-w", "-D", "DOCKER-USER", *rule])
+    existing = _dockers(enter)
+    for rule in docker_rules(policy):
+        if _line(rule) in existing:
+            tool.run([*enter, "iptables", "-w", "-D", "DOCKER-USER", *rule])
 
 
 def docker_rules(policy: Policy) -> list[list[str]]:
@@ -257,16 +266,16 @@ def docker_rules(policy: Policy) -> list[list[str]]:
     ]
 
 
-def docker_drops(enter: Sequence[str] = ()) -> bool:
-    """Returns whether Docker's chain for other programs' rules exists."""
-    return tool.found("iptables") and bool(
-        tool.run([*enter, "iptables", "-w", "-S", "DOCKER-USER"], accept=(0, 1, 2, 3, 4))
-    )
+def _dockers(enter: Sequence[str]) -> list[str]:
+    """Returns the lines of Docker's chain for other programs' rules; [] where there is none."""
+    if not tool.found("iptables"):
+        return []
+    said = tool.run([*enter, "iptables", "-w", "-S", "DOCKER-USER"], accept=(0, 1, 2, 3, 4))
+    return said.splitlines()
 
 
-def _docker_has(rule: Sequence[str], enter: Sequence[str]) -> bool:
-    existing = tool.run([*enter, "iptables", "-w", "-S", "DOCKER-USER"])
-    return " ".join(["-A", "DOCKER-USER", *rule]) in existing.splitlines()
+def _line(rule: Sequence[str]) -> str:
+    return " ".join(("-A", "DOCKER-USER", *rule))
 
 
 def _collapse(networks: Iterable[str]) -> list[str]:

@@ -214,6 +214,8 @@ def keep_firewall(host: Host) -> None:
     if not firewall.is_loaded(host.configuration.instance_id):
         logger.warning("the packet filter of the apps was gone: it is loaded again")
         firewall.load(_policy(host, _connected()))
+    elif firewall.pass_docker(_policy(host, ())):
+        logger.warning("Docker's packet filter dropped what apps send: it lets it pass again")
 
 
 def _load_firewall(host: Host) -> None:
