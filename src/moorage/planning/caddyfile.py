@@ -9,6 +9,7 @@ from moorage.planning.folder import Folder
 FILE = "Caddyfile"
 _LIMIT = 65_536  # bytes
 _WORD = re.compile(r'"[^"\n]*"|`[^`\n]*`|[^\s"`]+')
+_DOTFILE = re.compile(r"(?:\A|/)\.[^./]")
 # What changes how files are sent, but not which: they are served without it.
 _LEFT_OUT = frozenset(("encode", "header", "log", "handle_errors", "tls", "request_body", "push"))
 _GUARDS = frozenset(("basic_auth", "basicauth", "forward_auth", "jwtauth", "authorize"))
@@ -29,12 +30,12 @@ def files_site(folder: Folder, name: str) -> FilesSite:
     """Returns the site of a Caddyfile, which has just one."""
     text = folder.data(name, limit=_LIMIT).decode(errors="replace")
     site, left_out = FilesSite(), dict[str, None]()
-    guard = next(((n, w) for n, w in _lines(text) if not _GUARDS.isdisjoint(w)), None)
+    guard = next(((n, w) for n, w in _lines(text) if _guards(w)), None)
     if guard is not None:
         return FilesSite(refused=f"line {guard[0]}, {guard[1][0][:40]}", is_guarded=True)
     for number, words in _site_lines(text):
         directive, *values = words
-        if directive == "root" and values:
+        if directive == "root" and values and values[:-1] in ([], ["*"]):
             site = site._replace(root=values[-1])
         elif directive == "try_files" and values[-1:] in (["/index.html"], ["index.html"]):
             site = site._replace(fallback=True)
@@ -45,13 +46,21 @@ def files_site(folder: Folder, name: str) -> FilesSite:
     return site._replace(left_out=tuple(left_out))
 
 
+def _guards(words: list[str]) -> bool:
+    """Whether files are kept from visitors; dotfiles are kept from them anyway."""
+    hidden = words[1:] if words[0] == "hide" else []
+    return not _GUARDS.isdisjoint(words) or not all(map(_DOTFILE.search, hidden))
+
+
 def _is_files(directive: str, values: list[str]) -> bool:
     """Whether the file server does the same by itself."""
     if directive in _BLOCKS:
         return values == ["{"]
     if directive == "try_files":
         return all(it.startswith("{path}") or it == "=404" for it in values)
-    return directive == "file_server" or directive.startswith("@")
+    if directive == "file_server":  # with a matcher it serves a part of the files
+        return not any(it.startswith(("/", "@")) for it in values)
+    return directive.startswith("@")
 
 
 def _lines(text: str) -> Iterator[tuple[int, list[str]]]:

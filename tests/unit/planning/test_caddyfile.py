@@ -23,7 +23,7 @@ def plan(caddyfile: str, *, in_image: bool = False) -> Plan:
 LOGGED = "{\n\tadmin off\n\tlog {\n\t\tlevel ERROR\n\t}\n}\n"
 HANDLED = (
     "handle {\nroot * /var/www/html\ntry_files {path} {path}/ index.html\n"
-    "file_server {\nhide x\n}\n}"
+    "file_server {\nhide .x a/.git/*\n}\n}"
 )
 TWO_NAMES = 'example.com, www.example.com {\nroot * "/srv/pages"\ntry_files {path} /index.html\n}'
 
@@ -60,6 +60,8 @@ MORE = [
     (":80 {\nredir /a /b\nfile_server\n}", "line 2, redir"),
     (":80 {\ntry_files {path} /other.html\nfile_server\n}", "line 2, try_files"),
     (":80 {\nrespond hello\n}", "line 2, respond"),
+    (":80 {\nfile_server /pages/*\n}", "line 2, file_server"),
+    (":80 {\nroot /a/* pages\nfile_server\n}", "line 2, root"),
 ]
 
 
@@ -79,12 +81,15 @@ def test_directory_that_is_not_in_the_upload_is_not_followed(root: str) -> None:
     assert any("is not followed (its root)" in sentence for sentence in made.because)
 
 
-@pytest.mark.parametrize("directive", ["basic_auth", "basicauth /private/*", "forward_auth b:1"])
-def test_site_that_asks_who_visits_is_refused(directive: str) -> None:
+@pytest.mark.parametrize(
+    "directive",
+    ["basic_auth", "basicauth /private/*", "forward_auth b:1", "file_server {\nhide .git ./secret"],
+)
+def test_site_that_keeps_files_from_visitors_is_refused(directive: str) -> None:
     """Without that its files would be everybody's."""
     caddyfile = f":80 {{\nroute {{\n{directive} {{\nme hash\n}}\n}}\nfile_server\n}}"
     for in_image in (False, True):
-        with pytest.raises(RuntimeUnsupported, match="line 3"):
+        with pytest.raises(RuntimeUnsupported, match=r"line [34]"):
             plan(caddyfile, in_image=in_image)
 
 
