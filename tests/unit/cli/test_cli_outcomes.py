@@ -15,12 +15,14 @@ from moorage.cli.screen import Screen, printable, table_lines
 from moorage.cli.wallet.configuration import project_lines
 from moorage.cli.wallet.deploy import deploy_document, deploy_lines
 from moorage.cli.wallet.projects import status_text
+from moorage.cli.wallet.topup import topup_document, topup_text
 from moorage.errors import ConfigurationInvalid, MoorageError, PlanNotFound
 from moorage.sdk import errors
 from moorage.sdk.answers import read_answer
 from moorage.sdk.budget import read_dollars
 from moorage.sdk.journal import Payment
 from moorage.sdk.payer import Bought
+from moorage.wire.credits import ToppedUp
 from moorage.wire.deploy import Deployed
 from moorage.wire.deployments import DeploymentList, DeploymentProgress
 from moorage.wire.problems import Bought as Demanded
@@ -416,6 +418,15 @@ def test_failure_is_a_sentence_on_stderr(capsys: pytest.CaptureFixture[str]) -> 
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("error: no gateway is named")
+
+
+def test_top_up_is_told_whether_or_not_the_gateway_says_the_balance() -> None:
+    silent = ToppedUp(credited_usd=5.0, chain_id=8453, tx_hash="0x01")
+    told = ToppedUp(credited_usd=5.0, balance_usd=5.5, chain_id=8453, tx_hash="0x01")
+    assert topup_text(silent) == "$5.000000 credited."
+    assert topup_text(told) == "$5.000000 credited; $5.500000 in credits now."
+    printed = json.dumps([topup_document(Bought(each, None)) for each in (silent, told)])
+    assert [each["balance_usd"] for each in json.loads(printed)] == [None, 5.5]
 
 
 def test_help_is_no_failure_and_no_command_is_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ import os
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from msgspec import UNSET
 
 from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.exits import Exit
@@ -65,16 +66,22 @@ def topup(
 
     credited = asyncio.run(pay())
     screen.document(topup_document(credited))
-    answer = credited.answer
-    screen.result(f"${answer.credited_usd:.6f} credited; ${answer.balance_usd:.6f} in credits now.")
+    screen.result(topup_text(credited.answer))
     screen.result("Next: moorage credits")
     return Exit.OK
 
 
+def topup_text(answer: ToppedUp) -> str:
+    """What a top-up brought, in a sentence; gateways need not say the balance."""
+    left = "" if answer.balance_usd is UNSET else f"; ${answer.balance_usd:.6f} in credits now"
+    return f"${answer.credited_usd:.6f} credited{left}."
+
+
 def topup_document(credited: Bought[ToppedUp]) -> dict[str, Any]:
     """The JSON document of a top-up."""
+    balance = credited.answer.balance_usd
     return {
         "credited_usd": credited.answer.credited_usd,
-        "balance_usd": credited.answer.balance_usd,
+        "balance_usd": None if balance is UNSET else balance,
         "payment": payment_document(credited.payment),
     }
