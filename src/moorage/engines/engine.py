@@ -153,6 +153,13 @@ class EngineView(Protocol):
         """The optional features of this engine."""
         ...
 
+    async def check(self) -> None:
+        """Checks that apps can still run isolated, as `open` found.
+
+        Raises IsolationMissing, or KeeperAway when the process that has it open says nothing.
+        """
+        ...
+
     def memory_bytes(self) -> int:
         """Returns how much of the machine's memory all apps together may use."""
         ...
@@ -211,10 +218,6 @@ class Engine(EngineView, Protocol):
 
         Raises IsolationMissing if it cannot isolate apps fully.
         """
-        ...
-
-    async def check(self) -> None:
-        """Checks that apps can still run isolated, as `open` found. Raises IsolationMissing."""
         ...
 
     async def close(self, *, stop_apps: bool) -> None:

@@ -70,14 +70,15 @@ def checks_of(rooms: Rooms) -> dict[str, Check]:
     chains = {f"chain {name}": _chain_check(client) for name, client in rooms.payee.clients.items()}
     return {
         "database": rooms.core.db.check,
-        **_checks_of_keeper(rooms.platform.keeper),
+        "runtime": rooms.platform.view.check,
+        **_checks_of_proxy(rooms.platform.keeper),
         "disk": rooms.deploy.capacity.check,
         **chains,
         **{it.duty: _search_check(it, rooms.core.leases) for it in rooms.payments.watchers},
     }
 
 
-def _checks_of_keeper(keeper: AppKeeper | None) -> dict[str, Check]:
+def _checks_of_proxy(keeper: AppKeeper | None) -> dict[str, Check]:
     if keeper is None:
         return {}
 
@@ -85,7 +86,7 @@ def _checks_of_keeper(keeper: AppKeeper | None) -> dict[str, Check]:
         if not keeper.caddy.alive():
             raise ProxyFailed
 
-    return {"runtime": keeper.runtime.check, "proxy": proxy}
+    return {"proxy": proxy}
 
 
 def _search_check(watcher: Watcher, leases: Leases) -> Check:

@@ -3,6 +3,7 @@
 It is a file, written anew every two seconds.
 """
 
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import msgspec
 
 from moorage.engines.engine import Capabilities, Cursor, Disks, Engine, LogPage
 from moorage.engines.logs import reader
-from moorage.errors import NoCapacity
+from moorage.errors import KeeperAway, NoCapacity
 from moorage.records.log import LogKind
 from moorage.threads import in_thread
 from moorage.whole_file import replace_file
 
 EVERY_SECONDS = 2.0
+SILENT_SECONDS = 30.0
 _FILE = "machine.json"
 
 
@@ -47,6 +49,18 @@ class MachineView:
         self.capabilities = capabilities
         self._deployments = state_dir / "deployments"
         self._file = told / _FILE
+
+    async def check(self) -> None:
+        """Raises KeeperAway when the gateway that keeps the apps has told nothing for a while."""
+        try:
+            silent_seconds = time.time() - self._file.stat().st_mtime
+        except FileNotFoundError:
+            raise KeeperAway("No gateway of this machine has kept its apps yet.") from None
+        if silent_seconds > SILENT_SECONDS:
+            raise KeeperAway(
+                f"The gateway that keeps the apps has told nothing for {silent_seconds:.0f} s: "
+                "end it if it stands still, so that another takes over."
+            )
 
     def memory_bytes(self) -> int:
         """As `Engine.memory_bytes`. Raises NoCapacity as long as no gateway has kept apps."""
