@@ -11,6 +11,7 @@ from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Routes
 from moorage.engines.host.machine import MachineView
 from moorage.engines.table import engine_kind
+from moorage.errors import ProxyFailed
 from moorage.gateway.data_directory import GATEWAYS
 from moorage.gateway.isolation import run_directory
 from moorage.gateway.platform import (
@@ -28,6 +29,7 @@ from moorage.settings import Settings
 from moorage.toolchains.store import Version
 
 _POLL_SECONDS = 0.1
+_POLLS = 600
 
 
 class RoutesOfKeeper:
@@ -62,7 +64,8 @@ async def open_beside(
 ) -> Platform:
     """Opens a platform as `open_platform` does, without engine and proxy.
 
-    Waits until the proxy has a port, where the settings leave it the choice.
+    Waits until the proxy has a port, where the settings leave it the choice. Raises ProxyFailed
+    when that takes a minute: the gateway that should start it may be gone, and its lock ours.
     """
     del stop_apps  # they are not ours
     data_dir = Path(settings.data_dir)
@@ -91,6 +94,9 @@ async def open_beside(
 async def _proxy_port(settings: Settings, data_dir: Path) -> int:
     if settings.tls or settings.proxy_port:
         return settings.proxy_port
-    while (port := port_in_use_by(data_dir / "proxy")) is None:  # noqa: ASYNC110 (no event)
+    for _ in range(_POLLS):
+        port = port_in_use_by(data_dir / "proxy")
+        if port is not None:
+            return port
         await asyncio.sleep(_POLL_SECONDS)
-    return port
+    raise ProxyFailed("No gateway of this machine has started the proxy. Set proxy_port.")

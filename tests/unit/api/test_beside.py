@@ -1,0 +1,39 @@
+"""A gateway beside the one that keeps the apps."""
+
+import asyncio
+import socket
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from clock import MovableClock
+from moorage.errors import ProxyFailed
+from moorage.gateway.beside import open_beside
+from moorage.settings import load_settings
+from moorage.toolchains.store import nothing_needed
+
+
+async def test_start_ends_when_nobody_starts_the_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keeper may have ended before it did: then this gateway has its lock."""
+    sleep = asyncio.sleep
+
+    async def wait(_: float) -> None:
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", wait)
+    settings = load_settings(
+        file=None, environ={}, data_dir=str(tmp_path), run_dir=str(tmp_path), proxy_port=0
+    )
+    async with AsyncExitStack() as stack:
+        with socket.socket() as listener, pytest.raises(ProxyFailed, match="proxy_port"):
+            await open_beside(
+                stack,
+                settings,
+                listener=listener,
+                clock=MovableClock(),
+                stop_apps=False,
+                needed_toolchains=nothing_needed,
+            )
