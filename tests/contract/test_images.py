@@ -25,6 +25,7 @@ from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Toolbox
 from moorage.uploads.tree import DirectoryTree
+from waiting import until
 
 MIB = 1024 * 1024
 OWNER = "0xfeed"
@@ -117,7 +118,7 @@ async def workshop(dockerd: Dockerd, tmp_path: Path) -> AsyncIterator[Workshop]:
     cgroups.open()
     daemon = await connect(dockerd.host)
 
-    def make(**options: Any) -> Images:
+    def make(*, max_cache_bytes: int = 10 * 1024 * MIB, **options: Any) -> Images:
         configuration = HostConfiguration(
             state_dir=tmp_path / "state",
             run_dir=dockerd.directory / instance,
@@ -126,7 +127,8 @@ async def workshop(dockerd: Dockerd, tmp_path: Path) -> AsyncIterator[Workshop]:
             **options,
         )
         bases = BaseImages(images=dict.fromkeys(DEFAULTS, BASE))
-        return Images(configuration, daemon, cgroups, ImageOptions(bases=bases, reads_local=True))
+        chosen = ImageOptions(bases=bases, reads_local=True, max_cache_bytes=max_cache_bytes)
+        return Images(configuration, daemon, cgroups, chosen)
 
     source = tmp_path / "source"
     source.mkdir()
@@ -257,6 +259,22 @@ async def test_build_ends_with_its_time_and_with_the_disks_room(workshop: Worksh
     failed = await workshop.failed(endless)
     assert failed.cause is FailureCause.OUT_OF_DISK
     assert workshop.groups() == []
+
+
+async def test_failed_build_leaves_no_more_in_the_cache_than_that_may_have(
+    workshop: Workshop,
+) -> None:
+    """Else one could fill the disk with steps before the one that fails."""
+    marker = secrets.token_hex(8)
+    workshop.images = workshop.make(max_cache_bytes=1)
+
+    async def is_gone_after_a_failure() -> bool:  # the builder may hold a result for a moment
+        workshop.write(Dockerfile=f"FROM {BASE}\nRUN echo {marker} > /x\nRUN exit 3\n")
+        assert "exit code 3" in (await workshop.failed(workshop.plan_of_dockerfile())).message
+        kept = workshop.dockerd.run("buildx", "du", "--builder", "default", "--verbose")
+        return marker not in kept
+
+    await until(is_gone_after_a_failure)
 
 
 async def test_images_go_but_those_of_kept_deployments(workshop: Workshop) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import itertools
+import logging
 import secrets
 import shutil
 from collections.abc import AsyncIterator
@@ -36,6 +37,8 @@ _HAS_TRUST = Path(CERTIFICATES).is_file()
 _KEY_BYTES = 32
 _OWNER_DIGITS = 16
 _BASE_BYTES = 4 * 1024**3  # that an image may have beside what the app's disk may
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +79,8 @@ class Images:
     async def build(self, spec: BuildSpec, log: Log) -> None:
         """Builds the image of a deployment; what an earlier attempt left is replaced.
 
-        Raises DeployFailed, DaemonFailed, OSError. Nothing of a build that ends early runs on.
+        Raises DeployFailed, DaemonFailed, OSError. Nothing of a build that ends early runs on, and
+        the builder keeps no more of it than of another.
         """
         self._building.add(spec.deployment_id)
         try:
@@ -88,7 +92,10 @@ class Images:
             await self._check_size(spec, attempt)
         finally:
             self._building.discard(spec.deployment_id)
-        await self._prune()
+            try:
+                await self._prune()
+            except DaemonFailed as error:
+                logger.warning("the builder keeps more than it may: %s", error)
 
     async def copy(self, origin_id: str, deployment_id: str) -> None:
         """Gives a deployment the image of another. Raises DeployFailed if there is none."""
