@@ -109,6 +109,7 @@ let written = 0;
 try { for (; written < 64; written++) fs.appendFileSync('/scratch/x', Buffer.alloc(1 << 20)); }
 catch (error) { console.log(`${error.code} after ${written} MiB`); }
 fs.writeFileSync('/data/kept', `${fs.statSync('/data').uid}`);
+console.log(fs.readFileSync('/proc/self/limits').toString());
 console.log(`/data is of ${fs.readFileSync('/data/kept')}`);
 """
 
@@ -121,6 +122,7 @@ async def test_volume_of_an_image_is_in_memory_and_data_is_its_users_by_name(
     (source / "index.js").write_text(WRITER + ON_PORT)
     (source / "Dockerfile").write_text(
         f'FROM {BASE}\nVOLUME ["/scratch", "/tmp/x"]\nVOLUME /data /tmp\n'
+        "HEALTHCHECK --interval=1ms CMD echo\n"
         'COPY passwd /etc/\nCOPY index.js /\nUSER somebody\nCMD ["node", "/index.js"]\n'
     )
     image = msgspec.structs.replace(plan(start=""), stack=Stack.DOCKERFILE)
@@ -129,8 +131,11 @@ async def test_volume_of_an_image_is_in_memory_and_data_is_its_users_by_name(
     instance = await docker.start(spec, timeout_seconds=60)
     assert await fetch(instance.address) == "hello"
     await logged(docker, "ENOSPC after 16 MiB")
-    await logged(docker, "/data is of 1234")
+    said = await logged(docker, "/data is of 1234")
+    (core,) = [line.split() for line in said.splitlines() if "Max core file size" in line]
+    assert core[-3:] == ["1", "1", "bytes"]
     assert dockerd.run("volume", "ls", "--quiet") == ""
+    assert "health" not in dockerd.run("ps", "--format", "{{.Status}}")
 
 
 async def test_flushed_packet_filter_is_told_and_loaded_again(

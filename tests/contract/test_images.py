@@ -218,10 +218,12 @@ async def test_failure_says_which_command_failed_and_how(workshop: Workshop) -> 
     failed = await workshop.failed(replaced(NODE_APP, build=greedy))
     assert failed.cause is FailureCause.OUT_OF_MEMORY
 
-    workshop.write(Dockerfile=f"FROM {BASE}\nRUN echo so; exit 3\n")
+    workshop.write(Dockerfile=f"FROM {BASE}\nRUN cat /proc/self/limits\nRUN echo so; exit 3\n")
     failed = await workshop.failed(workshop.plan_of_dockerfile())
     assert failed.cause is FailureCause.BUILD_FAILED
     assert failed.message == "`RUN echo so; exit 3` failed with exit code 3"
+    (core,) = [line.split() for line in workshop.lines if line.startswith("Max core file size")]
+    assert core[-3:] == ["1", "1", "bytes"]  # with which the kernel starts no core_pattern program
     workshop.write(Dockerfile=f"FROM {BASE}\nRUN --network=host id\n")
     failed = await workshop.failed(workshop.plan_of_dockerfile())
     assert "network.host is not allowed" in failed.message

@@ -57,6 +57,7 @@ def test_container_has_no_rights_and_hard_limits() -> None:
         "MemorySwap": 256 << 20,
         "NanoCpus": 1_000_000_000,  # a whole core until it listens
         "PidsLimit": 128,
+        "Ulimits": [{"Name": "core", "Soft": 1, "Hard": 1}],  # no core_pattern program as root
         "OomScoreAdj": 500,
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges:true"],
@@ -80,6 +81,7 @@ def test_container_has_no_rights_and_hard_limits() -> None:
         {"moorage.instance": "ab12cd", "moorage.deployment": "d1"},
     )
     assert "Cmd" not in made  # the image says what runs
+    assert made["Healthcheck"] == {"Test": ["NONE"]}  # but not how often Docker looks at it
     assert settled(500) == {"NanoCpus": 500_000_000}
 
 

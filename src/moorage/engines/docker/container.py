@@ -14,6 +14,7 @@ INSTANCE_LABEL, DEPLOYMENT_LABEL = "moorage.instance", "moorage.deployment"
 DATA = "/data"
 _MIB = 1024 * 1024
 _NANO = 1_000_000  # nanoseconds of a millisecond, as NanoCpus counts billionths of a core
+CORE_BYTES = 1  # not 0: so the kernel starts no core_pattern program, as root, either (core(5))
 _START_CPU_MILLIS = 1000  # a starting app may use a whole core, even if its limit is lower
 _TMPFS = {
     "/tmp": "rw,noexec,nosuid,nodev,mode=1777,size=64m",  # noqa: S108 (inside the container)
@@ -79,6 +80,8 @@ def container(
         "Image": image,
         "Hostname": "app",
         "Env": [f"{name}={value}" for name, value in environment(spec).items()],
+        # Docker would run the image's own check as often as every millisecond, at its own expense.
+        "Healthcheck": {"Test": ["NONE"]},
         "Labels": {INSTANCE_LABEL: around.instance_id, DEPLOYMENT_LABEL: spec.deployment_id},
         "HostConfig": {
             "NetworkMode": around.network,
@@ -88,6 +91,7 @@ def container(
             "MemorySwap": limits.memory_bytes,  # no swap
             "NanoCpus": max(limits.cpu_millis, _START_CPU_MILLIS) * _NANO,
             "PidsLimit": limits.pids,
+            "Ulimits": [{"Name": "core", "Soft": CORE_BYTES, "Hard": CORE_BYTES}],
             "OomScoreAdj": around.oom_score,
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges:true"],

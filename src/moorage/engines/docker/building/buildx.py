@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from moorage.engines.docker.container import CORE_BYTES
 from moorage.threads import to_its_end
 
 _CHUNK_BYTES = 65_536
@@ -40,6 +41,7 @@ class Build:
             "docker", "buildx", "build", "--builder", "default", "--progress", "plain",
             "--file", str(self.dockerfile), "--tag", self.tag,
             "--cgroup-parent", self.cgroup_parent, "--network", "default", "--provenance", "false",
+            "--ulimit", f"core={CORE_BYTES}:{CORE_BYTES}",
             "--build-arg", f"BUILDKIT_SANDBOX_HOSTNAME={self.cache_scope}",
             "--build-arg", f"BUILDKIT_CACHE_MOUNT_NS={self.cache_scope}",
             *_options("--label", (f"{name}={value}" for name, value in self.labels.items())),
