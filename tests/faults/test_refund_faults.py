@@ -22,6 +22,7 @@ from moorage.failpoints import armed
 from moorage.money import AtomicUnits
 from moorage.payments.relay.refunds import Refunds
 from moorage.payments.relay.relayer import GWEI, Limits, Relayer
+from moorage.records.refund import RefundStatus
 from moorage.storage.money import payments, refunds
 from moorage.storage.opening import open_database
 from paying import mine, until_mined
@@ -86,7 +87,7 @@ class Operator:
             raise Ends
 
     async def begin(self) -> None:
-        """Send it, unless it is in the books that it was begun."""
+        """Send it, unless it is in the books that it was begun, and has not failed."""
         if await self.open():
             return
         wallet = self._cell.wallet.address.lower()
@@ -97,7 +98,14 @@ class Operator:
             )
             if one.payer == wallet
         ]
-        await self._service.begin(payment, amount=AtomicUnits(AMOUNT), reason="asked for")
+        begun = await refunds.of_payment(
+            self._db,
+            chain_id=payment.chain_id,
+            tx_hash=payment.tx_hash,
+            log_index=payment.log_index,
+        )
+        if all(one.status is RefundStatus.FAILED for one in begun):  # else it has just ended
+            await self._service.begin(payment, amount=AtomicUnits(AMOUNT), reason="asked for")
 
     async def open(self) -> bool:
         """Whether a refund's outcome is open."""
