@@ -38,6 +38,7 @@ After the machine (not only the process) fails, clients with a correct clock wai
 """
 
 LOCK = "lock"  # the file with the mark, locked by the process that has it open
+_SHARED = b"shared"  # in place of the mark, while nonces are kept elsewhere
 _FORGET_EVERY_MS = 50
 _LOOKED_AT_ONCE = 1_024  # takes a millisecond; a full store takes half a minute
 _NEVER_MS = -1  # before any timestamp
@@ -297,19 +298,23 @@ def nonce_digest(wallet: Wallet, nonce: str) -> bytes:
 
 def give_up_mark(directory: Path) -> None:
     """Has the next `NonceFile` in `directory` refuse what other stores may have let pass."""
-    (directory / LOCK).write_bytes(b"shared".ljust(256))
+    (directory / LOCK).write_bytes(_SHARED.ljust(256))
 
 
-def marked_ms(directory: Path) -> int:
+def marked_ms(directory: Path, *, now_ms: int) -> int:
     """Returns the mark of the `NonceFile` in `directory`, below which nonces may have been used.
 
-    Returns -1 if there is none.
+    Returns -1 if there is none, or a shared store followed it; where a backup was restored, what
+    may have been signed until now.
     """
     try:
-        mark = _read_mark((directory / LOCK).read_bytes().rstrip(b"\0 "))
+        content = (directory / LOCK).read_bytes().rstrip(b"\0 ")
     except FileNotFoundError:
         return _NEVER_MS
-    return mark.timestamp_ms if mark else _NEVER_MS
+    mark = _read_mark(content)
+    if mark is not None:
+        return mark.timestamp_ms
+    return _NEVER_MS if content in (b"", _SHARED) else now_ms + WINDOW_MS
 
 
 def _read_mark(content: bytes) -> _Mark | None:

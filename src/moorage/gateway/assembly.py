@@ -127,7 +127,7 @@ def open_nonces(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Nonc
 async def open_shared(core: Core) -> SharedNonces:
     """Opens the used nonces, and the counts of requests, that several gateways share."""
     tables = SharedTables(core.db)
-    await tables.open(lost_ms=marked_ms(core.data_dir / NONCES))
+    await tables.open(lost_ms=marked_ms(core.data_dir / NONCES, now_ms=core.clock.now_ms()))
     give_up_mark(core.data_dir / NONCES)
     return SharedNonces(tables, clock=core.clock)
 

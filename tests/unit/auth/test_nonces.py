@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from nonce_machine import START_MS, NonceMachine
 
+from moorage.auth.nonces import WINDOW_MS, give_up_mark, marked_ms
 from moorage.auth.wallet import Wallet
 from moorage.errors import (
     AlreadyRunning,
@@ -351,3 +352,22 @@ async def test_power_cut_loses_no_more_than_the_bodies(gateway: Gateway) -> None
     await gateway.store.remember_body(A, gateway.clock_ms, NUMBER_1, BODY)
     await gateway.reboot()
     assert not await gateway.store.was_of_body(A, NUMBER_1, BODY)
+
+
+async def test_store_that_follows_knows_what_may_have_been_used(tmp_path: Path) -> None:
+    directory = tmp_path / "nonces"
+
+    def marked() -> int:
+        return marked_ms(directory, now_ms=START_MS)
+
+    assert marked() == -1
+    gateway = Gateway(directory)
+    gateway.start()
+    await gateway.use(1, offset_ms=WINDOW_MS - 1)
+    await gateway.crash()
+    assert START_MS + WINDOW_MS <= marked() < START_MS + 2 * WINDOW_MS
+    give_up_mark(directory)
+    assert marked() == -1  # it has been told
+
+    (directory / "lock").write_text("restored\n")  # by `moorage restore`
+    assert marked() == START_MS + WINDOW_MS
