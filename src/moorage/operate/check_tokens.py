@@ -13,7 +13,7 @@ from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import Eip712Domain, authorization_state_calldata, domain_separator
 from moorage.chains.encoding import parse_bytes32
 from moorage.chains.erc20 import decode_uint256
-from moorage.chains.rpc import Call, RpcClient, RpcError
+from moorage.chains.rpc import Call, RpcClient, RpcError, revert_reason
 from moorage.errors import ChainUnavailable
 from moorage.keccak import keccak256
 from moorage.operate.check import Finding
@@ -64,10 +64,16 @@ def judge_token(chain: Chain, token: Token, facts: TokenFacts) -> Finding:
 
 
 async def look_at_tokens(client: RpcClient) -> list[TokenFacts]:
-    """Returns the facts of the chain's tokens, in its order. Raises ChainUnavailable."""
+    """Returns the facts of the chain's tokens, in its order.
+
+    Raises ChainUnavailable, also for a node that refuses to say whether a token has EIP-3009.
+    """
     tokens = client.chain.tokens
     answers = await client.batch([call for token in tokens for call in _calls(token)])
     size = len(_QUESTIONS) + 1
+    for state in answers[size - 1 :: size]:
+        if isinstance(state, RpcError) and revert_reason(state) is None:
+            raise state
     return [_facts(answers[size * at : size * (at + 1)]) for at in range(len(tokens))]
 
 

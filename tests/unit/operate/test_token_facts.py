@@ -10,6 +10,7 @@ from eth_abi.abi import encode
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.eip3009 import Eip712Domain
 from moorage.chains.rpc import RpcClient, RpcError
+from moorage.errors import ChainUnavailable
 from moorage.operate.check_tokens import TokenFacts, look_at_tokens
 
 CHAIN = KNOWN_CHAINS["arbitrum-sepolia"]
@@ -49,6 +50,14 @@ async def test_domain_is_told_by_eip_5267_or_by_name_and_version() -> None:
     )
     only_named = await facts(SEPARATOR, REFUSED, *named, UNUSED)
     assert only_named == msgspec.structs.replace(told, domains=told.domains[1:])
+
+
+async def test_node_that_does_not_say_whether_a_token_authorizes_is_not_taken_for_a_no() -> None:
+    silent = [REFUSED] * 4
+    assert not (await facts(*silent, REFUSED)).authorizes
+    for refusal in (RpcError("eth_call", -32005, "limit exceeded"), RpcError("eth_call", 429, "")):
+        with pytest.raises(ChainUnavailable):
+            await facts(*silent, refusal)
 
 
 @pytest.mark.parametrize(
