@@ -54,3 +54,4 @@ async def test_gateway_of_a_second_machine_does_not_start(
         monkeypatch.setattr(asyncio, "sleep", wait)
         with pytest.raises(AlreadyRunning, match="another machine"):
             await opened(stack, tmp_path / "second", url)
+    await sleep(0)  # a closed connection's transport is done in the loop's next turn
