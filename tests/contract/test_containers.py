@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from docker_fixture import BASE, Dockerd, make_docker, opened_docker
+from moorage.engines.docker.container import container_name
 from moorage.engines.docker.docker import DockerEngine
 from moorage.engines.engine import AppExit, InstanceSpec, Limits
 from moorage.errors import DeployFailed, FailureCause, IsolationMissing
@@ -51,6 +52,25 @@ async def test_app_outlives_its_gateway_and_no_line_is_lost_or_doubled(
         await logged(second, f"line {before + 200}")
         found = await numbers(second)
     assert found == list(range(len(found)))
+
+
+async def test_container_that_a_killed_gateway_has_not_recorded_is_removed(
+    dockerd: Dockerd, source: Path, tmp_path: Path
+) -> None:
+    """Its image could not be removed else, and the gateway after that not be started."""
+    first = make_docker(dockerd, tmp_path / "state")
+    own = first.instance_id
+    await first.open()
+    await build(first, source, plan())
+    await first.close(stop_apps=False)
+    images = dockerd.run("images", "--format", "{{.Repository}}:{{.Tag}}").split()
+    (image,) = [name for name in images if own in name]
+    labels = (f"--label=moorage.instance={own}", "--label=moorage.deployment=first")
+    dockerd.run("create", *labels, "--name", container_name(own, "first"), image)
+    async with opened_docker(make_docker(dockerd, tmp_path / "state", instance_id=own)) as second:
+        assert container_name(own, "first") not in dockerd.run("ps", "--all", "--no-trunc")
+        await second.discard("first")
+        assert image not in dockerd.run("images", "--format", "{{.Repository}}:{{.Tag}}")
 
 
 async def test_end_is_told_by_code_and_lack_of_memory(docker: DockerEngine, source: Path) -> None:

@@ -9,12 +9,7 @@ from pathlib import Path
 from moorage.engines.disks.disk import free_bytes
 from moorage.engines.docker import daemon as daemons
 from moorage.engines.docker import groups, network
-from moorage.engines.docker.container import (
-    DEPLOYMENT_LABEL,
-    INSTANCE_LABEL,
-    Surroundings,
-    container_name,
-)
+from moorage.engines.docker.container import INSTANCE_LABEL, Surroundings
 from moorage.engines.docker.daemon import Daemon, DaemonFailed, calling
 from moorage.engines.docker.deployment_directory import PROXY_GROUP, Host
 from moorage.engines.docker.images import BUILD_SUFFIX
@@ -165,16 +160,15 @@ def policy(host: Host) -> Policy:
 
 
 async def sweep(host: Host) -> None:
-    """Removes everything of this gateway that belongs to no finished build."""
+    """Removes everything of this gateway that belongs to no finished build, or started app."""
     kept = await in_thread(_sweep_directories, host)
-    names = {container_name(host.around.instance_id, it) for it in kept}
+    started = {it.record.container_id for it in host.directories() if it.record is not None}
     label = f"{INSTANCE_LABEL}={host.around.instance_id}"
     async with calling():
         for found in await host.daemon.docker.containers.list(
             all="true", filters=f'{{"label": ["{label}"]}}'
         ):
-            deployment_id = found["Labels"].get(DEPLOYMENT_LABEL)
-            if deployment_id not in kept or not names & {it.lstrip("/") for it in found["Names"]}:
+            if found["Id"] not in started:  # a gateway ended between making and recording it
                 await found.delete(force=True, v=True)
     await in_thread(host.volumes.sweep, kept)
 
