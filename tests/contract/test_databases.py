@@ -18,6 +18,7 @@ from moorage.errors import UniqueViolation
 from moorage.storage.database import Database, Statement, Value
 from moorage.storage.opening import open_database
 from moorage.storage.schema import deployments, projects, wallets
+from moorage.storage.shared import SharedTables
 from postgres_fixture import PostgresServer
 from records_fixture import ALICE, BOB, CAROL, add_deployment, add_project
 
@@ -257,6 +258,8 @@ async def test_server_takes_every_statement(postgres_server: PostgresServer, nam
     for module in pkgutil.walk_packages(storage.__path__, f"{storage.__name__}."):
         if ".migrations" not in module.name:
             importlib.import_module(module.name)
+    async with opened(postgres_server.url(named)) as database:
+        await SharedTables(database).open(lost_ms=0)
     ours = [found for found in gc.get_objects() if isinstance(found, Statement)]
     assert len(ours) > 150
     dialect = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
