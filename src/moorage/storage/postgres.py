@@ -5,7 +5,7 @@ session: statements are prepared once where none lies between, and else for each
 
 Write transactions take one lock of the whole schema first, so that one at a time runs, as in an
 SQLite file: what a transaction has read stays true until its end, whichever gateway writes. Reads
-wait for nobody.
+need no lock, but a connection, and a gateway's transactions that wait may have all of them.
 """
 
 import asyncio
