@@ -24,10 +24,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from moorage.engines.docker.building.base_images import DEFAULTS, BaseImages
 from moorage.engines.docker.docker import DockerEngine
 from moorage.engines.docker.images import ImageOptions
 from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.images.base_images import DEFAULTS, BaseImages
 
 SUBNET = "10.203.0.0/24"
 BASE = "moorage-tests-base"

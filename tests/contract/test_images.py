@@ -12,7 +12,6 @@ import msgspec
 import pytest
 
 from docker_fixture import BASE, BOUND_SECONDS, Dockerd
-from moorage.engines.docker.building.base_images import DEFAULTS, BaseImages
 from moorage.engines.docker.daemon import connect
 from moorage.engines.docker.groups import remove_everywhere
 from moorage.engines.docker.images import ImageOptions, Images
@@ -20,6 +19,7 @@ from moorage.engines.engine import BuildSpec, Limits
 from moorage.engines.host import probe
 from moorage.engines.host.cgroup import BUILDS, Cgroups
 from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.images.base_images import DEFAULTS, BaseImages
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan

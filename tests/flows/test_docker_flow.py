@@ -8,7 +8,7 @@ import pytest
 
 from docker_fixture import BASE, SUBNET, Dockerd
 from gateway_fixture import DevGateway, running
-from moorage.engines.docker.building.base_images import DEFAULTS
+from moorage.engines.images.base_images import DEFAULTS
 from visitor import fetch
 from waiting import until
 from wallet import HELLO, Wallet, fresh_name

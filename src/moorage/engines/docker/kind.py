@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from moorage.engines.docker.building.base_images import BaseImages, toolbox_of_images
 from moorage.engines.docker.daemon import socket_path
 from moorage.engines.docker.docker import DockerEngine
 from moorage.engines.docker.host import missing_here
@@ -10,6 +9,7 @@ from moorage.engines.docker.images import ImageOptions
 from moorage.engines.engine import Engine
 from moorage.engines.host import tool
 from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.images.base_images import BaseImages, toolbox_of_images
 from moorage.engines.kind import EngineKind, EngineOptions
 
 

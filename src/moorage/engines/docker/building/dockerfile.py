@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from moorage.engines.docker.building.base_images import BaseImages, main_program
+from moorage.engines.images.base_images import BaseImages, main_program
 from moorage.engines.isolation.bubblewrap import CERTIFICATES, HOME, TMP, search_path
 from moorage.planning.plan import Plan
 

@@ -1,0 +1,1 @@
+"""Container images: what they are built on, their layers and manifests, and registries."""
