@@ -1,0 +1,31 @@
+"""The objects of a cluster as pure data: a frozen record in, a manifest out.
+
+`tests/unit/engines/kubernetes/golden` has one of each, whole.
+"""
+
+from moorage.engines.kubernetes.objects.app import App, app_objects, volume_claim
+from moorage.engines.kubernetes.objects.build import Build, Step, build_objects
+from moorage.engines.kubernetes.objects.namespace import Quota, namespace_objects, pull_secret
+from moorage.engines.kubernetes.objects.network import Networks
+from moorage.engines.kubernetes.objects.permissions import cluster_role, questions
+from moorage.engines.kubernetes.objects.pod import Manifest, PodOptions
+from moorage.engines.kubernetes.objects.self_test import SelfTest, self_test_objects
+
+__all__ = [
+    "App",
+    "Build",
+    "Manifest",
+    "Networks",
+    "PodOptions",
+    "Quota",
+    "SelfTest",
+    "Step",
+    "app_objects",
+    "build_objects",
+    "cluster_role",
+    "namespace_objects",
+    "pull_secret",
+    "questions",
+    "self_test_objects",
+    "volume_claim",
+]

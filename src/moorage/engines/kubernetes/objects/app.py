@@ -1,0 +1,186 @@
+"""Makes the objects of one app: Secret, Deployment, Service, and the claim of its volume."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from moorage.engines.engine import Limits
+from moorage.engines.kubernetes.objects.labels import (
+    INSTANCE_LABEL,
+    VOLUME_LABEL,
+    WALLET_LABEL,
+    Part,
+    app_name,
+    deployment_labels,
+    volume_name,
+    wallet_hash,
+)
+from moorage.engines.kubernetes.objects.pod import (
+    MIB,
+    Manifest,
+    PodOptions,
+    in_memory,
+    mount,
+    resources,
+    restricted_container,
+    restricted_pod,
+    secret,
+)
+
+CONTAINER = "app"  # the name of the container, whose logs are the app's
+PORT = "http"  # the name of the port, in the pod and in its EndpointSlices
+DATA = "/data"
+_SCRATCH = {
+    "tmp": ("/tmp", 64 * MIB),  # noqa: S108 (inside the container)
+    "run": ("/run", 16 * MIB),
+    "var-tmp": ("/var/tmp", 16 * MIB),  # noqa: S108
+}
+_READY_SECONDS = 5
+_READY_FAILURES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class App:
+    """One app to run."""
+
+    deployment_id: str
+    owner: str
+    namespace: str
+    image: str  # by digest; it says what is started
+    port: int  # where the app must listen, on all addresses of its pod
+    limits: Limits
+    listen_seconds: int  # how long it may take until then
+    environment: Mapping[str, str] = field(default_factory=dict)
+    volume: str | None = None  # the id of the volume at DATA
+
+    def labels(self, instance: str) -> dict[str, str]:
+        """The labels of its objects, the volume's claim aside."""
+        return deployment_labels(
+            instance, owner=self.owner, deployment_id=self.deployment_id, part=Part.APP
+        )
+
+
+def app_objects(app: App, options: PodOptions) -> list[Manifest]:
+    """Returns the Secret, the Service and the Deployment, in the order in which to apply them."""
+    return [
+        app_secret(app, options.instance),
+        service(app, options.instance),
+        _running(app, options),
+    ]
+
+
+def app_secret(app: App, instance: str) -> Manifest:
+    """Returns the Secret with the app's variables, in which Kubernetes replaces no `$(NAME)`."""
+    return secret(
+        app_name(app.deployment_id),
+        app.namespace,
+        labels=app.labels(instance),
+        values=app.environment,
+    )
+
+
+def service(app: App, instance: str) -> Manifest:
+    """Returns the headless Service, by which the cluster says where the app is ready."""
+    labels = app.labels(instance)
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": app_name(app.deployment_id),
+            "namespace": app.namespace,
+            "labels": labels,
+        },
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": "None",
+            "selector": labels,
+            "ports": [{"name": PORT, "port": app.port, "targetPort": PORT, "protocol": "TCP"}],
+        },
+    }
+
+
+def _running(app: App, options: PodOptions) -> Manifest:
+    """Returns the Deployment with one pod. A volume has one user at a time, so it is recreated."""
+    labels = app.labels(options.instance)
+    strategy: Manifest = {"type": "Recreate"}
+    if app.volume is None:
+        rolling = {"maxUnavailable": 0, "maxSurge": 1}
+        strategy = {"type": "RollingUpdate", "rollingUpdate": rolling}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": app_name(app.deployment_id),
+            "namespace": app.namespace,
+            "labels": labels,
+        },
+        "spec": {
+            "replicas": 1,
+            "revisionHistoryLimit": 0,
+            "strategy": strategy,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": _pod(app, options)},
+        },
+    }
+
+
+def _pod(app: App, options: PodOptions) -> Manifest:
+    volumes = [in_memory(name, size_bytes=size) for name, (_, size) in _SCRATCH.items()]
+    if app.volume is not None:
+        claim = {"claimName": volume_name(app.volume)}
+        volumes.append({"name": "data", "persistentVolumeClaim": claim})
+    return {**restricted_pod(options), "containers": [_container(app)], "volumes": volumes}
+
+
+def _container(app: App) -> Manifest:
+    """Returns the app's container.
+
+    It is asked each second until it listens, and then seldom: whether it is healthy, the gateway
+    asks over HTTP.
+    """
+    listens = {"tcpSocket": {"port": PORT}, "timeoutSeconds": 1}
+    ready = {"periodSeconds": _READY_SECONDS, "failureThreshold": _READY_FAILURES}
+    mounts = [mount(name, path) for name, (path, _) in _SCRATCH.items()]
+    if app.volume is not None:
+        mounts.append(mount("data", DATA))
+    return {
+        "name": CONTAINER,
+        "image": app.image,
+        "imagePullPolicy": "IfNotPresent",
+        "envFrom": [{"secretRef": {"name": app_name(app.deployment_id)}}],
+        "ports": [{"name": PORT, "containerPort": app.port, "protocol": "TCP"}],
+        "startupProbe": {**listens, "periodSeconds": 1, "failureThreshold": app.listen_seconds},
+        "readinessProbe": {**listens, **ready},
+        "resources": resources(app.limits),
+        "securityContext": restricted_container(),
+        "volumeMounts": mounts,
+    }
+
+
+def volume_claim(
+    volume_id: str,
+    *,
+    owner: str,
+    namespace: str,
+    instance: str,
+    size_bytes: int,
+    storage_class: str = "",
+) -> Manifest:
+    """Returns the claim of a volume, which outlives the deployments that use it.
+
+    Without a storage class, the cluster's default one serves it.
+    """
+    labels = {
+        INSTANCE_LABEL: instance,
+        WALLET_LABEL: wallet_hash(owner),
+        VOLUME_LABEL: volume_id,
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": volume_name(volume_id), "namespace": namespace, "labels": labels},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": str(size_bytes)}},
+            **({"storageClassName": storage_class} if storage_class else {}),
+        },
+    }

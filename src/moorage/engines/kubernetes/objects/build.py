@@ -1,0 +1,161 @@
+"""Makes the pod of a build, and its Secrets.
+
+The pod's containers run one after the other. The first and the last are Moorage's own and hold a
+token each, good for one request to the gateway; those between them run what a stranger wrote, in a
+language's image, and hold neither a token nor a credential.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from moorage.engines.engine import Limits
+from moorage.engines.isolation.bubblewrap import HOME, TMP
+from moorage.engines.kubernetes.objects.labels import Part, build_name, deployment_labels
+from moorage.engines.kubernetes.objects.pod import (
+    Manifest,
+    PodOptions,
+    literal,
+    mount,
+    on_disk,
+    resources,
+    restricted_container,
+    restricted_pod,
+    secret,
+)
+
+FETCH, PACK = "fetch", "pack"  # the names of Moorage's own containers
+APP = "/app"
+TOOLS = "/opt/moorage/bin"
+SOURCE_URL, RESULT_URL = "MOORAGE_SOURCE_URL", "MOORAGE_RESULT_URL"
+_VAR_TMP = "/var/tmp"  # noqa: S108 (inside the container)
+_STOP_SECONDS = 1  # nobody waits for the last words of a build that was given up
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A command line of the plan."""
+
+    name: str  # of its container: a DNS label, such as install or build
+    command: str  # for `sh -c`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """One build."""
+
+    deployment_id: str
+    owner: str
+    namespace: str
+    own_image: str  # Moorage's
+    image: str  # the language's
+    directory: str  # of the steps, below APP; "": APP itself
+    steps: Sequence[Step]
+    fetch: Sequence[str]  # the command that puts files into APP and programs into TOOLS
+    pack: Sequence[str]  # the command that hands over what the steps have made
+    source_url: str  # with a token; for `fetch` alone
+    result_url: str  # with a token; for `pack` alone
+    limits: Limits
+    timeout_seconds: int
+    environment: Mapping[str, str] = field(default_factory=dict)  # of the steps
+
+    def labels(self, instance: str) -> dict[str, str]:
+        """The labels of its objects."""
+        return deployment_labels(
+            instance, owner=self.owner, deployment_id=self.deployment_id, part=Part.BUILD
+        )
+
+
+def build_objects(build: Build, options: PodOptions) -> list[Manifest]:
+    """Returns the Secrets and the pod, in the order in which to apply them."""
+    return [*build_secrets(build, options.instance), build_pod(build, options)]
+
+
+def build_secrets(build: Build, instance: str) -> list[Manifest]:
+    """Returns the Secrets of the build: the steps' variables, and the URLs of the other two."""
+    name, labels = build_name(build.deployment_id), build.labels(instance)
+    urls = {SOURCE_URL: build.source_url, RESULT_URL: build.result_url}
+    return [
+        secret(name, build.namespace, labels=labels, values=build.environment),
+        secret(_urls_name(name), build.namespace, labels=labels, values=urls),
+    ]
+
+
+def build_pod(build: Build, options: PodOptions) -> Manifest:
+    """Returns the pod, which is run once."""
+    size = build.limits.disk_bytes
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": build_name(build.deployment_id),
+            "namespace": build.namespace,
+            "labels": build.labels(options.instance),
+        },
+        "spec": {
+            **restricted_pod(options),
+            "restartPolicy": "Never",
+            "activeDeadlineSeconds": build.timeout_seconds,
+            "terminationGracePeriodSeconds": _STOP_SECONDS,
+            "initContainers": [_fetch(build), *(_step(build, step) for step in build.steps)],
+            "containers": [_pack(build)],
+            "volumes": [
+                on_disk(name, size_bytes=size)
+                for name in ("app", "home", "tools", "tmp", "var-tmp")
+            ],
+        },
+    }
+
+
+def _fetch(build: Build) -> Manifest:
+    return {
+        **_own_container(build, FETCH, build.fetch, url=SOURCE_URL),
+        "volumeMounts": [mount("app", APP), mount("tools", TOOLS), mount("tmp", TMP)],
+    }
+
+
+def _step(build: Build, step: Step) -> Manifest:
+    return {
+        "name": step.name,
+        "image": build.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": literal("/bin/sh", "-c", step.command),
+        "workingDir": f"{APP}/{build.directory}".rstrip("/"),
+        "envFrom": [{"secretRef": {"name": build_name(build.deployment_id)}}],
+        "resources": resources(build.limits),
+        "securityContext": restricted_container(),
+        "volumeMounts": [
+            mount("app", APP),
+            mount("home", HOME),
+            mount("tools", TOOLS, read_only=True),
+            mount("tmp", TMP),
+            mount("var-tmp", _VAR_TMP),
+        ],
+    }
+
+
+def _pack(build: Build) -> Manifest:
+    return {
+        **_own_container(build, PACK, build.pack, url=RESULT_URL),
+        "volumeMounts": [
+            mount("app", APP, read_only=True),
+            mount("home", HOME, read_only=True),
+            mount("tools", TOOLS, read_only=True),
+        ],
+    }
+
+
+def _own_container(build: Build, name: str, command: Sequence[str], *, url: str) -> Manifest:
+    reference = {"name": _urls_name(build_name(build.deployment_id)), "key": url}
+    return {
+        "name": name,
+        "image": build.own_image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": literal(*command),
+        "env": [{"name": url, "valueFrom": {"secretKeyRef": reference}}],
+        "resources": resources(build.limits),
+        "securityContext": restricted_container(),
+    }
+
+
+def _urls_name(name: str) -> str:
+    return f"{name}-urls"

@@ -1,0 +1,160 @@
+"""What the gateway may do in a cluster: the one list behind its role and behind `moorage check`.
+
+It makes namespaces as wallets come, so its permissions are for the whole cluster; the admission
+policy of `ops/kubernetes` confines what it writes to its own namespaces. It reads no Secret.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from moorage.engines.kubernetes.objects.pod import Manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """What may be done with one resource of an API group, in all namespaces."""
+
+    group: str  # "" is the core group
+    resource: str  # `pods/log` for a subresource
+    verbs: tuple[str, ...]
+    why: str  # what the gateway can't do without it
+
+
+_APPLY = ("create", "patch")  # server-side apply: `create` where the object is not there yet
+_FOLLOW = ("get", "list", "watch")
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        group="",
+        resource="namespaces",
+        verbs=(*_FOLLOW, *_APPLY, "delete"),
+        why="give each wallet a namespace",
+    ),
+    Rule(
+        group="",
+        resource="resourcequotas",
+        verbs=_APPLY,
+        why="bound what a wallet has",
+    ),
+    Rule(
+        group="",
+        resource="limitranges",
+        verbs=_APPLY,
+        why="bound what a container has",
+    ),
+    Rule(
+        group="networking.k8s.io",
+        resource="networkpolicies",
+        verbs=_APPLY,
+        why="keep apps from each other and from private networks",
+    ),
+    Rule(
+        group="",
+        resource="secrets",
+        verbs=(*_APPLY, "delete"),
+        why="give apps and builds their variables",
+    ),
+    Rule(
+        group="apps",
+        resource="deployments",
+        verbs=(*_FOLLOW, *_APPLY, "delete"),
+        why="run apps",
+    ),
+    Rule(
+        group="",
+        resource="services",
+        verbs=(*_FOLLOW, *_APPLY, "delete"),
+        why="learn where apps are ready",
+    ),
+    Rule(
+        group="discovery.k8s.io",
+        resource="endpointslices",
+        verbs=_FOLLOW,
+        why="learn where apps are ready",
+    ),
+    Rule(
+        group="",
+        resource="pods",
+        verbs=(*_FOLLOW, *_APPLY, "delete"),
+        why="build, test the isolation, and learn how apps end",
+    ),
+    Rule(
+        group="",
+        resource="pods/log",
+        verbs=("get",),
+        why="keep what apps and builds print",
+    ),
+    Rule(
+        group="",
+        resource="persistentvolumeclaims",
+        verbs=(*_FOLLOW, *_APPLY, "delete"),
+        why="keep apps' volumes",
+    ),
+    Rule(
+        group="",
+        resource="nodes",
+        verbs=("list",),
+        why="know how much memory there is for apps",
+    ),
+    Rule(
+        group="node.k8s.io",
+        resource="runtimeclasses",
+        verbs=("get",),
+        why="know whether the runtime class is there",
+    ),
+    Rule(
+        group="metrics.k8s.io",
+        resource="pods",
+        verbs=("list",),
+        why="tell what apps use",
+    ),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One verb that the gateway needs."""
+
+    rule: Rule
+    verb: str
+
+    @property
+    def sentence(self) -> str:
+        """What the gateway may not do, and what for it would."""
+        group = f".{self.rule.group}" if self.rule.group else ""
+        return f"may not {self.verb} {self.rule.resource}{group}, to {self.rule.why}"
+
+    def review(self) -> Manifest:
+        """The body of `POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews`."""
+        resource, _, subresource = self.rule.resource.partition("/")
+        attributes = {"group": self.rule.group, "resource": resource, "verb": self.verb}
+        if subresource:
+            attributes["subresource"] = subresource
+        return {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+
+
+def questions() -> Iterator[Question]:
+    """Yields everything to ask the API server."""
+    for rule in RULES:
+        yield from (Question(rule=rule, verb=verb) for verb in rule.verbs)
+
+
+def cluster_role(name: str) -> Manifest:
+    """Returns the gateway's role."""
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": name},
+        "rules": [
+            {
+                "apiGroups": [rule.group],
+                "resources": [rule.resource],
+                "verbs": list(rule.verbs),
+            }
+            for rule in RULES
+        ],
+    }

@@ -1,0 +1,301 @@
+"""What the objects of a cluster must be, whatever their golden files say."""
+
+import json
+from base64 import b64decode
+from ipaddress import ip_address, ip_network
+
+import pytest
+from sample_objects import (
+    APP_LIMITS,
+    DEPLOYMENT,
+    INSIDE,
+    OUTSIDE,
+    OWNER,
+    PLAIN,
+    SAMPLES,
+    STRICT,
+    VOLUME,
+    app,
+    containers,
+    namespaced,
+    pod_specs,
+)
+
+from moorage.engines.kubernetes.objects import Manifest, Networks, app_objects
+from moorage.engines.kubernetes.objects.labels import (
+    DEPLOYMENT_LABEL,
+    INSTANCE_LABEL,
+    OWNER_ANNOTATION,
+    wallet_namespace,
+)
+
+WITH_PODS = sorted(
+    name
+    for name, objects in SAMPLES.items()
+    if any(found["kind"] in {"Deployment", "Pod"} for found in objects)
+)
+
+
+def of_kind(objects: list[Manifest], kind: str) -> list[Manifest]:
+    return [found for found in objects if found["kind"] == kind]
+
+
+# Pods
+
+
+@pytest.mark.parametrize("name", WITH_PODS)
+def test_every_pod_is_restricted(name: str) -> None:
+    """The Pod Security Standard `restricted`, word by word, and what it leaves out."""
+    for spec in pod_specs(SAMPLES[name]):
+        security = spec["securityContext"]
+        assert security["runAsNonRoot"] is True
+        assert security["runAsUser"] > 0
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert spec["automountServiceAccountToken"] is False
+        assert spec["enableServiceLinks"] is False
+        assert not {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName"} & set(spec)
+        kinds = {kind for volume in spec["volumes"] for kind in volume if kind != "name"}
+        assert kinds <= {"emptyDir", "persistentVolumeClaim"}
+        for container in containers(spec):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "privileged": False,
+                "readOnlyRootFilesystem": True,
+            }
+            assert "hostPort" not in json.dumps(container)
+
+
+@pytest.mark.parametrize("name", WITH_PODS)
+def test_every_container_and_every_volume_in_a_pod_is_bounded(name: str) -> None:
+    for spec in pod_specs(SAMPLES[name]):
+        for container in containers(spec):
+            resources = container["resources"]
+            assert set(resources["limits"]) == {"cpu", "memory", "ephemeral-storage"}
+            assert resources["requests"] == resources["limits"]
+        assert all("sizeLimit" in v["emptyDir"] for v in spec["volumes"] if "emptyDir" in v)
+
+
+@pytest.mark.parametrize("name", WITH_PODS)
+def test_every_pod_can_be_found_by_the_gateways_label(name: str) -> None:
+    for found in SAMPLES[name]:
+        assert found["metadata"]["labels"][INSTANCE_LABEL] == "3f2a1b"
+
+
+def test_operators_choices_reach_the_pod() -> None:
+    (spec,) = pod_specs(app_objects(app(), STRICT))
+    assert spec["runtimeClassName"] == "gvisor"
+    assert spec["hostUsers"] is False
+    assert spec["imagePullSecrets"] == [{"name": "registry"}]
+    assert spec["terminationGracePeriodSeconds"] == 10
+    assert (spec["dnsPolicy"], spec["dnsConfig"]["nameservers"]) == ("None", ["9.9.9.9"])
+
+
+# Apps
+
+
+def test_service_selects_the_pods_of_its_deployment_alone() -> None:
+    _, service, running = app_objects(app(), PLAIN)
+    labels = running["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"] == running["spec"]["selector"]["matchLabels"] == labels
+    assert labels[DEPLOYMENT_LABEL] == DEPLOYMENT
+
+
+def test_new_pod_is_ready_before_the_old_one_ends_unless_a_volume_has_one_user() -> None:
+    def strategy(volume: str | None) -> Manifest:
+        found: Manifest = app_objects(app(volume=volume), PLAIN)[-1]["spec"]["strategy"]
+        return found
+
+    rolling = {"maxUnavailable": 0, "maxSurge": 1}
+    assert strategy(None) == {"type": "RollingUpdate", "rollingUpdate": rolling}
+    assert strategy(VOLUME) == {"type": "Recreate"}
+
+
+def test_app_has_as_long_to_listen_as_the_operator_gives_it() -> None:
+    (spec,) = pod_specs(app_objects(app(), PLAIN))
+    probe = spec["containers"][0]["startupProbe"]
+    assert probe["failureThreshold"] * probe["periodSeconds"] == 60
+    assert probe["tcpSocket"] == {"port": "http"}
+
+
+def test_variables_are_in_the_secret_alone() -> None:
+    secret, *others = app_objects(app(), PLAIN)
+    values = {key: b64decode(value).decode() for key, value in secret["data"].items()}
+    assert values == {"PORT": "3000", "GREETING": "a $(PORT) ü\nb"}
+    assert "GREETING" not in json.dumps(others)
+    (spec,) = pod_specs(others)
+    assert spec["containers"][0]["envFrom"] == [{"secretRef": {"name": f"app-{DEPLOYMENT}"}}]
+
+
+# Builds
+
+
+def test_steps_hold_no_token_and_own_containers_no_variable() -> None:
+    variables, urls, _ = SAMPLES["build"]
+    (spec,) = pod_specs(SAMPLES["build"])
+    fetch, *steps, pack = containers(spec)
+    read = {
+        container["name"]: [it["valueFrom"]["secretKeyRef"]["key"] for it in container["env"]]
+        for container in (fetch, pack)
+    }
+    assert read == {"fetch": ["MOORAGE_SOURCE_URL"], "pack": ["MOORAGE_RESULT_URL"]}
+    assert set(urls["data"]) == {"MOORAGE_SOURCE_URL", "MOORAGE_RESULT_URL"}
+    assert not any("envFrom" in container for container in (fetch, pack))
+    for step in steps:
+        assert "env" not in step
+        assert [it["secretRef"]["name"] for it in step["envFrom"]] == [
+            variables["metadata"]["name"]
+        ]
+
+
+def test_steps_run_in_order_and_before_their_result_is_packed() -> None:
+    (spec,) = pod_specs(SAMPLES["build"])
+    assert [it["name"] for it in spec["initContainers"]] == ["fetch", "install", "build"]
+    assert [it["name"] for it in spec["containers"]] == ["pack"]
+
+
+def test_shell_sees_the_dollars_of_a_command() -> None:
+    """Kubernetes makes one of two dollars, and puts a variable in place of `$(NAME)`."""
+    (spec,) = pod_specs(SAMPLES["build"])
+    assert spec["initContainers"][2]["command"] == ["/bin/sh", "-c", "echo $$(id) $$$$"]
+
+
+def test_result_is_packed_by_a_container_that_cannot_change_it() -> None:
+    (spec,) = pod_specs(SAMPLES["build"])
+    mounts = {it["mountPath"]: it.get("readOnly") for it in spec["containers"][0]["volumeMounts"]}
+    assert mounts == {"/app": True, "/home/app": True, "/opt/moorage/bin": True}
+
+
+# Namespaces
+
+
+def test_wallet_has_one_namespace_however_its_address_is_written() -> None:
+    name = wallet_namespace("moorage", OWNER)
+    assert name == wallet_namespace("moorage", OWNER.lower())
+    assert name != wallet_namespace("moorage", OWNER[:-1] + "C")
+    assert len(name) <= 63
+
+
+def test_namespace_takes_restricted_pods_only_and_tells_whose_it_is() -> None:
+    (found,) = of_kind(namespaced(INSIDE), "Namespace")
+    assert found["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert found["metadata"]["annotations"] == {OWNER_ANNOTATION: OWNER}
+
+
+def test_quota_has_room_for_a_new_version_beside_each_app() -> None:
+    (quota,) = of_kind(namespaced(INSIDE), "ResourceQuota")
+    hard = quota["spec"]["hard"]
+    assert hard["pods"] == "21"
+    assert hard["limits.memory"] == str((20 * 512 + 2048) * 1024 * 1024)
+    assert hard["requests.cpu"] == f"{20 * 500 + 2000}m"
+    assert hard["services.loadbalancers"] == hard["services.nodeports"] == "0"
+
+
+def test_container_can_be_as_large_as_a_build_and_is_else_as_small_as_an_app() -> None:
+    (found,) = of_kind(namespaced(INSIDE), "LimitRange")
+    container = found["spec"]["limits"][0]
+    assert container["max"]["memory"] == str(2048 * 1024 * 1024)
+    assert container["default"]["memory"] == str(APP_LIMITS.memory_bytes)
+
+
+# Networks
+
+
+def policy(networks: Networks, name: str) -> Manifest:
+    (spec,) = (
+        found["spec"]
+        for found in of_kind(namespaced(networks), "NetworkPolicy")
+        if found["metadata"]["name"] == name
+    )
+    assert isinstance(spec, dict)
+    return spec
+
+
+def lets_pass(spec: Manifest, address: str, port: int, protocol: str = "TCP") -> bool:
+    """Whether a policy lets a pod connect to an address, as NetworkPolicy is defined."""
+    return any(
+        any(_is_in(peer.get("ipBlock"), address) for peer in rule["to"])
+        and any(
+            it["protocol"] == protocol and it["port"] <= port <= it.get("endPort", it["port"])
+            for it in rule["ports"]
+        )
+        for rule in spec["egress"]
+    )
+
+
+def _is_in(block: Manifest | None, address: str) -> bool:
+    if block is None or ip_address(address) not in ip_network(block["cidr"]):
+        return False
+    return not any(ip_address(address) in ip_network(it) for it in block.get("except", ()))
+
+
+@pytest.mark.parametrize("name", ["apps", "builds"])
+@pytest.mark.parametrize("networks", [INSIDE, OUTSIDE], ids=["inside", "outside"])
+def test_pods_reach_the_public_internet_and_nothing_private(networks: Networks, name: str) -> None:
+    spec = policy(networks, name)
+    assert lets_pass(spec, "93.184.216.34", 443)
+    assert lets_pass(spec, "93.184.216.34", 443, "UDP")
+    for address in (
+        *("10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "169.254.169.254"),
+        *("127.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "fd00:ec2::254"),
+    ):
+        assert not lets_pass(spec, address, 443), address
+    assert not lets_pass(spec, "2606:2800:220:1::1", 443)
+
+
+@pytest.mark.parametrize("port", [25, 465, 587])
+def test_pods_send_no_mail_and_reach_the_ports_beside_those_of_mail(port: int) -> None:
+    spec = policy(OUTSIDE, "apps")
+    for address in ("93.184.216.34", "10.1.2.3"):
+        assert not lets_pass(spec, address, port)
+        assert lets_pass(spec, address, port - 1)
+        assert lets_pass(spec, address, port + 1)
+    assert lets_pass(spec, "93.184.216.34", 65_535)
+
+
+def test_operator_denies_and_allows_networks() -> None:
+    spec = policy(OUTSIDE, "apps")
+    assert not lets_pass(spec, "198.51.100.7", 443)  # denied
+    assert not lets_pass(spec, "203.0.113.7", 443)  # the cluster's own
+    assert lets_pass(spec, "10.1.2.7", 443)  # allowed, although it is private
+    assert not lets_pass(spec, "10.1.3.7", 443)
+
+
+def test_only_port_53_of_a_private_resolver_is_reached() -> None:
+    networks = Networks(gateway_namespace="moorage", gateway_port=8404, resolvers=("10.9.9.9",))
+    spec = policy(networks, "apps")
+    assert lets_pass(spec, "10.9.9.9", 53, "UDP")
+    assert lets_pass(spec, "10.9.9.9", 53)
+    assert not lets_pass(spec, "10.9.9.9", 443)
+
+
+def test_apps_are_reached_by_gateways_alone_and_builds_by_nobody() -> None:
+    inside, outside = policy(INSIDE, "apps"), policy(OUTSIDE, "apps")
+    (peer,) = inside["ingress"][0]["from"]
+    named = {"kubernetes.io/metadata.name": "moorage"}
+    assert peer["namespaceSelector"]["matchLabels"] == named
+    assert peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "gateway"
+    assert outside["ingress"] == [{"from": [{"ipBlock": {"cidr": "192.0.2.10/32"}}]}]
+    assert policy(INSIDE, "builds")["ingress"] == []
+
+
+def test_builds_alone_reach_one_port_of_the_gateways() -> None:
+    assert lets_pass(policy(OUTSIDE, "builds"), "192.0.2.10", 8404)
+    # 192.0.2.0/24 is a network for documentation, which is not private: apps reach it as any other.
+    ports = [rule["ports"] for rule in policy(INSIDE, "builds")["egress"] if _is_of_gateways(rule)]
+    assert ports == [[{"protocol": "TCP", "port": 8404}]]
+    assert not any(map(_is_of_gateways, policy(INSIDE, "apps")["egress"]))
+
+
+def _is_of_gateways(rule: Manifest) -> bool:
+    return "app.kubernetes.io/name" in json.dumps(rule["to"])
+
+
+def test_whatever_has_no_policy_of_its_own_is_denied_all() -> None:
+    spec = policy(INSIDE, "deny-all")
+    assert spec == {
+        "podSelector": {},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [],
+        "egress": [],
+    }
