@@ -19,6 +19,7 @@ pytest_plugins = [
     "chain_fixture",
     "rootless_fixture",
     "sandbox_fixture",
+    "content_fixture",
     "docker_fixture",
     "small_apps",
     "gateway_fixture",

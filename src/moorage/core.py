@@ -6,6 +6,7 @@ from pathlib import Path
 from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
 from moorage.auth.shared_nonces import Counts, SharedRateLimiter
 from moorage.clock import Clock
+from moorage.content.store import ContentStore
 from moorage.storage.database import Database
 from moorage.storage.leases import Leases, MachineLease
 from moorage.storage.vault import Vault
@@ -24,6 +25,7 @@ class Core:
     name: str = ""  # of this gateway, where several share the data directory
     machine: str = ""  # the id of the data directory; "" is the leases' holder
     machine_lease: MachineLease | None = None  # of a server's database
+    content: ContentStore | None = None  # where gateways on several machines share files
     counts: Counts | None = None  # of requests, where several gateways share them
 
     @property

@@ -13,10 +13,8 @@
     ├── WrongWallet  TokenScope  (Project|Deployment|Domain|Webhook|Event)NotFound
     ├── ProjectBlocked              the operator has suspended the project, or the wallet
     ├── ReleaseServing  ReleaseNeverServed  ReleaseGone  NoEarlierRelease  DeploymentOver
-    ├── OutOfCredits                the request is free, but only for wallets with credits
-    ├── IdempotencyKeyReused  IdempotencyInProgress
-    ├── RateLimited
-    │   └── TooManyStreams  TooManyUploads
+    ├── OutOfCredits  IdempotencyKeyReused  IdempotencyInProgress
+    ├── RateLimited (TooManyStreams  TooManyUploads)
     ├── PaymentError                the payment that was sent does not (yet) pay
     │   ├── PaymentPending          its outcome is not known yet; the same one may be sent again
     │   ├── PaymentNotFound  PayerMismatch      it has no transfer by this wallet
@@ -26,14 +24,13 @@
     ├── BackupFailed  BackupInvalid  RefundRefused     by the operator's commands; nothing was done
     ├── ChainUnavailable            the node can't be reached or contradicts itself
     ├── NoCapacity  PlannersBusy  UploadDisplaced     there is no room for the request now
-    ├── KeeperAway                  no gateway keeps the apps at the moment
+    ├── KeeperAway  ContentUnavailable      nobody keeps the apps, or shared files, at the moment
     ├── VariablesUnreadable         a project's sealed variables can't be opened
     ├── DatabaseUnavailable         the database can't be read or written right now; nothing changed
     │   ├── WriteConflict  UniqueViolation      a row changed, or its key exists; nothing written
     │   └── CommitUnknown           whether the transaction was committed is not known
     ├── DeployFailed                a deployment ended before `ready`, and why
-    ├── IsolationMissing  ConfigurationInvalid      this machine or a setting doesn't allow it
-    └── LocalChainFailed  ProxyFailed       it can't run; says why
+    └── IsolationMissing  ConfigurationInvalid  LocalChainFailed  ProxyFailed      it can't run
 
 A class's docstring is the message for a person, unless the instance has its own. Details are
 fields, never parsed out of text. HTTP statuses and machine codes are in `api.http.problems`.
@@ -354,6 +351,10 @@ class CommitUnknown(DatabaseUnavailable):
 
 class KeeperAway(MoorageError):
     """The gateway that keeps the apps is being replaced by another. Send the request again."""
+
+
+class ContentUnavailable(MoorageError):
+    """Stored files cannot be reached right now. A payment still counts: send the request again."""
 
 
 class NoCapacity(MoorageError):

@@ -28,6 +28,7 @@ from moorage.deploy.keeping.usage import UsageMeter
 from moorage.deploy.keeping.wake import Wake
 from moorage.deploy.platform import AppPlatform
 from moorage.deploy.settings import DeploySettings
+from moorage.deploy.sources import Sources
 from moorage.deploy.work.cancellation import Cancellation, ClearingUp
 from moorage.deploy.work.rollback import Rollback
 from moorage.deploy.work.specs import Specs
@@ -71,21 +72,19 @@ class DeployServices:
         self._settings = settings
         self._platform = platform
         self._view = platform.view
+        self._sources = Sources(core.sources, core.content)
         self._metering = ledger.metering
         self._build_time = ledger.build_time
+
+        self.keeps = platform.keeping is not None  # whether this gateway keeps the apps
 
     @property
     def _runtime(self) -> Engine:
         return self._platform.kept.runtime
 
-    @property
-    def keeps(self) -> bool:
-        """Whether this gateway keeps the apps of its machine."""
-        return self._platform.keeping is not None
-
     @cached_property
     def _elsewhere(self) -> KeptElsewhere:
-        return KeptElsewhere(db=self._db, sources=self._core.sources, clock=self._clock)
+        return KeptElsewhere(db=self._db, sources=self._sources, clock=self._clock)
 
     # Entrance
 
@@ -110,7 +109,7 @@ class DeployServices:
             quotes=quotes,
             paywall=paywall,
             pricing=Pricing(prices, size),
-            sources=self._core.sources,
+            sources=self._sources,
             capacity=self.capacity,
             metering=self._metering,
             vault=self._core.vault,
@@ -169,7 +168,7 @@ class DeployServices:
                 listen_seconds=self._settings.listen_seconds,
                 healthy_seconds=self._settings.healthy_seconds,
             ),
-            sources=self._core.sources,
+            sources=self._sources,
             clock=self._clock,
             on_built=self.worker.wake,
             on_failed=self._platform.kept.discard_toolchains,
@@ -195,7 +194,7 @@ class DeployServices:
             app_limits=self._settings.app_limits,
             build_limits=self._settings.build_limits,
             build_seconds=self._settings.build_seconds,
-            sources=self._core.sources,
+            sources=self._sources,
         )
 
     @cached_property
@@ -209,8 +208,13 @@ class DeployServices:
 
     @cached_property
     def clear_up(self) -> ClearingUp:
-        sources = self._core.sources
-        return ClearingUp(db=self._db, worker=self.worker, runtime=self._runtime, sources=sources)
+        return ClearingUp(
+            db=self._db,
+            worker=self.worker,
+            runtime=self._runtime,
+            sources=self._sources,
+            clock=self._clock,
+        )
 
     @cached_property
     def rollback(self) -> Rollback:
@@ -235,7 +239,7 @@ class DeployServices:
             metering=self._metering,
             specs=self._specs,
             listen_seconds=self._settings.listen_seconds,
-            sources=self._core.sources,
+            sources=self._sources,
             apps=self.apps,
             releases=self._releases,
             restarts=Restarts(

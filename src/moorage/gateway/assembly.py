@@ -13,6 +13,7 @@ from moorage.auth.shared_nonces import FORGET_SECONDS, SharedNonces
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock, boot_id
+from moorage.content.opening import ContentSettings, open_content
 from moorage.core import Core
 from moorage.deploy.loops import loops_of
 from moorage.deploy.services import DeployServices
@@ -165,6 +166,7 @@ async def open_core(
         name=name,
         machine=machine,
         machine_lease=machine_lease,
+        content=open_content(settings.part(ContentSettings)),
         counts=SharedTables(db) if name else None,
     )
 

@@ -18,6 +18,7 @@ _Part = TypeVar("_Part", bound=msgspec.Struct)
 Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 _WEB = r"^(https?://[^\s\"<>\\]{1,500})?\Z"
 _POSTGRES = r"^(postgres(ql)?://\S+)?\Z"
+_CONTENT = r"^(s3://[a-z0-9][a-z0-9.-]{2,62}(/[a-z0-9._/-]*)?|file:///\S+)?\Z"
 _WEB_OR_MAIL = r"^(https?://[^\s\"<>\\]{1,500}|[^\s@:/\"<>\\]{1,64}@[^\s@:/\"<>\\]{1,255})?\Z"
 
 
@@ -58,6 +59,29 @@ class Settings(AppSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             "The file with the key that variables are sealed with: 64 hex digits, for its owner's "
             "eyes only; older keys on further lines. Empty: secrets.key in data_dir, made at the "
             "first start.",
+        ),
+    ] = ""
+    content_url: Annotated[
+        str,
+        setting(
+            "content",
+            "Where gateways on several machines keep the files that they share: "
+            "s3://bucket/prefix, or file:///directory that all of them have mounted. Empty: in "
+            "data_dir, for one machine.",
+            pattern=_CONTENT,
+        ),
+    ] = ""
+    content_endpoint: Annotated[
+        str,
+        setting("content", "The S3 server's URL. Empty: Amazon's, by the region.", pattern=_WEB),
+    ] = ""
+    content_region: Annotated[str, setting("content", "The bucket's region.")] = "us-east-1"
+    content_credentials_file: Annotated[
+        str,
+        setting(
+            "content",
+            "The file with the bucket's keys, as AWS's tools have it, for its owner's eyes only. "
+            "Empty: the AWS_… variables of the environment, or the machine's role.",
         ),
     ] = ""
     log_level: Annotated[str, setting("", "debug, info, warning or error.")] = "info"

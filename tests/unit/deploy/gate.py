@@ -16,6 +16,7 @@ from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
 from moorage.deploy.entrance.price import Pricing
+from moorage.deploy.sources import Sources
 from moorage.errors import MoorageError
 from moorage.failpoints import armed
 from moorage.ledger.metering import Metering
@@ -67,7 +68,7 @@ class Gate:
             quotes=self.quotes,
             paywall=self.paywall,
             pricing=Pricing(prices, Size()),
-            sources=self.sources,
+            sources=Sources(self.sources),
             capacity=roomy(self.db, runtime=self.runtime, reserve_bytes=reserve_bytes),
             metering=Metering(db=self.db, clock=self.clock),
             vault=self.vault,

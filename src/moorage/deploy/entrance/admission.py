@@ -1,11 +1,9 @@
 """Admission: from a checked request to a queued deployment, or a demand for payment."""
 
-import shutil
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 from moorage.clock import Clock
 from moorage.deploy.entrance import pay
@@ -14,6 +12,7 @@ from moorage.deploy.entrance.capacity import Capacity
 from moorage.deploy.entrance.enter import AcceptedAttempt, enter
 from moorage.deploy.entrance.price import Pricing, Shortfall, missing
 from moorage.deploy.entrance.situation import Situation, read_situation
+from moorage.deploy.sources import Sources
 from moorage.errors import (
     AuthorizationRefused,
     ChainUnavailable,
@@ -40,7 +39,6 @@ from moorage.storage.apps import deployments, names
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts
 from moorage.storage.vault import Vault
-from moorage.threads import in_thread
 from moorage.uploads import Upload
 
 _SETTLING_MS = 60_000
@@ -60,7 +58,7 @@ class Admission:
         quotes: Quotes,
         paywall: Paywall,
         pricing: Pricing,
-        sources: Path,
+        sources: Sources,
         capacity: Capacity,
         metering: Metering,
         vault: Vault,
@@ -86,7 +84,7 @@ class Admission:
         deployment_id = str(uuid.uuid4())
         receipt: PaymentReceipt | None = None
         try:
-            await in_thread(_materialise, upload, self._sources / deployment_id)
+            await self._sources.keep(deployment_id, upload)
             receipt = await self._pay(attempt)
             failpoint("credited")
             admitted, superseded = await self._enter(attempt, price, receipt, deployment_id)
@@ -96,11 +94,11 @@ class Admission:
                 raise pay.after_payment(error, receipt) from error
             raise
         if admitted.deployment_id != deployment_id:
-            await self._remove_source(deployment_id)
+            await self._sources.drop(deployment_id)
         self._on_queued()
         for earlier in superseded:
             self._on_superseded(earlier)
-            await self._remove_source(earlier)
+            await self._sources.drop(earlier)
         return admitted
 
     async def quote(self, attempt: DeployAttempt) -> DryRun:
@@ -311,16 +309,8 @@ class Admission:
         if recorded:
             self._on_queued()
         elif not keep:
-            await self._remove_source(deployment_id)
-
-    async def _remove_source(self, deployment_id: str) -> None:
-        await in_thread(shutil.rmtree, self._sources / deployment_id, ignore_errors=True)
+            await self._sources.drop(deployment_id)
 
 
 def _id(situation: Situation) -> str:
     return "" if situation.own is None else situation.own.id
-
-
-def _materialise(upload: Upload, destination: Path) -> None:
-    destination.mkdir(mode=0o700, parents=True)
-    upload.materialise(destination)

@@ -5,10 +5,10 @@ This one writes what is wanted to rows; the other reads them every second or two
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from moorage.clock import Clock
-from moorage.errors import KeeperAway
+from moorage.deploy.sources import Sources
+from moorage.errors import ContentUnavailable, KeeperAway
 from moorage.records.project import Project
 from moorage.storage.apps import projects
 from moorage.storage.database import Database
@@ -20,7 +20,7 @@ _POLL_SECONDS = 0.1
 class KeptElsewhere:
     """What the keeper has done."""
 
-    def __init__(self, *, db: Database, sources: Path, clock: Clock) -> None:
+    def __init__(self, *, db: Database, sources: Sources, clock: Clock) -> None:
         self._db = db
         self._sources = sources
         self._clock = clock
@@ -37,7 +37,10 @@ class KeptElsewhere:
         """Returns when the files of a deployment that was ended are gone. Raises KeeperAway."""
 
         async def is_gone() -> bool:
-            return not (self._sources / deployment_id).exists()
+            try:
+                return not await self._sources.exists(deployment_id)
+            except ContentUnavailable:
+                return False
 
         await self._until(is_gone)
 

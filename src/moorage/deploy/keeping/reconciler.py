@@ -6,11 +6,8 @@ app as soon as the app ends.
 """
 
 import asyncio
-import shutil
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import structlog
 
@@ -21,6 +18,7 @@ from moorage.deploy.keeping.apps import Apps
 from moorage.deploy.keeping.releases import Releases
 from moorage.deploy.keeping.restarts import Restarts
 from moorage.deploy.keeping.sleep import Sleep
+from moorage.deploy.sources import Sources
 from moorage.deploy.work.specs import Specs
 from moorage.engines.engine import Engine, Instance
 from moorage.errors import DatabaseUnavailable
@@ -39,7 +37,6 @@ from moorage.storage.apps import (
 )
 from moorage.storage.apps import releases as kept_releases
 from moorage.storage.database import Database, Transaction
-from moorage.threads import in_thread
 
 log = structlog.get_logger()
 
@@ -61,7 +58,7 @@ class Reconciler:
         metering: Metering,
         specs: Specs,
         listen_seconds: float,
-        sources: Path,
+        sources: Sources,
         apps: Apps,
         releases: Releases,
         restarts: Restarts,
@@ -113,13 +110,11 @@ class Reconciler:
 
     async def sweep_sources(self, *, min_age_seconds: float) -> None:
         """Removes uploads of no deployment under way that are older than this."""
-        newest = time.time() - min_age_seconds  # the time of files is the machine's
-        found = sorted(self._sources.iterdir())
-        old = [path for path in found if not min_age_seconds or path.stat().st_mtime < newest]
+        old = await self._sources.older(min_age_seconds=min_age_seconds)
         keep = {deployment.id for deployment in await deployments.under_way(self._db)}
-        for path in old:
-            if path.name not in keep:
-                await in_thread(shutil.rmtree, path, ignore_errors=True)
+        for name in old:
+            if name not in keep:
+                await self._sources.drop(name)
 
     async def reconcile(self) -> None:
         """Compares once, and corrects differences."""
@@ -171,7 +166,7 @@ class Reconciler:
         for deployment in await deployments.of_project(self._db, project.id):
             await self._apps.app(deployment.id).end()
             await self._runtime.remove(deployment.id)
-            await in_thread(shutil.rmtree, self._sources / deployment.id, ignore_errors=True)
+            await self._sources.drop(deployment.id)
         if project.volume:
             await self._runtime.remove_volume(project.id)
         async with self._db.transaction(durable=True) as tx:

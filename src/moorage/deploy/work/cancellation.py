@@ -1,11 +1,10 @@
 """Cancellation: a deployment under way is ended at its owner's request."""
 
 import asyncio
-import shutil
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from moorage.clock import Clock
+from moorage.deploy.sources import Sources
 from moorage.deploy.work.failure import fail, fail_project
 from moorage.deploy.work.worker import Worker
 from moorage.engines.engine import Engine, EngineView
@@ -16,7 +15,8 @@ from moorage.records.log import LogKind
 from moorage.records.project import Project
 from moorage.storage.apps import deployments, jobs
 from moorage.storage.database import Database
-from moorage.threads import in_thread
+
+_LATELY_MS = 600_000
 
 
 class Cancellation:
@@ -64,8 +64,18 @@ class Cancellation:
 class ClearingUp:
     """Ends the work on a deployment here, and removes what it made."""
 
-    def __init__(self, *, db: Database, worker: Worker, runtime: Engine, sources: Path) -> None:
+    def __init__(
+        self,
+        *,
+        db: Database,
+        worker: Worker,
+        runtime: Engine,
+        sources: Sources,
+        clock: Clock,
+    ) -> None:
         self._db = db
+        self._clock = clock
+        self._cleared: set[str] = set()  # of those that failed lately elsewhere
         self._worker = worker
         self._runtime = runtime
         self._sources = sources
@@ -74,13 +84,25 @@ class ClearingUp:
         """Returns when nothing of the deployment runs."""
         await self._worker.abandon(deployment_id)
         await self._runtime.discard(deployment_id)
-        await in_thread(shutil.rmtree, self._sources / deployment_id, ignore_errors=True)
+        await self._sources.drop(deployment_id)
 
     async def given_up(self) -> None:
         """Ends the work on deployments that other gateways ended, and removes their files."""
         await self._worker.drop_lost()
-        for name in sorted(path.name for path in self._sources.iterdir()):
+        for name in self._sources.here():
             if not self._worker.works_on(name):
                 deployment = await deployments.by_id(self._db, name)
                 if deployment is not None and deployment.status is DeploymentStatus.FAILED:
                     await self(name)
+        if self._sources.is_shared:
+            await self._given_up_elsewhere()
+
+    async def _given_up_elsewhere(self) -> None:
+        """Does the same for those whose files only the store has."""
+        failed = await deployments.failed_since(self._db, self._clock.now_ms() - _LATELY_MS)
+        for name in failed:
+            if name not in self._cleared and not self._worker.works_on(name):
+                if await self._sources.exists(name):
+                    await self(name)
+                self._cleared.add(name)
+        self._cleared.intersection_update(failed)

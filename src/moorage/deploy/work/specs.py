@@ -1,9 +1,8 @@
 """Specs: a deployment's row becomes what the engine needs to build and run it."""
 
-from pathlib import Path
-
 import msgspec
 
+from moorage.deploy.sources import Sources
 from moorage.engines.engine import BuildSpec, InstanceSpec, Limits
 from moorage.planning.plan import Plan
 from moorage.records.deployment import Deployment
@@ -21,7 +20,7 @@ class Specs:
         app_limits: Limits,
         build_limits: Limits,
         build_seconds: int,
-        sources: Path,
+        sources: Sources,
     ) -> None:
         self._vault = vault
         self._app_limits = app_limits
@@ -34,7 +33,7 @@ class Specs:
         variables = self._vault.open(deployment.variables, deployment.project_id)
         return BuildSpec(
             deployment_id=deployment.id,
-            source=self._sources / deployment.id,
+            source=self._sources.path(deployment.id),
             plan=plan_of(deployment),
             limits=self._build_limits,
             timeout_seconds=self._build_seconds,

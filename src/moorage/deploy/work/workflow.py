@@ -5,20 +5,19 @@ deployment's id. A step that the job's row records as done is not done again.
 """
 
 import asyncio
-import shutil
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import msgspec
 import structlog
 
 from moorage.clock import Clock
+from moorage.deploy.sources import Sources
 from moorage.deploy.work.failure import fail, fail_project
 from moorage.deploy.work.health import Healthy, wait_until_healthy
 from moorage.deploy.work.specs import Specs, plan_of
 from moorage.deploy.work.switch import Reconfigured, Switch
 from moorage.engines.engine import AppExit, Engine, Instance
-from moorage.errors import DeployFailed, FailureCause, NoCapacity
+from moorage.errors import ContentUnavailable, DeployFailed, FailureCause, NoCapacity
 from moorage.failpoints import failpoint
 from moorage.ledger.build_time import BuildTime
 from moorage.metrics import record_deployment
@@ -33,6 +32,8 @@ from moorage.storage.database import Database
 log = structlog.get_logger()
 
 BUILT = "built"
+_STORE_TRIES = 120
+_STORE_PAUSE_SECONDS = 5.0
 MAX_ATTEMPTS = 3
 """How often a deployment may be begun; it may be what crashes the gateway each time."""
 
@@ -56,7 +57,7 @@ class Workflow:
         specs: Specs,
         build_time: BuildTime,
         timing: Timing,
-        sources: Path,
+        sources: Sources,
         clock: Clock,
         on_built: Callable[[], None],
         on_failed: Callable[[Plan], Awaitable[None]],
@@ -91,7 +92,7 @@ class Workflow:
         except NoCapacity:
             return await self._fail(job, deployment, project, _no_room())
         self._count(deployment, "ready", None)
-        return await self._drop_source(deployment.id)
+        return await self._sources.drop(deployment.id)
 
     async def _advance(self, job: Job, deployment: Deployment, project: Project) -> None:
         """Builds, then starts; starts again when the configuration is changed meanwhile."""
@@ -140,7 +141,7 @@ class Workflow:
 
     async def _build_upload(self, deployment: Deployment, project: Project) -> None:
         spec = self._specs.build(deployment, owner=project.wallet)
-        if not spec.source.is_dir():
+        if not await self._fetch_source(deployment.id):
             raise _interrupted()
         await self._build_time.spend(
             lambda: self._runtime.build(spec),
@@ -148,6 +149,16 @@ class Workflow:
             project_id=project.id,
             deployment_id=deployment.id,
         )
+
+    async def _fetch_source(self, deployment_id: str) -> bool:
+        """Returns whether the files are here. Waits for a store that cannot be reached."""
+        for _ in range(_STORE_TRIES):
+            try:
+                return await self._sources.fetch(deployment_id)
+            except ContentUnavailable as error:
+                log.warning("source is waited for", deployment=deployment_id, error=error.message)
+                await asyncio.sleep(_STORE_PAUSE_SECONDS)
+        return await self._sources.fetch(deployment_id)
 
     async def _move(
         self,
@@ -199,7 +210,7 @@ class Workflow:
         log.info("deployment failed", deployment=deployment.id, cause=failure.cause)
         await self._runtime.discard(deployment.id)
         await self._on_failed(plan_of(deployment))
-        await self._drop_source(deployment.id)
+        await self._sources.drop(deployment.id)
 
     def _count(self, deployment: Deployment, outcome: str, cause: str | None) -> None:
         took_ms = max(0, self._clock.now_ms() - deployment.created_at_ms)
@@ -208,9 +219,6 @@ class Workflow:
     async def _finish(self, job: Job) -> None:
         async with self._db.transaction(durable=False) as tx:
             await jobs.finish(tx, job)
-
-    async def _drop_source(self, deployment_id: str) -> None:
-        await asyncio.to_thread(shutil.rmtree, self._sources / deployment_id, ignore_errors=True)
 
 
 def _note(plan: Plan, instance: Instance) -> str:

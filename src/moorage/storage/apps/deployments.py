@@ -56,6 +56,14 @@ _under_way = select(*_DEPLOYMENT).where(
 )
 _UNDER_WAY = Statement(_under_way)
 _UNDER_WAY_OF = Statement(_under_way.where(deployments.c.project_id == bindparam("project_id")))
+_FAILED_SINCE = Statement(
+    select(deployments.c.id)
+    .where(
+        deployments.c.status == DeploymentStatus.FAILED.value,
+        deployments.c.ended_at_ms >= bindparam("since_ms"),
+    )
+    .order_by(deployments.c.id)
+)
 _STARTING_OF = Statement(
     select(deployments.c.id)
     .where(
@@ -129,6 +137,11 @@ async def under_way(source: Source) -> Sequence[Deployment]:
 async def under_way_of(source: Source, project_id: str) -> list[Deployment]:
     """Returns a project's deployments that are neither ready nor over: at most one."""
     return [_deployment(row) for row in await source.all(_UNDER_WAY_OF, project_id=project_id)]
+
+
+async def failed_since(db: Database, since_ms: int) -> list[str]:
+    """Returns the ids of deployments that failed, or were ended, since then."""
+    return [row[0] for row in await db.all(_FAILED_SINCE, since_ms=since_ms)]
 
 
 async def is_starting(db: Database, project_id: str) -> bool:
