@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from eth_account import Account
@@ -10,12 +11,17 @@ from chain_fixture import LocalChains
 from fakes import paywall_of
 from moorage.chains.local.dev_wallet import DevWallet
 from moorage.clock import SystemClock
+from moorage.errors import ConfigurationInvalid, RefundRefused
+from moorage.gateway.configuration import take_configuration
+from moorage.operate.acts import run_acts
 from moorage.operate.audit.report import Report, run_audit
+from moorage.operate.refunds import RefundOrder, run_refund
+from moorage.operate.retiring import run_retire_recipient
 from moorage.payments.protocols.evidence import PaymentMeans, TransactionEvidence
 from moorage.payments.taking.recipients import note_recipient
 from moorage.payments.taking.verification import Verifier
 from moorage.records.payment import Finality, PaymentStatus
-from moorage.settings import load_settings
+from moorage.settings import Settings, load_settings
 from moorage.storage.database import Database
 from paying import send_transfer
 from watching import SAFE_ABOVE, Watched
@@ -46,16 +52,18 @@ async def former(after: Watched) -> frozenset[str]:
     return await note_recipient(after.db, after.pay_to, clock=SystemClock())
 
 
+def settings_of(after: Watched, db_path: Path, **changed: Any) -> Settings:
+    given = {
+        "data_dir": str(db_path.parent),
+        "pay_to": after.pay_to,
+        "chains": {"arbitrum": {"rpc_urls": (after.url,)}},
+        "rpc_timeout_seconds": 30,
+    }
+    return load_settings(file=None, environ={}, **given | changed)
+
+
 async def audited(after: Watched, db_path: Path) -> Report:
-    settings = load_settings(
-        file=None,
-        environ={},
-        data_dir=str(db_path.parent),
-        pay_to=after.pay_to,
-        chains={"arbitrum": {"rpc_urls": (after.url,)}},
-        rpc_timeout_seconds=30,
-    )
-    return await run_audit(settings, from_block=None, search=True)
+    return await run_audit(settings_of(after, db_path), from_block=None, search=True)
 
 
 async def test_a_start_finds_every_address_but_todays(before: Watched, after: Watched) -> None:
@@ -167,3 +175,65 @@ async def test_own_money_that_is_moved_to_the_new_address_is_no_payment(
     assert await after.balance(by=3) == 0
     report = await audited(after, db_path)
     assert (report.findings, report.pending) == ([], [])
+
+
+async def test_former_address_is_retired_once_it_is_empty_and_all_is_final(
+    before: Watched, after: Watched, db_path: Path
+) -> None:
+    settings = settings_of(after, db_path)
+    await before.pay()
+    await before.watcher().look()
+    known = await former(after)
+
+    with pytest.raises(ConfigurationInvalid, match="set another first"):
+        await run_retire_recipient(settings, after.pay_to.lower(), reason="no")
+    with pytest.raises(ConfigurationInvalid, match=r"0\.500000 usdc on arbitrum"):
+        await run_retire_recipient(settings, before.pay_to.lower(), reason="not yet")
+
+    empty = Account.create().address.lower()
+    await note_recipient(after.db, empty, clock=SystemClock())
+    with pytest.raises(ConfigurationInvalid, match="not safe yet"):
+        await run_retire_recipient(settings, empty, reason="not yet")
+    await after.mine(2)
+    for _ in range(3):
+        await after.finality_check(former=known).check()
+    await run_retire_recipient(settings, empty, reason="moved")
+
+    assert await former(after) == {before.pay_to.lower()}
+    (act,) = await run_acts(settings, since_ms=0)
+    assert (act.act, act.subject, act.reason) == ("recipient retire", empty, "moved")
+    assert (await audited(after, db_path)).findings == []
+
+
+async def test_chain_that_was_taken_out_stays_in_the_audit(before: Watched, db_path: Path) -> None:
+    await take_configuration(before.db, settings_of(before, db_path), clock=SystemClock())
+    tx_hash = await before.pay()
+    await before.watcher().look()
+    node = {"rpc_urls": (before.url,), "chain_id": 7, "tokens": [before.usdc]}
+    without = settings_of(before, db_path, chains={"other": node})
+
+    with pytest.raises(ConfigurationInvalid, match="usdc on chain 42161"):
+        await take_configuration(before.db, without, clock=SystemClock())
+    assert "money is on its way" in (await unasked(without)).unknown["arbitrum"]
+
+    await before.mine(2)
+    await before.finality_check().check()
+    await take_configuration(before.db, without, clock=SystemClock())
+    report = await unasked(without)
+    assert "arbitrum" not in report.unknown
+    assert "1 payments" in report.former["arbitrum"]
+    (total,) = [each for each in report.totals if (each.chain, each.token) == ("arbitrum", "usdc")]
+    assert total.received == "500000"
+    order = RefundOrder(
+        tx_hash=tx_hash, chain=None, log_index=None, amount=None, recipient=None, reason="x"
+    )
+    key = db_path.parent / "key"
+    key.write_text("1" * 64)
+    key.chmod(0o600)
+    with pytest.raises(RefundRefused, match="chain 42161 is not configured any more"):
+        await run_refund(without, order, key_file=key, wait_seconds=0)
+
+
+async def unasked(settings: Settings) -> Report:
+    """An audit in which a chain of the wrong id is no finding of its own."""
+    return await run_audit(settings, from_block=None, search=False)

@@ -59,7 +59,7 @@ async def balance(room: PublicRoom, request: Request) -> Response:
 async def chains(room: PublicRoom, request: Request) -> Response:
     """`GET /agent/chains`: the chains that payments are taken on."""
     await limit_address(room, request)
-    listed = [ChainItem(**chain_body(chain)) for chain in room.chains.values()]
+    listed = [ChainItem(**chain_body(chain)) for chain in room.chains.values() if not chain.closed]
     return json_response(ChainList(chains=listed))
 
 

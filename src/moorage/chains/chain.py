@@ -30,6 +30,7 @@ class Chain(msgspec.Struct, frozen=True):
     confirmations: int = 1  # a mined transaction has one
     finality_blocks: int = 4_800  # the depth that counts as final if nodes know no `finalized`
     watch_from_block: int | None = None  # where the first search begins; None: newest block
+    closed: bool = False  # nobody is asked to pay here any more; what was paid is looked after
 
     def token(self, name: str) -> Token | None:
         """The token that clients call `name` (lower case), if this chain has it."""

@@ -20,6 +20,7 @@ class ChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     finality_blocks: Annotated[int, msgspec.Meta(ge=1)] = 4_800
     watch_from_block: Annotated[int, msgspec.Meta(ge=1)] | None = None
     tokens: tuple[Token, ...] | None = None
+    closed: bool = False
 
     def chain(self, name: str) -> Chain:
         """Returns the chain, completed from KNOWN_CHAINS. Raises InvalidField."""
@@ -45,6 +46,7 @@ class ChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             confirmations=self.confirmations,
             finality_blocks=self.finality_blocks,
             watch_from_block=self.watch_from_block,
+            closed=self.closed,
         )
 
 

@@ -93,6 +93,22 @@ OPERATOR_COMMANDS = (
     Command(
         "suspended", "moorage.cli.operator.suspension:suspended", "List what you have suspended."
     ),
+    Command(
+        "config",
+        "moorage.cli.operator.configuration:config",
+        "Show what is set, and what a restart would change.",
+    ),
+    Command("acts", "moorage.cli.operator.configuration:acts", "List what operators did, and why."),
+    Command(
+        "recipient",
+        "moorage.cli.operator.configuration:recipient",
+        "List addresses that were paid, or give one up.",
+    ),
+    Command(
+        "base-domain",
+        "moorage.cli.operator.configuration:base_domain",
+        "List domains of apps, or give one up.",
+    ),
     Command("audit", "moorage.cli.operator.books:audit", "Compare the books with the chains."),
     Command("ledger", "moorage.cli.operator.books:ledger", "Print the ledger as CSV."),
     Command(

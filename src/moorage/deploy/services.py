@@ -386,7 +386,7 @@ class DeployServices:
             addresses=self.addresses,
             apps=self.apps,
             rules=DomainRules(
-                base_domain=self._settings.base_domain,
+                base_domains=self._settings.base_domains,
                 gateway_host=self._platform.gateway_host or "",
                 max_length=self._platform.max_host_length,
             ),

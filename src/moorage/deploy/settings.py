@@ -11,6 +11,7 @@ class DeploySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Each under its name in `moorage.settings`, which documents it."""
 
     base_domain: str
+    former_domains: tuple[str, ...]
     requests_per_minute: int
     app_memory_mib: int
     app_cpu_millis: int
@@ -39,6 +40,11 @@ class DeploySettings(msgspec.Struct, frozen=True, kw_only=True):
     certificates_per_wallet: int
     domains_per_project: int
     dns_servers: tuple[str, ...]
+
+    @property
+    def base_domains(self) -> tuple[str, ...]:
+        """The domains below which every app is served."""
+        return (self.base_domain, *self.former_domains)
 
     @property
     def wake_seconds(self) -> int:

@@ -276,6 +276,7 @@ def _proxy_settings(
         run_dir=proxy_dir,
         state_dir=data_dir / "proxy",
         base_domain=settings.base_domain,
+        former_domains=settings.former_domains,
         listen_address=settings.proxy_host,
         http_port=_HTTP_PORT if settings.tls else settings.proxy_port,
         tls=Tls(ask_url=ask_url, files=_wildcard_files(settings)) if settings.tls else None,
@@ -308,10 +309,13 @@ def _api_behind_proxy(settings: Settings, gateway_url: str) -> Api | None:
 
 def hosts_of(settings: Settings, proxy_port: int) -> Hosts:
     """Returns the apps' hosts, which are served at a port."""
-    if settings.tls:
-        return Hosts(base_domain=settings.base_domain, scheme="https", port=None)
-    port = None if proxy_port == _HTTP_PORT else proxy_port
-    return Hosts(base_domain=settings.base_domain, scheme="http", port=port)
+    port = None if settings.tls or proxy_port == _HTTP_PORT else proxy_port
+    return Hosts(
+        base_domain=settings.base_domain,
+        scheme="https" if settings.tls else "http",
+        port=port,
+        former_domains=settings.former_domains,
+    )
 
 
 def _answers_at(platform: Platform, keeper: AppKeeper) -> Callable[[str], Awaitable[bool]]:

@@ -29,6 +29,7 @@ from moorage.gateway.assembly import (
     open_shared,
 )
 from moorage.gateway.beside import open_beside
+from moorage.gateway.configuration import take_configuration
 from moorage.gateway.data_directory import open_data_directory
 from moorage.gateway.operator_port import checks_of, operator_app
 from moorage.gateway.pages import pages_app, questions_app
@@ -140,6 +141,7 @@ class _Run:
             core = await open_core(
                 stack, settings, self.clock, purpose=self.purpose, speed=self.speed
             )
+            settings = await take_configuration(core.db, settings, clock=self.clock)
             platform = await open_platform(
                 stack,
                 settings,

@@ -33,10 +33,13 @@ async def run_serve(settings: Settings, *, on_ready: Callable[[GatewayAddresses]
 
 
 def serving_chains(settings: Settings) -> dict[str, Chain]:
-    """Returns the configured chains. Raises ConfigurationInvalid without any."""
+    """Returns the configured chains. Raises ConfigurationInvalid without an open one."""
     if not settings.chains:
         raise ConfigurationInvalid("chains: at least one is needed; see docs/operate.md.")
-    return {name: item.chain(name) for name, item in settings.chains.items()}
+    chains = {name: item.chain(name) for name, item in settings.chains.items()}
+    if all(chain.closed for chain in chains.values()):
+        raise ConfigurationInvalid("chains: all are closed, so nobody could pay; open one.")
+    return chains
 
 
 async def refuse_local_chains(chains: dict[str, Chain]) -> None:

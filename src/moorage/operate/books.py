@@ -32,7 +32,9 @@ class OpenBooks:
     db: Database
     chains: dict[str, Chain]
     clients: dict[str, RpcClient]  # without local chains that do not run
+    pay_to: str  # as `parse_address` spells it
     recipients: frozenset[str]  # `pay_to` and its former values, as `parse_address` spells them
+    retired: frozenset[str]  # those of them to which payments are credited no more
 
 
 class _DevChain(msgspec.Struct):
@@ -65,12 +67,15 @@ async def open_books(settings: Settings) -> AsyncIterator[OpenBooks]:
         }
         for client in clients.values():
             stack.push_async_callback(client.close)
-        known = await recipients.known(db)
+        known = {each.address for each in await recipients.everyone(db)}
+        recipients_now = frozenset({parse_address(pay_to), *await recipients.watched(db)})
         yield OpenBooks(
             db=db,
             chains=chains,
             clients=clients,
-            recipients=frozenset({parse_address(pay_to), *known}),
+            pay_to=parse_address(pay_to),
+            recipients=frozenset(recipients_now | known),
+            retired=frozenset(known - recipients_now),
         )
 
 

@@ -15,6 +15,7 @@ from moorage.chains.signing import SigningKey
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable, DatabaseUnavailable, RefundRefused
 from moorage.money import AtomicUnits
+from moorage.operate.acts import note_act
 from moorage.operate.books import OpenBooks, dev_key, open_books
 from moorage.payments.relay.key_file import key_in
 from moorage.payments.relay.refunds import Refunds
@@ -59,6 +60,8 @@ async def run_refund(
         service = _refunds(settings, books, client, key)
         amount = _amount(order.amount, chain.token_at(payment.token_address))
         refund = await service.begin(payment, amount=amount, reason=order.reason)
+        async with books.db.transaction(durable=True) as tx:
+            await note_act(tx, "refund", order.tx_hash, reason=order.reason)
         await _follow(service, refund, wait_seconds)
         return RefundSeen(chain, await _stored(books, refund))
 
@@ -137,15 +140,15 @@ async def _stored(books: OpenBooks, refund: Refund) -> Refund:
 async def _ordered_payment(books: OpenBooks, order: RefundOrder) -> Payment:
     if order.chain is not None and order.chain not in books.chains:
         raise RefundRefused(f"--chain must be one of {', '.join(books.chains)}.")
-    chains = [books.chains[order.chain]] if order.chain else books.chains.values()
+    recorded = await payments.by_hash(books.db, tx_hash=order.tx_hash)
+    ids = {chain.chain_id for name, chain in books.chains.items() if order.chain in (None, name)}
     found = [
         payment
-        for chain in chains
-        for payment in await payments.of_transaction(
-            books.db, chain_id=chain.chain_id, tx_hash=order.tx_hash
-        )
-        if order.log_index in (None, payment.log_index)
+        for payment in recorded
+        if payment.chain_id in ids and order.log_index in (None, payment.log_index)
     ]
+    if not found and recorded and order.chain is None:
+        raise RefundRefused(_not_configured(recorded[0].chain_id))
     payment = _only(found)
     if order.recipient is not None and parse_address(order.recipient) != payment.payer:
         raise RefundRefused(f"{payment.payer} paid, and nobody else is sent it back.")
@@ -171,7 +174,14 @@ def _chain_of(books: OpenBooks, chain_id: int) -> tuple[Chain, RpcClient]:
             if name not in books.clients:
                 raise ChainUnavailable(f"The chain {name} does not run.")
             return chain, books.clients[name]
-    raise RefundRefused(f"The chain {chain_id} is not configured any more.")
+    raise RefundRefused(_not_configured(chain_id))
+
+
+def _not_configured(chain_id: int) -> str:
+    return (
+        f"Its chain {chain_id} is not configured any more: put it back under [chains], with "
+        "`closed = true`, to refund what was paid there."
+    )
 
 
 def _amount(text: str | None, token: Token | None) -> AtomicUnits | None:

@@ -2,6 +2,7 @@
 
 from moorage.clock import Clock
 from moorage.ledger import ledger
+from moorage.operate.acts import note_act
 from moorage.records.payment import Payment, PaymentStatus
 from moorage.storage.database import Database
 from moorage.storage.money import payments
@@ -21,4 +22,6 @@ async def release(
                 if payment.status is PaymentStatus.HELD:
                     await ledger.release(tx, payment, now_ms=clock.now_ms())
                     released.append(payment)
+        if released:
+            await note_act(tx, "payments release", tx_hash)
     return released

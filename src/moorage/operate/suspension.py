@@ -5,6 +5,7 @@ import msgspec
 from moorage.clock import SystemClock
 from moorage.deploy.keeping.suspension import block_project, block_wallet, unblock_wallet
 from moorage.errors import InvalidField
+from moorage.operate.acts import note_act
 from moorage.operate.books import open_books
 from moorage.records.project import Project
 from moorage.settings import Settings
@@ -25,6 +26,7 @@ async def run_suspend(settings: Settings, subject: Subject, reason: str) -> list
     """Suspends it, with the reason for its owner; returns the projects. Raises InvalidField."""
     now_ms = SystemClock().now_ms()
     async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+        await note_act(tx, "suspend", subject.name or subject.wallet, reason=reason)
         if subject.wallet:
             return await block_wallet(tx, subject.wallet, reason, now_ms=now_ms)
         project = await _named(tx, subject.name)
@@ -35,6 +37,7 @@ async def run_suspend(settings: Settings, subject: Subject, reason: str) -> list
 async def run_unsuspend(settings: Settings, subject: Subject) -> list[Project]:
     """Lifts the suspension; returns the projects, whose credits now decide. Raises InvalidField."""
     async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+        await note_act(tx, "resume", subject.name or subject.wallet)
         if subject.wallet:
             return await unblock_wallet(tx, subject.wallet)
         project = await _named(tx, subject.name)

@@ -91,7 +91,7 @@ class PaymentServices:
         payee = self._payee
         return Seller(
             pay_to=payee.pay_to,
-            chains=tuple(payee.chains.values()),
+            chains=tuple(chain for chain in payee.chains.values() if not chain.closed),
             settles=self._settlements.offered,
             terms_url=payee.terms_url,
             contact=payee.contact,

@@ -54,7 +54,7 @@ def new_token() -> str:
 class DomainRules(msgspec.Struct, frozen=True):
     """The rules for host names that a project may have besides its own."""
 
-    base_domain: str
+    base_domains: tuple[str, ...]  # below which every app is served
     gateway_host: str
     max_length: int  # of a host that can be routed
 
@@ -76,8 +76,9 @@ class DomainRules(msgspec.Struct, frozen=True):
             return "must be a host name, not an address"
         if len(host) > self.max_length:
             return f"is longer than the {self.max_length} characters that this gateway can route"
-        if f".{host}".endswith(f".{self.base_domain}"):
-            return f"{self.base_domain} and what is below it belong to the gateway"
+        for domain in self.base_domains:
+            if f".{host}".endswith(f".{domain}"):
+                return f"{domain} and what is below it belong to the gateway"
         if host == self.gateway_host:
             return "is the gateway's own address"
         return None

@@ -66,6 +66,7 @@ class ProxySettings:
     run_dir: Path
     state_dir: Path
     base_domain: str
+    former_domains: tuple[str, ...] = ()
     listen_address: str = "127.0.0.1"  # empty: every interface
     http_port: int = 8080  # 0: a free one, kept while it stays free
     tls: Tls | None = None
@@ -96,7 +97,7 @@ def caddy_config(settings: ProxySettings) -> JsonObject:
 
 
 def _servers(settings: ProxySettings) -> JsonObject:
-    to_apps = routes(settings.api, settings.base_domain)
+    to_apps = routes(settings.api, (settings.base_domain, *settings.former_domains))
     plain = f"{settings.listen_address}:{settings.http_port}"
     if settings.tls is None:
         return {"apps": _server(plain, to_apps) | {"protocols": ["h1"]}}

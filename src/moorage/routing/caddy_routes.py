@@ -8,6 +8,7 @@ gateway is down too, the proxy sends a page of its own. The format is Caddy 2's 
 (caddyserver.com/docs/json).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,10 +52,10 @@ class Api:
     dial: str
 
 
-def routes(api: Api | None, base_domain: str) -> list[JsonObject]:
+def routes(api: Api | None, base_domains: Sequence[str]) -> list[JsonObject]:
     """Returns the routes of all requests, in the order in which they are tried."""
     ours = [] if api is None else [_api_route(api)]
-    served = _served_route(base_domain)
+    served = _served_route(base_domains)
     return [*ours, _app_route(served), _no_host_route(), {"handle": _fallback("404")}]
 
 
@@ -123,7 +124,7 @@ def _again_route(served: JsonObject) -> JsonObject:
     }
 
 
-def _served_route(base_domain: str) -> JsonObject:
+def _served_route(base_domains: Sequence[str]) -> JsonObject:
     """Returns the route to the app, for hosts that have a file in `routes/`."""
     return {
         "match": [
@@ -138,7 +139,7 @@ def _served_route(base_domain: str) -> JsonObject:
         "handle": [
             _logged("served", "{http.regexp.app.1}"),
             _logged("probe", f"{{http.request.header.{PROBE_HEADER}}}"),
-            *cleaning(base_domain, removed=(FALLBACK_HEADER,)),
+            *cleaning(base_domains, removed=(FALLBACK_HEADER,)),
             {"handler": "subroute", "routes": [_port_route(), _socket_route()]},
         ],
         "terminal": True,

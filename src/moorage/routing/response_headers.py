@@ -5,6 +5,7 @@ says otherwise. One app could then set or clear the cookies of all of them.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 JsonObject = dict[str, Any]
@@ -18,24 +19,24 @@ _CLEARS_COOKIES = r'"(?:cookies|\*)"'
 (W3C Clear Site Data, 3.1)."""
 
 
-def cleaning(base_domain: str, *, removed: tuple[str, ...]) -> list[JsonObject]:
+def cleaning(base_domains: Sequence[str], *, removed: tuple[str, ...]) -> list[JsonObject]:
     """Returns handlers for an app's route that change its responses, 1xx and 101 included.
 
     They remove the fields named in `removed`. At a host that shares more than its last label with
-    the base domain, cookies lose their Domain attribute, so that they are for this host alone.
+    a base domain, cookies lose their Domain attribute, so that they are for this host alone.
     """
     return [
         {"handler": "headers", "response": {"deferred": True, "delete": list(removed)}},
-        {"handler": "subroute", "routes": [_of_one_site(base_domain)]},
+        {"handler": "subroute", "routes": [_of_one_site(base_domains)]},
     ]
 
 
-def _of_one_site(base_domain: str) -> JsonObject:
-    site = ".".join(base_domain.split(".")[-2:])
+def _of_one_site(base_domains: Sequence[str]) -> JsonObject:
+    sites = dict.fromkeys(".".join(domain.split(".")[-2:]) for domain in base_domains)
+    escaped = [re.escape(site) for site in sites]
+    site = escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"
     return {
-        "match": [
-            {"vars_regexp": {"{http.request.host}": {"pattern": rf"(^|\.){re.escape(site)}\.?$"}}}
-        ],
+        "match": [{"vars_regexp": {"{http.request.host}": {"pattern": rf"(^|\.){site}\.?$"}}}],
         "handle": [
             {
                 "handler": "headers",

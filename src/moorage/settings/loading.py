@@ -45,6 +45,16 @@ def load_settings(
     return msgspec.structs.replace(settings, data_dir=str(Path(settings.data_dir).absolute()))
 
 
+def origins(*, file: Path | None, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Returns where each setting that is not left at its default has its value from.
+
+    It is the file's path, or the name of a variable. Raises InvalidField.
+    """
+    written = {} if file is None else dict.fromkeys(_from_file(file), str(file))
+    variables = {name: f"{ENV_PREFIX}{name.upper()}" for name in _from_environment(environ)}
+    return written | variables
+
+
 def tables() -> dict[str, str]:
     """Maps each setting to its table in the file; "" is the top, before all tables."""
     return {field.name: _table(field) for field in msgspec.structs.fields(Settings)}

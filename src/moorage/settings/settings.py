@@ -147,6 +147,14 @@ class Settings(AppSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     base_domain: Annotated[str, setting("proxy", "Apps are served at <name>.<base_domain>.")] = (
         "localhost"
     )
+    former_domains: Annotated[
+        tuple[str, ...],
+        setting(
+            "proxy",
+            "More domains below which each app is served as well. What `base_domain` was at earlier"
+            " starts is among them by itself, until `moorage base-domain retire`.",
+        ),
+    ] = ()
     tls: Annotated[
         bool,
         setting("proxy", "Serve apps over HTTPS on 443, with certificates obtained on demand."),

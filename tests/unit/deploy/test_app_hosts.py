@@ -27,3 +27,13 @@ def test_name_leads_to_its_host_and_back() -> None:
 )
 def test_other_hosts_stand_for_no_project(host: str) -> None:
     assert HOSTS.unique_name(host) is None
+
+
+def test_name_is_known_at_a_former_domain_as_well() -> None:
+    hosts = Hosts(
+        base_domain="new.example", scheme="https", port=None, former_domains=("old.example",)
+    )
+    assert hosts.host("hello") == "hello.new.example"
+    assert hosts.former_hosts("hello") == ["hello.old.example"]
+    assert hosts.unique_name("hello.old.example") == "hello"
+    assert hosts.unique_name("hello.other.example") is None

@@ -4,7 +4,7 @@ from moorage.errors import InvalidField
 from moorage.records.domain import DomainRules, new_token
 
 RULES = DomainRules(
-    base_domain="apps.example.com", gateway_host="gateway.example.com", max_length=91
+    base_domains=("apps.example.com",), gateway_host="gateway.example.com", max_length=91
 )
 
 

@@ -69,7 +69,9 @@ def domains_of(yard: Yard, zone: Zone, db: Database) -> Domains:
         records=zone,
         addresses=yard.addresses,
         apps=Apps(clock=yard.clock),  # a gateway's own
-        rules=DomainRules(base_domain="example.com", gateway_host="gate.example", max_length=91),
+        rules=DomainRules(
+            base_domains=("example.com",), gateway_host="gate.example", max_length=91
+        ),
         max_per_project=3,
         asks=MemoryRateLimiter(clock=yard.clock, limit=6),
         clock=yard.clock,

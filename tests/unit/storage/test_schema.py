@@ -166,7 +166,8 @@ def test_what_was_pay_to_is_known_from_what_was_settled(tmp_path: Path) -> None:
         )
     connection.commit()
     migrate(path)
-    known = connection.execute("SELECT * FROM recipients ORDER BY address").fetchall()
+    columns = "address, since_ms"
+    known = connection.execute(f"SELECT {columns} FROM recipients ORDER BY address").fetchall()
     assert known == [("0xa", 1), ("0xb", 2)]
     paid = connection.execute("SELECT tx_hash, recipient FROM payments ORDER BY tx_hash").fetchall()
     assert paid == [("0x1", "0xa"), ("0x2", "0xb"), ("0x4", None)]

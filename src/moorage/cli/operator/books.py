@@ -91,8 +91,8 @@ def ledger(
 
     settings = operator_settings(config, data_dir)
     bounds = {
-        "since_ms": _time_ms("since", since, default=0),
-        "until_ms": _time_ms("until", until, default=2**62),
+        "since_ms": time_option("since", since, default=0),
+        "until_ms": time_option("until", until, default=2**62),
     }
     address = wallet_option("--wallet", wallet)
 
@@ -279,7 +279,7 @@ def operator_settings(config: Path | None, data_dir: str | None) -> "Settings":
     return load_settings(file=config, data_dir=data_dir)
 
 
-def _time_ms(option: str, text: str | None, *, default: int) -> int:
+def time_option(option: str, text: str | None, *, default: int) -> int:
     """Unix milliseconds of an ISO 8601 time, in UTC unless it says otherwise."""
     from moorage.errors import InvalidField
 
@@ -327,6 +327,7 @@ def _report_lines(report: "Report") -> list[str]:
         *(f"WRONG    {item.row}: {item.problem}" for item in report.findings),
         *(f"pending  {item.row}: {item.problem}" for item in report.pending),
         *(f"UNKNOWN  chain {name}: {why}" for name, why in report.unknown.items()),
+        *(f"former   chain {name}: {what}" for name, what in report.former.items()),
         *(
             f"{total.chain} {total.token}: received {tokens(total.received, total.decimals)}, "
             f"held {tokens(total.held, total.decimals)}, "

@@ -56,8 +56,9 @@ class Addresses:
             self._routes.remove(host)
 
     def routes_to(self, project: Project, target: Address, *, proved: Iterable[str]) -> bool:
-        """Returns whether a project's host name and its `proved` domains are routed to the app."""
-        hosts = (self._hosts.host(project.unique_name), *proved)
+        """Returns whether a project's host names and its `proved` domains are routed to the app."""
+        name = project.unique_name
+        hosts = (self._hosts.host(name), *self._hosts.former_hosts(name), *proved)
         return all(self._routes.target(host) == target for host in hosts)
 
     def target(self, project: Project) -> Address | None:
@@ -116,4 +117,5 @@ class Addresses:
 
     async def _of(self, project: Project) -> list[str]:
         proved = await domains.verified_of(self._db, project.id)
-        return [self._hosts.host(project.unique_name), *proved]
+        name = project.unique_name
+        return [self._hosts.host(name), *self._hosts.former_hosts(name), *proved]

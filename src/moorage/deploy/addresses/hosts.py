@@ -9,10 +9,15 @@ class Hosts(msgspec.Struct, frozen=True):
     base_domain: str
     scheme: str  # "http" or "https"
     port: int | None  # None: the scheme's own
+    former_domains: tuple[str, ...] = ()  # below which apps are served as well
 
     def host(self, unique_name: str) -> str:
         """Returns the host name of a project."""
         return f"{unique_name}.{self.base_domain}"
+
+    def former_hosts(self, unique_name: str) -> list[str]:
+        """Returns the host names that a project has beside its own, as it may have had them."""
+        return [f"{unique_name}.{domain}" for domain in self.former_domains]
 
     def url(self, unique_name: str) -> str:
         """Returns the public URL of a project."""
@@ -24,6 +29,6 @@ class Hosts(msgspec.Struct, frozen=True):
         return f"{self.scheme}://{host}{port}"
 
     def unique_name(self, host: str) -> str | None:
-        """Returns the unique name in a host name under the base domain, or None."""
+        """Returns the unique name in a host name under a base domain, or None."""
         name, dot, domain = host.partition(".")
-        return name if dot and domain == self.base_domain else None
+        return name if dot and domain in (self.base_domain, *self.former_domains) else None

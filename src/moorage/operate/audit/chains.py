@@ -48,11 +48,13 @@ async def audit_chain(
     books: Books,
     *,
     recipients: Collection[str],
+    retired: Collection[str] = (),
     from_block: int | None,
     search: bool,
 ) -> ChainAudit:
     """Compares one chain with the books; `recipients` are `pay_to` and its former values.
 
+    Transfers to those of them that are `retired` are not credited, so not searched for.
     `search` looks for transfers from `from_block` on; with None, from where the gateway began.
     Raises ChainUnavailable when the chain can't be read, or its node lags.
     """
@@ -65,7 +67,8 @@ async def audit_chain(
         await _audit_receipts(client, result, paid, back, recipients=recipients)
         if search:
             first = _first_block(chain, books, paid) if from_block is None else from_block
-            await _audit_transfers(client, result, books, paid, recipients=recipients, first=first)
+            live = set(recipients).difference(retired)
+            await _audit_transfers(client, result, books, paid, recipients=live, first=first)
     except ValueError as problem:
         raise client.contradiction(problem) from problem
     return result

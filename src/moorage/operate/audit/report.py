@@ -1,18 +1,26 @@
 """Runs the three parts of an audit and reports what they found."""
 
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+
 import msgspec
 
+from moorage.chains.chain import Chain
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable
+from moorage.gateway.configuration import former_chains
 from moorage.ledger.ledger import EARNED
 from moorage.operate.audit.chains import audit_chain
 from moorage.operate.audit.rows import Finding, TokenTotal, audit_books, token_totals
 from moorage.operate.audit.states import audit_states
 from moorage.operate.books import OpenBooks, open_books
 from moorage.settings import Settings
+from moorage.storage.money import unsettled
 from moorage.storage.money.audit import Books
+from moorage.storage.operation import configuration
 
 _NOT_RUNNING = "it does not run"
+_NOT_CONFIGURED = "it is not configured any more"
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -21,6 +29,7 @@ class Report(msgspec.Struct, frozen=True):
     findings: list[Finding]  # what is wrong
     pending: list[Finding]  # what the gateway will mend by itself
     unknown: dict[str, str]  # the chains that could not be read, and why
+    former: dict[str, str]  # chains that are not configured any more, and what was paid there
     totals: list[TokenTotal]
     payments: int
     balances_micro_usd: int
@@ -35,19 +44,52 @@ async def run_audit(settings: Settings, *, from_block: int | None, search: bool)
     """
     async with open_books(settings) as opened:
         async with opened.db.snapshot() as snapshot:
-            books, findings = await audit_books(snapshot, opened.chains.values())
+            former = former_chains(
+                await configuration.history(snapshot), now=opened.chains.values()
+            )
+            chains = [*opened.chains.values(), *former]
+            books, findings = await audit_books(snapshot, chains)
+            on_its_way = {each.chain_id for each in await unsettled.by_token(snapshot)}
             findings += await audit_states(snapshot, now_ms=SystemClock().now_ms())
         report = Report(
             findings=findings,
             pending=[],
             unknown={},
-            totals=token_totals(books, opened.chains.values()),
+            former={},
+            totals=token_totals(books, [*opened.chains.values(), *_paid_on(former, books)]),
             payments=len(books.payments),
             balances_micro_usd=sum(books.balances.values()),
             burned_micro_usd=books.accounts.get(EARNED, 0),
         )
+        _tell_former(report, books, chains, opened.chains, on_its_way)
         await _ask_chains(opened, books, report, from_block=from_block, search=search)
     return report
+
+
+def _paid_on(chains: Iterable[Chain], books: Books) -> list[Chain]:
+    """Returns those of the chains on which anything was paid."""
+    paid = {payment.chain_id for payment in books.payments}
+    return [chain for chain in chains if chain.chain_id in paid]
+
+
+def _tell_former(
+    report: Report,
+    books: Books,
+    chains: Iterable[Chain],
+    configured: Mapping[str, Chain],
+    on_its_way: Collection[int],
+) -> None:
+    """Names each chain that has payments and no nodes; money on its way there makes it unknown."""
+    now = {chain.chain_id for chain in configured.values()}
+    names = {chain.chain_id: chain.name for chain in chains}
+    counts = Counter(payment.chain_id for payment in books.payments)
+    for chain_id, count in counts.items():
+        if chain_id in now:
+            continue
+        name = names.get(chain_id, str(chain_id))
+        if chain_id in on_its_way:
+            report.unknown[name] = f"{_NOT_CONFIGURED}, and money is on its way there: put it back"
+        report.former[name] = f"{count} payments, not looked up: {_NOT_CONFIGURED}"
 
 
 async def _ask_chains(
@@ -60,7 +102,12 @@ async def _ask_chains(
             continue
         try:
             found = await audit_chain(
-                client, books, recipients=opened.recipients, from_block=from_block, search=search
+                client,
+                books,
+                recipients=opened.recipients,
+                retired=opened.retired,
+                from_block=from_block,
+                search=search,
             )
         except ChainUnavailable as error:
             report.unknown[name] = error.message

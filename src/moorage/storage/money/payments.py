@@ -21,6 +21,11 @@ _this = (*_in_transaction, payments.c.log_index == bindparam("log_index"))
 _OF_TRANSACTION = Statement(
     select(*_COLUMNS).where(*_in_transaction).order_by(payments.c.log_index)
 )
+_BY_HASH = Statement(
+    select(*_COLUMNS)
+    .where(payments.c.tx_hash == bindparam("tx_hash"))
+    .order_by(payments.c.chain_id, payments.c.log_index)
+)
 _ONE = Statement(select(*_COLUMNS).where(*_this))
 _ADD = Statement(
     insert(payments).values({name: bindparam(name) for name in Payment.__struct_fields__})
@@ -97,6 +102,11 @@ async def of_transaction(source: Source, *, chain_id: int, tx_hash: str) -> list
     """Returns every payment of this transaction that was ever claimed, in log order."""
     rows = await source.all(_OF_TRANSACTION, chain_id=chain_id, tx_hash=tx_hash)
     return [struct_of(Payment, row) for row in rows]
+
+
+async def by_hash(source: Source, *, tx_hash: str) -> list[Payment]:
+    """Returns every payment of transactions with this hash, on whichever chain."""
+    return [struct_of(Payment, row) for row in await source.all(_BY_HASH, tx_hash=tx_hash)]
 
 
 async def one(source: Source, *, chain_id: int, tx_hash: str, log_index: int) -> Payment | None:

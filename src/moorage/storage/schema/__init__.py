@@ -43,11 +43,14 @@ from moorage.storage.schema.money import (
     wallets,
     watch_cursors,
 )
+from moorage.storage.schema.operation import base_domains, configuration_changes, operator_acts
 
 __all__ = [
     "access_log_position",
+    "base_domains",
     "build_runs",
     "certificates",
+    "configuration_changes",
     "deliveries",
     "deployments",
     "domains",
@@ -60,6 +63,7 @@ __all__ = [
     "metadata",
     "meters",
     "names",
+    "operator_acts",
     "payment_uses",
     "payments",
     "postings",

@@ -92,6 +92,8 @@ recipients = Table(
     # Every address that was ever `pay_to`: a payment to any of them is credited.
     Column("address", Text, primary_key=True),
     Column("since_ms", BigInteger, nullable=False),  # when a gateway first started with it
+    # When an operator proved it empty: payments to it are credited no more. Null until then.
+    Column("retired_at_ms", BigInteger),
 )
 
 payment_uses = Table(

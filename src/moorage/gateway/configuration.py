@@ -1,0 +1,94 @@
+"""Compares the settings with those of the last start: records changes, refuses what loses money.
+
+An operator changes a file; what that does to money that was paid and to addresses that were given
+out is decided here, before anything serves.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import msgspec
+import structlog
+
+from moorage.chains.chain import KNOWN_CHAINS, Chain
+from moorage.clock import Clock
+from moorage.errors import ConfigurationInvalid
+from moorage.settings import Settings, chain_named, recorded
+from moorage.storage.database import Database, Source
+from moorage.storage.money import unsettled
+from moorage.storage.operation import base_domains, configuration
+from moorage.storage.operation.configuration import ConfigurationChange
+
+log = structlog.get_logger()
+
+
+def former_chains(history: Iterable[ConfigurationChange], *, now: Iterable[Chain]) -> list[Chain]:
+    """Returns the chains that earlier starts had and `now` has not, by id; their nodes are gone."""
+    known = {chain.chain_id: chain for chain in KNOWN_CHAINS.values()}
+    for change in history:
+        for value in (change.before, change.after):
+            if chain_named(change.setting) and value is not None:
+                chain = msgspec.json.decode(value, type=Chain)
+                known[chain.chain_id] = msgspec.structs.replace(chain, rpc_urls=())
+    for chain in now:
+        known.pop(chain.chain_id, None)
+    return list(known.values())
+
+
+def compare(
+    before: Mapping[str, str], after: Mapping[str, str], *, now_ms: int
+) -> Iterator[ConfigurationChange]:
+    """Yields what is different, by name; values are JSON, None where a side has no such setting."""
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name), after.get(name)
+        if old != new:
+            yield ConfigurationChange(at_ms=now_ms, setting=name, before=old, after=new)
+
+
+async def take_configuration(db: Database, settings: Settings, *, clock: Clock) -> Settings:
+    """Records how the settings differ from the last start's; returns them with former domains.
+
+    Raises ConfigurationInvalid, with nothing recorded, when a chain or a token was taken out on
+    which money is still on its way.
+    """
+    now_ms = clock.now_ms()
+    async with db.transaction(durable=True) as tx:
+        before = await configuration.in_force(tx)
+        changes = list(compare(before, recorded(settings), now_ms=now_ms))
+        await _refuse_loss(tx, settings, changes)
+        await configuration.add(tx, changes)
+        await base_domains.add(tx, settings.base_domain, since_ms=now_ms)
+        domains = await base_domains.known(tx)
+    if before:
+        _log(changes)
+    former = [each.domain for each in domains if each.retired_at_ms is None]
+    everywhere = dict.fromkeys((*settings.former_domains, *former))
+    everywhere.pop(settings.base_domain, None)
+    return msgspec.structs.replace(settings, former_domains=tuple(everywhere))
+
+
+def _log(changes: Sequence[ConfigurationChange]) -> None:
+    for change in changes:
+        log.info(
+            "configuration changed", setting=change.setting, was=change.before, now=change.after
+        )
+
+
+async def _refuse_loss(
+    source: Source, settings: Settings, changes: Sequence[ConfigurationChange]
+) -> None:
+    """Raises ConfigurationInvalid where a chain changed and money of it is still on its way."""
+    if not any(chain_named(each.setting) and each.before is not None for each in changes):
+        return
+    kept = {
+        (chain.chain_id, token.key)
+        for chain in (each.chain(name) for name, each in settings.chains.items())
+        for token in chain.tokens
+    }
+    lost = [each for each in await unsettled.by_token(source) if each.token_key not in kept]
+    if lost:
+        listed = "; ".join(f"{each.token} on chain {each.chain_id}: {each.what}" for each in lost)
+        raise ConfigurationInvalid(
+            f"chains: money is still on its way there, which nobody would look after ({listed}). "
+            "Put it back in, with `closed = true` if it shall take no more; once all of it is "
+            "final, within the hour on most chains, it can go."
+        )

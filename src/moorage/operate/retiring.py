@@ -1,0 +1,101 @@
+"""Gives up a former `pay_to` or `base_domain`, once nothing depends on it."""
+
+import msgspec
+
+from moorage.chains.balances import token_balances
+from moorage.clock import SystemClock
+from moorage.errors import ConfigurationInvalid, InvalidField
+from moorage.money import decimal_text
+from moorage.operate.acts import note_act
+from moorage.operate.books import OpenBooks, open_books
+from moorage.settings import Settings
+from moorage.storage.money import recipients, unsettled
+from moorage.storage.money.recipients import Recipient
+from moorage.storage.operation import base_domains, configuration
+from moorage.storage.operation.base_domains import BaseDomain
+
+
+class Holding(msgspec.Struct, frozen=True):
+    """What an address has of a token, as a decimal."""
+
+    chain: str
+    token: str
+    amount: str
+
+
+class RecipientSeen(msgspec.Struct, frozen=True):
+    """An address that is or was `pay_to`, and what it holds now."""
+
+    recipient: Recipient
+    is_pay_to: bool
+    holds: list[Holding]  # without tokens of which it has nothing
+
+
+async def run_recipients(settings: Settings) -> list[RecipientSeen]:
+    """Returns every address that was ever `pay_to`. Raises ChainUnavailable."""
+    async with open_books(settings) as books:
+        return [
+            RecipientSeen(each, each.address == books.pay_to, await _holdings(books, each.address))
+            for each in await recipients.everyone(books.db)
+        ]
+
+
+async def run_retire_recipient(settings: Settings, address: str, *, reason: str) -> None:
+    """Has payments to a former `pay_to` credited no more.
+
+    Raises ConfigurationInvalid while it is `pay_to`, holds a token, or money is on its way on any
+    chain; InvalidField for an address that is not known; ChainUnavailable.
+    """
+    async with open_books(settings) as books:
+        if address == books.pay_to:
+            raise ConfigurationInvalid(
+                f"{address} is pay_to: set another first, and start with it."
+            )
+        if not books.chains or len(books.clients) < len(books.chains):
+            raise ConfigurationInvalid("A chain does not run, so nobody knows what it holds there.")
+        holds = await _holdings(books, address)
+        if holds:
+            listed = ", ".join(f"{each.amount} {each.token} on {each.chain}" for each in holds)
+            raise ConfigurationInvalid(f"{address} is not empty: it has {listed}. Move that first.")
+        async with books.db.transaction(durable=True) as tx:
+            open_ = await unsettled.by_token(tx)
+            if open_:
+                raise ConfigurationInvalid(
+                    f"Not all is final yet ({open_[0].what}): try again within the hour."
+                )
+            if not await recipients.retire(tx, address, at_ms=SystemClock().now_ms()):
+                raise InvalidField(address, "was never pay_to here, or is retired already")
+            await note_act(tx, "recipient retire", address, reason=reason)
+
+
+async def run_base_domains(settings: Settings) -> list[BaseDomain]:
+    """Returns every domain that was ever `base_domain`."""
+    async with open_books(settings) as books:
+        return await base_domains.known(books.db)
+
+
+async def run_retire_base_domain(settings: Settings, domain: str, *, reason: str) -> None:
+    """Has apps served below a former `base_domain` no more, from the next start on.
+
+    Raises ConfigurationInvalid while the gateway was started with it, InvalidField for one that
+    is not known.
+    """
+    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+        started_with = await configuration.in_force(tx)
+        told = [started_with.get(name, "null") for name in ("base_domain", "former_domains")]
+        if any(f'"{domain}"' in value for value in told):
+            raise ConfigurationInvalid(
+                f"{domain} is configured: change base_domain or former_domains, restart, try again."
+            )
+        if not await base_domains.retire(tx, domain, at_ms=SystemClock().now_ms()):
+            raise InvalidField(domain, "was never base_domain here, or is retired already")
+        await note_act(tx, "base-domain retire", domain, reason=reason)
+
+
+async def _holdings(books: OpenBooks, address: str) -> list[Holding]:
+    return [
+        Holding(name, token.name, decimal_text(amount, decimals=token.decimals))
+        for name, client in books.clients.items()
+        for token, amount in await token_balances(client, books.chains[name], address)
+        if amount
+    ]

@@ -1,0 +1,1 @@
+"""Queries over what an operator set and did."""

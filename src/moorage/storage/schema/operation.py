@@ -1,0 +1,40 @@
+"""The tables of operation: what an operator set, and what an operator did."""
+
+from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text
+
+from moorage.storage.schema.metadata import metadata
+
+configuration_changes = Table(
+    "configuration_changes",
+    metadata,
+    # A setting with which a gateway started, and that no start before had with this value. The
+    # last row of a setting is what is in force. Secrets are in here as fingerprints alone.
+    Column("id", Integer, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("setting", Text, nullable=False),  # "base_domain"; a chain is "chains.<name>"
+    Column("before", Text),  # JSON; null where it was not recorded
+    Column("after", Text),  # JSON; null where the setting is gone
+    Index(None, "setting", "id"),
+)
+
+base_domains = Table(
+    "base_domains",
+    metadata,
+    # Every domain that was ever `base_domain`: apps keep their addresses below it.
+    Column("domain", Text, primary_key=True),
+    Column("since_ms", BigInteger, nullable=False),  # when a gateway first started with it
+    Column("retired_at_ms", BigInteger),  # when an operator gave it up; null while it is served
+)
+
+operator_acts = Table(
+    "operator_acts",
+    metadata,
+    # A command with which an operator changed something; written by the transaction that did it.
+    Column("id", Integer, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("who", Text, nullable=False),  # the user of the machine, and whom sudo acted for
+    Column("act", Text, nullable=False),  # the command, such as "suspend"
+    Column("subject", Text, nullable=False),  # whom or what it was done to
+    Column("reason", Text, nullable=False),  # "" where the command takes none
+    Index(None, "at_ms"),
+)

@@ -1,0 +1,65 @@
+"""An operator changes what a gateway was started with: addresses that were given out go on."""
+
+import asyncio
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway_fixture import MOORAGE, DevGateway, running
+from visitor import fetch
+from waiting import until_read
+from wallet import Wallet, fresh_name
+
+pytestmark = pytest.mark.root
+
+NEW = "apps.localhost"
+
+
+async def moorage(gateway: DevGateway, *arguments: str) -> Any:
+    """The document of an operator's command."""
+    command = [MOORAGE, *arguments, "--data-dir", str(gateway.data_dir), "--json"]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
+    return json.loads(done.stdout)
+
+
+async def answered_at(gateway: DevGateway, host: str) -> int:
+    return (await fetch(gateway, "", headers={"Host": host})).status
+
+
+async def serves(gateway: DevGateway, host: str) -> None:
+    await until_read(lambda: answered_at(gateway, host), lambda status: status == 200)
+
+
+async def test_apps_keep_their_addresses_below_a_former_domain_until_it_is_retired(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path / "data", requests_per_minute="100000") as gateway:
+        wallet, name = await Wallet(gateway).fund(), fresh_name()
+        deployed = await wallet.deploy_paid(name, {"index.html": "hello"})
+        assert (await wallet.settled(deployed))["status"] == "ready"
+        old, new = f"{name}.localhost", f"{name}.{NEW}"
+        assert (await answered_at(gateway, old), await answered_at(gateway, new)) == (200, 404)
+
+        gateway.stop()
+        gateway.start(base_domain=NEW)
+        for host in (old, new):
+            await serves(gateway, host)
+        status = await wallet.status(deployed)
+        assert status.body["endpoint"].startswith(f"http://{new}")
+        (change,) = (await moorage(gateway, "config", "history"))["changes"]
+        assert [change[key] for key in ("setting", "before", "after")] == [
+            *("base_domain", '"localhost"', f'"{NEW}"'),
+        ]
+
+        await moorage(gateway, "base-domain", "retire", "localhost", "--reason", "moved")
+        (act,) = (await moorage(gateway, "acts"))["acts"]
+        assert (act["act"], act["subject"], act["reason"]) == (
+            *("base-domain retire", "localhost", "moved"),
+        )
+        gateway.stop()
+        gateway.start(base_domain=NEW)
+        await serves(gateway, new)
+        assert await answered_at(gateway, old) == 404
