@@ -24,6 +24,7 @@ pytest_plugins = [
     "small_apps",
     "gateway_fixture",
     "postgres_fixture",
+    "valkey_fixture",
     "records_fixture",
     "desk_fixture",
 ]

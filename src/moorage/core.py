@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
-from moorage.auth.shared_nonces import Counts, SharedRateLimiter
+from moorage.auth.shared_nonces import SharedRateLimiter
 from moorage.clock import Clock
 from moorage.content.store import ContentStore
 from moorage.storage.database import Database
 from moorage.storage.leases import Leases, MachineLease
+from moorage.storage.shared.store import SharedStore
 from moorage.storage.vault import Vault
 
 
@@ -26,7 +27,7 @@ class Core:
     machine: str = ""  # the id of the data directory; "" is the leases' holder
     machine_lease: MachineLease | None = None  # of a server's database
     content: ContentStore | None = None  # where gateways on several machines share files
-    counts: Counts | None = None  # of requests, where several gateways share them
+    shared: SharedStore | None = None  # used nonces and counts, where several gateways share them
 
     @property
     def sources(self) -> Path:
@@ -45,6 +46,6 @@ class Core:
 
     def limiter(self, name: str, *, limit: int) -> RateLimiter:
         """Returns a limiter by the minute, which all gateways share."""
-        if self.counts is None:
+        if self.shared is None:
             return MemoryRateLimiter(clock=self.clock, limit=limit)
-        return SharedRateLimiter(self.counts, name=name, limit=limit)
+        return SharedRateLimiter(self.shared, name=name, limit=limit)

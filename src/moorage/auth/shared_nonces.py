@@ -1,7 +1,7 @@
 """Nonces that several gateways share: each can be used once, whichever of them is asked.
 
-As in `NonceFile`, a nonce is remembered or its timestamp refused. A server holds nonces and floor,
-and may lose both at once. The mark, which is on the disk, is then the floor.
+As in `NonceFile`, a nonce is remembered or its timestamp refused. A server, the *holder*, has
+nonces and floor, and may lose both at once. The mark, on the disk, is then the next one's floor.
 """
 
 from typing import Protocol
@@ -11,27 +11,32 @@ from moorage.auth.rate_limit import RateLimiter
 from moorage.auth.wallet import Wallet
 from moorage.clock import Clock
 from moorage.errors import AuthUnavailable, DatabaseUnavailable, NonceReused, RateLimited
+from moorage.storage.shared.holder import TABLES, Mark
 
 FORGET_SECONDS = 10
 _KEPT_MS = 2 * WINDOW_MS
 """How long a nonce is remembered: clocks of gateways may differ by as much as is left."""
 
 _NEVER_MS = -1
+_HOLDERS = 5  # that lose all nonces one after the other while one request waits
 
 
 class UsedNonces(Protocol):
     """Used nonces on a server; each method raises DatabaseUnavailable."""
 
-    async def use(self, digest: str, timestamp_ms: int) -> tuple[bool, int | None]:
-        """Records a nonce; returns whether it is new, and the floor: None if all were lost."""
+    async def mark(self, timestamp_ms: int) -> Mark:
+        """Raises the mark, on the disk; returns it, with who holds the nonces now."""
         ...
 
-    async def restore(self) -> None:
-        """Makes the mark the floor, after all nonces were lost."""
+    async def use(self, holder: str, digest: str, timestamp_ms: int) -> tuple[bool, int] | None:
+        """Records a nonce; returns whether it is new, and the floor.
+
+        Returns None if the holder lost all nonces, or can't be asked: then call `replace`.
+        """
         ...
 
-    async def mark(self, timestamp_ms: int) -> int:
-        """Raises the mark, on the disk; returns it."""
+    async def replace(self, lost: str) -> Mark:
+        """Has another hold the nonces in place of `lost`, and refuse all up to the mark."""
         ...
 
     async def forget(self, until_ms: int) -> None:
@@ -54,7 +59,7 @@ class SharedNonces:
         self._used = used
         self._clock = clock
         self._floor_ms = _NEVER_MS
-        self._mark_ms = _NEVER_MS
+        self._mark = Mark(_NEVER_MS, TABLES)
 
     def check_timestamp(self, timestamp_ms: int) -> None:
         """Raises TimestampExpired unless `consume` would accept it, as far as is known here."""
@@ -95,14 +100,16 @@ class SharedNonces:
 
     async def _use(self, digest: str, timestamp_ms: int) -> tuple[bool, int]:
         """Records a nonce, under a mark above it; returns whether it is new, and the floor."""
-        if timestamp_ms + AHEAD_MS // 2 > self._mark_ms:
-            ahead_ms = max(timestamp_ms, self._clock.now_ms()) + AHEAD_MS
-            self._mark_ms = await self._used.mark(ahead_ms)
-        while True:
-            is_new, floor_ms = await self._used.use(digest, timestamp_ms)
-            if floor_ms is not None:
-                return is_new, floor_ms
-            await self._used.restore()
+        for _ in range(_HOLDERS):
+            if timestamp_ms + AHEAD_MS // 2 > self._mark.timestamp_ms:
+                ahead_ms = max(timestamp_ms, self._clock.now_ms()) + AHEAD_MS
+                self._mark = await self._used.mark(ahead_ms)
+            holder = self._mark.holder
+            used = await self._used.use(holder, digest, timestamp_ms)
+            if used is not None:
+                return used
+            self._mark = await self._used.replace(holder)
+        raise AuthUnavailable
 
 
 class Counts(Protocol):

@@ -19,6 +19,7 @@ from moorage.deploy.loops import loops_of
 from moorage.deploy.services import DeployServices
 from moorage.deploy.settings import DeploySettings
 from moorage.engines.host.machine import EVERY_SECONDS, tell
+from moorage.errors import ConfigurationInvalid
 from moorage.events.services import EventServices, EventSettings
 from moorage.gateway.data_directory import GATEWAYS, NONCES, gateway_id
 from moorage.gateway.platform import Platform, trusted_proxies
@@ -37,11 +38,13 @@ from moorage.payments.services import Payee, PaymentServices
 from moorage.payments.settings import PaymentSettings
 from moorage.payments.taking.recipients import note_recipient
 from moorage.settings import Settings
+from moorage.storage.database import Database
 from moorage.storage.leases import Leases, MachineLease
 from moorage.storage.migrate import migrate
 from moorage.storage.opening import open_database
 from moorage.storage.purpose import Purpose, set_purpose
-from moorage.storage.shared import SharedTables
+from moorage.storage.shared.store import RETURN_SECONDS, SharedStore
+from moorage.storage.shared.tables import SharedTables
 from moorage.threads import in_thread
 from moorage.uploads import sweep_spool
 
@@ -92,10 +95,12 @@ class Rooms:
     def _of_shared(self) -> tuple[Loop, ...]:
         """What is done to forget nonces and counts that several gateways share."""
         every, scope = FORGET_SECONDS, Scope.CLUSTER
-        if not isinstance(self.nonces, SharedNonces) or self.core.counts is None:
+        shared = self.core.shared
+        if not isinstance(self.nonces, SharedNonces) or shared is None:
             return ()
-        forget, counts = self.nonces.forget, self.core.counts.forget_counts
+        forget, counts, back = self.nonces.forget, shared.forget_counts, shared.go_back
         return (
+            Loop("valkey", every_seconds=RETURN_SECONDS, tick=back, scope=scope, at_once=True),
             Loop("old nonces", every_seconds=every, tick=forget, scope=scope),
             Loop("old counts", every_seconds=60, tick=counts, scope=scope),
         )
@@ -126,11 +131,31 @@ def open_nonces(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Nonc
 
 
 async def open_shared(core: Core) -> SharedNonces:
-    """Opens the used nonces, and the counts of requests, that several gateways share."""
-    tables = SharedTables(core.db)
-    await tables.open(lost_ms=marked_ms(core.data_dir / NONCES, now_ms=core.clock.now_ms()))
+    """Opens the used nonces that several gateways share."""
+    if core.shared is None:
+        raise ValueError("a gateway without a name shares nothing")
+    lost_ms = marked_ms(core.data_dir / NONCES, now_ms=core.clock.now_ms())
+    await core.shared.open(lost_ms=lost_ms)
     give_up_mark(core.data_dir / NONCES)
-    return SharedNonces(tables, clock=core.clock)
+    return SharedNonces(core.shared, clock=core.clock)
+
+
+def _open_store(stack: AsyncExitStack, settings: Settings, db: Database) -> SharedStore | None:
+    """Opens used nonces and counts for several gateways. Raises ConfigurationInvalid."""
+    if not settings.gateway_name:
+        if settings.valkey_url:
+            raise ConfigurationInvalid(
+                "valkey_url: a gateway without a gateway_name is the only one and shares nothing. "
+                "Set gateway_name, or leave valkey_url empty."
+            )
+        return None
+    if not settings.valkey_url:
+        return SharedStore(SharedTables(db))
+    from moorage.storage.shared.valkey import ValkeyStore  # noqa: PLC0415  (150 ms of its library)
+
+    valkey = ValkeyStore(settings.valkey_url)
+    stack.push_async_callback(valkey.close)
+    return SharedStore(SharedTables(db), valkey)
 
 
 async def open_core(
@@ -167,7 +192,7 @@ async def open_core(
         machine=machine,
         machine_lease=machine_lease,
         content=open_content(settings.part(ContentSettings)),
-        counts=SharedTables(db) if name else None,
+        shared=_open_store(stack, settings, db),
     )
 
 

@@ -1,13 +1,17 @@
-"""What several gateways share on PostgreSQL and may lose: used nonces, and counts of requests.
+"""Used nonces and counts of requests in PostgreSQL, and the mark, which it never loses.
 
-The tables are unlogged, so that a row costs no wait for the disk. A crash of the server empties
-them: the row with the floor is gone then, too, which says so. They are no part of the schema, and
-each start makes those that are missing.
+The tables of nonces and counts are unlogged, so that a row costs no wait for the disk. A crash of
+the server empties them: the row with the floor is gone then, too, which says so. They are no part
+of the schema, and each start makes those that are missing.
 """
+
+from collections.abc import Awaitable, Callable
 
 from sqlalchemy import text
 
-from moorage.storage.database import Database, Statement
+from moorage.errors import DatabaseUnavailable
+from moorage.storage.database import Database, Row, Statement, Transaction
+from moorage.storage.shared.holder import TABLES, Mark
 
 _MAKE_LOCK = "SELECT pg_advisory_xact_lock(1297043282)"
 _TABLES = (
@@ -16,7 +20,8 @@ _TABLES = (
     "CREATE INDEX IF NOT EXISTS used_nonces_by_time ON used_nonces (timestamp_ms)",
     "CREATE UNLOGGED TABLE IF NOT EXISTS nonce_floor (id INT PRIMARY KEY, timestamp_ms BIGINT)",
     # This one is logged: it says what the others must not forget.
-    "CREATE TABLE IF NOT EXISTS nonce_mark (id INT PRIMARY KEY, timestamp_ms BIGINT NOT NULL)",
+    """CREATE TABLE IF NOT EXISTS nonce_mark
+    (id INT PRIMARY KEY, timestamp_ms BIGINT NOT NULL, holder TEXT NOT NULL DEFAULT '')""",
     """CREATE UNLOGGED TABLE IF NOT EXISTS request_counts
     (key TEXT PRIMARY KEY, times BIGINT[] NOT NULL, until_us BIGINT NOT NULL)""",
 )
@@ -67,9 +72,11 @@ _MARK = Statement(
     text(
         "INSERT INTO nonce_mark AS it VALUES (1, CAST(:at_ms AS BIGINT)) ON CONFLICT (id) "
         "DO UPDATE SET timestamp_ms = greatest(it.timestamp_ms, excluded.timestamp_ms) "
-        "RETURNING timestamp_ms"
+        "RETURNING timestamp_ms, holder"
     )
 )
+_READ_MARK = Statement(text("SELECT timestamp_ms, holder FROM nonce_mark"))
+_SET_HOLDER = Statement(text("UPDATE nonce_mark SET holder = CAST(:holder AS TEXT)"))
 _NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"
 _RECENT = "FROM unnest(it.times) AS time WHERE time > now.us - CAST(:window_us AS BIGINT)"
 _COUNT = Statement(
@@ -109,29 +116,46 @@ class SharedTables:
             await tx.one(Statement(text(_MAKE_LOCK)))
             for sql in _TABLES:
                 await tx.execute(Statement(text(sql)))
-            await tx.one(_MARK, at_ms=lost_ms)
+            mark = _mark(await tx.one(_MARK, at_ms=lost_ms))
             await tx.one(_RESTORE)
             await tx.one(_RAISE_FLOOR, at_ms=lost_ms)
+            if lost_ms >= 0 and mark.holder != TABLES:  # whose floor may be below it
+                await _refuse_up_to(tx, mark)
+                await tx.execute(_SET_HOLDER, holder=TABLES)
 
-    async def use(self, digest: str, timestamp_ms: int) -> tuple[bool, int | None]:
-        """Records a nonce; returns whether it is new, and the floor.
+    async def use(self, digest: str, timestamp_ms: int) -> tuple[bool, int] | None:
+        """Records a nonce; returns whether it is new, and the floor. None: all were lost.
 
-        Nothing is recorded if its timestamp is not above the floor, or the floor is None: then the
-        server has lost all nonces. Raises DatabaseUnavailable, as all methods do.
+        Nothing is recorded if its timestamp is not above the floor. Raises DatabaseUnavailable,
+        as all methods do.
         """
         row = await self._db.one(_USE, digest=digest, at_ms=timestamp_ms)
         floor_ms, count = row if row is not None else (None, 0)
-        return count == 1, floor_ms
+        return None if floor_ms is None else (count == 1, floor_ms)
 
-    async def restore(self) -> None:
-        """Makes the mark the floor, after all nonces were lost."""
-        await self._db.one(_RESTORE)
+    async def read_mark(self) -> Mark:
+        """Returns the mark as it is."""
+        return _mark(await self._db.one(_READ_MARK))
 
-    async def mark(self, timestamp_ms: int) -> int:
-        """Raises the mark, on the disk; returns it. No nonce above it was used."""
+    async def mark(self, timestamp_ms: int) -> Mark:
+        """Raises the mark, on the disk; returns it, with who holds the nonces now."""
         async with self._db.transaction(durable=True) as tx:
-            row = await tx.one(_MARK, at_ms=timestamp_ms)
-        return timestamp_ms if row is None else int(row[0])
+            return _mark(await tx.one(_MARK, at_ms=timestamp_ms))
+
+    async def hand_over(self, lost: str, begin: Callable[[int], Awaitable[str]]) -> Mark:
+        """Has another hold the nonces in place of `lost`, unless another does already.
+
+        `begin` is given the mark, as the floor of whoever follows, and returns its name.
+        """
+        async with self._db.transaction(durable=True) as tx:
+            mark = _mark(await tx.one(_READ_MARK))
+            if mark.holder != lost:
+                return mark
+            holder = await begin(mark.timestamp_ms)
+            if holder == TABLES:
+                await _refuse_up_to(tx, mark)
+            await tx.execute(_SET_HOLDER, holder=holder)
+        return Mark(mark.timestamp_ms, holder)
 
     async def forget(self, until_ms: int) -> None:
         """Forgets the nonces up to a timestamp, and raises the floor to the newest of them.
@@ -160,3 +184,16 @@ class SharedTables:
     async def forget_counts(self) -> None:
         """Forgets the keys that were quiet for their window."""
         await self._db.one(_FORGET_COUNTS)
+
+
+async def _refuse_up_to(tx: Transaction, mark: Mark) -> None:
+    """Makes the mark the tables' floor, where they have lost theirs, or others held the nonces."""
+    await tx.one(_RESTORE)
+    if mark.holder != TABLES:
+        await tx.one(_RAISE_FLOOR, at_ms=mark.timestamp_ms)
+
+
+def _mark(row: Row | None) -> Mark:
+    if row is None:  # somebody has deleted it
+        raise DatabaseUnavailable
+    return Mark(*row)

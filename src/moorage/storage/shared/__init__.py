@@ -1,0 +1,1 @@
+"""What several gateways share and may lose: used nonces, and counts of requests."""
