@@ -177,6 +177,11 @@ _ended_for_space = Counter(
     "Apps and builds that were ended as the disk was nearly full.",
     registry=_registry,
 )
+_keeper_failures = Counter(
+    "moorage_keeper_failures_total",
+    "How often this gateway had the turn to keep the apps and could not.",
+    registry=_registry,
+)
 _nonces = Gauge("moorage_nonces", "Nonces remembered now.", registry=_registry)
 
 
@@ -321,6 +326,11 @@ def watch_sleeping_apps(count: Callable[[], int]) -> None:
 def watch_running_apps(count: Callable[[], int]) -> None:
     """Has each scrape call `count` for the number of running apps."""
     _running_apps.set_function(count)
+
+
+def record_keeper_failure() -> None:
+    """Counts that this gateway could not keep the apps when it was its turn."""
+    _keeper_failures.inc()
 
 
 def watch_nonces(count: Callable[[], int]) -> None:

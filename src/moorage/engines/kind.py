@@ -23,6 +23,7 @@ class EngineOptions:
     image_registry: str  # where they are
     local_images: bool  # whether deployers' Dockerfiles may use this machine's images
     accept_soft_limits: bool  # whether limits may be enforced by the gateway, not the kernel
+    keeps: bool = True  # False: another gateway keeps the apps; this one only asks
 
 
 class Exports(Protocol):
@@ -55,6 +56,9 @@ class EngineKind:
     missing: Callable[[Path], Sequence[str]]  # what it lacks with this run_dir: `what: command`
     forwards_packets: bool  # whether it needs IP forwarding in this machine's kernel
     make: Callable[[HostConfiguration, EngineOptions], Engine]  # returns one that is not open
+    # Whether apps run on the gateway's machine. If not, every gateway opens the engine, wherever it
+    # runs, and one of them acts.
+    machine_bound: bool = True
     # From what the machine has to what can be planned for the engine's apps.
     offered: Callable[[Toolbox], Toolbox] = lambda found: found
     exports: Callable[[Path, Path, Clock], Exports] | None  # from a state_dir and a run_dir

@@ -95,10 +95,10 @@ async def run_gateway(
             listener = _listen(stack, settings)
             await run.serve(listener, open_platform, stop, nonces=nonces)
             return
-        lock = enter(stack, settings)
+        turn = await enter(stack, settings, clock)
         listener = _listen(stack, settings)
         await take_turns(
-            lock,
+            turn,
             beside=partial(run.serve, listener, open_beside),
             keep=partial(run.serve, listener, open_platform),
             stop=stop,

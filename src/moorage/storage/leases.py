@@ -15,6 +15,7 @@ from moorage.clock import Clock
 from moorage.errors import AlreadyRunning, DatabaseUnavailable
 from moorage.storage.database import Database, Statement, Upsert
 from moorage.storage.schema import leases
+from moorage.storage.watched_lease import Seen, WatchedLease
 
 log = structlog.get_logger()
 
@@ -48,24 +49,6 @@ MACHINE_SECONDS = 20.0
 """How long another machine's row must stay as it is until it counts as left."""
 
 _RENEW_MACHINE_SECONDS = 5.0
-_MACHINE = Statement(select(leases.c.holder, leases.c.token).where(leases.c.name == MACHINE))
-_TAKE_MACHINE = Statement(
-    Upsert(
-        table=leases,
-        values={
-            "name": MACHINE,
-            "holder": bindparam("holder"),
-            "token": 1,
-            "expires_at_ms": bindparam("until_ms"),
-        },
-        replaced=("holder", "expires_at_ms"),
-        changed={"token": leases.c.token + 1},
-        where=or_(
-            leases.c.holder == bindparam("holder"),
-            leases.c.token == bindparam("seen_token"),
-        ),
-    )
-)
 _TOKEN = Statement(select(leases.c.token).where(leases.c.name == bindparam("name")))
 _SET_END = Statement(
     update(leases)
@@ -192,7 +175,7 @@ class MachineLease:
 
     def __init__(self, *, db: Database, holder: str, clock: Clock) -> None:
         """`holder` names the machine and this boot of it."""
-        self._db = db
+        self._row = WatchedLease(db=db, name=MACHINE, holder=holder)
         self._holder = holder
         self._clock = clock
         self._renewing: asyncio.Task[None] | None = None
@@ -202,11 +185,11 @@ class MachineLease:
 
         Raises AlreadyRunning if another machine renews it, and DatabaseUnavailable.
         """
-        holder, token = await self._db.one(_MACHINE) or (self._holder, None)
-        if holder != self._holder:
+        seen = await self._row.read() or Seen(self._holder, 0)
+        if seen.holder != self._holder:
             log.warning("another machine had this database; waiting", seconds=MACHINE_SECONDS)
             await asyncio.sleep(MACHINE_SECONDS)
-        if not await self.renew(seen_token=token):
+        if not await self.renew(seen_token=seen.token):
             raise AlreadyRunning(
                 "A gateway of another machine, where the apps are, runs on this database: stop it "
                 "first, or name another database_url."
@@ -230,11 +213,7 @@ class MachineLease:
         With `seen_token` it is taken from that machine if it was not renewed since.
         """
         until_ms = self._clock.now_ms() + round(MACHINE_SECONDS * 1000)
-        async with self._db.transaction(durable=False) as tx:
-            taken = await tx.execute(
-                _TAKE_MACHINE, holder=self._holder, until_ms=until_ms, seen_token=seen_token
-            )
-        return taken == 1
+        return await self._row.take(until_ms=until_ms, seen_token=seen_token) is not None
 
     async def _renew_on(self) -> None:
         while True:
