@@ -1,8 +1,9 @@
 """Stand-ins for the parts whose faults can't be provoked otherwise: a runtime, routes, a chain."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 from moorage.address import Address
@@ -134,6 +135,15 @@ class FakeRuntime:
         await self._enter("build", spec.deployment_id)
         assert spec.source.is_dir()
         self.built[spec.deployment_id] = spec
+
+    async def export_files(
+        self, deployment_id: str, target: Path, *, without: Collection[str] = ()
+    ) -> None:
+        await self._enter("export_files", deployment_id)
+        if deployment_id not in self.built:
+            raise DeployFailed(FailureCause.INTERRUPTED, "there is no finished build to move")
+        target.mkdir()
+        (target / "without").write_text(" ".join(sorted(without)))
 
     async def copy(self, origin_id: str, deployment_id: str) -> None:
         await self._enter("copy", deployment_id)

@@ -1,6 +1,7 @@
 """An engine whose builds and apps are empty files; one small server answers for all of them."""
 
 import asyncio
+from collections.abc import Collection
 from pathlib import Path
 
 from fakes import page_of
@@ -48,6 +49,13 @@ class FileEngine:
 
     async def build(self, spec: BuildSpec) -> None:
         self._make(spec.deployment_id)
+
+    async def export_files(
+        self, deployment_id: str, target: Path, *, without: Collection[str] = ()
+    ) -> None:
+        if not (self._built / deployment_id).exists():
+            raise DeployFailed(FailureCause.INTERRUPTED, "there is no finished build to move")
+        target.mkdir()
 
     async def copy(self, origin_id: str, deployment_id: str) -> None:
         if not (self._built / origin_id).exists():

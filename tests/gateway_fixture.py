@@ -59,6 +59,10 @@ class DevGateway:
         """What its namespaces, mounts and sockets are named after."""
         return hashlib.blake2b(str(self.data_dir).encode(), digest_size=3).hexdigest()
 
+    def environment(self, **settings: str) -> dict[str, str]:
+        """What its process has in its environment, and an operator's command needs too."""
+        return _environment(self._settings | settings)
+
     def start(self, **settings: str) -> None:
         """Run it and wait until `dev.json` says that everything answers."""
         process = self._spawn(settings)
@@ -83,7 +87,7 @@ class DevGateway:
             self._process = subprocess.Popen(
                 [*self._program, "dev", f"--data-dir={self.data_dir}", *_PORTS],
                 cwd=REPOSITORY,
-                env=_environment(self._settings | settings),
+                env=self.environment(**settings),
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

@@ -8,7 +8,9 @@ import pytest
 
 from docker_fixture import BASE, SUBNET, Dockerd
 from gateway_fixture import DevGateway, running
+from moorage.engines.docker.kind import KIND
 from moorage.engines.images.base_images import DEFAULTS
+from moorage.gateway.isolation import own_instance_id
 from visitor import fetch
 from waiting import until
 from wallet import HELLO, Wallet, fresh_name
@@ -42,7 +44,7 @@ def version(number: int) -> dict[str, str]:
 
 def own(dockerd: Dockerd, gateway: DevGateway, *words: str) -> list[str]:
     """What Docker lists of the gateway's."""
-    label = f"label=moorage.instance={gateway.instance_id}"
+    label = f"label=moorage.instance={own_instance_id(gateway.instance_id, KIND)}"
     return dockerd.run(*words, "--filter", label, "--quiet", "--no-trunc").split()
 
 

@@ -109,6 +109,11 @@ OPERATOR_COMMANDS = (
         "moorage.cli.operator.configuration:base_domain",
         "List domains of apps, or give one up.",
     ),
+    Command(
+        "engine",
+        "moorage.cli.operator.engines:engine",
+        "List projects by engine, or move them to another.",
+    ),
     Command("audit", "moorage.cli.operator.books:audit", "Compare the books with the chains."),
     Command("ledger", "moorage.cli.operator.books:ledger", "Print the ledger as CSV."),
     Command(

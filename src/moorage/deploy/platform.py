@@ -20,6 +20,7 @@ class Keeping:
     answers: Callable[[str], Awaitable[bool]]  # whether a host answers through the proxy
     access_log: AccessLog
     discard_toolchains: Callable[[Plan], Awaitable[None]]  # of a plan that failed
+    engine: str = ""  # the kind of engine that uploads are built on
     healthy: Healthy = wait_until_healthy
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 

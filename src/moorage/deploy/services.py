@@ -172,6 +172,7 @@ class DeployServices:
             clock=self._clock,
             on_built=self.worker.wake,
             on_failed=self._platform.kept.discard_toolchains,
+            engine=self._platform.kept.engine,
             healthy=self._platform.kept.healthy,
         )
 
@@ -243,10 +244,7 @@ class DeployServices:
             apps=self.apps,
             releases=self._releases,
             restarts=Restarts(
-                db=self._db,
-                runtime=self._runtime,
-                apps=self.apps,
-                clock=self._clock,
+                db=self._db, runtime=self._runtime, apps=self.apps, clock=self._clock
             ),
             sleep=self.sleep,
             capacity=self.capacity,

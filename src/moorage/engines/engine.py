@@ -244,6 +244,16 @@ class Engine(EngineView, Protocol):
         """
         ...
 
+    async def export_files(
+        self, deployment_id: str, target: Path, *, without: Collection[str] = ()
+    ) -> None:
+        """Copies the files of a built app into the new directory `target`, to be built elsewhere.
+
+        Links are left out, and directories with a name in `without`. The app may be running. Raises
+        DeployFailed if there is no finished build, or its files are not kept apart from its image.
+        """
+        ...
+
     async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
         """Starts the app unless it runs, waits until it listens, and finds its port."""
         ...

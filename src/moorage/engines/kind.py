@@ -7,7 +7,7 @@ from typing import Protocol
 
 from moorage.clock import Clock
 from moorage.engines.engine import Capabilities, Engine
-from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.host.configuration import DEPLOYMENTS, HostConfiguration
 from moorage.planning.toolbox import Toolbox
 
 
@@ -54,6 +54,7 @@ class EngineKind:
     capabilities: Capabilities
     run_directory: Callable[[Path], Path]  # from the data_dir to the directory for sockets
     missing: Callable[[Path], Sequence[str]]  # what it lacks with this run_dir: `what: command`
+    folder: str = DEPLOYMENTS  # of its deployments, in the data_dir's `apps`
     forwards_packets: bool  # whether it needs IP forwarding in this machine's kernel
     make: Callable[[HostConfiguration, EngineOptions], Engine]  # returns one that is not open
     # Whether apps run on the gateway's machine. If not, every gateway opens the engine, wherever it

@@ -10,10 +10,13 @@ ENGINES = (SANDBOX, ROOTLESS, DOCKER)
 """`auto` takes the first one that suits."""
 
 
-def engine_kind(isolation: str) -> EngineKind:
-    """Returns the kind with this name; `auto` chooses one. Raises ConfigurationInvalid."""
+def engine_kind(name: str, *, setting: str = "isolation") -> EngineKind:
+    """Returns the kind with this name; `auto` chooses one.
+
+    Raises ConfigurationInvalid, which names the setting that the name comes from.
+    """
     for kind in ENGINES:
-        if isolation == kind.name or (isolation == "auto" and kind.suits()):
+        if name == kind.name or (name == "auto" and kind.suits()):
             return kind
     names = ", ".join(["auto", *(kind.name for kind in ENGINES)])
-    raise ConfigurationInvalid(f"isolation must be one of {names}")
+    raise ConfigurationInvalid(f"{setting} must be one of {names}")

@@ -1,16 +1,20 @@
 """Makes the engine that builds and runs apps, from settings."""
 
+import hashlib
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 
 from moorage.clock import Clock
 from moorage.engines.connection_limits import ConnectionLimits
 from moorage.engines.engine import Engine
-from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.host.configuration import DEPLOYMENTS, HostConfiguration
 from moorage.engines.host.memory import Division
 from moorage.engines.host.toolchains import Store
-from moorage.engines.kind import EngineOptions
+from moorage.engines.kind import EngineKind, EngineOptions
+from moorage.engines.pair import EnginePair
 from moorage.engines.table import engine_kind
+from moorage.errors import ConfigurationInvalid
 from moorage.settings import Settings
 
 _HTTP_PORTS = (80, 443)
@@ -34,24 +38,70 @@ def make_engine(
     toolchains: Store,
     clock: Clock,
 ) -> Engine:
-    """Returns the engine, not open yet. Raises ConfigurationInvalid."""
-    configuration = HostConfiguration(
-        state_dir=Path(settings.data_dir) / "apps",
-        run_dir=run_dir,
-        instance_id=instance_id,
-        tools=dict(tools),
-        build_env=settings.build_env,
-        deny=settings.deny_networks,
-        allow=settings.allow_networks,
-        toolchains=toolchains,
-        traffic=_traffic(settings),
-        memory=memory_division(settings),
-        disk_reserve_bytes=settings.disk_reserve_mib * _MIB,
-        clock=clock,
-        stop_grace_seconds=settings.stop_seconds,
-    )
-    options = EngineOptions(
-        subnet=settings.app_subnet,
+    """Returns the engine, not open yet; with `moving_from` a pair. Raises ConfigurationInvalid.
+
+    `run_dir` is for mounts and sockets; those of a further engine lie beside it.
+    """
+    made = []
+    for kind in kinds(settings):
+        configuration = HostConfiguration(
+            state_dir=Path(settings.data_dir) / "apps",
+            run_dir=run_dir if kind.folder == DEPLOYMENTS else run_dir.with_name(kind.folder),
+            instance_id=own_instance_id(instance_id, kind),
+            tools=dict(tools),
+            build_env=settings.build_env,
+            deny=settings.deny_networks,
+            allow=settings.allow_networks,
+            toolchains=toolchains,
+            traffic=_traffic(settings),
+            memory=memory_division(settings),
+            disk_reserve_bytes=settings.disk_reserve_mib * _MIB,
+            clock=clock,
+            stop_grace_seconds=settings.stop_seconds,
+            folder=kind.folder,
+            volume_mounts=run_dir / "volumes",
+        )
+        made.append(kind.make(configuration, _options(settings, kind)))
+    return made[0] if len(made) == 1 else EnginePair(own=made[0], leaving=made[1])
+
+
+def kinds(settings: Settings) -> tuple[EngineKind, ...]:
+    """Returns the gateway's own kind of engine, then the one that its projects are leaving.
+
+    Raises ConfigurationInvalid.
+    """
+    own = engine_kind(settings.isolation)
+    if not settings.moving_from:
+        return (own,)
+    leaving = engine_kind(settings.moving_from, setting="moving_from")
+    if leaving.folder == own.folder:
+        raise ConfigurationInvalid(
+            f"moving_from: projects can't move from {leaving.name} to {own.name}; set isolation "
+            "to the engine that they move to."
+        )
+    return own, leaving
+
+
+def engines_of(settings: Settings, engine: Engine) -> dict[str, Engine]:
+    """Returns the engines that `make_engine` made, by the names of their kinds."""
+    made = (engine.own, engine.leaving) if isinstance(engine, EnginePair) else (engine,)
+    return {kind.name: each for kind, each in zip(kinds(settings), made, strict=True)}
+
+
+def own_instance_id(instance_id: str, kind: EngineKind) -> str:
+    """Returns what an engine's namespaces, filters and images are named after on the machine.
+
+    Engines that a gateway may have at the same time have different ones.
+    """
+    if kind.folder == DEPLOYMENTS:
+        return instance_id
+    return hashlib.blake2b(f"{instance_id} {kind.folder}".encode(), digest_size=3).hexdigest()
+
+
+def _options(settings: Settings, kind: EngineKind) -> EngineOptions:
+    lower, upper = _halves(settings.app_subnet)
+    return EngineOptions(
+        subnet=lower if kind.folder == DEPLOYMENTS else upper,
         wallet_cache_bytes=settings.build_cache_mib * _MIB,
         total_cache_bytes=settings.build_cache_total_mib * _MIB,
         docker_host=settings.docker_host,
@@ -60,12 +110,22 @@ def make_engine(
         local_images=settings.local_images,
         accept_soft_limits=settings.accept_soft_limits,
     )
-    return engine_kind(settings.isolation).make(configuration, options)
+
+
+def _halves(subnet: str) -> tuple[str, str]:
+    """Returns the halves of a network, for engines that a gateway may have at the same time."""
+    try:
+        lower, upper = map(str, ip_network(subnet).subnets())
+    except ValueError as error:
+        raise ConfigurationInvalid(f"app_subnet: {error}") from error
+    return lower, upper
 
 
 def missing(settings: Settings) -> tuple[str, ...]:
     """Returns what this machine lacks to isolate apps as configured: `what: command`."""
-    return tuple(engine_kind(settings.isolation).missing(run_directory(settings, "x")))
+    run_dir = run_directory(settings, "x")
+    lacking = (each for kind in kinds(settings) for each in kind.missing(run_dir))
+    return tuple(dict.fromkeys(lacking))
 
 
 def memory_division(settings: Settings) -> Division:

@@ -7,9 +7,9 @@ import shutil
 import socket
 import ssl
 import sys
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -25,7 +25,7 @@ from moorage.deploy.platform import AppPlatform, Keeping
 from moorage.engines.engine import Engine, EngineView
 from moorage.engines.table import engine_kind
 from moorage.errors import ConfigurationInvalid
-from moorage.gateway.isolation import make_engine, run_directory
+from moorage.gateway.isolation import engines_of, make_engine, run_directory
 from moorage.gateway.toolchains import StoreLimits, Toolchains, open_toolchains
 from moorage.routing.access_log import AccessLog
 from moorage.routing.caddy import Caddy
@@ -57,6 +57,7 @@ class AppKeeper:
     proxy_address: str  # where the proxy is reached from this machine
     access_log: AccessLog
     probe_token: str  # marks our own requests in the access log, which are no visits
+    engines: Mapping[str, Engine] = field(default_factory=dict)  # by kind; uploads go to the first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +95,7 @@ class Platform:
             runtime=self.keeper.runtime,
             answers=_answers_at(self, self.keeper),
             access_log=self.keeper.access_log,
+            engine=next(iter(self.keeper.engines), ""),
             discard_toolchains=lambda plan: self.toolchains.store.discard(plan.toolchains),
         )
 
@@ -165,6 +167,7 @@ async def open_platform(
             proxy_address=_LOOPBACK if settings.proxy_host in _EVERYWHERE else settings.proxy_host,
             access_log=AccessLog(data_dir / "proxy" / ACCESS_LOG, probe_token=probe_token),
             probe_token=probe_token,
+            engines=engines_of(settings, runtime),
         ),
         view=runtime,
         isolation=isolation,

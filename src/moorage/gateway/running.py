@@ -31,6 +31,7 @@ from moorage.gateway.assembly import (
 from moorage.gateway.beside import open_beside
 from moorage.gateway.configuration import take_configuration
 from moorage.gateway.data_directory import open_data_directory
+from moorage.gateway.engines import settle_engines
 from moorage.gateway.operator_port import checks_of, operator_app
 from moorage.gateway.pages import pages_app, questions_app
 from moorage.gateway.platform import OpenPlatform, Platform, http_url, listen, open_platform
@@ -195,6 +196,7 @@ async def _catch_up(rooms: Rooms) -> None:
     if rooms.platform.keeper is None:
         await rooms.ledger.metering.time.resume(rooms.core.db)
         return
+    await settle_engines(rooms.core.db, rooms.platform.keeper.engines)
     deploy = rooms.deploy
     min_age_seconds = OLD_SOURCES_SECONDS if rooms.core.name else 0.0
     await deploy.reconciler.sweep(min_age_seconds=min_age_seconds)

@@ -16,7 +16,6 @@ from pathlib import Path
 import msgspec
 
 from moorage.chains.local.anvil import INSTALL_COMMAND, find_anvil
-from moorage.engines.table import engine_kind
 from moorage.errors import ConfigurationInvalid, DatabaseUnavailable, LocalChainFailed
 from moorage.gateway import isolation
 from moorage.gateway.data_directory import closing_command, open_to_others
@@ -105,7 +104,8 @@ def look_at_machine(settings: Settings) -> Machine:
         missing_bundled=tuple(name for name in BUNDLED_PROGRAMS if not _is_bundled(name)),
         missing_app_programs=tuple(name for name in APP_PROGRAMS if shutil.which(name) is None),
         isolation=isolation.missing(settings) if linux else (),
-        forwarding=not engine_kind(settings.isolation).forwards_packets or _forwarding(),
+        forwarding=not any(kind.forwards_packets for kind in isolation.kinds(settings))
+        or _forwarding(),
         anvil=None if settings.chains else _look_for_anvil(),
         ports=tuple(_look_at_ports(settings)),
         data_dir=settings.data_dir,
@@ -113,6 +113,10 @@ def look_at_machine(settings: Settings) -> Machine:
         database=_look_at_database(settings.database_url),
         valkey=_look_at_valkey(settings.valkey_url),
     )
+
+
+def _forwards_packets(settings: Settings) -> bool:
+    return any(kind.forwards_packets for kind in isolation.kinds(settings))
 
 
 # Judging

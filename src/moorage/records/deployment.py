@@ -73,6 +73,7 @@ class Deployment(msgspec.Struct, frozen=True):
     superseded_at_ms: int | None = None
     is_kept: bool = True
     findings: str = "[]"  # JSON, as the plan
+    engine: str = ""  # the kind of engine that it is built on; "" for none yet, or not known
 
     @property
     def configuration(self) -> tuple[str, str]:

@@ -191,6 +191,14 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             "root.",
         ),
     ] = "auto"
+    moving_from: Annotated[
+        str,
+        setting(
+            "machine",
+            "The engine that projects are leaving for `isolation`: it runs on what is still on it, "
+            "until `moorage engine move` has moved each.",
+        ),
+    ] = ""
     docker_host: Annotated[
         str,
         setting("machine", "Where Docker listens on this machine, for isolation = docker."),

@@ -59,6 +59,7 @@ SETTINGS = load_settings(
     sleep_after_seconds=SLEEP_AFTER_SECONDS,
     disk_reserve_mib=0,
 ).part(DeploySettings)
+ENGINE = "own"  # on which uploads are built
 APP_LIMITS, BUILD_LIMITS = SETTINGS.app_limits, SETTINGS.build_limits
 JOB_STATUS = Statement(
     select(jobs_table.c.status).where(jobs_table.c.subject_id == bindparam("subject"))
@@ -141,6 +142,7 @@ class Yard:
                 discard_toolchains=self._failed,
                 healthy=self.healthy,
                 pause=self.pause,
+                engine=ENGINE,
             ),
             routes=self.routes,
             hosts=Hosts(base_domain="example.com", scheme="https", port=None),

@@ -14,6 +14,7 @@ from moorage.clock import Clock
 from moorage.deploy.sources import Sources
 from moorage.deploy.work.failure import fail, fail_project
 from moorage.deploy.work.health import Healthy, wait_until_healthy
+from moorage.deploy.work.moving import build_moved, moves
 from moorage.deploy.work.specs import Specs, plan_of
 from moorage.deploy.work.switch import Reconfigured, Switch
 from moorage.engines.engine import AppExit, Engine, Instance
@@ -26,7 +27,7 @@ from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.job import Job
 from moorage.records.log import LogKind
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import deployments, jobs, projects
+from moorage.storage.apps import deployments, engines, jobs, projects
 from moorage.storage.database import Database
 
 log = structlog.get_logger()
@@ -61,8 +62,10 @@ class Workflow:
         clock: Clock,
         on_built: Callable[[], None],
         on_failed: Callable[[Plan], Awaitable[None]],
+        engine: str = "",
         healthy: Healthy = wait_until_healthy,
     ) -> None:
+        """`engine` is the kind of engine that uploads are built on."""
         self._db = db
         self._runtime = runtime
         self._switch = switch
@@ -72,6 +75,7 @@ class Workflow:
         self._sources = sources
         self._on_built = on_built
         self._on_failed = on_failed
+        self._engine = engine
         self._healthy = healthy
         self._clock = clock
 
@@ -131,6 +135,9 @@ class Workflow:
         await self._move(job, deployment, DeploymentStatus.BUILDING, ProjectStatus.BUILDING)
         if deployment.copy_of is None:
             await self._build_upload(deployment, project)
+        elif await moves(self._db, deployment):
+            spec = self._specs.build(deployment, owner=project.wallet)
+            await build_moved(self._runtime, deployment, spec, self._engine)
         else:
             await self._runtime.copy(deployment.copy_of, deployment.id)
         failpoint("built")
@@ -172,6 +179,8 @@ class Workflow:
         async with self._db.transaction(durable=False) as tx:
             await jobs.hold(tx, job, step)
             await deployments.move(tx, deployment.id, status)
+            if step == BUILT and deployment.copy_of is None:
+                await engines.note(tx, [deployment.id], self._engine)
             project = await projects.by_id(tx, deployment.project_id)
             if project is not None and project.serving_deployment_id is None:
                 await projects.set_status(tx, project.id, project_status)

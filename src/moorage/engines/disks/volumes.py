@@ -1,11 +1,13 @@
 """The volumes of all apps of a gateway. Methods block."""
 
+import contextlib
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from moorage.engines.disks.disk import growths
 from moorage.engines.disks.volume import Volume
+from moorage.engines.host.configuration import FOLDERS, HostConfiguration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +17,17 @@ class Volumes:
     directory: Path
     mounts: Path
 
+    @classmethod
+    def of(cls, configuration: HostConfiguration) -> "Volumes":
+        """Returns the volumes of a gateway, which all its engines on this machine share."""
+        return cls(
+            directory=configuration.state_dir / "volumes",
+            mounts=configuration.volume_mounts or configuration.run_dir / "volumes",
+        )
+
     def open(self) -> None:
         """Makes the directories; apps' users must be able to pass the one with the mounts."""
+        self.mounts.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
         self.mounts.mkdir(exist_ok=True, mode=0o711)
         self.directory.mkdir(exist_ok=True, mode=0o700)
 
@@ -42,8 +53,20 @@ class Volumes:
             if (volume.mounts / deployment_id).is_dir():
                 volume.hide(deployment_id)
 
+    def close(self) -> None:
+        """Removes the directory with the mounts, unless another engine has some there."""
+        with contextlib.suppress(OSError):
+            self.mounts.rmdir()
+
     def sweep(self, kept: Set[str]) -> None:
-        """Unmounts the views of all but the kept deployments, and disks without a view."""
+        """Unmounts the views of all but the kept deployments, and disks without a view.
+
+        What any engine of the gateway has is kept, as that one removes it itself.
+        """
+        beside = self.directory.parent
+        for folder in FOLDERS:
+            with contextlib.suppress(FileNotFoundError):
+                kept = kept | {path.name for path in (beside / folder).iterdir()}
         for volume in self.mounted():
             for deployment_id in volume.users() - kept:
                 volume.hide(deployment_id)

@@ -38,9 +38,7 @@ class Host(shared.Host["DeploymentDirectory"]):
     @property
     def volumes(self) -> Volumes:
         """The apps' volumes."""
-        return Volumes(
-            directory=self.configuration.state_dir / "volumes", mounts=self.run_dir / "volumes"
-        )
+        return Volumes.of(self.configuration)
 
 
 @dataclass(frozen=True, kw_only=True)

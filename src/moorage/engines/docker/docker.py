@@ -1,8 +1,9 @@
 """The Docker engine: builds images, and runs apps in containers of this machine's Docker."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import msgspec
 
@@ -31,7 +32,7 @@ from moorage.engines.engine import (
 )
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.local import LocalEngine, checked, repeat, require_built
-from moorage.errors import IsolationMissing
+from moorage.errors import DeployFailed, FailureCause, IsolationMissing
 from moorage.records.log import LogKind
 from moorage.threads import in_thread, to_its_end
 
@@ -124,6 +125,16 @@ class DockerEngine(LocalEngine[Host, DeploymentDirectory]):
         async with self._making(deployment_id) as directory:
             await self._images.copy(origin_id, deployment_id)
             await in_thread(directory.logs.copy_from, origin.logs, LogKind.BUILD)
+
+    async def export_files(
+        self, deployment_id: str, target: Path, *, without: Collection[str] = ()
+    ) -> None:
+        """Raises DeployFailed: an image holds what was made of the files, not the files."""
+        del deployment_id, target, without
+        raise DeployFailed(
+            FailureCause.INTERRUPTED,
+            "The app's files are not kept apart from its image. Deploy it again.",
+        )
 
     async def discard(self, deployment_id: str) -> None:
         """As `Engine.discard`."""

@@ -1,5 +1,6 @@
 """Sets up what all apps share, and removes leftovers of earlier gateways."""
 
+import contextlib
 import logging
 import os
 import shutil
@@ -129,8 +130,10 @@ def close_host(host: Host) -> None:
     host.cgroups.close()
     groups.remove_everywhere(host.cgroups.root)
     network.unload(policy(host), host.daemon)
-    host.volumes.mounts.rmdir()
+    host.volumes.close()
     host.run_dir.rmdir()
+    with contextlib.suppress(OSError):  # it is another engine's, or the one that was just removed
+        host.volumes.mounts.parent.rmdir()
 
 
 def load_firewall(host: Host) -> None:

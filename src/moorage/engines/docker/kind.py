@@ -8,7 +8,7 @@ from moorage.engines.docker.host import missing_here
 from moorage.engines.docker.images import ImageOptions
 from moorage.engines.engine import Engine
 from moorage.engines.host import tool
-from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.host.configuration import CONTAINERS, HostConfiguration
 from moorage.engines.images.base_images import BaseImages, toolbox_of_images
 from moorage.engines.kind import EngineKind, EngineOptions
 
@@ -40,6 +40,7 @@ KIND = EngineKind(
     capabilities=DockerEngine.capabilities,
     run_directory=lambda _data_dir: Path("/run/moorage"),
     missing=_missing,
+    folder=CONTAINERS,
     forwards_packets=True,
     make=_make,
     offered=toolbox_of_images,

@@ -9,6 +9,10 @@ from moorage.engines.host.memory import Division
 from moorage.engines.host.socket_proxy import SUN_PATH_BYTES
 from moorage.engines.host.toolchains import Store
 
+DEPLOYMENTS, CONTAINERS = FOLDERS = ("deployments", "containers")
+"""The names of directories of deployments. Engines that a gateway may have at the same time have
+different ones; their volumes are the same."""
+
 _MAX_ID_LENGTH = 36  # a UUID
 
 
@@ -29,9 +33,16 @@ class HostConfiguration:
     disk_reserve_bytes: int = 0  # to keep free on state_dir's disk, by killing apps if need be
     clock: Clock = field(default_factory=SystemClock)
     stop_grace_seconds: float = 5.0
+    folder: str = DEPLOYMENTS  # of its deployments, below state_dir
+    volume_mounts: Path | None = None  # of the volumes that engines share; None: below run_dir
 
     def __post_init__(self) -> None:
         if len(bytes(self.run_dir)) + len("/.sock") + _MAX_ID_LENGTH > SUN_PATH_BYTES:
             raise ValueError(f"run_dir {self.run_dir} is too long for the path of a unix socket")
         for name in ("state_dir", "run_dir"):
             object.__setattr__(self, name, getattr(self, name).absolute())
+
+    @property
+    def deployments(self) -> Path:
+        """The directory that contains all deployments' directories."""
+        return self.state_dir / self.folder

@@ -59,7 +59,7 @@ class Host(ABC, Generic[D]):
     @property
     def deployments(self) -> Path:
         """The directory that contains all deployments' directories."""
-        return self.configuration.state_dir / "deployments"
+        return self.configuration.deployments
 
     @cached_property
     def collecting(self) -> Collecting:

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from moorage.engines.engine import Capabilities, Cursor, Disks, Engine, LogPage
+from moorage.engines.host.configuration import FOLDERS
 from moorage.engines.logs import reader
 from moorage.errors import KeeperAway, NoCapacity
 from moorage.records.log import LogKind
@@ -47,7 +48,7 @@ class MachineView:
     def __init__(self, *, capabilities: Capabilities, state_dir: Path, told: Path) -> None:
         """`told` is the directory that `tell` writes to."""
         self.capabilities = capabilities
-        self._deployments = state_dir / "deployments"
+        self._places = [state_dir / folder for folder in FOLDERS]
         self._file = told / _FILE
 
     async def check(self) -> None:
@@ -80,7 +81,7 @@ class MachineView:
 
     async def known(self) -> set[str]:
         """As `Engine.known`."""
-        return {path.name for path in self._deployments.iterdir()}
+        return {path.name for place in self._places if place.is_dir() for path in place.iterdir()}
 
     async def written(self, deployment_id: str) -> None:
         """None: it can't be told from here what an app has written."""
@@ -101,10 +102,15 @@ class MachineView:
         limit: int = 10_000,
     ) -> LogPage:
         """As `Engine.read_log`."""
-        log = self._deployments / deployment_id / "logs" / kind
+        log = self._directory(deployment_id) / "logs" / kind
         return await in_thread(
             reader.read_log, log, after=after, since_ms=since_ms, tail=tail, limit=limit
         )
+
+    def _directory(self, deployment_id: str) -> Path:
+        """Returns a deployment's directory, of whichever engine it is; it need not exist."""
+        found = [place / deployment_id for place in self._places]
+        return next((each for each in found if each.is_dir()), found[0])
 
     def _told(self) -> Machine:
         try:

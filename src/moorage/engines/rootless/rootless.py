@@ -1,10 +1,12 @@
 """The rootless engine: builds and runs apps on this machine as an ordinary user."""
 
 import errno
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from moorage.engines.disks.disk import disk_failure, free_bytes
+from moorage.engines.disks.leaving import copy_files
 from moorage.engines.disks.trees import NotAFile
 from moorage.engines.engine import (
     AppExit,
@@ -118,6 +120,14 @@ class Rootless(LocalEngine[Host, DeploymentDirectory]):
         if spec.volume is not None:
             raise DeployFailed(FailureCause.INTERRUPTED, "without root there are no volumes")
         return await super().start(spec, timeout_seconds=timeout_seconds)
+
+    async def export_files(
+        self, deployment_id: str, target: Path, *, without: Collection[str] = ()
+    ) -> None:
+        """As `Engine.export_files`."""
+        async with self._alone(deployment_id) as directory:
+            require_built(directory, "move")
+            await in_thread(copy_files, directory.app, target, without=without)
 
     async def volumes(self) -> set[str]:
         """As `Engine.volumes`: there are none without root."""

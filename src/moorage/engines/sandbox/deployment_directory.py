@@ -1,12 +1,13 @@
 """A deployment's disk, slot, network and control groups on the host: makes and removes them."""
 
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from moorage.engines.disks import copying, trees
+from moorage.engines.disks import copying, leaving, trees
 from moorage.engines.disks.caches import Caches
-from moorage.engines.disks.disk import IMAGE, AppDisk
+from moorage.engines.disks.disk import IMAGE, AppDisk, mount_image
 from moorage.engines.disks.downloads import Downloads
 from moorage.engines.disks.space import Space
 from moorage.engines.disks.templates import DiskTemplates
@@ -51,9 +52,7 @@ class Host(shared.Host["DeploymentDirectory"]):
     @property
     def volumes(self) -> Volumes:
         """The apps' volumes."""
-        return Volumes(
-            directory=self.configuration.state_dir / "volumes", mounts=self.run_dir / "volumes"
-        )
+        return Volumes.of(self.configuration)
 
     @property
     def mount_points(self) -> Path:
@@ -136,6 +135,17 @@ class DeploymentDirectory(shared.DeploymentDirectory):
         copying.copy_disk(origin.disk, self.disk.image, self.host.clock)
         self.disk.mount(slot.app_uid)
         self.logs.copy_from(origin.logs, LogKind.BUILD)
+
+    def export_files(self, target: Path, without: Collection[str]) -> None:
+        """Copies the app's files, as `Engine.export_files`. Raises DeployFailed, OSError."""
+        if self.disk.mounted:
+            leaving.copy_files(self.disk.app, target, without=without)
+            return
+        mount_image(self.disk.image, self.disk.mount_point)
+        try:
+            leaving.copy_files(self.disk.app, target, without=without)
+        finally:
+            self.disk.release()
 
     def slot(self, record: Record) -> Slot | None:
         """Returns the slot in a record; None if it has none."""

@@ -86,7 +86,7 @@ def open_host(configuration: HostConfiguration, *, subnet: str, caches: Caches) 
 def _space(configuration: HostConfiguration, cgroups: Cgroups, incidents: Incidents) -> Space:
     return Space(
         cgroups=cgroups,
-        deployments=configuration.state_dir / "deployments",
+        deployments=configuration.deployments,
         mount_points=configuration.run_dir / "disks",
         reserve_bytes=configuration.disk_reserve_bytes,
         clock=configuration.clock,
@@ -172,8 +172,9 @@ def _remove_directories(host: Host) -> None:
     """Removes directories one by one: rmdir fails on mounts, where rmtree would empty them."""
     for name in host.tools:
         (host.run_dir / "bin" / name).unlink()
-    for directory in ("bin", "disks", "volumes", "toolchains", EMPTY):
+    for directory in ("bin", "disks", "toolchains", EMPTY):
         (host.run_dir / directory).rmdir()
+    host.volumes.close()
     host.run_dir.rmdir()
 
 

@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from moorage.engines.disks.caches import Caches
 from moorage.engines.disks.disk import NO_SPACE, disk_failure
@@ -134,6 +135,14 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
             require_built(origin, "copy")
             async with self._making(directory) as slot:
                 await provision_copy(directory, slot, origin)
+
+    async def export_files(
+        self, deployment_id: str, target: Path, *, without: Collection[str] = ()
+    ) -> None:
+        """As `Engine.export_files`: a stopped app's disk is mounted meanwhile."""
+        async with self._alone(deployment_id) as directory:
+            require_built(directory, "move")
+            await in_thread(directory.export_files, target, without)
 
     async def volumes(self) -> set[str]:
         """As `Engine.volumes`."""

@@ -112,6 +112,8 @@ deployments = Table(
     Column("is_kept", Boolean, nullable=False, server_default=true()),
     # What its files hold that the deployer should know of: Findings as JSON.
     Column("findings", Text, nullable=False, server_default="[]"),
+    # The kind of engine that has its files, or is to have them; "" for none yet, or not noted.
+    Column("engine", Text, nullable=False, server_default=""),
     one_of("origin", "upload", "rollback", "configuration"),
     one_of(
         "status",

@@ -1,0 +1,93 @@
+"""`moorage engine`: which engine each project is on, and moving projects to another."""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from moorage.cli.exits import Exit
+from moorage.cli.operator.books import operator_settings
+from moorage.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from moorage.storage.apps.engines import Placed
+
+_NOT_NOTED = "not noted yet"
+
+
+def engine(
+    what: Literal["list", "move"],
+    name: str = "",
+    /,
+    *,
+    to: str = "",
+    every: Annotated[bool, Parameter(name="--all", negative=())] = False,
+    config: Path | None = None,
+    data_dir: str | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """List projects by engine, or move them: `moorage engine move --all --to docker`.
+
+    A move builds the project's files anew on the other engine and switches to that once it is
+    healthy; until then, and if it fails, the old version serves. The gateway makes the moves, as
+    many at once as builds; `moorage engine list` says how they end. Before, set `isolation` to the
+    new engine and `moving_from` to the old one, and start the gateway anew.
+
+    Parameters
+    ----------
+    what
+        `list` says which engine each project is on, `move` begins moves.
+    name
+        The project to move.
+    to
+        The engine to move to, as the setting `isolation` names it.
+    every
+        Move all projects that are not there yet.
+    config
+        The gateway's settings, as TOML; without it `moorage dev` is meant.
+    data_dir
+        Where it keeps everything, if not where the settings say.
+    json
+        Print one JSON document.
+    """
+    from moorage.operate.engines import run_list, run_move
+
+    settings, screen = operator_settings(config, data_dir), Screen(json=json)
+    if what == "list":
+        _show(screen, asyncio.run(run_list(settings)))
+        return Exit.OK
+    _require_one(name, every=every, to=to)
+    found = asyncio.run(run_move(settings, name, to))
+    screen.document({"moves": [{"name": each, "refused": why or None} for each, why in found]})
+    for each, why in found:
+        screen.result(f"{each} stays: {why}" if why else f"{each} moves to {to}")
+    if not found:
+        screen.note(f"every project is on {to}")
+    return Exit.FAILED if any(why for _, why in found) else Exit.OK
+
+
+def _require_one(name: str, *, every: bool, to: str) -> None:
+    from moorage.errors import InvalidField
+
+    if every == bool(name):
+        raise InvalidField("NAME", "name a project, or all of them with --all")
+    if not to:
+        raise InvalidField("--to", "name the engine to move to")
+
+
+def _show(screen: Screen, found: "list[Placed]") -> None:
+    counts = Counter(each.engine or _NOT_NOTED for each in found)
+    listed = [each._asdict() for each in found]
+    screen.document({"engines": counts, "projects": listed})
+    rows = [(each.name, each.wallet, each.engine or _NOT_NOTED, _move(each)) for each in found]
+    screen.table(("NAME", "WALLET", "ENGINE", "MOVE"), rows, none="No project serves.")
+    if found:
+        screen.note(", ".join(f"{number} on {name}" for name, number in sorted(counts.items())))
+
+
+def _move(placed: "Placed") -> str:
+    if placed.move is None:
+        return "-"
+    return f"{placed.move}: {placed.reason}" if placed.reason else str(placed.move)

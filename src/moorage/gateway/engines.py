@@ -1,0 +1,29 @@
+"""Notes which engine has which deployments, and refuses to start without one that has some."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from moorage.engines.engine import Engine
+from moorage.errors import ConfigurationInvalid
+from moorage.storage.apps import engines
+from moorage.storage.database import Database
+
+
+async def settle_engines(db: Database, opened: Mapping[str, Engine]) -> None:
+    """Notes the engine of deployments for which none is noted, by what the open ones know.
+
+    Raises ConfigurationInvalid if projects serve from an engine that is not open, as their apps
+    would not be started.
+    """
+    if unnoted := await engines.unnoted(db):
+        found = {name: unnoted & await engine.known() for name, engine in opened.items()}
+        async with db.transaction(durable=False) as tx:
+            for name, deployment_ids in found.items():
+                await engines.note(tx, deployment_ids, name)
+    elsewhere = Counter(placed.engine for placed in await engines.placed(db))
+    for name, projects in elsewhere.items():
+        if name and name not in opened:
+            raise ConfigurationInvalid(
+                f"{projects} projects are on the engine {name}. Beside isolation, set moving_from "
+                f'= "{name}" to keep them running; `moorage engine move --all` moves them.'
+            )
