@@ -136,6 +136,7 @@ def test_what_the_gateway_runs_is_in_the_image_and_what_built_it_is_not(image: I
     assert image.python(code) == "['caddy', 'uv']"
     code = "import importlib.util as u; print([n for n in ('pip', 'hatchling') if u.find_spec(n)])"
     assert image.python(code) == "[]"
+    assert image.python("import moorage; print(moorage.__version__)") == moorage.__version__
     code = "import pathlib; print([str(p) for p in pathlib.Path('/').glob('*.key')])"
     assert image.python(code) == "[]"
 

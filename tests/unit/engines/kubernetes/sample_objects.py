@@ -79,7 +79,11 @@ def build() -> Build:
         own_image=f"registry.example/moorage/moorage@{DIGEST}",
         image=f"registry.example/hub/node@{DIGEST}",
         directory="web",
-        steps=[Step(name="install", command="npm ci"), Step(name="build", command="echo $(id) $$")],
+        steps=[
+            Step(name="program-maven", command="cp", image="maven@sha256:00", writes_tools=True),
+            Step(name="install", command="npm ci"),
+            Step(name="build", command="echo $(id) $$"),
+        ],
         fetch=["python", "-m", "fetch"],
         pack=["python", "-m", "pack"],
         source_url="http://gateway.example:8404/source/secret-of-fetch",

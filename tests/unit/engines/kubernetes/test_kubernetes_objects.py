@@ -16,6 +16,7 @@ from sample_objects import (
     STRICT,
     VOLUME,
     app,
+    build,
     containers,
     namespaced,
     pod_specs,
@@ -26,6 +27,7 @@ from moorage.engines.kubernetes.objects.labels import (
     DEPLOYMENT_LABEL,
     INSTANCE_LABEL,
     OWNER_ANNOTATION,
+    VOLUME_LABEL,
     wallet_namespace,
 )
 
@@ -101,6 +103,18 @@ def test_service_selects_the_pods_of_its_deployment_alone() -> None:
     assert labels[DEPLOYMENT_LABEL] == DEPLOYMENT
 
 
+def test_versions_that_share_a_volume_run_on_one_node() -> None:
+    """Its label is in no selector: a Deployment's can't be changed, and a volume may come later."""
+    running = app_objects(app(volume=VOLUME), PLAIN)[-1]["spec"]
+    assert running["template"]["metadata"]["labels"][VOLUME_LABEL] == VOLUME
+    assert VOLUME_LABEL not in running["selector"]["matchLabels"]
+    affinity = running["template"]["spec"]["affinity"]["podAffinity"]
+    (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert term["topologyKey"] == "kubernetes.io/hostname"
+    assert term["labelSelector"] == {"matchLabels": {VOLUME_LABEL: VOLUME}}
+    assert "affinity" not in app_objects(app(), PLAIN)[-1]["spec"]["template"]["spec"]
+
+
 def test_new_pod_is_ready_before_the_old_one_ends_unless_a_volume_has_one_user() -> None:
     def strategy(volume: str | None) -> Manifest:
         found: Manifest = app_objects(app(volume=volume), PLAIN)[-1]["spec"]["strategy"]
@@ -150,20 +164,34 @@ def test_steps_hold_no_token_and_own_containers_no_variable() -> None:
 
 def test_steps_run_in_order_and_before_their_result_is_packed() -> None:
     (spec,) = pod_specs(SAMPLES["build"])
-    assert [it["name"] for it in spec["initContainers"]] == ["fetch", "install", "build"]
+    names = [it["name"] for it in spec["initContainers"]]
+    assert names == ["fetch", "program-maven", "install", "build"]
     assert [it["name"] for it in spec["containers"]] == ["pack"]
+
+
+def test_programs_are_put_beside_the_app_only_by_what_may_do_so() -> None:
+    (spec,) = pod_specs(SAMPLES["build"])
+    writing = [
+        it["name"]
+        for it in containers(spec)
+        for mounted in it["volumeMounts"]
+        if mounted["mountPath"] == "/opt/moorage" and not mounted.get("readOnly")
+    ]
+    assert writing == ["fetch", "program-maven"]
+    _, program, install, _ = spec["initContainers"]
+    assert (program["image"], install["image"]) == ("maven@sha256:00", build().image)
 
 
 def test_shell_sees_the_dollars_of_a_command() -> None:
     """Kubernetes makes one of two dollars, and puts a variable in place of `$(NAME)`."""
     (spec,) = pod_specs(SAMPLES["build"])
-    assert spec["initContainers"][2]["command"] == ["/bin/sh", "-c", "echo $$(id) $$$$"]
+    assert spec["initContainers"][3]["command"] == ["/bin/sh", "-c", "echo $$(id) $$$$"]
 
 
 def test_result_is_packed_by_a_container_that_cannot_change_it() -> None:
     (spec,) = pod_specs(SAMPLES["build"])
     mounts = {it["mountPath"]: it.get("readOnly") for it in spec["containers"][0]["volumeMounts"]}
-    assert mounts == {"/app": True, "/home/app": True, "/opt/moorage/bin": True}
+    assert mounts == {"/app": True, "/home/app": True, "/opt/moorage": True}
 
 
 # Namespaces

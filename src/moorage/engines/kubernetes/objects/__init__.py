@@ -5,6 +5,7 @@
 
 from moorage.engines.kubernetes.objects.app import App, app_objects, volume_claim
 from moorage.engines.kubernetes.objects.build import Build, Step, build_objects
+from moorage.engines.kubernetes.objects.labels import record_name
 from moorage.engines.kubernetes.objects.namespace import Quota, namespace_objects, pull_secret
 from moorage.engines.kubernetes.objects.network import Networks
 from moorage.engines.kubernetes.objects.permissions import cluster_role, questions
@@ -26,6 +27,7 @@ __all__ = [
     "namespace_objects",
     "pull_secret",
     "questions",
+    "record_name",
     "self_test_objects",
     "volume_claim",
 ]

@@ -118,17 +118,38 @@ def _running(app: App, options: PodOptions) -> Manifest:
             "revisionHistoryLimit": 0,
             "strategy": strategy,
             "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": _pod(app, options)},
+            "template": {
+                "metadata": {"labels": {**labels, **_volume_label(app)}},
+                "spec": _pod(app, options),
+            },
         },
     }
 
 
+def _volume_label(app: App) -> dict[str, str]:
+    return {} if app.volume is None else {VOLUME_LABEL: app.volume}
+
+
 def _pod(app: App, options: PodOptions) -> Manifest:
     volumes = [in_memory(name, size_bytes=size) for name, (_, size) in _SCRATCH.items()]
+    pod: Manifest = {**restricted_pod(options), "containers": [_container(app)]}
     if app.volume is not None:
         claim = {"claimName": volume_name(app.volume)}
         volumes.append({"name": "data", "persistentVolumeClaim": claim})
-    return {**restricted_pod(options), "containers": [_container(app)], "volumes": volumes}
+        pod["affinity"] = _beside_others(app)
+    return {**pod, "volumes": volumes}
+
+
+def _beside_others(app: App) -> Manifest:
+    """Returns the affinity by which all pods of a volume run on one node, which alone has it.
+
+    The old version of a project runs on beside the new one until that is healthy.
+    """
+    term = {
+        "labelSelector": {"matchLabels": _volume_label(app)},
+        "topologyKey": "kubernetes.io/hostname",
+    }
+    return {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
 
 
 def _container(app: App) -> Manifest:

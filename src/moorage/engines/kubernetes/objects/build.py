@@ -25,7 +25,7 @@ from moorage.engines.kubernetes.objects.pod import (
 
 FETCH, PACK = "fetch", "pack"  # the names of Moorage's own containers
 APP = "/app"
-TOOLS = "/opt/moorage/bin"
+TOOLS = "/opt/moorage"  # below it, programs in `bin` and `toolchains`
 SOURCE_URL, RESULT_URL = "MOORAGE_SOURCE_URL", "MOORAGE_RESULT_URL"
 _VAR_TMP = "/var/tmp"  # noqa: S108 (inside the container)
 _STOP_SECONDS = 1  # nobody waits for the last words of a build that was given up
@@ -33,10 +33,12 @@ _STOP_SECONDS = 1  # nobody waits for the last words of a build that was given u
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A command line of the plan."""
+    """A command line of the plan, or one that takes programs out of another image."""
 
     name: str  # of its container: a DNS label, such as install or build
     command: str  # for `sh -c`
+    image: str = ""  # in place of the build's
+    writes_tools: bool = False  # may put programs into TOOLS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +118,7 @@ def _fetch(build: Build) -> Manifest:
 def _step(build: Build, step: Step) -> Manifest:
     return {
         "name": step.name,
-        "image": build.image,
+        "image": step.image or build.image,
         "imagePullPolicy": "IfNotPresent",
         "command": literal("/bin/sh", "-c", step.command),
         "workingDir": f"{APP}/{build.directory}".rstrip("/"),
@@ -126,7 +128,7 @@ def _step(build: Build, step: Step) -> Manifest:
         "volumeMounts": [
             mount("app", APP),
             mount("home", HOME),
-            mount("tools", TOOLS, read_only=True),
+            mount("tools", TOOLS, read_only=not step.writes_tools),
             mount("tmp", TMP),
             mount("var-tmp", _VAR_TMP),
         ],

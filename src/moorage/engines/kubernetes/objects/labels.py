@@ -25,11 +25,12 @@ _HASH_LENGTH = 16
 
 
 class Part(StrEnum):
-    """What a pod is for."""
+    """What an object is for."""
 
     APP = "app"
     BUILD = "build"
     SELF_TEST = "self-test"
+    RECORD = "record"
 
 
 def wallet_hash(owner: str) -> str:
@@ -55,6 +56,11 @@ def app_name(deployment_id: str) -> str:
 def build_name(deployment_id: str) -> str:
     """Returns the name of a build's pod and Secret."""
     return f"{Part.BUILD}-{deployment_id}"
+
+
+def record_name(deployment_id: str) -> str:
+    """Returns the name of the ConfigMap that says what was built."""
+    return f"{Part.RECORD}-{deployment_id}"
 
 
 def volume_name(volume_id: str) -> str:

@@ -86,6 +86,12 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         group="",
+        resource="configmaps",
+        verbs=(*_FOLLOW, *_APPLY, "delete"),
+        why="remember what was built",
+    ),
+    Rule(
+        group="",
         resource="persistentvolumeclaims",
         verbs=(*_FOLLOW, *_APPLY, "delete"),
         why="keep apps' volumes",
