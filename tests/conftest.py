@@ -21,6 +21,7 @@ pytest_plugins = [
     "sandbox_fixture",
     "content_fixture",
     "docker_fixture",
+    "kubernetes_fixture",
     "small_apps",
     "gateway_fixture",
     "postgres_fixture",

@@ -1,0 +1,158 @@
+"""The objects, their versions, and what has happened to them."""
+
+import asyncio
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TypeAlias
+from uuid import uuid4
+
+from fake_kubernetes.failures import already_exists, expired, not_found
+from fake_kubernetes.merging import Path
+from fake_kubernetes.resources import NAMESPACES, PODS, Manifest, Resource
+
+Key: TypeAlias = tuple[Resource, str, str]
+"""Resource, namespace ("" for none), name."""
+
+SYSTEM = {"creationTimestamp", "deletionGracePeriodSeconds", "deletionTimestamp", "generation"}
+SYSTEM |= {"resourceVersion", "uid"}
+"""What of the metadata is the server's to write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change of one object."""
+
+    version: int
+    kind: str  # ADDED, MODIFIED or DELETED
+    resource: Resource
+    object: Manifest
+    before: Manifest | None
+
+
+@dataclass
+class Store:
+    """All objects; whoever reads one gets a copy."""
+
+    version: int = 1000
+    compacted: int = 1000  # changes up to here are forgotten
+    events: list[Event] = field(default_factory=list)
+    objects: dict[Key, Manifest] = field(default_factory=dict)
+    owned: dict[Key, dict[str, set[Path]]] = field(default_factory=dict)
+    """Which manager has last written which fields."""
+    listeners: list[Callable[[Event], None]] = field(default_factory=list)
+
+    def find(self, resource: Resource, namespace: str, name: str) -> Manifest | None:
+        found = self.objects.get((resource, namespace, name))
+        return copy.deepcopy(found)
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Manifest:
+        found = self.find(resource, namespace, name)
+        if found is None:
+            raise not_found(resource, name)
+        return found
+
+    def all(self, resource: Resource, namespace: str = "") -> list[Manifest]:
+        """Those of a namespace, or of all; ordered by namespace and name, as etcd's keys are."""
+        found = [
+            (key[1:], thing)
+            for key, thing in self.objects.items()
+            if key[0] is resource and namespace in {"", key[1]}
+        ]
+        return [copy.deepcopy(thing) for _, thing in sorted(found, key=lambda pair: pair[0])]
+
+    def add(self, resource: Resource, thing: Manifest) -> Manifest:
+        key = key_of(resource, thing)
+        if key in self.objects:
+            raise already_exists(resource, key[2])
+        thing = {"apiVersion": resource.api_version, "kind": resource.kind, **thing}
+        metadata = {k: v for k, v in thing["metadata"].items() if k not in SYSTEM}
+        metadata |= {"uid": str(uuid4()), "creationTimestamp": timestamp()}
+        if "spec" in thing:
+            metadata["generation"] = 1
+        self._write(key, "ADDED", {**thing, "metadata": metadata})
+        return self.get(*key)
+
+    def put(self, resource: Resource, thing: Manifest) -> Manifest:
+        """Replaces an object; one that stays the same keeps its version."""
+        key = key_of(resource, thing)
+        live = self.objects.get(key)
+        if live is None:
+            raise not_found(resource, key[2])
+        metadata = {k: v for k, v in thing["metadata"].items() if k not in SYSTEM}
+        metadata |= {k: v for k, v in live["metadata"].items() if k in SYSTEM}
+        for name in ("deletionTimestamp", "deletionGracePeriodSeconds"):  # set once, by `delete`
+            if name in thing["metadata"]:
+                metadata[name] = thing["metadata"][name]
+        if thing.get("spec") != live.get("spec"):
+            metadata["generation"] = metadata.get("generation", 0) + 1
+        written = {**thing, "metadata": metadata}
+        if written != live:
+            self._write(key, "MODIFIED", written)
+        ends_later = resource in {PODS, NAMESPACES}  # when their processes or content have ended
+        if "deletionTimestamp" in metadata and not metadata.get("finalizers") and not ends_later:
+            self.remove(resource, key[1], key[2])
+        return copy.deepcopy(written)
+
+    @contextmanager
+    def change(self, resource: Resource, namespace: str, name: str) -> Iterator[Manifest | None]:
+        """Edits an object, and writes it if it is still there; None if it is not."""
+        found = self.find(resource, namespace, name)
+        yield found
+        if found is not None and (resource, namespace, name) in self.objects:
+            self.put(resource, found)
+
+    def remove(self, resource: Resource, namespace: str, name: str) -> None:
+        key = (resource, namespace, name)
+        live = self.objects.pop(key, None)
+        self.owned.pop(key, None)
+        if live is None:
+            return
+        self.version += 1
+        gone = copy.deepcopy(live)
+        gone["metadata"]["resourceVersion"] = str(self.version)
+        self._tell(Event(self.version, "DELETED", resource, gone, live))
+
+    def since(self, version: int) -> Iterator[Event]:
+        """What has happened after a version. Raises Refusal if that is forgotten."""
+        if version < self.compacted:
+            raise expired(f"too old resource version: {version} ({self.compacted})")
+        yield from [event for event in self.events if event.version > version]
+
+    def compact(self) -> None:
+        """Forgets what has happened; who watches from an older version is told to list anew."""
+        self.events.clear()
+        self.compacted = self.version
+
+    @contextmanager
+    def listening(self, queue: "asyncio.Queue[Event]") -> Iterator[None]:
+        """Puts each event into the queue from now on."""
+        self.listeners.append(queue.put_nowait)
+        try:
+            yield
+        finally:
+            self.listeners.remove(queue.put_nowait)
+
+    def _write(self, key: Key, kind: str, thing: Manifest) -> None:
+        self.version += 1
+        thing["metadata"]["resourceVersion"] = str(self.version)
+        before, self.objects[key] = self.objects.get(key), copy.deepcopy(thing)
+        self._tell(Event(self.version, kind, key[0], copy.deepcopy(thing), before))
+
+    def _tell(self, event: Event) -> None:
+        self.events.append(event)
+        for listener in list(self.listeners):
+            listener(event)
+
+
+def key_of(resource: Resource, thing: Manifest) -> Key:
+    metadata = thing["metadata"]
+    namespace = metadata.get("namespace", "") if resource.namespaced else ""
+    return resource, namespace, metadata["name"]
+
+
+def timestamp(at: datetime | None = None) -> str:
+    """A time as most of the API writes it: whole seconds."""
+    return (at or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
