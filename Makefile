@@ -3,7 +3,8 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup anew develop clients system languages dev test lint check soak bench lock clean
+.PHONY: help setup anew develop clients system languages dev test lint check soak chaos bench lock \
+	clean
 
 ifeq ($(PYTHON),)
 PYTHON := $(shell scripts/find-python)
@@ -21,6 +22,7 @@ help:
 	@echo "make test    set up, then run every test"
 	@echo "make check   lint, types, layers and unit tests, in under a minute"
 	@echo "make soak    ten minutes of two hundred apps, crashes and kills"
+	@echo "make chaos   five minutes of two gateways, whose servers and selves fail again and again"
 	@echo "make bench   measure, and write bench/RESULTS.md"
 	@echo "make setup   the set-up alone: system packages, .venv, the local chains' node"
 	@echo "make lock    resolve requirements/*.txt again"
@@ -63,6 +65,9 @@ check: lint
 
 soak: develop
 	SOAK_APPS=200 SOAK_SECONDS=600 $(BIN)/pytest tests/soak --capture=no $(ARGS)
+
+chaos: develop languages
+	CHAOS_SECONDS=300 $(BIN)/pytest tests/flows/test_chaos.py --capture=no $(ARGS)
 
 bench: develop
 	$(BIN)/python bench/run.py $(ARGS)

@@ -24,6 +24,7 @@ from moorage.operate.audit.rows import Finding
 from moorage.settings import Settings, load_settings
 from moorage.storage.purpose import Purpose
 from moorage.whole_file import replace_file
+from ports import quiet_port
 from waiting import until
 
 
@@ -34,9 +35,16 @@ class Member(DevGateway):
         super().__init__(Path(settings["MOORAGE_DATA_DIR"]))
         self.name = name
         self._about = dict(info)
-        self._settings = {**settings, "MOORAGE_GATEWAY_NAME": name}
+        self._port = quiet_port()
+        own = {"MOORAGE_GATEWAY_NAME": name, "MOORAGE_PORT": str(self._port)}
+        self._settings = {**settings, **own}
         self._told = self.data_dir / f"{name}.json"
         self.stops_apps = False
+
+    @property
+    def url(self) -> str:
+        """Where it answers itself; both say that they answer where the balancer would be."""
+        return f"http://127.0.0.1:{self._port}"
 
     @property
     def log(self) -> str:
@@ -73,6 +81,16 @@ class Member(DevGateway):
                 self._process.wait(0.02)
         self.info = self._about | json.loads(self._told.read_text())
 
+    @property
+    def runs(self) -> bool:
+        """Whether its process has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def starts(self) -> bool:
+        """Whether it has not told yet where it answers."""
+        return not self._told.exists()
+
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         os.kill(self.pid, number)
@@ -85,12 +103,15 @@ class Member(DevGateway):
 class Pair:
     """Two gateways, of which the first keeps the apps at first, and the books of both."""
 
-    def __init__(self, data_dir: Path, *, url: str, chains: LocalChains) -> None:
+    def __init__(
+        self, data_dir: Path, *, url: str, chains: LocalChains, settings: Mapping[str, str]
+    ) -> None:
+        """`settings` are those of both that differ from the usual."""
         key = data_dir.parent / "relayer.key"
         key.touch(mode=0o600)
         key.write_text(chains.wallets.relayer.private_key)
         of = {"arbitrum": chains.arbitrum, "base": chains.base}
-        settings = {
+        usual = {
             "data_dir": str(data_dir),
             "database_url": url,
             "chains": json.dumps({k: {"rpc_urls": chain.rpc_urls} for k, chain in of.items()}),
@@ -101,14 +122,17 @@ class Pair:
             "rpc_timeout_seconds": "30",
             "watch_seconds": "1",
             "toolchains": "false",
-            **dict.fromkeys(("port", "proxy_port", "operator_port"), "0"),
+            "public_url": f"http://127.0.0.1:{quiet_port()}",
+            **dict.fromkeys(("proxy_port", "operator_port"), "0"),
         }
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("MOORAGE_")}
-        environment = inherited | {f"MOORAGE_{k.upper()}": v for k, v in settings.items()}
-        self._books = load_settings(file=None, environ=environment)
+        environment = inherited | {
+            f"MOORAGE_{k.upper()}": v for k, v in (usual | {**settings}).items()
+        }
+        self.books = load_settings(file=None, environ=environment)
         info = {
-            "base_domain": self._books.base_domain,
-            "pay_to": self._books.pay_to,
+            "base_domain": self.books.base_domain,
+            "pay_to": self.books.pay_to,
             "chains": {
                 name: {
                     "chain_id": chain.chain_id,
@@ -118,14 +142,16 @@ class Pair:
                 for name, chain in of.items()
             },
         }
-        self.first, self.second = (Member(each, environment, info) for each in ("one", "two"))
+        self.members = self.first, self.second = tuple(
+            Member(each, environment, info) for each in ("one", "two")
+        )
 
     async def audit(self) -> list[Finding]:
         """What is wrong with the books, once nothing is pending."""
         findings: list[Finding] = []
 
         async def knows() -> bool:
-            report = await run_audit(self._books, from_block=0, search=False)
+            report = await run_audit(self.books, from_block=0, search=False)
             findings[:] = report.findings
             return report.pending == []
 
@@ -134,9 +160,11 @@ class Pair:
 
 
 @contextlib.contextmanager
-def running_pair(data_dir: Path, *, url: str, chains: LocalChains) -> Iterator[Pair]:
+def running_pair(
+    data_dir: Path, *, url: str, chains: LocalChains, **settings: str
+) -> Iterator[Pair]:
     """Both run; at the end none does, and no app."""
-    pair = Pair(data_dir, url=url, chains=chains)
+    pair = Pair(data_dir, url=url, chains=chains, settings=settings)
     try:
         pair.first.start()
         pair.second.start()
