@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from gateway_fixture import DevGateway, running
@@ -18,7 +19,11 @@ pytestmark = pytest.mark.root
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
     directory = tmp_path_factory.mktemp("limits")
-    settings = {"rpc_timeout_seconds": "4", "payment_wait_seconds": "4"}
+    settings = {
+        "rpc_timeout_seconds": "4",
+        "payment_wait_seconds": "4",
+        "operator_host": "0.0.0.0",
+    }
     with running(directory, trusted_proxies="127.0.0.0/8", **settings) as started:
         yield started
 
@@ -26,6 +31,15 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
 @pytest.fixture
 async def wallet(gateway: DevGateway) -> Wallet:
     return await Wallet(gateway).fund()
+
+
+async def test_operator_port_answers_where_the_operator_says(gateway: DevGateway) -> None:
+    _, _, port = gateway.info["operator"].rpartition(":")
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.9:{port}/metrics") as response,
+    ):
+        assert response.status == 200
 
 
 async def test_thirty_requests_a_minute_pass_and_the_next_is_told_when(wallet: Wallet) -> None:

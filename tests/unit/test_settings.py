@@ -41,6 +41,13 @@ def test_defaults_need_no_file_and_no_environment() -> None:
     assert (settings.price_list(), settings.app_size()) == (PriceList(), Size())
 
 
+def test_operator_port_is_on_loopback_unless_it_is_for_everybody() -> None:
+    """The proxy asks it on loopback, so it can't be on another address alone."""
+    assert load().operator_host == "127.0.0.1"
+    assert load(operator_host="0.0.0.0").operator_host == "0.0.0.0"
+    assert "operator_host" in str(refused(operator_host="192.0.2.1"))
+
+
 @pytest.mark.parametrize("contact", ["help@example.com", "https://example.com/help"])
 def test_a_contact_is_a_mail_address_or_a_url(contact: str) -> None:
     assert load(contact=contact).contact == contact

@@ -161,7 +161,7 @@ class _Run:
                 pay_to=self.pay_to,
             )
             await _catch_up(rooms)
-            operator = listen("127.0.0.1", settings.operator_port, "operator_port")
+            operator = listen(settings.operator_host, settings.operator_port, "operator_port")
             mcp = _mcp_endpoint(rooms)
             servers = _servers(rooms, operator, self.bounds, mcp)
             works = (*rooms.runs, mcp.run, *(server.run for server in servers))
@@ -184,7 +184,7 @@ class _Run:
 def _addresses(settings: Settings, platform: Platform, operator: socket.socket) -> GatewayAddresses:
     return GatewayAddresses(
         gateway=platform.gateway_url,
-        operator=http_url("127.0.0.1", operator.getsockname()[1]),
+        operator=http_url(settings.operator_host, operator.getsockname()[1]),
         proxy=http_url(settings.proxy_host, platform.proxy_port),
         isolation=platform.isolation,
     )

@@ -323,7 +323,7 @@ def _look_at_ports(settings: Settings) -> list[Port]:
     adopted = port_in_use_by(Path(settings.data_dir).absolute() / "proxy") in proxy_ports
     wanted = [
         ("port", settings.host, settings.port, False),
-        ("operator_port", "127.0.0.1", settings.operator_port, False),
+        ("operator_port", settings.operator_host, settings.operator_port, False),
         *(("proxy_port", settings.proxy_host, number, adopted) for number in proxy_ports),
     ]
     return [

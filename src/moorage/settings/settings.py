@@ -120,8 +120,17 @@ class Settings(AppSettings, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         ),
     ] = ""
     operator_port: Annotated[
-        Port, setting("api", "The loopback port of /metrics and /ready; 0 takes a free one.")
+        Port, setting("api", "The port of /metrics and /ready; 0 takes a free one.")
     ] = 8403
+    operator_host: Annotated[
+        str,
+        setting(
+            "api",
+            "Where that port listens: 127.0.0.1, or 0.0.0.0 where a packet filter keeps all but "
+            "your own programs from it.",
+            pattern=r"^(127\.0\.0\.1|0\.0\.0\.0)\Z",
+        ),
+    ] = "127.0.0.1"
     trusted_proxies: Annotated[
         tuple[str, ...], setting("api", "Networks whose X-Forwarded-For is believed.")
     ] = ()
