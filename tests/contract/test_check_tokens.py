@@ -6,7 +6,7 @@ import pytest
 from chain_fixture import LocalChains
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import Eip712Domain
-from moorage.operate.check_tokens import TokenFacts, check_tokens, judge_token
+from moorage.operate.check.tokens import TokenFacts, check_tokens, judge_token
 
 RIGHT = '{ name = "USD Coin", version = "2" }'
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from moorage.engines.host import probe
 from moorage.engines.host import socket_proxy as door
 from moorage.engines.rootless import probe as rootless_probe
-from moorage.operate.check import APP_PROGRAMS
+from moorage.operate.check.machine import APP_PROGRAMS
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -38,7 +38,7 @@ async def open_vault(settings: Settings, db: Database) -> Vault:
     path = Path(settings.secrets_key_file or Path(settings.data_dir) / KEY_FILE)
     if not (settings.secrets_key_file or marks):
         create_file(path, secrets.token_hex(KEY_BYTES).encode() + b"\n")
-    vault = Vault(_keys_in(path))
+    vault = Vault(keys_in(path))
     missing = [mark.partition(".")[2] for mark in sorted(marks) if not vault.knows(mark)]
     if missing:
         raise ConfigurationInvalid(
@@ -68,7 +68,7 @@ async def _seal_anew(vault: Vault, db: Database) -> None:
     log.info("secrets sealed with the newest key", rows=rows)
 
 
-def _keys_in(path: Path) -> list[bytes]:
+def keys_in(path: Path) -> list[bytes]:
     """Returns the keys in a file, one a line, newest first. Raises ConfigurationInvalid."""
     try:
         with path.open("rb") as file:

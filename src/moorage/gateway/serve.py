@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from moorage.chains.address import checksum_address, parse_address
 from moorage.chains.chain import Chain
-from moorage.chains.rpc import RpcClient
 from moorage.errors import ConfigurationInvalid
 from moorage.gateway.running import GatewayAddresses, run_gateway
 from moorage.gateway.stopping import stop_on_signals
@@ -14,16 +13,19 @@ from moorage.storage.purpose import Purpose
 _LOCAL_NODES = ("anvil", "hardhat", "ganache", "foundry")
 
 
+def is_local_node(version: str) -> bool:
+    """Returns whether a node that names itself so is a development node."""
+    return version.lower().startswith(_LOCAL_NODES)
+
+
 async def run_serve(settings: Settings, *, on_ready: Callable[[GatewayAddresses], None]) -> None:
     """Runs until SIGINT or SIGTERM; apps and proxy run on until the next start.
 
     Raises ConfigurationInvalid for settings that would make it unsafe or useless.
     """
-    chains = serving_chains(settings)
-    await refuse_local_chains(chains)
     await run_gateway(
         settings,
-        chains=chains,
+        chains=serving_chains(settings),
         pay_to=receiving_address(settings),
         on_ready=on_ready,
         stop=stop_on_signals(),
@@ -40,24 +42,6 @@ def serving_chains(settings: Settings) -> dict[str, Chain]:
     if all(chain.closed for chain in chains.values()):
         raise ConfigurationInvalid("chains: all are closed, so nobody could pay; open one.")
     return chains
-
-
-async def refuse_local_chains(chains: dict[str, Chain]) -> None:
-    """Raises ConfigurationInvalid if a node names itself a development node.
-
-    Raises ChainUnavailable when it gives no answer.
-    """
-    for name, chain in chains.items():
-        client = RpcClient(chain)
-        try:
-            version = str(await client.call("web3_clientVersion", []))
-        finally:
-            await client.close()
-        if version.lower().startswith(_LOCAL_NODES):
-            raise ConfigurationInvalid(
-                f"chains.{name}: its node is {version}, a local one that anybody can mint on. "
-                "Name a real node, or use `moorage dev`."
-            )
 
 
 def receiving_address(settings: Settings) -> str:

@@ -32,6 +32,17 @@ MAX_HOST_LENGTH = SUN_PATH_BYTES - 1 - len(f"{SOCKETS_DIR}//") - _GENERATION_LEN
 """The longest host whose socket path, relative to `run_dir`, fits into `sun_path`."""
 
 
+def check_base_domain(domain: str) -> None:
+    """Raises InvalidField unless names under a domain fit into a socket's path."""
+    longest = MAX_HOST_LENGTH - MAX_LABEL_LENGTH - 1
+    if not is_host(domain) or len(domain) > longest:
+        raise InvalidField(
+            "base_domain",
+            f"{domain!r} must be a lower-case host name of at most {longest} characters, "
+            f"so that an app's socket path fits into {SUN_PATH_BYTES} bytes",
+        )
+
+
 class Router:
     """The routes of one gateway, kept in `run_dir`. Each method makes a few system calls.
 
@@ -40,13 +51,7 @@ class Router:
     """
 
     def __init__(self, run_dir: Path, base_domain: str) -> None:
-        longest = MAX_HOST_LENGTH - MAX_LABEL_LENGTH - 1
-        if not is_host(base_domain) or len(base_domain) > longest:
-            raise InvalidField(
-                "base_domain",
-                f"{base_domain!r} must be a lower-case host name of at most {longest} characters, "
-                f"so that an app's socket path fits into {SUN_PATH_BYTES} bytes",
-            )
+        check_base_domain(base_domain)
         self._base_domain = base_domain
         self._routes = run_dir / ROUTES_DIR
         self._sockets = run_dir / SOCKETS_DIR

@@ -15,6 +15,7 @@ from moorage.cli.screen import Screen
 if TYPE_CHECKING:
     from moorage.chains.chain import Chain
     from moorage.gateway.running import GatewayAddresses
+    from moorage.operate.check import Finding
     from moorage.settings import Settings
 
 _EXAMPLE = Path("examples/hello-node")
@@ -107,12 +108,9 @@ def check(
     json
         Print one JSON document.
     """
-    from moorage.operate.check_tokens import check_tokens
     from moorage.settings import load_settings
 
-    settings = load_settings(file=config)
-    chains = [each.chain(name) for name, each in settings.chains.items()]
-    findings = [*_findings(settings), *asyncio.run(check_tokens(chains))]
+    findings = _findings(load_settings(file=config), tokens=True)
     screen = Screen(json=json)
     if json:
         screen.document({"ok": all(item.ok for item in findings), "findings": findings})
@@ -130,19 +128,28 @@ def _run(main: Any) -> None:
     uvloop.run(main)
 
 
-def _findings(settings: "Settings") -> Any:
-    from moorage.operate.check import check_machine
+def _findings(settings: "Settings", *, tokens: bool) -> "list[Finding]":
+    from moorage.operate.check import check_gateway
 
-    return asyncio.run(check_machine(settings))
+    return asyncio.run(check_gateway(settings, tokens=tokens))
 
 
 def _require_machine(settings: "Settings") -> None:
+    """Raises ConfigurationInvalid without what a gateway needs; logs what it can start without."""
+    import structlog
+
     from moorage.errors import ConfigurationInvalid
 
-    missing = [item for item in _findings(settings) if not item.ok]
-    if missing:
-        listed = "\n".join(f"  {item.name}: {item.detail}\n    {item.remedy}" for item in missing)
-        raise ConfigurationInvalid(f"this machine lacks something:\n{listed}")
+    missing = [item for item in _findings(settings, tokens=False) if not item.ok]
+    for item in missing:
+        if not item.blocks:
+            structlog.get_logger().warning(
+                "something is amiss", part=item.name, found=item.detail, remedy=item.remedy
+            )
+    needed = [item for item in missing if item.blocks]
+    if needed:
+        listed = "\n".join(f"  {item.name}: {item.detail}\n    {item.remedy}" for item in needed)
+        raise ConfigurationInvalid(f"this gateway lacks something:\n{listed}")
 
 
 def next_command(program: Path, *, data_dir: Path, here: Path) -> str:

@@ -19,6 +19,8 @@ from moorage.chains.local.anvil import INSTALL_COMMAND, find_anvil
 from moorage.errors import ConfigurationInvalid, DatabaseUnavailable, LocalChainFailed
 from moorage.gateway import isolation
 from moorage.gateway.data_directory import closing_command, open_to_others
+from moorage.operate.check.finding import Finding
+from moorage.operate.check.ports import gateway_holds
 from moorage.routing.caddy import port_in_use_by
 from moorage.settings import Settings
 from moorage.storage.server import Server, look
@@ -36,15 +38,6 @@ APP_PROGRAMS = {"node": "nodejs", "npm": "npm"}
 """The programs that build and run Node apps, and their Debian packages."""
 
 
-class Finding(msgspec.Struct, frozen=True):
-    """One thing a gateway needs: whether it is there, and the command that installs it."""
-
-    name: str
-    ok: bool
-    detail: str
-    remedy: str = ""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Port:
     """A port that a setting names, and whether the gateway could listen on it now."""
@@ -52,6 +45,7 @@ class Port:
     setting: str
     number: int
     free: bool
+    ours: bool = False  # a gateway of this data directory, which runs, has it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +63,14 @@ class Machine:
     ports: tuple[Port, ...]
     data_dir: str  # absolute
     data_dir_problem: str  # that it is open to other users; "" if it is not
+    free_mib: int = 0  # of the disk that data_dir is on
+    needed_mib: int = 0  # for one app more, and the reserve
     database: Server | str | None = None  # the server, or why it can't be used; None: a file
     valkey: ValkeyServer | str | None = None  # the same; None: not needed
 
 
 async def check_machine(settings: Settings) -> list[Finding]:
-    """Checks what a gateway needs with these settings; without chains, what `moorage dev` needs.
+    """Checks what a gateway needs of its machine; without chains, what `moorage dev` needs.
 
     Reads /proc, looks programs up and tries ports; changes nothing.
     """
@@ -110,6 +106,8 @@ def look_at_machine(settings: Settings) -> Machine:
         ports=tuple(_look_at_ports(settings)),
         data_dir=settings.data_dir,
         data_dir_problem=open_to_others(Path(settings.data_dir)),
+        free_mib=_free_mib(Path(settings.data_dir)),
+        needed_mib=settings.disk_reserve_mib + settings.app_disk_mib,
         database=_look_at_database(settings.database_url),
         valkey=_look_at_valkey(settings.valkey_url),
     )
@@ -181,6 +179,16 @@ def _data_directory(machine: Machine) -> Finding:
     )
 
 
+def _disk(machine: Machine) -> Finding:
+    return Finding(
+        "disk",
+        machine.free_mib >= machine.needed_mib,
+        f"{machine.free_mib} MiB are free; one app and the reserve need {machine.needed_mib}",
+        "enlarge the disk, or lower disk_reserve_mib or app_disk_mib",
+        blocks=False,
+    )
+
+
 def _database(machine: Machine) -> Finding:
     server = machine.database
     if server is None:
@@ -246,6 +254,8 @@ def _isolation(machine: Machine) -> list[Finding]:
 
 
 def _port(port: Port) -> Finding:
+    if port.ours:
+        return Finding(f"{port.setting} {port.number}", ok=True, detail="the running gateway's own")
     detail = "free" if port.free else "taken, or not to be bound by this user"
     option = f"--{port.setting.replace('_', '-')}"
     remedy = f"ss -ltnp 'sport = :{port.number}' shows who has it; or choose another with {option}"
@@ -269,6 +279,7 @@ _CHECKS: tuple[Callable[[Machine], Finding], ...] = (
     _anvil,
     _forwards,
     _data_directory,
+    _disk,
     _database,
     _valkey,
 )
@@ -310,6 +321,12 @@ def _look_for_anvil() -> str:
         return ""
 
 
+def _free_mib(data_dir: Path) -> int:
+    """Returns what is free of the disk of a directory, which may be yet to be made."""
+    there = next(each for each in (data_dir, *data_dir.parents) if each.exists())
+    return shutil.disk_usage(there).free // (1024 * 1024)
+
+
 def _forwarding() -> bool:
     try:
         return Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
@@ -319,18 +336,29 @@ def _forwarding() -> bool:
 
 def _look_at_ports(settings: Settings) -> list[Port]:
     """Tries the ports; those of a proxy that an earlier gateway left running count as free."""
+    data_dir = Path(settings.data_dir).absolute()
     proxy_ports = (80, 443) if settings.tls else (settings.proxy_port,)
-    adopted = port_in_use_by(Path(settings.data_dir).absolute() / "proxy") in proxy_ports
+    adopted = port_in_use_by(data_dir / "proxy") in proxy_ports
     wanted = [
         ("port", settings.host, settings.port, False),
         ("operator_port", settings.operator_host, settings.operator_port, False),
         *(("proxy_port", settings.proxy_host, number, adopted) for number in proxy_ports),
     ]
     return [
-        Port(setting=setting, number=number, free=ours or _is_free(host, number))
+        _look_at_port(setting, host, number, data_dir, adopted=ours)
         for setting, host, number, ours in wanted
         if number != 0
     ]
+
+
+def _look_at_port(setting: str, host: str, number: int, data_dir: Path, *, adopted: bool) -> Port:
+    free = adopted or _is_free(host, number)
+    return Port(
+        setting=setting,
+        number=number,
+        free=free,
+        ours=not free and gateway_holds(number, data_dir),
+    )
 
 
 def _is_free(host: str, number: int) -> bool:

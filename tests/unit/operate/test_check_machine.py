@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from moorage.operate.check import Finding, Machine, Port, install_command, judge
+from moorage.operate.check import Finding
+from moorage.operate.check.machine import Machine, Port, install_command, judge
 from moorage.storage.server import Server
 from moorage.storage.shared.holder import ValkeyServer
 
@@ -46,6 +47,7 @@ def test_good_machine_lacks_nothing_and_needs_no_remedies() -> None:
         "local chains",
         "packet forwarding",
         "data directory",
+        "disk",
         "database",
         "valkey",
         "isolation",
@@ -71,6 +73,11 @@ def test_good_machine_lacks_nothing_and_needs_no_remedies() -> None:
             {"isolation": ("programs are missing: apt-get install nftables bubblewrap",)},
             "isolation",
             "apt-get install -y bubblewrap nftables",
+        ),
+        (
+            {"free_mib": 3071, "needed_mib": 3072},
+            "disk",
+            "enlarge the disk, or lower disk_reserve_mib or app_disk_mib",
         ),
         ({"database": "no answer"}, "database", "set database_url right"),
         (
@@ -141,6 +148,11 @@ def test_server_that_nothing_needs_is_not_missed() -> None:
     assert found["valkey"].ok
 
 
+def test_port_of_the_running_gateway_is_no_strangers() -> None:
+    port = Port(setting="port", number=8402, free=False, ours=True)
+    assert missing(replace(GOOD, ports=(port,))) == []
+
+
 def test_another_system_is_the_only_finding() -> None:
     (finding,) = judge(replace(GOOD, system="Darwin", isolation=("x: y",)))
     assert (finding.name, finding.ok) == ("linux", False)
@@ -172,4 +184,4 @@ def test_command_asks_for_root_and_names_each_package_once() -> None:
 
 
 def test_finding_has_the_fields_that_the_command_prints() -> None:
-    assert Finding.__struct_fields__ == ("name", "ok", "detail", "remedy")
+    assert Finding.__struct_fields__ == ("name", "ok", "detail", "remedy", "blocks")

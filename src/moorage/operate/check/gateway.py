@@ -1,0 +1,42 @@
+"""Everything that `moorage serve` will need, asked before it is needed."""
+
+import asyncio
+import itertools
+
+from moorage.chains.chain import Chain
+from moorage.clock import SystemClock
+from moorage.errors import ConfigurationInvalid, InvalidField
+from moorage.gateway.serve import serving_chains
+from moorage.operate.check.configuration import check_configuration
+from moorage.operate.check.finding import Finding
+from moorage.operate.check.machine import check_machine
+from moorage.operate.check.names import check_names
+from moorage.operate.check.nodes import check_nodes
+from moorage.operate.check.tokens import check_tokens
+from moorage.settings import Settings
+
+
+async def check_gateway(settings: Settings, *, tokens: bool = False) -> list[Finding]:
+    """Checks machine, configuration, names and nodes, `tokens` as well; changes nothing.
+
+    Without chains it is what `moorage dev` needs: the machine alone.
+    """
+    if not settings.chains:
+        return await check_machine(settings)
+    configuration = check_configuration(settings, now_ms=SystemClock().now_ms())
+    chains = _chains(settings)
+    found = await asyncio.gather(
+        check_machine(settings),
+        check_names(settings),
+        check_nodes(chains, timeout_seconds=settings.rpc_timeout_seconds),
+        check_tokens(chains if tokens else ()),
+    )
+    return [*configuration, *itertools.chain.from_iterable(found)]
+
+
+def _chains(settings: Settings) -> list[Chain]:
+    """Returns the chains; none where they are set wrong, which is a finding of its own."""
+    try:
+        return list(serving_chains(settings).values())
+    except (ConfigurationInvalid, InvalidField):
+        return []

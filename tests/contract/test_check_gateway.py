@@ -1,0 +1,203 @@
+"""What `moorage check` says of nodes, names, ports and certificates, as they really are."""
+
+import socket
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from chain_fixture import LocalChains
+from moorage.operate.check import Finding, check_gateway
+from moorage.operate.check.configuration import check_configuration
+from moorage.operate.check.names import check_names
+from moorage.operate.check.nodes import check_nodes
+from moorage.operate.check.ports import gateway_holds
+from moorage.routing.certificate import CertificateInvalid, read_certificate
+from moorage.settings import Settings, load_settings
+from rpc_proxy import RpcProxy
+
+NOW_MS = round(datetime(2026, 6, 1, tzinfo=UTC).timestamp() * 1000)
+PAY_TO = "0x7EA5000000000000000000000000000000000001"
+
+
+def settings(**given: Any) -> Settings:
+    return load_settings(file=None, environ={}, **given)
+
+
+async def on_node(proxy: RpcProxy, chains: LocalChains) -> Finding:
+    chain = msgspec.structs.replace(chains.arbitrum, rpc_urls=(proxy.url,))
+    (found,) = await check_nodes([chain], timeout_seconds=30)
+    assert found.name == "node 1 of arbitrum"
+    return found
+
+
+def names_itself(version: str, **changed: str | None) -> Any:
+    """Has a node say another version, and change fields of its blocks; with None, have none."""
+
+    def alter(method: str, result: Any) -> Any:
+        if method == "web3_clientVersion":
+            return version
+        if method == "eth_getBlockByNumber" and changed:
+            return None if None in changed.values() else result | changed
+        return result
+
+    return alter
+
+
+async def test_node_that_works_is_named_and_a_local_one_is_refused(
+    arbitrum_proxy: RpcProxy, local_chains: LocalChains
+) -> None:
+    local = await on_node(arbitrum_proxy, local_chains)
+    assert (local.ok, local.blocks) == (False, True)
+    assert "anybody can mint" in local.detail
+    arbitrum_proxy.alter = names_itself("nitro/v3")
+    good = await on_node(arbitrum_proxy, local_chains)
+    assert good.ok, good
+    assert good.detail.startswith("nitro/v3, chain 42161, block ")
+
+
+async def test_node_of_another_chain_or_none_is_told_and_stops_nothing(
+    arbitrum_proxy: RpcProxy, local_chains: LocalChains
+) -> None:
+    arbitrum_proxy.alter = lambda method, result: "0x7" if method == "eth_chainId" else result
+    other = await on_node(arbitrum_proxy, local_chains)
+    assert (other.ok, other.blocks) == (False, False)
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    chain = msgspec.structs.replace(local_chains.arbitrum, rpc_urls=(url, arbitrum_proxy.url))
+    arbitrum_proxy.alter = names_itself("nitro/v3")
+    found = await check_nodes([chain], timeout_seconds=30)
+    assert [each.ok for each in found] == [False, True]
+    assert not found[0].blocks
+
+
+async def test_clock_that_is_behind_the_chain_is_refused_and_an_old_head_is_told(
+    arbitrum_proxy: RpcProxy, local_chains: LocalChains
+) -> None:
+    seconds = round(datetime.now(UTC).timestamp())
+    arbitrum_proxy.alter = names_itself("nitro", timestamp=hex(seconds + 3600))
+    ahead = await on_node(arbitrum_proxy, local_chains)
+    assert (ahead.ok, ahead.blocks) == (False, True)
+    assert "clock" in ahead.remedy
+    arbitrum_proxy.alter = names_itself("nitro", timestamp=hex(seconds - 3600))
+    behind = await on_node(arbitrum_proxy, local_chains)
+    assert (behind.ok, behind.blocks) == (False, False)
+
+
+async def test_names_below_the_domain_and_the_gateways_own_are_looked_up() -> None:
+    found = await check_names(
+        settings(public_url="https://gateway.invalid", base_domain="apps.invalid")
+    )
+    assert [(each.name, each.ok, each.blocks) for each in found] == [
+        ("name gateway.invalid", False, False),
+        ("name *.apps.invalid", False, False),
+    ]
+    assert await check_names(settings(public_url="http://127.0.0.1:8402")) == []
+    (own,) = await check_names(settings(public_url="http://localhost:8402"))
+    assert own.ok
+    assert "127.0.0.1" in own.detail
+
+
+def test_port_of_the_gateway_of_this_directory_is_told_from_a_strangers(tmp_path: Path) -> None:
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    mine.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as listener, (mine / "lock").open("w"):
+        port = listener.getsockname()[1]
+        assert gateway_holds(port, mine)
+        assert not gateway_holds(port, other)
+    assert not gateway_holds(port, mine)
+
+
+def certificate(directory: Path, *names: str, days: int) -> tuple[Path, Path]:
+    """A certificate for these names, and its key."""
+    made, key = directory / f"{days}.pem", directory / f"{days}.key"
+    options = f"-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x -days {days}"
+    named = ",".join(f"DNS:{name}" for name in names)
+    command = ["openssl", "req", *options.split(), "-addext", f"subjectAltName={named}"]
+    command += ["-keyout", str(key), "-out", str(made)]
+    subprocess.run(command, check=True, capture_output=True)
+    return made, key
+
+
+def end_of(file: Path) -> str:
+    """When a certificate ends, as openssl reads it."""
+    command = ["openssl", "x509", "-in", str(file), "-noout", "-enddate"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return done.stdout.strip().removeprefix("notAfter=")
+
+
+@pytest.mark.parametrize("days", [1, 400, 20_000])
+def test_certificate_says_its_names_and_its_end(tmp_path: Path, days: int) -> None:
+    file, key = certificate(tmp_path, "*.apps.example", "apps.example", days=days)
+    found = read_certificate(file, key=key)
+    assert found.names == ("*.apps.example", "apps.example")
+    end = datetime.fromtimestamp(found.not_after_ms / 1000, UTC)
+    assert f"{end:%b} {end.day:2} {end:%H:%M:%S %Y} GMT" == end_of(file)
+
+
+def test_certificate_of_another_key_or_none_is_invalid(tmp_path: Path) -> None:
+    file, _ = certificate(tmp_path, "a.example", days=1)
+    _, other = certificate(tmp_path, "a.example", days=2)
+    with pytest.raises(CertificateInvalid, match="no certificate with its key"):
+        read_certificate(file, key=other)
+    with pytest.raises(CertificateInvalid, match="cannot be read"):
+        read_certificate(tmp_path / "missing")
+    (tmp_path / "cut").write_text(file.read_text()[:200])
+    with pytest.raises(CertificateInvalid, match="holds no certificate"):
+        read_certificate(tmp_path / "cut")
+
+
+def lacking(now_ms: int = NOW_MS, **given: Any) -> dict[str, bool]:
+    """What is wrong with a configuration, and whether a gateway starts without it."""
+    usual = {"pay_to": PAY_TO, "chains": {"base": {"rpc_urls": ["https://node.example"]}}}
+    found = check_configuration(settings(**usual | given), now_ms=now_ms)
+    assert all(each.remedy for each in found if not each.ok)
+    return {each.name: each.blocks for each in found if not each.ok}
+
+
+def test_configuration_that_serve_would_refuse_is_told(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("11" * 32)
+    key.chmod(0o644)
+    nowhere = str(tmp_path / "nowhere")
+    assert lacking() == {}
+    assert lacking(pay_to="0x7ea5") == {"pay_to": True}
+    assert lacking(chains={"other": {"rpc_urls": ["https://node.example"]}}) == {"chains": True}
+    assert lacking(base_domain="Apps.Example") == {"domain Apps.Example": True}
+    assert lacking(former_domains=("a_b",)) == {"domain a_b": True}
+    assert lacking(tls=True, operator_port=0) == {"operator_port": True}
+    assert lacking(secrets_key_file=nowhere) == {"secrets key": True}
+    assert lacking(secrets_key_file=str(key)) == {"secrets key": True}
+    assert lacking(relayer_key_file=nowhere) == {"relayer key": True}
+    assert lacking(relayer_key_file=str(key)) == {"relayer key": True}
+    key.chmod(0o600)
+    assert lacking(relayer_key_file=str(key), secrets_key_file=str(key)) == {}
+
+
+def test_own_certificate_must_cover_the_apps_and_last(tmp_path: Path) -> None:
+    files = tuple(map(str, certificate(tmp_path, "*.apps.example", days=30)))
+    now_ms = round(datetime.now(UTC).timestamp() * 1000)
+    days_ms = 24 * 3_600_000
+
+    def told(after_days: int, domain: str = "apps.example") -> dict[str, bool]:
+        return lacking(
+            now_ms + after_days * days_ms, wildcard_certificate=files, base_domain=domain
+        )
+
+    assert told(1) == {}
+    assert told(20) == {"wildcard certificate": False}
+    assert told(31) == {"wildcard certificate": True}
+    assert told(1, "other.example") == {"wildcard certificate": True}
+    assert lacking(wildcard_certificate=files[:1]) == {"wildcard certificate": True}
+
+
+async def test_wrong_chain_is_one_finding_and_no_failure(tmp_path: Path) -> None:
+    found = await check_gateway(
+        settings(data_dir=str(tmp_path), chains={"other": {"rpc_urls": ["https://node.example"]}}),
+        tokens=True,
+    )
+    assert [each.ok for each in found if each.name == "chains"] == [False]
+    assert not [each for each in found if each.name.startswith("node ")]
