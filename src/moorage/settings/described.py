@@ -13,7 +13,9 @@ from moorage.settings.settings import Settings
 OF_ONE_GATEWAY = frozenset({"gateway_name", "operator_port"})
 """Settings that gateways of one configuration file have each for themselves."""
 
-_SECRET = frozenset({"database_url", "screening_command", "screening_url", "build_env"})
+_SECRET = frozenset(
+    {"database_url", "valkey_url", "screening_command", "screening_url", "build_env"}
+)
 _CHAIN = "chains."
 
 
