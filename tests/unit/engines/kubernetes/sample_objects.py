@@ -14,7 +14,6 @@ from moorage.engines.kubernetes.objects import (
     Step,
     app_objects,
     build_objects,
-    cluster_role,
     namespace_objects,
     pull_secret,
     self_test_objects,
@@ -135,7 +134,6 @@ SAMPLES: Mapping[str, list[Manifest]] = {
     "build-strict": build_objects(build(), STRICT),
     "namespace": namespaced(INSIDE),
     "namespace-outside": namespaced(OUTSIDE),
-    "permissions": [cluster_role("moorage")],
     "self-test": self_test_objects(self_test(), INSIDE, STRICT),
     "volume": [claim(), claim("fast"), registry_secret()],
 }

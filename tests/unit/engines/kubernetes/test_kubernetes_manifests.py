@@ -35,6 +35,6 @@ def test_objects_satisfy_the_schema_of_each_release(release: str) -> None:
 
 
 def test_schemas_refuse_an_unknown_field() -> None:
-    (role,) = SAMPLES["permissions"]
+    claim = SAMPLES["volume"][0]
     with pytest.raises(AssertionError, match="surprise"):
-        validate_object({**role, "surprise": 1}, RELEASES[-1])
+        validate_object({**claim, "surprise": 1}, RELEASES[-1])

@@ -8,7 +8,7 @@ from moorage.engines.kubernetes.objects.build import Build, Step, build_objects
 from moorage.engines.kubernetes.objects.labels import record_name
 from moorage.engines.kubernetes.objects.namespace import Quota, namespace_objects, pull_secret
 from moorage.engines.kubernetes.objects.network import Networks
-from moorage.engines.kubernetes.objects.permissions import cluster_role, questions
+from moorage.engines.kubernetes.objects.permissions import questions
 from moorage.engines.kubernetes.objects.pod import Manifest, PodOptions
 from moorage.engines.kubernetes.objects.self_test import SelfTest, self_test_objects
 
@@ -23,7 +23,6 @@ __all__ = [
     "Step",
     "app_objects",
     "build_objects",
-    "cluster_role",
     "namespace_objects",
     "pull_secret",
     "questions",

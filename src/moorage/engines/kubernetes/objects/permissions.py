@@ -1,4 +1,4 @@
-"""What the gateway may do in a cluster: the one list behind its role and behind `moorage check`.
+"""What the gateway may do in a cluster: `moorage check` asks, and `ops/kubernetes` grants it.
 
 It makes namespaces as wallets come, so its permissions are for the whole cluster; the admission
 policy of `ops/kubernetes` confines what it writes to its own namespaces. It reads no Secret.
@@ -147,20 +147,3 @@ def questions() -> Iterator[Question]:
     """Yields everything to ask the API server."""
     for rule in RULES:
         yield from (Question(rule=rule, verb=verb) for verb in rule.verbs)
-
-
-def cluster_role(name: str) -> Manifest:
-    """Returns the gateway's role."""
-    return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": name},
-        "rules": [
-            {
-                "apiGroups": [rule.group],
-                "resources": [rule.resource],
-                "verbs": list(rule.verbs),
-            }
-            for rule in RULES
-        ],
-    }

@@ -1,0 +1,174 @@
+"""Moorage installed in a cluster: what `ops/kubernetes` makes, as `kubectl` renders it."""
+
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kubernetes_schemas import RELEASES, validate_object
+from moorage.engines.kubernetes.objects import questions
+from moorage.engines.kubernetes.objects.labels import GATEWAY_LABELS
+
+OPS = Path(__file__).parents[2] / "ops/kubernetes"
+OVERLAYS = ("one", "several")
+
+Object = dict[str, Any]
+
+
+@cache
+def rendered(overlay: str) -> list[Object]:
+    words = ["kubectl", "kustomize", str(OPS / overlay)]
+    made = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert made.stderr == ""  # such as a field that is deprecated
+    return [found for found in yaml.safe_load_all(made.stdout) if found]
+
+
+def only(overlay: str, kind: str, name: str = "moorage") -> Object:
+    (found,) = (
+        it
+        for it in rendered(overlay)
+        if it["kind"] == kind and it["metadata"]["name"].startswith(name)
+    )
+    return found
+
+
+def pod(overlay: str) -> Object:
+    found: Object = only(overlay, "Deployment")["spec"]["template"]["spec"]
+    return found
+
+
+def gateway(overlay: str) -> Object:
+    (found,) = pod(overlay)["containers"]
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_every_object_satisfies_the_schema_of_each_release(overlay: str, release: str) -> None:
+    for found in rendered(overlay):
+        validate_object(found, release)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_role_grants_what_the_gateway_asks_for_and_nothing_else(overlay: str) -> None:
+    asked = {(q.rule.group, q.rule.resource, q.verb) for q in questions()}
+    granted = {
+        (group, resource, verb)
+        for rule in only(overlay, "ClusterRole")["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert granted == asked
+
+
+def test_role_says_why_it_grants_a_thing() -> None:
+    written = (OPS / "base/permissions.yaml").read_text()
+    for question in questions():
+        assert f"# {question.rule.why}\n" in written
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_admission_confines_the_account_that_the_role_is_bound_to(overlay: str) -> None:
+    account = only(overlay, "ServiceAccount")["metadata"]
+    binding = only(overlay, "ClusterRoleBinding")
+    assert [(it["name"], it["namespace"]) for it in binding["subjects"]] == [("moorage", "moorage")]
+    assert (account["name"], account["namespace"]) == ("moorage", "moorage")
+    assert pod(overlay)["serviceAccountName"] == "moorage"
+    policy = only(overlay, "ValidatingAdmissionPolicy")["spec"]
+    named = 'request.userInfo.username == "system:serviceaccount:moorage:moorage"'
+    assert [it["expression"] for it in policy["matchConditions"]] == [named]
+    writing = {q.rule.group for q in questions() if q.verb in {"create", "patch", "delete"}}
+    (rule,) = policy["matchConstraints"]["resourceRules"]
+    assert (set(rule["apiGroups"]), rule["resources"]) == (writing, ["*"])
+    bound = only(overlay, "ValidatingAdmissionPolicyBinding")["spec"]
+    assert bound == {"policyName": "moorage", "validationActions": ["Deny"]}
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pods_satisfy_the_standard_that_their_namespace_enforces(overlay: str) -> None:
+    labels = only(overlay, "Namespace")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    spec = pod(overlay)
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
+    for container in (*spec["initContainers"], *spec["containers"]):
+        security = container["securityContext"]
+        assert security["allowPrivilegeEscalation"] is False
+        assert security["capabilities"] == {"drop": ["ALL"]}
+        assert security["readOnlyRootFilesystem"] is True
+        assert set(container["resources"]["limits"]) == {"cpu", "memory", "ephemeral-storage"}
+    allowed = {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
+    assert {kind for volume in spec["volumes"] for kind in volume if kind != "name"} <= allowed
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_services_and_policies_name_ports_and_pods_that_there_are(overlay: str) -> None:
+    ports = {it["name"] for it in gateway(overlay)["ports"]}
+    labels = only(overlay, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert labels == dict(GATEWAY_LABELS)
+    for found in rendered(overlay):
+        if found["kind"] == "Service":
+            assert found["spec"]["selector"] == labels
+            assert {it["targetPort"] for it in found["spec"]["ports"]} <= ports
+    policy = only(overlay, "NetworkPolicy", "gateways")["spec"]
+    assert policy["podSelector"]["matchLabels"] == labels
+    opened = [port["port"] for rule in policy["ingress"] for port in rule["ports"]]
+    assert sorted(opened) == sorted(ports)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_operators_port_is_for_its_own_service_alone(overlay: str) -> None:
+    offering = {
+        found["metadata"]["name"]: found["spec"].get("type")
+        for found in rendered(overlay)
+        if found["kind"] == "Service"
+        if "operator" in {it["targetPort"] for it in found["spec"]["ports"]}
+    }
+    assert offering == {"moorage-operator": None}
+    policy = only(overlay, "NetworkPolicy", "gateways")["spec"]
+    (rule,) = (
+        it for it in policy["ingress"] if {"port": "operator", "protocol": "TCP"} in it["ports"]
+    )
+    assert rule["from"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_no_service_sets_a_setting(overlay: str) -> None:
+    """Kubernetes names variables after services: MOORAGE_API_PORT would be taken for a setting."""
+    assert pod(overlay)["enableServiceLinks"] is False
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_pod_has_time_to_end_after_nobody_is_sent_there(overlay: str) -> None:
+    pause = gateway(overlay)["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert 0 < pause < pod(overlay)["terminationGracePeriodSeconds"] - 30
+
+
+def test_files_of_the_secret_become_the_gateways_own(tmp_path: Path) -> None:
+    (keys,) = pod("several")["initContainers"]
+    given, taken = tmp_path / "secrets", tmp_path / "keys"
+    given.mkdir()
+    taken.mkdir()
+    (given / "..data").mkdir()  # as the kubelet writes them
+    (given / "..data" / "secrets.key").write_text("00" * 32)
+    (given / "..data" / "secrets.key").chmod(0o440)
+    (given / "secrets.key").symlink_to("..data/secrets.key")
+    script = keys["args"][0].replace("/secrets/", f"{given}/").replace("/keys/", f"{taken}/")
+    subprocess.run([*keys["command"], script], check=True)
+    (file,) = taken.iterdir()
+    assert (file.name, file.read_text()) == ("secrets.key", "00" * 32)
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_one_gateway_keeps_its_books_on_a_volume_that_no_second_one_opens() -> None:
+    assert only("one", "Deployment")["spec"]["replicas"] == 1
+    assert only("one", "Deployment")["spec"]["strategy"] == {"type": "Recreate"}
+    (data,) = (it for it in pod("one")["volumes"] if it["name"] == "data")
+    claim = only("one", "PersistentVolumeClaim")["metadata"]["name"]
+    assert data == {"name": "data", "persistentVolumeClaim": {"claimName": claim}}
