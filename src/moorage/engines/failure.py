@@ -31,6 +31,19 @@ def last_words(directory: DeploymentDirectory) -> str:
     return directory.logs.tail(LogKind.RUNTIME, _TAIL_CHARS)
 
 
+def not_built(to: str) -> DeployFailed:
+    """Returns the failure of a deployment without a build; `to` says for what, as a verb."""
+    return DeployFailed(FailureCause.INTERRUPTED, f"there is no finished build to {to}")
+
+
+def not_exported() -> DeployFailed:
+    """Returns the failure of an export from an engine that keeps images alone."""
+    return DeployFailed(
+        FailureCause.INTERRUPTED,
+        "The app's files are not kept apart from its image. Deploy it again.",
+    )
+
+
 def timed_out(directory: DeploymentDirectory, spec: BuildSpec, command: str) -> DeployFailed:
     """Returns the failure of a build step that was still running at the timeout."""
     return DeployFailed(
@@ -50,6 +63,16 @@ def crashed(spec: InstanceSpec, *, code: int | None, tail: str) -> DeployFailed:
     )
 
 
+def out_of_memory(spec: InstanceSpec, *, code: int | None, tail: str) -> DeployFailed:
+    """Returns the failure of an app that needed more memory than it has before it listened."""
+    limit = spec.limits.memory_bytes // (1024 * 1024)
+    return DeployFailed(
+        FailureCause.OUT_OF_MEMORY,
+        f"the app ran out of its {limit} MiB of memory while starting ({with_code(code)})",
+        log_tail=tail,
+    )
+
+
 def started(spec: InstanceSpec) -> str:
     """Returns what was started, for a sentence."""
     return f"`{shown(spec.plan.start)}`" if spec.plan.start else "what the image starts"
@@ -60,13 +83,11 @@ def with_code(code: int | None) -> str:
     return "an unknown exit code" if code is None else f"exit code {code}"
 
 
-def not_bound(
-    directory: DeploymentDirectory, spec: InstanceSpec, timeout_seconds: float
-) -> DeployFailed:
-    """Returns the failure of an app that did not listen in time; blocks."""
+def not_bound(spec: InstanceSpec, timeout_seconds: float, *, tail: str) -> DeployFailed:
+    """Returns the failure of an app that did not listen in time."""
     return DeployFailed(
         FailureCause.PORT_NOT_BOUND,
         f"{started(spec)} runs, but did not listen on a TCP port within"
         f" {timeout_seconds:g} s; let it listen on $PORT ({spec.plan.port})",
-        log_tail=last_words(directory),
+        log_tail=tail,
     )

@@ -13,14 +13,14 @@ from moorage.engines.docker.container import (
     Surroundings,
     container,
     container_name,
-    environment,
     numeric_user,
     scratch,
     settled,
 )
 from moorage.engines.docker.daemon import first_file, lacking, socket_path
-from moorage.engines.docker.output import parse_ns, split_frames
+from moorage.engines.docker.output import split_frames
 from moorage.engines.engine import AppExit, InstanceSpec, Limits
+from moorage.engines.images.environment import environment
 from moorage.errors import ConfigurationInvalid, DeployFailed
 from moorage.planning.plan import Plan, Stack
 
@@ -236,13 +236,6 @@ def test_output_is_split_into_frames_wherever_it_is_cut() -> None:
         second, left = split_frames(rest + whole[cut:])
         assert first + second == [(1, b"ab"), (2, b"cde")]
         assert left == b""
-
-
-def test_dockers_times_are_read_to_the_nanosecond() -> None:
-    assert parse_ns(b"1970-01-01T00:00:01.234567891Z") == 1_234_567_891
-    assert parse_ns(b"1970-01-01T00:00:02Z") == 2_000_000_000
-    assert parse_ns(b"1970-01-01T00:00:02.5Z") == 2_500_000_000
-    assert parse_ns(b"no time") is None
 
 
 @pytest.mark.parametrize(

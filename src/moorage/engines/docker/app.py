@@ -17,7 +17,7 @@ from moorage.engines.docker.deployment_directory import DeploymentDirectory, Hos
 from moorage.engines.docker.groups import pids_beside
 from moorage.engines.docker.record import Record
 from moorage.engines.engine import AppExit, Incident, IncidentKind, InstanceSpec
-from moorage.engines.failure import crashed, last_words, not_bound, with_code
+from moorage.engines.failure import crashed, last_words, not_bound, out_of_memory
 from moorage.engines.host import socket_proxy
 from moorage.engines.host.listeners import Listener, choose, first_listeners, opened_table
 from moorage.engines.host.record import Stage
@@ -137,7 +137,8 @@ async def wait_listening(
             if found.port == wanted or last or waited - other_since >= _OTHER_PORT_GRACE_SECONDS:
                 return found
         if last:
-            raise await in_thread(not_bound, directory, spec, timeout_seconds)
+            tail = await in_thread(last_words, directory)
+            raise not_bound(spec, timeout_seconds, tail=tail)
         await asyncio.sleep(min(max(waited / _LATE_SHARE, _POLL_SECONDS), _MAX_POLL_SECONDS))
 
 
@@ -157,12 +158,7 @@ async def _crashed(
     await directory.host.followers.drained(directory.deployment_id)
     tail = await in_thread(last_words, directory)
     if ended is not None and ended.out_of_memory:
-        limit = spec.limits.memory_bytes // (1024 * 1024)
-        return DeployFailed(
-            FailureCause.OUT_OF_MEMORY,
-            f"the app ran out of its {limit} MiB of memory while starting ({with_code(code)})",
-            log_tail=tail,
-        )
+        return out_of_memory(spec, code=code, tail=tail)
     return crashed(spec, code=code, tail=tail)
 
 

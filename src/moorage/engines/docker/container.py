@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from moorage.engines.engine import InstanceSpec
+from moorage.engines.images.environment import DATA, environment
 from moorage.errors import DeployFailed, FailureCause
 
 INSTANCE_LABEL, DEPLOYMENT_LABEL = "moorage.instance", "moorage.deployment"
-DATA = "/data"
 _MIB = 1024 * 1024
 _NANO = 1_000_000  # nanoseconds of a millisecond, as NanoCpus counts billionths of a core
 CORE_BYTES = 1  # not 0: so the kernel starts no core_pattern program, as root, either (core(5))
@@ -119,19 +119,6 @@ def _in_memory(path: str) -> dict[str, Any]:
 def settled(cpu_millis: int) -> dict[str, int]:
     """Returns the body of `POST /containers/…/update` for an app that has started."""
     return {"NanoCpus": cpu_millis * _NANO}
-
-
-def environment(spec: InstanceSpec) -> Mapping[str, str]:
-    """Returns an app's variables; the plan's override ours, the deployer's both."""
-    return {
-        "PORT": str(spec.plan.port),
-        "HOST": "0.0.0.0",  # noqa: S104 (inside its own network namespace)
-        "NODE_ENV": "production",
-        "PYTHONUNBUFFERED": "1",
-        **({} if spec.volume is None else {"DATA_DIR": DATA}),
-        **spec.plan.run_env,
-        **spec.variables,
-    }
 
 
 def is_name(user: str) -> bool:

@@ -30,9 +30,11 @@ from moorage.engines.engine import (
     Usage,
     WrittenFiles,
 )
+from moorage.engines.failure import not_exported
 from moorage.engines.host.configuration import HostConfiguration
-from moorage.engines.host.local import LocalEngine, checked, repeat, require_built
-from moorage.errors import DeployFailed, FailureCause, IsolationMissing
+from moorage.engines.host.local import LocalEngine, repeat, require_built
+from moorage.engines.locks import checked
+from moorage.errors import IsolationMissing
 from moorage.records.log import LogKind
 from moorage.threads import in_thread, to_its_end
 
@@ -131,10 +133,7 @@ class DockerEngine(LocalEngine[Host, DeploymentDirectory]):
     ) -> None:
         """Raises DeployFailed: an image holds what was made of the files, not the files."""
         del deployment_id, target, without
-        raise DeployFailed(
-            FailureCause.INTERRUPTED,
-            "The app's files are not kept apart from its image. Deploy it again.",
-        )
+        raise not_exported()
 
     async def discard(self, deployment_id: str) -> None:
         """As `Engine.discard`."""

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import struct
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 from aiohttp import StreamReader
@@ -19,6 +18,7 @@ from moorage.clock import Clock
 from moorage.engines.docker.daemon import Daemon, DaemonFailed, NotFound
 from moorage.engines.logs.intake import Budget, Entry, Intake
 from moorage.engines.logs.logs import Logs
+from moorage.engines.logs.position import parse_ns
 from moorage.engines.logs.store import ERR, OUT
 from moorage.process import ProcessRecord, is_running, wait_until_ended
 from moorage.records.log import LogKind
@@ -26,7 +26,7 @@ from moorage.threads import in_thread
 from moorage.whole_file import replace_file
 
 _POSITION = "followed"  # a container's id, and the time of the last line that is in the log
-_NS_A_SECOND, _NS_A_MS = 1_000_000_000, 1_000_000
+_NS_A_MS = 1_000_000
 _REST_SECONDS = 1.0  # after which what was held back is written
 _HEADER = struct.Struct(">BxxxL")  # stream, length (Docker Engine API, ContainerAttach)
 _LETTERS = {1: OUT, 2: ERR}
@@ -116,16 +116,6 @@ def split_frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
         found.append((number, data[offset + _HEADER.size : end]))
         offset = end
     return found, data[offset:]
-
-
-def parse_ns(moment: bytes) -> int | None:
-    """Returns a time such as 2026-01-31T10:00:00.123456789Z in Unix nanoseconds."""
-    try:
-        whole, _, fraction = moment.decode().rstrip("Z").partition(".")
-        seconds = datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp()
-        return int(seconds) * _NS_A_SECOND + int(fraction[:9].ljust(9, "0"))
-    except ValueError:
-        return None
 
 
 def _read(position: Path, container_id: str) -> int:

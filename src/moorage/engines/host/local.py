@@ -3,24 +3,23 @@
 import asyncio
 import contextlib
 import logging
-import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
-from weakref import WeakValueDictionary
 
-from moorage.engines.engine import Cursor, Incident, Instance, InstanceSpec, LogPage
+from moorage.engines.engine import Incident, Instance, InstanceSpec
+from moorage.engines.failure import not_built
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.deployment_directory import DeploymentDirectory, Host
 from moorage.engines.host.exit_watcher import ExitWatcher
-from moorage.errors import DeployFailed, FailureCause
-from moorage.records.log import LogKind
+from moorage.engines.locks import Locks, checked
+from moorage.engines.logs.logs import Logs
+from moorage.engines.logs.reading import LogReading
 from moorage.threads import in_thread, to_its_end
 
 _ENDING_SECONDS = 1.0  # how long to wait for the end of an app that has stopped listening
 _POLL_SECONDS = 0.005
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 
 H = TypeVar("H", bound=Host[Any])
 D = TypeVar("D", bound=DeploymentDirectory)
@@ -28,7 +27,7 @@ D = TypeVar("D", bound=DeploymentDirectory)
 logger = logging.getLogger(__name__)
 
 
-class LocalEngine(ABC, Generic[H, D]):
+class LocalEngine(LogReading, ABC, Generic[H, D]):
     """An `Engine` without the isolation. Calls for the same deployment run one after the other.
 
     `H` and `D` are the subclass's types of host and deployment directory.
@@ -38,7 +37,7 @@ class LocalEngine(ABC, Generic[H, D]):
         self._configuration = configuration
         self._opened: H | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks = Locks()
         self._exits = ExitWatcher(self._close_if_ended)
 
     @abstractmethod
@@ -143,29 +142,8 @@ class LocalEngine(ABC, Generic[H, D]):
         """As `Engine.known`."""
         return self._host.known()
 
-    async def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
-        """As `Engine.log_tail`."""
-        return await in_thread(self._directory(deployment_id).logs.tail, kind, max_bytes)
-
-    async def read_log(
-        self,
-        deployment_id: str,
-        kind: LogKind,
-        *,
-        after: Cursor = 0,
-        since_ms: int = 0,
-        tail: int | None = None,
-        limit: int = 10_000,
-    ) -> LogPage:
-        """As `Engine.read_log`."""
-        logs = self._directory(deployment_id).logs
-        return await in_thread(
-            logs.read, kind, after=after, since_ms=since_ms, tail=tail, limit=limit
-        )
-
-    async def note(self, deployment_id: str, text: str) -> None:
-        """As `Engine.note`; ignores errors in writing."""
-        await in_thread(self._directory(deployment_id).logs.note, LogKind.RUNTIME, text)
+    def _logs(self, deployment_id: str) -> Logs:
+        return self._directory(deployment_id).logs
 
     @property
     def _host(self) -> H:
@@ -180,8 +158,7 @@ class LocalEngine(ABC, Generic[H, D]):
     @asynccontextmanager
     async def _alone(self, deployment_id: str) -> AsyncIterator[D]:
         directory = self._directory(deployment_id)
-        lock = self._locks.setdefault(deployment_id, asyncio.Lock())
-        async with lock:
+        async with self._locks.alone(deployment_id):
             yield directory
 
     def _watch_exits(self, directories: Iterable[D]) -> None:
@@ -196,9 +173,8 @@ class LocalEngine(ABC, Generic[H, D]):
 
         Returns False if the app has not ended, or another call is working on it.
         """
-        lock = self._locks.get(deployment_id)
         directory = self._directory(deployment_id)
-        if (lock is not None and lock.locked()) or not self._has_ended(directory):
+        if self._locks.is_held(deployment_id) or not self._has_ended(directory):
             return False
         directory.socket.unlink(missing_ok=True)
         return True
@@ -231,15 +207,8 @@ async def repeat(act: Callable[[], None], *, every_seconds: float) -> None:
             logger.warning("apps can't be seen to: %s", error)
 
 
-def checked(name: str) -> str:
-    """Returns an id if it is safe as a part of paths. Raises ValueError."""
-    if not _ID.match(name):
-        raise ValueError(f"{name!r} can't name a deployment or a volume")
-    return name
-
-
 def require_built(directory: DeploymentDirectory, to: str) -> None:
-    """Raises DeployFailed unless there is a finished build; `to` says for what, as a verb."""
+    """Raises DeployFailed unless there is a finished build; `to` says for what."""
     record = directory.record
     if record is None or not record.is_built:
-        raise DeployFailed(FailureCause.INTERRUPTED, f"there is no finished build to {to}")
+        raise not_built(to)

@@ -125,7 +125,8 @@ async def wait_listening(
             if found.port == wanted or patient:
                 return found
         if last:
-            raise await in_thread(not_bound, directory, spec, timeout_seconds)
+            tail = await in_thread(last_words, directory)
+            raise not_bound(spec, timeout_seconds, tail=tail)
         took = clock.monotonic_seconds() - asked
         await asyncio.sleep(max(_POLL_SECONDS, _POLL_SHARE * took))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from moorage.engines.engine import AppExit, Incident, IncidentKind, InstanceSpec, Limits
-from moorage.engines.failure import crashed, last_words, not_bound, with_code
+from moorage.engines.failure import crashed, last_words, not_bound, out_of_memory
 from moorage.engines.host import socket_proxy, tool
 from moorage.engines.host.environment import app_environment
 from moorage.engines.host.listeners import (
@@ -26,7 +26,7 @@ from moorage.engines.isolation.slots import Slot
 from moorage.engines.sandbox.deployment_directory import DeploymentDirectory
 from moorage.engines.sandbox.launch import prepared
 from moorage.engines.sandbox.record import Record
-from moorage.errors import DeployFailed, FailureCause
+from moorage.errors import DeployFailed
 from moorage.records.log import LogKind
 from moorage.threads import in_thread
 from moorage.whole_file import read_file
@@ -133,7 +133,8 @@ async def _wait(
         if listener is not None and monitored:
             return listener
         if waited >= timeout_seconds:
-            raise await in_thread(not_bound, directory, spec, timeout_seconds)
+            tail = await in_thread(last_words, directory)
+            raise not_bound(spec, timeout_seconds, tail=tail)
         await asyncio.sleep(poll_pause(waited, looking=clock.monotonic_seconds() - asked))
 
 
@@ -225,12 +226,7 @@ async def _crashed(directory: DeploymentDirectory, spec: InstanceSpec) -> Deploy
     code = parse_exit_code(_status(directory))
     tail = await in_thread(last_words, directory)
     if directory.host.cgroups.oom_kills(directory.app_group):
-        limit = spec.limits.memory_bytes // (1024 * 1024)
-        return DeployFailed(
-            FailureCause.OUT_OF_MEMORY,
-            f"the app ran out of its {limit} MiB of memory while starting ({with_code(code)})",
-            log_tail=tail,
-        )
+        return out_of_memory(spec, code=code, tail=tail)
     return crashed(spec, code=code, tail=tail)
 
 

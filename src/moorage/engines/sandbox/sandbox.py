@@ -21,11 +21,12 @@ from moorage.engines.engine import (
 )
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.listeners import Listener
-from moorage.engines.host.local import LocalEngine, checked, repeat, require_built
+from moorage.engines.host.local import LocalEngine, repeat, require_built
 from moorage.engines.host.record import Stage
 from moorage.engines.host.trial import trial
 from moorage.engines.isolation import firewall, slots
 from moorage.engines.isolation.slots import Slot
+from moorage.engines.locks import checked
 from moorage.engines.sandbox import app, build
 from moorage.engines.sandbox.deployment_directory import DeploymentDirectory, Host, app_of
 from moorage.engines.sandbox.host import (

@@ -1,0 +1,40 @@
+"""The methods of an engine that read and write the logs of its deployments."""
+
+from abc import ABC, abstractmethod
+
+from moorage.engines.engine import Cursor, LogPage
+from moorage.engines.logs.logs import Logs
+from moorage.records.log import LogKind
+from moorage.threads import in_thread
+
+
+class LogReading(ABC):
+    """The part of an `Engine` that is the same for all that keep logs in directories."""
+
+    @abstractmethod
+    def _logs(self, deployment_id: str) -> Logs:
+        """Returns the logs of a deployment, which need not exist. Raises ValueError for no id."""
+
+    async def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
+        """As `Engine.log_tail`."""
+        return await in_thread(self._logs(deployment_id).tail, kind, max_bytes)
+
+    async def read_log(
+        self,
+        deployment_id: str,
+        kind: LogKind,
+        *,
+        after: Cursor = 0,
+        since_ms: int = 0,
+        tail: int | None = None,
+        limit: int = 10_000,
+    ) -> LogPage:
+        """As `Engine.read_log`."""
+        logs = self._logs(deployment_id)
+        return await in_thread(
+            logs.read, kind, after=after, since_ms=since_ms, tail=tail, limit=limit
+        )
+
+    async def note(self, deployment_id: str, text: str) -> None:
+        """As `Engine.note`; ignores errors in writing."""
+        await in_thread(self._logs(deployment_id).note, LogKind.RUNTIME, text)
