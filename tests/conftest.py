@@ -23,6 +23,7 @@ pytest_plugins = [
     "docker_fixture",
     "kubernetes_fixture",
     "small_apps",
+    "kubernetes_engine_fixture",
     "gateway_fixture",
     "postgres_fixture",
     "valkey_fixture",

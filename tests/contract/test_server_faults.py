@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, insert, select, update
 from moorage.errors import CommitUnknown, DatabaseUnavailable
 from moorage.storage.database import Database, Statement
 from moorage.storage.opening import open_database
-from moorage.storage.postgres import LOCK, PostgresDatabase
+from moorage.storage.postgres import PostgresDatabase
 from moorage.storage.schema import wallets
 from postgres_fixture import PostgresServer
 from postgres_relay import SOCKET, relaying
@@ -132,26 +132,6 @@ async def test_transaction_that_the_server_gives_up_is_undone(
         await outsider.execute("DROP TRIGGER fails ON wallets")
         await add(db, ALICE, 5)
         assert await db.all(BALANCES) == [(ALICE, 5)]
-
-
-async def test_reads_go_on_while_any_number_of_transactions_waits_for_the_lock(
-    postgres_server: PostgresServer, named: str, outsider: "asyncpg.Connection"
-) -> None:
-    async with opened(postgres_server.url(named)) as db:
-        await add(db, ALICE, 20)
-        async with outsider.transaction():
-            await outsider.execute(LOCK)
-            writing = [asyncio.create_task(take(db)) for _ in range(20)]
-            await until(lambda: has_waiting(outsider))
-            assert await db.all(BALANCES) == [(ALICE, 20)]
-        assert Counter(await asyncio.gather(*writing)) == {"done": 20}
-        assert await db.all(BALANCES) == [(ALICE, 0)]
-
-
-async def has_waiting(outsider: "asyncpg.Connection") -> bool:
-    """Whether several of the gateway's sessions wait for the lock."""
-    said = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-    return int(await outsider.fetchval(said)) > 2
 
 
 async def test_deadlock_with_another_program_undoes_ours_and_leaves_its_alone(

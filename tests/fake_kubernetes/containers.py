@@ -110,10 +110,19 @@ def specification(settings: Settings, *, root: Path, sandbox: Sandbox, group: st
             ],
             "cgroupsPath": group,
             "resources": _resources(settings.container["resources"]),
+            **_seccomp(context.get("seccompProfile") or settings.of_pod.get("seccompProfile")),
             "maskedPaths": list(_MASKED),
             "readonlyPaths": ["/proc/sys", "/proc/sysrq-trigger"],
         },
     }
+
+
+def _seccomp(profile: Mapping[str, str] | None) -> Manifest:
+    """A filter that is there, and refuses little."""
+    if not profile or profile["type"] == "Unconfined":
+        return {}
+    refused = {"names": ["keyctl"], "action": "SCMP_ACT_ERRNO"}
+    return {"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [refused]}}
 
 
 def _system_mounts() -> list[Manifest]:

@@ -15,6 +15,10 @@ table ip {name} {{
     type nat hook postrouting priority srcnat; policy accept;
     ip saddr {subnet} ip daddr != {subnet} masquerade
   }}
+  chain passing {{
+    type filter hook forward priority filter; policy accept;
+    ip saddr {subnet} ip daddr 169.254.0.0/16 reject
+  }}
 }}
 """
 
@@ -32,7 +36,10 @@ class Sandbox:
 
 @dataclass
 class Network:
-    """A /24 of its own for the cluster's pods; .1 is this machine, as pods see it."""
+    """A /24 of its own for the cluster's pods; .1 is this machine, as pods see it.
+
+    Network policies are not played, but that no pod reaches the metadata of a cloud.
+    """
 
     name: str  # of its rules
     prefix: str = ""

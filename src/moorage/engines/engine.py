@@ -67,6 +67,7 @@ class InstanceSpec:
     deployment_id: str
     plan: Plan
     limits: Limits
+    owner: str = ""  # the wallet whose app it is
     variables: Mapping[str, str] = field(default_factory=dict)  # the deployer's, for the app
     volume: str | None = None  # the id of the volume at /data
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from moorage.clock import Clock
-from moorage.engines.engine import Capabilities, Engine
+from moorage.engines.engine import Capabilities, Engine, Limits
 from moorage.engines.host.configuration import DEPLOYMENTS, HostConfiguration
 from moorage.planning.toolbox import Toolbox
 
@@ -23,7 +23,36 @@ class EngineOptions:
     image_registry: str  # where they are
     local_images: bool  # whether deployers' Dockerfiles may use this machine's images
     accept_soft_limits: bool  # whether limits may be enforced by the gateway, not the kernel
+    cluster: "ClusterOptions"
     keeps: bool = True  # False: another gateway keeps the apps; this one only asks
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterOptions:
+    """Settings of the operator for a cluster that runs the apps."""
+
+    app: Limits  # of one app
+    build: Limits  # of one build
+    builds_per_wallet: int
+    apps_per_wallet: int  # that run at the same time
+    config: str  # a kubeconfig; "": as a pod of the cluster
+    context: str  # of the kubeconfig; "": its current one
+    prefix: str  # of the names of wallets' namespaces; it tells one set of gateways from another
+    registry: str  # where images are put
+    registry_credentials: str  # a config.json, by which the gateway puts them there
+    pull_credentials: str  # a config.json, by which nodes fetch them
+    own_image: str  # Moorage's, for the pods of builds and of the self-test
+    build_url: str  # by which the pods of builds reach this gateway
+    build_host: str  # where it listens for them
+    build_port: int
+    architecture: str  # of the nodes, such as amd64
+    runtime_class: str  # such as gvisor; "": the nodes' own
+    user_namespaces: bool
+    storage_class: str  # of volumes; "": the cluster's default
+    networks: tuple[str, ...]  # the cluster's own
+    gateway_namespace: str  # of the gateways' pods; "": they are outside the cluster
+    gateway_networks: tuple[str, ...]  # from where gateways outside the cluster connect
+    memory_bytes: int  # for all apps together; 0: what the nodes have
 
 
 class Exports(Protocol):

@@ -2,11 +2,12 @@
 
 from moorage.engines.docker.kind import KIND as DOCKER
 from moorage.engines.kind import EngineKind
+from moorage.engines.kubernetes.kind import KIND as KUBERNETES
 from moorage.engines.rootless.kind import KIND as ROOTLESS
 from moorage.engines.sandbox.kind import KIND as SANDBOX
 from moorage.errors import ConfigurationInvalid
 
-ENGINES = (SANDBOX, ROOTLESS, DOCKER)
+ENGINES = (SANDBOX, ROOTLESS, DOCKER, KUBERNETES)
 """`auto` takes the first one that suits."""
 
 

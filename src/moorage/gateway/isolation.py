@@ -6,12 +6,13 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from moorage.clock import Clock
+from moorage.deploy.settings import DeploySettings
 from moorage.engines.connection_limits import ConnectionLimits
 from moorage.engines.engine import Engine
 from moorage.engines.host.configuration import DEPLOYMENTS, HostConfiguration
 from moorage.engines.host.memory import Division
 from moorage.engines.host.toolchains import Store
-from moorage.engines.kind import EngineKind, EngineOptions
+from moorage.engines.kind import ClusterOptions, EngineKind, EngineOptions
 from moorage.engines.pair import EnginePair
 from moorage.engines.table import engine_kind
 from moorage.errors import ConfigurationInvalid
@@ -109,6 +110,7 @@ def _options(settings: Settings, kind: EngineKind) -> EngineOptions:
         image_registry=settings.image_registry,
         local_images=settings.local_images,
         accept_soft_limits=settings.accept_soft_limits,
+        cluster=_cluster(settings),
     )
 
 
@@ -119,6 +121,34 @@ def _halves(subnet: str) -> tuple[str, str]:
     except ValueError as error:
         raise ConfigurationInvalid(f"app_subnet: {error}") from error
     return lower, upper
+
+
+def _cluster(settings: Settings) -> ClusterOptions:
+    sizes = settings.part(DeploySettings)
+    return ClusterOptions(
+        app=sizes.app_limits,
+        build=sizes.build_limits,
+        builds_per_wallet=settings.builds_per_wallet,
+        apps_per_wallet=settings.kubernetes_apps_per_wallet,
+        config=settings.kubernetes_config,
+        context=settings.kubernetes_context,
+        prefix=settings.kubernetes_namespace,
+        registry=settings.kubernetes_registry,
+        registry_credentials=settings.kubernetes_registry_credentials,
+        pull_credentials=settings.kubernetes_pull_credentials,
+        own_image=settings.kubernetes_own_image,
+        build_url=settings.kubernetes_build_url,
+        build_host=settings.kubernetes_build_host,
+        build_port=settings.kubernetes_build_port,
+        architecture=settings.kubernetes_architecture,
+        runtime_class=settings.kubernetes_runtime_class,
+        user_namespaces=settings.kubernetes_user_namespaces,
+        storage_class=settings.kubernetes_storage_class,
+        networks=settings.kubernetes_networks,
+        gateway_namespace=settings.kubernetes_gateway_namespace,
+        gateway_networks=settings.kubernetes_gateway_networks,
+        memory_bytes=settings.kubernetes_memory_mib * _MIB,
+    )
 
 
 def missing(settings: Settings) -> tuple[str, ...]:

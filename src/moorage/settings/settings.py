@@ -11,7 +11,8 @@ import msgspec
 from moorage.chains.settings import ChainSettings
 from moorage.money import MicroUsd
 from moorage.payments.price.pricing import PriceList, Size
-from moorage.settings.apps import AppSettings, setting
+from moorage.settings.apps import setting
+from moorage.settings.kubernetes import KubernetesSettings
 from moorage.storage.opening import DATABASE
 
 _Part = TypeVar("_Part", bound=msgspec.Struct)
@@ -23,7 +24,7 @@ _VALKEY = r"^((valkeys?|rediss?|unix)://\S+)?\Z"
 _WEB_OR_MAIL = r"^(https?://[^\s\"<>\\]{1,500}|[^\s@:/\"<>\\]{1,64}@[^\s@:/\"<>\\]{1,255})?\Z"
 
 
-class Settings(AppSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(KubernetesSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The operator's settings; the unit is in the name."""
 
     data_dir: Annotated[str, setting("", "Where all is kept: database, uploads, apps.")] = (

@@ -5,7 +5,7 @@ session: statements are prepared once where none lies between, and else for each
 
 Write transactions take one lock of the whole schema first, so that one at a time runs, as in an
 SQLite file: what a transaction has read stays true until its end, whichever gateway writes. Reads
-need no lock, but a connection; a gateway's transactions that wait leave half of them to reads.
+need no lock, but a connection, and a gateway's transactions that wait may have all of them.
 """
 
 import asyncio
@@ -25,7 +25,6 @@ log = structlog.get_logger()
 
 _DIALECT = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
 _CONNECTIONS = 8
-_WRITING = 4  # of them: one transaction runs, the others wait for the lock
 SECONDS = 30.0
 """How long a connection, a free place in the pool, or a statement may be waited for."""
 
@@ -109,7 +108,6 @@ class PostgresDatabase(Database):
         idle = f"SET LOCAL idle_in_transaction_session_timeout = {idle_seconds * 1000:.0f}"
         self._begin = f"{_BEGIN}; {idle}"
         self._opening = asyncio.Lock()
-        self._writing = asyncio.Semaphore(_WRITING)
         self._pool: asyncpg.Pool | None = None
         self._pooled = False
 
@@ -136,7 +134,7 @@ class PostgresDatabase(Database):
     @asynccontextmanager
     async def transaction(self, *, durable: bool) -> AsyncIterator[Transaction]:  # noqa: ARG002
         """Waits for the write transactions of all gateways. Each is durable."""
-        async with self._place_to_write(), self._connection() as connection:
+        async with self._connection() as connection:
             try:
                 await _run(connection, f"{self._begin}; {_DURABLE}; {LOCK}")
                 yield _Transaction(connection)
@@ -159,18 +157,6 @@ class PostgresDatabase(Database):
         if self._pool is not None:
             self._pool.terminate()
             self._pool = None
-
-    @asynccontextmanager
-    async def _place_to_write(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._seconds):
-                await self._writing.acquire()
-        except TimeoutError as error:
-            raise _ours(error) from error
-        try:
-            yield
-        finally:
-            self._writing.release()
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:

@@ -48,6 +48,7 @@ class Specs:
             deployment_id=deployment.id,
             plan=plan_of(deployment),
             limits=self._app_limits,
+            owner=project.wallet,
             variables=variables.run,
             volume=project.id if project.volume else None,
         )

@@ -9,7 +9,7 @@ from moorage.engines.host.memory import Division
 from moorage.engines.host.socket_proxy import SUN_PATH_BYTES
 from moorage.engines.host.toolchains import Store
 
-DEPLOYMENTS, CONTAINERS = FOLDERS = ("deployments", "containers")
+DEPLOYMENTS, CONTAINERS, PODS = FOLDERS = ("deployments", "containers", "pods")
 """The names of directories of deployments. Engines that a gateway may have at the same time have
 different ones; their volumes are the same."""
 

@@ -31,7 +31,6 @@ from moorage.storage.schema.events import (
 from moorage.storage.schema.metadata import metadata
 from moorage.storage.schema.money import (
     entries,
-    grants,
     payment_uses,
     payments,
     postings,
@@ -57,7 +56,6 @@ __all__ = [
     "domains",
     "entries",
     "events",
-    "grants",
     "idempotent_answers",
     "jobs",
     "leases",

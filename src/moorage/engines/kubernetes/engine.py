@@ -1,0 +1,400 @@
+"""The Kubernetes engine: builds in pods, and runs each app as a Deployment of one pod.
+
+Moorage starts apps again when they end: a pod whose app has ended is replaced by a new one, with
+the pauses of `deploy.keeping.restarts`, and an app that ends while it starts has its Deployment set
+to no pods. The kubelet starts a container again too; that is what brings an app back while no
+gateway runs.
+"""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from moorage.engines.disks.disk import free_bytes
+from moorage.engines.engine import (
+    AppExit,
+    BuildSpec,
+    Disks,
+    Incident,
+    Instance,
+    InstanceSpec,
+    Usage,
+    WrittenFiles,
+)
+from moorage.engines.failure import not_built, not_exported
+from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.host.record import Stage
+from moorage.engines.kind import ClusterOptions
+from moorage.engines.kubernetes import app, self_test
+from moorage.engines.kubernetes.cluster import Cluster, Refused
+from moorage.engines.kubernetes.kind import CAPABILITIES
+from moorage.engines.kubernetes.objects.labels import (
+    INSTANCE_LABEL,
+    PART_LABEL,
+    Part,
+)
+from moorage.engines.kubernetes.opening import MakeBuilder, connected, require_permissions, trial_of
+from moorage.engines.kubernetes.pods import Pod, newest
+from moorage.engines.kubernetes.record import Record
+from moorage.engines.kubernetes.resources import NODES, POD_METRICS
+from moorage.engines.kubernetes.shared import Shared
+from moorage.engines.kubernetes.starting import Patience
+from moorage.engines.kubernetes.usage import CpuTimes, allocatable_bytes, samples
+from moorage.engines.locks import Locks, checked
+from moorage.engines.logs.logs import Logs
+from moorage.engines.logs.reading import LogReading
+from moorage.engines.logs.store import OUT
+from moorage.errors import ClusterUnavailable, IsolationMissing
+from moorage.records.log import LogKind
+from moorage.threads import in_thread, to_its_end
+
+_TEND_SECONDS = 60.0
+_ASKED_AT_ONCE = 8
+
+logger = logging.getLogger(__name__)
+
+
+class KubernetesEngine(LogReading):
+    """An `Engine` of a Deployment for each app, in a namespace for each wallet."""
+
+    capabilities = CAPABILITIES
+
+    def __init__(
+        self,
+        configuration: HostConfiguration,
+        options: ClusterOptions,
+        *,
+        keeps: bool,
+        make_builder: MakeBuilder,
+        patience: Patience = Patience(),  # noqa: B008 (frozen)
+    ) -> None:
+        """Without `keeps`, another gateway keeps the apps, and this one only asks."""
+        self._configuration = configuration
+        self._options = options
+        self._keeps = keeps
+        self._make_builder = make_builder
+        self._patience = patience
+        self._opened: Shared | None = None
+        self._locks = Locks()
+        self._exits: asyncio.Queue[str] = asyncio.Queue()
+        self._cpu_times = CpuTimes()
+        self._memory_bytes = options.memory_bytes
+        self._tending: asyncio.Task[None] | None = None
+
+    async def open(self) -> str:
+        """As `Engine.open`: also proves by a pod that pods are isolated."""
+        shared = connected(
+            self._configuration,
+            self._options,
+            make_builder=self._make_builder,
+            on_pod=self._pod_changed,
+        )
+        cluster = shared.cluster
+        try:
+            version = await cluster.version()
+            await require_permissions(cluster)
+            if self._keeps:
+                trial = trial_of(self._configuration, self._options)
+                await self_test.require_isolation(cluster, trial, shared.clock)
+                await shared.builder.open()
+            shared.deployments.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._configuration.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            await self._measure(cluster)
+            self._opened = shared
+            await shared.observed.open()
+        except (ClusterUnavailable, Refused) as error:
+            await self._close(shared)
+            raise IsolationMissing((f"{error}",)) from error
+        except BaseException:
+            await self._close(shared)
+            raise
+        self._tending = asyncio.create_task(self._tend(cluster))
+        return f"kubernetes: {version}, restricted pods, network policies"
+
+    async def check(self) -> None:
+        """As `Engine.check`: the cluster answers, and tells what runs."""
+        if self._opened is None:
+            raise IsolationMissing(("the engine is closed",))
+        try:
+            await self._opened.cluster.version()
+            self._opened.observed.require_fresh()
+        except (ClusterUnavailable, Refused) as error:
+            raise IsolationMissing((f"{error}",)) from error
+
+    async def close(self, *, stop_apps: bool) -> None:
+        """As `Engine.close`."""
+        if self._tending is not None:
+            self._tending.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._tending
+            self._tending = None
+        shared = self._opened
+        if shared is None:
+            return
+        if stop_apps:
+            await asyncio.gather(*map(self.stop, shared.observed.known()))
+        await self._close(shared)
+
+    async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
+        """As `Engine.confine`: False, as the gateway's own pod has limits."""
+        del service, pid, memory_bytes
+        return False
+
+    async def build(self, spec: BuildSpec) -> None:
+        """As `Engine.build`: leaves an image in the registry."""
+        shared = self._shared
+
+        async def log(lines: Sequence[str]) -> None:
+            texts = [line.encode("utf-8", "replace") for line in lines]
+            logs, now_ms = shared.logs(spec.deployment_id), shared.clock.now_ms()
+            await in_thread(logs.append, LogKind.BUILD, OUT, texts, at_ms=now_ms)
+
+        async with self._making(spec.deployment_id, owner=spec.owner) as finish:
+            built = await shared.builder.build(spec, log)
+            await finish(built.reference)
+
+    async def copy(self, origin_id: str, deployment_id: str) -> None:
+        """As `Engine.copy`: another name for the same image."""
+        shared = self._shared
+        origin = shared.observed.record(checked(origin_id))
+        if origin is None or not origin.is_built:
+            raise not_built("copy")
+        async with self._making(deployment_id, beside=origin) as finish:
+            built = await shared.builder.copy(origin.image, deployment_id)
+            logs = shared.logs(deployment_id)
+            await in_thread(logs.copy_from, shared.logs(origin_id), LogKind.BUILD)
+            await finish(built.reference)
+
+    async def export_files(
+        self, deployment_id: str, target: Path, *, without: Collection[str] = ()
+    ) -> None:
+        """Raises DeployFailed: an image holds what was made of the files, not the files."""
+        del deployment_id, target, without
+        raise not_exported()
+
+    async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
+        """As `Engine.start`. Raises ClusterUnavailable, after which the app may run."""
+        shared = self._shared
+        async with self._locks.alone(checked(spec.deployment_id)):
+            record = shared.observed.record(spec.deployment_id)
+            if record is None or not record.is_built:
+                raise not_built("start")
+            await shared.observed.look(spec.deployment_id)
+            if (found := shared.observed.instance(spec.deployment_id)) is not None:
+                return found
+            try:
+                record = await app.launch(shared, record, spec, timeout_seconds=timeout_seconds)
+                return await app.wait_ready(
+                    shared,
+                    record,
+                    spec,
+                    timeout_seconds=timeout_seconds,
+                    patience=self._patience,
+                )
+            except ClusterUnavailable:
+                raise  # what runs is not known: nothing is stopped on that account
+            except BaseException:
+                await to_its_end(self._halt(spec.deployment_id))
+                raise
+
+    async def stop(self, deployment_id: str) -> None:
+        """As `Engine.stop`."""
+        async with self._locks.alone(checked(deployment_id)):
+            await to_its_end(self._halt(deployment_id))
+
+    async def discard(self, deployment_id: str) -> None:
+        """As `Engine.discard`."""
+        async with self._locks.alone(checked(deployment_id)):
+            await to_its_end(self._discard(deployment_id))
+
+    async def remove(self, deployment_id: str) -> None:
+        """As `Engine.remove`; the wallet's namespace goes with the last of its deployments."""
+        shared = self._shared
+        async with self._locks.alone(checked(deployment_id)):
+            record = await to_its_end(self._discard(deployment_id))
+            if record is not None:
+                await shared.forget(record)
+            directory = shared.deployments / deployment_id
+            await in_thread(shutil.rmtree, directory, ignore_errors=True)
+        if record is not None:
+            await shared.namespaces.tidy(record.namespace)
+
+    async def volumes(self) -> set[str]:
+        """As `Engine.volumes`."""
+        return await self._shared.claims.ids()
+
+    async def clear_volume(self, volume_id: str) -> None:
+        """As `Engine.clear_volume`."""
+        await self._shared.claims.clear(checked(volume_id))
+
+    async def remove_volume(self, volume_id: str) -> None:
+        """As `Engine.remove_volume`."""
+        await self._shared.claims.remove(checked(volume_id))
+
+    async def running(self) -> dict[str, Instance]:
+        """As `Engine.running`. Raises ClusterUnavailable."""
+        return self._shared.observed.instances()
+
+    async def instance(self, deployment_id: str) -> Instance | None:
+        """As `Engine.instance`: asks the cluster. Raises ClusterUnavailable."""
+        observed = self._shared.observed
+        await observed.look(checked(deployment_id))
+        return observed.instance(deployment_id)
+
+    async def known(self) -> set[str]:
+        """As `Engine.known`: those with a record, or with logs here. Raises ClusterUnavailable."""
+        shared = self._shared
+        return shared.observed.known() | {path.name for path in shared.deployments.iterdir()}
+
+    async def next_exit(self) -> str:
+        """As `Engine.next_exit`."""
+        return await self._exits.get()
+
+    async def next_incident(self) -> Incident:
+        """As `Engine.next_incident`: there are none."""
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def connections(self, deployment_id: str) -> int:
+        """As `Engine.connections`: 0, as they are not counted in a cluster."""
+        del deployment_id
+        return 0
+
+    async def usage(self) -> dict[str, Usage]:
+        """As `Engine.usage`: what the metrics API tells; nothing where there is none."""
+        labels = {INSTANCE_LABEL: self._shared.instance, PART_LABEL: Part.APP}
+        try:
+            listed = await self._shared.cluster.list(POD_METRICS, labels=labels)
+        except (ClusterUnavailable, Refused) as error:
+            logger.info("the cluster tells no usage: %s", error)
+            return {}
+        running = self._shared.observed.instances()
+        used = self._cpu_times.add(samples(listed.items))
+        return {name: usage for name, usage in used.items() if name in running}
+
+    async def exit_reason(self, deployment_id: str) -> AppExit | None:
+        """As `Engine.exit_reason`; None for an app that was never started."""
+        shared = self._shared
+        record = shared.observed.record(checked(deployment_id))
+        if record is None or record.stage is not Stage.STARTED:
+            return None
+        pod = newest(shared.observed.pods(deployment_id))
+        ended = record.exit if pod is None else pod.end
+        if pod is None and ended is None and not self._locks.is_held(deployment_id):
+            ended = AppExit(exit_code=None, out_of_memory=False)
+        if ended is not None:
+            await shared.followers.drained(deployment_id)
+        return ended
+
+    async def written(self, deployment_id: str) -> WrittenFiles | None:
+        """As `Engine.written`: nothing, as an app can only write in memory and to its volume."""
+        if self._shared.observed.record(checked(deployment_id)) is None:
+            return None
+        return WrittenFiles(files=0, size_bytes=0, complete=True)
+
+    async def disks(self) -> Disks:
+        """As `Engine.disks`: the gateway's own; the cluster's disks are bounded by quotas."""
+        return Disks(free_bytes=await in_thread(free_bytes, self._shared.deployments))
+
+    async def free_networks(self) -> int | None:
+        """As `Engine.free_networks`."""
+        return None
+
+    def memory_bytes(self) -> int:
+        """As `Engine.memory_bytes`: the setting, or what the nodes have for pods."""
+        return self._memory_bytes
+
+    @property
+    def _shared(self) -> Shared:
+        if self._opened is None:
+            raise RuntimeError("the engine is not open")
+        return self._opened
+
+    def _logs(self, deployment_id: str) -> Logs:
+        return self._shared.logs(checked(deployment_id))
+
+    async def _close(self, shared: Shared) -> None:
+        await shared.observed.close()
+        await shared.followers.close()
+        await shared.builder.close()
+        await shared.cluster.close()
+        self._opened = None
+
+    @asynccontextmanager
+    async def _making(
+        self, deployment_id: str, *, owner: str = "", beside: Record | None = None
+    ) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
+        """Begins a record, in stage BUILDING; gives what finishes it with the image's name.
+
+        On errors the build has failed, and only its log is kept.
+        """
+        shared = self._shared
+        async with self._locks.alone(checked(deployment_id)):
+            await to_its_end(self._discard(deployment_id))
+            record = await app.begin(shared, deployment_id, owner=owner, beside=beside)
+
+            async def finish(image: str) -> None:
+                built = msgspec.structs.replace(record, stage=Stage.BUILT, image=image)
+                await shared.store(built)
+
+            try:
+                yield finish
+            except BaseException:
+                failed = msgspec.structs.replace(record, stage=Stage.FAILED)
+                await to_its_end(shared.store(failed))
+                raise
+
+    async def _halt(self, deployment_id: str) -> None:
+        record = self._shared.observed.record(deployment_id)
+        if record is not None and record.stage is Stage.STARTED:
+            await app.halt(self._shared, record)
+
+    async def _discard(self, deployment_id: str) -> Record | None:
+        """Ends the app, removes all but the logs and the record, which it returns."""
+        shared = self._shared
+        record = shared.observed.record(deployment_id)
+        if record is None:
+            return None
+        await self._halt(deployment_id)
+        await app.remove_objects(shared, record)
+        if record.image:
+            await shared.builder.remove(record.image)
+        failed = msgspec.structs.replace(record, stage=Stage.FAILED, image="")
+        return await shared.store(failed) if failed != record else record
+
+    def _pod_changed(self, before: Pod | None, after: Pod | None) -> None:
+        if not self._keeps:
+            return
+        self._shared.followers.see(before, after)
+        if before is None or not _has_ended(before, after):
+            return
+        if not self._locks.is_held(before.deployment_id):
+            self._exits.put_nowait(before.deployment_id)
+
+    async def _tend(self, cluster: Cluster) -> None:
+        """Measures the cluster again each minute."""
+        while True:
+            await asyncio.sleep(_TEND_SECONDS)
+            try:
+                await self._measure(cluster)
+            except (ClusterUnavailable, Refused) as error:
+                logger.warning("the cluster's memory is not known anew: %s", error)
+
+    async def _measure(self, cluster: Cluster) -> None:
+        if not self._options.memory_bytes:
+            self._memory_bytes = allocatable_bytes((await cluster.list(NODES)).items)
+
+
+def _has_ended(before: Pod, after: Pod | None) -> bool:
+    """Returns whether the app in a pod has ended between two states of it."""
+    if after is None:
+        return not before.is_ending
+    if after.is_ending or after.is_over:
+        return not (before.is_ending or before.is_over)
+    return after.starts > before.starts or (before.is_running and not after.is_running)

@@ -1,0 +1,48 @@
+"""The Kubernetes engine's entry in the table of engines."""
+
+from typing import TYPE_CHECKING
+
+from moorage.engines.engine import Capabilities, Engine
+from moorage.engines.host.configuration import PODS, HostConfiguration
+from moorage.engines.images.base_images import toolbox_of_images
+from moorage.engines.kind import EngineKind, EngineOptions
+from moorage.errors import ConfigurationInvalid
+
+if TYPE_CHECKING:
+    from moorage.engines.kubernetes.shared import ImageBuilder
+
+CAPABILITIES = Capabilities(volumes=True, caches=False)
+
+
+def _make(configuration: HostConfiguration, options: EngineOptions) -> Engine:
+    for name in ("registry", "own_image", "build_url"):
+        if not getattr(options.cluster, name):
+            raise ConfigurationInvalid(f"kubernetes_{name} is needed for isolation = kubernetes")
+    # lightkube and what it needs are imported only where a cluster is used.
+    from moorage.engines.kubernetes.engine import KubernetesEngine  # noqa: PLC0415
+
+    return KubernetesEngine(
+        configuration,
+        options.cluster,
+        keeps=options.keeps,
+        make_builder=_no_builder,
+    )
+
+
+def _no_builder(_cluster: object) -> "ImageBuilder":
+    raise ConfigurationInvalid("isolation = kubernetes can't build yet: take another engine")
+
+
+KIND = EngineKind(
+    name="kubernetes",
+    suits=lambda: False,  # it is chosen by name alone
+    capabilities=CAPABILITIES,
+    run_directory=lambda data_dir: data_dir / "run",
+    missing=lambda _run_dir: (),  # what the cluster lacks is found out when the engine is opened
+    forwards_packets=False,
+    make=_make,
+    machine_bound=False,
+    folder=PODS,
+    offered=toolbox_of_images,
+    exports=None,
+)

@@ -1,0 +1,87 @@
+"""Connects an engine to its cluster, and checks what it must be allowed there."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
+from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.kind import ClusterOptions
+from moorage.engines.kubernetes.cluster import Cluster, read_configuration
+from moorage.engines.kubernetes.namespaces import Namespaces
+from moorage.engines.kubernetes.objects.permissions import Question, questions
+from moorage.engines.kubernetes.observed import Observed
+from moorage.engines.kubernetes.options import networks, pod_options, pull_config, quota
+from moorage.engines.kubernetes.output import Followers
+from moorage.engines.kubernetes.pods import Pod
+from moorage.engines.kubernetes.self_test import Trial
+from moorage.engines.kubernetes.shared import ImageBuilder, Shared, logs_of
+from moorage.engines.kubernetes.volumes import Claims
+from moorage.errors import IsolationMissing
+
+_ASKED_AT_ONCE = 8
+
+MakeBuilder: TypeAlias = Callable[[Cluster], ImageBuilder]
+
+
+def connected(
+    configuration: HostConfiguration,
+    options: ClusterOptions,
+    *,
+    make_builder: MakeBuilder,
+    on_pod: Callable[[Pod | None, Pod | None], None],
+) -> Shared:
+    """Returns the connection, which has asked nothing yet, and what is built on it.
+
+    Raises ConfigurationInvalid.
+    """
+    docker_config, clock = pull_config(options), configuration.clock
+    deployments = configuration.state_dir / configuration.folder
+    cluster = Cluster(read_configuration(file=options.config, context=options.context))
+    observed = Observed(cluster, instance=options.prefix, clock=clock, on_pod=on_pod)
+    return Shared(
+        cluster=cluster,
+        observed=observed,
+        namespaces=Namespaces(
+            cluster,
+            observed,
+            prefix=options.prefix,
+            quota=quota(options),
+            networks=networks(options, configuration),
+            docker_config=docker_config,
+            clock=clock,
+        ),
+        claims=Claims(
+            cluster, instance=options.prefix, storage_class=options.storage_class, clock=clock
+        ),
+        builder=make_builder(cluster),
+        followers=Followers(cluster, clock, partial(logs_of, deployments, clock)),
+        pods=pod_options(options, configuration),
+        deployments=deployments,
+        clock=clock,
+    )
+
+
+def trial_of(configuration: HostConfiguration, options: ClusterOptions) -> Trial:
+    """Returns the self-test of a gateway."""
+    return Trial(
+        prefix=options.prefix,
+        image=options.own_image,
+        networks=networks(options, configuration),
+        options=pod_options(options, configuration),
+    )
+
+
+async def require_permissions(cluster: Cluster) -> None:
+    """Raises IsolationMissing with a sentence for each permission that the gateway lacks."""
+    places = asyncio.Semaphore(_ASKED_AT_ONCE)
+
+    async def lacks(question: Question) -> bool:
+        async with places:
+            return not await cluster.allows(question.review())
+
+    asked = list(questions())
+    lacking = await asyncio.gather(*map(lacks, asked))
+    missing = [it.sentence for it, lacks_it in zip(asked, lacking, strict=True) if lacks_it]
+    if missing:
+        raise IsolationMissing(tuple(f"the gateway's account {it}" for it in missing))

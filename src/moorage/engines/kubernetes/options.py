@@ -1,0 +1,57 @@
+"""What the engine makes of the operator's settings."""
+
+from pathlib import Path
+
+from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.kind import ClusterOptions
+from moorage.engines.kubernetes.namespaces import PULL_SECRET
+from moorage.engines.kubernetes.objects.namespace import Quota
+from moorage.engines.kubernetes.objects.network import Networks
+from moorage.engines.kubernetes.objects.pod import PodOptions
+from moorage.errors import ConfigurationInvalid
+
+
+def pod_options(options: ClusterOptions, configuration: HostConfiguration) -> PodOptions:
+    """Returns what is the same for all pods."""
+    return PodOptions(
+        instance=options.prefix,
+        runtime_class=options.runtime_class,
+        pull_secret=PULL_SECRET if options.pull_credentials else "",
+        user_namespaces=options.user_namespaces,
+        stop_seconds=round(configuration.stop_grace_seconds),
+    )
+
+
+def networks(options: ClusterOptions, configuration: HostConfiguration) -> Networks:
+    """Returns where pods may connect, and who may connect to them."""
+    return Networks(
+        gateway_namespace=options.gateway_namespace,
+        gateway_networks=options.gateway_networks,
+        gateway_port=options.build_port,
+        cluster=options.networks,
+        deny=configuration.deny,
+        allow=configuration.allow,
+    )
+
+
+def quota(options: ClusterOptions) -> Quota:
+    """Returns what a wallet may have at the same time."""
+    return Quota(
+        apps=options.apps_per_wallet,
+        builds=options.builds_per_wallet,
+        app=options.app,
+        build=options.build,
+    )
+
+
+def pull_config(options: ClusterOptions) -> str:
+    """Returns the text by which nodes fetch images; "" if they need none.
+
+    Raises ConfigurationInvalid.
+    """
+    if not options.pull_credentials:
+        return ""
+    try:
+        return Path(options.pull_credentials).read_text()
+    except OSError as error:
+        raise ConfigurationInvalid(f"kubernetes_pull_credentials: {error}") from error

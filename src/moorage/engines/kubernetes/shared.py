@@ -1,0 +1,95 @@
+"""What all deployments of a gateway share in a cluster."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from moorage.clock import Clock
+from moorage.engines.engine import BuildSpec
+from moorage.engines.kubernetes.cluster import Cluster
+from moorage.engines.kubernetes.namespaces import Namespaces
+from moorage.engines.kubernetes.objects.labels import record_name
+from moorage.engines.kubernetes.objects.pod import PodOptions
+from moorage.engines.kubernetes.observed import Observed
+from moorage.engines.kubernetes.output import Followers
+from moorage.engines.kubernetes.record import Record
+from moorage.engines.kubernetes.resources import CONFIG_MAPS
+from moorage.engines.kubernetes.volumes import Claims
+from moorage.engines.logs.logs import Logs
+
+Log: TypeAlias = Callable[[Sequence[str]], Awaitable[None]]
+"""Writes lines into the log of a build."""
+
+
+class BuiltImage(Protocol):
+    """The image of a deployment."""
+
+    @property
+    def reference(self) -> str:
+        """Its name in the registry, with its digest."""
+        ...
+
+
+class ImageBuilder(Protocol):
+    """Makes the images of deployments, and keeps them in the operator's registry."""
+
+    async def open(self) -> None:
+        """Begins to listen for the pods of builds."""
+        ...
+
+    async def close(self) -> None:
+        """Ends what `open` has begun."""
+        ...
+
+    async def build(self, spec: BuildSpec, log: Log) -> BuiltImage:
+        """Builds in the wallet's namespace, which is there. Raises DeployFailed."""
+        ...
+
+    async def copy(self, image: str, deployment_id: str) -> BuiltImage:
+        """Gives an image another name, for another deployment of its wallet."""
+        ...
+
+    async def remove(self, image: str) -> None:
+        """Removes an image, unless it has another name."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """The connection, what is known of the cluster, and what else deployments have in common."""
+
+    cluster: Cluster
+    observed: Observed
+    namespaces: Namespaces
+    claims: Claims
+    builder: ImageBuilder
+    followers: Followers
+    pods: PodOptions
+    deployments: Path  # the directory that contains the directories with their logs
+    clock: Clock
+
+    @property
+    def instance(self) -> str:
+        """The label by which the objects of all gateways on one database are found."""
+        return self.pods.instance
+
+    def logs(self, deployment_id: str) -> Logs:
+        """Returns a deployment's logs."""
+        return logs_of(self.deployments, self.clock, deployment_id)
+
+    async def store(self, record: Record) -> Record:
+        """Stores a record; returns it. Raises ClusterUnavailable, Refused."""
+        self.observed.put_record(await self.cluster.apply(record.manifest(self.instance)))
+        return record
+
+    async def forget(self, record: Record) -> None:
+        """Removes a record. Raises ClusterUnavailable, Refused."""
+        name = record_name(record.deployment_id)
+        await self.cluster.delete(CONFIG_MAPS, name, namespace=record.namespace)
+        self.observed.drop_record(record)
+
+
+def logs_of(deployments: Path, clock: Clock, deployment_id: str) -> Logs:
+    """Returns a deployment's logs, in its directory."""
+    return Logs(directory=deployments / deployment_id, collecting=None, clock=clock)

@@ -1,0 +1,400 @@
+"""Every error Moorage raises on purpose, as one tree.
+
+    MoorageError
+    ├── InvalidRequest              the request itself can't be accepted
+    │   ├── FieldError              names a field of the body, or a header
+    │   │   └── InvalidField  RuntimeUnsupported  PaymentMalformed  UploadNotFound
+    │   └── UploadInvalid  NameUnavailable  PlanNotFound  PlanTooCostly
+    ├── AuthError
+    │   ├── AuthMissing  TimestampExpired  SignatureInvalid  SignatureUnbound  NonceReused
+    │   └── TokenInvalid
+    ├── AuthUnavailable  AlreadyRunning     no nonce can be recorded; the data directory is in use
+    ├── WrongWallet  TokenScope  (Project|Deployment|Domain|Webhook|Event)NotFound
+    ├── ReleaseServing  ReleaseNeverServed  ReleaseGone  NoEarlierRelease  DeploymentOver
+    ├── OutOfCredits  ProjectBlocked  IdempotencyKeyReused  IdempotencyInProgress
+    ├── BodyTooLarge  BodyStalled  RateLimited (TooManyStreams  TooManyUploads)
+    ├── PaymentError                the payment that was sent does not (yet) pay
+    │   ├── PaymentPending          its outcome is not known yet; the same one may be sent again
+    │   ├── PaymentNotFound  PayerMismatch      it has no transfer by this wallet
+    │   ├── PaymentShort  PaymentHeld           credited, but less than the price; held apart
+    │   ├── ChallengeInvalid  ChallengeExpired  AuthorizationRefused      unspent
+    │   └── PaymentAlreadyUsed      this hash has already paid for a deployment, or topped up
+    ├── BackupFailed  BackupInvalid  RefundRefused     by the operator's commands; nothing was done
+    ├── ChainUnavailable  NoCapacity  PlannersBusy  UploadDisplaced     not just now
+    ├── KeeperAway  ClusterUnavailable  ContentUnavailable      apps or files are out of reach now
+    ├── DatabaseUnavailable         the database can't be read or written right now; nothing changed
+    │   ├── WriteConflict  UniqueViolation      a row changed, or its key exists; nothing written
+    │   └── CommitUnknown           whether the transaction was committed is not known
+    ├── DeployFailed  VariablesUnreadable   before `ready`, and why; sealed ones can't be opened
+    └── IsolationMissing  ConfigurationInvalid  LocalChainFailed  ProxyFailed      it can't run
+
+A class's docstring is the message for a person, unless the instance has its own. Details are
+fields, never parsed out of text. HTTP statuses and machine codes are in `api.http.problems`.
+"""
+
+from moorage.failure import FailureCause as FailureCause  # noqa: PLC0414  (part of DeployFailed)
+
+
+class MoorageError(Exception):
+    """Something went wrong."""
+
+    receipt: object | None = None
+    """The `PaymentReceipt` of what was paid before the error, if anything was."""
+
+    payment: object | None = None
+    """The `PaymentOutcome` of the payment that came with the request."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+    @property
+    def message(self) -> str:
+        """The message for a person."""
+        return str(self.args[0])
+
+
+class InvalidRequest(MoorageError):
+    """The request is invalid."""
+
+
+class FieldError(InvalidRequest):
+    """`field`, of the body or a header, is to be mended."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field, self.problem = field, problem
+
+
+class InvalidField(FieldError):
+    """A field of the body or a header breaks its rule; `field` is its dotted name."""
+
+
+class UploadInvalid(InvalidRequest):
+    """The upload breaks a rule; `path` names the file, as far as one is to blame."""
+
+    def __init__(self, problem: str, *, path: str | None = None) -> None:
+        super().__init__(f"upload: {problem}" if path is None else f"upload: {path!r} {problem}")
+        self.path, self.problem = path, problem
+
+
+class UploadNotFound(FieldError):
+    """No upload of this wallet is stored here under this digest; `field` names the digest."""
+
+
+class NameUnavailable(InvalidRequest):
+    """This uniqueName is taken. Choose another."""
+
+    held_until_ms: int | None = None  # if it is not taken for good
+
+
+class PlanNotFound(InvalidRequest):
+    """No way to build this upload was found; `looked_for` lists what would have been one."""
+
+    def __init__(self, message: str, *, looked_for: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.looked_for = looked_for
+
+
+class RuntimeUnsupported(FieldError):
+    """This gateway cannot run what the settings ask for; `field` names the setting."""
+
+
+class PlanTooCostly(InvalidRequest):
+    """Reading the upload takes more than `limit`; `path` is the file it was at, where known."""
+
+    def __init__(self, limit: str, *, path: str | None = None) -> None:
+        at = f" It was at {path!r}: shorten that file, or leave it out." if path else ""
+        super().__init__(f"upload: to read and plan it takes more than {limit}.{at}")
+        self.path = path
+
+
+class PaymentMalformed(FieldError):
+    """A payment header cannot be read; `field` names it."""
+
+
+class BodyTooLarge(MoorageError):
+    """The request body is larger than this gateway accepts."""
+
+
+class BodyStalled(MoorageError):
+    """The body came slower than 16 KiB/s: send it again, faster. A payment made still counts."""
+
+
+class AuthError(MoorageError):
+    """The request is not signed by its wallet; `header` is the one that is missing or wrong."""
+
+    def __init__(self, message: str = "", *, header: str | None = None) -> None:
+        super().__init__(message)
+        self.header = header
+
+
+class AuthMissing(AuthError):
+    """Sign the request: send X-Wallet-Address, X-Signature, X-Timestamp and X-Nonce."""
+
+    open_path = ""  # where a payment alone says who sends such a request
+
+
+class TimestampExpired(AuthError):
+    """X-Timestamp must lie within 60 seconds of the server's clock. Sign again with a fresh one."""
+
+
+class SignatureInvalid(AuthError):
+    """X-Signature is not this wallet's signature of `{wallet}:{timestamp}:{nonce}`."""
+
+
+class SignatureUnbound(AuthError):
+    """Sign this very request: this gateway takes signatures with X-Signature-Version: 2 alone."""
+
+
+class NonceReused(AuthError):
+    """This X-Nonce was used before. Nothing was done or taken: sign again with a fresh UUID."""
+
+
+class TokenInvalid(AuthError):
+    """This manage token is revoked, or its project is gone. The project's wallet makes another."""
+
+
+class TokenScope(MoorageError):
+    """A manage token reads and changes its own project alone: sign this with the wallet."""
+
+
+class AuthUnavailable(MoorageError):
+    """The gateway cannot record that this request was made. Nothing was done; try again shortly."""
+
+
+class AlreadyRunning(MoorageError):
+    """Another gateway runs on this data directory; stop it first, or choose another directory."""
+
+
+class WrongWallet(MoorageError):
+    """This project belongs to another wallet."""
+
+
+class ProjectNotFound(MoorageError):
+    """There is no such project."""
+
+
+class DeploymentNotFound(MoorageError):
+    """There is no such deployment of this project."""
+
+
+class ReleaseServing(MoorageError):
+    """This deployment serves already. Nothing was changed."""
+
+
+class ReleaseNeverServed(MoorageError):
+    """This deployment has never served: choose one whose canRollBack is true."""
+
+
+class ReleaseGone(MoorageError):
+    """The files of this deployment are kept no longer: deploy it again from its source."""
+
+
+class NoEarlierRelease(MoorageError):
+    """This project has no earlier release to go back to. Nothing was changed."""
+
+
+class DeploymentOver(MoorageError):
+    """This deployment is ready or over: there is nothing to cancel."""
+
+
+class ProjectBlocked(MoorageError):
+    """The operator has suspended this; `why` is the operator's reason."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"The gateway's operator has suspended this: {why.rstrip('. ')}. "
+            "Credits do not change that, and are kept."
+        )
+        self.why = why
+
+
+class OutOfCredits(MoorageError):
+    """This is free, but for wallets with credits alone: top up first. Nothing was done."""
+
+
+class DomainNotFound(MoorageError):
+    """This project has no such domain; POST …/domains adds one."""
+
+
+class IdempotencyKeyReused(MoorageError):
+    """This Idempotency-Key was used for another request. Choose a fresh key; nothing was done."""
+
+
+class IdempotencyInProgress(MoorageError):
+    """An earlier request with this Idempotency-Key is still carried out. Send it again shortly."""
+
+
+class WebhookNotFound(MoorageError):
+    """This wallet has no webhook; PUT /agent/webhook makes one."""
+
+
+class EventNotFound(MoorageError):
+    """This wallet has no such event; events are kept for 60 days."""
+
+
+class RateLimited(MoorageError):
+    """Too many requests; `retry_after_seconds` says when the next one passes."""
+
+    def __init__(self, retry_after_seconds: int, message: str = "") -> None:
+        super().__init__(message or f"Too many requests. Try again in {retry_after_seconds} s.")
+        self.retry_after_seconds = retry_after_seconds
+
+
+class TooManyStreams(RateLimited):
+    """As many logs are followed as may be; the message says whose."""
+
+
+class TooManyUploads(RateLimited):
+    """Uploads take all the room they get before they are paid for; the message says what to do."""
+
+
+class PaymentError(MoorageError):
+    """The payment named does not pay for this request."""
+
+
+class PaymentPending(PaymentError):
+    """The payment is not confirmed yet. Do not pay again: send the same hash again."""
+
+    seen = True  # False: of a transaction that the chain's node does not know
+
+    def __init__(self, message: str = "", *, retry_after_seconds: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class PaymentNotFound(PaymentError):
+    """The transaction holds no transfer that pays; `looked_for` says what was searched."""
+
+    def __init__(self, message: str, *, looked_for: dict[str, str]) -> None:
+        super().__init__(message)
+        self.looked_for = looked_for
+
+
+class PayerMismatch(PaymentError):
+    """This payment was made by another wallet; it is credited to whoever paid, never to you."""
+
+
+class PaymentShort(PaymentError):
+    """The payment is credited, but together with the credits on hand it is short of the price."""
+
+
+class PaymentHeld(PaymentError):
+    """The payment arrived and is recorded, but held for the operator's review. Do not pay again."""
+
+
+class ChallengeInvalid(PaymentError):
+    """This challenge is not for this request. Nothing was spent: answer one of the new ones."""
+
+
+class ChallengeExpired(PaymentError):
+    """This challenge has expired. Nothing was spent: answer one of the new ones."""
+
+
+class AuthorizationRefused(PaymentError):
+    """The authorization can't be settled, nothing was spent; `by_chain`: its chain refused it."""
+
+    def __init__(self, why: str, *, by_chain: bool = False) -> None:
+        super().__init__(f"The authorization cannot be settled: {why}. Nothing was spent.")
+        self.why, self.by_chain = why, by_chain
+
+
+class PaymentAlreadyUsed(PaymentError):
+    """This transaction has already paid; the ids say for what, if it was yours."""
+
+    def __init__(
+        self, message: str = "", *, project_id: str | None = None, deployment_id: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.project_id, self.deployment_id = project_id, deployment_id
+
+
+class BackupFailed(MoorageError):
+    """The backup cannot be made or put back; the message says why. Nothing was changed."""
+
+
+class BackupInvalid(MoorageError):
+    """The file is no whole backup of a gateway; the message says why. Nothing was changed."""
+
+
+class RefundRefused(MoorageError):
+    """The refund cannot be made. Nothing was sent."""
+
+
+class ChainUnavailable(MoorageError):
+    """The chain cannot be read right now. Nothing was recorded; send the same request again."""
+
+
+class VariablesUnreadable(MoorageError):
+    """The project's stored variables cannot be opened. Tell the gateway's operator."""
+
+
+class DatabaseUnavailable(MoorageError):
+    """The gateway cannot tell your balance right now. Nothing changed: do not pay, try again."""
+
+
+class WriteConflict(DatabaseUnavailable):
+    """Another request changed the same at the same moment. Nothing changed: send it again."""
+
+
+class UniqueViolation(WriteConflict):
+    """Another request made the same at the same moment. Nothing changed: send it again."""
+
+
+class CommitUnknown(DatabaseUnavailable):
+    """Whether this was recorded is not known. Do not pay again; look before you do it once more."""
+
+
+class KeeperAway(MoorageError):
+    """The gateway that keeps the apps is being replaced by another. Send the request again."""
+
+
+class ClusterUnavailable(MoorageError):
+    """The cluster that runs the apps does not answer. Send the request again shortly."""
+
+
+class ContentUnavailable(MoorageError):
+    """Stored files cannot be reached right now. A payment still counts: send the request again."""
+
+
+class NoCapacity(MoorageError):
+    """This gateway has no room for another app right now. Nothing was charged; try again later."""
+
+
+class PlannersBusy(MoorageError):
+    """The gateway reads other uploads right now. Nothing was charged; send it again shortly."""
+
+
+class UploadDisplaced(MoorageError):
+    """Too many upload at once, and this was slow: send it again. A payment made still counts."""
+
+
+class DeployFailed(MoorageError):
+    """A deployment ended before `ready`.
+
+    `reason` is a sentence a person can act on, `log_tail` the last lines of the app or the build.
+    """
+
+    def __init__(self, cause: FailureCause, reason: str, *, log_tail: str = "") -> None:
+        super().__init__(reason)
+        self.cause, self.reason, self.log_tail = cause, reason, log_tail
+
+
+class IsolationMissing(MoorageError):
+    """This machine cannot isolate apps; `missing` lists what and the command that mends it."""
+
+    def __init__(self, missing: tuple[str, ...]) -> None:
+        super().__init__("apps cannot be isolated here: " + "; ".join(missing))
+        self.missing = missing
+
+
+class ConfigurationInvalid(MoorageError):
+    """The gateway cannot start with this configuration."""
+
+
+class LocalChainFailed(MoorageError):
+    """A local chain cannot run; the message says why and, if one does, which command mends it."""
+
+
+class ProxyFailed(MoorageError):
+    """The proxy cannot run; the message says why."""

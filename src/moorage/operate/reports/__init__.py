@@ -1,1 +1,0 @@
-"""Money reports, all from the ledger: what was earned, what is owed to customers, and to whom."""

@@ -1,0 +1,150 @@
+"""The Kubernetes engine on a fake cluster, with a builder that copies files instead of building."""
+
+import asyncio
+import secrets
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import moorage
+from fake_kubernetes.cluster import Cluster
+from fake_kubernetes.images import Image
+from kubernetes_fixture import machine_image
+from moorage.engines.engine import BuildSpec
+from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.kind import ClusterOptions
+from moorage.engines.kubernetes.engine import KubernetesEngine
+from moorage.engines.kubernetes.shared import Log
+from moorage.engines.kubernetes.starting import Patience
+from small_apps import LIMITS, MIB
+
+OWN_IMAGE = "moorage/own"
+SOURCES = Path(moorage.__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Copied:
+    """An image that the cluster has."""
+
+    reference: str
+
+
+@dataclass
+class CopyingBuilder:
+    """Puts the files of a deployment beside this machine's programs."""
+
+    cluster: Cluster
+    directory: Path
+    images: dict[str, Image] = field(default_factory=dict)
+    removed: list[str] = field(default_factory=list)
+
+    async def open(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    async def build(self, spec: BuildSpec, log: Log) -> Copied:
+        root = self.directory / secrets.token_hex(8)
+        config = {
+            "Cmd": ["/bin/sh", "-c", f"exec {spec.plan.start}"],
+            "WorkingDir": "/app",
+            "User": "1000",
+        }
+        image = machine_image(root, config=config)
+        await asyncio.to_thread(shutil.copytree, spec.source, root / "app")
+        await log([f"copied {spec.deployment_id}"])
+        return self._add(spec.deployment_id, image)
+
+    async def copy(self, image: str, deployment_id: str) -> Copied:
+        return self._add(deployment_id, self.images[image])
+
+    async def remove(self, image: str) -> None:
+        self.removed.append(image)
+
+    def _add(self, deployment_id: str, image: Image) -> Copied:
+        reference = f"registry.example/{deployment_id}@sha256:{secrets.token_hex(32)}"
+        self.images[reference] = image
+        self.cluster.add_image(reference, image)
+        return Copied(reference)
+
+
+def cluster_options(cluster: Cluster, **chosen: Any) -> ClusterOptions:
+    options = ClusterOptions(
+        app=replace(LIMITS, volume_bytes=32 * MIB),
+        build=LIMITS,
+        builds_per_wallet=1,
+        apps_per_wallet=10,
+        config=str(cluster.kubeconfig()),
+        context="",
+        prefix=f"m{secrets.token_hex(3)}",
+        registry="registry.example",
+        registry_credentials="",
+        pull_credentials="",
+        own_image=OWN_IMAGE,
+        build_url="",
+        build_host=cluster.host,
+        build_port=0,
+        architecture="amd64",
+        runtime_class="",
+        user_namespaces=False,
+        storage_class="",
+        networks=(),
+        gateway_namespace="",
+        gateway_networks=(f"{cluster.host}/32",),
+        memory_bytes=0,
+    )
+    return replace(options, **chosen)
+
+
+def make_engine(
+    cluster: Cluster,
+    state_dir: Path,
+    *,
+    options: ClusterOptions | None = None,
+    keeps: bool = True,
+    patience: Patience = Patience(schedule_seconds=2, pull_seconds=2, make_seconds=1),  # noqa: B008
+    **configuration: Any,
+) -> KubernetesEngine:
+    """An engine that is not opened yet, with a prefix of its own unless options are given."""
+    if OWN_IMAGE not in cluster.images.given:
+        config = {"Env": [f"PYTHONPATH={SOURCES}"]}
+        own = machine_image(cluster.directory / "own", config=config, shown=(SOURCES,))
+        cluster.add_image(OWN_IMAGE, own)
+    return KubernetesEngine(
+        HostConfiguration(
+            state_dir=state_dir,
+            run_dir=cluster.directory / f"run-{secrets.token_hex(2)}",
+            instance_id=secrets.token_hex(3),
+            tools={},
+            stop_grace_seconds=1.0,
+            folder="pods",
+            **configuration,
+        ),
+        options or cluster_options(cluster),
+        keeps=keeps,
+        make_builder=lambda _: CopyingBuilder(cluster, cluster.directory / "built"),
+        patience=patience,
+    )
+
+
+@asynccontextmanager
+async def opened_engine(engine: KubernetesEngine) -> AsyncIterator[KubernetesEngine]:
+    """The engine, opened, and taken down with all its apps."""
+    await engine.open()
+    try:
+        yield engine
+    finally:
+        await engine.close(stop_apps=True)
+
+
+@pytest.fixture
+async def kubernetes(fake_cluster: Cluster, tmp_path: Path) -> AsyncIterator[KubernetesEngine]:
+    """The Kubernetes engine, opened for one test."""
+    async with opened_engine(make_engine(fake_cluster, tmp_path / "state")) as engine:
+        yield engine
