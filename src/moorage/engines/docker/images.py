@@ -16,7 +16,6 @@ import msgspec
 
 from moorage.engines.docker.building.attempt import Attempt, Log, is_own
 from moorage.engines.docker.building.buildx import Build
-from moorage.engines.docker.building.dockerfile import Materials
 from moorage.engines.docker.building.group import BuildGroup
 from moorage.engines.docker.building.materials import Laid, lay
 from moorage.engines.docker.daemon import Daemon, DaemonFailed, NotFound, calling, environment
@@ -25,6 +24,7 @@ from moorage.engines.host.cgroup import Cgroups
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.toolchains import ensured
 from moorage.engines.images.base_images import BaseImages, main_program
+from moorage.engines.images.recipe import Materials
 from moorage.engines.isolation.bubblewrap import CERTIFICATES
 from moorage.errors import DeployFailed, FailureCause
 from moorage.threads import in_thread

@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from memory_tree import MemoryTree, app_text
-from moorage.engines.docker.building.dockerfile import Materials, generated, own, step_named
+from moorage.engines.docker.building.dockerfile import generated, own, step_named
 from moorage.engines.images.base_images import BaseImages, toolbox_of_images
+from moorage.engines.images.recipe import Materials
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
 from toolboxes import EVERYTHING

@@ -9,9 +9,9 @@ from shlex import quote
 import msgspec
 
 from moorage.engines.docker.building import dockerfile
-from moorage.engines.docker.building.dockerfile import TRUST, VARIABLES, Materials, Written
+from moorage.engines.docker.building.dockerfile import TRUST, VARIABLES, Written
 from moorage.engines.engine import BuildSpec
-from moorage.engines.host.environment import build_environment
+from moorage.engines.images.recipe import Materials, step_environment
 from moorage.engines.isolation.bubblewrap import CERTIFICATES
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Stack
@@ -30,7 +30,6 @@ _SECRET_BYTES = 500 * 1024  # BuildKit takes no larger one
 _ARGUMENT_BYTES = 100_000  # the kernel takes 131,072 in one, and some 2 MB in all
 _ARGUMENTS_BYTES = 1_000_000
 _OWN = ("BUILDKIT_", "MOORAGE_")  # the names of arguments to the builder itself
-_OF_THE_IMAGE = ("PATH", "HOME", "USER", "LANG")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +83,7 @@ def lay(spec: BuildSpec, materials: Materials, build_env: Mapping[str, str], int
 
 def _exported(spec: BuildSpec, build_env: Mapping[str, str]) -> bytes:
     """Returns a build's variables as a shell reads them."""
-    found = build_environment(spec.plan, build_env, spec.variables)
-    kept = {n: v for n, v in found.items() if n not in _OF_THE_IMAGE or n in spec.variables}
+    kept = step_environment(spec, build_env)
     return "".join(f"{name}={quote(value)}\n" for name, value in kept.items()).encode()
 
 

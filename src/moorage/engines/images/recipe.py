@@ -1,0 +1,105 @@
+"""What the image of a planned app consists of, for every engine with images. Pure.
+
+The language's own image, with the gateway's programs, those of other languages' images, and
+toolchains; then the app's files in `/app`, which belong to the user that runs them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from moorage.engines.engine import BuildSpec
+from moorage.engines.host.environment import build_environment
+from moorage.engines.images.base_images import BaseImages, main_program
+from moorage.engines.isolation.bubblewrap import HOME, TMP, search_path
+from moorage.planning.plan import Plan
+
+UID = 1000
+USER = f"{UID}:{UID}"
+APP = "/app"
+TOOLS = "/opt/moorage/bin"
+TOOLCHAINS = "/opt/moorage/toolchains"
+SHELL = ("/bin/sh", "-c")
+IMAGES_PATH = (
+    *("/usr/local/go/bin", "/usr/local/cargo/bin", "/opt/java/openjdk/bin"),
+    *("/usr/share/maven/bin", "/opt/gradle/bin"),
+)
+"""Where images of languages have their programs, besides the usual directories."""
+
+_PARTS = ("npm", "bundler", "javac")  # come with the image of their language
+# Where images keep a program, if not below /usr/local; see DEFAULTS for the images.
+_PLACES = {
+    "java": "/opt/java",
+    "maven": "/usr/share/maven",
+    "gradle": "/opt/gradle",
+    "composer": "/usr/bin/composer",
+}
+_OF_THE_IMAGE = ("PATH", "HOME", "USER", "LANG")
+
+
+class Program(NamedTuple):
+    """A program of another image than the base."""
+
+    image: str
+    place: str  # a directory, or the file itself
+
+
+@dataclass(frozen=True, kw_only=True)
+class Materials:
+    """What the image of a planned app is made of besides its files."""
+
+    bases: BaseImages
+    tools: Mapping[str, Path]  # the gateway's own caddy and uv
+    toolchains: Mapping[str, Path] = field(default_factory=dict)  # directories, by program
+    has_trust: bool = False  # whether a build is given the machine's certificates
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The parts of one image."""
+
+    base: str
+    tools: Mapping[str, Path]  # to be copied into TOOLS
+    others: Mapping[str, Program]
+    toolchains: Mapping[str, Path]  # to be copied into TOOLCHAINS, each into a directory of its own
+    directory: str  # where commands run
+    environment: Mapping[str, str]  # of builds and the app
+    app_environment: Mapping[str, str]  # of the app alone
+
+
+def recipe(plan: Plan, materials: Materials) -> Recipe:
+    """Returns the parts of a planned app's image."""
+    main = main_program(plan)
+    version = {**plan.host_tools, **plan.toolchains}.get(main, "")
+    toolchains = {name: path for name, path in materials.toolchains.items() if name != main}
+    return Recipe(
+        base=materials.bases.image(main, version),
+        tools={name: path for name, path in materials.tools.items() if name in plan.host_tools},
+        others={
+            name: Program(materials.bases.image(name, held), _PLACES.get(name, "/usr/local"))
+            for name, held in plan.host_tools.items()
+            if name not in materials.tools and name != main and name not in _PARTS
+        },
+        toolchains=toolchains,
+        directory=f"{APP}/{plan.directory}".rstrip("/"),
+        environment={
+            "HOME": HOME,
+            "USER": "app",
+            "LANG": "C.UTF-8",
+            "TMPDIR": TMP,
+            "PATH": ":".join((search_path(list(toolchains)), *IMAGES_PATH)),
+        },
+        app_environment={
+            "NODE_ENV": "production",
+            "PYTHONUNBUFFERED": "1",
+            "PORT": str(plan.port),
+            "HOST": "0.0.0.0",  # noqa: S104 (inside its own network namespace)
+        },
+    )
+
+
+def step_environment(spec: BuildSpec, build_env: Mapping[str, str]) -> dict[str, str]:
+    """Returns the variables of install and build, beside the image's own."""
+    found = build_environment(spec.plan, build_env, spec.variables)
+    return {n: v for n, v in found.items() if n not in _OF_THE_IMAGE or n in spec.variables}

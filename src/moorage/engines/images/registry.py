@@ -1,0 +1,308 @@
+"""A client of registries (OCI distribution spec 1.1): manifests, blobs and tags.
+
+Over HTTPS, but for a registry on this machine's loopback. What a digest names is compared with it.
+"""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import quote, urljoin
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from moorage.engines.images.authorization import Authorizations, Scopes
+from moorage.engines.images.credentials import Credentials
+from moorage.engines.images.manifest import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Content,
+    Descriptor,
+)
+from moorage.engines.images.reference import Reference, Repository, root_url
+
+_ACCEPTED = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST))
+_BINARY = "application/octet-stream"
+_MAX_DOCUMENT_BYTES = 4 * 1024 * 1024  # of a manifest or configuration, as registries have it
+_MAX_SAID_CHARS = 300
+_PIECE_BYTES = 1 << 20
+_TAGS_A_PAGE = 1000
+_PAUSES_SECONDS = (0.2, 1.0, 5.0)
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=60)
+_NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?', re.IGNORECASE)
+_BUSY = frozenset({408, 429, 500, 502, 503, 504})
+T = TypeVar("T")
+
+
+class RegistryFailed(OSError):
+    """A registry does not answer, or refuses; says what it said."""
+
+
+class NotInRegistry(RegistryFailed):
+    """The registry has no such image or blob."""
+
+
+class _Interrupted(RegistryFailed):
+    """The request may succeed when it is sent again."""
+
+
+class _Unsupported(RegistryFailed):
+    """The registry does not do that at all."""
+
+
+class _Tags(msgspec.Struct):
+    tags: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Registry:
+    """The registries there are. Close it at the end."""
+
+    def __init__(
+        self, credentials: Credentials, *, pauses_seconds: Sequence[float] = _PAUSES_SECONDS
+    ) -> None:
+        """`pauses_seconds` are those before what failed for a moment is tried again."""
+        self._pauses_seconds = pauses_seconds
+        self._session = aiohttp.ClientSession(timeout=_TIMEOUT, auto_decompress=False)
+        self._authorizations = Authorizations(self._session, credentials)
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        await self._session.close()
+
+    async def manifest(self, image: Reference) -> Content:
+        """Returns a manifest or an index. Raises NotInRegistry, RegistryFailed."""
+        place = f"manifests/{image.version}"
+        answer = await self._ask("GET", image.repository, place, headers={"Accept": _ACCEPTED})
+        media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+        content = Content(media_type=media_type, body=answer.body)
+        if image.digest and content.digest != image.digest:
+            raise RegistryFailed(f"{image}: the registry's manifest has another digest")
+        return content
+
+    async def digest(self, image: Reference) -> str | None:
+        """Returns the digest of the manifest that a name has; None if there is none."""
+        place = f"manifests/{image.version}"
+        try:
+            answer = await self._ask("HEAD", image.repository, place, headers={"Accept": _ACCEPTED})
+        except NotInRegistry:
+            return None
+        return answer.headers.get("Docker-Content-Digest") or (await self.manifest(image)).digest
+
+    async def put_manifest(self, image: Reference, content: Content) -> Reference:
+        """Stores a manifest under a tag; all it names must be there. Returns it with its digest."""
+        await self._ask(
+            "PUT",
+            image.repository,
+            f"manifests/{image.tag}",
+            action="pull,push",
+            headers={"Content-Type": content.media_type},
+            body=content.body,
+        )
+        return image.pinned(content.digest)
+
+    async def delete_manifest(self, image: Reference) -> bool:
+        """Removes a manifest with all its tags; returns False if this registry removes nothing.
+
+        Blobs stay for the registry's own collection. Raises RegistryFailed.
+        """
+        try:
+            place = f"manifests/{image.digest}"
+            await self._ask("DELETE", image.repository, place, action="pull,push,delete")
+        except NotInRegistry:
+            return True
+        except _Unsupported:
+            return False
+        return True
+
+    async def tags(self, repository: Repository) -> list[str]:
+        """Returns the tags of a repository; none if there is no such repository."""
+        found: list[str] = []
+        place = f"tags/list?n={_TAGS_A_PAGE}"
+        while place:
+            try:
+                answer = await self._ask("GET", repository, place)
+            except NotInRegistry:
+                return found
+            found += _decoded(answer.body, _Tags).tags or []
+            link = _NEXT.search(answer.headers.get("Link", ""))
+            place = f"tags/list?{link[1].partition('?')[2]}" if link else ""
+        return found
+
+    async def blob(self, repository: Repository, named: Descriptor) -> Content:
+        """Returns a small blob, such as a configuration. Raises NotInRegistry, RegistryFailed."""
+        answer = await self._ask("GET", repository, f"blobs/{named.digest}")
+        content = Content(media_type=named.media_type, body=answer.body)
+        if content.digest != named.digest:
+            raise RegistryFailed(f"{repository}: the registry's blob has another digest")
+        return content
+
+    async def has_blob(self, repository: Repository, digest: str) -> bool:
+        """Returns whether a repository has a blob."""
+        try:
+            await self._ask("HEAD", repository, f"blobs/{digest}")
+        except NotInRegistry:
+            return False
+        return True
+
+    async def fetch_blob(self, repository: Repository, named: Descriptor, target: Path) -> None:
+        """Writes a blob to a file. Raises NotInRegistry, RegistryFailed, OSError."""
+        await self._patiently(lambda: self._fetch(repository, named, target))
+
+    async def mount_blob(self, origin: Repository, target: Repository, digest: str) -> bool:
+        """Gives a repository a blob of another of the same registry; returns whether it has it."""
+        query = f"mount={quote(digest)}&from={quote(origin.name, safe='')}"
+        answer = await self._ask(
+            "POST", target, f"blobs/uploads/?{query}", action="pull,push", origin=origin
+        )
+        return answer.status == 201
+
+    async def push_blob(
+        self, repository: Repository, content: Path | bytes, *, digest: str
+    ) -> None:
+        """Stores a blob, unless it is there. Raises RegistryFailed, OSError."""
+        if not await self.has_blob(repository, digest):
+            await self._patiently(lambda: self._push(repository, content, digest))
+
+    async def _push(self, repository: Repository, content: Path | bytes, digest: str) -> None:
+        begun = await self._once("POST", repository, "blobs/uploads/", action="pull,push")
+        place = begun.headers["Location"]
+        if isinstance(content, bytes):
+            sent = await self._send(repository, place, content)
+        else:
+            with content.open("rb") as file:
+                sent = await self._send(repository, place, file)
+        place = sent.headers.get("Location", place)
+        ending = f"{place}{'&' if '?' in place else '?'}digest={quote(digest)}"
+        await self._once("PUT", repository, ending, action="pull,push")
+
+    async def _send(self, repository: Repository, place: str, body: bytes | BinaryIO) -> _Answer:
+        headers = {"Content-Type": _BINARY}
+        return await self._once(
+            "PATCH", repository, place, action="pull,push", headers=headers, body=body
+        )
+
+    async def _fetch(self, repository: Repository, named: Descriptor, target: Path) -> None:
+        digest, size = hashlib.sha256(), 0
+        async with self._opened("GET", repository, f"blobs/{named.digest}") as answer:
+            with target.open("wb") as file:
+                async for piece in answer.content.iter_chunked(_PIECE_BYTES):
+                    size += len(piece)
+                    if size > named.size:
+                        break
+                    digest.update(piece)
+                    file.write(piece)
+        if size != named.size or f"sha256:{digest.hexdigest()}" != named.digest:
+            raise _Interrupted(f"{repository}: a blob came incomplete")
+
+    async def _ask(self, method: str, repository: Repository, place: str, **how: Any) -> _Answer:
+        """Sends a request that may be repeated."""
+        return await self._patiently(lambda: self._once(method, repository, place, **how))
+
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Does what may be repeated, and repeats it after pauses while it is interrupted."""
+        for pause in self._pauses_seconds:
+            try:
+                return await work()
+            except _Interrupted:
+                await asyncio.sleep(pause)
+        return await work()
+
+    async def _once(self, method: str, repository: Repository, place: str, **how: Any) -> _Answer:
+        async with self._opened(method, repository, place, **how) as answer:
+            body = bytearray()
+            async for piece in answer.content.iter_any():
+                body += piece
+                if len(body) > _MAX_DOCUMENT_BYTES:
+                    raise RegistryFailed(f"{repository}: the registry's answer is too large")
+            return _Answer(answer.status, answer.headers, bytes(body))
+
+    @asynccontextmanager
+    async def _opened(
+        self,
+        method: str,
+        repository: Repository,
+        place: str,
+        *,
+        action: str = "pull",
+        origin: Repository | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | BinaryIO | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Sends a request; once more when it has got an authorization. Raises RegistryFailed."""
+        scopes: Scopes = (f"repository:{repository.name}:{action}",)
+        if origin is not None:
+            scopes += (f"repository:{origin.name}:pull",)
+        url = _url(repository, place)
+        registry = repository.registry
+
+        def sent() -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+            value = self._authorizations.known(registry, scopes)
+            mine = {"Authorization": value} if value and _is_of(url, registry) else {}
+            return self._session.request(
+                method, url, headers={**(headers or {}), **mine}, data=body
+            )
+
+        try:
+            async with sent() as answer:
+                if answer.status != 401:
+                    await _check(answer, repository)
+                    yield answer
+                    return
+                challenges = answer.headers.getall("WWW-Authenticate", [])
+            await self._authorizations.renew(registry, scopes, challenges)
+            if body is not None and not isinstance(body, bytes):
+                raise _Interrupted(f"{registry} wants another authorization")  # the file is read
+            async with sent() as answer:
+                await _check(answer, repository)
+                yield answer
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise _Interrupted(f"{registry} does not answer: {error or 'timeout'}") from error
+
+
+async def _check(answer: aiohttp.ClientResponse, repository: Repository) -> None:
+    if answer.status < 400:
+        return
+    if answer.status == 404:
+        raise NotInRegistry(f"{repository}: the registry has no such image")
+    said = (await answer.content.read(_PIECE_BYTES)).decode(errors="replace")[:_MAX_SAID_CHARS]
+    kind = RegistryFailed
+    if answer.status in _BUSY:
+        kind = _Interrupted
+    elif answer.status == 405:
+        kind = _Unsupported
+    raise kind(f"{repository}: the registry answers {answer.status}: {said.strip()}")
+
+
+def _decoded(body: bytes, kind: type[_Tags]) -> _Tags:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as error:
+        raise RegistryFailed(f"the registry's answer can't be read: {error}") from error
+
+
+def _url(repository: Repository, place: str) -> URL:
+    """Returns a URL below a repository's, or the one that the registry named."""
+    below = urljoin(root_url(repository.registry), f"v2/{repository.name}/")
+    return URL(
+        urljoin(below, place) if "/v2/" in place or "://" in place else below + place, encoded=True
+    )
+
+
+def _is_of(url: URL, registry: str) -> bool:
+    """Returns whether a URL is the registry's own, so that it may see the credentials."""
+    return url.origin() == URL(root_url(registry)).origin()
