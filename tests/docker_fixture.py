@@ -32,7 +32,7 @@ from moorage.engines.images.base_images import DEFAULTS, BaseImages
 SUBNET = "10.203.0.0/24"
 BASE = "moorage-tests-base"
 BOUND_SECONDS = 120  # only to end a hung test
-_PROGRAMS = ("node", "sh", "cat", "chown", "env", "ls", "mkdir", "sleep", "kill", "id")
+_PROGRAMS = ("node", "sh", "cat", "chown", "cp", "env", "ls", "mkdir", "sleep", "kill", "id")
 _START = """\
 ip link set lo up
 exec dockerd --config-file "$1"

@@ -1,0 +1,1 @@
+"""Builds the images of deployments in pods of the cluster."""

@@ -1,0 +1,154 @@
+"""One run of a build's pod, from its making to its end, and why it failed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from moorage.clock import Clock
+from moorage.engines.failure import shown
+from moorage.engines.kubernetes.building import outcome
+from moorage.engines.kubernetes.building.outcome import Ended, Failure
+from moorage.engines.kubernetes.objects import Build, Manifest
+from moorage.engines.kubernetes.objects.build import FETCH, PACK
+from moorage.errors import DeployFailed, FailureCause
+from moorage.threads import to_its_end
+
+Log = Callable[[Sequence[str]], Awaitable[None]]
+"""Writes lines into the log of a build."""
+
+_LOOK_SECONDS = 0.3
+_TAIL_CHARS = 8192
+
+
+class BuildPods(Protocol):
+    """Pods of builds. Methods raise OSError where the cluster fails, or its answer is not known."""
+
+    async def start(self, build: Build) -> None:
+        """Makes the pod and its Secrets, in place of what an earlier attempt left.
+
+        Raises DeployFailed where the cluster has no room for it.
+        """
+        ...
+
+    async def look(self, build: Build) -> Manifest | None:
+        """Returns the pod as the cluster has it now; None if it is gone."""
+        ...
+
+    def output(self, build: Build, container: str) -> AsyncIterator[Sequence[str]]:
+        """Gives what a container that has started writes, from its first line until it ends."""
+        ...
+
+    async def remove(self, build: Build) -> None:
+        """Ends the pod, and removes it with its Secrets; nothing of it runs when it returns."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long a cluster may take before a build's containers run."""
+
+    schedule_seconds: float = 120.0  # until a node has room
+    obstacle_seconds: float = 30.0  # with what the kubelet itself tries again, such as a pull
+
+
+@dataclass
+class Attempt:
+    """The run of one build."""
+
+    pods: BuildPods
+    build: Build
+    log: Log
+    clock: Clock
+    patience: Patience = field(default_factory=Patience)
+    tail: str = ""
+    _doing: str = "fetching the files"
+    _since: dict[str, float] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Runs the pod to its end, and removes it. Raises DeployFailed, OSError."""
+        seconds = self.build.timeout_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                await self.pods.start(self.build)
+                await self._own(FETCH)
+                for step in self.build.steps:
+                    if step.writes_tools:
+                        await self._own(step.name)
+                    else:
+                        await self._step(step.name, step.command)
+                await self._own(PACK)
+        except TimeoutError:
+            raise self._failed(
+                FailureCause.BUILD_TIMEOUT,
+                f"the build took longer than {seconds} s; it was still {self._doing}",
+            ) from None
+        except asyncio.CancelledError:
+            await self.log(["CANCELLED: the build was ended"])
+            raise
+        finally:
+            await to_its_end(self.pods.remove(self.build))
+
+    async def _own(self, name: str) -> None:
+        """Waits for the end of a program that is none of the plan's."""
+        if name == PACK:
+            self._doing = "packing what was built"
+        ended = await self._ended(name)
+        self._check(outcome.own_failure(name, ended))
+        if ended.message:
+            await self.log([ended.message.replace("\n", " ")])
+
+    async def _step(self, name: str, command: str) -> None:
+        self._doing = f"running `{shown(command)}`"
+        await self._started(name)
+        await self.log([f"$ {shown(command)}"])
+        self.tail = ""
+        async for lines in self.pods.output(self.build, name):
+            if lines:
+                self.tail = (self.tail + "".join(f"{it}\n" for it in lines))[-_TAIL_CHARS:]
+                await self.log(lines)
+        ended = await self._ended(name)
+        self._check(outcome.step_failure(name, command, ended, self.tail))
+
+    async def _started(self, name: str) -> None:
+        while not (await self._look(name)).has_started:  # noqa: ASYNC110 (it may be lost as well)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _ended(self, name: str) -> Ended:
+        while (ended := (await self._look(name)).ended) is None:  # noqa: ASYNC110 (as above)
+            await asyncio.sleep(_LOOK_SECONDS)
+        return ended
+
+    async def _look(self, name: str) -> outcome.Progress:
+        """Returns how far a container is. Raises DeployFailed if it will never be further."""
+        pod = await self.pods.look(self.build)
+        if pod is None:
+            raise self._failed(FailureCause.INTERRUPTED, "the cluster has lost the build's pod")
+        found = outcome.progress(pod, name)
+        if found.ended is None:
+            self._check(outcome.pod_failure(pod))
+        if not found.has_started:
+            self._check_starting(pod, found.obstacle)
+        return found
+
+    def _check_starting(self, pod: Manifest, obstacle: str) -> None:
+        """Raises DeployFailed when what keeps a container from starting lasts too long."""
+        if self._lasts(obstacle) > self.patience.obstacle_seconds:
+            raise self._failed(FailureCause.INTERRUPTED, f"the build can't be started: {obstacle}")
+        why = outcome.unscheduled(pod)
+        if self._lasts(why) > self.patience.schedule_seconds:
+            raise self._failed(
+                FailureCause.NO_CAPACITY, f"no node has room for the build: {why}. Deploy it later."
+            )
+
+    def _lasts(self, what: str) -> float:
+        """Returns for how many seconds something goes on, as far as it was seen."""
+        now = self.clock.monotonic_seconds()
+        return now - self._since.setdefault(what, now) if what else 0.0
+
+    def _check(self, failure: Failure | None) -> None:
+        if failure is not None:
+            raise self._failed(failure.cause, failure.reason)
+
+    def _failed(self, cause: FailureCause, reason: str) -> DeployFailed:
+        return DeployFailed(cause, reason, log_tail=self.tail)

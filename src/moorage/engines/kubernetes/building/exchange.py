@@ -1,0 +1,236 @@
+"""The port at which build pods get their files and leave what they built.
+
+A ticket is a URL that nobody can guess, for one transfer of one build: it is good until that is
+complete, or the build is over, and for one request at a time. It is all that a pod is known by. The
+port is reached by whatever strangers' builds run, so connections are few for each of them, and what
+comes is bounded before it is kept.
+"""
+
+import asyncio
+import hashlib
+import secrets
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aiohttp import web
+
+from moorage.engines.images.layer import Layer
+from moorage.errors import ConfigurationInvalid
+from moorage.threads import in_thread
+
+SOURCE, RESULT = "source", "result"
+_TOKEN_BYTES = 32
+_PIECE_BYTES = 1 << 20
+_GZIP = 31  # wbits of zlib
+_MAX_CONNECTIONS = 512
+_MAX_CONNECTIONS_EACH = 8  # of one address, which is one pod's
+_CLOSE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tickets:
+    """The URLs of one build, and what has come of it."""
+
+    source_url: str
+    result_url: str
+    result: "asyncio.Future[Layer]"
+
+
+@dataclass
+class _Ticket:
+    """One transfer that a build may make."""
+
+    kind: str
+    path: Path  # of the file that is sent, or that is written
+    result: "asyncio.Future[Layer]"
+    max_bytes: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Exchange:
+    """The port, which knows its tickets alone."""
+
+    def __init__(self, *, host: str, port: int, url: str) -> None:
+        """`url` is how pods reach it: `http://host:port`; "" for its own host and port."""
+        self._host, self._port, self._url = host, port, url
+        self._tickets: dict[bytes, _Ticket] = {}
+        self._runner: web.ServerRunner | None = None
+
+    async def open(self) -> None:
+        """Listens. Raises ConfigurationInvalid."""
+        server = web.Server(self._answer, access_log=None)
+        self._runner = web.ServerRunner(server, shutdown_timeout=_CLOSE_SECONDS)
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        try:
+            listening = await loop.create_server(
+                lambda: _Guard(server), self._host, self._port, reuse_address=True
+            )
+        except OSError as error:
+            raise ConfigurationInvalid(
+                f"kubernetes_build_port: cannot listen on {self._host}:{self._port} "
+                f"({error.strerror})"
+            ) from error
+        self._listening = listening
+        host, port = listening.sockets[0].getsockname()[:2]
+        self._url = (self._url or f"http://{host}:{port}").rstrip("/")
+
+    async def close(self) -> None:
+        """Ends all transfers, and listens no longer."""
+        if self._runner is not None:
+            self._listening.close()
+            await self._runner.cleanup()
+            self._runner = None
+
+    @asynccontextmanager
+    async def offered(
+        self, *, source: Path, result: Path, max_bytes: int
+    ) -> AsyncIterator[Tickets]:
+        """Gives tickets for fetching the file `source`, and for leaving a layer as `result`.
+
+        `max_bytes` is how large the layer may be when it is unpacked. They are worth nothing
+        afterwards.
+        """
+        done: asyncio.Future[Layer] = asyncio.get_running_loop().create_future()
+        tickets = {
+            _token(): _Ticket(SOURCE, source, done),
+            _token(): _Ticket(RESULT, result, done, max_bytes),
+        }
+        one, other = tickets
+        digests = {_digest(token): ticket for token, ticket in tickets.items()}
+        self._tickets |= digests
+        try:
+            yield Tickets(
+                source_url=f"{self._url}/{SOURCE}/{one}",
+                result_url=f"{self._url}/{RESULT}/{other}",
+                result=done,
+            )
+        finally:
+            done.cancel()
+            for digest in digests:
+                self._tickets.pop(digest, None)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        kind, _, token = request.path.removeprefix("/").partition("/")
+        digest = _digest(token)
+        ticket = self._tickets.get(digest)
+        method = "GET" if kind == SOURCE else "PUT"
+        if ticket is None or (ticket.kind, method) != (kind, request.method):
+            return web.Response(status=404)
+        if ticket.lock.locked():
+            return web.Response(status=503, text="it is being transferred already")
+        async with ticket.lock:
+            if kind == SOURCE:
+                response = await _sent(request, ticket.path)
+            else:
+                response = await _received(request, ticket)
+            if response.status < 300:
+                self._tickets.pop(digest, None)
+            return response
+
+
+class _Guard(asyncio.Protocol):
+    """Takes a connection for the server, unless there are too many."""
+
+    def __init__(self, server: web.Server) -> None:
+        self._server = server
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Hands the connection over, or ends it."""
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 (of create_server)
+        if self._is_full(transport):
+            transport.abort()
+            return
+        handler = self._server()
+        transport.set_protocol(handler)
+        handler.connection_made(transport)
+
+    def _is_full(self, transport: asyncio.Transport) -> bool:
+        address = _address(transport)
+        others = [it.transport for it in self._server.connections]
+        same = sum(1 for it in others if it is not None and _address(it) == address)
+        return len(others) >= _MAX_CONNECTIONS or same >= _MAX_CONNECTIONS_EACH
+
+
+async def _sent(request: web.BaseRequest, path: Path) -> web.StreamResponse:
+    """Sends a file to its end. Raises an error of the connection when that is lost before."""
+    response = web.StreamResponse()
+    response.content_length = (await in_thread(path.stat)).st_size
+    await response.prepare(request)
+    with path.open("rb") as file:
+        while piece := await in_thread(file.read, _PIECE_BYTES):
+            await response.write(piece)
+    await response.write_eof()
+    return response
+
+
+async def _received(request: web.BaseRequest, ticket: _Ticket) -> web.StreamResponse:
+    """Writes the body to the ticket's file, unless it is no layer or too large."""
+    receipt = _Receipt(ticket.max_bytes)
+    with ticket.path.open("wb") as file:
+        async for piece in request.content.iter_chunked(_PIECE_BYTES):
+            problem = await in_thread(receipt.take, piece)
+            if problem:
+                return web.Response(status=413, text=problem)
+            await in_thread(file.write, piece)
+    layer = receipt.end()
+    if layer is None:
+        return web.Response(status=400, text="the layer is no whole gzip stream")
+    if not ticket.result.done():
+        ticket.result.set_result(layer)
+    return web.Response(status=204)
+
+
+class _Receipt:
+    """Measures a layer that comes in pieces; what it says of itself does not count."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._unpacker = zlib.decompressobj(_GZIP)
+        self._plain, self._packed = hashlib.sha256(), hashlib.sha256()
+        self._size = self._unpacked = 0
+
+    def take(self, piece: bytes) -> str:
+        """Takes a piece; returns why the layer can't be taken, or "". Blocks."""
+        self._packed.update(piece)
+        self._size += len(piece)
+        if self._size > self._max_bytes:
+            return "the layer is too large"
+        try:
+            while piece and not self._unpacker.eof:
+                plain = self._unpacker.decompress(piece, _PIECE_BYTES)
+                piece = self._unpacker.unconsumed_tail
+                self._plain.update(plain)
+                self._unpacked += len(plain)
+                if self._unpacked > self._max_bytes:
+                    return "the layer is too large when it is unpacked"
+        except zlib.error:
+            return "the layer is no gzip stream"
+        return "something follows the layer" if self._unpacker.unused_data or piece else ""
+
+    def end(self) -> Layer | None:
+        """Returns what has come; None if the end is missing."""
+        if not self._unpacker.eof:
+            return None
+        return Layer(
+            digest=f"sha256:{self._packed.hexdigest()}",
+            diff_id=f"sha256:{self._plain.hexdigest()}",
+            size=self._size,
+        )
+
+
+def _token() -> str:
+    return secrets.token_urlsafe(_TOKEN_BYTES)
+
+
+def _digest(token: str) -> bytes:
+    """Returns what a token is looked up by, so that no time tells how much of a guess is right."""
+    return hashlib.sha256(token.encode(errors="replace")).digest()
+
+
+def _address(transport: asyncio.BaseTransport) -> str:
+    found = transport.get_extra_info("peername")
+    return str(found[0]) if found else ""

@@ -1,0 +1,219 @@
+"""The images of deployments in the operator's registry, and the images that they are made from.
+
+Each wallet has a repository, in which each deployment's image has the deployment's id as its tag
+and a digest of its own. So it is removed without regard to any other. The images of languages are
+copied into the repository `bases`: builds and apps start without another registry.
+"""
+
+import asyncio
+import hashlib
+import logging
+import tempfile
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from moorage.engines.images.layer import Layer
+from moorage.engines.images.manifest import (
+    Content,
+    Descriptor,
+    Image,
+    ImageInvalid,
+    Platform,
+    RunConfiguration,
+    choose,
+    encoded,
+    read_configuration,
+    read_manifest,
+    with_label,
+    with_layers,
+)
+from moorage.engines.images.reference import (
+    Reference,
+    Repository,
+    parse_reference,
+)
+from moorage.engines.images.registry import NotInRegistry, Registry, RegistryFailed
+from moorage.engines.kubernetes.objects.labels import DEPLOYMENT_LABEL, wallet_hash
+
+_BASES = "bases"
+_BASE_NAME = "org.opencontainers.image.base.name"  # OCI image spec, annotations.md
+_BASE_DIGEST = "org.opencontainers.image.base.digest"
+_TAG_DIGITS = 32
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredBase:
+    """A base image in the operator's registry."""
+
+    name: str  # as it is called where it comes from
+    stored: Reference  # by digest
+    image: Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltImage:
+    """A deployment's image."""
+
+    reference: str  # by digest
+    size_bytes: int  # of its layers as they are stored
+
+
+@dataclass(frozen=True)
+class PackedLayer:
+    """A layer, and the file that has it."""
+
+    layer: Layer
+    file: Path
+
+
+class DeploymentImages:
+    """The images below one name in the operator's registry, such as `registry.example/moorage`."""
+
+    def __init__(
+        self, registry: Registry, root: Repository, *, platform: Platform, scratch: Path
+    ) -> None:
+        """`scratch` is a directory for large files that are under way."""
+        self._registry = registry
+        self._root = root
+        self._platform = platform
+        self._scratch = scratch
+        self._copying: dict[str, asyncio.Lock] = {}
+
+    async def base(self, name: str) -> StoredBase:
+        """Returns an image to build on, as its name stands for it now.
+
+        Where its registry does not answer, it is the one that was used last. Raises RegistryFailed.
+        """
+        named = parse_reference(name)
+        tag = hashlib.sha256(str(named).encode()).hexdigest()[:_TAG_DIGITS]
+        stored = Reference(repository=self._root.below(_BASES), tag=tag)
+        async with self._copying.setdefault(name, asyncio.Lock()):
+            try:
+                content = await self._for_platform(named)
+                if await self._registry.digest(stored) != content.digest:
+                    await self._copy_base(named.repository, stored, content)
+            except (RegistryFailed, ImageInvalid) as error:
+                try:
+                    content = await self._registry.manifest(stored)
+                except NotInRegistry:
+                    raise RegistryFailed(f"{name}: {error}") from error
+                logger.warning("the image %s is the one that was used last: %s", name, error)
+        return StoredBase(
+            name=str(named),
+            stored=stored.pinned(content.digest),
+            image=await self._image(stored.repository, content),
+        )
+
+    async def publish(
+        self,
+        *,
+        owner: str,
+        deployment_id: str,
+        base: StoredBase,
+        layers: Sequence[PackedLayer],
+        run: RunConfiguration,
+    ) -> BuiltImage:
+        """Stores a deployment's image. Raises RegistryFailed, OSError."""
+        repository = self.repository(owner)
+        for named in base.image.manifest.layers:
+            await self._move(base.stored.repository, repository, named)
+        for packed in layers:
+            await self._registry.push_blob(repository, packed.file, digest=packed.layer.digest)
+        image = with_layers(base.image, [packed.layer for packed in layers], run)
+        image = with_label(image, _BASE_NAME, base.name)
+        image = with_label(image, _BASE_DIGEST, base.stored.digest)
+        return await self._store(repository, deployment_id, image)
+
+    async def copy(self, image: str, deployment_id: str) -> BuiltImage:
+        """Makes a deployment's image from another's of the same wallet.
+
+        Raises NotInRegistry if that is gone, RegistryFailed.
+        """
+        origin = parse_reference(image)
+        content = await self._registry.manifest(origin)
+        found = await self._image(origin.repository, content)
+        return await self._store(origin.repository, deployment_id, found)
+
+    async def remove(self, image: str) -> None:
+        """Removes a deployment's image, if it is there; no pod may need it any more."""
+        await self._delete(parse_reference(image))
+
+    async def collect(self, owners: Iterable[str], kept: Collection[str]) -> None:
+        """Removes the images of these wallets but those of the deployments that are kept.
+
+        The registry's own collection then frees their blobs. Raises RegistryFailed.
+        """
+        for owner in owners:
+            repository = self.repository(owner)
+            for tag in await self._registry.tags(repository):
+                if tag in kept:
+                    continue
+                image = Reference(repository=repository, tag=tag)
+                if (digest := await self._registry.digest(image)) is not None:
+                    await self._delete(image.pinned(digest))
+
+    async def has_layer(self, owner: str, layer: Layer) -> bool:
+        """Returns whether a wallet's repository has a layer already."""
+        return await self._registry.has_blob(self.repository(owner), layer.digest)
+
+    def repository(self, owner: str) -> Repository:
+        """Returns a wallet's repository."""
+        return self._root.below(wallet_hash(owner))
+
+    async def _delete(self, image: Reference) -> None:
+        if not await self._registry.delete_manifest(image):
+            logger.warning("%s stays, as its registry allows no deletion", image)
+
+    async def _store(self, repository: Repository, deployment_id: str, image: Image) -> BuiltImage:
+        image = with_label(image, DEPLOYMENT_LABEL, deployment_id)
+        manifest, configuration = encoded(image)
+        await self._registry.push_blob(repository, configuration.body, digest=configuration.digest)
+        name = Reference(repository=repository, tag=deployment_id)
+        stored = await self._registry.put_manifest(name, manifest)
+        size = sum(layer.size for layer in image.manifest.layers)
+        return BuiltImage(reference=str(stored), size_bytes=size)
+
+    async def _for_platform(self, named: Reference) -> Content:
+        """Returns the manifest that a name stands for on this platform."""
+        content = await self._registry.manifest(named)
+        chosen = choose(content, self._platform)
+        if chosen is None:
+            return content
+        return await self._registry.manifest(named.pinned(chosen.digest))
+
+    async def _copy_base(self, origin: Repository, stored: Reference, content: Content) -> None:
+        manifest = read_manifest(content)
+        for named in (manifest.config, *manifest.layers):
+            await self._move(origin, stored.repository, named)
+        await self._registry.put_manifest(stored, content)
+
+    async def _image(self, repository: Repository, content: Content) -> Image:
+        try:
+            manifest = read_manifest(content)
+            configuration = await self._registry.blob(repository, manifest.config)
+            return Image(
+                manifest=manifest, configuration=read_configuration(configuration, manifest)
+            )
+        except ImageInvalid as error:
+            raise RegistryFailed(f"{repository}: {error}") from error
+
+    async def _move(self, origin: Repository, target: Repository, named: Descriptor) -> None:
+        """Gives a repository a blob of another."""
+        if await self._registry.has_blob(target, named.digest):
+            return
+        if origin.registry == target.registry and await self._registry.mount_blob(
+            origin, target, named.digest
+        ):
+            return
+        async with self._scratch_file() as file:
+            await self._registry.fetch_blob(origin, named, file)
+            await self._registry.push_blob(target, file, digest=named.digest)
+
+    @asynccontextmanager
+    async def _scratch_file(self) -> AsyncIterator[Path]:
+        with tempfile.NamedTemporaryFile(dir=self._scratch) as file:
+            yield Path(file.name)

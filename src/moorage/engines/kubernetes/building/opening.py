@@ -1,0 +1,50 @@
+"""Opens what builds need: the registry's client, and the port of build pods."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.images.credentials import read_credentials
+from moorage.engines.images.manifest import platform_here
+from moorage.engines.images.reference import parse_repository
+from moorage.engines.images.registry import Registry
+from moorage.engines.kubernetes.building.attempt import BuildPods
+from moorage.engines.kubernetes.building.builder import Builder, BuilderOptions
+from moorage.engines.kubernetes.building.exchange import Exchange
+from moorage.engines.kubernetes.building.images import DeploymentImages
+
+_SCRATCH = "layers"  # in the engine's state_dir
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildPlaces:
+    """Where images go, and where build pods reach the gateway."""
+
+    registry: str  # and what names begin with there, such as `registry.example/moorage`
+    credentials: Path | None  # a file such as `docker login` writes; None: none are needed
+    host: str  # the address at which the gateway listens for build pods
+    port: int  # 0: any
+    url: str  # how pods reach it; "": by its own host and port
+
+
+@asynccontextmanager
+async def opened_builder(
+    configuration: HostConfiguration, places: BuildPlaces, options: BuilderOptions, pods: BuildPods
+) -> AsyncIterator[Builder]:
+    """Gives a builder. Raises ConfigurationInvalid, OSError."""
+    root = parse_repository(places.registry)
+    credentials = read_credentials(places.credentials)
+    scratch = configuration.state_dir / _SCRATCH
+    scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
+    exchange = Exchange(host=places.host, port=places.port, url=places.url)
+    async with AsyncExitStack() as stack:
+        registry = Registry(credentials)
+        stack.push_async_callback(registry.close)
+        await exchange.open()
+        stack.push_async_callback(exchange.close)
+        images = DeploymentImages(registry, root, platform=platform_here(), scratch=scratch)
+        yield Builder(
+            configuration, options, pods=pods, images=images, exchange=exchange, scratch=scratch
+        )

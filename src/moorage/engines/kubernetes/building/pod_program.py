@@ -1,0 +1,76 @@
+"""What Moorage's own programs in a build's pod share: how they reach the gateway, how they end.
+
+The kubelet tells what is in TERMINATION_LOG in the pod's status. Standard library alone.
+"""
+
+import http.client
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+TERMINATION_LOG = "/dev/termination-log"
+REFUSED, TOO_LARGE, UNREACHABLE = 10, 11, 12
+"""Exit codes: the files are not taken as they are; they are too many; the gateway is not there."""
+
+_SECONDS = 60.0  # of silence
+_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)  # a new pod's network takes a moment to let it out
+_MAX_SAID_BYTES = 2000  # the kubelet takes 4096
+
+
+class Failed(Exception):
+    """The program ends with `code`; the message is for the build's log."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def run(work: Callable[[], str]) -> None:
+    """Does the work, and ends with its code; what it returns, or why it failed, is told."""
+    try:
+        said, code = work(), 0
+    except Failed as failed:
+        said, code = str(failed), failed.code
+    content = said.encode(errors="replace")[:_MAX_SAID_BYTES]
+    Path(TERMINATION_LOG).write_bytes(content)
+    sys.exit(code)
+
+
+def patiently(work: Callable[[], str]) -> str:
+    """Does what may be repeated, and repeats it after pauses while the gateway can't be reached."""
+    for pause in _PAUSES_SECONDS:
+        try:
+            return work()
+        except (OSError, http.client.HTTPException):
+            time.sleep(pause)
+    try:
+        return work()
+    except (OSError, http.client.HTTPException) as error:
+        raise Failed(UNREACHABLE, f"the gateway can't be reached: {error!r}") from error
+
+
+@contextmanager
+def connected(url: str) -> Iterator[tuple[http.client.HTTPConnection, str]]:
+    """Gives a connection to the URL's host, and the path to ask for."""
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
+    kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=_SECONDS)
+    try:
+        yield connection, parts.path
+    finally:
+        connection.close()
+
+
+def answered(connection: http.client.HTTPConnection) -> http.client.HTTPResponse:
+    """Returns the gateway's answer. Raises Failed if it refuses, OSError if it may not again."""
+    answer = connection.getresponse()
+    if answer.status >= 500:
+        raise OSError(f"the gateway answers {answer.status}")
+    if answer.status >= 400:
+        said = answer.read(_MAX_SAID_BYTES).decode(errors="replace").strip()
+        raise Failed(REFUSED, f"the gateway answers {answer.status}: {said}")
+    return answer
