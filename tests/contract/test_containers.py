@@ -189,3 +189,33 @@ async def test_closed_engine_leaves_nothing(dockerd: Dockerd, source: Path, tmp_
     assert own not in dockerd.inside("iptables", "-S")
     assert not (dockerd.shared / own).exists()
     assert list(Path("/sys/fs/cgroup").glob(f"*/moorage-{own}")) == []
+
+
+async def test_nothing_passes_from_one_build_to_another_on_dockers_own_bridge(
+    dockerd: Dockerd, tmp_path: Path
+) -> None:
+    """Builds run there; containers stand for them."""
+    serving = "require('http').createServer((_, answer) => answer.end('hello')).listen(3000)"
+    server = dockerd.run("run", "--detach", BASE, "node", "-e", serving).strip()
+    try:
+        where = "{{.NetworkSettings.IPAddress}}"
+        address = dockerd.run("inspect", "--format", where, server).strip()
+        asking = f"""\
+const end = text => {{ console.log(text); process.exit(); }};
+const ask = () => fetch('http://{address}:3000').then(
+  answer => answer.text().then(end),
+  error => error.cause.code === 'ECONNREFUSED' ? setTimeout(ask, 20) : end(error.cause.code));
+ask();
+setTimeout(() => end('silence'), %d);
+"""
+
+        async def asked(milliseconds: int) -> str:
+            words = ("run", "--rm", BASE, "node", "-e", asking % milliseconds)
+            return (await asyncio.to_thread(dockerd.run, *words)).strip()
+
+        assert await asked(60_000) == "hello"
+        async with opened_docker(make_docker(dockerd, tmp_path / "state")):
+            assert await asked(500) in ("silence", "EHOSTUNREACH")
+        assert await asked(60_000) == "hello"
+    finally:
+        dockerd.run("rm", "--force", server)

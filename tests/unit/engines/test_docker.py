@@ -1,13 +1,16 @@
 """What the Docker engine asks of Docker, of the packet filter and of systemd, as data."""
 
+import asyncio
 import io
 import tarfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from moorage.engines.docker import groups, network
+from moorage.engines.docker import app, groups, network
 from moorage.engines.docker.app import how_it_ended
 from moorage.engines.docker.container import (
     Surroundings,
@@ -17,9 +20,11 @@ from moorage.engines.docker.container import (
     scratch,
     settled,
 )
-from moorage.engines.docker.daemon import first_file, lacking, socket_path
+from moorage.engines.docker.daemon import Daemon, first_file, lacking, socket_path
 from moorage.engines.docker.output import split_frames
+from moorage.engines.docker.record import Record
 from moorage.engines.engine import AppExit, InstanceSpec, Limits
+from moorage.engines.host.record import Stage
 from moorage.engines.images.environment import environment
 from moorage.errors import ConfigurationInvalid, DeployFailed
 from moorage.planning.plan import Plan, Stack
@@ -168,10 +173,35 @@ def test_apps_share_a_bridge_that_the_firewall_knows_by_name() -> None:
 
 
 def test_what_one_app_sends_to_another_is_dropped_on_the_bridge() -> None:
-    rules = network.bridge_rules("ab12cd", "10.201.0.0/16")
+    rules = network.bridge_rules("ab12cd", "10.201.0.0/16", builds=())
     assert rules.startswith("table bridge moorage_ab12cd {}\ndelete table bridge moorage_ab12cd\n")
     assert "type filter hook forward" in rules
     assert "ip saddr 10.201.0.0/16 drop" in rules
+
+
+async def test_end_that_docker_does_not_note_is_told_without_its_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Stuck:
+        """A container whose process has ended, and Docker says that it runs."""
+
+        async def wait(self) -> None:
+            await asyncio.Event().wait()
+
+        async def show(self) -> dict[str, object]:
+            return {"State": {"Status": "running", "ExitCode": 0, "OOMKilled": False}}
+
+    monkeypatch.setattr(app, "NOTED_SECONDS", 0.0)
+    containers = SimpleNamespace(container=lambda _: Stuck())
+    daemon = cast("Daemon", SimpleNamespace(docker=SimpleNamespace(containers=containers)))
+    record = Record(deployment_id="d1", stage=Stage.STARTED, container_id="c1")
+    assert await app.exit_of(daemon, record) == AppExit(exit_code=None, out_of_memory=False)
+
+
+def test_no_frame_passes_between_builds_on_dockers_own_bridge() -> None:
+    rules = network.bridge_rules("ab12cd", "10.201.0.0/16", builds=("172.17.0.0/16",))
+    for field in ("ip saddr", "ip daddr", "arp saddr ip", "arp daddr ip"):
+        assert f"    {field} 172.17.0.0/16 drop\n" in rules
 
 
 def test_network_has_room_for_its_addresses_and_for_no_more_than_a_bridge() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,10 @@ _MAX_POLL_SECONDS = 0.1
 _LATE_SHARE = 20  # polling delays a start by at most a twentieth of its duration
 _PROXY_UID = 1_899_999_999  # nobody's; systemd's table of user ids lists its range as unused
 _DOCKERS_RESOLVER = "127.0.0.11"  # Docker's name server listens in each app's network
-_CREATED = "created"
+_NOT_ENDED = ("created", "running", "paused")  # as Docker knows of nothing else yet
+NOTED_SECONDS = 20.0
+"""How long Docker may take to note the end of a container's process."""
+
 _PASSWD = "/etc/passwd"  # noqa: S105 (a path)
 _PASSWD_BYTES = 1024 * 1024  # a stranger's image may have one of any size
 
@@ -171,7 +175,9 @@ async def exit_of(daemon: Daemon, record: Record) -> AppExit | None:
     try:
         async with calling():
             ended = daemon.docker.containers.container(record.container_id)
-            await ended.wait()  # the process is gone, and Docker may not have noted it yet
+            with suppress(TimeoutError):  # the process is gone, and Docker may not have noted it
+                async with asyncio.timeout(NOTED_SECONDS):
+                    await ended.wait()
             state = (await ended.show())["State"]
     except NotFound:
         return AppExit(exit_code=None, out_of_memory=False)
@@ -180,7 +186,7 @@ async def exit_of(daemon: Daemon, record: Record) -> AppExit | None:
 
 def how_it_ended(state: dict[str, Any]) -> AppExit:
     """Returns the end that Docker tells in a container's `State`."""
-    code = None if state.get("Status") == _CREATED else state.get("ExitCode")
+    code = None if state.get("Status") in _NOT_ENDED else state.get("ExitCode")
     return AppExit(exit_code=code, out_of_memory=bool(state.get("OOMKilled")))
 
 

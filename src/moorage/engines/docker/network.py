@@ -3,6 +3,7 @@
 It lies in the network namespace of the Docker daemon, which is the machine's own as a rule.
 """
 
+from collections.abc import Sequence
 from ipaddress import ip_network
 from typing import Any
 
@@ -47,13 +48,19 @@ def network(instance_id: str, subnet: str) -> dict[str, Any]:
     }
 
 
-def bridge_rules(instance_id: str, subnet: str) -> str:
-    """Returns the text for `nft -f -` that drops what one app sends to another over the bridge.
+def bridge_rules(instance_id: str, subnet: str, *, builds: Sequence[str]) -> str:
+    """Returns the text for `nft -f -` that drops what one app, or build, sends to another.
 
     Docker's own rule is only for machines whose bridges hand packets to the machine's filter. Apps
-    have no IPv6, and may not choose their source address.
+    have no IPv6, and may not choose their source address. Builds, whose networks `builds` are, may
+    send any frame: none passes that tells another who has an address, or that it would take.
     """
     name = table_name(instance_id)
+    between = "".join(
+        f"    {field} {network} drop\n"
+        for network in builds
+        for field in ("ip saddr", "ip daddr", "arp saddr ip", "arp daddr ip")
+    )
     return f"""\
 table bridge {name} {{}}
 delete table bridge {name}
@@ -61,7 +68,7 @@ table bridge {name} {{
   chain between {{
     type filter hook forward priority filter - 10; policy accept;
     ip saddr {subnet} drop
-  }}
+{between}  }}
 }}
 """
 
@@ -74,8 +81,13 @@ def enter(daemon: Daemon) -> list[str]:
 def load(policy: Policy, daemon: Daemon) -> None:
     """Loads the firewall, or loads it again; blocks. Raises OSError."""
     firewall.load(policy, enter=enter(daemon))
-    rules = bridge_rules(policy.instance_id, policy.subnet)
+    rules = bridge_rules(policy.instance_id, policy.subnet, builds=_networks_of_builds(daemon))
     tool.run([*enter(daemon), "nft", "-f", "-"], stdin=rules)
+
+
+def _networks_of_builds(daemon: Daemon) -> tuple[str, ...]:
+    said = tool.run([*enter(daemon), "ip", "-json", "-4", "address", "show", "dev", DOCKER_BRIDGE])
+    return firewall.connected_networks(said)
 
 
 def is_loaded(instance_id: str, daemon: Daemon) -> bool:
