@@ -118,7 +118,12 @@ async def workshop(dockerd: Dockerd, tmp_path: Path) -> AsyncIterator[Workshop]:
     cgroups.open()
     daemon = await connect(dockerd.host)
 
-    def make(*, max_cache_bytes: int = 10 * 1024 * MIB, **options: Any) -> Images:
+    def make(
+        *,
+        max_cache_bytes: int = 10 * 1024 * MIB,
+        registries: tuple[str, ...] = ("docker.io",),
+        **options: Any,
+    ) -> Images:
         configuration = HostConfiguration(
             state_dir=tmp_path / "state",
             run_dir=dockerd.directory / instance,
@@ -127,7 +132,9 @@ async def workshop(dockerd: Dockerd, tmp_path: Path) -> AsyncIterator[Workshop]:
             **options,
         )
         bases = BaseImages(images=dict.fromkeys(DEFAULTS, BASE))
-        chosen = ImageOptions(bases=bases, reads_local=True, max_cache_bytes=max_cache_bytes)
+        chosen = ImageOptions(
+            bases=bases, reads_local=True, registries=registries, max_cache_bytes=max_cache_bytes
+        )
         return Images(configuration, daemon, cgroups, chosen)
 
     source = tmp_path / "source"
@@ -237,6 +244,21 @@ async def test_builder_itself_fetches_nothing_from_an_address(
     workshop.write(Dockerfile=f"FROM {BASE}\nARG SOURCE={source}\nADD $SOURCE /x\n")
     failed = await workshop.failed(workshop.plan_of_dockerfile())
     assert "denied by policy" in failed.message
+
+
+async def test_dockerfile_names_images_of_the_operators_registries_alone(
+    workshop: Workshop,
+) -> None:
+    workshop.write(Dockerfile=f"FROM 127.0.0.1:1/of/theirs AS a\nFROM {BASE}\nCOPY --from=a / /x\n")
+    failed = await workshop.failed(workshop.plan_of_dockerfile())
+    assert "denied by policy" in failed.message
+    workshop.write(Dockerfile=f"FROM {BASE}\n")
+    await workshop.build(workshop.plan_of_dockerfile())
+
+    workshop.images = workshop.make(registries=("registry.example",))
+    failed = await workshop.failed(workshop.plan_of_dockerfile())
+    assert "denied by policy" in failed.message
+    await workshop.build(NODE_APP)  # the base images are the operator's own choice
 
 
 async def test_cancelled_build_leaves_nothing_that_runs(workshop: Workshop) -> None:

@@ -22,6 +22,7 @@ class EngineOptions:
     base_images: Mapping[str, str]  # by program, in place of the engine's own choice
     image_registry: str  # where they are
     local_images: bool  # whether deployers' Dockerfiles may use this machine's images
+    dockerfile_registries: tuple[str, ...]  # whose images these may name; "*" for any
     accept_soft_limits: bool  # whether limits may be enforced by the gateway, not the kernel
     cluster: "ClusterOptions"
     keeps: bool = True  # False: another gateway keeps the apps; this one only asks

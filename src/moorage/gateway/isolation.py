@@ -109,6 +109,7 @@ def _options(settings: Settings, kind: EngineKind) -> EngineOptions:
         base_images=settings.base_images,
         image_registry=settings.image_registry,
         local_images=settings.local_images,
+        dockerfile_registries=settings.dockerfile_registries,
         accept_soft_limits=settings.accept_soft_limits,
         cluster=_cluster(settings),
     )

@@ -183,6 +183,22 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             " pulled, without credentials, whatever the machine has.",
         ),
     ] = False
+    dockerfile_registries: Annotated[
+        tuple[str, ...],
+        setting(
+            "images",
+            "The registries whose images a deployer's Dockerfile may name, with the port if it has"
+            ' one; `["*"]` for whatever this machine reaches.',
+        ),
+    ] = (
+        "docker.io",
+        "ghcr.io",
+        "quay.io",
+        "gcr.io",
+        "registry.k8s.io",
+        "mcr.microsoft.com",
+        "public.ecr.aws",
+    )
     isolation: Annotated[
         str,
         setting(

@@ -17,7 +17,7 @@ import msgspec
 from moorage.engines.docker.building.attempt import Attempt, Log, is_own
 from moorage.engines.docker.building.buildx import Build
 from moorage.engines.docker.building.group import BuildGroup
-from moorage.engines.docker.building.materials import Laid, lay
+from moorage.engines.docker.building.materials import ANY, Laid, lay
 from moorage.engines.docker.daemon import Daemon, DaemonFailed, NotFound, calling, environment
 from moorage.engines.engine import BuildSpec
 from moorage.engines.host.cgroup import Cgroups
@@ -47,6 +47,7 @@ class ImageOptions:
 
     bases: BaseImages
     reads_local: bool = False  # whether a deployer's Dockerfile may use this machine's images
+    registries: tuple[str, ...] = (ANY,)  # whose images a deployer's Dockerfile may name
     max_cache_bytes: int = 10 * 1024**3  # of the builder, for all wallets
 
 
@@ -157,7 +158,14 @@ class Images:
         directory = configuration.run_dir / f"{spec.deployment_id}{BUILD_SUFFIX}"
         await in_thread(_empty, directory)
         try:
-            yield await in_thread(lay, spec, materials, configuration.build_env, directory)
+            yield await in_thread(
+                lay,
+                spec,
+                materials,
+                configuration.build_env,
+                directory,
+                registries=self._options.registries,
+            )
         finally:
             await in_thread(shutil.rmtree, directory, ignore_errors=True)
 

@@ -29,6 +29,7 @@ def _make(configuration: HostConfiguration, options: EngineOptions) -> Engine:
         images=ImageOptions(
             bases=BaseImages(registry=options.image_registry, images=options.base_images),
             reads_local=options.local_images,
+            registries=options.dockerfile_registries,
             max_cache_bytes=options.total_cache_bytes,
         ),
     )

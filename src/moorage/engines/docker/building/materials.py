@@ -1,10 +1,11 @@
 """Writes what one build needs into a directory in memory: Dockerfile, ignore file, secrets."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 import msgspec
 
@@ -20,12 +21,9 @@ _FILE = "Dockerfile"
 # For BuildKit (sourcepolicy.pb): it fetches what ADD names by itself, from the machine's own
 # network, past the firewall of builds. Only images and what was uploaded is left, also of the
 # triggers in base images.
-_POLICY = {
-    "rules": [
-        {"action": "DENY", "selector": {"identifier": f"{scheme}://*"}}
-        for scheme in ("http", "https", "git")
-    ]
-}
+_IMAGES = "docker-image://"
+_ADDRESSES = ("http", "https", "git")
+ANY = "*"  # in place of a registry
 _SECRET_BYTES = 500 * 1024  # BuildKit takes no larger one
 _ARGUMENT_BYTES = 100_000  # the kernel takes 131,072 in one, and some 2 MB in all
 _ARGUMENTS_BYTES = 1_000_000
@@ -44,12 +42,40 @@ class Laid:
     policy: Path  # of what the builder may fetch
 
 
-def lay(spec: BuildSpec, materials: Materials, build_env: Mapping[str, str], into: Path) -> Laid:
+def source_policy(registries: Collection[str]) -> dict[str, Any]:
+    """Returns what the builder may fetch: images of these registries. Of its rules the last counts.
+
+    So no Dockerfile makes it ask whatever else this machine reaches, by `FROM host:port/name`.
+    """
+    refused = [f"{scheme}://*" for scheme in _ADDRESSES]
+    allowed = []
+    if ANY not in registries:
+        refused.append(f"{_IMAGES}*")
+        allowed = [f"{_IMAGES}{registry}/*" for registry in registries]
+    return {
+        "rules": [
+            *({"action": "DENY", "selector": {"identifier": each}} for each in refused),
+            *({"action": "ALLOW", "selector": {"identifier": each}} for each in allowed),
+        ]
+    }
+
+
+def lay(
+    spec: BuildSpec,
+    materials: Materials,
+    build_env: Mapping[str, str],
+    into: Path,
+    *,
+    registries: Collection[str],
+) -> Laid:
     """Writes the files of a build into an empty directory; blocks.
+
+    A deployer's Dockerfile may name images of `registries` only.
 
     Raises DeployFailed for variables that the builder can't take, OSError.
     """
-    if spec.plan.stack is Stack.DOCKERFILE:
+    is_own = spec.plan.stack is Stack.DOCKERFILE
+    if is_own:
         context = spec.source / spec.plan.directory
         text = (context / _FILE).read_text(errors="replace")
         written = dockerfile.own(text, spec.plan.start)
@@ -70,7 +96,7 @@ def lay(spec: BuildSpec, materials: Materials, build_env: Mapping[str, str], int
     trust = {TRUST: Path(CERTIFICATES)} if materials.has_trust else {}
     paths = {**trust, **_secret_files(secrets, into / "secrets")}
     policy = into / "policy.json"
-    policy.write_bytes(msgspec.json.encode(_POLICY))
+    policy.write_bytes(msgspec.json.encode(source_policy(registries if is_own else (ANY,))))
     return Laid(
         file=file,
         context=context,
