@@ -1,6 +1,7 @@
 """One run of a build's pod, from its making to its end, and why it failed."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -11,18 +12,21 @@ from moorage.engines.kubernetes.building import outcome
 from moorage.engines.kubernetes.building.outcome import Ended, Failure
 from moorage.engines.kubernetes.objects import Build, Manifest
 from moorage.engines.kubernetes.objects.build import FETCH, PACK
-from moorage.errors import DeployFailed, FailureCause
+from moorage.errors import ClusterUnavailable, DeployFailed, FailureCause
 from moorage.threads import to_its_end
 
 Log = Callable[[Sequence[str]], Awaitable[None]]
 """Writes lines into the log of a build."""
 
-_LOOK_SECONDS = 0.3
 _TAIL_CHARS = 8192
+_SILENCE = "silence"
+_LOOKS_AFTER_OUTPUT = 10  # the pod's status says a moment later that the container has ended
+
+logger = logging.getLogger(__name__)
 
 
 class BuildPods(Protocol):
-    """Pods of builds. Methods raise OSError where the cluster fails, or its answer is not known."""
+    """Pods of builds. Methods raise ClusterUnavailable where the cluster's answer is not known."""
 
     async def start(self, build: Build) -> None:
         """Makes the pod and its Secrets, in place of what an earlier attempt left.
@@ -36,7 +40,10 @@ class BuildPods(Protocol):
         ...
 
     def output(self, build: Build, container: str) -> AsyncIterator[Sequence[str]]:
-        """Gives what a container that has started writes, from its first line until it ends."""
+        """Gives what a container that has started writes, from its first line until it ends.
+
+        It may be cut off, by ClusterUnavailable or without it.
+        """
         ...
 
     async def remove(self, build: Build) -> None:
@@ -50,6 +57,8 @@ class Patience:
 
     schedule_seconds: float = 120.0  # until a node has room
     obstacle_seconds: float = 30.0  # with what the kubelet itself tries again, such as a pull
+    silence_seconds: float = 60.0  # while the cluster does not answer
+    look_seconds: float = 0.3  # between two looks
 
 
 @dataclass
@@ -63,10 +72,11 @@ class Attempt:
     patience: Patience = field(default_factory=Patience)
     tail: str = ""
     _doing: str = "fetching the files"
+    _told: int = 0  # lines of the step's output
     _since: dict[str, float] = field(default_factory=dict)
 
     async def run(self) -> None:
-        """Runs the pod to its end, and removes it. Raises DeployFailed, OSError."""
+        """Runs the pod to its end, and removes it. Raises DeployFailed, ClusterUnavailable."""
         seconds = self.build.timeout_seconds
         try:
             async with asyncio.timeout(seconds):
@@ -87,7 +97,7 @@ class Attempt:
             await self.log(["CANCELLED: the build was ended"])
             raise
         finally:
-            await to_its_end(self.pods.remove(self.build))
+            await to_its_end(self._remove())
 
     async def _own(self, name: str) -> None:
         """Waits for the end of a program that is none of the plan's."""
@@ -102,26 +112,46 @@ class Attempt:
         self._doing = f"running `{shown(command)}`"
         await self._started(name)
         await self.log([f"$ {shown(command)}"])
-        self.tail = ""
-        async for lines in self.pods.output(self.build, name):
-            if lines:
-                self.tail = (self.tail + "".join(f"{it}\n" for it in lines))[-_TAIL_CHARS:]
-                await self.log(lines)
-        ended = await self._ended(name)
+        self.tail, self._told = "", 0
+        while (ended := await self._followed(name)) is None:  # noqa: ASYNC110 (it was cut off)
+            await asyncio.sleep(self.patience.look_seconds)
         self._check(outcome.step_failure(name, command, ended, self.tail))
+
+    async def _followed(self, name: str) -> Ended | None:
+        """Tells what a container writes; returns how it ended, None if it was cut off before."""
+        seen = 0
+        try:
+            async for lines in self.pods.output(self.build, name):
+                fresh = lines[max(0, self._told - seen) :]
+                seen += len(lines)
+                await self._tell(fresh)
+        except ClusterUnavailable as error:
+            logger.info("the output of a build was cut off: %s", error)
+            return None
+        for _ in range(_LOOKS_AFTER_OUTPUT):
+            if (ended := (await self._look(name)).ended) is not None:
+                return ended
+            await asyncio.sleep(self.patience.look_seconds)
+        return None
+
+    async def _tell(self, lines: Sequence[str]) -> None:
+        if lines:
+            self._told += len(lines)
+            self.tail = (self.tail + "".join(f"{it}\n" for it in lines))[-_TAIL_CHARS:]
+            await self.log(lines)
 
     async def _started(self, name: str) -> None:
         while not (await self._look(name)).has_started:  # noqa: ASYNC110 (it may be lost as well)
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(self.patience.look_seconds)
 
     async def _ended(self, name: str) -> Ended:
         while (ended := (await self._look(name)).ended) is None:  # noqa: ASYNC110 (as above)
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(self.patience.look_seconds)
         return ended
 
     async def _look(self, name: str) -> outcome.Progress:
         """Returns how far a container is. Raises DeployFailed if it will never be further."""
-        pod = await self.pods.look(self.build)
+        pod = await self._pod()
         if pod is None:
             raise self._failed(FailureCause.INTERRUPTED, "the cluster has lost the build's pod")
         found = outcome.progress(pod, name)
@@ -130,6 +160,26 @@ class Attempt:
         if not found.has_started:
             self._check_starting(pod, found.obstacle)
         return found
+
+    async def _pod(self) -> Manifest | None:
+        """Returns the pod, once the cluster answers. Raises ClusterUnavailable."""
+        while True:
+            try:
+                found = await self.pods.look(self.build)
+            except ClusterUnavailable:
+                if self._lasts(_SILENCE) > self.patience.silence_seconds:
+                    raise
+                await asyncio.sleep(self.patience.look_seconds)
+            else:
+                self._since.pop(_SILENCE, None)
+                return found
+
+    async def _remove(self) -> None:
+        """Removes the pod; one that stays ends by its own deadline."""
+        try:
+            await self.pods.remove(self.build)
+        except (ClusterUnavailable, OSError) as error:
+            logger.warning("the pod of a build could not be removed: %s", error)
 
     def _check_starting(self, pod: Manifest, obstacle: str) -> None:
         """Raises DeployFailed when what keeps a container from starting lasts too long."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.images.credentials import read_credentials
-from moorage.engines.images.manifest import platform_here
+from moorage.engines.images.manifest import Platform, platform_here
 from moorage.engines.images.reference import parse_repository
 from moorage.engines.images.registry import Registry
 from moorage.engines.kubernetes.building.attempt import BuildPods
@@ -27,6 +27,7 @@ class BuildPlaces:
     host: str  # the address at which the gateway listens for build pods
     port: int  # 0: any
     url: str  # how pods reach it; "": by its own host and port
+    architecture: str = ""  # of the nodes, such as arm64; "": this machine's
 
 
 @asynccontextmanager
@@ -44,7 +45,9 @@ async def opened_builder(
         stack.push_async_callback(registry.close)
         await exchange.open()
         stack.push_async_callback(exchange.close)
-        images = DeploymentImages(registry, root, platform=platform_here(), scratch=scratch)
+        name = places.architecture
+        platform = Platform(architecture=name) if name else platform_here()
+        images = DeploymentImages(registry, root, platform=platform, scratch=scratch)
         yield Builder(
             configuration, options, pods=pods, images=images, exchange=exchange, scratch=scratch
         )
