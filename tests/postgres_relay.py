@@ -1,4 +1,4 @@
-"""A socket that leads to a PostgreSQL server's, and can lose an answer."""
+"""A socket that leads to a PostgreSQL server's, and can lose an answer, or all for a while."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -15,6 +15,9 @@ class PostgresRelay:
 
     def __init__(self, server: Path) -> None:
         self._server = server / SOCKET
+        self.is_cut = False
+        """Nothing passes, and nothing is closed."""
+
         self.loses_next_commit = False
         self.instead = b""
         """What is said in place of the answer that is lost."""
@@ -28,10 +31,12 @@ class PostgresRelay:
             writer.close()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._mended()
         from_server, to_server = await asyncio.open_unix_connection(str(self._server))
-        answering = asyncio.create_task(_copy(from_server, writer))
+        answering = asyncio.create_task(self._copy(from_server, writer))
         try:
             while data := await reader.read(65_536):
+                await self._mended()
                 loses = self.loses_next_commit and COMMIT in data
                 if loses:
                     self.loses_next_commit = False
@@ -46,12 +51,16 @@ class PostgresRelay:
             answering.cancel()
             to_server.close()
 
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65_536):
+                await self._mended()
+                writer.write(data)
+        writer.close()
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await reader.read(65_536):
-            writer.write(data)
-    writer.close()
+    async def _mended(self) -> None:
+        while self.is_cut:
+            await asyncio.sleep(0.02)
 
 
 @contextmanager
@@ -81,5 +90,6 @@ def relaying(server: Path, directory: Path) -> Iterator[PostgresRelay]:
         try:
             yield relay
         finally:
+            relay.is_cut = False
             end()
             running.result()

@@ -215,6 +215,30 @@ async def test_gateway_that_stands_still_in_a_transaction_stops_the_others_for_a
         assert await other.all(BALANCES) == [(ALICE, 5), (BOB, 1)]
 
 
+async def test_of_a_gateways_writers_few_wait_at_the_server_and_reads_pass_them(
+    postgres_server: PostgresServer, named: str, outsider: "asyncpg.Connection"
+) -> None:
+    """Each that waits there holds up the others once more if the gateway is cut off."""
+    url = postgres_server.url(named)
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    async with opened(url) as db, opened(url) as other:
+        async with other.transaction(durable=True):
+            writers = [asyncio.create_task(add(db, f"0x{at:040x}", 1)) for at in range(20)]
+
+            async def two_wait() -> bool:
+                found: int = await outsider.fetchval(waiting)
+                assert found <= 2
+                return found == 2
+
+            await until(two_wait)
+            reads = (db.one(BALANCE, of_wallet=ALICE) for _ in range(20))
+            assert await asyncio.gather(*reads) == [None] * 20
+            assert await two_wait()
+            assert not any(writer.done() for writer in writers)
+        await asyncio.gather(*writers)
+        assert len(await other.all(BALANCES)) == 20
+
+
 async def test_server_that_stands_still_is_told_of_and_found_again(
     postgres_server: PostgresServer, named: str
 ) -> None:

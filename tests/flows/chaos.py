@@ -4,6 +4,7 @@ import asyncio
 import random
 import signal
 import time
+import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -69,7 +70,8 @@ class Chaos:
             await asyncio.sleep(0.05)
 
     async def _kill(self) -> None:
-        member = self.chance.choice(self.pair.members)
+        ready = [member for member in self.pair.members if member.runs and not member.starts]
+        member = self.chance.choice(ready or self.pair.members)
         what = "starting one" if member.starts else "keeper" if member.keeps else "other"
         self._note(f"{what} killed")
         await asyncio.to_thread(member.kill)
@@ -124,14 +126,15 @@ class Client:
 
     async def _deploy(self) -> None:
         name = fresh_name()
-        body = deploy_body(name, HELLO)
-        asked = await self._until("POST", "/agent/deploy", (402,), json=body)
-        amount = int(asked.body["amount_token"])
-        proof = {"X-Payment-Tx": await self.wallet.pay(amount)}
-        self.sent.append(amount)
-        paid = await self._insist("/agent/deploy", proof, json=body)
+        body, key = deploy_body(name, HELLO), {"Idempotency-Key": str(uuid.uuid4())}
+        answer = await self._until("POST", "/agent/deploy", (200, 402), json=body, headers=key)
+        if answer.status == 402:  # else its credits have paid
+            amount = int(answer.body["amount_token"])
+            proof = {"X-Payment-Tx": await self.wallet.pay(amount)}
+            self.sent.append(amount)
+            answer = await self._insist("/agent/deploy", key | proof, json=body)
         self.deployed += 1
-        self.apps.append((name, paid))
+        self.apps.append((name, answer))
         if len(self.apps) > APPS:
             await self._delete(self.apps.pop(0)[1])
 
@@ -154,7 +157,7 @@ class Client:
 
     async def _insist(self, path: str, proof: dict[str, str], *, json: Any) -> Answer:
         began = time.monotonic()
-        answer = await self._until("POST", path, SETTLED, json=json, paid_by=proof)
+        answer = await self._until("POST", path, SETTLED, json=json, headers=proof, paid=True)
         self.longest_seconds = max(self.longest_seconds, time.monotonic() - began)
         return answer
 
@@ -165,25 +168,28 @@ class Client:
         statuses: tuple[int, ...],
         *,
         json: Any = None,
-        paid_by: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+        paid: bool = False,
     ) -> Answer:
         """Asks one of the gateways, and then again, until it is answered so."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
-                answer = await self._ask(method, path, json, paid_by or {})
+                answer = await self._ask(method, path, json, headers or {})
                 if answer is not None:
-                    if paid_by:
+                    if paid:
                         self._judge(answer)
                     if answer.status in statuses:
                         return answer
                     assert answer.body["retryable"] or answer.status == 402, answer
                 await asyncio.sleep(SECOND_THOUGHTS)
 
-    async def _ask(self, method: str, path: str, json: Any, proof: dict[str, str]) -> Answer | None:
+    async def _ask(
+        self, method: str, path: str, json: Any, further: dict[str, str]
+    ) -> Answer | None:
         """One request; None without an answer."""
         member = self.chance.choice(self.pair.members)
         try:
-            headers = self.wallet.signed() | proof
+            headers = self.wallet.signed() | further
             answer = await call(member, method, path, json=json, headers=headers)
         except (aiohttp.ClientError, OSError):
             self.answers["none"] += 1

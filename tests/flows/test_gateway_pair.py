@@ -1,14 +1,22 @@
 """Two gateways on one database: what happens once does so, whoever is asked, and whoever dies."""
 
 import asyncio
+import signal
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from chain_fixture import LocalChains
-from members import Pair, running_pair
+from members import Member, Pair, running_pair
+from moorage.storage.leases import LEASE_MS
+from paying import token_balance
 from postgres_fixture import PostgresServer
+from postgres_relay import relaying
+from protocols import demanded, payment_signature
+from receiver import receiving
+from waiting import until
 from wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name
 
 pytestmark = pytest.mark.root
@@ -23,17 +31,26 @@ SLOW_BUILD = {
 }
 
 
+FUNDS = 100_000_000
+
+
+@pytest.fixture(scope="module")
+def database(postgres_server: PostgresServer) -> Iterator[str]:
+    name = postgres_server.create()
+    yield name
+    postgres_server.drop(name)
+
+
 @pytest.fixture(scope="module")
 def pair(
     local_chains: LocalChains,
     postgres_server: PostgresServer,
+    database: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Pair]:
-    name = postgres_server.create()
     directory = tmp_path_factory.mktemp("pair") / "data"
-    with running_pair(directory, url=postgres_server.url(name), chains=local_chains) as pair:
+    with running_pair(directory, url=postgres_server.url(database), chains=local_chains) as pair:
         yield pair
-    postgres_server.drop(name)
 
 
 async def at_both(
@@ -116,4 +133,107 @@ async def test_killed_keepers_build_is_finished_by_the_other_gateway(pair: Pair)
     assert not pair.first.keeps
     wallet.gateway = pair.first
     assert (await wallet.status(deployed)).body["status"] == "ready"
+    assert await pair.audit() == []
+
+
+async def test_authorization_that_both_are_shown_settles_once(pair: Pair) -> None:
+    wallet, name = await Wallet(pair.second).fund(amount=FUNDS), fresh_name()
+    body = deploy_body(name, HELLO)
+    asked = await wallet.deploy(name)
+    payment = payment_signature(wallet, demanded(asked)["accepts"][0])
+
+    async def insist(member: Member) -> Answer:
+        while True:
+            headers = wallet.signed() | payment
+            answer = await call(member, "POST", "/agent/deploy", json=body, headers=headers)
+            if answer.body.get("code") != "payment_pending":
+                return answer
+            assert answer.body["payment"]["do_not_pay_again"], answer
+
+    async with asyncio.timeout(240):  # only to end a hung test
+        answers = await asyncio.gather(*(insist(member) for member in pair.members * 4))
+    assert {answer.status for answer in answers} <= {200, 409}, answers
+    assert len({answer.body["deploymentId"] for answer in answers}) == 1
+    chain = pair.first.info["chains"]["arbitrum"]
+    left = await token_balance(chain["rpc_url"], chain["tokens"]["usdc"], wallet.address)
+    assert left == FUNDS - int(asked.body["amount_token"])
+    assert (await wallet.settled(answers[0]))["status"] == "ready"
+    assert await pair.audit() == []
+
+
+async def test_event_is_delivered_once_by_one_of_them(pair: Pair) -> None:
+    wallet = await Wallet(pair.first).fund()
+    async with receiving() as receiver:
+        made = await wallet.call("PUT", "/agent/webhook", json={"url": receiver.url})
+        assert made.status == 200, made.body
+        for at in range(6):
+            wallet.gateway = pair.members[at % 2]
+            tx = await wallet.pay(1_000_000)
+            assert (await top_up(wallet, tx)).status == 200
+        await until(lambda: len(receiver.got) >= 6)
+        assert receiver.sequences == [1, 2, 3, 4, 5, 6]
+        assert (await wallet.call("DELETE", "/agent/webhook")).status in (200, 204)
+
+
+async def top_up(wallet: Wallet, tx: str) -> Answer:
+    return await wallet.call("POST", "/agent/credits", headers={"X-Payment-Tx": tx})
+
+
+async def credits_of(wallet: Wallet) -> float:
+    answer = await wallet.deploy(fresh_name(), headers={"X-Dry-Run": "true"})
+    return float(answer.body["current_credit_balance_usd"])
+
+
+async def test_gateway_that_stood_still_for_a_lease_holds_up_nothing_and_doubles_nothing(
+    pair: Pair,
+) -> None:
+    keeper, other = sorted(pair.members, key=lambda member: not member.keeps)
+    wallet, name = await Wallet(other).fund(), fresh_name()
+    assert (await top_up(wallet, await wallet.pay(2_000_000))).status == 200
+    deployed = await wallet.deploy(name, SLOW_BUILD)
+    assert deployed.status == 200, deployed.body
+    keeper.signal(signal.SIGSTOP)
+    try:
+        assert (await top_up(wallet, await wallet.pay(1_000_000))).status == 200
+        await wallet.pay(1_000_000)  # which nobody presents
+        await until(lambda: credited(wallet, 4.0), seconds=120)
+        await asyncio.sleep(LEASE_MS / 1000)
+    finally:
+        keeper.signal(signal.SIGCONT)
+    assert (await wallet.settled(deployed))["status"] == "ready"
+    assert await wallet.visit(name) == (200, "hello world")
+    assert await credits_of(wallet) <= 4.0
+    assert await pair.audit() == []
+
+
+async def credited(wallet: Wallet, usd: float) -> bool:
+    """Whether that much was credited; an app's first hour may be charged since."""
+    return await credits_of(wallet) > usd - 0.1
+
+
+async def test_cut_way_to_the_database_loses_nothing_and_holds_up_no_other(
+    pair: Pair, postgres_server: PostgresServer, database: str, tmp_path: Path
+) -> None:
+    one, two = await Wallet(pair.first).fund(), await Wallet(pair.second).fund()
+    with relaying(postgres_server.directory, tmp_path) as relay:
+        pair.second.stop()
+        pair.second.start(database_url=postgres_server.url(database, directory=tmp_path))
+        try:
+            paid = [await two.pay(1_000_000) for _ in range(5)]
+            asked = [asyncio.create_task(top_up(two, tx)) for tx in paid]
+            await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            relay.is_cut = True
+            for _ in range(3):
+                assert (await top_up(one, await one.pay(1_000_000))).status == 200
+            relay.is_cut = False
+            for tx, task in zip(paid, asked, strict=True):
+                answer = await task
+                while answer.status != 200:
+                    assert answer.body["retryable"], answer
+                    assert "amount_token" not in answer.body, answer
+                    answer = await top_up(two, tx)
+            assert (await credits_of(one), await credits_of(two)) == (3.0, 5.0)
+        finally:
+            pair.second.stop()
+    pair.second.start()
     assert await pair.audit() == []

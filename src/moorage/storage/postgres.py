@@ -5,7 +5,7 @@ session: statements are prepared once where none lies between, and else for each
 
 Write transactions take one lock of the whole schema first, so that one at a time runs, as in an
 SQLite file: what a transaction has read stays true until its end, whichever gateway writes. Reads
-need no lock, but a connection, and a gateway's transactions that wait may have all of them.
+need no lock, but a connection: so a gateway has few that write or wait for it.
 """
 
 import asyncio
@@ -28,8 +28,15 @@ _CONNECTIONS = 8
 SECONDS = 30.0
 """How long a connection, a free place in the pool, or a statement may be waited for."""
 
-IDLE_SECONDS = 20.0
-"""How long a gateway may do nothing within a transaction, as all others wait for its end."""
+_WRITERS = 2
+"""Transactions of a gateway that have the lock or wait for it at the server: one, and the next."""
+
+IDLE_SECONDS = 10.0
+"""How long a gateway may do nothing within a transaction, as all others wait for its end.
+
+One that is cut off from the server, or stands still, holds up the others for this time, and again
+with the next of its writers, which gets the lock then: together less than a lease.
+"""
 
 _STATEMENTS = 200  # prepared ones that a session keeps, where nothing lies between
 _OWN_SESSION = "SELECT pg_backend_pid()"
@@ -108,6 +115,7 @@ class PostgresDatabase(Database):
         idle = f"SET LOCAL idle_in_transaction_session_timeout = {idle_seconds * 1000:.0f}"
         self._begin = f"{_BEGIN}; {idle}"
         self._opening = asyncio.Lock()
+        self._writers = asyncio.Semaphore(_WRITERS)
         self._pool: asyncpg.Pool | None = None
         self._pooled = False
 
@@ -134,7 +142,7 @@ class PostgresDatabase(Database):
     @asynccontextmanager
     async def transaction(self, *, durable: bool) -> AsyncIterator[Transaction]:  # noqa: ARG002
         """Waits for the write transactions of all gateways. Each is durable."""
-        async with self._connection() as connection:
+        async with self._place_to_write(), self._connection() as connection:
             try:
                 await _run(connection, f"{self._begin}; {_DURABLE}; {LOCK}")
                 yield _Transaction(connection)
@@ -157,6 +165,18 @@ class PostgresDatabase(Database):
         if self._pool is not None:
             self._pool.terminate()
             self._pool = None
+
+    @asynccontextmanager
+    async def _place_to_write(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._writers.acquire()
+        except TimeoutError as error:
+            raise _ours(error) from error
+        try:
+            yield
+        finally:
+            self._writers.release()
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
