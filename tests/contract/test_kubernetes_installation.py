@@ -11,9 +11,15 @@ import yaml
 from kubernetes_schemas import RELEASES, validate_object
 from moorage.engines.kubernetes.objects import questions
 from moorage.engines.kubernetes.objects.labels import GATEWAY_LABELS
+from moorage.gateway.serve import receiving_address, serving_chains
+from moorage.settings import Settings, load_settings
 
 OPS = Path(__file__).parents[2] / "ops/kubernetes"
 OVERLAYS = ("one", "several")
+OF_THE_SECRET = {
+    "MOORAGE_DATABASE_URL": "postgresql://moorage:word@db.example.com/moorage",
+    "MOORAGE_VALKEY_URL": "valkeys://:word@valkey.example.com:6379/0",
+}
 
 Object = dict[str, Any]
 
@@ -44,6 +50,18 @@ def gateway(overlay: str) -> Object:
     (found,) = pod(overlay)["containers"]
     assert isinstance(found, dict)
     return found
+
+
+def settings_of(overlay: str, tmp_path: Path) -> Settings:
+    """What a gateway's process gets from its file, its variables and, if any, the Secret's."""
+    (name, text), *others = only(overlay, "ConfigMap")["data"].items()
+    assert (name, others) == ("moorage.toml", [])
+    file = tmp_path / name
+    file.write_text(text)
+    environ = {it["name"]: it.get("value", "pod-1") for it in gateway(overlay)["env"]}
+    if "envFrom" in gateway(overlay):
+        environ |= OF_THE_SECRET
+    return load_settings(file=file, environ=environ)
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -105,6 +123,33 @@ def test_pods_satisfy_the_standard_that_their_namespace_enforces(overlay: str) -
         assert set(container["resources"]["limits"]) == {"cpu", "memory", "ephemeral-storage"}
     allowed = {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
     assert {kind for volume in spec["volumes"] for kind in volume if kind != "name"} <= allowed
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_configuration_is_one_that_a_gateway_serves_with(overlay: str, tmp_path: Path) -> None:
+    settings = settings_of(overlay, tmp_path)
+    assert serving_chains(settings)
+    assert receiving_address(settings)
+    assert settings.isolation == "kubernetes"
+    namespace = only(overlay, "Namespace")["metadata"]["name"]
+    assert settings.kubernetes_gateway_namespace == namespace
+    assert settings.kubernetes_own_image == gateway(overlay)["image"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_ports_of_the_pod_are_those_of_its_settings(overlay: str, tmp_path: Path) -> None:
+    settings = settings_of(overlay, tmp_path)
+    ports = {it["name"]: it["containerPort"] for it in gateway(overlay)["ports"]}
+    web = {"http": 80, "https": 443} if settings.tls else {"http": settings.proxy_port}
+    assert ports == web | {
+        "api": settings.port,
+        "operator": settings.operator_port,
+        "builds": settings.kubernetes_build_port,
+    }
+    environ = {it["name"]: it.get("value") for it in gateway(overlay)["env"]}
+    url = f"http://$(POD_IP):{settings.kubernetes_build_port}"
+    assert environ["MOORAGE_KUBERNETES_BUILD_URL"] == url
+    assert (settings.host, settings.proxy_host, settings.operator_host) == ("0.0.0.0",) * 3
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -172,3 +217,21 @@ def test_one_gateway_keeps_its_books_on_a_volume_that_no_second_one_opens() -> N
     (data,) = (it for it in pod("one")["volumes"] if it["name"] == "data")
     claim = only("one", "PersistentVolumeClaim")["metadata"]["name"]
     assert data == {"name": "data", "persistentVolumeClaim": {"claimName": claim}}
+
+
+def test_several_gateways_share_books_and_files_and_one_of_them_is_always_there(
+    tmp_path: Path,
+) -> None:
+    settings = settings_of("several", tmp_path)
+    assert settings.database_url
+    assert settings.valkey_url
+    assert settings.content_url.startswith("s3://")
+    assert settings.gateway_name
+    assert settings.secrets_key_file.startswith("/run/moorage-keys/")
+    deployment = only("several", "Deployment")["spec"]
+    assert deployment["replicas"] > 1
+    rolling = {"maxUnavailable": 0, "maxSurge": 1}
+    assert deployment["strategy"] == {"type": "RollingUpdate", "rollingUpdate": rolling}
+    budget = only("several", "PodDisruptionBudget")["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"] == deployment["selector"]

@@ -21,13 +21,13 @@ class Rule:
 
 
 _APPLY = ("create", "patch")  # server-side apply: `create` where the object is not there yet
-_FOLLOW = ("get", "list", "watch")
+_FOLLOW = ("list", "watch")
 
 RULES: tuple[Rule, ...] = (
     Rule(
         group="",
         resource="namespaces",
-        verbs=(*_FOLLOW, *_APPLY, "delete"),
+        verbs=("get", *_APPLY, "delete"),
         why="give each wallet a namespace",
     ),
     Rule(
@@ -57,14 +57,14 @@ RULES: tuple[Rule, ...] = (
     Rule(
         group="apps",
         resource="deployments",
-        verbs=(*_FOLLOW, *_APPLY, "delete"),
+        verbs=("get", *_APPLY, "delete"),
         why="run apps",
     ),
     Rule(
         group="",
         resource="services",
-        verbs=(*_FOLLOW, *_APPLY, "delete"),
-        why="learn where apps are ready",
+        verbs=(*_APPLY, "delete"),
+        why="have the cluster tell where apps are ready",
     ),
     Rule(
         group="discovery.k8s.io",
@@ -75,7 +75,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         group="",
         resource="pods",
-        verbs=(*_FOLLOW, *_APPLY, "delete"),
+        verbs=("get", *_FOLLOW, *_APPLY, "delete"),
         why="build, test the isolation, and learn how apps end",
     ),
     Rule(
@@ -93,20 +93,14 @@ RULES: tuple[Rule, ...] = (
     Rule(
         group="",
         resource="persistentvolumeclaims",
-        verbs=(*_FOLLOW, *_APPLY, "delete"),
+        verbs=("get", "list", *_APPLY, "delete"),
         why="keep apps' volumes",
     ),
     Rule(
         group="",
         resource="nodes",
         verbs=("list",),
-        why="know how much memory there is for apps",
-    ),
-    Rule(
-        group="node.k8s.io",
-        resource="runtimeclasses",
-        verbs=("get",),
-        why="know whether the runtime class is there",
+        why="know how much memory there is for apps, and which kernel is a node's own",
     ),
     Rule(
         group="metrics.k8s.io",
