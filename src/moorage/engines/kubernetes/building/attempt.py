@@ -128,10 +128,12 @@ class Attempt:
         except ClusterUnavailable as error:
             logger.info("the output of a build was cut off: %s", error)
             return None
-        for _ in range(_LOOKS_AFTER_OUTPUT):
-            if (ended := (await self._look(name)).ended) is not None:
-                return ended
+        if (ended := (await self._look(name)).ended) is not None:
+            return ended
+        for _ in range(_LOOKS_AFTER_OUTPUT):  # its last lines may be missing: it is read again
             await asyncio.sleep(self.patience.look_seconds)
+            if (await self._look(name)).ended is not None:
+                break
         return None
 
     async def _tell(self, lines: Sequence[str]) -> None:
