@@ -4,185 +4,204 @@ Label values come from closed sets (route templates, not paths; configured chain
 so that no client can add to their number.
 """
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from moorage.errors import FailureCause
+
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
+_PAYMENT_OUTCOMES = (
+    "credited",
+    *("payment_already_used", "payer_mismatch", "payment_pending", "payment_not_found"),
+    *("payment_held", "challenge_invalid", "challenge_expired", "authorization_refused"),
+    *("rate_limited", "chain_unavailable", "database_unavailable"),
+)
+_AUTH_CODES = (
+    *("auth_missing", "timestamp_expired", "signature_invalid", "signature_unbound"),
+    *("nonce_reused", "token_invalid"),
+)
 _MAX_LABELLED = 4096  # cached children; far more than routes × methods × classes
 
-_registry = CollectorRegistry()
-ProcessCollector(registry=_registry)
+registry = CollectorRegistry()
+"""Of this process; a room that sees what others can't adds its own."""
+
+ProcessCollector(registry=registry)
 
 _requests = Histogram(
     "moorage_http_request_seconds",
     "Time to answer requests, by route template, method and status class.",
     ("route", "method", "status"),
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
-    registry=_registry,
+    registry=registry,
 )
 _auth_failures = Counter(
     "moorage_auth_failures_total",
     "Requests refused at authentication, by the answer's code.",
     ("code",),
-    registry=_registry,
+    registry=registry,
 )
 _payments = Counter(
     "moorage_payments_total",
     "Payments presented, by chain, token and outcome.",
     ("chain", "token", "outcome"),
-    registry=_registry,
+    registry=registry,
 )
 _deployments = Counter(
     "moorage_deployments_total",
     "Deployments that ended, by outcome and cause of failure.",
     ("outcome", "cause"),
-    registry=_registry,
+    registry=registry,
 )
 _deploy_seconds = Histogram(
     "moorage_deploy_seconds",
     "Time from accepting a deployment to its end, by outcome.",
     ("outcome",),
     buckets=(0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640),
-    registry=_registry,
+    registry=registry,
 )
 _parser_ends = Counter(
     "moorage_parser_ends_total",
     "Processes that read uploads and were ended by one: of time, late, or by a crash.",
     ("reason",),
-    registry=_registry,
+    registry=registry,
 )
 _rpc_errors = Counter(
     "moorage_rpc_errors_total",
-    "Calls to chain nodes that failed, by chain.",
-    ("chain",),
-    registry=_registry,
+    "Calls to chain nodes that failed, by chain and node.",
+    ("chain", "node"),
+    registry=registry,
+)
+_node_up = Gauge(
+    "moorage_node_up",
+    "Whether a node answered when it was last asked, by chain and node, numbered from 1.",
+    ("chain", "node"),
+    registry=registry,
 )
 _found = Counter(
     "moorage_payments_found_total",
     "Transactions that paid and that no request had presented, by chain.",
     ("chain",),
-    registry=_registry,
+    registry=registry,
 )
 _unread = Counter(
     "moorage_payments_unread_total",
     "Transactions that were found and whose receipt is too large to be read, by chain.",
     ("chain",),
-    registry=_registry,
+    registry=registry,
 )
 _uncreditable = Counter(
     "moorage_payments_uncreditable_total",
     "Looks at transfers that were found and are too large to be credited, by chain.",
     ("chain",),
-    registry=_registry,
+    registry=registry,
 )
 _unsearched = Gauge(
     "moorage_unsearched_blocks",
     "Blocks that are deep enough and not yet searched for payments, by chain.",
     ("chain",),
-    registry=_registry,
+    registry=registry,
 )
 _moved = Counter(
     "moorage_payments_moved_total",
     "Payments that a reorganisation moved to another block, by chain.",
     ("chain",),
-    registry=_registry,
+    registry=registry,
 )
 _reversed = Counter(
     "moorage_payments_reversed_total",
     "Payments that a reorganisation removed from the chain, by chain.",
     ("chain",),
-    registry=_registry,
+    registry=registry,
 )
 _webhook_attempts = Counter(
     "moorage_webhook_attempts_total",
     "Attempts to deliver an event: delivered, failed and tried again, or given up.",
     ("outcome",),
-    registry=_registry,
+    registry=registry,
 )
 _webhook_wait = Gauge(
     "moorage_webhook_oldest_seconds",
     "How long the oldest event that waits for its delivery has waited.",
-    registry=_registry,
+    registry=registry,
 )
 _settlements = Counter(
     "moorage_settlements_total",
     "Authorizations presented that were settled, failed, or were refused unspent, by chain.",
     ("chain", "outcome"),
-    registry=_registry,
+    registry=registry,
 )
 _unresolved_settlements = Gauge(
     "moorage_unresolved_settlements",
     "Authorizations whose outcome is not known yet, by chain.",
     ("chain",),
-    registry=_registry,
+    registry=registry,
 )
 _relayer_balance = Gauge(
     "moorage_relayer_balance_wei",
     "Gas money that the relayer had when last looked at, in wei, by chain.",
     ("chain",),
-    registry=_registry,
+    registry=registry,
 )
 _relayer_reverted = Gauge(
     "moorage_relayer_reverted_wei",
     "Gas money that the relayer lost today, at most, to transactions that did nothing, by chain.",
     ("chain",),
-    registry=_registry,
+    registry=registry,
 )
 _fee_bumps = Counter(
     "moorage_relayer_fee_bumps_total",
     "Transactions of the relayer that were stuck and offered more, by chain.",
     ("chain",),
-    registry=_registry,
+    registry=registry,
 )
 _wakes = Histogram(
     "moorage_wake_seconds",
     "Time to wake a sleeping app, by whether it came up.",
     ("outcome",),
     buckets=(0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2, 102.4),
-    registry=_registry,
+    registry=registry,
 )
 _app_requests = Counter(
     "moorage_app_requests_total",
     "Requests that apps answered, by status class.",
     ("status",),
-    registry=_registry,
+    registry=registry,
 )
 _app_bytes = Counter(
     "moorage_app_bytes_total",
     "Bytes of bodies and WebSockets that went to apps (in) and came from them (out).",
     ("direction",),
-    registry=_registry,
+    registry=registry,
 )
 _app_cpu = Counter(
-    "moorage_app_cpu_seconds_total", "Processor time that apps used.", registry=_registry
+    "moorage_app_cpu_seconds_total", "Processor time that apps used.", registry=registry
 )
 _app_memory = Gauge(
-    "moorage_app_memory_bytes", "Memory that running apps use now, in all.", registry=_registry
+    "moorage_app_memory_bytes", "Memory that running apps use now, in all.", registry=registry
 )
-_sleeping_apps = Gauge("moorage_sleeping_apps", "Apps that are asleep now.", registry=_registry)
-_running_apps = Gauge("moorage_running_apps", "Apps that run now.", registry=_registry)
 _disk_free = Gauge(
-    "moorage_disk_free_bytes", "What is free of the disk that apps are on.", registry=_registry
+    "moorage_disk_free_bytes", "What is free of the disk that apps are on.", registry=registry
 )
 _disk_promised = Gauge(
     "moorage_disk_promised_bytes",
     "What apps' disks and volumes may still take.",
-    registry=_registry,
+    registry=registry,
 )
 _ended_for_space = Counter(
     "moorage_ended_for_space_total",
     "Apps and builds that were ended as the disk was nearly full.",
-    registry=_registry,
+    registry=registry,
 )
 _keeper_failures = Counter(
     "moorage_keeper_failures_total",
     "How often this gateway had the turn to keep the apps and could not.",
-    registry=_registry,
+    registry=registry,
 )
-_nonces = Gauge("moorage_nonces", "Nonces remembered now.", registry=_registry)
 
 
 def record_request(*, route: str, method: str, status: int | None, seconds: float) -> None:
@@ -198,8 +217,47 @@ def record_auth_failure(code: str) -> None:
 
 
 def record_payment(*, chain: str, token: str, outcome: str) -> None:
-    """Counts a presented payment: `Taken`, or the name of the error that refused it."""
+    """Counts a presented payment: `credited`, or what `outcome_of` says of its refusal."""
     _payments.labels(chain, token, outcome).inc()
+
+
+def outcome_of(error: Exception) -> str:
+    """Returns what an error is called in a label: its class in snake case."""
+    return _CAPITAL.sub("_", type(error).__name__).lower()
+
+
+def declare_chain(chain: str, tokens: Iterable[str], *, nodes: int) -> None:
+    """Makes the series of a configured chain, so that their first growth is seen."""
+    for token in tokens:
+        for outcome in _PAYMENT_OUTCOMES:
+            _payments.labels(chain, token, outcome)
+    for number in range(1, nodes + 1):
+        _rpc_errors.labels(chain, str(number))
+        _node_up.labels(chain, str(number)).set(1)
+    for outcome in ("settled", "failed", "refused"):
+        _settlements.labels(chain, outcome)
+    for metric in (_found, _unread, _uncreditable, _moved, _reversed, _fee_bumps, _unsearched):
+        metric.labels(chain)
+    _unresolved_settlements.labels(chain)
+
+
+def _declare() -> None:
+    """Makes the series whose labels are known before anything is."""
+    _deployments.labels("ready", "")
+    for cause in FailureCause:
+        _deployments.labels("failed", cause)
+    for code in _AUTH_CODES:
+        _auth_failures.labels(code)
+    for reason in ("time", "late", "crash"):
+        _parser_ends.labels(reason)
+    for attempt in ("delivered", "failed", "given_up"):
+        _webhook_attempts.labels(attempt)
+    for outcome in ("awake", "failed"):
+        _wakes.labels(outcome)
+    for direction in ("in", "out"):
+        _app_bytes.labels(direction)
+    for status in ("2xx", "3xx", "4xx", "5xx"):
+        _app_requests.labels(status)
 
 
 def record_deployment(outcome: str, cause: str | None, *, seconds: float | None = None) -> None:
@@ -225,9 +283,11 @@ def record_parser_end(reason: str) -> None:
     _parser_ends.labels(reason if reason in ("time", "late") else "crash").inc()
 
 
-def record_rpc_error(chain: str) -> None:
-    """Counts a failed call to a chain's node."""
-    _rpc_errors.labels(chain).inc()
+def record_node(chain: str, number: int, answered: bool) -> None:  # noqa: FBT001 (a callback's)
+    """Records whether a chain's node answered; counts its failures."""
+    _node_up.labels(chain, str(number)).set(answered)
+    if not answered:
+        _rpc_errors.labels(chain, str(number)).inc()
 
 
 def record_found(chain: str, transactions: int) -> None:
@@ -318,31 +378,19 @@ def watch_app_memory(memory_bytes: Callable[[], int]) -> None:
     _app_memory.set_function(memory_bytes)
 
 
-def watch_sleeping_apps(count: Callable[[], int]) -> None:
-    """Has each scrape call `count` for the number of sleeping apps."""
-    _sleeping_apps.set_function(count)
-
-
-def watch_running_apps(count: Callable[[], int]) -> None:
-    """Has each scrape call `count` for the number of running apps."""
-    _running_apps.set_function(count)
-
-
 def record_keeper_failure() -> None:
     """Counts that this gateway could not keep the apps when it was its turn."""
     _keeper_failures.inc()
 
 
-def watch_nonces(count: Callable[[], int]) -> None:
-    """Has each scrape call `count` for the number of remembered nonces."""
-    _nonces.set_function(count)
-
-
 def exposition() -> tuple[bytes, str]:
     """All metrics in Prometheus' text format, and its media type."""
-    return generate_latest(_registry), CONTENT_TYPE_LATEST
+    return generate_latest(registry), CONTENT_TYPE_LATEST
 
 
 @lru_cache(maxsize=_MAX_LABELLED)
 def _request_histogram(route: str, method: str, status_class: str) -> Histogram:
     return _requests.labels(route, method, status_class)
+
+
+_declare()

@@ -178,13 +178,18 @@ async def test_all_urls_failing_names_each_reason(
         await make(arbitrum_proxy.url, second.url).batch(HEAD)
 
 
-async def test_each_failure_of_a_url_is_told(
+async def test_each_url_that_was_asked_is_told(
     arbitrum_proxy: RpcProxy, second: RpcProxy, make: Make
 ) -> None:
-    told: list[str] = []
+    told: list[tuple[str, int, bool]] = []
     arbitrum_proxy.respond = answering("", status=502)
-    await make(arbitrum_proxy.url, second.url, on_error=told.append).batch(HEAD)
-    assert told == ["arbitrum"]
+    client = make(arbitrum_proxy.url, second.url, on_asked=lambda *asked: told.append(asked))
+    await client.batch(HEAD)
+    assert told == [("arbitrum", 1, False), ("arbitrum", 2, True)]
+    arbitrum_proxy.behave()
+    told.clear()
+    await client.each(HEAD)
+    assert told == [("arbitrum", 1, True), ("arbitrum", 2, True)]
 
 
 async def test_real_node_of_another_chain_is_not_believed(

@@ -18,6 +18,7 @@ from moorage.chains.settings import ChainSettings
 from moorage.cli.commands import CLIENT_COMMANDS, OPERATOR_COMMANDS
 from moorage.cli.flags import setting_flags
 from moorage.errors import FailureCause, InvalidRequest
+from moorage.gateway import vital_signs
 from moorage.gateway.serve import serving_chains
 from moorage.ledger.burn import HOUR_MS, charge_up_to
 from moorage.metrics import exposition
@@ -200,6 +201,7 @@ def test_unit_file_lets_apps_outlive_the_gateway() -> None:
 
 
 def test_every_metric_is_documented() -> None:
+    assert vital_signs.EVERY_SECONDS  # its metrics are there once it is imported
     families = set(re.findall(r"^# TYPE (moorage_\w+)", exposition()[0].decode(), re.MULTILINE))
     told = {row[0] for row in rows(section("docs/operate.md", "Watch"))}
     assert told == families - {name for name in families if name.endswith("_created")}

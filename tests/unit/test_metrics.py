@@ -1,7 +1,8 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 from moorage import metrics
-from moorage.errors import FailureCause
+from moorage.errors import FailureCause, PaymentAlreadyUsed, RateLimited
+from moorage.gateway import vital_signs
 
 
 def sample(name: str, **labels: str) -> float:
@@ -59,11 +60,14 @@ def test_events_are_counted_by_their_codes() -> None:
     payment = {"chain": "base", "token": "usdc", "outcome": "credited"}
     failures = Added("moorage_auth_failures_total", code="nonce_reused")
     payments = Added("moorage_payments_total", **payment)
-    rpc_errors = Added("moorage_rpc_errors_total", chain="base")
+    rpc_errors = Added("moorage_rpc_errors_total", chain="base", node="2")
 
     metrics.record_auth_failure("nonce_reused")
     metrics.record_payment(**payment)
-    metrics.record_rpc_error("base")
+    metrics.record_node("base", 2, answered=False)
+    assert sample("moorage_node_up", chain="base", node="2") == 0
+    metrics.record_node("base", 2, answered=True)
+    assert sample("moorage_node_up", chain="base", node="2") == 1
 
     assert (failures(), payments(), rpc_errors()) == (1, 1, 1)
 
@@ -81,9 +85,48 @@ def test_deployment_is_counted_by_outcome_and_cause() -> None:
 
 def test_gauges_are_asked_at_each_scrape() -> None:
     running: list[str] = []
-    metrics.watch_running_apps(lambda: len(running))
-    metrics.watch_nonces(lambda: 7)
+    vital_signs.watch_running_apps(lambda: len(running))
+    vital_signs.watch_nonces(lambda: 7)
     assert sample("moorage_running_apps") == 0
     running.append("app")
     assert sample("moorage_running_apps") == 1
     assert sample("moorage_nonces") == 7
+
+
+def test_series_of_a_chain_are_there_before_anything_is_counted() -> None:
+    metrics.declare_chain("optimism", ["usdc"], nodes=2)
+    shown = metrics.exposition()[0].decode()
+    for line in (
+        'moorage_payments_total{chain="optimism",outcome="credited",token="usdc"} 0.0',
+        'moorage_payments_total{chain="optimism",outcome="chain_unavailable",token="usdc"} 0.0',
+        'moorage_rpc_errors_total{chain="optimism",node="2"} 0.0',
+        'moorage_payments_reversed_total{chain="optimism"} 0.0',
+        'moorage_settlements_total{chain="optimism",outcome="failed"} 0.0',
+        'moorage_webhook_attempts_total{outcome="given_up"} 0.0',
+        *(
+            f'moorage_deployments_total{{cause="{each}",outcome="failed"}} '
+            for each in FailureCause
+        ),
+    ):
+        assert f"\n{line}" in shown
+
+
+def test_every_labelled_counter_has_a_series_from_the_start() -> None:
+    """But those whose labels only a request, a chain or a backup can tell."""
+    metrics.declare_chain("optimism", ["usdc"], nodes=1)
+    later = {"moorage_http_request_seconds", "moorage_relayer_balance_wei"}
+    later |= {"moorage_relayer_reverted_wei", "moorage_part_ready", "moorage_deploy_seconds"}
+    later |= {"moorage_upkeep_timestamp_seconds", "moorage_audit_findings"}
+    later |= {"moorage_search_idle_seconds"}
+    content = metrics.exposition()[0].decode()
+    empty = {
+        family.name
+        for family in text_string_to_metric_families(content)
+        if not family.samples and family.name.startswith("moorage_")
+    }
+    assert empty - later == set()
+
+
+def test_refusals_are_counted_by_the_code_of_their_error() -> None:
+    assert metrics.outcome_of(PaymentAlreadyUsed()) == "payment_already_used"
+    assert metrics.outcome_of(RateLimited(1)) == "rate_limited"

@@ -36,8 +36,8 @@ _HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
 Call = tuple[str, Sequence[Any]]
 """A method and its parameters."""
 
-OnError = Callable[[str], None]
-"""Called with the chain's name whenever one of its URLs fails."""
+OnAsked = Callable[[str, int, bool], None]
+"""Told of each URL that was asked: the chain's name, the URL's number from 1, if it answered."""
 
 
 class RpcError(ChainUnavailable):
@@ -124,7 +124,7 @@ class RpcClient:
     batches is sent single calls concurrently. A client belongs to one event loop.
 
     `timeout_seconds` limits the time of one URL's answer, `max_response_bytes` its size. The caller
-    closes a `session` that it passes. `on_error` is called for each URL that fails.
+    closes a `session` that it passes. `on_asked` is told of each URL that was asked.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class RpcClient:
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         clock: Clock | None = None,
-        on_error: OnError = lambda _chain: None,
+        on_asked: OnAsked = lambda _chain, _number, _answered: None,
     ) -> None:
         if not chain.rpc_urls:
             raise ValueError(f"{chain.name}: no RPC URL")
@@ -146,7 +146,7 @@ class RpcClient:
         self._timeout_seconds = timeout_seconds
         self._max_response_bytes = max_response_bytes
         self._clock = clock or SystemClock()
-        self._on_error = on_error
+        self._on_asked = on_asked
         self._favourite = 0  # index of the node that is asked first
         self._favourite_until = 0.0  # monotonic; after that the first URL is asked first again
 
@@ -179,8 +179,9 @@ class RpcClient:
                 failures.append((node, failure))
                 if max_response_bytes is not None and isinstance(failure, _AnsweredTooMuch):
                     break
-                self._on_error(self.chain.name)
+                self._on_asked(self.chain.name, node.number, False)
             else:
+                self._on_asked(self.chain.name, node.number, True)
                 self._favour(node)
                 return answers
         raise self._unavailable(failures)
@@ -192,8 +193,9 @@ class RpcClient:
         for node in self._nodes:
             try:
                 views.append(await self._ask(node, calls))
+                self._on_asked(self.chain.name, node.number, True)
             except _NodeFailed as failure:
-                self._on_error(self.chain.name)
+                self._on_asked(self.chain.name, node.number, False)
                 failures.append((node, failure))
         if not views:
             raise self._unavailable(failures)

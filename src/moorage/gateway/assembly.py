@@ -24,13 +24,17 @@ from moorage.events.services import EventServices, EventSettings
 from moorage.gateway.data_directory import GATEWAYS, NONCES, gateway_id
 from moorage.gateway.platform import Platform, trusted_proxies
 from moorage.gateway.secrets_key import open_vault
+from moorage.gateway.vital_signs import (
+    watch_nonces,
+    watch_running_apps,
+    watch_searches,
+    watch_sleeping_apps,
+)
 from moorage.ledger.services import LedgerServices, LedgerSettings
 from moorage.loop import Loop, Run, Scope
 from moorage.metrics import (
-    record_rpc_error,
-    watch_nonces,
-    watch_running_apps,
-    watch_sleeping_apps,
+    declare_chain,
+    record_node,
 )
 from moorage.parsers.pool import ParserPool
 from moorage.payments.price.pricing import Size
@@ -225,6 +229,7 @@ async def open_rooms(
     if platform.keeper is not None:
         watch_running_apps(lambda: deploy.reconciler.running)
         watch_sleeping_apps(lambda: deploy.reconciler.asleep)
+    watch_searches(core, payments.watchers)
     events = EventServices(core, settings.part(EventSettings))
     services = Services(
         ledger=ledger,
@@ -268,11 +273,13 @@ def _open_clients(
             chain,
             timeout_seconds=settings.rpc_timeout_seconds,
             clock=clock,
-            on_error=record_rpc_error,
+            on_asked=record_node,
         )
         for name, chain in chains.items()
     }
-    for client in clients.values():
+    for name, client in clients.items():
+        chain = chains[name]
+        declare_chain(name, [token.name for token in chain.tokens], nodes=len(chain.rpc_urls))
         stack.push_async_callback(client.close)
     return clients
 

@@ -34,7 +34,7 @@ def operator_app(
     """
 
     async def ready(_request: Request) -> Response:
-        parts = {name: await _state(check) for name, check in checks.items()}
+        parts = await states_of(checks)
         well = all(state == "ok" for state in parts.values())
         body = {"status": "ok" if well else "not_ready", "parts": parts}
         return json_response(body, status=200 if well else 503)
@@ -54,6 +54,11 @@ def operator_app(
             Route("/certificate", certificate),
         ]
     )
+
+
+async def states_of(checks: Mapping[str, Check]) -> dict[str, str]:
+    """Returns "ok" for each part that works, or what is wrong with it."""
+    return {name: await _state(check) for name, check in checks.items()}
 
 
 async def _state(check: Check) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +36,7 @@ from moorage.gateway.operator_port import checks_of, operator_app
 from moorage.gateway.pages import pages_app, questions_app
 from moorage.gateway.platform import OpenPlatform, Platform, http_url, listen, open_platform
 from moorage.gateway.turns import enter, take_turns
+from moorage.gateway.upkeep import loops_of_upkeep
 from moorage.mcp.remote.endpoint import McpEndpoint
 from moorage.routing.caddy_routes import FALLBACK_SOCKET, WAKE_SOCKET
 from moorage.routing.listener import listen_unix
@@ -68,11 +69,13 @@ async def run_gateway(
     open_platform: OpenPlatform = open_platform,
     open_beside: OpenPlatform = open_beside,
     speed: float = 1.0,
+    audit: Sequence[str] = (),
 ) -> None:
     """Runs a gateway until `stop` is set. `settings.data_dir` must be absolute.
 
     `open_platform` opens what apps run on, `open_beside` what a gateway knows of it while another
-    one keeps the apps; `speed` divides the pauses of periodic work.
+    one keeps the apps; `speed` divides the pauses of periodic work; `audit` is the command that
+    audits the books each day, empty for none.
     With `stop_apps` nothing is left running; without it, apps and proxy run on until the next
     start. Raises what a part raises when it can't be opened.
     """
@@ -88,6 +91,7 @@ async def run_gateway(
         bounds=_bounds(_raise_descriptor_limit()),
         clock=clock,
         speed=speed,
+        audit=audit,
     )
     async with AsyncExitStack() as stack:
         await in_thread(open_data_directory, data_dir, purpose, settings.database_url)
@@ -127,6 +131,7 @@ class _Run:
     bounds: Bounds
     clock: Clock
     speed: float
+    audit: Sequence[str]
 
     async def serve(
         self,
@@ -164,13 +169,14 @@ class _Run:
             operator = listen(settings.operator_host, settings.operator_port, "operator_port")
             mcp = _mcp_endpoint(rooms)
             servers = _servers(rooms, operator, self.bounds, mcp)
+            upkeep = loops_of_upkeep(rooms, settings, audit=self.audit)
             works = (*rooms.runs, mcp.run, *(server.run for server in servers))
             async with asyncio.TaskGroup() as tasks:
                 running = [
                     *(tasks.create_task(run()) for run in works),
                     *(
                         tasks.create_task(loop.run(core.leases.hold, speed=self.speed))
-                        for loop in rooms.loops
+                        for loop in (*rooms.loops, *upkeep)
                     ),
                 ]
                 _freeze_garbage_collector()

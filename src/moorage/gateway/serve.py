@@ -1,6 +1,6 @@
 """`moorage serve`: a gateway on real chains."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from moorage.chains.address import checksum_address, parse_address
 from moorage.chains.chain import Chain
@@ -18,8 +18,12 @@ def is_local_node(version: str) -> bool:
     return version.lower().startswith(_LOCAL_NODES)
 
 
-async def run_serve(settings: Settings, *, on_ready: Callable[[GatewayAddresses], None]) -> None:
+async def run_serve(
+    settings: Settings, *, on_ready: Callable[[GatewayAddresses], None], audit: Sequence[str]
+) -> None:
     """Runs until SIGINT or SIGTERM; apps and proxy run on until the next start.
+
+    `audit` is the command that audits the books, which is done each day.
 
     Raises ConfigurationInvalid for settings that would make it unsafe or useless.
     """
@@ -31,6 +35,7 @@ async def run_serve(settings: Settings, *, on_ready: Callable[[GatewayAddresses]
         stop=stop_on_signals(),
         stop_apps=False,
         purpose=Purpose.SERVE,
+        audit=audit,
     )
 
 

@@ -27,7 +27,9 @@ from moorage.gateway.secrets_key import KEY_FILE
 from moorage.operate.books import require_newest
 from moorage.settings import Settings
 from moorage.storage.migrate import NEWEST_REVISION, is_ours
-from moorage.storage.opening import DATABASE
+from moorage.storage.opening import DATABASE, open_database
+from moorage.storage.operation import upkeep
+from moorage.storage.operation.upkeep import Upkeep, UpkeepDone
 
 _STAGING = ".backup-"
 
@@ -85,6 +87,7 @@ def back_up(settings: Settings, target: Path, *, with_key: bool) -> Saved:
         )
         (directory / NAME).write_bytes(msgspec.json.encode(manifest))
         write_archive(directory, [NAME, *names], target.absolute())
+        asyncio.run(_note(settings, at_ms=clock.now_ms()))
         return Saved(manifest=manifest, lost=tuple(sorted(staging.lost)))
 
 
@@ -111,6 +114,16 @@ def restore(archive: Path, data_dir: Path) -> Saved:
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     return Saved(manifest=manifest)
+
+
+async def _note(settings: Settings, *, at_ms: int) -> None:
+    """Records that it was saved, for the gateway's metrics."""
+    db = open_database(settings.database)
+    try:
+        async with db.transaction(durable=False) as tx:
+            await upkeep.note(tx, UpkeepDone(kind=Upkeep.BACKUP, at_ms=at_ms))
+    finally:
+        db.close()
 
 
 def _prepare(directory: Path) -> None:

@@ -92,7 +92,8 @@ def serve(*, config: Path) -> int:
     settings = load_settings(file=config)
     logs.configure(json=settings.log_json, level=settings.log_level)
     _require_machine(settings)
-    _run(run_serve(settings, on_ready=lambda addresses: print(addresses.gateway, flush=True)))
+    audit = (sys.argv[0], "audit", "--config", str(config.absolute()))
+    _run(run_serve(settings, on_ready=_log_ready, audit=audit))
     return Exit.OK
 
 
@@ -120,6 +121,16 @@ def check(
             if not item.ok:
                 print(f"        {item.remedy}")
     return Exit.OK if all(item.ok for item in findings) else Exit.FAILED
+
+
+def _log_ready(addresses: "GatewayAddresses") -> None:
+    """Says where it answers, in the log's own form, and tells systemd (sd_notify(3))."""
+    import structlog
+
+    from moorage.systemd import notify
+
+    structlog.get_logger().info("serving", url=addresses.gateway, operator=addresses.operator)
+    notify("READY=1")
 
 
 def _run(main: Any) -> None:

@@ -17,7 +17,8 @@ from moorage.operate.books import OpenBooks, open_books
 from moorage.settings import Settings
 from moorage.storage.money import unsettled
 from moorage.storage.money.audit import Books
-from moorage.storage.operation import configuration
+from moorage.storage.operation import configuration, upkeep
+from moorage.storage.operation.upkeep import Upkeep, UpkeepDone
 
 _NOT_RUNNING = "it does not run"
 _NOT_CONFIGURED = "it is not configured any more"
@@ -63,7 +64,21 @@ async def run_audit(settings: Settings, *, from_block: int | None, search: bool)
         )
         _tell_former(report, books, chains, opened.chains, on_its_way)
         await _ask_chains(opened, books, report, from_block=from_block, search=search)
+        await _note(opened, report)
     return report
+
+
+async def _note(opened: OpenBooks, report: Report) -> None:
+    """Records what was found, for the gateway's metrics."""
+    done = UpkeepDone(
+        kind=Upkeep.AUDIT,
+        at_ms=SystemClock().now_ms(),
+        wrong=len(report.findings),
+        pending=len(report.pending),
+        unknown=len(report.unknown),
+    )
+    async with opened.db.transaction(durable=False) as tx:
+        await upkeep.note(tx, done)
 
 
 def _paid_on(chains: Iterable[Chain], books: Books) -> list[Chain]:

@@ -24,7 +24,7 @@ from moorage.errors import (
     PaymentPending,
 )
 from moorage.ledger import ledger
-from moorage.metrics import record_payment
+from moorage.metrics import outcome_of, record_payment
 from moorage.money import MicroUsd
 from moorage.payments.protocols.challenges import Challenges
 from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, TransactionEvidence
@@ -123,14 +123,14 @@ class Paywall:
                 state=PaymentState.PENDING,
             )
             record_payment(
-                chain=means.chain.name, token=means.token.name, outcome=PaymentPending.__name__
+                chain=means.chain.name, token=means.token.name, outcome="payment_pending"
             )
             raise pending from unknown
         except MoorageError as error:
-            outcome = type(error).__name__
+            outcome = outcome_of(error)
             record_payment(chain=means.chain.name, token=means.token.name, outcome=outcome)
             raise
-        record_payment(chain=means.chain.name, token=means.token.name, outcome="Taken")
+        record_payment(chain=means.chain.name, token=means.token.name, outcome="credited")
         return receipt
 
     def settles(self) -> bool:

@@ -155,12 +155,22 @@ class Watcher:
                 record_found(self._chain.name, 1)
         self._aside.done(tx_hash)
 
+    @property
+    def chain_name(self) -> str:
+        """The chain that it searches."""
+        return self._chain.name
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long ago the search last made progress, as when no node answers."""
+        return self._clock.monotonic_seconds() - self._progressed_at
+
     async def check(self) -> None:
         """Raises ChainUnavailable when the search has made no progress for two minutes."""
-        idle_seconds = self._clock.monotonic_seconds() - self._progressed_at
-        if idle_seconds > _STALLED_SECONDS:
+        if self.idle_seconds > _STALLED_SECONDS:
             raise ChainUnavailable(
-                f"Payments on {self._chain.name} have not been searched for {idle_seconds:.0f} s."
+                f"Payments on {self._chain.name} have not been searched for "
+                f"{self.idle_seconds:.0f} s."
             )
 
     async def _search(self, cursor: Cursor, *, last: int, heads: Heads) -> int:

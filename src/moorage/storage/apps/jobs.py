@@ -100,6 +100,11 @@ _POSITION = Statement(
     )
     .where(_it.c.subject_id == bindparam("subject_id"))
 )
+_WAITING = Statement(
+    select(func.count(), func.min(jobs.c.run_at_ms)).where(
+        jobs.c.status == JobStatus.QUEUED.value, _has_come
+    )
+)
 _mine = (jobs.c.id == bindparam("job_id")) & (jobs.c.fence == bindparam("held_fence"))
 _CLAIM = Statement(
     update(jobs)
@@ -165,6 +170,12 @@ async def add(
 async def claimable(db: Database, *, now_ms: int, places: JobPlaces) -> bool:
     """Whether a job waits that may be claimed now."""
     return await _next(db, now_ms, places) is not None
+
+
+async def waiting(source: Source, *, now_ms: int) -> tuple[int, int | None]:
+    """Returns how many jobs wait for a place, and since when the first of them does, if any."""
+    row = await source.one(_WAITING, now_ms=now_ms)
+    return (0, None) if row is None else (int(row[0]), row[1])
 
 
 async def position(db: Database, *, subject_id: str, now_ms: int) -> int | None:

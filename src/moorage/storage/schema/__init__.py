@@ -43,7 +43,12 @@ from moorage.storage.schema.money import (
     wallets,
     watch_cursors,
 )
-from moorage.storage.schema.operation import base_domains, configuration_changes, operator_acts
+from moorage.storage.schema.operation import (
+    base_domains,
+    configuration_changes,
+    operator_acts,
+    upkeep,
+)
 
 __all__ = [
     "access_log_position",
@@ -76,6 +81,7 @@ __all__ = [
     "restarts",
     "run_intervals",
     "settlements",
+    "upkeep",
     "usage",
     "usage_counters",
     "wallets",

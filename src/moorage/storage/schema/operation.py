@@ -38,3 +38,14 @@ operator_acts = Table(
     Column("reason", Text, nullable=False),  # "" where the command takes none
     Index(None, "at_ms"),
 )
+
+upkeep = Table(
+    "upkeep",
+    metadata,
+    # When the books were last audited, and the gateway saved, and what was found.
+    Column("kind", Text, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("wrong", Integer, nullable=False),
+    Column("pending", Integer, nullable=False),
+    Column("unknown", Integer, nullable=False),
+)

@@ -1,0 +1,155 @@
+"""What a gateway tells of itself as metrics, beside what its rooms count: parts, queue, upkeep."""
+
+import asyncio
+import platform
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+
+from prometheus_client import Gauge
+
+from moorage import __version__
+from moorage.chains.rpc import RpcClient
+from moorage.core import Core
+from moorage.errors import ChainUnavailable
+from moorage.metrics import registry
+from moorage.payments.watch.watcher import Watcher
+from moorage.routing.certificate import CertificateInvalid, read_certificate
+from moorage.storage.apps import jobs
+from moorage.storage.migrate import NEWEST_REVISION
+from moorage.storage.operation import upkeep
+from moorage.storage.operation.upkeep import Upkeep
+from moorage.threads import in_thread
+
+EVERY_SECONDS = 30.0
+
+_build_info = Gauge(
+    "moorage_build_info",
+    "1: the version that runs, its database's schema, and Python's version.",
+    ("version", "schema", "python"),
+    registry=registry,
+)
+_part_ready = Gauge(
+    "moorage_part_ready",
+    "Whether a part of /ready was well when last looked at, by part.",
+    ("part",),
+    registry=registry,
+)
+_sleeping_apps = Gauge("moorage_sleeping_apps", "Apps that are asleep now.", registry=registry)
+_running_apps = Gauge("moorage_running_apps", "Apps that run now.", registry=registry)
+_nonces = Gauge("moorage_nonces", "Nonces remembered now.", registry=registry)
+_jobs = Gauge("moorage_jobs_waiting", "Deployments that wait for their turn.", registry=registry)
+_oldest_job = Gauge(
+    "moorage_job_oldest_seconds",
+    "How long the deployment that waits the longest has waited.",
+    registry=registry,
+)
+_search_idle = Gauge(
+    "moorage_search_idle_seconds",
+    "How long ago the search for payments last came on, by chain; 0 where another gateway does it.",
+    ("chain",),
+    registry=registry,
+)
+_certificates = Gauge(
+    "moorage_certificates", "Certificates that the proxy got by itself.", registry=registry
+)
+_certificate_end = Gauge(
+    "moorage_certificate_end_timestamp_seconds",
+    "When the first of the certificates ends, the operator's own included; 0 without any.",
+    registry=registry,
+)
+_upkeep_time = Gauge(
+    "moorage_upkeep_timestamp_seconds",
+    "When the books were last audited, and the gateway saved; 0: never.",
+    ("kind",),
+    registry=registry,
+)
+_audit_findings = Gauge(
+    "moorage_audit_findings",
+    "What the last audit found: rows that are wrong or pending, chains that are unknown.",
+    ("kind",),
+    registry=registry,
+)
+
+_build_info.labels(__version__, NEWEST_REVISION, platform.python_version()).set(1)
+
+
+def watch_sleeping_apps(count: Callable[[], int]) -> None:
+    """Has each scrape call `count` for the number of sleeping apps."""
+    _sleeping_apps.set_function(count)
+
+
+def watch_running_apps(count: Callable[[], int]) -> None:
+    """Has each scrape call `count` for the number of running apps."""
+    _running_apps.set_function(count)
+
+
+def watch_nonces(count: Callable[[], int]) -> None:
+    """Has each scrape call `count` for the number of remembered nonces."""
+    _nonces.set_function(count)
+
+
+def watch_searches(core: Core, watchers: Iterable[Watcher]) -> None:
+    """Has each scrape ask the searches that this gateway does how long ago they came on."""
+
+    def idle_seconds(watcher: Watcher) -> float:
+        return watcher.idle_seconds if core.leases.holds(watcher.duty) else 0
+
+    for watcher in watchers:
+        _search_idle.labels(watcher.chain_name).set_function(partial(idle_seconds, watcher))
+
+
+async def ask_nodes(clients: Iterable[RpcClient]) -> None:
+    """Asks every node of every chain for its head, so that each is known to answer or not."""
+    await asyncio.gather(*map(_ask_nodes, clients))
+
+
+async def _ask_nodes(client: RpcClient) -> None:
+    try:
+        await client.each([("eth_blockNumber", [])])
+    except ChainUnavailable:
+        return  # the client has counted it
+
+
+def note_parts(states: Mapping[str, str]) -> None:
+    """Records which parts of /ready are well."""
+    for part, state in states.items():
+        _part_ready.labels(part).set(state == "ok")
+
+
+async def note_queue(core: Core) -> None:
+    """Records how many deployments wait, and how long. Raises DatabaseUnavailable."""
+    now_ms = core.clock.now_ms()
+    waiting, since_ms = await jobs.waiting(core.db, now_ms=now_ms)
+    _jobs.set(waiting)
+    _oldest_job.set(0 if since_ms is None else max(0, now_ms - since_ms) / 1000)
+
+
+async def note_upkeep(core: Core) -> None:
+    """Records what the last audit found, and when it and the last backup were made."""
+    done = await upkeep.last(core.db)
+    for kind in Upkeep:
+        found = done.get(kind)
+        _upkeep_time.labels(kind).set(0 if found is None else found.at_ms / 1000)
+    audit = done.get(Upkeep.AUDIT)
+    for found_as in ("wrong", "pending", "unknown"):
+        _audit_findings.labels(found_as).set(0 if audit is None else getattr(audit, found_as))
+
+
+async def note_certificates(state_dir: Path, own: Path | None) -> None:
+    """Records the proxy's certificates, and when the first of them ends; `own` is one more."""
+    kept, ends = await in_thread(_certificate_ends, state_dir, own)
+    _certificates.set(kept)
+    _certificate_end.set(min(ends, default=0) / 1000)
+
+
+def _certificate_ends(state_dir: Path, own: Path | None) -> tuple[int, list[int]]:
+    """Returns how many certificates the proxy keeps, and when each ends. Blocks."""
+    files = list((state_dir / "certificates").rglob("*.crt"))
+    ends = []
+    for file in [*files, *([own] if own else [])]:
+        try:
+            ends.append(read_certificate(file).not_after_ms)
+        except CertificateInvalid:  # it is being replaced
+            continue
+    return len(files), ends

@@ -1,0 +1,162 @@
+"""Each alert rings when it should, and else is quiet; what alerts and dashboard name exists."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway_fixture import REPOSITORY
+from moorage import metrics
+from moorage.gateway import vital_signs
+
+RULES = REPOSITORY / "ops/prometheus/moorage.rules.yml"
+DASHBOARD = REPOSITORY / "ops/grafana/moorage.json"
+DAY = 86_400
+
+# Alert: series, values a minute when it must ring, and when not; they are looked at after a day.
+# Times of Prometheus' tests begin at 0, so `time()` is DAY then.
+CASES: dict[str, tuple[str, str, str]] = {
+    "MoorageDown": ('up{job="moorage"}', "0x1440", "1x1440"),
+    "MooragePartNotReady": ('moorage_part_ready{part="proxy"}', "0x1440", "1x1440"),
+    "MoorageAnswersWith5xx": (
+        'moorage_http_request_seconds_count{route="/agent/deploy",status="5xx"}',
+        "0+1x1440",
+        "7x1440",
+    ),
+    "MoorageDeploysFail": (
+        'moorage_deployments_total{outcome="failed",cause="interrupted"}',
+        "0+1x1440",
+        "3x1440",
+    ),
+    "MoorageDeploysWait": ("moorage_job_oldest_seconds", "601x1440", "30x1440"),
+    "MooragePaymentsNotSearched": (
+        'moorage_search_idle_seconds{chain="base"}',
+        "121x1440",
+        "8x1440",
+    ),
+    "MooragePaymentsLag": ('moorage_unsearched_blocks{chain="base"}', "501x1440", "20x1440"),
+    "MooragePaymentReversed": (
+        'moorage_payments_reversed_total{chain="base"}',
+        "0x1420 1x20",
+        "1x1440",
+    ),
+    "MooragePaymentUnread": (
+        'moorage_payments_unread_total{chain="base"}',
+        "0x1420 1x20",
+        "1x1440",
+    ),
+    "MoorageNodeDown": ('moorage_node_up{chain="base",node="2"}', "0x1440", "1x1440"),
+    "MoorageRelayerPoor": (
+        'moorage_relayer_balance_wei{chain="base"}',
+        "900000000000000x1440",
+        "2000000000000000x1440",
+    ),
+    "MoorageSettlementsUnresolved": (
+        'moorage_unresolved_settlements{chain="base"}',
+        "1x1440",
+        "0x1436 1x4",
+    ),
+    "MoorageDiskFills": ("moorage_disk_free_bytes", "2000000-1000x1440", "2000000x1440"),
+    "MoorageEndedForSpace": ("moorage_ended_for_space_total", "0x1435 1x5", "4x1440"),
+    "MoorageCertificateEnds": (
+        "moorage_certificate_end_timestamp_seconds",
+        f"{10 * DAY}x1440",
+        f"{12 * DAY}x1440",
+    ),
+    "MoorageAuditWrong": ('moorage_audit_findings{kind="wrong"}', "1x1440", "0x1440"),
+    "MoorageNotAudited": (
+        'moorage_upkeep_timestamp_seconds{kind="audit"}',
+        f"{-2 * DAY}x1440",
+        f"{DAY // 2}x1440",
+    ),
+    "MoorageNotSaved": (
+        'moorage_upkeep_timestamp_seconds{kind="backup"}',
+        f"{-2 * DAY}x1440",
+        f"{DAY // 2}x1440",
+    ),
+    "MoorageWebhooksWait": ("moorage_webhook_oldest_seconds", "3601x1440", "60x1440"),
+}
+
+
+def cases() -> Iterator[dict[str, Any]]:
+    """The tests of Prometheus: what rings is found in the series that it makes of alerts."""
+    for alert, (series, bad, good) in CASES.items():
+        for values, rings in ((bad, True), (good, False)):
+            firing = f'count(ALERTS{{alertname="{alert}",alertstate="firing"}})'
+            yield {
+                "name": f"{alert} {'rings' if rings else 'is quiet'}",
+                "interval": "1m",
+                "input_series": [{"series": series, "values": values}],
+                "promql_expr_test": [
+                    {
+                        "expr": firing,
+                        "eval_time": "1d",
+                        "exp_samples": [{"labels": "{}", "value": 1}] if rings else [],
+                    }
+                ],
+            }
+
+
+def promtool(*arguments: str, cwd: Path) -> None:
+    command = ["promtool", *arguments]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_alert_rings_when_it_should_and_not_else(tmp_path: Path) -> None:
+    shutil.copy(RULES, tmp_path / "rules.yml")
+    document = {
+        "rule_files": ["rules.yml"],
+        "evaluation_interval": "1m",
+        "tests": list(cases()),
+    }
+    (tmp_path / "tests.yml").write_text(json.dumps(document))
+    promtool("check", "rules", "rules.yml", cwd=tmp_path)
+    promtool("test", "rules", "tests.yml", cwd=tmp_path)
+
+
+def alerts() -> list[str]:
+    return re.findall(r"- alert: (\w+)", RULES.read_text())
+
+
+def test_each_alert_is_tested_and_has_advice() -> None:
+    assert alerts() == list(CASES)
+    advice = (REPOSITORY / "docs/alarms.md").read_text()
+    assert [name for name in alerts() if f"`{name}`" not in advice] == []
+
+
+@pytest.mark.parametrize("path", [RULES, DASHBOARD], ids=lambda path: path.name)
+def test_every_series_that_is_named_exists(path: Path) -> None:
+    assert vital_signs.EVERY_SECONDS  # its metrics are there once it is imported
+    shown = metrics.exposition()[0].decode()
+    families = set(re.findall(r"^# TYPE (moorage_\w+)", shown, re.MULTILINE))
+    known = families | {
+        f"{name}_{part}" for name in families for part in ("bucket", "count", "sum")
+    }
+    named = set(re.findall(r"\bmoorage_\w+", path.read_text()))
+    assert len(named) > 10
+    assert named - known == set()
+
+
+def test_dashboard_is_one_that_grafana_reads() -> None:
+    dashboard = json.loads(DASHBOARD.read_text())
+    assert dashboard["schemaVersion"] >= 39
+    panels = [each for each in dashboard["panels"] if each["type"] != "row"]
+    ids = [each["id"] for each in dashboard["panels"]]
+    assert len(ids) == len(set(ids))
+    for panel in panels:
+        assert panel["targets"], panel["title"]
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+    taken = {
+        (x, y)
+        for panel in panels
+        for x in range(panel["gridPos"]["x"], panel["gridPos"]["x"] + panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["y"], panel["gridPos"]["y"] + panel["gridPos"]["h"])
+    }
+    assert len(taken) == sum(each["gridPos"]["w"] * each["gridPos"]["h"] for each in panels)

@@ -1,0 +1,86 @@
+"""A gateway audits its books once a day, and tells as metrics when that and a backup were done."""
+
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from clock import HOUR_MS, MovableClock
+from moorage.core import Core
+from moorage.gateway.upkeep import DailyAudit
+from moorage.gateway.vital_signs import note_certificates, note_upkeep
+from moorage.metrics import exposition
+from moorage.storage.database import Database
+from moorage.storage.leases import Leases
+from moorage.storage.operation import upkeep
+from moorage.storage.operation.upkeep import Upkeep, UpkeepDone
+from moorage.storage.vault import KEY_BYTES, Vault
+
+pytestmark = pytest.mark.usefixtures("db")
+
+
+@pytest.fixture
+def core(db: Database, clock: MovableClock, tmp_path: Path) -> Core:
+    leases = Leases(db=db, holder="a gateway", clock=clock)
+    vault = Vault([bytes(KEY_BYTES)])
+    return Core(db=db, vault=vault, leases=leases, clock=clock, data_dir=tmp_path)
+
+
+async def note(core: Core, kind: Upkeep, **found: int) -> None:
+    async with core.db.transaction(durable=False) as tx:
+        await upkeep.note(tx, UpkeepDone(kind=kind, at_ms=core.clock.now_ms(), **found))
+
+
+def shown(series: str) -> float:
+    lines = exposition()[0].decode().splitlines()
+    (line,) = [line for line in lines if line.startswith(f"{series} ")]
+    return float(line.rpartition(" ")[2])
+
+
+async def test_books_are_audited_when_the_last_audit_is_a_day_old(
+    core: Core, clock: MovableClock, tmp_path: Path
+) -> None:
+    audit = DailyAudit(core, ("sh", "-c", f"echo x >> {tmp_path}/runs; echo ok"))
+    runs = tmp_path / "runs"
+    with capture_logs() as logs:
+        await audit.look()  # none was ever made
+    assert [(line["event"], line["verdict"]) for line in logs] == [("audited", "ok")]
+    assert runs.read_text() == "x\n"
+    await note(core, Upkeep.AUDIT)
+    clock.advance(23 * HOUR_MS)
+    await audit.look()
+    assert runs.read_text() == "x\n"
+    clock.advance(2 * HOUR_MS)
+    await audit.look()
+    assert runs.read_text() == "x\nx\n"
+
+
+async def test_audit_that_finds_something_is_an_error_of_the_log(core: Core) -> None:
+    with capture_logs() as logs:
+        await DailyAudit(core, ("sh", "-c", "echo WRONG payment 7; exit 1")).look()
+    (line,) = logs
+    assert (line["log_level"], line["exit_code"], line["found"]) == (
+        *("error", 1, ["WRONG payment 7"]),
+    )
+
+
+async def test_last_audit_and_backup_are_metrics(core: Core, clock: MovableClock) -> None:
+    await note_upkeep(core)
+    assert shown('moorage_upkeep_timestamp_seconds{kind="audit"}') == 0
+    await note(core, Upkeep.AUDIT, wrong=3, pending=1)
+    at_seconds = clock.now_ms() / 1000
+    clock.advance(HOUR_MS)
+    await note(core, Upkeep.BACKUP)
+    await note_upkeep(core)
+    assert shown('moorage_upkeep_timestamp_seconds{kind="audit"}') == at_seconds
+    assert shown('moorage_upkeep_timestamp_seconds{kind="backup"}') == at_seconds + 3600
+    assert shown('moorage_audit_findings{kind="wrong"}') == 3
+    await note(core, Upkeep.AUDIT)
+    await note_upkeep(core)
+    assert shown('moorage_audit_findings{kind="wrong"}') == 0
+
+
+async def test_directory_without_certificates_has_none(tmp_path: Path) -> None:
+    await note_certificates(tmp_path, None)
+    assert shown("moorage_certificates") == 0
+    assert shown("moorage_certificate_end_timestamp_seconds") == 0
