@@ -87,6 +87,7 @@ class EngineKind:
     folder: str = DEPLOYMENTS  # of its deployments, in the data_dir's `apps`
     forwards_packets: bool  # whether it needs IP forwarding in this machine's kernel
     make: Callable[[HostConfiguration, EngineOptions], Engine]  # returns one that is not open
+    has_images: bool = False  # whether apps run in images, which bring their own programs
     # Whether apps run on the gateway's machine. If not, every gateway opens the engine, wherever it
     # runs, and one of them acts.
     machine_bound: bool = True

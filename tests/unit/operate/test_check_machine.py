@@ -55,6 +55,12 @@ def test_good_machine_lacks_nothing_and_needs_no_remedies() -> None:
     ]
 
 
+def test_programs_for_node_apps_are_not_missed_where_apps_run_in_images() -> None:
+    machine = replace(GOOD, missing_app_programs=None)
+    (found,) = (it for it in judge(machine) if it.name == "programs for Node apps")
+    assert (found.ok, found.detail) == (True, "not needed: apps run in images")
+
+
 @pytest.mark.parametrize(
     ("change", "name", "remedy"),
     [

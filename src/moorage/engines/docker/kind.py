@@ -42,6 +42,7 @@ KIND = EngineKind(
     run_directory=lambda _data_dir: Path("/run/moorage"),
     missing=_missing,
     folder=CONTAINERS,
+    has_images=True,
     forwards_packets=True,
     make=_make,
     offered=toolbox_of_images,

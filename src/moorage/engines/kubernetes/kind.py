@@ -39,6 +39,7 @@ KIND = EngineKind(
     capabilities=CAPABILITIES,
     run_directory=lambda data_dir: data_dir / "run",
     missing=lambda _run_dir: (),  # what the cluster lacks is found out when the engine is opened
+    has_images=True,
     forwards_packets=False,
     make=_make,
     machine_bound=False,

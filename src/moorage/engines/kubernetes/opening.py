@@ -9,7 +9,7 @@ from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.kind import ClusterOptions
 from moorage.engines.kubernetes.cluster import Cluster, read_configuration
 from moorage.engines.kubernetes.namespaces import Namespaces
-from moorage.engines.kubernetes.objects.permissions import Question, questions
+from moorage.engines.kubernetes.objects.permissions import Question, questions, sentences
 from moorage.engines.kubernetes.observed import Observed
 from moorage.engines.kubernetes.options import networks, pod_options, pull_config, quota
 from moorage.engines.kubernetes.output import Followers
@@ -72,8 +72,8 @@ def trial_of(configuration: HostConfiguration, options: ClusterOptions) -> Trial
     )
 
 
-async def require_permissions(cluster: Cluster) -> None:
-    """Raises IsolationMissing with a sentence for each permission that the gateway lacks."""
+async def missing_permissions(cluster: Cluster) -> list[str]:
+    """Returns a sentence for each resource with which the gateway may not do what it must."""
     places = asyncio.Semaphore(_ASKED_AT_ONCE)
 
     async def lacks(question: Question) -> bool:
@@ -82,6 +82,11 @@ async def require_permissions(cluster: Cluster) -> None:
 
     asked = list(questions())
     lacking = await asyncio.gather(*map(lacks, asked))
-    missing = [it.sentence for it, lacks_it in zip(asked, lacking, strict=True) if lacks_it]
-    if missing:
-        raise IsolationMissing(tuple(f"the gateway's account {it}" for it in missing))
+    refused = [it for it, lacks_it in zip(asked, lacking, strict=True) if lacks_it]
+    return [f"the gateway's account {it}" for it in sentences(refused)]
+
+
+async def require_permissions(cluster: Cluster) -> None:
+    """Raises IsolationMissing with a sentence for each permission that the gateway lacks."""
+    if missing := await missing_permissions(cluster):
+        raise IsolationMissing(tuple(missing))

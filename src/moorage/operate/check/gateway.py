@@ -7,6 +7,7 @@ from moorage.chains.chain import Chain
 from moorage.clock import SystemClock
 from moorage.errors import ConfigurationInvalid, InvalidField
 from moorage.gateway.serve import serving_chains
+from moorage.operate.check.cluster import check_cluster
 from moorage.operate.check.configuration import check_configuration
 from moorage.operate.check.finding import Finding
 from moorage.operate.check.machine import check_machine
@@ -17,7 +18,7 @@ from moorage.settings import Settings
 
 
 async def check_gateway(settings: Settings, *, tokens: bool = False) -> list[Finding]:
-    """Checks machine, configuration, names and nodes, `tokens` as well; changes nothing.
+    """Checks machine, cluster, configuration, names and nodes, `tokens` as well; changes nothing.
 
     Without chains it is what `moorage dev` needs: the machine alone.
     """
@@ -27,6 +28,7 @@ async def check_gateway(settings: Settings, *, tokens: bool = False) -> list[Fin
     chains = _chains(settings)
     found = await asyncio.gather(
         check_machine(settings),
+        check_cluster(settings),
         check_names(settings),
         check_nodes(chains, timeout_seconds=settings.rpc_timeout_seconds),
         check_tokens(chains if tokens else ()),

@@ -37,6 +37,8 @@ BUNDLED_PROGRAMS = ("caddy", "uv")
 APP_PROGRAMS = {"node": "nodejs", "npm": "npm"}
 """The programs that build and run Node apps, and their Debian packages."""
 
+_OF_NODE_APPS = "programs for Node apps"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Port:
@@ -56,7 +58,7 @@ class Machine:
     python: tuple[int, int]
     root: bool
     missing_bundled: tuple[str, ...]
-    missing_app_programs: tuple[str, ...]
+    missing_app_programs: tuple[str, ...] | None  # None: apps run in images with their own
     isolation: tuple[str, ...]  # the sandbox's sentences, `what: command`
     forwarding: bool  # IP forwarding is on, or not needed
     anvil: str | None  # None: local chains are not needed
@@ -98,7 +100,7 @@ def look_at_machine(settings: Settings) -> Machine:
         python=sys.version_info[:2],
         root=os.geteuid() == 0,
         missing_bundled=tuple(name for name in BUNDLED_PROGRAMS if not _is_bundled(name)),
-        missing_app_programs=tuple(name for name in APP_PROGRAMS if shutil.which(name) is None),
+        missing_app_programs=_look_for_app_programs(settings),
         isolation=isolation.missing(settings) if linux else (),
         forwarding=not any(kind.forwards_packets for kind in isolation.kinds(settings))
         or _forwarding(),
@@ -144,9 +146,11 @@ def _bundled(machine: Machine) -> Finding:
 
 
 def _app_programs(machine: Machine) -> Finding:
+    if machine.missing_app_programs is None:
+        return Finding(_OF_NODE_APPS, ok=True, detail="not needed: apps run in images")
     packages = [APP_PROGRAMS[name] for name in machine.missing_app_programs]
     return _listed(
-        "programs for Node apps",
+        _OF_NODE_APPS,
         tuple(APP_PROGRAMS),
         machine.missing_app_programs,
         install_command(packages, root=machine.root),
@@ -291,6 +295,13 @@ _CHECKS: tuple[Callable[[Machine], Finding], ...] = (
 def _is_bundled(name: str) -> bool:
     beside = Path(sys.executable).parent / name
     return beside.exists() or shutil.which(name) is not None
+
+
+def _look_for_app_programs(settings: Settings) -> tuple[str, ...] | None:
+    """Returns those that are missing; None where apps don't use this machine's."""
+    if all(kind.has_images for kind in isolation.kinds(settings)):
+        return None
+    return tuple(name for name in APP_PROGRAMS if shutil.which(name) is None)
 
 
 def _look_at_database(url: str) -> Server | str | None:

@@ -2,6 +2,7 @@
 
 from kubernetes_schemas import RELEASES, validate_object
 from moorage.engines.kubernetes.objects import questions
+from moorage.engines.kubernetes.objects.permissions import sentences
 
 
 def test_gateway_reads_no_secret_and_has_no_wildcard() -> None:
@@ -15,13 +16,21 @@ def test_gateway_reads_no_secret_and_has_no_wildcard() -> None:
 
 def test_question_names_subresource_and_group_as_the_api_takes_them() -> None:
     by_name = {(q.rule.resource, q.verb): q for q in questions()}
-    log, deployments = by_name["pods/log", "get"], by_name["deployments", "patch"]
+    log = by_name["pods/log", "get"]
     assert log.review()["spec"]["resourceAttributes"] == {
         "group": "",
         "resource": "pods",
         "subresource": "log",
         "verb": "get",
     }
-    assert deployments.sentence == "may not patch deployments.apps, to run apps"
     for question in by_name.values():
         validate_object(question.review(), RELEASES[-1])
+
+
+def test_what_is_refused_is_told_once_for_each_resource_with_what_it_is_for() -> None:
+    refused = [q for q in questions() if q.rule.resource in {"deployments", "secrets"}]
+    assert sentences(refused) == [
+        "may not create, patch, delete secrets, to give apps and builds their variables",
+        "may not get, create, patch, delete deployments.apps, to run apps",
+    ]
+    assert sentences([]) == []

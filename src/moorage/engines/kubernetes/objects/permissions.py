@@ -4,7 +4,7 @@ It makes namespaces as wallets come, so its permissions are for the whole cluste
 policy of `ops/kubernetes` confines what it writes to its own namespaces. It reads no Secret.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from moorage.engines.kubernetes.objects.pod import Manifest
@@ -118,12 +118,6 @@ class Question:
     rule: Rule
     verb: str
 
-    @property
-    def sentence(self) -> str:
-        """What the gateway may not do, and what for it would."""
-        group = f".{self.rule.group}" if self.rule.group else ""
-        return f"may not {self.verb} {self.rule.resource}{group}, to {self.rule.why}"
-
     def review(self) -> Manifest:
         """The body of `POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews`."""
         resource, _, subresource = self.rule.resource.partition("/")
@@ -141,3 +135,18 @@ def questions() -> Iterator[Question]:
     """Yields everything to ask the API server."""
     for rule in RULES:
         yield from (Question(rule=rule, verb=verb) for verb in rule.verbs)
+
+
+def sentences(refused: Iterable[Question]) -> list[str]:
+    """Returns for each resource what the gateway may not do with it, and what for it would."""
+    verbs: dict[Rule, list[str]] = {}
+    for question in refused:
+        verbs.setdefault(question.rule, []).append(question.verb)
+    return [
+        f"may not {', '.join(of_rule)} {_full_name(rule)}, to {rule.why}"
+        for rule, of_rule in verbs.items()
+    ]
+
+
+def _full_name(rule: Rule) -> str:
+    return f"{rule.resource}.{rule.group}" if rule.group else rule.resource
