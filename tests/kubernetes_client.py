@@ -8,10 +8,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import aiohttp
 import msgspec
+
+from waiting import until
+
+Manifest: TypeAlias = dict[str, Any]
+"""An object as JSON."""
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -71,6 +76,24 @@ class KubernetesClient:
         kinds = {"kind": "DeleteOptions", "apiVersion": "v1"}
         return await self.answer("DELETE", path, {**kinds, **options})
 
+    async def has(self, path: str) -> bool:
+        """Whether there is an object at an address."""
+        try:
+            await self.answer("GET", path)
+        except Refused as refused:
+            if refused.code != 404:
+                raise
+            return False
+        return True
+
+    async def until_gone(self, path: str) -> None:
+        """Waits until there is no object at an address."""
+
+        async def is_gone() -> bool:
+            return not await self.has(path)
+
+        await until(is_gone)
+
     @asynccontextmanager
     async def lines(self, path: str, **query: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """The lines of a stream, a followed log say, as they come. Raises Refused."""
@@ -118,3 +141,13 @@ def _text(section: dict[str, str], name: str) -> str:
     if (data := section.get(f"{name}-data")) is not None:
         return base64.b64decode(data).decode()
     return Path(section[name]).read_text()
+
+
+def name_of(path: str) -> str:
+    """The name of the object at an address."""
+    return path.rpartition("/")[2]
+
+
+def namespace_at(path: str) -> Manifest:
+    """The namespace with an address, without labels."""
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name_of(path)}}

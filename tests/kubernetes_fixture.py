@@ -1,7 +1,8 @@
 """A Kubernetes cluster for tests, and an image that runs on it."""
 
 import os
-from collections.abc import Iterator, Mapping
+import secrets
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 
 from fake_kubernetes.cluster import Cluster, started_cluster
 from fake_kubernetes.images import Image
+from kubernetes_client import KubernetesClient, namespace_at, opened_client
+from waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +56,20 @@ def tested_cluster(request: pytest.FixtureRequest) -> TestedCluster:
     cluster: Cluster = request.getfixturevalue("fake_cluster")
     cluster.add_image("tools", machine_image(cluster.directory / "tools", config={}))
     return TestedCluster(cluster.kubeconfig(), "tools")
+
+
+@pytest.fixture
+async def api(tested_cluster: TestedCluster) -> AsyncIterator[KubernetesClient]:
+    """A client of the tested cluster."""
+    async with opened_client(tested_cluster.kubeconfig) as client:
+        yield client
+
+
+@pytest.fixture
+async def namespace(api: KubernetesClient) -> AsyncIterator[str]:
+    """The address of a namespace of the test's own, which is ready for pods."""
+    path = f"/api/v1/namespaces/moorage-test-{secrets.token_hex(4)}"
+    await api.apply(path, namespace_at(path))
+    await until(lambda: api.has(f"{path}/serviceaccounts/default"))
+    yield path
+    await api.delete(path)

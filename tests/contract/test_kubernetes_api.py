@@ -3,79 +3,34 @@
 Runs against the fake cluster, or against a real one: MOORAGE_TEST_KUBECONFIG, MOORAGE_TEST_IMAGE.
 """
 
-import secrets
-from collections.abc import AsyncIterator
-from typing import Any
-
 import pytest
 
-from kubernetes_client import KubernetesClient, Refused, opened_client
-from kubernetes_fixture import TestedCluster
-from waiting import until
-
-Manifest = dict[str, Any]
+from kubernetes_client import KubernetesClient, Manifest, Refused, name_of, namespace_at
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-async def api(tested_cluster: TestedCluster) -> AsyncIterator[KubernetesClient]:
-    async with opened_client(tested_cluster.kubeconfig) as client:
-        yield client
-
-
-@pytest.fixture
-async def core(api: KubernetesClient) -> AsyncIterator[str]:
-    """The address of a namespace of the test's own, which is ready for pods."""
-    path = f"/api/v1/namespaces/moorage-test-{secrets.token_hex(4)}"
-    await api.apply(path, namespace(path))
-    await until(lambda: exists(api, f"{path}/serviceaccounts/default"))
-    yield path
-    await api.delete(path)
-
-
-@pytest.fixture
-def apps(core: str) -> str:
-    return core.replace("/api/v1", "/apis/apps/v1")
-
-
-def name(path: str) -> str:
-    return path.rpartition("/")[2]
-
-
-def namespace(path: str) -> Manifest:
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name(path)}}
-
-
-async def exists(api: KubernetesClient, path: str) -> bool:
-    try:
-        await api.answer("GET", path)
-    except Refused as refused:
-        if refused.code != 404:
-            raise
-        return False
-    return True
 
 
 def config_map(name: str, **data: str) -> Manifest:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
 
 
-async def test_what_is_not_there_is_not_found(api: KubernetesClient, core: str) -> None:
+async def test_what_is_not_there_is_not_found(api: KubernetesClient, namespace: str) -> None:
     with pytest.raises(Refused) as refused:
-        await api.answer("GET", f"{core}/configmaps/none")
+        await api.answer("GET", f"{namespace}/configmaps/none")
     assert (refused.value.code, refused.value.reason) == (404, "NotFound")
 
 
-async def test_name_is_given_once(api: KubernetesClient, core: str) -> None:
-    await api.answer("POST", f"{core}/configmaps", config_map("one"))
+async def test_name_is_given_once(api: KubernetesClient, namespace: str) -> None:
+    await api.answer("POST", f"{namespace}/configmaps", config_map("one"))
     with pytest.raises(Refused) as refused:
-        await api.answer("POST", f"{core}/configmaps", config_map("one"))
+        await api.answer("POST", f"{namespace}/configmaps", config_map("one"))
     assert (refused.value.code, refused.value.reason) == (409, "AlreadyExists")
 
 
-async def test_apply_creates_changes_and_leaves_alone(api: KubernetesClient, core: str) -> None:
-    path = f"{core}/configmaps/one"
+async def test_apply_creates_changes_and_leaves_alone(
+    api: KubernetesClient, namespace: str
+) -> None:
+    path = f"{namespace}/configmaps/one"
     code, created = await api.apply(path, config_map("one", a="1"))
     assert code == 201
     code, changed = await api.apply(path, config_map("one", a="2"))
@@ -86,8 +41,8 @@ async def test_apply_creates_changes_and_leaves_alone(api: KubernetesClient, cor
     assert same["metadata"]["resourceVersion"] == changed["metadata"]["resourceVersion"]
 
 
-async def test_apply_removes_what_it_names_no_more(api: KubernetesClient, core: str) -> None:
-    path = f"{core}/configmaps/one"
+async def test_apply_removes_what_it_names_no_more(api: KubernetesClient, namespace: str) -> None:
+    path = f"{namespace}/configmaps/one"
     await api.apply(path, config_map("one", a="1", b="1"))
     await api.apply(path, config_map("one", c="1"), manager="other")
     _, found = await api.apply(path, config_map("one", a="1"))
@@ -95,9 +50,9 @@ async def test_apply_removes_what_it_names_no_more(api: KubernetesClient, core: 
 
 
 async def test_apply_takes_no_field_of_another_unless_forced(
-    api: KubernetesClient, core: str
+    api: KubernetesClient, namespace: str
 ) -> None:
-    path = f"{core}/configmaps/one"
+    path = f"{namespace}/configmaps/one"
     await api.apply(path, config_map("one", a="1"))
     await api.apply(path, config_map("one", a="1"), manager="other", force=False)  # both say so
     with pytest.raises(Refused) as refused:
@@ -107,8 +62,8 @@ async def test_apply_takes_no_field_of_another_unless_forced(
     assert found["data"] == {"a": "2"}
 
 
-async def test_write_to_an_older_version_conflicts(api: KubernetesClient, core: str) -> None:
-    path = f"{core}/configmaps/one"
+async def test_write_to_an_older_version_conflicts(api: KubernetesClient, namespace: str) -> None:
+    path = f"{namespace}/configmaps/one"
     _, first = await api.apply(path, config_map("one", a="1"))
     await api.apply(path, config_map("one", a="2"))
     with pytest.raises(Refused) as refused:
@@ -116,22 +71,24 @@ async def test_write_to_an_older_version_conflicts(api: KubernetesClient, core: 
     assert (refused.value.code, refused.value.reason) == (409, "Conflict")
 
 
-async def test_list_comes_in_pages_of_one_moment(api: KubernetesClient, core: str) -> None:
+async def test_list_comes_in_pages_of_one_moment(api: KubernetesClient, namespace: str) -> None:
     for name in "abc":
         labels = {"labels": {"part": "yes"}}
         body = config_map(name)
-        await api.apply(f"{core}/configmaps/{name}", body | {"metadata": {"name": name, **labels}})
-    path, query = f"{core}/configmaps", {"labelSelector": "part=yes", "limit": "2"}
+        await api.apply(
+            f"{namespace}/configmaps/{name}", body | {"metadata": {"name": name, **labels}}
+        )
+    path, query = f"{namespace}/configmaps", {"labelSelector": "part=yes", "limit": "2"}
     first = await api.answer("GET", path, **query)
-    await api.delete(f"{core}/configmaps/c")
+    await api.delete(f"{namespace}/configmaps/c")
     rest = await api.answer("GET", path, **query, **{"continue": first["metadata"]["continue"]})
     assert [item["metadata"]["name"] for item in first["items"] + rest["items"]] == ["a", "b", "c"]
     assert first["metadata"]["resourceVersion"] == rest["metadata"]["resourceVersion"]
     assert "continue" not in rest["metadata"]
 
 
-async def test_watch_tells_what_follows_a_list(api: KubernetesClient, core: str) -> None:
-    path = f"{core}/configmaps"
+async def test_watch_tells_what_follows_a_list(api: KubernetesClient, namespace: str) -> None:
+    path = f"{namespace}/configmaps"
     await api.apply(f"{path}/before", config_map("before"))
     listed = await api.answer("GET", path)
     await api.apply(f"{path}/one", config_map("one", a="1"))
@@ -147,9 +104,9 @@ async def test_watch_tells_what_follows_a_list(api: KubernetesClient, core: str)
 
 
 async def test_watch_tells_as_deleted_what_loses_its_label(
-    api: KubernetesClient, core: str
+    api: KubernetesClient, namespace: str
 ) -> None:
-    path = f"{core}/configmaps"
+    path = f"{namespace}/configmaps"
     labelled = config_map("one") | {"metadata": {"name": "one", "labels": {"part": "yes"}}}
     _, found = await api.apply(f"{path}/one", labelled)
     version = found["metadata"]["resourceVersion"]
@@ -158,63 +115,55 @@ async def test_watch_tells_as_deleted_what_loses_its_label(
         assert (await anext(events))["type"] == "DELETED"
 
 
-async def test_watch_from_a_forgotten_version_is_gone(api: KubernetesClient, core: str) -> None:
-    async with api.watch(f"{core}/configmaps", resourceVersion="1") as events:
+async def test_watch_from_a_forgotten_version_is_gone(
+    api: KubernetesClient, namespace: str
+) -> None:
+    async with api.watch(f"{namespace}/configmaps", resourceVersion="1") as events:
         event = await anext(events)
     assert (event["type"], event["object"]["code"]) == ("ERROR", 410)
 
 
-async def test_watch_ends_when_its_time_is_up(api: KubernetesClient, core: str) -> None:
-    listed = await api.answer("GET", f"{core}/secrets")
+async def test_watch_ends_when_its_time_is_up(api: KubernetesClient, namespace: str) -> None:
+    listed = await api.answer("GET", f"{namespace}/secrets")
     version = listed["metadata"]["resourceVersion"]
-    query = {"allowWatchBookmarks": "true", "resourceVersion": version, "timeoutSeconds": "2"}
-    async with api.watch(f"{core}/secrets", **query) as events:
+    query = {"allowWatchBookmarks": "true", "resourceVersion": version, "timeoutSeconds": "1"}
+    async with api.watch(f"{namespace}/secrets", **query) as events:
         assert {event["type"] async for event in events} <= {"BOOKMARK"}
 
 
-async def test_plain_text_of_a_secret_becomes_data(api: KubernetesClient, core: str) -> None:
+async def test_plain_text_of_a_secret_becomes_data(api: KubernetesClient, namespace: str) -> None:
     body = {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": "one"},
         "stringData": {"a": "text"},
     }
-    _, found = await api.apply(f"{core}/secrets/one", body)
+    _, found = await api.apply(f"{namespace}/secrets/one", body)
     assert (found["data"], found["type"]) == ({"a": "dGV4dA=="}, "Opaque")
     assert "stringData" not in found
 
 
 async def test_namespace_takes_its_content_along_and_gets_nothing_new(
-    api: KubernetesClient, core: str
+    api: KubernetesClient, namespace: str
 ) -> None:
     kept = config_map("kept")
     kept["metadata"]["finalizers"] = ["moorage.dev/test"]
-    await api.apply(f"{core}/configmaps/kept", kept)
-    await api.apply(f"{core}/configmaps/other", config_map("other"))
-    await api.delete(core)
-    assert (await api.answer("GET", core))["status"]["phase"] == "Terminating"
+    await api.apply(f"{namespace}/configmaps/kept", kept)
+    await api.apply(f"{namespace}/configmaps/other", config_map("other"))
+    await api.delete(namespace)
+    assert (await api.answer("GET", namespace))["status"]["phase"] == "Terminating"
     with pytest.raises(Refused) as refused:
-        await api.apply(f"{core}/configmaps/new", config_map("new"))
+        await api.apply(f"{namespace}/configmaps/new", config_map("new"))
     assert (refused.value.code, refused.value.reason) == (403, "Forbidden")
-
-    async def other_is_gone() -> bool:
-        return not await exists(api, f"{core}/configmaps/other")
-
-    await until(other_is_gone)
-    assert await exists(api, f"{core}/configmaps/kept")
-    await api.merge(f"{core}/configmaps/kept", {"metadata": {"finalizers": None}})
-
-    async def namespace_is_gone() -> bool:
-        return not await exists(api, core)
-
-    await until(namespace_is_gone)
-    await api.apply(
-        core, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name(core)}}
-    )
+    await api.until_gone(f"{namespace}/configmaps/other")
+    assert await api.has(f"{namespace}/configmaps/kept")
+    await api.merge(f"{namespace}/configmaps/kept", {"metadata": {"finalizers": None}})
+    await api.until_gone(namespace)
+    await api.apply(namespace, namespace_at(namespace))
 
 
-async def test_access_review_says_what_one_may(api: KubernetesClient, core: str) -> None:
-    asked = {"verb": "list", "group": "", "resource": "pods", "namespace": name(core)}
+async def test_access_review_says_what_one_may(api: KubernetesClient, namespace: str) -> None:
+    asked = {"verb": "list", "group": "", "resource": "pods", "namespace": name_of(namespace)}
     body = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",

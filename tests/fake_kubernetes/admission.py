@@ -16,6 +16,7 @@ from fake_kubernetes.resources import (
     QUOTAS,
     SERVICE_ACCOUNTS,
     SERVICES,
+    STORED,
     Manifest,
     Resource,
 )
@@ -160,11 +161,7 @@ def _keep_within(store: Store, quota: Manifest, resource: Resource, thing: Manif
         if missing:
             why = f"failed quota: {name}: must specify {','.join(missing)}"
             raise forbidden(resource, thing["metadata"]["name"], why)
-    used: dict[str, Decimal] = {}
-    for other in store.all(resource, namespace):
-        if other.get("status", {}).get("phase") not in {"Succeeded", "Failed"}:
-            for key, amount in _counted(resource, other):
-                used[key] = used.get(key, Decimal(0)) + amount
+    used = _used(store, resource, namespace)
     over = [
         key for key in asked if key in hard and used.get(key, 0) + asked[key] > number(hard[key])
     ]
@@ -176,6 +173,28 @@ def _keep_within(store: Store, quota: Manifest, resource: Resource, thing: Manif
         ]
         why = f"exceeded quota: {name}, {', '.join(words)}"
         raise forbidden(resource, thing["metadata"]["name"], why)
+
+
+def _used(store: Store, resource: Resource, namespace: str) -> dict[str, Decimal]:
+    """What the objects of a namespace take of its quotas; pods that have ended take nothing."""
+    used: dict[str, Decimal] = {}
+    for thing in store.all(resource, namespace):
+        if thing.get("status", {}).get("phase") not in {"Succeeded", "Failed"}:
+            for key, amount in _counted(resource, thing):
+                used[key] = used.get(key, Decimal(0)) + amount
+    return used
+
+
+def tell_quotas(store: Store) -> None:
+    """Writes into each quota how much of it is used."""
+    for quota in store.all(QUOTAS):
+        namespace, hard = quota["metadata"]["namespace"], quota["spec"]["hard"]
+        used: dict[str, Decimal] = {}
+        for resource in STORED:
+            used |= _used(store, resource, namespace) if resource.namespaced else {}
+        with store.change(QUOTAS, namespace, quota["metadata"]["name"]) as live:
+            if live is not None:
+                live["status"] = {"hard": hard, "used": {k: str(used.get(k, 0)) for k in hard}}
 
 
 def _counted(resource: Resource, thing: Manifest) -> Iterator[tuple[str, Decimal]]:

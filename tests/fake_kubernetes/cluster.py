@@ -15,6 +15,7 @@ from typing import TypeVar
 from aiohttp import web
 
 from fake_kubernetes import reaper
+from fake_kubernetes.admission import tell_quotas
 from fake_kubernetes.api import ApiServer
 from fake_kubernetes.endpoints import keep_endpoints
 from fake_kubernetes.failures import Refusal
@@ -51,6 +52,7 @@ class Cluster:
         self.pace = Pace()
         self.metrics_installed = True
         self.url = ""
+        self.failures: list[Exception] = []
         self._store = Store()
         self._writer = Writer(self._store)
         self._faults = Faults()
@@ -150,6 +152,8 @@ class Cluster:
         self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join(30)
         self._loop.close()
+        if self.failures:
+            raise ExceptionGroup("the fake cluster has failed", self.failures)
 
     async def _serve(self, opened: threading.Event) -> None:
         self._install()
@@ -167,11 +171,11 @@ class Cluster:
         opened.set()
         ended = asyncio.create_task(self._ended.wait())
         await asyncio.wait({*tasks, ended}, return_when=asyncio.FIRST_COMPLETED)
-        await runner.cleanup()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
+        for task in (*tasks, ended):
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        found = await asyncio.gather(*tasks, return_exceptions=True)
+        self.failures += [error for error in found if isinstance(error, Exception)]
+        await runner.cleanup()
 
     def _install(self) -> None:
         """What a cluster has before anybody uses it."""
@@ -204,6 +208,7 @@ class Cluster:
                     queue.get_nowait()
                 for control in controllers:
                     control(self._store, self._writer)
+                tell_quotas(self._store)
 
     def _cut(self) -> None:
         for task in self._api.watches:

@@ -237,13 +237,24 @@ class Run:
         await self.remove()
         return Ended(exit_code=code, out_of_memory=killed)
 
+    async def kill(self) -> None:
+        """Ends it by force, also while it starts."""
+        if self.process is not None:
+            with suppress(ProcessLookupError):
+                self.process.kill()
+            with suppress(RuntimeError):  # it was never made
+                await run(*self._runc("delete", "--force", self.name))
+            await self.process.wait()
+        await self.remove()
+
     async def remove(self) -> None:
         if self._collecting is not None:
             await self._collecting
         self.log.end()
         with suppress(RuntimeError):  # it was never made
             await run(*self._runc("delete", "--force", self.name))
-        await run("umount", str(self.directory / "root"))
+        if (self.directory / "root").is_mount():
+            await run("umount", str(self.directory / "root"))
 
     async def signal(self, number: signal.Signals) -> None:
         """Sends a signal to its first process, if it runs."""

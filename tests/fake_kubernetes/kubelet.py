@@ -17,28 +17,26 @@ class Kubelet:
     def __init__(self, node: Node) -> None:
         self.node = node
         self.workers: dict[str, PodWorker] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Follows the pods; ends all of them when it is cancelled."""
         queue: asyncio.Queue[Event] = asyncio.Queue()
         with self.node.store.listening(queue):
-            while True:
-                event = await queue.get()
-                if event.resource is PODS:
-                    self._see(event)
+            async with asyncio.TaskGroup() as workers:
+                while True:
+                    event = await queue.get()
+                    if event.resource is PODS:
+                        self._see(event, workers)
 
-    def _see(self, event: Event) -> None:
+    def _see(self, event: Event, workers: asyncio.TaskGroup) -> None:
         pod = event.object
         uid = pod["metadata"]["uid"]
         if uid not in self.workers:
             if event.kind == "DELETED" or "nodeName" not in pod["spec"]:
                 return
-            worker = self.workers[uid] = PodWorker(self.node, pod)
-            task = asyncio.create_task(worker.run())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            task.add_done_callback(lambda _: self.workers.pop(uid, None))
+            self.workers[uid] = PodWorker(self.node, pod)
+            task = workers.create_task(self.workers[uid].run())
+            task.add_done_callback(lambda _: self.workers.pop(uid))
         if event.kind == "DELETED" or "deletionTimestamp" in pod["metadata"]:
             self.workers[uid].stopping.set()
 

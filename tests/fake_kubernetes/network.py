@@ -2,9 +2,11 @@
 
 import asyncio
 import os
-import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from fake_kubernetes.commands import run
@@ -24,17 +26,6 @@ table ip {name} {{
 
 
 @dataclass
-class Sandbox:
-    """What the containers of a pod share: namespaces of network, IPC and host name."""
-
-    address: str
-    holder: asyncio.subprocess.Process
-
-    def namespace(self, kind: str) -> str:
-        return f"/proc/{self.holder.pid}/ns/{kind}"
-
-
-@dataclass
 class Network:
     """A /24 of its own for the cluster's pods; .1 is this machine, as pods see it.
 
@@ -44,6 +35,7 @@ class Network:
     name: str  # of its rules
     prefix: str = ""
     taken: set[str] = field(default_factory=set)
+    numbers: Iterator[int] = field(default_factory=count)  # an address is not soon given again
 
     @property
     def host(self) -> str:
@@ -62,43 +54,57 @@ class Network:
         rules = _RULES.format(name=self.name, subnet=f"{self.prefix}.0/24")
         subprocess.run(["nft", "-f", "-"], input=rules.encode(), check=True)
 
-    async def attach(self, host_name: str) -> Sandbox:
-        """Makes the namespaces of a pod, and gives it an address."""
-        address = next(
-            found
-            for number in range(2, 255)
-            if (found := f"{self.prefix}.{number}") not in self.taken
-        )
-        self.taken.add(address)
-        holder = await asyncio.create_subprocess_exec(
+    def sandbox(self) -> "Sandbox":
+        """What a pod's containers will share, with an address of its own."""
+        while True:
+            address = f"{self.prefix}.{2 + next(self.numbers) % 253}"
+            if address not in self.taken:
+                self.taken.add(address)
+                return Sandbox(self, address)
+
+
+@dataclass
+class Sandbox:
+    """What the containers of a pod share: namespaces of network, IPC and host name."""
+
+    network: Network
+    address: str
+    holder: asyncio.subprocess.Process | None = None
+
+    def namespace(self, kind: str) -> str:
+        assert self.holder is not None
+        return f"/proc/{self.holder.pid}/ns/{kind}"
+
+    async def open(self, host_name: str) -> None:
+        """Makes the namespaces, and wires them to the node."""
+        self.holder = await asyncio.create_subprocess_exec(
             *("setpriv", "--pdeathsig", "KILL", "unshare", "--net", "--ipc", "--uts"),
             *("sh", "-c", 'hostname "$1"; echo; exec sleep infinity', "sh", host_name),
             stdout=asyncio.subprocess.PIPE,
         )
-        assert holder.stdout is not None
-        await holder.stdout.readline()
-        await self._wire(address, holder.pid)
-        return Sandbox(address, holder)
-
-    async def _wire(self, address: str, pid: int) -> None:
-        name = f"mk{pid}"
+        assert self.holder.stdout is not None
+        await self.holder.stdout.readline()
+        pid, host = self.holder.pid, self.network.host
         await run(
             *("ip", "-batch", "-"),
-            stdin=f"link add {name} type veth peer name eth0 netns {pid}\n"
-            f"link set {name} up\n"
-            f"route add {address}/32 dev {name} src {self.host}\n",
+            stdin=f"link add mk{pid} type veth peer name eth0 netns {pid}\n"
+            f"link set mk{pid} up\n"
+            f"route add {self.address}/32 dev mk{pid} src {host}\n",
         )
         await run(
             *("nsenter", f"--net=/proc/{pid}/ns/net", "ip", "-batch", "-"),
-            stdin=f"address add {address}/32 dev eth0\n"
+            stdin=f"address add {self.address}/32 dev eth0\n"
             "link set lo up\n"
             "link set eth0 up\n"
-            f"route add {self.host}/32 dev eth0\n"
-            f"route add default via {self.host}\n",
+            f"route add {host}/32 dev eth0\n"
+            f"route add default via {host}\n",
         )
 
-    async def detach(self, sandbox: Sandbox) -> None:
-        """Ends a pod's namespaces, and its address with them."""
-        sandbox.holder.send_signal(signal.SIGKILL)
-        await sandbox.holder.wait()
-        self.taken.discard(sandbox.address)
+    async def close(self) -> None:
+        """Ends the namespaces, and with them the address."""
+        if self.holder is not None:
+            self.holder.kill()
+            await self.holder.communicate()
+            with suppress(RuntimeError):  # its end of the wire goes with the namespace, later
+                await run("ip", "link", "delete", f"mk{self.holder.pid}")
+        self.network.taken.discard(self.address)

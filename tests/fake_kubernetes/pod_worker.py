@@ -63,6 +63,7 @@ class PodWorker:
     _initial: list[Kept] = field(default_factory=list)
     _usual: list[Kept] = field(default_factory=list)
     _count: int = 0
+    _late: bool = False  # it has run past its deadline
 
     def __post_init__(self) -> None:
         spec = self.pod["spec"]
@@ -81,13 +82,19 @@ class PodWorker:
         """Runs the pod to its end; a deleted one is removed from the API then."""
         work = asyncio.create_task(self._run())
         stop = asyncio.create_task(self.stopping.wait())
-        await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
-        if not work.done():
-            await self._terminate(work)
-        with contextlib.suppress(asyncio.CancelledError):
-            await work
-        await self._clean()
-        await stop
+        limit = self.pod["spec"].get("activeDeadlineSeconds")
+        try:
+            await asyncio.wait({work, stop}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            self._late = not work.done() and not stop.done()
+            if not work.done():
+                await self._terminate()
+        finally:
+            stop.cancel()
+            work.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
+            await self._clean()
+        await self.stopping.wait()
         metadata = self.pod["metadata"]
         found = self.node.store.find(PODS, metadata["namespace"], metadata["name"])
         if found is not None and found["metadata"]["uid"] == metadata["uid"]:
@@ -114,7 +121,7 @@ class PodWorker:
         finally:
             for task in sidecars:
                 task.cancel()
-            await self._kill_all(signal.SIGKILL)
+            await self._kill_all()
 
     async def _initialize(self, kept: Kept) -> bool:
         """Runs an init container until it succeeds; False if the pod has failed with it."""
@@ -134,7 +141,8 @@ class PodWorker:
             except VolumeMissing:
                 await asyncio.sleep(self.node.pace.seconds(RETRY_SECONDS))
         host_name = self.pod["spec"].get("hostname", metadata["name"])
-        self.sandbox = await self.node.network.attach(host_name)
+        self.sandbox = self.node.network.sandbox()
+        await self.sandbox.open(host_name)
         self._tell()
 
     async def _keep(self, kept: Kept, *, policy: str) -> None:
@@ -144,7 +152,7 @@ class PodWorker:
             ended = await self._run_once(kept)
             self._tell()
             over = policy == "Never" or (policy == "OnFailure" and ended.exit_code == 0)
-            if over or self.stopping.is_set():
+            if over or self.stopping.is_set() or self._late:
                 return
             kept.state.last = kept.state.state
             if back_off:
@@ -318,25 +326,24 @@ class PodWorker:
         if kept.run is not None:
             await kept.run.signal(signal.SIGTERM)
 
-    async def _terminate(self, work: "asyncio.Task[None]") -> None:
-        """Ends all containers within the grace period, then by force."""
+    async def _terminate(self) -> None:
+        """Asks all containers to end, and waits as long as they have."""
         live = self.node.store.find(
             PODS, self.pod["metadata"]["namespace"], self.pod["metadata"]["name"]
         )
-        grace = (live or self.pod)["metadata"].get("deletionGracePeriodSeconds", 0)
+        usual = self.pod["spec"]["terminationGracePeriodSeconds"] if self._late else 0
+        grace = (live or self.pod)["metadata"].get("deletionGracePeriodSeconds", usual)
         runs = [kept.run for kept in self.kept if kept.run is not None]
         for one in runs:
             await one.signal(signal.SIGTERM)
         deadline = time.monotonic() + grace
         while any(kept.run for kept in self.kept) and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
-        work.cancel()
 
-    async def _kill_all(self, number: signal.Signals) -> None:
+    async def _kill_all(self) -> None:
         for kept in self.kept:
             if kept.run is not None:
-                await kept.run.signal(number)
-                await kept.run.wait()
+                await kept.run.kill()
                 kept.run = None
                 kept.state.end(137, "Error")
 
@@ -346,7 +353,7 @@ class PodWorker:
             if path.is_relative_to(self.directory) and path.is_mount():
                 await run("umount", str(path))
         if self.sandbox is not None:
-            await self.node.network.detach(self.sandbox)
+            await self.sandbox.close()
 
     def _tell(self, *, initialized: bool | None = None) -> None:
         """Writes the pod's status."""
@@ -363,6 +370,13 @@ class PodWorker:
                 usual=[kept.state for kept in self._usual],
                 initialized=initialized,
             )
+            if self._late:
+                words = "Pod was active on the node longer than the specified deadline"
+                live["status"] |= {
+                    "phase": "Failed",
+                    "reason": "DeadlineExceeded",
+                    "message": words,
+                }
 
     def log(self, query: LogQuery) -> AsyncIterator[bytes]:
         """Lines of a container's log. Raises Refusal."""
