@@ -31,6 +31,8 @@ from waiting import until
 class Member(DevGateway):
     """One of the gateways; `info` is what it told of itself last."""
 
+    script = __file__
+
     def __init__(self, name: str, settings: Mapping[str, str], info: Mapping[str, object]) -> None:
         super().__init__(Path(settings["MOORAGE_DATA_DIR"]))
         self.name = name
@@ -66,7 +68,7 @@ class Member(DevGateway):
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(self._told), "stop apps"[: 9 * self.stops_apps]],
+                [sys.executable, self.script, str(self._told), "stop apps"[: 9 * self.stops_apps]],
                 cwd=REPOSITORY,
                 env=self._settings | {f"MOORAGE_{k.upper()}": v for k, v in settings.items()},
                 stdout=log,
@@ -103,10 +105,18 @@ class Member(DevGateway):
 class Pair:
     """Two gateways, of which the first keeps the apps at first, and the books of both."""
 
+    member = Member
+
     def __init__(
-        self, data_dir: Path, *, url: str, chains: LocalChains, settings: Mapping[str, str]
+        self,
+        data_dir: Path,
+        *,
+        url: str,
+        chains: LocalChains,
+        settings: Mapping[str, str],
+        variables: Mapping[str, str] | None = None,
     ) -> None:
-        """`settings` are those of both that differ from the usual."""
+        """`settings` are those of both that differ from the usual, `variables` further ones."""
         key = data_dir.parent / "relayer.key"
         key.touch(mode=0o600)
         key.write_text(chains.wallets.relayer.private_key)
@@ -126,9 +136,8 @@ class Pair:
             **dict.fromkeys(("proxy_port", "operator_port"), "0"),
         }
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("MOORAGE_")}
-        environment = inherited | {
-            f"MOORAGE_{k.upper()}": v for k, v in (usual | {**settings}).items()
-        }
+        given = {f"MOORAGE_{k.upper()}": v for k, v in (usual | {**settings}).items()}
+        environment = inherited | dict(variables or {}) | given
         self.books = load_settings(file=None, environ=environment)
         info = {
             "base_domain": self.books.base_domain,
@@ -143,7 +152,7 @@ class Pair:
             },
         }
         self.members = self.first, self.second = tuple(
-            Member(each, environment, info) for each in ("one", "two")
+            self.member(each, environment, info) for each in ("one", "two")
         )
 
     async def audit(self) -> list[Finding]:

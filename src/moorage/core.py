@@ -8,6 +8,7 @@ from moorage.auth.shared_nonces import SharedRateLimiter
 from moorage.clock import Clock
 from moorage.content.store import ContentStore
 from moorage.storage.database import Database
+from moorage.storage.keeper_lease import KEEPER
 from moorage.storage.leases import Leases, MachineLease
 from moorage.storage.shared.store import SharedStore
 from moorage.storage.vault import Vault
@@ -25,6 +26,8 @@ class Core:
     speed: float = 1.0  # divides the pauses of periodic work; above 1 in tests
     name: str = ""  # of this gateway, where several share the data directory
     machine: str = ""  # the id of the data directory; "" is the leases' holder
+    instance: str = ""  # names what engines make for this gateway, or for all on its database
+    machine_bound: bool = True  # whether the apps run on this machine
     machine_lease: MachineLease | None = None  # of a server's database
     content: ContentStore | None = None  # where gateways on several machines share files
     shared: SharedStore | None = None  # used nonces and counts, where several gateways share them
@@ -40,9 +43,14 @@ class Core:
         return self.data_dir / "spool" / self.name
 
     @property
-    def keeper(self) -> str:
-        """The id under which the machine's apps are kept, whichever of its gateways does it."""
+    def meter(self) -> str:
+        """The id of this machine's billed time, which all of its gateways count."""
         return self.machine or self.leases.holder
+
+    @property
+    def keeper(self) -> str:
+        """The id under which apps are kept, whichever of the gateways that may does it."""
+        return self.meter if self.machine_bound else KEEPER
 
     def limiter(self, name: str, *, limit: int) -> RateLimiter:
         """Returns a limiter by the minute, which all gateways share."""

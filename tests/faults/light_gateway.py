@@ -22,6 +22,7 @@ from moorage.clock import Clock
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.failpoints import armed
 from moorage.gateway.platform import AppKeeper, Platform, http_url
+from moorage.gateway.proxy import Proxy
 from moorage.gateway.running import run_gateway
 from moorage.gateway.stopping import stop_on_signals
 from moorage.gateway.toolchains import open_toolchains
@@ -86,10 +87,10 @@ async def open_platform(
     isolation = await runtime.open()
     port = await proxy.open(stack, apps_socket)
     return Platform(
-        keeper=AppKeeper(
-            runtime=runtime,
+        keeper=AppKeeper(runtime=runtime),
+        proxy=Proxy(
             caddy=cast("Any", proxy),
-            proxy_address=LOOPBACK,
+            address=LOOPBACK,
             access_log=AccessLog(run_dir / ACCESS_LOG, probe_token=""),
             probe_token="",
         ),

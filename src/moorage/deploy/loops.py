@@ -2,7 +2,9 @@
 
 from functools import partial
 
-from moorage.deploy.keeping.usage import FOLLOW_SECONDS, SAMPLE_SECONDS
+from moorage.deploy.addresses.followed import FOLLOW_SECONDS as ROUTES_SECONDS
+from moorage.deploy.keeping.usage import SAMPLE_SECONDS
+from moorage.deploy.keeping.visits import FOLLOW_SECONDS
 from moorage.deploy.services import DeployServices
 from moorage.loop import Loop, Scope
 
@@ -22,7 +24,16 @@ def loops_of(deploy: DeployServices) -> tuple[Loop, ...]:
 
 
 def _beside(deploy: DeployServices) -> tuple[Loop, ...]:
-    return (Loop("room", every_seconds=2, tick=deploy.capacity.measure, scope=Scope.NODE),)
+    scope, following = Scope.NODE, deploy.following
+    room = Loop("room", every_seconds=2, tick=deploy.capacity.measure, scope=scope)
+    if following is None:
+        return (room,)
+    follow, visits = following.routes.follow, following.visits.follow
+    return (
+        room,
+        Loop("routes", every_seconds=ROUTES_SECONDS, tick=follow, at_once=True, scope=scope),
+        Loop("requests", every_seconds=FOLLOW_SECONDS, tick=visits, scope=scope),
+    )
 
 
 def _of_keeper(deploy: DeployServices) -> tuple[Loop, ...]:
@@ -35,7 +46,7 @@ def _of_keeper(deploy: DeployServices) -> tuple[Loop, ...]:
         Loop("sources", every_seconds=600, tick=sources, scope=scope),
         Loop("domains' routes", every_seconds=10, tick=lost, scope=scope),
         Loop("space", every_seconds=2, tick=deploy.space.look, scope=scope),
-        Loop("requests", every_seconds=FOLLOW_SECONDS, tick=usage.follow, scope=scope),
+        Loop("requests", every_seconds=FOLLOW_SECONDS, tick=deploy.visits.follow, scope=scope),
         Loop("usage", every_seconds=SAMPLE_SECONDS, tick=usage.sample, scope=scope),
         Loop("old usage", every_seconds=300, tick=usage.purge, scope=scope),
     )

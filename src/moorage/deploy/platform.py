@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from moorage.deploy.addresses.addresses import Routes
+from moorage.deploy.addresses.followed import Instances
 from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.keeping.usage import AccessLog
+from moorage.deploy.keeping.visits import AccessLog
 from moorage.deploy.work.health import Healthy, wait_until_healthy
 from moorage.engines.engine import Engine, EngineView
 from moorage.planning.plan import Plan
@@ -26,6 +27,15 @@ class Keeping:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Following:
+    """What a proxy of this gateway's own takes, where another gateway keeps the apps."""
+
+    instances: Instances
+    routes: Routes  # of this gateway's proxy
+    access_log: AccessLog
+
+
+@dataclass(frozen=True, kw_only=True)
 class AppPlatform:
     """What this room needs to run apps and to make them reachable."""
 
@@ -35,6 +45,8 @@ class AppPlatform:
     hosts: Hosts
     gateway_host: str | None
     max_host_length: int
+    several_proxies: bool = False  # other gateways have proxies of their own
+    following: Following | None = None
 
     @property
     def kept(self) -> Keeping:

@@ -4,16 +4,13 @@ from functools import cached_property
 
 from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
 from moorage.core import Core
-from moorage.deploy.addresses.addresses import Addresses
-from moorage.deploy.addresses.certificates import Certificates
-from moorage.deploy.addresses.domains import Domains
-from moorage.deploy.addresses.txt_records import TxtRecords
+from moorage.deploy.addresses.followed import SWITCH_SECONDS
+from moorage.deploy.addresses.services import AddressServices
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.capacity import Capacity, Policy
 from moorage.deploy.entrance.configuration import ProjectConfiguration
 from moorage.deploy.entrance.price import Pricing
 from moorage.deploy.entrance.written import Written
-from moorage.deploy.keeping.apps import Apps
 from moorage.deploy.keeping.deletion import Deletion
 from moorage.deploy.keeping.drain import Drain
 from moorage.deploy.keeping.kept_elsewhere import KeptElsewhere
@@ -21,11 +18,14 @@ from moorage.deploy.keeping.reconciler import Reconciler
 from moorage.deploy.keeping.releases import Releases
 from moorage.deploy.keeping.restarts import Restarts
 from moorage.deploy.keeping.retention import Retention
+from moorage.deploy.keeping.services import FollowingServices
 from moorage.deploy.keeping.sleep import Sleep
 from moorage.deploy.keeping.space import Space
 from moorage.deploy.keeping.suspension import Suspension
 from moorage.deploy.keeping.usage import UsageMeter
+from moorage.deploy.keeping.visits import MACHINES_LOG, Visits, log_number
 from moorage.deploy.keeping.wake import Wake
+from moorage.deploy.keeping.wake_elsewhere import WakeElsewhere
 from moorage.deploy.platform import AppPlatform
 from moorage.deploy.settings import DeploySettings
 from moorage.deploy.sources import Sources
@@ -36,13 +36,11 @@ from moorage.deploy.work.switch import Switch
 from moorage.deploy.work.worker import Worker
 from moorage.deploy.work.workflow import Timing, Workflow
 from moorage.engines.engine import Engine
-from moorage.errors import InvalidField
 from moorage.ledger.services import LedgerServices
 from moorage.loop import Run
 from moorage.payments.price.pricing import PriceList, Size
 from moorage.payments.price.quotes import Quotes
 from moorage.payments.taking.paywall import Paywall
-from moorage.records.domain import DomainRules
 from moorage.records.job import JobPlaces
 from moorage.storage.ballast import Ballast
 
@@ -50,10 +48,9 @@ _MIB = 1024 * 1024
 _MAX_BALLAST_BYTES = 64 * _MIB
 _REQUESTS_PER_COPY = 3
 _COPIES_SECONDS = 300
-_LOOKS_PER_MINUTE = 6  # at a domain's record, on request
 
 
-class DeployServices:
+class DeployServices(AddressServices):
     """What accepts deploys, carries them out, and keeps apps running and reachable.
 
     Each service is made on its first use.
@@ -67,15 +64,11 @@ class DeployServices:
         platform: AppPlatform,
         ledger: LedgerServices,
     ) -> None:
-        self._db, self._clock = core.db, core.clock
-        self._core = core
-        self._settings = settings
-        self._platform = platform
+        super().__init__(core, settings, platform)
         self._view = platform.view
         self._sources = Sources(core.sources, core.content)
         self._metering = ledger.metering
         self._build_time = ledger.build_time
-
         self.keeps = platform.keeping is not None  # whether this gateway keeps the apps
 
     @property
@@ -253,16 +246,13 @@ class DeployServices:
         )
 
     @cached_property
-    def apps(self) -> Apps:
-        return Apps(clock=self._clock)
-
-    @cached_property
     def _releases(self) -> Releases:
         drain = Drain(
             runtime=self._runtime,
             apps=self.apps,
             limit_seconds=self._settings.drain_seconds,
             clock=self._clock,
+            min_seconds=SWITCH_SECONDS if self._platform.several_proxies else 0.0,
         )
         return Releases(
             db=self._db,
@@ -281,6 +271,7 @@ class DeployServices:
             apps=self.apps,
             after_seconds=self._settings.sleep_after_seconds,
             clock=self._clock,
+            several_proxies=self._platform.several_proxies,
         )
 
     @cached_property
@@ -306,12 +297,39 @@ class DeployServices:
         return UsageMeter(
             db=self._db,
             runtime=self._runtime,
-            addresses=self.addresses,
-            log=self._platform.kept.access_log,
-            sleep=self.sleep,
             keep_days=self._settings.usage_days,
             clock=self._clock,
         )
+
+    @cached_property
+    def visits(self) -> Visits:
+        several = self._platform.several_proxies
+        return Visits(
+            db=self._db,
+            addresses=self.addresses,
+            log=self._platform.kept.access_log,
+            on_use=self.sleep.use,
+            number=log_number(self._core.leases.holder) if several else MACHINES_LOG,
+        )
+
+    @cached_property
+    def following(self) -> FollowingServices | None:
+        """What this gateway does at a proxy of its own while another keeps the apps."""
+        if self._platform.following is None:
+            return None
+        return FollowingServices(
+            self._core,
+            self._settings,
+            platform=self._platform,
+            following=self._platform.following,
+            addresses=self.addresses,
+            capacity=self.capacity,
+        )
+
+    @property
+    def waking(self) -> Wake | WakeElsewhere:
+        """What brings up the app that a visitor of this gateway's proxy waits for."""
+        return self.wake if self.following is None else self.following.wake
 
     @cached_property
     def space(self) -> Space:
@@ -352,44 +370,6 @@ class DeployServices:
             metering=self._metering,
             suspended_days=self._settings.retention_days,
             failed_days=self._settings.failed_retention_days,
-            clock=self._clock,
-        )
-
-    # Addresses
-
-    @cached_property
-    def addresses(self) -> Addresses:
-        return Addresses(db=self._db, routes=self._platform.routes, hosts=self._platform.hosts)
-
-    @cached_property
-    def certificates(self) -> Certificates:
-        return Certificates(
-            db=self._db,
-            addresses=self.addresses,
-            own_host=self._platform.gateway_host,
-            per_wallet=self._settings.certificates_per_wallet,
-            clock=self._clock,
-        )
-
-    @cached_property
-    def domains(self) -> Domains:
-        """Raises InvalidField for `dns_servers` that are no addresses."""
-        try:
-            records = TxtRecords(self._settings.dns_servers)
-        except ValueError as error:
-            raise InvalidField("dns_servers", str(error)) from error
-        return Domains(
-            db=self._db,
-            records=records,
-            addresses=self.addresses,
-            apps=self.apps,
-            rules=DomainRules(
-                base_domains=self._settings.base_domains,
-                gateway_host=self._platform.gateway_host or "",
-                max_length=self._platform.max_host_length,
-            ),
-            max_per_project=self._settings.domains_per_project,
-            asks=MemoryRateLimiter(clock=self._clock, limit=_LOOKS_PER_MINUTE),
             clock=self._clock,
         )
 

@@ -7,7 +7,7 @@ from moorage.engines.rootless.kind import KIND as ROOTLESS
 from moorage.engines.sandbox.kind import KIND as SANDBOX
 from moorage.errors import ConfigurationInvalid
 
-ENGINES = (SANDBOX, ROOTLESS, DOCKER, KUBERNETES)
+ENGINES: tuple[EngineKind, ...] = (SANDBOX, ROOTLESS, DOCKER, KUBERNETES)
 """`auto` takes the first one that suits."""
 
 

@@ -22,7 +22,9 @@ from moorage.engines.host.machine import EVERY_SECONDS, tell
 from moorage.errors import ConfigurationInvalid
 from moorage.events.services import EventServices, EventSettings
 from moorage.gateway.data_directory import GATEWAYS, NONCES, gateway_id
-from moorage.gateway.platform import Platform, trusted_proxies
+from moorage.gateway.isolation import has_several_proxies
+from moorage.gateway.platform import Platform, instance_id
+from moorage.gateway.proxy import trusted_proxies
 from moorage.gateway.secrets_key import open_vault
 from moorage.gateway.vital_signs import (
     watch_nonces,
@@ -42,6 +44,7 @@ from moorage.payments.services import Payee, PaymentServices
 from moorage.payments.settings import PaymentSettings
 from moorage.payments.taking.recipients import note_recipient
 from moorage.settings import Settings
+from moorage.storage.cluster import agree
 from moorage.storage.database import Database
 from moorage.storage.leases import Leases, MachineLease
 from moorage.storage.migrate import migrate
@@ -70,12 +73,12 @@ class Rooms:
     @property
     def runs(self) -> tuple[Run, ...]:
         """The tasks that run until the gateway stops, without the servers."""
-        keeper, machine = self.platform.keeper, self.core.machine_lease
+        proxy, machine = self.platform.proxy, self.core.machine_lease
         return (
             self.core.db.run,
             self.core.leases.run,
             *(() if machine is None else (machine.run,)),
-            *(() if keeper is None else (keeper.caddy.keep_running,)),
+            *(() if proxy is None else (proxy.caddy.keep_running,)),
             self.platform.toolchains.inventory.run,
             *self.payments.runs,
             *self.deploy.runs,
@@ -117,7 +120,7 @@ class Rooms:
         collect = self.platform.toolchains.store.collect
         say = partial(tell, keeper.runtime, self.core.data_dir / GATEWAYS)
         store = Loop("toolchains", every_seconds=600, tick=collect, scope=scope)
-        if not self.core.name:
+        if not self.core.name or not self.core.machine_bound:
             return (store,)
         every = EVERY_SECONDS
         return (store, Loop("machine", every_seconds=every, tick=say, at_once=True, scope=scope))
@@ -180,7 +183,8 @@ async def open_core(
     stack.callback(db.close)
     machine = gateway_id(data_dir)
     machine_lease = None
-    if settings.database_url:
+    several_proxies = has_several_proxies(settings)
+    if settings.database_url and not several_proxies:
         machine_lease = MachineLease(db=db, holder=f"{machine} {boot_id()}", clock=clock)
         stack.push_async_callback(machine_lease.close)
         await machine_lease.enter()
@@ -194,10 +198,18 @@ async def open_core(
         speed=speed,
         name=name,
         machine=machine,
+        instance=await _instance(settings, db),
+        machine_bound=not several_proxies,
         machine_lease=machine_lease,
         content=open_content(settings.part(ContentSettings)),
         shared=_open_store(stack, settings, db),
     )
+
+
+async def _instance(settings: Settings, db: Database) -> str:
+    """Returns the name of what engines make: of several gateways, all have the same."""
+    own = instance_id(Path(settings.data_dir))
+    return await agree(db, "instance", own) if has_several_proxies(settings) else own
 
 
 async def open_rooms(

@@ -17,12 +17,11 @@ from moorage.gateway.isolation import run_directory
 from moorage.gateway.platform import (
     PROXY,
     Platform,
-    hosts_of,
     instance_id,
     open_store,
-    served_at,
     url_of,
 )
+from moorage.gateway.proxy import hosts_of, served_at
 from moorage.routing.caddy import port_in_use_by
 from moorage.routing.router import Router
 from moorage.settings import Settings
@@ -59,6 +58,7 @@ async def open_beside(
     *,
     listener: socket.socket,
     clock: Clock,
+    instance: str,
     stop_apps: bool,
     needed_toolchains: Callable[[], Awaitable[Collection[Version]]],
 ) -> Platform:
@@ -67,12 +67,13 @@ async def open_beside(
     Waits until the proxy has a port, where the settings leave it the choice. Raises ProxyFailed
     when that takes a minute: the gateway that should start it may be gone, and its lock ours.
     """
-    del stop_apps  # they are not ours
+    del instance, stop_apps  # apps are not ours
     data_dir = Path(settings.data_dir)
     run_dir = run_directory(settings, instance_id(data_dir))
     proxy_port = await _proxy_port(settings, data_dir)
     return Platform(
         keeper=None,
+        proxy=None,
         view=MachineView(
             capabilities=engine_kind(settings.isolation).capabilities,
             state_dir=data_dir / "apps",

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -38,10 +39,12 @@ def make_engine(
     tools: Mapping[str, Path],
     toolchains: Store,
     clock: Clock,
+    keeps: bool = True,
 ) -> Engine:
     """Returns the engine, not open yet; with `moving_from` a pair. Raises ConfigurationInvalid.
 
-    `run_dir` is for mounts and sockets; those of a further engine lie beside it.
+    With `keeps` False it is only asked. `run_dir` is for mounts and sockets; those of a further
+    engine lie beside it.
     """
     made = []
     for kind in kinds(settings):
@@ -62,8 +65,19 @@ def make_engine(
             folder=kind.folder,
             volume_mounts=run_dir / "volumes",
         )
-        made.append(kind.make(configuration, _options(settings, kind)))
+        options = replace(_options(settings, kind), keeps=keeps)
+        made.append(kind.make(configuration, options))
     return made[0] if len(made) == 1 else EnginePair(own=made[0], leaving=made[1])
+
+
+def is_machine_bound(settings: Settings) -> bool:
+    """Returns whether apps, or those that move away still, run on the gateway's machine."""
+    return any(kind.machine_bound for kind in kinds(settings))
+
+
+def has_several_proxies(settings: Settings) -> bool:
+    """Returns whether other gateways, perhaps on other machines, have proxies of their own."""
+    return bool(settings.gateway_name) and not is_machine_bound(settings)
 
 
 def kinds(settings: Settings) -> tuple[EngineKind, ...]:

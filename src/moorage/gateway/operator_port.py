@@ -11,7 +11,7 @@ from moorage.api.http.problems import json_response
 from moorage.chains.rpc import RpcClient
 from moorage.errors import MoorageError, ProxyFailed
 from moorage.gateway.assembly import Rooms
-from moorage.gateway.platform import AppKeeper
+from moorage.gateway.proxy import Proxy
 from moorage.metrics import exposition
 from moorage.payments.watch.watcher import Watcher
 from moorage.storage.leases import Leases
@@ -76,19 +76,19 @@ def checks_of(rooms: Rooms) -> dict[str, Check]:
     return {
         "database": rooms.core.db.check,
         "runtime": rooms.platform.view.check,
-        **_checks_of_proxy(rooms.platform.keeper),
+        **_checks_of_proxy(rooms.platform.proxy),
         "disk": rooms.deploy.capacity.check,
         **chains,
         **{it.duty: _search_check(it, rooms.core.leases) for it in rooms.payments.watchers},
     }
 
 
-def _checks_of_proxy(keeper: AppKeeper | None) -> dict[str, Check]:
-    if keeper is None:
+def _checks_of_proxy(running: Proxy | None) -> dict[str, Check]:
+    if running is None:
         return {}
 
     async def proxy() -> None:
-        if not keeper.caddy.alive():
+        if not running.caddy.alive():
             raise ProxyFailed
 
     return {"proxy": proxy}

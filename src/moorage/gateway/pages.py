@@ -7,9 +7,7 @@ from typing import Any
 from starlette.requests import Request
 
 from moorage.auth.client_address import TrustedProxies, rate_limit_key
-from moorage.deploy.keeping.reconciler import Reconciler
-from moorage.deploy.keeping.restarts import Restarts
-from moorage.deploy.services import DeployServices
+from moorage.deploy.keeping.restarts import next_try
 from moorage.gateway.assembly import Rooms
 from moorage.records.project import Project, ProjectStatus
 from moorage.routing.pages import Absence, HostState, fallback_app
@@ -19,7 +17,7 @@ from moorage.routing.waking import Visitor, waking_app
 def pages_app(rooms: Rooms) -> Any:
     """Returns the app that answers visitors when their host's app does not."""
     return fallback_app(
-        _lookup(rooms.deploy),
+        _lookup(rooms),
         base_domain=rooms.platform.hosts.base_domain,
         gateway_url=rooms.platform.gateway_url,
         visitor=_visitor(rooms.api.proxies),
@@ -33,7 +31,7 @@ def questions_app(rooms: Rooms) -> Any:
         project = await rooms.deploy.addresses.project_at(host)
         return None if project is None else project.wallet
 
-    return waking_app(rooms.deploy.wake.host, owner=owner, visitor=_visitor(rooms.api.proxies))
+    return waking_app(rooms.deploy.waking.host, owner=owner, visitor=_visitor(rooms.api.proxies))
 
 
 def _visitor(trusted: TrustedProxies) -> Visitor:
@@ -46,22 +44,24 @@ def _visitor(trusted: TrustedProxies) -> Visitor:
     return visitor
 
 
-def _lookup(deploy: DeployServices) -> Callable[[str], Awaitable[Absence]]:
+def _lookup(rooms: Rooms) -> Callable[[str], Awaitable[Absence]]:
     """Returns a look-up of why no app answers at a host."""
+
+    deploy = rooms.deploy
 
     async def lookup(host: str) -> Absence:
         project = await deploy.addresses.project_at(host)
         if project is None or project.status is ProjectStatus.DELETING:
             return Absence(HostState.UNKNOWN)
-        absence = await _absence(project, deploy.reconciler)
-        if absence.state is HostState.ASLEEP and not await deploy.wake.has_room(project):
+        absence = await _absence(project, rooms)
+        if absence.state is HostState.ASLEEP and not await deploy.capacity.has_memory(project.id):
             return Absence(HostState.NO_ROOM)
         return absence
 
     return lookup
 
 
-async def _absence(project: Project, reconciler: Reconciler) -> Absence:
+async def _absence(project: Project, rooms: Rooms) -> Absence:
     serving = project.serving_deployment_id
     match project.status:
         case ProjectStatus.SUSPENDED if project.blocked_reason is not None:
@@ -75,15 +75,16 @@ async def _absence(project: Project, reconciler: Reconciler) -> Absence:
         case ProjectStatus.ACTIVE if project.asleep_since_ms is not None:
             return Absence(HostState.ASLEEP)
         case ProjectStatus.ACTIVE if serving is not None and project.down_since_ms is not None:
-            return await _stopped(serving, reconciler.restarts)
+            return await _stopped(serving, rooms)
         case ProjectStatus.ACTIVE:
             return Absence(HostState.UNHEALTHY)
     return Absence(HostState.DEPLOYING)
 
 
-async def _stopped(serving: str, restarts: Restarts) -> Absence:
+async def _stopped(serving: str, rooms: Rooms) -> Absence:
     """Describes an app that should run; visitors retry when it is started again."""
-    is_loop, wait_seconds = await restarts.next_try(serving)
+    now_ms = rooms.core.clock.now_ms()
+    is_loop, wait_seconds = await next_try(rooms.core.db, serving, now_ms=now_ms)
     return Absence(
         HostState.CRASH_LOOPING if is_loop else HostState.STOPPED,
         retry_after_seconds=ceil(wait_seconds) or None,

@@ -32,6 +32,8 @@ from moorage.gateway.beside import open_beside
 from moorage.gateway.configuration import take_configuration
 from moorage.gateway.data_directory import open_data_directory
 from moorage.gateway.engines import settle_engines
+from moorage.gateway.following import open_following
+from moorage.gateway.isolation import has_several_proxies
 from moorage.gateway.operator_port import checks_of, operator_app
 from moorage.gateway.pages import pages_app, questions_app
 from moorage.gateway.platform import OpenPlatform, Platform, http_url, listen, open_platform
@@ -101,10 +103,11 @@ async def run_gateway(
             await run.serve(listener, open_platform, stop, nonces=nonces)
             return
         turn = await enter(stack, settings, clock)
+        beside = open_following if has_several_proxies(settings) else open_beside
         listener = _listen(stack, settings)
         await take_turns(
             turn,
-            beside=partial(run.serve, listener, open_beside),
+            beside=partial(run.serve, listener, beside),
             keep=partial(run.serve, listener, open_platform),
             stop=stop,
         )
@@ -153,6 +156,7 @@ class _Run:
                 settings,
                 listener=listener.dup(),  # a server closes its own
                 clock=self.clock,
+                instance=core.instance,
                 stop_apps=self.stop_apps,
                 needed_toolchains=partial(in_use, core.db),
             )
@@ -236,7 +240,7 @@ def _servers(
         HttpServer(api, rooms.platform.api_listener, bounds=bounds, proxies=proxies),
         HttpServer(operator_app(checks_of(rooms), may_have_certificate), operator),
     ]
-    if rooms.platform.keeper is None:
+    if rooms.platform.proxy is None:
         return servers
     return [
         *servers,

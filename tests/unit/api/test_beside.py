@@ -34,6 +34,7 @@ async def test_start_ends_when_nobody_starts_the_proxy(
                 settings,
                 listener=listener,
                 clock=MovableClock(),
+                instance="abcdef",
                 stop_apps=False,
                 needed_toolchains=nothing_needed,
             )

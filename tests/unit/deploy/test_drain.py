@@ -37,6 +37,21 @@ async def test_idle_version_is_let_go_after_one_and_a_half_seconds(
     assert await drain.over([old.id]) == [old.id]
 
 
+async def test_version_runs_until_the_proxies_of_all_gateways_have_switched(
+    yard: Yard, old: Deployment
+) -> None:
+    drain = Drain(
+        runtime=yard.runtime, apps=yard.apps, limit_seconds=0, clock=yard.clock, min_seconds=5
+    )
+    assert await drain.over([old.id]) == []
+    yard.clock.advance(4_999)
+    assert not drain.may_stop(old.id)
+    assert await drain.over([old.id]) == []
+    yard.clock.advance(1)
+    assert drain.may_stop(old.id)
+    assert await drain.over([old.id]) == [old.id]
+
+
 async def test_connection_holds_a_version_and_its_end_starts_the_wait_afresh(
     yard: Yard, drain: Drain, old: Deployment
 ) -> None:

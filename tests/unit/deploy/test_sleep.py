@@ -5,11 +5,13 @@ import asyncio
 import pytest
 from yard import HOST, SLEEP_AFTER_SECONDS, Yard, socket_of
 
+from moorage.deploy.keeping.restarts import history_of
 from moorage.deploy.keeping.sleep import Sleep
 from moorage.errors import DeployFailed, FailureCause
+from moorage.records.consumption import UsageHour
 from moorage.records.deployment import Deployment
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import projects
+from moorage.storage.apps import projects, usage
 from records_fixture import ALICE, BOB, add_project, fund
 from waiting import until
 
@@ -123,6 +125,49 @@ async def test_app_that_was_connected_for_long_sleeps_as_soon_as_any_other(
         assert not await a_second_later()
     yard.runtime.open_connections.clear()
     assert await a_second_later()
+
+
+async def test_app_that_another_gateway_wakes_by_its_row_is_started_and_counts_no_restart(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    await put_to_sleep(yard, project)
+    pass_time(yard)
+    async with yard.db.transaction(durable=True) as tx:
+        await projects.wake(tx, project.id)
+    for _ in range(2):
+        await reconcile(yard)
+    assert yard.runtime.called("start") == [app.id]
+    assert yard.routes.table == {HOST: socket_of(app)}
+    assert (await yard.project(project)).asleep_since_ms is None
+    assert (await history_of(yard.db, app.id, now_ms=yard.clock.now_ms())).times_ms == []
+
+
+async def test_visits_at_other_gateways_keep_an_app_awake(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    sleep = Sleep(
+        db=yard.db,
+        runtime=yard.runtime,
+        addresses=yard.addresses,
+        apps=yard.apps,
+        after_seconds=1,
+        clock=yard.clock,
+        several_proxies=True,
+    )
+
+    async def falls_asleep(*, visited: bool) -> bool:
+        if visited:
+            async with yard.db.transaction(durable=True) as tx:
+                await usage.add(tx, UsageHour(project_id=project.id, hour_ms=0, requests=1))
+        pass_time(yard, 1)
+        sleep.keeps_asleep(await yard.project(project), yard.runtime.apps[app.id])
+        await yard.tasks_done()
+        return (await yard.project(project)).asleep_since_ms is not None
+
+    sleep.use(app.id)
+    for _ in range(3):
+        assert not await falls_asleep(visited=True)
+    assert await falls_asleep(visited=False)
 
 
 async def test_app_that_does_not_come_up_sleeps_when_nobody_asks_for_it(
@@ -331,12 +376,12 @@ async def test_app_that_the_machine_has_no_memory_for_sleeps_on_until_it_has(
     await put_to_sleep(yard, project)
     yard.runtime.has_memory_for(1)
     awake = await add_project(yard.db, BOB, "theirs")
-    assert not await yard.wake.has_room(project)
+    assert not await yard.services.capacity.has_memory(project.id)
     assert not await yard.wake.host(HOST)
     assert (await yard.project(project)).asleep_since_ms is not None
     assert yard.runtime.called("start") == []
     async with yard.db.transaction(durable=False) as tx:
         await projects.set_status(tx, awake.id, ProjectStatus.FAILED)
-    assert await yard.wake.has_room(project)
+    assert await yard.services.capacity.has_memory(project.id)
     assert await yard.wake.host(HOST)
     assert yard.runtime.called("start") == [app.id]

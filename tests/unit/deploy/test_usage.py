@@ -7,6 +7,7 @@ from yard import HOST, SLEEP_AFTER_SECONDS, Yard
 
 from clock import HOUR_MS, START_MS
 from moorage.deploy.keeping.usage import UsageMeter
+from moorage.deploy.keeping.visits import MACHINES_LOG, Visits, log_number
 from moorage.engines.engine import Usage as Used
 from moorage.errors import DatabaseUnavailable
 from moorage.records.consumption import Load, UsageHour
@@ -58,13 +59,20 @@ async def app(yard: Yard, project: Project) -> Deployment:
     return serving
 
 
-def meter_of(yard: Yard, lines: Lines) -> UsageMeter:
+def visits_of(yard: Yard, lines: Lines, *, number: int = MACHINES_LOG) -> Visits:
+    return Visits(
+        db=yard.db,
+        addresses=yard.addresses,
+        log=lines,
+        on_use=yard.sleep.use,
+        number=number,
+    )
+
+
+def meter_of(yard: Yard) -> UsageMeter:
     return UsageMeter(
         db=yard.db,
         runtime=yard.runtime,
-        addresses=yard.addresses,
-        log=lines,
-        sleep=yard.sleep,
         keep_days=2,
         clock=yard.clock,
     )
@@ -81,7 +89,7 @@ async def test_requests_are_added_to_the_hour_they_ended_in(
     lines.tell(requests=3)
     lines.tell(requests=2)
     lines.tell(requests=1, hour_ms=HOUR + HOUR_MS)
-    await meter_of(yard, lines).follow()
+    await visits_of(yard, lines).follow()
     first, second = await hours(yard, project)
     assert first == UsageHour(
         project_id=project.id, hour_ms=HOUR, requests=5, bytes_in=50, bytes_out=500, status_2xx=5
@@ -94,12 +102,30 @@ async def test_next_gateway_reads_on_where_the_last_one_stored(
 ) -> None:
     lines = Lines()
     lines.tell()
-    await meter_of(yard, lines).follow()
-    stored = await rows.position(yard.db)
+    await visits_of(yard, lines).follow()
+    stored = await rows.position(yard.db, MACHINES_LOG)
     assert stored is not None
     lines.asked.clear()
-    await meter_of(yard, lines).follow()
+    await visits_of(yard, lines).follow()
     assert lines.asked == [stored]
+
+
+async def test_each_proxys_log_is_counted_from_a_position_of_its_own(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    ours, others = Lines(), Lines()
+    for lines in (ours, others):
+        lines.tell(requests=2)
+    number = log_number("another gateway")
+    await visits_of(yard, ours).follow()
+    await visits_of(yard, others, number=number).follow()
+    assert others.asked[0] is None
+    (hour,) = await hours(yard, project)
+    assert hour.requests == 4
+    for lines, counted in ((ours, MACHINES_LOG), (others, number)):
+        lines.asked.clear()
+        await visits_of(yard, lines, number=counted).follow()
+        assert lines.asked == [await rows.position(yard.db, counted)]
 
 
 async def test_what_could_not_be_stored_is_read_again(
@@ -107,7 +133,7 @@ async def test_what_could_not_be_stored_is_read_again(
 ) -> None:
     lines = Lines()
     lines.tell()
-    meter = meter_of(yard, lines)
+    visits = visits_of(yard, lines)
 
     async def refuse(*_: object) -> None:
         raise DatabaseUnavailable
@@ -115,9 +141,9 @@ async def test_what_could_not_be_stored_is_read_again(
     with monkeypatch.context() as patched:
         patched.setattr(rows, "set_position", refuse)
         with pytest.raises(DatabaseUnavailable):
-            await meter.follow()
+            await visits.follow()
     assert await hours(yard, project) == []
-    await meter.follow()
+    await visits.follow()
     assert lines.asked == [None, None]
 
 
@@ -128,17 +154,17 @@ async def test_what_was_asked_of_a_names_former_project_is_not_the_new_ones(
     lines.tell()
     lines.batches[0].traffic[HOST, HOUR].last_at_ms = project.created_at_ms - 1
     lines.tell(host="nobody.example.com")
-    await meter_of(yard, lines).follow()
+    await visits_of(yard, lines).follow()
     assert await hours(yard, project) == []
 
 
 async def test_request_keeps_its_app_awake(yard: Yard, project: Project, app: Deployment) -> None:
     lines = Lines()
-    meter = meter_of(yard, lines)
+    visits = visits_of(yard, lines)
     await yard.reconciler.reconcile()
     yard.clock.advance(SLEEP_AFTER_SECONDS * 1000)
     lines.tell()
-    await meter.follow()
+    await visits.follow()
     await yard.reconciler.reconcile()
     await yard.tasks_done()
     assert (await yard.project(project)).asleep_since_ms is None
@@ -147,7 +173,7 @@ async def test_request_keeps_its_app_awake(yard: Yard, project: Project, app: De
 async def test_processor_time_is_the_growth_of_its_counter(
     yard: Yard, project: Project, app: Deployment
 ) -> None:
-    meter = meter_of(yard, Lines())
+    meter = meter_of(yard)
     yard.runtime.used[app.id] = Used(cpu_ms=400, memory_bytes=5 * MIB)
     await meter.sample()
     assert await rows.load(yard.db, app.id) is None
@@ -164,10 +190,10 @@ async def test_restarted_gateway_counts_processor_time_on(
     yard: Yard, project: Project, app: Deployment
 ) -> None:
     yard.runtime.used[app.id] = Used(cpu_ms=400, memory_bytes=MIB)
-    await meter_of(yard, Lines()).sample()
+    await meter_of(yard).sample()
     yard.clock.advance(600_000)
     yard.runtime.used[app.id] = Used(cpu_ms=1_000, memory_bytes=MIB)
-    await meter_of(yard, Lines()).sample()
+    await meter_of(yard).sample()
     (hour,) = await hours(yard, project)
     assert hour.cpu_ms == 1_000
     assert hour.memory_byte_seconds == 0  # what it had meanwhile nobody saw
@@ -176,7 +202,7 @@ async def test_restarted_gateway_counts_processor_time_on(
 async def test_restarted_app_counts_from_nothing(
     yard: Yard, project: Project, app: Deployment
 ) -> None:
-    meter = meter_of(yard, Lines())
+    meter = meter_of(yard)
     for cpu_ms in (900, 300):
         yard.runtime.used[app.id] = Used(cpu_ms=cpu_ms, memory_bytes=MIB)
         await meter.sample()
@@ -190,8 +216,8 @@ async def test_restarted_app_counts_from_nothing(
 async def test_old_hours_are_forgotten(yard: Yard, project: Project, app: Deployment) -> None:
     lines = Lines()
     lines.tell()
-    meter = meter_of(yard, lines)
-    await meter.follow()
+    meter = meter_of(yard)
+    await visits_of(yard, lines).follow()
     yard.clock.advance(47 * HOUR_MS)
     await meter.purge()
     assert len(await hours(yard, project)) == 1

@@ -36,8 +36,12 @@ class Addresses:
     Callers hold the project's lock while they read what to route to, and until it is routed.
     """
 
-    def __init__(self, *, db: Database, routes: Routes, hosts: Hosts) -> None:
+    def __init__(
+        self, *, db: Database, routes: Routes, hosts: Hosts, are_reused: bool = False
+    ) -> None:
         self._db = db
+        self.are_reused = are_reused
+        """Whether an app's address may be another's soon after its end."""
         self._routes = routes
         self._hosts = hosts
 

@@ -104,6 +104,14 @@ class Capacity:
         if not project_id or others == await promises.running(source):
             raise NoCapacity
 
+    async def has_memory(self, project_id: str) -> bool:
+        """Returns whether there is memory for a sleeping project's app."""
+        try:
+            await self.require_memory(self._db, project_id)
+        except NoCapacity:
+            return False
+        return True
+
     @contextmanager
     def starting(self, project_id: str) -> Iterator[None]:
         """Counts a project as running while it is started."""

@@ -92,6 +92,9 @@ class App(Tasks):
         self.is_discarded = False  # it failed, and its files were removed
         self.used_at: float | None = None  # when it was last in use
         self.drains_until: float | None = None  # when it is stopped, if it was replaced
+        self.sleeps = False  # as far as its project's row said when it was last read
+        self.was_woken = False  # by that row, and not started since
+        self.requests: int | None = None  # of its project, when it was last about to sleep
         self.idle_since: float | None = None  # while it drains: since when it has no connection
 
 

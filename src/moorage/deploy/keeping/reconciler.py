@@ -229,10 +229,19 @@ class Reconciler:
             project, instance
         ):
             if instance is None:
-                self.restarts.begin(project, serving, self.start)
+                await self._start_again(project, serving)
             else:
                 await self._route(project, instance)
             await self._note(project, serving, is_down=instance is None)
+
+    async def _start_again(self, project: Project, serving: str) -> None:
+        """Begins to start an app that should run: after its end, or as another gateway woke it."""
+        if self._addresses.are_reused and not await deployments.is_starting(self._db, project.id):
+            await self._addresses.unroute(project)
+        if self._sleep.was_woken(serving):
+            self._apps.app(serving).begin("start", partial(self.start, project.id, serving))
+        else:
+            self.restarts.begin(project, serving, self.start)
 
     async def start(self, project_id: str, serving: str) -> None:
         """Starts a project's app, resumes the project if it is suspended, and routes its address.

@@ -61,7 +61,8 @@ class Releases:
         """Returns those beyond the last `DRAINING_AT_ONCE` of their project."""
         if len(replaced) <= DRAINING_AT_ONCE:
             return set()
-        return set(await releases.surplus(self._db, keep=DRAINING_AT_ONCE)) & set(replaced)
+        surplus = set(await releases.surplus(self._db, keep=DRAINING_AT_ONCE))
+        return {name for name in surplus.intersection(replaced) if self._drain.may_stop(name)}
 
     def _discard(self, deployment_id: str) -> None:
         """Discards a failed deployment once in this process: a crash may have left its files."""

@@ -96,6 +96,12 @@ async def crash_loop(source: Source, serving: str, *, now_ms: int) -> CrashLoop 
     )
 
 
+async def next_try(source: Source, serving: str, *, now_ms: int) -> tuple[bool, float]:
+    """Returns whether an app is in a crash loop, and the seconds until its next try."""
+    history = await history_of(source, serving, now_ms=now_ms)
+    return history.is_loop, max(0, history.next_try_ms - now_ms) / 1000
+
+
 class Restarts:
     """Restarts apps that ended, and counts their restarts."""
 
@@ -119,12 +125,6 @@ class Restarts:
     def begin(self, project: Project, serving: str, start: Start) -> None:
         """Starts an app that should run and does not, if its next try is due."""
         self._apps.app(serving).begin("start", lambda: self._restart(project, serving, start))
-
-    async def next_try(self, serving: str) -> tuple[bool, float]:
-        """Returns whether an app is in a crash loop, and the seconds until its next try."""
-        now_ms = self._clock.now_ms()
-        history = await history_of(self._db, serving, now_ms=now_ms)
-        return history.is_loop, max(0, history.next_try_ms - now_ms) / 1000
 
     def wait_seconds(self, serving: str) -> float:
         """Returns how long until this process may restart an app; 0 while it does."""

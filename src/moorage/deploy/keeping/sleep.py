@@ -13,7 +13,7 @@ from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.keeping.apps import Apps
 from moorage.engines.engine import Engine, Instance
 from moorage.records.project import Project
-from moorage.storage.apps import projects
+from moorage.storage.apps import projects, usage
 from moorage.storage.database import Database
 
 log = structlog.get_logger()
@@ -38,7 +38,10 @@ class Sleep:
         apps: Apps,
         after_seconds: float,
         clock: Clock,
+        several_proxies: bool = False,
     ) -> None:
+        """With `several_proxies`, requests that other gateways counted are use as well."""
+        self._several_proxies = several_proxies
         self._db = db
         self._runtime = runtime
         self._addresses = addresses
@@ -59,14 +62,30 @@ class Sleep:
         hold the project's lock.
         """
         app = self._apps.app(project.serving_deployment_id or "")
+        app.sleeps = project.asleep_since_ms is not None or app.sleeps
         if project.asleep_since_ms is None:
             serving = project.serving_deployment_id
+            if app.sleeps and serving is not None:
+                self._note_woken(serving, runs=instance is not None)
             if serving is not None and self.is_idle(serving):
                 app.begin("sleep", lambda: self._try(project.id, serving, instance))
             return False
         if instance is not None:
             app.begin("sleep", lambda: self._stop(project.id, instance))
         return True
+
+    def was_woken(self, deployment_id: str) -> bool:
+        """Returns whether an app was woken by its row, once."""
+        app = self._apps.app(deployment_id)
+        woken, app.was_woken = app.was_woken, False
+        return woken
+
+    def _note_woken(self, deployment_id: str, *, runs: bool) -> None:
+        """Has an app that another gateway woke count as used, and start without a pause."""
+        self.use(deployment_id)
+        app = self._apps.app(deployment_id)
+        app.sleeps, app.was_woken = False, not runs
+        app.reset_pause("start")
 
     def is_idle(self, serving: str) -> bool:
         """Returns whether an app was not used for `after_seconds`, as far as this process knows."""
@@ -79,7 +98,7 @@ class Sleep:
 
     async def _try(self, project_id: str, serving: str, instance: Instance | None) -> None:
         """Puts a project's app to sleep, unless it is in use or about to be replaced."""
-        if await self._runtime.connections(serving):
+        if await self._runtime.connections(serving) or await self._is_visited(project_id, serving):
             self.use(serving)
         async with self._apps.held(project_id):
             if not self.is_idle(serving):
@@ -88,8 +107,17 @@ class Sleep:
                 falls_asleep = await projects.fall_asleep(
                     tx, project_id, serving=serving, at_ms=self._clock.now_ms()
                 )
+        self._apps.app(serving).sleeps = falls_asleep
         if falls_asleep and instance is not None:
             await self._stop(project_id, instance)
+
+    async def _is_visited(self, project_id: str, serving: str) -> bool:
+        """Returns whether any gateway has counted requests since this was last asked."""
+        if not self._several_proxies:
+            return False
+        app, requests = self._apps.app(serving), await usage.requests(self._db, project_id)
+        before, app.requests = app.requests, requests
+        return requests != before
 
     async def _stop(self, project_id: str, instance: Instance) -> None:
         """Stops a sleeping project's app when it has no connections, unless it is woken before."""

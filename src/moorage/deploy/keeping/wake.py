@@ -79,14 +79,6 @@ class Wake:
             work.waking = asyncio.create_task(self._in_time(work, project.id), name=f"wake {host}")
         return await asyncio.shield(work.waking)
 
-    async def has_room(self, project: Project) -> bool:
-        """Returns whether there is memory for a sleeping project's app."""
-        try:
-            await self._capacity.require_memory(self._db, project.id)
-        except NoCapacity:
-            return False
-        return True
-
     async def _in_time(self, work: ProjectWork, project_id: str) -> bool:
         begun = self._clock.monotonic_seconds()
         try:
@@ -164,6 +156,7 @@ class Wake:
                 await projects.wake(tx, project_id)
             self._sleep.use(serving)
             self._apps.app(serving).reset_pause("start")
+            self._apps.app(serving).sleeps = False
         await self._runtime.note(serving, "A request came: awake, and started again.")
         return True
 

@@ -1,7 +1,7 @@
 """Queries over what apps used hour by hour, and how far it has been counted."""
 
 import msgspec
-from sqlalchemy import bindparam, case, delete, insert, select, update
+from sqlalchemy import bindparam, case, delete, func, insert, select, update
 
 from moorage.records.consumption import Load, UsageHour
 from moorage.records.traffic import Position
@@ -39,12 +39,21 @@ _BETWEEN = Statement(
     )
     .order_by(usage.c.hour_ms)
 )
+_REQUESTS = Statement(
+    select(func.sum(usage.c.requests)).where(usage.c.project_id == bindparam("project_id"))
+)
 _PURGE = Statement(delete(usage).where(usage.c.hour_ms < bindparam("before_ms")))
-_POSITION = Statement(select(access_log_position.c.head, access_log_position.c.offset))
-_FORGET_POSITION = Statement(delete(access_log_position))
+_POSITION = Statement(
+    select(access_log_position.c.head, access_log_position.c.offset).where(
+        access_log_position.c.id == bindparam("number")
+    )
+)
+_FORGET_POSITION = Statement(
+    delete(access_log_position).where(access_log_position.c.id == bindparam("number"))
+)
 _SET_POSITION = Statement(
     insert(access_log_position).values(
-        id=1, head=bindparam("the_head"), offset=bindparam("the_offset")
+        id=bindparam("number"), head=bindparam("the_head"), offset=bindparam("the_offset")
     )
 )
 _COUNTERS = Statement(select(usage_counters.c.deployment_id, usage_counters.c.cpu_ms))
@@ -91,21 +100,29 @@ async def between(
     return [struct_of(UsageHour, row) for row in rows]
 
 
+async def requests(source: Source, project_id: str) -> int:
+    """Returns how many requests of a project are counted in all hours that are kept."""
+    row = await source.one(_REQUESTS, project_id=project_id)
+    return int(row[0] or 0) if row else 0
+
+
 async def purge(tx: Transaction, *, before_ms: int) -> int:
     """Deletes hours that began before `before_ms`; returns how many."""
     return await tx.execute(_PURGE, before_ms=before_ms)
 
 
-async def position(source: Source) -> Position | None:
-    """Returns how far the access log has been counted; None before the first time."""
-    row = await source.one(_POSITION)
+async def position(source: Source, number: int) -> Position | None:
+    """Returns how far the access log with this number was counted; None before the first time."""
+    row = await source.one(_POSITION, number=number)
     return None if row is None else struct_of(Position, row)
 
 
-async def set_position(tx: Transaction, position: Position) -> None:
-    """Records how far the access log has been counted."""
-    await tx.execute(_FORGET_POSITION)
-    await tx.execute(_SET_POSITION, the_head=position.head, the_offset=position.offset)
+async def set_position(tx: Transaction, position: Position, number: int) -> None:
+    """Records how far the access log with this number has been counted."""
+    await tx.execute(_FORGET_POSITION, number=number)
+    await tx.execute(
+        _SET_POSITION, number=number, the_head=position.head, the_offset=position.offset
+    )
 
 
 async def counters(source: Source) -> dict[str, int]:

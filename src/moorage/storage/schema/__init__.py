@@ -44,14 +44,17 @@ from moorage.storage.schema.money import (
     watch_cursors,
 )
 from moorage.storage.schema.operation import (
+    agreements,
     base_domains,
     configuration_changes,
+    gateways,
     operator_acts,
     upkeep,
 )
 
 __all__ = [
     "access_log_position",
+    "agreements",
     "base_domains",
     "build_runs",
     "certificates",
@@ -61,6 +64,7 @@ __all__ = [
     "domains",
     "entries",
     "events",
+    "gateways",
     "idempotent_answers",
     "jobs",
     "leases",

@@ -231,7 +231,8 @@ restarts = Table(
 access_log_position = Table(
     "access_log_position",
     metadata,
-    # One row with the id 1: how far the proxy's access log has been added to `usage`.
+    # How far a proxy's access log has been added to `usage`: the id is 1 for a machine's one proxy,
+    # another number for each gateway with a proxy of its own.
     Column("id", Integer, primary_key=True),
     Column("head", Text, nullable=False),  # the file's beginning, which identifies it
     Column("offset", BigInteger, nullable=False),

@@ -49,3 +49,21 @@ upkeep = Table(
     Column("pending", Integer, nullable=False),
     Column("unknown", Integer, nullable=False),
 )
+
+agreements = Table(
+    "agreements",
+    metadata,
+    # What the first of several gateways has chosen for all on this database.
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+gateways = Table(
+    "gateways",
+    metadata,
+    # A named gateway that runs, or ran within a day.
+    Column("id", Text, primary_key=True),  # as leases name their holders
+    Column("name", Text, nullable=False),  # the setting gateway_name
+    Column("fingerprints", Text, nullable=False),  # fingerprints of its keys as JSON, by their use
+    Column("seen_at_ms", BigInteger, nullable=False),
+)

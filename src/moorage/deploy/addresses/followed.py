@@ -1,0 +1,106 @@
+"""Routes of a gateway that does not keep the apps but has a proxy of its own: they follow the rows.
+
+Only running apps have a route, as the address of an app that ended may soon be another's.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from moorage.deploy.addresses.addresses import Routes
+from moorage.deploy.addresses.hosts import Hosts
+from moorage.engines.engine import Instance
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import domains, projects
+from moorage.storage.database import Database
+
+FOLLOW_SECONDS = 1.0
+SWITCH_SECONDS = 5.0
+"""How long a replaced version runs on at least, so that every gateway's proxy has switched."""
+
+
+class Instances(Protocol):
+    """The part of an engine that says where apps run."""
+
+    async def running(self) -> Mapping[str, Instance]:
+        """Returns the apps that run and listen now, by deployment id."""
+        ...
+
+    async def instance(self, deployment_id: str) -> Instance | None:
+        """Returns an app if it runs and listens now, otherwise None."""
+        ...
+
+
+class _Routed(NamedTuple):
+    project_id: str
+    deployment_id: str
+
+
+class FollowedRoutes:
+    """Routes every host of a project to the version that serves, where it runs."""
+
+    def __init__(self, *, db: Database, instances: Instances, routes: Routes, hosts: Hosts) -> None:
+        self._db = db
+        self._instances = instances
+        self._routes = routes
+        self._hosts = hosts
+        self._routed: dict[str, _Routed] = {}  # by host
+        self._lock = asyncio.Lock()
+
+    async def follow(self) -> None:
+        """Makes all routes what rows and engine say. Raises what the engine does not know."""
+        async with self._lock:
+            async with self._db.snapshot() as rows:
+                living = await projects.awake(rows)
+                proved = await domains.verified(rows)
+            running = await self._instances.running()  # after the rows: what serves ran before
+            wanted = set()
+            for project in living:
+                hosts = self._hosts_of(project, proved.get(project.id, ()))
+                wanted.update(hosts)
+                self._route(project, hosts, running)
+            for host in self._routes.routes().keys() - wanted:
+                self._remove(host)
+
+    async def look(self, project: Project) -> bool:
+        """Does the same for one active project; returns whether what serves is routed now."""
+        serving = project.serving_deployment_id or ""
+        async with self._lock:
+            hosts = self._hosts_of(project, await domains.verified_of(self._db, project.id))
+            instance = await self._instances.instance(serving)
+            if instance is None:
+                return False
+            self._route(project, hosts, {serving: instance})
+            return bool(hosts)
+
+    def _hosts_of(self, project: Project, proved: Sequence[str]) -> list[str]:
+        """Returns the hosts that are to be routed: none unless the project is to be served."""
+        if project.status is not ProjectStatus.ACTIVE or project.serving_deployment_id is None:
+            return []
+        return [self._hosts.host(project.unique_name), *proved]
+
+    def _route(
+        self, project: Project, hosts: Sequence[str], running: Mapping[str, Instance]
+    ) -> None:
+        serving = _Routed(project.id, project.serving_deployment_id or "")
+        instance = running.get(serving.deployment_id)
+        for host in hosts:
+            if instance is not None:
+                self._routes.point(host, instance.address)
+                self._routed[host] = serving
+            elif not self._is_served_still(host, project, running):
+                self._remove(host)
+
+    def _is_served_still(
+        self, host: str, project: Project, running: Mapping[str, Instance]
+    ) -> bool:
+        """Returns whether an earlier version of the project runs where the host is routed."""
+        routed = self._routed.get(host)
+        if routed is None or routed.project_id != project.id:
+            return False
+        earlier = running.get(routed.deployment_id)
+        return earlier is not None and earlier.address == self._routes.target(host)
+
+    def _remove(self, host: str) -> None:
+        self._routes.remove(host)
+        self._routed.pop(host, None)

@@ -1,0 +1,72 @@
+"""The services of addresses."""
+
+from functools import cached_property
+
+from moorage.auth.rate_limit import MemoryRateLimiter
+from moorage.core import Core
+from moorage.deploy.addresses.addresses import Addresses
+from moorage.deploy.addresses.certificates import Certificates
+from moorage.deploy.addresses.domains import Domains
+from moorage.deploy.addresses.txt_records import TxtRecords
+from moorage.deploy.keeping.apps import Apps
+from moorage.deploy.platform import AppPlatform
+from moorage.deploy.settings import DeploySettings
+from moorage.errors import InvalidField
+from moorage.records.domain import DomainRules
+
+_LOOKS_PER_MINUTE = 6  # at a domain's record, on request
+
+
+class AddressServices:
+    """What leads visitors to projects; each is made on its first use."""
+
+    def __init__(self, core: Core, settings: DeploySettings, platform: AppPlatform) -> None:
+        self._core = core
+        self._db, self._clock = core.db, core.clock
+        self._settings = settings
+        self._platform = platform
+
+    @cached_property
+    def apps(self) -> Apps:
+        return Apps(clock=self._clock)
+
+    @cached_property
+    def addresses(self) -> Addresses:
+        return Addresses(
+            db=self._db,
+            routes=self._platform.routes,
+            hosts=self._platform.hosts,
+            are_reused=self._platform.several_proxies,
+        )
+
+    @cached_property
+    def certificates(self) -> Certificates:
+        return Certificates(
+            db=self._db,
+            addresses=self.addresses,
+            own_host=self._platform.gateway_host,
+            per_wallet=self._settings.certificates_per_wallet,
+            clock=self._clock,
+        )
+
+    @cached_property
+    def domains(self) -> Domains:
+        """Raises InvalidField for `dns_servers` that are no addresses."""
+        try:
+            records = TxtRecords(self._settings.dns_servers)
+        except ValueError as error:
+            raise InvalidField("dns_servers", str(error)) from error
+        return Domains(
+            db=self._db,
+            records=records,
+            addresses=self.addresses,
+            apps=self.apps,
+            rules=DomainRules(
+                base_domains=self._settings.base_domains,
+                gateway_host=self._platform.gateway_host or "",
+                max_length=self._platform.max_host_length,
+            ),
+            max_per_project=self._settings.domains_per_project,
+            asks=MemoryRateLimiter(clock=self._clock, limit=_LOOKS_PER_MINUTE),
+            clock=self._clock,
+        )

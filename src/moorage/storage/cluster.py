@@ -1,0 +1,73 @@
+"""What all gateways on one database agree on, and which of them run."""
+
+from typing import NamedTuple
+
+import msgspec
+from sqlalchemy import bindparam, delete, select
+
+from moorage.storage.database import Database, Source, Statement, Transaction, Upsert
+from moorage.storage.schema import agreements, gateways
+
+SILENT_MS = 60_000
+"""A gateway that said nothing for this long does not run."""
+
+_FORGET_MS = 86_400_000
+_AGREE = Statement(
+    Upsert(table=agreements, values={"name": bindparam("name"), "value": bindparam("value")})
+)
+_AGREED = Statement(select(agreements.c.value).where(agreements.c.name == bindparam("name")))
+_SAY = Statement(
+    Upsert(
+        table=gateways,
+        values={
+            "id": bindparam("id"),
+            "name": bindparam("name"),
+            "fingerprints": bindparam("fingerprints"),
+            "seen_at_ms": bindparam("seen_at_ms"),
+        },
+        replaced=("name", "fingerprints", "seen_at_ms"),
+    )
+)
+_RUNNING = Statement(
+    select(gateways.c.id, gateways.c.name, gateways.c.fingerprints)
+    .where(gateways.c.seen_at_ms >= bindparam("since_ms"))
+    .order_by(gateways.c.id)
+)
+_FORGET = Statement(delete(gateways).where(gateways.c.seen_at_ms < bindparam("before_ms")))
+
+
+class RunningGateway(NamedTuple):
+    """A gateway that runs; `keys` are fingerprints of its keys, by what they are for."""
+
+    id: str
+    name: str
+    keys: dict[str, str]
+
+
+async def agree(db: Database, name: str, value: str) -> str:
+    """Stores a value unless there is one of this name; returns what all gateways have."""
+    async with db.transaction(durable=True) as tx:
+        await tx.execute(_AGREE, name=name, value=value)
+        row = await tx.one(_AGREED, name=name)
+    return value if row is None else str(row[0])
+
+
+async def say(tx: Transaction, gateway: RunningGateway, *, now_ms: int) -> None:
+    """Records that a gateway runs; forgets those that were gone for a day."""
+    await tx.execute(
+        _SAY,
+        id=gateway.id,
+        name=gateway.name,
+        fingerprints=msgspec.json.encode(gateway.keys).decode(),
+        seen_at_ms=now_ms,
+    )
+    await tx.execute(_FORGET, before_ms=now_ms - _FORGET_MS)
+
+
+async def running(source: Source, *, now_ms: int) -> list[RunningGateway]:
+    """Returns the gateways that said lately that they run."""
+    rows = await source.all(_RUNNING, since_ms=now_ms - SILENT_MS)
+    return [
+        RunningGateway(str(row[0]), str(row[1]), msgspec.json.decode(row[2], type=dict[str, str]))
+        for row in rows
+    ]
