@@ -10,7 +10,7 @@ import pytest
 
 from gateway_fixture import MOORAGE, DevGateway, running
 from visitor import fetch
-from waiting import until_read
+from waiting import until, until_read
 from wallet import Wallet, fresh_name
 
 pytestmark = pytest.mark.root
@@ -63,3 +63,25 @@ async def test_apps_keep_their_addresses_below_a_former_domain_until_it_is_retir
         gateway.start(base_domain=NEW)
         await serves(gateway, new)
         assert await answered_at(gateway, old) == 404
+
+
+async def test_log_tells_of_credits_deploys_and_acts_in_json(dev_gateway: DevGateway) -> None:
+    gateway, name = dev_gateway, fresh_name()
+    wallet = await Wallet(gateway).fund()
+    deployed = await wallet.deploy_paid(name, {"index.html": "hello"})
+    assert (await wallet.settled(deployed))["status"] == "ready"
+    await moorage(gateway, "suspend", name, "--reason", "a test of the log")
+
+    def lines() -> list[dict[str, Any]]:
+        found = [line for line in gateway.log.splitlines() if line.startswith("{")]
+        return [
+            json.loads(line) for line in found if name in line or wallet.address.lower() in line
+        ]
+
+    def events() -> set[str]:
+        return {line["event"] for line in lines()}
+
+    wanted = {"payment.credited", "deployment.ready", "project.suspended", "operator acted"}
+    await until(lambda: wanted <= events())
+    (act,) = [line for line in lines() if line["event"] == "operator acted"]
+    assert (act["act"], act["subject"], act["reason"]) == ("suspend", name, "a test of the log")

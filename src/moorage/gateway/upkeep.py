@@ -8,8 +8,10 @@ from pathlib import Path
 import structlog
 
 from moorage.core import Core
+from moorage.gateway import operators_log
 from moorage.gateway.assembly import Rooms
 from moorage.gateway.operator_port import checks_of, states_of
+from moorage.gateway.operators_log import OperatorsLog
 from moorage.gateway.vital_signs import (
     EVERY_SECONDS,
     ask_nodes,
@@ -46,6 +48,12 @@ def loops_of_upkeep(rooms: Rooms, settings: Settings, *, audit: Sequence[str]) -
     every, scope = EVERY_SECONDS, Scope.NODE
     yours = _CERTIFICATES_SECONDS
     loops = (
+        Loop(
+            "operator's log",
+            every_seconds=operators_log.EVERY_SECONDS,
+            tick=OperatorsLog(rooms.core).tick,
+            scope=Scope.CLUSTER,
+        ),
         Loop("vital signs", every_seconds=every, tick=look, at_once=True, scope=scope),
         Loop("certificates", every_seconds=yours, tick=certificates, at_once=True, scope=scope),
     )

@@ -144,6 +144,14 @@ class Restarts:
             ended, now_ms=now_ms, pause_seconds=self._apps.app(serving).pause_seconds("start")
         )
         sentence = _sentence(ended, restarts=len(history.times_ms))
+        log.warning(
+            "app ended and is started again",
+            deployment=serving,
+            project=project.id,
+            exit_code=history.exit_code,
+            out_of_memory=history.out_of_memory,
+            restarts=len(history.times_ms),
+        )
         await self._runtime.note(serving, sentence)
         try:
             await self._keep(project, serving, history, sentence, was_loop=before.is_loop)

@@ -216,7 +216,6 @@ class Workflow:
             await fail_project(tx, project.id)
             await jobs.finish(tx, job)
         self._count(deployment, "failed", failure.cause)
-        log.info("deployment failed", deployment=deployment.id, cause=failure.cause)
         await self._runtime.discard(deployment.id)
         await self._on_failed(plan_of(deployment))
         await self._sources.drop(deployment.id)

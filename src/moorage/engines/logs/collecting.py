@@ -72,6 +72,7 @@ class Collecting:
         while True:
             try:
                 await _ended(await in_thread(self.ensure))
+                logger.warning("the collector of logs has ended and is started again")
                 await asyncio.sleep(_BREATH_SECONDS)  # in case each one ends at once
             except CollectorFailed as error:
                 logger.warning("%s", error)
