@@ -129,6 +129,41 @@ async def test_connections_of_one_address_are_few(tickets: Tickets) -> None:
             await each.wait_closed()
 
 
+async def test_connection_without_a_ticket_ends_soon(tmp_path: Path) -> None:
+    """Also one of a pod that is gone: nothing else would ever end it."""
+    exchange = Exchange(host="127.0.0.1", port=0, url="", idle_seconds=0.05)
+    await exchange.open()
+    async with exchange.offered(source=tmp_path, result=tmp_path, max_bytes=LIMIT) as given:
+        parts = urlsplit(given.source_url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(b"GET /source/guess HTTP/1.1\r\nHost: x\r\n")  # and never the rest
+        with suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+    await exchange.close()
+
+
+async def test_slow_transfer_with_a_ticket_lasts(tmp_path: Path) -> None:
+    exchange = Exchange(host="127.0.0.1", port=0, url="", idle_seconds=0.05)
+    await exchange.open()
+    result, layer = tmp_path / "result", gzip.compress(os.urandom(1000))
+    sent = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        for start in range(0, len(layer), 100):
+            yield layer[start : start + 100]
+            await asyncio.sleep(0.02)  # of the transfer itself, which lasts some times as long
+        sent.set()
+
+    async with (
+        exchange.offered(source=tmp_path, result=result, max_bytes=LIMIT) as given,
+        aiohttp.ClientSession() as session,
+        session.put(given.result_url, data=slowly()) as answer,
+    ):
+        assert (answer.status, sent.is_set()) == (204, True)
+    await exchange.close()
+
+
 def filled(directory: Path) -> Path:
     (directory / "b").mkdir(parents=True)
     (directory / "b/run.sh").write_text("echo hi")

@@ -160,8 +160,10 @@ def tool(directory: Path) -> Path:
 async def test_app_is_built_in_a_pod_and_runs_from_its_image(yard: Yard) -> None:
     spec = yard.spec(variables={"GREETING": SECRET})
     reference = await yard.build(spec)
+    base = parse_reference(f"{yard.host}/hub/base:1")
     assert yard.lines == [
         "package.json has a start script",
+        f"built on {base}@{await yard.registry.digest(base)}",
         f"$ {PLAN.install}",
         f"$ {PLAN.build}",
         "installed",
@@ -268,7 +270,7 @@ async def test_failure_has_its_cause(
     plan = msgspec.structs.replace(PLAN, install=install, build=build)
     failed = await yard.failure(yard.spec(plan))
     assert (failed.cause, words in failed.reason) == (cause, True), failed.reason
-    assert failed.log_tail == "".join(f"{line}\n" for line in yard.lines[2:])
+    assert failed.log_tail == "".join(f"{line}\n" for line in yard.lines[3:])
     assert yard.pods.removed == 1
 
 

@@ -75,6 +75,7 @@ class Builder:
         try:
             await log(spec.plan.because)
             parts = await self._ingredients(spec)
+            await log([f"built on {parts.base.name}@{parts.base.stored.digest}"])
             with tempfile.TemporaryDirectory(dir=self._scratch) as directory:
                 return await self._images.publish(
                     owner=spec.owner,

@@ -2,15 +2,15 @@
 
 A ticket is a URL that nobody can guess, for one transfer of one build: it is good until that is
 complete, or the build is over, and for one request at a time. It is all that a pod is known by. The
-port is reached by whatever strangers' builds run, so connections are few for each of them, and what
-comes is bounded before it is kept.
+port is reached by whatever strangers' builds run, so connections are few for each of them and end
+soon without a ticket, and what comes is bounded before it is kept.
 """
 
 import asyncio
 import hashlib
 import secrets
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ _GZIP = 31  # wbits of zlib
 _MAX_CONNECTIONS = 512
 _MAX_CONNECTIONS_EACH = 8  # of one address, which is one pod's
 _CLOSE_SECONDS = 1.0
+_SILENCE_SECONDS = 60.0  # of a pod in the middle of a transfer: it may be gone without a word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +54,14 @@ class _Ticket:
 class Exchange:
     """The port, which knows its tickets alone."""
 
-    def __init__(self, *, host: str, port: int, url: str) -> None:
-        """`url` is how pods reach it: `http://host:port`; "" for its own host and port."""
+    def __init__(self, *, host: str, port: int, url: str, idle_seconds: float = 10.0) -> None:
+        """`url` is how pods reach it: `http://host:port`; "" for its own host and port.
+
+        `idle_seconds` is for how long a connection may do nothing that a ticket allows.
+        """
         self._host, self._port, self._url = host, port, url
+        self._idle_seconds = idle_seconds
+        self._busy: set[asyncio.BaseTransport | None] = set()
         self._tickets: dict[bytes, _Ticket] = {}
         self._runner: web.ServerRunner | None = None
 
@@ -67,7 +73,7 @@ class Exchange:
         loop = asyncio.get_running_loop()
         try:
             listening = await loop.create_server(
-                lambda: _Guard(server), self._host, self._port, reuse_address=True
+                lambda: _Guard(server, self._look_later), self._host, self._port
             )
         except OSError as error:
             raise ConfigurationInvalid(
@@ -122,21 +128,40 @@ class Exchange:
             return web.Response(status=404)
         if ticket.lock.locked():
             return web.Response(status=503, text="it is being transferred already")
-        async with ticket.lock:
-            if kind == SOURCE:
-                response = await _sent(request, ticket.path)
-            else:
-                response = await _received(request, ticket)
-            if response.status < 300:
-                self._tickets.pop(digest, None)
-            return response
+        self._busy.add(request.transport)
+        try:
+            async with ticket.lock:
+                if kind == SOURCE:
+                    response = await _sent(request, ticket.path)
+                else:
+                    response = await _received(request, ticket)
+                if response.status < 300:
+                    self._tickets.pop(digest, None)
+                return response
+        finally:
+            self._busy.discard(request.transport)
+
+    def _end_if_idle(self, transport: asyncio.Transport) -> None:
+        """Ends a connection that does nothing; looks at it again as long as it lasts."""
+        if transport.is_closing():
+            return
+        if transport in self._busy:
+            self._look_later(transport)
+        else:
+            transport.abort()
+
+    def _look_later(self, transport: asyncio.Transport) -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._idle_seconds, self._end_if_idle, transport)
 
 
 class _Guard(asyncio.Protocol):
     """Takes a connection for the server, unless there are too many."""
 
-    def __init__(self, server: web.Server) -> None:
+    def __init__(self, server: web.Server, taken: Callable[[asyncio.Transport], None]) -> None:
+        """`taken` is called for each connection that the server gets."""
         self._server = server
+        self._taken = taken
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Hands the connection over, or ends it."""
@@ -147,6 +172,7 @@ class _Guard(asyncio.Protocol):
         handler = self._server()
         transport.set_protocol(handler)
         handler.connection_made(transport)
+        self._taken(transport)
 
     def _is_full(self, transport: asyncio.Transport) -> bool:
         address = _address(transport)
@@ -162,7 +188,8 @@ async def _sent(request: web.BaseRequest, path: Path) -> web.StreamResponse:
     await response.prepare(request)
     with path.open("rb") as file:
         while piece := await in_thread(file.read, _PIECE_BYTES):
-            await response.write(piece)
+            async with asyncio.timeout(_SILENCE_SECONDS):
+                await response.write(piece)
     await response.write_eof()
     return response
 
@@ -171,7 +198,7 @@ async def _received(request: web.BaseRequest, ticket: _Ticket) -> web.StreamResp
     """Writes the body to the ticket's file, unless it is no layer or too large."""
     receipt = _Receipt(ticket.max_bytes)
     with ticket.path.open("wb") as file:
-        async for piece in request.content.iter_chunked(_PIECE_BYTES):
+        while piece := await _next_piece(request):
             problem = await in_thread(receipt.take, piece)
             if problem:
                 return web.Response(status=413, text=problem)
@@ -182,6 +209,12 @@ async def _received(request: web.BaseRequest, ticket: _Ticket) -> web.StreamResp
     if not ticket.result.done():
         ticket.result.set_result(layer)
     return web.Response(status=204)
+
+
+async def _next_piece(request: web.BaseRequest) -> bytes:
+    """Returns the next bytes of a body; b"" at its end. Raises TimeoutError."""
+    async with asyncio.timeout(_SILENCE_SECONDS):
+        return await request.content.readany()
 
 
 class _Receipt:
