@@ -123,7 +123,7 @@ async def yard(dockerd: Dockerd, hub: RegistryServer, tmp_path: Path) -> AsyncIt
         ) -> Builder:
             configuration = HostConfiguration(
                 state_dir=state,
-                run_dir=tmp_path / "run",
+                run_dir=Path("/nowhere"),  # no socket is made
                 instance_id="tests",
                 tools={"tool": tool(tmp_path)},
             )
