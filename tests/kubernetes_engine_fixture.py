@@ -95,6 +95,7 @@ def cluster_options(cluster: Cluster, **chosen: Any) -> ClusterOptions:
         user_namespaces=False,
         storage_class="",
         networks=(),
+        resolvers=(),
         gateway_namespace="",
         gateway_networks=(f"{cluster.host}/32",),
         memory_bytes=0,

@@ -51,6 +51,7 @@ class ClusterOptions:
     user_namespaces: bool
     storage_class: str  # of volumes; "": the cluster's default
     networks: tuple[str, ...]  # the cluster's own
+    resolvers: tuple[str, ...]  # name servers of pods; empty: the cluster's own
     gateway_namespace: str  # of the gateways' pods; "": they are outside the cluster
     gateway_networks: tuple[str, ...]  # from where gateways outside the cluster connect
     memory_bytes: int  # for all apps together; 0: what the nodes have

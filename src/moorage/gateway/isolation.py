@@ -160,6 +160,7 @@ def _cluster(settings: Settings) -> ClusterOptions:
         user_namespaces=settings.kubernetes_user_namespaces,
         storage_class=settings.kubernetes_storage_class,
         networks=settings.kubernetes_networks,
+        resolvers=settings.kubernetes_resolvers,
         gateway_namespace=settings.kubernetes_gateway_namespace,
         gateway_networks=settings.kubernetes_gateway_networks,
         memory_bytes=settings.kubernetes_memory_mib * _MIB,

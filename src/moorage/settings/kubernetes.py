@@ -100,6 +100,14 @@ class KubernetesSettings(AppSettings, frozen=True, kw_only=True, forbid_unknown_
             "The cluster's own networks, of pods, services and nodes, which apps must not reach.",
         ),
     ] = ()
+    kubernetes_resolvers: Annotated[
+        tuple[str, ...],
+        setting(
+            "kubernetes",
+            "The addresses of name servers for pods, such as public ones, which know none of the"
+            " cluster's services. Empty: the cluster's own, pods of kube-system.",
+        ),
+    ] = ()
     kubernetes_gateway_namespace: Annotated[
         str,
         setting(

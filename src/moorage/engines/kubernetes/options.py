@@ -1,5 +1,7 @@
 """What the engine makes of the operator's settings."""
 
+from collections.abc import Callable, Iterable
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from moorage.engines.host.configuration import HostConfiguration
@@ -18,12 +20,16 @@ def pod_options(options: ClusterOptions, configuration: HostConfiguration) -> Po
         runtime_class=options.runtime_class,
         pull_secret=PULL_SECRET if options.pull_credentials else "",
         user_namespaces=options.user_namespaces,
+        resolvers=options.resolvers,
         stop_seconds=round(configuration.stop_grace_seconds),
     )
 
 
 def networks(options: ClusterOptions, configuration: HostConfiguration) -> Networks:
-    """Returns where pods may connect, and who may connect to them."""
+    """Returns where pods may connect, and who may connect to them. Raises ConfigurationInvalid."""
+    _require("kubernetes_networks", options.networks, ip_network)
+    _require("kubernetes_gateway_networks", options.gateway_networks, ip_network)
+    _require("kubernetes_resolvers", options.resolvers, ip_address)
     return Networks(
         gateway_namespace=options.gateway_namespace,
         gateway_networks=options.gateway_networks,
@@ -31,7 +37,16 @@ def networks(options: ClusterOptions, configuration: HostConfiguration) -> Netwo
         cluster=options.networks,
         deny=configuration.deny,
         allow=configuration.allow,
+        resolvers=options.resolvers,
     )
+
+
+def _require(setting: str, values: Iterable[str], parse: Callable[[str], object]) -> None:
+    for value in values:
+        try:
+            parse(value)
+        except ValueError as error:
+            raise ConfigurationInvalid(f"{setting}: {error}") from error
 
 
 def quota(options: ClusterOptions) -> Quota:

@@ -1,0 +1,73 @@
+"""What the engine makes of the operator's settings for a cluster."""
+
+from pathlib import Path
+
+import pytest
+
+from moorage.engines.engine import Limits
+from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.kind import ClusterOptions
+from moorage.engines.kubernetes.options import networks, pod_options
+from moorage.errors import ConfigurationInvalid
+
+LIMITS = Limits(memory_bytes=1, cpu_millis=1, pids=1, disk_bytes=1)
+HERE = HostConfiguration(
+    state_dir=Path("/state"), run_dir=Path("/run/x"), instance_id="a", tools={}, deny=("9.0.0.0/8",)
+)
+
+
+def options(
+    *,
+    networks: tuple[str, ...] = (),
+    resolvers: tuple[str, ...] = (),
+    gateway_networks: tuple[str, ...] = (),
+) -> ClusterOptions:
+    return ClusterOptions(
+        app=LIMITS,
+        build=LIMITS,
+        builds_per_wallet=1,
+        apps_per_wallet=1,
+        config="",
+        context="",
+        prefix="moorage",
+        registry="registry.example",
+        registry_credentials="",
+        pull_credentials="",
+        own_image="moorage",
+        build_url="http://10.0.0.1:8404",
+        build_host="0.0.0.0",
+        build_port=8404,
+        architecture="amd64",
+        runtime_class="gvisor",
+        user_namespaces=True,
+        storage_class="",
+        networks=networks,
+        resolvers=resolvers,
+        gateway_namespace="moorage",
+        gateway_networks=gateway_networks,
+        memory_bytes=0,
+    )
+
+
+def test_pods_and_their_policies_have_the_operators_resolvers_and_networks() -> None:
+    chosen = options(networks=("203.0.113.0/24",), resolvers=("9.9.9.9",))
+    assert pod_options(chosen, HERE).resolvers == ("9.9.9.9",)
+    found = networks(chosen, HERE)
+    assert (found.resolvers, found.cluster) == (("9.9.9.9",), ("203.0.113.0/24",))
+    assert (found.deny, found.gateway_port) == (("9.0.0.0/8",), 8404)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "setting"),
+    [
+        (options(networks=("10.0.0.1/8",)), "kubernetes_networks"),
+        (options(gateway_networks=("gateway.example",)), "kubernetes_gateway_networks"),
+        (options(resolvers=("9.9.9.0/24",)), "kubernetes_resolvers"),
+    ],
+    ids=["networks", "gateway-networks", "resolvers"],
+)
+def test_what_is_no_network_or_address_is_refused_by_its_setting(
+    chosen: ClusterOptions, setting: str
+) -> None:
+    with pytest.raises(ConfigurationInvalid, match=setting):
+        networks(chosen, HERE)
