@@ -40,7 +40,6 @@ class CopyingBuilder:
 
     cluster: Cluster
     directory: Path
-    images: dict[str, Image] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)
 
     async def open(self) -> None:
@@ -62,14 +61,13 @@ class CopyingBuilder:
         return self._add(spec.deployment_id, image)
 
     async def copy(self, image: str, deployment_id: str) -> Copied:
-        return self._add(deployment_id, self.images[image])
+        return self._add(deployment_id, self.cluster.images.given[image])
 
     async def remove(self, image: str) -> None:
         self.removed.append(image)
 
     def _add(self, deployment_id: str, image: Image) -> Copied:
         reference = f"registry.example/{deployment_id}@sha256:{secrets.token_hex(32)}"
-        self.images[reference] = image
         self.cluster.add_image(reference, image)
         return Copied(reference)
 

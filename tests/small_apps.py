@@ -89,11 +89,12 @@ async def build_and_start(runtime: Engine, source: Path, the_plan: Plan) -> Inst
 
 
 def get(address: Address) -> str:
-    """The body of what answers at an app's unix socket."""
-    connection = HTTPConnection("app")
-    connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    """The body of what answers at an app's address."""
+    connection = HTTPConnection("app" if address.path else address.text)
     try:
-        connection.sock.connect(str(address.path))
+        if address.path is not None:
+            connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.sock.connect(str(address.path))
         connection.request("GET", "/")
         return connection.getresponse().read().decode()
     finally:

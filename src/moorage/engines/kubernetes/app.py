@@ -96,8 +96,9 @@ async def wait_ready(
     """Waits until the app listens. Raises DeployFailed, ClusterUnavailable."""
     name = app_name(record.deployment_id)
 
-    async def last_words() -> str:
-        await shared.followers.drained(record.deployment_id)
+    async def last_words(*, has_ended: bool) -> str:
+        if has_ended:
+            await shared.followers.drained(record.deployment_id)
         logs = shared.logs(record.deployment_id)
         return await in_thread(logs.tail, LogKind.RUNTIME, _TAIL_CHARS)
 
@@ -164,9 +165,7 @@ async def _wait_ended(shared: Shared, deployment_id: str) -> Pod | None:
         if clock.monotonic_seconds() > deadline:
             logger.warning("pods of deployment %s do not end", deployment_id)
             return last
-        before = clock.monotonic_seconds()
-        await shared.observed.wait(deployment_id, seconds=1.0)
-        if clock.monotonic_seconds() - before >= 1.0:
+        if not await shared.observed.changes(deployment_id, seconds=1.0):
             await shared.observed.look(deployment_id)
     return last
 

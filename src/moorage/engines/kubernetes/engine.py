@@ -42,7 +42,7 @@ from moorage.engines.kubernetes.objects.labels import (
 from moorage.engines.kubernetes.opening import MakeBuilder, connected, require_permissions, trial_of
 from moorage.engines.kubernetes.pods import Pod, newest
 from moorage.engines.kubernetes.record import Record
-from moorage.engines.kubernetes.resources import NODES, POD_METRICS
+from moorage.engines.kubernetes.resources import NAMESPACES, NODES, POD_METRICS
 from moorage.engines.kubernetes.shared import Shared
 from moorage.engines.kubernetes.starting import Patience
 from moorage.engines.kubernetes.usage import CpuTimes, allocatable_bytes, samples
@@ -55,6 +55,7 @@ from moorage.records.log import LogKind
 from moorage.threads import in_thread, to_its_end
 
 _TEND_SECONDS = 60.0
+_ALWAYS_THERE = "kube-system"
 _ASKED_AT_ONCE = 8
 
 logger = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ class KubernetesEngine(LogReading):
         if self._opened is None:
             raise IsolationMissing(("the engine is closed",))
         try:
-            await self._opened.cluster.version()
+            await self._opened.cluster.get(NAMESPACES, _ALWAYS_THERE)
             self._opened.observed.require_fresh()
         except (ClusterUnavailable, Refused) as error:
             raise IsolationMissing((f"{error}",)) from error
@@ -234,8 +235,9 @@ class KubernetesEngine(LogReading):
         await self._shared.claims.clear(checked(volume_id))
 
     async def remove_volume(self, volume_id: str) -> None:
-        """As `Engine.remove_volume`."""
-        await self._shared.claims.remove(checked(volume_id))
+        """As `Engine.remove_volume`; a namespace goes with the last that was kept in it."""
+        for namespace in await self._shared.claims.remove(checked(volume_id)):
+            await self._shared.namespaces.tidy(namespace)
 
     async def running(self) -> dict[str, Instance]:
         """As `Engine.running`. Raises ClusterUnavailable."""

@@ -193,12 +193,15 @@ class Observed:
         """Takes out a record that the server has just deleted."""
         self._record_mirror.drop(_key_of_record(known))
 
-    async def wait(self, deployment_id: str, *, seconds: float) -> None:
-        """Waits until anything of a deployment changes, or so long."""
+    async def changes(self, deployment_id: str, *, seconds: float) -> bool:
+        """Waits until anything of a deployment changes, or so long; returns whether it did."""
         event = self._events.setdefault(deployment_id, asyncio.Event())
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(seconds):
                 await event.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def _pod_changed(self, before: Pod | None, after: Pod | None) -> None:
         self._pods.change(before, after)

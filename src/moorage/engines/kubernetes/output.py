@@ -77,6 +77,7 @@ class Follower:
 
     async def run(self, *, is_there: Callable[[], bool]) -> None:
         """Follows, over failures of the cluster, as long as the pod is there."""
+        await in_thread(self._logs.create)  # this gateway may see the app for the first time
         self._position = await in_thread(Position.read, self._path, source=self._pod.name)
         try:
             while True:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from moorage.clock import Clock
 from moorage.engines.engine import Instance, InstanceSpec
@@ -12,6 +12,7 @@ from moorage.engines.kubernetes.observed import Observed
 from moorage.engines.kubernetes.pods import Pod, newest
 from moorage.errors import ClusterUnavailable, DeployFailed, FailureCause
 
+_POLL_SECONDS = 0.25  # how exact times are
 _LOOK_SECONDS = 2.0  # after which the cluster is asked, if it has told of no change
 _PULL, _SCHEDULE, _RUN, _MAKE = "pull", "schedule", "run", "make"
 
@@ -26,6 +27,14 @@ class Patience:
     all_seconds: float = 300.0  # for all together, such as fetching a large image
 
 
+class LastWords(Protocol):
+    """Gives the end of an app's log."""
+
+    async def __call__(self, *, has_ended: bool) -> str:
+        """If the app has ended, first waits for what it wrote at its end."""
+        ...
+
+
 class Starting:
     """One start of an app."""
 
@@ -38,9 +47,9 @@ class Starting:
         patience: Patience,
         clock: Clock,
         deployment: Callable[[], Awaitable[Manifest]],
-        last_words: Callable[[], Awaitable[str]],
+        last_words: LastWords,
     ) -> None:
-        """`deployment` asks for the app's Deployment; `last_words` gives the end of its log."""
+        """`deployment` asks for the app's Deployment."""
         self._spec = spec
         self._observed = observed
         self._timeout_seconds = timeout_seconds
@@ -54,15 +63,16 @@ class Starting:
 
     async def wait(self) -> Instance:
         """Waits until the app is ready. Raises DeployFailed, ClusterUnavailable."""
-        name = self._spec.deployment_id
+        name, silent_seconds = self._spec.deployment_id, 0.0
         while True:
             if (found := self._observed.instance(name)) is not None:
                 return found
             await self._check(newest(self._observed.pods(name)))
-            before = self._clock.monotonic_seconds()
-            await self._observed.wait(name, seconds=_LOOK_SECONDS)
-            if self._clock.monotonic_seconds() - before >= _LOOK_SECONDS:
+            if not await self._observed.changes(name, seconds=_POLL_SECONDS):
+                silent_seconds += _POLL_SECONDS
+            if silent_seconds >= _LOOK_SECONDS:
                 await self._observed.look(name)
+                silent_seconds = 0.0
 
     async def _check(self, pod: Pod | None) -> None:
         """Raises what prevents the app from getting ready."""
@@ -79,7 +89,8 @@ class Starting:
             if self._lasts(_SCHEDULE) > self._patience.schedule_seconds:
                 raise _no_room(f"no node has room for the app: {pod.unscheduled}")
         elif pod.is_running and self._lasts(_RUN) >= self._timeout_seconds:
-            raise not_bound(self._spec, self._timeout_seconds, tail=await self._last_words())
+            tail = await self._last_words(has_ended=False)
+            raise not_bound(self._spec, self._timeout_seconds, tail=tail)
         if self._clock.monotonic_seconds() - self._begun > self._limit_seconds:
             raise ClusterUnavailable("The cluster did not bring the app up in time.")
 
@@ -107,7 +118,7 @@ class Starting:
         return pod.last_end is not None and not pod.is_running
 
     async def _ended(self, pod: Pod) -> DeployFailed:
-        how, tail = pod.last_end, await self._last_words()
+        how, tail = pod.last_end, await self._last_words(has_ended=True)
         if how is None:
             return DeployFailed(
                 FailureCause.CRASHED,

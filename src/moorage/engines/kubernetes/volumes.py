@@ -64,10 +64,15 @@ class Claims:
                 await self._delete(claim)
                 await self._cluster.apply(emptied(claim))
 
-    async def remove(self, volume_id: str) -> None:
-        """Removes a volume and its content. Raises ClusterUnavailable if that is not over soon."""
-        for claim in await self._claims({VOLUME_LABEL: volume_id}):
+    async def remove(self, volume_id: str) -> set[str]:
+        """Removes a volume and its content; returns the namespaces that it was in.
+
+        Raises ClusterUnavailable if that is not over soon.
+        """
+        claims = await self._claims({VOLUME_LABEL: volume_id})
+        for claim in claims:
             await self._delete(claim)
+        return {claim["metadata"]["namespace"] for claim in claims}
 
     async def _claims(self, labels: dict[str, str]) -> list[Manifest]:
         asked = {INSTANCE_LABEL: self._instance, **labels}

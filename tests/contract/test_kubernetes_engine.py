@@ -1,0 +1,158 @@
+"""The Kubernetes engine on a cluster: starts that fail, ends, adoption, and what is not known."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fake_kubernetes.cluster import Cluster
+from fake_kubernetes.resources import (
+    NODES,
+    PODS,
+    Manifest,
+)
+from kubernetes_engine_fixture import cluster_options, make_engine, opened_engine
+from moorage.engines.engine import InstanceSpec
+from moorage.engines.kubernetes.engine import KubernetesEngine
+from moorage.errors import DeployFailed, FailureCause
+from small_apps import LIMITS, MIB, build, fetch, plan, start
+
+pytestmark = pytest.mark.root
+
+OWNER = "0x" + "ab" * 20
+ENDING = "process.on('SIGTERM', () => process.exit(0));\n"
+
+
+@pytest.fixture(scope="module")
+def shared_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("source")
+    (directory / "index.js").write_text(
+        ENDING + "require('http').createServer((_, answer) => answer.end('hello'))"
+        ".listen(process.env.PORT);\n"
+    )
+    return directory
+
+
+async def failure(
+    engine: KubernetesEngine, command: str, *, timeout_seconds: float = 30
+) -> DeployFailed:
+    """How an app fails to start."""
+    with pytest.raises(DeployFailed) as failed:
+        await start(engine, plan(start=command), timeout_seconds=timeout_seconds)
+    assert await engine.running() == {}
+    return failed.value
+
+
+async def built(engine: KubernetesEngine, source: Path, command: str) -> None:
+    await build(engine, source, plan(start=command), owner=OWNER)
+
+
+def of(cluster: Cluster, engine_prefix: str) -> list[Manifest]:
+    return [it for it in cluster.objects(PODS) if it["metadata"]["namespace"] == engine_prefix]
+
+
+async def test_app_that_ends_at_its_start_has_crashed_with_its_code_and_words(
+    kubernetes: KubernetesEngine, source: Path, fake_cluster: Cluster
+) -> None:
+    command = "sh -c 'echo last words; exit 7'"
+    await built(kubernetes, source, command)
+    failed = await failure(kubernetes, command)
+    assert failed.cause is FailureCause.CRASHED
+    assert "exit code 7" in failed.reason
+    assert "last words" in failed.log_tail
+    ended = await kubernetes.exit_reason("first")
+    assert ended is not None
+    assert ended.exit_code == 7
+
+
+async def test_app_that_needs_too_much_memory_is_told_so(
+    kubernetes: KubernetesEngine, source: Path
+) -> None:
+    (source / "hungry.py").write_text("held = bytearray(512 << 20)\n" * 4 + "input()\n")
+    await built(kubernetes, source, "python3 hungry.py")
+    failed = await failure(kubernetes, "python3 hungry.py")
+    assert failed.cause is FailureCause.OUT_OF_MEMORY
+    assert "256 MiB" in failed.reason
+
+
+async def test_app_that_does_not_listen_is_told_the_port(
+    kubernetes: KubernetesEngine, source: Path
+) -> None:
+    await built(kubernetes, source, "sleep 1000")
+    failed = await failure(kubernetes, "sleep 1000", timeout_seconds=1)
+    assert failed.cause is FailureCause.PORT_NOT_BOUND
+    assert "$PORT (3000)" in failed.reason
+
+
+async def test_program_that_is_not_in_the_image_is_told(
+    kubernetes: KubernetesEngine, source: Path
+) -> None:
+    await built(kubernetes, source, "no-such-program")
+    failed = await failure(kubernetes, "no-such-program")
+    assert failed.cause is FailureCause.CRASHED
+
+
+async def test_image_that_is_gone_is_told(
+    kubernetes: KubernetesEngine, source: Path, fake_cluster: Cluster
+) -> None:
+    await built(kubernetes, source, "node index.js")
+    for name in [it for it in fake_cluster.images.given if "/first@" in it]:
+        del fake_cluster.images.given[name]
+    failed = await failure(kubernetes, "node index.js")
+    assert failed.cause is FailureCause.INTERRUPTED
+    assert "deploy it again" in failed.reason
+
+
+async def test_app_that_no_node_has_room_for_is_no_capacity(
+    kubernetes: KubernetesEngine, source: Path, fake_cluster: Cluster
+) -> None:
+    await built(kubernetes, source, "node index.js")
+    with fake_cluster.changing(NODES, "", "node-1") as node:
+        before = dict(node["status"]["allocatable"])
+        node["status"]["allocatable"]["memory"] = "1Mi"
+    try:
+        failed = await failure(kubernetes, "node index.js")
+    finally:
+        with fake_cluster.changing(NODES, "", "node-1") as node:
+            node["status"]["allocatable"].update(before)
+    assert failed.cause is FailureCause.NO_CAPACITY
+
+
+async def test_app_beyond_its_wallets_quota_is_no_capacity(
+    fake_cluster: Cluster, source: Path, tmp_path: Path
+) -> None:
+    options = cluster_options(fake_cluster, app=replace(LIMITS, memory_bytes=64 * MIB))
+    engine = make_engine(fake_cluster, tmp_path / "state", options=options)
+    async with opened_engine(engine):
+        await built(engine, source, "node index.js")
+        large = InstanceSpec(
+            deployment_id="first",
+            plan=plan(),
+            limits=replace(LIMITS, memory_bytes=8192 * MIB),
+            owner=OWNER,
+        )
+        with pytest.raises(DeployFailed) as failed:
+            await engine.start(large, timeout_seconds=30)
+        assert failed.value.cause is FailureCause.NO_CAPACITY
+
+
+async def test_end_of_an_app_is_told_at_once_and_it_starts_in_a_new_pod(
+    kubernetes: KubernetesEngine, source: Path
+) -> None:
+    (source / "index.js").write_text(
+        "require('http').createServer((request, answer) => {"
+        "  if (request.url === '/end') process.exit(3);"
+        "  answer.end('hello');"
+        "}).listen(process.env.PORT);\n"
+    )
+    await built(kubernetes, source, "node index.js")
+    before = await start(kubernetes, plan())
+    host, _, port = before.address.text.rpartition(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /end HTTP/1.1\r\nHost: app\r\n\r\n")
+    assert await asyncio.wait_for(kubernetes.next_exit(), 30) == "first"
+    writer.close()
+    after = await start(kubernetes, plan())
+    assert await fetch(after.address) == "hello"
+    assert (await kubernetes.running()) == {"first": after}

@@ -1,0 +1,210 @@
+"""What the Kubernetes engine knows of other gateways' apps, and of a cluster that tells little."""
+
+from pathlib import Path
+
+import pytest
+
+from fake_kubernetes.cluster import Cluster
+from fake_kubernetes.faults import BUSY, INTERNAL
+from fake_kubernetes.resources import NAMESPACES, PODS
+from kubernetes_engine_fixture import cluster_options, make_engine, opened_engine
+from moorage.engines.engine import InstanceSpec
+from moorage.engines.kind import ClusterOptions
+from moorage.engines.kubernetes.engine import KubernetesEngine
+from moorage.errors import ClusterUnavailable, IsolationMissing
+from small_apps import LIMITS, build, fetch, logged, plan, start
+from waiting import until, until_read
+
+pytestmark = pytest.mark.root
+
+COUNTING = """\
+let number = 0;
+setInterval(() => console.log(`line ${++number}`), 5);
+require('http').createServer((_, answer) => answer.end(`${number}`)).listen(process.env.PORT);
+process.on('SIGTERM', () => process.exit(0));
+"""
+
+
+@pytest.fixture(autouse=True)
+def mended(fake_cluster: Cluster) -> None:
+    fake_cluster.mend()
+
+
+@pytest.fixture
+def options(fake_cluster: Cluster) -> ClusterOptions:
+    return cluster_options(fake_cluster)
+
+
+async def run_first(engine: KubernetesEngine, source: Path) -> None:
+    await build(engine, source, plan())
+    await start(engine, plan())
+
+
+def namespaces(cluster: Cluster, prefix: str) -> list[str]:
+    """The namespaces of a gateway's wallets."""
+    names = [it["metadata"]["name"] for it in cluster.objects(NAMESPACES)]
+    return [it for it in names if it.startswith(prefix) and not it.endswith("-self-test")]
+
+
+async def test_another_gateway_without_the_disk_takes_over_all_apps(
+    fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
+) -> None:
+    (source / "index.js").write_text(COUNTING)
+    first = make_engine(fake_cluster, tmp_path / "one", options=options)
+    await first.open()
+    await run_first(first, source)
+    running = await first.running()
+    await first.close(stop_apps=False)
+    pods = {it["metadata"]["uid"] for it in fake_cluster.objects(PODS)}
+    async with opened_engine(
+        make_engine(fake_cluster, tmp_path / "two", options=options)
+    ) as second:
+        assert await second.running() == running
+        assert await second.known() == {"first"}
+        assert {it["metadata"]["uid"] for it in fake_cluster.objects(PODS)} >= pods
+        assert await start(second, plan()) == running["first"]
+        await logged(second, "line 1\n")  # the kubelet has kept it
+        await second.copy("first", "second")
+        await start(second, plan(), deployment_id="second")
+        assert set(await second.running()) == {"first", "second"}
+
+
+async def test_restart_of_the_gateway_neither_loses_nor_doubles_lines(
+    fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
+) -> None:
+    (source / "index.js").write_text(COUNTING)
+    for last in (50, 300, 600, 900):
+        engine = make_engine(fake_cluster, tmp_path / "state", options=options)
+        await engine.open()
+        if last == 50:
+            await run_first(engine, source)
+        log = await logged(engine, f"line {last}\n")
+        await engine.close(stop_apps=last == 900)
+    lines = [it for it in log.splitlines() if it.startswith("line ")]
+    assert lines == [f"line {number + 1}" for number in range(len(lines))]
+
+
+async def test_cut_stream_neither_loses_nor_doubles_lines(
+    fake_cluster: Cluster, kubernetes: KubernetesEngine, source: Path
+) -> None:
+    (source / "index.js").write_text(COUNTING)
+    await run_first(kubernetes, source)
+    for last in (50, 300):
+        await logged(kubernetes, f"line {last}\n")
+        fake_cluster.cut_streams()
+    log = await logged(kubernetes, "line 600\n")
+    lines = [it for it in log.splitlines() if it.startswith("line ")]
+    assert lines == [f"line {number + 1}" for number in range(len(lines))]
+
+
+async def test_gateway_that_only_asks_sees_the_same_and_makes_nothing(
+    fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
+) -> None:
+    keeper = make_engine(fake_cluster, tmp_path / "one", options=options)
+    view = make_engine(fake_cluster, tmp_path / "two", options=options, keeps=False)
+    async with opened_engine(keeper):
+        await view.open()
+        await run_first(keeper, source)
+        await until(lambda: same(keeper, view))
+        assert await view.instance("first") == await keeper.instance("first")
+        await keeper.remove("first")
+        await until(lambda: same(keeper, view))
+        await view.close(stop_apps=False)
+
+
+async def same(keeper: KubernetesEngine, view: KubernetesEngine) -> bool:
+    return (await keeper.running(), await keeper.known()) == (
+        await view.running(),
+        await view.known(),
+    )
+
+
+async def test_frozen_watch_delays_no_start_and_hides_no_end(
+    fake_cluster: Cluster, kubernetes: KubernetesEngine, source: Path
+) -> None:
+    await build(kubernetes, source, plan())
+    fake_cluster.freeze_watches()
+    instance = await start(kubernetes, plan())
+    assert await fetch(instance.address) == "hello"
+    await kubernetes.stop("first")
+    assert await kubernetes.instance("first") is None
+
+
+@pytest.mark.parametrize("fault", ["cut", "expire", "busy"])
+async def test_watch_that_fails_is_taken_up_again(
+    fault: str, fake_cluster: Cluster, kubernetes: KubernetesEngine, source: Path
+) -> None:
+    await build(kubernetes, source, plan())
+    match fault:
+        case "cut":
+            fake_cluster.cut_streams()
+        case "expire":
+            fake_cluster.expire_watches()
+            fake_cluster.cut_streams()
+        case "busy":
+            fake_cluster.fail("list", "*", BUSY, times=2)
+            fake_cluster.fail("patch", "*", INTERNAL, times=2)
+    await start(kubernetes, plan())
+    assert set(await kubernetes.running()) == {"first"}
+
+
+async def test_cluster_that_does_not_answer_stops_no_app(
+    fake_cluster: Cluster, kubernetes: KubernetesEngine, source: Path
+) -> None:
+    await run_first(kubernetes, source)
+    fake_cluster.fail("*", "*", INTERNAL)
+    for ask in (kubernetes.instance, kubernetes.stop):
+        with pytest.raises(ClusterUnavailable):
+            await ask("first")
+    with pytest.raises(ClusterUnavailable):
+        await start(kubernetes, plan())
+    with pytest.raises(IsolationMissing):
+        await kubernetes.check()
+    fake_cluster.mend()
+    await kubernetes.check()
+    instance = await kubernetes.instance("first")
+    assert instance is not None
+    assert await fetch(instance.address) == "hello"
+
+
+async def test_namespace_goes_with_the_last_of_a_wallets_deployments_and_volumes(
+    fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
+) -> None:
+    prefix = options.prefix
+    engine = make_engine(fake_cluster, tmp_path / "state", options=options)
+    async with opened_engine(engine):
+        await run_first(engine, source)
+        await engine.copy("first", "second")
+        (name,) = namespaces(fake_cluster, prefix)
+        await engine.remove("first")
+        assert namespaces(fake_cluster, prefix) == [name]
+        spec = InstanceSpec(deployment_id="second", plan=plan(), limits=LIMITS, volume="data")
+        await engine.start(spec, timeout_seconds=30)
+        await engine.remove("second")
+        assert namespaces(fake_cluster, prefix) == [name]  # the volume is there
+        await engine.remove_volume("data")
+        await until(lambda: not namespaces(fake_cluster, prefix))
+        await run_first(engine, source)  # while the namespace may still be ending
+        assert set(await engine.running()) == {"first"}
+
+
+async def test_gateway_without_a_permission_says_which_and_what_for(
+    fake_cluster: Cluster, options: ClusterOptions, tmp_path: Path
+) -> None:
+    fake_cluster.deny("delete", "pods")
+    with pytest.raises(IsolationMissing, match="may not delete pods"):
+        await make_engine(fake_cluster, tmp_path / "state", options=options).open()
+    fake_cluster.mend()
+
+
+async def test_usage_is_told_where_the_cluster_measures_it(
+    fake_cluster: Cluster, kubernetes: KubernetesEngine, source: Path
+) -> None:
+    await run_first(kubernetes, source)
+    used = await until_read(kubernetes.usage, lambda it: "first" in it)
+    assert used["first"].memory_bytes > 0
+    fake_cluster.metrics_installed = False
+    try:
+        assert await kubernetes.usage() == {}
+    finally:
+        fake_cluster.metrics_installed = True
