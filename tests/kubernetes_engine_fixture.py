@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,6 @@ class CopyingBuilder:
     cluster: Cluster
     directory: Path
     removed: list[str] = field(default_factory=list)
-
-    async def open(self) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass
 
     async def build(self, spec: BuildSpec, log: Log) -> Copied:
         root = self.directory / secrets.token_hex(8)
@@ -127,7 +121,7 @@ def make_engine(
         ),
         options or cluster_options(cluster),
         keeps=keeps,
-        make_builder=lambda _: CopyingBuilder(cluster, cluster.directory / "built"),
+        make_builder=lambda _: nullcontext(CopyingBuilder(cluster, cluster.directory / "built")),
         patience=patience,
     )
 

@@ -9,7 +9,8 @@ from moorage.engines.host.record import Stage
 from moorage.engines.images.environment import environment
 from moorage.engines.kubernetes.cluster import FORBIDDEN, NotFound, Refused
 from moorage.engines.kubernetes.objects.app import App, app_objects
-from moorage.engines.kubernetes.objects.labels import app_name, wallet_hash
+from moorage.engines.kubernetes.objects.build import urls_name
+from moorage.engines.kubernetes.objects.labels import app_name, build_name, wallet_hash
 from moorage.engines.kubernetes.pods import Pod, newest
 from moorage.engines.kubernetes.record import Record
 from moorage.engines.kubernetes.resources import DEPLOYMENTS, PODS, SECRETS, SERVICES
@@ -133,13 +134,15 @@ async def halt(shared: Shared, record: Record) -> None:
 
 
 async def remove_objects(shared: Shared, record: Record) -> None:
-    """Removes the app's objects; it has ended. Raises ClusterUnavailable, Refused."""
-    name, namespace = app_name(record.deployment_id), record.namespace
+    """Removes the app's objects; it has ended. Raises ClusterUnavailable, Refused.
+
+    Also what a gateway that was lost has left of its build.
+    """
+    name, build = app_name(record.deployment_id), build_name(record.deployment_id)
+    objects = [(resource, name) for resource in (DEPLOYMENTS, SERVICES, SECRETS)]
+    objects += [(PODS, build), (SECRETS, build), (SECRETS, urls_name(build))]
     await asyncio.gather(
-        *(
-            shared.cluster.delete(resource, name, namespace=namespace)
-            for resource in (DEPLOYMENTS, SERVICES, SECRETS)
-        )
+        *(shared.cluster.delete(it, name, namespace=record.namespace) for it, name in objects)
     )
 
 

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import msgspec
@@ -34,18 +34,13 @@ from moorage.engines.kind import ClusterOptions
 from moorage.engines.kubernetes import app, self_test
 from moorage.engines.kubernetes.cluster import Cluster, Refused
 from moorage.engines.kubernetes.kind import CAPABILITIES
-from moorage.engines.kubernetes.objects.labels import (
-    INSTANCE_LABEL,
-    PART_LABEL,
-    Part,
-)
 from moorage.engines.kubernetes.opening import MakeBuilder, connected, require_permissions, trial_of
-from moorage.engines.kubernetes.pods import Pod, newest
+from moorage.engines.kubernetes.pods import Pod, has_ended, newest
 from moorage.engines.kubernetes.record import Record
-from moorage.engines.kubernetes.resources import NAMESPACES, NODES, POD_METRICS
-from moorage.engines.kubernetes.shared import Shared
+from moorage.engines.kubernetes.resources import NAMESPACES, NODES
+from moorage.engines.kubernetes.shared import ImageBuilder, Shared
 from moorage.engines.kubernetes.starting import Patience
-from moorage.engines.kubernetes.usage import CpuTimes, allocatable_bytes, samples
+from moorage.engines.kubernetes.usage import Meter, allocatable_bytes
 from moorage.engines.locks import Locks, checked
 from moorage.engines.logs.logs import Logs
 from moorage.engines.logs.reading import LogReading
@@ -82,9 +77,11 @@ class KubernetesEngine(LogReading):
         self._make_builder = make_builder
         self._patience = patience
         self._opened: Shared | None = None
+        self._stack = AsyncExitStack()  # of what is open beside
+        self._built_by: ImageBuilder | None = None
         self._locks = Locks()
         self._exits: asyncio.Queue[str] = asyncio.Queue()
-        self._cpu_times = CpuTimes()
+        self._meter = Meter()
         self._memory_bytes = options.memory_bytes
         self._tending: asyncio.Task[None] | None = None
 
@@ -93,7 +90,6 @@ class KubernetesEngine(LogReading):
         shared = connected(
             self._configuration,
             self._options,
-            make_builder=self._make_builder,
             on_pod=self._pod_changed,
         )
         cluster = shared.cluster
@@ -103,7 +99,8 @@ class KubernetesEngine(LogReading):
             if self._keeps:
                 trial = trial_of(self._configuration, self._options)
                 await self_test.require_isolation(cluster, trial, shared.clock)
-                await shared.builder.open()
+                builder = self._make_builder(cluster)
+                self._built_by = await self._stack.enter_async_context(builder)
             shared.deployments.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._configuration.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             await self._measure(cluster)
@@ -157,7 +154,7 @@ class KubernetesEngine(LogReading):
             await in_thread(logs.append, LogKind.BUILD, OUT, texts, at_ms=now_ms)
 
         async with self._making(spec.deployment_id, owner=spec.owner) as finish:
-            built = await shared.builder.build(spec, log)
+            built = await self._builder.build(spec, log)
             await finish(built.reference)
 
     async def copy(self, origin_id: str, deployment_id: str) -> None:
@@ -167,7 +164,7 @@ class KubernetesEngine(LogReading):
         if origin is None or not origin.is_built:
             raise not_built("copy")
         async with self._making(deployment_id, beside=origin) as finish:
-            built = await shared.builder.copy(origin.image, deployment_id)
+            built = await self._builder.copy(origin.image, deployment_id)
             logs = shared.logs(deployment_id)
             await in_thread(logs.copy_from, shared.logs(origin_id), LogKind.BUILD)
             await finish(built.reference)
@@ -270,14 +267,8 @@ class KubernetesEngine(LogReading):
 
     async def usage(self) -> dict[str, Usage]:
         """As `Engine.usage`: what the metrics API tells; nothing where there is none."""
-        labels = {INSTANCE_LABEL: self._shared.instance, PART_LABEL: Part.APP}
-        try:
-            listed = await self._shared.cluster.list(POD_METRICS, labels=labels)
-        except (ClusterUnavailable, Refused) as error:
-            logger.info("the cluster tells no usage: %s", error)
-            return {}
+        used = await self._meter.read(self._shared.cluster, instance=self._shared.instance)
         running = self._shared.observed.instances()
-        used = self._cpu_times.add(samples(listed.items))
         return {name: usage for name, usage in used.items() if name in running}
 
     async def exit_reason(self, deployment_id: str) -> AppExit | None:
@@ -318,13 +309,19 @@ class KubernetesEngine(LogReading):
             raise RuntimeError("the engine is not open")
         return self._opened
 
+    @property
+    def _builder(self) -> ImageBuilder:
+        if self._built_by is None:
+            raise RuntimeError("this gateway does not keep the apps")
+        return self._built_by
+
     def _logs(self, deployment_id: str) -> Logs:
         return self._shared.logs(checked(deployment_id))
 
     async def _close(self, shared: Shared) -> None:
         await shared.observed.close()
         await shared.followers.close()
-        await shared.builder.close()
+        await self._stack.aclose()
         await shared.cluster.close()
         self._opened = None
 
@@ -366,7 +363,7 @@ class KubernetesEngine(LogReading):
         await self._halt(deployment_id)
         await app.remove_objects(shared, record)
         if record.image:
-            await shared.builder.remove(record.image)
+            await self._builder.remove(record.image)
         failed = msgspec.structs.replace(record, stage=Stage.FAILED, image="")
         return await shared.store(failed) if failed != record else record
 
@@ -374,7 +371,7 @@ class KubernetesEngine(LogReading):
         if not self._keeps:
             return
         self._shared.followers.see(before, after)
-        if before is None or not _has_ended(before, after):
+        if before is None or not has_ended(before, after):
             return
         if not self._locks.is_held(before.deployment_id):
             self._exits.put_nowait(before.deployment_id)
@@ -391,12 +388,3 @@ class KubernetesEngine(LogReading):
     async def _measure(self, cluster: Cluster) -> None:
         if not self._options.memory_bytes:
             self._memory_bytes = allocatable_bytes((await cluster.list(NODES)).items)
-
-
-def _has_ended(before: Pod, after: Pod | None) -> bool:
-    """Returns whether the app in a pod has ended between two states of it."""
-    if after is None:
-        return not before.is_ending
-    if after.is_ending or after.is_over:
-        return not (before.is_ending or before.is_over)
-    return after.starts > before.starts or (before.is_running and not after.is_running)

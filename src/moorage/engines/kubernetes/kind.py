@@ -1,6 +1,6 @@
 """The Kubernetes engine's entry in the table of engines."""
 
-from typing import TYPE_CHECKING
+from functools import partial
 
 from moorage.engines.engine import Capabilities, Engine
 from moorage.engines.host.configuration import PODS, HostConfiguration
@@ -8,29 +8,23 @@ from moorage.engines.images.base_images import toolbox_of_images
 from moorage.engines.kind import EngineKind, EngineOptions
 from moorage.errors import ConfigurationInvalid
 
-if TYPE_CHECKING:
-    from moorage.engines.kubernetes.shared import ImageBuilder
-
 CAPABILITIES = Capabilities(volumes=True, caches=False)
 
 
 def _make(configuration: HostConfiguration, options: EngineOptions) -> Engine:
-    for name in ("registry", "own_image", "build_url"):
+    for name in ("registry", "own_image"):
         if not getattr(options.cluster, name):
             raise ConfigurationInvalid(f"kubernetes_{name} is needed for isolation = kubernetes")
     # lightkube and what it needs are imported only where a cluster is used.
+    from moorage.engines.kubernetes.builds import builder_of  # noqa: PLC0415
     from moorage.engines.kubernetes.engine import KubernetesEngine  # noqa: PLC0415
 
     return KubernetesEngine(
         configuration,
         options.cluster,
         keeps=options.keeps,
-        make_builder=_no_builder,
+        make_builder=partial(builder_of, configuration, options),
     )
-
-
-def _no_builder(_cluster: object) -> "ImageBuilder":
-    raise ConfigurationInvalid("isolation = kubernetes can't build yet: take another engine")
 
 
 KIND = EngineKind(

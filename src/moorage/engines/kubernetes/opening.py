@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TypeAlias
 
@@ -21,14 +22,13 @@ from moorage.errors import IsolationMissing
 
 _ASKED_AT_ONCE = 8
 
-MakeBuilder: TypeAlias = Callable[[Cluster], ImageBuilder]
+MakeBuilder: TypeAlias = Callable[[Cluster], AbstractAsyncContextManager[ImageBuilder]]
 
 
 def connected(
     configuration: HostConfiguration,
     options: ClusterOptions,
     *,
-    make_builder: MakeBuilder,
     on_pod: Callable[[Pod | None, Pod | None], None],
 ) -> Shared:
     """Returns the connection, which has asked nothing yet, and what is built on it.
@@ -54,7 +54,6 @@ def connected(
         claims=Claims(
             cluster, instance=options.prefix, storage_class=options.storage_class, clock=clock
         ),
-        builder=make_builder(cluster),
         followers=Followers(cluster, clock, partial(logs_of, deployments, clock)),
         pods=pod_options(options, configuration),
         deployments=deployments,

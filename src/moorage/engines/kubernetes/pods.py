@@ -96,6 +96,15 @@ def newest(pods: Iterable[Pod]) -> Pod | None:
     return max(alive, key=lambda pod: (not pod.is_over, pod.created, pod.name), default=None)
 
 
+def has_ended(before: Pod, after: Pod | None) -> bool:
+    """Returns whether the app in a pod has ended between two states of it."""
+    if after is None:
+        return not before.is_ending
+    if after.is_ending or after.is_over:
+        return not (before.is_ending or before.is_over)
+    return after.starts > before.starts or (before.is_running and not after.is_running)
+
+
 def _waiting(found: Manifest | None) -> Waiting | None:
     if not found:
         return None

@@ -34,14 +34,6 @@ class BuiltImage(Protocol):
 class ImageBuilder(Protocol):
     """Makes the images of deployments, and keeps them in the operator's registry."""
 
-    async def open(self) -> None:
-        """Begins to listen for the pods of builds."""
-        ...
-
-    async def close(self) -> None:
-        """Ends what `open` has begun."""
-        ...
-
     async def build(self, spec: BuildSpec, log: Log) -> BuiltImage:
         """Builds in the wallet's namespace, which is there. Raises DeployFailed."""
         ...
@@ -63,7 +55,6 @@ class Shared:
     observed: Observed
     namespaces: Namespaces
     claims: Claims
-    builder: ImageBuilder
     followers: Followers
     pods: PodOptions
     deployments: Path  # the directory that contains the directories with their logs

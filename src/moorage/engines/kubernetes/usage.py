@@ -5,16 +5,27 @@ sum of what is told of each moment, from when this gateway began to look; what p
 moments is taken to be as told of the second.
 """
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
 from moorage.engines.engine import Usage
+from moorage.engines.kubernetes.cluster import Cluster, Refused
 from moorage.engines.kubernetes.objects.app import CONTAINER
-from moorage.engines.kubernetes.objects.labels import DEPLOYMENT_LABEL
+from moorage.engines.kubernetes.objects.labels import (
+    DEPLOYMENT_LABEL,
+    INSTANCE_LABEL,
+    PART_LABEL,
+    Part,
+)
 from moorage.engines.kubernetes.objects.pod import Manifest
 from moorage.engines.kubernetes.quantity import quantity
+from moorage.engines.kubernetes.resources import POD_METRICS
+from moorage.errors import ClusterUnavailable
+
+logger = logging.getLogger(__name__)
 
 _MAX_GAP_SECONDS = 120.0  # of which nothing is known, nothing is charged
 
@@ -30,11 +41,21 @@ class Sample:
     memory_bytes: int
 
 
-class CpuTimes:
+class Meter:
     """Adds up samples."""
 
     def __init__(self) -> None:
         self._sums: dict[str, tuple[Sample, float]] = {}  # by pod: the last one, and milliseconds
+
+    async def read(self, cluster: Cluster, *, instance: str) -> dict[str, Usage]:
+        """Asks the cluster; returns what each app has used, and nothing if it does not tell."""
+        labels = {INSTANCE_LABEL: instance, PART_LABEL: Part.APP}
+        try:
+            listed = await cluster.list(POD_METRICS, labels=labels)
+        except (ClusterUnavailable, Refused) as error:
+            logger.info("the cluster tells no usage: %s", error)
+            return {}
+        return self.add(samples(listed.items))
 
     def add(self, samples: Iterable[Sample]) -> dict[str, Usage]:
         """Takes in the samples of all pods that run; returns what each app has used."""

@@ -78,7 +78,7 @@ def build_secrets(build: Build, instance: str) -> list[Manifest]:
     urls = {SOURCE_URL: build.source_url, RESULT_URL: build.result_url}
     return [
         secret(name, build.namespace, labels=labels, values=build.environment),
-        secret(_urls_name(name), build.namespace, labels=labels, values=urls),
+        secret(urls_name(name), build.namespace, labels=labels, values=urls),
     ]
 
 
@@ -147,7 +147,7 @@ def _pack(build: Build) -> Manifest:
 
 
 def _own_container(build: Build, name: str, command: Sequence[str], *, url: str) -> Manifest:
-    reference = {"name": _urls_name(build_name(build.deployment_id)), "key": url}
+    reference = {"name": urls_name(build_name(build.deployment_id)), "key": url}
     return {
         "name": name,
         "image": build.own_image,
@@ -159,5 +159,6 @@ def _own_container(build: Build, name: str, command: Sequence[str], *, url: str)
     }
 
 
-def _urls_name(name: str) -> str:
+def urls_name(name: str) -> str:
+    """Returns the name of the Secret with the URLs of a build of this name."""
     return f"{name}-urls"

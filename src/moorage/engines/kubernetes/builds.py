@@ -1,0 +1,107 @@
+"""Builds in the cluster: their pods, and the builder that the settings ask for."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+from moorage.clock import Clock
+from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.images.base_images import BaseImages
+from moorage.engines.kind import EngineOptions
+from moorage.engines.kubernetes.building.builder import Builder, BuilderOptions
+from moorage.engines.kubernetes.building.opening import BuildPlaces, opened_builder
+from moorage.engines.kubernetes.cluster import Cluster, NotFound, Refused, batches
+from moorage.engines.kubernetes.objects.build import Build, build_objects
+from moorage.engines.kubernetes.objects.labels import build_name
+from moorage.engines.kubernetes.objects.pod import Manifest, PodOptions
+from moorage.engines.kubernetes.options import pod_options
+from moorage.engines.kubernetes.resources import PODS, resource_of
+from moorage.errors import ClusterUnavailable, DeployFailed, FailureCause
+
+_ENDING_SECONDS = 60.0
+_POLL_SECONDS = 0.2
+_SILENCE_SECONDS = 300.0
+
+
+def builder_of(
+    configuration: HostConfiguration, options: EngineOptions, cluster: Cluster
+) -> AbstractAsyncContextManager[Builder]:
+    """Returns the builder of a gateway, to be opened."""
+    chosen = options.cluster
+    credentials = chosen.registry_credentials
+    return opened_builder(
+        configuration,
+        BuildPlaces(
+            registry=chosen.registry,
+            credentials=Path(credentials) if credentials else None,
+            host=chosen.build_host,
+            port=chosen.build_port,
+            url=chosen.build_url,
+            architecture=chosen.architecture,
+        ),
+        BuilderOptions(
+            own_image=chosen.own_image,
+            bases=BaseImages(registry=options.image_registry, images=options.base_images),
+            namespaces=chosen.prefix,
+        ),
+        ClusterPods(cluster, pod_options(chosen, configuration), configuration.clock),
+    )
+
+
+class ClusterPods:
+    """The `BuildPods` of a cluster."""
+
+    def __init__(self, cluster: Cluster, options: PodOptions, clock: Clock) -> None:
+        self._cluster = cluster
+        self._options = options
+        self._clock = clock
+
+    async def start(self, build: Build) -> None:
+        """As `BuildPods.start`."""
+        await self._remove_pod(build)
+        try:
+            for manifest in build_objects(build, self._options):
+                await self._cluster.apply(manifest)
+        except Refused as error:
+            raise DeployFailed(
+                FailureCause.NO_CAPACITY,
+                f"the cluster does not take the build: {error}. Deploy again in a while.",
+            ) from error
+
+    async def look(self, build: Build) -> Manifest | None:
+        """As `BuildPods.look`."""
+        name = build_name(build.deployment_id)
+        try:
+            return await self._cluster.get(PODS, name, namespace=build.namespace)
+        except NotFound:
+            return None
+
+    async def output(self, build: Build, container: str) -> AsyncIterator[Sequence[str]]:
+        """As `BuildPods.output`."""
+        async with self._cluster.log(
+            namespace=build.namespace,
+            pod=build_name(build.deployment_id),
+            params={"container": container, "follow": "true"},
+            silence_seconds=_SILENCE_SECONDS,
+        ) as chunks:
+            async for batch in batches(chunks):
+                yield [line.decode(errors="replace") for line in batch]
+
+    async def remove(self, build: Build) -> None:
+        """As `BuildPods.remove`."""
+        await self._remove_pod(build)
+        for manifest in build_objects(build, self._options):
+            metadata = manifest["metadata"]
+            await self._cluster.delete(
+                resource_of(manifest), metadata["name"], namespace=metadata["namespace"]
+            )
+
+    async def _remove_pod(self, build: Build) -> None:
+        name = build_name(build.deployment_id)
+        deadline = self._clock.monotonic_seconds() + _ENDING_SECONDS
+        await self._cluster.delete(PODS, name, namespace=build.namespace)
+        while await self.look(build) is not None:
+            if self._clock.monotonic_seconds() > deadline:
+                raise ClusterUnavailable(f"The cluster does not end the pod {name}.")
+            await asyncio.sleep(_POLL_SECONDS)
