@@ -102,6 +102,29 @@ async def test_a_look_is_for_many_requests_until_it_is_stale_or_forgotten() -> N
         assert await asked_again() == 3
 
 
+async def test_wallet_that_many_ask_about_is_looked_at_once_also_with_a_slow_limiter() -> None:
+    class Slow(MemoryRateLimiter):
+        async def check(self, key: str) -> None:
+            await super().check(key)
+            await let.wait()
+
+    let, node, clock = asyncio.Event(), Node(BASE, 5), MovableClock()
+    node.answers.clear()
+    clients = {node.chain.name: cast("RpcClient", node)}
+    holdings = Holdings(clients, strangers=Slow(clock=clock, limit=100), clock=clock)
+    running = asyncio.create_task(holdings.run())
+    asking = [asyncio.create_task(holdings.begin(WALLET, stranger_at=HERE)) for _ in range(5)]
+    await asyncio.sleep(0)
+    let.set()
+    await asyncio.gather(*asking)
+    node.answers.set()
+    assert await until_read(lambda: holdings.known(WALLET), bool) == RICH
+    assert node.asked == 1
+    assert not running.done()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_strangers_of_one_address_have_so_many_looks_a_minute() -> None:
     node = Node(BASE, 5)
     async with looking(node, strangers=3) as holdings:

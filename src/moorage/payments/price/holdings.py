@@ -58,6 +58,8 @@ class Holdings:
                 await self._strangers.check(stranger_at)
             except RateLimited:
                 return
+            if wallet in self._under_way:  # the limiter took its time
+                return
         with suppress(asyncio.QueueFull):
             self._waiting.put_nowait(wallet)
             self._under_way[wallet] = asyncio.Event()
