@@ -9,6 +9,7 @@ from clock import MovableClock
 from fakes import FakeRuntime
 from moorage.deploy.entrance.written import Written
 from moorage.engines.engine import WrittenFiles
+from waiting import until
 
 TWO = WrittenFiles(files=2, size_bytes=10, complete=True)
 ONE = WrittenFiles(files=1, size_bytes=10, complete=True)
@@ -58,6 +59,23 @@ async def test_engine_that_takes_long_is_not_waited_for_nor_asked_again(
     clock.advance(60_000)
     assert await written.by("first") is None
     assert engine.asked == ["first"]
+
+
+async def test_costly_look_is_kept_two_hundred_times_as_long_as_it_took(
+    engine: Slow, clock: MovableClock
+) -> None:
+    written = Written(engine, clock, wait_seconds=60)
+    asking = asyncio.create_task(written.by("first"))
+    await until(lambda: bool(engine.asked))
+    clock.advance(250)
+    engine.may_answer.set()
+    assert await asking == TWO
+    clock.advance(49_999)
+    await written.by("first")
+    assert engine.asked == ["first"]
+    clock.advance(1)
+    await written.by("first")
+    assert engine.asked == ["first", "first"]
 
 
 async def test_few_are_looked_at_at_once(engine: Slow, clock: MovableClock) -> None:

@@ -8,6 +8,7 @@ from moorage.clock import Clock
 from moorage.engines.engine import EngineView, WrittenFiles
 
 _KEPT_SECONDS = 10.0
+_KEPT_FOR_COST = 200  # times as long as it took: so looks at one app take half a percent of a core
 _WAIT_SECONDS = 0.5  # a request is not held up for longer
 _LOOKS_AT_ONCE = 2
 _MAX_KEPT = 1_000
@@ -15,14 +16,14 @@ _MAX_KEPT = 1_000
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Look:
-    begun_at: float  # monotonic seconds
     answer: asyncio.Task[WrittenFiles | None]
+    kept_until: float  # monotonic seconds
 
 
 class Written:
-    """Looks at a deployment's files once in ten seconds at most, however often it is asked."""
+    """Looks at a deployment's files seldom, however often it is asked; costly looks are rarer."""
 
     def __init__(
         self, engine: EngineView, clock: Clock, *, wait_seconds: float = _WAIT_SECONDS
@@ -44,16 +45,23 @@ class Written:
         return look.answer.result() if look.answer.done() else None
 
     def _is_old(self, look: _Look) -> bool:
-        return self._clock.monotonic_seconds() - look.begun_at >= _KEPT_SECONDS
+        return self._clock.monotonic_seconds() >= look.kept_until
 
     def _begin(self, deployment_id: str) -> _Look:
         self._looks.pop(deployment_id, None)
         while len(self._looks) >= _MAX_KEPT:
             self._looks.pop(next(iter(self._looks)))
-        answer = asyncio.create_task(self._ask(deployment_id))
-        look = _Look(self._clock.monotonic_seconds(), answer)
+        kept_until = self._clock.monotonic_seconds() + _KEPT_SECONDS
+        look = _Look(asyncio.create_task(self._ask(deployment_id)), kept_until)
         self._looks[deployment_id] = look
+        look.answer.add_done_callback(lambda _: self._took_until_now(look))
         return look
+
+    def _took_until_now(self, look: _Look) -> None:
+        """Keeps a look that took long for longer."""
+        now = self._clock.monotonic_seconds()
+        took = now - (look.kept_until - _KEPT_SECONDS)
+        look.kept_until = max(look.kept_until, now + took * _KEPT_FOR_COST)
 
     async def _ask(self, deployment_id: str) -> WrittenFiles | None:
         async with self._turns:
