@@ -178,6 +178,14 @@ async def test_move_that_was_interrupted_ends_when_it_is_run_again(
     assert await move(settings) == first
 
 
+async def test_file_of_an_earlier_move_is_kept(settings: Settings, url: str) -> None:
+    earlier = Path(settings.data_dir) / "moorage.db.moved"
+    earlier.write_text("earlier books")
+    moved = await move(settings)
+    assert earlier.read_text() == "earlier books"
+    assert await of_server(url) == of_file(Path(moved.file))
+
+
 async def test_database_with_rows_is_refused(settings: Settings, url: str) -> None:
     first = await move(settings)
     Path(first.file).rename(file := Path(settings.data_dir) / "moorage.db")

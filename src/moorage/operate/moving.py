@@ -1,6 +1,7 @@
 """Moves the books of a stopped gateway from their file to a PostgreSQL server."""
 
 import fcntl
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -46,7 +47,7 @@ async def move_books(settings: Settings) -> Moved:
         found, balances = await _copy(source, target)
     if purpose is not None:
         await in_thread(set_purpose, url, purpose)
-    moved = file.rename(file.with_name(MOVED))
+    moved = file.rename(_free(file.with_name(MOVED)))
     rows = {name: content.rows for name, content in found.items()}
     return Moved(rows=rows, balances_micro_usd=balances, file=str(moved))
 
@@ -71,6 +72,12 @@ async def _copy(source: Database, target: Database) -> tuple[dict[str, Content],
             if (ours.accounts, ours.balances) != (theirs.accounts, theirs.balances):
                 raise ConfigurationInvalid("The sums of the two ledgers differ; nothing was moved.")
             return wanted, sum(theirs.balances.values())
+
+
+def _free(path: Path) -> Path:
+    """Returns the path, or another beside it: an earlier file of books is kept."""
+    numbered = (path.with_name(f"{path.name}.{number}") for number in itertools.count(2))
+    return next(each for each in itertools.chain((path,), numbered) if not each.exists())
 
 
 def _compare(wanted: dict[str, Content], found: dict[str, Content]) -> None:
