@@ -7,9 +7,11 @@ belongs to root, as does `built`, whose time is the end of the build. Blocking; 
 
 import contextlib
 import errno
+import fcntl
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -250,21 +252,41 @@ def mount_image(image: Path, mount_point: Path) -> None:
 
     Repairs it first if it was not unmounted cleanly.
     """
-    if not is_clean(image):
-        check_image(image)
-    mount_point.mkdir(parents=True, exist_ok=True)
-    descriptor, device = kernel.attach_loop(image)
-    try:
-        kernel.mount(device, mount_point, "ext4", _MOUNT_FLAGS, "errors=remount-ro")
-    finally:
-        os.close(descriptor)
+    with _unchecked(image) as lock:
+        if not is_clean(image):
+            _check(image, lock)
+        mount_point.mkdir(parents=True, exist_ok=True)
+        descriptor, device = kernel.attach_loop(image)
+        try:
+            kernel.mount(device, mount_point, "ext4", _MOUNT_FLAGS, "errors=remount-ro")
+        finally:
+            os.close(descriptor)
 
 
 def check_image(image: Path) -> None:
     """Repairs the file system in a file, which must not be mounted. Raises OSError."""
+    with _unchecked(image) as lock:
+        _check(image, lock)
+
+
+def _check(image: Path, lock: int) -> None:
     check = ["e2fsck", "-y", str(image)]
-    tool.run(check, accept=(0, 1, _LEFT_UNCORRECTED))
-    tool.run(check, accept=(0, 1))  # a repair may uncover further errors
+    tool.run(check, accept=(0, 1, _LEFT_UNCORRECTED), pass_fds=(lock,))
+    tool.run(check, accept=(0, 1), pass_fds=(lock,))  # a repair may uncover further errors
+
+
+@contextmanager
+def _unchecked(image: Path) -> Iterator[int]:
+    """Waits until no other process checks the image; gives a lock to hand on to one that does.
+
+    With it, the check of a gateway that was killed keeps the next one waiting until it has ended.
+    """
+    lock = os.open(image, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield lock
+    finally:
+        os.close(lock)
 
 
 def allocate(image: Path) -> bool:
