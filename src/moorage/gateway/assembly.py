@@ -21,11 +21,12 @@ from moorage.deploy.settings import DeploySettings
 from moorage.engines.host.machine import EVERY_SECONDS, tell
 from moorage.errors import ConfigurationInvalid
 from moorage.events.services import EventServices, EventSettings
-from moorage.gateway.data_directory import GATEWAYS, NONCES, gateway_id
+from moorage.gateway.data_directory import GATEWAYS, NONCES, SPOOL, gateway_id
 from moorage.gateway.isolation import has_several_proxies
 from moorage.gateway.platform import Platform, instance_id
 from moorage.gateway.proxy import trusted_proxies
 from moorage.gateway.secrets_key import open_vault
+from moorage.gateway.turns import sweep_abandoned_spools
 from moorage.gateway.vital_signs import (
     watch_nonces,
     watch_running_apps,
@@ -175,7 +176,8 @@ async def open_core(
     """
     data_dir = Path(settings.data_dir)
     name = settings.gateway_name
-    sweep_spool(data_dir / "spool" / name)
+    sweep_spool(data_dir / SPOOL / name)
+    sweep_abandoned_spools(data_dir)
     await in_thread(migrate, settings.database)
     if settings.database_url:
         await in_thread(set_purpose, settings.database_url, purpose)

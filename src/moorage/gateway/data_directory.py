@@ -11,7 +11,8 @@ from moorage.whole_file import create_file
 
 NONCES = "nonces"
 GATEWAYS = "gateways"  # what those that share the directory tell each other
-_DIRECTORIES = ("sources", "spool", "apps", "proxy", NONCES, GATEWAYS)
+SPOOL = "spool"  # of uploads under way; a named gateway's are in a directory of its own
+_DIRECTORIES = ("sources", SPOOL, "apps", "proxy", NONCES, GATEWAYS)
 _GATEWAY_ID = "gateway.id"
 _DEV_WALLETS = "wallets.json"  # every version of `moorage dev` keeps them there
 

@@ -9,7 +9,7 @@ import asyncio
 import fcntl
 import os
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -20,13 +20,14 @@ from moorage.auth.nonces import LOCK
 from moorage.clock import Clock
 from moorage.engines.table import engine_kind
 from moorage.errors import AlreadyRunning, ConfigurationInvalid, MoorageError
-from moorage.gateway.data_directory import GATEWAYS, NONCES, gateway_id
+from moorage.gateway.data_directory import GATEWAYS, NONCES, SPOOL, gateway_id
 from moorage.metrics import record_keeper_failure
 from moorage.settings import Settings
 from moorage.storage.keeper_lease import KeeperLease
 from moorage.storage.migrate import migrate
 from moorage.storage.opening import open_database
 from moorage.threads import in_thread
+from moorage.uploads import sweep_spool
 
 log = structlog.get_logger()
 
@@ -90,6 +91,22 @@ class FileLock:
     def close(self) -> None:
         """Releases the lock."""
         os.close(self._fd)
+
+
+def sweep_abandoned_spools(data_dir: Path) -> None:
+    """Removes what uploads left of named gateways that do not run."""
+    for spool in (data_dir / SPOOL).iterdir():
+        own = data_dir / GATEWAYS / f"{spool.name}.lock"
+        if not spool.is_dir() or not own.exists():
+            continue
+        lock = FileLock(own)
+        try:
+            if lock.lock():
+                sweep_spool(spool)
+                with suppress(OSError):  # it holds what is not ours
+                    spool.rmdir()
+        finally:
+            lock.close()
 
 
 async def enter(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Turn:
