@@ -16,6 +16,7 @@ from moorage.records.payment import Finality, Payment
 from moorage.records.refund import Refund, RefundStatus
 from moorage.storage.database import Database, Statement, Transaction
 from moorage.storage.money import payments, refunds
+from moorage.storage.money.grants import Grant
 from moorage.storage.schema import settlements
 from records_fixture import add_project, fresh_hash
 
@@ -37,7 +38,7 @@ async def stored(tx: Database | Transaction, transfer: Transfer) -> Payment:
 async def keep_busy(
     db: Database, clock: MovableClock, transfers: Sequence[Transfer], sent: Sequence[str]
 ) -> None:
-    """Credit, hold, release, reverse, burn and refund.
+    """Credit, hold, release, reverse, burn, give and refund.
 
     `transfers` are eight: seven of 500,000, the first four by one wallet, and one of 2,500 by a
     wallet of its own. `sent` are the transactions that bring back 200,000 of the fourth, and all of
@@ -64,6 +65,8 @@ async def keep_busy(
             project_id=None,
             deployment_id=None,
         )
+        given = Grant(str(uuid.uuid4()), plain.payer, MicroUsd(90_000), "an hour lost", now_ms)
+        await ledger.grant(tx, given, now_ms=now_ms)
         await _settle(tx, second, now_ms)
         await _refund(tx, partly, 200_000, sent[0], now_ms)
         await _refund(tx, sent_back, 500_000, sent[1], now_ms)

@@ -166,3 +166,80 @@ async def test_hash_that_is_none_is_refused(config: str, tx_hash: str) -> None:
 async def test_release_of_what_is_not_held_changes_nothing(books: Database, config: str) -> None:
     assert await moorage("payments", "release", PAID.tx_hash, "--config", config) == 1
     assert await accounts.balance(books, ALICE) == 1_500_000 - 2_055
+
+
+async def test_revenue_is_printed_for_a_spreadsheet(
+    books: Database, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await moorage("report", "revenue", "--by", "day", "--csv", "--config", config) == 0
+    assert capsys.readouterr().out == (
+        "period,chain,token,received_usd,reversed_usd,refunded_usd,earned_usd,owed_usd\n"
+        "2026-04-07,arbitrum,usdc,2.200003,0.000000,0.000000,0.002055,2.197948\n"
+    )
+
+
+async def test_payments_without_a_chain_are_listed_and_said_to_have_no_value_date(
+    books: Database, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--csv", "--wallet", BOB, "--config", config)
+    assert await moorage("report", "payments", *options) == 0
+    printed = capsys.readouterr()
+    assert "1 payments have no value date" in printed.err
+    assert printed.out.splitlines()[1:] == [
+        (
+            ",2026-04-07T12:00:00.000Z,arbitrum,42161,usdc,0.000003,0.000003,0.000000,credited,"
+            f"{BOB},{OTHER.recipient},{OTHER.tx_hash},0,7"
+        )
+    ]
+
+
+async def test_invoice_needs_a_wallet(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await moorage("report", "invoice", "--config", config) == 2
+    assert "--wallet" in capsys.readouterr().err
+
+
+async def test_wallets_are_listed_with_what_they_paid_and_were_given(
+    books: Database, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("credit", BOB, "0.25", "--reason", "an hour lost", "--config", config)
+    assert await moorage(*given) == 0
+    capsys.readouterr()
+    assert await moorage("wallets", "--json", "--config", config) == 0
+    found = {
+        each["wallet"]: (each["balance"], each["paid"], each["given"])
+        for each in msgspec.json.decode(capsys.readouterr().out)["wallets"]
+    }
+    assert found == {
+        ALICE: (1_500_000 - 2_055, 1_500_000, 0),
+        BOB: (250_003, 3, 250_000),
+    }
+
+
+@pytest.mark.parametrize("usd", ["0", "-1", "1e3", "0.0000001", "", "five", "1000001", "٣"])
+async def test_amount_that_is_none_is_not_given(
+    books: Database, config: str, capsys: pytest.CaptureFixture[str], usd: str
+) -> None:
+    assert await moorage("credit", BOB, usd, "--reason", "why", "--config", config) == 2
+    assert "USD" in capsys.readouterr().err
+    assert await accounts.balance(books, BOB) == 3
+
+
+async def test_credits_are_given_for_a_reason_alone(
+    books: Database, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await moorage("credit", BOB, "1", "--config", config) == 2
+    assert "--reason" in capsys.readouterr().err
+    assert await accounts.balance(books, BOB) == 3
+
+
+async def test_a_mistaken_grant_is_taken_back_once(
+    books: Database, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("credit", BOB, "500", "--reason", "a typo", "--json", "--config", config)
+    assert await moorage(*given) == 0
+    (grant,) = msgspec.json.decode(capsys.readouterr().out)["grants"]
+    undo = ("credit", "--undo", grant["id"], "--config", config)
+    assert await moorage(*undo) == 0
+    assert await accounts.balance(books, BOB) == 3
+    assert await moorage(*undo) == 2
+    assert await accounts.balance(books, BOB) == 3

@@ -117,6 +117,17 @@ OPERATOR_COMMANDS = (
     Command("audit", "moorage.cli.operator.books:audit", "Compare the books with the chains."),
     Command("ledger", "moorage.cli.operator.books:ledger", "Print the ledger as CSV."),
     Command(
+        "report",
+        "moorage.cli.operator.reports:report",
+        "Report revenue, payments, or a wallet's invoice.",
+    ),
+    Command(
+        "wallets",
+        "moorage.cli.operator.customers:wallets",
+        "List wallets: credits, burn, what they paid.",
+    ),
+    Command("credit", "moorage.cli.operator.customers:credit", "Give a wallet credits by hand."),
+    Command(
         "payments", "moorage.cli.operator.books:payments", "List or release what screening holds."
     ),
     Command("refund", "moorage.cli.operator.books:refund", "Send a payment back to who paid."),

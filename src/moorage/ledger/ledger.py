@@ -17,10 +17,12 @@ from moorage.money import MicroUsd, credit_from_atomic_units, usd_number
 from moorage.records.event import EventData, EventKind
 from moorage.records.payment import Finality, Payment, PaymentStatus
 from moorage.storage.database import Transaction
-from moorage.storage.money import accounts, payments
+from moorage.storage.money import accounts, grants, payments
+from moorage.storage.money.grants import Grant
 
 EARNED = "earned"
 REFUNDED = "refunded"
+GRANTED = "granted"
 
 _TURN = 50  # balances changed before other tasks have their turn
 _PAID = (PaymentStatus.CREDITED, PaymentStatus.HELD)
@@ -196,6 +198,47 @@ async def undo_refund(
             raise WriteConflict
     else:
         await _change_balance(tx, payment.payer, amount)
+
+
+async def grant(tx: Transaction, given: Grant, *, now_ms: int) -> None:
+    """Gives a wallet credits without a payment. `tx` must be durable."""
+    await accounts.ensure_wallet(tx, given.wallet, now_ms=now_ms)
+    await grants.add(tx, given)
+    await accounts.add_posting(
+        tx,
+        posting_id=f"grant:{given.id}",
+        kind="grant",
+        amounts={
+            wallet_account(given.wallet): given.amount_micro_usd,
+            GRANTED: -given.amount_micro_usd,
+        },
+        now_ms=now_ms,
+    )
+    await _change_balance(tx, given.wallet, given.amount_micro_usd)
+    data: EventData = {"amount_usd": usd_number(given.amount_micro_usd), "reason": given.reason}
+    await outbox.record(
+        tx, wallet=given.wallet, kind=EventKind.CREDITS_GRANTED, data=data, now_ms=now_ms
+    )
+
+
+async def undo_grant(tx: Transaction, given: Grant, *, now_ms: int) -> bool:
+    """Takes a grant back as a whole, if the wallet still has as much; returns whether it did.
+
+    Does nothing if it was taken back before. `tx` must be durable.
+    """
+    amount = given.amount_micro_usd
+    if not await accounts.change_balance(tx, given.wallet, -amount):
+        return False
+    if not await grants.set_undone(tx, given.id, at_ms=now_ms):
+        raise WriteConflict
+    await accounts.add_posting(
+        tx,
+        posting_id=f"grant-undone:{given.id}",
+        kind="grant",
+        amounts={wallet_account(given.wallet): -amount, GRANTED: amount},
+        now_ms=now_ms,
+    )
+    return True
 
 
 class Burn(NamedTuple):

@@ -18,6 +18,7 @@ class EventKind(StrEnum):
     PAYMENT_CREDITED = "payment.credited"  # a transfer was added to the balance
     PAYMENT_REVERSED = "payment.reversed"  # its block left the chain: its credit was taken back
     PAYMENT_HELD = "payment.held"  # screening held a transfer for review
+    CREDITS_GRANTED = "credits.granted"  # the operator gave credits without a payment
     CREDITS_LOW = "credits.low"  # the balance runs out soon
     PROJECT_SUSPENDED = "project.suspended"  # out of credits, or of disk: stopped and kept
     PROJECT_RESUMED = "project.resumed"  # there are credits again: it runs

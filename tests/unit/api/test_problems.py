@@ -22,6 +22,7 @@ NEVER_ANSWERED: set[type[MoorageError]] = {
     errors.ProxyFailed,
     errors.BackupFailed,  # these are of an operator's command
     errors.BackupInvalid,
+    errors.BooksWrong,
     errors.RefundRefused,  # so does this, of the operator's command
     errors.DeployFailed,  # told by the deployment's status
 }
@@ -64,7 +65,11 @@ EXAMPLES: dict[type[MoorageError], MoorageError] = {
 
 def leaves(kind: type[MoorageError] = MoorageError) -> Iterator[type[MoorageError]]:
     """The ends of the tree of `moorage.errors`; a kind refined elsewhere is answered as itself."""
-    below = [child for child in kind.__subclasses__() if child.__module__ == errors.__name__]
+    below = [
+        child
+        for child in kind.__subclasses__()
+        if child.__module__.startswith(errors.__name__ + ".")
+    ]
     if not below:
         yield kind
     for child in below:

@@ -15,7 +15,7 @@ from records_fixture import ALICE, ARBITRUM, BOB, CAROL, fresh_hash, transfer
 DAN = "0x" + "d" * 40
 PAYERS = [ALICE, ALICE, ALICE, ALICE, BOB, BOB, CAROL]
 A_POSTING = "(SELECT min(id) FROM postings WHERE kind = '{kind}')"
-KINDS = ("payment", "reversal", "release", "refund", "burn")
+KINDS = ("payment", "reversal", "release", "refund", "grant", "burn")
 
 
 @pytest.fixture
@@ -61,8 +61,10 @@ ACCOUNT = {
     "reversal": "received:%",
     "release": "held:%",
     "refund": "refunded",
+    "grant": "granted",
     "burn": "earned",
 }
+ROW = {"burn": "run interval", "refund": "refund", "grant": "grant"}
 OTHER_WALLET = f"'0x{'e' * 40}'"
 CREDITED = "status = 'credited'"
 CORRUPTIONS: dict[str, tuple[str, str]] = {
@@ -73,7 +75,7 @@ CORRUPTIONS: dict[str, tuple[str, str]] = {
     **{
         f"{kind}: both entries": (
             f"UPDATE entries SET amount_micro_usd = 2 * amount_micro_usd WHERE posting_id = {of}",
-            "run interval" if kind == "burn" else "refund" if kind == "refund" else "payment",
+            ROW.get(kind, "payment"),
         )
         for kind, of in IN_KIND.items()
     },
@@ -84,7 +86,7 @@ CORRUPTIONS: dict[str, tuple[str, str]] = {
     **{
         f"{kind}: gone": (
             f"DELETE FROM entries WHERE posting_id = {of};DELETE FROM postings WHERE id = {of}",
-            "run interval" if kind == "burn" else "refund" if kind == "refund" else "payment",
+            ROW.get(kind, "payment"),
         )
         for kind, of in IN_KIND.items()
     },
@@ -108,6 +110,8 @@ CORRUPTIONS: dict[str, tuple[str, str]] = {
         ),
         "payment",
     ),
+    "a grant's amount": (changed("grants", "amount_micro_usd", "1"), "grant"),
+    "a grant that is said to be taken back": (changed("grants", "undone_at_ms", "1"), "grant"),
     "burn for no interval": (
         (
             "INSERT INTO postings VALUES ('burn:nobody:1', 'burn', 0);"

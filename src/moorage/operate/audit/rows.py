@@ -11,13 +11,21 @@ import msgspec
 
 from moorage.chains.chain import Chain, Token
 from moorage.ledger.burn import charge_up_to
-from moorage.ledger.ledger import EARNED, REFUNDED, held_account, received_account, wallet_account
+from moorage.ledger.ledger import (
+    EARNED,
+    GRANTED,
+    REFUNDED,
+    held_account,
+    received_account,
+    wallet_account,
+)
 from moorage.money import credit_from_atomic_units
 from moorage.records.payment import Payment, PaymentStatus
 from moorage.records.refund import Refund, RefundStatus
 from moorage.storage.database import Transaction
 from moorage.storage.money import audit as rows
 from moorage.storage.money.audit import BilledInterval, Books, Posting
+from moorage.storage.money.grants import Grant
 
 _BACK = (RefundStatus.INTENDED, RefundStatus.SENT, RefundStatus.REFUNDED)
 
@@ -112,15 +120,17 @@ def balance_findings(accounts: Mapping[str, int], balances: Mapping[str, int]) -
 
 
 def posting_findings(books: Books) -> Iterator[Finding]:
-    """Each payment and refund has exactly its postings, and each posting belongs to one."""
+    """Each payment, refund and grant has exactly its postings; each posting belongs to one."""
     postings = {posting.id: posting for posting in books.postings}
     for payment in books.payments:
         yield from _of_payment(payment, postings)
     payments = {payment_key(payment): payment for payment in books.payments}
     for refund in books.refunds:
         yield from _of_refund(refund, payments.get(payment_key(refund)), postings)
+    for given in books.grants:
+        yield from _of_grant(given, postings)
     for stray in postings:
-        yield Finding(f"posting {stray}", "belongs to no payment and no refund")
+        yield Finding(f"posting {stray}", "belongs to no payment, refund or grant")
 
 
 def _of_payment(payment: Payment, postings: dict[str, Posting]) -> Iterator[Finding]:
@@ -184,6 +194,22 @@ def _of_refund(
         yield Finding(row, f"failed, but its postings leave {left}")
     elif refund.status is not RefundStatus.FAILED and left not in wanted:
         yield Finding(row, f"its postings leave {left or 'nothing'}, not {wanted[0]}")
+
+
+def _of_grant(given: Grant, postings: dict[str, Posting]) -> Iterator[Finding]:
+    """Checks a grant's postings, and removes them from `postings`."""
+    booked = postings.pop(f"grant:{given.id}", None)
+    undone = postings.pop(f"grant-undone:{given.id}", None)
+    amount = given.amount_micro_usd if given.undone_at_ms is None else 0
+    wanted = {wallet_account(given.wallet): amount, GRANTED: -amount} if amount else {}
+    left = _total(booked, undone)
+    if booked is None:
+        yield Finding(f"grant {given.id}", "has no posting")
+    elif left != wanted:
+        yield Finding(
+            f"grant {given.id}",
+            f"its postings leave {left or 'nothing'}, not {wanted or 'nothing'}",
+        )
 
 
 def worth_findings(

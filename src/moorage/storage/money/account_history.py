@@ -5,7 +5,7 @@ from typing import NamedTuple
 from sqlalchemy import and_, bindparam, func, select
 
 from moorage.money import MicroUsd
-from moorage.storage.database import Database, Statement, substring
+from moorage.storage.database import Source, Statement, substring
 from moorage.storage.schema import build_runs, entries, postings, run_intervals
 
 # After this, a posting's id has the 36 characters of a run interval's or a build's id.
@@ -52,7 +52,7 @@ class StatementEntry(NamedTuple):
     project_id: str | None  # of a burn or a build
 
 
-async def page(db: Database, *, account: str, before: int, limit: int) -> list[StatementEntry]:
+async def page(source: Source, *, account: str, before: int, limit: int) -> list[StatementEntry]:
     """Returns at most `limit` entries of an account before a place, the newest first."""
-    rows = await db.all(_PAGE, account=account, before=before, limit=limit)
+    rows = await source.all(_PAGE, account=account, before=before, limit=limit)
     return [StatementEntry(*row) for row in rows]

@@ -8,15 +8,15 @@ from moorage.records.cursor import Cursor
 from moorage.records.payment import Payment
 from moorage.records.refund import Refund
 from moorage.storage.database import Record, Statement, Transaction, struct_of, substring
+from moorage.storage.money import grants, payments, refunds
 from moorage.storage.money.builds import BuildRun
+from moorage.storage.money.grants import Grant
 from moorage.storage.schema import (
     build_runs,
     entries,
     payment_uses,
-    payments,
     postings,
     projects,
-    refunds,
     run_intervals,
     settlements,
     wallets,
@@ -80,6 +80,7 @@ class Books(msgspec.Struct, frozen=True):
     burned: dict[str, dict[str, int]]  # sums of burns by account, by run interval
     payments: tuple[Payment, ...]
     refunds: tuple[Refund, ...]
+    grants: tuple[Grant, ...]
     settlements: tuple[Settled, ...]
     uses: tuple[Use, ...]
     cursors: tuple[Cursor, ...]
@@ -139,8 +140,6 @@ def _every(kind: type[msgspec.Struct], table: Table) -> Statement:
 
 
 _BUILDS = _every(BuildRun, build_runs)
-_PAYMENTS = _every(Payment, payments)
-_REFUNDS = _every(Refund, refunds)
 _SETTLEMENTS = _every(Settled, settlements)
 _USES = _every(Use, payment_uses)
 _CURSORS = _every(Cursor, watch_cursors)
@@ -157,8 +156,9 @@ async def books(tx: Transaction) -> Books:
         builds=await _rows(tx, _BUILDS, BuildRun),
         built=await _by_name(tx, _BUILT),
         burned=await _by_name(tx, _BURNED),
-        payments=await _rows(tx, _PAYMENTS, Payment),
-        refunds=await _rows(tx, _REFUNDS, Refund),
+        payments=await payments.every(tx),
+        refunds=await refunds.every(tx),
+        grants=await grants.every(tx),
         settlements=await _rows(tx, _SETTLEMENTS, Settled),
         uses=await _rows(tx, _USES, Use),
         cursors=await _rows(tx, _CURSORS, Cursor),

@@ -49,6 +49,7 @@ _DUE = Statement(
 )
 _OPEN_OF = Statement(_joined.where(_open, run_intervals.c.project_id == bindparam("project_id")))
 _OPEN_OF_WALLET = Statement(_joined.where(_open, projects.c.wallet == bindparam("wallet")))
+_EVERY_OPEN = Statement(_joined.where(_open))
 _A_MONTH_OF_WALLET = Statement(
     select(func.coalesce(func.sum(projects.c.monthly_price_micro_usd), 0))
     .join_from(run_intervals, projects)
@@ -113,6 +114,11 @@ async def open_of(source: Source, project_id: str) -> RunInterval | None:
 async def open_of_wallet(source: Source, wallet: str) -> list[RunInterval]:
     """Returns the open intervals of all projects of a wallet."""
     return [RunInterval(*row) for row in await source.all(_OPEN_OF_WALLET, wallet=wallet)]
+
+
+async def every_open(source: Source) -> list[RunInterval]:
+    """Returns the open intervals of all wallets."""
+    return [RunInterval(*row) for row in await source.all(_EVERY_OPEN)]
 
 
 async def a_month_of_wallet(tx: Transaction, wallet: str) -> MicroUsd:

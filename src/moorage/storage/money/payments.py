@@ -27,6 +27,7 @@ _BY_HASH = Statement(
     .order_by(payments.c.chain_id, payments.c.log_index)
 )
 _ONE = Statement(select(*_COLUMNS).where(*_this))
+_EVERY = Statement(select(*_COLUMNS))
 _ADD = Statement(
     insert(payments).values({name: bindparam(name) for name in Payment.__struct_fields__})
 )
@@ -113,6 +114,11 @@ async def one(source: Source, *, chain_id: int, tx_hash: str, log_index: int) ->
     """Returns the payment of this key, if it was ever claimed."""
     row = await source.one(_ONE, chain_id=chain_id, tx_hash=tx_hash, log_index=log_index)
     return struct_of(Payment, row) if row else None
+
+
+async def every(source: Source) -> tuple[Payment, ...]:
+    """Returns every payment that was ever claimed."""
+    return tuple(struct_of(Payment, row) for row in await source.all(_EVERY))
 
 
 async def add(tx: Transaction, payment: Payment) -> None:

@@ -16,6 +16,7 @@ _OF_PAYMENT = Statement(
         refunds.c.log_index == bindparam("log_index"),
     )
 )
+_EVERY = Statement(select(*_COLUMNS))
 _not_final = or_(
     refunds.c.status.in_(UNFINISHED),
     and_(refunds.c.status == RefundStatus.REFUNDED, refunds.c.finality == Finality.PROVISIONAL),
@@ -54,6 +55,11 @@ _FAILED = Statement(
     .where(_this, _not_final)
     .values(status=RefundStatus.FAILED, refund_tx_hash=null(), ended_at_ms=bindparam("now_ms"))
 )
+
+
+async def every(source: Source) -> tuple[Refund, ...]:
+    """Returns every refund that was ever begun."""
+    return tuple(struct_of(Refund, row) for row in await source.all(_EVERY))
 
 
 async def of_payment(

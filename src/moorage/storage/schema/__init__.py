@@ -31,6 +31,7 @@ from moorage.storage.schema.events import (
 from moorage.storage.schema.metadata import metadata
 from moorage.storage.schema.money import (
     entries,
+    grants,
     payment_uses,
     payments,
     postings,
@@ -65,6 +66,7 @@ __all__ = [
     "entries",
     "events",
     "gateways",
+    "grants",
     "idempotent_answers",
     "jobs",
     "leases",

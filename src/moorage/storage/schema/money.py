@@ -42,7 +42,7 @@ entries = Table(
     # The order in which entries were written: the rowid in SQLite, a sequence elsewhere.
     Column("place", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("posting_id", Text, ForeignKey("postings.id"), nullable=False),
-    # "wallet:0x…", "held:0x…", "received:<chain_id>:<token>", "earned", "refunded"
+    # "wallet:0x…", "held:0x…", "received:<chain_id>:<token>", "earned", "refunded", "granted"
     Column("account", Text, nullable=False),
     Column("amount_micro_usd", BigInteger, nullable=False),  # a posting's amounts sum to zero
     UniqueConstraint("posting_id", "account"),
@@ -197,6 +197,19 @@ refunds = Table(
     one_of("finality", "provisional", "safe", "finalized"),
     Index(None, "chain_id", "tx_hash", "log_index"),
     Index(None, "status"),
+)
+
+grants = Table(
+    "grants",
+    metadata,
+    # Credits that the operator gave by hand, without a payment.
+    Column("id", Text, primary_key=True),
+    Column("wallet", Text, nullable=False),
+    Column("amount_micro_usd", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("undone_at_ms", BigInteger),  # when the operator took it back; null while it stands
+    Index(None, "wallet"),
 )
 
 watch_cursors = Table(

@@ -1,0 +1,187 @@
+"""`moorage wallets`, `moorage projects --all` and `moorage credit`: the gateway's customers."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from moorage.cli.exits import Exit
+from moorage.cli.operator.books import operator_settings, reason_option, wallet_option
+from moorage.cli.screen import Screen
+
+if TYPE_CHECKING:
+    from moorage.money import MicroUsd
+    from moorage.storage.money.grants import Grant
+
+_MIB = 1024 * 1024
+
+
+def wallets(
+    *,
+    config: Path | None = None,
+    data_dir: str | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """List every wallet: its credits, what it burns, when they run out, what it paid.
+
+    Parameters
+    ----------
+    config
+        The gateway's settings, as TOML; without it the books of `moorage dev` are meant.
+    data_dir
+        Where they are kept, if not where the settings say.
+    json
+        Print one JSON document.
+    """
+    from moorage.clock import iso_utc
+    from moorage.money import usd_text
+    from moorage.operate.customers import run_wallets
+
+    found = asyncio.run(run_wallets(operator_settings(config, data_dir)))
+    screen = Screen(json=json)
+    screen.document({"wallets": found})
+    screen.table(
+        (
+            "WALLET",
+            "CREDITS",
+            "A MONTH",
+            "RUN OUT",
+            "PAID",
+            "GIVEN",
+            "ACTIVE",
+            "SUSPENDED",
+            "SINCE",
+        ),
+        [
+            (
+                each.wallet,
+                usd_text(each.balance),
+                usd_text(each.a_month),
+                "-" if each.runs_out_at_ms is None else iso_utc(each.runs_out_at_ms)[:16] + "Z",
+                usd_text(each.paid),
+                usd_text(each.given),
+                str(each.active),
+                "all, by you" if each.blocked_reason else str(each.suspended),
+                iso_utc(each.since_ms)[:10],
+            )
+            for each in found
+        ],
+        none="No wallet has paid yet.",
+    )
+    return Exit.OK
+
+
+def every_project(*, config: Path | None, data_dir: str | None, hours: int, json: bool) -> int:
+    """Prints the projects of all wallets; as `moorage projects --all` does."""
+    from moorage.money import usd_text
+    from moorage.operate.customers import run_projects
+
+    found = asyncio.run(run_projects(operator_settings(config, data_dir), hours=hours))
+    screen = Screen(json=json)
+    screen.document({"projects": [{**each.project._asdict(), "runs": each.runs} for each in found]})
+    screen.table(
+        ("NAME", "STATUS", "A MONTH", "REQUESTS", "CPU", "MEMORY", "SENT", "WALLET"),
+        [
+            (
+                row.name,
+                _status(row.status, row.blocked_reason, row.asleep_since_ms),
+                usd_text(row.monthly_price),
+                str(row.requests),
+                f"{row.cpu_ms / 1000:.1f} s",
+                f"{row.memory_peak_bytes // _MIB} MiB",
+                f"{row.bytes_out // _MIB} MiB",
+                row.wallet,
+            )
+            for row in (each.project for each in found)
+        ],
+        none="No projects yet.",
+    )
+    return Exit.OK
+
+
+def credit(
+    wallet: str = "",
+    usd: str = "",
+    /,
+    *,
+    reason: str = "",
+    undo: str = "",
+    config: Path | None = None,
+    data_dir: str | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Give a wallet credits without a payment: `moorage credit 0x… 5.00 --reason "…"`.
+
+    Its suspended apps go on as after a payment. Without a wallet, lists what was given.
+
+    Parameters
+    ----------
+    wallet
+        Who gets them.
+    usd
+        How much, in dollars, with six places at most.
+    reason
+        Why: recorded, and told to the wallet.
+    undo
+        The id of credits that were given by mistake: takes them back, if none are used yet.
+    config
+        The gateway's settings, as TOML; without it the books of `moorage dev` are meant.
+    data_dir
+        Where they are kept, if not where the settings say.
+    json
+        Print one JSON document.
+    """
+    from moorage.errors import InvalidField
+    from moorage.operate.grants import all_grants, run_grant, run_undo_grant
+
+    settings = operator_settings(config, data_dir)
+    screen = Screen(json=json)
+    if undo:
+        given = [asyncio.run(run_undo_grant(settings, undo))]
+    elif wallet:
+        address, amount = wallet_option("WALLET", wallet), _amount(usd)
+        granted = run_grant(settings, wallet=address, amount=amount, reason=reason_option(reason))
+        given = [asyncio.run(granted)]
+    elif usd or reason:
+        raise InvalidField("WALLET", "name the wallet that gets the credits")
+    else:
+        given = list(asyncio.run(all_grants(settings)))
+    screen.document({"grants": given})
+    for each in given:
+        screen.result(_grant_text(each))
+    if not given:
+        screen.result("Nobody was given credits.")
+    return Exit.OK
+
+
+def _grant_text(given: "Grant") -> str:
+    from moorage.clock import iso_utc
+    from moorage.money import usd_text
+
+    undone = "" if given.undone_at_ms is None else f", taken back {iso_utc(given.undone_at_ms)}"
+    return (
+        f"{iso_utc(given.created_at_ms)} {usd_text(given.amount_micro_usd)} to {given.wallet}: "
+        f"{given.reason} ({given.id}{undone})"
+    )
+
+
+def _amount(text: str) -> "MicroUsd":
+    """Returns dollars as micro-USD. Raises InvalidField."""
+    from moorage.errors import InvalidField
+    from moorage.money import MICRO_USD_PER_USD, micro_usd
+
+    whole, _, fraction = text.removeprefix("$").partition(".")
+    digits = whole + fraction
+    if not (digits.isascii() and digits.isdecimal()) or not whole or len(fraction) > 6:
+        raise InvalidField("USD", "must be dollars as a decimal, such as 5 or 0.25")
+    amount = int(whole) * MICRO_USD_PER_USD + int(fraction.ljust(6, "0"))
+    if not 0 < amount <= 1_000_000 * MICRO_USD_PER_USD:
+        raise InvalidField("USD", "must be more than 0, and a million at most")
+    return micro_usd(amount)
+
+
+def _status(status: str, blocked_reason: str | None, asleep_since_ms: int | None) -> str:
+    if blocked_reason is not None:
+        return f"{status}, by you"
+    return "asleep" if asleep_since_ms is not None else status

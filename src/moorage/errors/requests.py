@@ -1,0 +1,199 @@
+"""A request that cannot be carried out as it is."""
+
+from moorage.errors.root import MoorageError
+
+
+class InvalidRequest(MoorageError):
+    """The request is invalid."""
+
+
+class FieldError(InvalidRequest):
+    """`field`, of the body or a header, is to be mended."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field, self.problem = field, problem
+
+
+class InvalidField(FieldError):
+    """A field of the body or a header breaks its rule; `field` is its dotted name."""
+
+
+class UploadInvalid(InvalidRequest):
+    """The upload breaks a rule; `path` names the file, as far as one is to blame."""
+
+    def __init__(self, problem: str, *, path: str | None = None) -> None:
+        super().__init__(f"upload: {problem}" if path is None else f"upload: {path!r} {problem}")
+        self.path, self.problem = path, problem
+
+
+class UploadNotFound(FieldError):
+    """No upload of this wallet is stored here under this digest; `field` names the digest."""
+
+
+class NameUnavailable(InvalidRequest):
+    """This uniqueName is taken. Choose another."""
+
+    held_until_ms: int | None = None  # if it is not taken for good
+
+
+class PlanNotFound(InvalidRequest):
+    """No way to build this upload was found; `looked_for` lists what would have been one."""
+
+    def __init__(self, message: str, *, looked_for: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.looked_for = looked_for
+
+
+class RuntimeUnsupported(FieldError):
+    """This gateway cannot run what the settings ask for; `field` names the setting."""
+
+
+class PlanTooCostly(InvalidRequest):
+    """Reading the upload takes more than `limit`; `path` is the file it was at, where known."""
+
+    def __init__(self, limit: str, *, path: str | None = None) -> None:
+        at = f" It was at {path!r}: shorten that file, or leave it out." if path else ""
+        super().__init__(f"upload: to read and plan it takes more than {limit}.{at}")
+        self.path = path
+
+
+class PaymentMalformed(FieldError):
+    """A payment header cannot be read; `field` names it."""
+
+
+class BodyTooLarge(MoorageError):
+    """The request body is larger than this gateway accepts."""
+
+
+class BodyStalled(MoorageError):
+    """The body came slower than 16 KiB/s: send it again, faster. A payment made still counts."""
+
+
+class AuthError(MoorageError):
+    """The request is not signed by its wallet; `header` is the one that is missing or wrong."""
+
+    def __init__(self, message: str = "", *, header: str | None = None) -> None:
+        super().__init__(message)
+        self.header = header
+
+
+class AuthMissing(AuthError):
+    """Sign the request: send X-Wallet-Address, X-Signature, X-Timestamp and X-Nonce."""
+
+    open_path = ""  # where a payment alone says who sends such a request
+
+
+class TimestampExpired(AuthError):
+    """X-Timestamp must lie within 60 seconds of the server's clock. Sign again with a fresh one."""
+
+
+class SignatureInvalid(AuthError):
+    """X-Signature is not this wallet's signature of `{wallet}:{timestamp}:{nonce}`."""
+
+
+class SignatureUnbound(AuthError):
+    """Sign this very request: this gateway takes signatures with X-Signature-Version: 2 alone."""
+
+
+class NonceReused(AuthError):
+    """This X-Nonce was used before. Nothing was done or taken: sign again with a fresh UUID."""
+
+
+class TokenInvalid(AuthError):
+    """This manage token is revoked, or its project is gone. The project's wallet makes another."""
+
+
+class TokenScope(MoorageError):
+    """A manage token reads and changes its own project alone: sign this with the wallet."""
+
+
+class AuthUnavailable(MoorageError):
+    """The gateway cannot record that this request was made. Nothing was done; try again shortly."""
+
+
+class AlreadyRunning(MoorageError):
+    """Another gateway runs on this data directory; stop it first, or choose another directory."""
+
+
+class WrongWallet(MoorageError):
+    """This project belongs to another wallet."""
+
+
+class ProjectNotFound(MoorageError):
+    """There is no such project."""
+
+
+class DeploymentNotFound(MoorageError):
+    """There is no such deployment of this project."""
+
+
+class ReleaseServing(MoorageError):
+    """This deployment serves already. Nothing was changed."""
+
+
+class ReleaseNeverServed(MoorageError):
+    """This deployment has never served: choose one whose canRollBack is true."""
+
+
+class ReleaseGone(MoorageError):
+    """The files of this deployment are kept no longer: deploy it again from its source."""
+
+
+class NoEarlierRelease(MoorageError):
+    """This project has no earlier release to go back to. Nothing was changed."""
+
+
+class DeploymentOver(MoorageError):
+    """This deployment is ready or over: there is nothing to cancel."""
+
+
+class ProjectBlocked(MoorageError):
+    """The operator has suspended this; `why` is the operator's reason."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"The gateway's operator has suspended this: {why.rstrip('. ')}. "
+            "Credits do not change that, and are kept."
+        )
+        self.why = why
+
+
+class OutOfCredits(MoorageError):
+    """This is free, but for wallets with credits alone: top up first. Nothing was done."""
+
+
+class DomainNotFound(MoorageError):
+    """This project has no such domain; POST …/domains adds one."""
+
+
+class IdempotencyKeyReused(MoorageError):
+    """This Idempotency-Key was used for another request. Choose a fresh key; nothing was done."""
+
+
+class IdempotencyInProgress(MoorageError):
+    """An earlier request with this Idempotency-Key is still carried out. Send it again shortly."""
+
+
+class WebhookNotFound(MoorageError):
+    """This wallet has no webhook; PUT /agent/webhook makes one."""
+
+
+class EventNotFound(MoorageError):
+    """This wallet has no such event; events are kept for 60 days."""
+
+
+class RateLimited(MoorageError):
+    """Too many requests; `retry_after_seconds` says when the next one passes."""
+
+    def __init__(self, retry_after_seconds: int, message: str = "") -> None:
+        super().__init__(message or f"Too many requests. Try again in {retry_after_seconds} s.")
+        self.retry_after_seconds = retry_after_seconds
+
+
+class TooManyStreams(RateLimited):
+    """As many logs are followed as may be; the message says whose."""
+
+
+class TooManyUploads(RateLimited):
+    """Uploads take all the room they get before they are paid for; the message says what to do."""

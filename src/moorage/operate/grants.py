@@ -1,0 +1,54 @@
+"""`moorage credit`: credits that the operator gives without a payment, and takes back."""
+
+import uuid
+
+import msgspec
+
+from moorage.clock import SystemClock
+from moorage.errors import InvalidField
+from moorage.ledger import ledger
+from moorage.money import MicroUsd
+from moorage.operate.acts import note_act
+from moorage.operate.books import open_books
+from moorage.settings import Settings
+from moorage.storage.money import grants
+from moorage.storage.money.grants import Grant
+
+
+async def run_grant(settings: Settings, *, wallet: str, amount: MicroUsd, reason: str) -> Grant:
+    """Gives a wallet credits; returns what was recorded."""
+    now_ms = SystemClock().now_ms()
+    given = Grant(
+        id=str(uuid.uuid4()),
+        wallet=wallet,
+        amount_micro_usd=amount,
+        reason=reason,
+        created_at_ms=now_ms,
+    )
+    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+        await ledger.grant(tx, given, now_ms=now_ms)
+        await note_act(tx, "give credits", f"{given.id} to {wallet}", reason=reason)
+    return given
+
+
+async def run_undo_grant(settings: Settings, grant_id: str) -> Grant:
+    """Takes a grant back; returns it. Raises InvalidField if it can't be taken back whole."""
+    now_ms = SystemClock().now_ms()
+    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+        given = await grants.one(tx, grant_id)
+        if given is None:
+            raise InvalidField("--undo", "no grant has this id; `moorage credit --list` has them")
+        if given.undone_at_ms is not None:
+            raise InvalidField("--undo", "it was taken back before; nothing was changed")
+        if not await ledger.undo_grant(tx, given, now_ms=now_ms):
+            raise InvalidField(
+                "--undo", f"{given.wallet} has used part of it; nothing was taken back"
+            )
+        await note_act(tx, "take credits back", f"{given.id} of {given.wallet}")
+    return msgspec.structs.replace(given, undone_at_ms=now_ms)
+
+
+async def all_grants(settings: Settings) -> tuple[Grant, ...]:
+    """Returns every grant, the oldest first."""
+    async with open_books(settings) as books:
+        return await grants.every(books.db)

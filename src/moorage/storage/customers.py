@@ -1,0 +1,112 @@
+"""Queries over all wallets and projects, for whoever runs the gateway."""
+
+from typing import NamedTuple
+
+from sqlalchemy import and_, bindparam, func, select
+
+from moorage.money import MicroUsd
+from moorage.records.payment import PaymentStatus
+from moorage.records.refund import RefundStatus
+from moorage.storage.database import Source, Statement
+from moorage.storage.schema import grants, payments, projects, refunds, usage, wallets
+
+
+class WalletRow(NamedTuple):
+    """A wallet that ever paid, or was paid for."""
+
+    address: str
+    balance: MicroUsd
+    since_ms: int
+    blocked_reason: str | None  # why the operator has it suspended
+
+
+class ProjectRow(NamedTuple):
+    """A project that is not deleted, and what it used since a time."""
+
+    id: str
+    name: str
+    wallet: str
+    status: str
+    monthly_price: MicroUsd
+    created_at_ms: int
+    blocked_reason: str | None
+    asleep_since_ms: int | None
+    requests: int
+    cpu_ms: int
+    memory_peak_bytes: int
+    bytes_out: int
+
+
+_WALLETS = Statement(
+    select(
+        wallets.c.address,
+        wallets.c.balance_micro_usd,
+        wallets.c.created_at_ms,
+        wallets.c.blocked_reason,
+    )
+)
+_PAID = Statement(
+    select(payments.c.payer, func.sum(payments.c.credited_micro_usd))
+    .where(payments.c.status == PaymentStatus.CREDITED)
+    .group_by(payments.c.payer)
+)
+_REFUNDED = Statement(
+    select(refunds.c.recipient, func.sum(refunds.c.debited_micro_usd))
+    .join(
+        payments,
+        and_(
+            payments.c.chain_id == refunds.c.chain_id,
+            payments.c.tx_hash == refunds.c.tx_hash,
+            payments.c.log_index == refunds.c.log_index,
+        ),
+    )
+    .where(refunds.c.status != RefundStatus.FAILED, payments.c.status == PaymentStatus.CREDITED)
+    .group_by(refunds.c.recipient)
+)
+_GIVEN = Statement(
+    select(grants.c.wallet, func.sum(grants.c.amount_micro_usd))
+    .where(grants.c.undone_at_ms.is_(None))
+    .group_by(grants.c.wallet)
+)
+_of_hours = and_(usage.c.project_id == projects.c.id, usage.c.hour_ms >= bindparam("since_ms"))
+_PROJECTS = Statement(
+    select(
+        projects.c.id,
+        projects.c.unique_name,
+        projects.c.wallet,
+        projects.c.status,
+        projects.c.monthly_price_micro_usd,
+        projects.c.created_at_ms,
+        projects.c.blocked_reason,
+        projects.c.asleep_since_ms,
+        func.coalesce(func.sum(usage.c.requests), 0),
+        func.coalesce(func.sum(usage.c.cpu_ms), 0),
+        func.coalesce(func.max(usage.c.memory_peak_bytes), 0),
+        func.coalesce(func.sum(usage.c.bytes_out), 0),
+    )
+    .outerjoin(usage, _of_hours)
+    .where(projects.c.deleted_at_ms.is_(None))
+    .group_by(projects.c.id)
+)
+
+
+async def every_wallet(source: Source) -> list[WalletRow]:
+    """Returns every wallet."""
+    return [WalletRow(*row) for row in await source.all(_WALLETS)]
+
+
+async def every_project(source: Source, *, used_since_ms: int) -> list[ProjectRow]:
+    """Returns every project that is not deleted, with what it used since the hour of a time."""
+    rows = await source.all(_PROJECTS, since_ms=used_since_ms)
+    return [ProjectRow(*row) for row in rows]
+
+
+async def paid(source: Source) -> dict[str, int]:
+    """Returns what each wallet's credited payments brought, less refunds, in micro-USD."""
+    back: dict[str, int] = dict(await source.all(_REFUNDED))
+    return {wallet: total - back.get(wallet, 0) for wallet, total in await source.all(_PAID)}
+
+
+async def given(source: Source) -> dict[str, int]:
+    """Returns what each wallet was given by hand, in micro-USD."""
+    return dict(await source.all(_GIVEN))

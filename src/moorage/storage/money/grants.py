@@ -1,0 +1,51 @@
+"""Queries over credits that the operator gave by hand."""
+
+import msgspec
+from sqlalchemy import bindparam, insert, select, update
+
+from moorage.money import MicroUsd
+from moorage.storage.database import Source, Statement, Transaction, struct_of
+from moorage.storage.schema import grants
+
+
+class Grant(msgspec.Struct, frozen=True):
+    """Credits that a wallet was given without a payment, and why."""
+
+    id: str
+    wallet: str
+    amount_micro_usd: MicroUsd
+    reason: str
+    created_at_ms: int
+    undone_at_ms: int | None = None
+
+
+_COLUMNS = [grants.c[name] for name in Grant.__struct_fields__]
+_ONE = Statement(select(*_COLUMNS).where(grants.c.id == bindparam("grant_id")))
+_EVERY = Statement(select(*_COLUMNS).order_by(grants.c.created_at_ms, grants.c.id))
+_ADD = Statement(insert(grants).values({name: bindparam(name) for name in Grant.__struct_fields__}))
+_SET_UNDONE = Statement(
+    update(grants)
+    .where(grants.c.id == bindparam("grant_id"), grants.c.undone_at_ms.is_(None))
+    .values(undone_at_ms=bindparam("at_ms"))
+)
+
+
+async def one(source: Source, grant_id: str) -> Grant | None:
+    """Returns a grant by its id."""
+    row = await source.one(_ONE, grant_id=grant_id)
+    return struct_of(Grant, row) if row else None
+
+
+async def every(source: Source) -> tuple[Grant, ...]:
+    """Returns every grant, the oldest first."""
+    return tuple(struct_of(Grant, row) for row in await source.all(_EVERY))
+
+
+async def add(tx: Transaction, grant: Grant) -> None:
+    """Inserts a grant."""
+    await tx.execute(_ADD, **msgspec.structs.asdict(grant))
+
+
+async def set_undone(tx: Transaction, grant_id: str, *, at_ms: int) -> bool:
+    """Records that a grant was taken back; returns False if it was before."""
+    return await tx.execute(_SET_UNDONE, grant_id=grant_id, at_ms=at_ms) == 1
