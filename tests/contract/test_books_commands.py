@@ -12,9 +12,11 @@ from moorage.ledger import ledger
 from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
 from moorage.operate.export import spreadsheet_text
+from moorage.records.event import EventKind
+from moorage.storage import events
 from moorage.storage.database import Database
 from moorage.storage.money import accounts
-from records_fixture import ALICE, BOB, CAROL, transfer
+from records_fixture import ALICE, BOB, CAROL, add_project, transfer
 
 
 @pytest.fixture
@@ -243,3 +245,45 @@ async def test_a_mistaken_grant_is_taken_back_once(
     assert await accounts.balance(books, BOB) == 3
     assert await moorage(*undo) == 2
     assert await accounts.balance(books, BOB) == 3
+
+
+async def test_an_announcement_reaches_each_wallet_with_a_project_once(
+    books: Database, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await add_project(books, ALICE, "one")
+    await add_project(books, ALICE, "two")
+    assert await moorage("announce", "prices change on 1 May", "--config", config, "--json") == 0
+    assert msgspec.json.decode(capsys.readouterr().out) == {
+        "announcement": "prices change on 1 May",
+        "told": 1,
+    }
+    told = await events.of_wallet(books, ALICE, after=0, limit=100)
+    texts = [event.data["text"] for event in told if event.kind is EventKind.ANNOUNCEMENT]
+    assert texts == ["prices change on 1 May"]
+    assert await moorage("announce", "--end", "--config", config) == 0
+    assert "Nothing is announced." in capsys.readouterr().out
+
+
+async def test_maintenance_is_shown_begun_and_ended(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = []
+    for what in (["show"], ["on", "back at noon"], ["show"], ["off"]):
+        assert await moorage("maintenance", *what, "--json", "--config", config) == 0
+        told.append(msgspec.json.decode(capsys.readouterr().out))
+    quiet, down = {"maintenance": False, "text": ""}, {"maintenance": True, "text": "back at noon"}
+    assert told == [quiet, down, down, quiet]
+
+
+async def test_a_wallets_rule_changes_only_what_is_named(
+    config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for changes in (["--listed"], ["--projects", "3"], ["--no-listed"]):
+        assert await moorage("allow", BOB, *changes, "--config", config) == 0
+        capsys.readouterr()
+    assert await moorage("allow", "--json", "--config", config) == 0
+    assert msgspec.json.decode(capsys.readouterr().out) == {
+        "wallets": [{"wallet": BOB, "is_listed": False, "max_projects": 3}]
+    }
+    assert await moorage("allow", BOB, "--config", config) == 2
+    assert await moorage("allow", "--listed", "--config", config) == 2

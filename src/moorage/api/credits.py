@@ -22,6 +22,8 @@ from moorage.storage.money import account_history as statement
 from moorage.storage.money import accounts, intervals
 from moorage.storage.money.account_history import StatementEntry
 from moorage.storage.money.intervals import RunInterval
+from moorage.storage.operation import notices
+from moorage.storage.operation.notices import NoticeKind
 from moorage.wire.credits import BuildAllowance, BurningProject, CreditEntry, Credits
 
 _MAX_ENTRIES = 100
@@ -62,6 +64,7 @@ async def show_credits(room: CreditRoom, request: Request) -> Response:
             burn_per_hour_usd=usd_number(an_hour),
             burn_per_hour_micro_usd=an_hour,
             runs_out_at=_runs_out_at(room, balance, burning),
+            announcement=await notices.text(room.db, NoticeKind.ANNOUNCEMENT) or UNSET,
             burning=[_burning(each) for each in burning],
             build_allowance=allowance_body(await room.build_time.allowance(room.db, wallet)),
             ledger=[_entry(each, names) for each in entries],

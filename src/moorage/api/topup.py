@@ -13,10 +13,12 @@ from moorage.api.http.payer import PaidFront, authenticate_payer
 from moorage.api.http.payment_headers import paid_headers
 from moorage.api.http.problems import json_response
 from moorage.api.http.small_body import parse_small, read_small
+from moorage.deploy.entrance.house_rules import HouseRules
 from moorage.errors import InvalidField
 from moorage.money import MICRO_USD_PER_USD, MicroUsd, usd_number
 from moorage.payments.taking.outcome import outcome_of
 from moorage.payments.taking.topup import Credited, TopUp, TopUpRequest
+from moorage.storage.database import Database
 from moorage.wire.credits import ToppedUp, TopUpBody
 
 MAX_USD = 100_000
@@ -30,6 +32,8 @@ class TopUpRoom(PaidFront):
 
     idempotency: Idempotency
     top_up: TopUp
+    db: Database
+    house_rules: HouseRules
     minimum_charge: MicroUsd
 
 
@@ -47,6 +51,8 @@ async def top_up(room: TopUpRoom, request: Request) -> Response:
         body_digest=hashlib.sha256(body).hexdigest(),
     )
     await payer.check_body(asked.body_digest)
+    if asked.evidence is None:  # what was paid is credited all the same
+        await room.house_rules.require_listed(room.db, wallet)
     async with room.idempotency.attempt(
         request,
         wallet=wallet,

@@ -114,6 +114,19 @@ OPERATOR_COMMANDS = (
         "moorage.cli.operator.engines:engine",
         "List projects by engine, or move them to another.",
     ),
+    Command(
+        "maintenance",
+        "moorage.cli.operator.house_rules:maintenance",
+        "Refuse new deploys for a while.",
+    ),
+    Command(
+        "announce", "moorage.cli.operator.house_rules:announce", "Tell all customers something."
+    ),
+    Command(
+        "allow",
+        "moorage.cli.operator.house_rules:allow",
+        "List a wallet, or limit its projects.",
+    ),
     Command("audit", "moorage.cli.operator.books:audit", "Compare the books with the chains."),
     Command("ledger", "moorage.cli.operator.books:ledger", "Print the ledger as CSV."),
     Command(

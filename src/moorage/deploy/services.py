@@ -7,8 +7,9 @@ from moorage.core import Core
 from moorage.deploy.addresses.followed import SWITCH_SECONDS
 from moorage.deploy.addresses.services import AddressServices
 from moorage.deploy.entrance.admission import Admission
-from moorage.deploy.entrance.capacity import Capacity, Policy
+from moorage.deploy.entrance.capacity import Capacity
 from moorage.deploy.entrance.configuration import ProjectConfiguration
+from moorage.deploy.entrance.house_rules import HouseRules
 from moorage.deploy.entrance.price import Pricing
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.deletion import Deletion
@@ -44,8 +45,6 @@ from moorage.payments.taking.paywall import Paywall
 from moorage.records.job import JobPlaces
 from moorage.storage.ballast import Ballast
 
-_MIB = 1024 * 1024
-_MAX_BALLAST_BYTES = 64 * _MIB
 _REQUESTS_PER_COPY = 3
 _COPIES_SECONDS = 300
 
@@ -87,11 +86,7 @@ class DeployServices(AddressServices):
             db=self._db,
             runtime=self._view,
             limits=self._settings.app_limits,
-            policy=Policy(
-                reserve_bytes=self._settings.disk_reserve_mib * _MIB,
-                disk_overcommit=self._settings.disk_overcommit,
-                memory_overcommit=self._settings.memory_overcommit,
-            ),
+            policy=self._settings.capacity_policy,
         )
 
     def admission(
@@ -104,12 +99,17 @@ class DeployServices(AddressServices):
             pricing=Pricing(prices, size),
             sources=self._sources,
             capacity=self.capacity,
+            house_rules=self.house_rules,
             metering=self._metering,
             vault=self._core.vault,
             clock=self._clock,
             on_queued=self.worker.wake,
             on_superseded=self.worker.drop,
         )
+
+    @cached_property
+    def house_rules(self) -> HouseRules:
+        return self._settings.house_rules
 
     @cached_property
     def written(self) -> Written:
@@ -334,13 +334,12 @@ class DeployServices(AddressServices):
     @cached_property
     def space(self) -> Space:
         """With a ballast file that is part of the reserve."""
-        ballast_bytes = min(_MAX_BALLAST_BYTES, self._settings.disk_reserve_mib * _MIB // 4)
         return Space(
             db=self._db,
             runtime=self._runtime,
             metering=self._metering,
             capacity=self.capacity,
-            ballast=Ballast(self._core.data_dir / "ballast", ballast_bytes),
+            ballast=Ballast(self._core.data_dir / "ballast", self._settings.ballast_bytes),
             clock=self._clock,
         )
 

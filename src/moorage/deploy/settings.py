@@ -2,9 +2,12 @@
 
 import msgspec
 
+from moorage.deploy.entrance.capacity import Policy
+from moorage.deploy.entrance.house_rules import HouseRules
 from moorage.engines.engine import Limits
 
 _MIB = 1024 * 1024
+_MAX_BALLAST_BYTES = 64 * _MIB
 
 
 class DeploySettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +42,8 @@ class DeploySettings(msgspec.Struct, frozen=True, kw_only=True):
     failed_retention_days: int
     certificates_per_wallet: int
     domains_per_project: int
+    listed_wallets_only: bool
+    projects_per_wallet: int
     dns_servers: tuple[str, ...]
 
     @property
@@ -53,6 +58,25 @@ class DeploySettings(msgspec.Struct, frozen=True, kw_only=True):
         To take an app down takes longer than its own end: three times as long are left for it.
         """
         return self.listen_seconds + self.healthy_seconds + 4 * self.stop_seconds
+
+    @property
+    def capacity_policy(self) -> Policy:
+        """How much of the machine may be promised to apps."""
+        return Policy(
+            reserve_bytes=self.disk_reserve_mib * _MIB,
+            disk_overcommit=self.disk_overcommit,
+            memory_overcommit=self.memory_overcommit,
+        )
+
+    @property
+    def ballast_bytes(self) -> int:
+        """How much of the reserve a file takes, which goes when the disk is full."""
+        return min(_MAX_BALLAST_BYTES, self.disk_reserve_mib * _MIB // 4)
+
+    @property
+    def house_rules(self) -> HouseRules:
+        """What the operator allows."""
+        return HouseRules(listed_only=self.listed_wallets_only, projects=self.projects_per_wallet)
 
     @property
     def app_limits(self) -> Limits:

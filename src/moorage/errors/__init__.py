@@ -12,6 +12,7 @@
     ├── AuthUnavailable  AlreadyRunning     no nonce can be recorded; the data directory is in use
     ├── WrongWallet  TokenScope  (Project|Deployment|Domain|Webhook|Event)NotFound
     ├── ProjectBlocked              the operator has suspended the project, or the wallet
+    ├── WalletNotListed  TooManyProjects  Maintenance      the operator takes no (new) deploys
     ├── ReleaseServing  ReleaseNeverServed  ReleaseGone  NoEarlierRelease  DeploymentOver
     ├── OutOfCredits  IdempotencyKeyReused  IdempotencyInProgress
     ├── RateLimited (TooManyStreams  TooManyUploads)
@@ -88,6 +89,7 @@ from moorage.errors.requests import (
     IdempotencyKeyReused,
     InvalidField,
     InvalidRequest,
+    Maintenance,
     NameUnavailable,
     NoEarlierRelease,
     NonceReused,
@@ -107,10 +109,12 @@ from moorage.errors.requests import (
     TimestampExpired,
     TokenInvalid,
     TokenScope,
+    TooManyProjects,
     TooManyStreams,
     TooManyUploads,
     UploadInvalid,
     UploadNotFound,
+    WalletNotListed,
     WebhookNotFound,
     WrongWallet,
 )
@@ -152,6 +156,7 @@ __all__ = [
     "IsolationMissing",
     "KeeperAway",
     "LocalChainFailed",
+    "Maintenance",
     "MoorageError",
     "NameUnavailable",
     "NoCapacity",
@@ -183,6 +188,7 @@ __all__ = [
     "TimestampExpired",
     "TokenInvalid",
     "TokenScope",
+    "TooManyProjects",
     "TooManyStreams",
     "TooManyUploads",
     "UniqueViolation",
@@ -190,6 +196,7 @@ __all__ = [
     "UploadInvalid",
     "UploadNotFound",
     "VariablesUnreadable",
+    "WalletNotListed",
     "WebhookNotFound",
     "WriteConflict",
     "WrongWallet",

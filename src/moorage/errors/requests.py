@@ -159,6 +159,38 @@ class ProjectBlocked(MoorageError):
         self.why = why
 
 
+class WalletNotListed(MoorageError):
+    """This gateway serves wallets alone that its operator has listed, and yours is not."""
+
+    def __init__(self, *, signed: bool = True) -> None:
+        sign = "" if signed else " Sign the request, so that it can be seen whose it is."
+        super().__init__(
+            "This gateway takes deploys and payments only of wallets that its operator has listed."
+            f"{sign} Nothing was paid."
+        )
+
+
+class TooManyProjects(MoorageError):
+    """The wallet has as many projects as its operator allows; deleting one makes room."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"Your wallet has as many projects as this gateway allows it ({limit}). Delete one, "
+            "deploy a new version of one, or ask the operator for more. Nothing was paid."
+        )
+        self.limit = limit
+
+
+class Maintenance(MoorageError):
+    """New deploys are refused for a while; all that runs goes on."""
+
+    def __init__(self, words: str) -> None:
+        said = f" The operator says: {words}" if words else ""
+        super().__init__(
+            f"This gateway takes no new deploys at the moment; all that runs goes on.{said}"
+        )
+
+
 class OutOfCredits(MoorageError):
     """This is free, but for wallets with credits alone: top up first. Nothing was done."""
 

@@ -62,6 +62,15 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             ge=0,
         ),
     ] = 0
+    projects_per_wallet: Annotated[
+        int,
+        setting(
+            "apps",
+            "How many projects a wallet may have, unless `moorage allow` says otherwise for it; "
+            "0: any number.",
+            ge=0,
+        ),
+    ] = 0
     releases_kept: Annotated[
         int,
         setting(

@@ -152,6 +152,13 @@ class Settings(KubernetesSettings, frozen=True, kw_only=True, forbid_unknown_fie
             "else they are warned of.",
         ),
     ] = False
+    listed_wallets_only: Annotated[
+        bool,
+        setting(
+            "api",
+            "Take deploys and payments only of wallets that `moorage allow` has listed.",
+        ),
+    ] = False
     require_bound_signatures: Annotated[
         bool,
         setting(

@@ -88,6 +88,14 @@ _PROJECTS = Statement(
     .where(projects.c.deleted_at_ms.is_(None))
     .group_by(projects.c.id)
 )
+_WITH_PROJECTS = Statement(
+    select(projects.c.wallet).where(projects.c.deleted_at_ms.is_(None)).distinct()
+)
+
+
+async def with_projects(source: Source) -> set[str]:
+    """Returns every wallet that has a project."""
+    return {row[0] for row in await source.all(_WITH_PROJECTS)}
 
 
 async def every_wallet(source: Source) -> list[WalletRow]:

@@ -54,6 +54,7 @@ class Credits(Body, frozen=True, kw_only=True):
     runs_out_at: Annotated[
         str | None, Meta(description="when, in ISO 8601, as things run now; null: never")
     ]
+    announcement: Annotated[str | UnsetType, Meta(description="the operator's")] = UNSET
     burning: list[BurningProject]
     build_allowance: Annotated[BuildAllowance, Absent(None)]
     ledger: Annotated[list[CreditEntry], Meta(description="newest first")]

@@ -53,6 +53,8 @@ EXAMPLES: dict[type[MoorageError], MoorageError] = {
     errors.RuntimeUnsupported: errors.RuntimeUnsupported("settings.hasDockerfile", "no"),
     errors.PaymentMalformed: errors.PaymentMalformed("X-Payment-Tx", "is no hash"),
     errors.ProjectBlocked: errors.ProjectBlocked("phishing"),
+    errors.TooManyProjects: errors.TooManyProjects(3),
+    errors.Maintenance: errors.Maintenance("back at noon"),
     errors.RateLimited: errors.RateLimited(7),
     errors.TooManyStreams: errors.TooManyStreams(7, "Too many streams."),
     errors.TooManyUploads: errors.TooManyUploads(7, "Too many uploads."),

@@ -15,6 +15,7 @@ from faulty_database import FaultyDatabase
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
+from moorage.deploy.entrance.house_rules import HouseRules
 from moorage.deploy.entrance.price import Pricing
 from moorage.deploy.sources import Sources
 from moorage.errors import MoorageError
@@ -61,7 +62,13 @@ class Gate:
         self.runtime = FakeRuntime()
         self.admission = self.with_prices(PriceList())
 
-    def with_prices(self, prices: PriceList, *, reserve_bytes: int = 0) -> Admission:
+    def with_prices(
+        self,
+        prices: PriceList,
+        *,
+        reserve_bytes: int = 0,
+        house_rules: HouseRules | None = None,
+    ) -> Admission:
         """As after a restart with other settings."""
         self.admission = Admission(
             db=self.db,
@@ -70,6 +77,7 @@ class Gate:
             pricing=Pricing(prices, Size()),
             sources=Sources(self.sources),
             capacity=roomy(self.db, runtime=self.runtime, reserve_bytes=reserve_bytes),
+            house_rules=house_rules or HouseRules(),
             metering=Metering(db=self.db, clock=self.clock),
             vault=self.vault,
             clock=self.clock,

@@ -10,6 +10,7 @@ from moorage.deploy.entrance import pay
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt, DryRun
 from moorage.deploy.entrance.capacity import Capacity
 from moorage.deploy.entrance.enter import AcceptedAttempt, enter
+from moorage.deploy.entrance.house_rules import HouseRules
 from moorage.deploy.entrance.price import Pricing, Shortfall, missing
 from moorage.deploy.entrance.situation import Situation, read_situation
 from moorage.deploy.sources import Sources
@@ -60,6 +61,7 @@ class Admission:
         pricing: Pricing,
         sources: Sources,
         capacity: Capacity,
+        house_rules: HouseRules,
         metering: Metering,
         vault: Vault,
         clock: Clock,
@@ -72,6 +74,7 @@ class Admission:
         self._pricing = pricing
         self._sources = sources
         self._capacity = capacity
+        self._house_rules = house_rules
         self._metering = metering
         self._vault = vault
         self._clock = clock
@@ -104,7 +107,7 @@ class Admission:
     async def quote(self, attempt: DeployAttempt) -> DryRun:
         """Returns what this deploy would cost now. Changes nothing. Raises NoCapacity."""
         situation = await self._situation(self._db, attempt)
-        await self._require_capacity(self._db, attempt, situation)
+        await self._require_open(self._db, attempt, situation)
         return self._pricing.dry_run(attempt, situation, now_ms=self._clock.now_ms())
 
     async def demand_openly(
@@ -113,7 +116,7 @@ class Admission:
         """Returns the demand for an attempt of nobody yet. Raises NameUnavailable, NoCapacity."""
         async with self._db.transaction(durable=False) as tx:
             situation = await self._situation(tx, attempt)
-            await self._require_capacity(tx, attempt, situation)
+            await self._require_open(tx, attempt, situation)
             return await self._demand(tx, attempt, situation, Shortfall(), because=because)
 
     async def _price(self, attempt: DeployAttempt) -> MicroUsd:
@@ -142,7 +145,7 @@ class Admission:
     ) -> PaymentRequired | None:
         """Returns the demand for payment, if any, when no money has moved yet."""
         evidence = attempt.evidence
-        await self._require_capacity(tx, attempt, situation)
+        await self._require_open(tx, attempt, situation)
         if attempt.unreadable is not None:
             return await self._demand(
                 tx, attempt, situation, Shortfall(), because=attempt.unreadable
@@ -288,10 +291,14 @@ class Admission:
             because=because,
         )
 
-    async def _require_capacity(
+    async def _require_open(
         self, source: Source, attempt: DeployAttempt, situation: Situation
     ) -> None:
-        """Raises NoCapacity; called before anybody is asked to pay."""
+        """Asks the operator's rules and the machine, before anybody is asked to pay.
+
+        Raises Maintenance, WalletNotListed, TooManyProjects, NoCapacity.
+        """
+        await self._house_rules.require(source, attempt.wallet, situation.own)
         has_volume = situation.own is not None and situation.own.volume
         new_volume = attempt.request.settings.volume and not has_volume
         await self._capacity.require(source, new_volume=new_volume, project_id=_id(situation))

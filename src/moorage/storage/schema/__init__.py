@@ -49,8 +49,10 @@ from moorage.storage.schema.operation import (
     base_domains,
     configuration_changes,
     gateways,
+    notices,
     operator_acts,
     upkeep,
+    wallet_rules,
 )
 
 __all__ = [
@@ -74,6 +76,7 @@ __all__ = [
     "metadata",
     "meters",
     "names",
+    "notices",
     "operator_acts",
     "payment_uses",
     "payments",
@@ -90,6 +93,7 @@ __all__ = [
     "upkeep",
     "usage",
     "usage_counters",
+    "wallet_rules",
     "wallets",
     "watch_cursors",
     "webhooks",

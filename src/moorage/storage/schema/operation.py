@@ -1,6 +1,6 @@
 """The tables of operation: what an operator set, and what an operator did."""
 
-from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Table, Text, false
 
 from moorage.storage.schema.metadata import metadata
 
@@ -66,4 +66,22 @@ gateways = Table(
     Column("name", Text, nullable=False),  # the setting gateway_name
     Column("fingerprints", Text, nullable=False),  # fingerprints of its keys as JSON, by their use
     Column("seen_at_ms", BigInteger, nullable=False),
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    # What an operator tells all customers at the moment.
+    Column("kind", Text, primary_key=True),  # "maintenance": no new deploys; "announcement"
+    Column("text", Text, nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+)
+
+wallet_rules = Table(
+    "wallet_rules",
+    metadata,
+    # What an operator allows a wallet, where that differs from all others.
+    Column("wallet", Text, primary_key=True),
+    Column("is_listed", Boolean, nullable=False, server_default=false()),  # may deploy by the list
+    Column("max_projects", Integer),  # in place of the setting; null: as the setting says
 )

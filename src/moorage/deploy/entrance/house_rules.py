@@ -1,0 +1,45 @@
+"""What the operator allows: maintenance, the list of wallets, how many projects one may have."""
+
+from moorage.errors import Maintenance, TooManyProjects, WalletNotListed
+from moorage.records.project import Project
+from moorage.storage.apps import projects
+from moorage.storage.database import Source
+from moorage.storage.operation import notices, wallet_rules
+from moorage.storage.operation.notices import NoticeKind
+
+
+class HouseRules:
+    """Asked before anybody pays; what was paid for is carried out all the same."""
+
+    def __init__(self, *, listed_only: bool = False, projects: int = 0) -> None:
+        """Takes the settings: listed wallets alone, and projects a wallet; 0 for any number."""
+        self._listed_only = listed_only
+        self._projects = projects
+
+    async def require(self, source: Source, wallet: str, own: Project | None) -> None:
+        """Checks a deploy; `own` is the project that it is a version of, if there is one.
+
+        Raises Maintenance, WalletNotListed, TooManyProjects.
+        """
+        words = await notices.text(source, NoticeKind.MAINTENANCE)
+        if words is not None:
+            raise Maintenance(words)
+        await self.require_listed(source, wallet)
+        if own is None and wallet:
+            await self._require_number(source, wallet)
+
+    async def require_listed(self, source: Source, wallet: str) -> None:
+        """Raises WalletNotListed if only listed wallets may pay here, and this is none.
+
+        A `wallet` that is "", nobody's yet, is none.
+        """
+        if self._listed_only and not (await wallet_rules.of_wallet(source, wallet)).is_listed:
+            raise WalletNotListed(signed=bool(wallet))
+
+    async def _require_number(self, source: Source, wallet: str) -> None:
+        rule = await wallet_rules.of_wallet(source, wallet)
+        limit = self._projects if rule.max_projects is None else rule.max_projects
+        if rule.max_projects is None and not limit:
+            return
+        if len(await projects.of_wallet(source, wallet)) >= limit:
+            raise TooManyProjects(limit)

@@ -1,0 +1,79 @@
+"""`moorage maintenance`, `announce` and `allow`: what the operator tells and allows customers."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from moorage.clock import SystemClock
+from moorage.events import outbox
+from moorage.operate.acts import note_act
+from moorage.operate.books import open_books
+from moorage.records.event import EventKind
+from moorage.settings import Settings
+from moorage.storage import customers
+from moorage.storage.operation import notices, wallet_rules
+from moorage.storage.operation.notices import NoticeKind
+from moorage.storage.operation.wallet_rules import WalletRule
+
+
+async def run_maintenance(settings: Settings, *, begin: bool, words: str) -> None:
+    """Begins or ends maintenance; `words` are told to whoever would deploy."""
+    now_ms = SystemClock().now_ms()
+    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+        if begin:
+            await notices.put(tx, NoticeKind.MAINTENANCE, words, now_ms=now_ms)
+            await note_act(tx, "begin maintenance", "the gateway", reason=words)
+        elif await notices.remove(tx, NoticeKind.MAINTENANCE):
+            await note_act(tx, "end maintenance", "the gateway")
+
+
+async def run_notices(settings: Settings) -> dict[str, str]:
+    """Returns the text of each notice that is in force, by its kind."""
+    async with open_books(settings) as books:
+        return await notices.current(books.db)
+
+
+async def run_announce(settings: Settings, words: str) -> int:
+    """Tells every wallet that has a project, by an event, and shows the words until others come.
+
+    Returns how many wallets are told. Without words, ends what is shown.
+    """
+    now_ms = SystemClock().now_ms()
+    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+        if not words:
+            if await notices.remove(tx, NoticeKind.ANNOUNCEMENT):
+                await note_act(tx, "end announcement", "all wallets")
+            return 0
+        await notices.put(tx, NoticeKind.ANNOUNCEMENT, words, now_ms=now_ms)
+        told = sorted(await customers.with_projects(tx))
+        for wallet in told:
+            await outbox.record(
+                tx, wallet=wallet, kind=EventKind.ANNOUNCEMENT, data={"text": words}, now_ms=now_ms
+            )
+        await note_act(tx, "announce", "all wallets", reason=words)
+        return len(told)
+
+
+async def run_allow(
+    settings: Settings, wallet: str, *, listed: bool | None, max_projects: int | None
+) -> WalletRule:
+    """Changes what a wallet is allowed; None leaves it as it is. -1 projects: as the setting."""
+    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+        rule = await wallet_rules.of_wallet(tx, wallet)
+        if listed is not None:
+            rule = msgspec.structs.replace(rule, is_listed=listed)
+        if max_projects is not None:
+            rule = msgspec.structs.replace(
+                rule, max_projects=None if max_projects < 0 else max_projects
+            )
+        await wallet_rules.put(tx, rule)
+        projects = "as the setting" if rule.max_projects is None else str(rule.max_projects)
+        what = f"{wallet}: {'listed' if rule.is_listed else 'not listed'}, projects {projects}"
+        await note_act(tx, "allow", what)
+        return rule
+
+
+async def run_allowed(settings: Settings) -> Sequence[WalletRule]:
+    """Returns the rules of all wallets that have one."""
+    async with open_books(settings) as books:
+        return await wallet_rules.every(books.db)

@@ -1,0 +1,51 @@
+"""Queries over what an operator allows single wallets."""
+
+import msgspec
+from sqlalchemy import bindparam, select
+
+from moorage.storage.database import Source, Statement, Transaction, Upsert
+from moorage.storage.schema import wallet_rules
+
+
+class WalletRule(msgspec.Struct, frozen=True):
+    """What one wallet is allowed."""
+
+    wallet: str
+    is_listed: bool = False  # it may deploy where only listed wallets may
+    max_projects: int | None = None  # None: as many as any wallet
+
+
+_FIELDS = WalletRule.__struct_fields__
+_COLUMNS = [wallet_rules.c[name] for name in _FIELDS]
+_ONE = Statement(select(*_COLUMNS).where(wallet_rules.c.wallet == bindparam("wallet")))
+_ALL = Statement(select(*_COLUMNS).order_by(wallet_rules.c.wallet))
+_SET = Statement(
+    Upsert(
+        table=wallet_rules,
+        values={name: bindparam(name) for name in _FIELDS},
+        replaced=_FIELDS[1:],
+    )
+)
+
+
+async def of_wallet(source: Source, wallet: str) -> WalletRule:
+    """Returns the rule of a wallet."""
+    row = await source.one(_ONE, wallet=wallet)
+    return _rule(row) if row else WalletRule(wallet)
+
+
+async def every(source: Source) -> list[WalletRule]:
+    """Returns all rules."""
+    return [_rule(row) for row in await source.all(_ALL)]
+
+
+async def put(tx: Transaction, rule: WalletRule) -> None:
+    """Replaces the rule of a wallet."""
+    await tx.execute(
+        _SET, wallet=rule.wallet, is_listed=rule.is_listed, max_projects=rule.max_projects
+    )
+
+
+def _rule(row: tuple[str, int | bool, int | None]) -> WalletRule:
+    wallet, is_listed, max_projects = row
+    return WalletRule(wallet, bool(is_listed), max_projects)
