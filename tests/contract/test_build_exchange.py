@@ -18,6 +18,7 @@ from moorage.engines.images.layer import LayerBounds, Place, write_layer
 from moorage.engines.kubernetes.building import fetch, pack
 from moorage.engines.kubernetes.building.exchange import Exchange, Tickets
 from moorage.engines.kubernetes.building.pod_program import REFUSED, TOO_LARGE, Failed
+from waiting import until_read
 
 MIB = 1024 * 1024
 LIMIT = 4 * MIB
@@ -224,6 +225,23 @@ async def test_refused_files_leave_no_layer(
     with pytest.raises(Failed) as failed:
         await asyncio.to_thread(pack.pack, tickets.result_url, places, LayerBounds(max_bytes=LIMIT))
     assert (failed.value.code, tickets.result.done()) == (code, False)
+
+
+async def test_transfer_that_is_cut_off_is_no_error_and_may_be_made_again(
+    http: aiohttp.ClientSession, tickets: Tickets, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = urlsplit(tickets.result_url)
+    _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    head = f"PUT {parts.path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    writer.write(head.encode() + b"3\r\nabc\r\n")
+    await writer.drain()
+    writer.transport.abort()
+    layer = gzip.compress(b"layer")
+    answer = await until_read(  # 503 until the end of the other is noticed
+        lambda: status(http, "PUT", tickets.result_url, layer), lambda it: it != 503
+    )
+    assert (answer, tickets.result.done()) == (204, True)
+    assert [it for it in caplog.records if it.levelname == "ERROR"] == []
 
 
 async def test_refusal_of_the_gateway_is_said(tickets: Tickets, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ soon without a ticket, and what comes is bounded before it is kept.
 
 import asyncio
 import hashlib
+import logging
 import secrets
 import zlib
 from collections.abc import AsyncIterator, Callable
@@ -29,6 +30,8 @@ _MAX_CONNECTIONS = 512
 _MAX_CONNECTIONS_EACH = 8  # of one address, which is one pod's
 _CLOSE_SECONDS = 1.0
 _SILENCE_SECONDS = 60.0  # of a pod in the middle of a transfer: it may be gone without a word
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +141,9 @@ class Exchange:
                 if response.status < 300:
                     self._tickets.pop(digest, None)
                 return response
+        except (ConnectionError, TimeoutError) as error:  # nobody is there to be answered
+            logger.info("a build's transfer was cut off: %r", error)
+            return web.Response(status=408)
         finally:
             self._busy.discard(request.transport)
 

@@ -15,7 +15,8 @@ TERMINATION_LOG = "/dev/termination-log"
 REFUSED, TOO_LARGE, UNREACHABLE = 10, 11, 12
 """Exit codes: the files are not taken as they are; they are too many; the gateway is not there."""
 
-_SECONDS = 60.0  # of silence
+_CONNECT_SECONDS = 5.0
+_SILENCE_SECONDS = 60.0
 _PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)  # a new pod's network takes a moment to let it out
 _MAX_SAID_BYTES = 2000  # the kubelet takes 4096
 
@@ -58,8 +59,10 @@ def connected(url: str) -> Iterator[tuple[http.client.HTTPConnection, str]]:
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=_SECONDS)
+    connection = kind(parts.hostname or "", parts.port, timeout=_CONNECT_SECONDS)
     try:
+        connection.connect()
+        connection.sock.settimeout(_SILENCE_SECONDS)
         yield connection, parts.path
     finally:
         connection.close()
