@@ -45,6 +45,7 @@ class Settings:
     environment: Mapping[str, str]
     volumes: Mapping[str, Path]
     host_name: str
+    last_words: Path  # the file for the container's termination message
 
     @property
     def context(self) -> Manifest:
@@ -145,6 +146,8 @@ def _mounts(settings: Settings) -> list[Manifest]:
 
     found = [bind(path, str(path), read_only=True) for path in settings.image.binds]
     found.append(bind(Path("/etc/resolv.conf").resolve(), "/etc/resolv.conf", read_only=True))
+    message = settings.container["terminationMessagePath"]
+    found.append(bind(settings.last_words, message, read_only=False))
     for mount in settings.container.get("volumeMounts", []):
         source = settings.volumes[mount["name"]] / mount.get("subPath", "")
         found.append(bind(source, mount["mountPath"], read_only=mount.get("readOnly", False)))

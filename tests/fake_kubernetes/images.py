@@ -46,6 +46,7 @@ class Images:
     directory: Path
     given: dict[str, Image] = field(default_factory=dict)
     pulled: dict[str, Image] = field(default_factory=dict)
+    shown: tuple[Path, ...] = ()  # directories of this machine that pulled images show
 
     async def get(self, reference: str, *, policy: str) -> Image:
         """Raises ImageMissing."""
@@ -79,7 +80,7 @@ class Images:
                 for layer in manifest["layers"]:
                     blob = await _blob(session, layer["digest"])
                     await asyncio.to_thread(unpack, blob, root)
-        return Image(root=root, digest=digest, config=config.get("config") or {})
+        return Image(root=root, digest=digest, config=config.get("config") or {}, binds=self.shown)
 
     async def _manifest(
         self, session: aiohttp.ClientSession, name: str

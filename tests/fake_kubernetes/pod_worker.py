@@ -24,6 +24,7 @@ from fake_kubernetes.store import Store
 from fake_kubernetes.volumes import VolumeMissing, Volumes
 
 BACK_OFF_SECONDS, MAX_BACK_OFF_SECONDS = 10, 300
+MESSAGE_CHARS = 4096  # of what a container says at its end
 RETRY_SECONDS = 2  # for what a pod waits for: a volume, a Secret
 
 
@@ -186,7 +187,9 @@ class PodWorker:
             ended = await kept.run.wait()
         kept.run = None
         usual = "Completed" if ended.exit_code == 0 else "Error"
-        kept.state.end(ended.exit_code, "OOMKilled" if ended.out_of_memory else usual)
+        reason = "OOMKilled" if ended.out_of_memory else usual
+        message = settings.last_words.read_text(errors="replace")[:MESSAGE_CHARS]
+        kept.state.end(ended.exit_code, reason, message)
         return ended
 
     async def _pulled(self, kept: Kept) -> Image:
@@ -219,6 +222,7 @@ class PodWorker:
                     environment=self._environment(kept.manifest),
                     volumes=self._volumes,
                     host_name=self.pod["spec"].get("hostname", self.pod["metadata"]["name"]),
+                    last_words=self._last_words(kept),
                 )
                 _ = settings.user  # raises if it must not run so
                 return settings
@@ -226,6 +230,14 @@ class PodWorker:
                 kept.state.wait("CreateContainerConfigError", str(error))
                 self._tell()
                 await asyncio.sleep(self.node.pace.seconds(RETRY_SECONDS))
+
+    def _last_words(self, kept: Kept) -> Path:
+        """An empty file, to which any user of the container may write."""
+        file = self.directory / f"last-words-{kept.state.name}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"")
+        file.chmod(0o666)
+        return file
 
     def _environment(self, container: Manifest) -> dict[str, str]:
         """Raises VolumeMissing if a Secret or ConfigMap is not there."""

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from aiohttp import web
 
@@ -169,9 +170,9 @@ class _Guard(asyncio.Protocol):
         self._server = server
         self._taken = taken
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, made: asyncio.BaseTransport) -> None:
         """Hands the connection over, or ends it."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 (of create_server)
+        transport = cast("asyncio.Transport", made)  # uvloop's are no instances of it
         if self._is_full(transport):
             transport.abort()
             return

@@ -1,0 +1,174 @@
+"""A gateway whose apps run in a cluster: paid, built, visited, replaced, rolled back, slept."""
+
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fake_kubernetes.cluster import Cluster
+from fake_kubernetes.resources import NAMESPACES, PODS
+from gateway_fixture import DevGateway, running
+from kubernetes_engine_fixture import SOURCES
+from kubernetes_fixture import machine_image
+from moorage.engines.images.base_images import DEFAULTS
+from moorage.engines.images.credentials import Credentials
+from moorage.engines.images.manifest import OCI_MANIFEST, Content
+from moorage.engines.images.reference import Reference, parse_repository
+from moorage.engines.images.registry import Registry
+from registry_fixture import RegistryServer, started_registry
+from visitor import fetch
+from waiting import until
+from wallet import HELLO, Wallet, fresh_name
+
+pytestmark = pytest.mark.root
+
+PREFIX = "flow"
+OWN = "moorage/own"
+BUILD = {"buildCommand": "cat number > built"}
+_CONFIG = "application/vnd.oci.image.config.v1+json"
+_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+_DIRECTORIES = ("dev", "etc/ssl", "home", "proc", "sys", "tmp", "usr", "var")
+_LINKS = ("bin", "lib", "lib64", "sbin")
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
+    with started_registry(tmp_path_factory.mktemp("registry")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    fake_cluster: Cluster, registry: RegistryServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DevGateway]:
+    fake_cluster.images.shown = (Path("/usr"), Path("/etc/ssl"))
+    own = {"Env": [f"PYTHONPATH={SOURCES}", "PATH=/usr/bin:/bin"]}
+    root = fake_cluster.directory / "own"
+    fake_cluster.add_image(OWN, machine_image(root, config=own, shown=(SOURCES,)))
+    settings = {
+        "isolation": "kubernetes",
+        "kubernetes_config": str(fake_cluster.kubeconfig()),
+        "kubernetes_namespace": PREFIX,
+        "kubernetes_registry": f"{registry.host}/apps",
+        "kubernetes_own_image": OWN,
+        "kubernetes_build_host": fake_cluster.host,
+        "kubernetes_build_port": "0",
+        "kubernetes_gateway_namespace": "",
+        "kubernetes_gateway_networks": f"{fake_cluster.host}/32",
+        "base_images": json.dumps(dict.fromkeys(DEFAULTS, f"{registry.host}/base:1")),
+        "requests_per_minute": "100000",
+        "sleep_after_seconds": "3",
+        "stop_seconds": "1",
+    }
+    with running(tmp_path_factory.mktemp("kubernetes"), **settings) as started:
+        yield started
+
+
+def layer() -> bytes:
+    """A base image's only layer: a system whose programs are this machine's."""
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w") as tar:
+        for name in _DIRECTORIES:
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(entry)
+        for name in _LINKS:
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname = tarfile.SYMTYPE, f"usr/{name}"
+            tar.addfile(entry)
+    return written.getvalue()
+
+
+async def push_base(host: str) -> None:
+    """Puts the base image into the registry."""
+    plain = layer()
+    blob = Content(media_type=_LAYER, body=gzip.compress(plain, mtime=0))
+    configuration = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {"Env": ["PATH=/usr/bin:/bin"]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(plain).hexdigest()}"]},
+    }
+    config = Content(media_type=_CONFIG, body=json.dumps(configuration).encode())
+    named = [
+        {"mediaType": it.media_type, "digest": it.digest, "size": len(it.body)}
+        for it in (config, blob)
+    ]
+    manifest = {
+        "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": named[0], "layers": named[1:],
+    }  # fmt: skip
+    repository = parse_repository(f"{host}/base")
+    registry = Registry(Credentials({}))
+    for it in (config, blob):
+        await registry.push_blob(repository, it.body, digest=it.digest)
+    content = Content(media_type=OCI_MANIFEST, body=json.dumps(manifest).encode())
+    await registry.put_manifest(Reference(repository=repository, tag="1"), content)
+    await registry.close()
+
+
+def version(number: int) -> dict[str, str]:
+    """An app with a build step, whose page has what that made."""
+    text = HELLO["index.js"].replace(
+        "'hello '", "'hello ' + require('fs').readFileSync('built') + ' '"
+    )
+    return {
+        "number": f"{number}",
+        "index.js": f"console.log('version {number} begins');\n"
+        "process.on('SIGTERM', () => process.exit(0));\n" + text,
+    }
+
+
+def pods(cluster: Cluster) -> list[str]:
+    """The names of all pods of wallets."""
+    return [
+        it["metadata"]["name"]
+        for it in cluster.objects(PODS)
+        if it["metadata"]["namespace"].startswith(f"{PREFIX}-")
+    ]
+
+
+async def test_life_of_an_app_in_a_cluster(
+    gateway: DevGateway, fake_cluster: Cluster, registry: RegistryServer
+) -> None:
+    await push_base(registry.host)
+    wallet = await Wallet(gateway).fund()
+    name = fresh_name()
+    first = await wallet.deploy_paid(name, version(1), settings=BUILD)
+    settled = await wallet.settled(first)
+    assert settled["status"] == "ready", settled
+    assert "hello 1" in (await fetch(gateway, name)).text
+    project = first.body["projectId"]
+
+    second = await wallet.deploy(name, version(2), settings=BUILD)
+    assert (await wallet.settled(second))["status"] == "ready"
+    assert "hello 2" in (await fetch(gateway, name)).text
+    back = await wallet.call("POST", f"/agent/projects/{project}/rollback", json={})
+    assert (await wallet.settled(back))["status"] == "ready"
+    assert "hello 1" in (await fetch(gateway, name)).text
+    path = f"/agent/deploy/{project}/{second.body['deploymentId']}/logs?kind=runtime"
+    assert "version 2 begins" in str((await wallet.call("GET", path)).body)
+
+    await until(lambda: not pods(fake_cluster))  # asleep, and the replaced versions are stopped
+    assert "hello 1" in (await fetch(gateway, name)).text  # awake
+    running = set(pods(fake_cluster))
+    assert len(running) == 1
+    gateway.kill()
+    gateway.start()
+    assert "hello 1" in (await fetch(gateway, name)).text
+
+    gone = await wallet.call("DELETE", f"/agent/projects/{project}")
+    assert gone.status == 200, gone.body
+    assert (await fetch(gateway, name)).status == 404
+    await until(lambda: not pods(fake_cluster))
+    await until(lambda: not of_wallets(fake_cluster))
+
+
+def of_wallets(cluster: Cluster) -> list[str]:
+    """The namespaces of wallets."""
+    names = [it["metadata"]["name"] for it in cluster.objects(NAMESPACES)]
+    return [it for it in names if it.startswith(f"{PREFIX}-") and it != f"{PREFIX}-self-test"]
