@@ -24,6 +24,7 @@ from moorage.engines.engine import (
     Usage,
     WrittenFiles,
 )
+from moorage.errors import DeployFailed, FailureCause
 from moorage.records.log import LogKind
 
 T = TypeVar("T")
@@ -32,9 +33,11 @@ T = TypeVar("T")
 class EnginePair:
     """An `Engine` that builds with `own`, and keeps what is there on `leaving`."""
 
-    def __init__(self, *, own: Engine, leaving: Engine) -> None:
+    def __init__(self, *, own: Engine, leaving: Engine, shares_volumes: bool) -> None:
+        """`shares_volumes` is whether both have the same volumes."""
         self.own = own
         self.leaving = leaving
+        self._shares_volumes = shares_volumes
         self._exits = _Either(own.next_exit, leaving.next_exit)
         self._incidents = _Either(own.next_incident, leaving.next_incident)
 
@@ -84,8 +87,10 @@ class EnginePair:
         await (await self._of(deployment_id)).export_files(deployment_id, target, without=without)
 
     async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
-        """As `Engine.start`."""
+        """As `Engine.start`. Raises DeployFailed for a volume that the other engine alone has."""
         engine = await self._of(spec.deployment_id)
+        if engine is self.own and not self._shares_volumes:
+            await self._refuse_left_volume(spec.volume)
         return await engine.start(spec, timeout_seconds=timeout_seconds)
 
     async def stop(self, deployment_id: str) -> None:
@@ -193,6 +198,14 @@ class EnginePair:
         return await engine.read_log(
             deployment_id, kind, after=after, since_ms=since_ms, tail=tail, limit=limit
         )
+
+    async def _refuse_left_volume(self, volume: str | None) -> None:
+        if volume is not None and volume in await self.leaving.volumes():
+            raise DeployFailed(
+                FailureCause.INTERRUPTED,
+                "The app's volume is on another engine, which its operator is leaving, and can't "
+                "be moved. The version before goes on with it.",
+            )
 
     async def _of(self, deployment_id: str) -> Engine:
         """Returns the engine that has a deployment; the gateway's own for an unknown one."""

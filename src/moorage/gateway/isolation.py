@@ -24,10 +24,13 @@ _MIB = 1024 * 1024
 
 
 def run_directory(settings: Settings, instance_id: str) -> Path:
-    """Returns the directory of sockets: the setting, else the default of the kind of engine."""
+    """Returns the directory of sockets: the setting, else the default of the kind of engine.
+
+    As long as projects leave an engine it is that one's, where its apps have their sockets.
+    """
     if settings.run_dir:
         return Path(settings.run_dir)
-    kind = engine_kind(settings.isolation)
+    kind = kinds(settings)[-1]
     return kind.run_directory(Path(settings.data_dir)) / instance_id
 
 
@@ -67,7 +70,14 @@ def make_engine(
         )
         options = replace(_options(settings, kind), keeps=keeps)
         made.append(kind.make(configuration, options))
-    return made[0] if len(made) == 1 else EnginePair(own=made[0], leaving=made[1])
+    if len(made) == 1:
+        return made[0]
+    return EnginePair(own=made[0], leaving=made[1], shares_volumes=share_volumes(settings))
+
+
+def share_volumes(settings: Settings) -> bool:
+    """Returns whether all engines of the gateway have the same volumes: on this machine's disk."""
+    return all(kind.machine_bound for kind in kinds(settings))
 
 
 def is_machine_bound(settings: Settings) -> bool:

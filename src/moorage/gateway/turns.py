@@ -18,9 +18,9 @@ import structlog
 
 from moorage.auth.nonces import LOCK
 from moorage.clock import Clock
-from moorage.engines.table import engine_kind
 from moorage.errors import AlreadyRunning, ConfigurationInvalid, MoorageError
 from moorage.gateway.data_directory import GATEWAYS, NONCES, SPOOL, gateway_id
+from moorage.gateway.isolation import is_machine_bound
 from moorage.metrics import record_keeper_failure
 from moorage.settings import Settings
 from moorage.storage.keeper_lease import KeeperLease
@@ -128,7 +128,7 @@ async def enter(stack: AsyncExitStack, settings: Settings, clock: Clock) -> Turn
         raise AlreadyRunning
     if not own.lock():
         raise AlreadyRunning(f"A gateway named {name} runs on this data directory already.")
-    if engine_kind(settings.isolation).machine_bound:
+    if is_machine_bound(settings):
         lock = FileLock(data_dir / GATEWAYS / _KEEPER)
         stack.callback(lock.close)
         return lock

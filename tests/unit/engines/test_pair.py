@@ -8,6 +8,7 @@ import pytest
 from fakes import APP_LIMITS, FakeRuntime
 from moorage.engines.engine import AppExit, BuildSpec, Disks, InstanceSpec
 from moorage.engines.pair import EnginePair
+from moorage.errors import DeployFailed
 from records_fixture import PLAN
 
 OLD, NEW = "old-one", "new-one"
@@ -38,7 +39,7 @@ async def leaving(tmp_path: Path) -> FakeRuntime:
 
 @pytest.fixture
 def pair(own: FakeRuntime, leaving: FakeRuntime) -> EnginePair:
-    return EnginePair(own=own, leaving=leaving)
+    return EnginePair(own=own, leaving=leaving, shares_volumes=True)
 
 
 async def start(pair: EnginePair, deployment_id: str, volume: str | None = None) -> None:
@@ -114,6 +115,19 @@ async def test_what_both_engines_have_of_a_volume_counts_and_is_removed_once(
     await pair.remove_volume("left")
     assert own.called("remove_volume") == ["shared"]
     assert leaving.called("remove_volume") == ["left"]
+
+
+async def test_volume_that_the_other_engine_alone_has_is_never_begun_anew(
+    own: FakeRuntime, leaving: FakeRuntime, tmp_path: Path
+) -> None:
+    pair = EnginePair(own=own, leaving=leaving, shares_volumes=False)
+    await pair.build(spec_of(NEW, tmp_path))
+    await start(pair, OLD, volume="left")
+    with pytest.raises(DeployFailed, match="volume"):
+        await start(pair, NEW, volume="left")
+    assert own.kept_volumes == set()
+    await start(pair, NEW, volume="fresh")
+    assert own.kept_volumes == {"fresh"}
 
 
 @pytest.mark.parametrize("runs", [True, False])
