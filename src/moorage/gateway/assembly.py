@@ -21,6 +21,7 @@ from moorage.deploy.settings import DeploySettings
 from moorage.engines.host.machine import EVERY_SECONDS, tell
 from moorage.errors import ConfigurationInvalid
 from moorage.events.services import EventServices, EventSettings
+from moorage.gateway.authority import Authority, needs_authority
 from moorage.gateway.data_directory import GATEWAYS, NONCES, SPOOL, gateway_id
 from moorage.gateway.isolation import has_several_proxies
 from moorage.gateway.platform import Platform, instance_id
@@ -70,6 +71,7 @@ class Rooms:
     events: EventServices
     api: ApiServices
     nonces: NonceStore
+    authority: Authority | None  # None where new apps need no certificate from elsewhere
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -275,6 +277,7 @@ async def open_rooms(
         events=events,
         api=api,
         nonces=nonces,
+        authority=Authority(settings) if needs_authority(settings) else None,
     )
 
 

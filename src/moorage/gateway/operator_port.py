@@ -77,6 +77,7 @@ def checks_of(rooms: Rooms) -> dict[str, Check]:
         "database": rooms.core.db.check,
         "runtime": rooms.platform.view.check,
         **_checks_of_proxy(rooms.platform.proxy),
+        **({} if rooms.authority is None else {"certificates": rooms.authority.check}),
         "disk": rooms.deploy.capacity.check,
         **chains,
         **{it.duty: _search_check(it, rooms.core.leases) for it in rooms.payments.watchers},

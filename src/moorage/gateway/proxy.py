@@ -4,7 +4,7 @@ import hashlib
 import secrets
 import shutil
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,7 @@ import structlog
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.engines.engine import Engine
 from moorage.errors import ConfigurationInvalid
+from moorage.gateway.authority import own_roots
 from moorage.routing.access_log import AccessLog
 from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import ACCESS_LOG, CertificateFiles, ProxySettings, Tls
@@ -41,6 +42,7 @@ class Proxy:
     address: str  # where it is reached from this machine
     access_log: AccessLog
     probe_token: str  # marks our own requests in the access log, which are no visits
+    roots: tuple[Path, ...] = ()  # of authorities that are trusted beside the system's
 
 
 async def open_proxy(
@@ -60,7 +62,7 @@ async def open_proxy(
     state_dir, probe_token = Path(settings.data_dir) / "proxy", secrets.token_hex(16)
     caddy = Caddy(
         binary,
-        _proxy_settings(settings, state_dir, directory, gateway_url),
+        proxy_settings(settings, state_dir, directory, gateway_url),
         confine=partial(_confine, engine, _memory_bytes(settings)),
     )
     port = await caddy.start()
@@ -72,6 +74,7 @@ async def open_proxy(
         address=LOOPBACK if settings.proxy_host in EVERYWHERE else settings.proxy_host,
         access_log=AccessLog(state_dir / ACCESS_LOG, probe_token=probe_token),
         probe_token=probe_token,
+        roots=own_roots(settings),
     )
     return proxy, port
 
@@ -101,7 +104,7 @@ def trusted_proxies(settings: Settings) -> tuple[str, ...]:
 
 def answers_at(proxy: Proxy, *, port: int, https: bool) -> Callable[[str], Awaitable[bool]]:
     """Returns a question whether a host answers through the proxy, at a port of its own."""
-    tls = ssl.create_default_context() if https else None
+    tls = _trust(proxy.roots) if https else None
 
     async def answers_there(host: str) -> bool:
         return await answers(
@@ -114,6 +117,13 @@ def answers_at(proxy: Proxy, *, port: int, https: bool) -> Callable[[str], Await
         )
 
     return answers_there
+
+
+def _trust(roots: Iterable[Path]) -> ssl.SSLContext:
+    tls = ssl.create_default_context()
+    for root in roots:
+        tls.load_verify_locations(root)
+    return tls
 
 
 def _memory_bytes(settings: Settings) -> int:
@@ -129,10 +139,10 @@ async def _confine(engine: Engine, memory_bytes: int, pid: int) -> None:
         log.warning("the proxy's memory is not bounded", error=str(error))
 
 
-def _proxy_settings(
+def proxy_settings(
     settings: Settings, state_dir: Path, directory: Path, gateway_url: str
 ) -> ProxySettings:
-    ask_url = f"http://127.0.0.1:{settings.operator_port}/certificate"
+    """Returns what the proxy serves. Raises ConfigurationInvalid."""
     return ProxySettings(
         run_dir=directory,
         state_dir=state_dir,
@@ -140,9 +150,20 @@ def _proxy_settings(
         former_domains=settings.former_domains,
         listen_address=settings.proxy_host,
         http_port=_HTTP_PORT if settings.tls else settings.proxy_port,
-        tls=Tls(ask_url=ask_url, files=_wildcard_files(settings)) if settings.tls else None,
+        tls=_tls(settings) if settings.tls else None,
         api=_api_behind_proxy(settings, gateway_url),
         memory_bytes=_memory_bytes(settings),
+    )
+
+
+def _tls(settings: Settings) -> Tls:
+    return Tls(
+        ask_url=f"http://127.0.0.1:{settings.operator_port}/certificate",
+        email=settings.acme_email or None,
+        acme_directory=settings.acme_directory or None,
+        acme_root=Path(settings.acme_root_file) if settings.acme_root_file else None,
+        internal=settings.internal_authority,
+        files=_wildcard_files(settings),
     )
 
 

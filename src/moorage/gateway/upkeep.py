@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 
 from moorage.core import Core
-from moorage.gateway import operators_log
+from moorage.gateway import authority, operators_log
 from moorage.gateway.assembly import Rooms
 from moorage.gateway.operator_port import checks_of, states_of
 from moorage.gateway.operators_log import OperatorsLog
@@ -47,7 +47,7 @@ def loops_of_upkeep(rooms: Rooms, settings: Settings, *, audit: Sequence[str]) -
 
     every, scope = EVERY_SECONDS, Scope.NODE
     yours = _CERTIFICATES_SECONDS
-    loops = (
+    loops: tuple[Loop, ...] = (
         Loop(
             "operator's log",
             every_seconds=operators_log.EVERY_SECONDS,
@@ -57,6 +57,12 @@ def loops_of_upkeep(rooms: Rooms, settings: Settings, *, audit: Sequence[str]) -
         Loop("vital signs", every_seconds=every, tick=look, at_once=True, scope=scope),
         Loop("certificates", every_seconds=yours, tick=certificates, at_once=True, scope=scope),
     )
+    if rooms.authority is not None:
+        ask, often = rooms.authority.look, authority.EVERY_SECONDS
+        loops = (
+            *loops,
+            Loop("authority", every_seconds=often, tick=ask, at_once=True, scope=scope),
+        )
     if not audit:
         return loops
     daily = DailyAudit(rooms.core, audit).look

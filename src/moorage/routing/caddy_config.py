@@ -50,6 +50,7 @@ class Tls:
     https_port: int = 443
     email: str | None = None
     acme_directory: str | None = None  # None: Caddy's default public authorities
+    acme_root: Path | None = None  # what a private authority is trusted by
     internal: bool = False
     files: CertificateFiles | None = None
 
@@ -131,6 +132,8 @@ def _certificates(tls: Tls) -> JsonObject:
         issuer["email"] = tls.email
     if tls.acme_directory is not None and not tls.internal:
         issuer["ca"] = tls.acme_directory
+    if tls.acme_root is not None and not tls.internal:
+        issuer["trusted_roots_pem_files"] = [str(tls.acme_root)]
     return _loaded(tls.files) | {
         "automation": {
             "policies": [{"on_demand": True, "issuers": [issuer]}],

@@ -187,6 +187,34 @@ class Settings(KubernetesSettings, frozen=True, kw_only=True, forbid_unknown_fie
         bool,
         setting("proxy", "Serve apps over HTTPS on 443, with certificates obtained on demand."),
     ] = False
+    acme_directory: Annotated[
+        str,
+        setting(
+            "proxy",
+            "With tls: the ACME directory of the authority that certificates are got from. Empty: "
+            "Let's Encrypt, and ZeroSSL when that fails.",
+            pattern=_WEB,
+        ),
+    ] = ""
+    acme_email: Annotated[
+        str, setting("proxy", "With tls: where that authority writes to. Empty: nowhere.")
+    ] = ""
+    acme_root_file: Annotated[
+        str,
+        setting(
+            "proxy",
+            "With tls: a PEM file with the root that a private authority is trusted by. Empty: "
+            "the system's.",
+        ),
+    ] = ""
+    internal_authority: Annotated[
+        bool,
+        setting(
+            "proxy",
+            "With tls: sign certificates by an authority of the gateway's own, whose root your "
+            "visitors must trust: `data_dir/proxy/certificates/pki/authorities/local/root.crt`.",
+        ),
+    ] = False
     wildcard_certificate: Annotated[
         tuple[str, ...],
         setting(

@@ -7,6 +7,7 @@ from moorage.chains.chain import Chain
 from moorage.clock import SystemClock
 from moorage.errors import ConfigurationInvalid, InvalidField
 from moorage.gateway.serve import serving_chains
+from moorage.operate.check.authority import check_authority
 from moorage.operate.check.cluster import check_cluster
 from moorage.operate.check.configuration import check_configuration
 from moorage.operate.check.finding import Finding
@@ -30,6 +31,7 @@ async def check_gateway(settings: Settings, *, tokens: bool = False) -> list[Fin
         check_machine(settings),
         check_cluster(settings),
         check_names(settings),
+        check_authority(settings),
         check_nodes(chains, timeout_seconds=settings.rpc_timeout_seconds),
         check_tokens(chains if tokens else ()),
     )
