@@ -198,7 +198,6 @@ class ApiServices:
                 paywall=services.payments.paywall,
                 idempotency=self.idempotency,
                 top_up=services.payments.top_up,
-                db=self._core.db,
                 house_rules=services.deploy.house_rules,
                 outcomes=services.payments.outcomes,
                 minimum_charge=self._prices.minimum_charge,

@@ -18,7 +18,6 @@ from moorage.errors import InvalidField
 from moorage.money import MICRO_USD_PER_USD, MicroUsd, usd_number
 from moorage.payments.taking.outcome import outcome_of
 from moorage.payments.taking.topup import Credited, TopUp, TopUpRequest
-from moorage.storage.database import Database
 from moorage.wire.credits import ToppedUp, TopUpBody
 
 MAX_USD = 100_000
@@ -32,7 +31,6 @@ class TopUpRoom(PaidFront):
 
     idempotency: Idempotency
     top_up: TopUp
-    db: Database
     house_rules: HouseRules
     minimum_charge: MicroUsd
 
