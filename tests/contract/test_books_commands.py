@@ -287,3 +287,24 @@ async def test_a_wallets_rule_changes_only_what_is_named(
     }
     assert await moorage("allow", BOB, "--config", config) == 2
     assert await moorage("allow", "--listed", "--config", config) == 2
+
+
+async def test_eviction_is_told_to_the_owner_and_can_be_cancelled(
+    books: Database, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = await add_project(books, ALICE, "squat")
+    evict = ("evict", "squat", "--config", config)
+    assert await moorage(*evict) == 2
+    assert "--reason" in capsys.readouterr().err
+    assert await moorage(*evict, "--reason", "this gateway closes", "--json") == 0
+    (due,) = msgspec.json.decode(capsys.readouterr().out)["evictions"]
+    told = [
+        event.data
+        for event in await events.of_wallet(books, ALICE, after=0, limit=100)
+        if event.kind is EventKind.PROJECT_EVICTED
+    ]
+    reason = {"project_id": project.id, "reason": "this gateway closes"}
+    assert told == [reason | {"deleted_at": due["at"]}]
+    assert await moorage(*evict, "--cancel") == 0
+    assert "No project is to be deleted." in capsys.readouterr().out
+    assert await moorage(*evict, "--cancel") == 2

@@ -115,6 +115,11 @@ OPERATOR_COMMANDS = (
         "List projects by engine, or move them to another.",
     ),
     Command(
+        "evict",
+        "moorage.cli.operator.evictions:evict",
+        "Delete somebody's project, after notice.",
+    ),
+    Command(
         "maintenance",
         "moorage.cli.operator.house_rules:maintenance",
         "Refuse new deploys for a while.",

@@ -19,6 +19,7 @@ def loops_of(deploy: DeployServices) -> tuple[Loop, ...]:
         Loop("suspension", every_seconds=2, tick=deploy.suspension.enforce, scope=cluster),
         Loop("domains", every_seconds=10, tick=domains, scope=cluster),
         Loop("retention", every_seconds=600, tick=retention, scope=cluster),
+        Loop("evictions", every_seconds=10, tick=deploy.retention.evict, scope=cluster),
         *(_of_keeper(deploy) if deploy.keeps else _beside(deploy)),
     )
 

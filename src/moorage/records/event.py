@@ -23,6 +23,7 @@ class EventKind(StrEnum):
     PROJECT_SUSPENDED = "project.suspended"  # out of credits, or of disk: stopped and kept
     PROJECT_RESUMED = "project.resumed"  # there are credits again: it runs
     PROJECT_CRASH_LOOPING = "project.crash_looping"  # its app ends again and again
+    PROJECT_EVICTED = "project.evicted"  # the operator will delete it, and when
     PROJECT_DELETED = "project.deleted"  # all of it was removed
     ANNOUNCEMENT = "announcement"  # the operator tells all who have projects
     VOLUME_MENDED = "volume.mended"  # errors of its file system were repaired

@@ -5,6 +5,8 @@ from moorage.deploy.keeping.retention import DAY_MS, Retention
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, projects
+from moorage.storage.operation import evictions
+from moorage.storage.operation.evictions import Eviction
 from records_fixture import ALICE, add_deployment, fund
 
 
@@ -93,4 +95,33 @@ async def test_what_runs_is_kept_for_ever(
         await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
     yard.clock.advance(1000 * DAY_MS)
     await retention.sweep()
-    assert await status_of(yard, project) is ProjectStatus.ACTIVE
+    assert await status_of(yard, project) is not ProjectStatus.DELETED
+
+
+async def test_evicted_project_is_deleted_when_it_is_due_though_it_runs_and_is_paid(
+    yard: Yard, retention: Retention, project: Project
+) -> None:
+    await fund(yard.db, project.wallet, 5_000_000)
+    serving = await yard.serving(project)
+    due_ms = yard.clock.now_ms() + DAY_MS
+    async with yard.db.transaction(durable=True) as tx:
+        await evictions.order(tx, Eviction(project.id, "this gateway closes", due_ms))
+    yard.clock.advance(DAY_MS - 1)
+    await retention.evict()
+    assert await status_of(yard, project) is not ProjectStatus.DELETED
+    yard.clock.advance(1)
+    await retention.evict()
+    assert await status_of(yard, project) is ProjectStatus.DELETED
+    assert serving.id not in yard.runtime.built
+    await retention.evict()  # and nothing is left to do
+
+
+async def test_cancelled_eviction_deletes_nothing(
+    yard: Yard, retention: Retention, project: Project
+) -> None:
+    await yard.serving(project)
+    async with yard.db.transaction(durable=True) as tx:
+        await evictions.order(tx, Eviction(project.id, "a mistake", yard.clock.now_ms()))
+        assert await evictions.cancel(tx, project.id)
+    await retention.evict()
+    assert await status_of(yard, project) is not ProjectStatus.DELETED

@@ -1,4 +1,4 @@
-"""Retention: projects that stay suspended or failed for too long are deleted."""
+"""Retention: deletes projects that stay suspended or failed, and those that an operator evicts."""
 
 import structlog
 
@@ -7,6 +7,7 @@ from moorage.deploy.keeping.deletion import Deletion
 from moorage.ledger.metering import Metering
 from moorage.storage.apps import projects
 from moorage.storage.database import Database
+from moorage.storage.operation import evictions
 
 log = structlog.get_logger()
 
@@ -36,6 +37,16 @@ class Retention:
         self._suspended_ms = suspended_days * DAY_MS
         self._failed_ms = failed_days * DAY_MS
         self._clock = clock
+
+    async def evict(self) -> None:
+        """Deletes the projects whose eviction is due; their wallets keep their credits."""
+        for eviction in await evictions.ordered(self._db):
+            if eviction.at_ms > self._clock.now_ms():
+                return
+            project = await projects.by_id(self._db, eviction.project_id)
+            if project is not None:
+                await self._deletion.delete(project)
+                log.info("project evicted", project=project.id, reason=eviction.reason)
 
     async def sweep(self) -> None:
         """Deletes the projects that are due, one by one, unless they changed meanwhile."""

@@ -1,6 +1,6 @@
 """The tables of operation: what an operator set, and what an operator did."""
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Table, Text, false
+from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, Table, Text, false
 
 from moorage.storage.schema.metadata import metadata
 
@@ -84,4 +84,14 @@ wallet_rules = Table(
     Column("wallet", Text, primary_key=True),
     Column("is_listed", Boolean, nullable=False, server_default=false()),  # may deploy by the list
     Column("max_projects", Integer),  # in place of the setting; null: as the setting says
+)
+
+evictions = Table(
+    "evictions",
+    metadata,
+    # A project that an operator has ordered to be deleted.
+    Column("project_id", Text, ForeignKey("projects.id"), primary_key=True),
+    Column("reason", Text, nullable=False),  # told to its owner
+    Column("at_ms", BigInteger, nullable=False),  # when it is due
+    Index(None, "at_ms"),
 )

@@ -1,0 +1,74 @@
+"""`moorage evict`: a project that the operator deletes, after its owner was told."""
+
+import msgspec
+
+from moorage.clock import SystemClock, iso_utc
+from moorage.errors import InvalidField
+from moorage.events import outbox
+from moorage.operate.acts import note_act
+from moorage.operate.books import open_books
+from moorage.records.event import EventKind
+from moorage.records.project import Project
+from moorage.settings import Settings
+from moorage.storage.apps import projects
+from moorage.storage.database import Transaction
+from moorage.storage.operation import evictions
+from moorage.storage.operation.evictions import Eviction
+
+_DAY_MS = 24 * 3_600_000
+
+
+class EvictedProject(msgspec.Struct, frozen=True):
+    """A project and when it will be deleted."""
+
+    name: str
+    wallet: str
+    reason: str
+    at: str  # ISO 8601
+
+
+async def run_evict(settings: Settings, name: str, *, reason: str, days: float) -> EvictedProject:
+    """Orders a project's deletion and tells its owner. Raises InvalidField."""
+    now_ms = SystemClock().now_ms()
+    at_ms = now_ms + round(days * _DAY_MS)
+    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+        project = await _named(tx, name)
+        await evictions.order(tx, Eviction(project.id, reason, at_ms))
+        await outbox.record(
+            tx,
+            wallet=project.wallet,
+            kind=EventKind.PROJECT_EVICTED,
+            data={"project_id": project.id, "reason": reason, "deleted_at": iso_utc(at_ms)},
+            now_ms=now_ms,
+        )
+        await note_act(tx, "evict", name, reason=reason)
+    return EvictedProject(project.unique_name, project.wallet, reason, iso_utc(at_ms))
+
+
+async def run_keep(settings: Settings, name: str) -> None:
+    """Cancels a project's eviction. Raises InvalidField if there is none."""
+    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+        if not await evictions.cancel(tx, (await _named(tx, name)).id):
+            raise InvalidField(name, "it is not to be deleted")
+        await note_act(tx, "cancel eviction", name)
+
+
+async def run_evicted(settings: Settings) -> list[EvictedProject]:
+    """Returns the projects that are to be deleted, the next one first."""
+    async with open_books(settings) as books:
+        found = [
+            (each, await projects.by_id(books.db, each.project_id))
+            for each in await evictions.ordered(books.db)
+        ]
+    return [
+        EvictedProject(project.unique_name, project.wallet, each.reason, iso_utc(each.at_ms))
+        for each, project in found
+        if project is not None
+    ]
+
+
+async def _named(tx: Transaction, name: str) -> Project:
+    project = await projects.by_name(tx, name.lower())
+    if project is None:
+        raise InvalidField(name, "no project has this name")
+    return project

@@ -1,0 +1,49 @@
+"""Queries over projects that an operator has ordered to be deleted."""
+
+import msgspec
+from sqlalchemy import bindparam, delete, select
+
+from moorage.storage.database import Source, Statement, Transaction, Upsert
+from moorage.storage.schema import evictions, projects
+
+
+class Eviction(msgspec.Struct, frozen=True):
+    """An order to delete a project, and when it is due."""
+
+    project_id: str
+    reason: str
+    at_ms: int
+
+
+_COLUMNS = [evictions.c[name] for name in Eviction.__struct_fields__]
+_ALL = Statement(
+    select(*_COLUMNS)
+    .join(projects, projects.c.id == evictions.c.project_id)
+    .where(projects.c.deleted_at_ms.is_(None))
+    .order_by(evictions.c.at_ms)
+)
+_ORDER = Statement(
+    Upsert(
+        table=evictions,
+        values={name: bindparam(name) for name in Eviction.__struct_fields__},
+        replaced=Eviction.__struct_fields__[1:],
+    )
+)
+_CANCEL = Statement(delete(evictions).where(evictions.c.project_id == bindparam("of_project")))
+
+
+async def ordered(source: Source) -> list[Eviction]:
+    """Returns all orders for projects that are not deleted, the next one first."""
+    return [Eviction(*row) for row in await source.all(_ALL)]
+
+
+async def order(tx: Transaction, eviction: Eviction) -> None:
+    """Orders that a project be deleted, in place of an earlier order."""
+    await tx.execute(
+        _ORDER, project_id=eviction.project_id, reason=eviction.reason, at_ms=eviction.at_ms
+    )
+
+
+async def cancel(tx: Transaction, project_id: str) -> bool:
+    """Cancels an order; returns False if there is none."""
+    return await tx.execute(_CANCEL, of_project=project_id) == 1
