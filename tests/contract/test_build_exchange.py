@@ -233,10 +233,12 @@ async def test_transfer_that_is_cut_off_is_no_error_and_may_be_made_again(
     parts = urlsplit(tickets.result_url)
     _, writer = await asyncio.open_connection(parts.hostname, parts.port)
     head = f"PUT {parts.path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-    writer.write(head.encode() + b"3\r\nabc\r\n")
-    await writer.drain()
-    writer.transport.abort()
     layer = gzip.compress(b"layer")
+    writer.write(head.encode() + b"a\r\n" + layer[:10] + b"\r\n")
+    await until_read(
+        lambda: status(http, "PUT", tickets.result_url, b"begun?"), lambda it: it == 503
+    )
+    writer.transport.abort()
     answer = await until_read(  # 503 until the end of the other is noticed
         lambda: status(http, "PUT", tickets.result_url, layer), lambda it: it != 503
     )
