@@ -1,0 +1,191 @@
+"""What is read of pods and endpoints, and when an app runs, has ended, or can't start."""
+
+from typing import Any
+
+import pytest
+
+from moorage.engines.engine import AppExit, Instance
+from moorage.engines.kubernetes import endpoints, pods
+from moorage.engines.kubernetes.pods import Pod, has_ended, newest
+from moorage.engines.kubernetes.starting import refused
+from moorage.engines.kubernetes.volumes import emptied
+
+
+def pod(name: str = "app-one-x", **status: Any) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "namespace": "ns",
+            "name": name,
+            "labels": {"moorage.dev/deployment": "one"},
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+        },
+        "status": status,
+    }
+
+
+def container(state: dict[str, Any], last: dict[str, Any] | None = None, starts: int = 0) -> Any:
+    return [{"name": "app", "state": state, "lastState": last or {}, "restartCount": starts}]
+
+
+def ready(name: str = "app-one-x", ip: str = "10.0.0.5") -> dict[str, Any]:
+    return pod(
+        name,
+        podIP=ip,
+        conditions=[{"type": "Ready", "status": "True"}],
+        containerStatuses=container({"running": {}}),
+    )
+
+
+def slice_of(*found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "namespace": "ns",
+            "name": "app-one-s",
+            "labels": {"moorage.dev/deployment": "one"},
+        },
+        "ports": [{"name": "http", "port": 3000}],
+        "endpoints": list(found) or None,
+    }
+
+
+def endpoint(name: str, address: str, *, is_ready: bool = True) -> dict[str, Any]:
+    return {
+        "addresses": [address],
+        "conditions": {"ready": is_ready},
+        "targetRef": {"kind": "Pod", "name": name},
+    }
+
+
+def found(pod_manifest: dict[str, Any], *listed: dict[str, Any]) -> Instance | None:
+    return endpoints.instance([pods.parse(pod_manifest)], [endpoints.parse(slice_of(*listed))])
+
+
+def test_app_runs_where_its_pod_and_its_endpoint_agree() -> None:
+    instance = found(ready(), endpoint("app-one-x", "10.0.0.5"))
+    assert instance is not None
+    assert (instance.address.text, instance.port) == ("10.0.0.5:3000", 3000)
+    assert instance.deployment_id == "one"
+
+
+@pytest.mark.parametrize(
+    ("manifest", "listed"),
+    [
+        (ready(), []),
+        (ready(), [endpoint("app-one-x", "10.0.0.5", is_ready=False)]),
+        (ready(), [endpoint("app-one-y", "10.0.0.5")]),
+        (ready(ip="10.0.0.6"), [endpoint("app-one-x", "10.0.0.5")]),
+        (
+            pod(podIP="10.0.0.5", containerStatuses=container({"running": {}})),
+            [endpoint("app-one-x", "10.0.0.5")],
+        ),
+        (
+            {**ready(), "metadata": {**ready()["metadata"], "deletionTimestamp": "now"}},
+            [endpoint("app-one-x", "10.0.0.5")],
+        ),
+    ],
+    ids=["none", "not-ready", "another-pod", "another-address", "pod-not-ready", "ending"],
+)
+def test_app_does_not_run_where_either_says_no(
+    manifest: dict[str, Any], listed: list[dict[str, Any]]
+) -> None:
+    assert found(manifest, *listed) is None
+
+
+def test_address_of_the_sixth_version_is_in_brackets() -> None:
+    instance = found(ready(ip="fd00::5"), endpoint("app-one-x", "fd00::5"))
+    assert instance is not None
+    assert instance.address.text == "[fd00::5]:3000"
+
+
+ENDED = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+
+
+@pytest.mark.parametrize(
+    ("state", "last", "ended"),
+    [
+        ({"running": {}}, {}, None),
+        (ENDED, {}, AppExit(exit_code=137, out_of_memory=True)),
+        (
+            {"waiting": {"reason": "CrashLoopBackOff"}},
+            {"terminated": {"exitCode": 3, "reason": "Error"}},
+            AppExit(exit_code=3, out_of_memory=False),
+        ),
+        (
+            {"running": {}},
+            {"terminated": {"exitCode": 3, "reason": "Error"}},
+            AppExit(exit_code=3, out_of_memory=False),
+        ),
+    ],
+    ids=["runs", "killed", "backs-off", "was-started-again"],
+)
+def test_end_of_an_app_is_that_of_its_container(
+    state: dict[str, Any], last: dict[str, Any], ended: AppExit | None
+) -> None:
+    assert pods.parse(pod(containerStatuses=container(state, last, 1))).end == ended
+
+
+def test_evicted_pod_has_ended_without_a_code() -> None:
+    evicted = pods.parse(pod(phase="Failed", reason="Evicted", message="The node was low"))
+    assert evicted.end == AppExit(exit_code=None, out_of_memory=False)
+    assert evicted.last_words == "The node was low"
+
+
+def test_app_that_is_ready_again_has_not_ended() -> None:
+    manifest = ready()
+    manifest["status"]["containerStatuses"] = container({"running": {}}, ENDED, 1)
+    assert pods.parse(manifest).end is None
+
+
+def of(**fields: Any) -> Pod:
+    usual: dict[str, Any] = {
+        "namespace": "ns", "name": "p", "deployment_id": "one", "created": "1",
+        "is_ending": False, "is_over": False, "is_running": True,
+    }  # fmt: skip
+    return Pod(**(usual | fields))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (of(), of(is_ready=True), False),
+        (of(), of(is_running=False), True),
+        (of(), of(starts=1), True),
+        (of(is_running=False), of(), False),
+        (of(), None, True),
+        (of(), of(is_ending=True), True),
+        (of(is_ending=True), None, False),
+        (of(), of(is_over=True), True),
+    ],
+)
+def test_end_is_told_once(before: Pod, after: Pod | None, expected: bool) -> None:
+    assert has_ended(before, after) is expected
+
+
+def test_pod_that_counts_is_the_newest_that_is_not_ending() -> None:
+    old, new = of(name="a", created="1"), of(name="b", created="2")
+    going, over = of(name="c", created="3", is_ending=True), of(name="d", created="4", is_over=True)
+    assert newest([old, new, going, over]) == new
+    assert newest([going]) is None
+    assert newest([over]) == over
+
+
+def test_why_no_pod_is_made_is_what_the_deployment_says() -> None:
+    failure = {"type": "ReplicaFailure", "status": "True", "message": "exceeded quota"}
+    assert refused({"status": {"conditions": [failure]}}) == "exceeded quota"
+    assert refused({"status": {"conditions": [{**failure, "status": "False"}]}}) == ""
+    assert refused({}) == ""
+
+
+def test_emptied_volume_is_like_the_one_before_and_bound_to_nothing() -> None:
+    spec = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "5"}},
+        "storageClassName": "fast",
+    }
+    claim = {
+        "metadata": {"name": "data-p", "namespace": "ns", "labels": {"a": "b"}, "uid": "1"},
+        "spec": {**spec, "volumeName": "pv-1"},
+    }
+    made = emptied(claim)
+    assert made["spec"] == spec
+    assert made["metadata"] == {"name": "data-p", "namespace": "ns", "labels": {"a": "b"}}
