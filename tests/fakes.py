@@ -102,7 +102,7 @@ class FakeRuntime:
         self.notes: dict[str, list[str]] = {}
         self.port: int | None = None
         self.networks: int | None = None
-        self.open_connections: dict[str, int] = {}
+        self.open_connections: dict[str, int | None] = {}
         self.used: dict[str, Usage] = {}
         self.wrote: dict[str, WrittenFiles] = {}
         self.measured = Disks(free_bytes=1 << 40)
@@ -206,7 +206,7 @@ class FakeRuntime:
     async def next_incident(self) -> Incident:
         return await self.incidents.get()
 
-    async def connections(self, deployment_id: str) -> int:
+    async def connections(self, deployment_id: str) -> int | None:
         await self._enter("connections", deployment_id)
         return self.open_connections.get(deployment_id, 0) if deployment_id in self.apps else 0
 

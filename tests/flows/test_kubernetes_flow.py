@@ -63,6 +63,7 @@ def gateway(
         "base_images": json.dumps(dict.fromkeys(DEFAULTS, f"{registry.host}/base:1")),
         "requests_per_minute": "100000",
         "sleep_after_seconds": "3",
+        "drain_seconds": "1",
         "stop_seconds": "1",
     }
     with running(tmp_path_factory.mktemp("kubernetes"), **settings) as started:

@@ -305,8 +305,11 @@ class Engine(EngineView, Protocol):
         """Waits for the next incident. Most are reported, and once; a crash may lose one."""
         ...
 
-    async def connections(self, deployment_id: str) -> int:
-        """Returns how many connections the app has open; 0 if it does not run."""
+    async def connections(self, deployment_id: str) -> int | None:
+        """Returns how many connections the app has open; 0 if it does not run.
+
+        None if it runs and nothing counts them: it must be left the time to end what it does.
+        """
         ...
 
     async def usage(self) -> dict[str, Usage]:

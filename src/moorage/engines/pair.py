@@ -135,7 +135,7 @@ class EnginePair:
         """As `Engine.next_incident`."""
         return await self._incidents.next()
 
-    async def connections(self, deployment_id: str) -> int:
+    async def connections(self, deployment_id: str) -> int | None:
         """As `Engine.connections`."""
         return await (await self._of(deployment_id)).connections(deployment_id)
 

@@ -65,6 +65,17 @@ async def test_connection_holds_a_version_and_its_end_starts_the_wait_afresh(
     assert await drain.over([old.id]) == [old.id]
 
 
+async def test_version_whose_connections_nothing_counts_has_all_of_the_time(
+    yard: Yard, drain: Drain, old: Deployment
+) -> None:
+    yard.runtime.open_connections[old.id] = None
+    waited = 0
+    while await drain.over([old.id]) == []:
+        yard.clock.advance(1_000)
+        waited += 1
+    assert waited == DRAIN_SECONDS
+
+
 async def test_connection_that_never_ends_holds_a_version_no_longer_than_the_limit(
     yard: Yard, drain: Drain, old: Deployment
 ) -> None:

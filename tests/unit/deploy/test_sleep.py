@@ -303,6 +303,26 @@ async def test_who_came_last_is_served_to_the_end(
     assert yard.routes.table == {HOST: socket_of(app)}
 
 
+async def test_app_whose_connections_nothing_counts_may_end_its_last_requests(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    yard.runtime.open_connections[app.id] = None
+    pass_time(yard)
+    begun, stopped = yard.clock.monotonic_seconds(), 0.0
+
+    def look(method: str, _: str) -> None:
+        nonlocal stopped
+        if method == "connections":
+            yard.clock.advance(1_000)
+        elif method == "stop":
+            stopped = yard.clock.monotonic_seconds()
+
+    yard.runtime.on_call = look
+    await reconcile(yard)
+    assert (await yard.project(project)).asleep_since_ms is not None
+    assert 5 <= stopped - begun <= 8
+
+
 async def test_falling_asleep_goes_on_after_a_crash(
     yard: Yard, project: Project, app: Deployment
 ) -> None:

@@ -1,4 +1,7 @@
-"""Draining: a replaced version runs on until it has no connections, or its time is over."""
+"""Draining: a replaced version runs on until it has no connections, or its time is over.
+
+Where nothing counts its connections, it has all of the time.
+"""
 
 from collections.abc import Collection
 
@@ -49,7 +52,7 @@ class Drain:
         now, app = self._clock.monotonic_seconds(), self._apps.app(deployment_id)
         if app.drains_until is None or now >= app.drains_until:
             return True
-        if await self._runtime.connections(deployment_id):
+        if await self._runtime.connections(deployment_id) != 0:
             app.idle_since = None
             return False
         if app.idle_since is None:

@@ -136,12 +136,14 @@ class Sleep:
                 return True
             if self._addresses.target(project) == instance.address:
                 await self._addresses.unroute(project)
-            if not await self._runtime.connections(serving):
+            is_late = self._clock.monotonic_seconds() > deadline
+            count = await self._runtime.connections(serving)
+            if count == 0 or (count is None and is_late):
                 await self._runtime.note(serving, _ASLEEP)
                 await self._runtime.stop(serving)
                 log.info("app fell asleep", deployment=serving)
                 return True
-            if self._clock.monotonic_seconds() <= deadline:
+            if not is_late:
                 return False
             await self._stay_awake(project, instance)
             return True

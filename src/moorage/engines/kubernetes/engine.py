@@ -260,10 +260,9 @@ class KubernetesEngine(LogReading):
         await asyncio.Event().wait()
         raise AssertionError
 
-    async def connections(self, deployment_id: str) -> int:
-        """As `Engine.connections`: 0, as they are not counted in a cluster."""
-        del deployment_id
-        return 0
+    async def connections(self, deployment_id: str) -> int | None:
+        """As `Engine.connections`: a cluster does not tell who is connected to an app."""
+        return None if self._shared.observed.instance(checked(deployment_id)) else 0
 
     async def usage(self) -> dict[str, Usage]:
         """As `Engine.usage`: what the metrics API tells; nothing where there is none."""
