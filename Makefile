@@ -49,6 +49,7 @@ dev: setup
 test: develop clients languages
 ifeq ($(ARGS),)
 	$(BIN)/pytest tests/unit --numprocesses auto
+	$(BIN)/pytest tests/unit/ledger tests/unit/storage --database postgresql --numprocesses auto
 	$(BIN)/pytest --ignore tests/unit --numprocesses $(AT_ONCE) --dist loadgroup
 else
 	$(BIN)/pytest $(ARGS)

@@ -16,6 +16,7 @@ settings.register_profile(
 settings.load_profile("unhurried")
 
 pytest_plugins = [
+    "database_option",
     "chain_fixture",
     "rootless_fixture",
     "sandbox_fixture",

@@ -3,6 +3,8 @@
 They are reached by unix sockets in directories of the test run's own.
 """
 
+import asyncio
+import gc
 import os
 import pwd
 import shutil
@@ -11,12 +13,15 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import asyncpg
 import pytest
 
+from moorage.storage.database import Database
 from moorage.storage.migrate import migrate
+from moorage.storage.opening import open_database
 
 PROGRAMS = Path("/usr/lib/postgresql")
 POOLER = "/usr/sbin/pgbouncer"
@@ -34,6 +39,16 @@ max_prepared_statements = 0
 max_client_conn = 200
 server_connect_timeout = 5
 server_login_retry = 0.05
+"""
+_EMPTY = """
+SET session_replication_role = replica;
+DO $$ DECLARE found text; BEGIN
+    FOR found IN SELECT tablename FROM pg_tables
+        WHERE schemaname = 'public' AND tablename != 'alembic_version'
+    LOOP EXECUTE format('DELETE FROM %I', found); END LOOP;
+    FOR found IN SELECT sequencename FROM pg_sequences WHERE schemaname = 'public'
+    LOOP EXECUTE format('ALTER SEQUENCE %I RESTART', found); END LOOP;
+END $$
 """
 START_SECONDS = 120  # only to end a hung test
 _OPTIONS = "-c listen_addresses='' -c fsync=off -c max_connections=50"
@@ -155,3 +170,21 @@ def postgres_server() -> Iterator[PostgresServer]:
     finally:
         server.stop()
         shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def emptied_url(postgres_server: PostgresServer) -> str:
+    """The URL of a database for one test after the other, each of which finds no rows."""
+    return postgres_server.url(postgres_server.create())
+
+
+@pytest.fixture
+async def server_db(emptied_url: str) -> AsyncIterator[Database]:
+    connection = await asyncpg.connect(emptied_url)
+    await connection.execute(_EMPTY)
+    await connection.close()
+    database = open_database(emptied_url)
+    yield database
+    database.close()
+    await asyncio.sleep(0)  # a closed connection's transport is done in the loop's next turn
+    gc.collect()

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from clock import START_MS, MovableClock
-from faulty_database import FaultyDatabase
+from database_option import ON_SERVER
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.ledger import ledger
@@ -62,8 +62,12 @@ def db_path(migrated: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def db(db_path: Path) -> Iterator[FaultyDatabase]:
-    database = YieldingDatabase(db_path)
+def db(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A file, with the faults of `FaultyDatabase`; a server's with `--database postgresql`."""
+    if request.config.getoption("--database") == ON_SERVER:
+        yield request.getfixturevalue("server_db")
+        return
+    database = YieldingDatabase(request.getfixturevalue("db_path"))
     yield database
     database.close()
 

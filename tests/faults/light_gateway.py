@@ -19,9 +19,9 @@ from aiohttp import web
 
 from file_engine import FileEngine
 from moorage.clock import Clock
-from moorage.deploy.addresses.hosts import Hosts
 from moorage.failpoints import armed
-from moorage.gateway.platform import AppKeeper, Platform, http_url
+from moorage.gateway.beside import RoutesOfKeeper
+from moorage.gateway.platform import AppKeeper, Platform, hosts_of, url_of
 from moorage.gateway.proxy import Proxy
 from moorage.gateway.running import run_gateway
 from moorage.gateway.stopping import stop_on_signals
@@ -41,8 +41,8 @@ class LightProxy:
     def __init__(self, router: Router) -> None:
         self._router = router
 
-    async def open(self, stack: AsyncExitStack, socket_path: Path) -> int:
-        """Listen on the apps' socket, and on a port, which it gives."""
+    async def open(self, stack: AsyncExitStack, socket_path: Path, *, port: int) -> int:
+        """Listen on the apps' socket, and on a port, which it gives; 0 takes a free one."""
         server = web.Application()
         server.router.add_get("/{path:.*}", self._serve)
         runner = web.AppRunner(server, access_log=None)
@@ -50,7 +50,7 @@ class LightProxy:
         stack.push_async_callback(runner.cleanup)
         socket_path.unlink(missing_ok=True)
         await web.UnixSite(runner, str(socket_path)).start()
-        await web.TCPSite(runner, LOOPBACK, 0).start()
+        await web.TCPSite(runner, LOOPBACK, port).start()
         return int(runner.addresses[-1][1])
 
     async def start(self) -> int:
@@ -85,7 +85,9 @@ async def open_platform(
     router = Router(proxy_dir, settings.base_domain)
     proxy = LightProxy(router)
     isolation = await runtime.open()
-    port = await proxy.open(stack, apps_socket)
+    # Gateways beside it must know the port, whether or not they have come to keep the apps.
+    wanted = settings.proxy_port if settings.gateway_name else 0
+    port = await proxy.open(stack, apps_socket, port=wanted)
     return Platform(
         keeper=AppKeeper(runtime=runtime),
         proxy=Proxy(
@@ -99,12 +101,41 @@ async def open_platform(
         proxy_port=port,
         proxy_dir=proxy_dir,
         router=router,
-        hosts=Hosts(base_domain=settings.base_domain, scheme="http", port=port),
+        hosts=hosts_of(settings, port),
         toolchains=await open_toolchains(
             stack, Path(settings.data_dir), installs=False, clock=clock
         ),
         api_listener=listener,
-        gateway_url=http_url(settings.host, listener.getsockname()[1]),
+        gateway_url=url_of(settings, listener),
+    )
+
+
+async def open_beside(
+    stack: AsyncExitStack,
+    settings: Settings,
+    *,
+    listener: socket.socket,
+    clock: Clock,
+    **_: object,
+) -> Platform:
+    """What a gateway has of the stand-ins while another keeps the apps."""
+    run_dir = Path(settings.run_dir)
+    view = FileEngine(run_dir / "apps", run_dir / "apps.sock")
+    await view.open()
+    return Platform(
+        keeper=None,
+        proxy=None,
+        view=view,
+        isolation="none",
+        proxy_port=settings.proxy_port,
+        proxy_dir=run_dir / "proxy",
+        router=RoutesOfKeeper(Router(run_dir / "proxy", settings.base_domain)),
+        hosts=hosts_of(settings, settings.proxy_port),
+        toolchains=await open_toolchains(
+            stack, Path(settings.data_dir), installs=False, clock=clock
+        ),
+        api_listener=listener,
+        gateway_url=url_of(settings, listener),
     )
 
 
@@ -136,6 +167,7 @@ async def serve(environment: Mapping[str, str], prompt: Path) -> None:
             stop_apps=False,
             purpose=Purpose.DEV,
             open_platform=open_platform,
+            open_beside=open_beside,
             speed=20,
         )
 

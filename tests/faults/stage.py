@@ -55,7 +55,7 @@ class Prompt:
         """Answer one process until it ends."""
         while line := await reader.readline():
             said = json.loads(line)
-            if "up" in said:
+            if "up" in said and not self.url.done():  # again when it takes over the apps
                 self.url.set_result(said["up"])
             dies = "step" in said and await self._dies_at(said["step"])
             writer.write(b"k" if dies else b"g")
@@ -71,53 +71,20 @@ class Prompt:
         return act is None
 
 
-class Stage(DevGateway):
-    """A light gateway over a chain of its own, whose node it reaches through `rpc`."""
+class LightGateway(DevGateway):
+    """A light gateway, which can be stopped at each step, as a process of its own."""
 
-    rpc: RpcProxy
     prompt: Prompt
 
-    def __init__(self, directory: Path, *, database_url: str = "", books_url: str = "") -> None:
-        """With `database_url` its books are on a server; `books_url` leads there as well."""
-        super().__init__(directory / "data")
-        self._database_url = database_url
-        self.books_url = books_url
-        self._directory = directory
-        self._log = directory / "gateway.log"
-        self._wallets = dev_wallets(directory / "wallets.json")
-        self._relayer_key = directory / "relayer.key"
-        self._relayer_key.touch(mode=0o600)
-        self._relayer_key.write_text(self._wallets.relayer.private_key)
-        self._port = quiet_port()  # its address outlives it: nobody is given it in between
-        self.recipients = [self._wallets.pay_to.address]  # what `pay_to` was, today's last
-        self._chain = DevChain(
-            KNOWN_CHAINS[CHAIN],
-            directory=directory / "chain",
-            anvil=find_anvil([REPOSITORY / "node_modules"]),
-            wallets=self._wallets,
-        )
+    def __init__(self, data_dir: Path, *, log: Path) -> None:
+        super().__init__(data_dir)
+        self._log = log
+        self.port = quiet_port()  # its address outlives it: nobody is given it in between
 
-    async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as opened:
-            chain = await self._chain.start()
-            opened.push_async_callback(self._chain.stop)
-            mining = asyncio.create_task(self._chain.keep_mining())
-            opened.callback(mining.cancel)
-            self.rpc = await opened.enter_async_context(RpcProxy(chain.rpc_urls[0]))
-            self.prompt = Prompt(self._directory / "prompt.sock")
-            server = await asyncio.start_unix_server(self.prompt.serve, self.prompt.path)
-            opened.callback(server.close)
-            self.data_dir.mkdir()
-            subprocess.run([*MOUNT, self.data_dir], check=True)
-            opened.callback(_unmount, self.data_dir)
-            self.info = {"pay_to": self.recipients[-1], "chains": {CHAIN: _told(chain)}}
-            opened.push_async_callback(self._end)
-            await self.run()
-            self._opened = opened.pop_all()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._opened.aclose()
+    @property
+    def url(self) -> str:
+        """Where it answers itself, whatever it says."""
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> str:
@@ -125,21 +92,26 @@ class Stage(DevGateway):
         return self._log.read_text(errors="replace")
 
     @property
-    def refund_key(self) -> str:
-        """The key that refunds are sent from: that of the first `pay_to`."""
-        return self._wallets.pay_to.private_key
+    def runs(self) -> bool:
+        """Whether its process has not ended."""
+        return self._gateway.is_alive()
 
-    @property
-    def database(self) -> Path:
-        """Its file."""
-        return self.data_dir / "moorage.db"
+    def variables(self) -> dict[str, str]:
+        """Its settings."""
+        raise NotImplementedError
+
+    async def listen(self, opened: AsyncExitStack, path: Path) -> None:
+        """Opens the line from it."""
+        self.prompt = Prompt(path)
+        server = await asyncio.start_unix_server(self.prompt.serve, path)
+        opened.callback(server.close)
 
     async def run(self) -> None:
         """Start the gateway and wait until it answers."""
         self.prompt.url = asyncio.get_running_loop().create_future()
         self._gateway = PROCESSES.Process(
             target=light_gateway.run,
-            args=(self._environment(), self.prompt.path, self._log),
+            args=(self.variables(), self.prompt.path, self._log),
         )
         self._gateway.start()
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -147,12 +119,6 @@ class Stage(DevGateway):
                 assert self._gateway.is_alive(), self.log
                 await asyncio.sleep(0.01)
         self.info["gateway"] = self.prompt.url.result()
-
-    async def run_with(self, pay_to: str) -> None:
-        """Start a gateway that asks for payments to another address."""
-        self.recipients.append(pay_to)
-        self.info["pay_to"] = pay_to
-        await self.run()
 
     def kill(self) -> None:
         """End it as a crash would."""
@@ -170,12 +136,85 @@ class Stage(DevGateway):
         await asyncio.to_thread(self._gateway.join, PATIENCE_SECONDS)
         assert self._gateway.exitcode == -signal.SIGKILL, self.log
 
+    async def end(self) -> None:
+        """End it as an operator does, if it still runs."""
+        self._gateway.terminate()
+        await asyncio.to_thread(self._gateway.join, PATIENCE_SECONDS)
+        assert self._gateway.exitcode == 0, self.log
+
+
+class Stage(LightGateway):
+    """A light gateway over a chain of its own, whose node it reaches through `rpc`."""
+
+    rpc: RpcProxy
+
+    def __init__(
+        self, directory: Path, *, database_url: str = "", books_url: str = "", name: str = ""
+    ) -> None:
+        """With `database_url` its books are on a server; `books_url` leads there as well.
+
+        With `name` others may run beside it.
+        """
+        super().__init__(directory / "data", log=directory / "gateway.log")
+        self._name = name
+        self._proxy_port = quiet_port()
+        self._database_url = database_url
+        self.books_url = books_url
+        self._directory = directory
+        self._wallets = dev_wallets(directory / "wallets.json")
+        self._relayer_key = directory / "relayer.key"
+        self._relayer_key.touch(mode=0o600)
+        self._relayer_key.write_text(self._wallets.relayer.private_key)
+        self.recipients = [self._wallets.pay_to.address]  # what `pay_to` was, today's last
+        self._chain = DevChain(
+            KNOWN_CHAINS[CHAIN],
+            directory=directory / "chain",
+            anvil=find_anvil([REPOSITORY / "node_modules"]),
+            wallets=self._wallets,
+        )
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as opened:
+            chain = await self._chain.start()
+            opened.push_async_callback(self._chain.stop)
+            mining = asyncio.create_task(self._chain.keep_mining())
+            opened.callback(mining.cancel)
+            self.rpc = await opened.enter_async_context(RpcProxy(chain.rpc_urls[0]))
+            await self.listen(opened, self._directory / "prompt.sock")
+            self.data_dir.mkdir()
+            subprocess.run([*MOUNT, self.data_dir], check=True)
+            opened.callback(_unmount, self.data_dir)
+            self.info = {"pay_to": self.recipients[-1], "chains": {CHAIN: _told(chain)}}
+            opened.push_async_callback(self.end)
+            await self.run()
+            self._opened = opened.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._opened.aclose()
+
+    @property
+    def refund_key(self) -> str:
+        """The key that refunds are sent from: that of the first `pay_to`."""
+        return self._wallets.pay_to.private_key
+
+    @property
+    def database(self) -> Path:
+        """Its file."""
+        return self.data_dir / "moorage.db"
+
+    async def run_with(self, pay_to: str) -> None:
+        """Start a gateway that asks for payments to another address."""
+        self.recipients.append(pay_to)
+        self.info["pay_to"] = pay_to
+        await self.run()
+
     async def audit(self) -> list[Finding]:
         """What is wrong with the books, by `moorage audit`, once it says that it knows.
 
         After a reorganisation it does not, until the gateway has looked again.
         """
-        settings = load_settings(file=None, environ=self._environment(), rpc_timeout_seconds=30)
+        settings = load_settings(file=None, environ=self.variables(), rpc_timeout_seconds=30)
         findings: list[Finding] = []
 
         async def knows() -> bool:
@@ -186,13 +225,7 @@ class Stage(DevGateway):
         await until(knows)
         return findings
 
-    async def _end(self) -> None:
-        """End it as an operator does, if it still runs."""
-        self._gateway.terminate()
-        await asyncio.to_thread(self._gateway.join, PATIENCE_SECONDS)
-        assert self._gateway.exitcode == 0, self.log
-
-    def _environment(self) -> dict[str, str]:
+    def variables(self) -> dict[str, str]:
         given = {
             "data_dir": str(self.data_dir),
             "database_url": self._database_url,
@@ -200,13 +233,33 @@ class Stage(DevGateway):
             "pay_to": self.recipients[-1],
             "chains": json.dumps({CHAIN: {"rpc_urls": [self.rpc.url]}}),
             "relayer_key_file": str(self._relayer_key),
-            "port": str(self._port),
+            "port": str(self.port),
             **dict.fromkeys(("operator_port", "disk_reserve_mib"), "0"),
             "requests_per_minute": "1000000",
             "rpc_timeout_seconds": "1",
             "payment_wait_seconds": "1",
         }
+        if self._name:
+            given |= {
+                "gateway_name": self._name,
+                "public_url": self.url,
+                "proxy_port": str(self._proxy_port),
+            }
         return {f"MOORAGE_{name.upper()}": value for name, value in given.items()}
+
+
+class Second(LightGateway):
+    """Another gateway beside that of a stage, which has a name."""
+
+    def __init__(self, stage: Stage, directory: Path) -> None:
+        super().__init__(stage.data_dir, log=directory / "second.log")
+        self._stage = stage
+        self.info = dict(stage.info)
+
+    def variables(self) -> dict[str, str]:
+        """As that of the stage, but for its own name and address."""
+        own = {"MOORAGE_GATEWAY_NAME": "second", "MOORAGE_PORT": str(self.port)}
+        return self._stage.variables() | own
 
 
 def _unmount(directory: Path) -> None:
