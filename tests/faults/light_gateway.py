@@ -21,8 +21,8 @@ from file_engine import FileEngine
 from moorage.clock import Clock
 from moorage.failpoints import armed
 from moorage.gateway.beside import RoutesOfKeeper
-from moorage.gateway.platform import AppKeeper, Platform, hosts_of, url_of
-from moorage.gateway.proxy import Proxy
+from moorage.gateway.platform import AppKeeper, Platform, url_of
+from moorage.gateway.proxy import Proxy, hosts_of
 from moorage.gateway.running import run_gateway
 from moorage.gateway.stopping import stop_on_signals
 from moorage.gateway.toolchains import open_toolchains
