@@ -1,7 +1,7 @@
 """Run the benchmarks, all of them or those that are named, and write RESULTS.md part by part.
 
 bench/run.py [deploying] [redeploying] [status] [unpaid] [paid] [upload] [idle] [waking] [sleeping]
-    [proxying] [watcher] [metering] [planning] [starting]
+    [proxying] [watcher] [metering] [planning] [starting] [sharing]
 """
 
 import os
@@ -18,6 +18,7 @@ import paid  # noqa: E402
 import planning  # noqa: E402
 import proxying  # noqa: E402
 import redeploying  # noqa: E402
+import sharing  # noqa: E402
 import sleeping  # noqa: E402
 import starting  # noqa: E402
 import status  # noqa: E402
@@ -42,6 +43,7 @@ BENCHMARKS = {
     "metering": metering.run,
     "planning": planning.run,
     "starting": starting.run,
+    "sharing": sharing.run,
 }
 RESULTS = HERE / "RESULTS.md"
 

@@ -39,7 +39,13 @@ def local_chains(
     anvil_binary: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[LocalChains]:
     """Both chains, started once; gas and 1,000 of each token in each wallet."""
-    directory = tmp_path_factory.mktemp("chains")
+    with running_chains(tmp_path_factory.mktemp("chains"), anvil_binary) as started:
+        yield started
+
+
+@contextmanager
+def running_chains(directory: Path, anvil_binary: Path) -> Iterator[LocalChains]:
+    """Both chains, for whoever has no fixtures."""
     wallets = dev_wallets(directory / "wallets.json")
     arbitrum, base = (
         DevChain(

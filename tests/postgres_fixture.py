@@ -86,14 +86,14 @@ class PostgresServer:
 
     def stand_still(self) -> None:
         """The server answers nothing, and closes nothing, until `go_on`."""
-        for pid in self._processes():
+        for pid in self.processes():
             os.kill(pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
-        for pid in self._processes():
+        for pid in self.processes():
             os.kill(pid, signal.SIGCONT)
 
-    def _processes(self) -> list[int]:
+    def processes(self) -> list[int]:
         """Its own, as each connection is served by one of its children."""
         first = int((self.directory / "data" / "postmaster.pid").read_text().split()[0])
         children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
