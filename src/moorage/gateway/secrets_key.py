@@ -31,10 +31,7 @@ async def open_vault(settings: Settings, db: Database) -> Vault:
     ConfigurationInvalid when a key is missing: no app is run without its variables.
     """
     of_webhooks = await events.secret_marks(db, length=MARK_LENGTH)
-    marks = {
-        *await configuration.marks(db, length=MARK_LENGTH),
-        *(mark for mark in of_webhooks if not mark.startswith(SECRET_PREFIX)),
-    }
+    marks = await _marks(db)
     path = Path(settings.secrets_key_file or Path(settings.data_dir) / KEY_FILE)
     if not (settings.secrets_key_file or marks):
         create_file(path, secrets.token_hex(KEY_BYTES).encode() + b"\n")
@@ -50,6 +47,27 @@ async def open_vault(settings: Settings, db: Database) -> Vault:
     if any(mark != vault.mark for mark in (*marks, *of_webhooks)):
         await _seal_anew(vault, db)
     return vault
+
+
+async def missing_keys(db: Database, path: Path) -> list[str]:
+    """Returns the ids of the keys that sealed what is in a database and are not in a file.
+
+    Raises ConfigurationInvalid for a file that can't be used.
+    """
+    marks = sorted(await _marks(db))
+    if not marks:
+        return []
+    vault = Vault(keys_in(path))
+    return [mark.partition(".")[2] for mark in marks if not vault.knows(mark)]
+
+
+async def _marks(db: Database) -> set[str]:
+    """Returns which keys sealed what is stored."""
+    of_webhooks = await events.secret_marks(db, length=MARK_LENGTH)
+    return {
+        *await configuration.marks(db, length=MARK_LENGTH),
+        *(mark for mark in of_webhooks if not mark.startswith(SECRET_PREFIX)),
+    }
 
 
 async def _seal_anew(vault: Vault, db: Database) -> None:

@@ -20,10 +20,10 @@ from moorage.backup.staging import Staging
 from moorage.clock import Clock, SystemClock, iso_utc
 from moorage.engines.kind import Exports
 from moorage.engines.table import engine_kind
-from moorage.errors import BackupFailed, BackupInvalid
+from moorage.errors import BackupFailed, BackupInvalid, ConfigurationInvalid
 from moorage.gateway.isolation import run_directory
 from moorage.gateway.platform import instance_id
-from moorage.gateway.secrets_key import KEY_FILE
+from moorage.gateway.secrets_key import KEY_FILE, missing_keys
 from moorage.operate.books import require_newest
 from moorage.settings import Settings
 from moorage.storage.migrate import NEWEST_REVISION, is_ours
@@ -40,6 +40,7 @@ class Saved:
 
     manifest: Manifest
     lost: tuple[str, ...] = ()  # deployments that could not be saved, and are left out
+    key_problem: str = ""  # why the key does not open the secrets that were saved
 
     @property
     def apps(self) -> int:
@@ -73,8 +74,7 @@ def back_up(settings: Settings, target: Path, *, with_key: bool) -> Saved:
             clock=clock,
         )
         asyncio.run(staging.take())
-        if with_key and settings.secrets_key_file:
-            _copy_key(Path(settings.secrets_key_file), directory / KEY_FILE)
+        key_problem = _save_key(settings, directory, with_key=with_key)
         names = [str(path) for path in staging.files()]
         manifest = Manifest(
             format=FORMAT,
@@ -88,7 +88,8 @@ def back_up(settings: Settings, target: Path, *, with_key: bool) -> Saved:
         (directory / NAME).write_bytes(msgspec.json.encode(manifest))
         write_archive(directory, [NAME, *names], target.absolute())
         asyncio.run(_note(settings, at_ms=clock.now_ms()))
-        return Saved(manifest=manifest, lost=tuple(sorted(staging.lost)))
+        lost = tuple(sorted(staging.lost))
+        return Saved(manifest=manifest, lost=lost, key_problem=key_problem)
 
 
 def restore(archive: Path, data_dir: Path) -> Saved:
@@ -114,6 +115,35 @@ def restore(archive: Path, data_dir: Path) -> Saved:
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     return Saved(manifest=manifest)
+
+
+def _save_key(settings: Settings, directory: Path, *, with_key: bool) -> str:
+    """Leaves the key that is in force beside the copied database, if it is to be there.
+
+    A `secrets.key` that another file has replaced is left out. Returns why the key, wherever it
+    is, does not open the secrets that were copied; "" if it does.
+    """
+    saved = directory / KEY_FILE
+    in_force = Path(settings.secrets_key_file or Path(settings.data_dir) / KEY_FILE)
+    if in_force != Path(settings.data_dir) / KEY_FILE:
+        saved.unlink(missing_ok=True)
+        if with_key:
+            _copy_key(in_force, saved)
+    try:
+        missing = asyncio.run(_missing_keys(directory / DATABASE, in_force))
+    except ConfigurationInvalid as error:
+        return str(error)
+    if missing:
+        return f"{in_force} is not the key of the saved secrets (missing: {', '.join(missing)})"
+    return ""
+
+
+async def _missing_keys(database: Path, key: Path) -> list[str]:
+    db = open_database(database)
+    try:
+        return await missing_keys(db, key)
+    finally:
+        db.close()
 
 
 async def _note(settings: Settings, *, at_ms: int) -> None:

@@ -50,18 +50,23 @@ def backup(
     screen = Screen(json=json)
     for deployment_id in saved.lost:
         screen.warn(f"nothing is there of deployment {deployment_id}: it is not in the backup")
+    if saved.key_problem:
+        screen.warn(
+            f"no app that has variables could be started after a restore: {saved.key_problem}"
+        )
     if not saved.manifest.secrets_key and settings.secrets_key_file:
         screen.warn(_NO_KEY.format(file=settings.secrets_key_file))
     size = file.stat().st_size
     screen.document(
         {"file": str(file), "bytes": size, "apps": saved.apps, "volumes": saved.volumes}
         | {"secrets_key": saved.manifest.secrets_key, "lost": saved.lost}
+        | {"key_problem": saved.key_problem}
     )
     screen.result(
         f"{file}: {size:,} bytes; the database, {saved.apps} versions of apps, "
         f"{saved.volumes} volumes. Keep it as you keep the gateway's keys."
     )
-    return Exit.OK
+    return Exit.FAILED if saved.key_problem else Exit.OK
 
 
 def restore(
