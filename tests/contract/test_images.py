@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from docker_fixture import BASE, BOUND_SECONDS, Dockerd
+from moorage.engines.docker.building.group import BuildGroup
 from moorage.engines.docker.daemon import connect
 from moorage.engines.docker.groups import remove_everywhere
 from moorage.engines.docker.images import ImageOptions, Images
@@ -283,6 +284,22 @@ async def test_build_ends_with_its_time_and_with_the_disks_room(workshop: Worksh
     failed = await workshop.failed(endless)
     assert failed.cause is FailureCause.OUT_OF_DISK
     assert workshop.groups() == []
+
+
+async def test_what_a_build_writes_is_known_while_it_runs(workshop: Workshop) -> None:
+    """By it a full disk ends the build that wrote most."""
+    workshop.write(package_dot_json="{}")
+    writes = "fs.writeFileSync('x', Buffer.alloc(3e7)); console.log('it', 'runs');"
+    building = asyncio.create_task(
+        workshop.build(msgspec.structs.replace(NODE_APP, build=f'node -e "{writes} for (;;);"'))
+    )
+    async with asyncio.timeout(BOUND_SECONDS):
+        await workshop.told.wait()
+    group = BuildGroup(workshop.cgroups, workshop.groups()[0].name)
+    assert sum(group.written().values()) >= 30_000_000
+    building.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await building
 
 
 async def test_failed_build_leaves_no_more_in_the_cache_than_that_may_have(

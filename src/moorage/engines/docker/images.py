@@ -18,6 +18,7 @@ from moorage.engines.docker.building.attempt import Attempt, Log, is_own
 from moorage.engines.docker.building.buildx import Build
 from moorage.engines.docker.building.group import BuildGroup
 from moorage.engines.docker.building.materials import ANY, Laid, lay
+from moorage.engines.docker.building.writing import Writing
 from moorage.engines.docker.daemon import Daemon, DaemonFailed, NotFound, calling, environment
 from moorage.engines.engine import BuildSpec
 from moorage.engines.host.cgroup import Cgroups
@@ -68,6 +69,7 @@ class Images:
         self._key = _key(configuration.state_dir / "images.key")
         self._repository = f"moorage-{configuration.instance_id}"
         self._building: set[str] = set()
+        self._writing = Writing()
         self._places: set[str] = set()
 
     def image_of(self, deployment_id: str) -> str:
@@ -84,19 +86,28 @@ class Images:
         the builder keeps no more of it than of another.
         """
         self._building.add(spec.deployment_id)
-        try:
-            await log(spec.plan.because)
-            async with self._laid(spec) as laid, self._group(spec) as group:
-                attempt = Attempt(spec, log, group)
-                build = self._build(spec, laid, group)
-                await attempt.run(build, self._environment(spec, laid), self._has_room)
-            await self._check_size(spec, attempt)
-        finally:
-            self._building.discard(spec.deployment_id)
+        with self._writing.of(spec.deployment_id):
             try:
-                await self._prune()
-            except DaemonFailed as error:
-                logger.warning("the builder keeps more than it may: %s", error)
+                await self._attempt(spec, log)
+            finally:
+                self._building.discard(spec.deployment_id)
+                try:
+                    await self._prune()
+                except DaemonFailed as error:
+                    logger.warning("the builder keeps more than it may: %s", error)
+
+    async def _attempt(self, spec: BuildSpec, log: Log) -> None:
+        await log(spec.plan.because)
+        async with self._laid(spec) as laid, self._group(spec) as group:
+            attempt = Attempt(spec, log, group)
+
+            def has_room() -> bool:
+                self._writing.note(spec.deployment_id, group.written())
+                return self._has_room() or not self._writing.is_most(spec.deployment_id)
+
+            build = self._build(spec, laid, group)
+            await attempt.run(build, self._environment(spec, laid), has_room)
+        await self._check_size(spec, attempt)
 
     async def copy(self, origin_id: str, deployment_id: str) -> None:
         """Gives a deployment the image of another. Raises DeployFailed if there is none."""

@@ -43,7 +43,10 @@ class Attempt:
     async def run(
         self, build: Build, environment: Mapping[str, str], has_room: Callable[[], bool]
     ) -> None:
-        """Runs the builder to its end, within the time. Raises DeployFailed."""
+        """Runs the builder to its end, within the time. Raises DeployFailed.
+
+        `has_room` says whether the disk has room for it; it blocks for a moment.
+        """
         try:
             async with (
                 asyncio.timeout(self.spec.timeout_seconds),
@@ -117,7 +120,7 @@ async def _ended_when_full(
     was_full = asyncio.Event()
 
     async def look() -> None:
-        while has_room():  # noqa: ASYNC110 (a disk has no event)
+        while await in_thread(has_room):  # noqa: ASYNC110 (a disk has no event)
             await asyncio.sleep(_LOOK_SECONDS)
         was_full.set()
         process.terminate()

@@ -51,6 +51,16 @@ class BuildGroup:
         )
         return most >= limit
 
+    def written(self) -> dict[int, int]:
+        """Returns the bytes that each of its processes has written so far (proc_pid_io(5))."""
+        found = {}
+        for pid in {pid for group in self._groups() for pid in _pids(group)}:
+            with contextlib.suppress(OSError, ValueError):  # it has just ended
+                lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+                said = dict(line.split(": ") for line in lines)
+                found[pid] = int(said["write_bytes"])
+        return found
+
     def remove(self) -> None:
         """Kills every process in the group and the groups in it, and removes them."""
         deadline = time.monotonic() + _KILL_SECONDS
@@ -71,10 +81,17 @@ class BuildGroup:
         return found
 
 
+def _pids(group: Path) -> list[int]:
+    try:
+        return [int(pid) for pid in (group / "cgroup.procs").read_text().split()]
+    except OSError:  # it is being removed
+        return []
+
+
 def _end(group: Path) -> None:
     """Kills a group's processes, and removes it unless some are still ending."""
     with contextlib.suppress(OSError):  # it is being removed, or has processes
-        for pid in map(int, (group / "cgroup.procs").read_text().split()):
+        for pid in _pids(group):
             os.kill(pid, signal.SIGKILL)
     with contextlib.suppress(OSError):
         group.rmdir()
