@@ -156,3 +156,35 @@ async def test_end_of_an_app_is_told_at_once_and_it_starts_in_a_new_pod(
     after = await start(kubernetes, plan())
     assert await fetch(after.address) == "hello"
     assert (await kubernetes.running()) == {"first": after}
+
+
+async def test_volume_keeps_its_files_for_the_next_version_until_it_is_cleared(
+    kubernetes: KubernetesEngine, source: Path
+) -> None:
+    (source / "index.js").write_text(
+        "const fs = require('fs'), file = process.env.DATA_DIR + '/seen';\n"
+        "const before = fs.existsSync(file) ? fs.readFileSync(file, 'utf8') : 'nothing';\n"
+        "fs.writeFileSync(file, 'something');\n"
+        "process.on('SIGTERM', () => process.exit(0));\n"
+        "require('http').createServer((_, answer) => answer.end(before))"
+        ".listen(process.env.PORT);\n"
+    )
+    await built(kubernetes, source, "node index.js")
+    await kubernetes.copy("first", "second")
+
+    async def seen_by(deployment_id: str) -> str:
+        spec = InstanceSpec(
+            deployment_id=deployment_id, plan=plan(), limits=LIMITS, owner=OWNER, volume="data"
+        )
+        instance = await kubernetes.start(spec, timeout_seconds=30)
+        return await fetch(instance.address)
+
+    assert await seen_by("first") == "nothing"
+    assert await seen_by("second") == "something"  # beside the first, which runs on
+    await kubernetes.clear_volume("data")  # does nothing, as it is used
+    await kubernetes.stop("first")
+    await kubernetes.stop("second")
+    assert await seen_by("second") == "something"
+    await kubernetes.stop("second")
+    await kubernetes.clear_volume("data")
+    assert await seen_by("second") == "nothing"

@@ -148,6 +148,10 @@ class Mirror(Generic[T]):
                     self._version = ""
                 logger.warning("%s are not followed: %s", self._resource.plural, error)
                 pause = min(2 * pause, _MAX_PAUSE_SECONDS)
+            except Exception:  # an object that can't be read must not end the following
+                self._version = ""
+                logger.exception("%s are not followed", self._resource.plural)
+                pause = min(2 * pause, _MAX_PAUSE_SECONDS)
             await asyncio.sleep(pause)  # a server may end each watch at once
 
     def _seconds_left(self) -> float:

@@ -230,6 +230,15 @@ def known(seen: Seen) -> Callable[[], bool]:
     return holds
 
 
+async def test_object_that_cannot_be_read_does_not_end_the_following(seen: Seen) -> None:
+    async with seen.running():
+        await until(lambda: bool(seen.source.watches))
+        seen.source.items = [pod("one", 30)]
+        seen.source.version = 31
+        seen.source.tell("ADDED", {"metadata": {}})
+        await becomes(seen, "one red")
+
+
 async def test_look_asks_for_some_alone_and_takes_out_what_is_gone(seen: Seen) -> None:
     seen.source.items = [pod("one", 1), pod("two", 2), pod("three", 3)]
     await seen.mirror.relist()
