@@ -1,17 +1,21 @@
-"""The Kubernetes engine on a fake cluster, with a builder that copies files instead of building."""
+"""The Kubernetes engine on a fake cluster, with a builder that copies files instead of building.
+
+On a real one instead if MOORAGE_TEST_KUBECONFIG names it; `real_cluster` says what that needs.
+"""
 
 import asyncio
+import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import moorage
 from fake_kubernetes.cluster import Cluster
 from fake_kubernetes.images import Image
 from kubernetes_fixture import machine_image
@@ -21,10 +25,10 @@ from moorage.engines.kind import ClusterOptions
 from moorage.engines.kubernetes.engine import KubernetesEngine
 from moorage.engines.kubernetes.shared import Log
 from moorage.engines.kubernetes.starting import Patience
+from real_cluster import SOURCES, PushingBuilder, own_address
 from small_apps import LIMITS, MIB
 
 OWN_IMAGE = "moorage/own"
-SOURCES = Path(moorage.__file__).parent.parent
 
 
 @dataclass(frozen=True)
@@ -67,21 +71,27 @@ class CopyingBuilder:
 
 
 def cluster_options(cluster: Cluster, **chosen: Any) -> ClusterOptions:
+    """Those for a fake cluster."""
+    return options_for(cluster.kubeconfig(), host=cluster.host, own_image=OWN_IMAGE, **chosen)
+
+
+def options_for(kubeconfig: Path, *, host: str, own_image: str, **chosen: Any) -> ClusterOptions:
+    """Those for a cluster whose pods see this machine as `host`, with a prefix of its own."""
     options = ClusterOptions(
         app=replace(LIMITS, volume_bytes=32 * MIB),
         build=LIMITS,
         builds_per_wallet=1,
         apps_per_wallet=10,
-        config=str(cluster.kubeconfig()),
+        config=str(kubeconfig),
         context="",
         prefix=f"m{secrets.token_hex(3)}",
         registry="registry.example",
         registry_credentials="",
         pull_credentials="",
-        own_image=OWN_IMAGE,
+        own_image=own_image,
         build_url="",
-        build_host=cluster.host,
-        build_port=0,
+        build_host=host,
+        build_port=8404,
         architecture="amd64",
         runtime_class="",
         user_namespaces=False,
@@ -89,7 +99,7 @@ def cluster_options(cluster: Cluster, **chosen: Any) -> ClusterOptions:
         networks=(),
         resolvers=(),
         gateway_namespace="",
-        gateway_networks=(f"{cluster.host}/32",),
+        gateway_networks=(f"{host}/32",),
         memory_bytes=0,
     )
     return replace(options, **chosen)
@@ -109,20 +119,39 @@ def make_engine(
         config = {"Env": [f"PYTHONPATH={SOURCES}"]}
         own = machine_image(cluster.directory / "own", config=config, shown=(SOURCES,))
         cluster.add_image(OWN_IMAGE, own)
+    run_dir = cluster.directory / f"run-{secrets.token_hex(2)}"
     return KubernetesEngine(
-        HostConfiguration(
-            state_dir=state_dir,
-            run_dir=cluster.directory / f"run-{secrets.token_hex(2)}",
-            instance_id=secrets.token_hex(3),
-            tools={},
-            stop_grace_seconds=1.0,
-            folder="pods",
-            **configuration,
-        ),
+        host_configuration(state_dir, run_dir, **configuration),
         options or cluster_options(cluster),
         keeps=keeps,
         make_builder=lambda _: nullcontext(CopyingBuilder(cluster, cluster.directory / "built")),
         patience=patience,
+    )
+
+
+def host_configuration(state_dir: Path, run_dir: Path, **configuration: Any) -> HostConfiguration:
+    """What the engine knows of its machine."""
+    return HostConfiguration(
+        state_dir=state_dir,
+        run_dir=run_dir,
+        instance_id=secrets.token_hex(3),
+        tools={},
+        stop_grace_seconds=1.0,
+        folder="pods",
+        **configuration,
+    )
+
+
+async def make_real_engine(kubeconfig: str, *, state_dir: Path, run_dir: Path) -> KubernetesEngine:
+    """An engine on a real cluster, with a prefix of its own."""
+    builder = PushingBuilder(run_dir)
+    own_image = await builder.own_image()
+    return KubernetesEngine(
+        host_configuration(state_dir, run_dir),
+        options_for(Path(kubeconfig), host=own_address(kubeconfig), own_image=own_image),
+        keeps=True,
+        make_builder=lambda _: aclosing(builder),
+        patience=Patience(),
     )
 
 
@@ -137,7 +166,16 @@ async def opened_engine(engine: KubernetesEngine) -> AsyncIterator[KubernetesEng
 
 
 @pytest.fixture
-async def kubernetes(fake_cluster: Cluster, tmp_path: Path) -> AsyncIterator[KubernetesEngine]:
+async def kubernetes(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[KubernetesEngine]:
     """The Kubernetes engine, opened for one test."""
-    async with opened_engine(make_engine(fake_cluster, tmp_path / "state")) as engine:
-        yield engine
+    state_dir, short = tmp_path / "state", tempfile.TemporaryDirectory(prefix="mk", dir="/tmp")
+    with short as run_dir:
+        if (kubeconfig := os.environ.get("MOORAGE_TEST_KUBECONFIG")) is not None:
+            paths = {"state_dir": state_dir, "run_dir": Path(run_dir)}
+            made = await make_real_engine(kubeconfig, **paths)
+        else:
+            made = make_engine(request.getfixturevalue("fake_cluster"), state_dir)
+        async with opened_engine(made) as engine:
+            yield engine

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -12,7 +13,7 @@ from file_engine import FileEngine
 from moorage.engines.engine import Engine, InstanceSpec
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.log import LogKind, LogStream
-from small_apps import LIMITS, build, build_and_start, plan, start
+from small_apps import LIMITS, MIB, build, build_and_start, plan, start
 
 
 @pytest.fixture
@@ -124,7 +125,8 @@ async def test_log_is_read_on_behind_a_cursor(engine: Engine, source: Path) -> N
 
 async def test_volume_outlives_its_deployment(engine: Engine, source: Path) -> None:
     await build(engine, source, plan())
-    spec = InstanceSpec(deployment_id="first", plan=plan(), limits=LIMITS, volume="data")
+    limits = replace(LIMITS, volume_bytes=32 * MIB)
+    spec = InstanceSpec(deployment_id="first", plan=plan(), limits=limits, volume="data")
     if not engine.capabilities.volumes:
         with pytest.raises(DeployFailed):
             await engine.start(spec, timeout_seconds=30)

@@ -171,3 +171,47 @@ async def test_access_review_says_what_one_may(api: KubernetesClient, namespace:
     }
     found = await api.answer("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body)
     assert found["status"]["allowed"] is True
+
+
+def claim(storage: str) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "one"},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": storage}},
+        },
+    }
+
+
+def policy(port: int, blocked: str) -> Manifest:
+    block = {"cidr": "0.0.0.0/0", "except": [blocked]}
+    rule = {"to": [{"ipBlock": block}], "ports": [{"port": port, "protocol": "TCP"}]}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "one"},
+        "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": [rule]},
+    }
+
+
+async def test_values_that_make_no_sense_are_invalid(api: KubernetesClient, namespace: str) -> None:
+    policies = namespace.replace("/api/v1", "/apis/networking.k8s.io/v1") + "/networkpolicies/one"
+    for path, body in (
+        (f"{namespace}/persistentvolumeclaims/one", claim("0")),
+        (policies, policy(0, "10.0.0.0/8")),
+        (policies, policy(80, "fd00::/8")),
+    ):
+        with pytest.raises(Refused) as refused:
+            await api.apply(path, body)
+        assert (refused.value.code, refused.value.reason) == (422, "Invalid")
+    await api.apply(policies, policy(80, "10.0.0.0/8"))
+
+
+async def test_size_of_a_claim_may_not_shrink(api: KubernetesClient, namespace: str) -> None:
+    path = f"{namespace}/persistentvolumeclaims/one"
+    await api.apply(path, claim("2Mi"))
+    with pytest.raises(Refused) as refused:
+        await api.apply(path, claim("1Mi"))
+    assert refused.value.code in {403, 422}

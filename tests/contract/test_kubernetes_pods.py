@@ -576,6 +576,15 @@ async def until_refused(api: KubernetesClient, path: str, body: Manifest) -> Non
             await api.until_gone(path)
 
 
+async def test_pod_of_an_unknown_runtime_class_is_refused(
+    api: KubernetesClient, namespace: str, image: str
+) -> None:
+    body = pod(shell(image, "true"), runtimeClassName="moorage-none")
+    with pytest.raises(Refused, match=r"RuntimeClass .* not found") as refused:
+        await api.apply(f"{namespace}/pods/one", body)
+    assert (refused.value.code, refused.value.reason) == (403, "Forbidden")
+
+
 async def test_deleted_deployment_takes_its_pods_along(
     api: KubernetesClient, namespace: str, apps: str, image: str
 ) -> None:

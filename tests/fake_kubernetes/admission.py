@@ -14,6 +14,7 @@ from fake_kubernetes.resources import (
     NAMESPACES,
     PODS,
     QUOTAS,
+    RUNTIME_CLASSES,
     SERVICE_ACCOUNTS,
     SERVICES,
     STORED,
@@ -125,6 +126,9 @@ def _admit_pod(store: Store, pod: Manifest) -> None:
     if store.find(SERVICE_ACCOUNTS, namespace, account) is None:
         why = f'error looking up service account {namespace}/{account}: serviceaccount "{account}"'
         raise forbidden(PODS, name, f"{why} not found")
+    runtime = pod["spec"].get("runtimeClassName")
+    if runtime is not None and store.find(RUNTIME_CLASSES, "", runtime) is None:
+        raise forbidden(PODS, name, f'pod rejected: RuntimeClass "{runtime}" not found')
     for limit_range in store.all(LIMIT_RANGES, namespace):
         for limit in limit_range["spec"]["limits"]:
             if limit["type"] == "Container":
@@ -244,6 +248,9 @@ def admit_update(resource: Resource, live: Manifest, thing: Manifest) -> None:
             raise invalid(resource, name, words)
     if resource is PODS and _fixed(thing["spec"]) != _fixed(live["spec"]):
         raise invalid(resource, name, "spec: Forbidden: pod updates may not change fields")
+    if resource is CLAIMS and _size(thing) < _size(live):
+        why = "spec.resources.requests.storage: Forbidden: field can not be less than before"
+        raise invalid(resource, name, why)
     if resource is CLAIMS and _unsized(thing["spec"]) != _unsized(live["spec"]):
         raise invalid(resource, name, "spec: Forbidden: spec is immutable after creation")
 
@@ -251,6 +258,10 @@ def admit_update(resource: Resource, live: Manifest, thing: Manifest) -> None:
 def _fixed(spec: Manifest) -> Manifest:
     containers = [{**container, "image": ""} for container in spec["containers"]]
     return {**spec, "containers": containers, "tolerations": [], "activeDeadlineSeconds": 0}
+
+
+def _size(claim: Manifest) -> Decimal:
+    return number(claim["spec"]["resources"]["requests"]["storage"])
 
 
 def _unsized(spec: Manifest) -> Manifest:

@@ -11,6 +11,7 @@ from fake_kubernetes.failures import Refusal, bad_request, conflict
 from fake_kubernetes.merging import Path, changed, leaves, merged, without
 from fake_kubernetes.resources import NAMESPACES, PODS, Manifest, Resource
 from fake_kubernetes.store import Key, Store, timestamp
+from fake_kubernetes.validation import validate
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -40,6 +41,7 @@ class Writer:
             thing.pop("status", None)
         thing = _strings_encoded(thing)
         complete(resource, thing)
+        validate(resource, thing)
         admit(self.store, resource, thing)
         created = self.store.add(resource, thing)
         self._own(_key(resource, created), {}, body, manager)
@@ -142,6 +144,7 @@ class Writer:
                 thing = {**thing, "status": live["status"]} if "status" in live else thing
             thing = _strings_encoded(thing)
             complete(resource, thing)
+            validate(resource, thing)
             if "spec" in live:
                 admit_update(resource, live, thing)
         written = self.store.put(resource, thing)

@@ -13,13 +13,13 @@ import pytest
 from fake_kubernetes.cluster import Cluster
 from fake_kubernetes.resources import NAMESPACES, PODS
 from gateway_fixture import DevGateway, running
-from kubernetes_engine_fixture import SOURCES
 from kubernetes_fixture import machine_image
 from moorage.engines.images.base_images import DEFAULTS
 from moorage.engines.images.credentials import Credentials
 from moorage.engines.images.manifest import OCI_MANIFEST, Content
 from moorage.engines.images.reference import Reference, parse_repository
 from moorage.engines.images.registry import Registry
+from real_cluster import SOURCES
 from registry_fixture import RegistryServer, started_registry
 from visitor import fetch
 from waiting import until

@@ -42,6 +42,7 @@ NO_SETTINGS = (
     "PRIVATE_KEY",
     "RPC_URL_",
     "STATE_DIR",
+    "TEST_",
     "BOUND_SIGNATURES",
     "BUDGET_USD",
     "MAX_USD_PER_CALL",
