@@ -3,32 +3,44 @@
 Nothing is fetched: the base is made of the Python of the tests, and so are the packages.
 """
 
+import asyncio
+import contextlib
 import json
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tarfile
-from collections.abc import Iterator
+import tempfile
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from subprocess import PIPE, STDOUT
+from urllib.parse import urlsplit
 
 import pytest
 from repacked_wheels import repack
 
 import moorage
 from docker_fixture import Dockerd
+from fake_kubernetes.cluster import Cluster
+from kubernetes_engine_fixture import cluster_options, make_engine
+from rpc_proxy import RpcProxy
 from waiting import until
 
 pytestmark = pytest.mark.root
 
 REPOSITORY = Path(__file__).parents[2]
 BASE, IMAGE = "moorage-tests-python", "moorage-tests-own"
-PROGRAMS = ("sh", "cat", "chmod", "chown", "false", "id", "ls", "mkdir", "sleep")
+PROGRAMS = ("sh", "cat", "chmod", "chown", "env", "false", "id", "ls", "mkdir", "sleep")
 COPIED = ("LICENSE", "README.md", "pyproject.toml", "src", "Containerfile", ".dockerignore")
 # What packages for any Linux take from the system (PEP 600).
 LIBRARIES = ("libdl.so.2", "libgcc_s.so.1", "libpthread.so.0", "librt.so.1", "libutil.so.1")
 DEBIANS_WHEELS = Path("/usr/share/python-wheels")  # of pip, where Debian keeps it
+HEALTH = "{{.State.Running}} {{.State.Health.Status}}"
 ANSWERING = """
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -92,6 +104,11 @@ class Image:
     def run(self, *words: str, options: tuple[str, ...] = ()) -> str:
         """What a container prints that runs these words."""
         return self.dockerd.run("run", "--rm", *options, IMAGE, *words).strip()
+
+    def said(self, name: str) -> str:
+        """All that a container has printed."""
+        words = ["docker", "--host", self.dockerd.host, "logs", name]
+        return subprocess.run(words, stdout=PIPE, stderr=STDOUT, check=True, text=True).stdout
 
     def python(self, code: str) -> str:
         return self.run("-c", code, options=("--entrypoint", "python3"))
@@ -171,3 +188,94 @@ async def test_health_is_whether_the_api_answers(image: Image, code: str, state:
         await until(lambda: told() == state)
     finally:
         image.dockerd.run("rm", "--force", name)
+
+
+@asynccontextmanager
+async def reached_from_containers(dockerd: Dockerd, url: str) -> AsyncIterator[str]:
+    """A server of this machine's loopback, where containers reach it."""
+    target = urlsplit(url)
+    (route,) = json.loads(dockerd.inside("ip", "-json", "route", "show", "default"))
+
+    async def relay(reader: StreamReader, writer: StreamWriter) -> None:
+        there, back = await asyncio.open_connection(target.hostname, target.port)
+        with contextlib.suppress(ConnectionError):
+            await asyncio.gather(_passed_on(reader, back), _passed_on(there, writer))
+
+    server = await asyncio.start_server(relay, route["gateway"], 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        yield target._replace(netloc=f"{route['gateway']}:{port}").geturl()
+
+
+async def _passed_on(reader: StreamReader, writer: StreamWriter) -> None:
+    while chunk := await reader.read(65_536):
+        writer.write(chunk)
+        await writer.drain()
+    writer.close()
+
+
+CONFIGURATION = """
+[api]
+public_url = "http://127.0.0.1:8402"
+
+[payments]
+pay_to = "0x7EA5000000000000000000000000000000000001"
+
+[chains.arbitrum]
+rpc_urls = ["{node}"]
+
+[machine]
+isolation = "kubernetes"
+
+[kubernetes]
+kubernetes_config = "/etc/moorage/kubeconfig"
+kubernetes_namespace = "{prefix}"
+kubernetes_registry = "registry.example/apps"
+kubernetes_own_image = "{own_image}"
+kubernetes_build_url = "http://127.0.0.1:8404"
+"""
+
+
+async def test_gateway_serves_as_a_restricted_pod_would_and_ends_at_sigterm(
+    image: Image,
+    fake_cluster: Cluster,
+    arbitrum_proxy: RpcProxy,
+    tmp_path: Path,
+) -> None:
+    dockerd = image.dockerd
+    arbitrum_proxy.alter = lambda method, result: (
+        "nitro" if method == "web3_clientVersion" else result
+    )
+    options = cluster_options(fake_cluster)
+    make_engine(fake_cluster, tmp_path / "unused")  # gives the cluster the image of the self-test
+    async with (
+        reached_from_containers(dockerd, arbitrum_proxy.url) as node,
+        reached_from_containers(dockerd, fake_cluster.url) as server,
+    ):
+        kubeconfig = fake_cluster.kubeconfig().read_text().replace(fake_cluster.url, server)
+        configured = Path(tempfile.mkdtemp(dir=dockerd.shared))
+        configured.chmod(0o755)
+        (configured / "kubeconfig").write_text(kubeconfig)
+        text = CONFIGURATION.format(node=node, prefix=options.prefix, own_image=options.own_image)
+        (configured / "moorage.toml").write_text(text)
+        name = await asyncio.to_thread(
+            dockerd.run,
+            *("run", "--detach", "--health-interval", "1s"),
+            *("--volume", f"{configured}:/etc/moorage:ro", "--read-only", "--tmpfs", "/tmp"),
+            *("--tmpfs", "/var/lib/moorage:uid=1000,gid=1000,mode=700"),
+            *("--cap-drop", "ALL", "--security-opt", "no-new-privileges", IMAGE),
+        )
+        name = name.strip()
+        state = partial(dockerd.run, "inspect", name, "--format")
+
+        async def is_healthy() -> bool:
+            running, health = (await asyncio.to_thread(state, HEALTH)).split()
+            assert running == "true", image.said(name)
+            return health == "healthy"
+
+        try:
+            await until(is_healthy, pause_seconds=0.2)
+            await asyncio.to_thread(dockerd.run, "stop", "--time", "60", name)
+            assert state("{{.State.ExitCode}}").strip() == "0", image.said(name)
+        finally:
+            dockerd.run("rm", "--force", name)
