@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from moorage.chains.address import checksum_address, parse_address
 from moorage.chains.chain import Chain
 from moorage.errors import ConfigurationInvalid
+from moorage.gateway.reload import Reload
 from moorage.gateway.running import GatewayAddresses, run_gateway
 from moorage.gateway.stopping import stop_on_signals
 from moorage.settings import Settings
@@ -19,14 +20,20 @@ def is_local_node(version: str) -> bool:
 
 
 async def run_serve(
-    settings: Settings, *, on_ready: Callable[[GatewayAddresses], None], audit: Sequence[str]
+    settings: Settings,
+    *,
+    load: Callable[[], Settings],
+    on_ready: Callable[[GatewayAddresses], None],
+    audit: Sequence[str],
 ) -> None:
     """Runs until SIGINT or SIGTERM; apps and proxy run on until the next start.
 
-    `audit` is the command that audits the books, which is done each day.
+    `load` reads the settings again, which SIGHUP asks for; `audit` is the command that audits the
+    books, which is done each day.
 
     Raises ConfigurationInvalid for settings that would make it unsafe or useless.
     """
+    Reload(settings, load).on_hangup()
     await run_gateway(
         settings,
         chains=serving_chains(settings),

@@ -4,6 +4,7 @@ import asyncio
 import os
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,11 +90,12 @@ def serve(*, config: Path) -> int:
     from moorage.gateway.serve import run_serve
     from moorage.settings import load_settings
 
-    settings = load_settings(file=config)
+    load = partial(load_settings, file=config)
+    settings = load()
     logs.configure(json=settings.log_json, level=settings.log_level)
     _require_machine(settings)
     audit = (sys.argv[0], "audit", "--config", str(config.absolute()))
-    _run(run_serve(settings, on_ready=_log_ready, audit=audit))
+    _run(run_serve(settings, load=load, on_ready=_log_ready, audit=audit))
     return Exit.OK
 
 
