@@ -66,18 +66,24 @@ def running_machines(
         },
         variables={DIRECTORY: str(shared)},
     )
-    try:
+    with contextlib.ExitStack() as ends:
+        ends.callback(lambda: asyncio.run(_end_apps(shared)))
+        for member in pair.members:
+            ends.callback(_end_proxy, member)
         pair.first.start()
         pair.second.start()
         yield pair
-    finally:
-        for member in (pair.second, pair.first):
+        for member in pair.members:
             member.stop()
-        for member in (pair.second, pair.first):
-            member.stops_apps = True
-            member.start()  # it takes over its proxy, and ends it
-            member.stop()
-        asyncio.run(_end_apps(shared))
+
+
+def _end_proxy(member: Member) -> None:
+    """Starts a gateway that takes over the proxy of an earlier one, and has it end with it."""
+    if member.runs:
+        member.kill()
+    member.stops_apps = True
+    member.start()
+    member.stop()
 
 
 async def _end_apps(shared: Path) -> None:

@@ -30,6 +30,7 @@ class Core:
     machine_bound: bool = True  # whether the apps run on this machine
     machine_lease: MachineLease | None = None  # of a server's database
     content: ContentStore | None = None  # where gateways on several machines share files
+    challenges: bytes = b""  # the secret of challenges, where gateways on machines share it
     shared: SharedStore | None = None  # used nonces and counts, where several gateways share them
 
     @property
@@ -43,14 +44,9 @@ class Core:
         return self.data_dir / "spool" / self.name
 
     @property
-    def meter(self) -> str:
-        """The id of this machine's billed time, which all of its gateways count."""
-        return self.machine or self.leases.holder
-
-    @property
     def keeper(self) -> str:
-        """The id under which apps are kept, whichever of the gateways that may does it."""
-        return self.meter if self.machine_bound else KEEPER
+        """The id under which apps are kept and billed, whichever gateway does it."""
+        return (self.machine or self.leases.holder) if self.machine_bound else KEEPER
 
     def limiter(self, name: str, *, limit: int) -> RateLimiter:
         """Returns a limiter by the minute, which all gateways share."""

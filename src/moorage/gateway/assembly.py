@@ -27,6 +27,7 @@ from moorage.gateway.isolation import has_several_proxies
 from moorage.gateway.platform import Platform, instance_id
 from moorage.gateway.proxy import trusted_proxies
 from moorage.gateway.secrets_key import open_vault
+from moorage.gateway.siblings import SAY_SECONDS, Siblings, challenge_secret
 from moorage.gateway.turns import sweep_abandoned_spools
 from moorage.gateway.vital_signs import (
     watch_nonces,
@@ -71,6 +72,7 @@ class Rooms:
     events: EventServices
     api: ApiServices
     nonces: NonceStore
+    siblings: Siblings | None  # where the gateway has a name, and may have some
     authority: Authority | None  # None where new apps need no certificate from elsewhere
 
     @property
@@ -91,7 +93,9 @@ class Rooms:
     @property
     def loops(self) -> tuple[Loop, ...]:
         """The periodic tasks."""
+        say, scope = (self.siblings.say if self.siblings else None), Scope.NODE
         return (
+            *((Loop("gateway", every_seconds=SAY_SECONDS, tick=say, scope=scope),) if say else ()),
             *self._of_machine,
             *self._of_shared,
             *self.ledger.loops,
@@ -193,9 +197,10 @@ async def open_core(
         stack.push_async_callback(machine_lease.close)
         await machine_lease.enter()
     holder = f"{machine}-{name}" if name else machine
+    vault = await open_vault(settings, db)
     return Core(
         db=db,
-        vault=await open_vault(settings, db),
+        vault=vault,
         leases=Leases(db=db, holder=holder, clock=clock),
         clock=clock,
         data_dir=data_dir,
@@ -205,6 +210,7 @@ async def open_core(
         instance=await _instance(settings, db),
         machine_bound=not several_proxies,
         machine_lease=machine_lease,
+        challenges=await challenge_secret(db, vault) if several_proxies else b"",
         content=open_content(settings.part(ContentSettings)),
         shared=_open_store(stack, settings, db),
     )
@@ -227,6 +233,7 @@ async def open_rooms(
     pay_to: str,
 ) -> Rooms:
     """Opens every room. Raises ConfigurationInvalid and InvalidField."""
+    siblings = await _enter(core, settings)
     payee = Payee(
         chains=chains,
         clients=_open_clients(stack, settings, chains, core.clock),
@@ -277,8 +284,17 @@ async def open_rooms(
         events=events,
         api=api,
         nonces=nonces,
+        siblings=siblings,
         authority=Authority(settings) if needs_authority(settings) else None,
     )
+
+
+async def _enter(core: Core, settings: Settings) -> Siblings | None:
+    if not core.name:
+        return None
+    siblings = Siblings(core, settings)
+    await siblings.enter()
+    return siblings
 
 
 def _open_clients(

@@ -153,6 +153,7 @@ def proxy_settings(
         tls=_tls(settings) if settings.tls else None,
         api=_api_behind_proxy(settings, gateway_url),
         memory_bytes=_memory_bytes(settings),
+        certificates=Path(settings.certificates_dir) if settings.certificates_dir else None,
     )
 
 

@@ -34,7 +34,7 @@ class LedgerServices:
             db=self._core.db,
             clock=self._core.clock,
             boot_id=boot_id(),
-            gateway=self._core.meter,
+            gateway=self._core.keeper,
         )
 
     @cached_property

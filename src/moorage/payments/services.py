@@ -62,6 +62,7 @@ class PaymentServices:
     ) -> None:
         self._db, self._clock = core.db, core.clock
         self._data_dir, self._speed = core.data_dir, core.speed
+        self._shared_secret = core.challenges
         self._settings = settings
         self._payee = payee
         self._clients = payee.clients
@@ -100,7 +101,7 @@ class PaymentServices:
     @cached_property
     def challenges(self) -> Challenges:
         return Challenges(
-            secret=_challenge_secret(self._data_dir / "challenges.key"),
+            secret=self._shared_secret or _challenge_secret(self._data_dir / "challenges.key"),
             realm=host_of(self._payee.gateway_url),
             seller=self.seller,
             clock=self._clock,

@@ -73,6 +73,7 @@ class ProxySettings:
     tls: Tls | None = None
     api: Api | None = None
     memory_bytes: int | None = None
+    certificates: Path | None = None  # where they are shared with other proxies; else in state_dir
     log_file_mib: int = 20  # each log keeps its current file and four older ones
 
 
@@ -91,10 +92,15 @@ def caddy_config(settings: ProxySettings) -> JsonObject:
         apps["pki"] = {"certificate_authorities": {"local": {"install_trust": False}}}
     return {
         "admin": {"disabled": True, "config": {"persist": False}},
-        "storage": {"module": "file_system", "root": str(settings.state_dir / "certificates")},
+        "storage": {"module": "file_system", "root": str(_certificates_directory(settings))},
         "logging": {"logs": _logs(settings)},
         "apps": apps,
     }
+
+
+def _certificates_directory(settings: ProxySettings) -> Path:
+    """Returns where certificates lie, and the locks and challenges of proxies that share them."""
+    return settings.certificates or settings.state_dir / "certificates"
 
 
 def _servers(settings: ProxySettings) -> JsonObject:

@@ -222,6 +222,15 @@ class Settings(KubernetesSettings, frozen=True, kw_only=True, forbid_unknown_fie
             "With tls: PEM files of `*.base_domain`'s certificate, chain included, and its key.",
         ),
     ] = ()
+    certificates_dir: Annotated[
+        str,
+        setting(
+            "proxy",
+            "With tls: the directory for certificates, where the gateways of several machines all "
+            "have it mounted; each obtains for all. Empty: in data_dir.",
+            pattern=r"^(/.*)?\Z",
+        ),
+    ] = ""
     certificates_per_wallet: Annotated[
         int,
         setting(

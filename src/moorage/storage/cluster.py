@@ -15,6 +15,13 @@ _FORGET_MS = 86_400_000
 _AGREE = Statement(
     Upsert(table=agreements, values={"name": bindparam("name"), "value": bindparam("value")})
 )
+_REPLACE = Statement(
+    Upsert(
+        table=agreements,
+        values={"name": bindparam("name"), "value": bindparam("value")},
+        replaced=("value",),
+    )
+)
 _AGREED = Statement(select(agreements.c.value).where(agreements.c.name == bindparam("name")))
 _SAY = Statement(
     Upsert(
@@ -50,6 +57,12 @@ async def agree(db: Database, name: str, value: str) -> str:
         await tx.execute(_AGREE, name=name, value=value)
         row = await tx.one(_AGREED, name=name)
     return value if row is None else str(row[0])
+
+
+async def replace(db: Database, name: str, value: str) -> None:
+    """Stores a value in place of what was agreed on; gateways learn it when they are restarted."""
+    async with db.transaction(durable=True) as tx:
+        await tx.execute(_REPLACE, name=name, value=value)
 
 
 async def say(tx: Transaction, gateway: RunningGateway, *, now_ms: int) -> None:

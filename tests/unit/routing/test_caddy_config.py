@@ -78,3 +78,14 @@ def test_redirect_names_an_unusual_https_port() -> None:
     assert found(caddy_config(settings), "Location") == [
         ["https://{http.request.host}:8443{http.request.uri}"]
     ]
+
+
+def test_certificates_lie_where_several_proxies_share_them_or_with_the_proxys_own_files() -> None:
+    def root(**settings: Any) -> object:
+        config = ProxySettings(
+            run_dir=Path("/run/m"), state_dir=Path("/d"), base_domain="apps.example", **settings
+        )
+        return caddy_config(config)["storage"]["root"]
+
+    assert root() == "/d/certificates"
+    assert root(certificates=Path("/mnt/shared")) == "/mnt/shared"

@@ -1,0 +1,83 @@
+"""The other gateways on the database: those that run must have the same keys as this one."""
+
+import hashlib
+import secrets
+from pathlib import Path
+
+import structlog
+
+from moorage.core import Core
+from moorage.errors import ConfigurationInvalid, VariablesUnreadable
+from moorage.payments.relay.key_file import key_in
+from moorage.settings import Settings
+from moorage.storage import cluster
+from moorage.storage.cluster import RunningGateway
+from moorage.storage.database import Database
+from moorage.storage.vault import Vault
+
+log = structlog.get_logger()
+
+SAY_SECONDS = 15.0
+_CHALLENGES = "challenges"
+_SETTINGS = {"variables": "secrets_key_file", "relayer": "relayer_key_file"}
+"""By what a key is for: the setting that names its file."""
+
+
+class Siblings:
+    """This gateway among those that run on the database."""
+
+    def __init__(self, core: Core, settings: Settings) -> None:
+        """Raises ConfigurationInvalid for a key file that cannot be read."""
+        self._core = core
+        self._own = RunningGateway(
+            core.leases.holder, core.name, fingerprints(settings, vault=core.vault)
+        )
+
+    async def enter(self) -> None:
+        """Says that this gateway runs. Raises ConfigurationInvalid if another has other keys."""
+        now_ms = self._core.clock.now_ms()
+        async with self._core.db.transaction(durable=True) as tx:
+            for other in await cluster.running(tx, now_ms=now_ms):
+                if other.id != self._own.id:
+                    self._compare(other)
+            await cluster.say(tx, self._own, now_ms=now_ms)
+
+    async def say(self) -> None:
+        """Says again that this gateway runs."""
+        async with self._core.db.transaction(durable=False) as tx:
+            await cluster.say(tx, self._own, now_ms=self._core.clock.now_ms())
+
+    def _compare(self, other: RunningGateway) -> None:
+        for use, fingerprint in self._own.keys.items():
+            if other.keys.get(use, fingerprint) != fingerprint:
+                raise ConfigurationInvalid(
+                    f"{_SETTINGS[use]}: the gateway {other.name} on this database has another key "
+                    f"({other.keys[use]}, here {fingerprint}). Give all of them the same file."
+                )
+
+
+def fingerprints(settings: Settings, *, vault: Vault) -> dict[str, str]:
+    """Returns what tells keys apart, by what they are for. Raises ConfigurationInvalid."""
+    found = {"variables": vault.mark}
+    if settings.relayer_key_file:
+        found["relayer"] = key_in(
+            Path(settings.relayer_key_file), option="relayer_key_file"
+        ).address
+    return found
+
+
+async def challenge_secret(db: Database, vault: Vault) -> bytes:
+    """Returns the secret of payment challenges that all gateways on the database share.
+
+    It is stored sealed. Where no key opens it any more, there is another one, and clients are given
+    fresh challenges.
+    """
+    fresh = vault.seal_secret(secrets.token_hex(32), _CHALLENGES)
+    text = await cluster.agree(db, _CHALLENGES, fresh)
+    try:
+        secret = vault.open_secret(text, _CHALLENGES)
+    except VariablesUnreadable:
+        log.warning("payment challenges have a new secret: no key opens the one that was stored")
+        await cluster.replace(db, _CHALLENGES, fresh)
+        secret = vault.open_secret(fresh, _CHALLENGES)
+    return hashlib.sha256(secret.encode()).digest()
