@@ -1,4 +1,6 @@
-"""What the operator allows is asked before anybody pays; what was paid for is carried out."""
+"""What the operator allows is asked before anybody pays, and holds for who pays unasked too."""
+
+import asyncio
 
 import pytest
 from gate import PRICE, Gate
@@ -7,6 +9,7 @@ from clock import START_MS
 from moorage.deploy.entrance.house_rules import HouseRules
 from moorage.errors import Maintenance, TooManyProjects, WalletNotListed
 from moorage.payments.price.pricing import PriceList
+from moorage.storage.money import accounts
 from moorage.storage.operation import notices, wallet_rules
 from moorage.storage.operation.notices import NoticeKind
 from moorage.storage.operation.wallet_rules import WalletRule
@@ -71,6 +74,15 @@ async def test_wallet_that_is_not_listed_is_not_asked_to_pay(gate: Gate) -> None
     await gate.demanded()
 
 
+async def test_wallet_that_is_not_listed_deploys_nothing_by_paying_unasked(gate: Gate) -> None:
+    rules(gate, listed_only=True)
+    refused = await gate.refused(tx=gate.pay())
+    assert isinstance(refused, WalletNotListed)
+    assert refused.receipt is not None
+    assert await gate.counts() == NOTHING
+    assert await accounts.balance(gate.db, ALICE) == PRICE
+
+
 async def test_without_the_setting_every_wallet_may_deploy(gate: Gate) -> None:
     await rule(gate, ALICE, listed=False)
     await gate.demanded()
@@ -91,6 +103,23 @@ async def test_a_wallet_has_as_many_projects_as_it_may(
     refused = await gate.refused(name="another", use_existing_credits=True)
     assert isinstance(refused, TooManyProjects)
     assert refused.limit == limit
+
+
+async def test_deploys_at_the_same_time_are_no_way_round_the_number(gate: Gate) -> None:
+    rules(gate, projects=1)
+    await fund(gate.db, ALICE, 10 * PRICE)
+    outcomes = await asyncio.gather(
+        *(gate.deploy(name=name, use_existing_credits=True) for name in ("one", "two", "three")),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(each, TooManyProjects) for each in outcomes) == 2
+    assert (await gate.counts())["projects"] == 1
+
+
+async def test_payments_are_no_way_round_the_number(gate: Gate) -> None:
+    await rule(gate, ALICE, projects=0)
+    assert isinstance(await gate.refused(tx=gate.pay()), TooManyProjects)
+    assert await accounts.balance(gate.db, ALICE) == PRICE
 
 
 async def test_a_new_version_is_no_new_project(gate: Gate) -> None:

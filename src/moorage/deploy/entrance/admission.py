@@ -223,6 +223,8 @@ class Admission:
             async with self._db.transaction(durable=True) as tx:
                 await accounts.lock(tx, attempt.wallet)
                 situation = await self._situation(tx, attempt)
+                # Others may have been admitted meanwhile, or who paid was never asked to.
+                await self._house_rules.require_allowed(tx, attempt.wallet, situation.own)
                 short = self._pricing.shortfall(attempt, situation, price, paid=paid)
                 if short is None:
                     if not paid:  # others may have been admitted meanwhile

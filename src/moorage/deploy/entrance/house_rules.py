@@ -9,7 +9,7 @@ from moorage.storage.operation.notices import NoticeKind
 
 
 class HouseRules:
-    """Asked before anybody pays; what was paid for is carried out all the same."""
+    """Asked before anybody pays; what was paid for is carried out in maintenance all the same."""
 
     def __init__(self, *, listed_only: bool = False, projects: int = 0) -> None:
         """Takes the settings: listed wallets alone, and projects a wallet; 0 for any number."""
@@ -24,6 +24,13 @@ class HouseRules:
         words = await notices.text(source, NoticeKind.MAINTENANCE)
         if words is not None:
             raise Maintenance(words)
+        await self.require_allowed(source, wallet, own)
+
+    async def require_allowed(self, source: Source, wallet: str, own: Project | None) -> None:
+        """Checks what the wallet is allowed, whether it has paid or not.
+
+        Raises WalletNotListed, TooManyProjects.
+        """
         await self.require_listed(source, wallet)
         if own is None and wallet:
             await self._require_number(source, wallet)
