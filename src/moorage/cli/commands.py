@@ -73,6 +73,11 @@ OPERATOR_COMMANDS = (
     ),
     Command("serve", "moorage.cli.operator.operate:serve", "Run a gateway."),
     Command(
+        "stop",
+        "moorage.cli.operator.leaving:stop",
+        "End the apps of a gateway that does not run.",
+    ),
+    Command(
         "check",
         "moorage.cli.operator.operate:check",
         "Say what is missing here, and what mends it.",

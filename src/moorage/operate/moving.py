@@ -1,15 +1,13 @@
 """Moves the books of a stopped gateway from their file to a PostgreSQL server."""
 
-import fcntl
 import itertools
-import os
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import msgspec
 
-from moorage.errors import AlreadyRunning, ConfigurationInvalid
+from moorage.errors import ConfigurationInvalid
+from moorage.operate.stopping import not_running
 from moorage.settings import Settings
 from moorage.storage import copying
 from moorage.storage.copying import Content
@@ -39,7 +37,7 @@ async def move_books(settings: Settings) -> Moved:
     url = settings.database_url
     await in_thread(_require_books, file, url)
     with ExitStack() as stack:
-        stack.enter_context(_stopped(Path(settings.data_dir)))
+        stack.enter_context(not_running(Path(settings.data_dir)))
         purpose = await in_thread(purpose_of, file)
         await in_thread(migrate, url)
         source = stack.enter_context(closing(open_database(file)))
@@ -99,18 +97,3 @@ def _require_books(file: Path, url: str) -> None:
     purpose, there = purpose_of(file), purpose_of(url)
     if there not in (None, purpose or Purpose.SERVE):
         raise ConfigurationInvalid("database_url: that database is of another kind of gateway.")
-
-
-@contextmanager
-def _stopped(data_dir: Path) -> Iterator[None]:
-    """Keeps a gateway from starting on this directory. Raises AlreadyRunning where one runs."""
-    lock = data_dir / "nonces" / "lock"  # a running gateway holds it (auth.nonces)
-    lock.parent.mkdir(mode=0o700, exist_ok=True)
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise AlreadyRunning from error
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,81 @@
+"""`moorage stop`, as an operator leaves a machine whose gateway is gone."""
+
+import asyncio
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway_fixture import MOORAGE, DevGateway, running
+from remains import of_gateway, processes_saying
+from wallet import Wallet, fresh_name
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[DevGateway]:
+    with running(tmp_path / "data", requests_per_minute="100000") as started:
+        yield started
+        if (tmp_path / "data/dev.json").exists():
+            started.stop()
+
+
+async def moorage(gateway: DevGateway, *arguments: str) -> tuple[int, Any]:
+    """The command's exit code and its document."""
+    command = [MOORAGE, *arguments, "--data-dir", str(gateway.data_dir), "--json"]
+    done = await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, check=False, env=gateway.environment()
+    )
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def remains(gateway: DevGateway) -> dict[str, set[str]]:
+    """What there is on the machine besides the gateway's records; its services count as well."""
+    found = of_gateway(gateway.data_dir, gateway.instance_id)
+    serving = processes_saying(str(gateway.data_dir / "proxy"))
+    return found | {"files": set(), "proxy": {str(pid) for pid in serving}}
+
+
+def run_files(gateway: DevGateway) -> list[Path]:
+    return list(Path("/run/moorage", gateway.instance_id).rglob("*"))
+
+
+async def test_nothing_but_data_is_left_of_a_killed_gateway_once_it_is_stopped(
+    gateway: DevGateway,
+) -> None:
+    wallet, name = await Wallet(gateway).fund(), fresh_name()
+    deployed = await wallet.deploy_paid(name)
+    await wallet.settled(deployed)
+    refused, document = await moorage(gateway, "stop")
+    assert (refused, document["exit_code"]) == (1, 1)
+    assert await wallet.visit(name) == (200, "hello world")
+
+    gateway.kill()
+    assert all(remains(gateway)[kind] for kind in ("processes", "cgroups", "mounts", "proxy"))
+    code, document = await moorage(gateway, "stop", "--reason", "moving house")
+
+    assert (code, document["stopped"]) == (0, {"apps": 1})
+    assert {kind: found for kind, found in remains(gateway).items() if found} == {}
+    assert run_files(gateway) == []
+    assert f"moorage_{gateway.instance_id}" not in await tables()
+    _, acts = await moorage(gateway, "acts")
+    assert ("stop", "moving house") in [(act["act"], act["reason"]) for act in acts["acts"]]
+    assert await moorage(gateway, "stop") == (0, {"stopped": {"apps": 0}})
+    assert {kind: found for kind, found in remains(gateway).items() if found} == {}
+
+    gateway.start()
+    await wallet.until_answers(name)
+    assert (await wallet.settled(deployed))["status"] == "ready"
+
+
+async def tables() -> str:
+    """The packet filters' tables of this machine."""
+    listing = await asyncio.to_thread(
+        subprocess.run, ["nft", "list", "tables"], capture_output=True, text=True, check=True
+    )
+    return listing.stdout
