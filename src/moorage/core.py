@@ -1,5 +1,6 @@
 """What every part of a gateway uses: database, secrets, leases, clock and data directory."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,7 @@ class Core:
     machine_lease: MachineLease | None = None  # of a server's database
     content: ContentStore | None = None  # where gateways on several machines share files
     challenges: bytes = b""  # the secret of challenges, where gateways on machines share it
+    say: Callable[[], Awaitable[None]] | None = None  # tells other gateways that this one runs
     shared: SharedStore | None = None  # used nonces and counts, where several gateways share them
 
     @property

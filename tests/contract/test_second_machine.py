@@ -11,6 +11,7 @@ from clock import MovableClock
 from moorage.core import Core
 from moorage.errors import AlreadyRunning
 from moorage.gateway.assembly import open_core
+from moorage.gateway.data_directory import open_data_directory
 from moorage.settings import load_settings
 from moorage.storage.leases import MACHINE_SECONDS
 from moorage.storage.purpose import Purpose
@@ -28,7 +29,7 @@ def url(postgres_server: PostgresServer) -> Iterator[str]:
 
 async def opened(stack: AsyncExitStack, data_dir: Path, url: str, *, name: str = "") -> Core:
     """The core of a gateway: of another machine if the directory is another."""
-    data_dir.mkdir(exist_ok=True)
+    await asyncio.to_thread(open_data_directory, data_dir, Purpose.SERVE, url)
     settings = load_settings(
         file=None, environ={}, data_dir=str(data_dir), database_url=url, gateway_name=name
     )

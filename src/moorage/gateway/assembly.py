@@ -26,8 +26,8 @@ from moorage.gateway.data_directory import GATEWAYS, NONCES, SPOOL, gateway_id
 from moorage.gateway.isolation import has_several_proxies
 from moorage.gateway.platform import Platform, instance_id
 from moorage.gateway.proxy import trusted_proxies
-from moorage.gateway.secrets_key import open_vault
-from moorage.gateway.siblings import SAY_SECONDS, Siblings, challenge_secret
+from moorage.gateway.secrets_key import open_vault, seal_anew
+from moorage.gateway.siblings import SAY_SECONDS, Siblings, challenge_secret, fingerprints
 from moorage.gateway.turns import sweep_abandoned_spools
 from moorage.gateway.vital_signs import (
     watch_nonces,
@@ -47,7 +47,7 @@ from moorage.payments.services import Payee, PaymentServices
 from moorage.payments.settings import PaymentSettings
 from moorage.payments.taking.recipients import note_recipient
 from moorage.settings import Settings
-from moorage.storage.cluster import agree
+from moorage.storage.cluster import RunningGateway, agree
 from moorage.storage.database import Database
 from moorage.storage.leases import Leases, MachineLease
 from moorage.storage.migrate import migrate
@@ -72,7 +72,6 @@ class Rooms:
     events: EventServices
     api: ApiServices
     nonces: NonceStore
-    siblings: Siblings | None  # where the gateway has a name, and may have some
     authority: Authority | None  # None where new apps need no certificate from elsewhere
 
     @property
@@ -93,7 +92,7 @@ class Rooms:
     @property
     def loops(self) -> tuple[Loop, ...]:
         """The periodic tasks."""
-        say, scope = (self.siblings.say if self.siblings else None), Scope.NODE
+        say, scope = self.core.say, Scope.NODE
         return (
             *((Loop("gateway", every_seconds=SAY_SECONDS, tick=say, scope=scope),) if say else ()),
             *self._of_machine,
@@ -198,6 +197,13 @@ async def open_core(
         await machine_lease.enter()
     holder = f"{machine}-{name}" if name else machine
     vault = await open_vault(settings, db)
+    siblings = None
+    if name:
+        own = RunningGateway(holder, name, fingerprints(settings, vault=vault))
+        siblings = Siblings(db=db, clock=clock, own=own)
+        await siblings.enter()  # before anything is sealed with a key that others may not have
+        stack.push_async_callback(siblings.leave)
+    await seal_anew(vault, db)
     return Core(
         db=db,
         vault=vault,
@@ -212,6 +218,7 @@ async def open_core(
         machine_lease=machine_lease,
         challenges=await challenge_secret(db, vault) if several_proxies else b"",
         content=open_content(settings.part(ContentSettings)),
+        say=None if siblings is None else siblings.say,
         shared=_open_store(stack, settings, db),
     )
 
@@ -233,7 +240,6 @@ async def open_rooms(
     pay_to: str,
 ) -> Rooms:
     """Opens every room. Raises ConfigurationInvalid and InvalidField."""
-    siblings = await _enter(core, settings)
     payee = Payee(
         chains=chains,
         clients=_open_clients(stack, settings, chains, core.clock),
@@ -284,17 +290,8 @@ async def open_rooms(
         events=events,
         api=api,
         nonces=nonces,
-        siblings=siblings,
         authority=Authority(settings) if needs_authority(settings) else None,
     )
-
-
-async def _enter(core: Core, settings: Settings) -> Siblings | None:
-    if not core.name:
-        return None
-    siblings = Siblings(core, settings)
-    await siblings.enter()
-    return siblings
 
 
 def _open_clients(

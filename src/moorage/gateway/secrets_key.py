@@ -27,10 +27,8 @@ _LONGEST_FILE = 4096  # bytes: sixty keys, one a line
 async def open_vault(settings: Settings, db: Database) -> Vault:
     """Returns the vault, which opens every secret and seals with the key file's first key.
 
-    Secrets that an older key of the file sealed, or none did, are sealed again. Raises
-    ConfigurationInvalid when a key is missing: no app is run without its variables.
+    Raises ConfigurationInvalid when a key is missing: no app is run without its variables.
     """
-    of_webhooks = await events.secret_marks(db, length=MARK_LENGTH)
     marks = await _marks(db)
     path = Path(settings.secrets_key_file or Path(settings.data_dir) / KEY_FILE)
     if not (settings.secrets_key_file or marks):
@@ -43,9 +41,6 @@ async def open_vault(settings: Settings, db: Database) -> Vault:
             f"(missing: {', '.join(missing)}). Put that key back: without it no app can be "
             "started as its deployer configured it. See docs/operate.md."
         )
-
-    if any(mark != vault.mark for mark in (*marks, *of_webhooks)):
-        await _seal_anew(vault, db)
     return vault
 
 
@@ -70,8 +65,14 @@ async def _marks(db: Database) -> set[str]:
     }
 
 
-async def _seal_anew(vault: Vault, db: Database) -> None:
-    """Seals all stored secrets with the vault's first key."""
+async def seal_anew(vault: Vault, db: Database) -> None:
+    """Seals all stored secrets with the vault's first key, unless it sealed them all.
+
+    A gateway that runs and has not that key can't open them any more.
+    """
+    of_webhooks = await events.secret_marks(db, length=MARK_LENGTH)
+    if all(mark == vault.mark for mark in (*await _marks(db), *of_webhooks)):
+        return
 
     def variables(text: str, project_id: str) -> str:
         return vault.seal(vault.open(text, project_id), project_id)

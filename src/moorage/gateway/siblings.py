@@ -1,13 +1,14 @@
 """The other gateways on the database: those that run must have the same keys as this one."""
 
+import asyncio
 import hashlib
 import secrets
 from pathlib import Path
 
 import structlog
 
-from moorage.core import Core
-from moorage.errors import ConfigurationInvalid, VariablesUnreadable
+from moorage.clock import Clock
+from moorage.errors import ConfigurationInvalid, DatabaseUnavailable, VariablesUnreadable
 from moorage.payments.relay.key_file import key_in
 from moorage.settings import Settings
 from moorage.storage import cluster
@@ -18,6 +19,7 @@ from moorage.storage.vault import Vault
 log = structlog.get_logger()
 
 SAY_SECONDS = 15.0
+_LEAVE_SECONDS = 5.0
 _CHALLENGES = "challenges"
 _SETTINGS = {"variables": "secrets_key_file", "relayer": "relayer_key_file"}
 """By what a key is for: the setting that names its file."""
@@ -26,17 +28,15 @@ _SETTINGS = {"variables": "secrets_key_file", "relayer": "relayer_key_file"}
 class Siblings:
     """This gateway among those that run on the database."""
 
-    def __init__(self, core: Core, settings: Settings) -> None:
-        """Raises ConfigurationInvalid for a key file that cannot be read."""
-        self._core = core
-        self._own = RunningGateway(
-            core.leases.holder, core.name, fingerprints(settings, vault=core.vault)
-        )
+    def __init__(self, *, db: Database, clock: Clock, own: RunningGateway) -> None:
+        self._db = db
+        self._clock = clock
+        self._own = own
 
     async def enter(self) -> None:
         """Says that this gateway runs. Raises ConfigurationInvalid if another has other keys."""
-        now_ms = self._core.clock.now_ms()
-        async with self._core.db.transaction(durable=True) as tx:
+        now_ms = self._clock.now_ms()
+        async with self._db.transaction(durable=True) as tx:
             for other in await cluster.running(tx, now_ms=now_ms):
                 if other.id != self._own.id:
                     self._compare(other)
@@ -44,8 +44,19 @@ class Siblings:
 
     async def say(self) -> None:
         """Says again that this gateway runs."""
-        async with self._core.db.transaction(durable=False) as tx:
-            await cluster.say(tx, self._own, now_ms=self._core.clock.now_ms())
+        async with self._db.transaction(durable=False) as tx:
+            await cluster.say(tx, self._own, now_ms=self._clock.now_ms())
+
+    async def leave(self) -> None:
+        """Says that this gateway runs no more: the next may have other keys at once."""
+        try:
+            async with (
+                asyncio.timeout(_LEAVE_SECONDS),
+                self._db.transaction(durable=False) as tx,
+            ):
+                await cluster.leave(tx, self._own.id)
+        except (DatabaseUnavailable, TimeoutError):
+            log.warning("others on the database take this gateway for running, for a minute")
 
     def _compare(self, other: RunningGateway) -> None:
         for use, fingerprint in self._own.keys.items():
@@ -69,8 +80,8 @@ def fingerprints(settings: Settings, *, vault: Vault) -> dict[str, str]:
 async def challenge_secret(db: Database, vault: Vault) -> bytes:
     """Returns the secret of payment challenges that all gateways on the database share.
 
-    It is stored sealed. Where no key opens it any more, there is another one, and clients are given
-    fresh challenges.
+    It is stored sealed, with the first key. Where no key opens it any more, there is another one,
+    and clients are given fresh challenges.
     """
     fresh = vault.seal_secret(secrets.token_hex(32), _CHALLENGES)
     text = await cluster.agree(db, _CHALLENGES, fresh)
@@ -80,4 +91,7 @@ async def challenge_secret(db: Database, vault: Vault) -> bytes:
         log.warning("payment challenges have a new secret: no key opens the one that was stored")
         await cluster.replace(db, _CHALLENGES, fresh)
         secret = vault.open_secret(fresh, _CHALLENGES)
+    else:
+        if not text.startswith(vault.mark):  # that key's line may go
+            await cluster.replace(db, _CHALLENGES, vault.seal_secret(secret, _CHALLENGES))
     return hashlib.sha256(secret.encode()).digest()

@@ -40,6 +40,7 @@ _RUNNING = Statement(
     .where(gateways.c.seen_at_ms >= bindparam("since_ms"))
     .order_by(gateways.c.id)
 )
+_LEAVE = Statement(delete(gateways).where(gateways.c.id == bindparam("id")))
 _FORGET = Statement(delete(gateways).where(gateways.c.seen_at_ms < bindparam("before_ms")))
 
 
@@ -75,6 +76,11 @@ async def say(tx: Transaction, gateway: RunningGateway, *, now_ms: int) -> None:
         seen_at_ms=now_ms,
     )
     await tx.execute(_FORGET, before_ms=now_ms - _FORGET_MS)
+
+
+async def leave(tx: Transaction, gateway_id: str) -> None:
+    """Records that a gateway runs no more."""
+    await tx.execute(_LEAVE, id=gateway_id)
 
 
 async def running(source: Source, *, now_ms: int) -> list[RunningGateway]:

@@ -6,7 +6,7 @@ import pytest
 
 from moorage.errors import ConfigurationInvalid
 from moorage.events.signature import new_secret
-from moorage.gateway.secrets_key import KEY_FILE, open_vault
+from moorage.gateway.secrets_key import KEY_FILE, open_vault, seal_anew
 from moorage.records.variables import Variables
 from moorage.records.webhook import Webhook
 from moorage.settings import Settings
@@ -46,6 +46,12 @@ async def stored(db: Database, project_id: str, deployment_id: str) -> tuple[str
     assert project is not None
     assert deployment is not None
     return project.variables, deployment.variables
+
+
+async def started(given: Settings, db: Database) -> Vault:
+    vault = await open_vault(given, db)
+    await seal_anew(vault, db)
+    return vault
 
 
 async def refused(db: Database, given: Settings) -> str:
@@ -111,8 +117,8 @@ async def test_newest_key_seals_all_anew_and_the_old_one_may_go(
     project_id, deployment_id = await sealed(db, OLD)
     path = tmp_path / "key"
 
-    await open_vault(settings(tmp_path, key_file(path, NEW, OLD)), db)
-    vault = await open_vault(settings(tmp_path, key_file(path, NEW)), db)
+    await started(settings(tmp_path, key_file(path, NEW, OLD)), db)
+    vault = await started(settings(tmp_path, key_file(path, NEW)), db)
 
     for text in await stored(db, project_id, deployment_id):
         assert text.startswith(vault.mark)
@@ -143,14 +149,14 @@ async def test_secrets_of_webhooks_from_before_are_sealed_and_follow_the_newest_
 ) -> None:
     plain, path = new_secret(), tmp_path / "key"
     await webhook(db, plain)
-    first = await open_vault(settings(tmp_path, key_file(path, OLD)), db)
+    first = await started(settings(tmp_path, key_file(path, OLD)), db)
     stored = await secret_of(db)
     assert stored.startswith(first.mark)
     assert first.open_secret(stored, ALICE) == plain
 
     assert "secrets_key_file" in await refused(db, settings(tmp_path, str(tmp_path / "none")))
     assert "missing" in await refused(db, settings(tmp_path, key_file(path, NEW)))
-    second = await open_vault(settings(tmp_path, key_file(path, NEW, OLD)), db)
+    second = await started(settings(tmp_path, key_file(path, NEW, OLD)), db)
     assert (await secret_of(db)).startswith(second.mark)
-    only = await open_vault(settings(tmp_path, key_file(path, NEW)), db)
+    only = await started(settings(tmp_path, key_file(path, NEW)), db)
     assert only.open_secret(await secret_of(db), ALICE) == plain

@@ -1,19 +1,26 @@
 """Gateways on one database have the same keys, or do not start."""
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from clock import MovableClock
+from faulty_database import FaultyDatabase
 from moorage.core import Core
 from moorage.errors import ConfigurationInvalid
-from moorage.gateway.siblings import Siblings, challenge_secret
+from moorage.events.signature import new_secret
+from moorage.gateway.assembly import open_core
+from moorage.gateway.data_directory import open_data_directory
+from moorage.gateway.siblings import Siblings, challenge_secret, fingerprints
+from moorage.records.webhook import Webhook
 from moorage.settings import Settings, load_settings
-from moorage.storage import cluster
-from moorage.storage.cluster import SILENT_MS
+from moorage.storage import cluster, events
+from moorage.storage.cluster import SILENT_MS, RunningGateway
 from moorage.storage.database import Database
-from moorage.storage.leases import Leases
+from moorage.storage.purpose import Purpose
 from moorage.storage.vault import Vault
+from records_fixture import ALICE
 
 KEY, OTHER_KEY = (bytes([number]) * 32 for number in (1, 2))
 
@@ -30,22 +37,18 @@ def with_relayer(directory: Path, key: str) -> Settings:
     return load_settings(file=None, environ={}, relayer_key_file=str(path))
 
 
-def gateway(db: Database, clock: MovableClock, name: str, *, key: bytes = KEY) -> Core:
-    return Core(
-        db=db,
-        vault=Vault([key]),
-        leases=Leases(db=db, holder=f"id-{name}", clock=clock),
-        clock=clock,
-        data_dir=Path("/nowhere"),
-        name=name,
-    )
+def gateway(
+    db: Database, clock: MovableClock, name: str, settings: Settings, *, key: bytes = KEY
+) -> Siblings:
+    keys = fingerprints(settings, vault=Vault([key]))
+    return Siblings(db=db, clock=clock, own=RunningGateway(f"id-{name}", name, keys))
 
 
 async def test_gateways_with_the_same_keys_run_and_are_known(
     db: Database, clock: MovableClock, settings: Settings
 ) -> None:
     for name in ("one", "two", "one"):
-        await Siblings(gateway(db, clock, name), settings).enter()
+        await gateway(db, clock, name, settings).enter()
     found = await cluster.running(db, now_ms=clock.now_ms())
     assert [(each.id, each.name) for each in found] == [("id-one", "one"), ("id-two", "two")]
     assert found[0].keys == found[1].keys
@@ -55,27 +58,80 @@ async def test_gateways_with_the_same_keys_run_and_are_known(
 async def test_gateway_with_another_key_does_not_start_and_is_told_which(
     db: Database, clock: MovableClock, settings: Settings, tmp_path: Path
 ) -> None:
-    await Siblings(gateway(db, clock, "one"), settings).enter()
+    await gateway(db, clock, "one", settings).enter()
     with pytest.raises(ConfigurationInvalid, match="secrets_key_file: the gateway one"):
-        await Siblings(gateway(db, clock, "two", key=OTHER_KEY), settings).enter()
+        await gateway(db, clock, "two", settings, key=OTHER_KEY).enter()
     with pytest.raises(ConfigurationInvalid, match="relayer_key_file: the gateway one"):
-        await Siblings(gateway(db, clock, "two"), with_relayer(tmp_path, "22" * 32)).enter()
+        await gateway(db, clock, "two", with_relayer(tmp_path, "22" * 32)).enter()
     assert len(await cluster.running(db, now_ms=clock.now_ms())) == 1
 
 
 async def test_gateway_that_has_ended_holds_no_new_key_up(
     db: Database, clock: MovableClock, settings: Settings, tmp_path: Path
 ) -> None:
-    first = Siblings(gateway(db, clock, "one"), settings)
+    first = gateway(db, clock, "one", settings)
     await first.enter()
     clock.advance(SILENT_MS)
     await first.say()
     clock.advance(SILENT_MS)
-    newer = Siblings(gateway(db, clock, "two"), with_relayer(tmp_path, "22" * 32))
+    newer = gateway(db, clock, "two", with_relayer(tmp_path, "22" * 32))
     with pytest.raises(ConfigurationInvalid):
         await newer.enter()
     clock.advance(1)
     await newer.enter()
+
+
+async def test_gateway_that_was_stopped_holds_no_new_key_up_at_all(
+    db: Database, clock: MovableClock, settings: Settings
+) -> None:
+    one = gateway(db, clock, "one", settings)
+    await one.enter()
+    await one.leave()
+    await gateway(db, clock, "two", settings, key=OTHER_KEY).enter()
+
+
+async def test_gateway_that_cannot_say_that_it_stops_stops(
+    db: FaultyDatabase, clock: MovableClock, settings: Settings
+) -> None:
+    one = gateway(db, clock, "one", settings)
+    await one.enter()
+    db.refuse_writes()
+    await one.leave()
+
+
+async def opened(
+    stack: AsyncExitStack, directory: Path, clock: MovableClock, name: str, keys: list[bytes]
+) -> Core:
+    open_data_directory(directory, Purpose.SERVE)
+    path = directory / f"{name}.key"
+    path.touch(mode=0o600)
+    path.write_text("\n".join(key.hex() for key in keys))
+    settings = load_settings(
+        file=None,
+        environ={},
+        data_dir=str(directory),
+        gateway_name=name,
+        secrets_key_file=str(path),
+    )
+    return await open_core(stack, settings, clock, purpose=Purpose.SERVE, speed=1.0)
+
+
+async def test_gateway_that_is_refused_has_sealed_nothing_that_others_could_not_open(
+    tmp_path: Path, clock: MovableClock
+) -> None:
+    async with AsyncExitStack() as stack:
+        one = await opened(stack, tmp_path, clock, "one", [KEY])
+        sealed = one.vault.seal_secret(new_secret(), ALICE)
+        async with one.db.transaction(durable=True) as tx:
+            await events.set_webhook(
+                tx,
+                Webhook(wallet=ALICE, url="https://example.com/", secret=sealed, created_at_ms=0),
+            )
+        with pytest.raises(ConfigurationInvalid, match="another key"):
+            await opened(stack, tmp_path, clock, "two", [OTHER_KEY, KEY])
+        found = await events.webhook_of(one.db, ALICE)
+        assert found is not None
+        assert found.secret == sealed
 
 
 async def test_gateways_share_the_secret_of_challenges_and_store_it_sealed(db: Database) -> None:
@@ -84,6 +140,12 @@ async def test_gateways_share_the_secret_of_challenges_and_store_it_sealed(db: D
     stored = await cluster.agree(db, "challenges", "")
     assert one.hex() not in stored
     assert stored.startswith(Vault([KEY]).mark)
+
+
+async def test_secret_of_challenges_outlasts_the_key_that_sealed_it(db: Database) -> None:
+    one = await challenge_secret(db, Vault([KEY]))
+    assert await challenge_secret(db, Vault([OTHER_KEY, KEY])) == one
+    assert await challenge_secret(db, Vault([OTHER_KEY])) == one
 
 
 async def test_secret_of_challenges_that_no_key_opens_is_replaced(db: Database) -> None:
