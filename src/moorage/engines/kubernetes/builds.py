@@ -11,7 +11,7 @@ from moorage.engines.images.base_images import BaseImages
 from moorage.engines.kind import EngineOptions
 from moorage.engines.kubernetes.building.builder import Builder, BuilderOptions
 from moorage.engines.kubernetes.building.opening import BuildPlaces, opened_builder
-from moorage.engines.kubernetes.cluster import Cluster, NotFound, Refused, batches
+from moorage.engines.kubernetes.cluster import LOG_LINE_BYTES, Cluster, NotFound, Refused, batches
 from moorage.engines.kubernetes.objects.build import Build, build_objects
 from moorage.engines.kubernetes.objects.labels import build_name
 from moorage.engines.kubernetes.objects.pod import Manifest, PodOptions
@@ -85,7 +85,7 @@ class ClusterPods:
             params={"container": container, "follow": "true"},
             silence_seconds=_SILENCE_SECONDS,
         ) as chunks:
-            async for batch in batches(chunks):
+            async for batch in batches(chunks, max_bytes=LOG_LINE_BYTES):
                 yield [line.decode(errors="replace") for line in batch]
 
     async def remove(self, build: Build) -> None:

@@ -30,6 +30,10 @@ FIELD_MANAGER = "moorage"
 FORBIDDEN = "Forbidden"
 """The server's word where it refuses what an account, a quota or a policy does not allow."""
 
+LOG_LINE_BYTES = 64 * 1024
+"""How much is read of a line that an app or a build prints."""
+
+_EVENT_BYTES = 16 * 1024 * 1024  # of a watch: an object has 1.5 MB at most where it is stored
 _TRIES = 4
 _POD_TRIES = 25
 _PAUSE_SECONDS = 0.2  # before the second try; doubled before each further one
@@ -223,7 +227,7 @@ class Cluster:
         }
         path = resource.path()
         async with self._stream(path, params, silence_seconds=silence_seconds) as chunks:
-            async for batch in batches(chunks):
+            async for batch in batches(chunks, max_bytes=_EVENT_BYTES):
                 for line in batch:
                     yield _change(line)
 
@@ -295,16 +299,18 @@ def selector(labels: Mapping[str, str]) -> str:
     return ",".join(f"{name}={value}" if value else name for name, value in labels.items())
 
 
-async def batches(chunks: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
+async def batches(chunks: AsyncIterator[bytes], *, max_bytes: int) -> AsyncIterator[list[bytes]]:
     """Gives the whole lines of a stream as they come, without their line feeds.
 
-    A rest at its end is a line too.
+    A rest at its end is a line too. What a line has beyond `max_bytes` is left out as it comes:
+    who prints need never end a line.
     """
     rest = b""
     async for chunk in chunks:
         *whole, rest = (rest + chunk).split(b"\n")
+        rest = rest[:max_bytes]
         if whole:
-            yield whole
+            yield [line[:max_bytes] for line in whole]
     if rest:
         yield [rest]
 

@@ -51,7 +51,6 @@ from moorage.threads import in_thread, to_its_end
 
 _TEND_SECONDS = 60.0
 _ALWAYS_THERE = "kube-system"
-_ASKED_AT_ONCE = 8
 
 logger = logging.getLogger(__name__)
 

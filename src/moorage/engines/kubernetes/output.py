@@ -16,7 +16,7 @@ from typing import Protocol, TypeAlias
 import msgspec
 
 from moorage.clock import Clock
-from moorage.engines.kubernetes.cluster import NotFound, Refused, batches
+from moorage.engines.kubernetes.cluster import LOG_LINE_BYTES, NotFound, Refused, batches
 from moorage.engines.kubernetes.objects.app import CONTAINER
 from moorage.engines.kubernetes.pods import Pod
 from moorage.engines.logs.intake import Budget, Entry, Intake
@@ -35,7 +35,7 @@ _BYTES_A_SECOND = 8 * 1024 * 1024  # a flood must not hold the gateway
 _SILENCE_SECONDS = 300.0  # then it is asked again: the connection may be dead
 _AGAIN_SECONDS = 0.5
 _DRAIN_SECONDS = 5.0
-_QUEUED = 1024  # lines that were read and are not written yet
+_QUEUED = 256  # lines that were read and are not written yet
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class Follower:
                 params=params,
                 silence_seconds=_SILENCE_SECONDS,
             ) as chunks:
-                async for batch in batches(chunks):
+                async for batch in batches(chunks, max_bytes=LOG_LINE_BYTES):
                     for line in batch:
                         await queue.put(line)
         except (Refused, ClusterUnavailable) as error:
