@@ -145,7 +145,7 @@ async def test_connection_without_a_ticket_ends_soon(tmp_path: Path) -> None:
 
 
 async def test_slow_transfer_with_a_ticket_lasts(tmp_path: Path) -> None:
-    exchange = Exchange(host="127.0.0.1", port=0, url="", idle_seconds=0.05)
+    exchange = Exchange(host="127.0.0.1", port=0, url="", idle_seconds=0.4)
     await exchange.open()
     result, layer = tmp_path / "result", gzip.compress(os.urandom(1000))
     sent = asyncio.Event()
@@ -153,7 +153,7 @@ async def test_slow_transfer_with_a_ticket_lasts(tmp_path: Path) -> None:
     async def slowly() -> AsyncIterator[bytes]:
         for start in range(0, len(layer), 100):
             yield layer[start : start + 100]
-            await asyncio.sleep(0.02)  # of the transfer itself, which lasts some times as long
+            await asyncio.sleep(0.1)  # of the transfer itself, which lasts some times as long
         sent.set()
 
     async with (
