@@ -23,6 +23,7 @@ from moorage.engines.engine import BuildSpec
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.kind import ClusterOptions
 from moorage.engines.kubernetes.engine import KubernetesEngine
+from moorage.engines.kubernetes.objects.labels import wallet_hash
 from moorage.engines.kubernetes.shared import Log
 from moorage.engines.kubernetes.starting import Patience
 from real_cluster import SOURCES, PushingBuilder, own_address
@@ -44,7 +45,7 @@ class CopyingBuilder:
 
     cluster: Cluster
     directory: Path
-    removed: list[str] = field(default_factory=list)
+    images: set[tuple[str, str]] = field(default_factory=set)  # wallet and deployment
 
     async def build(self, spec: BuildSpec, log: Log) -> Copied:
         root = self.directory / secrets.token_hex(8)
@@ -56,18 +57,29 @@ class CopyingBuilder:
         image = machine_image(root, config=config)
         await asyncio.to_thread(shutil.copytree, spec.source, root / "app")
         await log([f"copied {spec.deployment_id}"])
-        return self._add(spec.deployment_id, image)
+        return self._add(wallet_hash(spec.owner), spec.deployment_id, image)
 
     async def copy(self, image: str, deployment_id: str) -> Copied:
-        return self._add(deployment_id, self.cluster.images.given[image])
+        wallet = image.split("/")[1]
+        return self._add(wallet, deployment_id, self.cluster.images.given[image])
 
-    async def remove(self, image: str) -> None:
-        self.removed.append(image)
+    async def remove(self, wallet: str, deployment_id: str) -> None:
+        self.images.discard((wallet, deployment_id))
 
-    def _add(self, deployment_id: str, image: Image) -> Copied:
-        reference = f"registry.example/{deployment_id}@sha256:{secrets.token_hex(32)}"
+    async def stored(self, wallet: str) -> set[str]:
+        return {deployment_id for owner, deployment_id in self.images if owner == wallet}
+
+    def _add(self, wallet: str, deployment_id: str, image: Image) -> Copied:
+        digest = secrets.token_hex(32)
+        reference = f"registry.example/{wallet}/{deployment_id}@sha256:{digest}"
         self.cluster.add_image(reference, image)
+        self.images.add((wallet, deployment_id))
         return Copied(reference)
+
+
+def copying_builder(cluster: Cluster) -> CopyingBuilder:
+    """One that keeps its files beside the cluster's."""
+    return CopyingBuilder(cluster, cluster.directory / "built")
 
 
 def cluster_options(cluster: Cluster, **chosen: Any) -> ClusterOptions:
@@ -112,6 +124,8 @@ def make_engine(
     options: ClusterOptions | None = None,
     keeps: bool = True,
     patience: Patience = Patience(schedule_seconds=2, pull_seconds=2, make_seconds=1),  # noqa: B008
+    builder: CopyingBuilder | None = None,
+    tend_seconds: float = 60.0,
     **configuration: Any,
 ) -> KubernetesEngine:
     """An engine that is not opened yet, with a prefix of its own unless options are given."""
@@ -124,8 +138,9 @@ def make_engine(
         host_configuration(state_dir, run_dir, **configuration),
         options or cluster_options(cluster),
         keeps=keeps,
-        make_builder=lambda _: nullcontext(CopyingBuilder(cluster, cluster.directory / "built")),
+        make_builder=lambda _: nullcontext(builder or copying_builder(cluster)),
         patience=patience,
+        tend_seconds=tend_seconds,
     )
 
 

@@ -40,6 +40,7 @@ class PushingBuilder:
         self.images = DeploymentImages(
             self.registry,
             parse_repository(os.environ["MOORAGE_TEST_REGISTRY"]),
+            made_by="tests",
             platform=platform_here(),
             scratch=self.scratch,
         )
@@ -61,8 +62,11 @@ class PushingBuilder:
     async def copy(self, image: str, deployment_id: str) -> BuiltImage:
         return await self.images.copy(image, deployment_id)
 
-    async def remove(self, image: str) -> None:
-        await self.images.remove(image)
+    async def remove(self, wallet: str, deployment_id: str) -> None:
+        await self.images.remove(wallet, deployment_id)
+
+    async def stored(self, wallet: str) -> set[str]:
+        return await self.images.stored(wallet)
 
     async def _publish(
         self, owner: str, deployment_id: str, place: Place, command: Sequence[str]

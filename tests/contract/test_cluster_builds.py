@@ -22,6 +22,7 @@ from moorage.engines.images.registry import Registry
 from moorage.engines.kubernetes.building.attempt import Patience
 from moorage.engines.kubernetes.building.builder import Builder, BuilderOptions
 from moorage.engines.kubernetes.building.opening import BuildPlaces, opened_builder
+from moorage.engines.kubernetes.objects.labels import wallet_hash
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Plan, Stack
 from registry_fixture import RegistryServer, started_registry
@@ -119,6 +120,7 @@ async def yard(dockerd: Dockerd, hub: RegistryServer, tmp_path: Path) -> AsyncIt
             *,
             bases: str = f"{hub.host}/hub/base:1",
             patience: Patience | None = None,
+            made_by: str = "moorage of one cluster",
             **others: str,
         ) -> Builder:
             configuration = HostConfiguration(
@@ -128,7 +130,12 @@ async def yard(dockerd: Dockerd, hub: RegistryServer, tmp_path: Path) -> AsyncIt
                 tools={"tool": tool(tmp_path)},
             )
             places = BuildPlaces(
-                registry=root, credentials=None, host=_way_to_us(dockerd), port=0, url=""
+                registry=root,
+                credentials=None,
+                host=_way_to_us(dockerd),
+                port=0,
+                made_by=made_by,
+                url="",
             )
             options = BuilderOptions(
                 own_image=f"{hub.host}/hub/base:1",
@@ -321,20 +328,22 @@ async def test_images_of_deployments_are_removed_each_by_itself(yard: Yard) -> N
     one = await yard.build(yard.spec(plan))
     other = (await yard.builder.copy(one, "copied")).reference
     assert parse_reference(other).digest != parse_reference(one).digest
-    await yard.builder.remove(one)
+    await yard.builder.remove(wallet_hash(OWNER), parse_reference(one).tag)
     assert await yard.registry.digest(parse_reference(one)) is None
     assert yard.run(other) == "{}"
 
 
-async def test_images_that_no_release_needs_are_collected(yard: Yard) -> None:
+async def test_image_of_another_cluster_is_not_removed(yard: Yard) -> None:
     plan = msgspec.structs.replace(PLAN, install=None, build=None)
-    specs = [yard.spec(plan) for _ in range(3)]
-    images = [parse_reference(await yard.build(spec)) for spec in specs]
-    stranger = await yard.build(yard.spec(plan, owner="0xbeef"))
-    await yard.builder.collect([OWNER], {specs[1].deployment_id})
-    left = [await yard.registry.digest(image) is not None for image in images]
-    assert left == [False, True, False]
-    assert await yard.registry.digest(parse_reference(stranger)) is not None
+    spec, wallet = yard.spec(plan), wallet_hash(OWNER)
+    image = parse_reference(await yard.build(spec))
+    elsewhere = await yard.make(made_by="moorage of another cluster")
+    assert spec.deployment_id in await elsewhere.stored(wallet)
+    await elsewhere.remove(wallet, spec.deployment_id)
+    assert await yard.registry.digest(image) is not None
+    await yard.builder.remove(wallet, spec.deployment_id)
+    assert await yard.registry.digest(image) is None
+    assert spec.deployment_id not in await yard.builder.stored(wallet)
 
 
 async def test_base_is_used_again_when_its_registry_is_gone(

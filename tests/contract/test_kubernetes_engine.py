@@ -174,7 +174,11 @@ async def test_volume_keeps_its_files_for_the_next_version_until_it_is_cleared(
 
     async def seen_by(deployment_id: str) -> str:
         spec = InstanceSpec(
-            deployment_id=deployment_id, plan=plan(), limits=LIMITS, owner=OWNER, volume="data"
+            deployment_id=deployment_id,
+            plan=plan(),
+            limits=replace(LIMITS, volume_bytes=32 * MIB),
+            owner=OWNER,
+            volume="data",
         )
         instance = await kubernetes.start(spec, timeout_seconds=30)
         return await fetch(instance.address)

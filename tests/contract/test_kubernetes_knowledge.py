@@ -1,5 +1,6 @@
 """What the Kubernetes engine knows of other gateways' apps, and of a cluster that tells little."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from moorage.engines.engine import InstanceSpec
 from moorage.engines.kind import ClusterOptions
 from moorage.engines.kubernetes.engine import KubernetesEngine
 from moorage.errors import ClusterUnavailable, IsolationMissing
-from small_apps import LIMITS, build, fetch, logged, plan, start
+from small_apps import LIMITS, MIB, build, fetch, logged, plan, start
 from waiting import until, until_read
 
 pytestmark = pytest.mark.root
@@ -42,8 +43,13 @@ async def run_first(engine: KubernetesEngine, source: Path) -> None:
 
 def namespaces(cluster: Cluster, prefix: str) -> list[str]:
     """The namespaces of a gateway's wallets."""
+    return [it for it in all_namespaces(cluster, prefix) if "-self-test-" not in it]
+
+
+def all_namespaces(cluster: Cluster, prefix: str) -> list[str]:
+    """A gateway's namespaces."""
     names = [it["metadata"]["name"] for it in cluster.objects(NAMESPACES)]
-    return [it for it in names if it.startswith(prefix) and not it.endswith("-self-test")]
+    return [it for it in names if it.startswith(prefix)]
 
 
 async def test_another_gateway_without_the_disk_takes_over_all_apps(
@@ -178,7 +184,8 @@ async def test_namespace_goes_with_the_last_of_a_wallets_deployments_and_volumes
         (name,) = namespaces(fake_cluster, prefix)
         await engine.remove("first")
         assert namespaces(fake_cluster, prefix) == [name]
-        spec = InstanceSpec(deployment_id="second", plan=plan(), limits=LIMITS, volume="data")
+        limits = replace(LIMITS, volume_bytes=32 * MIB)
+        spec = InstanceSpec(deployment_id="second", plan=plan(), limits=limits, volume="data")
         await engine.start(spec, timeout_seconds=30)
         await engine.remove("second")
         assert namespaces(fake_cluster, prefix) == [name]  # the volume is there

@@ -176,6 +176,12 @@ def with_label(origin: Image, name: str, value: str) -> Image:
     return _image(origin.manifest, origin.manifest.layers, configuration)
 
 
+def has_label(image: Image, name: str, value: str) -> bool:
+    """Returns whether an image has this label, with this value."""
+    config = image.configuration.get("config") or {}
+    return (config.get("Labels") or {}).get(name) == value
+
+
 def encoded(image: Image) -> tuple[Content, Content]:
     """Returns an image's manifest and its configuration as they are stored."""
     configuration = _configuration(image.manifest.config.media_type, image.configuration)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from moorage.clock import Clock
@@ -24,19 +24,21 @@ _POLL_SECONDS = 0.2
 _SILENCE_SECONDS = 300.0
 
 
-def builder_of(
+@asynccontextmanager
+async def builder_of(
     configuration: HostConfiguration, options: EngineOptions, cluster: Cluster
-) -> AbstractAsyncContextManager[Builder]:
-    """Returns the builder of a gateway, to be opened."""
+) -> AsyncIterator[Builder]:
+    """Gives the builder of a gateway. Raises ConfigurationInvalid, ClusterUnavailable, OSError."""
     chosen = options.cluster
     credentials = chosen.registry_credentials
-    return opened_builder(
+    async with opened_builder(
         configuration,
         BuildPlaces(
             registry=chosen.registry,
             credentials=Path(credentials) if credentials else None,
             host=chosen.build_host,
             port=chosen.build_port,
+            made_by=f"{chosen.prefix} of {await cluster.uid()}",
             url=chosen.build_url,
             architecture=chosen.architecture,
         ),
@@ -46,7 +48,8 @@ def builder_of(
             namespaces=chosen.prefix,
         ),
         ClusterPods(cluster, pod_options(chosen, configuration), configuration.clock),
-    )
+    ) as builder:
+        yield builder
 
 
 class ClusterPods:

@@ -23,7 +23,14 @@ from lightkube.config.models import User
 from lightkube.core.exceptions import ConfigError
 
 from moorage.engines.kubernetes.objects.pod import Manifest
-from moorage.engines.kubernetes.resources import DEPLOYMENTS, PODS, REVIEWS, Resource, resource_of
+from moorage.engines.kubernetes.resources import (
+    DEPLOYMENTS,
+    NAMESPACES,
+    PODS,
+    REVIEWS,
+    Resource,
+    resource_of,
+)
 from moorage.errors import ClusterUnavailable, ConfigurationInvalid
 
 FIELD_MANAGER = "moorage"
@@ -34,6 +41,7 @@ LOG_LINE_BYTES = 64 * 1024
 """How much is read of a line that an app or a build prints."""
 
 _EVENT_BYTES = 16 * 1024 * 1024  # of a watch: an object has 1.5 MB at most where it is stored
+_ALWAYS_THERE = "kube-system"
 _TRIES = 4
 _POD_TRIES = 25
 _PAUSE_SECONDS = 0.2  # before the second try; doubled before each further one
@@ -121,6 +129,11 @@ class Cluster:
         """Returns the version of the API server, such as `v1.34.1`."""
         found = await self._request("GET", "/version")
         return str(found.get("gitVersion", ""))
+
+    async def uid(self) -> str:
+        """Returns what tells this cluster from all others: the id of a namespace of its own."""
+        found = await self.get(NAMESPACES, _ALWAYS_THERE)
+        return str(found["metadata"]["uid"])
 
     async def get(self, resource: Resource, name: str, *, namespace: str = "") -> Manifest:
         """Returns one object."""

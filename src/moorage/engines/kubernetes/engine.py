@@ -12,6 +12,7 @@ import logging
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -34,10 +35,11 @@ from moorage.engines.kind import ClusterOptions
 from moorage.engines.kubernetes import app, self_test
 from moorage.engines.kubernetes.cluster import Cluster, Refused
 from moorage.engines.kubernetes.kind import CAPABILITIES
+from moorage.engines.kubernetes.leftovers import Leftovers
 from moorage.engines.kubernetes.opening import MakeBuilder, connected, require_permissions, trial_of
 from moorage.engines.kubernetes.pods import Pod, has_ended, newest
 from moorage.engines.kubernetes.record import Record
-from moorage.engines.kubernetes.resources import NAMESPACES, NODES
+from moorage.engines.kubernetes.resources import NODES
 from moorage.engines.kubernetes.shared import ImageBuilder, Shared
 from moorage.engines.kubernetes.starting import Patience
 from moorage.engines.kubernetes.usage import Meter, allocatable_bytes
@@ -48,9 +50,6 @@ from moorage.engines.logs.store import OUT
 from moorage.errors import ClusterUnavailable, IsolationMissing
 from moorage.records.log import LogKind
 from moorage.threads import in_thread, to_its_end
-
-_TEND_SECONDS = 60.0
-_ALWAYS_THERE = "kube-system"
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +67,7 @@ class KubernetesEngine(LogReading):
         keeps: bool,
         make_builder: MakeBuilder,
         patience: Patience = Patience(),  # noqa: B008 (frozen)
+        tend_seconds: float = 60.0,
     ) -> None:
         """Without `keeps`, another gateway keeps the apps, and this one only asks."""
         self._configuration = configuration
@@ -75,6 +75,7 @@ class KubernetesEngine(LogReading):
         self._keeps = keeps
         self._make_builder = make_builder
         self._patience = patience
+        self._tend_seconds = tend_seconds
         self._opened: Shared | None = None
         self._stack = AsyncExitStack()  # of what is open beside
         self._built_by: ImageBuilder | None = None
@@ -111,7 +112,7 @@ class KubernetesEngine(LogReading):
         except BaseException:
             await self._close(shared)
             raise
-        self._tending = asyncio.create_task(self._tend(cluster))
+        self._tending = asyncio.create_task(self._tend(shared))
         return f"kubernetes: {version}, restricted pods, network policies"
 
     async def check(self) -> None:
@@ -119,7 +120,7 @@ class KubernetesEngine(LogReading):
         if self._opened is None:
             raise IsolationMissing(("the engine is closed",))
         try:
-            await self._opened.cluster.get(NAMESPACES, _ALWAYS_THERE)
+            await self._opened.cluster.uid()
             self._opened.observed.require_fresh()
         except (ClusterUnavailable, Refused) as error:
             raise IsolationMissing((f"{error}",)) from error
@@ -134,9 +135,13 @@ class KubernetesEngine(LogReading):
         shared = self._opened
         if shared is None:
             return
-        if stop_apps:
-            await asyncio.gather(*map(self.stop, shared.observed.known()))
-        await self._close(shared)
+        try:
+            if stop_apps:
+                await asyncio.gather(*map(self.stop, shared.observed.known()))
+                kept = await shared.namespaces.wallets()
+                await asyncio.gather(*map(shared.namespaces.tidy, kept))
+        finally:
+            await self._close(shared)
 
     async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
         """As `Engine.confine`: False, as the gateway's own pod has limits."""
@@ -360,8 +365,8 @@ class KubernetesEngine(LogReading):
             return None
         await self._halt(deployment_id)
         await app.remove_objects(shared, record)
-        if record.image:
-            await self._builder.remove(record.image)
+        if record.stage is not Stage.FAILED:
+            await self._builder.remove(record.wallet, deployment_id)
         failed = msgspec.structs.replace(record, stage=Stage.FAILED, image="")
         return await shared.store(failed) if failed != record else record
 
@@ -374,14 +379,18 @@ class KubernetesEngine(LogReading):
         if not self._locks.is_held(before.deployment_id):
             self._exits.put_nowait(before.deployment_id)
 
-    async def _tend(self, cluster: Cluster) -> None:
-        """Measures the cluster again each minute."""
+    async def _tend(self, shared: Shared) -> None:
+        """Measures the cluster again each minute, and looks for what is left over."""
+        tasks: list[Callable[[], Awaitable[None]]] = [partial(self._measure, shared.cluster)]
+        if self._keeps:
+            tasks.append(Leftovers(shared, self._builder, self._locks).remove_next)
         while True:
-            await asyncio.sleep(_TEND_SECONDS)
-            try:
-                await self._measure(cluster)
-            except (ClusterUnavailable, Refused) as error:
-                logger.warning("the cluster's memory is not known anew: %s", error)
+            await asyncio.sleep(self._tend_seconds)
+            for task in tasks:
+                try:
+                    await task()
+                except (ClusterUnavailable, OSError) as error:
+                    logger.warning("the cluster is not tended: %s", error)
 
     async def _measure(self, cluster: Cluster) -> None:
         if not self._options.memory_bytes:

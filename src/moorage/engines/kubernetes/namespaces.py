@@ -6,15 +6,21 @@ from contextlib import asynccontextmanager
 
 from moorage.clock import Clock
 from moorage.engines.kubernetes.cluster import Cluster, NotFound
-from moorage.engines.kubernetes.objects.labels import INSTANCE_LABEL, wallet_namespace
+from moorage.engines.kubernetes.objects.labels import (
+    INSTANCE_LABEL,
+    PART_LABEL,
+    WALLET_LABEL,
+    Part,
+    wallet_namespace,
+)
 from moorage.engines.kubernetes.objects.namespace import (
     Quota,
     namespace_objects,
     pull_secret,
 )
 from moorage.engines.kubernetes.objects.network import Networks
-from moorage.engines.kubernetes.observed import Observed
-from moorage.engines.kubernetes.resources import CLAIMS, NAMESPACES
+from moorage.engines.kubernetes.record import Record, parse
+from moorage.engines.kubernetes.resources import CLAIMS, CONFIG_MAPS, NAMESPACES
 from moorage.engines.locks import Locks
 from moorage.errors import ClusterUnavailable
 
@@ -30,7 +36,6 @@ class Namespaces:
     def __init__(
         self,
         cluster: Cluster,
-        observed: Observed,
         *,
         prefix: str,
         quota: Quota,
@@ -40,7 +45,6 @@ class Namespaces:
     ) -> None:
         """`docker_config` is the text by which nodes fetch images; "" if they need none."""
         self._cluster = cluster
-        self._observed = observed
         self._prefix = prefix
         self._quota = quota
         self._networks = networks
@@ -70,10 +74,28 @@ class Namespaces:
                 self._made.pop(name, None)
                 raise
 
+    async def wallets(self) -> dict[str, str]:
+        """Returns the wallets' hashes by their namespaces. Raises ClusterUnavailable, Refused."""
+        labels = {INSTANCE_LABEL: self._prefix}
+        listed = await self._cluster.list(NAMESPACES, labels=labels)
+        found = (it["metadata"] for it in listed.items)
+        return {
+            it["name"]: it["labels"][WALLET_LABEL] for it in found if WALLET_LABEL in it["labels"]
+        }
+
+    async def records(self, name: str) -> list[Record]:
+        """Asks the cluster for a namespace's records. Raises ClusterUnavailable, Refused."""
+        labels = {INSTANCE_LABEL: self._prefix, PART_LABEL: Part.RECORD}
+        listed = await self._cluster.list(CONFIG_MAPS, namespace=name, labels=labels)
+        return [parse(it) for it in listed.items]
+
     async def tidy(self, name: str) -> None:
-        """Removes a namespace if nothing in it is kept. Raises ClusterUnavailable, Refused."""
+        """Removes a namespace if nothing in it is kept, as the cluster says when it is asked.
+
+        Raises ClusterUnavailable, Refused.
+        """
         async with self._locks.alone(name):
-            if any(record.namespace == name for record in self._observed.records()):
+            if await self.records(name):
                 return
             labels = {INSTANCE_LABEL: self._prefix}
             if (await self._cluster.list(CLAIMS, namespace=name, labels=labels)).items:

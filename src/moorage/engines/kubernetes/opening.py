@@ -44,7 +44,6 @@ def connected(
         observed=observed,
         namespaces=Namespaces(
             cluster,
-            observed,
             prefix=options.prefix,
             quota=quota(options),
             networks=networks(options, configuration),

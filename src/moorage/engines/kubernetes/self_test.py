@@ -14,7 +14,7 @@ from moorage.engines.kubernetes.objects.labels import self_test_namespace
 from moorage.engines.kubernetes.objects.network import Networks
 from moorage.engines.kubernetes.objects.pod import Manifest, PodOptions
 from moorage.engines.kubernetes.objects.self_test import CONTAINER, SelfTest, self_test_objects
-from moorage.engines.kubernetes.resources import NODES, PODS
+from moorage.engines.kubernetes.resources import NAMESPACES, NODES, PODS
 from moorage.errors import ClusterUnavailable, IsolationMissing
 
 COMMAND = ("python3", "-m", "moorage.engines.kubernetes.probe")
@@ -50,7 +50,10 @@ class Trial:
 
 
 async def require_isolation(cluster: Cluster, trial: Trial, clock: Clock) -> None:
-    """Raises IsolationMissing unless a pod is as isolated as apps must be."""
+    """Raises IsolationMissing unless a pod is as isolated as apps must be.
+
+    It has a namespace of its own, which goes with it.
+    """
     test = SelfTest(
         name=f"self-test-{secrets.token_hex(4)}",
         prefix=trial.prefix,
@@ -58,16 +61,14 @@ async def require_isolation(cluster: Cluster, trial: Trial, clock: Clock) -> Non
         command=COMMAND,
         timeout_seconds=trial.timeout_seconds,
     )
-    namespace = self_test_namespace(trial.prefix)
+    namespace = self_test_namespace(trial.prefix, test.name)
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(cluster.delete, NAMESPACES, namespace)
         try:
             for manifest in self_test_objects(test, trial.networks, trial.options):
                 await cluster.apply(manifest)
         except Refused as error:
             raise IsolationMissing((f"the cluster refuses a restricted pod: {error}",)) from error
-        stack.push_async_callback(
-            cluster.delete, PODS, test.name, namespace=namespace, grace_seconds=0
-        )
         pod = await _ended(cluster, namespace, test, clock)
         found = await _findings(cluster, namespace, test.name)
     missing = lacking(found, is_virtual=bool(trial.options.runtime_class))

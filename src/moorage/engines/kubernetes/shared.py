@@ -42,8 +42,12 @@ class ImageBuilder(Protocol):
         """Gives an image another name, for another deployment of its wallet."""
         ...
 
-    async def remove(self, image: str) -> None:
-        """Removes an image, unless it has another name."""
+    async def remove(self, wallet: str, deployment_id: str) -> None:
+        """Removes a deployment's image, if there is one; `wallet` is its hash."""
+        ...
+
+    async def stored(self, wallet: str) -> set[str]:
+        """Returns the names of all images of a wallet, which are deployments' ids."""
         ...
 
 

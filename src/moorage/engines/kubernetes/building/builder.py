@@ -5,7 +5,6 @@ the registry.
 """
 
 import tempfile
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,7 +57,6 @@ class Builder:
         self._images = images
         self._exchange = exchange
         self._scratch = scratch
-        self._building: set[str] = set()
         self._known: dict[tuple[str, int, int], Layer] = {}  # by name, time and size of a program
 
     async def build(self, spec: BuildSpec, log: Log) -> BuiltImage:
@@ -71,33 +69,29 @@ class Builder:
             raise DeployFailed(
                 FailureCause.BUILD_FAILED, "this gateway builds no Dockerfiles: leave yours out"
             )
-        self._building.add(spec.deployment_id)
-        try:
-            await log(spec.plan.because)
-            parts = await self._ingredients(spec)
-            await log([f"built on {parts.base.name}@{parts.base.stored.digest}"])
-            with tempfile.TemporaryDirectory(dir=self._scratch) as directory:
-                return await self._images.publish(
-                    owner=spec.owner,
-                    deployment_id=spec.deployment_id,
-                    base=parts.base,
-                    layers=await self._layers(parts, Path(directory), log),
-                    run=parts.run,
-                )
-        finally:
-            self._building.discard(spec.deployment_id)
+        await log(spec.plan.because)
+        parts = await self._ingredients(spec)
+        await log([f"built on {parts.base.name}@{parts.base.stored.digest}"])
+        with tempfile.TemporaryDirectory(dir=self._scratch) as directory:
+            return await self._images.publish(
+                owner=spec.owner,
+                deployment_id=spec.deployment_id,
+                base=parts.base,
+                layers=await self._layers(parts, Path(directory), log),
+                run=parts.run,
+            )
 
     async def copy(self, image: str, deployment_id: str) -> BuiltImage:
         """As `DeploymentImages.copy`."""
         return await self._images.copy(image, deployment_id)
 
-    async def remove(self, image: str) -> None:
+    async def remove(self, wallet: str, deployment_id: str) -> None:
         """As `DeploymentImages.remove`."""
-        await self._images.remove(image)
+        await self._images.remove(wallet, deployment_id)
 
-    async def collect(self, owners: Iterable[str], kept: Collection[str]) -> None:
-        """As `DeploymentImages.collect`; what is being built stays."""
-        await self._images.collect(owners, {*kept, *self._building})
+    async def stored(self, wallet: str) -> set[str]:
+        """As `DeploymentImages.stored`."""
+        return await self._images.stored(wallet)
 
     async def _ingredients(self, spec: BuildSpec) -> Ingredients:
         configuration, plan = self._configuration, spec.plan

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from moorage.engines.images.manifest import (
     RunConfiguration,
     choose,
     encoded,
+    has_label,
     read_configuration,
     read_manifest,
     with_label,
@@ -35,7 +36,11 @@ from moorage.engines.images.reference import (
     parse_reference,
 )
 from moorage.engines.images.registry import NotInRegistry, Registry, RegistryFailed
-from moorage.engines.kubernetes.objects.labels import DEPLOYMENT_LABEL, wallet_hash
+from moorage.engines.kubernetes.objects.labels import (
+    DEPLOYMENT_LABEL,
+    INSTANCE_LABEL,
+    wallet_hash,
+)
 
 _BASES = "bases"
 _BASE_NAME = "org.opencontainers.image.base.name"  # OCI image spec, annotations.md
@@ -74,11 +79,21 @@ class DeploymentImages:
     """The images below one name in the operator's registry, such as `registry.example/moorage`."""
 
     def __init__(
-        self, registry: Registry, root: Repository, *, platform: Platform, scratch: Path
+        self,
+        registry: Registry,
+        root: Repository,
+        *,
+        made_by: str,
+        platform: Platform,
+        scratch: Path,
     ) -> None:
-        """`scratch` is a directory for large files that are under way."""
+        """`made_by` tells these images from those that others keep below the same name.
+
+        `scratch` is a directory for large files that are under way.
+        """
         self._registry = registry
         self._root = root
+        self._made_by = made_by
         self._platform = platform
         self._scratch = scratch
         self._copying: dict[str, asyncio.Lock] = {}
@@ -138,23 +153,26 @@ class DeploymentImages:
         found = await self._image(origin.repository, content)
         return await self._store(origin.repository, deployment_id, found)
 
-    async def remove(self, image: str) -> None:
-        """Removes a deployment's image, if it is there; no pod may need it any more."""
-        await self._delete(parse_reference(image))
+    async def remove(self, wallet: str, deployment_id: str) -> None:
+        """Removes a deployment's image, if it is there; no pod may need it any more.
 
-    async def collect(self, owners: Iterable[str], kept: Collection[str]) -> None:
-        """Removes the images of these wallets but those of the deployments that are kept.
-
-        The registry's own collection then frees their blobs. Raises RegistryFailed.
+        Another's image stays. The registry's own collection then frees its blobs. `wallet` is its
+        hash. Raises RegistryFailed.
         """
-        for owner in owners:
-            repository = self.repository(owner)
-            for tag in await self._registry.tags(repository):
-                if tag in kept:
-                    continue
-                image = Reference(repository=repository, tag=tag)
-                if (digest := await self._registry.digest(image)) is not None:
-                    await self._delete(image.pinned(digest))
+        image = Reference(repository=self._root.below(wallet), tag=deployment_id)
+        try:
+            content = await self._registry.manifest(image)
+            found = await self._image(image.repository, content)
+        except NotInRegistry:
+            return
+        if not has_label(found, INSTANCE_LABEL, self._made_by):
+            return
+        if not await self._registry.delete_manifest(image.pinned(content.digest)):
+            logger.warning("%s stays, as its registry allows no deletion", image)
+
+    async def stored(self, wallet: str) -> set[str]:
+        """Returns the names of all images of a wallet, by its hash. Raises RegistryFailed."""
+        return set(await self._registry.tags(self._root.below(wallet)))
 
     async def has_layer(self, owner: str, layer: Layer) -> bool:
         """Returns whether a wallet's repository has a layer already."""
@@ -164,12 +182,9 @@ class DeploymentImages:
         """Returns a wallet's repository."""
         return self._root.below(wallet_hash(owner))
 
-    async def _delete(self, image: Reference) -> None:
-        if not await self._registry.delete_manifest(image):
-            logger.warning("%s stays, as its registry allows no deletion", image)
-
     async def _store(self, repository: Repository, deployment_id: str, image: Image) -> BuiltImage:
         image = with_label(image, DEPLOYMENT_LABEL, deployment_id)
+        image = with_label(image, INSTANCE_LABEL, self._made_by)
         manifest, configuration = encoded(image)
         await self._registry.push_blob(repository, configuration.body, digest=configuration.digest)
         name = Reference(repository=repository, tag=deployment_id)

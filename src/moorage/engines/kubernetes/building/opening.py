@@ -26,6 +26,7 @@ class BuildPlaces:
     credentials: Path | None  # a file such as `docker login` writes; None: none are needed
     host: str  # the address at which the gateway listens for build pods
     port: int  # 0: any
+    made_by: str  # whose images these are: no others are removed
     url: str  # how pods reach it; "": by its own host and port
     architecture: str = ""  # of the nodes, such as arm64; "": this machine's
 
@@ -47,7 +48,9 @@ async def opened_builder(
         stack.push_async_callback(exchange.close)
         name = places.architecture
         platform = Platform(architecture=name) if name else platform_here()
-        images = DeploymentImages(registry, root, platform=platform, scratch=scratch)
+        images = DeploymentImages(
+            registry, root, made_by=places.made_by, platform=platform, scratch=scratch
+        )
         yield Builder(
             configuration, options, pods=pods, images=images, exchange=exchange, scratch=scratch
         )

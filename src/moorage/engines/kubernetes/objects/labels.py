@@ -43,9 +43,9 @@ def wallet_namespace(prefix: str, owner: str) -> str:
     return f"{prefix}-{wallet_hash(owner)}"
 
 
-def self_test_namespace(prefix: str) -> str:
-    """Returns the name of the namespace in which the engine tries its isolation."""
-    return f"{prefix}-{Part.SELF_TEST}"
+def self_test_namespace(prefix: str, test: str) -> str:
+    """Returns the name of the namespace in which one self-test tries the isolation."""
+    return f"{prefix}-{test}"
 
 
 def app_name(deployment_id: str) -> str:

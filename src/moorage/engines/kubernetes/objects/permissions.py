@@ -27,7 +27,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         group="",
         resource="namespaces",
-        verbs=("get", *_APPLY, "delete"),
+        verbs=("get", "list", *_APPLY, "delete"),
         why="give each wallet a namespace",
     ),
     Rule(

@@ -37,7 +37,7 @@ _LIMITS = Limits(memory_bytes=128 * MIB, cpu_millis=500, pids=32, disk_bytes=64 
 class SelfTest:
     """One run of it."""
 
-    name: str  # of the pod; another one each time
+    name: str  # of the pod, and the end of its namespace's; another one each time
     prefix: str  # of the gateway's namespaces
     image: str  # Moorage's own
     command: Sequence[str]  # prints what it finds, and ends
@@ -46,7 +46,7 @@ class SelfTest:
 
 def self_test_objects(test: SelfTest, networks: Networks, options: PodOptions) -> list[Manifest]:
     """Returns the namespace, its policies and the pod, in the order in which to apply them."""
-    name = self_test_namespace(test.prefix)
+    name = self_test_namespace(test.prefix, test.name)
     labels = {INSTANCE_LABEL: options.instance, PART_LABEL: Part.SELF_TEST.value}
     pod: Manifest = {
         "apiVersion": "v1",

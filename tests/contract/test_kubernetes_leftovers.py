@@ -1,0 +1,149 @@
+"""What the Kubernetes engine removes of what a gateway that was lost has left."""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from fake_kubernetes.cluster import Cluster
+from fake_kubernetes.faults import INTERNAL
+from fake_kubernetes.resources import NAMESPACES, PODS, SECRETS, Resource
+from kubernetes_engine_fixture import (
+    OWN_IMAGE,
+    Copied,
+    CopyingBuilder,
+    cluster_options,
+    copying_builder,
+    host_configuration,
+    make_engine,
+    opened_engine,
+)
+from moorage.clock import SystemClock
+from moorage.engines.engine import BuildSpec
+from moorage.engines.kind import ClusterOptions
+from moorage.engines.kubernetes.builds import ClusterPods
+from moorage.engines.kubernetes.cluster import Cluster as Connection
+from moorage.engines.kubernetes.cluster import Refused, read_configuration
+from moorage.engines.kubernetes.objects.build import Build
+from moorage.engines.kubernetes.objects.labels import wallet_hash, wallet_namespace
+from moorage.engines.kubernetes.options import pod_options
+from moorage.engines.kubernetes.shared import Log
+from moorage.errors import ClusterUnavailable
+from small_apps import LIMITS, build, plan
+from waiting import until
+
+pytestmark = pytest.mark.root
+
+OWNER, OTHER = "0x" + "ab" * 20, "0x" + "cd" * 20
+WALLET = wallet_hash(OWNER)
+
+
+@pytest.fixture(autouse=True)
+def mended(fake_cluster: Cluster) -> None:
+    fake_cluster.mend()
+
+
+@pytest.fixture
+def options(fake_cluster: Cluster) -> ClusterOptions:
+    return cluster_options(fake_cluster)
+
+
+@dataclass
+class CutOff(CopyingBuilder):
+    """Starts the pod of a build and stores its image, and never comes to an end."""
+
+    options: ClusterOptions = field(kw_only=True)
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def build(self, spec: BuildSpec, log: Log) -> Copied:
+        configuration = host_configuration(self.directory, self.directory)
+        connection = Connection(read_configuration(file=self.options.config, context=""))
+        try:
+            pods = pod_options(self.options, configuration)
+            await ClusterPods(connection, pods, SystemClock()).start(
+                Build(
+                    deployment_id=spec.deployment_id,
+                    owner=spec.owner,
+                    namespace=wallet_namespace(self.options.prefix, spec.owner),
+                    own_image=OWN_IMAGE,
+                    image=OWN_IMAGE,
+                    directory="",
+                    steps=(),
+                    fetch=("sleep", "1000"),
+                    pack=("true",),
+                    source_url="http://gateway/source",
+                    result_url="http://gateway/result",
+                    limits=LIMITS,
+                    timeout_seconds=100,
+                )
+            )
+        finally:
+            await connection.close()
+        await super().build(spec, log)
+        self.begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+def named(cluster: Cluster, resource: Resource, beginning: str) -> list[str]:
+    names = [it["metadata"]["name"] for it in cluster.objects(resource)]
+    return [it for it in names if it.startswith(beginning)]
+
+
+async def test_image_without_a_record_is_removed_and_no_other(
+    fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
+) -> None:
+    """Also where another gateway has built it a moment ago, and no watch has told so."""
+    images = copying_builder(fake_cluster)
+    former = make_engine(fake_cluster, tmp_path / "one", options=options, builder=images)
+    keeper = make_engine(
+        fake_cluster, tmp_path / "two", options=options, builder=images, tend_seconds=0.05
+    )
+    async with opened_engine(former):
+        await build(former, source, plan(), owner=OWNER)
+        async with opened_engine(keeper):
+            fake_cluster.freeze_watches()
+            await former.copy("first", "second")
+            images.images.add((WALLET, "third"))  # it is looked at after the second
+            await until(lambda: (WALLET, "third") not in images.images)
+            assert images.images == {(WALLET, "first"), (WALLET, "second")}
+
+
+@pytest.mark.parametrize("ending", ["discard", "remove"])
+async def test_build_of_a_lost_gateway_goes_with_its_deployment(
+    ending: str, fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
+) -> None:
+    images = CutOff(fake_cluster, fake_cluster.directory / "built", options=options)
+    lost = make_engine(fake_cluster, tmp_path / "one", options=options, builder=images)
+    keeper = make_engine(fake_cluster, tmp_path / "two", options=options, builder=images)
+    async with opened_engine(lost):
+        building = asyncio.create_task(build(lost, source, plan(), owner=OWNER))
+        await images.begun.wait()
+        async with opened_engine(keeper):
+            assert images.images == {(WALLET, "first")}
+            assert named(fake_cluster, PODS, "build-first")
+            assert len(named(fake_cluster, SECRETS, "build-first")) == 2
+            await getattr(keeper, ending)("first")
+            assert images.images == set()
+            assert not named(fake_cluster, SECRETS, "build-first")
+            await until(lambda: not named(fake_cluster, PODS, "build-first"))
+        building.cancel()
+        with suppress(asyncio.CancelledError, Refused):  # what it would write to may be gone
+            await building
+
+
+async def test_close_leaves_namespaces_of_which_something_is_kept_alone(
+    fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
+) -> None:
+    engine = make_engine(fake_cluster, tmp_path / "state", options=options)
+    async with opened_engine(engine):
+        await build(engine, source, plan(), owner=OWNER)
+        await build(engine, source, plan(), owner=OTHER, deployment_id="other")
+        fake_cluster.fail("delete", "namespaces", INTERNAL)
+        with pytest.raises(ClusterUnavailable):
+            await engine.remove("other")
+        fake_cluster.mend()
+    kept = wallet_namespace(options.prefix, OWNER)
+    await until(lambda: named(fake_cluster, NAMESPACES, options.prefix) == [kept])
