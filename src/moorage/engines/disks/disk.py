@@ -212,6 +212,12 @@ def free_bytes(directory: Path) -> int:
     return status.f_bavail * status.f_frsize if status.f_favail or not status.f_files else 0
 
 
+def capacity_bytes(directory: Path) -> int:
+    """Returns the size of a directory's file system. Raises OSError."""
+    status = os.statvfs(directory)
+    return status.f_blocks * status.f_frsize
+
+
 def growth_bytes(image: str) -> int:
     """Returns how many bytes a sparse file can still grow on disk. Raises OSError."""
     status = os.stat(image)  # noqa: PTH116 (called many times a second: Path is slow)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from moorage.engines.disks.disk import disk_failure, free_bytes
+from moorage.engines.disks.disk import capacity_bytes, disk_failure, free_bytes
 from moorage.engines.disks.leaving import copy_files
 from moorage.engines.disks.trees import NotAFile
 from moorage.engines.engine import (
@@ -127,7 +127,8 @@ class Rootless(LocalEngine[Host, DeploymentDirectory]):
         """As `Engine.export_files`."""
         async with self._alone(deployment_id) as directory:
             require_built(directory, "move")
-            await in_thread(copy_files, directory.app, target, without=without)
+            size = await in_thread(capacity_bytes, directory.app)
+            await in_thread(copy_files, directory.app, target, without=without, max_bytes=size)
 
     async def volumes(self) -> set[str]:
         """As `Engine.volumes`: there are none without root."""

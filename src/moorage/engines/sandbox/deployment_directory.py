@@ -7,7 +7,7 @@ from pathlib import Path
 
 from moorage.engines.disks import copying, leaving, trees
 from moorage.engines.disks.caches import Caches
-from moorage.engines.disks.disk import IMAGE, AppDisk, mount_image
+from moorage.engines.disks.disk import IMAGE, AppDisk, capacity_bytes, mount_image
 from moorage.engines.disks.downloads import Downloads
 from moorage.engines.disks.space import Space
 from moorage.engines.disks.templates import DiskTemplates
@@ -139,13 +139,17 @@ class DeploymentDirectory(shared.DeploymentDirectory):
     def export_files(self, target: Path, without: Collection[str]) -> None:
         """Copies the app's files, as `Engine.export_files`. Raises DeployFailed, OSError."""
         if self.disk.mounted:
-            leaving.copy_files(self.disk.app, target, without=without)
+            self._copy_files(target, without)
             return
         mount_image(self.disk.image, self.disk.mount_point)
         try:
-            leaving.copy_files(self.disk.app, target, without=without)
+            self._copy_files(target, without)
         finally:
             self.disk.release()
+
+    def _copy_files(self, target: Path, without: Collection[str]) -> None:
+        size = capacity_bytes(self.disk.app)
+        leaving.copy_files(self.disk.app, target, without=without, max_bytes=size)
 
     def slot(self, record: Record) -> Slot | None:
         """Returns the slot in a record; None if it has none."""
