@@ -28,7 +28,7 @@ class Reload:
         *,
         configure: Configure = logs.configure,
     ) -> None:
-        self._settings = settings
+        self._started_with = self._in_force = settings
         self._load = load
         self._configure = configure
 
@@ -40,14 +40,17 @@ class Reload:
         """Reads them; what is wrong with them is logged, and changes nothing."""
         try:
             now = self._load()
+            taken = _changed(self._in_force, now) & _AT_ONCE
+            waiting = _changed(self._started_with, now) - _AT_ONCE
             self._configure(json=now.log_json, level=now.log_level)
         except MoorageError as error:
             log.error("settings are not read again", error=error.message)
             return
-        before, after = recorded(self._settings), recorded(now)
-        changed = {name for name in before | after if before.get(name) != after.get(name)}
-        log.info(
-            "settings read again",
-            taken=sorted(changed & _AT_ONCE),
-            after_a_restart=sorted(changed - _AT_ONCE),
-        )
+        self._in_force = now
+        log.info("settings read again", taken=sorted(taken), after_a_restart=sorted(waiting))
+
+
+def _changed(before: Settings, after: Settings) -> set[str]:
+    """Returns the names of the settings that differ. Raises InvalidField."""
+    old, new = recorded(before), recorded(after)
+    return {name for name in old | new if old.get(name) != new.get(name)}

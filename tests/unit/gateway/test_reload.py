@@ -36,6 +36,16 @@ def test_level_is_taken_and_what_waits_is_named() -> None:
     assert (line["taken"], line["after_a_restart"]) == (["log_level"], ["app_memory_mib"])
 
 
+def test_level_that_is_set_back_is_taken_and_what_waits_is_named_again() -> None:
+    read = iter((settings(log_level="debug", app_memory_mib=1024), settings(app_memory_mib=1024)))
+    reload = Reload(settings(), lambda: next(read), configure=lambda **_: None)
+    with capture_logs() as lines:
+        reload()
+        reload()
+    assert [line["taken"] for line in lines] == [["log_level"], ["log_level"]]
+    assert [line["after_a_restart"] for line in lines] == [["app_memory_mib"]] * 2
+
+
 def test_settings_that_are_wrong_change_nothing_and_are_told() -> None:
     configured, (line,) = reloaded(InvalidField("port", "must be a number"))
     assert configured == []
