@@ -18,7 +18,7 @@ from moorage.chains.rpc import RpcClient
 from moorage.chains.signing import SigningKey
 from moorage.cli.main import run
 from moorage.clock import SystemClock
-from moorage.errors import ChainUnavailable, RefundRefused
+from moorage.errors import ChainUnavailable, DatabaseUnavailable, RefundRefused
 from moorage.failpoints import armed
 from moorage.ledger import ledger
 from moorage.money import AtomicUnits, MicroUsd
@@ -31,7 +31,7 @@ from moorage.records.payment import Finality, Payment, PaymentStatus
 from moorage.records.refund import Refund, RefundStatus
 from moorage.settings import load_settings
 from moorage.storage import sqlite
-from moorage.storage.database import Database
+from moorage.storage.database import Database, Transaction
 from moorage.storage.money import accounts, payments, refunds, relays
 from moorage.storage.opening import open_database
 from paying import mine, rpc, send_transfer, token_balance, until_mined
@@ -198,9 +198,12 @@ async def till(
 async def begin(
     service: Refunds, payment: Payment, amount: int | None = None, reason: str = "asked for"
 ) -> Refund:
-    return await service.begin(
-        payment, amount=None if amount is None else AtomicUnits(amount), reason=reason
-    )
+    units = None if amount is None else AtomicUnits(amount)
+    return await service.begin(payment, amount=units, reason=reason, note=noted)
+
+
+async def noted(_tx: Transaction) -> None:
+    """Notes nothing beside the refund."""
 
 
 @pytest.mark.parametrize(
@@ -234,6 +237,18 @@ async def test_parts_add_up_to_the_payment_and_no_further(till: Till) -> None:
     with pytest.raises(RefundRefused, match="nothing left"):
         await begin(service, payment)
     await till.check(returned=500_000, balance=0)
+
+
+async def test_refund_that_cannot_be_noted_is_not_sent(till: Till) -> None:
+    payment = await till.paid()
+
+    async def fails(_tx: Transaction) -> None:
+        raise DatabaseUnavailable
+
+    with pytest.raises(DatabaseUnavailable):
+        await till.refunds().begin(payment, amount=None, reason="x", note=fails)
+    assert await refunds.to_follow(till.db, chain_id=42161) == []
+    await till.check(returned=0, balance=500_000)
 
 
 async def test_credits_that_were_burned_are_not_sent_back(till: Till) -> None:
@@ -653,6 +668,27 @@ async def test_command_exits_with_3_while_the_outcome_is_open_and_resume_ends_it
         await rpc(till.url, "evm_setAutomine", True)
     await mine(till.url)
     assert await moorage(*command, "--resume") == 0
+    await till.check(returned=500_000, balance=0)
+
+
+async def test_command_exits_with_3_when_the_database_goes_away_after_it_sent(
+    till: Till, command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment = await till.paid()
+
+    async def gone(*_: object, **_given: object) -> list[Refund]:
+        raise DatabaseUnavailable
+
+    with monkeypatch.context() as patched:
+
+        def lose_database(step: str) -> None:
+            if step == "refund_sent":
+                patched.setattr(refunds, "of_payment", gone)
+
+        with armed(lose_database):
+            assert await moorage(*command, payment.tx_hash, "--reason", "x") == 3
+    await mine(till.url)
+    await moorage(*command, "--resume")
     await till.check(returned=500_000, balance=0)
 
 

@@ -23,6 +23,7 @@ from moorage.money import AtomicUnits
 from moorage.payments.relay.refunds import Refunds
 from moorage.payments.relay.relayer import GWEI, Limits, Relayer
 from moorage.records.refund import RefundStatus
+from moorage.storage.database import Transaction
 from moorage.storage.money import payments, refunds
 from moorage.storage.opening import open_database
 from paying import mine, until_mined
@@ -43,6 +44,10 @@ EVERY = {
     **{name: fault for name, fault in FAULTS.items() if name != OF_REQUESTS},
     FORGOTTEN: reorganised(1, forgets=True),
 }
+
+
+async def _noted(_tx: Transaction) -> None:
+    """Notes nothing beside the refund."""
 
 
 class Ends(BaseException):
@@ -105,7 +110,9 @@ class Operator:
             log_index=payment.log_index,
         )
         if all(one.status is RefundStatus.FAILED for one in begun):  # else it has just ended
-            await self._service.begin(payment, amount=AtomicUnits(AMOUNT), reason="asked for")
+            await self._service.begin(
+                payment, amount=AtomicUnits(AMOUNT), reason="asked for", note=_noted
+            )
 
     async def open(self) -> bool:
         """Whether a refund's outcome is open."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,9 +60,8 @@ async def run_refund(
         chain, client = _chain_of(books, payment.chain_id)
         service = _refunds(settings, books, client, key)
         amount = _amount(order.amount, chain.token_at(payment.token_address))
-        refund = await service.begin(payment, amount=amount, reason=order.reason)
-        async with books.db.transaction(durable=True) as tx:
-            await note_act(tx, "refund", order.tx_hash, reason=order.reason)
+        note = partial(note_act, act="refund", subject=order.tx_hash, reason=order.reason)
+        refund = await service.begin(payment, amount=amount, reason=order.reason, note=note)
         await _follow(service, refund, wait_seconds)
         return RefundSeen(chain, await _stored(books, refund))
 
@@ -127,13 +127,16 @@ async def _follow(service: Refunds, refund: Refund, wait_seconds: float) -> None
 
 
 async def _stored(books: OpenBooks, refund: Refund) -> Refund:
-    """Reads the refund's current state."""
-    of_payment = await refunds.of_payment(
-        books.db,
-        chain_id=refund.chain_id,
-        tx_hash=refund.tx_hash,
-        log_index=refund.log_index,
-    )
+    """Reads the refund's current state; without a database its outcome is as open as it was."""
+    try:
+        of_payment = await refunds.of_payment(
+            books.db,
+            chain_id=refund.chain_id,
+            tx_hash=refund.tx_hash,
+            log_index=refund.log_index,
+        )
+    except DatabaseUnavailable:
+        return refund
     return next(each for each in of_payment if each.id == refund.id)
 
 

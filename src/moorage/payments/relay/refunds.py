@@ -7,7 +7,7 @@ from the chain. A refund that can no longer be mined is undone by a compensating
 
 import contextlib
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 import msgspec
 
@@ -57,8 +57,17 @@ class Refunds:
         self._clock = clock
         self._follow_up = RefundFollowUp(db=db, client=client, clock=clock)
 
-    async def begin(self, payment: Payment, *, amount: AtomicUnits | None, reason: str) -> Refund:
+    async def begin(
+        self,
+        payment: Payment,
+        *,
+        amount: AtomicUnits | None,
+        reason: str,
+        note: Callable[[Transaction], Awaitable[None]],
+    ) -> Refund:
         """Sends `amount` of a payment back to its payer; None sends all that is left of it.
+
+        The transaction that stores the refund does `note` as well.
 
         Raises RefundRefused, with nothing sent, for more than is left of the payment, more than the
         payer has credits for, a payment whose block is not safe yet, and a transfer that the token
@@ -76,6 +85,7 @@ class Refunds:
             raise RefundRefused(f"The transfer would fail: {prepared.refusal}.")
         async with self._db.transaction(durable=True) as tx:
             refund = await self._intend(tx, payment, token, amount=amount, reason=reason)
+            await note(tx)
             nonce = await self._relayer.claim_nonce(tx, prepared, subject_id=refund.id)
             relayed = await self._relayer.sign(tx, prepared, nonce=nonce, subject_id=refund.id)
         failpoint("refund_signed")
