@@ -1,5 +1,6 @@
 """A database in which a test provokes what a disk or a file system does."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from typing import Any
 from moorage.errors import CommitUnknown, DatabaseUnavailable
 from moorage.storage.database import Transaction
 from moorage.storage.sqlite import SqliteDatabase
+from moorage.threads import to_its_end
 
 
 class FaultyDatabase(SqliteDatabase):
@@ -19,6 +21,15 @@ class FaultyDatabase(SqliteDatabase):
         self.forgets_answers = False
         self.refused_reads = 0
         self._refuses_reads = False
+        self._answers = asyncio.Event()
+        self._answers.set()
+
+    def answer_no_writes(self) -> None:
+        """Has every write wait, even if it is cancelled, as for a server out of reach."""
+        self._answers.clear()
+
+    def answer_writes(self) -> None:
+        self._answers.set()
 
     def refuse_writes(self) -> None:
         """Has every write fail, as on a full disk."""
@@ -70,6 +81,8 @@ class FaultyDatabase(SqliteDatabase):
     @asynccontextmanager
     async def transaction(self, *, durable: bool) -> AsyncIterator[Transaction]:
         """With `forgets_answers`, what was committed is not told: a network's answer is lost."""
+        if not self._answers.is_set():
+            await to_its_end(self._answers.wait())
         async with super().transaction(durable=durable) as tx:
             yield tx
         if self.forgets_answers:

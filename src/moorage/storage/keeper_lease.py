@@ -2,7 +2,8 @@
 
 The holder renews its lease every 5 s and stops 20 s after the last renewal; another takes it when
 it was not renewed for 30 s. Each counts by its own monotonic clock, so there are never two,
-whatever the machines' clocks say.
+whatever the machines' clocks say. But a machine that was suspended has counted no time: it learns
+by its next renewal, 5 s after it wakes at most, that another keeps the apps.
 """
 
 import asyncio
@@ -40,7 +41,7 @@ class KeeperLease:
     @property
     def holds(self) -> bool:
         """Whether this gateway may act as keeper now."""
-        return self._token is not None and self._clock.monotonic_seconds() < self._until
+        return self._left_seconds > 0
 
     async def take(self) -> bool:
         """Takes the lease if it is free; returns whether this gateway has it. Ask again and again.
@@ -54,14 +55,20 @@ class KeeperLease:
             return False
 
     async def until_lost(self) -> None:
-        """Renews the lease; returns when it is lost."""
-        while self.holds:
-            await asyncio.sleep(RENEW_SECONDS)
-            try:
-                async with asyncio.timeout(RENEW_SECONDS):
-                    await self._renew()
-            except (DatabaseUnavailable, TimeoutError):
-                log.warning("the keeper's lease is not renewed; it runs out by itself")
+        """Renews the lease; returns when it is lost, whatever the database does meanwhile.
+
+        So no renewal is waited for: one that is cancelled may have to end its transaction first.
+        """
+        renewing: asyncio.Task[None] | None = None
+        try:
+            while self.holds:
+                await asyncio.sleep(min(RENEW_SECONDS, self._left_seconds))
+                if renewing is None or renewing.done():
+                    renewing = asyncio.create_task(self._renew(), name="keeper's lease")
+                await asyncio.wait([renewing], timeout=min(RENEW_SECONDS, self._left_seconds))
+        finally:
+            if renewing is not None:
+                renewing.cancel()
         self._token = None
         log.error("another gateway may keep the apps now: this one's lease was not renewed in time")
 
@@ -90,13 +97,23 @@ class KeeperLease:
         return self.holds
 
     async def _renew(self) -> None:
-        if self._token is not None:
-            now = self._clock.monotonic_seconds()
-            self._note(await self._row.renew(self._token, until_ms=self._until_ms), now)
+        token, now = self._token, self._clock.monotonic_seconds()
+        if token is None:
+            return
+        try:
+            self._note(await self._row.renew(token, until_ms=self._until_ms), now)
+        except DatabaseUnavailable:
+            log.warning("the keeper's lease is not renewed; it runs out by itself")
 
     def _note(self, token: int | None, begun: float) -> None:
         """Counts from before the row was written: others see it later."""
         self._token, self._until = token, begun + HELD_SECONDS
+
+    @property
+    def _left_seconds(self) -> float:
+        if self._token is None:
+            return 0.0
+        return max(0.0, self._until - self._clock.monotonic_seconds())
 
     @property
     def _until_ms(self) -> int:
