@@ -1,7 +1,10 @@
-"""`moorage stop`, as an operator leaves a machine whose gateway is gone."""
+"""`moorage stop` and `moorage retire`: an operator leaves a machine whose gateway is gone."""
 
 import asyncio
+import csv
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +21,15 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Iterator[DevGateway]:
-    with running(tmp_path / "data", requests_per_minute="100000") as started:
+    """A gateway that a test kills; whatever the test comes to, nothing of it runs afterwards."""
+    data_dir = tmp_path / "data"
+    with running(data_dir, requests_per_minute="100000") as started:
         yield started
-        if (tmp_path / "data/dev.json").exists():
-            started.stop()
+    if (data_dir / "dev.json").exists():  # it was killed
+        stop = [MOORAGE, "stop", f"--data-dir={data_dir}"]
+        subprocess.run(stop, check=True, env=started.environment())
+    for pid in processes_saying(str(data_dir / "chains")):
+        os.kill(pid, signal.SIGTERM)
 
 
 async def moorage(gateway: DevGateway, *arguments: str) -> tuple[int, Any]:
@@ -71,6 +79,44 @@ async def test_nothing_but_data_is_left_of_a_killed_gateway_once_it_is_stopped(
     gateway.start()
     await wallet.until_answers(name)
     assert (await wallet.settled(deployed))["status"] == "ready"
+
+
+async def test_gateway_is_retired_only_knowingly_while_somebody_is_owed_something(
+    gateway: DevGateway, tmp_path: Path
+) -> None:
+    wallet, name = await Wallet(gateway).fund(), fresh_name()
+    await wallet.settled(await wallet.deploy_paid(name))
+    gateway.kill()
+    books, target = gateway.data_dir / "moorage.db", tmp_path / "books"
+    retire = ("retire", str(target), "--reason", "sold")
+
+    code, document = await moorage(gateway, *retire)
+
+    assert (code, document["retired"]) == (1, False)
+    (owed,) = document["left"]["owed"]
+    assert (owed["wallet"], owed["projects"]) == (wallet.address.lower(), [name])
+    assert 0 < owed["credits_micro_usd"] < 500_000
+    assert not target.exists()
+    assert await wallet.visit(name) == (200, "hello world")
+
+    code, document = await moorage(gateway, *retire, "--i-know")
+
+    assert (code, document["retired"]) == (0, True)
+    (after,) = document["left"]["owed"]
+    assert 0 < after["credits_micro_usd"] <= owed["credits_micro_usd"]
+    assert wallet.address.lower() in (target / "owed.csv").read_text()
+    booked = sum(
+        int(row["amount_micro_usd"])
+        for row in csv.DictReader((target / "ledger.csv").read_text().splitlines())
+        if row["account"] == f"wallet:{wallet.address.lower()}"
+    )
+    assert booked == after["credits_micro_usd"]
+    left = of_gateway(gateway.data_dir, gateway.instance_id)
+    assert {kind: found for kind, found in (left | remains(gateway)).items() if found} == {}
+    assert not [path for path in gateway.data_dir.rglob("*") if path.name == "secrets.key"]
+    assert not {"apps", "proxy", "nonces", "sources"} & {*document["kept"]}
+    assert books.name in document["kept"]
+    assert books.exists()
 
 
 async def tables() -> str:

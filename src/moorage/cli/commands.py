@@ -78,6 +78,11 @@ OPERATOR_COMMANDS = (
         "End the apps of a gateway that does not run.",
     ),
     Command(
+        "retire",
+        "moorage.cli.operator.leaving:retire",
+        "End a gateway for good: all but its books goes.",
+    ),
+    Command(
         "check",
         "moorage.cli.operator.operate:check",
         "Say what is missing here, and what mends it.",

@@ -1,5 +1,7 @@
 """The data directory: private to its owner, and for one kind of gateway."""
 
+import contextlib
+import shutil
 import stat
 import uuid
 from pathlib import Path
@@ -14,6 +16,12 @@ GATEWAYS = "gateways"  # what those that share the directory tell each other
 SPOOL = "spool"  # of uploads under way; a named gateway's are in a directory of its own
 _DIRECTORIES = ("sources", SPOOL, "apps", "proxy", NONCES, GATEWAYS)
 _GATEWAY_ID = "gateway.id"
+_REST = (
+    *_DIRECTORIES,
+    *("toolchains", "toolchains.json", "npm", "ballast"),
+    *(_GATEWAY_ID, "challenges.key"),
+    "secrets.key",  # at last: without it nothing here can be opened again
+)
 _DEV_WALLETS = "wallets.json"  # every version of `moorage dev` keeps them there
 
 
@@ -42,6 +50,16 @@ def gateway_id(data_dir: Path) -> str:
     if not path.exists():
         create_file(path, uuid.uuid4().hex.encode())
     return path.read_text()
+
+
+def remove_all_but_books(data_dir: Path) -> list[str]:
+    """Removes what a gateway has kept there but its database; returns the names of what stays.
+
+    Files that are not the gateway's stay as well. Blocks.
+    """
+    for name in _REST:
+        _remove(data_dir / name)
+    return sorted(path.name for path in data_dir.iterdir())
 
 
 def open_to_others(data_dir: Path) -> str:
@@ -92,3 +110,20 @@ def _refuse_other(data_dir: Path, purpose: Purpose) -> None:
         found = Purpose.DEV if (data_dir / _DEV_WALLETS).exists() else Purpose.SERVE
     if found is not purpose:
         raise ConfigurationInvalid(f"data_dir: {database}: {refusal(found)}")
+
+
+def _remove(path: Path) -> None:
+    """Removes a file, or a directory with its content; of a mount point only the content."""
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    for inner in path.iterdir():  # of a link too: it may lead to another disk
+        if inner.is_dir() and not inner.is_symlink():
+            shutil.rmtree(inner)
+        else:
+            inner.unlink()
+    if path.is_symlink():
+        path.unlink()
+        return
+    with contextlib.suppress(OSError):
+        path.rmdir()

@@ -18,7 +18,7 @@ from moorage.core import Core
 from moorage.engines.engine import Engine
 from moorage.errors import AlreadyRunning
 from moorage.gateway.assembly import open_core
-from moorage.gateway.data_directory import NONCES
+from moorage.gateway.data_directory import NONCES, open_data_directory
 from moorage.gateway.isolation import has_several_proxies, make_engine, run_directory
 from moorage.gateway.platform import APPS, PROXY, find_tool, instance_id, open_store
 from moorage.gateway.proxy import proxy_settings
@@ -83,6 +83,7 @@ async def open_machine(settings: Settings) -> AsyncIterator[Machine]:
     purpose = await in_thread(purpose_of, settings.database) or Purpose.SERVE
     async with AsyncExitStack() as stack:
         stack.enter_context(not_running(data_dir))
+        await in_thread(open_data_directory, data_dir, purpose, settings.database_url)
         core = await open_core(stack, settings, clock, purpose=purpose, speed=1.0)
         await _require_alone(settings, core)
         toolchains = await open_store(

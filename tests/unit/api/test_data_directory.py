@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from moorage.errors import ConfigurationInvalid, DatabaseUnavailable
-from moorage.gateway.data_directory import open_data_directory, open_to_others
+from moorage.gateway.data_directory import (
+    open_data_directory,
+    open_to_others,
+    remove_all_but_books,
+)
 from moorage.storage.migrate import is_newest, migrate
 from moorage.storage.opening import open_database
 from moorage.storage.purpose import Purpose, purpose_of
@@ -118,3 +122,24 @@ def test_no_other_program_uses_these_numbers(data_dir: Path) -> None:
     with closing(sqlite3.connect(data_dir / "moorage.db")) as connection:
         (number,) = connection.execute("PRAGMA application_id").fetchone()
     assert number.to_bytes(4, "big") == b"MOOD"
+
+
+def test_end_of_a_gateway_leaves_the_books_and_what_is_not_its_own(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    open_data_directory(data_dir, Purpose.SERVE)
+    other_disk, own = tmp_path / "disk", data_dir / "notes.txt"
+    (other_disk / "volumes").mkdir(parents=True)
+    (other_disk / "volumes/image").touch()
+    (data_dir / "apps").rmdir()
+    (data_dir / "apps").symlink_to(other_disk)
+    (data_dir / "sources/upload").mkdir()
+    (data_dir / "sources/link").symlink_to(own)
+    for path in (own, data_dir / "secrets.key"):
+        path.touch()
+
+    assert remove_all_but_books(data_dir) == ["moorage.db", "notes.txt"]
+
+    assert list(other_disk.iterdir()) == []
+    assert own.exists()
+    assert remove_all_but_books(data_dir) == ["moorage.db", "notes.txt"]
