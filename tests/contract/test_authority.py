@@ -124,3 +124,8 @@ def test_internal_authority_signs_and_is_trusted_by_the_gateway_itself() -> None
     assert policies[0]["issuers"] == [{"module": "internal"}]
     root = "proxy/certificates/pki/authorities/local/root.crt"
     assert own_roots(given) == (Path("/data") / root,)
+
+
+def test_internal_authority_lies_with_the_certificates_that_proxies_share() -> None:
+    given = settings(internal_authority=True, data_dir="/data", certificates_dir="/shared")
+    assert own_roots(given) == (Path("/shared/pki/authorities/local/root.crt"),)

@@ -1,5 +1,6 @@
 """A gateway audits its books once a day, and tells as metrics when that and a backup were done."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,14 @@ from moorage.core import Core
 from moorage.gateway.upkeep import DailyAudit
 from moorage.gateway.vital_signs import note_certificates, note_upkeep
 from moorage.metrics import exposition
+from moorage.routing.certificate import Certificate, read_certificate
+from moorage.storage.apps import certificates
 from moorage.storage.database import Database
 from moorage.storage.leases import Leases
 from moorage.storage.operation import upkeep
 from moorage.storage.operation.upkeep import Upkeep, UpkeepDone
 from moorage.storage.vault import KEY_BYTES, Vault
+from records_fixture import ALICE
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -80,7 +84,44 @@ async def test_last_audit_and_backup_are_metrics(core: Core, clock: MovableClock
     assert shown('moorage_audit_findings{kind="wrong"}') == 0
 
 
-async def test_directory_without_certificates_has_none(tmp_path: Path) -> None:
-    await note_certificates(tmp_path, None)
+async def test_directory_without_certificates_has_none(core: Core, tmp_path: Path) -> None:
+    await note_certificates(core, tmp_path, None)
     assert shown("moorage_certificates") == 0
     assert shown("moorage_certificate_end_timestamp_seconds") == 0
+
+
+def certificate(directory: Path, name: str) -> Certificate:
+    """Has one made that lasts for 90 days, as the proxy keeps it."""
+    directory.mkdir(parents=True)
+    made, key = directory / f"{name}.crt", directory / f"{name}.key"
+    options = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x -days 90"
+    command = ["openssl", "req", *options.split(), "-addext", f"subjectAltName=DNS:{name}"]
+    command += ["-keyout", str(key), "-out", str(made)]
+    subprocess.run(command, check=True, capture_output=True)
+    return read_certificate(made)
+
+
+async def asked(core: Core, host: str) -> None:
+    async with core.db.transaction(durable=False) as tx:
+        if not await certificates.touch(tx, host, now_ms=core.clock.now_ms()):
+            await certificates.add(tx, host, wallet=ALICE, now_ms=core.clock.now_ms())
+
+
+async def test_certificate_that_is_due_counts_once_its_host_is_asked_for(
+    core: Core, clock: MovableClock, tmp_path: Path
+) -> None:
+    """The proxy renews it then: of a project that is deleted, nobody asks, and it ends unused."""
+    host, end = "app.example", "moorage_certificate_end_timestamp_seconds"
+    made = certificate(tmp_path / "certificates" / "an-authority" / host, host)
+    certificate(tmp_path / "certificates" / "local" / "own.example", "own.example")
+    clock.advance(made.not_after_ms - 11 * 24 * HOUR_MS - clock.now_ms())
+    await asked(core, host)
+    await note_certificates(core, tmp_path, None)
+    assert shown("moorage_certificates") == 1
+    assert shown(end) == made.not_after_ms / 1000
+    clock.advance(2 * 24 * HOUR_MS)
+    await note_certificates(core, tmp_path, None)
+    assert shown(end) == 0
+    await asked(core, host)
+    await note_certificates(core, tmp_path, None)
+    assert shown(end) == made.not_after_ms / 1000

@@ -66,9 +66,14 @@ class Authority:
             raise ProxyFailed(self._problem)
 
 
+def certificates_directory(settings: Settings) -> Path:
+    """Returns where the proxy keeps certificates, and its own authority."""
+    shared = settings.certificates_dir
+    return Path(shared) if shared else Path(settings.data_dir) / "proxy/certificates"
+
+
 def own_roots(settings: Settings) -> tuple[Path, ...]:
     """Returns the files of authorities to trust, beside the system's, where apps are asked."""
     if settings.internal_authority:
-        authority = Path(settings.data_dir) / "proxy/certificates/pki/authorities/local"
-        return (authority / "root.crt",)
+        return (certificates_directory(settings) / "pki/authorities/local/root.crt",)
     return (Path(settings.acme_root_file),) if settings.acme_root_file else ()

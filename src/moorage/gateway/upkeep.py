@@ -34,7 +34,7 @@ _CERTIFICATES_SECONDS = 600.0
 def loops_of_upkeep(rooms: Rooms, settings: Settings, *, audit: Sequence[str]) -> tuple[Loop, ...]:
     """Returns the loops; `audit` is the command that audits the books, or empty for none."""
     own = Path(settings.wildcard_certificate[0]) if settings.wildcard_certificate else None
-    state_dir = Path(settings.data_dir) / "proxy"
+    directory = authority.certificates_directory(settings)
 
     async def look() -> None:
         await ask_nodes(rooms.payee.clients.values())
@@ -43,7 +43,7 @@ def loops_of_upkeep(rooms: Rooms, settings: Settings, *, audit: Sequence[str]) -
         await note_upkeep(rooms.core)
 
     async def certificates() -> None:
-        await note_certificates(state_dir, own)
+        await note_certificates(rooms.core, directory, own)
 
     every, scope = EVERY_SECONDS, Scope.NODE
     yours = _CERTIFICATES_SECONDS

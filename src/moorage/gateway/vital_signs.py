@@ -14,14 +14,17 @@ from moorage.core import Core
 from moorage.errors import ChainUnavailable
 from moorage.metrics import registry
 from moorage.payments.watch.watcher import Watcher
-from moorage.routing.certificate import CertificateInvalid, read_certificate
-from moorage.storage.apps import jobs
+from moorage.routing.certificate import Certificate, CertificateInvalid, read_certificate
+from moorage.storage.apps import certificates, jobs
 from moorage.storage.migrate import NEWEST_REVISION
 from moorage.storage.operation import upkeep
 from moorage.storage.operation.upkeep import Upkeep
 from moorage.threads import in_thread
 
 EVERY_SECONDS = 30.0
+
+_DUE_MS = 10 * 24 * 3_600_000  # a certificate that is asked for has been renewed before then
+_INTERNAL = "local"  # the proxy's own authority, whose certificates last for hours
 
 _build_info = Gauge(
     "moorage_build_info",
@@ -55,7 +58,8 @@ _certificates = Gauge(
 )
 _certificate_end = Gauge(
     "moorage_certificate_end_timestamp_seconds",
-    "When the first of the certificates ends, the operator's own included; 0 without any.",
+    "When the first of the certificates ends that are in use, the operator's own included; 0 "
+    "without any.",
     registry=registry,
 )
 _upkeep_time = Gauge(
@@ -136,20 +140,41 @@ async def note_upkeep(core: Core) -> None:
         _audit_findings.labels(found_as).set(0 if audit is None else getattr(audit, found_as))
 
 
-async def note_certificates(state_dir: Path, own: Path | None) -> None:
-    """Records the proxy's certificates, and when the first of them ends; `own` is one more."""
-    kept, ends = await in_thread(_certificate_ends, state_dir, own)
-    _certificates.set(kept)
+async def note_certificates(core: Core, directory: Path, own: Path | None) -> None:
+    """Records the proxy's certificates in `directory`, and when the first of them ends.
+
+    `own` is one more. The proxy renews one when somebody asks for its host: those that are due and
+    that nobody has asked for since, as their project is deleted or not visited, don't count.
+    Raises DatabaseUnavailable.
+    """
+    files = await in_thread(_certificate_files, directory)
+    kept = await in_thread(_read, files)
+    ends = [each.not_after_ms for each in kept if await _is_in_use(core, each)]
+    if own is not None:
+        ends += [each.not_after_ms for each in await in_thread(_read, [own])]
+    _certificates.set(len(files))
     _certificate_end.set(min(ends, default=0) / 1000)
 
 
-def _certificate_ends(state_dir: Path, own: Path | None) -> tuple[int, list[int]]:
-    """Returns how many certificates the proxy keeps, and when each ends. Blocks."""
-    files = list((state_dir / "certificates").rglob("*.crt"))
-    ends = []
-    for file in [*files, *([own] if own else [])]:
+def _certificate_files(directory: Path) -> list[Path]:
+    """Returns the files of certificates that authorities elsewhere have signed. Blocks."""
+    found = (directory / "certificates").glob("*/*/*.crt")
+    return [file for file in found if file.parts[-3] != _INTERNAL]
+
+
+def _read(files: Iterable[Path]) -> list[Certificate]:
+    found = []
+    for file in files:
         try:
-            ends.append(read_certificate(file).not_after_ms)
+            found.append(read_certificate(file))
         except CertificateInvalid:  # it is being replaced
             continue
-    return len(files), ends
+    return found
+
+
+async def _is_in_use(core: Core, certificate: Certificate) -> bool:
+    due_ms = certificate.not_after_ms - _DUE_MS
+    if core.clock.now_ms() < due_ms:
+        return True
+    asked = [await certificates.asked_at_ms(core.db, name) for name in certificate.names]
+    return any(at_ms is None or at_ms >= due_ms for at_ms in asked)  # None: the gateway's own name
