@@ -42,7 +42,7 @@ async def run_undo_grant(settings: Settings, grant_id: str) -> Grant:
             raise InvalidField("--undo", "it was taken back before; nothing was changed")
         if not await ledger.undo_grant(tx, given, now_ms=now_ms):
             raise InvalidField(
-                "--undo", f"{given.wallet} has used part of it; nothing was taken back"
+                "--undo", f"{given.wallet} has fewer credits than that; nothing was taken back"
             )
         await note_act(tx, "take credits back", f"{given.id} of {given.wallet}")
     return msgspec.structs.replace(given, undone_at_ms=now_ms)

@@ -124,7 +124,7 @@ def credit(
     reason
         Why: recorded, and told to the wallet.
     undo
-        The id of credits that were given by mistake: takes them back, if none are used yet.
+        The id of credits that were given by mistake: takes them back, if the wallet has as many.
     config
         The gateway's settings, as TOML; without it the books of `moorage dev` are meant.
     data_dir
