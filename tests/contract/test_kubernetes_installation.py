@@ -219,7 +219,7 @@ def test_one_gateway_keeps_its_books_on_a_volume_that_no_second_one_opens() -> N
     assert data == {"name": "data", "persistentVolumeClaim": {"claimName": claim}}
 
 
-def test_several_gateways_share_books_and_files_and_one_of_them_is_always_there(
+def test_several_gateways_share_what_they_must_and_one_of_them_is_always_there(
     tmp_path: Path,
 ) -> None:
     settings = settings_of("several", tmp_path)
@@ -228,6 +228,12 @@ def test_several_gateways_share_books_and_files_and_one_of_them_is_always_there(
     assert settings.content_url.startswith("s3://")
     assert settings.gateway_name
     assert settings.secrets_key_file.startswith("/run/moorage-keys/")
+    (shared,) = (it for it in pod("several")["volumes"] if "persistentVolumeClaim" in it)
+    claim = only("several", "PersistentVolumeClaim")
+    assert shared["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    mounted = {it["name"]: it["mountPath"] for it in gateway("several")["volumeMounts"]}
+    assert settings.certificates_dir == mounted[shared["name"]]
     deployment = only("several", "Deployment")["spec"]
     assert deployment["replicas"] > 1
     rolling = {"maxUnavailable": 0, "maxSurge": 1}
