@@ -201,8 +201,9 @@ class Cluster:
         queue: asyncio.Queue[Event] = asyncio.Queue()
         with self._store.listening(queue):
             while True:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(queue.get(), RESYNC_SECONDS)
+                with suppress(TimeoutError):  # not by wait_for, which may swallow a cancellation
+                    async with asyncio.timeout(RESYNC_SECONDS):
+                        await queue.get()
                 await asyncio.sleep(LAG_SECONDS)
                 while not queue.empty():
                     queue.get_nowait()

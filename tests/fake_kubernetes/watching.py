@@ -50,7 +50,8 @@ class Watch:
         deadline = time.monotonic() + self.timeout_seconds
         while (left := deadline - time.monotonic()) > 0:
             try:
-                event = await asyncio.wait_for(queue.get(), min(left, self.bookmark_seconds))
+                async with asyncio.timeout(min(left, self.bookmark_seconds)):
+                    event = await queue.get()
             except TimeoutError:
                 if self.bookmarks and not faults.frozen:
                     yield self._bookmark(store)
