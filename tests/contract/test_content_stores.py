@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from content_fixture import S3Server, answering
+from content_fixture import KEYS, S3Server, answering
 from moorage.content.directory import DirectoryStore
+from moorage.content.s3 import S3Store
 from moorage.content.store import ContentStore
 from moorage.errors import ContentUnavailable
 
@@ -17,6 +18,7 @@ LARGE = 11 * 1024 * 1024  # goes to S3 in parts
 @pytest.fixture(params=["directory", "s3", "s3_prefix"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, s3_server: S3Server) -> ContentStore:
     if request.param == "directory":
+        (tmp_path / "store").mkdir()
         return DirectoryStore(tmp_path / "store")
     return s3_server.store(prefix="some/where" if request.param == "s3_prefix" else "")
 
@@ -139,3 +141,26 @@ async def test_answer_that_is_cut_off_is_not_taken_for_the_file(tmp_path: Path) 
 async def test_directory_that_cannot_be_written_is_unavailable(file: Path, tmp_path: Path) -> None:
     with pytest.raises(ContentUnavailable):
         await DirectoryStore(file).put("key", file)
+
+
+async def test_directory_that_is_not_mounted_is_unavailable_and_not_made(
+    file: Path, tmp_path: Path
+) -> None:
+    """Else what another machine stored would be gone, and what is stored here found nowhere."""
+    store = DirectoryStore(tmp_path / "shared" / "moorage")
+    for asked in (
+        store.put("key", file),
+        store.get("key", tmp_path / "got"),
+        store.exists("key"),
+        store.items("key"),
+        store.delete("key"),
+    ):
+        with pytest.raises(ContentUnavailable):
+            await asked
+    assert not (tmp_path / "shared").exists()
+
+
+async def test_bucket_that_is_not_there_takes_nothing(s3_server: S3Server, file: Path) -> None:
+    store = S3Store("no-such-bucket", endpoint=s3_server.url, credentials=KEYS)
+    with pytest.raises(ContentUnavailable):
+        await store.put("key", file)

@@ -16,7 +16,10 @@ _T = TypeVar("_T")
 
 
 class DirectoryStore:
-    """A `ContentStore`: a key is the file's path below `root`; drafts begin with a dot."""
+    """A `ContentStore`: a key is the file's path below `root`; drafts begin with a dot.
+
+    `root` must be there: without it, the file system that it is on is not mounted.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -30,30 +33,39 @@ class DirectoryStore:
             _copy(source, path)
             _sync(path.parent)
 
-        await _in_store(put)
+        await self._in_store(put)
 
     async def get(self, key: str, target: Path) -> None:
         """As `ContentStore.get`."""
-        await _in_store(lambda: _copy(self._path(key), target))
+        path = self._path(key)
+        await self._in_store(lambda: _copy(path, target))
 
     async def exists(self, key: str) -> bool:
         """As `ContentStore.exists`."""
-        return await _in_store(self._path(key).is_file)
+        return await self._in_store(self._path(key).is_file)
 
     async def items(self, prefix: str) -> list[Item]:
         """As `ContentStore.items`."""
-        return await _in_store(lambda: sorted(self._below(self._path(prefix))))
+        directory = self._path(prefix)
+        return await self._in_store(lambda: sorted(self._below(directory)))
 
     async def delete(self, key: str) -> None:
-        """As `ContentStore.delete`; a directory that is empty then goes too."""
+        """As `ContentStore.delete`; its directory stays, as another gateway may put into it."""
         path = self._path(key)
+        await self._in_store(lambda: path.unlink(missing_ok=True))
 
-        def delete() -> None:
-            path.unlink(missing_ok=True)
-            with suppress(OSError):  # others are in it, or it is gone
-                path.parent.rmdir()
+    async def _in_store(self, work: Callable[[], _T]) -> _T:
+        def if_mounted() -> _T:
+            if not self._root.is_dir():
+                raise NotADirectoryError(f"content_url: there is no directory {self._root}")
+            return work()
 
-        await _in_store(delete)
+        try:
+            return await in_thread(if_mounted)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise ContentUnavailable from error
 
     def _path(self, key: str) -> Path:
         return self._root / check_key(key)
@@ -70,15 +82,6 @@ class DirectoryStore:
                     key = path.relative_to(self._root).as_posix()
                     found.append(Item(key, status.st_size, status.st_mtime_ns // 1_000_000))
         return found
-
-
-async def _in_store(work: Callable[[], _T]) -> _T:
-    try:
-        return await in_thread(work)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise ContentUnavailable from error
 
 
 def _copy(source: Path, target: Path) -> None:

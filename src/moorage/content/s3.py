@@ -58,8 +58,11 @@ class S3Store:
 
     async def put(self, key: str, source: Path) -> None:
         """As `ContentStore.put`; a large file goes in parts, and counts once all are there."""
-        async with _in_store():
-            await obstore.put_async(self._bucket, check_key(key), source)
+        try:
+            async with _in_store():
+                await obstore.put_async(self._bucket, check_key(key), source)
+        except FileNotFoundError as error:  # there is no such bucket
+            raise ContentUnavailable from error
 
     async def get(self, key: str, target: Path) -> None:
         """As `ContentStore.get`."""

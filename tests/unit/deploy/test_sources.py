@@ -39,6 +39,7 @@ class StoreAway(DirectoryStore):
 
 @pytest.fixture
 def store(tmp_path: Path) -> StoreAway:
+    (tmp_path / "store").mkdir()
     return StoreAway(tmp_path / "store")
 
 
