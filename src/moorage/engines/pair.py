@@ -60,8 +60,10 @@ class EnginePair:
         """As `Engine.close`; of the engine that is left, nothing stays if no app runs on it."""
         await self._exits.close()
         await self._incidents.close()
-        await self.own.close(stop_apps=stop_apps)
-        await self.leaving.close(stop_apps=stop_apps or not await self.leaving.running())
+        try:
+            await self.own.close(stop_apps=stop_apps)
+        finally:
+            await self.leaving.close(stop_apps=stop_apps or not await self.leaving.running())
 
     async def check(self) -> None:
         """As `EngineView.check`."""

@@ -146,6 +146,23 @@ async def test_engine_that_is_left_is_taken_down_once_no_app_runs_on_it(
     assert closed == [not runs]
 
 
+async def test_engine_that_is_left_is_closed_when_the_other_can_not_be(
+    pair: EnginePair, own: FakeRuntime, leaving: FakeRuntime
+) -> None:
+    closed: list[bool] = []
+
+    async def fails(*, stop_apps: bool) -> None:
+        raise OSError("no Docker")
+
+    async def close(*, stop_apps: bool) -> None:
+        closed.append(stop_apps)
+
+    own.close, leaving.close = fails, close  # type: ignore[method-assign]
+    with pytest.raises(OSError, match="no Docker"):
+        await pair.close(stop_apps=True)
+    assert closed == [True]
+
+
 async def test_engine_that_was_open_is_closed_when_the_other_can_not_be_opened(
     pair: EnginePair, own: FakeRuntime, leaving: FakeRuntime
 ) -> None:
