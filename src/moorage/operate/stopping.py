@@ -47,6 +47,7 @@ class Machine:
     core: Core
     metering: Metering
     engine: Engine
+    closing: AsyncExitStack  # closes the engine, unless `stop` has
     running: frozenset[str]  # the deployments whose apps ran when this was opened
 
     async def stop(self) -> None:
@@ -54,6 +55,7 @@ class Machine:
         state_dir, run_dir = self.core.data_dir / "proxy", _run_dir(self.settings)
         served = proxy_settings(self.settings, state_dir, run_dir / PROXY, self.settings.public_url)
         await Caddy(find_tool("caddy"), served).stop()
+        self.closing.pop_all()
         await self.engine.close(stop_apps=True)
         shutil.rmtree(run_dir / PROXY, ignore_errors=True)
         with contextlib.suppress(OSError):  # it holds what is not ours
@@ -100,7 +102,8 @@ async def open_machine(settings: Settings) -> AsyncIterator[Machine]:
         await engine.open()
         running = await engine.running()
         # Where nothing runs, the next start needs none of what opening the engine has made.
-        stack.push_async_callback(engine.close, stop_apps=not running)
+        closing = await stack.enter_async_context(AsyncExitStack())
+        closing.push_async_callback(engine.close, stop_apps=not running)
         metering = Metering(db=core.db, clock=clock, boot_id=boot_id(), gateway=core.keeper)
         await metering.resume(running)
         yield Machine(
@@ -108,6 +111,7 @@ async def open_machine(settings: Settings) -> AsyncIterator[Machine]:
             core=core,
             metering=metering,
             engine=engine,
+            closing=closing,
             running=frozenset(running),
         )
 
