@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import socket
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,13 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServe
         yield server
 
 
+def free_port(host: str) -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as bound:
+        bound.bind((host, 0))
+        return int(bound.getsockname()[1])
+
+
 @pytest.fixture(scope="module")
 def gateway(
     fake_cluster: Cluster, registry: RegistryServer, tmp_path_factory: pytest.TempPathFactory
@@ -57,7 +65,7 @@ def gateway(
         "kubernetes_registry": f"{registry.host}/apps",
         "kubernetes_own_image": OWN,
         "kubernetes_build_host": fake_cluster.host,
-        "kubernetes_build_port": "0",
+        "kubernetes_build_port": str(free_port(fake_cluster.host)),
         "kubernetes_gateway_namespace": "",
         "kubernetes_gateway_networks": f"{fake_cluster.host}/32",
         "base_images": json.dumps(dict.fromkeys(DEFAULTS, f"{registry.host}/base:1")),

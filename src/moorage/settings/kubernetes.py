@@ -70,7 +70,7 @@ class KubernetesSettings(AppSettings, frozen=True, kw_only=True, forbid_unknown_
         str, setting("kubernetes", "The address that the gateway listens on for them.")
     ] = "0.0.0.0"  # noqa: S104 (a pod's own address is not known before)
     kubernetes_build_port: Annotated[
-        int, setting("kubernetes", "The port of it; 0: a free one.", ge=0, le=65_535)
+        int, setting("kubernetes", "The port of it, which policies name.", ge=1, le=65_535)
     ] = 8404
     kubernetes_architecture: Annotated[
         str, setting("kubernetes", "The nodes' architecture, for which images are made.")
