@@ -189,7 +189,10 @@ class Mirror(Generic[T]):
     def _take(self, change: Change) -> None:
         self._version = _version(change.object)
         if change.type == _DELETED:
-            self.drop(_key(change.object))
+            key = _key(change.object)
+            known = self._objects.get(key)
+            if known is not None and not _is_newer(known[0], self._version):  # else made anew
+                self.drop(key)
         elif change.type != _BOOKMARK:
             self.put(change.object)
 

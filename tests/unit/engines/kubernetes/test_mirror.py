@@ -143,6 +143,17 @@ async def test_object_made_after_a_list_outlives_that_list(seen: Seen) -> None:
     assert seen.held() == set()
 
 
+async def test_end_of_an_object_takes_out_none_that_was_made_anew_since(seen: Seen) -> None:
+    seen.source.items = [pod("one", 1)]
+    async with seen.running():
+        await until(lambda: bool(seen.source.watches))
+        seen.mirror.put(pod("one", 13, colour="new"))
+        seen.source.tell("DELETED", pod("one", 12))
+        seen.source.tell("ADDED", pod("last", 14))
+        await becomes(seen, "one new", "last red")
+    assert ("one new", None) not in seen.told
+
+
 async def test_watch_goes_on_where_the_last_one_was_cut(seen: Seen) -> None:
     async with seen.running():
         await until(lambda: bool(seen.source.watches))
