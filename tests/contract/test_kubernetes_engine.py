@@ -137,6 +137,19 @@ async def test_app_beyond_its_wallets_quota_is_no_capacity(
         assert failed.value.cause is FailureCause.NO_CAPACITY
 
 
+async def test_variables_that_no_secret_takes_are_the_deployers_to_shorten(
+    kubernetes: KubernetesEngine, source: Path
+) -> None:
+    await built(kubernetes, source, "node index.js")
+    many = {f"NAME{number}": "x" * 32_768 for number in range(40)}
+    spec = InstanceSpec(
+        deployment_id="first", plan=plan(), limits=LIMITS, owner=OWNER, variables=many
+    )
+    with pytest.raises(DeployFailed, match=r"settings\.runEnvs are too long"):
+        await kubernetes.start(spec, timeout_seconds=30)
+    assert await kubernetes.running() == {}
+
+
 async def test_end_of_an_app_is_told_at_once_and_it_starts_in_a_new_pod(
     kubernetes: KubernetesEngine, source: Path
 ) -> None:

@@ -16,6 +16,7 @@ from moorage.engines.kubernetes.record import Record
 from moorage.engines.kubernetes.resources import DEPLOYMENTS, PODS, SECRETS, SERVICES
 from moorage.engines.kubernetes.shared import Shared
 from moorage.engines.kubernetes.starting import Patience, Starting
+from moorage.engines.kubernetes.variables import require_short
 from moorage.errors import ClusterUnavailable, DeployFailed, FailureCause
 from moorage.records.log import LogKind
 from moorage.threads import in_thread
@@ -56,6 +57,8 @@ async def launch(
 
     Returns the record of an app that is started. Raises DeployFailed, ClusterUnavailable, Refused.
     """
+    variables = environment(spec)
+    require_short(variables, setting="settings.runEnvs", cause=FailureCause.CRASHED)
     await _remove_ended(shared, record)
     app = App(
         deployment_id=record.deployment_id,
@@ -65,7 +68,7 @@ async def launch(
         port=spec.plan.port,
         limits=spec.limits,
         listen_seconds=round(timeout_seconds) + _PROBE_SECONDS,
-        environment=environment(spec),
+        environment=variables,
         volume=spec.volume,
     )
     try:

@@ -26,14 +26,13 @@ from moorage.engines.kubernetes.building.images import StoredBase
 from moorage.engines.kubernetes.building.outcome import BUILD, INSTALL
 from moorage.engines.kubernetes.objects import Build, Step
 from moorage.engines.kubernetes.objects.build import RESULT_URL, SOURCE_URL
-from moorage.errors import DeployFailed, FailureCause
+from moorage.engines.kubernetes.variables import require_short
+from moorage.errors import FailureCause
 
 _FETCH = ("python3", "-m", "moorage.engines.kubernetes.building.fetch")
 _PACK = ("python3", "-m", "moorage.engines.kubernetes.building.pack")
 _TRUST = "/opt/moorage/certificates.crt"  # the gateway's, for builds
 _BORROWED = "/opt/moorage/programs"  # those of other images than the base
-_VARIABLE_BYTES = 100_000  # the kernel takes 131,072 in one, and some 2 MB in all
-_VARIABLES_BYTES = 500 * 1024  # a Secret takes 1 MiB in base64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,13 +119,7 @@ class Ingredients:
 
     def _variables(self) -> dict[str, str]:
         found = {**self._environment, **step_environment(self.spec, self.build_env)}
-        sizes = [len(value.encode()) for value in found.values()]
-        if max(sizes) > _VARIABLE_BYTES or sum(sizes) > _VARIABLES_BYTES:
-            raise DeployFailed(
-                FailureCause.BUILD_FAILED,
-                f"settings.buildVars are too long: {_VARIABLE_BYTES:,} bytes in one, and "
-                f"{_VARIABLES_BYTES:,} in all are taken",
-            )
+        require_short(found, setting="settings.buildVars", cause=FailureCause.BUILD_FAILED)
         return {name: _TRUST if it == CERTIFICATES else it for name, it in found.items()}
 
 
