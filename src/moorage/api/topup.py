@@ -49,7 +49,7 @@ async def top_up(room: TopUpRoom, request: Request) -> Response:
         body_digest=hashlib.sha256(body).hexdigest(),
     )
     await payer.check_body(asked.body_digest)
-    if asked.evidence is None:  # what was paid is credited all the same
+    if not await room.paywall.may_have_moved(asked.evidence):
         await room.house_rules.require_listed(room.db, wallet)
     async with room.idempotency.attempt(
         request,

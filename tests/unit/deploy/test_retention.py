@@ -7,7 +7,7 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, projects
 from moorage.storage.operation import evictions
 from moorage.storage.operation.evictions import Eviction
-from records_fixture import ALICE, add_deployment, fund
+from records_fixture import ALICE, add_deployment, add_project, fund
 
 
 @pytest.fixture
@@ -125,3 +125,19 @@ async def test_cancelled_eviction_deletes_nothing(
         assert await evictions.cancel(tx, project.id)
     await retention.evict()
     assert await status_of(yard, project) is not ProjectStatus.DELETED
+
+
+async def test_eviction_that_fails_holds_up_no_other(
+    yard: Yard, retention: Retention, project: Project
+) -> None:
+    other = await add_project(yard.db, ALICE, "other")
+    now_ms = yard.clock.now_ms()
+    async with yard.db.transaction(durable=True) as tx:
+        await evictions.order(tx, Eviction(project.id, "first", now_ms - 1))
+        await evictions.order(tx, Eviction(other.id, "second", now_ms))
+    await yard.serving(project)
+    yard.runtime.faults["remove"] = [OSError("the disk does not answer")]
+    await retention.evict()
+    assert await status_of(yard, other) is ProjectStatus.DELETED
+    await retention.evict()
+    assert await status_of(yard, project) is ProjectStatus.DELETED

@@ -33,7 +33,7 @@ from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.payments.price.quotes import Quotes
 from moorage.payments.protocols.demand import PaymentRequired
-from moorage.payments.protocols.evidence import AuthorizationEvidence, TransactionEvidence
+from moorage.payments.protocols.evidence import AuthorizationEvidence
 from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
 from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.storage.apps import deployments, names
@@ -124,7 +124,7 @@ class Admission:
 
         Raises PaymentRequired unless the request brings a payment that is enough, or needs none.
         """
-        has_paid = await self._has_paid(attempt)
+        has_paid = await self._paywall.may_have_moved(attempt.evidence)
         async with self._db.transaction(durable=False) as tx:
             situation = await self._situation(tx, attempt)
             price = self._pricing.price(attempt, situation)
@@ -132,13 +132,6 @@ class Admission:
         if demanded is not None:
             raise demanded
         return price
-
-    async def _has_paid(self, attempt: DeployAttempt) -> bool:
-        """Returns whether money has moved for the attempt, or may have; it is credited then."""
-        evidence = attempt.evidence
-        if evidence is None:
-            return False
-        return isinstance(evidence, TransactionEvidence) or await self._paywall.knows(evidence)
 
     async def _still_due(
         self, tx: Transaction, attempt: DeployAttempt, situation: Situation, price: MicroUsd

@@ -4,6 +4,7 @@ import structlog
 
 from moorage.clock import Clock
 from moorage.deploy.keeping.deletion import Deletion
+from moorage.errors import MoorageError
 from moorage.ledger.metering import Metering
 from moorage.storage.apps import projects
 from moorage.storage.database import Database
@@ -44,8 +45,13 @@ class Retention:
             if eviction.at_ms > self._clock.now_ms():
                 return
             project = await projects.by_id(self._db, eviction.project_id)
-            if project is not None:
+            if project is None:
+                continue
+            try:
                 await self._deletion.delete(project)
+            except (MoorageError, OSError) as error:  # tried again; the others do not wait for it
+                log.warning("project not evicted", project=project.id, error=str(error))
+            else:
                 log.info("project evicted", project=project.id, reason=eviction.reason)
 
     async def sweep(self) -> None:

@@ -141,6 +141,12 @@ class Paywall:
             for token in chain.tokens
         )
 
+    async def may_have_moved(self, evidence: Evidence | None) -> bool:
+        """Returns whether the money of a payment has moved, or may have: it is credited then."""
+        if evidence is None:
+            return False
+        return isinstance(evidence, TransactionEvidence) or await self.knows(evidence)
+
     async def knows(self, offered: AuthorizationEvidence) -> bool:
         """Whether this authorization was ever accepted: then it may be spent, whatever fails."""
         return await self._settlements.known(offered.authorization)
