@@ -25,7 +25,7 @@ class EventKind(StrEnum):
     PROJECT_CRASH_LOOPING = "project.crash_looping"  # its app ends again and again
     PROJECT_EVICTED = "project.evicted"  # the operator will delete it, and when
     PROJECT_DELETED = "project.deleted"  # all of it was removed
-    ANNOUNCEMENT = "announcement"  # the operator tells all who have projects
+    ANNOUNCEMENT = "gateway.announcement"  # the operator tells all who have projects
     VOLUME_MENDED = "volume.mended"  # errors of its file system were repaired
     DOMAIN_VERIFIED = "domain.verified"  # its record was found: it is routed to the project
     DOMAIN_LOST = "domain.lost"  # another project proved control of it

@@ -72,12 +72,13 @@ def wallets(
     return Exit.OK
 
 
-def every_project(*, config: Path | None, data_dir: str | None, hours: int, json: bool) -> int:
+def every_project(*, config: Path | None, data_dir: Path | None, hours: int, json: bool) -> int:
     """Prints the projects of all wallets; as `moorage projects --all` does."""
     from moorage.money import usd_text
     from moorage.operate.customers import run_projects
 
-    found = asyncio.run(run_projects(operator_settings(config, data_dir), hours=hours))
+    settings = operator_settings(config, None if data_dir is None else str(data_dir))
+    found = asyncio.run(run_projects(settings, hours=hours))
     screen = Screen(json=json)
     screen.document({"projects": [{**each.project._asdict(), "runs": each.runs} for each in found]})
     screen.table(

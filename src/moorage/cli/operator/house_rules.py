@@ -66,8 +66,9 @@ def announce(
 ) -> int:
     """Tell all customers something: `moorage announce "prices change on 1 May"`.
 
-    Each wallet that has a project gets an event (`announcement`), and so its webhook; credits and
-    `moorage credits` show it until `--end`, or the next one. Without words, shows the current one.
+    Each wallet that has a project gets an event (`gateway.announcement`), and so its webhook;
+    `GET /agent/credits` shows it until `--end`, or the next one. Without words, shows the current
+    one.
 
     Parameters
     ----------

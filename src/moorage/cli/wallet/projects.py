@@ -25,7 +25,6 @@ def projects(
     of_all: Annotated[bool, Parameter(name="--all", negative=())] = False,
     hours: int = 24,
     config: Path | None = None,
-    data_dir: str | None = None,
     options: Options = DEFAULTS,
 ) -> int:
     """List your projects and their addresses; as an operator, with --all, those of all wallets.
@@ -39,13 +38,13 @@ def projects(
         With --all: use in the last hours.
     config
         With --all: the gateway's settings, as TOML; without it that of `moorage dev` is meant.
-    data_dir
-        With --all: where its books are kept, if not where the settings say.
     """
     if of_all:
         from moorage.cli.operator.customers import every_project
 
-        return every_project(config=config, data_dir=data_dir, hours=hours, json=options.json)
+        return every_project(
+            config=config, data_dir=options.data_dir, hours=hours, json=options.json
+        )
     screen = Screen(json=options.json)
     connection = find_connection(options)
 

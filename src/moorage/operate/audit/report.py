@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
+import structlog
 
 from moorage.chains.chain import Chain
 from moorage.clock import SystemClock
-from moorage.errors import ChainUnavailable
+from moorage.errors import ChainUnavailable, DatabaseUnavailable
 from moorage.gateway.configuration import former_chains
 from moorage.ledger.ledger import EARNED
 from moorage.operate.audit.chains import audit_chain
@@ -22,6 +23,8 @@ from moorage.storage.operation.upkeep import Upkeep, UpkeepDone
 
 _NOT_RUNNING = "it does not run"
 _NOT_CONFIGURED = "it is not configured any more"
+
+log = structlog.get_logger()
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -69,7 +72,7 @@ async def run_audit(settings: Settings, *, from_block: int | None, search: bool)
 
 
 async def _note(opened: OpenBooks, report: Report) -> None:
-    """Records what was found, for the gateway's metrics."""
+    """Records what was found, for the gateway's metrics; what is found counts without that."""
     done = UpkeepDone(
         kind=Upkeep.AUDIT,
         at_ms=SystemClock().now_ms(),
@@ -77,8 +80,11 @@ async def _note(opened: OpenBooks, report: Report) -> None:
         pending=len(report.pending),
         unknown=len(report.unknown),
     )
-    async with opened.db.transaction(durable=False) as tx:
-        await upkeep.note(tx, done)
+    try:
+        async with opened.db.transaction(durable=False) as tx:
+            await upkeep.note(tx, done)
+    except DatabaseUnavailable as error:
+        log.warning("the audit is not recorded", error=error.message)
 
 
 def _paid_on(chains: Iterable[Chain], books: Books) -> list[Chain]:
