@@ -23,7 +23,7 @@ from moorage.engines.images.registry import Registry
 from real_cluster import SOURCES
 from registry_fixture import RegistryServer, started_registry
 from visitor import fetch
-from waiting import until
+from waiting import until, until_read
 from wallet import HELLO, Wallet, fresh_name
 
 pytestmark = pytest.mark.root
@@ -160,7 +160,9 @@ async def test_life_of_an_app_in_a_cluster(
     assert (await wallet.settled(back))["status"] == "ready"
     assert "hello 1" in (await fetch(gateway, name)).text
     path = f"/agent/deploy/{project}/{second.body['deploymentId']}/logs?kind=runtime"
-    assert "version 2 begins" in str((await wallet.call("GET", path)).body)
+    await until_read(
+        lambda: wallet.call("GET", path), lambda log: "version 2 begins" in str(log.body)
+    )
 
     await until(lambda: not pods(fake_cluster))  # asleep, and the replaced versions are stopped
     assert "hello 1" in (await fetch(gateway, name)).text  # awake
