@@ -134,6 +134,24 @@ async def test_build_of_a_lost_gateway_goes_with_its_deployment(
             await building
 
 
+async def test_build_that_another_gateway_began_anew_is_not_failed_by_the_one_before(
+    fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
+) -> None:
+    images = CutOff(fake_cluster, fake_cluster.directory / "built", options=options)
+    former = make_engine(fake_cluster, tmp_path / "one", options=options, builder=images)
+    keeper = make_engine(fake_cluster, tmp_path / "two", options=options)
+    async with opened_engine(former):
+        building = asyncio.create_task(build(former, source, plan(), owner=OWNER))
+        await images.begun.wait()
+        async with opened_engine(keeper):
+            await build(keeper, source, plan(), owner=OWNER)
+            building.cancel()
+            with suppress(asyncio.CancelledError):
+                await building
+            await keeper.copy("first", "second")
+            await keeper.remove("second")
+
+
 async def test_close_leaves_namespaces_of_which_something_is_kept_alone(
     fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
 ) -> None:

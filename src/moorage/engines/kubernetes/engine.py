@@ -334,7 +334,8 @@ class KubernetesEngine(LogReading):
     ) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
         """Begins a record, in stage BUILDING; gives what finishes it with the image's name.
 
-        On errors the build has failed, and only its log is kept.
+        On errors the build has failed, and only its log is kept. One that is cancelled stays as it
+        is: another gateway may have begun it anew.
         """
         shared = self._shared
         async with self._locks.alone(checked(deployment_id)):
@@ -347,7 +348,7 @@ class KubernetesEngine(LogReading):
 
             try:
                 yield finish
-            except BaseException:
+            except Exception:
                 failed = msgspec.structs.replace(record, stage=Stage.FAILED)
                 await to_its_end(shared.store(failed))
                 raise
