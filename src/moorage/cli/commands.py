@@ -212,7 +212,7 @@ def overview() -> str:
     sections = ["Usage: moorage COMMAND [OPTIONS]\n\nDeploy an app by paying for it."]
     for title, commands in (("Commands", CLIENT_COMMANDS), ("Operators", operator_commands())):
         if commands:
-            lines = (f"  {each.name:<13}{each.help}" for each in commands)
+            lines = (f"  {each.name:<18}{each.help}" for each in commands)
             sections.append(f"{title}:\n" + "\n".join(lines))
     sections.append(
         "Gateway, key and nodes come from flags, then from the environment\n"

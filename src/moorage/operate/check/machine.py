@@ -259,7 +259,7 @@ def _isolation(machine: Machine) -> list[Finding]:
 
 def _port(port: Port) -> Finding:
     if port.ours:
-        return Finding(f"{port.setting} {port.number}", ok=True, detail="the running gateway's own")
+        return Finding(f"{port.setting} {port.number}", ok=True, detail="this gateway's own")
     detail = "free" if port.free else "taken, or not to be bound by this user"
     option = f"--{port.setting.replace('_', '-')}"
     remedy = f"ss -ltnp 'sport = :{port.number}' shows who has it; or choose another with {option}"
@@ -368,7 +368,7 @@ def _look_at_port(setting: str, host: str, number: int, data_dir: Path, *, adopt
         setting=setting,
         number=number,
         free=free,
-        ours=not free and gateway_holds(number, data_dir),
+        ours=adopted or (not free and gateway_holds(number, data_dir)),
     )
 
 
