@@ -60,6 +60,7 @@ def gateway(
     fake_cluster.add_image(OWN, machine_image(root, config=own, shown=(SOURCES,)))
     settings = {
         "isolation": "kubernetes",
+        "run_dir": str(fake_cluster.directory / "run"),  # short, as paths of sockets must be
         "kubernetes_config": str(fake_cluster.kubeconfig()),
         "kubernetes_namespace": PREFIX,
         "kubernetes_registry": f"{registry.host}/apps",
