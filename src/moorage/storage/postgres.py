@@ -35,7 +35,7 @@ IDLE_SECONDS = 10.0
 """How long a gateway may do nothing within a transaction, as all others wait for its end.
 
 One that is cut off from the server, or stands still, holds up the others for this time, and again
-with the next of its writers, which gets the lock then: together less than a lease.
+with each of its writers that gets the lock then.
 """
 
 _STATEMENTS = 200  # prepared ones that a session keeps, where nothing lies between
