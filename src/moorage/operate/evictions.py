@@ -7,11 +7,10 @@ from moorage.errors import InvalidField
 from moorage.events import outbox
 from moorage.operate.acts import note_act
 from moorage.operate.books import open_books
+from moorage.operate.suspension import project_named
 from moorage.records.event import EventKind
-from moorage.records.project import Project
 from moorage.settings import Settings
 from moorage.storage.apps import projects
-from moorage.storage.database import Transaction
 from moorage.storage.operation import evictions
 from moorage.storage.operation.evictions import Eviction
 
@@ -32,7 +31,7 @@ async def run_evict(settings: Settings, name: str, *, reason: str, days: float) 
     now_ms = SystemClock().now_ms()
     at_ms = now_ms + round(days * _DAY_MS)
     async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
-        project = await _named(tx, name)
+        project = await project_named(tx, name)
         await evictions.order(tx, Eviction(project.id, reason, at_ms))
         await outbox.record(
             tx,
@@ -48,7 +47,7 @@ async def run_evict(settings: Settings, name: str, *, reason: str, days: float) 
 async def run_keep(settings: Settings, name: str) -> None:
     """Cancels a project's eviction. Raises InvalidField if there is none."""
     async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
-        if not await evictions.cancel(tx, (await _named(tx, name)).id):
+        if not await evictions.cancel(tx, (await project_named(tx, name)).id):
             raise InvalidField(name, "it is not to be deleted")
         await note_act(tx, "cancel eviction", name)
 
@@ -65,10 +64,3 @@ async def run_evicted(settings: Settings) -> list[EvictedProject]:
         for each, project in found
         if project is not None
     ]
-
-
-async def _named(tx: Transaction, name: str) -> Project:
-    project = await projects.by_name(tx, name.lower())
-    if project is None:
-        raise InvalidField(name, "no project has this name")
-    return project

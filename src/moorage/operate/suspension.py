@@ -29,7 +29,7 @@ async def run_suspend(settings: Settings, subject: Subject, reason: str) -> list
         await note_act(tx, "suspend", subject.name or subject.wallet, reason=reason)
         if subject.wallet:
             return await block_wallet(tx, subject.wallet, reason, now_ms=now_ms)
-        project = await _named(tx, subject.name)
+        project = await project_named(tx, subject.name)
         await block_project(tx, project, reason, now_ms=now_ms)
         return [project]
 
@@ -40,7 +40,7 @@ async def run_unsuspend(settings: Settings, subject: Subject) -> list[Project]:
         await note_act(tx, "resume", subject.name or subject.wallet)
         if subject.wallet:
             return await unblock_wallet(tx, subject.wallet)
-        project = await _named(tx, subject.name)
+        project = await project_named(tx, subject.name)
         if (await accounts.wallet_row(tx, project.wallet)).blocked_reason is not None:
             raise InvalidField(
                 subject.name, f"its wallet is suspended: moorage resume --wallet {project.wallet}"
@@ -57,7 +57,8 @@ async def run_suspended(settings: Settings) -> list[Block]:
         return await blocks.all_blocks(books.db)
 
 
-async def _named(tx: Transaction, name: str) -> Project:
+async def project_named(tx: Transaction, name: str) -> Project:
+    """Returns the project of this name. Raises InvalidField if there is none."""
     project = await projects.by_name(tx, name.lower())
     if project is None:
         raise InvalidField(name, "no project has this name")
