@@ -36,7 +36,7 @@ def wallets(
     """
     from moorage.clock import iso_utc
     from moorage.money import usd_text
-    from moorage.operate.customers import run_wallets
+    from moorage.operate.customers.overview import run_wallets
 
     found = asyncio.run(run_wallets(operator_settings(config, data_dir)))
     screen = Screen(json=json)
@@ -75,7 +75,7 @@ def wallets(
 def every_project(*, config: Path | None, data_dir: Path | None, hours: int, json: bool) -> int:
     """Prints the projects of all wallets; as `moorage projects --all` does."""
     from moorage.money import usd_text
-    from moorage.operate.customers import run_projects
+    from moorage.operate.customers.overview import run_projects
 
     settings = operator_settings(config, None if data_dir is None else str(data_dir))
     found = asyncio.run(run_projects(settings, hours=hours))
@@ -134,7 +134,7 @@ def credit(
         Print one JSON document.
     """
     from moorage.errors import InvalidField
-    from moorage.operate.grants import all_grants, run_grant, run_undo_grant
+    from moorage.operate.customers.grants import all_grants, run_grant, run_undo_grant
 
     settings = operator_settings(config, data_dir)
     screen = Screen(json=json)

@@ -46,7 +46,7 @@ def evict(
         Print one JSON document.
     """
     from moorage.errors import InvalidField
-    from moorage.operate.evictions import run_evict, run_evicted, run_keep
+    from moorage.operate.customers.evictions import run_evict, run_evicted, run_keep
 
     settings = operator_settings(config, data_dir)
     if not 0 <= days <= 3650:

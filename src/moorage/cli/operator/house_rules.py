@@ -40,7 +40,7 @@ def maintenance(
     json
         Print one JSON document.
     """
-    from moorage.operate.house_rules import run_maintenance, run_notices
+    from moorage.operate.customers.house_rules import run_maintenance, run_notices
 
     settings = operator_settings(config, data_dir)
     if what != "show":
@@ -83,7 +83,7 @@ def announce(
     json
         Print one JSON document.
     """
-    from moorage.operate.house_rules import run_announce, run_notices
+    from moorage.operate.customers.house_rules import run_announce, run_notices
 
     settings = operator_settings(config, data_dir)
     told = 0
@@ -129,7 +129,7 @@ def allow(
         Print one JSON document.
     """
     from moorage.errors import InvalidField
-    from moorage.operate.house_rules import run_allow, run_allowed
+    from moorage.operate.customers.house_rules import run_allow, run_allowed
 
     settings = operator_settings(config, data_dir)
     changes = listed is not None or projects is not None

@@ -11,7 +11,7 @@ from moorage.cli.operator.books import operator_settings, reason_option, wallet_
 from moorage.cli.screen import Screen
 
 if TYPE_CHECKING:
-    from moorage.operate.suspension import Subject
+    from moorage.operate.customers.suspension import Subject
     from moorage.records.project import Project
 
 
@@ -46,7 +46,7 @@ def suspend(
     json
         Print one JSON document.
     """
-    from moorage.operate.suspension import run_suspend
+    from moorage.operate.customers.suspension import run_suspend
 
     settings, subject = operator_settings(config, data_dir), _subject(name, wallet)
     found = asyncio.run(run_suspend(settings, subject, reason_option(reason)))
@@ -78,7 +78,7 @@ def resume(
     json
         Print one JSON document.
     """
-    from moorage.operate.suspension import run_unsuspend
+    from moorage.operate.customers.suspension import run_unsuspend
 
     settings, subject = operator_settings(config, data_dir), _subject(name, wallet)
     _tell(Screen(json=json), "resumed", asyncio.run(run_unsuspend(settings, subject)))
@@ -102,7 +102,7 @@ def suspended(
     json
         Print one JSON document.
     """
-    from moorage.operate.suspension import run_suspended
+    from moorage.operate.customers.suspension import run_suspended
 
     found = asyncio.run(run_suspended(operator_settings(config, data_dir)))
     screen = Screen(json=json)
@@ -114,7 +114,7 @@ def suspended(
 
 def _subject(name: str, wallet: str) -> "Subject":
     from moorage.errors import InvalidField
-    from moorage.operate.suspension import Subject
+    from moorage.operate.customers.suspension import Subject
 
     if bool(name) == bool(wallet):
         raise InvalidField("NAME", "name a project, or a wallet with --wallet")

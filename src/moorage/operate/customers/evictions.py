@@ -7,7 +7,7 @@ from moorage.errors import InvalidField
 from moorage.events import outbox
 from moorage.operate.acts import note_act
 from moorage.operate.books import open_books
-from moorage.operate.suspension import project_named
+from moorage.operate.customers.suspension import project_named
 from moorage.records.event import EventKind
 from moorage.settings import Settings
 from moorage.storage.apps import projects

@@ -1,0 +1,1 @@
+"""What an operator does about customers: their projects, credits, and what they are told."""
