@@ -51,6 +51,14 @@ class HttpApi:
         return next(room for room in (self.front, *self.rooms) if type(room) is kind)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pages:
+    """Pages for people, and where their paths begin."""
+
+    app: ASGIApp
+    prefixes: tuple[str, ...]
+
+
 class _Endpoint:
     """An operation as an ASGI app; every error is answered with the contract's JSON."""
 
@@ -111,11 +119,22 @@ class _Endpoint:
         )
 
 
-def http_app(api: HttpApi, *, mcp: ASGIApp) -> ASGIApp:
+def http_app(api: HttpApi, *, mcp: ASGIApp, pages: Pages | None = None) -> ASGIApp:
     """Returns all that the gateway serves as an ASGI app; `mcp` answers at `/mcp`."""
     found = documents(api.facts, OPERATIONS)
     others = (("POST", "/mcp", mcp), *(("GET", path, each) for path, each in found))
-    return CrossOrigin(Dispatch([*_operations(api), *others]))
+    machines = CrossOrigin(Dispatch([*_operations(api), *others]))
+    return machines if pages is None else _beside_pages(machines, pages)
+
+
+def _beside_pages(machines: ASGIApp, pages: Pages) -> ASGIApp:
+    """Returns an app that answers with pages below their paths: no other origin may read those."""
+
+    async def either(scope: Scope, receive: Receive, send: Send) -> None:
+        app = pages.app if scope["path"].startswith(pages.prefixes) else machines
+        await app(scope, receive, send)
+
+    return either
 
 
 def operations_app(api: HttpApi) -> ASGIApp:

@@ -52,6 +52,9 @@ _LOOKUPS_FACTOR = 4
 """Payment proofs of a wallet, and look-ups of contract wallets by an address (which several wallets
 may share), may be this many times `requests_per_minute`."""
 
+_CALLS_OF_A_PAGE = 10
+"""A page asks the API several times, and a person looks at several pages a minute."""
+
 _STORED_RESERVE_MIB = 1024
 """Stored uploads leave this much more room on the disk than the reserve: a body in a deploy's own
 request, and apps, still find room when they find none."""
@@ -284,6 +287,7 @@ class ApiServices:
     def _limiters(self) -> Limiters:
         return Limiters(
             wallets=self._limiter("wallets"),
+            people=self._limiter("people", times=_CALLS_OF_A_PAGE),
             polls=self._limiter("polls"),
             proofs=self._limiter("proofs", times=_LOOKUPS_FACTOR),
             addresses=self._limiter("addresses"),

@@ -10,7 +10,7 @@
     │   ├── AuthMissing  TimestampExpired  SignatureInvalid  SignatureUnbound  NonceReused
     │   └── TokenInvalid
     ├── AuthUnavailable  AlreadyRunning     no nonce can be recorded; the data directory is in use
-    ├── WrongWallet  TokenScope  (Project|Deployment|Domain|Webhook|Event)NotFound
+    ├── WrongWallet  TokenScope  LinkScope  (Project|Deployment|Domain|Webhook|Event)NotFound
     ├── ProjectBlocked              the operator has suspended the project, or the wallet
     ├── WalletNotListed  TooManyProjects  Maintenance      the operator takes no (new) deploys
     ├── ReleaseServing  ReleaseNeverServed  ReleaseGone  NoEarlierRelease  DeploymentOver
@@ -89,6 +89,7 @@ from moorage.errors.requests import (
     IdempotencyKeyReused,
     InvalidField,
     InvalidRequest,
+    LinkScope,
     Maintenance,
     NameUnavailable,
     NoEarlierRelease,
@@ -155,6 +156,7 @@ __all__ = [
     "InvalidRequest",
     "IsolationMissing",
     "KeeperAway",
+    "LinkScope",
     "LocalChainFailed",
     "Maintenance",
     "MoorageError",

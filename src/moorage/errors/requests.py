@@ -108,6 +108,10 @@ class TokenScope(MoorageError):
     """A manage token reads and changes its own project alone: sign this with the wallet."""
 
 
+class LinkScope(MoorageError):
+    """This link only shows, and only what it was made for: sign in with the wallet to do this."""
+
+
 class AuthUnavailable(MoorageError):
     """The gateway cannot record that this request was made. Nothing was done; try again shortly."""
 

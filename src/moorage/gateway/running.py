@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
+from starlette.requests import Request
 
 from moorage.api.connections.connection import Bounds
 from moorage.api.connections.server import HttpServer
 from moorage.api.http.caller import address_key
 from moorage.api.http.request_context import RequestContext
-from moorage.api.routes import http_app, operations_app
+from moorage.api.routes import Pages, http_app, operations_app
 from moorage.auth.nonces import NonceStore
 from moorage.chains.chain import Chain
 from moorage.clock import Clock, SystemClock
@@ -40,6 +41,7 @@ from moorage.gateway.platform import OpenPlatform, Platform, http_url, listen, o
 from moorage.gateway.turns import enter, take_turns
 from moorage.gateway.upkeep import loops_of_upkeep
 from moorage.mcp.remote.endpoint import McpEndpoint
+from moorage.pages.wallet.site import PREFIXES, WalletSite
 from moorage.routing.caddy_routes import FALLBACK_SOCKET, WAKE_SOCKET
 from moorage.routing.listener import listen_unix
 from moorage.routing.waking import MAX_QUESTIONS
@@ -230,11 +232,26 @@ def _mcp_endpoint(rooms: Rooms) -> McpEndpoint:
     )
 
 
+def _pages(rooms: Rooms) -> Pages:
+    http = rooms.api.http
+    site = WalletSite(
+        api=operations_app(http),
+        find_session=_no_session,
+        facts=http.facts,
+        clock=rooms.core.clock,
+    )
+    return Pages(app=site.app, prefixes=PREFIXES)
+
+
+async def _no_session(_request: Request) -> None:
+    return None
+
+
 def _servers(
     rooms: Rooms, operator: socket.socket, bounds: Bounds, mcp: McpEndpoint
 ) -> list[HttpServer]:
     proxies, proxy_dir = rooms.api.proxies, rooms.platform.proxy_dir
-    api = RequestContext(http_app(rooms.api.http, mcp=mcp), proxies)
+    api = RequestContext(http_app(rooms.api.http, mcp=mcp, pages=_pages(rooms)), proxies)
     may_have_certificate = rooms.deploy.certificates.may_have
     servers = [
         HttpServer(api, rooms.platform.api_listener, bounds=bounds, proxies=proxies),

@@ -12,6 +12,7 @@ from starlette.types import Message, Receive, Scope
 from moorage.api.http.managed import MANAGED, bearer_token, require_covered
 from moorage.api.http.named import named_project
 from moorage.api.http.payment_headers import read_payment
+from moorage.api.http.person import PERSON, Person, require_permitted
 from moorage.api.http.problems import problem_of
 from moorage.api.http.request_context import HAS_PAID, WALLET
 from moorage.auth.authenticator import Authenticator, Verified
@@ -66,6 +67,7 @@ class Limiters:
     """The rate limits of contract 1.5, each with buckets of its own."""
 
     wallets: RateLimiter
+    people: RateLimiter  # by wallet: what pages ask for who looks at them
     polls: RateLimiter  # by deployment
     proofs: RateLimiter  # by wallet: requests that carry proof of payment
     addresses: RateLimiter  # public endpoints, and requests whose signature failed
@@ -140,18 +142,24 @@ async def verify(front: Front, request: Request) -> Verified:
     also InvalidField and ChainUnavailable; TokenScope for a manage token that does not cover it.
     """
     try:
-        token = bearer_token(request)
-        verified = await (
-            _verify_signature(front, request)
-            if token is None
-            else _verify_token(front, request, token)
-        )
+        verified = await _verified(front, request)
     except AuthError as error:
         record_auth_failure(problem_of(error).code)
         await limit_address(front, request)
         raise
     request.scope[WALLET] = verified.wallet
     return verified
+
+
+async def _verified(front: Front, request: Request) -> Verified:
+    person: Person | None = request.scope.get(PERSON)
+    if person is not None:
+        require_permitted(request, person)
+        return Verified(Wallet(person.wallet), None)
+    token = bearer_token(request)
+    if token is not None:
+        return await _verify_token(front, request, token)
+    return await _verify_signature(front, request)
 
 
 async def _verify_signature(front: Front, request: Request) -> Verified:
@@ -188,6 +196,9 @@ async def count(front: Front, request: Request, wallet: str) -> Caller:
     """
     limiters, is_proof = front.limiters, carries_proof(request)
     has_paid = request.scope[HAS_PAID] = await front.paid_wallets.has_paid(wallet)
+    if PERSON in request.scope:
+        await limiters.people.check(wallet)
+        return Caller(wallet, None)
     address = None if has_paid else address_key(front, request)
     try:
         await (limiters.proofs if is_proof else limiters.wallets).check(_bucket(request, wallet))

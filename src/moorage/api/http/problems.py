@@ -57,6 +57,7 @@ PROBLEMS: dict[type[errors.MoorageError], Problem] = {
     errors.OutOfCredits: Problem(402, "out_of_credits", False),
     errors.WrongWallet: Problem(403, "wrong_wallet", False),
     errors.TokenScope: Problem(403, "token_scope", False),
+    errors.LinkScope: Problem(403, "link_scope", False),
     errors.ProjectBlocked: Problem(403, "project_blocked", False),
     errors.WalletNotListed: Problem(403, "wallet_not_listed", False),
     errors.TooManyProjects: Problem(403, "too_many_projects", False),

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from starlette.types import ASGIApp, Scope
 
+from moorage.api.http.in_process import ApiAnswer, Header, forwarded_headers, in_process
 from moorage.clock import Clock
 from moorage.mcp.remote.arguments import (
     MANAGE_TOKEN,
@@ -16,7 +17,6 @@ from moorage.mcp.remote.arguments import (
     deploy_body,
     upload_line,
 )
-from moorage.mcp.remote.in_process import ApiAnswer, Header, forwarded_headers, send
 from moorage.mcp.remote.payment import demanded, payment_headers, receipts
 from moorage.mcp.tools.api_request import ApiRequest, api_request
 from moorage.mcp.tools.arguments import DeleteProject, SingleRequest, TopUp, WaitForDeployment
@@ -170,7 +170,8 @@ class RemoteCalls:
     async def _send(
         self, caller: Caller, request: ApiRequest, headers: list[Header] | None = None
     ) -> ApiAnswer:
-        return await send(self._api, caller.scope, request, [*caller.headers, *(headers or [])])
+        every = [*caller.headers, *(headers or [])]
+        return await in_process(self._api, caller.scope, request, every)
 
 
 def open_request(what: str, body: dict[str, Any]) -> ApiRequest:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from mcp.shared.exceptions import MCPError
 
-from moorage.mcp.remote.in_process import ApiAnswer, Header
+from moorage.api.http.in_process import ApiAnswer, Header
 from moorage.mcp.tools.arguments import ArgumentsInvalid
 from moorage.mcp.tools.outcome import Outcome
 from moorage.mcp.tools.wording import in_tool_words

@@ -1,6 +1,7 @@
 """Sends a request to the gateway's own API without a connection: one way in for everybody."""
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
@@ -57,12 +58,20 @@ def forwarded_headers(scope: Scope) -> list[Header]:
     ]
 
 
-async def send(
-    app: ASGIApp, caller: Scope, request: ApiRequest, headers: list[Header]
+async def in_process(
+    app: ASGIApp,
+    caller: Scope,
+    request: ApiRequest,
+    headers: list[Header],
+    told: Mapping[str, Any] = MappingProxyType({}),
 ) -> ApiAnswer:
-    """Has `app` answer a request that comes from where `caller` came from."""
+    """Has `app` answer a request that comes from where `caller` came from.
+
+    `told` is what no header could say: members of the scope.
+    """
     body = request.body or b""
-    scope = _scope(caller, request, [*headers, ("content-length", str(len(body)))])
+    length = ("content-length", str(len(body)))
+    scope = {**_scope(caller, request, [*headers, length]), **told}
     arriving: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
     started: Message = {}
     content = bytearray()

@@ -1,0 +1,1 @@
+"""How pages look: templates, styles, scripts, headers, and how times and amounts are written."""

@@ -1,0 +1,1 @@
+"""A wallet's pages. They know the gateway by its API alone, called in this process."""
