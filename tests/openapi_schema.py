@@ -13,7 +13,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "null": type(None),
 }
 _KNOWN = {
-    *("$ref", "anyOf", "type", "enum", "properties", "required", "items", "prefixItems"),
+    *("$ref", "anyOf", "allOf", "type", "enum", "properties", "required", "items", "prefixItems"),
     *("additionalProperties", "title", "description", "default", "format", "discriminator"),
     *("minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems", "pattern"),
 }
@@ -68,10 +68,21 @@ class Described:
             for index, item in enumerate(value):
                 yield from self._problems(schema["items"], item, f"{at}[{index}]")
 
+    def _whole(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """An object's schema with the fields of those that it extends."""
+        parts = [self._whole(self._followed(each)) for each in schema.get("allOf", ())]
+        properties = [each.get("properties", {}) for each in (*parts, schema)]
+        required = [each.get("required", []) for each in (*parts, schema)]
+        whole: dict[str, Any] = {"required": [name for names in required for name in names]}
+        if any(properties):
+            whole["properties"] = {k: v for each in properties for k, v in each.items()}
+        return schema | whole
+
     def _object_problems(
         self, schema: dict[str, Any], value: dict[str, Any], at: str
     ) -> Iterator[str]:
         """A member that is not described is a problem too, whatever JSON Schema allows."""
+        schema = self._whole(schema)
         if "properties" not in schema and "additionalProperties" not in schema:
             return
         for name in set(schema.get("required", ())) - set(value):

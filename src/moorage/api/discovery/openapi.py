@@ -16,6 +16,7 @@ from moorage.api.discovery.facts import NAME, SUMMARY, Facts
 from moorage.api.http.operation import Operation
 from moorage.money import usd_text
 from moorage.wire.problems import PaymentDemand, PaymentUsed, Problem
+from moorage.wire.shape import Body, CamelBody
 
 _REF = "#/components/schemas/{name}"
 _PARAMETER = re.compile(r"\{(\w+)\}")
@@ -106,10 +107,36 @@ def _schemas(operations: Sequence[Operation]) -> dict[str, Any]:
     """Returns the schemas, those of the first operation first."""
     kinds = [kind for operation in operations for kind in _types(operation)]
     _, components = msgspec.json.schema_components(list(dict.fromkeys(kinds)), ref_template=_REF)
+    components = _extending(components)
     ordered: dict[str, Any] = {}
     for kind in kinds:
         _take(kind.__name__, components, ordered)
     return ordered
+
+
+def _extending(components: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the schemas; one that has all of another's fields refers to it for these."""
+    bases = {kind.__name__: kind.__base__ for kind in _bodies_below(Body, CamelBody)}
+    found = dict(components)
+    for name, schema in components.items():
+        base = getattr(bases.get(name), "__name__", "")
+        if base in components:
+            found[name] = _without(schema, components[base]) | {"allOf": [_ref("schemas", base)]}
+    return found
+
+
+def _bodies_below(*kinds: type) -> Iterator[type]:
+    for kind in kinds:
+        yield from kind.__subclasses__()
+        yield from _bodies_below(*kind.__subclasses__())
+
+
+def _without(schema: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    told = base["properties"]
+    return dict(schema) | {
+        "properties": {k: v for k, v in schema["properties"].items() if told.get(k) != v},
+        "required": [each for each in schema["required"] if each not in base["required"]],
+    }
 
 
 def _take(name: str, components: Mapping[str, Any], into: dict[str, Any]) -> None:

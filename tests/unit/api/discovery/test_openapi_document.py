@@ -94,3 +94,14 @@ def test_every_field_that_a_client_sends_is_described() -> None:
 
 def is_described(schema: dict[str, Any]) -> bool:
     return any("description" in each for each in (schema, *schema.get("anyOf", ())))
+
+
+def test_schema_that_extends_another_tells_its_own_fields_alone() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    used = schemas["PaymentUsed"]
+    assert used["allOf"] == [{"$ref": "#/components/schemas/Problem"}]
+    assert set(used["properties"]) == {"projectId", "deploymentId"}
+    demand = schemas["PaymentDemand"]
+    assert "error" not in demand["properties"]
+    assert "error" in schemas["Problem"]["properties"]
+    assert "pay_to" in demand["required"]
