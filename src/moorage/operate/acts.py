@@ -1,7 +1,4 @@
-"""What operators did by commands: each is recorded by the transaction that does it."""
-
-import os
-import pwd
+"""What operators did, by commands or on pages: recorded by the transaction that does it."""
 
 from moorage.clock import SystemClock
 from moorage.operate.books import open_books
@@ -11,21 +8,10 @@ from moorage.storage.operation import acts
 from moorage.storage.operation.acts import Act
 
 
-async def note_act(tx: Transaction, act: str, subject: str, *, reason: str = "") -> None:
-    """Records that whoever runs this command does `act` to `subject`, and why."""
+async def note_act(tx: Transaction, who: str, act: str, subject: str, *, reason: str = "") -> None:
+    """Records that the operator `who` does `act` to `subject`, and why."""
     now_ms = SystemClock().now_ms()
-    found = Act(at_ms=now_ms, who=operator_name(), act=act, subject=subject, reason=reason)
-    await acts.add(tx, found)
-
-
-def operator_name() -> str:
-    """Returns the user who runs this command, and for whom: "root for ann" under sudo."""
-    try:
-        user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        user = str(os.getuid())
-    behind = os.environ.get("SUDO_USER", "")
-    return f"{user} for {behind}" if behind and behind != user else user
+    await acts.add(tx, Act(at_ms=now_ms, who=who, act=act, subject=subject, reason=reason))
 
 
 async def run_acts(settings: Settings, *, since_ms: int) -> list[Act]:

@@ -1,5 +1,7 @@
 """Opens a gateway's books for the operator's commands; the gateway may be running."""
 
+import os
+import pwd
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -35,6 +37,7 @@ class OpenBooks:
     pay_to: str  # as `parse_address` spells it
     recipients: frozenset[str]  # `pay_to` and its former values, as `parse_address` spells them
     retired: frozenset[str]  # those of them to which payments are credited no more
+    operator: str  # who looks into them, as acts are recorded
 
 
 class _DevChain(msgspec.Struct):
@@ -76,7 +79,18 @@ async def open_books(settings: Settings) -> AsyncIterator[OpenBooks]:
             pay_to=parse_address(pay_to),
             recipients=frozenset(recipients_now | known),
             retired=frozenset(known - recipients_now),
+            operator=operator_name(),
         )
+
+
+def operator_name() -> str:
+    """Returns the user who runs this command, and for whom: "root for ann" under sudo."""
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = str(os.getuid())
+    behind = os.environ.get("SUDO_USER", "")
+    return f"{user} for {behind}" if behind and behind != user else user
 
 
 def require_newest(settings: Settings) -> None:

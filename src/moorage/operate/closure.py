@@ -12,6 +12,7 @@ from moorage.gateway.data_directory import remove_all_but_books
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd, decimal_text
 from moorage.operate.acts import note_act
+from moorage.operate.books import operator_name
 from moorage.operate.export import COLUMNS, ledger_rows, spreadsheet_text
 from moorage.operate.stopping import Machine, open_machine
 from moorage.settings import Settings
@@ -70,7 +71,7 @@ async def run_retire(
         await _remove_apps(machine)
         await machine.stop()
         async with db.transaction(durable=True) as tx:
-            await note_act(tx, "retire", "the gateway", reason=reason)
+            await note_act(tx, operator_name(), "retire", "the gateway", reason=reason)
         kept = await in_thread(remove_all_but_books, machine.core.data_dir)
         return Retired(is_retired=True, left=left, kept=kept)
 

@@ -55,15 +55,35 @@ async def run_refund(
     Raises RefundRefused, ConfigurationInvalid and ChainUnavailable; then nothing was sent.
     """
     async with open_books(settings) as books:
-        key = _key(settings, key_file)
-        payment = await _ordered_payment(books, order)
-        chain, client = _chain_of(books, payment.chain_id)
-        service = _refunds(settings, books, client, key)
-        amount = _amount(order.amount, chain.token_at(payment.token_address))
-        note = partial(note_act, act="refund", subject=order.tx_hash, reason=order.reason)
-        refund = await service.begin(payment, amount=amount, reason=order.reason, note=note)
-        await _follow(service, refund, wait_seconds)
-        return RefundSeen(chain, await _stored(books, refund))
+        begun = await begin_refund(settings, books, order, key=refund_key(settings, key_file))
+        await _follow(begun.service, begun.refund, wait_seconds)
+        return RefundSeen(begun.chain, await _stored(books, begun.refund))
+
+
+class BegunRefund(NamedTuple):
+    """A refund that was sent, and what follows it."""
+
+    chain: Chain
+    refund: Refund
+    service: Refunds
+
+
+async def begin_refund(
+    settings: Settings, books: OpenBooks, order: RefundOrder, *, key: SigningKey
+) -> BegunRefund:
+    """Sends a payment back from the address of `key`, and does not wait for its outcome.
+
+    Raises RefundRefused and ChainUnavailable; then nothing was sent.
+    """
+    payment = await _ordered_payment(books, order)
+    chain, client = _chain_of(books, payment.chain_id)
+    service = _refunds(settings, books, client, key)
+    amount = _amount(order.amount, chain.token_at(payment.token_address))
+    note = partial(
+        note_act, who=books.operator, act="refund", subject=order.tx_hash, reason=order.reason
+    )
+    refund = await service.begin(payment, amount=amount, reason=order.reason, note=note)
+    return BegunRefund(chain, refund, service)
 
 
 async def run_resume(
@@ -75,7 +95,7 @@ async def run_resume(
     ChainUnavailable.
     """
     async with open_books(settings) as books:
-        key = _key(settings, key_file)
+        key = refund_key(settings, key_file)
         followed = []
         open_refunds = [
             refund
@@ -90,7 +110,8 @@ async def run_resume(
         return followed
 
 
-def _key(settings: Settings, key_file: Path | None) -> SigningKey:
+def refund_key(settings: Settings, key_file: Path | None) -> SigningKey:
+    """Returns the key that refunds are sent with. Raises ConfigurationInvalid without one."""
     return dev_key(settings) if key_file is None else key_in(key_file, option="--key-file")
 
 

@@ -65,7 +65,7 @@ async def run_retire_recipient(settings: Settings, address: str, *, reason: str)
                 )
             if not await recipients.retire(tx, address, at_ms=SystemClock().now_ms()):
                 raise InvalidField(address, "was never pay_to here, or is retired already")
-            await note_act(tx, "recipient retire", address, reason=reason)
+            await note_act(tx, books.operator, "recipient retire", address, reason=reason)
 
 
 async def run_base_domains(settings: Settings) -> list[BaseDomain]:
@@ -89,7 +89,7 @@ async def run_retire_base_domain(settings: Settings, domain: str, *, reason: str
             )
         if not await base_domains.retire(tx, domain, at_ms=SystemClock().now_ms()):
             raise InvalidField(domain, "was never base_domain here, or is retired already")
-        await note_act(tx, "base-domain retire", domain, reason=reason)
+        await note_act(tx, books.operator, "base-domain retire", domain, reason=reason)
 
 
 async def _holdings(books: OpenBooks, address: str) -> list[Holding]:

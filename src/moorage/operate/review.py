@@ -9,11 +9,17 @@ from moorage.storage.money import payments
 
 
 async def release(
-    db: Database, tx_hash: str, *, chain_ids: set[int], clock: Clock
+    db: Database,
+    tx_hash: str,
+    *,
+    chain_ids: set[int],
+    clock: Clock,
+    who: str,
+    reason: str = "",
 ) -> list[Payment]:
     """Credits a transaction's held payments, on these chains, to their payers; returns them.
 
-    A payment that is not held any more is left as it is.
+    `who` is the operator who releases them. A payment that is not held any more is left as it is.
     """
     released = []
     async with db.transaction(durable=True) as tx:
@@ -23,5 +29,5 @@ async def release(
                     await ledger.release(tx, payment, now_ms=clock.now_ms())
                     released.append(payment)
         if released:
-            await note_act(tx, "payments release", tx_hash)
+            await note_act(tx, who, "payments release", tx_hash, reason=reason)
     return released

@@ -24,7 +24,7 @@ from moorage.gateway.platform import APPS, PROXY, find_tool, instance_id, open_s
 from moorage.gateway.proxy import proxy_settings
 from moorage.ledger.metering import Metering
 from moorage.operate.acts import note_act
-from moorage.operate.books import require_newest
+from moorage.operate.books import operator_name, require_newest
 from moorage.routing.caddy import Caddy
 from moorage.settings import Settings
 from moorage.storage import cluster
@@ -70,7 +70,7 @@ async def run_stop(settings: Settings, *, reason: str) -> Stopped:
     async with open_machine(settings) as machine:
         await machine.stop()
         async with machine.core.db.transaction(durable=True) as tx:
-            await note_act(tx, "stop", "the gateway", reason=reason)
+            await note_act(tx, operator_name(), "stop", "the gateway", reason=reason)
         return Stopped(len(machine.running))
 
 

@@ -190,7 +190,9 @@ class Moves(RuleBasedStateMachine):
     def release(self, data: st.DataObject) -> None:
         tx_hash = data.draw(st.sampled_from(self.sent))
         chain_ids = {ARBITRUM.chain_id}
-        done = self.runner.run(release(self.db, tx_hash, chain_ids=chain_ids, clock=self.clock))
+        done = self.runner.run(
+            release(self.db, tx_hash, chain_ids=chain_ids, clock=self.clock, who="ann")
+        )
         self.ever_held -= {(tx_hash, payment.payer) for payment in done}
 
     def come_to_rest(self) -> None:

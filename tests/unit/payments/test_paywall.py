@@ -320,7 +320,7 @@ async def test_released_payment_pays_with_the_same_hash(
     tx_hash = chain.pays(transfer(ALICE, 5))
     with pytest.raises(PaymentHeld):
         await take(paywall, tx_hash)
-    await release(db, tx_hash, chain_ids={ARBITRUM.chain_id}, clock=clock)
+    await release(db, tx_hash, chain_ids={ARBITRUM.chain_id}, clock=clock, who="ann")
     assert (await take(paywall, tx_hash)).tx_hash == tx_hash
     assert await accounts.balance(db, ALICE) == 5
 

@@ -148,7 +148,9 @@ def payments(
             if not wanted:
                 return await held(books.db)
             ids = {chain.chain_id for chain in books.chains.values()}
-            return await release(books.db, wanted, chain_ids=ids, clock=SystemClock())
+            return await release(
+                books.db, wanted, chain_ids=ids, clock=SystemClock(), who=books.operator
+            )
 
     found = asyncio.run(listed())
     screen = Screen(json=json)

@@ -40,7 +40,7 @@ async def run_evict(settings: Settings, name: str, *, reason: str, days: float) 
             data={"project_id": project.id, "reason": reason, "deleted_at": iso_utc(at_ms)},
             now_ms=now_ms,
         )
-        await note_act(tx, "evict", name, reason=reason)
+        await note_act(tx, books.operator, "evict", name, reason=reason)
     return EvictedProject(project.unique_name, project.wallet, reason, iso_utc(at_ms))
 
 
@@ -49,7 +49,7 @@ async def run_keep(settings: Settings, name: str) -> None:
     async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
         if not await evictions.cancel(tx, (await project_named(tx, name)).id):
             raise InvalidField(name, "it is not to be deleted")
-        await note_act(tx, "cancel eviction", name)
+        await note_act(tx, books.operator, "cancel eviction", name)
 
 
 async def run_evicted(settings: Settings) -> list[EvictedProject]:

@@ -9,7 +9,7 @@ from moorage.errors import InvalidField
 from moorage.ledger import ledger
 from moorage.money import MicroUsd
 from moorage.operate.acts import note_act
-from moorage.operate.books import open_books
+from moorage.operate.books import OpenBooks, open_books
 from moorage.settings import Settings
 from moorage.storage.money import grants
 from moorage.storage.money.grants import Grant
@@ -17,6 +17,12 @@ from moorage.storage.money.grants import Grant
 
 async def run_grant(settings: Settings, *, wallet: str, amount: MicroUsd, reason: str) -> Grant:
     """Gives a wallet credits; returns what was recorded."""
+    async with open_books(settings) as books:
+        return await grant(books, wallet=wallet, amount=amount, reason=reason)
+
+
+async def grant(books: OpenBooks, *, wallet: str, amount: MicroUsd, reason: str) -> Grant:
+    """As `run_grant`, in open books."""
     now_ms = SystemClock().now_ms()
     given = Grant(
         id=str(uuid.uuid4()),
@@ -25,9 +31,9 @@ async def run_grant(settings: Settings, *, wallet: str, amount: MicroUsd, reason
         reason=reason,
         created_at_ms=now_ms,
     )
-    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+    async with books.db.transaction(durable=True) as tx:
         await ledger.grant(tx, given, now_ms=now_ms)
-        await note_act(tx, "give credits", f"{given.id} to {wallet}", reason=reason)
+        await note_act(tx, books.operator, "give credits", f"{given.id} to {wallet}", reason=reason)
     return given
 
 
@@ -44,7 +50,7 @@ async def run_undo_grant(settings: Settings, grant_id: str) -> Grant:
             raise InvalidField(
                 "--undo", f"{given.wallet} has fewer credits than that; nothing was taken back"
             )
-        await note_act(tx, "take credits back", f"{given.id} of {given.wallet}")
+        await note_act(tx, books.operator, "take credits back", f"{given.id} of {given.wallet}")
     return msgspec.structs.replace(given, undone_at_ms=now_ms)
 
 

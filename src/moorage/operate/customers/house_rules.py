@@ -7,7 +7,7 @@ import msgspec
 from moorage.clock import SystemClock
 from moorage.events import outbox
 from moorage.operate.acts import note_act
-from moorage.operate.books import open_books
+from moorage.operate.books import OpenBooks, open_books
 from moorage.records.event import EventKind
 from moorage.settings import Settings
 from moorage.storage import customers
@@ -18,13 +18,19 @@ from moorage.storage.operation.wallet_rules import WalletRule
 
 async def run_maintenance(settings: Settings, *, begin: bool, words: str) -> None:
     """Begins or ends maintenance; `words` are told to whoever would deploy."""
+    async with open_books(settings) as books:
+        await maintenance(books, begin=begin, words=words)
+
+
+async def maintenance(books: OpenBooks, *, begin: bool, words: str) -> None:
+    """As `run_maintenance`, in open books."""
     now_ms = SystemClock().now_ms()
-    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+    async with books.db.transaction(durable=True) as tx:
         if begin:
             await notices.put(tx, NoticeKind.MAINTENANCE, words, now_ms=now_ms)
-            await note_act(tx, "begin maintenance", "the gateway", reason=words)
+            await note_act(tx, books.operator, "begin maintenance", "the gateway", reason=words)
         elif await notices.remove(tx, NoticeKind.MAINTENANCE):
-            await note_act(tx, "end maintenance", "the gateway")
+            await note_act(tx, books.operator, "end maintenance", "the gateway")
 
 
 async def run_notices(settings: Settings) -> dict[str, str]:
@@ -38,11 +44,17 @@ async def run_announce(settings: Settings, words: str) -> int:
 
     Returns how many wallets are told. Without words, ends what is shown.
     """
+    async with open_books(settings) as books:
+        return await announce(books, words)
+
+
+async def announce(books: OpenBooks, words: str) -> int:
+    """As `run_announce`, in open books."""
     now_ms = SystemClock().now_ms()
-    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+    async with books.db.transaction(durable=True) as tx:
         if not words:
             if await notices.remove(tx, NoticeKind.ANNOUNCEMENT):
-                await note_act(tx, "end announcement", "all wallets")
+                await note_act(tx, books.operator, "end announcement", "all wallets")
             return 0
         await notices.put(tx, NoticeKind.ANNOUNCEMENT, words, now_ms=now_ms)
         told = sorted(await customers.with_projects(tx))
@@ -50,7 +62,7 @@ async def run_announce(settings: Settings, words: str) -> int:
             await outbox.record(
                 tx, wallet=wallet, kind=EventKind.ANNOUNCEMENT, data={"text": words}, now_ms=now_ms
             )
-        await note_act(tx, "announce", "all wallets", reason=words)
+        await note_act(tx, books.operator, "announce", "all wallets", reason=words)
         return len(told)
 
 
@@ -58,7 +70,20 @@ async def run_allow(
     settings: Settings, wallet: str, *, listed: bool | None, max_projects: int | None
 ) -> WalletRule:
     """Changes what a wallet is allowed; None leaves it as it is. -1 projects: as the setting."""
-    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+    async with open_books(settings) as books:
+        return await allow(books, wallet, listed=listed, max_projects=max_projects)
+
+
+async def allow(
+    books: OpenBooks,
+    wallet: str,
+    *,
+    listed: bool | None,
+    max_projects: int | None,
+    reason: str = "",
+) -> WalletRule:
+    """As `run_allow`, in open books."""
+    async with books.db.transaction(durable=True) as tx:
         rule = await wallet_rules.of_wallet(tx, wallet)
         if listed is not None:
             rule = msgspec.structs.replace(rule, is_listed=listed)
@@ -69,7 +94,7 @@ async def run_allow(
         await wallet_rules.put(tx, rule)
         projects = "as the setting" if rule.max_projects is None else str(rule.max_projects)
         what = f"{wallet}: {'listed' if rule.is_listed else 'not listed'}, projects {projects}"
-        await note_act(tx, "allow", what)
+        await note_act(tx, books.operator, "allow", what, reason=reason)
         return rule
 
 

@@ -8,7 +8,7 @@ from moorage.clock import SystemClock, boot_id
 from moorage.ledger.billed_time import BilledTime
 from moorage.ledger.burn import HOUR_MS, owed, runs_out_at
 from moorage.money import MicroUsd
-from moorage.operate.books import open_books
+from moorage.operate.books import OpenBooks, open_books
 from moorage.records.project import SHARING_STATUSES, ProjectStatus
 from moorage.settings import Settings
 from moorage.storage import customers
@@ -42,7 +42,13 @@ class ProjectUse(msgspec.Struct, frozen=True, kw_only=True):
 
 async def run_wallets(settings: Settings) -> list[Customer]:
     """Returns every wallet that has credits or projects or ever had, the largest burn first."""
-    async with open_books(settings) as books, books.db.snapshot() as snapshot:
+    async with open_books(settings) as books:
+        return await wallets(books)
+
+
+async def wallets(books: OpenBooks) -> list[Customer]:
+    """As `run_wallets`, in open books."""
+    async with books.db.snapshot() as snapshot:
         billed = BilledTime(clock=SystemClock(), boot_id=boot_id(), gateway="")
         await billed.resume(books.db)
         now_ms = billed.now_ms()
@@ -72,8 +78,14 @@ async def run_wallets(settings: Settings) -> list[Customer]:
 
 async def run_projects(settings: Settings, *, hours: int) -> list[ProjectUse]:
     """Returns every project that is not deleted, those that used most processor time first."""
+    async with open_books(settings) as books:
+        return await projects(books, hours=hours)
+
+
+async def projects(books: OpenBooks, *, hours: int) -> list[ProjectUse]:
+    """As `run_projects`, in open books."""
     since_ms = SystemClock().now_ms() - hours * HOUR_MS
-    async with open_books(settings) as books, books.db.snapshot() as snapshot:
+    async with books.db.snapshot() as snapshot:
         running = {each.project_id for each in await intervals.every_open(snapshot)}
         rows = await customers.every_project(snapshot, used_since_ms=since_ms)
     used = [ProjectUse(project=row, runs=row.id in running) for row in rows]

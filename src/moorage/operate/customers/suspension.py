@@ -6,7 +6,7 @@ from moorage.clock import SystemClock
 from moorage.deploy.keeping.suspension import block_project, block_wallet, unblock_wallet
 from moorage.errors import InvalidField
 from moorage.operate.acts import note_act
-from moorage.operate.books import open_books
+from moorage.operate.books import OpenBooks, open_books
 from moorage.records.project import Project
 from moorage.settings import Settings
 from moorage.storage.apps import blocks, projects
@@ -24,9 +24,16 @@ class Subject(msgspec.Struct, frozen=True):
 
 async def run_suspend(settings: Settings, subject: Subject, reason: str) -> list[Project]:
     """Suspends it, with the reason for its owner; returns the projects. Raises InvalidField."""
+    async with open_books(settings) as books:
+        return await suspend(books, subject, reason)
+
+
+async def suspend(books: OpenBooks, subject: Subject, reason: str) -> list[Project]:
+    """As `run_suspend`, in open books."""
     now_ms = SystemClock().now_ms()
-    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
-        await note_act(tx, "suspend", subject.name or subject.wallet, reason=reason)
+    async with books.db.transaction(durable=True) as tx:
+        about = subject.name or subject.wallet
+        await note_act(tx, books.operator, "suspend", about, reason=reason)
         if subject.wallet:
             return await block_wallet(tx, subject.wallet, reason, now_ms=now_ms)
         project = await project_named(tx, subject.name)
@@ -36,8 +43,15 @@ async def run_suspend(settings: Settings, subject: Subject, reason: str) -> list
 
 async def run_unsuspend(settings: Settings, subject: Subject) -> list[Project]:
     """Lifts the suspension; returns the projects, whose credits now decide. Raises InvalidField."""
-    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
-        await note_act(tx, "resume", subject.name or subject.wallet)
+    async with open_books(settings) as books:
+        return await unsuspend(books, subject)
+
+
+async def unsuspend(books: OpenBooks, subject: Subject, *, reason: str = "") -> list[Project]:
+    """As `run_unsuspend`, in open books."""
+    async with books.db.transaction(durable=True) as tx:
+        about = subject.name or subject.wallet
+        await note_act(tx, books.operator, "resume", about, reason=reason)
         if subject.wallet:
             return await unblock_wallet(tx, subject.wallet)
         project = await project_named(tx, subject.name)
