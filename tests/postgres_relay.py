@@ -8,6 +8,8 @@ from pathlib import Path
 
 SOCKET = ".s.PGSQL.5432"
 COMMIT = b"COMMIT\0"
+FLUSH = b"H\0\0\0\4"
+"""With which a client asks for answers so far, and says that its statement goes on."""
 
 
 class PostgresRelay:
@@ -17,6 +19,9 @@ class PostgresRelay:
         self._server = server / SOCKET
         self.is_cut = False
         """Nothing passes, and nothing is closed."""
+
+        self.is_cut_in_next_statement = False
+        """It is cut between what prepares a statement and what asks for its rows."""
 
         self.loses_next_commit = False
         self.instead = b""
@@ -43,6 +48,8 @@ class PostgresRelay:
                     answering.cancel()
                     await asyncio.wait([answering])
                 to_server.write(data)
+                if self.is_cut_in_next_statement and FLUSH in data:
+                    self.is_cut_in_next_statement, self.is_cut = False, True
                 if loses:
                     await from_server.read(65_536)  # it has committed
                     writer.write(self.instead)

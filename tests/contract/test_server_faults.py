@@ -14,11 +14,11 @@ from sqlalchemy import bindparam, insert, select, update
 from moorage.errors import CommitUnknown, DatabaseUnavailable
 from moorage.storage.database import Database, Statement
 from moorage.storage.opening import open_database
-from moorage.storage.postgres import PostgresDatabase
+from moorage.storage.postgres import LOCK, PostgresDatabase
 from moorage.storage.schema import wallets
 from postgres_fixture import PostgresServer
 from postgres_relay import SOCKET, relaying
-from records_fixture import ALICE, BOB
+from records_fixture import ALICE, BOB, CAROL
 from waiting import until
 
 pytestmark = pytest.mark.root  # the server's package is installed with the sandbox's
@@ -215,18 +215,88 @@ async def test_gateway_that_stands_still_in_a_transaction_stops_the_others_for_a
         assert await other.all(BALANCES) == [(ALICE, 5), (BOB, 1)]
 
 
+IDLE_SECONDS = 2.0
+
+
+@pytest.mark.parametrize("through", ["nothing", "pooler"])
+async def test_gateway_cut_off_within_a_statement_stops_the_others_for_a_while_only(
+    postgres_server: PostgresServer,
+    postgres_pooler: Path,
+    named: str,
+    tmp_path: Path,
+    through: str,
+) -> None:
+    """The server waits for the statement to go on, and by itself ends no session that does so."""
+    way = postgres_pooler if through == "pooler" else postgres_server.directory
+    with relaying(way, tmp_path) as relay:
+        behind = PostgresDatabase(
+            postgres_server.url(named, directory=tmp_path), idle_seconds=IDLE_SECONDS
+        )
+        other = PostgresDatabase(
+            postgres_server.url(named, directory=way), idle_seconds=IDLE_SECONDS
+        )
+        async with opened(behind), opened(other):
+            await add(other, BOB, 1)
+
+            async def cut_off() -> None:
+                async with behind.transaction(durable=True) as tx:
+                    relay.is_cut_in_next_statement = True
+                    await tx.execute(ADD, wallet=ALICE, amount=5)
+
+            cut = asyncio.create_task(cut_off())
+            await until(lambda: relay.is_cut)
+            await add(other, CAROL, 1)
+            relay.is_cut = False
+            with pytest.raises(DatabaseUnavailable):
+                await cut
+            assert await other.all(BALANCES) == [(BOB, 1), (CAROL, 1)]
+
+
+async def test_writer_that_waited_when_it_was_cut_off_never_has_the_lock(
+    postgres_server: PostgresServer, named: str, outsider: "asyncpg.Connection", tmp_path: Path
+) -> None:
+    """Else it would hold up the others once more."""
+    with relaying(postgres_server.directory, tmp_path) as relay:
+        url = postgres_server.url(named, directory=tmp_path)
+        async with opened(PostgresDatabase(url, idle_seconds=IDLE_SECONDS)) as behind:
+            await add(behind, BOB, 1)
+            async with outsider.transaction():
+                await outsider.execute(LOCK)
+                waiting = asyncio.create_task(add(behind, ALICE, 5))
+                await until(lambda: one_waits(outsider))
+                relay.is_cut = True
+                await until(lambda: none_waits(outsider))
+            relay.is_cut = False
+            await waiting
+            assert await behind.all(BALANCES) == [(ALICE, 5), (BOB, 1)]
+
+
+async def one_waits(outsider: "asyncpg.Connection") -> bool:
+    return await waiting_for_lock(outsider) == 1
+
+
+async def none_waits(outsider: "asyncpg.Connection") -> bool:
+    return await waiting_for_lock(outsider) == 0
+
+
+async def waiting_for_lock(outsider: "asyncpg.Connection") -> int:
+    waiting: int = await outsider.fetchval(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    )
+    return waiting
+
+
 async def test_of_a_gateways_writers_few_wait_at_the_server_and_reads_pass_them(
     postgres_server: PostgresServer, named: str, outsider: "asyncpg.Connection"
 ) -> None:
     """Each that waits there holds up the others once more if the gateway is cut off."""
     url = postgres_server.url(named)
-    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     async with opened(url) as db, opened(url) as other:
         async with other.transaction(durable=True):
             writers = [asyncio.create_task(add(db, f"0x{at:040x}", 1)) for at in range(20)]
 
             async def two_wait() -> bool:
-                found: int = await outsider.fetchval(waiting)
+                found = await waiting_for_lock(outsider)
                 assert found <= 2
                 return found == 2
 

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -13,6 +14,7 @@ from members import Member, Pair, running_pair
 from moorage.storage.leases import LEASE_MS
 from paying import token_balance
 from postgres_fixture import PostgresServer
+from postgres_relay import relaying
 from protocols import demanded, payment_signature
 from receiver import receiving
 from waiting import until
@@ -238,5 +240,39 @@ async def test_both_go_on_while_a_later_version_upgrades_the_schema_and_neither_
     finally:
         await server.execute("UPDATE alembic_version SET version_num = $1", revision)
         await server.close()
+    pair.second.start()
+    assert await pair.audit() == []
+
+
+async def until_topped_up(wallet: Wallet, tx: str, answer: Answer) -> None:
+    """Sends it again until it counts; meanwhile nobody is asked to pay."""
+    async with asyncio.timeout(240):  # only to end a hung test
+        while answer.status != 200:
+            assert answer.body["retryable"], answer
+            assert "amount_token" not in answer.body, answer
+            answer = await top_up(wallet, tx)
+
+
+async def test_cut_way_to_the_database_loses_nothing_and_holds_up_no_other(
+    pair: Pair, postgres_server: PostgresServer, database: str, tmp_path: Path
+) -> None:
+    one, two = await Wallet(pair.first).fund(), await Wallet(pair.second).fund()
+    with relaying(postgres_server.directory, tmp_path) as relay:
+        pair.second.stop()
+        pair.second.start(database_url=postgres_server.url(database, directory=tmp_path))
+        try:
+            paid = [await two.pay(1_000_000) for _ in range(5)]
+            asked = [asyncio.create_task(top_up(two, tx)) for tx in paid]
+            await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            relay.is_cut = True
+            for _ in range(3):
+                tx = await one.pay(1_000_000)
+                await until_topped_up(one, tx, await top_up(one, tx))
+            relay.is_cut = False
+            for tx, task in zip(paid, asked, strict=True):
+                await until_topped_up(two, tx, await task)
+            assert (await credits_of(one), await credits_of(two)) == (3.0, 5.0)
+        finally:
+            pair.second.stop()
     pair.second.start()
     assert await pair.audit() == []

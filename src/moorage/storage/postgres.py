@@ -9,6 +9,7 @@ need no lock, but a connection: so a gateway has few that write or wait for it.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -34,8 +35,8 @@ _WRITERS = 2
 IDLE_SECONDS = 10.0
 """How long a gateway may do nothing within a transaction, as all others wait for its end.
 
-One that is cut off from the server, or stands still, holds up the others for this time, and again
-with each of its writers that gets the lock then.
+One that is cut off from the server, or stands still, holds up the others for this time, and for
+half as long again until one of them looks who does.
 """
 
 _STATEMENTS = 200  # prepared ones that a session keeps, where nothing lies between
@@ -47,6 +48,19 @@ _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 _WRITE_LOCK = 0x4D4F4F52  # "MOOR"
 LOCK = f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})"
 """The statement that each write transaction begins with."""
+
+_END_SILENT = f"""
+SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
+WHERE locktype = 'advisory' AND classid = 0 AND objid = {_WRITE_LOCK} AND objsubid = 1 AND granted
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND state != 'disabled' AND wait_event_type = 'Client'
+    AND state_change < clock_timestamp() - make_interval(secs => {{seconds}})
+"""  # noqa: S608 (constants)
+"""Ends who has the lock, and for some seconds has neither said anything nor read an answer.
+
+The server's own timeout counts between statements only. The driver prepares a statement without
+ending it there: who is cut off before it asks for its rows would keep the lock for ever.
+"""
 
 _DURABLE = (
     "SELECT set_config('synchronous_commit', 'on', true) "
@@ -73,6 +87,7 @@ _PASSING = (
     asyncpg.PostgresSystemError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidTransactionStateError,  # a standby; the gateway stood still
+    asyncpg.LockNotAvailableError,  # others write, and each of them goes on
     asyncpg.InvalidCachedStatementError,  # another version has just changed the schema
 )
 
@@ -112,8 +127,8 @@ class PostgresDatabase(Database):
         """`wait_seconds` and `idle_seconds` are what SECONDS and IDLE_SECONDS say."""
         self._url = url
         self._seconds = wait_seconds
-        idle = f"SET LOCAL idle_in_transaction_session_timeout = {idle_seconds * 1000:.0f}"
-        self._begin = f"{_BEGIN}; {idle}"
+        self._begin = _beginning(idle_seconds)
+        self._end_silent = _END_SILENT.format(seconds=idle_seconds)
         self._opening = asyncio.Lock()
         self._writers = asyncio.Semaphore(_WRITERS)
         self._pool: asyncpg.Pool | None = None
@@ -144,7 +159,7 @@ class PostgresDatabase(Database):
         """Waits for the write transactions of all gateways. Each is durable."""
         async with self._place_to_write(), self._connection() as connection:
             try:
-                await _run(connection, f"{self._begin}; {_DURABLE}; {LOCK}")
+                await self._lock(connection)
                 yield _Transaction(connection)
             except BaseException:
                 await _roll_back(connection)
@@ -177,6 +192,25 @@ class PostgresDatabase(Database):
             yield
         finally:
             self._writers.release()
+
+    async def _lock(self, connection: Any) -> None:
+        """Begins a transaction that has the lock, which it takes from who keeps it in silence.
+
+        It looks on its own connection, as a pooler may have no other to give.
+        """
+        given_up = time.monotonic() + self._seconds
+        while True:
+            try:
+                await connection.execute(self._begin)
+            except asyncpg.LockNotAvailableError as error:
+                await _roll_back(connection)
+                if time.monotonic() >= given_up:
+                    raise _ours(error) from error
+                await _run(connection, self._end_silent)
+            except UNREACHABLE as error:
+                raise _ours(error) from error
+            else:
+                return
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
@@ -226,6 +260,19 @@ class PostgresDatabase(Database):
             return await is_pooled(connection)
         finally:
             connection.terminate()
+
+
+def _beginning(idle_seconds: float) -> str:
+    """Returns how a write transaction begins; it fails when the lock is not had in half the time.
+
+    So what waits for a gateway that is gone is gone itself before it could have the lock.
+    """
+    idle_ms = idle_seconds * 1000
+    return (
+        f"{_BEGIN}; SET LOCAL idle_in_transaction_session_timeout = {idle_ms:.0f}; "
+        f"SET LOCAL lock_timeout = {idle_ms / 2:.0f}; {_DURABLE}; {LOCK}; "
+        "SET LOCAL lock_timeout TO DEFAULT"
+    )
 
 
 async def is_pooled(connection: Any) -> bool:
