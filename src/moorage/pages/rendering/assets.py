@@ -1,5 +1,6 @@
 """Styles, scripts and pictures: read once, served under their digest, cached for ever."""
 
+import gzip
 import hashlib
 from functools import cache
 from importlib.resources import files
@@ -19,6 +20,7 @@ class Asset(NamedTuple):
 
     name: str
     content: bytes
+    compressed: bytes  # by gzip
     media_type: str
 
     @property
@@ -37,7 +39,9 @@ def assets() -> dict[str, Asset]:
         for entry in folder.iterdir():
             if entry.is_file() and entry.name.endswith((".css", ".js", ".svg")):
                 media_type = guess_type(entry.name)[0] or "application/octet-stream"
-                asset = Asset(entry.name, entry.read_bytes(), media_type)
+                content = entry.read_bytes()
+                compressed = gzip.compress(content, mtime=0)
+                asset = Asset(entry.name, content, compressed, media_type)
                 found[asset.url] = asset
     return found
 
@@ -57,5 +61,12 @@ async def serve_asset(request: Request) -> Response:
     asset = assets().get(request.url.path)
     if asset is None:
         return Response(status_code=404, headers=SECURITY_HEADERS)
-    headers = {**SECURITY_HEADERS, "Cache-Control": "public, max-age=31536000, immutable"}
-    return Response(asset.content, media_type=asset.media_type, headers=headers)
+    headers = {
+        **SECURITY_HEADERS,
+        "Cache-Control": "public, max-age=31536000, immutable",
+        "Vary": "Accept-Encoding",
+    }
+    if "gzip" not in request.headers.get("accept-encoding", ""):
+        return Response(asset.content, media_type=asset.media_type, headers=headers)
+    headers["Content-Encoding"] = "gzip"
+    return Response(asset.compressed, media_type=asset.media_type, headers=headers)

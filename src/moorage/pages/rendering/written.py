@@ -1,14 +1,23 @@
 """How amounts, times and sizes are written on pages; each is a filter of templates."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from jinja2 import pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
 from moorage.money import MicroUsd, usd_text
 
 _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
+_TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
+"""Escape sequences of terminals: ECMA-48 §5.4, and the operating system commands of xterm."""
+
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+)
 _SIZES = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -17,13 +26,32 @@ def usd(amount: MicroUsd) -> str:
     return usd_text(amount)
 
 
-def when(at_ms: int | None) -> Markup:
-    """Returns a time, in UTC; a script adds how long ago it is, in the reader's own zone."""
+@pass_context
+def when(context: Context, at_ms: int | None) -> Markup:
+    """Returns a time in UTC, and how long ago it is; a script keeps that true."""
     if at_ms is None:
         return Markup("never")
     at = datetime.fromtimestamp(at_ms / 1000, UTC)
     machine = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return Markup('<time datetime="{}">{} UTC</time>').format(machine, f"{at:%Y-%m-%d %H:%M:%S}")
+    now_ms = context.get("now_ms")
+    ago = (
+        Markup("")
+        if now_ms is None
+        else Markup(' <span class="ago">{}</span>').format(relative((now_ms - at_ms) / 1000))
+    )
+    return Markup('<span class="when"><time datetime="{}">{} UTC</time>{}</span>').format(
+        machine, f"{at:%Y-%m-%d %H:%M:%S}", ago
+    )
+
+
+def relative(seconds: float) -> str:
+    """Returns how long ago something was, or until it is (negative): 3 minutes ago, in 2 days."""
+    for size, name in _UNITS:
+        count = int(abs(seconds)) // size
+        if count:
+            words = f"{count} {name}{'s' if count > 1 else ''}"
+            return f"{words} ago" if seconds > 0 else f"in {words}"
+    return "now"
 
 
 def duration(seconds: float) -> str:
@@ -57,10 +85,29 @@ def short(digits: str) -> Markup:
     )
 
 
+def link(target: str) -> str:
+    """Returns where a link of a stranger leads: a web or mail address; nowhere if it is neither."""
+    scheme, colon, _ = target.partition(":")
+    if not colon:
+        return f"mailto:{target}" if "@" in target else "#"
+    return target if scheme.lower() in {"http", "https", "mailto"} else "#"
+
+
+def harmless(text: str) -> str:
+    """Returns a text of a stranger, such as a log line, whose invisible characters can be seen.
+
+    Colours of terminals are left out; characters that turn or hide text are written as U+202E.
+    """
+    return _INVISIBLE.sub(lambda found: f"‹U+{ord(found[0]):04X}›", _TERMINAL.sub("", text))
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "usd": usd,
     "when": when,
     "duration": duration,
     "bytes": bytes_text,
     "short": short,
+    "relative": relative,
+    "link": link,
+    "harmless": harmless,
 }

@@ -1,0 +1,73 @@
+// What every page does in the browser: copy buttons, relative times, fields that confirm, and a
+// notice when a part of a page could not be fetched. Pages work without it.
+
+const UNITS = [[86400, "day"], [3600, "hour"], [60, "minute"], [1, "second"]];
+
+/** How long ago something was, or until it is, in the words that the server uses. */
+export function relative(seconds) {
+  const length = Math.abs(seconds);
+  const [size, name] = UNITS.find(([each]) => length >= each) ?? UNITS[3];
+  const count = Math.floor(length / size);
+  if (count === 0) return "now";
+  const words = `${count} ${name}${count > 1 ? "s" : ""}`;
+  return seconds > 0 ? `${words} ago` : `in ${words}`;
+}
+
+function refreshTimes() {
+  for (const when of document.querySelectorAll(".when")) {
+    const time = when.querySelector("time");
+    const at = new Date(time.dateTime);
+    if (!time.title) time.title = at.toLocaleString(undefined, { dateStyle: "full", timeStyle: "long" });
+    const ago = when.querySelector(".ago");
+    const words = relative((Date.now() - at) / 1000);
+    if (ago && ago.textContent !== words) ago.textContent = words;
+  }
+}
+
+function enhance() {
+  for (const field of document.querySelectorAll("input[data-confirm]")) guard(field);
+  refreshTimes();
+}
+
+/** A form whose field must repeat a name can be sent once it does. */
+function guard(field) {
+  const right = () => field.value.trim() === field.dataset.confirm;
+  for (const button of field.form?.querySelectorAll("button") ?? []) button.disabled = !right();
+}
+
+async function copy(button) {
+  const label = button.dataset.label ??= button.textContent;
+  try {
+    await navigator.clipboard.writeText(button.dataset.copy);
+    button.textContent = "Copied";
+  } catch {
+    button.textContent = "Copying is not allowed";
+  }
+  announce(button.textContent);
+  setTimeout(() => { button.textContent = label; }, 2000);
+}
+
+/** Tells a screen reader something that is seen elsewhere on the page. */
+export function announce(words) {
+  let region = document.getElementById("announcer");
+  if (!region) {
+    region = document.createElement("div");
+    region.id = "announcer";
+    region.className = "unseen";
+    region.setAttribute("role", "status");
+    document.body.append(region);
+  }
+  region.textContent = words;
+}
+
+document.addEventListener("click", (event) => {
+  const button = event.target.closest?.("button[data-copy]");
+  if (button) copy(button);
+});
+document.addEventListener("input", (event) => {
+  if (event.target.matches?.("input[data-confirm]")) guard(event.target);
+});
+document.addEventListener("htmx:after:swap", enhance);
+document.addEventListener("htmx:error", () => announce("This part of the page could not be fetched. Reload the page to see what is true now."));
+enhance();
+setInterval(refreshTimes, 15_000);

@@ -1,0 +1,103 @@
+"""How amounts, times, sizes and strangers' texts are written on pages."""
+
+import pytest
+from jinja2 import Environment
+
+from moorage.pages.rendering.written import (
+    FILTERS,
+    bytes_text,
+    duration,
+    harmless,
+    link,
+    relative,
+    short,
+)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "now"),
+        (1, "1 second ago"),
+        (59.9, "59 seconds ago"),
+        (60, "1 minute ago"),
+        (7_199, "1 hour ago"),
+        (172_800, "2 days ago"),
+        (-90, "in 1 minute"),
+        (-86_400 * 3, "in 3 days"),
+    ],
+)
+def test_a_time_is_told_by_its_largest_unit(seconds: float, words: str) -> None:
+    assert relative(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 seconds"),
+        (61, "1 minute 1 second"),
+        (90_000, "1 day 1 hour"),
+        (86_460, "1 day 1 minute"),
+    ],
+)
+def test_a_length_of_time_has_its_two_largest_units(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (512 * 1024**2, "512 MiB")],
+)
+def test_a_size_has_the_unit_that_fits(size: int, words: str) -> None:
+    assert bytes_text(size) == words
+
+
+def test_a_long_hash_is_shortened_and_whole_in_its_title() -> None:
+    address = "0x" + "ab" * 20
+    assert short(address) == f'<abbr class="hex" title="{address}">0xababab…abab</abbr>'
+    assert short('"><script>' * 3).count("<script>") == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "leads_to"),
+    [
+        ("https://example.com/terms", "https://example.com/terms"),
+        ("operator@example.com", "mailto:operator@example.com"),
+        ("mailto:operator@example.com", "mailto:operator@example.com"),
+        ("javascript:alert(1)", "#"),
+        ("JavaScript:alert(1)//@", "#"),
+        ("data:text/html,<script>", "#"),
+        ("\x01javascript:alert(1)", "#"),
+        ("nowhere", "#"),
+    ],
+)
+def test_links_lead_to_web_and_mail_addresses_alone(target: str, leads_to: str) -> None:
+    assert link(target) == leads_to
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\x1b[31;1mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07after", "after"),
+        ("\x1b]8;;http://evil\x1b\\link", "link"),
+        ("pay \u202eevil", "pay ‹U+202E›evil"),
+        ("zero\u200bwidth", "zero‹U+200B›width"),
+        ("tab\tand ümläut 漢字 🚢", "tab\tand ümläut 漢字 🚢"),
+        ("bell\x07", "bell‹U+0007›"),
+    ],
+)
+def test_what_would_hide_or_turn_text_is_seen(text: str, shown: str) -> None:
+    assert harmless(text) == shown
+
+
+def test_a_time_has_its_zone_and_is_relative_to_the_page() -> None:
+    environment = Environment(autoescape=True)
+    environment.filters.update(FILTERS)
+    written = environment.from_string("{{ at|when }}")
+    at, now = 1_700_000_000_000, 1_700_000_060_000
+    assert written.render(at=at, now_ms=now) == (
+        '<span class="when"><time datetime="2023-11-14T22:13:20.000Z">'
+        '2023-11-14 22:13:20 UTC</time> <span class="ago">1 minute ago</span></span>'
+    )
+    assert written.render(at=None, now_ms=now) == "never"
