@@ -142,6 +142,11 @@ OPERATOR_COMMANDS = (
         "moorage.cli.operator.house_rules:allow",
         "List a wallet, or limit its projects.",
     ),
+    Command(
+        "prices",
+        "moorage.cli.operator.prices:prices",
+        "Give projects that there are the price list's price.",
+    ),
     Command("audit", "moorage.cli.operator.books:audit", "Compare the books with the chains."),
     Command("ledger", "moorage.cli.operator.books:ledger", "Print the ledger as CSV."),
     Command(

@@ -21,6 +21,7 @@ class BilledTime:
         self._gateway = gateway
         self._boot_id = boot_id
         self._ahead_ms = clock.now_ms() - self._monotonic_ms()
+        self._stopped_at_ms = 0  # how far it had come when the machine was last down
 
     def now_ms(self) -> int:
         """Returns the billed time now; it never decreases."""
@@ -29,6 +30,12 @@ class BilledTime:
     def wall_ms(self, billed_ms: int) -> int:
         """Returns the wall time at a billed time, if the machine runs without a stop."""
         return self._clock.now_ms() + billed_ms - self.now_ms()
+
+    def at_wall(self, wall_ms: int) -> int:
+        """Returns the billed time at a wall time in the past; of one at which the machine was down,
+        the billed time at which it stopped.
+        """
+        return max(self._stopped_at_ms, self.now_ms() - (self._clock.now_ms() - wall_ms))
 
     async def resume(self, db: Database) -> int:
         """Goes on from the last stored reading; returns the milliseconds that passed since it."""
@@ -39,6 +46,8 @@ class BilledTime:
         unread_ms = 0
         if reading.boot_id == self._boot_id:
             unread_ms = max(0, monotonic_ms - reading.monotonic_ms)
+        else:
+            self._stopped_at_ms = reading.billed_ms
         self._ahead_ms = reading.billed_ms + unread_ms - monotonic_ms
         return unread_ms
 

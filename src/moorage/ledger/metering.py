@@ -23,6 +23,7 @@ from moorage.ledger.burn import (
     runs_out_at,
     warning_hours,
 )
+from moorage.ledger.promise import promised_ms
 from moorage.money import MicroUsd, usd_number
 from moorage.records.event import EventData, EventKind
 from moorage.records.project import Project
@@ -30,6 +31,8 @@ from moorage.storage.apps import projects
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts, intervals
 from moorage.storage.money.intervals import Charge, RunInterval
+from moorage.storage.operation import price_changes
+from moorage.storage.operation.price_changes import PriceChange
 
 AT_ONCE = 250
 """How many intervals one transaction charges, so that the event loop and other writers go on."""
@@ -92,12 +95,17 @@ class Metering:
     async def tick(self) -> list[str]:
         """Charges every interval that ran another full hour; suspends projects out of credits.
 
-        Returns the ids of the projects that it suspended.
+        New prices that are due come first. Returns the ids of the projects that it suspended.
         """
         now_ms = self.time.now_ms()
         suspended: list[str] = []
         while True:
             async with self._db.transaction(durable=True) as tx:
+                changes = await price_changes.due(tx, now_ms=self._clock.now_ms(), limit=AT_ONCE)
+                for change in changes:
+                    suspended += await self._reprice(tx, change, now_ms)
+                if len(changes) == AT_ONCE:
+                    continue
                 due = await intervals.due(tx, charged_before_ms=now_ms - HOUR_MS, limit=AT_ONCE)
                 suspended += await self._charge_hours(tx, due, now_ms)
                 if len(due) < AT_ONCE:
@@ -124,6 +132,65 @@ class Metering:
             return
         for interval in await intervals.open_of_wallet(tx, wallet):
             await self._suspend(tx, interval)
+
+    async def _reprice(self, tx: Transaction, change: PriceChange, now_ms: int) -> list[str]:
+        """Bills a project at its new price from the moment on at which that counts.
+
+        While its first price is promised it is looked at again later. Returns its id if it has no
+        credits left, and is suspended.
+        """
+        interval = await intervals.open_of(tx, change.project_id)
+        ran_ms = await price_changes.ran_ms(tx, change.project_id)
+        began_ms = now_ms if interval is None else interval.started_at_ms
+        promised = promised_ms(
+            change.months, before=change.before_micro_usd, after=change.after_micro_usd
+        )
+        kept_until_ms = began_ms + promised - ran_ms
+        if kept_until_ms > now_ms:
+            later_ms = self._clock.now_ms() + kept_until_ms - now_ms
+            await price_changes.postpone(tx, change, look_at_ms=later_ms)
+            return []
+        counts_ms = min(now_ms, max(self.time.at_wall(change.from_ms), kept_until_ms))
+        is_out = interval is not None and await self._end_at_old_price(tx, interval, counts_ms)
+        await self._put_in_force(tx, change, counts_ms)
+        if interval is not None and not is_out:
+            await intervals.open_interval(
+                tx,
+                interval_id=str(uuid.uuid4()),
+                project_id=change.project_id,
+                at_ms=max(counts_ms, interval.charged_until_ms),
+            )
+        await self._warn(tx, change.wallet)
+        return [change.project_id] if is_out else []
+
+    async def _end_at_old_price(self, tx: Transaction, interval: RunInterval, at_ms: int) -> bool:
+        """Charges and ends an interval at a time; suspends its project if no credits are left.
+
+        Returns whether it did that.
+        """
+        at_ms = max(at_ms, interval.charged_until_ms)
+        if (await self._charge(tx, {interval: at_ms}))[interval] <= 0:
+            await self._suspend(tx, interval)
+            return True
+        if not await intervals.close(tx, interval.id, at_ms=at_ms):
+            raise WriteConflict
+        return False
+
+    async def _put_in_force(self, tx: Transaction, change: PriceChange, at_ms: int) -> None:
+        """Gives a project its new price, and tells its wallet."""
+        if not await price_changes.apply(tx, change, at_ms=at_ms):
+            raise WriteConflict
+        await outbox.record(
+            tx,
+            wallet=change.wallet,
+            kind=EventKind.PRICE_CHANGED,
+            data={
+                "project_id": change.project_id,
+                "before_usd_month": usd_number(change.before_micro_usd),
+                "usd_month": usd_number(change.after_micro_usd),
+            },
+            now_ms=self._clock.now_ms(),
+        )
 
     async def _charge_hours(
         self, tx: Transaction, due: Sequence[RunInterval], now_ms: int

@@ -23,6 +23,9 @@ class EventKind(StrEnum):
     PROJECT_SUSPENDED = "project.suspended"  # out of credits, or of disk: stopped and kept
     PROJECT_RESUMED = "project.resumed"  # there are credits again: it runs
     PROJECT_CRASH_LOOPING = "project.crash_looping"  # its app ends again and again
+    PRICE_ANNOUNCED = "project.price_announced"  # it will cost something else, and from when
+    PRICE_KEPT = "project.price_kept"  # that was taken back
+    PRICE_CHANGED = "project.price_changed"  # the new price counts
     PROJECT_EVICTED = "project.evicted"  # the operator will delete it, and when
     PROJECT_DELETED = "project.deleted"  # all of it was removed
     ANNOUNCEMENT = "gateway.announcement"  # the operator tells all who have projects

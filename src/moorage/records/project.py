@@ -49,3 +49,4 @@ class Project(msgspec.Struct, frozen=True):
     health_path: str = "/"  # of the next deployment
     variables: str = ""  # of the next deployment, sealed
     volume: bool = False
+    months: int | None = None  # its first price holds for so many of running; None: not recorded

@@ -275,6 +275,15 @@ class Settings(KubernetesSettings, frozen=True, kw_only=True, forbid_unknown_fie
             ge=0,
         ),
     ] = 60
+    price_notice_days: Annotated[
+        int,
+        setting(
+            "prices",
+            "`moorage prices` orders no higher price for projects that there are which counts "
+            "sooner than this.",
+            ge=0,
+        ),
+    ] = 30
     pay_to: Annotated[
         str, setting("payments", "The address that payments go to. Empty only in dev.")
     ] = ""

@@ -35,6 +35,7 @@ class ProjectRow(NamedTuple):
     cpu_ms: int
     memory_peak_bytes: int
     bytes_out: int
+    months: int | None  # for how many of running its first price holds
 
 
 _WALLETS = Statement(
@@ -83,6 +84,7 @@ _PROJECTS = Statement(
         func.coalesce(func.sum(usage.c.cpu_ms), 0),
         func.coalesce(func.max(usage.c.memory_peak_bytes), 0),
         func.coalesce(func.sum(usage.c.bytes_out), 0),
+        projects.c.months,
     )
     .outerjoin(usage, _of_hours)
     .where(projects.c.deleted_at_ms.is_(None))

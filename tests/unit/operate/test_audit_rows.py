@@ -178,7 +178,7 @@ CORRUPTIONS: dict[str, tuple[str, str]] = {
         )
     },
     "interval gone": ("DELETE FROM run_intervals WHERE ended_at_ms IS NULL", "posting burn"),
-    "price": (changed("projects", "monthly_price_micro_usd", "1"), "run interval"),
+    "price": (changed("run_intervals", "monthly_price_micro_usd", "1"), "run interval"),
     **{
         f"refund: {column}": (changed("refunds", column, value), "refund")
         for column, value in {

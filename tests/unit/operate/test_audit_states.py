@@ -100,6 +100,10 @@ FORGERIES = {
         "UPDATE projects SET monthly_price_micro_usd = 1 WHERE unique_name = 'serves'",
         "run interval",
     ),
+    "price of a project that does not run set to 1": (
+        "UPDATE projects SET monthly_price_micro_usd = 1 WHERE unique_name != 'serves'",
+        "project",
+    ),
     "settlement stuck": (
         "UPDATE settlements SET status = 'sent', tx_hash = NULL, ended_at_ms = NULL",
         "settlement",

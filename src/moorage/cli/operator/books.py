@@ -91,8 +91,8 @@ def ledger(
 
     settings = operator_settings(config, data_dir)
     bounds = {
-        "since_ms": time_option("since", since, default=0),
-        "until_ms": time_option("until", until, default=2**62),
+        "since_ms": time_option("--since", since, default=0),
+        "until_ms": time_option("--until", until, default=2**62),
     }
     address = wallet_option("--wallet", wallet)
 
@@ -290,7 +290,7 @@ def time_option(option: str, text: str | None, *, default: int) -> int:
     try:
         time = datetime.fromisoformat(text)
     except ValueError as error:
-        raise InvalidField(f"--{option}", "must be a time such as 2026-04-07T10:00:00Z") from error
+        raise InvalidField(option, "must be a time such as 2026-04-07T10:00:00Z") from error
     aware = time if time.tzinfo else time.replace(tzinfo=UTC)
     return round(aware.timestamp() * 1000)
 

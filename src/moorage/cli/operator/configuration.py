@@ -84,7 +84,7 @@ def acts(
     from moorage.clock import iso_utc
     from moorage.operate.acts import run_acts
 
-    since_ms = time_option("since", since, default=0)
+    since_ms = time_option("--since", since, default=0)
     found = asyncio.run(run_acts(operator_settings(config, data_dir), since_ms=since_ms))
     screen = Screen(json=json)
     screen.document({"acts": found})

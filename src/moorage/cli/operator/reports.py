@@ -63,8 +63,8 @@ def report(
     from moorage.errors import InvalidField
 
     settings = operator_settings(config, data_dir)
-    since_ms = time_option("since", since, default=0)
-    until_ms = time_option("until", until, default=_FOR_EVER_MS)
+    since_ms = time_option("--since", since, default=0)
+    until_ms = time_option("--until", until, default=_FOR_EVER_MS)
     address = wallet_option("--wallet", wallet)
     output = _Output(Screen(json=json), as_csv=as_csv)
     match what:

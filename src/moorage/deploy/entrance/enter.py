@@ -102,6 +102,7 @@ def _new_project(accepted: AcceptedAttempt) -> Project:
         monthly_price_micro_usd=accepted.monthly,
         serving_deployment_id=None,
         created_at_ms=accepted.now_ms,
+        months=request.months,
     )
 
 

@@ -21,15 +21,15 @@ async def audit_states(snapshot: Transaction, *, now_ms: int) -> list[Finding]:
     """Returns what is wrong with the states of rows."""
     refunds = await rows.open_refunds(snapshot)
     unresolved = await rows.unresolved(snapshot)
+    intervals = await rows.priced_intervals(snapshot)
     untold = await rows.untold_releases(snapshot, since_ms=now_ms - _EVENTS_SURELY_KEPT_MS)
     return [
         *(
             Finding(f"project {each}", "serves, and no run interval bills it")
             for each in await rows.unbilled(snapshot)
         ),
-        *interval_findings(
-            await rows.priced_intervals(snapshot), billed_ms=await rows.billed_up_to(snapshot)
-        ),
+        *interval_findings(intervals, billed_ms=await rows.billed_up_to(snapshot)),
+        *price_findings(intervals, await rows.new_prices(snapshot)),
         *(
             Finding(f"settlement {each}", "has no outcome a day after its authorization ended")
             for each, ends_at in unresolved
@@ -51,10 +51,10 @@ async def audit_states(snapshot: Transaction, *, now_ms: int) -> list[Finding]:
 def interval_findings(
     intervals: Iterable[PricedInterval], *, billed_ms: int | None
 ) -> Iterator[Finding]:
-    """Each is charged in full hours while open, not in advance, and at its own price."""
+    """Each is charged in full hours while open, not in advance, and at its project's price."""
     for each in intervals:
         row = f"run interval {each.id}"
-        if each.began_with_micro_usd not in (None, each.monthly_price_micro_usd):
+        if each.is_open and each.began_with_micro_usd not in (None, each.monthly_price_micro_usd):
             yield Finding(
                 row,
                 f"began at {each.began_with_micro_usd} a month, its project costs "
@@ -65,6 +65,26 @@ def interval_findings(
         # Billed time is read when an interval begins, and every minute.
         if each.is_open and billed_ms is not None and each.charged_until_ms > billed_ms + HOUR_MS:
             yield Finding(row, "is charged up to a time that has not come")
+
+
+def price_findings(
+    intervals: Iterable[PricedInterval], new_prices: Iterable[tuple[str, int, int]]
+) -> Iterator[Finding]:
+    """Each project costs what it was last billed at, or what an operator ordered since."""
+    billed = list(intervals)
+    costs = {each.project_id: each.monthly_price_micro_usd for each in billed}
+    since: dict[str, tuple[int, int | None]] = {
+        each.project_id: (each.started_at_ms, each.began_with_micro_usd) for each in billed
+    }
+    for project_id, at_ms, price in new_prices:
+        if project_id in since and at_ms >= since[project_id][0]:
+            since[project_id] = (at_ms, price)
+    for project_id, (_, billed_at) in since.items():
+        if billed_at not in (None, costs[project_id]):
+            yield Finding(
+                f"project {project_id}",
+                f"costs {costs[project_id]} a month, and was billed at {billed_at}",
+            )
 
 
 def settlement_findings(

@@ -121,7 +121,7 @@ _INTERVALS = Statement(
     select(
         run_intervals.c.id,
         projects.c.wallet,
-        projects.c.monthly_price_micro_usd,
+        func.coalesce(run_intervals.c.monthly_price_micro_usd, projects.c.monthly_price_micro_usd),
         run_intervals.c.started_at_ms,
         run_intervals.c.ended_at_ms,
         run_intervals.c.charged_until_ms,

@@ -14,6 +14,7 @@ from moorage.storage.schema import (
     meters,
     payments,
     postings,
+    price_changes,
     projects,
     quotes,
     refunds,
@@ -27,6 +28,7 @@ class PricedInterval(NamedTuple):
     """A run interval, with the price it began with and its project's price."""
 
     id: str
+    project_id: str
     started_at_ms: int
     charged_until_ms: int
     is_open: bool
@@ -53,12 +55,22 @@ _UNBILLED = Statement(
 _INTERVALS = Statement(
     select(
         run_intervals.c.id,
+        projects.c.id,
         run_intervals.c.started_at_ms,
         run_intervals.c.charged_until_ms,
         _is_open,
         run_intervals.c.monthly_price_micro_usd,
         projects.c.monthly_price_micro_usd,
-    ).join(projects, projects.c.id == run_intervals.c.project_id)
+    )
+    .join(projects, projects.c.id == run_intervals.c.project_id)
+    .order_by(run_intervals.c.started_at_ms)
+)
+_NEW_PRICES = Statement(
+    select(
+        price_changes.c.project_id,
+        price_changes.c.applied_at_ms,
+        price_changes.c.after_micro_usd,
+    ).where(price_changes.c.applied_at_ms.is_not(None))
 )
 _BILLED_UP_TO = Statement(select(func.max(meters.c.billed_ms)))
 _UNRESOLVED = Statement(
@@ -116,8 +128,13 @@ async def unbilled(tx: Transaction) -> list[str]:
 
 
 async def priced_intervals(tx: Transaction) -> list[PricedInterval]:
-    """Returns every run interval."""
+    """Returns every run interval, the earliest first."""
     return [PricedInterval(*row) for row in await tx.all(_INTERVALS)]
+
+
+async def new_prices(tx: Transaction) -> list[tuple[str, int, int]]:
+    """Returns new prices in force: the project's id, since when in billed time, and a month's."""
+    return [(project_id, at_ms, price) for project_id, at_ms, price in await tx.all(_NEW_PRICES)]
 
 
 async def billed_up_to(tx: Transaction) -> int | None:

@@ -52,6 +52,7 @@ from moorage.storage.schema.operation import (
     gateways,
     notices,
     operator_acts,
+    price_changes,
     upkeep,
     wallet_rules,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "payment_uses",
     "payments",
     "postings",
+    "price_changes",
     "projects",
     "quotes",
     "recipients",

@@ -26,7 +26,7 @@ projects = Table(
     Column("display_name", Text, nullable=False),
     Column("description", Text, nullable=False),
     Column("status", Text, nullable=False),
-    # The price of a month; fixed when the project is made.
+    # The price of a month: fixed when the project is made, until a row of price_changes is due.
     Column("monthly_price_micro_usd", BigInteger, nullable=False),
     Column("serving_deployment_id", Text),  # the deployment that its address is routed to
     Column("created_at_ms", BigInteger, nullable=False),
@@ -41,6 +41,8 @@ projects = Table(
     # The variables of the next deployment, sealed (storage/vault.py); "" is none.
     Column("variables", Text, nullable=False, server_default=""),
     Column("volume", Boolean, nullable=False, server_default=false()),  # has a /data of its own
+    # The months of running for which its first price holds; null for rows older than this column.
+    Column("months", Integer),
     one_of(
         "status",
         "queued",
@@ -290,7 +292,7 @@ run_intervals = Table(
     Column("ended_at_ms", BigInteger),
     Column("charged_until_ms", BigInteger, nullable=False),
     Column("charged_micro_usd", BigInteger, nullable=False),
-    # The project's price when it began, for the audit; null for rows older than this column.
+    # The price it is billed at; null, as the project's, for rows older than this column.
     Column("monthly_price_micro_usd", BigInteger),
     Index(None, "ended_at_ms", "charged_until_ms"),  # which are due
     Index(

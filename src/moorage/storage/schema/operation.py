@@ -86,6 +86,21 @@ wallet_rules = Table(
     Column("max_projects", Integer),  # in place of the setting; null: as the setting says
 )
 
+price_changes = Table(
+    "price_changes",
+    metadata,
+    # A new price of a project that there is, as an operator ordered it.
+    Column("project_id", Text, ForeignKey("projects.id"), primary_key=True),
+    Column("ordered_at_ms", BigInteger, primary_key=True),
+    Column("before_micro_usd", BigInteger, nullable=False),  # a month, as it was told
+    Column("after_micro_usd", BigInteger, nullable=False),
+    Column("from_ms", BigInteger, nullable=False),  # it holds from then on, or once it may
+    # When it may be due, as far as is known: looked at again then. Null when it is in force.
+    Column("look_at_ms", BigInteger),
+    Column("applied_at_ms", BigInteger),  # when it came into force, in billed time
+    Index(None, "look_at_ms"),
+)
+
 evictions = Table(
     "evictions",
     metadata,

@@ -1,0 +1,176 @@
+"""`moorage prices`: the price list of the settings, for projects that there are already."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from moorage.clock import SystemClock, boot_id, iso_utc
+from moorage.errors import InvalidField
+from moorage.events import outbox
+from moorage.ledger.billed_time import BilledTime
+from moorage.ledger.promise import promised_ms
+from moorage.money import MicroUsd, usd_number
+from moorage.operate.acts import note_act
+from moorage.operate.books import open_books
+from moorage.records.event import EventData, EventKind
+from moorage.settings import Settings
+from moorage.storage import customers
+from moorage.storage.customers import ProjectRow
+from moorage.storage.database import Database, Source, Transaction
+from moorage.storage.money import intervals
+from moorage.storage.operation import price_changes
+from moorage.storage.operation.price_changes import PriceChange
+
+_DAY_MS = 24 * 3_600_000
+
+
+class ProjectPrice(msgspec.Struct, frozen=True, kw_only=True):
+    """What a project costs a month, and what it will; amounts in micro-USD."""
+
+    project_id: str
+    name: str
+    wallet: str
+    now: MicroUsd
+    then: MicroUsd | None  # None where no new price is ordered
+    from_ms: int | None  # when that counts: not before its first price may end
+
+
+async def run_prices(settings: Settings) -> list[ProjectPrice]:
+    """Returns what every project costs, and what is ordered for it, by name."""
+    async with open_books(settings) as books, books.db.snapshot() as snapshot:
+        ordered = {each.project_id: each for each in await price_changes.ordered(snapshot)}
+        return await _priced(snapshot, books.db, ordered)
+
+
+async def run_preview(settings: Settings, *, from_ms: int) -> list[ProjectPrice]:
+    """Returns the projects that an order from `from_ms` on would change. Raises as `run_order`."""
+    async with open_books(settings) as books, books.db.snapshot() as snapshot:
+        planned = await _planned(snapshot, settings, from_ms=from_ms)
+        return _changed(await _priced(snapshot, books.db, planned))
+
+
+async def run_order(settings: Settings, *, from_ms: int, reason: str) -> list[ProjectPrice]:
+    """Orders the price list's price for every project that has another, and tells their wallets.
+
+    It takes the place of what was ordered before and does not count yet. Raises InvalidField when
+    a price would rise in less than `price_notice_days`.
+    """
+    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+        now_ms = SystemClock().now_ms()
+        before = await price_changes.ordered(tx)
+        planned = await _planned(tx, settings, from_ms=from_ms)
+        await price_changes.replace_ordered(tx, planned.values())
+        await _tell_kept(tx, (it for it in before if it.project_id not in planned), now_ms=now_ms)
+        changed = _changed(await _priced(tx, books.db, planned))
+        for each in changed:
+            await outbox.record(
+                tx,
+                wallet=each.wallet,
+                kind=EventKind.PRICE_ANNOUNCED,
+                data=_announcement(each, reason=reason),
+                now_ms=now_ms,
+            )
+        subject = f"{len(changed)} projects"
+        await note_act(tx, books.operator, "order prices", subject, reason=reason)
+        return changed
+
+
+async def run_cancel(settings: Settings, *, reason: str) -> int:
+    """Takes back what does not count yet; returns how many projects keep their price."""
+    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+        ordered = await price_changes.ordered(tx)
+        await price_changes.replace_ordered(tx, ())
+        await _tell_kept(tx, ordered, now_ms=SystemClock().now_ms())
+        subject = f"{len(ordered)} projects"
+        await note_act(tx, books.operator, "cancel prices", subject, reason=reason)
+        return len(ordered)
+
+
+async def _tell_kept(tx: Transaction, kept: Iterable[PriceChange], *, now_ms: int) -> None:
+    for each in kept:
+        await outbox.record(
+            tx,
+            wallet=each.wallet,
+            kind=EventKind.PRICE_KEPT,
+            data={"project_id": each.project_id, "usd_month": usd_number(each.before_micro_usd)},
+            now_ms=now_ms,
+        )
+
+
+async def _planned(source: Source, settings: Settings, *, from_ms: int) -> dict[str, PriceChange]:
+    """Returns the changes that give every project the list's price, by the project's id."""
+    price, now_ms = settings.price_list().month(settings.app_size()), SystemClock().now_ms()
+    found = {
+        each.id: PriceChange(
+            project_id=each.id,
+            wallet=each.wallet,
+            months=each.months,
+            ordered_at_ms=now_ms,
+            before_micro_usd=each.monthly_price,
+            after_micro_usd=price,
+            from_ms=from_ms,
+        )
+        for each in await customers.every_project(source, used_since_ms=2**62)
+        if each.monthly_price != price
+    }
+    soonest_ms = now_ms + settings.price_notice_days * _DAY_MS
+    dearer = sum(each.after_micro_usd > each.before_micro_usd for each in found.values())
+    if dearer and from_ms < soonest_ms:
+        raise InvalidField(
+            "DATE",
+            f"{dearer} projects would cost more, so it must be {iso_utc(soonest_ms)} or later "
+            f"(price_notice_days is {settings.price_notice_days})",
+        )
+    return found
+
+
+async def _priced(
+    source: Source, db: Database, changes: Mapping[str, PriceChange]
+) -> list[ProjectPrice]:
+    clock = SystemClock()
+    billed = BilledTime(clock=clock, boot_id=boot_id(), gateway="")
+    await billed.resume(db)
+    ran = await price_changes.each_ran_ms(source)
+    for each in await intervals.every_open(source):
+        open_ms = billed.now_ms() - each.started_at_ms
+        ran[each.project_id] = ran.get(each.project_id, 0) + open_ms
+    return sorted(
+        (
+            _price(row, changes.get(row.id), ran_ms=ran.get(row.id, 0), now_ms=clock.now_ms())
+            for row in await customers.every_project(source, used_since_ms=2**62)
+        ),
+        key=lambda each: each.name,
+    )
+
+
+def _price(
+    row: ProjectRow, change: PriceChange | None, *, ran_ms: int, now_ms: int
+) -> ProjectPrice:
+    from_ms = None
+    if change is not None:
+        promised = promised_ms(
+            change.months, before=change.before_micro_usd, after=change.after_micro_usd
+        )
+        from_ms = max(change.from_ms, now_ms + max(0, promised - ran_ms))
+    return ProjectPrice(
+        project_id=row.id,
+        name=row.name,
+        wallet=row.wallet,
+        now=row.monthly_price,
+        then=None if change is None else change.after_micro_usd,
+        from_ms=from_ms,
+    )
+
+
+def _changed(prices: Iterable[ProjectPrice]) -> list[ProjectPrice]:
+    return [each for each in prices if each.then is not None]
+
+
+def _announcement(price: ProjectPrice, *, reason: str) -> EventData:
+    return {
+        "project_id": price.project_id,
+        "before_usd_month": usd_number(price.now),
+        "usd_month": usd_number(price.then or MicroUsd(0)),
+        "from": iso_utc(price.from_ms or 0),
+        "reason": reason,
+    }

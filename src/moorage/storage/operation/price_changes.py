@@ -1,0 +1,153 @@
+"""Queries over new prices that an operator ordered for projects that there are."""
+
+from collections.abc import Iterable
+
+import msgspec
+from sqlalchemy import and_, bindparam, delete, func, insert, null, select, update
+
+from moorage.money import MicroUsd
+from moorage.storage.database import Source, Statement, Transaction, struct_of
+from moorage.storage.schema import price_changes, projects, run_intervals
+
+
+class PriceChange(msgspec.Struct, frozen=True):
+    """A new price of a project; amounts are of a month."""
+
+    project_id: str
+    wallet: str
+    months: int | None  # of the project: for how many its first price holds
+    ordered_at_ms: int
+    before_micro_usd: MicroUsd
+    after_micro_usd: MicroUsd
+    from_ms: int
+
+
+_COLUMNS = [
+    projects.c[name] if name in ("wallet", "months") else price_changes.c[name]
+    for name in PriceChange.__struct_fields__
+]
+_waits = price_changes.c.applied_at_ms.is_(None)
+_WAITING = (
+    select(*_COLUMNS)
+    .join(projects, projects.c.id == price_changes.c.project_id)
+    .where(_waits, projects.c.deleted_at_ms.is_(None))
+    .order_by(price_changes.c.look_at_ms, price_changes.c.project_id)
+)
+_ORDERED = Statement(_WAITING)
+_DUE = Statement(
+    _WAITING.where(price_changes.c.look_at_ms <= bindparam("now_ms")).limit(bindparam("limit"))
+)
+_ADD = Statement(
+    insert(price_changes).values(
+        look_at_ms=bindparam("from_ms"),
+        **{
+            name: bindparam(name)
+            for name in PriceChange.__struct_fields__
+            if name not in ("wallet", "months")
+        },
+    )
+)
+_CANCEL = Statement(delete(price_changes).where(_waits))
+_one = and_(
+    price_changes.c.project_id == bindparam("of_project"),
+    price_changes.c.ordered_at_ms == bindparam("ordered_at_ms"),
+    _waits,
+)
+_POSTPONE = Statement(
+    update(price_changes).where(_one).values(look_at_ms=bindparam("new_look_at_ms"))
+)
+_APPLIED = Statement(
+    update(price_changes)
+    .where(_one)
+    .values(look_at_ms=null(), applied_at_ms=bindparam("new_applied_at_ms"))
+)
+_SET_PRICE = Statement(
+    update(projects)
+    .where(projects.c.id == bindparam("of_project"))
+    .values(monthly_price_micro_usd=bindparam("new_price"))
+)
+_PRICE_INTERVALS = Statement(
+    update(run_intervals)
+    .where(
+        run_intervals.c.project_id == bindparam("of_project"),
+        run_intervals.c.monthly_price_micro_usd.is_(None),
+    )
+    .values(
+        monthly_price_micro_usd=select(projects.c.monthly_price_micro_usd)
+        .where(projects.c.id == bindparam("of_project"))
+        .scalar_subquery()
+    )
+)
+_ended = func.sum(run_intervals.c.ended_at_ms - run_intervals.c.started_at_ms)
+_RAN = Statement(
+    select(func.coalesce(_ended, 0)).where(run_intervals.c.project_id == bindparam("of_project"))
+)
+_EACH_RAN = Statement(
+    select(run_intervals.c.project_id, func.coalesce(_ended, 0)).group_by(
+        run_intervals.c.project_id
+    )
+)
+
+
+async def ordered(source: Source) -> list[PriceChange]:
+    """Returns the changes that are not in force yet, of projects that are not deleted."""
+    return [struct_of(PriceChange, row) for row in await source.all(_ORDERED)]
+
+
+async def due(source: Source, *, now_ms: int, limit: int) -> list[PriceChange]:
+    """Returns at most `limit` of them to be looked at, the one that waits longest first."""
+    rows = await source.all(_DUE, now_ms=now_ms, limit=limit)
+    return [struct_of(PriceChange, row) for row in rows]
+
+
+async def replace_ordered(tx: Transaction, changes: Iterable[PriceChange]) -> None:
+    """Orders these, in place of all that are not in force yet."""
+    await tx.execute(_CANCEL)
+    for each in changes:
+        await tx.execute(
+            _ADD,
+            project_id=each.project_id,
+            ordered_at_ms=each.ordered_at_ms,
+            before_micro_usd=each.before_micro_usd,
+            after_micro_usd=each.after_micro_usd,
+            from_ms=each.from_ms,
+        )
+
+
+async def postpone(tx: Transaction, change: PriceChange, *, look_at_ms: int) -> None:
+    """Has a change looked at again at `look_at_ms`."""
+    await tx.execute(
+        _POSTPONE,
+        of_project=change.project_id,
+        ordered_at_ms=change.ordered_at_ms,
+        new_look_at_ms=look_at_ms,
+    )
+
+
+async def apply(tx: Transaction, change: PriceChange, *, at_ms: int) -> bool:
+    """Gives the project its new price; returns False when it has it, or it was cancelled.
+
+    The project must have no open run interval.
+    """
+    done = await tx.execute(
+        _APPLIED,
+        of_project=change.project_id,
+        ordered_at_ms=change.ordered_at_ms,
+        new_applied_at_ms=at_ms,
+    )
+    if done != 1:
+        return False
+    await tx.execute(_PRICE_INTERVALS, of_project=change.project_id)
+    await tx.execute(_SET_PRICE, of_project=change.project_id, new_price=change.after_micro_usd)
+    return True
+
+
+async def ran_ms(source: Source, project_id: str) -> int:
+    """Returns how long a project was billed, without the interval that is open."""
+    row = await source.one(_RAN, of_project=project_id)
+    return row[0] if row else 0
+
+
+async def each_ran_ms(source: Source) -> dict[str, int]:
+    """Returns for each project what `ran_ms` does."""
+    return dict(await source.all(_EACH_RAN))

@@ -1,0 +1,190 @@
+"""New prices of projects that there are: each counts once, from the moment that was told."""
+
+import asyncio
+
+import pytest
+
+from clock import HOUR_MS, MovableClock
+from moorage.ledger.burn import MONTH_MS
+from moorage.ledger.ledger import EARNED
+from moorage.ledger.metering import Metering
+from moorage.money import MicroUsd
+from moorage.operate.audit.rows import audit_books
+from moorage.operate.audit.states import audit_states
+from moorage.records.event import EventKind
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage import events
+from moorage.storage.apps import projects
+from moorage.storage.database import Database
+from moorage.storage.money import accounts, intervals
+from moorage.storage.operation import price_changes
+from moorage.storage.operation.price_changes import PriceChange
+from records_fixture import ALICE, ARBITRUM, add_deployment, add_project, fund
+
+HOURLY = 1_000
+OLD, CHEAPER, DEARER = (MicroUsd(730 * HOURLY * part // 2) for part in (2, 1, 4))
+
+
+@pytest.fixture
+def metering(db: Database, clock: MovableClock) -> Metering:
+    return Metering(db=db, clock=clock)
+
+
+async def running(
+    db: Database, metering: Metering, *, months: int | None = 1, credit: int = 40 * OLD
+) -> Project:
+    """A project that serves, at 1,000 micro-USD an hour, and is billed from now on."""
+    await fund(db, ALICE, credit)
+    project = await add_project(db, ALICE, "hello", monthly_price_micro_usd=OLD, months=months)
+    deployment = await add_deployment(db, project)
+    async with db.transaction(durable=True) as tx:
+        await projects.set_serving(tx, project.id, deployment.id)
+        await metering.begin(tx, project.id)
+    return project
+
+
+async def order(db: Database, project: Project, price: MicroUsd, *, from_ms: int) -> None:
+    change = PriceChange(
+        project_id=project.id,
+        wallet=project.wallet,
+        months=project.months,
+        ordered_at_ms=1,
+        before_micro_usd=OLD,
+        after_micro_usd=price,
+        from_ms=from_ms,
+    )
+    async with db.transaction(durable=True) as tx:
+        await price_changes.replace_ordered(tx, [change])
+
+
+async def price_of(db: Database, project: Project) -> int:
+    found = await projects.by_id(db, project.id)
+    assert found is not None
+    return found.monthly_price_micro_usd
+
+
+async def burned(db: Database) -> int:
+    return await accounts.sum_of_account(db, EARNED)
+
+
+async def findings(db: Database, clock: MovableClock) -> list[str]:
+    async with db.snapshot() as snapshot:
+        _, found = await audit_books(snapshot, [ARBITRUM])
+        found = [*found, *await audit_states(snapshot, now_ms=clock.now_ms())]
+    return [f"{each.row}: {each.problem}" for each in found]
+
+
+async def test_lower_price_counts_from_its_date_to_the_millisecond(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    project = await running(db, metering)
+    clock.advance(2 * HOUR_MS)
+    await metering.tick()
+    assert await findings(db, clock) == []
+    await order(db, project, CHEAPER, from_ms=clock.now_ms() + HOUR_MS // 2)
+
+    clock.advance(HOUR_MS // 2 - 1)
+    await metering.tick()
+    assert await price_of(db, project) == OLD
+
+    clock.advance(1 + 7 * HOUR_MS)  # nobody looked for seven hours
+    await metering.tick()
+    assert await price_of(db, project) == CHEAPER
+    assert await burned(db) == 2 * HOURLY + HOURLY // 2 + 7 * HOURLY // 2
+    assert await findings(db, clock) == []
+
+
+async def test_higher_price_counts_once_what_was_promised_has_run(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    project = await running(db, metering, months=2)
+    await order(db, project, DEARER, from_ms=clock.now_ms())
+    clock.advance(MONTH_MS)
+    await metering.tick()
+    async with db.transaction(durable=True) as tx:
+        await metering.end(tx, project.id)
+    clock.advance(3 * MONTH_MS)  # it does not run, so nothing of the promise is used up
+    await metering.tick()
+    assert await price_of(db, project) == OLD
+    async with db.transaction(durable=True) as tx:
+        await metering.begin(tx, project.id)
+
+    clock.advance(MONTH_MS - HOUR_MS // 4)
+    await metering.tick()
+    assert await price_of(db, project) == OLD
+    clock.advance(HOUR_MS // 4 + HOUR_MS)
+    await metering.tick()
+    assert await price_of(db, project) == DEARER
+    assert await burned(db) == 2 * OLD + 2 * HOURLY
+    assert await findings(db, clock) == []
+
+
+async def test_project_whose_months_nobody_recorded_keeps_its_price_for_the_most_there_were(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    project = await running(db, metering, months=None)
+    await order(db, project, DEARER, from_ms=clock.now_ms())
+    clock.advance(24 * MONTH_MS - 1)
+    await metering.tick()
+    assert await price_of(db, project) == OLD
+    clock.advance(1)
+    await metering.tick()
+    assert await price_of(db, project) == DEARER
+
+
+async def test_ticks_at_once_put_a_price_in_force_once(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    project = await running(db, metering)
+    await order(db, project, CHEAPER, from_ms=clock.now_ms() + HOUR_MS)
+    clock.advance(3 * HOUR_MS)
+    others = [Metering(db=db, clock=clock) for _ in range(5)]
+    await asyncio.gather(*(each.tick() for each in others))
+    assert await burned(db) == HOURLY + 2 * HOURLY // 2
+    told = await events.of_wallet(db, ALICE, after=0, limit=100)
+    changed = [each.data for each in told if each.kind is EventKind.PRICE_CHANGED]
+    assert changed == [{"project_id": project.id, "before_usd_month": 0.73, "usd_month": 0.365}]
+    assert await findings(db, clock) == []
+
+
+async def test_project_that_does_not_run_gets_its_price_for_the_next_time(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    project = await running(db, metering)
+    async with db.transaction(durable=True) as tx:
+        await metering.end(tx, project.id)
+    await order(db, project, CHEAPER, from_ms=clock.now_ms())
+    clock.advance(1)
+    await metering.tick()
+    assert await price_of(db, project) == CHEAPER
+    assert await intervals.open_of(db, project.id) is None
+
+
+async def test_credits_that_end_at_the_date_suspend_the_project(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    project = await running(db, metering, credit=HOURLY)
+    await order(db, project, CHEAPER, from_ms=clock.now_ms() + HOUR_MS)
+    clock.advance(HOUR_MS)
+    assert await metering.tick() == [project.id]
+    found = await projects.by_id(db, project.id)
+    assert found is not None
+    assert (found.status, found.monthly_price_micro_usd) == (ProjectStatus.SUSPENDED, CHEAPER)
+    assert await intervals.open_of(db, project.id) is None
+
+
+async def test_date_that_passed_while_the_machine_was_down_bills_nothing_twice(
+    db: Database, clock: MovableClock
+) -> None:
+    before = Metering(db=db, clock=clock, boot_id="one")
+    project = await running(db, before)
+    await order(db, project, CHEAPER, from_ms=clock.now_ms() + 3 * HOUR_MS)
+    clock.advance(2 * HOUR_MS)
+    await before.tick()
+    clock.reboot(5 * HOUR_MS)
+    after = Metering(db=db, clock=clock, boot_id="two")
+    await after.resume(set())
+    clock.advance(2 * HOUR_MS)
+    await after.tick()
+    assert await burned(db) == 2 * HOURLY + 2 * HOURLY // 2
+    assert await findings(db, clock) == []
