@@ -184,12 +184,10 @@ async def test_access_log_holds_no_query_and_no_headers(
     log = harbour.settings.state_dir / "access.log"
     await until(lambda: log.exists() and log.read_text(errors="replace").count("\n") >= 2)
     lines = [json.loads(line) for line in log.read_text(errors="replace").splitlines()]
-    entry = next(line for line in lines if line["request"]["host"] == "my-app.localhost")
+    entry = next(line for line in lines if line.get("served") == "my-app.localhost")
+    assert entry.keys() == {"ts", "bytes_read", "size", "status", "served"}
     assert entry["status"] == 200
     assert entry["size"] == 3
-    assert entry["request"]["method"] == "GET"
-    assert entry["request"]["uri"] == "/path"
-    assert entry["duration"] > 0
     everything = log.read_text(errors="replace") + (
         harbour.settings.state_dir / "caddy.log"
     ).read_text(errors="replace")

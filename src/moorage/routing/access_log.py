@@ -15,8 +15,8 @@ from msgspec import UNSET, UnsetType
 
 from moorage.records.traffic import HOUR_MS, Batch, Position, Traffic
 
-_BATCH_BYTES = 1024 * 1024  # some 2,500 lines, 10 ms; every line is much shorter
-_HEAD_BYTES = 128  # of the first line; its time and its client's port make it unique
+_BATCH_BYTES = 512 * 1024  # some 4,000 lines, 10 ms; every line is much shorter
+_HEAD_BYTES = 128  # of the first line at most; its time makes it unique
 _ROLL_TRIES = 10
 
 
@@ -118,8 +118,8 @@ def _index_of(files: list[Path], position: Position | None) -> int | None:
 def _head(path: Path) -> str | None:
     """Returns a digest that identifies a file; None if it is gone or has no line yet."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        first = file.read(_HEAD_BYTES)
-        if len(first) == _HEAD_BYTES:
+        first = file.readline(_HEAD_BYTES)
+        if len(first) == _HEAD_BYTES or first.endswith(b"\n"):
             return hashlib.sha256(first).hexdigest()[:32]
     return None
 

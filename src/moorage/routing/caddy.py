@@ -38,6 +38,7 @@ _POLL_SECONDS = 0.02
 _RECORD = "proxy.json"
 
 _HEAP_PERCENT = 70  # of its memory, for Go's heap; sockets take up to 20%, code the rest
+_HEAP_GROWTH_PERCENT = 400  # between two collections, while the heap is below that: a small one
 
 Confine = Callable[[int], Awaitable[None]]
 """Limits the machine's resources that the process with this id may use."""
@@ -293,6 +294,7 @@ def _environment(settings: ProxySettings) -> dict[str, str]:
     environment = {name: os.environ[name] for name in _PASSED_ENVIRONMENT if name in os.environ}
     if settings.memory_bytes is not None:
         environment["GOMEMLIMIT"] = str(settings.memory_bytes * _HEAP_PERCENT // 100)
+        environment["GOGC"] = str(_HEAP_GROWTH_PERCENT)
     return environment | {
         "HOME": str(state_dir),
         "XDG_DATA_HOME": str(state_dir / "data"),

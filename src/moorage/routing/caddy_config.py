@@ -3,6 +3,7 @@
 `caddy_routes` makes the routes. The format is Caddy 2's JSON (caddyserver.com/docs/json).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,26 +161,24 @@ def _loaded(files: CertificateFiles | None) -> JsonObject:
 
 
 def _logs(settings: ProxySettings) -> JsonObject:
-    def log(name: str) -> JsonObject:
-        return _log(settings.state_dir / name, roll_mib=settings.log_file_mib)
+    def log(name: str, **encoder: JsonObject) -> JsonObject:
+        return _log(settings.state_dir / name, encoder, roll_mib=settings.log_file_mib)
 
+    probe = {"probe": {"filter": "regexp", "regexp": "(?s)^(.{0,64}).*", "value": "$1"}}
     return {
-        "default": log("caddy.log") | {"exclude": ["http.log.access"]},
-        "access": log(ACCESS_LOG) | {"include": ["http.log.access"]},
+        "default": log("caddy.log", fields=_without("request", "resp_headers"))
+        | {"exclude": ["http.log.access"]},
+        "access": log(
+            ACCESS_LOG,
+            fields=_without("request", "resp_headers", "user_id", "duration") | probe,
+            wrap={"level_key": "", "name_key": "", "message_key": ""},
+        )
+        | {"include": ["http.log.access"]},
     }
 
 
-def _log(path: Path, *, roll_mib: int) -> JsonObject:
-    """Returns a rotating log of JSON lines, without headers and query strings (possible secrets).
-
-    Values that a client chose are cut: long lines would fill the files, and lines would be deleted
-    before the gateway has read them.
-    """
-    removed = ("request>headers", "request>tls", "resp_headers", "user_id")
-    fields: JsonObject = {name: {"filter": "delete"} for name in removed}
-    fields["request>uri"] = _cut(256, of="[^?]")
-    fields["request>host"] = _cut(128)
-    fields["request>method"] = fields["probe"] = _cut(64)
+def _log(path: Path, encoder: Mapping[str, JsonObject], *, roll_mib: int) -> JsonObject:
+    """Returns a rotating log of JSON lines; `encoder` has its `fields` and those of `wrap`."""
     return {
         "writer": {
             "output": "file",
@@ -189,10 +188,19 @@ def _log(path: Path, *, roll_mib: int) -> JsonObject:
             "roll_keep": 4,
             "roll_gzip": False,  # the gateway reads the rest of a file after its rotation
         },
-        "encoder": {"format": "filter", "wrap": {"format": "json"}, "fields": fields},
+        "encoder": {
+            "format": "filter",
+            "wrap": {"format": "json"} | encoder.get("wrap", {}),
+            "fields": encoder["fields"],
+        },
     }
 
 
-def _cut(max_characters: int, *, of: str = ".") -> JsonObject:
-    """Returns a filter that keeps a field's first characters while they are in the class `of`."""
-    return {"filter": "regexp", "regexp": f"(?s)^({of}{{0,{max_characters}}}).*", "value": "$1"}
+def _without(*fields: str) -> JsonObject:
+    """Returns the filter that removes fields from a log's lines.
+
+    Without the request, no line has a header or a query string (possible secrets), and all are
+    short: long ones would fill the files, and lines would be deleted before the gateway has read
+    them. Each log would encode it for each request, even one of which it has no line.
+    """
+    return {name: {"filter": "delete"} for name in fields}

@@ -36,6 +36,10 @@ fields take 60 times their bytes until the client has read the response."""
 
 _OWN_HEADER_BYTES = 65_536  # of the gateway's responses: a 402 has its challenges in headers
 
+_FLUSH_NANOSECONDS = 10_000_000
+"""How long a part of a response of known length may wait for more; streams, which have none, never
+wait. Without a pause each response would be sent in two parts, by two more tasks."""
+
 JsonObject = dict[str, Any]
 
 _ERROR_STATUS = "{http.error.status_code}"
@@ -138,11 +142,24 @@ def _served_route(base_domains: Sequence[str]) -> JsonObject:
         ],
         "handle": [
             _logged("served", "{http.regexp.app.1}"),
-            _logged("probe", f"{{http.request.header.{PROBE_HEADER}}}"),
-            *cleaning(base_domains, removed=(FALLBACK_HEADER,)),
-            {"handler": "subroute", "routes": [_port_route(), _socket_route()]},
+            {
+                "handler": "subroute",
+                "routes": [
+                    _probe_route(),
+                    *cleaning(base_domains, removed=(FALLBACK_HEADER,)),
+                    _port_route(),
+                    _socket_route(),
+                ],
+            },
         ],
         "terminal": True,
+    }
+
+
+def _probe_route() -> JsonObject:
+    return {
+        "match": [{"header": {PROBE_HEADER: ["*"]}}],
+        "handle": [_logged("probe", f"{{http.request.header.{PROBE_HEADER}}}")],
     }
 
 
@@ -203,7 +220,7 @@ def _app_proxy(dial: str) -> JsonObject:
     return {
         "handler": "reverse_proxy",
         "upstreams": [{"dial": dial}],
-        "flush_interval": -1,
+        "flush_interval": _FLUSH_NANOSECONDS,
         "transport": {
             "protocol": "http",
             "dial_timeout": "3s",
@@ -263,7 +280,7 @@ def _api_route(api: Api) -> JsonObject:
             {
                 "handler": "reverse_proxy",
                 "upstreams": [{"dial": api.dial}],
-                "flush_interval": -1,
+                "flush_interval": _FLUSH_NANOSECONDS,
                 "transport": {
                     "protocol": "http",
                     "dial_timeout": "3s",

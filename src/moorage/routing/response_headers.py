@@ -1,4 +1,4 @@
-"""Makes the handlers that remove response headers with which an app could affect other apps.
+"""Makes the routes that remove response headers with which an app could affect other apps.
 
 A browser treats all hosts below one registered domain as one site, unless the public suffix list
 says otherwise. One app could then set or clear the cookies of all of them.
@@ -20,37 +20,35 @@ _CLEARS_COOKIES = r'"(?:cookies|\*)"'
 
 
 def cleaning(base_domains: Sequence[str], *, removed: tuple[str, ...]) -> list[JsonObject]:
-    """Returns handlers for an app's route that change its responses, 1xx and 101 included.
+    """Returns routes, of which the first that matches changes an app's responses, 1xx and 101 too.
 
     They remove the fields named in `removed`. At a host that shares more than its last label with
     a base domain, cookies lose their Domain attribute, so that they are for this host alone.
     """
+    names = [f"*.{domain}" for domain in base_domains]  # most hosts; needs no regular expression
+    of_one_site = {
+        "delete": [*removed, "Set-Cookie2"],
+        "replace": {
+            "Set-Cookie": [_without(_DOMAIN_ATTRIBUTE)],
+            "Clear-Site-Data": [_without(_CLEARS_COOKIES, instead='"storage"')],
+        },
+    }
     return [
-        {"handler": "headers", "response": {"deferred": True, "delete": list(removed)}},
-        {"handler": "subroute", "routes": [_of_one_site(base_domains)]},
+        _changing(of_one_site) | {"match": [{"host": names}, _same_site(base_domains)]},
+        _changing({"delete": list(removed)}),
     ]
 
 
-def _of_one_site(base_domains: Sequence[str]) -> JsonObject:
+def _changing(response: JsonObject) -> JsonObject:
+    handler = {"handler": "headers", "response": {"deferred": True} | response}
+    return {"group": "response", "handle": [handler]}
+
+
+def _same_site(base_domains: Sequence[str]) -> JsonObject:
     sites = dict.fromkeys(".".join(domain.split(".")[-2:]) for domain in base_domains)
     escaped = [re.escape(site) for site in sites]
     site = escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"
-    return {
-        "match": [{"vars_regexp": {"{http.request.host}": {"pattern": rf"(^|\.){site}\.?$"}}}],
-        "handle": [
-            {
-                "handler": "headers",
-                "response": {
-                    "deferred": True,
-                    "delete": ["Set-Cookie2"],
-                    "replace": {
-                        "Set-Cookie": [_without(_DOMAIN_ATTRIBUTE)],
-                        "Clear-Site-Data": [_without(_CLEARS_COOKIES, instead='"storage"')],
-                    },
-                },
-            }
-        ],
-    }
+    return {"vars_regexp": {"{http.request.host}": {"pattern": rf"(^|\.){site}\.?$"}}}
 
 
 def _without(pattern: str, *, instead: str = "") -> JsonObject:

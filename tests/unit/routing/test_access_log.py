@@ -15,16 +15,10 @@ TOKEN = "of-this-gateway"
 def line(host: str, *, status: int = 200, size: int = 3, at: float = TEN, **more: object) -> str:
     """One line as the proxy writes it; `host` is one whose app was asked."""
     entry = {
-        "level": "info",
         "ts": at,
-        "logger": "http.log.access.apps",
-        "msg": "handled request",
-        "request": {"remote_ip": "127.0.0.1", "remote_port": "52550", "method": "GET"},
         "bytes_read": 0,
-        "duration": 0.001,
         "size": size,
         "status": status,
-        "probe": "",
         "served": host,
     }
     return json.dumps(entry | more) + "\n"
@@ -115,10 +109,10 @@ def test_each_line_is_read_once(path: Path) -> None:
 def test_half_a_line_waits_for_its_end(path: Path) -> None:
     log = AccessLog(path, probe_token=TOKEN)
     text = line("b.localhost")
-    append(path, line("a.localhost"), text[:100])
+    append(path, line("a.localhost"), text[:-10])
     counts, position = followed(log)
     assert counts == {"a.localhost": 1}
-    append(path, text[100:])
+    append(path, text[-10:])
     assert followed(log, position)[0] == {"b.localhost": 1}
 
 
