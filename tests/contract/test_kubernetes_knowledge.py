@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,10 +10,12 @@ from fake_kubernetes.cluster import Cluster
 from fake_kubernetes.faults import BUSY, INTERNAL
 from fake_kubernetes.resources import NAMESPACES, PODS
 from kubernetes_engine_fixture import cluster_options, make_engine, opened_engine
+from moorage.content.directory import DirectoryStore
 from moorage.engines.engine import InstanceSpec
 from moorage.engines.kind import ClusterOptions
 from moorage.engines.kubernetes.engine import KubernetesEngine
 from moorage.errors import ClusterUnavailable, IsolationMissing
+from moorage.records.log import LogKind
 from small_apps import LIMITS, MIB, build, fetch, logged, plan, start
 from waiting import until, until_read
 
@@ -101,6 +104,45 @@ async def test_cut_stream_neither_loses_nor_doubles_lines(
     log = await logged(kubernetes, "line 600\n")
     lines = [it for it in log.splitlines() if it.startswith("line ")]
     assert lines == [f"line {number + 1}" for number in range(len(lines))]
+
+
+async def test_gateway_that_only_asks_reads_all_logs_and_writes_on_when_its_turn_comes(
+    fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
+) -> None:
+    (source / "index.js").write_text(COUNTING)
+    (tmp_path / "content").mkdir()
+    shared: dict[str, Any] = {"options": options, "content": DirectoryStore(tmp_path / "content")}
+    keeper = make_engine(fake_cluster, tmp_path / "one", **shared)
+    await keeper.open()
+    await run_first(keeper, source)
+    view = make_engine(fake_cluster, tmp_path / "two", keeps=False, **shared)
+    await view.open()
+    assert await view.log_tail("first", LogKind.BUILD) == "copied first\n"
+    await logged(view, "line 50\n")
+    await keeper.note("first", "said by the keeper")
+    await logged(view, "said by the keeper\n")
+    seen = await view.read_log("first", LogKind.RUNTIME)
+    assert seen.lines == (await keeper.read_log("first", LogKind.RUNTIME)).lines[: len(seen.lines)]
+    await view.close(stop_apps=False)
+    await keeper.close(stop_apps=False)
+
+    taken_over = make_engine(fake_cluster, tmp_path / "two", **shared)
+    async with opened_engine(taken_over):
+        assert await taken_over.log_tail("first", LogKind.BUILD) == "copied first\n"
+        log = await logged(taken_over, "line 900\n")
+        lines = [it for it in log.splitlines() if it.startswith("line ")]
+        assert lines == [f"line {number + 1}" for number in range(len(lines))]
+        assert "said by the keeper" in log
+        after = await taken_over.read_log("first", LogKind.RUNTIME, after=seen.next, limit=1)
+        assert f"line {len(seen.lines)}" == after.lines[0].text  # one of them was the keeper's
+        await taken_over.stop("first")
+        last = await taken_over.log_tail("first", LogKind.RUNTIME)
+        other = make_engine(fake_cluster, tmp_path / "one", keeps=False, **shared)
+        await other.open()
+        assert await other.log_tail("first", LogKind.RUNTIME) == last  # as soon as it has ended
+        await other.close(stop_apps=False)
+        await taken_over.remove("first")
+    assert [path for path in (tmp_path / "content").rglob("*") if path.is_file()] == []
 
 
 async def test_gateway_that_only_asks_sees_the_same_and_makes_nothing(

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from starlette.responses import StreamingResponse
@@ -17,8 +17,15 @@ from starlette.types import Receive, Scope, Send
 from moorage.api.http.request_context import STREAMS
 from moorage.clock import iso_utc
 from moorage.engines.engine import Cursor, LogLine, LogPage
-from moorage.errors import TooManyStreams
+from moorage.errors import (
+    ClusterUnavailable,
+    ContentUnavailable,
+    DatabaseUnavailable,
+    TooManyStreams,
+)
 from moorage.wire.logs import LogEnd, LogItem
+
+T = TypeVar("T")
 
 LogReader = Callable[[Cursor | None, int], Awaitable[LogPage]]
 """Reads at most so many lines after a cursor; without one, from where the request says."""
@@ -131,24 +138,33 @@ async def _events(
     over, asked, said = False, time.monotonic(), time.monotonic()
     pause_seconds = _LOOK_SECONDS
     while not ending.is_set():
-        page = await read(place, _LINES_AT_ONCE)
-        place = page.next
-        if page.lines:
-            yield b"".join(_event("line", *line) for line in page.lines)
-            said, pause_seconds = time.monotonic(), _LOOK_SECONDS
-            continue
-        if over:
-            yield _event("end", place, LogEnd(next=place, kept=kept))
-            return
+        page = await _unless_away(read(place, _LINES_AT_ONCE))
+        if page is not None:
+            place = page.next
+            if page.lines:
+                yield b"".join(_event("line", *line) for line in page.lines)
+                said, pause_seconds = time.monotonic(), _LOOK_SECONDS
+                continue
+            if over:
+                yield _event("end", place, LogEnd(next=place, kept=kept))
+                return
         now = time.monotonic()
         if now - said >= KEEP_ALIVE_SECONDS:
             yield b": keep-alive\n\n"
             said = now
         if now - asked >= _ASK_SECONDS:
-            over, asked = await is_over(), now
+            over, asked = await _unless_away(is_over()) is True, now
         else:
             await _wait(ending, pause_seconds)
             pause_seconds = min(2 * pause_seconds, _IDLE_LOOK_SECONDS)
+
+
+async def _unless_away(answer: Awaitable[T]) -> T | None:
+    """Returns an answer; None while what it comes from is away, as a stream goes on afterwards."""
+    try:
+        return await answer
+    except (ClusterUnavailable, ContentUnavailable, DatabaseUnavailable):
+        return None
 
 
 async def _wait(ending: asyncio.Event, seconds: float) -> None:

@@ -7,6 +7,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from moorage.clock import Clock
+from moorage.content.opening import ContentSettings, open_content
 from moorage.deploy.settings import DeploySettings
 from moorage.engines.connection_limits import ConnectionLimits
 from moorage.engines.engine import Engine
@@ -66,6 +67,7 @@ def make_engine(
             clock=clock,
             stop_grace_seconds=settings.stop_seconds,
             folder=kind.folder,
+            content=None if kind.machine_bound else open_content(settings.part(ContentSettings)),
             volume_mounts=run_dir / "volumes",
         )
         options = replace(_options(settings, kind), keeps=keeps)

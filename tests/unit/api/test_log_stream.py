@@ -9,7 +9,7 @@ import pytest
 from moorage.api import log_stream
 from moorage.api.log_stream import Followers, LogStreamResponse, streamed
 from moorage.engines.engine import Cursor, LogLine, LogPage
-from moorage.errors import TooManyStreams
+from moorage.errors import ClusterUnavailable, ContentUnavailable, TooManyStreams
 from moorage.records.log import LogStream
 from waiting import until
 
@@ -78,6 +78,34 @@ async def test_lines_come_as_they_are_written_and_end_with_the_log() -> None:
     await asyncio.wait_for(client.serving, 10)
     end = b'id: 4\nevent: end\ndata: {"next":"4","kept":true}\n\n'
     assert client.received == whole(["one", "two", "three", "last"]) + end
+
+
+async def test_log_that_is_away_for_a_while_is_read_on_afterwards() -> None:
+    log, away = Log("one"), [ContentUnavailable(), ClusterUnavailable()]
+
+    async def read(cursor: Cursor | None, limit: int) -> LogPage:
+        if cursor and away:
+            raise away.pop()
+        return await log.read(cursor, limit)
+
+    async def receive() -> dict[str, Any]:
+        return await asyncio.get_running_loop().create_future()  # type: ignore[no-any-return]
+
+    received: list[bytes] = []
+
+    async def send(message: Any) -> None:
+        received.append(message.get("body", b""))
+        log.over = True
+
+    log.texts.append("two")
+    response = LogStreamResponse(
+        Followers(), WALLET, read=streamed(read), is_over=log.is_over, kept=True
+    )
+    async with asyncio.timeout(60):
+        await response({"type": "http"}, receive, send)
+    assert b"".join(received).startswith(whole(["one", "two"]))
+    assert b"event: end" in b"".join(received)
+    assert not away
 
 
 async def test_quiet_stream_says_that_it_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from moorage.clock import Clock, SystemClock
+from moorage.content.store import ContentStore
 from moorage.engines.connection_limits import ConnectionLimits
 from moorage.engines.host.memory import Division
 from moorage.engines.host.socket_proxy import SUN_PATH_BYTES
@@ -34,6 +35,7 @@ class HostConfiguration:
     clock: Clock = field(default_factory=SystemClock)
     stop_grace_seconds: float = 5.0
     folder: str = DEPLOYMENTS  # of its deployments, below state_dir
+    content: ContentStore | None = None  # where gateways on several machines share files
     volume_mounts: Path | None = None  # of the volumes that engines share; None: below run_dir
 
     def __post_init__(self) -> None:

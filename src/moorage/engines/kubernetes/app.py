@@ -32,10 +32,10 @@ async def begin(shared: Shared, deployment_id: str, *, owner: str, beside: Recor
     """Begins a deployment, in stage BUILDING: its logs, and its record, which it returns.
 
     Its namespace is the owner's, or that of the deployment `beside` it. Raises ClusterUnavailable,
-    Refused.
+    ContentUnavailable, Refused.
     """
-    logs = shared.logs(deployment_id)
-    await in_thread(logs.create)
+    await shared.logs.adopt(deployment_id)
+    logs = shared.logs.of(deployment_id)
     if not logs.is_empty(LogKind.BUILD):
         await in_thread(logs.note, LogKind.BUILD, "what was begun before is begun again")
     if beside is not None:
@@ -103,7 +103,7 @@ async def wait_ready(
     async def last_words(*, has_ended: bool) -> str:
         if has_ended:
             await shared.followers.drained(record.deployment_id)
-        logs = shared.logs(record.deployment_id)
+        logs = shared.logs.of(record.deployment_id)
         return await in_thread(logs.tail, LogKind.RUNTIME, _TAIL_CHARS)
 
     return await Starting(
@@ -130,6 +130,7 @@ async def halt(shared: Shared, record: Record) -> None:
             return
     ended = await _wait_ended(shared, deployment_id)
     await shared.followers.drained(deployment_id)
+    await shared.logs.publish(deployment_id)
     current = shared.observed.record(deployment_id)
     if current is not None and (ended or before) is not None and not current.has_ended:
         how = next((pod.last_end for pod in (ended, before) if pod and pod.last_end), None)

@@ -9,7 +9,6 @@ gateway runs.
 import asyncio
 import contextlib
 import logging
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -87,22 +86,19 @@ class KubernetesEngine(LogReading):
 
     async def open(self) -> str:
         """As `Engine.open`: also proves by a pod that pods are isolated."""
-        shared = connected(
-            self._configuration,
-            self._options,
-            on_pod=self._pod_changed,
-        )
+        configuration, options = self._configuration, self._options
+        shared = connected(configuration, options, keeps=self._keeps, on_pod=self._pod_changed)
         cluster = shared.cluster
         try:
             version = await cluster.version()
             await require_permissions(cluster)
             if self._keeps:
-                trial = trial_of(self._configuration, self._options)
+                trial = trial_of(configuration, options)
                 await self_test.require_isolation(cluster, trial, shared.clock)
                 builder = self._make_builder(cluster)
                 self._built_by = await self._stack.enter_async_context(builder)
-            shared.deployments.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._configuration.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            shared.logs.deployments.mkdir(parents=True, exist_ok=True, mode=0o700)
+            configuration.run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
             await self._measure(cluster)
             self._opened = shared
             await shared.observed.open()
@@ -154,7 +150,7 @@ class KubernetesEngine(LogReading):
 
         async def log(lines: Sequence[str]) -> None:
             texts = [line.encode("utf-8", "replace") for line in lines]
-            logs, now_ms = shared.logs(spec.deployment_id), shared.clock.now_ms()
+            logs, now_ms = shared.logs.of(spec.deployment_id), shared.clock.now_ms()
             await in_thread(logs.append, LogKind.BUILD, OUT, texts, at_ms=now_ms)
 
         async with self._making(spec.deployment_id, owner=spec.owner) as finish:
@@ -169,8 +165,7 @@ class KubernetesEngine(LogReading):
             raise not_built("copy")
         async with self._making(deployment_id, beside=origin) as finish:
             built = await self._builder.copy(origin.image, deployment_id)
-            logs = shared.logs(deployment_id)
-            await in_thread(logs.copy_from, shared.logs(origin_id), LogKind.BUILD)
+            await shared.logs.copy(origin_id, deployment_id, LogKind.BUILD)
             await finish(built.reference)
 
     async def export_files(
@@ -220,10 +215,9 @@ class KubernetesEngine(LogReading):
         shared = self._shared
         async with self._locks.alone(checked(deployment_id)):
             record = await to_its_end(self._discard(deployment_id))
+            await shared.logs.remove(deployment_id)
             if record is not None:
                 await shared.forget(record)
-            directory = shared.deployments / deployment_id
-            await in_thread(shutil.rmtree, directory, ignore_errors=True)
         if record is not None:
             await shared.namespaces.tidy(record.namespace)
 
@@ -253,7 +247,7 @@ class KubernetesEngine(LogReading):
     async def known(self) -> set[str]:
         """As `Engine.known`: those with a record, or with logs here. Raises ClusterUnavailable."""
         shared = self._shared
-        return shared.observed.known() | {path.name for path in shared.deployments.iterdir()}
+        return shared.observed.known() | {path.name for path in shared.logs.deployments.iterdir()}
 
     async def next_exit(self) -> str:
         """As `Engine.next_exit`."""
@@ -296,7 +290,7 @@ class KubernetesEngine(LogReading):
 
     async def disks(self) -> Disks:
         """As `Engine.disks`: the gateway's own; the cluster's disks are bounded by quotas."""
-        return Disks(free_bytes=await in_thread(free_bytes, self._shared.deployments))
+        return Disks(free_bytes=await in_thread(free_bytes, self._shared.logs.deployments))
 
     async def free_networks(self) -> int | None:
         """As `Engine.free_networks`."""
@@ -319,11 +313,15 @@ class KubernetesEngine(LogReading):
         return self._built_by
 
     def _logs(self, deployment_id: str) -> Logs:
-        return self._shared.logs(checked(deployment_id))
+        return self._shared.logs.of(checked(deployment_id))
+
+    async def _readable(self, deployment_id: str, kind: LogKind) -> Logs:
+        return await self._shared.logs.readable(checked(deployment_id), kind)
 
     async def _close(self, shared: Shared) -> None:
         await shared.observed.close()
         await shared.followers.close()
+        await shared.logs.close()
         await self._stack.aclose()
         await shared.cluster.close()
         self._opened = None
@@ -352,6 +350,8 @@ class KubernetesEngine(LogReading):
                 failed = msgspec.structs.replace(record, stage=Stage.FAILED)
                 await to_its_end(shared.store(failed))
                 raise
+            finally:
+                await shared.logs.publish(deployment_id)
 
     async def _halt(self, deployment_id: str) -> None:
         record = self._shared.observed.record(deployment_id)

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from typing import TypeAlias
 
 from moorage.engines.host.configuration import HostConfiguration
@@ -13,11 +12,12 @@ from moorage.engines.kubernetes.namespaces import Namespaces
 from moorage.engines.kubernetes.objects.permissions import Question, questions, sentences
 from moorage.engines.kubernetes.observed import Observed
 from moorage.engines.kubernetes.options import networks, pod_options, pull_config, quota
-from moorage.engines.kubernetes.output import Followers
+from moorage.engines.kubernetes.output import POSITION, Followers
 from moorage.engines.kubernetes.pods import Pod
 from moorage.engines.kubernetes.self_test import Trial
-from moorage.engines.kubernetes.shared import ImageBuilder, Shared, logs_of
+from moorage.engines.kubernetes.shared import ImageBuilder, Shared
 from moorage.engines.kubernetes.volumes import Claims
+from moorage.engines.logs.shared import SharedLogs
 from moorage.errors import IsolationMissing
 
 _ASKED_AT_ONCE = 8
@@ -29,14 +29,22 @@ def connected(
     configuration: HostConfiguration,
     options: ClusterOptions,
     *,
+    keeps: bool,
     on_pod: Callable[[Pod | None, Pod | None], None],
 ) -> Shared:
     """Returns the connection, which has asked nothing yet, and what is built on it.
 
-    Raises ConfigurationInvalid.
+    With `keeps`, this gateway writes the logs of apps. Raises ConfigurationInvalid.
     """
     docker_config, clock = pull_config(options), configuration.clock
-    deployments = configuration.state_dir / configuration.folder
+    logs = SharedLogs(
+        configuration.state_dir / configuration.folder,
+        clock,
+        store=configuration.content,
+        copies=configuration.state_dir / f"{configuration.folder}-copies",
+        writes=keeps,
+        beside=POSITION,
+    )
     cluster = Cluster(read_configuration(file=options.config, context=options.context))
     observed = Observed(cluster, instance=options.prefix, clock=clock, on_pod=on_pod)
     return Shared(
@@ -53,9 +61,9 @@ def connected(
         claims=Claims(
             cluster, instance=options.prefix, storage_class=options.storage_class, clock=clock
         ),
-        followers=Followers(cluster, clock, partial(logs_of, deployments, clock)),
+        followers=Followers(cluster, clock, logs),
+        logs=logs,
         pods=pod_options(options, configuration),
-        deployments=deployments,
         clock=clock,
     )
 

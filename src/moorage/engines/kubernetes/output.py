@@ -20,20 +20,23 @@ from moorage.engines.kubernetes.cluster import LOG_LINE_BYTES, NotFound, Refused
 from moorage.engines.kubernetes.objects.app import CONTAINER
 from moorage.engines.kubernetes.pods import Pod
 from moorage.engines.logs.intake import Budget, Entry, Intake
-from moorage.engines.logs.logs import Logs
 from moorage.engines.logs.position import Fresh, Position, parse_ns, to_second
+from moorage.engines.logs.shared import SharedLogs
 from moorage.engines.logs.store import OUT
-from moorage.errors import ClusterUnavailable
+from moorage.errors import ClusterUnavailable, ContentUnavailable
 from moorage.records.log import LogKind
 from moorage.threads import in_thread
 
-_POSITION = "followed"
+POSITION = "followed"
+"""The name of the file that tells how far an app's output was followed."""
+
 _NS_A_MS = 1_000_000
 _BATCH_SECONDS = 0.05  # lines of this time are written together
 _REST_SECONDS = 1.0  # after which what was held back is written
 _BYTES_A_SECOND = 8 * 1024 * 1024  # a flood must not hold the gateway
 _SILENCE_SECONDS = 300.0  # then it is asked again: the connection may be dead
 _AGAIN_SECONDS = 0.5
+_STORE_SECONDS = 5.0  # after which a store that was away is asked again
 _DRAIN_SECONDS = 5.0
 _QUEUED = 256  # lines that were read and are not written yet
 
@@ -56,12 +59,13 @@ class PodLogs(Protocol):
 class Follower:
     """Follows the app's container in one pod, through its starts, until the pod is gone."""
 
-    def __init__(self, source: PodLogs, pod: Pod, logs: Logs, clock: Clock) -> None:
+    def __init__(self, source: PodLogs, pod: Pod, logs: SharedLogs, clock: Clock) -> None:
         self._source = source
         self._pod = pod
-        self._logs = logs
+        self._shared = logs
+        self._logs = logs.of(pod.deployment_id)
         self._clock = clock
-        self._path = logs.directory / _POSITION
+        self._path = self._logs.directory / POSITION
         self._position = Position(source=pod.name)
         self._intake = Intake(OUT, Budget(clock.monotonic_seconds()))
         self.is_at_end = asyncio.Event()
@@ -77,9 +81,9 @@ class Follower:
 
     async def run(self, *, is_there: Callable[[], bool]) -> None:
         """Follows, over failures of the cluster, as long as the pod is there."""
-        await in_thread(self._logs.create)  # this gateway may see the app for the first time
-        self._position = await in_thread(Position.read, self._path, source=self._pod.name)
         try:
+            await self._adopt(is_there)
+            self._position = await in_thread(Position.read, self._path, source=self._pod.name)
             while True:
                 there = is_there()
                 await self._follow_safely()
@@ -88,6 +92,17 @@ class Follower:
                 await asyncio.sleep(_AGAIN_SECONDS)
         finally:
             self.is_at_end.set()
+
+    async def _adopt(self, is_there: Callable[[], bool]) -> None:
+        """Goes on with the log of another gateway; waits for a store, as the kubelet waits too."""
+        while True:
+            try:
+                return await self._shared.adopt(self._pod.deployment_id)
+            except ContentUnavailable as error:
+                if not is_there():
+                    raise
+                logger.warning("the log of pod %s waits: %s", self._pod.name, error)
+                await asyncio.sleep(_STORE_SECONDS)
 
     async def _follow_safely(self) -> None:
         try:
@@ -183,8 +198,7 @@ class Follower:
 class Followers:
     """Follows every pod of a gateway's apps."""
 
-    def __init__(self, source: PodLogs, clock: Clock, logs: Callable[[str], Logs]) -> None:
-        """`logs` gives those of a deployment."""
+    def __init__(self, source: PodLogs, clock: Clock, logs: SharedLogs) -> None:
         self._source = source
         self._clock = clock
         self._logs = logs
@@ -202,7 +216,7 @@ class Followers:
         if known is not None:
             known[1].see(after)
         elif after.is_running or after.last_end is not None:
-            follower = Follower(self._source, after, self._logs(after.deployment_id), self._clock)
+            follower = Follower(self._source, after, self._logs, self._clock)
             name = after.name
             task = asyncio.create_task(follower.run(is_there=lambda: name in self._there))
             self._following[name] = (after.deployment_id, follower, task)

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from moorage.clock import Clock
@@ -16,7 +15,7 @@ from moorage.engines.kubernetes.output import Followers
 from moorage.engines.kubernetes.record import Record
 from moorage.engines.kubernetes.resources import CONFIG_MAPS
 from moorage.engines.kubernetes.volumes import Claims
-from moorage.engines.logs.logs import Logs
+from moorage.engines.logs.shared import SharedLogs
 
 Log: TypeAlias = Callable[[Sequence[str]], Awaitable[None]]
 """Writes lines into the log of a build."""
@@ -60,18 +59,14 @@ class Shared:
     namespaces: Namespaces
     claims: Claims
     followers: Followers
+    logs: SharedLogs
     pods: PodOptions
-    deployments: Path  # the directory that contains the directories with their logs
     clock: Clock
 
     @property
     def instance(self) -> str:
         """The label by which the objects of all gateways on one database are found."""
         return self.pods.instance
-
-    def logs(self, deployment_id: str) -> Logs:
-        """Returns a deployment's logs."""
-        return logs_of(self.deployments, self.clock, deployment_id)
 
     async def store(self, record: Record) -> Record:
         """Stores a record; returns it. Raises ClusterUnavailable, Refused."""
@@ -83,8 +78,3 @@ class Shared:
         name = record_name(record.deployment_id)
         await self.cluster.delete(CONFIG_MAPS, name, namespace=record.namespace)
         self.observed.drop_record(record)
-
-
-def logs_of(deployments: Path, clock: Clock, deployment_id: str) -> Logs:
-    """Returns a deployment's logs, in its directory."""
-    return Logs(directory=deployments / deployment_id, collecting=None, clock=clock)

@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +23,12 @@ class Logs:
     directory: Path
     collecting: Collecting | None  # None where nothing is written into pipes
     clock: Clock
+    changed: Callable[[str, LogKind], None] | None = None  # told of lines, by the deployment's id
 
     def create(self) -> None:
         """Makes the logs, unless they exist; keeps lines of an earlier attempt."""
         for kind in LogKind:
-            self._log(kind).mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.of(kind).mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def open_pipes(self, kind: LogKind) -> Pipes:
         """Opens pipes for a command's output; close them once it runs. Raises OSError."""
@@ -45,7 +46,9 @@ class Logs:
         """Writes lines; does nothing if there is no log, or no space."""
         cap = store.CAP_BYTES[kind]
         with contextlib.suppress(OSError):
-            store.append(self._log(kind), letter, lines, at_ms=at_ms, cap_bytes=cap)
+            store.append(self.of(kind), letter, lines, at_ms=at_ms, cap_bytes=cap)
+            if self.changed is not None:
+                self.changed(self.directory.name, kind)
 
     def note(self, kind: LogKind, text: str) -> None:
         """Writes a line of the gateway's; does nothing if there is no log, or no space."""
@@ -56,22 +59,23 @@ class Logs:
         self, kind: LogKind, *, after: Cursor, since_ms: int, tail: int | None, limit: int
     ) -> LogPage:
         """As `Engine.read_log`."""
-        log = self._log(kind)
+        log = self.of(kind)
         return reader.read_log(log, after=after, since_ms=since_ms, tail=tail, limit=limit)
 
     def tail(self, kind: LogKind, max_chars: int) -> str:
         """Returns the end of a log, as text."""
-        page = reader.read_log(self._log(kind), tail=_TAIL_LINES, limit=_TAIL_LINES)
+        page = reader.read_log(self.of(kind), tail=_TAIL_LINES, limit=_TAIL_LINES)
         return "".join(f"{line.text}\n" for line in page.lines)[-max_chars:]
 
     def is_empty(self, kind: LogKind) -> bool:
         """Returns whether the log is empty."""
-        return not store.segments(self._log(kind))
+        return not store.segments(self.of(kind))
 
     def copy_from(self, other: "Logs", kind: LogKind) -> None:
         """Replaces this log by another deployment's. Raises OSError."""
-        shutil.rmtree(self._log(kind), ignore_errors=True)
-        shutil.copytree(other._log(kind), self._log(kind))
+        shutil.rmtree(self.of(kind), ignore_errors=True)
+        shutil.copytree(other.of(kind), self.of(kind))
 
-    def _log(self, kind: LogKind) -> Path:
+    def of(self, kind: LogKind) -> Path:
+        """Returns the directory of a log's segments."""
         return self.directory / "logs" / kind
