@@ -27,7 +27,7 @@ from moorage.api.http.payer import OpenPayer, identify_payer
 from moorage.api.http.payment_headers import OfferedPayment
 from moorage.api.http.problems import json_response
 from moorage.api.http.small_body import read_small
-from moorage.api.topup import TopUpRoom, amount_of, top_up, topped_up
+from moorage.api.money.topup import TopUpRoom, amount_of, top_up, topped_up
 from moorage.chains.address import checksum_address
 from moorage.deploy.entrance.attempt import DeployAttempt
 from moorage.errors import DatabaseUnavailable

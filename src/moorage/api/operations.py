@@ -10,12 +10,12 @@ from moorage.api import (
     public,
     webhooks,
 )
-from moorage.api.credits import show_credits
 from moorage.api.http.operation import Operation
 from moorage.api.logs import show_logs
+from moorage.api.money.credits import show_credits
+from moorage.api.money.topup import top_up
 from moorage.api.project_logs import show_project_logs
 from moorage.api.status import status
-from moorage.api.topup import top_up
 from moorage.api.uploads import store_upload
 from moorage.api.usage import show_usage
 from moorage.wire.credits import Credits, ToppedUp, TopUpBody

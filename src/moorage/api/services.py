@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 
 from moorage.api.connections.arrival import Arrivals
-from moorage.api.credits import CreditRoom
 from moorage.api.deploy import DeployRoom, Uploads
 from moorage.api.deployments import DeploymentRoom
 from moorage.api.discovery.facts import Facts
@@ -18,11 +17,12 @@ from moorage.api.http.idempotency import Idempotency
 from moorage.api.log_stream import Followers
 from moorage.api.logs import LogRoom
 from moorage.api.manage_tokens import TokenRoom
+from moorage.api.money.credits import CreditRoom
+from moorage.api.money.topup import TopUpRoom
 from moorage.api.projects import ProjectRoom
 from moorage.api.public import PublicRoom
 from moorage.api.routes import HttpApi
 from moorage.api.status import StatusRoom
-from moorage.api.topup import TopUpRoom
 from moorage.api.uploads import UploadRoom
 from moorage.api.webhooks import WebhookRoom
 from moorage.auth.authenticator import Authenticator

@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from believed import Believed, limiters_of
 from clock import HOUR_MS, MovableClock
-from moorage.api.credits import CreditRoom, show_credits
+from moorage.api.money.credits import CreditRoom, show_credits
 from moorage.auth.client_address import TrustedProxies
 from moorage.errors import InvalidField
 from moorage.ledger import ledger

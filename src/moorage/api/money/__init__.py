@@ -1,0 +1,1 @@
+"""Money over HTTP: credits, how they are bought, and payments."""
