@@ -36,7 +36,7 @@ class Described:
 
     def parameters(self, operation: dict[str, Any]) -> list[dict[str, Any]]:
         """An operation's parameters, whether described there or once for all."""
-        return [self._followed(each) for each in operation["parameters"]]
+        return [self._followed(each) for each in operation.get("parameters", ())]
 
     def _followed(self, described: dict[str, Any]) -> dict[str, Any]:
         return self.resolve(described["$ref"]) if "$ref" in described else described
@@ -44,7 +44,7 @@ class Described:
     def answer_problems(self, method: str, path: str, status: int, body: object) -> list[str]:
         """What is wrong with an answer; `path` is the template."""
         responses = self.document["paths"][path][method.lower()]["responses"]
-        found = responses.get(str(status), responses.get(f"{status // 100}XX"))
+        found = responses.get(str(status), responses.get("default") if status >= 400 else None)
         if found is None:
             return [f"{status} is not described for {method} {path}"]
         schema = self._followed(found)["content"]["application/json"]["schema"]

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
+import msgspec
 from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,11 +19,19 @@ from moorage.deploy.work.cancellation import Cancellation
 from moorage.deploy.work.rollback import Rollback, RollingBack
 from moorage.engines.engine import EngineView
 from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound
+from moorage.planning.plan import Plan
 from moorage.records.deployment import DeploymentStatus, Summary
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, releases
+from moorage.storage.money import builds
 from moorage.wire.deploy import Deployed
-from moorage.wire.deployments import Cancelled, DeploymentItem, DeploymentList, RollbackBody
+from moorage.wire.deployments import (
+    Cancelled,
+    DeploymentItem,
+    DeploymentList,
+    DeploymentShown,
+    RollbackBody,
+)
 
 _DEFAULT_ITEMS = 20
 _MAX_ITEMS = 100
@@ -54,6 +63,31 @@ async def list_deployments(room: DeploymentRoom, request: Request) -> Response:
             next=found[-1].id if len(found) == limit else None,
         )
     )
+
+
+async def show_deployment(room: DeploymentRoom, request: Request) -> Response:
+    """`GET /agent/projects/{projectId}/deployments/{deploymentId}`: one with its plan."""
+    project = await owned_project(room, request)
+    wanted = await named_deployment(room.db, request.path_params["deploymentId"], project=project)
+    summary, superseded_at_ms = await releases.one(room.db, wanted, project_id=project.id)
+    stored = await deployments.by_id(room.db, wanted)
+    if stored is None:
+        raise DeploymentNotFound
+    build = await builds.last_of(room.db, wanted, wallet=project.wallet)
+    item = _item(summary, project, await room.runtime.known())
+    return json_response(
+        DeploymentShown(
+            **msgspec.structs.asdict(item),
+            plan=msgspec.json.decode(stored.plan, type=Plan),
+            build_started_at=_time(build.started_at_ms if build else None),
+            build_seconds=build.ran_ms / 1000 if build else None,
+            superseded_at=_time(superseded_at_ms),
+        )
+    )
+
+
+def _time(at_ms: int | None) -> str | None:
+    return None if at_ms is None else iso_utc(at_ms)
 
 
 async def roll_back(room: DeploymentRoom, request: Request) -> Response:
@@ -108,7 +142,7 @@ def _item(each: Summary, project: Project, on_machine: set[str]) -> DeploymentIt
         origin=each.origin,
         copy_of=each.copy_of or UNSET,
         created_at=iso_utc(each.created_at_ms),
-        ended_at=None if each.ended_at_ms is None else iso_utc(each.ended_at_ms),
+        ended_at=_time(each.ended_at_ms),
         is_serving=each.id == project.serving_deployment_id,
         can_roll_back=is_release and each.id in on_machine,
         reason=each.reason or UNSET,

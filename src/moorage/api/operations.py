@@ -13,6 +13,7 @@ from moorage.api import (
 from moorage.api.http.operation import Operation
 from moorage.api.logs import show_logs
 from moorage.api.money.credits import show_credits
+from moorage.api.money.payments import list_payments
 from moorage.api.money.topup import top_up
 from moorage.api.project_logs import show_project_logs
 from moorage.api.status import status
@@ -27,7 +28,13 @@ from moorage.wire.deploy import (
     UploadStored,
     ZipUpload,
 )
-from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress, RollbackBody
+from moorage.wire.deployments import (
+    Cancelled,
+    DeploymentList,
+    DeploymentProgress,
+    DeploymentShown,
+    RollbackBody,
+)
 from moorage.wire.domains import DomainBody, DomainItem, DomainList, DomainRemoved
 from moorage.wire.events import (
     EventPage,
@@ -38,6 +45,7 @@ from moorage.wire.events import (
     WebhookShown,
 )
 from moorage.wire.logs import LogBody, ProjectLogBody
+from moorage.wire.payments import PaymentList
 from moorage.wire.projects import (
     ChangeBody,
     ManageTokenMade,
@@ -57,6 +65,11 @@ _OF_LOGS = {
     "after": "`next` of the page before this one",
     "follow": "true: server-sent events, `line` for each as it comes, then `end`; Last-Event-ID "
     "goes on behind one",
+}
+
+_PAGE = {
+    "limit": "how many, 20 unless given, at most 100",
+    "before": "`next` of the page before this one",
 }
 
 OPERATIONS = (
@@ -117,6 +130,15 @@ OPERATIONS = (
         body_optional=True,
     ),
     Operation(
+        method="GET",
+        path="/agent/payments",
+        handler=list_payments,
+        answer=PaymentList,
+        fails=(400, 503),
+        signed=True,
+        query=_PAGE,
+    ),
+    Operation(
         method="POST",
         path="/agent/quote",
         handler=deploy.quote,
@@ -168,10 +190,15 @@ OPERATIONS = (
         answer=DeploymentList,
         fails=(400, 403, 404, 503),
         signed=True,
-        query={
-            "limit": "how many, 20 unless given, at most 100",
-            "before": "`next` of the page before this one",
-        },
+        query=_PAGE,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/projects/{projectId}/deployments/{deploymentId}",
+        handler=deployments.show_deployment,
+        answer=DeploymentShown,
+        fails=(403, 404, 503),
+        signed=True,
     ),
     Operation(
         method="POST",
@@ -320,6 +347,7 @@ OPERATIONS = (
         query={
             "after": "the sequence to go on from; 0 by default",
             "limit": "how many at most, up to 200; 50 by default",
+            "before": "the sequence before which they end, instead of `after`",
         },
     ),
     Operation(

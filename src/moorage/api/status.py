@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from moorage.api.http.caller import Front, count, use_nonce, verify
 from moorage.api.http.named import viewed_deployment
+from moorage.api.http.person import PERSON
 from moorage.api.http.problems import json_response
 from moorage.clock import iso_utc
 from moorage.deploy.addresses.hosts import Hosts
@@ -61,7 +62,10 @@ async def status(room: StatusRoom, request: Request) -> Response:
         await count(room, request, signed.wallet)
         await use_nonce(signed)
         raise
-    await room.limiters.polls.check(found.id)
+    if PERSON in request.scope:  # pages do not use up what its agent may ask
+        await count(room, request, signed.wallet)
+    else:
+        await room.limiters.polls.check(found.id)
     await use_nonce(signed)
     progress = await _progress(room, found)
     return json_response(msgspec.structs.replace(progress, warnings=await _warnings(room, found)))

@@ -76,7 +76,11 @@ async def list_events(room: WebhookRoom, request: Request) -> Response:
     wallet, _ = await authenticate(room, request)
     after = whole_number(request, "after", default=0, min_=0, max_=_LAST_SEQUENCE)
     limit = whole_number(request, "limit", default=_DEFAULT_EVENTS, min_=0, max_=_MAX_EVENTS)
-    found = await events.of_wallet(room.db, wallet, after=after, limit=limit)
+    if "before" in request.query_params:
+        end = whole_number(request, "before", default=0, min_=0, max_=_LAST_SEQUENCE)
+        found = await events.before(room.db, wallet, sequence=end, limit=limit)
+    else:
+        found = await events.of_wallet(room.db, wallet, after=after, limit=limit)
     last = found[-1].sequence if found else after
     return json_response(EventPage(events=[_item(event) for event in found], last_sequence=last))
 

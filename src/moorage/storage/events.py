@@ -76,6 +76,12 @@ _OF_WALLET = Statement(
     .order_by(events.c.sequence)
     .limit(bindparam("limit"))
 )
+_BEFORE = Statement(
+    select(*_EVENT)
+    .where(events.c.wallet == bindparam("wallet"), events.c.sequence < bindparam("before"))
+    .order_by(events.c.sequence.desc())
+    .limit(bindparam("limit"))
+)
 _ONE = Statement(
     select(*_EVENT).where(events.c.wallet == bindparam("wallet"), events.c.id == bindparam("id"))
 )
@@ -234,6 +240,12 @@ async def of_wallet(db: Database, wallet: str, *, after: int, limit: int) -> lis
     return [
         _event(row) for row in await db.all(_OF_WALLET, wallet=wallet, after=after, limit=limit)
     ]
+
+
+async def before(db: Database, wallet: str, *, sequence: int, limit: int) -> list[Event]:
+    """Returns the last `limit` of the wallet's events with a lower sequence, in order."""
+    rows = await db.all(_BEFORE, wallet=wallet, before=sequence, limit=limit)
+    return [_event(row) for row in reversed(rows)]
 
 
 async def one(source: Source, *, wallet: str, event_id: str) -> Event | None:

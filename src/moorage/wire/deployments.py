@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, UnsetType
 
 from moorage.errors import FailureCause
+from moorage.planning.plan import Plan
 from moorage.records.deployment import DeploymentStatus, Origin
 from moorage.wire.shape import Absent, Body, CamelBody, Time
 from moorage.wire.warnings import WarningItem
@@ -16,7 +17,7 @@ Stage = Annotated[
     ),
 ]
 
-Cause = Annotated[str, Meta(extra_json_schema={"enum": [*FailureCause, "no_capacity"]})]
+Cause = Annotated[str, Meta(extra_json_schema={"enum": [*FailureCause]})]
 
 
 class DeploymentProgress(Body, frozen=True, kw_only=True):
@@ -67,6 +68,15 @@ class DeploymentItem(CamelBody, frozen=True, kw_only=True):
     can_roll_back: Annotated[bool, Absent(False)]
     reason: str | UnsetType = UNSET
     reason_code: Cause | UnsetType = UNSET
+
+
+class DeploymentShown(DeploymentItem, frozen=True, kw_only=True):
+    """One deployment whole: how it was built, and when each step began."""
+
+    plan: Plan
+    build_started_at: Annotated[Time | None, Absent(None)]
+    build_seconds: Annotated[float | None, Absent(None)]
+    superseded_at: Annotated[Time | None, Absent(None)]
 
 
 class DeploymentList(CamelBody, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from believed import Believed, limiters_of
 from clock import START_MS, MovableClock
 from fakes import FakeRuntime
+from moorage.api.http.person import PERSON, Person
 from moorage.api.status import StatusRoom, status
 from moorage.auth.client_address import TrustedProxies
 from moorage.deploy.addresses.hosts import Hosts
@@ -57,13 +58,17 @@ class Asking(Believed):
             ),
         )
 
-    async def status(self, project_id: str, deployment_id: str) -> dict[str, Any]:
-        scope = {
+    async def status(
+        self, project_id: str, deployment_id: str, *, person: Person | None = None
+    ) -> dict[str, Any]:
+        scope: dict[str, Any] = {
             "type": "http",
             "headers": [],
             "client": ("192.0.2.1", 1),
             "path_params": {"projectId": project_id, "deploymentId": deployment_id},
         }
+        if person is not None:
+            scope[PERSON] = person
         response = await status(self.gateway, Request(scope))
         body: dict[str, Any] = msgspec.json.decode(bytes(response.body))
         return body
@@ -292,6 +297,15 @@ async def test_polls_count_for_each_deployment_and_not_for_the_wallet(
         assert await asking.refused(project.id, deployment.id) is RateLimited
     assert asking.nonces_used == 60
     await asking.gateway.limiters.wallets.check(ALICE)
+
+
+async def test_person_who_watches_uses_up_no_poll_of_the_agent(
+    db: Database, asking: Asking
+) -> None:
+    project, deployment = await made(db, DeploymentStatus.READY)
+    for _ in range(30):
+        await asking.status(project.id, deployment.id, person=Person(ALICE))
+    await asking.status(project.id, deployment.id)
 
 
 async def test_polls_of_what_is_not_ones_own_count_for_the_wallet(

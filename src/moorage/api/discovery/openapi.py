@@ -33,6 +33,9 @@ _WALLET_SCHEMES = {
     "timestamp": "X-Timestamp",
     "nonce": "X-Nonce",
 }
+_ANY = "default"
+"""What OpenAPI calls a response of any status that has none of its own."""
+
 _MANAGED = "managed"
 _SIGN_IN = "signIn"
 
@@ -144,6 +147,8 @@ def _take(name: str, components: Mapping[str, Any], into: dict[str, Any]) -> Non
     if name in into:
         return
     into[name] = {k: _lean(value) for k, value in components[name].items() if k != "title"}
+    if text := components[name].get("description"):
+        into[name]["description"] = " ".join(text.split())
     for ref in _references(components[name]):
         _take(ref.rpartition("/")[2], components, into)
 
@@ -188,8 +193,8 @@ def _failures(operation: Operation) -> list[int]:
 
 
 def _failure_names(operation: Operation) -> list[str]:
-    """Returns the names of its failures; those that say nothing of an operation share a range."""
-    named = (str(s) if s in notes.FAILURES else f"{s // 100}XX" for s in _failures(operation))
+    """Returns the names of its failures; those that say nothing of an operation share one."""
+    named = (str(s) if s in notes.FAILURES else _ANY for s in _failures(operation))
     return sorted(dict.fromkeys(named))
 
 
@@ -205,7 +210,8 @@ def _operation(operation: Operation, facts: Facts, shared: Mapping[str, str]) ->
     described["security"] = _security(operation)
     if operation.paid:
         described["x-payment-info"] = _payment_info(operation, facts)
-    described["parameters"] = _parameters(operation, shared)
+    if parameters := _parameters(operation, shared):
+        described["parameters"] = parameters
     if operation.body is not None:
         content = _content(_bodies(operation))
         if example := notes.EXAMPLES.get(operation.body):
@@ -301,19 +307,8 @@ def _shared_responses() -> dict[str, Any]:
         str(status): {"description": text, "content": _content(_failed(status))}
         for status, text in notes.FAILURES.items()
     }
-    shared = {
-        f"{first}XX": {"description": _range(first), "content": _content((Problem,))}
-        for first in (4, 5)
-    }
-    return own | shared
-
-
-def _range(first_digit: int) -> str:
-    return " ".join(
-        f"{status}: {text}"
-        for status, text in notes.COMMON_FAILURES.items()
-        if status // 100 == first_digit
-    )
+    told = " ".join(f"{status}: {text}" for status, text in notes.COMMON_FAILURES.items())
+    return own | {_ANY: {"description": told, "content": _content((Problem,))}}
 
 
 def _ref(kind: str, name: str) -> dict[str, Any]:

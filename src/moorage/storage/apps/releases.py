@@ -2,7 +2,7 @@
 
 from sqlalchemy import bindparam, exists, func, select, update
 
-from moorage.errors import FailureCause
+from moorage.errors import DeploymentNotFound, FailureCause
 from moorage.records.deployment import UNDER_WAY, DeploymentStatus, Origin, Summary
 from moorage.storage.database import Database, Row, Source, Statement, Transaction
 from moorage.storage.schema import deployments
@@ -61,6 +61,11 @@ _PLACE = Statement(
         deployments.c.id == bindparam("id"), deployments.c.project_id == bindparam("project_id")
     )
 )
+_ONE = Statement(
+    select(*_SUMMARY, deployments.c.superseded_at_ms).where(
+        deployments.c.id == bindparam("id"), deployments.c.project_id == bindparam("project_id")
+    )
+)
 _PAGE = Statement(
     select(*_SUMMARY)
     .where(
@@ -114,6 +119,17 @@ async def page(
         _PAGE, project_id=project_id, before_ms=before_ms, before_id=before or "", limit=limit
     )
     return [_summary(row) for row in rows]
+
+
+async def one(db: Database, deployment_id: str, *, project_id: str) -> tuple[Summary, int | None]:
+    """Returns a deployment of a project, and when a later one replaced it.
+
+    Raises DeploymentNotFound.
+    """
+    row = await db.one(_ONE, id=deployment_id, project_id=project_id)
+    if row is None:
+        raise DeploymentNotFound
+    return _summary(row[:-1]), row[-1]
 
 
 def _summary(row: Row) -> Summary:

@@ -37,6 +37,15 @@ _ONE = Statement(
         build_runs.c.id == bindparam("run_id")
     )
 )
+_LAST_OF = Statement(
+    select(*(build_runs.c[name] for name in BuildRun.__struct_fields__))
+    .where(
+        build_runs.c.wallet == bindparam("wallet"),
+        build_runs.c.deployment_id == bindparam("deployment_id"),
+    )
+    .order_by(build_runs.c.started_at_ms.desc())
+    .limit(1)
+)
 _FREE_MS = Statement(
     select(func.coalesce(func.sum(build_runs.c.ran_ms - build_runs.c.billed_ms), 0)).where(
         build_runs.c.wallet == bindparam("wallet")
@@ -59,6 +68,12 @@ async def book(tx: Transaction, run: BuildRun) -> None:
 async def one(source: Source, run_id: str) -> BuildRun | None:
     """Returns a build run, if it is stored."""
     row = await source.one(_ONE, run_id=run_id)
+    return struct_of(BuildRun, row) if row else None
+
+
+async def last_of(source: Source, deployment_id: str, *, wallet: str) -> BuildRun | None:
+    """Returns the last build run of a deployment of this wallet, if it was ever built."""
+    row = await source.one(_LAST_OF, deployment_id=deployment_id, wallet=wallet)
     return struct_of(BuildRun, row) if row else None
 
 

@@ -1,0 +1,119 @@
+"""What is said of one deployment, and of a wallet's last events."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+from starlette.requests import Request
+
+from believed import Believed, limiters_of
+from clock import START_MS, MovableClock
+from fakes import FakeRuntime
+from moorage.api.deployments import DeploymentRoom, show_deployment
+from moorage.api.webhooks import WebhookRoom, list_events
+from moorage.auth.client_address import TrustedProxies
+from moorage.clock import iso_utc
+from moorage.errors import DeploymentNotFound
+from moorage.events import outbox
+from moorage.money import MicroUsd
+from moorage.planning.plan import Plan
+from moorage.records.deployment import Deployment, DeploymentStatus
+from moorage.records.event import EventKind
+from moorage.records.project import Project
+from moorage.storage.database import Database
+from moorage.storage.money import builds
+from moorage.storage.money.builds import BuildRun
+from records_fixture import ALICE, BOB, add_deployment, add_project
+
+
+class Asking(Believed):
+    """Asks as ALICE, whose signature has been checked."""
+
+    def __init__(self, db: Database, clock: MovableClock) -> None:
+        super().__init__(ALICE)
+        self.front: Any = SimpleNamespace(
+            db=db,
+            authenticator=self,
+            paid_wallets=self,
+            limiters=limiters_of(clock, limit=100),
+            trusted_proxies=TrustedProxies(()),
+            runtime=FakeRuntime(),
+        )
+
+    async def shown(self, project: Project, deployment_id: str) -> dict[str, Any]:
+        request = _request(projectId=project.id, deploymentId=deployment_id)
+        answer = await show_deployment(cast("DeploymentRoom", self.front), request)
+        return cast("dict[str, Any]", msgspec.json.decode(bytes(answer.body)))
+
+    async def events(self, query: str) -> list[int]:
+        request = _request(query)
+        answer = await list_events(cast("WebhookRoom", self.front), request)
+        found = msgspec.json.decode(bytes(answer.body))["events"]
+        return [each["sequence"] for each in found]
+
+
+def _request(query: str = "", **path: str) -> Request:
+    scope = {"type": "http", "headers": [], "client": ("192.0.2.1", 1), "path_params": path}
+    return Request(scope | {"query_string": query.encode()})
+
+
+@pytest.fixture
+def ask(db: Database, clock: MovableClock) -> Asking:
+    return Asking(db, clock)
+
+
+async def built(db: Database, deployment: Deployment, wallet: str, begun_ms: int) -> None:
+    run = BuildRun(
+        id=f"{deployment.id}{wallet}{begun_ms}",
+        wallet=wallet,
+        project_id=deployment.project_id,
+        deployment_id=deployment.id,
+        monthly_price_micro_usd=MicroUsd(1),
+        started_at_ms=begun_ms,
+        ran_ms=2_500,
+    )
+    async with db.transaction(durable=False) as tx:
+        await builds.add(tx, run)
+
+
+async def test_deployment_tells_its_plan_and_its_last_build(db: Database, ask: Asking) -> None:
+    project = await add_project(db)
+    deployment = await add_deployment(db, project, DeploymentStatus.READY, serving=True)
+    for begun_ms in (START_MS + 5_000, START_MS + 1_000):
+        await built(db, deployment, ALICE, begun_ms)
+    told = await ask.shown(project, "latest")
+    assert told["id"] == deployment.id
+    assert told["buildStartedAt"] == iso_utc(START_MS + 5_000)
+    assert told["buildSeconds"] == 2.5
+    assert told["supersededAt"] is None
+    assert msgspec.convert(told["plan"], Plan) == msgspec.json.decode(deployment.plan, type=Plan)
+
+
+async def test_deployment_that_was_never_built_tells_no_build(db: Database, ask: Asking) -> None:
+    project = await add_project(db)
+    deployment = await add_deployment(db, project)
+    told = await ask.shown(project, deployment.id)
+    assert (told["buildStartedAt"], told["buildSeconds"]) == (None, None)
+
+
+async def test_deployment_of_another_project_is_not_found(db: Database, ask: Asking) -> None:
+    project, other = await add_project(db), await add_project(db, BOB, "other")
+    others = await add_deployment(db, other)
+    with pytest.raises(DeploymentNotFound):
+        await ask.shown(project, others.id)
+
+
+async def test_last_events_are_had_without_the_first(db: Database, ask: Asking) -> None:
+    for number in range(5):
+        async with db.transaction(durable=False) as tx:
+            await outbox.record(
+                tx,
+                wallet=ALICE,
+                kind=EventKind.CREDITS_LOW,
+                data={"hours": number},
+                now_ms=START_MS,
+            )
+    assert await ask.events("before=9223372036854775807&limit=2") == [4, 5]
+    assert await ask.events("before=4&limit=2") == [2, 3]
+    assert await ask.events("before=1") == []
