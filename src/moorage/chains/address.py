@@ -1,6 +1,7 @@
 """Account addresses: one spelling to compare, and one to display."""
 
 import re
+from functools import lru_cache
 
 from moorage.keccak import keccak256
 
@@ -23,6 +24,7 @@ def key_address(public_key: bytes) -> str:
     return "0x" + keccak256(public_key[1:])[-20:].hex()
 
 
+@lru_cache(maxsize=4096)  # the same few are shown again and again, in every 402 a dozen times
 def checksum_address(text: str) -> str:
     """Returns `text` in EIP-55's mixed case, for display. Raises ValueError as parse_address."""
     digits = parse_address(text)[2:]
