@@ -40,19 +40,28 @@ def request_bytes(
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
 
 
-def drive(port: int, pid: int, requests: Sequence[bytes], *, expect: int) -> Load:
+def drive(
+    port: int,
+    pid: int,
+    requests: Sequence[bytes],
+    *,
+    expect: int,
+    connections: int = CONNECTIONS,
+) -> Load:
     """Send all of `requests` to a server of this machine; each must be answered `expect`."""
     with on_cpu(LOAD_CPU):
-        return uvloop.run(_drive(port, pid, requests, expect))
+        return uvloop.run(_drive(port, pid, requests, expect, connections))
 
 
-async def _drive(port: int, pid: int, requests: Sequence[bytes], expect: int) -> Load:
+async def _drive(
+    port: int, pid: int, requests: Sequence[bytes], expect: int, connections: int
+) -> Load:
     loop = asyncio.get_running_loop()
     waiting = iter(requests)
     status_line = b"HTTP/1.1 %d " % expect
     opened = [
         await loop.create_connection(lambda: _Connection(waiting, status_line), "127.0.0.1", port)
-        for _ in range(CONNECTIONS)
+        for _ in range(connections)
     ]
     cpu, started = cpu_seconds(pid), time.perf_counter()
     async with asyncio.timeout(_LONGEST_SECONDS):

@@ -33,7 +33,7 @@ async def _settle(
 
 
 async def _transfers(
-    _: Verifier, *, chain: Chain, token: Token, tx_hash: str
+    _: Verifier, *, chain: Chain, token: Token, tx_hash: str, **_more: Any
 ) -> tuple[Transfer, ...]:
     authorization = _settled.pop(tx_hash)
     return (
@@ -48,6 +48,7 @@ async def _transfers(
             decimals=token.decimals,
             block_number=_FAR_AHEAD,
             block_hash=tx_hash,
+            recipient=authorization.recipient,
         ),
     )
 
