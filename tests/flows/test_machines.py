@@ -1,6 +1,8 @@
 """Two gateways on two machines: whoever is asked, the apps are deployed, served and told of."""
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +13,7 @@ from machines import Machines, running_machines
 from postgres_fixture import PostgresServer
 from visitor import fetch
 from waiting import until
-from wallet import Wallet, fresh_name
+from wallet import Wallet, deploy_body, fresh_name
 
 pytestmark = pytest.mark.root
 
@@ -62,6 +64,18 @@ async def test_app_that_one_machine_admits_is_served_by_both_as_soon_as_it_is_re
         logs = await wallet.call("GET", f"/agent/deploy/{project}/{deployment}/logs?kind=build")
         assert "built" in str(logs.body)
     assert await machines.audit() == []
+
+
+async def test_upload_stored_at_one_machine_is_deployed_by_the_other(machines: Machines) -> None:
+    wallet, name = await Wallet(machines.first).fund(), fresh_name()
+    upload = json.dumps(deploy_body(name, page("carried"))["upload"]).encode()
+    path = f"/agent/uploads/{hashlib.sha256(upload).hexdigest()}"
+    stored = await wallet.call("PUT", path, json=json.loads(upload))
+    assert stored.status == 200, stored.body
+    wallet.gateway = machines.second
+    deployed = await wallet.deploy_paid(name, upload=stored.body["upload"])
+    assert (await wallet.settled(deployed))["status"] == "ready"
+    assert await seen(machines, name) == ["carried", "carried"]
 
 
 async def test_switch_of_versions_turns_no_visitor_of_any_machine_away(machines: Machines) -> None:

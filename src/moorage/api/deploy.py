@@ -27,6 +27,7 @@ from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt, DryRun
 from moorage.deploy.entrance.warnings import refuse_credentials
 from moorage.deploy.entrance.written import Written
+from moorage.deploy.shared_uploads import SharedUploads
 from moorage.engines.engine import WrittenFiles
 from moorage.errors import InvalidField
 from moorage.ledger.build_time import BuildTime
@@ -41,7 +42,7 @@ from moorage.planning.static import said
 from moorage.records.project import Project
 from moorage.storage.apps import projects
 from moorage.toolchains.inventory import Inventory
-from moorage.uploads import SpoolRoom, StoredUploads, Upload, UploadLimits, read_upload
+from moorage.uploads import SpoolRoom, Upload, UploadLimits, read_upload
 from moorage.wire.deploy import Deployed, Quoted, Understood
 
 
@@ -52,7 +53,7 @@ class Uploads:
     limits: UploadLimits
     spool_dir: Path
     spool_room: SpoolRoom
-    stored: StoredUploads
+    stored: SharedUploads
     parsers: ParserPool
     plans: Plans
 
@@ -110,7 +111,7 @@ async def read_attempt(
         spool_dir=room.uploads.spool_dir,
         parser=UploadParser(room.uploads.parsers, uploader),
         allowance=room.uploads.spool_room.allowance(uploader, arrival),
-        open_stored=partial(room.uploads.stored.open, caller.wallet),
+        open_stored=partial(room.uploads.stored.open, caller.wallet, uploader, arrival),
     )
     try:
         checked = received.request

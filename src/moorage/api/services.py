@@ -35,6 +35,7 @@ from moorage.chains.balances import ConcurrencyLimit
 from moorage.core import Core
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.services import DeployServices
+from moorage.deploy.shared_uploads import SharedUploads
 from moorage.engines.engine import EngineView
 from moorage.events.services import EventServices
 from moorage.ledger.services import LedgerServices
@@ -247,20 +248,21 @@ class ApiServices:
             plans=Plans(parsers),
         )
 
-    def _stored_uploads(self, spool_dir: Path, *, reserve_bytes: int) -> StoredUploads:
+    def _stored_uploads(self, spool_dir: Path, *, reserve_bytes: int) -> SharedUploads:
         room = SpoolRoom(
             spool_dir,
             limits=STORED_LIMITS,
             reserve_bytes=reserve_bytes + _STORED_RESERVE_MIB * _MIB,
         )
-        max_bytes = UploadLimits().body_bytes
-        return StoredUploads(
+        own = StoredUploads(
             spool_dir,
             room=room,
-            max_bytes=max_bytes,
+            max_bytes=UploadLimits().body_bytes,
             clock=self._core.clock,
             others=spool_dir.parent if self._core.name else None,
         )
+        content, clock = self._core.content, self._core.clock
+        return SharedUploads(own, content, limits=STORED_LIMITS, clock=clock)
 
     @cached_property
     def idempotency(self) -> Idempotency:
@@ -304,10 +306,12 @@ class ApiServices:
 
     @property
     def loops(self) -> tuple[Loop, ...]:
-        purge = self.idempotency.purge
+        purge, uploads, cluster = self.idempotency.purge, self._uploads.stored, Scope.CLUSTER
+        shared = Loop("shared uploads", every_seconds=600, tick=uploads.purge_store, scope=cluster)
         return (
-            Loop("kept answers", every_seconds=300, tick=purge, scope=Scope.CLUSTER),
+            Loop("kept answers", every_seconds=300, tick=purge, scope=cluster),
             Loop("stored uploads", every_seconds=60, tick=self._purge_uploads, scope=Scope.NODE),
+            *(() if self._core.content is None else (shared,)),
         )
 
     async def _purge_uploads(self) -> None:

@@ -8,8 +8,8 @@ from starlette.responses import Response
 from moorage.api.connections.arrival import ARRIVAL, Arrival
 from moorage.api.http.caller import Front, authenticate
 from moorage.api.http.problems import json_response
+from moorage.deploy.shared_uploads import SharedUploads
 from moorage.errors import InvalidRequest
-from moorage.uploads import StoredUploads
 from moorage.uploads.description import read_sha256
 from moorage.wire.deploy import DigestUpload, UploadStored
 
@@ -18,7 +18,7 @@ from moorage.wire.deploy import DigestUpload, UploadStored
 class UploadRoom(Front):
     """What the handler of uploads needs."""
 
-    stored: StoredUploads
+    stored: SharedUploads
 
 
 async def store_upload(room: UploadRoom, request: Request) -> Response:

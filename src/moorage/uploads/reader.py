@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,7 +21,7 @@ from moorage.uploads.tree import Upload
 
 _STORED_PIECE = 256 * 1024
 
-OpenStored = Callable[[str], BinaryIO]
+OpenStored = Callable[[str], Awaitable[BinaryIO]]
 """Opens the stored upload of that SHA-256. Raises UploadNotFound."""
 
 
@@ -92,7 +92,7 @@ async def _read_stored(
     """Reads an upload as if it had come in the body. Raises what `open_stored` raises."""
     if open_stored is None:
         raise InvalidField("upload.type", 'must be "files" or "zip" here')
-    with open_stored(sha256) as file:
+    with await open_stored(sha256) as file:
         reader.feed(b'{"upload":')
         while piece := await asyncio.to_thread(file.read, _STORED_PIECE):
             await in_pieces(piece, reader.feed)

@@ -5,15 +5,17 @@ the gateway sweeps: after it they are to be stored again.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 import msgspec
 
 from moorage.clock import Clock
 from moorage.errors import InvalidField, NoCapacity, TooManyUploads, UploadNotFound
+from moorage.threads import in_thread
 from moorage.uploads.body import read_body
 from moorage.uploads.room import Allowance, Arriving, RoomLimits, SpoolRoom, Uploader
 from moorage.uploads.spool import PREFIX, SpoolFile
@@ -54,6 +56,16 @@ class _Kept(msgspec.Struct, frozen=True):
     allowance: Allowance
 
 
+def no_room() -> TooManyUploads:
+    """Returns the error of an upload for which there is no room."""
+    return TooManyUploads(_RETRY_SECONDS, _SEND_INLINE)
+
+
+def taken_bytes(size: int) -> int:
+    """Returns how much room an upload of this size takes."""
+    return (size // _STEP_BYTES + 1) * _STEP_BYTES
+
+
 class _Arrived:
     """The `Arriving` of a body that is stored: it cannot be displaced."""
 
@@ -77,8 +89,7 @@ class _Incoming:
 
     def take(self, piece: bytes) -> None:
         """Writes the next bytes. Raises TooManyUploads, NoCapacity, OSError."""
-        while self._file.size + len(piece) >= self._allowance.taken_bytes:
-            self._take_step()
+        _take_room(self._allowance, self._file.size + len(piece), make_room=self._make_room)
         self.digest.update(piece)
         self._file.append(piece)
 
@@ -93,15 +104,17 @@ class _Incoming:
         self._file.close()
         self._allowance.close()
 
-    def _take_step(self) -> None:
-        while True:
-            try:
-                return self._allowance.take(_STEP_BYTES)
-            except TooManyUploads:
-                if not self._make_room():
-                    raise TooManyUploads(_RETRY_SECONDS, _SEND_INLINE) from None
-            except NoCapacity:
-                raise NoCapacity(_SEND_INLINE) from None
+
+def _take_room(allowance: Allowance, size: int, *, make_room: Callable[[], bool]) -> None:
+    """Takes room for an upload of this size. Raises TooManyUploads, NoCapacity."""
+    while allowance.taken_bytes < taken_bytes(size):
+        try:
+            allowance.take(_STEP_BYTES)
+        except TooManyUploads:
+            if not make_room():
+                raise no_room() from None
+        except NoCapacity:
+            raise NoCapacity(_SEND_INLINE) from None
 
 
 class StoredUploads:
@@ -161,10 +174,45 @@ class StoredUploads:
             incoming.discard()
             raise
         self._drop((wallet, sha256))
-        path = self._directory / _name_of(wallet, sha256)
+        path = self.path(wallet, sha256)
         kept = incoming.kept(path, until_ms=self._clock.now_ms() + KEPT_MS)
         self._kept[wallet, sha256] = kept
         return kept.stored
+
+    async def bring(
+        self,
+        get: Callable[[Path], Awaitable[None]],
+        *,
+        wallet: str,
+        stored: Stored,
+        uploader: Uploader,
+        arriving: Arriving,
+    ) -> None:
+        """Keeps an upload that was stored elsewhere, until it expires; `get` writes it to a file.
+
+        Raises UploadNotFound when it has another digest, TooManyUploads and NoCapacity when there
+        is no room, and what `get` raises. Nothing is left on disk then.
+        """
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        allowance = self._room.allowance(uploader, arriving)
+        try:
+            _take_room(allowance, stored.size, make_room=lambda: self._drop_oldest(wallet))
+            with TemporaryDirectory(prefix=PREFIX, dir=self._directory) as draft:
+                file = Path(draft) / "upload"
+                await get(file)
+                if await in_thread(_digest_of, file) != stored.sha256:
+                    raise _not_found()
+                self._drop((wallet, stored.sha256))
+                path = file.replace(self.path(wallet, stored.sha256))
+        except BaseException:
+            allowance.close()
+            raise
+        allowance.arriving = _Arrived()
+        self._kept[wallet, stored.sha256] = _Kept(stored, path, allowance)
+
+    def path(self, wallet: str, sha256: str) -> Path:
+        """Returns where an upload of a wallet lies, if it is here."""
+        return self._directory / _name_of(wallet, sha256)
 
     def open(self, wallet: str, sha256: str) -> BinaryIO:
         """Opens an upload of this wallet to read it. Raises UploadNotFound."""
@@ -175,15 +223,14 @@ class StoredUploads:
         for path in paths:
             with suppress(FileNotFoundError):  # another gateway removed it
                 return path.open("rb")  # once open, it is read whole, even if it is removed
-        raise UploadNotFound("upload.sha256", _NOT_STORED)
+        raise _not_found()
 
     def purge(self) -> None:
         """Removes what has expired."""
         now_ms = self._clock.now_ms()
         for key, kept in list(self._kept.items()):
-            if kept.stored.expires_at_ms > now_ms:
-                return
-            self._drop(key)
+            if kept.stored.expires_at_ms <= now_ms:
+                self._drop(key)
 
     def _drop_oldest(self, wallet: str) -> bool:
         """Removes the oldest upload of a wallet; returns False when it has none."""
@@ -198,6 +245,15 @@ class StoredUploads:
         if kept is not None:
             kept.path.unlink(missing_ok=True)
             kept.allowance.close()
+
+
+def _not_found() -> UploadNotFound:
+    return UploadNotFound("upload.sha256", _NOT_STORED)
+
+
+def _digest_of(file: Path) -> str:
+    with file.open("rb") as reading:
+        return hashlib.file_digest(reading, "sha256").hexdigest()
 
 
 def _name_of(wallet: str, sha256: str) -> str:

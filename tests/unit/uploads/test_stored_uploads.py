@@ -4,9 +4,8 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -84,13 +83,17 @@ class Store:
     async def deploy(self, wallet: str, sha256: str, **changes: Any) -> ReceivedBody:
         sent = document({}) | {"displayName": "Hello"}
         body = json.dumps(sent | {"upload": {"type": "digest", "sha256": sha256}} | changes)
+
+        async def opened(sha256: str) -> BinaryIO:
+            return self.uploads.open(wallet, sha256)
+
         return await read_upload(
             stream(body.encode()),
             content_length=len(body),
             limits=UploadLimits(),
             spool_dir=self.directory,
             parser=InPlace(),
-            open_stored=partial(self.uploads.open, wallet),
+            open_stored=opened,
         )
 
     @property
