@@ -6,36 +6,22 @@ The usual tick finds those whose hour is full, a sixtieth of all; the worst, aft
 import asyncio
 import tempfile
 import time
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
+from customers import Customers, fill
 from measure import Row
 from moorage.clock import SystemClock
-from moorage.ledger.metering import HOUR_MS, Metering
-from moorage.storage.database import Database, Statement
+from moorage.ledger.burn import HOUR_MS
+from moorage.ledger.metering import Metering
+from moorage.storage.database import Database
 from moorage.storage.migrate import migrate
 from moorage.storage.money import accounts
-from moorage.storage.schema import projects, run_intervals, wallets
+from moorage.storage.opening import open_database
 
 PROJECTS = 100_000
 WALLETS = 10_000
 MINUTE_MS = 60_000
 _PULSE_SECONDS = 0.001
-_REST: dict[str, str | int | None] = {
-    "created_at_ms": 0,
-    "deleted_at_ms": None,
-    "ended_at_ms": None,
-    "serving_deployment_id": None,
-    "suspended_at_ms": None,
-    "warned_hours": None,
-    "asleep_since_ms": None,
-    "blocked_reason": None,
-    "health_path": "/",
-    "variables": "",
-    "volume": False,
-}
-"""Columns that matter to nobody here; a table takes those that it has."""
 
 
 class _Ahead:
@@ -62,10 +48,17 @@ def run() -> list[Row]:
 
 
 async def _measure(path: Path) -> list[Row]:
-    db, clock = Database(path), _Ahead()
+    db, clock = open_database(path), _Ahead()
     checkpoints = asyncio.create_task(db.run())
     metering = Metering(db=db, clock=clock)
-    await _fill(db, metering.time.now_ms())
+    made_up = Customers(
+        projects=PROJECTS,
+        projects_of_wallet=PROJECTS // WALLETS,
+        asleep=False,
+        billed_ms=metering.time.now_ms(),
+        spread_ms=HOUR_MS,
+    )
+    await fill(db, made_up)
     clock.ahead_ms = HOUR_MS - 1_000  # so far none has a full hour
     usual = []
     for _ in range(3):
@@ -120,42 +113,3 @@ async def _tick(db: Database, metering: Metering, *, expected: int) -> tuple[flo
     charged = (await accounts.sum_of_account(db, "earned") - earned) // 685
     assert charged >= expected * 0.9, f"{charged} charged, not {expected}"
     return took, longest
-
-
-async def _fill(db: Database, now_ms: int) -> None:
-    """Projects that began one after the other within the last hour."""
-    addresses = [f"0x{number:040x}" for number in range(WALLETS)]
-    ids = [str(uuid.uuid4()) for _ in range(PROJECTS)]
-    async with db.transaction(durable=False) as tx:
-        await tx.execute_many(
-            Statement(wallets.insert()),
-            [{"address": each, "balance_micro_usd": 10**12} | _REST for each in addresses],
-        )
-        await tx.execute_many(Statement(projects.insert()), list(_projects(ids, addresses)))
-        await tx.execute_many(
-            Statement(run_intervals.insert()),
-            [
-                {
-                    "id": str(uuid.uuid4()),
-                    "project_id": each,
-                    "started_at_ms": now_ms + number * HOUR_MS // PROJECTS,
-                    "charged_until_ms": now_ms + number * HOUR_MS // PROJECTS,
-                    "charged_micro_usd": 0,
-                }
-                | _REST
-                for number, each in enumerate(ids)
-            ],
-        )
-
-
-def _projects(ids: list[str], addresses: list[str]) -> Iterator[dict[str, str | int | None]]:
-    for number, each in enumerate(ids):
-        yield {
-            "id": each,
-            "wallet": addresses[number % WALLETS],
-            "unique_name": f"app-{number}",
-            "display_name": "App",
-            "description": "",
-            "status": "active",
-            "monthly_price_micro_usd": 500_000,
-        } | _REST

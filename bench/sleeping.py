@@ -2,12 +2,9 @@
 
 import asyncio
 import time
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
-
+from customers import Customers, fill
 from deploying import through_gateway
 from gateway import gateway
 from gateway_fixture import DevGateway
@@ -15,31 +12,14 @@ from measure import MIB, Row, cpu_seconds, median, resident_bytes, spread
 from moorage.engines.host.listeners import Listener
 from moorage.engines.host.record import Stage
 from moorage.engines.sandbox.record import Record
-from moorage.money import MicroUsd
-from moorage.planning.plan import Plan, Stack
-from moorage.records.deployment import Deployment, DeploymentStatus
-from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import deployments, projects
-from moorage.storage.database import Database
+from moorage.storage.opening import open_database
 
 SLEEPERS = 1_000
 DEPLOYS = 11
 ROUNDS = 4
 ROUND_SECONDS = 12.0
 _SETTLE_SECONDS = 5.0
-_WALLET = "0x" + "51" * 20
 _NOW_MS = 1_775_556_000_000
-_PLAN = Plan(
-    stack=Stack.NODE,
-    directory="",
-    install=None,
-    build=None,
-    start="node index.js",
-    port=3000,
-    build_env={},
-    run_env={},
-    because=(),
-)
 
 
 def run() -> list[Row]:
@@ -96,46 +76,15 @@ def _share(pid: int) -> float:
 
 async def _put(data_dir: Path) -> None:
     """Rows and files of projects that were deployed, served, and fell asleep."""
-    db = Database(data_dir / "moorage.db")
+    db = open_database(data_dir / "moorage.db")
     try:
-        async with db.transaction(durable=True) as tx:
-            for number, (project, deployment) in enumerate(_sleepers()):
-                await projects.add(tx, project)
-                await deployments.add(tx, deployment)
-                _files(data_dir / "apps" / "deployments" / deployment.id, number)
+        made_up = Customers(
+            projects=SLEEPERS, projects_of_wallet=SLEEPERS, asleep=True, billed_ms=_NOW_MS
+        )
+        for number, deployment_id in enumerate(await fill(db, made_up)):
+            _files(data_dir / "apps" / "deployments" / deployment_id, number)
     finally:
         db.close()
-
-
-def _sleepers() -> Iterator[tuple[Project, Deployment]]:
-    for number in range(SLEEPERS):
-        project_id, deployment_id = str(uuid.uuid4()), str(uuid.uuid4())
-        yield (
-            Project(
-                id=project_id,
-                wallet=_WALLET,
-                unique_name=f"sleeper-{number}",
-                display_name="",
-                description="",
-                status=ProjectStatus.ACTIVE,
-                monthly_price_micro_usd=MicroUsd(500_000),
-                serving_deployment_id=deployment_id,
-                created_at_ms=_NOW_MS,
-                asleep_since_ms=_NOW_MS,
-            ),
-            Deployment(
-                id=deployment_id,
-                project_id=project_id,
-                status=DeploymentStatus.READY,
-                request_digest="",
-                plan=msgspec.json.encode(_PLAN).decode(),
-                note="",
-                reason=None,
-                reason_code=None,
-                log_tail="",
-                created_at_ms=_NOW_MS,
-            ),
-        )
 
 
 def _files(directory: Path, number: int) -> None:

@@ -15,6 +15,7 @@ import msgspec
 
 from gateway import REPOSITORY
 from measure import LOAD_CPU, SERVER_CPU, Row, on_cpu
+from moorage.chains.address import parse_address
 from moorage.chains.chain import KNOWN_CHAINS, Chain
 from moorage.chains.local.anvil import find_anvil
 from moorage.chains.local.dev_wallet import dev_wallets
@@ -24,9 +25,9 @@ from moorage.chains.rpc import RpcClient
 from moorage.clock import SystemClock
 from moorage.money import MicroUsd
 from moorage.payments.watch.watcher import Watcher
-from moorage.storage.database import Database
 from moorage.storage.migrate import migrate
 from moorage.storage.money import accounts
+from moorage.storage.opening import open_database
 from paying import calldata
 
 TRANSFERS = 10_000
@@ -131,12 +132,12 @@ async def _catch_up(
 ) -> tuple[float, float, int]:
     """Seconds that one look took, its longest stretch, and what the payer has by then."""
     migrate(directory / "moorage.db")
-    db = Database(directory / "moorage.db")
+    db = open_database(directory / "moorage.db")
     client = RpcClient(msgspec.structs.replace(chain, watch_from_block=1))
     watcher = Watcher(
         db=db,
         client=client,
-        pay_to=pay_to,
+        recipients=[parse_address(pay_to)],
         safe_above=MicroUsd(100_000_000),
         clock=SystemClock(),
     )
