@@ -122,4 +122,4 @@ async def layout_shift(page: Page) -> float:
 async def overflow(page: Page) -> int:
     """By how many pixels a page is wider than the screen."""
     script = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    return int(await page.evaluate(script))
+    return max(0, int(await page.evaluate(script)))

@@ -19,7 +19,7 @@ from moorage.settings import Settings
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = REPOSITORY / "src/moorage"
 GENERATED = PACKAGE / "storage/migrations"
-ENTRIES = {"moorage.cli.main"}
+ENTRIES = {"moorage.cli.main", "moorage.pages.rendering.chart"}
 """What nothing imports because the outside starts it."""
 
 CALLED_BY_LIBRARIES = {
@@ -30,7 +30,7 @@ CALLED_BY_LIBRARIES = {
     *("on_headers_complete", "on_body", "on_response_complete"),
     *("pause_writing", "resume_writing"),
 }
-CALLED_BY_TESTS = {"sum_of_entries", "micro_usd", "InPlace", "pids"}
+CALLED_BY_TESTS = {"Chart", "sum_of_entries", "micro_usd", "InPlace", "pids"}
 """The ledger's invariant, money as tests write it, what parses an upload without a process, and
 which processes parse the gateway's."""
 
