@@ -10,6 +10,7 @@ from moorage.gateway.serve import serving_chains
 from moorage.operate.check.authority import check_authority
 from moorage.operate.check.cluster import check_cluster
 from moorage.operate.check.configuration import check_configuration
+from moorage.operate.check.content import check_content
 from moorage.operate.check.finding import Finding
 from moorage.operate.check.machine import check_machine
 from moorage.operate.check.names import check_names
@@ -19,9 +20,10 @@ from moorage.settings import Settings
 
 
 async def check_gateway(settings: Settings, *, tokens: bool = False) -> list[Finding]:
-    """Checks machine, cluster, configuration, names and nodes, `tokens` as well; changes nothing.
+    """Checks machine, cluster, configuration, names and nodes, `tokens` as well.
 
-    Without chains it is what `moorage dev` needs: the machine alone.
+    It changes nothing, but for a file in the content store, which it deletes again. Without chains
+    it is what `moorage dev` needs: the machine alone.
     """
     if not settings.chains:
         return await check_machine(settings)
@@ -30,6 +32,7 @@ async def check_gateway(settings: Settings, *, tokens: bool = False) -> list[Fin
     found = await asyncio.gather(
         check_machine(settings),
         check_cluster(settings),
+        check_content(settings),
         check_names(settings),
         check_authority(settings),
         check_nodes(chains, timeout_seconds=settings.rpc_timeout_seconds),
