@@ -27,6 +27,7 @@ from moorage.errors import RuntimeUnsupported
 from moorage.ledger.burn import hour_of
 from moorage.ledger.metering import Metering
 from moorage.money import NOTHING, MicroUsd, usd_number, usd_text
+from moorage.payments.protocols.seller import Seller
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import domains, projects
 from moorage.storage.money import accounts
@@ -71,7 +72,7 @@ class ProjectRoom(Front):
     hosts: Hosts
     has_volumes: bool  # False without root
     written: Written
-    refunds: str  # how money is had back, in a sentence
+    seller: Seller
 
 
 async def list_projects(room: ProjectRoom, request: Request) -> Response:
@@ -132,7 +133,7 @@ async def delete_project(room: ProjectRoom, request: Request) -> Response:
     project = await owned_project(room, request)
     await room.deletion.delete(project)
     left = await accounts.balance(room.db, project.wallet)
-    return json_response(_deleted(project, left, refunds=room.refunds))
+    return json_response(_deleted(project, left, refunds=room.seller.refunds))
 
 
 def _deleted(project: Project, left: MicroUsd, *, refunds: str) -> ProjectDeleted:

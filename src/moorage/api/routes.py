@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from moorage.api.connections.arrival import Arrivals
-from moorage.api.discovery.documents import documents
+from moorage.api.discovery.documents import Documents
 from moorage.api.discovery.facts import Facts
 from moorage.api.http.caller import PAID, Front, carries_proof, signed_body
 from moorage.api.http.cross_origin import CrossOrigin
@@ -42,6 +42,7 @@ class HttpApi:
     rooms: Sequence[Front]
     seller: Seller
     facts: Facts
+    documents: Documents
     challenges: Challenges
     outcomes: Outcomes
     arrivals: Arrivals
@@ -121,8 +122,8 @@ class _Endpoint:
 
 def http_app(api: HttpApi, *, mcp: ASGIApp, pages: Pages | None = None) -> ASGIApp:
     """Returns all that the gateway serves as an ASGI app; `mcp` answers at `/mcp`."""
-    found = documents(api.facts, OPERATIONS)
-    others = (("POST", "/mcp", mcp), *(("GET", path, each) for path, each in found))
+    found = (("GET", path, each) for path, each in api.documents.apps())
+    others = (("POST", "/mcp", mcp), *found)
     machines = CrossOrigin(Dispatch([*_operations(api), *others]))
     return machines if pages is None else _beside_pages(machines, pages)
 

@@ -10,6 +10,7 @@ import msgspec
 from moorage.api.connections.arrival import Arrivals
 from moorage.api.deploy import DeployRoom, Uploads
 from moorage.api.deployments import DeploymentRoom
+from moorage.api.discovery.documents import Documents
 from moorage.api.discovery.facts import Facts
 from moorage.api.domains import DomainRoom
 from moorage.api.http.caller import Front, Limiters
@@ -19,6 +20,7 @@ from moorage.api.logs import LogRoom
 from moorage.api.manage_tokens import TokenRoom
 from moorage.api.money.credits import CreditRoom
 from moorage.api.money.topup import TopUpRoom
+from moorage.api.operations import OPERATIONS
 from moorage.api.projects import ProjectRoom
 from moorage.api.public import PublicRoom
 from moorage.api.routes import HttpApi
@@ -113,6 +115,7 @@ class ApiServices:
         self._prices = prices
         self._size = size
         self.proxies = proxies
+        self._limited: list[tuple[RateLimiter, int]] = []  # and its share of requests_per_minute
 
     @cached_property
     def http(self) -> HttpApi:
@@ -121,6 +124,7 @@ class ApiServices:
             rooms=(*self._rooms_of_apps, *self._rooms_of_money),
             seller=self._services.payments.seller,
             facts=self._facts,
+            documents=self._documents,
             challenges=self._services.payments.challenges,
             outcomes=self._services.payments.outcomes,
             arrivals=Arrivals(self.proxies),
@@ -141,7 +145,21 @@ class ApiServices:
             holdings=self._services.payments.holdings,
         )
 
-    @property
+    @cached_property
+    def _documents(self) -> Documents:
+        return Documents(self._facts, OPERATIONS)
+
+    def change(self, settings: ApiSettings, *, terms_url: str, contact: str) -> None:
+        """Takes other rates, days of retention, terms and contact, from the next request on."""
+        facts = self._facts
+        facts.requests_per_minute = settings.requests_per_minute
+        facts.retention_days = settings.retention_days
+        facts.seller.terms_url, facts.seller.contact = terms_url, contact
+        for limiter, times in self._limited:
+            limiter.limit = times * settings.requests_per_minute
+        self._documents.renew()
+
+    @cached_property
     def _facts(self) -> Facts:
         settings, has_volumes = self._settings, self._services.engine.capabilities.volumes
         return Facts(
@@ -185,7 +203,7 @@ class ApiServices:
                 hosts=services.hosts,
                 has_volumes=services.engine.capabilities.volumes,
                 written=deploy.written,
-                refunds=services.payments.seller.refunds,
+                seller=services.payments.seller,
             ),
             TokenRoom(**front),
             DomainRoom(**front, domains=deploy.domains, hosts=services.hosts),
@@ -302,7 +320,9 @@ class ApiServices:
         return self._limiter("mcp", times=_WALLETS_OF_AN_ADDRESS)
 
     def _limiter(self, name: str, *, times: int = 1) -> RateLimiter:
-        return self._core.limiter(name, limit=times * self._settings.requests_per_minute)
+        limiter = self._core.limiter(name, limit=times * self._settings.requests_per_minute)
+        self._limited.append((limiter, times))
+        return limiter
 
     @property
     def loops(self) -> tuple[Loop, ...]:

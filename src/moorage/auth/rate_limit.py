@@ -10,6 +10,9 @@ from moorage.errors import RateLimited
 class RateLimiter(Protocol):
     """Counts the requests of each key. Several gateways can share the counts."""
 
+    limit: int
+    """How many of a key pass in a window; may be changed at any time."""
+
     async def check(self, key: str) -> None:
         """Counts one request of `key`.
 
@@ -32,7 +35,7 @@ class MemoryRateLimiter:
         self, *, clock: Clock, limit: int = 30, window_seconds: int = 60, capacity: int = 100_000
     ) -> None:
         self._clock = clock
-        self._limit = limit
+        self.limit = limit
         self._window_us = window_seconds * 1_000_000
         # Two generations of key → times of its passed requests, oldest first. The older generation
         # is dropped as a whole, so that quiet keys need not be searched for.
@@ -53,7 +56,7 @@ class MemoryRateLimiter:
         times = self._young.get(key)
         if times is None:
             times = self._young[key] = self._old.pop(key) if key in self._old else array("q")
-        if len(times) >= self._limit:
+        if len(times) >= self.limit:
             wait_us = times[0] + self._window_us - now_us
             if wait_us > 0:
                 raise RateLimited(-(-wait_us // 1_000_000))

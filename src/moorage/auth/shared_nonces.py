@@ -131,13 +131,13 @@ class SharedRateLimiter(RateLimiter):
         """`name` sets its keys apart from those of other limiters."""
         self._counts = counts
         self._name = name
-        self._limit = limit
+        self.limit = limit
         self._window_us = window_seconds * 1_000_000
 
     async def check(self, key: str) -> None:
         """Counts one request of `key`, like `RateLimiter.check`. Raises DatabaseUnavailable."""
         wait_us = await self._counts.count(
-            f"{self._name}:{key}", limit=self._limit, window_us=self._window_us
+            f"{self._name}:{key}", limit=self.limit, window_us=self._window_us
         )
         if wait_us > 0:
             raise RateLimited(-(-wait_us // 1_000_000))

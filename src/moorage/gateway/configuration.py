@@ -66,6 +66,15 @@ async def take_configuration(db: Database, settings: Settings, *, clock: Clock) 
     return msgspec.structs.replace(settings, former_domains=tuple(everywhere))
 
 
+async def record_changes(db: Database, settings: Settings, *, clock: Clock) -> None:
+    """Records how the settings differ from those in force, for a gateway that goes on with them."""
+    async with db.transaction(durable=True) as tx:
+        before = await configuration.in_force(tx)
+        changes = list(compare(before, recorded(settings), now_ms=clock.now_ms()))
+        await configuration.add(tx, changes)
+    _log(changes)
+
+
 def _log(changes: Sequence[ConfigurationChange]) -> None:
     for change in changes:
         log.info(

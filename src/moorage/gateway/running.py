@@ -38,6 +38,7 @@ from moorage.gateway.isolation import has_several_proxies
 from moorage.gateway.operator_port import checks_of, operator_app
 from moorage.gateway.pages import pages_app, questions_app
 from moorage.gateway.platform import OpenPlatform, Platform, http_url, listen, open_platform
+from moorage.gateway.reload import Reload
 from moorage.gateway.turns import enter, take_turns
 from moorage.gateway.upkeep import loops_of_upkeep
 from moorage.mcp.remote.endpoint import McpEndpoint
@@ -74,12 +75,13 @@ async def run_gateway(
     open_beside: OpenPlatform = open_beside,
     speed: float = 1.0,
     audit: Sequence[str] = (),
+    reload: Reload | None = None,
 ) -> None:
     """Runs a gateway until `stop` is set. `settings.data_dir` must be absolute.
 
     `open_platform` opens what apps run on, `open_beside` what a gateway knows of it while another
     one keeps the apps; `speed` divides the pauses of periodic work; `audit` is the command that
-    audits the books each day, empty for none.
+    audits the books each day, empty for none; `reload` reads the settings again.
     With `stop_apps` nothing is left running; without it, apps and proxy run on until the next
     start. Raises what a part raises when it can't be opened.
     """
@@ -96,6 +98,7 @@ async def run_gateway(
         clock=clock,
         speed=speed,
         audit=audit,
+        reload=reload,
     )
     async with AsyncExitStack() as stack:
         await in_thread(open_data_directory, data_dir, purpose, settings.database_url)
@@ -137,6 +140,7 @@ class _Run:
     clock: Clock
     speed: float
     audit: Sequence[str]
+    reload: Reload | None
 
     async def serve(
         self,
@@ -147,7 +151,7 @@ class _Run:
         nonces: NonceStore | None = None,
     ) -> None:
         """Opens all parts and serves until `stop` is set; without `nonces`, uses shared ones."""
-        settings = self.settings
+        settings = self.settings if self.reload is None else self.reload.settings
         async with AsyncExitStack() as stack:
             core = await open_core(
                 stack, settings, self.clock, purpose=self.purpose, speed=self.speed
@@ -180,6 +184,7 @@ class _Run:
             async with asyncio.TaskGroup() as tasks:
                 running = [
                     *(tasks.create_task(run()) for run in works),
+                    *((tasks.create_task(self.reload.follow(rooms)),) if self.reload else ()),
                     *(
                         tasks.create_task(loop.run(core.leases.hold, speed=self.speed))
                         for loop in (*rooms.loops, *upkeep)

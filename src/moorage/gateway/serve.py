@@ -33,7 +33,8 @@ async def run_serve(
 
     Raises ConfigurationInvalid for settings that would make it unsafe or useless.
     """
-    Reload(settings, load).on_hangup()
+    reload = Reload(settings, load)
+    reload.on_hangup()
     await run_gateway(
         settings,
         chains=serving_chains(settings),
@@ -43,6 +44,7 @@ async def run_serve(
         stop_apps=False,
         purpose=Purpose.SERVE,
         audit=audit,
+        reload=reload,
     )
 
 

@@ -3,12 +3,12 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import msgspec
 from starlette.datastructures import Headers
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from moorage.api.discovery.catalogs import (
     LINKS,
@@ -69,6 +69,27 @@ class Front:
         accepted = Headers(scope=scope).get("accept", "")
         document = self.page if "text/html" in accepted else self.text
         await document(scope, receive, send)
+
+
+class Documents:
+    """Every document by its path; made anew when what they tell has changed."""
+
+    def __init__(self, facts: Facts, operations: Sequence[Operation]) -> None:
+        self._facts = facts
+        self._operations = operations
+        self.renew()
+
+    def renew(self) -> None:
+        """Makes all of them from the facts as they are now."""
+        self._made = dict(documents(self._facts, self._operations))
+
+    def apps(self) -> Iterator[tuple[str, ASGIApp]]:
+        """Yields the path of each, and an ASGI app that answers with it."""
+        for path in self._made:
+            yield path, partial(self._answer, path)
+
+    async def _answer(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._made[path](scope, receive, send)
 
 
 def documents(

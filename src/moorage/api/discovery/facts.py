@@ -15,9 +15,9 @@ UPLOAD_MIB = UploadLimits().body_bytes // 1024**2
 QUOTE_MINUTES = QUOTE_LIFETIME_MS // 60_000
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Facts:
-    """The gateway's address, its prices and its rules."""
+    """The gateway's address, its prices and its rules; some may change while it runs."""
 
     url: str  # without a slash at the end
     seller: Seller

@@ -13,6 +13,10 @@ class HouseRules:
 
     def __init__(self, *, listed_only: bool = False, projects: int = 0) -> None:
         """Takes the settings: listed wallets alone, and projects a wallet; 0 for any number."""
+        self.change(listed_only=listed_only, projects=projects)
+
+    def change(self, *, listed_only: bool, projects: int) -> None:
+        """Takes other settings, from the next request on."""
         self._listed_only = listed_only
         self._projects = projects
 

@@ -35,9 +35,13 @@ class Retention:
         self._db = db
         self._deletion = deletion
         self._metering = metering
+        self._clock = clock
+        self.change(suspended_days=suspended_days, failed_days=failed_days)
+
+    def change(self, *, suspended_days: int, failed_days: int) -> None:
+        """Takes other times, for projects that wait already as well."""
         self._suspended_ms = suspended_days * DAY_MS
         self._failed_ms = failed_days * DAY_MS
-        self._clock = clock
 
     async def evict(self) -> None:
         """Deletes the projects whose eviction is due; their wallets keep their credits."""

@@ -11,8 +11,8 @@ from moorage.payments.price.option import PaymentOption
 from moorage.payments.protocols.demand import PaymentRequired
 
 
-class Seller(msgspec.Struct, frozen=True):
-    """What every demand says of who is paid."""
+class Seller(msgspec.Struct):
+    """What every demand says of who is paid; terms and contact may change while it runs."""
 
     pay_to: str
     chains: tuple[Chain, ...]
