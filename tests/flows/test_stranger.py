@@ -89,7 +89,7 @@ class Stranger:
         url = self.openapi["servers"][0]["url"] + path.format(
             projectId=project, deploymentId=deployment
         )
-        sent = self.signed(operation["security"][0]) | (headers or {})
+        sent = self.signed(operation.get("security", self.openapi["security"])[0]) | (headers or {})
         data = None if body is None else io.BytesIO(json.dumps(body).encode())
         self.requests += 1
         async with (

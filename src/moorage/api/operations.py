@@ -1,15 +1,7 @@
 """The table of operations: every method and path that the API answers, in OpenAPI's order."""
 
-from moorage.api import (
-    deploy,
-    deployments,
-    domains,
-    manage_tokens,
-    open_door,
-    projects,
-    public,
-    webhooks,
-)
+from moorage.api import deploy, deployments, domains, open_door, projects, public, webhooks
+from moorage.api.access import links, manage_tokens
 from moorage.api.http.operation import Operation
 from moorage.api.logs import show_logs
 from moorage.api.money.credits import show_credits
@@ -20,14 +12,7 @@ from moorage.api.status import status
 from moorage.api.uploads import store_upload
 from moorage.api.usage import show_usage
 from moorage.wire.credits import Credits, ToppedUp, TopUpBody
-from moorage.wire.deploy import (
-    DeployBody,
-    Deployed,
-    FilesUpload,
-    Quoted,
-    UploadStored,
-    ZipUpload,
-)
+from moorage.wire.deploy import DeployBody, Deployed, FilesUpload, Quoted, UploadStored, ZipUpload
 from moorage.wire.deployments import (
     Cancelled,
     DeploymentList,
@@ -44,6 +29,7 @@ from moorage.wire.events import (
     WebhookRemoved,
     WebhookShown,
 )
+from moorage.wire.links import LinkBody, LinkList, LinkMade, LinkRemoved
 from moorage.wire.logs import LogBody, ProjectLogBody
 from moorage.wire.payments import PaymentList
 from moorage.wire.projects import (
@@ -355,6 +341,32 @@ OPERATIONS = (
         path="/agent/events/{eventId}/redeliver",
         handler=webhooks.redeliver_event,
         answer=Redelivery,
+        fails=(404, 503),
+        signed=True,
+    ),
+    Operation(
+        method="POST",
+        path="/agent/links",
+        handler=links.make_link,
+        body=LinkBody,
+        answer=LinkMade,
+        fails=(400, 404, 408, 409, 413, 503),
+        signed=True,
+        body_optional=True,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/links",
+        handler=links.list_links,
+        answer=LinkList,
+        fails=(503,),
+        signed=True,
+    ),
+    Operation(
+        method="DELETE",
+        path="/agent/links/{linkId}",
+        handler=links.remove_link,
+        answer=LinkRemoved,
         fails=(404, 503),
         signed=True,
     ),

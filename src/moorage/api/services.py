@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from moorage.api.access.links import LinkRoom
+from moorage.api.access.manage_tokens import TokenRoom
 from moorage.api.connections.arrival import Arrivals
 from moorage.api.deploy import DeployRoom, Uploads
 from moorage.api.deployments import DeploymentRoom
@@ -17,7 +19,6 @@ from moorage.api.http.caller import Front, Limiters
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.log_stream import Followers
 from moorage.api.logs import LogRoom
-from moorage.api.manage_tokens import TokenRoom
 from moorage.api.money.credits import CreditRoom
 from moorage.api.money.topup import TopUpRoom
 from moorage.api.operations import OPERATIONS
@@ -30,6 +31,7 @@ from moorage.api.webhooks import WebhookRoom
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.client_address import TrustedProxies
 from moorage.auth.contract_wallets import ContractWallets
+from moorage.auth.links import Links
 from moorage.auth.manage_tokens import ManageTokens
 from moorage.auth.nonces import NonceStore
 from moorage.auth.rate_limit import RateLimiter
@@ -206,6 +208,7 @@ class ApiServices:
                 seller=services.payments.seller,
             ),
             TokenRoom(**front),
+            LinkRoom(**front, links=Links(db=self._core.db, clock=self._core.clock)),
             DomainRoom(**front, domains=deploy.domains, hosts=services.hosts),
             UploadRoom(**front, stored=self._uploads.stored),
         )

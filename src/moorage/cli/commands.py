@@ -147,6 +147,9 @@ OPERATOR_COMMANDS = (
         "moorage.cli.operator.prices:prices",
         "Give projects that there are the price list's price.",
     ),
+    Command(
+        "operator", "moorage.cli.operator.access:operator", "Print a link to the operator's pages."
+    ),
     Command("audit", "moorage.cli.operator.books:audit", "Compare the books with the chains."),
     Command("ledger", "moorage.cli.operator.books:ledger", "Print the ledger as CSV."),
     Command(

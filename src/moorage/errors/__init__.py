@@ -10,7 +10,8 @@
     │   ├── AuthMissing  TimestampExpired  SignatureInvalid  SignatureUnbound  NonceReused
     │   └── TokenInvalid
     ├── AuthUnavailable  AlreadyRunning     no nonce can be recorded; the data directory is in use
-    ├── WrongWallet  TokenScope  LinkScope  (Project|Deployment|Domain|Webhook|Event)NotFound
+    ├── WrongWallet  TokenScope  LinkScope  ConfirmationMissing
+    ├── (Project|Deployment|Domain|Webhook|Event|Link)NotFound  TooManyLinks
     ├── ProjectBlocked              the operator has suspended the project, or the wallet
     ├── WalletNotListed  TooManyProjects  Maintenance      the operator takes no (new) deploys
     ├── ReleaseServing  ReleaseNeverServed  ReleaseGone  NoEarlierRelease  DeploymentOver
@@ -80,6 +81,7 @@ from moorage.errors.requests import (
     AuthUnavailable,
     BodyStalled,
     BodyTooLarge,
+    ConfirmationMissing,
     DeploymentNotFound,
     DeploymentOver,
     DomainNotFound,
@@ -89,6 +91,7 @@ from moorage.errors.requests import (
     IdempotencyKeyReused,
     InvalidField,
     InvalidRequest,
+    LinkNotFound,
     LinkScope,
     Maintenance,
     NameUnavailable,
@@ -110,6 +113,7 @@ from moorage.errors.requests import (
     TimestampExpired,
     TokenInvalid,
     TokenScope,
+    TooManyLinks,
     TooManyProjects,
     TooManyStreams,
     TooManyUploads,
@@ -141,6 +145,7 @@ __all__ = [
     "ClusterUnavailable",
     "CommitUnknown",
     "ConfigurationInvalid",
+    "ConfirmationMissing",
     "ContentUnavailable",
     "DatabaseUnavailable",
     "DeployFailed",
@@ -156,6 +161,7 @@ __all__ = [
     "InvalidRequest",
     "IsolationMissing",
     "KeeperAway",
+    "LinkNotFound",
     "LinkScope",
     "LocalChainFailed",
     "Maintenance",
@@ -190,6 +196,7 @@ __all__ = [
     "TimestampExpired",
     "TokenInvalid",
     "TokenScope",
+    "TooManyLinks",
     "TooManyProjects",
     "TooManyStreams",
     "TooManyUploads",

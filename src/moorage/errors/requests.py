@@ -112,6 +112,10 @@ class LinkScope(MoorageError):
     """This link only shows, and only what it was made for: sign in with the wallet to do this."""
 
 
+class ConfirmationMissing(MoorageError):
+    """This cannot be undone, or lets others in: the wallet has to sign what exactly is done."""
+
+
 class AuthUnavailable(MoorageError):
     """The gateway cannot record that this request was made. Nothing was done; try again shortly."""
 
@@ -217,6 +221,17 @@ class WebhookNotFound(MoorageError):
 
 class EventNotFound(MoorageError):
     """This wallet has no such event; events are kept for 60 days."""
+
+
+class LinkNotFound(MoorageError):
+    """This wallet has no such link."""
+
+
+class TooManyLinks(MoorageError):
+    """The wallet has as many links as may be; removing one makes room."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"Your wallet has {limit} links, as many as may be. Remove one first.")
 
 
 class RateLimited(MoorageError):

@@ -41,6 +41,7 @@ from moorage.metrics import (
     declare_chain,
     record_node,
 )
+from moorage.pages.sessions.sessions import Sessions
 from moorage.parsers.pool import ParserPool
 from moorage.payments.price.pricing import Size
 from moorage.payments.services import Payee, PaymentServices
@@ -72,6 +73,7 @@ class Rooms:
     events: EventServices
     api: ApiServices
     nonces: NonceStore
+    sessions: Sessions
     authority: Authority | None  # None where new apps need no certificate from elsewhere
 
     @property
@@ -102,6 +104,7 @@ class Rooms:
             *loops_of(self.deploy),
             *self.events.loops,
             *self.api.loops,
+            self.sessions.loop,
         )
 
     @property
@@ -290,6 +293,7 @@ async def open_rooms(
         events=events,
         api=api,
         nonces=nonces,
+        sessions=Sessions(db=core.db, clock=core.clock),
         authority=Authority(settings) if needs_authority(settings) else None,
     )
 

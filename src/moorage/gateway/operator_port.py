@@ -1,6 +1,6 @@
 """The operator's port: metrics, and a readiness check of every part."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -25,12 +25,16 @@ MayHaveCertificate = Callable[[str], Awaitable[bool]]
 
 
 def operator_app(
-    checks: Mapping[str, Check], may_have_certificate: MayHaveCertificate
+    checks: Mapping[str, Check],
+    may_have_certificate: MayHaveCertificate,
+    *,
+    doors: Sequence[Route] = (),
 ) -> Starlette:
     """Returns the app with the operator's endpoints, and the one that the proxy asks.
 
     `GET /metrics`: Prometheus text. `GET /ready`: 200, or 503 with what does not work. `GET
-    /certificate?domain=`: 200 for a host that may have a certificate, 404 for any other.
+    /certificate?domain=`: 200 for a host that may have a certificate, 404 for any other. `doors`
+    lead to the operator's pages.
     """
 
     async def ready(_request: Request) -> Response:
@@ -52,6 +56,7 @@ def operator_app(
             Route("/ready", ready),
             Route("/metrics", metrics),
             Route("/certificate", certificate),
+            *doors,
         ]
     )
 

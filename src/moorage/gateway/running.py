@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
-from starlette.requests import Request
+from starlette.routing import Route
 
 from moorage.api.connections.connection import Bounds
 from moorage.api.connections.server import HttpServer
-from moorage.api.http.caller import address_key
+from moorage.api.http.caller import address_key, limit_address
 from moorage.api.http.request_context import RequestContext
 from moorage.api.routes import Pages, http_app, operations_app
 from moorage.auth.nonces import NonceStore
@@ -42,6 +42,8 @@ from moorage.gateway.reload import Reload
 from moorage.gateway.turns import enter, take_turns
 from moorage.gateway.upkeep import loops_of_upkeep
 from moorage.mcp.remote.endpoint import McpEndpoint
+from moorage.pages.sessions.doors import operator_doors, wallet_doors
+from moorage.pages.sessions.gate import operator_gate, wallet_gate
 from moorage.pages.wallet.site import PREFIXES, WalletSite
 from moorage.routing.caddy_routes import FALLBACK_SOCKET, WAKE_SOCKET
 from moorage.routing.listener import listen_unix
@@ -239,17 +241,21 @@ def _mcp_endpoint(rooms: Rooms) -> McpEndpoint:
 
 def _pages(rooms: Rooms) -> Pages:
     http = rooms.api.http
+    gate = wallet_gate(rooms.sessions, public_url=http.front.public_url)
     site = WalletSite(
         api=operations_app(http),
-        find_session=_no_session,
+        gate=gate,
         facts=http.facts,
         clock=rooms.core.clock,
+        doors=wallet_doors(gate, count=partial(limit_address, http.front), facts=http.facts),
     )
     return Pages(app=site.app, prefixes=PREFIXES)
 
 
-async def _no_session(_request: Request) -> None:
-    return None
+def _operator_doors(rooms: Rooms, operator: socket.socket) -> Sequence[Route]:
+    front = rooms.api.http.front
+    gate = operator_gate(rooms.sessions, url=http_url(*operator.getsockname()))
+    return operator_doors(gate, count=partial(limit_address, front), facts=rooms.api.http.facts)
 
 
 def _servers(
@@ -260,7 +266,12 @@ def _servers(
     may_have_certificate = rooms.deploy.certificates.may_have
     servers = [
         HttpServer(api, rooms.platform.api_listener, bounds=bounds, proxies=proxies),
-        HttpServer(operator_app(checks_of(rooms), may_have_certificate), operator),
+        HttpServer(
+            operator_app(
+                checks_of(rooms), may_have_certificate, doors=_operator_doors(rooms, operator)
+            ),
+            operator,
+        ),
     ]
     if rooms.platform.proxy is None:
         return servers

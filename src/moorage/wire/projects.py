@@ -37,17 +37,10 @@ SuspensionCause = Annotated[
 ]
 
 
-class ProjectShown(CamelBody, frozen=True, kw_only=True):
-    """One project whole; `url` is null without a successful deployment."""
+class ProjectShown(ProjectItem, frozen=True, kw_only=True):
+    """One project whole."""
 
-    id: str
-    name: str
-    display_name: Annotated[str, Absent("")]
-    description: Annotated[str, Absent("")]
-    status: ProjectStatus
-    url: Annotated[str | None, Absent(None)]
     domains: Annotated[list[str], Meta(description="hosts of your own that lead to it"), Absent([])]
-    created_at: Annotated[Time, Absent("")]
     serving_deployment_id: Annotated[str | None, Absent(None)]
     deployment_in_progress: Annotated[
         str | None, Meta(description="the deployment under way; poll its status"), Absent(None)

@@ -208,7 +208,9 @@ class Fuzzer:
         self, dice: random.Random, described: dict[str, Any], method: str, path: str, body: bytes
     ) -> list[tuple[str, str]]:
         taken = self._described.parameters(described)
-        headers = self._signature(dice, method, path, body) if described["security"] else []
+        headers = (
+            self._signature(dice, method, path, body) if described.get("security") != [] else []
+        )
         for name in (each["name"] for each in taken if each["in"] == "header"):
             if dice.random() < 0.2:
                 headers.append((name, self._text(dice)))

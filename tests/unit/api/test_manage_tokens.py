@@ -11,9 +11,9 @@ from starlette.requests import Request
 
 from believed import Believed, limiters_of
 from clock import MovableClock
+from moorage.api.access.manage_tokens import TokenRoom, make_manage_token, revoke_manage_tokens
 from moorage.api.http.caller import Caller, Front, authenticate, owned_project
 from moorage.api.http.managed import require_own
-from moorage.api.manage_tokens import TokenRoom, make_manage_token, revoke_manage_tokens
 from moorage.auth.client_address import TrustedProxies
 from moorage.auth.manage_tokens import MAX_TOKENS, ManageTokens
 from moorage.errors import MoorageError, RateLimited, TokenInvalid, TokenScope

@@ -55,6 +55,7 @@ EXAMPLES: dict[type[MoorageError], MoorageError] = {
     errors.ProjectBlocked: errors.ProjectBlocked("phishing"),
     errors.TooManyProjects: errors.TooManyProjects(3),
     errors.Maintenance: errors.Maintenance("back at noon"),
+    errors.TooManyLinks: errors.TooManyLinks(100),
     errors.RateLimited: errors.RateLimited(7),
     errors.TooManyStreams: errors.TooManyStreams(7, "Too many streams."),
     errors.TooManyUploads: errors.TooManyUploads(7, "Too many uploads."),

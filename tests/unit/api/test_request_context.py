@@ -259,3 +259,9 @@ async def test_other_scopes_pass_through(lines: Lines) -> None:
     await call({"type": "lifespan"}, unused, unused)
     assert seen == ["lifespan"]
     assert lines.all() == []
+
+
+@pytest.mark.parametrize("path", ["/links/c2VjcmV0", "/operator/links/c2VjcmV0"])
+async def test_secret_of_a_link_is_in_no_line(lines: Lines, path: str) -> None:
+    await ask(path)
+    assert lines.last()["path"] == path.replace("c2VjcmV0", "…")

@@ -63,6 +63,7 @@ class Asking(Believed):
     ) -> dict[str, Any]:
         scope: dict[str, Any] = {
             "type": "http",
+            "method": "GET",
             "headers": [],
             "client": ("192.0.2.1", 1),
             "path_params": {"projectId": project_id, "deploymentId": deployment_id},

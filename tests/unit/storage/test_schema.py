@@ -23,6 +23,7 @@ from moorage.records.payment import Finality, PaymentStatus
 from moorage.records.project import ProjectStatus
 from moorage.records.refund import RefundStatus
 from moorage.records.relay_transaction import RelayStatus
+from moorage.records.session import Role
 from moorage.records.settlement import SettlementStatus
 from moorage.records.webhook import DeliveryStatus
 from moorage.storage import migrate as migration
@@ -52,6 +53,8 @@ ENUMS: dict[str, type[StrEnum]] = {
     "deployments.origin": Origin,
     "domains.status": DomainStatus,
     "jobs.status": JobStatus,
+    "sessions.role": Role,
+    "links.role": Role,
 }
 
 

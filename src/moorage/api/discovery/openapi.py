@@ -36,6 +36,9 @@ _WALLET_SCHEMES = {
 _ANY = "default"
 """What OpenAPI calls a response of any status that has none of its own."""
 
+_MORE = frozenset("`;")
+"""What is in the description of an answer that says more than what was done: of its fields."""
+
 _MANAGED = "managed"
 _SIGN_IN = "signIn"
 
@@ -58,6 +61,7 @@ def openapi_document(operations: Sequence[Operation], *, facts: Facts) -> dict[s
                 "llms": f"{facts.url}/llms.txt",
             },
         },
+        "security": _of_a_project(),
         "x-agentcash-guidance": {"llmsTxtUrl": f"{facts.url}/llms.txt"},
         "paths": paths,
         "components": {
@@ -114,6 +118,9 @@ def _schemas(operations: Sequence[Operation]) -> dict[str, Any]:
     ordered: dict[str, Any] = {}
     for kind in kinds:
         _take(kind.__name__, components, ordered)
+    for answer in {kind.__name__ for operation in operations for kind in _answers(operation)}:
+        if _MORE.isdisjoint(ordered[answer].get("description", "")):
+            ordered[answer].pop("description", None)  # its operation's summary says as much
     return ordered
 
 
@@ -207,7 +214,8 @@ def _operation(operation: Operation, facts: Facts, shared: Mapping[str, str]) ->
     described: dict[str, Any] = {"operationId": identity, "summary": _summary(operation)}
     if note := notes.operation(identity, facts):
         described["description"] = note
-    described["security"] = _security(operation)
+    if (security := _security(operation)) != _of_a_project() or operation.paid:
+        described["security"] = security  # scanners read it on what is paid
     if operation.paid:
         described["x-payment-info"] = _payment_info(operation, facts)
     if parameters := _parameters(operation, shared):
@@ -231,12 +239,21 @@ def _summary(operation: Operation) -> str:
     return said[:1].upper() + said[1:]
 
 
+def _of_a_project() -> list[dict[str, Any]]:
+    """Returns who may call an operation on a project: the document's default."""
+    return [*_of_a_wallet(), {_MANAGED: []}]
+
+
+def _of_a_wallet() -> list[dict[str, Any]]:
+    return [{scheme: [] for scheme in _WALLET_SCHEMES}, {_SIGN_IN: []}]
+
+
 def _security(operation: Operation) -> list[dict[str, Any]]:
     if not (operation.signed or operation.is_open):
         return []
     nobody: list[dict[str, Any]] = [{}] if operation.is_open else []
     by_token: list[dict[str, Any]] = [{_MANAGED: []}] if operation.of_a_project else []
-    return [*nobody, {scheme: [] for scheme in _WALLET_SCHEMES}, {_SIGN_IN: []}, *by_token]
+    return [*nobody, *_of_a_wallet(), *by_token]
 
 
 def _payment_info(operation: Operation, facts: Facts) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class RequestContext:
             "request",
             method=method,
             route=route,
-            path=scope["path"][:_LONGEST_PATH],
+            path=_shown(scope["path"]),
             status=status,
             ms=round(seconds * 1000, 2),
             wallet=scope.get(WALLET),
@@ -89,6 +89,12 @@ class RequestContext:
             if name == _HEADER:
                 return value.decode() if _SANE_ID.fullmatch(value) else None
         return None
+
+
+def _shown(path: str) -> str:
+    """Returns a path as logs show it: without the secret of a link."""
+    before, of_link, _ = path.partition("/links/")
+    return f"{before}{of_link}…" if of_link else path[:_LONGEST_PATH]
 
 
 def _route_template(scope: Scope) -> str:

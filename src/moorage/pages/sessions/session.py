@@ -1,4 +1,4 @@
-"""A session: who looks, and what they may do."""
+"""A session of a wallet's pages: whose wallet is looked at, and what they may do."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class Session:
     may_change: bool  # False for read-only links
     csrf: str  # every form that changes something repeats it
     expires_ms: int
-    signed_ms: int | None  # the last fresh signature; None for a link
+    signed_ms: int | None  # when the last text was issued that the wallet signed; None for a link
 
     @property
     def person(self) -> Person:

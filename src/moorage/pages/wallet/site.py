@@ -1,7 +1,7 @@
 """The table of a wallet's pages, and how they are answered, also after errors."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from starlette.requests import Request
@@ -14,7 +14,8 @@ from moorage.clock import Clock
 from moorage.errors import MoorageError
 from moorage.pages.rendering.assets import PREFIX, serve_asset
 from moorage.pages.rendering.templates import page
-from moorage.pages.sessions.session import Session
+from moorage.pages.sessions.form import intended_form
+from moorage.pages.sessions.gate import Gate
 from moorage.pages.wallet.api import Api, ApiRefused
 from moorage.pages.wallet.overview import overview
 from moorage.pages.wallet.view import View
@@ -22,7 +23,6 @@ from moorage.pages.wallet.view import View
 log = structlog.get_logger()
 
 Handler = Callable[[View], Awaitable[Response]]
-FindSession = Callable[[Request], Awaitable[Session | None]]
 
 PAGES: tuple[tuple[str, str, Handler], ...] = (("GET", "/wallet", overview),)
 """Method, path and handler of each page that needs a session."""
@@ -36,7 +36,7 @@ class WalletSite:
     """What the pages of wallets need."""
 
     api: ASGIApp
-    find_session: FindSession
+    gate: Gate
     facts: Facts
     clock: Clock
     doors: tuple[Route, ...] = ()  # pages without a session: to sign in, and to open links
@@ -50,19 +50,32 @@ class WalletSite:
 
     def _route(self, method: str, path: str, handler: Handler) -> Route:
         async def answer(request: Request) -> Response:
-            session = await self.find_session(request)
+            session = await self.gate.wallet_session(request)
             if session is None:
                 return RedirectResponse("/sign-in", 303)
             view = View(
                 request=request,
                 session=session,
+                form={},
                 api=Api(self.api, scope=request.scope, person=session.person),
                 facts=self.facts,
                 clock=self.clock,
             )
-            return await _answered(handler, view)
+            return await _answered(self._checked(handler), view)
 
         return Route(path, answer, methods=[method])
+
+    def _checked(self, handler: Handler) -> Handler:
+        """Returns the handler behind a check that a page of ours sent what would change things."""
+
+        async def checked(view: View) -> Response:
+            if view.request.method in ("GET", "HEAD"):
+                return await handler(view)
+            csrf, hosts = view.session.csrf, self.gate.hosts
+            form = await intended_form(view.request, csrf=csrf, hosts=hosts)
+            return await handler(replace(view, form=form))
+
+        return checked
 
 
 async def _answered(handler: Handler, view: View) -> Response:

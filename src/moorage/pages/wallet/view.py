@@ -9,6 +9,7 @@ from starlette.responses import Response
 from moorage.api.discovery.facts import Facts
 from moorage.clock import Clock
 from moorage.pages.rendering.templates import page
+from moorage.pages.sessions.form import Form
 from moorage.pages.sessions.session import Session
 from moorage.pages.wallet.api import Api
 
@@ -19,6 +20,7 @@ class View:
 
     request: Request
     session: Session
+    form: Form  # the fields that were sent; none with GET
     api: Api
     facts: Facts
     clock: Clock

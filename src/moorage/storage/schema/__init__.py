@@ -5,6 +5,7 @@ because with 18 decimals 64 bits hold no more than $9. Wallets, token addresses 
 lower-case hex with 0x. Status columns hold the values of their record's enum; a test compares them.
 """
 
+from moorage.storage.schema.access import links, sessions
 from moorage.storage.schema.apps import (
     access_log_position,
     build_runs,
@@ -75,6 +76,7 @@ __all__ = [
     "idempotent_answers",
     "jobs",
     "leases",
+    "links",
     "manage_tokens",
     "metadata",
     "meters",
@@ -93,6 +95,7 @@ __all__ = [
     "relay_transactions",
     "restarts",
     "run_intervals",
+    "sessions",
     "settlements",
     "upkeep",
     "usage",

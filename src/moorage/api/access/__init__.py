@@ -1,0 +1,1 @@
+"""Endpoints by which a wallet lets others in: tokens for programs, links for people."""

@@ -1,0 +1,97 @@
+"""Links to pages: for people whose wallet's key is elsewhere, mostly with their agent."""
+
+import hashlib
+import re
+import secrets
+from typing import NamedTuple
+
+import msgspec
+
+from moorage.clock import Clock
+from moorage.errors import LinkNotFound, TooManyLinks
+from moorage.records.link import Link
+from moorage.records.session import Role
+from moorage.storage.access import links, sessions
+from moorage.storage.database import Database, Transaction
+
+ONCE_MS = 10 * 60_000
+"""How long a link is good that opens once."""
+
+DAY_MS = 24 * 3_600_000
+MAX_LINKS = 100
+"""How many links a wallet has at most that open again and again."""
+
+_MAX_ONCE = 20
+_MAX_ROWS = 100_000
+_SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
+
+
+class LinkOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """What a link is to be."""
+
+    who: str
+    role: Role = Role.WALLET
+    project_id: str | None = None
+    may_change: bool = False
+    once: bool = False
+    label: str = ""
+    lifetime_ms: int
+
+
+class MadeLink(NamedTuple):
+    """A new link, and its secret, which can't be had again."""
+
+    link: Link
+    secret: str
+
+
+class Links:
+    """Makes, lists and revokes links; kept is the SHA-256 of each secret."""
+
+    def __init__(self, *, db: Database, clock: Clock) -> None:
+        self._db = db
+        self._clock = clock
+
+    async def make(self, order: LinkOrder) -> MadeLink:
+        """Makes a link with a secret of 256 random bits. Raises TooManyLinks."""
+        async with self._db.transaction(durable=True) as tx:
+            return await add_link(tx, order, now_ms=self._clock.now_ms())
+
+    async def listed(self, who: str, *, role: Role = Role.WALLET) -> list[Link]:
+        """Returns the links that open again and again, the oldest first."""
+        return await links.listed(self._db, who, role=role, now_ms=self._clock.now_ms())
+
+    async def revoke(self, link_id: str, *, who: str, role: Role = Role.WALLET) -> None:
+        """Removes a link, and ends the sessions that it has opened. Raises LinkNotFound."""
+        async with self._db.transaction(durable=True) as tx:
+            if not await links.remove(tx, link_id, who=who, role=role):
+                raise LinkNotFound
+            await sessions.end_of_link(tx, link_id, now_ms=self._clock.now_ms())
+
+
+async def add_link(tx: Transaction, order: LinkOrder, *, now_ms: int) -> MadeLink:
+    """Makes a link, as `Links.make` does."""
+    link = Link(
+        id=secrets.token_hex(8),
+        role=order.role,
+        who=order.who,
+        project_id=order.project_id,
+        may_change=order.may_change,
+        once=order.once,
+        label=order.label,
+        created_at_ms=now_ms,
+        expires_ms=now_ms + order.lifetime_ms,
+    )
+    if not link.once:
+        count = await links.count(tx, link.who, role=link.role, now_ms=now_ms)
+        if count >= MAX_LINKS:
+            raise TooManyLinks(MAX_LINKS)
+    secret = secrets.token_urlsafe(32)
+    digest = digest_of(secret)
+    await links.add(tx, link, digest=digest, max_once=_MAX_ONCE, max_rows=_MAX_ROWS)
+    return MadeLink(link, secret)
+
+
+def digest_of(secret: str) -> str:
+    """Returns what is stored of a secret; of what can't be one, a digest that nothing has."""
+    return hashlib.sha256(secret.encode()).hexdigest() if _SECRET.fullmatch(secret) else ""

@@ -1,0 +1,45 @@
+"""`moorage operator link`: the way to the operator's pages."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from moorage.cli.exits import Exit
+from moorage.cli.operator.books import operator_settings
+from moorage.cli.screen import Screen
+
+
+def operator(
+    _: Annotated[Literal["link"], Parameter(name="link")],
+    /,
+    *,
+    config: Path | None = None,
+    data_dir: str | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Print a link that opens the operator's pages: `moorage operator link`.
+
+    It opens them once, within 10 minutes, in a browser that reaches the operator's port; what is
+    done there is recorded under your name. From elsewhere: `ssh -L 8403:127.0.0.1:8403 HOST`.
+
+    Parameters
+    ----------
+    config
+        The gateway's settings, as TOML; without it `moorage dev` is meant.
+    data_dir
+        Where it keeps everything, if not where the settings say.
+    json
+        Print one JSON document.
+    """
+    from moorage.operate.access import run_operator_link
+
+    made = asyncio.run(run_operator_link(operator_settings(config, data_dir)))
+    until = datetime.fromtimestamp(made.expires_ms // 1000, UTC).isoformat()
+    screen = Screen(json=json)
+    screen.document({"url": made.url, "expires_at": until.replace("+00:00", "Z")})
+    screen.result(made.url)
+    screen.note("It opens once, within 10 minutes.")
+    return Exit.OK

@@ -1,0 +1,49 @@
+"""`moorage operator link`: a link to the operator's pages, for whoever may use this machine."""
+
+from pathlib import Path
+
+import msgspec
+
+from moorage.auth.links import ONCE_MS, LinkOrder, add_link
+from moorage.clock import SystemClock
+from moorage.gateway.dev import DEV_FILE
+from moorage.operate.acts import note_act
+from moorage.operate.books import OpenBooks, open_books
+from moorage.records.session import Role
+from moorage.settings import Settings
+
+
+class OperatorLink(msgspec.Struct, frozen=True):
+    """A link that opens the operator's pages once."""
+
+    url: str
+    expires_ms: int
+
+
+class _DevFile(msgspec.Struct):
+    operator: str
+
+
+async def run_operator_link(settings: Settings) -> OperatorLink:
+    """Makes a link under the name of whoever runs the command, and records that."""
+    async with open_books(settings) as books:
+        return await operator_link(books, address=_address(settings))
+
+
+async def operator_link(books: OpenBooks, *, address: str) -> OperatorLink:
+    """As `run_operator_link`, in open books; `address` is where the operator's port answers."""
+    order = LinkOrder(
+        role=Role.OPERATOR, who=books.operator, may_change=True, once=True, lifetime_ms=ONCE_MS
+    )
+    async with books.db.transaction(durable=True) as tx:
+        made = await add_link(tx, order, now_ms=SystemClock().now_ms())
+        await note_act(tx, books.operator, "make a link", "the operator's pages")
+    return OperatorLink(f"{address}/operator/links/{made.secret}", made.link.expires_ms)
+
+
+def _address(settings: Settings) -> str:
+    """Returns where the operator's pages answer on this machine; in dev the port may be any."""
+    dev_file = Path(settings.data_dir) / DEV_FILE
+    if not settings.chains and dev_file.exists():
+        return msgspec.json.decode(dev_file.read_bytes(), type=_DevFile).operator
+    return f"http://127.0.0.1:{settings.operator_port}"

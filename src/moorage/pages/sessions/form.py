@@ -1,0 +1,72 @@
+"""Forms: the fields that a browser sent, and whether a page of ours had it send them."""
+
+import hmac
+from collections.abc import Collection
+from urllib.parse import parse_qsl, urlsplit
+
+from starlette.requests import Request
+
+from moorage.api.http.small_body import read_small
+from moorage.errors import InvalidRequest
+
+TOKEN = "csrf"  # noqa: S105  (a field's name)
+"""The field with the session's token."""
+
+MAX_BYTES = 512 * 1024
+"""Of a form: variables that are pasted take the most."""
+
+_MAX_FIELDS = 2_000
+
+Form = dict[str, str]
+"""The fields by name; of several with one name the last."""
+
+
+class Forged(InvalidRequest):
+    """Nothing was changed: this form is out of date, or no page of this gateway sent it."""
+
+
+async def intended_form(request: Request, *, csrf: str, hosts: Collection[str]) -> Form:
+    """Returns the fields of a form that the session's person sent from a page of one of `hosts`.
+
+    Raises Forged, BodyTooLarge and InvalidRequest.
+    """
+    require_own_page(request, hosts)
+    form = await read_form(request)
+    if not hmac.compare_digest(form.pop(TOKEN, "").encode(), csrf.encode()):
+        raise Forged
+    return form
+
+
+async def read_form(request: Request) -> Form:
+    """Returns the fields of a form. Raises BodyTooLarge, and InvalidRequest for no form."""
+    body = await read_small(request, max_bytes=MAX_BYTES)
+    try:
+        pairs = parse_qsl(
+            body.decode(), keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict"
+        )
+    except ValueError as error:
+        raise InvalidRequest("The form cannot be read.") from error
+    return dict(pairs)
+
+
+def require_own_page(request: Request, hosts: Collection[str]) -> None:
+    """Raises Forged unless a page of one of `hosts` made the browser send this.
+
+    Browsers say so by Sec-Fetch-Site where there is TLS, or loopback, and by Origin elsewhere
+    (Fetch Metadata; RFC 6454). Apps are of the same site, but of other origins.
+    """
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        if site != "same-origin":
+            raise Forged
+        return
+    if _host(request.headers.get("origin", "")) not in hosts:
+        raise Forged
+
+
+def _host(origin: str) -> str:
+    """Returns host and port of an origin; "" for none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""

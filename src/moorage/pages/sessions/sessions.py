@@ -1,0 +1,136 @@
+"""The store of sessions: rows, so that every gateway on the database knows them."""
+
+import secrets
+from typing import NamedTuple
+
+import msgspec
+
+from moorage.auth.links import digest_of
+from moorage.clock import Clock
+from moorage.errors import NonceReused, UniqueViolation
+from moorage.loop import Loop, Scope
+from moorage.records.link import Link
+from moorage.records.session import Role, StoredSession
+from moorage.storage.access import links, sessions
+from moorage.storage.database import Database, Transaction
+
+LIFETIME_MS = 12 * 3_600_000
+"""How long a session lasts."""
+
+MAX_SESSIONS = 20
+"""How many a wallet, or a link, has at most; with one more the oldest ends."""
+
+_MAX_ROWS = 50_000
+
+
+class Opened(NamedTuple):
+    """A new session, and the secret for its browser alone."""
+
+    session: StoredSession
+    secret: str
+
+
+class Sessions:
+    """Opens, finds and ends sessions."""
+
+    def __init__(self, *, db: Database, clock: Clock) -> None:
+        self._db = db
+        self._clock = clock
+
+    async def sign_in(self, who: str, *, role: Role, nonce: str, issued_ms: int) -> Opened:
+        """Opens a session for who signed a text. Raises NonceReused: a text counts once."""
+        now_ms = self._clock.now_ms()
+        opened = _new(who, role, now_ms=now_ms, may_change=True, nonce=nonce, signed_ms=issued_ms)
+        try:
+            async with self._db.transaction(durable=True) as tx:
+                await self._add(tx, opened.session)
+        except UniqueViolation as again:
+            raise NonceReused from again
+        return opened
+
+    async def look_at_link(self, secret: str, *, role: Role) -> Link | None:
+        """Returns the link, unless it has expired, was revoked or is used up; it stays unused."""
+        now_ms = self._clock.now_ms()
+        return await links.find(self._db, digest_of(secret), role=role, now_ms=now_ms)
+
+    async def open_link(self, secret: str, *, role: Role) -> Opened | None:
+        """Opens a session by a link; None if it has expired, was revoked or is used up.
+
+        What a link opens that can be opened again ends when the link does.
+        """
+        now_ms = self._clock.now_ms()
+        async with self._db.transaction(durable=True) as tx:
+            link = await links.use(tx, digest_of(secret), role=role, now_ms=now_ms)
+            if link is None:
+                return None
+            opened = _new(link.who, role, now_ms=now_ms, may_change=link.may_change)
+            session = msgspec.structs.replace(opened.session, project_id=link.project_id)
+            if not link.once:
+                expires_ms = min(session.expires_ms, link.expires_ms)
+                session = msgspec.structs.replace(session, link_id=link.id, expires_ms=expires_ms)
+            await self._add(tx, session)
+        return Opened(session, opened.secret)
+
+    async def find(self, secret: str, *, role: Role) -> StoredSession | None:
+        """Returns the session of a browser's secret, while it lasts."""
+        return await self._find(digest_of(secret), role) if secret else None
+
+    async def lasts(self, digest: str, *, role: Role) -> bool:
+        """Whether a session has not ended yet."""
+        return await self._find(digest, role) is not None
+
+    async def end(self, secret: str) -> None:
+        """Ends the session of a browser's secret."""
+        async with self._db.transaction(durable=True) as tx:
+            await sessions.end(tx, digest_of(secret), now_ms=self._clock.now_ms())
+
+    async def end_all(self, digest: str) -> None:
+        """Ends all sessions of the wallet, or operator, whose session this is."""
+        async with self._db.transaction(durable=True) as tx:
+            await sessions.end_all(tx, digest, now_ms=self._clock.now_ms())
+
+    async def note_signature(self, digest: str, *, issued_ms: int) -> bool:
+        """Notes a text that the session's wallet signed; False if it, or a newer one, counted."""
+        async with self._db.transaction(durable=True) as tx:
+            return await sessions.note_signature(tx, digest, issued_ms=issued_ms)
+
+    @property
+    def loop(self) -> Loop:
+        """Removes what has expired."""
+        return Loop("old sessions", every_seconds=300, tick=self.purge, scope=Scope.CLUSTER)
+
+    async def purge(self) -> None:
+        """Removes sessions and links that have expired."""
+        now_ms = self._clock.now_ms()
+        async with self._db.transaction(durable=False) as tx:
+            await sessions.purge(tx, now_ms=now_ms)
+            await links.purge(tx, now_ms=now_ms)
+
+    async def _find(self, digest: str, role: Role) -> StoredSession | None:
+        return await sessions.find(self._db, digest, role=role, now_ms=self._clock.now_ms())
+
+    async def _add(self, tx: Transaction, session: StoredSession) -> None:
+        await sessions.add(tx, session, max_kept=MAX_SESSIONS, max_rows=_MAX_ROWS)
+
+
+def _new(
+    who: str,
+    role: Role,
+    *,
+    now_ms: int,
+    may_change: bool,
+    nonce: str | None = None,
+    signed_ms: int | None = None,
+) -> Opened:
+    secret = secrets.token_urlsafe(32)
+    session = StoredSession(
+        digest=digest_of(secret),
+        role=role,
+        who=who,
+        may_change=may_change,
+        nonce=nonce,
+        created_at_ms=now_ms,
+        expires_ms=now_ms + LIFETIME_MS,
+        signed_ms=signed_ms,
+    )
+    return Opened(session, secret)

@@ -1,0 +1,27 @@
+"""A session: a browser whose person signed in, or opened a link."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Role(StrEnum):
+    """Whose pages a session, or a link, opens."""
+
+    WALLET = "wallet"  # the pages of one wallet
+    OPERATOR = "operator"  # the pages of whoever runs the gateway
+
+
+class StoredSession(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of `sessions`."""
+
+    digest: str  # SHA-256 of the secret in the browser's cookie
+    role: Role
+    who: str  # a wallet; of an operator also the name of whoever made the link
+    project_id: str | None = None  # a link may be for one project alone
+    may_change: bool
+    link_id: str | None = None  # the link that opened it, if that can be opened again
+    nonce: str | None = None  # of the text that was signed to sign in: it is used once
+    created_at_ms: int
+    expires_ms: int
+    signed_ms: int | None = None  # when the last text was issued that its wallet signed

@@ -1,0 +1,71 @@
+"""What a person with a session may ask the API for, by the kind of their session."""
+
+import pytest
+from starlette.requests import Request
+
+from moorage.api.http.dispatch import Route
+from moorage.api.http.person import PERSON, Person, require_confirmed, require_permitted
+from moorage.api.operations import OPERATIONS
+from moorage.errors import ConfirmationMissing, LinkScope, MoorageError
+from records_fixture import ALICE
+
+OWNER = Person(ALICE)
+GUEST = Person(ALICE, may_change=False)
+GUEST_OF_ONE = Person(ALICE, project_id="p1", may_change=False)
+PROJECT = "/agent/projects/{projectId}"
+SIGNED = [(each.method, each.path) for each in OPERATIONS if each.signed]
+CHANGES = [each for each in SIGNED if each[0] != "GET"]
+LASTING = [("DELETE", PROJECT), ("DELETE", f"{PROJECT}/tokens"), ("POST", f"{PROJECT}/tokens")]
+
+
+def asked(method: str, path: str, *, project: str = "p1", person: Person | None = None) -> Request:
+    scope = {
+        "type": "http",
+        "method": method,
+        "headers": [],
+        "route": Route(path),
+        "path_params": {"projectId": project} if "{projectId}" in path else {},
+        **({} if person is None else {PERSON: person}),
+    }
+    return Request(scope)
+
+
+def refused(method: str, path: str, person: Person, project: str = "p1") -> type[MoorageError]:
+    with pytest.raises(MoorageError) as error:
+        require_permitted(asked(method, path, project=project), person)
+    return error.type
+
+
+@pytest.mark.parametrize(("method", "path"), CHANGES)
+def test_read_only_link_changes_nothing_anywhere(method: str, path: str) -> None:
+    assert refused(method, path, GUEST) is LinkScope
+    assert refused(method, path, GUEST._replace(has_confirmed=True)) is LinkScope
+
+
+@pytest.mark.parametrize(("method", "path"), SIGNED)
+def test_link_to_one_project_shows_no_other_and_nothing_of_the_wallet(
+    method: str, path: str
+) -> None:
+    assert refused(method, path, GUEST_OF_ONE, project="p2") is LinkScope
+
+
+def test_link_shows_what_it_was_made_for() -> None:
+    require_permitted(asked("GET", f"{PROJECT}/usage"), GUEST_OF_ONE)
+    require_permitted(asked("GET", "/agent/credits"), GUEST)
+
+
+@pytest.mark.parametrize(("method", "path"), LASTING)
+def test_what_cannot_be_undone_is_signed_even_with_a_session(method: str, path: str) -> None:
+    assert refused(method, path, OWNER) is ConfirmationMissing
+    require_permitted(asked(method, path), OWNER._replace(has_confirmed=True))
+
+
+@pytest.mark.parametrize(("method", "path"), [each for each in CHANGES if each not in LASTING])
+def test_everything_else_needs_the_session_alone(method: str, path: str) -> None:
+    require_permitted(asked(method, path), OWNER)
+
+
+def test_request_that_its_wallet_signed_is_confirmed_by_that() -> None:
+    require_confirmed(asked("POST", "/agent/links"))
+    with pytest.raises(ConfirmationMissing):
+        require_confirmed(asked("POST", "/agent/links", person=OWNER))
