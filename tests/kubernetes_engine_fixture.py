@@ -26,6 +26,7 @@ from moorage.engines.kubernetes.engine import KubernetesEngine
 from moorage.engines.kubernetes.objects.labels import wallet_hash
 from moorage.engines.kubernetes.shared import Log
 from moorage.engines.kubernetes.starting import Patience
+from moorage.loop import Keeps, always
 from real_cluster import SOURCES, PushingBuilder, own_address
 from small_apps import LIMITS, MIB
 
@@ -122,7 +123,7 @@ def make_engine(
     state_dir: Path,
     *,
     options: ClusterOptions | None = None,
-    keeps: bool = True,
+    keeps: Keeps | None = always,
     patience: Patience = Patience(schedule_seconds=2, pull_seconds=2, make_seconds=1),  # noqa: B008
     builder: CopyingBuilder | None = None,
     tend_seconds: float = 60.0,
@@ -164,7 +165,7 @@ async def make_real_engine(kubeconfig: str, *, state_dir: Path, run_dir: Path) -
     return KubernetesEngine(
         host_configuration(state_dir, run_dir),
         options_for(Path(kubeconfig), host=own_address(kubeconfig), own_image=own_image),
-        keeps=True,
+        keeps=always,
         make_builder=lambda _: aclosing(builder),
         patience=Patience(),
     )

@@ -17,7 +17,7 @@ class Clock(Protocol):
     def monotonic_seconds(self) -> float:
         """Seconds that never go backwards, for deadlines and rates.
 
-        Counted since the machine started: the same in every process.
+        Counted since the machine started, also while it was suspended: the same in every process.
         """
         ...
 
@@ -31,7 +31,7 @@ class SystemClock:
 
     def monotonic_seconds(self) -> float:
         """Seconds since an arbitrary start."""
-        return time.monotonic()
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def boot_id() -> str:

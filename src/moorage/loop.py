@@ -19,6 +19,15 @@ Hold = Callable[[str], Awaitable[bool]]
 """Whether this gateway, of those on one database, now has the duty of that name."""
 
 
+Keeps = Callable[[], bool]
+"""Whether this gateway still keeps the apps, of those that might."""
+
+
+def always() -> bool:
+    """Whether a gateway keeps the apps that nobody can take from it."""
+    return True
+
+
 class Scope(StrEnum):
     """Which gateways run a loop."""
 
@@ -39,19 +48,25 @@ class Loop:
     at_once: bool = False
     lease: str = ""  # shared by loops that must run in the same gateway; "" is the loop's name
 
-    async def run(self, hold: Hold, *, speed: float = 1.0) -> None:
+    async def run(self, hold: Hold, *, keeps: Keeps = always, speed: float = 1.0) -> None:
         """Runs until cancelled; a failure is logged, and the next tick tries again.
 
-        `speed` divides the pauses.
+        `hold` and `keeps` are asked before each tick, by the loop's scope; `speed` divides the
+        pauses.
         """
         pause_seconds = 0.0 if self.at_once else self.every_seconds / speed
         while True:
             await asyncio.sleep(pause_seconds)
             pause_seconds = self.every_seconds / speed
             try:
-                if self.scope is not Scope.CLUSTER or await hold(self.lease or self.name):
+                if await self._is_due(hold, keeps):
                     await self.tick()
             except MoorageError as error:
                 log.warning("periodic work failed", work=self.name, error=error.message)
             except Exception:  # one fault in it must not end the gateway
                 log.exception("periodic work failed", work=self.name)
+
+    async def _is_due(self, hold: Hold, keeps: Keeps) -> bool:
+        if self.scope is Scope.CLUSTER:
+            return await hold(self.lease or self.name)
+        return self.scope is Scope.NODE or keeps()

@@ -115,7 +115,7 @@ async def test_gateway_that_only_asks_reads_all_logs_and_writes_on_when_its_turn
     keeper = make_engine(fake_cluster, tmp_path / "one", **shared)
     await keeper.open()
     await run_first(keeper, source)
-    view = make_engine(fake_cluster, tmp_path / "two", keeps=False, **shared)
+    view = make_engine(fake_cluster, tmp_path / "two", keeps=None, **shared)
     await view.open()
     assert await view.log_tail("first", LogKind.BUILD) == "copied first\n"
     await logged(view, "line 50\n")
@@ -137,7 +137,7 @@ async def test_gateway_that_only_asks_reads_all_logs_and_writes_on_when_its_turn
         assert f"line {len(seen.lines)}" == after.lines[0].text  # one of them was the keeper's
         await taken_over.stop("first")
         last = await taken_over.log_tail("first", LogKind.RUNTIME)
-        other = make_engine(fake_cluster, tmp_path / "one", keeps=False, **shared)
+        other = make_engine(fake_cluster, tmp_path / "one", keeps=None, **shared)
         await other.open()
         assert await other.log_tail("first", LogKind.RUNTIME) == last  # as soon as it has ended
         await other.close(stop_apps=False)
@@ -149,7 +149,7 @@ async def test_gateway_that_only_asks_sees_the_same_and_makes_nothing(
     fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
 ) -> None:
     keeper = make_engine(fake_cluster, tmp_path / "one", options=options)
-    view = make_engine(fake_cluster, tmp_path / "two", options=options, keeps=False)
+    view = make_engine(fake_cluster, tmp_path / "two", options=options, keeps=None)
     async with opened_engine(keeper):
         await view.open()
         await run_first(keeper, source)

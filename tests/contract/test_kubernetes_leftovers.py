@@ -1,7 +1,8 @@
 """What the Kubernetes engine removes of what a gateway that was lost has left."""
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,21 +24,22 @@ from kubernetes_engine_fixture import (
 from moorage.clock import SystemClock
 from moorage.engines.engine import BuildSpec
 from moorage.engines.kind import ClusterOptions
+from moorage.engines.kubernetes import resources
 from moorage.engines.kubernetes.builds import ClusterPods
 from moorage.engines.kubernetes.cluster import Cluster as Connection
 from moorage.engines.kubernetes.cluster import Refused, read_configuration
 from moorage.engines.kubernetes.objects.build import Build
-from moorage.engines.kubernetes.objects.labels import wallet_hash, wallet_namespace
+from moorage.engines.kubernetes.objects.labels import app_name, wallet_hash, wallet_namespace
 from moorage.engines.kubernetes.options import pod_options
 from moorage.engines.kubernetes.shared import Log
 from moorage.errors import ClusterUnavailable
-from small_apps import LIMITS, build, plan
+from small_apps import LIMITS, build, build_and_start, plan, start
 from waiting import until
 
 pytestmark = pytest.mark.root
 
 OWNER, OTHER = "0x" + "ab" * 20, "0x" + "cd" * 20
-WALLET = wallet_hash(OWNER)
+WALLET, NOBODYS = wallet_hash(OWNER), wallet_hash("")
 
 
 @pytest.fixture(autouse=True)
@@ -59,32 +61,43 @@ class CutOff(CopyingBuilder):
 
     async def build(self, spec: BuildSpec, log: Log) -> Copied:
         configuration = host_configuration(self.directory, self.directory)
-        connection = Connection(read_configuration(file=self.options.config, context=""))
-        try:
+        async with connected(self.options) as connection:
             pods = pod_options(self.options, configuration)
-            await ClusterPods(connection, pods, SystemClock()).start(
-                Build(
-                    deployment_id=spec.deployment_id,
-                    owner=spec.owner,
-                    namespace=wallet_namespace(self.options.prefix, spec.owner),
-                    own_image=OWN_IMAGE,
-                    image=OWN_IMAGE,
-                    directory="",
-                    steps=(),
-                    fetch=("sleep", "1000"),
-                    pack=("true",),
-                    source_url="http://gateway/source",
-                    result_url="http://gateway/result",
-                    limits=LIMITS,
-                    timeout_seconds=100,
-                )
-            )
-        finally:
-            await connection.close()
+            namespace = wallet_namespace(self.options.prefix, spec.owner)
+            begun = endless(spec.deployment_id, owner=spec.owner, namespace=namespace)
+            await ClusterPods(connection, pods, SystemClock()).start(begun)
         await super().build(spec, log)
         self.begun.set()
         await asyncio.Event().wait()
         raise AssertionError
+
+
+def endless(deployment_id: str, *, owner: str, namespace: str) -> Build:
+    """A build that never gets beyond its first step."""
+    return Build(
+        deployment_id=deployment_id,
+        owner=owner,
+        namespace=namespace,
+        own_image=OWN_IMAGE,
+        image=OWN_IMAGE,
+        directory="",
+        steps=(),
+        fetch=("sleep", "1000"),
+        pack=("true",),
+        source_url="http://gateway/source",
+        result_url="http://gateway/result",
+        limits=LIMITS,
+        timeout_seconds=100,
+    )
+
+
+@asynccontextmanager
+async def connected(options: ClusterOptions) -> AsyncIterator[Connection]:
+    connection = Connection(read_configuration(file=options.config, context=""))
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 def named(cluster: Cluster, resource: Resource, beginning: str) -> list[str]:
@@ -150,6 +163,92 @@ async def test_build_that_another_gateway_began_anew_is_not_failed_by_the_one_be
                 await building
             await keeper.copy("first", "second")
             await keeper.remove("second")
+
+
+@dataclass
+class Turn:
+    """Whether a gateway still keeps the apps."""
+
+    is_ours: bool = True
+
+
+async def test_keeper_that_lost_its_turn_changes_nothing_more(
+    fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
+) -> None:
+    turn, images = Turn(), copying_builder(fake_cluster)
+    former = make_engine(
+        fake_cluster,
+        tmp_path / "one",
+        options=options,
+        builder=images,
+        keeps=lambda: turn.is_ours,
+        tend_seconds=0.05,
+    )
+    keeper = make_engine(fake_cluster, tmp_path / "two", options=options, builder=images)
+    async with opened_engine(keeper):
+        await former.open()
+        await build_and_start(former, source, plan())
+        turn.is_ours = False
+        images.images.add((NOBODYS, "of-the-next"))  # stored, and its record is on its way
+        for act in (former.stop, former.discard, former.remove):
+            with pytest.raises(ClusterUnavailable):
+                await act("first")
+        with pytest.raises(ClusterUnavailable):
+            await build(former, source, plan(), deployment_id="late")
+        with pytest.raises(ClusterUnavailable):
+            await former.copy("first", "late")
+        await former.close(stop_apps=False)
+        assert images.images == {(NOBODYS, "first"), (NOBODYS, "of-the-next")}
+        assert await keeper.known() == {"first"}
+        assert await keeper.instance("first") is not None
+
+
+async def test_late_scaling_leaves_what_the_next_keeper_has_started_alone(
+    fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
+) -> None:
+    namespace = wallet_namespace(options.prefix, "")
+    keeper = make_engine(fake_cluster, tmp_path / "one", options=options)
+    async with opened_engine(keeper), connected(options) as late:
+        await build_and_start(keeper, source, plan())
+        seen = await late.get(resources.DEPLOYMENTS, app_name("first"), namespace=namespace)
+        await keeper.stop("first")
+        await start(keeper, plan())
+        with pytest.raises(Refused):
+            await late.scale(seen, replicas=0)
+        assert await keeper.instance("first") is not None
+
+
+async def test_late_clean_up_leaves_the_build_that_the_next_keeper_has_begun_alone(
+    fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
+) -> None:
+    namespace = wallet_namespace(options.prefix, OWNER)
+    begun = endless("anew", owner=OWNER, namespace=namespace)
+    pods = pod_options(options, host_configuration(tmp_path, fake_cluster.directory))
+    engine = make_engine(fake_cluster, tmp_path / "state", options=options)
+    async with opened_engine(engine), connected(options) as one, connected(options) as two:
+        await build(engine, source, plan(), owner=OWNER)
+        former, keeper = (ClusterPods(each, pods, SystemClock()) for each in (one, two))
+        await former.start(begun)
+        await keeper.start(begun)
+        await former.remove(begun)
+        assert await keeper.look(begun) is not None
+        assert len(named(fake_cluster, SECRETS, "build-anew")) == 2
+        await keeper.remove(begun)
+        assert not named(fake_cluster, SECRETS, "build-anew")
+
+
+async def test_namespace_that_has_changed_since_it_was_seen_stays(
+    fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
+) -> None:
+    name = wallet_namespace(options.prefix, OWNER)
+    engine = make_engine(fake_cluster, tmp_path / "state", options=options)
+    async with opened_engine(engine), connected(options) as late:
+        await build(engine, source, plan(), owner=OWNER)
+        seen = (await late.get(resources.NAMESPACES, name))["metadata"]
+        await late.delete(resources.NAMESPACES, name, seen={**seen, "resourceVersion": "1"})
+        await late.delete(resources.NAMESPACES, name, seen={**seen, "uid": "another"})
+        assert named(fake_cluster, NAMESPACES, name)
+        assert (await late.get(resources.NAMESPACES, name))["metadata"] == seen
 
 
 async def test_close_leaves_namespaces_of_which_something_is_kept_alone(

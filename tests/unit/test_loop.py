@@ -56,3 +56,28 @@ async def test_duty_is_done_by_who_holds_it_alone() -> None:
         await begun.wait()
     working.cancel()
     assert set(asked) == {"duty"}
+
+
+async def test_keepers_work_stops_when_another_may_keep_the_apps() -> None:
+    done = refusals = 0
+    begun, keeps = asyncio.Event(), True
+
+    async def act() -> None:
+        nonlocal done
+        done += 1
+        begun.set()
+
+    def asked() -> bool:
+        nonlocal refusals
+        refusals += not keeps
+        return keeps
+
+    loop = Loop("apps", every_seconds=0.001, tick=act, scope=Scope.KEEPER, at_once=True)
+    working = asyncio.create_task(loop.run(held, keeps=asked))
+    async with asyncio.timeout(60):
+        await begun.wait()
+        keeps, ticks = False, done
+        while refusals < 3:
+            await asyncio.sleep(0)
+    assert done == ticks
+    working.cancel()

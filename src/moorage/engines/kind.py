@@ -8,6 +8,7 @@ from typing import Protocol
 from moorage.clock import Clock
 from moorage.engines.engine import Capabilities, Engine, Limits
 from moorage.engines.host.configuration import DEPLOYMENTS, HostConfiguration
+from moorage.loop import Keeps, always
 from moorage.planning.toolbox import Toolbox
 
 
@@ -25,7 +26,8 @@ class EngineOptions:
     dockerfile_registries: tuple[str, ...]  # whose images these may name; "*" for any
     accept_soft_limits: bool  # whether limits may be enforced by the gateway, not the kernel
     cluster: "ClusterOptions"
-    keeps: bool = True  # False: another gateway keeps the apps; this one only asks
+    # Whether this gateway still keeps the apps; None where another does, and this one only asks.
+    keeps: Keeps | None = always
 
 
 @dataclass(frozen=True, kw_only=True)

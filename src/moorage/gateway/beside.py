@@ -22,6 +22,7 @@ from moorage.gateway.platform import (
     url_of,
 )
 from moorage.gateway.proxy import hosts_of, served_at
+from moorage.loop import Keeps
 from moorage.routing.caddy import port_in_use_by
 from moorage.routing.router import Router
 from moorage.settings import Settings
@@ -60,6 +61,7 @@ async def open_beside(
     clock: Clock,
     instance: str,
     stop_apps: bool,
+    keeps: Keeps,
     needed_toolchains: Callable[[], Awaitable[Collection[Version]]],
 ) -> Platform:
     """Opens a platform as `open_platform` does, without engine and proxy.
@@ -67,7 +69,7 @@ async def open_beside(
     Waits until the proxy has a port, where the settings leave it the choice. Raises ProxyFailed
     when that takes a minute: the gateway that should start it may be gone, and its lock ours.
     """
-    del instance, stop_apps  # apps are not ours
+    del instance, stop_apps, keeps  # apps are not ours
     data_dir = Path(settings.data_dir)
     run_dir = run_directory(settings, instance_id(data_dir))
     proxy_port = await _proxy_port(settings, data_dir)

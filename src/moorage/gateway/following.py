@@ -19,6 +19,7 @@ from moorage.gateway.platform import (
     url_of,
 )
 from moorage.gateway.proxy import hosts_of, open_proxy, served_at
+from moorage.loop import Keeps
 from moorage.routing.router import Router
 from moorage.settings import Settings
 from moorage.toolchains.store import Version
@@ -32,9 +33,11 @@ async def open_following(
     clock: Clock,
     instance: str,
     stop_apps: bool,
+    keeps: Keeps,
     needed_toolchains: Callable[[], Awaitable[Collection[Version]]],
 ) -> Platform:
     """Opens a platform as `open_platform` does; of its engine, only questions are asked."""
+    del keeps  # apps are not ours
     run_dir = run_directory(settings, instance_id(Path(settings.data_dir)))
     toolchains = await open_store(
         stack, settings, clock=clock, needed=needed_toolchains, sweeps=False
@@ -46,7 +49,7 @@ async def open_following(
         tools={name: find_tool(name) for name in ("caddy", "uv")},
         toolchains=toolchains.store,
         clock=clock,
-        keeps=False,
+        keeps=None,
     )
     isolation = await engine.open()
     stack.push_async_callback(engine.close, stop_apps=False)

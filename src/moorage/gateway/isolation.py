@@ -18,6 +18,7 @@ from moorage.engines.kind import ClusterOptions, EngineKind, EngineOptions
 from moorage.engines.pair import EnginePair
 from moorage.engines.table import engine_kind
 from moorage.errors import ConfigurationInvalid
+from moorage.loop import Keeps, always
 from moorage.settings import Settings
 
 _HTTP_PORTS = (80, 443)
@@ -43,11 +44,12 @@ def make_engine(
     tools: Mapping[str, Path],
     toolchains: Store,
     clock: Clock,
-    keeps: bool = True,
+    keeps: Keeps | None = always,
 ) -> Engine:
     """Returns the engine, not open yet; with `moving_from` a pair. Raises ConfigurationInvalid.
 
-    With `keeps` False it is only asked. `run_dir` is for mounts and sockets; those of a further
+    `keeps` says whether this gateway still keeps the apps; without it the engine is only asked.
+    `run_dir` is for mounts and sockets; those of a further
     engine lie beside it.
     """
     made = []

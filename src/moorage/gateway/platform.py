@@ -36,6 +36,7 @@ from moorage.gateway.proxy import (
     served_at,
 )
 from moorage.gateway.toolchains import StoreLimits, Toolchains, open_toolchains
+from moorage.loop import Keeps
 from moorage.routing.router import MAX_HOST_LENGTH, Router
 from moorage.settings import Settings
 from moorage.toolchains.store import Version
@@ -112,6 +113,7 @@ class OpenPlatform(Protocol):
         clock: Clock,
         instance: str,
         stop_apps: bool,
+        keeps: Keeps,
         needed_toolchains: Callable[[], Awaitable[Collection[Version]]],
     ) -> Platform:
         """Opens a platform, which `stack` closes."""
@@ -126,11 +128,13 @@ async def open_platform(
     clock: Clock,
     instance: str,
     stop_apps: bool,
+    keeps: Keeps,
     needed_toolchains: Callable[[], Awaitable[Collection[Version]]],
 ) -> Platform:
     """Opens engine and proxy. Raises IsolationMissing, ProxyFailed, ConfigurationInvalid.
 
-    `listener` is the API's; `instance` names what the engine makes.
+    `listener` is the API's; `instance` names what the engine makes; `keeps` is asked before what
+    can't be taken back.
     `needed_toolchains` returns the versions that apps run on, or may run on again.
     """
     data_dir = Path(settings.data_dir)
@@ -144,6 +148,7 @@ async def open_platform(
         tools={name: find_tool(name) for name in ("caddy", "uv")},
         toolchains=toolchains.store,
         clock=clock,
+        keeps=keeps,
     )
     isolation = await runtime.open()
     if stop_apps:

@@ -41,6 +41,7 @@ from moorage.gateway.platform import OpenPlatform, Platform, http_url, listen, o
 from moorage.gateway.reload import Reload
 from moorage.gateway.turns import enter, take_turns
 from moorage.gateway.upkeep import loops_of_upkeep
+from moorage.loop import Keeps, always
 from moorage.mcp.remote.endpoint import McpEndpoint
 from moorage.pages.sessions.doors import operator_doors, wallet_doors
 from moorage.pages.sessions.gate import operator_gate, wallet_gate
@@ -115,7 +116,7 @@ async def run_gateway(
         await take_turns(
             turn,
             beside=partial(run.serve, listener, beside),
-            keep=partial(run.serve, listener, open_platform),
+            keep=partial(run.serve, listener, open_platform, keeps=lambda: turn.holds),
             stop=stop,
         )
 
@@ -151,8 +152,12 @@ class _Run:
         stop: asyncio.Event,
         *,
         nonces: NonceStore | None = None,
+        keeps: Keeps = always,
     ) -> None:
-        """Opens all parts and serves until `stop` is set; without `nonces`, uses shared ones."""
+        """Opens all parts and serves until `stop` is set; without `nonces`, uses shared ones.
+
+        `keeps` says whether what was opened to keep the apps may still do so.
+        """
         settings = self.settings if self.reload is None else self.reload.settings
         async with AsyncExitStack() as stack:
             core = await open_core(
@@ -166,6 +171,7 @@ class _Run:
                 clock=self.clock,
                 instance=core.instance,
                 stop_apps=self.stop_apps,
+                keeps=keeps,
                 needed_toolchains=partial(in_use, core.db),
             )
             rooms = await open_rooms(
@@ -188,7 +194,7 @@ class _Run:
                     *(tasks.create_task(run()) for run in works),
                     *((tasks.create_task(self.reload.follow(rooms)),) if self.reload else ()),
                     *(
-                        tasks.create_task(loop.run(core.leases.hold, speed=self.speed))
+                        tasks.create_task(loop.run(core.leases.hold, keeps=keeps, speed=self.speed))
                         for loop in (*rooms.loops, *upkeep)
                     ),
                 ]

@@ -49,6 +49,11 @@ class Turn(Protocol):
         """Takes the turn if it is free; returns whether this gateway has it."""
         ...
 
+    @property
+    def holds(self) -> bool:
+        """Whether this gateway has it still, as far as it knows; once it had it."""
+        ...
+
     async def until_lost(self) -> None:
         """Returns when this gateway has it no longer."""
         ...
@@ -79,6 +84,11 @@ class FileLock:
     async def take(self) -> bool:
         """As `Turn.take`."""
         return self.lock()
+
+    @property
+    def holds(self) -> bool:
+        """Always: what the kernel locked, nobody takes away."""
+        return True
 
     async def until_lost(self) -> None:
         """Returns never: what the kernel locked, nobody takes away."""

@@ -2,8 +2,7 @@
 
 The holder renews its lease every 5 s and stops 20 s after the last renewal; another takes it when
 it was not renewed for 30 s. Each counts by its own monotonic clock, so there are never two,
-whatever the machines' clocks say. But a machine that was suspended has counted no time: it learns
-by its next renewal, 5 s after it wakes at most, that another keeps the apps.
+whatever the machines' clocks say. It also counts the time for which a machine was suspended.
 """
 
 import asyncio

@@ -24,6 +24,10 @@ class Gateway:
     async def take(self) -> bool:
         return await self.lock.take()
 
+    @property
+    def holds(self) -> bool:
+        return not self.lost.is_set()
+
     async def until_lost(self) -> None:
         await self.lost.wait()
 

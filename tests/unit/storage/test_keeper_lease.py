@@ -133,9 +133,9 @@ async def test_database_that_does_not_answer_ends_the_lease_in_time(
     db: FaultyDatabase, one: KeeperLease, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a gateway that is cut off acts on beside the next keeper."""
-    monkeypatch.setattr(keeper_lease, "RENEW_SECONDS", 0.01)
     monkeypatch.setattr(keeper_lease, "HELD_SECONDS", 0.1)
     assert await one.take()
+    monkeypatch.setattr(keeper_lease, "RENEW_SECONDS", 0.01)
     db.answer_no_writes()
     in_no_time(monkeypatch, clock)
     async with asyncio.timeout(60):

@@ -7,7 +7,7 @@ from functools import partial
 from moorage.engines.engine import AppExit, Instance, InstanceSpec
 from moorage.engines.host.record import Stage
 from moorage.engines.images.environment import environment
-from moorage.engines.kubernetes.cluster import FORBIDDEN, NotFound, Refused
+from moorage.engines.kubernetes.cluster import CONFLICT, FORBIDDEN, NotFound, Refused
 from moorage.engines.kubernetes.objects.app import App, app_objects
 from moorage.engines.kubernetes.objects.build import urls_name
 from moorage.engines.kubernetes.objects.labels import app_name, build_name, wallet_hash
@@ -24,6 +24,7 @@ from moorage.threads import in_thread
 _PROBE_SECONDS = 60  # that the kubelet goes on to probe after the gateway has given up
 _BEYOND_GRACE_SECONDS = 30.0  # that a node may take to end a pod, after the app's own time
 _TAIL_CHARS = 8192
+_SCALE_TRIES = 10
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ async def halt(shared: Shared, record: Record) -> None:
     await shared.observed.look(deployment_id)
     before = newest(shared.observed.pods(deployment_id))
     try:
-        await shared.cluster.scale(name, namespace=record.namespace, replicas=0)
+        await _scale_to_none(shared, name, record.namespace)
     except NotFound:
         if before is None:
             return
@@ -155,8 +156,29 @@ async def _remove_ended(shared: Shared, record: Record) -> None:
     for pod in shared.observed.pods(record.deployment_id):
         if not pod.is_ending and (pod.is_over or (pod.last_end and not pod.is_running)):
             await shared.followers.drained(record.deployment_id)
-            await shared.cluster.delete(PODS, pod.name, namespace=pod.namespace)
+            seen = {"uid": pod.uid}
+            await shared.cluster.delete(PODS, pod.name, namespace=pod.namespace, seen=seen)
             await shared.observed.look(record.deployment_id)
+
+
+async def _scale_to_none(shared: Shared, name: str, namespace: str) -> None:
+    """Takes a Deployment's pods away, unless somebody changes what it should be at the same time.
+
+    Raises ClusterUnavailable then, else NotFound and Refused.
+    """
+    seen = found = await shared.cluster.get(DEPLOYMENTS, name, namespace=namespace)
+    for _ in range(_SCALE_TRIES):
+        if found["metadata"]["generation"] != seen["metadata"]["generation"]:
+            break
+        try:
+            await shared.cluster.scale(found, replicas=0)
+        except Refused as error:  # what is told of its pods may have changed alone
+            if error.reason != CONFLICT:
+                raise
+        else:
+            return
+        found = await shared.cluster.get(DEPLOYMENTS, name, namespace=namespace)
+    raise ClusterUnavailable(f"The Deployment {name} was changed while it was to be stopped.")
 
 
 async def _wait_ended(shared: Shared, deployment_id: str) -> Pod | None:

@@ -59,13 +59,16 @@ class ClusterPods:
         self._cluster = cluster
         self._options = options
         self._clock = clock
+        self._started: dict[str, str] = {}  # uids of pods, by deployment
 
     async def start(self, build: Build) -> None:
         """As `BuildPods.start`."""
-        await self._remove_pod(build)
+        await self._remove_pod(build, await self.look(build))
         try:
             for manifest in build_objects(build, self._options):
-                await self._cluster.apply(manifest)
+                made = await self._cluster.apply(manifest)
+                if resource_of(manifest) is PODS:
+                    self._started[build.deployment_id] = _uid(made)
         except Refused as error:
             raise DeployFailed(
                 FailureCause.NO_CAPACITY,
@@ -92,19 +95,30 @@ class ClusterPods:
                 yield [line.decode(errors="replace") for line in batch]
 
     async def remove(self, build: Build) -> None:
-        """As `BuildPods.remove`."""
-        await self._remove_pod(build)
+        """As `BuildPods.remove`; nothing, if another gateway has begun the build anew."""
+        started, found = self._started.pop(build.deployment_id, None), await self.look(build)
+        if found is not None and _uid(found) != started:
+            return
+        await self._remove_pod(build, found)
         for manifest in build_objects(build, self._options):
             metadata = manifest["metadata"]
             await self._cluster.delete(
                 resource_of(manifest), metadata["name"], namespace=metadata["namespace"]
             )
 
-    async def _remove_pod(self, build: Build) -> None:
+    async def _remove_pod(self, build: Build, seen: Manifest | None) -> None:
+        """Ends this pod, and waits until it has ended."""
+        if seen is None:
+            return
         name = build_name(build.deployment_id)
+        identity = {"uid": _uid(seen)}
+        await self._cluster.delete(PODS, name, namespace=build.namespace, seen=identity)
         deadline = self._clock.monotonic_seconds() + _ENDING_SECONDS
-        await self._cluster.delete(PODS, name, namespace=build.namespace)
-        while await self.look(build) is not None:
+        while (found := await self.look(build)) is not None and _uid(found) == _uid(seen):
             if self._clock.monotonic_seconds() > deadline:
                 raise ClusterUnavailable(f"The cluster does not end the pod {name}.")
             await asyncio.sleep(_POLL_SECONDS)
+
+
+def _uid(manifest: Manifest) -> str:
+    return str(manifest["metadata"]["uid"])

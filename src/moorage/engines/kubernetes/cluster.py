@@ -5,6 +5,10 @@ as `objects` makes them: what is read of them is picked by `pods`, `endpoints` a
 
 A request that may be repeated is, when the server is busy (429), fails (5xx) or does not answer: at
 most `_TRIES` times. All of ours may: reads, server-side apply, deletions, reviews.
+
+Of several gateways the one that keeps the apps changes the cluster: before each try it is asked
+whether that is still this one. What comes late all the same must not meet what the next keeper has
+made: what can be made anew is deleted and scaled as it was seen.
 """
 
 import asyncio
@@ -32,10 +36,13 @@ from moorage.engines.kubernetes.resources import (
     resource_of,
 )
 from moorage.errors import ClusterUnavailable, ConfigurationInvalid
+from moorage.loop import Keeps, always
 
 FIELD_MANAGER = "moorage"
 FORBIDDEN = "Forbidden"
 """The server's word where it refuses what an account, a quota or a policy does not allow."""
+
+CONFLICT = "Conflict"  # where an object is not, or no longer, as the request says
 
 LOG_LINE_BYTES = 64 * 1024
 """How much is read of a line that an app or a build prints."""
@@ -51,6 +58,8 @@ _TIMEOUT = httpx2.Timeout(20.0, connect=_CONNECT_SECONDS)
 _PAGE = 500
 _APPLY, _MERGE = "application/apply-patch+yaml", "application/merge-patch+json"  # JSON is YAML
 _CONTENT_TYPE = "Content-Type"
+_CHANGES = ("PATCH", "DELETE")  # of what is there; a review, which is posted, changes nothing
+_IDENTITY = ("uid", "resourceVersion")
 
 
 class Refused(OSError):
@@ -109,7 +118,9 @@ class Cluster:
     or Gone where it is and is a refusal.
     """
 
-    def __init__(self, configuration: SingleConfig) -> None:
+    def __init__(self, configuration: SingleConfig, *, keeps: Keeps = always) -> None:
+        """`keeps` says whether this gateway may still change the cluster."""
+        self._keeps = keeps
         user = configuration.user or User()
         self._client = httpx2.AsyncClient(
             base_url=configuration.cluster.server,
@@ -120,6 +131,13 @@ class Cluster:
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),
             trust_env=False,  # a proxy for the world does not reach a cluster's own network
         )
+
+    def require_keeper(self) -> None:
+        """Raises ClusterUnavailable if another gateway may keep the apps by now."""
+        if not self._keeps():
+            raise ClusterUnavailable(
+                "Another gateway may keep the apps now: this one changes none."
+            )
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -175,28 +193,28 @@ class Cluster:
             headers={_CONTENT_TYPE: _APPLY},
         )
 
-    async def scale(self, name: str, *, namespace: str, replicas: int) -> Manifest:
-        """Changes how many pods a Deployment has; returns it."""
+    async def scale(self, seen: Manifest, *, replicas: int) -> Manifest:
+        """Changes how many pods a Deployment has; returns it. Refused if it is not as `seen`."""
+        metadata = seen["metadata"]
+        version = {"resourceVersion": metadata["resourceVersion"]}
         return await self._request(
             "PATCH",
-            DEPLOYMENTS.path(namespace, name),
+            DEPLOYMENTS.path(metadata["namespace"], metadata["name"]),
             params={"fieldManager": FIELD_MANAGER},
-            content=msgspec.json.encode({"spec": {"replicas": replicas}}),
+            content=msgspec.json.encode({"metadata": version, "spec": {"replicas": replicas}}),
             headers={_CONTENT_TYPE: _MERGE},
         )
 
     async def delete(
-        self,
-        resource: Resource,
-        name: str,
-        *,
-        namespace: str = "",
-        grace_seconds: int | None = None,
+        self, resource: Resource, name: str, *, namespace: str = "", seen: Manifest | None = None
     ) -> None:
-        """Asks for an object's end, and that of what it made; does nothing if there is none."""
+        """Asks for an object's end, and that of what it made; does nothing if there is none.
+
+        With `seen`, its metadata or a part of them, another object of this name is left alone.
+        """
         options: dict[str, Any] = {"propagationPolicy": "Background"}
-        if grace_seconds is not None:
-            options["gracePeriodSeconds"] = grace_seconds
+        if seen is not None:
+            options["preconditions"] = {k: seen[k] for k in _IDENTITY if k in seen}
         try:
             await self._request(
                 "DELETE",
@@ -206,6 +224,9 @@ class Cluster:
             )
         except NotFound:
             return
+        except Refused as error:
+            if seen is None or error.reason != CONFLICT:
+                raise
 
     async def allows(self, review: Manifest) -> bool:
         """Returns what the server answers to a SelfSubjectAccessReview."""
@@ -275,6 +296,8 @@ class Cluster:
     ) -> Manifest:
         pause = _PAUSE_SECONDS
         for left in reversed(range(_TRIES)):
+            if method in _CHANGES:
+                self.require_keeper()
             try:
                 answer = await self._client.request(
                     method, path, params=params, content=content, headers=headers

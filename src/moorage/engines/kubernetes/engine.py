@@ -47,6 +47,7 @@ from moorage.engines.logs.logs import Logs
 from moorage.engines.logs.reading import LogReading
 from moorage.engines.logs.store import OUT
 from moorage.errors import ClusterUnavailable, IsolationMissing
+from moorage.loop import Keeps
 from moorage.records.log import LogKind
 from moorage.threads import in_thread, to_its_end
 
@@ -63,12 +64,12 @@ class KubernetesEngine(LogReading):
         configuration: HostConfiguration,
         options: ClusterOptions,
         *,
-        keeps: bool,
+        keeps: Keeps | None,
         make_builder: MakeBuilder,
         patience: Patience = Patience(),  # noqa: B008 (frozen)
         tend_seconds: float = 60.0,
     ) -> None:
-        """Without `keeps`, another gateway keeps the apps, and this one only asks."""
+        """`keeps` says whether this gateway still keeps the apps; without it, it only asks."""
         self._configuration = configuration
         self._options = options
         self._keeps = keeps
@@ -366,6 +367,7 @@ class KubernetesEngine(LogReading):
             return None
         await self._halt(deployment_id)
         await app.remove_objects(shared, record)
+        shared.cluster.require_keeper()
         if record.stage is not Stage.FAILED:
             await self._builder.remove(record.wallet, deployment_id)
         failed = msgspec.structs.replace(record, stage=Stage.FAILED, image="")

@@ -35,4 +35,5 @@ class Leftovers:
             async with self._locks.alone(deployment_id):
                 records = await self._shared.namespaces.records(namespace)
                 if deployment_id not in {it.deployment_id for it in records}:
+                    self._shared.cluster.require_keeper()
                     await self._builder.remove(wallet, deployment_id)

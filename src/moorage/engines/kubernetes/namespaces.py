@@ -95,13 +95,17 @@ class Namespaces:
         Raises ClusterUnavailable, Refused.
         """
         async with self._locks.alone(name):
+            try:
+                seen = (await self._cluster.get(NAMESPACES, name))["metadata"]
+            except NotFound:
+                return
             if await self.records(name):
                 return
             labels = {INSTANCE_LABEL: self._prefix}
             if (await self._cluster.list(CLAIMS, namespace=name, labels=labels)).items:
                 return
             self._made.pop(name, None)
-            await self._cluster.delete(NAMESPACES, name)
+            await self._cluster.delete(NAMESPACES, name, seen=seen)
 
     async def _make(self, name: str, owner: str) -> None:
         await self._wait_ended(name)

@@ -19,6 +19,7 @@ from moorage.engines.kubernetes.shared import ImageBuilder, Shared
 from moorage.engines.kubernetes.volumes import Claims
 from moorage.engines.logs.shared import SharedLogs
 from moorage.errors import IsolationMissing
+from moorage.loop import Keeps, always
 
 _ASKED_AT_ONCE = 8
 
@@ -29,7 +30,7 @@ def connected(
     configuration: HostConfiguration,
     options: ClusterOptions,
     *,
-    keeps: bool,
+    keeps: Keeps | None,
     on_pod: Callable[[Pod | None, Pod | None], None],
 ) -> Shared:
     """Returns the connection, which has asked nothing yet, and what is built on it.
@@ -42,10 +43,11 @@ def connected(
         clock,
         store=configuration.content,
         copies=configuration.state_dir / f"{configuration.folder}-copies",
-        writes=keeps,
+        writes=keeps is not None,
         beside=POSITION,
     )
-    cluster = Cluster(read_configuration(file=options.config, context=options.context))
+    found = read_configuration(file=options.config, context=options.context)
+    cluster = Cluster(found, keeps=keeps or always)
     observed = Observed(cluster, instance=options.prefix, clock=clock, on_pod=on_pod)
     return Shared(
         cluster=cluster,

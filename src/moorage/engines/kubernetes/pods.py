@@ -43,6 +43,7 @@ class Pod:
 
     namespace: str
     name: str
+    uid: str
     deployment_id: str
     created: str  # RFC 3339
     is_ending: bool  # its deletion has begun
@@ -75,6 +76,7 @@ def parse(manifest: Manifest) -> Pod:
     return Pod(
         namespace=metadata["namespace"],
         name=metadata["name"],
+        uid=metadata.get("uid", ""),
         deployment_id=metadata.get("labels", {}).get(DEPLOYMENT_LABEL, ""),
         created=metadata.get("creationTimestamp") or "",
         is_ending="deletionTimestamp" in metadata,

@@ -90,7 +90,8 @@ class Claims:
     async def _delete(self, claim: Manifest) -> None:
         metadata = claim["metadata"]
         name, namespace = metadata["name"], metadata["namespace"]
-        await self._cluster.delete(CLAIMS, name, namespace=namespace)
+        seen = {"uid": metadata["uid"]}  # pods change the version, and the volume is the same
+        await self._cluster.delete(CLAIMS, name, namespace=namespace, seen=seen)
         deadline = self._clock.monotonic_seconds() + _ENDING_SECONDS
         while await self._is_there(name, namespace, uid=metadata.get("uid")):
             if self._clock.monotonic_seconds() > deadline:

@@ -138,7 +138,7 @@ def test_app_that_is_ready_again_has_not_ended() -> None:
 
 def of(**fields: Any) -> Pod:
     usual: dict[str, Any] = {
-        "namespace": "ns", "name": "p", "deployment_id": "one", "created": "1",
+        "namespace": "ns", "name": "p", "uid": "1", "deployment_id": "one", "created": "1",
         "is_ending": False, "is_over": False, "is_running": True,
     }  # fmt: skip
     return Pod(**(usual | fields))
