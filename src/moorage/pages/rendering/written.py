@@ -44,6 +44,11 @@ def when(context: Context, at_ms: int | None) -> Markup:
     )
 
 
+def ms(iso: str) -> int:
+    """Returns Unix milliseconds of a time as the API's answers have it."""
+    return round(datetime.fromisoformat(iso).timestamp() * 1000)
+
+
 def relative(seconds: float) -> str:
     """Returns how long ago something was, or until it is (negative): 3 minutes ago, in 2 days."""
     for size, name in _UNITS:
@@ -104,6 +109,7 @@ def harmless(text: str) -> str:
 FILTERS: dict[str, Callable[..., Any]] = {
     "usd": usd,
     "when": when,
+    "ms": ms,
     "duration": duration,
     "bytes": bytes_text,
     "short": short,

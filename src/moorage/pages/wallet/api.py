@@ -1,25 +1,38 @@
 """Calls the gateway's API in this process, for whoever looks at a page."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import msgspec
-from starlette.types import ASGIApp, Scope
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from moorage.api.http.in_process import ApiAnswer, in_process
 from moorage.api.http.person import PERSON, Person
+from moorage.api.http.request_context import STREAMS
 from moorage.mcp.tools.api_request import ApiRequest, api_request
 from moorage.wire.problems import Problem
 
 _PLACE_HEADERS = (b"host", b"x-forwarded-for", b"x-forwarded-proto")
+_STREAM_HEADERS = (*_PLACE_HEADERS, b"last-event-id")
 _T = TypeVar("_T")
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class ApiRefused(Exception):
     """The API answered with an error; a page says so in its words."""
 
-    def __init__(self, status: int, problem: Problem) -> None:
-        super().__init__(problem.error)
-        self.status, self.problem = status, problem
+    def __init__(self, answer: ApiAnswer) -> None:
+        self.status = answer.status
+        self.problem = msgspec.json.decode(answer.content, type=Problem)
+        self._content = answer.content
+        super().__init__(self.problem.error)
+
+    def body(self, kind: type[_T]) -> _T:
+        """Returns the whole body, such as a 402's. Raises msgspec.ValidationError for another."""
+        return msgspec.json.decode(self._content, type=kind)
 
 
 class Api:
@@ -32,23 +45,63 @@ class Api:
 
     async def get(self, answer: type[_T], *segments: str, **query: Any) -> _T:
         """Returns what `GET /agent/<segments>` answers. Raises ApiRefused."""
-        sent = await self._send(api_request("GET", *segments, **query))
+        sent = await self._send(api_request("GET", *segments, **query), _NO_HEADERS)
         return msgspec.json.decode(sent.content, type=answer, strict=False)
 
     async def change(
-        self, answer: type[_T], method: str, *segments: str, body: dict[str, Any] | None = None
+        self,
+        answer: type[_T],
+        method: str,
+        *segments: str,
+        body: dict[str, Any] | None = None,
+        headers: Mapping[str, str] = _NO_HEADERS,
     ) -> _T:
         """Returns what a request that changes something is answered with. Raises ApiRefused."""
-        sent = await self._send(api_request(method, *segments, body=body))
+        sent = await self._send(api_request(method, *segments, body=body), headers)
         return msgspec.json.decode(sent.content, type=answer, strict=False)
 
-    async def _send(self, request: ApiRequest) -> ApiAnswer:
-        headers = [
+    def stream(self, *segments: str, **query: Any) -> Response:
+        """Returns an answer that passes on server-sent events as they come."""
+        request = api_request("GET", *segments, **query)
+        return _Stream(self._app, request.path, self._person)
+
+    async def _send(self, request: ApiRequest, headers: Mapping[str, str]) -> ApiAnswer:
+        answer = await in_process(
+            self._app,
+            self._scope,
+            request,
+            [*self._place, *headers.items()],
+            {PERSON: self._person},
+        )
+        if not answer.is_success:
+            raise ApiRefused(answer)
+        return answer
+
+    @property
+    def _place(self) -> list[tuple[str, str]]:
+        return [
             (name.decode("latin-1"), value.decode("latin-1"))
             for name, value in self._scope["headers"]
             if name in _PLACE_HEADERS
         ]
-        answer = await in_process(self._app, self._scope, request, headers, {PERSON: self._person})
-        if not answer.is_success:
-            raise ApiRefused(answer.status, msgspec.json.decode(answer.content, type=Problem))
-        return answer
+
+
+class _Stream(Response):
+    """Has the API answer on the browser's own connection."""
+
+    def __init__(self, app: ASGIApp, path: str, person: Person) -> None:
+        super().__init__()
+        self._app = app
+        self._path, _, self._query = path.partition("?")
+        self._person = person
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[STREAMS] = True
+        told = {
+            "path": unquote(self._path),
+            "raw_path": self._path.encode("ascii"),
+            "query_string": self._query.encode("ascii"),
+            "headers": [each for each in scope["headers"] if each[0] in _STREAM_HEADERS],
+            PERSON: self._person,
+        }
+        await self._app({**scope, **told}, receive, send)

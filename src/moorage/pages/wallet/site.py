@@ -1,6 +1,5 @@
 """The table of a wallet's pages, and how they are answered, also after errors."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 import structlog
@@ -17,15 +16,11 @@ from moorage.pages.rendering.templates import page
 from moorage.pages.sessions.form import intended_form
 from moorage.pages.sessions.gate import Gate
 from moorage.pages.wallet.api import Api, ApiRefused
-from moorage.pages.wallet.overview import overview
+from moorage.pages.wallet.table import PAGES, Handler
 from moorage.pages.wallet.view import View
 
 log = structlog.get_logger()
 
-Handler = Callable[[View], Awaitable[Response]]
-
-PAGES: tuple[tuple[str, str, Handler], ...] = (("GET", "/wallet", overview),)
-"""Method, path and handler of each page that needs a session."""
 
 PREFIXES = ("/wallet", "/sign-in", "/sign-out", "/links/", f"{PREFIX}/")
 """Where the paths of pages begin; everything else is the API's."""

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from moorage.api.discovery.facts import Facts
 from moorage.clock import Clock
@@ -12,6 +13,19 @@ from moorage.pages.rendering.templates import page
 from moorage.pages.sessions.form import Form
 from moorage.pages.sessions.session import Session
 from moorage.pages.wallet.api import Api
+from moorage.pages.wallet.runway import Runway, runway_of
+from moorage.pages.wallet.told import TOLD
+from moorage.wire.credits import Credits
+from moorage.wire.projects import ProjectList
+
+_NAVIGATION = (
+    ("Overview", "/wallet"),
+    ("Top up", "/wallet/top-up"),
+    ("Credits", "/wallet/credits"),
+    ("Payments", "/wallet/payments"),
+    ("Events", "/wallet/events"),
+    ("Links", "/wallet/links"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +39,21 @@ class View:
     facts: Facts
     clock: Clock
 
+    @property
+    def query(self) -> QueryParams:
+        """What stands behind the question mark of the page's address."""
+        return self.request.query_params
+
+    @property
+    def project_id(self) -> str:
+        """The project that the page's address names."""
+        return str(self.request.path_params["project_id"])
+
+    @property
+    def sees_wallet(self) -> bool:
+        """Whether they may look at all of the wallet, not at one project alone."""
+        return self.session.project_id is None
+
     def page(self, template: str, *, status: int = 200, **context: Any) -> Response:
         """Returns a page; every template knows the session, the gateway and the time."""
         return page(
@@ -34,5 +63,27 @@ class View:
             facts=self.facts,
             now_ms=self.clock.now_ms(),
             path=self.request.url.path,
+            navigation=self._navigation,
+            told=TOLD.get(self.query.get("told", "")),
             **context,
         )
+
+    def redirect(self, path: str, told: str = "") -> Response:
+        """Has the browser go on to another page, which says one of `TOLD`."""
+        return RedirectResponse(f"{path}?told={told}" if told else path, 303)
+
+    async def project_names(self) -> dict[str, str]:
+        """Returns the names of the wallet's projects by their ids."""
+        found = await self.api.get(ProjectList, "projects")
+        return {each.id: each.name for each in found.projects}
+
+    def runway(self, account: Credits) -> Runway:
+        """Returns until when the wallet's apps run."""
+        retention_days = self.facts.retention_days
+        return runway_of(account, now_ms=self.clock.now_ms(), retention_days=retention_days)
+
+    @property
+    def _navigation(self) -> tuple[tuple[str, str], ...]:
+        if self.sees_wallet:
+            return _NAVIGATION
+        return (("Project", f"/wallet/projects/{self.session.project_id}"),)

@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from discovery_facts import FACTS
 from openapi_spec_validator import validate
 
+from discovery_facts import FACTS
 from moorage.api.discovery import notes
 from moorage.api.discovery.openapi import openapi_document
 from moorage.api.operations import OPERATIONS

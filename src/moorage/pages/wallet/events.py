@@ -1,0 +1,71 @@
+"""What happened to a wallet, and the webhook that it is sent to."""
+
+from starlette.responses import Response
+
+from moorage.pages.wallet.api import ApiRefused
+from moorage.pages.wallet.view import View
+from moorage.wire.events import (
+    EventPage,
+    Redelivery,
+    WebhookMade,
+    WebhookRemoved,
+    WebhookShown,
+)
+
+EVENTS_A_PAGE = 50
+_LAST = 2**63 - 1
+
+
+async def show_events(view: View) -> Response:
+    """`GET /wallet/events`: newest first, and the webhook."""
+    return await _shown(view)
+
+
+async def set_webhook(view: View) -> Response:
+    """`POST /wallet/webhook`: have events sent to a URL; its secret is shown this once."""
+    url = view.form.get("url", "").strip()
+    try:
+        made = await view.api.change(WebhookMade, "PUT", "webhook", body={"url": url})
+    except ApiRefused as refused:
+        return await _shown(view, error=refused.problem.error, typed=url)
+    return view.page("wallet/webhook_made.html", made=made)
+
+
+async def remove_webhook(view: View) -> Response:
+    """`POST /wallet/webhook/remove`."""
+    await view.api.change(WebhookRemoved, "DELETE", "webhook")
+    return view.redirect("/wallet/events", "webhook-removed")
+
+
+async def redeliver(view: View) -> Response:
+    """`POST /wallet/events/{event_id}/redeliver`: send an event once more."""
+    event = view.request.path_params["event_id"]
+    await view.api.change(Redelivery, "POST", "events", event, "redeliver")
+    return view.redirect("/wallet/events", "redelivered")
+
+
+async def _shown(view: View, *, error: str = "", typed: str = "") -> Response:
+    text = view.query.get("before", "")
+    before = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else _LAST
+    found = await view.api.get(EventPage, "events", before=before, limit=EVENTS_A_PAGE)
+    events = found.events[::-1]
+    return view.page(
+        "wallet/events.html",
+        status=400 if error else 200,
+        events=events,
+        next=events[-1].sequence if len(events) == EVENTS_A_PAGE else None,
+        is_first=before == _LAST,
+        names=await view.project_names(),
+        webhook=await _webhook(view),
+        error=error,
+        typed=typed,
+    )
+
+
+async def _webhook(view: View) -> WebhookShown | None:
+    try:
+        return await view.api.get(WebhookShown, "webhook")
+    except ApiRefused as refused:
+        if refused.status == 404:
+            return None
+        raise

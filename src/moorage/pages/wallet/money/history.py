@@ -1,0 +1,139 @@
+"""A wallet's ledger and payments: page by page, as receipts to print, and as CSV."""
+
+import csv
+import io
+from collections.abc import AsyncIterator, Iterator, Sequence
+
+from starlette.responses import Response, StreamingResponse
+
+from moorage.money import MicroUsd, usd_text
+from moorage.pages.rendering.policy import SECURITY_HEADERS
+from moorage.pages.wallet.view import View
+from moorage.wire.credits import CreditEntry, Credits
+from moorage.wire.payments import PaymentItem, PaymentList
+
+ENTRIES_A_PAGE = 50
+_ENTRIES_AT_ONCE = 100
+_MAX_PAGES = 1_000
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+async def show_ledger(view: View) -> Response:
+    """`GET /wallet/credits`: balance, what burns it, build time, and the ledger."""
+    account = await view.api.get(
+        Credits, "credits", limit=ENTRIES_A_PAGE, before=view.query.get("before")
+    )
+    names = await view.project_names()
+    return view.page(
+        "wallet/money/ledger.html",
+        account=account,
+        runway=view.runway(account),
+        names=names,
+        is_first="before" not in view.query,
+    )
+
+
+async def show_payments(view: View) -> Response:
+    """`GET /wallet/payments`: newest first."""
+    found = await view.api.get(
+        PaymentList, "payments", limit=ENTRIES_A_PAGE, before=view.query.get("before")
+    )
+    return view.page(
+        "wallet/money/payments.html",
+        payments=found.payments,
+        next=found.next,
+        is_first="before" not in view.query,
+        names=await view.project_names(),
+    )
+
+
+async def show_receipt(view: View) -> Response:
+    """`GET /wallet/payments/{tx_hash}`: the transfers of one transaction, to be printed."""
+    wanted = view.request.path_params["tx_hash"].lower()
+    found = [each async for page in _payments(view) for each in page if each.tx_hash == wanted]
+    if not found:
+        return view.page("not_found.html", status=404)
+    return view.page("wallet/money/receipt.html", payments=found, names=await view.project_names())
+
+
+async def download_ledger(view: View) -> Response:
+    """`GET /wallet/credits.csv`: the whole ledger, newest first."""
+    return _csv(_ledger_lines(view, await view.project_names()), name="ledger.csv")
+
+
+async def download_payments(view: View) -> Response:
+    """`GET /wallet/payments.csv`: all payments, newest first."""
+    return _csv(_payment_lines(view), name="payments.csv")
+
+
+async def _ledger_lines(view: View, names: dict[str, str]) -> AsyncIterator[str]:
+    yield _line(["time", "kind", "amount_usd", "project", "chain", "transaction", "id"])
+    before: str | None = None
+    for _ in range(_MAX_PAGES):
+        account = await view.api.get(Credits, "credits", limit=_ENTRIES_AT_ONCE, before=before)
+        yield "".join(_line(each) for each in _ledger_rows(account.ledger, names))
+        before = account.next
+        if before is None:
+            return
+
+
+def _ledger_rows(entries: Sequence[CreditEntry], names: dict[str, str]) -> Iterator[list[str]]:
+    for each in entries:
+        project = each.project_id or ""
+        yield [
+            each.at,
+            each.kind,
+            usd_text(MicroUsd(each.amount_micro_usd)).replace("$", ""),
+            names.get(project, project),
+            each.chain or "",
+            each.tx_hash or "",
+            each.id,
+        ]
+
+
+async def _payment_lines(view: View) -> AsyncIterator[str]:
+    heads = ["time", "status", "amount", "token", "chain", "credited_usd", "transaction", "project"]
+    yield _line([*heads, "refunded"])
+    async for page in _payments(view):
+        yield "".join(_line(_payment_row(each)) for each in page)
+
+
+def _payment_row(each: PaymentItem) -> list[str]:
+    credited = usd_text(MicroUsd(each.credited_micro_usd)).removeprefix("$")
+    refunded = " ".join(refund.amount for refund in each.refunds if refund.status != "failed")
+    return [
+        *(each.at, each.status, each.amount, each.token, each.chain, credited, each.tx_hash),
+        each.project_id or "",
+        refunded,
+    ]
+
+
+async def _payments(view: View) -> AsyncIterator[list[PaymentItem]]:
+    before: str | None = None
+    for _ in range(_MAX_PAGES):
+        found = await view.api.get(PaymentList, "payments", limit=_ENTRIES_AT_ONCE, before=before)
+        yield found.payments
+        before = found.next
+        if before is None:
+            return
+
+
+def _csv(lines: AsyncIterator[str], *, name: str) -> Response:
+    headers = {
+        **SECURITY_HEADERS,
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "Cache-Control": "no-store",
+    }
+    return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _line(fields: Sequence[str]) -> str:
+    """Returns a line of CSV (RFC 4180); no field is a formula to a program that opens it."""
+    written = io.StringIO()
+    csv.writer(written).writerow([_harmless(each) for each in fields])
+    return written.getvalue()
+
+
+def _harmless(field: str) -> str:
+    is_number = field[:1] == "-" and field[1:].replace(".", "", 1).isdigit()
+    return f"'{field}" if field.startswith(_FORMULA) and not is_number else field

@@ -1,0 +1,204 @@
+"""Topping up: by the wallet in this browser, by a QR code, or by a sentence for the agent."""
+
+from base64 import b64encode
+from decimal import Decimal, InvalidOperation
+from typing import Any, NamedTuple
+
+import msgspec
+from starlette.responses import Response
+
+from moorage.money import MICRO_USD_PER_USD, MicroUsd
+from moorage.pages.rendering.written import ms
+from moorage.pages.wallet.api import ApiRefused
+from moorage.pages.wallet.money.ways import (
+    Means,
+    chosen,
+    means_of,
+    new_authorization,
+    qr_code,
+    transfer_of,
+    x402_payload,
+)
+from moorage.pages.wallet.view import View
+from moorage.records.payment import PaymentStatus
+from moorage.wire.credits import Credits, ToppedUp
+from moorage.wire.payments import PaymentItem, PaymentList
+from moorage.wire.problems import PaymentDemand, PaymentState
+
+_PAYMENTS_WATCHED = 20
+_MAX_FIELD = 20_000
+_SUGGESTED = (5, 10, 25, 50)
+
+
+class Outcome(NamedTuple):
+    """What became of a payment that was shown to the gateway."""
+
+    state: PaymentState | None  # None: nothing was said of it
+    message: str
+    do_not_pay_again: bool
+    credited: MicroUsd
+
+
+async def ask_amount(view: View) -> Response:
+    """`GET /wallet/top-up`: how much, and with what."""
+    return await _amount_page(view, amount=view.query.get("amount", "10"))
+
+
+async def show_ways(view: View) -> Response:
+    """`GET /wallet/top-up/pay`: the three ways to pay so much."""
+    amount = view.query.get("amount", "")[:32].strip()
+    if not view.session.may_change:
+        return view.page("wallet/money/ask_agent.html", amount=amount or "10")
+    means = chosen(view.query.get("means", ""), means_of(view.facts.seller))
+    try:
+        demand = await _demand(view, amount, means)
+    except ApiRefused as refused:
+        return await _amount_page(view, amount=amount, error=refused.problem.error)
+    transfer, typed, now_ms = transfer_of(demand), None, view.clock.now_ms()
+    if view.facts.seller.settles(means.chain, means.token):
+        typed = new_authorization(view.session.wallet, transfer, means, now_ms=now_ms)
+    return view.page(
+        "wallet/money/ways.html",
+        amount=amount,
+        means=means,
+        demand=demand,
+        transfer=transfer,
+        qr=qr_code(transfer.url),
+        typed_json=None if typed is None else _json(typed),
+        transaction_json=_json(transfer.transaction),
+        since=now_ms,
+    )
+
+
+async def _amount_page(view: View, *, amount: str, error: str | None = None) -> Response:
+    account = await view.api.get(Credits, "credits", limit=1)
+    offered = means_of(view.facts.seller)
+    return view.page(
+        "wallet/money/top_up.html",
+        status=400 if error else 200,
+        runway=view.runway(account),
+        choices=[(each.key, each.text) for each in offered],
+        means=chosen(view.query.get("means", ""), offered),
+        minimum=view.facts.prices.minimum_charge,
+        suggested=_SUGGESTED,
+        error=error,
+        amount=amount,
+    )
+
+
+async def watch(view: View) -> Response:
+    """`GET /wallet/top-up/watch`: what arrived since the page was opened; asked again and again."""
+    text = view.query.get("since", "")
+    since_ms = int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0
+    found = await view.api.get(PaymentList, "payments", limit=_PAYMENTS_WATCHED)
+    arrived = [each for each in found.payments if ms(each.at) >= since_ms]
+    account = await view.api.get(Credits, "credits", limit=1)
+    return view.page(
+        "wallet/money/arrived.html",
+        arrived=arrived,
+        credited=_sum(arrived),
+        account=account,
+        since=since_ms,
+    )
+
+
+async def show_transaction(view: View) -> Response:
+    """`POST /wallet/top-up/sent`: a transaction that was sent, by its hash."""
+    form = view.form
+    headers = {
+        "X-Payment-Tx": form.get("transaction", "").strip()[:200],
+        **_named_means(view),
+    }
+    return await _take(view, headers)
+
+
+async def take_authorization(view: View) -> Response:
+    """`POST /wallet/top-up/signed`: an authorization that the wallet in the browser signed."""
+    try:
+        message = msgspec.json.decode(
+            view.form.get("message", "")[:_MAX_FIELD], type=dict[str, str]
+        )
+    except msgspec.DecodeError:
+        message = {}
+    means = chosen(view.form.get("means", ""), means_of(view.facts.seller))
+    payload = x402_payload(
+        message,
+        signature=view.form.get("signature", "")[:_MAX_FIELD],
+        chain_id=means.chain.chain_id,
+        token=means.token.address,
+    )
+    written = b64encode(msgspec.json.encode(payload)).decode()
+    return await _take(view, {"PAYMENT-SIGNATURE": written})
+
+
+async def _take(view: View, headers: dict[str, str]) -> Response:
+    """Shows the payment to the gateway, and says what became of it."""
+    body = _body(view.form.get("amount", ""))
+    try:
+        taken = await view.api.change(ToppedUp, "POST", "credits", body=body, headers=headers)
+        credited = _micro(taken.credited_usd)
+        outcome = Outcome(PaymentState.CREDITED, "", True, credited)
+    except ApiRefused as refused:
+        outcome = outcome_of(refused)
+    return view.page(
+        "wallet/money/outcome.html",
+        status=200,
+        outcome=outcome,
+        form=view.form,
+        repeat=view.request.url.path,
+        since=view.clock.now_ms() - 600_000,
+    )
+
+
+def outcome_of(refused: ApiRefused) -> Outcome:
+    """Returns what a refusal says of the payment; unknown is never a reason to pay again."""
+    told = refused.problem.payment
+    if told is msgspec.UNSET:
+        is_doubtful = refused.status >= 500
+        return Outcome(None, refused.problem.error, is_doubtful, MicroUsd(0))
+    return Outcome(
+        told.state, refused.problem.error, told.do_not_pay_again, _micro(told.credited_usd)
+    )
+
+
+async def _demand(view: View, amount: str, means: Means) -> PaymentDemand:
+    """Returns what the API asks for so much. Raises ApiRefused when it asks for nothing."""
+    headers = {"X-Payment-Chain": means.chain.name, "X-Payment-Token": means.token.name}
+    try:
+        await view.api.change(ToppedUp, "POST", "credits", body=_body(amount), headers=headers)
+    except ApiRefused as refused:
+        if refused.status != 402:
+            raise
+        return refused.body(PaymentDemand)
+    raise AssertionError("a top-up without a payment is answered by a demand")
+
+
+def _named_means(view: View) -> dict[str, str]:
+    means = chosen(view.form.get("means", ""), means_of(view.facts.seller))
+    return {"X-Payment-Chain": means.chain.name, "X-Payment-Token": means.token.name}
+
+
+def _body(amount: str) -> dict[str, Any]:
+    """Returns the request's body; an amount that is no number is left to the API to refuse."""
+    cleaned = amount.strip().removeprefix("$").replace(",", "")
+    if not cleaned:
+        return {}
+    try:
+        number = Decimal(cleaned)
+    except InvalidOperation:
+        return {"amount_usd": cleaned}
+    return {"amount_usd": msgspec.Raw(f"{number:f}".encode()) if number.is_finite() else cleaned}
+
+
+def _sum(arrived: list[PaymentItem]) -> MicroUsd:
+    return MicroUsd(
+        sum(each.credited_micro_usd for each in arrived if each.status is PaymentStatus.CREDITED)
+    )
+
+
+def _micro(usd: float) -> MicroUsd:
+    return MicroUsd(round(usd * MICRO_USD_PER_USD))
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

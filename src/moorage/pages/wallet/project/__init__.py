@@ -1,0 +1,1 @@
+"""The pages of one project: its app, deployments, logs, use, variables, domains, settings."""

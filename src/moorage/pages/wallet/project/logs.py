@@ -1,0 +1,182 @@
+"""A project's log: its last lines, live, searched, and as a file."""
+
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import msgspec
+from starlette.responses import Response, StreamingResponse
+
+from moorage.pages.rendering.policy import SECURITY_HEADERS
+from moorage.pages.wallet.api import Api, ApiRefused
+from moorage.pages.wallet.project.shown import project_of
+from moorage.pages.wallet.times import DAY_MS, HOUR_MS
+from moorage.pages.wallet.view import View
+from moorage.records.log import LogKind, LogStream
+
+LINES_SHOWN = 500
+MAX_MATCHES = 500
+PAGES_SEARCHED = 10
+"""At one request; of 10,000 lines each. The reader is offered to go on from there."""
+
+_MAX_WORDS = 200
+_RANGES = {"hour": HOUR_MS, "day": DAY_MS, "week": 7 * DAY_MS, "all": None}
+_MAX_PAGES_DOWNLOADED = 1_000
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One line; of one deployment's log it needs not say whose it is."""
+
+    time: str | None
+    stream: LogStream
+    text: str
+    deployment_id: str = msgspec.field(name="deploymentId", default="")
+
+
+class Lines(msgspec.Struct, frozen=True):
+    """A page of a log, of a project or of one deployment."""
+
+    lines: list[Line]
+    next: str
+    ended: bool = False
+    kept: bool = True
+
+
+class Source(NamedTuple):
+    """Which log is looked at: of one deployment, or of all."""
+
+    project_id: str
+    deployment_id: str  # "" for all
+    kind: LogKind
+    streams: frozenset[LogStream]  # whose lines are shown
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """Where the API has it."""
+        if self.deployment_id:
+            return ("deploy", self.project_id, self.deployment_id, "logs")
+        return ("projects", self.project_id, "logs")
+
+    def shows(self, line: Line) -> bool:
+        """Whether the line is of a stream that is looked at."""
+        return line.stream in self.streams
+
+
+class Found(NamedTuple):
+    """What a search found, how much it looked at, and where it goes on, unless at the end."""
+
+    lines: list[Line]
+    searched: int
+    next: str | None
+
+
+async def show_logs(view: View) -> Response:
+    """`GET …/logs`: the last lines, or those that hold what is searched for."""
+    project = await project_of(view)
+    source = _source(view)
+    words = view.query.get("search", "")[:_MAX_WORDS].strip()
+    since = view.query.get("range", "day")
+    found = page = None
+    if words:
+        found = await search(view.api, source, words, begin=_begin(view, since))
+        lines = found.lines
+    else:
+        page = await view.api.get(Lines, *source.segments, kind=source.kind, tail=LINES_SHOWN)
+        lines = [each for each in page.lines if source.shows(each)]
+    return view.page(
+        "wallet/project/logs.html",
+        project=project,
+        source=source,
+        words=words,
+        since=since if since in _RANGES else "day",
+        found=found,
+        page=page,
+        lines=lines,
+        query=_query(source),
+    )
+
+
+async def stream_logs(view: View) -> Response:
+    """`GET …/logs/stream`: server-sent events, one a line, behind the place `after`."""
+    source = _source(view)
+    after = view.query.get("after")
+    return view.api.stream(*source.segments, kind=source.kind, after=after, follow="true")
+
+
+async def download_logs(view: View) -> Response:
+    """`GET …/logs/download`: all lines that are kept, as a text."""
+    project = await project_of(view)
+    source = _source(view)
+    first = await view.api.get(Lines, *source.segments, kind=source.kind, after="0")
+    name = f"{project.name}-{source.kind}.log"
+    headers = {
+        **SECURITY_HEADERS,
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "Cache-Control": "no-store",
+    }
+    return StreamingResponse(
+        _written(view.api, source, first),
+        media_type="text/plain; charset=utf-8",
+        headers=headers,
+    )
+
+
+async def search(api: Api, source: Source, words: str, *, begin: dict[str, str]) -> Found:
+    """Returns lines with these words, whatever their case, oldest first.
+
+    Looks at no more than `PAGES_SEARCHED` pages: a million lines take several requests.
+    """
+    wanted = words.lower()
+    matches: list[Line] = []
+    searched, place = 0, begin
+    for _ in range(PAGES_SEARCHED):
+        page = await api.get(Lines, *source.segments, kind=source.kind, **place)
+        place = {"after": page.next}
+        searched += len(page.lines)
+        matches += [
+            each for each in page.lines if source.shows(each) and wanted in each.text.lower()
+        ]
+        if not page.lines:
+            return Found(matches[-MAX_MATCHES:], searched, None)
+        if len(matches) >= MAX_MATCHES:
+            break
+    return Found(matches[:MAX_MATCHES], searched, place["after"])
+
+
+async def _written(api: Api, source: Source, page: Lines) -> AsyncIterator[bytes]:
+    """Yields the lines of the log page by page."""
+    for _ in range(_MAX_PAGES_DOWNLOADED):
+        if not page.lines:
+            return
+        yield "".join(_text(each) for each in page.lines if source.shows(each)).encode()
+        try:
+            page = await api.get(Lines, *source.segments, kind=source.kind, after=page.next)
+        except ApiRefused as refused:
+            yield f"[the rest could not be read: {refused.problem.error}]\n".encode()
+            return
+
+
+def _text(line: Line) -> str:
+    return f"{line.time or '-'} {line.stream} {line.text}\n"
+
+
+def _source(view: View) -> Source:
+    query = view.query
+    kind = LogKind.BUILD if query.get("kind") == LogKind.BUILD else LogKind.RUNTIME
+    chosen = {each for each in LogStream if each in query.getlist("stream")}
+    deployment = query.get("deployment", "")[:64]
+    return Source(view.project_id, deployment, kind, frozenset(chosen or LogStream))
+
+
+def _begin(view: View, since: str) -> dict[str, str]:
+    """Returns where a search begins: at a place that an earlier one gave, or at a time."""
+    if after := view.query.get("after"):
+        return {"after": after}
+    length_ms = _RANGES.get(since, DAY_MS)
+    return {"since": "0" if length_ms is None else str(view.clock.now_ms() - length_ms)}
+
+
+def _query(source: Source) -> dict[str, str]:
+    """Returns what names this log in the addresses of its other pages."""
+    return {"kind": source.kind} | (
+        {"deployment": source.deployment_id} if source.deployment_id else {}
+    )

@@ -1,0 +1,124 @@
+"""The first page of a wallet: until when it runs, what runs, what happens then."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from page_asker import (
+    HOSTILE,
+    PROJECT,
+    READER,
+    Asker,
+    account,
+    item,
+    of_wallet,
+    project_list,
+)
+
+from clock import START_MS
+from moorage.clock import iso_utc
+from moorage.pages.wallet.overview import PROJECTS_A_PAGE
+from moorage.records.event import EventKind
+from moorage.records.project import ProjectStatus
+from moorage.wire.events import EventItem, EventPage
+
+DAY_MS = 86_400_000
+
+
+async def page(**answers: Any) -> str:
+    return await Asker(of_wallet(**answers)).text("/wallet")
+
+
+async def test_headline_is_until_when_apps_run_and_what_happens_then() -> None:
+    html = await page()
+    assert "Your apps run for 30 days" in html
+    assert iso_utc(START_MS + 30 * DAY_MS) in html  # when they stop
+    assert iso_utc(START_MS + 60 * DAY_MS) in html  # when they are deleted: 30 days later
+    assert "$10.00" in html
+    assert "$0.24 a day" in html
+
+
+async def test_wallet_without_running_apps_is_told_that_credits_last() -> None:
+    html = await page(
+        account=account(runs_out_at=None, burn_per_hour_micro_usd=0, burning=[]),
+        projects=project_list(item(status=ProjectStatus.FAILED)),
+    )
+    assert "No app is running" in html
+    assert "cost nothing while no app runs" in html
+
+
+async def test_empty_wallet_is_told_how_to_begin() -> None:
+    html = await page(
+        account=account(runs_out_at=None, burn_per_hour_micro_usd=0, burning=[]),
+        projects=project_list(),
+    )
+    assert "Nothing is deployed yet" in html
+    assert "https://moor.example.com/llms.txt" in html
+
+
+async def test_end_that_is_near_is_a_warning() -> None:
+    html = await page(account=account(runs_out_at=iso_utc(START_MS + 2 * DAY_MS)))
+    assert "Credits run out soon" in html
+    assert "Credits run out soon" not in await page()
+
+
+async def test_stopped_projects_are_counted() -> None:
+    stopped = item(status=ProjectStatus.SUSPENDED, id="b", name="b")
+    assert "Stopped: 1 project" in await page(projects=project_list(item(), stopped))
+
+
+async def test_names_of_strangers_are_text() -> None:
+    event = EventItem(
+        id="e",
+        sequence=1,
+        type=EventKind.DEPLOYMENT_FAILED,
+        timestamp=iso_utc(START_MS),
+        data={"project_id": PROJECT, "reason": HOSTILE},
+    )
+    html = await page(
+        projects=project_list(item(display_name=HOSTILE, url="javascript:alert(1)")),
+        events=EventPage(events=[event], last_sequence=1),
+        account=account(announcement=HOSTILE),
+    )
+    assert "<script>alert" not in html
+    assert 'href="javascript:' not in html
+    assert "{{7*7}}" in html
+
+
+async def test_thousand_projects_are_shown_page_by_page_and_found_by_name() -> None:
+    many = project_list(*(item(id=f"id-{n}", name=f"app-{n:04}") for n in range(1000)))
+    first = await page(projects=many)
+    assert first.count('href="/wallet/projects/id-') == PROJECTS_A_PAGE
+    assert "app-0999" in first
+    assert "Page 1 of 20" in first
+    asker = Asker(of_wallet(projects=many))
+    last = await asker.text("/wallet", page="20")
+    assert "id-0" in last
+    found = await asker.text("/wallet", search="0042")
+    assert found.count('href="/wallet/projects/id-') == 1
+
+
+@pytest.mark.parametrize("query", ["0", "-1", "x", "99999", "999999999999"])
+async def test_pages_that_do_not_exist_show_the_nearest(query: str) -> None:
+    asker = Asker(of_wallet())
+    assert "my-app" in await asker.text("/wallet", page=query)
+
+
+async def test_search_without_a_match_says_so() -> None:
+    html = await Asker(of_wallet()).text("/wallet", search=HOSTILE)
+    assert "No project is called that" in html
+    assert "<script>alert" not in html
+
+
+async def test_link_for_one_project_leads_to_it() -> None:
+    asker = Asker(of_wallet(), replace(READER, project_id=PROJECT))
+    response = await asker.get("/wallet")
+    assert response.status_code == 303
+    assert response.headers["location"] == f"/wallet/projects/{PROJECT}"
+    assert asker.api.asked == []
+
+
+async def test_the_api_is_asked_as_the_person_of_the_session() -> None:
+    asker = Asker(of_wallet(), READER)
+    await asker.get("/wallet")
+    assert set(asker.api.people) == {READER.person}
