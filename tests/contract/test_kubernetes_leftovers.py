@@ -124,6 +124,33 @@ async def test_image_without_a_record_is_removed_and_no_other(
             assert images.images == {(WALLET, "first"), (WALLET, "second")}
 
 
+@dataclass
+class Unreadable(CopyingBuilder):
+    """Fails once, in a way that nobody has thought of."""
+
+    fails: bool = True
+
+    async def stored(self, wallet: str) -> set[str]:
+        if self.fails:
+            self.fails = False
+            raise KeyError("tags")
+        return await super().stored(wallet)
+
+
+async def test_leftovers_are_removed_after_whatever_went_wrong_before(
+    fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
+) -> None:
+    images = Unreadable(fake_cluster, fake_cluster.directory / "built")
+    keeper = make_engine(
+        fake_cluster, tmp_path / "one", options=options, builder=images, tend_seconds=0.05
+    )
+    async with opened_engine(keeper):
+        await build(keeper, source, plan(), owner=OWNER)
+        images.images.add((WALLET, "left"))
+        await until(lambda: images.images == {(WALLET, "first")})
+        assert not images.fails
+
+
 @pytest.mark.parametrize("ending", ["discard", "remove"])
 async def test_build_of_a_lost_gateway_goes_with_its_deployment(
     ending: str, fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path

@@ -39,7 +39,7 @@ from moorage.gateway.operator_port import checks_of, operator_app
 from moorage.gateway.pages import pages_app, questions_app
 from moorage.gateway.platform import OpenPlatform, Platform, http_url, listen, open_platform
 from moorage.gateway.reload import Reload
-from moorage.gateway.turns import enter, take_turns
+from moorage.gateway.turns import done_before, enter, take_turns
 from moorage.gateway.upkeep import loops_of_upkeep
 from moorage.loop import Keeps, always
 from moorage.mcp.remote.endpoint import McpEndpoint
@@ -183,7 +183,8 @@ class _Run:
                 chains=self.chains,
                 pay_to=self.pay_to,
             )
-            await _catch_up(rooms)
+            if not await done_before(stop, _catch_up(rooms)):
+                return
             operator = listen(settings.operator_host, settings.operator_port, "operator_port")
             mcp = _mcp_endpoint(rooms)
             servers = _servers(rooms, operator, self.bounds, mcp)

@@ -189,6 +189,20 @@ async def take_turns(
             await turn.give_back()
 
 
+async def done_before(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
+    """Does the work, but cancels it when `stop` is set; returns whether it was done before."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            await working
+        return working.done()
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
+
+
 async def _serve(serve: Serve, until: Callable[[], Coroutine[None, None, None]]) -> None:
     """Serves until `until` returns."""
     over = asyncio.Event()

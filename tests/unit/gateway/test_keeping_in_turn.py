@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from moorage.errors import IsolationMissing
-from moorage.gateway.turns import FIRST_PAUSE_SECONDS, FileLock, take_turns
+from moorage.gateway.turns import FIRST_PAUSE_SECONDS, FileLock, done_before, take_turns
 
 
 class Gateway:
@@ -137,3 +137,29 @@ async def test_what_fails_while_the_apps_are_kept_ends_the_gateway(gateway: Gate
     gateway.failures = [ExceptionGroup("running", [ValueError("broken")])]
     with pytest.raises(ExceptionGroup):
         await gateway.run()
+
+
+async def test_what_is_done_before_serving_ends_when_the_gateway_is_to_stop() -> None:
+    stop, begun, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def without_end() -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    working = asyncio.create_task(done_before(stop, without_end()))
+    await begun.wait()
+    stop.set()
+    assert not await working
+    assert ended.is_set()
+
+
+async def test_what_is_done_before_serving_is_waited_for_and_raises_what_it_raises() -> None:
+    async def fail() -> None:
+        raise IsolationMissing(("it",))
+
+    assert await done_before(asyncio.Event(), asyncio.sleep(0))
+    with pytest.raises(IsolationMissing):
+        await done_before(asyncio.Event(), fail())

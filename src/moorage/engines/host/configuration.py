@@ -9,6 +9,7 @@ from moorage.engines.connection_limits import ConnectionLimits
 from moorage.engines.host.memory import Division
 from moorage.engines.host.socket_proxy import SUN_PATH_BYTES
 from moorage.engines.host.toolchains import Store
+from moorage.errors import ConfigurationInvalid
 
 DEPLOYMENTS, CONTAINERS, PODS = FOLDERS = ("deployments", "containers", "pods")
 """The names of directories of deployments. Engines that a gateway may have at the same time have
@@ -19,7 +20,7 @@ _MAX_ID_LENGTH = 36  # a UUID
 
 @dataclass(frozen=True, kw_only=True)
 class HostConfiguration:
-    """No other gateway may use the directories. Raises ValueError if `run_dir` is too long."""
+    """No other gateway may use the directories. Raises ConfigurationInvalid (a long `run_dir`)."""
 
     state_dir: Path  # files, logs and records, kept over restarts
     run_dir: Path  # sockets; therefore its path must be short
@@ -40,7 +41,10 @@ class HostConfiguration:
 
     def __post_init__(self) -> None:
         if len(bytes(self.run_dir)) + len("/.sock") + _MAX_ID_LENGTH > SUN_PATH_BYTES:
-            raise ValueError(f"run_dir {self.run_dir} is too long for the path of a unix socket")
+            raise ConfigurationInvalid(
+                f"run_dir: {self.run_dir} is too long for the path of a unix socket, which has "
+                f"{SUN_PATH_BYTES} bytes. Set run_dir to a short one, such as /run/moorage."
+            )
         for name in ("state_dir", "run_dir"):
             object.__setattr__(self, name, getattr(self, name).absolute())
 

@@ -4,11 +4,13 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 
 from moorage.engines.images.credentials import Credentials
+from moorage.engines.images.reference import root_url
 
 _SCHEME = re.compile(r"\s*(basic|bearer)\b", re.IGNORECASE)
 _PARAMETER = re.compile(r'([a-z_]+)="([^"]*)"', re.IGNORECASE)
@@ -52,7 +54,7 @@ class Authorizations:
         challenge = read_challenge(challenges)
         basic = self.credentials.of(registry)
         self._known.pop((registry, scopes), None)
-        if challenge is None:
+        if challenge is None or not _may_be_asked(challenge.realm, registry):
             return False
         if challenge.realm:
             token = await self._token(challenge, basic, scopes)
@@ -77,6 +79,18 @@ class Authorizations:
         except msgspec.DecodeError:
             return ""
         return found.token or found.access_token
+
+
+def _may_be_asked(realm: str, registry: str) -> bool:
+    """Returns whether a registry's tokens may be got there: over HTTPS, as all that it is asked.
+
+    One on this machine's loopback may name another there.
+    """
+    asked = urlsplit(realm)
+    if not realm or asked.scheme == "https":
+        return True
+    plain = "http://"
+    return root_url(registry).startswith(plain) and root_url(asked.netloc).startswith(plain)
 
 
 def read_challenge(values: Iterable[str]) -> Challenge | None:

@@ -392,8 +392,8 @@ class KubernetesEngine(LogReading):
             for task in tasks:
                 try:
                     await task()
-                except (ClusterUnavailable, OSError) as error:
-                    logger.warning("the cluster is not tended: %s", error)
+                except Exception as error:  # noqa: BLE001 (the next turn tries again)
+                    logger.warning("the cluster is not tended: %r", error)
 
     async def _measure(self, cluster: Cluster) -> None:
         if not self._options.memory_bytes:
