@@ -67,6 +67,9 @@ class CopyingBuilder:
     async def remove(self, wallet: str, deployment_id: str) -> None:
         self.images.discard((wallet, deployment_id))
 
+    async def collect(self) -> None:
+        return
+
     async def stored(self, wallet: str) -> set[str]:
         return {deployment_id for owner, deployment_id in self.images if owner == wallet}
 
@@ -101,6 +104,8 @@ def options_for(kubeconfig: Path, *, host: str, own_image: str, **chosen: Any) -
         registry="registry.example",
         registry_credentials="",
         pull_credentials="",
+        base_days=30,
+        base_bytes=1 << 40,
         own_image=own_image,
         build_url="",
         build_host=host,

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 import moorage
+from moorage.clock import SystemClock
 from moorage.engines.engine import BuildSpec
 from moorage.engines.images.credentials import Credentials
 from moorage.engines.images.layer import LayerBounds, Place, write_layer
@@ -43,6 +44,7 @@ class PushingBuilder:
             made_by="tests",
             platform=platform_here(),
             scratch=self.scratch,
+            clock=SystemClock(),
         )
 
     async def aclose(self) -> None:
@@ -67,6 +69,9 @@ class PushingBuilder:
 
     async def stored(self, wallet: str) -> set[str]:
         return await self.images.stored(wallet)
+
+    async def collect(self) -> None:
+        return
 
     async def _publish(
         self, owner: str, deployment_id: str, place: Place, command: Sequence[str]

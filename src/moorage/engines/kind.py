@@ -44,6 +44,8 @@ class ClusterOptions:
     registry: str  # where images are put
     registry_credentials: str  # a config.json, by which the gateway puts them there
     pull_credentials: str  # a config.json, by which nodes fetch them
+    base_days: int  # after which a base image that no build has used is removed from the registry
+    base_bytes: int  # that all base images there may have
     own_image: str  # Moorage's, for the pods of builds and of the self-test
     build_url: str  # by which the pods of builds reach this gateway
     build_host: str  # where it listens for them

@@ -165,6 +165,8 @@ def _cluster(settings: Settings) -> ClusterOptions:
         registry=settings.kubernetes_registry,
         registry_credentials=settings.kubernetes_registry_credentials,
         pull_credentials=settings.kubernetes_pull_credentials,
+        base_days=settings.kubernetes_base_days,
+        base_bytes=settings.kubernetes_base_gib * 1024**3,
         own_image=settings.kubernetes_own_image,
         build_url=settings.kubernetes_build_url,
         build_host=settings.kubernetes_build_host,

@@ -51,6 +51,23 @@ class KubernetesSettings(AppSettings, frozen=True, kw_only=True, forbid_unknown_
             "The same for nodes, of an account that only pulls. Empty: nodes need none.",
         ),
     ] = ""
+    kubernetes_base_days: Annotated[
+        int,
+        setting(
+            "kubernetes",
+            "Days after which a base image that no build has used is removed from the registry.",
+            ge=1,
+        ),
+    ] = 30
+    kubernetes_base_gib: Annotated[
+        int,
+        setting(
+            "kubernetes",
+            "What all base images in the registry may have, in GiB, each counted whole; beyond it"
+            " the one that was used the longest ago goes.",
+            ge=1,
+        ),
+    ] = 50
     kubernetes_own_image: Annotated[
         str,
         setting(

@@ -10,6 +10,7 @@ from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.images.base_images import BaseImages
 from moorage.engines.kind import EngineOptions
 from moorage.engines.kubernetes.building.builder import Builder, BuilderOptions
+from moorage.engines.kubernetes.building.images import BaseKeeping
 from moorage.engines.kubernetes.building.opening import BuildPlaces, opened_builder
 from moorage.engines.kubernetes.cluster import LOG_LINE_BYTES, Cluster, NotFound, Refused, batches
 from moorage.engines.kubernetes.objects.build import Build, build_objects
@@ -21,6 +22,7 @@ from moorage.errors import ClusterUnavailable, DeployFailed, FailureCause
 
 _ENDING_SECONDS = 60.0
 _POLL_SECONDS = 0.2
+_DAY_SECONDS = 24 * 3600
 _SILENCE_SECONDS = 300.0
 
 
@@ -41,6 +43,9 @@ async def builder_of(
             made_by=f"{chosen.prefix} of {await cluster.uid()}",
             url=chosen.build_url,
             architecture=chosen.architecture,
+            keeping=BaseKeeping(
+                max_seconds=chosen.base_days * _DAY_SECONDS, max_bytes=chosen.base_bytes
+            ),
         ),
         BuilderOptions(
             own_image=chosen.own_image,

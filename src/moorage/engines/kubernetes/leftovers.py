@@ -1,4 +1,6 @@
-"""Removes what a gateway that was lost has left: images, and namespaces of which nothing is kept.
+"""Removes what nobody needs: what a gateway that was lost has left, and base images.
+
+What was lost are images, and namespaces of which nothing is kept.
 
 An image is stored after its record says that it is being built, and before the record says that it
 is built. So an image that is found before its record is asked for, and has none, is left over.
@@ -6,6 +8,8 @@ is built. So an image that is found before its record is asked for, and has none
 
 from moorage.engines.kubernetes.shared import ImageBuilder, Shared
 from moorage.engines.locks import Locks
+
+_COLLECT_SECONDS = 3600.0
 
 
 class Leftovers:
@@ -17,15 +21,26 @@ class Leftovers:
         self._builder = builder
         self._locks = locks
         self._last = ""
+        self._collect_at = 0.0  # on the monotonic clock
 
     async def remove_next(self) -> None:
-        """Looks at the next wallet. Raises ClusterUnavailable, Refused, OSError."""
+        """Looks at the next wallet, each hour at base images as well.
+
+        Raises ClusterUnavailable, Refused, OSError.
+        """
+        await self._collect_bases()
         wallets = await self._shared.namespaces.wallets()
         if not wallets:
             return
         self._last = min((it for it in wallets if it > self._last), default=min(wallets))
         await self._remove_images(wallets[self._last], self._last)
         await self._shared.namespaces.tidy(self._last)
+
+    async def _collect_bases(self) -> None:
+        now = self._shared.clock.monotonic_seconds()
+        if now >= self._collect_at:
+            self._collect_at = now + _COLLECT_SECONDS
+            await self._builder.collect()
 
     async def _remove_images(self, wallet: str, namespace: str) -> None:
         found = await self._builder.stored(wallet)

@@ -49,6 +49,10 @@ class ImageBuilder(Protocol):
         """Returns the names of all images of a wallet, which are deployments' ids."""
         ...
 
+    async def collect(self) -> None:
+        """Removes what images were made from and no build needs. Raises OSError."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shared:

@@ -33,6 +33,8 @@ def options(
         registry="registry.example",
         registry_credentials="",
         pull_credentials="",
+        base_days=30,
+        base_bytes=1 << 40,
         own_image="moorage",
         build_url="http://10.0.0.1:8404",
         build_host="0.0.0.0",

@@ -93,6 +93,10 @@ class Builder:
         """As `DeploymentImages.stored`."""
         return await self._images.stored(wallet)
 
+    async def collect(self) -> None:
+        """As `DeploymentImages.collect_bases`."""
+        await self._images.collect_bases()
+
     async def _ingredients(self, spec: BuildSpec) -> Ingredients:
         configuration, plan = self._configuration, spec.plan
         main = main_program(plan)

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from moorage.clock import Clock
 from moorage.engines.images.layer import Layer
 from moorage.engines.images.manifest import (
     Content,
@@ -36,6 +37,12 @@ from moorage.engines.images.reference import (
     parse_reference,
 )
 from moorage.engines.images.registry import NotInRegistry, Registry, RegistryFailed
+from moorage.engines.kubernetes.building.base_uses import (
+    NOTES,
+    BaseUse,
+    BaseUses,
+    superfluous,
+)
 from moorage.engines.kubernetes.objects.labels import (
     DEPLOYMENT_LABEL,
     INSTANCE_LABEL,
@@ -67,6 +74,14 @@ class BuiltImage:
     size_bytes: int  # of its layers as they are stored
 
 
+@dataclass(frozen=True, kw_only=True)
+class BaseKeeping:
+    """How long, and how many, base images are kept that no build needs."""
+
+    max_seconds: int = 30 * 24 * 3600  # since the last use
+    max_bytes: int = 50 * 1024**3  # of all together, each counted whole
+
+
 @dataclass(frozen=True)
 class PackedLayer:
     """A layer, and the file that has it."""
@@ -86,6 +101,8 @@ class DeploymentImages:
         made_by: str,
         platform: Platform,
         scratch: Path,
+        clock: Clock,
+        keeping: BaseKeeping = BaseKeeping(),
     ) -> None:
         """`made_by` tells these images from those that others keep below the same name.
 
@@ -96,6 +113,10 @@ class DeploymentImages:
         self._made_by = made_by
         self._platform = platform
         self._scratch = scratch
+        self._clock = clock
+        self._keeping = keeping
+        self._bases = root.below(_BASES)
+        self._uses = BaseUses(registry, self._bases, made_by=made_by)
         self._copying: dict[str, asyncio.Lock] = {}
 
     async def base(self, name: str) -> StoredBase:
@@ -105,7 +126,7 @@ class DeploymentImages:
         """
         named = parse_reference(name)
         tag = hashlib.sha256(str(named).encode()).hexdigest()[:_TAG_DIGITS]
-        stored = Reference(repository=self._root.below(_BASES), tag=tag)
+        stored = Reference(repository=self._bases, tag=tag)
         async with self._copying.setdefault(name, asyncio.Lock()):
             try:
                 content = await self._for_platform(named)
@@ -117,11 +138,45 @@ class DeploymentImages:
                 except NotInRegistry:
                     raise RegistryFailed(f"{name}: {error}") from error
                 logger.warning("the image %s is the one that was used last: %s", name, error)
-        return StoredBase(
-            name=str(named),
-            stored=stored.pinned(content.digest),
-            image=await self._image(stored.repository, content),
+            image = await self._image(stored.repository, content)
+            await self._note_use(named, stored.pinned(content.digest), image)
+        return StoredBase(name=str(named), stored=stored.pinned(content.digest), image=image)
+
+    async def collect_bases(self) -> None:
+        """Removes base images that no build needs; they are copied again when one does.
+
+        Raises RegistryFailed.
+        """
+        tags = await self._registry.tags(self._bases)
+        uses = await self._uses.all(tags)
+        for tag in tags:
+            if tag not in uses and not tag.startswith(NOTES):  # counts from now on
+                stored = Reference(repository=self._bases, tag=tag)
+                content = await self._registry.manifest(stored)
+                image = await self._image(self._bases, content)
+                await self._note_use(None, stored.pinned(content.digest), image)
+        removed = superfluous(
+            (use for use in uses.values() if use.tag in tags),
+            now=self._clock.now_ms() // 1000,
+            max_seconds=self._keeping.max_seconds,
+            max_bytes=self._keeping.max_bytes,
         )
+        for digest in sorted(removed):
+            await self._remove(Reference(repository=self._bases, digest=digest))
+        await self._uses.forget(removed)
+
+    async def _note_use(self, named: Reference | None, stored: Reference, image: Image) -> None:
+        use = BaseUse(
+            tag=stored.tag,
+            name=str(named or ""),
+            digest=stored.digest,
+            size_bytes=sum(layer.size for layer in image.manifest.layers),
+            used_at=self._clock.now_ms() // 1000,
+        )
+        try:
+            await self._uses.note(use)
+        except RegistryFailed as error:
+            logger.warning("that %s was used is not noted: %s", use.name, error)
 
     async def publish(
         self,
@@ -167,7 +222,10 @@ class DeploymentImages:
             return
         if not has_label(found, INSTANCE_LABEL, self._made_by):
             return
-        if not await self._registry.delete_manifest(image.pinned(content.digest)):
+        await self._remove(image.pinned(content.digest))
+
+    async def _remove(self, image: Reference) -> None:
+        if not await self._registry.delete_manifest(image):
             logger.warning("%s stays, as its registry allows no deletion", image)
 
     async def stored(self, wallet: str) -> set[str]:

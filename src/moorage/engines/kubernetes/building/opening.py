@@ -13,7 +13,7 @@ from moorage.engines.images.registry import Registry
 from moorage.engines.kubernetes.building.attempt import BuildPods
 from moorage.engines.kubernetes.building.builder import Builder, BuilderOptions
 from moorage.engines.kubernetes.building.exchange import Exchange
-from moorage.engines.kubernetes.building.images import DeploymentImages
+from moorage.engines.kubernetes.building.images import BaseKeeping, DeploymentImages
 
 _SCRATCH = "layers"  # in the engine's state_dir
 
@@ -29,6 +29,7 @@ class BuildPlaces:
     made_by: str  # whose images these are: no others are removed
     url: str  # how pods reach it; "": by its own host and port
     architecture: str = ""  # of the nodes, such as arm64; "": this machine's
+    keeping: BaseKeeping = BaseKeeping()  # noqa: RUF009 (frozen)
 
 
 @asynccontextmanager
@@ -49,7 +50,13 @@ async def opened_builder(
         name = places.architecture
         platform = Platform(architecture=name) if name else platform_here()
         images = DeploymentImages(
-            registry, root, made_by=places.made_by, platform=platform, scratch=scratch
+            registry,
+            root,
+            made_by=places.made_by,
+            platform=platform,
+            scratch=scratch,
+            clock=configuration.clock,
+            keeping=places.keeping,
         )
         yield Builder(
             configuration, options, pods=pods, images=images, exchange=exchange, scratch=scratch
