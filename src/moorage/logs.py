@@ -2,13 +2,16 @@
 
 Modules log by `structlog.get_logger()`. What other libraries log by the standard library goes
 through the same processors. Redaction is the last step before rendering, so that it sees
-everything. Values bound by `structlog.contextvars`, such as a request's id, are added to each line.
+everything. The last lines are kept in memory, for the operator's pages. Values bound by
+`structlog.contextvars`, such as a request's id, are added to each line.
 """
 
+import heapq
 import json
 import logging
 import re
 import sys
+from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -51,7 +54,48 @@ _URL = re.compile(r"://\S+")
 _URL_USER = re.compile(r"(?<=://)[^\s/?#@]+(?=@)")
 _URL_KEY = re.compile(r"(?<=[^/]/)[A-Za-z0-9_-]{20,}")  # as chain nodes' providers issue them
 
+_WORSE = frozenset({"warning", "error", "critical", "exception"})
+_MAX_KEPT_BYTES = 8 * 1024
+
 _SHOWN_AS_TEXT = (PurePath, BaseException, Decimal, date, UUID)
+
+
+class Recent:
+    """The last lines that this process logged, as JSON; what warns is not displaced by the rest."""
+
+    def __init__(self, *, lines: int = 4_000, warnings: int = 1_000) -> None:
+        self._lines: deque[tuple[int, bytes]] = deque(maxlen=lines)
+        self._warnings: deque[tuple[int, bytes]] = deque(maxlen=warnings)
+        self._count = 0
+
+    def add(self, method: str, line: bytes) -> None:
+        """Keeps a line that was logged by this method of a logger, unless it is too long."""
+        if len(line) > _MAX_KEPT_BYTES:
+            return
+        self._count += 1
+        kept = self._warnings if method in _WORSE else self._lines
+        kept.append((self._count, line))
+
+    def find(self, *, text: str, level: str, limit: int) -> list[dict[str, Any]]:
+        """Returns the newest lines that have this text, at most `limit`, the newest first.
+
+        `level` is warning, error, or anything else for all.
+        """
+        wanted = text.lower().encode()
+        worst = () if level in ("warning", "error") else reversed(self._lines)
+        found: list[dict[str, Any]] = []
+        for _, line in heapq.merge(reversed(self._warnings), worst, reverse=True):
+            if wanted in line.lower():
+                event = msgspec.json.decode(line)
+                if level != "error" or event.get("level") != "warning":
+                    found.append(event)
+            if len(found) == limit:
+                break
+        return found
+
+
+recent = Recent()
+"""What this process logged of late."""
 
 
 def configure(*, json: bool, level: str, stream: BinaryIO | None = None) -> None:
@@ -65,6 +109,7 @@ def configure(*, json: bool, level: str, stream: BinaryIO | None = None) -> None
     output = stream or sys.stderr.buffer
     as_json: list[Processor] = [_add_timestamp, _render_json]
     as_text: list[Processor] = [
+        _keep,
         structlog.processors.TimeStamper("iso"),
         _console(colors=output.isatty()),
     ]
@@ -153,7 +198,18 @@ def _add_timestamp(_logger: WrappedLogger, _method: str, event: EventDict) -> Ev
     return event
 
 
-def _render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
+def _render_json(_logger: WrappedLogger, method: str, event: EventDict) -> bytes:
+    line = _json(event)
+    recent.add(method, line)
+    return line
+
+
+def _keep(_logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    recent.add(method, _json({**event, "timestamp": datetime.now(UTC)}))
+    return event
+
+
+def _json(event: EventDict) -> bytes:
     try:
         return msgspec.json.encode(event)
     except (UnicodeEncodeError, OverflowError):  # a file name that is no UTF-8, a huge number

@@ -268,3 +268,42 @@ def test_text_that_is_no_unicode_makes_a_line_all_the_same(output: Output) -> No
     structlog.get_logger().info("odd", name="\udcff", number=2**80)
     assert output.lines[0]["number"] == 2**80
     assert output.lines[0]["timestamp"].endswith("Z")
+
+
+def test_warnings_are_kept_when_many_other_lines_follow() -> None:
+    recent = logs.Recent(lines=2, warnings=1)
+    recent.add("warning", b'{"event":"short of gas","level":"warning"}')
+    for number in range(5):
+        recent.add("info", b'{"event":"request %d","level":"info"}' % number)
+    found = [line["event"] for line in recent.find(text="", level="all", limit=9)]
+    assert found == ["request 4", "request 3", "short of gas"]
+
+
+def test_recent_lines_are_found_by_text_and_level() -> None:
+    recent = logs.Recent()
+    recent.add("info", b'{"event":"request","request_id":"F00D","level":"info"}')
+    recent.add("warning", b'{"event":"slow","request_id":"F00D","level":"warning"}')
+    recent.add("error", b'{"event":"failed","request_id":"beef","level":"error"}')
+
+    def events(*, text: str = "", level: str = "all", limit: int = 9) -> list[str]:
+        return [line["event"] for line in recent.find(text=text, level=level, limit=limit)]
+
+    assert events(text="f00d") == ["slow", "request"]
+    assert events(level="warning") == ["failed", "slow"]
+    assert events(level="error") == ["failed"]
+    assert events(limit=1) == ["failed"]
+
+
+def test_a_line_too_long_to_be_kept_is_left_out() -> None:
+    recent = logs.Recent()
+    recent.add("info", b'{"event":"%s"}' % (b"x" * 100_000))
+    assert recent.find(text="", level="all", limit=9) == []
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_what_is_logged_is_kept_without_secrets(as_json: bool) -> None:
+    logs.configure(json=as_json, level="info", stream=Output())
+    structlog.get_logger().info("a line of its own", password="hunter2", id=f"of {as_json}")
+    (line,) = logs.recent.find(text=f"of {as_json}", level="all", limit=9)
+    assert (line["event"], line["password"]) == ("a line of its own", logs.REDACTED)
+    assert "timestamp" in line

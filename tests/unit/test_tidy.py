@@ -176,8 +176,16 @@ def public_names() -> set[str]:
     return {node.name for node in found if isinstance(node, kinds) if node.name[0] != "_"}
 
 
+def names_in_templates() -> Iterator[str]:
+    """Every word of what templates of pages compute."""
+    for path in (PACKAGE / "pages/rendering/templates").rglob("*.html"):
+        for computed in re.findall(r"\{[{%].*?[}%]\}", path.read_text(), re.S):
+            yield from re.findall(r"\w+", computed)
+
+
 def test_every_public_name_is_used() -> None:
     used = {name for text in SOURCES.values() for name in used_names(text)}
+    used.update(names_in_templates())
     assert public_names() - used - CALLED_BY_LIBRARIES - CALLED_BY_TESTS == set()
 
 

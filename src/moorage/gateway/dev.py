@@ -16,6 +16,7 @@ from moorage.chains.local.devchain import DevChain
 from moorage.errors import AlreadyRunning, ConfigurationInvalid
 from moorage.failpoints import armed, crash_at
 from moorage.gateway.data_directory import open_data_directory
+from moorage.gateway.operator_port import OpenOperatorPages
 from moorage.gateway.running import GatewayAddresses, run_gateway
 from moorage.gateway.stopping import stop_on_signals
 from moorage.settings import Settings
@@ -33,6 +34,7 @@ async def run_dev(
     *,
     node_modules: list[Path],
     on_ready: Callable[[GatewayAddresses, dict[str, Chain], Path], None],
+    open_pages: OpenOperatorPages | None = None,
 ) -> None:
     """Runs chains and gateway until SIGINT or SIGTERM; then stops everything and keeps its state.
 
@@ -68,6 +70,7 @@ async def run_dev(
             stop=stop,
             stop_apps=True,
             purpose=Purpose.DEV,
+            open_pages=open_pages,
         )
 
 

@@ -1,19 +1,28 @@
-"""The operator's port: metrics, and a readiness check of every part."""
+"""The operator's port: metrics, a readiness check of every part, and pages."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
 
+from moorage.api.http.caller import limit_address
 from moorage.api.http.problems import json_response
+from moorage.api.http.request_context import RequestContext
 from moorage.chains.rpc import RpcClient
 from moorage.errors import MoorageError, ProxyFailed
 from moorage.gateway.assembly import Rooms
 from moorage.gateway.proxy import Proxy
+from moorage.loop import Run
 from moorage.metrics import exposition
+from moorage.pages.sessions.doors import operator_doors
+from moorage.pages.sessions.gate import Gate
 from moorage.payments.watch.watcher import Watcher
+from moorage.settings import Settings
 from moorage.storage.leases import Leases
 
 Check = Callable[[], Awaitable[None]]
@@ -24,17 +33,42 @@ MayHaveCertificate = Callable[[str], Awaitable[bool]]
 """Whether the proxy may get a certificate for a host name, in lower case."""
 
 
+class OperatorPages(Protocol):
+    """The operator's pages of one running gateway; they are of a room above this one."""
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The tasks that run until the gateway stops."""
+        ...
+
+    def app(self, gate: Gate, doors: tuple[Route, ...]) -> ASGIApp:
+        """Returns the pages for whoever passes `gate`; `doors` lead to it."""
+        ...
+
+
+OpenOperatorPages = Callable[[Rooms, Callable[[], Settings]], Awaitable[OperatorPages]]
+"""Opens the pages of a gateway, given its rooms and what returns the settings in force."""
+
+
+def guarded(pages: OperatorPages, gate: Gate, rooms: Rooms) -> ASGIApp:
+    """Returns pages with the doors that lead to them."""
+    http = rooms.api.http
+    count = partial(limit_address, http.front)
+    doors = operator_doors(gate, count=count, facts=http.facts)
+    return RequestContext(pages.app(gate, doors), rooms.api.proxies)
+
+
 def operator_app(
     checks: Mapping[str, Check],
     may_have_certificate: MayHaveCertificate,
     *,
-    doors: Sequence[Route] = (),
+    pages: ASGIApp | None = None,
 ) -> Starlette:
     """Returns the app with the operator's endpoints, and the one that the proxy asks.
 
     `GET /metrics`: Prometheus text. `GET /ready`: 200, or 503 with what does not work. `GET
-    /certificate?domain=`: 200 for a host that may have a certificate, 404 for any other. `doors`
-    lead to the operator's pages.
+    /certificate?domain=`: 200 for a host that may have a certificate, 404 for any other. `pages`
+    answer at all other paths.
     """
 
     async def ready(_request: Request) -> Response:
@@ -56,7 +90,7 @@ def operator_app(
             Route("/ready", ready),
             Route("/metrics", metrics),
             Route("/certificate", certificate),
-            *doors,
+            *(() if pages is None else (Mount("/", pages),)),
         ]
     )
 

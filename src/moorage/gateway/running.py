@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
-from starlette.routing import Route
+from starlette.applications import Starlette
 
 from moorage.api.connections.connection import Bounds
 from moorage.api.connections.server import HttpServer
@@ -35,7 +35,13 @@ from moorage.gateway.data_directory import open_data_directory
 from moorage.gateway.engines import settle_engines
 from moorage.gateway.following import open_following
 from moorage.gateway.isolation import has_several_proxies
-from moorage.gateway.operator_port import checks_of, operator_app
+from moorage.gateway.operator_port import (
+    OpenOperatorPages,
+    OperatorPages,
+    checks_of,
+    guarded,
+    operator_app,
+)
 from moorage.gateway.pages import pages_app, questions_app
 from moorage.gateway.platform import OpenPlatform, Platform, http_url, listen, open_platform
 from moorage.gateway.reload import Reload
@@ -43,7 +49,7 @@ from moorage.gateway.turns import done_before, enter, take_turns
 from moorage.gateway.upkeep import loops_of_upkeep
 from moorage.loop import Keeps, always
 from moorage.mcp.remote.endpoint import McpEndpoint
-from moorage.pages.sessions.doors import operator_doors, wallet_doors
+from moorage.pages.sessions.doors import wallet_doors
 from moorage.pages.sessions.gate import operator_gate, wallet_gate
 from moorage.pages.wallet.site import PREFIXES, WalletSite
 from moorage.routing.caddy_routes import FALLBACK_SOCKET, WAKE_SOCKET
@@ -79,12 +85,14 @@ async def run_gateway(
     speed: float = 1.0,
     audit: Sequence[str] = (),
     reload: Reload | None = None,
+    open_pages: OpenOperatorPages | None = None,
 ) -> None:
     """Runs a gateway until `stop` is set. `settings.data_dir` must be absolute.
 
     `open_platform` opens what apps run on, `open_beside` what a gateway knows of it while another
     one keeps the apps; `speed` divides the pauses of periodic work; `audit` is the command that
-    audits the books each day, empty for none; `reload` reads the settings again.
+    audits the books each day, empty for none; `reload` reads the settings again; `open_pages`
+    opens the operator's pages.
     With `stop_apps` nothing is left running; without it, apps and proxy run on until the next
     start. Raises what a part raises when it can't be opened.
     """
@@ -102,6 +110,7 @@ async def run_gateway(
         speed=speed,
         audit=audit,
         reload=reload,
+        open_pages=open_pages,
     )
     async with AsyncExitStack() as stack:
         await in_thread(open_data_directory, data_dir, purpose, settings.database_url)
@@ -144,6 +153,7 @@ class _Run:
     speed: float
     audit: Sequence[str]
     reload: Reload | None
+    open_pages: OpenOperatorPages | None
 
     async def serve(
         self,
@@ -187,9 +197,11 @@ class _Run:
                 return
             operator = listen(settings.operator_host, settings.operator_port, "operator_port")
             mcp = _mcp_endpoint(rooms)
-            servers = _servers(rooms, operator, self.bounds, mcp)
+            pages = await self._open_pages(rooms, settings)
+            servers = _servers(rooms, operator, self.bounds, mcp, pages)
             upkeep = loops_of_upkeep(rooms, settings, audit=self.audit)
-            works = (*rooms.runs, mcp.run, *(server.run for server in servers))
+            page_runs = () if pages is None else pages.runs
+            works = (*rooms.runs, mcp.run, *page_runs, *(server.run for server in servers))
             async with asyncio.TaskGroup() as tasks:
                 running = [
                     *(tasks.create_task(run()) for run in works),
@@ -205,6 +217,13 @@ class _Run:
                 rooms.api.followers.end_all()
                 for task in running:
                     task.cancel()
+
+    async def _open_pages(self, rooms: Rooms, settings: Settings) -> OperatorPages | None:
+        """Opens the operator's pages, if there are any, over the settings in force."""
+        if self.open_pages is None:
+            return None
+        reload = self.reload
+        return await self.open_pages(rooms, lambda: settings if reload is None else reload.settings)
 
 
 def _addresses(settings: Settings, platform: Platform, operator: socket.socket) -> GatewayAddresses:
@@ -259,26 +278,27 @@ def _pages(rooms: Rooms) -> Pages:
     return Pages(app=site.app, prefixes=PREFIXES)
 
 
-def _operator_doors(rooms: Rooms, operator: socket.socket) -> Sequence[Route]:
-    front = rooms.api.http.front
+def _operator_app(rooms: Rooms, operator: socket.socket, pages: OperatorPages | None) -> Starlette:
     gate = operator_gate(rooms.sessions, url=http_url(*operator.getsockname()))
-    return operator_doors(gate, count=partial(limit_address, front), facts=rooms.api.http.facts)
+    return operator_app(
+        checks_of(rooms),
+        rooms.deploy.certificates.may_have,
+        pages=None if pages is None else guarded(pages, gate, rooms),
+    )
 
 
 def _servers(
-    rooms: Rooms, operator: socket.socket, bounds: Bounds, mcp: McpEndpoint
+    rooms: Rooms,
+    operator: socket.socket,
+    bounds: Bounds,
+    mcp: McpEndpoint,
+    operator_pages: OperatorPages | None,
 ) -> list[HttpServer]:
     proxies, proxy_dir = rooms.api.proxies, rooms.platform.proxy_dir
     api = RequestContext(http_app(rooms.api.http, mcp=mcp, pages=_pages(rooms)), proxies)
-    may_have_certificate = rooms.deploy.certificates.may_have
     servers = [
         HttpServer(api, rooms.platform.api_listener, bounds=bounds, proxies=proxies),
-        HttpServer(
-            operator_app(
-                checks_of(rooms), may_have_certificate, doors=_operator_doors(rooms, operator)
-            ),
-            operator,
-        ),
+        HttpServer(_operator_app(rooms, operator, operator_pages), operator),
     ]
     if rooms.platform.proxy is None:
         return servers

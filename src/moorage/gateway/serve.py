@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from moorage.chains.address import checksum_address, parse_address
 from moorage.chains.chain import Chain
 from moorage.errors import ConfigurationInvalid
+from moorage.gateway.operator_port import OpenOperatorPages
 from moorage.gateway.reload import Reload
 from moorage.gateway.running import GatewayAddresses, run_gateway
 from moorage.gateway.stopping import stop_on_signals
@@ -25,11 +26,12 @@ async def run_serve(
     load: Callable[[], Settings],
     on_ready: Callable[[GatewayAddresses], None],
     audit: Sequence[str],
+    open_pages: OpenOperatorPages | None = None,
 ) -> None:
     """Runs until SIGINT or SIGTERM; apps and proxy run on until the next start.
 
     `load` reads the settings again, which SIGHUP asks for; `audit` is the command that audits the
-    books, which is done each day.
+    books, which is done each day; `open_pages` opens the operator's pages.
 
     Raises ConfigurationInvalid for settings that would make it unsafe or useless.
     """
@@ -45,6 +47,7 @@ async def run_serve(
         purpose=Purpose.SERVE,
         audit=audit,
         reload=reload,
+        open_pages=open_pages,
     )
 
 

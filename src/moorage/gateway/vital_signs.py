@@ -78,6 +78,21 @@ _audit_findings = Gauge(
 _build_info.labels(__version__, NEWEST_REVISION, platform.python_version()).set(1)
 
 
+class Samples:
+    """What every series says at one time."""
+
+    def __init__(self) -> None:
+        self._values = {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for metric in registry.collect()
+            for sample in metric.samples
+        }
+
+    def __call__(self, name: str, **labels: str) -> float:
+        """Returns a series' value; 0 for one of which nothing was recorded."""
+        return self._values.get((name, frozenset(labels.items())), 0.0)
+
+
 def watch_sleeping_apps(count: Callable[[], int]) -> None:
     """Has each scrape call `count` for the number of sleeping apps."""
     _sleeping_apps.set_function(count)

@@ -2,7 +2,7 @@
 
 import os
 import pwd
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +32,8 @@ class OpenBooks:
     """A gateway's database, and clients of the chains that can be read."""
 
     db: Database
-    chains: dict[str, Chain]
-    clients: dict[str, RpcClient]  # without local chains that do not run
+    chains: Mapping[str, Chain]
+    clients: Mapping[str, RpcClient]  # without local chains that do not run
     pay_to: str  # as `parse_address` spells it
     recipients: frozenset[str]  # `pay_to` and its former values, as `parse_address` spells them
     retired: frozenset[str]  # those of them to which payments are credited no more
@@ -70,17 +70,29 @@ async def open_books(settings: Settings) -> AsyncIterator[OpenBooks]:
         }
         for client in clients.values():
             stack.push_async_callback(client.close)
-        known = {each.address for each in await recipients.everyone(db)}
-        recipients_now = frozenset({parse_address(pay_to), *await recipients.watched(db)})
-        yield OpenBooks(
-            db=db,
-            chains=chains,
-            clients=clients,
-            pay_to=parse_address(pay_to),
-            recipients=frozenset(recipients_now | known),
-            retired=frozenset(known - recipients_now),
-            operator=operator_name(),
-        )
+        yield await books_of(db, chains, clients, pay_to=pay_to, operator=operator_name())
+
+
+async def books_of(
+    db: Database,
+    chains: Mapping[str, Chain],
+    clients: Mapping[str, RpcClient],
+    *,
+    pay_to: str,
+    operator: str,
+) -> OpenBooks:
+    """Returns the books in an open database, which `operator` looks into."""
+    known = {each.address for each in await recipients.everyone(db)}
+    recipients_now = frozenset({parse_address(pay_to), *await recipients.watched(db)})
+    return OpenBooks(
+        db=db,
+        chains=chains,
+        clients=clients,
+        pay_to=parse_address(pay_to),
+        recipients=frozenset(recipients_now | known),
+        retired=frozenset(known - recipients_now),
+        operator=operator,
+    )
 
 
 def operator_name() -> str:

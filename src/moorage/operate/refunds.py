@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +23,7 @@ from moorage.payments.relay.relayer import GWEI, Limits, Relayer
 from moorage.records.payment import Payment
 from moorage.records.refund import UNFINISHED, Refund, RefundStatus
 from moorage.settings import Settings
+from moorage.storage.database import Transaction
 from moorage.storage.money import payments, refunds
 
 _LOOK_SECONDS = 0.5
@@ -38,6 +38,7 @@ class RefundOrder(msgspec.Struct, frozen=True, kw_only=True):
     amount: str | None  # tokens as a decimal; None: all that is left
     recipient: str | None  # must be the payer, who alone gets a refund
     reason: str
+    earlier: int | None = None  # refunds of it that the operator knows of; None: however many
 
 
 class RefundSeen(NamedTuple):
@@ -79,9 +80,11 @@ async def begin_refund(
     chain, client = _chain_of(books, payment.chain_id)
     service = _refunds(settings, books, client, key)
     amount = _amount(order.amount, chain.token_at(payment.token_address))
-    note = partial(
-        note_act, who=books.operator, act="refund", subject=order.tx_hash, reason=order.reason
-    )
+
+    async def note(tx: Transaction) -> None:
+        await _require_known(tx, payment, order.earlier)
+        await note_act(tx, books.operator, "refund", order.tx_hash, reason=order.reason)
+
     refund = await service.begin(payment, amount=amount, reason=order.reason, note=note)
     return BegunRefund(chain, refund, service)
 
@@ -110,8 +113,25 @@ async def run_resume(
         return followed
 
 
+async def _require_known(tx: Transaction, payment: Payment, earlier: int | None) -> None:
+    """Raises RefundRefused if there are refunds of a payment that its operator does not know of.
+
+    The one that is being stored is not counted.
+    """
+    stored = await refunds.of_payment(
+        tx, chain_id=payment.chain_id, tx_hash=payment.tx_hash, log_index=payment.log_index
+    )
+    if earlier is not None and len(stored) != earlier + 1:
+        raise RefundRefused("It was refunded meanwhile. Look at it again.")
+
+
 def refund_key(settings: Settings, key_file: Path | None) -> SigningKey:
-    """Returns the key that refunds are sent with. Raises ConfigurationInvalid without one."""
+    """Returns the key that refunds are sent with: of `key_file`, else as the settings say.
+
+    Raises ConfigurationInvalid without one.
+    """
+    if key_file is None and settings.refund_key_file:
+        return key_in(Path(settings.refund_key_file), option="refund_key_file")
     return dev_key(settings) if key_file is None else key_in(key_file, option="--key-file")
 
 

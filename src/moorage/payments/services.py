@@ -156,7 +156,7 @@ class PaymentServices:
         return TopUp(db=self._db, paywall=self.paywall, clock=self._clock)
 
     @cached_property
-    def _relayers(self) -> dict[str, Relayer]:
+    def relayers(self) -> dict[str, Relayer]:
         """A relayer for each chain, by name; none without a key. Raises ConfigurationInvalid."""
         if not self._settings.relayer_key_file:
             return {}
@@ -172,7 +172,7 @@ class PaymentServices:
         return Settlements(
             db=self._db,
             clients=self._clients,
-            relayers=self._relayers,
+            relayers=self.relayers,
             pay_to=self._payee.pay_to,
             former=self._payee.former,
             clock=self._clock,
@@ -184,7 +184,7 @@ class PaymentServices:
             db=self._db,
             chains=self._payee.chains,
             clients=self._clients,
-            relayers=self._relayers,
+            relayers=self.relayers,
             credit=self.paywall.credit,
             clock=self._clock,
             speed=self._speed,

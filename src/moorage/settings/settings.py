@@ -12,11 +12,10 @@ from moorage.chains.settings import ChainSettings
 from moorage.money import MicroUsd
 from moorage.payments.price.pricing import PriceList, Size
 from moorage.settings.apps import setting
-from moorage.settings.kubernetes import KubernetesSettings
+from moorage.settings.operator import OperatorSettings, Port
 from moorage.storage.opening import DATABASE
 
 _Part = TypeVar("_Part", bound=msgspec.Struct)
-Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 _WEB = r"^(https?://[^\s\"<>\\]{1,500})?\Z"
 _POSTGRES = r"^(postgres(ql)?://\S+)?\Z"
 _CONTENT = r"^(s3://[a-z0-9][a-z0-9.-]{2,62}(/[a-z0-9._/-]*)?|file:///\S+)?\Z"
@@ -24,7 +23,7 @@ _VALKEY = r"^((valkeys?|rediss?|unix)://\S+)?\Z"
 _WEB_OR_MAIL = r"^(https?://[^\s\"<>\\]{1,500}|[^\s@:/\"<>\\]{1,64}@[^\s@:/\"<>\\]{1,255})?\Z"
 
 
-class Settings(KubernetesSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Settings(OperatorSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The operator's settings; the unit is in the name."""
 
     data_dir: Annotated[str, setting("", "Where all is kept: database, uploads, apps.")] = (
@@ -120,18 +119,6 @@ class Settings(KubernetesSettings, frozen=True, kw_only=True, forbid_unknown_fie
             pattern=_WEB_OR_MAIL,
         ),
     ] = ""
-    operator_port: Annotated[
-        Port, setting("api", "The port of /metrics and /ready; 0 takes a free one.")
-    ] = 8403
-    operator_host: Annotated[
-        str,
-        setting(
-            "api",
-            "Where that port listens: 127.0.0.1, or 0.0.0.0 where a packet filter keeps all but "
-            "your own programs from it.",
-            pattern=r"^(127\.0\.0\.1|0\.0\.0\.0)\Z",
-        ),
-    ] = "127.0.0.1"
     trusted_proxies: Annotated[
         tuple[str, ...], setting("api", "Networks whose X-Forwarded-For is believed.")
     ] = ()

@@ -50,9 +50,11 @@ def dev(
     """
     from moorage import logs
     from moorage.gateway import dev as development
+    from moorage.pages.operator.opening import open_operator_pages
     from moorage.settings import load_settings
 
-    settings = load_settings(
+    load = partial(
+        load_settings,
         file=None,
         environ=os.environ | {"MOORAGE_LOG_JSON": os.environ.get("MOORAGE_LOG_JSON", "false")},
         data_dir=data_dir,
@@ -60,6 +62,7 @@ def dev(
         proxy_port=proxy_port,
         operator_port=operator_port,
     )
+    settings = load()
     logs.configure(json=settings.log_json, level=settings.log_level)
     if reset:
         development.reset(Path(settings.data_dir))
@@ -69,9 +72,13 @@ def dev(
         for line in _started(settings, addresses, chains, dev_file):
             print(line, flush=True)
 
+    audit = (sys.argv[0], "audit", "--data-dir", settings.data_dir)
     _run(
         development.run_dev(
-            settings, node_modules=[Path("node_modules").absolute()], on_ready=on_ready
+            settings,
+            node_modules=[Path("node_modules").absolute()],
+            on_ready=on_ready,
+            open_pages=partial(open_operator_pages, load=load, audit=audit),
         )
     )
     print("Stopped. Its state is kept; `moorage dev --reset` starts over.")
@@ -88,6 +95,7 @@ def serve(*, config: Path) -> int:
     """
     from moorage import logs
     from moorage.gateway.serve import run_serve
+    from moorage.pages.operator.opening import open_operator_pages
     from moorage.settings import load_settings
 
     load = partial(load_settings, file=config)
@@ -95,7 +103,8 @@ def serve(*, config: Path) -> int:
     logs.configure(json=settings.log_json, level=settings.log_level)
     _require_machine(settings)
     audit = (sys.argv[0], "audit", "--config", str(config.absolute()))
-    _run(run_serve(settings, load=load, on_ready=_log_ready, audit=audit))
+    open_pages = partial(open_operator_pages, load=load, audit=audit)
+    _run(run_serve(settings, load=load, on_ready=_log_ready, audit=audit, open_pages=open_pages))
     return Exit.OK
 
 
@@ -187,7 +196,7 @@ def _started(
             f"chain     {chain.name} ({chain.chain_id}) {chain.rpc_urls[0]}"
             for chain in chains.values()
         ),
-        f"operator  {addresses.operator}/metrics and /ready",
+        f"operator  {addresses.operator}/operator, /metrics and /ready",
         f"sandbox   {addresses.isolation}",
         f"wallets   {dev_file}",
         "",

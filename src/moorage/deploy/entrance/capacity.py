@@ -30,6 +30,18 @@ class Policy(msgspec.Struct, frozen=True):
     """How many times the memory for apps may be promised to them."""
 
 
+class Room(msgspec.Struct, frozen=True, kw_only=True):
+    """What of the machine is sold to apps, and what there is."""
+
+    apps: int  # that run, or are about to
+    memory_sold_bytes: int
+    memory_bytes: int  # what may be sold
+    cpu_sold_millis: int
+    disk_free_bytes: int
+    disk_promised_bytes: int  # by how much disks and volumes may still grow
+    disk_reserve_bytes: int
+
+
 class Capacity:
     """Measures the machine, and decides whether one more app or version has room.
 
@@ -63,6 +75,20 @@ class Capacity:
         volumes = sum(disks.volume_growth.values())
         record_disk(free_bytes=disks.free_bytes, promised_bytes=self._growth_bytes + volumes)
         return disks
+
+    async def room(self) -> Room:
+        """Measures what is sold, and what there is."""
+        disks = await self.measure()
+        apps = await promises.running(self._db)
+        return Room(
+            apps=apps,
+            memory_sold_bytes=apps * self._limits.memory_bytes,
+            memory_bytes=int(self._policy.memory_overcommit * self._runtime.memory_bytes()),
+            cpu_sold_millis=apps * self._limits.cpu_millis,
+            disk_free_bytes=disks.free_bytes,
+            disk_promised_bytes=self._growth_bytes + sum(disks.volume_growth.values()),
+            disk_reserve_bytes=self._policy.reserve_bytes,
+        )
 
     def spare_bytes(self, disks: Disks) -> int:
         """Returns the free bytes beyond the reserve; negative when part of the reserve is used."""

@@ -1,6 +1,7 @@
 """Checks settings that name something: addresses, domains, keys, certificates."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from moorage.clock import iso_utc
@@ -24,7 +25,7 @@ def check_configuration(settings: Settings, *, now_ms: int) -> list[Finding]:
         *(_domain(each) for each in (settings.base_domain, *settings.former_domains)),
         *_operator_port(settings),
         _secrets_key(settings),
-        *_relayer_key(settings),
+        *_sending_keys(settings),
         *_wildcard(settings, now_ms=now_ms),
     ]
 
@@ -64,14 +65,18 @@ def _secrets_key(settings: Settings) -> Finding:
     return _tried(name, look, "put the key back, or mend the file")
 
 
-def _relayer_key(settings: Settings) -> Iterator[Finding]:
-    if settings.relayer_key_file:
-        path = Path(settings.relayer_key_file)
+def _sending_keys(settings: Settings) -> Iterator[Finding]:
+    """Reads the keys that transactions are sent with."""
+    files = {"relayer": settings.relayer_key_file, "refund": settings.refund_key_file}
+    remedies = {"relayer": "see docs/operate.md, The relayer", "refund": "mend the file"}
+    for use, file in files.items():
+        if file:
+            look = partial(_address_of, Path(file), option=f"{use}_key_file")
+            yield _tried(f"{use} key", look, remedies[use])
 
-        def look() -> str:
-            return f"its address is {key_in(path, option='relayer_key_file').address}"
 
-        yield _tried("relayer key", look, "see docs/operate.md, The relayer")
+def _address_of(path: Path, *, option: str) -> str:
+    return f"its address is {key_in(path, option=option).address}"
 
 
 def _wildcard(settings: Settings, *, now_ms: int) -> Iterator[Finding]:

@@ -21,11 +21,13 @@ async def run_grant(settings: Settings, *, wallet: str, amount: MicroUsd, reason
         return await grant(books, wallet=wallet, amount=amount, reason=reason)
 
 
-async def grant(books: OpenBooks, *, wallet: str, amount: MicroUsd, reason: str) -> Grant:
-    """As `run_grant`, in open books."""
+async def grant(
+    books: OpenBooks, *, wallet: str, amount: MicroUsd, reason: str, grant_id: str | None = None
+) -> Grant:
+    """As `run_grant`, in open books. Raises UniqueViolation where there is a grant of this id."""
     now_ms = SystemClock().now_ms()
     given = Grant(
-        id=str(uuid.uuid4()),
+        id=grant_id or str(uuid.uuid4()),
         wallet=wallet,
         amount_micro_usd=amount,
         reason=reason,
@@ -39,8 +41,14 @@ async def grant(books: OpenBooks, *, wallet: str, amount: MicroUsd, reason: str)
 
 async def run_undo_grant(settings: Settings, grant_id: str) -> Grant:
     """Takes a grant back; returns it. Raises InvalidField if it can't be taken back whole."""
+    async with open_books(settings) as books:
+        return await undo_grant(books, grant_id)
+
+
+async def undo_grant(books: OpenBooks, grant_id: str, *, reason: str = "") -> Grant:
+    """As `run_undo_grant`, in open books."""
     now_ms = SystemClock().now_ms()
-    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+    async with books.db.transaction(durable=True) as tx:
         given = await grants.one(tx, grant_id)
         if given is None:
             raise InvalidField("--undo", "no grant has this id; `moorage credit --list` has them")
@@ -50,7 +58,8 @@ async def run_undo_grant(settings: Settings, grant_id: str) -> Grant:
             raise InvalidField(
                 "--undo", f"{given.wallet} has fewer credits than that; nothing was taken back"
             )
-        await note_act(tx, books.operator, "take credits back", f"{given.id} of {given.wallet}")
+        about = f"{given.id} of {given.wallet}"
+        await note_act(tx, books.operator, "take credits back", about, reason=reason)
     return msgspec.structs.replace(given, undone_at_ms=now_ms)
 
 

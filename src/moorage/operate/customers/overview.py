@@ -79,12 +79,12 @@ async def wallets(books: OpenBooks) -> list[Customer]:
 async def run_projects(settings: Settings, *, hours: int) -> list[ProjectUse]:
     """Returns every project that is not deleted, those that used most processor time first."""
     async with open_books(settings) as books:
-        return await projects(books, hours=hours)
+        since_ms = SystemClock().now_ms() - hours * HOUR_MS
+        return await projects(books, since_ms=since_ms)
 
 
-async def projects(books: OpenBooks, *, hours: int) -> list[ProjectUse]:
-    """As `run_projects`, in open books."""
-    since_ms = SystemClock().now_ms() - hours * HOUR_MS
+async def projects(books: OpenBooks, *, since_ms: int) -> list[ProjectUse]:
+    """As `run_projects`, in open books, with what was used from a time on."""
     async with books.db.snapshot() as snapshot:
         running = {each.project_id for each in await intervals.every_open(snapshot)}
         rows = await customers.every_project(snapshot, used_since_ms=since_ms)

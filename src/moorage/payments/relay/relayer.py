@@ -79,6 +79,16 @@ class Relayer:
         self._tip: int | None = None
 
     @property
+    def address(self) -> str:
+        """The address that sends, and pays the gas."""
+        return self._key.address
+
+    @property
+    def balance_wei(self) -> int:
+        """The gas money that it had when last looked at."""
+        return self._balance_wei
+
+    @property
     def solvent(self) -> bool:
         """Whether it last had enough gas to begin something new, and is within the day's loss."""
         rich = self._balance_wei >= self._limits.reserve_wei

@@ -41,6 +41,9 @@ _ONE = Statement(
         relay_transactions.c.tx_hash == bindparam("of_hash"),
     )
 )
+_LAST = Statement(
+    select(*_COLUMNS).where(*_of_sender).order_by(relay_transactions.c.signed_at_ms.desc()).limit(1)
+)
 _OF_SUBJECT = Statement(
     select(*_COLUMNS).where(relay_transactions.c.subject_id == bindparam("subject_id"))
 )
@@ -106,6 +109,12 @@ async def take_nonce(
 async def one(source: Source, *, chain_id: int, tx_hash: str) -> RelayTransaction | None:
     """Returns the transaction of this hash, if it is one of ours."""
     row = await source.one(_ONE, of_chain=chain_id, of_hash=tx_hash)
+    return struct_of(RelayTransaction, row) if row else None
+
+
+async def last(source: Source, *, chain_id: int, sender: str) -> RelayTransaction | None:
+    """Returns the transaction that a sender signed last."""
+    row = await source.one(_LAST, of_chain=chain_id, sender=sender)
     return struct_of(RelayTransaction, row) if row else None
 
 

@@ -1,0 +1,63 @@
+"""Opens an operator's pages over a running gateway."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from moorage.gateway.assembly import Rooms
+from moorage.loop import Run
+from moorage.operate.books import books_of
+from moorage.pages.operator.audits import Audits
+from moorage.pages.operator.desk import Desk
+from moorage.pages.operator.health import HealthReader, read_health
+from moorage.pages.operator.site import OperatorSite
+from moorage.pages.sessions.gate import Gate
+from moorage.settings import Settings
+
+
+@dataclass(frozen=True)
+class OpenedPages:
+    """The pages of one gateway."""
+
+    desk: Desk
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The tasks that run until the gateway stops."""
+        return (self.desk.audits.run,)
+
+    def app(self, gate: Gate, doors: tuple[Route, ...]) -> ASGIApp:
+        """Returns the pages for whoever passes `gate`; `doors` lead to it."""
+        site = OperatorSite(
+            desk=self.desk, find_operator=gate.operator_session, hosts=gate.hosts, doors=doors
+        )
+        return site.app
+
+
+async def open_operator_pages(
+    rooms: Rooms,
+    in_force: Callable[[], Settings],
+    *,
+    load: Callable[[], Settings],
+    audit: Sequence[str],
+) -> OpenedPages:
+    """Opens the pages of a gateway with these rooms.
+
+    `in_force` returns the settings in force, `load` reads them again as the next start would;
+    `audit` is the command that audits the books.
+    """
+    core, payee = rooms.core, rooms.payee
+    books = await books_of(core.db, payee.chains, payee.clients, pay_to=payee.pay_to, operator="")
+    desk = Desk(
+        books=books,
+        in_force=in_force,
+        load=load,
+        clock=core.clock,
+        billed=rooms.ledger.metering.time,
+        health=HealthReader(partial(read_health, rooms)),
+        audits=Audits(audit, clock=core.clock),
+    )
+    return OpenedPages(desk)

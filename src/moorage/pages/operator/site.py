@@ -1,0 +1,137 @@
+"""The table of an operator's pages, and how they are answered, also after errors."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from moorage.errors import InvalidRequest, MoorageError
+from moorage.pages.operator import (
+    books,
+    configuration,
+    customers,
+    journal,
+    notices,
+    overview,
+    payments,
+    projects,
+)
+from moorage.pages.operator.desk import Desk
+from moorage.pages.operator.view import View
+from moorage.pages.rendering.assets import PREFIX, serve_asset
+from moorage.pages.rendering.templates import page
+from moorage.pages.sessions.form import Form, intended_form
+from moorage.pages.sessions.operator import FindOperator
+
+log = structlog.get_logger()
+
+Handler = Callable[[View], Awaitable[Response]]
+
+HOME = "/operator"
+SIGN_IN = f"{HOME}/sign-in"
+_PAYMENT = "/payments/{chain_id:int}/{tx_hash}/{log_index:int}"
+_WALLET = "/wallets/{wallet}"
+_PROJECT = "/projects/{name}"
+
+PAGES: tuple[tuple[str, str, Handler], ...] = (
+    ("GET", "", overview.overview),
+    ("GET", "/glance", overview.glance),
+    ("GET", "/payments", payments.listed),
+    ("GET", _PAYMENT, payments.one),
+    ("POST", f"{_PAYMENT}/release", payments.release_one),
+    ("POST", f"{_PAYMENT}/refund", payments.refund_one),
+    ("GET", "/refunds", payments.refunds),
+    ("GET", "/wallets", customers.listed),
+    ("GET", _WALLET, customers.one),
+    ("POST", f"{_WALLET}/suspend", customers.suspend),
+    ("POST", f"{_WALLET}/resume", customers.resume),
+    ("POST", f"{_WALLET}/credits", customers.give),
+    ("POST", f"{_WALLET}/credits/{{grant_id}}/undo", customers.take_back),
+    ("POST", f"{_WALLET}/rules", customers.allow),
+    ("GET", "/projects", projects.listed),
+    ("GET", _PROJECT, projects.one),
+    ("POST", f"{_PROJECT}/suspend", projects.suspend),
+    ("POST", f"{_PROJECT}/resume", projects.resume),
+    ("GET", "/books", books.shown),
+    ("POST", "/books/audit", books.audit),
+    ("GET", "/settings", configuration.shown),
+    ("GET", "/settings/history", configuration.history),
+    ("GET", "/acts", journal.done),
+    ("GET", "/log", journal.log),
+    ("GET", "/notices", notices.shown),
+    ("POST", "/notices/announcement", notices.announce),
+    ("POST", "/notices/announcement/end", notices.end_announcement),
+    ("POST", "/notices/maintenance", notices.begin_maintenance),
+    ("POST", "/notices/maintenance/end", notices.end_maintenance),
+)
+"""Method, path below HOME, and handler of each page; all need an operator's session."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorSite:
+    """What an operator's pages need."""
+
+    desk: Desk
+    find_operator: FindOperator
+    hosts: frozenset[str]  # that the pages are served at, as `Origin` names them
+    doors: tuple[Route, ...] = ()  # pages without a session: to sign in, and to open links
+
+    @property
+    def app(self) -> ASGIApp:
+        """The pages as an ASGI app."""
+        return Router(
+            [
+                *self.doors,
+                *(self._route(*each) for each in PAGES),
+                Route("/", _home),
+                Route(f"{PREFIX}/{{digest}}/{{name}}", serve_asset),
+            ],
+            default=_not_found,
+        )
+
+    def _route(self, method: str, path: str, handler: Handler) -> Route:
+        async def answer(request: Request) -> Response:
+            return await self._answer(request, handler)
+
+        return Route(f"{HOME}{path}", answer, methods=[method])
+
+    async def _answer(self, request: Request, handler: Handler) -> Response:
+        try:
+            session = await self.find_operator(request)
+            if session is None:
+                return _to_sign_in(request)
+            form: Form = {}
+            if request.method == "POST":
+                form = await intended_form(request, csrf=session.csrf, hosts=self.hosts)
+            return await handler(View(request=request, session=session, desk=self.desk, form=form))
+        except InvalidRequest as error:
+            return _error(400, error.message)
+        except MoorageError as error:
+            return _error(409, error.message)
+        except Exception:
+            log.exception("page failed")
+            return _error(500, "The gateway failed at this page; its log says more.")
+
+
+def _to_sign_in(request: Request) -> Response:
+    """Leads to the sign-in; a part of a page that is asked for by script has the page led there."""
+    if "hx-request" in request.headers:
+        return Response(status_code=401, headers={"HX-Redirect": SIGN_IN})
+    return RedirectResponse(SIGN_IN, 303)
+
+
+def _error(status: int, message: str) -> Response:
+    return page("error.html", status=status, message=message, home=HOME)
+
+
+async def _home(_request: Request) -> Response:
+    return RedirectResponse(HOME, 303)
+
+
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    response = page("not_found.html", status=404, home=HOME)
+    await response(scope, receive, send)

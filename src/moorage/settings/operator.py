@@ -1,0 +1,36 @@
+"""The settings of the operator's port and pages."""
+
+from typing import Annotated
+
+import msgspec
+
+from moorage.settings.apps import setting
+from moorage.settings.kubernetes import KubernetesSettings
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+
+
+class OperatorSettings(KubernetesSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where an operator reaches the gateway, and what can be done from there."""
+
+    operator_port: Annotated[
+        Port, setting("api", "The port of /metrics and /ready; 0 takes a free one.")
+    ] = 8403
+    operator_host: Annotated[
+        str,
+        setting(
+            "api",
+            "Where that port listens: 127.0.0.1, or 0.0.0.0 where a packet filter keeps all but "
+            "your own programs from it.",
+            pattern=r"^(127\.0\.0\.1|0\.0\.0\.0)\Z",
+        ),
+    ] = "127.0.0.1"
+    refund_key_file: Annotated[
+        str,
+        setting(
+            "payments",
+            "The file with the private key that refunds are sent with from the operator's pages: "
+            "64 hex digits, for its owner's eyes only. Empty: pages send none, and `moorage refund`"
+            " is told the file.",
+        ),
+    ] = ""

@@ -1,0 +1,160 @@
+"""Wallets and projects as an operator sees them, and what is done about them."""
+
+import re
+import uuid
+
+import pytest
+
+from clock import HOUR_MS, START_MS
+from moorage.money import MicroUsd
+from moorage.records.consumption import UsageHour
+from moorage.records.project import ProjectStatus
+from moorage.storage.apps import projects, usage
+from moorage.storage.database import Database
+from moorage.storage.money import accounts, grants, intervals
+from moorage.storage.operation import acts, notices, wallet_rules
+from operator_pages import OperatorPages
+from records_fixture import ALICE, BOB, add_project, fund
+
+HOSTILE = '"><script>alert(1)</script>\x1b[31m\u202e'
+
+
+async def burn(db: Database, project_id: str) -> None:
+    async with db.transaction(durable=True) as tx:
+        await intervals.open_interval(
+            tx, interval_id=str(uuid.uuid4()), project_id=project_id, at_ms=START_MS
+        )
+
+
+async def done(db: Database) -> list[tuple[str, str, str]]:
+    return [(act.act, act.subject, act.reason) for act in await acts.since(db, 0)]
+
+
+async def test_wallets_that_burn_most_come_first(pages: OperatorPages, db: Database) -> None:
+    await fund(db, ALICE, 9_000_000)
+    await fund(db, BOB, 1_000_000)
+    await burn(db, (await add_project(db, BOB, "his")).id)
+    text = await pages.shown("/operator/wallets")
+    assert text.index(f"/wallets/{BOB}") < text.index(f"/wallets/{ALICE}")
+    assert "2026-" in text  # until when his credits last
+
+
+async def test_credits_of_one_form_are_given_once(pages: OperatorPages, db: Database) -> None:
+    await fund(db, ALICE, 1)
+    path = f"/operator/wallets/{ALICE}"
+    found = re.search(r'name="id" value="([^"]+)"', await pages.shown(path))
+    assert found
+    form = {"id": found[1], "usd": "2.50", "reason": "an outage", "confirmed": "true"}
+    answers = [await pages.post(f"{path}/credits", **form) for _ in range(2)]
+    assert [answer.location for answer in answers] == [
+        f"{path}?done=given",
+        f"{path}?done=given-before",
+    ]
+    assert await accounts.balance(db, ALICE) == 2_500_001
+    (given,) = await grants.every(db)
+    assert await done(db) == [("give credits", f"{given.id} to {ALICE}", "an outage")]
+    await pages.post(f"{path}/credits/{given.id}/undo", reason="too much")
+    assert await accounts.balance(db, ALICE) == 1
+
+
+@pytest.mark.parametrize("usd", ["0", "-1", "0.0000001", "nan", "Infinity", "1e9", "two"])
+async def test_an_amount_that_is_none_gives_nothing(
+    pages: OperatorPages, db: Database, usd: str
+) -> None:
+    await fund(db, ALICE, 1)
+    form = {"id": str(uuid.uuid4()), "usd": usd, "reason": "why", "confirmed": "true"}
+    assert (await pages.post(f"/operator/wallets/{ALICE}/credits", **form)).status == 400
+    assert await accounts.balance(db, ALICE) == 1
+
+
+async def test_a_wallet_is_suspended_and_resumed(pages: OperatorPages, db: Database) -> None:
+    await fund(db, ALICE, 1)
+    project = await add_project(db)
+    path = f"/operator/wallets/{ALICE}"
+    assert (await pages.post(f"{path}/suspend", reason="abuse")).status == 400  # not confirmed
+    await pages.post(f"{path}/suspend", reason="abuse", confirmed="true")
+    assert (await accounts.wallet_row(db, ALICE)).blocked_reason == "abuse"
+    assert "abuse" in await pages.shown(path)
+    await pages.post(f"{path}/resume", reason="they wrote")
+    assert (await accounts.wallet_row(db, ALICE)).blocked_reason is None
+    assert await done(db) == [("suspend", ALICE, "abuse"), ("resume", ALICE, "they wrote")]
+    assert project.unique_name in await pages.shown(path)
+
+
+async def test_what_a_wallet_may_do_is_changed(pages: OperatorPages, db: Database) -> None:
+    await fund(db, ALICE, 1)
+    path = f"/operator/wallets/{ALICE}/rules"
+    await pages.post(path, listed="true", max_projects="3", reason="a friend")
+    rule = await wallet_rules.of_wallet(db, ALICE)
+    assert (rule.is_listed, rule.max_projects) == (True, 3)
+    await pages.post(path, max_projects="", reason="not any more")
+    rule = await wallet_rules.of_wallet(db, ALICE)
+    assert (rule.is_listed, rule.max_projects) == (False, None)
+
+
+async def test_projects_that_use_most_come_first(pages: OperatorPages, db: Database) -> None:
+    calm, busy = await add_project(db, ALICE, "calm"), await add_project(db, BOB, "busy")
+    async with db.transaction(durable=False) as tx:
+        for project, cpu_ms, requests in ((calm, 5, 900), (busy, 5_000, 1)):
+            hour = UsageHour(
+                project_id=project.id, hour_ms=START_MS, cpu_ms=cpu_ms, requests=requests
+            )
+            await usage.add(tx, hour)
+    by_cpu = await pages.shown("/operator/projects")
+    by_requests = await pages.shown("/operator/projects?by=requests")
+    assert by_cpu.index("/projects/busy") < by_cpu.index("/projects/calm")
+    assert by_requests.index("/projects/calm") < by_requests.index("/projects/busy")
+    assert "/projects/calm" not in await pages.shown(f"/operator/projects?q={BOB}")
+    assert "/projects/calm" not in await pages.shown("/operator/projects?q=bus")
+
+
+async def test_a_project_is_suspended_for_a_reason(pages: OperatorPages, db: Database) -> None:
+    await fund(db, ALICE, 1)
+    project = await add_project(db)
+    await pages.post("/operator/projects/hello/suspend", reason="phishing", confirmed="true")
+    stored = await projects.by_id(db, project.id)
+    assert stored is not None
+    assert stored.blocked_reason == "phishing"
+    await pages.post("/operator/projects/hello/resume", reason="it was not")
+    assert await done(db) == [
+        ("suspend", "hello", "phishing"),
+        ("resume", "hello", "it was not"),
+    ]
+
+
+async def test_what_strangers_wrote_is_shown_and_does_nothing(
+    pages: OperatorPages, db: Database
+) -> None:
+    await fund(db, ALICE, 1)
+    await add_project(
+        db,
+        display_name=HOSTILE,
+        description=HOSTILE,
+        blocked_reason=HOSTILE,
+        status=ProjectStatus.SUSPENDED,
+        monthly_price_micro_usd=MicroUsd(1),
+    )
+    for path in ("/projects/hello", "/projects", f"/wallets/{ALICE}"):
+        text = await pages.shown(f"/operator{path}")
+        assert "<script>alert" not in text
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+
+
+async def test_words_are_announced_and_shown_until_they_end(
+    pages: OperatorPages, db: Database
+) -> None:
+    await add_project(db)
+    path = "/operator/notices"
+    assert (await pages.post(f"{path}/announcement", words="we move")).status == 400
+    await pages.post(f"{path}/announcement", words="we move", confirmed="true")
+    assert await notices.current(db) == {"announcement": "we move"}
+    assert "we move" in await pages.shown(path)
+    await pages.post(f"{path}/announcement/end")
+    assert await notices.current(db) == {}
+
+
+async def test_a_name_that_is_none_is_said_to_be_unknown(pages: OperatorPages) -> None:
+    for path in ("projects/none", f"wallets/{ALICE}", "wallets/nobody"):
+        assert (await pages.get(f"/operator/{path}")).status == 400
+    assert HOUR_MS  # the clock stands still
