@@ -34,15 +34,17 @@ _PLAN = msgspec.json.encode(
 
 @dataclass(frozen=True, kw_only=True)
 class Customers:
-    """How many there are, and whether their apps sleep; else they run, and are billed.
+    """How many there are, and how many of their apps sleep; the others run, and are billed.
 
-    `billed_ms` is when the first one's billing began; the others' began one after the other within
-    `spread_ms` from then on.
+    With `suspended` the others were stopped instead, when their credits were used up. `billed_ms`
+    is when the first one's billing began; the others' began one after the other within
+    `spread_ms`.
     """
 
     projects: int
     projects_of_wallet: int = 10
-    asleep: bool
+    asleep: int = 0
+    suspended: bool = False
     billed_ms: int
     spread_ms: int = 0
 
@@ -62,10 +64,11 @@ async def _add(
 ) -> None:
     if number % made_up.projects_of_wallet == 0:
         await accounts.ensure_wallet(tx, project.wallet, now_ms=made_up.billed_ms)
-        await accounts.change_balance(tx, project.wallet, CREDITS)
+        if not made_up.suspended:
+            await accounts.change_balance(tx, project.wallet, CREDITS)
     await projects.add(tx, project)
     await deployments.add(tx, deployment)
-    if not made_up.asleep:
+    if project.status is ProjectStatus.ACTIVE and project.asleep_since_ms is None:
         await intervals.open_interval(
             tx,
             interval_id=str(uuid.uuid4()),
@@ -77,6 +80,8 @@ async def _add(
 def _apps(made_up: Customers) -> Iterator[tuple[Project, Deployment]]:
     for number in range(made_up.projects):
         project_id, deployment_id = str(uuid.uuid4()), str(uuid.uuid4())
+        sleeps = number < made_up.asleep
+        is_suspended = made_up.suspended and not sleeps
         yield (
             Project(
                 id=project_id,
@@ -84,11 +89,12 @@ def _apps(made_up: Customers) -> Iterator[tuple[Project, Deployment]]:
                 unique_name=f"made-up-{number}",
                 display_name="Made up",
                 description="",
-                status=ProjectStatus.ACTIVE,
+                status=ProjectStatus.SUSPENDED if is_suspended else ProjectStatus.ACTIVE,
                 monthly_price_micro_usd=MONTH,
                 serving_deployment_id=deployment_id,
                 created_at_ms=made_up.billed_ms,
-                asleep_since_ms=made_up.billed_ms if made_up.asleep else None,
+                suspended_at_ms=made_up.billed_ms if is_suspended else None,
+                asleep_since_ms=made_up.billed_ms if sleeps else None,
             ),
             Deployment(
                 id=deployment_id,

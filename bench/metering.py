@@ -54,7 +54,6 @@ async def _measure(path: Path) -> list[Row]:
     made_up = Customers(
         projects=PROJECTS,
         projects_of_wallet=PROJECTS // WALLETS,
-        asleep=False,
         billed_ms=metering.time.now_ms(),
         spread_ms=HOUR_MS,
     )

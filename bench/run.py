@@ -1,7 +1,7 @@
 """Run the benchmarks, all of them or those that are named, and write RESULTS.md part by part.
 
 bench/run.py [deploying] [redeploying] [status] [unpaid] [paid] [upload] [idle] [waking] [sleeping]
-    [proxying] [watcher] [metering] [planning] [starting] [sharing]
+    [proxying] [watcher] [metering] [planning] [starting] [sharing] [capacity]
 """
 
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "tests"))  # how the tests drive a gateway
 
+import capacity  # noqa: E402
 import deploying  # noqa: E402
 import idle  # noqa: E402
 import metering  # noqa: E402
@@ -44,6 +45,7 @@ BENCHMARKS = {
     "planning": planning.run,
     "starting": starting.run,
     "sharing": sharing.run,
+    "capacity": capacity.run,
 }
 RESULTS = HERE / "RESULTS.md"
 

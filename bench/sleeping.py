@@ -79,15 +79,16 @@ async def _put(data_dir: Path) -> None:
     db = open_database(data_dir / "moorage.db")
     try:
         made_up = Customers(
-            projects=SLEEPERS, projects_of_wallet=SLEEPERS, asleep=True, billed_ms=_NOW_MS
+            projects=SLEEPERS, projects_of_wallet=SLEEPERS, asleep=SLEEPERS, billed_ms=_NOW_MS
         )
         for number, deployment_id in enumerate(await fill(db, made_up)):
-            _files(data_dir / "apps" / "deployments" / deployment_id, number)
+            sleeper(data_dir / "apps" / "deployments" / deployment_id, number)
     finally:
         db.close()
 
 
-def _files(directory: Path, number: int) -> None:
+def sleeper(directory: Path, number: int) -> None:
+    """Makes the files of an app that sleeps."""
     directory.mkdir(parents=True)
     record = Record(
         deployment_id=directory.name,

@@ -44,17 +44,17 @@ def run() -> list[Row]:
         peer("x402.js", PAY_TO=_PAY_TO) as x402,
     ):
         ours = (api_port(started), started.pid)
-        polls = _polls(started)
+        made_polls = polls(started)
         servers = {OURS: ours, AGAIN: ours, EXPRESS: express, MPPX: mppx, X402: x402}
         _round(servers, names, wallets=10)  # to warm up
         rounds = [
-            {**_round(servers, names, wallets=WALLETS), POLL: _polled(ours, polls)}
+            {**_round(servers, names, wallets=WALLETS), POLL: polled(ours, made_polls)}
             for _ in range(ROUNDS)
         ]
     return _rows({name: [found[name] for found in rounds] for name in (*servers, POLL)})
 
 
-def _polls(started: DevGateway) -> Callable[[], list[bytes]]:
+def polls(started: DevGateway) -> Callable[[], list[bytes]]:
     """Makes signed polls of a deployment of the same gateway."""
     wallet, answer = one_deployed(started)
     signer = Signer.of(wallet.key)
@@ -62,8 +62,9 @@ def _polls(started: DevGateway) -> Callable[[], list[bytes]]:
     return lambda: [request_bytes("GET", path, signer.headers()) for _ in range(REQUESTS)]
 
 
-def _polled(server: tuple[int, int], polls: Callable[[], list[bytes]]) -> float:
-    return drive(*server, polls(), expect=200, connections=CONNECTIONS).per_cpu_second
+def polled(server: tuple[int, int], make_polls: Callable[[], list[bytes]]) -> float:
+    """Polls per CPU second."""
+    return drive(*server, make_polls(), expect=200, connections=CONNECTIONS).per_cpu_second
 
 
 def _round(
@@ -76,8 +77,8 @@ def _round(
             each = {"names_each": 1, "repeats": NAMES_OF_A_WALLET}
         else:
             each = {"names_each": NAMES_OF_A_WALLET, "repeats": 1}
-        requests = _requests(names, wallets=wallets, **each)
-        load = drive(port, pid, requests, expect=402, connections=CONNECTIONS)
+        signed = requests(names, wallets=wallets, **each)
+        load = drive(port, pid, signed, expect=402, connections=CONNECTIONS)
         found[server] = load.per_cpu_second
     return found
 
@@ -113,20 +114,21 @@ def _row(found: dict[str, list[float]], peer: str, target: float | None, says: s
     )
 
 
-def _requests(names: Iterator[str], *, wallets: int, names_each: int, repeats: int) -> list[bytes]:
+def requests(names: Iterator[str], *, wallets: int, names_each: int, repeats: int) -> list[bytes]:
+    """Makes signed deploys without a payment, in any order."""
     signers = [
         (signer, name)
         for signer in (Signer.new() for _ in range(wallets))
         for name in islice(names, names_each)
     ]
     bodies = {name: _body(name) for _, name in signers}
-    requests = [
+    made = [
         request_bytes("POST", "/agent/deploy", signer.headers(), bodies[name])
         for signer, name in signers
         for _ in range(repeats)
     ]
-    random.Random(0).shuffle(requests)
-    return requests
+    random.Random(0).shuffle(made)
+    return made
 
 
 def _body(name: str) -> bytes:
