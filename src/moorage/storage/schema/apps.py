@@ -62,6 +62,12 @@ projects = Table(
         postgresql_where=text("blocked_reason IS NOT NULL"),
     ),
     Index(
+        "ix_projects_awake",
+        "status",
+        sqlite_where=text("deleted_at_ms IS NULL AND asleep_since_ms IS NULL"),
+        postgresql_where=text("deleted_at_ms IS NULL AND asleep_since_ms IS NULL"),
+    ),
+    Index(
         "uq_projects_living_name",
         "unique_name",
         unique=True,
