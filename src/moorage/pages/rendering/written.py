@@ -81,6 +81,12 @@ def bytes_text(size: int) -> str:
     return f"{value:.1f} {_SIZES[-1]}"
 
 
+def trimmed(amount: str) -> str:
+    """Returns a token's amount with two decimals or more, as exact as it was: 10.00, 0.500001."""
+    whole, point, fraction = amount.partition(".")
+    return f"{whole}.{fraction.rstrip('0'):0<2}" if point else whole
+
+
 def short(digits: str) -> Markup:
     """Returns an address or hash with its middle left out; whole in its title."""
     if len(digits) <= 14:
@@ -113,6 +119,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "duration": duration,
     "bytes": bytes_text,
     "short": short,
+    "trimmed": trimmed,
     "relative": relative,
     "link": link,
     "harmless": harmless,

@@ -11,6 +11,7 @@ from moorage.pages.rendering.written import (
     link,
     relative,
     short,
+    trimmed,
 )
 
 
@@ -101,3 +102,11 @@ def test_a_time_has_its_zone_and_is_relative_to_the_page() -> None:
         '2023-11-14 22:13:20 UTC</time> <span class="ago">1 minute ago</span></span>'
     )
     assert written.render(at=None, now_ms=now) == "never"
+
+
+@pytest.mark.parametrize(
+    ("amount", "expected"),
+    [("10.000000", "10.00"), ("0.500001", "0.500001"), ("7", "7"), ("1.230000", "1.23")],
+)
+def test_amounts_of_tokens_keep_every_digit_that_says_something(amount: str, expected: str) -> None:
+    assert trimmed(amount) == expected
