@@ -88,14 +88,24 @@ async def build_and_start(runtime: Engine, source: Path, the_plan: Plan) -> Inst
     return await start(runtime, the_plan)
 
 
-def get(address: Address) -> str:
+async def is_open(address: Address) -> bool:
+    """Whether a connection is made to what answers at an app's address."""
+    try:
+        _, writer = await address.connect()
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
+def get(address: Address, path: str = "/") -> str:
     """The body of what answers at an app's address."""
     connection = HTTPConnection("app" if address.path else address.text)
     try:
         if address.path is not None:
             connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             connection.sock.connect(str(address.path))
-        connection.request("GET", "/")
+        connection.request("GET", path)
         return connection.getresponse().read().decode()
     finally:
         connection.close()

@@ -3,7 +3,6 @@
 import asyncio
 import ctypes
 import os
-import socket
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +30,7 @@ from small_apps import (
     build,
     build_and_start,
     fetch,
+    is_open,
     logged,
     plan,
     processes,
@@ -297,7 +297,7 @@ async def test_stopped_app_keeps_files_and_logs(runtime: Engine, source: Path) -
     assert await runtime.running() == {}
     assert await runtime.exit_reason("first") == AppExit(exit_code=0, out_of_memory=False)
     assert await runtime.log_tail("first", LogKind.RUNTIME) == "up\nbye\n"
-    assert not Path(str(instance.address.path)).exists()
+    assert not await is_open(instance.address)
     again = await start(runtime, plan())
     assert await fetch(again.address) == "2"
 
@@ -347,8 +347,7 @@ async def test_connections_are_counted_while_they_are_open(runtime: Engine, sour
     await until(lambda: _has_connections(runtime, 0))
     held = []
     for _ in range(3):
-        visitor = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        visitor.connect(str(instance.address.path))
+        _, visitor = await instance.address.connect()
         held.append(visitor)
     await until(lambda: _has_connections(runtime, 3))
     for visitor in held:
@@ -474,6 +473,7 @@ async def test_build_dies_with_the_gateway_and_is_swept(gateway: Callable[..., G
 
 
 async def test_closed_door_is_opened_again(sandbox: Sandbox, source: Path) -> None:
+    (source / "index.js").write_text(SERVER % "process.env.PORT, '::1'")
     instance = await build_and_start(sandbox, source, plan())
     await until(lambda: len(_doors(sandbox)) == 1)
     (door,) = _doors(sandbox)

@@ -4,9 +4,7 @@ import asyncio
 import json
 import shutil
 import subprocess
-from http.client import HTTPConnection
 from pathlib import Path
-from socket import AF_UNIX, socket
 
 import pytest
 
@@ -15,7 +13,7 @@ from moorage.engines.engine import Instance, InstanceSpec, Limits
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
 from sandbox_fixture import make_sandbox, volume_of
-from small_apps import LIMITS, MIB, belongings, build, plan, start
+from small_apps import LIMITS, MIB, belongings, build, get, plan, start
 
 pytestmark = pytest.mark.root
 
@@ -52,14 +50,8 @@ async def begin(runtime: Sandbox, deployment_id: str, volume: str | None = "shop
 
 def ask(instance: Instance, expression: str) -> object:
     """What an expression gives, inside the app."""
-    connection = HTTPConnection("app")
-    connection.sock = socket(AF_UNIX)
-    try:
-        connection.sock.connect(str(instance.address.path))
-        connection.request("GET", "/?" + "".join(f"%{byte:02x}" for byte in expression.encode()))
-        return json.loads(connection.getresponse().read())
-    finally:
-        connection.close()
+    asked = "".join(f"%{byte:02x}" for byte in expression.encode())
+    return json.loads(get(instance.address, f"/?{asked}"))
 
 
 async def said(instance: Instance, expression: str) -> object:

@@ -187,10 +187,11 @@ def _tree(name: str, source: Path) -> DirectoryTree:
 
 async def _answer(address: Address, path: str) -> str:
     """The status and the page."""
-    connector = aiohttp.UnixConnector(str(address.path))
+    connector = None if address.path is None else aiohttp.UnixConnector(str(address.path))
+    host = address.text if address.path is None else "app"
     async with (
         aiohttp.ClientSession(connector=connector) as session,
-        session.get(f"http://app{path}") as answer,
+        session.get(f"http://{host}{path}") as answer,
     ):
         return f"{answer.status} {await answer.text()}"
 

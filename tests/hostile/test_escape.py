@@ -122,7 +122,7 @@ async def neighbour_facts(mode: Mode, neighbour: Instance) -> dict[str, str]:
     return {
         "neighbour": me["address"],
         "neighbour_abstract": f"@{me['abstract']}",
-        "neighbour_door": str(neighbour.address.path),
+        "neighbour_door": str(neighbour.address),
         "neighbour_secret_path": str(paths[0]),
         "neighbour_pid": host_pid_of(me["uid"] if mode.uid is None else mode.uid),
     }
@@ -160,7 +160,7 @@ async def stage(host: Host, mode: Mode) -> AsyncIterator[Stage]:
             **await neighbour_facts(mode, neighbour),
         }
         app = await deployer.deploy("attacker", source, plan())
-        facts["door"] = str(app.address.path)
+        facts["door"] = str(app.address)
         inside_facts = {
             **facts,
             "app": "/app",

@@ -77,7 +77,7 @@ HOST = (
     _network("host by broadcast and multicast", "udp-nearby", "{port}"),
     _network("host unix socket", "unix", "{unix}", refused=ABSENT),
     _network("host abstract socket", "unix", "{abstract}", refused=REFUSED),
-    _network("door sockets", "unix-connect", "{door}", "{neighbour_door}", refused=ABSENT),
+    _network("doors", "connect", "{door}", "{neighbour_door}", refused=ABSENT | UNREACHABLE),
     Threat(
         name="host service from Node",
         run=("attempts.js", "js-tcp", "127.0.0.1", "{local_port}"),
@@ -107,6 +107,7 @@ NEIGHBOUR = (
         name="neighbour's port",
         run=("network.py", "tcp", "{neighbour}", "4000"),
         refused=UNREACHABLE,
+        outside=NEIGHBOURS_NETWORK,
         root_only=True,  # rootless apps all have the same address, which leads to themselves
     ),
     Threat(

@@ -82,18 +82,20 @@ def unix(path: str) -> str:
         return connection.recv(100).decode().strip()
 
 
-def unix_connect(*paths: str) -> str:
-    """Connect to any of several unix sockets, whoever listens there."""
+def connect(*addresses: str) -> str:
+    """Connect to any of several `unix:/path` or `host:port`, whoever listens there."""
     last = OSError(2, "")
-    for path in paths:
-        with socket.socket(socket.AF_UNIX) as connection:
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        is_unix = host == "unix"
+        with socket.socket(socket.AF_UNIX if is_unix else socket.AF_INET) as connection:
             connection.settimeout(TIMEOUT_SECONDS)
             try:
-                connection.connect(path)
+                connection.connect(port if is_unix else (host, int(port)))
             except OSError as error:
                 last = error
             else:
-                return f"connected to {path}"
+                return f"connected to {address}"
     raise last
 
 
@@ -210,7 +212,7 @@ main(
         "udp": udp,
         "udp-nearby": udp_nearby,
         "unix": unix,
-        "unix-connect": unix_connect,
+        "connect": connect,
         "raw": raw,
         "raw6": raw6,
         "packet": packet,

@@ -117,6 +117,6 @@ class DeploymentDirectory(ABC):
         record.write(self.path)
 
     def instance(self, listener: Listener) -> Instance:
-        """Returns the running app, which listens at `listener`."""
+        """Returns the running app, which listens at `listener`, behind a socket proxy."""
         address = Address.unix(self.socket)
         return Instance(deployment_id=self.deployment_id, address=address, port=listener.port)

@@ -107,6 +107,7 @@ table inet {name} {{
   chain from_app {{
 {sent}{begun}{destinations(policy, policy.subnet)}  }}
   chain from_app_to_host {{
+    ct state established ct direction reply accept
 {sent}{begun}{_dns(policy.resolvers)}    drop
   }}
   chain to_app {{
@@ -122,6 +123,10 @@ table inet {name} {{
     type filter hook input priority filter - 10; policy accept;
 {builds_to_host}    iifname {apps} jump from_app_to_host
 {_visitors(policy.traffic)}  }}
+  chain outgoing {{
+    type filter hook output priority filter - 10; policy accept;
+    oifname {apps} ct state new meta skuid != 0 reject
+  }}
   chain leaving {{
     type nat hook postrouting priority srcnat; policy accept;
     ip saddr {policy.subnet} oifname != {{ {apps}, "lo" }} masquerade

@@ -7,6 +7,8 @@ from moorage.engines.host import tool
 from moorage.engines.isolation import firewall
 from moorage.engines.isolation.slots import NETNS_DIRECTORY, Slot
 
+_FIRST_METRIC = 1_000_000  # behind any other route
+
 
 @dataclass(frozen=True)
 class Network:
@@ -68,6 +70,23 @@ link set eth0 addrgenmode none
 link set eth0 up
 route add default via {network.slot.host_address}
 """
+
+
+def refuse_unused(subnet: str, instance_id: str) -> None:
+    """Has the kernel refuse addresses of the subnet that no app has, instead of asking the world.
+
+    Of two gateways with one subnet, each has a route of its own. Raises OSError.
+    """
+    tool.run(["ip", "route", "replace", *_unused(subnet, instance_id)])
+
+
+def forget_unused(subnet: str, instance_id: str) -> None:
+    """Removes what `refuse_unused` made, if it is there."""
+    tool.run_leniently(["ip", "route", "delete", *_unused(subnet, instance_id)])
+
+
+def _unused(subnet: str, instance_id: str) -> list[str]:
+    return ["unreachable", subnet, "metric", str(_FIRST_METRIC + int(instance_id, 16))]
 
 
 def leftovers(prefix: str) -> set[str]:

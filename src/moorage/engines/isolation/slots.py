@@ -23,6 +23,7 @@ SLOTS_DIRECTORY = Path("/run/moorage/slots")
 NETNS_DIRECTORY = Path("/run/netns")
 ROUTES = Path("/proc/thread-self/net/route")
 _PREFIX_LENGTH = 30
+_REFUSED = 0x200  # RTF_REJECT of <linux/route.h>: such as a gateway's, of addresses not in use
 # systemd's table of user ids lists 1879048192–2147483647 as unused.
 _FIRST_UID = 1_900_000_000
 
@@ -132,7 +133,9 @@ def _routed(subnet: str) -> set[int]:
     network = ipaddress.IPv4Network(subnet)
     found: set[int] = set()
     for line in ROUTES.read_text().splitlines()[1:]:
-        _, destination, _, _, _, _, _, mask, *_ = line.split()
+        _, destination, _, flags, _, _, _, mask, *_ = line.split()
+        if int(flags, 16) & _REFUSED:
+            continue
         first, size = _host_order(destination), 2**32 - _host_order(mask)
         start = first - int(network.network_address)
         if 0 <= start < network.num_addresses and size < network.num_addresses:

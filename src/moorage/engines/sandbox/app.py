@@ -1,4 +1,4 @@
-"""Launches an app detached from the gateway, finds its port, opens its socket proxy, stops it."""
+"""Launches an app detached from the gateway, finds its port, opens its address, stops it."""
 
 import asyncio
 import os
@@ -22,6 +22,7 @@ from moorage.engines.host.record import Stage
 from moorage.engines.host.signals import ask_to_end
 from moorage.engines.isolation import bubblewrap
 from moorage.engines.isolation.bubblewrap import parse_child_pid, parse_exit_code
+from moorage.engines.isolation.forwarding import Forwarding, load
 from moorage.engines.isolation.slots import Slot
 from moorage.engines.sandbox.deployment_directory import DeploymentDirectory
 from moorage.engines.sandbox.launch import prepared
@@ -239,17 +240,30 @@ async def _wait_for_status(directory: DeploymentDirectory) -> None:
         await asyncio.sleep(_POLL_SECONDS)
 
 
-def open_proxy(directory: DeploymentDirectory, slot: Slot, listener: Listener) -> None:
-    """Starts a socket proxy to `listener`, after closing an earlier one."""
-    cgroups = directory.host.cgroups
+def open_address(directory: DeploymentDirectory, slot: Slot, record: Record) -> None:
+    """Forwards the port in `record` to its listener; with none, starts a socket proxy there."""
     close_proxy(directory)
+    if record.listener is None:
+        return
+    connections = directory.host.configuration.traffic.app_connections
+    if record.port is None:
+        _open_proxy(directory, slot, record.listener, connections)
+        return
+    forwarding = Forwarding(port=record.port, listener=record.listener, connections=connections)
+    load(forwarding, netns=directory.network(slot).path)
+
+
+def _open_proxy(
+    directory: DeploymentDirectory, slot: Slot, listener: Listener, connections: int
+) -> None:
+    cgroups = directory.host.cgroups
     socket_proxy.open_proxy(
         directory.socket,
         groups=cgroups.directories(directory.proxy_group),
         netns=directory.network(slot).path,
         uid=slot.proxy_uid,
         listener=listener,
-        connections=directory.host.configuration.traffic.app_connections,
+        connections=connections,
     )
 
 
@@ -276,14 +290,17 @@ def proxy_pids(directory: DeploymentDirectory, record: Record) -> Iterator[int]:
 
 
 def is_open(directory: DeploymentDirectory, record: Record) -> bool:
-    """Returns whether the app and its socket proxy run."""
-    if not is_running(directory) or next(proxy_pids(directory, record), None) is None:
+    """Returns whether the app runs, with a network or a socket proxy that lead to it."""
+    if not is_running(directory):
         return False
-    return directory.socket.is_socket()
+    if record.port is not None:
+        slot = directory.slot(record)
+        return slot is not None and directory.network(slot).exists
+    return next(proxy_pids(directory, record), None) is not None and directory.socket.is_socket()
 
 
 def listens(directory: DeploymentDirectory, record: Record) -> bool:
-    """Returns whether the app listens on the target of its socket proxy."""
+    """Returns whether the app listens where its address leads."""
     slot, listener = directory.slot(record), record.listener
     if slot is None or listener is None:
         return False
@@ -295,7 +312,7 @@ def listens(directory: DeploymentDirectory, record: Record) -> bool:
 
 
 def connections(directory: DeploymentDirectory) -> int:
-    """Returns the number of open connections to the target of the socket proxy."""
+    """Returns the number of open connections to where the app's address leads."""
     record = directory.record
     slot = None if record is None else directory.slot(record)
     if record is None or slot is None or record.listener is None:

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from moorage.address import Address
 from moorage.engines.disks import copying, leaving, trees
 from moorage.engines.disks.caches import Caches
 from moorage.engines.disks.disk import IMAGE, AppDisk, capacity_bytes, mount_image
@@ -156,6 +157,13 @@ class DeploymentDirectory(shared.DeploymentDirectory):
         if record.slot is None:
             return None
         return slots.slot_at(self.host.subnet, record.slot)
+
+    def address(self, record: Record) -> Address:
+        """Returns where the proxy asks the app."""
+        slot = self.slot(record)
+        if slot is None or record.port is None:
+            return Address.unix(self.socket)
+        return Address(f"{slot.app_address}:{record.port}")
 
     def reclaim_slot(self) -> Slot:
         """Claims the slot in the record, or another one: a stopped app has released its slot."""

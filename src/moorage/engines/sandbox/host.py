@@ -99,6 +99,7 @@ def close_host(host: Host) -> None:
     host.collecting.end()
     host.cgroups.close()
     firewall.unload(_policy(host, ()))
+    network.forget_unused(host.subnet, host.configuration.instance_id)
     _unbind_tools(host.configuration)
     host.toolchains.hide()
     _remove_directories(host)
@@ -226,6 +227,7 @@ def _load_firewall(host: Host) -> None:
         raise IsolationMissing(tuple(missing))
     try:
         firewall.load(_policy(host, connected))
+        network.refuse_unused(host.subnet, host.configuration.instance_id)
     except OSError as error:
         raise IsolationMissing((f"the packet filter can't be loaded: {error}",)) from error
 

@@ -24,7 +24,7 @@ from moorage.engines.host.listeners import Listener
 from moorage.engines.host.local import LocalEngine, repeat, require_built
 from moorage.engines.host.record import Stage
 from moorage.engines.host.trial import trial
-from moorage.engines.isolation import firewall, slots
+from moorage.engines.isolation import firewall, forwarding, slots
 from moorage.engines.isolation.slots import Slot
 from moorage.engines.locks import checked
 from moorage.engines.sandbox import app, build
@@ -162,7 +162,7 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
         return await in_thread(self._running)
 
     async def connections(self, deployment_id: str) -> int:
-        """As `Engine.connections`: those to the app's own port, not to the proxy's socket."""
+        """As `Engine.connections`: those to the app's own port."""
         return await in_thread(app.connections, self._directory(deployment_id))
 
     async def usage(self) -> dict[str, Usage]:
@@ -213,21 +213,25 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
         if directory.deployment_id in self._host.space.held:
             raise DeployFailed(FailureCause.OUT_OF_DISK, NO_SPACE)
         slot = await in_thread(directory.reclaim_slot)
+        port = _port(directory.record, slot)
         await reprovision(directory, slot)
         if await self._is_gone(directory):
             directory.socket.unlink(missing_ok=True)
             self._settled.discard(directory.deployment_id)
             await self._host.toolchains.show(spec.plan.toolchains)
-            await in_thread(directory.write, _started(directory, slot, spec))
+            starting = _started(directory, slot, spec, port=port)
+            await in_thread(directory.write, starting)
             try:
                 await in_thread(app.launch, directory, slot, spec)
             except OSError as error:
                 raise disk_failure(error, spec.limits.disk_bytes) from error
             self._exits.watch(directory.deployment_id, directory.status_file)
         listener = await app.wait_listening(directory, slot, spec, timeout_seconds=timeout_seconds)
-        await in_thread(app.open_proxy, directory, slot, listener)
-        await in_thread(directory.write, _started(directory, slot, spec, listener=listener))
-        return directory.instance(listener)
+        reached_at = port if forwarding.reaches(listener) else None
+        record = _started(directory, slot, spec, listener=listener, port=reached_at)
+        await in_thread(app.open_address, directory, slot, record)
+        await in_thread(directory.write, record)
+        return _instance(directory, record, listener)
 
     def _running(self) -> dict[str, Instance]:
         found = {}
@@ -253,7 +257,7 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
         return found
 
     def _live(self, directory: DeploymentDirectory, *, believe: bool = False) -> Instance | None:
-        """Returns the app if it and its proxy run, and it listens on the proxy's target.
+        """Returns the app if it runs, and listens where its address leads.
 
         With `believe`, an app that runs and listened recently counts as listening.
         """
@@ -265,7 +269,7 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
             self._listen_cache.note(directory.deployment_id, listens=listens)
             if not listens:
                 return None
-        return directory.instance(record.listener)
+        return _instance(directory, record, record.listener)
 
     def _is_running(self, directory: DeploymentDirectory) -> bool:
         return app.is_running(directory)
@@ -318,6 +322,7 @@ def _started(
     slot: Slot,
     spec: InstanceSpec,
     *,
+    port: int | None,
     listener: Listener | None = None,
 ) -> Record:
     return Record(
@@ -326,4 +331,20 @@ def _started(
         stage=Stage.STARTED,
         cpu_millis=spec.limits.cpu_millis,
         listener=listener,
+        port=port,
+    )
+
+
+def _port(record: Record | None, slot: Slot) -> int:
+    """Returns the port that an app keeps as long as it keeps its slot."""
+    if record is None or record.slot != slot.number or record.port is None:
+        return forwarding.new_port()
+    return record.port
+
+
+def _instance(directory: DeploymentDirectory, record: Record, listener: Listener) -> Instance:
+    return Instance(
+        deployment_id=directory.deployment_id,
+        address=directory.address(record),
+        port=listener.port,
     )

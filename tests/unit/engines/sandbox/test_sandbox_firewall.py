@@ -142,11 +142,30 @@ def test_without_a_limit_no_rule_looks_at_visitors() -> None:
 
 def test_host_answers_apps_nothing_but_names() -> None:
     inside = ruleset(POLICY).split("chain from_app_to_host {")[1].split("}\n  chain", 1)[0]
-    assert [line.strip() for line in inside.strip().splitlines()] == [
-        *from_app(ruleset(POLICY))[:3],
-        "ip daddr { 10.255.255.53 } udp dport 53 accept",
-        "ip daddr { 10.255.255.53 } tcp dport 53 accept",
-        "drop",
+    assert (
+        [line.strip() for line in inside.strip().splitlines()]
+        == [
+            "ct state established ct direction reply accept",  # to a visitor, by the proxy
+            *from_app(ruleset(POLICY))[:3],
+            "ip daddr { 10.255.255.53 } udp dport 53 accept",
+            "ip daddr { 10.255.255.53 } tcp dport 53 accept",
+            "drop",
+        ]
+    )
+
+
+def test_answers_to_visitors_do_not_count_as_what_an_app_sends() -> None:
+    text = ruleset(with_traffic(app_bandwidth_mbit=10))
+    inside = text.split("chain from_app_to_host {")[1].split("}\n  chain", 1)[0]
+    first, second, *_ = (line.strip() for line in inside.strip().splitlines())
+    assert first == "ct state established ct direction reply accept"
+    assert second.startswith("update @sent { ip saddr limit rate over 1250000 bytes/second")
+
+
+def test_nobody_on_the_host_but_its_root_may_ask_an_app() -> None:
+    inside = ruleset(POLICY).split("chain outgoing {")[1].split("\n  }\n", 1)[0]
+    assert inside.strip().splitlines()[1:] == [
+        '    oifname "moab12-*" ct state new meta skuid != 0 reject'
     ]
 
 

@@ -20,7 +20,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     routes(tmp_path)
 
 
-def routes(tmp_path: Path, *networks: str) -> None:
+def routes(tmp_path: Path, *networks: str, refused: str = "192.0.2.0/24") -> None:
     """The kernel's table of routes: addresses in hex, the last byte first (on most machines)."""
     lines = ["Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT"]
     for network in map(ipaddress.IPv4Network, networks):
@@ -28,7 +28,8 @@ def routes(tmp_path: Path, *networks: str) -> None:
             f"{int.from_bytes(it.packed, sys.byteorder):08X}"
             for it in (network.network_address, network.netmask)
         )
-        lines.append(f"eth0\t{address}\t00000000\t0001\t0\t0\t0\t{mask}\t0\t0\t0  ")
+        flags = "0200" if network == ipaddress.IPv4Network(refused) else "0001"
+        lines.append(f"eth0\t{address}\t00000000\t{flags}\t0\t0\t0\t{mask}\t0\t0\t0  ")
     (tmp_path / "route").write_text("\n".join(lines) + "\n")
 
 
@@ -83,6 +84,12 @@ def test_number_whose_addresses_the_machine_routes_is_somebody_elses(tmp_path: P
     assert slots.free(FOUR) == 0
     with pytest.raises(slots.NoSlotFree):
         slots.claim(FOUR, holder(tmp_path, "late"))
+
+
+def test_network_that_the_machine_refuses_is_nobodys(tmp_path: Path) -> None:
+    """As a gateway has it refuse the addresses that no app has, maybe of a part of the subnet."""
+    routes(tmp_path, "10.201.0.0/24", refused="10.201.0.0/24")
+    assert slots.claim("10.201.0.0/16", holder(tmp_path, "a")).number == 0
 
 
 def test_number_of_what_is_gone_is_not_given_again_while_it_is_routed(tmp_path: Path) -> None:

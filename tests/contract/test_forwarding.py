@@ -1,0 +1,83 @@
+"""How visitors reach an app in a real sandbox, and who does not."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from moorage.address import Address
+from moorage.engines.sandbox.sandbox import Sandbox
+from small_apps import SERVER, build, build_and_start, fetch, is_open, plan, start
+
+pytestmark = [pytest.mark.root, pytest.mark.spread("forwarding")]
+
+NOBODY = "65534"
+# Tells its visitors whom it sees, and sends a thousand datagrams to ports of its own.
+SEEN = """\
+const sender = require('dgram').createSocket('udp4');
+for (let port = 20000; port < 21000; port++) sender.send('x', port, '127.0.0.1');
+require('http').createServer((request, response) => {
+  response.end(JSON.stringify([request.socket.remoteAddress, request.socket.localPort]));
+}).listen(process.env.PORT, %s);
+"""
+
+
+def dial(address: Address, *prefix: str) -> bool:
+    """Whether a process on this machine gets a connection to an address."""
+    host, _, port = str(address).rpartition(":")
+    trial = f"exec 3<>/dev/tcp/{host}/{port}"
+    argv = [*prefix, "bash", "-c", trial]
+    return subprocess.run(argv, check=False, stderr=subprocess.DEVNULL).returncode == 0
+
+
+@pytest.mark.parametrize("listens_on", ["'127.0.0.1'", "'0.0.0.0'", "'::'"])
+async def test_app_sees_visitors_come_from_beside_it(
+    sandbox: Sandbox, source: Path, listens_on: str
+) -> None:
+    (source / "index.js").write_text(SEEN % listens_on)
+    instance = await build_and_start(sandbox, source, plan())
+    seen, port = json.loads(await fetch(instance.address))
+    assert (seen.removeprefix("::ffff:"), port) == ("127.0.0.1", 3000)
+
+
+async def test_one_port_of_an_app_is_open_to_the_hosts_root_alone(
+    sandbox: Sandbox, source: Path
+) -> None:
+    (source / "index.js").write_text(SEEN % "'0.0.0.0'")
+    instance = await build_and_start(sandbox, source, plan())
+    host = str(instance.address).partition(":")[0]
+    assert dial(instance.address)
+    assert not dial(Address(f"{host}:3000"))
+    assert not dial(instance.address, "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}",
+                    "--clear-groups")  # fmt: skip
+
+
+async def test_kernel_remembers_only_visitors_connections_of_an_app(
+    sandbox: Sandbox, source: Path
+) -> None:
+    (source / "index.js").write_text(SEEN % "'127.0.0.1'")
+    instance = await build_and_start(sandbox, source, plan())
+    await sandbox.stop("first")
+    instance = await build_and_start(sandbox, source, plan())  # its datagrams are sent by now
+    _, writer = await instance.address.connect()
+    (network,) = Path("/run/netns").glob(f"mo{sandbox.instance_id}-*")
+    counted = "/proc/sys/net/netfilter/nf_conntrack_count"
+    said = subprocess.check_output(["nsenter", f"--net={network}", "cat", counted])
+    assert int(said) <= 2  # the visitor's, and that of the health check
+    writer.close()
+
+
+async def test_address_of_an_app_that_is_gone_does_not_lead_to_the_next_one_there(
+    sandbox: Sandbox, source: Path
+) -> None:
+    (source / "index.js").write_text(SERVER % "process.env.PORT")
+    gone = (await build_and_start(sandbox, source, plan())).address
+    await sandbox.remove("first")
+    assert not await is_open(gone)
+    await build(sandbox, source, plan(), deployment_id="second")
+    following = (await start(sandbox, plan(), deployment_id="second")).address
+    assert str(following).partition(":")[0] == str(gone).partition(":")[0]
+    assert following != gone
+    assert await fetch(following) == "hello"
+    assert not await is_open(gone)
