@@ -163,6 +163,33 @@ async def test_planned_app_becomes_an_image_without_the_secrets_of_its_build(
     assert SECRET not in workshop.run(first, "env")
 
 
+async def test_files_of_an_app_come_out_of_its_image_without_what_an_install_makes(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    workshop.write(package_dot_json="{}", index_dot_js="1", a__b_dot_txt="deep")
+    links = "fs.symlinkSync('/etc/passwd', 'leads'); fs.linkSync('index.js', 'twice')"
+    steps = f'node -e "{links}" && echo built > built.txt'
+    built = await workshop.build(msgspec.structs.replace(NODE_APP, build=steps))
+    target = tmp_path / "out"
+    await workshop.images.export_files(built, target, without={"node_modules"})
+    found = {
+        str(path.relative_to(target)): path.read_text()
+        for path in target.rglob("*")
+        if path.is_file()
+    }
+    assert found == {
+        "package.json": "{}",
+        "index.js": "1",
+        "twice": "1",
+        "a/b.txt": "deep",
+        "built.txt": "built\n",
+    }
+    assert not (tmp_path / "out.tar").exists()
+    assert workshop.images.image_of(built) not in workshop.dockerd.run("ps", "--all")
+    with pytest.raises(DeployFailed, match="no finished build"):
+        await workshop.images.export_files("none", tmp_path / "none", without=())
+
+
 async def test_install_is_kept_for_later_builds_of_the_same_wallet_and_variables(
     workshop: Workshop,
 ) -> None:

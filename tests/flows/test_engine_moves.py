@@ -51,6 +51,7 @@ def gateway(dockerd: Dockerd, tmp_path: Path) -> Iterator[DevGateway]:
 
 
 MOVING = {"isolation": "docker", "moving_from": "root"}
+LEAVING = {"isolation": "root", "moving_from": "docker"}
 
 
 async def engine(gateway: DevGateway, *words: str) -> tuple[int, Any]:
@@ -138,6 +139,11 @@ async def test_projects_move_one_by_one_and_answer_all_the_while(
     gateway.kill()
     gateway.start(**MOVING)
     await wallet.until_answers(kept)
+    assert await wallet.visit(moved) == (200, "3 kept docker")
+
+    gateway.kill()
+    gateway.start(**LEAVING)
+    await wallet.until_answers(moved)
     assert await wallet.visit(moved) == (200, "3 kept docker")
     for each in (project, other.body["projectId"]):
         assert (await wallet.call("DELETE", f"/agent/projects/{each}")).status == 200

@@ -1,13 +1,17 @@
-"""A gateway whose apps run in a cluster: paid, built, visited, replaced, rolled back, slept."""
+"""A gateway whose apps run in a cluster: paid, built, visited, replaced, rolled back, moved."""
 
+import asyncio
 import gzip
 import hashlib
 import io
 import json
 import socket
+import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +32,8 @@ from wallet import HELLO, Wallet, fresh_name
 
 pytestmark = pytest.mark.root
 
-PREFIX = "flow"
+PREFIX, MOVED = "flow", "moved"
+MOVING = {"isolation": "kubernetes", "moving_from": "root"}
 OWN = "moorage/own"
 BUILD = {"buildCommand": "cat number > built"}
 _CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -58,11 +63,18 @@ def gateway(
     own = {"Env": [f"PYTHONPATH={SOURCES}", "PATH=/usr/bin:/bin"]}
     root = fake_cluster.directory / "own"
     fake_cluster.add_image(OWN, machine_image(root, config=own, shown=(SOURCES,)))
-    settings = {
-        "isolation": "kubernetes",
-        "run_dir": str(fake_cluster.directory / "run"),  # short, as paths of sockets must be
+    settings = settings_for(fake_cluster, registry, prefix=PREFIX)
+    directory = tmp_path_factory.mktemp("kubernetes")
+    with running(directory, isolation="kubernetes", **settings) as started:
+        yield started
+
+
+def settings_for(fake_cluster: Cluster, registry: RegistryServer, *, prefix: str) -> dict[str, str]:
+    """Those of a gateway that may use the cluster, but for its isolation."""
+    return {
+        "run_dir": str(fake_cluster.directory / prefix),  # short, as paths of sockets must be
         "kubernetes_config": str(fake_cluster.kubeconfig()),
-        "kubernetes_namespace": PREFIX,
+        "kubernetes_namespace": prefix,
         "kubernetes_registry": f"{registry.host}/apps",
         "kubernetes_own_image": OWN,
         "kubernetes_build_host": fake_cluster.host,
@@ -75,8 +87,6 @@ def gateway(
         "drain_seconds": "1",
         "stop_seconds": "1",
     }
-    with running(tmp_path_factory.mktemp("kubernetes"), **settings) as started:
-        yield started
 
 
 def layer() -> bytes:
@@ -133,12 +143,12 @@ def version(number: int) -> dict[str, str]:
     }
 
 
-def pods(cluster: Cluster) -> list[str]:
+def pods(cluster: Cluster, prefix: str = PREFIX) -> list[str]:
     """The names of all pods of wallets."""
     return [
         it["metadata"]["name"]
         for it in cluster.objects(PODS)
-        if it["metadata"]["namespace"].startswith(f"{PREFIX}-")
+        if it["metadata"]["namespace"].startswith(f"{prefix}-")
     ]
 
 
@@ -180,7 +190,76 @@ async def test_life_of_an_app_in_a_cluster(
     await until(lambda: not of_wallets(fake_cluster))
 
 
-def of_wallets(cluster: Cluster) -> list[str]:
+async def test_projects_move_from_the_sandbox_into_a_cluster_and_answer_all_the_while(
+    gateway: DevGateway, fake_cluster: Cluster, registry: RegistryServer, tmp_path: Path
+) -> None:
+    """`gateway` has given the cluster its images; the one that moves is another."""
+    await push_base(registry.host)
+    settings = settings_for(fake_cluster, registry, prefix=MOVED)
+    with running(tmp_path / "data", **settings) as leaving:
+        wallet, moved, kept = await Wallet(leaving).fund(), fresh_name(), fresh_name()
+        deployed = await wallet.deploy_paid(moved, version(1), settings=BUILD)
+        assert (await wallet.settled(deployed))["status"] == "ready"
+        stays = await wallet.deploy_paid(kept, HELLO, settings={"volume": True})
+        assert (await wallet.settled(stays))["status"] == "ready"
+        leaving.kill()
+        leaving.start(**MOVING)
+        await wallet.until_answers(moved)
+
+        seen: list[tuple[int, str]] = []
+        over = asyncio.Event()
+
+        async def visit() -> None:
+            while not over.is_set():
+                page = await fetch(leaving, moved)
+                seen.append((page.status, page.text))
+
+        visiting = asyncio.create_task(visit())
+        begun = await engine(leaving, "move", "--all", "--to", "kubernetes")
+        refused = {each["name"]: each["refused"] for each in begun["moves"]}
+        assert refused[moved] is None
+        assert "volume" in refused[kept]
+
+        async def is_there_alone() -> bool:
+            found = {it["name"]: it for it in (await engine(leaving, "list"))["projects"]}
+            assert found[moved]["move"] != "failed", found
+            return (found[moved]["engine"], found[kept]["engine"]) == ("kubernetes", "root")
+
+        await until(is_there_alone)
+        assert len(pods(fake_cluster, MOVED)) == 1
+        await until(lambda: len(seen) > 0)
+        before = len(seen)
+        await until(lambda: len(seen) > before + 50)  # by the pod alone
+        over.set()
+        await visiting
+        assert {status for status, _ in seen} == {200}
+        assert all("hello 1" in text for _, text in seen)
+        assert (await wallet.visit(kept))[0] == 200
+
+        again = await wallet.deploy(moved, version(2), settings=BUILD)
+        assert (await wallet.settled(again))["status"] == "ready"
+        assert "hello 2" in (await fetch(leaving, moved)).text
+        for each in (deployed, stays):
+            gone = await wallet.call("DELETE", f"/agent/projects/{each.body['projectId']}")
+            assert gone.status == 200, gone.body
+        await until(lambda: not of_wallets(fake_cluster, MOVED))
+
+
+async def engine(gateway: DevGateway, *words: str) -> Any:
+    """The document of `moorage engine WORDS`."""
+    program = str(Path(sys.executable).parent / "moorage")
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [program, "engine", *words, "--data-dir", str(gateway.data_dir), "--json"],
+        env=gateway.environment(**MOVING),
+        capture_output=True,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    return json.loads(done.stdout)
+
+
+def of_wallets(cluster: Cluster, prefix: str = PREFIX) -> list[str]:
     """The namespaces of wallets."""
     names = [it["metadata"]["name"] for it in cluster.objects(NAMESPACES)]
-    return [it for it in names if it.startswith(f"{PREFIX}-") and "-self-test-" not in it]
+    return [it for it in names if it.startswith(f"{prefix}-") and "-self-test-" not in it]

@@ -61,6 +61,8 @@ class EnginePair:
         await self._exits.close()
         await self._incidents.close()
         try:
+            if stop_apps:  # whichever mounts the volumes of both can unmount them then
+                await asyncio.gather(*map(self.leaving.stop, await self.leaving.running()))
             await self.own.close(stop_apps=stop_apps)
         finally:
             await self.leaving.close(stop_apps=stop_apps or not await self.leaving.running())

@@ -9,6 +9,7 @@ from moorage.deploy.work.moving import INSTALLED, queue_move
 from moorage.errors import ConfigurationInvalid, DeployFailed, FailureCause
 from moorage.gateway.engines import settle_engines
 from moorage.operate.engines import move_project
+from moorage.planning.plan import Stack
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import blocks, configuration, deployments, engines, projects
@@ -83,6 +84,17 @@ async def test_move_leaves_out_what_the_install_makes_anew(
     yard.runtime.on_call = look
     await yard.deployed()
     assert set(seen[0].split()) == left_out
+
+
+async def test_dockerfile_does_not_move_where_none_is_built(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    plan = msgspec.json.encode(msgspec.structs.replace(PLAN, stack=Stack.DOCKERFILE)).decode()
+    await queued(yard, project, msgspec.structs.replace(serving, plan=plan))
+    failed = await yard.deployed()
+    assert failed.status is DeploymentStatus.FAILED
+    assert "Dockerfile" in (failed.reason or "")
+    assert yard.runtime.called("export_files") == []
 
 
 @pytest.mark.parametrize("stage", ["export_files", "build", "start"])

@@ -12,6 +12,7 @@ import msgspec
 from moorage.deploy.entrance import succession
 from moorage.engines.engine import BuildSpec, Engine
 from moorage.errors import DeployFailed, FailureCause
+from moorage.planning.plan import Stack
 from moorage.records.deployment import Deployment, Origin
 from moorage.records.project import Project
 from moorage.storage.apps import deployments
@@ -49,6 +50,11 @@ async def build_moved(engine: Engine, deployment: Deployment, spec: BuildSpec, o
         raise DeployFailed(
             FailureCause.INTERRUPTED,
             f"This gateway builds with {own}, no longer with {deployment.engine}.",
+        )
+    if spec.plan.stack is Stack.DOCKERFILE and not engine.capabilities.dockerfiles:
+        raise DeployFailed(
+            FailureCause.BUILD_FAILED,
+            f"A Dockerfile can't be built by {own}: leave it out, and deploy again.",
         )
     await in_thread(_clear, spec.source)
     without = INSTALLED if spec.plan.install else ()

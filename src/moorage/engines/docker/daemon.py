@@ -31,6 +31,7 @@ _NOT_FOUND, _REFUSED = 404, 400
 _NO_USER = "unable to find "  # a user or group that the image lacks: Docker answers 500
 _NS_A_SECOND = 1_000_000_000
 _ANY_HOST = "http://docker"  # HTTP wants a host; the connection is the socket
+_PIECE_BYTES = 1 << 20
 _ENDLESS = aiohttp.ClientTimeout(total=None)
 
 
@@ -103,6 +104,23 @@ class Daemon:
                     break
                 archive += chunk
         return first_file(bytes(archive))
+
+    async def archive(self, container_id: str, path: str, target: Path, *, max_bytes: int) -> None:
+        """Writes a directory of a container to a file, as a tar archive.
+
+        Raises NotFound if it is none, DaemonFailed also for more than `max_bytes`, OSError.
+        """
+        url = f"{_ANY_HOST}/containers/{container_id}/archive"
+        with target.open("wb") as writing:
+            query = {"path": path}
+            async with calling(), self.session.get(url, params=query, timeout=_ENDLESS) as answer:
+                if answer.status == _NOT_FOUND:
+                    raise NotFound(f"no {path}")
+                answer.raise_for_status()
+                async for piece in answer.content.iter_chunked(_PIECE_BYTES):
+                    writing.write(piece)
+                    if writing.tell() > max_bytes:
+                        raise DaemonFailed(f"Docker gives more than {max_bytes} bytes of {path}")
 
     @asynccontextmanager
     async def output(self, container_id: str, *, since_ns: int) -> AsyncIterator[StreamReader]:

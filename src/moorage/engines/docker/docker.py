@@ -30,7 +30,6 @@ from moorage.engines.engine import (
     Usage,
     WrittenFiles,
 )
-from moorage.engines.failure import not_exported
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.local import LocalEngine, repeat, require_built
 from moorage.engines.locks import checked
@@ -131,9 +130,10 @@ class DockerEngine(LocalEngine[Host, DeploymentDirectory]):
     async def export_files(
         self, deployment_id: str, target: Path, *, without: Collection[str] = ()
     ) -> None:
-        """Raises DeployFailed: an image holds what was made of the files, not the files."""
-        del deployment_id, target, without
-        raise not_exported()
+        """As `Engine.export_files`: what is in the image's `/app`, where the files were laid."""
+        async with self._alone(deployment_id) as directory:
+            require_built(directory, "move")
+            await self._images.export_files(deployment_id, target, without=without)
 
     async def discard(self, deployment_id: str) -> None:
         """As `Engine.discard`."""

@@ -6,11 +6,12 @@ import itertools
 import logging
 import secrets
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -20,12 +21,14 @@ from moorage.engines.docker.building.group import BuildGroup
 from moorage.engines.docker.building.materials import ANY, Laid, lay
 from moorage.engines.docker.building.writing import Writing
 from moorage.engines.docker.daemon import Daemon, DaemonFailed, NotFound, calling, environment
+from moorage.engines.docker.leaving import unpack_files
 from moorage.engines.engine import BuildSpec
+from moorage.engines.failure import not_built
 from moorage.engines.host.cgroup import Cgroups
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.toolchains import ensured
 from moorage.engines.images.base_images import BaseImages, main_program
-from moorage.engines.images.recipe import Materials
+from moorage.engines.images.recipe import APP, Materials
 from moorage.engines.isolation.bubblewrap import CERTIFICATES
 from moorage.errors import DeployFailed, FailureCause
 from moorage.threads import in_thread
@@ -37,6 +40,7 @@ _PRUNE = "http://docker/build/prune"
 _HAS_TRUST = Path(CERTIFICATES).is_file()
 _KEY_BYTES = 32
 _OWNER_DIGITS = 16
+_ARCHIVE_BYTES = 256 * 1024**2  # that an archive may have beside its files
 _BASE_BYTES = 4 * 1024**3  # that an image may have beside what the app's disk may
 
 logger = logging.getLogger(__name__)
@@ -119,6 +123,35 @@ class Images:
             raise DeployFailed(
                 FailureCause.INTERRUPTED, "there is no finished build to copy"
             ) from None
+
+    async def export_files(
+        self, deployment_id: str, target: Path, *, without: Collection[str]
+    ) -> None:
+        """As `Engine.export_files`: what is in the image's `/app`, by a container that never runs.
+
+        Raises DaemonFailed.
+        """
+        name, instance = self.image_of(deployment_id), self._configuration.instance_id
+        config: dict[str, Any] = {
+            "Image": name,
+            "Cmd": ["true"],
+            "Labels": {INSTANCE_LABEL: instance},
+        }
+        try:
+            async with calling():
+                size = (await self._daemon.docker.images.inspect(name))["Size"]
+                container = await self._daemon.docker.containers.create(config)
+        except NotFound:
+            raise not_built("move") from None
+        archive = target.with_suffix(".tar")
+        try:
+            most = size + _ARCHIVE_BYTES
+            await self._daemon.archive(container.id, APP, archive, max_bytes=most)
+            await in_thread(unpack_files, archive, target, without=without, max_bytes=most)
+        finally:
+            archive.unlink(missing_ok=True)
+            async with calling():
+                await container.delete(force=True)
 
     async def remove(self, deployment_id: str) -> None:
         """Removes a deployment's image, if there is one; no container may use it."""
