@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from moorage.auth.contract_wallets import ContractWallets
 from moorage.auth.nonces import NonceStore
-from moorage.auth.sign_in import HEADER, parse_sign_in
+from moorage.auth.sign_in import HEADER, SignIn, parse_sign_in
 from moorage.auth.wallet import (
     SignedHeaders,
     Wallet,
@@ -105,18 +105,26 @@ class Authenticator:
         except TimestampExpired as late:
             message = f"{HEADER}: issuedAt must lie within 60 s of the gateway's clock."
             raise TimestampExpired(message, header=HEADER) from late
-        wallet, digest, signature = signed.wallet, personal_digest(signed.text), signed.signed_by
-        if not _is_signer(wallet, digest, signature):
-            chain = self._contracts.name_of(signed.chain)
-            if chain is None or not await self._contracts.accept(
-                wallet, digest, signature, chain=chain, client=client()
-            ):
-                raise SignatureInvalid(
-                    f"{HEADER}: its signature is not this wallet's signature of the EIP-4361 text.",
-                    header=HEADER,
-                )
+        if not await self.has_signed_text(signed, client=client):
+            raise SignatureInvalid(
+                f"{HEADER}: its signature is not this wallet's signature of the EIP-4361 text.",
+                header=HEADER,
+            )
         return Verified(
-            wallet, UsedOnce(self._nonces, signed.timestamp_ms, f"sign-in:{signed.nonce}")
+            signed.wallet, UsedOnce(self._nonces, signed.timestamp_ms, f"sign-in:{signed.nonce}")
+        )
+
+    async def has_signed_text(self, signed: SignIn, *, client: Callable[[], str]) -> bool:
+        """Whether its wallet, by its key or by its code on the text's chain, signed the text.
+
+        `client` is as for `verify`. Raises what `ContractWallets.accept` raises.
+        """
+        wallet, digest, signature = signed.wallet, personal_digest(signed.text), signed.signed_by
+        if _is_signer(wallet, digest, signature):
+            return True
+        chain = self._contracts.name_of(signed.chain)
+        return chain is not None and await self._contracts.accept(
+            wallet, digest, signature, chain=chain, client=client()
         )
 
     async def has_signed(

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
+from moorage.api.http.caller import address_key
 from moorage.api.services import ApiServices, ApiSettings, Services
 from moorage.auth.client_address import TrustedProxies
 from moorage.auth.nonces import NonceFile, NonceStore, give_up_mark, marked_ms
@@ -42,6 +43,7 @@ from moorage.metrics import (
     record_node,
 )
 from moorage.pages.sessions.sessions import Sessions
+from moorage.pages.sessions.signing import Signing
 from moorage.parsers.pool import ParserPool
 from moorage.payments.price.pricing import Size
 from moorage.payments.services import Payee, PaymentServices
@@ -75,6 +77,17 @@ class Rooms:
     nonces: NonceStore
     sessions: Sessions
     authority: Authority | None  # None where new apps need no certificate from elsewhere
+
+    @cached_property
+    def signing(self) -> Signing:
+        """What issues texts that wallets sign on pages, and checks their signatures."""
+        front = self.api.http.front
+        return Signing(
+            secret=self.payments.secret_of("texts to sign"),
+            authenticator=front.authenticator,
+            client=partial(address_key, front),
+            clock=self.core.clock,
+        )
 
     @property
     def runs(self) -> tuple[Run, ...]:

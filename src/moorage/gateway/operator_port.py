@@ -1,6 +1,6 @@
 """The operator's port: metrics, a readiness check of every part, and pages."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import Protocol
 
@@ -12,7 +12,6 @@ from starlette.types import ASGIApp
 
 from moorage.api.http.caller import limit_address
 from moorage.api.http.problems import json_response
-from moorage.api.http.request_context import RequestContext
 from moorage.chains.rpc import RpcClient
 from moorage.errors import MoorageError, ProxyFailed
 from moorage.gateway.assembly import Rooms
@@ -50,12 +49,18 @@ OpenOperatorPages = Callable[[Rooms, Callable[[], Settings]], Awaitable[Operator
 """Opens the pages of a gateway, given its rooms and what returns the settings in force."""
 
 
-def guarded(pages: OperatorPages, gate: Gate, rooms: Rooms) -> ASGIApp:
-    """Returns pages with the doors that lead to them."""
+def guarded(pages: OperatorPages, gate: Gate, rooms: Rooms, *, wallets: Collection[str]) -> ASGIApp:
+    """Returns pages with the doors that lead to them; `wallets` may sign in."""
     http = rooms.api.http
     count = partial(limit_address, http.front)
-    doors = operator_doors(gate, count=count, facts=http.facts)
-    return RequestContext(pages.app(gate, doors), rooms.api.proxies)
+    doors = operator_doors(
+        gate,
+        count=count,
+        signing=rooms.signing,
+        facts=http.facts,
+        wallets=frozenset(wallets),
+    )
+    return pages.app(gate, doors)
 
 
 def operator_app(

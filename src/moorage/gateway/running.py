@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.types import Receive, Scope, Send
 
 from moorage.api.connections.connection import Bounds
 from moorage.api.connections.server import HttpServer
@@ -49,6 +50,7 @@ from moorage.gateway.turns import done_before, enter, take_turns
 from moorage.gateway.upkeep import loops_of_upkeep
 from moorage.loop import Keeps, always
 from moorage.mcp.remote.endpoint import McpEndpoint
+from moorage.pages.sessions.confirmation import Confirmations
 from moorage.pages.sessions.doors import wallet_doors
 from moorage.pages.sessions.gate import operator_gate, wallet_gate
 from moorage.pages.wallet.site import PREFIXES, WalletSite
@@ -198,7 +200,7 @@ class _Run:
             operator = listen(settings.operator_host, settings.operator_port, "operator_port")
             mcp = _mcp_endpoint(rooms)
             pages = await self._open_pages(rooms, settings)
-            servers = _servers(rooms, operator, self.bounds, mcp, pages)
+            servers = _servers(rooms, settings, operator, self.bounds, mcp, pages)
             upkeep = loops_of_upkeep(rooms, settings, audit=self.audit)
             page_runs = () if pages is None else pages.runs
             works = (*rooms.runs, mcp.run, *page_runs, *(server.run for server in servers))
@@ -267,38 +269,59 @@ def _mcp_endpoint(rooms: Rooms) -> McpEndpoint:
 
 def _pages(rooms: Rooms) -> Pages:
     http = rooms.api.http
-    gate = wallet_gate(rooms.sessions, public_url=http.front.public_url)
+    gate, signing = wallet_gate(rooms.sessions, public_url=http.front.public_url), rooms.signing
+    count = partial(limit_address, http.front)
     site = WalletSite(
         api=operations_app(http),
         gate=gate,
+        confirmations=Confirmations(gate=gate, signing=signing),
         facts=http.facts,
         clock=rooms.core.clock,
-        doors=wallet_doors(gate, count=partial(limit_address, http.front), facts=http.facts),
+        doors=wallet_doors(gate, count=count, signing=signing, facts=http.facts),
     )
     return Pages(app=site.app, prefixes=PREFIXES)
 
 
-def _operator_app(rooms: Rooms, operator: socket.socket, pages: OperatorPages | None) -> Starlette:
-    gate = operator_gate(rooms.sessions, url=http_url(*operator.getsockname()))
-    return operator_app(
-        checks_of(rooms),
-        rooms.deploy.certificates.may_have,
-        pages=None if pages is None else guarded(pages, gate, rooms),
-    )
+def _public_pages(rooms: Rooms, settings: Settings, of_operator: OperatorPages | None) -> Pages:
+    """Returns the pages that the public host serves: an operator's only where that is set."""
+    wallets, prefix = _pages(rooms), "/operator"
+    if of_operator is None or not settings.operator_pages_on_public_host:
+        return wallets
+    gate = operator_gate(rooms.sessions, url=rooms.api.http.front.public_url)
+    operators = guarded(of_operator, gate, rooms, wallets=settings.operator_wallets)
+
+    async def either(scope: Scope, receive: Receive, send: Send) -> None:
+        app = operators if scope["path"].startswith(prefix) else wallets.app
+        await app(scope, receive, send)
+
+    return Pages(app=either, prefixes=(*wallets.prefixes, prefix))
+
+
+def _operator_app(
+    rooms: Rooms, settings: Settings, operator: socket.socket, pages: OperatorPages | None
+) -> Starlette:
+    app = None
+    if pages is not None:
+        gate = operator_gate(rooms.sessions, url=http_url(*operator.getsockname()))
+        guarded_pages = guarded(pages, gate, rooms, wallets=settings.operator_wallets)
+        app = RequestContext(guarded_pages, rooms.api.proxies)
+    return operator_app(checks_of(rooms), rooms.deploy.certificates.may_have, pages=app)
 
 
 def _servers(
     rooms: Rooms,
+    settings: Settings,
     operator: socket.socket,
     bounds: Bounds,
     mcp: McpEndpoint,
     operator_pages: OperatorPages | None,
 ) -> list[HttpServer]:
     proxies, proxy_dir = rooms.api.proxies, rooms.platform.proxy_dir
-    api = RequestContext(http_app(rooms.api.http, mcp=mcp, pages=_pages(rooms)), proxies)
+    pages = _public_pages(rooms, settings, operator_pages)
+    api = RequestContext(http_app(rooms.api.http, mcp=mcp, pages=pages), proxies)
     servers = [
         HttpServer(api, rooms.platform.api_listener, bounds=bounds, proxies=proxies),
-        HttpServer(_operator_app(rooms, operator, operator_pages), operator),
+        HttpServer(_operator_app(rooms, settings, operator, operator_pages), operator),
     ]
     if rooms.platform.proxy is None:
         return servers

@@ -1,5 +1,7 @@
 """The payment services, and their loops."""
 
+import hashlib
+import hmac
 import secrets
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -99,9 +101,17 @@ class PaymentServices:
         )
 
     @cached_property
+    def _secret(self) -> bytes:
+        return self._shared_secret or _challenge_secret(self._data_dir / "challenges.key")
+
+    def secret_of(self, use: str) -> bytes:
+        """Returns a secret for another use, which all gateways of a database have as well."""
+        return hmac.new(self._secret, use.encode(), hashlib.sha256).digest()
+
+    @cached_property
     def challenges(self) -> Challenges:
         return Challenges(
-            secret=self._shared_secret or _challenge_secret(self._data_dir / "challenges.key"),
+            secret=self._secret,
             realm=host_of(self._payee.gateway_url),
             seller=self.seller,
             clock=self._clock,

@@ -25,6 +25,22 @@ class OperatorSettings(KubernetesSettings, frozen=True, kw_only=True, forbid_unk
             pattern=r"^(127\.0\.0\.1|0\.0\.0\.0)\Z",
         ),
     ] = "127.0.0.1"
+    operator_wallets: Annotated[
+        tuple[Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-f]{40}\Z")], ...],
+        setting(
+            "api",
+            "Wallets that may sign in to the operator's pages, in lower case. Empty: only links of "
+            "`moorage operator link` open them.",
+        ),
+    ] = ()
+    operator_pages_on_public_host: Annotated[
+        bool,
+        setting(
+            "api",
+            "Serve the operator's pages at public_url as well, below /operator. Off, they answer "
+            "at operator_port alone.",
+        ),
+    ] = False
     refund_key_file: Annotated[
         str,
         setting(

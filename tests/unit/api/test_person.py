@@ -32,7 +32,7 @@ def asked(method: str, path: str, *, project: str = "p1", person: Person | None 
 
 def refused(method: str, path: str, person: Person, project: str = "p1") -> type[MoorageError]:
     with pytest.raises(MoorageError) as error:
-        require_permitted(asked(method, path, project=project), person)
+        require_permitted(asked(method, path, project=project, person=person), person)
     return error.type
 
 
@@ -57,7 +57,8 @@ def test_link_shows_what_it_was_made_for() -> None:
 @pytest.mark.parametrize(("method", "path"), LASTING)
 def test_what_cannot_be_undone_is_signed_even_with_a_session(method: str, path: str) -> None:
     assert refused(method, path, OWNER) is ConfirmationMissing
-    require_permitted(asked(method, path), OWNER._replace(has_confirmed=True))
+    confirmed = OWNER._replace(has_confirmed=True)
+    require_permitted(asked(method, path, person=confirmed), confirmed)
 
 
 @pytest.mark.parametrize(("method", "path"), [each for each in CHANGES if each not in LASTING])

@@ -92,6 +92,11 @@ class Documents:
         await self._made[path](scope, receive, send)
 
 
+def icon() -> Document:
+    """Returns the picture of the gateway's pages."""
+    return Document(template("icon.svg").template.encode(), "image/svg+xml")
+
+
 def documents(
     facts: Facts, operations: Sequence[Operation]
 ) -> Iterator[tuple[str, Document | Front]]:
@@ -104,7 +109,7 @@ def documents(
     yield "/openapi.json", _json(openapi_document(operations, facts=facts))
     yield "/llms.txt", Document(text, _TEXT)
     yield "/skill.md", Document(skill_text(facts).encode(), _MARKDOWN)
-    yield "/favicon.svg", Document(template("icon.svg").template.encode(), "image/svg+xml")
+    yield "/favicon.svg", icon()
     yield "/robots.txt", Document(b"User-agent: *\nDisallow: /agent/\n", _TEXT)
     yield "/.well-known/agent-skills/index.json", _json(skill_index(facts))
     yield "/.well-known/api-catalog", _json(api_catalog(facts), "application/linkset+json")

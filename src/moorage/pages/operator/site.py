@@ -9,6 +9,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from moorage.api.discovery.documents import icon
 from moorage.errors import InvalidRequest, MoorageError
 from moorage.pages.operator import (
     books,
@@ -88,6 +89,7 @@ class OperatorSite:
                 *self.doors,
                 *(self._route(*each) for each in PAGES),
                 Route("/", _home),
+                Route("/favicon.svg", icon()),
                 Route(f"{PREFIX}/{{digest}}/{{name}}", serve_asset),
             ],
             default=_not_found,

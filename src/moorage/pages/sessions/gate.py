@@ -19,7 +19,14 @@ class Gate:
 
     sessions: Sessions
     cookie: Cookie
+    url: str  # where its pages are served
     hosts: frozenset[str]  # as the `Origin` of its pages names them
+
+    def url_of(self, request: Request) -> str:
+        """Returns where its pages are served, with the host as the browser spells it."""
+        host = request.headers.get("host", "").lower()
+        scheme = self.url.partition("://")[0]
+        return f"{scheme}://{host}" if host in self.hosts else self.url
 
     async def stored_session(self, request: Request, role: Role) -> StoredSession | None:
         """Returns the row of a request's session."""
@@ -74,7 +81,7 @@ def wallet_gate(sessions: Sessions, *, public_url: str) -> Gate:
     """Returns the gate of wallets' pages, which are served where the API is."""
     secure = public_url.startswith("https:")
     hosts = frozenset({host_of(public_url)})
-    return Gate(sessions=sessions, cookie=Cookie("moorage", secure), hosts=hosts)
+    return Gate(sessions=sessions, cookie=Cookie("moorage", secure), url=public_url, hosts=hosts)
 
 
 def operator_gate(sessions: Sessions, *, url: str) -> Gate:
@@ -86,4 +93,4 @@ def operator_gate(sessions: Sessions, *, url: str) -> Gate:
     port = host.rpartition(":")[2]
     local = (f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]"))
     hosts = frozenset((host,) if secure else (host, *local))
-    return Gate(sessions=sessions, cookie=Cookie("moorage-operator", secure), hosts=hosts)
+    return Gate(sessions=sessions, cookie=Cookie("moorage-operator", secure), url=url, hosts=hosts)

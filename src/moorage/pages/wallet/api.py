@@ -43,6 +43,11 @@ class Api:
         self._scope = scope
         self._person = person
 
+    def confirmed(self) -> "Api":
+        """Returns the API as it is once the wallet has signed what is asked for."""
+        person = self._person._replace(has_confirmed=True)
+        return Api(self._app, scope=self._scope, person=person)
+
     async def get(self, answer: type[_T], *segments: str, **query: Any) -> _T:
         """Returns what `GET /agent/<segments>` answers. Raises ApiRefused."""
         sent = await self._send(api_request("GET", *segments, **query), _NO_HEADERS)

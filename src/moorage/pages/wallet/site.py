@@ -13,6 +13,7 @@ from moorage.clock import Clock
 from moorage.errors import MoorageError
 from moorage.pages.rendering.assets import PREFIX, serve_asset
 from moorage.pages.rendering.templates import page
+from moorage.pages.sessions.confirmation import SIGNATURE_FIELDS, Confirmations, Unconfirmed
 from moorage.pages.sessions.form import intended_form
 from moorage.pages.sessions.gate import Gate
 from moorage.pages.wallet.api import Api, ApiRefused
@@ -20,6 +21,8 @@ from moorage.pages.wallet.table import PAGES, Handler
 from moorage.pages.wallet.view import View
 
 log = structlog.get_logger()
+
+_SIGN_IN = "/sign-in"
 
 
 PREFIXES = ("/wallet", "/sign-in", "/sign-out", "/links/", f"{PREFIX}/")
@@ -32,6 +35,7 @@ class WalletSite:
 
     api: ASGIApp
     gate: Gate
+    confirmations: Confirmations
     facts: Facts
     clock: Clock
     doors: tuple[Route, ...] = ()  # pages without a session: to sign in, and to open links
@@ -47,7 +51,7 @@ class WalletSite:
         async def answer(request: Request) -> Response:
             session = await self.gate.wallet_session(request)
             if session is None:
-                return RedirectResponse("/sign-in", 303)
+                return _to_sign_in(request)
             view = View(
                 request=request,
                 session=session,
@@ -55,6 +59,7 @@ class WalletSite:
                 api=Api(self.api, scope=request.scope, person=session.person),
                 facts=self.facts,
                 clock=self.clock,
+                confirmations=self.confirmations,
             )
             return await _answered(self._checked(handler), view)
 
@@ -68,9 +73,43 @@ class WalletSite:
                 return await handler(view)
             csrf, hosts = view.session.csrf, self.gate.hosts
             form = await intended_form(view.request, csrf=csrf, hosts=hosts)
-            return await handler(replace(view, form=form))
+            sent = replace(view, form=form)
+            try:
+                return await handler(sent)
+            except Unconfirmed as unconfirmed:
+                return _to_sign(sent, unconfirmed)
 
         return checked
+
+
+def _to_sign_in(request: Request) -> Response:
+    """Leads to the sign-in, or has the browser ask once more.
+
+    With a link from another site, such as a mail's, browsers leave out a cookie that is
+    `SameSite=Strict`: the page that asks again is of this site. A part of a page that a script asks
+    for has the page led there.
+    """
+    if "hx-request" in request.headers:
+        return Response(status_code=401, headers={"HX-Redirect": _SIGN_IN})
+    is_from_elsewhere = request.headers.get("sec-fetch-site") == "cross-site"
+    if request.method == "GET" and is_from_elsewhere:
+        return page("sessions/again.html", again=request.url.path)
+    return RedirectResponse(_SIGN_IN, 303)
+
+
+def _to_sign(view: View, unconfirmed: Unconfirmed) -> Response:
+    """Returns a page with the statement to sign; it sends the form again, with the signature."""
+    fields = {k: v for k, v in view.form.items() if k not in SIGNATURE_FIELDS}
+    path = view.request.url.path
+    return view.page(
+        "sessions/confirm.html",
+        statement=unconfirmed.statement,
+        sentence=unconfirmed.sentence,
+        error=unconfirmed.error,
+        fields=fields,
+        action=path,
+        back=path.rpartition("/")[0],
+    )
 
 
 async def _answered(handler: Handler, view: View) -> Response:

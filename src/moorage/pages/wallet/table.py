@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.responses import Response
 
-from moorage.pages.wallet import events
+from moorage.pages.wallet import events, links
 from moorage.pages.wallet.money import history, top_up
 from moorage.pages.wallet.overview import overview
 from moorage.pages.wallet.project import (
@@ -58,6 +58,10 @@ PAGES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/wallet/payments", history.show_payments),
     ("GET", "/wallet/payments.csv", history.download_payments),
     ("GET", "/wallet/payments/{tx_hash}", history.show_receipt),
+    ("GET", "/wallet/links", links.show_links),
+    ("POST", "/wallet/links", links.make_link),
+    ("POST", "/wallet/links/once", links.make_link_once),
+    ("POST", "/wallet/links/{link_id}/remove", links.remove_link),
     ("GET", "/wallet/events", events.show_events),
     ("POST", "/wallet/events/{event_id}/redeliver", events.redeliver),
     ("POST", "/wallet/webhook", events.set_webhook),

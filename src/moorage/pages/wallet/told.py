@@ -14,6 +14,7 @@ TOLD = {
     "domain-removed": "The domain leads to this project no more.",
     "webhook-removed": "Nothing is sent to that address any more, not even what waited.",
     "redelivered": "The event is sent once more, after those that wait.",
+    "link-removed": "The link opens nothing any more, and whoever had opened it is signed out.",
     "tokens-revoked": "No manage token of this project is valid any more.",
 }
 """By key, so that no address can make a page say anything else."""

@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from moorage.api.discovery.facts import Facts
 from moorage.clock import Clock
 from moorage.pages.rendering.templates import page
+from moorage.pages.sessions.confirmation import Confirmations
 from moorage.pages.sessions.form import Form
 from moorage.pages.sessions.session import Session
 from moorage.pages.wallet.api import Api
@@ -38,6 +39,18 @@ class View:
     api: Api
     facts: Facts
     clock: Clock
+    confirmations: Confirmations
+
+    async def confirmed(self, statement: str, *, sentence: str) -> Api:
+        """Returns the API as it is for what cannot be undone, once the wallet signed `statement`.
+
+        The form may lack the signature: then whoever sent it is shown the statement to sign, or
+        `sentence`, which asks their agent for the same. Raises Unconfirmed.
+        """
+        await self.confirmations.require(
+            self.request, self.session, self.form, statement, sentence=sentence
+        )
+        return self.api.confirmed()
 
     @property
     def query(self) -> QueryParams:

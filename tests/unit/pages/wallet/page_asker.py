@@ -1,7 +1,7 @@
 """Asks for a wallet's pages of an API that answers what a test says."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 import msgspec
@@ -14,6 +14,8 @@ from clock import START_MS, MovableClock
 from discovery_facts import FACTS
 from moorage.api.http.person import PERSON, Person
 from moorage.clock import iso_utc
+from moorage.pages.sessions.confirmation import Confirmations, Unconfirmed
+from moorage.pages.sessions.form import Form
 from moorage.pages.sessions.session import Session
 from moorage.pages.wallet.api import Api
 from moorage.pages.wallet.table import PAGES
@@ -55,6 +57,19 @@ READER = Session(
     expires_ms=START_MS + 1,
     signed_ms=None,
 )
+
+
+class SignedIfItSaysSo:
+    """Takes any signature for the wallet's."""
+
+    async def require(
+        self, _request: Request, _session: Session, form: Form, statement: str, *, sentence: str
+    ) -> None:
+        if not form.get("signature"):
+            raise Unconfirmed(statement, sentence=sentence, error="")
+
+
+SIGNED_IF_IT_SAYS_SO = SignedIfItSaysSo()
 
 
 class FakeApi:
@@ -131,6 +146,7 @@ class Asker:
                     api=Api(self.api, scope=scope, person=self.session.person),
                     facts=FACTS,
                     clock=self.clock,
+                    confirmations=cast("Confirmations", SIGNED_IF_IT_SAYS_SO),
                 )
                 return await handler(view)
         raise AssertionError(f"no page answers {method} {path}")

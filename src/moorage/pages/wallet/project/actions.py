@@ -41,7 +41,12 @@ async def cancel(view: View) -> Response:
 
 async def revoke_tokens(view: View) -> Response:
     """`POST …/tokens/revoke`: no manage token of the project is valid any more."""
-    await view.api.change(ManageTokensRevoked, "DELETE", "projects", view.project_id, "tokens")
+    api = await view.confirmed(
+        f"Revoke all manage tokens of the project {view.project_id}.",
+        sentence="Please revoke all manage tokens of the project: "
+        f"DELETE /agent/projects/{view.project_id}/tokens",
+    )
+    await api.change(ManageTokensRevoked, "DELETE", "projects", view.project_id, "tokens")
     return view.redirect(f"/wallet/projects/{view.project_id}/settings", "tokens-revoked")
 
 
@@ -65,7 +70,11 @@ async def delete(view: View) -> Response:
             account=None,
             wrong_name=True,
         )
-    await view.api.change(ProjectDeleted, "DELETE", "projects", project.id)
+    api = await view.confirmed(
+        f"Delete the project {project.name} ({project.id}) with its files for good.",
+        sentence=f"Please run `moorage delete {project.name}`: the project is to be deleted.",
+    )
+    await api.change(ProjectDeleted, "DELETE", "projects", project.id)
     return view.redirect("/wallet", "deleted")
 
 
