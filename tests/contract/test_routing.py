@@ -35,6 +35,7 @@ from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import CertificateFiles, ProxySettings, Tls
 from moorage.routing.caddy_routes import FALLBACK_SOCKET
 from moorage.routing.listener import listen_unix
+from moorage.routing.plain import PlainHosts
 from moorage.routing.probe import Answer, answers, probe
 from moorage.routing.router import Router
 from ports import quiet_port
@@ -649,6 +650,14 @@ async def test_certificates_come_on_demand_for_hosts_that_may_have_one(
             assert response.status == 308
             location = response.headers["Location"]
             assert location == f"https://my-app.localhost:{tls.https_port}/a?b"
+        plain = PlainHosts(settings.run_dir)
+        for hosts, who in (({"my-app.localhost"}, Answer.APP), (set(), Answer.FALLBACK)):
+            plain.keep(hosts)
+            seen_at = await probe(port, "my-app.localhost", timeout_seconds=DEADLINE_SECONDS)
+            assert seen_at.answer is who
+        plain.add("my-app.localhost")
+        other = await probe(port, "evil.localhost", timeout_seconds=DEADLINE_SECONDS)
+        assert (other.answer, other.status) == (Answer.FALLBACK, 308)
     await caddy.stop()
     await runner.cleanup()
 

@@ -3,6 +3,7 @@
 from functools import partial
 
 from moorage.deploy.addresses.followed import FOLLOW_SECONDS as ROUTES_SECONDS
+from moorage.deploy.addresses.uncertified import RETRY_SECONDS, Uncertified
 from moorage.deploy.keeping.usage import SAMPLE_SECONDS
 from moorage.deploy.keeping.visits import FOLLOW_SECONDS
 from moorage.deploy.services import DeployServices
@@ -40,8 +41,9 @@ def _beside(deploy: DeployServices) -> tuple[Loop, ...]:
 def _of_keeper(deploy: DeployServices) -> tuple[Loop, ...]:
     usage, reconciler, scope = deploy.usage, deploy.reconciler, Scope.KEEPER
     sources = partial(reconciler.sweep_sources, min_age_seconds=OLD_SOURCES_SECONDS)
-    lost = deploy.addresses.unroute_lost
+    lost, uncertified = deploy.addresses.unroute_lost, deploy.uncertified
     return (
+        *(() if uncertified is None else (_retry(uncertified),)),
         Loop("apps", every_seconds=2, tick=reconciler.reconcile, at_once=True, scope=scope),
         Loop("given up", every_seconds=1, tick=deploy.clear_up.given_up, scope=scope),
         Loop("sources", every_seconds=600, tick=sources, scope=scope),
@@ -51,3 +53,8 @@ def _of_keeper(deploy: DeployServices) -> tuple[Loop, ...]:
         Loop("usage", every_seconds=SAMPLE_SECONDS, tick=usage.sample, scope=scope),
         Loop("old usage", every_seconds=300, tick=usage.purge, scope=scope),
     )
+
+
+def _retry(uncertified: Uncertified) -> Loop:
+    retry, scope = uncertified.retry, Scope.KEEPER
+    return Loop("certificates", every_seconds=RETRY_SECONDS, tick=retry, at_once=True, scope=scope)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from moorage.deploy.addresses.addresses import Routes
 from moorage.deploy.addresses.followed import Instances
 from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.addresses.uncertified import PlainHttp
 from moorage.deploy.keeping.visits import AccessLog
 from moorage.deploy.work.health import Healthy, wait_until_healthy
 from moorage.engines.engine import Engine, EngineView
@@ -21,6 +22,7 @@ class Keeping:
     answers: Callable[[str], Awaitable[bool]]  # whether a host answers through the proxy
     access_log: AccessLog
     discard_toolchains: Callable[[Plan], Awaitable[None]]  # of a plan that failed
+    plain: PlainHttp | None = None  # where each app needs a certificate of an authority
     engine: str = ""  # the kind of engine that uploads are built on
     healthy: Healthy = wait_until_healthy
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep

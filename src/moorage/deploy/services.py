@@ -6,6 +6,7 @@ from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
 from moorage.core import Core
 from moorage.deploy.addresses.followed import SWITCH_SECONDS
 from moorage.deploy.addresses.services import AddressServices
+from moorage.deploy.addresses.uncertified import Uncertified
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.capacity import Capacity
 from moorage.deploy.entrance.configuration import ProjectConfiguration
@@ -175,6 +176,22 @@ class DeployServices(AddressServices):
             db=self._db,
             addresses=self.addresses,
             answers=self._platform.kept.answers,
+            plain=self._platform.kept.plain,
+            may_have_certificate=self.certificates.may_have,
+            apps=self.apps,
+            metering=self._metering,
+            hosts=self._platform.hosts,
+            clock=self._clock,
+        )
+
+    @cached_property
+    def uncertified(self) -> Uncertified | None:
+        """None where no app needs a certificate of an authority."""
+        if self._platform.kept.plain is None:
+            return None
+        return Uncertified(
+            db=self._db,
+            plain=self._platform.kept.plain,
             apps=self.apps,
             metering=self._metering,
             hosts=self._platform.hosts,

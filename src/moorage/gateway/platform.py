@@ -33,6 +33,7 @@ from moorage.gateway.proxy import (
     answers_at,
     hosts_of,
     open_proxy,
+    plain_http,
     served_at,
 )
 from moorage.gateway.toolchains import StoreLimits, Toolchains, open_toolchains
@@ -95,6 +96,7 @@ class Platform:
             runtime=self.keeper.runtime,
             answers=answers_at(self.proxy, port=self.proxy_port, https=https),
             access_log=self.proxy.access_log,
+            plain=plain_http(self.proxy),
             engine=next(iter(self.keeper.engines), ""),
             discard_toolchains=lambda plan: self.toolchains.store.discard(plan.toolchains),
         )

@@ -14,13 +14,15 @@ from urllib.parse import urlsplit
 import structlog
 
 from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.addresses.uncertified import PlainHttp
 from moorage.engines.engine import Engine
 from moorage.errors import ConfigurationInvalid
-from moorage.gateway.authority import own_roots
+from moorage.gateway.authority import needs_authority, own_roots
 from moorage.routing.access_log import AccessLog
 from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import ACCESS_LOG, CertificateFiles, ProxySettings, Tls
 from moorage.routing.caddy_routes import Api
+from moorage.routing.plain import PlainHosts
 from moorage.routing.probe import answers
 from moorage.settings import Settings
 
@@ -32,6 +34,7 @@ _MIB = 1024 * 1024
 _HTTP_PORT = 80
 _HTTPS_PORT = 443
 _ANSWER_SECONDS = 30.0  # a host's first certificate takes a while
+_PLAIN_SECONDS = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,7 @@ class Proxy:
     access_log: AccessLog
     probe_token: str  # marks our own requests in the access log, which are no visits
     roots: tuple[Path, ...] = ()  # of authorities that are trusted beside the system's
+    plain_dir: Path | None = None  # its run_dir, where each app needs an authority's certificate
 
 
 async def open_proxy(
@@ -75,6 +79,7 @@ async def open_proxy(
         access_log=AccessLog(state_dir / ACCESS_LOG, probe_token=probe_token),
         probe_token=probe_token,
         roots=own_roots(settings),
+        plain_dir=directory if needs_authority(settings) else None,
     )
     return proxy, port
 
@@ -102,7 +107,9 @@ def trusted_proxies(settings: Settings) -> tuple[str, ...]:
     return (*settings.trusted_proxies, f"{LOOPBACK}/32")
 
 
-def answers_at(proxy: Proxy, *, port: int, https: bool) -> Callable[[str], Awaitable[bool]]:
+def answers_at(
+    proxy: Proxy, *, port: int, https: bool, seconds: float = _ANSWER_SECONDS
+) -> Callable[[str], Awaitable[bool]]:
     """Returns a question whether a host answers through the proxy, at a port of its own."""
     tls = _trust(proxy.roots) if https else None
 
@@ -110,13 +117,24 @@ def answers_at(proxy: Proxy, *, port: int, https: bool) -> Callable[[str], Await
         return await answers(
             port,
             host,
-            timeout_seconds=_ANSWER_SECONDS,
+            timeout_seconds=seconds,
             address=proxy.address,
             tls=tls,
             token=proxy.probe_token,
         )
 
     return answers_there
+
+
+def plain_http(proxy: Proxy) -> PlainHttp | None:
+    """Returns what serves hosts for which no certificate can be had; None if none needs one."""
+    if proxy.plain_dir is None:
+        return None
+    return PlainHttp(
+        PlainHosts(proxy.plain_dir),
+        answers=answers_at(proxy, port=_HTTP_PORT, https=False, seconds=_PLAIN_SECONDS),
+        is_secure=answers_at(proxy, port=_HTTPS_PORT, https=True, seconds=_PLAIN_SECONDS),
+    )
 
 
 def _trust(roots: Iterable[Path]) -> ssl.SSLContext:

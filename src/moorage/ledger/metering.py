@@ -70,11 +70,13 @@ class Metering:
         return await intervals.open_of(source, project_id) is not None
 
     async def begin(self, tx: Transaction, project_id: str) -> None:
-        """Starts billing a project, unless it is being billed.
+        """Starts billing a project, unless it is being billed, or free without its certificate.
 
         Stores billed time too, so that after a crash of the machine it is not before this start.
         """
-        if not await self.bills(tx, project_id):
+        project = await projects.by_id(tx, project_id)
+        is_free = project is not None and project.uncertified_since_ms is not None
+        if not is_free and not await self.bills(tx, project_id):
             await intervals.open_interval(
                 tx,
                 interval_id=str(uuid.uuid4()),

@@ -23,6 +23,7 @@ class EventKind(StrEnum):
     PROJECT_SUSPENDED = "project.suspended"  # out of credits, or of disk: stopped and kept
     PROJECT_RESUMED = "project.resumed"  # there are credits again: it runs
     PROJECT_CRASH_LOOPING = "project.crash_looping"  # its app ends again and again
+    PROJECT_CERTIFIED = "project.certified"  # its certificate came: HTTPS, and billing, begin
     PRICE_ANNOUNCED = "project.price_announced"  # it will cost something else, and from when
     PRICE_KEPT = "project.price_kept"  # that was taken back
     PRICE_CHANGED = "project.price_changed"  # the new price counts

@@ -49,4 +49,5 @@ class Project(msgspec.Struct, frozen=True):
     health_path: str = "/"  # of the next deployment
     variables: str = ""  # of the next deployment, sealed
     volume: bool = False
+    uncertified_since_ms: int | None = None  # served over plain HTTP, and free, since then
     months: int | None = None  # its first price holds for so many of running; None: not recorded

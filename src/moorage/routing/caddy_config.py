@@ -12,6 +12,7 @@ from moorage.routing.caddy_routes import (
     JsonObject,
     error_routes,
     https_redirect,
+    plain_routes,
     routes,
 )
 
@@ -114,7 +115,9 @@ def _servers(settings: ProxySettings) -> JsonObject:
         # No h3: the limit on connections per client address counts TCP only.
         "apps": _server(secure, to_apps)
         | {"protocols": ["h1", "h2"], "tls_connection_policies": [{}]},
-        "redirect": _server(plain, [https_redirect(settings.tls.https_port)])
+        "redirect": _server(
+            plain, [*plain_routes(to_apps), https_redirect(settings.tls.https_port)]
+        )
         | {"protocols": ["h1"]},
     }
 

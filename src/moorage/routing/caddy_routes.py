@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moorage.routing.hosts import HOST_PATTERN
+from moorage.routing.plain import PLAIN_DIR
 from moorage.routing.response_headers import cleaning
 from moorage.routing.router import ROUTES_DIR, SOCKETS_DIR
 
@@ -329,6 +330,20 @@ def error_routes() -> list[JsonObject]:
 
 def _static(status: int, body: str, headers: dict[str, list[str]]) -> JsonObject:
     return {"handler": "static_response", "status_code": status, "headers": headers, "body": body}
+
+
+def plain_routes(to_apps: Sequence[JsonObject]) -> list[JsonObject]:
+    """Returns the routes of hosts that are served over plain HTTP, as they have a file for it."""
+    host = {"name": "plain", "pattern": rf"^({HOST_PATTERN})\.?$"}
+    file = {"root": PLAIN_DIR, "try_files": ["/{http.regexp.plain.1}"]}
+    serve = {"handler": "subroute", "routes": list(to_apps)}
+    served = {"match": [{"file": file}], "handle": [serve], "terminal": True}
+    return [
+        {
+            "match": [{"vars_regexp": {"{http.request.host}": host}}],
+            "handle": [{"handler": "subroute", "routes": [served]}],
+        }
+    ]
 
 
 def https_redirect(https_port: int) -> JsonObject:

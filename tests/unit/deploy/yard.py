@@ -1,7 +1,7 @@
 """Everything that carries out deployments, over a real database, a fake runtime and fake routes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from faulty_database import FaultyDatabase
 from moorage.address import Address
 from moorage.core import Core
 from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.addresses.uncertified import PlainHttp
 from moorage.deploy.loops import loops_of
 from moorage.deploy.platform import AppPlatform, Keeping
 from moorage.deploy.services import DeployServices
@@ -81,6 +82,27 @@ class NoVisits:
         return None
 
 
+class PlainPort:
+    """A proxy's HTTP port, where hosts may be served, and an authority that has its moods."""
+
+    def __init__(self) -> None:
+        self.hosts: set[str] = set()
+        self.answers = False  # whether apps answer there
+        self.has_certificates = False
+
+    def add(self, host: str) -> None:
+        self.hosts.add(host)
+
+    def keep(self, hosts: Collection[str]) -> None:
+        self.hosts = set(hosts)
+
+    async def answers_at(self, host: str) -> bool:
+        return self.answers and host in self.hosts
+
+    async def is_secure(self, host: str) -> bool:
+        return self.has_certificates
+
+
 class Yard:
     """The services, wired as the gateway wires them, and what the tests want to know of them."""
 
@@ -107,6 +129,7 @@ class Yard:
         self.asked: list[str] = []  # the paths that the health checks asked for
         self.has_ended: list[bool] = []  # what the health checks were told of the app's end
         self.answers: Callable[[], Awaitable[bool]] = answers
+        self.plain = PlainPort()
         self.vault = Vault([bytes(32)])
         self.core = Core(
             db=db,
@@ -138,6 +161,9 @@ class Yard:
             keeping=Keeping(
                 runtime=self.runtime,
                 answers=self._answers,
+                plain=PlainHttp(
+                    self.plain, answers=self.plain.answers_at, is_secure=self.plain.is_secure
+                ),
                 access_log=NoVisits(),
                 discard_toolchains=self._failed,
                 healthy=self.healthy,

@@ -6,6 +6,7 @@ from moorage.address import Address
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.addresses.uncertified import PlainHttp
 from moorage.deploy.keeping.apps import Apps
 from moorage.engines.engine import Instance
 from moorage.errors import DeployFailed, FailureCause
@@ -18,6 +19,11 @@ from moorage.records.job import Job, LostJob
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database, Transaction
+
+_SHARE_USED_UP = (
+    "No certificate is asked for {host}: the wallet's share of new ones is used up for this week. "
+    "Deploy to a name that has one, or again next week; credits stay."
+)
 
 
 class Reconfigured(Exception):
@@ -33,6 +39,8 @@ class Switch:
         db: Database,
         addresses: Addresses,
         answers: Callable[[str], Awaitable[bool]],
+        plain: PlainHttp | None,
+        may_have_certificate: Callable[[str], Awaitable[bool]],
         apps: Apps,
         metering: Metering,
         hosts: Hosts,
@@ -41,6 +49,8 @@ class Switch:
         self._db = db
         self._addresses = addresses
         self._answers = answers
+        self._plain = plain
+        self._may_have_certificate = may_have_certificate
         self._apps = apps
         self._metering = metering
         self._hosts = hosts
@@ -56,10 +66,10 @@ class Switch:
         failpoint("route")
         before = self._addresses.target(project)
         try:
-            await self._route(project, instance)
+            certified = await self._route(project, instance)
             failpoint("ready")
             async with self._apps.held(project.id):
-                await self._become_ready(job, deployment, project, note)
+                await self._become_ready(job, deployment, project, note, certified=certified)
         except BaseException:
             async with self._apps.held(project.id):
                 await self._route_back(deployment, project, before)
@@ -69,16 +79,25 @@ class Switch:
         """Returns the host at which visitors ask for a project."""
         return self._addresses.host(project)
 
-    async def _route(self, project: Project, instance: Instance) -> None:
-        """Routes the address to the instance, and checks that it answers through the proxy."""
+    async def _route(self, project: Project, instance: Instance) -> bool:
+        """Routes the address to the instance, and checks that it answers through the proxy.
+
+        Returns False if it does so over plain HTTP alone, as no certificate can be had.
+        """
         async with self._apps.held(project.id):
             await self._addresses.route(project, instance.address)
-        if not await self._answers(self.host(project)):
-            raise DeployFailed(
-                FailureCause.UNHEALTHY,
-                f"The app answered, but {self._hosts.url(project.unique_name)} did not. "
-                "Deploy again; if it persists, the gateway's operator has to look at the proxy.",
-            )
+        host = self.host(project)
+        if await self._answers(host):
+            return True
+        if self._plain is not None and not await self._may_have_certificate(host):
+            raise DeployFailed(FailureCause.UNHEALTHY, _SHARE_USED_UP.format(host=host))
+        if self._plain is not None and await self._plain.serve(host):
+            return False
+        raise DeployFailed(
+            FailureCause.UNHEALTHY,
+            f"The app answered, but {self._hosts.url(project.unique_name)} did not. "
+            "Deploy again; if it persists, the gateway's operator has to look at the proxy.",
+        )
 
     async def _route_back(
         self, deployment: Deployment, project: Project, before: Address | None
@@ -93,8 +112,10 @@ class Switch:
             await self._addresses.route(project, before)
 
     async def _become_ready(
-        self, job: Job, deployment: Deployment, project: Project, note: str
+        self, job: Job, deployment: Deployment, project: Project, note: str, *, certified: bool
     ) -> None:
+        if not certified:
+            note = f"{_without_certificate(self.host(project))} {note}".strip()
         async with self._db.transaction(durable=True) as tx:
             await jobs.hold(tx, job, "ready")
             row = await deployments.by_id(tx, deployment.id)
@@ -110,18 +131,31 @@ class Switch:
             replaced = current.serving_deployment_id
             if replaced is not None:
                 await deployments.move(tx, replaced, DeploymentStatus.SUPERSEDED, at_ms=now_ms)
-            await self._tell_ready(tx, current, deployment, now_ms)
+            since_ms = None if certified else current.uncertified_since_ms or now_ms
+            await projects.set_uncertified(tx, project.id, since_ms=since_ms)
+            if not certified:
+                await self._metering.end(tx, project.id)
+            await self._tell_ready(tx, current, deployment, now_ms, certified=certified)
             await self._serve(tx, current, now_ms)
             await jobs.finish(tx, job)
 
     async def _tell_ready(
-        self, tx: Transaction, project: Project, deployment: Deployment, now_ms: int
+        self,
+        tx: Transaction,
+        project: Project,
+        deployment: Deployment,
+        now_ms: int,
+        *,
+        certified: bool,
     ) -> None:
+        host = self.host(project)
         data = {
             "project_id": project.id,
             "deployment_id": deployment.id,
-            "endpoint": self._hosts.url(project.unique_name),
+            "endpoint": self._hosts.url(project.unique_name) if certified else f"http://{host}",
         }
+        if not certified:
+            data["note"] = _without_certificate(host)
         await outbox.record(
             tx, wallet=project.wallet, kind=EventKind.DEPLOYMENT_READY, data=data, now_ms=now_ms
         )
@@ -143,6 +177,13 @@ class Switch:
                 await _tell(tx, project, EventKind.PROJECT_RESUMED, now_ms)
         elif not was_suspended:
             await _tell(tx, project, EventKind.PROJECT_SUSPENDED, now_ms)
+
+
+def _without_certificate(host: str) -> str:
+    return (
+        f"No certificate could be had for {host} yet. It is asked for again every ten minutes; "
+        f"until it comes, the app is served at http://{host} and nothing is charged for it."
+    )
 
 
 async def _tell(tx: Transaction, project: Project, kind: EventKind, now_ms: int) -> None:

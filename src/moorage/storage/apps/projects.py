@@ -135,6 +135,14 @@ _SET_SERVING = Statement(
         no_space_since_ms=null(),
     )
 )
+_UNCERTIFIED = Statement(
+    select(*_PROJECT).where(_living, projects.c.uncertified_since_ms.is_not(None))
+)
+_SET_UNCERTIFIED = Statement(
+    update(projects)
+    .where(projects.c.id == bindparam("project_id"))
+    .values(uncertified_since_ms=bindparam("since_ms"))
+)
 _SET_DELETED = Statement(
     update(projects)
     .where(projects.c.id == bindparam("project_id"), _living)
@@ -234,6 +242,16 @@ async def wake(tx: Transaction, project_id: str) -> None:
 async def set_serving(tx: Transaction, project_id: str, deployment_id: str) -> bool:
     """Makes a deployment the serving one; returns False when the project is being deleted."""
     return await tx.execute(_SET_SERVING, project_id=project_id, deployment_id=deployment_id) == 1
+
+
+async def uncertified(source: Source) -> list[Project]:
+    """Returns the projects that are served over plain HTTP, as they have no certificate."""
+    return [_made_project(row) for row in await source.all(_UNCERTIFIED)]
+
+
+async def set_uncertified(tx: Transaction, project_id: str, *, since_ms: int | None) -> None:
+    """Notes since when a project has no certificate; None: it has one."""
+    await tx.execute(_SET_UNCERTIFIED, project_id=project_id, since_ms=since_ms)
 
 
 async def set_deleted(tx: Transaction, project_id: str, *, at_ms: int) -> bool:

@@ -49,6 +49,7 @@ _UNBILLED = Statement(
     select(projects.c.id).where(
         projects.c.status == "active",
         projects.c.serving_deployment_id.is_not(None),
+        projects.c.uncertified_since_ms.is_(None),
         ~exists().where(run_intervals.c.project_id == projects.c.id, _is_open),
     )
 )

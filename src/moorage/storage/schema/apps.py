@@ -41,6 +41,8 @@ projects = Table(
     # The variables of the next deployment, sealed (storage/vault.py); "" is none.
     Column("variables", Text, nullable=False, server_default=""),
     Column("volume", Boolean, nullable=False, server_default=false()),  # has a /data of its own
+    # Since when it is served over plain HTTP, as no certificate could be had; null if not.
+    Column("uncertified_since_ms", BigInteger),
     # The months of running for which its first price holds; null for rows older than this column.
     Column("months", Integer),
     one_of(

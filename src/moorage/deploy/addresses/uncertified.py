@@ -1,0 +1,102 @@
+"""Apps for which no certificate could be had: served over plain HTTP, free, until one comes."""
+
+from collections.abc import Awaitable, Callable, Collection
+from typing import Protocol
+
+import structlog
+
+from moorage.clock import Clock
+from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.keeping.apps import Apps
+from moorage.events import outbox
+from moorage.ledger.metering import Metering
+from moorage.records.event import EventKind
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import projects
+from moorage.storage.database import Database
+
+log = structlog.get_logger()
+
+RETRY_SECONDS = 600.0
+"""Authorities refuse who fails too often: five times an hour for a host at Let's Encrypt."""
+
+
+class PlainServing(Protocol):
+    """What serves hosts over plain HTTP beside HTTPS."""
+
+    def add(self, host: str) -> None:
+        """Has a host served so."""
+        ...
+
+    def keep(self, hosts: Collection[str]) -> None:
+        """Has these hosts served so, and no other."""
+        ...
+
+
+class PlainHttp:
+    """Serves a host over plain HTTP, and asks it there and over HTTPS."""
+
+    def __init__(
+        self,
+        hosts: PlainServing,
+        *,
+        answers: Callable[[str], Awaitable[bool]],
+        is_secure: Callable[[str], Awaitable[bool]],
+    ) -> None:
+        """`answers` asks at the HTTP port, `is_secure` once over HTTPS."""
+        self.hosts = hosts
+        self.is_secure = is_secure
+        self._answers = answers
+
+    async def serve(self, host: str) -> bool:
+        """Serves a host over plain HTTP; returns whether its app answers there."""
+        self.hosts.add(host)
+        return await self._answers(host)
+
+
+class Uncertified:
+    """Asks again for the certificates that are missing; begins billing where one came."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        plain: PlainHttp,
+        apps: Apps,
+        metering: Metering,
+        hosts: Hosts,
+        clock: Clock,
+    ) -> None:
+        self._db = db
+        self._plain = plain
+        self._apps = apps
+        self._metering = metering
+        self._hosts = hosts
+        self._clock = clock
+
+    async def retry(self) -> None:
+        """Asks for each once. Raises DatabaseUnavailable."""
+        missing = await projects.uncertified(self._db)
+        self._plain.hosts.keep({self._hosts.host(each.unique_name) for each in missing})
+        for project in missing:
+            is_up = project.status is ProjectStatus.ACTIVE and project.asleep_since_ms is None
+            if is_up and await self._plain.is_secure(self._hosts.host(project.unique_name)):
+                await self._certify(project)
+
+    async def _certify(self, project: Project) -> None:
+        async with self._apps.held(project.id), self._db.transaction(durable=True) as tx:
+            current = await projects.by_id(tx, project.id)
+            if current is None or current.uncertified_since_ms is None:
+                return
+            await projects.set_uncertified(tx, project.id, since_ms=None)
+            if current.status is ProjectStatus.ACTIVE:
+                await self._metering.begin(tx, project.id)
+            data = {"project_id": project.id, "endpoint": self._hosts.url(project.unique_name)}
+            await outbox.record(
+                tx,
+                wallet=project.wallet,
+                kind=EventKind.PROJECT_CERTIFIED,
+                data=data,
+                now_ms=self._clock.now_ms(),
+            )
+        log.info("certificate came", project=project.id)
