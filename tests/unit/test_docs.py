@@ -32,7 +32,7 @@ from moorage.uploads.request import deploy_request
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = {
     path: path.read_text()
-    for path in (*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").glob("*.md")))
+    for path in (*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").rglob("*.md")))
 }
 SOURCE = "\n".join(path.read_text() for path in (REPOSITORY / "src").rglob("*.py"))
 TESTS = {path: path.read_text() for path in (REPOSITORY / "tests").rglob("*.py")}
@@ -88,6 +88,23 @@ def test_links_and_named_files_exist(path: Path) -> None:
     made_later = {"bench/RESULTS.md", "data_dir/proxy/caddy.log"}
     missing = [name for name in named if not any((root / name).exists() for root in roots)]
     assert set(missing) - made_later == set()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_links_lead_to_headings_that_exist(path: Path) -> None:
+    links = re.findall(r"\]\(((?!https?://)[^)#]*)#([^)]+)\)", DOCUMENTS[path])
+    lost = [
+        (name, anchor)
+        for name, anchor in links
+        if anchor not in headings((path.parent / name).resolve() if name else path)
+    ]
+    assert lost == []
+
+
+def headings(path: Path) -> set[str]:
+    """The anchors of a document's headings, as they are made where it is shown."""
+    titles = re.findall(r"^#+ (.+)$", DOCUMENTS.get(path, ""), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def test_every_test_that_is_named_exists() -> None:
@@ -151,7 +168,7 @@ def settings_tables() -> str:
 
 
 def test_every_setting_is_documented_with_its_true_default_and_nothing_else_is() -> None:
-    shown = section("docs/operate.md", "Settings")
+    shown = section("docs/operate/configure.md", "Settings")
     assert shown.endswith(settings_tables())  # made by scripts/settings-table.py
 
 
@@ -163,7 +180,10 @@ def test_tables_of_settings_say_what_the_settings_say() -> None:
 
 def test_example_in_a_document_stands_in_the_right_tables() -> None:
     settings = {field.name for field in msgspec.structs.fields(Settings)}
-    for example in fenced(document("docs/operate.md"), "toml"):
+    book = [text for path, text in DOCUMENTS.items() if path.parent.name == "operate"]
+    examples = [example for text in book for example in fenced(text, "toml")]
+    assert len(examples) > 5
+    for example in examples:
         for table, keys in tomllib.loads(example).items():
             told = keys if isinstance(keys, dict) else {table: keys}
             here = table if isinstance(keys, dict) else ""
@@ -173,11 +193,11 @@ def test_example_in_a_document_stands_in_the_right_tables() -> None:
 
 def test_every_key_of_a_chain_is_documented() -> None:
     keys = {field.name for field in msgspec.structs.fields(ChainSettings)}
-    assert {row[0] for row in rows(section("docs/operate.md", "Configure"))} == keys
+    assert {row[0] for row in rows(section("docs/operate/configure.md", "Configure"))} == keys
 
 
 def test_example_configuration_is_one_that_serves(tmp_path: Path) -> None:
-    (example,) = fenced(section("docs/operate.md", "Configure"), "toml")
+    (example,) = fenced(section("docs/operate/configure.md", "Configure"), "toml")
     file = tmp_path / "moorage.toml"
     file.write_text(example)
     settings = load_settings(file=file, environ={})
@@ -195,7 +215,7 @@ def test_every_variable_that_is_named_is_one() -> None:
 
 
 def test_unit_file_lets_apps_outlive_the_gateway() -> None:
-    (unit,) = fenced(section("docs/operate.md", "Run"), "ini")
+    (unit,) = fenced(section("docs/operate/install.md", "Run"), "ini")
     assert "\nKillMode=process\n" in unit
     for setting in ("PrivateTmp", "Protect", "ReadWritePaths", "RuntimeDirectory"):
         assert f"\n{setting}" not in unit
@@ -204,7 +224,7 @@ def test_unit_file_lets_apps_outlive_the_gateway() -> None:
 def test_every_metric_is_documented() -> None:
     assert vital_signs.EVERY_SECONDS  # its metrics are there once it is imported
     families = set(re.findall(r"^# TYPE (moorage_\w+)", exposition()[0].decode(), re.MULTILINE))
-    told = {row[0] for row in rows(section("docs/operate.md", "Watch"))}
+    told = {row[0] for row in rows(section("docs/operate/watch.md", "Watch"))}
     assert told == families - {name for name in families if name.endswith("_created")}
 
 

@@ -54,7 +54,7 @@ async def run_serve(
 def serving_chains(settings: Settings) -> dict[str, Chain]:
     """Returns the configured chains. Raises ConfigurationInvalid without an open one."""
     if not settings.chains:
-        raise ConfigurationInvalid("chains: at least one is needed; see docs/operate.md.")
+        raise ConfigurationInvalid("chains: at least one is needed; see docs/operate/configure.md.")
     chains = {name: item.chain(name) for name, item in settings.chains.items()}
     if all(chain.closed for chain in chains.values()):
         raise ConfigurationInvalid("chains: all are closed, so nobody could pay; open one.")

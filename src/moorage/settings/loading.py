@@ -96,7 +96,7 @@ def _placed(key: str, table: str, places: Mapping[str, str]) -> str:
     where = places.get(key)
     path = f"{table}.{key}" if table else key
     if where is None:
-        raise InvalidField(path, "is not a setting; see docs/operate.md")
+        raise InvalidField(path, "is not a setting; see docs/operate/configure.md")
     if where != table:
         right = f"in the table [{where}]" if where else "at the top, before all tables"
         raise InvalidField(path, f"stands {right}")
@@ -113,7 +113,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             continue
         field = fields.get(rest.lower())
         if field is None:
-            raise InvalidField(variable, "is not a setting; see docs/operate.md")
+            raise InvalidField(variable, "is not a setting; see docs/operate/configure.md")
         values[field.name] = _parsed(variable, text, default=field.default)
     return values
 

@@ -1,6 +1,6 @@
 """The settings: each with its default, its bounds, and what it means.
 
-`docs/operate.md` lists every one; a test compares.
+`docs/operate/configure.md` lists every one; a test compares.
 """
 
 from pathlib import Path

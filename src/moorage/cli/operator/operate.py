@@ -91,7 +91,7 @@ def serve(*, config: Path) -> int:
     Parameters
     ----------
     config
-        The settings, as TOML; docs/operate.md lists them.
+        The settings, as TOML; docs/operate/configure.md lists them.
     """
     from moorage import logs
     from moorage.gateway.serve import run_serve

@@ -68,7 +68,7 @@ def _secrets_key(settings: Settings) -> Finding:
 def _sending_keys(settings: Settings) -> Iterator[Finding]:
     """Reads the keys that transactions are sent with."""
     files = {"relayer": settings.relayer_key_file, "refund": settings.refund_key_file}
-    remedies = {"relayer": "see docs/operate.md, The relayer", "refund": "mend the file"}
+    remedies = {"relayer": "see docs/operate/payments.md", "refund": "mend the file"}
     for use, file in files.items():
         if file:
             look = partial(_address_of, Path(file), option=f"{use}_key_file")
