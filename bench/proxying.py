@@ -74,13 +74,13 @@ def _rate(port: int) -> float:
 
 
 def _address(started: DevGateway) -> str:
-    """The app's own address, in its network."""
+    """The app's own address, whose port the kernel forwards to the app's."""
     (directory,) = (started.data_dir / "apps" / "deployments").iterdir()
     record = Record.read(directory)
     assert record is not None
     assert record.slot is not None
-    assert record.listener is not None
-    return f"{slot_at(_SUBNET, record.slot).app_address}:{record.listener.port}"
+    assert record.port is not None
+    return f"{slot_at(_SUBNET, record.slot).app_address}:{record.port}"
 
 
 def _straight(port: int, dial: str) -> dict[str, object]:
