@@ -65,6 +65,7 @@ class OperatorPages:
     session: OperatorSession | None = ANN
     health: Health = WELL
     settings: Settings = field(default_factory=Settings)
+    written: Settings | None = None  # in the file by now, if something else
     audit_command: tuple[str, ...] = ("false",)
 
     def __post_init__(self) -> None:
@@ -80,7 +81,8 @@ class OperatorPages:
                 operator="",
             ),
             in_force=lambda: self.settings,
-            load=lambda: self.settings,
+            configured=self.settings,
+            load=lambda: self.written or self.settings,
             clock=self.clock,
             billed=BilledTime(clock=self.clock, boot_id="boot", gateway=""),
             health=HealthReader(self._health),

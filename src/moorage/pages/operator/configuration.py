@@ -20,7 +20,7 @@ async def shown(view: View) -> Response:
         for name, value in described(view.desk.settings).items()
         if text in name
     ]
-    changes, problem = await _waiting(view)
+    changes, problem = _waiting(view)
     return view.page("settings.html", rows=rows, waiting=changes, problem=problem)
 
 
@@ -34,12 +34,16 @@ async def history(view: View) -> Response:
     return view.page("settings_history.html", changes=part, parts=view.neighbours(has_more=more))
 
 
-async def _waiting(view: View) -> tuple[list[ConfigurationChange], str]:
-    """Returns what the next start would change, and why that is not known."""
+def _waiting(view: View) -> tuple[list[ConfigurationChange], str]:
+    """Returns what the next start would change, and why that is not known.
+
+    What the file said at the start may differ from what is in force, as `moorage dev` adds to it.
+    """
+    desk = view.desk
     try:
-        now = view.desk.load()
-        before = await configuration.in_force(view.books.db)
-        return list(compare(before, recorded(now), now_ms=view.desk.clock.now_ms())), ""
+        now, in_force = recorded(desk.load()), recorded(desk.settings)
+        changed = compare(recorded(desk.configured), now, now_ms=desk.clock.now_ms())
+        return [each for each in changed if each.after != in_force.get(each.setting)], ""
     except (MoorageError, OSError) as error:
         return [], error.message if isinstance(error, MoorageError) else str(error.strerror)
 

@@ -21,7 +21,8 @@ class Desk:
 
     books: OpenBooks  # `View.books` says who looks into them
     in_force: Callable[[], Settings]  # returns the settings that the gateway goes by
-    load: Callable[[], Settings]  # reads the settings again, as the next start would
+    configured: Settings  # as they were written when the gateway started
+    load: Callable[[], Settings]  # reads them again, as the next start would
     clock: Clock
     billed: BilledTime
     health: HealthReader

@@ -6,7 +6,7 @@ from moorage import logs
 from moorage.pages.operator.view import PER_PAGE, View
 from moorage.storage.operation import acts
 
-_LINES = 200
+_LINES = 100
 _LEVELS = ("all", "warning", "error")
 
 

@@ -54,6 +54,7 @@ async def open_operator_pages(
     desk = Desk(
         books=books,
         in_force=in_force,
+        configured=load(),
         load=load,
         clock=core.clock,
         billed=rooms.ledger.metering.time,

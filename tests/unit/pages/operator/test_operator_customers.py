@@ -5,16 +5,17 @@ import uuid
 
 import pytest
 
-from clock import HOUR_MS, START_MS
+from clock import START_MS
 from moorage.money import MicroUsd
 from moorage.records.consumption import UsageHour
+from moorage.records.deployment import DeploymentStatus
 from moorage.records.project import ProjectStatus
 from moorage.storage.apps import projects, usage
 from moorage.storage.database import Database
 from moorage.storage.money import accounts, grants, intervals
 from moorage.storage.operation import acts, notices, wallet_rules
 from operator_pages import OperatorPages
-from records_fixture import ALICE, BOB, add_project, fund
+from records_fixture import ALICE, BOB, add_deployment, add_project, fund
 
 HOSTILE = '"><script>alert(1)</script>\x1b[31m\u202e'
 
@@ -157,4 +158,9 @@ async def test_words_are_announced_and_shown_until_they_end(
 async def test_a_name_that_is_none_is_said_to_be_unknown(pages: OperatorPages) -> None:
     for path in ("projects/none", f"wallets/{ALICE}", "wallets/nobody"):
         assert (await pages.get(f"/operator/{path}")).status == 400
-    assert HOUR_MS  # the clock stands still
+
+
+async def test_a_project_is_shown_with_its_deployments(pages: OperatorPages, db: Database) -> None:
+    project = await add_project(db)
+    await add_deployment(db, project, DeploymentStatus.FAILED, reason="it did not listen")
+    assert "it did not listen" in await pages.shown("/operator/projects/hello")

@@ -9,7 +9,7 @@ from clock import START_MS, MovableClock
 from moorage import logs
 from moorage.operate.audit.report import Report
 from moorage.operate.audit.rows import Finding
-from moorage.settings import Settings, recorded
+from moorage.settings import Settings
 from moorage.storage.database import Database
 from moorage.storage.operation import acts, configuration
 from moorage.storage.operation.acts import Act
@@ -73,14 +73,12 @@ async def test_settings_are_shown_without_their_secrets(db: Database, clock: Mov
 
 
 async def test_what_a_restart_would_change_is_told(db: Database, clock: MovableClock) -> None:
-    now = Settings(watch_seconds=9)
-    async with db.transaction(durable=True) as tx:
-        for name, value in recorded(Settings()).items():
-            change = ConfigurationChange(at_ms=1, setting=name, before=None, after=value)
-            await configuration.add(tx, [change])
-    text = await OperatorPages(db, clock, settings=now).shown("/operator/settings")
-    assert "A restart would change this" in text
+    pages = OperatorPages(db, clock, written=Settings(watch_seconds=9))
+    text = await pages.shown("/operator/settings")
+    assert "a restart would change this" in text
     assert text.count("<code>watch_seconds</code>") == 2
+    pages.written = None
+    assert "a restart would change this" not in await pages.shown("/operator/settings")
 
 
 async def test_settings_have_a_history_without_the_first_start(

@@ -1,0 +1,230 @@
+"""An operator in a real browser: money that is held and sent back, apps that stop, an audit."""
+
+import asyncio
+import json
+import re
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from browsing import NewVisitor, Visitor, findings_of_axe, layout_shift, overflow
+from playwright.async_api import Page, expect
+
+from gateway_fixture import MOORAGE, DevGateway, running
+from paying import mine, token_balance
+from waiting import until
+from wallet import Wallet, fresh_name
+
+pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session")]
+
+REFUSED = 777_777
+SCREEN = f"""\
+import json, sys
+if json.load(sys.stdin)["amount"] == "{REFUSED}":
+    print("on a list")
+    sys.exit(1)
+"""
+PATHS = ["", "/payments", "/refunds", "/wallets", "/projects", "/books", "/notices", "/settings"]
+PATHS += ["/settings/history", "/acts", "/log"]
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
+    """A gateway whose screening refuses one amount."""
+    directory = tmp_path_factory.mktemp("operated")
+    program = directory / "screen.py"
+    program.write_text(SCREEN)
+    with running(
+        directory / "data",
+        requests_per_minute="100000",
+        watch_seconds="1",
+        screening_command=",".join((sys.executable, "-I", str(program))),
+        screening_seconds="30",
+    ) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def home(gateway: DevGateway) -> str:
+    """The operator's port."""
+    return str(gateway.info["operator"])
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def operator(new_visitor: NewVisitor, gateway: DevGateway) -> AsyncIterator[Visitor]:
+    """Somebody who opened the link that `moorage operator link` prints."""
+    yield await let_in(await new_visitor(), gateway)
+
+
+async def let_in(person: Visitor, gateway: DevGateway) -> Visitor:
+    command = [MOORAGE, "operator", "link", "--data-dir", str(gateway.data_dir), "--json"]
+    made = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
+    url = json.loads(made.stdout)["url"]
+    page = await person.open(url.removeprefix(person.home))
+    await page.get_by_role("button", name="Open").click()
+    await expect(page.get_by_role("heading", level=1)).to_have_text("Overview")
+    await page.close()
+    return person
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def wallet(gateway: DevGateway) -> Wallet:
+    return await Wallet(gateway).fund()
+
+
+async def tokens(wallet: Wallet) -> int:
+    chain = wallet.gateway.info["chains"]["arbitrum"]
+    return await token_balance(chain["rpc_url"], chain["tokens"]["usdc"], wallet.address)
+
+
+async def make_safe(gateway: DevGateway) -> None:
+    for _ in range(2):
+        await mine(gateway.info["chains"]["arbitrum"]["rpc_url"])
+
+
+async def fill(page: Page, button: str, reason: str) -> None:
+    """Say why, mean it, and press the button of a form."""
+    form = page.locator("form").filter(has=page.get_by_role("button", name=button, exact=True))
+    await form.get_by_label("Why").fill(reason)
+    for box in await form.get_by_role("checkbox").all():
+        await box.check()
+    await form.get_by_role("button", name=button, exact=True).click()
+
+
+async def open_payment(operator: Visitor, tx_hash: str) -> Page:
+    page = await operator.open(f"/operator/payments?q={tx_hash}")
+    await page.get_by_role("table").get_by_role("link").last.click()
+    return page
+
+
+async def test_a_refund_sends_tokens_back_once(
+    operator: Visitor, gateway: DevGateway, wallet: Wallet
+) -> None:
+    deployed = await wallet.deploy_paid(fresh_name())
+    await wallet.settled(deployed)
+    await make_safe(gateway)
+    had = await tokens(wallet)
+    page = await open_payment(operator, deployed.body["payment"]["tx"])
+    stale = await open_payment(operator, deployed.body["payment"]["tx"])
+    await page.get_by_label("How many tokens").fill("0.25")
+    await fill(page, "Send it back", "it was slow")
+    await expect(page.get_by_text("The refund is on its way")).to_be_visible()
+
+    async def came_back() -> bool:
+        return await tokens(wallet) == had + 250_000
+
+    await until(came_back)
+    await stale.get_by_label("How many tokens").fill("0.10")
+    await fill(stale, "Send it back", "it was slow")
+    await expect(stale.get_by_text("It was refunded meanwhile")).to_be_visible()
+    assert await tokens(wallet) == had + 250_000
+    acts = await operator.open("/operator/acts")
+    await expect(acts.get_by_text("it was slow")).to_have_count(1)
+
+
+async def test_a_held_payment_is_released(
+    operator: Visitor, gateway: DevGateway, wallet: Wallet
+) -> None:
+    tx_hash = await wallet.pay(REFUSED)
+
+    async def is_held() -> bool:
+        page = await operator.open("/operator/refunds")
+        held = await page.get_by_role("link", name="Decide").count()
+        await page.close()
+        return held == 1
+
+    await until(is_held, pause_seconds=0.5)
+    page = await operator.open("/operator/refunds")
+    await expect(page.get_by_text("on a list")).to_be_visible()
+    await page.get_by_role("link", name="Decide").click()
+    await expect(page.get_by_text(tx_hash).first).to_be_visible()
+    await fill(page, "Release the payment", "I asked them")
+    await expect(page.get_by_text("The payment is credited to who paid")).to_be_visible()
+    account = await wallet.call("GET", "/agent/credits")
+    assert account.body["balance_micro_usd"] == REFUSED
+
+
+async def test_a_suspended_app_answers_403_until_it_is_resumed(
+    operator: Visitor, wallet: Wallet
+) -> None:
+    name = fresh_name()
+    await wallet.settled(await wallet.deploy_paid(name))
+    page = await operator.open(f"/operator/projects/{name}")
+    await fill(page, "Suspend the project", "phishing")
+
+    async def answers(status: int) -> bool:
+        return (await wallet.visit(name))[0] == status
+
+    await until(lambda: answers(403))
+    await fill(page, "Lift the suspension", "it was not")
+    await until(lambda: answers(200))
+
+
+async def test_an_audit_names_a_forged_row(operator: Visitor, gateway: DevGateway) -> None:
+    page = await operator.open("/operator/books")
+
+    async def audit() -> None:
+        await page.get_by_role("button", name="Run an audit").click()
+        await expect(page.get_by_role("heading", name="What it found")).to_be_visible(
+            timeout=60_000
+        )
+
+    await audit()
+    await expect(page.get_by_text("was credited with")).to_have_count(0)
+    forge(gateway, +1)
+    try:
+        await audit()
+        await expect(page.get_by_text("was credited with").first).to_be_visible()
+    finally:
+        forge(gateway, -1)
+
+
+def forge(gateway: DevGateway, more: int) -> None:
+    """Change a row as nobody may."""
+    with closing(sqlite3.connect(gateway.data_dir / "moorage.db", timeout=30)) as books, books:
+        books.execute("UPDATE payments SET credited_micro_usd = credited_micro_usd + ?", (more,))
+
+
+async def test_the_public_host_has_no_operators_pages(gateway: DevGateway) -> None:
+    async with aiohttp.ClientSession() as session:
+        for path in ("/operator", "/operator/sign-in", "/operator/payments"):
+            async with session.get(gateway.url + path, allow_redirects=False) as answer:
+                assert answer.status == 404
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1440), ("dark", 375)])
+async def test_pages_can_be_used_by_everybody(
+    new_visitor: NewVisitor, gateway: DevGateway, wallet: Wallet, theme: str, width: int
+) -> None:
+    person = await let_in(await new_visitor(theme=theme, width=width), gateway)
+    await wallet.pay(500_000)
+    page = await person.open("/operator/payments")
+    found = {}
+    payment = await page.get_by_role("table").last.get_by_role("link").last.get_attribute("href")
+    payer = await page.get_by_role("table").last.get_by_role("link").first.get_attribute("href")
+    for path in [*(f"/operator{each}" for each in PATHS), payment or "", payer or ""]:
+        await page.goto(person.home + path)
+        faults = await findings_of_axe(page)
+        if await overflow(page):
+            faults.append("wider than the screen")
+        if await layout_shift(page) > 0.01:
+            faults.append("moves by itself")
+        if faults:
+            found[path] = faults
+    assert found == {}
+
+
+async def test_without_scripts_forms_work(
+    new_visitor: NewVisitor, gateway: DevGateway, wallet: Wallet
+) -> None:
+    person = await let_in(await new_visitor(scripts=False), gateway)
+    await wallet.settled(await wallet.deploy_paid(fresh_name()))
+    page = await person.open(f"/operator/wallets/{wallet.address.lower()}")
+    await page.get_by_label("How much").fill("2.50")
+    await fill(page, "Give credits", "an outage")
+    await expect(page.get_by_text(re.compile("The credits are given"))).to_be_visible()
