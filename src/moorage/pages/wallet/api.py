@@ -71,13 +71,8 @@ class Api:
         return _Stream(self._app, request.path, self._person)
 
     async def _send(self, request: ApiRequest, headers: Mapping[str, str]) -> ApiAnswer:
-        answer = await in_process(
-            self._app,
-            self._scope,
-            request,
-            [*self._place, *headers.items()],
-            {PERSON: self._person},
-        )
+        given = [*self._place, *((name.lower(), value) for name, value in headers.items())]
+        answer = await in_process(self._app, self._scope, request, given, {PERSON: self._person})
         if not answer.is_success:
             raise ApiRefused(answer)
         return answer

@@ -14,6 +14,7 @@ from moorage.wire.events import (
 
 EVENTS_A_PAGE = 50
 _LAST = 2**63 - 1
+_SECRET = "webhook-secret"  # noqa: S105 (a cookie's name)
 
 
 async def show_events(view: View) -> Response:
@@ -22,13 +23,29 @@ async def show_events(view: View) -> Response:
 
 
 async def set_webhook(view: View) -> Response:
-    """`POST /wallet/webhook`: have events sent to a URL; its secret is shown this once."""
+    """`POST /wallet/webhook`: have events sent to a URL; the next page shows its secret, once."""
     url = view.form.get("url", "").strip()
     try:
         made = await view.api.change(WebhookMade, "PUT", "webhook", body={"url": url})
     except ApiRefused as refused:
         return await _shown(view, error=refused.problem.error, typed=url)
-    return view.page("wallet/webhook_made.html", made=made)
+    response = view.redirect("/wallet/webhook")
+    secure = view.facts.url.startswith("https:")
+    response.set_cookie(
+        _SECRET, made.secret, max_age=60, path="/wallet/webhook", secure=secure, httponly=True,
+        samesite="strict",
+    )  # fmt: skip
+    return response
+
+
+async def show_secret(view: View) -> Response:
+    """`GET /wallet/webhook`: the secret of a webhook that was set just now, this once."""
+    secret = view.request.cookies.get(_SECRET)
+    if not secret:
+        return view.redirect("/wallet/events")
+    response = view.page("wallet/webhook_made.html", secret=secret, webhook=await _webhook(view))
+    response.delete_cookie(_SECRET, path="/wallet/webhook")
+    return response
 
 
 async def remove_webhook(view: View) -> Response:

@@ -24,6 +24,12 @@ log = structlog.get_logger()
 
 _SIGN_IN = "/sign-in"
 
+_LOOK_FAILED = "The gateway failed at this page. Nothing was changed by looking at it: try again."
+_CHANGE_FAILED = (
+    "The gateway failed while it did this, so it may have been done: look at the project, and at "
+    "Credits and Payments, before you do it again. If you paid, do not pay again: what arrived is "
+    "found and credited by itself."
+)
 
 PREFIXES = ("/wallet", "/sign-in", "/sign-out", "/links/", f"{PREFIX}/")
 """Where the paths of pages begin; everything else is the API's."""
@@ -116,13 +122,20 @@ async def _answered(handler: Handler, view: View) -> Response:
     try:
         return await handler(view)
     except ApiRefused as refused:
-        return view.page("error.html", status=refused.status, message=refused.problem.error)
+        return _refused(view, refused.status, refused.problem.error)
     except MoorageError as error:
-        return view.page("error.html", status=400, message=error.message)
+        return _refused(view, 400, error.message)
     except Exception:
         log.exception("page failed")
-        message = "The gateway failed at this page. Nothing was changed by looking at it."
-        return view.page("error.html", status=500, message=message)
+        is_look = view.request.method in ("GET", "HEAD")
+        return _refused(view, 500, _LOOK_FAILED if is_look else _CHANGE_FAILED)
+
+
+def _refused(view: View, status: int, message: str) -> Response:
+    """Returns a page that says why not; a part of a page that asks for itself stays as it is."""
+    if view.is_part:
+        return Response(status_code=204)
+    return view.page("wallet/refused.html", status=status, status_code=status, message=message)
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:

@@ -51,6 +51,7 @@ PAGES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/wallet/top-up", top_up.ask_amount),
     ("GET", "/wallet/top-up/pay", top_up.show_ways),
     ("GET", "/wallet/top-up/watch", top_up.watch),
+    ("GET", "/wallet/top-up/outcome", top_up.show_outcome),
     ("POST", "/wallet/top-up/sent", top_up.show_transaction),
     ("POST", "/wallet/top-up/signed", top_up.take_authorization),
     ("GET", "/wallet/credits", history.show_ledger),
@@ -65,5 +66,6 @@ PAGES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/wallet/events", events.show_events),
     ("POST", "/wallet/events/{event_id}/redeliver", events.redeliver),
     ("POST", "/wallet/webhook", events.set_webhook),
+    ("GET", "/wallet/webhook", events.show_secret),
     ("POST", "/wallet/webhook/remove", events.remove_webhook),
 )

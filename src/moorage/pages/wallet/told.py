@@ -12,6 +12,7 @@ TOLD = {
     "domain-added": "The domain is noted. Set the records below; it is looked at by itself.",
     "domain-checked": "The domain was looked at just now.",
     "domain-removed": "The domain leads to this project no more.",
+    "credited": "The payment is part of your credits.",
     "webhook-removed": "Nothing is sent to that address any more, not even what waited.",
     "redelivered": "The event is sent once more, after those that wait.",
     "link-removed": "The link opens nothing any more, and whoever had opened it is signed out.",

@@ -63,6 +63,11 @@ class View:
         return str(self.request.path_params["project_id"])
 
     @property
+    def is_part(self) -> bool:
+        """Whether a part of a page that is shown already asks for its newest state."""
+        return "hx-request" in self.request.headers
+
+    @property
     def sees_wallet(self) -> bool:
         """Whether they may look at all of the wallet, not at one project alone."""
         return self.session.project_id is None

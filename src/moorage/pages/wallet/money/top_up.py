@@ -1,13 +1,16 @@
 """Topping up: by the wallet in this browser, by a QR code, or by a sentence for the agent."""
 
+import re
 from base64 import b64encode
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple
+from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
+from msgspec import UNSET
 from starlette.responses import Response
 
-from moorage.money import MICRO_USD_PER_USD, MicroUsd
+from moorage.money import MicroUsd
 from moorage.pages.rendering.written import ms
 from moorage.pages.wallet.api import ApiRefused
 from moorage.pages.wallet.money.ways import (
@@ -27,16 +30,9 @@ from moorage.wire.problems import PaymentDemand, PaymentState
 
 _PAYMENTS_WATCHED = 20
 _MAX_FIELD = 20_000
+_LOOK_BACK_MS = 600_000
+_HASH = re.compile(r"(?:0x)?[0-9a-fA-F]{64}")
 _SUGGESTED = (5, 10, 25, 50)
-
-
-class Outcome(NamedTuple):
-    """What became of a payment that was shown to the gateway."""
-
-    state: PaymentState | None  # None: nothing was said of it
-    message: str
-    do_not_pay_again: bool
-    credited: MicroUsd
 
 
 async def ask_amount(view: View) -> Response:
@@ -105,11 +101,9 @@ async def watch(view: View) -> Response:
 async def show_transaction(view: View) -> Response:
     """`POST /wallet/top-up/sent`: a transaction that was sent, by its hash."""
     form = view.form
-    headers = {
-        "X-Payment-Tx": form.get("transaction", "").strip()[:200],
-        **_named_means(view),
-    }
-    return await _take(view, headers)
+    transaction = form.get("transaction", "").strip()[:200]
+    headers = {"X-Payment-Tx": transaction, **_named_means(view)}
+    return await _take(view, headers, transaction=transaction)
 
 
 async def take_authorization(view: View) -> Response:
@@ -131,34 +125,44 @@ async def take_authorization(view: View) -> Response:
     return await _take(view, {"PAYMENT-SIGNATURE": written})
 
 
-async def _take(view: View, headers: dict[str, str]) -> Response:
-    """Shows the payment to the gateway, and says what became of it."""
+async def show_outcome(view: View) -> Response:
+    """`GET /wallet/top-up/outcome`: what became of a payment, and what is known of it by now."""
+    state = next((each for each in PaymentState if each == view.query.get("state")), None)
+    tx_hash = view.query.get("transaction", "")
+    is_hash = _HASH.fullmatch(tx_hash) is not None
+    return view.page(
+        "wallet/money/outcome.html",
+        state=state or PaymentState.PENDING,
+        transaction=tx_hash if is_hash else "",
+        means=chosen(view.query.get("means", ""), means_of(view.facts.seller)),
+        since=view.clock.now_ms() - _LOOK_BACK_MS,
+    )
+
+
+async def _take(view: View, headers: dict[str, str], *, transaction: str = "") -> Response:
+    """Shows the payment to the gateway; the next page says what became of it."""
     body = _body(view.form.get("amount", ""))
     try:
         taken = await view.api.change(ToppedUp, "POST", "credits", body=body, headers=headers)
-        credited = _micro(taken.credited_usd)
-        outcome = Outcome(PaymentState.CREDITED, "", True, credited)
     except ApiRefused as refused:
-        outcome = outcome_of(refused)
-    return view.page(
-        "wallet/money/outcome.html",
-        status=200,
-        outcome=outcome,
-        form=view.form,
-        repeat=view.request.url.path,
-        since=view.clock.now_ms() - 600_000,
-    )
+        return _told(view, refused, transaction=transaction)
+    return view.redirect(f"/wallet/payments/{taken.tx_hash}", "credited")
 
 
-def outcome_of(refused: ApiRefused) -> Outcome:
-    """Returns what a refusal says of the payment; unknown is never a reason to pay again."""
-    told = refused.problem.payment
-    if told is msgspec.UNSET:
-        is_doubtful = refused.status >= 500
-        return Outcome(None, refused.problem.error, is_doubtful, MicroUsd(0))
-    return Outcome(
-        told.state, refused.problem.error, told.do_not_pay_again, _micro(told.credited_usd)
-    )
+def _told(view: View, refused: ApiRefused, *, transaction: str) -> Response:
+    """Returns the page for a payment that did not count, or not yet: unknown is never unpaid."""
+    payment = refused.problem.payment
+    if payment is UNSET and refused.status < 500:  # nothing was looked at
+        return view.page("error.html", status=refused.status, message=refused.problem.error)
+    state = PaymentState.PENDING if payment is UNSET else payment.state
+    if state is PaymentState.CREDITED and payment is not UNSET and payment.tx:
+        return view.redirect(f"/wallet/payments/{payment.tx}", "credited")
+    found = {
+        "state": state,
+        "transaction": transaction,
+        "means": view.form.get("means", ""),
+    }
+    return view.redirect(f"/wallet/top-up/outcome?{urlencode(found)}")
 
 
 async def _demand(view: View, amount: str, means: Means) -> PaymentDemand:
@@ -194,10 +198,6 @@ def _sum(arrived: list[PaymentItem]) -> MicroUsd:
     return MicroUsd(
         sum(each.credited_micro_usd for each in arrived if each.status is PaymentStatus.CREDITED)
     )
-
-
-def _micro(usd: float) -> MicroUsd:
-    return MicroUsd(round(usd * MICRO_USD_PER_USD))
 
 
 def _json(value: Any) -> str:
