@@ -90,12 +90,12 @@ def _row(found: dict[str, list[float]], peer: str, target: float | None, says: s
 def _paid(port: int, pid: int, path: str, *, signed: bool) -> float:
     """Requests per CPU second of one round; what they answer was asked for before."""
     caller = tcp(port)
-    requests = [_request(caller, path, signed=signed) for _ in range(REQUESTS)]
+    requests = [paying_request(caller, path, signed=signed) for _ in range(REQUESTS)]
     caller.close()
     return drive(port, pid, requests, expect=200).per_cpu_second
 
 
-def _request(caller: Caller, path: str, *, signed: bool) -> bytes:
+def paying_request(caller: Caller, path: str, *, signed: bool) -> bytes:
     """One that pays what a request without payment was told to."""
     signer = Signer.new()
 

@@ -1,7 +1,7 @@
 """Run the benchmarks, all of them or those that are named, and write RESULTS.md part by part.
 
 bench/run.py [deploying] [redeploying] [status] [unpaid] [paid] [upload] [idle] [waking] [sleeping]
-    [proxying] [watcher] [metering] [planning] [starting] [sharing] [capacity]
+    [proxying] [watcher] [metering] [planning] [starting] [sharing] [capacity] [keeping]
 """
 
 import os
@@ -14,6 +14,7 @@ sys.path.append(str(HERE.parent / "tests"))  # how the tests drive a gateway
 import capacity  # noqa: E402
 import deploying  # noqa: E402
 import idle  # noqa: E402
+import keeping  # noqa: E402
 import metering  # noqa: E402
 import paid  # noqa: E402
 import planning  # noqa: E402
@@ -46,6 +47,7 @@ BENCHMARKS = {
     "starting": starting.run,
     "sharing": sharing.run,
     "capacity": capacity.run,
+    "keeping": keeping.run,
 }
 RESULTS = HERE / "RESULTS.md"
 

@@ -15,6 +15,7 @@ from moorage.payments.taking.verification import Verifier
 
 _FAR_AHEAD = 2**40  # a block that nobody looks at again meanwhile
 
+_read = Verifier.transfers
 _settled: dict[str, TransferAuthorization] = {}
 
 
@@ -33,9 +34,11 @@ async def _settle(
 
 
 async def _transfers(
-    _: Verifier, *, chain: Chain, token: Token, tx_hash: str, **_more: Any
+    verifier: Verifier, *, chain: Chain, token: Token, tx_hash: str, **more: Any
 ) -> tuple[Transfer, ...]:
-    authorization = _settled.pop(tx_hash)
+    authorization = _settled.pop(tx_hash, None)
+    if authorization is None:  # it is on the chain
+        return await _read(verifier, chain=chain, token=token, tx_hash=tx_hash, **more)
     return (
         Transfer(
             chain_id=chain.chain_id,
@@ -53,10 +56,15 @@ async def _transfers(
     )
 
 
-if __name__ == "__main__":
+def believe() -> None:
+    """Has this process believe what is settled."""
     for replaced, name, instead in (
         (Settlements, "settle", _settle),
         (Verifier, "transfers", _transfers),
     ):
         setattr(replaced, name, instead)
+
+
+if __name__ == "__main__":
+    believe()
     sys.exit(run(sys.argv[1:]))
