@@ -215,7 +215,7 @@ async def open_core(
     vault = await open_vault(settings, db)
     siblings = None
     if name:
-        own = RunningGateway(holder, name, fingerprints(settings, vault=vault))
+        own = RunningGateway(holder, name, fingerprints(settings, vault=vault), boot_id())
         siblings = Siblings(db=db, clock=clock, own=own)
         await siblings.enter()  # before anything is sealed with a key that others may not have
         stack.push_async_callback(siblings.leave)

@@ -8,7 +8,12 @@ from pathlib import Path
 import structlog
 
 from moorage.clock import Clock
-from moorage.errors import ConfigurationInvalid, DatabaseUnavailable, VariablesUnreadable
+from moorage.errors import (
+    AlreadyRunning,
+    ConfigurationInvalid,
+    DatabaseUnavailable,
+    VariablesUnreadable,
+)
 from moorage.payments.relay.key_file import key_in
 from moorage.settings import Settings
 from moorage.storage import cluster
@@ -19,6 +24,9 @@ from moorage.storage.vault import Vault
 log = structlog.get_logger()
 
 SAY_SECONDS = 15.0
+COPY_SECONDS = 20.0
+"""How long a gateway of this id on another machine must be silent to be taken for gone."""
+
 _LEAVE_SECONDS = 5.0
 _CHALLENGES = "challenges"
 _SETTINGS = {"variables": "secrets_key_file", "relayer": "relayer_key_file"}
@@ -34,7 +42,11 @@ class Siblings:
         self._own = own
 
     async def enter(self) -> None:
-        """Says that this gateway runs. Raises ConfigurationInvalid if another has other keys."""
+        """Says that this gateway runs. Raises ConfigurationInvalid if another has other keys.
+
+        Raises AlreadyRunning if one with its id runs on another machine.
+        """
+        await self._refuse_copy()
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
             for other in await cluster.running(tx, now_ms=now_ms):
@@ -57,6 +69,31 @@ class Siblings:
                 await cluster.leave(tx, self._own.id)
         except (DatabaseUnavailable, TimeoutError):
             log.warning("others on the database take this gateway for running, for a minute")
+
+    async def _refuse_copy(self) -> None:
+        """Raises AlreadyRunning when a gateway with this id says on another machine that it runs.
+
+        It may also be this one, before its machine was started again: so that is waited for.
+        """
+        before = await self._elsewhere()
+        if before is None:
+            return
+        log.warning("another machine's gateway had this id; waiting", seconds=COPY_SECONDS)
+        await asyncio.sleep(COPY_SECONDS)
+        after = await self._elsewhere()
+        if after is not None and after.seen_at_ms != before.seen_at_ms:
+            raise AlreadyRunning(
+                f"data_dir is a copy: a gateway {after.name} with the same gateway.id runs on "
+                "another machine. Remove gateway.id from the copy, or stop that gateway."
+            )
+
+    async def _elsewhere(self) -> RunningGateway | None:
+        """Returns the gateway with this id that runs, or ran a moment ago, on another machine."""
+        found = await cluster.running(self._db, now_ms=self._clock.now_ms())
+        for other in found:
+            if other.id == self._own.id and other.boot not in ("", self._own.boot):
+                return other
+        return None
 
     def _compare(self, other: RunningGateway) -> None:
         for use, fingerprint in self._own.keys.items():

@@ -17,7 +17,7 @@ from typing import Protocol
 import structlog
 
 from moorage.auth.nonces import LOCK
-from moorage.clock import Clock
+from moorage.clock import Clock, boot_id
 from moorage.errors import AlreadyRunning, ConfigurationInvalid, MoorageError
 from moorage.gateway.data_directory import GATEWAYS, NONCES, SPOOL, gateway_id
 from moorage.gateway.isolation import is_machine_bound
@@ -153,7 +153,8 @@ async def _open_lease(stack: AsyncExitStack, settings: Settings, clock: Clock) -
     await in_thread(migrate, settings.database)
     db = open_database(settings.database)
     stack.callback(db.close)
-    holder = f"{gateway_id(Path(settings.data_dir))}-{settings.gateway_name}"
+    # With the machine's boot: a copied data directory has the same id.
+    holder = f"{gateway_id(Path(settings.data_dir))}-{settings.gateway_name} {boot_id()}"
     lease = KeeperLease(db=db, holder=holder, clock=clock)
     stack.push_async_callback(lease.give_back)
     return lease

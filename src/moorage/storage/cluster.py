@@ -12,6 +12,7 @@ SILENT_MS = 60_000
 """A gateway that said nothing for this long does not run."""
 
 _FORGET_MS = 86_400_000
+_BOOT = "boot"  # beside the fingerprints: an older gateway compares only those that it has itself
 _AGREE = Statement(
     Upsert(table=agreements, values={"name": bindparam("name"), "value": bindparam("value")})
 )
@@ -36,7 +37,7 @@ _SAY = Statement(
     )
 )
 _RUNNING = Statement(
-    select(gateways.c.id, gateways.c.name, gateways.c.fingerprints)
+    select(gateways.c.id, gateways.c.name, gateways.c.fingerprints, gateways.c.seen_at_ms)
     .where(gateways.c.seen_at_ms >= bindparam("since_ms"))
     .order_by(gateways.c.id)
 )
@@ -50,6 +51,8 @@ class RunningGateway(NamedTuple):
     id: str
     name: str
     keys: dict[str, str]
+    boot: str = ""  # of its machine; "" where it did not say
+    seen_at_ms: int = 0
 
 
 async def agree(db: Database, name: str, value: str) -> str:
@@ -72,7 +75,7 @@ async def say(tx: Transaction, gateway: RunningGateway, *, now_ms: int) -> None:
         _SAY,
         id=gateway.id,
         name=gateway.name,
-        fingerprints=msgspec.json.encode(gateway.keys).decode(),
+        fingerprints=msgspec.json.encode({**gateway.keys, _BOOT: gateway.boot}).decode(),
         seen_at_ms=now_ms,
     )
     await tx.execute(_FORGET, before_ms=now_ms - _FORGET_MS)
@@ -86,7 +89,8 @@ async def leave(tx: Transaction, gateway_id: str) -> None:
 async def running(source: Source, *, now_ms: int) -> list[RunningGateway]:
     """Returns the gateways that said lately that they run."""
     rows = await source.all(_RUNNING, since_ms=now_ms - SILENT_MS)
-    return [
-        RunningGateway(str(row[0]), str(row[1]), msgspec.json.decode(row[2], type=dict[str, str]))
-        for row in rows
-    ]
+    found = []
+    for gateway_id, name, said, seen_at_ms in rows:
+        keys = msgspec.json.decode(said, type=dict[str, str])
+        found.append(RunningGateway(gateway_id, name, keys, keys.pop(_BOOT, ""), seen_at_ms))
+    return found

@@ -32,11 +32,12 @@ SECONDS = 30.0
 _WRITERS = 2
 """Transactions of a gateway that have the lock or wait for it at the server: one, and the next."""
 
-IDLE_SECONDS = 10.0
+IDLE_SECONDS = 8.0
 """How long a gateway may do nothing within a transaction, as all others wait for its end.
 
 One that is cut off from the server, or stands still, holds up the others for this time, and for
-half as long again until one of them looks who does.
+half as long again until one of them looks who does. Together that is less than what is left of any
+lease when it is renewed.
 """
 
 _STATEMENTS = 200  # prepared ones that a session keeps, where nothing lies between

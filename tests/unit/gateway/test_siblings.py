@@ -1,5 +1,6 @@
 """Gateways on one database have the same keys, or do not start."""
 
+import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from clock import MovableClock
 from faulty_database import FaultyDatabase
 from moorage.core import Core
-from moorage.errors import ConfigurationInvalid
+from moorage.errors import AlreadyRunning, ConfigurationInvalid
 from moorage.events.signature import new_secret
 from moorage.gateway.assembly import open_core
 from moorage.gateway.data_directory import open_data_directory
@@ -38,10 +39,48 @@ def with_relayer(directory: Path, key: str) -> Settings:
 
 
 def gateway(
-    db: Database, clock: MovableClock, name: str, settings: Settings, *, key: bytes = KEY
+    db: Database,
+    clock: MovableClock,
+    name: str,
+    settings: Settings,
+    *,
+    key: bytes = KEY,
+    boot: str = "boot",
 ) -> Siblings:
     keys = fingerprints(settings, vault=Vault([key]))
-    return Siblings(db=db, clock=clock, own=RunningGateway(f"id-{name}", name, keys))
+    return Siblings(db=db, clock=clock, own=RunningGateway(f"id-{name}", name, keys, boot))
+
+
+@pytest.mark.parametrize("runs", [True, False])
+async def test_gateway_with_a_copied_data_directory_does_not_start_beside_the_first(
+    db: Database,
+    clock: MovableClock,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    runs: bool,
+) -> None:
+    """It has the same id; a gateway whose machine was started again has it as well."""
+    first = gateway(db, clock, "one", settings)
+    await first.enter()
+    await first.enter()  # on the same machine it was only started again
+
+    sleep = asyncio.sleep
+
+    async def wait(seconds: float) -> None:
+        await sleep(0)
+        clock.advance(round(seconds * 1000))
+        if seconds and runs:  # the database gives way for no time
+            await first.say()
+
+    monkeypatch.setattr(asyncio, "sleep", wait)
+    copy = gateway(db, clock, "one", settings, boot="another")
+    if runs:
+        with pytest.raises(AlreadyRunning, match=r"Remove gateway\.id"):
+            await copy.enter()
+        return
+    await copy.enter()
+    (found,) = await cluster.running(db, now_ms=clock.now_ms())
+    assert found.boot == "another"
 
 
 async def test_gateways_with_the_same_keys_run_and_are_known(

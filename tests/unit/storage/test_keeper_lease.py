@@ -10,7 +10,7 @@ import pytest
 
 from clock import MovableClock
 from faulty_database import FaultyDatabase
-from moorage.storage import keeper_lease
+from moorage.storage import keeper_lease, leases, postgres
 from moorage.storage.database import Database
 from moorage.storage.keeper_lease import HELD_SECONDS, LEFT_SECONDS, KeeperLease
 from moorage.storage.opening import open_database
@@ -142,3 +142,10 @@ async def test_database_that_does_not_answer_ends_the_lease_in_time(
         await one.until_lost()
     assert not one.holds
     db.answer_writes()
+
+
+def test_lease_outlasts_a_gateway_that_is_cut_off_while_it_writes() -> None:
+    """It holds up the others' renewals; else a keeper would stop that nobody follows."""
+    held_up_seconds = 1.5 * postgres.IDLE_SECONDS
+    assert keeper_lease.RENEW_SECONDS + held_up_seconds < HELD_SECONDS
+    assert leases.RENEW_SECONDS + held_up_seconds < leases.LEASE_MS / 1000
