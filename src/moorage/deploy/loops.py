@@ -4,6 +4,7 @@ from functools import partial
 
 from moorage.deploy.addresses.followed import FOLLOW_SECONDS as ROUTES_SECONDS
 from moorage.deploy.addresses.uncertified import RETRY_SECONDS, Uncertified
+from moorage.deploy.addresses.unseen import LOOK_SECONDS
 from moorage.deploy.keeping.usage import SAMPLE_SECONDS
 from moorage.deploy.keeping.visits import FOLLOW_SECONDS
 from moorage.deploy.services import DeployServices
@@ -21,8 +22,16 @@ def loops_of(deploy: DeployServices) -> tuple[Loop, ...]:
         Loop("domains", every_seconds=10, tick=domains, scope=cluster),
         Loop("retention", every_seconds=600, tick=retention, scope=cluster),
         Loop("evictions", every_seconds=10, tick=deploy.retention.evict, scope=cluster),
+        *_of_proxy(deploy),
         *(_of_keeper(deploy) if deploy.keeps else _beside(deploy)),
     )
+
+
+def _of_proxy(deploy: DeployServices) -> tuple[Loop, ...]:
+    if (unseen := deploy.unseen) is None:
+        return ()
+    scope = Scope.NODE
+    return (Loop("unseen routes", every_seconds=LOOK_SECONDS, tick=unseen.look, scope=scope),)
 
 
 def _beside(deploy: DeployServices) -> tuple[Loop, ...]:

@@ -48,6 +48,7 @@ class AppPlatform:
     gateway_host: str | None
     max_host_length: int
     several_proxies: bool = False  # other gateways have proxies of their own
+    reuses_addresses: bool = False  # an app's address may be another's soon after its end
     following: Following | None = None
 
     @property

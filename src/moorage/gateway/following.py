@@ -77,5 +77,6 @@ async def open_following(
         api_listener=listener,
         gateway_url=gateway_url,
         several_proxies=True,
+        reuses_addresses=True,
         following=Following(instances=engine, routes=routes, access_log=proxy.access_log),
     )

@@ -94,6 +94,11 @@ def has_several_proxies(settings: Settings) -> bool:
     return bool(settings.gateway_name) and not is_machine_bound(settings)
 
 
+def reuses_addresses(settings: Settings) -> bool:
+    """Returns whether the address of an app that ended may soon be another app's."""
+    return not all(kind.machine_bound for kind in kinds(settings))
+
+
 def kinds(settings: Settings) -> tuple[EngineKind, ...]:
     """Returns the gateway's own kind of engine, then the one that its projects are leaving.
 

@@ -24,6 +24,7 @@ from moorage.gateway.isolation import (
     engines_of,
     has_several_proxies,
     make_engine,
+    reuses_addresses,
     run_directory,
 )
 from moorage.gateway.proxy import (
@@ -71,6 +72,7 @@ class Platform:
     api_listener: socket.socket
     gateway_url: str
     several_proxies: bool = False  # other gateways have proxies of their own
+    reuses_addresses: bool = False  # an app's address may be another's soon after its end
     following: Following | None = None
 
     @property
@@ -84,6 +86,7 @@ class Platform:
             gateway_host=urlsplit(self.gateway_url).hostname,
             max_host_length=MAX_HOST_LENGTH,
             several_proxies=self.several_proxies,
+            reuses_addresses=self.reuses_addresses,
             following=self.following,
         )
 
@@ -180,6 +183,7 @@ async def open_platform(
         api_listener=listener,
         gateway_url=gateway_url,
         several_proxies=has_several_proxies(settings),
+        reuses_addresses=reuses_addresses(settings),
     )
 
 

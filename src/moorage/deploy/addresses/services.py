@@ -8,6 +8,7 @@ from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.addresses.certificates import Certificates
 from moorage.deploy.addresses.domains import Domains
 from moorage.deploy.addresses.txt_records import TxtRecords
+from moorage.deploy.addresses.unseen import UnseenRoutes
 from moorage.deploy.keeping.apps import Apps
 from moorage.deploy.platform import AppPlatform
 from moorage.deploy.settings import DeploySettings
@@ -36,8 +37,20 @@ class AddressServices:
             db=self._db,
             routes=self._platform.routes,
             hosts=self._platform.hosts,
-            are_reused=self._platform.several_proxies,
+            are_reused=self._platform.reuses_addresses,
         )
+
+    @cached_property
+    def unseen(self) -> UnseenRoutes | None:
+        """Watches the routes of this gateway's proxy, where apps' addresses are used again."""
+        platform = self._platform
+        if not platform.reuses_addresses:
+            return None
+        if platform.following is not None:
+            instances, routes = platform.following.instances, platform.following.routes
+        else:
+            instances, routes = platform.kept.runtime, platform.routes
+        return UnseenRoutes(instances=instances, routes=routes, clock=self._clock)
 
     @cached_property
     def certificates(self) -> Certificates:
