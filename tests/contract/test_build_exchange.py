@@ -7,7 +7,7 @@ import os
 import tarfile
 import zlib
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,7 +18,7 @@ from moorage.engines.images.layer import LayerBounds, Place, write_layer
 from moorage.engines.kubernetes.building import fetch, pack
 from moorage.engines.kubernetes.building.exchange import Exchange, Tickets
 from moorage.engines.kubernetes.building.pod_program import REFUSED, TOO_LARGE, Failed
-from waiting import until_read
+from waiting import until, until_read
 
 MIB = 1024 * 1024
 LIMIT = 4 * MIB
@@ -118,16 +118,45 @@ async def test_what_is_no_layer_is_refused_and_a_layer_may_still_come(
     assert tickets.result.done()
 
 
-async def test_connections_of_one_address_are_few(tickets: Tickets) -> None:
+async def test_connections_of_one_address_that_show_no_ticket_are_few(tickets: Tickets) -> None:
     parts = urlsplit(tickets.source_url)
-    opened = [await asyncio.open_connection(parts.hostname, parts.port) for _ in range(8)]
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    opened = [await asyncio.open_connection(parts.hostname, parts.port) for _ in range(9)]
     with suppress(ConnectionError):
-        assert await reader.read() == b""
-    for _, each in (*opened, (reader, writer)):
+        assert await opened[0][0].read() == b""  # the oldest had to go
+    assert not any(reader.at_eof() for reader, _ in opened[1:])
+    for _, each in opened:
         each.close()
         with suppress(ConnectionError):
             await each.wait_closed()
+
+
+async def test_pods_behind_one_address_transfer_at_the_same_time(
+    exchange: Exchange, tmp_path: Path
+) -> None:
+    """As many as there are, beside what somebody there holds open."""
+    async with AsyncExitStack() as stack:
+        writers = []
+        for number in range(12):
+            given = await stack.enter_async_context(
+                exchange.offered(
+                    source=tmp_path, result=tmp_path / f"result-{number}", max_bytes=LIMIT
+                )
+            )
+            parts = urlsplit(given.result_url)
+            _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            layer = gzip.compress(b"layer")
+            head = f"PUT {parts.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(layer)}\r\n\r\n"
+            writer.write(head.encode() + layer[:4])
+            await until((tmp_path / f"result-{number}").exists)
+            writers.append((given, writer, layer))
+        held = [await asyncio.open_connection(parts.hostname, parts.port) for _ in range(9)]
+        for given, writer, layer in writers:
+            writer.write(layer[4:])
+            assert (await given.result).size == len(layer)
+        for _, each in (*held, *((None, writer) for _, writer, _ in writers)):
+            each.close()
+            with suppress(ConnectionError):
+                await each.wait_closed()
 
 
 async def test_connection_without_a_ticket_ends_soon(tmp_path: Path) -> None:

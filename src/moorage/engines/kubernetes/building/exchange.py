@@ -2,8 +2,10 @@
 
 A ticket is a URL that nobody can guess, for one transfer of one build: it is good until that is
 complete, or the build is over, and for one request at a time. It is all that a pod is known by. The
-port is reached by whatever strangers' builds run, so connections are few for each of them and end
-soon without a ticket, and what comes is bounded before it is kept.
+port is reached by whatever strangers' builds run, so connections that have shown no ticket are few
+for each address and end soon, and what comes is bounded before it is kept. Pods may come through
+one address: so a transfer counts by its ticket alone, and a new connection takes the place of one
+that has been silent.
 """
 
 import asyncio
@@ -11,7 +13,7 @@ import hashlib
 import logging
 import secrets
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +30,7 @@ _TOKEN_BYTES = 32
 _PIECE_BYTES = 1 << 20
 _GZIP = 31  # wbits of zlib
 _MAX_CONNECTIONS = 512
-_MAX_CONNECTIONS_EACH = 8  # of one address, which is one pod's
+_MAX_IDLE_EACH = 8  # of one address, that transfer nothing
 _CLOSE_SECONDS = 1.0
 _SILENCE_SECONDS = 60.0  # of a pod in the middle of a transfer: it may be gone without a word
 
@@ -77,7 +79,7 @@ class Exchange:
         loop = asyncio.get_running_loop()
         try:
             listening = await loop.create_server(
-                lambda: _Guard(server, self._look_later), self._host, self._port
+                lambda: _Guard(server, self._busy, self._look_later), self._host, self._port
             )
         except OSError as error:
             raise ConfigurationInvalid(
@@ -165,27 +167,43 @@ class Exchange:
 class _Guard(asyncio.Protocol):
     """Takes a connection for the server, unless there are too many."""
 
-    def __init__(self, server: web.Server, taken: Callable[[asyncio.Transport], None]) -> None:
-        """`taken` is called for each connection that the server gets."""
+    def __init__(
+        self,
+        server: web.Server,
+        busy: Collection[asyncio.BaseTransport | None],
+        taken: Callable[[asyncio.Transport], None],
+    ) -> None:
+        """`busy` are those that transfer; `taken` is called for each that the server gets."""
         self._server = server
+        self._busy = busy
         self._taken = taken
 
     def connection_made(self, made: asyncio.BaseTransport) -> None:
         """Hands the connection over, or ends it."""
         transport = cast("asyncio.Transport", made)  # uvloop's are no instances of it
-        if self._is_full(transport):
+        if len(self._server.connections) >= _MAX_CONNECTIONS:
             transport.abort()
             return
+        idle = self._idle_beside(transport)
+        if len(idle) >= _MAX_IDLE_EACH:
+            idle[0].abort()
         handler = self._server()
         transport.set_protocol(handler)
         handler.connection_made(transport)
         self._taken(transport)
 
-    def _is_full(self, transport: asyncio.Transport) -> bool:
+    def _idle_beside(self, transport: asyncio.Transport) -> list[asyncio.Transport]:
+        """Returns the other connections of this address that transfer nothing, oldest first."""
         address = _address(transport)
-        others = [it.transport for it in self._server.connections]
-        same = sum(1 for it in others if it is not None and _address(it) == address)
-        return len(others) >= _MAX_CONNECTIONS or same >= _MAX_CONNECTIONS_EACH
+        others = (cast("asyncio.Transport", it.transport) for it in self._server.connections)
+        return [
+            it
+            for it in others
+            if it is not None
+            and not it.is_closing()
+            and it not in self._busy
+            and _address(it) == address
+        ]
 
 
 async def _sent(request: web.BaseRequest, path: Path) -> web.StreamResponse:
