@@ -54,7 +54,7 @@ _END_SILENT = f"""
 SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
 WHERE locktype = 'advisory' AND classid = 0 AND objid = {_WRITE_LOCK} AND objsubid = 1 AND granted
     AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND state != 'disabled' AND wait_event_type = 'Client'
+    AND usename = current_user AND state != 'disabled' AND wait_event_type = 'Client'
     AND state_change < clock_timestamp() - make_interval(secs => {{seconds}})
 """  # noqa: S608 (constants)
 """Ends who has the lock, and for some seconds has neither said anything nor read an answer.
