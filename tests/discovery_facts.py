@@ -1,6 +1,8 @@
-"""Facts of an imagined gateway."""
+"""Facts of an imagined gateway, and how well it is."""
 
+from clock import MovableClock
 from moorage.api.discovery.facts import Facts
+from moorage.api.discovery.standing import StandingBoard
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.payments.price.pricing import PriceList, Size
 from moorage.payments.protocols.seller import Seller
@@ -23,4 +25,13 @@ FACTS = Facts(
     build_minutes_per_usd=60,
     requests_per_minute=30,
     retention_days=30,
+)
+
+
+async def no_notices() -> dict[str, str]:
+    return {}
+
+
+BOARD = StandingBoard(
+    no_notices, chains=("arbitrum", "base"), clock=MovableClock(1_800_000_000_000)
 )

@@ -26,6 +26,17 @@ new PerformanceObserver((list) => {
 """
 
 
+_WIDER = """
+() => {
+  const screen = document.documentElement.clientWidth;
+  if (document.documentElement.scrollWidth <= screen) return [];
+  const wide = [...document.body.querySelectorAll("*")].filter((each) =>
+    each.getBoundingClientRect().right > screen + 0.5 && !each.closest(".scroll, .unseen"));
+  return wide.map((each) => each.outerHTML.slice(0, 80));
+}
+"""
+
+
 async def launch(playwright: Playwright) -> Browser:
     """Starts Debian's Chromium; as root, so without its own sandbox."""
     arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
@@ -119,7 +130,7 @@ async def layout_shift(page: Page) -> float:
     return float(await page.evaluate("window.moorageShift ?? 0"))
 
 
-async def overflow(page: Page) -> int:
-    """By how many pixels a page is wider than the screen."""
-    script = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    return max(0, int(await page.evaluate(script)))
+async def overflow(page: Page) -> list[str]:
+    """What is wider than the screen, so that a page must be moved sideways; [] is nothing."""
+    found: list[str] = await page.evaluate(_WIDER)
+    return found

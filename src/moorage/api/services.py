@@ -1,7 +1,7 @@
 """Makes the records that handlers need, from the services."""
 
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from moorage.api.deploy import DeployRoom, Uploads
 from moorage.api.deployments import DeploymentRoom
 from moorage.api.discovery.documents import Documents
 from moorage.api.discovery.facts import Facts
+from moorage.api.discovery.standing import StandingBoard
 from moorage.api.domains import DomainRoom
 from moorage.api.http.caller import Front, Limiters
 from moorage.api.http.idempotency import Idempotency
@@ -49,6 +50,7 @@ from moorage.parsers.pool import ParserPool
 from moorage.payments.price.pricing import PriceList, Size
 from moorage.payments.protocols.evidence import named_chain
 from moorage.payments.services import Payee, PaymentServices
+from moorage.storage.operation import notices
 from moorage.toolchains.inventory import Inventory
 from moorage.uploads import STORED_LIMITS, RoomLimits, SpoolRoom, StoredUploads, UploadLimits
 
@@ -133,6 +135,14 @@ class ApiServices:
         )
 
     @cached_property
+    def standing(self) -> StandingBoard:
+        return StandingBoard(
+            partial(notices.current, self._core.db),
+            chains=[chain.name for chain in self._services.payments.seller.chains],
+            clock=self._core.clock,
+        )
+
+    @cached_property
     def _front(self) -> Front:
         return Front(
             db=self._core.db,
@@ -149,7 +159,7 @@ class ApiServices:
 
     @cached_property
     def _documents(self) -> Documents:
-        return Documents(self._facts, OPERATIONS)
+        return Documents(self._facts, OPERATIONS, self.standing)
 
     def change(self, settings: ApiSettings, *, terms_url: str, contact: str) -> None:
         """Takes other rates, days of retention, terms and contact, from the next request on."""

@@ -38,7 +38,9 @@ def loops_of_upkeep(rooms: Rooms, settings: Settings, *, audit: Sequence[str]) -
 
     async def look() -> None:
         await ask_nodes(rooms.payee.clients.values())
-        note_parts(await states_of(checks_of(rooms)))
+        states = await states_of(checks_of(rooms))
+        note_parts(states)
+        rooms.api.standing.note(states)
         await note_queue(rooms.core)
         await note_upkeep(rooms.core)
 
