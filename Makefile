@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup anew develop clients system languages dev test lint check soak chaos bench lock \
+.PHONY: help setup anew develop clients system languages dev test lint check soak chaos bench screenshots lock \
 	clean
 
 ifeq ($(PYTHON),)
@@ -24,6 +24,7 @@ help:
 	@echo "make soak    ten minutes of two hundred apps, crashes and kills"
 	@echo "make chaos   five minutes of two gateways, whose servers and selves fail again and again"
 	@echo "make bench   measure, and write bench/RESULTS.md"
+	@echo "make screenshots  a picture of every page in both themes and three widths, in screenshots/"
 	@echo "make setup   the set-up alone: system packages, .venv, the local chains' node"
 	@echo "make lock    resolve requirements/*.txt again"
 	@echo "make clean   remove what the set-up made; the data in .moorage stays"
@@ -72,6 +73,9 @@ chaos: develop languages
 
 bench: develop
 	$(BIN)/python bench/run.py $(ARGS)
+
+screenshots: develop clients languages
+	$(BIN)/pytest tests/pages/screenshots.py $(ARGS)
 
 system:
 	@scripts/system-packages $(PYTHON)

@@ -26,6 +26,11 @@ new PerformanceObserver((list) => {
 """
 
 
+MAX_FIRST_LOAD_BYTES = 100_000
+_TRANSFERRED = """
+performance.getEntries().map((each) => each.transferSize ?? 0).reduce((sum, each) => sum + each, 0)
+"""
+
 _WIDER = """
 () => {
   const screen = document.documentElement.clientWidth;
@@ -86,6 +91,12 @@ NewVisitor = Callable[..., Awaitable[Visitor]]
 SignedIn = Callable[..., Awaitable[Visitor]]
 """Takes the wallet to sign in with, and what `visitor` takes."""
 
+LinkedIn = SignedIn
+"""Takes the wallet whose agent made the link, and what `visitor` takes."""
+
+AsOperator = Callable[..., Awaitable[Visitor]]
+"""Takes what `visitor` takes, without browser and home."""
+
 
 async def visitor(
     browser: Browser,
@@ -123,6 +134,13 @@ async def findings_of_axe(page: Page) -> list[str]:
 def _finding(violation: dict[str, Any]) -> str:
     places = [node["html"][:120] for node in violation["nodes"][:3]]
     return f"{violation['id']}: {violation['help']}: {places}"
+
+
+async def faults_of_load(page: Page) -> list[str]:
+    """By how much a page has moved by itself (CLS), and what it weighs, if either is much."""
+    shift, size = await layout_shift(page), await page.evaluate(_TRANSFERRED)
+    moved = [f"moves by {shift:.3f}"] if shift > 0.01 else []
+    return moved + ([f"{size} bytes"] if size > MAX_FIRST_LOAD_BYTES else [])
 
 
 async def layout_shift(page: Page) -> float:

@@ -4,17 +4,22 @@ The browser lives in the event loop of the whole run, so tests that use it say
 `pytestmark = pytest.mark.asyncio(loop_scope="session")`.
 """
 
+import json
 import re
+import subprocess
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
-from browsing import NewVisitor, SignedIn, Visitor, launch, visitor
+from browsing import AsOperator, LinkedIn, NewVisitor, SignedIn, Visitor, launch, visitor
+from furnished import Furnished, furnished
 from playwright.async_api import Browser, async_playwright
+from touring import Tours
 from wallet_in_page import WalletInPage
 
-from gateway_fixture import DevGateway
+from gateway_fixture import MOORAGE, DevGateway
 from wallet import Wallet
 
 
@@ -60,3 +65,52 @@ async def signed_in(new_visitor: NewVisitor) -> SignedIn:
         return person
 
     return sign_in
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def linked_in(new_visitor: NewVisitor) -> LinkedIn:
+    """Makes visitors who have opened a link that the wallet's agent made for them, to use once."""
+
+    async def open_link(wallet: Wallet, **looks: Any) -> Visitor:
+        made = await wallet.call("POST", "/agent/links", json={"once": True})
+        assert made.status == 200, made.body
+        person = await new_visitor(**looks)
+        page = await person.open(urlsplit(made.body["url"]).path)
+        await page.get_by_role("button", name="Open").click()
+        await page.wait_for_url(re.compile(r"/wallet$"))
+        await page.close()
+        return person
+
+    return open_link
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def as_operator(new_visitor: NewVisitor, dev_gateway: DevGateway) -> AsOperator:
+    """Makes visitors of the operator's port, who have opened a link made on the machine."""
+
+    async def open_link(**looks: Any) -> Visitor:
+        command = [MOORAGE, "operator", "link", "--json", f"--data-dir={dev_gateway.data_dir}"]
+        made = subprocess.run(
+            command, env=dev_gateway.environment(), check=True, capture_output=True
+        )
+        person = await new_visitor(**looks)
+        person.home = dev_gateway.info["operator"]
+        page = await person.open(urlsplit(json.loads(made.stdout)["url"]).path)
+        await page.get_by_role("button", name="Open").click()
+        await page.wait_for_url(re.compile(r"/operator$"))
+        await page.close()
+        return person
+
+    return open_link
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def things(dev_gateway: DevGateway) -> Furnished:
+    """A wallet with something on each page, for tests that only look at it."""
+    return await furnished(dev_gateway)
+
+
+@pytest.fixture
+def tours(things: Furnished, linked_in: LinkedIn, as_operator: AsOperator) -> Tours:
+    """Leads visitors through all pages of a site."""
+    return Tours(things, linked_in, as_operator)

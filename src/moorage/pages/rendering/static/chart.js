@@ -30,7 +30,7 @@ function clock(seconds, step) {
 function highest(data) {
   let most = data.limit ?? 0;
   for (const { values } of data.series) for (const value of values) if (value > most) most = value;
-  return most || 1;
+  return most || (data.unit === "bytes" ? 1024 : 1);
 }
 
 function options(data, size, readout) {
@@ -47,8 +47,8 @@ function options(data, size, readout) {
       { ...axis, grid: { show: false }, space: 64, size: 28, values: (_, splits, __, ___, step) => splits.map((at) => clock(at, step)) },
       { ...axis, grid, size: 76, incrs: STEPS[data.unit], values: (_, splits) => splits.map(format) },
     ],
-    series: [{}, ...data.series.map((_, index) => ({
-      stroke: colour(`--series-${index + 1}`), width: 1.75, points: { show: false },
+    series: [{}, ...data.series.map(({ values }, index) => ({
+      stroke: colour(`--series-${index + 1}`), width: 1.75, points: { show: values.filter((each) => each !== null).length < 30 },
       fill: data.series.length === 1 ? `${colour("--series-1")}22` : undefined,
     }))],
     hooks: { draw: [(plot) => drawLines(plot, data)], setCursor: [(plot) => tell(plot, data, format, readout)] },

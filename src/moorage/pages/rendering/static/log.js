@@ -11,7 +11,7 @@ function harmless(text) {
 }
 
 function rowOf({ time, stream, text }) {
-  const row = document.createElement("li");
+  const row = document.createElement("div");
   row.className = stream;
   if (time) {
     const at = document.createElement("time");
@@ -108,4 +108,4 @@ class Log {
   }
 }
 
-for (const list of document.querySelectorAll("ol.log")) new Log(list);
+for (const list of document.querySelectorAll(".log[role=log]")) new Log(list);
