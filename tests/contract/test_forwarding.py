@@ -8,6 +8,7 @@ import pytest
 
 from moorage.address import Address
 from moorage.engines.sandbox.sandbox import Sandbox
+from sandbox_fixture import make_sandbox, opened
 from small_apps import SERVER, build, build_and_start, fetch, is_open, plan, start
 
 pytestmark = [pytest.mark.root, pytest.mark.spread("forwarding")]
@@ -81,3 +82,19 @@ async def test_address_of_an_app_that_is_gone_does_not_lead_to_the_next_one_ther
     assert following != gone
     assert await fetch(following) == "hello"
     assert not await is_open(gone)
+
+
+async def test_kernel_refuses_addresses_that_no_app_has_while_the_gateway_is_open(
+    tmp_path: Path,
+) -> None:
+    """Else a route that is older than a reboot would ask whoever is behind the default route."""
+    runtime = make_sandbox(tmp_path / "state")
+    metric = str(1_000_000 + int(runtime.instance_id, 16))
+    async with opened(runtime):
+        assert metric in refused_networks()
+        assert not await is_open(Address("10.201.63.254:80"))
+    assert metric not in refused_networks()
+
+
+def refused_networks() -> str:
+    return subprocess.check_output(["ip", "route", "show", "type", "unreachable"], text=True)
