@@ -50,7 +50,12 @@ async def show_payments(view: View) -> Response:
 async def show_receipt(view: View) -> Response:
     """`GET /wallet/payments/{tx_hash}`: the transfers of one transaction, to be printed."""
     wanted = view.request.path_params["tx_hash"].lower()
-    found = [each async for page in _payments(view) for each in page if each.tx_hash == wanted]
+    found: list[PaymentItem] = []
+    async for page in _payments(view):
+        here = [each for each in page if each.tx_hash == wanted]
+        found += here
+        if found and not here:  # those of one transaction stand together
+            break
     if not found:
         return view.page("not_found.html", status=404)
     return view.page("wallet/money/receipt.html", payments=found, names=await view.project_names())

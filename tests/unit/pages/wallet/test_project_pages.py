@@ -1,0 +1,153 @@
+"""What is done on a project's pages: variables pasted, logs searched, steps told, CSV written."""
+
+from typing import Any
+
+import pytest
+from page_asker import DEPLOYMENT, NOW, PROJECT, Asker, deployment_shown, of_project, of_wallet
+from rich_answers import TX, everything, lines
+
+from clock import START_MS
+from moorage.clock import iso_utc
+from moorage.errors import InvalidField
+from moorage.pages.wallet.project.deployments import steps
+from moorage.pages.wallet.project.env_file import read_env
+from moorage.pages.wallet.project.logs import PAGES_SEARCHED
+from moorage.records.deployment import DeploymentStatus
+from moorage.wire.credits import CreditEntry
+from moorage.wire.projects import ProjectChanged
+
+BASE = f"/wallet/projects/{PROJECT}"
+
+
+@pytest.mark.parametrize(
+    ("pasted", "expected"),
+    [
+        ("A=1\nB=two words", {"A": "1", "B": "two words"}),
+        ("# a comment\n\nexport A = 1 # why", {"A": "1"}),
+        ("A='$x \\n #y'", {"A": "$x \\n #y"}),
+        ('A="one\\ntwo \\"quoted\\" \\$x"', {"A": 'one\ntwo "quoted" $x'}),
+        ('KEY="-----BEGIN\nabc\n-----END"', {"KEY": "-----BEGIN\nabc\n-----END"}),
+        ("A=\nB=''", {"A": "", "B": ""}),
+        ("A=1\nA=2", {"A": "2"}),
+        ("URL=postgres://u:p@h/db?x=1#frag", {"URL": "postgres://u:p@h/db?x=1#frag"}),
+    ],
+)
+def test_env_files_are_read_as_their_authors_mean_them(
+    pasted: str, expected: dict[str, str]
+) -> None:
+    assert read_env(pasted) == expected
+
+
+@pytest.mark.parametrize("pasted", ["secret", "A=1\n2B=x", 'A="open', "A='x' y"])
+def test_line_that_is_wrong_is_named_by_its_number_and_not_shown(pasted: str) -> None:
+    with pytest.raises(InvalidField) as refused:
+        read_env(pasted)
+    assert refused.value.field.startswith("line ")
+    assert "secret" not in refused.value.message
+
+
+async def test_pasted_variables_are_set_and_never_shown() -> None:
+    changed = ProjectChanged(project_id=PROJECT, status="deploying", message="")
+    asker = Asker(of_project() | {f"PATCH /projects/{PROJECT}": changed})
+    response = await asker.post(f"{BASE}/variables", kind="build", pasted="TOKEN=hunter2")
+    assert asker.api.bodies == [{"buildVars": {"TOKEN": "hunter2"}}]
+    assert response.headers["location"] == f"{BASE}/variables?told=saved-restarting"
+
+
+async def test_paste_that_cannot_be_read_changes_nothing() -> None:
+    asker = Asker(of_project())
+    response = await asker.post(f"{BASE}/variables", kind="run", pasted="hunter2")
+    assert response.status_code == 400
+    assert not any(each.startswith("PATCH") for each in asker.api.asked)
+    assert "hunter2" not in bytes(response.body).decode()
+
+
+async def test_removed_variable_is_taken_away_alone() -> None:
+    changed = ProjectChanged(project_id=PROJECT, status="changed", message="")
+    asker = Asker(of_project() | {f"PATCH /projects/{PROJECT}": changed})
+    await asker.post(f"{BASE}/variables/remove", kind="run", name="MODE")
+    assert asker.api.bodies == [{"runEnvs": {"MODE": None}}]
+
+
+async def test_search_looks_at_no_more_than_a_few_pages_and_offers_to_go_on() -> None:
+    asker = Asker(everything("endless words"))
+    html = await asker.text(f"{BASE}/logs", search="WORDS 3: endless")
+    read = [each for each in asker.api.asked if f"/projects/{PROJECT}/logs" in each]
+    assert len(read) == PAGES_SEARCHED
+    assert "Search on" in html
+
+
+async def test_search_that_reached_the_end_says_what_it_found() -> None:
+    found = [lines("needle", 3), lines("hay", 5), lines("", 0)]
+    asker = Asker(everything("x") | {f"GET /projects/{PROJECT}/logs": found})
+    html = await asker.text(f"{BASE}/logs", search="NEEDLE")
+    assert "3 lines of 8 hold" in html
+    assert "Search on" not in html
+
+
+async def test_lines_of_one_stream_are_shown_alone() -> None:
+    asker = Asker(everything("words"))
+    html = await asker.text(f"{BASE}/logs", stream="err")
+    assert 'class="err"' in html
+    assert 'class="out"' not in html
+
+
+def titles(**changed: Any) -> list[tuple[str, str]]:
+    return [(each["title"], each["state"]) for each in steps(deployment_shown(**changed))]
+
+
+def test_steps_under_way_tell_what_is_over_and_what_comes() -> None:
+    assert titles(status=DeploymentStatus.BUILDING, build_started_at=NOW, ended_at=None) == [
+        ("Accepted", "done"),
+        ("Built", "busy"),
+        ("Started and checked", "waiting"),
+        ("Ready", "waiting"),
+    ]
+
+
+def test_steps_of_a_failed_build_end_with_the_failure() -> None:
+    found = titles(
+        status=DeploymentStatus.FAILED,
+        build_started_at=NOW,
+        build_seconds=2.0,
+        reason="it broke",
+        reason_code="build_failed",
+    )
+    assert found == [("Accepted", "done"), ("Built", "failed"), ("Failed", "failed")]
+
+
+def test_replaced_version_tells_when() -> None:
+    found = steps(
+        deployment_shown(
+            status=DeploymentStatus.SUPERSEDED, superseded_at=iso_utc(START_MS + 9_000)
+        )
+    )
+    assert found[-1]["title"] == "Replaced by a later version"
+    assert found[-1]["at_ms"] == START_MS + 9_000
+
+
+async def test_formulas_in_csv_are_text_and_amounts_are_numbers() -> None:
+    entry = CreditEntry(
+        id="=cmd|x", kind="burn", amount_usd=-0.1, amount_micro_usd=-100_000, at=NOW
+    )
+    account = of_wallet()["GET /credits"]
+    account = type(account)(**{**_fields(account), "ledger": [entry]})
+    response: Any = await Asker(of_wallet(account=account)).get("/wallet/credits.csv")
+    text = "".join([each async for each in response.body_iterator])
+    assert f"{NOW},burn,-0.10,,,,'=cmd|x" in text
+
+
+async def test_receipt_of_what_was_never_paid_is_not_found() -> None:
+    asker = Asker(everything("words"))
+    assert (await asker.get(f"/wallet/payments/{TX}")).status_code == 200
+    assert (await asker.get("/wallet/payments/0x" + "00" * 32)).status_code == 404
+
+
+async def test_deployment_page_asks_for_its_own_log_alone() -> None:
+    asker = Asker(everything("words"))
+    await asker.get(f"{BASE}/deployments/{DEPLOYMENT}")
+    assert any("kind=build" in each and DEPLOYMENT in each for each in asker.api.asked)
+
+
+def _fields(struct: Any) -> dict[str, Any]:
+    return {name: getattr(struct, name) for name in struct.__struct_fields__}
