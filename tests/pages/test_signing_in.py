@@ -167,6 +167,60 @@ async def test_revoked_link_signs_out_whoever_has_opened_it(
     assert not await is_signed_in(guest)
 
 
+SIGN_OUT_ALL = """
+async () => {
+  const form = document.querySelector("form[action='/sign-out']");
+  const body = new URLSearchParams(new FormData(form));
+  body.set("all", "true");
+  await fetch("/sign-out", { method: "POST", body });
+}
+"""
+
+
+async def test_guest_signs_out_nobody_but_themselves(
+    signed_in: SignedIn, new_visitor: NewVisitor, dev_gateway: DevGateway
+) -> None:
+    wallet = Wallet(dev_gateway)
+    owner, guest = await signed_in(wallet), await new_visitor()
+    page = await guest.open(path_of(await link_of(wallet), dev_gateway))
+    await page.get_by_role("button", name="Open").click()
+    await page.wait_for_url(re.compile("/wallet$"))
+    await page.evaluate(SIGN_OUT_ALL)
+    assert not await is_signed_in(guest)
+    assert await is_signed_in(owner)
+
+
+async def test_command_prints_the_address_of_the_pages(
+    new_visitor: NewVisitor, dev_gateway: DevGateway
+) -> None:
+    """As an agent runs it, for the person whose apps these are."""
+    made = command(dev_gateway, "dashboard")
+    person = await new_visitor(scripts=False)
+    page = await person.open(path_of(made, dev_gateway))
+    await page.get_by_role("button", name="Open").click()
+    await page.wait_for_url(re.compile("/wallet$"))
+    await expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+
+
+async def test_commands_make_list_and_remove_a_link(dev_gateway: DevGateway) -> None:
+    made = command(dev_gateway, "links", "add", "--label", "Ann", "--days", "30")
+    listed = command(dev_gateway, "links")["links"]
+    assert [each["label"] for each in listed if each["id"] == made["id"]] == ["Ann"]
+    assert command(dev_gateway, "links", "remove", made["id"])["status"] == "removed"
+    assert made["id"] not in [each["id"] for each in command(dev_gateway, "links")["links"]]
+
+
+def command(gateway: DevGateway, *arguments: str) -> dict[str, Any]:
+    """What a command prints as JSON."""
+    done = subprocess.run(
+        [MOORAGE, *arguments, "--json", f"--data-dir={gateway.data_dir}"],
+        env=gateway.environment(),
+        check=True,
+        capture_output=True,
+    )
+    return dict(json.loads(done.stdout))
+
+
 async def test_owner_makes_and_revokes_a_link_on_a_page(
     signed_in: SignedIn, new_visitor: NewVisitor, dev_gateway: DevGateway
 ) -> None:
@@ -325,13 +379,7 @@ async def test_operators_pages_answer_at_their_own_port_and_to_a_link_of_the_mac
         session.get(f"{dev_gateway.url}/operator", allow_redirects=False) as public,
     ):
         assert public.status == 404
-    made = subprocess.run(
-        [MOORAGE, "operator", "link", "--json", f"--data-dir={dev_gateway.data_dir}"],
-        env=dev_gateway.environment(),
-        check=True,
-        capture_output=True,
-    )
-    url = json.loads(made.stdout)["url"]
+    url = command(dev_gateway, "operator", "link")["url"]
     operator = await new_visitor()
     operator.home = dev_gateway.info["operator"]
     page = await operator.open("/operator")

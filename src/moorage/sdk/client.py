@@ -16,8 +16,9 @@ from moorage.sdk.errors import (
     FollowTimedOut,
     RequestRefused,
 )
+from moorage.sdk.links import LinkCalls
 from moorage.sdk.request import DeployRequest, PaymentProof
-from moorage.sdk.transport import Transport, path_of, read_events
+from moorage.sdk.transport import path_of, read_events
 from moorage.sdk.uploads import StoredUploads
 from moorage.wire.credits import Credits, ToppedUp, TopUpBody
 from moorage.wire.deploy import Deployed, UploadStored
@@ -46,7 +47,7 @@ _RECONNECT_SECONDS = 1.0
 _UPLOAD_NOT_FOUND = "upload_not_found"
 
 
-class Client(Transport):
+class Client(LinkCalls):
     """Calls one gateway, for one wallet if there is a signer. Use it as an async context.
 
     Calls raise the errors of `sdk.errors`. A GET is repeated a few times when its failure is

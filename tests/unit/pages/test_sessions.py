@@ -9,11 +9,14 @@ from clock import START_MS, MovableClock
 from moorage.auth.links import DAY_MS, MAX_LINKS, ONCE_MS, LinkOrder, Links
 from moorage.errors import LinkNotFound, NonceReused, TooManyLinks
 from moorage.pages.sessions.sessions import LIFETIME_MS, MAX_SESSIONS, Opened, Sessions
-from moorage.records.session import Role
+from moorage.records.link import Link
+from moorage.records.session import Role, StoredSession
+from moorage.storage.access import links as stored_links
+from moorage.storage.access import sessions as stored_sessions
 from moorage.storage.database import Database, Statement
 from moorage.storage.schema import links as link_rows
 from moorage.storage.schema import sessions as session_rows
-from records_fixture import ALICE, BOB
+from records_fixture import ALICE, BOB, fund
 
 WALLET, OPERATOR = Role.WALLET, Role.OPERATOR
 ONCE = LinkOrder(who=ALICE, may_change=True, once=True, lifetime_ms=ONCE_MS)
@@ -225,6 +228,38 @@ async def test_text_counts_once_and_no_older_one_after_it(sessions: Sessions) ->
     asked = [START_MS, START_MS + 1, START_MS + 1, START_MS]
     found = [await sessions.note_signature(digest, issued_ms=each) for each in asked]
     assert found == [False, True, False, False]
+
+
+async def test_beyond_so_many_rows_the_oldest_go_of_wallets_without_an_account(
+    db: Database, clock: MovableClock
+) -> None:
+    """Keys are free, so whoever makes many pushes out strangers alone."""
+    await fund(db, ALICE, 1_000_000)
+    whose = [ALICE, *(f"0x{number:040x}" for number in range(4))]
+    async with db.transaction(durable=False) as tx:
+        for number, who in enumerate(whose):
+            session = StoredSession(
+                digest=f"d{number}",
+                role=WALLET,
+                who=who,
+                may_change=True,
+                created_at_ms=START_MS + number,
+                expires_ms=START_MS + LIFETIME_MS,
+            )
+            await stored_sessions.add(tx, session, max_kept=20, max_rows=3)
+            link = Link(
+                id=f"l{number}",
+                role=WALLET,
+                who=who,
+                may_change=False,
+                once=False,
+                created_at_ms=START_MS + number,
+                expires_ms=START_MS + LIFETIME_MS,
+            )
+            await stored_links.add(tx, link, digest=f"d{number}", max_once=20, max_rows=3)
+    kept = {whose[0], *whose[-2:]}
+    assert {who for (who,) in await db.all(Statement(select(session_rows.c.who)))} == kept
+    assert {who for (who,) in await db.all(Statement(select(link_rows.c.who)))} == kept
 
 
 async def test_what_has_expired_is_purged(

@@ -117,7 +117,7 @@ class Doors:
         session = await self.find(request)
         if session is not None:
             form = await intended_form(request, csrf=session.csrf, hosts=self.gate.hosts)
-            if form.get("all"):
+            if form.get("all") and session.may_change:
                 await self.gate.sessions.end_all(session.id)
         return await self.gate.leave(request, RedirectResponse(f"{self.place.base}/sign-in", 303))
 

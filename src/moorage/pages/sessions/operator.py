@@ -14,6 +14,7 @@ class OperatorSession:
     name: str  # a wallet, or who made the link: acts are recorded under it
     csrf: str  # every form that changes something repeats it
     expires_ms: int
+    may_change: bool = True
 
 
 FindOperator = Callable[[Request], Awaitable[OperatorSession | None]]
