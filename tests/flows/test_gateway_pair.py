@@ -212,38 +212,6 @@ async def credited(wallet: Wallet, usd: float) -> bool:
     return await credits_of(wallet) > usd - 0.1
 
 
-async def test_both_go_on_while_a_later_version_upgrades_the_schema_and_neither_starts_on_it(
-    pair: Pair, postgres_server: PostgresServer, database: str
-) -> None:
-    wallet = await Wallet(pair.first).fund()
-    deployed = await wallet.deploy_paid(fresh_name())
-    server = await asyncpg.connect(postgres_server.url(database))
-    tables = await server.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-    ours = sorted(row[0] for row in tables if row[0] != "alembic_version")
-    (revision,) = await server.fetchrow("SELECT version_num FROM alembic_version")
-    try:
-        async with server.transaction():
-            for table in ours:
-                await server.execute(f"ALTER TABLE {table} ADD COLUMN of_later TEXT")
-            await server.execute("UPDATE alembic_version SET version_num = '9999'")
-
-        assert (await wallet.settled(deployed))["status"] == "ready"
-        for member in pair.members:
-            wallet.gateway = member
-            name = fresh_name()
-            await wallet.settled(await wallet.deploy_paid(name))
-            assert await wallet.visit(name) == (200, "hello world")
-
-        pair.second.stop()
-        with pytest.raises(AssertionError, match="newer version of Moorage"):
-            pair.second.start()
-    finally:
-        await server.execute("UPDATE alembic_version SET version_num = $1", revision)
-        await server.close()
-    pair.second.start()
-    assert await pair.audit() == []
-
-
 async def until_topped_up(wallet: Wallet, tx: str, answer: Answer) -> None:
     """Sends it again until it counts; meanwhile nobody is asked to pay."""
     async with asyncio.timeout(240):  # only to end a hung test
@@ -274,5 +242,37 @@ async def test_cut_way_to_the_database_loses_nothing_and_holds_up_no_other(
             assert (await credits_of(one), await credits_of(two)) == (3.0, 5.0)
         finally:
             pair.second.stop()
+    pair.second.start()
+    assert await pair.audit() == []
+
+
+async def test_both_go_on_while_a_later_version_upgrades_the_schema_and_neither_starts_on_it(
+    pair: Pair, postgres_server: PostgresServer, database: str
+) -> None:
+    wallet = await Wallet(pair.first).fund()
+    deployed = await wallet.deploy_paid(fresh_name())
+    server = await asyncpg.connect(postgres_server.url(database))
+    tables = await server.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    ours = sorted(row[0] for row in tables if row[0] != "alembic_version")
+    (revision,) = await server.fetchrow("SELECT version_num FROM alembic_version")
+    try:
+        async with server.transaction():
+            for table in ours:
+                await server.execute(f"ALTER TABLE {table} ADD COLUMN of_later TEXT")
+            await server.execute("UPDATE alembic_version SET version_num = '9999'")
+
+        assert (await wallet.settled(deployed))["status"] == "ready"
+        for member in pair.members:
+            wallet.gateway = member
+            name = fresh_name()
+            await wallet.settled(await wallet.deploy_paid(name))
+            assert await wallet.visit(name) == (200, "hello world")
+
+        pair.second.stop()
+        with pytest.raises(AssertionError, match="newer version of Moorage"):
+            pair.second.start()
+    finally:
+        await server.execute("UPDATE alembic_version SET version_num = $1", revision)
+        await server.close()
     pair.second.start()
     assert await pair.audit() == []
