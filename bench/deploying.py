@@ -47,7 +47,7 @@ def run() -> list[Row]:
 
 async def _all(started: DevGateway, directory: Path) -> list[Row]:
     async def ours(example: str) -> float:
-        return await through_gateway(started, example)
+        return await through_gateway(started, example_files(example))
 
     async with _sandbox(directory) as sandbox:
         hello = await _alternate(
@@ -111,10 +111,10 @@ async def _alternate(
     return found
 
 
-async def through_gateway(started: DevGateway, example: str) -> float:
+async def through_gateway(started: DevGateway, files: dict[str, str]) -> float:
     """Asked and paid by a new wallet, then timed; deleted afterwards."""
     wallet = await funded(started)
-    name, files = f"bench-{uuid.uuid4().hex[:8]}", example_files(example)
+    name = f"bench-{uuid.uuid4().hex[:8]}"
     asked = await wallet.deploy(name, files)
     assert asked.status == 402, asked.body
     tx = await wallet.pay(int(asked.body["amount_token"]))

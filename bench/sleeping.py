@@ -6,7 +6,7 @@ from pathlib import Path
 
 from customers import Customers, fill
 from deploying import through_gateway
-from gateway import gateway
+from gateway import example_files, gateway
 from gateway_fixture import DevGateway
 from measure import MIB, Row, cpu_seconds, median, resident_bytes, spread
 from moorage.engines.host.listeners import Listener
@@ -61,7 +61,7 @@ def run() -> list[Row]:
 async def _deploys(*gateways: DevGateway) -> list[list[float]]:
     """Seconds from paid requests to answers, of each gateway in turn; the first warm up."""
     rounds = [
-        [await through_gateway(started, "hello-node") for started in gateways]
+        [await through_gateway(started, example_files("hello-node")) for started in gateways]
         for _ in range(DEPLOYS + 1)
     ]
     return [list(took) for took in zip(*rounds[1:], strict=True)]
