@@ -252,6 +252,19 @@ def test_daemon_that_can_not_isolate_is_refused(change: dict[str, object], said:
     assert len(found) == 1
 
 
+def test_podman_is_told_from_docker_whatever_it_claims() -> None:
+    """As Podman 5.4 answers without root, where it applies none of these limits."""
+    podman = {
+        **ABLE,
+        "ServerVersion": "5.4.2",
+        "BuildahVersion": "1.39.3",
+        "SecurityOptions": ["name=seccomp,profile=default", "name=rootless"],
+    }
+    (said,) = lacking(podman, 1)
+    assert "this is Podman" in said
+    assert "docker_host" in said
+
+
 @pytest.mark.parametrize("host", ["tcp://10.0.0.1:2375", "unix://relative", "", "ssh://machine"])
 def test_daemon_elsewhere_is_refused(host: str) -> None:
     with pytest.raises(ConfigurationInvalid):

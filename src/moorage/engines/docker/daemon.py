@@ -26,6 +26,7 @@ _NEEDED = {
     "MemoryLimit": "memory", "SwapLimit": "swap", "PidsLimit": "processes",
     "CpuCfsQuota": "processor time",
 }  # fmt: skip
+_PODMANS = "BuildahVersion"  # told by Podman alone
 _UCRED = struct.Struct("=iII")  # struct ucred: process, user, group
 _NOT_FOUND, _REFUSED = 404, 400
 _NO_USER = "unable to find "  # a user or group that the image lacks: Docker answers 500
@@ -216,6 +217,8 @@ def _maker(path: Path) -> int:
 
 def lacking(info: Mapping[str, Any], pid: int) -> list[str]:
     """Returns a sentence, with what mends it, for each thing that the daemon can't do."""
+    if _PODMANS in info:
+        return ["this is Podman, which has no BuildKit: name a Docker daemon in docker_host"]
     missing = [
         f"Docker can't limit {what}: start Docker where the kernel has that control group"
         for name, what in _NEEDED.items()
