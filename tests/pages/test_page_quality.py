@@ -43,3 +43,9 @@ async def test_the_first_tab_leads_to_the_content(tours: Tours, site: Site) -> N
     await expect(page.locator(".skip")).to_be_in_viewport()
     await page.keyboard.press("Enter")
     await expect(page.locator("main")).to_be_focused()
+
+
+async def test_navigation_shows_on_a_phone_where_the_reader_is(tours: Tours, site: Site) -> None:
+    person = await tours.visitor(site, width=320)
+    page = await person.open({"wallet": "/wallet/links", "operator": "/operator/log"}[site])
+    await expect(page.locator(".nav [aria-current]")).to_be_in_viewport(ratio=0.9)

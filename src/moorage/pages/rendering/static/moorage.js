@@ -29,6 +29,15 @@ function enhance() {
   refreshTimes();
 }
 
+/** On narrow screens navigation moves sideways: where the reader is, is in view. */
+function showCurrent() {
+  for (const list of document.querySelectorAll(".nav ul, .tabs ul")) {
+    const here = list.querySelector("[aria-current]")?.getBoundingClientRect();
+    const box = list.getBoundingClientRect();
+    if (here && here.right > box.right) list.scrollLeft += here.right - box.right + 16;
+  }
+}
+
 /** A form whose field must repeat a name can be sent once it does. */
 function guard(field) {
   const right = () => field.value.trim() === field.dataset.confirm;
@@ -70,4 +79,5 @@ document.addEventListener("input", (event) => {
 document.addEventListener("htmx:after:swap", enhance);
 document.addEventListener("htmx:error", () => announce("This part of the page could not be fetched. Reload the page to see what is true now."));
 enhance();
+showCurrent();
 setInterval(refreshTimes, 15_000);
