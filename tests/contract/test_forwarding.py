@@ -14,6 +14,7 @@ from small_apps import SERVER, build, build_and_start, fetch, is_open, plan, sta
 pytestmark = [pytest.mark.root, pytest.mark.spread("forwarding")]
 
 NOBODY = "65534"
+TRACKED = Path("/proc/net/nf_conntrack")
 # Tells its visitors whom it sees, and sends a thousand datagrams to ports of its own.
 SEEN = """\
 const sender = require('dgram').createSocket('udp4');
@@ -98,3 +99,19 @@ async def test_kernel_refuses_addresses_that_no_app_has_while_the_gateway_is_ope
 
 def refused_networks() -> str:
     return subprocess.check_output(["ip", "route", "show", "type", "unreachable"], text=True)
+
+
+@pytest.mark.skipif(not TRACKED.exists(), reason="this kernel does not show its connections")
+async def test_host_soon_forgets_the_connections_that_an_app_ends(
+    sandbox: Sandbox, source: Path
+) -> None:
+    (source / "index.js").write_text(SERVER % "process.env.PORT")
+    instance = await build_and_start(sandbox, source, plan())
+    host, _, port = str(instance.address).rpartition(":")
+    ended: list[list[str]] = []
+    for _ in range(10):
+        assert dial(instance.address)  # and hangs up at once
+        visits = [line for line in TRACKED.read_text().splitlines() if f"dport={port} " in line]
+        ended += [line.split() for line in visits if f"dst={host} " in line and "_WAIT" in line]
+    assert ended
+    assert max(int(fields[4]) for fields in ended) <= 10, ended

@@ -135,6 +135,27 @@ table inet {name} {{
 """
 
 
+def short_memory(policy: Policy) -> str:
+    """Returns the text that has the kernel forget visitors' connections soon after their end.
+
+    An app that ends each connection would fill the kernel's table within minutes, as it remembers
+    them for two. A kernel without this feature (CONFIG_NF_CT_NETLINK_TIMEOUT) remembers them.
+    """
+    return f"""\
+table inet {policy.table} {{
+  ct timeout visits {{
+    protocol tcp
+    l3proto ip
+    policy = {{ fin_wait : 10, last_ack : 10, time_wait : 2, close : 2 }}
+  }}
+  chain remembering {{
+    type filter hook output priority filter - 11; policy accept;
+    oifname "{policy.interfaces}*" ct state new ct timeout set "visits"
+  }}
+}}
+"""
+
+
 def destinations(allowed: Destinations, *denied: str) -> str:
     """Returns the rules for the destinations of an app's new connections; the last one accepts."""
     allow = f"    ip daddr {_set(allowed.allow)} accept\n" if allowed.allow else ""
@@ -220,7 +241,9 @@ def load(policy: Policy, *, enter: Sequence[str] = ()) -> None:
 
     `enter` is a command's prefix that enters another network namespace.
     """
-    tool.run([*enter, "nft", "-f", "-"], stdin=ruleset(policy))
+    nft = [*enter, "nft", "-f", "-"]
+    tool.run(nft, stdin=ruleset(policy))
+    tool.run_leniently(nft, stdin=short_memory(policy))
     pass_docker(policy, enter=enter)
 
 
