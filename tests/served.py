@@ -99,6 +99,12 @@ class ServedGateway(DevGateway):
             },
         }
 
+    def move(self, data_dir: Path) -> None:
+        """Has its data elsewhere from its next start on; what is at the old place is lost."""
+        self.data_dir.rename(data_dir.with_name(f"{data_dir.name} lost"))
+        self.data_dir = data_dir
+        self.write(data_dir=str(data_dir))
+
     def restart(self, **settings: Any) -> None:
         """Change the file, end it, and run it again; apps go on meanwhile."""
         self.stop()

@@ -19,8 +19,9 @@ from moorage.api.http.paid_answers import accounted
 from moorage.api.http.payment_headers import error_headers, prefer
 from moorage.api.http.problems import INTERNAL, NO_MEMBERS, error_response, problem_response
 from moorage.api.http.query import refuse_unknown
+from moorage.api.http.request_context import INTENDED
 from moorage.api.operations import OPERATIONS
-from moorage.errors import MoorageError, PaymentPending
+from moorage.errors import Maintenance, MoorageError, PaymentPending
 from moorage.payments.protocols.challenges import Challenges
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.seller import Seller
@@ -107,6 +108,8 @@ class _Endpoint:
     async def _refused(self, error: MoorageError, request: Request) -> Response:
         if carries_proof(request):
             error = await accounted(self._api.outcomes, self._api.front.chains, request, error)
+        if isinstance(error, Maintenance):
+            request.scope[INTENDED] = True
         url = self._api.front.public_url + request.scope["path"]
         members = NO_MEMBERS
         if isinstance(error, PaymentRequired):

@@ -12,7 +12,7 @@ import structlog
 from moorage.chains.chain import KNOWN_CHAINS, Chain
 from moorage.clock import Clock
 from moorage.errors import ConfigurationInvalid
-from moorage.settings import Settings, chain_named, recorded
+from moorage.settings import Settings, chain_named, of_another, recorded
 from moorage.storage.database import Database, Source
 from moorage.storage.money import unsettled
 from moorage.storage.operation import base_domains, configuration
@@ -44,6 +44,12 @@ def compare(
             yield ConfigurationChange(at_ms=now_ms, setting=name, before=old, after=new)
 
 
+async def in_force(source: Source, settings: Settings) -> dict[str, str]:
+    """Returns what was recorded last of each setting, without those of other gateways' places."""
+    found = await configuration.in_force(source)
+    return {name: value for name, value in found.items() if not of_another(name, settings)}
+
+
 async def take_configuration(db: Database, settings: Settings, *, clock: Clock) -> Settings:
     """Records how the settings differ from the last start's; returns them with former domains.
 
@@ -52,7 +58,7 @@ async def take_configuration(db: Database, settings: Settings, *, clock: Clock) 
     """
     now_ms = clock.now_ms()
     async with db.transaction(durable=True) as tx:
-        before = await configuration.in_force(tx)
+        before = await in_force(tx, settings)
         changes = list(compare(before, recorded(settings), now_ms=now_ms))
         await _refuse_loss(tx, settings, changes)
         await configuration.add(tx, changes)
@@ -69,7 +75,7 @@ async def take_configuration(db: Database, settings: Settings, *, clock: Clock) 
 async def record_changes(db: Database, settings: Settings, *, clock: Clock) -> None:
     """Records how the settings differ from those in force, for a gateway that goes on with them."""
     async with db.transaction(durable=True) as tx:
-        before = await configuration.in_force(tx)
+        before = await in_force(tx, settings)
         changes = list(compare(before, recorded(settings), now_ms=clock.now_ms()))
         await configuration.add(tx, changes)
     _log(changes)

@@ -238,6 +238,10 @@ async def undo_grant(tx: Transaction, given: Grant, *, now_ms: int) -> bool:
         amounts={wallet_account(given.wallet): -amount, GRANTED: amount},
         now_ms=now_ms,
     )
+    data: EventData = {"amount_usd": usd_number(amount), "reason": given.reason}
+    await outbox.record(
+        tx, wallet=given.wallet, kind=EventKind.CREDITS_TAKEN_BACK, data=data, now_ms=now_ms
+    )
     return True
 
 

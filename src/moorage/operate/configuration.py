@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from moorage.clock import SystemClock
-from moorage.gateway.configuration import compare
+from moorage.gateway.configuration import compare, in_force
 from moorage.operate.books import open_books
 from moorage.settings import Settings, described, origins, recorded
 from moorage.storage.operation import configuration
@@ -34,7 +34,7 @@ def shown(settings: Settings, *, file: Path | None) -> list[Shown]:
 async def run_diff(settings: Settings) -> list[ConfigurationChange]:
     """Returns what the next start with these settings would change."""
     async with open_books(settings) as books:
-        before = await configuration.in_force(books.db)
+        before = await in_force(books.db, settings)
     return list(compare(before, recorded(settings), now_ms=SystemClock().now_ms()))
 
 

@@ -4,7 +4,7 @@ import msgspec
 
 from moorage.chains.balances import token_balances
 from moorage.clock import SystemClock
-from moorage.errors import ConfigurationInvalid, InvalidField
+from moorage.errors import ConfigurationInvalid, InvalidField, MoorageError
 from moorage.money import decimal_text
 from moorage.operate.acts import note_act
 from moorage.operate.books import OpenBooks, open_books
@@ -53,10 +53,7 @@ async def run_retire_recipient(settings: Settings, address: str, *, reason: str)
             )
         if not books.chains or len(books.clients) < len(books.chains):
             raise ConfigurationInvalid("A chain does not run, so nobody knows what it holds there.")
-        holds = await _holdings(books, address)
-        if holds:
-            listed = ", ".join(f"{each.amount} {each.token} on {each.chain}" for each in holds)
-            raise ConfigurationInvalid(f"{address} is not empty: it has {listed}. Move that first.")
+        await _require_empty(books, address)
         async with books.db.transaction(durable=True) as tx:
             open_ = await unsettled.by_token(tx)
             if open_:
@@ -66,6 +63,21 @@ async def run_retire_recipient(settings: Settings, address: str, *, reason: str)
             if not await recipients.retire(tx, address, at_ms=SystemClock().now_ms()):
                 raise InvalidField(address, "was never pay_to here, or is retired already")
             await note_act(tx, books.operator, "recipient retire", address, reason=reason)
+        try:
+            await _require_empty(books, address)  # what came meanwhile is still watched
+        except MoorageError:
+            async with books.db.transaction(durable=True) as tx:
+                await recipients.add(tx, address, since_ms=SystemClock().now_ms())
+                await note_act(tx, books.operator, "recipient retire taken back", address)
+            raise
+
+
+async def _require_empty(books: OpenBooks, address: str) -> None:
+    """Raises ConfigurationInvalid while an address holds a token; ChainUnavailable."""
+    holds = await _holdings(books, address)
+    if holds:
+        listed = ", ".join(f"{each.amount} {each.token} on {each.chain}" for each in holds)
+        raise ConfigurationInvalid(f"{address} is not empty: it has {listed}. Move that first.")
 
 
 async def run_base_domains(settings: Settings) -> list[BaseDomain]:

@@ -19,6 +19,7 @@ class EventKind(StrEnum):
     PAYMENT_REVERSED = "payment.reversed"  # its block left the chain: its credit was taken back
     PAYMENT_HELD = "payment.held"  # screening held a transfer for review
     CREDITS_GRANTED = "credits.granted"  # the operator gave credits without a payment
+    CREDITS_TAKEN_BACK = "credits.taken_back"  # the operator took such credits back
     CREDITS_LOW = "credits.low"  # the balance runs out soon
     PROJECT_SUSPENDED = "project.suspended"  # out of credits, or of disk: stopped and kept
     PROJECT_RESUMED = "project.resumed"  # there are credits again: it runs

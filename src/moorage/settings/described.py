@@ -13,10 +13,25 @@ from moorage.settings.settings import Settings
 OF_ONE_GATEWAY = frozenset({"gateway_name", "operator_port"})
 """Settings that gateways of one configuration file have each for themselves."""
 
+_OF_ITS_PLACE = frozenset(
+    {
+        "data_dir",
+        "host",
+        "operator_host",
+        "port",
+        "proxy_host",
+        "proxy_port",
+        "run_dir",
+        "secrets_key_file",
+    }
+)
+"""Settings in which gateways on one database may differ: recorded under the gateway's name."""
+
 _SECRET = frozenset(
     {"database_url", "valkey_url", "screening_command", "screening_url", "build_env"}
 )
 _CHAIN = "chains."
+_OWN = ": "
 
 
 def described(settings: Settings) -> dict[str, Any]:
@@ -35,12 +50,22 @@ def described(settings: Settings) -> dict[str, Any]:
 
 
 def recorded(settings: Settings) -> dict[str, str]:
-    """Returns what a start records of the settings: their values as JSON."""
+    """Returns what a start records of the settings: their values as JSON.
+
+    Of a named gateway, those of its place are called as in "two: port".
+    """
+    own = f"{settings.gateway_name}{_OWN}" if settings.gateway_name else ""
     return {
-        name: msgspec.json.encode(value, order="sorted").decode()
+        own * (name in _OF_ITS_PLACE) + name: msgspec.json.encode(value, order="sorted").decode()
         for name, value in described(settings).items()
         if name not in OF_ONE_GATEWAY
     }
+
+
+def of_another(setting: str, settings: Settings) -> bool:
+    """Returns whether what is recorded under this name is another gateway's than of `settings`."""
+    gateway, own, _ = setting.rpartition(_OWN)
+    return bool(own) and gateway != settings.gateway_name
 
 
 def chain_named(setting: str) -> str | None:

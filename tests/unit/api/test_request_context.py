@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import get_contextvars
 
 from moorage import logs
-from moorage.api.http.request_context import WALLET, RequestContext
+from moorage.api.http.request_context import INTENDED, WALLET, RequestContext
 from moorage.auth.client_address import TrustedProxies
 
 PROXY, STRANGER = "10.0.0.1", "203.0.113.9"
@@ -52,7 +52,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     def record(**labels: Any) -> None:
         assert labels.pop("seconds") >= 0
-        measured.append(labels)
+        intended = {"intended": True} if labels.pop("intended") else {}
+        measured.append(labels | intended)
 
     monkeypatch.setattr("moorage.api.http.request_context.record_request", record)
     return measured
@@ -64,6 +65,11 @@ async def project(request: Request) -> Response:
     return PlainTextResponse("ok", status_code=201)
 
 
+async def maintained(request: Request) -> Response:
+    request.scope[INTENDED] = True
+    return PlainTextResponse("later", status_code=503)
+
+
 async def fails(_request: Request) -> Response:
     raise RuntimeError("boom")
 
@@ -72,6 +78,7 @@ APP = Starlette(
     routes=[
         Route("/projects/{id}", project),
         Route("/fails", fails),
+        Route("/maintained", maintained),
         Route("/health", project_free := lambda _request: PlainTextResponse("ok")),
         Mount("/mounted", routes=[Route("/inner", project_free)]),
     ]
@@ -196,6 +203,13 @@ async def test_measurement_names_the_route_not_the_path(
 ) -> None:
     await ask(path, method=method)
     assert measured == [{"route": route, "method": method, "status": status}]
+
+
+async def test_refusal_that_the_operator_asked_for_is_measured_as_no_fault(
+    lines: Lines, measured: list[dict[str, Any]]
+) -> None:
+    await ask("/maintained")
+    assert measured == [{"route": "/maintained", "method": "GET", "status": 503, "intended": True}]
 
 
 async def test_failure_is_recorded_and_goes_on_up(

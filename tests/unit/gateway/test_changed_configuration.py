@@ -166,3 +166,15 @@ async def test_former_base_domains_are_served_until_they_are_retired(
     assert await start("three.example") == ("two.example",)
     assert await start("one.example") == ("two.example", "three.example")
     assert await start("two.example") == ("one.example", "three.example")
+
+
+async def test_each_gateways_place_is_its_own_and_what_all_share_is_everybodys(
+    db: Database, clock: MovableClock
+) -> None:
+    for name, port in (("one", 1001), ("two", 1002), ("one", 1001), ("two", 1003)):
+        await take_configuration(db, settings(gateway_name=name, port=port), clock=clock)
+    assert await changed(db) == [("two: port", 1002, 1003)]
+    await take_configuration(
+        db, settings(gateway_name="one", port=1001, retention_days=9), clock=clock
+    )
+    assert [each[0] for each in await changed(db)] == ["two: port", "retention_days"]

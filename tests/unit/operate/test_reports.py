@@ -15,6 +15,8 @@ from moorage.operate.reports.movements import movements
 from moorage.operate.reports.payments import payment_lines
 from moorage.operate.reports.revenue import Period, RevenueLine, revenue
 from moorage.operate.reports.sources import source_of_postings
+from moorage.records.event import EventKind
+from moorage.storage import events
 from moorage.storage.database import Database
 from moorage.storage.money import accounts, payments, refunds
 from moorage.storage.money.grants import Grant
@@ -126,6 +128,12 @@ async def test_a_grant_is_taken_back_whole_or_not_at_all(db: Database) -> None:
     async with db.transaction(durable=True) as tx:
         assert not await ledger.undo_grant(tx, given(700), now_ms=START_MS + 2)
         assert await ledger.undo_grant(tx, given(300, "another"), now_ms=START_MS + 2)
+    (told,) = [
+        event.data
+        for event in await events.of_wallet(db, ALICE, after=0, limit=100)
+        if event.kind is EventKind.CREDITS_TAKEN_BACK
+    ]
+    assert told["amount_usd"] == 0.0003
     assert await accounts.balance(db, ALICE) == 300
     async with db.snapshot() as snapshot:
         _, found = await audit_books(snapshot, [ARBITRUM])

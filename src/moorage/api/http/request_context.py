@@ -22,6 +22,9 @@ STREAMS = "moorage.streams"
 """The scope's key that marks answers without an end of their own: their duration is measured when
 they begin."""
 
+INTENDED = "moorage.intended"
+"""The scope's key that marks refusals which the operator asked for, such as in maintenance."""
+
 UNMATCHED = "unmatched"
 
 _HEADER = b"x-request-id"
@@ -69,7 +72,9 @@ class RequestContext:
 
     def _record(self, scope: Scope, status: int | None, seconds: float) -> None:
         route, method = _route_template(scope), scope["method"]
-        record_request(route=route, method=method, status=status, seconds=seconds)
+        record_request(
+            route=route, method=method, status=status, seconds=seconds, intended=INTENDED in scope
+        )
         log = self._log.debug if route in _QUIET_ROUTES else self._log.info
         log(
             "request",
