@@ -207,14 +207,9 @@ _keeper_failures = Counter(
 def record_request(
     *, route: str, method: str, status: int | None, seconds: float, intended: bool = False
 ) -> None:
-    """Counts an answered request; `status` is None when the client left before the answer.
-
-    `intended` is a refusal that the operator asked for: no fault, whatever its status.
-    """
+    """Counts an answered request; `status` is None when the client left before the answer."""
     known = method if method in _METHODS else "other"
-    status_class = "none" if status is None else f"{status // 100}xx"
-    if intended:
-        status_class = "intended"
+    status_class = "none" if status is None else "intended" if intended else f"{status // 100}xx"
     _request_histogram(route, known, status_class).observe(seconds)
 
 
