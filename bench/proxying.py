@@ -14,7 +14,7 @@ from load import drive, request_bytes, tcp
 from measure import Row, median, spread
 from moorage.engines.isolation.slots import slot_at
 from moorage.engines.sandbox.record import Record
-from moorage.gateway.platform import find_tool
+from moorage.gateway.platform.opening import find_tool
 from wallet import HELLO
 
 ROUNDS = 7

@@ -22,10 +22,10 @@ from kubernetes_fixture import machine_image
 from moorage.engines.engine import BuildSpec
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.kind import ClusterOptions
+from moorage.engines.kubernetes.cluster.shared import Log
 from moorage.engines.kubernetes.engine import KubernetesEngine
 from moorage.engines.kubernetes.objects.labels import wallet_hash
-from moorage.engines.kubernetes.shared import Log
-from moorage.engines.kubernetes.starting import Patience
+from moorage.engines.kubernetes.running.starting import Patience
 from moorage.loop import Keeps, always
 from real_cluster import SOURCES, PushingBuilder, own_address
 from small_apps import LIMITS, MIB

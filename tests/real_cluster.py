@@ -25,7 +25,7 @@ from moorage.engines.images.manifest import RunConfiguration, platform_here
 from moorage.engines.images.reference import parse_repository
 from moorage.engines.images.registry import Registry
 from moorage.engines.kubernetes.building.images import BuiltImage, DeploymentImages, PackedLayer
-from moorage.engines.kubernetes.shared import Log
+from moorage.engines.kubernetes.cluster.shared import Log
 
 SOURCES = Path(moorage.__file__).parent.parent
 

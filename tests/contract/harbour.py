@@ -17,7 +17,7 @@ from aiohttp import web
 from starlette.requests import Request
 
 from moorage.address import Address
-from moorage.gateway.platform import find_tool
+from moorage.gateway.platform.opening import find_tool
 from moorage.process import find_running
 from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import ProxySettings

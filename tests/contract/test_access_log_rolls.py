@@ -11,7 +11,7 @@ import pytest
 from harbour import App, Harbour, get
 
 from moorage.address import Address
-from moorage.gateway.platform import find_tool
+from moorage.gateway.platform.opening import find_tool
 from moorage.records.traffic import Position
 from moorage.routing.access_log import AccessLog
 from moorage.routing.caddy import Caddy

@@ -12,7 +12,7 @@ import pytest
 
 from gateway_fixture import REPOSITORY
 from moorage import metrics
-from moorage.gateway import vital_signs
+from moorage.gateway.operator import vital_signs
 
 RULES = REPOSITORY / "ops/prometheus/moorage.rules.yml"
 DASHBOARD = REPOSITORY / "ops/grafana/moorage.json"

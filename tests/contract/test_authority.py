@@ -10,8 +10,8 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from moorage.errors import ProxyFailed
-from moorage.gateway.authority import Authority, needs_authority, own_roots
-from moorage.gateway.proxy import proxy_settings
+from moorage.gateway.platform.authority import Authority, needs_authority, own_roots
+from moorage.gateway.platform.proxy import proxy_settings
 from moorage.operate.check.authority import check_authority
 from moorage.routing.caddy_config import Tls, caddy_config
 from moorage.settings import Settings, load_settings

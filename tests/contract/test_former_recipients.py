@@ -12,7 +12,7 @@ from fakes import paywall_of
 from moorage.chains.local.dev_wallet import DevWallet
 from moorage.clock import SystemClock
 from moorage.errors import ConfigurationInvalid, RefundRefused
-from moorage.gateway.configuration import take_configuration
+from moorage.gateway.state.configuration import take_configuration
 from moorage.operate.acts import run_acts
 from moorage.operate.audit.report import Report, run_audit
 from moorage.operate.refunds import RefundOrder, run_refund

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from moorage.engines.disks.disk import AppDisk, make_image, mount_image
-from moorage.engines.host import kernel
+from moorage.engines.host.kernel import version as kernel
 from moorage.engines.isolation import idmap
 
 pytestmark = pytest.mark.root

@@ -17,9 +17,9 @@ from moorage.engines.docker.daemon import connect
 from moorage.engines.docker.groups import remove_everywhere
 from moorage.engines.docker.images import ImageOptions, Images
 from moorage.engines.engine import BuildSpec, Limits
-from moorage.engines.host import probe
-from moorage.engines.host.cgroup import BUILDS, Cgroups
 from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.host.kernel.cgroup import BUILDS, Cgroups
+from moorage.engines.host.network import probe
 from moorage.engines.images.base_images import DEFAULTS, BaseImages
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Plan, Settings, Stack

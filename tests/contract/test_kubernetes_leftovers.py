@@ -24,14 +24,14 @@ from kubernetes_engine_fixture import (
 from moorage.clock import SystemClock
 from moorage.engines.engine import BuildSpec
 from moorage.engines.kind import ClusterOptions
-from moorage.engines.kubernetes import resources
-from moorage.engines.kubernetes.builds import ClusterPods
-from moorage.engines.kubernetes.cluster import Cluster as Connection
-from moorage.engines.kubernetes.cluster import Refused, read_configuration
+from moorage.engines.kubernetes.building.builds import ClusterPods
+from moorage.engines.kubernetes.cluster import resources
+from moorage.engines.kubernetes.cluster.client import Cluster as Connection
+from moorage.engines.kubernetes.cluster.client import Refused, read_configuration
+from moorage.engines.kubernetes.cluster.shared import Log
 from moorage.engines.kubernetes.objects.build import Build
 from moorage.engines.kubernetes.objects.labels import app_name, wallet_hash, wallet_namespace
 from moorage.engines.kubernetes.options import pod_options
-from moorage.engines.kubernetes.shared import Log
 from moorage.errors import ClusterUnavailable
 from small_apps import LIMITS, build, build_and_start, plan, start
 from waiting import until

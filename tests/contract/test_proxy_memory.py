@@ -14,7 +14,7 @@ import pytest
 from harbour import App, Harbour, get, running_proxies
 
 from moorage.address import Address
-from moorage.gateway.platform import find_tool
+from moorage.gateway.platform.opening import find_tool
 from moorage.routing.caddy import Caddy
 from moorage.routing.listener import listen_unix
 from waiting import until

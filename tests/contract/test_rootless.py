@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 
 from moorage.engines.engine import AppExit, Engine
-from moorage.engines.host import probe
-from moorage.engines.host.cgroup import Hierarchy
+from moorage.engines.host.kernel.cgroup import Hierarchy
+from moorage.engines.host.network import probe
 from moorage.errors import IsolationMissing
 from moorage.records.log import LogKind
 from remains import processes_of

@@ -30,7 +30,7 @@ from harbour import (
 
 from moorage.address import Address
 from moorage.errors import ProxyFailed
-from moorage.gateway.platform import find_tool
+from moorage.gateway.platform.opening import find_tool
 from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import CertificateFiles, ProxySettings, Tls
 from moorage.routing.caddy_routes import FALLBACK_SOCKET
@@ -448,7 +448,7 @@ async def test_answers_waits_for_the_app_and_no_longer(
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from moorage.gateway.platform import find_tool
+from moorage.gateway.platform.opening import find_tool
 from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import ProxySettings
 

@@ -11,7 +11,7 @@ from clock import MovableClock
 from moorage.core import Core
 from moorage.errors import AlreadyRunning
 from moorage.gateway.assembly import open_core
-from moorage.gateway.data_directory import open_data_directory
+from moorage.gateway.state.data_directory import open_data_directory
 from moorage.settings import load_settings
 from moorage.storage.leases import MACHINE_SECONDS
 from moorage.storage.purpose import Purpose

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest_asyncio
 from aiohttp import web
 
-from moorage.gateway.platform import find_tool
+from moorage.gateway.platform.opening import find_tool
 from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import ProxySettings, Tls
 from ports import quiet_port

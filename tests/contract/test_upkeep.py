@@ -8,8 +8,8 @@ from structlog.testing import capture_logs
 
 from clock import HOUR_MS, MovableClock
 from moorage.core import Core
-from moorage.gateway.upkeep import DailyAudit
-from moorage.gateway.vital_signs import note_certificates, note_upkeep
+from moorage.gateway.operator.upkeep import DailyAudit
+from moorage.gateway.operator.vital_signs import note_certificates, note_upkeep
 from moorage.metrics import exposition
 from moorage.routing.certificate import Certificate, read_certificate
 from moorage.storage.apps import certificates

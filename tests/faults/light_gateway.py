@@ -20,12 +20,12 @@ from aiohttp import web
 from file_engine import FileEngine
 from moorage.clock import Clock
 from moorage.failpoints import armed
-from moorage.gateway.beside import RoutesOfKeeper
-from moorage.gateway.platform import AppKeeper, Platform, url_of
-from moorage.gateway.proxy import Proxy, hosts_of
+from moorage.gateway.platform.beside import RoutesOfKeeper
+from moorage.gateway.platform.opening import AppKeeper, Platform, url_of
+from moorage.gateway.platform.proxy import Proxy, hosts_of
+from moorage.gateway.platform.toolchains import open_toolchains
 from moorage.gateway.running import run_gateway
 from moorage.gateway.stopping import stop_on_signals
-from moorage.gateway.toolchains import open_toolchains
 from moorage.routing.access_log import AccessLog
 from moorage.routing.caddy_config import ACCESS_LOG
 from moorage.routing.router import Router

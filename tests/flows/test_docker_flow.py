@@ -10,7 +10,7 @@ from docker_fixture import BASE, SUBNET, Dockerd
 from gateway_fixture import DevGateway, running
 from moorage.engines.docker.kind import KIND
 from moorage.engines.images.base_images import DEFAULTS
-from moorage.gateway.isolation import own_instance_id
+from moorage.gateway.platform.isolation import own_instance_id
 from visitor import fetch
 from waiting import until
 from wallet import HELLO, Wallet, fresh_name

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from gateway_fixture import DevGateway, running
-from moorage.gateway.platform import find_tool
+from moorage.gateway.platform.opening import find_tool
 from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import ProxySettings, Tls
 from moorage.routing.probe import Answer, probe

@@ -26,7 +26,7 @@ BOOK = [(path.stem, line) for path in PAGES for line in commands(path.read_text(
 
 def test_book_has_commands() -> None:
     assert len(BOOK) > 40
-    assert len(PAGES) == 13
+    assert len(PAGES) > 12
 
 
 @pytest.mark.parametrize(

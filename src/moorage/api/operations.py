@@ -3,11 +3,11 @@
 from moorage.api import deploy, deployments, domains, open_door, projects, public, webhooks
 from moorage.api.access import links, manage_tokens
 from moorage.api.http.operation import Operation
-from moorage.api.logs import show_logs
+from moorage.api.logs.deployment_logs import show_logs
+from moorage.api.logs.project_logs import show_project_logs
 from moorage.api.money.credits import show_credits
 from moorage.api.money.payments import list_payments
 from moorage.api.money.topup import top_up
-from moorage.api.project_logs import show_project_logs
 from moorage.api.status import status
 from moorage.api.uploads import store_upload
 from moorage.api.usage import show_usage

@@ -18,8 +18,8 @@ from moorage.api.discovery.standing import StandingBoard
 from moorage.api.domains import DomainRoom
 from moorage.api.http.caller import Front, Limiters
 from moorage.api.http.idempotency import Idempotency
-from moorage.api.log_stream import Followers
-from moorage.api.logs import LogRoom
+from moorage.api.logs.deployment_logs import LogRoom
+from moorage.api.logs.log_stream import Followers
 from moorage.api.money.credits import CreditRoom
 from moorage.api.money.topup import TopUpRoom
 from moorage.api.operations import OPERATIONS

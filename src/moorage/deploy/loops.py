@@ -5,8 +5,8 @@ from functools import partial
 from moorage.deploy.addresses.followed import FOLLOW_SECONDS as ROUTES_SECONDS
 from moorage.deploy.addresses.uncertified import RETRY_SECONDS, Uncertified
 from moorage.deploy.addresses.unseen import LOOK_SECONDS
+from moorage.deploy.keeping.asleep.visits import FOLLOW_SECONDS
 from moorage.deploy.keeping.usage import SAMPLE_SECONDS
-from moorage.deploy.keeping.visits import FOLLOW_SECONDS
 from moorage.deploy.services import DeployServices
 from moorage.loop import Loop, Scope
 

@@ -8,7 +8,7 @@ from moorage.deploy.addresses.addresses import Routes
 from moorage.deploy.addresses.followed import Instances
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.addresses.uncertified import PlainHttp
-from moorage.deploy.keeping.visits import AccessLog
+from moorage.deploy.keeping.asleep.visits import AccessLog
 from moorage.deploy.work.health import Healthy, wait_until_healthy
 from moorage.engines.engine import Engine, EngineView
 from moorage.planning.plan import Plan

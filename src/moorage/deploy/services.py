@@ -13,6 +13,10 @@ from moorage.deploy.entrance.configuration import ProjectConfiguration
 from moorage.deploy.entrance.house_rules import HouseRules
 from moorage.deploy.entrance.price import Pricing
 from moorage.deploy.entrance.written import Written
+from moorage.deploy.keeping.asleep.sleep import Sleep
+from moorage.deploy.keeping.asleep.visits import MACHINES_LOG, Visits, log_number
+from moorage.deploy.keeping.asleep.wake import Wake
+from moorage.deploy.keeping.asleep.wake_elsewhere import WakeElsewhere
 from moorage.deploy.keeping.deletion import Deletion
 from moorage.deploy.keeping.drain import Drain
 from moorage.deploy.keeping.kept_elsewhere import KeptElsewhere
@@ -21,13 +25,9 @@ from moorage.deploy.keeping.releases import Releases
 from moorage.deploy.keeping.restarts import Restarts
 from moorage.deploy.keeping.retention import Retention
 from moorage.deploy.keeping.services import FollowingServices
-from moorage.deploy.keeping.sleep import Sleep
 from moorage.deploy.keeping.space import Space
 from moorage.deploy.keeping.suspension import Suspension
 from moorage.deploy.keeping.usage import UsageMeter
-from moorage.deploy.keeping.visits import MACHINES_LOG, Visits, log_number
-from moorage.deploy.keeping.wake import Wake
-from moorage.deploy.keeping.wake_elsewhere import WakeElsewhere
 from moorage.deploy.platform import AppPlatform
 from moorage.deploy.settings import DeploySettings
 from moorage.deploy.sources import Sources

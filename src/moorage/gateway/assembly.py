@@ -22,20 +22,20 @@ from moorage.deploy.settings import DeploySettings
 from moorage.engines.host.machine import EVERY_SECONDS, tell
 from moorage.errors import ConfigurationInvalid
 from moorage.events.services import EventServices, EventSettings
-from moorage.gateway.authority import Authority, needs_authority
-from moorage.gateway.data_directory import GATEWAYS, NONCES, SPOOL, gateway_id
-from moorage.gateway.isolation import has_several_proxies
-from moorage.gateway.platform import Platform, instance_id
-from moorage.gateway.proxy import trusted_proxies
-from moorage.gateway.secrets_key import open_vault, seal_anew
-from moorage.gateway.siblings import SAY_SECONDS, Siblings, challenge_secret, fingerprints
-from moorage.gateway.turns import sweep_abandoned_spools
-from moorage.gateway.vital_signs import (
+from moorage.gateway.operator.vital_signs import (
     watch_nonces,
     watch_running_apps,
     watch_searches,
     watch_sleeping_apps,
 )
+from moorage.gateway.platform.authority import Authority, needs_authority
+from moorage.gateway.platform.isolation import has_several_proxies
+from moorage.gateway.platform.opening import Platform, instance_id
+from moorage.gateway.platform.proxy import trusted_proxies
+from moorage.gateway.several.siblings import SAY_SECONDS, Siblings, challenge_secret, fingerprints
+from moorage.gateway.several.turns import sweep_abandoned_spools
+from moorage.gateway.state.data_directory import GATEWAYS, NONCES, SPOOL, gateway_id
+from moorage.gateway.state.secrets_key import open_vault, seal_anew
 from moorage.ledger.services import LedgerServices, LedgerSettings
 from moorage.loop import Loop, Run, Scope
 from moorage.metrics import (

@@ -30,24 +30,24 @@ from moorage.gateway.assembly import (
     open_rooms,
     open_shared,
 )
-from moorage.gateway.beside import open_beside
-from moorage.gateway.configuration import take_configuration
-from moorage.gateway.data_directory import open_data_directory
-from moorage.gateway.engines import settle_engines
-from moorage.gateway.following import open_following
-from moorage.gateway.isolation import has_several_proxies
-from moorage.gateway.operator_port import (
+from moorage.gateway.operator.port import (
     OpenOperatorPages,
     OperatorPages,
     checks_of,
     guarded,
     operator_app,
 )
+from moorage.gateway.operator.upkeep import loops_of_upkeep
 from moorage.gateway.pages import pages_app, questions_app
-from moorage.gateway.platform import OpenPlatform, Platform, http_url, listen, open_platform
-from moorage.gateway.reload import Reload
-from moorage.gateway.turns import done_before, enter, take_turns
-from moorage.gateway.upkeep import loops_of_upkeep
+from moorage.gateway.platform.beside import open_beside
+from moorage.gateway.platform.engines import settle_engines
+from moorage.gateway.platform.following import open_following
+from moorage.gateway.platform.isolation import has_several_proxies
+from moorage.gateway.platform.opening import OpenPlatform, Platform, http_url, listen, open_platform
+from moorage.gateway.several.turns import done_before, enter, take_turns
+from moorage.gateway.state.configuration import take_configuration
+from moorage.gateway.state.data_directory import open_data_directory
+from moorage.gateway.state.reload import Reload
 from moorage.loop import Keeps, always
 from moorage.mcp.remote.endpoint import McpEndpoint
 from moorage.pages.sessions.confirmation import Confirmations

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from moorage.chains.address import checksum_address, parse_address
 from moorage.chains.chain import Chain
 from moorage.errors import ConfigurationInvalid
-from moorage.gateway.operator_port import OpenOperatorPages
-from moorage.gateway.reload import Reload
+from moorage.gateway.operator.port import OpenOperatorPages
 from moorage.gateway.running import GatewayAddresses, run_gateway
+from moorage.gateway.state.reload import Reload
 from moorage.gateway.stopping import stop_on_signals
 from moorage.settings import Settings
 from moorage.storage.purpose import Purpose

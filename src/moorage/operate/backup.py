@@ -21,9 +21,9 @@ from moorage.clock import Clock, SystemClock, iso_utc
 from moorage.engines.kind import Exports
 from moorage.engines.table import engine_kind
 from moorage.errors import BackupFailed, BackupInvalid, ConfigurationInvalid
-from moorage.gateway.isolation import run_directory
-from moorage.gateway.platform import instance_id
-from moorage.gateway.secrets_key import KEY_FILE, missing_keys
+from moorage.gateway.platform.isolation import run_directory
+from moorage.gateway.platform.opening import instance_id
+from moorage.gateway.state.secrets_key import KEY_FILE, missing_keys
 from moorage.operate.books import require_newest
 from moorage.settings import Settings
 from moorage.storage.migrate import NEWEST_REVISION, is_ours

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from moorage.errors import InvalidField
-from moorage.gateway.data_directory import remove_all_but_books
+from moorage.gateway.state.data_directory import remove_all_but_books
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd, decimal_text
 from moorage.operate.acts import note_act

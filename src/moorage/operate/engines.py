@@ -3,7 +3,7 @@
 from moorage.clock import SystemClock
 from moorage.deploy.work.moving import queue_move
 from moorage.errors import ConfigurationInvalid, InvalidField
-from moorage.gateway.isolation import kinds, share_volumes
+from moorage.gateway.platform.isolation import kinds, share_volumes
 from moorage.operate.books import open_books
 from moorage.records.project import Project, ProjectStatus
 from moorage.settings import Settings

@@ -18,10 +18,10 @@ from moorage.core import Core
 from moorage.engines.engine import Engine
 from moorage.errors import AlreadyRunning
 from moorage.gateway.assembly import open_core
-from moorage.gateway.data_directory import NONCES, open_data_directory
-from moorage.gateway.isolation import has_several_proxies, make_engine, run_directory
-from moorage.gateway.platform import APPS, PROXY, find_tool, instance_id, open_store
-from moorage.gateway.proxy import proxy_settings
+from moorage.gateway.platform.isolation import has_several_proxies, make_engine, run_directory
+from moorage.gateway.platform.opening import APPS, PROXY, find_tool, instance_id, open_store
+from moorage.gateway.platform.proxy import proxy_settings
+from moorage.gateway.state.data_directory import NONCES, open_data_directory
 from moorage.ledger.metering import Metering
 from moorage.operate.acts import note_act
 from moorage.operate.books import operator_name, require_newest

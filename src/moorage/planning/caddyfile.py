@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from moorage.planning.folder import Folder
+from moorage.planning.reading.folder import Folder
 
 FILE = "Caddyfile"
 _LIMIT = 65_536  # bytes

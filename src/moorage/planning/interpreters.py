@@ -3,8 +3,8 @@
 import re
 
 from moorage.errors import RuntimeUnsupported
-from moorage.planning.folder import Folder
 from moorage.planning.node.package_json import package_json
+from moorage.planning.reading.folder import Folder
 from moorage.planning.recipe import quoted
 from moorage.planning.toolbox import Tool, Toolbox
 

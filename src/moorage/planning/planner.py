@@ -73,7 +73,6 @@ from moorage.planning import static
 from moorage.planning.dockerfile import app as dockerfile
 from moorage.planning.dockerfile import image
 from moorage.planning.explicit import COMMAND_LIMIT, Asked, asked, environment
-from moorage.planning.folder import Folder
 from moorage.planning.interpreters import interpreters
 from moorage.planning.languages import deno, go, java, php, ruby, rust
 from moorage.planning.node import app as node
@@ -81,9 +80,10 @@ from moorage.planning.node.files import SCRIPT_FILES
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.python import app as python
 from moorage.planning.python.starts import SCRIPTS as PYTHON_SCRIPTS
+from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.shell import in_place
+from moorage.planning.reading.source import SourceTree
 from moorage.planning.recipe import Recipe, quoted
-from moorage.planning.shell import in_place
-from moorage.planning.source import SourceTree
 from moorage.planning.toolbox import Tool, Toolbox
 
 Detect = Callable[[Folder, Asked, Toolbox], Recipe | None]

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from moorage.planning.plan import Stack
-from moorage.planning.shell import in_place
+from moorage.planning.reading.shell import in_place
 from moorage.planning.toolbox import Tool
 
 _QUOTED = 100  # characters of a command repeated in a sentence

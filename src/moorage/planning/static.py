@@ -6,8 +6,8 @@ from shlex import quote, split
 from moorage.errors import RuntimeUnsupported
 from moorage.planning import caddyfile
 from moorage.planning.explicit import Asked, directory
-from moorage.planning.folder import Folder
 from moorage.planning.plan import Stack
+from moorage.planning.reading.folder import Folder
 from moorage.planning.recipe import Recipe
 from moorage.planning.toolbox import Toolbox
 

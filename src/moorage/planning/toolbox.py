@@ -8,8 +8,8 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from moorage.planning import semver
-from moorage.planning.semver import Version
+from moorage.planning.reading import semver
+from moorage.planning.reading.semver import Version
 
 
 class Allows(Protocol):

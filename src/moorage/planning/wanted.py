@@ -4,9 +4,9 @@ import re
 from typing import NamedTuple
 
 from moorage.errors import RuntimeUnsupported
-from moorage.planning import semver
-from moorage.planning.folder import Folder
-from moorage.planning.semver import Range, Version
+from moorage.planning.reading import semver
+from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.semver import Range, Version
 from moorage.planning.toolbox import Tool, Toolbox
 
 _TEXT_LIMIT = 64  # characters of a version in a sentence

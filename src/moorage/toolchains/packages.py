@@ -4,7 +4,7 @@ import platform
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from moorage.planning import semver
+from moorage.planning.reading import semver
 
 _MACHINE = platform.machine()
 _ARCHITECTURE = {"x86_64": "x64", "aarch64": "arm64"}.get(_MACHINE, _MACHINE)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from moorage.clock import Clock
 from moorage.errors import DeployFailed, FailureCause
-from moorage.planning import semver
+from moorage.planning.reading import semver
 from moorage.threads import in_thread
 from moorage.toolchains.npm import Npm, NpmFailed
 from moorage.toolchains.packages import Package, package_of

@@ -14,8 +14,8 @@ import pytest
 from neighbour import settle
 
 from gateway_fixture import MOORAGE, DevGateway, running
-from moorage.engines.host import probe
-from moorage.engines.host.cgroup import parse_oom_kills
+from moorage.engines.host.kernel.cgroup import parse_oom_kills
+from moorage.engines.host.network import probe
 from waiting import until
 from wallet import Wallet, fresh_name
 

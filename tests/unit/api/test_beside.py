@@ -9,7 +9,7 @@ import pytest
 
 from clock import MovableClock
 from moorage.errors import ProxyFailed
-from moorage.gateway.beside import open_beside
+from moorage.gateway.platform.beside import open_beside
 from moorage.loop import always
 from moorage.settings import load_settings
 from moorage.toolchains.store import nothing_needed

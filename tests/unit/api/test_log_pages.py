@@ -10,8 +10,8 @@ from starlette.requests import Request
 from believed import Believed, limiters_of
 from clock import MovableClock
 from fakes import FakeRuntime
-from moorage.api.log_stream import Followers, LogStreamResponse
-from moorage.api.logs import LogRoom, show_logs
+from moorage.api.logs.deployment_logs import LogRoom, show_logs
+from moorage.api.logs.log_stream import Followers, LogStreamResponse
 from moorage.auth.client_address import TrustedProxies
 from moorage.engines.engine import Instance, LogPage
 from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound, WrongWallet

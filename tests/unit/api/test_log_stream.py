@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from moorage.api import log_stream
-from moorage.api.log_stream import Followers, LogStreamResponse, streamed
+from moorage.api.logs import log_stream
+from moorage.api.logs.log_stream import Followers, LogStreamResponse, streamed
 from moorage.engines.engine import Cursor, LogLine, LogPage
 from moorage.errors import ClusterUnavailable, ContentUnavailable, TooManyStreams
 from moorage.records.log import LogStream

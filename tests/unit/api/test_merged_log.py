@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from fakes import FakeRuntime
-from moorage.api import merged_log
-from moorage.api.merged_log import MergedLog, Part, Place
+from moorage.api.logs import merged_log
+from moorage.api.logs.merged_log import MergedLog, Part, Place
 from moorage.engines.engine import Cursor, LogLine, LogPage
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.log import LogKind, LogStream

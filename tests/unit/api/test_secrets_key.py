@@ -6,7 +6,7 @@ import pytest
 
 from moorage.errors import ConfigurationInvalid
 from moorage.events.signature import new_secret
-from moorage.gateway.secrets_key import KEY_FILE, open_vault, seal_anew
+from moorage.gateway.state.secrets_key import KEY_FILE, open_vault, seal_anew
 from moorage.records.variables import Variables
 from moorage.records.webhook import Webhook
 from moorage.settings import Settings

@@ -7,7 +7,7 @@ from yard import ENGINE, HOST, Yard, socket_of
 from clock import START_MS
 from moorage.deploy.work.moving import INSTALLED, queue_move
 from moorage.errors import ConfigurationInvalid, DeployFailed, FailureCause
-from moorage.gateway.engines import settle_engines
+from moorage.gateway.platform.engines import settle_engines
 from moorage.operate.engines import move_project
 from moorage.planning.plan import Stack
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus

@@ -6,8 +6,8 @@ import pytest
 from yard import HOST, SLEEP_AFTER_SECONDS, Yard
 
 from clock import HOUR_MS, START_MS
+from moorage.deploy.keeping.asleep.visits import MACHINES_LOG, Visits, log_number
 from moorage.deploy.keeping.usage import UsageMeter
-from moorage.deploy.keeping.visits import MACHINES_LOG, Visits, log_number
 from moorage.engines.engine import Usage as Used
 from moorage.errors import DatabaseUnavailable
 from moorage.records.consumption import Load, UsageHour

@@ -9,7 +9,7 @@ from sqlalchemy import update
 from clock import MovableClock
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import ConfigurationInvalid
-from moorage.gateway.configuration import former_chains, take_configuration
+from moorage.gateway.state.configuration import former_chains, take_configuration
 from moorage.ledger import ledger
 from moorage.records.payment import Finality
 from moorage.settings import Settings, load_settings

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from moorage.errors import IsolationMissing
-from moorage.gateway.turns import FIRST_PAUSE_SECONDS, FileLock, done_before, take_turns
+from moorage.gateway.several.turns import FIRST_PAUSE_SECONDS, FileLock, done_before, take_turns
 
 
 class Gateway:

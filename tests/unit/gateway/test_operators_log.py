@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from clock import MovableClock
 from moorage.core import Core
 from moorage.events import outbox
-from moorage.gateway.operators_log import OperatorsLog
+from moorage.gateway.operator.log import OperatorsLog
 from moorage.records.event import EventKind
 from moorage.storage.database import Database
 from moorage.storage.leases import Leases

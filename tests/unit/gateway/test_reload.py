@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from clock import MovableClock
 from moorage.core import Core
 from moorage.errors import InvalidField
-from moorage.gateway.reload import Reload
+from moorage.gateway.state.reload import Reload
 from moorage.settings import Settings, load_settings
 from moorage.storage.database import Database
 from moorage.storage.leases import Leases

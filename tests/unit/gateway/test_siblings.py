@@ -12,8 +12,8 @@ from moorage.core import Core
 from moorage.errors import AlreadyRunning, ConfigurationInvalid
 from moorage.events.signature import new_secret
 from moorage.gateway.assembly import open_core
-from moorage.gateway.data_directory import open_data_directory
-from moorage.gateway.siblings import Siblings, challenge_secret, fingerprints
+from moorage.gateway.several.siblings import Siblings, challenge_secret, fingerprints
+from moorage.gateway.state.data_directory import open_data_directory
 from moorage.records.webhook import Webhook
 from moorage.settings import Settings, load_settings
 from moorage.storage import cluster, events

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from memory_tree import MemoryTree
-from moorage.planning.folder import Folder
 from moorage.planning.node.engines import LOCK_LIMIT, package_needs
 from moorage.planning.node.package_json import package_json
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
+from moorage.planning.reading.folder import Folder
 from toolboxes import TOOLBOX
 
 

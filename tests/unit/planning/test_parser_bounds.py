@@ -14,10 +14,10 @@ import pytest
 
 from memory_tree import MemoryTree
 from moorage.errors import MoorageError, UploadInvalid
-from moorage.planning.folder import Folder
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
-from moorage.planning.toml import KEY_PARTS_LIMIT, toml_document
+from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.toml import KEY_PARTS_LIMIT, toml_document
 from toolboxes import TOOLBOX
 
 Files = Mapping[str, bytes | str]

@@ -1,9 +1,9 @@
 import pytest
 
 from memory_tree import MemoryTree
-from moorage.planning.folder import Folder
 from moorage.planning.python import objects
 from moorage.planning.python.objects import App, find_app
+from moorage.planning.reading.folder import Folder
 
 FASTAPI = "from fastapi import FastAPI\napp = FastAPI()\n"
 

@@ -2,8 +2,8 @@ import pytest
 
 from memory_tree import MemoryTree
 from moorage.errors import UploadInvalid
-from moorage.planning.folder import Folder
 from moorage.planning.python.requirements import Requirements, project_document, requirements
+from moorage.planning.reading.folder import Folder
 
 
 def read(files: dict[str, str | bytes]) -> Requirements:

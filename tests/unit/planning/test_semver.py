@@ -2,7 +2,7 @@
 
 import pytest
 
-from moorage.planning.semver import Version, version, version_range
+from moorage.planning.reading.semver import Version, version, version_range
 
 INSIDE = [
     ("1.0.0 - 2.0.0", "1.2.3"),

@@ -3,9 +3,9 @@
 import pytest
 
 from memory_tree import MemoryTree
-from moorage.planning.folder import Folder
 from moorage.planning.python.wheels import wheels
-from moorage.planning.semver import Version
+from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.semver import Version
 
 
 def allowed(lock: str, *, file: str = "poetry.lock") -> list[int]:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from clock import MovableClock
-from moorage.gateway.toolchains import with_installed
-from moorage.planning.semver import Version
+from moorage.gateway.platform.toolchains import with_installed
+from moorage.planning.reading.semver import Version
 from moorage.planning.toolbox import Toolbox
 from moorage.toolchains import host
 from moorage.toolchains.host import host_versions

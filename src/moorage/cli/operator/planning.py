@@ -34,7 +34,7 @@ def plan(
     json
         Print one JSON document.
     """
-    from moorage.gateway.toolchains import toolbox_here
+    from moorage.gateway.platform.toolchains import toolbox_here
     from moorage.planning.planner import make_plan
     from moorage.planning.static import said
     from moorage.sdk.archive import list_files

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from moorage.clock import Clock
 from moorage.engines.disks.disk import Disk
-from moorage.engines.host import kernel
+from moorage.engines.host.kernel import version as kernel
 
 FREEZE_SECONDS = 10.0  # how long a copy of an app's disk may delay the app's writes
 _FICLONE = 0x40049409  # ioctl_ficlone(2)

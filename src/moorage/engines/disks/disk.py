@@ -18,7 +18,8 @@ from pathlib import Path
 from moorage.engines.disks.trees import remove_all, remove_below
 from moorage.engines.disks.written import written_since
 from moorage.engines.engine import WrittenFiles
-from moorage.engines.host import kernel, tool
+from moorage.engines.host import tool
+from moorage.engines.host.kernel import version as kernel
 from moorage.engines.isolation import idmap
 from moorage.errors import DeployFailed, FailureCause
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from moorage.clock import Clock
 from moorage.engines.disks.disk import IMAGE, free_bytes, growth_bytes, taken_bytes
-from moorage.engines.host.cgroup import Cgroups
+from moorage.engines.host.kernel.cgroup import Cgroups
 
 MIB = 1024 * 1024
 FASTEST_BYTES_PER_SECOND = 4096 * MIB

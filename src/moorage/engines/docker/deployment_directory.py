@@ -11,7 +11,7 @@ from moorage.engines.docker.daemon import Daemon
 from moorage.engines.docker.output import Followers
 from moorage.engines.docker.record import Record
 from moorage.engines.host import deployment_directory as shared
-from moorage.engines.host.cgroup import APPS, Cgroups
+from moorage.engines.host.kernel.cgroup import APPS, Cgroups
 from moorage.engines.host.record import Stage
 from moorage.engines.logs.logs import Logs
 from moorage.engines.logs.store import OUT

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from moorage.engines.engine import Usage
 from moorage.engines.host import tool
-from moorage.engines.host.cgroup import APPS, BUILDS, Cgroups
-from moorage.engines.host.memory import Shares
+from moorage.engines.host.kernel.cgroup import APPS, BUILDS, Cgroups
+from moorage.engines.host.kernel.memory import Shares
 
 _MOUNTS = Path("/proc/self/mountinfo")
 

@@ -15,10 +15,10 @@ from moorage.engines.docker.daemon import Daemon, DaemonFailed, calling
 from moorage.engines.docker.deployment_directory import PROXY_GROUP, Host
 from moorage.engines.docker.images import BUILD_SUFFIX
 from moorage.engines.docker.output import Followers
-from moorage.engines.host import probe
-from moorage.engines.host.cgroup import APPS, Cgroups
 from moorage.engines.host.configuration import HostConfiguration
-from moorage.engines.host.memory import Shares, open_groups
+from moorage.engines.host.kernel.cgroup import APPS, Cgroups
+from moorage.engines.host.kernel.memory import Shares, open_groups
+from moorage.engines.host.network import probe
 from moorage.engines.host.record import Stage
 from moorage.engines.isolation import resolver
 from moorage.engines.isolation.firewall import Policy

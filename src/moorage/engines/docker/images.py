@@ -24,8 +24,8 @@ from moorage.engines.docker.daemon import Daemon, DaemonFailed, NotFound, callin
 from moorage.engines.docker.leaving import unpack_files
 from moorage.engines.engine import BuildSpec
 from moorage.engines.failure import not_built
-from moorage.engines.host.cgroup import Cgroups
 from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.host.kernel.cgroup import Cgroups
 from moorage.engines.host.toolchains import ensured
 from moorage.engines.images.base_images import BaseImages, main_program
 from moorage.engines.images.recipe import APP, Materials

@@ -6,8 +6,8 @@ from pathlib import Path
 from moorage.clock import Clock, SystemClock
 from moorage.content.store import ContentStore
 from moorage.engines.connection_limits import ConnectionLimits
-from moorage.engines.host.memory import Division
-from moorage.engines.host.socket_proxy import SUN_PATH_BYTES
+from moorage.engines.host.kernel.memory import Division
+from moorage.engines.host.network.socket_proxy import SUN_PATH_BYTES
 from moorage.engines.host.toolchains import Store
 from moorage.errors import ConfigurationInvalid
 

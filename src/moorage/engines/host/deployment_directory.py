@@ -10,10 +10,10 @@ from typing import Any, Generic, TypeVar
 from moorage.address import Address
 from moorage.clock import Clock
 from moorage.engines.engine import Instance
-from moorage.engines.host.cgroup import Cgroups
 from moorage.engines.host.configuration import HostConfiguration
-from moorage.engines.host.listeners import Listener
-from moorage.engines.host.memory import Shares
+from moorage.engines.host.kernel.cgroup import Cgroups
+from moorage.engines.host.kernel.memory import Shares
+from moorage.engines.host.network.listeners import Listener
 from moorage.engines.host.record import Record
 from moorage.engines.incidents import Incidents
 from moorage.engines.logs.collecting import Collecting

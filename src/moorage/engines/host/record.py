@@ -8,7 +8,7 @@ from typing import Self
 import msgspec
 
 from moorage.engines.engine import AppExit, WrittenFiles
-from moorage.engines.host.listeners import Listener
+from moorage.engines.host.network.listeners import Listener
 from moorage.whole_file import overwrite_file, read_file, replace_file
 
 _FILE = "record.json"

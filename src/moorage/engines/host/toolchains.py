@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from moorage.engines.host import kernel
+from moorage.engines.host.kernel import version as kernel
 from moorage.errors import DeployFailed, FailureCause
 from moorage.threads import in_thread
 

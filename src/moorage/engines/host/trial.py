@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from moorage.engines.engine import BuildSpec, Limits
-from moorage.engines.host import probe
 from moorage.engines.host.deployment_directory import DeploymentDirectory, Host
+from moorage.engines.host.network import probe
 from moorage.errors import DeployFailed, IsolationMissing
 from moorage.planning.plan import Plan, Stack
 from moorage.threads import in_thread

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moorage.engines.host import tool
-from moorage.engines.host.listeners import Listener
+from moorage.engines.host.network.listeners import Listener
 
 _FIRST_PORT, _PORTS = 10_000, 50_000
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from moorage.engines.host import kernel, tool
+from moorage.engines.host import tool
+from moorage.engines.host.kernel import version as kernel
 
 OWNER = 1000  # user and group id of apps' files on disk
 

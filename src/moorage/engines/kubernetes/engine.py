@@ -7,10 +7,9 @@ gateway runs.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -31,17 +30,18 @@ from moorage.engines.failure import not_built, not_exported
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.record import Stage
 from moorage.engines.kind import ClusterOptions
-from moorage.engines.kubernetes import app, self_test
-from moorage.engines.kubernetes.cluster import Cluster, Refused
+from moorage.engines.kubernetes import self_test
+from moorage.engines.kubernetes.cluster.client import Cluster, Refused
+from moorage.engines.kubernetes.cluster.pods import Pod, has_ended, newest
+from moorage.engines.kubernetes.cluster.resources import NODES
+from moorage.engines.kubernetes.cluster.shared import ImageBuilder, Shared
 from moorage.engines.kubernetes.kind import CAPABILITIES
 from moorage.engines.kubernetes.leftovers import Leftovers
 from moorage.engines.kubernetes.opening import MakeBuilder, connected, require_permissions, trial_of
-from moorage.engines.kubernetes.pods import Pod, has_ended, newest
-from moorage.engines.kubernetes.record import Record
-from moorage.engines.kubernetes.resources import NODES
-from moorage.engines.kubernetes.shared import ImageBuilder, Shared
-from moorage.engines.kubernetes.starting import Patience
-from moorage.engines.kubernetes.usage import Meter, allocatable_bytes
+from moorage.engines.kubernetes.running import app
+from moorage.engines.kubernetes.running.record import Record
+from moorage.engines.kubernetes.running.starting import Patience
+from moorage.engines.kubernetes.running.usage import Meter, allocatable_bytes
 from moorage.engines.locks import Locks, checked
 from moorage.engines.logs.logs import Logs
 from moorage.engines.logs.reading import LogReading
@@ -126,7 +126,7 @@ class KubernetesEngine(LogReading):
         """As `Engine.close`."""
         if self._tending is not None:
             self._tending.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
+            with suppress(asyncio.CancelledError):
                 await self._tending
             self._tending = None
         shared = self._opened

@@ -16,7 +16,7 @@ def _make(configuration: HostConfiguration, options: EngineOptions) -> Engine:
         if not getattr(options.cluster, name):
             raise ConfigurationInvalid(f"kubernetes_{name} is needed for isolation = kubernetes")
     # lightkube and what it needs are imported only where a cluster is used.
-    from moorage.engines.kubernetes.builds import builder_of  # noqa: PLC0415
+    from moorage.engines.kubernetes.building.builds import builder_of  # noqa: PLC0415
     from moorage.engines.kubernetes.engine import KubernetesEngine  # noqa: PLC0415
 
     return KubernetesEngine(

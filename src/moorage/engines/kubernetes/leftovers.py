@@ -6,7 +6,7 @@ An image is stored after its record says that it is being built, and before the 
 is built. So an image that is found before its record is asked for, and has none, is left over.
 """
 
-from moorage.engines.kubernetes.shared import ImageBuilder, Shared
+from moorage.engines.kubernetes.cluster.shared import ImageBuilder, Shared
 from moorage.engines.locks import Locks
 
 _COLLECT_SECONDS = 3600.0

@@ -7,16 +7,16 @@ from typing import TypeAlias
 
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.kind import ClusterOptions
-from moorage.engines.kubernetes.cluster import Cluster, read_configuration
-from moorage.engines.kubernetes.namespaces import Namespaces
+from moorage.engines.kubernetes.cluster.client import Cluster, read_configuration
+from moorage.engines.kubernetes.cluster.namespaces import Namespaces
+from moorage.engines.kubernetes.cluster.observed import Observed
+from moorage.engines.kubernetes.cluster.pods import Pod
+from moorage.engines.kubernetes.cluster.shared import ImageBuilder, Shared
 from moorage.engines.kubernetes.objects.permissions import Question, questions, sentences
-from moorage.engines.kubernetes.observed import Observed
 from moorage.engines.kubernetes.options import networks, pod_options, pull_config, quota
-from moorage.engines.kubernetes.output import POSITION, Followers
-from moorage.engines.kubernetes.pods import Pod
+from moorage.engines.kubernetes.running.output import POSITION, Followers
+from moorage.engines.kubernetes.running.volumes import Claims
 from moorage.engines.kubernetes.self_test import Trial
-from moorage.engines.kubernetes.shared import ImageBuilder, Shared
-from moorage.engines.kubernetes.volumes import Claims
 from moorage.engines.logs.shared import SharedLogs
 from moorage.errors import IsolationMissing
 from moorage.loop import Keeps, always

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.kind import ClusterOptions
-from moorage.engines.kubernetes.namespaces import PULL_SECRET
+from moorage.engines.kubernetes.cluster.namespaces import PULL_SECRET
 from moorage.engines.kubernetes.objects.namespace import Quota
 from moorage.engines.kubernetes.objects.network import Networks
 from moorage.engines.kubernetes.objects.pod import PodOptions

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 import msgspec
 
 from moorage.clock import Clock
-from moorage.engines.kubernetes.cluster import Cluster, Refused
+from moorage.engines.kubernetes.cluster.client import Cluster, Refused
+from moorage.engines.kubernetes.cluster.resources import NAMESPACES, NODES, PODS
 from moorage.engines.kubernetes.objects.labels import self_test_namespace
 from moorage.engines.kubernetes.objects.network import Networks
 from moorage.engines.kubernetes.objects.pod import Manifest, PodOptions
 from moorage.engines.kubernetes.objects.self_test import CONTAINER, SelfTest, self_test_objects
-from moorage.engines.kubernetes.resources import NAMESPACES, NODES, PODS
 from moorage.errors import ClusterUnavailable, IsolationMissing
 
-COMMAND = ("python3", "-m", "moorage.engines.kubernetes.probe")
+COMMAND = ("python3", "-m", "moorage.engines.kubernetes.running.probe")
 _POLL_SECONDS = 0.25
 _OVER = ("Succeeded", "Failed")
 _FILTERS = "2"  # SECCOMP_MODE_FILTER

@@ -11,9 +11,9 @@ import msgspec
 
 from moorage.engines.engine import AppExit, InstanceSpec, Limits
 from moorage.engines.failure import crashed, last_words, not_bound
-from moorage.engines.host import socket_proxy
 from moorage.engines.host.environment import app_environment
-from moorage.engines.host.listeners import Listener, choose
+from moorage.engines.host.network import socket_proxy
+from moorage.engines.host.network.listeners import Listener, choose
 from moorage.engines.host.record import Stage
 from moorage.engines.isolation.bubblewrap import parse_exit_code
 from moorage.engines.rootless import launch as launching

@@ -11,7 +11,7 @@ from moorage.engines.disks.trees import copy_tree, remove_all, remove_below
 from moorage.engines.engine import Limits
 from moorage.engines.host import deployment_directory as shared
 from moorage.engines.host import tool
-from moorage.engines.host.cgroup import APPS, BUILDS
+from moorage.engines.host.kernel.cgroup import APPS, BUILDS
 from moorage.engines.host.record import Stage
 from moorage.engines.isolation.bubblewrap import View
 from moorage.engines.isolation.etc import write_etc

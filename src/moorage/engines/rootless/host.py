@@ -7,9 +7,9 @@ from pathlib import Path
 
 from moorage.engines.engine import Limits
 from moorage.engines.host import tool
-from moorage.engines.host.cgroup import Cgroups, Hierarchy
 from moorage.engines.host.configuration import HostConfiguration
-from moorage.engines.host.memory import open_groups
+from moorage.engines.host.kernel.cgroup import Cgroups, Hierarchy
+from moorage.engines.host.kernel.memory import open_groups
 from moorage.engines.host.record import Stage
 from moorage.engines.host.trial import EMPTY
 from moorage.engines.isolation import firewall, resolver, seccomp, shims

@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from moorage.engines.host.listeners import Listener
+from moorage.engines.host.network.listeners import Listener
 
 _ESTABLISHED, _LISTEN = 0x01, 0x0A  # net/tcp_states.h
 _MAX_BYTES = 4 * 1024 * 1024

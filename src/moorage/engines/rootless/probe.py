@@ -4,9 +4,10 @@ import os
 import platform
 from pathlib import Path
 
-from moorage.engines.host import socket_proxy, tool
-from moorage.engines.host.cgroup import CONTROLLERS, Hierarchy
-from moorage.engines.host.probe import MISSING_RESOLVER, likely_causes
+from moorage.engines.host import tool
+from moorage.engines.host.kernel.cgroup import CONTROLLERS, Hierarchy
+from moorage.engines.host.network import socket_proxy
+from moorage.engines.host.network.probe import MISSING_RESOLVER, likely_causes
 from moorage.engines.isolation import seccomp
 
 __all__ = ["MISSING_RESOLVER", "delegated_hierarchy", "likely_causes", "missing", "soft_limits"]

@@ -17,8 +17,8 @@ from moorage.engines.engine import (
     InstanceSpec,
     Usage,
 )
-from moorage.engines.host.cgroup import Hierarchy
 from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.host.kernel.cgroup import Hierarchy
 from moorage.engines.host.local import LocalEngine, repeat, require_built
 from moorage.engines.host.record import Stage
 from moorage.engines.host.toolchains import ensured

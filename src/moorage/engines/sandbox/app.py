@@ -9,9 +9,11 @@ from pathlib import Path
 
 from moorage.engines.engine import AppExit, Incident, IncidentKind, InstanceSpec, Limits
 from moorage.engines.failure import crashed, last_words, not_bound, out_of_memory
-from moorage.engines.host import socket_proxy, tool
+from moorage.engines.host import tool
 from moorage.engines.host.environment import app_environment
-from moorage.engines.host.listeners import (
+from moorage.engines.host.kernel.signals import ask_to_end
+from moorage.engines.host.network import socket_proxy
+from moorage.engines.host.network.listeners import (
     Listener,
     ListenerTable,
     choose,
@@ -19,7 +21,6 @@ from moorage.engines.host.listeners import (
     opened_table,
 )
 from moorage.engines.host.record import Stage
-from moorage.engines.host.signals import ask_to_end
 from moorage.engines.isolation import bubblewrap
 from moorage.engines.isolation.bubblewrap import parse_child_pid, parse_exit_code
 from moorage.engines.isolation.forwarding import Forwarding, load

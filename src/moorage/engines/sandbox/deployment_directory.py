@@ -15,7 +15,7 @@ from moorage.engines.disks.templates import DiskTemplates
 from moorage.engines.disks.volumes import Volumes
 from moorage.engines.engine import WrittenFiles
 from moorage.engines.host import deployment_directory as shared
-from moorage.engines.host.cgroup import APPS, BUILDS, Cgroups
+from moorage.engines.host.kernel.cgroup import APPS, BUILDS, Cgroups
 from moorage.engines.host.record import Stage
 from moorage.engines.host.toolchains import Toolchains
 from moorage.engines.isolation import etc, network, slots

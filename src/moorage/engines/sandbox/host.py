@@ -11,10 +11,12 @@ from moorage.engines.disks.downloads import Downloads
 from moorage.engines.disks.space import Space
 from moorage.engines.disks.templates import DiskTemplates
 from moorage.engines.engine import Disks, Incident, IncidentKind, Limits
-from moorage.engines.host import kernel, probe, tool
-from moorage.engines.host.cgroup import Cgroups
+from moorage.engines.host import tool
 from moorage.engines.host.configuration import HostConfiguration
-from moorage.engines.host.memory import open_groups
+from moorage.engines.host.kernel import version as kernel
+from moorage.engines.host.kernel.cgroup import Cgroups
+from moorage.engines.host.kernel.memory import open_groups
+from moorage.engines.host.network import probe
 from moorage.engines.host.record import Stage
 from moorage.engines.host.toolchains import Toolchains
 from moorage.engines.host.trial import EMPTY

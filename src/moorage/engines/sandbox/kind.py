@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from moorage.engines.engine import Engine
-from moorage.engines.host import probe
 from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.host.network import probe
 from moorage.engines.kind import EngineKind, EngineOptions
 from moorage.engines.sandbox.exports import SandboxExports
 from moorage.engines.sandbox.sandbox import Sandbox

@@ -20,8 +20,8 @@ from moorage.engines.engine import (
     WrittenFiles,
 )
 from moorage.engines.host.configuration import HostConfiguration
-from moorage.engines.host.listeners import Listener
 from moorage.engines.host.local import LocalEngine, repeat, require_built
+from moorage.engines.host.network.listeners import Listener
 from moorage.engines.host.record import Stage
 from moorage.engines.host.trial import trial
 from moorage.engines.isolation import firewall, forwarding, slots

@@ -9,7 +9,7 @@ import structlog
 from moorage.chains.chain import Chain
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable, DatabaseUnavailable
-from moorage.gateway.configuration import former_chains
+from moorage.gateway.state.configuration import former_chains
 from moorage.ledger.ledger import EARNED
 from moorage.operate.audit.chains import audit_chain
 from moorage.operate.audit.rows import Finding, TokenTotal, audit_books, token_totals

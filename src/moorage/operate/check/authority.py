@@ -1,6 +1,6 @@
 """Checks that certificates can be had, where apps need one each."""
 
-from moorage.gateway.authority import authority_problem, needs_authority
+from moorage.gateway.platform.authority import authority_problem, needs_authority
 from moorage.operate.check.finding import Finding
 from moorage.settings import Settings
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from moorage.errors import ClusterUnavailable, ConfigurationInvalid
-from moorage.gateway import isolation
+from moorage.gateway.platform import isolation
 from moorage.operate.check.finding import Finding
 from moorage.settings import Settings
 
@@ -19,7 +19,7 @@ async def check_cluster(settings: Settings) -> list[Finding]:
     if all(kind.name != _ENGINE for kind in isolation.kinds(settings)):
         return []
     # lightkube and what it needs are imported only where a cluster is used.
-    from moorage.engines.kubernetes.cluster import (  # noqa: PLC0415
+    from moorage.engines.kubernetes.cluster.client import (  # noqa: PLC0415
         Cluster,
         Refused,
         read_configuration,

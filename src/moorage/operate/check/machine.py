@@ -17,8 +17,8 @@ import msgspec
 
 from moorage.chains.local.anvil import INSTALL_COMMAND, find_anvil
 from moorage.errors import ConfigurationInvalid, DatabaseUnavailable, LocalChainFailed
-from moorage.gateway import isolation
-from moorage.gateway.data_directory import closing_command, open_to_others
+from moorage.gateway.platform import isolation
+from moorage.gateway.state.data_directory import closing_command, open_to_others
 from moorage.operate.check.finding import Finding
 from moorage.operate.check.ports import gateway_holds
 from moorage.routing.caddy import port_in_use_by

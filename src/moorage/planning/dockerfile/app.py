@@ -27,8 +27,8 @@ from moorage.planning.dockerfile.starts import Start, start_of
 from moorage.planning.dockerfile.steps import steps
 from moorage.planning.dockerfile.upload import Upload
 from moorage.planning.explicit import Asked
-from moorage.planning.folder import Folder
 from moorage.planning.plan import Settings, Stack
+from moorage.planning.reading.folder import Folder
 from moorage.planning.recipe import Recipe
 from moorage.planning.toolbox import Toolbox
 

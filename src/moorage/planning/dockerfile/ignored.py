@@ -3,8 +3,8 @@
 import posixpath
 
 from moorage.errors import RuntimeUnsupported
-from moorage.planning.folder import Folder
-from moorage.planning.glob import covers, parts
+from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.glob import covers, parts
 
 _FILES = ("Dockerfile.dockerignore", ".dockerignore")
 _LIMIT = 65_536  # bytes

@@ -15,8 +15,8 @@ from moorage.planning.dockerfile.parser import (
     split,
 )
 from moorage.planning.explicit import Asked
-from moorage.planning.folder import Folder
 from moorage.planning.plan import Plan, Settings, Stack
+from moorage.planning.reading.folder import Folder
 
 FILE = "Dockerfile"
 _PORTS = 65_536

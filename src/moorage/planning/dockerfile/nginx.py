@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 
 from moorage.errors import RuntimeUnsupported
-from moorage.planning.folder import Folder
+from moorage.planning.reading.folder import Folder
 
 _LIMIT = 65_536  # bytes
 _TOKEN = re.compile(r"\s+|#[^\n]*|'[^']*'|\"[^\"]*\"|[{};]|[^\s{};'\"#]+|.", re.DOTALL)

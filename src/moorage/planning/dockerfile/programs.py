@@ -2,11 +2,11 @@
 
 from moorage.errors import RuntimeUnsupported
 from moorage.planning.dockerfile.stages import Stage
-from moorage.planning.folder import Folder
 from moorage.planning.node.package_json import package_json
 from moorage.planning.node.package_managers import Manager, manager_for, manager_named
 from moorage.planning.node.versions import npm_for
 from moorage.planning.plan import Stack
+from moorage.planning.reading.folder import Folder
 from moorage.planning.toolbox import Tool, Toolbox
 from moorage.planning.wanted import find_tool
 

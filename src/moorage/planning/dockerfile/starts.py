@@ -11,11 +11,11 @@ from moorage.planning.dockerfile.layout import APP, in_image
 from moorage.planning.dockerfile.nginx import files_site
 from moorage.planning.dockerfile.parser import Instruction
 from moorage.planning.dockerfile.stages import Stage
-from moorage.planning.folder import Folder
 from moorage.planning.languages import php
 from moorage.planning.plan import Stack
+from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.shell import in_place
 from moorage.planning.recipe import quoted
-from moorage.planning.shell import in_place
 from moorage.planning.static import serve
 
 _SCRIPT_FILE = re.compile(r"[\w./-]+\.(?:[cm]?[jt]s|tsx)\Z")

@@ -11,7 +11,7 @@ from moorage.errors import RuntimeUnsupported
 from moorage.planning.dockerfile.layout import APP, CONTEXT, VENV, WORK
 from moorage.planning.dockerfile.stages import Stage
 from moorage.planning.dockerfile.upload import Upload
-from moorage.planning.folder import Folder
+from moorage.planning.reading.folder import Folder
 
 _SCRIPT_LIMIT = 100_000  # bytes; the kernel takes 131,072 in one argument
 _UPLOAD = f"{WORK}/upload"

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from moorage.planning import glob
 from moorage.planning.dockerfile.layout import is_below
+from moorage.planning.reading import glob
 
 
 @dataclass(frozen=True, kw_only=True)

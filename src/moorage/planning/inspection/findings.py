@@ -10,8 +10,8 @@ from moorage.planning import static
 from moorage.planning.inspection.credentials import KEYS, secret_file, secret_text
 from moorage.planning.inspection.writing import is_code, names_volume, writes
 from moorage.planning.plan import Plan
+from moorage.planning.reading.source import SourceTree
 from moorage.planning.recipe import in_app
-from moorage.planning.source import SourceTree
 from moorage.records.finding import Finding, FindingKind
 
 _MAX_BYTES = 4 * 1024 * 1024  # read in all, small files first: secrets are short

@@ -5,8 +5,8 @@ import re
 from collections.abc import Mapping
 
 from moorage.planning.explicit import Asked
-from moorage.planning.folder import Folder
 from moorage.planning.plan import Stack
+from moorage.planning.reading.folder import Folder
 from moorage.planning.recipe import Recipe, in_app
 from moorage.planning.toolbox import Toolbox
 from moorage.planning.wanted import find_tool

@@ -4,8 +4,8 @@ import json
 import re
 
 from moorage.planning.explicit import Asked
-from moorage.planning.folder import Folder
 from moorage.planning.plan import Stack
+from moorage.planning.reading.folder import Folder
 from moorage.planning.recipe import Recipe
 from moorage.planning.toolbox import Toolbox
 from moorage.planning.wanted import Wanted, find_tool, wanted_from

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 
 from moorage.planning.explicit import Asked
-from moorage.planning.folder import Folder
 from moorage.planning.plan import Stack
+from moorage.planning.reading.folder import Folder
 from moorage.planning.recipe import Recipe
 from moorage.planning.static import serve
 from moorage.planning.toolbox import Toolbox

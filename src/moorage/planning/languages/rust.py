@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping
 
 from moorage.planning.explicit import Asked
-from moorage.planning.folder import Folder
 from moorage.planning.plan import Stack
+from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.toml import toml_document
 from moorage.planning.recipe import Recipe
-from moorage.planning.toml import toml_document
 from moorage.planning.toolbox import Toolbox
 from moorage.planning.wanted import Wanted, find_tool, wanted_from
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from moorage.errors import RuntimeUnsupported
 from moorage.planning.explicit import Asked
-from moorage.planning.folder import Folder
 from moorage.planning.node.builds import implied_build
 from moorage.planning.node.engines import package_needs
 from moorage.planning.node.files import SCRIPT_FILES, TYPESCRIPT_FILES, server_file
@@ -30,8 +29,9 @@ from moorage.planning.node.starts import (
 from moorage.planning.node.versions import node_for, npm_for
 from moorage.planning.node.workspaces import Monorepo, Workspace, monorepo, monorepo_around
 from moorage.planning.plan import Stack
+from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.shell import first_word
 from moorage.planning.recipe import Recipe, quoted
-from moorage.planning.shell import first_word
 from moorage.planning.toolbox import Tool, Toolbox
 from moorage.planning.wanted import find_tool
 

@@ -3,10 +3,10 @@
 import re
 from typing import NamedTuple
 
-from moorage.planning.folder import Folder
 from moorage.planning.node.files import SCRIPT_FILES, server_file
 from moorage.planning.node.package_json import PackageJson
 from moorage.planning.node.scripts import NEXT_START, command_of, is_development_server
+from moorage.planning.reading.folder import Folder
 
 # The build commands of packages that have only a development script, or none.
 _BY_FRAMEWORK = (

@@ -5,7 +5,7 @@ import posixpath
 import re
 from typing import NamedTuple
 
-from moorage.planning.folder import Folder
+from moorage.planning.reading.folder import Folder
 
 _LIMIT = 65_536  # bytes read of a file
 _OBJECT_LIMIT = 8_192  # characters looked at around a key

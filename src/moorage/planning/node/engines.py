@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from moorage.planning.folder import Folder
 from moorage.planning.node.package_json import PackageJson
-from moorage.planning.semver import ANY, Range, Version, version_range
+from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.semver import ANY, Range, Version, version_range
 from moorage.planning.toolbox import Allows
 
 LOCK_LIMIT = 2_097_152  # bytes; a larger lock file is not read

@@ -2,7 +2,7 @@
 
 import re
 
-from moorage.planning.folder import Folder
+from moorage.planning.reading.folder import Folder
 
 SERVER_FILES = ("server.js", "server.mjs", "server.cjs")
 ENDINGS = (".js", ".mjs", ".cjs")

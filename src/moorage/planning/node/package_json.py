@@ -3,7 +3,7 @@
 import msgspec
 
 from moorage.errors import UploadInvalid
-from moorage.planning.folder import Folder
+from moorage.planning.reading.folder import Folder
 
 Versions = dict[str, str]
 INSTALL_SCRIPTS = frozenset(

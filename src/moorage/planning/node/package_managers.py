@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from moorage.planning.folder import Folder
 from moorage.planning.node.package_json import PackageJson
+from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.semver import ANY, Range, version_range
 from moorage.planning.recipe import in_app
-from moorage.planning.semver import ANY, Range, version_range
 from moorage.planning.toolbox import Tool, Toolbox
 from moorage.planning.wanted import Wanted, find_tool, wanted_from
 

@@ -9,9 +9,9 @@ import re
 from shlex import split
 from typing import NamedTuple
 
-from moorage.planning.folder import Folder
 from moorage.planning.node.package_json import PackageJson, package_json
 from moorage.planning.node.scripts import command_of, is_for_development
+from moorage.planning.reading.folder import Folder
 
 _VALUED = frozenset(
     (

@@ -4,7 +4,6 @@ import re
 from shlex import quote
 from typing import NamedTuple
 
-from moorage.planning.folder import Folder
 from moorage.planning.node.configured import (
     angular_output,
     is_without_server,
@@ -14,7 +13,8 @@ from moorage.planning.node.configured import (
 from moorage.planning.node.engines import allows_from
 from moorage.planning.node.package_json import PackageJson
 from moorage.planning.node.scripts import NEXT_START
-from moorage.planning.semver import Version
+from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.semver import Version
 
 QWIK_CITY = ("@builder.io/qwik-city", "@qwik.dev/router")
 TANSTACK_START = "@tanstack/react-start"

@@ -3,7 +3,6 @@
 import posixpath
 import re
 
-from moorage.planning.folder import Folder
 from moorage.planning.frameworks import SITES, Framework
 from moorage.planning.node.configured import (
     angular_output,
@@ -16,6 +15,7 @@ from moorage.planning.node.package_json import PackageJson
 from moorage.planning.node.scripts import build_script, command_of
 from moorage.planning.node.servers import QWIK_CITY, TANSTACK_START, is_qwik_city
 from moorage.planning.plan import Stack
+from moorage.planning.reading.folder import Folder
 
 # The files and the key that configure another directory than the default.
 _OUTPUTS = {

@@ -5,7 +5,6 @@ from shlex import quote
 from typing import NamedTuple
 
 from moorage.planning.explicit import COMMAND_LIMIT, Asked
-from moorage.planning.folder import Folder
 from moorage.planning.frameworks import Framework
 from moorage.planning.node.configured import compiled_file
 from moorage.planning.node.files import (
@@ -33,8 +32,9 @@ from moorage.planning.node.servers import (
 from moorage.planning.node.sites import site
 from moorage.planning.node.watching import once, without_watching
 from moorage.planning.plan import Stack
+from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.shell import first_word
 from moorage.planning.recipe import quoted, with_path
-from moorage.planning.shell import first_word
 from moorage.planning.static import serve
 
 # Next.js's documentation asks for these copies; its build doesn't make them.

@@ -1,10 +1,10 @@
 """Which Node an app runs on."""
 
 from moorage.planning.explicit import Asked
-from moorage.planning.folder import Folder
 from moorage.planning.node.engines import Met, Need
 from moorage.planning.node.package_json import PackageJson
-from moorage.planning.semver import ANY, Range, version_range
+from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.semver import ANY, Range, version_range
 from moorage.planning.toolbox import Tool, Toolbox
 from moorage.planning.wanted import (
     Found,

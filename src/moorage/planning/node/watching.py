@@ -8,7 +8,7 @@ from shlex import join, split
 
 from moorage.planning.node.package_json import PackageJson
 from moorage.planning.node.scripts import command_of
-from moorage.planning.shell import first_word
+from moorage.planning.reading.shell import first_word
 
 _LAUNCHER = re.compile(r"(?:npx|bunx|yarn|pnpm exec|npm exec)(?:[ \t]+-\S*)*[ \t]+\Z")
 _OPTION = re.compile(

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from moorage.planning.folder import Folder
-from moorage.planning.glob import matches, parts
 from moorage.planning.node.package_json import PackageJson, package_json
+from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.glob import matches, parts
 
 WORKSPACES_LIMIT = 300  # package.json files read
 PATTERNS_LIMIT = 64

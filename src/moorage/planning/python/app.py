@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from moorage.planning.explicit import Asked
-from moorage.planning.folder import Folder
 from moorage.planning.plan import Stack
 from moorage.planning.python.projects import Install, install_also, install_with
 from moorage.planning.python.requirements import LOOKED_FOR as REQUIREMENTS_LOOKED_FOR
 from moorage.planning.python.requirements import Requirements, project_document, requirements
 from moorage.planning.python.starts import SCRIPTS, Start, find_start
 from moorage.planning.python.versions import Found, python_for
+from moorage.planning.reading.folder import Folder
 from moorage.planning.recipe import Recipe
 from moorage.planning.toolbox import Toolbox
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from moorage.planning.folder import Folder
+from moorage.planning.reading.folder import Folder
 
 FILES_LIMIT = 400  # Python files read, likeliest names first
 FILE_LIMIT = 262_144  # bytes read of each

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from moorage.errors import UploadInvalid
-from moorage.planning.folder import Folder
-from moorage.planning.toml import toml_document
+from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.toml import toml_document
 
 FILES_LIMIT = 8  # requirements files read, counting those that others include
 LINES_LIMIT = 20_000  # of all of them

@@ -4,7 +4,7 @@ import re
 from shlex import quote
 from typing import NamedTuple
 
-from moorage.planning.folder import Folder
+from moorage.planning.reading.folder import Folder
 
 READ = 65_536  # bytes of a source
 _OTHERS_LIMIT = 50  # files without a likely name that are looked into

@@ -6,10 +6,10 @@ from shlex import quote
 from typing import NamedTuple
 
 from moorage.planning.explicit import Asked
-from moorage.planning.folder import Folder
 from moorage.planning.python.objects import App, find_app, is_aside
 from moorage.planning.python.requirements import Requirements
 from moorage.planning.python.runners import READ, RUNNERS, Runner, importing, runner_command
+from moorage.planning.reading.folder import Folder
 from moorage.planning.recipe import in_app
 from moorage.planning.static import serve
 

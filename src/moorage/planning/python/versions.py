@@ -7,11 +7,11 @@ from typing import NamedTuple
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from moorage.errors import RuntimeUnsupported
-from moorage.planning import semver
 from moorage.planning.explicit import Asked
-from moorage.planning.folder import Folder
 from moorage.planning.python.wheels import Wheels, wheels
-from moorage.planning.semver import Version
+from moorage.planning.reading import semver
+from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.semver import Version
 from moorage.planning.toolbox import Allows, Tool, Toolbox
 from moorage.planning.wanted import pinned, pinned_tool
 

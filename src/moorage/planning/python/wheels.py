@@ -6,8 +6,8 @@ needs compilers that may lack.
 
 import re
 
-from moorage.planning.folder import Folder
-from moorage.planning.semver import Version
+from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.semver import Version
 
 _LIMIT = 2_097_152  # bytes; a larger lock file is not read
 _LOCKS = ("poetry.lock", "pdm.lock", "uv.lock")

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from clock import MovableClock
-from moorage.engines.kubernetes.cluster import Change, Gone, Listed
-from moorage.engines.kubernetes.mirror import Mirror
+from moorage.engines.kubernetes.cluster.client import Change, Gone, Listed
+from moorage.engines.kubernetes.cluster.mirror import Mirror
+from moorage.engines.kubernetes.cluster.resources import PODS, Resource
 from moorage.engines.kubernetes.objects.pod import Manifest
-from moorage.engines.kubernetes.resources import PODS, Resource
 from moorage.errors import ClusterUnavailable
 from waiting import until
 

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from moorage.engines.engine import AppExit, Instance
-from moorage.engines.kubernetes import endpoints, pods
-from moorage.engines.kubernetes.pods import Pod, has_ended, newest
-from moorage.engines.kubernetes.starting import refused
-from moorage.engines.kubernetes.volumes import emptied
+from moorage.engines.kubernetes.cluster import endpoints, pods
+from moorage.engines.kubernetes.cluster.pods import Pod, has_ended, newest
+from moorage.engines.kubernetes.running.starting import refused
+from moorage.engines.kubernetes.running.volumes import emptied
 
 
 def pod(name: str = "app-one-x", **status: Any) -> dict[str, Any]:

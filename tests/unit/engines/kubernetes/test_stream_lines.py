@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 
-from moorage.engines.kubernetes.cluster import batches
+from moorage.engines.kubernetes.cluster.client import batches
 
 
 async def given(*chunks: bytes) -> AsyncIterator[bytes]:

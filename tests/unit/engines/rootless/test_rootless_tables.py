@@ -5,7 +5,7 @@ import json
 import pytest
 
 from moorage.engines.connection_limits import ConnectionLimits
-from moorage.engines.host.listeners import Listener
+from moorage.engines.host.network.listeners import Listener
 from moorage.engines.rootless.listeners import connections, listeners, parse_table
 from moorage.engines.rootless.probe import kernel_version, own_group
 from moorage.engines.rootless.processes import Process, ProcessId, descendants, parse_stat

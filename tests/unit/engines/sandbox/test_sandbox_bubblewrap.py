@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from moorage.engines.host.environment import app_environment, build_environment
-from moorage.engines.host.listeners import Listener
-from moorage.engines.host.socket_proxy import limits as door_limits
-from moorage.engines.host.socket_proxy import proxy_argv
+from moorage.engines.host.network.listeners import Listener
+from moorage.engines.host.network.socket_proxy import limits as door_limits
+from moorage.engines.host.network.socket_proxy import proxy_argv
 from moorage.engines.isolation import bubblewrap
 from moorage.engines.isolation.bubblewrap import (
     ATTACHED,

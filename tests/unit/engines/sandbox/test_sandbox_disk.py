@@ -7,7 +7,7 @@ import pytest
 
 from moorage.engines.disks.disk import mkfs_argv
 from moorage.engines.disks.trees import NotAFile, copy_tree, remove_below, subtract_tree
-from moorage.engines.host.listeners import Listener
+from moorage.engines.host.network.listeners import Listener
 from moorage.engines.host.record import Stage
 from moorage.engines.isolation.bubblewrap import parse_child_pid, parse_exit_code
 from moorage.engines.sandbox.record import Record

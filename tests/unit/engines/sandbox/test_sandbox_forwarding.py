@@ -2,7 +2,7 @@
 
 import pytest
 
-from moorage.engines.host.listeners import Listener
+from moorage.engines.host.network.listeners import Listener
 from moorage.engines.isolation.forwarding import Forwarding, new_port, reaches, ruleset
 
 LOOPBACK = Listener("127.0.0.1", 3000, loopback_only=True)

@@ -5,7 +5,13 @@ import struct
 
 import pytest
 
-from moorage.engines.host.listeners import Listener, choose, parse_message, request, split_messages
+from moorage.engines.host.network.listeners import (
+    Listener,
+    choose,
+    parse_message,
+    request,
+    split_messages,
+)
 
 
 def message(address: str, port: int, *, only_ipv6: bool | None = None) -> bytes:

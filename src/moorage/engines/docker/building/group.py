@@ -9,7 +9,7 @@ from pathlib import Path
 
 from moorage.engines.docker.groups import remove_everywhere
 from moorage.engines.engine import Limits
-from moorage.engines.host.cgroup import BUILDS, Cgroups
+from moorage.engines.host.kernel.cgroup import BUILDS, Cgroups
 
 _KILL_SECONDS = 10.0
 _POLL_SECONDS = 0.005

@@ -26,7 +26,7 @@ from moorage.engines.kubernetes.building.images import StoredBase
 from moorage.engines.kubernetes.building.outcome import BUILD, INSTALL
 from moorage.engines.kubernetes.objects import Build, Step
 from moorage.engines.kubernetes.objects.build import RESULT_URL, SOURCE_URL
-from moorage.engines.kubernetes.variables import require_short
+from moorage.engines.kubernetes.running.variables import require_short
 from moorage.errors import FailureCause
 
 _FETCH = ("python3", "-m", "moorage.engines.kubernetes.building.fetch")

@@ -1,0 +1,1 @@
+"""Logs: of a deployment, of a project across its deployments, followed as they come."""

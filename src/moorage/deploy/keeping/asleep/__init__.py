@@ -1,0 +1,1 @@
+"""Apps that sleep: when one may, who visits, and how it is woken."""

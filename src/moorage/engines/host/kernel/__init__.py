@@ -1,0 +1,1 @@
+"""What the kernel tells and limits: control groups, memory, signals, ends of processes."""

@@ -1,0 +1,142 @@
+"""Makes wallets' namespaces, and removes those of which nothing is kept."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from moorage.clock import Clock
+from moorage.engines.kubernetes.cluster.client import Cluster, NotFound
+from moorage.engines.kubernetes.cluster.resources import CLAIMS, CONFIG_MAPS, NAMESPACES
+from moorage.engines.kubernetes.objects.labels import (
+    INSTANCE_LABEL,
+    PART_LABEL,
+    WALLET_LABEL,
+    Part,
+    wallet_namespace,
+)
+from moorage.engines.kubernetes.objects.namespace import (
+    Quota,
+    namespace_objects,
+    pull_secret,
+)
+from moorage.engines.kubernetes.objects.network import Networks
+from moorage.engines.kubernetes.running.record import Record, parse
+from moorage.engines.locks import Locks
+from moorage.errors import ClusterUnavailable
+
+PULL_SECRET = "registry"  # noqa: S105 (a name)
+_AGAIN_SECONDS = 600.0  # after which a namespace that is there is made as it should be again
+_ENDING_SECONDS = 60.0
+_POLL_SECONDS = 0.5
+
+
+class Namespaces:
+    """The namespaces of a gateway's wallets."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        prefix: str,
+        quota: Quota,
+        networks: Networks,
+        docker_config: str,
+        clock: Clock,
+    ) -> None:
+        """`docker_config` is the text by which nodes fetch images; "" if they need none."""
+        self._cluster = cluster
+        self._prefix = prefix
+        self._quota = quota
+        self._networks = networks
+        self._docker_config = docker_config
+        self._clock = clock
+        self._made: dict[str, float] = {}
+        self._locks = Locks()
+
+    def name(self, owner: str) -> str:
+        """Returns the name of a wallet's namespace."""
+        return wallet_namespace(self._prefix, owner)
+
+    @asynccontextmanager
+    async def made(self, owner: str) -> AsyncIterator[str]:
+        """Gives a wallet's namespace, which stays at least as long as this lasts.
+
+        Raises ClusterUnavailable, Refused.
+        """
+        name = self.name(owner)
+        async with self._locks.alone(name):
+            made_at = self._made.get(name, float("-inf"))
+            if self._clock.monotonic_seconds() - made_at > _AGAIN_SECONDS:
+                await self._make(name, owner)
+            try:
+                yield name
+            except NotFound:  # somebody has removed it
+                self._made.pop(name, None)
+                raise
+
+    async def wallets(self) -> dict[str, str]:
+        """Returns the wallets' hashes by their namespaces. Raises ClusterUnavailable, Refused."""
+        labels = {INSTANCE_LABEL: self._prefix}
+        listed = await self._cluster.list(NAMESPACES, labels=labels)
+        found = (it["metadata"] for it in listed.items)
+        return {
+            it["name"]: it["labels"][WALLET_LABEL] for it in found if WALLET_LABEL in it["labels"]
+        }
+
+    async def records(self, name: str) -> list[Record]:
+        """Asks the cluster for a namespace's records. Raises ClusterUnavailable, Refused."""
+        labels = {INSTANCE_LABEL: self._prefix, PART_LABEL: Part.RECORD}
+        listed = await self._cluster.list(CONFIG_MAPS, namespace=name, labels=labels)
+        return [parse(it) for it in listed.items]
+
+    async def tidy(self, name: str) -> None:
+        """Removes a namespace if nothing in it is kept, as the cluster says when it is asked.
+
+        Raises ClusterUnavailable, Refused.
+        """
+        async with self._locks.alone(name):
+            try:
+                seen = (await self._cluster.get(NAMESPACES, name))["metadata"]
+            except NotFound:
+                return
+            if await self.records(name):
+                return
+            labels = {INSTANCE_LABEL: self._prefix}
+            if (await self._cluster.list(CLAIMS, namespace=name, labels=labels)).items:
+                return
+            self._made.pop(name, None)
+            await self._cluster.delete(NAMESPACES, name, seen=seen)
+
+    async def _make(self, name: str, owner: str) -> None:
+        await self._wait_ended(name)
+        objects = namespace_objects(
+            self._quota,
+            self._networks,
+            prefix=self._prefix,
+            owner=owner,
+            instance=self._prefix,
+        )
+        if self._docker_config:
+            objects.append(
+                pull_secret(
+                    PULL_SECRET, name, instance=self._prefix, docker_config=self._docker_config
+                )
+            )
+        first, *rest = objects
+        await self._cluster.apply(first)
+        await asyncio.gather(*map(self._cluster.apply, rest))
+        self._made[name] = self._clock.monotonic_seconds()
+
+    async def _wait_ended(self, name: str) -> None:
+        """Waits while a namespace is being removed; nothing can be made in it meanwhile."""
+        deadline = self._clock.monotonic_seconds() + _ENDING_SECONDS
+        while True:
+            try:
+                found = await self._cluster.get(NAMESPACES, name)
+            except NotFound:
+                return
+            if "deletionTimestamp" not in found["metadata"]:
+                return
+            if self._clock.monotonic_seconds() > deadline:
+                raise ClusterUnavailable(f"The cluster does not end the namespace {name}.")
+            await asyncio.sleep(_POLL_SECONDS)

@@ -1,0 +1,209 @@
+"""Begins, runs, stops and removes one app: its record, its Secret, Deployment and Service."""
+
+import asyncio
+import logging
+from functools import partial
+
+from moorage.engines.engine import AppExit, Instance, InstanceSpec
+from moorage.engines.host.record import Stage
+from moorage.engines.images.environment import environment
+from moorage.engines.kubernetes.cluster.client import CONFLICT, FORBIDDEN, NotFound, Refused
+from moorage.engines.kubernetes.cluster.pods import Pod, newest
+from moorage.engines.kubernetes.cluster.resources import DEPLOYMENTS, PODS, SECRETS, SERVICES
+from moorage.engines.kubernetes.cluster.shared import Shared
+from moorage.engines.kubernetes.objects.app import App, app_objects
+from moorage.engines.kubernetes.objects.build import urls_name
+from moorage.engines.kubernetes.objects.labels import app_name, build_name, wallet_hash
+from moorage.engines.kubernetes.running.record import Record
+from moorage.engines.kubernetes.running.starting import Patience, Starting
+from moorage.engines.kubernetes.running.variables import require_short
+from moorage.errors import ClusterUnavailable, DeployFailed, FailureCause
+from moorage.records.log import LogKind
+from moorage.threads import in_thread
+
+_PROBE_SECONDS = 60  # that the kubelet goes on to probe after the gateway has given up
+_BEYOND_GRACE_SECONDS = 30.0  # that a node may take to end a pod, after the app's own time
+_TAIL_CHARS = 8192
+_SCALE_TRIES = 10
+
+logger = logging.getLogger(__name__)
+
+
+async def begin(shared: Shared, deployment_id: str, *, owner: str, beside: Record | None) -> Record:
+    """Begins a deployment, in stage BUILDING: its logs, and its record, which it returns.
+
+    Its namespace is the owner's, or that of the deployment `beside` it. Raises ClusterUnavailable,
+    ContentUnavailable, Refused.
+    """
+    await shared.logs.adopt(deployment_id)
+    logs = shared.logs.of(deployment_id)
+    if not logs.is_empty(LogKind.BUILD):
+        await in_thread(logs.note, LogKind.BUILD, "what was begun before is begun again")
+    if beside is not None:
+        return await shared.store(_begun(deployment_id, beside.namespace, beside.wallet))
+    async with shared.namespaces.made(owner) as namespace:
+        return await shared.store(_begun(deployment_id, namespace, wallet_hash(owner)))
+
+
+def _begun(deployment_id: str, namespace: str, wallet: str) -> Record:
+    return Record(
+        deployment_id=deployment_id, namespace=namespace, wallet=wallet, stage=Stage.BUILDING
+    )
+
+
+async def launch(
+    shared: Shared, record: Record, spec: InstanceSpec, *, timeout_seconds: float
+) -> Record:
+    """Makes the cluster run the app, in a new pod if an earlier one has ended.
+
+    Returns the record of an app that is started. Raises DeployFailed, ClusterUnavailable, Refused.
+    """
+    variables = environment(spec)
+    require_short(variables, setting="settings.runEnvs", cause=FailureCause.CRASHED)
+    await _remove_ended(shared, record)
+    app = App(
+        deployment_id=record.deployment_id,
+        owner=spec.owner,
+        namespace=record.namespace,
+        image=record.image,
+        port=spec.plan.port,
+        limits=spec.limits,
+        listen_seconds=round(timeout_seconds) + _PROBE_SECONDS,
+        environment=variables,
+        volume=spec.volume,
+    )
+    try:
+        async with shared.namespaces.made(spec.owner):
+            record = await shared.store(record.started())
+            if spec.volume is not None:
+                await shared.claims.ensure(
+                    spec.volume,
+                    owner=spec.owner,
+                    namespace=record.namespace,
+                    size_bytes=spec.limits.volume_bytes,
+                )
+            *first, last = app_objects(app, shared.pods)
+            await asyncio.gather(*map(shared.cluster.apply, first))
+            await shared.cluster.apply(last)
+    except Refused as error:
+        raise _not_taken(error) from error
+    return record
+
+
+async def wait_ready(
+    shared: Shared,
+    record: Record,
+    spec: InstanceSpec,
+    *,
+    timeout_seconds: float,
+    patience: Patience,
+) -> Instance:
+    """Waits until the app listens. Raises DeployFailed, ClusterUnavailable."""
+    name = app_name(record.deployment_id)
+
+    async def last_words(*, has_ended: bool) -> str:
+        if has_ended:
+            await shared.followers.drained(record.deployment_id)
+        logs = shared.logs.of(record.deployment_id)
+        return await in_thread(logs.tail, LogKind.RUNTIME, _TAIL_CHARS)
+
+    return await Starting(
+        spec,
+        shared.observed,
+        timeout_seconds=timeout_seconds,
+        patience=patience,
+        clock=shared.clock,
+        deployment=partial(shared.cluster.get, DEPLOYMENTS, name, namespace=record.namespace),
+        last_words=last_words,
+    ).wait()
+
+
+async def halt(shared: Shared, record: Record) -> None:
+    """Ends the app, waits until it has ended, and records how. Raises ClusterUnavailable."""
+    deployment_id = record.deployment_id
+    name = app_name(deployment_id)
+    await shared.observed.look(deployment_id)
+    before = newest(shared.observed.pods(deployment_id))
+    try:
+        await _scale_to_none(shared, name, record.namespace)
+    except NotFound:
+        if before is None:
+            return
+    ended = await _wait_ended(shared, deployment_id)
+    await shared.followers.drained(deployment_id)
+    await shared.logs.publish(deployment_id)
+    current = shared.observed.record(deployment_id)
+    if current is not None and (ended or before) is not None and not current.has_ended:
+        how = next((pod.last_end for pod in (ended, before) if pod and pod.last_end), None)
+        await shared.store(current.ended(how or AppExit(exit_code=None, out_of_memory=False)))
+
+
+async def remove_objects(shared: Shared, record: Record) -> None:
+    """Removes the app's objects; it has ended. Raises ClusterUnavailable, Refused.
+
+    Also what a gateway that was lost has left of its build.
+    """
+    name, build = app_name(record.deployment_id), build_name(record.deployment_id)
+    objects = [(resource, name) for resource in (DEPLOYMENTS, SERVICES, SECRETS)]
+    objects += [(PODS, build), (SECRETS, build), (SECRETS, urls_name(build))]
+    await asyncio.gather(
+        *(shared.cluster.delete(it, name, namespace=record.namespace) for it, name in objects)
+    )
+
+
+async def _remove_ended(shared: Shared, record: Record) -> None:
+    """Removes pods whose app has ended, so that a new one is started at once."""
+    for pod in shared.observed.pods(record.deployment_id):
+        if not pod.is_ending and (pod.is_over or (pod.last_end and not pod.is_running)):
+            await shared.followers.drained(record.deployment_id)
+            seen = {"uid": pod.uid}
+            await shared.cluster.delete(PODS, pod.name, namespace=pod.namespace, seen=seen)
+            await shared.observed.look(record.deployment_id)
+
+
+async def _scale_to_none(shared: Shared, name: str, namespace: str) -> None:
+    """Takes a Deployment's pods away, unless somebody changes what it should be at the same time.
+
+    Raises ClusterUnavailable then, else NotFound and Refused.
+    """
+    seen = found = await shared.cluster.get(DEPLOYMENTS, name, namespace=namespace)
+    for _ in range(_SCALE_TRIES):
+        if found["metadata"]["generation"] != seen["metadata"]["generation"]:
+            break
+        try:
+            await shared.cluster.scale(found, replicas=0)
+        except Refused as error:  # what is told of its pods may have changed alone
+            if error.reason != CONFLICT:
+                raise
+        else:
+            return
+        found = await shared.cluster.get(DEPLOYMENTS, name, namespace=namespace)
+    raise ClusterUnavailable(f"The Deployment {name} was changed while it was to be stopped.")
+
+
+async def _wait_ended(shared: Shared, deployment_id: str) -> Pod | None:
+    """Waits until the app has no pod; returns what was known last of one whose app has ended.
+
+    A node that does not answer does not end its pods: then it is not waited for them for ever.
+    """
+    clock, last = shared.clock, None
+    limit_seconds = shared.pods.stop_seconds + _BEYOND_GRACE_SECONDS
+    deadline = clock.monotonic_seconds() + limit_seconds
+    while pods := shared.observed.pods(deployment_id):
+        last = next((pod for pod in pods if pod.last_end is not None), last)
+        if clock.monotonic_seconds() > deadline:
+            logger.warning("pods of deployment %s do not end", deployment_id)
+            return last
+        if not await shared.observed.changes(deployment_id, seconds=1.0):
+            await shared.observed.look(deployment_id)
+    return last
+
+
+def _not_taken(error: Refused) -> Exception:
+    """Returns the failure of an app whose objects the cluster refuses."""
+    if error.reason != FORBIDDEN:
+        return ClusterUnavailable(f"The cluster refuses what an app needs: {error}")
+    return DeployFailed(
+        FailureCause.NO_CAPACITY,
+        f"the cluster does not take the app: {error}. Deploy again in a while.",
+    )

@@ -1,0 +1,102 @@
+"""What apps use, by the cluster's metrics API.
+
+It tells how many cores a container used during a window before a moment. So processor time is the
+sum of what is told of each moment, from when this gateway began to look; what passes between two
+moments is taken to be as told of the second.
+"""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from moorage.engines.engine import Usage
+from moorage.engines.kubernetes.cluster.client import Cluster, Refused
+from moorage.engines.kubernetes.cluster.quantity import quantity
+from moorage.engines.kubernetes.cluster.resources import POD_METRICS
+from moorage.engines.kubernetes.objects.app import CONTAINER
+from moorage.engines.kubernetes.objects.labels import (
+    DEPLOYMENT_LABEL,
+    INSTANCE_LABEL,
+    PART_LABEL,
+    Part,
+)
+from moorage.engines.kubernetes.objects.pod import Manifest
+from moorage.errors import ClusterUnavailable
+
+logger = logging.getLogger(__name__)
+
+_MAX_GAP_SECONDS = 120.0  # of which nothing is known, nothing is charged
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What one pod used, at one moment."""
+
+    pod: str
+    deployment_id: str
+    at_seconds: float  # Unix time
+    cores: float
+    memory_bytes: int
+
+
+class Meter:
+    """Adds up samples."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[Sample, float]] = {}  # by pod: the last one, and milliseconds
+
+    async def read(self, cluster: Cluster, *, instance: str) -> dict[str, Usage]:
+        """Asks the cluster; returns what each app has used, and nothing if it does not tell."""
+        labels = {INSTANCE_LABEL: instance, PART_LABEL: Part.APP}
+        try:
+            listed = await cluster.list(POD_METRICS, labels=labels)
+        except (ClusterUnavailable, Refused) as error:
+            logger.info("the cluster tells no usage: %s", error)
+            return {}
+        return self.add(samples(listed.items))
+
+    def add(self, samples: Iterable[Sample]) -> dict[str, Usage]:
+        """Takes in the samples of all pods that run; returns what each app has used."""
+        sums: dict[str, tuple[Sample, float]] = {}
+        found: dict[str, Usage] = {}
+        for sample in samples:
+            last, cpu_ms = self._sums.get(sample.pod, (sample, 0.0))
+            gap = min(max(0.0, sample.at_seconds - last.at_seconds), _MAX_GAP_SECONDS)
+            cpu_ms += sample.cores * gap * 1000
+            sums[sample.pod] = (sample, cpu_ms)
+            before = found.get(sample.deployment_id, Usage(cpu_ms=0, memory_bytes=0))
+            found[sample.deployment_id] = Usage(
+                cpu_ms=before.cpu_ms + round(cpu_ms),
+                memory_bytes=before.memory_bytes + sample.memory_bytes,
+            )
+        self._sums = sums
+        return found
+
+
+def samples(items: Iterable[Manifest]) -> list[Sample]:
+    """Reads a list of PodMetrics; leaves out what is not complete."""
+    found = []
+    for item in items:
+        try:
+            used = next(it["usage"] for it in item["containers"] if it["name"] == CONTAINER)
+            found.append(
+                Sample(
+                    pod=item["metadata"]["name"],
+                    deployment_id=item["metadata"]["labels"][DEPLOYMENT_LABEL],
+                    at_seconds=datetime.fromisoformat(item["timestamp"]).timestamp(),
+                    cores=float(quantity(used["cpu"])),
+                    memory_bytes=int(quantity(used["memory"])),
+                )
+            )
+        except (KeyError, StopIteration, ValueError):
+            continue
+    return found
+
+
+def allocatable_bytes(nodes: Iterable[Manifest]) -> int:
+    """Returns how much memory the nodes have together for pods, of those that take new ones."""
+    taking = (node for node in nodes if not node.get("spec", {}).get("unschedulable"))
+    amounts = (node.get("status", {}).get("allocatable", {}).get("memory", "0") for node in taking)
+    return int(sum((quantity(amount) for amount in amounts), Decimal(0)))

@@ -1,0 +1,156 @@
+"""The operator's port: metrics, a readiness check of every part, and pages."""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
+from typing import Protocol
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
+
+from moorage.api.http.caller import limit_address
+from moorage.api.http.problems import json_response
+from moorage.chains.rpc import RpcClient
+from moorage.errors import MoorageError, ProxyFailed
+from moorage.gateway.assembly import Rooms
+from moorage.gateway.platform.proxy import Proxy
+from moorage.loop import Run
+from moorage.metrics import exposition
+from moorage.pages.sessions.doors import operator_doors
+from moorage.pages.sessions.gate import Gate
+from moorage.payments.watch.watcher import Watcher
+from moorage.settings import Settings
+from moorage.storage.leases import Leases
+
+Check = Callable[[], Awaitable[None]]
+"""Returns when its part works; raises a MoorageError that says what is wrong."""
+
+
+MayHaveCertificate = Callable[[str], Awaitable[bool]]
+"""Whether the proxy may get a certificate for a host name, in lower case."""
+
+
+class OperatorPages(Protocol):
+    """The operator's pages of one running gateway; they are of a room above this one."""
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """The tasks that run until the gateway stops."""
+        ...
+
+    def app(self, gate: Gate, doors: tuple[Route, ...]) -> ASGIApp:
+        """Returns the pages for whoever passes `gate`; `doors` lead to it."""
+        ...
+
+
+OpenOperatorPages = Callable[[Rooms, Callable[[], Settings]], Awaitable[OperatorPages]]
+"""Opens the pages of a gateway, given its rooms and what returns the settings in force."""
+
+
+def guarded(pages: OperatorPages, gate: Gate, rooms: Rooms, *, wallets: Collection[str]) -> ASGIApp:
+    """Returns pages with the doors that lead to them; `wallets` may sign in."""
+    http = rooms.api.http
+    count = partial(limit_address, http.front)
+    doors = operator_doors(
+        gate,
+        count=count,
+        signing=rooms.signing,
+        facts=http.facts,
+        wallets=frozenset(wallets),
+    )
+    return pages.app(gate, doors)
+
+
+def operator_app(
+    checks: Mapping[str, Check],
+    may_have_certificate: MayHaveCertificate,
+    *,
+    pages: ASGIApp | None = None,
+) -> Starlette:
+    """Returns the app with the operator's endpoints, and the one that the proxy asks.
+
+    `GET /metrics`: Prometheus text. `GET /ready`: 200, or 503 with what does not work. `GET
+    /certificate?domain=`: 200 for a host that may have a certificate, 404 for any other. `pages`
+    answer at all other paths.
+    """
+
+    async def ready(_request: Request) -> Response:
+        parts = await states_of(checks)
+        well = all(state == "ok" for state in parts.values())
+        body = {"status": "ok" if well else "not_ready", "parts": parts}
+        return json_response(body, status=200 if well else 503)
+
+    async def metrics(_request: Request) -> Response:
+        content, media_type = exposition()
+        return Response(content, media_type=media_type)
+
+    async def certificate(request: Request) -> Response:
+        may = await may_have_certificate(request.query_params.get("domain", "").lower())
+        return Response(status_code=200 if may else 404)
+
+    return Starlette(
+        routes=[
+            Route("/ready", ready),
+            Route("/metrics", metrics),
+            Route("/certificate", certificate),
+            *(() if pages is None else (Mount("/", pages),)),
+        ]
+    )
+
+
+async def states_of(checks: Mapping[str, Check]) -> dict[str, str]:
+    """Returns "ok" for each part that works, or what is wrong with it."""
+    return {name: await _state(check) for name, check in checks.items()}
+
+
+async def _state(check: Check) -> str:
+    try:
+        await check()
+    except MoorageError as error:
+        return error.message
+    return "ok"
+
+
+def checks_of(rooms: Rooms) -> dict[str, Check]:
+    """Returns the readiness check of each part, by its name."""
+
+    chains = {f"chain {name}": _chain_check(client) for name, client in rooms.payee.clients.items()}
+    return {
+        "database": rooms.core.db.check,
+        "runtime": rooms.platform.view.check,
+        **_checks_of_proxy(rooms.platform.proxy),
+        **({} if rooms.authority is None else {"certificates": rooms.authority.check}),
+        "disk": rooms.deploy.capacity.check,
+        **chains,
+        **{it.duty: _search_check(it, rooms.core.leases) for it in rooms.payments.watchers},
+    }
+
+
+def _checks_of_proxy(running: Proxy | None) -> dict[str, Check]:
+    if running is None:
+        return {}
+
+    async def proxy() -> None:
+        if not running.caddy.alive():
+            raise ProxyFailed
+
+    return {"proxy": proxy}
+
+
+def _search_check(watcher: Watcher, leases: Leases) -> Check:
+    """Checks the search only in the gateway that does it: one of those on the database."""
+
+    async def check() -> None:
+        if leases.holds(watcher.duty):
+            await watcher.check()
+
+    return check
+
+
+def _chain_check(client: RpcClient) -> Check:
+    async def check() -> None:
+        await client.call("eth_blockNumber", [])
+
+    return check

@@ -1,0 +1,216 @@
+"""Makes the engine that builds and runs apps, from settings."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+from ipaddress import ip_network
+from pathlib import Path
+
+from moorage.clock import Clock
+from moorage.content.opening import ContentSettings, open_content
+from moorage.deploy.settings import DeploySettings
+from moorage.engines.connection_limits import ConnectionLimits
+from moorage.engines.engine import Engine
+from moorage.engines.host.configuration import DEPLOYMENTS, HostConfiguration
+from moorage.engines.host.kernel.memory import Division
+from moorage.engines.host.toolchains import Store
+from moorage.engines.kind import ClusterOptions, EngineKind, EngineOptions
+from moorage.engines.pair import EnginePair
+from moorage.engines.table import engine_kind
+from moorage.errors import ConfigurationInvalid
+from moorage.loop import Keeps, always
+from moorage.settings import Settings
+
+_HTTP_PORTS = (80, 443)
+_MIB = 1024 * 1024
+
+
+def run_directory(settings: Settings, instance_id: str) -> Path:
+    """Returns the directory of sockets: the setting, else the default of the kind of engine.
+
+    As long as projects leave an engine it is that one's, where its apps have their sockets.
+    """
+    if settings.run_dir:
+        return Path(settings.run_dir)
+    kind = kinds(settings)[-1]
+    return kind.run_directory(Path(settings.data_dir)) / instance_id
+
+
+def make_engine(
+    settings: Settings,
+    *,
+    instance_id: str,
+    run_dir: Path,
+    tools: Mapping[str, Path],
+    toolchains: Store,
+    clock: Clock,
+    keeps: Keeps | None = always,
+) -> Engine:
+    """Returns the engine, not open yet; with `moving_from` a pair. Raises ConfigurationInvalid.
+
+    `keeps` says whether this gateway still keeps the apps; without it the engine is only asked.
+    `run_dir` is for mounts and sockets; those of a further
+    engine lie beside it.
+    """
+    made = []
+    for kind in kinds(settings):
+        configuration = HostConfiguration(
+            state_dir=Path(settings.data_dir) / "apps",
+            run_dir=run_dir if kind.folder == DEPLOYMENTS else run_dir.with_name(kind.folder),
+            instance_id=own_instance_id(instance_id, kind),
+            tools=dict(tools),
+            build_env=settings.build_env,
+            deny=settings.deny_networks,
+            allow=settings.allow_networks,
+            toolchains=toolchains,
+            traffic=_traffic(settings),
+            memory=memory_division(settings),
+            disk_reserve_bytes=settings.disk_reserve_mib * _MIB,
+            clock=clock,
+            stop_grace_seconds=settings.stop_seconds,
+            folder=kind.folder,
+            content=None if kind.machine_bound else open_content(settings.part(ContentSettings)),
+            volume_mounts=run_dir / "volumes",
+        )
+        options = replace(_options(settings, kind), keeps=keeps)
+        made.append(kind.make(configuration, options))
+    if len(made) == 1:
+        return made[0]
+    return EnginePair(own=made[0], leaving=made[1], shares_volumes=share_volumes(settings))
+
+
+def share_volumes(settings: Settings) -> bool:
+    """Returns whether all engines of the gateway have the same volumes: on this machine's disk."""
+    return all(kind.machine_bound for kind in kinds(settings))
+
+
+def is_machine_bound(settings: Settings) -> bool:
+    """Returns whether apps, or those that move away still, run on the gateway's machine."""
+    return any(kind.machine_bound for kind in kinds(settings))
+
+
+def has_several_proxies(settings: Settings) -> bool:
+    """Returns whether other gateways, perhaps on other machines, have proxies of their own."""
+    return bool(settings.gateway_name) and not is_machine_bound(settings)
+
+
+def reuses_addresses(settings: Settings) -> bool:
+    """Returns whether the address of an app that ended may soon be another app's."""
+    return not all(kind.machine_bound for kind in kinds(settings))
+
+
+def kinds(settings: Settings) -> tuple[EngineKind, ...]:
+    """Returns the gateway's own kind of engine, then the one that its projects are leaving.
+
+    Raises ConfigurationInvalid.
+    """
+    own = engine_kind(settings.isolation)
+    if not settings.moving_from:
+        return (own,)
+    leaving = engine_kind(settings.moving_from, setting="moving_from")
+    if leaving.folder == own.folder:
+        raise ConfigurationInvalid(
+            f"moving_from: projects can't move from {leaving.name} to {own.name}; set isolation "
+            "to the engine that they move to."
+        )
+    return own, leaving
+
+
+def engines_of(settings: Settings, engine: Engine) -> dict[str, Engine]:
+    """Returns the engines that `make_engine` made, by the names of their kinds."""
+    made = (engine.own, engine.leaving) if isinstance(engine, EnginePair) else (engine,)
+    return {kind.name: each for kind, each in zip(kinds(settings), made, strict=True)}
+
+
+def own_instance_id(instance_id: str, kind: EngineKind) -> str:
+    """Returns what an engine's namespaces, filters and images are named after on the machine.
+
+    Engines that a gateway may have at the same time have different ones.
+    """
+    if kind.folder == DEPLOYMENTS:
+        return instance_id
+    return hashlib.blake2b(f"{instance_id} {kind.folder}".encode(), digest_size=3).hexdigest()
+
+
+def _options(settings: Settings, kind: EngineKind) -> EngineOptions:
+    lower, upper = _halves(settings.app_subnet)
+    return EngineOptions(
+        subnet=lower if kind.folder == DEPLOYMENTS else upper,
+        wallet_cache_bytes=settings.build_cache_mib * _MIB,
+        total_cache_bytes=settings.build_cache_total_mib * _MIB,
+        docker_host=settings.docker_host,
+        base_images=settings.base_images,
+        image_registry=settings.image_registry,
+        local_images=settings.local_images,
+        dockerfile_registries=settings.dockerfile_registries,
+        accept_soft_limits=settings.accept_soft_limits,
+        cluster=_cluster(settings),
+    )
+
+
+def _halves(subnet: str) -> tuple[str, str]:
+    """Returns the halves of a network, for engines that a gateway may have at the same time."""
+    try:
+        lower, upper = map(str, ip_network(subnet).subnets())
+    except ValueError as error:
+        raise ConfigurationInvalid(f"app_subnet: {error}") from error
+    return lower, upper
+
+
+def _cluster(settings: Settings) -> ClusterOptions:
+    sizes = settings.part(DeploySettings)
+    return ClusterOptions(
+        app=sizes.app_limits,
+        build=sizes.build_limits,
+        builds_per_wallet=settings.builds_per_wallet,
+        apps_per_wallet=settings.kubernetes_apps_per_wallet,
+        config=settings.kubernetes_config,
+        context=settings.kubernetes_context,
+        prefix=settings.kubernetes_namespace,
+        registry=settings.kubernetes_registry,
+        registry_credentials=settings.kubernetes_registry_credentials,
+        pull_credentials=settings.kubernetes_pull_credentials,
+        base_days=settings.kubernetes_base_days,
+        base_bytes=settings.kubernetes_base_gib * 1024**3,
+        own_image=settings.kubernetes_own_image,
+        build_url=settings.kubernetes_build_url,
+        build_host=settings.kubernetes_build_host,
+        build_port=settings.kubernetes_build_port,
+        architecture=settings.kubernetes_architecture,
+        runtime_class=settings.kubernetes_runtime_class,
+        user_namespaces=settings.kubernetes_user_namespaces,
+        storage_class=settings.kubernetes_storage_class,
+        networks=settings.kubernetes_networks,
+        resolvers=settings.kubernetes_resolvers,
+        gateway_namespace=settings.kubernetes_gateway_namespace,
+        gateway_networks=settings.kubernetes_gateway_networks,
+        memory_bytes=settings.kubernetes_memory_mib * _MIB,
+    )
+
+
+def missing(settings: Settings) -> tuple[str, ...]:
+    """Returns what this machine lacks to isolate apps as configured: `what: command`."""
+    run_dir = run_directory(settings, "x")
+    lacking = (each for kind in kinds(settings) for each in kind.missing(run_dir))
+    return tuple(dict.fromkeys(lacking))
+
+
+def memory_division(settings: Settings) -> Division:
+    """Returns how the machine's memory is divided."""
+    return Division(
+        reserve_bytes=settings.memory_reserve_mib * _MIB,
+        builds_at_once=settings.builds_at_once,
+        build_bytes=settings.build_memory_mib * _MIB,
+    )
+
+
+def _traffic(settings: Settings) -> ConnectionLimits:
+    ports = _HTTP_PORTS if settings.tls else (settings.proxy_port,)
+    return ConnectionLimits(
+        app_connections=settings.app_connections,
+        app_new_connections=settings.app_connects_per_second,
+        app_bandwidth_mbit=settings.app_bandwidth_mbit,
+        visitor_connections=settings.visitor_connections,
+        proxy_ports=tuple(filter(None, ports)),
+        trusted_proxies=settings.trusted_proxies,
+    )

@@ -1,0 +1,119 @@
+"""One directory of an upload, as planning reads it: with limits on sizes."""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+
+from moorage.errors import UploadInvalid
+from moorage.planning.reading.source import SourceTree
+
+_AFTER_SLASH = chr(ord("/") + 1)
+_ARCHIVERS = "__MACOSX"  # macOS puts file attributes there in zip archives
+MANIFEST_LIMIT = 1_048_576  # bytes of one package.json, requirements file, Procfile
+
+
+class Folder:
+    """The files below `directory` ("" is the root). Names are relative to it, `/`-separated.
+
+    Look-ups are binary searches in the tree's sorted paths. No set is built, so a large upload
+    costs a request no more than a small one.
+    """
+
+    __slots__ = ("_paths", "_prefix", "_tree", "directory")
+
+    def __init__(self, tree: SourceTree, directory: str = "") -> None:
+        self._tree = tree
+        self._paths: Sequence[str] = tree.paths
+        self._prefix = f"{directory}/" if directory else ""
+        self.directory = directory
+
+    def below(self, directory: str) -> "Folder":
+        """The folder of that name inside this one."""
+        return Folder(self._tree, self._prefix + directory)
+
+    def parents(self) -> Iterator["Folder"]:
+        """The folders around this one, the nearest first, the upload's root last."""
+        directory = self.directory
+        while directory:
+            directory = directory.rpartition("/")[0]
+            yield Folder(self._tree, directory)
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of exactly this name."""
+        path = self._prefix + name
+        index = bisect_left(self._paths, path)
+        return index < len(self._paths) and self._paths[index] == path
+
+    def has_directory(self, name: str) -> bool:
+        """Whether there is a file anywhere below this name; "" asks for any file at all."""
+        start = f"{self._prefix}{name}/" if name else self._prefix
+        index = bisect_left(self._paths, start)
+        return index < len(self._paths) and self._paths[index].startswith(start)
+
+    def first(self, *names: str) -> str | None:
+        """The first of these names that is a file."""
+        for name in names:
+            if self.has(name):
+                return name
+        return None
+
+    def names(self) -> Iterator[str]:
+        """Every file's name, sorted."""
+        skip = len(self._prefix)
+        for index in range(bisect_left(self._paths, self._prefix), len(self._paths)):
+            path = self._paths[index]
+            if not path.startswith(self._prefix):
+                return
+            yield path[skip:]
+
+    def files(self) -> Iterator[str]:
+        """The files right inside, sorted."""
+        return (name for name, is_directory in self._entries() if not is_directory)
+
+    def directories(self) -> Iterator[str]:
+        """The directories right inside, sorted, without hidden ones and those of archivers."""
+        return (name for name, is_directory in self._entries() if is_directory and _is_apps(name))
+
+    def only_directory(self) -> str | None:
+        """The one directory that holds every file that is not hidden, or None."""
+        entries = ((name, is_directory) for name, is_directory in self._entries() if _is_apps(name))
+        first, second = next(entries, None), next(entries, None)
+        return first[0] if first and first[1] and second is None else None
+
+    def _entries(self) -> Iterator[tuple[str, bool]]:
+        """Yields the names right inside, sorted, and whether each is a directory.
+
+        A binary search skips a directory's files.
+        """
+        skip = len(self._prefix)
+        index = bisect_left(self._paths, self._prefix)
+        while index < len(self._paths) and self._paths[index].startswith(self._prefix):
+            name, slash, _ = self._paths[index][skip:].partition("/")
+            yield name, bool(slash)
+            after = f"{self._prefix}{name}{_AFTER_SLASH}"
+            index = bisect_left(self._paths, after, index) if slash else index + 1
+
+    def path(self, name: str) -> str:
+        """The path from the upload's root, as the uploader knows it."""
+        return self._prefix + name
+
+    def size(self, name: str) -> int:
+        """The file's length in bytes."""
+        return self._tree.size(self._prefix + name)
+
+    def data(self, name: str, *, limit: int = MANIFEST_LIMIT) -> bytes:
+        """The file's first `limit` bytes."""
+        return self._tree.read(self._prefix + name, limit=limit)
+
+    def text(self, name: str, *, limit: int = MANIFEST_LIMIT) -> str:
+        """A whole manifest, decoded. Raises UploadInvalid if it is over `limit` or not UTF-8."""
+        data = self.data(name, limit=limit + 1)
+        if len(data) > limit:
+            raise UploadInvalid(f"is larger than {limit:,} bytes", path=self.path(name))
+        try:
+            return data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise UploadInvalid("is not UTF-8 text", path=self.path(name)) from error
+
+
+def _is_apps(name: str) -> bool:
+    return not name.startswith(".") and name != _ARCHIVERS
