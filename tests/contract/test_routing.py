@@ -36,7 +36,7 @@ from moorage.routing.caddy_config import CertificateFiles, ProxySettings, Tls
 from moorage.routing.caddy_routes import FALLBACK_SOCKET
 from moorage.routing.listener import listen_unix
 from moorage.routing.plain import PlainHosts
-from moorage.routing.probe import Answer, answers, probe
+from moorage.routing.probe import Answer, answers, has_certificate, probe
 from moorage.routing.router import Router
 from ports import quiet_port
 from waiting import until
@@ -639,6 +639,12 @@ async def test_certificates_come_on_demand_for_hosts_that_may_have_one(
         )
         assert refused.answer is Answer.UNREACHABLE
         assert set(asked) == {"my-app.localhost", "evil.localhost"}
+        for host, has_one in (("my-app.localhost", True), ("evil.localhost", False)):
+            found = await has_certificate(
+                tls.https_port, host, timeout_seconds=DEADLINE_SECONDS, tls=trust
+            )
+            assert found is has_one
+        assert len(app.requests) == 1
         async with (
             aiohttp.ClientSession() as client,
             client.get(

@@ -111,6 +111,37 @@ async def test_host_beyond_its_wallets_share_of_certificates_is_not_served_free(
     assert "share" in str(failed.reason)
 
 
+async def test_app_that_fails_over_https_alone_is_not_served_free(
+    yard: Yard, project: Project
+) -> None:
+    await fund(yard.db, ALICE, 10 * AN_HOUR)
+    yard.answers, yard.plain.answers = silent, True
+    yard.plain.has_certificates = True
+    await yard.queued(project)
+    failed = await yard.deployed()
+    assert (failed.status, failed.reason_code) == (
+        DeploymentStatus.FAILED,
+        FailureCause.UNHEALTHY,
+    )
+    assert yard.plain.hosts == set()
+
+
+async def test_certificate_that_comes_at_the_last_moment_is_served_and_charged(
+    yard: Yard, project: Project
+) -> None:
+    await fund(yard.db, ALICE, 10 * AN_HOUR)
+    yard.plain.has_certificates = True
+    given = iter([False, True])
+
+    async def late() -> bool:
+        return next(given)
+
+    yard.answers = late
+    await yard.queued(project)
+    assert (await yard.deployed()).status is DeploymentStatus.READY
+    assert len(await yard.intervals(project)) == 1
+
+
 async def test_address_that_answers_nowhere_fails_as_before(yard: Yard, project: Project) -> None:
     yard.answers = silent
     await yard.queued(project)

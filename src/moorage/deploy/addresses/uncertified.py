@@ -34,7 +34,7 @@ class PlainServing(Protocol):
 
 
 class PlainHttp:
-    """Serves a host over plain HTTP, and asks it there and over HTTPS."""
+    """Serves a host over plain HTTP, and asks whether it has a certificate by now."""
 
     def __init__(
         self,
@@ -43,7 +43,11 @@ class PlainHttp:
         answers: Callable[[str], Awaitable[bool]],
         is_secure: Callable[[str], Awaitable[bool]],
     ) -> None:
-        """`answers` asks at the HTTP port, `is_secure` once over HTTPS."""
+        """`answers` asks the app at the HTTP port.
+
+        `is_secure` asks the proxy for the host's certificate. An app's answer must not decide it:
+        one that fails over HTTPS alone would run free.
+        """
         self.hosts = hosts
         self.is_secure = is_secure
         self._answers = answers

@@ -91,8 +91,11 @@ class Switch:
             return True
         if self._plain is not None and not await self._may_have_certificate(host):
             raise DeployFailed(FailureCause.UNHEALTHY, _SHARE_USED_UP.format(host=host))
-        if self._plain is not None and await self._plain.serve(host):
-            return False
+        if self._plain is not None and not await self._plain.is_secure(host):
+            if await self._plain.serve(host):
+                return False
+        elif self._plain is not None and await self._answers(host):  # it came just now
+            return True
         raise DeployFailed(
             FailureCause.UNHEALTHY,
             f"The app answered, but {self._hosts.url(project.unique_name)} did not. "

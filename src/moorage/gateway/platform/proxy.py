@@ -23,7 +23,7 @@ from moorage.routing.caddy import Caddy
 from moorage.routing.caddy_config import ACCESS_LOG, CertificateFiles, ProxySettings, Tls
 from moorage.routing.caddy_routes import Api
 from moorage.routing.plain import PlainHosts
-from moorage.routing.probe import answers
+from moorage.routing.probe import answers, has_certificate
 from moorage.settings import Settings
 
 log = structlog.get_logger()
@@ -133,7 +133,13 @@ def plain_http(proxy: Proxy) -> PlainHttp | None:
     return PlainHttp(
         PlainHosts(proxy.plain_dir),
         answers=answers_at(proxy, port=_HTTP_PORT, https=False, seconds=_PLAIN_SECONDS),
-        is_secure=answers_at(proxy, port=_HTTPS_PORT, https=True, seconds=_PLAIN_SECONDS),
+        is_secure=partial(
+            has_certificate,
+            _HTTPS_PORT,
+            timeout_seconds=_PLAIN_SECONDS,
+            tls=_trust(proxy.roots),
+            address=proxy.address,
+        ),
     )
 
 
