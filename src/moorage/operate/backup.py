@@ -26,6 +26,7 @@ from moorage.gateway.platform.opening import instance_id
 from moorage.gateway.state.secrets_key import KEY_FILE, missing_keys
 from moorage.operate.books import require_newest
 from moorage.settings import Settings
+from moorage.storage.access.ending import end_access
 from moorage.storage.migrate import NEWEST_REVISION, is_ours
 from moorage.storage.opening import DATABASE, open_database
 from moorage.storage.operation import upkeep
@@ -95,7 +96,8 @@ def back_up(settings: Settings, target: Path, *, with_key: bool) -> Saved:
 def restore(archive: Path, data_dir: Path) -> Saved:
     """Restores a backup into `data_dir`, which must be empty or missing: all of it, or nothing.
 
-    The first start refuses requests that were signed before it. Raises BackupInvalid, BackupFailed.
+    The first start refuses requests that were signed before it. Nobody is signed in to pages, and
+    no link opens them, as it may have been revoked since. Raises BackupInvalid, BackupFailed.
     """
     if data_dir.exists() and (not data_dir.is_dir() or any(data_dir.iterdir())):
         raise BackupFailed(f"{data_dir} is not empty. Name a directory that is, or none.")
@@ -159,6 +161,7 @@ async def _note(settings: Settings, *, at_ms: int) -> None:
 def _prepare(directory: Path) -> None:
     if not is_ours(directory / DATABASE):  # the first start upgrades an older one
         raise BackupInvalid("Its database is of a newer version of Moorage: restore it with that.")
+    end_access(directory / DATABASE)
     # This looks as if nonces had been lost: the store then refuses, for a minute, requests that may
     # have been signed before (auth.nonces).
     nonces = directory / "nonces"

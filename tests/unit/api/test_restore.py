@@ -1,5 +1,6 @@
 """Which backups are put back."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,14 +11,19 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine
 
+from clock import MovableClock
+from moorage.auth.links import DAY_MS, LinkOrder, Links
 from moorage.backup.archive import write_archive
 from moorage.backup.content import digest_of
 from moorage.backup.manifest import FORMAT, NAME, Manifest, ManifestEntry
 from moorage.errors import BackupInvalid
 from moorage.operate.backup import restore
+from moorage.pages.sessions.sessions import Sessions
+from moorage.records.session import Role
 from moorage.storage import migrate as migration
 from moorage.storage.migrate import NEWEST_REVISION, is_newest, migrate
-from moorage.storage.opening import DATABASE
+from moorage.storage.opening import DATABASE, open_database
+from records_fixture import ALICE
 
 
 def database(path: Path, revision: str) -> None:
@@ -30,7 +36,21 @@ def database(path: Path, revision: str) -> None:
     engine.dispose()
 
 
-def saved(tmp_path: Path, revision: str) -> Path:
+async def open_link(path: Path) -> None:
+    """Has somebody look at pages by a link."""
+    db = open_database(path)
+    try:
+        order = LinkOrder(who=ALICE, lifetime_ms=DAY_MS)
+        made = await Links(db=db, clock=MovableClock()).make(order)
+        opened = await Sessions(db=db, clock=MovableClock()).open_link(
+            made.secret, role=Role.WALLET
+        )
+        assert opened is not None
+    finally:
+        db.close()
+
+
+def saved(tmp_path: Path, revision: str, *, opened: bool = False) -> Path:
     """A backup of a gateway without apps, whose database says that it is of a revision."""
     made = tmp_path / "made"
     made.mkdir()
@@ -40,6 +60,8 @@ def saved(tmp_path: Path, revision: str) -> Path:
     if not known:
         with closing(sqlite3.connect(path)) as connection, connection:
             connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    if opened:
+        asyncio.run(open_link(path))
     entry = ManifestEntry(path=DATABASE, size=path.stat().st_size, digest=digest_of(path))
     manifest = Manifest(
         format=FORMAT,
@@ -67,3 +89,11 @@ def test_backup_of_a_newer_version_is_refused_whole(tmp_path: Path) -> None:
     with pytest.raises(BackupInvalid, match="newer version"):
         restore(saved(tmp_path, "9999"), tmp_path / "data")
     assert not (tmp_path / "data").exists()
+
+
+def test_no_session_and_no_link_of_a_backup_opens_anything(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    restore(saved(tmp_path, NEWEST_REVISION, opened=True), data_dir)
+    with closing(sqlite3.connect(data_dir / DATABASE)) as connection:
+        assert connection.execute("SELECT count(*) FROM sessions").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM links").fetchone() == (0,)

@@ -68,7 +68,7 @@ class Api:
     def stream(self, *segments: str, **query: Any) -> Response:
         """Returns an answer that passes on server-sent events as they come."""
         request = api_request("GET", *segments, **query)
-        return _Stream(self._app, request.path, self._person)
+        return Stream(self._app, request.path, self._person)
 
     async def _send(self, request: ApiRequest, headers: Mapping[str, str]) -> ApiAnswer:
         given = [*self._place, *((name.lower(), value) for name, value in headers.items())]
@@ -86,8 +86,8 @@ class Api:
         ]
 
 
-class _Stream(Response):
-    """Has the API answer on the browser's own connection."""
+class Stream(Response):
+    """An answer that the API sends on the browser's own connection, for as long as it goes on."""
 
     def __init__(self, app: ASGIApp, path: str, person: Person) -> None:
         super().__init__()
@@ -96,6 +96,7 @@ class _Stream(Response):
         self._person = person
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on to the API, as the session's person."""
         scope[STREAMS] = True
         told = {
             "path": unquote(self._path),

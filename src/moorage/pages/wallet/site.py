@@ -1,10 +1,11 @@
 """The table of a wallet's pages, and how they are answered, also after errors."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -16,9 +17,11 @@ from moorage.pages.rendering.templates import page
 from moorage.pages.sessions.confirmation import SIGNATURE_FIELDS, Confirmations, Unconfirmed
 from moorage.pages.sessions.form import intended_form
 from moorage.pages.sessions.gate import Gate
-from moorage.pages.wallet.api import Api, ApiRefused
+from moorage.pages.sessions.lasting import Lasting
+from moorage.pages.wallet.api import Api, ApiRefused, Stream
 from moorage.pages.wallet.table import PAGES, Handler
 from moorage.pages.wallet.view import View
+from moorage.records.session import Role
 
 log = structlog.get_logger()
 
@@ -67,7 +70,11 @@ class WalletSite:
                 clock=self.clock,
                 confirmations=self.confirmations,
             )
-            return await _answered(self._checked(handler), view)
+            answered = await _answered(self._checked(handler), view)
+            if not isinstance(answered, Stream | StreamingResponse):
+                return answered
+            lasts = partial(self.gate.sessions.lasts, session.id, role=Role.WALLET)
+            return Lasting(answered, lasts)
 
         return Route(path, answer, methods=[method])
 
