@@ -3,9 +3,9 @@
 import asyncio
 import math
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from moorage.clock import Clock
 from moorage.content.store import ContentStore, Item
@@ -52,13 +52,14 @@ class LogCopies:
         log, asked = (deployment_id, kind), self._clock.monotonic_seconds()
         logs = self._logs(deployment_id)
         async with self._locks.alone(f"{deployment_id} {kind}"):
-            copy = self._copies.pop(log, _NONE)
+            copy = self._copies.pop(log, None) or _Copy()
+            self._copies[log] = copy  # also if this fails: what is on the disk already counts
             if copy.looked < asked:
                 await asyncio.sleep(copy.looked + _PAUSE_SECONDS - self._clock.monotonic_seconds())
                 looked = self._clock.monotonic_seconds()
                 async with self._places:
-                    copy = _Copy(looked, await self._update(logs.of(kind), log, copy.items))
-            self._copies[log] = copy
+                    await self._update(logs.of(kind), log, copy.items)
+                copy.looked = looked
         await self._remove_idle()
         return logs
 
@@ -66,10 +67,8 @@ class LogCopies:
         directory = self._directory / deployment_id
         return Logs(directory=directory, collecting=None, clock=self._clock)
 
-    async def _update(
-        self, directory: Path, log: Log, before: Mapping[int, Item]
-    ) -> Mapping[int, Item]:
-        """Makes a copy what is stored; returns the stored files by their positions."""
+    async def _update(self, directory: Path, log: Log, here: dict[int, Item]) -> None:
+        """Makes a copy what is stored; `here` says at each moment what it is a copy of."""
         for _ in range(_TRIES):
             items = await self._store.items(pieces.log_prefix(*log))
             whole = {it.position for it in pieces.unbroken(pieces.pieces_of(items, *log))}
@@ -80,13 +79,16 @@ class LogCopies:
                 if piece.position in whole
             }
             await in_thread(_clear, directory, wanted)
+            for position in here.keys() - wanted.keys():
+                del here[position]
             try:
                 for position, item in wanted.items():
-                    if before.get(position) != item:
+                    if here.get(position) != item:
                         await self._get(item.key, segment_path(directory, position))
+                        here[position] = item
             except FileNotFoundError:
                 continue  # it was removed since it was listed
-            return wanted
+            return
         raise ContentUnavailable
 
     async def _get(self, key: str, target: Path) -> None:
@@ -105,22 +107,22 @@ class LogCopies:
             is_in_use = now - copy.looked < _IN_USE_SECONDS
             if (has_room and len(self._copies) <= _MAX_COPIES) or is_in_use:
                 return
-            del self._copies[log]
             deployment_id, kind = log
             directory = self._logs(deployment_id).of(kind)
-            await in_thread(shutil.rmtree, directory, ignore_errors=True)
+            async with self._locks.alone(f"{deployment_id} {kind}"):
+                if self._copies.get(log) is copy and copy.looked <= now - _IN_USE_SECONDS:
+                    del self._copies[log]
+                    await in_thread(shutil.rmtree, directory, ignore_errors=True)
 
 
-class _Copy(NamedTuple):
-    looked: float  # when, on the monotonic clock
-    items: Mapping[int, Item]  # what it is a copy of, by their positions
+@dataclass(eq=False)
+class _Copy:
+    looked: float = -math.inf  # when it was all that was stored, on the monotonic clock
+    items: dict[int, Item] = field(default_factory=dict)  # what it is a copy of, by their positions
 
     @property
     def size(self) -> int:
         return sum(item.size for item in self.items.values())
-
-
-_NONE = _Copy(-math.inf, {})
 
 
 def _clear(directory: Path, wanted: Collection[int]) -> None:

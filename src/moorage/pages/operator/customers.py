@@ -121,6 +121,9 @@ async def give(view: View) -> Response:
 async def take_back(view: View) -> Response:
     """`POST …/credits/{grant_id}/undo`: takes credits back that were given by hand."""
     grant_id = view.request.path_params["grant_id"]
+    given = await grant_rows.one(view.books.db, grant_id)
+    if given is None or given.wallet != view.wallet():
+        raise InvalidField("credits", "were not given to this wallet")
     await grants.undo_grant(view.books, grant_id, reason=view.reason())
     return view.done(f"/operator/wallets/{view.wallet()}", "taken-back")
 

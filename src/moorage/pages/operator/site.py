@@ -34,6 +34,11 @@ Handler = Callable[[View], Awaitable[Response]]
 
 HOME = "/operator"
 SIGN_IN = f"{HOME}/sign-in"
+_LOOK_FAILED = "The gateway failed at this page; its log says more."
+_ACT_FAILED = (
+    "The gateway failed while it did this, so it may have been done: look at its page, and at "
+    "Acts, before you do it again. Its log says more."
+)
 _PAYMENT = "/payments/{chain_id:int}/{tx_hash}/{log_index:int}"
 _WALLET = "/wallets/{wallet}"
 _PROJECT = "/projects/{name}"
@@ -116,7 +121,7 @@ class OperatorSite:
             return _error(409, error.message)
         except Exception:
             log.exception("page failed")
-            return _error(500, "The gateway failed at this page; its log says more.")
+            return _error(500, _ACT_FAILED if request.method == "POST" else _LOOK_FAILED)
 
 
 def _to_sign_in(request: Request) -> Response:

@@ -223,6 +223,35 @@ async def test_copies_that_nobody_asks_for_make_room(gateways: Gateways, tmp_pat
     assert len(log.read(RUNTIME, after=0, since_ms=0, tail=None, limit=9).lines) == 1
 
 
+class HalfAStore(DirectoryStore):
+    """A content store that fails at the second piece of a log."""
+
+    async def get(self, key: str, target: Path) -> None:
+        if key == pieces.piece_key("half", RUNTIME, 6):
+            raise ContentUnavailable
+        await super().get(key, target)
+
+
+async def test_copy_that_failed_halfway_makes_room_as_well(
+    gateways: Gateways, tmp_path: Path
+) -> None:
+    clock, directory = MovableClock(), tmp_path / "copied"
+    for name, sizes in (("half", (6, 6)), ("first", (6,)), ("second", (6,))):
+        for number, size in enumerate(sizes):
+            path = gateways.content / pieces.piece_key(name, RUNTIME, 6 * number)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"x" * (size - 1) + b"\n")
+    copies = LogCopies(HalfAStore(gateways.content), directory, clock=clock, max_bytes=12)
+    clock.advance(60_000)
+    with pytest.raises(ContentUnavailable):
+        await copies.current("half", RUNTIME)
+    for name in ("first", "second"):
+        clock.advance(60_000)
+        await copies.current(name, RUNTIME)
+    kept = {path.parent.parent.name for path in directory.rglob("runtime") if path.is_dir()}
+    assert kept == {"first", "second"}
+
+
 @given(
     st.lists(st.lists(st.integers(1, 3 * PIECE_BYTES), max_size=4), max_size=6),
     st.integers(0, 3),

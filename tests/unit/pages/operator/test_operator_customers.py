@@ -6,6 +6,7 @@ import uuid
 import pytest
 
 from clock import START_MS
+from moorage.ledger import ledger
 from moorage.money import MicroUsd
 from moorage.records.consumption import UsageHour
 from moorage.records.deployment import DeploymentStatus
@@ -40,6 +41,18 @@ async def test_wallets_that_burn_most_come_first(pages: OperatorPages, db: Datab
     assert "2026-" in text  # until when his credits last
 
 
+async def test_act_that_failed_unexpectedly_may_have_been_done(
+    pages: OperatorPages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object, **__: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(ledger, "grant", broken)
+    form = {"id": str(uuid.uuid4()), "usd": "1", "reason": "why", "confirmed": "true"}
+    answer = await pages.post(f"/operator/wallets/{ALICE}/credits", **form)
+    assert (answer.status, "may have been done" in answer.text) == (500, True)
+
+
 async def test_credits_of_one_form_are_given_once(pages: OperatorPages, db: Database) -> None:
     await fund(db, ALICE, 1)
     path = f"/operator/wallets/{ALICE}"
@@ -54,6 +67,8 @@ async def test_credits_of_one_form_are_given_once(pages: OperatorPages, db: Data
     assert await accounts.balance(db, ALICE) == 2_500_001
     (given,) = await grants.every(db)
     assert await done(db) == [("give credits", f"{given.id} to {ALICE}", "an outage")]
+    elsewhere = f"/operator/wallets/{BOB}/credits/{given.id}/undo"
+    assert (await pages.post(elsewhere, reason="too much")).status == 400
     await pages.post(f"{path}/credits/{given.id}/undo", reason="too much")
     assert await accounts.balance(db, ALICE) == 1
 
