@@ -84,6 +84,11 @@ class Member(DevGateway):
         self.info = self._about | json.loads(self._told.read_text())
 
     @property
+    def operator(self) -> str:
+        """Where its operator's port is now."""
+        return str(json.loads(self._told.read_text())["operator"])
+
+    @property
     def runs(self) -> bool:
         """Whether its process has not ended."""
         return self._process is not None and self._process.poll() is None

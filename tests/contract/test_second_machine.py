@@ -14,6 +14,7 @@ from moorage.gateway.assembly import open_core
 from moorage.gateway.state.data_directory import open_data_directory
 from moorage.settings import load_settings
 from moorage.storage.leases import MACHINE_SECONDS
+from moorage.storage.migrate import migrate
 from moorage.storage.purpose import Purpose
 from postgres_fixture import PostgresServer
 
@@ -33,6 +34,7 @@ async def opened(stack: AsyncExitStack, data_dir: Path, url: str, *, name: str =
     settings = load_settings(
         file=None, environ={}, data_dir=str(data_dir), database_url=url, gateway_name=name
     )
+    await asyncio.to_thread(migrate, settings.database)
     return await open_core(stack, settings, MovableClock(), purpose=Purpose.SERVE, speed=1.0)
 
 

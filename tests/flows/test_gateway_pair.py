@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from chain_fixture import LocalChains
+from gateway_fixture import DevGateway
 from members import Member, Pair, running_pair
 from moorage.storage.leases import LEASE_MS
 from paying import token_balance
@@ -256,10 +257,9 @@ async def test_both_go_on_while_a_later_version_upgrades_the_schema_and_neither_
     ours = sorted(row[0] for row in tables if row[0] != "alembic_version")
     (revision,) = await server.fetchrow("SELECT version_num FROM alembic_version")
     try:
-        async with server.transaction():
-            for table in ours:
-                await server.execute(f"ALTER TABLE {table} ADD COLUMN of_later TEXT")
-            await server.execute("UPDATE alembic_version SET version_num = '9999'")
+        for table in ours:  # each by itself: who holds one and waits for the next may be waited for
+            await server.execute(f"ALTER TABLE {table} ADD COLUMN of_later TEXT")
+        await server.execute("UPDATE alembic_version SET version_num = '9999'")
 
         assert (await wallet.settled(deployed))["status"] == "ready"
         for member in pair.members:
@@ -268,11 +268,28 @@ async def test_both_go_on_while_a_later_version_upgrades_the_schema_and_neither_
             await wallet.settled(await wallet.deploy_paid(name))
             assert await wallet.visit(name) == (200, "hello world")
 
-        pair.second.stop()
+        keeper, other = sorted(pair.members, key=lambda member: not member.keeps)
+        keeper.stop()
+        wallet.gateway = other
+        await until(lambda: is_unwell(other), seconds=60)
+        assert not other.keeps
+        assert "leaves the apps to others" in other.log
+        waits = await wallet.deploy_paid(fresh_name())
+        assert await wallet.visit(name) == (200, "hello world")
         with pytest.raises(AssertionError, match="newer version of Moorage"):
-            pair.second.start()
+            keeper.start()
     finally:
         await server.execute("UPDATE alembic_version SET version_num = $1", revision)
         await server.close()
-    pair.second.start()
+    await other.until_keeps()
+    assert (await wallet.settled(waits))["status"] == "ready"
+    keeper.start()
     assert await pair.audit() == []
+
+
+async def is_unwell(member: Member) -> bool:
+    """Whether the gateway says that it left the turn to keep the apps."""
+    told = DevGateway(member.data_dir)
+    told.info = {"gateway": member.operator}
+    parts = (await call(told, "GET", "/ready")).body["parts"]
+    return "another version" in parts["keeper"]

@@ -34,6 +34,7 @@ from moorage.gateway.platform.opening import Platform, instance_id
 from moorage.gateway.platform.proxy import trusted_proxies
 from moorage.gateway.several.siblings import SAY_SECONDS, Siblings, challenge_secret, fingerprints
 from moorage.gateway.several.turns import sweep_abandoned_spools
+from moorage.gateway.several.upgraded import TurnUnlessUpgraded
 from moorage.gateway.state.data_directory import GATEWAYS, NONCES, SPOOL, gateway_id
 from moorage.gateway.state.secrets_key import open_vault, seal_anew
 from moorage.ledger.services import LedgerServices, LedgerSettings
@@ -53,7 +54,6 @@ from moorage.settings import Settings
 from moorage.storage.cluster import RunningGateway, agree
 from moorage.storage.database import Database
 from moorage.storage.leases import Leases, MachineLease
-from moorage.storage.migrate import migrate
 from moorage.storage.opening import open_database
 from moorage.storage.purpose import Purpose, set_purpose
 from moorage.storage.shared.store import RETURN_SECONDS, SharedStore
@@ -77,6 +77,7 @@ class Rooms:
     nonces: NonceStore
     sessions: Sessions
     authority: Authority | None  # None where new apps need no certificate from elsewhere
+    turn: TurnUnlessUpgraded | None  # None where there is one gateway
 
     @cached_property
     def signing(self) -> Signing:
@@ -192,14 +193,15 @@ async def open_core(
 ) -> Core:
     """Opens the database of an open data directory, and the vault of its secrets.
 
-    Raises ConfigurationInvalid when a key of the secrets is missing, or the database has another
-    purpose; AlreadyRunning when a gateway of another machine uses it.
+    The schema is upgraded before, once: an older gateway may open it again beside a newer one,
+    whose changes leave room for it. Raises ConfigurationInvalid when a key of the secrets is
+    missing, or the database has another purpose; AlreadyRunning when a gateway of another machine
+    uses it.
     """
     data_dir = Path(settings.data_dir)
     name = settings.gateway_name
     sweep_spool(data_dir / SPOOL / name)
     sweep_abandoned_spools(data_dir)
-    await in_thread(migrate, settings.database)
     if settings.database_url:
         await in_thread(set_purpose, settings.database_url, purpose)
     db = open_database(settings.database, speed=speed)
@@ -254,6 +256,7 @@ async def open_rooms(
     nonces: NonceStore,
     chains: Mapping[str, Chain],
     pay_to: str,
+    turn: TurnUnlessUpgraded | None,
 ) -> Rooms:
     """Opens every room. Raises ConfigurationInvalid and InvalidField."""
     payee = Payee(
@@ -308,6 +311,7 @@ async def open_rooms(
         nonces=nonces,
         sessions=Sessions(db=core.db, clock=core.clock),
         authority=Authority(settings) if needs_authority(settings) else None,
+        turn=turn,
     )
 
 

@@ -6,7 +6,7 @@ import resource
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -45,6 +45,7 @@ from moorage.gateway.platform.following import open_following
 from moorage.gateway.platform.isolation import has_several_proxies
 from moorage.gateway.platform.opening import OpenPlatform, Platform, http_url, listen, open_platform
 from moorage.gateway.several.turns import done_before, enter, take_turns
+from moorage.gateway.several.upgraded import TurnUnlessUpgraded
 from moorage.gateway.state.configuration import take_configuration
 from moorage.gateway.state.data_directory import open_data_directory
 from moorage.gateway.state.reload import Reload
@@ -59,6 +60,7 @@ from moorage.routing.listener import listen_unix
 from moorage.routing.waking import MAX_QUESTIONS
 from moorage.settings import Settings
 from moorage.storage.apps.toolchains import in_use
+from moorage.storage.migrate import is_newest, migrate
 from moorage.storage.purpose import Purpose
 from moorage.threads import in_thread
 
@@ -119,11 +121,18 @@ async def run_gateway(
         if not settings.gateway_name:
             nonces = open_nonces(stack, settings, clock)
             listener = _listen(stack, settings)
+            await in_thread(migrate, settings.database)
             await run.serve(listener, open_platform, stop, nonces=nonces)
             return
-        turn = await enter(stack, settings, clock)
+        turn = TurnUnlessUpgraded(
+            await enter(stack, settings, clock),
+            is_newest=partial(in_thread, is_newest, settings.database),
+            clock=clock,
+        )
         beside = open_following if has_several_proxies(settings) else open_beside
         listener = _listen(stack, settings)
+        await in_thread(migrate, settings.database)
+        run = replace(run, turn=turn)
         await take_turns(
             turn,
             beside=partial(run.serve, listener, beside),
@@ -156,6 +165,7 @@ class _Run:
     audit: Sequence[str]
     reload: Reload | None
     open_pages: OpenOperatorPages | None
+    turn: TurnUnlessUpgraded | None = None  # of several gateways
 
     async def serve(
         self,
@@ -194,6 +204,7 @@ class _Run:
                 nonces=await open_shared(core) if nonces is None else nonces,
                 chains=self.chains,
                 pay_to=self.pay_to,
+                turn=self.turn,
             )
             if not await done_before(stop, _catch_up(rooms)):
                 return

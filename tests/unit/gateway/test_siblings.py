@@ -19,6 +19,7 @@ from moorage.settings import Settings, load_settings
 from moorage.storage import cluster, events
 from moorage.storage.cluster import SILENT_MS, RunningGateway
 from moorage.storage.database import Database
+from moorage.storage.migrate import migrate
 from moorage.storage.purpose import Purpose
 from moorage.storage.vault import Vault
 from records_fixture import ALICE
@@ -152,6 +153,7 @@ async def opened(
         gateway_name=name,
         secrets_key_file=str(path),
     )
+    await asyncio.to_thread(migrate, settings.database)
     return await open_core(stack, settings, clock, purpose=Purpose.SERVE, speed=1.0)
 
 

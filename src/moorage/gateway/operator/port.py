@@ -123,6 +123,7 @@ def checks_of(rooms: Rooms) -> dict[str, Check]:
         **_checks_of_proxy(rooms.platform.proxy),
         **({} if rooms.authority is None else {"certificates": rooms.authority.check}),
         "disk": rooms.deploy.capacity.check,
+        **({} if rooms.turn is None else {"keeper": rooms.turn.check}),
         **chains,
         **{it.duty: _search_check(it, rooms.core.leases) for it in rooms.payments.watchers},
     }
