@@ -40,9 +40,22 @@ def reaches(listener: Listener) -> bool:
     return ":" not in listener.target
 
 
-def new_port() -> int:
-    """Returns a port for a deployment, which the one before at its address hardly had."""
-    return _FIRST_PORT + secrets.randbelow(_PORTS)
+class Ports:
+    """Gives ports to deployments: at one address none twice, until all others were given there."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, int] = {}  # by slot
+
+    def new(self, slot: int) -> int:
+        """Returns a port for a deployment in `slot`, which none before it had there."""
+        last = self._last.get(slot)
+        at = secrets.randbelow(_PORTS) if last is None else (last - _FIRST_PORT + 1) % _PORTS
+        self._last[slot] = _FIRST_PORT + at
+        return self._last[slot]
+
+    def note(self, slot: int, port: int) -> None:
+        """Notes a port that a deployment was given before this gateway's start."""
+        self._last.setdefault(slot, port)
 
 
 def ruleset(forwarding: Forwarding) -> str:

@@ -79,6 +79,7 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
             clock=configuration.clock,
         )
         self._settled: set[str] = set()
+        self._ports = forwarding.Ports()
         self._listen_cache = ListenCache(configuration.clock)
 
     @property
@@ -213,7 +214,7 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
         if directory.deployment_id in self._host.space.held:
             raise DeployFailed(FailureCause.OUT_OF_DISK, NO_SPACE)
         slot = await in_thread(directory.reclaim_slot)
-        port = _port(directory.record, slot)
+        port = self._port(directory.record, slot)
         await reprovision(directory, slot)
         if await self._is_gone(directory):
             directory.socket.unlink(missing_ok=True)
@@ -232,6 +233,13 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
         await in_thread(app.open_address, directory, slot, record)
         await in_thread(directory.write, record)
         return _instance(directory, record, listener)
+
+    def _port(self, record: Record | None, slot: Slot) -> int:
+        """Returns the port that an app keeps as long as it keeps its slot."""
+        if record is None or record.slot != slot.number or record.port is None:
+            return self._ports.new(slot.number)
+        self._ports.note(slot.number, record.port)
+        return record.port
 
     def _running(self) -> dict[str, Instance]:
         found = {}
@@ -333,13 +341,6 @@ def _started(
         listener=listener,
         port=port,
     )
-
-
-def _port(record: Record | None, slot: Slot) -> int:
-    """Returns the port that an app keeps as long as it keeps its slot."""
-    if record is None or record.slot != slot.number or record.port is None:
-        return forwarding.new_port()
-    return record.port
 
 
 def _instance(directory: DeploymentDirectory, record: Record, listener: Listener) -> Instance:

@@ -3,7 +3,7 @@
 import pytest
 
 from moorage.engines.host.network.listeners import Listener
-from moorage.engines.isolation.forwarding import Forwarding, new_port, reaches, ruleset
+from moorage.engines.isolation.forwarding import Forwarding, Ports, reaches, ruleset
 
 LOOPBACK = Listener("127.0.0.1", 3000, loopback_only=True)
 
@@ -50,8 +50,20 @@ def test_only_ipv4_can_be_forwarded_to(target: str, *, is_reached: bool) -> None
     assert reaches(Listener(target, 3000, loopback_only=False)) is is_reached
 
 
-def test_ports_differ_and_need_no_privilege() -> None:
-    ports = [new_port() for _ in range(1_000)]
-    assert min(ports) >= 10_000
-    assert max(ports) < 60_000
-    assert len(set(ports)) > 900
+def test_no_port_comes_twice_at_one_address_before_all_others_and_none_needs_privilege() -> None:
+    ports = Ports()
+    given = {ports.new(7) for _ in range(50_000)}
+    assert (min(given), max(given), len(given)) == (10_000, 59_999, 50_000)
+
+
+def test_addresses_begin_with_ports_of_their_own() -> None:
+    ports = Ports()
+    assert len({ports.new(slot) for slot in range(1_000)}) > 900
+
+
+def test_app_from_before_the_start_keeps_its_port_to_itself() -> None:
+    ports = Ports()
+    ports.note(7, 12_345)
+    assert 12_345 not in {ports.new(7) for _ in range(49_999)}
+    ports.note(7, 12_345)  # which tells nothing new
+    assert ports.new(7) == 12_345
