@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 from yard import Yard
 
@@ -8,6 +10,7 @@ from moorage.storage.apps import deployments, projects
 from moorage.storage.operation import evictions
 from moorage.storage.operation.evictions import Eviction
 from records_fixture import ALICE, add_deployment, add_project, fund
+from waiting import until
 
 
 @pytest.fixture
@@ -125,6 +128,28 @@ async def test_cancelled_eviction_deletes_nothing(
         assert await evictions.cancel(tx, project.id)
     await retention.evict()
     assert await status_of(yard, project) is not ProjectStatus.DELETED
+
+
+async def test_eviction_cancelled_while_another_is_carried_out_deletes_nothing(
+    yard: Yard, retention: Retention, project: Project
+) -> None:
+    kept = await add_project(yard.db, ALICE, "kept")
+    now_ms = yard.clock.now_ms()
+    async with yard.db.transaction(durable=True) as tx:
+        await evictions.order(tx, Eviction(project.id, "first", now_ms - 1))
+        await evictions.order(tx, Eviction(kept.id, "a mistake", now_ms))
+
+    async def begun() -> bool:
+        return await status_of(yard, project) is ProjectStatus.DELETING
+
+    async with yard.apps.held(project.id):
+        evicting = asyncio.create_task(retention.evict())
+        await until(begun)
+        async with yard.db.transaction(durable=True) as tx:
+            assert await evictions.cancel(tx, kept.id)
+    await evicting
+    assert await status_of(yard, project) is ProjectStatus.DELETED
+    assert await status_of(yard, kept) is ProjectStatus.ACTIVE
 
 
 async def test_eviction_that_fails_holds_up_no_other(

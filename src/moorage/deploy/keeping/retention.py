@@ -48,6 +48,8 @@ class Retention:
         for eviction in await evictions.ordered(self._db):
             if eviction.at_ms > self._clock.now_ms():
                 return
+            if eviction not in await evictions.ordered(self._db):
+                continue  # cancelled or put off while another project was deleted
             project = await projects.by_id(self._db, eviction.project_id)
             if project is None:
                 continue
