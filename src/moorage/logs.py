@@ -98,14 +98,20 @@ recent = Recent()
 """What this process logged of late."""
 
 
+def threshold_of(level: str) -> int:
+    """Returns a level by its name. Raises ConfigurationInvalid for an unknown one."""
+    threshold = _LEVELS.get(level.lower())
+    if threshold is None:
+        raise ConfigurationInvalid(f"log_level: {level!r} is none of {', '.join(_LEVELS)}.")
+    return threshold
+
+
 def configure(*, json: bool, level: str, stream: BinaryIO | None = None) -> None:
     """Logs to `stream` (standard error) from `level` up.
 
     Raises ConfigurationInvalid for a level that is none of debug, info, warning and error.
     """
-    threshold = _LEVELS.get(level.lower())
-    if threshold is None:
-        raise ConfigurationInvalid(f"log_level: {level!r} is none of {', '.join(_LEVELS)}.")
+    threshold = threshold_of(level)
     output = stream or sys.stderr.buffer
     as_json: list[Processor] = [_add_timestamp, _render_json]
     as_text: list[Processor] = [

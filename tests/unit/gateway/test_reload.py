@@ -83,3 +83,9 @@ async def test_settings_that_are_wrong_change_nothing_and_are_told(gateway: Relo
     assert line["log_level"] == "error"
     assert "port" in line["error"]
     assert (gateway.in_force, gateway.logged_as, await gateway.recorded()) == ([], [], {})
+
+
+async def test_unknown_log_level_changes_nothing_and_the_gateway_goes_on(gateway: Reloaded) -> None:
+    line = await gateway.read(settings(log_level="loud", contact="ann@example.com"))
+    assert "log_level" in line["error"]
+    assert (gateway.in_force, gateway.logged_as, await gateway.recorded()) == ([], [], {})

@@ -65,6 +65,7 @@ class Reload:
         """Reads them once: all that can change at once does, and is recorded, or nothing."""
         try:
             now = self._load()
+            logs.threshold_of(now.log_level)  # raises for an unknown one, before anything changes
             changed = _changed(self.settings, now)
             taken = changed & AT_ONCE
             settings = msgspec.structs.replace(
