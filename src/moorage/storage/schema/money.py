@@ -77,6 +77,7 @@ payments = Table(
     one_of("finality", "provisional", "safe", "finalized"),
     Index(None, "payer"),
     Index(None, "chain_id", "finality", "block_number"),
+    Index(None, "claimed_at_ms"),
     Index(
         "ix_payments_reversed",
         "chain_id",
