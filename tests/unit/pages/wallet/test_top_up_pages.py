@@ -153,3 +153,15 @@ async def test_watch_tells_only_of_payments_since_the_page_was_opened() -> None:
     assert "$10.00 credited" in await asker.text("/wallet/top-up/watch", since="0")
     later = await asker.text("/wallet/top-up/watch", since="99999999999999")
     assert "Waiting for your payment" in later
+
+
+async def test_page_that_is_opened_again_shows_what_was_paid_on_it_before() -> None:
+    asker = Asker(everything("words"))
+    first = await asker.text("/wallet/top-up")
+    since = re.search(r'name="since" value="(\d+)"', first)
+    assert since is not None
+    asker.clock.advance(60_000)
+    again = {"amount": "10", "means": MEANS, "since": since[1]}
+    assert "$10.00 credited" in await asker.text("/wallet/top-up/pay", **again)
+    anew = again | {"since": "99999999999999"}  # no address makes a page wait for the future
+    assert "Waiting for your payment" in await asker.text("/wallet/top-up/pay", **anew)

@@ -66,6 +66,7 @@ class Log {
     }
     this.waiting.push(line);
     if (this.waiting.length === 1) requestAnimationFrame(() => this.show());
+    if (this.waiting.length > MAX_LINES) this.waiting.shift(); // a hidden tab draws no frame
   }
 
   show() {

@@ -51,6 +51,7 @@ async def show_ways(view: View) -> Response:
     except ApiRefused as refused:
         return await _amount_page(view, amount=amount, error=refused.problem.error)
     transfer, typed, now_ms = transfer_of(demand), None, view.clock.now_ms()
+    arrivals = await _arrivals(view, min(_since_ms(view, default=now_ms), now_ms))
     if view.facts.seller.settles(means.chain, means.token):
         typed = new_authorization(view.session.wallet, transfer, means, now_ms=now_ms)
     return view.page(
@@ -62,7 +63,7 @@ async def show_ways(view: View) -> Response:
         qr=qr_code(transfer.url),
         typed_json=None if typed is None else _json(typed),
         transaction_json=_json(transfer.transaction),
-        since=now_ms,
+        **arrivals,
     )
 
 
@@ -79,23 +80,33 @@ async def _amount_page(view: View, *, amount: str, error: str | None = None) -> 
         suggested=_SUGGESTED,
         error=error,
         amount=amount,
+        since=_since_ms(view, default=view.clock.now_ms()),
     )
 
 
 async def watch(view: View) -> Response:
     """`GET /wallet/top-up/watch`: what arrived since the page was opened; asked again and again."""
-    text = view.query.get("since", "")
-    since_ms = int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0
+    arrivals = await _arrivals(view, _since_ms(view, default=0))
+    return view.page("wallet/money/arrived.html", **arrivals)
+
+
+async def _arrivals(view: View, since_ms: int) -> dict[str, Any]:
+    """Returns what `arrived.html` shows: the payments since then, and the credits now."""
     found = await view.api.get(PaymentList, "payments", limit=_PAYMENTS_WATCHED)
     arrived = [each for each in found.payments if ms(each.at) >= since_ms]
     account = await view.api.get(Credits, "credits", limit=1)
-    return view.page(
-        "wallet/money/arrived.html",
-        arrived=arrived,
-        credited=_sum(arrived),
-        account=account,
-        since=since_ms,
-    )
+    return {
+        "arrived": arrived,
+        "credited": _sum(arrived),
+        "account": account,
+        "since": since_ms,
+    }
+
+
+def _since_ms(view: View, *, default: int) -> int:
+    """Returns when the page was opened first, as its address says, which a reload repeats."""
+    text = view.query.get("since", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else default
 
 
 async def show_transaction(view: View) -> Response:
