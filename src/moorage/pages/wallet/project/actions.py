@@ -40,7 +40,7 @@ async def cancel(view: View) -> Response:
 
 
 async def revoke_tokens(view: View) -> Response:
-    """`POST …/tokens/revoke`: no manage token of the project is valid any more."""
+    """`POST …/settings/revoke-tokens`: no manage token of the project is valid any more."""
     api = await view.confirmed(
         f"Revoke all manage tokens of the project {view.project_id}.",
         sentence="Please revoke all manage tokens of the project: "
