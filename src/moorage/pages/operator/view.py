@@ -19,6 +19,7 @@ from moorage.pages.sessions.operator import OperatorSession
 
 PER_PAGE = 50
 _MAX_PAGE = 10_000
+_MAX_DIGITS = 9
 _MAX_REASON = 500
 
 DONE = {
@@ -81,7 +82,8 @@ class View:
     def page_number(self) -> int:
         """Which part of a long list is asked for, from 1."""
         text = self.query.get("page", "1")
-        return min(max(int(text), 1), _MAX_PAGE) if text.isascii() and text.isdigit() else 1
+        is_number = text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+        return min(max(int(text), 1), _MAX_PAGE) if is_number else 1
 
     @property
     def offset(self) -> int:

@@ -155,6 +155,7 @@ async def test_long_lists_come_in_parts_the_newest_first(
     )
     assert "state=unclaimed&amp;page=2" in first
     assert "page=4" not in last
+    assert newest[0] in await pages.shown(f"/operator/payments?page={'9' * 5000}")
 
 
 async def test_payments_are_found_by_payer_and_by_transaction(

@@ -117,11 +117,13 @@ async def test_shown_transaction_is_sent_with_its_chain_and_answered_by_another_
     assert response.status_code == 303
 
 
-@pytest.mark.parametrize("state", [PaymentState.PENDING, PaymentState.HELD, None])
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [(PaymentState.PENDING, 402), (PaymentState.HELD, 402), (None, 503), (None, 429)],
+)
 async def test_payment_of_which_nobody_can_tell_is_not_to_be_repeated(
-    state: PaymentState | None,
+    state: PaymentState | None, status: int
 ) -> None:
-    status = 402 if state else 503
     asker = Asker(everything("words") | {"POST /credits": refusal(state, status)})
     response = await asker.post("/wallet/top-up/sent", means=MEANS, transaction=TX)
     assert response.status_code == 303

@@ -30,6 +30,7 @@ from moorage.wire.problems import PaymentDemand, PaymentState
 
 _PAYMENTS_WATCHED = 20
 _MAX_FIELD = 20_000
+_TOO_MANY_REQUESTS = 429
 _LOOK_BACK_MS = 600_000
 _HASH = re.compile(r"(?:0x)?[0-9a-fA-F]{64}")
 _SUGGESTED = (5, 10, 25, 50)
@@ -163,7 +164,8 @@ async def _take(view: View, headers: dict[str, str], *, transaction: str = "") -
 def _told(view: View, refused: ApiRefused, *, transaction: str) -> Response:
     """Returns the page for a payment that did not count, or not yet: unknown is never unpaid."""
     payment = refused.problem.payment
-    if payment is UNSET and refused.status < 500:  # nothing was looked at
+    is_known = refused.status < 500 and refused.status != _TOO_MANY_REQUESTS
+    if payment is UNSET and is_known:  # the request itself was at fault: nothing was looked at
         return view.page("error.html", status=refused.status, message=refused.problem.error)
     state = PaymentState.PENDING if payment is UNSET else payment.state
     if state is PaymentState.CREDITED and payment is not UNSET and payment.tx:
