@@ -115,8 +115,18 @@ ENDED = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
             {"terminated": {"exitCode": 3, "reason": "Error"}},
             AppExit(exit_code=3, out_of_memory=False),
         ),
+        (
+            {"terminated": {"exitCode": 128, "reason": "StartError"}},
+            {"terminated": {"exitCode": 7, "reason": "Error"}},
+            AppExit(exit_code=7, out_of_memory=False),
+        ),
+        (
+            {"terminated": {"exitCode": 128, "reason": "StartError"}},
+            {},
+            AppExit(exit_code=128, out_of_memory=False),
+        ),
     ],
-    ids=["runs", "killed", "backs-off", "was-started-again"],
+    ids=["runs", "killed", "backs-off", "was-started-again", "not-started-again", "not-started"],
 )
 def test_end_of_an_app_is_that_of_its_container(
     state: dict[str, Any], last: dict[str, Any], ended: AppExit | None

@@ -16,6 +16,7 @@ _PULL_PROBLEMS = frozenset(
 _START_PROBLEMS = frozenset(
     {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 )
+_NEVER_STARTED = frozenset({"StartError", "ContainerCannotRun"})
 _OVER = ("Succeeded", "Failed")
 
 
@@ -71,7 +72,7 @@ def parse(manifest: Manifest) -> Pod:
     found = status.get("containerStatuses") or ()
     container: Manifest = next((it for it in found if it.get("name") == CONTAINER), {})
     state, last = container.get("state") or {}, container.get("lastState") or {}
-    ended = state.get("terminated") or last.get("terminated")
+    ended = _end(state.get("terminated"), last.get("terminated"))
     conditions = {it["type"]: it for it in status.get("conditions") or ()}
     return Pod(
         namespace=metadata["namespace"],
@@ -111,6 +112,16 @@ def _waiting(found: Manifest | None) -> Waiting | None:
     if not found:
         return None
     return Waiting(reason=found.get("reason", ""), message=found.get("message", ""))
+
+
+def _end(now: Manifest | None, before: Manifest | None) -> Manifest | None:
+    """Returns how the container ended last; one that could not start says less than the end before.
+
+    So it is where the kubelet starts an app again whose pod is just being taken away.
+    """
+    if now and before and now.get("reason") in _NEVER_STARTED:
+        return before
+    return now or before
 
 
 def _exit(ended: Manifest | None) -> AppExit | None:
