@@ -1,8 +1,8 @@
 """Run the benchmarks, all of them or those that are named, and write RESULTS.md part by part.
 
 bench/run.py [deploying] [containers] [redeploying] [status] [unpaid] [paid] [upload] [idle]
-    [waking] [sleeping] [proxying] [watcher] [metering] [planning] [starting] [sharing] [capacity]
-    [keeping]
+    [waking] [sleeping] [proxying] [watcher] [metering] [planning] [starting] [sharing] [keeping]
+    [capacity] [pages]
 """
 
 import os
@@ -18,6 +18,7 @@ import deploying  # noqa: E402
 import idle  # noqa: E402
 import keeping  # noqa: E402
 import metering  # noqa: E402
+import pages  # noqa: E402
 import paid  # noqa: E402
 import planning  # noqa: E402
 import proxying  # noqa: E402
@@ -50,6 +51,7 @@ BENCHMARKS = {
     "starting": starting.run,
     "sharing": sharing.run,
     "capacity": capacity.run,
+    "pages": pages.run,
     "keeping": keeping.run,
 }
 RESULTS = HERE / "RESULTS.md"
