@@ -79,10 +79,11 @@ async def test_address_of_an_app_that_is_gone_does_not_lead_to_the_next_one_ther
     assert not await is_open(gone)
     await build(sandbox, source, plan(), deployment_id="second")
     following = (await start(sandbox, plan(), deployment_id="second")).address
-    assert str(following).partition(":")[0] == str(gone).partition(":")[0]
-    assert following != gone
+    # Where it would be asked if it had the same network; another gateway here may have taken that.
+    late = Address(f"{str(following).partition(':')[0]}:{str(gone).partition(':')[2]}")
+    assert late != following
     assert await fetch(following) == "hello"
-    assert not await is_open(gone)
+    assert not await is_open(late)
 
 
 async def test_kernel_refuses_addresses_that_no_app_has_while_the_gateway_is_open(

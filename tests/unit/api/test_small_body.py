@@ -8,6 +8,7 @@ from moorage.wire.credits import TopUpBody
 from moorage.wire.deployments import RollbackBody
 from moorage.wire.domains import DomainBody
 from moorage.wire.events import WebhookBody
+from moorage.wire.links import LinkBody
 
 TAKES = "is not known here; this takes deploymentId"
 LONG = "deploymentId: must be a string of at most 64 characters"
@@ -30,6 +31,10 @@ LONG = "deploymentId: must be a string of at most 64 characters"
         (RollbackBody, b'{"%b": 1}' % (b"y" * 70), "y" * 64 + ": " + TAKES),
         (TopUpBody, b'{"amount_usd": []}', "amount_usd: must be a number"),
         (TopUpBody, b'{"amount_usd": "much"}', "amount_usd: must be a number"),
+        (LinkBody, b'{"once": 5}', "once: must be true or false"),
+        (LinkBody, b'{"days": 91}', "days: must be a whole number from 1 to 90"),
+        (LinkBody, b'{"days": "7"}', "days: must be a whole number from 1 to 90"),
+        (LinkBody, b'{"label": 5}', "label: must be a string of at most 100 characters"),
         (dict[str, object], b'"text"', "body: must be a JSON object"),
         (dict[str, object], b'{"a": "\xff"}', "body: must be JSON"),
         (DomainBody, b'{"domain": "\xff"}', "domain: must be a string"),

@@ -11,7 +11,12 @@ from moorage.suggestion import Suggestions, did_you_mean
 MAX_BYTES = 16 * 1024
 
 _SHOWN_LENGTH = 64
-_WORDS = {"string": "a string", "decimal": "a number"}
+_WORDS = {
+    "string": "a string",
+    "decimal": "a number",
+    "boolean": "true or false",
+    "integer": "a whole number",
+}
 """What a field must be, by JSON Schema's format or type."""
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -47,15 +52,17 @@ def _what_is_wrong(body: bytes, kind: Any) -> InvalidField:
         return InvalidField("body", "must be JSON")
     if not issubclass(get_origin(kind) or kind, msgspec.Struct):
         return InvalidField("body", "must be JSON")
-    known = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+    known = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     if kind.__struct_config__.forbid_unknown_fields and (unknown := given.keys() - known):
         return _unknown(sorted(unknown), frozenset(known))
-    for name, rule in known.items():
+    for name, field in known.items():
+        if name not in given and not field.required:
+            continue
         try:
-            msgspec.json.decode(given.get(name, b"null"), type=rule)
+            msgspec.json.decode(given.get(name, b"null"), type=field.type)
         except _UNREADABLE:
             required = "" if name in given else "is required and "
-            return InvalidField(name, f"{required}must be {_rule(rule)}")
+            return InvalidField(name, f"{required}must be {_rule(field.type)}")
     return InvalidField("body", "must be JSON")
 
 
@@ -70,4 +77,6 @@ def _rule(kind: Any) -> str:
     schema = msgspec.json.schema(kind)
     value = schema.get("anyOf", [schema])[0]
     word = _WORDS[value.get("format", value["type"])]
+    if "minimum" in value and "maximum" in value:
+        return f"{word} from {value['minimum']} to {value['maximum']}"
     return f"{word} of at most {value['maxLength']} characters" if "maxLength" in value else word
