@@ -147,6 +147,7 @@ def dev_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway
         "contact": "operator@example.com",
         "terms_url": "https://example.com/terms",
         "memory_overcommit": "50",  # many tests leave their apps running
+        "disk_overcommit": "100",
     }
     with running(directory, **settings) as gateway:
         yield gateway

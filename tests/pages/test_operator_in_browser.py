@@ -205,6 +205,9 @@ async def test_pages_can_be_used_by_everybody(
     await wallet.pay(500_000)
     page = await person.open("/operator/payments")
     found = {}
+    async with asyncio.timeout(60):  # until the payment, which nobody presented, is found
+        while not await page.get_by_role("table").last.get_by_role("link").count():
+            await page.reload()
     payment = await page.get_by_role("table").last.get_by_role("link").last.get_attribute("href")
     payer = await page.get_by_role("table").last.get_by_role("link").first.get_attribute("href")
     for path in [*(f"/operator{each}" for each in PATHS), payment or "", payer or ""]:
