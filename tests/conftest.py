@@ -33,6 +33,7 @@ pytest_plugins = [
 ]
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Tests of a file share its gateway and chains, so one worker runs them all.
 

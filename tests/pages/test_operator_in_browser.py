@@ -165,7 +165,10 @@ async def test_a_suspended_app_answers_403_until_it_is_resumed(
     await until(lambda: answers(200))
 
 
-async def test_an_audit_names_a_forged_row(operator: Visitor, gateway: DevGateway) -> None:
+async def test_an_audit_names_a_forged_row(
+    operator: Visitor, gateway: DevGateway, wallet: Wallet
+) -> None:
+    await wallet.settled(await wallet.deploy_paid(fresh_name()))
     page = await operator.open("/operator/books")
 
     async def audit() -> None:
