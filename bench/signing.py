@@ -7,7 +7,7 @@ import uuid
 from coincurve import PrivateKey
 
 from moorage.chains.address import checksum_address
-from moorage.keccak import keccak256
+from moorage.signing.keccak import keccak256
 
 
 class Signer:

@@ -24,10 +24,10 @@ from moorage.payments.relay.relayer import GWEI, Limits, Relayer
 from moorage.payments.relay.settlement_follow_up import SettlementFollowUp
 from moorage.payments.relay.settlements import Settlements
 from moorage.payments.taking.verification import Verifier
-from moorage.records.relay_transaction import RelayTransaction
-from moorage.records.settlement import Settlement
+from moorage.records.money.relay_transaction import RelayTransaction
+from moorage.records.money.settlement import Settlement
 from moorage.storage.database import Database
-from moorage.storage.money import relays, settlements
+from moorage.storage.money.chains import relays, settlements
 from paying import Authorization, mine, rpc, sign_authorization, token_balance, until_mined
 
 USDC, _ = KNOWN_CHAINS["arbitrum"].tokens

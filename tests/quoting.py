@@ -5,8 +5,8 @@ from typing import Any
 from clock import MovableClock
 from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
 from moorage.payments.price.quotes import QuoteRequest, Quotes
+from moorage.records.money.quote import Quote
 from moorage.records.project import Project
-from moorage.records.quote import Quote
 from moorage.storage.database import Database
 
 

@@ -9,8 +9,8 @@ from moorage.auth.shared_nonces import SharedRateLimiter
 from moorage.clock import Clock
 from moorage.content.store import ContentStore
 from moorage.storage.database import Database
-from moorage.storage.keeper_lease import KEEPER
-from moorage.storage.leases import Leases, MachineLease
+from moorage.storage.several.keeper_lease import KEEPER
+from moorage.storage.several.leases import Leases, MachineLease
 from moorage.storage.shared.store import SharedStore
 from moorage.storage.vault import Vault
 

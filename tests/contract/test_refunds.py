@@ -27,12 +27,13 @@ from moorage.payments.relay.refund_follow_up import RefundFollowUp
 from moorage.payments.relay.refunds import Refunds, debit_of, left_of
 from moorage.payments.relay.relayer import GWEI, Limits, Relayer
 from moorage.payments.taking.verification import Verifier
-from moorage.records.payment import Finality, Payment, PaymentStatus
-from moorage.records.refund import Refund, RefundStatus
+from moorage.records.money.payment import Finality, Payment, PaymentStatus
+from moorage.records.money.refund import Refund, RefundStatus
 from moorage.settings import load_settings
 from moorage.storage import sqlite
 from moorage.storage.database import Database, Transaction
-from moorage.storage.money import accounts, payments, refunds, relays
+from moorage.storage.money import accounts, payments, refunds
+from moorage.storage.money.chains import relays
 from moorage.storage.opening import open_database
 from paying import mine, rpc, send_transfer, token_balance, until_mined
 from records_fixture import ALICE, USDC, transfer

@@ -37,8 +37,8 @@ from moorage.sdk import errors
 from moorage.sdk.budget import Budget
 from moorage.sdk.client import Client
 from moorage.sdk.journal import Journal, Payment, PaymentState
-from moorage.sdk.offer import Offer
 from moorage.sdk.payer import Bought, Payer, PayStep
+from moorage.sdk.paying.offer import Offer
 from moorage.sdk.request import DeployRequest
 from moorage.sdk.signer import Signer
 from moorage.wire.credits import ToppedUp

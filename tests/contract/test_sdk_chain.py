@@ -21,8 +21,8 @@ from chain_fixture import LocalChains
 from moorage.chains.chain import Chain
 from moorage.sdk.client import Client
 from moorage.sdk.journal import Journal, Payment
-from moorage.sdk.node import Node
 from moorage.sdk.payer import Bought, Payer, PayStep
+from moorage.sdk.paying.node import Node
 from moorage.sdk.signer import Signer
 from moorage.wire.deploy import Deployed
 

@@ -13,9 +13,9 @@ from moorage.errors import AlreadyRunning
 from moorage.gateway.assembly import open_core
 from moorage.gateway.state.data_directory import open_data_directory
 from moorage.settings import load_settings
-from moorage.storage.leases import MACHINE_SECONDS
 from moorage.storage.migrate import migrate
 from moorage.storage.purpose import Purpose
+from moorage.storage.several.leases import MACHINE_SECONDS
 from postgres_fixture import PostgresServer
 
 pytestmark = pytest.mark.root  # the server's package is installed with the sandbox's

@@ -16,8 +16,8 @@ from desk_fixture import LIMITS, USDC, Desk, Sign, as_read
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.local.devtokens import artifact
 from moorage.errors import AuthorizationRefused, ChainUnavailable, PaymentPending
-from moorage.records.relay_transaction import RelayStatus
-from moorage.records.settlement import SettlementStatus
+from moorage.records.money.relay_transaction import RelayStatus
+from moorage.records.money.settlement import SettlementStatus
 from moorage.storage.database import Database
 from moorage.storage.opening import open_database
 from paying import cancel_authorization, rpc, send_transaction, sign_authorization

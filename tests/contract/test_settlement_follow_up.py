@@ -18,9 +18,9 @@ from desk_fixture import USDC, Crash, Desk, Sign, as_read
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.errors import AuthorizationRefused, PaymentNotFound, PaymentPending
 from moorage.ledger import ledger
-from moorage.records.payment import PaymentStatus
-from moorage.records.relay_transaction import RelayStatus
-from moorage.records.settlement import SettlementStatus
+from moorage.records.money.payment import PaymentStatus
+from moorage.records.money.relay_transaction import RelayStatus
+from moorage.records.money.settlement import SettlementStatus
 from moorage.storage.money import accounts, payments
 from paying import (
     Authorization,

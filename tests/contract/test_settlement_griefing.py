@@ -13,8 +13,8 @@ from desk_fixture import USDC, Desk, Sign
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.errors import AuthorizationRefused, PaymentAlreadyUsed
 from moorage.payments.relay import settlements
-from moorage.records.relay_transaction import RelayStatus
-from moorage.records.settlement import SettlementStatus
+from moorage.records.money.relay_transaction import RelayStatus
+from moorage.records.money.settlement import SettlementStatus
 from paying import mine, rpc
 from rpc_proxy import RpcProxy
 

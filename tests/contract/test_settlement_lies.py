@@ -8,7 +8,7 @@ import pytest
 from chain_fixture import LocalChains
 from desk_fixture import USDC, Desk, Sign, as_read
 from moorage.errors import PaymentAlreadyUsed
-from moorage.records.settlement import SettlementStatus
+from moorage.records.money.settlement import SettlementStatus
 from paying import send_transaction, sign_authorization
 from rpc_proxy import RpcProxy
 

@@ -12,11 +12,11 @@ from moorage.gateway.operator.upkeep import DailyAudit
 from moorage.gateway.operator.vital_signs import note_certificates, note_upkeep
 from moorage.metrics import exposition
 from moorage.routing.certificate import Certificate, read_certificate
-from moorage.storage.apps import certificates
+from moorage.storage.apps.addresses import certificates
 from moorage.storage.database import Database
-from moorage.storage.leases import Leases
 from moorage.storage.operation import upkeep
 from moorage.storage.operation.upkeep import Upkeep, UpkeepDone
+from moorage.storage.several.leases import Leases
 from moorage.storage.vault import KEY_BYTES, Vault
 from records_fixture import ALICE
 

@@ -19,7 +19,7 @@ from moorage.ledger.transfer import Transfer
 from moorage.payments.protocols.evidence import PaymentMeans, TransactionEvidence
 from moorage.payments.taking.verification import Verifier
 from moorage.payments.watch.watcher import Watcher
-from moorage.records.payment import PaymentStatus
+from moorage.records.money.payment import PaymentStatus
 from moorage.storage.database import Database
 from paying import rpc
 from rpc_proxy import RpcProxy

@@ -12,7 +12,7 @@ import pytest
 from chain_fixture import LocalChains
 from gateway_fixture import DevGateway
 from members import Member, Pair, running_pair
-from moorage.storage.leases import LEASE_MS
+from moorage.storage.several.leases import LEASE_MS
 from paying import token_balance
 from postgres_fixture import PostgresServer
 from postgres_relay import relaying

@@ -14,9 +14,9 @@ from moorage.api.connections.arrival import ARRIVAL, Arrival
 from moorage.api.http.caller import Caller, authenticate
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.managed import require_own
-from moorage.api.http.paid_answers import repeated
-from moorage.api.http.payer import PaidFront, authenticate_payer
-from moorage.api.http.payment_headers import OfferedPayment, paid_headers, read_payment
+from moorage.api.http.payment.paid_answers import repeated
+from moorage.api.http.payment.payer import PaidFront, authenticate_payer
+from moorage.api.http.payment.payment_headers import OfferedPayment, paid_headers, read_payment
 from moorage.api.http.problems import json_response
 from moorage.api.money.credits import allowance_body
 from moorage.api.projects import require_volumes

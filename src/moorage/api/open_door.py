@@ -23,8 +23,8 @@ from moorage.api.deploy import (
     read_attempt,
 )
 from moorage.api.http.managed import bearer_token
-from moorage.api.http.payer import OpenPayer, identify_payer
-from moorage.api.http.payment_headers import OfferedPayment
+from moorage.api.http.payment.payer import OpenPayer, identify_payer
+from moorage.api.http.payment.payment_headers import OfferedPayment
 from moorage.api.http.problems import json_response
 from moorage.api.http.small_body import read_small
 from moorage.api.money.topup import TopUpRoom, amount_of, top_up, topped_up

@@ -29,7 +29,8 @@ from moorage.ledger.metering import Metering
 from moorage.money import NOTHING, MicroUsd, usd_number, usd_text
 from moorage.payments.protocols.seller import Seller
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import domains, projects
+from moorage.storage.apps import projects
+from moorage.storage.apps.addresses import domains
 from moorage.storage.money import accounts
 from moorage.wire.projects import (
     ProjectChanged,

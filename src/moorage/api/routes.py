@@ -15,8 +15,8 @@ from moorage.api.http.caller import PAID, Front, carries_proof, signed_body
 from moorage.api.http.cross_origin import CrossOrigin
 from moorage.api.http.dispatch import Dispatch
 from moorage.api.http.operation import Operation
-from moorage.api.http.paid_answers import accounted
-from moorage.api.http.payment_headers import error_headers, prefer
+from moorage.api.http.payment.paid_answers import accounted
+from moorage.api.http.payment.payment_headers import error_headers, prefer
 from moorage.api.http.problems import INTERNAL, NO_MEMBERS, error_response, problem_response
 from moorage.api.http.query import refuse_unknown
 from moorage.api.http.request_context import INTENDED

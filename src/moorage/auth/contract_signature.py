@@ -12,7 +12,7 @@ import msgspec
 
 from moorage.chains.encoding import parse_quantity
 from moorage.errors import SignatureInvalid
-from moorage.keccak import keccak256
+from moorage.signing.keccak import keccak256
 
 GAS: Final = 6_000_000
 """The 5,000,000 that the validator passes on at most, and the gas for its code and a signature."""

@@ -16,7 +16,7 @@ import msgspec
 from moorage.auth.wallet import Wallet
 from moorage.chains.address import parse_address
 from moorage.errors import SignatureInvalid, TimestampExpired
-from moorage.signed_request import host_of
+from moorage.signing.signed_request import host_of
 
 HEADER = "SIGN-IN-WITH-X"
 MAX_HEADER_BYTES = 16 * 1024

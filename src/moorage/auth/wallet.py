@@ -9,8 +9,8 @@ from coincurve import PublicKey
 
 from moorage.chains.address import checksum_address, key_address, parse_address
 from moorage.errors import AuthMissing, SignatureInvalid, TimestampExpired
-from moorage.keccak import keccak256
-from moorage.signed_request import NO_BODY, Target
+from moorage.signing.keccak import keccak256
+from moorage.signing.signed_request import NO_BODY, Target
 
 Wallet = NewType("Wallet", str)
 """An authenticated wallet: `0x` and 40 lower-case hex digits."""

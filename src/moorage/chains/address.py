@@ -3,7 +3,7 @@
 import re
 from functools import lru_cache
 
-from moorage.keccak import keccak256
+from moorage.signing.keccak import keccak256
 
 _ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{40}")
 

@@ -15,7 +15,7 @@ from moorage.chains.erc20 import decode_uint256
 from moorage.chains.pace import Pace
 from moorage.chains.receipt import FoundLog, parse_found_logs
 from moorage.chains.rpc import AnswerTooLarge, Call, RpcClient, RpcError
-from moorage.keccak import keccak256
+from moorage.signing.keccak import keccak256
 
 _CANCELED_TOPIC = "0x" + keccak256(b"AuthorizationCanceled(address,bytes32)").hex()
 _BLOCKS_AT_ONCE = 5_000

@@ -7,8 +7,8 @@ from coincurve import PublicKey
 
 from moorage.chains.address import key_address
 from moorage.chains.encoding import parse_bytes32
-from moorage.keccak import keccak256
 from moorage.money import AtomicUnits
+from moorage.signing.keccak import keccak256
 
 MAX_SIGNATURE_BYTES = 4096  # a contract wallet's may contain several owners' signatures
 

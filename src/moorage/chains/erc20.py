@@ -8,7 +8,7 @@ import msgspec
 from moorage.chains.address import parse_address
 from moorage.chains.encoding import parse_bytes32, parse_quantity
 from moorage.chains.receipt import Log, Receipt
-from moorage.keccak import keccak256
+from moorage.signing.keccak import keccak256
 
 TRANSFER_TOPIC = "0x" + keccak256(b"Transfer(address,address,uint256)").hex()
 

@@ -7,7 +7,7 @@ import coincurve
 import msgspec
 
 from moorage.chains.address import checksum_address, key_address
-from moorage.keccak import keccak256
+from moorage.signing.keccak import keccak256
 
 _FEE_MARKET_TYPE = b"\x02"  # EIP-2718's type byte of EIP-1559
 _KEY = re.compile(r"(?:0[xX])?[0-9a-fA-F]{64}")

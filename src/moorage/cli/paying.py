@@ -6,8 +6,8 @@ from moorage.cli.screen import Screen
 from moorage.cli.wording import in_cli_words
 from moorage.sdk.errors import PaymentRefused
 from moorage.sdk.journal import Payment
-from moorage.sdk.offer import Offer, money_text
 from moorage.sdk.payer import Approve, OnStep, PayStep
+from moorage.sdk.paying.offer import Offer, money_text
 
 _STAGES = {
     PayStep.RESUMED: "an earlier payment is still open; using it",

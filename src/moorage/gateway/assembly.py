@@ -51,11 +51,11 @@ from moorage.payments.services import Payee, PaymentServices
 from moorage.payments.settings import PaymentSettings
 from moorage.payments.taking.recipients import note_recipient
 from moorage.settings import Settings
-from moorage.storage.cluster import RunningGateway, agree
 from moorage.storage.database import Database
-from moorage.storage.leases import Leases, MachineLease
 from moorage.storage.opening import open_database
 from moorage.storage.purpose import Purpose, set_purpose
+from moorage.storage.several.cluster import RunningGateway, agree
+from moorage.storage.several.leases import Leases, MachineLease
 from moorage.storage.shared.store import RETURN_SECONDS, SharedStore
 from moorage.storage.shared.tables import SharedTables
 from moorage.threads import in_thread

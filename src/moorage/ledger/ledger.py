@@ -15,7 +15,7 @@ from moorage.ledger.transfer import Transfer
 from moorage.ledger.verdicts import verdicts_before
 from moorage.money import MicroUsd, credit_from_atomic_units, usd_number
 from moorage.records.event import EventData, EventKind
-from moorage.records.payment import Finality, Payment, PaymentStatus
+from moorage.records.money.payment import Finality, Payment, PaymentStatus
 from moorage.storage.database import Transaction
 from moorage.storage.money import accounts, grants, payments
 from moorage.storage.money.grants import Grant

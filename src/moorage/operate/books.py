@@ -20,7 +20,7 @@ from moorage.gateway.serve import receiving_address, serving_chains
 from moorage.settings import Settings
 from moorage.storage.database import Database
 from moorage.storage.migrate import is_newest
-from moorage.storage.money import recipients
+from moorage.storage.money.chains import recipients
 from moorage.storage.opening import open_database
 from moorage.threads import in_thread
 

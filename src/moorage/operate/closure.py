@@ -18,7 +18,8 @@ from moorage.operate.stopping import Machine, open_machine
 from moorage.settings import Settings
 from moorage.storage import customers
 from moorage.storage.database import Database
-from moorage.storage.money import intervals, payments, unsettled
+from moorage.storage.money import intervals, payments
+from moorage.storage.money.chains import unsettled
 from moorage.threads import in_thread
 
 

@@ -9,8 +9,8 @@ from moorage.money import decimal_text
 from moorage.operate.acts import note_act
 from moorage.operate.books import OpenBooks, open_books
 from moorage.settings import Settings
-from moorage.storage.money import recipients, unsettled
-from moorage.storage.money.recipients import Recipient
+from moorage.storage.money.chains import recipients, unsettled
+from moorage.storage.money.chains.recipients import Recipient
 from moorage.storage.operation import base_domains, configuration
 from moorage.storage.operation.base_domains import BaseDomain
 

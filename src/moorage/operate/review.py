@@ -3,7 +3,7 @@
 from moorage.clock import Clock
 from moorage.ledger import ledger
 from moorage.operate.acts import note_act
-from moorage.records.payment import Payment, PaymentStatus
+from moorage.records.money.payment import Payment, PaymentStatus
 from moorage.storage.database import Database
 from moorage.storage.money import payments
 

@@ -27,9 +27,9 @@ from moorage.operate.acts import note_act
 from moorage.operate.books import operator_name, require_newest
 from moorage.routing.caddy import Caddy
 from moorage.settings import Settings
-from moorage.storage import cluster
 from moorage.storage.apps.toolchains import in_use
 from moorage.storage.purpose import Purpose, purpose_of
+from moorage.storage.several import cluster
 from moorage.threads import in_thread
 
 

@@ -34,7 +34,7 @@ from moorage.payments.taking.topup import TopUp
 from moorage.payments.taking.verification import Verifier
 from moorage.payments.watch.finality import FinalityCheck
 from moorage.payments.watch.watcher import Watcher
-from moorage.signed_request import host_of
+from moorage.signing.signed_request import host_of
 from moorage.whole_file import create_file
 
 _SECRET_BYTES = 32

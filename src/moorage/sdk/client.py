@@ -8,7 +8,6 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from moorage.sdk.answers import Answer, read_answer
-from moorage.sdk.authorization import HEADER as AUTHORIZATION
 from moorage.sdk.errors import (
     AnswerLost,
     AnswerUnreadable,
@@ -17,6 +16,7 @@ from moorage.sdk.errors import (
     RequestRefused,
 )
 from moorage.sdk.links import LinkCalls
+from moorage.sdk.paying.authorization import HEADER as AUTHORIZATION
 from moorage.sdk.request import DeployRequest, PaymentProof
 from moorage.sdk.transport import path_of, read_events
 from moorage.sdk.uploads import StoredUploads

@@ -19,14 +19,6 @@ from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock, SystemClock
 from moorage.money import MicroUsd
 from moorage.sdk.answers import Answer
-from moorage.sdk.authorization import (
-    accepted_domain,
-    authorize,
-    is_expired,
-    node_needed,
-    unspent,
-)
-from moorage.sdk.broadcast import Sighting, see_mined, send, sign_transfer, uncertain
 from moorage.sdk.budget import DAY_MS, Budget
 from moorage.sdk.client import Client
 from moorage.sdk.errors import (
@@ -42,8 +34,16 @@ from moorage.sdk.errors import (
     PaymentShort,
 )
 from moorage.sdk.journal import Journal, Payment, PaymentKey, PaymentState
-from moorage.sdk.node import Node
-from moorage.sdk.offer import (
+from moorage.sdk.paying.authorization import (
+    accepted_domain,
+    authorize,
+    is_expired,
+    node_needed,
+    unspent,
+)
+from moorage.sdk.paying.broadcast import Sighting, see_mined, send, sign_transfer, uncertain
+from moorage.sdk.paying.node import Node
+from moorage.sdk.paying.offer import (
     Offer,
     check_gas_balance,
     money_text,
@@ -52,7 +52,7 @@ from moorage.sdk.offer import (
     transfer_call,
     with_balance,
 )
-from moorage.sdk.purchase import Credit, Deployment, Purchase
+from moorage.sdk.paying.purchase import Credit, Deployment, Purchase
 from moorage.sdk.request import DeployRequest, PaymentProof
 from moorage.sdk.signer import Signer
 from moorage.sdk.transport import Pause

@@ -31,7 +31,7 @@ from moorage.sdk.errors import (
     GatewayUnreachable,
 )
 from moorage.sdk.signer import Signer
-from moorage.signed_request import NO_BODY, Target, host_of
+from moorage.signing.signed_request import NO_BODY, Target, host_of
 
 Pause = Callable[[float], Awaitable[None]]
 OnWait = Callable[[float, ClientError], None]

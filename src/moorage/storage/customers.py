@@ -5,8 +5,8 @@ from typing import NamedTuple
 from sqlalchemy import and_, bindparam, func, select
 
 from moorage.money import MicroUsd
-from moorage.records.payment import PaymentStatus
-from moorage.records.refund import RefundStatus
+from moorage.records.money.payment import PaymentStatus
+from moorage.records.money.refund import RefundStatus
 from moorage.storage.database import Source, Statement
 from moorage.storage.schema import grants, payments, projects, refunds, usage, wallets
 

@@ -29,8 +29,8 @@ from moorage.storage.database import (
     Upsert,
     substring,
 )
-from moorage.storage.leases import CLOCK_BACK_MS
 from moorage.storage.schema import deliveries, events, payments, webhooks
+from moorage.storage.several.leases import CLOCK_BACK_MS
 
 _EVENT = [events.c[name] for name in Event.__struct_fields__]
 _WEBHOOK = [webhooks.c[name] for name in Webhook.__struct_fields__]

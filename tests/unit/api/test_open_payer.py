@@ -11,7 +11,7 @@ from starlette.requests import Request
 from believed import limiters_of
 from clock import MovableClock
 from fakes import FakeSettlements, FakeVerifier, paywall_of
-from moorage.api.http.payer import OpenPayer, PaidFront, identify_payer
+from moorage.api.http.payment.payer import OpenPayer, PaidFront, identify_payer
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.client_address import TrustedProxies
 from moorage.auth.contract_wallets import ContractWallets

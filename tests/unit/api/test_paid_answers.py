@@ -8,7 +8,7 @@ from clock import MovableClock
 from fakes import FakeSettlements, FakeVerifier, authorizes, paywall_of, seller_of
 from moorage import errors
 from moorage.api.http.caller import CALLER, PAID, Caller
-from moorage.api.http.paid_answers import accounted, repeated
+from moorage.api.http.payment.paid_answers import accounted, repeated
 from moorage.api.http.problems import error_response, json_response
 from moorage.errors import MoorageError, PaymentNotFound, PaymentPending
 from moorage.ledger import ledger

@@ -16,8 +16,8 @@ from moorage.chains.address import checksum_address
 from moorage.errors import InvalidField
 from moorage.ledger import ledger
 from moorage.money import MicroUsd
-from moorage.records.payment import Finality
-from moorage.records.refund import Refund, RefundStatus
+from moorage.records.money.payment import Finality
+from moorage.records.money.refund import Refund, RefundStatus
 from moorage.storage.database import Database
 from moorage.storage.money import payments, refunds
 from records_fixture import ALICE, ARBITRUM, BOB, PAY_TO, USDC, transfer

@@ -6,8 +6,8 @@ import pytest
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.cli.operator.books import refund_text
 from moorage.money import MicroUsd
-from moorage.records.payment import Finality
-from moorage.records.refund import Refund, RefundStatus
+from moorage.records.money.payment import Finality
+from moorage.records.money.refund import Refund, RefundStatus
 
 ARBITRUM = KNOWN_CHAINS["arbitrum"]
 REFUND = Refund(

@@ -14,7 +14,8 @@ from moorage.errors import IsolationMissing
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.domain import Domain, DomainStatus
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import domains, projects
+from moorage.storage.apps import projects
+from moorage.storage.apps.addresses import domains
 from records_fixture import ALICE, add_deployment, fund
 from waiting import until
 

@@ -9,7 +9,7 @@ from moorage.records.deployment import DeploymentStatus
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
-from moorage.storage.apps import certificates
+from moorage.storage.apps.addresses import certificates
 from moorage.storage.money import accounts
 from records_fixture import ALICE, fund
 

@@ -32,10 +32,10 @@ from moorage.records.traffic import Position
 from moorage.settings import load_settings
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Statement
-from moorage.storage.leases import Leases
 from moorage.storage.money import accounts
 from moorage.storage.schema import jobs as jobs_table
 from moorage.storage.schema import run_intervals
+from moorage.storage.several.leases import Leases
 from moorage.storage.vault import Vault
 from records_fixture import GATEWAY, PLAN, add_deployment, add_project
 

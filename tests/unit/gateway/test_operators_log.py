@@ -11,9 +11,9 @@ from moorage.events import outbox
 from moorage.gateway.operator.log import OperatorsLog
 from moorage.records.event import EventKind
 from moorage.storage.database import Database
-from moorage.storage.leases import Leases
 from moorage.storage.operation import acts
 from moorage.storage.operation.acts import Act
+from moorage.storage.several.leases import Leases
 from moorage.storage.vault import KEY_BYTES, Vault
 from records_fixture import ALICE, fund
 

@@ -12,8 +12,8 @@ from moorage.errors import InvalidField
 from moorage.gateway.state.reload import Reload
 from moorage.settings import Settings, load_settings
 from moorage.storage.database import Database
-from moorage.storage.leases import Leases
 from moorage.storage.operation import configuration
+from moorage.storage.several.leases import Leases
 from moorage.storage.vault import KEY_BYTES, Vault
 
 

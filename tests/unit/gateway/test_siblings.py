@@ -16,11 +16,12 @@ from moorage.gateway.several.siblings import Siblings, challenge_secret, fingerp
 from moorage.gateway.state.data_directory import open_data_directory
 from moorage.records.webhook import Webhook
 from moorage.settings import Settings, load_settings
-from moorage.storage import cluster, events
-from moorage.storage.cluster import SILENT_MS, RunningGateway
+from moorage.storage import events
 from moorage.storage.database import Database
 from moorage.storage.migrate import migrate
 from moorage.storage.purpose import Purpose
+from moorage.storage.several import cluster
+from moorage.storage.several.cluster import SILENT_MS, RunningGateway
 from moorage.storage.vault import Vault
 from records_fixture import ALICE
 

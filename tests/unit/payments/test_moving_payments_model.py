@@ -33,7 +33,7 @@ from moorage.payments.protocols.evidence import PaymentMeans, TransactionEvidenc
 from moorage.payments.taking.verification import Verifier
 from moorage.payments.watch.finality import FinalityCheck
 from moorage.payments.watch.watcher import Watcher
-from moorage.records.payment import PaymentStatus
+from moorage.records.money.payment import PaymentStatus
 from moorage.storage.money import accounts, payments
 from records_fixture import ALICE, ARBITRUM, BOB, CAROL, USDC, USDT
 from yielding import YieldingDatabase

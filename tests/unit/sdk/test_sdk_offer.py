@@ -10,8 +10,8 @@ from moorage.chains.signing import ChainTransaction
 from moorage.money import AtomicUnits
 from moorage.sdk.answers import read_answer
 from moorage.sdk.errors import BalanceShort, QuoteInconsistent
-from moorage.sdk.node import SendingTerms
-from moorage.sdk.offer import (
+from moorage.sdk.paying.node import SendingTerms
+from moorage.sdk.paying.offer import (
     Offer,
     money_text,
     read_offer,

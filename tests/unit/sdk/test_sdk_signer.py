@@ -7,10 +7,10 @@ from eth_account import Account
 from eth_account.messages import encode_defunct
 
 from moorage.sdk.errors import ClientMisconfigured
-from moorage.sdk.node import SendingTerms
-from moorage.sdk.offer import unsigned_transfer
+from moorage.sdk.paying.node import SendingTerms
+from moorage.sdk.paying.offer import unsigned_transfer
 from moorage.sdk.signer import Signer
-from moorage.signed_request import Target
+from moorage.signing.signed_request import Target
 from offers import an_offer
 from typed_request import typed_data
 

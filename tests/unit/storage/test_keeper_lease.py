@@ -10,10 +10,11 @@ import pytest
 
 from clock import MovableClock
 from faulty_database import FaultyDatabase
-from moorage.storage import keeper_lease, leases, postgres
+from moorage.storage import postgres
 from moorage.storage.database import Database
-from moorage.storage.keeper_lease import HELD_SECONDS, LEFT_SECONDS, KeeperLease
 from moorage.storage.opening import open_database
+from moorage.storage.several import keeper_lease, leases
+from moorage.storage.several.keeper_lease import HELD_SECONDS, LEFT_SECONDS, KeeperLease
 
 
 @pytest.fixture

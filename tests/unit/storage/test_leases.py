@@ -8,8 +8,14 @@ import pytest
 from clock import MovableClock
 from moorage.errors import AlreadyRunning
 from moorage.storage.database import Database
-from moorage.storage.leases import CLOCK_BACK_MS, LEASE_MS, MACHINE_SECONDS, Leases, MachineLease
 from moorage.storage.opening import open_database
+from moorage.storage.several.leases import (
+    CLOCK_BACK_MS,
+    LEASE_MS,
+    MACHINE_SECONDS,
+    Leases,
+    MachineLease,
+)
 from records_fixture import GATEWAY, OTHER_GATEWAY
 
 DUTY = "metering"

@@ -5,8 +5,9 @@ import pytest
 from clock import START_MS
 from moorage.errors import UniqueViolation
 from moorage.money import MicroUsd
-from moorage.records.quote import Quote
-from moorage.storage.apps import names, projects
+from moorage.records.money.quote import Quote
+from moorage.storage.apps import projects
+from moorage.storage.apps.addresses import names
 from moorage.storage.database import Database
 from moorage.storage.money import quotes
 from records_fixture import ALICE, BOB, add_project

@@ -15,16 +15,16 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import CheckConstraint, Connection, MetaData, create_engine
 
 from moorage.errors import DatabaseUnavailable
-from moorage.records.cursor import Search
 from moorage.records.deployment import TRANSITIONS, DeploymentStatus, Origin
 from moorage.records.domain import DomainStatus
 from moorage.records.job import JobStatus
-from moorage.records.payment import Finality, PaymentStatus
+from moorage.records.money.cursor import Search
+from moorage.records.money.payment import Finality, PaymentStatus
+from moorage.records.money.refund import RefundStatus
+from moorage.records.money.relay_transaction import RelayStatus
+from moorage.records.money.settlement import SettlementStatus
 from moorage.records.project import ProjectStatus
-from moorage.records.refund import RefundStatus
-from moorage.records.relay_transaction import RelayStatus
 from moorage.records.session import Role
-from moorage.records.settlement import SettlementStatus
 from moorage.records.webhook import DeliveryStatus
 from moorage.storage import migrate as migration
 from moorage.storage.migrate import REVISIONS, migrate

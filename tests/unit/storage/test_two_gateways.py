@@ -18,7 +18,7 @@ from moorage.records.event import EventKind
 from moorage.records.webhook import Webhook
 from moorage.storage import events
 from moorage.storage.database import Database
-from moorage.storage.money import relays
+from moorage.storage.money.chains import relays
 from moorage.storage.vault import Vault
 from overtaken import OvertakenDatabase
 from records_fixture import ALICE, GATEWAY, OTHER_GATEWAY

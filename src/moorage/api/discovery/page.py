@@ -7,7 +7,7 @@ from moorage.api.discovery.facts import NAME, QUOTE_MINUTES, SUMMARY, UPLOAD_MIB
 from moorage.api.discovery.standing import Standing, StandingBoard
 from moorage.pages.rendering.policy import SECURITY_HEADERS
 from moorage.pages.rendering.templates import render
-from moorage.signed_request import host_of
+from moorage.signing.signed_request import host_of
 from moorage.uploads.request import MAX_MONTHS
 
 _KEPT_SECONDS = 10

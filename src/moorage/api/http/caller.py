@@ -11,7 +11,7 @@ from starlette.types import Message, Receive, Scope
 
 from moorage.api.http.managed import MANAGED, bearer_token, require_covered
 from moorage.api.http.named import named_project
-from moorage.api.http.payment_headers import read_payment
+from moorage.api.http.payment.payment_headers import read_payment
 from moorage.api.http.person import PERSON, Person, require_permitted
 from moorage.api.http.problems import problem_of
 from moorage.api.http.request_context import HAS_PAID, WALLET
@@ -34,7 +34,7 @@ from moorage.payments.price.holdings import Holdings
 from moorage.payments.protocols.evidence import TransactionEvidence, is_credential
 from moorage.payments.taking.transaction_search import booked
 from moorage.records.project import Project
-from moorage.signed_request import Target, host_of
+from moorage.signing.signed_request import Target, host_of
 from moorage.storage.apps.manage_tokens import ManagedProject
 from moorage.storage.database import Database
 from moorage.storage.money import payments

@@ -11,7 +11,7 @@ import msgspec
 from starlette.responses import Response
 
 from moorage import errors
-from moorage.api.http.payment_advice import payment_actions
+from moorage.api.http.payment.payment_advice import payment_actions
 from moorage.auth.recipe import RECIPE
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.demand_body import demand_body

@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.api.http.idempotency import Idempotency
-from moorage.api.http.paid_answers import repeated
-from moorage.api.http.payer import PaidFront, authenticate_payer
-from moorage.api.http.payment_headers import paid_headers
+from moorage.api.http.payment.paid_answers import repeated
+from moorage.api.http.payment.payer import PaidFront, authenticate_payer
+from moorage.api.http.payment.payment_headers import paid_headers
 from moorage.api.http.problems import json_response
 from moorage.api.http.small_body import parse_small, read_small
 from moorage.deploy.entrance.house_rules import HouseRules

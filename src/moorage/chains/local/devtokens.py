@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from moorage.chains.chain import Chain
-from moorage.keccak import keccak256
+from moorage.signing.keccak import keccak256
 
 GAS_WEI: Final = 10_000 * 10**18
 TOKENS_EACH: Final = 1_000

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from moorage.chains.chain import Chain
     from moorage.operate.audit.report import Report
-    from moorage.records.payment import Payment
-    from moorage.records.refund import Refund
+    from moorage.records.money.payment import Payment
+    from moorage.records.money.refund import Refund
     from moorage.settings import Settings
 
 
@@ -257,7 +257,7 @@ def refund_text(chain: "Chain", item: "Refund") -> str:
 
 
 def _refund_exit(done: "Iterable[Refund]") -> Exit:
-    from moorage.records.refund import UNFINISHED, RefundStatus
+    from moorage.records.money.refund import UNFINISHED, RefundStatus
 
     statuses = {item.status for item in done}
     if not statuses.isdisjoint(UNFINISHED):

@@ -24,7 +24,7 @@ from moorage.sdk.archive import Collected, collect
 from moorage.sdk.budget import read_budget, read_dollars
 from moorage.sdk.journal import Journal
 from moorage.sdk.payer import Approve, Bought, Payer
-from moorage.sdk.purchase import titled
+from moorage.sdk.paying.purchase import titled
 from moorage.sdk.request import DeployRequest
 from moorage.sdk.signer import Signer
 from moorage.wire.deploy import Deployed

@@ -5,7 +5,7 @@ import structlog
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import certificates
+from moorage.storage.apps.addresses import certificates
 from moorage.storage.database import Database
 
 log = structlog.get_logger()

@@ -36,7 +36,8 @@ from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import AuthorizationEvidence
 from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
 from moorage.payments.taking.receipt import PaymentReceipt
-from moorage.storage.apps import deployments, names
+from moorage.storage.apps import deployments
+from moorage.storage.apps.addresses import names
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts
 from moorage.storage.vault import Vault

@@ -12,8 +12,8 @@ from moorage.deploy.entrance.configuration import (
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.payments.price.quotes import Quotes
+from moorage.records.money.quote import Quote
 from moorage.records.project import Project
-from moorage.records.quote import Quote
 from moorage.storage.apps import promises
 from moorage.storage.database import Source
 from moorage.storage.money import accounts

@@ -27,15 +27,9 @@ from moorage.ledger.metering import Metering
 from moorage.records.deployment import Deployment
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import (
-    configuration,
-    deployments,
-    domains,
-    manage_tokens,
-    projects,
-    restarts,
-)
+from moorage.storage.apps import configuration, deployments, manage_tokens, projects, restarts
 from moorage.storage.apps import releases as kept_releases
+from moorage.storage.apps.addresses import domains
 from moorage.storage.database import Database, Transaction
 
 log = structlog.get_logger()

@@ -22,7 +22,7 @@ from moorage.pages.sessions.doors import operator_doors
 from moorage.pages.sessions.gate import Gate
 from moorage.payments.watch.watcher import Watcher
 from moorage.settings import Settings
-from moorage.storage.leases import Leases
+from moorage.storage.several.leases import Leases
 
 Check = Callable[[], Awaitable[None]]
 """Returns when its part works; raises a MoorageError that says what is wrong."""

@@ -15,7 +15,8 @@ from moorage.errors import ChainUnavailable
 from moorage.metrics import registry
 from moorage.payments.watch.watcher import Watcher
 from moorage.routing.certificate import Certificate, CertificateInvalid, read_certificate
-from moorage.storage.apps import certificates, jobs
+from moorage.storage.apps import jobs
+from moorage.storage.apps.addresses import certificates
 from moorage.storage.migrate import NEWEST_REVISION
 from moorage.storage.operation import upkeep
 from moorage.storage.operation.upkeep import Upkeep

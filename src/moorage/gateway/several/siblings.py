@@ -16,9 +16,9 @@ from moorage.errors import (
 )
 from moorage.payments.relay.key_file import key_in
 from moorage.settings import Settings
-from moorage.storage import cluster
-from moorage.storage.cluster import RunningGateway
 from moorage.storage.database import Database
+from moorage.storage.several import cluster
+from moorage.storage.several.cluster import RunningGateway
 from moorage.storage.vault import Vault
 
 log = structlog.get_logger()

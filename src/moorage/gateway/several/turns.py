@@ -23,9 +23,9 @@ from moorage.gateway.platform.isolation import is_machine_bound
 from moorage.gateway.state.data_directory import GATEWAYS, NONCES, SPOOL, gateway_id
 from moorage.metrics import record_keeper_failure
 from moorage.settings import Settings
-from moorage.storage.keeper_lease import KeeperLease
 from moorage.storage.migrate import migrate
 from moorage.storage.opening import open_database
+from moorage.storage.several.keeper_lease import KeeperLease
 from moorage.threads import in_thread
 from moorage.uploads import sweep_spool
 

@@ -14,7 +14,7 @@ from moorage.clock import Clock
 from moorage.errors import ConfigurationInvalid
 from moorage.settings import Settings, chain_named, of_another, recorded
 from moorage.storage.database import Database, Source
-from moorage.storage.money import unsettled
+from moorage.storage.money.chains import unsettled
 from moorage.storage.operation import base_domains, configuration
 from moorage.storage.operation.configuration import ConfigurationChange
 

@@ -21,9 +21,9 @@ from moorage.sdk.budget import Budget
 from moorage.sdk.client import Client
 from moorage.sdk.errors import ClientError
 from moorage.sdk.journal import Journal, Payment
-from moorage.sdk.offer import Offer
 from moorage.sdk.payer import Bought, Payer, PayStep
-from moorage.sdk.purchase import titled
+from moorage.sdk.paying.offer import Offer
+from moorage.sdk.paying.purchase import titled
 from moorage.sdk.request import DeployRequest, Settings
 from moorage.sdk.signer import Signer
 

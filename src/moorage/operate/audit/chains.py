@@ -26,9 +26,9 @@ from moorage.payments.watch.comparison import (
     payment_problem,
     refund_is_on_chain,
 )
-from moorage.records.cursor import Cursor, Search
-from moorage.records.payment import Finality, Payment, PaymentStatus
-from moorage.records.refund import Refund, RefundStatus
+from moorage.records.money.cursor import Cursor, Search
+from moorage.records.money.payment import Finality, Payment, PaymentStatus
+from moorage.records.money.refund import Refund, RefundStatus
 from moorage.storage.money.audit import Books
 
 _RECEIPTS_AT_ONCE = 50

@@ -16,8 +16,8 @@ from moorage.operate.audit.rows import Finding, TokenTotal, audit_books, token_t
 from moorage.operate.audit.states import audit_states
 from moorage.operate.books import OpenBooks, open_books
 from moorage.settings import Settings
-from moorage.storage.money import unsettled
 from moorage.storage.money.audit import Books
+from moorage.storage.money.chains import unsettled
 from moorage.storage.operation import configuration, upkeep
 from moorage.storage.operation.upkeep import Upkeep, UpkeepDone
 

@@ -20,8 +20,8 @@ from moorage.ledger.ledger import (
     wallet_account,
 )
 from moorage.money import credit_from_atomic_units
-from moorage.records.payment import Payment, PaymentStatus
-from moorage.records.refund import Refund, RefundStatus
+from moorage.records.money.payment import Payment, PaymentStatus
+from moorage.records.money.refund import Refund, RefundStatus
 from moorage.storage.database import Transaction
 from moorage.storage.money import audit as rows
 from moorage.storage.money.audit import BilledInterval, Books, Posting

@@ -15,8 +15,8 @@ from moorage.chains.encoding import parse_bytes32
 from moorage.chains.erc20 import decode_uint256
 from moorage.chains.rpc import Call, RpcClient, RpcError, revert_reason
 from moorage.errors import ChainUnavailable
-from moorage.keccak import keccak256
 from moorage.operate.check.finding import Finding
+from moorage.signing.keccak import keccak256
 
 _QUESTIONS = ("DOMAIN_SEPARATOR()", "eip712Domain()", "name()", "version()")
 _NOBODY, _NO_NONCE = "0x" + "00" * 20, "0x" + "00" * 32

@@ -15,11 +15,12 @@ from moorage.gateway.operator.port import checks_of, states_of
 from moorage.gateway.operator.vital_signs import Samples
 from moorage.ledger.ledger import received_account
 from moorage.payments.relay.relayer import Relayer
-from moorage.storage import cluster
 from moorage.storage.apps import jobs
-from moorage.storage.money import accounts, relays, settlements
+from moorage.storage.money import accounts
+from moorage.storage.money.chains import relays, settlements
 from moorage.storage.operation import notices, payment_list, upkeep
 from moorage.storage.operation.upkeep import UpkeepDone
+from moorage.storage.several import cluster
 
 _FRESH_SECONDS = 10.0
 _CHECK_SECONDS = 3.0

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from moorage.records.event import Event
-from moorage.records.payment import Finality, Payment, PaymentStatus
-from moorage.records.refund import Refund, RefundStatus
-from moorage.records.settlement import Settlement, SettlementStatus
+from moorage.records.money.payment import Finality, Payment, PaymentStatus
+from moorage.records.money.refund import Refund, RefundStatus
+from moorage.records.money.settlement import Settlement, SettlementStatus
 from moorage.storage.operation.payment_list import LATE_MS, ListedPayment
 
 WORDS = {

@@ -10,7 +10,7 @@ from moorage.pages.sessions.operator import OperatorSession
 from moorage.pages.sessions.session import Session
 from moorage.pages.sessions.sessions import Sessions
 from moorage.records.session import Role, StoredSession
-from moorage.signed_request import host_of
+from moorage.signing.signed_request import host_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from moorage.chains.address import checksum_address
 from moorage.clock import Clock, iso_utc
 from moorage.errors import SignatureInvalid, TimestampExpired
 from moorage.pages.sessions.form import Form
-from moorage.signed_request import host_of
+from moorage.signing.signed_request import host_of
 
 MAX_AGE_MS = 5 * 60_000
 """How old a text may be when its signature arrives."""

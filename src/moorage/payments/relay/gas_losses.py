@@ -10,9 +10,9 @@ from moorage.chains.chain import Chain
 from moorage.chains.eip3009 import judged_by_contract
 from moorage.clock import Clock
 from moorage.metrics import record_relayer_reverted
-from moorage.records.relay_transaction import RelayTransaction
+from moorage.records.money.relay_transaction import RelayTransaction
 from moorage.storage.database import Source, Transaction
-from moorage.storage.money import relays
+from moorage.storage.money.chains import relays
 
 _DAY_MS = 24 * 3_600_000
 _LOST_TODAY = "too much gas was lost today to authorizations that did nothing"

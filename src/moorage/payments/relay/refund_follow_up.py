@@ -20,10 +20,11 @@ from moorage.clock import Clock
 from moorage.errors import ChainUnavailable
 from moorage.ledger import ledger
 from moorage.payments.watch.comparison import refund_is_on_chain
-from moorage.records.refund import Refund, RefundStatus
-from moorage.records.relay_transaction import RelayTransaction
+from moorage.records.money.refund import Refund, RefundStatus
+from moorage.records.money.relay_transaction import RelayTransaction
 from moorage.storage.database import Database
-from moorage.storage.money import payments, refunds, relays
+from moorage.storage.money import payments, refunds
+from moorage.storage.money.chains import relays
 
 log = structlog.get_logger()
 

@@ -24,10 +24,11 @@ from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units, decim
 from moorage.payments.relay.refund_follow_up import RefundFollowUp
 from moorage.payments.relay.relayer import Relayer
 from moorage.payments.watch.comparison import payment_problem
-from moorage.records.payment import Finality, Payment, PaymentStatus
-from moorage.records.refund import Refund, RefundStatus
+from moorage.records.money.payment import Finality, Payment, PaymentStatus
+from moorage.records.money.refund import Refund, RefundStatus
 from moorage.storage.database import Database, Source, Transaction
-from moorage.storage.money import payments, refunds, relays
+from moorage.storage.money import payments, refunds
+from moorage.storage.money.chains import relays
 
 _GIVEN_BACK = (PaymentStatus.CREDITED, PaymentStatus.HELD)
 

@@ -31,10 +31,10 @@ from moorage.payments.relay.settlements import (
     authorized_call,
     is_contract,
 )
-from moorage.records.relay_transaction import RelayStatus, RelayTransaction
-from moorage.records.settlement import Settlement
+from moorage.records.money.relay_transaction import RelayStatus, RelayTransaction
+from moorage.records.money.settlement import Settlement
 from moorage.storage.database import Database
-from moorage.storage.money import relays, settlements
+from moorage.storage.money.chains import relays, settlements
 
 log = structlog.get_logger()
 

@@ -33,10 +33,10 @@ from moorage.ledger.transfer import transfers_in
 from moorage.metrics import record_settlement
 from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units
 from moorage.payments.relay.relayer import Relayer
-from moorage.records.relay_transaction import RelayStatus, RelayTransaction
-from moorage.records.settlement import Settlement, SettlementStatus
+from moorage.records.money.relay_transaction import RelayStatus, RelayTransaction
+from moorage.records.money.settlement import Settlement, SettlementStatus
 from moorage.storage.database import Database, Source, Transaction
-from moorage.storage.money import relays, settlements
+from moorage.storage.money.chains import relays, settlements
 
 _MIN_SECONDS_LEFT = 20  # of validity, so that it can be mined in time
 _MIN_WORTH = MicroUsd(10_000)  # about what the gas costs

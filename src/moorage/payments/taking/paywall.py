@@ -35,7 +35,7 @@ from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.payments.taking.screening import Screen, held_back
 from moorage.payments.taking.transaction_search import TransactionSearch, booked
 from moorage.payments.taking.verification import Verifier
-from moorage.records.payment import Payment, PaymentStatus
+from moorage.records.money.payment import Payment, PaymentStatus
 from moorage.storage.database import Database, Source
 from moorage.storage.money import payments, quotes
 from moorage.wire.problems import PaymentState

@@ -7,7 +7,7 @@ verified and audited like today's, until an operator retires them; new demands n
 from moorage.chains.address import parse_address
 from moorage.clock import Clock
 from moorage.storage.database import Database
-from moorage.storage.money import recipients
+from moorage.storage.money.chains import recipients
 
 
 async def note_recipient(db: Database, pay_to: str, *, clock: Clock) -> frozenset[str]:

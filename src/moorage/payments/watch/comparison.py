@@ -4,8 +4,8 @@ from collections.abc import Collection
 
 from moorage.chains.erc20 import parse_transfer_logs
 from moorage.chains.receipt import Receipt
-from moorage.records.payment import Payment
-from moorage.records.refund import Refund
+from moorage.records.money.payment import Payment
+from moorage.records.money.refund import Refund
 
 
 def payment_problem(

@@ -22,7 +22,7 @@ from moorage.ledger.metering import Metering
 from moorage.ledger.transfer import Transfer, transfers_in
 from moorage.metrics import record_moved, record_reversed
 from moorage.payments.taking.screening import Screen, allow, held_back
-from moorage.records.payment import Finality, Payment
+from moorage.records.money.payment import Finality, Payment
 from moorage.storage.database import Database, Transaction
 from moorage.storage.money import payments
 

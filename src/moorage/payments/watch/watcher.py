@@ -23,10 +23,11 @@ from moorage.money import MicroUsd
 from moorage.payments.taking.screening import Screen, allow, held_back
 from moorage.payments.watch.search import Reorganised, TransferSearch
 from moorage.payments.watch.set_aside import AT_ONCE, SetAside, TimedScreening, WaitingTransaction
-from moorage.records.cursor import Cursor, Search
-from moorage.records.payment import Payment, PaymentStatus
+from moorage.records.money.cursor import Cursor, Search
+from moorage.records.money.payment import Payment, PaymentStatus
 from moorage.storage.database import Database
-from moorage.storage.money import cursors, payments
+from moorage.storage.money import payments
+from moorage.storage.money.chains import cursors
 
 log = structlog.get_logger()
 

@@ -6,7 +6,7 @@ from moorage.records.deployment import (
     UNDER_WAY,
 )
 from moorage.records.project import SHARING_STATUSES, Project, ProjectStatus
-from moorage.storage.apps import names
+from moorage.storage.apps.addresses import names
 from moorage.storage.database import Database, Row, Source, Statement, Transaction
 from moorage.storage.schema import deployments, projects
 

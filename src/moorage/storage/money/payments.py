@@ -4,8 +4,8 @@ import msgspec
 from sqlalchemy import and_, bindparam, func, insert, null, or_, select, tuple_, update
 
 from moorage.money import MicroUsd
-from moorage.records.payment import Finality, Payment, PaymentStatus
-from moorage.records.refund import RefundStatus
+from moorage.records.money.payment import Finality, Payment, PaymentStatus
+from moorage.records.money.refund import RefundStatus
 from moorage.storage.database import Database, Source, Statement, Transaction, struct_of
 from moorage.storage.schema import payment_uses, payments, refunds
 

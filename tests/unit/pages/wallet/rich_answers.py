@@ -24,8 +24,8 @@ from moorage.records.deployment import DeploymentStatus, Origin
 from moorage.records.domain import DomainStatus
 from moorage.records.event import EventKind
 from moorage.records.log import LogStream
-from moorage.records.payment import PaymentStatus
-from moorage.records.refund import RefundStatus
+from moorage.records.money.payment import PaymentStatus
+from moorage.records.money.refund import RefundStatus
 from moorage.records.webhook import DeliveryStatus
 from moorage.wire.credits import CreditEntry
 from moorage.wire.deployments import DeploymentProgress

@@ -19,7 +19,6 @@ from moorage.errors import (
     PayerMismatch,
     PaymentMalformed,
 )
-from moorage.keccak import keccak256
 from moorage.money import AtomicUnits, atomic_units
 from moorage.payments.protocols.authorization import (
     WrittenAuthorization,
@@ -36,6 +35,7 @@ from moorage.payments.protocols.mpp.challenge import (
     binding,
     challenge_id,
 )
+from moorage.signing.keccak import keccak256
 
 _FIELD = "Authorization"
 _SCHEME = "payment "

@@ -22,7 +22,7 @@ from moorage.api.http.caller import (
     use_nonce,
     verify,
 )
-from moorage.api.http.payment_headers import OfferedPayment, read_payment
+from moorage.api.http.payment.payment_headers import OfferedPayment, read_payment
 from moorage.api.http.request_context import WALLET
 from moorage.auth.authenticator import Verified
 from moorage.auth.wallet import Wallet

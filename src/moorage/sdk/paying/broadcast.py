@@ -6,8 +6,8 @@ import msgspec
 
 from moorage.sdk.errors import ClientError, NodeError, NodeRefused, PaymentUncertain
 from moorage.sdk.journal import Payment, PaymentKey
-from moorage.sdk.node import Node, SendingTerms
-from moorage.sdk.offer import Offer, money_text, payment_of, unsigned_transfer
+from moorage.sdk.paying.node import Node, SendingTerms
+from moorage.sdk.paying.offer import Offer, money_text, payment_of, unsigned_transfer
 from moorage.sdk.signer import Signer
 from moorage.sdk.transport import Pause
 

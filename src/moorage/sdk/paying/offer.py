@@ -11,7 +11,7 @@ from moorage.chains.signing import ChainTransaction
 from moorage.money import MICRO_USD_PER_USD, AtomicUnits, MicroUsd, decimal_text
 from moorage.sdk.errors import BalanceShort, GasShort, QuoteInconsistent
 from moorage.sdk.journal import Payment, PaymentKey
-from moorage.sdk.node import SendingTerms
+from moorage.sdk.paying.node import SendingTerms
 from moorage.wire.problems import Bought, PaymentDemand
 from moorage.wire.public import Balances
 

@@ -20,7 +20,7 @@ from moorage.sdk.errors import (
     QuoteInconsistent,
 )
 from moorage.sdk.journal import Payment, PaymentKey
-from moorage.sdk.offer import Offer, payment_of
+from moorage.sdk.paying.offer import Offer, payment_of
 from moorage.sdk.signer import Signer
 
 HEADER = "PAYMENT-SIGNATURE"

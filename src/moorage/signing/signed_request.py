@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from moorage.keccak import keccak256
+from moorage.signing.keccak import keccak256
 
 NO_BODY = sha256().digest()
 """The digest of a request without a body."""

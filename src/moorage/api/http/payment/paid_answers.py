@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.api.http.caller import CALLER, Caller
-from moorage.api.http.payment_headers import read_payment
+from moorage.api.http.payment.payment_headers import read_payment
 from moorage.api.http.problems import json_response, problem_of
 from moorage.chains.address import parse_address
 from moorage.chains.chain import Chain

@@ -15,7 +15,7 @@ from moorage.clock import Clock
 from moorage.errors import AlreadyRunning, DatabaseUnavailable
 from moorage.storage.database import Database, Statement, Upsert
 from moorage.storage.schema import leases
-from moorage.storage.watched_lease import Seen, WatchedLease
+from moorage.storage.several.watched_lease import Seen, WatchedLease
 
 log = structlog.get_logger()
 

@@ -5,7 +5,7 @@ from enum import StrEnum
 import msgspec
 
 from moorage.money import AtomicUnits, MicroUsd
-from moorage.records.payment import Finality
+from moorage.records.money.payment import Finality
 
 
 class RefundStatus(StrEnum):

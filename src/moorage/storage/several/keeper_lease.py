@@ -12,7 +12,7 @@ import structlog
 from moorage.clock import Clock
 from moorage.errors import DatabaseUnavailable
 from moorage.storage.database import Database
-from moorage.storage.watched_lease import WatchedLease
+from moorage.storage.several.watched_lease import WatchedLease
 
 log = structlog.get_logger()
 

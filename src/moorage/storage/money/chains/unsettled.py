@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 from sqlalchemy import func, select
 
-from moorage.records.payment import Finality, PaymentStatus
-from moorage.records.refund import UNFINISHED, RefundStatus
-from moorage.records.settlement import UNRESOLVED
+from moorage.records.money.payment import Finality, PaymentStatus
+from moorage.records.money.refund import UNFINISHED, RefundStatus
+from moorage.records.money.settlement import UNRESOLVED
 from moorage.storage.database import Source, Statement
 from moorage.storage.schema import payments, refunds, settlements
 

@@ -1,0 +1,1 @@
+"""Payments in HTTP: how they are presented, advised on and answered."""

@@ -1,0 +1,1 @@
+"""Rows about money: quotes, payments, and what the gateway itself sends."""

@@ -1,0 +1,1 @@
+"""How a payment is made: what is offered, how it is signed, and how it reaches its chain."""

@@ -1,0 +1,1 @@
+"""What a signature covers, and the hash function that it needs."""

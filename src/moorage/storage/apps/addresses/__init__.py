@@ -1,0 +1,1 @@
+"""Queries over the addresses of apps: names, domains, and their certificates."""

@@ -1,0 +1,1 @@
+"""What gateways on one database agree on: who does which duty, who keeps the apps, who runs."""
