@@ -21,5 +21,6 @@ class FailureCause(StrEnum):
     SUPERSEDED = "superseded"
     CANCELLED = "cancelled"
     BLOCKED = "project_blocked"
+    PAUSED = "project_paused"
     OUT_OF_CREDITS = "out_of_credits"
     NO_CAPACITY = "no_capacity"

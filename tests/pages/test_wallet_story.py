@@ -8,6 +8,7 @@ from playwright.async_api import Page, expect
 from wallet_in_page import WalletInPage
 
 from gateway_fixture import DevGateway
+from waiting import until
 from wallet import HELLO, Answer, Wallet
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -38,6 +39,10 @@ def project_path(deployed: Answer, rest: str = "") -> str:
     return f"/wallet/projects/{deployed.body['projectId']}{rest}"
 
 
+async def is_answered(wallet: Wallet, name: str, status: int) -> bool:
+    return (await wallet.visit(name))[0] == status
+
+
 async def follow_live(person: Visitor, deployed: Answer) -> Page:
     """Opens the page of a deployment, and waits without touching it until it is ready."""
     page = await person.open(
@@ -47,7 +52,7 @@ async def follow_live(person: Visitor, deployed: Answer) -> Page:
     return page
 
 
-async def test_person_watches_deploys_reads_logs_and_goes_back(
+async def test_person_watches_deploys_reads_logs_pauses_and_goes_back(
     new_visitor: NewVisitor, dev_gateway: DevGateway
 ) -> None:
     wallet = await Wallet(dev_gateway).fund()
@@ -70,6 +75,13 @@ async def test_person_watches_deploys_reads_logs_and_goes_back(
     await expect(logs.get_by_text("hold “TALKER is”")).to_be_visible()
 
     project = await person.open(project_path(first))
+    await project.get_by_role("button", name="Pause", exact=True).click()
+    await expect(project.get_by_text("Paused: the app stops within seconds")).to_be_visible()
+    await until(lambda: is_answered(wallet, name, 503))
+    assert (await wallet.deploy(name, TALKER | {"third.txt": "x"})).body["code"] == "project_paused"
+    await project.get_by_role("button", name="Resume", exact=True).click()
+    await expect(project.get_by_text("Resumed: the app starts within seconds")).to_be_visible()
+    await until(lambda: is_answered(wallet, name, 200))
     await project.get_by_role("button", name="Go back to the version before").click()
     await expect(project.get_by_text("It serves", exact=True)).to_be_visible(timeout=SLOW_MS)
     await expect(project.get_by_text("An earlier version, to be served again")).to_be_visible()

@@ -217,7 +217,7 @@ OPERATIONS = (
         handler=projects.change_project,
         body=ChangeBody,
         answer=ProjectChanged,
-        fails=(400, 402, 403, 404, 408, 413, 503),
+        fails=(400, 402, 403, 404, 408, 409, 413, 503),
         signed=True,
     ),
     Operation(

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
+from moorage.api.discovery.facts import Facts
 from moorage.api.http.caller import Front, authenticate, owned_project
 from moorage.api.http.problems import json_response
 from moorage.api.http.small_body import parse_small, read_small
@@ -23,6 +24,8 @@ from moorage.deploy.entrance.configuration import (
 from moorage.deploy.entrance.warnings import written_warnings
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.deletion import Deletion
+from moorage.deploy.keeping.pausing import Paused, Pausing
+from moorage.deploy.keeping.retention import DAY_MS
 from moorage.errors import RuntimeUnsupported
 from moorage.ledger.burn import hour_of
 from moorage.ledger.metering import Metering
@@ -61,6 +64,15 @@ _MESSAGES_BEFORE_ANY_SERVED = _MESSAGES | {
     Effect.NEXT_UPLOAD: "Nothing of this project has served yet: this takes effect with the next "
     "upload. POST /agent/deploy with the same uniqueName.",
 }
+_MESSAGES_OF_PAUSES = {
+    Paused.AS_BEFORE: "Nothing is changed: it was so before.",
+    Paused.PAUSED: "The project is paused: its app stops within seconds and burns nothing, and its "
+    'address says so. Its files and data are kept for {days} days: {{"paused": false}} resumes it.',
+    Paused.RESUMED: "The project is resumed: its app starts within seconds, and burns credits.",
+    Paused.WAITING: "The project is no longer paused: its app starts as soon as the credits pay "
+    "its next hour, and there is room for it.",
+}
+_NOT_FOR_EVER = ("out_of_credits", "project_paused")  # causes that retention ends
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +86,8 @@ class ProjectRoom(Front):
     has_volumes: bool  # False without root
     written: Written
     seller: Seller
+    pausing: Pausing
+    facts: Facts
 
 
 async def list_projects(room: ProjectRoom, request: Request) -> Response:
@@ -109,10 +123,19 @@ async def change_project(room: ProjectRoom, request: Request) -> Response:
     project = await owned_project(room, request)
     body = await read_small(request, max_bytes=MAX_CHANGE_BYTES)
     change = change_request(parse_small(body, dict[str, object]))
+    if change.paused is not None:
+        return json_response(await _pause(room, project, paused=change.paused))
     if change.volume:
         require_volumes("volume", has_volumes=room.has_volumes)
     changed = await room.configuration.change(project, change)
     return json_response(_changed(project, changed))
+
+
+async def _pause(room: ProjectRoom, project: Project, *, paused: bool) -> ProjectChanged:
+    pausing = room.pausing
+    done = await (pausing.pause(project) if paused else pausing.resume(project))
+    message = _MESSAGES_OF_PAUSES[done].format(days=room.facts.retention_days)
+    return ProjectChanged(project_id=project.id, status="changed", message=message)
 
 
 def _changed(project: Project, changed: Changed) -> ProjectChanged:
@@ -164,7 +187,7 @@ def _project_item(room: ProjectRoom, project: Project) -> ProjectItem:
 def _shown(
     room: ProjectRoom, project: Project, now: CurrentConfig, verified: list[str], *, burns: bool
 ) -> ProjectShown:
-    suspended = project.status is ProjectStatus.SUSPENDED
+    cause = _because(project) if project.status is ProjectStatus.SUSPENDED else None
     serves = project.serving_deployment_id is not None
     an_hour = hour_of(project.monthly_price_micro_usd)
     return ProjectShown(
@@ -185,15 +208,26 @@ def _shown(
         asleep=project.asleep_since_ms is not None,
         burn_per_hour_usd=usd_number(an_hour if burns else NOTHING),
         price_per_hour_usd=usd_number(an_hour),
-        suspended_because=_because(project) if suspended else UNSET,
+        suspended_because=cause or UNSET,
+        kept_until=_kept_until(room, project) if cause in _NOT_FOR_EVER else UNSET,
         blocked_reason=project.blocked_reason or UNSET,
     )
+
+
+def _kept_until(room: ProjectRoom, project: Project) -> str | UnsetType:
+    """Returns when a project is deleted if it stays suspended; its time is billed time."""
+    if project.suspended_at_ms is None:
+        return UNSET
+    kept_ms = room.facts.retention_days * DAY_MS
+    return iso_utc(room.metering.time.wall_ms(project.suspended_at_ms) + kept_ms)
 
 
 def _because(project: Project) -> str:
     """Returns why a project is suspended."""
     if project.blocked_reason is not None:
         return "project_blocked"
+    if project.paused_at_ms is not None:
+        return "project_paused"
     return "out_of_credits" if project.no_space_since_ms is None else "no_capacity"
 
 

@@ -216,6 +216,8 @@ class ApiServices:
                 has_volumes=services.engine.capabilities.volumes,
                 written=deploy.written,
                 seller=services.payments.seller,
+                pausing=deploy.pausing,
+                facts=self._facts,
             ),
             TokenRoom(**front),
             LinkRoom(**front, links=Links(db=self._core.db, clock=self._core.clock)),

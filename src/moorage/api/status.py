@@ -90,10 +90,8 @@ async def _progress(room: StatusRoom, found: DeploymentView) -> DeploymentProgre
         return _failed(found)
     if found.blocked_reason is not None:
         return _blocked(found, found.blocked_reason)
-    if found.no_space_since_ms is not None:
-        return _no_space(found)
     if found.project_status is ProjectStatus.SUSPENDED:
-        return await _out_of_credits(room, found)
+        return await _suspended(room, found)
     serving = found.serving_deployment_id
     if serving is not None and found.down_since_ms is not None:
         loop = await crash_loop(room.db, serving, now_ms=room.clock.now_ms())
@@ -133,6 +131,17 @@ def _blocked(found: DeploymentView, why: str) -> DeploymentProgress:
     )
 
 
+def _paused(found: DeploymentView) -> DeploymentProgress:
+    return DeploymentProgress(
+        status="failed",
+        deployment_id=found.id,
+        deployment_status="suspended",
+        reason="You have paused this project: its app is stopped and kept, and burns nothing.",
+        reason_code=FailureCause.PAUSED,
+        next_actions=['Resume it: PATCH /agent/projects/{projectId} with {"paused": false}'],
+    )
+
+
 def _no_space(found: DeploymentView) -> DeploymentProgress:
     return DeploymentProgress(
         status="failed",
@@ -141,6 +150,14 @@ def _no_space(found: DeploymentView) -> DeploymentProgress:
         reason=NO_SPACE,
         reason_code="no_capacity",
     )
+
+
+async def _suspended(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:
+    if found.paused_at_ms is not None:
+        return _paused(found)
+    if found.no_space_since_ms is not None:
+        return _no_space(found)
+    return await _out_of_credits(room, found)
 
 
 async def _out_of_credits(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:

@@ -50,6 +50,10 @@ CLIENT_COMMANDS = (
     ),
     Command("restart", "moorage.cli.wallet.configuration:restart", "Start a project's app anew."),
     Command(
+        "pause", "moorage.cli.wallet.configuration:pause", "Stop a project's app and what it burns."
+    ),
+    Command("unpause", "moorage.cli.wallet.configuration:unpause", "Start a paused app again."),
+    Command(
         "usage", "moorage.cli.wallet.usage:usage", "Show what a project's app was asked and used."
     ),
     Command(

@@ -20,6 +20,7 @@ from moorage.deploy.keeping.asleep.wake_elsewhere import WakeElsewhere
 from moorage.deploy.keeping.deletion import Deletion
 from moorage.deploy.keeping.drain import Drain
 from moorage.deploy.keeping.kept_elsewhere import KeptElsewhere
+from moorage.deploy.keeping.pausing import Pausing
 from moorage.deploy.keeping.reconciler import Reconciler
 from moorage.deploy.keeping.releases import Releases
 from moorage.deploy.keeping.restarts import Restarts
@@ -362,12 +363,13 @@ class DeployServices(AddressServices):
 
     @cached_property
     def suspension(self) -> Suspension:
-        return Suspension(
-            db=self._db,
-            metering=self._metering,
-            on_given_up=self.worker.drop,
-            clock=self._clock,
-        )
+        drop = self.worker.drop
+        return Suspension(db=self._db, metering=self._metering, on_given_up=drop, clock=self._clock)
+
+    @cached_property
+    def pausing(self) -> Pausing:
+        drop = self.worker.drop
+        return Pausing(db=self._db, metering=self._metering, on_given_up=drop, clock=self._clock)
 
     @cached_property
     def deletion(self) -> Deletion:

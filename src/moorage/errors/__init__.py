@@ -13,6 +13,7 @@
     ├── WrongWallet  TokenScope  LinkScope  ConfirmationMissing
     ├── (Project|Deployment|Domain|Webhook|Event|Link)NotFound  TooManyLinks
     ├── ProjectBlocked              the operator has suspended the project, or the wallet
+    ├── ProjectPaused               its owner has paused it
     ├── WalletNotListed  TooManyProjects  Maintenance      the operator takes no (new) deploys
     ├── ReleaseServing  ReleaseNeverServed  ReleaseGone  NoEarlierRelease  DeploymentOver
     ├── OutOfCredits  IdempotencyKeyReused  IdempotencyInProgress
@@ -103,6 +104,7 @@ from moorage.errors.requests import (
     PlanTooCostly,
     ProjectBlocked,
     ProjectNotFound,
+    ProjectPaused,
     RateLimited,
     ReleaseGone,
     ReleaseNeverServed,
@@ -184,6 +186,7 @@ __all__ = [
     "PlannersBusy",
     "ProjectBlocked",
     "ProjectNotFound",
+    "ProjectPaused",
     "ProxyFailed",
     "RateLimited",
     "RefundRefused",

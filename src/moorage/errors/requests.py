@@ -167,6 +167,10 @@ class ProjectBlocked(MoorageError):
         self.why = why
 
 
+class ProjectPaused(MoorageError):
+    """You have paused this project. Resume it first: PATCH it with {"paused": false}."""
+
+
 class WalletNotListed(MoorageError):
     """This gateway serves wallets alone that its operator has listed, and yours is not."""
 

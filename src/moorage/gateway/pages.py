@@ -64,12 +64,8 @@ def _lookup(rooms: Rooms) -> Callable[[str], Awaitable[Absence]]:
 async def _absence(project: Project, rooms: Rooms) -> Absence:
     serving = project.serving_deployment_id
     match project.status:
-        case ProjectStatus.SUSPENDED if project.blocked_reason is not None:
-            return Absence(HostState.BLOCKED)
-        case ProjectStatus.SUSPENDED if project.no_space_since_ms is not None:
-            return Absence(HostState.NO_SPACE)
         case ProjectStatus.SUSPENDED:
-            return Absence(HostState.SUSPENDED)
+            return Absence(_why_suspended(project))
         case ProjectStatus.FAILED:
             return Absence(HostState.FAILED)
         case ProjectStatus.ACTIVE if project.asleep_since_ms is not None:
@@ -79,6 +75,14 @@ async def _absence(project: Project, rooms: Rooms) -> Absence:
         case ProjectStatus.ACTIVE:
             return Absence(HostState.UNHEALTHY)
     return Absence(HostState.DEPLOYING)
+
+
+def _why_suspended(project: Project) -> HostState:
+    if project.blocked_reason is not None:
+        return HostState.BLOCKED
+    if project.paused_at_ms is not None:
+        return HostState.PAUSED
+    return HostState.SUSPENDED if project.no_space_since_ms is None else HostState.NO_SPACE
 
 
 async def _stopped(serving: str, rooms: Rooms) -> Absence:

@@ -73,6 +73,8 @@ def _refusal(project: Project, wallet_blocked: str | None) -> str:
         return "it is being deleted"
     if project.blocked_reason or wallet_blocked:
         return "it is suspended: `moorage resume` first"
+    if project.paused_at_ms is not None:
+        return "its owner has paused it"
     if project.no_space_since_ms is not None:
         return "it waits for room on the disk"
     return ""

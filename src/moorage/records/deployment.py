@@ -97,6 +97,7 @@ class DeploymentView(msgspec.Struct, frozen=True):
     serving_deployment_id: str | None
     blocked_reason: str | None
     no_space_since_ms: int | None
+    paused_at_ms: int | None
     down_since_ms: int | None
     monthly_price_micro_usd: MicroUsd
     is_kept: bool  # of the deployment: whether its logs are kept

@@ -15,7 +15,7 @@ class ProjectStatus(StrEnum):
     DEPLOYING = "deploying"  # built, starting
     ACTIVE = "active"  # an app serves its address
     FAILED = "failed"  # no deployment has succeeded
-    SUSPENDED = "suspended"  # out of credits, or of disk: stopped and kept
+    SUSPENDED = "suspended"  # out of credits or of disk, paused, or blocked: stopped and kept
     DELETING = "deleting"
     DELETED = "deleted"
 
@@ -45,6 +45,7 @@ class Project(msgspec.Struct, frozen=True):
     blocked_reason: str | None = None  # why the operator has it suspended
     asleep_since_ms: int | None = None
     no_space_since_ms: int | None = None  # suspended because the machine's disk was nearly full
+    paused_at_ms: int | None = None  # suspended by its owner since then
     down_since_ms: int | None = None  # its app should run and does not
     health_path: str = "/"  # of the next deployment
     variables: str = ""  # of the next deployment, sealed

@@ -37,6 +37,7 @@ class HostState(StrEnum):
     FAILED = "failed"  # no deployment has succeeded yet, and the last one failed
     SUSPENDED = "suspended"  # out of credits
     BLOCKED = "blocked"  # suspended by the operator
+    PAUSED = "paused"  # suspended by its owner
     NO_SPACE = "no_space"  # stopped because the gateway's disk was nearly full
     STOPPED = "stopped"  # should run but does not; it is being restarted
     CRASH_LOOPING = "crash_looping"  # crashed repeatedly; it is restarted after growing pauses
@@ -98,7 +99,7 @@ PAGES = {
         status=402,
         code="app_suspended",
         title="Out of credits",
-        text="This app is paused because its credits are used up. Its files and data are kept.",
+        text="This app is stopped because its credits are used up. Its files and data are kept.",
         hint="Its deployer starts it again by topping up at $gateway, before it is deleted.",
         next_actions=("Top up with POST $gateway/agent/credits; the app then starts by itself",),
     ),
@@ -108,6 +109,13 @@ PAGES = {
         title="This app is suspended",
         text="The operator of this gateway has suspended the app at this address.",
         hint="Its deployer finds the reason in the deployment's status.",
+    ),
+    HostState.PAUSED: Page(
+        status=503,
+        code="app_paused",
+        title="This app is paused",
+        text="Its owner has paused the app at this address. Its files and data are kept.",
+        hint="Its owner can resume it at any time.",
     ),
     HostState.NO_SPACE: Page(
         status=503,

@@ -33,7 +33,12 @@ class ProjectList(Body, frozen=True, kw_only=True):
 VariableNames = Annotated[list[str], Meta(description="what they hold is never told")]
 
 SuspensionCause = Annotated[
-    str, Meta(extra_json_schema={"enum": ["out_of_credits", "project_blocked", "no_capacity"]})
+    str,
+    Meta(
+        extra_json_schema={
+            "enum": ["out_of_credits", "project_blocked", "project_paused", "no_capacity"]
+        }
+    ),
 ]
 
 
@@ -57,6 +62,7 @@ class ProjectShown(ProjectItem, frozen=True, kw_only=True):
         Absent(0.0),
     ]
     suspended_because: SuspensionCause | UnsetType = UNSET
+    kept_until: Time | UnsetType = UNSET  # suspended, it is deleted then
     blocked_reason: Annotated[str, Meta(description="the operator's")] | UnsetType = UNSET
     warnings: list[WarningItem] | UnsetType = UNSET
 
@@ -94,6 +100,10 @@ class ChangeBody(CamelBody, frozen=True, kw_only=True):
     restart: Annotated[bool, Meta(description="restart the app, changed or not")] | UnsetType = (
         UNSET
     )
+    paused: (
+        Annotated[bool, Meta(description="alone: true stops the app and its burn, false resumes")]
+        | UnsetType
+    ) = UNSET
 
 
 class ProjectChanged(CamelBody, frozen=True, kw_only=True):

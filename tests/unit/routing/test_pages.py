@@ -88,6 +88,7 @@ EXPECTED = {
     HostState.FAILED: (502, "app_failed", False),
     HostState.SUSPENDED: (402, "app_suspended", False),
     HostState.BLOCKED: (403, "app_blocked", False),
+    HostState.PAUSED: (503, "app_paused", False),
     HostState.NO_SPACE: (503, "app_without_space", True),
     HostState.STOPPED: (502, "app_stopped", True),
     HostState.CRASH_LOOPING: (502, "app_crash_looping", True),

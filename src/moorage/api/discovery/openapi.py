@@ -121,6 +121,9 @@ def _schemas(operations: Sequence[Operation]) -> dict[str, Any]:
     for answer in {kind.__name__ for operation in operations for kind in _answers(operation)}:
         if _MORE.isdisjoint(ordered[answer].get("description", "")):
             ordered[answer].pop("description", None)  # its operation's summary says as much
+    for kind in dict.fromkeys(kinds):
+        if example := notes.EXAMPLES.get(kind):
+            ordered[kind.__name__]["examples"] = [example]
     return ordered
 
 
@@ -222,8 +225,6 @@ def _operation(operation: Operation, facts: Facts, shared: Mapping[str, str]) ->
         described["parameters"] = parameters
     if operation.body is not None:
         content = _content(_bodies(operation))
-        if example := notes.EXAMPLES.get(operation.body):
-            content["application/json"]["example"] = example
         described["requestBody"] = {"required": not operation.body_optional, "content": content}
     described["responses"] = {
         "200": {"description": "Done", "content": _content(_answers(operation))},

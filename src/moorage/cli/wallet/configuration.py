@@ -134,11 +134,37 @@ def restart(project: str, /, *, follow: bool = True, options: Options = DEFAULTS
     return _change(project, ChangeBody(restart=True), options, follow=follow)
 
 
+def pause(project: str, /, *, options: Options = DEFAULTS) -> int:
+    """Stop a project's app: it burns nothing, and its address says that it is paused.
+
+    Its files and data are kept as long as those of a project that is out of credits.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    """
+    return _change(project, ChangeBody(paused=True), options, follow=False)
+
+
+def unpause(project: str, /, *, options: Options = DEFAULTS) -> int:
+    """Start a project's app again that `moorage pause` stopped; it burns credits from then on.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    """
+    return _change(project, ChangeBody(paused=False), options, follow=False)
+
+
 def project_lines(found: ProjectShown) -> Iterable[str]:
     """A project, for a person."""
     yield f"{found.name}: {found.status}" + (f" at {found.url}" if found.url else "")
     if found.blocked_reason:
         yield f"suspended:   by the operator: {found.blocked_reason}"
+    elif found.suspended_because == "project_paused":
+        yield "suspended:   you have paused it: `moorage unpause PROJECT` starts it again"
     elif found.suspended_because == "no_capacity":
         yield "suspended:   the gateway's disk is nearly full; it starts again when there is room"
     elif found.suspended_because == "out_of_credits":

@@ -24,6 +24,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     build_vars: Changes = {}
     volume: bool = False  # whether to add a volume; it is never removed
     restart: bool = False
+    paused: bool | None = None  # alone: whether its owner wants it stopped
 
 
 def change_request(document: object) -> Change:
@@ -37,6 +38,8 @@ def change_request(document: object) -> Change:
         if key not in _FIELDS:
             advice = _SUGGESTIONS.advice(key) or f"cannot be changed; what can: {_CHANGEABLE}"
             raise InvalidField(key[:_SHOWN_LENGTH], advice)
+    if "paused" in document and len(document) > 1:
+        raise InvalidField("paused", "stands alone: change the rest before, or after")
     return Change(
         display_name=display_name(document) if "displayName" in document else None,
         description=description(document) if "description" in document else None,
@@ -44,12 +47,16 @@ def change_request(document: object) -> Change:
         run_envs=_variables(document, "runEnvs"),
         build_vars=_variables(document, "buildVars"),
         volume=_volume(document),
-        restart=_restart(document),
+        restart=_flag(document, "restart"),
+        paused=_flag(document, "paused") if "paused" in document else None,
     )
 
 
 _FIELDS = frozenset(
-    ("displayName", "description", "healthPath", "runEnvs", "buildVars", "volume", "restart")
+    (
+        *("displayName", "description", "healthPath", "runEnvs", "buildVars", "volume"),
+        *("restart", "paused"),
+    )
 )
 _CHANGEABLE = ", ".join(sorted(_FIELDS))
 _DEPLOY_AGAIN = "POST /agent/deploy with the same uniqueName"
@@ -99,8 +106,8 @@ def _volume(document: Mapping[str, Any]) -> bool:
     return "volume" in document
 
 
-def _restart(document: Mapping[str, Any]) -> bool:
-    value = document.get("restart", False)
+def _flag(document: Mapping[str, Any], field: str) -> bool:
+    value = document.get(field, False)
     if not isinstance(value, bool):
-        raise InvalidField("restart", "must be true or false")
+        raise InvalidField(field, "must be true or false")
     return value

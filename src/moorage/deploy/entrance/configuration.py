@@ -14,7 +14,7 @@ from moorage.clock import Clock
 from moorage.deploy.entrance import succession
 from moorage.deploy.entrance.capacity import Capacity
 from moorage.deploy.entrance.change import Change
-from moorage.errors import OutOfCredits, ProjectBlocked, ProjectNotFound
+from moorage.errors import OutOfCredits, ProjectBlocked, ProjectNotFound, ProjectPaused
 from moorage.planning.plan import Settings
 from moorage.records.deployment import Deployment, Origin
 from moorage.records.project import Project, ProjectStatus
@@ -83,11 +83,18 @@ def configured(project: Project, now: CurrentConfig, settings: Settings, vault: 
     )
 
 
-def refuse_blocked(wallet: WalletRow, project: Project | None) -> None:
-    """Raises ProjectBlocked if the operator has suspended the project or its whole wallet.
+def refuse_stopped(wallet: WalletRow, project: Project | None) -> None:
+    """Raises ProjectPaused if its owner has paused the project, else as `refuse_blocked`.
 
     Called before anybody is asked to pay.
     """
+    refuse_blocked(wallet, project)
+    if project is not None and project.paused_at_ms is not None:
+        raise ProjectPaused
+
+
+def refuse_blocked(wallet: WalletRow, project: Project | None) -> None:
+    """Raises ProjectBlocked if the operator has suspended the project or its whole wallet."""
     why = wallet.blocked_reason or (None if project is None else project.blocked_reason)
     if why is not None:
         raise ProjectBlocked(why)
@@ -138,7 +145,8 @@ class ProjectConfiguration:
     async def change(self, project: Project, change: Change) -> Changed:
         """Makes the whole change, or none of it.
 
-        Raises InvalidField, ProjectBlocked, ProjectNotFound, OutOfCredits, NoCapacity, RateLimited.
+        Raises InvalidField, ProjectBlocked, ProjectPaused, ProjectNotFound, OutOfCredits,
+        NoCapacity, RateLimited.
         """
         async with self._db.transaction(durable=True) as tx:
             await accounts.lock(tx, project.wallet)
@@ -146,7 +154,7 @@ class ProjectConfiguration:
             if current is None or current.status is ProjectStatus.DELETING:
                 raise ProjectNotFound
             wallet = await accounts.wallet_row(tx, current.wallet)
-            refuse_blocked(wallet, current)
+            refuse_stopped(wallet, current)
             await configuration.describe(
                 tx, current.id, display_name=change.display_name, description=change.description
             )

@@ -7,7 +7,7 @@ from moorage.deploy.entrance.configuration import (
     UNCONFIGURED,
     CurrentConfig,
     current_config,
-    refuse_blocked,
+    refuse_stopped,
 )
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
@@ -60,13 +60,13 @@ async def read_situation(
 ) -> Situation:
     """Reads the situation; raises errors that must come before any payment.
 
-    These are NameUnavailable, ProjectBlocked, VariablesUnreadable, and InvalidField for too many
-    variables.
+    These are NameUnavailable, ProjectBlocked, ProjectPaused, VariablesUnreadable, and InvalidField
+    for too many variables.
     """
     wallet, request = attempt.wallet, attempt.request
     own, living = await quotes.of_name(source, wallet=wallet, unique_name=request.unique_name)
     row = await accounts.wallet_row(source, wallet)
-    refuse_blocked(row, own)
+    refuse_stopped(row, own)
     now = UNCONFIGURED if own is None else await current_config(source, vault, own)
     now.with_settings(request.settings)
     return Situation(

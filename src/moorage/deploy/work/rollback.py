@@ -8,7 +8,7 @@ from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import Clock
 from moorage.deploy.entrance import succession
 from moorage.deploy.entrance.capacity import Capacity
-from moorage.deploy.entrance.configuration import refuse_blocked
+from moorage.deploy.entrance.configuration import refuse_stopped
 from moorage.engines.engine import EngineView
 from moorage.errors import (
     DeploymentNotFound,
@@ -63,8 +63,8 @@ class Rollback:
     ) -> RollingBack:
         """Rolls a project back to a release; without an id, to the one that served before.
 
-        Raises ProjectNotFound, ProjectBlocked, OutOfCredits, DeploymentNotFound, ReleaseServing,
-        ReleaseNeverServed, ReleaseGone, NoEarlierRelease, NoCapacity, RateLimited.
+        Raises ProjectNotFound, ProjectBlocked, ProjectPaused, OutOfCredits, DeploymentNotFound,
+        ReleaseServing, ReleaseNeverServed, ReleaseGone, NoEarlierRelease, NoCapacity, RateLimited.
         """
         await self._capacity.require(self._db, project_id=of.id)
         on_machine = await self._runtime.known()
@@ -95,7 +95,7 @@ class Rollback:
         if project is None or project.status is ProjectStatus.DELETING:
             raise ProjectNotFound
         wallet = await accounts.wallet_row(tx, project.wallet)
-        refuse_blocked(wallet, project)
+        refuse_stopped(wallet, project)
         if wallet.balance <= 0:
             raise OutOfCredits
         return project

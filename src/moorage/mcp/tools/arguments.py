@@ -191,6 +191,17 @@ class Restart(SingleRequest, frozen=True, kw_only=True):
         return api_request("PATCH", "projects", self.project, body={"restart": True})
 
 
+class Pause(SingleRequest, frozen=True, kw_only=True):
+    """Takes a project."""
+
+    project: Project
+    paused: Annotated[bool, Meta(description="false: start it again")] = True
+
+    def request(self) -> ApiRequest:
+        """Returns the request."""
+        return api_request("PATCH", "projects", self.project, body={"paused": self.paused})
+
+
 class Cancel(SingleRequest, frozen=True, kw_only=True):
     """Takes a deployment."""
 

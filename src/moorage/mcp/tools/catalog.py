@@ -1,4 +1,4 @@
-"""The sixteen tools, as both servers list them; they differ in what `deploy` and `quote` take."""
+"""The seventeen tools, as both servers list them; they differ in what `deploy` and `quote` take."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -140,6 +140,16 @@ _SHARED = (
         arguments.Restart,
         _STARTED,
         _ADDS,
+        ("status",),
+    ),
+    Tool(
+        "pause",
+        "Pause an app",
+        "Stop a project's app, which then burns nothing and keeps its files for a while; or, with "
+        "paused false, start it again.",
+        arguments.Pause,
+        {"status": _TEXT, "message": _TEXT},
+        _SETS,
         ("status",),
     ),
     Tool(

@@ -28,6 +28,8 @@ PAGES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/wallet", overview),
     ("GET", _PROJECT, shown.show_project),
     ("POST", f"{_PROJECT}/restart", actions.restart),
+    ("POST", f"{_PROJECT}/pause", actions.pause),
+    ("POST", f"{_PROJECT}/resume", actions.resume),
     ("POST", f"{_PROJECT}/rollback", actions.roll_back),
     ("GET", f"{_PROJECT}/delete", actions.ask_to_delete),
     ("POST", f"{_PROJECT}/delete", actions.delete),

@@ -37,6 +37,7 @@ _VIEW = Statement(
         projects.c.serving_deployment_id,
         projects.c.blocked_reason,
         projects.c.no_space_since_ms,
+        projects.c.paused_at_ms,
         projects.c.down_since_ms,
         projects.c.monthly_price_micro_usd,
         deployments.c.is_kept,
@@ -119,8 +120,8 @@ async def view(db: Database, deployment_id: str) -> DeploymentView | None:
         return None
     return DeploymentView(
         row[0], row[1], DeploymentStatus(row[2]), row[3], row[4], row[5], row[6], row[7], row[8],
-        ProjectStatus(row[9]), row[10], row[11], row[12], row[13], row[14], bool(row[15]), row[16],
-        bool(row[17]),
+        ProjectStatus(row[9]), row[10], row[11], row[12], row[13], row[14], row[15],
+        bool(row[16]), row[17], bool(row[18]),
     )  # fmt: skip
 
 

@@ -54,7 +54,9 @@ _SUSPENDED = (
 )
 _SUSPENDED_OF_WALLET = Statement(
     _SUSPENDED.where(
-        projects.c.wallet == bindparam("wallet"), projects.c.serving_deployment_id.is_not(None)
+        projects.c.wallet == bindparam("wallet"),
+        projects.c.serving_deployment_id.is_not(None),
+        projects.c.paused_at_ms.is_(None),  # only its owner ends this
     )
 )
 _SUSPENDED_UNTIL = Statement(_SUSPENDED.where(projects.c.suspended_at_ms <= bindparam("until_ms")))
@@ -103,6 +105,11 @@ _SUSPEND = Statement(
         asleep_since_ms=null(),
         down_since_ms=null(),
     )
+)
+_SET_PAUSED = Statement(
+    update(projects)
+    .where(projects.c.id == bindparam("project_id"))
+    .values(paused_at_ms=bindparam("at_ms"))
 )
 _FALL_ASLEEP = Statement(
     update(projects)
@@ -190,7 +197,7 @@ async def suspended_of_wallet(source: Source, wallet: str) -> list[Project]:
 
 
 async def suspended_until(db: Database, *, until_ms: int) -> list[Project]:
-    """Returns projects out of credits since `until_ms`, in billed time, or longer."""
+    """Returns projects out of credits, or paused, since `until_ms`, in billed time, or longer."""
     return [_made_project(row) for row in await db.all(_SUSPENDED_UNTIL, until_ms=until_ms)]
 
 
@@ -224,6 +231,11 @@ async def set_status(tx: Transaction, project_id: str, status: ProjectStatus) ->
 async def suspend(tx: Transaction, project_id: str, *, at_ms: int) -> None:
     """Suspends a project at this billed time, unless it is suspended or being deleted."""
     await tx.execute(_SUSPEND, project_id=project_id, at_ms=at_ms)
+
+
+async def set_paused(tx: Transaction, project_id: str, *, at_ms: int | None) -> None:
+    """Notes since when its owner has a project paused; None: no longer."""
+    await tx.execute(_SET_PAUSED, project_id=project_id, at_ms=at_ms)
 
 
 async def fall_asleep(tx: Transaction, project_id: str, *, serving: str, at_ms: int) -> bool:

@@ -31,11 +31,12 @@ projects = Table(
     Column("serving_deployment_id", Text),  # the deployment that its address is routed to
     Column("created_at_ms", BigInteger, nullable=False),
     Column("deleted_at_ms", BigInteger),
-    # The next five are null except while the project is in that state.
+    # The next six are null except while the project is in that state.
     Column("suspended_at_ms", BigInteger),  # in billed time, see run_intervals
     Column("blocked_reason", Text),  # why the operator has it suspended
     Column("asleep_since_ms", BigInteger),  # idle, and stopped until its next request
     Column("no_space_since_ms", BigInteger),  # suspended because the disk was nearly full
+    Column("paused_at_ms", BigInteger),  # suspended by its owner since then
     Column("down_since_ms", BigInteger),  # its app should run and does not
     Column("health_path", Text, nullable=False, server_default="/"),
     # The variables of the next deployment, sealed (storage/vault.py); "" is none.

@@ -22,6 +22,16 @@ async def restart(view: View) -> Response:
     return _to_deployment(view, begun.deployment_id or "latest", "restarting")
 
 
+async def pause(view: View) -> Response:
+    """`POST …/pause`: stop the app, which burns nothing from then on."""
+    return await _set_paused(view, paused=True)
+
+
+async def resume(view: View) -> Response:
+    """`POST …/resume`: start the app again that its owner stopped."""
+    return await _set_paused(view, paused=False)
+
+
 async def roll_back(view: View) -> Response:
     """`POST …/rollback`: serve an earlier version again, by default the one before this."""
     wanted = view.form.get("deployment")
@@ -76,6 +86,13 @@ async def delete(view: View) -> Response:
     )
     await api.change(ProjectDeleted, "DELETE", "projects", project.id)
     return view.redirect("/wallet", "deleted")
+
+
+async def _set_paused(view: View, *, paused: bool) -> Response:
+    body = {"paused": paused}
+    await view.api.change(ProjectChanged, "PATCH", "projects", view.project_id, body=body)
+    told = "paused" if paused else "resumed"
+    return view.redirect(f"/wallet/projects/{view.project_id}", told)
 
 
 def _to_deployment(view: View, deployment_id: str, told: str) -> Response:

@@ -1,0 +1,113 @@
+"""Pausing: an owner stops a project, which then burns nothing, and starts it again.
+
+It is apart from the operator's suspension: each is lifted by whoever made it, and both may hold.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+
+from moorage.clock import Clock
+from moorage.deploy.entrance.configuration import refuse_blocked
+from moorage.deploy.work.failure import fail
+from moorage.errors import DeployFailed, FailureCause, InvalidField, ProjectNotFound
+from moorage.events import outbox
+from moorage.ledger.metering import Metering
+from moorage.records.deployment import Deployment
+from moorage.records.event import EventKind
+from moorage.records.job import JobKind
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import deployments, jobs, projects
+from moorage.storage.database import Database, Transaction
+from moorage.storage.money import accounts
+
+_PAUSED_MEANWHILE = "You paused the project before this was ready: resume it, then deploy again."
+
+
+class Paused(StrEnum):
+    """What became of a request to pause or to resume."""
+
+    AS_BEFORE = "as_before"
+    PAUSED = "paused"
+    RESUMED = "resumed"  # the reconciler starts it within seconds
+    WAITING = "waiting"  # no longer paused, but without credits for its next hour, or without room
+
+
+class Pausing:
+    """Writes to rows what an owner wants; the reconciler stops and starts the app."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        metering: Metering,
+        on_given_up: Callable[[str], None],
+        clock: Clock,
+    ) -> None:
+        self._db = db
+        self._metering = metering
+        self._on_given_up = on_given_up
+        self._clock = clock
+
+    async def pause(self, of: Project) -> Paused:
+        """Stops a project's billing, and gives up what is under way of it.
+
+        Raises ProjectNotFound, ProjectBlocked, and InvalidField if it has never served.
+        """
+        async with self._db.transaction(durable=True) as tx:
+            project = await self._locked(tx, of)
+            if project.paused_at_ms is not None:
+                return Paused.AS_BEFORE
+            if project.serving_deployment_id is None:
+                raise InvalidField(
+                    "paused", "nothing of this project has served yet: cancel its deployment"
+                )
+            given_up = await deployments.under_way_of(tx, project.id)
+            for deployment in given_up:
+                await self._give_up(tx, deployment, wallet=project.wallet)
+            await self._metering.end(tx, project.id)
+            await projects.suspend(tx, project.id, at_ms=self._metering.time.now_ms())
+            await projects.set_paused(tx, project.id, at_ms=self._clock.now_ms())
+            await self._tell(tx, project)
+        for deployment in given_up:
+            self._on_given_up(deployment.id)
+        return Paused.PAUSED
+
+    async def resume(self, of: Project) -> Paused:
+        """Ends the pause; from now on credits decide. Raises ProjectNotFound, ProjectBlocked.
+
+        The time for which a suspended project is kept counts from the pause on.
+        """
+        async with self._db.transaction(durable=True) as tx:
+            project = await self._locked(tx, of)
+            if project.paused_at_ms is None:
+                return Paused.AS_BEFORE
+            await projects.set_paused(tx, project.id, at_ms=None)
+            starts = await self._metering.may_resume(tx, project)
+        return Paused.RESUMED if starts else Paused.WAITING
+
+    async def _locked(self, tx: Transaction, of: Project) -> Project:
+        """Returns the project as it is now, with its wallet's row locked."""
+        await accounts.lock(tx, of.wallet)
+        project = await projects.by_id(tx, of.id)
+        if project is None or project.status is ProjectStatus.DELETING:
+            raise ProjectNotFound
+        refuse_blocked(await accounts.wallet_row(tx, of.wallet), project)
+        return project
+
+    async def _give_up(self, tx: Transaction, deployment: Deployment, *, wallet: str) -> None:
+        ended = DeployFailed(FailureCause.PAUSED, _PAUSED_MEANWHILE)
+        await fail(tx, deployment, ended, wallet=wallet, now_ms=self._clock.now_ms())
+        await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id=deployment.id)
+
+    async def _tell(self, tx: Transaction, project: Project) -> None:
+        await outbox.record(
+            tx,
+            wallet=project.wallet,
+            kind=EventKind.PROJECT_SUSPENDED,
+            data={
+                "project_id": project.id,
+                "reason": "You paused it.",
+                "reason_code": FailureCause.PAUSED.value,
+            },
+            now_ms=self._clock.now_ms(),
+        )
