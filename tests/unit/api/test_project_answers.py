@@ -13,9 +13,11 @@ from clock import START_MS, MovableClock
 from fakes import FakeRuntime, roomy
 from moorage.api.projects import ProjectRoom, change_project, show_project
 from moorage.auth.client_address import TrustedProxies
+from moorage.clock import iso_utc
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.entrance.configuration import ProjectConfiguration
 from moorage.deploy.entrance.written import Written
+from moorage.deploy.keeping.pausing import Pausing
 from moorage.engines.engine import WrittenFiles
 from moorage.ledger.metering import Metering
 from moorage.records.deployment import DeploymentStatus
@@ -47,6 +49,10 @@ class Asking(Believed):
                 hosts=Hosts(base_domain="example.com", scheme="https", port=None),
                 metering=self.metering,
                 has_volumes=True,
+                facts=SimpleNamespace(retention_days=30),
+                pausing=Pausing(
+                    db=db, metering=self.metering, on_given_up=lambda _: None, clock=clock
+                ),
                 written=Written(self.engine, clock, wait_seconds=60),
                 configuration=ProjectConfiguration(
                     db=db,
@@ -98,6 +104,20 @@ async def test_project_is_warned_of_files_that_its_serving_version_has_written(
     assert serving is not None
     (told,) = (await asking.shown(serving))["warnings"]
     assert told["code"] == "files_written"
+
+
+async def test_paused_project_says_so_and_until_when_it_is_kept(
+    db: Database, asking: Asking
+) -> None:
+    project = await add_project(db)
+    await add_deployment(db, project, DeploymentStatus.READY, serving=True)
+    changed = await asking.changed(project, paused=True)
+    assert (changed["status"], "30 days" in changed["message"]) == ("changed", True)
+    paused = await projects.by_id(db, project.id)
+    assert paused is not None
+    shown = await asking.shown(paused)
+    assert (shown["status"], shown["suspendedBecause"]) == ("suspended", "project_paused")
+    assert shown["keptUntil"] == iso_utc(START_MS + 30 * 24 * 3_600_000)
 
 
 async def test_project_burns_from_its_first_ready_until_it_is_suspended(

@@ -244,6 +244,10 @@ def test_status_text(answer: DeploymentProgress, text: str) -> None:
             {"suspendedBecause": "project_blocked", "blockedReason": "phishing"},
             "by the operator: phishing",
         ),
+        (
+            {"suspendedBecause": "project_paused"},
+            "you have paused it: `moorage unpause PROJECT` starts it again",
+        ),
     ],
 )
 def test_suspended_project_is_shown_with_why_and_what_resumes_it(

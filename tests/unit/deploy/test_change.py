@@ -30,6 +30,12 @@ def test_every_change_is_taken() -> None:
     )
 
 
+def test_pausing_stands_alone() -> None:
+    assert change_request({"paused": False}) == Change(paused=False)
+    with pytest.raises(InvalidField, match="alone"):
+        change_request({"paused": True, "restart": True})
+
+
 def test_nothing_asks_for_nothing() -> None:
     assert change_request({}) == Change()
 
@@ -67,6 +73,7 @@ def test_null_is_what_a_project_has_at_first() -> None:
         ({"volume": False}, "volume"),  # it would take data away
         ({"volume": None}, "volume"),
         ({"restart": 1}, "restart"),
+        ({"paused": None}, "paused"),
         ({"restart": None}, "restart"),
     ],
 )

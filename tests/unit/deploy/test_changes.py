@@ -19,6 +19,7 @@ from moorage.errors import (
     OutOfCredits,
     ProjectBlocked,
     ProjectNotFound,
+    ProjectPaused,
     RateLimited,
 )
 from moorage.records.deployment import Deployment, DeploymentStatus, Origin
@@ -239,6 +240,13 @@ async def test_what_the_operator_suspended_is_not_changed(desk: Desk, serving: D
         await blocks.block(tx, desk.project.id, "phishing")
     for document in ({"displayName": "x"}, {"restart": True}):
         assert isinstance(await desk.refused(**document), ProjectBlocked)
+
+
+async def test_what_its_owner_paused_is_not_changed(desk: Desk, serving: Deployment) -> None:
+    async with desk.yard.db.transaction(durable=False) as tx:
+        await projects.set_paused(tx, desk.project.id, at_ms=1)
+    for document in ({"displayName": "x"}, {"restart": True}):
+        assert isinstance(await desk.refused(**document), ProjectPaused)
 
 
 async def test_what_is_being_deleted_is_not_changed(desk: Desk, serving: Deployment) -> None:

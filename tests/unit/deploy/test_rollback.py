@@ -20,6 +20,7 @@ from moorage.errors import (
     OutOfCredits,
     ProjectBlocked,
     ProjectNotFound,
+    ProjectPaused,
     RateLimited,
     ReleaseGone,
     ReleaseNeverServed,
@@ -166,7 +167,9 @@ async def test_rollback_needs_a_balance_and_an_operator_who_lets_it_be(
     error = await refused(rollback, project, None)
     assert isinstance(error, ProjectBlocked)
     assert "phishing" in error.message
-    yard.db.sql("UPDATE projects SET blocked_reason = NULL")
+    yard.db.sql("UPDATE projects SET blocked_reason = NULL, paused_at_ms = 1")
+    assert isinstance(await refused(rollback, project, None), ProjectPaused)
+    yard.db.sql("UPDATE projects SET paused_at_ms = NULL")
     yard.db.sql("UPDATE wallets SET balance_micro_usd = 0")
     assert isinstance(await refused(rollback, project, None), OutOfCredits)
     yard.db.sql("UPDATE projects SET status = 'deleting'")

@@ -98,8 +98,8 @@ def operation(identity: str, facts: Facts) -> str:
         "status": "Poll every few seconds; each deployment has a rate limit of its own. `ready` "
         "has an `endpoint` that answers; `failed` has a `reason`.",
         "change_project": "What is left out stays. Variables and health path are taken over by a "
-        "restart without a build; poll the deployment that the answer names. A paused project burns "
-        f"nothing, takes no deploys, and is kept for {facts.retention_days} days.",
+        "restart without a build; poll the deployment that the answer names. A paused project "
+        f"burns nothing, takes no deploys, and is kept for {facts.retention_days} days.",
         "roll_back": "Files, variables and health path of the earlier version come back; what is "
         "in /data stays as it is.",
         "delete_project": "The app is stopped; its files, log and /data are gone for good. Unspent "
