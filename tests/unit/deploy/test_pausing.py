@@ -43,7 +43,7 @@ async def settle(yard: Yard) -> None:
     await yard.tasks_done()
 
 
-async def told(yard: Yard) -> list[tuple[str, str | None]]:
+async def told(yard: Yard) -> list[tuple[str, object]]:
     found = await events.of_wallet(yard.db, ALICE, after=0, limit=9)
     return [(each.kind, each.data.get("reason_code")) for each in found]
 
