@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import msgspec
@@ -261,9 +261,16 @@ def _understood(attempt: DeployAttempt, offer: DryRun) -> Understood:
 def _refuse_near_misses(request: Request) -> None:
     """Raises InvalidField for a header that another name was meant by."""
     for header in request.headers:
-        meant = _MEANT_HEADERS.get(header.removeprefix("x-").replace("-", ""))
-        if meant is not None and header != meant.lower():
+        meant = _meant(header)
+        if meant is not None:
             raise InvalidField(header.title(), f"is not known here; did you mean {meant}?")
+
+
+@lru_cache(maxsize=1024)
+def _meant(header: str) -> str | None:
+    """Returns the header that was meant by this other one."""
+    meant = _MEANT_HEADERS.get(header.removeprefix("x-").replace("-", ""))
+    return None if meant is None or header == meant.lower() else meant
 
 
 _MEANT_HEADERS = dict.fromkeys(("dryrun", "dry"), "X-Dry-Run") | dict.fromkeys(

@@ -19,6 +19,7 @@ from moorage.api.http.payment.paid_answers import accounted
 from moorage.api.http.payment.payment_headers import error_headers, prefer
 from moorage.api.http.problems import INTERNAL, NO_MEMBERS, error_response, problem_response
 from moorage.api.http.query import refuse_unknown
+from moorage.api.http.request import ApiRequest
 from moorage.api.http.request_context import INTENDED
 from moorage.api.operations import OPERATIONS
 from moorage.errors import Maintenance, MoorageError, PaymentPending
@@ -80,7 +81,7 @@ class _Endpoint:
         if self._has_body:
             receive = signed_body(scope, receive)
         try:
-            response = await self._answer(Request(scope, receive, send))
+            response = await self._answer(ApiRequest(scope, receive, send))
         finally:
             arrival.end()
         if response is not None:

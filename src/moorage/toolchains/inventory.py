@@ -63,9 +63,10 @@ class Inventory:
 
     async def known(self) -> Toolbox:
         """Returns the toolbox, once npm was asked for the first time, or after 20 seconds."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_FIRST_ANSWER_SECONDS):
-                await self._heard.wait()
+        if not self._heard.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FIRST_ANSWER_SECONDS):
+                    await self._heard.wait()
         return self.toolbox
 
     async def refresh(self) -> None:

@@ -48,6 +48,9 @@ PAID = "moorage.paid"
 _BODY_DIGEST = "moorage.body_digest"
 """The scope's key for the SHA-256 of the body, where the signature covers it."""
 
+_PROOF = "moorage.proof"
+"""The scope's key for whether the request carries a proof of payment, once that was looked for."""
+
 _SIGNED_HEADERS = frozenset(
     (
         *(b"x-wallet-address", b"x-signature", b"x-timestamp", b"x-nonce"),
@@ -280,11 +283,15 @@ async def limit_address(front: Front, request: Request) -> None:
 
 def carries_proof(request: Request) -> bool:
     """Whether the request, to an operation that takes payments, carries a proof of one."""
-    return PAID in request.scope and any(
-        name in _PROOF_HEADERS
-        or (name == b"authorization" and is_credential(value.decode("latin-1")))
-        for name, value in request.scope["headers"]
-    )
+    scope = request.scope
+    found: bool | None = scope.get(_PROOF)
+    if found is None:
+        found = scope[_PROOF] = PAID in scope and any(
+            name in _PROOF_HEADERS
+            or (name == b"authorization" and is_credential(value.decode("latin-1")))
+            for name, value in scope["headers"]
+        )
+    return found
 
 
 def address_key(front: Front, request: Request) -> str:

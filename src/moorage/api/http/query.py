@@ -18,7 +18,10 @@ _MAX_LENGTH = 4096  # of a whole query; strangers' are looked at before anybody 
 
 def refuse_unknown(request: Request, known: Mapping[str, str]) -> None:
     """Raises InvalidField for a key that is not known: one that was ignored would mislead."""
-    if len(request.scope.get("query_string", b"")) > _MAX_LENGTH:
+    query = request.scope.get("query_string", b"")
+    if not query:
+        return
+    if len(query) > _MAX_LENGTH:
         raise InvalidField("query", f"is longer than {_MAX_LENGTH} bytes")
     unknown = [key for key in request.query_params if key not in known]
     if not unknown:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from enum import StrEnum
+from functools import lru_cache
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -167,16 +168,20 @@ def offered_payment(
 
 def near_miss(headers: Mapping[str, str]) -> tuple[str, str, str | None] | None:
     """Returns a header that looks like a payment, the one to send instead, and its hash, if any."""
-    for name, value in headers.items():
-        spelled = re.sub(r"[^a-z0-9]", "", name.lower())
-        if _LIKE_TX.fullmatch(spelled):
-            try:
-                return name, TX_HEADER, normalise_tx_hash(value)
-            except ValueError:
-                return name, TX_HEADER, None
-        if _LIKE_X402.fullmatch(spelled):
-            return name, "PAYMENT-SIGNATURE, as x402 version 2 has it", None
+    for name in headers:
+        right = _meant(name)
+        if right is not None:
+            return name, right, _tx_hash(headers[name]) if right == TX_HEADER else None
     return None
+
+
+@lru_cache(maxsize=1024)
+def _meant(name: str) -> str | None:
+    """Returns the header of a payment that this one looks like, to be sent instead."""
+    spelled = re.sub(r"[^a-z0-9]", "", name.lower())
+    if _LIKE_TX.fullmatch(spelled):
+        return TX_HEADER
+    return "PAYMENT-SIGNATURE, as x402 version 2 has it" if _LIKE_X402.fullmatch(spelled) else None
 
 
 def shown_transaction(

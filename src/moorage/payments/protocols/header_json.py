@@ -1,7 +1,8 @@
 """JSON in payment headers: encoded as base64, bounded in size, and parsed strictly."""
 
 import re
-from base64 import b64decode, b64encode, urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64decode
+from binascii import b2a_base64
 from typing import TypeVar
 
 import msgspec
@@ -13,6 +14,7 @@ MAX_HEADER_BYTES = 16 * 1024
 _Body = TypeVar("_Body")
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 def canonical_json(value: object) -> bytes:
@@ -26,12 +28,12 @@ def canonical_json(value: object) -> bytes:
 
 def encode_base64url(content: bytes) -> str:
     """Encodes as base64url without padding (RFC 4648 §5)."""
-    return urlsafe_b64encode(content).rstrip(b"=").decode("ascii")
+    return b2a_base64(content, newline=False).translate(_URL_SAFE, b"=").decode("ascii")
 
 
 def encode_base64(content: bytes) -> str:
     """Encodes as base64 with padding (RFC 4648 §4)."""
-    return b64encode(content).decode("ascii")
+    return b2a_base64(content, newline=False).decode("ascii")
 
 
 def decode_base64url(text: str, body: type[_Body], *, field: str) -> _Body:

@@ -97,6 +97,7 @@ def binding(wallet: str | None, body_digest: str) -> Binding:
     return Binding(body=encode_base64url(bytes.fromhex(body_digest)), wallet=wallet or "")
 
 
+@lru_cache(maxsize=64)  # each challenge of a demand has the same
 def opaque_parameter(wallet: str | None, body_digest: str) -> str:
     """Returns the binding in the form of `opaque`, a flat map of strings.
 
