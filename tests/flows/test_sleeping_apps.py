@@ -78,8 +78,8 @@ class Sleeper:
             if kind not in {"cgroups", "mounts"} or self.deployed.body["deploymentId"] in thing
         ]
 
-    async def usage(self) -> dict[str, Any]:
-        path = f"/agent/projects/{self.deployed.body['projectId']}/usage"
+    async def usage(self, query: str = "") -> dict[str, Any]:
+        path = f"/agent/projects/{self.deployed.body['projectId']}/usage{query}"
         answer = await self.wallet.call("GET", path)
         assert answer.status == 200, answer.body
         return answer.body
@@ -208,3 +208,8 @@ async def test_usage_tells_what_visitors_asked_and_nothing_else(sleeper: Sleeper
     assert totals["status"] == {"1xx": 0, "2xx": 3, "3xx": 0, "4xx": 0, "5xx": 1}
     assert totals["bytesIn"] == 1000
     assert totals["bytesOut"] == 13 + 13 + 64
+    fine = await sleeper.usage("?by=5m")
+    assert (fine["hours"], sum(each["requests"] for each in fine["spans"])) == ([], 4)
+    assert fine["totals"]["bytesIn"] == 1000
+    path = f"/agent/projects/{sleeper.deployed.body['projectId']}/usage?by=week"
+    assert (await sleeper.wallet.call("GET", path)).body["field"] == "by"

@@ -263,6 +263,7 @@ OPERATIONS = (
         query={
             "from": "not before this time, a day before `to` unless given",
             "to": "before this time, now unless given; ISO 8601 with an offset, or Unix ms",
+            "by": "hour, or 5m for `spans`",
         },
     ),
     Operation(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -11,10 +12,10 @@ from moorage.api.http.problems import json_response
 from moorage.api.http.query import LAST_TIME_MS, time_ms
 from moorage.clock import iso_utc
 from moorage.errors import InvalidField
-from moorage.records.consumption import UsageHour
+from moorage.records.consumption import Consumption, UsageHour, UsageSpan
 from moorage.records.project import Project
 from moorage.storage.apps import usage
-from moorage.wire.usage import LoadItem, ProjectUsage, UsageHourItem, UsageItem
+from moorage.wire.usage import LoadItem, ProjectUsage, UsageHourItem, UsageItem, UsageSpanItem
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
@@ -23,23 +24,41 @@ _CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
 
 
 async def show_usage(room: Front, request: Request) -> Response:
-    """The hours between two times, a day up to now unless given, and their sum."""
+    """What was used between two times, a day up to now unless given, and the sum."""
     project = await owned_project(room, request)
     until_ms = time_ms(request, "to", default=min(room.clock.now_ms(), LAST_TIME_MS))
     from_ms = time_ms(request, "from", default=max(0, until_ms - _DAY_MS))
     if not from_ms <= until_ms <= from_ms + _MAX_DAYS * _DAY_MS:
         raise InvalidField("from", f"must be before `to`, by at most {_MAX_DAYS} days")
-    hours = await usage.between(room.db, project.id, from_ms=from_ms, until_ms=until_ms)
+    hours, spans = await _measured(room, request, project, from_ms=from_ms, until_ms=until_ms)
     return json_response(
         ProjectUsage(
             project_id=project.id,
             from_=iso_utc(from_ms),
             to=iso_utc(until_ms),
             now=await _load(room, project),
-            totals=UsageItem(**_amounts(hours)),
+            totals=UsageItem(**_amounts(hours if spans is None else spans)),
             hours=[UsageHourItem(hour=iso_utc(hour.hour_ms), **_amounts([hour])) for hour in hours],
+            spans=UNSET if spans is None else [_span_item(each) for each in spans],
         )
     )
+
+
+def _span_item(span: UsageSpan) -> UsageSpanItem:
+    return UsageSpanItem(begins=iso_utc(span.begins_ms), **_amounts([span]))
+
+
+async def _measured(
+    room: Front, request: Request, project: Project, *, from_ms: int, until_ms: int
+) -> tuple[list[UsageHour], list[UsageSpan] | None]:
+    """Returns the hours, or, where the request asks for these, the stretches of five minutes."""
+    times = {"from_ms": from_ms, "until_ms": until_ms}
+    match request.query_params.get("by", "hour"):
+        case "hour":
+            return await usage.between(room.db, project.id, **times), None
+        case "5m":
+            return [], await usage.spans_between(room.db, project.id, **times)
+    raise InvalidField("by", "must be hour or 5m")
 
 
 async def _load(room: Front, project: Project) -> LoadItem | None:
@@ -49,7 +68,7 @@ async def _load(room: Front, project: Project) -> LoadItem | None:
     return LoadItem(cpu_millis=load.cpu_millis, memory_bytes=load.memory_bytes)
 
 
-def _amounts(hours: Sequence[UsageHour]) -> dict[str, Any]:
+def _amounts(hours: Sequence[Consumption]) -> dict[str, Any]:
     """Returns the sum of the hours, and the highest of their peaks."""
     return {
         "status": {

@@ -13,7 +13,7 @@ class Position(msgspec.Struct, frozen=True):
 
 
 class Traffic(msgspec.Struct):
-    """The requests to one host in one hour; bytes are those of bodies and WebSockets."""
+    """The requests to one host in five minutes; bytes are those of bodies and WebSockets."""
 
     requests: int = 0
     bytes_in: int = 0
@@ -37,7 +37,7 @@ class Traffic(msgspec.Struct):
 
 
 class Batch(msgspec.Struct):
-    """The result of reading a log: traffic by host and hour, and where to continue."""
+    """The result of reading a log: traffic by host and five minutes, and where to continue."""
 
     position: Position
     traffic: dict[tuple[str, int], Traffic]

@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from moorage.records.traffic import HOUR_MS, Batch, Position, Traffic
+from moorage.records.consumption import SPAN_MS
+from moorage.records.traffic import Batch, Position, Traffic
 
 _BATCH_BYTES = 512 * 1024  # some 4,000 lines, 10 ms; every line is much shorter
 _HEAD_BYTES = 128  # of the first line at most; its time makes it unique
@@ -101,10 +102,10 @@ class AccessLog:
 
 def _count(batch: Batch, host: str, line: _Line) -> None:
     at_ms = int(line.ts * 1000)
-    hour = at_ms - at_ms % HOUR_MS
-    traffic = batch.traffic.get((host, hour))
+    span = at_ms - at_ms % SPAN_MS
+    traffic = batch.traffic.get((host, span))
     if traffic is None:
-        traffic = batch.traffic[host, hour] = Traffic()
+        traffic = batch.traffic[host, span] = Traffic()
     traffic.count(status=line.status, bytes_in=line.bytes_read, bytes_out=line.size, at_ms=at_ms)
 
 

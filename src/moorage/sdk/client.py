@@ -217,11 +217,11 @@ class Client(LinkCalls):
         )
 
     async def usage(
-        self, project_id: str, *, since: str | None = None, until: str | None = None
+        self, project_id: str, *, since: str | None = None, until: str | None = None, by: str = ""
     ) -> ProjectUsage:
-        """Returns what a project used between two times, by default in the last day."""
-        times = {"from": since, "to": until}
-        query = urlencode({name: time for name, time in times.items() if time is not None})
+        """Returns what a project used between two times; `by` is "hour", or "5m" for `spans`."""
+        times = {"from": since, "to": until, "by": by}
+        query = urlencode({name: value for name, value in times.items() if value})
         path = path_of("agent", "projects", project_id, "usage")
         return await self._get(path + (f"?{query}" if query else ""), ProjectUsage)
 

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from moorage.wire.shape import Absent, CamelBody, Time
 
@@ -21,9 +21,15 @@ class UsageItem(CamelBody, frozen=True, kw_only=True):
 
 
 class UsageHourItem(UsageItem, frozen=True, kw_only=True):
-    """One hour, by its beginning; hours in which nothing was used are left out."""
+    """One hour, by its beginning; those in which nothing was used are left out."""
 
     hour: Time
+
+
+class UsageSpanItem(UsageItem, frozen=True, kw_only=True):
+    """Five minutes, by their beginning."""
+
+    begins: Time
 
 
 class LoadItem(CamelBody, frozen=True, kw_only=True):
@@ -34,7 +40,7 @@ class LoadItem(CamelBody, frozen=True, kw_only=True):
 
 
 class ProjectUsage(CamelBody, frozen=True, kw_only=True):
-    """What a project used in the hours that began from `from` on and before `to`."""
+    """What a project used in what began from `from` on and before `to`."""
 
     project_id: Annotated[str, Absent("")]
     from_: Time = msgspec.field(name="from")
@@ -46,3 +52,4 @@ class ProjectUsage(CamelBody, frozen=True, kw_only=True):
     ]
     totals: UsageItem
     hours: Annotated[list[UsageHourItem], Absent([])]
+    spans: list[UsageSpanItem] | UnsetType = UNSET

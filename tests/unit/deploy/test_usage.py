@@ -5,7 +5,7 @@ from collections import deque
 import pytest
 from yard import HOST, SLEEP_AFTER_SECONDS, Yard
 
-from clock import HOUR_MS, START_MS
+from clock import HOUR_MS, MINUTE_MS, START_MS
 from moorage.deploy.keeping.asleep.visits import MACHINES_LOG, Visits, log_number
 from moorage.deploy.keeping.usage import UsageMeter
 from moorage.engines.engine import Usage as Used
@@ -29,7 +29,7 @@ class Lines:
         self.batches: deque[Batch] = deque()
         self.asked: list[Position | None] = []
 
-    def tell(self, *, host: str = HOST, requests: int = 1, hour_ms: int = HOUR) -> None:
+    def tell(self, *, host: str = HOST, requests: int = 1, span_ms: int = HOUR) -> None:
         traffic = Traffic(
             requests=requests,
             bytes_in=10 * requests,
@@ -40,7 +40,7 @@ class Lines:
         self.batches.append(
             Batch(
                 position=Position("file", len(self.batches) + 1 + len(self.asked)),
-                traffic={(host, hour_ms): traffic},
+                traffic={(host, span_ms): traffic},
                 tried=frozenset({host}),
             )
         )
@@ -88,7 +88,7 @@ async def test_requests_are_added_to_the_hour_they_ended_in(
     lines = Lines()
     lines.tell(requests=3)
     lines.tell(requests=2)
-    lines.tell(requests=1, hour_ms=HOUR + HOUR_MS)
+    lines.tell(requests=1, span_ms=HOUR + HOUR_MS)
     await visits_of(yard, lines).follow()
     first, second = await hours(yard, project)
     assert first == UsageHour(
@@ -211,6 +211,25 @@ async def test_restarted_app_counts_from_nothing(
     yard.runtime.used[app.id] = Used(cpu_ms=500, memory_bytes=MIB)
     await meter.sample()
     assert sum(hour.cpu_ms for hour in await hours(yard, project)) == 900 + 300 + 500
+
+
+async def test_five_minutes_are_kept_for_a_day_beside_the_hours(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    lines, meter = Lines(), meter_of(yard)
+    for minutes in (0, 5):
+        lines.tell(requests=minutes + 1, span_ms=HOUR + minutes * MINUTE_MS)
+    await visits_of(yard, lines).follow()
+    times = {"from_ms": HOUR, "until_ms": HOUR + HOUR_MS}
+    spans = await rows.spans_between(yard.db, project.id, **times)
+    assert [(each.begins_ms - HOUR, each.requests) for each in spans] == [(0, 1), (300_000, 6)]
+    (hour,) = await hours(yard, project)
+    assert hour.requests == 7
+
+    yard.clock.advance(26 * HOUR_MS)
+    await meter.purge()
+    assert await rows.spans_between(yard.db, project.id, **times) == []
+    assert len(await hours(yard, project)) == 1
 
 
 async def test_old_hours_are_forgotten(yard: Yard, project: Project, app: Deployment) -> None:

@@ -156,23 +156,26 @@ def _take(name: str, components: Mapping[str, Any], into: dict[str, Any]) -> Non
     """Puts a schema, then those that it refers to, without titles that only repeat the name."""
     if name in into:
         return
-    into[name] = {k: _lean(value) for k, value in components[name].items() if k != "title"}
+    into[name] = {k: v for k, v in _lean(components[name]).items() if k != "title"}
     if text := components[name].get("description"):
         into[name]["description"] = " ".join(text.split())
     for ref in _references(components[name]):
         _take(ref.rpartition("/")[2], components, into)
 
 
+_UNSAID: tuple[tuple[str, Any], ...] = (("default", None), ("default", ""), ("required", []))
+"""Parts of a schema that say nothing."""
+
+
 def _lean(described: Any) -> Any:
-    """Returns a schema with `[type, "null"]` for such an `anyOf`, and without defaults of null."""
+    """Returns a schema with `[type, "null"]` for such an `anyOf`, and without what goes unsaid."""
     match described:
         case {"anyOf": [{"type": str() as kind, **others}, {"type": "null"}], **rest} if (
             "enum" not in others
         ):
             return _lean(rest | others | {"type": [kind, "null"]})
         case dict():
-            kept = described.items()
-            return {k: _lean(v) for k, v in kept if not (k == "default" and v is None)}
+            return {k: _lean(v) for k, v in described.items() if (k, v) not in _UNSAID}
     return [_lean(each) for each in described] if isinstance(described, list) else described
 
 
@@ -225,9 +228,10 @@ def _operation(operation: Operation, facts: Facts, shared: Mapping[str, str]) ->
         described["parameters"] = parameters
     if operation.body is not None:
         content = _content(_bodies(operation))
-        described["requestBody"] = {"required": not operation.body_optional, "content": content}
+        required = {} if operation.body_optional else {"required": True}
+        described["requestBody"] = required | {"content": content}
     described["responses"] = {
-        "200": {"description": "Done", "content": _content(_answers(operation))},
+        "200": {"description": "OK", "content": _content(_answers(operation))},
         **{name: _ref("responses", name) for name in _failure_names(operation)},
     }
     return described

@@ -10,7 +10,7 @@ from moorage.sdk.errors import RequestRefused
 from moorage.wire.usage import ProjectUsage, UsageItem
 
 _MIB = 1024 * 1024
-_COLUMNS = ("HOUR", "REQUESTS", "5XX", "IN", "OUT", "CPU", "MOST MEMORY")
+_COLUMNS = ("FROM", "REQUESTS", "5XX", "IN", "OUT", "CPU", "MOST MEMORY")
 _FLAGS = {"from": "--since", "to": "--until"}
 
 
@@ -20,6 +20,7 @@ def usage(
     *,
     since: str | None = None,
     until: str | None = None,
+    fine: bool = False,
     options: Options = DEFAULTS,
 ) -> int:
     """Show what a project's app was asked and used, by the hour: the last day, unless you say.
@@ -32,15 +33,17 @@ def usage(
         Hours from this time on, such as 2026-04-07T10:00:00Z or Unix milliseconds.
     until
         Hours before this time; 31 days at most are shown at once.
+    fine
+        By five minutes in place of hours; those are kept for a day.
     """
     screen = Screen(json=options.json)
-    connection = find_connection(options)
+    connection, by = find_connection(options), "5m" if fine else ""
 
     async def ask() -> ProjectUsage:
         async with connection.signed_client() as client:
             found = await find_project(client, project)
             try:
-                return await client.usage(found, since=since, until=until)
+                return await client.usage(found, since=since, until=until, by=by)
             except RequestRefused as refused:
                 raise _in_flags(refused) from refused
 
@@ -55,6 +58,7 @@ def usage(
             f"Now: {used.now.cpu_millis / 10:.0f} % of a core, {_mib(used.now.memory_bytes)}."
         )
     rows = [_row(hour.hour, hour) for hour in used.hours]
+    rows += [_row(span.begins, span) for span in used.spans or ()]
     screen.table(_COLUMNS, [*rows, _row("in all", used.totals)])
     return Exit.OK
 

@@ -1,4 +1,4 @@
-"""Usage: the CPU time and memory of apps, summed by hour.
+"""Usage: the CPU time and memory of apps, summed by time.
 
 One transaction stores the sums and how far was counted. So a crash neither loses nor doubles
 anything, as long as the apps' control groups are still there.
@@ -8,7 +8,7 @@ from moorage.clock import Clock
 from moorage.engines.engine import Engine
 from moorage.engines.engine import Usage as Used
 from moorage.metrics import record_cpu, watch_app_memory
-from moorage.records.consumption import Load, UsageHour
+from moorage.records.consumption import Consumption, Load
 from moorage.records.traffic import HOUR_MS
 from moorage.storage.apps import usage
 from moorage.storage.database import Database, Transaction
@@ -17,6 +17,7 @@ SAMPLE_SECONDS = 15.0
 _MAX_SAMPLE_SECONDS = 4 * SAMPLE_SECONDS  # memory is counted for no longer gap between samples
 _AT_ONCE = 50  # apps counted in one transaction, so that the event loop and other writers go on
 _DAY_MS = 24 * HOUR_MS
+_SPANS_KEPT_MS = 25 * HOUR_MS  # some 300 rows a project that runs
 
 
 class UsageMeter:
@@ -53,9 +54,14 @@ class UsageMeter:
         self._sampled = {deployment_id: (now, used) for deployment_id, used in running.items()}
 
     async def purge(self) -> None:
-        """Removes the hours that are older than `keep_days`."""
+        """Removes the hours that are older than `keep_days`, and finer sums older than a day."""
+        now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=False) as tx:
-            await usage.purge(tx, before_ms=self._clock.now_ms() - self._keep_days * _DAY_MS)
+            await usage.purge(
+                tx,
+                hours_before_ms=now_ms - self._keep_days * _DAY_MS,
+                spans_before_ms=now_ms - _SPANS_KEPT_MS,
+            )
 
     async def _add(
         self,
@@ -76,15 +82,15 @@ class UsageMeter:
         sampled = self._sampled.get(deployment_id)
         since, _ = sampled or (now, used)
         seconds = min(now - since, _MAX_SAMPLE_SECONDS)
-        await usage.add(
+        await usage.count(
             tx,
-            UsageHour(
+            Consumption(
                 project_id=project_id,
-                hour_ms=at_ms - at_ms % HOUR_MS,
                 cpu_ms=cpu_ms,
                 memory_byte_seconds=round(used.memory_bytes * seconds),
                 memory_peak_bytes=used.memory_bytes,
             ),
+            at_ms=at_ms,
         )
         load = None if sampled is None else _load(sampled, (now, used))
         await usage.set_counter(tx, deployment_id, used.cpu_ms, load)

@@ -1,48 +1,60 @@
-"""Queries over what apps used hour by hour, and how far it has been counted."""
+"""Queries over what apps used, by the hour and lately finer, and how far it has been counted."""
+
+from typing import Generic, TypeVar
 
 import msgspec
-from sqlalchemy import bindparam, case, delete, func, insert, select, update
+from sqlalchemy import Table, bindparam, case, delete, func, insert, select, update
 
-from moorage.records.consumption import Load, UsageHour
-from moorage.records.traffic import Position
+from moorage.records.consumption import SPAN_MS, Consumption, Load, UsageHour, UsageSpan
+from moorage.records.traffic import HOUR_MS, Position
 from moorage.storage.database import Source, Statement, Transaction, struct_of
-from moorage.storage.schema import access_log_position, deployments, usage, usage_counters
+from moorage.storage.schema import (
+    access_log_position,
+    deployments,
+    usage,
+    usage_counters,
+    usage_spans,
+)
 
-_HOUR = [usage.c[name] for name in UsageHour.__struct_fields__]
 _PEAK = "memory_peak_bytes"
-_SUMS = [
-    name for name in UsageHour.__struct_fields__ if name not in {"project_id", "hour_ms", _PEAK}
-]
-_ADD = Statement(
-    update(usage)
-    .where(
-        usage.c.project_id == bindparam("of_project_id"), usage.c.hour_ms == bindparam("of_hour_ms")
-    )
-    .values(
-        {name: usage.c[name] + bindparam(f"more_{name}") for name in _SUMS}
-        | {
-            _PEAK: case(
-                (usage.c[_PEAK] < bindparam("a_peak"), bindparam("a_peak")), else_=usage.c[_PEAK]
+_Kind = TypeVar("_Kind", UsageHour, UsageSpan)
+_SUMS = [name for name in Consumption.__struct_fields__ if name not in {"project_id", _PEAK}]
+
+
+class _Sums(Generic[_Kind]):
+    """The statements of a table of sums; `begins` is its column of time."""
+
+    def __init__(self, table: Table, kind: type[_Kind], begins: str) -> None:
+        names = kind.__struct_fields__
+        project, time, peak = table.c.project_id, table.c[begins], table.c[_PEAK]
+        self.kind: type[_Kind] = kind
+        self.begins = begins
+        self.add = Statement(
+            update(table)
+            .where(project == bindparam("of_project_id"), time == bindparam("of_begins"))
+            .values(
+                {name: table.c[name] + bindparam(f"more_{name}") for name in _SUMS}
+                | {_PEAK: case((peak < bindparam("a_peak"), bindparam("a_peak")), else_=peak)}
             )
-        }
-    )
-)
-_INSERT = Statement(
-    insert(usage).values({name: bindparam(name) for name in UsageHour.__struct_fields__})
-)
-_BETWEEN = Statement(
-    select(*_HOUR)
-    .where(
-        usage.c.project_id == bindparam("project_id"),
-        usage.c.hour_ms >= bindparam("from_ms"),
-        usage.c.hour_ms < bindparam("until_ms"),
-    )
-    .order_by(usage.c.hour_ms)
-)
+        )
+        self.insert = Statement(insert(table).values({name: bindparam(name) for name in names}))
+        self.between = Statement(
+            select(*(table.c[name] for name in names))
+            .where(
+                project == bindparam("project_id"),
+                time >= bindparam("from_ms"),
+                time < bindparam("until_ms"),
+            )
+            .order_by(time)
+        )
+        self.purge = Statement(delete(table).where(time < bindparam("before_ms")))
+
+
+_HOURS = _Sums(usage, UsageHour, "hour_ms")
+_SPANS = _Sums(usage_spans, UsageSpan, "begins_ms")
 _REQUESTS = Statement(
     select(func.sum(usage.c.requests)).where(usage.c.project_id == bindparam("project_id"))
 )
-_PURGE = Statement(delete(usage).where(usage.c.hour_ms < bindparam("before_ms")))
 _POSITION = Statement(
     select(access_log_position.c.head, access_log_position.c.offset).where(
         access_log_position.c.id == bindparam("number")
@@ -79,25 +91,47 @@ _LOAD = Statement(
 )
 
 
-async def add(tx: Transaction, more: UsageHour) -> None:
-    """Adds to what a project used in an hour; of two memory peaks, keeps the higher."""
+async def count(tx: Transaction, used: Consumption, *, at_ms: int) -> None:
+    """Adds what a project used at a time to its hour, and to its five minutes."""
+    fields = {name: getattr(used, name) for name in Consumption.__struct_fields__}
+    await add(tx, UsageHour(**fields, hour_ms=at_ms - at_ms % HOUR_MS))
+    await add(tx, UsageSpan(**fields, begins_ms=at_ms - at_ms % SPAN_MS))
+
+
+async def add(tx: Transaction, more: UsageHour | UsageSpan) -> None:
+    """Adds to what a project used in that time; of two memory peaks, keeps the higher."""
+    sums = _HOURS if isinstance(more, UsageHour) else _SPANS
     touched = await tx.execute(
-        _ADD,
+        sums.add,
         of_project_id=more.project_id,
-        of_hour_ms=more.hour_ms,
+        of_begins=getattr(more, sums.begins),
         a_peak=more.memory_peak_bytes,
         **{f"more_{name}": getattr(more, name) for name in _SUMS},
     )
     if not touched:
-        await tx.execute(_INSERT, **msgspec.structs.asdict(more))
+        await tx.execute(sums.insert, **msgspec.structs.asdict(more))
 
 
 async def between(
     source: Source, project_id: str, *, from_ms: int, until_ms: int
 ) -> list[UsageHour]:
     """Returns a project's hours that began from `from_ms` on and before `until_ms`, in order."""
-    rows = await source.all(_BETWEEN, project_id=project_id, from_ms=from_ms, until_ms=until_ms)
-    return [struct_of(UsageHour, row) for row in rows]
+    return await _between(_HOURS, source, project_id, from_ms, until_ms)
+
+
+async def spans_between(
+    source: Source, project_id: str, *, from_ms: int, until_ms: int
+) -> list[UsageSpan]:
+    """Returns its stretches of five minutes in the same way; those that are kept."""
+    return await _between(_SPANS, source, project_id, from_ms, until_ms)
+
+
+async def _between(
+    sums: _Sums[_Kind], source: Source, project_id: str, from_ms: int, until_ms: int
+) -> list[_Kind]:
+    times = {"from_ms": from_ms, "until_ms": until_ms}
+    rows = await source.all(sums.between, project_id=project_id, **times)
+    return [struct_of(sums.kind, row) for row in rows]
 
 
 async def requests(source: Source, project_id: str) -> int:
@@ -106,9 +140,10 @@ async def requests(source: Source, project_id: str) -> int:
     return int(row[0] or 0) if row else 0
 
 
-async def purge(tx: Transaction, *, before_ms: int) -> int:
-    """Deletes hours that began before `before_ms`; returns how many."""
-    return await tx.execute(_PURGE, before_ms=before_ms)
+async def purge(tx: Transaction, *, hours_before_ms: int, spans_before_ms: int) -> None:
+    """Deletes hours, and stretches of five minutes, that began before these times."""
+    await tx.execute(_HOURS.purge, before_ms=hours_before_ms)
+    await tx.execute(_SPANS.purge, before_ms=spans_before_ms)
 
 
 async def position(source: Source, number: int) -> Position | None:

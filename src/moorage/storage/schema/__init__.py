@@ -22,6 +22,7 @@ from moorage.storage.schema.apps import (
     run_intervals,
     usage,
     usage_counters,
+    usage_spans,
 )
 from moorage.storage.schema.events import (
     deliveries,
@@ -100,6 +101,7 @@ __all__ = [
     "upkeep",
     "usage",
     "usage_counters",
+    "usage_spans",
     "wallet_rules",
     "wallets",
     "watch_cursors",

@@ -199,24 +199,34 @@ certificates = Table(
     Index(None, "wallet", "first_at_ms"),
 )
 
+
+def _used() -> tuple[Column[int], ...]:
+    """What an app used in some time, from control groups and the proxy's access log."""
+    names = (
+        *("cpu_ms", "memory_byte_seconds", "memory_peak_bytes", "requests", "bytes_in"),
+        *("bytes_out", "status_1xx", "status_2xx", "status_3xx", "status_4xx", "status_5xx"),
+    )
+    return tuple(Column(name, BigInteger, nullable=False) for name in names)
+
+
 usage = Table(
     "usage",
     metadata,
-    # What a project's app used in one hour, from control groups and the proxy's access log.
+    # What a project's app used in one hour.
     Column("project_id", Text, ForeignKey("projects.id"), primary_key=True),
     Column("hour_ms", BigInteger, primary_key=True),  # the hour's beginning, Unix time
-    Column("cpu_ms", BigInteger, nullable=False),
-    Column("memory_byte_seconds", BigInteger, nullable=False),
-    Column("memory_peak_bytes", BigInteger, nullable=False),
-    Column("requests", BigInteger, nullable=False),
-    Column("bytes_in", BigInteger, nullable=False),
-    Column("bytes_out", BigInteger, nullable=False),
-    Column("status_1xx", BigInteger, nullable=False),
-    Column("status_2xx", BigInteger, nullable=False),
-    Column("status_3xx", BigInteger, nullable=False),
-    Column("status_4xx", BigInteger, nullable=False),
-    Column("status_5xx", BigInteger, nullable=False),
+    *_used(),
     Index(None, "hour_ms"),
+)
+
+usage_spans = Table(
+    "usage_spans",
+    metadata,
+    # The same in five minutes; kept for a day.
+    Column("project_id", Text, ForeignKey("projects.id"), primary_key=True),
+    Column("begins_ms", BigInteger, primary_key=True),
+    *_used(),
+    Index(None, "begins_ms"),
 )
 
 usage_counters = Table(

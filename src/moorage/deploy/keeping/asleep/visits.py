@@ -1,4 +1,4 @@
-"""Visits: the requests of apps, read from this gateway's proxy's access log, summed by hour.
+"""Visits: the requests of apps, read from this gateway's proxy's access log, summed by time.
 
 One transaction stores the sums and how far was counted. So a crash neither loses nor doubles
 anything, as long as the access log's files are still there.
@@ -11,7 +11,7 @@ from typing import Protocol
 
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.metrics import record_app_requests
-from moorage.records.consumption import UsageHour
+from moorage.records.consumption import Consumption
 from moorage.records.project import Project
 from moorage.records.traffic import Batch, Position, Traffic
 from moorage.storage.apps import usage
@@ -69,10 +69,10 @@ class Visits:
         projects = {host: await self._addresses.project_at(host) for host in batch.tried}
         totals: Counter[str] = Counter()
         async with self._db.transaction(durable=False) as tx:
-            for (host, hour_ms), traffic in batch.traffic.items():
+            for (host, span_ms), traffic in batch.traffic.items():
                 project = projects[host]
                 if project is not None and project.created_at_ms <= traffic.last_at_ms:
-                    await usage.add(tx, _of_traffic(project, hour_ms, traffic))
+                    await usage.count(tx, _of_traffic(project, traffic), at_ms=span_ms)
                 totals.update(_totals(traffic))
             await usage.set_position(tx, batch.position, self._number)
         record_app_requests(totals)
@@ -81,10 +81,9 @@ class Visits:
                 self._on_use(project.serving_deployment_id)
 
 
-def _of_traffic(project: Project, hour_ms: int, traffic: Traffic) -> UsageHour:
-    return UsageHour(
+def _of_traffic(project: Project, traffic: Traffic) -> Consumption:
+    return Consumption(
         project_id=project.id,
-        hour_ms=hour_ms,
         requests=traffic.requests,
         bytes_in=traffic.bytes_in,
         bytes_out=traffic.bytes_out,

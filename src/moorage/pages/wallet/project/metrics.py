@@ -1,4 +1,4 @@
-"""What a project's app was asked and used: numbers, charts, and a table of the hours."""
+"""What a project's app was asked and used: numbers, charts, and a table of all of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,44 +12,63 @@ from moorage.pages.wallet.project.shown import project_of
 from moorage.pages.wallet.times import DAY_MS, HOUR_MS
 from moorage.pages.wallet.view import View
 from moorage.payments.price.pricing import Size
+from moorage.records.consumption import SPAN_MS
 from moorage.records.deployment import DeploymentStatus
 from moorage.wire.deployments import DeploymentItem, DeploymentList
-from moorage.wire.usage import ProjectUsage, UsageHourItem
+from moorage.wire.usage import ProjectUsage, UsageItem
 
-SPANS = {"day": DAY_MS, "week": 7 * DAY_MS, "month": 30 * DAY_MS}
+SPANS = {"hour": HOUR_MS, "day": DAY_MS, "week": 7 * DAY_MS, "month": 30 * DAY_MS}
+_FINE = ("hour", "day")  # for as long five minutes are kept
 _CLASSES = ("2xx", "3xx", "4xx", "5xx", "1xx")
 _MAX_MARKERS = 50
+_MAX_ROWS = 48
 _MIB = 1024 * 1024
 _SERVED = (DeploymentStatus.READY, DeploymentStatus.SUPERSEDED)
 
 
 async def show_metrics(view: View) -> Response:
-    """`GET …/metrics`: the last day, week or month."""
+    """`GET …/metrics`: the last hour, day, week or month."""
     project = await project_of(view)
     span = view.query.get("span", "day")
     span = span if span in SPANS else "day"
-    until_ms = view.clock.now_ms()
-    from_ms = (until_ms - SPANS[span]) // HOUR_MS * HOUR_MS
+    step_ms, until_ms = (SPAN_MS if span in _FINE else HOUR_MS), view.clock.now_ms()
+    from_ms = (until_ms - SPANS[span]) // step_ms * step_ms
     usage = await view.api.get(
-        ProjectUsage, "projects", project.id, "usage", from_=iso_utc(from_ms), to=iso_utc(until_ms)
+        ProjectUsage,
+        *("projects", project.id, "usage"),
+        from_=iso_utc(from_ms),
+        to=iso_utc(until_ms),
+        by="5m" if span in _FINE else "hour",
     )
     deployed = await view.api.get(
         DeploymentList, "projects", project.id, "deployments", limit=_MAX_MARKERS
     )
-    markers = deploy_markers(deployed.deployments, from_ms=from_ms)
-    hours = hours_of(
-        usage.hours, from_ms=from_ms, until_ms=until_ms, size=view.facts.size, markers=markers
+    found = measured(usage)
+    steps = Steps(
+        starts_ms=(starts := range(from_ms, until_ms, step_ms)),
+        found=[found.get(start) for start in starts],
+        step_ms=step_ms,
+        size=view.facts.size,
+        markers=deploy_markers(deployed.deployments, from_ms=from_ms),
     )
     return view.page(
         "wallet/project/metrics.html",
         project=project,
         usage=usage,
+        rows=[(iso_utc(at_ms), found[at_ms]) for at_ms in sorted(found, reverse=True)[:_MAX_ROWS]],
         span=span,
         spans=tuple(SPANS),
+        step=steps.name,
         memory_limit=view.facts.size.memory_mib * _MIB,
         cpu_limit_millis=view.facts.size.cpu_millis,
-        charts=hours.charts(),
+        charts=steps.charts(),
     )
+
+
+def measured(usage: ProjectUsage) -> dict[int, UsageItem]:
+    """Returns what was used by the begin of each hour, or five minutes, in which something was."""
+    hours: dict[int, UsageItem] = {ms(each.hour): each for each in usage.hours}
+    return hours | {ms(each.begins): each for each in usage.spans or ()}
 
 
 def deploy_markers(deployed: Sequence[DeploymentItem], *, from_ms: int) -> list[Marker]:
@@ -67,23 +86,29 @@ def deploy_markers(deployed: Sequence[DeploymentItem], *, from_ms: int) -> list[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hours:
-    """What was used, hour by hour; None in hours that nothing was measured in."""
+class Steps:
+    """What was used in each hour, or each five minutes; None where nothing was measured."""
 
     starts_ms: Sequence[int]
-    found: Sequence[UsageHourItem | None]
+    found: Sequence[UsageItem | None]
+    step_ms: int
     size: Size
     markers: list[Marker]
+
+    @property
+    def name(self) -> str:
+        """What a step is called."""
+        return "hour" if self.step_ms == HOUR_MS else "five minutes"
 
     def charts(self) -> list[tuple[str, Chart]]:
         """Returns each chart with its title."""
         return [
-            ("Requests an hour", self._chart("count", self._requests())),
+            (f"Requests in each {self.name}", self._chart("count", self._requests())),
             (
                 "Processor",
                 self._chart(
                     "cores",
-                    [self._series("Average of the hour", "cpu_ms", HOUR_MS)],
+                    [self._series("Average", "cpu_ms", self.step_ms)],
                     limit=self.size.cpu_millis / 1000,
                 ),
             ),
@@ -92,7 +117,7 @@ class Hours:
                 self._chart(
                     "bytes",
                     [
-                        self._series("Average of the hour", "memory_byte_seconds", HOUR_MS / 1000),
+                        self._series("Average", "memory_byte_seconds", self.step_ms / 1000),
                         self._series("Highest", "memory_peak_bytes"),
                     ],
                     limit=float(self.size.memory_mib * _MIB),
@@ -117,24 +142,13 @@ class Hours:
 
     def _series(self, name: str, field: str, divisor: float = 1) -> Series:
         return Series(
-            name, [None if each is None else getattr(each, field) / divisor for each in self.found]
+            name,
+            [
+                None if each is None else round(getattr(each, field) / divisor, 4)
+                for each in self.found
+            ],
         )
 
     def _chart(self, unit: Unit, series: list[Series], limit: float | None = None) -> Chart:
         times = [start // 1000 for start in self.starts_ms]
         return Chart(unit=unit, times=times, series=series, limit=limit, markers=self.markers)
-
-
-def hours_of(
-    hours: Sequence[UsageHourItem],
-    *,
-    from_ms: int,
-    until_ms: int,
-    size: Size,
-    markers: list[Marker],
-) -> Hours:
-    """Returns every hour of a time."""
-    by_hour = {ms(each.hour): each for each in hours}
-    starts = range(from_ms, until_ms, HOUR_MS)
-    found = [by_hour.get(start) for start in starts]
-    return Hours(starts_ms=starts, found=found, size=size, markers=markers)
