@@ -122,12 +122,13 @@ async def visitor(
     return Visitor(context, home, wallet)
 
 
-async def findings_of_axe(page: Page) -> list[str]:
-    """What axe-core finds against a page's accessibility, WCAG 2.2 AA and best practices."""
+async def findings_of_axe(page: Page, *rules: str) -> list[str]:
+    """What axe-core finds against a page's accessibility: by some rules, or by all it has."""
+    options: dict[str, Any] = {"resultTypes": ["violations"]}
+    if rules:
+        options["runOnly"] = list(rules)
     await page.evaluate(AXE.read_text())
-    results: dict[str, Any] = await page.evaluate(
-        "axe.run(document, {resultTypes: ['violations']})"
-    )
+    results: dict[str, Any] = await page.evaluate("(how) => axe.run(document, how)", options)
     return [_finding(violation) for violation in results["violations"]]
 
 

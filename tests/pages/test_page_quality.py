@@ -1,7 +1,7 @@
 """Every page: accessible in both themes, on small phones, light and quiet, also without scripts."""
 
 import pytest
-from browsing import Theme, faults_of_load, findings_of_axe, overflow
+from browsing import faults_of_load, findings_of_axe, overflow
 from playwright.async_api import Page, expect
 from touring import PATHS, Site, Tours
 
@@ -11,20 +11,23 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-async def test_each_page_is_accessible(tours: Tours, site: Site, theme: Theme) -> None:
-    assert await tours.seen(site, findings_of_axe, theme=theme) == []
+async def test_each_page_is_accessible_and_light_and_stands_still(tours: Tours, site: Site) -> None:
+    async def faults(page: Page) -> list[str]:
+        heavy_or_moving = await faults_of_load(page)
+        light = await findings_of_axe(page)
+        await page.emulate_media(color_scheme="dark")
+        return heavy_or_moving + light + await findings_of_axe(page, "color-contrast")
+
+    assert await tours.seen(site, faults) == []
 
 
-async def test_no_page_is_wider_than_a_small_phone(tours: Tours, site: Site) -> None:
-    assert await tours.seen(site, overflow, width=320) == []
+async def test_each_page_fits_a_phone_and_stands_still(tours: Tours, site: Site) -> None:
+    async def faults(page: Page) -> list[str]:
+        heavy_or_moving = await faults_of_load(page)
+        await page.set_viewport_size({"width": 320, "height": 568})
+        return heavy_or_moving + await overflow(page)
 
-
-@pytest.mark.parametrize("width", [375, 1440])
-async def test_no_page_moves_while_it_loads_and_each_is_small(
-    tours: Tours, site: Site, width: int
-) -> None:
-    assert await tours.seen(site, faults_of_load, width=width) == []
+    assert await tours.seen(site, faults, width=375) == []
 
 
 async def test_each_page_is_there_without_scripts(tours: Tours, site: Site) -> None:
