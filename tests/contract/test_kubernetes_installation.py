@@ -11,7 +11,7 @@ import yaml
 from kubernetes_schemas import RELEASES, validate_object
 from moorage.engines.kubernetes.objects import questions
 from moorage.engines.kubernetes.objects.labels import GATEWAY_LABELS
-from moorage.gateway.serve import receiving_address, serving_chains
+from moorage.gateway.receiving import receiving_address, serving_chains
 from moorage.settings import Settings, load_settings
 
 OPS = Path(__file__).parents[2] / "ops/kubernetes"

@@ -19,7 +19,7 @@ from moorage.cli.commands import CLIENT_COMMANDS, OPERATOR_COMMANDS
 from moorage.cli.flags import setting_flags
 from moorage.errors import FailureCause, InvalidRequest
 from moorage.gateway.operator import vital_signs
-from moorage.gateway.serve import serving_chains
+from moorage.gateway.receiving import serving_chains
 from moorage.ledger.burn import HOUR_MS, charge_up_to
 from moorage.metrics import exposition
 from moorage.money import MicroUsd

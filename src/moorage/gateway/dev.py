@@ -18,14 +18,13 @@ from moorage.failpoints import armed, crash_at
 from moorage.gateway.operator.port import OpenOperatorPages
 from moorage.gateway.running import GatewayAddresses, run_gateway
 from moorage.gateway.state.data_directory import open_data_directory
+from moorage.gateway.state.dev_file import DEV_CHAINS, DEV_FILE
 from moorage.gateway.stopping import stop_on_signals
 from moorage.settings import Settings
 from moorage.storage.purpose import Purpose
 from moorage.threads import in_thread
 from moorage.whole_file import replace_file
 
-DEV_CHAINS = ("arbitrum", "base")
-DEV_FILE = "dev.json"
 _LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from moorage.auth.links import ONCE_MS, LinkOrder, add_link
 from moorage.clock import SystemClock
-from moorage.gateway.dev import DEV_FILE
+from moorage.gateway.state.dev_file import read_dev_file
 from moorage.operate.acts import note_act
 from moorage.operate.books import OpenBooks, open_books
 from moorage.records.session import Role
@@ -18,10 +18,6 @@ class OperatorLink(msgspec.Struct, frozen=True):
 
     url: str
     expires_ms: int
-
-
-class _DevFile(msgspec.Struct):
-    operator: str
 
 
 async def run_operator_link(settings: Settings) -> OperatorLink:
@@ -43,7 +39,7 @@ async def operator_link(books: OpenBooks, *, address: str) -> OperatorLink:
 
 def _address(settings: Settings) -> str:
     """Returns where the operator's pages answer on this machine; in dev the port may be any."""
-    dev_file = Path(settings.data_dir) / DEV_FILE
-    if not settings.chains and dev_file.exists():
-        return msgspec.json.decode(dev_file.read_bytes(), type=_DevFile).operator
+    running = None if settings.chains else read_dev_file(Path(settings.data_dir))
+    if running is not None:
+        return running.operator
     return f"http://127.0.0.1:{settings.operator_port}"

@@ -15,8 +15,8 @@ from moorage.chains.local.dev_wallet import DevWallets, dev_wallets
 from moorage.chains.rpc import RpcClient
 from moorage.chains.signing import SigningKey
 from moorage.errors import ConfigurationInvalid
-from moorage.gateway.dev import DEV_CHAINS, DEV_FILE
-from moorage.gateway.serve import receiving_address, serving_chains
+from moorage.gateway.receiving import receiving_address, serving_chains
+from moorage.gateway.state.dev_file import DEV_CHAINS, read_dev_file
 from moorage.settings import Settings
 from moorage.storage.database import Database
 from moorage.storage.migrate import is_newest
@@ -38,14 +38,6 @@ class OpenBooks:
     recipients: frozenset[str]  # `pay_to` and its former values, as `parse_address` spells them
     retired: frozenset[str]  # those of them to which payments are credited no more
     operator: str  # who looks into them, as acts are recorded
-
-
-class _DevChain(msgspec.Struct):
-    rpc_url: str
-
-
-class _DevFile(msgspec.Struct):
-    chains: dict[str, _DevChain]
 
 
 @asynccontextmanager
@@ -127,10 +119,8 @@ def dev_key(settings: Settings) -> SigningKey:
 
 def _dev_chains(data_dir: Path) -> dict[str, Chain]:
     """Returns the local chains; they have a URL only while they run."""
-    try:
-        running = msgspec.json.decode((data_dir / DEV_FILE).read_bytes(), type=_DevFile).chains
-    except FileNotFoundError:
-        running = {}
+    dev_file = read_dev_file(data_dir)
+    running = dev_file.chains if dev_file else {}
     return {
         name: msgspec.structs.replace(
             KNOWN_CHAINS[name],

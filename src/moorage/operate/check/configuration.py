@@ -6,7 +6,7 @@ from pathlib import Path
 
 from moorage.clock import iso_utc
 from moorage.errors import ConfigurationInvalid, InvalidField
-from moorage.gateway.serve import receiving_address, serving_chains
+from moorage.gateway.receiving import receiving_address, serving_chains
 from moorage.gateway.state.secrets_key import KEY_FILE, keys_in
 from moorage.operate.check.finding import Finding
 from moorage.payments.relay.key_file import key_in

@@ -6,7 +6,7 @@ import itertools
 from moorage.chains.chain import Chain
 from moorage.clock import SystemClock
 from moorage.errors import ConfigurationInvalid, InvalidField
-from moorage.gateway.serve import serving_chains
+from moorage.gateway.receiving import serving_chains
 from moorage.operate.check.authority import check_authority
 from moorage.operate.check.cluster import check_cluster
 from moorage.operate.check.configuration import check_configuration

@@ -11,7 +11,7 @@ from moorage.chains.heads import Block, block_call, parse_block, parse_tagged_bl
 from moorage.chains.rpc import RpcClient, RpcError
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable
-from moorage.gateway.serve import is_local_node
+from moorage.gateway.receiving import is_local_node
 from moorage.operate.check.finding import Finding
 
 _MAX_AHEAD_SECONDS = 60  # of the newest block's time before this machine's clock
