@@ -18,7 +18,6 @@ settings.load_profile("unhurried")
 pytest_plugins = [
     "database_option",
     "chain_fixture",
-    "rootless_fixture",
     "sandbox_fixture",
     "content_fixture",
     "docker_fixture",

@@ -185,7 +185,6 @@ def _make(configuration: HostConfiguration, options: EngineOptions) -> Engine:
 
 KIND = EngineKind(
     name="shared",
-    suits=lambda: False,
     capabilities=SharedEngine.capabilities,
     run_directory=lambda _data_dir: Path("/run/moorage"),
     missing=lambda _run_dir: (),

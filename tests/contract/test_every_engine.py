@@ -29,7 +29,7 @@ async def files(tmp_path: Path) -> AsyncIterator[Engine]:
     await engine.close(stop_apps=True)
 
 
-@pytest.fixture(params=["sandbox", "rootless", "docker", "kubernetes", "fake", "files"])
+@pytest.fixture(params=["sandbox", "docker", "kubernetes", "fake", "files"])
 def engine(request: pytest.FixtureRequest) -> Engine:
     return cast("Engine", request.getfixturevalue(request.param))
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway_fixture import MOORAGE
+
 pytestmark = pytest.mark.root
 
 OPEN = """
@@ -23,7 +25,7 @@ except IsolationMissing as refused:
 
 
 def open_where(prepare: str, state: Path) -> str:
-    """What opening the root mode's runtime says on a machine that was prepared by a script."""
+    """What opening the sandbox says on a machine that was prepared by a script."""
     here = Path(__file__).parents[1]
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-euc", prepare + '\nexec "$@"', "sh",
@@ -40,6 +42,23 @@ def test_machine_without_control_groups_is_refused_and_told_why(tmp_path: Path) 
     assert said.startswith("refused:\n")
     assert "control groups (memory, cpu, pids) are not mounted" in said
     assert "mount -t cgroup2" in said
+
+
+def test_gateway_without_root_is_refused_and_told_the_ways_out(tmp_path: Path) -> None:
+    said = open_where('set -- unshare --user "$@"', tmp_path)
+    assert said.startswith("refused:\nthe gateway does not run as root: start it with sudo")
+    assert 'isolation = "kubernetes"' in said
+
+
+@pytest.mark.parametrize("command", ["check", "dev"])
+def test_commands_without_root_say_so_and_end(command: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["unshare", "--user", MOORAGE, command],
+        cwd=tmp_path, check=False, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "does not run as root" in done.stdout + done.stderr
+    assert "sudo make dev" in done.stdout + done.stderr
 
 
 def test_machine_whose_control_groups_are_read_only_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What every runtime does, on real apps: the sandbox of the root mode, and the rootless one."""
+"""What every runtime does, on real apps."""
 
 import asyncio
 import ctypes

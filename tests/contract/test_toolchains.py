@@ -1,17 +1,14 @@
 """Toolchains of the store, as builds and apps see them."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import cast
 
 import pytest
 
 from moorage.engines.engine import Engine
 from moorage.errors import DeployFailed
 from moorage.records.log import LogKind
-from rootless_fixture import UID, missing, opened_rootless, rootless_directory
 from sandbox_fixture import make_sandbox, opened
 from small_apps import build, logged, plan, start
 
@@ -39,21 +36,13 @@ def _install(program: Path, version: str) -> None:
     program.chmod(0o755)
 
 
-@pytest.fixture(params=["root", "rootless"])
-async def equipped(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
-    """A runtime of each mode, with a store."""
-    if request.param == "root":
-        sandbox = make_sandbox(tmp_path / "state", toolchains=Store(tmp_path / "store"))
-        async with opened(sandbox) as runtime:
-            yield runtime
-        return
-    if reason := missing():
-        pytest.skip(reason)
-    home = rootless_directory()
-    store = Store(home / "store")
-    os.chown(store.directory, UID, UID)
-    async with opened_rootless(home, toolchains=store) as remote:
-        yield cast("Engine", remote)
+@pytest.fixture
+async def equipped(tmp_path: Path) -> AsyncIterator[Engine]:
+    """A sandbox with a store."""
+    async with opened(
+        make_sandbox(tmp_path / "state", toolchains=Store(tmp_path / "store"))
+    ) as runtime:
+        yield runtime
 
 
 async def test_build_and_app_find_their_toolchain_before_the_machines_programs(

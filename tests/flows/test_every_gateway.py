@@ -1,63 +1,30 @@
-"""What is true of every gateway: of one run by root, and of one run by an ordinary user."""
+"""What is true of every gateway."""
 
 import asyncio
 import base64
-import contextlib
 import hashlib
 import io
-import os
-import shutil
 import zipfile
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import aiohttp
 import pytest
 from busy_app import BOUND_SECONDS, READY, node_app
 
-from gateway_fixture import MOORAGE, DevGateway, running
-from rootless_fixture import UID, as_user, missing, rootless_directory
+from gateway_fixture import DevGateway, running
 from visitor import address, fetch, host
 from waiting import until
 from wallet import Wallet, fresh_name
 
-pytestmark = [pytest.mark.root, pytest.mark.spread("gateway")]
+pytestmark = pytest.mark.root
 
 MIB = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-def root_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
-    with running(tmp_path_factory.mktemp("root"), requests_per_minute="100000") as started:
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
+    with running(tmp_path_factory.mktemp("every"), requests_per_minute="100000") as started:
         yield started
-
-
-@pytest.fixture(scope="module")
-def rootless_gateway() -> Iterator[DevGateway]:
-    if reason := missing():
-        pytest.skip(reason)
-    directory = rootless_directory()
-    data_dir = directory / "data"
-    data_dir.mkdir(mode=0o700)
-    os.chown(data_dir, UID, UID)
-    try:
-        with running(
-            data_dir,
-            program=(*as_user(directory), MOORAGE),
-            requests_per_minute="100000",
-            accept_soft_limits="true",
-            run_dir=str(directory / "run"),
-        ) as started:
-            yield started
-    finally:
-        shutil.rmtree(directory)
-
-
-@pytest.fixture(scope="module", params=["root_gateway", "rootless_gateway"])
-def gateway(request: pytest.FixtureRequest) -> DevGateway:
-    """A gateway of each kind, one after the other."""
-    gateway: DevGateway = request.getfixturevalue(request.param)
-    return gateway
 
 
 async def test_eight_apps_at_once_are_each_there_when_they_are_ready(gateway: DevGateway) -> None:
@@ -157,14 +124,3 @@ async def test_hundred_megabytes_reach_the_app(gateway: DevGateway, busy_name: s
     page = await fetch(gateway, busy_name, "/upload", method="PUT", data=pieces())
 
     assert page.text == f"{100 * MIB} {digest.hexdigest()}"
-
-
-@pytest.mark.parametrize("gateway", ["rootless_gateway"], indirect=True)
-def test_no_process_of_it_is_root(gateway: DevGateway) -> None:
-    below = [gateway.pid]
-    for pid in below:  # which grows meanwhile; some end
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-            below += map(int, children)
-            assert Path(f"/proc/{pid}").stat().st_uid == UID
-    assert len(below) > 1

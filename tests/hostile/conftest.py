@@ -6,17 +6,15 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import arena
 import pytest
 import pytest_asyncio
 from apps import Deployer
 
-from moorage.engines.engine import Engine
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.sandbox.sandbox import Sandbox
-from rootless_fixture import UID, missing, opened_rootless, rootless_directory
 
 GATEWAY_SECRET = "gateway-secret-8d1f"
 
@@ -101,51 +99,7 @@ async def sandbox(host: Host) -> AsyncIterator[Sandbox]:
         await runtime.close(stop_apps=True)
 
 
-@dataclass(frozen=True)
-class Mode:
-    """One way to isolate apps, open on the made-up host."""
-
-    runtime: Engine
-    state: Path
-    run: Path
-    uid: int | None  # of all apps and the gateway; None where each has one of its own
-
-    @property
-    def is_rootless(self) -> bool:
-        """Whether the gateway is an ordinary user."""
-        return self.uid is not None
-
-
 @pytest.fixture(scope="module")
-def root_mode(host: Host, sandbox: Sandbox) -> Mode:
-    """The sandbox of a gateway that is root."""
-    return Mode(sandbox, host.state, host.run, None)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def rootless_mode(host: Host) -> AsyncIterator[Mode]:
-    """The runtime of a gateway that is an ordinary user, with a secret in its environment."""
-    if reason := missing():
-        pytest.skip(reason)
-    directory = rootless_directory(str(host.directory))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GATEWAY_SECRET", GATEWAY_SECRET)
-        async with opened_rootless(directory, stop_grace_seconds=1.0) as remote:
-            runtime = cast("Engine", remote)
-            yield Mode(runtime, directory / "state", directory / "run", UID)
-
-
-@pytest.fixture(scope="module", params=["root", "rootless"])
-def mode(request: pytest.FixtureRequest) -> Mode:
-    """Each way to isolate apps, one after the other."""
-    return cast("Mode", request.getfixturevalue(f"{request.param}_mode"))
-
-
-#: For an attempt that the rootless mode meets otherwise, or not: `docs/threat-model.md` says how.
-in_root_mode = pytest.mark.parametrize("mode", ["root"], indirect=True)
-
-
-@pytest.fixture(scope="module")
-def deployer(mode: Mode) -> Deployer:
-    """Deploys in each mode."""
-    return Deployer(mode.runtime)
+def deployer(sandbox: Sandbox) -> Deployer:
+    """Deploys in the sandbox."""
+    return Deployer(sandbox)

@@ -22,10 +22,10 @@ import pytest_asyncio
 from apps import PATIENCE_SECONDS, Deployer, add_privileged_programs, ask, attempts, plan, upload
 from threats import ALLOWED, TERMINAL, THREATS, Threat
 
-from conftest import GATEWAY_SECRET, Host, Mode
+from conftest import GATEWAY_SECRET, Host
 from moorage.engines.engine import Instance
 
-pytestmark = [pytest.mark.root, pytest.mark.spread("mode")]
+pytestmark = pytest.mark.root
 
 HOST_SECRET = "host-secret-52c9"
 NEIGHBOUR_SECRET = "neighbour-secret-77e0"
@@ -37,7 +37,6 @@ EVERYTHING = (*THREATS, *ALLOWED)
 class Stage:
     """Where every attempt was or can be made."""
 
-    mode: Mode
     source: Path
     outside_facts: dict[str, str]
     inside: dict[str, dict[str, dict[str, Any]]]  # by phase and threat
@@ -88,7 +87,7 @@ async def attempts_by_build(
     return await deployer.results("builder")
 
 
-def shared_facts(host: Host, mode: Mode, victim: arena.Victim, memory_key: int) -> dict[str, str]:
+def shared_facts(host: Host, victim: arena.Victim, memory_key: int) -> dict[str, str]:
     """What a command line says alike outside and inside."""
     return {
         **host.facts,
@@ -97,9 +96,9 @@ def shared_facts(host: Host, mode: Mode, victim: arena.Victim, memory_key: int) 
         "public": arena.PUBLIC_ADDRESS,
         "host": arena.HOST_ADDRESS,
         "host6": arena.HOST_ADDRESS6,
-        "state": str(mode.state),
-        "database": str(mode.state / "moorage.db"),
-        "run": str(mode.run),
+        "state": str(host.state),
+        "database": str(host.state / "moorage.db"),
+        "run": str(host.run),
         "secret_path": str(host.directory / "secret"),
         "host_secret": HOST_SECRET,
         "host_secret_backwards": HOST_SECRET[::-1],
@@ -113,18 +112,18 @@ def shared_facts(host: Host, mode: Mode, victim: arena.Victim, memory_key: int) 
     }
 
 
-async def neighbour_facts(mode: Mode, neighbour: Instance) -> dict[str, str]:
+async def neighbour_facts(host: Host, neighbour: Instance) -> dict[str, str]:
     """What a neighbour has, and where the host sees it."""
     me = await ask(neighbour)
     assert me["secret"] == NEIGHBOUR_SECRET
-    beneath = (mode.state if mode.is_rootless else mode.run).rglob("secret.txt")
-    paths = [path for path in beneath if NEIGHBOUR_SECRET in path.read_text()]
+    found = host.run.rglob("secret.txt")
+    paths = [path for path in found if NEIGHBOUR_SECRET in path.read_text()]
     return {
         "neighbour": me["address"],
         "neighbour_abstract": f"@{me['abstract']}",
         "neighbour_door": str(neighbour.address),
         "neighbour_secret_path": str(paths[0]),
-        "neighbour_pid": host_pid_of(me["uid"] if mode.uid is None else mode.uid),
+        "neighbour_pid": host_pid_of(me["uid"]),
     }
 
 
@@ -139,25 +138,22 @@ def host_pid_of(uid: int) -> str:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(host: Host, mode: Mode) -> AsyncIterator[Stage]:
+async def stage(host: Host, deployer: Deployer) -> AsyncIterator[Stage]:
     """Every attempt made inside, by an app and by a build; and the facts to make it outside."""
-    deployer, owner = Deployer(mode.runtime), mode.uid or 0
-    for path in (host.directory / "secret", mode.state / "moorage.db"):
+    for path in (host.directory / "secret", host.state / "moorage.db"):
         path.unlink(missing_ok=True)
         path.write_text(HOST_SECRET)
-        path.chmod(0o600)  # the gateway's own, who has the same uid as rootless apps
-        os.chown(path, owner, owner)
-    kind = "rootless" if mode.is_rootless else "root"
-    source = upload(host.new_directory(f"source-{kind}"), own="own")
+        path.chmod(0o600)
+    source = upload(host.new_directory("source"), own="own")
     add_privileged_programs(source)
     next_door = upload(host.new_directory("next-door"), secret=NEIGHBOUR_SECRET)
     neighbour = await deployer.deploy("neighbour", next_door, plan())
     shutil.rmtree(next_door)
-    scratch = host.new_directory(f"scratch-{kind}")
-    with arena.victim(HOST_SECRET, owner) as victim, arena.shared_memory() as memory_key:
+    scratch = host.new_directory("scratch")
+    with arena.victim(HOST_SECRET, 0) as victim, arena.shared_memory() as memory_key:
         facts = {
-            **shared_facts(host, mode, victim, memory_key),
-            **await neighbour_facts(mode, neighbour),
+            **shared_facts(host, victim, memory_key),
+            **await neighbour_facts(host, neighbour),
         }
         app = await deployer.deploy("attacker", source, plan())
         facts["door"] = str(app.address)
@@ -182,8 +178,7 @@ async def stage(host: Host, mode: Mode) -> AsyncIterator[Stage]:
             "scratch": str(scratch),
             # Beside it: /tmp may be a file system of its own, which no link leaves.
             "system_file": str(host.directory / "secret"),
-            # What pasta's gateway would be: the host itself.
-            "gateway": arena.HOST_ADDRESS if mode.is_rootless else (await ask(app))["gateway"],
+            "gateway": (await ask(app))["gateway"],
             # A datagram from this address to itself is masqueraded, and its answer lost.
             "gateway_or_host": arena.HOST_ADDRESS,
         }
@@ -192,14 +187,12 @@ async def stage(host: Host, mode: Mode) -> AsyncIterator[Stage]:
             "app": dict(zip(names, by_app, strict=True)),
             "build": dict(zip(names, by_build, strict=True)),
         }
-        yield Stage(mode, source, outside_facts, inside)
+        yield Stage(source, outside_facts, inside)
 
 
 @pytest.mark.parametrize("phase", ["app", "build"])
 @pytest.mark.parametrize("threat", THREATS, ids=lambda t: t.name)
 def test_possible_outside_fails_inside(stage: Stage, threat: Threat, phase: str) -> None:
-    if threat.root_only and stage.mode.is_rootless:
-        pytest.skip("rootless apps have nothing there")
     outside = stage.outside(threat)
     assert outside["succeeded"], f"proves nothing: outside it failed by {outside['detail']}"
     inside = stage.inside[phase][threat.name]

@@ -12,7 +12,8 @@ import arena
 import pytest
 from apps import ATTACKS, PATIENCE_SECONDS, SMALL, Deployer, ask, ask_text, plan, set_going, upload
 
-from conftest import Host, Mode, in_root_mode, instance_id, new_sandbox
+from conftest import Host, instance_id, new_sandbox
+from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
 from remains import everything, processes_of, processes_saying
 from waiting import until
@@ -20,7 +21,6 @@ from waiting import until
 pytestmark = [
     pytest.mark.root,
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.spread("mode"),
 ]
 
 
@@ -31,7 +31,7 @@ def source(host: Host) -> Path:
 
 
 def marked(name: str) -> str:
-    """A marker for processes of this worker: the other mode's tests may run at the same time."""
+    """A marker for processes of this worker alone."""
     return f"{name}-{os.getpid()}"
 
 
@@ -51,7 +51,7 @@ async def test_double_forked_processes_outlive_a_plain_stop() -> None:
 
 
 async def stay(
-    deployer: Deployer, mode: Mode, deployment: str, source: Path, marker: str
+    deployer: Deployer, deployment: str, source: Path, marker: str
 ) -> Callable[[], set[int]]:
     """Deploy an app that leaves processes behind; what finds all of its processes."""
     instance = await deployer.deploy(deployment, source, plan(), SMALL)
@@ -60,10 +60,7 @@ async def stay(
     await until(lambda: len(processes_saying(f"{marker}-")) == 3)
 
     def found() -> set[int]:
-        """By the uid that it alone has, or by what all of them are below."""
-        if mode.is_rootless:
-            below = f"{mode.state}/deployments/{deployment}"
-            return processes_saying(marker) | processes_saying(below)
+        """By the uid that it alone has."""
         return processes_saying(marker) | processes_of(uid)
 
     await until(lambda: len(found()) >= 4)
@@ -71,42 +68,42 @@ async def stay(
 
 
 async def test_stop_ends_double_forked_processes(
-    deployer: Deployer, mode: Mode, source: Path
+    deployer: Deployer, sandbox: Sandbox, source: Path
 ) -> None:
-    left = await stay(deployer, mode, "stopped", source, marked("stay-stopped"))
-    await mode.runtime.stop("stopped")
+    left = await stay(deployer, "stopped", source, marked("stay-stopped"))
+    await sandbox.stop("stopped")
     assert not left()
 
 
 async def test_remove_ends_double_forked_processes(
-    deployer: Deployer, mode: Mode, source: Path
+    deployer: Deployer, sandbox: Sandbox, source: Path
 ) -> None:
-    left = await stay(deployer, mode, "removed", source, marked("stay-removed"))
+    left = await stay(deployer, "removed", source, marked("stay-removed"))
     lived = left()  # the uid itself may be another gateway's app's afterwards
-    await mode.runtime.remove("removed")
+    await sandbox.remove("removed")
     assert lived
     assert not left() & lived
 
 
 async def test_processes_left_by_an_exited_app_are_ended_by_stop(
-    deployer: Deployer, mode: Mode, source: Path
+    deployer: Deployer, sandbox: Sandbox, source: Path
 ) -> None:
     marker = marked("stay-orphan")
     start = f"python3 attacks/exhaust.py stay {marker} & exec python3 attacks/stubborn.py frozen"
     await deployer.deploy("orphan", source, plan(start), SMALL)
     await until(lambda: len(processes_saying(f"{marker}-")) == 3)
-    await mode.runtime.stop("orphan")
+    await sandbox.stop("orphan")
     assert not processes_saying(marker)
 
 
-async def test_build_leaves_no_process(deployer: Deployer, mode: Mode, source: Path) -> None:
+async def test_build_leaves_no_process(deployer: Deployer, source: Path) -> None:
     marker = marked("stay-built")
     what = plan(install=f"python3 attacks/exhaust.py stay {marker}; sleep 0.2")
     await deployer.build("built", source, what, SMALL)
     assert not processes_saying(marker)
 
 
-async def test_failed_build_leaves_no_process(deployer: Deployer, mode: Mode, source: Path) -> None:
+async def test_failed_build_leaves_no_process(deployer: Deployer, source: Path) -> None:
     marker = marked("stay-failed")
     what = plan(build=f"python3 attacks/exhaust.py stay {marker}; sleep 0.2; exit 3")
     with pytest.raises(DeployFailed):
@@ -116,20 +113,20 @@ async def test_failed_build_leaves_no_process(deployer: Deployer, mode: Mode, so
 
 @pytest.mark.parametrize("how", ["deaf", "frozen"])
 async def test_app_that_handles_no_signal_is_stopped(
-    how: str, deployer: Deployer, mode: Mode, source: Path
+    how: str, deployer: Deployer, sandbox: Sandbox, source: Path
 ) -> None:
     marker = marked(f"is-{how}")
     start = f"exec python3 attacks/stubborn.py {how} {marker}"
     instance = await deployer.deploy("stubborn", source, plan(start), SMALL)
     await ask_text(instance)
     assert processes_saying(marker)
-    await asyncio.wait_for(mode.runtime.stop("stubborn"), PATIENCE_SECONDS)
+    await asyncio.wait_for(sandbox.stop("stubborn"), PATIENCE_SECONDS)
     assert not processes_saying(marker)
-    assert "stubborn" not in await mode.runtime.running()
+    assert "stubborn" not in await sandbox.running()
 
 
 async def test_app_that_kills_all_it_sees_kills_only_itself(
-    deployer: Deployer, mode: Mode, source: Path
+    deployer: Deployer, sandbox: Sandbox, source: Path
 ) -> None:
     neighbour = await deployer.deploy("neighbour", source, plan(), SMALL)
     killer = await deployer.deploy("killer", source, plan(), SMALL)
@@ -142,29 +139,28 @@ async def test_app_that_kills_all_it_sees_kills_only_itself(
     assert b'"succeeded": true' in outside.stdout
 
     async def killed() -> bool:
-        return await mode.runtime.exit_reason("killer") is not None
+        return await sandbox.exit_reason("killer") is not None
 
-    with arena.victim("secret", mode.uid or 0) as victim:
+    with arena.victim("secret", 0) as victim:
         await set_going(killer, "python3", "attacks/processes.py", "kill-everyone")
         await until(killed, seconds=PATIENCE_SECONDS)
         assert victim.process.poll() is None
     assert await ask(neighbour)
-    assert "neighbour" in await mode.runtime.running()
+    assert "neighbour" in await sandbox.running()
 
 
 async def test_nothing_remains_of_a_removed_deployment(
-    deployer: Deployer, mode: Mode, source: Path
+    deployer: Deployer, host: Host, sandbox: Sandbox, source: Path
 ) -> None:
     def there() -> dict[str, set[str]]:
-        return everything(directories=(mode.state, mode.run), instance_id=instance_id())
+        return everything(directories=(host.state, host.run), instance_id=instance_id())
 
     before = there()
-    left = await stay(deployer, mode, "gone", source, marked("stay-gone"))
+    left = await stay(deployer, "gone", source, marked("stay-gone"))
     during = there()
-    kinds = {"files"} if mode.is_rootless else set(during)  # that there are
-    assert all(during[kind] - before[kind] for kind in kinds), "the search finds what there is"
+    assert all(during[kind] - before[kind] for kind in during), "the search finds what there is"
     lived = left()  # the uid itself may be another gateway's app's afterwards
-    await mode.runtime.remove("gone")
+    await sandbox.remove("gone")
 
     def remaining() -> dict[str, set[str]]:
         return {
@@ -174,7 +170,7 @@ async def test_nothing_remains_of_a_removed_deployment(
     await nothing_in(remaining)
     assert lived
     assert not left() & lived
-    assert "gone" not in await mode.runtime.known()
+    assert "gone" not in await sandbox.known()
 
 
 async def nothing_in(remaining: Callable[[], dict[str, set[str]]]) -> None:
@@ -184,8 +180,7 @@ async def nothing_in(remaining: Callable[[], dict[str, set[str]]]) -> None:
     assert remaining() == {}
 
 
-@in_root_mode
-async def test_nothing_remains_of_a_closed_sandbox(host: Host, mode: Mode, source: Path) -> None:
+async def test_nothing_remains_of_a_closed_sandbox(host: Host, source: Path) -> None:
     links, rules = arena.links(), arena.ruleset()
     directories = (host.directory / "state2", host.directory / "run2")
     sandbox = new_sandbox(host, suffix="2")
@@ -193,7 +188,7 @@ async def test_nothing_remains_of_a_closed_sandbox(host: Host, mode: Mode, sourc
     before = everything(directories=directories, instance_id=instance_id("2"))
     await sandbox.open()
     assert arena.ruleset() != rules
-    left = await stay(deployer, mode, "closed", source, marked("stay-closed"))
+    left = await stay(deployer, "closed", source, marked("stay-closed"))
     assert arena.links() > links
     lived = left()  # the uid itself may be another gateway's app's afterwards
     await sandbox.close(stop_apps=True)

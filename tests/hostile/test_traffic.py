@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import cast
 
 import arena
 import pytest
@@ -17,7 +16,6 @@ from apps import PATIENCE_SECONDS, SMALL, Deployer, ask, attempts, plan, upload
 from conftest import Host, new_sandbox
 from moorage.engines.connection_limits import ConnectionLimits
 from moorage.engines.engine import Engine, Instance
-from rootless_fixture import missing, opened_rootless, rootless_directory
 
 pytestmark = [
     pytest.mark.root,
@@ -46,28 +44,12 @@ def source(host: Host) -> Path:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def limited_root(host: Host) -> AsyncIterator[Engine]:
-    """The root mode's runtime, with limits."""
-    runtime = new_sandbox(host, "f", traffic=LIMITED)
-    await runtime.open()
-    yield runtime
-    await runtime.close(stop_apps=True)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def limited_rootless(host: Host) -> AsyncIterator[Engine]:
-    """The rootless one, with the same."""
-    if reason := missing():
-        pytest.skip(reason)
-    directory = rootless_directory(str(host.directory))
-    async with opened_rootless(directory, traffic=LIMITED) as remote:
-        yield cast("Engine", remote)
-
-
-@pytest.fixture(scope="module", params=["root", "rootless"])
-def deployer(request: pytest.FixtureRequest) -> Deployer:
-    """Deploys in each mode."""
-    return Deployer(request.getfixturevalue(f"limited_{request.param}"))
+async def deployer(host: Host) -> AsyncIterator[Deployer]:
+    """Deploys in a sandbox with limits."""
+    sandbox = new_sandbox(host, "f", traffic=LIMITED)
+    await sandbox.open()
+    yield Deployer(sandbox)
+    await sandbox.close(stop_apps=True)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

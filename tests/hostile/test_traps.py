@@ -8,23 +8,22 @@ import shutil
 import subprocess
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
 from apps import PATIENCE_SECONDS, SMALL, Deployer, ask, attempts, plan, upload
 
-from conftest import Host, Mode, in_root_mode
+from conftest import Host
+from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.log import LogKind
 from remains import processes_saying
-from rootless_fixture import RemoteRuntime
 from waiting import until_read
 
 pytestmark = [
     pytest.mark.root,
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.spread("mode"),
 ]
 
 PRECIOUS = "precious"
@@ -37,14 +36,11 @@ def source(host: Host) -> Path:
     return upload(host.new_directory("source"))
 
 
-def precious_tree(host: Host, mode: Mode, *parts: str) -> Path:
-    """A file of the host's, and the directories to it: the gateway's user may write them."""
-    top = host.directory / ("rootless" if mode.is_rootless else "root")
-    path = top.joinpath(*parts)
+def precious_tree(host: Host, *parts: str) -> Path:
+    """A file of the host's, and the directories to it."""
+    path = host.directory.joinpath("root", *parts)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(PRECIOUS)
-    for made in (top, *top.rglob("*")):
-        os.chown(made, mode.uid or 0, mode.uid or 0, follow_symlinks=False)
     return path
 
 
@@ -54,17 +50,17 @@ def owners(directory: Path) -> set[tuple[int, int]]:
 
 
 async def test_build_caches_that_are_links_delete_nothing_of_the_host(
-    host: Host, mode: Mode, deployer: Deployer, source: Path
+    host: Host, deployer: Deployer, source: Path
 ) -> None:
     """Outside: `rm -r link/pip` deletes what the link leads to."""
-    naive = precious_tree(host, mode, "naive", "pip", "file")
+    naive = precious_tree(host, "naive", "pip", "file")
     link = naive.parents[2] / "link"
     link.symlink_to(naive.parent.parent)
     shutil.rmtree(link / "pip")
     assert not naive.exists()
 
     kept = [
-        precious_tree(host, mode, "caches", *name.split("/"), "file")
+        precious_tree(host, "caches", *name.split("/"), "file")
         for name in ("pip", "uv", "yarn", "pnpm", "_cacache", "install", "npm/_cacache", "tmp")
     ]
     caches = link.parent / "caches"
@@ -80,12 +76,11 @@ DEEP = (
 
 
 async def test_directories_within_each_other_without_end_are_removed_with_bounded_means(
-    host: Host, mode: Mode, deployer: Deployer, source: Path
+    host: Host, deployer: Deployer, source: Path
 ) -> None:
     """Outside: a recursive walk needs a stack, or a descriptor, for each."""
-    # Without root, a path too long to be measured counts as a full disk as soon as one looks.
-    depth = 1_500 if mode.is_rootless else 3_000
-    naive = host.new_directory(f"naive-depth-{mode.uid or 0}")
+    depth = 3_000
+    naive = host.new_directory("naive-depth")
     subprocess.run(["sh", "-c", DEEP.format(naive, depth)], check=True)
     with pytest.raises((RecursionError, OSError)):
         walked_with(descriptors=256, directory=naive)
@@ -109,10 +104,10 @@ def walked_with(*, descriptors: int, directory: Path) -> None:
 
 
 async def test_directories_turned_into_links_are_not_followed_by_the_next_build(
-    host: Host, mode: Mode, deployer: Deployer, source: Path
+    host: Host, sandbox: Sandbox, deployer: Deployer, source: Path
 ) -> None:
     """Outside: copying over such a tree writes through the link."""
-    victim = precious_tree(host, mode, "victim", "stubborn.py")
+    victim = precious_tree(host, "victim", "stubborn.py")
     naive = victim.parents[1] / "naive-copy"
     naive.mkdir()
     (naive / "attacks").symlink_to(victim.parent)
@@ -128,25 +123,25 @@ async def test_directories_turned_into_links_are_not_followed_by_the_next_build(
         await deployer.build("turned", source, plan(install=turn))
     with pytest.raises(DeployFailed):
         await deployer.start("turned", plan("cat attacks/stubborn.py log"))
-    shown = await mode.runtime.log_tail("turned", LogKind.RUNTIME)
+    shown = await sandbox.log_tail("turned", LogKind.RUNTIME)
     assert PRECIOUS not in shown
     assert "root:" not in shown
-    await mode.runtime.remove("turned")
+    await sandbox.remove("turned")
     assert victim.read_text() == PRECIOUS
     assert owners(victim.parent) == before
 
 
 @pytest.mark.parametrize("target", ["/etc/shadow", "/root", "/dev/zero"])
 async def test_links_in_an_upload_show_nothing_of_the_host(
-    target: str, mode: Mode, deployer: Deployer, tmp_path: Path
+    target: str, sandbox: Sandbox, deployer: Deployer, tmp_path: Path
 ) -> None:
     linked = upload(tmp_path)
     (linked / "link").symlink_to(target)
     assert (linked / "link").exists()  # outside, it leads there
     with pytest.raises(DeployFailed):
         await deployer.deploy("linker", linked, plan("ls -l link; cat link/* link; exit 1"), SMALL)
-    assert "root:" not in await mode.runtime.log_tail("linker", LogKind.RUNTIME)
-    await mode.runtime.remove("linker")
+    assert "root:" not in await sandbox.log_tail("linker", LogKind.RUNTIME)
+    await sandbox.remove("linker")
 
 
 async def test_pipes_in_an_upload_do_not_hang_the_gateway(
@@ -159,23 +154,23 @@ async def test_pipes_in_an_upload_do_not_hang_the_gateway(
 
 
 async def test_lease_on_the_log_does_not_hold_the_gateway_up(
-    deployer: Deployer, mode: Mode, source: Path
+    deployer: Deployer, sandbox: Sandbox, source: Path
 ) -> None:
     """An owner of a file may take a lease on it, and whoever opens it then waits 45 seconds."""
     what = plan("exec python3 attacks/stubborn.py leased")
     instance = await deployer.deploy("leaser", source, what, SMALL)
     answer = await ask(instance)
-    reading = mode.runtime.log_tail("leaser", LogKind.RUNTIME)
+    reading = sandbox.log_tail("leaser", LogKind.RUNTIME)
     try:
         await asyncio.wait_for(reading, LEASE_SECONDS / 2)
     except TimeoutError:
         pytest.fail(f"reading the log waits for the app: {answer}")
     finally:
-        await mode.runtime.remove("leaser")
+        await sandbox.remove("leaser")
 
 
 async def test_what_an_app_does_to_its_output_pipe_harms_nobody_else(
-    deployer: Deployer, mode: Mode, source: Path
+    deployer: Deployer, sandbox: Sandbox, source: Path
 ) -> None:
     """It has the pipe open, so it may make it small and slow, but not its own."""
     neighbour = await deployer.deploy("neighbour-log", source, plan(), SMALL)
@@ -184,29 +179,26 @@ async def test_what_an_app_does_to_its_output_pipe_harms_nobody_else(
     )
 
     def said_by(deployment: str) -> Coroutine[Any, Any, str]:
-        return mode.runtime.log_tail(deployment, LogKind.RUNTIME)
+        return sandbox.log_tail(deployment, LogKind.RUNTIME)
 
     await until_read(lambda: said_by("meddler"), lambda said: said == "still here\n")
     done = await ask(meddler)  # which sets off the flood
     refused = {name for name, outcome in done.items() if outcome != "done"}
-    roots = set() if mode.is_rootless else {"own", "read"}  # else the pipe is its own uid's
-    assert refused == {"grow", "lease"} | roots
+    assert refused == {"grow", "lease", "own", "read"}  # the pipe is root's
     await until_read(lambda: said_by("meddler"), lambda said: said.endswith("\n\n"))
     await ask(neighbour, "/exec", ["python3", "attacks/exhaust.py", "log", "0"])
     await until_read(lambda: said_by("neighbour-log"), lambda said: "end-of-flood" in said)
     tail = await asyncio.wait_for(said_by("meddler"), PATIENCE_SECONDS)
     assert len(tail) <= 65_536
     for deployment in ("meddler", "neighbour-log"):
-        await asyncio.wait_for(mode.runtime.remove(deployment), PATIENCE_SECONDS)
+        await asyncio.wait_for(sandbox.remove(deployment), PATIENCE_SECONDS)
 
 
-# Without root, disks are the machine's, and watched: `test_soft_limits.py`.
 FILL = "python3 attacks/exhaust.py fill /app"
 
 
-@in_root_mode
 async def test_full_disk_between_two_steps_is_a_failed_deployment_at_most(
-    deployer: Deployer, mode: Mode, source: Path
+    deployer: Deployer, sandbox: Sandbox, source: Path
 ) -> None:
     """Not one more file or byte fits, where the runtime, too, has something to write."""
     what = plan(install=f"{FILL}; true", build="true")
@@ -214,22 +206,21 @@ async def test_full_disk_between_two_steps_is_a_failed_deployment_at_most(
         await deployer.build("full", source, what, SMALL)
     except DeployFailed as failed:
         assert failed.cause is FailureCause.OUT_OF_DISK  # noqa: PT017
-    await mode.runtime.remove("full")
-    assert "full" not in await mode.runtime.known()
+    await sandbox.remove("full")
+    assert "full" not in await sandbox.known()
 
 
-@in_root_mode
 async def test_full_disk_at_the_start_is_a_failed_deployment(
-    deployer: Deployer, mode: Mode, source: Path
+    deployer: Deployer, sandbox: Sandbox, source: Path
 ) -> None:
     """The app may start, if all there is to write was written before; if not, it says why not."""
     try:
         await deployer.deploy("full", source, plan(install=f"{FILL}; true"), SMALL)
     except DeployFailed as failed:
         assert failed.cause in {FailureCause.OUT_OF_DISK, FailureCause.CRASHED}  # noqa: PT017
-    await mode.runtime.stop("full")
-    await mode.runtime.remove("full")
-    assert "full" not in await mode.runtime.known()
+    await sandbox.stop("full")
+    await sandbox.remove("full")
+    assert "full" not in await sandbox.known()
 
 
 def processor_seconds(pid: int) -> float:
@@ -239,18 +230,18 @@ def processor_seconds(pid: int) -> float:
 
 
 async def test_finding_a_port_among_thousands_does_not_hold_the_gateway_up(
-    deployer: Deployer, mode: Mode, source: Path
+    deployer: Deployer, sandbox: Sandbox, source: Path
 ) -> None:
     """Whoever asks it something else meanwhile is answered at once."""
     longest = 0.0
     gc.collect()  # else it may come in between: it takes as long as this process has objects
-    gateway = cast("RemoteRuntime", mode.runtime).pid if mode.is_rootless else os.getpid()
+    gateway = os.getpid()
 
     async def watch() -> None:
         nonlocal longest
         while True:
             before = processor_seconds(gateway)
-            await mode.runtime.known()
+            await sandbox.known()
             await asyncio.sleep(0.005)
             longest = max(longest, processor_seconds(gateway) - before)
 
@@ -260,7 +251,7 @@ async def test_finding_a_port_among_thousands_does_not_hold_the_gateway_up(
     watching.cancel()
     # To read them all in the loop takes several times as long.
     assert 0 < longest < 0.025
-    await mode.runtime.remove("crowded")
+    await sandbox.remove("crowded")
 
 
 async def test_environment_and_commands_are_not_seen_by_other_users(

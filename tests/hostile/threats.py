@@ -39,7 +39,6 @@ class Threat:
     run: tuple[str, ...]
     refused: frozenset[str]
     outside: tuple[str, ...] = ()
-    root_only: bool = False  # without root, what it is aimed at is not there
 
 
 def _network(name: str, *run: str, refused: frozenset[str] = UNREACHABLE) -> Threat:
@@ -108,7 +107,6 @@ NEIGHBOUR = (
         run=("network.py", "tcp", "{neighbour}", "4000"),
         refused=UNREACHABLE,
         outside=NEIGHBOURS_NETWORK,
-        root_only=True,  # rootless apps all have the same address, which leads to themselves
     ),
     Threat(
         name="neighbour's abstract socket",

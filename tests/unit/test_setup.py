@@ -5,7 +5,6 @@ from pathlib import Path
 
 from moorage.engines.host.network import probe
 from moorage.engines.host.network import socket_proxy as door
-from moorage.engines.rootless import probe as rootless_probe
 from moorage.operate.check.machine import APP_PROGRAMS
 
 REPOSITORY = Path(__file__).parents[2]
@@ -19,7 +18,7 @@ def installed_programs() -> dict[str, str]:
 
 
 def test_setup_installs_every_program_that_the_gateway_looks_for() -> None:
-    programs = probe.PROGRAMS | rootless_probe.PROGRAMS | APP_PROGRAMS
+    programs = probe.PROGRAMS | APP_PROGRAMS
     wanted = programs | {str(door.PROXY): "systemd"}
     assert wanted.items() <= installed_programs().items()
 

@@ -68,7 +68,7 @@ class DeployRoom(PaidFront):
     idempotency: Idempotency
     hosts: Hosts
     inventory: Inventory
-    has_volumes: bool  # False without root
+    has_volumes: bool  # whether apps can have one here
     written: Written
     refuse_secrets: bool
     uploads: Uploads

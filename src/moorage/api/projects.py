@@ -83,7 +83,7 @@ class ProjectRoom(Front):
     deletion: Deletion
     metering: Metering
     hosts: Hosts
-    has_volumes: bool  # False without root
+    has_volumes: bool  # whether apps can have one here
     written: Written
     seller: Seller
     pausing: Pausing
@@ -234,4 +234,4 @@ def _because(project: Project) -> str:
 def require_volumes(field: str, *, has_volumes: bool) -> None:
     """Raises RuntimeUnsupported, naming the field that asks for a volume, without `has_volumes`."""
     if not has_volumes:
-        raise RuntimeUnsupported(field, "this gateway runs without root, and has no volumes")
+        raise RuntimeUnsupported(field, "this gateway has no volumes")

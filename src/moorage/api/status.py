@@ -44,7 +44,7 @@ class StatusRoom(Front):
     metering: Metering
     hosts: Hosts
     minimum_charge: MicroUsd
-    has_volumes: bool  # False without root
+    has_volumes: bool  # whether apps can have one here
     written: Written
 
 

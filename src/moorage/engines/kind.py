@@ -24,7 +24,6 @@ class EngineOptions:
     image_registry: str  # where they are
     local_images: bool  # whether deployers' Dockerfiles may use this machine's images
     dockerfile_registries: tuple[str, ...]  # whose images these may name; "*" for any
-    accept_soft_limits: bool  # whether limits may be enforced by the gateway, not the kernel
     cluster: "ClusterOptions"
     # Whether this gateway still keeps the apps; None where another does, and this one only asks.
     keeps: Keeps | None = always
@@ -85,7 +84,6 @@ class EngineKind:
     """One line of the table of engines."""
 
     name: str  # the value of the setting `isolation`
-    suits: Callable[[], bool]  # whether `auto` may choose it for this user and machine
     capabilities: Capabilities
     run_directory: Callable[[Path], Path]  # from the data_dir to the directory for sockets
     missing: Callable[[Path], Sequence[str]]  # what it lacks with this run_dir: `what: command`

@@ -139,7 +139,7 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         setting(
             "builds",
             "What builds of one wallet keep for its later ones, downloads and installed packages,"
-            " in MiB; 0: nothing. Not in rootless mode.",
+            " in MiB; 0: nothing.",
             ge=0,
         ),
     ] = 1024
@@ -212,8 +212,8 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         str,
         setting(
             "machine",
-            "How apps are kept apart: root, rootless, docker, or auto: root for a gateway that is "
-            "root.",
+            "What apps run on: root, the sandbox of a gateway that is root; docker; kubernetes; "
+            "auto is root.",
         ),
     ] = "auto"
     moving_from: Annotated[
@@ -228,13 +228,6 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         str,
         setting("machine", "Where Docker listens on this machine, for isolation = docker."),
     ] = "unix:///var/run/docker.sock"
-    accept_soft_limits: Annotated[
-        bool,
-        setting(
-            "machine",
-            "Run rootless although disks, without control groups memory too, are only watched.",
-        ),
-    ] = False
     deploys_at_once: Annotated[
         int, setting("machine", "How many deployments are carried out at the same time.", ge=1)
     ] = 8

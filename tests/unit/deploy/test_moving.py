@@ -184,11 +184,16 @@ async def test_engines_of_earlier_deployments_are_noted_by_what_they_have(
     assert noted.status not in UNDER_WAY
 
 
+@pytest.mark.parametrize(
+    ("engine", "way"),
+    [("docker", 'set moving_from = "docker"'), ("rootless", "does not have it.*moorage evict")],
+)
 async def test_gateway_without_the_engine_of_a_serving_project_does_not_start(
-    yard: Yard, project: Project, serving: Deployment
+    yard: Yard, project: Project, engine: str, way: str
 ) -> None:
-    await settle_engines(yard.db, {ENGINE: yard.runtime, LEFT: yard.runtime})
-    with pytest.raises(ConfigurationInvalid, match='moving_from = "left"'):
+    await yard.serving(project, engine=engine)
+    await settle_engines(yard.db, {ENGINE: yard.runtime, engine: yard.runtime})
+    with pytest.raises(ConfigurationInvalid, match=way):
         await settle_engines(yard.db, {ENGINE: yard.runtime})
 
 

@@ -37,7 +37,6 @@ def _make(configuration: HostConfiguration, options: EngineOptions) -> Engine:
 
 KIND = EngineKind(
     name="docker",
-    suits=lambda: False,  # it is chosen by name alone
     capabilities=DockerEngine.capabilities,
     run_directory=lambda _data_dir: Path("/run/moorage"),
     missing=_missing,

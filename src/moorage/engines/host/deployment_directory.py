@@ -29,7 +29,7 @@ class Host(ABC, Generic[D]):
     configuration: HostConfiguration
     servers: tuple[str, ...]  # name servers
     tools: dict[str, Path]  # program → a path that every app can reach
-    cgroups: Cgroups | None  # None where the gateway's user may make none
+    cgroups: Cgroups
     shares: Shares
     incidents: Incidents = field(default_factory=Incidents)
 

@@ -124,10 +124,7 @@ class LocalEngine(LogReading, ABC, Generic[H, D]):
 
     async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
         """As `Engine.confine`."""
-        groups = self._host.cgroups
-        if groups is None:
-            return False
-        await in_thread(groups.confine, service, pid, memory_bytes=memory_bytes)
+        await in_thread(self._host.cgroups.confine, service, pid, memory_bytes=memory_bytes)
         return True
 
     async def next_exit(self) -> str:

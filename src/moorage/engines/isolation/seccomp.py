@@ -46,7 +46,6 @@ _SOCKET_OPTIONS = {
     17: (100,),  # UDP_ENCAP
 }
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEWNS … CLONE_NEWNET of clone(2)
-_MAP_SHARED, _MAP_ANONYMOUS = 0x01, 0x20  # MAP_SHARED_VALIDATE has the first bit too
 _MAP_HUGETLB, _MFD_HUGETLB, _SHM_HUGETLB = 0x40000, 0x4, 0o4000  # control groups don't count these
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)  # Linux, 32-bit uname, 2.6 uname, query
@@ -112,7 +111,6 @@ _CALLS: dict[str, tuple[int | None, int | None]] = {
     "lsm_set_self_attr": (460, 460),
     "mbind": (237, 235),
     "memfd_create": (319, 279),
-    "memfd_secret": (447, 447),
     "migrate_pages": (256, 238),
     "mmap": (9, 222),
     "modify_ldt": (154, None),
@@ -160,14 +158,14 @@ _CALLS: dict[str, tuple[int | None, int | None]] = {
     "_sysctl": (156, None),
 }
 _JUDGED_BY_ARGUMENTS = (
-    "clone", "clone3", "ioctl", "mmap", "personality", "setsockopt", "socket", "socketpair",
+    "clone", "clone3", "ioctl", "memfd_create", "mmap", "personality", "setsockopt", "shmget",
+    "socket", "socketpair",
 )  # fmt: skip
-_OF_NO_PROCESS = ("memfd_create", "memfd_secret", "shmget")  # memory that needs no mapping
 # Asynchronous I/O of the kernel: fs.aio-max-nr limits it for the whole machine. Programs that use
 # it can do without.
 _AIO = ("io_cancel", "io_destroy", "io_getevents", "io_pgetevents", "io_setup", "io_submit")
 
-DENIED = tuple(sorted(set(_CALLS) - {*_JUDGED_BY_ARGUMENTS, *_OF_NO_PROCESS, *_AIO}))
+DENIED = tuple(sorted(set(_CALLS) - {*_JUDGED_BY_ARGUMENTS, *_AIO}))
 """Calls that always fail with EPERM."""
 
 
@@ -181,12 +179,8 @@ ARCHITECTURES = {
 }
 
 
-def build_filter(machine: str, *, shared_memory: bool = True) -> list[Instruction]:
-    """Returns the program for `machine` (`platform.machine()`). Raises KeyError for unknown ones.
-
-    Without `shared_memory`, it denies shared memory that no file backs, for apps without a control
-    group, where nothing counts it.
-    """
+def build_filter(machine: str) -> list[Instruction]:
+    """Returns the program for `machine`, as `platform.machine()` tells it; else KeyError."""
     architecture = ARCHITECTURES[machine]
     numbers = architecture.numbers
     program = [
@@ -201,14 +195,11 @@ def build_filter(machine: str, *, shared_memory: bool = True) -> list[Instructio
     for name in DENIED:
         if name in numbers:
             program += _when(numbers[name], [_errno(EPERM)])
-    for name in (*_AIO, *(() if shared_memory else _OF_NO_PROCESS)):
+    for name in _AIO:
         program += _when(numbers[name], [_errno(ENOSYS)])
-    if shared_memory:
-        program += _when(numbers["memfd_create"], _deny_bits(1, _MFD_HUGETLB))
-        program += _when(numbers["shmget"], _deny_bits(2, _SHM_HUGETLB))
-        program += _when(numbers["mmap"], _deny_bits(3, _MAP_HUGETLB))
-    else:
-        program += _when(numbers["mmap"], _deny_all_bits(3, _MAP_SHARED, _MAP_ANONYMOUS))
+    program += _when(numbers["memfd_create"], _deny_bits(1, _MFD_HUGETLB))
+    program += _when(numbers["shmget"], _deny_bits(2, _SHM_HUGETLB))
+    program += _when(numbers["mmap"], _deny_bits(3, _MAP_HUGETLB))
     program += _when(numbers["clone3"], [_errno(ENOSYS)])  # a filter can't read its flags in memory
     program += _when(numbers["clone"], _deny_bits(0, _NEW_NAMESPACES))
     program += _when(numbers["socket"], _socket_rules())
@@ -225,9 +216,9 @@ def assemble(program: list[Instruction]) -> bytes:
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
 
-def filter_bytes(*, shared_memory: bool = True) -> bytes:
+def filter_bytes() -> bytes:
     """Returns the assembled program for this machine. Raises KeyError if there is none."""
-    return assemble(build_filter(platform.machine(), shared_memory=shared_memory))
+    return assemble(build_filter(platform.machine()))
 
 
 def _load(offset: int) -> Instruction:
@@ -256,16 +247,6 @@ def _deny_bits(argument: int, bits: int) -> list[Instruction]:
     return [
         _argument(argument),
         Instruction(_JUMP_ANY_BIT, 0, 1, bits),
-        _errno(EPERM),
-        Instruction(_RETURN, 0, 0, ALLOW),
-    ]
-
-
-def _deny_all_bits(argument: int, first: int, second: int) -> list[Instruction]:
-    return [
-        _argument(argument),
-        Instruction(_JUMP_ANY_BIT, 0, 2, first),
-        Instruction(_JUMP_ANY_BIT, 0, 1, second),
         _errno(EPERM),
         Instruction(_RETURN, 0, 0, ALLOW),
     ]

@@ -29,7 +29,6 @@ def _make(configuration: HostConfiguration, options: EngineOptions) -> Engine:
 
 KIND = EngineKind(
     name="kubernetes",
-    suits=lambda: False,  # it is chosen by name alone
     capabilities=CAPABILITIES,
     run_directory=lambda data_dir: data_dir / "run",
     missing=lambda _run_dir: (),  # what the cluster lacks is found out when the engine is opened

@@ -31,7 +31,6 @@ def _make(configuration: HostConfiguration, options: EngineOptions) -> Engine:
 
 KIND = EngineKind(
     name="root",
-    suits=lambda: os.geteuid() == 0,
     capabilities=Sandbox.capabilities,
     run_directory=lambda _data_dir: Path("/run/moorage"),
     missing=_missing,

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from moorage.engines.engine import Engine
+from moorage.engines.table import ENGINES
 from moorage.errors import ConfigurationInvalid
 from moorage.storage.apps import engines
 from moorage.storage.database import Database
@@ -24,6 +25,18 @@ async def settle_engines(db: Database, opened: Mapping[str, Engine]) -> None:
     for name, projects in elsewhere.items():
         if name and name not in opened:
             raise ConfigurationInvalid(
-                f"{projects} projects are on the engine {name}. Beside isolation, set moving_from "
-                f'= "{name}" to keep them running; `moorage engine move --all` moves them.'
+                f"{projects} projects are on the engine {name}. {_way(name)}"
             )
+
+
+def _way(name: str) -> str:
+    """Returns what to do about projects on an engine that is not open."""
+    if name not in {kind.name for kind in ENGINES}:
+        return (
+            "This version of Moorage does not have it: run the version that has, let their owners "
+            "save what they need, delete them with `moorage evict`, and start this one."
+        )
+    return (
+        f'Beside isolation, set moving_from = "{name}" to keep them running; '
+        "`moorage engine move --all` moves them."
+    )

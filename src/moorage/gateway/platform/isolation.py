@@ -143,7 +143,6 @@ def _options(settings: Settings, kind: EngineKind) -> EngineOptions:
         image_registry=settings.image_registry,
         local_images=settings.local_images,
         dockerfile_registries=settings.dockerfile_registries,
-        accept_soft_limits=settings.accept_soft_limits,
         cluster=_cluster(settings),
     )
 

@@ -43,17 +43,13 @@ def evaluate(program: list[Instruction], data: bytes) -> int:
 
 
 def verdict(
-    number: int,
-    *arguments: int,
-    machine: str = "x86_64",
-    architecture: int | None = None,
-    shared_memory: bool = True,
+    number: int, *arguments: int, machine: str = "x86_64", architecture: int | None = None
 ) -> int | str:
     """ "allow", "kill", or the error number the call answers."""
     audit = {"x86_64": X86_64, "aarch64": AARCH64}[machine]
     padded = (*arguments, 0, 0, 0, 0, 0, 0)[:6]
     data = struct.pack("<IIQ6Q", number, architecture or audit, 0, *padded)
-    result = evaluate(build_filter(machine, shared_memory=shared_memory), data)
+    result = evaluate(build_filter(machine), data)
     if result == ALLOW:
         return "allow"
     if result == KILL:
@@ -211,9 +207,8 @@ def test_other_socket_options_are_allowed(level: int, option: int) -> None:
 )
 def test_kernels_asynchronous_io_is_unknown(x86_64: int, aarch64: int) -> None:
     """io_setup, io_destroy, io_submit, io_cancel, io_getevents, io_pgetevents."""
-    for shared_memory in (False, True):
-        assert verdict(x86_64, shared_memory=shared_memory) == ENOSYS
-        assert verdict(aarch64, machine="aarch64", shared_memory=shared_memory) == ENOSYS
+    assert verdict(x86_64) == ENOSYS
+    assert verdict(aarch64, machine="aarch64") == ENOSYS
 
 
 def test_huge_pages_which_no_group_counts_are_not_given() -> None:
@@ -259,36 +254,16 @@ def test_personality_is_only_asked_for() -> None:
     assert verdict(135, 0x0040000) == EPERM  # ADDR_NO_RANDOMIZE
 
 
-MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE, MAP_ANONYMOUS, MAP_NORESERVE = 1, 2, 3, 0x20, 0x4000
-
-
-def mapping(flags: int, *, shared_memory: bool) -> int | str:
-    return verdict(9, 0, 4096, 3, flags, shared_memory=shared_memory)
-
-
-@pytest.mark.parametrize("flags", [MAP_SHARED, MAP_SHARED | MAP_NORESERVE, MAP_SHARED_VALIDATE])
-def test_memory_is_not_shared_where_nothing_counts_it(flags: int) -> None:
-    assert mapping(flags | MAP_ANONYMOUS, shared_memory=False) == EPERM
-    assert mapping(flags, shared_memory=False) == "allow"  # of a file
-    assert mapping(flags | MAP_ANONYMOUS, shared_memory=True) == "allow"
-
-
-def test_memory_of_ones_own_is_mapped_everywhere() -> None:
-    assert mapping(MAP_PRIVATE | MAP_ANONYMOUS, shared_memory=False) == "allow"
-
-
 @pytest.mark.parametrize(("x86_64", "aarch64"), [(319, 279), (447, 447), (29, 194)])
-def test_memory_of_no_process_is_unknown_where_nothing_counts_it(x86_64: int, aarch64: int) -> None:
+def test_memory_is_shared_as_control_groups_count_it(x86_64: int, aarch64: int) -> None:
     """memfd_create, memfd_secret, shmget."""
-    assert verdict(x86_64, shared_memory=False) == ENOSYS
-    assert verdict(aarch64, machine="aarch64", shared_memory=False) == ENOSYS
     assert verdict(x86_64) == "allow"
+    assert verdict(aarch64, machine="aarch64") == "allow"
 
 
-@pytest.mark.parametrize("shared_memory", [False, True])
 @pytest.mark.parametrize("machine", sorted(ARCHITECTURES))
-def test_every_jump_stays_inside_and_every_path_returns(machine: str, shared_memory: bool) -> None:
-    program = build_filter(machine, shared_memory=shared_memory)
+def test_every_jump_stays_inside_and_every_path_returns(machine: str) -> None:
+    program = build_filter(machine)
     assert len(program) < 4096  # BPF_MAXINSNS
     for position, (code, when_true, when_false, _) in enumerate(program):
         assert 0 <= when_true < 256

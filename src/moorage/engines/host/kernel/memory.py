@@ -54,14 +54,12 @@ def divide(total_bytes: int, division: Division) -> Shares:
     )
 
 
-def open_groups(groups: Cgroups | None, division: Division) -> Shares:
-    """Makes the gateway's control groups, if any, and divides the memory.
+def open_groups(groups: Cgroups, division: Division) -> Shares:
+    """Makes the gateway's control groups, and divides the memory.
 
     Raises IsolationMissing.
     """
     try:
-        if groups is None:
-            return divide(available_bytes(None), division)
         groups.open()
         return share_memory(groups, division)
     except OSError as error:
@@ -88,10 +86,8 @@ def share_memory(groups: Cgroups, division: Division) -> Shares:
     return shares
 
 
-def available_bytes(hierarchy: Hierarchy | None) -> int:
+def available_bytes(hierarchy: Hierarchy) -> int:
     """Returns the machine's memory, or the limit of the container that the gateway runs in."""
-    if hierarchy is None:
-        return smaller_limit(_MEMINFO.read_text(), "")
     limit = hierarchy.mounts["memory"] / _LIMIT_FILES[hierarchy.version]
     text = limit.read_text() if limit.exists() else ""
     return smaller_limit(_MEMINFO.read_text(), text)

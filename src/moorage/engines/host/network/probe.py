@@ -36,6 +36,10 @@ for score in -1000 -1 0 499; do echo "$score" > /proc/self/oom_score_adj && brea
 cat /proc/self/oom_score_adj'
 """
 
+NO_ROOT = (
+    "the gateway does not run as root: start it with sudo, as `sudo make dev` does, or let a "
+    'cluster run the apps, which needs no root here (isolation = "kubernetes")'
+)
 MISSING_RESOLVER = (
     "apps can reach no name server: name one in /etc/resolv.conf that is IPv4 and not on loopback"
 )
@@ -60,7 +64,7 @@ def missing_privileges(*, run_dir: Path) -> list[str]:
     """Returns a sentence for each privilege and kernel feature that is missing."""
     missing = []
     if os.geteuid() != 0:
-        missing.append("the gateway does not run as root: start it with sudo")
+        missing.append(NO_ROOT)
     if platform.machine() not in seccomp.ARCHITECTURES:
         missing.append(f"there is no system call filter for {platform.machine()}")
     if not Path("/dev/loop-control").exists():
