@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import os
+import resource
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -508,6 +509,21 @@ async def test_flushed_firewall_is_loaded_again(sandbox: Sandbox) -> None:
     assert "meta nfproto" in subprocess.check_output(
         ["nft", "list", "table", "inet", table], text=True
     )
+
+
+async def test_unchanged_firewall_is_watched_without_a_program(sandbox: Sandbox) -> None:
+    """The kernel counts a program's page faults here once it has ended."""
+
+    def tended() -> int:
+        assert ctypes.CDLL(None).unshare(CLONE_NEWNET) == 0  # where nobody else changes anything
+        for _ in range(2):  # it is loaded, and looked at once more
+            sandbox.tend()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
+        sandbox.tend()
+        return resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt - before
+
+    with ThreadPoolExecutor(1) as thread:
+        assert await asyncio.get_running_loop().run_in_executor(thread, tended) == 0
 
 
 async def test_docker_that_is_started_later_lets_apps_packets_pass(sandbox: Sandbox) -> None:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from moorage.address import Address
@@ -19,6 +19,7 @@ from moorage.engines.host.kernel.cgroup import APPS, BUILDS, Cgroups
 from moorage.engines.host.record import Stage
 from moorage.engines.host.toolchains import Toolchains
 from moorage.engines.isolation import etc, network, slots
+from moorage.engines.isolation.generation import FilterWatch
 from moorage.engines.isolation.network import Network
 from moorage.engines.isolation.slots import Slot
 from moorage.engines.sandbox.record import Record
@@ -45,6 +46,7 @@ class Host(shared.Host["DeploymentDirectory"]):
     downloads: Downloads
     toolchains: Toolchains
     space: Space
+    filter: FilterWatch = field(default_factory=FilterWatch)
 
     def directory(self, deployment_id: str) -> "DeploymentDirectory":
         """Returns the directory of a deployment, which need not exist."""

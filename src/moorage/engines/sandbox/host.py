@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+from functools import partial
 from pathlib import Path
 
 from moorage.engines.disks import disk
@@ -214,7 +215,14 @@ def _collect_output(host: Host) -> None:
 
 
 def keep_firewall(host: Host) -> None:
-    """Reloads the firewall if somebody has flushed the machine's rules. Raises OSError."""
+    """Reloads the firewall if somebody has flushed the machine's rules. Raises OSError.
+
+    Starts no program while nobody has changed any rule.
+    """
+    host.filter.look(partial(_mend_firewall, host))
+
+
+def _mend_firewall(host: Host) -> None:
     if not firewall.is_loaded(host.configuration.instance_id):
         logger.warning("the packet filter of the apps was gone: it is loaded again")
         firewall.load(_policy(host, _connected()))
