@@ -4,14 +4,8 @@ import asyncio
 import ipaddress
 from collections.abc import Sequence
 
-import dns.asyncresolver
-import dns.exception
-import dns.rdatatype
-import dns.resolver
-
 _PORT = 53
 _AT_ONCE = 16
-_MAX_RECORDS = 50  # read from one answer; dnspython limits chains of aliases to 16
 
 
 class LookupFailed(Exception):
@@ -33,35 +27,14 @@ class TxtRecords:
     async def look(self, name: str) -> frozenset[str]:
         """Returns the texts of an absolute name's records, if any. Raises LookupFailed."""
         async with self._turn:
+            from moorage.deploy.addresses.txt_lookup import look_up  # noqa: PLC0415  (10 MiB)
+
+            seconds = self._timeout_seconds
             try:
-                async with asyncio.timeout(self._timeout_seconds):
-                    return await self._look(name)
-            except (TimeoutError, dns.exception.Timeout) as error:
-                raise LookupFailed(f"no answer within {self._timeout_seconds:g} s") from error
-            except dns.resolver.NoNameservers as error:
-                raise LookupFailed("the name servers refuse or fail to answer") from error
-            except (dns.exception.DNSException, OSError) as error:
-                raise LookupFailed(f"no readable answer ({type(error).__name__})") from error
-
-    async def _look(self, name: str) -> frozenset[str]:
-        try:
-            answer = await self._resolver().resolve(
-                name + ".", dns.rdatatype.TXT, lifetime=self._timeout_seconds, search=False
-            )
-        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
-            return frozenset()
-        return frozenset(
-            b"".join(record.strings).decode("utf-8", "replace")
-            for record in list(answer)[:_MAX_RECORDS]
-        )
-
-    def _resolver(self) -> dns.asyncresolver.Resolver:
-        """Returns a resolver; reads the system's configuration each time, as it may change."""
-        resolver = dns.asyncresolver.Resolver(configure=not self._servers)
-        if self._servers:
-            resolver.nameservers = [address for address, _ in self._servers]
-            resolver.nameserver_ports = dict(self._servers)
-        return resolver
+                async with asyncio.timeout(seconds):
+                    return await look_up(name, self._servers, timeout_seconds=seconds)
+            except TimeoutError as error:
+                raise LookupFailed(f"no answer within {seconds:g} s") from error
 
 
 def _endpoint(server: str) -> tuple[str, int]:

@@ -4,7 +4,6 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import segno
 from markupsafe import Markup
 
 from moorage.chains.chain import Chain, Token
@@ -103,6 +102,8 @@ def transfer_of(demand: PaymentDemand) -> Transfer:
 
 def qr_code(text: str) -> Markup:
     """Returns a text as a picture in SVG, without style or script."""
+    import segno  # noqa: PLC0415  (2 MiB, for who pays on a page)
+
     drawn = segno.make(text, error="m", micro=False)
     return Markup(  # noqa: S704 (segno writes digits and path commands alone)
         drawn.svg_inline(scale=1, border=4, omitsize=True, svgclass=None, lineclass=None)
