@@ -36,8 +36,8 @@ from moorage.engines.sandbox.host import (
     measure_disks,
     open_host,
 )
-from moorage.engines.sandbox.listen_cache import ListenCache
 from moorage.engines.sandbox.provisioning import provision_copy, reprovision
+from moorage.engines.sandbox.recent import RecentInstances
 from moorage.engines.sandbox.record import Record
 from moorage.errors import DeployFailed, FailureCause, IsolationMissing
 from moorage.records.log import LogKind
@@ -80,7 +80,7 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
         )
         self._settled: set[str] = set()
         self._ports = forwarding.Ports()
-        self._listen_cache = ListenCache(configuration.clock)
+        self._recent = RecentInstances(configuration.clock)
 
     @property
     def instance_id(self) -> str:
@@ -244,9 +244,12 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
     def _running(self) -> dict[str, Instance]:
         found = {}
         for directory in self._with_apps():
-            if (instance := self._live(directory, believe=True)) is not None:
+            instance = self._recent.instance(directory.deployment_id)
+            if instance is None or not app.is_running(directory):
+                instance = self._live(directory)
+            if instance is not None:
                 found[directory.deployment_id] = instance
-        self._listen_cache.forget(keep=found)
+        self._recent.forget_others(keep=found)
         return found
 
     def _with_apps(self) -> list[DeploymentDirectory]:
@@ -264,20 +267,20 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
                 found[directory.deployment_id] = usage
         return found
 
-    def _live(self, directory: DeploymentDirectory, *, believe: bool = False) -> Instance | None:
-        """Returns the app if it runs, and listens where its address leads.
-
-        With `believe`, an app that runs and listened recently counts as listening.
-        """
+    def _live(self, directory: DeploymentDirectory) -> Instance | None:
+        """Returns the app if it runs, and listens where its address leads."""
         record = directory.record
-        if record is None or record.listener is None or not app.is_open(directory, record):
+        if (
+            record is None
+            or record.listener is None
+            or not app.is_open(directory, record)
+            or not app.listens(directory, record)
+        ):
+            self._recent.forget(directory.deployment_id)
             return None
-        if not (believe and self._listen_cache.is_recent(directory.deployment_id)):
-            listens = app.listens(directory, record)
-            self._listen_cache.note(directory.deployment_id, listens=listens)
-            if not listens:
-                return None
-        return _instance(directory, record, record.listener)
+        instance = _instance(directory, record, record.listener)
+        self._recent.note(instance)
+        return instance
 
     def _is_running(self, directory: DeploymentDirectory) -> bool:
         return app.is_running(directory)
