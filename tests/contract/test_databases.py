@@ -170,6 +170,17 @@ async def test_snapshot_shows_the_state_of_its_first_read(db: Database, opening:
     assert len(await db.all(BALANCES)) == 2
 
 
+async def test_each_snapshot_shows_what_was_written_before_it(db: Database) -> None:
+    async with db.snapshot() as first:
+        assert await first.all(BALANCES) == []
+        await add(db, ALICE, 5)
+        async with db.snapshot() as second:
+            assert await second.all(BALANCES) == [(ALICE, 5)]
+        assert await first.all(BALANCES) == []
+    async with db.snapshot() as third:
+        assert await third.all(BALANCES) == [(ALICE, 5)]
+
+
 async def test_ten_of_forty_debits_at_once_find_credits(db: Database, opening: Open) -> None:
     """By two gateways."""
     await add(db, ALICE, 10)

@@ -128,8 +128,8 @@ class SqliteDatabase(Database):
         """`speed` divides how long it waits for another process that writes."""
         self._path = path
         self._speed = speed
-        self._reader = _connect(path)
-        self._reader.execute("PRAGMA query_only = ON")
+        self._reader = _connect_reading(path)
+        self._spare: list[sqlite3.Connection] = []  # for snapshots, one at most
         self._writer = _connect(path)
         self._writer.execute("PRAGMA wal_autocheckpoint = 0")
         self._writer.execute("PRAGMA busy_timeout = 0")
@@ -150,14 +150,17 @@ class SqliteDatabase(Database):
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Transaction]:
-        """Reads on its own connection."""
-        connection = _connect(self._path)
+        """Reads on its own connection, which is kept for the next one: opening one takes 0.5 ms."""
+        connection = self._spare.pop() if self._spare else _connect_reading(self._path)
         try:
-            connection.execute("PRAGMA query_only = ON")
             connection.execute("BEGIN")
             yield _Transaction(connection, self._thread)
         finally:
-            connection.close()
+            connection.rollback()
+            if self._spare:
+                connection.close()
+            else:
+                self._spare.append(connection)
 
     async def check(self) -> None:
         """Reads the file's schema version."""
@@ -219,7 +222,7 @@ class SqliteDatabase(Database):
     def close(self) -> None:
         """Closes the file. No transaction may be open."""
         self._thread.shutdown()
-        for connection in (self._reader, self._writer, self._checkpointer):
+        for connection in (self._reader, self._writer, self._checkpointer, *self._spare):
             connection.close()
 
 
@@ -229,6 +232,12 @@ def _is_busy(error: sqlite3.Error) -> bool:
 
 def _primary_code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+
+
+def _connect_reading(path: Path) -> sqlite3.Connection:
+    connection = _connect(path)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import bindparam, func, insert, literal, select, update
@@ -393,3 +394,21 @@ async def test_lost_answer_to_a_commit_is_unknown_and_no_failure(db: FaultyDatab
     with pytest.raises(CommitUnknown):
         await add(db, ALICE, 5)
     assert await db.one(BALANCE, wallet=ALICE) == (5,)
+
+
+async def test_snapshots_one_after_the_other_use_one_connection(
+    db: FaultyDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    connect = sqlite3.connect
+
+    def counted(path: Path, **options: Any) -> sqlite3.Connection:
+        opened.append(path)
+        connection: sqlite3.Connection = connect(path, **options)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", counted)
+    for _ in range(3):
+        async with db.snapshot() as snapshot:
+            await snapshot.one(COUNT)
+    assert len(opened) == 1
