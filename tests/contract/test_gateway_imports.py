@@ -7,6 +7,9 @@ SELDOM_NEEDED = {
     "alembic",  # once per upgrade
     "dns",  # for the first domain of a deployer's own
     "segno",  # for the first page to pay on
+    "rich",  # structlog's colours
+    "asyncpg",  # with a PostgreSQL server alone
+    "aiodocker",  # with Docker alone
     "lightkube",  # with a cluster alone
     "obstore",  # with a content store alone
     "valkey",
@@ -14,7 +17,8 @@ SELDOM_NEEDED = {
 
 
 def test_what_is_seldom_needed_is_not_imported_at_the_start() -> None:
-    program = "import sys, moorage.gateway.dev, moorage.gateway.serve; print(*sys.modules)"
+    modules = "moorage.logs, moorage.gateway.dev, moorage.gateway.serve, moorage.operate.check"
+    program = f"import sys, {modules}; print(*sys.modules)"
     said = subprocess.check_output([sys.executable, "-c", program], text=True)
     imported = set(said.split())
     assert "moorage.gateway.running" in imported

@@ -19,11 +19,11 @@ from moorage.engines.docker.host import (
     open_host,
 )
 from moorage.engines.docker.images import ImageOptions, Images
+from moorage.engines.docker.kind import CAPABILITIES
 from moorage.engines.docker.record import Record
 from moorage.engines.engine import (
     AppExit,
     BuildSpec,
-    Capabilities,
     Disks,
     Instance,
     InstanceSpec,
@@ -47,7 +47,7 @@ class DockerEngine(LocalEngine[Host, DeploymentDirectory]):
     packet filter where Docker's bridges are.
     """
 
-    capabilities = Capabilities(volumes=True, caches=True, dockerfiles=True)
+    capabilities = CAPABILITIES
 
     def __init__(
         self,

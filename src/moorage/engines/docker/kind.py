@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-from moorage.engines.docker.daemon import socket_path
-from moorage.engines.docker.docker import DockerEngine
-from moorage.engines.docker.host import missing_here
-from moorage.engines.docker.images import ImageOptions
-from moorage.engines.engine import Engine
+from moorage.engines.engine import Capabilities, Engine
 from moorage.engines.host import tool
 from moorage.engines.host.configuration import CONTAINERS, HostConfiguration
 from moorage.engines.images.base_images import BaseImages, toolbox_of_images
 from moorage.engines.kind import EngineKind, EngineOptions
 
+CAPABILITIES = Capabilities(volumes=True, caches=True, dockerfiles=True)
+
 
 def _missing(run_dir: Path) -> list[str]:
+    from moorage.engines.docker.host import missing_here  # noqa: PLC0415  (aiodocker, as below)
+
     found = missing_here(run_dir)
     if not tool.found("docker"):
         found.append("Docker is not installed: apt-get install docker.io docker-cli docker-buildx")
@@ -21,6 +21,11 @@ def _missing(run_dir: Path) -> list[str]:
 
 
 def _make(configuration: HostConfiguration, options: EngineOptions) -> Engine:
+    # aiodocker and what needs it are imported only where Docker is used.
+    from moorage.engines.docker.daemon import socket_path  # noqa: PLC0415
+    from moorage.engines.docker.docker import DockerEngine  # noqa: PLC0415
+    from moorage.engines.docker.images import ImageOptions  # noqa: PLC0415
+
     socket_path(options.docker_host)
     return DockerEngine(
         configuration,
@@ -37,7 +42,7 @@ def _make(configuration: HostConfiguration, options: EngineOptions) -> Engine:
 
 KIND = EngineKind(
     name="docker",
-    capabilities=DockerEngine.capabilities,
+    capabilities=CAPABILITIES,
     run_directory=lambda _data_dir: Path("/run/moorage"),
     missing=_missing,
     folder=CONTAINERS,

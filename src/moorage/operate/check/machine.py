@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,8 +24,10 @@ from moorage.operate.check.finding import Finding
 from moorage.operate.check.ports import gateway_holds
 from moorage.routing.caddy import port_in_use_by
 from moorage.settings import Settings
-from moorage.storage.server import Server, look
 from moorage.storage.shared.holder import HolderAway, ValkeyServer
+
+if TYPE_CHECKING:
+    from moorage.storage.server import Server
 
 OLDEST_PYTHON = (3, 11)
 NEWEST_PYTHON = (3, 13)
@@ -67,7 +70,7 @@ class Machine:
     data_dir_problem: str  # that it is open to other users; "" if it is not
     free_mib: int = 0  # of the disk that data_dir is on
     needed_mib: int = 0  # for one app more, and the reserve
-    database: Server | str | None = None  # the server, or why it can't be used; None: a file
+    database: "Server | str | None" = None  # the server, or why it can't be used; None: a file
     valkey: ValkeyServer | str | None = None  # the same; None: not needed
 
 
@@ -205,7 +208,7 @@ def _database(machine: Machine) -> Finding:
     return Finding("database", not problem, said, remedy)
 
 
-def _problem(server: Server) -> tuple[str, str]:
+def _problem(server: "Server") -> tuple[str, str]:
     """Returns what is wrong with a server, and what mends it; "" and "" for nothing."""
     if server.version < OLDEST_POSTGRESQL:
         return (
@@ -304,9 +307,11 @@ def _look_for_app_programs(settings: Settings) -> tuple[str, ...] | None:
     return tuple(name for name in APP_PROGRAMS if shutil.which(name) is None)
 
 
-def _look_at_database(url: str) -> Server | str | None:
+def _look_at_database(url: str) -> "Server | str | None":
     if not url:
         return None
+    from moorage.storage.server import look  # noqa: PLC0415  (its driver)
+
     try:
         return look(url)
     except (ConfigurationInvalid, DatabaseUnavailable) as error:
