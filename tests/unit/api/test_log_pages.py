@@ -10,11 +10,18 @@ from starlette.requests import Request
 from believed import Believed, limiters_of
 from clock import MovableClock
 from fakes import FakeRuntime
+from moorage.api.http.person import PERSON, Person
 from moorage.api.logs.deployment_logs import LogRoom, show_logs
 from moorage.api.logs.log_stream import Followers, LogStreamResponse
 from moorage.auth.client_address import TrustedProxies
 from moorage.engines.engine import Instance, LogPage
-from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound, WrongWallet
+from moorage.errors import (
+    DeploymentNotFound,
+    InvalidField,
+    ProjectNotFound,
+    TooManyStreams,
+    WrongWallet,
+)
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.log import LogKind
 from moorage.records.project import ProjectStatus
@@ -205,3 +212,16 @@ async def test_head_is_never_a_stream(db: Database, asking: Asking) -> None:
     assert isinstance(await asking.response(found, "follow=true"), LogStreamResponse)
     head = await asking.response(found, "follow=true", method="HEAD")
     assert not isinstance(head, LogStreamResponse)
+
+
+async def test_readers_of_a_link_take_no_stream_of_their_wallet(
+    db: Database, asking: Asking
+) -> None:
+    found = await add_deployment(db, await add_project(db), DeploymentStatus.READY, serving=True)
+    reader = {PERSON: Person(ALICE, may_change=False)}
+    for _ in range(10):
+        await asking.response(found, "follow=true", **reader)
+    with pytest.raises(TooManyStreams):
+        await asking.response(found, "follow=true", **reader)
+    person = {PERSON: Person(ALICE)}
+    assert isinstance(await asking.response(found, "follow=true", **person), LogStreamResponse)

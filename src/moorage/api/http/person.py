@@ -34,6 +34,12 @@ _LASTING = frozenset(
 """What can't be undone, or lets others in: its wallet signs it, even with a session."""
 
 
+def share_of(request: Request, wallet: str) -> str:
+    """Returns whose share of a wallet's streams is used: its own, or that of its links' readers."""
+    person: Person | None = request.scope.get(PERSON)
+    return wallet if person is None or person.may_change else f"readers of {wallet}"
+
+
 def require_permitted(request: Request, person: Person) -> None:
     """Raises LinkScope for a request beyond what the person may do, and ConfirmationMissing."""
     if person.project_id is not None and request.path_params.get("projectId") != person.project_id:

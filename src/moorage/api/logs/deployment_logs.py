@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from moorage.api.http.caller import Front, authenticate
 from moorage.api.http.named import viewed_deployment
+from moorage.api.http.person import share_of
 from moorage.api.http.problems import json_response
 from moorage.api.http.query import time_ms, whole_number
 from moorage.api.logs.log_stream import (
@@ -74,7 +75,7 @@ async def show_logs(room: LogRoom, request: Request) -> Response:
     if follows(request):
         return LogStreamResponse(
             room.followers,
-            wallet,
+            share_of(request, wallet),
             read=streamed(_reader(room, found.id, query)),
             is_over=_over(room, found, query.kind),
             kept=found.is_kept,

@@ -58,7 +58,8 @@ _HEADERS = {
 class Followers:
     """The log streams that are open: at most `limit` in all, and `limit_by_wallet` of each wallet.
 
-    At the limit, the wallet with the most streams loses its oldest one to a newcomer.
+    At the limit, the wallet with the most streams loses its oldest one to a newcomer. Readers of a
+    wallet's links count as another wallet, so that they take none of its own streams.
     """
 
     def __init__(self, *, limit: int = 200, limit_by_wallet: int = 10) -> None:

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.api.http.caller import owned_project
+from moorage.api.http.person import share_of
 from moorage.api.http.problems import json_response
 from moorage.api.http.query import time_ms
 from moorage.api.logs.deployment_logs import MAX_LINES, LogRoom, follows, log_kind, log_tail
@@ -24,7 +25,7 @@ async def show_project_logs(room: LogRoom, request: Request) -> Response:
     if follows(request):
         return LogStreamResponse(
             room.followers,
-            project.wallet,
+            share_of(request, project.wallet),
             read=_streamed(read),
             is_over=lambda: _is_gone(room, project.id),
             kept=True,

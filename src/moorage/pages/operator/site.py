@@ -20,6 +20,7 @@ from moorage.pages.operator import (
     overview,
     payments,
     projects,
+    trends,
 )
 from moorage.pages.operator.desk import Desk
 from moorage.pages.operator.view import View
@@ -46,6 +47,7 @@ _PROJECT = "/projects/{name}"
 PAGES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "", overview.overview),
     ("GET", "/glance", overview.glance),
+    ("GET", "/trends", trends.shown),
     ("GET", "/payments", payments.listed),
     ("GET", _PAYMENT, payments.one),
     ("POST", f"{_PAYMENT}/release", payments.release_one),
