@@ -13,9 +13,10 @@ from clock import MovableClock
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.ledger.billed_time import BilledTime
 from moorage.operate.books import OpenBooks
-from moorage.pages.operator.audits import Audits
 from moorage.pages.operator.desk import Desk
 from moorage.pages.operator.health import Health, HealthReader
+from moorage.pages.operator.money.audits import Audits
+from moorage.pages.operator.money.commands import BooksCommand, Reports
 from moorage.pages.operator.site import OperatorSite
 from moorage.pages.sessions.operator import OperatorSession
 from moorage.settings import Settings
@@ -67,6 +68,7 @@ class OperatorPages:
     settings: Settings = field(default_factory=Settings)
     written: Settings | None = None  # in the file by now, if something else
     audit_command: tuple[str, ...] = ("false",)
+    report_program: str = "false"
 
     def __post_init__(self) -> None:
         self.audits = Audits(self.audit_command, clock=self.clock)
@@ -87,6 +89,7 @@ class OperatorPages:
             billed=BilledTime(clock=self.clock, boot_id="boot", gateway=""),
             health=HealthReader(self._health),
             audits=self.audits,
+            reports=Reports(BooksCommand(self.report_program, ())),
         )
         self.site = OperatorSite(desk=desk, find_operator=self._find, hosts=frozenset({HOST}))
         self._app = self.site.app

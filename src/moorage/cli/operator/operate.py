@@ -50,6 +50,7 @@ def dev(
     """
     from moorage import logs
     from moorage.gateway import dev as development
+    from moorage.pages.operator.money.commands import BooksCommand
     from moorage.pages.operator.opening import open_operator_pages
     from moorage.settings import load_settings
 
@@ -72,13 +73,13 @@ def dev(
         for line in _started(settings, addresses, chains, dev_file):
             print(line, flush=True)
 
-    audit = (sys.argv[0], "audit", "--data-dir", settings.data_dir)
+    command = BooksCommand(sys.argv[0], ("--data-dir", settings.data_dir))
     _run(
         development.run_dev(
             settings,
             node_modules=[Path("node_modules").absolute()],
             on_ready=on_ready,
-            open_pages=partial(open_operator_pages, load=load, audit=audit),
+            open_pages=partial(open_operator_pages, load=load, command=command),
         )
     )
     print("Stopped. Its state is kept; `moorage dev --reset` starts over.")
@@ -95,6 +96,7 @@ def serve(*, config: Path) -> int:
     """
     from moorage import logs
     from moorage.gateway.serve import run_serve
+    from moorage.pages.operator.money.commands import BooksCommand
     from moorage.pages.operator.opening import open_operator_pages
     from moorage.settings import load_settings
 
@@ -102,8 +104,9 @@ def serve(*, config: Path) -> int:
     settings = load()
     logs.configure(json=settings.log_json, level=settings.log_level)
     _require_machine(settings)
-    audit = (sys.argv[0], "audit", "--config", str(config.absolute()))
-    open_pages = partial(open_operator_pages, load=load, audit=audit)
+    command = BooksCommand(sys.argv[0], ("--config", str(config.absolute())))
+    open_pages = partial(open_operator_pages, load=load, command=command)
+    audit = command.of("audit")
     _run(run_serve(settings, load=load, on_ready=_log_ready, audit=audit, open_pages=open_pages))
     return Exit.OK
 

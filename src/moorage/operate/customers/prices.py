@@ -11,7 +11,7 @@ from moorage.ledger.billed_time import BilledTime
 from moorage.ledger.promise import promised_ms
 from moorage.money import MicroUsd, usd_number
 from moorage.operate.acts import note_act
-from moorage.operate.books import open_books
+from moorage.operate.books import OpenBooks, open_books
 from moorage.records.event import EventData, EventKind
 from moorage.settings import Settings
 from moorage.storage import customers
@@ -37,14 +37,26 @@ class ProjectPrice(msgspec.Struct, frozen=True, kw_only=True):
 
 async def run_prices(settings: Settings) -> list[ProjectPrice]:
     """Returns what every project costs, and what is ordered for it, by name."""
-    async with open_books(settings) as books, books.db.snapshot() as snapshot:
+    async with open_books(settings) as books:
+        return await prices(books)
+
+
+async def prices(books: OpenBooks) -> list[ProjectPrice]:
+    """As `run_prices`, in open books."""
+    async with books.db.snapshot() as snapshot:
         ordered = {each.project_id: each for each in await price_changes.ordered(snapshot)}
         return await _priced(snapshot, books.db, ordered)
 
 
 async def run_preview(settings: Settings, *, from_ms: int) -> list[ProjectPrice]:
     """Returns the projects that an order from `from_ms` on would change. Raises as `run_order`."""
-    async with open_books(settings) as books, books.db.snapshot() as snapshot:
+    async with open_books(settings) as books:
+        return await preview(books, settings, from_ms=from_ms)
+
+
+async def preview(books: OpenBooks, settings: Settings, *, from_ms: int) -> list[ProjectPrice]:
+    """As `run_preview`, in open books."""
+    async with books.db.snapshot() as snapshot:
         planned = await _planned(snapshot, settings, from_ms=from_ms)
         return _changed(await _priced(snapshot, books.db, planned))
 
@@ -55,7 +67,15 @@ async def run_order(settings: Settings, *, from_ms: int, reason: str) -> list[Pr
     It takes the place of what was ordered before and does not count yet. Raises InvalidField when
     a price would rise in less than `price_notice_days`.
     """
-    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+    async with open_books(settings) as books:
+        return await order(books, settings, from_ms=from_ms, reason=reason)
+
+
+async def order(
+    books: OpenBooks, settings: Settings, *, from_ms: int, reason: str
+) -> list[ProjectPrice]:
+    """As `run_order`, in open books."""
+    async with books.db.transaction(durable=True) as tx:
         now_ms = SystemClock().now_ms()
         before = await price_changes.ordered(tx)
         planned = await _planned(tx, settings, from_ms=from_ms)
@@ -77,7 +97,13 @@ async def run_order(settings: Settings, *, from_ms: int, reason: str) -> list[Pr
 
 async def run_cancel(settings: Settings, *, reason: str) -> int:
     """Takes back what does not count yet; returns how many projects keep their price."""
-    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+    async with open_books(settings) as books:
+        return await cancel(books, reason=reason)
+
+
+async def cancel(books: OpenBooks, *, reason: str) -> int:
+    """As `run_cancel`, in open books."""
+    async with books.db.transaction(durable=True) as tx:
         ordered = await price_changes.ordered(tx)
         await price_changes.replace_ordered(tx, ())
         await _tell_kept(tx, ordered, now_ms=SystemClock().now_ms())

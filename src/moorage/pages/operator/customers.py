@@ -11,7 +11,7 @@ from moorage.ledger.ledger import wallet_account
 from moorage.money import MICRO_USD_PER_USD, MicroUsd
 from moorage.operate.customers import grants, house_rules, suspension
 from moorage.operate.customers.suspension import Subject
-from moorage.pages.operator.life import state_of
+from moorage.pages.operator.money.life import state_of
 from moorage.pages.operator.view import PER_PAGE, View, wallet_address
 from moorage.storage.apps import projects
 from moorage.storage.money import account_history, intervals

@@ -8,8 +8,9 @@ from moorage.clock import Clock
 from moorage.ledger.billed_time import BilledTime
 from moorage.money import decimal_text
 from moorage.operate.books import OpenBooks
-from moorage.pages.operator.audits import Audits
 from moorage.pages.operator.health import HealthReader
+from moorage.pages.operator.money.audits import Audits
+from moorage.pages.operator.money.commands import Reports
 from moorage.settings import Settings
 
 _EXPLORERS = {42161: "https://arbiscan.io/tx/", 8453: "https://basescan.org/tx/"}
@@ -27,6 +28,7 @@ class Desk:
     billed: BilledTime
     health: HealthReader
     audits: Audits
+    reports: Reports
 
     @property
     def settings(self) -> Settings:

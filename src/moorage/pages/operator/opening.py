@@ -1,6 +1,6 @@
 """Opens an operator's pages over a running gateway."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,9 +10,10 @@ from starlette.types import ASGIApp
 from moorage.gateway.assembly import Rooms
 from moorage.loop import Run
 from moorage.operate.books import books_of
-from moorage.pages.operator.audits import Audits
 from moorage.pages.operator.desk import Desk
 from moorage.pages.operator.health import HealthReader, read_health
+from moorage.pages.operator.money.audits import Audits
+from moorage.pages.operator.money.commands import BooksCommand, Reports
 from moorage.pages.operator.site import OperatorSite
 from moorage.pages.sessions.gate import Gate
 from moorage.settings import Settings
@@ -42,12 +43,12 @@ async def open_operator_pages(
     in_force: Callable[[], Settings],
     *,
     load: Callable[[], Settings],
-    audit: Sequence[str],
+    command: BooksCommand,
 ) -> OpenedPages:
     """Opens the pages of a gateway with these rooms.
 
     `in_force` returns the settings in force, `load` reads them again as the next start would;
-    `audit` is the command that audits the books.
+    `command` runs this program on the books.
     """
     core, payee = rooms.core, rooms.payee
     books = await books_of(core.db, payee.chains, payee.clients, pay_to=payee.pay_to, operator="")
@@ -59,6 +60,7 @@ async def open_operator_pages(
         clock=core.clock,
         billed=rooms.ledger.metering.time,
         health=HealthReader(partial(read_health, rooms)),
-        audits=Audits(audit, clock=core.clock),
+        audits=Audits(command.of("audit"), clock=core.clock),
+        reports=Reports(command),
     )
     return OpenedPages(desk)

@@ -12,17 +12,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from moorage.api.discovery.documents import icon
 from moorage.errors import InvalidRequest, MoorageError
 from moorage.pages.operator import (
-    books,
     configuration,
     customers,
     journal,
     notices,
     overview,
-    payments,
     projects,
     trends,
 )
 from moorage.pages.operator.desk import Desk
+from moorage.pages.operator.money import books, payments, prices, reports
 from moorage.pages.operator.view import View
 from moorage.pages.rendering.assets import PREFIX, serve_asset
 from moorage.pages.rendering.templates import page
@@ -66,6 +65,12 @@ PAGES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", f"{_PROJECT}/resume", projects.resume),
     ("GET", "/books", books.shown),
     ("POST", "/books/audit", books.audit),
+    ("GET", "/prices", prices.shown),
+    ("POST", "/prices/order", prices.order),
+    ("POST", "/prices/cancel", prices.cancel),
+    ("GET", "/reports", reports.shown),
+    ("GET", "/reports/table", reports.table),
+    ("GET", "/reports.csv", reports.download),
     ("GET", "/settings", configuration.shown),
     ("GET", "/settings/history", configuration.history),
     ("GET", "/acts", journal.done),

@@ -20,15 +20,13 @@ _CLASSES = ("2xx", "3xx", "4xx", "5xx")
 async def shown(view: View) -> Response:
     """`GET /operator/trends`: money by the day for a month, the rest by the hour for a day."""
     db, now_ms = view.books.db, view.desk.clock.now_ms()
-    first_day = now_ms // DAY_MS * DAY_MS - (_DAYS - 1) * DAY_MS
-    first_hour = now_ms // _HOUR_MS * _HOUR_MS - (_HOURS - 1) * _HOUR_MS
-    paid = await trends.paid_by_day(db, since_ms=first_day)
-    days = range(first_day, now_ms, DAY_MS)
+    days = _last(_DAYS, DAY_MS, now_ms)
+    paid = await trends.paid_by_day(db, since_ms=days[0])
     money = _chart(
         "usd", days, [Series("Credited", [paid.get(day, 0) / MICRO_USD_PER_USD for day in days])]
     )
-    found = {each.hour_ms: each for each in await trends.hours_of_all(db, since_ms=first_hour)}
-    starts = range(first_hour, now_ms, _HOUR_MS)
+    starts = _last(_HOURS, _HOUR_MS, now_ms)
+    found = {each.hour_ms: each for each in await trends.hours_of_all(db, since_ms=starts[0])}
     hours = [found.get(start) for start in starts]
     machine = (await view.desk.health()).machine
     return view.page(
@@ -42,6 +40,12 @@ async def shown(view: View) -> Response:
             ("Memory, by the hour", _chart("bytes", starts, _memory(hours, machine))),
         ],
     )
+
+
+def _last(count: int, step_ms: int, now_ms: int) -> range:
+    """Returns the begins of so many steps, of which the last one is now."""
+    last = now_ms // step_ms * step_ms
+    return range(last - (count - 1) * step_ms, last + 1, step_ms)
 
 
 def _chart(unit: Unit, starts_ms: Sequence[int], series: list[Series]) -> Chart:

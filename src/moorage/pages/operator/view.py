@@ -34,6 +34,8 @@ DONE = {
     "announced": "It is announced: wallets that have projects are told.",
     "ended": "It is ended.",
     "maintenance": "New deploys are refused from now on, with your words.",
+    "prices-ordered": "The price is ordered, and the owners are told.",
+    "prices-kept": "It is taken back: projects keep the price that they have.",
     "audit": "The audit has begun.",
     "audit-runs": "An audit is under way already.",
 }

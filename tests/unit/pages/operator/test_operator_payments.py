@@ -6,7 +6,7 @@ import pytest
 from clock import HOUR_MS, MINUTE_MS, START_MS, MovableClock
 from moorage.ledger import ledger
 from moorage.money import MicroUsd
-from moorage.pages.operator.life import WORDS, life_of, state_of
+from moorage.pages.operator.money.life import WORDS, life_of, state_of
 from moorage.records.money.payment import Finality, Payment, PaymentStatus
 from moorage.records.money.quote import Quote
 from moorage.storage.database import Database

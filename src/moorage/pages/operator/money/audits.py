@@ -7,6 +7,7 @@ import msgspec
 
 from moorage.clock import Clock
 from moorage.operate.audit.report import Report
+from moorage.pages.operator.money.commands import output_of
 
 _MAX_WORDS = 2_000
 
@@ -67,7 +68,7 @@ class Audits:
             return
         fast = () if begun.searches else ("--fast",)
         try:
-            told = await _output_of(("nice", "-n", "10", *self._command, *fast, "--json"))
+            told = await output_of((*self._command, *fast, "--json"))
             found: dict[str, Report | str] = {
                 "report": msgspec.json.decode(told.out, type=_Answer).report
             }
@@ -76,25 +77,3 @@ class Audits:
         except msgspec.DecodeError:
             found = {"problem": told.errors.strip()[-_MAX_WORDS:] or "The audit said nothing."}
         self.last = msgspec.structs.replace(begun, ended_ms=self._clock.now_ms(), **found)
-
-
-class _Output(msgspec.Struct, frozen=True):
-    out: bytes
-    errors: str
-
-
-async def _output_of(command: Sequence[str]) -> _Output:
-    """Returns what a program printed; ends it when cancelled."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        out, errors = await process.communicate()
-    except asyncio.CancelledError:
-        process.terminate()
-        await process.wait()
-        raise
-    return _Output(out, errors.decode(errors="replace"))

@@ -1,0 +1,65 @@
+"""What projects cost: shown, and a new price ordered for them, or taken back."""
+
+from datetime import UTC, date, datetime
+
+from starlette.responses import Response
+
+from moorage.errors import InvalidField
+from moorage.operate.customers import prices
+from moorage.operate.customers.prices import ProjectPrice
+from moorage.pages.operator.view import PER_PAGE, View
+
+_PATH = "/operator/prices"
+_DAY_MS = 86_400_000
+
+
+async def shown(view: View) -> Response:
+    """`GET /operator/prices`: what all cost; with a date, what an order would change from then."""
+    settings, now_ms = view.desk.load(), view.desk.clock.now_ms()
+    text, problem = view.query.get("date", ""), ""
+    found: list[ProjectPrice] = []
+    previewed: list[ProjectPrice] | None = None
+    if text:
+        try:
+            previewed = await prices.preview(view.books, settings, from_ms=_day_ms(text))
+        except InvalidField as error:
+            problem = error.message
+    found = await prices.prices(view.books)
+    listed = found if previewed is None else previewed
+    soonest_ms = now_ms + (settings.price_notice_days + 1) * _DAY_MS
+    return view.page(
+        "prices.html",
+        a_month=settings.price_list().month(settings.app_size()),
+        notice_days=settings.price_notice_days,
+        projects=len(found),
+        others=sum(each.now != settings.price_list().month(settings.app_size()) for each in found),
+        ordered=sum(each.then is not None for each in found),
+        listed=listed[view.offset : view.offset + PER_PAGE],
+        previewed=previewed,
+        date=text or f"{datetime.fromtimestamp(soonest_ms / 1000, UTC):%Y-%m-%d}",
+        problem=problem,
+        parts=view.neighbours(has_more=len(listed) > view.offset + PER_PAGE),
+    )
+
+
+async def order(view: View) -> Response:
+    """`POST …/order`: gives projects the price list's price from a date on, and tells them."""
+    view.require_confirmed()
+    from_ms = _day_ms(view.form.get("date", ""))
+    await prices.order(view.books, view.desk.load(), from_ms=from_ms, reason=view.reason())
+    return view.done(_PATH, "prices-ordered")
+
+
+async def cancel(view: View) -> Response:
+    """`POST …/cancel`: takes back what does not count yet."""
+    await prices.cancel(view.books, reason=view.reason())
+    return view.done(_PATH, "prices-kept")
+
+
+def _day_ms(text: str) -> int:
+    """Returns the begin of a day in UTC. Raises InvalidField."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidField("date", "must be a day such as 2027-03-01") from error
+    return round(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)

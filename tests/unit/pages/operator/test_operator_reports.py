@@ -1,0 +1,106 @@
+"""Trends, prices and reports, as an operator sees them and orders what they say."""
+
+from pathlib import Path
+
+import pytest
+
+from clock import HOUR_MS, START_MS, MovableClock
+from moorage.records.consumption import UsageHour
+from moorage.settings import Settings
+from moorage.storage import events
+from moorage.storage.apps import usage
+from moorage.storage.database import Database
+from moorage.storage.operation import acts, price_changes
+from operator_pages import OperatorPages
+from records_fixture import ALICE, add_project, fund
+
+DEARER = Settings(app_memory_mib=4096)
+LATER = "2199-03-01"
+
+
+@pytest.fixture
+def dearer(db: Database, clock: MovableClock) -> OperatorPages:
+    """Pages of a gateway in whose settings apps became larger, and so dearer."""
+    return OperatorPages(db, clock, written=DEARER)
+
+
+def reporting(directory: Path, script: str) -> str:
+    program = directory / "report"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o700)
+    return str(program)
+
+
+async def test_trends_add_up_all_projects(pages: OperatorPages, db: Database) -> None:
+    await fund(db, ALICE, 7_000_000)
+    for name in ("one", "two"):
+        project = await add_project(db, ALICE, name)
+        async with db.transaction(durable=True) as tx:
+            hour = START_MS - START_MS % HOUR_MS
+            used = UsageHour(project_id=project.id, hour_ms=hour, status_2xx=20, cpu_ms=1_800_000)
+            await usage.add(tx, used)
+    text = await pages.shown("/operator/trends")
+    assert "Requests in a day" in text
+    assert ">40<" in text
+    assert "1 core" in text
+
+
+async def test_new_price_is_previewed_then_ordered_and_taken_back(
+    dearer: OperatorPages, db: Database
+) -> None:
+    project = await add_project(db)
+    assert await price_changes.ordered(db) == []
+    assert "1 project has another price" in await dearer.shown(f"/operator/prices?date={LATER}")
+    assert await price_changes.ordered(db) == []
+    form = {"date": LATER, "reason": "power costs more"}
+    assert (await dearer.post("/operator/prices/order", **form)).status == 400
+    answer = await dearer.post("/operator/prices/order", **form, confirmed="true")
+    assert answer.location == "/operator/prices?done=prices-ordered"
+    (ordered,) = await price_changes.ordered(db)
+    assert ordered.project_id == project.id
+    told = [each.kind for each in await events.of_wallet(db, project.wallet, after=0, limit=9)]
+    assert told == ["project.price_announced"]
+
+    assert "Take back what is ordered" in await dearer.shown("/operator/prices")
+    answer = await dearer.post("/operator/prices/cancel", reason="it does not after all")
+    assert answer.location == "/operator/prices?done=prices-kept"
+    assert await price_changes.ordered(db) == []
+    assert [each.act for each in await acts.since(db, 0)] == ["order prices", "cancel prices"]
+
+
+@pytest.mark.parametrize("date", ["2026-01-01", "soon"])
+async def test_price_that_cannot_be_ordered_says_why(
+    dearer: OperatorPages, db: Database, date: str
+) -> None:
+    await add_project(db)
+    text = await dearer.shown(f"/operator/prices?date={date}")
+    assert "That cannot be ordered" in text
+    assert (await dearer.post("/operator/prices/order", date=date, confirmed="true")).status == 400
+
+
+async def test_report_is_what_the_command_prints(
+    db: Database, clock: MovableClock, tmp_path: Path
+) -> None:
+    program = reporting(tmp_path, 'echo "chain,asked_for"; echo "base,$*"')
+    pages = OperatorPages(db, clock, report_program=program)
+    query = "what=revenue&by=day&since=2026-01-01"
+    page = await pages.shown(f"/operator/reports?{query}")
+    assert f"/operator/reports/table?{query}".replace("&", "&amp;") in page
+    table = await pages.shown(f"/operator/reports/table?{query}")
+    assert "Asked for" in table
+    assert "report revenue --since 2026-01-01 --by day --csv" in table
+    answer = await pages.get(f"/operator/reports.csv?what=invoice&wallet={ALICE}")
+    assert answer.text == f"chain,asked_for\nbase,report invoice --wallet {ALICE} --csv\n"
+    assert answer.headers["content-disposition"] == 'attachment; filename="invoice.csv"'
+
+
+@pytest.mark.parametrize(
+    "query", ["what=invoice", "what=revenue&since=now", "wallet=x&what=payments"]
+)
+async def test_report_that_cannot_be_made_says_why(
+    db: Database, clock: MovableClock, tmp_path: Path, query: str
+) -> None:
+    program = reporting(tmp_path, 'echo "name the wallet" >&2; exit 2')
+    pages = OperatorPages(db, clock, report_program=program)
+    assert "No report" in await pages.shown(f"/operator/reports/table?{query}")
+    assert (await pages.get(f"/operator/reports.csv?{query}")).status == 400
