@@ -1,12 +1,13 @@
 """Upgrades a database to the newest schema; imports alembic only when it has to.
 
 A file is upgraded by alembic itself. A server gets what alembic would do as one script of SQL, in
-one transaction; gateways that start at the same time do it one after the other. The functions here
-block: call them in a thread where an event loop runs.
+one transaction, beside gateways that serve (`altering`). The functions here block: call them in a
+thread where an event loop runs.
 """
 
 import io
 import sqlite3
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +18,7 @@ REVISIONS = tuple(f"{number:04}" for number in range(1, 36))
 
 NEWEST_REVISION = REVISIONS[-1]
 _SCRIPTS = Path(__file__).parent / "migrations"
+_ALEMBIC = threading.Lock()  # what it runs with belongs to the whole process
 
 
 def migrate(where: Path | str) -> None:
@@ -32,9 +34,9 @@ def migrate(where: Path | str) -> None:
     if isinstance(where, Path):
         _upgrade(where)
     else:
-        from moorage.storage import server  # noqa: PLC0415  (its driver, 60 ms)
+        from moorage.storage.altering import alter  # noqa: PLC0415  (its driver, 60 ms)
 
-        server.upgrade(where, _script)
+        alter(where, _script)
 
 
 def is_newest(where: Path | str) -> bool:
@@ -88,7 +90,7 @@ def _upgrade(path: Path) -> None:
     config.set_main_option("script_location", str(_SCRIPTS))
     engine = create_engine(f"sqlite:///{path}")
     try:
-        with engine.begin() as connection:
+        with _ALEMBIC, engine.begin() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
     finally:
@@ -108,5 +110,6 @@ def _script(since: str | None) -> str:
 
     config = Config(output_buffer=(script := io.StringIO()))
     config.set_main_option("script_location", str(_SCRIPTS))
-    command.upgrade(config, "head" if since is None else f"{since}:head", sql=True)
+    with _ALEMBIC:
+        command.upgrade(config, "head" if since is None else f"{since}:head", sql=True)
     return script.getvalue()

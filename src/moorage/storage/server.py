@@ -1,11 +1,12 @@
-"""A PostgreSQL server's database as a whole: its schema's revision, its upgrade, what it is for.
+"""A PostgreSQL server's database as a whole: its schema's revision, and what it is for.
 
 For moments when no gateway uses it yet. The functions block, and each has a connection of its own.
 Everything happens in transactions, so that a pooler of transactions may lie between.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -58,18 +59,7 @@ def revision(url: str) -> str | None:
     ConfigurationInvalid for a URL that cannot be read; DatabaseUnavailable for a server that
     cannot be reached or refuses.
     """
-    return _asked(url, _revision)
-
-
-def upgrade(url: str, script: Callable[[str | None], str]) -> None:
-    """Runs the SQL that `script` returns for the revision that the database then has."""
-
-    async def run(connection: Any) -> None:
-        await connection.execute(LOCK)  # whoever comes second finds it done
-        if sql := script(await _revision(connection)):
-            await connection.execute(sql)
-
-    _asked(url, run)
+    return _asked(url, revision_in)
 
 
 def comment(url: str) -> str | None:
@@ -101,7 +91,8 @@ def set_comment(url: str, text: str) -> str:
     return _asked(url, store)
 
 
-async def _revision(connection: Any) -> str | None:
+async def revision_in(connection: Any) -> str | None:
+    """Returns the schema's revision; None without a schema."""
     if not await connection.fetchval(_HAS_SCHEMA):
         return None
     found: str | None = await connection.fetchval("SELECT version_num FROM alembic_version")
@@ -114,6 +105,16 @@ def _asked(url: str, ask: Callable[[Any], Awaitable[_Answer]]) -> _Answer:
 
 
 async def _ask(url: str, ask: Callable[[Any], Awaitable[_Answer]]) -> _Answer:
+    async with connected(url) as connection, connection.transaction(isolation="read_committed"):
+        return await ask(connection)
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Any]:
+    """Yields a connection of its own; what the server refuses within it becomes an error of ours.
+
+    Raises ConfigurationInvalid for a URL that cannot be read; DatabaseUnavailable.
+    """
     try:
         connection = await asyncpg.connect(url, timeout=SECONDS, statement_cache_size=0)
     except (asyncpg.ClientConfigurationError, ValueError):
@@ -125,8 +126,7 @@ async def _ask(url: str, ask: Callable[[Any], Awaitable[_Answer]]) -> _Answer:
     except UNREACHABLE as error:
         raise _unavailable(error) from error
     try:
-        async with connection.transaction(isolation="read_committed"):
-            return await ask(connection)
+        yield connection
     except UNREACHABLE as error:
         raise _unavailable(error) from error
     finally:
