@@ -2,21 +2,17 @@
 
 import asyncio
 import json
-import sqlite3
 import subprocess
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from gateway_fixture import MOORAGE, REPOSITORY, running
+from gateway_fixture import MOORAGE, running
 from moorage.storage.purpose import Purpose, set_purpose
+from old_books import BOBS_KEY, DUMPS, write_books
 from wallet import Wallet
 
 pytestmark = pytest.mark.root
-
-OLDEST = REPOSITORY / "tests/upgrades/0004.sql"
-BOB = "0x" + "42" * 32  # the key of who owns the project "kept"
 
 
 async def test_project_of_the_first_version_is_served_again_for_its_credits(
@@ -24,11 +20,10 @@ async def test_project_of_the_first_version_is_served_again_for_its_credits(
 ) -> None:
     data_dir = tmp_path / "data"
     data_dir.mkdir(mode=0o700)
-    with closing(sqlite3.connect(data_dir / "moorage.db")) as connection:
-        connection.executescript(OLDEST.read_text())
+    write_books(DUMPS[0], data_dir / "moorage.db")
     set_purpose(data_dir / "moorage.db", Purpose.DEV)  # which no dump tells
     with running(data_dir, requests_per_minute="100000") as gateway:
-        wallet = Wallet(gateway, key=BOB)
+        wallet = Wallet(gateway, key=BOBS_KEY)
         balance = await wallet.call("GET", "/agent/credits")
         assert balance.body["balance_usd"] > 0.5
         listed = await wallet.call("GET", "/agent/projects")
