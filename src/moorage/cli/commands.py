@@ -154,7 +154,9 @@ OPERATOR_COMMANDS = (
         "Give projects that there are the price list's price.",
     ),
     Command(
-        "operator", "moorage.cli.operator.access:operator", "Print a link to the operator's pages."
+        "operator",
+        "moorage.cli.operator.access:operator",
+        "Open the operator's pages, or end access to them.",
     ),
     Command("audit", "moorage.cli.operator.books:audit", "Compare the books with the chains."),
     Command("ledger", "moorage.cli.operator.books:ledger", "Print the ledger as CSV."),

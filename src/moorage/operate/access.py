@@ -1,4 +1,4 @@
-"""`moorage operator link`: a link to the operator's pages, for whoever may use this machine."""
+"""`moorage operator`: a link to the operator's pages, and the end of all that were opened."""
 
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from moorage.operate.acts import note_act
 from moorage.operate.books import OpenBooks, open_books
 from moorage.records.session import Role
 from moorage.settings import Settings
+from moorage.storage.access import links, sessions
 
 
 class OperatorLink(msgspec.Struct, frozen=True):
@@ -18,6 +19,13 @@ class OperatorLink(msgspec.Struct, frozen=True):
 
     url: str
     expires_ms: int
+
+
+class AccessEnded(msgspec.Struct, frozen=True):
+    """What was ended of operators' access to their pages."""
+
+    sessions: int
+    links: int
 
 
 async def run_operator_link(settings: Settings) -> OperatorLink:
@@ -35,6 +43,18 @@ async def operator_link(books: OpenBooks, *, address: str) -> OperatorLink:
         made = await add_link(tx, order, now_ms=SystemClock().now_ms())
         await note_act(tx, books.operator, "make a link", "the operator's pages")
     return OperatorLink(f"{address}/operator/links/{made.secret}", made.link.expires_ms)
+
+
+async def run_operator_end(settings: Settings, *, reason: str) -> AccessEnded:
+    """Ends every operator's session, and takes back the links, in a gateway that may be running."""
+    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+        now_ms = SystemClock().now_ms()
+        ended = AccessEnded(
+            sessions=await sessions.end_of_role(tx, Role.OPERATOR, now_ms=now_ms),
+            links=await links.remove_of_role(tx, Role.OPERATOR),
+        )
+        await note_act(tx, books.operator, "end access", "the operator's pages", reason=reason)
+        return ended
 
 
 def _address(settings: Settings) -> str:

@@ -272,3 +272,22 @@ async def test_what_has_expired_is_purged(
     await sessions.purge()
     assert await db.all(Statement(select(session_rows.c.digest))) == []
     assert len(await db.all(Statement(select(link_rows.c.id)))) == 1
+
+
+async def test_all_access_of_operators_ends_and_that_of_wallets_does_not(
+    sessions: Sessions, links: Links, db: Database, clock: MovableClock
+) -> None:
+    of_operator = LinkOrder(who="ops", role=OPERATOR, may_change=True, lifetime_ms=ONCE_MS)
+    first, second = await links.make(of_operator), await links.make(of_operator)
+    opened = await open_link(sessions, first.secret, OPERATOR)
+    of_wallet, signed_in = await links.make(WEEK), await sign_in(sessions)
+
+    async with db.transaction(durable=True) as tx:
+        ended = await stored_sessions.end_of_role(tx, OPERATOR, now_ms=clock.now_ms())
+        taken_back = await stored_links.remove_of_role(tx, OPERATOR)
+
+    assert (ended, taken_back) == (1, 2)
+    assert not await is_open(sessions, opened, OPERATOR)
+    assert await sessions.open_link(second.secret, role=OPERATOR) is None
+    assert await is_open(sessions, signed_in)
+    assert await is_open(sessions, await open_link(sessions, of_wallet.secret))

@@ -1,4 +1,4 @@
-"""`moorage operator link`: the way to the operator's pages."""
+"""`moorage operator link` and `end`: the way to the operator's pages, and its closing."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -8,14 +8,15 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from moorage.cli.exits import Exit
-from moorage.cli.operator.books import operator_settings
+from moorage.cli.operator.books import operator_settings, reason_option
 from moorage.cli.screen import Screen
 
 
 def operator(
-    _: Annotated[Literal["link"], Parameter(name="link")],
+    action: Literal["link", "end"],
     /,
     *,
+    reason: str = "",
     config: Path | None = None,
     data_dir: str | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -25,8 +26,14 @@ def operator(
     It opens them once, within 10 minutes, in a browser that reaches the operator's port; what is
     done there is recorded under your name. From elsewhere: `ssh -L 8403:127.0.0.1:8403 HOST`.
 
+    `moorage operator end` signs every operator out, and takes back the links that nobody opened.
+
     Parameters
     ----------
+    action
+        Make a link, or end all access.
+    reason
+        Of `end`: why, for `moorage acts`.
     config
         The gateway's settings, as TOML; without it `moorage dev` is meant.
     data_dir
@@ -34,11 +41,16 @@ def operator(
     json
         Print one JSON document.
     """
-    from moorage.operate.access import run_operator_link
+    from moorage.operate.access import run_operator_end, run_operator_link
 
-    made = asyncio.run(run_operator_link(operator_settings(config, data_dir)))
+    settings, screen = operator_settings(config, data_dir), Screen(json=json)
+    if action == "end":
+        ended = asyncio.run(run_operator_end(settings, reason=reason_option(reason)))
+        screen.document(ended)
+        screen.result(f"Ended {ended.sessions} sessions, and took back {ended.links} links.")
+        return Exit.OK
+    made = asyncio.run(run_operator_link(settings))
     until = datetime.fromtimestamp(made.expires_ms // 1000, UTC).isoformat()
-    screen = Screen(json=json)
     screen.document({"url": made.url, "expires_at": until.replace("+00:00", "Z")})
     screen.result(made.url)
     screen.note("It opens once, within 10 minutes.")

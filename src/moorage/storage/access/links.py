@@ -28,6 +28,7 @@ _LIST = Statement(
     .order_by(links.c.created_at_ms, links.c.id)
 )
 _REMOVE = Statement(delete(links).where(_of_id, _of_who))
+_REMOVE_OF_ROLE = Statement(delete(links).where(links.c.role == bindparam("of_role")))
 _DELETE = Statement(delete(links).where(_of_id))
 _COUNT_OF_WHO = Statement(
     select(func.count()).select_from(links).where(_of_who, links.c.once.is_(False), _lives)
@@ -91,6 +92,11 @@ async def count(source: Source, who: str, *, role: Role, now_ms: int) -> int:
 async def remove(tx: Transaction, link_id: str, *, who: str, role: Role) -> bool:
     """Removes a link; returns False if there is no such link of theirs."""
     return await tx.execute(_REMOVE, of_id=link_id, of_who=who, of_role=role) == 1
+
+
+async def remove_of_role(tx: Transaction, role: Role) -> int:
+    """Removes the links of all operators, or of all wallets; returns how many."""
+    return await tx.execute(_REMOVE_OF_ROLE, of_role=role)
 
 
 async def purge(tx: Transaction, *, now_ms: int) -> None:

@@ -25,6 +25,9 @@ _WHO = Statement(select(sessions.c.who, sessions.c.role).where(_of_digest))
 _END_OF_WHO = Statement(
     update(sessions).where(_of_who, _lives).values(ended_ms=bindparam("now_ms"))
 )
+_END_OF_ROLE = Statement(
+    update(sessions).where(_of_role, _lives).values(ended_ms=bindparam("now_ms"))
+)
 _END_OF_LINK = Statement(
     update(sessions).where(_of_link, _lives).values(ended_ms=bindparam("now_ms"))
 )
@@ -110,6 +113,11 @@ async def end_all(tx: Transaction, digest: str, *, now_ms: int) -> None:
     found = await tx.one(_WHO, of_digest=digest)
     if found is not None:
         await tx.execute(_END_OF_WHO, of_who=found[0], of_role=found[1], now_ms=now_ms)
+
+
+async def end_of_role(tx: Transaction, role: Role, *, now_ms: int) -> int:
+    """Ends the sessions of all operators, or of all wallets; returns how many."""
+    return await tx.execute(_END_OF_ROLE, of_role=role, now_ms=now_ms)
 
 
 async def end_of_link(tx: Transaction, link_id: str, *, now_ms: int) -> None:
