@@ -13,11 +13,12 @@ import re
 import sys
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import PurePath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 from uuid import UUID
 
 import msgspec
@@ -108,6 +109,21 @@ recent = Recent()
 """What this process logged of late."""
 
 
+class _Output:
+    """What lines are written to: a gateway must not end because its log can't be written."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+
+    def write(self, line: bytes) -> None:
+        with suppress(OSError):
+            self._stream.write(line)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+
 def threshold_of(level: str) -> int:
     """Returns a level by its name. Raises ConfigurationInvalid for an unknown one."""
     threshold = _LEVELS.get(level.lower())
@@ -119,7 +135,8 @@ def threshold_of(level: str) -> int:
 def configure(*, json: bool, level: str, stream: BinaryIO | None = None) -> None:
     """Logs to `stream` (standard error) from `level` up.
 
-    Raises ConfigurationInvalid for a level that is none of debug, info, warning and error.
+    A line that can't be written, as on a full disk, is lost but for `recent`. Raises
+    ConfigurationInvalid for a level that is none of debug, info, warning and error.
     """
     threshold = threshold_of(level)
     output = stream or sys.stderr.buffer
@@ -139,7 +156,7 @@ def configure(*, json: bool, level: str, stream: BinaryIO | None = None) -> None
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.BytesLoggerFactory(output),
+        logger_factory=structlog.BytesLoggerFactory(cast("BinaryIO", _Output(output))),
         cache_logger_on_first_use=False,  # a module's logger follows when this is called again
     )
     # Of other libraries, an operator needs only warnings and errors; at info they log too much.

@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import logging
@@ -96,6 +97,25 @@ def test_lines_below_the_level_are_dropped() -> None:
 def test_unknown_level_is_refused() -> None:
     with pytest.raises(ConfigurationInvalid, match="log_level"):
         logs.configure(json=True, level="loud")
+
+
+class FullDisk(io.BytesIO):
+    """As a log file's, while there is no space."""
+
+    def write(self, _line: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_line_that_cannot_be_written_ends_nothing_and_is_kept_in_memory(as_json: bool) -> None:
+    logs.configure(json=as_json, level="info", stream=FullDisk())
+    said = uuid.uuid4().hex
+
+    structlog.get_logger().error("no room", said=said)
+    logging.getLogger("another library").error("nor for this")
+
+    (kept,) = logs.recent.find(text=said, level="error", limit=2)
+    assert kept["event"] == "no room"
 
 
 def test_people_get_text() -> None:
