@@ -4,12 +4,18 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
+
+from moorage.backup.archive import write_archive
+from moorage.backup.content import digest_of
+from moorage.backup.manifest import FORMAT, NAME, Manifest, ManifestEntry
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.clock import SystemClock
 from moorage.operate.audit.rows import audit_books
 from moorage.operate.audit.states import audit_states
 from moorage.storage.apps import deployments, projects
-from moorage.storage.opening import open_database
+from moorage.storage.opening import DATABASE, open_database
+from moorage.storage.purpose import Purpose, set_purpose
 
 _DIRECTORY = Path(__file__).parent / "upgrades"
 DUMPS = sorted(_DIRECTORY.glob("*.sql"))
@@ -39,6 +45,27 @@ def write_books(dump: Path, path: Path) -> None:
     """Make a database file of a dump."""
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(dump.read_text())
+
+
+def backup_of(dump: Path, directory: Path) -> Path:
+    """Make a backup of a gateway of that version, whose apps' disks are lost."""
+    directory.mkdir()
+    file = directory / DATABASE
+    write_books(dump, file)
+    set_purpose(file, Purpose.SERVE)
+    entry = ManifestEntry(path=DATABASE, size=file.stat().st_size, digest=digest_of(file))
+    manifest = Manifest(
+        format=FORMAT,
+        version="0.1.0",
+        schema=dump.stem,
+        created_at="2026-04-07T10:00:00.000Z",
+        data_dir="/var/lib/moorage",
+        secrets_key=False,
+        entries=(entry,),
+    )
+    (directory / NAME).write_bytes(msgspec.json.encode(manifest))
+    write_archive(directory, [NAME, DATABASE], directory / "gateway.backup")
+    return directory / "gateway.backup"
 
 
 def money_of(path: Path) -> list[set[tuple[object, ...]]]:

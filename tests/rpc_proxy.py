@@ -14,14 +14,15 @@ Respond = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class RpcProxy:
-    """Serves on a free port of 127.0.0.1 within `async with`.
+    """Serves on a free port of `host` within `async with`.
 
     `rephrase(call)` changes what the node is asked, `alter(method, result)` each call's result;
     `respond` answers in the node's place, unless it is None.
     """
 
-    def __init__(self, upstream: str) -> None:
+    def __init__(self, upstream: str, *, host: str = "127.0.0.1") -> None:
         self._upstream = upstream
+        self._host = host
         self.behave()
         self.requests = 0  # HTTP requests, however many calls each holds
         self.asked = asyncio.Event()
@@ -37,9 +38,9 @@ class RpcProxy:
         app.router.add_post("/", self._serve)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        await web.TCPSite(self._runner, self._host, 0).start()
         self._session = aiohttp.ClientSession()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/"
+        self.url = f"http://{self._host}:{self._runner.addresses[0][1]}/"
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -34,6 +34,7 @@ class ServedGateway(DevGateway):
         directory.mkdir(mode=0o700, exist_ok=True)
         super().__init__(directory / "data")
         self.config = directory / "moorage.toml"
+        self.inside: tuple[str, ...] = ()  # what all of it is run by, such as `nsenter`
         self._told = directory / "serves.json"
         key = directory / "relayer.key"
         key.touch(mode=0o600)
@@ -72,7 +73,7 @@ class ServedGateway(DevGateway):
         self.data_dir.mkdir(mode=0o700, exist_ok=True)
         with (self.data_dir / "gateway.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(self.config), str(self._told)],
+                [*self.inside, sys.executable, __file__, str(self.config), str(self._told)],
                 cwd=REPOSITORY,
                 env=self.environment(**settings),
                 stdout=log,
@@ -111,6 +112,15 @@ class ServedGateway(DevGateway):
         self.write(**settings)
         self.start()
 
+    def refused(self) -> str:
+        """Run it where it must not serve; what it said before it ended."""
+        said = len(self.log) if (self.data_dir / "gateway.log").exists() else 0
+        with contextlib.suppress(AssertionError):
+            self.start()
+        assert self._process is not None
+        assert self._process.poll() not in (None, 0), "it serves"
+        return self.log[said:]
+
     async def reload(self, **settings: Any) -> None:
         """Change the file, and have it read again."""
         before = self.log.count("settings read again")
@@ -122,7 +132,7 @@ class ServedGateway(DevGateway):
         """An operator's command: its exit code and its document."""
         done = await asyncio.to_thread(
             subprocess.run,
-            [MOORAGE, *arguments, "--config", str(self.config), "--json"],
+            [*self.inside, MOORAGE, *arguments, "--config", str(self.config), "--json"],
             capture_output=True,
             check=False,
             env=self.environment(),
@@ -135,12 +145,19 @@ class ServedGateway(DevGateway):
 def served(directory: Path, chains: LocalChains, **settings: Any) -> Iterator[ServedGateway]:
     """A gateway that serves; at the end nothing of it runs."""
     gateway = ServedGateway(directory, chains, **settings)
-    try:
+    with ended(gateway):
         gateway.start()
         yield gateway
+
+
+@contextlib.contextmanager
+def ended(gateway: ServedGateway) -> Iterator[None]:
+    """At the end nothing of it runs, whatever became of it."""
+    try:
+        yield
     finally:
         gateway.stop()
-        end = [MOORAGE, "stop", "--config", str(gateway.config), "--reason", "the test is over"]
+        end = [*gateway.inside, MOORAGE, "stop", "--config", str(gateway.config)]
         subprocess.run(end, check=True, env=gateway.environment(), capture_output=True)
 
 

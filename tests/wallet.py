@@ -156,7 +156,7 @@ class Wallet:
     async def visit(self, name: str, path: str = "/") -> tuple[int, str]:
         """What a visitor of the app is answered, through the proxy."""
         host = f"{name}.{self.gateway.info['base_domain']}"
-        url = f"http://127.0.0.1:{self.gateway.proxy_port}{path}"
+        url = f"{self.gateway.info['proxy']}{path}"
         async with (
             aiohttp.ClientSession() as session,
             session.get(url, headers={"Host": host}) as response,

@@ -44,6 +44,7 @@ from moorage.gateway.platform.engines import settle_engines
 from moorage.gateway.platform.following import open_following
 from moorage.gateway.platform.isolation import has_several_proxies
 from moorage.gateway.platform.opening import OpenPlatform, Platform, http_url, listen, open_platform
+from moorage.gateway.several.takers import hold_addresses
 from moorage.gateway.several.turns import done_before, enter, take_turns
 from moorage.gateway.several.upgraded import TurnUnlessUpgraded
 from moorage.gateway.state.configuration import take_configuration
@@ -185,6 +186,8 @@ class _Run:
             core = await open_core(
                 stack, settings, self.clock, purpose=self.purpose, speed=self.speed
             )
+            if self.purpose is Purpose.SERVE:  # a local chain is one gateway's
+                await hold_addresses(stack, settings, core.db, pay_to=self.pay_to)
             settings = await take_configuration(core.db, settings, clock=self.clock)
             platform = await open_platform(
                 stack,
