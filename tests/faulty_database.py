@@ -2,8 +2,8 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,16 @@ class FaultyDatabase(SqliteDatabase):
     def delay_commits(self, until: Callable[[], object]) -> None:
         """Has durable commits wait until `until` returns, which is called in another thread."""
         self._thread.submit(until)
+
+    @contextmanager
+    def statements(self) -> Iterator[list[str]]:
+        """Lists the statements that it carries out meanwhile, each BEGIN and COMMIT among them."""
+        run: list[str] = []
+        for connection in (self._reader, self._writer):
+            connection.set_trace_callback(run.append)
+        yield run
+        for connection in (self._reader, self._writer):
+            connection.set_trace_callback(None)
 
     @property
     def is_writing(self) -> bool:

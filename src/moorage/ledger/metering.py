@@ -6,7 +6,7 @@ since the last one, so neither a restart nor a clock step bills anything twice, 
 
 import asyncio
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from moorage.clock import Clock, iso_utc
 from moorage.errors import WriteConflict
@@ -125,7 +125,10 @@ class Metering:
 
     async def owes(self, source: Source, wallet: str) -> MicroUsd:
         """Returns what a wallet's apps have burned that is not charged yet."""
-        burning = await intervals.open_of_wallet(source, wallet)
+        return self.owed(await intervals.open_of_wallet(source, wallet))
+
+    def owed(self, burning: Iterable[RunInterval]) -> MicroUsd:
+        """Returns what these have burned until now that is not charged yet."""
         return owed(burning, at_ms=self.time.now_ms())
 
     async def suspend_unpaid(self, tx: Transaction, wallet: str) -> None:

@@ -522,6 +522,7 @@ async def test_name_taken_while_the_payment_is_taken_leaves_the_hash_usable(gate
             "('p', ?, 'hello', '', '', 'queued', 1, 0)",
             (BOB,),
         )
+        gate.db.sql("INSERT INTO names (unique_name, wallet) VALUES ('hello', ?)", (BOB,))
 
     gate.on_step = take_name
     paid = gate.pay()

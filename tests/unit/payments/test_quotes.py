@@ -198,6 +198,7 @@ async def test_name_taken_while_a_quote_was_asked_for_is_not_sold_twice(
         "monthly_price_micro_usd, created_at_ms) VALUES ('p', ?, 'hello', '', '', 'queued', 1, 0)",
         (ALICE,),
     )
+    db.sql("INSERT INTO names (unique_name, wallet) VALUES ('hello', ?)", (ALICE,))
     with pytest.raises(NameUnavailable):
         await asking
 

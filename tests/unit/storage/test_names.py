@@ -25,7 +25,8 @@ async def hold(
 
 
 async def is_anothers(db: Database, wallet: str, *, now_ms: int = NOW_MS) -> bool:
-    return await names.is_anothers(db, wallet=wallet, unique_name="hello", now_ms=now_ms)
+    owner = await names.owner(db, "hello", now_ms=now_ms)
+    return owner is not None and owner.wallet != wallet
 
 
 async def test_name_is_held_by_the_first_who_asks_until_its_time_is_over(db: Database) -> None:

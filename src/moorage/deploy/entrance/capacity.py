@@ -79,7 +79,7 @@ class Capacity:
     async def room(self) -> Room:
         """Measures what is sold, and what there is."""
         disks = await self.measure()
-        apps = await promises.running(self._db)
+        apps = (await promises.made(self._db)).running
         return Room(
             apps=apps,
             memory_sold_bytes=apps * self._limits.memory_bytes,
@@ -106,11 +106,11 @@ class Capacity:
 
         `project_id` is that of an existing project.
         """
-        await self.require_memory(source, project_id)
+        promised = await promises.made(source, without=project_id)
+        await self._require_memory(source, project_id, others=promised.running)
         disks = self._disks or await self.measure()
         size, volume_size = self._limits.disk_bytes, self._limits.volume_bytes
-        coming = await promises.under_way(source)
-        absent = [each for each in coming if each.deployment_id not in disks.growth]
+        absent = [each for each in promised.coming if each.deployment_id not in disks.growth]
         to_make = {each.project_id for each in absent if each.volume} - disks.volume_growth.keys()
         growth = self._growth_bytes + (len(absent) + 1) * size
         volumes = sum(disks.volume_growth.values()) + (len(to_make) + new_volume) * volume_size
@@ -122,12 +122,15 @@ class Capacity:
 
     async def require_memory(self, source: Source, project_id: str = "") -> None:
         """Raises NoCapacity unless memory allows one more app; a running project always has it."""
-        others = await promises.running(source, without=project_id)
+        promised = await promises.made(source, without=project_id)
+        await self._require_memory(source, project_id, others=promised.running)
+
+    async def _require_memory(self, source: Source, project_id: str, *, others: int) -> None:
         coming = len(self._starting - {project_id})
         allowed = self._policy.memory_overcommit * self._runtime.memory_bytes()
         if (others + coming + 1) * self._limits.memory_bytes <= allowed:
             return
-        if not project_id or others == await promises.running(source):
+        if not project_id or others == (await promises.made(source)).running:
             raise NoCapacity
 
     async def has_memory(self, project_id: str) -> bool:

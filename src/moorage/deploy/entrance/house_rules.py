@@ -4,8 +4,8 @@ from moorage.errors import Maintenance, TooManyProjects, WalletNotListed
 from moorage.records.project import Project
 from moorage.storage.apps import projects
 from moorage.storage.database import Source
-from moorage.storage.operation import notices, wallet_rules
-from moorage.storage.operation.notices import NoticeKind
+from moorage.storage.operation import wallet_rules
+from moorage.storage.operation.wallet_rules import WalletRule
 
 
 class HouseRules:
@@ -25,32 +25,38 @@ class HouseRules:
 
         Raises Maintenance, WalletNotListed, TooManyProjects.
         """
-        words = await notices.text(source, NoticeKind.MAINTENANCE)
-        if words is not None:
-            raise Maintenance(words)
-        await self.require_allowed(source, wallet, own)
+        maintenance, rule = await wallet_rules.in_force(source, wallet)
+        if maintenance is not None:
+            raise Maintenance(maintenance)
+        await self._require(source, rule, own)
 
     async def require_allowed(self, source: Source, wallet: str, own: Project | None) -> None:
         """Checks what the wallet is allowed, whether it has paid or not.
 
         Raises WalletNotListed, TooManyProjects.
         """
-        await self.require_listed(source, wallet)
-        if own is None and wallet:
-            await self._require_number(source, wallet)
+        await self._require(source, await wallet_rules.of_wallet(source, wallet), own)
 
     async def require_listed(self, source: Source, wallet: str) -> None:
         """Raises WalletNotListed if only listed wallets may pay here, and this is none.
 
         A `wallet` that is "", nobody's yet, is none.
         """
-        if self._listed_only and not (await wallet_rules.of_wallet(source, wallet)).is_listed:
-            raise WalletNotListed(signed=bool(wallet))
+        if self._listed_only:
+            self._require_listed(await wallet_rules.of_wallet(source, wallet))
 
-    async def _require_number(self, source: Source, wallet: str) -> None:
-        rule = await wallet_rules.of_wallet(source, wallet)
+    async def _require(self, source: Source, rule: WalletRule, own: Project | None) -> None:
+        self._require_listed(rule)
+        if own is None and rule.wallet:
+            await self._require_number(source, rule)
+
+    def _require_listed(self, rule: WalletRule) -> None:
+        if self._listed_only and not rule.is_listed:
+            raise WalletNotListed(signed=bool(rule.wallet))
+
+    async def _require_number(self, source: Source, rule: WalletRule) -> None:
         limit = self._projects if rule.max_projects is None else rule.max_projects
         if rule.max_projects is None and not limit:
             return
-        if len(await projects.of_wallet(source, wallet)) >= limit:
+        if len(await projects.of_wallet(source, rule.wallet)) >= limit:
             raise TooManyProjects(limit)

@@ -14,9 +14,8 @@ from moorage.money import MicroUsd
 from moorage.payments.price.quotes import Quotes
 from moorage.records.money.quote import Quote
 from moorage.records.project import Project
-from moorage.storage.apps import promises
 from moorage.storage.database import Source
-from moorage.storage.money import accounts
+from moorage.storage.money import accounts, intervals
 from moorage.storage.vault import Vault
 
 
@@ -69,11 +68,12 @@ async def read_situation(
     refuse_stopped(row, own)
     now = UNCONFIGURED if own is None else await current_config(source, vault, own)
     now.with_settings(request.settings)
+    commitments = await intervals.of_wallet(source, wallet)
     return Situation(
         own=own,
         now=now,
         living=living,
         balance=row.balance,
-        owes=await metering.owes(source, wallet),
-        sharing=await promises.prices_sharing_credits(source, wallet),
+        owes=metering.owed(commitments.burning),
+        sharing=commitments.sharing,
     )

@@ -77,16 +77,18 @@ class Quotes:
         under this name now: another wallet owns or holds it, or the wallet's own project of that
         name is being deleted.
         """
-        project = await projects.by_name(source, unique_name)
-        if project is not None and project.wallet != wallet:
-            raise NameUnavailable
+        now_ms = self._clock.now_ms()
+        owner = await names.owner(source, unique_name, now_ms=now_ms)
+        if owner is None:
+            return None, []
+        if owner.wallet != wallet:
+            raise _held(owner.held_until_ms)
+        has_project = owner.held_until_ms is None
+        project = await projects.by_name(source, unique_name) if has_project else None
         if project is not None and project.status is ProjectStatus.DELETING:
             raise NameUnavailable(_BEING_DELETED)
-        name = {"wallet": wallet, "unique_name": unique_name}
-        now_ms = self._clock.now_ms()
-        if await names.is_anothers(source, **name, now_ms=now_ms):
-            raise _held(await names.held_until_ms(source, unique_name))
-        return project, await quotes.live(source, **name, now_ms=now_ms)
+        living = await quotes.live(source, wallet=wallet, unique_name=unique_name, now_ms=now_ms)
+        return project, living
 
     async def offer(self, tx: Transaction, living: Sequence[Quote], asked: QuoteRequest) -> Quote:
         """Returns a quote with at least half of its lifetime left; creates one if there is none.

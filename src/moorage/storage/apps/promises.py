@@ -1,38 +1,32 @@
 """Queries over what was admitted and may not use the machine's resources yet."""
 
 import msgspec
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import and_, bindparam, case, func, null, select
 
-from moorage.money import MicroUsd
 from moorage.records.deployment import UNDER_WAY
 from moorage.records.project import SHARING_STATUSES
 from moorage.storage.database import Source, Statement
 from moorage.storage.schema import deployments, projects
 
-_UNDER_WAY = Statement(
-    select(deployments.c.id, projects.c.id, projects.c.volume)
-    .join_from(deployments, projects)
-    .where(deployments.c.status.in_([status.value for status in UNDER_WAY]))
-)
 _living = projects.c.deleted_at_ms.is_(None)
-_AWAKE = select(projects.c.id).where(
+_awake = and_(
     _living,
     projects.c.asleep_since_ms.is_(None),
     projects.c.status.in_([status.value for status in SHARING_STATUSES]),
 )
-_HAVE_ONE_UNDER_WAY = (
-    select(projects.c.id)
+_MADE = Statement(  # each part by an index: every 402 asks
+    select(
+        deployments.c.id,
+        projects.c.id,
+        projects.c.volume,
+        case((_living & ~_awake, 1), else_=0),  # it runs, and is not in the count of the awake
+    )
     .join_from(deployments, projects)
-    .where(_living, deployments.c.status.in_([status.value for status in UNDER_WAY]))
-)
-_running = _AWAKE.union(_HAVE_ONE_UNDER_WAY).subquery()  # each by an index: every 402 asks
-_RUNNING = Statement(
-    select(func.count()).select_from(_running).where(_running.c.id != bindparam("without"))
-)
-_SHARING_PRICES = Statement(
-    select(projects.c.monthly_price_micro_usd).where(
-        projects.c.wallet == bindparam("wallet"),
-        projects.c.status.in_([status.value for status in SHARING_STATUSES]),
+    .where(deployments.c.status.in_([status.value for status in UNDER_WAY]))
+    .union_all(
+        select(null(), null(), null(), func.count())
+        .select_from(projects)
+        .where(_awake, projects.c.id != bindparam("without"))
     )
 )
 
@@ -45,20 +39,18 @@ class Coming(msgspec.Struct, frozen=True):
     volume: bool  # whether the project has one, or will
 
 
-async def under_way(source: Source) -> list[Coming]:
-    """Returns every deployment that is neither ready nor over."""
-    return [Coming(row[0], row[1], bool(row[2])) for row in await source.all(_UNDER_WAY)]
+class Promised(msgspec.Struct, frozen=True):
+    """What was admitted to this gateway's machines, in all."""
+
+    running: int
+    """How many projects have an app that runs or is about to; sleeping, suspended and failed ones
+    count only while a deployment is under way."""
+    coming: list[Coming]
 
 
-async def running(source: Source, *, without: str = "") -> int:
-    """Returns how many projects, not counting `without`, have an app that runs or is about to.
-
-    Sleeping, suspended and failed projects count only while a deployment is under way.
-    """
-    row = await source.one(_RUNNING, without=without)
-    return int(row[0]) if row else 0
-
-
-async def prices_sharing_credits(source: Source, wallet: str) -> list[MicroUsd]:
-    """Returns the monthly price of each project that shares the wallet's credits."""
-    return [MicroUsd(row[0]) for row in await source.all(_SHARING_PRICES, wallet=wallet)]
+async def made(source: Source, *, without: str = "") -> Promised:
+    """Returns what was promised; the project `without` does not count as running."""
+    rows = await source.all(_MADE, without=without)
+    coming = [Coming(row[0], row[1], bool(row[2])) for row in rows if row[0] is not None]
+    counted = {row[1]: row[3] for row in rows if row[1] != without}
+    return Promised(running=sum(counted.values()), coming=coming)

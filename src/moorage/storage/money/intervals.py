@@ -4,9 +4,10 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import and_, bindparam, func, insert, or_, select, update
 
 from moorage.money import MicroUsd
+from moorage.records.project import SHARING_STATUSES
 from moorage.storage.database import Source, Statement, Transaction
 from moorage.storage.schema import projects, run_intervals
 
@@ -21,6 +22,15 @@ class RunInterval(msgspec.Struct, frozen=True):
     started_at_ms: int
     charged_until_ms: int
     charged_micro_usd: MicroUsd
+
+
+class Commitments(NamedTuple):
+    """What a wallet's credits pay for."""
+
+    sharing: list[MicroUsd]
+    """The monthly price of each project that shares them."""
+    burning: list[RunInterval]
+    """The open interval of each project that is being billed."""
 
 
 class Charge(NamedTuple):
@@ -49,6 +59,13 @@ _DUE = Statement(
 )
 _OPEN_OF = Statement(_joined.where(_open, run_intervals.c.project_id == bindparam("project_id")))
 _OPEN_OF_WALLET = Statement(_joined.where(_open, projects.c.wallet == bindparam("wallet")))
+_shares = projects.c.status.in_([status.value for status in SHARING_STATUSES])
+_OF_WALLET = Statement(
+    select(projects.c.monthly_price_micro_usd, _shares, *_OPEN_COLUMNS)
+    .select_from(projects)
+    .outerjoin(run_intervals, and_(run_intervals.c.project_id == projects.c.id, _open))
+    .where(projects.c.wallet == bindparam("wallet"), or_(_shares, run_intervals.c.id.is_not(None)))
+)
 _EVERY_OPEN = Statement(_joined.where(_open))
 _A_MONTH_OF_WALLET = Statement(
     select(func.coalesce(func.sum(projects.c.monthly_price_micro_usd), 0))
@@ -114,6 +131,15 @@ async def open_of(source: Source, project_id: str) -> RunInterval | None:
 async def open_of_wallet(source: Source, wallet: str) -> list[RunInterval]:
     """Returns the open intervals of all projects of a wallet."""
     return [RunInterval(*row) for row in await source.all(_OPEN_OF_WALLET, wallet=wallet)]
+
+
+async def of_wallet(source: Source, wallet: str) -> Commitments:
+    """Returns what a wallet's projects cost, whether they are billed yet or not."""
+    rows = await source.all(_OF_WALLET, wallet=wallet)
+    return Commitments(
+        sharing=[MicroUsd(price) for price, shares, *_ in rows if shares],
+        burning=[RunInterval(*interval) for _, _, *interval in rows if interval[0] is not None],
+    )
 
 
 async def every_open(source: Source) -> list[RunInterval]:

@@ -47,14 +47,17 @@ _RELEASE = Statement(
     .values(status=PaymentStatus.CREDITED, held_reason=null())
 )
 _credited = (payments.c.payer == bindparam("payer")) & (payments.c.status == PaymentStatus.CREDITED)
+_refunded = (  # of one payment: for a wallet that never paid, as most are asked for, of none
+    select(func.coalesce(func.sum(refunds.c.debited_micro_usd), 0))
+    .where(
+        *(refunds.c[name] == payments.c[name] for name in _KEY),
+        refunds.c.status != RefundStatus.FAILED,
+    )
+    .correlate(payments)
+    .scalar_subquery()
+)
 _SUM_CREDITED = Statement(
-    select(
-        func.coalesce(func.sum(payments.c.credited_micro_usd), 0)
-        - select(func.coalesce(func.sum(refunds.c.debited_micro_usd), 0))
-        .join_from(payments, refunds, and_(*(refunds.c[name] == payments.c[name] for name in _KEY)))
-        .where(_credited, refunds.c.status != RefundStatus.FAILED)
-        .scalar_subquery()
-    ).where(_credited)
+    select(func.coalesce(func.sum(payments.c.credited_micro_usd - _refunded), 0)).where(_credited)
 )
 _HELD = Statement(
     select(*_COLUMNS)

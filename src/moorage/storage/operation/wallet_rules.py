@@ -1,10 +1,14 @@
 """Queries over what an operator allows single wallets."""
 
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
 import msgspec
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, literal, select
 
 from moorage.storage.database import Source, Statement, Transaction, Upsert
-from moorage.storage.schema import wallet_rules
+from moorage.storage.operation.notices import NoticeKind
+from moorage.storage.schema import notices, wallet_rules
 
 
 class WalletRule(msgspec.Struct, frozen=True):
@@ -18,6 +22,13 @@ class WalletRule(msgspec.Struct, frozen=True):
 _FIELDS = WalletRule.__struct_fields__
 _COLUMNS = [wallet_rules.c[name] for name in _FIELDS]
 _ONE = Statement(select(*_COLUMNS).where(wallet_rules.c.wallet == bindparam("wallet")))
+_one = select(literal(1).label("one")).subquery()
+_IN_FORCE = Statement(
+    select(notices.c.text, *_COLUMNS)
+    .select_from(_one)
+    .outerjoin(notices, notices.c.kind == NoticeKind.MAINTENANCE)
+    .outerjoin(wallet_rules, wallet_rules.c.wallet == bindparam("wallet"))
+)
 _ALL = Statement(select(*_COLUMNS).order_by(wallet_rules.c.wallet))
 _SET = Statement(
     Upsert(
@@ -34,6 +45,21 @@ async def of_wallet(source: Source, wallet: str) -> WalletRule:
     return _rule(row) if row else WalletRule(wallet)
 
 
+class InForce(NamedTuple):
+    """What an operator has said that concerns a deploy of one wallet."""
+
+    maintenance: str | None
+    """Why no deploys are taken now; None while they are."""
+    rule: WalletRule
+
+
+async def in_force(source: Source, wallet: str) -> InForce:
+    """Returns what concerns a deploy of a wallet now."""
+    row = await source.one(_IN_FORCE, wallet=wallet)
+    maintenance, *rule = row or (None, None)
+    return InForce(maintenance, WalletRule(wallet) if rule[0] is None else _rule(rule))
+
+
 async def every(source: Source) -> list[WalletRule]:
     """Returns all rules."""
     return [_rule(row) for row in await source.all(_ALL)]
@@ -46,6 +72,6 @@ async def put(tx: Transaction, rule: WalletRule) -> None:
     )
 
 
-def _rule(row: tuple[str, int | bool, int | None]) -> WalletRule:
+def _rule(row: Sequence[Any]) -> WalletRule:
     wallet, is_listed, max_projects = row
     return WalletRule(wallet, bool(is_listed), max_projects)

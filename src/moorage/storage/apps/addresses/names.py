@@ -1,5 +1,7 @@
 """Queries over names: each belongs to one wallet at a time, by a quote or by a project."""
 
+from typing import NamedTuple
+
 from sqlalchemy import (
     BigInteger,
     bindparam,
@@ -33,15 +35,11 @@ _TAKE = Statement(
         ),
     )
 )
-_IS_ANOTHERS = Statement(
-    select(names.c.unique_name).where(
+_OWNER = Statement(
+    select(names.c.wallet, names.c.held_until_ms).where(
         names.c.unique_name == bindparam("unique_name"),
-        names.c.wallet != bindparam("wallet"),
         or_(names.c.held_until_ms.is_(None), names.c.held_until_ms > bindparam("now_ms")),
     )
-)
-_HELD_UNTIL = Statement(
-    select(names.c.held_until_ms).where(names.c.unique_name == bindparam("unique_name"))
 )
 _HELD = Statement(
     select(func.count()).select_from(
@@ -104,16 +102,18 @@ async def release(tx: Transaction, *, wallet: str, unique_name: str) -> None:
     await tx.execute(_RELEASE, wallet=wallet, unique_name=unique_name)
 
 
-async def is_anothers(source: Source, *, wallet: str, unique_name: str, now_ms: int) -> bool:
-    """Whether the name is held for another wallet, or in use by its project."""
-    row = await source.one(_IS_ANOTHERS, wallet=wallet, unique_name=unique_name, now_ms=now_ms)
-    return row is not None
+class Owner(NamedTuple):
+    """Whose a name is."""
+
+    wallet: str
+    held_until_ms: int | None
+    """Until when a quote holds it; None while a project has it."""
 
 
-async def held_until_ms(source: Source, unique_name: str) -> int | None:
-    """Returns until when a name is held; None for one that a project has, or nobody."""
-    row = await source.one(_HELD_UNTIL, unique_name=unique_name)
-    return None if row is None else row[0]
+async def owner(source: Source, unique_name: str, *, now_ms: int) -> Owner | None:
+    """Returns whose the name is; None for a free one, which no project has and no live quote."""
+    row = await source.one(_OWNER, unique_name=unique_name, now_ms=now_ms)
+    return Owner(*row) if row else None
 
 
 async def holds(source: Source, *, wallet: str, now_ms: int, limit: int) -> bool:
