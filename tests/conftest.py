@@ -24,6 +24,7 @@ pytest_plugins = [
     "kubernetes_fixture",
     "small_apps",
     "kubernetes_engine_fixture",
+    "runtime_fixture",
     "gateway_fixture",
     "postgres_fixture",
     "valkey_fixture",

@@ -157,7 +157,7 @@ def host_configuration(state_dir: Path, run_dir: Path, **configuration: Any) -> 
         run_dir=run_dir,
         instance_id=secrets.token_hex(3),
         tools={},
-        stop_grace_seconds=1.0,
+        stop_grace_seconds=3.0,
         folder="pods",
         **configuration,
     )

@@ -4,8 +4,8 @@ import secrets
 import socket
 
 
-def quiet_port() -> int:
-    """A TCP port of loopback that is free, and that nobody is given unasked in the meantime.
+def quiet_port(host: str = "127.0.0.1") -> int:
+    """A TCP port of an own address that is free, and that nobody is given unasked in the meantime.
 
     It lies below those that the kernel chooses by itself (ip_local_port_range).
     """
@@ -13,7 +13,7 @@ def quiet_port() -> int:
         port = 20_000 + secrets.randbelow(10_000)
         with socket.socket() as trying:
             try:
-                trying.bind(("127.0.0.1", port))
+                trying.bind((host, port))
             except OSError:
                 continue
             return port

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from moorage.engines.disks.volume import Volume
-from moorage.engines.engine import Engine
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.toolchains import Store
 from moorage.engines.sandbox.sandbox import Sandbox
@@ -61,12 +60,6 @@ async def sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
     async with opened(make_sandbox(tmp_path / "state")) as runtime:
         yield runtime
     shutil.rmtree(tmp_path / "state")
-
-
-@pytest.fixture
-def runtime(sandbox: Sandbox) -> Engine:
-    """A real engine, opened for one test."""
-    return sandbox
 
 
 @pytest.fixture

@@ -5,8 +5,10 @@ import contextlib
 import os
 import socket
 import subprocess
+from collections.abc import Mapping
 from http.client import HTTPConnection
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -78,8 +80,11 @@ async def start(
     deployment_id: str = "first",
     limits: Limits = LIMITS,
     timeout_seconds: float = 30,
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Instance:
-    spec = InstanceSpec(deployment_id=deployment_id, plan=the_plan, limits=limits)
+    spec = InstanceSpec(
+        deployment_id=deployment_id, plan=the_plan, limits=limits, variables=variables
+    )
     return await runtime.start(spec, timeout_seconds=timeout_seconds)
 
 

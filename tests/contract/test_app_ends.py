@@ -8,11 +8,11 @@ import pytest
 from gateway_process import Gateway
 
 from moorage.address import Address
-from moorage.engines.engine import AppExit, Engine
+from moorage.engines.engine import AppExit
 from moorage.engines.sandbox.sandbox import Sandbox
 from small_apps import SERVER, build_and_start, fetch, is_open, plan, start
 
-pytestmark = [pytest.mark.root, pytest.mark.spread("runtime")]
+pytestmark = pytest.mark.root
 
 MORTAL = (
     "const born = String(process.hrtime());\n"
@@ -40,71 +40,73 @@ async def end(address: Address) -> None:
     writer.close()
 
 
-async def told_end_of(runtime: Engine, deployment_id: str) -> None:
+async def told_end_of(sandbox: Sandbox, deployment_id: str) -> None:
     """Return once the runtime tells of it."""
     async with asyncio.timeout(BOUND_SECONDS):
-        assert await runtime.next_exit() == deployment_id
+        assert await sandbox.next_exit() == deployment_id
 
 
-async def test_end_is_told_and_the_door_is_closed(runtime: Engine, mortal: Path) -> None:
-    instance = await build_and_start(runtime, mortal, plan())
-    assert await runtime.instance("first") == instance
+async def test_end_is_told_and_the_door_is_closed(sandbox: Sandbox, mortal: Path) -> None:
+    instance = await build_and_start(sandbox, mortal, plan())
+    assert await sandbox.instance("first") == instance
     await end(instance.address)
-    await told_end_of(runtime, "first")
+    await told_end_of(sandbox, "first")
     assert not await is_open(instance.address)
-    assert await runtime.instance("first") is None
-    assert await runtime.exit_reason("first") == AppExit(exit_code=7, out_of_memory=False)
+    assert await sandbox.instance("first") is None
+    assert await sandbox.exit_reason("first") == AppExit(exit_code=7, out_of_memory=False)
 
 
-async def test_each_life_has_its_end_told_and_its_own_door(runtime: Engine, mortal: Path) -> None:
+async def test_each_life_has_its_end_told_and_its_own_door(sandbox: Sandbox, mortal: Path) -> None:
     born = set()
-    instance = await build_and_start(runtime, mortal, plan())
+    instance = await build_and_start(sandbox, mortal, plan())
     for _ in range(3):
         born.add(await fetch(instance.address))
         await end(instance.address)
-        await told_end_of(runtime, "first")
-        assert await start(runtime, plan()) == instance
+        await told_end_of(sandbox, "first")
+        assert await start(sandbox, plan()) == instance
     assert len(born) == 3
-    assert await runtime.instance("first") == instance
+    assert await sandbox.instance("first") == instance
 
 
-async def test_end_that_the_gateway_saw_to_is_not_told(runtime: Engine, mortal: Path) -> None:
-    instance = await build_and_start(runtime, mortal, plan())
+async def test_end_that_the_gateway_saw_to_is_not_told(sandbox: Sandbox, mortal: Path) -> None:
+    instance = await build_and_start(sandbox, mortal, plan())
     for _ in range(2):
-        await runtime.stop("first")
-        assert await start(runtime, plan()) == instance
+        await sandbox.stop("first")
+        assert await start(sandbox, plan()) == instance
     await end(instance.address)
-    await told_end_of(runtime, "first")
+    await told_end_of(sandbox, "first")
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
-            await runtime.next_exit()
+            await sandbox.next_exit()
 
 
 async def test_look_at_an_app_that_is_just_ending_sees_its_end(
-    runtime: Engine, mortal: Path
+    sandbox: Sandbox, mortal: Path
 ) -> None:
-    instance = await build_and_start(runtime, mortal, plan())
+    instance = await build_and_start(sandbox, mortal, plan())
     await end(instance.address)
     async with asyncio.timeout(BOUND_SECONDS):
-        while await runtime.instance("first") is not None:
+        while await sandbox.instance("first") is not None:
             continue
-    assert await runtime.exit_reason("first") is not None
+    assert await sandbox.exit_reason("first") is not None
 
 
-async def test_look_at_an_app_that_listens_no_more_sees_none(runtime: Engine, source: Path) -> None:
+async def test_look_at_an_app_that_listens_no_more_sees_none(
+    sandbox: Sandbox, source: Path
+) -> None:
     (source / "index.js").write_text(
         "const server = require('http').createServer((request, response) => {\n"
         "  response.setHeader('connection', 'close').end('hello'); server.close();\n"
         "}).listen(process.env.PORT);\n"
         "setInterval(() => {}, 1000);\n"
     )
-    instance = await build_and_start(runtime, source, plan())
-    assert await runtime.instance("first") == instance
+    instance = await build_and_start(sandbox, source, plan())
+    assert await sandbox.instance("first") == instance
     await fetch(instance.address)
     async with asyncio.timeout(BOUND_SECONDS):
-        while await runtime.instance("first") is not None:
+        while await sandbox.instance("first") is not None:
             continue
-    assert await runtime.exit_reason("first") is None
+    assert await sandbox.exit_reason("first") is None
 
 
 async def test_end_of_an_adopted_app_is_told(gateway: Callable[..., Gateway], mortal: Path) -> None:

@@ -24,6 +24,7 @@ from fake_kubernetes.resources import (
 from fake_kubernetes.selection import labels_of, matches
 from fake_kubernetes.store import Store
 
+TOKEN_DIRECTORY = "/var/run/secrets/kubernetes.io/serviceaccount"
 ENFORCE = "pod-security.kubernetes.io/enforce"
 _NAME = re.compile(r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
 
@@ -129,6 +130,8 @@ def _admit_pod(store: Store, pod: Manifest) -> None:
     runtime = pod["spec"].get("runtimeClassName")
     if runtime is not None and store.find(RUNTIME_CLASSES, "", runtime) is None:
         raise forbidden(PODS, name, f'pod rejected: RuntimeClass "{runtime}" not found')
+    if pod["spec"].get("automountServiceAccountToken", True):
+        _mount_token(pod["spec"])
     for limit_range in store.all(LIMIT_RANGES, namespace):
         for limit in limit_range["spec"]["limits"]:
             if limit["type"] == "Container":
@@ -137,6 +140,16 @@ def _admit_pod(store: Store, pod: Manifest) -> None:
     if level == "restricted" and (found := list(violations(pod["spec"]))):
         why = f'violates PodSecurity "restricted:latest": {", ".join(found)}'
         raise forbidden(PODS, name, why)
+
+
+def _mount_token(spec: Manifest) -> None:
+    """Gives all containers the token of the pod's account, unless the pod wants none."""
+    sources = [{"serviceAccountToken": {"path": "token"}}]
+    volume = {"name": "kube-api-access", "projected": {"sources": sources}}
+    spec["volumes"] = [*spec.get("volumes", []), volume]
+    mount = {"name": "kube-api-access", "mountPath": TOKEN_DIRECTORY, "readOnly": True}
+    for container in (*spec.get("initContainers", []), *spec["containers"]):
+        container["volumeMounts"] = [*container.get("volumeMounts", []), mount]
 
 
 def _limit(pod: Manifest, limit: Manifest) -> None:

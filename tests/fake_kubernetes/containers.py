@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import time
 from collections.abc import Mapping
@@ -76,9 +77,13 @@ class Settings:
 
 
 def _expanded(text: str, environment: Mapping[str, str]) -> str:
-    for name, value in environment.items():
-        text = text.replace(f"$({name})", value)
-    return text
+    """With the variables that it names as `$(NAME)`; `$$` is a dollar sign."""
+
+    def replaced(found: re.Match[str]) -> str:
+        whole = found[0]
+        return "$" if whole == "$$" else environment.get(whole[2:-1], whole)
+
+    return re.sub(r"\$\$|\$\([^)]*\)", replaced, text)
 
 
 def specification(settings: Settings, *, root: Path, sandbox: Sandbox, group: str) -> Manifest:

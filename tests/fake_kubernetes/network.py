@@ -41,6 +41,10 @@ class Network:
     def host(self) -> str:
         return f"{self.prefix}.1"
 
+    @property
+    def subnet(self) -> str:
+        return f"{self.prefix}.0/24"
+
     def open(self) -> None:
         """Claims a subnet that no other cluster on this machine has."""
         for number in range(os.getpid() % 200, os.getpid() % 200 + 256):
@@ -50,8 +54,10 @@ class Network:
                 break
         else:
             raise RuntimeError("no subnet is free")
+        # Of an address that no pod has, nothing leaves this machine.
+        subprocess.run(["ip", "route", "add", "unreachable", self.subnet], check=True)
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-        rules = _RULES.format(name=self.name, subnet=f"{self.prefix}.0/24")
+        rules = _RULES.format(name=self.name, subnet=self.subnet)
         subprocess.run(["nft", "-f", "-"], input=rules.encode(), check=True)
 
     def sandbox(self) -> "Sandbox":

@@ -111,3 +111,8 @@ def _phase(policy: str, initial: list[ContainerState], usual: list[ContainerStat
     if any(state.running or state.restarts or state.last for state in usual):
         return "Running"
     return "Running" if any(code is not None for code in codes) else "Pending"
+
+
+def ended_by(reason: str, message: str) -> Manifest:
+    """The part of a pod's status when the kubelet itself ends it."""
+    return {"phase": "Failed", "reason": reason, "message": message}

@@ -18,14 +18,17 @@ from fake_kubernetes.failures import bad_request
 from fake_kubernetes.images import Image, ImageMissing, Images
 from fake_kubernetes.network import Network, Sandbox
 from fake_kubernetes.pace import Pace
-from fake_kubernetes.pod_status import ContainerState, status
+from fake_kubernetes.pod_status import ContainerState, ended_by, status
+from fake_kubernetes.quantities import number
 from fake_kubernetes.resources import CONFIG_MAPS, PODS, SECRETS, Manifest
 from fake_kubernetes.store import Store
-from fake_kubernetes.volumes import VolumeMissing, Volumes
+from fake_kubernetes.volumes import VolumeMissing, Volumes, used_bytes
 
 BACK_OFF_SECONDS, MAX_BACK_OFF_SECONDS = 10, 300
 MESSAGE_CHARS = 4096  # of what a container says at its end
 RETRY_SECONDS = 2  # for what a pod waits for: a volume, a Secret
+DISK_SECONDS = 2  # between two looks at what pods have written: 10 on a real node
+LATE = "Pod was active on the node longer than the specified deadline"
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class PodWorker:
     _initial: list[Kept] = field(default_factory=list)
     _usual: list[Kept] = field(default_factory=list)
     _count: int = 0
-    _late: bool = False  # it has run past its deadline
+    _ended_by: Manifest = field(default_factory=dict)  # what the kubelet says when it ends the pod
 
     def __post_init__(self) -> None:
         spec = self.pod["spec"]
@@ -83,17 +86,24 @@ class PodWorker:
         """Runs the pod to its end; a deleted one is removed from the API then."""
         work = asyncio.create_task(self._run())
         stop = asyncio.create_task(self.stopping.wait())
+        full = asyncio.create_task(self._watch_disk())
         limit = self.pod["spec"].get("activeDeadlineSeconds")
+        ends = {work, stop, full}
         try:
-            await asyncio.wait({work, stop}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
-            self._late = not work.done() and not stop.done()
+            await asyncio.wait(ends, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            if full.done():
+                self._ended_by = full.result()
+            elif not work.done() and not stop.done():
+                self._ended_by = ended_by("DeadlineExceeded", LATE)
             if not work.done():
+                self._tell()
                 await self._terminate()
         finally:
-            stop.cancel()
-            work.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await work
+            for task in ends:
+                task.cancel()
+            for task in (work, full):
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
             await self._clean()
         await self.stopping.wait()
         metadata = self.pod["metadata"]
@@ -132,6 +142,19 @@ class PodWorker:
         self._tell()
         return kept.state.ready
 
+    async def _watch_disk(self) -> Manifest:
+        """Waits until a volume is larger than it may be; what the kubelet then says."""
+        while True:
+            await asyncio.sleep(self.node.pace.seconds(DISK_SECONDS))
+            for volume in self.pod["spec"].get("volumes", []):
+                empty, path = volume.get("emptyDir", {}), self._volumes.get(volume["name"])
+                if path is None or "sizeLimit" not in empty or "medium" in empty:
+                    continue
+                if await asyncio.to_thread(used_bytes, path) > number(empty["sizeLimit"]):
+                    of = f'Usage of EmptyDir volume "{volume["name"]}"'
+                    words = f'{of} exceeds the limit "{empty["sizeLimit"]}".'
+                    return ended_by("Evicted", words)
+
     async def _set_up(self) -> None:
         metadata = self.pod["metadata"]
         while True:
@@ -153,7 +176,7 @@ class PodWorker:
             ended = await self._run_once(kept)
             self._tell()
             over = policy == "Never" or (policy == "OnFailure" and ended.exit_code == 0)
-            if over or self.stopping.is_set() or self._late:
+            if over or self.stopping.is_set() or self._ended_by:
                 return
             kept.state.last = kept.state.state
             if back_off:
@@ -317,7 +340,8 @@ class PodWorker:
     async def _until(self, kept: Kept, probe: Manifest, *, wanted: bool, ends: bool = True) -> bool:
         """Probes until it has often enough the result that is wanted.
 
-        False if instead it has failed too often, which `ends` what a startup probe waits for.
+        False if instead it has failed too often, which `ends` what a startup probe waits for: it is
+        asked more often here, and has as long.
         """
         assert self.sandbox is not None
         await asyncio.sleep(self.node.pace.seconds(probe.get("initialDelaySeconds", 0)))
@@ -329,7 +353,7 @@ class PodWorker:
             failures = 0 if success else failures + 1
             if alike >= needed:
                 return True
-            if wanted and ends and failures >= probe["failureThreshold"]:
+            if wanted and ends and self.node.pace.seconds(failures) >= probe["failureThreshold"]:
                 return False
             await asyncio.sleep(self.node.pace.seconds(probe["periodSeconds"]))
 
@@ -343,7 +367,7 @@ class PodWorker:
         live = self.node.store.find(
             PODS, self.pod["metadata"]["namespace"], self.pod["metadata"]["name"]
         )
-        usual = self.pod["spec"]["terminationGracePeriodSeconds"] if self._late else 0
+        usual = self.pod["spec"]["terminationGracePeriodSeconds"] if self._ended_by else 0
         grace = (live or self.pod)["metadata"].get("deletionGracePeriodSeconds", usual)
         runs = [kept.run for kept in self.kept if kept.run is not None]
         for one in runs:
@@ -382,13 +406,7 @@ class PodWorker:
                 usual=[kept.state for kept in self._usual],
                 initialized=initialized,
             )
-            if self._late:
-                words = "Pod was active on the node longer than the specified deadline"
-                live["status"] |= {
-                    "phase": "Failed",
-                    "reason": "DeadlineExceeded",
-                    "message": words,
-                }
+            live["status"] |= self._ended_by
 
     def log(self, query: LogQuery) -> AsyncIterator[bytes]:
         """Lines of a container's log. Raises Refusal."""

@@ -51,6 +51,8 @@ def main(name: str, host: str, directory: Path) -> None:
     unmount(directory)
     subprocess.run(["nft", "delete", "table", "ip", name], check=False)
     subprocess.run(["ip", "address", "delete", f"{host}/32", "dev", "lo"], check=False)
+    subnet = f"{host.rpartition('.')[0]}.0/24"
+    subprocess.run(["ip", "route", "delete", "unreachable", subnet], check=False)
     shutil.rmtree(directory)
 
 

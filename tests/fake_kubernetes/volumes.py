@@ -3,6 +3,7 @@
 import base64
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +57,10 @@ class Volumes:
         return path
 
     def _write_files(self, source: Manifest, namespace: str, path: Path) -> None:
-        """Writes the entries of a Secret or ConfigMap."""
+        """Writes the entries of a Secret or ConfigMap, or a token."""
+        if (token := source.get("serviceAccountToken")) is not None:
+            (path / token["path"]).write_text("a token of the cluster's API")
+            return
         decode: Callable[[str], bytes]
         if (wanted := source.get("secret")) is not None:
             resource, decode = SECRETS, base64.b64decode
@@ -73,6 +77,16 @@ class Volumes:
             file = path / item["path"]
             file.write_bytes(decode(data[item["key"]]))
             file.chmod(item.get("mode", wanted.get("defaultMode", 0o644)))
+
+
+def used_bytes(path: Path) -> int:
+    """What the files below a directory take, while others may write and remove them."""
+    used = 0
+    for parent, _, names in os.walk(path):
+        for name in names:
+            with suppress(OSError):
+                used += os.lstat(Path(parent, name)).st_blocks * 512
+    return used
 
 
 def _share(path: Path, group: int) -> None:

@@ -85,8 +85,8 @@ def _tell_replicas(
             return
         counts = {"replicas": len(active), "readyReplicas": ready, "availableReplicas": ready}
         before = live.get("status", {}).get("conditions", [])
-        conditions = []
-        if failure is not None:
+        conditions = [c for c in before if failure is not None and c["type"] == "ReplicaFailure"]
+        if failure is not None and not conditions:  # a real one tries more and more seldom
             words = {"reason": "FailedCreate", "message": failure}
             conditions = [_condition(before, "ReplicaFailure", "True", **words)]
         live["status"] = {

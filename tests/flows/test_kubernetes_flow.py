@@ -1,29 +1,22 @@
 """A gateway whose apps run in a cluster: paid, built, visited, replaced, rolled back, moved."""
 
 import asyncio
-import gzip
-import hashlib
-import io
 import json
-import socket
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from base_image import SHOWN, push_base
 from fake_kubernetes.cluster import Cluster
 from fake_kubernetes.resources import NAMESPACES, PODS
 from gateway_fixture import DevGateway, running
 from kubernetes_fixture import machine_image
 from moorage.engines.images.base_images import DEFAULTS
-from moorage.engines.images.credentials import Credentials
-from moorage.engines.images.manifest import OCI_MANIFEST, Content
-from moorage.engines.images.reference import Reference, parse_repository
-from moorage.engines.images.registry import Registry
+from ports import quiet_port
 from real_cluster import SOURCES
 from registry_fixture import RegistryServer, started_registry
 from visitor import fetch
@@ -36,10 +29,6 @@ PREFIX, MOVED = "flow", "moved"
 MOVING = {"isolation": "kubernetes", "moving_from": "root"}
 OWN = "moorage/own"
 BUILD = {"buildCommand": "cat number > built"}
-_CONFIG = "application/vnd.oci.image.config.v1+json"
-_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
-_DIRECTORIES = ("dev", "etc/ssl", "home", "proc", "sys", "tmp", "usr", "var")
-_LINKS = ("bin", "lib", "lib64", "sbin")
 
 
 @pytest.fixture(scope="module")
@@ -48,18 +37,11 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServe
         yield server
 
 
-def free_port(host: str) -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as bound:
-        bound.bind((host, 0))
-        return int(bound.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def gateway(
     fake_cluster: Cluster, registry: RegistryServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[DevGateway]:
-    fake_cluster.images.shown = (Path("/usr"), Path("/etc/ssl"))
+    fake_cluster.images.shown = SHOWN
     own = {"Env": [f"PYTHONPATH={SOURCES}", "PATH=/usr/bin:/bin"]}
     root = fake_cluster.directory / "own"
     fake_cluster.add_image(OWN, machine_image(root, config=own, shown=(SOURCES,)))
@@ -78,7 +60,7 @@ def settings_for(fake_cluster: Cluster, registry: RegistryServer, *, prefix: str
         "kubernetes_registry": f"{registry.host}/apps",
         "kubernetes_own_image": OWN,
         "kubernetes_build_host": fake_cluster.host,
-        "kubernetes_build_port": str(free_port(fake_cluster.host)),
+        "kubernetes_build_port": str(quiet_port(fake_cluster.host)),
         "kubernetes_gateway_namespace": "",
         "kubernetes_gateway_networks": f"{fake_cluster.host}/32",
         "base_images": json.dumps(dict.fromkeys(DEFAULTS, f"{registry.host}/base:1")),
@@ -87,48 +69,6 @@ def settings_for(fake_cluster: Cluster, registry: RegistryServer, *, prefix: str
         "drain_seconds": "1",
         "stop_seconds": "1",
     }
-
-
-def layer() -> bytes:
-    """A base image's only layer: a system whose programs are this machine's."""
-    written = io.BytesIO()
-    with tarfile.open(fileobj=written, mode="w") as tar:
-        for name in _DIRECTORIES:
-            entry = tarfile.TarInfo(name)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
-            tar.addfile(entry)
-        for name in _LINKS:
-            entry = tarfile.TarInfo(name)
-            entry.type, entry.linkname = tarfile.SYMTYPE, f"usr/{name}"
-            tar.addfile(entry)
-    return written.getvalue()
-
-
-async def push_base(host: str) -> None:
-    """Puts the base image into the registry."""
-    plain = layer()
-    blob = Content(media_type=_LAYER, body=gzip.compress(plain, mtime=0))
-    configuration = {
-        "architecture": "amd64",
-        "os": "linux",
-        "config": {"Env": ["PATH=/usr/bin:/bin"]},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(plain).hexdigest()}"]},
-    }
-    config = Content(media_type=_CONFIG, body=json.dumps(configuration).encode())
-    named = [
-        {"mediaType": it.media_type, "digest": it.digest, "size": len(it.body)}
-        for it in (config, blob)
-    ]
-    manifest = {
-        "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": named[0], "layers": named[1:],
-    }  # fmt: skip
-    repository = parse_repository(f"{host}/base")
-    registry = Registry(Credentials({}))
-    for it in (config, blob):
-        await registry.push_blob(repository, it.body, digest=it.digest)
-    content = Content(media_type=OCI_MANIFEST, body=json.dumps(manifest).encode())
-    await registry.put_manifest(Reference(repository=repository, tag="1"), content)
-    await registry.close()
 
 
 def version(number: int) -> dict[str, str]:

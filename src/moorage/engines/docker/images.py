@@ -29,6 +29,7 @@ from moorage.engines.host.kernel.cgroup import Cgroups
 from moorage.engines.host.toolchains import ensured
 from moorage.engines.images.base_images import BaseImages, main_program
 from moorage.engines.images.recipe import APP, Materials
+from moorage.engines.images.sources import require_files
 from moorage.engines.isolation.bubblewrap import CERTIFICATES
 from moorage.errors import DeployFailed, FailureCause
 from moorage.threads import in_thread
@@ -101,6 +102,7 @@ class Images:
                     logger.warning("the builder keeps more than it may: %s", error)
 
     async def _attempt(self, spec: BuildSpec, log: Log) -> None:
+        await in_thread(require_files, spec.source)
         await log(spec.plan.because)
         async with self._laid(spec) as laid, self._group(spec) as group:
             attempt = Attempt(spec, log, group)

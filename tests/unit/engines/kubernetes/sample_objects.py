@@ -62,6 +62,7 @@ def app(*, volume: str | None = None) -> App:
         owner=OWNER,
         namespace=NAMESPACE,
         image=f"registry.example/moorage/app@{DIGEST}",
+        start="node index.js",
         port=3000,
         limits=APP_LIMITS,
         listen_seconds=60,

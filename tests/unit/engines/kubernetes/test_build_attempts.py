@@ -128,3 +128,13 @@ async def test_what_was_left_out_is_told() -> None:
         "$ npm ci",
         "2 sockets are left out",
     ]
+
+
+async def test_step_that_ended_with_its_evicted_pod_is_told_by_what_the_pod_was_ended_for() -> None:
+    """The kubelet kills its processes, so that by its code alone the step seems to have failed."""
+    killed = pod(fetch=ENDED, install={"terminated": {"exitCode": 137, "reason": "Error"}})
+    full = 'Usage of EmptyDir volume "app" exceeds the limit "64Mi".'
+    killed["status"] |= {"phase": "Failed", "reason": "Evicted", "message": full}
+    with pytest.raises(DeployFailed) as failed:
+        await run(ScriptedPods([pod(fetch=ENDED), killed]))
+    assert failed.value.cause is FailureCause.OUT_OF_DISK

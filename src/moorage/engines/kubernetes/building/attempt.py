@@ -157,7 +157,7 @@ class Attempt:
         if pod is None:
             raise self._failed(FailureCause.INTERRUPTED, "the cluster has lost the build's pod")
         found = outcome.progress(pod, name)
-        if found.ended is None:
+        if found.ended is None or found.ended.code:  # it may have ended with its pod
             self._check(outcome.pod_failure(pod))
         if not found.has_started:
             self._check_starting(pod, found.obstacle)

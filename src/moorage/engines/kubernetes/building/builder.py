@@ -14,6 +14,7 @@ from moorage.engines.host.toolchains import ensured
 from moorage.engines.images.base_images import BaseImages, main_program
 from moorage.engines.images.layer import Layer, LayerBounds, LayerTooLarge, Place, write_layer
 from moorage.engines.images.recipe import Materials, recipe
+from moorage.engines.images.sources import require_files
 from moorage.engines.kubernetes.building.attempt import Attempt, BuildPods, Log, Patience
 from moorage.engines.kubernetes.building.exchange import Exchange
 from moorage.engines.kubernetes.building.images import BuiltImage, DeploymentImages, PackedLayer
@@ -69,6 +70,7 @@ class Builder:
             raise DeployFailed(
                 FailureCause.BUILD_FAILED, "this gateway builds no Dockerfiles: leave yours out"
             )
+        await in_thread(require_files, spec.source)
         await log(spec.plan.because)
         parts = await self._ingredients(spec)
         await log([f"built on {parts.base.name}@{parts.base.stored.digest}"])

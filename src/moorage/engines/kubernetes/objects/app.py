@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from moorage.engines.engine import Limits
+from moorage.engines.kubernetes.objects.first_process import first_process
 from moorage.engines.kubernetes.objects.labels import (
     INSTANCE_LABEL,
     VOLUME_LABEL,
@@ -19,6 +20,7 @@ from moorage.engines.kubernetes.objects.pod import (
     Manifest,
     PodOptions,
     in_memory,
+    literal,
     mount,
     resources,
     restricted_container,
@@ -45,7 +47,8 @@ class App:
     deployment_id: str
     owner: str
     namespace: str
-    image: str  # by digest; it says what is started
+    image: str  # by digest
+    start: str  # a command line for `sh -c`; "": what the image says
     port: int  # where the app must listen, on all addresses of its pod
     limits: Limits
     listen_seconds: int  # how long it may take until then
@@ -167,6 +170,7 @@ def _container(app: App) -> Manifest:
         "name": CONTAINER,
         "image": app.image,
         "imagePullPolicy": "IfNotPresent",
+        **({"command": literal(*first_process(app.start))} if app.start else {}),
         "envFrom": [{"secretRef": {"name": app_name(app.deployment_id)}}],
         "ports": [{"name": PORT, "containerPort": app.port, "protocol": "TCP"}],
         "startupProbe": {**listens, "periodSeconds": 1, "failureThreshold": app.listen_seconds},

@@ -66,6 +66,7 @@ async def launch(
         owner=spec.owner,
         namespace=record.namespace,
         image=record.image,
+        start=spec.plan.start,
         port=spec.plan.port,
         limits=spec.limits,
         listen_seconds=round(timeout_seconds) + _PROBE_SECONDS,
@@ -98,7 +99,10 @@ async def wait_ready(
     timeout_seconds: float,
     patience: Patience,
 ) -> Instance:
-    """Waits until the app listens. Raises DeployFailed, ClusterUnavailable."""
+    """Waits until the app listens. Raises DeployFailed, ClusterUnavailable.
+
+    How it has ended is recorded: the kubelet may have started it again, to be ended by the gateway.
+    """
     name = app_name(record.deployment_id)
 
     async def last_words(*, has_ended: bool) -> str:
@@ -107,7 +111,7 @@ async def wait_ready(
         logs = shared.logs.of(record.deployment_id)
         return await in_thread(logs.tail, LogKind.RUNTIME, _TAIL_CHARS)
 
-    return await Starting(
+    starting = Starting(
         spec,
         shared.observed,
         timeout_seconds=timeout_seconds,
@@ -115,7 +119,14 @@ async def wait_ready(
         clock=shared.clock,
         deployment=partial(shared.cluster.get, DEPLOYMENTS, name, namespace=record.namespace),
         last_words=last_words,
-    ).wait()
+    )
+    try:
+        return await starting.wait()
+    except DeployFailed:
+        pod = newest(shared.observed.pods(record.deployment_id))
+        if pod is not None and pod.last_end is not None:
+            await shared.store(record.ended(pod.last_end))
+        raise
 
 
 async def halt(shared: Shared, record: Record) -> None:

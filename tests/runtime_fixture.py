@@ -1,0 +1,100 @@
+"""Each real engine in turn, opened for one test; the cluster's builds as well as runs its apps."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from base_image import SHOWN, push_base
+from fake_kubernetes.cluster import Cluster
+from kubernetes_engine_fixture import OWN_IMAGE, cluster_options, host_configuration, opened_engine
+from kubernetes_fixture import machine_image
+from moorage.engines.engine import Engine
+from moorage.engines.images.base_images import DEFAULTS
+from moorage.engines.kind import ClusterOptions, EngineOptions
+from moorage.engines.kubernetes.building.builds import builder_of
+from moorage.engines.kubernetes.engine import KubernetesEngine
+from moorage.loop import always
+from ports import quiet_port
+from real_cluster import SOURCES
+from registry_fixture import RegistryServer, started_registry
+
+
+@pytest.fixture(params=["sandbox", "kubernetes"])
+def runtime(request: pytest.FixtureRequest) -> Engine:
+    """A real engine, opened for one test."""
+    name = {"kubernetes": "building_kubernetes"}.get(request.param, request.param)
+    return cast("Engine", request.getfixturevalue(name))
+
+
+@pytest.fixture(scope="module")
+def cluster_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
+    """A registry with a base image."""
+    with started_registry(tmp_path_factory.mktemp("registry")) as server:
+        asyncio.run(push_base(server.host))
+        yield server
+
+
+@pytest.fixture(scope="module")
+def building_cluster(fake_cluster: Cluster) -> Cluster:
+    """A fake cluster whose node has Moorage's own image, and programs for what is built."""
+    fake_cluster.images.shown = SHOWN
+    own = {"Env": [f"PYTHONPATH={SOURCES}", "PATH=/usr/bin:/bin"]}
+    root = fake_cluster.directory / "own"
+    fake_cluster.add_image(OWN_IMAGE, machine_image(root, config=own, shown=(SOURCES,)))
+    return fake_cluster
+
+
+def make_building_engine(
+    cluster: Cluster, registry: RegistryServer, *, state_dir: Path, run_dir: Path
+) -> KubernetesEngine:
+    """An engine that builds in pods, and is not opened yet."""
+    options = cluster_options(
+        cluster,
+        registry=f"{registry.host}/apps",
+        build_port=quiet_port(cluster.host),
+        memory_bytes=1 << 34,
+    )
+    configuration = host_configuration(state_dir, run_dir)
+    builds = engine_options(options, base=f"{registry.host}/base:1")
+    return KubernetesEngine(
+        configuration,
+        options,
+        keeps=always,
+        make_builder=partial(builder_of, configuration, builds),
+    )
+
+
+def engine_options(cluster: ClusterOptions, *, base: str) -> EngineOptions:
+    """Options of which only those for a cluster count."""
+    return EngineOptions(
+        subnet="10.0.0.0/8",
+        wallet_cache_bytes=0,
+        total_cache_bytes=0,
+        docker_host="",
+        base_images=dict.fromkeys(DEFAULTS, base),
+        image_registry="",
+        local_images=False,
+        dockerfile_registries=(),
+        cluster=cluster,
+    )
+
+
+@pytest.fixture
+async def building_kubernetes(
+    building_cluster: Cluster, cluster_registry: RegistryServer, tmp_path: Path
+) -> AsyncIterator[KubernetesEngine]:
+    """The Kubernetes engine with its own builder, opened for one test."""
+    with tempfile.TemporaryDirectory(prefix="mk", dir="/tmp") as run_dir:
+        made = make_building_engine(
+            building_cluster,
+            cluster_registry,
+            state_dir=tmp_path / "state",
+            run_dir=Path(run_dir),
+        )
+        async with opened_engine(made) as engine:
+            yield engine
