@@ -26,7 +26,7 @@ from moorage.ledger.burn import (
 from moorage.ledger.promise import promised_ms
 from moorage.money import MicroUsd, usd_number
 from moorage.records.event import EventData, EventKind
-from moorage.records.project import Project
+from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts, intervals
@@ -84,6 +84,19 @@ class Metering:
                 at_ms=self.time.now_ms(),
             )
             await self.time.note(tx)
+
+    async def begin_or_suspend(self, tx: Transaction, project: Project) -> bool:
+        """Starts billing a project, or suspends it if the credits do not pay an hour of it.
+
+        It must not be billed yet. Returns whether it is served.
+        """
+        since_ms = project.suspended_at_ms or self.time.now_ms()
+        await projects.suspend(tx, project.id, at_ms=since_ms)
+        if not await self.may_resume(tx, project):
+            return False
+        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
+        await self.begin(tx, project.id)
+        return True
 
     async def end(self, tx: Transaction, project_id: str) -> None:
         """Charges what a project owes and stops billing it."""

@@ -77,6 +77,18 @@ async def test_nothing_is_charged_until_the_certificate_comes(
     assert len(await told(plain, EventKind.PROJECT_CERTIFIED)) == 1
 
 
+async def test_app_whose_wallet_spent_its_credits_meanwhile_is_suspended_when_the_certificate_comes(
+    plain: Yard, project: Project
+) -> None:
+    async with plain.db.transaction(durable=False) as tx:
+        assert await accounts.change_balance(tx, ALICE, -10 * AN_HOUR)
+    plain.plain.has_certificates = True
+    await retry(plain)
+    assert (await plain.project(project)).status is ProjectStatus.SUSPENDED
+    assert await plain.intervals(project) == []
+    assert await told(plain, EventKind.PROJECT_SUSPENDED) == [{"project_id": project.id}]
+
+
 async def test_next_version_that_has_a_certificate_is_charged(
     plain: Yard, project: Project
 ) -> None:

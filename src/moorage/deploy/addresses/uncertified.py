@@ -13,7 +13,7 @@ from moorage.ledger.metering import Metering
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
-from moorage.storage.database import Database
+from moorage.storage.database import Database, Transaction
 
 log = structlog.get_logger()
 
@@ -93,14 +93,17 @@ class Uncertified:
             if current is None or current.uncertified_since_ms is None:
                 return
             await projects.set_uncertified(tx, project.id, since_ms=None)
-            if current.status is ProjectStatus.ACTIVE:
-                await self._metering.begin(tx, project.id)
             data = {"project_id": project.id, "endpoint": self._hosts.url(project.unique_name)}
-            await outbox.record(
-                tx,
-                wallet=project.wallet,
-                kind=EventKind.PROJECT_CERTIFIED,
-                data=data,
-                now_ms=self._clock.now_ms(),
-            )
+            await self._tell(tx, project, EventKind.PROJECT_CERTIFIED, data)
+            is_served = current.status is ProjectStatus.ACTIVE
+            if is_served and not await self._metering.begin_or_suspend(tx, current):
+                data = {"project_id": project.id}
+                await self._tell(tx, project, EventKind.PROJECT_SUSPENDED, data)
         log.info("certificate came", project=project.id)
+
+    async def _tell(
+        self, tx: Transaction, project: Project, kind: EventKind, data: dict[str, str]
+    ) -> None:
+        await outbox.record(
+            tx, wallet=project.wallet, kind=kind, data=data, now_ms=self._clock.now_ms()
+        )

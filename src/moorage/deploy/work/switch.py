@@ -171,11 +171,7 @@ class Switch:
         if await self._metering.bills(tx, project.id):
             return
         was_suspended = project.status is ProjectStatus.SUSPENDED
-        since_ms = project.suspended_at_ms or self._metering.time.now_ms()
-        await projects.suspend(tx, project.id, at_ms=since_ms)
-        if await self._metering.may_resume(tx, project):
-            await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
-            await self._metering.begin(tx, project.id)
+        if await self._metering.begin_or_suspend(tx, project):
             if was_suspended:
                 await _tell(tx, project, EventKind.PROJECT_RESUMED, now_ms)
         elif not was_suspended:
