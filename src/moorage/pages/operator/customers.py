@@ -57,6 +57,7 @@ async def one(view: View) -> Response:
     found = await wallet_list.page(db, limit=1, wallet=wallet)
     if not found:
         raise InvalidField("wallet", "has never paid or deployed here")
+    given = await grant_rows.of_wallet(db, wallet, limit=PER_PAGE + 1, offset=view.offset)
     return view.page(
         "wallet.html",
         standing=await _standing(view, found[0]),
@@ -68,7 +69,8 @@ async def one(view: View) -> Response:
         entries=await account_history.page(
             db, account=wallet_account(wallet), before=_NEWEST, limit=_LATEST
         ),
-        grants=[each for each in await grant_rows.every(db) if each.wallet == wallet],
+        grants=given[:PER_PAGE],
+        parts=view.neighbours(has_more=len(given) > PER_PAGE),
         grant_id=str(uuid.uuid4()),
         state_of=state_of,
     )

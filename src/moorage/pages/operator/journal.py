@@ -12,15 +12,14 @@ _LEVELS = ("all", "warning", "error")
 
 async def done(view: View) -> Response:
     """`GET /operator/acts`: what operators did, the newest first."""
-    text = view.query.get("q", "").strip().lower()
-    every = [
-        each
-        for each in reversed(await acts.since(view.books.db, 0))
-        if text in f"{each.who} {each.act} {each.subject} {each.reason}".lower()
-    ]
-    more = len(every) > view.offset + PER_PAGE
-    part = every[view.offset : view.offset + PER_PAGE]
-    return view.page("acts.html", acts=part, parts=view.neighbours(has_more=more))
+    found = await acts.page(
+        view.books.db,
+        limit=PER_PAGE + 1,
+        offset=view.offset,
+        text=view.query.get("q", "").strip(),
+    )
+    parts = view.neighbours(has_more=len(found) > PER_PAGE)
+    return view.page("acts.html", acts=found[:PER_PAGE], parts=parts)
 
 
 async def log(view: View) -> Response:

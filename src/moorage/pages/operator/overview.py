@@ -13,11 +13,10 @@ async def overview(view: View) -> Response:
     """`GET /operator`."""
     health = await view.desk.health()
     now_ms = view.desk.clock.now_ms()
-    done = await acts.since(view.books.db, now_ms - 7 * _DAY_MS)
     return view.page(
         "overview.html",
         health=health,
-        acts=done[: -_ACTS - 1 : -1],
+        acts=await acts.page(view.books.db, limit=_ACTS, since_ms=now_ms - 7 * _DAY_MS),
         overdue_ms=now_ms - 2 * _DAY_MS,
     )
 

@@ -1,4 +1,4 @@
-"""The cookie that holds a session's secret.
+"""The cookies that hold secrets, such as a session's.
 
 `SameSite=Strict` alone would not do, as apps are served from subdomains of the same site: forms
 carry a token as well (`form`). The prefix `__Host-` keeps those subdomains from setting it.
@@ -29,15 +29,15 @@ class Cookie:
         return f"{_SECURE_PREFIX}{self.plain_name}" if self.secure else self.plain_name
 
     def read(self, request: Request) -> str:
-        """Returns the session's secret; "" without one."""
+        """Returns the secret; "" without one."""
         return request.cookies.get(self.name, "")
 
-    def set(self, response: Response, secret: str) -> None:
-        """Gives the browser a secret, in place of any other."""
+    def set(self, response: Response, secret: str, *, seconds: int = LIFETIME_MS // 1000) -> None:
+        """Gives the browser a secret for so long, in place of any other."""
         response.set_cookie(
             self.name,
             secret,
-            max_age=LIFETIME_MS // 1000,
+            max_age=seconds,
             path="/",
             secure=self.secure,
             httponly=True,

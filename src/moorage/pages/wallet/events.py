@@ -2,6 +2,7 @@
 
 from starlette.responses import Response
 
+from moorage.pages.sessions.cookie import Cookie
 from moorage.pages.wallet.api import ApiRefused
 from moorage.pages.wallet.view import View
 from moorage.wire.events import (
@@ -14,7 +15,7 @@ from moorage.wire.events import (
 
 EVENTS_A_PAGE = 50
 _LAST = 2**63 - 1
-_SECRET = "webhook-secret"  # noqa: S105 (a cookie's name)
+_SECRET_SECONDS = 60
 
 
 async def show_events(view: View) -> Response:
@@ -30,21 +31,17 @@ async def set_webhook(view: View) -> Response:
     except ApiRefused as refused:
         return await _shown(view, error=refused.problem.error, typed=url)
     response = view.redirect("/wallet/webhook")
-    secure = view.facts.url.startswith("https:")
-    response.set_cookie(
-        _SECRET, made.secret, max_age=60, path="/wallet/webhook", secure=secure, httponly=True,
-        samesite="strict",
-    )  # fmt: skip
+    _secret(view).set(response, made.secret, seconds=_SECRET_SECONDS)
     return response
 
 
 async def show_secret(view: View) -> Response:
     """`GET /wallet/webhook`: the secret of a webhook that was set just now, this once."""
-    secret = view.request.cookies.get(_SECRET)
+    secret = _secret(view).read(view.request)
     if not secret:
         return view.redirect("/wallet/events")
     response = view.page("wallet/webhook_made.html", secret=secret, webhook=await _webhook(view))
-    response.delete_cookie(_SECRET, path="/wallet/webhook")
+    _secret(view).clear(response)
     return response
 
 
@@ -59,6 +56,11 @@ async def redeliver(view: View) -> Response:
     event = view.request.path_params["event_id"]
     await view.api.change(Redelivery, "POST", "events", event, "redeliver")
     return view.redirect("/wallet/events", "redelivered")
+
+
+def _secret(view: View) -> Cookie:
+    """The cookie that carries a webhook's secret to the page that shows it."""
+    return Cookie("webhook-secret", secure=view.facts.url.startswith("https:"))
 
 
 async def _shown(view: View, *, error: str = "", typed: str = "") -> Response:

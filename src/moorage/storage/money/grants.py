@@ -22,6 +22,13 @@ class Grant(msgspec.Struct, frozen=True):
 _COLUMNS = [grants.c[name] for name in Grant.__struct_fields__]
 _ONE = Statement(select(*_COLUMNS).where(grants.c.id == bindparam("grant_id")))
 _EVERY = Statement(select(*_COLUMNS).order_by(grants.c.created_at_ms, grants.c.id))
+_OF_WALLET = Statement(
+    select(*_COLUMNS)
+    .where(grants.c.wallet == bindparam("of_wallet"))
+    .order_by(grants.c.created_at_ms.desc(), grants.c.id)
+    .limit(bindparam("limit"))
+    .offset(bindparam("offset"))
+)
 _ADD = Statement(insert(grants).values({name: bindparam(name) for name in Grant.__struct_fields__}))
 _SET_UNDONE = Statement(
     update(grants)
@@ -39,6 +46,14 @@ async def one(source: Source, grant_id: str) -> Grant | None:
 async def every(source: Source) -> tuple[Grant, ...]:
     """Returns every grant, the oldest first."""
     return tuple(struct_of(Grant, row) for row in await source.all(_EVERY))
+
+
+async def of_wallet(
+    source: Source, wallet: str, *, limit: int, offset: int = 0
+) -> tuple[Grant, ...]:
+    """Returns grants of a wallet, the newest first."""
+    rows = await source.all(_OF_WALLET, of_wallet=wallet, limit=limit, offset=offset)
+    return tuple(struct_of(Grant, row) for row in rows)
 
 
 async def add(tx: Transaction, grant: Grant) -> None:

@@ -1,7 +1,7 @@
 """Queries over what operators did by commands."""
 
 import msgspec
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import ColumnElement, bindparam, func, insert, or_, select
 
 from moorage.storage.database import Source, Statement, Transaction, struct_of
 from moorage.storage.schema import operator_acts
@@ -17,11 +17,34 @@ class Act(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+def _has_text(name: str) -> ColumnElement[bool]:
+    return func.lower(operator_acts.c[name]).like(bindparam("pattern"), escape="\\")
+
+
 _COLUMNS = [operator_acts.c[name] for name in Act.__struct_fields__]
 _SINCE = Statement(
     select(*_COLUMNS)
     .where(operator_acts.c.at_ms >= bindparam("since_ms"))
     .order_by(operator_acts.c.id)
+)
+_PAGE = Statement(
+    select(*_COLUMNS)
+    .where(
+        operator_acts.c.at_ms >= bindparam("since_ms"),
+        or_(*map(_has_text, ("who", "act", "subject", "reason"))),
+    )
+    .order_by(operator_acts.c.id.desc())
+    .limit(bindparam("limit"))
+    .offset(bindparam("offset"))
+)
+_ABOUT = Statement(
+    select(*_COLUMNS)
+    .where(
+        operator_acts.c.at_ms >= bindparam("since_ms"),
+        operator_acts.c.subject == bindparam("of_subject"),
+    )
+    .order_by(operator_acts.c.id)
+    .limit(bindparam("limit"))
 )
 _ADD = Statement(
     insert(operator_acts).values({name: bindparam(name) for name in Act.__struct_fields__})
@@ -36,3 +59,20 @@ async def add(tx: Transaction, act: Act) -> None:
 async def since(source: Source, since_ms: int) -> list[Act]:
     """Returns the acts from a time on, the oldest first."""
     return [struct_of(Act, row) for row in await source.all(_SINCE, since_ms=since_ms)]
+
+
+async def page(
+    source: Source, *, limit: int, offset: int = 0, since_ms: int = 0, text: str = ""
+) -> list[Act]:
+    """Returns acts that have a text in one of their fields, the newest first."""
+    escaped = text.lower().replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+    rows = await source.all(
+        _PAGE, since_ms=since_ms, pattern=f"%{escaped}%", limit=limit, offset=offset
+    )
+    return [struct_of(Act, row) for row in rows]
+
+
+async def about(source: Source, subject: str, *, since_ms: int, limit: int) -> list[Act]:
+    """Returns the acts on a subject from a time on, the oldest first."""
+    rows = await source.all(_ABOUT, of_subject=subject, since_ms=since_ms, limit=limit)
+    return [struct_of(Act, row) for row in rows]

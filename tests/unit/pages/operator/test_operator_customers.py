@@ -14,6 +14,7 @@ from moorage.records.project import ProjectStatus
 from moorage.storage.apps import projects, usage
 from moorage.storage.database import Database
 from moorage.storage.money import accounts, grants, intervals
+from moorage.storage.money.grants import Grant
 from moorage.storage.operation import acts, notices, wallet_rules
 from operator_pages import OperatorPages
 from records_fixture import ALICE, BOB, add_deployment, add_project, fund
@@ -71,6 +72,21 @@ async def test_credits_of_one_form_are_given_once(pages: OperatorPages, db: Data
     assert (await pages.post(elsewhere, reason="too much")).status == 400
     await pages.post(f"{path}/credits/{given.id}/undo", reason="too much")
     assert await accounts.balance(db, ALICE) == 1
+
+
+async def test_credits_given_by_hand_are_shown_a_page_at_a_time(
+    pages: OperatorPages, db: Database
+) -> None:
+    await fund(db, ALICE, 1)
+    async with db.transaction(durable=True) as tx:
+        for number in range(51):
+            given = Grant(f"{number}", ALICE, MicroUsd(1), f"why-{number}-", number)
+            await grants.add(tx, given)
+    path = f"/operator/wallets/{ALICE}"
+    first, second = [await pages.shown(f"{path}?page={number}") for number in (1, 2)]
+    assert "why-50-" in first
+    assert "why-0-" not in first
+    assert second.count("why-") == 1
 
 
 @pytest.mark.parametrize("usd", ["0", "-1", "0.0000001", "nan", "Infinity", "1e9", "two"])

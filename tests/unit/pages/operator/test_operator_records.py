@@ -1,6 +1,7 @@
 """The audit's page, the settings in force, acts, and recent lines of the log."""
 
 import asyncio
+from urllib.parse import urlencode
 
 import msgspec
 import pytest
@@ -103,6 +104,30 @@ async def test_acts_are_listed_the_newest_first_and_found(
     assert text.index("carl") < text.index("bob")
     assert "<b>" not in text
     assert "bob" not in await pages.shown("/operator/acts?q=carl")
+
+
+async def test_acts_are_shown_a_page_at_a_time(pages: OperatorPages, db: Database) -> None:
+    async with db.transaction(durable=True) as tx:
+        for number in range(51):
+            act = Act(at_ms=START_MS, who="bob", act="suspend", subject=f"shop-{number}-")
+            await acts.add(tx, act)
+    first, second = [await pages.shown(f"/operator/acts?page={number}") for number in (1, 2)]
+    assert "shop-50-" in first
+    assert "shop-0-" not in first
+    assert "shop-0-" in second
+    assert second.count("shop-") == 1
+
+
+@pytest.mark.parametrize("text", ["%", "_", "\\"])
+async def test_text_of_acts_is_found_as_it_stands(
+    pages: OperatorPages, db: Database, text: str
+) -> None:
+    async with db.transaction(durable=True) as tx:
+        for subject in ("another", f"A{text}B"):
+            await acts.add(tx, Act(at_ms=START_MS, who="bob", act="suspend", subject=subject))
+    found = await pages.shown(f"/operator/acts?{urlencode({'q': f'a{text}'})}")
+    assert f"A{text}B" in found
+    assert "another" not in found
 
 
 async def test_the_log_is_searched_by_request(pages: OperatorPages) -> None:

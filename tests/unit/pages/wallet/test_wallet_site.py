@@ -3,7 +3,8 @@
 import asyncio
 from typing import cast
 
-from page_asker import PROJECT, SIGNED_IF_IT_SAYS_SO
+from page_asker import PROJECT, SIGNED_IF_IT_SAYS_SO, Asker
+from rich_answers import everything
 from starlette.types import Message, Receive, Scope, Send
 
 from clock import MovableClock
@@ -18,6 +19,7 @@ from moorage.pages.wallet.site import WalletSite
 from moorage.pages.wallet.table import PAGES
 from moorage.records.session import Role
 from moorage.storage.database import Database
+from moorage.wire.events import WebhookMade
 from records_fixture import ALICE
 
 
@@ -75,3 +77,14 @@ def test_page_that_asks_for_a_signature_leads_back_to_a_page() -> None:
     asked = [path for _, path, handler in PAGES if handler in signed]
     assert len(asked) == len(signed)
     assert {path.rpartition("/")[0] for path in asked} <= shown
+
+
+async def test_secret_of_a_webhook_travels_in_a_cookie_that_no_other_host_can_set() -> None:
+    made = WebhookMade(url="https://hook.example.com", secret="whsec_x")
+    asker = Asker(everything("words") | {"PUT /webhook": made})
+    answer = await asker.post("/wallet/webhook", url="https://hook.example.com")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/wallet/webhook")
+    name, _, attributes = answer.headers["set-cookie"].partition("=")
+    assert name == "__Host-webhook-secret"
+    told = {each.strip().lower() for each in attributes.split(";")}
+    assert {"whsec_x", "path=/", "secure", "httponly", "samesite=strict", "max-age=60"} <= told

@@ -103,11 +103,7 @@ async def _page_of(view: View, payment: Payment) -> Response:
         key_problem=_key_problem(view),
         quotes=await payment_list.quotes_of(db, payment.payer, now_ms=now_ms),
         entries=await payment_list.entries_of(db, _postings_of(payment, refunds)),
-        acts=[
-            each
-            for each in await acts.since(db, payment.claimed_at_ms)
-            if each.subject == payment.tx_hash
-        ],
+        acts=await acts.about(db, payment.tx_hash, since_ms=payment.claimed_at_ms, limit=PER_PAGE),
         steps=life_of(this, settlements=own, refunds=refunds, events=events),
         state_of=state_of,
     )
