@@ -73,7 +73,7 @@ class ServedGateway(DevGateway):
         self.data_dir.mkdir(mode=0o700, exist_ok=True)
         with (self.data_dir / "gateway.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*self.inside, sys.executable, __file__, str(self.config), str(self._told)],
+                [*self.inside, *self.program()],
                 cwd=REPOSITORY,
                 env=self.environment(**settings),
                 stdout=log,
@@ -81,13 +81,13 @@ class ServedGateway(DevGateway):
                 stdin=subprocess.DEVNULL,
             )
         deadline = time.monotonic() + START_SECONDS
-        while not self._told.exists():
+        while (addresses := self.addresses()) is None:
             assert self._process.poll() is None, self.log
             assert time.monotonic() < deadline, self.log
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.02)
         self.info = {
-            **json.loads(self._told.read_text()),
+            **addresses,
             "base_domain": self.written["base_domain"],
             "pay_to": self.written["pay_to"],
             "chains": {
@@ -99,6 +99,14 @@ class ServedGateway(DevGateway):
                 for name, chain in self._of.items()
             },
         }
+
+    def program(self) -> list[str]:
+        """What is run."""
+        return [sys.executable, __file__, str(self.config), str(self._told)]
+
+    def addresses(self) -> dict[str, Any] | None:
+        """Where it serves, once the process that was started last does."""
+        return json.loads(self._told.read_text()) if self._told.exists() else None
 
     def move(self, data_dir: Path) -> None:
         """Has its data elsewhere from its next start on; what is at the old place is lost."""
@@ -120,6 +128,15 @@ class ServedGateway(DevGateway):
         assert self._process is not None
         assert self._process.poll() not in (None, 0), "it serves"
         return self.log[said:]
+
+    def end(self) -> None:
+        """Have nothing of it run any more."""
+        self.stop()
+        if not (self.data_dir / "apps").exists():
+            return  # it never served, or is retired
+        end = [*self.inside, MOORAGE, "stop", "--config", str(self.config)]
+        end += ["--reason", "the test is over"]
+        subprocess.run(end, check=True, env=self.environment(), capture_output=True)
 
     async def reload(self, **settings: Any) -> None:
         """Change the file, and have it read again."""
@@ -156,9 +173,7 @@ def ended(gateway: ServedGateway) -> Iterator[None]:
     try:
         yield
     finally:
-        gateway.stop()
-        end = [*gateway.inside, MOORAGE, "stop", "--config", str(gateway.config)]
-        subprocess.run(end, check=True, env=gateway.environment(), capture_output=True)
+        gateway.end()
 
 
 def _toml(value: Any) -> str:

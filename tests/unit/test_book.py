@@ -2,39 +2,28 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 
+import book
 from moorage.cli.commands import find_command
 from moorage.cli.help import build_app
 
-REPOSITORY = Path(__file__).parents[2]
-PAGES = sorted((REPOSITORY / "docs/operate").glob("*.md"))
-PROGRAM = re.compile(r"(?:^|[\s/])moorage (?=[a-z])")
+COMMANDS = [line for line in book.lines() if line.text.startswith("moorage ")]
 
 
-def commands(text: str) -> list[str]:
-    """The lines of a page's shell blocks that run moorage, with what they go on with."""
-    blocks = re.findall(r"^```(?:sh|bash)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line for line in lines if PROGRAM.search(line)]
-
-
-BOOK = [(path.stem, line) for path in PAGES for line in commands(path.read_text())]
-
-
-def test_book_has_commands() -> None:
-    assert len(BOOK) > 40
-    assert len(PAGES) > 12
+def test_table_of_the_book_names_each_page() -> None:
+    found = [path.stem for path in (book.DOCUMENTS / "operate").glob("*.md")]
+    assert sorted(book.pages()) == sorted(found)
+    assert len(COMMANDS) > 40
 
 
 @pytest.mark.parametrize(
-    ("page", "line"), BOOK, ids=[f"{page}-{number}" for number, (page, _) in enumerate(BOOK)]
+    "line", COMMANDS, ids=[f"{line.page}-{number}" for number, line in enumerate(COMMANDS)]
 )
-def test_command_in_the_book_is_taken(page: str, line: str) -> None:
-    words = shlex.split(re.sub(r"\$\([^)]*\)", "x", PROGRAM.split(line)[1]), comments=True)
+def test_command_in_the_book_is_taken(line: book.Line) -> None:
+    words = shlex.split(re.sub(r"\$\([^)]*\)", "x", line.text))[1:]
     ends = [index for index, word in enumerate(words) if word in ("&&", "|", ">", ";")]
     arguments = words[: ends[0]] if ends else words
-    assert find_command(arguments[0]) is not None, page
+    assert find_command(arguments[0]) is not None, line
     build_app().parse_args(arguments, exit_on_error=False, print_error=False)

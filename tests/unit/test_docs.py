@@ -214,13 +214,6 @@ def test_every_variable_that_is_named_is_one() -> None:
     assert {name for name in named - known if not name.startswith(NO_SETTINGS)} == set()
 
 
-def test_unit_file_lets_apps_outlive_the_gateway() -> None:
-    (unit,) = fenced(section("docs/operate/install.md", "Run"), "ini")
-    assert "\nKillMode=process\n" in unit
-    for setting in ("PrivateTmp", "Protect", "ReadWritePaths", "RuntimeDirectory"):
-        assert f"\n{setting}" not in unit
-
-
 def test_every_metric_is_documented() -> None:
     assert vital_signs.EVERY_SECONDS  # its metrics are there once it is imported
     families = set(re.findall(r"^# TYPE (moorage_\w+)", exposition()[0].decode(), re.MULTILINE))

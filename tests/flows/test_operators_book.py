@@ -1,0 +1,234 @@
+"""An operator who has only the book: each line of its shell blocks does what the page says."""
+
+import asyncio
+import json
+import re
+import secrets
+import stat
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from bookish import InstalledGateway, Operator
+from eth_account import Account
+
+import book
+from chain_fixture import LocalChains
+from paying import mine, rpc
+from ports import quiet_port
+from postgres_fixture import PostgresServer
+from rpc_proxy import RpcProxy
+from waiting import until_read
+from wallet import Wallet, fresh_name
+
+pytestmark = pytest.mark.root
+
+NOT_HERE = {
+    "git clone … /opt/moorage": "where it is cloned from is the reader's",
+    "make setup": "it sets this clone up, which made the .venv that the tests run in",
+    "cd /opt/moorage && git pull && make setup && systemctl restart moorage": "as both above",
+    "systemctl daemon-reload": "systemd does not run here",
+    "systemctl stop moorage && systemctl enable --now moorage@a moorage@b": "needs systemd; "
+    "tests/flows/test_gateway_pair.py has two gateways",
+    "moorage engine move shop --to docker --config /etc/moorage/moorage.toml": "needs a Docker of "
+    "its own; tests/flows/test_engine_moves.py moves so",
+    "moorage engine move --all --to docker --config /etc/moorage/moorage.toml": "the same",
+}
+"""The lines that can't be carried out here, each with the reason."""
+
+EXAMPLE_WALLET = "0x1111111111111111111111111111111111111111"
+REFUSED = 777_777
+SCREEN = f"""\
+#!/usr/bin/env python3
+import json, sys
+if json.load(sys.stdin)["amount"] == "{REFUSED}":
+    print("looks wrong")
+    sys.exit(1)
+"""
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path, local_chains: LocalChains) -> AsyncIterator[InstalledGateway]:
+    """Configured, and not started yet; its nodes do not say that they are local ones."""
+    settings = tmp_path / "etc"
+    screen = tmp_path / "screen"
+    screen.write_text(SCREEN)
+    screen.chmod(0o700)
+    key = Account.create()
+    async with AsyncExitStack() as stack:
+        chains = {
+            chain.name: {"rpc_urls": [await node(stack, chain.rpc_urls[0])]}
+            for chain in (local_chains.arbitrum, local_chains.base)
+        }
+        gateway = InstalledGateway(
+            settings,
+            local_chains,
+            pay_to=key.address,
+            screening_command=[str(screen)],
+            operator_port=quiet_port(),
+        )
+        gateway.write(chains=chains)
+        (settings / "pay-to.key").touch(mode=0o600)
+        (settings / "pay-to.key").write_text(key.key.hex())
+        for chain in (local_chains.arbitrum, local_chains.base):
+            await rpc(chain.rpc_urls[0], "anvil_setBalance", key.address, hex(10**18))
+        try:
+            yield gateway
+        finally:
+            await asyncio.to_thread(gateway.end)
+
+
+async def node(stack: AsyncExitStack, url: str) -> str:
+    """The URL of a node that names itself as a real one does."""
+    proxy = await stack.enter_async_context(RpcProxy(url))
+    proxy.alter = lambda method, result: "nitro/v3" if method == "web3_clientVersion" else result
+    return proxy.url
+
+
+def shapes(lines: list[str]) -> set[str]:
+    return {re.sub(r"\d[\d.]*", "#", line) for line in lines}
+
+
+async def answered(url: str) -> int:
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return response.status
+
+
+async def final(gateway: InstalledGateway) -> None:
+    """Nothing of what was paid, or sent back, may still leave the chain."""
+    await mine(gateway.written["chains"]["arbitrum"]["rpc_urls"][0], 2)
+
+    async def pending() -> list[Any]:
+        _, document = await gateway.command("audit", "--fast")
+        return list(document["report"]["pending"])
+
+    await until_read(pending, lambda found: not found, seconds=300)
+
+
+async def test_each_line_of_the_book_does_what_its_page_says(
+    gateway: InstalledGateway, tmp_path: Path, postgres_server: PostgresServer
+) -> None:
+    operator = Operator(gateway, tmp_path)
+    operator.leaves_out(NOT_HERE)
+
+    # Install, configure, run: apps of two customers come.
+    await operator.types("install", "Install")
+    (checked,) = await operator.types("configure", "Configure")
+    assert "MISSING" not in checked
+    await operator.types("install", "Run", next_lines=2)
+    for unit in (tmp_path / "units").iterdir():
+        unit.write_text(operator.filled(unit.read_text()))
+    assert await operator.types("install", "Run") == [""]
+    alice, bob = [await Wallet(gateway).fund() for _ in range(2)]
+    shop, blog = fresh_name(), fresh_name()
+    for wallet, name in ((alice, shop), (bob, blog)):
+        deployed = await wallet.deploy_paid(name)
+        assert (await wallet.settled(deployed))["status"] == "ready"
+    (engines,) = await operator.types("engines", "Moving to another engine")
+    assert "2 on root" in engines
+
+    # Payments.
+    held = await bob.pay(REFUSED)
+    refused = await bob.deploy(fresh_name(), tx=held)
+    assert refused.body["code"] == "payment_held"
+    await operator.types("payments", "The relayer")
+    assert stat.S_IMODE((gateway.config.parent / "relayer.key").stat().st_mode) == 0o600
+    (audit,) = await operator.types("payments", "Audit")
+    assert shapes(book.shown("payments", "Audit")) <= shapes(audit.splitlines())
+    await operator.types("payments", "Export")
+    assert "posting,kind,account" in (tmp_path / "april.csv").read_text()
+    await operator.types("payments", "Report", given={EXAMPLE_WALLET: alice.address})
+    listed, _ = await operator.types("payments", "Screening", given={"0x…": held})
+    assert "looks wrong" in listed
+    assert (await bob.deploy(blog, tx=held)).status == 200
+    paid = await alice.pay(500_000)
+    topped_up = await alice.call("POST", "/agent/credits", headers={"X-Payment-Tx": paid})
+    assert topped_up.status == 200
+    await mine(gateway.written["chains"]["arbitrum"]["rpc_urls"][0], 2)
+    sent, _ = await operator.types("payments", "Refund", given={"0x…": paid})
+    assert "refunded" in sent
+
+    # Customers.
+    its = {EXAMPLE_WALLET: alice.address}
+    wallets, listed, *_ = await operator.types("customers", "Customers", given=its)
+    assert alice.address.lower() in wallets
+    assert shop in listed
+    await operator.types("customers", "House rules", next_lines=1)
+    assert (await bob.deploy(fresh_name())).body["code"] == "maintenance"
+    await operator.types("customers", "House rules", given=its)
+    assert "1 May" in str((await bob.call("GET", "/agent/credits")).body)
+    abuse = {"NAME": shop, "0x…": bob.address}
+    *_, suspended = await operator.types("customers", "Abuse", next_lines=3, given=abuse)
+    assert "phishing, ticket 7" in suspended
+    await operator.types("customers", "Abuse", given=abuse)
+    await operator.types("customers", "Deployers' secrets")
+    assert len((gateway.data_dir / "secrets.key").read_text().split()) == 2
+    await until_read(lambda: alice.visit(shop), lambda page: page == (200, "hello world"))
+
+    # Watch, and the pages.
+    at = {"http://127.0.0.1:8403": gateway.info["operator"]}
+    ready, metrics = await operator.types("watch", "Watch", given=at)
+    assert json.loads(ready)["status"] == "ok"
+    assert "moorage_build_info" in metrics
+    await operator.types("watch", "Alarms")
+    (link,) = await operator.types("pages", "The operator's pages")
+    assert await answered(link.splitlines()[0]) == 200
+
+    # Change.
+    shown, *_ = await operator.types("change", "Change")
+    assert re.search(r"base_domain +.?localhost", shown)
+    pay_to, other = gateway.written["pay_to"], "0x" + secrets.token_hex(20)
+    await asyncio.to_thread(gateway.restart, pay_to=other)
+    new = {"pay_to": pay_to, "base_domain": "apps.localhost", "memory_gib_month_micro_usd": 900_000}
+    await asyncio.to_thread(gateway.restart, **new)
+    await final(gateway)
+    await operator.types("change", "Another address to be paid at", given={"0x…": other})
+    former = {"old.example.com": "localhost"}
+    await operator.types("change", "Another domain for apps", given=former)
+    await operator.types("change", "New keys")
+    day = (datetime.now(UTC) + timedelta(days=60)).strftime("%Y-%m-%d")
+    preview, *_ = await operator.types("change", "New prices", given={"2027-03-01": day})
+    assert shop in preview
+    (acts,) = await operator.types("change", "Who did what")
+    assert "phishing, ticket 7" in acts
+
+    # Back up; what is put back elsewhere has its books on a server from then on.
+    await operator.types("backup", "Backup and restore", next_lines=1)
+    (saved,) = (tmp_path / "backups").iterdir()
+    operator.places["/var/lib/moorage"] = restored = tmp_path / "restored"
+    copy = {"moorage-2026-04-07.backup": saved.name}
+    await operator.types("backup", "Backup and restore", given=copy)
+    operator.environment |= {"PGHOST": str(postgres_server.directory), "PGUSER": "moorage"}
+    names = {
+        "--pwprompt moorage": "--pwprompt keeper",
+        "--owner=moorage": "--owner=keeper",
+        "template0 moorage": "template0 books",
+    }
+    await operator.types("gateways", "PostgreSQL", next_lines=2, given=names)
+    url = f"postgresql://keeper@/books?host={postgres_server.directory}"
+    operator.places["/etc/moorage"] = elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    moved = gateway.config.read_text().replace(str(gateway.data_dir), str(restored))
+    (elsewhere / "moorage.toml").write_text(f'database_url = "{url}"\n{moved}')
+    moved_books, *_ = await operator.types("gateways", "PostgreSQL")
+    assert "moorage.db.moved" in moved_books
+    example = "postgresql://moorage:PASSWORD@db.example.com:5432/moorage"
+    await operator.types("gateways", "In PostgreSQL", given={example: f"'{url}'"})
+    assert "nonce_floor" not in (tmp_path / "moorage.sql").read_text()
+    operator.places["/var/lib/moorage"] = gateway.data_dir
+    operator.places["/etc/moorage"] = gateway.config.parent
+
+    # Trouble; and leave.
+    await operator.types("trouble", "Nonces, leases and the gateway's id")
+    await until_read(lambda: alice.visit(shop), lambda page: page == (200, "hello world"))
+    await operator.types("leave", "Stop everything")
+    (owed,) = await operator.types("leave", "End a gateway for good", exits=1)
+    assert alice.address.lower() in owed
+    retire = 'moorage retire /var/backups/moorage-books --reason "sold" --i-know --config'
+    await operator.run(operator.filled(f"{retire} /etc/moorage/moorage.toml"))
+    assert alice.address.lower() in (tmp_path / "backups/moorage-books/owed.csv").read_text()
+    assert operator.untyped == []
