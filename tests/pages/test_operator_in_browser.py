@@ -123,6 +123,10 @@ async def test_a_refund_sends_tokens_back_once(
     assert await tokens(wallet) == had + 250_000
     acts = await operator.open("/operator/acts")
     await expect(acts.get_by_text("it was slow")).to_have_count(1)
+    report = await operator.open("/operator/reports")
+    await report.get_by_role("button", name="Show", exact=True).click()
+    await expect(report.get_by_text("The ledger is read whole")).to_be_visible()
+    await expect(report.get_by_role("table")).to_contain_text("0.250000", timeout=60_000)
 
 
 async def test_a_held_payment_is_released(

@@ -18,7 +18,8 @@ SLOW_MS = 120_000  # only to end a hung test
 TALKER = HELLO | {
     "package.json": '{"name": "talker", "version": "1.0.0", "scripts": '
     '{"build": "echo building the talker", "start": "node index.js"}}',
-    "index.js": "console.log('the talker is up'); console.error('\\u001b[31mred\\u001b[0m');"
+    "index.js": "for (let n = 0; n < 25000; n++) console.log(n);"
+    "console.log('the talker is up'); console.error('\\u001b[31mred\\u001b[0m');"
     + HELLO["index.js"],
 }
 
@@ -41,6 +42,18 @@ def project_path(deployed: Answer, rest: str = "") -> str:
 
 async def is_answered(wallet: Wallet, name: str, status: int) -> bool:
     return (await wallet.visit(name))[0] == status
+
+
+async def copied_by_key(page: Page) -> None:
+    """Copies the address without a mouse: the button says so, and keeps the focus."""
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    button = page.locator("button[data-copy]").first
+    wanted = await button.get_attribute("data-copy")
+    await button.focus()
+    await page.keyboard.press("Enter")
+    await expect(button).to_have_text("Copied")
+    await expect(button).to_be_focused()
+    assert await page.evaluate("navigator.clipboard.readText()") == wanted
 
 
 async def follow_live(person: Visitor, deployed: Answer) -> Page:
@@ -72,9 +85,10 @@ async def test_person_watches_deploys_reads_logs_pauses_and_goes_back(
     assert "\x1b" not in (await log.text_content() or "")
     await logs.get_by_label("Search all lines").fill("TALKER is")
     await logs.get_by_role("button", name="Show", exact=True).click()
-    await expect(logs.get_by_text("hold “TALKER is”")).to_be_visible()
+    await expect(logs.get_by_text("of 50,004 hold “TALKER is”")).to_be_visible(timeout=SLOW_MS)
 
     project = await person.open(project_path(first))
+    await copied_by_key(project)
     await project.get_by_role("button", name="Pause", exact=True).click()
     await expect(project.get_by_text("Paused: the app stops within seconds")).to_be_visible()
     await until(lambda: is_answered(wallet, name, 503))

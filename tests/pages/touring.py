@@ -13,7 +13,10 @@ from moorage.pages.operator.site import PAGES as OF_OPERATORS
 from moorage.pages.wallet.table import PAGES as OF_WALLETS
 
 Site = Literal["wallet", "operator"]
-_NO_PAGES = (".csv", "/stream", "/download", "/watch", "/top-up/pay", "/glance", "/table")
+_NO_PAGES = (
+    *(".csv", "/stream", "/download", "/watch", "/top-up/pay"),
+    *("/glance", "/table", "/logs/search"),
+)
 
 PATHS: dict[Site, list[str]] = {
     "wallet": [path for method, path, _ in OF_WALLETS if method == "GET"],

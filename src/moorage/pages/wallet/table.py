@@ -38,6 +38,7 @@ PAGES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", _DEPLOYMENT, deployments.show_deployment),
     ("POST", f"{_DEPLOYMENT}/cancel", actions.cancel),
     ("GET", f"{_PROJECT}/logs", logs.show_logs),
+    ("GET", f"{_PROJECT}/logs/search", logs.search_on),
     ("GET", f"{_PROJECT}/logs/stream", logs.stream_logs),
     ("GET", f"{_PROJECT}/logs/download", logs.download_logs),
     ("GET", f"{_PROJECT}/metrics", metrics.show_metrics),

@@ -1,6 +1,9 @@
 """What is done on a project's pages: variables pasted, logs searched, steps told, CSV written."""
 
+import re
+from html import unescape
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from page_asker import DEPLOYMENT, NOW, PROJECT, Asker, deployment_shown, of_project, of_wallet
@@ -77,11 +80,32 @@ async def test_search_looks_at_no_more_than_a_few_pages_and_offers_to_go_on() ->
     assert "Search on" in html
 
 
+async def test_search_goes_on_by_itself_and_adds_up() -> None:
+    asker = Asker(everything("words"))
+    begun = await asker.text(f"{BASE}/logs", search="words")
+    on = re.search(r'hx-get="([^"]*/logs/search[?][^"]*)"', begun)
+    assert on is not None
+    path, _, query = unescape(on[1]).partition("?")
+    part = await asker.text(path, **dict(parse_qsl(query)))
+    one, two = (re.search(r"(\d+) lines of (\d+) hold", each) for each in (begun, part))
+    assert one is not None
+    assert two is not None
+    assert [int(each) for each in two.groups()] == [2 * int(each) for each in one.groups()]
+    assert "<h1>" not in part
+    assert any("after=" in each for each in asker.api.asked)
+
+
+async def test_search_that_found_much_waits_to_be_told_to_go_on() -> None:
+    html = await Asker(everything("words")).text(f"{BASE}/logs", search="words", matches="500")
+    assert "there is more to search" in html
+    assert "/logs/search?" not in html
+
+
 async def test_search_that_reached_the_end_says_what_it_found() -> None:
-    found = [lines("needle", 3), lines("hay", 5), lines("", 0)]
+    found = [lines("needle", 3), lines("", 0)]
     asker = Asker(everything("x") | {f"GET /projects/{PROJECT}/logs": found})
     html = await asker.text(f"{BASE}/logs", search="NEEDLE")
-    assert "3 lines of 8 hold" in html
+    assert "3 lines of 3 hold" in html
     assert "Search on" not in html
 
 
