@@ -255,8 +255,7 @@ def make_docker(
         run_dir=dockerd.shared / instance,
         instance_id=instance,
         tools={name: beside_python / name for name in ("caddy", "uv")},
-        stop_grace_seconds=60.0,  # only to end what does not
-        **options,
+        **{"stop_grace_seconds": 60.0, **options},  # only to end what does not
     )
     bases = BaseImages(images=dict.fromkeys(DEFAULTS, BASE))
     return DockerEngine(

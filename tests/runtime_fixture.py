@@ -10,9 +10,11 @@ from typing import cast
 import pytest
 
 from base_image import SHOWN, push_base
+from docker_fixture import Dockerd, make_docker, opened_docker
 from fake_kubernetes.cluster import Cluster
 from kubernetes_engine_fixture import OWN_IMAGE, cluster_options, host_configuration, opened_engine
 from kubernetes_fixture import machine_image
+from moorage.engines.docker.docker import DockerEngine
 from moorage.engines.engine import Engine
 from moorage.engines.images.base_images import DEFAULTS
 from moorage.engines.kind import ClusterOptions, EngineOptions
@@ -24,11 +26,20 @@ from real_cluster import SOURCES
 from registry_fixture import RegistryServer, started_registry
 
 
-@pytest.fixture(params=["sandbox", "kubernetes"])
+@pytest.fixture(params=["sandbox", "docker", "kubernetes"])
 def runtime(request: pytest.FixtureRequest) -> Engine:
     """A real engine, opened for one test."""
-    name = {"kubernetes": "building_kubernetes"}.get(request.param, request.param)
+    names = {"docker": "impatient_docker", "kubernetes": "building_kubernetes"}
+    name = names.get(request.param, request.param)
     return cast("Engine", request.getfixturevalue(name))
+
+
+@pytest.fixture
+async def impatient_docker(dockerd: Dockerd, tmp_path: Path) -> AsyncIterator[DockerEngine]:
+    """The Docker engine, opened for one test, which soon kills what does not end."""
+    made = make_docker(dockerd, tmp_path / "state", stop_grace_seconds=3.0)
+    async with opened_docker(made) as engine:
+        yield engine
 
 
 @pytest.fixture(scope="module")

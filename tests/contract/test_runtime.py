@@ -1,7 +1,7 @@
 """What every engine does, on real apps.
 
-Where a cluster decides otherwise by its own parts, a test says so by `skip_in_cluster`; what holds
-there instead is in `test_kubernetes_engine.py`.
+Where what an engine runs on decides otherwise, a test says so by `skip_for`; what holds there
+instead is in `test_kubernetes_engine.py` and `test_containers.py`.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ import msgspec
 import pytest
 from gateway_process import Gateway
 
+from moorage.engines.docker.docker import DockerEngine
 from moorage.engines.engine import AppExit, Engine, Instance, WrittenFiles
 from moorage.engines.isolation import slots
 from moorage.engines.isolation.network import network_of
@@ -50,10 +51,10 @@ CLONE_NEWNET = 0x40000000  # sched.h
 pytestmark = [pytest.mark.root, pytest.mark.spread("runtime")]
 
 
-def skip_in_cluster(runtime: Engine, why: str) -> None:
-    """Skips what a cluster's own parts decide otherwise."""
-    if isinstance(runtime, KubernetesEngine):
-        pytest.skip(f"in a cluster: {why}")
+def skip_for(runtime: Engine, *kinds: type, why: str) -> None:
+    """Skips what the parts that these engines run on decide otherwise."""
+    if isinstance(runtime, kinds):
+        pytest.skip(f"{type(runtime).__name__}: {why}")
 
 
 async def test_app_builds_starts_and_answers(runtime: Engine, source: Path) -> None:
@@ -95,14 +96,20 @@ async def test_app_answers_wherever_it_is_bound(
     runtime: Engine, source: Path, address: str
 ) -> None:
     if address in ("127.0.0.1", "::1"):
-        skip_in_cluster(runtime, "a pod is reached by its own address alone")
+        skip_for(runtime, KubernetesEngine, why="a pod is reached by its own address alone")
+    if address == "::1":
+        skip_for(runtime, DockerEngine, why="a container's loopback has no IPv6")
     (source / "index.js").write_text(SERVER % f"process.env.PORT, '{address}'")
     instance = await build_and_start(runtime, source, plan())
     assert await fetch(instance.address) == "hello"
 
 
 async def test_another_port_is_found(runtime: Engine, source: Path) -> None:
-    skip_in_cluster(runtime, "the kubelet asks at the port that the pod names, which is the plan's")
+    skip_for(
+        runtime,
+        KubernetesEngine,
+        why="the kubelet asks at the port that the pod names, which is the plan's",
+    )
     (source / "index.js").write_text(SERVER % "8123")
     instance = await build_and_start(runtime, source, plan())
     assert instance.port == 8123
@@ -135,7 +142,11 @@ async def test_crash_names_exit_code_and_last_lines(runtime: Engine, source: Pat
 
 
 async def test_crash_after_start_is_told(runtime: Engine, source: Path) -> None:
-    skip_in_cluster(runtime, "the kubelet starts an app again at once; its end is an event")
+    skip_for(
+        runtime,
+        KubernetesEngine,
+        why="the kubelet starts an app again at once; its end is an event",
+    )
     (source / "index.js").write_text(
         SERVER.replace("response.end('hello')", "process.exit(7)") % "process.env.PORT"
     )
@@ -203,6 +214,9 @@ async def test_build_out_of_memory_is_named(runtime: Engine, source: Path) -> No
 
 
 async def test_build_out_of_disk_is_named_and_harms_no_other(runtime: Engine, source: Path) -> None:
+    skip_for(
+        runtime, DockerEngine, why="its builder bounds no build, but ends the one that fills it"
+    )
     await build(runtime, source, plan(), deployment_id="neighbour")
     neighbour = await start(runtime, plan(), deployment_id="neighbour")
     with pytest.raises(DeployFailed) as caught:
@@ -321,7 +335,12 @@ async def test_stopped_app_can_end_in_order_and_keeps_its_logs(
 
 
 async def test_stopped_app_keeps_its_files(runtime: Engine, source: Path) -> None:
-    skip_in_cluster(runtime, "an app's image is read-only there; what must last is in its volume")
+    skip_for(
+        runtime,
+        KubernetesEngine,
+        DockerEngine,
+        why="an app's image is read-only there; what must last is in its volume",
+    )
     (source / "index.js").write_text(
         "require('fs').appendFileSync('starts', 'x');\n"
         "const count = require('fs').readFileSync('starts', 'utf8').length;\n"
@@ -336,7 +355,12 @@ async def test_stopped_app_keeps_its_files(runtime: Engine, source: Path) -> Non
 async def test_files_written_since_the_build_are_counted_also_once_it_is_stopped(
     runtime: Engine, source: Path
 ) -> None:
-    skip_in_cluster(runtime, "an app's image is read-only there, so it has written nothing")
+    skip_for(
+        runtime,
+        KubernetesEngine,
+        DockerEngine,
+        why="an app's image is read-only there, so it has written nothing",
+    )
     (source / "index.js").write_text(
         "const fs = require('fs');\n"
         "fs.mkdirSync('data/.cache', {recursive: true});\n"
@@ -345,9 +369,7 @@ async def test_files_written_since_the_build_are_counted_also_once_it_is_stopped
         "fs.writeFileSync(process.env.HOME + '/two', '');\n" + SERVER % "process.env.PORT"
     )
     await build_and_start(runtime, source, plan(build="echo made > made"))
-    expected = None
-    if isinstance(runtime, Sandbox):
-        expected = WrittenFiles(files=2, size_bytes=5000, complete=True)
+    expected = WrittenFiles(files=2, size_bytes=5000, complete=True)
     assert await runtime.written("first") == expected
     await runtime.copy("first", "second")
     assert await runtime.written("second") == expected
@@ -374,7 +396,7 @@ async def test_app_whose_name_is_no_text_is_stopped(runtime: Engine, source: Pat
 
 
 async def test_connections_are_counted_while_they_are_open(runtime: Engine, source: Path) -> None:
-    skip_in_cluster(runtime, "a cluster does not tell who is connected to a pod")
+    skip_for(runtime, KubernetesEngine, why="a cluster does not tell who is connected to a pod")
     assert await runtime.connections("first") == 0
     instance = await build_and_start(runtime, source, plan())
     await until(lambda: _has_connections(runtime, 0))
@@ -688,6 +710,6 @@ async def test_build_log_begins_with_why_it_is_built_so(runtime: Engine, source:
     planned = msgspec.structs.replace(plan(build="echo built"), because=because)
     await build(runtime, source, planned)
     log = (await runtime.log_tail("first", LogKind.BUILD)).splitlines()
-    if isinstance(runtime, KubernetesEngine):
-        assert log.pop(len(because)).startswith("built on ")
+    if not isinstance(runtime, Sandbox):
+        assert log.pop(len(because)).startswith(("built on ", "FROM "))
     assert log == [*because, "$ echo built", "built"]

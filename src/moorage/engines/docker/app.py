@@ -202,7 +202,8 @@ async def stop(host: Host, record: Record, *, grace_seconds: float) -> None:
         pass
     try:
         async with calling():
-            await host.daemon.docker.containers.container(record.container_id).stop(t=0)
+            container = host.daemon.docker.containers.container(record.container_id)
+            await container.stop(t=0, signal="SIGKILL")
     except NotFound:
         return
 
