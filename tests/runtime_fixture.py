@@ -61,9 +61,14 @@ def building_cluster(fake_cluster: Cluster) -> Cluster:
 
 
 def make_building_engine(
-    cluster: Cluster, registry: RegistryServer, *, state_dir: Path, run_dir: Path
+    cluster: Cluster,
+    registry: RegistryServer,
+    *,
+    state_dir: Path,
+    run_dir: Path,
+    base: str = "base:1",
 ) -> KubernetesEngine:
-    """An engine that builds in pods, and is not opened yet."""
+    """An engine that builds in pods on an image of the registry, and is not opened yet."""
     options = cluster_options(
         cluster,
         registry=f"{registry.host}/apps",
@@ -71,7 +76,7 @@ def make_building_engine(
         memory_bytes=1 << 34,
     )
     configuration = host_configuration(state_dir, run_dir)
-    builds = engine_options(options, base=f"{registry.host}/base:1")
+    builds = engine_options(options, base=f"{registry.host}/{base}")
     return KubernetesEngine(
         configuration,
         options,
@@ -96,16 +101,22 @@ def engine_options(cluster: ClusterOptions, *, base: str) -> EngineOptions:
 
 
 @pytest.fixture
+def short_run_dir() -> Iterator[Path]:
+    """A directory for sockets, whose paths must be short."""
+    with tempfile.TemporaryDirectory(prefix="mk", dir="/tmp") as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
 async def building_kubernetes(
-    building_cluster: Cluster, cluster_registry: RegistryServer, tmp_path: Path
+    building_cluster: Cluster,
+    cluster_registry: RegistryServer,
+    tmp_path: Path,
+    short_run_dir: Path,
 ) -> AsyncIterator[KubernetesEngine]:
     """The Kubernetes engine with its own builder, opened for one test."""
-    with tempfile.TemporaryDirectory(prefix="mk", dir="/tmp") as run_dir:
-        made = make_building_engine(
-            building_cluster,
-            cluster_registry,
-            state_dir=tmp_path / "state",
-            run_dir=Path(run_dir),
-        )
-        async with opened_engine(made) as engine:
-            yield engine
+    made = make_building_engine(
+        building_cluster, cluster_registry, state_dir=tmp_path / "state", run_dir=short_run_dir
+    )
+    async with opened_engine(made) as engine:
+        yield engine
