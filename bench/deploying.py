@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gateway import EXAMPLES, api_port, example_files, funded, gateway
 from gateway_fixture import DevGateway
-from load import Caller, request_bytes, tcp
+from load import Caller, app_at, request_bytes, tcp
 from measure import Row, median, spread
 from moorage.deploy.settings import DeploySettings
 from moorage.engines.engine import BuildSpec, InstanceSpec
@@ -164,7 +164,7 @@ async def _in_sandbox(sandbox: Sandbox, example: str) -> float:
     began = time.perf_counter()
     await sandbox.build(build)
     instance = await sandbox.start(start, timeout_seconds=_SETTINGS.listen_seconds)
-    _until_200(lambda: Caller(socket.AF_UNIX, str(instance.address.path)), "app")
+    _until_200(lambda: app_at(instance.address), "app")
     took = time.perf_counter() - began
     await sandbox.remove(deployment_id)
     return took

@@ -10,6 +10,7 @@ from typing import cast
 import uvloop
 
 from measure import LOAD_CPU, cpu_seconds, on_cpu
+from moorage.address import Address
 
 CONNECTIONS = 32
 _LONGEST_SECONDS = 120.0
@@ -161,6 +162,14 @@ class Caller:
 
 def _has_length(head: bytes) -> bool:
     return b"\r\ncontent-length:" in head.lower()
+
+
+def app_at(address: Address) -> Caller:
+    """A connection to an app's own address."""
+    if address.path is not None:
+        return Caller(socket.AF_UNIX, str(address.path))
+    host, _, port = address.text.rpartition(":")
+    return Caller(socket.AF_INET, (host, int(port)))
 
 
 def tcp(port: int) -> Caller:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
 import tempfile
 import time
 import uuid
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from gateway import EXAMPLES, api_port, example_files, funded, gateway
 from gateway_fixture import DevGateway
-from load import Caller, request_bytes, tcp
+from load import Caller, app_at, request_bytes, tcp
 from measure import Row, median, spread
 from moorage.deploy.settings import DeploySettings
 from moorage.engines.engine import BuildSpec, InstanceSpec
@@ -139,7 +138,7 @@ async def _built(example: str, directory: Path) -> AsyncIterator[Callable[[], Aw
 async def _started(sandbox: Sandbox, spec: InstanceSpec) -> float:
     began = time.perf_counter()
     instance = await sandbox.start(spec, timeout_seconds=_SETTINGS.listen_seconds)
-    _until(lambda: Caller(socket.AF_UNIX, str(instance.address.path)), "app", _MARK)
+    _until(lambda: app_at(instance.address), "app", _MARK)
     took = time.perf_counter() - began
     await sandbox.stop(spec.deployment_id)
     return took

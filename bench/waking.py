@@ -2,14 +2,13 @@
 
 import asyncio
 import os
-import socket
 import tempfile
 import time
 from pathlib import Path
 
 from gateway import EXAMPLES, deployed, example_files, funded, gateway
 from gateway_fixture import DevGateway
-from load import Caller, request_bytes, tcp
+from load import app_at, request_bytes, tcp
 from measure import Row, median, spread
 from moorage.deploy.settings import DeploySettings
 from moorage.engines.engine import BuildSpec, InstanceSpec
@@ -113,7 +112,7 @@ async def _started(sandbox: Sandbox, start: InstanceSpec) -> float:
     request = request_bytes("GET", "/", {"Connection": "close"}, host="app")
     while True:
         try:
-            caller = Caller(socket.AF_UNIX, str(instance.address.path))
+            caller = app_at(instance.address)
             status, _, _ = caller.ask(request)
             caller.close()
         except ConnectionError:
