@@ -58,9 +58,15 @@ def remove_below(root: Path, path: str) -> None:
 def remove_all(path: str, *, pass_fds: Sequence[int] = ()) -> None:
     """Removes a directory and everything below it, if it exists; follows no link.
 
-    Uses `rm`, as a build may leave thousands of nested directories, for which recursion here would
-    need too much stack or too many descriptors. Raises ToolFailed.
+    Uses `rm` unless it is empty, as a build may leave thousands of nested directories, for which
+    recursion here would need too much stack or too many descriptors. Raises ToolFailed.
     """
+    try:
+        return os.rmdir(path)
+    except FileNotFoundError:
+        return None
+    except OSError:  # it is no empty directory
+        pass
     tool.run(["rm", "-rf", "--one-file-system", "--", path], pass_fds=pass_fds)
 
 
