@@ -1,6 +1,7 @@
 """Copying an upload's files, and records, in a directory of one's own."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,14 @@ def test_directory_below_is_removed(tmp_path: Path) -> None:
     remove_below(tmp_path / "home", ".cache/pip")
     remove_below(tmp_path / "home", ".npm/_cacache")
     assert [path.name for path in (tmp_path / "home" / ".cache").iterdir()] == ["kept"]
+
+
+def test_empty_directory_is_removed_without_a_program(tmp_path: Path) -> None:
+    (tmp_path / "home" / ".cache" / "uv").mkdir(parents=True)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt
+    remove_below(tmp_path / "home", ".cache/uv")
+    assert not list((tmp_path / "home" / ".cache").iterdir())
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_minflt == before
 
 
 @pytest.mark.parametrize("link", [".cache", ".cache/uv", ".cache/uv/inside"])
