@@ -62,12 +62,11 @@ def remove_all(path: str, *, pass_fds: Sequence[int] = ()) -> None:
     recursion here would need too much stack or too many descriptors. Raises ToolFailed.
     """
     try:
-        return os.rmdir(path)
+        Path(path).rmdir()
     except FileNotFoundError:
-        return None
+        return
     except OSError:  # it is no empty directory
-        pass
-    tool.run(["rm", "-rf", "--one-file-system", "--", path], pass_fds=pass_fds)
+        tool.run(["rm", "-rf", "--one-file-system", "--", path], pass_fds=pass_fds)
 
 
 @contextmanager
