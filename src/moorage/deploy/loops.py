@@ -3,7 +3,7 @@
 from functools import partial
 
 from moorage.deploy.addresses.followed import FOLLOW_SECONDS as ROUTES_SECONDS
-from moorage.deploy.addresses.uncertified import RETRY_SECONDS, Uncertified
+from moorage.deploy.addresses.uncertified import RETRY_SECONDS
 from moorage.deploy.addresses.unseen import LOOK_SECONDS
 from moorage.deploy.keeping.asleep.visits import FOLLOW_SECONDS
 from moorage.deploy.keeping.usage import SAMPLE_SECONDS
@@ -50,9 +50,9 @@ def _beside(deploy: DeployServices) -> tuple[Loop, ...]:
 def _of_keeper(deploy: DeployServices) -> tuple[Loop, ...]:
     usage, reconciler, scope = deploy.usage, deploy.reconciler, Scope.KEEPER
     sources = partial(reconciler.sweep_sources, min_age_seconds=OLD_SOURCES_SECONDS)
-    lost, uncertified = deploy.addresses.unroute_lost, deploy.uncertified
+    lost, retry = deploy.addresses.unroute_lost, deploy.uncertified.retry
     return (
-        *(() if uncertified is None else (_retry(uncertified),)),
+        Loop("certificates", every_seconds=RETRY_SECONDS, tick=retry, at_once=True, scope=scope),
         Loop("apps", every_seconds=2, tick=reconciler.reconcile, at_once=True, scope=scope),
         Loop("given up", every_seconds=1, tick=deploy.clear_up.given_up, scope=scope),
         Loop("sources", every_seconds=600, tick=sources, scope=scope),
@@ -62,8 +62,3 @@ def _of_keeper(deploy: DeployServices) -> tuple[Loop, ...]:
         Loop("usage", every_seconds=SAMPLE_SECONDS, tick=usage.sample, scope=scope),
         Loop("old usage", every_seconds=300, tick=usage.purge, scope=scope),
     )
-
-
-def _retry(uncertified: Uncertified) -> Loop:
-    retry, scope = uncertified.retry, Scope.KEEPER
-    return Loop("certificates", every_seconds=RETRY_SECONDS, tick=retry, at_once=True, scope=scope)

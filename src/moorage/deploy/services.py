@@ -186,10 +186,7 @@ class DeployServices(AddressServices):
         )
 
     @cached_property
-    def uncertified(self) -> Uncertified | None:
-        """None where no app needs a certificate of an authority."""
-        if self._platform.kept.plain is None:
-            return None
+    def uncertified(self) -> Uncertified:
         return Uncertified(
             db=self._db,
             plain=self._platform.kept.plain,

@@ -4,6 +4,8 @@ import pytest
 from yard import HOST, Yard
 
 from clock import HOUR_MS
+from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.addresses.uncertified import Uncertified
 from moorage.errors import FailureCause
 from moorage.records.deployment import DeploymentStatus
 from moorage.records.event import EventKind
@@ -40,7 +42,6 @@ async def told(yard: Yard, kind: EventKind) -> list[dict[str, object]]:
 
 
 async def retry(yard: Yard) -> None:
-    assert yard.services.uncertified is not None
     await yard.services.uncertified.retry()
 
 
@@ -87,6 +88,24 @@ async def test_app_whose_wallet_spent_its_credits_meanwhile_is_suspended_when_th
     assert (await plain.project(project)).status is ProjectStatus.SUSPENDED
     assert await plain.intervals(project) == []
     assert await told(plain, EventKind.PROJECT_SUSPENDED) == [{"project_id": project.id}]
+
+
+async def test_app_is_not_served_free_once_the_gateway_needs_no_authority(
+    plain: Yard, project: Project
+) -> None:
+    """A wildcard certificate, or an authority of its own, has taken the place of the lost one."""
+    of_its_own = Uncertified(
+        db=plain.db,
+        plain=None,
+        apps=plain.apps,
+        metering=plain.metering,
+        hosts=Hosts(base_domain="example.com", scheme="https", port=None),
+        clock=plain.clock,
+    )
+    await of_its_own.retry()
+    await of_its_own.retry()
+    assert len(await plain.intervals(project)) == 1
+    assert len(await told(plain, EventKind.PROJECT_CERTIFIED)) == 1
 
 
 async def test_next_version_that_has_a_certificate_is_charged(

@@ -65,12 +65,13 @@ class Uncertified:
         self,
         *,
         db: Database,
-        plain: PlainHttp,
+        plain: PlainHttp | None,
         apps: Apps,
         metering: Metering,
         hosts: Hosts,
         clock: Clock,
     ) -> None:
+        """`plain` is None where no app needs an authority's certificate any more."""
         self._db = db
         self._plain = plain
         self._apps = apps
@@ -81,11 +82,15 @@ class Uncertified:
     async def retry(self) -> None:
         """Asks for each once. Raises DatabaseUnavailable."""
         missing = await projects.uncertified(self._db)
-        self._plain.hosts.keep({self._hosts.host(each.unique_name) for each in missing})
+        if self._plain is not None:
+            self._plain.hosts.keep({self._hosts.host(each.unique_name) for each in missing})
         for project in missing:
             is_up = project.status is ProjectStatus.ACTIVE and project.asleep_since_ms is None
-            if is_up and await self._plain.is_secure(self._hosts.host(project.unique_name)):
+            if is_up and await self._is_secure(self._hosts.host(project.unique_name)):
                 await self._certify(project)
+
+    async def _is_secure(self, host: str) -> bool:
+        return self._plain is None or await self._plain.is_secure(host)
 
     async def _certify(self, project: Project) -> None:
         async with self._apps.held(project.id), self._db.transaction(durable=True) as tx:
