@@ -6,7 +6,7 @@ from moorage.clock import SystemClock, iso_utc
 from moorage.errors import InvalidField
 from moorage.events import outbox
 from moorage.operate.acts import note_act
-from moorage.operate.books import open_books
+from moorage.operate.books import OpenBooks, open_books
 from moorage.operate.customers.suspension import project_named
 from moorage.records.event import EventKind
 from moorage.settings import Settings
@@ -28,9 +28,15 @@ class EvictedProject(msgspec.Struct, frozen=True):
 
 async def run_evict(settings: Settings, name: str, *, reason: str, days: float) -> EvictedProject:
     """Orders a project's deletion and tells its owner. Raises InvalidField."""
+    async with open_books(settings) as books:
+        return await evict(books, name, reason=reason, days=days)
+
+
+async def evict(books: OpenBooks, name: str, *, reason: str, days: float) -> EvictedProject:
+    """As `run_evict`, in open books."""
     now_ms = SystemClock().now_ms()
     at_ms = now_ms + round(days * _DAY_MS)
-    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+    async with books.db.transaction(durable=True) as tx:
         project = await project_named(tx, name)
         await evictions.order(tx, Eviction(project.id, reason, at_ms))
         await outbox.record(
@@ -46,19 +52,30 @@ async def run_evict(settings: Settings, name: str, *, reason: str, days: float) 
 
 async def run_keep(settings: Settings, name: str) -> None:
     """Cancels a project's eviction. Raises InvalidField if there is none."""
-    async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
+    async with open_books(settings) as books:
+        await keep(books, name)
+
+
+async def keep(books: OpenBooks, name: str, *, reason: str = "") -> None:
+    """As `run_keep`, in open books."""
+    async with books.db.transaction(durable=True) as tx:
         if not await evictions.cancel(tx, (await project_named(tx, name)).id):
             raise InvalidField(name, "it is not to be deleted")
-        await note_act(tx, books.operator, "cancel eviction", name)
+        await note_act(tx, books.operator, "cancel eviction", name, reason=reason)
 
 
 async def run_evicted(settings: Settings) -> list[EvictedProject]:
     """Returns the projects that are to be deleted, the next one first."""
     async with open_books(settings) as books:
-        found = [
-            (each, await projects.by_id(books.db, each.project_id))
-            for each in await evictions.ordered(books.db)
-        ]
+        return await evicted(books)
+
+
+async def evicted(books: OpenBooks) -> list[EvictedProject]:
+    """As `run_evicted`, in open books."""
+    found = [
+        (each, await projects.by_id(books.db, each.project_id))
+        for each in await evictions.ordered(books.db)
+    ]
     return [
         EvictedProject(project.unique_name, project.wallet, each.reason, iso_utc(each.at_ms))
         for each, project in found

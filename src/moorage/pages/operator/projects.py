@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from moorage.errors import InvalidField
 from moorage.ledger.burn import HOUR_MS
-from moorage.operate.customers import overview, suspension
+from moorage.operate.customers import evictions, overview, suspension
 from moorage.operate.customers.overview import ProjectUse
 from moorage.operate.customers.suspension import Subject
 from moorage.pages.operator.view import PER_PAGE, View
@@ -23,6 +23,8 @@ _ORDERS: dict[str, tuple[str, Callable[[ProjectUse], int]]] = {
     "newest": ("Newest", lambda each: each.project.created_at_ms),
 }
 _DEPLOYMENTS = 10
+_MAX_DAYS = 3650
+_MAX_DIGITS = 5
 
 
 async def listed(view: View) -> Response:
@@ -48,6 +50,7 @@ async def listed(view: View) -> Response:
         by=by,
         orders=[(key, name) for key, (name, _) in _ORDERS.items()],
         parts=view.neighbours(has_more=len(found) > view.offset + PER_PAGE),
+        evicted=await evictions.evicted(view.books),
     )
 
 
@@ -64,6 +67,14 @@ async def one(view: View) -> Response:
         deployments=list(await deployments.of_project(db, project.id))[-_DEPLOYMENTS:][::-1],
         hours=hours,
         base_domain=view.desk.settings.base_domain,
+        eviction=next(
+            (
+                each
+                for each in await evictions.evicted(view.books)
+                if each.name == project.unique_name
+            ),
+            None,
+        ),
     )
 
 
@@ -81,6 +92,26 @@ async def resume(view: View) -> Response:
     subject = Subject(project.unique_name, "")
     await suspension.unsuspend(view.books, subject, reason=view.reason())
     return view.done(_path(project), "resumed")
+
+
+async def evict(view: View) -> Response:
+    """`POST …/evict`: orders its deletion, after notice to its owner."""
+    project = await _project(view)
+    view.require_confirmed()
+    days = view.form.get("days", "")
+    if not (days.isascii() and days.isdigit() and int(days[:_MAX_DIGITS]) <= _MAX_DAYS):
+        raise InvalidField("days", f"must be a whole number from 0 to {_MAX_DAYS}")
+    await evictions.evict(
+        view.books, project.unique_name, reason=view.reason(), days=float(days[:_MAX_DIGITS])
+    )
+    return view.done(_path(project), "evicted")
+
+
+async def keep(view: View) -> Response:
+    """`POST …/keep`: cancels that."""
+    project = await _project(view)
+    await evictions.keep(view.books, project.unique_name, reason=view.reason())
+    return view.done(_path(project), "kept")
 
 
 async def _project(view: View) -> Project:

@@ -63,6 +63,8 @@ PAGES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", _PROJECT, projects.one),
     ("POST", f"{_PROJECT}/suspend", projects.suspend),
     ("POST", f"{_PROJECT}/resume", projects.resume),
+    ("POST", f"{_PROJECT}/evict", projects.evict),
+    ("POST", f"{_PROJECT}/keep", projects.keep),
     ("GET", "/books", books.shown),
     ("POST", "/books/audit", books.audit),
     ("GET", "/prices", prices.shown),

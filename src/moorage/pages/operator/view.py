@@ -27,6 +27,8 @@ DONE = {
     "refund-sent": "The refund is on its way. Its state is below; never send it by hand as well.",
     "suspended": "It is suspended: its apps stop within seconds, and it burns nothing.",
     "resumed": "It is not suspended any more. From now on its credits decide.",
+    "evicted": "Its owner is told, and it is deleted when the time is over.",
+    "kept": "It is not to be deleted any more.",
     "given": "The credits are given, and their wallet is told.",
     "given-before": "These credits were given already, and are not given again.",
     "taken-back": "The credits are taken back.",

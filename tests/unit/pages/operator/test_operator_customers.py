@@ -195,3 +195,24 @@ async def test_a_project_is_shown_with_its_deployments(pages: OperatorPages, db:
     project = await add_project(db)
     await add_deployment(db, project, DeploymentStatus.FAILED, reason="it did not listen")
     assert "it did not listen" in await pages.shown("/operator/projects/hello")
+
+
+async def test_project_is_deleted_after_notice_unless_it_is_kept_after_all(
+    pages: OperatorPages, db: Database
+) -> None:
+    await add_project(db, ALICE, "hers")
+    path = "/operator/projects/hers"
+    form = {"reason": HOSTILE, "days": "14"}
+    assert (await pages.post(f"{path}/evict", **form)).status == 400  # not confirmed
+    for days in ("-1", "4000", "x"):
+        wrong = form | {"days": days, "confirmed": "true"}
+        assert (await pages.post(f"{path}/evict", **wrong)).status == 400
+    answer = await pages.post(f"{path}/evict", **form, confirmed="true")
+    assert answer.location == f"{path}?done=evicted"
+    for page in (path, "/operator/projects"):
+        text = await pages.shown(page)
+        assert "to be deleted" in text
+        assert HOSTILE not in text
+    assert (await pages.post(f"{path}/keep", reason="they paid")).location.endswith("done=kept")
+    assert "to be deleted" not in await pages.shown("/operator/projects")
+    assert [act for act, _, _ in await done(db)] == ["evict", "cancel eviction"]
