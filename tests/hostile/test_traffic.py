@@ -15,7 +15,7 @@ from apps import PATIENCE_SECONDS, SMALL, Deployer, ask, attempts, plan, upload
 
 from conftest import Host, new_sandbox
 from moorage.engines.connection_limits import ConnectionLimits
-from moorage.engines.engine import Engine, Instance
+from moorage.engines.engine import Instance
 
 pytestmark = [
     pytest.mark.root,
@@ -132,9 +132,8 @@ async def _ask_beside(app: Instance, more: int, held: list[Connection]) -> None:
     await ask(app)
 
 
-async def test_one_visitor_cannot_take_all_connections_to_the_proxy(
-    host: Host, limited_root: Engine
-) -> None:
+@pytest.mark.usefixtures("deployer")
+async def test_one_visitor_cannot_take_all_connections_to_the_proxy(host: Host) -> None:
     """From the world, against something that listens where the proxy would."""
     with socket.create_server((arena.HOST_ADDRESS, PROXY_PORT), backlog=512):
         reached = await asyncio.to_thread(_connect_from, host.world, 80)

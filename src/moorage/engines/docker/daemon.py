@@ -228,7 +228,10 @@ def lacking(info: Mapping[str, Any], pid: int) -> list[str]:
     if "name=seccomp" not in options:
         missing.append("Docker filters no system calls: use a Docker built with seccomp")
     if "name=rootless" in options:
-        missing.append("Docker runs without root: start it as the machine's own service")
+        missing.append(
+            "Docker runs without root, and so would run builds without limits: start it as the"
+            " machine's own service"
+        )
     version = str(info.get("ServerVersion", "0")).partition(".")[0]
     if version.isdigit() and int(version) < _LEAST_VERSION:
         missing.append(f"Docker is older than {_LEAST_VERSION}: upgrade it")
