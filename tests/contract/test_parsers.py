@@ -192,6 +192,17 @@ async def test_many_requests_at_once_for_one_plan_are_one_job(tmp_path: Path) ->
     await pool.close()
 
 
+async def test_small_upload_is_one_job_from_its_body_to_its_plan(tmp_path: Path) -> None:
+    pool = Counting()
+    await pool.open()
+    body = json.dumps(document({"index.js": b"1"}) | {"displayName": "x"}).encode()
+    got = await receive(body, tmp_path, parser=UploadParser(pool, STRANGER))
+    settings = got.request.settings
+    await Plans(pool).plan(got.upload, got.tree_digest, settings, TOOLBOX, STRANGER)
+    assert pool.jobs == 1
+    await pool.close()
+
+
 async def test_same_files_settings_and_tools_are_planned_once(tmp_path: Path) -> None:
     pool = Counting()
     await pool.open()

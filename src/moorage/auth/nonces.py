@@ -204,7 +204,6 @@ class NonceFile:
     ) -> None:
         """Remembers the body of a nonce like `NonceStore.remember_body`, as long as the nonce."""
         try:
-            self._db.execute(_DELETE_BODIES, (self._clock.now_ms() - WINDOW_MS,))
             self._db.execute(_INSERT_BODY, (nonce_digest(wallet, nonce), timestamp_ms, body_digest))
         except sqlite3.Error as error:
             raise AuthUnavailable from error
@@ -232,7 +231,7 @@ class NonceFile:
             raise RateLimited(WINDOW_MS // 1000)
 
     def _forget(self, now_ms: int) -> None:
-        """Deletes some nonces that are out of the window, after raising the floor above them.
+        """Deletes bodies and some nonces out of the window, after raising the floor above these.
 
         Looks at the next part of the table, in the order of its key. An index by timestamp would
         find them at once, but double what each insert writes.
@@ -241,6 +240,7 @@ class NonceFile:
         if not is_due and self._count < self._capacity:
             return
         after, oldest_ms = self._looked_at, now_ms - WINDOW_MS
+        self._db.execute(_DELETE_BODIES, (oldest_ms,))
         looked = self._db.execute(_NEXT, (oldest_ms, after, _LOOKED_AT_ONCE)).fetchone()
         last, expired_ms, count = looked
         if expired_ms is not None:

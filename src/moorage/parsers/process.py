@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import msgspec
 
@@ -108,10 +107,11 @@ class ParserProcess:
     async def ask(self, job: bytes, descriptors: Sequence[int], *, wall_seconds: float) -> Answer:
         """Does a job and returns its answer. Raises ParserEnded; then `close` the process."""
         self.jobs += 1
-        header = len(job).to_bytes(HEADER_BYTES, "big")
+        message = len(job).to_bytes(HEADER_BYTES, "big") + job
         try:
-            socket.send_fds(self._channel, [header], descriptors)  # idle, so there is room
-            await self._send(job)
+            sent = socket.send_fds(self._channel, [message], descriptors)  # idle, so there is room
+            if sent < len(message):
+                await self._loop.sock_sendall(self._channel, memoryview(message)[sent:])
             answer = await self._answer(wall_seconds)
         except OSError as error:
             raise await self._end() from error
@@ -133,27 +133,21 @@ class ParserProcess:
                 self._process.stderr.close()
             await in_thread(self._process.wait)
 
-    async def _send(self, message: bytes) -> None:
-        sent = 0
-        with suppress(BlockingIOError):
-            sent = self._channel.send(message)
-        if sent < len(message):
-            await self._loop.sock_sendall(self._channel, memoryview(message)[sent:])
-
     async def _answer(self, wall_seconds: float) -> Answer | Ready:
         """Returns the next message. Raises ParserEnded, also after `wall_seconds` without one."""
         self._waiting = self._loop.create_future()
         if self._is_over:  # it ended while the job was being sent
             self._give(EOFError())
         is_late = False
+        timer = self._loop.call_later(wall_seconds, self._give, TimeoutError())
         try:
-            async with asyncio.timeout(wall_seconds):
-                return _MESSAGES.decode(await self._waiting)
+            return _MESSAGES.decode(await self._waiting)
         except TimeoutError:
             is_late = True
         except (EOFError, msgspec.MsgspecError):
             pass
         finally:
+            timer.cancel()
             self._waiting = None
         raise await self._end(is_late=is_late)
 
@@ -202,13 +196,13 @@ class ParserProcess:
             self._buffer.clear()
             self._give(message)
 
-    def _give(self, what: bytes | EOFError) -> None:
+    def _give(self, what: bytes | EOFError | TimeoutError) -> None:
         if self._waiting is None or self._waiting.done():
             return
-        if isinstance(what, EOFError):
-            self._waiting.set_exception(what)
-        else:
+        if isinstance(what, bytes):
             self._waiting.set_result(what)
+        else:
+            self._waiting.set_exception(what)
 
 
 def _command(*arguments: int) -> list[str]:

@@ -32,23 +32,28 @@ _DATA = re.compile(rb"""["'`/=]/data(?=[/"'`?])""")
 def writes(path: str, data: bytes) -> str | None:
     """Returns the library or function with which the file's code keeps something in files."""
     if b":memory:" not in data:
-        library = next((name for name in _LIBRARIES if name.encode() in data), None)
+        library = next((name for name, spelled in _LIBRARIES if spelled in data), None)
         if library is not None:
             return library
     if PurePosixPath(path).name in _MANIFESTS or any(word in data for word in _TEMPORARY):
         return None
-    call = next((name for name in _CALLS if name.encode() in data), None)
+    call = next((name for name, spelled in _CALLS if spelled in data), None)
     if call is None and path.endswith((".py", ".rb")) and b"open(" in data and _MODE.search(data):
         call = "open("
     return call.strip(".(") if call else None
 
 
-_LIBRARIES = (
+def _spelled(*names: str) -> tuple[tuple[str, bytes], ...]:
+    """Returns names, each with the bytes that stand for it in a file."""
+    return tuple((name, name.encode()) for name in names)
+
+
+_LIBRARIES = _spelled(
     *("better-sqlite3", "node:sqlite", "bun:sqlite", "backends.sqlite3", "aiosqlite", "rusqlite"),
     *("jdbc:sqlite", "jdbc:h2:file", "sqlite3", "sqlite://", 'provider = "sqlite"'),
     *("lowdb", "nedb", "classic-level", "TinyDB", "node-persist", "duckdb"),
 )
-_CALLS = (
+_CALLS = _spelled(
     *("writeFileSync(", "writeFile(", "createWriteStream(", "appendFileSync(", "appendFile("),
     *("Bun.write(", "Deno.writeTextFile(", "multer(", ".write_text(", ".write_bytes("),
     *("shelve.open(", "file_put_contents(", "move_uploaded_file(", "os.WriteFile(", "os.Create("),

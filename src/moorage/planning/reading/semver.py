@@ -5,6 +5,7 @@ ignored, so `^2.0.0-rc.1` allows 2.0.0 and later.
 """
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 RANGE_LIMIT = 256  # characters
@@ -64,9 +65,10 @@ def version(text: str) -> Version | None:
     return Version(int(match[1]), int(match[2]), int(match[3])) if match else None
 
 
-def releases(texts: tuple[str, ...]) -> list[Version]:
+@lru_cache(maxsize=256)  # the versions that there are of a program: every plan asks
+def releases(texts: tuple[str, ...]) -> tuple[Version, ...]:
     """Returns the releases among the texts, oldest first."""
-    return sorted(found for text in texts if (found := version(text)) is not None)
+    return tuple(sorted(found for text in texts if (found := version(text)) is not None))
 
 
 def version_range(text: str) -> Range | None:
