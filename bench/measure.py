@@ -58,6 +58,21 @@ def cpu_seconds(pid: int, *, children: bool = False) -> float:
     return sum(map(int, fields[11 : 15 if children else 13])) / _TICK
 
 
+def cpu_seconds_of_children(pid: int, program: bytes) -> float:
+    """Processor time of a process's children of that program, and of all that it has buried."""
+    buried = cpu_seconds(pid, children=True) - cpu_seconds(pid)
+    return buried + sum(cpu_seconds(child) for child in _children(pid) if _runs(child, program))
+
+
+def _children(pid: int) -> Iterator[int]:
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        yield from map(int, file.read_text().split())
+
+
+def _runs(pid: int, program: bytes) -> bool:
+    return program in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 def resident_bytes(pid: int) -> int:
     """Memory of a process that is resident now."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES

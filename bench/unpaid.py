@@ -11,7 +11,7 @@ from itertools import count, islice
 from gateway import api_port, example_files, gateway, one_deployed
 from gateway_fixture import DevGateway
 from load import drive, request_bytes
-from measure import Row, median, spread
+from measure import Row, cpu_seconds_of_children, median, spread
 from peer import install, peer
 from signing import Signer
 
@@ -24,9 +24,11 @@ WALLETS = REQUESTS // NAMES_OF_A_WALLET
 OURS = "unpaid deploy → 402, a new quote stored each time"
 AGAIN = "unpaid deploy → 402, quote stored before"
 POLL = "a signed status poll"
+PLANNING = "planning, in a process beside the gateway's"
 EXPRESS = "Express + viem + mppx + better-sqlite3"
 MPPX, X402 = "mppx on Express", "@x402/express"
 _PAY_TO = "0x" + "5a" * 20
+_PARSER = b"moorage.parsers.worker"
 
 
 def run() -> list[Row]:
@@ -48,10 +50,14 @@ def run() -> list[Row]:
         servers = {OURS: ours, AGAIN: ours, EXPRESS: express, MPPX: mppx, X402: x402}
         _round(servers, names, wallets=10)  # to warm up
         rounds = [
-            {**_round(servers, names, wallets=WALLETS), POLL: polled(ours, made_polls)}
+            {
+                **_round(servers, names, wallets=WALLETS),
+                POLL: polled(ours, made_polls),
+                PLANNING: planned(ours, names),
+            }
             for _ in range(ROUNDS)
         ]
-    return _rows({name: [found[name] for found in rounds] for name in (*servers, POLL)})
+    return _rows({name: [found[name] for found in rounds] for name in (*servers, POLL, PLANNING)})
 
 
 def polls(started: DevGateway) -> Callable[[], list[bytes]]:
@@ -65,6 +71,15 @@ def polls(started: DevGateway) -> Callable[[], list[bytes]]:
 def polled(server: tuple[int, int], make_polls: Callable[[], list[bytes]]) -> float:
     """Polls per CPU second."""
     return drive(*server, make_polls(), expect=200, connections=CONNECTIONS).per_cpu_second
+
+
+def planned(server: tuple[int, int], names: Iterator[str]) -> float:
+    """Microseconds of processor time that one plan takes in the processes that make them."""
+    port, pid = server
+    signed = requests(names, wallets=WALLETS, names_each=NAMES_OF_A_WALLET, repeats=1)
+    before = cpu_seconds_of_children(pid, _PARSER)
+    drive(port, pid, signed, expect=402, connections=CONNECTIONS)
+    return (cpu_seconds_of_children(pid, _PARSER) - before) / len(signed) * 1e6
 
 
 def _round(
@@ -94,6 +109,11 @@ def _rows(found: dict[str, list[float]]) -> list[Row]:
             "≤ 3×",
             poll <= 3 * ours,
             f"poll {poll:,.0f} r/CPU-s; {spread(found[POLL])}",
+        ),
+        Row(
+            PLANNING,
+            f"{median(found[PLANNING]):,.0f} µs",
+            note=f"a plan; in none of the figures above; {spread(found[PLANNING])}",
         ),
         _row(
             found, EXPRESS, 5, "the same work: signature, upload, quote stored, one challenge each"
