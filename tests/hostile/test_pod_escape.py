@@ -75,12 +75,37 @@ ELSEWHERE = {
         ),
         _FILTER,
     ),
+    "processes without end": "the kubelet bounds a pod's processes (podPidsLimit)",
     "what the machine does": "the runtime masks files of /proc and /sys by its own choice",
     "root's home": "it is the image's own, and empty",
 }
 #: Of another kind than elsewhere: without capabilities, no option of a packet can be set.
 ALSO_REFUSED = {"source routing": "EPERM"}
-THREATS = (TOKEN, *HOST, *WORLD, *NEIGHBOUR, *map(_in_pod, FILES), *PROCESSES, *KERNEL)
+FILLING = tuple(
+    Threat(
+        name=f"more than fits into {directory}",
+        run=("exhaust.py", "disk", directory, "80"),
+        refused=frozenset({refused}),
+    )
+    for directory, refused in (
+        *dict.fromkeys(("/tmp", "/run", "/var/tmp", "/dev/shm"), "ENOSPC").items(),
+        ("/dev", "EACCES"),
+    )
+)
+PROCESSES_WITHOUT_END = Threat(
+    name="processes without end", run=("exhaust.py", "fork", "200"), refused=frozenset({"EAGAIN"})
+)
+THREATS = (
+    TOKEN,
+    *FILLING,
+    PROCESSES_WITHOUT_END,
+    *HOST,
+    *WORLD,
+    *NEIGHBOUR,
+    *map(_in_pod, FILES),
+    *PROCESSES,
+    *KERNEL,
+)
 
 
 @pytest.fixture(scope="module")
