@@ -15,8 +15,11 @@ from moorage.operate.acts import note_act
 from moorage.operate.books import operator_name
 from moorage.operate.export import COLUMNS, ledger_rows, spreadsheet_text
 from moorage.operate.stopping import Machine, open_machine
+from moorage.records.deployment import DeploymentStatus
+from moorage.records.job import JobKind
 from moorage.settings import Settings
 from moorage.storage import customers
+from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database
 from moorage.storage.money import intervals, payments
 from moorage.storage.money.chains import unsettled
@@ -70,6 +73,7 @@ async def run_retire(
         left = await left_to_settle(db, metering)
         await _export(machine, left, target)
         await _remove_apps(machine)
+        await _delete_projects(machine)
         await machine.stop()
         async with db.transaction(durable=True) as tx:
             await note_act(tx, operator_name(), "retire", "the gateway", reason=reason)
@@ -115,6 +119,17 @@ async def _remove_apps(machine: Machine) -> None:
     if engine.capabilities.volumes:
         for volume_id in await engine.volumes():
             await engine.remove_volume(volume_id)
+
+
+async def _delete_projects(machine: Machine) -> None:
+    """Records of each project what became of its apps: the books say nothing that is not so."""
+    db, now_ms = machine.core.db, machine.core.clock.now_ms()
+    for project in await customers.every_project(db, used_since_ms=2**62):
+        async with db.transaction(durable=True) as tx:
+            for deployment in await deployments.of_project(tx, project.id):
+                await deployments.move(tx, deployment.id, DeploymentStatus.STOPPED)
+                await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id=deployment.id)
+            await projects.set_deleted(tx, project.id, at_ms=now_ms)
 
 
 async def _export(machine: Machine, left: Left, target: Path) -> None:
