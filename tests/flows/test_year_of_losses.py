@@ -1,0 +1,259 @@
+"""A year in which all is lost once, the first version's disks first and the gateway at last.
+
+The books are audited after each step. Beside it, `test_year` lives one of changes.
+"""
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from chain_fixture import LocalChains
+from gateway_fixture import MOORAGE
+from old_books import BOBS_KEY, DUMPS, backup_of
+from paying import mine
+from ports import quiet_port
+from remains import of_gateway, processes_saying
+from rpc_proxy import RpcProxy
+from second_machine import SecondMachine, second_machine
+from served import ServedGateway, ended
+from small_disk import fill, small_disk
+from waiting import until_read
+from wallet import HELLO, Answer, Wallet, fresh_name
+
+pytestmark = pytest.mark.root
+
+DISK_MIB, RESERVE_MIB = 900, 100
+APART = f"127.86.{os.getpid() % 250}.30"  # where the ports of HTTP and HTTPS are free
+
+
+@pytest.fixture
+async def node(local_chains: LocalChains) -> AsyncIterator[RpcProxy]:
+    """The only node of the only chain."""
+    async with RpcProxy(local_chains.base.rpc_urls[0]) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[SecondMachine]:
+    with second_machine() as machine:
+        yield machine
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path, DISK_MIB) as mounted:
+        yield mounted
+
+
+@pytest.fixture
+async def gateway(
+    disk: Path, local_chains: LocalChains, node: RpcProxy
+) -> AsyncIterator[ServedGateway]:
+    """Not started yet; the chain that the first version was paid on is closed for good."""
+    made = ServedGateway(
+        disk / "gateway",
+        local_chains,
+        app_disk_mib=64,
+        disk_reserve_mib=RESERVE_MIB,
+        disk_overcommit=100,
+        operator_port=quiet_port(),
+    )
+    made.write(chains={"base": {"rpc_urls": [node.url]}})
+    with ended(made):
+        yield made
+
+
+async def put_back(backup: Path, data_dir: Path) -> None:
+    command = [MOORAGE, "restore", str(backup), "--data-dir", str(data_dir)]
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+
+
+async def audited(gateway: ServedGateway) -> None:
+    code, document = await gateway.command("audit")
+    assert (code, document["report"]["findings"]) == (0, []), document
+
+
+async def deployed(wallet: Wallet, name: str, files: dict[str, str] | None = None) -> None:
+    """For credits; with a variable, which the gateway's key seals."""
+    answer = await wallet.deploy(
+        name,
+        files,
+        headers={"X-Use-Existing-Credits": "true"},
+        settings={"runEnvs": {"GREETING": "again"}},
+    )
+    assert answer.status == 200, answer.body
+    status = await wallet.settled(answer)
+    assert status["status"] == "ready", status
+
+
+async def paid(wallet: Wallet, amount: int) -> None:
+    """More is credited by so much, less what apps burn meanwhile."""
+    before = await balance(wallet)
+    await wallet.pay(amount, chain="base")
+    await until_read(lambda: balance(wallet), lambda now: now > before + amount / 1e6 - 0.01)
+
+
+async def balance(wallet: Wallet) -> float:
+    answer = await wallet.call("GET", "/agent/credits")
+    assert answer.status == 200, answer.body
+    return float(answer.body["balance_usd"])
+
+
+async def states(gateway: ServedGateway) -> dict[str, str]:
+    """What `/ready` says of each part."""
+    url = f"{gateway.info['operator']}/ready"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return dict((await response.json())["parts"])
+
+
+async def visited(wallet: Wallet, name: str, page: str = "hello again") -> None:
+    await until_read(lambda: wallet.visit(name), lambda answer: answer == (200, page))
+
+
+async def over_tls(name: str, *, scheme: str) -> str:
+    """The page of an app, where the gateway has the ports of HTTP and HTTPS."""
+    host = f"{name}.localhost"
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(
+            f"{scheme}://{APART}/", headers={"Host": host}, server_hostname=host, ssl=False
+        ) as response,
+    ):
+        return await response.text()
+
+
+def is_without_room(answer: Answer) -> bool:
+    """As soon as the gateway has noticed; no answer of then is another fault's."""
+    assert answer.status in (402, 503), answer.body
+    return bool(answer.body["code"] == "no_capacity")
+
+
+async def unavailable(_request: web.Request) -> web.StreamResponse:
+    return web.Response(status=503)
+
+
+async def test_a_year_of_losses_loses_no_money_and_no_project(
+    gateway: ServedGateway,
+    node: RpcProxy,
+    disk: Path,
+    elsewhere: SecondMachine,
+    local_chains: LocalChains,
+    tmp_path: Path,
+) -> None:
+    # The first version is upgraded: its backup is put back, and its customer goes on.
+    await put_back(backup_of(DUMPS[0], tmp_path / "first"), gateway.data_dir)
+    await mine(local_chains.base.rpc_urls[0], 500)  # it had looked at as many
+    shutil.rmtree(gateway.data_dir / "nonces")  # nobody has signed anything in this minute
+    await asyncio.to_thread(gateway.start)
+    bob = Wallet(gateway, key=BOBS_KEY)
+    await deployed(bob, "kept", {"index.html": "still mine"})
+    await visited(bob, "kept", "still mine")
+    await audited(gateway)
+
+    # A customer comes.
+    alice, shop = await Wallet(gateway).fund(chain="base"), fresh_name()
+    await paid(alice, 3_000_000)
+    await deployed(alice, shop)
+    await audited(gateway)
+
+    # The disk is full: nobody is asked to pay for what it can't hold, and who pays is credited.
+    filler = await asyncio.to_thread(fill, disk)
+    bidding = Wallet(gateway)
+    await until_read(lambda: bidding.deploy(fresh_name()), is_without_room)
+    assert (await states(gateway))["disk"] != "ok"
+    await paid(alice, 700_000)
+    await audited(gateway)
+    filler.unlink()
+    await visited(alice, shop)
+    await visited(bob, "kept", "still mine")
+    await until_read(lambda: bidding.deploy(fresh_name()), lambda it: it.status == 402)
+    await deployed(alice, shop, HELLO | {"more.txt": "there is room again"})
+    await audited(gateway)
+
+    # The node is lost: apps go on, the operator is told, and what is paid meanwhile is found.
+    node.respond = unavailable
+    await until_read(lambda: states(gateway), lambda parts: parts["chain base"] != "ok")
+    before = await balance(alice)
+    await alice.pay(800_000, chain="base")
+    await visited(alice, shop)
+    code, document = await gateway.command("audit")
+    assert (code, document["report"]["findings"]) == (4, [])
+    node.behave()
+    await until_read(lambda: balance(alice), lambda now: now > before + 0.79)
+    await audited(gateway)
+
+    # The certificate authority is lost: an app is served without, for nothing, until there is one.
+    lost = "https://127.0.0.1:1/directory"
+    await asyncio.to_thread(gateway.restart, tls=True, proxy_host=APART, acme_directory=lost)
+    await until_read(lambda: states(gateway), lambda parts: parts["certificates"] != "ok")
+    stall = fresh_name()
+    await deployed(alice, stall)
+    assert await over_tls(stall, scheme="http") == "hello again"
+    await audited(gateway)
+    await asyncio.to_thread(gateway.restart, acme_directory=None, internal_authority=True)
+    await until_read(lambda: told(alice), lambda kinds: "project.certified" in kinds)
+    assert await over_tls(stall, scheme="https") == "hello again"
+    await audited(gateway)
+    await asyncio.to_thread(gateway.restart, tls=None, proxy_host=None, internal_authority=None)
+
+    # The machine is lost. What was put back from its backup does not serve beside it,
+    saved = tmp_path / "gateway.backup"
+    code, _ = await gateway.command("backup", str(saved))
+    assert code == 0
+    second = ServedGateway(tmp_path / "second", local_chains)
+    places = ("data_dir", "port", "proxy_port")
+    second.write(**{name: gateway.written[name] for name in gateway.written if name not in places})
+    second.write(operator_port=quiet_port())
+    await put_back(saved, second.data_dir)
+    assert "both would credit" in await asyncio.to_thread(second.refused)
+    await visited(alice, shop)
+    await alice.pay(900_000, chain="base")
+    gateway.kill()
+    code, _ = await gateway.command("stop", "--reason", "the machine is lost")
+    assert code == 0
+
+    # but on another machine, under another domain.
+    second.inside = elsewhere.inside
+    async with RpcProxy(local_chains.base.rpc_urls[0], host=elsewhere.ours) as there:
+        second.write(
+            chains={"base": {"rpc_urls": [there.url]}},
+            host=elsewhere.address,
+            proxy_host=elsewhere.address,
+            base_domain="elsewhere.localhost",
+        )
+        with ended(second):
+            await asyncio.to_thread(second.start)
+            alice.gateway = bob.gateway = second
+            for wallet, name, page in (
+                (alice, shop, "hello again"),
+                (alice, stall, "hello again"),
+                (bob, "kept", "still mine"),
+            ):
+                await visited(wallet, name, page)
+            await audited(second)
+
+            # The end: who is owed something is told, and nothing is left.
+            second.stop()
+            books = str(tmp_path / "books")
+            code, document = await second.command("retire", books, "--reason", "sold")
+            assert (code, document["retired"]) == (1, False)
+            owed = {each["wallet"]: each["projects"] for each in document["left"]["owed"]}
+            assert owed[alice.address.lower()] == sorted([shop, stall])
+            code, _ = await second.command("retire", books, "--reason", "sold", "--i-know")
+            assert code == 0
+            left = of_gateway(second.data_dir, second.instance_id)
+            assert {kind: found for kind, found in left.items() if found} == {}
+            assert processes_saying(str(second.data_dir)) == set()
+            await audited(second)
+
+
+async def told(wallet: Wallet) -> list[str]:
+    answer = await wallet.call("GET", "/agent/events")
+    return [event["type"] for event in answer.body["events"]]
