@@ -7,13 +7,11 @@ import re
 from collections.abc import Collection, Mapping
 from itertools import takewhile
 from pathlib import Path
-from shlex import quote
 from typing import NamedTuple
 
 import msgspec
 
 from moorage.engines.images.recipe import (
-    APP,
     SHELL,
     TOOLCHAINS,
     TOOLS,
@@ -51,15 +49,14 @@ def generated(plan: Plan, materials: Materials, files: Collection[str]) -> Writt
     contexts = {f"tool-{name}": path.parent for name, path in parts.tools.items()}
     contexts |= {_context(program): place for program, place in parts.toolchains.items()}
     is_layered = plan.install is not None and bool(files) and all(map(_COPIED.match, files))
-    places = " ".join(map(quote, dict.fromkeys((APP, parts.directory, HOME))))
     lines = [
         f"FROM {parts.base}",
         *(f"COPY --from=tool-{name} {it.name} {TOOLS}/{name}" for name, it in parts.tools.items()),
         *(f"COPY --from={it.image} {it.place} {it.place}" for it in parts.others.values()),
         *(f"COPY --from={_context(name)} . {TOOLCHAINS}/{name}" for name in parts.toolchains),
         f"ENV {_assigned(parts.environment)}",
-        _run(f"mkdir -p {places} && chown {USER} {places}"),
         f"USER {USER}",
+        _words("WORKDIR", HOME),  # makes it, as the next one does, for this user, without a command
         _words("WORKDIR", parts.directory),
         *([_put(name) for name in sorted(files)] if is_layered else [_put(".")]),
         *([_step(INSTALL, plan.install, materials)] if plan.install else []),
@@ -111,10 +108,6 @@ def _step(name: str, command: str, materials: Materials) -> str:
     if materials.has_trust:
         mounts += f" --mount=type=secret,id={TRUST},mode=0444,target={CERTIFICATES}"
     return f"RUN {mounts} {_json(*SHELL, _SOURCED.format(file), command)}"
-
-
-def _run(command: str) -> str:
-    return f"RUN {_json(*SHELL, command)}"
 
 
 def _put(name: str) -> str:
