@@ -11,6 +11,7 @@ from moorage.operate.check.authority import check_authority
 from moorage.operate.check.cluster import check_cluster
 from moorage.operate.check.configuration import check_configuration
 from moorage.operate.check.content import check_content
+from moorage.operate.check.docker import check_docker
 from moorage.operate.check.finding import Finding
 from moorage.operate.check.machine import check_machine
 from moorage.operate.check.names import check_names
@@ -23,15 +24,16 @@ async def check_gateway(settings: Settings, *, tokens: bool = False) -> list[Fin
     """Checks machine, cluster, configuration, names and nodes, `tokens` as well.
 
     It changes nothing, but for a file in the content store, which it deletes again. Without chains
-    it is what `moorage dev` needs: the machine alone.
+    it is what `moorage dev` needs: the machine, and its Docker where apps run there.
     """
     if not settings.chains:
-        return await check_machine(settings)
+        return [*await check_machine(settings), *await check_docker(settings)]
     configuration = check_configuration(settings, now_ms=SystemClock().now_ms())
     chains = _chains(settings)
     found = await asyncio.gather(
         check_machine(settings),
         check_cluster(settings),
+        check_docker(settings),
         check_content(settings),
         check_names(settings),
         check_authority(settings),
