@@ -22,7 +22,10 @@ _WALLET = f"0x{1:040x}"  # the first that `customers` makes up
 _NOW_MS = 1_775_556_000_000
 OF_WALLET = ("", "?page=20", "/credits", "/payments", "/events", "/top-up", "/links")
 OF_PROJECT = ("", "/deployments", "/logs", "/metrics", "/variables", "/domains", "/settings")
-OF_OPERATOR = ("", "/payments", "/wallets", "/projects", "/books", "/settings", "/acts", "/log")
+OF_OPERATOR = (
+    *("", "/trends", "/payments", "/wallets", "/projects", "/books", "/prices", "/reports"),
+    *("/settings", "/acts", "/log"),
+)
 
 
 def run() -> list[Row]:
