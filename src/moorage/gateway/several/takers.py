@@ -25,6 +25,9 @@ from moorage.storage.money.chains import recipients
 
 log = structlog.get_logger()
 
+ROOTS_LOCK_FILE = Path("/run/moorage/addresses.lock")
+"""Of all gateways with root; engines make their places beside it, which apps' users pass to."""
+
 _PLACE_BYTES = 7  # so that a place is far below 2**63, where a lock ends
 
 
@@ -69,8 +72,8 @@ def _names(chains: Iterable[int], addresses: Iterable[str]) -> Iterator[str]:
 def _open_lock_file() -> int:
     """Opens the file that all gateways of this user lock. Raises OSError."""
     if os.geteuid() == 0:
-        path = Path("/run/moorage/addresses.lock")
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path = ROOTS_LOCK_FILE
+        path.parent.mkdir(mode=0o755, exist_ok=True)
     else:
         path = Path(tempfile.gettempdir(), f"moorage-{os.geteuid()}.lock")
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
