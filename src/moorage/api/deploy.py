@@ -261,7 +261,7 @@ def _understood(attempt: DeployAttempt, offer: DryRun) -> Understood:
 def _refuse_near_misses(request: Request) -> None:
     """Raises InvalidField for a header that another name was meant by."""
     for header in request.headers:
-        meant = _meant(header)
+        meant = _meant(header) if len(header) <= _LONGEST_NAME else None
         if meant is not None:
             raise InvalidField(header.title(), f"is not known here; did you mean {meant}?")
 
@@ -273,6 +273,7 @@ def _meant(header: str) -> str | None:
     return None if meant is None or header == meant.lower() else meant
 
 
+_LONGEST_NAME = 64  # longer ones are nobody's mistake, and are not to be remembered
 _MEANT_HEADERS = dict.fromkeys(("dryrun", "dry"), "X-Dry-Run") | dict.fromkeys(
     ("usecredits", "usecredit", "useexistingcredit", "useexistingcredits", "existingcredits"),
     "X-Use-Existing-Credits",

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 from starlette.datastructures import Headers
 
@@ -7,6 +9,7 @@ from moorage.payments.protocols.evidence import (
     Evidence,
     TransactionEvidence,
     named_chain,
+    near_miss,
     offered_payment,
     payment_means,
 )
@@ -113,3 +116,14 @@ def test_other_schemes_are_no_evidence(written: str) -> None:
 def test_two_payments_at_once_are_refused(headers: dict[str, str]) -> None:
     with pytest.raises(PaymentMalformed, match="one way to pay"):
         offered(**headers)
+
+
+def test_long_names_of_headers_are_not_remembered() -> None:
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            assert near_miss({f"x-{number}-{'a' * 10_000}": ""}) is None
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 500_000

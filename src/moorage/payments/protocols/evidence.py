@@ -28,6 +28,7 @@ _LIKE_TX = re.compile(
 )
 """Names like X-Payment-Tx, without hyphens; X-Transaction-Id is a tracer's."""
 
+_LONGEST_NAME = 64  # longer ones are nobody's mistake, and are not to be remembered
 _LIKE_X402 = re.compile(r"payment|xpaymentsignature|x?paymentpayload")
 
 _PAYMENTS = ("x-payment-tx", "x-payment", "payment-signature")
@@ -169,7 +170,7 @@ def offered_payment(
 def near_miss(headers: Mapping[str, str]) -> tuple[str, str, str | None] | None:
     """Returns a header that looks like a payment, the one to send instead, and its hash, if any."""
     for name in headers:
-        right = _meant(name)
+        right = _meant(name) if len(name) <= _LONGEST_NAME else None
         if right is not None:
             return name, right, _tx_hash(headers[name]) if right == TX_HEADER else None
     return None
