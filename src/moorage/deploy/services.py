@@ -130,7 +130,7 @@ class DeployServices(AddressServices):
 
     @cached_property
     def _copies(self) -> RateLimiter:
-        """Limits how often a wallet has a disk copied, by restarts, changes and rollbacks."""
+        """Limits how often a wallet has a disk copied, and a project is resumed after a pause."""
         limit = max(1, self._settings.requests_per_minute // _REQUESTS_PER_COPY)
         return MemoryRateLimiter(clock=self._clock, limit=limit, window_seconds=_COPIES_SECONDS)
 
@@ -365,8 +365,13 @@ class DeployServices(AddressServices):
 
     @cached_property
     def pausing(self) -> Pausing:
-        drop = self.worker.drop
-        return Pausing(db=self._db, metering=self._metering, on_given_up=drop, clock=self._clock)
+        return Pausing(
+            db=self._db,
+            metering=self._metering,
+            resumptions=self._copies,
+            on_given_up=self.worker.drop,
+            clock=self._clock,
+        )
 
     @cached_property
     def deletion(self) -> Deletion:

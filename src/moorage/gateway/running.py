@@ -265,6 +265,7 @@ async def _catch_up(rooms: Rooms) -> None:
     await deploy.addresses.sweep()
     await rooms.ledger.metering.resume(await rooms.platform.keeper.runtime.running())
     await deploy.suspension.enforce()
+    await deploy.pausing.enforce()
     await deploy.reconciler.reconcile()
     await deploy.space.look()
 

@@ -51,7 +51,11 @@ class Asking(Believed):
                 has_volumes=True,
                 facts=SimpleNamespace(retention_days=30),
                 pausing=Pausing(
-                    db=db, metering=self.metering, on_given_up=lambda _: None, clock=clock
+                    db=db,
+                    metering=self.metering,
+                    resumptions=UNLIMITED,
+                    on_given_up=lambda _: None,
+                    clock=clock,
                 ),
                 written=Written(self.engine, clock, wait_seconds=60),
                 configuration=ProjectConfiguration(

@@ -3,10 +3,11 @@
 import pytest
 from yard import Yard
 
+from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.deploy.keeping.pausing import Paused, Pausing
 from moorage.deploy.keeping.retention import DAY_MS, Retention
 from moorage.deploy.keeping.suspension import block_project
-from moorage.errors import InvalidField, ProjectBlocked
+from moorage.errors import InvalidField, ProjectBlocked, RateLimited
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
@@ -23,7 +24,11 @@ def given_up() -> list[str]:
 @pytest.fixture
 def pausing(yard: Yard, given_up: list[str]) -> Pausing:
     return Pausing(
-        db=yard.db, metering=yard.metering, on_given_up=given_up.append, clock=yard.clock
+        db=yard.db,
+        metering=yard.metering,
+        resumptions=MemoryRateLimiter(clock=yard.clock, limit=1, window_seconds=300),
+        on_given_up=given_up.append,
+        clock=yard.clock,
     )
 
 
@@ -79,6 +84,37 @@ async def test_second_pause_and_second_resumption_change_nothing(
     yard.clock.advance(1_000)
     assert await pausing.pause(project) is Paused.AS_BEFORE
     assert (await yard.project(project)).paused_at_ms == since_ms
+
+
+async def test_project_that_an_older_gateway_resumed_is_paused_again(
+    yard: Yard, project: Project, serving: Deployment, pausing: Pausing
+) -> None:
+    await pausing.pause(project)
+    async with yard.db.transaction(durable=False) as tx:  # as one does that knows no pauses
+        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
+        await yard.metering.begin(tx, project.id)
+
+    await pausing.enforce()
+    await settle(yard)
+
+    now = await yard.project(project)
+    assert (now.status, now.paused_at_ms is None) == (ProjectStatus.SUSPENDED, False)
+    assert await intervals.open_of(yard.db, project.id) is None
+    assert yard.runtime.apps == {}
+
+
+async def test_project_is_not_resumed_again_and_again_as_it_runs_free_until_it_stops(
+    yard: Yard, project: Project, serving: Deployment, pausing: Pausing
+) -> None:
+    for _ in range(2):
+        await pausing.pause(project)
+        assert await pausing.resume(project) is Paused.RESUMED
+        await pausing.pause(project)
+        with pytest.raises(RateLimited):
+            await pausing.resume(project)
+        assert (await yard.project(project)).paused_at_ms is not None
+        yard.clock.advance(300_000)
+        await settle(yard)
 
 
 async def test_sleeping_app_that_is_paused_is_woken_by_nobody(

@@ -4,12 +4,20 @@ It is apart from the operator's suspension: each is lifted by whoever made it, a
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 
+from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import Clock
 from moorage.deploy.entrance.configuration import refuse_blocked
 from moorage.deploy.work.failure import fail
-from moorage.errors import DeployFailed, FailureCause, InvalidField, ProjectNotFound
+from moorage.errors import (
+    DeployFailed,
+    FailureCause,
+    InvalidField,
+    ProjectBlocked,
+    ProjectNotFound,
+)
 from moorage.events import outbox
 from moorage.ledger.metering import Metering
 from moorage.records.deployment import Deployment
@@ -40,11 +48,17 @@ class Pausing:
         *,
         db: Database,
         metering: Metering,
+        resumptions: RateLimiter,
         on_given_up: Callable[[str], None],
         clock: Clock,
     ) -> None:
+        """`resumptions` are limited by project.
+
+        A paused app runs on, unbilled, until the reconciler has stopped it.
+        """
         self._db = db
         self._metering = metering
+        self._resumptions = resumptions
         self._on_given_up = on_given_up
         self._clock = clock
 
@@ -55,7 +69,7 @@ class Pausing:
         """
         async with self._db.transaction(durable=True) as tx:
             project = await self._locked(tx, of)
-            if project.paused_at_ms is not None:
+            if project.paused_at_ms is not None and project.status is ProjectStatus.SUSPENDED:
                 return Paused.AS_BEFORE
             if project.serving_deployment_id is None:
                 raise InvalidField(
@@ -73,17 +87,28 @@ class Pausing:
         return Paused.PAUSED
 
     async def resume(self, of: Project) -> Paused:
-        """Ends the pause; from now on credits decide. Raises ProjectNotFound, ProjectBlocked.
+        """Ends the pause; from now on credits decide.
 
-        The time for which a suspended project is kept counts from the pause on.
+        Raises ProjectNotFound, ProjectBlocked, RateLimited. The time for which a suspended project
+        is kept counts from the pause on.
         """
         async with self._db.transaction(durable=True) as tx:
             project = await self._locked(tx, of)
             if project.paused_at_ms is None:
                 return Paused.AS_BEFORE
+            await self._resumptions.check(project.id)
             await projects.set_paused(tx, project.id, at_ms=None)
             starts = await self._metering.may_resume(tx, project)
         return Paused.RESUMED if starts else Paused.WAITING
+
+    async def enforce(self) -> None:
+        """Pauses again what another gateway has resumed, which knew no pauses.
+
+        One of the version before keeps the apps while others are upgraded already.
+        """
+        for project in await projects.paused_and_resumed(self._db):
+            with suppress(ProjectNotFound, ProjectBlocked, InvalidField):
+                await self.pause(project)
 
     async def _locked(self, tx: Transaction, of: Project) -> Project:
         """Returns the project as it is now, with its wallet's row locked."""

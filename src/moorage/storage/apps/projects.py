@@ -111,6 +111,13 @@ _SET_PAUSED = Statement(
     .where(projects.c.id == bindparam("project_id"))
     .values(paused_at_ms=bindparam("at_ms"))
 )
+_PAUSED_AND_RESUMED = Statement(
+    select(*_PROJECT).where(
+        _living,
+        projects.c.paused_at_ms.is_not(None),
+        projects.c.status.not_in([ProjectStatus.SUSPENDED.value, ProjectStatus.DELETING.value]),
+    )
+)
 _FALL_ASLEEP = Statement(
     update(projects)
     .where(
@@ -236,6 +243,11 @@ async def suspend(tx: Transaction, project_id: str, *, at_ms: int) -> None:
 async def set_paused(tx: Transaction, project_id: str, *, at_ms: int | None) -> None:
     """Notes since when its owner has a project paused; None: no longer."""
     await tx.execute(_SET_PAUSED, project_id=project_id, at_ms=at_ms)
+
+
+async def paused_and_resumed(source: Source) -> list[Project]:
+    """Returns paused projects that were resumed all the same, by a gateway of before pauses."""
+    return [_made_project(row) for row in await source.all(_PAUSED_AND_RESUMED)]
 
 
 async def fall_asleep(tx: Transaction, project_id: str, *, serving: str, at_ms: int) -> bool:
