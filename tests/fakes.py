@@ -184,6 +184,11 @@ class FakeRuntime:
         await self._enter("volumes", "")
         return set(self.kept_volumes)
 
+    async def export_volume(self, volume_id: str, target: Path) -> None:
+        await self._enter("export_volume", volume_id)
+        target.mkdir()
+        (target / "kept.txt").write_text("kept")
+
     async def clear_volume(self, volume_id: str) -> None:
         await self._enter("clear_volume", volume_id)
 

@@ -85,6 +85,9 @@ class FileEngine:
     async def volumes(self) -> set[str]:
         return {path.name for path in self._volumes.iterdir()}
 
+    async def export_volume(self, volume_id: str, target: Path) -> None:
+        target.mkdir()
+
     async def clear_volume(self, volume_id: str) -> None:
         return
 

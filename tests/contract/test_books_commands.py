@@ -308,3 +308,12 @@ async def test_eviction_is_told_to_the_owner_and_can_be_cancelled(
     assert await moorage(*evict, "--cancel") == 0
     assert "No project is to be deleted." in capsys.readouterr().out
     assert await moorage(*evict, "--cancel") == 2
+
+
+async def test_no_link_is_made_to_an_operators_port_that_nobody_knows(
+    books: Database, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Path(config).open("a") as file:
+        file.write("\n[api]\noperator_port = 0\n")
+    assert await moorage("operator", "link", "--config", config) == 2
+    assert "operator_port" in capsys.readouterr().err

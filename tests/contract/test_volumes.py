@@ -98,6 +98,33 @@ async def test_two_versions_see_the_same_files_as_their_own(
     assert shop_volume(sandbox, tmp_path).users() == {"new"}
 
 
+async def test_files_of_a_volume_are_exported_whether_an_app_uses_it_or_not(
+    sandbox: Sandbox, shell: Path, tmp_path: Path
+) -> None:
+    await build(sandbox, shell, plan(), deployment_id="first")
+    app = await begin(sandbox, "first")
+    await said(app, "fs.mkdirSync('/data/a'); fs.writeFileSync('/data/a/b', 'kept')")
+    await said(app, "fs.symlinkSync('/etc/passwd', '/data/link')")
+
+    await sandbox.export_volume("shop", tmp_path / "running")
+    assert await said(app, "fs.readFileSync('/data/a/b', 'utf8')") == "kept"
+    await sandbox.stop("first")
+    assert not shop_volume(sandbox, tmp_path).disk.mounted
+    await sandbox.export_volume("shop", tmp_path / "stopped")
+
+    assert not shop_volume(sandbox, tmp_path).disk.mounted
+    for target in (tmp_path / "running", tmp_path / "stopped"):
+        found = {path.relative_to(target).as_posix() for path in target.rglob("*")}
+        assert found == {"a", "a/b"}
+        assert (target / "a/b").read_text() == "kept"
+    await sandbox.export_volume("none", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    sparse = await begin(sandbox, "first")
+    await said(sparse, "fs.truncateSync('/data/a/b', 2 ** 30)")
+    with pytest.raises(DeployFailed, match="larger"):
+        await sandbox.export_volume("shop", tmp_path / "sparse")
+
+
 async def test_app_without_a_volume_has_no_data(sandbox: Sandbox, shell: Path) -> None:
     await build(sandbox, shell, plan(), deployment_id="first")
     app = await start(sandbox, plan())

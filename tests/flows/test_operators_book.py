@@ -23,7 +23,7 @@ from ports import quiet_port
 from postgres_fixture import PostgresServer
 from rpc_proxy import RpcProxy
 from waiting import until_read
-from wallet import Wallet, fresh_name
+from wallet import HELLO, Wallet, fresh_name
 
 pytestmark = pytest.mark.root
 
@@ -98,6 +98,17 @@ async def answered(url: str) -> int:
         return response.status
 
 
+async def exported(wallet: Wallet) -> str:
+    """The link to its project's archive, once its owner is told."""
+
+    async def told() -> list[str]:
+        answer = await wallet.call("GET", "/agent/events")
+        found = [each for each in answer.body["events"] if each["type"] == "project.exported"]
+        return [each["data"]["path"] for each in found]
+
+    return (await until_read(told, bool))[0]
+
+
 async def final(gateway: InstalledGateway) -> None:
     """Nothing of what was paid, or sent back, may still leave the chain."""
     await mine(gateway.written["chains"]["arbitrum"]["rpc_urls"][0], 2)
@@ -164,7 +175,13 @@ async def test_each_line_of_the_book_does_what_its_page_says(
     abuse = {"NAME": shop, "0x…": bob.address}
     *_, suspended = await operator.types("customers", "Abuse", next_lines=3, given=abuse)
     assert "phishing, ticket 7" in suspended
-    await operator.types("customers", "Abuse", given=abuse)
+    await operator.types("customers", "Abuse", next_lines=2, given=abuse)
+    path = await exported(alice)
+    await operator.run(f"curl -s -f -o export.tar.gz {gateway.url}{path}")
+    held = await operator.run("tar -xzOf export.tar.gz --wildcards '*/files/index.js'")
+    assert held == HELLO["index.js"]
+    _, listed = await operator.types("customers", "Abuse", given=abuse)
+    assert "No project is to be deleted." in listed
     await operator.types("customers", "Deployers' secrets")
     assert len((gateway.data_dir / "secrets.key").read_text().split()) == 2
     await until_read(lambda: alice.visit(shop), lambda page: page == (200, "hello world"))

@@ -8,6 +8,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from moorage.api import exports
 from moorage.api.connections.arrival import Arrivals
 from moorage.api.discovery.documents import Documents
 from moorage.api.discovery.facts import Facts
@@ -48,6 +49,7 @@ class HttpApi:
     challenges: Challenges
     outcomes: Outcomes
     arrivals: Arrivals
+    exports: ASGIApp  # archives of evicted projects
 
     def room(self, kind: type) -> Front:
         """Returns the record of that type."""
@@ -127,7 +129,7 @@ class _Endpoint:
 def http_app(api: HttpApi, *, mcp: ASGIApp, pages: Pages | None = None) -> ASGIApp:
     """Returns all that the gateway serves as an ASGI app; `mcp` answers at `/mcp`."""
     found = (("GET", path, each) for path, each in api.documents.apps())
-    others = (("POST", "/mcp", mcp), *found)
+    others = (("POST", "/mcp", mcp), ("GET", exports.PATH, api.exports), *found)
     machines = CrossOrigin(Dispatch([*_operations(api), *others]))
     return machines if pages is None else _beside_pages(machines, pages)
 

@@ -16,6 +16,7 @@ from moorage.api.discovery.documents import Documents
 from moorage.api.discovery.facts import Facts
 from moorage.api.discovery.standing import StandingBoard
 from moorage.api.domains import DomainRoom
+from moorage.api.exports import exports_app
 from moorage.api.http.caller import Front, Limiters
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.logs.deployment_logs import LogRoom
@@ -132,6 +133,9 @@ class ApiServices:
             challenges=self._services.payments.challenges,
             outcomes=self._services.payments.outcomes,
             arrivals=Arrivals(self.proxies),
+            exports=exports_app(
+                self._core.db, self._services.deploy.export_files, self._core.clock
+            ),
         )
 
     @cached_property

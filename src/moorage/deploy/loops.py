@@ -16,12 +16,13 @@ OLD_SOURCES_SECONDS = 3600.0
 
 def loops_of(deploy: DeployServices) -> tuple[Loop, ...]:
     """Returns the loops of a gateway, which keeps the apps or does not."""
+    sweep_exports = deploy.export_files.sweep
     retention, domains, cluster = deploy.retention.sweep, deploy.domains.look_due, Scope.CLUSTER
     return (
         Loop("suspension", every_seconds=2, tick=deploy.suspension.enforce, scope=cluster),
         Loop("domains", every_seconds=10, tick=domains, scope=cluster),
         Loop("retention", every_seconds=600, tick=retention, scope=cluster),
-        Loop("evictions", every_seconds=10, tick=deploy.retention.evict, scope=cluster),
+        Loop("exports", every_seconds=3600, tick=sweep_exports, scope=Scope.NODE),
         *_of_proxy(deploy),
         *(_of_keeper(deploy) if deploy.keeps else _beside(deploy)),
     )
@@ -57,6 +58,7 @@ def _of_keeper(deploy: DeployServices) -> tuple[Loop, ...]:
         Loop("given up", every_seconds=1, tick=deploy.clear_up.given_up, scope=scope),
         Loop("sources", every_seconds=600, tick=sources, scope=scope),
         Loop("domains' routes", every_seconds=10, tick=lost, scope=scope),
+        Loop("evictions", every_seconds=10, tick=deploy.evictions.tick, scope=scope),
         Loop("space", every_seconds=2, tick=deploy.space.look, scope=scope),
         Loop("requests", every_seconds=FOLLOW_SECONDS, tick=deploy.visits.follow, scope=scope),
         Loop("usage", every_seconds=SAMPLE_SECONDS, tick=usage.sample, scope=scope),

@@ -19,6 +19,8 @@ from moorage.deploy.keeping.asleep.wake import Wake
 from moorage.deploy.keeping.asleep.wake_elsewhere import WakeElsewhere
 from moorage.deploy.keeping.deletion import Deletion
 from moorage.deploy.keeping.drain import Drain
+from moorage.deploy.keeping.evictions import Evictions
+from moorage.deploy.keeping.exports import Exporter, ExportFiles
 from moorage.deploy.keeping.kept_elsewhere import KeptElsewhere
 from moorage.deploy.keeping.pausing import Pausing
 from moorage.deploy.keeping.reconciler import Reconciler
@@ -30,7 +32,7 @@ from moorage.deploy.keeping.space import Space
 from moorage.deploy.keeping.suspension import Suspension
 from moorage.deploy.keeping.usage import UsageMeter
 from moorage.deploy.platform import AppPlatform
-from moorage.deploy.settings import DeploySettings
+from moorage.deploy.settings import COPIES_SECONDS, DeploySettings
 from moorage.deploy.sources import Sources
 from moorage.deploy.work.cancellation import Cancellation, ClearingUp
 from moorage.deploy.work.rollback import Rollback
@@ -44,18 +46,11 @@ from moorage.loop import Run
 from moorage.payments.price.pricing import PriceList, Size
 from moorage.payments.price.quotes import Quotes
 from moorage.payments.taking.paywall import Paywall
-from moorage.records.job import JobPlaces
 from moorage.storage.ballast import Ballast
-
-_REQUESTS_PER_COPY = 3
-_COPIES_SECONDS = 300
 
 
 class DeployServices(AddressServices):
-    """What accepts deploys, carries them out, and keeps apps running and reachable.
-
-    Each service is made on its first use.
-    """
+    """What accepts deploys, carries them out, and keeps apps; each is made on its first use."""
 
     def __init__(
         self,
@@ -131,8 +126,8 @@ class DeployServices(AddressServices):
     @cached_property
     def _copies(self) -> RateLimiter:
         """Limits how often a wallet has a disk copied, and a project is resumed after a pause."""
-        limit = max(1, self._settings.requests_per_minute // _REQUESTS_PER_COPY)
-        return MemoryRateLimiter(clock=self._clock, limit=limit, window_seconds=_COPIES_SECONDS)
+        limit, seconds = self._settings.copies_limit, COPIES_SECONDS
+        return MemoryRateLimiter(clock=self._clock, limit=limit, window_seconds=seconds)
 
     # Work
 
@@ -141,11 +136,7 @@ class DeployServices(AddressServices):
         return Worker(
             db=self._db,
             carry_out=lambda job: self.workflow.run(job),  # noqa: PLW0108 (it wakes the worker)
-            places=JobPlaces(
-                jobs=self._settings.deploys_at_once,
-                builds=self._settings.builds_at_once,
-                builds_of_wallet=self._settings.builds_per_wallet,
-            ),
+            places=self._settings.job_places,
             holder=self._core.keeper,
             clock=self._clock,
             speed=self._core.speed,
@@ -159,10 +150,7 @@ class DeployServices(AddressServices):
             switch=self._switch,
             specs=self._specs,
             build_time=self._build_time,
-            timing=Timing(
-                listen_seconds=self._settings.listen_seconds,
-                healthy_seconds=self._settings.healthy_seconds,
-            ),
+            timing=Timing(self._settings.listen_seconds, self._settings.healthy_seconds),
             sources=self._sources,
             clock=self._clock,
             on_built=self.worker.wake,
@@ -391,6 +379,20 @@ class DeployServices(AddressServices):
             suspended_days=self._settings.retention_days,
             failed_days=self._settings.failed_retention_days,
             clock=self._clock,
+        )
+
+    @cached_property
+    def export_files(self) -> ExportFiles:
+        return ExportFiles(self._core)
+
+    @cached_property
+    def evictions(self) -> Evictions:
+        return Evictions(
+            self._core,
+            Exporter(self._core, self._runtime, self.export_files),
+            deletion=self.deletion,
+            needed_bytes=self._settings.export_bytes,
+            kept_days=self._settings.export_days,
         )
 
     @property

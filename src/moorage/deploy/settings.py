@@ -5,9 +5,14 @@ import msgspec
 from moorage.deploy.entrance.capacity import Policy
 from moorage.deploy.entrance.house_rules import HouseRules
 from moorage.engines.engine import Limits
+from moorage.records.job import JobPlaces
 
 _MIB = 1024 * 1024
 _MAX_BALLAST_BYTES = 64 * _MIB
+_REQUESTS_PER_COPY = 3
+
+COPIES_SECONDS = 300
+"""The time over which a wallet's copies of disks are counted."""
 
 
 class DeploySettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +45,7 @@ class DeploySettings(msgspec.Struct, frozen=True, kw_only=True):
     usage_days: int
     retention_days: int
     failed_retention_days: int
+    export_days: int
     certificates_per_wallet: int
     domains_per_project: int
     listed_wallets_only: bool
@@ -67,6 +73,25 @@ class DeploySettings(msgspec.Struct, frozen=True, kw_only=True):
             disk_overcommit=self.disk_overcommit,
             memory_overcommit=self.memory_overcommit,
         )
+
+    @property
+    def job_places(self) -> JobPlaces:
+        """How many jobs are carried out at the same time."""
+        return JobPlaces(
+            jobs=self.deploys_at_once,
+            builds=self.builds_at_once,
+            builds_of_wallet=self.builds_per_wallet,
+        )
+
+    @property
+    def copies_limit(self) -> int:
+        """How many disks of a wallet may be copied in COPIES_SECONDS."""
+        return max(1, self.requests_per_minute // _REQUESTS_PER_COPY)
+
+    @property
+    def export_bytes(self) -> int:
+        """What must be free for an export: the reserve, the copies, and the archive of them."""
+        return (self.disk_reserve_mib + 2 * (self.app_disk_mib + self.app_volume_mib)) * _MIB
 
     @property
     def ballast_bytes(self) -> int:

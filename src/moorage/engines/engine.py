@@ -275,6 +275,13 @@ class Engine(EngineView, Protocol):
         """Returns the ids of all volumes of which anything is on this machine."""
         ...
 
+    async def export_volume(self, volume_id: str, target: Path) -> None:
+        """Copies the files of a volume into the new directory `target`; links are left out.
+
+        Apps may be using it. Raises DeployFailed if the volume can't be read here, OSError.
+        """
+        ...
+
     async def clear_volume(self, volume_id: str) -> None:
         """Removes the content of a volume, unless an app uses it."""
         ...

@@ -37,10 +37,10 @@ def not_built(to: str) -> DeployFailed:
 
 
 def not_exported() -> DeployFailed:
-    """Returns the failure of an export from an engine that keeps images alone."""
+    """Returns the failure of an export from an engine that has neither files nor volumes here."""
     return DeployFailed(
         FailureCause.INTERRUPTED,
-        "The app's files are not kept apart from its image. Deploy it again.",
+        "This engine can't give the app's files: deploy it again.",
     )
 
 

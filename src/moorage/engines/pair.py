@@ -113,6 +113,11 @@ class EnginePair:
         """As `Engine.volumes`."""
         return await self.own.volumes() | await self.leaving.volumes()
 
+    async def export_volume(self, volume_id: str, target: Path) -> None:
+        """As `Engine.export_volume`."""
+        engine = (*await self._with_volume(volume_id), self.own)[0]
+        await engine.export_volume(volume_id, target)
+
     async def clear_volume(self, volume_id: str) -> None:
         """As `Engine.clear_volume`."""
         for engine in await self._with_volume(volume_id):

@@ -29,6 +29,7 @@ class EventKind(StrEnum):
     PRICE_KEPT = "project.price_kept"  # that was taken back
     PRICE_CHANGED = "project.price_changed"  # the new price counts
     PROJECT_EVICTED = "project.evicted"  # the operator will delete it, and when
+    PROJECT_EXPORTED = "project.exported"  # an archive of what it has can be fetched until then
     PROJECT_DELETED = "project.deleted"  # all of it was removed
     ANNOUNCEMENT = "gateway.announcement"  # the operator tells all who have projects
     VOLUME_MENDED = "volume.mended"  # errors of its file system were repaired

@@ -93,6 +93,15 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     failed_retention_days: Annotated[
         int, setting("apps", "How long a project that never served keeps its name, in days.", ge=1)
     ] = 7
+    export_days: Annotated[
+        int,
+        setting(
+            "apps",
+            "How long after its deletion the export of a project that you evicted can be fetched, "
+            "in days.",
+            ge=0,
+        ),
+    ] = 30
     app_subnet: Annotated[
         str, setting("networks", "The private IPv4 network that apps' own networks are cut from.")
     ] = "10.201.0.0/16"

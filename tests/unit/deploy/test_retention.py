@@ -1,5 +1,3 @@
-import asyncio
-
 import pytest
 from yard import Yard
 
@@ -7,10 +5,7 @@ from moorage.deploy.keeping.retention import DAY_MS, Retention
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, projects
-from moorage.storage.operation import evictions
-from moorage.storage.operation.evictions import Eviction
-from records_fixture import ALICE, add_deployment, add_project, fund
-from waiting import until
+from records_fixture import ALICE, add_deployment, fund
 
 
 @pytest.fixture
@@ -99,70 +94,3 @@ async def test_what_runs_is_kept_for_ever(
     yard.clock.advance(1000 * DAY_MS)
     await retention.sweep()
     assert await status_of(yard, project) is not ProjectStatus.DELETED
-
-
-async def test_evicted_project_is_deleted_when_it_is_due_though_it_runs_and_is_paid(
-    yard: Yard, retention: Retention, project: Project
-) -> None:
-    await fund(yard.db, project.wallet, 5_000_000)
-    serving = await yard.serving(project)
-    due_ms = yard.clock.now_ms() + DAY_MS
-    async with yard.db.transaction(durable=True) as tx:
-        await evictions.order(tx, Eviction(project.id, "this gateway closes", due_ms))
-    yard.clock.advance(DAY_MS - 1)
-    await retention.evict()
-    assert await status_of(yard, project) is not ProjectStatus.DELETED
-    yard.clock.advance(1)
-    await retention.evict()
-    assert await status_of(yard, project) is ProjectStatus.DELETED
-    assert serving.id not in yard.runtime.built
-    await retention.evict()  # and nothing is left to do
-
-
-async def test_cancelled_eviction_deletes_nothing(
-    yard: Yard, retention: Retention, project: Project
-) -> None:
-    await yard.serving(project)
-    async with yard.db.transaction(durable=True) as tx:
-        await evictions.order(tx, Eviction(project.id, "a mistake", yard.clock.now_ms()))
-        assert await evictions.cancel(tx, project.id)
-    await retention.evict()
-    assert await status_of(yard, project) is not ProjectStatus.DELETED
-
-
-async def test_eviction_cancelled_while_another_is_carried_out_deletes_nothing(
-    yard: Yard, retention: Retention, project: Project
-) -> None:
-    kept = await add_project(yard.db, ALICE, "kept")
-    now_ms = yard.clock.now_ms()
-    async with yard.db.transaction(durable=True) as tx:
-        await evictions.order(tx, Eviction(project.id, "first", now_ms - 1))
-        await evictions.order(tx, Eviction(kept.id, "a mistake", now_ms))
-
-    async def begun() -> bool:
-        return await status_of(yard, project) is ProjectStatus.DELETING
-
-    async with yard.apps.held(project.id):
-        evicting = asyncio.create_task(retention.evict())
-        await until(begun)
-        async with yard.db.transaction(durable=True) as tx:
-            assert await evictions.cancel(tx, kept.id)
-    await evicting
-    assert await status_of(yard, project) is ProjectStatus.DELETED
-    assert await status_of(yard, kept) is ProjectStatus.ACTIVE
-
-
-async def test_eviction_that_fails_holds_up_no_other(
-    yard: Yard, retention: Retention, project: Project
-) -> None:
-    other = await add_project(yard.db, ALICE, "other")
-    now_ms = yard.clock.now_ms()
-    async with yard.db.transaction(durable=True) as tx:
-        await evictions.order(tx, Eviction(project.id, "first", now_ms - 1))
-        await evictions.order(tx, Eviction(other.id, "second", now_ms))
-    await yard.serving(project)
-    yard.runtime.faults["remove"] = [OSError("the disk does not answer")]
-    await retention.evict()
-    assert await status_of(yard, other) is ProjectStatus.DELETED
-    await retention.evict()
-    assert await status_of(yard, project) is ProjectStatus.DELETED

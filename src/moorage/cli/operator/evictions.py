@@ -17,6 +17,7 @@ def evict(
     *,
     reason: str = "",
     days: float = 14.0,
+    export: bool = True,
     cancel: Annotated[bool, Parameter(negative=())] = False,
     config: Path | None = None,
     data_dir: str | None = None,
@@ -24,9 +25,10 @@ def evict(
 ) -> int:
     """Delete a project of anybody's for good: `moorage evict NAME --reason "…" --days 14`.
 
-    Its owner is told by an event, with the reason and the date, and has until then to save what the
-    app keeps; the wallet keeps its credits. A running gateway deletes it when it is due. Without a
-    name, lists what is to be deleted. To stop a project and keep it, see `moorage suspend`.
+    Its owner is told by an event, with the reason and the date, and by another one where to fetch
+    what it has; the wallet keeps its credits. A running gateway makes that archive, and deletes the
+    project when it is due. Without a name, lists what is to be deleted. To stop a project and keep
+    it, see `moorage suspend`.
 
     Parameters
     ----------
@@ -36,6 +38,8 @@ def evict(
         Why: told to its owner.
     days
         How many days it has left; 0 deletes it at once.
+    export
+        Give its owner an archive of files, volume and logs first.
     cancel
         Keep it after all.
     config
@@ -57,7 +61,8 @@ def evict(
         if cancel:
             asyncio.run(run_keep(settings, name))
         else:
-            asyncio.run(run_evict(settings, name, reason=reason_option(reason), days=days))
+            told = reason_option(reason)
+            asyncio.run(run_evict(settings, name, reason=told, days=days, with_export=export))
     elif name:
         raise InvalidField("--reason", "say why, for its owner")
     found = asyncio.run(run_evicted(settings))

@@ -1,14 +1,12 @@
-"""Retention: deletes projects that stay suspended or failed, and those that an operator evicts."""
+"""Retention: deletes projects that stay suspended or failed."""
 
 import structlog
 
 from moorage.clock import Clock
 from moorage.deploy.keeping.deletion import Deletion
-from moorage.errors import MoorageError
 from moorage.ledger.metering import Metering
 from moorage.storage.apps import projects
 from moorage.storage.database import Database
-from moorage.storage.operation import evictions
 
 log = structlog.get_logger()
 
@@ -42,23 +40,6 @@ class Retention:
         """Takes other times, for projects that wait already as well."""
         self._suspended_ms = suspended_days * DAY_MS
         self._failed_ms = failed_days * DAY_MS
-
-    async def evict(self) -> None:
-        """Deletes the projects whose eviction is due; their wallets keep their credits."""
-        for eviction in await evictions.ordered(self._db):
-            if eviction.at_ms > self._clock.now_ms():
-                return
-            if eviction not in await evictions.ordered(self._db):
-                continue  # cancelled or put off while another project was deleted
-            project = await projects.by_id(self._db, eviction.project_id)
-            if project is None:
-                continue
-            try:
-                await self._deletion.delete(project)
-            except (MoorageError, OSError) as error:  # tried again; the others do not wait for it
-                log.warning("project not evicted", project=project.id, error=str(error))
-            else:
-                log.info("project evicted", project=project.id, reason=eviction.reason)
 
     async def sweep(self) -> None:
         """Deletes the projects that are due, one by one, unless they changed meanwhile."""

@@ -17,7 +17,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from moorage.engines.disks.disk import IMAGE, Disk, allocate, check_image, mount_image
+from moorage.engines.disks.disk import (
+    IMAGE,
+    Disk,
+    allocate,
+    capacity_bytes,
+    check_image,
+    mount_image,
+)
+from moorage.engines.disks.leaving import copy_files
 from moorage.engines.host import tool
 from moorage.engines.isolation import idmap
 from moorage.errors import DeployFailed, FailureCause
@@ -97,6 +105,26 @@ class Volume:
         if not self.mounts.is_dir():
             return set()
         return {path.name for path in self.mounts.iterdir()} - {_DISK}
+
+    def export(self, target: Path) -> None:
+        """Copies the files into the new directory `target`; nothing for a volume never made.
+
+        Raises DeployFailed for files that are larger than the volume, as sparse ones are; OSError.
+        """
+        if not self.directory.is_dir():
+            return
+        with self.alone():
+            if not self.disk.image.exists():
+                return
+            is_lent = self.disk.mounted
+            if not is_lent:
+                mount_image(self.disk.image, self.disk.mount_point)
+            try:
+                data = self.disk.mount_point / _DATA
+                copy_files(data, target, without=(), max_bytes=capacity_bytes(data))
+            finally:
+                if not is_lent:
+                    self.close()
 
     def clear(self) -> None:
         """Deletes the content, unless there is a view; the next view will be empty.

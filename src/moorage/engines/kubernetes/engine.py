@@ -8,10 +8,9 @@ gateway runs.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from pathlib import Path
 
 import msgspec
 
@@ -26,7 +25,7 @@ from moorage.engines.engine import (
     Usage,
     WrittenFiles,
 )
-from moorage.engines.failure import not_built, not_exported
+from moorage.engines.failure import not_built
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.record import Stage
 from moorage.engines.kind import ClusterOptions
@@ -35,6 +34,7 @@ from moorage.engines.kubernetes.cluster.client import Cluster, Refused
 from moorage.engines.kubernetes.cluster.pods import Pod, has_ended, newest
 from moorage.engines.kubernetes.cluster.resources import NODES
 from moorage.engines.kubernetes.cluster.shared import ImageBuilder, Shared
+from moorage.engines.kubernetes.exports import NoExports
 from moorage.engines.kubernetes.kind import CAPABILITIES
 from moorage.engines.kubernetes.leftovers import Leftovers
 from moorage.engines.kubernetes.opening import MakeBuilder, connected, require_permissions, trial_of
@@ -54,7 +54,7 @@ from moorage.threads import in_thread, to_its_end
 logger = logging.getLogger(__name__)
 
 
-class KubernetesEngine(LogReading):
+class KubernetesEngine(NoExports, LogReading):
     """An `Engine` of a Deployment for each app, in a namespace for each wallet."""
 
     capabilities = CAPABILITIES
@@ -168,13 +168,6 @@ class KubernetesEngine(LogReading):
             built = await self._builder.copy(origin.image, deployment_id)
             await shared.logs.copy(origin_id, deployment_id, LogKind.BUILD)
             await finish(built.reference)
-
-    async def export_files(
-        self, deployment_id: str, target: Path, *, without: Collection[str] = ()
-    ) -> None:
-        """Raises DeployFailed: an image holds what was made of the files, not the files."""
-        del deployment_id, target, without
-        raise not_exported()
 
     async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
         """As `Engine.start`. Raises ClusterUnavailable, after which the app may run."""

@@ -150,6 +150,10 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
         """As `Engine.volumes`."""
         return self._host.volumes.ids()
 
+    async def export_volume(self, volume_id: str, target: Path) -> None:
+        """As `Engine.export_volume`."""
+        await in_thread(self._host.volumes.volume(checked(volume_id)).export, target)
+
     async def clear_volume(self, volume_id: str) -> None:
         """As `Engine.clear_volume`."""
         await in_thread(self._host.volumes.volume(checked(volume_id)).clear)

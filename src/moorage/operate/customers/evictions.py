@@ -26,19 +26,23 @@ class EvictedProject(msgspec.Struct, frozen=True):
     at: str  # ISO 8601
 
 
-async def run_evict(settings: Settings, name: str, *, reason: str, days: float) -> EvictedProject:
+async def run_evict(
+    settings: Settings, name: str, *, reason: str, days: float, with_export: bool
+) -> EvictedProject:
     """Orders a project's deletion and tells its owner. Raises InvalidField."""
     async with open_books(settings) as books:
-        return await evict(books, name, reason=reason, days=days)
+        return await evict(books, name, reason=reason, days=days, with_export=with_export)
 
 
-async def evict(books: OpenBooks, name: str, *, reason: str, days: float) -> EvictedProject:
+async def evict(
+    books: OpenBooks, name: str, *, reason: str, days: float, with_export: bool = True
+) -> EvictedProject:
     """As `run_evict`, in open books."""
     now_ms = SystemClock().now_ms()
     at_ms = now_ms + round(days * _DAY_MS)
     async with books.db.transaction(durable=True) as tx:
         project = await project_named(tx, name)
-        await evictions.order(tx, Eviction(project.id, reason, at_ms))
+        await evictions.order(tx, Eviction(project.id, reason, at_ms, with_export))
         await outbox.record(
             tx,
             wallet=project.wallet,

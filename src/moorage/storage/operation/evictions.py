@@ -13,6 +13,7 @@ class Eviction(msgspec.Struct, frozen=True):
     project_id: str
     reason: str
     at_ms: int
+    with_export: bool = True  # whether its owner gets an archive of what it has
 
 
 _COLUMNS = [evictions.c[name] for name in Eviction.__struct_fields__]
@@ -34,14 +35,15 @@ _CANCEL = Statement(delete(evictions).where(evictions.c.project_id == bindparam(
 
 async def ordered(source: Source) -> list[Eviction]:
     """Returns all orders for projects that are not deleted, the next one first."""
-    return [Eviction(*row) for row in await source.all(_ALL)]
+    return [
+        Eviction(project_id, reason, at_ms, bool(with_export))
+        for project_id, reason, at_ms, with_export in await source.all(_ALL)
+    ]
 
 
 async def order(tx: Transaction, eviction: Eviction) -> None:
     """Orders that a project be deleted, in place of an earlier order."""
-    await tx.execute(
-        _ORDER, project_id=eviction.project_id, reason=eviction.reason, at_ms=eviction.at_ms
-    )
+    await tx.execute(_ORDER, **msgspec.structs.asdict(eviction))
 
 
 async def cancel(tx: Transaction, project_id: str) -> bool:

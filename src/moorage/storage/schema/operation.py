@@ -1,6 +1,17 @@
 """The tables of operation: what an operator set, and what an operator did."""
 
-from sqlalchemy import BigInteger, Boolean, Column, ForeignKey, Index, Integer, Table, Text, false
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    Table,
+    Text,
+    false,
+    true,
+)
 
 from moorage.storage.schema.metadata import metadata
 
@@ -108,5 +119,19 @@ evictions = Table(
     Column("project_id", Text, ForeignKey("projects.id"), primary_key=True),
     Column("reason", Text, nullable=False),  # told to its owner
     Column("at_ms", BigInteger, nullable=False),  # when it is due
+    # Whether its owner gets an archive of what it has.
+    Column("with_export", Boolean, nullable=False, server_default=true()),
     Index(None, "at_ms"),
+)
+
+exports = Table(
+    "exports",
+    metadata,
+    # An archive of a project that is, or was, to be deleted by an operator.
+    Column("project_id", Text, ForeignKey("projects.id"), primary_key=True),
+    Column("token", Text, nullable=False, unique=True),  # who knows it may fetch the archive
+    Column("file_name", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("is_last", Boolean, nullable=False),  # made when the deletion was due
+    Column("until_ms", BigInteger, nullable=False),  # when it goes
 )

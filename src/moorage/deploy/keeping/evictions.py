@@ -1,0 +1,125 @@
+"""Evictions: projects that an operator has ordered to be deleted are exported, then deleted."""
+
+import secrets
+
+import structlog
+
+from moorage.clock import iso_utc
+from moorage.core import Core
+from moorage.deploy.keeping.deletion import Deletion
+from moorage.deploy.keeping.exports import Exporter
+from moorage.errors import MoorageError
+from moorage.events import outbox
+from moorage.records.event import EventKind
+from moorage.records.project import Project
+from moorage.storage.apps import projects
+from moorage.storage.operation import evictions, exports
+from moorage.storage.operation.evictions import Eviction
+from moorage.storage.operation.exports import Export
+from moorage.threads import in_thread
+
+log = structlog.get_logger()
+
+DAY_MS = 24 * 3_600_000
+
+
+class NoRoom(OSError):
+    """The disk has no room for the copies that an archive is made of."""
+
+
+class Evictions:
+    """Carries orders out. An archive is made soon after the order, and anew before the deletion."""
+
+    def __init__(
+        self,
+        core: Core,
+        exporter: Exporter,
+        *,
+        deletion: Deletion,
+        needed_bytes: int,
+        kept_days: int,
+    ) -> None:
+        """`needed_bytes` must be free for an archive to be made."""
+        self._db, self._clock = core.db, core.clock
+        self._exporter, self._files = exporter, exporter.files
+        self._deletion = deletion
+        self._needed_bytes = needed_bytes
+        self._kept_ms = kept_days * DAY_MS
+
+    async def tick(self) -> None:
+        """Exports and deletes what is due; then removes archives whose time is over."""
+        for order in await evictions.ordered(self._db):
+            project = await projects.by_id(self._db, order.project_id)
+            if project is None:
+                continue
+            try:
+                await self._carry_out(order, project)
+            except (MoorageError, OSError) as error:  # tried again; the others do not wait for it
+                log.warning("project not evicted", project=project.id, error=str(error))
+        await self._forget()
+
+    async def _carry_out(self, order: Eviction, project: Project) -> None:
+        is_due = order.at_ms <= self._clock.now_ms()
+        if order.with_export:
+            made = await exports.of_project(self._db, project.id)
+            if made is None or (is_due and not made.is_last):
+                await self._export(order, project, made, is_last=is_due)
+        if not is_due or not await self._stands(order):
+            return
+        await self._deletion.delete(project)
+        log.info("project evicted", project=project.id, reason=order.reason)
+
+    async def _stands(self, order: Eviction) -> bool:
+        """Returns False if it was cancelled or put off while something else was done."""
+        return order in await evictions.ordered(self._db)
+
+    async def _export(
+        self, order: Eviction, project: Project, earlier: Export | None, *, is_last: bool
+    ) -> None:
+        """Makes an archive and tells its owner. One that fails leaves the earlier one.
+
+        Raises MoorageError or OSError if there is none.
+        """
+        try:
+            await self._make(order, project, earlier, is_last=is_last)
+        except (MoorageError, OSError) as error:
+            if earlier is None:
+                raise
+            log.warning("earlier export is kept", project=project.id, error=str(error))
+
+    async def _make(
+        self, order: Eviction, project: Project, earlier: Export | None, *, is_last: bool
+    ) -> None:
+        if await in_thread(self._files.free_bytes) < self._needed_bytes:
+            raise NoRoom(f"an export may need {self._needed_bytes} free bytes")
+        archive = await self._exporter.make(project)
+        made = Export(
+            project_id=project.id,
+            token=secrets.token_hex(32) if earlier is None else earlier.token,
+            file_name=f"{project.unique_name}.tar.gz",
+            size_bytes=archive.stat().st_size,
+            is_last=is_last,
+            until_ms=max(order.at_ms, self._clock.now_ms()) + self._kept_ms,
+        )
+        await self._files.put(made.token, archive)
+        async with self._db.transaction(durable=True) as tx:
+            await exports.put(tx, made)
+            await outbox.record(
+                tx,
+                wallet=project.wallet,
+                kind=EventKind.PROJECT_EXPORTED,
+                data={
+                    "project_id": project.id,
+                    "path": f"/exports/{made.token}",
+                    "size_bytes": made.size_bytes,
+                    "until": iso_utc(made.until_ms),
+                },
+                now_ms=self._clock.now_ms(),
+            )
+        log.info("project exported", project=project.id, size_bytes=made.size_bytes)
+
+    async def _forget(self) -> None:
+        for ended in await exports.ended(self._db, now_ms=self._clock.now_ms()):
+            async with self._db.transaction(durable=True) as tx:
+                await exports.remove(tx, ended.project_id)
+            await self._files.remove(ended.token)

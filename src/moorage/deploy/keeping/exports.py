@@ -1,0 +1,182 @@
+"""Exports: an archive of what a project has, for its owner, as an operator will delete it."""
+
+import shutil
+import tarfile
+import time
+from collections.abc import AsyncIterator, Collection
+from pathlib import Path
+
+import msgspec
+
+from moorage.clock import iso_utc
+from moorage.core import Core
+from moorage.deploy.work.moving import INSTALLED
+from moorage.engines.engine import Engine
+from moorage.errors import DeployFailed
+from moorage.records.log import LogKind
+from moorage.records.project import Project
+from moorage.storage.apps.addresses import domains
+from moorage.storage.operation import exports
+from moorage.threads import in_thread
+
+EXPORTS = "exports"
+"""The directory of archives in the data directory, and their place in a content store."""
+
+_OLD_SECONDS = 3600.0  # a file is there before its row
+_LINES = 10_000
+
+
+class Contents(msgspec.Struct, frozen=True, kw_only=True):
+    """The document `export.json` of an archive."""
+
+    project: str
+    wallet: str
+    made_at: str  # ISO 8601
+    domains: list[str]
+    variables: list[str]  # the names: nobody is told the values
+    build_variables: list[str]
+    left_out: dict[str, str]  # what is not in the archive, and why
+
+
+class ExportFiles:
+    """The archives by token: in the data directory, and where other gateways find them."""
+
+    def __init__(self, core: Core) -> None:
+        self._db = core.db
+        self._directory = core.data_dir / EXPORTS
+        self._store = core.content
+
+    def draft(self, name: str) -> Path:
+        """Returns an empty directory in which an archive is made."""
+        draft = self._directory / f".{name}"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o700, parents=True)
+        return draft
+
+    def free_bytes(self) -> int:
+        """Returns how much is free where archives are made."""
+        self._directory.mkdir(mode=0o700, exist_ok=True)
+        return shutil.disk_usage(self._directory).free
+
+    async def put(self, token: str, archive: Path) -> None:
+        """Takes an archive. Raises ContentUnavailable, OSError."""
+        if self._store is not None:
+            await self._store.put(f"{EXPORTS}/{token}", archive)
+        await in_thread(archive.replace, self._directory / token)
+
+    async def path(self, token: str) -> Path:
+        """Returns where an archive is on this machine.
+
+        Raises FileNotFoundError, ContentUnavailable, OSError.
+        """
+        path = self._directory / token
+        if not path.exists() and self._store is not None:
+            await in_thread(self._directory.mkdir, mode=0o700, exist_ok=True)
+            await self._store.get(f"{EXPORTS}/{token}", path)
+        if not path.exists():
+            raise FileNotFoundError(path)
+        return path
+
+    async def remove(self, token: str) -> None:
+        """Removes an archive, if there is one. Raises ContentUnavailable, OSError."""
+        if self._store is not None:
+            await self._store.delete(f"{EXPORTS}/{token}")
+        (self._directory / token).unlink(missing_ok=True)
+
+    async def sweep(self) -> None:
+        """Removes old files of this machine that no row has. Raises DatabaseUnavailable."""
+        await in_thread(self._remove_all_but, await exports.tokens(self._db))
+
+    def _remove_all_but(self, kept: Collection[str]) -> None:
+        if not self._directory.is_dir():
+            return
+        for path in self._directory.iterdir():
+            is_old = time.time() - path.stat().st_mtime > _OLD_SECONDS
+            if path.name not in kept and is_old:
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+class Exporter:
+    """Makes archives of projects: files, the volume, logs, and what is set."""
+
+    def __init__(self, core: Core, runtime: Engine, files: ExportFiles) -> None:
+        self.files = files
+        self._core = core
+        self._runtime = runtime
+
+    async def make(self, project: Project) -> Path:
+        """Makes an archive; the caller takes it. What an engine can't give is left out, and named.
+
+        Raises OSError, DatabaseUnavailable, ClusterUnavailable.
+        """
+        draft = await in_thread(self.files.draft, project.id)
+        try:
+            content = draft / project.unique_name
+            content.mkdir(mode=0o700)
+            left_out = await self._copy(project, content)
+            contents = await self._contents(project, left_out)
+            await in_thread((content / "export.json").write_bytes, msgspec.json.encode(contents))
+            archive = draft.with_suffix(".tar.gz")
+            await in_thread(_pack, content, archive)
+        finally:
+            await in_thread(shutil.rmtree, draft)
+        return archive
+
+    async def _copy(self, project: Project, content: Path) -> dict[str, str]:
+        """Copies files, logs and volume; returns what could not be had, and why."""
+        left_out: dict[str, str] = {}
+        serving = project.serving_deployment_id
+        if serving is not None:
+            try:
+                await self._runtime.export_files(serving, content / "files", without=INSTALLED)
+            except DeployFailed as error:
+                left_out["files"] = error.message
+            for kind in LogKind:
+                await in_thread(_write_lines, content / f"{kind}.log", [])
+                async for lines in self._lines(serving, kind):
+                    await in_thread(_write_lines, content / f"{kind}.log", lines)
+        if project.volume:
+            try:
+                await self._runtime.export_volume(project.id, content / "data")
+            except DeployFailed as error:
+                left_out["data"] = error.message
+        return left_out
+
+    async def _lines(self, deployment_id: str, kind: LogKind) -> AsyncIterator[list[str]]:
+        after = 0
+        while True:
+            page = await self._runtime.read_log(deployment_id, kind, after=after, limit=_LINES)
+            if page.next <= after:
+                return
+            yield [f"{iso_utc(line.at_ms)} {line.stream} {line.text}" for line in page.lines]
+            after = page.next
+
+    async def _contents(self, project: Project, left_out: dict[str, str]) -> Contents:
+        variables = self._core.vault.open(project.variables, project.id)
+        return Contents(
+            project=project.unique_name,
+            wallet=project.wallet,
+            made_at=iso_utc(self._core.clock.now_ms()),
+            domains=list(await domains.verified_of(self._core.db, project.id)),
+            variables=sorted(variables.run),
+            build_variables=sorted(variables.build),
+            left_out=left_out,
+        )
+
+
+def _write_lines(path: Path, lines: list[str]) -> None:
+    with path.open("a", encoding="utf-8", errors="replace") as log:
+        log.writelines(f"{line}\n" for line in lines)
+
+
+def _pack(content: Path, archive: Path) -> None:
+    """Writes an archive of a directory; nothing in it has an owner."""
+    with tarfile.open(archive, "w:gz", compresslevel=1) as packed:
+        packed.add(content, arcname=content.name, filter=_nobodys)
+    archive.chmod(0o600)
+
+
+def _nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member

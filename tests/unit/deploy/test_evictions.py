@@ -1,0 +1,248 @@
+"""Evictions: a project is exported and its owner told, then deleted when the operator said."""
+
+import asyncio
+import tarfile
+from pathlib import Path
+
+import msgspec
+import pytest
+from yard import Yard
+
+from moorage.deploy.keeping.evictions import DAY_MS, Evictions
+from moorage.deploy.keeping.exports import Contents
+from moorage.errors import DeployFailed, FailureCause
+from moorage.records.event import EventKind
+from moorage.records.log import LogKind
+from moorage.records.project import Project, ProjectStatus
+from moorage.records.variables import Variables
+from moorage.storage import events
+from moorage.storage.apps import configuration, projects
+from moorage.storage.operation import evictions, exports
+from moorage.storage.operation.evictions import Eviction
+from records_fixture import ALICE, add_project, fund
+from waiting import until
+
+KEPT_MS = 30 * DAY_MS
+
+
+@pytest.fixture
+def evicting(yard: Yard) -> Evictions:
+    return yard.services.evictions
+
+
+async def status_of(yard: Yard, project: Project) -> ProjectStatus:
+    found = await projects.by_id(yard.db, project.id)
+    return found.status if found else ProjectStatus.DELETED
+
+
+async def order(yard: Yard, project: Project, *, days: int = 1, with_export: bool = True) -> None:
+    at_ms = yard.clock.now_ms() + days * DAY_MS
+    async with yard.db.transaction(durable=True) as tx:
+        await evictions.order(tx, Eviction(project.id, "closing", at_ms, with_export))
+
+
+async def told(yard: Yard) -> list[dict[str, object]]:
+    """What the owner was told of exports."""
+    found = await events.of_wallet(yard.db, ALICE, after=0, limit=100)
+    return [dict(each.data) for each in found if each.kind is EventKind.PROJECT_EXPORTED]
+
+
+async def archive(yard: Yard, project: Project) -> Path:
+    made = await exports.of_project(yard.db, project.id)
+    assert made is not None
+    return await yard.services.export_files.path(made.token)
+
+
+def inside(path: Path) -> dict[str, bytes]:
+    """The files of an archive, by their paths."""
+    with tarfile.open(path) as packed:
+        found = {each.name: packed.extractfile(each) for each in packed if each.isfile()}
+        return {name: file.read() for name, file in found.items() if file is not None}
+
+
+async def test_owner_is_given_what_the_project_has_while_it_still_runs(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    serving = await yard.serving(project)
+    sealed = yard.vault.seal(Variables(run={"TOKEN": "hush"}), project.id)
+    async with yard.db.transaction(durable=True) as tx:
+        await configuration.configure(tx, project.id, variables=sealed, health_path="/")
+        await configuration.give_volume(tx, project.id)
+    yard.runtime.logs[(serving.id, LogKind.RUNTIME)] = "hello\nagain"
+    await order(yard, project)
+    await evicting.tick()
+
+    (event,) = await told(yard)
+    found = inside(await archive(yard, project))
+    name = project.unique_name
+    assert found[f"{name}/files/without"] == b".pnpm-store .venv __pycache__ node_modules"
+    assert found[f"{name}/data/kept.txt"] == b"kept"
+    assert found[f"{name}/runtime.log"].endswith(b"again\n")
+    contents = msgspec.json.decode(found[f"{name}/export.json"], type=Contents)
+    assert (contents.variables, contents.left_out) == (["TOKEN"], {})
+    assert b"hush" not in b"".join(found.values())
+    assert str(event["path"]).startswith("/exports/")
+    assert await status_of(yard, project) is not ProjectStatus.DELETED
+    await evicting.tick()
+    assert len(await told(yard)) == 1
+
+
+async def test_archive_is_made_anew_before_the_deletion_under_the_same_link(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    await yard.serving(project)
+    await order(yard, project)
+    await evicting.tick()
+    yard.clock.advance(DAY_MS)
+    await evicting.tick()
+    assert await status_of(yard, project) is ProjectStatus.DELETED
+    first, second = await told(yard)
+    assert first["path"] == second["path"]
+    assert len(yard.runtime.called("export_files")) == 2
+    assert (await archive(yard, project)).exists()
+
+
+async def test_archive_goes_when_its_days_are_over(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    await yard.serving(project)
+    await order(yard, project, days=0)
+    await evicting.tick()
+    path = await archive(yard, project)
+    yard.clock.advance(KEPT_MS - 1)
+    await evicting.tick()
+    assert path.exists()
+    yard.clock.advance(1)
+    await evicting.tick()
+    assert not path.exists()
+    assert await exports.of_project(yard.db, project.id) is None
+
+
+async def test_archive_of_a_cancelled_eviction_goes_at_once(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    await yard.serving(project)
+    await order(yard, project)
+    await evicting.tick()
+    path = await archive(yard, project)
+    async with yard.db.transaction(durable=True) as tx:
+        assert await evictions.cancel(tx, project.id)
+    await evicting.tick()
+    assert not path.exists()
+
+
+async def test_project_is_not_deleted_before_an_archive_could_be_made(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    await yard.serving(project)
+    await order(yard, project, days=0)
+    yard.runtime.faults["export_files"] = [OSError("the disk does not answer")]
+    await evicting.tick()
+    assert await status_of(yard, project) is not ProjectStatus.DELETED
+    assert await told(yard) == []
+    await evicting.tick()
+    assert await status_of(yard, project) is ProjectStatus.DELETED
+
+
+async def test_last_archive_that_fails_leaves_the_earlier_one(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    await yard.serving(project)
+    await order(yard, project)
+    await evicting.tick()
+    before = inside(await archive(yard, project))
+    yard.clock.advance(DAY_MS)
+    yard.runtime.faults["export_files"] = [OSError("the disk does not answer")]
+    await evicting.tick()
+    assert await status_of(yard, project) is ProjectStatus.DELETED
+    assert inside(await archive(yard, project)) == before
+
+
+async def test_what_an_engine_cannot_give_is_named(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    await yard.serving(project)
+    await order(yard, project)
+    failed = DeployFailed(FailureCause.INTERRUPTED, "it is an image")
+    yard.runtime.faults["export_files"] = [failed]
+    await evicting.tick()
+    found = inside(await archive(yard, project))
+    contents = msgspec.json.decode(found[f"{project.unique_name}/export.json"], type=Contents)
+    assert contents.left_out == {"files": "it is an image"}
+
+
+async def test_project_is_deleted_without_an_archive_if_the_operator_says_so(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    await yard.serving(project)
+    await order(yard, project, days=0, with_export=False)
+    await evicting.tick()
+    assert await status_of(yard, project) is ProjectStatus.DELETED
+    assert await told(yard) == []
+
+
+async def test_evicted_project_is_deleted_when_it_is_due_though_it_runs_and_is_paid(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    await fund(yard.db, project.wallet, 5_000_000)
+    serving = await yard.serving(project)
+    due_ms = yard.clock.now_ms() + DAY_MS
+    async with yard.db.transaction(durable=True) as tx:
+        await evictions.order(tx, Eviction(project.id, "this gateway closes", due_ms))
+    yard.clock.advance(DAY_MS - 1)
+    await evicting.tick()
+    assert await status_of(yard, project) is not ProjectStatus.DELETED
+    yard.clock.advance(1)
+    await evicting.tick()
+    assert await status_of(yard, project) is ProjectStatus.DELETED
+    assert serving.id not in yard.runtime.built
+    await evicting.tick()  # and nothing is left to do
+
+
+async def test_cancelled_eviction_deletes_nothing(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    await yard.serving(project)
+    async with yard.db.transaction(durable=True) as tx:
+        await evictions.order(tx, Eviction(project.id, "a mistake", yard.clock.now_ms()))
+        assert await evictions.cancel(tx, project.id)
+    await evicting.tick()
+    assert await status_of(yard, project) is not ProjectStatus.DELETED
+
+
+async def test_eviction_cancelled_while_another_is_carried_out_deletes_nothing(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    kept = await add_project(yard.db, ALICE, "kept")
+    now_ms = yard.clock.now_ms()
+    async with yard.db.transaction(durable=True) as tx:
+        await evictions.order(tx, Eviction(project.id, "first", now_ms - 1))
+        await evictions.order(tx, Eviction(kept.id, "a mistake", now_ms))
+
+    async def begun() -> bool:
+        return await status_of(yard, project) is ProjectStatus.DELETING
+
+    async with yard.apps.held(project.id):
+        work = asyncio.create_task(evicting.tick())
+        await until(begun)
+        async with yard.db.transaction(durable=True) as tx:
+            assert await evictions.cancel(tx, kept.id)
+    await work
+    assert await status_of(yard, project) is ProjectStatus.DELETED
+    assert await status_of(yard, kept) is ProjectStatus.ACTIVE
+
+
+async def test_eviction_that_fails_holds_up_no_other(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    other = await add_project(yard.db, ALICE, "other")
+    now_ms = yard.clock.now_ms()
+    async with yard.db.transaction(durable=True) as tx:
+        await evictions.order(tx, Eviction(project.id, "first", now_ms - 1))
+        await evictions.order(tx, Eviction(other.id, "second", now_ms))
+    await yard.serving(project)
+    yard.runtime.faults["remove"] = [OSError("the disk does not answer")]
+    await evicting.tick()
+    assert await status_of(yard, other) is ProjectStatus.DELETED
+    await evicting.tick()
+    assert await status_of(yard, project) is ProjectStatus.DELETED
