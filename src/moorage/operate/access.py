@@ -6,6 +6,7 @@ import msgspec
 
 from moorage.auth.links import ONCE_MS, LinkOrder, add_link
 from moorage.clock import SystemClock
+from moorage.errors import ConfigurationInvalid
 from moorage.gateway.state.dev_file import read_dev_file
 from moorage.operate.acts import note_act
 from moorage.operate.books import OpenBooks, open_books
@@ -29,9 +30,13 @@ class AccessEnded(msgspec.Struct, frozen=True):
 
 
 async def run_operator_link(settings: Settings) -> OperatorLink:
-    """Makes a link under the name of whoever runs the command, and records that."""
+    """Makes a link under the name of whoever runs the command, and records that.
+
+    Raises ConfigurationInvalid.
+    """
+    address = _address(settings)
     async with open_books(settings) as books:
-        return await operator_link(books, address=_address(settings))
+        return await operator_link(books, address=address)
 
 
 async def operator_link(books: OpenBooks, *, address: str) -> OperatorLink:
@@ -58,8 +63,13 @@ async def run_operator_end(settings: Settings, *, reason: str) -> AccessEnded:
 
 
 def _address(settings: Settings) -> str:
-    """Returns where the operator's pages answer on this machine; in dev the port may be any."""
+    """Returns where the operator's pages answer on this machine; in dev the port may be any.
+
+    Raises ConfigurationInvalid for a port that nobody knows.
+    """
     running = None if settings.chains else read_dev_file(Path(settings.data_dir))
     if running is not None:
         return running.operator
+    if settings.operator_port == 0:
+        raise ConfigurationInvalid("operator_port: 0 takes any port, so no link leads there.")
     return f"http://127.0.0.1:{settings.operator_port}"
