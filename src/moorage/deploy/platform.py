@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from moorage.deploy.addresses.addresses import Routes
 from moorage.deploy.addresses.followed import Instances
 from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.addresses.uncertified import PlainHttp
+from moorage.deploy.addresses.uncertified import PlainHttp, PlainServing
 from moorage.deploy.keeping.asleep.visits import AccessLog
 from moorage.deploy.work.health import Healthy, wait_until_healthy
 from moorage.engines.engine import Engine, EngineView
@@ -35,6 +35,7 @@ class Following:
     instances: Instances
     routes: Routes  # of this gateway's proxy
     access_log: AccessLog
+    plain: PlainServing | None = None  # where each app needs a certificate of an authority
 
 
 @dataclass(frozen=True, kw_only=True)

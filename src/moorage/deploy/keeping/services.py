@@ -39,6 +39,7 @@ class FollowingServices:
             instances=self._following.instances,
             routes=self._following.routes,
             hosts=self._platform.hosts,
+            plain=self._following.plain,
         )
 
     @cached_property

@@ -18,7 +18,7 @@ from moorage.gateway.platform.opening import (
     open_store,
     url_of,
 )
-from moorage.gateway.platform.proxy import hosts_of, open_proxy, served_at
+from moorage.gateway.platform.proxy import hosts_of, open_proxy, plain_hosts, served_at
 from moorage.loop import Keeps
 from moorage.routing.router import Router
 from moorage.settings import Settings
@@ -78,5 +78,10 @@ async def open_following(
         gateway_url=gateway_url,
         several_proxies=True,
         reuses_addresses=True,
-        following=Following(instances=engine, routes=routes, access_log=proxy.access_log),
+        following=Following(
+            instances=engine,
+            routes=routes,
+            access_log=proxy.access_log,
+            plain=plain_hosts(proxy),
+        ),
     )

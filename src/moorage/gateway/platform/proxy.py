@@ -126,12 +126,18 @@ def answers_at(
     return answers_there
 
 
+def plain_hosts(proxy: Proxy) -> PlainHosts | None:
+    """Returns what tells a proxy its hosts without a certificate; None if none needs one."""
+    return None if proxy.plain_dir is None else PlainHosts(proxy.plain_dir)
+
+
 def plain_http(proxy: Proxy) -> PlainHttp | None:
     """Returns what serves hosts for which no certificate can be had; None if none needs one."""
-    if proxy.plain_dir is None:
+    hosts = plain_hosts(proxy)
+    if hosts is None:
         return None
     return PlainHttp(
-        PlainHosts(proxy.plain_dir),
+        hosts,
         answers=answers_at(proxy, port=_HTTP_PORT, https=False, seconds=_PLAIN_SECONDS),
         is_secure=partial(
             has_certificate,
