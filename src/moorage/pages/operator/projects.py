@@ -1,5 +1,6 @@
 """Projects of all wallets, by what they use; suspend and resume one."""
 
+import re
 from collections.abc import Callable
 
 from starlette.responses import Response
@@ -24,7 +25,7 @@ _ORDERS: dict[str, tuple[str, Callable[[ProjectUse], int]]] = {
 }
 _DEPLOYMENTS = 10
 _MAX_DAYS = 3650
-_MAX_DIGITS = 5
+_DAYS = re.compile("[0-9]{1,4}")
 
 
 async def listed(view: View) -> Response:
@@ -99,11 +100,9 @@ async def evict(view: View) -> Response:
     project = await _project(view)
     view.require_confirmed()
     days = view.form.get("days", "")
-    if not (days.isascii() and days.isdigit() and int(days[:_MAX_DIGITS]) <= _MAX_DAYS):
+    if not (_DAYS.fullmatch(days) and int(days) <= _MAX_DAYS):
         raise InvalidField("days", f"must be a whole number from 0 to {_MAX_DAYS}")
-    await evictions.evict(
-        view.books, project.unique_name, reason=view.reason(), days=float(days[:_MAX_DIGITS])
-    )
+    await evictions.evict(view.books, project.unique_name, reason=view.reason(), days=int(days))
     return view.done(_path(project), "evicted")
 
 

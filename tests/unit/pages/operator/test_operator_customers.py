@@ -204,7 +204,7 @@ async def test_project_is_deleted_after_notice_unless_it_is_kept_after_all(
     path = "/operator/projects/hers"
     form = {"reason": HOSTILE, "days": "14"}
     assert (await pages.post(f"{path}/evict", **form)).status == 400  # not confirmed
-    for days in ("-1", "4000", "x"):
+    for days in ("-1", "4000", "x", "0000014"):
         wrong = form | {"days": days, "confirmed": "true"}
         assert (await pages.post(f"{path}/evict", **wrong)).status == 400
     answer = await pages.post(f"{path}/evict", **form, confirmed="true")
