@@ -18,9 +18,12 @@ def upgrade() -> None:
     """Bring the schema to this revision."""
     op.create_table(
         "usage_spans",
-        sa.Column("project_id", sa.Text(), sa.ForeignKey("projects.id"), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=False),
         sa.Column("begins_ms", sa.BigInteger(), nullable=False),
         *(sa.Column(name, sa.BigInteger(), nullable=False) for name in _USED),
-        sa.PrimaryKeyConstraint("project_id", "begins_ms"),
+        sa.ForeignKeyConstraint(
+            ["project_id"], ["projects.id"], name=op.f("fk_usage_spans_project_id")
+        ),
+        sa.PrimaryKeyConstraint("project_id", "begins_ms", name=op.f("pk_usage_spans")),
     )
     op.create_index("ix_usage_spans_begins_ms", "usage_spans", ["begins_ms"])
