@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,21 @@ PATIENCE_SECONDS = 240  # only to end a hung test
 
 
 async def output(program: str, *arguments: str) -> dict[str, Any]:
-    process = await asyncio.create_subprocess_exec(
-        str(PROGRAMS / program),
-        *arguments,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        out, complaints = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert out, complaints.decode()
-    told: dict[str, Any] = json.loads(out)
+    """What a program prints, as JSON. By a file: some end before a pipe has taken all of it."""
+    with tempfile.TemporaryFile() as out:
+        process = await asyncio.create_subprocess_exec(
+            str(PROGRAMS / program), *arguments, stdout=out, stderr=asyncio.subprocess.PIPE
+        )
+        try:
+            _, complaints = await asyncio.wait_for(process.communicate(), PATIENCE_SECONDS)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        out.seek(0)
+        printed = out.read()
+    assert printed, complaints.decode()
+    told: dict[str, Any] = json.loads(printed)
     return told
 
 

@@ -109,7 +109,9 @@ class Stranger:
     def body(self, name: str, word: str) -> dict[str, Any]:
         """The deploy's own example, with an app of its own in it."""
         deploy = self.openapi["paths"]["/agent/deploy"]["post"]
-        example: dict[str, Any] = deploy["requestBody"]["content"]["application/json"]["example"]
+        ref = deploy["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+        schema = self.openapi["components"]["schemas"][ref.rpartition("/")[2]]
+        example: dict[str, Any] = schema["example"]
         content = base64.b64encode((APP % word).encode()).decode()
         files = [{"path": "index.js", "content": content}]
         return example | {

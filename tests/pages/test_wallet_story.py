@@ -19,8 +19,7 @@ TALKER = HELLO | {
     "package.json": '{"name": "talker", "version": "1.0.0", "scripts": '
     '{"build": "echo building the talker", "start": "node index.js"}}',
     "index.js": "for (let n = 0; n < 25000; n++) console.log(n);"
-    "console.log('the talker is up'); console.error('\\u001b[31mred\\u001b[0m');"
-    + HELLO["index.js"],
+    "console.log('\\u001b[31mred\\u001b[0m'); console.log('the talker is up');" + HELLO["index.js"],
 }
 
 

@@ -123,7 +123,7 @@ def _schemas(operations: Sequence[Operation]) -> dict[str, Any]:
             ordered[answer].pop("description", None)  # its operation's summary says as much
     for kind in dict.fromkeys(kinds):
         if example := notes.EXAMPLES.get(kind):
-            ordered[kind.__name__]["examples"] = [example]
+            ordered[kind.__name__]["example"] = example  # stock clients send it; not `examples`
     return ordered
 
 
