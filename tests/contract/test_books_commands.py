@@ -13,7 +13,9 @@ from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
 from moorage.operate.export import spreadsheet_text
 from moorage.records.event import EventKind
+from moorage.records.project import ProjectStatus
 from moorage.storage import events
+from moorage.storage.apps import projects
 from moorage.storage.database import Database
 from moorage.storage.money import accounts
 from records_fixture import ALICE, BOB, CAROL, add_project, transfer
@@ -308,6 +310,18 @@ async def test_eviction_is_told_to_the_owner_and_can_be_cancelled(
     assert await moorage(*evict, "--cancel") == 0
     assert "No project is to be deleted." in capsys.readouterr().out
     assert await moorage(*evict, "--cancel") == 2
+
+
+async def test_eviction_that_has_begun_cannot_be_cancelled(
+    books: Database, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = await add_project(books, ALICE, "squat")
+    evict = ("evict", "squat", "--config", config)
+    assert await moorage(*evict, "--reason", "this gateway closes") == 0
+    async with books.transaction(durable=True) as tx:
+        await projects.set_status(tx, project.id, ProjectStatus.DELETING)
+    assert await moorage(*evict, "--cancel") == 2
+    assert "being deleted already" in capsys.readouterr().err
 
 
 async def test_no_link_is_made_to_an_operators_port_that_nobody_knows(

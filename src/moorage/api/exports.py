@@ -23,7 +23,7 @@ def exports_app(db: Database, files: ExportFiles, clock: Clock) -> ASGIApp:
         if found is None or found.until_ms <= clock.now_ms():
             return problem_response(NOT_FOUND, _GONE)
         try:
-            path = await files.path(found.token)
+            path = await files.path(found)
         except FileNotFoundError:
             return problem_response(NOT_FOUND, _GONE)
         return FileResponse(

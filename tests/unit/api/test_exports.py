@@ -35,7 +35,6 @@ async def app(db: Database, clock: MovableClock, project: Project, tmp_path: Pat
     files = ExportFiles(core)
     archive = files.draft("x").with_suffix(".tar.gz")
     archive.write_bytes(CONTENT)
-    await files.put(TOKEN, archive)
     made = Export(
         project_id=project.id,
         token=TOKEN,
@@ -44,6 +43,7 @@ async def app(db: Database, clock: MovableClock, project: Project, tmp_path: Pat
         is_last=True,
         until_ms=clock.now_ms() + 1000,
     )
+    await files.put(made, archive)
     async with db.transaction(durable=True) as tx:
         await exports.put(tx, made)
     return exports_app(db, files, clock)

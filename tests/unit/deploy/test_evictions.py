@@ -10,9 +10,10 @@ from yard import Yard
 
 from moorage.deploy.keeping.evictions import DAY_MS, Evictions
 from moorage.deploy.keeping.exports import Contents
+from moorage.engines.engine import LogLine, LogPage
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.event import EventKind
-from moorage.records.log import LogKind
+from moorage.records.log import LogKind, LogStream
 from moorage.records.project import Project, ProjectStatus
 from moorage.records.variables import Variables
 from moorage.storage import events
@@ -50,7 +51,7 @@ async def told(yard: Yard) -> list[dict[str, object]]:
 async def archive(yard: Yard, project: Project) -> Path:
     made = await exports.of_project(yard.db, project.id)
     assert made is not None
-    return await yard.services.export_files.path(made.token)
+    return await yard.services.export_files.path(made)
 
 
 def inside(path: Path) -> dict[str, bytes]:
@@ -144,7 +145,7 @@ async def test_project_is_not_deleted_before_an_archive_could_be_made(
     assert await status_of(yard, project) is ProjectStatus.DELETED
 
 
-async def test_last_archive_that_fails_leaves_the_earlier_one(
+async def test_last_archive_that_fails_for_a_day_leaves_the_earlier_one(
     yard: Yard, evicting: Evictions, project: Project
 ) -> None:
     await yard.serving(project)
@@ -152,10 +153,69 @@ async def test_last_archive_that_fails_leaves_the_earlier_one(
     await evicting.tick()
     before = inside(await archive(yard, project))
     yard.clock.advance(DAY_MS)
-    yard.runtime.faults["export_files"] = [OSError("the disk does not answer")]
+    yard.runtime.faults["export_files"] = [OSError("the disk does not answer") for _ in range(2)]
+    await evicting.tick()
+    assert await status_of(yard, project) is not ProjectStatus.DELETED
+    yard.clock.advance(DAY_MS)
     await evicting.tick()
     assert await status_of(yard, project) is ProjectStatus.DELETED
     assert inside(await archive(yard, project)) == before
+
+
+async def test_order_that_is_put_off_gets_another_last_archive(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    await yard.serving(project)
+    await order(yard, project, days=0)
+
+    def put_off(method: str, subject: str) -> None:
+        yard.runtime.on_call = lambda method, subject: None
+        waiting.append(asyncio.create_task(order(yard, project, days=14)))
+
+    waiting: list[asyncio.Task[None]] = []
+    yard.runtime.on_call = put_off
+    await evicting.tick()
+    await asyncio.gather(*waiting)
+    assert await status_of(yard, project) is not ProjectStatus.DELETED
+    yard.clock.advance(14 * DAY_MS)
+    await evicting.tick()
+    assert await status_of(yard, project) is ProjectStatus.DELETED
+    assert len(yard.runtime.called("export_files")) == 2
+    made = await exports.of_project(yard.db, project.id)
+    assert made is not None
+    assert made.until_ms == yard.clock.now_ms() + KEPT_MS
+
+
+async def test_archive_is_not_replaced_by_what_a_deletion_has_left(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    await yard.serving(project)
+    await order(yard, project)
+    await evicting.tick()
+    before = inside(await archive(yard, project))
+    yard.runtime.faults["remove"] = [OSError("the disk does not answer")]
+    with pytest.raises(OSError, match="does not answer"):
+        await yard.services.deletion.delete(project)  # as its owner may
+    yard.clock.advance(DAY_MS)
+    await evicting.tick()
+    assert await status_of(yard, project) is ProjectStatus.DELETED
+    assert inside(await archive(yard, project)) == before
+
+
+async def test_log_that_grows_as_fast_as_it_is_read_holds_up_no_archive(
+    yard: Yard, evicting: Evictions, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await yard.serving(project)
+    lines = tuple(LogLine(0, LogStream.OUT, "x" * 1000, 0) for _ in range(1000))
+
+    async def read_log(*args: object, after: int, **others: object) -> LogPage:
+        return LogPage(lines=lines, next=after + 1)
+
+    monkeypatch.setattr(yard.runtime, "read_log", read_log)
+    await order(yard, project)
+    async with asyncio.timeout(60):
+        await evicting.tick()
+    assert await told(yard)
 
 
 async def test_what_an_engine_cannot_give_is_named(

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,3 +54,32 @@ def test_file_under_several_names_counts_each_time(app: Path, tmp_path: Path) ->
     os.link(app / "index.js", app / "again.js")
     refused(app, tmp_path / "copy", max_bytes=24)
     copy_files(app, tmp_path / "whole", without=(), max_bytes=25)
+
+
+def test_paths_longer_than_the_system_takes_are_refused_as_too_deep(
+    app: Path, tmp_path: Path
+) -> None:
+    below = os.open(app, os.O_RDONLY)
+    for _ in range(20):  # 5,100 letters
+        os.mkdir("d" * 255, dir_fd=below)
+        deeper = os.open("d" * 255, os.O_RDONLY, dir_fd=below)
+        os.close(below)
+        below = deeper
+    os.close(below)
+    assert refused(app, tmp_path / "copy", max_bytes=MIB).cause is FailureCause.BUILD_FAILED
+
+
+def test_file_that_becomes_something_else_while_it_is_copied_is_left_out(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+
+    def swapped(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if path == "index.js":
+            (app / "index.js").unlink()
+            (app / "index.js").symlink_to("/etc/passwd")
+        return opened(path, flags, mode, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "open", swapped)
+    copy_files(app, tmp_path / "copy", without=(), max_bytes=MIB)
+    assert names(tmp_path / "copy") == {"lib", "lib/a.js"}

@@ -9,7 +9,7 @@ from moorage.records.deployment import UNDER_WAY, DeploymentStatus
 from moorage.records.job import JobKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, jobs, projects
-from moorage.storage.database import Database
+from moorage.storage.database import Database, Transaction
 
 
 class Deletion:
@@ -58,18 +58,18 @@ class Deletion:
         await self.delete(project)
         return True
 
+    async def begin(self, tx: Transaction, project_id: str) -> None:
+        """Ends billing, and records that the project is deleted, even after a crash."""
+        await self._metering.end(tx, project_id)
+        await projects.set_status(tx, project_id, ProjectStatus.DELETING)
+        for deployment in await deployments.of_project(tx, project_id):
+            await deployments.move(tx, deployment.id, DeploymentStatus.STOPPED)
+            await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id=deployment.id)
+
     async def _delete(self, work: ProjectWork, project: Project) -> None:
         try:
-            await self._begin(project.id)
+            async with self._db.transaction(durable=True) as tx:
+                await self.begin(tx, project.id)
             await self._finish(project)
         finally:
             work.deletion = None
-
-    async def _begin(self, project_id: str) -> None:
-        """Records that the project is deleted, even after a crash."""
-        async with self._db.transaction(durable=True) as tx:
-            await self._metering.end(tx, project_id)
-            await projects.set_status(tx, project_id, ProjectStatus.DELETING)
-            for deployment in await deployments.of_project(tx, project_id):
-                await deployments.move(tx, deployment.id, DeploymentStatus.STOPPED)
-                await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id=deployment.id)

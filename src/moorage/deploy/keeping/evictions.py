@@ -11,7 +11,7 @@ from moorage.deploy.keeping.exports import Exporter
 from moorage.errors import MoorageError
 from moorage.events import outbox
 from moorage.records.event import EventKind
-from moorage.records.project import Project
+from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
 from moorage.storage.operation import evictions, exports
 from moorage.storage.operation.evictions import Eviction
@@ -21,6 +21,9 @@ from moorage.threads import in_thread
 log = structlog.get_logger()
 
 DAY_MS = 24 * 3_600_000
+
+_PATIENCE_MS = DAY_MS
+"""How long after an order is due the last archive is tried, before an earlier one has to do."""
 
 
 class NoRoom(OSError):
@@ -60,30 +63,38 @@ class Evictions:
 
     async def _carry_out(self, order: Eviction, project: Project) -> None:
         is_due = order.at_ms <= self._clock.now_ms()
-        if order.with_export:
+        if order.with_export and project.status is not ProjectStatus.DELETING:  # it is whole
             made = await exports.of_project(self._db, project.id)
-            if made is None or (is_due and not made.is_last):
+            if made is None or (is_due and not self._is_last(made, order)):
                 await self._export(order, project, made, is_last=is_due)
-        if not is_due or not await self._stands(order):
+        if not is_due or not await self._begin(order):
             return
         await self._deletion.delete(project)
         log.info("project evicted", project=project.id, reason=order.reason)
 
-    async def _stands(self, order: Eviction) -> bool:
-        """Returns False if it was cancelled or put off while something else was done."""
-        return order in await evictions.ordered(self._db)
+    def _is_last(self, made: Export, order: Eviction) -> bool:
+        """Returns whether it was made when this order was due, and not one before it."""
+        return made.is_last and made.until_ms >= order.at_ms + self._kept_ms
+
+    async def _begin(self, order: Eviction) -> bool:
+        """Begins the deletion, unless the order was cancelled or put off meanwhile."""
+        async with self._db.transaction(durable=True) as tx:
+            if order not in await evictions.ordered(tx):
+                return False
+            await self._deletion.begin(tx, order.project_id)
+        return True
 
     async def _export(
         self, order: Eviction, project: Project, earlier: Export | None, *, is_last: bool
     ) -> None:
-        """Makes an archive and tells its owner. One that fails leaves the earlier one.
+        """Makes an archive and tells its owner. One that fails for a day leaves the earlier one.
 
-        Raises MoorageError or OSError if there is none.
+        Raises MoorageError or OSError before that, or if there is none.
         """
         try:
             await self._make(order, project, earlier, is_last=is_last)
         except (MoorageError, OSError) as error:
-            if earlier is None:
+            if earlier is None or self._clock.now_ms() < order.at_ms + _PATIENCE_MS:
                 raise
             log.warning("earlier export is kept", project=project.id, error=str(error))
 
@@ -101,7 +112,7 @@ class Evictions:
             is_last=is_last,
             until_ms=max(order.at_ms, self._clock.now_ms()) + self._kept_ms,
         )
-        await self._files.put(made.token, archive)
+        await self._files.put(made, archive)
         async with self._db.transaction(durable=True) as tx:
             await exports.put(tx, made)
             await outbox.record(
@@ -117,9 +128,11 @@ class Evictions:
                 now_ms=self._clock.now_ms(),
             )
         log.info("project exported", project=project.id, size_bytes=made.size_bytes)
+        if earlier is not None:
+            await self._files.remove(earlier)
 
     async def _forget(self) -> None:
         for ended in await exports.ended(self._db, now_ms=self._clock.now_ms()):
             async with self._db.transaction(durable=True) as tx:
                 await exports.remove(tx, ended.project_id)
-            await self._files.remove(ended.token)
+            await self._files.remove(ended)

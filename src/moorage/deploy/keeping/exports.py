@@ -17,6 +17,7 @@ from moorage.records.log import LogKind
 from moorage.records.project import Project
 from moorage.storage.apps.addresses import domains
 from moorage.storage.operation import exports
+from moorage.storage.operation.exports import Export
 from moorage.threads import in_thread
 
 EXPORTS = "exports"
@@ -24,6 +25,7 @@ EXPORTS = "exports"
 
 _OLD_SECONDS = 3600.0  # a file is there before its row
 _LINES = 10_000
+_MAX_LOG_LETTERS = 1 << 25  # far beyond what a log keeps; an app may write as fast as it is read
 
 
 class Contents(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +41,7 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExportFiles:
-    """The archives by token: in the data directory, and where other gateways find them."""
+    """The archives' files: in the data directory, and where other gateways find them."""
 
     def __init__(self, core: Core) -> None:
         self._db = core.db
@@ -58,34 +60,35 @@ class ExportFiles:
         self._directory.mkdir(mode=0o700, exist_ok=True)
         return shutil.disk_usage(self._directory).free
 
-    async def put(self, token: str, archive: Path) -> None:
+    async def put(self, export: Export, archive: Path) -> None:
         """Takes an archive. Raises ContentUnavailable, OSError."""
         if self._store is not None:
-            await self._store.put(f"{EXPORTS}/{token}", archive)
-        await in_thread(archive.replace, self._directory / token)
+            await self._store.put(f"{EXPORTS}/{export.stored_as}", archive)
+        await in_thread(archive.replace, self._directory / export.stored_as)
 
-    async def path(self, token: str) -> Path:
+    async def path(self, export: Export) -> Path:
         """Returns where an archive is on this machine.
 
         Raises FileNotFoundError, ContentUnavailable, OSError.
         """
-        path = self._directory / token
+        path = self._directory / export.stored_as
         if not path.exists() and self._store is not None:
             await in_thread(self._directory.mkdir, mode=0o700, exist_ok=True)
-            await self._store.get(f"{EXPORTS}/{token}", path)
+            await self._store.get(f"{EXPORTS}/{export.stored_as}", path)
         if not path.exists():
             raise FileNotFoundError(path)
         return path
 
-    async def remove(self, token: str) -> None:
+    async def remove(self, export: Export) -> None:
         """Removes an archive, if there is one. Raises ContentUnavailable, OSError."""
         if self._store is not None:
-            await self._store.delete(f"{EXPORTS}/{token}")
-        (self._directory / token).unlink(missing_ok=True)
+            await self._store.delete(f"{EXPORTS}/{export.stored_as}")
+        (self._directory / export.stored_as).unlink(missing_ok=True)
 
     async def sweep(self) -> None:
         """Removes old files of this machine that no row has. Raises DatabaseUnavailable."""
-        await in_thread(self._remove_all_but, await exports.tokens(self._db))
+        kept = {each.stored_as for each in await exports.every(self._db)}
+        await in_thread(self._remove_all_but, kept)
 
     def _remove_all_but(self, kept: Collection[str]) -> None:
         if not self._directory.is_dir():
@@ -143,13 +146,14 @@ class Exporter:
         return left_out
 
     async def _lines(self, deployment_id: str, kind: LogKind) -> AsyncIterator[list[str]]:
-        after = 0
-        while True:
+        after, left = 0, _MAX_LOG_LETTERS
+        while left > 0:
             page = await self._runtime.read_log(deployment_id, kind, after=after, limit=_LINES)
             if page.next <= after:
                 return
-            yield [f"{iso_utc(line.at_ms)} {line.stream} {line.text}" for line in page.lines]
-            after = page.next
+            lines = [f"{iso_utc(line.at_ms)} {line.stream} {line.text}" for line in page.lines]
+            yield lines
+            after, left = page.next, left - sum(map(len, lines)) - 1
 
     async def _contents(self, project: Project, left_out: dict[str, str]) -> Contents:
         variables = self._core.vault.open(project.variables, project.id)
@@ -172,11 +176,13 @@ def _write_lines(path: Path, lines: list[str]) -> None:
 def _pack(content: Path, archive: Path) -> None:
     """Writes an archive of a directory; nothing in it has an owner."""
     with tarfile.open(archive, "w:gz", compresslevel=1) as packed:
-        packed.add(content, arcname=content.name, filter=_nobodys)
+
+        def nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
+            packed.getmembers().clear()  # it would remember each path, twice
+            packed.inodes.clear()  # type: ignore[attr-defined]  # of second names: none is copied
+            member.uid = member.gid = 0
+            member.uname = member.gname = ""
+            return member
+
+        packed.add(content, arcname=content.name, filter=nobodys)
     archive.chmod(0o600)
-
-
-def _nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    return member

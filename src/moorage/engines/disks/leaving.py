@@ -5,9 +5,10 @@ link: each directory is opened relative to its parent. Blocking; call from a thr
 """
 
 import contextlib
+import errno
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from moorage.errors import DeployFailed, FailureCause
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _AT_ONCE = 1 << 24
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
 _MAX_DEPTH = 64  # below an upload's own; a build may nest more than Python can
+_TOO_DEEP = "the app's directories are nested too deeply to be moved"
 
 
 @dataclass
@@ -44,31 +47,40 @@ def copy_files(source: Path, target: Path, *, without: Collection[str], max_byte
     DeployFailed for more than `max_bytes`, or directories that are nested too deeply; OSError.
     """
     target.mkdir(mode=0o700)
-    with contextlib.ExitStack() as opened:
+    with no_long_paths(), contextlib.ExitStack() as opened:
         directory = os.open(source, _DIRECTORY)
         opened.callback(os.close, directory)
         _copy(directory, target, _Copy(without, max_bytes), depth=0)
 
 
+@contextlib.contextmanager
+def no_long_paths() -> Iterator[None]:
+    """Raises DeployFailed in place of the OSError for a path that is longer than a path may be."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise DeployFailed(FailureCause.BUILD_FAILED, _TOO_DEEP) from error
+
+
 def _copy(directory: int, target: Path, copy: _Copy, *, depth: int) -> None:
     if depth > _MAX_DEPTH:
-        raise DeployFailed(
-            FailureCause.BUILD_FAILED, "the app's directories are nested too deeply to be moved"
-        )
+        raise DeployFailed(FailureCause.BUILD_FAILED, _TOO_DEEP)
     with os.scandir(directory) as entries:
         for entry in entries:
+            if os.path.lexists(target / entry.name):  # moved by the app meanwhile, and seen twice
+                continue
             if entry.is_dir(follow_symlinks=False):
                 if entry.name not in copy.without:
                     _copy_directory(entry.name, directory, target, copy, depth=depth)
             elif entry.is_file(follow_symlinks=False):
-                with contextlib.suppress(FileNotFoundError):  # the app has just removed it
-                    _copy_file(entry.name, directory, target, copy)
+                _copy_file(entry.name, directory, target, copy)
 
 
 def _copy_directory(name: str, directory: int, target: Path, copy: _Copy, *, depth: int) -> None:
-    try:
-        below = os.open(name, _DIRECTORY, dir_fd=directory)
-    except OSError:  # it is gone, or something else has its name
+    below = _open(name, _DIRECTORY, directory)
+    if below is None:
         return
     try:
         (target / name).mkdir(mode=0o755)
@@ -77,8 +89,20 @@ def _copy_directory(name: str, directory: int, target: Path, copy: _Copy, *, dep
         os.close(below)
 
 
+def _open(name: str, flags: int, directory: int) -> int | None:
+    """Opens what has a name; None if it is gone, or something else has its name meanwhile."""
+    try:
+        return os.open(name, flags, dir_fd=directory)
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
+        return None
+
+
 def _copy_file(name: str, directory: int, target: Path, copy: _Copy) -> None:
-    reading = os.open(name, _FILE, dir_fd=directory)
+    reading = _open(name, _FILE, directory)
+    if reading is None:
+        return
     try:
         found = os.fstat(reading)
         if not stat.S_ISREG(found.st_mode):

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from moorage.engines.disks.leaving import no_long_paths
 from moorage.errors import DeployFailed, FailureCause
 
 _MAX_DEPTH = 64
@@ -25,7 +26,7 @@ def unpack_files(archive: Path, target: Path, *, without: Collection[str], max_b
     OSError.
     """
     target.mkdir(mode=0o700)
-    with tarfile.open(archive) as tar:
+    with no_long_paths(), tarfile.open(archive) as tar:
         for entry in tar:
             parts = PurePosixPath(entry.name).parts[1:]
             directories = parts if entry.isdir() else parts[:-1]

@@ -9,6 +9,7 @@ from moorage.operate.acts import note_act
 from moorage.operate.books import OpenBooks, open_books
 from moorage.operate.customers.suspension import project_named
 from moorage.records.event import EventKind
+from moorage.records.project import ProjectStatus
 from moorage.settings import Settings
 from moorage.storage.apps import projects
 from moorage.storage.operation import evictions
@@ -55,7 +56,7 @@ async def evict(
 
 
 async def run_keep(settings: Settings, name: str) -> None:
-    """Cancels a project's eviction. Raises InvalidField if there is none."""
+    """Cancels a project's eviction. Raises InvalidField if there is none, or if it has begun."""
     async with open_books(settings) as books:
         await keep(books, name)
 
@@ -63,7 +64,10 @@ async def run_keep(settings: Settings, name: str) -> None:
 async def keep(books: OpenBooks, name: str, *, reason: str = "") -> None:
     """As `run_keep`, in open books."""
     async with books.db.transaction(durable=True) as tx:
-        if not await evictions.cancel(tx, (await project_named(tx, name)).id):
+        project = await project_named(tx, name)
+        if project.status is ProjectStatus.DELETING:
+            raise InvalidField(name, "it is being deleted already")
+        if not await evictions.cancel(tx, project.id):
             raise InvalidField(name, "it is not to be deleted")
         await note_act(tx, books.operator, "cancel eviction", name, reason=reason)
 

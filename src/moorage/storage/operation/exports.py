@@ -17,11 +17,16 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
     is_last: bool  # made when the project was about to be deleted
     until_ms: int  # when it goes
 
+    @property
+    def stored_as(self) -> str:
+        """The name of its file, which no earlier archive of the same link has."""
+        return f"{self.token}.{self.until_ms}.{'last' if self.is_last else 'first'}"
+
 
 _COLUMNS = [exports.c[name] for name in Export.__struct_fields__]
 _OF_PROJECT = Statement(select(*_COLUMNS).where(exports.c.project_id == bindparam("of_project")))
 _BY_TOKEN = Statement(select(*_COLUMNS).where(exports.c.token == bindparam("of_token")))
-_TOKENS = Statement(select(exports.c.token))
+_ALL = Statement(select(*_COLUMNS))
 _ENDED = Statement(
     select(*_COLUMNS)
     .outerjoin(evictions, evictions.c.project_id == exports.c.project_id)
@@ -55,9 +60,9 @@ async def by_token(source: Source, token: str) -> Export | None:
     return _export(row) if row else None
 
 
-async def tokens(source: Source) -> set[str]:
-    """Returns the tokens of all archives."""
-    return {row[0] for row in await source.all(_TOKENS)}
+async def every(source: Source) -> list[Export]:
+    """Returns all archives."""
+    return [_export(row) for row in await source.all(_ALL)]
 
 
 async def ended(source: Source, *, now_ms: int) -> list[Export]:

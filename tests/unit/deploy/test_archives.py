@@ -1,0 +1,93 @@
+"""Archives of projects: every gateway gives the newest, and what a project has harms none."""
+
+import asyncio
+import tarfile
+import tracemalloc
+from pathlib import Path
+
+import msgspec
+
+from clock import MovableClock
+from fakes import FakeRuntime
+from moorage.content.directory import DirectoryStore
+from moorage.core import Core
+from moorage.deploy.keeping.exports import Exporter, ExportFiles
+from moorage.records.project import Project
+from moorage.storage.database import Database
+from moorage.storage.operation.exports import Export
+from moorage.storage.several.leases import Leases
+from moorage.storage.vault import Vault
+from records_fixture import GATEWAY, add_deployment, add_project
+
+FILES = 1000
+LONG = "/".join(["d" * 250] * 10)
+
+
+def core_at(db: Database, clock: MovableClock, data_dir: Path, content: Path) -> Core:
+    data_dir.mkdir()
+    return Core(
+        db=db,
+        vault=Vault([bytes(32)]),
+        leases=Leases(db=db, holder=GATEWAY, clock=clock),
+        clock=clock,
+        data_dir=data_dir,
+        content=DirectoryStore(content),
+    )
+
+
+async def test_another_gateway_gives_the_last_archive_and_not_the_one_it_gave_before(
+    db: Database, clock: MovableClock, tmp_path: Path
+) -> None:
+    (tmp_path / "content").mkdir()
+    keeper, other = (
+        ExportFiles(core_at(db, clock, tmp_path / name, tmp_path / "content"))
+        for name in ("keeper", "other")
+    )
+    first = Export(
+        project_id="p", token="ab" * 32, file_name="x", size_bytes=1, is_last=False, until_ms=1
+    )
+    last = msgspec.structs.replace(first, is_last=True)
+    for export, content in ((first, "first"), (last, "last")):
+        made = keeper.draft("p").with_suffix(".tar.gz")
+        made.write_text(content)
+        await keeper.put(export, made)
+        assert (await other.path(export)).read_text() == content
+
+
+class LongNames(FakeRuntime):
+    """An engine whose app has made many files with long paths, and names that are no text."""
+
+    async def export_files(self, deployment_id: str, target: Path, **others: object) -> None:
+        (target / LONG).mkdir(parents=True)
+        for number in range(FILES):
+            (target / LONG / f"{number}").touch()
+        (target / "\udcff").touch()  # the byte 0xff
+
+
+async def test_archive_of_many_long_names_takes_no_memory_for_each(
+    db: Database, clock: MovableClock, tmp_path: Path
+) -> None:
+    project = await serving(db)
+    core = core_at(db, clock, tmp_path / "gateway", tmp_path)
+    exporter = Exporter(core, LongNames(), ExportFiles(core))
+    tracemalloc.start()
+    try:
+        archive = await exporter.make(project)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < FILES * len(LONG)
+    names = await asyncio.to_thread(names_in, archive)
+    assert len(names) > FILES
+    assert f"{project.unique_name}/files/\udcff" in names
+
+
+async def serving(db: Database) -> Project:
+    project = await add_project(db)
+    deployment = await add_deployment(db, project)
+    return msgspec.structs.replace(project, serving_deployment_id=deployment.id)
+
+
+def names_in(archive: Path) -> set[str]:
+    with tarfile.open(archive) as packed:
+        return set(packed.getnames())
