@@ -3,11 +3,12 @@
 Each would credit what the other credited: a restored gateway beside the one that it was saved from,
 or a second one with the same `pay_to`. Those that share a database take each payment once, and may
 run side by side. What others on a machine have in common with them is an address on a chain, so
-each locks a byte for it, at a place of its own, in one file.
+each locks a place for it in one file: all of it, or of those with a name one byte for its database.
 """
 
 import fcntl
 import os
+import struct
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
@@ -22,13 +23,18 @@ from moorage.payments.relay.key_file import key_in
 from moorage.settings import Settings
 from moorage.storage.database import Database
 from moorage.storage.money.chains import recipients
+from moorage.storage.several.identity import identity
 
 log = structlog.get_logger()
 
 ROOTS_LOCK_FILE = Path("/run/moorage/addresses.lock")
 """Of all gateways with root; engines make their places beside it, which apps' users pass to."""
 
-_PLACE_BYTES = 7  # so that a place is far below 2**63, where a lock ends
+_PLACE_BYTES = 5  # so that a place is far below 2**63, where a lock ends
+_BOOKS_BYTES = 2
+_PLACE_SIZE = 1 << 8 * _BOOKS_BYTES
+
+_FLOCK = "@hhqqi4x"  # struct flock of fcntl(2): type, whence, start, length, pid
 
 
 async def hold_addresses(
@@ -50,17 +56,47 @@ async def hold_addresses(
         log.warning("not known whether other gateways take the same payments", error=str(error))
         return
     stack.callback(os.close, descriptor)
-    kind = fcntl.LOCK_SH if settings.gateway_name else fcntl.LOCK_EX
+    books = _number(await identity(db), _BOOKS_BYTES) if settings.gateway_name else None
     for name in _names(chains, addresses):
-        place = int.from_bytes(blake2b(name.encode(), digest_size=_PLACE_BYTES).digest(), "big")
-        try:
-            fcntl.lockf(descriptor, kind | fcntl.LOCK_NB, 1, place)
-        except (BlockingIOError, PermissionError) as error:  # lockf(3) may say either
+        if not _hold(descriptor, _number(name, _PLACE_BYTES) * _PLACE_SIZE, books):
             raise AlreadyRunning(
                 f"Another gateway on this machine takes payments to {name}, or sends from it, and "
                 "has books of its own: both would credit the same payments. Stop that one, or give "
                 "this one a pay_to and a relayer_key_file of its own."
-            ) from error
+            )
+
+
+def _hold(descriptor: int, place: int, books: int | None) -> bool:
+    """Locks a place for a gateway alone, or for all with these books; returns whether it may."""
+    if books is None:
+        return _lock(descriptor, fcntl.LOCK_EX, begin=place, size=_PLACE_SIZE)
+    own, end = place + books, place + _PLACE_SIZE
+    return (
+        _lock(descriptor, fcntl.LOCK_SH, begin=own, size=1)
+        and not _is_locked(descriptor, begin=place, end=own)
+        and not _is_locked(descriptor, begin=own + 1, end=end)
+    )
+
+
+def _lock(descriptor: int, kind: int, *, begin: int, size: int) -> bool:
+    try:
+        fcntl.lockf(descriptor, kind | fcntl.LOCK_NB, size, begin)
+    except (BlockingIOError, PermissionError):  # lockf(3) may say either
+        return False
+    return True
+
+
+def _is_locked(descriptor: int, *, begin: int, end: int) -> bool:
+    """Returns whether another process has a lock between these places."""
+    if begin == end:
+        return False
+    asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, begin, end - begin, 0)
+    (kind, *_) = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+    return bool(kind != fcntl.F_UNLCK)
+
+
+def _number(name: str, size_bytes: int) -> int:
+    return int.from_bytes(blake2b(name.encode(), digest_size=size_bytes).digest(), "big")
 
 
 def _names(chains: Iterable[int], addresses: Iterable[str]) -> Iterator[str]:
