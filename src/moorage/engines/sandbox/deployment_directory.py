@@ -144,7 +144,12 @@ class DeploymentDirectory(shared.DeploymentDirectory):
         if self.disk.mounted:
             self._copy_files(target, without)
             return
-        mount_image(self.disk.image, self.disk.mount_point)
+        record = self.record
+        slot = None if record is None else self.slot(record)
+        if slot is None:
+            mount_image(self.disk.image, self.disk.mount_point)
+        else:
+            self.disk.mount(slot.app_uid)  # as its app has it, should the gateway end meanwhile
         try:
             self._copy_files(target, without)
         finally:
