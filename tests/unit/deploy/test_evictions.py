@@ -186,6 +186,18 @@ async def test_order_that_is_put_off_gets_another_last_archive(
     assert made.until_ms == yard.clock.now_ms() + KEPT_MS
 
 
+async def test_archive_that_is_gone_as_after_a_restore_is_made_again(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    await yard.serving(project)
+    await order(yard, project)
+    await evicting.tick()
+    (await archive(yard, project)).unlink()
+    await evicting.tick()
+    assert (await archive(yard, project)).exists()
+    assert len(await told(yard)) == 2
+
+
 async def test_archive_is_not_replaced_by_what_a_deletion_has_left(
     yard: Yard, evicting: Evictions, project: Project
 ) -> None:

@@ -64,13 +64,17 @@ class Evictions:
     async def _carry_out(self, order: Eviction, project: Project) -> None:
         is_due = order.at_ms <= self._clock.now_ms()
         if order.with_export and project.status is not ProjectStatus.DELETING:  # it is whole
-            made = await exports.of_project(self._db, project.id)
+            made = await self._made(project)
             if made is None or (is_due and not self._is_last(made, order)):
                 await self._export(order, project, made, is_last=is_due)
         if not is_due or not await self._begin(order):
             return
         await self._deletion.delete(project)
         log.info("project evicted", project=project.id, reason=order.reason)
+
+    async def _made(self, project: Project) -> Export | None:
+        made = await exports.of_project(self._db, project.id)
+        return made if made is not None and await self._files.has(made) else None
 
     def _is_last(self, made: Export, order: Eviction) -> bool:
         """Returns whether it was made when this order was due, and not one before it."""

@@ -79,6 +79,15 @@ class ExportFiles:
             raise FileNotFoundError(path)
         return path
 
+    async def has(self, export: Export) -> bool:
+        """Returns whether an archive is there; a backup has its row alone.
+
+        Raises ContentUnavailable.
+        """
+        if (self._directory / export.stored_as).exists():
+            return True
+        return self._store is not None and await self._store.exists(f"{EXPORTS}/{export.stored_as}")
+
     async def remove(self, export: Export) -> None:
         """Removes an archive, if there is one. Raises ContentUnavailable, OSError."""
         if self._store is not None:
