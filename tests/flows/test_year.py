@@ -12,6 +12,7 @@ from eth_account import Account
 
 from chain_fixture import LocalChains
 from paying import mine, rpc
+from ports import quiet_port
 from protocols import demanded, payment_signature, unpadded
 from served import ServedGateway, served
 from waiting import until, until_read
@@ -24,7 +25,7 @@ NEW_DOMAIN = "apps.localhost"
 
 @pytest.fixture
 async def gateway(tmp_path: Path, local_chains: LocalChains) -> AsyncIterator[ServedGateway]:
-    with served(tmp_path / "year", local_chains) as started:
+    with served(tmp_path / "year", local_chains, operator_port=quiet_port()) as started:
         yield started
 
 
