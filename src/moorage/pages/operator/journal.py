@@ -8,6 +8,7 @@ from moorage.storage.operation import acts
 
 _LINES = 100
 _LEVELS = ("all", "warning", "error")
+_MAX_WORDS = 200
 
 
 async def done(view: View) -> Response:
@@ -16,7 +17,7 @@ async def done(view: View) -> Response:
         view.books.db,
         limit=PER_PAGE + 1,
         offset=view.offset,
-        text=view.query.get("q", "").strip(),
+        text=view.query.get("q", "")[:_MAX_WORDS].strip(),
     )
     parts = view.neighbours(has_more=len(found) > PER_PAGE)
     return view.page("acts.html", acts=found[:PER_PAGE], parts=parts)

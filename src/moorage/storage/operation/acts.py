@@ -1,7 +1,7 @@
 """Queries over what operators did by commands."""
 
 import msgspec
-from sqlalchemy import ColumnElement, bindparam, func, insert, or_, select
+from sqlalchemy import Text, bindparam, func, insert, select
 
 from moorage.storage.database import Source, Statement, Transaction, struct_of
 from moorage.storage.schema import operator_acts
@@ -17,10 +17,15 @@ class Act(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-def _has_text(name: str) -> ColumnElement[bool]:
-    return func.lower(operator_acts.c[name]).like(bindparam("pattern"), escape="\\")
-
-
+_WORDS = (
+    operator_acts.c.who
+    + " "
+    + operator_acts.c.act
+    + " "
+    + operator_acts.c.subject
+    + " "
+    + operator_acts.c.reason
+)
 _COLUMNS = [operator_acts.c[name] for name in Act.__struct_fields__]
 _SINCE = Statement(
     select(*_COLUMNS)
@@ -31,7 +36,8 @@ _PAGE = Statement(
     select(*_COLUMNS)
     .where(
         operator_acts.c.at_ms >= bindparam("since_ms"),
-        or_(*map(_has_text, ("who", "act", "subject", "reason"))),
+        # Both by the database, as SQLite's `lower` leaves all but ASCII as it is.
+        func.lower(_WORDS).like(func.lower(bindparam("pattern", type_=Text)), escape="\\"),
     )
     .order_by(operator_acts.c.id.desc())
     .limit(bindparam("limit"))
@@ -64,8 +70,8 @@ async def since(source: Source, since_ms: int) -> list[Act]:
 async def page(
     source: Source, *, limit: int, offset: int = 0, since_ms: int = 0, text: str = ""
 ) -> list[Act]:
-    """Returns acts that have a text in one of their fields, the newest first."""
-    escaped = text.lower().replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+    """Returns acts that have a text in their line, the newest first."""
+    escaped = text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
     rows = await source.all(
         _PAGE, since_ms=since_ms, pattern=f"%{escaped}%", limit=limit, offset=offset
     )

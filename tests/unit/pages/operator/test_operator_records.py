@@ -130,6 +130,16 @@ async def test_text_of_acts_is_found_as_it_stands(
     assert "another" not in found
 
 
+@pytest.mark.parametrize("text", ["Ölpreis", "BOB suspend harb"])
+async def test_acts_are_found_by_words_of_any_letters_and_fields(
+    pages: OperatorPages, db: Database, text: str
+) -> None:
+    async with db.transaction(durable=True) as tx:
+        act = Act(at_ms=START_MS, who="bob", act="suspend", subject="harbour", reason="Ölpreis")
+        await acts.add(tx, act)
+    assert "harbour" in await pages.shown(f"/operator/acts?{urlencode({'q': text})}")
+
+
 async def test_the_log_is_searched_by_request(pages: OperatorPages) -> None:
     event = {"event": "request", "request_id": "f00d", "password": "x", "level": "info"}
     logs.recent.add("info", msgspec.json.encode(logs.redact(None, "info", event)))

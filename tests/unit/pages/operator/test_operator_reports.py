@@ -1,10 +1,14 @@
 """Trends, prices and reports, as an operator sees them and orders what they say."""
 
+import asyncio
+import os
 from pathlib import Path
 
 import pytest
 
 from clock import HOUR_MS, START_MS, MovableClock
+from moorage.errors import InvalidField
+from moorage.pages.operator.money.commands import BooksCommand, Reports
 from moorage.records.consumption import UsageHour
 from moorage.settings import Settings
 from moorage.storage import events
@@ -22,6 +26,10 @@ LATER = "2199-03-01"
 def dearer(db: Database, clock: MovableClock) -> OperatorPages:
     """Pages of a gateway in whose settings apps became larger, and so dearer."""
     return OperatorPages(db, clock, written=DEARER)
+
+
+def a_month(settings: Settings) -> str:
+    return str(settings.price_list().month(settings.app_size()))
 
 
 def reporting(directory: Path, script: str) -> str:
@@ -52,7 +60,7 @@ async def test_new_price_is_previewed_then_ordered_and_taken_back(
     assert await price_changes.ordered(db) == []
     assert "1 project has another price" in await dearer.shown(f"/operator/prices?date={LATER}")
     assert await price_changes.ordered(db) == []
-    form = {"date": LATER, "reason": "power costs more"}
+    form = {"date": LATER, "reason": "power costs more", "a_month": a_month(DEARER)}
     assert (await dearer.post("/operator/prices/order", **form)).status == 400
     answer = await dearer.post("/operator/prices/order", **form, confirmed="true")
     assert answer.location == "/operator/prices?done=prices-ordered"
@@ -66,6 +74,18 @@ async def test_new_price_is_previewed_then_ordered_and_taken_back(
     assert answer.location == "/operator/prices?done=prices-kept"
     assert await price_changes.ordered(db) == []
     assert [each.act for each in await acts.since(db, 0)] == ["order prices", "cancel prices"]
+
+
+async def test_price_is_ordered_only_as_it_was_shown(dearer: OperatorPages, db: Database) -> None:
+    await add_project(db)
+    shown = await dearer.shown(f"/operator/prices?date={LATER}")
+    assert f'name="a_month" value="{a_month(DEARER)}"' in shown
+    dearer.written = Settings(app_memory_mib=8192)
+    form = {"date": LATER, "reason": "power", "a_month": a_month(DEARER), "confirmed": "true"}
+    answer = await dearer.post("/operator/prices/order", **form)
+    assert answer.status == 400
+    assert "another price by now" in answer.text
+    assert await price_changes.ordered(db) == []
 
 
 @pytest.mark.parametrize("date", ["2026-01-01", "soon"])
@@ -104,3 +124,39 @@ async def test_report_that_cannot_be_made_says_why(
     pages = OperatorPages(db, clock, report_program=program)
     assert "No report" in await pages.shown(f"/operator/reports/table?{query}")
     assert (await pages.get(f"/operator/reports.csv?{query}")).status == 400
+
+
+async def test_report_whose_command_fails_half_way_is_none(
+    db: Database, clock: MovableClock, tmp_path: Path
+) -> None:
+    program = reporting(tmp_path, 'echo "chain,paid"; echo "base,1"; kill -9 $$')
+    pages = OperatorPages(db, clock, report_program=program)
+    table = await pages.shown("/operator/reports/table?what=payments")
+    assert "is not whole" in table
+    assert "base" not in table
+    assert (await pages.get("/operator/reports.csv?what=payments")).status == 400
+
+
+async def test_long_report_is_shown_by_its_last_lines(
+    db: Database, clock: MovableClock, tmp_path: Path
+) -> None:
+    program = reporting(tmp_path, 'echo "chain"; seq -f "row-%g-" 1201')
+    pages = OperatorPages(db, clock, report_program=program)
+    table = await pages.shown("/operator/reports/table?what=payments")
+    assert "The last 200 of 1,201 lines" in table
+    assert "row-1001-" not in table
+    assert "row-1002-" in table
+
+
+async def test_reports_that_wait_for_another_are_bounded(tmp_path: Path) -> None:
+    gate, script = tmp_path / "gate", 'read -r line < "$(dirname "$0")/gate"; echo "$line"'
+    os.mkfifo(gate)
+    reports = Reports(BooksCommand(reporting(tmp_path, script), ()))
+    waiting = [asyncio.ensure_future(reports.csv(("revenue",))) for _ in range(4)]
+    await asyncio.sleep(0)
+    with pytest.raises(InvalidField, match="others are being made"):
+        await reports.csv(("revenue",))
+    for each in waiting:
+        await asyncio.to_thread(gate.write_text, "made\n")
+        assert await each == b"made\n"
+    assert reports.asked == 0

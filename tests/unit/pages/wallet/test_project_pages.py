@@ -14,7 +14,7 @@ from moorage.clock import iso_utc
 from moorage.errors import InvalidField
 from moorage.pages.wallet.project.deployments import steps
 from moorage.pages.wallet.project.env_file import read_env
-from moorage.pages.wallet.project.logs import PAGES_SEARCHED
+from moorage.pages.wallet.project.logs import MAX_MATCHES, PAGES_SEARCHED
 from moorage.records.deployment import DeploymentStatus
 from moorage.wire.credits import CreditEntry
 from moorage.wire.projects import ProjectChanged
@@ -96,9 +96,33 @@ async def test_search_goes_on_by_itself_and_adds_up() -> None:
 
 
 async def test_search_that_found_much_waits_to_be_told_to_go_on() -> None:
-    html = await Asker(everything("words")).text(f"{BASE}/logs", search="words", matches="500")
+    html = await Asker(everything("words")).text(f"{BASE}/logs", search="words", matches="499")
     assert "there is more to search" in html
     assert "/logs/search?" not in html
+
+
+async def test_search_told_to_go_on_does_so_by_itself_again() -> None:
+    found = [lines("needle", 3), lines("other", 3)]
+    asker = Asker(everything("x") | {f"GET /projects/{PROJECT}/logs": found})
+    html = await asker.text(f"{BASE}/logs", search="needle", matches="500", searched="9000")
+    assert "503 lines of 9,006 hold" in html
+    assert "/logs/search?" in html
+
+
+async def test_search_says_how_many_of_the_found_lines_are_not_shown() -> None:
+    found = [lines("needle", MAX_MATCHES + 70), lines("", 0)]
+    asker = Asker(everything("x") | {f"GET /projects/{PROJECT}/logs": found})
+    html = await asker.text(f"{BASE}/logs", search="needle")
+    assert "570 lines of 570 hold" in html
+    assert "70 of them follow" in html
+    assert html.count(": needle</div>") == MAX_MATCHES
+
+
+async def test_search_whose_last_part_has_nothing_keeps_what_was_found_before() -> None:
+    asker = Asker(everything("x") | {f"GET /projects/{PROJECT}/logs": lines("", 0)})
+    html = await asker.text(f"{BASE}/logs", search="needle", matches="3", searched="40")
+    assert "3 lines of 40 hold" in html
+    assert "None of" not in html
 
 
 async def test_search_that_reached_the_end_says_what_it_found() -> None:

@@ -5,9 +5,11 @@ from datetime import UTC, date, datetime
 from starlette.responses import Response
 
 from moorage.errors import InvalidField
+from moorage.money import MicroUsd
 from moorage.operate.customers import prices
 from moorage.operate.customers.prices import ProjectPrice
 from moorage.pages.operator.view import PER_PAGE, View
+from moorage.settings import Settings
 
 _PATH = "/operator/prices"
 _DAY_MS = 86_400_000
@@ -16,6 +18,7 @@ _DAY_MS = 86_400_000
 async def shown(view: View) -> Response:
     """`GET /operator/prices`: what all cost; with a date, what an order would change from then."""
     settings, now_ms = view.desk.load(), view.desk.clock.now_ms()
+    a_month = _a_month(settings)
     text, problem = view.query.get("date", ""), ""
     found: list[ProjectPrice] = []
     previewed: list[ProjectPrice] | None = None
@@ -29,10 +32,10 @@ async def shown(view: View) -> Response:
     soonest_ms = now_ms + (settings.price_notice_days + 1) * _DAY_MS
     return view.page(
         "prices.html",
-        a_month=settings.price_list().month(settings.app_size()),
+        a_month=a_month,
         notice_days=settings.price_notice_days,
         projects=len(found),
-        others=sum(each.now != settings.price_list().month(settings.app_size()) for each in found),
+        others=sum(each.now != a_month for each in found),
         ordered=sum(each.then is not None for each in found),
         listed=listed[view.offset : view.offset + PER_PAGE],
         previewed=previewed,
@@ -43,10 +46,16 @@ async def shown(view: View) -> Response:
 
 
 async def order(view: View) -> Response:
-    """`POST …/order`: gives projects the price list's price from a date on, and tells them."""
+    """`POST …/order`: gives projects the price list's price from a date on, and tells them.
+
+    It is the one that was shown: the settings' file may have got another one since.
+    """
     view.require_confirmed()
     from_ms = _day_ms(view.form.get("date", ""))
-    await prices.order(view.books, view.desk.load(), from_ms=from_ms, reason=view.reason())
+    settings = view.desk.load()
+    if view.form.get("a_month") != str(_a_month(settings)):
+        raise InvalidField("a_month", "the settings' file has another price by now: look again")
+    await prices.order(view.books, settings, from_ms=from_ms, reason=view.reason())
     return view.done(_PATH, "prices-ordered")
 
 
@@ -54,6 +63,10 @@ async def cancel(view: View) -> Response:
     """`POST …/cancel`: takes back what does not count yet."""
     await prices.cancel(view.books, reason=view.reason())
     return view.done(_PATH, "prices-kept")
+
+
+def _a_month(settings: Settings) -> MicroUsd:
+    return settings.price_list().month(settings.app_size())
 
 
 def _day_ms(text: str) -> int:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import deque
 from datetime import date
 from urllib.parse import urlencode
 
@@ -10,6 +11,7 @@ from starlette.responses import Response
 from moorage.errors import InvalidField
 from moorage.pages.operator.view import View, wallet_address
 from moorage.pages.rendering.policy import SECURITY_HEADERS
+from moorage.threads import in_thread
 
 KINDS = {"revenue": "Revenue", "payments": "Payments, for taxes", "invoice": "A wallet's invoice"}
 _PERIODS = {"month": "month", "day": "day"}
@@ -32,16 +34,15 @@ async def shown(view: View) -> Response:
 async def table(view: View) -> Response:
     """`GET /operator/reports/table`: the part of that page with the report in it."""
     try:
-        rows = list(csv.reader(io.StringIO((await _report(view)).decode())))
+        heads, last, total = await in_thread(_last_rows, await _report(view))
     except InvalidField as error:
         return view.page("report_table.html", problem=error.message, heads=[], rows=[], total=0)
-    heads, found = rows[0], rows[1:]
     return view.page(
         "report_table.html",
         problem="",
         heads=[each.replace("_", " ").capitalize() for each in heads],
-        rows=found[-_MAX_ROWS:],
-        total=len(found),
+        rows=last,
+        total=total,
     )
 
 
@@ -54,6 +55,16 @@ async def download(view: View) -> Response:
     }
     content = await _report(view)
     return Response(content, media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _last_rows(report: bytes) -> tuple[list[str], list[list[str]], int]:
+    """Returns the headings of a table, its last rows, and how many it has. Blocks."""
+    rows = csv.reader(io.StringIO(report.decode()))
+    heads, last, total = next(rows), deque[list[str]](maxlen=_MAX_ROWS), 0
+    for row in rows:
+        last.append(row)
+        total += 1
+    return heads, list(last), total
 
 
 async def _report(view: View) -> bytes:

@@ -66,7 +66,8 @@ class Source(NamedTuple):
 class Found(NamedTuple):
     """What a search found, how much it looked at, and where it goes on, unless at the end."""
 
-    lines: list[Line]
+    lines: list[Line]  # the first of them
+    matches: int
     searched: int
     next: str | None
 
@@ -76,6 +77,7 @@ class SearchState(NamedTuple):
 
     matches: int
     searched: int
+    unshown: int  # of the lines found just now, as a page of a log may have very many
     on: str | None  # None: at the end
     goes_on: bool  # whether the browser goes on unasked
 
@@ -161,15 +163,19 @@ async def search(api: Api, source: Source, words: str, *, begin: dict[str, str])
             each for each in page.lines if source.shows(each) and wanted in each.text.lower()
         ]
         if not page.lines:
-            return Found(matches[-MAX_MATCHES:], searched, None)
+            return Found(matches, len(matches), searched, None)
         if len(matches) >= MAX_MATCHES:
             break
-    return Found(matches[:MAX_MATCHES], searched, place["after"])
+    return Found(matches[:MAX_MATCHES], len(matches), searched, place["after"])
 
 
 def _state(view: View, source: Source, words: str, found: Found) -> SearchState:
-    """Returns how far a search has come, with what came before it by the page's address."""
-    matches = _count(view, "matches") + len(found.lines)
+    """Returns how far a search has come, with what came before it by the page's address.
+
+    It goes on unasked until each next MAX_MATCHES lines are found.
+    """
+    before = _count(view, "matches")
+    matches = before + found.matches
     searched = _count(view, "searched") + found.searched
     query = {
         **_query(source),
@@ -181,7 +187,13 @@ def _state(view: View, source: Source, words: str, found: Found) -> SearchState:
     if len(source.streams) == 1:
         query["stream"] = next(iter(source.streams))
     on = None if found.next is None else urlencode(query)
-    return SearchState(matches, searched, on, goes_on=on is not None and matches < MAX_MATCHES)
+    return SearchState(
+        matches,
+        searched,
+        found.matches - len(found.lines),
+        on,
+        goes_on=on is not None and matches // MAX_MATCHES == before // MAX_MATCHES,
+    )
 
 
 def _count(view: View, name: str) -> int:
