@@ -1,6 +1,7 @@
 """Begins, runs, stops and removes one app: its record, its Secret, Deployment and Service."""
 
 import asyncio
+import contextlib
 import logging
 from functools import partial
 
@@ -123,9 +124,10 @@ async def wait_ready(
     try:
         return await starting.wait()
     except DeployFailed:
-        pod = newest(shared.observed.pods(record.deployment_id))
-        if pod is not None and pod.last_end is not None:
-            await shared.store(record.ended(pod.last_end))
+        with contextlib.suppress(ClusterUnavailable, Refused):  # why it failed says more
+            pod = newest(shared.observed.pods(record.deployment_id))
+            if pod is not None and pod.last_end is not None:
+                await shared.store(record.ended(pod.last_end))
         raise
 
 
