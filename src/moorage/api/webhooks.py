@@ -1,17 +1,19 @@
 """The endpoints of events, and of the webhook that receives them."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.api.http.caller import Front, authenticate
+from moorage.api.http.person import is_reader
 from moorage.api.http.problems import json_response
 from moorage.api.http.query import whole_number
 from moorage.api.http.small_body import parse_small, read_small
 from moorage.clock import iso_utc
 from moorage.events.webhooks import Webhooks
-from moorage.records.event import Event
+from moorage.records.event import Event, EventKind
 from moorage.storage import events
 from moorage.wire.events import (
     EventItem,
@@ -27,6 +29,8 @@ from moorage.wire.events import (
 _MAX_EVENTS = 200
 _DEFAULT_EVENTS = 50
 _LAST_SEQUENCE = 2**63 - 1
+_FOR_OWNERS = frozenset({(EventKind.PROJECT_EXPORTED, "path")})
+"""Whoever has that path may fetch files and data, which readers of links may not see."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +86,9 @@ async def list_events(room: WebhookRoom, request: Request) -> Response:
     else:
         found = await events.of_wallet(room.db, wallet, after=after, limit=limit)
     last = found[-1].sequence if found else after
-    return json_response(EventPage(events=[_item(event) for event in found], last_sequence=last))
+    hidden = _FOR_OWNERS if is_reader(request) else frozenset()
+    items = [_item(event, hidden=hidden) for event in found]
+    return json_response(EventPage(events=items, last_sequence=last))
 
 
 async def redeliver_event(room: WebhookRoom, request: Request) -> Response:
@@ -93,11 +99,11 @@ async def redeliver_event(room: WebhookRoom, request: Request) -> Response:
     return json_response(Redelivery(event_id=event_id))
 
 
-def _item(event: Event) -> EventItem:
+def _item(event: Event, *, hidden: Collection[tuple[EventKind, str]]) -> EventItem:
     return EventItem(
         id=event.id,
         sequence=event.sequence,
         type=event.kind,
         timestamp=iso_utc(event.created_at_ms),
-        data=dict(event.data),
+        data={name: it for name, it in event.data.items() if (event.kind, name) not in hidden},
     )

@@ -11,6 +11,7 @@ from believed import Believed, limiters_of
 from clock import START_MS, MovableClock
 from fakes import FakeRuntime
 from moorage.api.deployments import DeploymentRoom, show_deployment
+from moorage.api.http.person import PERSON, Person
 from moorage.api.webhooks import WebhookRoom, list_events
 from moorage.auth.client_address import TrustedProxies
 from moorage.clock import iso_utc
@@ -19,7 +20,7 @@ from moorage.events import outbox
 from moorage.money import MicroUsd
 from moorage.planning.plan import Plan
 from moorage.records.deployment import Deployment, DeploymentStatus
-from moorage.records.event import EventKind
+from moorage.records.event import EventData, EventKind
 from moorage.records.project import Project
 from moorage.storage.database import Database
 from moorage.storage.money import builds
@@ -46,16 +47,20 @@ class Asking(Believed):
         answer = await show_deployment(cast("DeploymentRoom", self.front), request)
         return cast("dict[str, Any]", msgspec.json.decode(bytes(answer.body)))
 
-    async def events(self, query: str) -> list[int]:
+    async def events(self, query: str = "", person: Person | None = None) -> list[dict[str, Any]]:
         request = _request(query)
+        if person is not None:
+            request.scope[PERSON] = person
         answer = await list_events(cast("WebhookRoom", self.front), request)
-        found = msgspec.json.decode(bytes(answer.body))["events"]
-        return [each["sequence"] for each in found]
+        return cast("list[dict[str, Any]]", msgspec.json.decode(bytes(answer.body))["events"])
+
+    async def sequences(self, query: str) -> list[int]:
+        return [each["sequence"] for each in await self.events(query)]
 
 
 def _request(query: str = "", **path: str) -> Request:
     scope = {"type": "http", "headers": [], "client": ("192.0.2.1", 1), "path_params": path}
-    return Request(scope | {"query_string": query.encode()})
+    return Request(scope | {"method": "GET", "query_string": query.encode()})
 
 
 @pytest.fixture
@@ -114,6 +119,19 @@ async def test_last_events_are_had_without_the_first(db: Database, ask: Asking) 
                 data={"hours": number},
                 now_ms=START_MS,
             )
-    assert await ask.events("before=9223372036854775807&limit=2") == [4, 5]
-    assert await ask.events("before=4&limit=2") == [2, 3]
-    assert await ask.events("before=1") == []
+    assert await ask.sequences("before=9223372036854775807&limit=2") == [4, 5]
+    assert await ask.sequences("before=4&limit=2") == [2, 3]
+    assert await ask.sequences("before=1") == []
+
+
+async def test_links_readers_are_not_told_where_an_export_can_be_had(
+    db: Database, ask: Asking
+) -> None:
+    data: EventData = {"project_id": "one", "path": "/exports/f00d"}
+    async with db.transaction(durable=False) as tx:
+        kind = EventKind.PROJECT_EXPORTED
+        await outbox.record(tx, wallet=ALICE, kind=kind, data=data, now_ms=START_MS)
+    for owner in (None, Person(ALICE)):
+        assert [each["data"] for each in await ask.events(person=owner)] == [data]
+    (told,) = await ask.events(person=Person(ALICE, may_change=False))
+    assert told["data"] == {"project_id": "one"}

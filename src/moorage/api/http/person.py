@@ -36,8 +36,13 @@ _LASTING = frozenset(
 
 def share_of(request: Request, wallet: str) -> str:
     """Returns whose share of a wallet's streams is used: its own, or that of its links' readers."""
+    return f"readers of {wallet}" if is_reader(request) else wallet
+
+
+def is_reader(request: Request) -> bool:
+    """Returns whether it is asked by somebody with a link who may look alone."""
     person: Person | None = request.scope.get(PERSON)
-    return wallet if person is None or person.may_change else f"readers of {wallet}"
+    return person is not None and not person.may_change
 
 
 def require_permitted(request: Request, person: Person) -> None:
