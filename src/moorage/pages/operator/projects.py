@@ -102,7 +102,13 @@ async def evict(view: View) -> Response:
     days = view.form.get("days", "")
     if not (_DAYS.fullmatch(days) and int(days) <= _MAX_DAYS):
         raise InvalidField("days", f"must be a whole number from 0 to {_MAX_DAYS}")
-    await evictions.evict(view.books, project.unique_name, reason=view.reason(), days=int(days))
+    await evictions.evict(
+        view.books,
+        project.unique_name,
+        reason=view.reason(),
+        days=int(days),
+        with_export=view.form.get("without_export") != "true",
+    )
     return view.done(_path(project), "evicted")
 
 

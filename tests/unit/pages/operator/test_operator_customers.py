@@ -15,7 +15,7 @@ from moorage.storage.apps import projects, usage
 from moorage.storage.database import Database
 from moorage.storage.money import accounts, grants, intervals
 from moorage.storage.money.grants import Grant
-from moorage.storage.operation import acts, notices, wallet_rules
+from moorage.storage.operation import acts, evictions, notices, wallet_rules
 from operator_pages import OperatorPages
 from records_fixture import ALICE, BOB, add_deployment, add_project, fund
 
@@ -216,3 +216,13 @@ async def test_project_is_deleted_after_notice_unless_it_is_kept_after_all(
     assert (await pages.post(f"{path}/keep", reason="they paid")).location.endswith("done=kept")
     assert "to be deleted" not in await pages.shown("/operator/projects")
     assert [act for act, _, _ in await done(db)] == ["evict", "cancel eviction"]
+
+
+@pytest.mark.parametrize(("box", "expected"), [({}, True), ({"without_export": "true"}, False)])
+async def test_project_is_deleted_without_an_archive_only_where_it_is_said(
+    pages: OperatorPages, db: Database, box: dict[str, str], *, expected: bool
+) -> None:
+    await add_project(db, ALICE, "hers")
+    form = {"reason": "it fills the disk", "days": "0", "confirmed": "true"}
+    await pages.post("/operator/projects/hers/evict", **form, **box)
+    assert [each.with_export for each in await evictions.ordered(db)] == [expected]
