@@ -420,7 +420,7 @@ async def test_usage_tells_processor_time_and_memory_of_what_runs(
     runtime: Engine, source: Path
 ) -> None:
     (source / "index.js").write_text(
-        "const held = Buffer.alloc(64 << 20, 1);\n"
+        "globalThis.held = Buffer.alloc(64 << 20, 1);\n"
         "const busy = (end) => { while (Date.now() < end); };\n"
         "setInterval(() => busy(Date.now() + 5), 10);\n" + ON_PORT
     )
