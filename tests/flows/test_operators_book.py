@@ -76,6 +76,7 @@ async def gateway(tmp_path: Path, local_chains: LocalChains) -> AsyncIterator[In
         (settings / "pay-to.key").write_text(key.key.hex())
         for chain in (local_chains.arbitrum, local_chains.base):
             await rpc(chain.rpc_urls[0], "anvil_setBalance", key.address, hex(10**18))
+            await mine(chain.rpc_urls[0])  # a node whose newest block is old has not caught up
         try:
             yield gateway
         finally:
