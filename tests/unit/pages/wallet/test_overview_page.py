@@ -67,6 +67,26 @@ async def test_stopped_projects_are_counted() -> None:
     assert "Stopped: 1 project" in await page(projects=project_list(item(), stopped))
 
 
+@pytest.mark.parametrize("kind", EventKind)
+async def test_each_event_is_told_in_words(kind: EventKind) -> None:
+    event = EventItem(
+        id="e", sequence=1, type=kind, timestamp=iso_utc(START_MS), data={"project_id": PROJECT}
+    )
+    assert kind not in await page(events=EventPage(events=[event], last_sequence=1))
+
+
+async def test_archive_of_a_project_that_goes_is_one_press_away() -> None:
+    event = EventItem(
+        id="e",
+        sequence=1,
+        type=EventKind.PROJECT_EXPORTED,
+        timestamp=iso_utc(START_MS),
+        data={"project_id": PROJECT, "path": "/exports/abc"},
+    )
+    html = await page(events=EventPage(events=[event], last_sequence=1))
+    assert 'href="/exports/abc"' in html
+
+
 async def test_names_of_strangers_are_text() -> None:
     event = EventItem(
         id="e",
