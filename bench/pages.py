@@ -1,4 +1,4 @@
-"""What pages cost the gateway: a wallet with a thousand projects, an operator with its books."""
+"""What pages cost the gateway: a wallet with ten thousand projects, an operator with its books."""
 
 import asyncio
 import secrets
@@ -15,7 +15,7 @@ from moorage.records.session import Role
 from moorage.storage.apps import deployments
 from moorage.storage.opening import open_database
 
-PROJECTS = 1_000
+PROJECTS = 10_000
 VISITS = 60
 MOST_MS = 50.0
 _WALLET = f"0x{1:040x}"  # the first that `customers` makes up

@@ -99,10 +99,7 @@ OPERATIONS = (
         answer=Credits,
         fails=(400, 503),
         signed=True,
-        query={
-            "limit": "how many entries of the ledger, 20 unless given, at most 100",
-            "before": "`next` of the page before this one",
-        },
+        query=_PAGE,
     ),
     Operation(
         method="POST",
@@ -200,8 +197,15 @@ OPERATIONS = (
         path="/agent/projects",
         handler=projects.list_projects,
         answer=ProjectList,
-        fails=(503,),
+        fails=(400, 503),
         signed=True,
+        query={
+            "limit": "the newest so many, at most 100; all unless given",
+            "before": "`next` of the page before this one",
+            "search": "a part of the name or title",
+            "status": "in this state alone",
+            "ids": "these alone: up to 100, with commas",
+        },
     ),
     Operation(
         method="GET",

@@ -1,5 +1,6 @@
 """The endpoints that list, show, change and delete projects."""
 
+import re
 from dataclasses import dataclass
 
 import msgspec
@@ -10,6 +11,7 @@ from starlette.responses import Response
 from moorage.api.discovery.facts import Facts
 from moorage.api.http.caller import Front, authenticate, owned_project
 from moorage.api.http.problems import json_response
+from moorage.api.http.query import whole_number
 from moorage.api.http.small_body import parse_small, read_small
 from moorage.chains.address import checksum_address
 from moorage.clock import iso_utc
@@ -26,14 +28,15 @@ from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.deletion import Deletion
 from moorage.deploy.keeping.pausing import Paused, Pausing
 from moorage.deploy.keeping.retention import DAY_MS
-from moorage.errors import RuntimeUnsupported
+from moorage.errors import InvalidField, RuntimeUnsupported
 from moorage.ledger.burn import hour_of
 from moorage.ledger.metering import Metering
 from moorage.money import NOTHING, MicroUsd, usd_number, usd_text
 from moorage.payments.protocols.seller import Seller
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import projects
+from moorage.storage.apps import project_list
 from moorage.storage.apps.addresses import domains
+from moorage.storage.apps.project_list import MAX_IDS, NEWEST, Place, ProjectQuery
 from moorage.storage.money import accounts
 from moorage.wire.projects import (
     ProjectChanged,
@@ -45,6 +48,11 @@ from moorage.wire.projects import (
 
 MAX_CHANGE_BYTES = 4 * 1024 * 1024
 """Enough for the largest set of variables as JSON, unless it is full of control characters."""
+
+_ALL = 2**31 - 2
+_MAX_ITEMS = 100
+_PLACE = re.compile(r"(?P<at_ms>[0-9]{1,15})-(?P<id>[!-~]{1,64})")
+_STATUSES = [each.value for each in ProjectStatus if each is not ProjectStatus.DELETED]
 
 _MESSAGES = {
     Effect.NONE: "Nothing is changed: all of this was so before.",
@@ -93,14 +101,38 @@ class ProjectRoom(Front):
 async def list_projects(room: ProjectRoom, request: Request) -> Response:
     """`GET /agent/projects`: the wallet's projects."""
     wallet, _ = await authenticate(room, request)
-    found = await projects.of_wallet(room.db, wallet)
+    query, before = _query(wallet, request), _place(request.query_params.get("before"))
+    limit = whole_number(request, "limit", default=_ALL, min_=1, max_=_MAX_ITEMS)
+    found = await project_list.page(room.db, query, before=before, limit=limit + 1)
+    has_more, found = len(found) > limit, found[-limit:]
     return json_response(
         ProjectList(
             wallet=checksum_address(wallet),
-            count=len(found),
+            count=len(found) if limit == _ALL else await project_list.count(room.db, query),
             projects=[_project_item(room, project) for project in found],
+            next=f"{found[0].created_at_ms}-{found[0].id}" if has_more else None,
         )
     )
+
+
+def _query(wallet: str, request: Request) -> ProjectQuery:
+    asked = request.query_params
+    status, ids = asked.get("status", ""), asked.get("ids")
+    if status and status not in _STATUSES:
+        raise InvalidField("status", f"must be one of {', '.join(_STATUSES)}")
+    named = tuple(ids.split(",")) if ids is not None else ()
+    if len(named) > MAX_IDS:
+        raise InvalidField("ids", f"must be {MAX_IDS} at most")
+    return ProjectQuery(wallet, text=asked.get("search", ""), status=status, ids=named)
+
+
+def _place(text: str | None) -> Place:
+    if text is None:
+        return NEWEST
+    found = _PLACE.fullmatch(text)
+    if found is None:
+        raise InvalidField("before", "must be `next` of the page before this one")
+    return Place(int(found["at_ms"]), found["id"])
 
 
 async def show_project(room: ProjectRoom, request: Request) -> Response:

@@ -58,21 +58,15 @@ class Credits(Body, frozen=True, kw_only=True):
     burning: list[BurningProject]
     build_allowance: Annotated[BuildAllowance, Absent(None)]
     ledger: Annotated[list[CreditEntry], Meta(description="newest first")]
-    next: Annotated[
-        str | None, Meta(description="`before` of the page that follows, if any"), Absent(None)
-    ]
+    next: Annotated[str | None, Absent(None)]
 
 
 class TopUpBody(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many credits to buy; without a body, or an amount, the least there is."""
+    """How many credits to buy."""
 
-    amount_usd: (
-        Annotated[
-            Decimal,
-            Meta(description="credits are shared by all projects, and burn as long as they run"),
-        ]
-        | None
-    ) = None
+    amount_usd: Annotated[Decimal, Meta(description="the least there is unless given")] | None = (
+        None
+    )
 
 
 class ToppedUp(Body, frozen=True, kw_only=True):

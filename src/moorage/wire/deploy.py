@@ -57,8 +57,7 @@ class DeployBody(CamelBody, frozen=True, kw_only=True):
     unique_name: Annotated[
         str,
         Meta(
-            description="a DNS label, unique across the gateway; upper case is folded; that of a "
-            "project of your own redeploys it",
+            description="a DNS label, unique across the gateway; upper case is folded",
             pattern="^[A-Za-z0-9][A-Za-z0-9-]{2,30}[A-Za-z0-9]$",
         ),
     ]

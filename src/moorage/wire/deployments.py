@@ -80,7 +80,7 @@ class DeploymentShown(DeploymentItem, frozen=True, kw_only=True):
 
 
 class DeploymentList(CamelBody, frozen=True, kw_only=True):
-    """A page of a project's deployments, newest first; `next` is the `before` of the next page."""
+    """A page of a project's deployments, newest first."""
 
     project_id: str
     deployments: list[DeploymentItem]

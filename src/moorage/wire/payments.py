@@ -38,7 +38,7 @@ class PaymentItem(Body, frozen=True, kw_only=True):
 
 
 class PaymentList(Body, frozen=True, kw_only=True):
-    """A wallet's payments, newest first; `next` is the `before` of the next page."""
+    """A page of a wallet's payments, newest first."""
 
     payments: list[PaymentItem]
     next: Annotated[str | None, Absent(None)]

@@ -23,11 +23,12 @@ class ProjectItem(CamelBody, frozen=True, kw_only=True):
 
 
 class ProjectList(Body, frozen=True, kw_only=True):
-    """The projects of a wallet, oldest first."""
+    """Oldest first; `count` is of all pages."""
 
     wallet: str
     count: int
     projects: list[ProjectItem]
+    next: Annotated[str | None, Absent(None)] = None
 
 
 VariableNames = Annotated[list[str], Meta(description="what they hold is never told")]

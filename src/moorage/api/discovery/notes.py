@@ -38,6 +38,7 @@ IDS = {
     "domain": "the host name",
     "sha256": "SHA-256 of the request's body, 64 hex digits",
     "eventId": "the event's id",
+    "linkId": "the link's id",
     "address": "0x and 40 hex digits",
 }
 
@@ -119,6 +120,5 @@ def _deploy(facts: Facts) -> str:
         "The uniqueName of a project of your own redeploys it: this costs nothing but needs "
         "credits, the old version serves until the new one is healthy, and variables, health path "
         "and volume are kept; all other settings begin from their defaults. "
-        f"{facts.requests_per_minute} requests a minute for each wallet; more is a 429 with "
-        "Retry-After. A request that carries a payment is never refused by that limit."
+        f"{facts.requests_per_minute} unpaid requests a minute for each wallet."
     )

@@ -13,7 +13,8 @@ from moorage.operate.customers import grants, house_rules, suspension
 from moorage.operate.customers.suspension import Subject
 from moorage.pages.operator.money.life import state_of
 from moorage.pages.operator.view import PER_PAGE, View, wallet_address
-from moorage.storage.apps import projects
+from moorage.storage.apps import project_list
+from moorage.storage.apps.project_list import ProjectQuery
 from moorage.storage.money import account_history, intervals
 from moorage.storage.money import grants as grant_rows
 from moorage.storage.operation import payment_list, wallet_list, wallet_rules
@@ -61,7 +62,7 @@ async def one(view: View) -> Response:
     return view.page(
         "wallet.html",
         standing=await _standing(view, found[0]),
-        projects=await projects.of_wallet(db, wallet),
+        projects=(await project_list.page(db, ProjectQuery(wallet), limit=PER_PAGE))[::-1],
         rule=await wallet_rules.of_wallet(db, wallet),
         payments=await payment_list.page(
             db, PaymentFilter.ALL, now_ms=view.desk.clock.now_ms(), limit=_LATEST, text=wallet

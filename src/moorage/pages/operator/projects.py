@@ -1,27 +1,27 @@
 """Projects of all wallets, by what they use; suspend and resume one."""
 
 import re
-from collections.abc import Callable
 
 from starlette.responses import Response
 
 from moorage.errors import InvalidField
 from moorage.ledger.burn import HOUR_MS
-from moorage.operate.customers import evictions, overview, suspension
-from moorage.operate.customers.overview import ProjectUse
+from moorage.operate.customers import evictions, suspension
 from moorage.operate.customers.suspension import Subject
 from moorage.pages.operator.view import PER_PAGE, View
 from moorage.records.project import Project
 from moorage.storage.apps import deployments, projects, usage
+from moorage.storage.operation import project_uses
+from moorage.storage.operation.project_uses import ProjectOrder
 
 _SPANS = {"1": "hour", "24": "day", "168": "week", "720": "month"}
-_ORDERS: dict[str, tuple[str, Callable[[ProjectUse], int]]] = {
-    "cpu": ("Processor", lambda each: each.project.cpu_ms),
-    "memory": ("Memory", lambda each: each.project.memory_peak_bytes),
-    "requests": ("Requests", lambda each: each.project.requests),
-    "out": ("Bytes sent", lambda each: each.project.bytes_out),
-    "price": ("Price", lambda each: each.project.monthly_price),
-    "newest": ("Newest", lambda each: each.project.created_at_ms),
+_ORDERS = {
+    ProjectOrder.CPU: "Processor",
+    ProjectOrder.MEMORY: "Memory",
+    ProjectOrder.REQUESTS: "Requests",
+    ProjectOrder.OUT: "Bytes sent",
+    ProjectOrder.PRICE: "Price",
+    ProjectOrder.NEWEST: "Newest",
 }
 _DEPLOYMENTS = 10
 _MAX_DAYS = 3650
@@ -32,25 +32,26 @@ async def listed(view: View) -> Response:
     """`GET /operator/projects`: those that used most of something first."""
     hours = view.query.get("hours", "24")
     hours = hours if hours in _SPANS else "24"
-    by = view.query.get("by", "cpu")
-    by = by if by in _ORDERS else "cpu"
+    asked = view.query.get("by", "")
+    by = next((each for each in _ORDERS if each == asked), ProjectOrder.CPU)
     text = view.query.get("q", "").strip().lower()
-    since_ms = view.desk.clock.now_ms() - int(hours) * HOUR_MS
-    found = [
-        each
-        for each in await overview.projects(view.books, since_ms=since_ms)
-        if not text or text in each.project.name or text == each.project.wallet
-    ]
-    found.sort(key=lambda each: (-_ORDERS[by][1](each), each.project.name))
+    found = await project_uses.page(
+        view.books.db,
+        by,
+        since_ms=view.desk.clock.now_ms() - int(hours) * HOUR_MS,
+        text=text,
+        limit=PER_PAGE + 1,
+        offset=view.offset,
+    )
     return view.page(
         "projects.html",
-        projects=found[view.offset : view.offset + PER_PAGE],
-        total=len(found),
+        projects=found[:PER_PAGE],
+        total=await project_uses.count(view.books.db, text=text),
         hours=hours,
         spans=list(_SPANS.items()),
         by=by,
-        orders=[(key, name) for key, (name, _) in _ORDERS.items()],
-        parts=view.neighbours(has_more=len(found) > view.offset + PER_PAGE),
+        orders=list(_ORDERS.items()),
+        parts=view.neighbours(has_more=len(found) > PER_PAGE),
         evicted=await evictions.evicted(view.books),
     )
 

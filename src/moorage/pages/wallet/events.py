@@ -1,11 +1,14 @@
 """What happened to a wallet, and the webhook that it is sent to."""
 
+from collections.abc import Iterable, Iterator
+
 from starlette.responses import Response
 
 from moorage.pages.sessions.cookie import Cookie
 from moorage.pages.wallet.api import ApiRefused
 from moorage.pages.wallet.view import View
 from moorage.wire.events import (
+    EventItem,
     EventPage,
     Redelivery,
     WebhookMade,
@@ -58,6 +61,11 @@ async def redeliver(view: View) -> Response:
     return view.redirect("/wallet/events", "redelivered")
 
 
+def named_by(events: Iterable[EventItem]) -> Iterator[str]:
+    """Returns the ids of the projects that events are about."""
+    return (str(each.data["project_id"]) for each in events if "project_id" in each.data)
+
+
 def _secret(view: View) -> Cookie:
     """The cookie that carries a webhook's secret to the page that shows it."""
     return Cookie("webhook-secret", secure=view.facts.url.startswith("https:"))
@@ -74,7 +82,7 @@ async def _shown(view: View, *, error: str = "", typed: str = "") -> Response:
         events=events,
         next=events[-1].sequence if len(events) == EVENTS_A_PAGE else None,
         is_first=before == _LAST,
-        names=await view.project_names(),
+        names=await view.project_names(named_by(events)),
         webhook=await _webhook(view),
         error=error,
         typed=typed,

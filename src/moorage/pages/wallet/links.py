@@ -7,6 +7,10 @@ from starlette.responses import Response
 from moorage.pages.wallet.api import Api, ApiRefused
 from moorage.pages.wallet.view import View
 from moorage.wire.links import LinkList, LinkMade, LinkRemoved
+from moorage.wire.projects import ProjectList
+
+_MAX_CHOICES = 50
+"""Of how many projects one can be picked; of more it is named."""
 
 
 async def show_links(view: View) -> Response:
@@ -55,11 +59,14 @@ async def _made(view: View, api: Api, body: dict[str, Any]) -> Response:
 
 async def _shown(view: View, *, error: str = "") -> Response:
     found = await view.api.get(LinkList, "links")
+    newest = await view.api.get(ProjectList, "projects", limit=_MAX_CHOICES)
     return view.page(
         "wallet/links.html",
         status=400 if error else 200,
         links=found.links,
-        names=await view.project_names(),
-        form=view.form,
+        names=await view.project_names(each.project_id for each in found.links),
+        choices=[] if newest.next else [(each.id, each.name) for each in newest.projects[::-1]],
+        has_choices=newest.next is None,
+        form=view.form or {"project": view.query.get("project", "")},
         error=error,
     )

@@ -1,8 +1,10 @@
 """What a page's handler is given."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import UnsetType
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -90,9 +92,12 @@ class View:
         """Has the browser go on to another page, which says one of `TOLD`."""
         return RedirectResponse(f"{path}?told={told}" if told else path, 303)
 
-    async def project_names(self) -> dict[str, str]:
-        """Returns the names of the wallet's projects by their ids."""
-        found = await self.api.get(ProjectList, "projects")
+    async def project_names(self, ids: Iterable[str | UnsetType | None]) -> dict[str, str]:
+        """Returns the names of the projects that a page names, by their ids; of 100 at most."""
+        named = ",".join(sorted({each for each in ids if isinstance(each, str)}))
+        if not named:
+            return {}
+        found = await self.api.get(ProjectList, "projects", ids=named)
         return {each.id: each.name for each in found.projects}
 
     def runway(self, account: Credits) -> Runway:

@@ -185,12 +185,12 @@ async def is_deleted(db: Database, project_id: str) -> bool:
 
 async def of_wallet(source: Source, wallet: str) -> list[Project]:
     """The wallet's projects, oldest first."""
-    return [_made_project(row) for row in await source.all(_OF_WALLET, wallet=wallet)]
+    return [of_row(row) for row in await source.all(_OF_WALLET, wallet=wallet)]
 
 
 async def awake(source: Source) -> list[Project]:
     """Every project that is neither deleted nor asleep."""
-    return [_made_project(row) for row in await source.all(_AWAKE)]
+    return [of_row(row) for row in await source.all(_AWAKE)]
 
 
 async def sleeping(source: Source) -> dict[str, str]:
@@ -200,17 +200,17 @@ async def sleeping(source: Source) -> dict[str, str]:
 
 async def suspended_of_wallet(source: Source, wallet: str) -> list[Project]:
     """Returns the wallet's projects that credits would resume, the longest suspended first."""
-    return [_made_project(row) for row in await source.all(_SUSPENDED_OF_WALLET, wallet=wallet)]
+    return [of_row(row) for row in await source.all(_SUSPENDED_OF_WALLET, wallet=wallet)]
 
 
 async def suspended_until(db: Database, *, until_ms: int) -> list[Project]:
     """Returns projects out of credits, or paused, since `until_ms`, in billed time, or longer."""
-    return [_made_project(row) for row in await db.all(_SUSPENDED_UNTIL, until_ms=until_ms)]
+    return [of_row(row) for row in await db.all(_SUSPENDED_UNTIL, until_ms=until_ms)]
 
 
 async def failed_until(db: Database, *, until_ms: int) -> list[Project]:
     """Returns projects that never served and whose last deployment failed by `until_ms`."""
-    return [_made_project(row) for row in await db.all(_FAILED_UNTIL, until_ms=until_ms)]
+    return [of_row(row) for row in await db.all(_FAILED_UNTIL, until_ms=until_ms)]
 
 
 async def sharing_credits(source: Source, wallet: str) -> int:
@@ -247,7 +247,7 @@ async def set_paused(tx: Transaction, project_id: str, *, at_ms: int | None) -> 
 
 async def paused_and_resumed(source: Source) -> list[Project]:
     """Returns paused projects that were resumed all the same, by a gateway of before pauses."""
-    return [_made_project(row) for row in await source.all(_PAUSED_AND_RESUMED)]
+    return [of_row(row) for row in await source.all(_PAUSED_AND_RESUMED)]
 
 
 async def fall_asleep(tx: Transaction, project_id: str, *, serving: str, at_ms: int) -> bool:
@@ -270,7 +270,7 @@ async def set_serving(tx: Transaction, project_id: str, deployment_id: str) -> b
 
 async def uncertified(source: Source) -> list[Project]:
     """Returns the projects that are served over plain HTTP, as they have no certificate."""
-    return [_made_project(row) for row in await source.all(_UNCERTIFIED)]
+    return [of_row(row) for row in await source.all(_UNCERTIFIED)]
 
 
 async def set_uncertified(tx: Transaction, project_id: str, *, since_ms: int | None) -> None:
@@ -291,10 +291,11 @@ def _fields(record: Project) -> dict[str, int | str | None]:
 
 
 def _project(row: Row | None) -> Project | None:
-    return _made_project(row) if row else None
+    return of_row(row) if row else None
 
 
-def _made_project(row: Row) -> Project:
+def of_row(row: Row) -> Project:
+    """Returns the project whose columns a row holds, in the order of its fields."""
     fields = dict(zip(Project.__struct_fields__, row, strict=True))
     return Project(
         **fields | {"status": ProjectStatus(fields["status"]), "volume": bool(fields["volume"])}

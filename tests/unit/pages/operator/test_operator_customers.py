@@ -8,6 +8,7 @@ import pytest
 from clock import START_MS
 from moorage.ledger import ledger
 from moorage.money import MicroUsd
+from moorage.pages.operator.view import PER_PAGE
 from moorage.records.consumption import UsageHour
 from moorage.records.deployment import DeploymentStatus
 from moorage.records.project import ProjectStatus
@@ -138,6 +139,24 @@ async def test_projects_that_use_most_come_first(pages: OperatorPages, db: Datab
     assert by_requests.index("/projects/calm") < by_requests.index("/projects/busy")
     assert "/projects/calm" not in await pages.shown(f"/operator/projects?q={BOB}")
     assert "/projects/calm" not in await pages.shown("/operator/projects?q=bus")
+    assert "/projects/calm" not in await pages.shown("/operator/projects?q=c%25m")
+
+
+async def test_many_projects_are_listed_a_page_at_a_time(
+    pages: OperatorPages, db: Database
+) -> None:
+    await fund(db, ALICE, 1)
+    for number in range(PER_PAGE + 1):
+        await add_project(db, ALICE, f"app-{number:02}", created_at_ms=START_MS + number)
+    first, second = [
+        await pages.shown(f"/operator/projects?by=newest&page={number}") for number in (1, 2)
+    ]
+    assert f"{PER_PAGE + 1} in all" in first
+    assert "/projects/app-00" not in first
+    assert second.count("/projects/app-") == 1
+    wallet = await pages.shown(f"/operator/wallets/{ALICE}")
+    assert f"The newest {PER_PAGE} of {PER_PAGE + 1}" in wallet
+    assert "/projects/app-00" not in wallet
 
 
 async def test_a_project_is_suspended_for_a_reason(pages: OperatorPages, db: Database) -> None:

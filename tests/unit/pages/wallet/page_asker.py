@@ -73,7 +73,10 @@ SIGNED_IF_IT_SAYS_SO = SignedIfItSaysSo()
 
 
 class FakeApi:
-    """Answers by method and path; remembers what it was asked, and by whom."""
+    """Answers by method and path; remembers what it was asked, and by whom.
+
+    An answer may be one for each time, or what makes one of the query.
+    """
 
     def __init__(self, answers: Mapping[str, Any]) -> None:
         self.answers = dict(answers)
@@ -93,6 +96,8 @@ class FakeApi:
         found = self.answers.get(f"{scope['method']} {path}")
         if isinstance(found, list):  # one after another
             found = found.pop(0) if len(found) > 1 else found[0]
+        if callable(found):
+            found = found(query)
         status, body = found if isinstance(found, tuple) else (200, found)
         if found is None:
             status, body = (

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from page_asker import (
     HOSTILE,
     PROJECT,
     READER,
+    WALLET,
     Asker,
     account,
     item,
@@ -21,6 +23,8 @@ from moorage.pages.wallet.overview import PROJECTS_A_PAGE
 from moorage.records.event import EventKind
 from moorage.records.project import ProjectStatus
 from moorage.wire.events import EventItem, EventPage
+from moorage.wire.links import LinkList
+from moorage.wire.projects import ProjectList
 
 DAY_MS = 86_400_000
 
@@ -64,7 +68,9 @@ async def test_end_that_is_near_is_a_warning() -> None:
 
 async def test_stopped_projects_are_counted() -> None:
     stopped = item(status=ProjectStatus.SUSPENDED, id="b", name="b")
-    assert "Stopped: 1 project" in await page(projects=project_list(item(), stopped))
+    html = await page(projects=lambda query: project_list(*([stopped] * ("suspended" in query))))
+    assert "Stopped: 1 project" in html
+    assert "Stopped: " not in await page(projects=lambda _: project_list())
 
 
 @pytest.mark.parametrize("kind", EventKind)
@@ -105,29 +111,30 @@ async def test_names_of_strangers_are_text() -> None:
     assert "{{7*7}}" in html
 
 
-async def test_thousand_projects_are_shown_page_by_page_and_found_by_name() -> None:
-    many = project_list(*(item(id=f"id-{n}", name=f"app-{n:04}") for n in range(1000)))
-    first = await page(projects=many)
-    assert first.count('href="/wallet/projects/id-') == PROJECTS_A_PAGE
-    assert "app-0999" in first
-    assert "Page 1 of 20" in first
+async def test_many_projects_are_asked_for_and_shown_a_page_at_a_time() -> None:
+    many = ProjectList(wallet=WALLET, count=10_000, projects=[item()], next="12-abc")
     asker = Asker(of_wallet(projects=many))
-    last = await asker.text("/wallet", page="20")
-    assert "id-0" in last
-    found = await asker.text("/wallet", search="0042")
-    assert found.count('href="/wallet/projects/id-') == 1
-
-
-@pytest.mark.parametrize("query", ["0", "-1", "x", "99999", "999999999999"])
-async def test_pages_that_do_not_exist_show_the_nearest(query: str) -> None:
-    asker = Asker(of_wallet())
-    assert "my-app" in await asker.text("/wallet", page=query)
+    html = await asker.text("/wallet", search="my app", status="active", before="99-x")
+    assert "1 of 10,000 projects" in html
+    assert 'href="/wallet?search=my+app&amp;status=active&amp;before=12-abc"' in html  # older
+    assert 'href="/wallet?search=my+app&amp;status=active"' in html  # newest
+    asked = f"limit={PROJECTS_A_PAGE}&search=my+app&status=active&before=99-x"
+    assert f"GET /projects?{asked}" in asker.api.asked
 
 
 async def test_search_without_a_match_says_so() -> None:
-    html = await Asker(of_wallet()).text("/wallet", search=HOSTILE)
-    assert "No project is called that" in html
+    asker = Asker(
+        of_wallet(projects=lambda query: project_list(*[item()] * ("<" not in unquote(query))))
+    )
+    html = await asker.text("/wallet", search=HOSTILE)
+    assert "No project fits this search" in html
     assert "<script>alert" not in html
+
+
+async def test_state_that_does_not_exist_is_not_asked_for() -> None:
+    asker = Asker(of_wallet())
+    assert "my-app" in await asker.text("/wallet", status="x")
+    assert not any("status=x" in each for each in asker.api.asked)
 
 
 async def test_link_for_one_project_leads_to_it() -> None:
@@ -142,3 +149,12 @@ async def test_the_api_is_asked_as_the_person_of_the_session() -> None:
     asker = Asker(of_wallet(), READER)
     await asker.get("/wallet")
     assert set(asker.api.people) == {READER.person}
+
+
+async def test_link_names_its_project_where_there_are_too_many_to_pick_from() -> None:
+    few = {"GET /links": LinkList(links=[])} | of_wallet()
+    assert '<option value="">All of the wallet' in await Asker(few).text("/wallet/links")
+    many = few | {"GET /projects": ProjectList(wallet=WALLET, count=51, projects=[], next="1-a")}
+    html = await Asker(many).text("/wallet/links", project="my-app")
+    assert "<select" not in html
+    assert '<input id="field-project" name="project" type="text" value="my-app"' in html

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import replace
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qs, parse_qsl
 
 import pytest
 from page_asker import HOSTILE, PERSON_OF_WALLET, PROJECT, READER, Asker
@@ -11,6 +11,7 @@ from rich_answers import PAGES_SHOWN, everything
 from moorage.pages.sessions.session import Session
 
 _IDS = [each.replace(PROJECT, "project")[:60] for each in PAGES_SHOWN]
+LIST = re.compile(r"GET /projects(\?|$)")
 every_page = pytest.mark.parametrize("address", PAGES_SHOWN, ids=_IDS)
 
 
@@ -47,6 +48,15 @@ async def test_reader_is_offered_nothing_that_changes(address: str) -> None:
     html = await shown(address, "words", READER)
     forms = re.findall(r'<form method="post" action="([^"]*)"', html)
     assert set(forms) <= {"/sign-out"}
+
+
+@every_page
+async def test_no_page_reads_all_projects_whatever_there_are(address: str) -> None:
+    path, _, query = address.partition("?")
+    asker = Asker(everything("words"))
+    await asker.text(path, **dict(parse_qsl(query)))
+    lists = [parse_qs(each.partition("?")[2]) for each in asker.api.asked if LIST.match(each)]
+    assert all(each.keys() & {"limit", "ids"} for each in lists)
 
 
 @every_page

@@ -13,6 +13,7 @@ from moorage.wire.credits import CreditEntry, Credits
 from moorage.wire.payments import PaymentItem, PaymentList
 
 ENTRIES_A_PAGE = 50
+_BURNING_SHOWN = 50
 _ENTRIES_AT_ONCE = 100
 _MAX_PAGES = 1_000
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -23,13 +24,18 @@ async def show_ledger(view: View) -> Response:
     account = await view.api.get(
         Credits, "credits", limit=ENTRIES_A_PAGE, before=view.query.get("before")
     )
-    names = await view.project_names()
+    is_first = "before" not in view.query
+    burning = sorted(account.burning, key=lambda each: -each.burn_per_hour_micro_usd)
+    burning = burning[:_BURNING_SHOWN] if is_first else []
     return view.page(
         "wallet/money/ledger.html",
         account=account,
+        burning=burning,
         runway=view.runway(account),
-        names=names,
-        is_first="before" not in view.query,
+        names=await view.project_names(
+            [*(each.project_id for each in account.ledger), *(each.project_id for each in burning)]
+        ),
+        is_first=is_first,
     )
 
 
@@ -43,7 +49,7 @@ async def show_payments(view: View) -> Response:
         payments=found.payments,
         next=found.next,
         is_first="before" not in view.query,
-        names=await view.project_names(),
+        names=await view.project_names(each.project_id for each in found.payments),
     )
 
 
@@ -58,12 +64,13 @@ async def show_receipt(view: View) -> Response:
             break
     if not found:
         return view.page("not_found.html", status=404)
-    return view.page("wallet/money/receipt.html", payments=found, names=await view.project_names())
+    names = await view.project_names(each.project_id for each in found)
+    return view.page("wallet/money/receipt.html", payments=found, names=names)
 
 
 async def download_ledger(view: View) -> Response:
     """`GET /wallet/credits.csv`: the whole ledger, newest first."""
-    return _csv(_ledger_lines(view, await view.project_names()), name="ledger.csv")
+    return _csv(_ledger_lines(view), name="ledger.csv")
 
 
 async def download_payments(view: View) -> Response:
@@ -71,11 +78,12 @@ async def download_payments(view: View) -> Response:
     return _csv(_payment_lines(view), name="payments.csv")
 
 
-async def _ledger_lines(view: View, names: dict[str, str]) -> AsyncIterator[str]:
+async def _ledger_lines(view: View) -> AsyncIterator[str]:
     yield _line(["time", "kind", "amount_usd", "project", "chain", "transaction", "id"])
     before: str | None = None
     for _ in range(_MAX_PAGES):
         account = await view.api.get(Credits, "credits", limit=_ENTRIES_AT_ONCE, before=before)
+        names = await view.project_names(each.project_id for each in account.ledger)
         yield "".join(_line(each) for each in _ledger_rows(account.ledger, names))
         before = account.next
         if before is None:

@@ -1,0 +1,104 @@
+"""`GET /agent/projects` gives all of a wallet's projects, or those that are asked for, by pages."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import msgspec
+import pytest
+from starlette.requests import Request
+
+from believed import Believed, limiters_of
+from clock import START_MS, MovableClock
+from moorage.api.projects import ProjectRoom, list_projects
+from moorage.auth.client_address import TrustedProxies
+from moorage.deploy.addresses.hosts import Hosts
+from moorage.errors import InvalidField
+from moorage.storage.database import Database
+from records_fixture import ALICE, add_project
+
+
+class Asking(Believed):
+    """Asks for ALICE's projects."""
+
+    def __init__(self, db: Database, clock: MovableClock) -> None:
+        super().__init__(ALICE)
+        self.room = cast(
+            "ProjectRoom",
+            SimpleNamespace(
+                db=db,
+                authenticator=self,
+                paid_wallets=self,
+                limiters=limiters_of(clock, limit=100),
+                trusted_proxies=TrustedProxies(()),
+                hosts=Hosts(base_domain="example.com", scheme="https", port=None),
+            ),
+        )
+
+    async def __call__(self, query: str = "") -> dict[str, Any]:
+        scope = {
+            "type": "http",
+            "headers": [],
+            "client": ("192.0.2.1", 1),
+            "query_string": query.encode(),
+        }
+        response = await list_projects(self.room, Request(scope))
+        body: dict[str, Any] = msgspec.json.decode(bytes(response.body))
+        return body
+
+
+@pytest.fixture
+async def ask(db: Database, clock: MovableClock) -> Asking:
+    for number in range(5):
+        await add_project(db, name=f"app-{number}", created_at_ms=START_MS + number)
+    return Asking(db, clock)
+
+
+def names(body: dict[str, Any]) -> list[str]:
+    return [each["name"] for each in body["projects"]]
+
+
+async def test_all_are_given_oldest_first_unless_fewer_are_asked_for(ask: Asking) -> None:
+    body = await ask()
+    assert names(body) == [f"app-{number}" for number in range(5)]
+    assert (body["count"], body["next"]) == (5, None)
+
+
+async def test_pages_go_from_the_newest_back_and_end(ask: Asking) -> None:
+    first = await ask("limit=2")
+    assert names(first) == ["app-3", "app-4"]
+    second = await ask(f"limit=2&before={first['next']}")
+    last = await ask(f"limit=2&before={second['next']}")
+    assert names(second) + names(last) == ["app-1", "app-2", "app-0"]
+    assert [each["count"] for each in (first, second, last)] == [5, 5, 5]
+    assert last["next"] is None
+
+
+async def test_page_that_holds_the_last_ones_has_none_that_follows(ask: Asking) -> None:
+    assert (await ask("limit=5"))["next"] is None
+
+
+async def test_search_counts_what_it_finds_on_all_pages(ask: Asking) -> None:
+    body = await ask("search=APP&limit=1")
+    assert (body["count"], names(body)) == (5, ["app-4"])
+    assert (await ask("search=app-2"))["count"] == 1
+    assert (await ask("status=failed"))["count"] == 0
+
+
+async def test_ids_are_looked_up(ask: Asking) -> None:
+    listed = (await ask())["projects"]
+    asked = ",".join(each["id"] for each in listed[:2])
+    assert names(await ask(f"ids={asked}")) == ["app-0", "app-1"]
+    assert names(await ask("ids=")) == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("limit=0", "limit=101", "limit=x", "before=x", "before=-", "before=1-"),
+        *("before=9999999999999999-a", "status=gone", "status=deleted", "ids=" + "a," * 100),
+    ],
+    ids=lambda query: query[:20],
+)
+async def test_what_cannot_be_is_refused(ask: Asking, query: str) -> None:
+    with pytest.raises(InvalidField):
+        await ask(query)
