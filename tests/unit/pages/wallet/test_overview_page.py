@@ -153,7 +153,7 @@ async def test_the_api_is_asked_as_the_person_of_the_session() -> None:
 
 async def test_link_names_its_project_where_there_are_too_many_to_pick_from() -> None:
     few = {"GET /links": LinkList(links=[])} | of_wallet()
-    assert '<option value="">All of the wallet' in await Asker(few).text("/wallet/links")
+    assert '<option value="" selected>All of the wallet' in await Asker(few).text("/wallet/links")
     many = few | {"GET /projects": ProjectList(wallet=WALLET, count=51, projects=[], next="1-a")}
     html = await Asker(many).text("/wallet/links", project="my-app")
     assert "<select" not in html
