@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.sql import ClauseElement, visitors
 from sqlalchemy.sql.elements import BindParameter
+from sqlalchemy.types import NullType
 
 Record = TypeVar("Record", bound=msgspec.Struct)
 Value = int | str | None
@@ -101,7 +102,6 @@ class Statement:
     def _compile(self, dialect: Dialect) -> Compiled:
         source = self._source
         clause = source.clause(dialect.name) if isinstance(source, Upsert) else source
-        # Expanding an IN list at compile time requires every value; ours come when it runs.
         visitors.traverse(clause, {}, {"bindparam": _prepare})
         compiled: Any = clause.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
         fixed = {
@@ -127,8 +127,14 @@ def _plain(value: Value) -> Value:
 
 
 def _prepare(parameter: BindParameter[Any]) -> None:
-    """Lets a parameter have no value yet; every number may be as large as micro-USD are."""
-    parameter.required = False
+    """Lets a parameter have no value yet; every number may be as large as micro-USD are.
+
+    Constants are written into the text. SQLite would parse a statement anew each time that it runs
+    if a parameter decided whether an index with a WHERE can be used.
+    """
+    parameter.required = False  # expanding an IN list requires every value; ours come when it runs
+    has_type = not isinstance(parameter.type, NullType)  # otherwise it can't be written
+    parameter.literal_execute = parameter.unique and parameter.value is not None and has_type
     if isinstance(parameter.type, Integer):
         parameter.type = BigInteger()
 

@@ -3,14 +3,15 @@ import importlib
 import pkgutil
 
 import pytest
-from sqlalchemy import Dialect
+from sqlalchemy import Dialect, bindparam, select
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from moorage import storage
+from moorage.records.money.payment import PaymentStatus
 from moorage.storage.database import Statement
-from moorage.storage.schema import metadata
+from moorage.storage.schema import metadata, payments
 
 DIALECTS: list[Dialect] = [SQLiteDialect(), PGDialect()]  # type: ignore[no-untyped-call]
 
@@ -27,6 +28,15 @@ def test_every_statement_compiles_for_every_dialect(dialect: Dialect) -> None:
     texts = [found.compiled(dialect).sql for found in statements()]
     assert len(texts) > 150
     assert not [text for text in texts if "rowid" in text or "json_extract" in text]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+def test_constants_are_written_into_the_text(dialect: Dialect) -> None:
+    named = payments.c.payer == bindparam("payer")
+    is_reversed = payments.c.status == PaymentStatus.REVERSED
+    compiled = Statement(select(payments.c.tx_hash).where(named, is_reversed)).compiled(dialect)
+    assert "status = 'reversed'" in compiled.sql
+    assert not compiled.fixed
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
