@@ -12,6 +12,7 @@ from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.clock import Clock
 from moorage.deploy.entrance.capacity import Capacity, Policy
+from moorage.engines.carried import NewVolume, VolumeArchive, VolumeContent
 from moorage.engines.engine import (
     AppExit,
     BuildSpec,
@@ -97,6 +98,8 @@ class FakeRuntime:
         self.faults: dict[str, list[Exception]] = {}
         self.gates: dict[str, asyncio.Event] = {}
         self.kept_volumes: set[str] = set()
+        self.data: dict[str, str] = {}  # what was put into volumes
+        self.content = VolumeContent(size_bytes=1 << 20, files=3)  # of each volume
         self.exits: dict[str, AppExit] = {}
         self.logs: dict[tuple[str, LogKind], str] = {}
         self.notes: dict[str, list[str]] = {}
@@ -189,12 +192,31 @@ class FakeRuntime:
         target.mkdir()
         (target / "kept.txt").write_text("kept")
 
+    async def volume_content(self, volume_id: str) -> VolumeContent:
+        await self._enter("volume_content", volume_id)
+        return self.content
+
+    async def pack_volume(self, volume_id: str, target: Path, *, max_bytes: int) -> VolumeArchive:
+        await self._enter("pack_volume", volume_id)
+        target.write_text(self.data[volume_id])
+        return VolumeArchive(path=target, digest="sha256:any")
+
+    async def prepare_volume(self, volume: NewVolume, needed: VolumeContent) -> None:
+        await self._enter("prepare_volume", volume.volume_id)
+        self.kept_volumes.add(volume.volume_id)
+        self.data[volume.volume_id] = ""
+
+    async def fill_volume(self, volume: NewVolume, archive: VolumeArchive) -> None:
+        await self._enter("fill_volume", volume.volume_id)
+        self.data[volume.volume_id] = archive.path.read_text()
+
     async def clear_volume(self, volume_id: str) -> None:
         await self._enter("clear_volume", volume_id)
 
     async def remove_volume(self, volume_id: str) -> None:
         await self._enter("remove_volume", volume_id)
         self.kept_volumes.discard(volume_id)
+        self.data.pop(volume_id, None)
 
     async def running(self) -> dict[str, Instance]:
         found = dict(self.apps)

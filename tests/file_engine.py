@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fakes import page_of
 from moorage.address import Address
+from moorage.engines.carried import NewVolume, VolumeArchive, VolumeContent
 from moorage.engines.engine import (
     AppExit,
     BuildSpec,
@@ -87,6 +88,19 @@ class FileEngine:
 
     async def export_volume(self, volume_id: str, target: Path) -> None:
         target.mkdir()
+
+    async def volume_content(self, volume_id: str) -> VolumeContent:
+        return VolumeContent(size_bytes=0, files=0)
+
+    async def pack_volume(self, volume_id: str, target: Path, *, max_bytes: int) -> VolumeArchive:
+        target.touch()
+        return VolumeArchive(path=target, digest="")
+
+    async def prepare_volume(self, volume: NewVolume, needed: VolumeContent) -> None:
+        (self._volumes / volume.volume_id).touch()
+
+    async def fill_volume(self, volume: NewVolume, archive: VolumeArchive) -> None:
+        return
 
     async def clear_volume(self, volume_id: str) -> None:
         return

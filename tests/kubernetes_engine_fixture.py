@@ -8,8 +8,8 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Collection
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,16 @@ import pytest
 from fake_kubernetes.cluster import Cluster
 from fake_kubernetes.images import Image
 from kubernetes_fixture import machine_image
+from moorage.engines.disks.leaving import copy_files
 from moorage.engines.engine import BuildSpec
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.kind import ClusterOptions
-from moorage.engines.kubernetes.cluster.shared import Log
+from moorage.engines.kubernetes.cluster.shared import Log, Tickets
 from moorage.engines.kubernetes.engine import KubernetesEngine
 from moorage.engines.kubernetes.objects.labels import wallet_hash
 from moorage.engines.kubernetes.running.starting import Patience
 from moorage.loop import Keeps, always
+from pod_exchange import one_exchange
 from real_cluster import SOURCES, PushingBuilder, own_address
 from small_apps import LIMITS, MIB
 
@@ -69,6 +71,18 @@ class CopyingBuilder:
 
     async def collect(self) -> None:
         return
+
+    async def fetch_files(
+        self, image: str, target: Path, *, without: Collection[str], max_bytes: int
+    ) -> None:
+        built = self.cluster.images.given[image].root / "app"
+        await asyncio.to_thread(copy_files, built, target, without=without, max_bytes=max_bytes)
+
+    def offered(
+        self, *, source: Path, result: Path, max_bytes: int
+    ) -> AbstractAsyncContextManager[Tickets]:
+        host = self.cluster.host
+        return one_exchange(host, 0, source=source, result=result, max_bytes=max_bytes)
 
     async def stored(self, wallet: str) -> set[str]:
         return {deployment_id for owner, deployment_id in self.images if owner == wallet}
@@ -165,7 +179,7 @@ def host_configuration(state_dir: Path, run_dir: Path, **configuration: Any) -> 
 
 async def make_real_engine(kubeconfig: str, *, state_dir: Path, run_dir: Path) -> KubernetesEngine:
     """An engine on a real cluster, with a prefix of its own."""
-    builder = PushingBuilder(run_dir)
+    builder = PushingBuilder(run_dir, own_address(kubeconfig))
     own_image = await builder.own_image()
     return KubernetesEngine(
         host_configuration(state_dir, run_dir),

@@ -9,7 +9,8 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,7 +26,8 @@ from moorage.engines.images.manifest import RunConfiguration, platform_here
 from moorage.engines.images.reference import parse_repository
 from moorage.engines.images.registry import Registry
 from moorage.engines.kubernetes.building.images import BuiltImage, DeploymentImages, PackedLayer
-from moorage.engines.kubernetes.cluster.shared import Log
+from moorage.engines.kubernetes.cluster.shared import Log, Tickets
+from pod_exchange import one_exchange
 
 SOURCES = Path(moorage.__file__).parent.parent
 
@@ -35,6 +37,7 @@ class PushingBuilder:
     """Puts the files of a deployment on the image of the tests, instead of building."""
 
     scratch: Path
+    host: str = ""  # this machine, as pods see it
 
     def __post_init__(self) -> None:
         self.registry = Registry(Credentials({}))
@@ -72,6 +75,16 @@ class PushingBuilder:
 
     async def collect(self) -> None:
         return
+
+    async def fetch_files(
+        self, image: str, target: Path, *, without: Collection[str], max_bytes: int
+    ) -> None:
+        await self.images.fetch_files(image, target, without=without, max_bytes=max_bytes)
+
+    def offered(
+        self, *, source: Path, result: Path, max_bytes: int
+    ) -> AbstractAsyncContextManager[Tickets]:
+        return one_exchange(self.host, 8404, source=source, result=result, max_bytes=max_bytes)
 
     async def _publish(
         self, owner: str, deployment_id: str, place: Place, command: Sequence[str]

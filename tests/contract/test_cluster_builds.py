@@ -190,6 +190,18 @@ async def test_app_is_built_in_a_pod_and_runs_from_its_image(yard: Yard) -> None
     assert yard.pods.removed == 1
 
 
+async def test_files_of_a_build_are_fetched_out_of_its_image(yard: Yard, tmp_path: Path) -> None:
+    reference = await yard.build(yard.spec(variables={"GREETING": SECRET}))
+    target = tmp_path / "files"
+    without = {"node_modules"}
+    await yard.builder.fetch_files(reference, target, without=without, max_bytes=MIB)
+    assert {it.relative_to(target).as_posix() for it in target.rglob("*")} == {
+        "built.txt",
+        "package.json",
+    }
+    assert SECRET in (target / "built.txt").read_text()
+
+
 async def test_tokens_and_variables_are_each_where_they_belong(yard: Yard) -> None:
     """A stranger's step sees no token; the image has no variable of the build."""
     plan = msgspec.structs.replace(PLAN, install="env", build=None)

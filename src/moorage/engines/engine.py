@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from moorage.address import Address
+from moorage.engines.carried import NewVolume, VolumeArchive, VolumeContent
 from moorage.planning.plan import Plan
 from moorage.records.log import LogKind, LogStream
 
@@ -279,6 +280,35 @@ class Engine(EngineView, Protocol):
         """Copies the files of a volume into the new directory `target`; links are left out.
 
         Apps may be using it. Raises DeployFailed if the volume can't be read here, OSError.
+        """
+        ...
+
+    async def volume_content(self, volume_id: str) -> VolumeContent:
+        """Returns how much is in a volume; nothing, not even a file, of one that was never made.
+
+        Apps may be using it. Raises DeployFailed, OSError.
+        """
+        ...
+
+    async def pack_volume(self, volume_id: str, target: Path, *, max_bytes: int) -> VolumeArchive:
+        """Writes a volume's files to a new file; the apps that use it must be stopped.
+
+        Links, modes, times and holes are kept; sockets, pipes and devices are left out. Raises
+        DeployFailed, also for more than `max_bytes`; OSError.
+        """
+        ...
+
+    async def prepare_volume(self, volume: NewVolume, needed: VolumeContent) -> None:
+        """Makes a new, empty volume in place of any of this id, for what `pack_volume` packs.
+
+        Raises DeployFailed if that does not fit, OSError.
+        """
+        ...
+
+    async def fill_volume(self, volume: NewVolume, archive: VolumeArchive) -> None:
+        """Puts an archive's files into a prepared volume; they are on its disk afterwards.
+
+        Raises DeployFailed, OSError.
         """
         ...
 

@@ -36,12 +36,17 @@ def not_built(to: str) -> DeployFailed:
     return DeployFailed(FailureCause.INTERRUPTED, f"there is no finished build to {to}")
 
 
-def not_exported() -> DeployFailed:
-    """Returns the failure of an export from an engine that has neither files nor volumes here."""
+def not_apart() -> DeployFailed:
+    """Returns the failure of an export from an image that was built as a whole."""
     return DeployFailed(
         FailureCause.INTERRUPTED,
-        "This engine can't give the app's files: deploy it again.",
+        "The app's files are not kept apart from its image: deploy it again.",
     )
+
+
+def not_carried(why: str) -> DeployFailed:
+    """Returns the failure of a volume that can't go to another engine as it is."""
+    return DeployFailed(FailureCause.OUT_OF_DISK, f"The app's volume can't be moved: {why}.")
 
 
 def timed_out(directory: DeploymentDirectory, spec: BuildSpec, command: str) -> DeployFailed:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from moorage.engines.carried import NewVolume, VolumeArchive, VolumeContent
 from moorage.engines.engine import (
     AppExit,
     BuildSpec,
@@ -117,6 +118,23 @@ class EnginePair:
         """As `Engine.export_volume`."""
         engine = (*await self._with_volume(volume_id), self.own)[0]
         await engine.export_volume(volume_id, target)
+
+    async def volume_content(self, volume_id: str) -> VolumeContent:
+        """As `Engine.volume_content`."""
+        return await (*await self._with_volume(volume_id), self.own)[0].volume_content(volume_id)
+
+    async def pack_volume(self, volume_id: str, target: Path, *, max_bytes: int) -> VolumeArchive:
+        """As `Engine.pack_volume`."""
+        engine = (*await self._with_volume(volume_id), self.own)[0]
+        return await engine.pack_volume(volume_id, target, max_bytes=max_bytes)
+
+    async def prepare_volume(self, volume: NewVolume, needed: VolumeContent) -> None:
+        """As `Engine.prepare_volume`, on the gateway's own engine."""
+        await self.own.prepare_volume(volume, needed)
+
+    async def fill_volume(self, volume: NewVolume, archive: VolumeArchive) -> None:
+        """As `Engine.fill_volume`, on the gateway's own engine."""
+        await self.own.fill_volume(volume, archive)
 
     async def clear_volume(self, volume_id: str) -> None:
         """As `Engine.clear_volume`."""

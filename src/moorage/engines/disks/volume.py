@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from moorage.engines.carried import VolumeArchive, VolumeContent, lack_of_room
 from moorage.engines.disks.disk import (
     IMAGE,
     Disk,
@@ -26,7 +27,10 @@ from moorage.engines.disks.disk import (
     mount_image,
 )
 from moorage.engines.disks.leaving import copy_files
+from moorage.engines.disks.unpacking import ArchiveBounds, ArchiveRefused, unpack
+from moorage.engines.failure import not_carried
 from moorage.engines.host import tool
+from moorage.engines.images.layer import LayerBounds, LayerRefused, Place, write_layer
 from moorage.engines.isolation import idmap
 from moorage.errors import DeployFailed, FailureCause
 
@@ -111,20 +115,60 @@ class Volume:
 
         Raises DeployFailed for files that are larger than the volume, as sparse ones are; OSError.
         """
-        if not self.directory.is_dir():
+        if not self.disk.image.exists():
             return
-        with self.alone():
-            if not self.disk.image.exists():
-                return
-            is_lent = self.disk.mounted
-            if not is_lent:
-                mount_image(self.disk.image, self.disk.mount_point)
+        with self._shown() as data:
+            copy_files(data, target, without=(), max_bytes=capacity_bytes(data))
+
+    def content(self) -> VolumeContent:
+        """Returns how much is in it; nothing of a volume that was never made."""
+        if not self.disk.image.exists():
+            return VolumeContent(size_bytes=0, files=0)
+        with self._shown() as data:
+            status = os.statvfs(data)
+            return VolumeContent(
+                size_bytes=(status.f_blocks - status.f_bfree) * status.f_frsize,
+                files=status.f_files - status.f_ffree,
+            )
+
+    def pack(self, target: Path, *, max_bytes: int) -> VolumeArchive:
+        """Writes the files to the new file `target`. Raises DeployFailed, OSError."""
+        if self.users():
+            raise DeployFailed(FailureCause.INTERRUPTED, "the volume is in use")
+        bounds = LayerBounds(max_bytes=max_bytes, is_image=False)
+        with self._shown() as data, target.open("xb") as out:
+            place = Place(data, _DATA, idmap.OWNER)
             try:
-                data = self.disk.mount_point / _DATA
-                copy_files(data, target, without=(), max_bytes=capacity_bytes(data))
+                layer = write_layer([place], out, bounds)
+            except LayerRefused as error:
+                raise not_carried(f"{error}") from error
+        return VolumeArchive(path=target, digest=layer.digest)
+
+    def prepare(self, size_bytes: int, needed: VolumeContent) -> None:
+        """Makes a new, empty disk, with room for so much. Raises DeployFailed, OSError."""
+        with self.alone():
+            if self.users():
+                raise DeployFailed(FailureCause.INTERRUPTED, "the volume is in use")
+            self._create(size_bytes)
+            data = self.disk.mount_point / _DATA
+            try:
+                if why := lack_of_room(os.statvfs(data), needed):
+                    raise not_carried(why)
             finally:
-                if not is_lent:
-                    self.close()
+                self.close()
+
+    def fill(self, archive: VolumeArchive) -> None:
+        """Unpacks an archive into the empty disk. Raises DeployFailed, OSError."""
+        with self._shown() as data, archive.path.open("rb") as source:
+            bounds = ArchiveBounds(max_bytes=capacity_bytes(data))
+            try:
+                unpack(source, data, bounds, digest=archive.digest, owner=idmap.OWNER)
+            except ArchiveRefused as error:
+                raise not_carried(f"{error}") from error
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                raise not_carried("its files do not fit into the new one") from error
 
     def clear(self) -> None:
         """Deletes the content, unless there is a view; the next view will be empty.
@@ -145,6 +189,19 @@ class Volume:
                 self._unmount(self.mounts / deployment_id)
             self.close()
             shutil.rmtree(self.directory)
+
+    @contextmanager
+    def _shown(self) -> Iterator[Path]:
+        """Gives the directory with the files, with owners as on disk; mounts it if need be."""
+        with self.alone():
+            is_lent = self.disk.mounted
+            if not is_lent:
+                mount_image(self.disk.image, self.disk.mount_point)
+            try:
+                yield self.disk.mount_point / _DATA
+            finally:
+                if not is_lent:
+                    self.close()
 
     def _create(self, size_bytes: int) -> None:
         """Makes and mounts a new disk; the image gets its name when it is complete."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from moorage.engines.disks.volumes import Volumes
 from moorage.engines.docker import app, network
 from moorage.engines.docker.container import settled
 from moorage.engines.docker.daemon import DaemonFailed, calling
@@ -32,7 +33,7 @@ from moorage.engines.engine import (
 )
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.local import LocalEngine, repeat, require_built
-from moorage.engines.locks import checked
+from moorage.engines.host.volumes import VolumesHere
 from moorage.errors import IsolationMissing
 from moorage.records.log import LogKind
 from moorage.threads import in_thread, to_its_end
@@ -40,7 +41,7 @@ from moorage.threads import in_thread, to_its_end
 _TEND_EVERY_SECONDS = 5.0
 
 
-class DockerEngine(LocalEngine[Host, DeploymentDirectory]):
+class DockerEngine(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
     """An `Engine` of one container for each app, on a network that the gateway's firewall guards.
 
     The gateway runs on Docker's machine, as root: it enters the containers' networks, and loads the
@@ -145,21 +146,9 @@ class DockerEngine(LocalEngine[Host, DeploymentDirectory]):
         await super().remove(deployment_id)
         await self._images.remove(deployment_id)
 
-    async def volumes(self) -> set[str]:
-        """As `Engine.volumes`."""
-        return self._host.volumes.ids()
-
-    async def export_volume(self, volume_id: str, target: Path) -> None:
-        """As `Engine.export_volume`."""
-        await in_thread(self._host.volumes.volume(checked(volume_id)).export, target)
-
-    async def clear_volume(self, volume_id: str) -> None:
-        """As `Engine.clear_volume`."""
-        await in_thread(self._host.volumes.volume(checked(volume_id)).clear)
-
-    async def remove_volume(self, volume_id: str) -> None:
-        """As `Engine.remove_volume`."""
-        await in_thread(self._host.volumes.volume(checked(volume_id)).remove)
+    @property
+    def _volumes(self) -> Volumes:
+        return self._host.volumes
 
     async def running(self) -> dict[str, Instance]:
         """As `Engine.running`."""

@@ -1,8 +1,8 @@
 """Writes directories as one layer of an image: the same files always give the same bytes.
 
-The files may be a stranger's: no link is followed, and what an image can't hold is left out or
-refused. Nothing may write to them meanwhile. Blocking. It runs in pods as well, so it needs
-nothing but the standard library.
+A volume becomes an archive in the same way (`LayerBounds.is_image`). The files may be a stranger's:
+no link is followed, and what an image can't hold is left out or refused. Nothing may write to an
+image's meanwhile. Blocking. It runs in pods as well, so it needs nothing but the standard library.
 """
 
 import hashlib
@@ -13,8 +13,11 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Protocol
+
+from moorage.engines.images.holes import MAX_BYTES, data_parts, map_of_parts, sparse_header
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -26,6 +29,9 @@ _WHITEOUT = ".wh."  # what such a name removes is of the layers below (OCI image
 _LEVEL = 1  # a layer is written once and read a few times: a third of the time, a tenth larger
 _GZIP = 31  # wbits of zlib: a gzip header without name and time
 _SHARED_MODE = 0o755
+
+LEFT_BY_MKFS = "lost+found"
+"""The directory that a file system has of its own, where a volume is one of its own."""
 
 
 class LayerRefused(ValueError):
@@ -50,6 +56,12 @@ class LayerBounds:
 
     max_bytes: int  # of the unpacked archive
     max_entries: int = 1_000_000
+    is_image: bool = True  # False: of a volume, whose holes are kept, and any name is taken
+
+    @property
+    def what(self) -> str:
+        """What is written, for a sentence."""
+        return "the built files" if self.is_image else "the volume's files"
 
 
 @dataclass(frozen=True)
@@ -147,9 +159,18 @@ class _Writer:
 
     def _put_entry(self, directory: int, source: str, name: str, uid: int) -> None:
         self._check_name(source, name)
+        try:
+            self._put_found(directory, source, name, uid)
+        except FileNotFoundError:  # an app that uses the volume has removed it meanwhile
+            if self._bounds.is_image:
+                raise
+
+    def _put_found(self, directory: int, source: str, name: str, uid: int) -> None:
         found = os.lstat(source, dir_fd=directory)
         entry = self._entry(found, name, uid)
         if stat.S_ISDIR(found.st_mode):
+            if self._is_left_by_mkfs(name, found, uid):
+                return
             entry.type = tarfile.DIRTYPE
             self._header(entry)
             self._put_below(directory, source, name, uid)
@@ -162,11 +183,13 @@ class _Writer:
             entry.type, entry.linkname = tarfile.LNKTYPE, first
             self._header(entry)
         else:
+            self._file(directory, source, entry, found)
             if found.st_nlink > 1:
                 self._linked[found.st_dev, found.st_ino] = name
-            entry.size = found.st_size
-            self._header(entry)
-            self._content(directory, source, name, found)
+
+    def _is_left_by_mkfs(self, name: str, found: os.stat_result, uid: int) -> bool:
+        is_its_name = name.count("/") == 1 and name.endswith(f"/{LEFT_BY_MKFS}")
+        return is_its_name and not self._bounds.is_image and found.st_uid != uid
 
     def _entry(self, found: os.stat_result, name: str, uid: int) -> tarfile.TarInfo:
         entry = tarfile.TarInfo(name)
@@ -194,37 +217,58 @@ class _Writer:
         return sorted(found)
 
     def _check_name(self, source: str, name: str) -> None:
-        if source.startswith(_WHITEOUT):
+        if self._bounds.is_image and source.startswith(_WHITEOUT):
             raise LayerRefused(f"{_shown(name)}: no file of an image can begin with {_WHITEOUT!r}")
         if len(os.fsencode(name)) > _MAX_NAME_BYTES:
             raise LayerRefused(f"{_shown(name)}: the path is longer than {_MAX_NAME_BYTES:,} bytes")
 
-    def _header(self, entry: tarfile.TarInfo) -> None:
+    def _header(self, entry: tarfile.TarInfo, header: bytes = b"") -> None:
         self._entries += 1
         if self._entries > self._bounds.max_entries:
             raise self._too_many()
-        header = entry.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+        header = header or entry.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
         self._bytes += len(header) + entry.size
         if self._bytes > self._bounds.max_bytes:
             raise LayerTooLarge(
-                f"the built files are larger than {self._bounds.max_bytes // 1024**2:,} MiB"
+                f"{self._bounds.what} are larger than {self._bounds.max_bytes // 1024**2:,} MiB"
             )
         self._out.write(header)
 
-    def _content(self, directory: int, source: str, name: str, expected: os.stat_result) -> None:
-        with _readable(name):
+    def _file(
+        self, directory: int, source: str, entry: tarfile.TarInfo, expected: os.stat_result
+    ) -> None:
+        with _readable(entry.name):
             descriptor = os.open(source, _FILE, dir_fd=directory)
         with os.fdopen(descriptor, "rb", buffering=0) as file:
-            left = expected.st_size
-            while left and (piece := file.read(min(left, _PIECE_BYTES))):
-                self._out.write(piece)
-                left -= len(piece)
-        if left:
+            parts = whole = [(0, expected.st_size)]
+            if not self._bounds.is_image:
+                parts = data_parts(file, expected.st_size)
+            if sum(length for _, length in parts) >= MAX_BYTES:
+                parts = whole
+            if parts == whole:
+                entry.size = expected.st_size
+                self._header(entry)
+            else:
+                header = sparse_header(entry, parts, size=expected.st_size)
+                self._header(entry, header)
+                self._out.write(map_of_parts(parts))
+            for offset, length in parts:
+                self._content(file, entry.name, offset, length)
+        self._out.write(bytes(-sum(length for _, length in parts) % _BLOCK))
+
+    def _content(self, file: FileIO, name: str, offset: int, length: int) -> None:
+        file.seek(offset)
+        while length and (piece := file.read(min(length, _PIECE_BYTES))):
+            self._out.write(piece)
+            length -= len(piece)
+        if length and self._bounds.is_image:
             raise LayerRefused(f"{_shown(name)}: the file changed while it was read")
-        self._out.write(bytes(-expected.st_size % _BLOCK))
+        while length:  # an app that uses the volume has made the file shorter meanwhile
+            self._out.write(bytes(min(length, _PIECE_BYTES)))
+            length -= min(length, _PIECE_BYTES)
 
     def _too_many(self) -> LayerTooLarge:
-        return LayerTooLarge(f"the built files are more than {self._bounds.max_entries:,}")
+        return LayerTooLarge(f"{self._bounds.what} are more than {self._bounds.max_entries:,}")
 
 
 @contextmanager

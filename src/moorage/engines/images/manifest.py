@@ -8,6 +8,7 @@ import hashlib
 import platform as machine
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, TypeVar
 
 import msgspec
@@ -165,6 +166,19 @@ def with_layers(origin: Image, layers: Sequence[Layer], run: RunConfiguration) -
         **({"history": history} if "history" in given else {}),
     }
     return _image(origin.manifest, [*origin.manifest.layers, *added], configuration)
+
+
+def own_layers(image: Image) -> list[Descriptor]:
+    """Returns the layers that `with_layers` has put on top of another image's, lowest first.
+
+    Only the last one where the other image says nothing of how it was made.
+    """
+    history = image.configuration.get("history")
+    if history is None:
+        return image.manifest.layers[-1:]
+    filled = [it.get("created_by") for it in history if not it.get("empty_layer")]
+    count = len(list(takewhile(lambda by: by == _MADE_BY, reversed(filled))))
+    return image.manifest.layers[len(image.manifest.layers) - count :]
 
 
 def with_label(origin: Image, name: str, value: str) -> Image:

@@ -8,9 +8,10 @@ gateway runs.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 
 import msgspec
 
@@ -30,11 +31,11 @@ from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.record import Stage
 from moorage.engines.kind import ClusterOptions
 from moorage.engines.kubernetes import self_test
+from moorage.engines.kubernetes.carrying.volumes import ClaimedVolumes
 from moorage.engines.kubernetes.cluster.client import Cluster, Refused
 from moorage.engines.kubernetes.cluster.pods import Pod, has_ended, newest
 from moorage.engines.kubernetes.cluster.resources import NODES
 from moorage.engines.kubernetes.cluster.shared import ImageBuilder, Shared
-from moorage.engines.kubernetes.exports import NoExports
 from moorage.engines.kubernetes.kind import CAPABILITIES
 from moorage.engines.kubernetes.leftovers import Leftovers
 from moorage.engines.kubernetes.opening import MakeBuilder, connected, require_permissions, trial_of
@@ -54,7 +55,7 @@ from moorage.threads import in_thread, to_its_end
 logger = logging.getLogger(__name__)
 
 
-class KubernetesEngine(NoExports, LogReading):
+class KubernetesEngine(ClaimedVolumes, LogReading):
     """An `Engine` of a Deployment for each app, in a namespace for each wallet."""
 
     capabilities = CAPABILITIES
@@ -215,18 +216,15 @@ class KubernetesEngine(NoExports, LogReading):
         if record is not None:
             await shared.namespaces.tidy(record.namespace)
 
-    async def volumes(self) -> set[str]:
-        """As `Engine.volumes`."""
-        return await self._shared.claims.ids()
-
-    async def clear_volume(self, volume_id: str) -> None:
-        """As `Engine.clear_volume`."""
-        await self._shared.claims.clear(checked(volume_id))
-
-    async def remove_volume(self, volume_id: str) -> None:
-        """As `Engine.remove_volume`; a namespace goes with the last that was kept in it."""
-        for namespace in await self._shared.claims.remove(checked(volume_id)):
-            await self._shared.namespaces.tidy(namespace)
+    async def export_files(
+        self, deployment_id: str, target: Path, *, without: Collection[str] = ()
+    ) -> None:
+        """As `Engine.export_files`: from the layers of the image."""
+        record = self._shared.observed.record(checked(deployment_id))
+        if record is None or not record.is_built:
+            raise not_built("move")
+        max_bytes = self._options.build.disk_bytes
+        await self._builder.fetch_files(record.image, target, without=without, max_bytes=max_bytes)
 
     async def running(self) -> dict[str, Instance]:
         """As `Engine.running`. Raises ClusterUnavailable."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from moorage.engines.disks.caches import Caches
 from moorage.engines.disks.disk import NO_SPACE, disk_failure
+from moorage.engines.disks.volumes import Volumes
 from moorage.engines.engine import (
     AppExit,
     BuildSpec,
@@ -24,9 +25,9 @@ from moorage.engines.host.local import LocalEngine, repeat, require_built
 from moorage.engines.host.network.listeners import Listener
 from moorage.engines.host.record import Stage
 from moorage.engines.host.trial import trial
+from moorage.engines.host.volumes import VolumesHere
 from moorage.engines.isolation import firewall, forwarding, slots
 from moorage.engines.isolation.slots import Slot
-from moorage.engines.locks import checked
 from moorage.engines.sandbox import app, build
 from moorage.engines.sandbox.deployment_directory import DeploymentDirectory, Host, app_of
 from moorage.engines.sandbox.host import (
@@ -50,7 +51,7 @@ _TEND_EVERY_SECONDS = 5.0
 logger = logging.getLogger(__name__)
 
 
-class Sandbox(LocalEngine[Host, DeploymentDirectory]):
+class Sandbox(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
     """An `Engine` of namespaces, control groups, nftables, seccomp and loop disks.
 
     `run_dir` contains mount points, so every user must be able to reach it. `instance_id` has 4 to
@@ -146,21 +147,9 @@ class Sandbox(LocalEngine[Host, DeploymentDirectory]):
             require_built(directory, "move")
             await in_thread(directory.export_files, target, without)
 
-    async def volumes(self) -> set[str]:
-        """As `Engine.volumes`."""
-        return self._host.volumes.ids()
-
-    async def export_volume(self, volume_id: str, target: Path) -> None:
-        """As `Engine.export_volume`."""
-        await in_thread(self._host.volumes.volume(checked(volume_id)).export, target)
-
-    async def clear_volume(self, volume_id: str) -> None:
-        """As `Engine.clear_volume`."""
-        await in_thread(self._host.volumes.volume(checked(volume_id)).clear)
-
-    async def remove_volume(self, volume_id: str) -> None:
-        """As `Engine.remove_volume`."""
-        await in_thread(self._host.volumes.volume(checked(volume_id)).remove)
+    @property
+    def _volumes(self) -> Volumes:
+        return self._host.volumes
 
     async def running(self) -> dict[str, Instance]:
         """As `Engine.running`."""

@@ -1,5 +1,6 @@
 """Manifests and configurations of images that are made from others."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from moorage.engines.images.manifest import (
     RunConfiguration,
     choose,
     encoded,
+    own_layers,
     read_configuration,
     read_manifest,
     with_label,
@@ -175,3 +177,17 @@ def test_configuration_of_another_image_is_refused(document: Any) -> None:
     found = read_manifest(manifest(OCI_MANIFEST, "layer"))
     with pytest.raises(ImageInvalid, match="does not fit"):
         read_configuration(content(document), found)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_layers_that_were_put_on_top_are_told_from_those_below(count: int) -> None:
+    added = [replace(LAYER, digest=f"sha256:{number:064}") for number in range(count)]
+    image = with_layers(base(), added, RUN)
+    assert [it.digest for it in own_layers(image)] == [it.digest for it in added]
+
+
+def test_of_an_image_without_a_history_the_last_layer_is_ours() -> None:
+    below = base()
+    silent = {name: it for name, it in below.configuration.items() if name != "history"}
+    image = with_layers(replace(below, configuration=silent), [LAYER], RUN)
+    assert [it.digest for it in own_layers(image)] == [LAYER.digest]

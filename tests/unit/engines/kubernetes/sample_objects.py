@@ -6,6 +6,7 @@ from moorage.engines.engine import Limits
 from moorage.engines.kubernetes.objects import (
     App,
     Build,
+    Carrier,
     Manifest,
     Networks,
     PodOptions,
@@ -14,12 +15,13 @@ from moorage.engines.kubernetes.objects import (
     Step,
     app_objects,
     build_objects,
+    carrier_objects,
     namespace_objects,
     pull_secret,
     self_test_objects,
     volume_claim,
 )
-from moorage.engines.kubernetes.objects.labels import wallet_namespace
+from moorage.engines.kubernetes.objects.labels import wallet_hash, wallet_namespace
 
 MIB = 1024 * 1024
 OWNER = "0xAb5801a7D398351b8bE11C439e05C5B3259aeC9B"
@@ -94,6 +96,20 @@ def build() -> Build:
     )
 
 
+def carrier() -> Carrier:
+    return Carrier(
+        volume_id=VOLUME,
+        wallet=wallet_hash(OWNER),
+        namespace=NAMESPACE,
+        image=f"registry.example/moorage/moorage@{DIGEST}",
+        command=["python3", "-m", "program", "pack", "$(URL)"],
+        url="http://gateway.example:8404/result/secret-of-pack",
+        reads=True,
+        limits=APP_LIMITS,
+        timeout_seconds=600,
+    )
+
+
 def quota() -> Quota:
     return Quota(apps=10, builds=1, app=APP_LIMITS, build=BUILD_LIMITS)
 
@@ -133,6 +149,7 @@ SAMPLES: Mapping[str, list[Manifest]] = {
     "app-strict-with-volume": app_objects(app(volume=VOLUME), STRICT),
     "build": build_objects(build(), PLAIN),
     "build-strict": build_objects(build(), STRICT),
+    "carrier": carrier_objects(carrier(), STRICT),
     "namespace": namespaced(INSIDE),
     "namespace-outside": namespaced(OUTSIDE),
     "self-test": self_test_objects(self_test(), INSIDE, STRICT),

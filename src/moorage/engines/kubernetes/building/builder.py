@@ -5,6 +5,8 @@ the registry.
 """
 
 import tempfile
+from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from moorage.engines.images.layer import Layer, LayerBounds, LayerTooLarge, Plac
 from moorage.engines.images.recipe import Materials, recipe
 from moorage.engines.images.sources import require_files
 from moorage.engines.kubernetes.building.attempt import Attempt, BuildPods, Log, Patience
-from moorage.engines.kubernetes.building.exchange import Exchange
+from moorage.engines.kubernetes.building.exchange import Exchange, Tickets
 from moorage.engines.kubernetes.building.images import BuiltImage, DeploymentImages, PackedLayer
 from moorage.engines.kubernetes.building.specification import Ingredients
 from moorage.engines.kubernetes.objects.labels import wallet_namespace
@@ -94,6 +96,18 @@ class Builder:
     async def stored(self, wallet: str) -> set[str]:
         """As `DeploymentImages.stored`."""
         return await self._images.stored(wallet)
+
+    async def fetch_files(
+        self, image: str, target: Path, *, without: Collection[str], max_bytes: int
+    ) -> None:
+        """As `DeploymentImages.fetch_files`."""
+        await self._images.fetch_files(image, target, without=without, max_bytes=max_bytes)
+
+    def offered(
+        self, *, source: Path, result: Path, max_bytes: int
+    ) -> AbstractAsyncContextManager[Tickets]:
+        """As `Exchange.offered`."""
+        return self._exchange.offered(source=source, result=result, max_bytes=max_bytes)
 
     async def collect(self) -> None:
         """As `DeploymentImages.collect_bases`."""

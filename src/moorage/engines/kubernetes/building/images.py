@@ -9,13 +9,15 @@ import asyncio
 import hashlib
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from moorage.clock import Clock
+from moorage.engines.failure import not_apart
 from moorage.engines.images.layer import Layer
+from moorage.engines.images.layer_files import LayerFiles
 from moorage.engines.images.manifest import (
     Content,
     Descriptor,
@@ -26,6 +28,7 @@ from moorage.engines.images.manifest import (
     choose,
     encoded,
     has_label,
+    own_layers,
     read_configuration,
     read_manifest,
     with_label,
@@ -48,6 +51,7 @@ from moorage.engines.kubernetes.objects.labels import (
     INSTANCE_LABEL,
     wallet_hash,
 )
+from moorage.threads import in_thread
 
 _BASES = "bases"
 _BASE_NAME = "org.opencontainers.image.base.name"  # OCI image spec, annotations.md
@@ -207,6 +211,25 @@ class DeploymentImages:
         content = await self._registry.manifest(origin)
         found = await self._image(origin.repository, content)
         return await self._store(origin.repository, deployment_id, found)
+
+    async def fetch_files(
+        self, image: str, target: Path, *, without: Collection[str], max_bytes: int
+    ) -> None:
+        """Copies what a build left in `/app` into the new directory `target`, without links.
+
+        Raises DeployFailed where the image has no layers of Moorage's, RegistryFailed.
+        """
+        origin = parse_reference(image)
+        found = await self._image(origin.repository, await self._registry.manifest(origin))
+        own = own_layers(found)
+        if not own:
+            raise not_apart()
+        files = LayerFiles(target, below="app", without=without, max_bytes=max_bytes)
+        await in_thread(target.mkdir, mode=0o700)
+        for named in own:
+            async with self._scratch_file() as file:
+                await self._registry.fetch_blob(origin.repository, named, file)
+                await in_thread(files.add, file)
 
     async def remove(self, wallet: str, deployment_id: str) -> None:
         """Removes a deployment's image, if it is there; no pod may need it any more.

@@ -1,11 +1,15 @@
 """What all deployments of a gateway share in a cluster."""
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from moorage.clock import Clock
 from moorage.engines.engine import BuildSpec
+from moorage.engines.images.layer import Layer
 from moorage.engines.kubernetes.cluster.client import Cluster
 from moorage.engines.kubernetes.cluster.namespaces import Namespaces
 from moorage.engines.kubernetes.cluster.observed import Observed
@@ -19,6 +23,25 @@ from moorage.engines.logs.shared import SharedLogs
 
 Log: TypeAlias = Callable[[Sequence[str]], Awaitable[None]]
 """Writes lines into the log of a build."""
+
+
+class Tickets(Protocol):
+    """The URLs of one exchange with a pod, and what has come of it."""
+
+    @property
+    def source_url(self) -> str:
+        """Where the pod gets a file."""
+        ...
+
+    @property
+    def result_url(self) -> str:
+        """Where it leaves an archive."""
+        ...
+
+    @property
+    def result(self) -> "asyncio.Future[Layer]":
+        """What it has left."""
+        ...
 
 
 class BuiltImage(Protocol):
@@ -47,6 +70,21 @@ class ImageBuilder(Protocol):
 
     async def stored(self, wallet: str) -> set[str]:
         """Returns the names of all images of a wallet, which are deployments' ids."""
+        ...
+
+    async def fetch_files(
+        self, image: str, target: Path, *, without: Collection[str], max_bytes: int
+    ) -> None:
+        """Copies what a build left in `/app` into the new directory `target`.
+
+        As `Engine.export_files`. Raises DeployFailed, OSError.
+        """
+        ...
+
+    def offered(
+        self, *, source: Path, result: Path, max_bytes: int
+    ) -> AbstractAsyncContextManager[Tickets]:
+        """As `Exchange.offered`."""
         ...
 
     async def collect(self) -> None:

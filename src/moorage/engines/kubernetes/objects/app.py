@@ -22,6 +22,7 @@ from moorage.engines.kubernetes.objects.pod import (
     in_memory,
     literal,
     mount,
+    on_one_node,
     resources,
     restricted_container,
     restricted_pod,
@@ -139,20 +140,8 @@ def _pod(app: App, options: PodOptions) -> Manifest:
     if app.volume is not None:
         claim = {"claimName": volume_name(app.volume)}
         volumes.append({"name": "data", "persistentVolumeClaim": claim})
-        pod["affinity"] = _beside_others(app)
+        pod["affinity"] = on_one_node(_volume_label(app))
     return {**pod, "volumes": volumes}
-
-
-def _beside_others(app: App) -> Manifest:
-    """Returns the affinity by which all pods of a volume run on one node, which alone has it.
-
-    The old version of a project runs on beside the new one until that is healthy.
-    """
-    term = {
-        "labelSelector": {"matchLabels": _volume_label(app)},
-        "topologyKey": "kubernetes.io/hostname",
-    }
-    return {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
 
 
 def _container(app: App) -> Manifest:

@@ -31,6 +31,7 @@ class Part(StrEnum):
     BUILD = "build"
     SELF_TEST = "self-test"
     RECORD = "record"
+    VOLUME = "volume"
 
 
 def wallet_hash(owner: str) -> str:
@@ -66,6 +67,11 @@ def record_name(deployment_id: str) -> str:
 def volume_name(volume_id: str) -> str:
     """Returns the name of a volume's claim."""
     return f"data-{volume_id}"
+
+
+def carrier_name(volume_id: str) -> str:
+    """Returns the name of the pod that fills or reads a volume, and of its Secret."""
+    return f"{Part.VOLUME}-{volume_id}"
 
 
 def selector(labels: Mapping[str, str]) -> str:

@@ -37,8 +37,11 @@ class Networks:
 
 def network_policies(networks: Networks, namespace: str, labels: dict[str, str]) -> list[Manifest]:
     """Returns the policies of a namespace."""
-    into_the_world = [_dns(networks.resolvers), _public(networks)]
+    names = _dns(networks.resolvers)
+    into_the_world = [names, _public(networks)]
     gateways = _gateways(networks)
+    port = {"protocol": "TCP", "port": networks.gateway_port}
+    to_the_gateway = {"to": gateways, "ports": [port]}
     return [
         _policy("deny-all", namespace, labels, pods={}, ingress=[], egress=[]),
         _policy(
@@ -55,10 +58,15 @@ def network_policies(networks: Networks, namespace: str, labels: dict[str, str])
             labels,
             pods=_pods_of(Part.BUILD),
             ingress=[],
-            egress=[
-                *into_the_world,
-                {"to": gateways, "ports": [{"protocol": "TCP", "port": networks.gateway_port}]},
-            ],
+            egress=[*into_the_world, to_the_gateway],
+        ),
+        _policy(
+            "volumes",
+            namespace,
+            labels,
+            pods=_pods_of(Part.VOLUME),
+            ingress=[],
+            egress=[names, to_the_gateway],
         ),
     ]
 

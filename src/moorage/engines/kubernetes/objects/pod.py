@@ -103,6 +103,16 @@ def mount(name: str, path: str, *, read_only: bool = False) -> Manifest:
     return {"name": name, "mountPath": path, **({"readOnly": True} if read_only else {})}
 
 
+def on_one_node(labels: Mapping[str, str]) -> Manifest:
+    """Returns the affinity by which all pods with these labels run on one node.
+
+    A volume is on one node, and the old version of a project runs on beside the new one until that
+    is healthy.
+    """
+    term = {"labelSelector": {"matchLabels": dict(labels)}, "topologyKey": "kubernetes.io/hostname"}
+    return {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+
+
 def literal(*words: str) -> list[str]:
     """Returns a container's `command` that runs these words; Kubernetes replaces `$(NAME)`."""
     return [word.replace("$", "$$") for word in words]

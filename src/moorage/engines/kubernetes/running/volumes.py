@@ -41,6 +41,11 @@ class Claims:
             if not _is_ending(claim)
         }
 
+    async def find(self, volume_id: str) -> Manifest | None:
+        """Returns the claim of a volume; None if there is none, or it is being removed."""
+        found = await self._claims({VOLUME_LABEL: volume_id})
+        return next((claim for claim in found if not _is_ending(claim)), None)
+
     async def ensure(self, volume_id: str, *, owner: str, namespace: str, size_bytes: int) -> None:
         """Makes a volume, unless it is there, of whatever size."""
         try:

@@ -1,0 +1,262 @@
+"""Volumes go from the sandbox into a cluster and back, and out of it into an export."""
+
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fake_kubernetes.cluster import Cluster
+from fake_kubernetes.resources import PODS, SECRETS
+from kubernetes_engine_fixture import make_engine, opened_engine
+from moorage.engines.carried import NewVolume, VolumeArchive, VolumeContent
+from moorage.engines.disks.volume import Volume
+from moorage.engines.engine import Engine, Instance, InstanceSpec
+from moorage.engines.kubernetes.engine import KubernetesEngine
+from moorage.engines.sandbox.sandbox import Sandbox
+from moorage.errors import DeployFailed, FailureCause
+from sandbox_fixture import volume_of
+from small_apps import LIMITS, MIB, build, get, plan
+
+pytestmark = pytest.mark.root
+
+OWNER = "0x" + "cd" * 20
+SIZE = 64 * MIB
+LITTLE = VolumeContent(size_bytes=MIB, files=20)
+# Answers what the query says: an expression, evaluated in the app.
+SHELL = """\
+const fs = require('fs'), child = require('child_process');
+process.on('SIGTERM', () => process.exit(0));
+require('http').createServer((request, response) => {
+  let said;
+  try { said = eval(decodeURIComponent(request.url.slice(2))); }
+  catch (error) { said = error.code || String(error); }
+  response.end(JSON.stringify(said === undefined ? null : said));
+}).listen(process.env.PORT);
+"""
+FILL = """\
+fs.mkdirSync('/data/deep/er', {recursive: true}); fs.chmodSync('/data/deep', 0o500);
+fs.writeFileSync('/data/run.sh', 'echo hi', {mode: 0o750});
+fs.symlinkSync('run.sh', '/data/near'); fs.symlinkSync('/etc/passwd', '/data/far');
+fs.linkSync('/data/run.sh', '/data/second');
+fs.writeFileSync('/data/sparse', 'begin'); fs.truncateSync('/data/sparse', 2 ** 30);
+child.execSync('mkfifo /data/pipe');
+fs.chmodSync('/data', 0o750);
+"""
+LOOK = """\
+JSON.stringify({
+  names: fs.readdirSync('/data').filter(name => name !== 'lost+found').sort(),
+  mine: fs.statSync('/data/run.sh').uid === process.getuid(),
+  modes: ['run.sh', 'deep'].map(name => fs.statSync('/data/' + name).mode & 0o7777),
+  links: ['near', 'far'].map(name => fs.readlinkSync('/data/' + name)),
+  names_of_one: fs.statSync('/data/run.sh').nlink,
+  sparse: [fs.statSync('/data/sparse').size, fs.statSync('/data/sparse').blocks < 100],
+  text: fs.readFileSync('/data/second', 'utf8'),
+})
+"""
+FOUND = {
+    "names": ["deep", "far", "near", "run.sh", "second", "sparse"],
+    "mine": True,
+    "modes": [0o750, 0o500],
+    "links": ["run.sh", "/etc/passwd"],
+    "names_of_one": 2,
+    "sparse": [2**30, True],
+    "text": "echo hi",
+}
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("source")
+    directory.chmod(0o755)  # apps are other users
+    (directory / "index.js").write_text(SHELL)
+    return directory
+
+
+@pytest.fixture
+async def cluster(fake_cluster: Cluster, tmp_path: Path) -> AsyncIterator[KubernetesEngine]:
+    made = make_engine(fake_cluster, tmp_path / "cluster")
+    async with opened_engine(made) as engine:
+        yield engine
+
+
+async def begin(engine: Engine, source: Path, volume: str) -> Instance:
+    """An app that is named after its volume."""
+    await build(engine, source, plan(), deployment_id=volume, owner=OWNER)
+    limits = replace(LIMITS, volume_bytes=32 * MIB)
+    spec = InstanceSpec(
+        deployment_id=volume, plan=plan(), limits=limits, owner=OWNER, volume=volume
+    )
+    return await engine.start(spec, timeout_seconds=30)
+
+
+async def said(instance: Instance, expression: str) -> object:
+    """What an expression gives, inside the app."""
+    asked = "".join(f"%{byte:02x}" for byte in expression.encode())
+    return json.loads(await asyncio.to_thread(get, instance.address, f"/?{asked}"))
+
+
+async def carry(volume: str, before: Engine, after: Engine, directory: Path) -> VolumeArchive:
+    """Takes a volume that no app uses from one engine to another."""
+    new = NewVolume(volume_id=volume, owner=OWNER, size_bytes=32 * MIB)
+    await after.prepare_volume(new, await before.volume_content(volume))
+    archive = await before.pack_volume(volume, directory / "archive", max_bytes=32 * MIB)
+    await after.fill_volume(new, archive)
+    return archive
+
+
+async def test_volume_goes_into_a_cluster_and_back_with_all_that_its_app_made(
+    sandbox: Sandbox, cluster: KubernetesEngine, shell: Path, tmp_path: Path
+) -> None:
+    app = await begin(sandbox, shell, "there")
+    await said(app, FILL)
+    await sandbox.stop("there")
+    await carry("there", sandbox, cluster, tmp_path)
+    app = await begin(cluster, shell, "there")
+    assert json.loads(str(await said(app, LOOK))) == FOUND
+    await said(app, "fs.writeFileSync('/data/second', 'echo there')")
+    await cluster.stop("there")
+
+    back = tmp_path / "back"
+    back.mkdir()
+    await carry("there", cluster, sandbox, back)
+    await sandbox.remove("there")
+    app = await begin(sandbox, shell, "there")
+    assert json.loads(str(await said(app, LOOK))) == {**FOUND, "text": "echo there"}
+    assert await said(app, "fs.writeFileSync('/data/more', 'own')") is None
+    await sandbox.stop("there")
+    for engine in (sandbox, cluster):
+        await engine.remove_volume("there")
+        assert await engine.volumes() == set()
+
+
+async def test_nothing_runs_for_a_volume_once_it_was_carried(
+    sandbox: Sandbox, cluster: KubernetesEngine, fake_cluster: Cluster, shell: Path, tmp_path: Path
+) -> None:
+    await begin(sandbox, shell, "quiet")
+    await sandbox.stop("quiet")
+    await carry("quiet", sandbox, cluster, tmp_path)
+    for kind in (PODS, SECRETS):
+        names = {it["metadata"]["name"] for it in fake_cluster.objects(kind)}
+        assert not {name for name in names if name.startswith("volume-")}
+
+
+async def test_volume_is_prepared_anew_after_an_attempt_that_was_cut_off(
+    sandbox: Sandbox, cluster: KubernetesEngine, shell: Path, tmp_path: Path
+) -> None:
+    app = await begin(sandbox, shell, "again")
+    await said(app, "fs.writeFileSync('/data/old', '1')")
+    await sandbox.stop("again")
+    await carry("again", sandbox, cluster, tmp_path)
+    app = await begin(sandbox, shell, "again")
+    await said(app, "fs.renameSync('/data/old', '/data/new')")
+    await sandbox.stop("again")
+    for engine, other in ((cluster, sandbox), (sandbox, cluster)):
+        with tempfile.TemporaryDirectory(dir=tmp_path) as directory:
+            await carry("again", other, engine, Path(directory))
+    app = await begin(cluster, shell, "again")
+    assert await said(app, "fs.readdirSync('/data').filter(it => it !== 'lost+found')") == ["new"]
+
+
+async def test_volume_without_room_for_so_much_is_refused_before_anything_is_copied(
+    sandbox: Sandbox, cluster: KubernetesEngine
+) -> None:
+    new = NewVolume(volume_id="large", owner=OWNER, size_bytes=32 * MIB)
+    much = VolumeContent(size_bytes=1 << 50, files=20)
+    many = VolumeContent(size_bytes=MIB, files=1 << 50)
+    for engine in (sandbox, cluster):
+        for needed in (much, many):
+            with pytest.raises(DeployFailed, match=r"can't be moved: .* fit") as failed:
+                await engine.prepare_volume(new, needed)
+            assert failed.value.cause is FailureCause.OUT_OF_DISK
+        await engine.remove_volume("large")
+
+
+async def test_claim_that_the_wallet_may_not_have_is_no_capacity(
+    cluster: KubernetesEngine,
+) -> None:
+    new = NewVolume(volume_id="huge", owner=OWNER, size_bytes=1 << 50)
+    with pytest.raises(DeployFailed) as failed:
+        await cluster.prepare_volume(new, LITTLE)
+    assert failed.value.cause is FailureCause.NO_CAPACITY
+
+
+async def test_archive_that_is_not_the_one_that_was_packed_is_not_taken(
+    sandbox: Sandbox, cluster: KubernetesEngine, shell: Path, tmp_path: Path
+) -> None:
+    await begin(sandbox, shell, "other")
+    await sandbox.stop("other")
+    archive = await sandbox.pack_volume("other", tmp_path / "archive", max_bytes=SIZE)
+    new = NewVolume(volume_id="spoilt", owner=OWNER, size_bytes=32 * MIB)
+    await sandbox.prepare_volume(new, LITTLE)
+    with pytest.raises(DeployFailed, match="otherwise"):
+        await sandbox.fill_volume(new, replace(archive, digest="sha256:00"))
+
+
+async def test_volume_that_is_larger_than_its_bounds_is_not_packed(
+    sandbox: Sandbox, cluster: KubernetesEngine, shell: Path, tmp_path: Path
+) -> None:
+    for engine in (sandbox, cluster):
+        app = await begin(engine, shell, "full")
+        await said(app, "fs.writeFileSync('/data/large', Buffer.alloc(2 ** 20, 1))")
+        await engine.stop("full")
+        with pytest.raises(DeployFailed, match="larger than 0 MiB") as failed:
+            await engine.pack_volume("full", tmp_path / f"{id(engine)}", max_bytes=MIB // 2)
+        assert failed.value.cause is FailureCause.OUT_OF_DISK
+
+
+async def test_content_of_a_volume_is_what_its_files_take(
+    sandbox: Sandbox, cluster: KubernetesEngine, shell: Path
+) -> None:
+    for engine in (sandbox, cluster):
+        nothing = await engine.volume_content("none")
+        assert nothing == VolumeContent(size_bytes=0, files=0)
+        app = await begin(engine, shell, "sized")
+        before = await engine.volume_content("sized")
+        assert before.files > 0
+        await said(app, "fs.writeFileSync('/data/large', Buffer.alloc(2 ** 21, 1))")
+        await said(app, "child.execSync('sync /data/large')")
+        after = await engine.volume_content("sized")
+        assert 2 * MIB <= after.size_bytes - before.size_bytes < 3 * MIB
+        assert after.files == before.files + 1
+
+
+async def test_files_and_volume_of_an_app_in_a_cluster_are_exported_while_it_runs(
+    cluster: KubernetesEngine, shell: Path, tmp_path: Path
+) -> None:
+    app = await begin(cluster, shell, "leaves")
+    await said(app, "fs.mkdirSync('/data/a'); fs.writeFileSync('/data/a/b', 'kept')")
+    await said(app, "fs.symlinkSync('/etc/passwd', '/data/link')")
+    await cluster.export_volume("leaves", tmp_path / "data")
+    assert await said(app, "fs.readFileSync('/data/a/b', 'utf8')") == "kept"
+    found = {path.relative_to(tmp_path / "data").as_posix() for path in walk(tmp_path / "data")}
+    assert found == {"a", "a/b"}
+    assert (tmp_path / "data/a/b").read_text() == "kept"
+
+    await cluster.export_files("leaves", tmp_path / "files")
+    assert (tmp_path / "files/index.js").read_text() == SHELL
+    await cluster.export_volume("none", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(DeployFailed, match="no finished build"):
+        await cluster.export_files("none", tmp_path / "none")
+
+
+async def test_volume_in_use_is_neither_packed_nor_made_anew(
+    sandbox: Sandbox, shell: Path, tmp_path: Path
+) -> None:
+    await begin(sandbox, shell, "used")
+    with pytest.raises(DeployFailed, match="in use"):
+        await sandbox.pack_volume("used", tmp_path / "archive", max_bytes=SIZE)
+    new = NewVolume(volume_id="used", owner=OWNER, size_bytes=32 * MIB)
+    with pytest.raises(DeployFailed, match="in use"):
+        await sandbox.prepare_volume(new, LITTLE)
+    volume: Volume = volume_of(sandbox, tmp_path / "state", "used")
+    assert volume.users() == {"used"}
+
+
+def walk(path: Path) -> list[Path]:
+    return [Path(parent, name) for parent, below, names in os.walk(path) for name in below + names]

@@ -1,0 +1,233 @@
+"""A volume as an archive: what was in it is there again, and nothing is made anywhere else."""
+
+import hashlib
+import io
+import os
+import stat
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from moorage.engines.disks.unpacking import (
+    ArchiveBounds,
+    ArchiveRefused,
+    empty,
+    unpack,
+)
+from moorage.engines.images.layer import (
+    LEFT_BY_MKFS,
+    LayerBounds,
+    LayerTooLarge,
+    Place,
+    write_layer,
+)
+
+MIB = 1024 * 1024
+BOUNDS = LayerBounds(max_bytes=16 * MIB, max_entries=1000, is_image=False)
+NOON = 1_700_000_000
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    path = tmp_path / "target"
+    path.mkdir()
+    return path
+
+
+def packed(data: Path, bounds: LayerBounds = BOUNDS) -> bytes:
+    out = io.BytesIO()
+    write_layer([Place(data, "data", os.getuid())], out, bounds)
+    return out.getvalue()
+
+
+def unpacked(
+    content: bytes, target: Path, *, max_bytes: int = 16 * MIB, digest: str | None = None
+) -> Path:
+    found = digest or f"sha256:{hashlib.sha256(content).hexdigest()}"
+    bounds = ArchiveBounds(max_bytes=max_bytes, max_entries=100)
+    unpack(io.BytesIO(content), target, bounds, digest=found)
+    return target
+
+
+def archive_of(*entries: tarfile.TarInfo, content: bytes = b"") -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as archive:
+        for entry in entries:
+            entry.size = len(content) if entry.isreg() else 0
+            archive.addfile(entry, io.BytesIO(content) if entry.isreg() else None)
+    return out.getvalue()
+
+
+def entry(name: str, kind: bytes = tarfile.REGTYPE, *, to: str = "") -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname = kind, to
+    return made
+
+
+def test_files_modes_times_and_links_are_there_again(data: Path, target: Path) -> None:
+    (data / "deep/er").mkdir(parents=True)
+    (data / "deep/er/run.sh").write_text("echo hi")
+    (data / "deep/er/run.sh").chmod(0o750)
+    (data / ".wh.mark").write_text("any name")
+    (data / os.fsdecode(b"\xff\xfe")).write_text("no UTF-8")
+    (data / "absolute").symlink_to("/etc/hostname")
+    (data / "outside").symlink_to("../../elsewhere")
+    os.link(data / "deep/er/run.sh", data / "second")
+    (data / "empty").touch()
+    (data / "long" / ("n" * 200) / ("m" * 200)).mkdir(parents=True)
+    (data / "closed").mkdir(mode=0o500)
+    os.utime(data / "deep/er/run.sh", (NOON, NOON))
+
+    unpacked(packed(data), target)
+
+    assert (target / "deep/er/run.sh").read_text() == "echo hi"
+    found = (target / "deep/er/run.sh").stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_mtime, found.st_nlink) == (0o750, NOON, 2)
+    assert (target / "second").samefile(target / "deep/er/run.sh")
+    assert (target / ".wh.mark").read_text() == "any name"
+    assert (target / os.fsdecode(b"\xff\xfe")).read_text() == "no UTF-8"
+    assert (target / "absolute").readlink() == Path("/etc/hostname")
+    assert (target / "outside").readlink() == Path("../../elsewhere")
+    assert (target / "empty").stat().st_size == 0
+    assert (target / "long" / ("n" * 200) / ("m" * 200)).is_dir()
+    assert stat.S_IMODE((target / "closed").stat().st_mode) == 0o500
+
+
+def test_rights_beyond_reading_writing_and_executing_do_not_come_along(
+    data: Path, target: Path
+) -> None:
+    (data / "program").write_text("")
+    (data / "program").chmod(0o6755)
+    unpacked(packed(data), target)
+    assert stat.S_IMODE((target / "program").stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param(((0, b"begin"), (40 * MIB, b"end")), id="in-the-middle"),
+        pytest.param(((30 * MIB, b"end"),), id="at-the-beginning"),
+        pytest.param(((0, b"begin"),), id="at-the-end"),
+        pytest.param((), id="nothing-but-a-hole"),
+        pytest.param(tuple((n * MIB, b"piece") for n in range(60)), id="many"),
+    ],
+)
+def test_holes_stay_holes_and_count_nothing(
+    data: Path, target: Path, parts: tuple[tuple[int, bytes], ...]
+) -> None:
+    size = 64 * MIB
+    with (data / "sparse").open("wb") as file:
+        for offset, content in parts:
+            file.seek(offset)
+            file.write(content)
+        file.truncate(size)
+    (data / "zz").write_text("behind")
+
+    content = packed(data)
+    unpacked(content, target)
+
+    found = (target / "sparse").stat()
+    assert (found.st_size, (target / "zz").read_text()) == (size, "behind")
+    assert found.st_blocks * 512 < 2 * MIB
+    with (target / "sparse").open("rb") as file, (data / "sparse").open("rb") as before:
+        assert hashlib.file_digest(file, "sha256").digest() == (
+            hashlib.file_digest(before, "sha256").digest()
+        )
+    assert len(content) < MIB
+
+
+def test_volume_with_more_than_its_bounds_is_not_packed(data: Path) -> None:
+    (data / "large").write_bytes(b"x" * MIB)
+    with pytest.raises(LayerTooLarge, match="the volume's files are larger than 1 MiB"):
+        packed(data, LayerBounds(max_bytes=MIB, is_image=False))
+    with pytest.raises(LayerTooLarge, match="the volume's files are more than 1"):
+        packed(data, LayerBounds(max_bytes=4 * MIB, max_entries=1, is_image=False))
+
+
+def test_sockets_and_pipes_are_left_out(data: Path, target: Path) -> None:
+    os.mkfifo(data / "pipe")
+    (data / "kept").write_text("kept")
+    unpacked(packed(data), target)
+    assert [path.name for path in target.iterdir()] == ["kept"]
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        pytest.param((entry("data/../out"),), id="above"),
+        pytest.param((entry("data//etc/out"),), id="empty-part"),
+        pytest.param((entry("data/./out"),), id="itself"),
+        pytest.param((entry("data/pipe", tarfile.FIFOTYPE),), id="pipe"),
+        pytest.param((entry("data/node", tarfile.CHRTYPE),), id="device"),
+        pytest.param(
+            (entry("data/way", tarfile.SYMTYPE, to=".."), entry("data/way/out")), id="through-link"
+        ),
+        pytest.param((entry("data/out", tarfile.LNKTYPE, to="data/../out"),), id="hard-link-above"),
+        pytest.param(
+            (
+                entry("data/way", tarfile.SYMTYPE, to=".."),
+                entry("data/out", tarfile.LNKTYPE, to="data/way/secret"),
+            ),
+            id="hard-link-through-link",
+        ),
+        pytest.param((entry("data/a"), entry("data/a")), id="twice"),
+    ],
+)
+def test_nothing_is_made_outside_of_the_volume(
+    target: Path, entries: tuple[tarfile.TarInfo, ...]
+) -> None:
+    (target.parent / "secret").write_text("theirs")
+    with pytest.raises((ArchiveRefused, OSError)):
+        unpacked(archive_of(*entries), target)
+    assert not (target.parent / "out").exists()
+    assert (target.parent / "secret").stat().st_nlink == 1
+
+
+def test_more_than_the_bounds_is_not_unpacked(target: Path) -> None:
+    content = archive_of(entry("data/a"), entry("data/b"), content=b"x" * 600)
+    with pytest.raises(ArchiveRefused, match="more than 1,000 bytes"):
+        unpacked(content, target, max_bytes=1000)
+    empty(target)
+    many = archive_of(*(entry(f"data/{n}") for n in range(101)))
+    with pytest.raises(ArchiveRefused, match="more than 100 entries"):
+        unpacked(many, target)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        pytest.param(lambda content: content[:-20], id="cut"),
+        pytest.param(lambda _: b"no archive at all", id="other"),
+        pytest.param(lambda _: archive_of(entry("data/other")), id="another-archive"),
+    ],
+)
+def test_archive_that_came_otherwise_is_refused(
+    data: Path, target: Path, spoil: Callable[[bytes], bytes]
+) -> None:
+    (data / "kept").write_text("kept")
+    content = packed(data)
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    with pytest.raises(ArchiveRefused):
+        unpacked(spoil(content), target, digest=digest)
+
+
+def test_what_an_earlier_attempt_left_is_removed(data: Path, target: Path) -> None:
+    (data / "kept").write_text("kept")
+    (target / "half/made").mkdir(parents=True)
+    (target / "half/made/file").write_text("half")
+    (target / "half").chmod(0o500)
+    (target / "link").symlink_to(data)
+    (target / LEFT_BY_MKFS).mkdir()
+    empty(target)
+    assert not list(target.iterdir())
+    unpacked(packed(data), target)
+    assert (data / "kept").exists()
