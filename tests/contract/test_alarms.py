@@ -49,6 +49,7 @@ CASES: dict[str, tuple[str, str, str]] = {
         "0x1420 1x20",
         "1x1440",
     ),
+    "MoorageCopyAnswers": ('moorage_address_answers{by="copy"}', "1x1440", "0x1440"),
     "MoorageNodeDown": ('moorage_node_up{chain="base",node="2"}', "0x1440", "1x1440"),
     "MoorageRelayerPoor": (
         'moorage_relayer_balance_wei{chain="base"}',

@@ -197,7 +197,6 @@ def test_own_certificate_must_cover_the_apps_and_last(tmp_path: Path) -> None:
 async def test_wrong_chain_is_one_finding_and_no_failure(tmp_path: Path) -> None:
     found = await check_gateway(
         settings(data_dir=str(tmp_path), chains={"other": {"rpc_urls": ["https://node.example"]}}),
-        tokens=True,
     )
     assert [each.ok for each in found if each.name == "chains"] == [False]
     assert not [each for each in found if each.name.startswith("node ")]

@@ -1,6 +1,6 @@
 """The endpoints that anybody may call: balances, chains, and the health check."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -17,6 +17,11 @@ from moorage.payments.protocols.demand_body import chain_body
 from moorage.payments.protocols.evidence import named_chain
 from moorage.wire.public import Balances, ChainItem, ChainList, Health, TokenBalance
 
+PRESENCE_QUERY = "gateway"
+"""The parameter of `GET /health` that asks which gateway answers; `PRESENCE_HEADER` says it."""
+
+PRESENCE_HEADER = "Moorage-Gateway"
+
 
 @dataclass(frozen=True, kw_only=True)
 class PublicRoom(Front):
@@ -24,6 +29,7 @@ class PublicRoom(Front):
 
     clients: Mapping[str, RpcClient]  # by the chain's name
     balance_limit: ConcurrencyLimit
+    presence: Callable[[], Awaitable[str]] | None  # tells gateways apart; None where one is alone
 
 
 async def balance(room: PublicRoom, request: Request) -> Response:
@@ -63,6 +69,9 @@ async def chains(room: PublicRoom, request: Request) -> Response:
     return json_response(ChainList(chains=listed))
 
 
-async def health(_room: Front, _request: Request) -> Response:
-    """`GET /health`: the process answers."""
-    return json_response(Health())
+async def health(room: PublicRoom, request: Request) -> Response:
+    """`GET /health`: the process answers; with `?gateway`, which one it is as well."""
+    if room.presence is None or PRESENCE_QUERY not in request.query_params:
+        return json_response(Health())
+    headers = ((PRESENCE_HEADER, await room.presence()), ("Cache-Control", "no-store"))
+    return json_response(Health(), headers=headers)

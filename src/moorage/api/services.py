@@ -1,5 +1,6 @@
 """Makes the records that handlers need, from the services."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
@@ -112,6 +113,7 @@ class ApiServices:
         prices: PriceList,
         size: Size,
         proxies: TrustedProxies,
+        presence: Callable[[], Awaitable[str]] | None,
     ) -> None:
         self._core = core
         self._settings = settings
@@ -120,6 +122,7 @@ class ApiServices:
         self._prices = prices
         self._size = size
         self.proxies = proxies
+        self._presence = presence
         self._limited: list[tuple[RateLimiter, int]] = []  # and its share of requests_per_minute
 
     @cached_property
@@ -244,7 +247,12 @@ class ApiServices:
                 minimum_charge=self._prices.minimum_charge,
             ),
             WebhookRoom(**front, webhooks=services.events.webhooks),
-            PublicRoom(**front, clients=self._payee.clients, balance_limit=ConcurrencyLimit()),
+            PublicRoom(
+                **front,
+                clients=self._payee.clients,
+                balance_limit=ConcurrencyLimit(),
+                presence=self._presence,
+            ),
         )
 
     @property

@@ -32,6 +32,7 @@ from moorage.gateway.platform.authority import Authority, needs_authority
 from moorage.gateway.platform.isolation import has_several_proxies
 from moorage.gateway.platform.opening import Platform, instance_id
 from moorage.gateway.platform.proxy import trusted_proxies
+from moorage.gateway.several.lookout import Lookout
 from moorage.gateway.several.siblings import SAY_SECONDS, Siblings, challenge_secret, fingerprints
 from moorage.gateway.several.turns import sweep_abandoned_spools
 from moorage.gateway.several.upgraded import TurnUnlessUpgraded
@@ -78,6 +79,7 @@ class Rooms:
     sessions: Sessions
     authority: Authority | None  # None where new apps need no certificate from elsewhere
     turn: TurnUnlessUpgraded | None  # None where there is one gateway
+    lookout: Lookout | None  # None where its chains are its own
 
     @cached_property
     def signing(self) -> Signing:
@@ -257,6 +259,7 @@ async def open_rooms(
     chains: Mapping[str, Chain],
     pay_to: str,
     turn: TurnUnlessUpgraded | None,
+    lookout: Lookout | None,
 ) -> Rooms:
     """Opens every room. Raises ConfigurationInvalid and InvalidField."""
     payee = Payee(
@@ -298,6 +301,7 @@ async def open_rooms(
         prices=settings.price_list(),
         size=settings.app_size(),
         proxies=TrustedProxies(trusted_proxies(settings)),
+        presence=None if lookout is None else lookout.shown,
     )
     return Rooms(
         core=core,
@@ -312,6 +316,7 @@ async def open_rooms(
         sessions=Sessions(db=core.db, clock=core.clock),
         authority=Authority(settings) if needs_authority(settings) else None,
         turn=turn,
+        lookout=lookout,
     )
 
 

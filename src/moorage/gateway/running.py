@@ -44,7 +44,8 @@ from moorage.gateway.platform.engines import settle_engines
 from moorage.gateway.platform.following import open_following
 from moorage.gateway.platform.isolation import has_several_proxies
 from moorage.gateway.platform.opening import OpenPlatform, Platform, http_url, listen, open_platform
-from moorage.gateway.several.takers import hold_addresses
+from moorage.gateway.several.lookout import Lookout
+from moorage.gateway.several.takers import hold_addresses, taken_addresses
 from moorage.gateway.several.turns import done_before, enter, take_turns
 from moorage.gateway.several.upgraded import TurnUnlessUpgraded
 from moorage.gateway.state.configuration import take_configuration
@@ -91,13 +92,14 @@ async def run_gateway(
     audit: Sequence[str] = (),
     reload: Reload | None = None,
     open_pages: OpenOperatorPages | None = None,
+    lookout: Lookout | None = None,
 ) -> None:
     """Runs a gateway until `stop` is set. `settings.data_dir` must be absolute.
 
     `open_platform` opens what apps run on, `open_beside` what a gateway knows of it while another
     one keeps the apps; `speed` divides the pauses of periodic work; `audit` is the command that
     audits the books each day, empty for none; `reload` reads the settings again; `open_pages`
-    opens the operator's pages.
+    opens the operator's pages; `lookout` keeps it apart from gateways that take its payments.
     With `stop_apps` nothing is left running; without it, apps and proxy run on until the next
     start. Raises what a part raises when it can't be opened.
     """
@@ -116,6 +118,7 @@ async def run_gateway(
         audit=audit,
         reload=reload,
         open_pages=open_pages,
+        lookout=lookout,
     )
     async with AsyncExitStack() as stack:
         await in_thread(open_data_directory, data_dir, purpose, settings.database_url)
@@ -166,6 +169,7 @@ class _Run:
     audit: Sequence[str]
     reload: Reload | None
     open_pages: OpenOperatorPages | None
+    lookout: Lookout | None  # None where its chains are its own
     turn: TurnUnlessUpgraded | None = None  # of several gateways
 
     async def serve(
@@ -186,8 +190,10 @@ class _Run:
             core = await open_core(
                 stack, settings, self.clock, purpose=self.purpose, speed=self.speed
             )
-            if self.purpose is Purpose.SERVE:  # a local chain is one gateway's
-                await hold_addresses(stack, settings, core.db, pay_to=self.pay_to)
+            if self.lookout is not None:
+                addresses = await taken_addresses(settings, core.db, pay_to=self.pay_to)
+                await hold_addresses(stack, settings, core.db, addresses=addresses)
+                await self.lookout.enter(core.db, addresses)
             settings = await take_configuration(core.db, settings, clock=self.clock)
             platform = await open_platform(
                 stack,
@@ -208,6 +214,7 @@ class _Run:
                 chains=self.chains,
                 pay_to=self.pay_to,
                 turn=self.turn,
+                lookout=self.lookout,
             )
             if not await done_before(stop, _catch_up(rooms)):
                 return

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
+from moorage.clock import SystemClock
 from moorage.gateway.operator.port import OpenOperatorPages
 from moorage.gateway.receiving import receiving_address, serving_chains
 from moorage.gateway.running import GatewayAddresses, run_gateway
+from moorage.gateway.several.lookout import Lookout
 from moorage.gateway.state.reload import Reload
 from moorage.gateway.stopping import stop_on_signals
 from moorage.settings import Settings
@@ -18,13 +20,17 @@ async def run_serve(
     on_ready: Callable[[GatewayAddresses], None],
     audit: Sequence[str],
     open_pages: OpenOperatorPages | None = None,
+    beside_another: bool = False,
 ) -> None:
     """Runs until SIGINT or SIGTERM; apps and proxy run on until the next start.
 
     `load` reads the settings again, which SIGHUP asks for; `audit` is the command that audits the
     books, which is done each day; `open_pages` opens the operator's pages.
+    With `beside_another` it starts though another gateway that answers at its public address takes
+    the same payments.
 
-    Raises ConfigurationInvalid for settings that would make it unsafe or useless.
+    Raises AlreadyRunning without that; ConfigurationInvalid for settings that would make it unsafe
+    or useless.
     """
     reload = Reload(settings, load)
     reload.on_hangup()
@@ -39,4 +45,5 @@ async def run_serve(
         audit=audit,
         reload=reload,
         open_pages=open_pages,
+        lookout=Lookout(settings, clock=SystemClock(), beside_another=beside_another),
     )

@@ -45,7 +45,7 @@ async def probe(
     """
     url = f"{'http' if tls is None else 'https'}://{host}:{port}{path}"
     connector = aiohttp.TCPConnector(
-        resolver=_Fixed(address), family=socket.AF_INET, use_dns_cache=False, ssl=tls or True
+        resolver=FixedResolver(address), family=socket.AF_INET, use_dns_cache=False, ssl=tls or True
     )
     timeout = aiohttp.ClientTimeout(total=timeout_seconds)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
@@ -109,8 +109,8 @@ def _judge(status: int, *, fallback: bool) -> Probe:
     return Probe(Answer.APP if status < 500 else Answer.APP_ERROR, status)
 
 
-class _Fixed(AbstractResolver):
-    """Resolves every name to one address, the proxy's."""
+class FixedResolver(AbstractResolver):
+    """Resolves every name to one address."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -118,7 +118,7 @@ class _Fixed(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Returns the proxy's address."""
+        """Returns the address."""
         return [
             ResolveResult(
                 hostname=host,

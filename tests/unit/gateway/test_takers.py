@@ -32,7 +32,8 @@ async def hold(lock, name, books, pay_to):
     settings = SimpleNamespace(chains={"c": chain}, relayer_key_file=None, gateway_name=name)
     async with contextlib.AsyncExitStack() as stack:
         try:
-            await takers.hold_addresses(stack, settings, None, pay_to=pay_to)
+            addresses = await takers.taken_addresses(settings, None, pay_to=pay_to)
+            await takers.hold_addresses(stack, settings, None, addresses=addresses)
         except takers.AlreadyRunning:
             print("refused", flush=True)
             return
@@ -84,6 +85,6 @@ async def test_apps_users_can_pass_the_directory_that_is_made_for_the_lock(
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     settings = SimpleNamespace(chains={}, relayer_key_file=None, gateway_name=None)
     async with AsyncExitStack() as stack:
-        await takers.hold_addresses(stack, cast("Settings", settings), db, pay_to=ALICE)
+        await takers.hold_addresses(stack, cast("Settings", settings), db, addresses=[])
     assert lock.parent.stat().st_mode & 0o001
     assert not lock.stat().st_mode & 0o077

@@ -86,13 +86,15 @@ def dev(
     return Exit.OK
 
 
-def serve(*, config: Path) -> int:
+def serve(*, config: Path, beside_another: Annotated[bool, Parameter(negative=())] = False) -> int:
     """Run a gateway for real. Apps and proxy go on when it stops, for the next start.
 
     Parameters
     ----------
     config
         The settings, as TOML; docs/operate/configure.md lists them.
+    beside_another
+        Start though another gateway answers at the public address and takes the same payments.
     """
     from moorage import logs
     from moorage.gateway.serve import run_serve
@@ -107,7 +109,16 @@ def serve(*, config: Path) -> int:
     command = BooksCommand(sys.argv[0], ("--config", str(config.absolute())))
     open_pages = partial(open_operator_pages, load=load, command=command)
     audit = command.of("audit")
-    _run(run_serve(settings, load=load, on_ready=_log_ready, audit=audit, open_pages=open_pages))
+    _run(
+        run_serve(
+            settings,
+            load=load,
+            on_ready=_log_ready,
+            audit=audit,
+            open_pages=open_pages,
+            beside_another=beside_another,
+        )
+    )
     return Exit.OK
 
 
@@ -125,7 +136,7 @@ def check(
     """
     from moorage.settings import load_settings
 
-    findings = _findings(load_settings(file=config), tokens=True)
+    findings = _findings(load_settings(file=config), starts=False)
     screen = Screen(json=json)
     if json:
         screen.document({"ok": all(item.ok for item in findings), "findings": findings})
@@ -153,10 +164,10 @@ def _run(main: Any) -> None:
     uvloop.run(main)
 
 
-def _findings(settings: "Settings", *, tokens: bool) -> "list[Finding]":
+def _findings(settings: "Settings", *, starts: bool) -> "list[Finding]":
     from moorage.operate.check import check_gateway
 
-    return asyncio.run(check_gateway(settings, tokens=tokens))
+    return asyncio.run(check_gateway(settings, starts=starts))
 
 
 def _require_machine(settings: "Settings") -> None:
@@ -165,7 +176,7 @@ def _require_machine(settings: "Settings") -> None:
 
     from moorage.errors import ConfigurationInvalid
 
-    missing = [item for item in _findings(settings, tokens=False) if not item.ok]
+    missing = [item for item in _findings(settings, starts=True) if not item.ok]
     for item in missing:
         if not item.blocks:
             structlog.get_logger().warning(

@@ -124,6 +124,7 @@ def checks_of(rooms: Rooms) -> dict[str, Check]:
         **({} if rooms.authority is None else {"certificates": rooms.authority.check}),
         "disk": rooms.deploy.capacity.check,
         **({} if rooms.turn is None else {"keeper": rooms.turn.check}),
+        **({} if rooms.lookout is None else {"address": rooms.lookout.check}),
         **chains,
         **{it.duty: _search_check(it, rooms.core.leases) for it in rooms.payments.watchers},
     }

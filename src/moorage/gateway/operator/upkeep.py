@@ -21,6 +21,7 @@ from moorage.gateway.operator.vital_signs import (
     note_upkeep,
 )
 from moorage.gateway.platform import authority
+from moorage.gateway.several import lookout
 from moorage.loop import Loop, Scope
 from moorage.settings import Settings
 from moorage.storage.operation import upkeep
@@ -66,6 +67,9 @@ def loops_of_upkeep(rooms: Rooms, settings: Settings, *, audit: Sequence[str]) -
             *loops,
             Loop("authority", every_seconds=often, tick=ask, at_once=True, scope=scope),
         )
+    if rooms.lookout is not None:
+        see, often = rooms.lookout.look, lookout.EVERY_SECONDS
+        loops = (*loops, Loop("address", every_seconds=often, tick=see, at_once=True, scope=scope))
     if not audit:
         return loops
     daily = DailyAudit(rooms.core, audit).look

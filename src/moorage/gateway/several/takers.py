@@ -10,7 +10,7 @@ import fcntl
 import os
 import struct
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from hashlib import blake2b
 from pathlib import Path
@@ -37,19 +37,30 @@ _PLACE_SIZE = 1 << 8 * _BOOKS_BYTES
 _FLOCK = "@hhqqi4x"  # struct flock of fcntl(2): type, whence, start, length, pid
 
 
-async def hold_addresses(
-    stack: AsyncExitStack, settings: Settings, db: Database, *, pay_to: str
-) -> None:
-    """Holds every address that this gateway watches or sends from, until `stack` is closed.
+async def taken_addresses(settings: Settings, db: Database, *, pay_to: str) -> list[str]:
+    """Returns every address that this gateway watches or sends from, on each chain (CAIP-10).
 
-    Raises AlreadyRunning where another gateway of this machine has one of them;
-    ConfigurationInvalid for a relayer key that can't be read.
+    Raises ConfigurationInvalid for a relayer key that can't be read.
     """
     addresses = {*await recipients.watched(db), parse_address(pay_to)}
     if settings.relayer_key_file:
         relayer = key_in(Path(settings.relayer_key_file), option="relayer_key_file")
         addresses.add(parse_address(relayer.address))
     chains = {item.chain(name).chain_id for name, item in settings.chains.items()}
+    return [
+        f"eip155:{chain_id}:{address}"
+        for address in sorted(addresses)
+        for chain_id in sorted(chains)
+    ]
+
+
+async def hold_addresses(
+    stack: AsyncExitStack, settings: Settings, db: Database, *, addresses: Iterable[str]
+) -> None:
+    """Holds these `taken_addresses` until `stack` is closed.
+
+    Raises AlreadyRunning where another gateway of this machine has one of them.
+    """
     try:
         descriptor = _open_lock_file()
     except OSError as error:
@@ -57,7 +68,7 @@ async def hold_addresses(
         return
     stack.callback(os.close, descriptor)
     books = _number(await identity(db), _BOOKS_BYTES) if settings.gateway_name else None
-    for name in _names(chains, addresses):
+    for name in addresses:
         if not _hold(descriptor, _number(name, _PLACE_BYTES) * _PLACE_SIZE, books):
             raise AlreadyRunning(
                 f"Another gateway on this machine takes payments to {name}, or sends from it, and "
@@ -97,12 +108,6 @@ def _is_locked(descriptor: int, *, begin: int, end: int) -> bool:
 
 def _number(name: str, size_bytes: int) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=size_bytes).digest(), "big")
-
-
-def _names(chains: Iterable[int], addresses: Iterable[str]) -> Iterator[str]:
-    """Yields what addresses are called on each chain (CAIP-10)."""
-    for address in sorted(addresses):
-        yield from (f"eip155:{chain_id}:{address}" for chain_id in sorted(chains))
 
 
 def _open_lock_file() -> int:

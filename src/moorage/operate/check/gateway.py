@@ -7,6 +7,7 @@ from moorage.chains.chain import Chain
 from moorage.clock import SystemClock
 from moorage.errors import ConfigurationInvalid, InvalidField
 from moorage.gateway.receiving import serving_chains
+from moorage.operate.check.address import check_address
 from moorage.operate.check.authority import check_authority
 from moorage.operate.check.cluster import check_cluster
 from moorage.operate.check.configuration import check_configuration
@@ -20,8 +21,10 @@ from moorage.operate.check.tokens import check_tokens
 from moorage.settings import Settings
 
 
-async def check_gateway(settings: Settings, *, tokens: bool = False) -> list[Finding]:
-    """Checks machine, cluster, configuration, names and nodes, `tokens` as well.
+async def check_gateway(settings: Settings, *, starts: bool = False) -> list[Finding]:
+    """Checks machine, cluster, configuration, names, nodes, tokens and the public address.
+
+    A gateway that `starts` leaves out tokens, which change little, and asks its address itself.
 
     It changes nothing, but for a file in the content store, which it deletes again. Without chains
     it is what `moorage dev` needs: the machine, and its Docker where apps run there.
@@ -38,7 +41,8 @@ async def check_gateway(settings: Settings, *, tokens: bool = False) -> list[Fin
         check_names(settings),
         check_authority(settings),
         check_nodes(chains, timeout_seconds=settings.rpc_timeout_seconds),
-        check_tokens(chains if tokens else ()),
+        check_tokens(() if starts else chains),
+        *(() if starts else (check_address(settings),)),
     )
     return [*configuration, *itertools.chain.from_iterable(found)]
 

@@ -69,6 +69,12 @@ async def replace(db: Database, name: str, value: str) -> None:
         await tx.execute(_REPLACE, name=name, value=value)
 
 
+async def agreed(source: Source, name: str) -> str:
+    """Returns what all gateways have of this name; "" if there is nothing."""
+    row = await source.one(_AGREED, name=name)
+    return "" if row is None else str(row[0])
+
+
 async def say(tx: Transaction, gateway: RunningGateway, *, now_ms: int) -> None:
     """Records that a gateway runs; forgets those that were gone for a day."""
     await tx.execute(

@@ -1,0 +1,106 @@
+"""A public address is asked over HTTP, and `moorage check` says who answers there."""
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from moorage.gateway.several import asking
+from moorage.gateway.several.asking import ask
+from moorage.gateway.several.presence import Presence
+from moorage.operate.check import address
+from moorage.operate.check.finding import Finding
+from moorage.settings import load_settings
+
+HERE = Presence(run="here", books="ours", takes=frozenset({"a"}))
+SIBLING = Presence(run="sibling", books="ours", takes=frozenset({"a"}))
+COPY = Presence(run="copy", books="theirs", takes=frozenset({"a", "b"}))
+OTHER = Presence(run="other", books="theirs", takes=frozenset({"b"}))
+
+
+@asynccontextmanager
+async def answering(shown: Presence | None) -> AsyncIterator[str]:
+    """A gateway, or any other site, and its URL."""
+
+    async def health(request: web.Request) -> web.Response:
+        if shown is None or "gateway" not in request.query:
+            return web.json_response({})
+        return web.json_response({}, headers={"Moorage-Gateway": shown.text})
+
+    app = web.Application()
+    app.router.add_get("/health", health)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://localhost:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def found(there: Presence | None, here: Presence | None, **given: str) -> Finding:
+    """What `check` finds where these answer; a loopback address counts as public."""
+    async with answering(there) as url, answering(here) as local:
+        port = int(local.rpartition(":")[2])
+        settings = load_settings(file=None, environ={}, public_url=url, port=port, **given)
+        (finding,) = await address.check_address(settings)
+    return finding
+
+
+@pytest.fixture
+def public(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(address, "is_public", bool)
+
+
+async def test_gateway_is_told_from_another_site_and_from_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with answering(HERE) as url:
+        assert HERE in (await ask(f"{url}/")).gateways
+    assert (await ask(url)).gateways == ()
+    async with answering(None) as url:
+        asked = await ask(url)
+    assert asked.gateways == ()
+    assert "is no gateway" in asked.problem
+    monkeypatch.setattr(asking, "ASK_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        asked = await ask(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert asked == ((), "127.0.0.1: no answer")
+        asked = await ask(f"https://127.0.0.1:{silent.getsockname()[1]}")
+        assert asked.gateways == ()
+    assert (await ask("https://moorage-nowhere.invalid")).problem
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "ok"),
+    [
+        (HERE, HERE, True),
+        (SIBLING, HERE, True),
+        (COPY, HERE, False),
+        (OTHER, HERE, False),
+        (COPY, None, False),
+        (None, HERE, True),
+    ],
+    ids=["this", "sibling", "copy", "other", "before-the-start", "not-known"],
+)
+@pytest.mark.usefixtures("public")
+async def test_check_names_a_gateway_that_must_not_answer(
+    there: Presence | None, here: Presence | None, ok: bool
+) -> None:
+    finding = await found(there, here)
+    assert (finding.ok, finding.ok or finding.blocks) == (ok, ok)
+    assert ok or finding.remedy
+
+
+@pytest.mark.usefixtures("public")
+async def test_check_leaves_it_to_the_start_whether_another_shares_the_server() -> None:
+    finding = await found(SIBLING, None, database_url="postgresql://moorage@db.example/moorage")
+    assert finding.ok
+    assert "must share database_url" in finding.detail
+
+
+async def test_check_asks_nobody_where_the_address_is_this_machines() -> None:
+    settings = load_settings(file=None, environ={}, public_url="http://localhost:8402")
+    assert await address.check_address(settings) == []

@@ -1,0 +1,210 @@
+"""Gateways of two machines are kept apart by what answers at their public address."""
+
+import shutil
+import sqlite3
+from collections.abc import Collection, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from clock import MovableClock
+from moorage.errors import AlreadyRunning
+from moorage.gateway.several.asking import Asked, is_public
+from moorage.gateway.several.lookout import Lookout
+from moorage.gateway.several.presence import STALE_SECONDS, OwnPresence, Presence
+from moorage.gateway.state.configuration import take_configuration
+from moorage.settings import Settings, load_settings
+from moorage.storage.database import Database
+from moorage.storage.opening import open_database
+
+URL, OLD_URL = "https://gateway.example", "https://old.example"
+OURS, THEIRS = "eip155:1:0xaa", "eip155:1:0xbb"
+
+
+def settings(**given: Any) -> Settings:
+    return load_settings(file=None, environ={}, **{"public_url": URL, **given})
+
+
+class Net:
+    """Which gateways answer at which URL."""
+
+    def __init__(self) -> None:
+        self.at: dict[str, list[Lookout]] = {}
+        self.asked: list[str] = []
+
+    async def ask(self, url: str, roots: Collection[Path]) -> Asked:
+        self.asked.append(url)
+        shown = [Presence.parse(await each.shown()) for each in self.at.get(url, ())]
+        found = tuple(each for each in shown if each is not None)
+        return Asked(found, "" if found else "connection refused")
+
+    def gateway(self, clock: MovableClock, **given: Any) -> Lookout:
+        own = {name: given.pop(name) for name in ("public_url",) if name in given}
+        return Lookout(settings(**own), clock=clock, ask=self.ask, again_seconds=0, **given)
+
+
+@pytest.fixture
+def net() -> Net:
+    return Net()
+
+
+@pytest.fixture
+def copy(db: Database, db_path: Path, tmp_path: Path) -> Iterator[Database]:
+    """The books as they are now, on another machine."""
+    with closing(sqlite3.connect(db_path)) as file:
+        file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    copied = tmp_path / "copied.db"
+    shutil.copy(db_path, copied)
+    with closing(open_database(copied)) as database:
+        yield database
+
+
+@pytest.fixture
+async def old(db: Database, net: Net, clock: MovableClock) -> Lookout:
+    """A gateway that answers at the public address."""
+    lookout = net.gateway(clock)
+    await lookout.enter(db, [OURS])
+    net.at[URL] = [lookout]
+    return lookout
+
+
+async def test_copy_of_the_books_is_refused_while_the_one_it_was_made_of_answers(
+    old: Lookout, copy: Database, net: Net, clock: MovableClock
+) -> None:
+    with pytest.raises(AlreadyRunning, match="beside-another"):
+        await net.gateway(clock).enter(copy, [OURS, THEIRS])
+
+
+async def test_copy_under_another_address_is_refused_while_one_answers_at_the_old(
+    db: Database, copy: Database, net: Net, clock: MovableClock
+) -> None:
+    lookout = net.gateway(clock, public_url=OLD_URL)
+    await lookout.enter(db, [OURS])
+    net.at[OLD_URL] = [lookout]
+    await take_configuration(copy, settings(public_url=OLD_URL), clock=clock)  # as it was saved
+    with pytest.raises(AlreadyRunning, match=OLD_URL):
+        await net.gateway(clock).enter(copy, [OURS])
+    assert net.asked[-3:] == [URL, OLD_URL, OLD_URL]
+
+
+async def test_operator_who_knows_better_starts_a_copy(
+    old: Lookout, copy: Database, net: Net, clock: MovableClock
+) -> None:
+    with capture_logs() as logs:
+        await net.gateway(clock, beside_another=True).enter(copy, [OURS])
+    assert [line["log_level"] for line in logs] == ["warning"]
+
+
+async def test_gateway_with_addresses_of_its_own_starts_and_says_who_answers(
+    old: Lookout, copy: Database, net: Net, clock: MovableClock
+) -> None:
+    with capture_logs() as logs:
+        await net.gateway(clock).enter(copy, [THEIRS])
+    assert "do not reach this one" in logs[0]["error"]
+
+
+async def test_gateways_of_one_database_start_beside_each_other(
+    old: Lookout, db: Database, net: Net, clock: MovableClock
+) -> None:
+    await old.look()
+    clock.advance(round(STALE_SECONDS * 1000))
+    sibling = net.gateway(clock)
+    await sibling.enter(db, [OURS])
+    await sibling.look()
+    await sibling.check()
+    await old.look()
+    await old.check()
+
+
+async def test_nobody_who_answers_stops_no_start_and_is_told(
+    db: Database, net: Net, clock: MovableClock
+) -> None:
+    lookout = net.gateway(clock)
+    with capture_logs() as logs:
+        await lookout.enter(db, [OURS])
+        await lookout.look()
+        await lookout.look()
+    assert [line["log_level"] for line in logs] == ["warning", "warning"]
+    assert {line["error"] for line in logs} == {"connection refused"}
+    await lookout.check()
+
+
+async def test_running_gateway_tells_that_a_copy_took_its_place_and_that_it_is_back(
+    old: Lookout, copy: Database, net: Net, clock: MovableClock
+) -> None:
+    await old.look()
+    await old.check()
+    net.at[URL] = []
+    other = net.gateway(clock)
+    await other.enter(copy, [OURS])
+    net.at[URL] = [other]
+    with capture_logs() as logs:
+        await old.look()
+        await old.look()
+    assert [line["log_level"] for line in logs] == ["error"]
+    with pytest.raises(AlreadyRunning, match="both would credit"):
+        await old.check()
+    net.at[URL] = [old]
+    with capture_logs() as logs:
+        await old.look()
+    assert [line["log_level"] for line in logs] == ["info"]
+    await old.check()
+
+
+async def test_copy_among_those_that_a_name_leads_to_is_found(
+    old: Lookout, copy: Database, net: Net, clock: MovableClock
+) -> None:
+    net.at[URL] = []
+    other = net.gateway(clock)
+    await other.enter(copy, [OURS])
+    net.at[URL] = [old, other]
+    for each in (old, other):
+        await each.look()
+        with pytest.raises(AlreadyRunning):
+            await each.check()
+
+
+async def test_gateway_that_takes_over_the_apps_is_not_asked_again(
+    old: Lookout, db: Database, net: Net
+) -> None:
+    asked = len(net.asked)
+    await old.enter(db, [OURS])
+    assert len(net.asked) == asked
+
+
+async def test_address_on_this_machine_alone_is_not_asked(
+    db: Database, net: Net, clock: MovableClock
+) -> None:
+    lookout = net.gateway(clock, public_url="")
+    await lookout.enter(db, [OURS])
+    await lookout.look()
+    assert net.asked == []
+    hosts = ("localhost", "apps.localhost", "127.0.0.1:8402", "[::1]", "0.0.0.0")
+    assert [host for host in hosts if is_public(f"http://{host}")] == []
+    assert is_public("https://gateway.example")
+    assert is_public("http://10.0.0.4:8402")
+
+
+async def test_database_is_read_for_strangers_once_a_second_at_most(
+    db: Database, clock: MovableClock
+) -> None:
+    presence = OwnPresence(db, run="run", addresses=[OURS], clock=clock)
+    await presence.enter()
+    before = await presence.shown()
+    await presence.enter()
+    assert await presence.shown() == before
+    clock.advance(round(STALE_SECONDS * 1000))
+    assert await presence.shown() != before
+
+
+@pytest.mark.parametrize("text", ["", "run=a", "books=b", "; ;", "takes=a,b", "teapot"])
+def test_header_of_no_gateway_is_none(text: str) -> None:
+    assert Presence.parse(text) is None
+
+
+def test_header_says_all_of_a_gateway() -> None:
+    shown = Presence(run="a", books="b", takes=frozenset({"c", "d"}))
+    assert Presence.parse(shown.text) == shown
