@@ -25,7 +25,7 @@ async def answering(shown: Presence | None) -> AsyncIterator[str]:
     """A gateway, or any other site, and its URL."""
 
     async def health(request: web.Request) -> web.Response:
-        if shown is None or "gateway" not in request.query:
+        if shown is None or "Moorage-Gateway" not in request.headers:
             return web.json_response({})
         return web.json_response({}, headers={"Moorage-Gateway": shown.text})
 
@@ -60,6 +60,8 @@ async def test_gateway_is_told_from_another_site_and_from_nobody(
     async with answering(HERE) as url:
         assert HERE in (await ask(f"{url}/")).gateways
     assert (await ask(url)).gateways == ()
+    async with answering(HERE) as url:  # of this machine, which a start does not ask
+        assert await ask(url, elsewhere=True) == ((), "")
     async with answering(None) as url:
         asked = await ask(url)
     assert asked.gateways == ()

@@ -5,6 +5,7 @@ The books are audited after each step. Beside it, `test_year` lives one of chang
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -16,6 +17,7 @@ from aiohttp import web
 
 from chain_fixture import LocalChains
 from gateway_fixture import MOORAGE
+from moorage.gateway.several.takers import ROOTS_LOCK_FILE
 from old_books import BOBS_KEY, DUMPS, backup_of
 from paying import mine
 from ports import quiet_port
@@ -54,9 +56,12 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 async def gateway(
-    disk: Path, local_chains: LocalChains, node: RpcProxy
+    disk: Path, local_chains: LocalChains, node: RpcProxy, elsewhere: SecondMachine
 ) -> AsyncIterator[ServedGateway]:
-    """Not started yet; the chain that the first version was paid on is closed for good."""
+    """Not started yet; the chain that the first version was paid on is closed for good.
+
+    Clients reach it where the other machine does.
+    """
     made = ServedGateway(
         disk / "gateway",
         local_chains,
@@ -65,7 +70,8 @@ async def gateway(
         disk_overcommit=100,
         operator_port=quiet_port(),
     )
-    made.write(chains={"base": {"rpc_urls": [node.url]}})
+    url = f"http://{elsewhere.ours}:{made.written['port']}"
+    made.write(chains={"base": {"rpc_urls": [node.url]}}, host=elsewhere.ours, public_url=url)
     with ended(made):
         yield made
 
@@ -129,6 +135,14 @@ async def over_tls(name: str, *, scheme: str) -> str:
         return await response.text()
 
 
+def on_a_machine_of_its_own(machine: SecondMachine, tmp_path: Path) -> tuple[str, ...]:
+    """What a gateway is run by that sees no lock of the first machine's."""
+    own = tmp_path / "addresses.lock"
+    own.touch(mode=0o600)
+    script = f'mount --bind {own} {ROOTS_LOCK_FILE} && exec "$@"'
+    return (*machine.inside, "unshare", "--mount", "sh", "-c", script, "sh")
+
+
 def is_without_room(answer: Answer) -> bool:
     """As soon as the gateway has noticed; no answer of then is another fault's."""
     assert answer.status in (402, 503), answer.body
@@ -156,6 +170,7 @@ async def test_a_year_of_losses_loses_no_money_and_no_project(
     await deployed(bob, "kept", {"index.html": "still mine"})
     await visited(bob, "kept", "still mine")
     await audited(gateway)
+    await until_read(lambda: who_answers(gateway), lambda by: by == {"this"})
 
     # A customer comes.
     alice, shop = await Wallet(gateway).fund(chain="base"), fresh_name()
@@ -212,24 +227,32 @@ async def test_a_year_of_losses_loses_no_money_and_no_project(
     second.write(**{name: gateway.written[name] for name in gateway.written if name not in places})
     second.write(operator_port=quiet_port())
     await put_back(saved, second.data_dir)
-    assert "both would credit" in await asyncio.to_thread(second.refused)
-    await visited(alice, shop)
-    await alice.pay(900_000, chain="base")
-    gateway.kill()
-    code, _ = await gateway.command("stop", "--reason", "the machine is lost")
-    assert code == 0
-
-    # but on another machine, under another domain.
-    second.inside = elsewhere.inside
+    assert "on this machine" in await asyncio.to_thread(second.refused)
     async with RpcProxy(local_chains.base.rpc_urls[0], host=elsewhere.ours) as there:
         second.write(
             chains={"base": {"rpc_urls": [there.url]}},
             host=elsewhere.address,
+            public_url=f"http://{elsewhere.address}:{second.written['port']}",
             proxy_host=elsewhere.address,
             base_domain="elsewhere.localhost",
         )
+        # nor on another machine while the old one answers where it did;
+        second.inside = on_a_machine_of_its_own(elsewhere, tmp_path)
+        said = await asyncio.to_thread(second.refused)
+        assert f"Another gateway answers at {gateway.written['public_url']}" in said
+        await visited(alice, shop)
+        await alice.pay(900_000, chain="base")
+        gateway.kill()
+        code, _ = await gateway.command("stop", "--reason", "the machine is lost")
+        assert code == 0
+
+        # but there, under another domain, once the old one is gone.
+        second.inside = elsewhere.inside
         with ended(second):
             await asyncio.to_thread(second.start)
+            _, document = await second.command("check")
+            found = {each["name"]: each["detail"] for each in document["findings"]}
+            assert found[f"gateway at {second.written['public_url']}"] == "this answers"
             alice.gateway = bob.gateway = second
             for wallet, name, page in (
                 (alice, shop, "hello again"),
@@ -252,6 +275,13 @@ async def test_a_year_of_losses_loses_no_money_and_no_project(
             assert {kind: found for kind, found in left.items() if found} == {}
             assert processes_saying(str(second.data_dir)) == set()
             await audited(second)
+
+
+async def who_answers(gateway: ServedGateway) -> set[str]:
+    """Who answers at its public address, as its metrics say."""
+    url = f"{gateway.info['operator']}/metrics"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return set(re.findall(r'address_answers{by="(\w+)"} 1', await response.text()))
 
 
 async def told(wallet: Wallet) -> list[str]:

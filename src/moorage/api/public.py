@@ -17,10 +17,8 @@ from moorage.payments.protocols.demand_body import chain_body
 from moorage.payments.protocols.evidence import named_chain
 from moorage.wire.public import Balances, ChainItem, ChainList, Health, TokenBalance
 
-PRESENCE_QUERY = "gateway"
-"""The parameter of `GET /health` that asks which gateway answers; `PRESENCE_HEADER` says it."""
-
 PRESENCE_HEADER = "Moorage-Gateway"
+"""In a request of `GET /health` it asks which gateway answers; in the answer it says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +68,8 @@ async def chains(room: PublicRoom, request: Request) -> Response:
 
 
 async def health(room: PublicRoom, request: Request) -> Response:
-    """`GET /health`: the process answers; with `?gateway`, which one it is as well."""
-    if room.presence is None or PRESENCE_QUERY not in request.query_params:
+    """`GET /health`: the process answers; with `PRESENCE_HEADER`, which one it is."""
+    if room.presence is None or PRESENCE_HEADER not in request.headers:
         return json_response(Health())
     headers = ((PRESENCE_HEADER, await room.presence()), ("Cache-Control", "no-store"))
     return json_response(Health(), headers=headers)

@@ -35,7 +35,7 @@ class Net:
         self.at: dict[str, list[Lookout]] = {}
         self.asked: list[str] = []
 
-    async def ask(self, url: str, roots: Collection[Path]) -> Asked:
+    async def ask(self, url: str, roots: Collection[Path], *, elsewhere: bool) -> Asked:
         self.asked.append(url)
         shown = [Presence.parse(await each.shown()) for each in self.at.get(url, ())]
         found = tuple(each for each in shown if each is not None)

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from moorage.api.public import PRESENCE_HEADER, PRESENCE_QUERY
+from moorage.api.public import PRESENCE_HEADER
 from moorage.gateway.several.presence import Presence
 from moorage.routing.probe import FixedResolver
 
@@ -40,8 +40,11 @@ def is_public(url: str) -> bool:
     return not (address.is_loopback or address.is_unspecified)
 
 
-async def ask(url: str, roots: Collection[Path] = ()) -> Asked:
-    """Asks every address that the URL's host has now; `roots` are trusted beside the system's."""
+async def ask(url: str, roots: Collection[Path] = (), *, elsewhere: bool = False) -> Asked:
+    """Asks every address that the URL's host has now; `roots` are trusted beside the system's.
+
+    With `elsewhere`, addresses of this machine are not asked.
+    """
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or _WEB_PORTS.get(parts.scheme, 0)
     try:
@@ -53,11 +56,23 @@ async def ask(url: str, roots: Collection[Path] = ()) -> Asked:
     except (OSError, TimeoutError) as error:
         return Asked((), f"{host}: {str(error) or 'no answer of its name server'}")
     addresses = list(dict.fromkeys((each[0], str(each[4][0])) for each in found))
+    if elsewhere:
+        addresses = [each for each in addresses if not _is_own(*each)]
     return _together(
         await asyncio.gather(
             *(_ask(url, family, address, tls) for family, address in addresses[:_MAX_ADDRESSES])
         )
     )
+
+
+def _is_own(family: int, address: str) -> bool:
+    """Returns whether this machine has an address."""
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
 
 
 async def _ask(url: str, family: int, address: str, tls: ssl.SSLContext | None) -> Asked:
@@ -73,7 +88,7 @@ async def _ask(url: str, family: int, address: str, tls: ssl.SSLContext | None) 
             aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
             session.get(
                 f"{url.rstrip('/')}/health",
-                params={PRESENCE_QUERY: ""},
+                headers={PRESENCE_HEADER: "?"},
                 allow_redirects=False,
             ) as response,
         ):

@@ -9,8 +9,9 @@ says so. Who cannot be asked is not known, and stops nothing.
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Collection, Iterable
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -29,8 +30,13 @@ log = structlog.get_logger()
 
 EVERY_SECONDS = 60.0
 
-Ask = Callable[[str, Collection[Path]], Awaitable[Asked]]
-"""Asks a URL which gateways answer there, trusting these authorities as well."""
+
+class Ask(Protocol):
+    """Asks a URL which gateways answer there, as `ask`."""
+
+    def __call__(self, url: str, roots: Collection[Path], *, elsewhere: bool) -> Awaitable[Asked]:
+        """Asks it."""
+        ...
 
 
 class Lookout:
@@ -81,7 +87,7 @@ class Lookout:
         """Asks who answers at the public address; logs when that changes."""
         if self._own is None or not is_public(self._url):
             return
-        answered, problem = await self._who(self._own, self._url)
+        answered, problem = await self._who(self._own, self._url, elsewhere=False)
         if answered is self._answered:
             return
         before, self._answered = self._answered, answered
@@ -105,8 +111,9 @@ class Lookout:
         return [url for url in dict.fromkeys(urls) if is_public(url)]
 
     async def _give_way(self, own: OwnPresence, url: str) -> None:
-        answered, problem = await self._who(own, url)
-        if answered is Answered.NOBODY:
+        """Asks other machines: this gateway listens already, but does not answer yet."""
+        answered, problem = await self._who(own, url, elsewhere=True)
+        if answered is Answered.NOBODY and problem:
             log.warning(
                 "not known whether another gateway takes the same payments", url=url, error=problem
             )
@@ -118,19 +125,19 @@ class Lookout:
                 error=_SAID[answered].format(url=url),
             )
 
-    async def _who(self, own: OwnPresence, url: str) -> tuple[Answered, str]:
+    async def _who(self, own: OwnPresence, url: str, *, elsewhere: bool) -> tuple[Answered, str]:
         """Returns who answers, and why nobody does.
 
         Another is asked twice: a sibling may not have read yet what a start has just written.
         """
-        answered, problem = await self._judged(own, url)
+        answered, problem = await self._judged(own, url, elsewhere=elsewhere)
         if answered not in _AMISS:
             return answered, problem
         await asyncio.sleep(self._again_seconds)
-        return await self._judged(own, url)
+        return await self._judged(own, url, elsewhere=elsewhere)
 
-    async def _judged(self, own: OwnPresence, url: str) -> tuple[Answered, str]:
-        asked = await self._ask(url, own_roots(self._settings))
+    async def _judged(self, own: OwnPresence, url: str, *, elsewhere: bool) -> tuple[Answered, str]:
+        asked = await self._ask(url, own_roots(self._settings), elsewhere=elsewhere)
         return judge(asked.gateways, await own.read()), asked.problem
 
     def _amiss(self, answered: Answered) -> str:

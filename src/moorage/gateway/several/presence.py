@@ -1,8 +1,8 @@
 """What a gateway shows at its address, so that it is told from every other that might answer.
 
-`GET /health?gateway` has it as a header: a random id of this run; a random value that stands in
-its database, which all gateways on that see, and no copy of it, as each start writes another; and
-a mark of each address that it takes payments to or sends from.
+`GET /health` has it as a header, if asked by one: a random id of this run; a random value that
+stands in its database, which all gateways on that see, and no copy of it, as each start writes
+another; and a mark of each address that it takes payments to or sends from.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Queries over projects that an operator has ordered to be deleted."""
 
 import msgspec
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, case, delete, select
 
 from moorage.storage.database import Source, Statement, Transaction, Upsert
 from moorage.storage.schema import evictions, projects
@@ -16,18 +16,24 @@ class Eviction(msgspec.Struct, frozen=True):
     with_export: bool = True  # whether its owner gets an archive of what it has
 
 
-_COLUMNS = [evictions.c[name] for name in Eviction.__struct_fields__]
+HIDDEN_MS = 253_370_764_800_000  # 9999-01-01
+"""`at_ms` of orders with an export, so that a gateway that can't make one has nothing to do."""
+
+_at_ms = case(
+    (evictions.c.at_ms == HIDDEN_MS, evictions.c.after_export_at_ms), else_=evictions.c.at_ms
+)
 _ALL = Statement(
-    select(*_COLUMNS)
+    select(evictions.c.project_id, evictions.c.reason, _at_ms, evictions.c.with_export)
     .join(projects, projects.c.id == evictions.c.project_id)
     .where(projects.c.deleted_at_ms.is_(None))
-    .order_by(evictions.c.at_ms)
+    .order_by(_at_ms, evictions.c.project_id)
 )
+_GIVEN = ("project_id", "reason", "at_ms", "with_export", "after_export_at_ms")
 _ORDER = Statement(
     Upsert(
         table=evictions,
-        values={name: bindparam(name) for name in Eviction.__struct_fields__},
-        replaced=Eviction.__struct_fields__[1:],
+        values={name: bindparam(name) for name in _GIVEN},
+        replaced=_GIVEN[1:],
     )
 )
 _CANCEL = Statement(delete(evictions).where(evictions.c.project_id == bindparam("of_project")))
@@ -43,7 +49,10 @@ async def ordered(source: Source) -> list[Eviction]:
 
 async def order(tx: Transaction, eviction: Eviction) -> None:
     """Orders that a project be deleted, in place of an earlier order."""
-    await tx.execute(_ORDER, **msgspec.structs.asdict(eviction))
+    hidden = {"at_ms": HIDDEN_MS, "after_export_at_ms": eviction.at_ms}
+    shown = {"at_ms": eviction.at_ms, "after_export_at_ms": None}
+    due = hidden if eviction.with_export else shown
+    await tx.execute(_ORDER, **msgspec.structs.asdict(eviction) | due)
 
 
 async def cancel(tx: Transaction, project_id: str) -> bool:

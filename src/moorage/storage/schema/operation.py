@@ -118,9 +118,12 @@ evictions = Table(
     # A project that an operator has ordered to be deleted.
     Column("project_id", Text, ForeignKey("projects.id"), primary_key=True),
     Column("reason", Text, nullable=False),  # told to its owner
-    Column("at_ms", BigInteger, nullable=False),  # when it is due
+    # When it is due. With an export it is the year 9999 here: gateways of earlier versions know
+    # no other column, and would delete without one.
+    Column("at_ms", BigInteger, nullable=False),
     # Whether its owner gets an archive of what it has.
     Column("with_export", Boolean, nullable=False, server_default=true()),
+    Column("after_export_at_ms", BigInteger),  # when it is due with an export; else null
     Index(None, "at_ms"),
 )
 
