@@ -68,7 +68,7 @@ async def chains(room: PublicRoom, request: Request) -> Response:
 
 
 async def health(room: PublicRoom, request: Request) -> Response:
-    """`GET /health`: the process answers; with `PRESENCE_HEADER`, which one it is."""
+    """`GET /health`: the process answers."""
     if room.presence is None or PRESENCE_HEADER not in request.headers:
         return json_response(Health())
     headers = ((PRESENCE_HEADER, await room.presence()), ("Cache-Control", "no-store"))
