@@ -1,7 +1,7 @@
 """Made-up customers: wallets with credits, and projects that run or sleep, in a gateway's books."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -38,15 +38,21 @@ class Customers:
 
     With `suspended` the others were stopped instead, when their credits were used up. `billed_ms`
     is when the first one's billing began; the others' began one after the other within
-    `spread_ms`.
+    `spread_ms`. Without `wallets` these are made up, too.
     """
 
     projects: int
     projects_of_wallet: int = 10
+    wallets: Sequence[str] = ()
     asleep: int = 0
     suspended: bool = False
     billed_ms: int
     spread_ms: int = 0
+
+    def wallet_of(self, number: int) -> str:
+        """Whose a project is."""
+        wallet = number // self.projects_of_wallet
+        return self.wallets[wallet] if self.wallets else f"0x{wallet + 1:040x}"
 
 
 async def fill(db: Database, made_up: Customers) -> list[str]:
@@ -85,7 +91,7 @@ def _apps(made_up: Customers) -> Iterator[tuple[Project, Deployment]]:
         yield (
             Project(
                 id=project_id,
-                wallet=f"0x{number // made_up.projects_of_wallet + 1:040x}",
+                wallet=made_up.wallet_of(number),
                 unique_name=f"made-up-{number}",
                 display_name="Made up",
                 description="",

@@ -95,12 +95,12 @@ def _paid(port: int, pid: int, path: str, *, signed: bool) -> float:
     return drive(port, pid, requests, expect=200).per_cpu_second
 
 
-def paying_request(caller: Caller, path: str, *, signed: bool) -> bytes:
-    """One that pays what a request without payment was told to."""
+def paying_request(caller: Caller, path: str, *, signed: bool, **further: str) -> bytes:
+    """One that pays what a request without payment was told to; both have `further` headers."""
     signer = Signer.new()
 
     def headers() -> dict[str, str]:
-        return signer.headers() if signed else {}
+        return (signer.headers() if signed else {}) | further
 
     status, head, _ = caller.ask(request_bytes("POST", path, headers(), _BODY))
     assert status == 402, head

@@ -1,168 +1,246 @@
 """Gateways whose books are on a PostgreSQL server, and two of them beside each other.
 
-The machine has two cores, and the load generator one of them: so two gateways cannot answer twice
-as much here. What counts is processor time: a gateway carries what one core of it answers, and two
-carry the sum, as long as the server's share of each request is small. What is compared takes turns
-within each round.
+A machine of two cores can't show what two machines carry: two gateways, the server and the load
+generator would take turns. So each gateway is given a quarter of a core and no more, and what
+counts is requests a second; one and two take turns within each round. Two share used nonces and
+counts of requests. They are compared with one that shares as much, with a second that rests, and
+with one that shares nothing.
 
-Two have a Valkey server. Without it the limit of requests, which is none here, would be counted in
-a row that gets longer with each request of a minute; an operator's has thirty entries.
+Each poll is of one of many deployments, and each top-up of a wallet and an address of its own. Else
+the limits, which are none here, would be counted in rows that get longer with each request of a
+minute; an operator's have thirty entries.
 """
 
-import contextlib
+import asyncio
+import random
+import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from itertools import cycle, islice
 from pathlib import Path
 
-from chain_fixture import running_chains
+from bounded import hierarchy
+from carried import Carried, Servers
+from chain_fixture import LocalChains, running_chains
+from customers import Customers, fill
 from gateway import REPOSITORY, UNLIMITED, api_port, gateway, one_deployed
 from gateway_fixture import DevGateway
-from load import Load, drive, request_bytes, tcp
-from measure import SERVER_CPU, Row, cpu_seconds, median, on_cpu, spread
+from load import drive, request_bytes, tcp
+from measure import Row, median, spread
 from members import Member, Pair, running_pair
 from moorage.chains.local.anvil import find_anvil
+from moorage.storage.apps import deployments
+from moorage.storage.opening import open_database
 from paid import paying_request
 from postgres_fixture import PostgresServer
 from signing import Signer
+from sleeping import sleeper
 from valkey_fixture import ValkeyServer
 
 ROUNDS = 5
-POLLS = 1_500
-TOP_UPS = 400
+POLLS_OF_BOOKS = 1_500
+POLLS, TOP_UPS = 800, 160  # of a gateway, in a round
+DEPLOYMENTS = 600
+ALONE, TABLES, VALKEY = "one alone", "tables", "Valkey"
+POLLS_WANTED, TOP_UPS_WANTED = 1.8, 1.6
 _CREDITS = "/agent/credits"
-
-Requests = Callable[[DevGateway], list[bytes]]
-"""Makes the requests of a round at one gateway."""
+_NOW_MS = 1_775_556_000_000
+_SETTINGS = {
+    "trusted_proxies": "127.0.0.1/32",
+    "disk_overcommit": "100",
+    "app_disk_mib": "64",
+}
+_HERE = Path(__file__).parent
 
 
 def run() -> list[Row]:
-    """One gateway on a file and on a server; then one and two that share Valkey."""
+    """What a server for the books costs; then one gateway and two."""
     with tempfile.TemporaryDirectory(prefix="moorage-bench-") as directory, server() as postgres:
-        with gateway() as of_file, gateway(database_url=url_at(postgres)) as of_server:
-            on_file = Carried([of_file], polls_of(of_file))
-            alone = Carried([of_server], polls_of(of_server), postgres)
-            in_turn(on_file, alone)
-        valkey = ValkeyServer(Path(directory))
-        try:
-            with pair(Path(directory) / "pair", postgres, valkey_url=valkey.url) as both:
-                polls = polls_of(both.first)
-                one = Carried([both.first], polls, postgres)
-                two = Carried(both.members, polls, postgres)
-                in_turn(one, two)
-                paid_one = Carried([both.first], top_ups, postgres)
-                paid_two = Carried(both.members, top_ups, postgres)
-                in_turn(paid_one, paid_two)
-        finally:
-            valkey.stop()
+        return [*_of_books(postgres), *_of_two(Path(directory), postgres)]
+
+
+def _of_books(postgres: PostgresServer) -> list[Row]:
+    """Processor time of a gateway on a file, and on a server."""
+    found: tuple[list[float], list[float]] = ([], [])
+    with gateway() as of_file, gateway(database_url=url_at(postgres)) as of_server:
+        measured = [(each, _polls_of_one(each)) for each in (of_file, of_server)]
+        for number in range(ROUNDS + 1):
+            for (each, polls), carried in zip(measured, found, strict=True):
+                load = drive(api_port(each), each.pid, polls(), expect=200)
+                if number:  # the first is to warm up
+                    carried.append(load.per_cpu_second)
+    on_file, on_server = found
+    ratio = median(on_file) / median(on_server)
     return [
-        *of_books(on_file, alone),
-        of_two("polls", one, two, wanted=1.8),
-        of_two("paid top-ups", paid_one, paid_two, wanted=1.6),
+        Row("polls, books in a file", f"{median(on_file):,.0f} r/CPU-s", note=spread(on_file)),
+        Row(
+            "polls, books on a server", f"{median(on_server):,.0f} r/CPU-s", note=spread(on_server)
+        ),
+        Row("processor time of a poll, server ÷ file", f"{ratio:.2f}×", "≤ 2×", ratio <= 2),
     ]
 
 
-class Carried:
-    """What some gateways, all of them at once, answer with the processor time that they use."""
-
-    def __init__(
-        self,
-        gateways: Sequence[DevGateway],
-        requests: Requests,
-        postgres: PostgresServer | None = None,
-    ) -> None:
-        self._gateways = gateways
-        self._requests = requests
-        self._postgres = postgres
-        self.carried: list[float] = []
-        """Requests that a core for each gateway answers in a second, in each round."""
-
-        self.server_share: list[float] = []
-        """Processor time of the database's server for each second of the gateways'."""
-
-    def round(self) -> None:
-        """Measures once."""
-        made = [self._requests(each) for each in self._gateways]
-        before = self._server_seconds()
-        with ThreadPoolExecutor(len(self._gateways)) as threads:
-            loads = list(threads.map(_drive, self._gateways, made))
-        used = sum(load.server_cpu_seconds for load in loads)
-        self.carried.append(sum(load.per_cpu_second for load in loads))
-        self.server_share.append((self._server_seconds() - before) / used)
-
-    def forget(self) -> None:
-        """Leaves out what was measured so far."""
-        self.carried.clear()
-        self.server_share.clear()
-
-    def _server_seconds(self) -> float:
-        if self._postgres is None:
-            return 0.0
-        return sum(cpu_seconds(pid, children=True) for pid in self._postgres.processes())
-
-
-def in_turn(*measured: Carried) -> None:
-    """Measures all of them in each round; the first is to warm up."""
-    for number in range(ROUNDS + 1):
-        for each in measured:
-            each.round()
-            if number == 0:
-                each.forget()
-
-
-def _drive(of: DevGateway, requests: list[bytes]) -> Load:
-    return drive(api_port(of), of.pid, requests, expect=200)
-
-
-def polls_of(of: DevGateway) -> Requests:
-    """Signed status polls of an app that is deployed at one of the gateways."""
+def _polls_of_one(of: DevGateway) -> Callable[[], list[bytes]]:
     wallet, answer = one_deployed(of)
     signer = Signer.of(wallet.key)
-    project, deployment = answer.body["projectId"], answer.body["deploymentId"]
-    path = f"/agent/deploy/{project}/{deployment}/status"
-
-    def polls(_: DevGateway) -> list[bytes]:
-        return [request_bytes("GET", path, signer.headers()) for _ in range(POLLS)]
-
-    return polls
+    path = status_path(answer.body["projectId"], answer.body["deploymentId"])
+    return lambda: [request_bytes("GET", path, signer.headers()) for _ in range(POLLS_OF_BOOKS)]
 
 
-def top_ups(of: DevGateway) -> list[bytes]:
-    """Top-ups by authorization, each of a wallet of its own."""
+def _of_two(directory: Path, postgres: PostgresServer) -> list[Row]:
+    """Requests a second of one gateway and of two, each with its share of a core."""
+    found = hierarchy()
+    if found is None:
+        why = "not measured: to bound processor time takes root and the kernel's cpu controller"
+        return [Row("two gateways ÷ one", "", note=why)]
+    with ExitStack() as stack:
+        valkey = ValkeyServer(directory)
+        stack.callback(valkey.stop)
+        polls, top_ups = _carried(stack, directory, postgres, valkey)
+        servers = Servers(postgres, valkey)
+        for _ in range(ROUNDS):
+            for each in (*polls.values(), *top_ups.values()):
+                each.round(found, servers)
+    return [
+        *_rows("polls", polls, wanted=POLLS_WANTED),
+        *_rows("paid top-ups", top_ups, wanted=TOP_UPS_WANTED),
+    ]
+
+
+def _carried(
+    stack: ExitStack, directory: Path, postgres: PostgresServer, valkey: ValkeyServer
+) -> tuple[dict[str, Carried], dict[str, Carried]]:
+    """Runs all gateways; returns those that take turns, for polls and for top-ups."""
+    polled = Polled()
+    alone = stack.enter_context(_alone(postgres, polled))
+    chains = stack.enter_context(
+        running_chains(directory, find_anvil([REPOSITORY / "node_modules"]))
+    )
+    gateways: dict[str, list[DevGateway]] = {ALONE: [alone]}
+    for way, valkey_url in ((TABLES, ""), (VALKEY, valkey.url)):
+        pair = _pair(directory / way, postgres, polled, chains=chains, valkey_url=valkey_url)
+        first, second = stack.enter_context(pair).members
+        gateways |= {f"one, {way}": [first], f"two, {way}": [first, second]}
+    return (
+        {name: Carried(each, polled.requests) for name, each in gateways.items()},
+        {name: Carried(each, _top_ups) for name, each in gateways.items()},
+    )
+
+
+def _rows(what: str, carried: Mapping[str, Carried], *, wanted: float) -> list[Row]:
+    """One that shares nothing; then two, by each way, against one."""
+    alone = carried[ALONE]
+    rows = [
+        Row(
+            f"{what}, a gateway that shares nothing",
+            f"{median(alone.per_second):,.0f} a second",
+            note=alone.note,
+        )
+    ]
+    for way in (TABLES, VALKEY):
+        one, two = carried[f"one, {way}"], carried[f"two, {way}"]
+        for ratio, beside, subject in (
+            (two.over(one), one, f"{what}, two that share by {way} ÷ one of them"),
+            (two.over(alone), alone, f"{what}, two that share by {way} ÷ one that shares nothing"),
+        ):
+            note = f"{median(two.per_second):,.0f} ÷ {median(beside.per_second):,.0f} a second"
+            if beside is one:
+                note += f"; two: {two.note}; one: {one.note}"
+            rows.append(Row(subject, f"{ratio:.2f}×", f"≥ {wanted}×", ratio >= wanted, note))
+    return rows
+
+
+def _top_ups(of: DevGateway) -> list[bytes]:
+    """Top-ups by authorization, each of a wallet and an address of its own."""
     caller = tcp(api_port(of))
     try:
-        return [paying_request(caller, _CREDITS, signed=True) for _ in range(TOP_UPS)]
+        return [
+            paying_request(caller, _CREDITS, signed=True, **{"X-Forwarded-For": _address()})
+            for _ in range(TOP_UPS)
+        ]
     finally:
         caller.close()
 
 
-def of_books(on_file: Carried, alone: Carried) -> list[Row]:
-    """What a server for the books costs."""
-    file, server = median(on_file.carried), median(alone.carried)
-    return [
-        Row("polls, books in a file", f"{file:,.0f} r/CPU-s", note=spread(on_file.carried)),
-        Row("polls, books on a server", f"{server:,.0f} r/CPU-s", note=spread(alone.carried)),
-        Row(
-            "processor time of a poll, server ÷ file",
-            f"{file / server:.2f}×",
-            "≤ 2×",
-            file / server <= 2,
-            f"the server's own is {median(alone.server_share):.0%} of the gateway's beside it",
-        ),
-    ]
+def _address() -> str:
+    return ".".join(str(random.randrange(1, 224)) for _ in range(4))
 
 
-def of_two(what: str, one: Carried, two: Carried, *, wanted: float) -> Row:
-    """What two carry, of what one does that shares as much."""
-    ratio = median([both / alone for both, alone in zip(two.carried, one.carried, strict=True)])
-    return Row(
-        f"{what}, two gateways ÷ one",
-        f"{ratio:.2f}×",
-        f"≥ {wanted}×",
-        ratio >= wanted,
-        f"one {median(one.carried):,.0f} r/CPU-s with Valkey, {spread(one.carried)}; two "
-        f"{spread(two.carried)}; PostgreSQL's own is {median(two.server_share):.0%} of theirs",
-    )
+class Polled:
+    """Deployments of apps that sleep, each of a wallet of its own, and polls of them in turn."""
+
+    def __init__(self) -> None:
+        self._signers = [Signer.new() for _ in range(DEPLOYMENTS)]
+        self._paths: dict[Path, list[str]] = {}
+
+    def put(self, url: str, data_dir: Path) -> None:
+        """Puts them into the books of a gateway that does not run, and their files beside."""
+        asyncio.run(self._put(url, data_dir))
+
+    def requests(self, of: DevGateway) -> list[bytes]:
+        """The polls of a round."""
+        paths = self._paths[of.data_dir]
+        at = random.randrange(DEPLOYMENTS)
+        taken = islice(cycle(zip(self._signers, paths, strict=True)), at, at + POLLS)
+        return [request_bytes("GET", path, signer.headers()) for signer, path in taken]
+
+    async def _put(self, url: str, data_dir: Path) -> None:
+        db = open_database(url)
+        try:
+            wallets = [signer.address.lower() for signer in self._signers]
+            made_up = Customers(
+                projects=DEPLOYMENTS,
+                projects_of_wallet=1,
+                wallets=wallets,
+                asleep=DEPLOYMENTS,
+                billed_ms=_NOW_MS,
+            )
+            ids = await fill(db, made_up)
+            for number, deployment_id in enumerate(ids):
+                sleeper(data_dir / "apps" / "deployments" / deployment_id, number)
+            found = [await deployments.by_id(db, each) for each in ids]
+            self._paths[data_dir] = [
+                status_path(each.project_id, each.id) for each in found if each
+            ]
+        finally:
+            db.close()
+
+
+def status_path(project: str, deployment: str) -> str:
+    """Where a deployment's status is asked for."""
+    return f"/agent/deploy/{project}/{deployment}/status"
+
+
+@contextmanager
+def _alone(postgres: PostgresServer, polled: Polled) -> Iterator[DevGateway]:
+    """One that shares nothing."""
+    url, program = url_at(postgres), (sys.executable, str(_HERE / "settled_gateway.py"))
+    with gateway(pinned=False, program=program, database_url=url, **_SETTINGS) as started:
+        started.kill()
+        polled.put(url, started.data_dir)
+        started.start()
+        yield started
+
+
+@contextmanager
+def _pair(
+    directory: Path,
+    postgres: PostgresServer,
+    polled: Polled,
+    *,
+    chains: LocalChains,
+    valkey_url: str,
+) -> Iterator[Pair]:
+    """Two that share."""
+    directory.mkdir()
+    url, data_dir = url_at(postgres), directory / "data"
+    data_dir.mkdir(mode=0o700)
+    polled.put(url, data_dir)
+    Member.script = str(_HERE / "settled_member.py")
+    settings = {"requests_per_minute": UNLIMITED, "valkey_url": valkey_url, **_SETTINGS}
+    with running_pair(data_dir, url=url, chains=chains, **settings) as started:
+        yield started
 
 
 def url_at(postgres: PostgresServer) -> str:
@@ -170,25 +248,12 @@ def url_at(postgres: PostgresServer) -> str:
     return postgres.url(postgres.create())
 
 
-@contextlib.contextmanager
+@contextmanager
 def server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of its own."""
     with tempfile.TemporaryDirectory(prefix="moorage-bench-") as directory:
         started = PostgresServer(Path(directory))
         try:
             yield started
         finally:
             started.stop()
-
-
-@contextlib.contextmanager
-def pair(directory: Path, postgres: PostgresServer, **settings: str) -> Iterator[Pair]:
-    """Two gateways on chains of their own, all on one core."""
-    directory.mkdir()
-    anvil = find_anvil([REPOSITORY / "node_modules"])
-    with running_chains(directory, anvil) as chains, on_cpu(SERVER_CPU):
-        Member.script = str(Path(__file__).with_name("settled_member.py"))
-        limit = {"requests_per_minute": UNLIMITED}
-        with running_pair(
-            directory / "data", url=url_at(postgres), chains=chains, **(limit | settings)
-        ) as started:
-            yield started

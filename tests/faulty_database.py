@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -89,11 +89,13 @@ class FaultyDatabase(SqliteDatabase):
             yield snapshot
 
     @asynccontextmanager
-    async def transaction(self, *, durable: bool) -> AsyncIterator[Transaction]:
+    async def transaction(
+        self, *, durable: bool, of: Collection[str] = ()
+    ) -> AsyncIterator[Transaction]:
         """With `forgets_answers`, what was committed is not told: a network's answer is lost."""
         if not self._answers.is_set():
             await to_its_end(self._answers.wait())
-        async with super().transaction(durable=durable) as tx:
+        async with super().transaction(durable=durable, of=of) as tx:
             yield tx
         if self.forgets_answers:
             raise CommitUnknown

@@ -3,7 +3,7 @@
 SQLite never does, as one writes at a time; PostgreSQL does, where several gateways share it.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -25,10 +25,12 @@ class OvertakenDatabase(FaultyDatabase):
         self.overtaking = overtaking
 
     @asynccontextmanager
-    async def transaction(self, *, durable: bool) -> AsyncIterator[Transaction]:
+    async def transaction(
+        self, *, durable: bool, of: Collection[str] = ()
+    ) -> AsyncIterator[Transaction]:
         """A transaction that is overtaken, if it is to be."""
         if self.overtaking is None:
-            async with super().transaction(durable=durable) as tx:
+            async with super().transaction(durable=durable, of=of) as tx:
                 yield tx
         else:
             yield _Overtaken(self)

@@ -29,6 +29,11 @@ class ValkeyServer:
         """Its URL, with a password."""
         return f"unix://{self._socket}?password={QUOTED}"
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def start(self) -> None:
         program = shutil.which("valkey-server") or shutil.which("redis-server")
         assert program is not None, "install valkey-server, or redis-server"
@@ -55,10 +60,10 @@ class ValkeyServer:
 
     def stand_still(self) -> None:
         """The server answers nothing, and closes nothing, until `go_on`."""
-        os.kill(self._process.pid, signal.SIGSTOP)
+        os.kill(self.pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
-        os.kill(self._process.pid, signal.SIGCONT)
+        os.kill(self.pid, signal.SIGCONT)
 
     def save(self) -> None:
         """Writes all that it has to the disk: a restart begins with that."""

@@ -4,7 +4,7 @@ SQLite answers at once, so that what relies on a read not giving way works by ch
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -41,9 +41,11 @@ class YieldingDatabase(FaultyDatabase):
             yield _Yielding(snapshot)
 
     @asynccontextmanager
-    async def transaction(self, *, durable: bool) -> AsyncIterator[Transaction]:
+    async def transaction(
+        self, *, durable: bool, of: Collection[str] = ()
+    ) -> AsyncIterator[Transaction]:
         """As `SqliteDatabase.transaction`."""
-        async with super().transaction(durable=durable) as tx:
+        async with super().transaction(durable=durable, of=of) as tx:
             yield _Yielding(tx)
             if durable:
                 self.committing.set()

@@ -171,8 +171,13 @@ class Transaction(Source, Protocol):
 class Database(Source, Protocol):
     """A database. Each read outside a transaction is one of its own; writes need a transaction."""
 
-    def transaction(self, *, durable: bool) -> AbstractAsyncContextManager[Transaction]:
+    def transaction(
+        self, *, durable: bool, of: Collection[str] = ()
+    ) -> AbstractAsyncContextManager[Transaction]:
         """Opens a write transaction: commits when the block ends, rolls back when it raises.
+
+        No other runs meanwhile. With `of` those may run that name nothing of the same: it names
+        wallets and chain transactions, and reads and changes rows of these alone.
 
         With `durable`, the commit has reached the disk before the block is left: for money and
         for whatever was promised to a client. A commit that has begun is not interrupted; a

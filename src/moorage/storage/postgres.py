@@ -4,13 +4,16 @@ A pooler may choose another of the server's sessions for each transaction, so no
 session: statements are prepared once where none lies between, and else for each use.
 
 Write transactions take one lock of the whole schema first, so that one at a time runs, as in an
-SQLite file: what a transaction has read stays true until its end, whichever gateway writes. Reads
-need no lock, but a connection: so a gateway has few that write or wait for it.
+SQLite file: what a transaction has read stays true until its end, whichever gateway writes. Those
+that name whose rows they read and change share that lock, and take one of each name beside it: so
+payments of several wallets are booked at the same time. Reads need no lock, but a connection: so a
+gateway has few that write or wait for it.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+import zlib
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -32,6 +35,9 @@ SECONDS = 30.0
 _WRITERS = 2
 """Transactions of a gateway that have the lock or wait for it at the server: one, and the next."""
 
+_SHARERS = 4
+"""The same of transactions that share it."""
+
 IDLE_SECONDS = 8.0
 """How long a gateway may do nothing within a transaction, as all others wait for its end.
 
@@ -48,7 +54,10 @@ _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
 
 _WRITE_LOCK = 0x4D4F4F52  # "MOOR"
 LOCK = f"SELECT pg_advisory_xact_lock({_WRITE_LOCK})"
-"""The statement that each write transaction begins with."""
+"""The statement that a write transaction begins with, unless it names whose rows it is about."""
+
+_SHARED_LOCK = f"SELECT pg_advisory_xact_lock_shared({_WRITE_LOCK})"
+_LOCK_OF_NAME = f"SELECT pg_advisory_xact_lock({_WRITE_LOCK}, {{key}})"
 
 _END_SILENT = f"""
 SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid)
@@ -128,10 +137,11 @@ class PostgresDatabase(Database):
         """`wait_seconds` and `idle_seconds` are what SECONDS and IDLE_SECONDS say."""
         self._url = url
         self._seconds = wait_seconds
-        self._begin = _beginning(idle_seconds)
+        self._idle_seconds = idle_seconds
         self._end_silent = _END_SILENT.format(seconds=idle_seconds)
         self._opening = asyncio.Lock()
         self._writers = asyncio.Semaphore(_WRITERS)
+        self._sharers = asyncio.Semaphore(_SHARERS)
         self._pool: asyncpg.Pool | None = None
         self._pooled = False
 
@@ -156,11 +166,17 @@ class PostgresDatabase(Database):
                 await _roll_back(connection)
 
     @asynccontextmanager
-    async def transaction(self, *, durable: bool) -> AsyncIterator[Transaction]:  # noqa: ARG002
-        """Waits for the write transactions of all gateways. Each is durable."""
-        async with self._place_to_write(), self._connection() as connection:
+    async def transaction(
+        self,
+        *,
+        durable: bool,  # noqa: ARG002 (each is)
+        of: Collection[str] = (),
+    ) -> AsyncIterator[Transaction]:
+        """Waits for the write transactions of all gateways, with `of` for some. Each is durable."""
+        places = self._sharers if of else self._writers
+        async with self._place_among(places), self._connection() as connection:
             try:
-                await self._lock(connection)
+                await self._lock(connection, _beginning(self._idle_seconds, of))
                 yield _Transaction(connection)
             except BaseException:
                 await _roll_back(connection)
@@ -183,18 +199,18 @@ class PostgresDatabase(Database):
             self._pool = None
 
     @asynccontextmanager
-    async def _place_to_write(self) -> AsyncIterator[None]:
+    async def _place_among(self, places: asyncio.Semaphore) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(self._seconds):
-                await self._writers.acquire()
+                await places.acquire()
         except TimeoutError as error:
             raise _ours(error) from error
         try:
             yield
         finally:
-            self._writers.release()
+            places.release()
 
-    async def _lock(self, connection: Any) -> None:
+    async def _lock(self, connection: Any, begin: str) -> None:
         """Begins a transaction that has the lock, which it takes from who keeps it in silence.
 
         It looks on its own connection, as a pooler may have no other to give.
@@ -202,7 +218,7 @@ class PostgresDatabase(Database):
         given_up = time.monotonic() + self._seconds
         while True:
             try:
-                await connection.execute(self._begin)
+                await connection.execute(begin)
             except asyncpg.LockNotAvailableError as error:
                 await _roll_back(connection)
                 if time.monotonic() >= given_up:
@@ -263,17 +279,28 @@ class PostgresDatabase(Database):
             connection.terminate()
 
 
-def _beginning(idle_seconds: float) -> str:
+def _beginning(idle_seconds: float, of: Collection[str]) -> str:
     """Returns how a write transaction begins; it fails when the lock is not had in half the time.
 
     So what waits for a gateway that is gone is gone itself before it could have the lock.
     """
     idle_ms = idle_seconds * 1000
+    lock = "; ".join(_shared_locks(of)) if of else LOCK
     return (
         f"{_BEGIN}; SET LOCAL idle_in_transaction_session_timeout = {idle_ms:.0f}; "
-        f"SET LOCAL lock_timeout = {idle_ms / 2:.0f}; {_DURABLE}; {LOCK}; "
+        f"SET LOCAL lock_timeout = {idle_ms / 2:.0f}; {_DURABLE}; {lock}; "
         "SET LOCAL lock_timeout TO DEFAULT"
     )
+
+
+def _shared_locks(of: Collection[str]) -> list[str]:
+    """Returns the statements that take a share of the lock, and each name's lock.
+
+    All take them in the same order, so that no two wait for each other. Two names may have one
+    lock: then one waits for the other without need.
+    """
+    keys = sorted({zlib.crc32(name.encode()) - 2**31 for name in of})
+    return [_SHARED_LOCK, *(_LOCK_OF_NAME.format(key=key) for key in keys)]
 
 
 async def is_pooled(connection: Any) -> bool:

@@ -7,7 +7,7 @@ runs in a thread, and so do checkpoints of the write-ahead log.
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -167,7 +167,12 @@ class SqliteDatabase(Database):
         _run(self._reader, "PRAGMA schema_version")
 
     @asynccontextmanager
-    async def transaction(self, *, durable: bool) -> AsyncIterator[Transaction]:
+    async def transaction(
+        self,
+        *,
+        durable: bool,
+        of: Collection[str] = (),  # noqa: ARG002 (one at a time writes to a file)
+    ) -> AsyncIterator[Transaction]:
         """Waits for this process's other transactions, and some seconds for other processes."""
         async with self._write_lock:
             await self._begin(durable=durable)

@@ -89,7 +89,8 @@ class TopUp:
 
     async def _bind(self, receipt: PaymentReceipt, claim: Claim | None) -> Credited:
         """Records that the payment was used for a top-up, so that it can't pay for a deployment."""
-        async with self._db.transaction(durable=True) as tx:
+        names = (receipt.payer, receipt.tx_hash)
+        async with self._db.transaction(durable=True, of=names) as tx:
             uses = await payments.uses_of(tx, chain_id=receipt.chain_id, tx_hash=receipt.tx_hash)
             is_new = receipt.payer not in uses
             credited = Credited(receipt, await accounts.balance(tx, receipt.payer))
