@@ -11,7 +11,7 @@ from pathlib import Path
 
 from moorage.engines.host.kernel.cgroup import Hierarchy, find_hierarchy
 
-PERIOD_US = 10_000
+PERIOD_US = 20_000
 """Short, so that who has a lock of the database keeps it little longer than it would unbounded."""
 
 

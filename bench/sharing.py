@@ -1,7 +1,7 @@
 """Gateways whose books are on a PostgreSQL server, and two of them beside each other.
 
 A machine of two cores can't show what two machines carry: two gateways, the server and the load
-generator would take turns. So each gateway is given a quarter of a core and no more, and what
+generator would take turns. So each gateway is given 15 % of a core and no more, and what
 counts is requests a second; one and two take turns within each round. Two share used nonces and
 counts of requests. They are compared with one that shares as much, with a second that rests, and
 with one that shares nothing.
@@ -40,7 +40,7 @@ from valkey_fixture import ValkeyServer
 
 ROUNDS = 5
 POLLS_OF_BOOKS = 1_500
-POLLS, TOP_UPS = 800, 160  # of a gateway, in a round
+POLLS, TOP_UPS = 600, 100  # of a gateway, in a round
 DEPLOYMENTS = 600
 ALONE, TABLES, VALKEY = "one alone", "tables", "Valkey"
 POLLS_WANTED, TOP_UPS_WANTED = 1.8, 1.6

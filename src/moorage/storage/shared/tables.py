@@ -5,13 +5,16 @@ the server empties them: the row with the floor is gone then, too, which says so
 of the schema, and each start makes those that are missing.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
+import msgspec
 from sqlalchemy import text
 
 from moorage.errors import DatabaseUnavailable
 from moorage.storage.database import Database, Row, Statement, Transaction
 from moorage.storage.shared.holder import TABLES, Mark
+from moorage.storage.shared.together import Together
 
 _MAKE_LOCK = "SELECT pg_advisory_xact_lock(1297043282)"
 _TABLES = (
@@ -25,14 +28,14 @@ _TABLES = (
     """CREATE UNLOGGED TABLE IF NOT EXISTS request_counts
     (key TEXT PRIMARY KEY, times BIGINT[] NOT NULL, until_us BIGINT NOT NULL)""",
 )
-_USE = Statement(
+_USE = Statement(  # in the digests' order, so that no two gateways wait for each other
     text(
         "WITH floor AS (SELECT timestamp_ms FROM nonce_floor), "
-        "added AS (INSERT INTO used_nonces (digest, timestamp_ms) "
-        "SELECT CAST(:digest AS TEXT), CAST(:at_ms AS BIGINT) FROM floor "
-        "WHERE CAST(:at_ms AS BIGINT) > floor.timestamp_ms "
-        "ON CONFLICT DO NOTHING RETURNING 1) "
-        "SELECT (SELECT timestamp_ms FROM floor), (SELECT count(*) FROM added)"
+        "added AS (INSERT INTO used_nonces (digest, timestamp_ms) SELECT it.digest, it.at_ms "
+        "FROM json_to_recordset(CAST(:asked AS JSON)) AS it(digest TEXT, at_ms BIGINT), floor "
+        "WHERE it.at_ms > floor.timestamp_ms ORDER BY it.digest "
+        "ON CONFLICT DO NOTHING RETURNING digest) "
+        "SELECT (SELECT timestamp_ms FROM floor), (SELECT string_agg(digest, ',') FROM added)"
     )
 )
 _REMEMBER = Statement(
@@ -78,22 +81,23 @@ _MARK = Statement(
 _READ_MARK = Statement(text("SELECT timestamp_ms, holder FROM nonce_mark"))
 _SET_HOLDER = Statement(text("UPDATE nonce_mark SET holder = CAST(:holder AS TEXT)"))
 _NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"
-_RECENT = "FROM unnest(it.times) AS time WHERE time > now.us - CAST(:window_us AS BIGINT)"
+_BEFORE = "excluded.times[1] - (excluded.until_us - excluded.times[1])"  # the window's beginning
 _COUNT = Statement(
     text(
-        f"WITH now AS MATERIALIZED (SELECT {_NOW} AS us), "  # noqa: S608 (constants)
+        f"WITH asked AS MATERIALIZED (SELECT it.*, now.us FROM (SELECT {_NOW} AS us) AS now, "  # noqa: S608 (constants)
+        "json_to_recordset(CAST(:asked AS JSON)) AS it(key TEXT, most BIGINT, window_us BIGINT)), "
         "counted AS (INSERT INTO request_counts AS it "
-        "SELECT CAST(:key AS TEXT), ARRAY[us], us + CAST(:window_us AS BIGINT) FROM now "
+        "SELECT key, ARRAY[us], us + window_us FROM asked ORDER BY key "
         "ON CONFLICT (key) DO UPDATE SET "
         "times = (SELECT coalesce(array_agg(time), '{}') FROM unnest(it.times) AS time "
-        "WHERE time > excluded.times[1] - CAST(:window_us AS BIGINT)) || excluded.times, "
-        "until_us = excluded.until_us "
-        "WHERE (SELECT count(*) FROM unnest(it.times) AS time "
-        "WHERE time > excluded.times[1] - CAST(:window_us AS BIGINT)) < CAST(:max AS BIGINT) "
-        "RETURNING 1) "
-        "SELECT (SELECT count(*) FROM counted), "
-        f"(SELECT min(time) + CAST(:window_us AS BIGINT) - now.us {_RECENT}) "
-        "FROM now LEFT JOIN request_counts AS it ON it.key = CAST(:key AS TEXT)"
+        f"WHERE time > {_BEFORE}) || excluded.times, until_us = excluded.until_us "
+        f"WHERE (SELECT count(*) FROM unnest(it.times) AS time WHERE time > {_BEFORE}) "
+        "< (SELECT most FROM asked WHERE asked.key = excluded.key) RETURNING key) "
+        "SELECT asked.key, counted.key IS NOT NULL, "
+        "(SELECT min(time) + asked.window_us - asked.us FROM unnest(it.times) AS time "
+        "WHERE time > asked.us - asked.window_us) "
+        "FROM asked LEFT JOIN counted ON counted.key = asked.key "
+        "LEFT JOIN request_counts AS it ON it.key = asked.key"
     )
 )
 _FORGET_COUNTS = Statement(
@@ -104,11 +108,24 @@ _FORGET_COUNTS = Statement(
 )
 
 
+class _Use(NamedTuple):
+    digest: str
+    at_ms: int
+
+
+class _Count(NamedTuple):
+    key: str
+    most: int
+    window_us: int
+
+
 class SharedTables:
     """Used nonces and counts of requests, in tables of a PostgreSQL database."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._uses = Together(self._use_all)
+        self._counts = Together(self._count_all)
 
     async def open(self, *, lost_ms: int) -> None:
         """Makes missing tables. `lost_ms`: no nonce was used elsewhere above this timestamp."""
@@ -129,9 +146,15 @@ class SharedTables:
         Nothing is recorded if its timestamp is not above the floor. Raises DatabaseUnavailable,
         as all methods do.
         """
-        row = await self._db.one(_USE, digest=digest, at_ms=timestamp_ms)
-        floor_ms, count = row if row is not None else (None, 0)
-        return None if floor_ms is None else (count == 1, floor_ms)
+        return await self._uses.ask(_Use(digest, timestamp_ms), key=digest)
+
+    async def _use_all(self, asked: Sequence[_Use]) -> list[tuple[bool, int] | None]:
+        row = await self._db.one(_USE, asked=_json(asked))
+        floor_ms, added = row if row is not None else (None, None)
+        if floor_ms is None:
+            return [None] * len(asked)
+        new = set((added or "").split(","))
+        return [(each.digest in new, floor_ms) for each in asked]
 
     async def read_mark(self) -> Mark:
         """Returns the mark as it is."""
@@ -177,9 +200,12 @@ class SharedTables:
 
     async def count(self, key: str, *, limit: int, window_us: int) -> int:
         """Counts a request unless `limit` passed in the window; returns microseconds to wait."""
-        row = await self._db.one(_COUNT, key=key, max=limit, window_us=window_us)
-        counted, wait_us = row if row is not None else (1, None)
-        return 0 if counted else max(1, int(wait_us or 1))
+        return await self._counts.ask(_Count(key, limit, window_us), key=key)
+
+    async def _count_all(self, asked: Sequence[_Count]) -> list[int]:
+        rows = await self._db.all(_COUNT, asked=_json(asked))
+        waits = {key: 0 if counted else max(1, int(wait_us or 1)) for key, counted, wait_us in rows}
+        return [waits[each.key] for each in asked]
 
     async def forget_counts(self) -> None:
         """Forgets the keys that were quiet for their window."""
@@ -191,6 +217,10 @@ async def _refuse_up_to(tx: Transaction, mark: Mark) -> None:
     await tx.one(_RESTORE)
     if mark.holder != TABLES:
         await tx.one(_RAISE_FLOOR, at_ms=mark.timestamp_ms)
+
+
+def _json(asked: Sequence[_Use] | Sequence[_Count]) -> str:
+    return msgspec.json.encode([each._asdict() for each in asked]).decode()
 
 
 def _mark(row: Row | None) -> Mark:

@@ -6,13 +6,15 @@ have an older copy of the set, so each script asks for the server's `run_id` as 
 """
 
 import secrets
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from valkey.asyncio import Valkey
-from valkey.exceptions import ValkeyError
+from valkey.exceptions import NoScriptError, ValkeyError
 
 from moorage.errors import ConfigurationInvalid
 from moorage.storage.shared.holder import HolderAway, ValkeyServer
+from moorage.storage.shared.together import Together
 
 KEPT_MS = 600_000
 """How long a set outlives its last use; the mark is long in the past when it is forgotten."""
@@ -59,6 +61,12 @@ return 0
 """
 
 
+class _Run(NamedTuple):
+    script: Any
+    key: str
+    arguments: tuple[str | int, ...]
+
+
 class ValkeyStore:
     """Used nonces and counts of requests, on one server. Each method raises HolderAway."""
 
@@ -69,6 +77,7 @@ class ValkeyStore:
         self._begin, self._use, self._forget, self._count = map(
             script, (_BEGIN, _USE, _FORGET, _COUNT)
         )
+        self._runs = Together(self._run_all)
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -90,8 +99,8 @@ class ValkeyStore:
 
         Nothing is recorded if its timestamp is not above the floor.
         """
-        arguments = [_run_id(holder), digest, timestamp_ms, KEPT_MS]
-        found = await _asked(self._use([_nonces(holder)], arguments))
+        arguments = (_run_id(holder), digest, timestamp_ms, KEPT_MS)
+        found = await self._run(self._use, _nonces(holder), *arguments)
         return None if found is None else (bool(found[0]), int(float(found[1])))
 
     async def forget(self, holder: str, until_ms: int) -> None:
@@ -111,7 +120,24 @@ class ValkeyStore:
     async def count(self, holder: str, key: str, *, limit: int, window_us: int) -> int:
         """Counts a request unless `limit` passed in the window; returns microseconds to wait."""
         counts = f"{_PREFIX}:counts:{holder}:{key}"
-        return int(await _asked(self._count([counts], [limit, window_us])))
+        return int(await self._run(self._count, counts, limit, window_us))
+
+    async def _run(self, script: Any, key: str, *arguments: str | int) -> Any:
+        """Runs a script that has one key."""
+        found = await self._runs.ask(_Run(script, key, arguments))
+        if isinstance(found, NoScriptError):  # the server has started since
+            return await _asked(script([key], arguments))
+        if isinstance(found, ValkeyError):
+            raise HolderAway(str(found)) from found
+        return found
+
+    async def _run_all(self, runs: Sequence[_Run]) -> list[Any]:
+        """Runs scripts one after the other, in one round trip; an answer may be an error."""
+        async with self._server.pipeline(transaction=False) as pipeline:
+            for script, key, arguments in runs:
+                pipeline.evalsha(script.sha, 1, key, *arguments)
+            answers: list[Any] = await _asked(pipeline.execute(raise_on_error=False))
+        return answers
 
 
 async def look(url: str) -> ValkeyServer:
