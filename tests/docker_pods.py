@@ -89,7 +89,7 @@ class DockerPods:
         return bool(ended["ExitCode"] == 0)
 
     def _create(self, container: Manifest, name: str, message: Path) -> list[str]:
-        own = container["name"] in {"fetch", "pack"}
+        own = container["name"] in {"fetch", "keep", "pack"}
         security = container["securityContext"]
         assert security["readOnlyRootFilesystem"]
         limits = container["resources"]["limits"]

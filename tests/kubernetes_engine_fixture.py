@@ -84,6 +84,9 @@ class CopyingBuilder:
         host = self.cluster.host
         return one_exchange(host, 0, source=source, result=result, max_bytes=max_bytes)
 
+    async def collect_installs(self, wallet: str, *, is_over: bool) -> None:
+        return
+
     async def stored(self, wallet: str) -> set[str]:
         return {deployment_id for owner, deployment_id in self.images if owner == wallet}
 

@@ -25,7 +25,8 @@ from moorage.engines.images.layer import LayerBounds, Place, write_layer
 from moorage.engines.images.manifest import RunConfiguration, platform_here
 from moorage.engines.images.reference import parse_repository
 from moorage.engines.images.registry import Registry
-from moorage.engines.kubernetes.building.images import BuiltImage, DeploymentImages, PackedLayer
+from moorage.engines.kubernetes.building.image_store import PackedLayer
+from moorage.engines.kubernetes.building.images import BuiltImage, DeploymentImages
 from moorage.engines.kubernetes.cluster.shared import Log, Tickets
 from pod_exchange import one_exchange
 
@@ -85,6 +86,9 @@ class PushingBuilder:
         self, *, source: Path, result: Path, max_bytes: int
     ) -> AbstractAsyncContextManager[Tickets]:
         return one_exchange(self.host, 8404, source=source, result=result, max_bytes=max_bytes)
+
+    async def collect_installs(self, wallet: str, *, is_over: bool) -> None:
+        return
 
     async def _publish(
         self, owner: str, deployment_id: str, place: Place, command: Sequence[str]

@@ -3,9 +3,10 @@
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -67,6 +68,8 @@ def make_building_engine(
     state_dir: Path,
     run_dir: Path,
     base: str = "base:1",
+    wallet_cache_bytes: int = 0,
+    **chosen: Any,
 ) -> KubernetesEngine:
     """An engine that builds in pods on an image of the registry, and is not opened yet."""
     options = cluster_options(
@@ -75,8 +78,9 @@ def make_building_engine(
         build_port=quiet_port(cluster.host),
         memory_bytes=1 << 34,
     )
-    configuration = host_configuration(state_dir, run_dir)
+    configuration = host_configuration(state_dir, run_dir, **chosen)
     builds = engine_options(options, base=f"{registry.host}/{base}")
+    builds = replace(builds, wallet_cache_bytes=wallet_cache_bytes)
     return KubernetesEngine(
         configuration,
         options,

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
+from moorage.engines.images.beneath import Beneath
 from moorage.engines.images.layer import LayerBounds, Place, write_layer
 from moorage.engines.kubernetes.building import fetch, pack
 from moorage.engines.kubernetes.building.exchange import Exchange, Tickets
@@ -232,7 +233,7 @@ async def test_files_that_come_incomplete_are_no_files(exchange: Exchange, tmp_p
 async def test_layer_is_what_was_packed(tickets: Tickets, tmp_path: Path) -> None:
     places = [Place(filled(tmp_path / "app"), "app", 1000)]
     bounds = LayerBounds(max_bytes=LIMIT)
-    said = await asyncio.to_thread(pack.pack, tickets.result_url, places, bounds)
+    said = await asyncio.to_thread(pack.pack, tickets.result_url, places, bounds, Beneath())
     expected = write_layer(places, io.BytesIO(), bounds)
     assert (said, tickets.result.result()) == ("", expected)
     with tarfile.open(tmp_path / "result") as archive:
@@ -252,7 +253,9 @@ async def test_refused_files_leave_no_layer(
         file.truncate(size)
     places = [Place(tmp_path / "app", "app", 1000)]
     with pytest.raises(Failed) as failed:
-        await asyncio.to_thread(pack.pack, tickets.result_url, places, LayerBounds(max_bytes=LIMIT))
+        await asyncio.to_thread(
+            pack.pack, tickets.result_url, places, LayerBounds(max_bytes=LIMIT), Beneath()
+        )
     assert (failed.value.code, tickets.result.done()) == (code, False)
 
 

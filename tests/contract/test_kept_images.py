@@ -23,10 +23,10 @@ from moorage.engines.images.manifest import (
 )
 from moorage.engines.images.reference import Repository, parse_reference
 from moorage.engines.images.registry import Registry
+from moorage.engines.kubernetes.building.image_store import PackedLayer
 from moorage.engines.kubernetes.building.images import (
     BaseKeeping,
     DeploymentImages,
-    PackedLayer,
     StoredBase,
 )
 from moorage.engines.kubernetes.objects.labels import wallet_hash

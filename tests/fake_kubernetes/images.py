@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -110,7 +111,15 @@ def unpack(blob: bytes, root: Path) -> None:
         for member in layer:
             path = Path(member.name)
             if path.name.startswith(".wh."):
-                (root / path.parent / path.name.removeprefix(".wh.")).unlink(missing_ok=True)
+                _remove(root / path.parent / path.name.removeprefix(".wh."))
             else:
                 members.append(member)
         layer.extractall(root, members, numeric_owner=True, filter="tar")
+
+
+def _remove(path: Path) -> None:
+    """Removes a file, or a directory with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,25 +1,21 @@
 """Layers: copies of disks after an install, for later builds with the same install.
 
-A layer is the image of a disk without the source's files. Its key covers everything that an install
-may depend on, with the files that the plan says it reads; a plan that names no files has no layers.
-Blocking; call from a thread.
+A layer is the image of a disk without the source's files, found by the install's key. Blocking;
+call from a thread.
 """
 
-import hashlib
 import logging
 import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from moorage.engines.disks import copying, trees
 from moorage.engines.disks.caches import Caches
 from moorage.engines.disks.disk import AppDisk, is_clean, mount_image
 from moorage.engines.engine import BuildSpec
+from moorage.engines.installs import install_key, may_be_kept
 
-_FORMAT = 1  # a change makes all older layers unused
 _RELEASE = Path("/etc/os-release")
 _PROGRAMS = (Path("/usr/bin"), Path("/usr/local/bin"))  # their mtime changes with each install
 
@@ -98,7 +94,7 @@ def layer_for(
 ) -> Layer | None:
     """Returns the layer that this build's install would make; None if none may be kept."""
     directory = caches.of(spec.owner)
-    if directory is None or spec.plan.install is None or not spec.plan.install_inputs:
+    if directory is None or not may_be_kept(spec):
         return None
     name = f"{spec.deployment_id}.draft"
     draft = AppDisk(image=directory / name, mount_point=mount_points / name)
@@ -107,23 +103,8 @@ def layer_for(
 
 
 def layer_key(spec: BuildSpec, build_env: dict[str, str]) -> str:
-    """Returns the SHA-256, in hex, of everything that may change the install's result."""
-    plan = spec.plan
-    digest = hashlib.sha256(
-        msgspec.json.encode(
-            (
-                *(_FORMAT, _machine(), spec.owner, spec.limits.disk_bytes),
-                *(plan.install, plan.directory, plan.toolchains),
-                *(build_env, plan.build_env, dict(spec.variables)),
-            ),
-            order="deterministic",
-        )
-    )
-    for name in sorted(plan.install_inputs):
-        path = spec.source / name
-        content = path.read_bytes() if path.is_file() else None
-        digest.update(msgspec.json.encode((name, content)))
-    return digest.hexdigest()
+    """Returns what a layer of this machine goes by; blocks."""
+    return install_key(spec, build_env, _machine())
 
 
 def _machine() -> tuple[str, ...]:

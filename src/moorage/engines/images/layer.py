@@ -17,6 +17,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Protocol
 
+from moorage.engines.images.beneath import Beneath
 from moorage.engines.images.holes import MAX_BYTES, data_parts, map_of_parts, sparse_header
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -84,14 +85,20 @@ class Layer:
 
 
 def write_layer(
-    places: Sequence[Place], out: Sink, bounds: LayerBounds, *, modified: int | None = None
+    places: Sequence[Place],
+    out: Sink,
+    bounds: LayerBounds,
+    *,
+    modified: int | None = None,
+    over: Beneath | None = None,
 ) -> Layer:
     """Writes a gzipped archive with what is at the places, each with the directories above it.
 
     Times are the files' own in whole seconds, or `modified`: Python compares them with what its
-    bytecode was made from. Raises LayerRefused, OSError.
+    bytecode was made from. What lies `over` which the layer is laid is left out, and removed where
+    it is gone. Raises LayerRefused, OSError.
     """
-    writer = _Writer(_Compressed(out), bounds, modified)
+    writer = _Writer(_Compressed(out), bounds, modified, over or Beneath())
     for place in places:
         writer.put(place)
     return writer.end()
@@ -129,10 +136,14 @@ class _Compressed:
 class _Writer:
     """Writes entries in the order of their names."""
 
-    def __init__(self, out: _Compressed, bounds: LayerBounds, modified: int | None) -> None:
+    def __init__(
+        self, out: _Compressed, bounds: LayerBounds, modified: int | None, over: Beneath
+    ) -> None:
         self._out = out
         self._bounds = bounds
         self._modified = modified
+        self._over = over
+        self._waiting: list[tarfile.TarInfo] = []  # unchanged directories, until one in them is not
         self._entries = self._bytes = self._left_out = 0
         self._above: set[str] = set()
         self._linked: dict[tuple[int, int], str] = {}
@@ -168,12 +179,15 @@ class _Writer:
     def _put_found(self, directory: int, source: str, name: str, uid: int) -> None:
         found = os.lstat(source, dir_fd=directory)
         entry = self._entry(found, name, uid)
+        is_beneath = self._over.has(name, found)
         if stat.S_ISDIR(found.st_mode):
             if self._is_left_by_mkfs(name, found, uid):
                 return
             entry.type = tarfile.DIRTYPE
-            self._header(entry)
-            self._put_below(directory, source, name, uid)
+            with self._within(entry, is_beneath=is_beneath):
+                self._put_below(directory, source, name, uid)
+        elif is_beneath:
+            return
         elif stat.S_ISLNK(found.st_mode):
             entry.type, entry.linkname = tarfile.SYMTYPE, os.readlink(source, dir_fd=directory)
             self._header(entry)
@@ -205,6 +219,20 @@ class _Writer:
             children = self._children(below)
             for child in children:
                 self._put_entry(below, child, f"{name}/{child}", uid)
+            for child in self._over.gone(name, children):
+                self._header(tarfile.TarInfo(f"{name}/{_WHITEOUT}{child}"))
+
+    @contextmanager
+    def _within(self, entry: tarfile.TarInfo, *, is_beneath: bool) -> Iterator[None]:
+        """Writes a directory; one that lies beneath only if something in it is written."""
+        if not is_beneath:
+            self._header(entry)
+            yield
+            return
+        waiting = len(self._waiting)
+        self._waiting.append(entry)
+        yield
+        del self._waiting[waiting:]
 
     def _children(self, directory: int) -> list[str]:
         """Returns the names in a directory, in order; stops reading when they are too many."""
@@ -223,6 +251,9 @@ class _Writer:
             raise LayerRefused(f"{_shown(name)}: the path is longer than {_MAX_NAME_BYTES:,} bytes")
 
     def _header(self, entry: tarfile.TarInfo, header: bytes = b"") -> None:
+        above, self._waiting = self._waiting, []
+        for each in above:
+            self._header(each)
         self._entries += 1
         if self._entries > self._bounds.max_entries:
             raise self._too_many()

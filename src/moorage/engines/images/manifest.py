@@ -185,15 +185,17 @@ def with_label(origin: Image, name: str, value: str) -> Image:
     """Returns the same image with another label, and so with a digest of its own."""
     given = origin.configuration
     config = given.get("config") or {}
-    labels = {**(config.get("Labels") or {}), name: value}
-    configuration = {**given, "config": {**config, "Labels": labels}}
+    configuration = {
+        **given,
+        "config": {**config, "Labels": {**labels(origin), name: value}},
+    }
     return _image(origin.manifest, origin.manifest.layers, configuration)
 
 
-def has_label(image: Image, name: str, value: str) -> bool:
-    """Returns whether an image has this label, with this value."""
+def labels(image: Image) -> Mapping[str, str]:
+    """Returns the labels of an image."""
     config = image.configuration.get("config") or {}
-    return (config.get("Labels") or {}).get(name) == value
+    return config.get("Labels") or {}
 
 
 def encoded(image: Image) -> tuple[Content, Content]:

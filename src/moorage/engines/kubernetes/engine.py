@@ -37,7 +37,7 @@ from moorage.engines.kubernetes.cluster.pods import Pod, has_ended, newest
 from moorage.engines.kubernetes.cluster.resources import NODES
 from moorage.engines.kubernetes.cluster.shared import ImageBuilder, Shared
 from moorage.engines.kubernetes.kind import CAPABILITIES
-from moorage.engines.kubernetes.leftovers import Leftovers
+from moorage.engines.kubernetes.leftovers import Leftovers, tidy
 from moorage.engines.kubernetes.opening import MakeBuilder, connected, require_permissions, trial_of
 from moorage.engines.kubernetes.running import app
 from moorage.engines.kubernetes.running.record import Record
@@ -214,7 +214,7 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
             if record is not None:
                 await shared.forget(record)
         if record is not None:
-            await shared.namespaces.tidy(record.namespace)
+            await tidy(shared, self._builder, wallet=record.wallet, namespace=record.namespace)
 
     async def export_files(
         self, deployment_id: str, target: Path, *, without: Collection[str] = ()

@@ -12,6 +12,17 @@ from moorage.engines.locks import Locks
 _COLLECT_SECONDS = 3600.0
 
 
+async def tidy(shared: Shared, builder: ImageBuilder, *, wallet: str, namespace: str) -> None:
+    """Removes what installs have made and nobody needs, and a namespace with nothing in it.
+
+    `wallet` is the hash. Raises ClusterUnavailable, Refused, OSError.
+    """
+    is_over = not await shared.namespaces.records(namespace)
+    shared.cluster.require_keeper()
+    await builder.collect_installs(wallet, is_over=is_over)
+    await shared.namespaces.tidy(namespace)
+
+
 class Leftovers:
     """Those of all wallets, of which one is looked at in each turn."""
 
@@ -34,7 +45,7 @@ class Leftovers:
             return
         self._last = min((it for it in wallets if it > self._last), default=min(wallets))
         await self._remove_images(wallets[self._last], self._last)
-        await self._shared.namespaces.tidy(self._last)
+        await tidy(self._shared, self._builder, wallet=wallets[self._last], namespace=self._last)
 
     async def _collect_bases(self) -> None:
         now = self._shared.clock.monotonic_seconds()

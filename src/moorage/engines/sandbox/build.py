@@ -10,6 +10,7 @@ from moorage.engines.engine import BuildSpec
 from moorage.engines.failure import build_tail, shell_code, shown, timed_out
 from moorage.engines.host import tool
 from moorage.engines.host.environment import build_environment
+from moorage.engines.installs import UNCHANGED
 from moorage.engines.isolation import bubblewrap
 from moorage.engines.isolation.slots import Slot
 from moorage.engines.sandbox.deployment_directory import DeploymentDirectory
@@ -45,7 +46,7 @@ async def make(directory: DeploymentDirectory, slot: Slot, spec: BuildSpec) -> N
     )
     is_installed = await provision(directory, slot, spec, layer)
     if is_installed:
-        directory.logs.note(LogKind.BUILD, "dependencies unchanged: install skipped")
+        directory.logs.note(LogKind.BUILD, UNCHANGED)
     install = None if is_installed else plan.install
     if install is not None or plan.build is not None:
         async with host.downloads.leased(spec.owner, slot.app_uid) as downloads:

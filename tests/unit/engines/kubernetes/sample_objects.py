@@ -1,6 +1,7 @@
 """One of each object that the gateway makes in a cluster, as golden files and schemas see them."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from moorage.engines.engine import Limits
 from moorage.engines.kubernetes.objects import (
@@ -93,6 +94,18 @@ def build() -> Build:
         limits=BUILD_LIMITS,
         timeout_seconds=480,
         environment={"NPM_TOKEN": "secret-of-steps"},
+        keep=["python", "-m", "keep"],
+        install_url="http://gateway.example:8404/install/secret-of-keep",
+    )
+
+
+def later_build() -> Build:
+    """One for which an earlier one has installed everything."""
+    return replace(
+        build(),
+        steps=build().steps[2:],
+        installed=f"registry.example/moorage/wallet/install@{DIGEST}",
+        keep=(),
     )
 
 
@@ -150,6 +163,7 @@ SAMPLES: Mapping[str, list[Manifest]] = {
     "build": build_objects(build(), PLAIN),
     "build-strict": build_objects(build(), STRICT),
     "carrier": carrier_objects(carrier(), STRICT),
+    "build-later": build_objects(later_build(), PLAIN),
     "namespace": namespaced(INSIDE),
     "namespace-outside": namespaced(OUTSIDE),
     "self-test": self_test_objects(self_test(), INSIDE, STRICT),

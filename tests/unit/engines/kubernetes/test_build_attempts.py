@@ -1,14 +1,14 @@
 """How a build is followed while its cluster stumbles."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from moorage.clock import SystemClock
 from moorage.engines.engine import Limits
-from moorage.engines.kubernetes.building.attempt import Attempt, Patience
+from moorage.engines.kubernetes.building.attempt import Attempt, NotLaid, Patience
 from moorage.engines.kubernetes.objects import Build, Manifest, Step
 from moorage.errors import ClusterUnavailable, DeployFailed, FailureCause
 
@@ -70,7 +70,7 @@ class ScriptedPods:
             raise self.removal
 
 
-async def run(pods: ScriptedPods, **patience: float) -> list[str]:
+async def run(pods: ScriptedPods, build: Build = BUILD, **patience: float) -> list[str]:
     """Follows a build to its end; returns its log."""
     lines: list[str] = []
 
@@ -78,7 +78,7 @@ async def run(pods: ScriptedPods, **patience: float) -> list[str]:
         lines.extend(more)
 
     limits = Patience(**{"look_seconds": 0, **patience})
-    await Attempt(pods, BUILD, log, SystemClock(), limits).run()
+    await Attempt(pods, build, log, SystemClock(), limits).run()
     return lines
 
 
@@ -115,6 +115,18 @@ async def test_image_that_can_not_be_pulled_is_waited_for_and_then_given_up() ->
     with pytest.raises(DeployFailed, match="no such image") as failed:
         await run(ScriptedPods([stuck]), obstacle_seconds=0)
     assert failed.value.cause is FailureCause.INTERRUPTED
+
+
+async def test_install_that_can_not_be_laid_down_is_told_from_builds_that_fail() -> None:
+    build = replace(BUILD, installed="lost")
+    stuck = pod(installed={"waiting": {"reason": "ErrImagePull", "message": "no such image"}})
+    with pytest.raises(NotLaid, match="no such image"):
+        await run(ScriptedPods([stuck]), build, obstacle_seconds=0)
+    with pytest.raises(NotLaid, match="exit code 1"):
+        await run(ScriptedPods([pod(installed={"terminated": {"exitCode": 1}})]), build)
+    full = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+    with pytest.raises(DeployFailed, match="out of memory"):
+        await run(ScriptedPods([pod(installed=full)]), build)
 
 
 @pytest.mark.parametrize("problem", [ClusterUnavailable(), OSError("refused")])

@@ -18,6 +18,7 @@ from sample_objects import (
     app,
     build,
     containers,
+    later_build,
     namespaced,
     pod_specs,
 )
@@ -147,14 +148,19 @@ def test_variables_are_in_the_secret_alone() -> None:
 def test_steps_hold_no_token_and_own_containers_no_variable() -> None:
     variables, urls, _ = SAMPLES["build"]
     (spec,) = pod_specs(SAMPLES["build"])
-    fetch, *steps, pack = containers(spec)
+    own = [it for it in containers(spec) if it["name"] in {"fetch", "keep", "pack"}]
+    steps = [it for it in containers(spec) if it not in own]
     read = {
         container["name"]: [it["valueFrom"]["secretKeyRef"]["key"] for it in container["env"]]
-        for container in (fetch, pack)
+        for container in own
     }
-    assert read == {"fetch": ["MOORAGE_SOURCE_URL"], "pack": ["MOORAGE_RESULT_URL"]}
-    assert set(urls["data"]) == {"MOORAGE_SOURCE_URL", "MOORAGE_RESULT_URL"}
-    assert not any("envFrom" in container for container in (fetch, pack))
+    assert read == {
+        "fetch": ["MOORAGE_SOURCE_URL"],
+        "keep": ["MOORAGE_INSTALL_URL"],
+        "pack": ["MOORAGE_RESULT_URL"],
+    }
+    assert set(urls["data"]) == {name for names in read.values() for name in names}
+    assert not any("envFrom" in container for container in own)
     for step in steps:
         assert "env" not in step
         assert [it["secretRef"]["name"] for it in step["envFrom"]] == [
@@ -165,8 +171,17 @@ def test_steps_hold_no_token_and_own_containers_no_variable() -> None:
 def test_steps_run_in_order_and_before_their_result_is_packed() -> None:
     (spec,) = pod_specs(SAMPLES["build"])
     names = [it["name"] for it in spec["initContainers"]]
-    assert names == ["fetch", "program-maven", "install", "build"]
+    assert names == ["fetch", "program-maven", "install", "keep", "build"]
     assert [it["name"] for it in spec["containers"]] == ["pack"]
+
+
+def test_what_was_installed_before_is_laid_down_first_without_token_or_variable() -> None:
+    (spec,) = pod_specs(SAMPLES["build-later"])
+    assert [it["name"] for it in spec["initContainers"]] == ["installed", "fetch", "build"]
+    laying = spec["initContainers"][0]
+    assert laying["image"] == later_build().installed
+    assert not {"env", "envFrom"} & set(laying)
+    assert [it["name"] for it in laying["volumeMounts"]] == ["app", "home"]
 
 
 def test_programs_are_put_beside_the_app_only_by_what_may_do_so() -> None:
@@ -177,15 +192,15 @@ def test_programs_are_put_beside_the_app_only_by_what_may_do_so() -> None:
         for mounted in it["volumeMounts"]
         if mounted["mountPath"] == "/opt/moorage" and not mounted.get("readOnly")
     ]
-    assert writing == ["fetch", "program-maven"]
-    _, program, install, _ = spec["initContainers"]
+    assert writing == ["fetch", "program-maven", "keep"]
+    _, program, install, _, _ = spec["initContainers"]
     assert (program["image"], install["image"]) == ("maven@sha256:00", build().image)
 
 
 def test_shell_sees_the_dollars_of_a_command() -> None:
     """Kubernetes makes one of two dollars, and puts a variable in place of `$(NAME)`."""
     (spec,) = pod_specs(SAMPLES["build"])
-    assert spec["initContainers"][3]["command"] == ["/bin/sh", "-c", "echo $$(id) $$$$"]
+    assert spec["initContainers"][4]["command"] == ["/bin/sh", "-c", "echo $$(id) $$$$"]
 
 
 def test_result_is_packed_by_a_container_that_cannot_change_it() -> None:

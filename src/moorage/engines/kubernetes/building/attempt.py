@@ -11,7 +11,7 @@ from moorage.engines.failure import shown
 from moorage.engines.kubernetes.building import outcome
 from moorage.engines.kubernetes.building.outcome import Ended, Failure
 from moorage.engines.kubernetes.objects import Build, Manifest
-from moorage.engines.kubernetes.objects.build import FETCH, PACK
+from moorage.engines.kubernetes.objects.build import FETCH, INSTALL, KEEP, LAY, PACK
 from moorage.errors import ClusterUnavailable, DeployFailed, FailureCause
 from moorage.threads import to_its_end
 
@@ -23,6 +23,10 @@ _SILENCE = "silence"
 _LOOKS_AFTER_OUTPUT = 10  # the pod's status says a moment later that the container has ended
 
 logger = logging.getLogger(__name__)
+
+
+class NotLaid(Exception):
+    """What an earlier build has installed can't be had; the message says why."""
 
 
 class BuildPods(Protocol):
@@ -71,23 +75,21 @@ class Attempt:
     clock: Clock
     patience: Patience = field(default_factory=Patience)
     tail: str = ""
+    roots: str = ""  # the topmost names of what was installed, in JSON; "" where it isn't kept
     _doing: str = "fetching the files"
     _told: int = 0  # lines of the step's output
     _since: dict[str, float] = field(default_factory=dict)
 
     async def run(self) -> None:
-        """Runs the pod to its end, and removes it. Raises DeployFailed, ClusterUnavailable."""
+        """Runs the pod to its end, and removes it.
+
+        Raises NotLaid, DeployFailed, ClusterUnavailable.
+        """
         seconds = self.build.timeout_seconds
         try:
             async with asyncio.timeout(seconds):
                 await self.pods.start(self.build)
-                await self._own(FETCH)
-                for step in self.build.steps:
-                    if step.writes_tools:
-                        await self._own(step.name)
-                    else:
-                        await self._step(step.name, step.command)
-                await self._own(PACK)
+                await self._run()
         except TimeoutError:
             raise self._failed(
                 FailureCause.BUILD_TIMEOUT,
@@ -99,14 +101,40 @@ class Attempt:
         finally:
             await to_its_end(self._remove())
 
+    async def _run(self) -> None:
+        if self.build.installed:
+            await self._laid()
+        await self._own(FETCH)
+        for step in self.build.steps:
+            if step.writes_tools:
+                await self._own(step.name)
+                continue
+            await self._step(step.name, step.command)
+            if step.name == INSTALL and self.build.keep:
+                self._doing = "packing what was installed"
+                self.roots = await self._program(KEEP)
+        self._doing = "packing what was built"
+        await self._own(PACK)
+
+    async def _laid(self) -> None:
+        """Waits until what an earlier build has installed is there."""
+        try:
+            await self._own(LAY)
+        except DeployFailed as failed:
+            if failed.cause is not FailureCause.INTERRUPTED:
+                raise
+            raise NotLaid(failed.reason) from failed
+
     async def _own(self, name: str) -> None:
-        """Waits for the end of a program that is none of the plan's."""
-        if name == PACK:
-            self._doing = "packing what was built"
+        """Waits for the end of a program that is none of the plan's, and tells what it says."""
+        if said := await self._program(name):
+            await self.log([said.replace("\n", " ")])
+
+    async def _program(self, name: str) -> str:
+        """Waits for the end of a program that is none of the plan's; returns what it says."""
         ended = await self._ended(name)
         self._check(outcome.own_failure(name, ended))
-        if ended.message:
-            await self.log([ended.message.replace("\n", " ")])
+        return ended.message
 
     async def _step(self, name: str, command: str) -> None:
         self._doing = f"running `{shown(command)}`"

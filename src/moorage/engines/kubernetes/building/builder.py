@@ -4,10 +4,11 @@ The pod gets the files and hands over what was built by a ticket for each; the g
 the registry.
 """
 
+import contextlib
 import tempfile
-from collections.abc import Collection
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from moorage.engines.engine import BuildSpec
@@ -16,12 +17,15 @@ from moorage.engines.host.toolchains import ensured
 from moorage.engines.images.base_images import BaseImages, main_program
 from moorage.engines.images.layer import Layer, LayerBounds, LayerTooLarge, Place, write_layer
 from moorage.engines.images.recipe import Materials, recipe
+from moorage.engines.images.registry import RegistryFailed
 from moorage.engines.images.sources import require_files
-from moorage.engines.kubernetes.building.attempt import Attempt, BuildPods, Log, Patience
+from moorage.engines.installs import UNCHANGED, install_key, may_be_kept
+from moorage.engines.kubernetes.building.attempt import Attempt, BuildPods, Log, NotLaid, Patience
 from moorage.engines.kubernetes.building.exchange import Exchange, Tickets
-from moorage.engines.kubernetes.building.images import BuiltImage, DeploymentImages, PackedLayer
+from moorage.engines.kubernetes.building.image_store import PackedLayer
+from moorage.engines.kubernetes.building.images import BuiltImage, DeploymentImages
 from moorage.engines.kubernetes.building.specification import Ingredients
-from moorage.engines.kubernetes.objects.labels import wallet_namespace
+from moorage.engines.kubernetes.objects.labels import wallet_hash, wallet_namespace
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Stack
 from moorage.threads import in_thread
@@ -77,13 +81,12 @@ class Builder:
         parts = await self._ingredients(spec)
         await log([f"built on {parts.base.name}@{parts.base.stored.digest}"])
         with tempfile.TemporaryDirectory(dir=self._scratch) as directory:
-            return await self._images.publish(
-                owner=spec.owner,
-                deployment_id=spec.deployment_id,
-                base=parts.base,
-                layers=await self._layers(parts, Path(directory), log),
-                run=parts.run,
-            )
+            work = Path(directory)
+            programs = await self._programs(parts, work)
+            async with self._found(parts, programs) as parts:
+                if parts.installed is not None:
+                    await log([UNCHANGED])
+                return await self._made(parts, programs, work, log)
 
     async def copy(self, image: str, deployment_id: str) -> BuiltImage:
         """As `DeploymentImages.copy`."""
@@ -113,6 +116,10 @@ class Builder:
         """As `DeploymentImages.collect_bases`."""
         await self._images.collect_bases()
 
+    async def collect_installs(self, wallet: str, *, is_over: bool) -> None:
+        """As `DeploymentImages.collect_installs`."""
+        await self._images.collect_installs(wallet, is_over=is_over)
+
     async def _ingredients(self, spec: BuildSpec) -> Ingredients:
         configuration, plan = self._configuration, spec.plan
         main = main_program(plan)
@@ -132,18 +139,59 @@ class Builder:
             build_env=configuration.build_env,
         )
 
-    async def _layers(self, parts: Ingredients, directory: Path, log: Log) -> list[PackedLayer]:
-        """Makes the layers on top of the base: one for each program, then the files."""
-        found = []
-        for number, place in enumerate(parts.programs):
-            file = directory / f"{number}.tar.gz"
-            found.append(await self._program(parts.spec.owner, place, file))
-        result = directory / "app.tar.gz"
-        if parts.steps:
-            layer = await self._in_pod(parts, directory / "source.tar.gz", result, log)
-        else:
-            layer = await in_thread(_written, [parts.files], result, parts.spec.limits.disk_bytes)
-        return [*found, PackedLayer(layer, result)]
+    @asynccontextmanager
+    async def _found(
+        self, parts: Ingredients, programs: Sequence[PackedLayer]
+    ) -> AsyncIterator[Ingredients]:
+        """Adds what an earlier build has installed, which stays as long as this lasts."""
+        spec, installs = parts.spec, self._images.installs
+        if not installs.are_kept or not may_be_kept(spec):
+            yield parts
+            return
+        made_on = [
+            *(self._images.made_by, parts.base.stored.digest),
+            *(packed.layer.digest for packed in programs),
+            *(f"{name} {it.stored.digest}" for name, it in sorted(parts.others.items())),
+        ]
+        key = await in_thread(install_key, spec, parts.build_env, made_on)
+        with installs.held(key):
+            found = await installs.find(wallet_hash(spec.owner), key, spec.source)
+            yield replace(parts, key=key, installed=found)
+
+    async def _made(
+        self, parts: Ingredients, programs: Sequence[PackedLayer], work: Path, log: Log
+    ) -> BuiltImage:
+        """Makes the layer of the files, and stores the image."""
+        if not parts.steps:
+            file, max_bytes = work / "app.tar.gz", parts.spec.limits.disk_bytes
+            layer = await in_thread(_written, [parts.files], file, max_bytes)
+            return await self._published(parts, programs, PackedLayer(layer, file))
+        try:
+            return await self._in_pod(parts, programs, work, log)
+        except NotLaid as error:
+            await log([f"what was installed before can't be used: {error}"])
+            return await self._in_pod(replace(parts, installed=None), programs, work, log)
+
+    async def _published(
+        self, parts: Ingredients, below: Sequence[PackedLayer], files: PackedLayer
+    ) -> BuiltImage:
+        """Stores the image: `below` the files is what was installed, if it is kept."""
+        return await self._images.publish(
+            owner=parts.spec.owner,
+            deployment_id=parts.spec.deployment_id,
+            base=parts.base,
+            layers=[files] if parts.installed else [*below, files],
+            run=parts.run,
+            installed=parts.installed,
+        )
+
+    async def _programs(self, parts: Ingredients, work: Path) -> list[PackedLayer]:
+        """Returns the layers of the gateway's programs."""
+        owner = parts.spec.owner
+        return [
+            await self._program(owner, place, work / f"{number}.tar.gz")
+            for number, place in enumerate(parts.programs)
+        ]
 
     async def _program(self, owner: str, place: Place, file: Path) -> PackedLayer:
         """Returns the layer of a program, which is written only where the registry lacks it."""
@@ -155,24 +203,59 @@ class Builder:
             self._known[key] = known
         return PackedLayer(known, file)
 
-    async def _in_pod(self, parts: Ingredients, source: Path, result: Path, log: Log) -> Layer:
-        """Runs the plan's steps in a pod; returns the layer that it has handed over."""
-        max_bytes = parts.spec.limits.disk_bytes
+    async def _in_pod(
+        self, parts: Ingredients, programs: Sequence[PackedLayer], work: Path, log: Log
+    ) -> BuiltImage:
+        """Runs the plan's steps in a pod, and stores what it has handed over."""
+        max_bytes, options = parts.spec.limits.disk_bytes, self._options
+        source, result, install = (work / name for name in ("source", "result", "install"))
         places = [parts.files, *parts.programs, *parts.certificates]
         await in_thread(_written, places, source, max_bytes + _PROGRAMS_BYTES)
         async with self._exchange.offered(
-            source=source, result=result, max_bytes=max_bytes
+            source=source, result=result, install=install, max_bytes=max_bytes
         ) as tickets:
-            options = self._options
             namespace = wallet_namespace(options.namespaces, parts.spec.owner)
             build = parts.pod(tickets, namespace=namespace, own_image=options.own_image)
             clock = self._configuration.clock
-            await Attempt(self._pods, build, log, clock, options.patience).run()
+            attempt = Attempt(self._pods, build, log, clock, options.patience)
+            try:
+                await attempt.run()
+            except DeployFailed:
+                with contextlib.suppress(RegistryFailed):  # why the build failed says more
+                    await self._kept(parts, _below(programs, tickets, install), attempt.roots)
+                raise
+            below = _below(programs, tickets, install)
+            parts = await self._kept(parts, below, attempt.roots)
             if not tickets.result.done():
                 raise DeployFailed(
                     FailureCause.INTERRUPTED, "deploy again: nothing was handed over"
                 )
-            return tickets.result.result()
+            return await self._published(parts, below, PackedLayer(tickets.result.result(), result))
+
+    async def _kept(
+        self, parts: Ingredients, layers: Sequence[PackedLayer], roots: str
+    ) -> Ingredients:
+        """Keeps what was installed, the last of the layers, if its topmost names are known."""
+        if not roots:
+            return parts
+        kept = await self._images.installs.keep(
+            wallet_hash(parts.spec.owner),
+            parts.key,
+            base=parts.base,
+            layers=layers,
+            run=parts.run,
+            roots=roots,
+        )
+        return replace(parts, installed=kept)
+
+
+def _below(
+    programs: Sequence[PackedLayer], tickets: Tickets, install: Path
+) -> Sequence[PackedLayer]:
+    """Returns the layers below the files: of programs, and what a pod has installed."""
+    if not tickets.install.done():
+        return programs
+    return [*programs, PackedLayer(tickets.install.result(), install)]
 
 
 def _written(

@@ -52,6 +52,7 @@ async def builder_of(
             keeping=BaseKeeping(
                 max_seconds=chosen.base_days * _DAY_SECONDS, max_bytes=chosen.base_bytes
             ),
+            max_unused_bytes=options.wallet_cache_bytes,
         ),
         BuilderOptions(
             own_image=chosen.own_image,

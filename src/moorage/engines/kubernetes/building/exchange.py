@@ -25,7 +25,7 @@ from moorage.engines.images.layer import Layer
 from moorage.errors import ConfigurationInvalid
 from moorage.threads import in_thread
 
-SOURCE, RESULT = "source", "result"
+SOURCE, RESULT, INSTALL = "source", "result", "install"
 _TOKEN_BYTES = 32
 _PIECE_BYTES = 1 << 20
 _GZIP = 31  # wbits of zlib
@@ -43,7 +43,9 @@ class Tickets:
 
     source_url: str
     result_url: str
+    install_url: str  # "" where none is asked for
     result: "asyncio.Future[Layer]"
+    install: "asyncio.Future[Layer]"
 
 
 @dataclass
@@ -99,29 +101,37 @@ class Exchange:
 
     @asynccontextmanager
     async def offered(
-        self, *, source: Path, result: Path, max_bytes: int
+        self, *, source: Path, result: Path, max_bytes: int, install: Path | None = None
     ) -> AsyncIterator[Tickets]:
-        """Gives tickets for fetching the file `source`, and for leaving a layer as `result`.
+        """Gives tickets for fetching the file `source`, and for leaving layers as the other two.
 
-        `max_bytes` is how large the layer may be when it is unpacked. They are worth nothing
+        `max_bytes` is how large a layer may be when it is unpacked. They are worth nothing
         afterwards.
         """
-        done: asyncio.Future[Layer] = asyncio.get_running_loop().create_future()
-        tickets = {
-            _token(): _Ticket(SOURCE, source, done),
-            _token(): _Ticket(RESULT, result, done, max_bytes),
+        loop = asyncio.get_running_loop()
+        came: dict[str, asyncio.Future[Layer]] = {
+            kind: loop.create_future() for kind in (SOURCE, RESULT, INSTALL)
         }
-        one, other = tickets
+        tickets = {
+            _token(): _Ticket(SOURCE, source, came[SOURCE]),
+            _token(): _Ticket(RESULT, result, came[RESULT], max_bytes),
+        }
+        if install is not None:
+            tickets[_token()] = _Ticket(INSTALL, install, came[INSTALL], max_bytes)
+        urls = {it.kind: f"{self._url}/{it.kind}/{token}" for token, it in tickets.items()}
         digests = {_digest(token): ticket for token, ticket in tickets.items()}
         self._tickets |= digests
         try:
             yield Tickets(
-                source_url=f"{self._url}/{SOURCE}/{one}",
-                result_url=f"{self._url}/{RESULT}/{other}",
-                result=done,
+                source_url=urls[SOURCE],
+                result_url=urls[RESULT],
+                install_url=urls.get(INSTALL, ""),
+                result=came[RESULT],
+                install=came[INSTALL],
             )
         finally:
-            done.cancel()
+            for future in came.values():
+                future.cancel()
             for digest in digests:
                 self._tickets.pop(digest, None)
 

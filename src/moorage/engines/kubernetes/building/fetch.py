@@ -1,7 +1,8 @@
-"""The first program in a build's pod: fetches the files, and what the build runs on.
+"""A program in a build's pod: fetches the files, and what the build runs on.
 
-`python3 -m moorage.engines.kubernetes.building.fetch NAME ROOT`: the variable NAME has the URL, and
-below ROOT the archive is unpacked. Standard library alone.
+`python3 -m moorage.engines.kubernetes.building.fetch NAME ROOT PLACE…`: the variable NAME has the
+URL, and below ROOT the archive is unpacked. What is in the PLACEs before is listed for the program
+that packs them, and what is unpacked for the one that keeps the install. Standard library alone.
 """
 
 import os
@@ -10,20 +11,33 @@ import tarfile
 import zlib
 from pathlib import Path
 
-from moorage.engines.kubernetes.building.pod_program import answered, connected, patiently, run
+from moorage.engines.images.beneath import Beneath, found_in
+from moorage.engines.kubernetes.building.pod_program import (
+    FILES,
+    INSTALLED,
+    answered,
+    connected,
+    patiently,
+    run,
+)
 
 
 def fetch(url: str, root: Path) -> str:
-    """Unpacks the archive at the URL, over what an earlier attempt has left."""
+    """Unpacks the archive at the URL, over what an earlier attempt has left; lists its files."""
+    names: dict[str, None] = {}
     with connected(url) as (connection, path):
         connection.request("GET", path)
         answer = answered(connection)
         try:
             with tarfile.open(fileobj=answer, mode="r|gz") as archive:
                 for entry in archive:
+                    names[entry.name] = None
                     _unpack(archive, entry, root)
         except (tarfile.TarError, EOFError, zlib.error) as error:
             raise OSError(f"the files came incomplete: {error}") from error
+    lists = root / FILES
+    lists.parent.mkdir(parents=True, exist_ok=True)
+    Beneath(names).write(lists)
     return ""
 
 
@@ -37,5 +51,7 @@ def _unpack(archive: tarfile.TarFile, entry: tarfile.TarInfo, root: Path) -> Non
 
 
 if __name__ == "__main__":
-    _, name, place = sys.argv
-    run(lambda: patiently(lambda: fetch(os.environ[name], Path(place))))
+    _, variable, top, *places = sys.argv
+    laid = found_in([(Path(it), it.strip("/")) for it in places], but=Beneath())
+    laid.write(Path(top) / INSTALLED)
+    run(lambda: patiently(lambda: fetch(os.environ[variable], Path(top))))

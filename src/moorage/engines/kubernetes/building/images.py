@@ -2,16 +2,16 @@
 
 Each wallet has a repository, in which each deployment's image has the deployment's id as its tag
 and a digest of its own. So it is removed without regard to any other. The images of languages are
-copied into the repository `bases`: builds and apps start without another registry.
+copied into the repository `bases`: builds and apps start without another registry. What installs
+have made is in repositories below the wallets'.
 """
 
 import asyncio
 import hashlib
 import logging
-import tempfile
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from moorage.clock import Clock
@@ -20,25 +20,18 @@ from moorage.engines.images.layer import Layer
 from moorage.engines.images.layer_files import LayerFiles
 from moorage.engines.images.manifest import (
     Content,
-    Descriptor,
     Image,
     ImageInvalid,
     Platform,
     RunConfiguration,
     choose,
-    encoded,
-    has_label,
+    labels,
     own_layers,
-    read_configuration,
     read_manifest,
     with_label,
     with_layers,
 )
-from moorage.engines.images.reference import (
-    Reference,
-    Repository,
-    parse_reference,
-)
+from moorage.engines.images.reference import Reference, Repository, parse_reference
 from moorage.engines.images.registry import NotInRegistry, Registry, RegistryFailed
 from moorage.engines.kubernetes.building.base_uses import (
     NOTES,
@@ -46,8 +39,11 @@ from moorage.engines.kubernetes.building.base_uses import (
     BaseUses,
     superfluous,
 )
+from moorage.engines.kubernetes.building.image_store import ImageStore, PackedLayer, StoredImage
+from moorage.engines.kubernetes.building.installs import Installs, key_of
 from moorage.engines.kubernetes.objects.labels import (
     DEPLOYMENT_LABEL,
+    INSTALL_LABEL,
     INSTANCE_LABEL,
     wallet_hash,
 )
@@ -62,12 +58,10 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoredBase:
+class StoredBase(StoredImage):
     """A base image in the operator's registry."""
 
     name: str  # as it is called where it comes from
-    stored: Reference  # by digest
-    image: Image
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +80,6 @@ class BaseKeeping:
     max_bytes: int = 50 * 1024**3  # of all together, each counted whole
 
 
-@dataclass(frozen=True)
-class PackedLayer:
-    """A layer, and the file that has it."""
-
-    layer: Layer
-    file: Path
-
-
 class DeploymentImages:
     """The images below one name in the operator's registry, such as `registry.example/moorage`."""
 
@@ -107,17 +93,23 @@ class DeploymentImages:
         scratch: Path,
         clock: Clock,
         keeping: BaseKeeping = BaseKeeping(),
+        max_unused_bytes: int = 0,
     ) -> None:
         """`made_by` tells these images from those that others keep below the same name.
 
-        `scratch` is a directory for large files that are under way.
+        `scratch` is a directory for large files that are under way. `max_unused_bytes` are for
+        installs of a wallet that no release was built on; 0: none is kept at all.
         """
+        self.made_by = made_by
         self._registry = registry
         self._root = root
-        self._made_by = made_by
         self._platform = platform
-        self._scratch = scratch
+        self._store = ImageStore(registry=registry, scratch=scratch)
         self._clock = clock
+        self.installs = Installs(
+            self._store, root, made_by=made_by, clock=clock, max_unused_bytes=max_unused_bytes
+        )
+        self._keys: dict[tuple[str, str], str] = {}  # of installs, by wallet and deployment
         self._keeping = keeping
         self._bases = root.below(_BASES)
         self._uses = BaseUses(registry, self._bases, made_by=made_by)
@@ -142,7 +134,7 @@ class DeploymentImages:
                 except NotInRegistry:
                     raise RegistryFailed(f"{name}: {error}") from error
                 logger.warning("the image %s is the one that was used last: %s", name, error)
-            image = await self._image(stored.repository, content)
+            image = await self._store.read(stored.repository, content)
             await self._note_use(named, stored.pinned(content.digest), image)
         return StoredBase(name=str(named), stored=stored.pinned(content.digest), image=image)
 
@@ -156,9 +148,8 @@ class DeploymentImages:
         for tag in tags:
             if tag not in uses and not tag.startswith(NOTES):  # counts from now on
                 stored = Reference(repository=self._bases, tag=tag)
-                content = await self._registry.manifest(stored)
-                image = await self._image(self._bases, content)
-                await self._note_use(None, stored.pinned(content.digest), image)
+                found = await self._store.get(stored)
+                await self._note_use(None, found.stored, found.image)
         removed = superfluous(
             (use for use in uses.values() if use.tag in tags),
             now=self._clock.now_ms() // 1000,
@@ -166,7 +157,7 @@ class DeploymentImages:
             max_bytes=self._keeping.max_bytes,
         )
         for digest in sorted(removed):
-            await self._remove(Reference(repository=self._bases, digest=digest))
+            await self._store.remove(Reference(repository=self._bases, digest=digest))
         await self._uses.forget(removed)
 
     async def _note_use(self, named: Reference | None, stored: Reference, image: Image) -> None:
@@ -190,27 +181,48 @@ class DeploymentImages:
         base: StoredBase,
         layers: Sequence[PackedLayer],
         run: RunConfiguration,
+        installed: StoredImage | None = None,
     ) -> BuiltImage:
-        """Stores a deployment's image. Raises RegistryFailed, OSError."""
-        repository = self.repository(owner)
-        for named in base.image.manifest.layers:
-            await self._move(base.stored.repository, repository, named)
-        for packed in layers:
-            await self._registry.push_blob(repository, packed.file, digest=packed.layer.digest)
-        image = with_layers(base.image, [packed.layer for packed in layers], run)
-        image = with_label(image, _BASE_NAME, base.name)
-        image = with_label(image, _BASE_DIGEST, base.stored.digest)
-        return await self._store(repository, deployment_id, image)
+        """Stores a deployment's image: layers upon its base, or upon what was `installed` on that.
+
+        Raises RegistryFailed, OSError.
+        """
+        repository, below = self.repository(owner), installed or base
+        await self._store.put_layers(below, layers, repository)
+        image = with_layers(below.image, [packed.layer for packed in layers], run)
+        told = {_BASE_NAME: base.name, _BASE_DIGEST: base.stored.digest}
+        if installed is not None:
+            told[INSTALL_LABEL] = installed.stored.tag
+        for label, value in told.items():
+            image = with_label(image, label, value)
+        return await self._put(repository, deployment_id, image)
+
+    async def collect_installs(self, wallet: str, *, is_over: bool) -> None:
+        """Removes what installs have made and nobody needs; with `is_over`, all. By the hash.
+
+        Raises RegistryFailed.
+        """
+        used = partial(self._used_installs, wallet)
+        await self.installs.collect(wallet, used, is_over=is_over)
+
+    async def _used_installs(self, wallet: str) -> set[str]:
+        """Returns the keys of those that a wallet's images were built on."""
+        stored = await self.stored(wallet)
+        known = {of: key for of, key in self._keys.items() if of[0] != wallet or of[1] in stored}
+        for deployment_id in stored:
+            if (wallet, deployment_id) not in known:
+                name = Reference(repository=self._root.below(wallet), tag=deployment_id)
+                known[wallet, deployment_id] = key_of(await self._store.get(name))
+        self._keys = known
+        return {known[wallet, deployment_id] for deployment_id in stored}
 
     async def copy(self, image: str, deployment_id: str) -> BuiltImage:
         """Makes a deployment's image from another's of the same wallet.
 
         Raises NotInRegistry if that is gone, RegistryFailed.
         """
-        origin = parse_reference(image)
-        content = await self._registry.manifest(origin)
-        found = await self._image(origin.repository, content)
-        return await self._store(origin.repository, deployment_id, found)
+        found = await self._store.get(parse_reference(image))
+        return await self._put(found.stored.repository, deployment_id, found.image)
 
     async def fetch_files(
         self, image: str, target: Path, *, without: Collection[str], max_bytes: int
@@ -219,16 +231,15 @@ class DeploymentImages:
 
         Raises DeployFailed where the image has no layers of Moorage's, RegistryFailed.
         """
-        origin = parse_reference(image)
-        found = await self._image(origin.repository, await self._registry.manifest(origin))
-        own = own_layers(found)
+        found = await self._store.get(parse_reference(image))
+        own = own_layers(found.image)
         if not own:
             raise not_apart()
         files = LayerFiles(target, below="app", without=without, max_bytes=max_bytes)
         await in_thread(target.mkdir, mode=0o700)
         for named in own:
-            async with self._scratch_file() as file:
-                await self._registry.fetch_blob(origin.repository, named, file)
+            async with self._store.scratch_file() as file:
+                await self._registry.fetch_blob(found.stored.repository, named, file)
                 await in_thread(files.add, file)
 
     async def remove(self, wallet: str, deployment_id: str) -> None:
@@ -239,17 +250,11 @@ class DeploymentImages:
         """
         image = Reference(repository=self._root.below(wallet), tag=deployment_id)
         try:
-            content = await self._registry.manifest(image)
-            found = await self._image(image.repository, content)
+            found = await self._store.get(image)
         except NotInRegistry:
             return
-        if not has_label(found, INSTANCE_LABEL, self._made_by):
-            return
-        await self._remove(image.pinned(content.digest))
-
-    async def _remove(self, image: Reference) -> None:
-        if not await self._registry.delete_manifest(image):
-            logger.warning("%s stays, as its registry allows no deletion", image)
+        if labels(found.image).get(INSTANCE_LABEL) == self.made_by:
+            await self._store.remove(found.stored)
 
     async def stored(self, wallet: str) -> set[str]:
         """Returns the names of all images of a wallet, by its hash. Raises RegistryFailed."""
@@ -263,13 +268,11 @@ class DeploymentImages:
         """Returns a wallet's repository."""
         return self._root.below(wallet_hash(owner))
 
-    async def _store(self, repository: Repository, deployment_id: str, image: Image) -> BuiltImage:
+    async def _put(self, repository: Repository, deployment_id: str, image: Image) -> BuiltImage:
         image = with_label(image, DEPLOYMENT_LABEL, deployment_id)
-        image = with_label(image, INSTANCE_LABEL, self._made_by)
-        manifest, configuration = encoded(image)
-        await self._registry.push_blob(repository, configuration.body, digest=configuration.digest)
+        image = with_label(image, INSTANCE_LABEL, self.made_by)
         name = Reference(repository=repository, tag=deployment_id)
-        stored = await self._registry.put_manifest(name, manifest)
+        stored = (await self._store.put(name, image)).stored
         size = sum(layer.size for layer in image.manifest.layers)
         return BuiltImage(reference=str(stored), size_bytes=size)
 
@@ -284,32 +287,5 @@ class DeploymentImages:
     async def _copy_base(self, origin: Repository, stored: Reference, content: Content) -> None:
         manifest = read_manifest(content)
         for named in (manifest.config, *manifest.layers):
-            await self._move(origin, stored.repository, named)
+            await self._store.move(origin, stored.repository, named)
         await self._registry.put_manifest(stored, content)
-
-    async def _image(self, repository: Repository, content: Content) -> Image:
-        try:
-            manifest = read_manifest(content)
-            configuration = await self._registry.blob(repository, manifest.config)
-            return Image(
-                manifest=manifest, configuration=read_configuration(configuration, manifest)
-            )
-        except ImageInvalid as error:
-            raise RegistryFailed(f"{repository}: {error}") from error
-
-    async def _move(self, origin: Repository, target: Repository, named: Descriptor) -> None:
-        """Gives a repository a blob of another."""
-        if await self._registry.has_blob(target, named.digest):
-            return
-        if origin.registry == target.registry and await self._registry.mount_blob(
-            origin, target, named.digest
-        ):
-            return
-        async with self._scratch_file() as file:
-            await self._registry.fetch_blob(origin, named, file)
-            await self._registry.push_blob(target, file, digest=named.digest)
-
-    @asynccontextmanager
-    async def _scratch_file(self) -> AsyncIterator[Path]:
-        with tempfile.NamedTemporaryFile(dir=self._scratch) as file:
-            yield Path(file.name)

@@ -30,6 +30,7 @@ class BuildPlaces:
     url: str  # how pods reach it; "": by its own host and port
     architecture: str = ""  # of the nodes, such as arm64; "": this machine's
     keeping: BaseKeeping = BaseKeeping()  # noqa: RUF009 (frozen)
+    max_unused_bytes: int = 0  # for installs of a wallet that no release was built on
 
 
 @asynccontextmanager
@@ -57,6 +58,7 @@ async def opened_builder(
             scratch=scratch,
             clock=configuration.clock,
             keeping=places.keeping,
+            max_unused_bytes=places.max_unused_bytes,
         )
         yield Builder(
             configuration, options, pods=pods, images=images, exchange=exchange, scratch=scratch

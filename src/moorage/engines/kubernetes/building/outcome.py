@@ -5,10 +5,8 @@ from typing import Any
 
 from moorage.engines.failure import shown
 from moorage.engines.kubernetes.building.pod_program import TOO_LARGE, UNREACHABLE
-from moorage.engines.kubernetes.objects.build import PACK
+from moorage.engines.kubernetes.objects.build import INSTALL, KEEP, PACK
 from moorage.errors import FailureCause
-
-INSTALL, BUILD = "install", "build"
 
 _OUT_OF_MEMORY, _EVICTED, _DEADLINE = "OOMKilled", "Evicted", "DeadlineExceeded"
 _FULL_WORDS = ("ENOSPC", "No space left on device", "no space left on device")
@@ -118,7 +116,7 @@ def own_failure(name: str, ended: Ended) -> Failure | None:
         return Failure(
             cause=FailureCause.OUT_OF_MEMORY, reason=f"the build ran out of memory in `{name}`"
         )
-    if name != PACK or ended.code == UNREACHABLE:
+    if name not in {KEEP, PACK} or ended.code == UNREACHABLE:
         return Failure(cause=FailureCause.INTERRUPTED, reason=f"deploy again: {what}")
     if ended.code == TOO_LARGE:
         return Failure(cause=FailureCause.OUT_OF_DISK, reason=what)

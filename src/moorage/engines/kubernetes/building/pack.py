@@ -1,9 +1,9 @@
 """The last program in a build's pod: hands what was built to the gateway, as a layer of an image.
 
 `python3 -m moorage.engines.kubernetes.building.pack NAME BYTES UID PLACE…`: the variable NAME has
-the URL, BYTES is how much may be unpacked from the layer, and each PLACE is a directory. What
-install and build left is a stranger's, but none of their processes runs any more, and the
-directories are mounted read-only. Standard library alone.
+the URL, BYTES is how much may be unpacked from the layer, and each PLACE is a directory. What is as
+the install's layer has it is left out. What install and build left is a stranger's, but none of
+their processes runs any more, and the directories are mounted read-only. Standard library alone.
 """
 
 import os
@@ -13,6 +13,7 @@ from http.client import HTTPConnection
 from io import BytesIO
 from pathlib import Path
 
+from moorage.engines.images.beneath import Beneath, read
 from moorage.engines.images.layer import (
     LayerBounds,
     LayerRefused,
@@ -21,6 +22,7 @@ from moorage.engines.images.layer import (
     write_layer,
 )
 from moorage.engines.kubernetes.building.pod_program import (
+    INSTALLED,
     REFUSED,
     TOO_LARGE,
     Failed,
@@ -58,15 +60,17 @@ class Body:
             self._connection.send(b"%x\r\n%b\r\n" % (len(content), content))
 
 
-def pack(url: str, places: Sequence[Place], bounds: LayerBounds) -> str:
-    """Sends the layer; returns what is to be said about it."""
+def pack(
+    url: str, places: Sequence[Place], bounds: LayerBounds, over: Beneath | None = None
+) -> str:
+    """Sends the layer that is laid `over` others; returns what is to be said about it."""
     with connected(url) as (connection, path):
         connection.putrequest("PUT", path)
         connection.putheader("Transfer-Encoding", "chunked")
         connection.endheaders()
         body = Body(connection)
         try:
-            layer = write_layer(places, body, bounds)
+            layer = write_layer(places, body, bounds, over=over)
         except LayerTooLarge as error:
             raise Failed(TOO_LARGE, str(error)) from error
         except LayerRefused as error:
@@ -80,4 +84,5 @@ if __name__ == "__main__":
     _, name, size, uid, *directories = sys.argv
     found = [Place(Path(it), it.strip("/"), int(uid)) for it in directories]
     allowed = LayerBounds(max_bytes=int(size))
-    run(lambda: patiently(lambda: pack(os.environ[name], found, allowed)))
+    installed = read(Path("/") / INSTALLED)
+    run(lambda: patiently(lambda: pack(os.environ[name], found, allowed, installed)))

@@ -12,13 +12,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 TERMINATION_LOG = "/dev/termination-log"
+FILES, INSTALLED = "opt/moorage/files.list", "opt/moorage/installed.list"
+"""Lists that these programs leave each other, where no step of a build writes."""
+
 REFUSED, TOO_LARGE, UNREACHABLE = 10, 11, 12
 """Exit codes: the files are not taken as they are; they are too many; the gateway is not there."""
 
 _CONNECT_SECONDS = 5.0
 _SILENCE_SECONDS = 60.0
 _PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)  # a new pod's network takes a moment to let it out
-_MAX_SAID_BYTES = 2000  # the kubelet takes 4096
+MAX_SAID_BYTES = 2000  # the kubelet takes 4096
 
 
 class Failed(Exception):
@@ -35,7 +38,7 @@ def run(work: Callable[[], str]) -> None:
         said, code = work(), 0
     except Failed as failed:
         said, code = str(failed), failed.code
-    content = said.encode(errors="replace")[:_MAX_SAID_BYTES]
+    content = said.encode(errors="replace")[:MAX_SAID_BYTES]
     Path(TERMINATION_LOG).write_bytes(content)
     sys.exit(code)
 
@@ -74,6 +77,6 @@ def answered(connection: http.client.HTTPConnection) -> http.client.HTTPResponse
     if answer.status >= 500:
         raise OSError(f"the gateway answers {answer.status}")
     if answer.status >= 400:
-        said = answer.read(_MAX_SAID_BYTES).decode(errors="replace").strip()
+        said = answer.read(MAX_SAID_BYTES).decode(errors="replace").strip()
         raise Failed(REFUSED, f"the gateway answers {answer.status}: {said}")
     return answer

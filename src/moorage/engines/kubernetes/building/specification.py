@@ -22,14 +22,21 @@ from moorage.engines.images.recipe import (
 )
 from moorage.engines.isolation.bubblewrap import CERTIFICATES, HOME
 from moorage.engines.kubernetes.building.exchange import Tickets
+from moorage.engines.kubernetes.building.image_store import StoredImage
 from moorage.engines.kubernetes.building.images import StoredBase
-from moorage.engines.kubernetes.building.outcome import BUILD, INSTALL
 from moorage.engines.kubernetes.objects import Build, Step
-from moorage.engines.kubernetes.objects.build import RESULT_URL, SOURCE_URL
+from moorage.engines.kubernetes.objects.build import (
+    BUILD,
+    INSTALL,
+    INSTALL_URL,
+    RESULT_URL,
+    SOURCE_URL,
+)
 from moorage.engines.kubernetes.running.variables import require_short
 from moorage.errors import FailureCause
 
 _FETCH = ("python3", "-m", "moorage.engines.kubernetes.building.fetch")
+_KEEP = ("python3", "-m", "moorage.engines.kubernetes.building.keep")
 _PACK = ("python3", "-m", "moorage.engines.kubernetes.building.pack")
 _TRUST = "/opt/moorage/certificates.crt"  # the gateway's, for builds
 _BORROWED = "/opt/moorage/programs"  # those of other images than the base
@@ -44,11 +51,14 @@ class Ingredients:
     base: StoredBase
     others: Mapping[str, StoredBase]  # the images of the recipe's other programs
     build_env: Mapping[str, str]  # the operator's
+    key: str = ""  # by which what is installed is kept; "": it is not
+    installed: StoredImage | None = None  # what an earlier build has installed
 
     @property
     def steps(self) -> list[Step]:
-        """The plan's commands; none if nothing is to be run."""
-        named = ((INSTALL, self.spec.plan.install), (BUILD, self.spec.plan.build))
+        """The commands to run; none if nothing is to be run, or was run by an earlier build."""
+        install = None if self.installed else self.spec.plan.install
+        named = ((INSTALL, install), (BUILD, self.spec.plan.build))
         return [Step(name=name, command=command) for name, command in named if command]
 
     @property
@@ -89,7 +99,10 @@ class Ingredients:
 
     def pod(self, tickets: Tickets, *, namespace: str, own_image: str) -> Build:
         """Returns what the pod is asked to do. Raises DeployFailed for too many variables."""
-        spec, places = self.spec, [APP, HOME, *([_BORROWED] if self.others else [])]
+        spec, installed = self.spec, [APP, HOME]
+        places = [*installed, *([_BORROWED] if self.others else [])]
+        bounds = (str(spec.limits.disk_bytes), str(UID))
+        keeps = bool(self.key) and self.installed is None
         return Build(
             deployment_id=spec.deployment_id,
             owner=spec.owner,
@@ -98,10 +111,13 @@ class Ingredients:
             image=str(self.base.stored),
             directory=spec.plan.directory,
             steps=[*self._borrowing(), *self.steps],
-            fetch=(*_FETCH, SOURCE_URL, "/"),
-            pack=(*_PACK, RESULT_URL, str(spec.limits.disk_bytes), str(UID), *places),
+            fetch=(*_FETCH, SOURCE_URL, "/", *installed),
+            keep=(*_KEEP, INSTALL_URL, *bounds, *installed) if keeps else (),
+            pack=(*_PACK, RESULT_URL, *bounds, *places),
+            installed=str(self.installed.stored) if self.installed else "",
             source_url=tickets.source_url,
             result_url=tickets.result_url,
+            install_url=tickets.install_url,
             limits=spec.limits,
             timeout_seconds=spec.timeout_seconds,
             environment=self._variables(),

@@ -91,6 +91,13 @@ class ImageBuilder(Protocol):
         """Removes what images were made from and no build needs. Raises OSError."""
         ...
 
+    async def collect_installs(self, wallet: str, *, is_over: bool) -> None:
+        """Removes what installs of a wallet have made and nobody needs; with `is_over`, all.
+
+        `wallet` is its hash. Raises OSError.
+        """
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shared:

@@ -1,11 +1,12 @@
 """Makes the pod of a build, and its Secrets.
 
-The pod's containers run one after the other. The first and the last are Moorage's own and hold a
-token each, good for one request to the gateway; those between them run what a stranger wrote, in a
-language's image, and hold neither a token nor a credential.
+The pod's containers run one after the other. Those that fetch the files, keep what was installed
+and pack what was built are Moorage's own and hold a token each, good for one request to the
+gateway; the others run what a stranger wrote, in a language's image, and hold neither a token nor a
+credential.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from moorage.engines.engine import Limits
@@ -23,10 +24,14 @@ from moorage.engines.kubernetes.objects.pod import (
     secret,
 )
 
-FETCH, PACK = "fetch", "pack"  # the names of Moorage's own containers
+FETCH, KEEP, PACK = "fetch", "keep", "pack"  # the names of Moorage's own containers
+LAY = "installed"  # of the one that lays what an earlier build has installed
+INSTALL, BUILD = "install", "build"  # of those that run the plan's steps
 APP = "/app"
 TOOLS = "/opt/moorage"  # below it, programs in `bin` and `toolchains`
 SOURCE_URL, RESULT_URL = "MOORAGE_SOURCE_URL", "MOORAGE_RESULT_URL"
+INSTALL_URL = "MOORAGE_INSTALL_URL"
+_LAID = "/opt/moorage/laid"  # where the volumes are while an image's own files are to be seen
 _VAR_TMP = "/var/tmp"  # noqa: S108 (inside the container)
 _STOP_SECONDS = 1  # nobody waits for the last words of a build that was given up
 
@@ -59,6 +64,9 @@ class Build:
     limits: Limits
     timeout_seconds: int
     environment: Mapping[str, str] = field(default_factory=dict)  # of the steps
+    installed: str = ""  # an image with what an earlier build has installed; "": there is none
+    keep: Sequence[str] = ()  # the command that hands over what was installed; (): none does
+    install_url: str = ""  # with a token; for `keep` alone
 
     def labels(self, instance: str) -> dict[str, str]:
         """The labels of its objects."""
@@ -76,6 +84,8 @@ def build_secrets(build: Build, instance: str) -> list[Manifest]:
     """Returns the Secrets of the build: the steps' variables, and the URLs of the other two."""
     name, labels = build_name(build.deployment_id), build.labels(instance)
     urls = {SOURCE_URL: build.source_url, RESULT_URL: build.result_url}
+    if build.keep:
+        urls[INSTALL_URL] = build.install_url
     return [
         secret(name, build.namespace, labels=labels, values=build.environment),
         secret(urls_name(name), build.namespace, labels=labels, values=urls),
@@ -98,7 +108,7 @@ def build_pod(build: Build, options: PodOptions) -> Manifest:
             "restartPolicy": "Never",
             "activeDeadlineSeconds": build.timeout_seconds,
             "terminationGracePeriodSeconds": _STOP_SECONDS,
-            "initContainers": [_fetch(build), *(_step(build, step) for step in build.steps)],
+            "initContainers": list(_before_packing(build)),
             "containers": [_pack(build)],
             "volumes": [
                 on_disk(name, size_bytes=size)
@@ -108,10 +118,58 @@ def build_pod(build: Build, options: PodOptions) -> Manifest:
     }
 
 
+def _before_packing(build: Build) -> Iterator[Manifest]:
+    if build.installed:
+        yield _lay(build)
+    yield _fetch(build)
+    for step in build.steps:
+        yield _step(build, step)
+        if step.name == INSTALL and build.keep:
+            yield _keep(build)
+
+
+def _lay(build: Build) -> Manifest:
+    """Copies what an image has at the places of the files into the pod's volumes.
+
+    Not the places themselves: they are of others, and neither mode nor time of theirs can be set.
+    """
+    copying = (
+        f"if [ -d {place} ] && cd {place}; then for it in ./.[!.]* ./..?* ./*; do"
+        ' if [ -e "$it" ] || [ -L "$it" ]; then'
+        f' cp -a "$it" {_LAID}/{name}/ || exit 1; fi; done; fi'
+        for name, place in (("app", APP), ("home", HOME))
+    )
+    return {
+        "name": LAY,
+        "image": build.installed,
+        "imagePullPolicy": "IfNotPresent",
+        "command": literal("/bin/sh", "-c", "\n".join(copying)),
+        "resources": resources(build.limits),
+        "securityContext": restricted_container(),
+        "volumeMounts": [mount(name, f"{_LAID}/{name}") for name in ("app", "home")],
+    }
+
+
 def _fetch(build: Build) -> Manifest:
     return {
         **_own_container(build, FETCH, build.fetch, url=SOURCE_URL),
-        "volumeMounts": [mount("app", APP), mount("tools", TOOLS), mount("tmp", TMP)],
+        "volumeMounts": [
+            mount("app", APP),
+            mount("home", HOME, read_only=True),
+            mount("tools", TOOLS),
+            mount("tmp", TMP),
+        ],
+    }
+
+
+def _keep(build: Build) -> Manifest:
+    return {
+        **_own_container(build, KEEP, build.keep, url=INSTALL_URL),
+        "volumeMounts": [
+            mount("app", APP, read_only=True),
+            mount("home", HOME, read_only=True),
+            mount("tools", TOOLS),
+        ],
     }
 
 

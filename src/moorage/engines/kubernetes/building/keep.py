@@ -1,0 +1,40 @@
+"""A program in a build's pod: hands over what the install has made, for later builds as well.
+
+`python3 -m moorage.engines.kubernetes.building.keep NAME BYTES UID PLACE…`, as `pack`. Files of the
+upload are left out. It says what is topmost in its layer, as a list in JSON: an upload that has one
+of them itself needs an install of its own. Standard library alone.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from moorage.engines.images.beneath import found_in, read
+from moorage.engines.images.layer import LayerBounds, Place
+from moorage.engines.kubernetes.building.pack import pack
+from moorage.engines.kubernetes.building.pod_program import (
+    FILES,
+    INSTALLED,
+    MAX_SAID_BYTES,
+    patiently,
+    run,
+)
+
+
+def keep(url: str, places: Sequence[Place], bounds: LayerBounds, lists: Path) -> str:
+    """Sends the layer, and lists what is in it; returns its topmost names, "" if too many."""
+    uploaded = read(lists / FILES)
+    installed = found_in([(it.source, it.name) for it in places], but=uploaded)
+    patiently(lambda: pack(url, places, bounds, uploaded))
+    installed.write(lists / INSTALLED)
+    said = json.dumps(installed.roots())
+    return said if len(said) <= MAX_SAID_BYTES else ""
+
+
+if __name__ == "__main__":
+    _, name, size, uid, *directories = sys.argv
+    found = [Place(Path(it), it.strip("/"), int(uid)) for it in directories]
+    allowed = LayerBounds(max_bytes=int(size))
+    run(lambda: keep(os.environ[name], found, allowed, Path("/")))
