@@ -25,7 +25,7 @@ import msgspec
 import pytest
 
 from moorage.engines.docker.docker import DockerEngine
-from moorage.engines.docker.images import ImageOptions
+from moorage.engines.dockerd.images import ImageOptions
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.images.base_images import DEFAULTS, BaseImages
 

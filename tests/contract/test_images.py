@@ -12,10 +12,9 @@ import msgspec
 import pytest
 
 from docker_fixture import BASE, BOUND_SECONDS, Dockerd
-from moorage.engines.docker.building.group import BuildGroup
-from moorage.engines.docker.daemon import connect
-from moorage.engines.docker.groups import remove_everywhere
-from moorage.engines.docker.images import ImageOptions, Images
+from moorage.engines.dockerd.daemon import connect
+from moorage.engines.dockerd.group import BuildGroup, remove_everywhere
+from moorage.engines.dockerd.images import ImageOptions, Images
 from moorage.engines.engine import BuildSpec, Limits
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.kernel.cgroup import BUILDS, Cgroups

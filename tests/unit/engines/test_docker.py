@@ -16,16 +16,17 @@ from moorage.engines.docker.container import (
     Surroundings,
     container,
     container_name,
-    numeric_user,
     scratch,
     settled,
 )
-from moorage.engines.docker.daemon import Daemon, first_file, lacking, socket_path
 from moorage.engines.docker.output import split_frames
 from moorage.engines.docker.record import Record
+from moorage.engines.dockerd import firewall
+from moorage.engines.dockerd.daemon import Daemon, first_file, lacking, socket_path
 from moorage.engines.engine import AppExit, InstanceSpec, Limits
 from moorage.engines.host.record import Stage
 from moorage.engines.images.environment import environment
+from moorage.engines.images.user import numeric_user
 from moorage.errors import ConfigurationInvalid, DeployFailed
 from moorage.planning.plan import Plan, Stack
 
@@ -173,7 +174,7 @@ def test_apps_share_a_bridge_that_the_firewall_knows_by_name() -> None:
 
 
 def test_what_one_app_sends_to_another_is_dropped_on_the_bridge() -> None:
-    rules = network.bridge_rules("ab12cd", "10.201.0.0/16", builds=())
+    rules = firewall.bridge_rules("ab12cd", "10.201.0.0/16", builds=())
     assert rules.startswith("table bridge moorage_ab12cd {}\ndelete table bridge moorage_ab12cd\n")
     assert "type filter hook forward" in rules
     assert "ip saddr 10.201.0.0/16 drop" in rules
@@ -199,7 +200,7 @@ async def test_end_that_docker_does_not_note_is_told_without_its_code(
 
 
 def test_no_frame_passes_between_builds_on_dockers_own_bridge() -> None:
-    rules = network.bridge_rules("ab12cd", "10.201.0.0/16", builds=("172.17.0.0/16",))
+    rules = firewall.bridge_rules("ab12cd", "10.201.0.0/16", builds=("172.17.0.0/16",))
     for field in ("ip saddr", "ip daddr", "arp saddr ip", "arp daddr ip"):
         assert f"    {field} 172.17.0.0/16 drop\n" in rules
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from moorage.engines.dockerd.buildx import CORE_BYTES
 from moorage.engines.engine import InstanceSpec
 from moorage.engines.images.environment import DATA, environment
 from moorage.errors import DeployFailed, FailureCause
@@ -14,7 +15,6 @@ from moorage.errors import DeployFailed, FailureCause
 INSTANCE_LABEL, DEPLOYMENT_LABEL = "moorage.instance", "moorage.deployment"
 _MIB = 1024 * 1024
 _NANO = 1_000_000  # nanoseconds of a millisecond, as NanoCpus counts billionths of a core
-CORE_BYTES = 1  # not 0: so the kernel starts no core_pattern program, as root, either (core(5))
 _START_CPU_MILLIS = 1000  # a starting app may use a whole core, even if its limit is lower
 _TMPFS = {
     "/tmp": "rw,noexec,nosuid,nodev,mode=1777,size=64m",  # noqa: S108 (inside the container)
@@ -119,24 +119,3 @@ def _in_memory(path: str) -> dict[str, Any]:
 def settled(cpu_millis: int) -> dict[str, int]:
     """Returns the body of `POST /containers/…/update` for an app that has started."""
     return {"NanoCpus": cpu_millis * _NANO}
-
-
-def is_name(user: str) -> bool:
-    """Returns whether a container's `User` is a name, whose number is in its /etc/passwd."""
-    name = user.partition(":")[0]
-    return bool(name) and not name.isdecimal()
-
-
-def numeric_user(user: str, passwd: str) -> int:
-    """Returns the user id that a container's `User` means, by the text of its /etc/passwd.
-
-    A name that is not there is root, as the container would not start.
-    """
-    name = user.partition(":")[0]
-    if not is_name(user):
-        return int(name or 0)
-    for line in passwd.splitlines():
-        fields = line.split(":")
-        if fields[0] == name and len(fields) > 2 and fields[2].isdecimal():
-            return int(fields[2])
-    return 0

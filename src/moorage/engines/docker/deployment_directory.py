@@ -7,9 +7,9 @@ from pathlib import Path
 
 from moorage.engines.disks.volumes import Volumes
 from moorage.engines.docker.container import Surroundings
-from moorage.engines.docker.daemon import Daemon
 from moorage.engines.docker.output import Followers
 from moorage.engines.docker.record import Record
+from moorage.engines.dockerd.daemon import Daemon
 from moorage.engines.host import deployment_directory as shared
 from moorage.engines.host.kernel.cgroup import APPS, Cgroups
 from moorage.engines.host.record import Stage

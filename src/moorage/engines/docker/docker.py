@@ -10,7 +10,6 @@ import msgspec
 from moorage.engines.disks.volumes import Volumes
 from moorage.engines.docker import app, network
 from moorage.engines.docker.container import settled
-from moorage.engines.docker.daemon import DaemonFailed, calling
 from moorage.engines.docker.deployment_directory import DeploymentDirectory, Host
 from moorage.engines.docker.groups import usage_of
 from moorage.engines.docker.host import (
@@ -19,9 +18,11 @@ from moorage.engines.docker.host import (
     keep_firewall,
     open_host,
 )
-from moorage.engines.docker.images import ImageOptions, Images
 from moorage.engines.docker.kind import CAPABILITIES
 from moorage.engines.docker.record import Record
+from moorage.engines.dockerd import firewall
+from moorage.engines.dockerd.daemon import DaemonFailed, calling
+from moorage.engines.dockerd.images import ImageOptions, Images
 from moorage.engines.engine import (
     AppExit,
     BuildSpec,
@@ -98,7 +99,7 @@ class DockerEngine(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
                 await host.daemon.docker.version()
         except DaemonFailed as error:
             raise IsolationMissing((f"{error}: systemctl start docker",)) from error
-        if not await in_thread(network.is_loaded, host.around.instance_id, host.daemon):
+        if not await in_thread(firewall.is_loaded, host.around.instance_id, host.daemon):
             raise IsolationMissing(("the packet filter of the apps is gone",))
 
     async def close(self, *, stop_apps: bool) -> None:

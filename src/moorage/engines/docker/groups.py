@@ -1,15 +1,11 @@
 """The control group that holds all containers of apps, and where to find one container's."""
 
-import contextlib
-import os
 from pathlib import Path
 
 from moorage.engines.engine import Usage
 from moorage.engines.host import tool
 from moorage.engines.host.kernel.cgroup import APPS, BUILDS, Cgroups
 from moorage.engines.host.kernel.memory import Shares
-
-_MOUNTS = Path("/proc/self/mountinfo")
 
 
 def parent(instance_id: str, shared: str, *, systemd: bool) -> str:
@@ -44,20 +40,6 @@ def group_of(process_cgroups: str) -> str | None:
         if "memory" in controllers.split(",") or (not controllers and path != "/"):
             return path.lstrip("/")
     return None
-
-
-def remove_everywhere(name: str) -> None:
-    """Removes a group without processes, and those in it, from all hierarchies; blocks.
-
-    Docker makes a container's parents also in version 1's hierarchies that we use for nothing.
-    """
-    for line in _MOUNTS.read_text().splitlines():
-        before, _, after = line.partition(" - ")
-        if after.split(" ")[0] in ("cgroup", "cgroup2"):
-            top = Path(before.split(" ")[4]) / name
-            for group, _, _ in os.walk(top, topdown=False):
-                with contextlib.suppress(OSError):  # it is gone, or a build is just ending in it
-                    Path(group).rmdir()
 
 
 def pids_beside(groups: Cgroups, pid: int) -> list[int]:

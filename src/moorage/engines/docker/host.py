@@ -8,13 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from moorage.engines.disks.disk import free_bytes
-from moorage.engines.docker import daemon as daemons
 from moorage.engines.docker import groups, network
 from moorage.engines.docker.container import INSTANCE_LABEL, Surroundings
-from moorage.engines.docker.daemon import Daemon, DaemonFailed, calling
 from moorage.engines.docker.deployment_directory import PROXY_GROUP, Host
-from moorage.engines.docker.images import BUILD_SUFFIX
 from moorage.engines.docker.output import Followers
+from moorage.engines.dockerd import daemon as daemons
+from moorage.engines.dockerd import firewall
+from moorage.engines.dockerd.daemon import Daemon, DaemonFailed, calling
+from moorage.engines.dockerd.group import remove_everywhere
+from moorage.engines.dockerd.images import BUILD_SUFFIX
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.kernel.cgroup import APPS, Cgroups
 from moorage.engines.host.kernel.memory import Shares, open_groups
@@ -128,8 +130,8 @@ def _shares(cgroups: Cgroups, configuration: HostConfiguration, daemon: Daemon) 
 def close_host(host: Host) -> None:
     """Removes what all apps shared but the network; they must be stopped. Blocks."""
     host.cgroups.close()
-    groups.remove_everywhere(host.cgroups.root)
-    network.unload(policy(host), host.daemon)
+    remove_everywhere(host.cgroups.root)
+    firewall.unload(policy(host), host.daemon)
     host.volumes.close()
     host.run_dir.rmdir()
     with contextlib.suppress(OSError):  # it is another engine's, or the one that was just removed
@@ -138,12 +140,12 @@ def close_host(host: Host) -> None:
 
 def load_firewall(host: Host) -> None:
     """Loads the firewall; blocks. Raises OSError."""
-    network.load(policy(host), host.daemon)
+    firewall.load(policy(host), host.daemon)
 
 
 def keep_firewall(host: Host) -> None:
     """Reloads the firewall if somebody has flushed the machine's rules; blocks. Raises OSError."""
-    if not network.is_loaded(host.configuration.instance_id, host.daemon):
+    if not firewall.is_loaded(host.configuration.instance_id, host.daemon):
         logger.warning("the packet filter of the apps was gone: it is loaded again")
         load_firewall(host)
 
@@ -154,11 +156,11 @@ def policy(host: Host) -> Policy:
     return Policy(
         instance_id=configuration.instance_id,
         subnet=host.subnet,
-        deny=(*network.connected(host.daemon), *configuration.deny),
+        deny=(*firewall.connected(host.daemon), *configuration.deny),
         allow=configuration.allow,
         resolvers=host.servers,
         traffic=configuration.traffic,
-        build_bridge=network.DOCKER_BRIDGE,
+        build_bridge=firewall.DOCKER_BRIDGE,
     )
 
 

@@ -22,9 +22,9 @@ def _missing(run_dir: Path) -> list[str]:
 
 def _make(configuration: HostConfiguration, options: EngineOptions) -> Engine:
     # aiodocker and what needs it are imported only where Docker is used.
-    from moorage.engines.docker.daemon import socket_path  # noqa: PLC0415
     from moorage.engines.docker.docker import DockerEngine  # noqa: PLC0415
-    from moorage.engines.docker.images import ImageOptions  # noqa: PLC0415
+    from moorage.engines.dockerd.daemon import socket_path  # noqa: PLC0415
+    from moorage.engines.dockerd.images import ImageOptions  # noqa: PLC0415
 
     socket_path(options.docker_host)
     return DockerEngine(

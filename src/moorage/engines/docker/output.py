@@ -15,7 +15,7 @@ from pathlib import Path
 from aiohttp import StreamReader
 
 from moorage.clock import Clock
-from moorage.engines.docker.daemon import Daemon, DaemonFailed, NotFound
+from moorage.engines.dockerd.daemon import Daemon, DaemonFailed, NotFound
 from moorage.engines.logs.intake import Budget, Entry, Intake
 from moorage.engines.logs.logs import Logs
 from moorage.engines.logs.position import parse_ns

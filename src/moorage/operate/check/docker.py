@@ -13,7 +13,7 @@ async def check_docker(settings: Settings) -> list[Finding]:
     if all(kind.name != _ENGINE for kind in isolation.kinds(settings)):
         return []
     # aiodocker is imported only where Docker is used.
-    from moorage.engines.docker import daemon as daemons  # noqa: PLC0415
+    from moorage.engines.dockerd import daemon as daemons  # noqa: PLC0415
 
     try:
         daemon = await daemons.connect(settings.docker_host)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engines.docker.leaving import unpack_files
+from moorage.engines.dockerd.leaving import unpack_files
 from moorage.errors import DeployFailed, FailureCause
 
 

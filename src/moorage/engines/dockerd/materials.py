@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from moorage.engines.docker.building import dockerfile
-from moorage.engines.docker.building.dockerfile import TRUST, VARIABLES, Written
+from moorage.engines.dockerd import dockerfile
+from moorage.engines.dockerd.dockerfile import TRUST, VARIABLES, Written
 from moorage.engines.engine import BuildSpec
 from moorage.engines.images.recipe import Materials, step_environment
 from moorage.engines.isolation.bubblewrap import CERTIFICATES

@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from moorage.engines.docker.groups import remove_everywhere
 from moorage.engines.engine import Limits
 from moorage.engines.host.kernel.cgroup import BUILDS, Cgroups
 
+_MOUNTS = Path("/proc/self/mountinfo")
 _KILL_SECONDS = 10.0
 _POLL_SECONDS = 0.005
 
@@ -79,6 +79,20 @@ class BuildGroup:
             for path, _, _ in os.walk(top, topdown=False):
                 found.append(Path(path))
         return found
+
+
+def remove_everywhere(name: str) -> None:
+    """Removes a group without processes, and those in it, from all hierarchies; blocks.
+
+    Docker makes a container's parents also in version 1's hierarchies that we use for nothing.
+    """
+    for line in _MOUNTS.read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        if after.split(" ")[0] in ("cgroup", "cgroup2"):
+            top = Path(before.split(" ")[4]) / name
+            for group, _, _ in os.walk(top, topdown=False):
+                with contextlib.suppress(OSError):  # it is gone, or a build is just ending in it
+                    Path(group).rmdir()
 
 
 def _pids(group: Path) -> list[int]:

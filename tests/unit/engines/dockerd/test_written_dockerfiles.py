@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from memory_tree import MemoryTree, app_text
-from moorage.engines.docker.building.dockerfile import generated, own, step_named
+from moorage.engines.dockerd.dockerfile import generated, own, step_named
 from moorage.engines.images.base_images import BaseImages, toolbox_of_images
 from moorage.engines.images.recipe import Materials
 from moorage.planning.plan import Plan, Settings

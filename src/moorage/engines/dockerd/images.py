@@ -15,13 +15,13 @@ from typing import Any
 
 import msgspec
 
-from moorage.engines.docker.building.attempt import Attempt, Log, is_own
-from moorage.engines.docker.building.buildx import Build
-from moorage.engines.docker.building.group import BuildGroup
-from moorage.engines.docker.building.materials import ANY, Laid, lay
-from moorage.engines.docker.building.writing import Writing
-from moorage.engines.docker.daemon import Daemon, DaemonFailed, NotFound, calling, environment
-from moorage.engines.docker.leaving import unpack_files
+from moorage.engines.dockerd.attempt import Attempt, Log, is_own
+from moorage.engines.dockerd.buildx import Build
+from moorage.engines.dockerd.daemon import Daemon, DaemonFailed, NotFound, calling, environment
+from moorage.engines.dockerd.group import BuildGroup
+from moorage.engines.dockerd.leaving import unpack_files
+from moorage.engines.dockerd.materials import ANY, Laid, lay
+from moorage.engines.dockerd.writing import Writing
 from moorage.engines.engine import BuildSpec
 from moorage.engines.failure import not_built
 from moorage.engines.host.configuration import HostConfiguration

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from moorage.engines.docker.building.buildx import Build
+from moorage.engines.dockerd.buildx import Build
 
 
 def build(*, pulls: bool) -> list[str]:

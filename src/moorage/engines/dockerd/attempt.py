@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from moorage.engines.docker.building import buildx
-from moorage.engines.docker.building.buildx import Build
-from moorage.engines.docker.building.dockerfile import BUILD, INSTALL, step_named
-from moorage.engines.docker.building.group import BuildGroup
-from moorage.engines.docker.building.progress import Progress
+from moorage.engines.dockerd import buildx
+from moorage.engines.dockerd.buildx import Build
+from moorage.engines.dockerd.dockerfile import BUILD, INSTALL, step_named
+from moorage.engines.dockerd.group import BuildGroup
+from moorage.engines.dockerd.progress import Progress
 from moorage.engines.engine import BuildSpec
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Stack

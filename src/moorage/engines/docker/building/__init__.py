@@ -1,1 +1,0 @@
-"""Builds the images of deployments with Docker's builder."""

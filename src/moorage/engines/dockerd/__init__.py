@@ -1,0 +1,1 @@
+"""A Docker daemon as a builder of images, for every engine that has one: it knows no engine."""
