@@ -257,13 +257,16 @@ async def test_request_that_was_held_is_counted_once_as_the_apps(
     await mortal.open_door()
     assert (await get(client, harbour, HOST))[0] == 200
     log = AccessLog(harbour.settings.state_dir / ACCESS_LOG, probe_token="")
-    found: list[int] = []
+    found: list[tuple[int, int, int]] = []
 
     def is_counted() -> bool:
         batch = log.read(None)
         if batch is not None:
-            found.extend(traffic.requests for traffic in batch.traffic.values())
+            found.extend(
+                (traffic.requests, sum(traffic.latency), traffic.held)
+                for traffic in batch.traffic.values()
+            )
         return bool(found)
 
     await until(is_counted)
-    assert found == [1]
+    assert found == [(1, 1, 1)]

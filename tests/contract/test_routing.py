@@ -186,7 +186,7 @@ async def test_access_log_holds_no_query_and_no_headers(
     await until(lambda: log.exists() and log.read_text(errors="replace").count("\n") >= 2)
     lines = [json.loads(line) for line in log.read_text(errors="replace").splitlines()]
     entry = next(line for line in lines if line.get("served") == "my-app.localhost")
-    assert entry.keys() == {"ts", "bytes_read", "size", "status", "served"}
+    assert entry.keys() == {"ts", "bytes_read", "size", "status", "served", "latency"}
     assert entry["status"] == 200
     assert entry["size"] == 3
     everything = log.read_text(errors="replace") + (

@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+import json
 import os
+import time
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -11,6 +13,7 @@ import pytest_asyncio
 from harbour import App, Harbour, get, raw, serve_fallback
 
 from moorage.address import Address
+from moorage.routing.caddy_config import ACCESS_LOG
 from moorage.routing.router import Router
 from waiting import until
 
@@ -79,6 +82,28 @@ async def test_request_is_held_until_its_app_runs(
     assert not [name for name in seen.headers if name.startswith("X-Moorage")]
     assert await get(client, harbour, HOST) == (200, "dreamer")
     assert dreamer.asked == [HOST]  # awake, it is not asked for
+
+
+async def test_time_for_which_a_request_is_held_is_told_apart_from_its_apps_latency(
+    harbour: Harbour, dreamer: Dreamer, client: aiohttp.ClientSession
+) -> None:
+    begun = time.monotonic()
+    held = asyncio.create_task(get(client, harbour, HOST))
+    await until(lambda: dreamer.asked == [HOST])
+    asked = time.monotonic()
+    await until(lambda: time.monotonic() >= asked + 0.1)  # long enough to be seen
+    woken = time.monotonic()
+    dreamer.may_wake.set()
+    await held
+    ended = time.monotonic()
+    await get(client, harbour, HOST)
+    log = harbour.settings.state_dir / ACCESS_LOG
+    await until(lambda: log.exists() and log.read_text().count(HOST) == 2)
+    first, second = (json.loads(line) for line in log.read_text().splitlines() if HOST in line)
+    assert (woken - asked) * 1000 <= first["held"] <= (ended - begun) * 1000
+    assert first["held"] + first["latency"] <= (ended - begun) * 1000
+    assert second["latency"] > 0
+    assert "held" not in second
 
 
 async def test_50_requests_at_once_are_all_held_and_answered(

@@ -208,6 +208,9 @@ async def test_usage_tells_what_visitors_asked_and_nothing_else(sleeper: Sleeper
     assert totals["status"] == {"1xx": 0, "2xx": 3, "3xx": 0, "4xx": 0, "5xx": 1}
     assert totals["bytesIn"] == 1000
     assert totals["bytesOut"] == 13 + 13 + 64
+    latency = totals["latency"]
+    assert 0 <= latency["medianMs"] <= latency["p95Ms"] <= latency["slowestMs"]
+    assert latency["slowestMs"] > 0
     fine = await sleeper.usage("?by=5m")
     assert (fine["hours"], sum(each["requests"] for each in fine["spans"])) == ([], 4)
     assert fine["totals"]["bytesIn"] == 1000

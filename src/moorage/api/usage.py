@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -13,14 +13,26 @@ from moorage.api.http.query import LAST_TIME_MS, time_ms
 from moorage.clock import iso_utc
 from moorage.errors import InvalidField
 from moorage.records.consumption import Consumption, UsageHour, UsageSpan
+from moorage.records.latency import latency_of
 from moorage.records.project import Project
 from moorage.storage.apps import usage
-from moorage.wire.usage import LoadItem, ProjectUsage, UsageHourItem, UsageItem, UsageSpanItem
+from moorage.wire.usage import (
+    LatencyItem,
+    LoadItem,
+    ProjectUsage,
+    UsageHourItem,
+    UsageItem,
+    UsageSpanItem,
+)
 
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 _MAX_DAYS = 31
 _CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
+_SUMS = (
+    *("requests", "bytes_in", "bytes_out", "held", "held_ms"),
+    *("cpu_ms", "memory_byte_seconds"),
+)
 
 
 async def show_usage(room: Front, request: Request) -> Response:
@@ -69,13 +81,18 @@ async def _load(room: Front, project: Project) -> LoadItem | None:
 
 
 def _amounts(hours: Sequence[Consumption]) -> dict[str, Any]:
-    """Returns the sum of the hours, and the highest of their peaks."""
+    """Returns the sum of the hours, the highest of their peaks, and the latency in all of them."""
     return {
+        "latency": _latency(hours),
         "status": {
             name: sum(getattr(hour, f"status_{name}") for hour in hours) for name in _CLASSES
         },
         "memory_peak_bytes": max((hour.memory_peak_bytes for hour in hours), default=0),
-    } | {
-        name: sum(getattr(hour, name) for hour in hours)
-        for name in ("requests", "bytes_in", "bytes_out", "cpu_ms", "memory_byte_seconds")
-    }
+    } | {name: sum(getattr(hour, name) for hour in hours) for name in _SUMS}
+
+
+def _latency(hours: Sequence[Consumption]) -> LatencyItem | UnsetType:
+    counts = [sum(bucket) for bucket in zip(*(hour.latency_counts for hour in hours), strict=True)]
+    slowest_ms = max((hour.slowest_ms for hour in hours), default=0)
+    latency = latency_of(counts, slowest_ms=slowest_ms)
+    return UNSET if latency is None else LatencyItem(**latency._asdict())

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from moorage.records.latency import BUCKETS
+
 SPAN_MS = 300_000
 """The stretch that a row of `usage_spans` is about; an hour is a whole number of them."""
 
@@ -21,6 +23,26 @@ class Consumption(msgspec.Struct, frozen=True, kw_only=True):
     status_3xx: int = 0
     status_4xx: int = 0
     status_5xx: int = 0
+    held: int = 0  # requests that waited until the app was started, and how long in all
+    held_ms: int = 0
+    slowest_ms: int = 0  # until the app began to answer; below, how many by the bucket of `latency`
+    within_2_ms: int = 0
+    within_5_ms: int = 0
+    within_10_ms: int = 0
+    within_25_ms: int = 0
+    within_50_ms: int = 0
+    within_100_ms: int = 0
+    within_250_ms: int = 0
+    within_500_ms: int = 0
+    within_1000_ms: int = 0
+    within_2500_ms: int = 0
+    within_10000_ms: int = 0
+    beyond_10000_ms: int = 0
+
+    @property
+    def latency_counts(self) -> list[int]:
+        """Returns how many requests are in each bucket of `latency`."""
+        return [getattr(self, name) for name in BUCKETS]
 
 
 class UsageHour(Consumption, frozen=True, kw_only=True):

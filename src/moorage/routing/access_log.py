@@ -2,8 +2,9 @@
 
 The log has one JSON line for each request that has ended. A request that was sent to an app has the
 field `served` with the host; if the gateway answered in place of the app, it also has `page`.
-`probe` is the token that the gateway sends with its own requests. A rotated file is renamed and
-never changed again.
+`probe` is the token that the gateway sends with its own requests. `latency` is the time in ms until
+the app began to answer, `held` the time before, if the request waited for it to be started. A
+rotated file is renamed and never changed again.
 """
 
 import contextlib
@@ -29,6 +30,8 @@ class _Line(msgspec.Struct):
     served: str | UnsetType = UNSET
     page: msgspec.Raw | UnsetType = UNSET
     probe: str = ""
+    latency: float | None = None  # null, then again, in a line of a request that was sent twice
+    held: float | None = None
 
 
 _decoder = msgspec.json.Decoder(_Line)
@@ -107,6 +110,10 @@ def _count(batch: Batch, host: str, line: _Line) -> None:
     if traffic is None:
         traffic = batch.traffic[host, span] = Traffic()
     traffic.count(status=line.status, bytes_in=line.bytes_read, bytes_out=line.size, at_ms=at_ms)
+    if line.latency is not None:
+        traffic.count_latency(line.latency)
+    if line.held is not None:
+        traffic.count_held(line.held)
 
 
 def _index_of(files: list[Path], position: Position | None) -> int | None:

@@ -143,6 +143,7 @@ def _served_route(base_domains: Sequence[str]) -> JsonObject:
         ],
         "handle": [
             _logged("served", "{http.regexp.app.1}"),
+            _logged("latency", "{http.reverse_proxy.upstream.latency_ms}"),
             {
                 "handler": "subroute",
                 "routes": [
@@ -188,6 +189,7 @@ def _waking_proxy(page_status: str, served: JsonObject) -> JsonObject:
     request = _trusted_request_headers()
     request["delete"] += ["Connection", "Upgrade", *_BODY_HEADERS]
     page = {"handle": _fallback(page_status)}
+    held = {"handle": [_logged("held", "{http.request.duration_ms}") | {"early": True}]}
     return {
         "handler": "reverse_proxy",
         "upstreams": [{"dial": f"unix/{WAKE_SOCKET}"}],
@@ -201,7 +203,7 @@ def _waking_proxy(page_status: str, served: JsonObject) -> JsonObject:
         },
         "headers": {"request": request},
         "handle_response": [
-            {"match": {"status_code": [204]}, "routes": [served, page]},
+            {"match": {"status_code": [204]}, "routes": [held, served, page]},
             {"routes": [page]},
         ],
     }

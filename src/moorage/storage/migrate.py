@@ -13,7 +13,7 @@ from pathlib import Path
 
 from moorage.errors import DatabaseUnavailable
 
-REVISIONS = tuple(f"{number:04}" for number in range(1, 38))
+REVISIONS = tuple(f"{number:04}" for number in range(1, 39))
 """The schema's revisions, oldest first; each is a script in `migrations/versions`."""
 
 NEWEST_REVISION = REVISIONS[-1]

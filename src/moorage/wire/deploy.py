@@ -43,7 +43,7 @@ class DigestUpload(Body, frozen=True, kw_only=True, tag_field="type", tag="diges
 
 
 class UploadStored(Body, frozen=True, kw_only=True):
-    """An upload is stored; `upload` names it in deploys and quotes, any number of times."""
+    """The upload is stored, for any number of deploys and quotes."""
 
     sha256: _Sha256
     bytes: int
@@ -90,7 +90,7 @@ class Deployed(CamelBody, frozen=True, kw_only=True):
 
 
 class Understood(CamelBody, frozen=True, kw_only=True):
-    """What the project would have: its own configuration with the request's settings."""
+    """The project's own configuration with the request's settings."""
 
     run_env_names: VariableNames
     build_var_names: VariableNames

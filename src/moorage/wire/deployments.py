@@ -48,7 +48,7 @@ class DeploymentProgress(Body, frozen=True, kw_only=True):
 
 
 class RollbackBody(CamelBody, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is to be served again; without a deployment, what served before the present one."""
+    """What is to be served again; by default, what served before."""
 
     deployment_id: (
         Annotated[str, Meta(description="one whose `canRollBack` is true", max_length=64)] | None

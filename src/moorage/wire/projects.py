@@ -69,7 +69,7 @@ class ProjectShown(ProjectItem, frozen=True, kw_only=True):
 
 
 class ChangeBody(CamelBody, frozen=True, kw_only=True):
-    """What is to be different; what is left out stays. null is what a project has at first."""
+    """What is to be different; null is what a project has at first."""
 
     display_name: (
         Annotated[str, Meta(min_length=1, max_length=100, description="for people")] | UnsetType

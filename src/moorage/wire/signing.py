@@ -8,7 +8,7 @@ from moorage.wire.shape import Body
 
 
 class SigningRecipe(Body, frozen=True, kw_only=True):
-    """The four headers of a signed request, and an example to try one's code with."""
+    """The four headers of a signed request, and an example."""
 
     headers: Annotated[dict[str, str], Meta(description="what each header holds")]
     text: Annotated[str, Meta(description="the text to sign by personal_sign (EIP-191)")]

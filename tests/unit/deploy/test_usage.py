@@ -97,6 +97,27 @@ async def test_requests_are_added_to_the_hour_they_ended_in(
     assert (second.hour_ms, second.requests) == (HOUR + HOUR_MS, 1)
 
 
+async def test_latency_of_all_gateways_adds_up(
+    yard: Yard, project: Project, app: Deployment
+) -> None:
+    for number, slowest_ms in ((MACHINES_LOG, 900), (log_number("another gateway"), 70)):
+        lines = Lines()
+        lines.tell()
+        (traffic,) = lines.batches[0].traffic.values()
+        for latency_ms in (1, slowest_ms):
+            traffic.count_latency(latency_ms)
+        traffic.count_held(400)
+        await visits_of(yard, lines, number=number).follow()
+    yard.runtime.used[app.id] = Used(cpu_ms=7, memory_bytes=MIB)
+    await meter_of(yard).sample()
+    (hour,) = await hours(yard, project)
+    assert (hour.within_2_ms, hour.within_100_ms, hour.within_1000_ms) == (2, 1, 1)
+    assert sum(hour.latency_counts) == 4
+    assert (hour.slowest_ms, hour.held, hour.held_ms, hour.cpu_ms) == (900, 2, 800, 7)
+    (span,) = await rows.spans_between(yard.db, project.id, from_ms=0, until_ms=2**62)
+    assert span.latency_counts == hour.latency_counts
+
+
 async def test_next_gateway_reads_on_where_the_last_one_stored(
     yard: Yard, project: Project, app: Deployment
 ) -> None:

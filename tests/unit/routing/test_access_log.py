@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from moorage.records.latency import BUCKETS
 from moorage.records.traffic import HOUR_MS, Batch, Position
 from moorage.routing.access_log import AccessLog
 
@@ -77,6 +78,30 @@ def test_requests_are_counted_by_host_and_hour(path: Path) -> None:
     assert first.last_at_ms == hour + 1_500
     assert batch.traffic["a.localhost", hour + HOUR_MS].status_1xx == 1
     assert batch.traffic["b.localhost", hour].status_5xx == 1
+
+
+def test_latency_is_counted_beside_the_time_for_which_requests_were_held(path: Path) -> None:
+    batch = read(
+        path,
+        line("a.localhost", latency=3.2),
+        line("a.localhost", latency=701.5, held=250.4),
+        line("a.localhost", latency=None),  # what the app hung up on, say
+        line("paged.localhost", page=502, latency=9.0, held=9.0),
+    )
+    ((key, traffic),) = batch.traffic.items()
+    assert (key[0], traffic.requests) == ("a.localhost", 3)
+    counted = dict(zip(BUCKETS, traffic.latency, strict=True))
+    assert {name: count for name, count in counted.items() if count} == {
+        "within_5_ms": 1,
+        "within_1000_ms": 1,
+    }
+    assert (traffic.slowest_ms, traffic.held, traffic.held_ms) == (702, 1, 250)
+
+
+def test_request_that_was_sent_twice_counts_by_the_answer_that_came(path: Path) -> None:
+    twice = line("a.localhost", latency=None).removesuffix("}\n") + ', "latency": 30.0}\n'
+    (traffic,) = read(path, twice).traffic.values()
+    assert (sum(traffic.latency), traffic.slowest_ms) == (1, 30)
 
 
 def test_pages_and_probes_and_what_led_nowhere_are_no_traffic(path: Path) -> None:

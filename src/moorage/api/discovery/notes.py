@@ -21,9 +21,7 @@ WALLET_HEADERS = {
     "X-Nonce": "a UUID, used once",
 }
 SIGN_IN = "in place of the wallet headers: base64 of x402's sign-in-with-x (EIP-4361), once"
-MANAGED = (
-    "a manage token, in place of the four wallet headers, for the project that it was given for"
-)
+MANAGED = "a manage token, in place of the four wallet headers, for its project"
 PAYMENT_HEADERS = {
     "X-Payment-Tx": "hash of an ERC-20 transfer that pays",
     "X-Payment-Chain": "the chain it was made on; arbitrum by default",
@@ -94,15 +92,15 @@ def operation(identity: str, facts: Facts) -> str:
         "Poll status_url with Authorization: Bearer and the manage_token.",
         "pay_for_credits": "Whoever signed the payment has the credits.",
         "quote": "Nothing is stored, started or charged. The body is that of POST /agent/deploy.",
-        "top_up": "Credits extend how long all apps of the wallet run. Without a body the minimum "
-        f"is asked for, {usd_text(facts.prices.minimum_charge)}. What arrives is credited.",
+        "top_up": "Credits let all apps of the wallet run longer. Without a body the minimum is "
+        f"asked for, {usd_text(facts.prices.minimum_charge)}.",
         "status": "Poll every few seconds; each deployment has a rate limit of its own. `ready` "
         "has an `endpoint` that answers; `failed` has a `reason`.",
         "change_project": "What is left out stays. Variables and health path are taken over by a "
         "restart without a build; poll the deployment that the answer names. A paused project "
         f"burns nothing, takes no deploys, and is kept for {facts.retention_days} days.",
-        "roll_back": "Files, variables and health path of the earlier version come back; what is "
-        "in /data stays as it is.",
+        "roll_back": "Files, variables and health path of the earlier version come back; /data "
+        "stays as it is.",
         "delete_project": "The app is stopped; its files, log and /data are gone for good. Unspent "
         "credits stay with the wallet.",
         "store_upload": 'The body is what `upload` of a deploy holds. Then `upload: {"type": '

@@ -2,15 +2,20 @@
 
 import asyncio
 
+from msgspec import UNSET, UnsetType
+
 from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.exits import Exit
 from moorage.cli.screen import Screen
 from moorage.cli.wallet.projects import find_project
 from moorage.sdk.errors import RequestRefused
-from moorage.wire.usage import ProjectUsage, UsageItem
+from moorage.wire.usage import LatencyItem, ProjectUsage, UsageItem
 
 _MIB = 1024 * 1024
-_COLUMNS = ("FROM", "REQUESTS", "5XX", "IN", "OUT", "CPU", "MOST MEMORY")
+_COLUMNS = (
+    *("FROM", "REQUESTS", "5XX", "MEDIAN", "95 %", "SLOWEST"),
+    *("IN", "OUT", "CPU", "MOST MEMORY"),
+)
 _FLAGS = {"from": "--since", "to": "--until"}
 
 
@@ -60,6 +65,11 @@ def usage(
     rows = [_row(hour.hour, hour) for hour in used.hours]
     rows += [_row(span.begins, span) for span in used.spans or ()]
     screen.table(_COLUMNS, [*rows, _row("in all", used.totals)])
+    if held := used.totals.held:
+        screen.result(
+            f"Requests that waited until the app was started: {held}, for "
+            f"{used.totals.held_ms / held / 1000:.1f} s on average."
+        )
     return Exit.OK
 
 
@@ -80,10 +90,21 @@ def _row(name: str, used: UsageItem) -> tuple[str, ...]:
         name,
         str(used.requests),
         str(used.status.get("5xx", 0)),
+        *_latency(used.latency),
         _mib(used.bytes_in),
         _mib(used.bytes_out),
         f"{used.cpu_ms / 1000:.1f} s",
         _mib(used.memory_peak_bytes),
+    )
+
+
+def _latency(latency: LatencyItem | UnsetType) -> tuple[str, str, str]:
+    if latency is UNSET:
+        return ("–", "–", "–")
+    return (
+        f"{latency.median_ms} ms",
+        f"{latency.p95_ms} ms",
+        f"{latency.slowest_ms} ms",
     )
 
 

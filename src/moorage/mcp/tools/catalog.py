@@ -200,7 +200,7 @@ _SHARED = (
     Tool(
         "usage",
         "Show usage",
-        "Show what a project's app was asked and used, by the hour: requests, bytes, CPU, memory.",
+        "Show what an app was asked and used, by the hour: requests, latency, bytes, CPU, memory.",
         arguments.Usage,
         {"totals": _OBJECT, "hours": _LIST},
         _READS,

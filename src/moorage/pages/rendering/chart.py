@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, Literal
 
-from moorage.pages.rendering.written import bytes_text
+from moorage.pages.rendering.written import bytes_text, milliseconds
 
 Unit = Literal["bytes", "cores", "count", "ms", "percent", "usd"]
 MAX_SERIES = 5
@@ -86,7 +86,7 @@ class Chart:
                     " core" if value == 1 else " cores"
                 )
             case "ms":
-                return f"{value:,.0f} ms" if value < 1000 else f"{value / 1000:,.2f} s"
+                return milliseconds(value)
             case "percent":
                 return f"{value:.1f}".removesuffix(".0") + " %"
             case "usd":

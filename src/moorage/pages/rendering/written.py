@@ -71,6 +71,11 @@ def duration(seconds: float) -> str:
     return " ".join(parts) or "0 seconds"
 
 
+def milliseconds(value: float) -> str:
+    """Returns a short time: 180 ms, 2.40 s."""
+    return f"{value:,.0f} ms" if value < 1000 else f"{value / 1000:,.2f} s"
+
+
 def bytes_text(size: int) -> str:
     """Returns a size in a binary unit."""
     value = float(size)
@@ -118,6 +123,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "ms": ms,
     "duration": duration,
     "bytes": bytes_text,
+    "milliseconds": milliseconds,
     "short": short,
     "trimmed": trimmed,
     "relative": relative,

@@ -3,7 +3,19 @@
 from typing import Generic, TypeVar
 
 import msgspec
-from sqlalchemy import Table, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Table,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from moorage.records.consumption import SPAN_MS, Consumption, Load, UsageHour, UsageSpan
 from moorage.records.traffic import HOUR_MS, Position
@@ -16,9 +28,12 @@ from moorage.storage.schema import (
     usage_spans,
 )
 
-_PEAK = "memory_peak_bytes"
 _Kind = TypeVar("_Kind", UsageHour, UsageSpan)
-_SUMS = [name for name in Consumption.__struct_fields__ if name not in {"project_id", _PEAK}]
+_HIGHEST = ("memory_peak_bytes", "slowest_ms")  # of two of them the higher is kept
+_SAMPLED = ("cpu_ms", "memory_byte_seconds", "memory_peak_bytes")
+_VISITED = tuple(
+    name for name in Consumption.__struct_fields__ if name not in {"project_id", *_SAMPLED}
+)
 
 
 class _Sums(Generic[_Kind]):
@@ -26,17 +41,18 @@ class _Sums(Generic[_Kind]):
 
     def __init__(self, table: Table, kind: type[_Kind], begins: str) -> None:
         names = kind.__struct_fields__
-        project, time, peak = table.c.project_id, table.c[begins], table.c[_PEAK]
+        project, time = table.c.project_id, table.c[begins]
         self.kind: type[_Kind] = kind
         self.begins = begins
-        self.add = Statement(
-            update(table)
-            .where(project == bindparam("of_project_id"), time == bindparam("of_begins"))
-            .values(
-                {name: table.c[name] + bindparam(f"more_{name}") for name in _SUMS}
-                | {_PEAK: case((peak < bindparam("a_peak"), bindparam("a_peak")), else_=peak)}
+        # Samples and visits come apart, and often: neither writes the columns of the other.
+        self.add = {
+            columns: Statement(
+                update(table)
+                .where(project == bindparam("of_project_id"), time == bindparam("of_begins"))
+                .values({name: _grown(table.c[name]) for name in columns})
             )
-        )
+            for columns in (_SAMPLED, _VISITED)
+        }
         self.insert = Statement(insert(table).values({name: bindparam(name) for name in names}))
         self.between = Statement(
             select(*(table.c[name] for name in names))
@@ -48,6 +64,14 @@ class _Sums(Generic[_Kind]):
             .order_by(time)
         )
         self.purge = Statement(delete(table).where(time < bindparam("before_ms")))
+
+
+def _grown(column: Column[int]) -> ColumnElement[int]:
+    """Returns what a column becomes when more is added to it."""
+    more = bindparam(f"more_{column.name}", type_=BigInteger)
+    if column.name in _HIGHEST:
+        return case((column < more, more), else_=column)
+    return column + more
 
 
 _HOURS = _Sums(usage, UsageHour, "hour_ms")
@@ -99,17 +123,21 @@ async def count(tx: Transaction, used: Consumption, *, at_ms: int) -> None:
 
 
 async def add(tx: Transaction, more: UsageHour | UsageSpan) -> None:
-    """Adds to what a project used in that time; of two memory peaks, keeps the higher."""
+    """Adds to what a project used in that time; of two peaks, keeps the higher."""
     sums = _HOURS if isinstance(more, UsageHour) else _SPANS
-    touched = await tx.execute(
-        sums.add,
-        of_project_id=more.project_id,
-        of_begins=getattr(more, sums.begins),
-        a_peak=more.memory_peak_bytes,
-        **{f"more_{name}": getattr(more, name) for name in _SUMS},
-    )
-    if not touched:
-        await tx.execute(sums.insert, **msgspec.structs.asdict(more))
+    for columns, statement in sums.add.items():
+        amounts = {f"more_{name}": getattr(more, name) for name in columns}
+        if not any(amounts.values()):
+            continue
+        touched = await tx.execute(
+            statement,
+            of_project_id=more.project_id,
+            of_begins=getattr(more, sums.begins),
+            **amounts,
+        )
+        if not touched:
+            await tx.execute(sums.insert, **msgspec.structs.asdict(more))
+            return
 
 
 async def between(

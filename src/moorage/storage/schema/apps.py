@@ -15,6 +15,7 @@ from sqlalchemy import (
     true,
 )
 
+from moorage.records.latency import BUCKETS
 from moorage.storage.schema.metadata import metadata, one_of
 
 projects = Table(
@@ -206,7 +207,11 @@ def _used() -> tuple[Column[int], ...]:
         *("cpu_ms", "memory_byte_seconds", "memory_peak_bytes", "requests", "bytes_in"),
         *("bytes_out", "status_1xx", "status_2xx", "status_3xx", "status_4xx", "status_5xx"),
     )
-    return tuple(Column(name, BigInteger, nullable=False) for name in names)
+    later = ("held", "held_ms", "slowest_ms", *BUCKETS)
+    return (
+        *(Column(name, BigInteger, nullable=False) for name in names),
+        *(Column(name, BigInteger, nullable=False, server_default="0") for name in later),
+    )
 
 
 usage = Table(

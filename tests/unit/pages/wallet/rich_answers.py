@@ -34,7 +34,7 @@ from moorage.wire.events import EventItem, EventPage, LastDelivery, WebhookShown
 from moorage.wire.payments import PaymentItem, PaymentList, RefundItem
 from moorage.wire.problems import Bought, PaymentDemand
 from moorage.wire.public import ChainItem
-from moorage.wire.usage import LoadItem, ProjectUsage, UsageHourItem, UsageItem
+from moorage.wire.usage import LatencyItem, LoadItem, ProjectUsage, UsageHourItem, UsageItem
 from moorage.wire.warnings import WarningCode, WarningItem
 
 TX = "0x" + "ab" * 32
@@ -150,6 +150,9 @@ def _used(times: int) -> dict[str, Any]:
         "cpu_ms": 90_000 * times,
         "memory_byte_seconds": 3600 * 90 * 1024**2 * times,
         "memory_peak_bytes": 120 * 1024**2,
+        "latency": LatencyItem(median_ms=12, p95_ms=180, slowest_ms=2400),
+        "held": 2 * times,
+        "held_ms": 1_500 * times,
     }
 
 

@@ -12,6 +12,7 @@ from typing import Protocol
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.metrics import record_app_requests
 from moorage.records.consumption import Consumption
+from moorage.records.latency import BUCKETS
 from moorage.records.project import Project
 from moorage.records.traffic import Batch, Position, Traffic
 from moorage.storage.apps import usage
@@ -92,6 +93,10 @@ def _of_traffic(project: Project, traffic: Traffic) -> Consumption:
         status_3xx=traffic.status_3xx,
         status_4xx=traffic.status_4xx,
         status_5xx=traffic.status_5xx,
+        held=traffic.held,
+        held_ms=traffic.held_ms,
+        slowest_ms=traffic.slowest_ms,
+        **dict(zip(BUCKETS, traffic.latency, strict=True)),
     )
 
 
@@ -99,5 +104,5 @@ def _totals(traffic: Traffic) -> dict[str, int]:
     return {
         name: getattr(traffic, name)
         for name in Traffic.__struct_fields__
-        if name not in {"requests", "last_at_ms"}
+        if name.startswith(("status_", "bytes_"))
     }

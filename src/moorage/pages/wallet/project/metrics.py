@@ -104,6 +104,7 @@ class Steps:
         """Returns each chart with its title."""
         return [
             (f"Requests in each {self.name}", self._chart("count", self._requests())),
+            ("Time until the app began to answer", self._chart("ms", self._latencies())),
             (
                 "Processor",
                 self._chart(
@@ -139,6 +140,14 @@ class Steps:
             for name in _CLASSES
         }
         return [Series(name, list(of[name])) for name in _CLASSES if name == "2xx" or any(of[name])]
+
+    def _latencies(self) -> list[Series]:
+        """Returns half of the requests', and most of theirs; of the slowest there is a number."""
+        latencies = [None if each is None else each.latency or None for each in self.found]
+        return [
+            Series("Half of the requests", [each and each.median_ms for each in latencies]),
+            Series("95 of 100", [each and each.p95_ms for each in latencies]),
+        ]
 
     def _series(self, name: str, field: str, divisor: float = 1) -> Series:
         return Series(
