@@ -213,7 +213,8 @@ class Paywall:
         known = await payments.of_transaction(self._db, chain_id=chain.chain_id, tx_hash=tx_hash)
         held = await held_back(transfers, self._screen, booked=known)
         now_ms = self._clock.now_ms()
-        payers = {transfer.payer for transfer in transfers}
+        # In another block a transaction may have paid for others: what it brought them is reversed.
+        payers = {each.payer for each in transfers} | {each.payer for each in known}
         async with self._db.transaction(durable=True, of={tx_hash, wallet, *payers}) as tx:
             gained = await ledger.credit_transfers(tx, transfers, held=held, now_ms=now_ms)
             await self._settlements.conclude(
