@@ -167,6 +167,48 @@ async def test_a_suspended_app_answers_403_until_it_is_resumed(
     await until(lambda: answers(200))
 
 
+async def test_a_project_is_deleted_once_its_name_is_typed_and_kept_until_then(
+    operator: Visitor, wallet: Wallet
+) -> None:
+    name = fresh_name()
+    deployed = await wallet.deploy_paid(name)
+    await wallet.settled(deployed)
+    page = await operator.open(f"/operator/projects/{name}")
+    order = page.get_by_role("button", name="Order its deletion")
+    typed = page.get_by_label(f"Type “{name}”")
+    why = page.get_by_role("textbox", name="Why").and_(page.locator("#evict-reason"))
+    await expect(order).to_be_disabled()
+    await why.fill("it was not paid for")
+    await typed.fill(f"{name}-not")
+    await expect(order).to_be_disabled()
+    await typed.fill(name)
+    await order.click()
+    await expect(page.get_by_text("Its owner is told")).to_be_visible()
+    await expect(page.get_by_role("heading", name="It is to be deleted")).to_be_visible()
+
+    async def told() -> set[str]:
+        events = (await wallet.call("GET", "/agent/events?limit=200")).body["events"]
+        about = [each for each in events if each["data"].get("project_id") == project]
+        return {each["type"] for each in about}
+
+    project = deployed.body["projectId"]
+    assert "project.evicted" in await told()
+    await fill(page, "Keep it after all", "they paid")
+    await expect(page.get_by_text("It is not to be deleted any more")).to_be_visible()
+
+    await page.get_by_label("Days until then").fill("0")
+    await page.get_by_label("Make no archive").check()
+    await why.fill("they asked for it")
+    await typed.fill(name)
+    await order.click()
+    await expect(page.get_by_text("Its owner is told")).to_be_visible()
+
+    async def is_gone() -> bool:
+        return "project.deleted" in await told()
+
+    await until(is_gone, seconds=180, pause_seconds=0.2)
+
+
 async def test_an_audit_names_a_forged_row(
     operator: Visitor, gateway: DevGateway, wallet: Wallet
 ) -> None:

@@ -99,7 +99,8 @@ async def resume(view: View) -> Response:
 async def evict(view: View) -> Response:
     """`POST …/evict`: orders its deletion, after notice to its owner."""
     project = await _project(view)
-    view.require_confirmed()
+    if view.form.get("name", "").strip() != project.unique_name:
+        raise InvalidField("name", f"type {project.unique_name} to say that you mean this project")
     days = view.form.get("days", "")
     if not (_DAYS.fullmatch(days) and int(days) <= _MAX_DAYS):
         raise InvalidField("days", f"must be a whole number from 0 to {_MAX_DAYS}")

@@ -222,11 +222,12 @@ async def test_project_is_deleted_after_notice_unless_it_is_kept_after_all(
     await add_project(db, ALICE, "hers")
     path = "/operator/projects/hers"
     form = {"reason": HOSTILE, "days": "14"}
-    assert (await pages.post(f"{path}/evict", **form)).status == 400  # not confirmed
+    for name in ("", "her", "others"):
+        assert (await pages.post(f"{path}/evict", **form, name=name)).status == 400
     for days in ("-1", "4000", "x", "0000014"):
-        wrong = form | {"days": days, "confirmed": "true"}
+        wrong = form | {"days": days, "name": "hers"}
         assert (await pages.post(f"{path}/evict", **wrong)).status == 400
-    answer = await pages.post(f"{path}/evict", **form, confirmed="true")
+    answer = await pages.post(f"{path}/evict", **form, name="hers")
     assert answer.location == f"{path}?done=evicted"
     for page in (path, "/operator/projects"):
         text = await pages.shown(page)
@@ -242,6 +243,6 @@ async def test_project_is_deleted_without_an_archive_only_where_it_is_said(
     pages: OperatorPages, db: Database, box: dict[str, str], *, expected: bool
 ) -> None:
     await add_project(db, ALICE, "hers")
-    form = {"reason": "it fills the disk", "days": "0", "confirmed": "true"}
+    form = {"reason": "it fills the disk", "days": "0", "name": "hers"}
     await pages.post("/operator/projects/hers/evict", **form, **box)
     assert [each.with_export for each in await evictions.ordered(db)] == [expected]
