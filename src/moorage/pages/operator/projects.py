@@ -66,7 +66,7 @@ async def one(view: View) -> Response:
     return view.page(
         "project.html",
         project=project,
-        deployments=list(await deployments.of_project(db, project.id))[-_DEPLOYMENTS:][::-1],
+        deployments=(await deployments.of_project(db, project.id))[:_DEPLOYMENTS],
         hours=hours,
         base_domain=view.desk.settings.base_domain,
         eviction=next(

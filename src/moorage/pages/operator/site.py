@@ -25,8 +25,9 @@ from moorage.pages.operator.money import books, payments, prices, reports
 from moorage.pages.operator.view import View
 from moorage.pages.rendering.assets import PREFIX, serve_asset
 from moorage.pages.rendering.templates import page
-from moorage.pages.sessions.form import Form, intended_form
+from moorage.pages.sessions.form import Form, own_form, require_token
 from moorage.pages.sessions.operator import FindOperator
+from moorage.pages.sessions.typed import is_part, signed_out, typed
 
 log = structlog.get_logger()
 
@@ -116,32 +117,35 @@ class OperatorSite:
         return Route(f"{HOME}{path}", answer, methods=[method])
 
     async def _answer(self, request: Request, handler: Handler) -> Response:
+        form: Form = {}
         try:
             session = await self.find_operator(request)
+            if session is None and request.method == "POST" and not is_part(request):
+                return await signed_out(request, hosts=self.hosts, sign_in=SIGN_IN)
             if session is None:
                 return _to_sign_in(request)
-            form: Form = {}
             if request.method == "POST":
-                form = await intended_form(request, csrf=session.csrf, hosts=self.hosts)
+                form = await own_form(request, hosts=self.hosts)
+                require_token(form, csrf=session.csrf)
             return await handler(View(request=request, session=session, desk=self.desk, form=form))
         except InvalidRequest as error:
-            return _error(400, error.message)
+            return _error(400, error.message, form)
         except MoorageError as error:
-            return _error(409, error.message)
+            return _error(409, error.message, form)
         except Exception:
             log.exception("page failed")
-            return _error(500, _ACT_FAILED if request.method == "POST" else _LOOK_FAILED)
+            return _error(500, _ACT_FAILED if request.method == "POST" else _LOOK_FAILED, form)
 
 
 def _to_sign_in(request: Request) -> Response:
     """Leads to the sign-in; a part of a page that is asked for by script has the page led there."""
-    if "hx-request" in request.headers:
+    if is_part(request):
         return Response(status_code=401, headers={"HX-Redirect": SIGN_IN})
     return RedirectResponse(SIGN_IN, 303)
 
 
-def _error(status: int, message: str) -> Response:
-    return page("error.html", status=status, message=message, home=HOME)
+def _error(status: int, message: str, form: Form) -> Response:
+    return page("error.html", status=status, message=message, typed=typed(form), home=HOME)
 
 
 async def _home(_request: Request) -> Response:

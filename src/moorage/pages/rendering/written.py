@@ -22,8 +22,18 @@ _SIZES = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 def usd(amount: MicroUsd) -> str:
-    """Returns an exact amount, $1.50, with as many digits as it has."""
-    return usd_text(amount)
+    """Returns an exact amount, $1,234.50, with as many digits as it has."""
+    whole, point, fraction = usd_text(amount).partition(".")
+    sign, dollar, digits = whole.partition("$")
+    return f"{sign}{dollar}{int(digits):,}{point}{fraction}"
+
+
+def about(amount: MicroUsd) -> str:
+    """Returns an amount to the cent, as people say it: about $0.50; exactly where it is less."""
+    cents = round(amount, -4)
+    if cents in (0, amount):
+        return usd(amount)
+    return f"about {usd(MicroUsd(cents))}"
 
 
 @pass_context
@@ -119,6 +129,7 @@ def harmless(text: str) -> str:
 
 FILTERS: dict[str, Callable[..., Any]] = {
     "usd": usd,
+    "about": about,
     "when": when,
     "ms": ms,
     "duration": duration,

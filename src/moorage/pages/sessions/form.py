@@ -30,11 +30,24 @@ async def intended_form(request: Request, *, csrf: str, hosts: Collection[str]) 
 
     Raises Forged, BodyTooLarge and InvalidRequest.
     """
+    form = await own_form(request, hosts=hosts)
+    require_token(form, csrf=csrf)
+    return form
+
+
+async def own_form(request: Request, *, hosts: Collection[str]) -> Form:
+    """Returns the fields of a form that a page of one of `hosts` sent, of whatever session.
+
+    Raises Forged, BodyTooLarge and InvalidRequest.
+    """
     require_own_page(request, hosts)
-    form = await read_form(request)
+    return await read_form(request)
+
+
+def require_token(form: Form, *, csrf: str) -> None:
+    """Takes the session's token out of a form. Raises Forged if it is not that."""
     if not hmac.compare_digest(form.pop(TOKEN, "").encode(), csrf.encode()):
         raise Forged
-    return form
 
 
 async def read_form(request: Request) -> Form:

@@ -15,9 +15,10 @@ from moorage.errors import MoorageError
 from moorage.pages.rendering.assets import PREFIX, serve_asset
 from moorage.pages.rendering.templates import page
 from moorage.pages.sessions.confirmation import SIGNATURE_FIELDS, Confirmations, Unconfirmed
-from moorage.pages.sessions.form import intended_form
+from moorage.pages.sessions.form import own_form, require_token
 from moorage.pages.sessions.gate import Gate
 from moorage.pages.sessions.lasting import Lasting
+from moorage.pages.sessions.typed import is_part, signed_out, typed
 from moorage.pages.wallet.api import Api, ApiRefused, Stream
 from moorage.pages.wallet.table import PAGES, Handler
 from moorage.pages.wallet.view import View
@@ -59,6 +60,8 @@ class WalletSite:
     def _route(self, method: str, path: str, handler: Handler) -> Route:
         async def answer(request: Request) -> Response:
             session = await self.gate.wallet_session(request)
+            if session is None and request.method == "POST" and not is_part(request):
+                return await signed_out(request, hosts=self.gate.hosts, sign_in=_SIGN_IN)
             if session is None:
                 return _to_sign_in(request)
             view = View(
@@ -70,7 +73,7 @@ class WalletSite:
                 clock=self.clock,
                 confirmations=self.confirmations,
             )
-            answered = await _answered(self._checked(handler), view)
+            answered = await self._answered(handler, view)
             if not isinstance(answered, Stream | StreamingResponse):
                 return answered
             lasts = partial(self.gate.sessions.lasts, session.id, role=Role.WALLET)
@@ -78,21 +81,16 @@ class WalletSite:
 
         return Route(path, answer, methods=[method])
 
-    def _checked(self, handler: Handler) -> Handler:
-        """Returns the handler behind a check that a page of ours sent what would change things."""
-
-        async def checked(view: View) -> Response:
-            if view.request.method in ("GET", "HEAD"):
-                return await handler(view)
-            csrf, hosts = view.session.csrf, self.gate.hosts
-            form = await intended_form(view.request, csrf=csrf, hosts=hosts)
-            sent = replace(view, form=form)
-            try:
-                return await handler(sent)
-            except Unconfirmed as unconfirmed:
-                return _to_sign(sent, unconfirmed)
-
-        return checked
+    async def _answered(self, handler: Handler, view: View) -> Response:
+        """Returns what the handler answers, once a page of ours sent what would change things."""
+        if view.request.method in ("GET", "HEAD"):
+            return await _answered(handler, view)
+        try:
+            view = replace(view, form=await own_form(view.request, hosts=self.gate.hosts))
+            require_token(view.form, csrf=view.session.csrf)
+        except MoorageError as error:
+            return _refused(view, 400, error.message)
+        return await _answered(handler, view)
 
 
 def _to_sign_in(request: Request) -> Response:
@@ -102,7 +100,7 @@ def _to_sign_in(request: Request) -> Response:
     `SameSite=Strict`: the page that asks again is of this site. A part of a page that a script asks
     for has the page led there.
     """
-    if "hx-request" in request.headers:
+    if is_part(request):
         return Response(status_code=401, headers={"HX-Redirect": _SIGN_IN})
     is_from_elsewhere = request.headers.get("sec-fetch-site") == "cross-site"
     if request.method == "GET" and is_from_elsewhere:
@@ -128,6 +126,8 @@ def _to_sign(view: View, unconfirmed: Unconfirmed) -> Response:
 async def _answered(handler: Handler, view: View) -> Response:
     try:
         return await handler(view)
+    except Unconfirmed as unconfirmed:
+        return _to_sign(view, unconfirmed)
     except ApiRefused as refused:
         return _refused(view, refused.status, refused.problem.error)
     except MoorageError as error:
@@ -142,7 +142,13 @@ def _refused(view: View, status: int, message: str) -> Response:
     """Returns a page that says why not; a part of a page that asks for itself stays as it is."""
     if view.is_part:
         return Response(status_code=204)
-    return view.page("wallet/refused.html", status=status, status_code=status, message=message)
+    return view.page(
+        "wallet/refused.html",
+        status=status,
+        status_code=status,
+        message=message,
+        typed=typed(view.form),
+    )
 
 
 async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:

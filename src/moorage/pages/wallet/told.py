@@ -1,7 +1,7 @@
 """What the next page says of something that was just done; the address names it by its key."""
 
 TOLD = {
-    "paused": "Paused: the app stops within seconds, and burns nothing.",
+    "paused": "Paused: the app stops within seconds, and costs nothing.",
     "resumed": "Resumed: the app starts within seconds, if the credits pay for it.",
     "restarting": "The app is started anew. The present one serves until that is healthy.",
     "rolling-back": "An earlier version comes back. The present one serves until it is healthy.",

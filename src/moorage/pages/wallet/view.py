@@ -15,6 +15,7 @@ from moorage.pages.rendering.templates import page
 from moorage.pages.sessions.confirmation import Confirmations
 from moorage.pages.sessions.form import Form
 from moorage.pages.sessions.session import Session
+from moorage.pages.sessions.typed import is_part
 from moorage.pages.wallet.api import Api
 from moorage.pages.wallet.runway import Runway, runway_of
 from moorage.pages.wallet.told import TOLD
@@ -67,7 +68,7 @@ class View:
     @property
     def is_part(self) -> bool:
         """Whether a part of a page that is shown already asks for its newest state."""
-        return "hx-request" in self.request.headers
+        return is_part(self.request)
 
     @property
     def sees_wallet(self) -> bool:

@@ -3,33 +3,38 @@
 import pytest
 from jinja2 import Environment
 
+from moorage.money import MicroUsd
 from moorage.pages.rendering.written import (
     FILTERS,
+    about,
     bytes_text,
     duration,
     harmless,
     link,
-    relative,
     short,
     trimmed,
+    usd,
 )
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("amount", "words"),
     [
-        (0, "now"),
-        (1, "1 second ago"),
-        (59.9, "59 seconds ago"),
-        (60, "1 minute ago"),
-        (7_199, "1 hour ago"),
-        (172_800, "2 days ago"),
-        (-90, "in 1 minute"),
-        (-86_400 * 3, "in 3 days"),
+        (0, "$0.00"),
+        (685, "$0.000685"),
+        (4_999, "$0.004999"),
+        (500_000, "$0.50"),
+        (500_050, "about $0.50"),
+        (5_000_500_001, "about $5,000.50"),
     ],
 )
-def test_a_time_is_told_by_its_largest_unit(seconds: float, words: str) -> None:
-    assert relative(seconds) == words
+def test_amount_to_the_cent_says_that_it_is_about(amount: int, words: str) -> None:
+    assert about(MicroUsd(amount)) == words
+
+
+def test_large_amounts_are_grouped_and_exact() -> None:
+    assert usd(MicroUsd(1_234_567_890_001)) == "$1,234,567.890001"
+    assert usd(MicroUsd(-12_345_000_000)) == "-$12,345.00"
 
 
 @pytest.mark.parametrize(

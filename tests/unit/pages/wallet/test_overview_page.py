@@ -39,7 +39,7 @@ async def test_headline_is_until_when_apps_run_and_what_happens_then() -> None:
     assert iso_utc(START_MS + 30 * DAY_MS) in html  # when they stop
     assert iso_utc(START_MS + 60 * DAY_MS) in html  # when they are deleted: 30 days later
     assert "$10.00" in html
-    assert "$0.24 a day" in html
+    assert "$7.30 a month" in html
 
 
 async def test_wallet_without_running_apps_is_told_that_credits_last() -> None:

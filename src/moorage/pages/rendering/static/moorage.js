@@ -13,15 +13,39 @@ export function relative(seconds) {
   return seconds > 0 ? `${words} ago` : `in ${words}`;
 }
 
+const utc = (at) => at.toISOString().slice(0, 19).replace("T", " ") + " UTC";
+const zone = new Intl.DateTimeFormat("en", { timeZoneName: "short" });
+const here = (at) => at.toLocaleString("sv") + " " + zone.formatToParts(at).find(({ type }) => type === "timeZoneName").value;
+let [shown, other] = localStorage.getItem("times") === "here" ? [here, utc] : [utc, here];
+
 function refreshTimes() {
   for (const when of document.querySelectorAll(".when")) {
     const time = when.querySelector("time");
     const at = new Date(time.dateTime);
-    if (!time.title) time.title = at.toLocaleString(undefined, { dateStyle: "full", timeStyle: "long" });
+    const written = shown(at);
+    if (time.textContent !== written) [time.textContent, time.title] = [written, other(at)];
+    else time.title ||= other(at);
     const ago = when.querySelector(".ago");
     const words = relative((Date.now() - at) / 1000);
     if (ago && ago.textContent !== words) ago.textContent = words;
   }
+}
+
+/** Lets the reader have times in their own zone; whoever is in UTC has no use for it. */
+function offerZone() {
+  if (zone.resolvedOptions().timeZone === "UTC") return;
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "plain";
+  const label = () => { button.textContent = shown === utc ? "Show times in your time zone" : "Show times in UTC"; };
+  button.addEventListener("click", () => {
+    [shown, other] = [other, shown];
+    localStorage.setItem("times", shown === here ? "here" : "utc");
+    label();
+    refreshTimes();
+  });
+  label();
+  document.querySelector(".foot")?.append(button);
 }
 
 function enhance() {
@@ -79,5 +103,6 @@ document.addEventListener("input", (event) => {
 document.addEventListener("htmx:after:swap", enhance);
 document.addEventListener("htmx:error", () => announce("This part of the page could not be fetched. Reload the page to see what is true now."));
 enhance();
+offerZone();
 showCurrent();
 setInterval(refreshTimes, 15_000);

@@ -1,0 +1,43 @@
+"""What a person typed into a form that was not taken: shown again, so that it is not lost."""
+
+from collections.abc import Collection
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from moorage.errors import MoorageError
+from moorage.pages.rendering.templates import page
+from moorage.pages.sessions.confirmation import SIGNATURE_FIELDS
+from moorage.pages.sessions.form import TOKEN, Form, own_form
+
+_NOT_TYPED = frozenset(
+    {TOKEN, *SIGNATURE_FIELDS, "a_month", "confirmed", "earlier", "id", "kind", "without_export"}
+)
+
+
+def is_part(request: Request) -> bool:
+    """Returns whether a script asks for a part of a page, which nobody sees as a page."""
+    return "hx-request" in request.headers
+
+
+def typed(form: Form) -> list[tuple[str, str]]:
+    """Returns the texts of a form, each with a label; without what a page itself put there."""
+    return [
+        (name.replace("_", " ").capitalize(), text)
+        for name, text in form.items()
+        if text.strip() and name not in _NOT_TYPED
+    ]
+
+
+async def signed_out(request: Request, *, hosts: Collection[str], sign_in: str) -> Response:
+    """Answers a form whose session has ended: with what was typed, if anything was.
+
+    Without a session nobody's word is shown but what a page of ours sent.
+    """
+    try:
+        texts = typed(await own_form(request, hosts=hosts))
+    except MoorageError:
+        texts = []
+    if not texts:
+        return RedirectResponse(sign_in, 303)
+    return page("sessions/signed_out.html", status=401, typed=texts, sign_in=sign_in)
