@@ -78,15 +78,16 @@ class Authenticator:
         if target is None and self._bound_only:
             raise SignatureUnbound(header="X-Signature-Version")
         self._nonces.check_timestamp(signed.timestamp_ms)
-        digests = signed.digests(target)
         chain = headers.get("x-wallet-chain")
-        if not any(_is_signer(signed.wallet, digest, signed.signature) for digest in digests):
+        wallet, signature = signed.wallet, signed.signature
+        if not any(_is_signer(wallet, digest, signature) for digest in signed.digests(target)):
+            digests = list(signed.digests(target))
             _refuse_compact(signed, digests)
             if not await self._contracts.accept(
-                signed.wallet, digests[0], signed.signature, chain=chain, client=client()
+                wallet, digests[0], signature, chain=chain, client=client()
             ):
                 raise _invalid(signed, target, self._contracts.asked(chain))
-        return Verified(signed.wallet, UsedOnce(self._nonces, signed.timestamp_ms, signed.nonce))
+        return Verified(wallet, UsedOnce(self._nonces, signed.timestamp_ms, signed.nonce))
 
     async def verify_sign_in(
         self, header: str, *, public_url: str, now_ms: int, client: Callable[[], str]

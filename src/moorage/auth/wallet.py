@@ -2,6 +2,7 @@
 
 import re
 from base64 import b64decode
+from collections.abc import Iterator
 from typing import NewType
 
 import msgspec
@@ -44,8 +45,8 @@ class SignedHeaders(msgspec.Struct, frozen=True):
     message: bytes
     signature: bytes  # 65 bytes of a key, or what a contract wallet accepts
 
-    def digests(self, target: Target | None) -> list[bytes]:
-        """Returns the 32 bytes that the signature may sign: bound to `target`, if there is one.
+    def digests(self, target: Target | None) -> Iterator[bytes]:
+        """Yields the 32 bytes that the signature may sign: bound to `target`, if there is one.
 
         A signature of version 1 signs the headers' texts; the wallet may be spelled there in lower
         case or with its checksum as well.
@@ -53,10 +54,13 @@ class SignedHeaders(msgspec.Struct, frozen=True):
         _, _, rest = self.message.partition(b":")
         if target is not None:
             nonce = rest.rpartition(b":")[2].decode()  # as it was sent
-            return [target.digest(wallet=self.wallet, timestamp_ms=self.timestamp_ms, nonce=nonce)]
-        spelled = (self.wallet, checksum_address(self.wallet))
-        texts = [self.message, *(b"%b:%b" % (wallet.encode(), rest) for wallet in spelled)]
-        return [personal_digest(text) for text in dict.fromkeys(texts)]
+            yield target.digest(wallet=self.wallet, timestamp_ms=self.timestamp_ms, nonce=nonce)
+            return
+        yield personal_digest(self.message)
+        for wallet in (self.wallet, checksum_address(self.wallet)):
+            respelled = b"%b:%b" % (wallet.encode(), rest)
+            if respelled != self.message:
+                yield personal_digest(respelled)
 
 
 def parse_signed_headers(
