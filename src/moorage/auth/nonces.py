@@ -59,17 +59,17 @@ _BODIES = """
 CREATE TABLE IF NOT EXISTS bodies (
     digest BLOB PRIMARY KEY, timestamp_ms INTEGER NOT NULL, body TEXT NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS bodies_by_time ON bodies (timestamp_ms);
+DROP INDEX IF EXISTS bodies_by_time;
 """
 _INSERT = "INSERT INTO nonces VALUES (?, ?) ON CONFLICT DO NOTHING"
 _INSERT_BODY = "INSERT INTO bodies VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
 _OF_BODY = "SELECT 1 FROM bodies WHERE digest = ? AND body = ?"
-_DELETE_BODIES = "DELETE FROM bodies WHERE timestamp_ms < ?"
 _NEXT = """
 SELECT max(digest), max(timestamp_ms) FILTER (WHERE timestamp_ms < ?), count(*)
 FROM (SELECT digest, timestamp_ms FROM nonces WHERE digest > ? ORDER BY digest LIMIT ?)
 """
 _DELETE_EXPIRED = "DELETE FROM nonces WHERE digest > ? AND digest <= ? AND timestamp_ms < ?"
+_DELETE_BODIES = "DELETE FROM bodies WHERE digest > ? AND digest <= ? AND timestamp_ms < ?"
 
 
 class NonceStore(Protocol):
@@ -231,7 +231,7 @@ class NonceFile:
             raise RateLimited(WINDOW_MS // 1000)
 
     def _forget(self, now_ms: int) -> None:
-        """Deletes bodies and some nonces out of the window, after raising the floor above these.
+        """Deletes some nonces out of the window and their bodies, after raising the floor above.
 
         Looks at the next part of the table, in the order of its key. An index by timestamp would
         find them at once, but double what each insert writes.
@@ -240,13 +240,13 @@ class NonceFile:
         if not is_due and self._count < self._capacity:
             return
         after, oldest_ms = self._looked_at, now_ms - WINDOW_MS
-        self._db.execute(_DELETE_BODIES, (oldest_ms,))
         looked = self._db.execute(_NEXT, (oldest_ms, after, _LOOKED_AT_ONCE)).fetchone()
         last, expired_ms, count = looked
         if expired_ms is not None:
             floor_ms = max(self._floor_ms, expired_ms)
             self._db.execute("UPDATE floor SET timestamp_ms = ?", (floor_ms,))
             self._floor_ms = floor_ms
+            self._db.execute(_DELETE_BODIES, (after, last, oldest_ms))
             self._count -= self._db.execute(_DELETE_EXPIRED, (after, last, oldest_ms)).rowcount
         self._looked_at = last if count == _LOOKED_AT_ONCE else b""
         self._forgot_ms = now_ms

@@ -342,6 +342,7 @@ async def test_first_body_of_a_nonce_is_its_body(gateway: Gateway) -> None:
 
 
 async def test_bodies_are_forgotten_with_their_nonces(gateway: Gateway) -> None:
+    await gateway.use(1)
     await gateway.store.remember_body(A, gateway.clock_ms, NUMBER_1, BODY)
     gateway.clock_ms += 60_001
     await gateway.use(2)
