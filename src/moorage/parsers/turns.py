@@ -82,7 +82,7 @@ class Turns:
 
     def next(self) -> Waiting | None:
         """Gives a place to the next job and returns it; None when no job may begin."""
-        able = [job for job in self._queue if self._may_begin(job)]
+        able = self._able()
         if not able:
             return None
         job = min(able, key=lambda job: self._used_by(job.uploader))  # of equals, the first
@@ -109,6 +109,15 @@ class Turns:
         So an uploader that was away for long has no advantage over others.
         """
         return max(self._begun_at, self._used.get(uploader.key, 0.0))
+
+    def _able(self) -> list[Waiting]:
+        """Returns the jobs that may begin; of jobs alike the first is asked for all of them."""
+        may_begin: dict[tuple[Uploader, bool], bool] = {}
+        for job in self._queue:
+            kind = job.uploader, job.is_heavy
+            if kind not in may_begin:
+                may_begin[kind] = self._may_begin(job)
+        return [job for job in self._queue if may_begin[job.uploader, job.is_heavy]]
 
     def _may_begin(self, job: Waiting) -> bool:
         running = self._running
