@@ -390,15 +390,8 @@ def _bounds(descriptors: int) -> Bounds:
     )
 
 
-_ALLOCATIONS_TO_COLLECT = 10_000  # objects made and not freed, until the young ones are looked at
-
-
 def _freeze_garbage_collector() -> None:
-    """Excludes the objects made so far from garbage collection: a full one would take 70 ms.
-
-    What requests under way hold is looked at less often than by default: nearly all of it is freed
-    without a collection.
-    """
+    """Excludes the objects made so far from garbage collection: a full one would take 70 ms."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_ALLOCATIONS_TO_COLLECT, *gc.get_threshold()[1:])
+    gc.set_threshold(10_000)  # of 700, as nearly all that a request makes is freed without it

@@ -179,6 +179,8 @@ class Paywall:
         deployment, but may be sent again for a top-up.
         """
         uses = await payments.uses_of(self._db, chain_id=chain_id, tx_hash=tx_hash)
+        if not uses:
+            return
         if wallet in uses:
             project_id, deployment_id = uses[wallet]
             if project_id is not None:
@@ -186,7 +188,7 @@ class Paywall:
             if not top_up:
                 raise PaymentAlreadyUsed(_TOPPED_UP)
         known = await payments.of_transaction(self._db, chain_id=chain_id, tx_hash=tx_hash)
-        if uses and all(item.payer != wallet for item in known):
+        if all(item.payer != wallet for item in known):
             raise PaymentAlreadyUsed
 
     async def credit(
