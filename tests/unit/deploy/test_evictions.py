@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from yard import Yard
 
-from moorage.deploy.keeping.evictions import DAY_MS, Evictions
+from clock import MINUTE_MS
+from moorage.deploy.keeping.evictions import AT_ONCE, DAY_MS, Evictions
 from moorage.deploy.keeping.exports import Contents
 from moorage.engines.engine import LogLine, LogPage
 from moorage.errors import DeployFailed, FailureCause
@@ -141,6 +142,7 @@ async def test_project_is_not_deleted_before_an_archive_could_be_made(
     await evicting.tick()
     assert await status_of(yard, project) is not ProjectStatus.DELETED
     assert await told(yard) == []
+    yard.clock.advance(MINUTE_MS)
     await evicting.tick()
     assert await status_of(yard, project) is ProjectStatus.DELETED
 
@@ -285,16 +287,19 @@ async def test_cancelled_eviction_deletes_nothing(
 async def test_eviction_cancelled_while_another_is_carried_out_deletes_nothing(
     yard: Yard, evicting: Evictions, project: Project
 ) -> None:
+    other = await add_project(yard.db, ALICE, "other")
     kept = await add_project(yard.db, ALICE, "kept")
     now_ms = yard.clock.now_ms()
     async with yard.db.transaction(durable=True) as tx:
-        await evictions.order(tx, Eviction(project.id, "first", now_ms - 1))
+        await evictions.order(tx, Eviction(project.id, "first", now_ms - 2))
+        await evictions.order(tx, Eviction(other.id, "second", now_ms - 1))
         await evictions.order(tx, Eviction(kept.id, "a mistake", now_ms))
 
     async def begun() -> bool:
-        return await status_of(yard, project) is ProjectStatus.DELETING
+        found = [await status_of(yard, each) for each in (project, other)]
+        return found == [ProjectStatus.DELETING] * AT_ONCE
 
-    async with yard.apps.held(project.id):
+    async with yard.apps.held(project.id), yard.apps.held(other.id):
         work = asyncio.create_task(evicting.tick())
         await until(begun)
         async with yard.db.transaction(durable=True) as tx:
@@ -316,5 +321,67 @@ async def test_eviction_that_fails_holds_up_no_other(
     yard.runtime.faults["remove"] = [OSError("the disk does not answer")]
     await evicting.tick()
     assert await status_of(yard, other) is ProjectStatus.DELETED
+    yard.clock.advance(MINUTE_MS)
+    await evicting.tick()
+    assert await status_of(yard, project) is ProjectStatus.DELETED
+
+
+async def test_one_that_takes_long_holds_up_no_other(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    huge = await add_project(yard.db, ALICE, "huge")
+    now_ms = yard.clock.now_ms()
+    async with yard.db.transaction(durable=True) as tx:
+        await evictions.order(tx, Eviction(huge.id, "first", now_ms - 1))
+        await evictions.order(tx, Eviction(project.id, "second", now_ms))
+
+    async def gone() -> bool:
+        return await status_of(yard, project) is ProjectStatus.DELETED
+
+    async with yard.apps.held(huge.id):
+        work = asyncio.create_task(evicting.tick())
+        await until(gone)
+        assert await status_of(yard, huge) is ProjectStatus.DELETING
+    await work
+    assert await status_of(yard, huge) is ProjectStatus.DELETED
+
+
+async def test_those_that_are_due_first_are_worked_at_first_and_no_more_than_there_is_room_for(
+    yard: Yard, evicting: Evictions
+) -> None:
+    several = [await add_project(yard.db, ALICE, f"app-{place}") for place in range(5)]
+    now_ms = yard.clock.now_ms()
+    async with yard.db.transaction(durable=True) as tx:
+        for place, each in enumerate(several):
+            await evictions.order(tx, Eviction(each.id, "closing", now_ms - place))
+    begun: set[str] = set()
+
+    async def lanes_are_full() -> bool:
+        states = {each.id: await status_of(yard, each) for each in several}
+        begun.update(each for each in states if states[each] is not ProjectStatus.ACTIVE)
+        return list(states.values()).count(ProjectStatus.DELETING) == AT_ONCE
+
+    async with yard.apps.held(several[-1].id), yard.apps.held(several[-2].id):
+        work = asyncio.create_task(evicting.tick())
+        await until(lanes_are_full)
+    await work
+    assert begun == {several[-1].id, several[-2].id}
+    assert {await status_of(yard, each) for each in several} == {ProjectStatus.DELETED}
+
+
+async def test_one_that_fails_is_tried_later_each_time_but_a_new_order_at_once(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    await yard.serving(project)
+    await order(yard, project, days=0)
+    yard.runtime.faults["export_files"] = [OSError("the disk does not answer") for _ in range(9)]
+    tried: list[int] = []
+    for second in range(0, 600, 10):
+        await evicting.tick()
+        if len(yard.runtime.called("export_files")) > len(tried):
+            tried.append(second)
+        yard.clock.advance(10_000)
+    assert tried == [0, 30, 90, 210, 450]
+    await order(yard, project, days=0, with_export=False)
     await evicting.tick()
     assert await status_of(yard, project) is ProjectStatus.DELETED

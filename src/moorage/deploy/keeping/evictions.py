@@ -1,6 +1,8 @@
 """Evictions: projects that an operator has ordered to be deleted are exported, then deleted."""
 
+import asyncio
 import secrets
+from collections.abc import Collection, Mapping
 
 import structlog
 
@@ -8,6 +10,7 @@ from moorage.clock import iso_utc
 from moorage.core import Core
 from moorage.deploy.keeping.deletion import Deletion
 from moorage.deploy.keeping.exports import Exporter
+from moorage.deploy.keeping.retries import Retries
 from moorage.errors import MoorageError
 from moorage.events import outbox
 from moorage.records.event import EventKind
@@ -21,6 +24,12 @@ from moorage.threads import in_thread
 log = structlog.get_logger()
 
 DAY_MS = 24 * 3_600_000
+
+AT_ONCE = 2
+"""So many are exported at a time: a huge one holds up no other, and threads are left."""
+
+AGAIN_SECONDS = 10.0
+"""How long after one was looked at it is looked at again, while others are still exported."""
 
 _PATIENCE_MS = DAY_MS
 """How long after an order is due the last archive is tried, before an earlier one has to do."""
@@ -48,18 +57,66 @@ class Evictions:
         self._deletion = deletion
         self._needed_bytes = needed_bytes
         self._kept_ms = kept_days * DAY_MS
+        self._retries = Retries(core.clock)
+        self._exporting = 0
 
     async def tick(self) -> None:
-        """Exports and deletes what is due; then removes archives whose time is over."""
-        for order in await evictions.ordered(self._db):
-            project = await projects.by_id(self._db, order.project_id)
-            if project is None:
-                continue
-            try:
-                await self._carry_out(order, project)
-            except (MoorageError, OSError) as error:  # tried again; the others do not wait for it
-                log.warning("project not evicted", project=project.id, error=str(error))
+        """Exports and deletes what is due, some at once; then removes archives that are too old.
+
+        While one takes long, the others go on: what is ordered or becomes due meanwhile has its
+        turn, those first that are due first.
+        """
+        looked_at: dict[Eviction, float] = {}
+        working: dict[str, asyncio.Task[None]] = {}
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                for order in await self._next(looked_at, working):
+                    looked_at[order] = self._clock.monotonic_seconds()
+                    working[order.project_id] = tasks.create_task(self._try(order))
+                if not working:
+                    break
+                await asyncio.wait(
+                    working.values(),
+                    timeout=AGAIN_SECONDS,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                working = {each: task for each, task in working.items() if not task.done()}
         await self._forget()
+
+    async def _next(
+        self, looked_at: Mapping[Eviction, float], working: Collection[str]
+    ) -> list[Eviction]:
+        """Returns the orders whose turn it is, as many as there is room for."""
+        orders = await evictions.ordered(self._db)
+        self._retries.keep(orders)
+        before = self._clock.monotonic_seconds() - AGAIN_SECONDS
+        found = [
+            each
+            for each in orders
+            if each.project_id not in working
+            and looked_at.get(each, before) <= before
+            and self._retries.is_due(each)
+        ]
+        return found[: AT_ONCE - len(working)]
+
+    async def _try(self, order: Eviction) -> None:
+        """Carries out what is due of an order. A failure is logged, and tried again later."""
+        try:
+            project = await projects.by_id(self._db, order.project_id)
+            if project is not None:
+                await self._carry_out(order, project)
+        except Exception as error:  # a fault in one must not end the others' work
+            again = self._retries.failed(order)
+            known = isinstance(error, MoorageError | OSError)
+            log.warning(
+                "project not evicted",
+                project=order.project_id,
+                error=str(error),
+                again_seconds=again,
+                exc_info=not known,
+            )
+        else:
+            self._retries.forget(order)
 
     async def _carry_out(self, order: Eviction, project: Project) -> None:
         is_due = order.at_ms <= self._clock.now_ms()
@@ -105,9 +162,14 @@ class Evictions:
     async def _make(
         self, order: Eviction, project: Project, earlier: Export | None, *, is_last: bool
     ) -> None:
-        if await in_thread(self._files.free_bytes) < self._needed_bytes:
-            raise NoRoom(f"an export may need {self._needed_bytes} free bytes")
-        archive = await self._exporter.make(project)
+        self._exporting += 1
+        try:
+            needed = self._exporting * self._needed_bytes
+            if await in_thread(self._files.free_bytes) < needed:
+                raise NoRoom(f"{self._exporting} exports may need {needed} free bytes")
+            archive = await self._exporter.make(project)
+        finally:
+            self._exporting -= 1
         made = Export(
             project_id=project.id,
             token=secrets.token_hex(32) if earlier is None else earlier.token,
