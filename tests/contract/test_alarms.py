@@ -68,6 +68,7 @@ CASES: dict[str, tuple[str, str, str]] = {
         f"{10 * DAY}x1440",
         f"{12 * DAY}x1440",
     ),
+    "MoorageAppsUncertified": ("moorage_uncertified_apps", "1x1440", "1x1400 0x40"),
     "MoorageAuditWrong": ('moorage_audit_findings{kind="wrong"}', "1x1440", "0x1440"),
     "MoorageNotAudited": (
         'moorage_upkeep_timestamp_seconds{kind="audit"}',

@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from clock import MINUTE_MS, MovableClock
 from moorage.errors import ProxyFailed
 from moorage.gateway.platform.authority import Authority, needs_authority, own_roots
 from moorage.gateway.platform.proxy import proxy_settings
@@ -16,6 +17,7 @@ from moorage.operate.check.authority import check_authority
 from moorage.routing.caddy_config import Tls, caddy_config
 from moorage.settings import Settings, load_settings
 
+FIVE_MINUTES_MS = 5 * MINUTE_MS
 DIRECTORY = {"newNonce": "n", "newAccount": "a", "newOrder": "o"}
 
 
@@ -28,9 +30,11 @@ class Server:
 
     def __init__(self) -> None:
         self.answer: object = DIRECTORY
+        self.asked = 0
         self.url = ""
 
     async def _serve(self, _request: web.Request) -> web.Response:
+        self.asked += 1
         return web.json_response(self.answer)
 
     @asynccontextmanager
@@ -50,24 +54,42 @@ class Server:
 async def test_readiness_follows_the_authority_and_the_log_tells_of_it_once() -> None:
     server = Server()
     async with server.running():
-        authority = Authority(settings(acme_directory=server.url))
+        clock = MovableClock()
+        authority = Authority(settings(acme_directory=server.url), clock=clock)
         with capture_logs() as logs:
             await authority.look()
             await authority.check()
             server.answer = {"error": "moved"}
-            await authority.look()
-            await authority.look()
+            for _ in range(2):
+                clock.advance(FIVE_MINUTES_MS)
+                await authority.look()
         assert [line["event"] for line in logs] == ["no certificates can be had"]
         with pytest.raises(ProxyFailed, match="not as an authority does"):
             await authority.check()
         server.answer = DIRECTORY
+        clock.advance(FIVE_MINUTES_MS)
         with capture_logs() as logs:
-            await authority.look()
+            assert await authority.look()
         assert [line["event"] for line in logs] == ["certificates can be had again"]
         await authority.check()
-    await authority.look()
+    clock.advance(FIVE_MINUTES_MS)
+    assert not await authority.look()
     with pytest.raises(ProxyFailed, match="cannot be asked"):
         await authority.check()
+
+
+async def test_authority_that_is_away_is_asked_soon_and_then_less_often() -> None:
+    server, clock = Server(), MovableClock()
+    async with server.running():
+        authority = Authority(settings(acme_directory=server.url), clock=clock)
+        server.answer = {}
+        asked = []
+        for second in range(0, 700, 10):
+            before = server.asked
+            assert not await authority.look()
+            asked += [second] if server.asked > before else []
+            clock.advance(10_000)
+    assert asked == [0, 10, 30, 70, 150, 310, 610]
 
 
 async def test_check_names_an_authority_that_does_not_answer() -> None:

@@ -314,7 +314,7 @@ async def open_rooms(
         api=api,
         nonces=nonces,
         sessions=Sessions(db=core.db, clock=core.clock),
-        authority=Authority(settings) if needs_authority(settings) else None,
+        authority=Authority(settings, clock=core.clock) if needs_authority(settings) else None,
         turn=turn,
         lookout=lookout,
     )

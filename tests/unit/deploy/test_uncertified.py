@@ -1,9 +1,11 @@
 """An app without a certificate is served over plain HTTP, and free, until one can be had."""
 
 import pytest
+from structlog.testing import capture_logs
 from yard import HOST, Yard
 
 from clock import HOUR_MS
+from moorage.deploy.addresses import uncertified
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.addresses.uncertified import Uncertified
 from moorage.errors import FailureCause
@@ -11,9 +13,10 @@ from moorage.records.deployment import DeploymentStatus
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
+from moorage.storage.apps import projects
 from moorage.storage.apps.addresses import certificates
 from moorage.storage.money import accounts
-from records_fixture import ALICE, fund
+from records_fixture import ALICE, add_project, fund
 
 AN_HOUR = 685  # micro-USD at $0.50 a month
 
@@ -54,6 +57,25 @@ async def test_app_is_ready_over_plain_http_and_says_so(plain: Yard, project: Pr
     assert f"served at http://{HOST}" in deployment.note
     (ready,) = await told(plain, EventKind.DEPLOYMENT_READY)
     assert ready["endpoint"] == f"http://{HOST}"
+
+
+async def test_many_that_wait_have_their_turns_a_few_at_a_time(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uncertified, "MAX_AT_A_TIME", 2)
+    waiting = [await add_project(yard.db, ALICE, f"app-{place}") for place in range(5)]
+    async with yard.db.transaction(durable=True) as tx:
+        for place, each in enumerate(waiting):
+            await projects.set_uncertified(tx, each.id, since_ms=1 + place)
+    yard.plain.certified = {"app-1.example.com"}
+    with capture_logs() as logs:
+        for _ in range(3):
+            await retry(yard)
+            yard.clock.advance(1000)
+    asked = [host.partition(".")[0] for host in yard.plain.asked]
+    assert asked == ["app-0", "app-1", "app-2", "app-3", "app-4", "app-0"]
+    lines = [line for line in logs if line["event"] == "certificates were asked for"]
+    assert [(line["came"], line["missing"]) for line in lines] == [(1, 4), (0, 4), (0, 4)]
 
 
 async def test_nothing_is_charged_until_the_certificate_comes(

@@ -20,6 +20,9 @@ log = structlog.get_logger()
 RETRY_SECONDS = 600.0
 """Authorities refuse who fails too often: five times an hour for a host at Let's Encrypt."""
 
+MAX_AT_A_TIME = 15
+"""Authorities refuse who asks for many at once: 300 in three hours at Let's Encrypt."""
+
 
 class PlainServing(Protocol):
     """What serves hosts over plain HTTP beside HTTPS."""
@@ -78,16 +81,36 @@ class Uncertified:
         self._metering = metering
         self._hosts = hosts
         self._clock = clock
+        self._asked_at: dict[str, float] = {}  # by the project's id
 
     async def retry(self) -> None:
-        """Asks for each once. Raises DatabaseUnavailable."""
+        """Asks for some, one after the other, those first that were not asked for the longest.
+
+        Raises DatabaseUnavailable.
+        """
         missing = await projects.uncertified(self._db)
         if self._plain is not None:
             self._plain.hosts.keep({self._hosts.host(each.unique_name) for each in missing})
-        for project in missing:
-            is_up = project.status is ProjectStatus.ACTIVE and project.asleep_since_ms is None
-            if is_up and await self._is_secure(self._hosts.host(project.unique_name)):
+        came = 0
+        for project in self._next(missing):
+            self._asked_at[project.id] = self._clock.monotonic_seconds()
+            if await self._is_secure(self._hosts.host(project.unique_name)):
                 await self._certify(project)
+                came += 1
+        if missing:
+            log.info("certificates were asked for", came=came, missing=len(missing) - came)
+
+    def _next(self, missing: list[Project]) -> list[Project]:
+        """Returns the apps that run and whose turn it is."""
+        asked_at = {each.id: self._asked_at.get(each.id, float("-inf")) for each in missing}
+        self._asked_at = asked_at
+        up = [
+            each
+            for each in missing
+            if each.status is ProjectStatus.ACTIVE and each.asleep_since_ms is None
+        ]
+        up.sort(key=lambda each: (asked_at[each.id], each.uncertified_since_ms or 0))
+        return up if self._plain is None else up[:MAX_AT_A_TIME]
 
     async def _is_secure(self, host: str) -> bool:
         return self._plain is None or await self._plain.is_secure(host)

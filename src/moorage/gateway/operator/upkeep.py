@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -18,6 +19,7 @@ from moorage.gateway.operator.vital_signs import (
     note_certificates,
     note_parts,
     note_queue,
+    note_uncertified,
     note_upkeep,
 )
 from moorage.gateway.platform import authority
@@ -45,6 +47,8 @@ def loops_of_upkeep(rooms: Rooms, settings: Settings, *, audit: Sequence[str]) -
         rooms.api.standing.note(states)
         await note_queue(rooms.core)
         await note_upkeep(rooms.core)
+        if rooms.authority is not None:
+            await note_uncertified(rooms.core)
 
     async def certificates() -> None:
         await note_certificates(rooms.core, directory, own)
@@ -62,7 +66,7 @@ def loops_of_upkeep(rooms: Rooms, settings: Settings, *, audit: Sequence[str]) -
         Loop("certificates", every_seconds=yours, tick=certificates, at_once=True, scope=scope),
     )
     if rooms.authority is not None:
-        ask, often = rooms.authority.look, authority.EVERY_SECONDS
+        ask, often = partial(_ask, rooms.authority, rooms), authority.AGAIN_SECONDS
         loops = (
             *loops,
             Loop("authority", every_seconds=often, tick=ask, at_once=True, scope=scope),
@@ -74,6 +78,12 @@ def loops_of_upkeep(rooms: Rooms, settings: Settings, *, audit: Sequence[str]) -
         return loops
     daily = DailyAudit(rooms.core, audit).look
     return (*loops, Loop("audit", every_seconds=3600, tick=daily, scope=Scope.CLUSTER))
+
+
+async def _ask(asked: authority.Authority, rooms: Rooms) -> None:
+    """Asks the authority; once it is back, gets the certificates that apps have waited for."""
+    if await asked.look() and rooms.deploy.keeps:
+        await rooms.deploy.uncertified.retry()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from moorage.gateway.several.presence import Answered
 from moorage.metrics import registry
 from moorage.payments.watch.watcher import Watcher
 from moorage.routing.certificate import Certificate, CertificateInvalid, read_certificate
-from moorage.storage.apps import jobs
+from moorage.storage.apps import jobs, projects
 from moorage.storage.apps.addresses import certificates
 from moorage.storage.migrate import NEWEST_REVISION
 from moorage.storage.operation import upkeep
@@ -62,6 +62,11 @@ _certificate_end = Gauge(
     "moorage_certificate_end_timestamp_seconds",
     "When the first of the certificates ends that are in use, the operator's own included; 0 "
     "without any.",
+    registry=registry,
+)
+_uncertified_apps = Gauge(
+    "moorage_uncertified_apps",
+    "Apps that are served over plain HTTP, for nothing, as no certificate could be had.",
     registry=registry,
 )
 _upkeep_time = Gauge(
@@ -159,6 +164,11 @@ async def note_queue(core: Core) -> None:
     waiting, since_ms = await jobs.waiting(core.db, now_ms=now_ms)
     _jobs.set(waiting)
     _oldest_job.set(0 if since_ms is None else max(0, now_ms - since_ms) / 1000)
+
+
+async def note_uncertified(core: Core) -> None:
+    """Records how many apps wait for a certificate. Raises DatabaseUnavailable."""
+    _uncertified_apps.set(len(await projects.uncertified(core.db)))
 
 
 async def note_upkeep(core: Core) -> None:

@@ -6,12 +6,16 @@ from pathlib import Path
 import aiohttp
 import structlog
 
+from moorage.clock import Clock
 from moorage.errors import ProxyFailed
 from moorage.settings import Settings
 
 log = structlog.get_logger()
 
 EVERY_SECONDS = 300.0
+AGAIN_SECONDS = 10.0
+"""How soon it is asked again after it did not answer; each time twice as late, up to the above."""
+
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 """The first authority that the proxy asks where none is set."""
 
@@ -47,18 +51,31 @@ async def authority_problem(settings: Settings) -> str:
 class Authority:
     """What the authority answered when it was last asked."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, clock: Clock) -> None:
         self._settings = settings
+        self._clock = clock
         self._problem = ""
+        self._pause_seconds = EVERY_SECONDS
+        self._asked_at = float("-inf")
 
-    async def look(self) -> None:
-        """Asks it; logs when it goes away, and when it is back."""
-        problem = await authority_problem(self._settings)
-        if problem and not self._problem:
-            log.warning("no certificates can be had", error=problem)
-        elif self._problem and not problem:
+    async def look(self) -> bool:
+        """Asks it if it is time; returns whether it is back. Logs that, and when it goes away."""
+        now = self._clock.monotonic_seconds()
+        if now < self._asked_at + self._pause_seconds:
+            return False
+        before, self._problem = self._problem, await authority_problem(self._settings)
+        self._asked_at = now
+        if not self._problem:
+            self._pause_seconds = EVERY_SECONDS
+        elif before:
+            self._pause_seconds = min(2 * self._pause_seconds, EVERY_SECONDS)
+        else:
+            self._pause_seconds = AGAIN_SECONDS
+            log.warning("no certificates can be had", error=self._problem)
+        is_back = bool(before) and not self._problem
+        if is_back:
             log.info("certificates can be had again")
-        self._problem = problem
+        return is_back
 
     async def check(self) -> None:
         """Raises ProxyFailed when it did not answer: a new app would be unreachable."""
