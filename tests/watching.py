@@ -29,30 +29,33 @@ TIMEOUT_SECONDS = 30.0
 
 @dataclass(eq=False)
 class Watched:
-    """Payments to an address of its own on the local arbitrum."""
+    """Payments to an address of its own on one of the local chains."""
 
     chains: LocalChains
     db: Database
     pay_to: str
     payer: DevWallet
     clients: list[RpcClient] = field(default_factory=list)
+    on: str = "arbitrum"
+
+    @property
+    def chain(self) -> Chain:
+        return self.chains.base if self.on == "base" else self.chains.arbitrum
 
     @property
     def url(self) -> str:
-        return self.chains.arbitrum.rpc_urls[0]
+        return self.chain.rpc_urls[0]
 
     @property
     def usdc(self) -> Token:
-        return self.chains.arbitrum.tokens[0]
+        return self.chain.tokens[0]
 
     @property
     def usdt(self) -> Token:
-        return self.chains.arbitrum.tokens[1]
+        return self.chain.tokens[1]
 
     def client(self, *urls: str, **changed: Any) -> RpcClient:
-        chain = msgspec.structs.replace(
-            self.chains.arbitrum, rpc_urls=urls or (self.url,), **changed
-        )
+        chain = msgspec.structs.replace(self.chain, rpc_urls=urls or (self.url,), **changed)
         client = RpcClient(chain, timeout_seconds=TIMEOUT_SECONDS)
         self.clients.append(client)
         return client
@@ -121,7 +124,7 @@ class Watched:
         return await accounts.balance(self.db, wallet)
 
     async def payments(self, tx_hash: str) -> list[Payment]:
-        return await payments.of_transaction(self.db, chain_id=42161, tx_hash=tx_hash)
+        return await payments.of_transaction(self.db, chain_id=self.chain.chain_id, tx_hash=tx_hash)
 
     async def ledger_sum(self) -> int:
         return await accounts.sum_of_entries(self.db)

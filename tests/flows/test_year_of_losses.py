@@ -15,8 +15,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from acme_authority import acme_authority
 from chain_fixture import LocalChains
 from gateway_fixture import MOORAGE
+from moorage.gateway.platform.authority import EVERY_SECONDS
 from moorage.gateway.several.takers import ROOTS_LOCK_FILE
 from old_books import BOBS_KEY, DUMPS, backup_of
 from paying import mine
@@ -204,19 +206,27 @@ async def test_a_year_of_losses_loses_no_money_and_no_project(
     await until_read(lambda: balance(alice), lambda now: now > before + 0.79)
     await audited(gateway)
 
-    # The certificate authority is lost: an app is served without, for nothing, until there is one.
-    lost = "https://127.0.0.1:1/directory"
-    await asyncio.to_thread(gateway.restart, tls=True, proxy_host=APART, acme_directory=lost)
+    # The certificate authority is lost: an app is served without, for nothing, until it is back.
+    authority = acme_authority(tmp_path / "authority")
+    with authority.running({}):
+        await authority.until_ready()
+    by = {"acme_directory": authority.url, "acme_root_file": str(authority.root_file)}
+    await asyncio.to_thread(gateway.restart, tls=True, proxy_host=APART, **by)
     await until_read(lambda: states(gateway), lambda parts: parts["certificates"] != "ok")
     stall = fresh_name()
     await deployed(alice, stall)
     assert await over_tls(stall, scheme="http") == "hello again"
     await audited(gateway)
-    await asyncio.to_thread(gateway.restart, acme_directory=None, internal_authority=True)
-    await until_read(lambda: told(alice), lambda kinds: "project.certified" in kinds)
-    assert await over_tls(stall, scheme="https") == "hello again"
+    with authority.running({f"{stall}.localhost": APART}):
+        await until_read(
+            lambda: told(alice),
+            lambda kinds: "project.certified" in kinds,
+            seconds=2 * EVERY_SECONDS,  # it is asked as rarely once it was long away
+        )
+        assert await over_tls(stall, scheme="https") == "hello again"
     await audited(gateway)
-    await asyncio.to_thread(gateway.restart, tls=None, proxy_host=None, internal_authority=None)
+    without = dict.fromkeys(("tls", "proxy_host", *by))
+    await asyncio.to_thread(gateway.restart, **without)
 
     # The machine is lost. What was put back from its backup does not serve beside it,
     saved = tmp_path / "gateway.backup"
