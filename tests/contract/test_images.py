@@ -23,7 +23,7 @@ from moorage.engines.images.base_images import DEFAULTS, BaseImages
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
-from moorage.planning.toolbox import Toolbox
+from moorage.planning.toolbox import Dockerfiles, Toolbox
 from moorage.uploads.tree import DirectoryTree
 from waiting import until
 
@@ -106,7 +106,9 @@ class Workshop:
             if path.is_file()
         }
         tree = DirectoryTree(self.source, sizes)
-        return make_plan(tree, Settings(has_dockerfile=True), Toolbox(dockerfiles=True))
+        return make_plan(
+            tree, Settings(has_dockerfile=True), Toolbox(dockerfiles=Dockerfiles.BUILT)
+        )
 
 
 @pytest.fixture

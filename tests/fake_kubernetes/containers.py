@@ -115,6 +115,7 @@ def specification(settings: Settings, *, root: Path, sandbox: Sandbox, group: st
                 {"type": "uts", "path": sandbox.namespace("uts")},
             ],
             "cgroupsPath": group,
+            "sysctl": {it["name"]: it["value"] for it in settings.of_pod.get("sysctls", ())},
             "resources": _resources(settings.container["resources"]),
             **_seccomp(context.get("seccompProfile") or settings.of_pod.get("seccompProfile")),
             "maskedPaths": list(_MASKED),

@@ -12,6 +12,7 @@ from moorage.engines.images.base_images import BaseImages, toolbox_of_images
 from moorage.engines.images.recipe import Materials
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
+from moorage.planning.toolbox import Dockerfiles
 from toolboxes import EVERYTHING
 
 TESTS = Path(__file__).parent.parent
@@ -35,7 +36,7 @@ def _dockerfile(case: Path) -> str:
     """The Dockerfile, and the directories that its COPY lines name."""
     head, files = app_text((case / "app.txt").read_text())
     settings = msgspec.json.decode(head or "{}", type=Settings)
-    plan = make_plan(MemoryTree(files), settings, toolbox_of_images(EVERYTHING))
+    plan = make_plan(MemoryTree(files), settings, toolbox_of_images(EVERYTHING, Dockerfiles.BUILT))
     materials = Materials(
         bases=BaseImages(),
         tools={name: Path(f"/gateway/bin/{name}") for name in ("caddy", "uv")},

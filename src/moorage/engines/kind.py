@@ -58,6 +58,8 @@ class ClusterOptions:
     gateway_namespace: str  # of the gateways' pods; "": they are outside the cluster
     gateway_networks: tuple[str, ...]  # from where gateways outside the cluster connect
     memory_bytes: int  # for all apps together; 0: what the nodes have
+    docker_host: str = ""  # the daemon that builds Dockerfiles; "": none does
+    docker_certificates: str = ""  # a directory with a client's, for one on another machine
 
 
 class Exports(Protocol):
@@ -95,5 +97,5 @@ class EngineKind:
     # runs, and one of them acts.
     machine_bound: bool = True
     # From what the machine has to what can be planned for the engine's apps.
-    offered: Callable[[Toolbox], Toolbox] = lambda found: found
+    offered: Callable[[Toolbox, EngineOptions], Toolbox] = lambda found, _options: found
     exports: Callable[[Path, Path, Clock], Exports] | None  # from a state_dir and a run_dir

@@ -84,7 +84,7 @@ from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.shell import in_place
 from moorage.planning.reading.source import SourceTree
 from moorage.planning.recipe import Recipe, quoted
-from moorage.planning.toolbox import Tool, Toolbox
+from moorage.planning.toolbox import Dockerfiles, Tool, Toolbox
 
 Detect = Callable[[Folder, Asked, Toolbox], Recipe | None]
 
@@ -143,8 +143,8 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
     environment("settings.runEnvs", settings.run_envs, port=settings.port)
     folder, because = _folder(Folder(tree), wanted, settings)
     port = settings.port
-    if settings.has_dockerfile and toolbox.dockerfiles:
-        return image.planned(folder, settings, wanted, tuple(because))
+    if settings.has_dockerfile and toolbox.dockerfiles is not Dockerfiles.STEPS:
+        return image.planned(folder, settings, wanted, tuple(because), toolbox.dockerfiles)
     if settings.has_dockerfile:
         recipe, port = dockerfile.planned(folder, settings, wanted, toolbox)
     else:

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -31,12 +32,21 @@ class Tool(NamedTuple):
         return f"{self.program} {self.version}"
 
 
+class Dockerfiles(StrEnum):
+    """What becomes of an upload's own Dockerfile."""
+
+    STEPS = "steps"  # its commands are run in a sandbox, where they can be
+    BUILT = "built"  # any is built
+    ROOTLESS = "rootless"  # any is built, and its app is never root
+    NONE = "none"
+
+
 class Toolbox(msgspec.Struct, frozen=True):
     """Versions by program; `node`, `npm`, `pnpm`, `yarn`, `bun`, `deno`, `python`, `go`, …"""
 
     host: dict[str, tuple[str, ...]] = {}  # the machine's, on every app's PATH
     store: dict[str, tuple[str, ...]] = {}  # put first on the PATH of apps whose plan names them
-    dockerfiles: bool = False  # whether any Dockerfile can be built
+    dockerfiles: Dockerfiles = Dockerfiles.STEPS
 
     def has(self, program: str) -> bool:
         """Whether any version is available."""

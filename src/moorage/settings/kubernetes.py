@@ -150,3 +150,19 @@ class KubernetesSettings(AppSettings, frozen=True, kw_only=True, forbid_unknown_
             ge=0,
         ),
     ] = 0
+    kubernetes_docker_host: Annotated[
+        str,
+        setting(
+            "kubernetes",
+            "The Docker daemon that builds Dockerfiles: unix:///path on this machine, or"
+            " tcp://host:port with certificates. Empty: Dockerfiles are refused.",
+        ),
+    ] = ""
+    kubernetes_docker_certificates: Annotated[
+        str,
+        setting(
+            "kubernetes",
+            "The directory with ca.pem, cert.pem and key.pem, by which a daemon on another machine"
+            " and the gateway know each other.",
+        ),
+    ] = ""

@@ -11,9 +11,9 @@ from memory_tree import MemoryTree
 from moorage.errors import InvalidField, InvalidRequest, RuntimeUnsupported
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
-from moorage.planning.toolbox import Toolbox
+from moorage.planning.toolbox import Dockerfiles, Toolbox
 
-IMAGES = Toolbox(dockerfiles=True)
+IMAGES = Toolbox(dockerfiles=Dockerfiles.BUILT)
 
 
 def plan(dockerfile: str, *, where: str = "", **settings: Any) -> Plan:
@@ -108,3 +108,38 @@ def test_every_text_is_planned_or_refused(parts: list[str]) -> None:
     for dockerfile in ("\n".join(parts), " ".join(parts)):
         with contextlib.suppress(InvalidRequest):
             assert plan(dockerfile).stack is Stack.DOCKERFILE
+
+
+def planned_as(how: Dockerfiles, dockerfile: str) -> Plan:
+    tree = MemoryTree({"Dockerfile": dockerfile})
+    return make_plan(tree, Settings(has_dockerfile=True), Toolbox(dockerfiles=how))
+
+
+def test_dockerfile_is_refused_before_payment_where_none_is_built() -> None:
+    with pytest.raises(RuntimeUnsupported, match="builds no Dockerfiles"):
+        planned_as(Dockerfiles.NONE, "FROM a")
+
+
+@pytest.mark.parametrize(
+    "dockerfile",
+    [
+        "FROM a\nUSER root",
+        "FROM a\nUSER 0:0",
+        "FROM a AS one\nUSER node\nUSER root\nFROM b\nUSER x\nFROM one",
+    ],
+)
+def test_app_that_would_be_root_is_refused_where_none_may_be(dockerfile: str) -> None:
+    with pytest.raises(RuntimeUnsupported, match="never root"):
+        planned_as(Dockerfiles.ROOTLESS, dockerfile)
+    assert planned_as(Dockerfiles.BUILT, dockerfile).stack is Stack.DOCKERFILE
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "said"),
+    [
+        ("FROM a\nUSER root\nRUN x\nUSER node", "the app runs as node"),
+        ("FROM a AS one\nUSER root\nFROM b", "and as user 1000 if that is root"),
+    ],
+)
+def test_whom_an_app_runs_as_is_told(dockerfile: str, said: str) -> None:
+    assert said in " ".join(planned_as(Dockerfiles.ROOTLESS, dockerfile).because)

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from moorage.engines.disks.disk import free_bytes
@@ -145,9 +146,7 @@ def load_firewall(host: Host) -> None:
 
 def keep_firewall(host: Host) -> None:
     """Reloads the firewall if somebody has flushed the machine's rules; blocks. Raises OSError."""
-    if not firewall.is_loaded(host.configuration.instance_id, host.daemon):
-        logger.warning("the packet filter of the apps was gone: it is loaded again")
-        load_firewall(host)
+    firewall.keep(host.configuration.instance_id, host.daemon, partial(policy, host))
 
 
 def policy(host: Host) -> Policy:

@@ -7,6 +7,7 @@ from moorage.engines.host import tool
 from moorage.engines.host.configuration import CONTAINERS, HostConfiguration
 from moorage.engines.images.base_images import BaseImages, toolbox_of_images
 from moorage.engines.kind import EngineKind, EngineOptions
+from moorage.planning.toolbox import Dockerfiles
 
 CAPABILITIES = Capabilities(volumes=True, caches=True, dockerfiles=True)
 
@@ -49,6 +50,6 @@ KIND = EngineKind(
     has_images=True,
     forwards_packets=True,
     make=_make,
-    offered=toolbox_of_images,
+    offered=lambda own, _options: toolbox_of_images(own, Dockerfiles.BUILT),
     exports=None,
 )

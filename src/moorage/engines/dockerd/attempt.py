@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from moorage.engines.dockerd import buildx
 from moorage.engines.dockerd.buildx import Build
 from moorage.engines.dockerd.dockerfile import BUILD, INSTALL, step_named
-from moorage.engines.dockerd.group import BuildGroup
+from moorage.engines.dockerd.group import BuildGroup, ElsewhereGroup
 from moorage.engines.dockerd.progress import Progress
 from moorage.engines.engine import BuildSpec
 from moorage.errors import DeployFailed, FailureCause
@@ -33,7 +33,7 @@ class Attempt:
 
     spec: BuildSpec
     log: Log
-    group: BuildGroup
+    group: BuildGroup | ElsewhereGroup
     progress: Progress = field(init=False)
     tail: str = ""
 

@@ -27,7 +27,7 @@ class Build:
     context: Path
     tag: str
     labels: Mapping[str, str]
-    cgroup_parent: str
+    cgroup_parent: str  # "": the daemon's own choice
     cache_scope: str  # commands with different ones share neither results nor cache mounts
     contexts: Mapping[str, Path] = field(default_factory=dict)
     arguments: Mapping[str, str] = field(default_factory=dict)
@@ -40,7 +40,8 @@ class Build:
         return [
             "docker", "buildx", "build", "--builder", "default", "--progress", "plain",
             "--file", str(self.dockerfile), "--tag", self.tag,
-            "--cgroup-parent", self.cgroup_parent, "--network", "default", "--provenance", "false",
+            *(["--cgroup-parent", self.cgroup_parent] if self.cgroup_parent else []),
+            "--network", "default", "--provenance", "false",
             "--ulimit", f"core={CORE_BYTES}:{CORE_BYTES}",
             "--build-arg", f"BUILDKIT_SANDBOX_HOSTNAME={self.cache_scope}",
             "--build-arg", f"BUILDKIT_CACHE_MOUNT_NS={self.cache_scope}",

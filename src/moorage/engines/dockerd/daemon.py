@@ -1,9 +1,10 @@
-"""The connection to this machine's Docker daemon, and what it must be able to do."""
+"""The connection to a Docker daemon, and what it must be able to do."""
 
 import contextlib
 import io
 import os
 import socket
+import ssl
 import struct
 import tarfile
 from collections.abc import AsyncIterator, Mapping
@@ -11,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiodocker import Docker
@@ -54,14 +56,17 @@ class Daemon:
 
     docker: Docker
     session: aiohttp.ClientSession
-    path: Path  # of its socket
-    pid: int  # of the process that made the socket
+    host: str  # the value for DOCKER_HOST
     info: Mapping[str, Any]  # `docker info`
+    path: Path | None = None  # of its socket; None for one on another machine
+    pid: int = 0  # of the process that made the socket
+    url: str = _ANY_HOST
+    certificates: Path | None = None  # the value for DOCKER_CERT_PATH
 
     @property
-    def host(self) -> str:
-        """The value for DOCKER_HOST."""
-        return f"{_SCHEME}{self.path}"
+    def is_here(self) -> bool:
+        """Whether it runs on this machine."""
+        return self.path is not None
 
     @property
     def network(self) -> Path:
@@ -69,6 +74,8 @@ class Daemon:
 
         Blocks for a moment. Raises DaemonFailed.
         """
+        if self.path is None:
+            raise DaemonFailed(f"{self.host} is another machine")
         return Path(f"/proc/{_maker(self.path)}/ns/net")
 
     @property
@@ -84,7 +91,7 @@ class Daemon:
     async def update(self, container_id: str, change: Mapping[str, Any]) -> None:
         """Changes the limits of a running container. Raises DaemonFailed."""
         async with calling():
-            url = f"{_ANY_HOST}/containers/{container_id}/update"
+            url = f"{self.url}/containers/{container_id}/update"
             async with self.session.post(url, json=change) as answer:
                 if answer.status != 200:
                     raise DaemonFailed(f"Docker failed: {await answer.text()}")
@@ -94,7 +101,7 @@ class Daemon:
 
         `max_bytes` counts for what is read, which is a tar archive.
         """
-        url = f"{_ANY_HOST}/containers/{container_id}/archive"
+        url = f"{self.url}/containers/{container_id}/archive"
         archive = bytearray()
         async with calling(), self.session.get(url, params={"path": path}) as answer:
             if answer.status == _NOT_FOUND:
@@ -111,7 +118,7 @@ class Daemon:
 
         Raises NotFound if it is none, DaemonFailed also for more than `max_bytes`, OSError.
         """
-        url = f"{_ANY_HOST}/containers/{container_id}/archive"
+        url = f"{self.url}/containers/{container_id}/archive"
         with target.open("wb") as writing:
             query = {"path": path}
             async with calling(), self.session.get(url, params=query, timeout=_ENDLESS) as answer:
@@ -134,7 +141,7 @@ class Daemon:
             "stdout": "1", "stderr": "1", "follow": "1", "timestamps": "1",
             "since": f"{since_ns // _NS_A_SECOND}.{since_ns % _NS_A_SECOND:09d}",
         }  # fmt: skip
-        url = f"{_ANY_HOST}/containers/{container_id}/logs"
+        url = f"{self.url}/containers/{container_id}/logs"
         async with calling(), self.session.get(url, params=query, timeout=_ENDLESS) as answer:
             if answer.status == _NOT_FOUND:
                 raise NotFound("no such container")
@@ -177,17 +184,48 @@ def socket_path(docker_host: str) -> Path:
 
 
 async def connect(docker_host: str) -> Daemon:
-    """Reaches the daemon. Raises DaemonFailed, ConfigurationInvalid."""
+    """Reaches this machine's daemon. Raises DaemonFailed, ConfigurationInvalid."""
     path = socket_path(docker_host)
     pid = _maker(path)
+    # Not limited: each running app has its log followed.
+    return await _connected(
+        aiohttp.UnixConnector(str(path), limit=0), host=f"{_SCHEME}{path}", path=path, pid=pid
+    )
+
+
+async def connect_anywhere(docker_host: str, certificates: str) -> Daemon:
+    """Reaches this machine's daemon, or one at `tcp://host:port` by a client's certificate.
+
+    `certificates` is a directory with ca.pem, cert.pem and key.pem, as Docker's clients have it.
+    Raises DaemonFailed, ConfigurationInvalid.
+    """
+    place = urlsplit(docker_host)
+    if place.scheme != "tcp":
+        return await connect(docker_host)
+    try:
+        trusted = ssl.create_default_context(cafile=f"{certificates}/ca.pem")
+        trusted.load_cert_chain(f"{certificates}/cert.pem", f"{certificates}/key.pem")
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationInvalid(
+            f"kubernetes_docker_certificates: {certificates!r} must have ca.pem, cert.pem and "
+            f"key.pem ({error})"
+        ) from error
+    return await _connected(
+        aiohttp.TCPConnector(ssl=trusted),
+        host=docker_host,
+        url=f"https://{place.netloc}",
+        certificates=Path(certificates),
+    )
+
+
+async def _connected(
+    connector: aiohttp.BaseConnector, *, url: str = _ANY_HOST, **known: Any
+) -> Daemon:
     session = aiohttp.ClientSession(
-        connector=aiohttp.UnixConnector(
-            str(path), limit=0
-        ),  # each running app has its log followed
-        timeout=aiohttp.ClientTimeout(total=_API_SECONDS),
+        connector=connector, timeout=aiohttp.ClientTimeout(total=_API_SECONDS)
     )
     docker = Docker(
-        _ANY_HOST,
+        url,
         connector=session.connector,
         session=session,
         timeout=aiohttp.ClientTimeout(total=_API_SECONDS),
@@ -199,7 +237,7 @@ async def connect(docker_host: str) -> Daemon:
         await docker.close()
         await session.close()
         raise
-    return Daemon(docker=docker, session=session, path=path, pid=pid, info=info)
+    return Daemon(docker=docker, session=session, info=info, url=url, **known)
 
 
 def _maker(path: Path) -> int:
@@ -232,14 +270,20 @@ def lacking(info: Mapping[str, Any], pid: int) -> list[str]:
             "Docker runs without root, and so would run builds without limits: start it as the"
             " machine's own service"
         )
-    version = str(info.get("ServerVersion", "0")).partition(".")[0]
-    if version.isdigit() and int(version) < _LEAST_VERSION:
-        missing.append(f"Docker is older than {_LEAST_VERSION}: upgrade it")
+    missing += too_old(info)
     if not _sees(pid):
         missing.append(
             "the gateway does not see Docker's processes: run it beside Docker, not in it"
         )
     return missing
+
+
+def too_old(info: Mapping[str, Any]) -> list[str]:
+    """Returns a sentence if the daemon is older than what is needed."""
+    version = str(info.get("ServerVersion", "0")).partition(".")[0]
+    if version.isdigit() and int(version) < _LEAST_VERSION:
+        return [f"Docker is older than {_LEAST_VERSION}: upgrade it"]
+    return []
 
 
 def _has_swap() -> bool:
@@ -254,6 +298,9 @@ def _sees(pid: int) -> bool:
         return False
 
 
-def environment(host: str) -> dict[str, str]:
+def environment(daemon: Daemon) -> dict[str, str]:
     """Returns what the `docker` program must find in its environment to use this daemon."""
-    return {"DOCKER_HOST": host, "PATH": os.environ.get("PATH", os.defpath)}
+    found = {"DOCKER_HOST": daemon.host, "PATH": os.environ.get("PATH", os.defpath)}
+    if daemon.certificates is None:
+        return found
+    return {**found, "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(daemon.certificates)}

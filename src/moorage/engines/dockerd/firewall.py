@@ -3,7 +3,8 @@
 It is loaded in the network namespace of the daemon, which is the machine's own as a rule.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 
 from moorage.engines.dockerd.daemon import Daemon
 from moorage.engines.host import tool
@@ -11,6 +12,8 @@ from moorage.engines.isolation import firewall
 from moorage.engines.isolation.firewall import Policy, table_name
 
 DOCKER_BRIDGE = "docker0"  # where builds run
+
+logger = logging.getLogger(__name__)
 
 
 def bridge_rules(instance_id: str, subnet: str, *, builds: Sequence[str]) -> str:
@@ -74,3 +77,10 @@ def connected(daemon: Daemon) -> tuple[str, ...]:
     """Returns the networks of the machine that Docker runs on; blocks."""
     said = tool.run([*enter(daemon), "ip", "-json", "-4", "address"])
     return firewall.connected_networks(said)
+
+
+def keep(instance_id: str, daemon: Daemon, policy: Callable[[], Policy]) -> None:
+    """Reloads the firewall if somebody has flushed the machine's rules; blocks. Raises OSError."""
+    if not is_loaded(instance_id, daemon):
+        logger.warning("the packet filter of the apps was gone: it is loaded again")
+        load(policy(), daemon)

@@ -95,6 +95,20 @@ def remove_everywhere(name: str) -> None:
                     Path(group).rmdir()
 
 
+class ElsewhereGroup:
+    """That of a build on another machine, of which nothing is known here."""
+
+    parent = ""
+
+    def was_full(self) -> bool:
+        """Returns False."""
+        return False
+
+    def written(self) -> dict[int, int]:
+        """Returns nothing."""
+        return {}
+
+
 def _pids(group: Path) -> list[int]:
     try:
         return [int(pid) for pid in (group / "cgroup.procs").read_text().split()]

@@ -6,9 +6,9 @@ import itertools
 import logging
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import msgspec
 from moorage.engines.dockerd.attempt import Attempt, Log, is_own
 from moorage.engines.dockerd.buildx import Build
 from moorage.engines.dockerd.daemon import Daemon, DaemonFailed, NotFound, calling, environment
-from moorage.engines.dockerd.group import BuildGroup
+from moorage.engines.dockerd.group import BuildGroup, ElsewhereGroup
 from moorage.engines.dockerd.leaving import unpack_files
 from moorage.engines.dockerd.materials import ANY, Laid, lay
 from moorage.engines.dockerd.writing import Writing
@@ -29,7 +29,9 @@ from moorage.engines.host.kernel.cgroup import Cgroups
 from moorage.engines.host.toolchains import ensured
 from moorage.engines.images.base_images import BaseImages, main_program
 from moorage.engines.images.recipe import APP, Materials
+from moorage.engines.images.reference import Reference
 from moorage.engines.images.sources import require_files
+from moorage.engines.images.user import is_name, numeric_pair
 from moorage.engines.isolation.bubblewrap import CERTIFICATES
 from moorage.errors import DeployFailed, FailureCause
 from moorage.threads import in_thread
@@ -37,7 +39,9 @@ from moorage.whole_file import replace_file
 
 INSTANCE_LABEL = "moorage.instance"
 BUILD_SUFFIX = ".build"  # of the directory with a build's files
-_PRUNE = "http://docker/build/prune"
+_PRUNE = "build/prune"
+_PASSWD = "/etc/passwd"  # noqa: S105 (a path)
+_PASSWD_BYTES = 256 * 1024
 _HAS_TRUST = Path(CERTIFICATES).is_file()
 _KEY_BYTES = 32
 _OWNER_DIGITS = 16
@@ -54,7 +58,9 @@ class ImageOptions:
     bases: BaseImages
     reads_local: bool = False  # whether a deployer's Dockerfile may use this machine's images
     registries: tuple[str, ...] = (ANY,)  # whose images a deployer's Dockerfile may name
+    hidden: tuple[str, ...] = ()  # what names of images begin with that it may not name
     max_cache_bytes: int = 10 * 1024**3  # of the builder, for all wallets
+    labels: Mapping[str, str] = field(default_factory=dict)  # of all images, beside their own
 
 
 class Images:
@@ -64,9 +70,10 @@ class Images:
         self,
         configuration: HostConfiguration,
         daemon: Daemon,
-        cgroups: Cgroups,
+        cgroups: Cgroups | None,
         options: ImageOptions,
     ) -> None:
+        """`cgroups` is None for a daemon on another machine, which holds builds by itself."""
         self._configuration = configuration
         self._daemon = daemon
         self._cgroups = cgroups
@@ -155,6 +162,44 @@ class Images:
             async with calling():
                 await container.delete(force=True)
 
+    async def push(self, deployment_id: str, target: Reference, credentials: str) -> None:
+        """Puts a deployment's image into a registry; `credentials` are as HTTP's Basic has them.
+
+        No build sees them: they are the daemon's for this request. Raises DaemonFailed.
+        """
+        name = str(target.repository)
+        async with calling():
+            await self._daemon.docker.images.tag(self.image_of(deployment_id), name, tag=target.tag)
+            try:
+                auth = credentials or None
+                await self._daemon.docker.images.push(name, tag=target.tag, auth=auth)
+            finally:
+                await self._daemon.docker.images.delete(f"{name}:{target.tag}")
+
+    async def user(self, deployment_id: str) -> str | None:
+        """Returns the user that a deployment's image names, as numbers where it has a name.
+
+        "" for no user, None for one that the image does not know. Raises DaemonFailed.
+        """
+        name = self.image_of(deployment_id)
+        async with calling():
+            found = await self._daemon.docker.images.inspect(name)
+            user = str((found.get("Config") or {}).get("User") or "")
+            if not is_name(user):
+                return user
+            config: dict[str, Any] = {
+                "Image": name,
+                "Cmd": ["true"],
+                "Labels": {INSTANCE_LABEL: self._configuration.instance_id},
+            }
+            container = await self._daemon.docker.containers.create(config)
+        try:
+            passwd = await self._daemon.beginning(container.id, _PASSWD, max_bytes=_PASSWD_BYTES)
+            return numeric_pair(user, passwd.decode(errors="replace")) or None
+        finally:
+            async with calling():
+                await container.delete(force=True)
+
     async def remove(self, deployment_id: str) -> None:
         """Removes a deployment's image, if there is one; no container may use it."""
         await self._delete(self.image_of(deployment_id))
@@ -180,7 +225,8 @@ class Images:
     async def _prune(self) -> None:
         """Lets the builder forget what was not used for longest, beyond the cache's size."""
         query = {"all": "1", "keep-storage": str(self._options.max_cache_bytes)}
-        async with calling(), self._daemon.session.post(_PRUNE, params=query) as answer:
+        url = f"{self._daemon.url}/{_PRUNE}"
+        async with calling(), self._daemon.session.post(url, params=query) as answer:
             if answer.status != HTTPStatus.OK:
                 raise DaemonFailed(f"Docker failed: {await answer.text()}")
 
@@ -211,13 +257,17 @@ class Images:
                 configuration.build_env,
                 directory,
                 registries=self._options.registries,
+                hidden=self._options.hidden,
             )
         finally:
             await in_thread(shutil.rmtree, directory, ignore_errors=True)
 
     @asynccontextmanager
-    async def _group(self, spec: BuildSpec) -> AsyncIterator[BuildGroup]:
+    async def _group(self, spec: BuildSpec) -> AsyncIterator[BuildGroup | ElsewhereGroup]:
         """Gives a build a control group: its wallet's, as the builder's cache goes by the name."""
+        if self._cgroups is None:
+            yield ElsewhereGroup()
+            return
         owner = self._digest(spec.owner or spec.deployment_id)[:_OWNER_DIGITS]
         places = (f"{owner}-{number}" for number in itertools.count())
         place = next(place for place in places if place not in self._places)
@@ -232,7 +282,7 @@ class Images:
             finally:
                 self._places.discard(place)
 
-    def _build(self, spec: BuildSpec, laid: Laid, group: BuildGroup) -> Build:
+    def _build(self, spec: BuildSpec, laid: Laid, group: BuildGroup | ElsewhereGroup) -> Build:
         variables = msgspec.json.encode(
             (spec.owner or spec.deployment_id, self._configuration.build_env, dict(spec.variables)),
             order="deterministic",
@@ -241,7 +291,7 @@ class Images:
             dockerfile=laid.file,
             context=laid.context,
             tag=self.image_of(spec.deployment_id),
-            labels={INSTANCE_LABEL: self._configuration.instance_id},
+            labels={INSTANCE_LABEL: self._configuration.instance_id, **self._options.labels},
             cgroup_parent=group.parent,
             cache_scope=self._digest(variables.decode()),
             contexts=laid.written.contexts,
@@ -253,13 +303,15 @@ class Images:
     def _environment(self, spec: BuildSpec, laid: Laid) -> dict[str, str]:
         """Returns the builder's environment: for a stranger's Dockerfile without credentials."""
         found = {
-            **environment(self._daemon.host),
+            **environment(self._daemon),
             "HOME": str(Path.home()),
             "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY": str(laid.policy),
         }
         return {**found, "DOCKER_CONFIG": str(laid.file.parent)} if is_own(spec) else found
 
     def _has_room(self) -> bool:
+        if not self._daemon.is_here:
+            return True
         root = self._daemon.info.get("DockerRootDir", "/")
         try:
             free = shutil.disk_usage(root).free

@@ -42,10 +42,11 @@ class Laid:
     policy: Path  # of what the builder may fetch
 
 
-def source_policy(registries: Collection[str]) -> dict[str, Any]:
+def source_policy(registries: Collection[str], hidden: Collection[str] = ()) -> dict[str, Any]:
     """Returns what the builder may fetch: images of these registries. Of its rules the last counts.
 
-    So no Dockerfile makes it ask whatever else this machine reaches, by `FROM host:port/name`.
+    So no Dockerfile makes it ask whatever else this machine reaches, by `FROM host:port/name`. The
+    names of `hidden` images begin so, and nobody may build on them.
     """
     refused = [f"{scheme}://*" for scheme in _ADDRESSES]
     allowed = []
@@ -56,6 +57,10 @@ def source_policy(registries: Collection[str]) -> dict[str, Any]:
         "rules": [
             *({"action": "DENY", "selector": {"identifier": each}} for each in refused),
             *({"action": "ALLOW", "selector": {"identifier": each}} for each in allowed),
+            *(
+                {"action": "DENY", "selector": {"identifier": f"{_IMAGES}{each}/*"}}
+                for each in hidden
+            ),
         ]
     }
 
@@ -67,10 +72,11 @@ def lay(
     into: Path,
     *,
     registries: Collection[str],
+    hidden: Collection[str] = (),
 ) -> Laid:
     """Writes the files of a build into an empty directory; blocks.
 
-    A deployer's Dockerfile may name images of `registries` only.
+    A deployer's Dockerfile may name images of `registries` only, and no `hidden` ones.
 
     Raises DeployFailed for variables that the builder can't take, OSError.
     """
@@ -96,7 +102,8 @@ def lay(
     trust = {TRUST: Path(CERTIFICATES)} if materials.has_trust else {}
     paths = {**trust, **_secret_files(secrets, into / "secrets")}
     policy = into / "policy.json"
-    policy.write_bytes(msgspec.json.encode(source_policy(registries if is_own else (ANY,))))
+    rules = source_policy(registries, hidden) if is_own else source_policy((ANY,))
+    policy.write_bytes(msgspec.json.encode(rules))
     return Laid(
         file=file,
         context=context,

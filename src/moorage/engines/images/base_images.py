@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from moorage.errors import ConfigurationInvalid
 from moorage.planning.plan import Plan, Stack
-from moorage.planning.toolbox import Toolbox
+from moorage.planning.toolbox import Dockerfiles, Toolbox
 
 PLAIN = "plain"
 """The key of the image for apps without a language, such as sites."""
@@ -95,7 +95,7 @@ def main_program(plan: Plan) -> str:
     return next((program for program in order if program in used), PLAIN)
 
 
-def toolbox_of_images(own: Toolbox) -> Toolbox:
+def toolbox_of_images(own: Toolbox, dockerfiles: Dockerfiles) -> Toolbox:
     """Returns what can be planned where apps run in images; `own` is the machine's toolbox."""
     tools = {name: own.host[name] for name in _OF_THE_GATEWAY if name in own.host}
-    return Toolbox(host={**_HELD, **tools}, store={**_ALSO, **own.store}, dockerfiles=True)
+    return Toolbox(host={**_HELD, **tools}, store={**_ALSO, **own.store}, dockerfiles=dockerfiles)

@@ -192,6 +192,14 @@ def with_label(origin: Image, name: str, value: str) -> Image:
     return _image(origin.manifest, origin.manifest.layers, configuration)
 
 
+def as_user(origin: Image, user: str) -> Image:
+    """Returns the same image with another user, and without directories for volumes."""
+    given = origin.configuration
+    config = {k: v for k, v in (given.get("config") or {}).items() if k != "Volumes"}
+    configuration = {**given, "config": {**config, "User": user}}
+    return _image(origin.manifest, origin.manifest.layers, configuration)
+
+
 def labels(image: Image) -> Mapping[str, str]:
     """Returns the labels of an image."""
     config = image.configuration.get("config") or {}

@@ -20,3 +20,16 @@ def numeric_user(user: str, passwd: str) -> int:
         if fields[0] == name and len(fields) > 2 and fields[2].isdecimal():
             return int(fields[2])
     return 0
+
+
+def numeric_pair(user: str, passwd: str) -> str:
+    """Returns user and group as numbers, `uid:gid`, by the text of an /etc/passwd; "" for none.
+
+    A group that is named is the user's own.
+    """
+    name, _, group = user.partition(":")
+    for line in passwd.splitlines():
+        fields = line.split(":")
+        if fields[0] == name and len(fields) > 3 and fields[2].isdecimal():
+            return f"{fields[2]}:{group if group.isdecimal() else fields[3]}"
+    return ""

@@ -7,6 +7,7 @@ from moorage.engines.host.configuration import PODS, HostConfiguration
 from moorage.engines.images.base_images import toolbox_of_images
 from moorage.engines.kind import EngineKind, EngineOptions
 from moorage.errors import ConfigurationInvalid
+from moorage.planning.toolbox import Dockerfiles, Toolbox
 
 CAPABILITIES = Capabilities(volumes=True, caches=False)
 
@@ -27,6 +28,11 @@ def _make(configuration: HostConfiguration, options: EngineOptions) -> Engine:
     )
 
 
+def _offered(own: Toolbox, options: EngineOptions) -> Toolbox:
+    builds = bool(options.cluster.docker_host)
+    return toolbox_of_images(own, Dockerfiles.ROOTLESS if builds else Dockerfiles.NONE)
+
+
 KIND = EngineKind(
     name="kubernetes",
     capabilities=CAPABILITIES,
@@ -37,6 +43,6 @@ KIND = EngineKind(
     make=_make,
     machine_bound=False,
     folder=PODS,
-    offered=toolbox_of_images,
+    offered=_offered,
     exports=None,
 )

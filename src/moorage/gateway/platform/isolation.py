@@ -1,7 +1,7 @@
 """Makes the engine that builds and runs apps, from settings."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -19,6 +19,7 @@ from moorage.engines.pair import EnginePair
 from moorage.engines.table import engine_kind
 from moorage.errors import ConfigurationInvalid
 from moorage.loop import Keeps, always
+from moorage.planning.toolbox import Toolbox
 from moorage.settings import Settings
 
 _HTTP_PORTS = (80, 443)
@@ -184,7 +185,16 @@ def _cluster(settings: Settings) -> ClusterOptions:
         gateway_namespace=settings.kubernetes_gateway_namespace,
         gateway_networks=settings.kubernetes_gateway_networks,
         memory_bytes=settings.kubernetes_memory_mib * _MIB,
+        docker_host=settings.kubernetes_docker_host,
+        docker_certificates=settings.kubernetes_docker_certificates,
     )
+
+
+def offered(settings: Settings) -> Callable[[Toolbox], Toolbox]:
+    """Returns what makes of the machine's toolbox the one of the gateway's apps."""
+    kind = engine_kind(settings.isolation)
+    options = _options(settings, kind)
+    return lambda found: kind.offered(found, options)
 
 
 def missing(settings: Settings) -> tuple[str, ...]:

@@ -18,12 +18,12 @@ from moorage.deploy.addresses.addresses import Routes
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.platform import AppPlatform, Following, Keeping
 from moorage.engines.engine import Engine, EngineView
-from moorage.engines.table import engine_kind
 from moorage.errors import ConfigurationInvalid
 from moorage.gateway.platform.isolation import (
     engines_of,
     has_several_proxies,
     make_engine,
+    offered,
     reuses_addresses,
     run_directory,
 )
@@ -202,7 +202,7 @@ async def open_store(
         Path(settings.data_dir),
         installs=settings.toolchains,
         clock=clock,
-        offered=engine_kind(settings.isolation).offered,
+        offered=offered(settings),
         limits=StoreLimits(max_bytes=max_bytes, reserve_bytes=reserve_bytes),
         needed=needed,
         sweeps=sweeps,

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from moorage.clock import Clock, SystemClock
-from moorage.engines.table import engine_kind
+from moorage.gateway.platform.isolation import offered as offered_to
 from moorage.planning.toolbox import Toolbox
 from moorage.settings import load_settings
 from moorage.toolchains.inventory import Inventory
@@ -87,7 +87,7 @@ async def toolbox_here() -> Toolbox:
         toolbox = found.inventory.toolbox
     settings = load_settings(file=None)
     toolbox = with_installed(toolbox, Path(settings.data_dir) / "toolchains")
-    return engine_kind(settings.isolation).offered(toolbox)
+    return offered_to(settings)(toolbox)
 
 
 def with_installed(toolbox: Toolbox, store: Path) -> Toolbox:

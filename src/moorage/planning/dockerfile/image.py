@@ -17,9 +17,11 @@ from moorage.planning.dockerfile.parser import (
 from moorage.planning.explicit import Asked
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.reading.folder import Folder
+from moorage.planning.toolbox import Dockerfiles
 
 FILE = "Dockerfile"
 _PORTS = 65_536
+_ROOT = ("root", "0")
 _ESCAPE = re.compile(r"#[ \t]*escape[ \t]*=[ \t]*`[ \t]*\Z", re.IGNORECASE)
 _DIRECTIVE = re.compile(r"#[ \t]*\w+[ \t]*=")
 _FRONTEND = re.compile(r"#[ \t]*syntax[ \t]*=[ \t]*(\S+)", re.IGNORECASE)
@@ -31,11 +33,22 @@ _ADDRESS = re.compile(r"(?:\A|[\s\"'])(?:[a-z]+://|git@)", re.IGNORECASE)
 _WORDS = KNOWN | {"SHELL", "ONBUILD"}
 
 
-def planned(folder: Folder, settings: Settings, asked: Asked, because: tuple[str, ...]) -> Plan:
+def planned(
+    folder: Folder,
+    settings: Settings,
+    asked: Asked,
+    because: tuple[str, ...],
+    how: Dockerfiles = Dockerfiles.BUILT,
+) -> Plan:
     """Returns the plan of the folder's Dockerfile; its directory is the build's context.
 
     Raises RuntimeUnsupported, naming the line, and InvalidField for commands beside it.
     """
+    if how is Dockerfiles.NONE:
+        raise RuntimeUnsupported(
+            "settings.hasDockerfile",
+            "this gateway builds no Dockerfiles; send hasDockerfile: false to plan from the files",
+        )
     if not folder.has(FILE):
         where = f" in {folder.directory}" if folder.directory else ""
         raise RuntimeUnsupported(
@@ -49,9 +62,14 @@ def planned(folder: Folder, settings: Settings, asked: Asked, because: tuple[str
     found = _instructions(text)
     bases = _bases(found)
     port = _port(found) or settings.port
+    user, line = _user(found)
+    if how is Dockerfiles.ROOTLESS and user.partition(":")[0] in _ROOT:
+        raise refused(line, f"USER {user}", "an app is never root here: leave the line out")
     said = [*because, f"settings.hasDockerfile is true: an image is built from {bases}"]
     if folder.has(".dockerignore"):
         said.append(".dockerignore leaves files out of the build")
+    if how is Dockerfiles.ROOTLESS:
+        said.append(f"the app runs as {user or 'the image says, and as user 1000 if that is root'}")
     if settings.build_vars:
         said.append(
             "settings.buildVars are build arguments where ARG names them, and secrets for "
@@ -163,6 +181,21 @@ def _port(found: list[tuple[int, str, str]]) -> int | None:
         elif name == "EXPOSE" and port is None:
             port = _number(expand(text, variables))
     return port
+
+
+def _user(found: list[tuple[int, str, str]]) -> tuple[str, int]:
+    """Returns the user that the last stage ends with, and the line; "" where it names none."""
+    user, at = "", 0
+    users: dict[str, tuple[str, int]] = {}  # by the names of stages
+    stage = ""
+    for line, name, text in found:
+        if name == "FROM":
+            users[stage] = user, at
+            words = [word.lower() for word in text.split() if not word.startswith("--")]
+            (user, at), stage = users.get(words[0], ("", 0)), "".join(words[2:3])
+        elif name == "USER":
+            user, at = text.strip(), line
+    return user, at
 
 
 def _number(exposed: str) -> int | None:

@@ -40,3 +40,11 @@ def test_builder_is_told_of_limits_cache_arguments_and_files_of_secrets() -> Non
 def test_images_of_this_machine_are_not_used_where_all_are_pulled() -> None:
     assert "--pull" in build(pulls=True)
     assert "--pull" not in build(pulls=False)
+
+
+def test_daemon_on_another_machine_chooses_the_group_itself() -> None:
+    elsewhere = Build(
+        dockerfile=Path("/x"), context=Path("/y"), tag="t", labels={}, cgroup_parent="",
+        cache_scope="feed",
+    )  # fmt: skip
+    assert "--cgroup-parent" not in elsewhere.argv

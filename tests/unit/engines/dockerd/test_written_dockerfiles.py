@@ -11,6 +11,7 @@ from moorage.engines.images.base_images import BaseImages, toolbox_of_images
 from moorage.engines.images.recipe import Materials
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
+from moorage.planning.toolbox import Dockerfiles
 from toolboxes import EVERYTHING
 
 TESTS = Path(__file__).parents[3]
@@ -21,7 +22,7 @@ def planned(case: str) -> tuple[Plan, set[str]]:
     """An app of the golden plans, as it is planned for images, and the names of its files."""
     head, files = app_text((TESTS / case / "app.txt").read_text())
     settings = msgspec.json.decode(head or "{}", type=Settings)
-    plan = make_plan(MemoryTree(files), settings, toolbox_of_images(EVERYTHING))
+    plan = make_plan(MemoryTree(files), settings, toolbox_of_images(EVERYTHING, Dockerfiles.BUILT))
     return plan, set(files)
 
 

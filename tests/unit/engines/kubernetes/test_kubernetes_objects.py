@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64decode
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -140,6 +141,15 @@ def test_variables_are_in_the_secret_alone() -> None:
     assert "GREETING" not in json.dumps(others)
     (spec,) = pod_specs(others)
     assert spec["containers"][0]["envFrom"] == [{"secretRef": {"name": f"app-{DEPLOYMENT}"}}]
+
+
+def test_app_of_a_dockerfile_runs_as_its_image_says_but_never_as_root() -> None:
+    (spec,) = pod_specs(app_objects(replace(app(), is_own_image=True, port=80), STRICT))
+    context = spec["securityContext"]
+    assert (context["runAsNonRoot"], "runAsUser" in context) == (True, False)
+    assert context["sysctls"] == [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]
+    (other,) = pod_specs(app_objects(replace(app(), is_own_image=True), STRICT))
+    assert "sysctls" not in other["securityContext"]
 
 
 # Builds

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from moorage.engines.engine import BuildSpec
 from moorage.engines.host.configuration import HostConfiguration
@@ -44,6 +45,14 @@ class BuilderOptions:
     patience: Patience = field(default_factory=Patience)
 
 
+class DockerfileBuilds(Protocol):
+    """Builds the Dockerfiles of deployers."""
+
+    async def build(self, spec: BuildSpec, log: Log) -> BuiltImage:
+        """Builds and stores the image of a deployment. Raises DeployFailed, OSError."""
+        ...
+
+
 class Builder:
     """Builds images. Its parts are opened before, and closed afterwards."""
 
@@ -56,8 +65,13 @@ class Builder:
         images: DeploymentImages,
         exchange: Exchange,
         scratch: Path,
+        dockerfiles: DockerfileBuilds | None = None,
     ) -> None:
-        """`scratch` is a directory for large files that are under way."""
+        """`scratch` is a directory for large files that are under way.
+
+        Without `dockerfiles` those of deployers are not built.
+        """
+        self._dockerfiles = dockerfiles
         self._configuration = configuration
         self._options = options
         self._pods = pods
@@ -72,6 +86,8 @@ class Builder:
         The wallet's namespace must be there. Raises DeployFailed, OSError. Nothing of a build that
         ends early runs on.
         """
+        if spec.plan.stack is Stack.DOCKERFILE and self._dockerfiles is not None:
+            return await self._dockerfiles.build(spec, log)
         if spec.plan.stack is Stack.DOCKERFILE:
             raise DeployFailed(
                 FailureCause.BUILD_FAILED, "this gateway builds no Dockerfiles: leave yours out"

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from moorage.clock import Clock
@@ -11,7 +12,11 @@ from moorage.engines.images.base_images import BaseImages
 from moorage.engines.kind import EngineOptions
 from moorage.engines.kubernetes.building.builder import Builder, BuilderOptions
 from moorage.engines.kubernetes.building.images import BaseKeeping
-from moorage.engines.kubernetes.building.opening import BuildPlaces, opened_builder
+from moorage.engines.kubernetes.building.opening import (
+    BuildPlaces,
+    OpensDockerfiles,
+    opened_builder,
+)
 from moorage.engines.kubernetes.cluster.client import (
     LOG_LINE_BYTES,
     Cluster,
@@ -53,6 +58,7 @@ async def builder_of(
                 max_seconds=chosen.base_days * _DAY_SECONDS, max_bytes=chosen.base_bytes
             ),
             max_unused_bytes=options.wallet_cache_bytes,
+            dockerfiles=_dockerfiles(options),
         ),
         BuilderOptions(
             own_image=chosen.own_image,
@@ -62,6 +68,16 @@ async def builder_of(
         ClusterPods(cluster, pod_options(chosen, configuration), configuration.clock),
     ) as builder:
         yield builder
+
+
+def _dockerfiles(options: EngineOptions) -> OpensDockerfiles | None:
+    """Returns what opens the builder of Dockerfiles; None where the operator gives none."""
+    if not options.cluster.docker_host:
+        return None
+    # aiodocker is imported only where Docker is used.
+    from moorage.engines.kubernetes.building.dockerfiles import opened_dockerfiles  # noqa: PLC0415
+
+    return partial(opened_dockerfiles, options)
 
 
 class ClusterPods:

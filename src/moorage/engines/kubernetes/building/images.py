@@ -24,6 +24,7 @@ from moorage.engines.images.manifest import (
     ImageInvalid,
     Platform,
     RunConfiguration,
+    as_user,
     choose,
     labels,
     own_layers,
@@ -215,6 +216,23 @@ class DeploymentImages:
                 known[wallet, deployment_id] = key_of(await self._store.get(name))
         self._keys = known
         return {known[wallet, deployment_id] for deployment_id in stored}
+
+    def name(self, owner: str, deployment_id: str) -> Reference:
+        """Returns the name of a deployment's image."""
+        return Reference(repository=self.repository(owner), tag=deployment_id)
+
+    async def adopt(self, owner: str, deployment_id: str, *, user: str) -> BuiltImage:
+        """Makes what a builder has put there under its name a deployment's image, run as `user`.
+
+        Raises NotInRegistry, RegistryFailed.
+        """
+        name = self.name(owner, deployment_id)
+        pushed = await self._registry.digest(name)
+        image = await self._store.read(name.repository, await self._for_platform(name))
+        built = await self._put(name.repository, deployment_id, as_user(image, user))
+        if pushed is not None:
+            await self._store.remove(name.pinned(pushed))
+        return built
 
     async def copy(self, image: str, deployment_id: str) -> BuiltImage:
         """Makes a deployment's image from another's of the same wallet.

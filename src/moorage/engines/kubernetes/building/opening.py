@@ -1,21 +1,32 @@
 """Opens what builds need: the registry's client, and the port of build pods."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from moorage.engines.host.configuration import HostConfiguration
-from moorage.engines.images.credentials import read_credentials
+from moorage.engines.images.credentials import Credentials, read_credentials
 from moorage.engines.images.manifest import Platform, platform_here
 from moorage.engines.images.reference import parse_repository
 from moorage.engines.images.registry import Registry
 from moorage.engines.kubernetes.building.attempt import BuildPods
-from moorage.engines.kubernetes.building.builder import Builder, BuilderOptions
+from moorage.engines.kubernetes.building.builder import (
+    Builder,
+    BuilderOptions,
+    DockerfileBuilds,
+)
 from moorage.engines.kubernetes.building.exchange import Exchange
 from moorage.engines.kubernetes.building.images import BaseKeeping, DeploymentImages
 
 _SCRATCH = "layers"  # in the engine's state_dir
+
+OpensDockerfiles: TypeAlias = Callable[
+    [HostConfiguration, DeploymentImages, Credentials],
+    AbstractAsyncContextManager[DockerfileBuilds],
+]
+"""Opens what builds Dockerfiles, with the credentials for the operator's registry."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +42,7 @@ class BuildPlaces:
     architecture: str = ""  # of the nodes, such as arm64; "": this machine's
     keeping: BaseKeeping = BaseKeeping()  # noqa: RUF009 (frozen)
     max_unused_bytes: int = 0  # for installs of a wallet that no release was built on
+    dockerfiles: OpensDockerfiles | None = None  # None: none are built
 
 
 @asynccontextmanager
@@ -60,6 +72,16 @@ async def opened_builder(
             keeping=places.keeping,
             max_unused_bytes=places.max_unused_bytes,
         )
+        dockerfiles = None
+        if places.dockerfiles is not None:
+            opening = places.dockerfiles(configuration, images, credentials)
+            dockerfiles = await stack.enter_async_context(opening)
         yield Builder(
-            configuration, options, pods=pods, images=images, exchange=exchange, scratch=scratch
+            configuration,
+            options,
+            pods=pods,
+            images=images,
+            exchange=exchange,
+            scratch=scratch,
+            dockerfiles=dockerfiles,
         )

@@ -17,6 +17,7 @@ from moorage.engines.kubernetes.objects.labels import (
 )
 from moorage.engines.kubernetes.objects.pod import (
     MIB,
+    USER,
     Manifest,
     PodOptions,
     in_memory,
@@ -37,6 +38,7 @@ _SCRATCH = {
     "run": ("/run", 16 * MIB),
     "var-tmp": ("/var/tmp", 16 * MIB),  # noqa: S108
 }
+_PRIVILEGED = 1024  # from here on anybody may listen on a port
 _READY_SECONDS = 5
 _READY_FAILURES = 3
 
@@ -55,6 +57,7 @@ class App:
     listen_seconds: int  # how long it may take until then
     environment: Mapping[str, str] = field(default_factory=dict)
     volume: str | None = None  # the id of the volume at DATA
+    is_own_image: bool = False  # made by a deployer's Dockerfile, which says whom it runs as
 
     def labels(self, instance: str) -> dict[str, str]:
         """The labels of its objects, the volume's claim aside."""
@@ -136,7 +139,11 @@ def _volume_label(app: App) -> dict[str, str]:
 
 def _pod(app: App, options: PodOptions) -> Manifest:
     volumes = [in_memory(name, size_bytes=size) for name, (_, size) in _SCRATCH.items()]
-    pod: Manifest = {**restricted_pod(options), "containers": [_container(app)]}
+    pod = restricted_pod(options, user=None if app.is_own_image else USER)
+    if app.is_own_image and app.port < _PRIVILEGED:
+        sysctl = {"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}
+        pod["securityContext"]["sysctls"] = [sysctl]
+    pod["containers"] = [_container(app)]
     if app.volume is not None:
         claim = {"claimName": volume_name(app.volume)}
         volumes.append({"name": "data", "persistentVolumeClaim": claim})

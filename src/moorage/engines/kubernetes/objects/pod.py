@@ -30,16 +30,19 @@ class PodOptions:
     stop_seconds: int = 5  # between SIGTERM and SIGKILL
 
 
-def restricted_pod(options: PodOptions) -> Manifest:
-    """Returns the part of a pod's spec that isolates it; without containers and volumes."""
+def restricted_pod(options: PodOptions, *, user: int | None = USER) -> Manifest:
+    """Returns the part of a pod's spec that isolates it; without containers and volumes.
+
+    With `user` None it is the image's, which is refused if that is root.
+    """
+    owner = {} if user is None else {"runAsUser": user, "runAsGroup": user}
     spec: Manifest = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,  # variables with the addresses of services
         "hostname": "app",
         "securityContext": {
             "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
+            **owner,
             "fsGroup": USER,
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},

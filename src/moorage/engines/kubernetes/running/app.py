@@ -19,6 +19,7 @@ from moorage.engines.kubernetes.running.record import Record
 from moorage.engines.kubernetes.running.starting import Patience, Starting
 from moorage.engines.kubernetes.running.variables import require_short
 from moorage.errors import ClusterUnavailable, DeployFailed, FailureCause
+from moorage.planning.plan import Stack
 from moorage.records.log import LogKind
 from moorage.threads import in_thread
 
@@ -73,6 +74,7 @@ async def launch(
         listen_seconds=round(timeout_seconds) + _PROBE_SECONDS,
         environment=variables,
         volume=spec.volume,
+        is_own_image=spec.plan.stack is Stack.DOCKERFILE,
     )
     try:
         async with shared.namespaces.made(spec.owner):
