@@ -24,18 +24,13 @@ from uuid import UUID
 import msgspec
 
 from moorage.errors import ConfigurationInvalid
+from moorage.imports import hidden
 
 # structlog imports rich, to colour tracebacks, wherever it is installed; here it is, as the command
 # line needs it. Our logs have no colours, and it takes 6 MiB.
-_rich = sys.modules.get("rich")
-sys.modules["rich"] = None  # type: ignore[assignment]
-import structlog  # noqa: E402
-from structlog.typing import EventDict, Processor, WrappedLogger  # noqa: E402
-
-if _rich is None:
-    del sys.modules["rich"]
-else:
-    sys.modules["rich"] = _rich
+with hidden("rich"):
+    import structlog
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 REDACTED = "[redacted]"
 

@@ -12,7 +12,9 @@ SELDOM_NEEDED = {
     "aiodocker",  # with Docker alone
     "lightkube",  # with a cluster alone
     "obstore",  # with a content store alone
+    "sqlalchemy.dialects.postgresql",
     "valkey",
+    "cffi",  # and its parser of C, where ctypes is enough
 }
 
 

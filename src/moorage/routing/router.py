@@ -117,10 +117,10 @@ class Router:
     def _name(self, host: str) -> str | None:
         # Called for every running app every few seconds: making Path objects would be slow.
         try:
-            with os.scandir(f"{self._routes}/{host}") as markers:
-                return next((marker.name for marker in markers), None)
+            names = os.listdir(f"{self._routes}/{host}")  # noqa: PTH208 (as above)
         except FileNotFoundError:
             return None
+        return names[0] if names else None
 
     def _named(self, host: str, name: str) -> Address | None:
         """Returns the address that the name of a route's file stands for."""

@@ -9,24 +9,22 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 from sqlalchemy import BigInteger, Boolean, ColumnElement, Integer, Table, cast, func
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.sql import ClauseElement, visitors
 from sqlalchemy.sql.elements import BindParameter
 from sqlalchemy.types import NullType
 
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
+
 Record = TypeVar("Record", bound=msgspec.Struct)
 Value = int | str | None
 Row = tuple[Any, ...]
-
-_INSERT: Mapping[str, type[sqlite.Insert] | type[postgresql.Insert]] = {
-    "sqlite": sqlite.Insert,
-    "postgresql": postgresql.Insert,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +43,7 @@ class Upsert:
 
     def clause(self, dialect: str) -> ClauseElement:
         """Returns the statement for this dialect."""
-        insert = _INSERT[dialect](self.table).values(self.values)
+        insert = _insert(dialect)(self.table).values(self.values)
         if not self.replaced and not self.changed:
             return insert.on_conflict_do_nothing()
         return insert.on_conflict_do_update(
@@ -109,6 +107,15 @@ class Statement:
         }
         truths = {name for name, bound in compiled.binds.items() if isinstance(bound.type, Boolean)}
         return Compiled(str(compiled), fixed, tuple(compiled.positiontup or ()), truths)
+
+
+def _insert(dialect: str) -> "type[sqlite.Insert] | type[postgresql.Insert]":
+    """Returns the kind of insert that can change a row that is there."""
+    if dialect == "sqlite":
+        return sqlite.Insert
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 (2 MiB, with a server alone)
+
+    return postgresql.Insert
 
 
 def substring(text: ColumnElement[str], start: int, length: int | BindParameter[Any]) -> Any:

@@ -12,10 +12,14 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 
 import msgspec
-from Crypto.Cipher import AES
 
 from moorage.errors import VariablesUnreadable
+from moorage.imports import hidden
 from moorage.records.variables import Variables
+
+# It takes cffi where that is installed, with a parser of C, some 1.5 MiB; else ctypes.
+with hidden("cffi"):
+    from Crypto.Cipher import AES
 
 KEY_BYTES = 32
 MARK_LENGTH = 11

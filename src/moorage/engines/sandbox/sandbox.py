@@ -21,6 +21,7 @@ from moorage.engines.engine import (
     WrittenFiles,
 )
 from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.host.kernel.cgroup import APPS
 from moorage.engines.host.local import LocalEngine, repeat, require_built
 from moorage.engines.host.network.listeners import Listener
 from moorage.engines.host.record import Stage
@@ -236,12 +237,12 @@ class Sandbox(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
 
     def _running(self) -> dict[str, Instance]:
         found = {}
-        for directory in self._with_apps():
-            instance = self._recent.instance(directory.deployment_id)
-            if instance is None or not app.is_running(directory):
-                instance = self._live(directory)
+        for deployment_id, group in self._app_groups():
+            instance = self._recent.instance(deployment_id)
+            if instance is None or not self._host.cgroups.pids(group):
+                instance = self._live(self._host.directory(deployment_id))
             if instance is not None:
-                found[directory.deployment_id] = instance
+                found[deployment_id] = instance
         self._recent.forget_others(keep=found)
         return found
 
@@ -250,8 +251,12 @@ class Sandbox(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
 
         So stopped apps cost nothing.
         """
-        ids = (app_of(group) for group in self._host.cgroups.names())
-        return [self._host.directory(name) for name in sorted(filter(None, ids))]
+        return [self._host.directory(deployment_id) for deployment_id, _ in self._app_groups()]
+
+    def _app_groups(self) -> list[tuple[str, str]]:
+        """Returns deployments and their app's control group."""
+        groups = self._host.cgroups.used(APPS)
+        return sorted((name, group) for group in groups if (name := app_of(group)) is not None)
 
     def _usage(self) -> dict[str, Usage]:
         found = {}

@@ -11,12 +11,11 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
-    text,
     true,
 )
 
 from moorage.records.latency import BUCKETS
-from moorage.storage.schema.metadata import metadata, one_of
+from moorage.storage.schema.metadata import metadata, one_of, partial_index
 
 projects = Table(
     "projects",
@@ -59,24 +58,21 @@ projects = Table(
         "deleted",
     ),
     Index(None, "wallet", "created_at_ms"),
-    Index(
+    partial_index(
         "ix_projects_blocked",
         "id",
-        sqlite_where=text("blocked_reason IS NOT NULL"),
-        postgresql_where=text("blocked_reason IS NOT NULL"),
+        where="blocked_reason IS NOT NULL",
     ),
-    Index(
+    partial_index(
         "ix_projects_awake",
         "status",
-        sqlite_where=text("deleted_at_ms IS NULL AND asleep_since_ms IS NULL"),
-        postgresql_where=text("deleted_at_ms IS NULL AND asleep_since_ms IS NULL"),
+        where="deleted_at_ms IS NULL AND asleep_since_ms IS NULL",
     ),
-    Index(
+    partial_index(
         "uq_projects_living_name",
         "unique_name",
         unique=True,
-        sqlite_where=text("deleted_at_ms IS NULL"),
-        postgresql_where=text("deleted_at_ms IS NULL"),
+        where="deleted_at_ms IS NULL",
     ),
 )
 
@@ -139,12 +135,11 @@ deployments = Table(
     ),
     Index(None, "project_id", "created_at_ms"),
     Index(None, "status"),
-    Index(
+    partial_index(
         "uq_deployments_under_way",
         "project_id",
         unique=True,
-        sqlite_where=text("status IN ('queued', 'building', 'deploying')"),
-        postgresql_where=text("status IN ('queued', 'building', 'deploying')"),
+        where="status IN ('queued', 'building', 'deploying')",
     ),
 )
 
@@ -180,12 +175,11 @@ domains = Table(
     one_of("status", "pending", "verified"),
     Index(None, "project_id"),
     Index(None, "next_check_at_ms"),
-    Index(
+    partial_index(
         "uq_domains_verified",
         "host",
         unique=True,
-        sqlite_where=text("status = 'verified'"),
-        postgresql_where=text("status = 'verified'"),
+        where="status = 'verified'",
     ),
 )
 
@@ -319,11 +313,10 @@ run_intervals = Table(
     # The price it is billed at; null, as the project's, for rows older than this column.
     Column("monthly_price_micro_usd", BigInteger),
     Index(None, "ended_at_ms", "charged_until_ms"),  # which are due
-    Index(
+    partial_index(
         "uq_run_intervals_open",
         "project_id",
         unique=True,
-        sqlite_where=text("ended_at_ms IS NULL"),
-        postgresql_where=text("ended_at_ms IS NULL"),
+        where="ended_at_ms IS NULL",
     ),
 )

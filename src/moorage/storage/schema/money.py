@@ -9,10 +9,9 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    text,
 )
 
-from moorage.storage.schema.metadata import metadata, one_of
+from moorage.storage.schema.metadata import metadata, one_of, partial_index
 
 wallets = Table(
     "wallets",
@@ -78,12 +77,11 @@ payments = Table(
     Index(None, "payer"),
     Index(None, "chain_id", "finality", "block_number"),
     Index(None, "claimed_at_ms"),
-    Index(
+    partial_index(
         "ix_payments_reversed",
         "chain_id",
         "tx_hash",
-        sqlite_where=text("status = 'reversed'"),
-        postgresql_where=text("status = 'reversed'"),
+        where="status = 'reversed'",
     ),
 )
 

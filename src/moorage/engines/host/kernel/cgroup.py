@@ -223,11 +223,9 @@ class Cgroups:
 
     def join(self, name: str, pid: int) -> None:
         """Moves a process into a group; does nothing if the process is gone."""
-        for directory in self.directories(name):
-            try:
+        with contextlib.suppress(ProcessLookupError):
+            for directory in self.directories(name):
                 (directory / "cgroup.procs").write_text(str(pid))
-            except ProcessLookupError:
-                return
 
     def pids(self, name: str) -> list[int]:
         """Returns the processes in a group; empty when there is no such group."""
@@ -289,6 +287,11 @@ class Cgroups:
     def names(self) -> set[str]:
         """Returns the groups of all apps and builds."""
         return self._within(APPS) | self._within(BUILDS)
+
+    def used(self, shared: str) -> list[str]:
+        """Returns the groups of APPS, or of BUILDS, that can have processes."""
+        directory = self.hierarchy.mounts["pids"] / self.root / shared
+        return [f"{shared}/{name}" for name in _groups_in(directory)]
 
     def _within(self, shared: str) -> set[str]:
         directories = self.directories(shared)
@@ -377,10 +380,8 @@ def _read_pids(directory: Path | str) -> list[int]:
 
 
 def _kill(pid: int, number: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        return
 
 
 def _rmdir(directory: Path) -> None:
