@@ -14,7 +14,7 @@ from moorage.engines.host.kernel.cgroup import Hierarchy
 from postgres_fixture import PostgresServer
 from valkey_fixture import ValkeyServer
 
-CPU_MILLIS = 150
+CPU_MILLIS = 200
 
 
 @dataclass(frozen=True)

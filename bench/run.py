@@ -1,8 +1,8 @@
 """Run the benchmarks, all of them or those that are named, and write RESULTS.md part by part.
 
-bench/run.py [deploying] [containers] [redeploying] [status] [unpaid] [paid] [upload] [idle]
-    [waking] [sleeping] [proxying] [watcher] [metering] [planning] [starting] [sharing] [keeping]
-    [capacity] [pages]
+bench/run.py [deploying] [containers] [cluster] [redeploying] [status] [unpaid] [paid] [upload]
+    [idle] [waking] [sleeping] [proxying] [watcher] [metering] [planning] [starting] [sharing]
+    [keeping] [capacity] [pages]
 """
 
 import os
@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "tests"))  # how the tests drive a gateway
 
 import capacity  # noqa: E402
+import cluster  # noqa: E402
 import containers  # noqa: E402
 import deploying  # noqa: E402
 import idle  # noqa: E402
@@ -36,6 +37,7 @@ from measure import Row, machine, table  # noqa: E402
 BENCHMARKS = {
     "deploying": deploying.run,
     "containers": containers.run,
+    "cluster": cluster.run,
     "redeploying": redeploying.run,
     "status": status.run,
     "unpaid": unpaid.run,

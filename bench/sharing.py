@@ -1,7 +1,7 @@
 """Gateways whose books are on a PostgreSQL server, and two of them beside each other.
 
 A machine of two cores can't show what two machines carry: two gateways, the server and the load
-generator would take turns. So each gateway is given 15 % of a core and no more, and what
+generator would take turns. So each gateway is given a fifth of a core and no more, and what
 counts is requests a second; one and two take turns within each round. Two share used nonces and
 counts of requests. They are compared with one that shares as much, with a second that rests, and
 with one that shares nothing.
