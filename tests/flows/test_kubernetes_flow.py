@@ -29,6 +29,20 @@ PREFIX, MOVED = "flow", "moved"
 MOVING = {"isolation": "kubernetes", "moving_from": "root"}
 OWN = "moorage/own"
 BUILD = {"buildCommand": "cat number > built"}
+# /put writes a note; anything else tells it, and where the app runs.
+STORING = {
+    "index.js": """\
+const fs = require('fs'), note = '/data/note';
+process.on('SIGTERM', () => process.exit(0));
+require('http').createServer((request, response) => {
+  if (request.url.startsWith('/put?')) fs.writeFileSync(note, request.url.slice(5));
+  const text = fs.existsSync(note) ? fs.readFileSync(note, 'utf8') : 'none';
+  response.end(`${text} ${WHERE}`);
+}).listen(process.env.PORT);
+let WHERE = 'root';
+try { fs.accessSync('.', fs.constants.W_OK); } catch { WHERE = 'cluster'; }
+"""
+}
 
 
 @pytest.fixture(scope="module")
@@ -130,59 +144,81 @@ async def test_life_of_an_app_in_a_cluster(
     await until(lambda: not of_wallets(fake_cluster))
 
 
-async def test_projects_move_from_the_sandbox_into_a_cluster_and_answer_all_the_while(
+async def test_projects_move_from_the_sandbox_into_a_cluster_with_what_they_have_stored(
     gateway: DevGateway, fake_cluster: Cluster, registry: RegistryServer, tmp_path: Path
 ) -> None:
-    """`gateway` has given the cluster its images; the one that moves is another."""
+    """`gateway` has given the cluster its images; the one that moves is another.
+
+    An app without a volume answers all the while, one with a volume says that it is moving.
+    """
     await push_base(registry.host)
     settings = settings_for(fake_cluster, registry, prefix=MOVED)
     with running(tmp_path / "data", **settings) as leaving:
-        wallet, moved, kept = await Wallet(leaving).fund(), fresh_name(), fresh_name()
-        deployed = await wallet.deploy_paid(moved, version(1), settings=BUILD)
+        wallet, plain, stored = await Wallet(leaving).fund(), fresh_name(), fresh_name()
+        deployed = await wallet.deploy_paid(plain, version(1), settings=BUILD)
         assert (await wallet.settled(deployed))["status"] == "ready"
-        stays = await wallet.deploy_paid(kept, HELLO, settings={"volume": True})
-        assert (await wallet.settled(stays))["status"] == "ready"
-        leaving.kill()
-        leaving.start(**MOVING)
-        await wallet.until_answers(moved)
+        storing = await wallet.deploy_paid(stored, STORING, settings={"volume": True})
+        assert (await wallet.settled(storing))["status"] == "ready"
+        assert (await fetch(leaving, stored, path="/put?kept")).text == "kept root"
+        volumes = leaving.data_dir / "apps/volumes"
+        assert [path.name for path in volumes.iterdir()] == [storing.body["projectId"]]
 
-        seen: list[tuple[int, str]] = []
+        leaving.kill()
+        leaving.start(**MOVING, crash_at="volume packed")
+        await wallet.until_answers(stored)
+        begun = await engine(leaving, "move", stored, "--to", "kubernetes")
+        assert begun["moves"] == [{"name": stored, "refused": None}]
+        leaving.wait_for_crash()
+        assert [path.name for path in volumes.iterdir()] == [storing.body["projectId"]]
+
+        leaving.start(**MOVING)
+        seen: dict[str, list[tuple[int, str]]] = {plain: [], stored: []}
         over = asyncio.Event()
 
-        async def visit() -> None:
+        async def visit(name: str) -> None:
             while not over.is_set():
-                page = await fetch(leaving, moved)
-                seen.append((page.status, page.text))
+                page = await fetch(leaving, name)
+                seen[name].append((page.status, page.text))
 
-        visiting = asyncio.create_task(visit())
-        begun = await engine(leaving, "move", "--all", "--to", "kubernetes")
-        refused = {each["name"]: each["refused"] for each in begun["moves"]}
-        assert refused[moved] is None
-        assert "volume" in refused[kept]
+        visiting = [asyncio.create_task(visit(name)) for name in seen]
+        await engine(leaving, "move", plain, "--to", "kubernetes")
 
-        async def is_there_alone() -> bool:
+        async def are_there() -> bool:
             found = {it["name"]: it for it in (await engine(leaving, "list"))["projects"]}
-            assert found[moved]["move"] != "failed", found
-            return (found[moved]["engine"], found[kept]["engine"]) == ("kubernetes", "root")
+            assert "failed" not in {it["move"] for it in found.values()}, found
+            return {it["engine"] for it in found.values()} == {"kubernetes"}
 
-        await until(is_there_alone)
-        assert len(pods(fake_cluster, MOVED)) == 1
-        await until(lambda: len(seen) > 0)
-        before = len(seen)
-        await until(lambda: len(seen) > before + 50)  # by the pod alone
+        await until(are_there)
+        await until(lambda: (200, "kept cluster") in seen[stored])
+        assert len(pods(fake_cluster, MOVED)) == 2
+        before = len(seen[plain])
+        await until(lambda: len(seen[plain]) > before + 50)  # by the pod alone
         over.set()
-        await visiting
-        assert {status for status, _ in seen} == {200}
-        assert all("hello 1" in text for _, text in seen)
-        assert (await wallet.visit(kept))[0] == 200
+        await asyncio.gather(*visiting)
+        assert {status for status, _ in seen[plain]} == {200}
+        assert all("hello 1" in text for _, text in seen[plain])
+        assert {text for status, text in seen[stored] if status == 200} == {"kept cluster"}
+        assert {status for status, _ in seen[stored]} <= {200, 502, 503}
+        await until(lambda: not any(volumes.iterdir()))
 
-        again = await wallet.deploy(moved, version(2), settings=BUILD)
+        again = await wallet.deploy(plain, version(2), settings=BUILD)
         assert (await wallet.settled(again))["status"] == "ready"
-        assert "hello 2" in (await fetch(leaving, moved)).text
-        for each in (deployed, stays):
+        assert "hello 2" in (await fetch(leaving, plain)).text
+
+        await fetch(leaving, stored, path="/put?since")
+        back = await wallet.call(
+            "POST",
+            f"/agent/projects/{storing.body['projectId']}/rollback",
+            json={"deploymentId": storing.body["deploymentId"]},
+        )
+        assert (await wallet.settled(back))["status"] == "ready"
+        assert (await fetch(leaving, stored)).text == "since root"
+
+        for each in (deployed, storing):
             gone = await wallet.call("DELETE", f"/agent/projects/{each.body['projectId']}")
             assert gone.status == 200, gone.body
         await until(lambda: not of_wallets(fake_cluster, MOVED))
+        await until(lambda: not any(volumes.iterdir()))
 
 
 async def engine(gateway: DevGateway, *words: str) -> Any:

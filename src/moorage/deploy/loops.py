@@ -8,6 +8,7 @@ from moorage.deploy.addresses.unseen import LOOK_SECONDS
 from moorage.deploy.keeping.asleep.visits import FOLLOW_SECONDS
 from moorage.deploy.keeping.usage import SAMPLE_SECONDS
 from moorage.deploy.services import DeployServices
+from moorage.deploy.work.carrying import TIDY_SECONDS
 from moorage.loop import Loop, Scope
 
 OLD_SOURCES_SECONDS = 3600.0
@@ -63,4 +64,12 @@ def _of_keeper(deploy: DeployServices) -> tuple[Loop, ...]:
         Loop("requests", every_seconds=FOLLOW_SECONDS, tick=deploy.visits.follow, scope=scope),
         Loop("usage", every_seconds=SAMPLE_SECONDS, tick=usage.sample, scope=scope),
         Loop("old usage", every_seconds=300, tick=usage.purge, scope=scope),
+        *_of_separate_volumes(deploy),
     )
+
+
+def _of_separate_volumes(deploy: DeployServices) -> tuple[Loop, ...]:
+    if (carrying := deploy.carrying) is None:
+        return ()
+    tidy, scope = carrying.tidy, Scope.KEEPER
+    return (Loop("old volumes", every_seconds=TIDY_SECONDS, tick=tidy, scope=scope),)

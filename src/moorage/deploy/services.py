@@ -5,7 +5,6 @@ from functools import cached_property
 from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
 from moorage.core import Core
 from moorage.deploy.addresses.followed import SWITCH_SECONDS
-from moorage.deploy.addresses.services import AddressServices
 from moorage.deploy.addresses.uncertified import Uncertified
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.capacity import Capacity
@@ -35,9 +34,10 @@ from moorage.deploy.platform import AppPlatform
 from moorage.deploy.settings import COPIES_SECONDS, DeploySettings
 from moorage.deploy.sources import Sources
 from moorage.deploy.work.cancellation import Cancellation, ClearingUp
+from moorage.deploy.work.carrying import nothing_carried
 from moorage.deploy.work.rollback import Rollback
+from moorage.deploy.work.services import SwitchServices
 from moorage.deploy.work.specs import Specs
-from moorage.deploy.work.switch import Switch
 from moorage.deploy.work.worker import Worker
 from moorage.deploy.work.workflow import Timing, Workflow
 from moorage.engines.engine import Engine
@@ -49,7 +49,7 @@ from moorage.payments.taking.paywall import Paywall
 from moorage.storage.ballast import Ballast
 
 
-class DeployServices(AddressServices):
+class DeployServices(SwitchServices):
     """What accepts deploys, carries them out, and keeps apps; each is made on its first use."""
 
     def __init__(
@@ -157,20 +157,7 @@ class DeployServices(AddressServices):
             on_failed=self._platform.kept.discard_toolchains,
             engine=self._platform.kept.engine,
             healthy=self._platform.kept.healthy,
-        )
-
-    @cached_property
-    def _switch(self) -> Switch:
-        return Switch(
-            db=self._db,
-            addresses=self.addresses,
-            answers=self._platform.kept.answers,
-            plain=self._platform.kept.plain,
-            may_have_certificate=self.certificates.may_have,
-            apps=self.apps,
-            metering=self._metering,
-            hosts=self._platform.hosts,
-            clock=self._clock,
+            carried=nothing_carried if self.carrying is None else self.carrying.carried,
         )
 
     @cached_property

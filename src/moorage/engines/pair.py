@@ -5,7 +5,8 @@ files. So a gateway that stops, or crashes, between two projects goes on from wh
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -25,7 +26,7 @@ from moorage.engines.engine import (
     Usage,
     WrittenFiles,
 )
-from moorage.errors import DeployFailed, FailureCause
+from moorage.errors import ClusterUnavailable, DeployFailed, FailureCause
 from moorage.records.log import LogKind
 
 T = TypeVar("T")
@@ -38,7 +39,8 @@ class EnginePair:
         """`shares_volumes` is whether both have the same volumes."""
         self.own = own
         self.leaving = leaving
-        self._shares_volumes = shares_volumes
+        self.shares_volumes = shares_volumes
+        self._closed: dict[str, Engine] = {}  # by volume: where no app with it is started
         self._exits = _Either(own.next_exit, leaving.next_exit)
         self._incidents = _Either(own.next_incident, leaving.next_incident)
 
@@ -83,41 +85,47 @@ class EnginePair:
 
     async def copy(self, origin_id: str, deployment_id: str) -> None:
         """As `Engine.copy`, on the engine that has the origin."""
-        await (await self._of(origin_id)).copy(origin_id, deployment_id)
+        await (await self.engine_of(origin_id)).copy(origin_id, deployment_id)
 
     async def export_files(
         self, deployment_id: str, target: Path, *, without: Collection[str] = ()
     ) -> None:
         """As `Engine.export_files`."""
-        await (await self._of(deployment_id)).export_files(deployment_id, target, without=without)
+        await (await self.engine_of(deployment_id)).export_files(
+            deployment_id, target, without=without
+        )
 
     async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
         """As `Engine.start`. Raises DeployFailed for a volume that the other engine alone has."""
-        engine = await self._of(spec.deployment_id)
-        if engine is self.own and not self._shares_volumes:
-            await self._refuse_left_volume(spec.volume)
+        engine = await self.engine_of(spec.deployment_id)
+        if spec.volume is not None and not self.shares_volumes:
+            await self._refuse_left_volume(engine, spec.volume)
+            if self._closed.get(spec.volume) is engine:  # nothing is awaited from here on
+                raise _on_the_other_engine()
         return await engine.start(spec, timeout_seconds=timeout_seconds)
 
     async def stop(self, deployment_id: str) -> None:
         """As `Engine.stop`."""
-        await (await self._of(deployment_id)).stop(deployment_id)
+        await (await self.engine_of(deployment_id)).stop(deployment_id)
 
     async def discard(self, deployment_id: str) -> None:
         """As `Engine.discard`."""
-        await (await self._of(deployment_id)).discard(deployment_id)
+        await (await self.engine_of(deployment_id)).discard(deployment_id)
 
     async def remove(self, deployment_id: str) -> None:
         """As `Engine.remove`."""
-        await (await self._of(deployment_id)).remove(deployment_id)
+        await (await self.engine_of(deployment_id)).remove(deployment_id)
 
     async def volumes(self) -> set[str]:
         """As `Engine.volumes`."""
         return await self.own.volumes() | await self.leaving.volumes()
 
     async def export_volume(self, volume_id: str, target: Path) -> None:
-        """As `Engine.export_volume`."""
-        engine = (*await self._with_volume(volume_id), self.own)[0]
-        await engine.export_volume(volume_id, target)
+        """As `Engine.export_volume`. Raises ClusterUnavailable while it moves."""
+        found = await self._with_volume(volume_id)
+        if len(found) > 1:
+            raise ClusterUnavailable("What a move has left of the volume is to be removed first.")
+        await (*found, self.own)[0].export_volume(volume_id, target)
 
     async def volume_content(self, volume_id: str) -> VolumeContent:
         """As `Engine.volume_content`."""
@@ -152,7 +160,7 @@ class EnginePair:
 
     async def instance(self, deployment_id: str) -> Instance | None:
         """As `Engine.instance`."""
-        return await (await self._of(deployment_id)).instance(deployment_id)
+        return await (await self.engine_of(deployment_id)).instance(deployment_id)
 
     async def next_exit(self) -> str:
         """As `Engine.next_exit`."""
@@ -164,7 +172,7 @@ class EnginePair:
 
     async def connections(self, deployment_id: str) -> int | None:
         """As `Engine.connections`."""
-        return await (await self._of(deployment_id)).connections(deployment_id)
+        return await (await self.engine_of(deployment_id)).connections(deployment_id)
 
     async def usage(self) -> dict[str, Usage]:
         """As `Engine.usage`."""
@@ -172,11 +180,11 @@ class EnginePair:
 
     async def exit_reason(self, deployment_id: str) -> AppExit | None:
         """As `Engine.exit_reason`."""
-        return await (await self._of(deployment_id)).exit_reason(deployment_id)
+        return await (await self.engine_of(deployment_id)).exit_reason(deployment_id)
 
     async def note(self, deployment_id: str, text: str) -> None:
         """As `Engine.note`."""
-        await (await self._of(deployment_id)).note(deployment_id, text)
+        await (await self.engine_of(deployment_id)).note(deployment_id, text)
 
     def memory_bytes(self) -> int:
         """As `EngineView.memory_bytes`: that of the gateway's own, as both share the machine."""
@@ -203,11 +211,11 @@ class EnginePair:
 
     async def written(self, deployment_id: str) -> WrittenFiles | None:
         """As `EngineView.written`."""
-        return await (await self._of(deployment_id)).written(deployment_id)
+        return await (await self.engine_of(deployment_id)).written(deployment_id)
 
     async def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
         """As `EngineView.log_tail`."""
-        engine = await self._of(deployment_id)
+        engine = await self.engine_of(deployment_id)
         return await engine.log_tail(deployment_id, kind, max_bytes=max_bytes)
 
     async def read_log(
@@ -221,28 +229,44 @@ class EnginePair:
         limit: int = 10_000,
     ) -> LogPage:
         """As `EngineView.read_log`."""
-        engine = await self._of(deployment_id)
+        engine = await self.engine_of(deployment_id)
         return await engine.read_log(
             deployment_id, kind, after=after, since_ms=since_ms, tail=tail, limit=limit
         )
 
-    async def _refuse_left_volume(self, volume: str | None) -> None:
-        if volume is not None and volume in await self.leaving.volumes():
-            raise DeployFailed(
-                FailureCause.INTERRUPTED,
-                "The app's volume is on another engine, which its operator is leaving, and can't "
-                "be moved. The version before goes on with it.",
-            )
+    @contextmanager
+    def closed(self, volume_id: str, on: Engine) -> Iterator[None]:
+        """Within the block, no app with this volume is started on an engine."""
+        self._closed[volume_id] = on
+        try:
+            yield
+        finally:
+            del self._closed[volume_id]
 
-    async def _of(self, deployment_id: str) -> Engine:
+    async def engine_of(self, deployment_id: str) -> Engine:
         """Returns the engine that has a deployment; the gateway's own for an unknown one."""
         return self.leaving if deployment_id in await self.leaving.known() else self.own
 
+    def other(self, engine: Engine) -> Engine:
+        """Returns the other one of the two."""
+        return self.leaving if engine is self.own else self.own
+
+    async def _refuse_left_volume(self, engine: Engine, volume: str) -> None:
+        """An empty one would be made in place of what the other engine has."""
+        if volume not in await engine.volumes() and volume in await self.other(engine).volumes():
+            raise _on_the_other_engine()
+
     async def _with_volume(self, volume_id: str) -> list[Engine]:
         """Returns the engines that have a volume; one of them, where both see the same files."""
-        if volume_id in await self.own.volumes():
-            return [self.own]
-        return [self.leaving] if volume_id in await self.leaving.volumes() else []
+        found = [it for it in (self.own, self.leaving) if volume_id in await it.volumes()]
+        return found[:1] if self.shares_volumes else found
+
+
+def _on_the_other_engine() -> DeployFailed:
+    return DeployFailed(
+        FailureCause.INTERRUPTED,
+        "The app's volume is on another engine: its project moves there, or has moved.",
+    )
 
 
 class _Either(Generic[T]):

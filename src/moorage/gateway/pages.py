@@ -12,6 +12,7 @@ from moorage.gateway.assembly import Rooms
 from moorage.records.project import Project, ProjectStatus
 from moorage.routing.pages import Absence, HostState, fallback_app
 from moorage.routing.waking import Visitor, waking_app
+from moorage.storage.apps import jobs
 
 
 def pages_app(rooms: Rooms) -> Any:
@@ -63,6 +64,8 @@ def _lookup(rooms: Rooms) -> Callable[[str], Awaitable[Absence]]:
 
 async def _absence(project: Project, rooms: Rooms) -> Absence:
     serving = project.serving_deployment_id
+    if project.volume and await jobs.carries(rooms.core.db, project.id):
+        return Absence(HostState.MOVING)
     match project.status:
         case ProjectStatus.SUSPENDED:
             return Absence(_why_suspended(project))

@@ -3,7 +3,7 @@
 from moorage.clock import SystemClock
 from moorage.deploy.work.moving import queue_move
 from moorage.errors import ConfigurationInvalid, InvalidField
-from moorage.gateway.platform.isolation import kinds, share_volumes
+from moorage.gateway.platform.isolation import kinds
 from moorage.operate.books import open_books
 from moorage.records.project import Project, ProjectStatus
 from moorage.settings import Settings
@@ -36,18 +36,11 @@ async def run_move(settings: Settings, name: str, to: str) -> list[tuple[str, st
         if name and not found:
             raise InvalidField(name, "no project that serves has this name")
         left = [each for each in found if name or each.engine != to]
-        shared = share_volumes(settings)
-        return [
-            (each.name, await move_project(books.db, each, to, shares_volumes=shared))
-            for each in left
-        ]
+        return [(each.name, await move_project(books.db, each, to)) for each in left]
 
 
-async def move_project(db: Database, placed: Placed, to: str, *, shares_volumes: bool) -> str:
-    """Queues one move; returns why it can't be, or "".
-
-    `shares_volumes` is whether both engines have the same volumes.
-    """
+async def move_project(db: Database, placed: Placed, to: str) -> str:
+    """Queues one move; returns why it can't be, or ""."""
     async with db.transaction(durable=True) as tx:
         project = await projects.by_name(tx, placed.name)
         if project is None or project.serving_deployment_id is None:
@@ -56,8 +49,6 @@ async def move_project(db: Database, placed: Placed, to: str, *, shares_volumes:
         serving = await deployments.by_id(tx, project.serving_deployment_id)
         if serving is None or serving.engine == to:
             return f"it is on {to} already"
-        if project.volume and not shares_volumes:
-            return f"its volume can't be moved to {to}"
         wallet = await accounts.wallet_row(tx, project.wallet)
         if (why := _refusal(project, wallet.blocked_reason)) or await deployments.under_way_of(
             tx, project.id

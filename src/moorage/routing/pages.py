@@ -41,6 +41,7 @@ class HostState(StrEnum):
     NO_SPACE = "no_space"  # stopped because the gateway's disk was nearly full
     STOPPED = "stopped"  # should run but does not; it is being restarted
     CRASH_LOOPING = "crash_looping"  # crashed repeatedly; it is restarted after growing pauses
+    MOVING = "moving"  # stopped while its volume goes to another machine
     UNHEALTHY = "unhealthy"  # runs, but does not answer
     ASLEEP = "asleep"  # stopped while idle, and too many requests already wait for it
     NO_ROOM = "no_room"  # stopped while idle, and the machine has no memory for it now
@@ -154,6 +155,14 @@ PAGES = {
         text="This app was idle, and the machine has no memory left to start it just now.",
         hint="It is tried again with each visit; this page looks again by itself.",
         retry_after_seconds=10,
+    ),
+    HostState.MOVING: Page(
+        status=503,
+        code="app_moving",
+        title="Moving",
+        text="This app is taken to another machine with all it has stored. It is back in a moment.",
+        hint="This page looks again by itself.",
+        retry_after_seconds=5,
     ),
     HostState.UNHEALTHY: Page(
         status=502,

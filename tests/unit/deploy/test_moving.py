@@ -12,7 +12,7 @@ from moorage.operate.engines import move_project
 from moorage.planning.plan import Stack
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import blocks, configuration, deployments, engines, projects
+from moorage.storage.apps import blocks, deployments, engines, projects
 from records_fixture import ALICE, PLAN, add_deployment, fund
 
 LEFT = "left"
@@ -40,7 +40,7 @@ async def queued(yard: Yard, project: Project, serving: Deployment, to: str = EN
 async def begun(yard: Yard, to: str = ENGINE) -> str:
     """Why the project's move can't be queued, or ""."""
     (placed,) = await engines.placed(yard.db)
-    return await move_project(yard.db, placed, to, shares_volumes=True)
+    return await move_project(yard.db, placed, to)
 
 
 async def test_moved_project_is_built_from_its_files_and_served_from_the_other_engine(
@@ -160,16 +160,6 @@ async def test_move_is_refused_where_there_is_nothing_to_move(
         await blocks.block(tx, project.id, "spam")
     assert "suspended" in await begun(yard)
     assert not await deployments.under_way_of(yard.db, project.id)
-
-
-async def test_project_with_a_volume_moves_only_where_both_engines_have_it(
-    yard: Yard, project: Project, serving: Deployment
-) -> None:
-    async with yard.db.transaction(durable=True) as tx:
-        await configuration.give_volume(tx, project.id)
-    (placed,) = await engines.placed(yard.db)
-    assert "volume" in await move_project(yard.db, placed, ENGINE, shares_volumes=False)
-    assert await move_project(yard.db, placed, ENGINE, shares_volumes=True) == ""
 
 
 async def test_engines_of_earlier_deployments_are_noted_by_what_they_have(

@@ -20,7 +20,9 @@ from moorage.deploy.loops import loops_of
 from moorage.deploy.platform import AppPlatform, Keeping
 from moorage.deploy.services import DeployServices
 from moorage.deploy.settings import DeploySettings
-from moorage.engines.engine import BuildSpec, Instance
+from moorage.engines.engine import BuildSpec, Engine, Instance
+from moorage.engines.pair import EnginePair
+from moorage.engines.separate_volumes import SeparateVolumes
 from moorage.failpoints import armed
 from moorage.ledger.services import LedgerServices, LedgerSettings
 from moorage.money import MicroUsd
@@ -116,11 +118,18 @@ class Yard:
         sources: Path,
         *,
         settings: DeploySettings = SETTINGS,
+        leaving: FakeRuntime | None = None,
     ) -> None:
+        """With `leaving`, projects leave that engine, which has volumes of its own."""
         self.db = db
         self.clock = clock
         self.sources = sources
         self.runtime = FakeRuntime()
+        self.engine: Engine = self.runtime
+        self.volumes: SeparateVolumes | None = None
+        if leaving is not None:
+            pair = EnginePair(own=self.runtime, leaving=leaving, shares_volumes=False)
+            self.engine, self.volumes = pair, SeparateVolumes(pair, sources.parent / "carried")
         self.routes = FakeRoutes()
         self.steps: list[str] = []
         self.failed: list[Plan] = []  # the plans of what failed, once it was cleared up
@@ -160,9 +169,10 @@ class Yard:
 
     def _platform(self) -> AppPlatform:
         return AppPlatform(
-            view=self.runtime,
+            view=self.engine,
             keeping=Keeping(
-                runtime=self.runtime,
+                runtime=self.engine,
+                volumes=self.volumes,
                 answers=self._answers,
                 plain=PlainHttp(
                     self.plain, answers=self.plain.answers_at, is_secure=self.plain.is_secure

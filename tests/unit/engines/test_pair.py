@@ -8,7 +8,7 @@ import pytest
 from fakes import APP_LIMITS, FakeRuntime
 from moorage.engines.engine import AppExit, BuildSpec, Disks, InstanceSpec
 from moorage.engines.pair import EnginePair
-from moorage.errors import DeployFailed
+from moorage.errors import ClusterUnavailable, DeployFailed
 from records_fixture import PLAN
 
 OLD, NEW = "old-one", "new-one"
@@ -128,6 +128,33 @@ async def test_volume_that_the_other_engine_alone_has_is_never_begun_anew(
     assert own.kept_volumes == set()
     await start(pair, NEW, volume="fresh")
     assert own.kept_volumes == {"fresh"}
+    with pytest.raises(DeployFailed, match="volume"):
+        await start(pair, OLD, volume="fresh")
+
+
+async def test_no_app_is_started_where_its_volume_is_copied_from(
+    own: FakeRuntime, leaving: FakeRuntime, tmp_path: Path
+) -> None:
+    pair = EnginePair(own=own, leaving=leaving, shares_volumes=False)
+    await pair.build(spec_of(NEW, tmp_path))
+    own.kept_volumes, leaving.kept_volumes = {"shop"}, {"shop"}
+    with pair.closed("shop", leaving):
+        with pytest.raises(DeployFailed, match="volume"):
+            await start(pair, OLD, volume="shop")
+        await start(pair, NEW, volume="shop")
+    assert leaving.called("start") == []
+    await start(pair, OLD, volume="shop")
+
+
+async def test_of_two_copies_of_a_volume_none_is_exported_and_both_are_removed(
+    own: FakeRuntime, leaving: FakeRuntime, tmp_path: Path
+) -> None:
+    pair = EnginePair(own=own, leaving=leaving, shares_volumes=False)
+    own.kept_volumes, leaving.kept_volumes = {"shop"}, {"shop"}
+    with pytest.raises(ClusterUnavailable):
+        await pair.export_volume("shop", tmp_path / "data")
+    await pair.remove_volume("shop")
+    assert await pair.volumes() == set()
 
 
 @pytest.mark.parametrize("runs", [True, False])

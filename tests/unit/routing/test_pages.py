@@ -92,6 +92,7 @@ EXPECTED = {
     HostState.NO_SPACE: (503, "app_without_space", True),
     HostState.STOPPED: (502, "app_stopped", True),
     HostState.CRASH_LOOPING: (502, "app_crash_looping", True),
+    HostState.MOVING: (503, "app_moving", True),
     HostState.UNHEALTHY: (502, "app_not_answering", True),
     HostState.ASLEEP: (503, "app_waking", True),
     HostState.NO_ROOM: (503, "app_no_room", True),

@@ -27,7 +27,14 @@ from moorage.ledger.metering import Metering
 from moorage.records.deployment import Deployment
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import configuration, deployments, manage_tokens, projects, restarts
+from moorage.storage.apps import (
+    configuration,
+    deployments,
+    jobs,
+    manage_tokens,
+    projects,
+    restarts,
+)
 from moorage.storage.apps import releases as kept_releases
 from moorage.storage.apps.addresses import domains
 from moorage.storage.database import Database, Transaction
@@ -213,6 +220,8 @@ class Reconciler:
             work.begin("delete", lambda: self.delete(project))
 
     async def _bring_in_line(self, project: Project, serving: str) -> None:
+        if project.volume and await jobs.carries(self._db, project.id):
+            return  # it is begun anew, here or on the other engine, when that is over
         instance, app = await self._runtime.instance(serving), self._apps.app(serving)
         if project.status is ProjectStatus.SUSPENDED:
             if await self._metering.may_resume(self._db, project):
@@ -245,6 +254,8 @@ class Reconciler:
         deployment = await deployments.by_id(self._db, serving)
         project = await self._serves(project_id, serving)
         if deployment is None or project is None:
+            return
+        if project.volume and await jobs.carries(self._db, project_id):
             return
         if project.status is ProjectStatus.ACTIVE:
             await self._begin(project, deployment)

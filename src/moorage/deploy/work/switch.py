@@ -57,19 +57,36 @@ class Switch:
         self._clock = clock
 
     async def to(
-        self, instance: Instance, *, job: Job, deployment: Deployment, project: Project, note: str
+        self,
+        instance: Instance,
+        *,
+        job: Job,
+        deployment: Deployment,
+        project: Project,
+        note: str,
+        moved: str = "",
     ) -> None:
         """Routes the address to the app, checks that it answers, then records that it serves.
 
-        Raises DeployFailed, LostJob or Reconfigured, and then restores the earlier route.
+        If a volume `moved` (a sentence about that) with it, it is recorded first: what a visitor
+        has the app store counts. Raises DeployFailed, LostJob or Reconfigured, and then restores
+        the earlier route.
         """
         failpoint("route")
         before = self._addresses.target(project)
         try:
-            certified = await self._route(project, instance)
+            if moved:
+                certified = project.uncertified_since_ms is None
+            else:
+                certified = await self._route(project, instance)
             failpoint("ready")
             async with self._apps.held(project.id):
-                await self._become_ready(job, deployment, project, note, certified=certified)
+                await self._become_ready(
+                    job, deployment, project, note, certified=certified, moved=moved
+                )
+                if moved:
+                    failpoint("volume counts")
+                    await self._addresses.route(project, instance.address)
         except BaseException:
             async with self._apps.held(project.id):
                 await self._route_back(deployment, project, before)
@@ -115,10 +132,17 @@ class Switch:
             await self._addresses.route(project, before)
 
     async def _become_ready(
-        self, job: Job, deployment: Deployment, project: Project, note: str, *, certified: bool
+        self,
+        job: Job,
+        deployment: Deployment,
+        project: Project,
+        note: str,
+        *,
+        certified: bool,
+        moved: str,
     ) -> None:
-        if not certified:
-            note = f"{_without_certificate(self.host(project))} {note}".strip()
+        told = moved if certified else f"{_without_certificate(self.host(project))} {moved}".strip()
+        note = f"{told} {note}".strip()
         async with self._db.transaction(durable=True) as tx:
             await jobs.hold(tx, job, "ready")
             row = await deployments.by_id(tx, deployment.id)
@@ -138,7 +162,7 @@ class Switch:
             await projects.set_uncertified(tx, project.id, since_ms=since_ms)
             if not certified:
                 await self._metering.end(tx, project.id)
-            await self._tell_ready(tx, current, deployment, now_ms, certified=certified)
+            await self._tell_ready(tx, current, deployment, now_ms, certified=certified, told=told)
             await self._serve(tx, current, now_ms)
             await jobs.finish(tx, job)
 
@@ -150,6 +174,7 @@ class Switch:
         now_ms: int,
         *,
         certified: bool,
+        told: str,
     ) -> None:
         host = self.host(project)
         data = {
@@ -157,8 +182,8 @@ class Switch:
             "deployment_id": deployment.id,
             "endpoint": self._hosts.url(project.unique_name) if certified else f"http://{host}",
         }
-        if not certified:
-            data["note"] = _without_certificate(host)
+        if told:
+            data["note"] = told
         await outbox.record(
             tx, wallet=project.wallet, kind=EventKind.DEPLOYMENT_READY, data=data, now_ms=now_ms
         )

@@ -6,12 +6,14 @@ deployment's id. A step that the job's row records as done is not done again.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 
 import msgspec
 import structlog
 
 from moorage.clock import Clock
 from moorage.deploy.sources import Sources
+from moorage.deploy.work.carrying import BUILT, nothing_carried
 from moorage.deploy.work.failure import fail, fail_project
 from moorage.deploy.work.health import Healthy, wait_until_healthy
 from moorage.deploy.work.moving import build_moved, moves
@@ -32,11 +34,14 @@ from moorage.storage.database import Database
 
 log = structlog.get_logger()
 
-BUILT = "built"
 _STORE_TRIES = 120
 _STORE_PAUSE_SECONDS = 5.0
 MAX_ATTEMPTS = 3
 """How often a deployment may be begun; it may be what crashes the gateway each time."""
+
+
+Carried = Callable[[Job, Deployment, Project], AbstractAsyncContextManager[str]]
+"""As `Carrying.carried`."""
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -64,8 +69,10 @@ class Workflow:
         on_failed: Callable[[Plan], Awaitable[None]],
         engine: str = "",
         healthy: Healthy = wait_until_healthy,
+        carried: Carried = nothing_carried,
     ) -> None:
         """`engine` is the kind of engine that uploads are built on."""
+        self._carried = carried
         self._db = db
         self._runtime = runtime
         self._switch = switch
@@ -100,7 +107,7 @@ class Workflow:
 
     async def _advance(self, job: Job, deployment: Deployment, project: Project) -> None:
         """Builds, then starts; starts again when the configuration is changed meanwhile."""
-        if job.step != BUILT:
+        if job.step not in (BUILT, jobs.CARRYING):
             await self._build(job, deployment, project)
         while True:
             current = await deployments.by_id(self._db, deployment.id) or deployment
@@ -118,13 +125,20 @@ class Workflow:
         """Starts the app, checks its health, and switches to it. Raises Reconfigured."""
         failpoint("start")
         spec = self._specs.instance(deployment, project)
-        instance = await self._runtime.start(spec, timeout_seconds=self._timing.listen_seconds)
-        failpoint("health")
-        await self._wait_until_healthy(
-            instance, host=self._switch.host(project), path=deployment.health_path
-        )
-        note = _note(spec.plan, instance)
-        await self._switch.to(instance, job=job, deployment=deployment, project=project, note=note)
+        async with self._carried(job, deployment, project) as moved:
+            instance = await self._runtime.start(spec, timeout_seconds=self._timing.listen_seconds)
+            failpoint("health")
+            await self._wait_until_healthy(
+                instance, host=self._switch.host(project), path=deployment.health_path
+            )
+            await self._switch.to(
+                instance,
+                job=job,
+                deployment=deployment,
+                project=project,
+                note=_note(spec.plan, instance),
+                moved=moved,
+            )
 
     async def _is_reconfigured(self, begun: Deployment) -> bool:
         current = await deployments.by_id(self._db, begun.id)

@@ -16,6 +16,7 @@ from moorage.engines.host.kernel.memory import Division
 from moorage.engines.host.toolchains import Store
 from moorage.engines.kind import ClusterOptions, EngineKind, EngineOptions
 from moorage.engines.pair import EnginePair
+from moorage.engines.separate_volumes import SeparateVolumes
 from moorage.engines.table import engine_kind
 from moorage.errors import ConfigurationInvalid
 from moorage.loop import Keeps, always
@@ -77,12 +78,15 @@ def make_engine(
         made.append(kind.make(configuration, options))
     if len(made) == 1:
         return made[0]
-    return EnginePair(own=made[0], leaving=made[1], shares_volumes=share_volumes(settings))
+    on_this_machine = all(kind.machine_bound for kind in kinds(settings))
+    return EnginePair(own=made[0], leaving=made[1], shares_volumes=on_this_machine)
 
 
-def share_volumes(settings: Settings) -> bool:
-    """Returns whether all engines of the gateway have the same volumes: on this machine's disk."""
-    return all(kind.machine_bound for kind in kinds(settings))
+def separate_volumes(settings: Settings, engine: Engine) -> SeparateVolumes | None:
+    """Returns what carries volumes from one engine to the other; None if there is no need."""
+    if not isinstance(engine, EnginePair) or engine.shares_volumes:
+        return None
+    return SeparateVolumes(engine, Path(settings.data_dir) / "apps" / "carried")
 
 
 def is_machine_bound(settings: Settings) -> bool:

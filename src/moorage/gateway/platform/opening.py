@@ -18,6 +18,7 @@ from moorage.deploy.addresses.addresses import Routes
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.platform import AppPlatform, Following, Keeping
 from moorage.engines.engine import Engine, EngineView
+from moorage.engines.separate_volumes import SeparateVolumes
 from moorage.errors import ConfigurationInvalid
 from moorage.gateway.platform.isolation import (
     engines_of,
@@ -26,6 +27,7 @@ from moorage.gateway.platform.isolation import (
     offered,
     reuses_addresses,
     run_directory,
+    separate_volumes,
 )
 from moorage.gateway.platform.proxy import (
     EVERYWHERE,
@@ -54,6 +56,7 @@ class AppKeeper:
 
     runtime: Engine
     engines: Mapping[str, Engine] = field(default_factory=dict)  # by kind; uploads go to the first
+    volumes: SeparateVolumes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +103,7 @@ class Platform:
             answers=answers_at(self.proxy, port=self.proxy_port, https=https),
             access_log=self.proxy.access_log,
             plain=plain_http(self.proxy),
+            volumes=self.keeper.volumes,
             engine=next(iter(self.keeper.engines), ""),
             discard_toolchains=lambda plan: self.toolchains.store.discard(plan.toolchains),
         )
@@ -171,7 +175,11 @@ async def open_platform(
         stop_apps=stop_apps,
     )
     return Platform(
-        keeper=AppKeeper(runtime=runtime, engines=engines_of(settings, runtime)),
+        keeper=AppKeeper(
+            runtime=runtime,
+            engines=engines_of(settings, runtime),
+            volumes=separate_volumes(settings, runtime),
+        ),
         proxy=proxy,
         view=runtime,
         isolation=isolation,

@@ -21,7 +21,10 @@ from sqlalchemy import (
 
 from moorage.records.job import Job, JobKind, JobPlaces, JobStatus, LostJob
 from moorage.storage.database import Database, Row, Source, Statement, Transaction
-from moorage.storage.schema import jobs
+from moorage.storage.schema import deployments, jobs
+
+CARRYING = "carrying"
+"""The step of a job for which a project's volume goes from one engine to another: its app waits."""
 
 _INSERT = Statement(
     insert(jobs).values(
@@ -135,6 +138,16 @@ _REVOKE = Statement(
     .where(jobs.c.kind == bindparam("of_kind"), jobs.c.subject_id == bindparam("of_subject"))
     .values(status=JobStatus.DONE.value, fence=jobs.c.fence + 1)
 )
+_CARRIES = Statement(
+    select(jobs.c.id)
+    .join(deployments, deployments.c.id == jobs.c.subject_id)
+    .where(
+        deployments.c.project_id == bindparam("project_id"),
+        jobs.c.step == CARRYING,
+        jobs.c.status != JobStatus.DONE.value,
+    )
+    .limit(1)
+)
 _EXPIRE_LEASES = Statement(
     update(jobs)
     .where(
@@ -218,6 +231,11 @@ async def renew(tx: Transaction, job: Job, *, until_ms: int) -> bool:
 async def is_held(source: Source, job: Job) -> bool:
     """Whether the job was not taken away."""
     return await source.one(_HELD, job_id=job.id, held_fence=job.fence) is not None
+
+
+async def carries(source: Source, project_id: str) -> bool:
+    """Whether a project's volume is on its way, so that no app of the project may be started."""
+    return await source.one(_CARRIES, project_id=project_id) is not None
 
 
 async def record_step(tx: Transaction, job: Job, step: str) -> bool:

@@ -21,12 +21,13 @@ from moorage.engines.engine import Engine
 from moorage.errors import DeployFailed, NoCapacity
 from moorage.metrics import record_wake
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import deployments, projects
+from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database
 
 log = structlog.get_logger()
 
 _MAX_PAUSE_SECONDS = 5.0  # how long a request waits until an app's next try is due
+_CARRIED_SECONDS = 0.5  # between two looks whether its volume is on its way still
 
 Start = Callable[[str, str], Awaitable[None]]
 """Starts a project's app (ids of project and deployment), and routes its address to it."""
@@ -96,7 +97,7 @@ class Wake:
         """Returns whether the app slept, and whether it answers now."""
         was_asleep = begun = waited = False
         while True:
-            project = await projects.by_id(self._db, project_id)
+            project = await self._here(project_id)
             if project is None or not _can_run(project):
                 return was_asleep, False
             serving = project.serving_deployment_id or ""
@@ -124,6 +125,16 @@ class Wake:
                 return was_asleep, False
             else:
                 await self._pause(wait_seconds)
+
+    async def _here(self, project_id: str) -> Project | None:
+        """Returns the project, once its volume is not on its way to another engine."""
+        while True:
+            project = await projects.by_id(self._db, project_id)
+            if project is None or not project.volume:
+                return project
+            if not await jobs.carries(self._db, project_id):
+                return project
+            await self._pause(_CARRIED_SECONDS)
 
     def _begin(self, project: Project, serving: str, *, was_asleep: bool) -> None:
         """Begins to start the app, whose next try is due."""

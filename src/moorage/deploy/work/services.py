@@ -1,0 +1,44 @@
+"""What leads visitors, and volumes, from one version of a project to the next."""
+
+from functools import cached_property
+
+from moorage.deploy.addresses.services import AddressServices
+from moorage.deploy.work.carrying import Carrying
+from moorage.deploy.work.switch import Switch
+from moorage.ledger.metering import Metering
+
+
+class SwitchServices(AddressServices):
+    """Each is made on its first use."""
+
+    _metering: Metering
+
+    @cached_property
+    def _switch(self) -> Switch:
+        return Switch(
+            db=self._db,
+            addresses=self.addresses,
+            answers=self._platform.kept.answers,
+            plain=self._platform.kept.plain,
+            may_have_certificate=self.certificates.may_have,
+            apps=self.apps,
+            metering=self._metering,
+            hosts=self._platform.hosts,
+            clock=self._clock,
+        )
+
+    @cached_property
+    def carrying(self) -> Carrying | None:
+        """None where all engines of the gateway have the same volumes."""
+        volumes = self._platform.kept.volumes
+        if volumes is None:
+            return None
+        return Carrying(
+            db=self._db,
+            runtime=self._platform.kept.runtime,
+            volumes=volumes,
+            addresses=self.addresses,
+            apps=self.apps,
+            size_bytes=self._settings.app_limits.volume_bytes,
+            clock=self._clock,
+        )

@@ -1,0 +1,94 @@
+"""The volumes of two engines that do not have the same ones: from one to the other and back."""
+
+import shutil
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from moorage.engines.carried import NewVolume, VolumeContent
+from moorage.engines.engine import Engine
+from moorage.engines.failure import not_carried
+from moorage.engines.pair import EnginePair
+from moorage.failpoints import failpoint
+from moorage.threads import in_thread
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """From where a volume goes, and where to."""
+
+    before: Engine
+    after: Engine
+    content: VolumeContent  # as it was when the way was found
+
+
+class SeparateVolumes:
+    """Carries volumes. Which of two copies counts, only its caller knows."""
+
+    def __init__(self, pair: EnginePair, scratch: Path) -> None:
+        """`scratch` is a directory for archives that are under way; it need not exist."""
+        self._pair = pair
+        self._scratch = scratch
+
+    async def way(self, volume_id: str, *, serving: str, following: str) -> Way | None:
+        """Returns the way that a volume has to go from one deployment of a project to the next.
+
+        None if both are on one engine, or the one that serves has no volume yet.
+        """
+        before = await self._pair.engine_of(serving)
+        after = await self._pair.engine_of(following)
+        if before is after or volume_id not in await before.volumes():
+            return None
+        content = await before.volume_content(volume_id)
+        return Way(before=before, after=after, content=content) if content.files else None
+
+    async def prepare(self, volume: NewVolume, way: Way) -> None:
+        """Makes the new volume, while an app uses the old one. Raises DeployFailed, OSError."""
+        await in_thread(self._require_room, way.content)
+        await way.after.prepare_volume(volume, way.content)
+
+    def closed(self, volume_id: str, way: Way) -> AbstractContextManager[None]:
+        """Within the block, no app is started where the volume comes from."""
+        return self._pair.closed(volume_id, way.before)
+
+    async def carry(self, volume: NewVolume, way: Way) -> None:
+        """Copies what is in a volume, which nothing uses. Raises DeployFailed, OSError."""
+        directory = self._scratch / volume.volume_id
+        try:
+            await in_thread(_make_anew, directory)
+            archive = await way.before.pack_volume(
+                volume.volume_id, directory / "archive", max_bytes=volume.size_bytes
+            )
+            failpoint("volume packed")
+            await way.after.fill_volume(volume, archive)
+        finally:
+            await in_thread(shutil.rmtree, directory, ignore_errors=True)
+
+    async def on_both(self) -> set[str]:
+        """Returns the volumes that both engines have."""
+        return await self._pair.own.volumes() & await self._pair.leaving.volumes()
+
+    async def keep_beside(self, volume_id: str, serving: str) -> None:
+        """Removes a volume from the engine that does not have what serves, if that one has it."""
+        engine = await self._pair.engine_of(serving)
+        other = self._pair.other(engine)
+        if serving not in await engine.known() or volume_id not in await engine.volumes():
+            return
+        if volume_id in await other.volumes():
+            await other.remove_volume(volume_id)
+
+    async def forget(self, volume_id: str, *, beside: str) -> None:
+        """Removes a volume from the engine that does not have a deployment."""
+        other = self._pair.other(await self._pair.engine_of(beside))
+        if volume_id in await other.volumes():
+            await other.remove_volume(volume_id)
+
+    def _require_room(self, content: VolumeContent) -> None:
+        self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if content.size_bytes > shutil.disk_usage(self._scratch).free:
+            raise not_carried("the gateway's disk has no room for an archive of it")
+
+
+def _make_anew(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)  # of an attempt that was cut off
+    directory.mkdir(mode=0o700, parents=True)

@@ -1,0 +1,335 @@
+"""A project's volume goes along to another engine: one copy counts at each moment, and which."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from yard import APP_LIMITS, ENGINE, HOST, Yard, socket_of
+
+from clock import START_MS, MovableClock
+from fakes import FakeRuntime, app_address
+from faulty_database import FaultyDatabase
+from moorage.deploy.work.moving import queue_move
+from moorage.engines.engine import BuildSpec, Instance, InstanceSpec
+from moorage.errors import ClusterUnavailable, DatabaseUnavailable, DeployFailed, FailureCause
+from moorage.failpoints import armed
+from moorage.records.deployment import Deployment, DeploymentStatus, Origin
+from moorage.records.job import LostJob
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import configuration, deployments, jobs, projects
+from records_fixture import ALICE, PLAN, add_deployment, add_project, fund
+
+LEFT = "left"
+KEPT = "what the app has stored"
+STAGES = ("prepare_volume", "pack_volume", "fill_volume", "start")
+STEPS = ("volume held", "volume packed", "volume carried", "health", "ready")
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+@pytest.fixture
+def leaving() -> FakeRuntime:
+    return FakeRuntime()
+
+
+@pytest.fixture
+def yard(
+    db: FaultyDatabase, clock: MovableClock, tmp_path: Path, leaving: FakeRuntime
+) -> Iterator[Yard]:
+    made = Yard(db, clock, tmp_path / "sources", leaving=leaving)
+    made.sources.mkdir()
+    with armed(made.reach):
+        yield made
+
+
+@pytest.fixture
+async def project(yard: Yard) -> Project:
+    made = await add_project(yard.db, status=ProjectStatus.ACTIVE)
+    await fund(yard.db, ALICE, 500_000)
+    async with yard.db.transaction(durable=True) as tx:
+        await configuration.give_volume(tx, made.id)
+    return await yard.project(made)
+
+
+@pytest.fixture
+async def serving(yard: Yard, project: Project, leaving: FakeRuntime) -> Deployment:
+    """The version that serves, on the engine that is left, with what it has stored."""
+    made = await add_deployment(
+        yard.db,
+        project,
+        DeploymentStatus.READY,
+        serving=True,
+        created_at_ms=START_MS - 1,
+        engine=LEFT,
+    )
+    async with yard.db.transaction(durable=True) as tx:
+        await yard.metering.begin(tx, project.id)
+    leaving.built[made.id] = BuildSpec(
+        deployment_id=made.id,
+        source=yard.sources,
+        plan=PLAN,
+        limits=APP_LIMITS,
+        timeout_seconds=1,
+    )
+    leaving.apps[made.id] = Instance(deployment_id=made.id, address=app_address(made.id), port=3000)
+    leaving.kept_volumes.add(project.id)
+    leaving.data[project.id] = KEPT
+    yard.routes.table[HOST] = socket_of(made)
+    return made
+
+
+async def queued(yard: Yard, project: Project, serving: Deployment) -> Deployment:
+    async with yard.db.transaction(durable=True) as tx:
+        return await queue_move(tx, await yard.project(project), serving, ENGINE, now_ms=START_MS)
+
+
+async def test_volume_goes_along_with_its_app_and_the_old_one_is_removed(
+    yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
+) -> None:
+    moved = await queued(yard, project, serving)
+    ready = await yard.deployed()
+
+    assert (ready.id, ready.status) == (moved.id, DeploymentStatus.READY)
+    assert yard.runtime.data == {project.id: KEPT}
+    assert (leaving.kept_volumes, leaving.apps) == (set(), {})
+    assert yard.routes.table == {HOST: socket_of(ready)}
+    assert "volume was moved" in ready.note
+    (told,) = yard.db.sql("SELECT data FROM events WHERE kind = 'deployment.ready'").fetchall()
+    assert "volume was moved" in told[0]
+    assert not list((yard.sources.parent / "carried").iterdir())
+
+
+async def test_nothing_is_routed_to_the_new_app_before_its_copy_counts(
+    yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
+) -> None:
+    """What a visitor had it store before would be lost if it failed."""
+    seen: list[tuple[str, bool, bool]] = []
+
+    def look(step: str) -> None:
+        seen.append((step, HOST in yard.routes.table, serving.id in leaving.apps))
+
+    yard.on_step = look
+    await queued(yard, project, serving)
+    await yard.deployed()
+    found = {step: state for step, *state in seen}
+    assert found["volume held"] == [False, True]
+    for step in ("volume packed", "volume carried", "health", "ready", "volume counts"):
+        assert found[step] == [False, False], step
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_old_volume_counts_and_its_app_runs_again_when_anything_fails(
+    yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime, stage: str
+) -> None:
+    failing = leaving if stage == "pack_volume" else yard.runtime
+    failing.faults[stage] = [DeployFailed(FailureCause.OUT_OF_DISK, "It does not fit.")]
+    moved = await queued(yard, project, serving)
+
+    failed = await yard.deployed()
+    await yard.reconciler.reconcile()
+    await yard.tasks_done()
+
+    assert (failed.status, failed.reason) == (DeploymentStatus.FAILED, "It does not fit.")
+    assert leaving.data == {project.id: KEPT}
+    assert yard.runtime.kept_volumes == set()
+    assert moved.id not in yard.runtime.apps
+    assert serving.id in leaving.apps
+    assert yard.routes.table == {HOST: socket_of(serving)}
+    assert "ended" not in "".join(leaving.notes.get(serving.id, []))  # it is no restart
+
+
+async def test_volume_without_room_is_refused_while_its_app_runs(
+    yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
+) -> None:
+    yard.runtime.faults["prepare_volume"] = [DeployFailed(FailureCause.OUT_OF_DISK, "No room.")]
+    await queued(yard, project, serving)
+    await yard.deployed()
+    assert leaving.called("stop") == []
+    assert yard.routes.changes == []
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_crash_on_the_way_loses_nothing_and_no_app_runs_on_the_other_copy(
+    yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime, step: str
+) -> None:
+    """Without its database nothing that the process still does counts, as if it had ended."""
+    moved = await queued(yard, project, serving)
+    await crashed(yard, step)
+
+    assert await jobs.carries(yard.db, project.id)
+    await yard.reconciler.reconcile()
+    await yard.tasks_done()
+    assert leaving.called("start") == []  # until the deployment is tried again, or given up
+
+    async with yard.db.transaction(durable=True) as tx:
+        await jobs.expire_leases(tx, "")
+    yard.clock.advance(61_000)
+    ready = await yard.deployed()
+    assert (ready.id, ready.status) == (moved.id, DeploymentStatus.READY)
+    assert yard.runtime.data == {project.id: KEPT}
+    assert (leaving.kept_volumes, leaving.apps) == (set(), {})
+
+
+async def test_crash_after_the_switch_leaves_the_new_copy_alone(
+    yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
+) -> None:
+    moved = await queued(yard, project, serving)
+    await crashed(yard, "volume counts")
+    assert yard.routes.table == {}
+    await yard.reconciler.reconcile()
+    await yard.tasks_done()
+    carrying = yard.services.carrying
+    assert carrying is not None
+    await carrying.tidy()
+    assert yard.routes.table == {HOST: socket_of(moved)}
+    assert yard.runtime.data == {project.id: KEPT}
+    assert (leaving.kept_volumes, leaving.called("start")) == (set(), [])
+
+
+async def crashed(yard: Yard, step: str) -> None:
+    """Carries the waiting job out up to a step."""
+
+    def crash(reached: str) -> None:
+        if reached == step:
+            yard.db.refuse_writes()
+            yard.db.refuse_reads()
+            raise Crash
+
+    yard.on_step = crash
+    with pytest.raises((Crash, DatabaseUnavailable)):
+        await yard.deployed()
+    yard.db.allow_writes()
+    yard.db.allow_reads()
+    yard.on_step = lambda _: None
+
+
+async def test_cluster_that_goes_away_gives_the_old_app_back(
+    yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
+) -> None:
+    yard.runtime.faults["fill_volume"] = [ClusterUnavailable("away")]
+    yard.runtime.faults["remove_volume"] = [ClusterUnavailable("away")]
+    await queued(yard, project, serving)
+    with pytest.raises(ClusterUnavailable):
+        await yard.deployed()
+    assert not await jobs.carries(yard.db, project.id)
+    await yard.reconciler.reconcile()
+    await yard.tasks_done()
+    assert serving.id in leaving.apps
+    assert leaving.data == {project.id: KEPT}
+
+
+async def test_copy_that_could_not_be_removed_is_removed_later(
+    yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
+) -> None:
+    yard.runtime.kept_volumes.add(project.id)
+    carrying = yard.services.carrying
+    assert carrying is not None
+    await carrying.tidy()
+    assert (yard.runtime.kept_volumes, leaving.kept_volumes) == (set(), {project.id})
+
+
+async def test_volume_of_an_unknown_project_is_left_alone(yard: Yard, leaving: FakeRuntime) -> None:
+    yard.runtime.kept_volumes, leaving.kept_volumes = {"unknown"}, {"unknown"}
+    carrying = yard.services.carrying
+    assert carrying is not None
+    await carrying.tidy()
+    assert (yard.runtime.kept_volumes, leaving.kept_volumes) == ({"unknown"}, {"unknown"})
+
+
+async def test_rollback_to_the_old_engine_takes_the_volume_back_as_it_is_now(
+    yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
+) -> None:
+    await queued(yard, project, serving)
+    moved = await yard.deployed()
+    yard.runtime.data[project.id] = "stored since"
+    back = await yard.services.rollback.to(await yard.project(project), serving.id)
+    ready = await yard.deployed()
+    assert (ready.id, ready.status) == (back.deployment_id, DeploymentStatus.READY)
+    assert ready.origin is Origin.ROLLBACK
+    assert leaving.data == {project.id: "stored since"}
+    assert (yard.runtime.kept_volumes, moved.id in yard.runtime.apps) == (set(), False)
+
+
+async def test_what_failed_before_it_served_leaves_no_volume_behind(
+    yard: Yard, project: Project, leaving: FakeRuntime
+) -> None:
+    leaving.kept_volumes.add(project.id)  # cleared, and empty
+    await yard.queued(project)
+    ready = await yard.deployed()
+    assert ready.status is DeploymentStatus.READY
+    assert (yard.runtime.kept_volumes, leaving.kept_volumes) == ({project.id}, set())
+    assert yard.runtime.called("fill_volume") == []
+
+
+async def test_visitor_waits_while_the_volume_is_on_its_way(
+    yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
+) -> None:
+    moved = await queued(yard, project, serving)
+    job = await yard.claim()
+    async with yard.db.transaction(durable=True) as tx:
+        await jobs.hold(tx, job, jobs.CARRYING)
+    yard.routes.table.clear()
+    leaving.apps.clear()
+
+    async def over() -> None:
+        async with yard.db.transaction(durable=True) as tx:
+            await jobs.hold(tx, job, "built")
+
+    yard.on_pause = over
+    assert await yard.wake.host(HOST)
+    await yard.tasks_done()
+    assert len(yard.pauses) == 1
+    assert leaving.called("start") == [serving.id]
+    assert moved.id not in yard.runtime.apps
+
+
+async def test_app_that_uses_the_old_volume_is_not_started_on_its_way(
+    yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
+) -> None:
+    refused: list[str] = []
+
+    def begin(method: str, _: str) -> None:
+        if method == "pack_volume":
+            spec = InstanceSpec(
+                deployment_id=serving.id,
+                plan=PLAN,
+                limits=APP_LIMITS,
+                volume=project.id,
+            )
+            starting = yard.engine.start(spec, timeout_seconds=1)
+            yard.before_healthy = lambda: outcome(starting)
+
+    async def outcome(starting: object) -> None:
+        try:
+            await starting  # type: ignore[misc]
+        except DeployFailed as failure:
+            refused.append(failure.reason)
+
+    leaving.on_call = begin
+    await queued(yard, project, serving)
+    await yard.deployed()
+    assert len(refused) == 1
+    assert leaving.called("start") == []
+
+
+async def test_deployment_that_is_given_up_on_the_way_gives_the_old_app_back(
+    yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
+) -> None:
+    moved = await queued(yard, project, serving)
+
+    def give_up(step: str) -> None:
+        if step == "volume packed":
+            yard.db.sql("UPDATE jobs SET status = 'done', fence = fence + 1")
+
+    yard.on_step = give_up
+    with pytest.raises(LostJob):
+        await yard.deployed()
+    assert (await yard.project(project)).serving_deployment_id == serving.id
+    assert not await jobs.carries(yard.db, project.id)
+    assert leaving.data == {project.id: KEPT}
+    assert yard.runtime.kept_volumes == set()
+    assert moved.id not in yard.runtime.apps
+    assert await deployments.by_id(yard.db, moved.id) is not None
+    assert await projects.by_id(yard.db, project.id) is not None
