@@ -636,6 +636,25 @@ async def test_refused_times_of_usage_are_told_by_their_flags(terminal: Terminal
         assert (outcome.code, outcome.err) == (2, f"error: {flag}: must be a time\n")
 
 
+async def test_usage_shows_latency_and_what_waited_for_a_start(terminal: Terminal) -> None:
+    amounts = dict.fromkeys(
+        ("bytesIn", "bytesOut", "cpuMs", "memoryByteSeconds", "memoryPeakBytes"), 0
+    )
+    idle = amounts | {"requests": 0, "status": {}, "held": 0, "heldMs": 0}
+    latency = {"medianMs": 12, "p95Ms": 180, "slowestMs": 2400}
+    used = amounts | {"requests": 9, "status": {}, "held": 2, "heldMs": 1500, "latency": latency}
+    times = {"from": "2026-04-07T09:00:00.000Z", "to": "2026-04-07T11:00:00.000Z"}
+    hours = [idle | {"hour": times["from"]}, used | {"hour": "2026-04-07T10:00:00.000Z"}]
+    page = {"projectId": PROJECT, **times, "now": None, "totals": used, "hours": hours}
+    terminal.gateway.other["GET", f"/agent/projects/{PROJECT}/usage"] = [JSONResponse(page)]
+    outcome = await terminal.run("usage", PROJECT)
+    heads, nothing, some, *_ = (line.split() for line in outcome.out.splitlines()[1:])
+    assert heads[:7] == ["FROM", "REQUESTS", "5XX", "MEDIAN", "95", "%", "SLOWEST"]
+    assert nothing[3:6] == ["–", "–", "–"]
+    assert some[3:9] == ["12", "ms", "180", "ms", "2400", "ms"]
+    assert "waited until the app was started: 2, for 0.8 s on average" in outcome.out
+
+
 async def test_events_after_a_sequence_are_listed(terminal: Terminal) -> None:
     event = {
         "id": "evt_1",

@@ -6,8 +6,9 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
+from msgspec import UNSET, structs
 from page_asker import DEPLOYMENT, NOW, PROJECT, Asker, deployment_shown, of_project, of_wallet
-from rich_answers import TX, everything, lines
+from rich_answers import TX, everything, lines, usage
 
 from clock import START_MS
 from moorage.clock import iso_utc
@@ -39,6 +40,24 @@ def test_env_files_are_read_as_their_authors_mean_them(
     pasted: str, expected: dict[str, str]
 ) -> None:
     assert read_env(pasted) == expected
+
+
+async def test_metrics_say_how_quick_the_app_is_and_what_waited_for_it() -> None:
+    html = unescape(await Asker(everything("words")).text(f"{BASE}/metrics"))
+    assert "95 of 100 requests within 180 ms, the slowest 2.40 s" in html
+    assert "requests, for 750 ms on average, not counted in the time to answer" in html
+    assert "Time until the app began to answer" in html
+
+
+async def test_metrics_of_an_app_that_nobody_asked_say_nothing_of_its_answers() -> None:
+    answers = everything("words")
+    used = usage()
+    idle = structs.replace(used.totals, requests=0, latency=UNSET, held=0, held_ms=0)
+    hours = [structs.replace(each, requests=0, latency=UNSET) for each in used.hours]
+    answers[f"GET /projects/{PROJECT}/usage"] = structs.replace(used, totals=idle, hours=hours)
+    html = await Asker(answers).text(f"{BASE}/metrics")
+    assert "Usual time to answer</p>" not in html
+    assert "Waited for the app" not in html
 
 
 @pytest.mark.parametrize("pasted", ["secret", "A=1\n2B=x", 'A="open', "A='x' y"])
