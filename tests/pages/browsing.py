@@ -106,6 +106,7 @@ async def visitor(
     theme: Theme = "light",
     width: int = 1440,
     scripts: bool = True,
+    zone: str = "UTC",
 ) -> Visitor:
     """Returns a new person's browser, without cookies."""
     context = await browser.new_context(
@@ -113,7 +114,7 @@ async def visitor(
         color_scheme=theme,
         java_script_enabled=scripts,
         reduced_motion="reduce",
-        timezone_id="UTC",
+        timezone_id=zone,
         locale="en-GB",
     )
     await context.add_init_script(_SHIFTS)

@@ -28,6 +28,7 @@ class Log {
     this.list = list;
     this.controls = list.previousElementSibling;
     this.state = this.controls.querySelector("[data-log-state]");
+    this.count = this.controls.querySelector("[data-log-held]"); // apart: not read out for each line
     this.held = []; // lines that came while paused
     this.waiting = []; // lines of the next frame
     this.paused = false;
@@ -61,7 +62,7 @@ class Log {
     if (this.paused) {
       this.held.push(line);
       if (this.held.length > MAX_LINES) this.held.shift();
-      this.say(`Paused, ${this.held.length} new`);
+      this.count.textContent = `${this.held.length} new`;
       return;
     }
     this.waiting.push(line);
@@ -85,6 +86,7 @@ class Log {
     button.textContent = this.paused ? "Go on" : "Pause";
     this.say(this.paused ? "Paused" : "Live");
     if (this.paused) return;
+    this.count.textContent = "";
     this.waiting.push(...this.held.splice(0));
     this.show();
     this.list.scrollTop = this.list.scrollHeight;

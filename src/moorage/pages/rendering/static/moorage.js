@@ -48,6 +48,13 @@ function offerZone() {
   document.querySelector(".foot")?.append(button);
 }
 
+/** Of a part that was fetched: says once what has come. */
+function announceNew() {
+  const words = document.querySelector("[data-announce]")?.textContent ?? "";
+  if (words && words !== announced) announce(words);
+  announced = words;
+}
+
 function enhance() {
   for (const field of document.querySelectorAll("input[data-confirm]")) guard(field);
   refreshTimes();
@@ -100,7 +107,8 @@ document.addEventListener("click", (event) => {
 document.addEventListener("input", (event) => {
   if (event.target.matches?.("input[data-confirm]")) guard(event.target);
 });
-document.addEventListener("htmx:after:swap", enhance);
+let announced = document.querySelector("[data-announce]")?.textContent ?? "";
+document.addEventListener("htmx:after:swap", () => { enhance(); announceNew(); });
 document.addEventListener("htmx:error", () => announce("This part of the page could not be fetched. Reload the page to see what is true now."));
 enhance();
 offerZone();
