@@ -172,7 +172,7 @@ async def test_a_year_of_losses_loses_no_money_and_no_project(
     await deployed(bob, "kept", {"index.html": "still mine"})
     await visited(bob, "kept", "still mine")
     await audited(gateway)
-    await until_read(lambda: who_answers(gateway), lambda by: by == {"this"})
+    await until_read(lambda: who_answers(gateway), lambda by: by == {"this"}, seconds=180)
 
     # A customer comes.
     alice, shop = await Wallet(gateway).fund(chain="base"), fresh_name()
@@ -260,9 +260,7 @@ async def test_a_year_of_losses_loses_no_money_and_no_project(
         second.inside = elsewhere.inside
         with ended(second):
             await asyncio.to_thread(second.start)
-            _, document = await second.command("check")
-            found = {each["name"]: each["detail"] for each in document["findings"]}
-            assert found[f"gateway at {second.written['public_url']}"] == "this answers"
+            await until_read(lambda: checked(second), lambda said: said == "this answers")
             alice.gateway = bob.gateway = second
             for wallet, name, page in (
                 (alice, shop, "hello again"),
@@ -292,6 +290,13 @@ async def who_answers(gateway: ServedGateway) -> set[str]:
     url = f"{gateway.info['operator']}/metrics"
     async with aiohttp.ClientSession() as session, session.get(url) as response:
         return set(re.findall(r'address_answers{by="(\w+)"} 1', await response.text()))
+
+
+async def checked(gateway: ServedGateway) -> str:
+    """What `moorage check` says of who answers at its public address."""
+    _, document = await gateway.command("check")
+    said = {each["name"]: str(each["detail"]) for each in document["findings"]}
+    return said[f"gateway at {gateway.written['public_url']}"]
 
 
 async def told(wallet: Wallet) -> list[str]:
