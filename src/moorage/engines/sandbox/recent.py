@@ -6,7 +6,7 @@ from moorage.clock import Clock
 from moorage.engines.engine import Instance
 
 _MIN_SECONDS, _MAX_SECONDS = 3.0, 20.0
-_LOOKS_A_SECOND = 5  # 0.2 ms of processor time each
+_LOOKS_A_SECOND = 3  # 0.2 ms of processor time each
 
 
 class RecentInstances:

@@ -12,7 +12,7 @@ def app(name: str, port: int = 20_000) -> Instance:
     return Instance(deployment_id=name, address=Address(f"10.201.0.2:{port}"), port=3000)
 
 
-@pytest.mark.parametrize(("apps", "seconds"), [(1, 3), (15, 3), (50, 10), (100, 20), (1000, 20)])
+@pytest.mark.parametrize(("apps", "seconds"), [(1, 3), (9, 3), (45, 15), (60, 20), (1000, 20)])
 def test_apps_are_believed_for_longer_the_more_there_are(apps: int, seconds: int) -> None:
     clock = MovableClock()
     recent = RecentInstances(clock)
