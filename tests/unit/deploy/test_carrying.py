@@ -10,6 +10,7 @@ from clock import START_MS, MovableClock
 from fakes import FakeRuntime, app_address
 from faulty_database import FaultyDatabase
 from moorage.deploy.work.moving import queue_move
+from moorage.deploy.work.workflow import MAX_ATTEMPTS
 from moorage.engines.engine import BuildSpec, Instance, InstanceSpec
 from moorage.errors import ClusterUnavailable, DatabaseUnavailable, DeployFailed, FailureCause
 from moorage.failpoints import armed
@@ -186,6 +187,31 @@ async def test_crash_after_the_switch_leaves_the_new_copy_alone(
     assert yard.routes.table == {HOST: socket_of(moved)}
     assert yard.runtime.data == {project.id: KEPT}
     assert (leaving.kept_volumes, leaving.called("start")) == (set(), [])
+
+
+async def test_new_app_ends_before_the_old_one_may_be_started_when_every_attempt_crashes(
+    yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
+) -> None:
+    moved = await queued(yard, project, serving)
+    for _ in range(MAX_ATTEMPTS):
+        await crashed(yard, "health")
+        yard.clock.advance(61_000)
+    assert moved.id in yard.runtime.apps
+    carried: list[bool] = []
+
+    def look(method: str, subject: str) -> None:
+        if (method, subject) == ("stop", moved.id):
+            rows = yard.db.sql("SELECT step, status FROM jobs").fetchall()
+            carried.append(rows == [("carrying", "running")])
+
+    yard.runtime.on_call = look
+    failed = await yard.deployed()
+    await yard.reconciler.reconcile()
+    await yard.tasks_done()
+    assert failed.status is DeploymentStatus.FAILED
+    assert carried[0]
+    assert serving.id in leaving.apps
+    assert leaving.data == {project.id: KEPT}
 
 
 async def crashed(yard: Yard, step: str) -> None:

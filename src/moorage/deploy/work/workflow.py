@@ -6,7 +6,7 @@ deployment's id. A step that the job's row records as done is not done again.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 
 import msgspec
 import structlog
@@ -20,7 +20,13 @@ from moorage.deploy.work.moving import build_moved, moves
 from moorage.deploy.work.specs import Specs, plan_of
 from moorage.deploy.work.switch import Reconfigured, Switch
 from moorage.engines.engine import AppExit, Engine, Instance
-from moorage.errors import ContentUnavailable, DeployFailed, FailureCause, NoCapacity
+from moorage.errors import (
+    ClusterUnavailable,
+    ContentUnavailable,
+    DeployFailed,
+    FailureCause,
+    NoCapacity,
+)
 from moorage.failpoints import failpoint
 from moorage.ledger.build_time import BuildTime
 from moorage.metrics import record_deployment
@@ -221,6 +227,9 @@ class Workflow:
         self, job: Job, deployment: Deployment, project: Project, failure: DeployFailed
     ) -> None:
         """Records the failure, then removes what the deployment made; credits stay."""
+        if job.step == jobs.CARRYING:  # an attempt that was cut off may have started it on a copy
+            with suppress(ClusterUnavailable):
+                await self._runtime.stop(deployment.id)
         tail = failure.log_tail or await self._runtime.log_tail(deployment.id, LogKind.RUNTIME)
         ended = DeployFailed(failure.cause, failure.reason, log_tail=tail)
         now_ms = self._clock.now_ms()
