@@ -1,6 +1,7 @@
 """Dockerfiles for a cluster: a real Docker daemon builds, a real registry keeps, pods run."""
 
 import asyncio
+import base64
 import gzip
 import ssl
 import subprocess
@@ -16,11 +17,13 @@ import pytest
 from docker_fixture import BASE, SUBNET, Dockerd
 from fake_kubernetes.cluster import Cluster
 from kubernetes_engine_fixture import cluster_options, host_configuration, opened_engine
+from moorage.engines.dockerd.daemon import DaemonFailed
 from moorage.engines.dockerd.images import ImageOptions
 from moorage.engines.dockerd.workshop import Workshop, opened_images
 from moorage.engines.engine import BuildSpec, InstanceSpec
 from moorage.engines.host.network import probe
 from moorage.engines.images.base_images import BaseImages
+from moorage.engines.images.reference import parse_reference
 from moorage.engines.kubernetes.building.builds import builder_of
 from moorage.engines.kubernetes.engine import KubernetesEngine
 from moorage.errors import DeployFailed, FailureCause
@@ -40,6 +43,9 @@ from small_apps import LIMITS, MIB, fetch
 pytestmark = pytest.mark.root
 
 OWNER = "0x" + "d0" * 20
+USERS = (
+    "me:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"  # `htpasswd -nbB me secret`
+)
 SECRET = "hunter2-is-in-no-layer"
 APP = """\
 const page = require('fs').readFileSync('page', 'utf8').trim();
@@ -288,3 +294,21 @@ async def test_daemon_on_another_machine_builds_and_is_told_by_the_check(
     without = msgspec.structs.replace(settings, kubernetes_docker_certificates="/nowhere")
     (found,) = await check_docker(without)
     assert (found.ok, "ca.pem" in found.detail) == (False, True)
+
+
+async def test_image_is_pushed_with_the_gateways_credentials_and_not_without(
+    dockerd: Dockerd, tmp_path: Path, short_run_dir: Path
+) -> None:
+    inside = ("nsenter", f"--net={dockerd.network}")
+    workshop = Workshop(docker_host=dockerd.host, certificates="", subnet=SUBNET)
+    options = ImageOptions(bases=BaseImages(), reads_local=True)
+    configuration = host_configuration(tmp_path / "state", short_run_dir)
+    with started_registry(tmp_path / "registry", htpasswd=USERS, inside=inside) as server:
+        async with opened_images(configuration, workshop, options) as images:
+            dockerd.run("tag", BASE, images.image_of("any"))
+            target = parse_reference(f"{server.host}/apps/wallet:any")
+            with pytest.raises(DaemonFailed):
+                await images.push("any", target, "")
+            await images.push("any", target, base64.b64encode(b"me:secret").decode())
+            await images.remove("any")
+    assert ("PUT", "/v2/apps/wallet/manifests/any") in server.requests

@@ -4,7 +4,7 @@ The pod gets the files and hands over what was built by a ticket for each; the g
 the registry.
 """
 
-import contextlib
+import logging
 import tempfile
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -33,6 +33,8 @@ from moorage.threads import in_thread
 
 _LONG_AGO = 1  # the time of programs' files, so that equal ones are equal layers
 _PROGRAMS_BYTES = 4 * 1024**3  # that programs may have beside the deployer's files
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +173,11 @@ class Builder:
         ]
         key = await in_thread(install_key, spec, parts.build_env, made_on)
         with installs.held(key):
-            found = await installs.find(wallet_hash(spec.owner), key, spec.source)
+            found = None
+            try:
+                found = await installs.find(wallet_hash(spec.owner), key, spec.source)
+            except RegistryFailed as error:
+                logger.warning("what was installed before is not known: %s", error)
             yield replace(parts, key=key, installed=found)
 
     async def _made(
@@ -237,8 +243,7 @@ class Builder:
             try:
                 await attempt.run()
             except DeployFailed:
-                with contextlib.suppress(RegistryFailed):  # why the build failed says more
-                    await self._kept(parts, _below(programs, tickets, install), attempt.roots)
+                await self._kept(parts, _below(programs, tickets, install), attempt.roots)
                 raise
             below = _below(programs, tickets, install)
             parts = await self._kept(parts, below, attempt.roots)
@@ -251,17 +256,24 @@ class Builder:
     async def _kept(
         self, parts: Ingredients, layers: Sequence[PackedLayer], roots: str
     ) -> Ingredients:
-        """Keeps what was installed, the last of the layers, if its topmost names are known."""
+        """Keeps what was installed, the last of the layers, if its topmost names are known.
+
+        A failure loses what was to be kept, but no build.
+        """
         if not roots:
             return parts
-        kept = await self._images.installs.keep(
-            wallet_hash(parts.spec.owner),
-            parts.key,
-            base=parts.base,
-            layers=layers,
-            run=parts.run,
-            roots=roots,
-        )
+        try:
+            kept = await self._images.installs.keep(
+                wallet_hash(parts.spec.owner),
+                parts.key,
+                base=parts.base,
+                layers=layers,
+                run=parts.run,
+                roots=roots,
+            )
+        except RegistryFailed as error:
+            logger.warning("what was installed is not kept: %s", error)
+            return parts
         return replace(parts, installed=kept)
 
 
