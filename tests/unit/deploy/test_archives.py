@@ -19,8 +19,8 @@ from moorage.storage.several.leases import Leases
 from moorage.storage.vault import Vault
 from records_fixture import GATEWAY, add_deployment, add_project
 
-FILES = 1000
-LONG = "/".join(["d" * 250] * 10)
+FILES = 2_500
+LONG = "/".join(["d" * 250] * 13)  # so long that other work of this process weighs little
 
 
 def core_at(db: Database, clock: MovableClock, data_dir: Path, content: Path) -> Core:
