@@ -38,8 +38,8 @@ def run() -> list[Row]:
         Row(
             f"{asleep}: gateway's resident memory",
             f"{resident / MIB:.0f} MiB",
-            "< 100 MB",
-            resident < 100e6,
+            "< 80 MiB",
+            resident < 80 * MIB,
         ),
         Row(
             f"{asleep}: gateway's processor time",
