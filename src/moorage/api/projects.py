@@ -110,7 +110,7 @@ async def list_projects(room: ProjectRoom, request: Request) -> Response:
             wallet=checksum_address(wallet),
             count=len(found) if limit == _ALL else await project_list.count(room.db, query),
             projects=[_project_item(room, project) for project in found],
-            next=f"{found[0].created_at_ms}-{found[0].id}" if has_more else None,
+            next=f"{found[0].created_at_ms}-{found[0].id}" if has_more else UNSET,
         )
     )
 

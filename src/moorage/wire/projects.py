@@ -28,7 +28,7 @@ class ProjectList(Body, frozen=True, kw_only=True):
     wallet: str
     count: int
     projects: list[ProjectItem]
-    next: Annotated[str | None, Absent(None)] = None
+    next: str | UnsetType = UNSET
 
 
 VariableNames = Annotated[list[str], Meta(description="what they hold is never told")]

@@ -60,7 +60,7 @@ def names(body: dict[str, Any]) -> list[str]:
 async def test_all_are_given_oldest_first_unless_fewer_are_asked_for(ask: Asking) -> None:
     body = await ask()
     assert names(body) == [f"app-{number}" for number in range(5)]
-    assert (body["count"], body["next"]) == (5, None)
+    assert (set(body), body["count"]) == ({"wallet", "count", "projects"}, 5)
 
 
 async def test_pages_go_from_the_newest_back_and_end(ask: Asking) -> None:
@@ -70,11 +70,11 @@ async def test_pages_go_from_the_newest_back_and_end(ask: Asking) -> None:
     last = await ask(f"limit=2&before={second['next']}")
     assert names(second) + names(last) == ["app-1", "app-2", "app-0"]
     assert [each["count"] for each in (first, second, last)] == [5, 5, 5]
-    assert last["next"] is None
+    assert "next" not in last
 
 
 async def test_page_that_holds_the_last_ones_has_none_that_follows(ask: Asking) -> None:
-    assert (await ask("limit=5"))["next"] is None
+    assert "next" not in await ask("limit=5")
 
 
 async def test_search_counts_what_it_finds_on_all_pages(ask: Asking) -> None:

@@ -66,7 +66,7 @@ async def _shown(view: View, *, error: str = "") -> Response:
         links=found.links,
         names=await view.project_names(each.project_id for each in found.links),
         choices=[] if newest.next else [(each.id, each.name) for each in newest.projects[::-1]],
-        has_choices=newest.next is None,
+        has_choices=not newest.next,
         form=view.form or {"project": view.query.get("project", "")},
         error=error,
     )

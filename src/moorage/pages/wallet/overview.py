@@ -106,4 +106,4 @@ async def _listed(view: View, account: Credits) -> Listed:
     )
     burns = {each.project_id: each.burn_per_hour_micro_usd for each in account.burning}
     rows = [Row(each, MicroUsd(burns.get(each.id, 0))) for each in found.projects[::-1]]
-    return Listed(rows, found.count, found.next, text, status, before)
+    return Listed(rows, found.count, found.next or None, text, status, before)
