@@ -17,7 +17,9 @@ _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _NO_NAMES = frozenset({"", ".", ".."})
 _PIECE_BYTES = 1 << 20
 _MAX_DEPTH = 64
+_MAX_NAME_CHARS = 2048  # of a path: layers that Moorage writes have no longer ones
 _MAX_ENTRIES = 1_000_000
+_UNREADABLE = (tarfile.TarError, EOFError, zlib.error, ValueError)
 
 
 class LayerFiles:
@@ -34,14 +36,20 @@ class LayerFiles:
         self._left_entries = _MAX_ENTRIES
 
     def add(self, layer: Path) -> None:
-        """Puts what is in a layer over what those before it had. Raises DeployFailed, OSError."""
+        """Puts what is in a layer over what those before it had.
+
+        Raises DeployFailed, also for a layer that is none: another try would not read it either, as
+        it has its digest. OSError.
+        """
         try:
             with tarfile.open(layer, mode="r|gz", errors="surrogateescape") as archive:
                 while (entry := archive.next()) is not None:
                     archive.members.clear()  # type: ignore[attr-defined]  # it would remember each
                     self._take(entry, archive)
-        except (tarfile.TarError, EOFError, zlib.error) as error:
-            raise OSError(f"a layer of the image can't be read: {error}") from error
+        except (*_UNREADABLE, FileExistsError, NotADirectoryError) as error:
+            raise DeployFailed(
+                FailureCause.INTERRUPTED, f"a layer of the image can't be read: {error}"
+            ) from error
 
     def _take(self, entry: tarfile.TarInfo, archive: tarfile.TarFile) -> None:
         path = self._path(entry.name)
@@ -62,6 +70,8 @@ class LayerFiles:
             self._write(path, content, executable=bool(entry.mode & 0o100))
         elif entry.islnk():
             self._copy(entry.linkname, path)
+        else:  # it is left out, and in place of what was there
+            _remove(path)
 
     def _write(self, path: Path, content: IO[bytes], *, executable: bool) -> None:
         with path.open("xb") as file:
@@ -81,15 +91,18 @@ class LayerFiles:
     def _path(self, name: str) -> Path | None:
         """Returns where an entry goes; None if it is not wanted."""
         first, *parts = name.split("/")
-        if first != self._below or not parts or len(parts) > _MAX_DEPTH:
+        if first != self._below or not parts:
             return None
         if any(part in _NO_NAMES or "\0" in part for part in parts):
             return None
-        return (
-            None
-            if self._without and set(parts) & set(self._without)
-            else Path(self._target, *parts)
-        )
+        if set(parts) & set(self._without):
+            return None
+        if len(parts) > _MAX_DEPTH or len(name) > _MAX_NAME_CHARS:
+            raise DeployFailed(
+                FailureCause.BUILD_FAILED,
+                "the app's directories are nested too deeply to be moved",
+            )
+        return Path(self._target, *parts)
 
     def _count(self, size_bytes: int) -> None:
         self._left_bytes -= size_bytes

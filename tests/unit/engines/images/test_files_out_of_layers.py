@@ -100,8 +100,33 @@ def test_more_than_the_disk_holds_is_refused(tmp_path: Path, target: Path) -> No
         files(target, max_bytes=1000).add(large)
 
 
-def test_layer_that_ends_too_early_is_an_error(tmp_path: Path, target: Path) -> None:
+def test_layer_that_cannot_be_read_is_none_that_another_try_would_read(
+    tmp_path: Path, target: Path
+) -> None:
     path = layer(tmp_path / "1.tar.gz", {"app/a": "x" * 600})
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(OSError, match="can't be read"):
+    with pytest.raises(DeployFailed, match="can't be read"):
         files(target).add(path)
+
+
+def test_file_that_is_a_directory_as_well_is_refused(tmp_path: Path, target: Path) -> None:
+    entries: dict[str, Content] = {"app/a": "1", "app/a/b": "1"}
+    with pytest.raises(DeployFailed, match="can't be read"):
+        files(target).add(layer(tmp_path / "1.tar.gz", entries))
+
+
+def test_link_in_place_of_a_file_leaves_neither(tmp_path: Path, target: Path) -> None:
+    made = files(target)
+    made.add(layer(tmp_path / "1.tar.gz", {"app/a": "old", "app/b/c": "old"}))
+    links: dict[str, Content] = {"app/a": (tarfile.SYMTYPE, "b"), "app/b": (tarfile.SYMTYPE, "c")}
+    made.add(layer(tmp_path / "2.tar.gz", links))
+    assert found(target) == {}
+
+
+@pytest.mark.parametrize(
+    "deep", ["/".join(["d"] * 65), "/".join(["d" * 200] * 12)], ids=["parts", "letters"]
+)
+def test_file_too_deep_is_not_left_out_in_silence(tmp_path: Path, target: Path, deep: str) -> None:
+    files(target).add(layer(tmp_path / "1.tar.gz", {f"app/node_modules/{deep}": "1"}))
+    with pytest.raises(DeployFailed, match="too deeply"):
+        files(target).add(layer(tmp_path / "2.tar.gz", {f"app/{deep}": "1"}))
