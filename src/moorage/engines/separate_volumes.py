@@ -1,7 +1,8 @@
 """The volumes of two engines that do not have the same ones: from one to the other and back."""
 
 import shutil
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +26,15 @@ class Way:
 class SeparateVolumes:
     """Carries volumes. Which of two copies counts, only its caller knows."""
 
-    def __init__(self, pair: EnginePair, scratch: Path) -> None:
-        """`scratch` is a directory for archives that are under way; it need not exist."""
+    def __init__(self, pair: EnginePair, scratch: Path, *, reserve_bytes: int = 0) -> None:
+        """`scratch` is a directory for archives that are under way; it need not exist.
+
+        `reserve_bytes` of its disk are not for archives.
+        """
         self._pair = pair
         self._scratch = scratch
+        self._reserve_bytes = reserve_bytes
+        self._under_way: dict[str, int] = {}  # how large an archive may become, by volume
 
     async def way(self, volume_id: str, *, serving: str, following: str) -> Way | None:
         """Returns the way that a volume has to go from one deployment of a project to the next.
@@ -44,12 +50,21 @@ class SeparateVolumes:
 
     async def prepare(self, volume: NewVolume, way: Way) -> None:
         """Makes the new volume, while an app uses the old one. Raises DeployFailed, OSError."""
-        await in_thread(self._require_room, way.content)
         await way.after.prepare_volume(volume, way.content)
+        await in_thread(self._require_room, way.content)
 
-    def closed(self, volume_id: str, way: Way) -> AbstractContextManager[None]:
-        """Within the block, no app is started where the volume comes from."""
-        return self._pair.closed(volume_id, way.before)
+    @contextmanager
+    def closed(self, volume_id: str, way: Way) -> Iterator[None]:
+        """Within the block, no app is started where the volume comes from.
+
+        Its archive has the room that `prepare` has found.
+        """
+        self._under_way[volume_id] = way.content.size_bytes
+        try:
+            with self._pair.closed(volume_id, way.before):
+                yield
+        finally:
+            del self._under_way[volume_id]
 
     async def carry(self, volume: NewVolume, way: Way) -> None:
         """Copies what is in a volume, which nothing uses. Raises DeployFailed, OSError."""
@@ -62,7 +77,18 @@ class SeparateVolumes:
             failpoint("volume packed")
             await way.after.fill_volume(volume, archive)
         finally:
-            await in_thread(shutil.rmtree, directory, ignore_errors=True)
+            await self.discard_archive(volume.volume_id)
+
+    async def archives(self) -> set[str]:
+        """Returns the volumes of which an archive is on the disk, also of a move that was cut off.
+
+        Raises OSError.
+        """
+        return await in_thread(self._archives)
+
+    async def discard_archive(self, volume_id: str) -> None:
+        """Removes the archive of a volume."""
+        await in_thread(shutil.rmtree, self._scratch / volume_id, ignore_errors=True)
 
     async def on_both(self) -> set[str]:
         """Returns the volumes that both engines have."""
@@ -83,9 +109,13 @@ class SeparateVolumes:
         if volume_id in await other.volumes():
             await other.remove_volume(volume_id)
 
+    def _archives(self) -> set[str]:
+        return {it.name for it in self._scratch.iterdir()} if self._scratch.is_dir() else set()
+
     def _require_room(self, content: VolumeContent) -> None:
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if content.size_bytes > shutil.disk_usage(self._scratch).free:
+        needed = content.size_bytes + sum(self._under_way.values()) + self._reserve_bytes
+        if needed > shutil.disk_usage(self._scratch).free:
             raise not_carried("the gateway's disk has no room for an archive of it")
 
 

@@ -1,5 +1,6 @@
 """A project's volume goes along to another engine: one copy counts at each moment, and which."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,10 @@ from fakes import FakeRuntime, app_address
 from faulty_database import FaultyDatabase
 from moorage.deploy.work.moving import queue_move
 from moorage.deploy.work.workflow import MAX_ATTEMPTS
+from moorage.engines.carried import NewVolume, VolumeContent
 from moorage.engines.engine import BuildSpec, Instance, InstanceSpec
+from moorage.engines.pair import EnginePair
+from moorage.engines.separate_volumes import SeparateVolumes, Way
 from moorage.errors import ClusterUnavailable, DatabaseUnavailable, DeployFailed, FailureCause
 from moorage.failpoints import armed
 from moorage.records.deployment import Deployment, DeploymentStatus, Origin
@@ -254,6 +258,68 @@ async def test_copy_that_could_not_be_removed_is_removed_later(
     assert carrying is not None
     await carrying.tidy()
     assert (yard.runtime.kept_volumes, leaving.kept_volumes) == (set(), {project.id})
+
+
+async def test_old_volume_that_stays_holds_up_no_other(
+    yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
+) -> None:
+    other = await add_project(yard.db, name="other", status=ProjectStatus.ACTIVE)
+    second = await add_deployment(yard.db, other, DeploymentStatus.READY, serving=True)
+    leaving.built[second.id] = leaving.built[serving.id]
+    volumes = {project.id, other.id}
+    yard.runtime.kept_volumes, leaving.kept_volumes = set(volumes), set(volumes)
+    yard.runtime.faults["remove_volume"] = [OSError("busy")]
+    carrying = yard.services.carrying
+    assert carrying is not None
+    await carrying.tidy()
+    assert len(yard.runtime.kept_volumes) == 1
+    await carrying.tidy()
+    assert (yard.runtime.kept_volumes, leaving.kept_volumes) == (set(), volumes)
+
+
+async def test_archive_of_a_move_that_was_cut_off_and_given_up_is_removed(
+    yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
+) -> None:
+    """It has what an app has stored, whose project may be deleted by then."""
+    archives = yard.sources.parent / "carried"
+    (archives / "deleted").mkdir(parents=True)
+    (archives / "deleted" / "archive").write_text(KEPT)
+    under_way: list[bool] = []
+    carrying = yard.services.carrying
+    assert carrying is not None
+
+    async def tidy() -> None:
+        assert carrying is not None
+        (archives / project.id).mkdir(exist_ok=True)
+        await carrying.tidy()
+        under_way.append((archives / project.id).exists())
+
+    yard.before_healthy = tidy
+    await queued(yard, project, serving)
+    await yard.deployed()
+    assert under_way == [True]
+    assert not (archives / "deleted").exists()
+    await carrying.tidy()
+    assert list(archives.iterdir()) == []
+
+
+async def test_archive_takes_nothing_that_is_kept_free_or_promised_to_another(
+    yard: Yard, leaving: FakeRuntime, tmp_path: Path
+) -> None:
+    """What it took would be missing to apps of others, which would be ended for it."""
+    pair = EnginePair(own=yard.runtime, leaving=leaving, shares_volumes=False)
+    free = shutil.disk_usage(tmp_path).free
+    half = VolumeContent(size_bytes=free * 3 // 5, files=1)
+    way = Way(before=leaving, after=yard.runtime, content=half)
+    first, second = (NewVolume(volume_id=it, owner=ALICE, size_bytes=1) for it in "ab")
+    reserving = SeparateVolumes(pair, tmp_path / "carried", reserve_bytes=half.size_bytes)
+    with pytest.raises(DeployFailed, match="no room for an archive"):
+        await reserving.prepare(first, way)
+    volumes = SeparateVolumes(pair, tmp_path / "carried")
+    await volumes.prepare(first, way)
+    with volumes.closed("a", way), pytest.raises(DeployFailed, match="no room for an archive"):
+        await volumes.prepare(second, way)
+    await volumes.prepare(second, way)
 
 
 async def test_volume_of_an_unknown_project_is_left_alone(yard: Yard, leaving: FakeRuntime) -> None:

@@ -93,13 +93,17 @@ class Carrying:
         await self._tidy_safely(project.id)
 
     async def tidy(self) -> None:
-        """Removes what moves have left of volumes where these do not count.
+        """Removes what moves have left of volumes where these do not count, and their archives.
 
-        Raises ClusterUnavailable, DatabaseUnavailable, OSError.
+        One that stays holds up no other. Raises ClusterUnavailable, OSError.
         """
+        for volume_id in await self._volumes.archives():
+            if not self._locks.is_held(volume_id):
+                async with self._locks.alone(volume_id):
+                    await self._volumes.discard_archive(volume_id)
         for volume_id in await self._volumes.on_both():
             if not self._locks.is_held(volume_id):
-                await self._tidy(volume_id)
+                await self._tidy_safely(volume_id)
 
     async def _way(self, deployment: Deployment, project: Project) -> Way | None:
         serving = project.serving_deployment_id

@@ -86,7 +86,11 @@ def separate_volumes(settings: Settings, engine: Engine) -> SeparateVolumes | No
     """Returns what carries volumes from one engine to the other; None if there is no need."""
     if not isinstance(engine, EnginePair) or engine.shares_volumes:
         return None
-    return SeparateVolumes(engine, Path(settings.data_dir) / "apps" / "carried")
+    return SeparateVolumes(
+        engine,
+        Path(settings.data_dir) / "apps" / "carried",
+        reserve_bytes=settings.disk_reserve_mib * _MIB,
+    )
 
 
 def is_machine_bound(settings: Settings) -> bool:
