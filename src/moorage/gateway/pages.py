@@ -64,13 +64,15 @@ def _lookup(rooms: Rooms) -> Callable[[str], Awaitable[Absence]]:
 
 async def _absence(project: Project, rooms: Rooms) -> Absence:
     serving = project.serving_deployment_id
-    if project.volume and await jobs.carries(rooms.core.db, project.id):
-        return Absence(HostState.MOVING)
     match project.status:
         case ProjectStatus.SUSPENDED:
             return Absence(_why_suspended(project))
         case ProjectStatus.FAILED:
             return Absence(HostState.FAILED)
+        case ProjectStatus.ACTIVE if project.volume and await jobs.carries(
+            rooms.core.db, project.id
+        ):
+            return Absence(HostState.MOVING)
         case ProjectStatus.ACTIVE if project.asleep_since_ms is not None:
             return Absence(HostState.ASLEEP)
         case ProjectStatus.ACTIVE if serving is not None and project.down_since_ms is not None:

@@ -1,15 +1,20 @@
 """A project's volume goes along to another engine: one copy counts at each moment, and which."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
+from starlette.types import ASGIApp, Message
 from yard import APP_LIMITS, ENGINE, HOST, Yard, socket_of
 
 from clock import START_MS, MovableClock
 from fakes import FakeRuntime, app_address
 from faulty_database import FaultyDatabase
+from moorage.auth.client_address import TrustedProxies
 from moorage.deploy.work.moving import queue_move
 from moorage.deploy.work.workflow import MAX_ATTEMPTS
 from moorage.engines.carried import NewVolume, VolumeContent
@@ -18,6 +23,8 @@ from moorage.engines.pair import EnginePair
 from moorage.engines.separate_volumes import SeparateVolumes, Way
 from moorage.errors import ClusterUnavailable, DatabaseUnavailable, DeployFailed, FailureCause
 from moorage.failpoints import armed
+from moorage.gateway.assembly import Rooms
+from moorage.gateway.pages import pages_app
 from moorage.records.deployment import Deployment, DeploymentStatus, Origin
 from moorage.records.job import LostJob
 from moorage.records.project import Project, ProjectStatus
@@ -375,6 +382,47 @@ async def test_visitor_waits_while_the_volume_is_on_its_way(
     assert len(yard.pauses) == 1
     assert leaving.called("start") == [serving.id]
     assert moved.id not in yard.runtime.apps
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [(ProjectStatus.ACTIVE, "app_moving"), (ProjectStatus.SUSPENDED, "app_suspended")],
+)
+async def test_visitor_is_told_that_it_comes_back_only_if_it_does(
+    yard: Yard, project: Project, serving: Deployment, status: ProjectStatus, told: str
+) -> None:
+    """What is out of credits moves as well, and is back when its owner has paid."""
+    await queued(yard, project, serving)
+    job = await yard.claim()
+    async with yard.db.transaction(durable=True) as tx:
+        await jobs.hold(tx, job, jobs.CARRYING)
+        await projects.set_status(tx, project.id, status)
+    hosts = SimpleNamespace(base_domain="example.com")
+    platform = SimpleNamespace(hosts=hosts, gateway_url="https://gateway.example")
+    api = SimpleNamespace(proxies=TrustedProxies(()))
+    rooms = SimpleNamespace(deploy=yard.services, core=yard.core, platform=platform, api=api)
+    assert await page_at(pages_app(cast("Rooms", rooms))) == told
+
+
+async def page_at(app: ASGIApp) -> str:
+    """The code of what a visitor of the project's host gets."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "query_string": b"",
+        "headers": [(b"host", HOST.encode())],
+    }
+    await app(scope, receive, send)
+    return str(json.loads(sent[1]["body"])["code"])
 
 
 async def test_app_that_uses_the_old_volume_is_not_started_on_its_way(
