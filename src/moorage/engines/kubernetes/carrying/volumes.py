@@ -17,7 +17,7 @@ from moorage.engines.kubernetes.objects.app import DATA
 from moorage.engines.kubernetes.objects.carrier import URL
 from moorage.engines.kubernetes.objects.labels import WALLET_LABEL
 from moorage.engines.locks import checked
-from moorage.errors import DeployFailed, FailureCause
+from moorage.errors import ClusterUnavailable, DeployFailed, FailureCause
 from moorage.threads import in_thread
 
 _PROGRAM = ("python3", "-m", "moorage.engines.kubernetes.carrying.program", DATA, URL)
@@ -51,13 +51,18 @@ class ClaimedVolumes(ABC):
         return await self._shared.claims.ids()
 
     async def export_volume(self, volume_id: str, target: Path) -> None:
-        """As `Engine.export_volume`."""
+        """As `Engine.export_volume`. Raises ClusterUnavailable where another try may do it."""
         claim = await self._shared.claims.find(checked(volume_id))
         if claim is None:
             return
         with tempfile.TemporaryDirectory(dir=target.parent) as directory:
             file, size_bytes = Path(directory) / "archive", _size_bytes(claim)
-            archive = await self._packed(claim, volume_id, file, max_bytes=size_bytes)
+            try:
+                archive = await self._packed(claim, volume_id, file, max_bytes=size_bytes)
+            except DeployFailed as error:
+                if error.cause is FailureCause.OUT_OF_DISK:  # of the files, whenever it is tried
+                    raise
+                raise ClusterUnavailable(error.reason) from error
             await in_thread(_copied, archive, Path(directory) / "data", target, size_bytes)
 
     async def volume_content(self, volume_id: str) -> VolumeContent:
@@ -72,6 +77,8 @@ class ClaimedVolumes(ABC):
     async def pack_volume(self, volume_id: str, target: Path, *, max_bytes: int) -> VolumeArchive:
         """As `Engine.pack_volume`."""
         claim = await self._claim(volume_id)
+        if await self._shared.claims.is_used(claim):  # a node that does not answer may run it still
+            raise DeployFailed(FailureCause.INTERRUPTED, "the volume is in use")
         return await self._packed(claim, volume_id, target, max_bytes=max_bytes)
 
     async def prepare_volume(self, volume: NewVolume, needed: VolumeContent) -> None:

@@ -65,7 +65,7 @@ class Claims:
     async def clear(self, volume_id: str) -> None:
         """Replaces a volume by an empty one of the same kind, unless an app uses it."""
         for claim in await self._claims({VOLUME_LABEL: volume_id}):
-            if not await self._is_used(claim):
+            if not await self.is_used(claim):
                 await self._delete(claim)
                 await self._cluster.apply(emptied(claim))
 
@@ -79,11 +79,8 @@ class Claims:
             await self._delete(claim)
         return {claim["metadata"]["namespace"] for claim in claims}
 
-    async def _claims(self, labels: dict[str, str]) -> list[Manifest]:
-        asked = {INSTANCE_LABEL: self._instance, **labels}
-        return (await self._cluster.list(CLAIMS, labels=asked)).items
-
-    async def _is_used(self, claim: Manifest) -> bool:
+    async def is_used(self, claim: Manifest) -> bool:
+        """Returns whether an app has a volume, also one that is ending."""
         metadata = claim["metadata"]
         listed = await self._cluster.list(
             PODS,
@@ -91,6 +88,10 @@ class Claims:
             labels={INSTANCE_LABEL: self._instance, PART_LABEL: Part.APP},
         )
         return any(_uses(pod, metadata["name"]) for pod in listed.items)
+
+    async def _claims(self, labels: dict[str, str]) -> list[Manifest]:
+        asked = {INSTANCE_LABEL: self._instance, **labels}
+        return (await self._cluster.list(CLAIMS, labels=asked)).items
 
     async def _delete(self, claim: Manifest) -> None:
         metadata = claim["metadata"]
