@@ -1,11 +1,14 @@
 """Builds the Dockerfiles of deployers, by a Docker daemon that the operator gives for it.
 
 What it has built is pushed to the operator's registry, and run as every other image is: never as
-root, whatever it says of itself.
+root, whatever it says of itself. Apps do without the daemon: while it is away, only Dockerfiles are
+not built.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from moorage.engines.dockerd.images import ImageOptions, Images
 from moorage.engines.dockerd.workshop import Workshop, opened_images
@@ -18,7 +21,9 @@ from moorage.engines.kind import EngineOptions
 from moorage.engines.kubernetes.building.attempt import Log
 from moorage.engines.kubernetes.building.images import BuiltImage, DeploymentImages
 from moorage.engines.kubernetes.objects.labels import INSTANCE_LABEL
-from moorage.errors import DeployFailed, FailureCause
+from moorage.errors import DeployFailed, FailureCause, IsolationMissing
+
+logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -28,7 +33,10 @@ async def opened_dockerfiles(
     images: DeploymentImages,
     credentials: Credentials,
 ) -> AsyncIterator["DockerfileBuilder"]:
-    """Gives the builder of the operator's daemon. Raises IsolationMissing, ConfigurationInvalid."""
+    """Gives the builder of the operator's daemon, which need not be there yet.
+
+    Raises ConfigurationInvalid.
+    """
     chosen = options.cluster
     workshop = Workshop(
         docker_host=chosen.docker_host,
@@ -44,30 +52,63 @@ async def opened_dockerfiles(
         max_cache_bytes=options.total_cache_bytes,
         labels={INSTANCE_LABEL: images.made_by},
     )
-    async with opened_images(configuration, workshop, docker_options) as docker:
-        yield DockerfileBuilder(docker, images, credentials)
+    async with AsyncExitStack() as stack:
+
+        async def opened() -> Images:
+            opening = opened_images(configuration, workshop, docker_options)
+            return await stack.enter_async_context(opening)
+
+        builder = DockerfileBuilder(opened, images, credentials)
+        await builder.open()
+        yield builder
 
 
 class DockerfileBuilder:
     """Builds with a daemon, and stores what it has built."""
 
-    def __init__(self, docker: Images, images: DeploymentImages, credentials: Credentials) -> None:
-        """`credentials` are those for the operator's registry."""
-        self._docker = docker
+    def __init__(
+        self,
+        opened: Callable[[], Awaitable[Images]],
+        images: DeploymentImages,
+        credentials: Credentials,
+    ) -> None:
+        """`opened` reaches the daemon; `credentials` are those for the operator's registry."""
+        self._opened = opened
         self._images = images
         self._credentials = credentials
+        self._docker: Images | None = None
+        self._opening = asyncio.Lock()
+
+    async def open(self) -> Images | None:
+        """Reaches the daemon, unless that was done. Returns None, and logs why, if it can't be.
+
+        Raises ConfigurationInvalid.
+        """
+        async with self._opening:
+            if self._docker is None:
+                try:
+                    self._docker = await self._opened()
+                except (IsolationMissing, OSError) as error:
+                    logger.error("no Dockerfile is built: %s", error)
+            return self._docker
 
     async def build(self, spec: BuildSpec, log: Log) -> BuiltImage:
         """Builds the image of a deployment. Raises DeployFailed, OSError."""
+        docker = await self.open()
+        if docker is None:
+            raise DeployFailed(
+                FailureCause.NO_CAPACITY,
+                "The gateway's builder of Dockerfiles is not there just now: deploy again later.",
+            )
         target = self._images.name(spec.owner, spec.deployment_id)
         try:
-            await self._docker.build(spec, log)
-            user = _user(await self._docker.user(spec.deployment_id))
+            await docker.build(spec, log)
+            user = _user(await docker.user(spec.deployment_id))
             await log([f"the app runs as user {user}"])
             credentials = self._credentials.of(target.repository.registry)
-            await self._docker.push(spec.deployment_id, target, credentials)
+            await docker.push(spec.deployment_id, target, credentials)
         finally:
-            await self._docker.remove(spec.deployment_id)
+            await docker.remove(spec.deployment_id)
         return await self._images.adopt(spec.owner, spec.deployment_id, user=user)
 
 
