@@ -18,16 +18,27 @@ from moorage.engines.kubernetes.building.pod_program import (
     FILES,
     INSTALLED,
     MAX_SAID_BYTES,
+    REFUSED,
+    TOO_LARGE,
+    Failed,
     patiently,
     run,
 )
 
 
 def keep(url: str, places: Sequence[Place], bounds: LayerBounds, lists: Path) -> str:
-    """Sends the layer, and lists what is in it; returns its topmost names, "" if too many."""
+    """Sends the layer, and lists what is in it; returns its topmost names, "" if too many.
+
+    What can't be kept as it is may become an image yet, by what the build does with it.
+    """
     uploaded = read(lists / FILES)
     installed = found_in([(it.source, it.name) for it in places], but=uploaded)
-    patiently(lambda: pack(url, places, bounds, uploaded))
+    try:
+        patiently(lambda: pack(url, places, bounds, uploaded))
+    except Failed as failed:
+        if failed.code not in (REFUSED, TOO_LARGE):
+            raise
+        return ""
     installed.write(lists / INSTALLED)
     said = json.dumps(installed.roots())
     return said if len(said) <= MAX_SAID_BYTES else ""
