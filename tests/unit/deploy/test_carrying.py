@@ -29,6 +29,7 @@ from moorage.records.deployment import Deployment, DeploymentStatus, Origin
 from moorage.records.job import LostJob
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import configuration, deployments, jobs, projects
+from moorage.storage.database import Source
 from records_fixture import ALICE, PLAN, add_deployment, add_project, fund
 
 LEFT = "left"
@@ -223,6 +224,38 @@ async def test_new_app_ends_before_the_old_one_may_be_started_when_every_attempt
     assert carried[0]
     assert serving.id in leaving.apps
     assert leaving.data == {project.id: KEPT}
+
+
+async def test_new_app_ends_before_the_old_one_may_be_started_when_its_rows_were_not_to_be_read(
+    yard: Yard,
+    project: Project,
+    serving: Deployment,
+    leaving: FakeRuntime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    moved = await queued(yard, project, serving)
+    by_id, away, carried = projects.by_id, list[bool](), list[bool]()
+
+    async def found(source: Source, project_id: str) -> Project | None:
+        if away:
+            away.clear()
+            raise DatabaseUnavailable
+        return await by_id(source, project_id)
+
+    async def go_away() -> None:
+        away.append(True)
+
+    def look(method: str, subject: str) -> None:
+        if (method, subject) == ("stop", moved.id) and moved.id in yard.runtime.apps:
+            carried.append(yard.db.sql("SELECT step FROM jobs").fetchall() == [("carrying",)])
+
+    monkeypatch.setattr(projects, "by_id", found)
+    yard.before_healthy, yard.runtime.on_call = go_away, look
+    yard.unhealthy = [DeployFailed(FailureCause.UNHEALTHY, "It does not answer.")]
+    failed = await yard.deployed()
+    assert (failed.status, carried) == (DeploymentStatus.FAILED, [True])
+    assert moved.id not in yard.runtime.apps
+    assert not await jobs.carries(yard.db, project.id)
 
 
 async def crashed(yard: Yard, step: str) -> None:

@@ -227,7 +227,8 @@ class Workflow:
         self, job: Job, deployment: Deployment, project: Project, failure: DeployFailed
     ) -> None:
         """Records the failure, then removes what the deployment made; credits stay."""
-        if job.step == jobs.CARRYING:  # an attempt that was cut off may have started it on a copy
+        if project.volume and await jobs.carries(self._db, project.id):
+            # It may run on a copy still: of an attempt that was cut off, or lost its database.
             with suppress(ClusterUnavailable):
                 await self._runtime.stop(deployment.id)
         tail = failure.log_tail or await self._runtime.log_tail(deployment.id, LogKind.RUNTIME)
