@@ -41,6 +41,7 @@ class Server:
         self.refuses = False
         self.ended: dict[str, Any] = {"exitCode": 0}
         self.made: list[str] = []
+        self.kept = set[tuple[str, str]]()
 
     async def list(self, resource: Any, *, labels: Mapping[str, str], **_: Any) -> Any:
         if PART_LABEL not in labels:
@@ -48,9 +49,13 @@ class Server:
         return SimpleNamespace(items=self.apps if labels[PART_LABEL] == Part.APP else [])
 
     async def apply(self, manifest: Any) -> None:
-        if self.refuses:
+        if self.refuses and manifest["kind"] == "Pod":
             raise Refused("exceeded quota: moorage", reason="Forbidden")
         self.made.append(manifest["kind"])
+        self.kept.add((manifest["kind"], manifest["metadata"]["name"]))
+
+    async def delete(self, resource: Any, name: str, **_: Any) -> None:
+        self.kept.discard((resource.kind, name))
 
     async def get(self, resource: Any, name: str, *, namespace: str) -> Any:
         state = {"terminated": self.ended}
@@ -106,6 +111,8 @@ async def test_export_that_may_come_about_later_is_not_left_out(
     server.refuses = True
     with pytest.raises(ClusterUnavailable, match="exceeded quota"):
         await volumes.export_volume(VOLUME, tmp_path / "data")
+    assert "Secret" in server.made
+    assert "Secret" not in dict(server.kept)  # it has a URL
 
 
 async def test_export_that_its_files_do_not_allow_is(

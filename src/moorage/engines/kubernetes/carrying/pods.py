@@ -16,6 +16,7 @@ from moorage.engines.kubernetes.objects.labels import (
     PART_LABEL,
     VOLUME_LABEL,
     Part,
+    carrier_name,
 )
 from moorage.errors import ClusterUnavailable, DeployFailed, FailureCause
 from moorage.threads import to_its_end
@@ -48,7 +49,7 @@ class CarrierPods:
                 FailureCause.NO_CAPACITY, f"The cluster does not take the volume: {error}."
             ) from error
         finally:
-            await to_its_end(self.end(carrier.volume_id))
+            await to_its_end(self._clear(carrier))
         return _said(pod)
 
     async def end(self, volume_id: str) -> None:
@@ -64,6 +65,11 @@ class CarrierPods:
                 await self.cluster.delete(SECRETS, metadata["name"], **place)
                 await self.cluster.delete(PODS, metadata["name"], **place, seen=seen)
             await asyncio.sleep(_POLL_SECONDS)
+
+    async def _clear(self, carrier: Carrier) -> None:
+        await self.end(carrier.volume_id)
+        name, namespace = carrier_name(carrier.volume_id), carrier.namespace
+        await self.cluster.delete(SECRETS, name, namespace=namespace)  # where no pod was made
 
     async def _pods(self, volume_id: str) -> list[Manifest]:
         labels = {
