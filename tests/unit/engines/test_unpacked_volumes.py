@@ -146,11 +146,23 @@ def test_holes_stay_holes_and_count_nothing(
 
 
 def test_volume_with_more_than_its_bounds_is_not_packed(data: Path) -> None:
-    (data / "large").write_bytes(b"x" * MIB)
+    (data / "large").write_bytes(b"x" * (MIB + 1))
     with pytest.raises(LayerTooLarge, match="the volume's files are larger than 1 MiB"):
         packed(data, LayerBounds(max_bytes=MIB, is_image=False))
     with pytest.raises(LayerTooLarge, match="the volume's files are more than 1"):
         packed(data, LayerBounds(max_bytes=4 * MIB, max_entries=1, is_image=False))
+
+
+def test_volume_that_is_full_of_small_files_is_packed_and_unpacked(
+    data: Path, target: Path
+) -> None:
+    """An archive has half a kibibyte of its own for each, which takes nothing of a volume."""
+    for number in range(90):
+        (data / f"{number}").write_bytes(b"x" * 4096)
+    size = 90 * 4096
+    content = packed(data, LayerBounds(max_bytes=size, is_image=False))
+    unpacked(content, target, max_bytes=size)
+    assert len(list(target.iterdir())) == 90
 
 
 def test_sockets_and_pipes_are_left_out(data: Path, target: Path) -> None:

@@ -55,7 +55,7 @@ class Sink(Protocol):
 class LayerBounds:
     """How much may be in a layer."""
 
-    max_bytes: int  # of the unpacked archive
+    max_bytes: int  # of the unpacked archive; of a volume of what is in its files
     max_entries: int = 1_000_000
     is_image: bool = True  # False: of a volume, whose holes are kept, and any name is taken
 
@@ -258,7 +258,7 @@ class _Writer:
         if self._entries > self._bounds.max_entries:
             raise self._too_many()
         header = header or entry.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
-        self._bytes += len(header) + entry.size
+        self._bytes += entry.size + (len(header) if self._bounds.is_image else 0)
         if self._bytes > self._bounds.max_bytes:
             raise LayerTooLarge(
                 f"{self._bounds.what} are larger than {self._bounds.max_bytes // 1024**2:,} MiB"

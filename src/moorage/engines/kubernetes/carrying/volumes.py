@@ -23,7 +23,7 @@ from moorage.threads import in_thread
 _PROGRAM = ("python3", "-m", "moorage.engines.kubernetes.carrying.program", DATA, URL)
 _LEAST_SECONDS = 120
 _BYTES_PER_SECOND = 4 * 1024**2  # the least that a volume's disk is believed to do
-_HEADERS_BYTES = 64 * 1024**2  # of an archive's entries
+_HEADERS_BYTES = 64 * 1024**2  # of an archive's entries, beside as much as may be in its files
 
 
 class ClaimedVolumes(ABC):
@@ -126,7 +126,7 @@ class ClaimedVolumes(ABC):
         unused = target.with_suffix(".unused")
         await in_thread(unused.touch)
         async with self._builder.offered(
-            source=unused, result=target, max_bytes=max_bytes + _HEADERS_BYTES
+            source=unused, result=target, max_bytes=2 * max_bytes + _HEADERS_BYTES
         ) as tickets:
             carrier = self._carrier(
                 claim,
