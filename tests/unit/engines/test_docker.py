@@ -22,7 +22,13 @@ from moorage.engines.docker.container import (
 from moorage.engines.docker.output import split_frames
 from moorage.engines.docker.record import Record
 from moorage.engines.dockerd import firewall
-from moorage.engines.dockerd.daemon import Daemon, first_file, lacking, socket_path
+from moorage.engines.dockerd.daemon import (
+    Daemon,
+    connect_anywhere,
+    first_file,
+    lacking,
+    socket_path,
+)
 from moorage.engines.engine import AppExit, InstanceSpec, Limits
 from moorage.engines.host.record import Stage
 from moorage.engines.images.environment import environment
@@ -271,6 +277,12 @@ def test_daemon_elsewhere_is_refused(host: str) -> None:
     with pytest.raises(ConfigurationInvalid):
         socket_path(host)
     assert socket_path("unix:///var/run/docker.sock") == Path("/var/run/docker.sock")
+
+
+@pytest.mark.parametrize("host", ["unix://relative", "tcp://", "ssh://machine", "10.0.0.1:2376"])
+async def test_builder_that_is_named_wrong_is_told_by_its_own_setting(host: str) -> None:
+    with pytest.raises(ConfigurationInvalid, match=r"kubernetes_docker_host: .* tcp://host:port"):
+        await connect_anywhere(host, "")
 
 
 def test_output_is_split_into_frames_wherever_it_is_cut() -> None:

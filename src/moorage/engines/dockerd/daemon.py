@@ -199,9 +199,13 @@ async def connect_anywhere(docker_host: str, certificates: str) -> Daemon:
     `certificates` is a directory with ca.pem, cert.pem and key.pem, as Docker's clients have it.
     Raises DaemonFailed, ConfigurationInvalid.
     """
-    place = urlsplit(docker_host)
-    if place.scheme != "tcp":
+    if docker_host.startswith(f"{_SCHEME}/"):
         return await connect(docker_host)
+    place = urlsplit(docker_host)
+    if place.scheme != "tcp" or not place.hostname:
+        raise ConfigurationInvalid(
+            f"kubernetes_docker_host: {docker_host!r} must be unix:///path or tcp://host:port"
+        )
     try:
         trusted = ssl.create_default_context(cafile=f"{certificates}/ca.pem")
         trusted.load_cert_chain(f"{certificates}/cert.pem", f"{certificates}/key.pem")
