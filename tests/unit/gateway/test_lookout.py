@@ -1,6 +1,9 @@
 """Gateways of two machines are kept apart by what answers at their public address."""
 
+import asyncio
+import errno
 import shutil
+import socket
 import sqlite3
 from collections.abc import Collection, Iterator
 from contextlib import closing
@@ -11,8 +14,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from clock import MovableClock
+from faulty_database import FaultyDatabase
 from moorage.errors import AlreadyRunning
-from moorage.gateway.several.asking import Asked, is_public
+from moorage.gateway.several.asking import Asked, ask, is_public
 from moorage.gateway.several.lookout import Lookout
 from moorage.gateway.several.presence import STALE_SECONDS, OwnPresence, Presence
 from moorage.gateway.state.configuration import take_configuration
@@ -198,6 +202,47 @@ async def test_database_is_read_for_strangers_once_a_second_at_most(
     assert await presence.shown() == before
     clock.advance(round(STALE_SECONDS * 1000))
     assert await presence.shown() != before
+
+
+async def test_gateway_whose_database_does_not_answer_is_taken_for_no_copy(
+    db: Database, db_path: Path, net: Net, clock: MovableClock
+) -> None:
+    """Else a sibling that starts, and has written another value, would give way to it."""
+    with closing(FaultyDatabase(db_path)) as failing:
+        old = net.gateway(clock)
+        await old.enter(failing, [OURS])
+        net.at[URL] = [old]
+        await old.look()
+        clock.advance(round(STALE_SECONDS * 1000))
+        failing.refuse_reads()
+        sibling = net.gateway(clock)
+        await sibling.enter(db, [OURS])
+        assert Presence.parse(await old.shown()) is None
+        failing.allow_reads()
+        clock.advance(round(STALE_SECONDS * 1000))
+        await sibling.look()
+        await sibling.check()
+
+
+async def test_address_of_a_kind_that_this_machine_lacks_stops_no_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def resolve(*_: object, **__: object) -> list[tuple[object, ...]]:
+        return [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8::1", 443, 0, 0))]
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    monkeypatch.setattr(socket, "socket", refuse)
+    asked = await ask("http://gateway.example", elsewhere=True)
+    assert (asked.gateways, asked.problem[:11]) == ((), "2001:db8::1")
+
+
+async def test_name_that_no_host_can_have_is_a_problem_and_no_fault() -> None:
+    asked = await ask(f"http://{'a' * 64}.example")
+    assert asked.gateways == ()
+    assert asked.problem
 
 
 @pytest.mark.parametrize("text", ["", "run=a", "books=b", "; ;", "takes=a,b", "teapot"])

@@ -53,7 +53,7 @@ async def ask(url: str, roots: Collection[Path] = (), *, elsewhere: bool = False
             found = await asyncio.get_running_loop().getaddrinfo(
                 host, port, type=socket.SOCK_STREAM
             )
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, UnicodeError) as error:  # the last is of what is no host's name
         return Asked((), f"{host}: {str(error) or 'no answer of its name server'}")
     addresses = list(dict.fromkeys((each[0], str(each[4][0])) for each in found))
     if elsewhere:
@@ -67,11 +67,11 @@ async def ask(url: str, roots: Collection[Path] = (), *, elsewhere: bool = False
 
 def _is_own(family: int, address: str) -> bool:
     """Returns whether this machine has an address."""
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.bind((address, 0))
-        except OSError:
-            return False
+    except OSError:  # also where the kernel has no IPv6
+        return False
     return True
 
 

@@ -97,7 +97,7 @@ class Lookout:
         elif answered is Answered.NOBODY:
             log.warning("not known who answers at the public address", error=problem)
         elif before is not None:
-            log.info("this gateway answers at its public address", by=answered)
+            log.info("the public address leads to a gateway of this database", by=answered)
 
     async def check(self) -> None:
         """Raises AlreadyRunning while another gateway answers at the public address."""

@@ -95,13 +95,16 @@ class OwnPresence:
         return Presence(run=self._run, books=self._books, takes=self._takes)
 
     async def shown(self) -> str:
-        """Returns the header's value, which may be a little old."""
+        """Returns the header's value, which may be a little old.
+
+        While the database does not answer it is that of no gateway that is known.
+        """
         if self._clock.monotonic_seconds() - self._read_at >= STALE_SECONDS:
             try:
                 async with asyncio.timeout(_READ_SECONDS):
                     await self.read()
             except (DatabaseUnavailable, TimeoutError):
-                pass  # the process answers all the same
+                self._books = ""  # so it is not known: a sibling that starts has written another
         return Presence(run=self._run, books=self._books, takes=self._takes).text
 
 
