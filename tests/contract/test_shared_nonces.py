@@ -46,6 +46,9 @@ ASYNCHRONOUS = (
 )
 """A server with this default; a mark that is not forced to disk is refused there."""
 
+COUNT_AGAIN = "UPDATE request_counts SET times = times WHERE key = 'counted'"
+KEYS = "SELECT key FROM request_counts"
+
 ALICE, BOB = Wallet("0x" + "a" * 40), Wallet("0x" + "b" * 40)
 
 
@@ -266,6 +269,17 @@ async def test_request_passes_again_once_the_oldest_leaves_the_window(gateways: 
         return await store.count("key", limit=1, window_us=1000) == 0
 
     await until(passes)
+
+
+async def test_counts_are_forgotten_without_waiting_for_who_counts(in_tables: Gateways) -> None:
+    """Who counts many keys has locked some, and may wait for another that is being forgotten."""
+    store, (one, two) = in_tables.stores[0], in_tables.databases
+    for key in ("counted", "quiet"):
+        await store.count(key, limit=1, window_us=1)
+    async with one.transaction(durable=True) as tx:
+        await tx.execute(Statement(text(COUNT_AGAIN)))
+        await in_tables.stores[1].forget_counts()
+        assert await two.all(Statement(text(KEYS))) == [("counted",)]
 
 
 async def test_server_that_is_away_is_said(

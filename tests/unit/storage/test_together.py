@@ -83,6 +83,15 @@ async def test_failure_is_raised_to_all_who_were_asked_together_and_the_next_are
     assert await together.ask(2) == 20
 
 
+async def test_answers_that_are_too_few_fail_all_and_leave_nobody_waiting() -> None:
+    async def nothing(_numbers: Sequence[int]) -> list[int]:
+        return []
+
+    (task,) = await asking(Together(nothing), 1)
+    with pytest.raises(ValueError, match="shorter"):
+        await asyncio.wait_for(task, 60)
+
+
 async def test_who_has_gone_is_not_asked_for_and_holds_up_nobody() -> None:
     server = Server()
     together = Together(server.answer)

@@ -100,9 +100,10 @@ _COUNT = Statement(
         "LEFT JOIN request_counts AS it ON it.key = asked.key"
     )
 )
-_FORGET_COUNTS = Statement(
+_FORGET_COUNTS = Statement(  # waits for no row: who counts many keys at once may wait for it
     text(
-        f"WITH gone AS (DELETE FROM request_counts WHERE until_us <= {_NOW} "  # noqa: S608
+        "WITH gone AS (DELETE FROM request_counts WHERE key IN "  # noqa: S608 (constants)
+        f"(SELECT key FROM request_counts WHERE until_us <= {_NOW} FOR UPDATE SKIP LOCKED) "
         "RETURNING 1) SELECT count(*) FROM gone"
     )
 )

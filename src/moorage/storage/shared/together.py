@@ -65,6 +65,7 @@ class Together(Generic[Asked, Answer]):
     async def _answer(self, taken: Sequence[_Waiting[Asked, Answer]]) -> None:
         try:
             answers = await self._ask([each.asked for each in taken])
+            answered = list(zip(taken, answers, strict=True))
         except Exception as error:  # noqa: BLE001 (whoever asked has it raised)
             for each in taken:
                 if not each.answer.done():
@@ -74,6 +75,6 @@ class Together(Generic[Asked, Answer]):
                 each.answer.cancel()
             raise
         else:
-            for each, answer in zip(taken, answers, strict=True):
+            for each, answer in answered:
                 if not each.answer.done():
                     each.answer.set_result(answer)
