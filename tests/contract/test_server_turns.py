@@ -25,6 +25,7 @@ BALANCE = Statement(
 )
 ENTRIES = Statement(select(func.count(), func.sum(entries.c.amount_micro_usd)))
 TX = "0x" + "ab" * 32
+MANY = [f"0x{number:040x}" for number in range(31)]
 
 
 @pytest.fixture
@@ -66,8 +67,8 @@ async def test_transactions_that_name_nothing_of_the_same_run_beside_each_other(
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [([ALICE], [BOB, ALICE]), ([ALICE], []), ([], [ALICE]), ([], [])],
-    ids=["of-the-same", "of-all-after-some", "of-some-after-all", "of-all"],
+    [([ALICE], [BOB, ALICE]), ([ALICE], []), ([], [ALICE]), ([], []), (MANY, [ALICE])],
+    ids=["of-the-same", "of-all-after-some", "of-some-after-all", "of-all", "of-very-many"],
 )
 async def test_transaction_waits_for_one_that_may_concern_it(
     gateways: tuple[Database, Database],

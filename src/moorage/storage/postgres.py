@@ -38,6 +38,9 @@ _WRITERS = 2
 _SHARERS = 4
 """The same of transactions that share it."""
 
+_MAX_NAMES = 30
+"""What names more runs alone: a server has room for some thousand locks, of all who use it."""
+
 IDLE_SECONDS = 8.0
 """How long a gateway may do nothing within a transaction, as all others wait for its end.
 
@@ -173,6 +176,8 @@ class PostgresDatabase(Database):
         of: Collection[str] = (),
     ) -> AsyncIterator[Transaction]:
         """Waits for the write transactions of all gateways, with `of` for some. Each is durable."""
+        if len(of) > _MAX_NAMES:
+            of = ()
         places = self._sharers if of else self._writers
         async with self._place_among(places), self._connection() as connection:
             try:
