@@ -19,6 +19,7 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.records.variables import Variables
 from moorage.storage import events
 from moorage.storage.apps import configuration, projects
+from moorage.storage.database import Source
 from moorage.storage.operation import evictions, exports
 from moorage.storage.operation.evictions import Eviction
 from records_fixture import ALICE, add_project, fund
@@ -367,6 +368,23 @@ async def test_those_that_are_due_first_are_worked_at_first_and_no_more_than_the
     await work
     assert begun == {several[-1].id, several[-2].id}
     assert {await status_of(yard, each) for each in several} == {ProjectStatus.DELETED}
+
+
+async def test_orders_are_read_a_few_times_however_many_there_are(
+    yard: Yard, evicting: Evictions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = [await add_project(yard.db, ALICE, f"app-{place}") for place in range(20)]
+    for each in several:
+        await order(yard, each, with_export=False)
+    read, reads = evictions.ordered, []
+
+    async def counted(source: Source) -> list[Eviction]:
+        reads.append(await read(source))
+        return reads[-1]
+
+    monkeypatch.setattr(evictions, "ordered", counted)
+    await evicting.tick()
+    assert [len(each) for each in reads] == [20, 20]  # at first, and whether there are others
 
 
 async def test_one_that_fails_is_tried_later_each_time_but_a_new_order_at_once(

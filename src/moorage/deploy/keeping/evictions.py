@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections import deque
 from collections.abc import Collection, Mapping
 
 import structlog
@@ -68,10 +69,16 @@ class Evictions:
         """
         looked_at: dict[Eviction, float] = {}
         working: dict[str, asyncio.Task[None]] = {}
+        line: deque[Eviction] = deque()
+        read_at = float("-inf")
         async with asyncio.TaskGroup() as tasks:
             while True:
-                for order in await self._next(looked_at, working):
-                    looked_at[order] = self._clock.monotonic_seconds()
+                now = self._clock.monotonic_seconds()
+                if not line or now >= read_at + AGAIN_SECONDS:  # not each time: there may be many
+                    line, read_at = deque(await self._next(looked_at, working)), now
+                while line and len(working) < AT_ONCE:
+                    order = line.popleft()
+                    looked_at[order] = now
                     working[order.project_id] = tasks.create_task(self._try(order))
                 if not working:
                     break
@@ -86,18 +93,17 @@ class Evictions:
     async def _next(
         self, looked_at: Mapping[Eviction, float], working: Collection[str]
     ) -> list[Eviction]:
-        """Returns the orders whose turn it is, as many as there is room for."""
+        """Returns the orders whose turn it is, those first that are due first."""
         orders = await evictions.ordered(self._db)
         self._retries.keep(orders)
         before = self._clock.monotonic_seconds() - AGAIN_SECONDS
-        found = [
+        return [
             each
             for each in orders
             if each.project_id not in working
             and looked_at.get(each, before) <= before
             and self._retries.is_due(each)
         ]
-        return found[: AT_ONCE - len(working)]
 
     async def _try(self, order: Eviction) -> None:
         """Carries out what is due of an order. A failure is logged, and tried again later."""
