@@ -14,6 +14,8 @@ _NOT_TYPED = frozenset(
     {TOKEN, *SIGNATURE_FIELDS, "a_month", "confirmed", "earlier", "id", "kind", "without_export"}
 )
 
+_MAX_TEXTS = 50  # no form has as many
+
 
 def is_part(request: Request) -> bool:
     """Returns whether a script asks for a part of a page, which nobody sees as a page."""
@@ -32,12 +34,13 @@ def typed(form: Form) -> list[tuple[str, str]]:
 async def signed_out(request: Request, *, hosts: Collection[str], sign_in: str) -> Response:
     """Answers a form whose session has ended: with what was typed, if anything was.
 
-    Without a session nobody's word is shown but what a page of ours sent.
+    Without a session nobody's word is shown but what a page of ours sent; strangers, who may say
+    that one did, can't have a long page made of thousands of fields.
     """
     try:
         texts = typed(await own_form(request, hosts=hosts))
     except MoorageError:
         texts = []
-    if not texts:
+    if not 0 < len(texts) <= _MAX_TEXTS:
         return RedirectResponse(sign_in, 303)
     return page("sessions/signed_out.html", status=401, typed=texts, sign_in=sign_in)

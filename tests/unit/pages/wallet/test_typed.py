@@ -84,6 +84,12 @@ async def test_form_that_holds_no_text_leads_to_the_sign_in() -> None:
     assert status == 303
 
 
+async def test_form_of_more_fields_than_any_has_leads_to_the_sign_in() -> None:
+    fields = {f"label-{number}": TEXT for number in range(51)}
+    status, _ = await sent(None, f"http://{HOST}", **fields)
+    assert status == 303
+
+
 @pytest.mark.parametrize("text", [TEXT, HOSTILE], ids=["words", "hostile"])
 async def test_form_that_the_api_refuses_comes_back(text: str) -> None:
     csrf = PERSON_OF_WALLET.csrf
