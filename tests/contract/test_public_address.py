@@ -49,6 +49,12 @@ async def found(there: Presence | None, here: Presence | None, **given: str) -> 
     return finding
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has a busy machine answer in time."""
+    monkeypatch.setattr(asking, "ASK_SECONDS", 60)
+
+
 @pytest.fixture
 def public(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(address, "is_public", bool)

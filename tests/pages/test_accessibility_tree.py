@@ -185,10 +185,7 @@ async def test_all_can_be_done_by_keyboard_at_twice_the_size(tours: Tours) -> No
     reached = set()
     for _ in range(60):
         await page.keyboard.press("Tab")
-        focused = await page.evaluate(
-            "document.activeElement.innerText || document.activeElement.name"
-        )
-        reached.add(str(focused).strip())
+        reached.add(str(await page.evaluate(_FOCUSED)).strip())
     assert {"Skip to the content", "Sign out", "label", "days", "Make the link"} <= reached
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
