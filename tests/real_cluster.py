@@ -25,8 +25,8 @@ from moorage.engines.images.layer import LayerBounds, Place, write_layer
 from moorage.engines.images.manifest import RunConfiguration, platform_here
 from moorage.engines.images.reference import parse_repository
 from moorage.engines.images.registry import Registry
-from moorage.engines.kubernetes.building.image_store import PackedLayer
-from moorage.engines.kubernetes.building.images import BuiltImage, DeploymentImages
+from moorage.engines.kubernetes.building.registry.image_store import PackedLayer
+from moorage.engines.kubernetes.building.registry.images import BuiltImage, DeploymentImages
 from moorage.engines.kubernetes.cluster.shared import Log, Tickets
 from pod_exchange import one_exchange
 

@@ -16,9 +16,9 @@ import pytest
 
 from moorage.engines.images.beneath import Beneath
 from moorage.engines.images.layer import LayerBounds, Place, write_layer
-from moorage.engines.kubernetes.building import fetch, pack
 from moorage.engines.kubernetes.building.exchange import Exchange, Tickets
-from moorage.engines.kubernetes.building.pod_program import REFUSED, TOO_LARGE, Failed
+from moorage.engines.kubernetes.building.pod import fetch, pack
+from moorage.engines.kubernetes.building.pod.program import REFUSED, TOO_LARGE, Failed
 from waiting import until, until_read
 
 MIB = 1024 * 1024

@@ -23,8 +23,8 @@ from moorage.engines.images.manifest import (
 )
 from moorage.engines.images.reference import Repository, parse_reference
 from moorage.engines.images.registry import Registry
-from moorage.engines.kubernetes.building.image_store import PackedLayer
-from moorage.engines.kubernetes.building.images import (
+from moorage.engines.kubernetes.building.registry.image_store import PackedLayer
+from moorage.engines.kubernetes.building.registry.images import (
     BaseKeeping,
     DeploymentImages,
     StoredBase,

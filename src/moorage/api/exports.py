@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from moorage.api.http.problems import NOT_FOUND, PROBLEMS, problem_response
 from moorage.clock import Clock
-from moorage.deploy.keeping.exports import ExportFiles
+from moorage.deploy.keeping.deleted.exports import ExportFiles
 from moorage.errors import ContentUnavailable, DatabaseUnavailable
 from moorage.storage.database import Database
 from moorage.storage.operation import exports

@@ -25,9 +25,9 @@ from moorage.deploy.entrance.configuration import (
 )
 from moorage.deploy.entrance.warnings import written_warnings
 from moorage.deploy.entrance.written import Written
-from moorage.deploy.keeping.deletion import Deletion
-from moorage.deploy.keeping.pausing import Paused, Pausing
-from moorage.deploy.keeping.retention import DAY_MS
+from moorage.deploy.keeping.deleted.deletion import Deletion
+from moorage.deploy.keeping.deleted.retention import DAY_MS
+from moorage.deploy.keeping.stopped.pausing import Paused, Pausing
 from moorage.errors import InvalidField, RuntimeUnsupported
 from moorage.ledger.burn import hour_of
 from moorage.ledger.metering import Metering

@@ -16,7 +16,7 @@ from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.entrance.warnings import warnings, written_warnings
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.restarts import CrashLoop, crash_loop
-from moorage.deploy.keeping.space import NO_SPACE
+from moorage.deploy.keeping.stopped.space import NO_SPACE
 from moorage.deploy.work.advice import next_actions, with_last_error
 from moorage.errors import (
     DeploymentNotFound,

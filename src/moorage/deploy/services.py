@@ -16,19 +16,19 @@ from moorage.deploy.keeping.asleep.sleep import Sleep
 from moorage.deploy.keeping.asleep.visits import MACHINES_LOG, Visits, log_number
 from moorage.deploy.keeping.asleep.wake import Wake
 from moorage.deploy.keeping.asleep.wake_elsewhere import WakeElsewhere
-from moorage.deploy.keeping.deletion import Deletion
-from moorage.deploy.keeping.drain import Drain
-from moorage.deploy.keeping.evictions import Evictions
-from moorage.deploy.keeping.exports import Exporter, ExportFiles
+from moorage.deploy.keeping.deleted.deletion import Deletion
+from moorage.deploy.keeping.deleted.evictions import Evictions
+from moorage.deploy.keeping.deleted.exports import Exporter, ExportFiles
+from moorage.deploy.keeping.deleted.retention import Retention
 from moorage.deploy.keeping.kept_elsewhere import KeptElsewhere
-from moorage.deploy.keeping.pausing import Pausing
 from moorage.deploy.keeping.reconciler import Reconciler
 from moorage.deploy.keeping.releases import Releases
 from moorage.deploy.keeping.restarts import Restarts
-from moorage.deploy.keeping.retention import Retention
 from moorage.deploy.keeping.services import FollowingServices
-from moorage.deploy.keeping.space import Space
-from moorage.deploy.keeping.suspension import Suspension
+from moorage.deploy.keeping.stopped.drain import Drain
+from moorage.deploy.keeping.stopped.pausing import Pausing
+from moorage.deploy.keeping.stopped.space import Space
+from moorage.deploy.keeping.stopped.suspension import Suspension
 from moorage.deploy.keeping.usage import UsageMeter
 from moorage.deploy.platform import AppPlatform
 from moorage.deploy.settings import COPIES_SECONDS, DeploySettings

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Scope
 from clock import MovableClock
 from moorage.api.exports import exports_app
 from moorage.core import Core
-from moorage.deploy.keeping.exports import ExportFiles
+from moorage.deploy.keeping.deleted.exports import ExportFiles
 from moorage.records.project import Project
 from moorage.storage.database import Database
 from moorage.storage.operation import exports

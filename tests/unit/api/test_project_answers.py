@@ -17,7 +17,7 @@ from moorage.clock import iso_utc
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.entrance.configuration import ProjectConfiguration
 from moorage.deploy.entrance.written import Written
-from moorage.deploy.keeping.pausing import Pausing
+from moorage.deploy.keeping.stopped.pausing import Pausing
 from moorage.engines.engine import WrittenFiles
 from moorage.ledger.metering import Metering
 from moorage.records.deployment import DeploymentStatus

@@ -11,7 +11,7 @@ from clock import MovableClock
 from fakes import FakeRuntime
 from moorage.content.directory import DirectoryStore
 from moorage.core import Core
-from moorage.deploy.keeping.exports import Exporter, ExportFiles
+from moorage.deploy.keeping.deleted.exports import Exporter, ExportFiles
 from moorage.records.project import Project
 from moorage.storage.database import Database
 from moorage.storage.operation.exports import Export

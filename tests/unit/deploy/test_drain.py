@@ -4,7 +4,7 @@ import pytest
 from yard import DRAIN_SECONDS, HOST, Yard, socket_of
 
 from clock import START_MS
-from moorage.deploy.keeping.drain import IDLE_SECONDS, Drain
+from moorage.deploy.keeping.stopped.drain import IDLE_SECONDS, Drain
 from moorage.records.deployment import Deployment
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects

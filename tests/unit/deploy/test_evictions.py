@@ -9,8 +9,8 @@ import pytest
 from yard import Yard
 
 from clock import MINUTE_MS
-from moorage.deploy.keeping.evictions import AT_ONCE, DAY_MS, Evictions
-from moorage.deploy.keeping.exports import Contents
+from moorage.deploy.keeping.deleted.evictions import AT_ONCE, DAY_MS, Evictions
+from moorage.deploy.keeping.deleted.exports import Contents
 from moorage.engines.engine import LogLine, LogPage
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.event import EventKind

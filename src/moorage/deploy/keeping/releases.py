@@ -11,7 +11,7 @@ from functools import partial
 import structlog
 
 from moorage.deploy.keeping.apps import Apps
-from moorage.deploy.keeping.drain import Drain
+from moorage.deploy.keeping.stopped.drain import Drain
 from moorage.engines.engine import Engine
 from moorage.records.deployment import DeploymentStatus
 from moorage.storage.apps import deployments, projects, releases

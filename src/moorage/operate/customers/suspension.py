@@ -3,7 +3,7 @@
 import msgspec
 
 from moorage.clock import SystemClock
-from moorage.deploy.keeping.suspension import block_project, block_wallet, unblock_wallet
+from moorage.deploy.keeping.stopped.suspension import block_project, block_wallet, unblock_wallet
 from moorage.errors import InvalidField
 from moorage.operate.acts import note_act
 from moorage.operate.books import OpenBooks, open_books

@@ -1,6 +1,6 @@
 """Which base images are removed from a registry."""
 
-from moorage.engines.kubernetes.building.base_uses import BaseUse, superfluous
+from moorage.engines.kubernetes.building.registry.base_uses import BaseUse, superfluous
 
 DAY, HOUR = 86_400, 3_600
 NOW = 1_800_000_000

@@ -12,7 +12,7 @@ from moorage.engines.kubernetes.building.outcome import (
     step_failure,
     unscheduled,
 )
-from moorage.engines.kubernetes.building.pod_program import REFUSED, TOO_LARGE, UNREACHABLE
+from moorage.engines.kubernetes.building.pod.program import REFUSED, TOO_LARGE, UNREACHABLE
 from moorage.errors import FailureCause
 
 

@@ -13,7 +13,7 @@ from moorage.engines.engine import BuildSpec
 from moorage.engines.images.credentials import Credentials
 from moorage.engines.images.reference import parse_reference
 from moorage.engines.kubernetes.building.dockerfiles import DockerfileBuilder
-from moorage.engines.kubernetes.building.images import DeploymentImages
+from moorage.engines.kubernetes.building.registry.images import DeploymentImages
 from moorage.errors import ConfigurationInvalid, DeployFailed, FailureCause, IsolationMissing
 from records_fixture import PLAN
 

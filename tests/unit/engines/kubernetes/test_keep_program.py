@@ -11,9 +11,9 @@ import pytest
 
 from moorage.engines.images.beneath import Beneath, read
 from moorage.engines.images.layer import LayerBounds, Place
-from moorage.engines.kubernetes.building import pack
-from moorage.engines.kubernetes.building.keep import keep
-from moorage.engines.kubernetes.building.pod_program import FILES, INSTALLED, UNREACHABLE, Failed
+from moorage.engines.kubernetes.building.pod import pack
+from moorage.engines.kubernetes.building.pod.keep import keep
+from moorage.engines.kubernetes.building.pod.program import FILES, INSTALLED, UNREACHABLE, Failed
 
 
 class Gateway:

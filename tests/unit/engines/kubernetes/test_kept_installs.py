@@ -2,7 +2,7 @@
 
 import pytest
 
-from moorage.engines.kubernetes.building.installs import (
+from moorage.engines.kubernetes.building.registry.installs import (
     UNUSED_SECONDS,
     Kept,
     is_beside,

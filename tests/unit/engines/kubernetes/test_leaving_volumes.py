@@ -12,7 +12,7 @@ from sample_objects import APP_LIMITS, PLAIN
 
 from clock import MovableClock
 from moorage.engines.kind import ClusterOptions
-from moorage.engines.kubernetes.building.pod_program import TOO_LARGE, UNREACHABLE
+from moorage.engines.kubernetes.building.pod.program import TOO_LARGE, UNREACHABLE
 from moorage.engines.kubernetes.carrying.volumes import ClaimedVolumes
 from moorage.engines.kubernetes.cluster.client import Cluster, Refused
 from moorage.engines.kubernetes.cluster.shared import ImageBuilder, Shared

@@ -23,8 +23,8 @@ from moorage.engines.images.sources import require_files
 from moorage.engines.installs import UNCHANGED, install_key, may_be_kept
 from moorage.engines.kubernetes.building.attempt import Attempt, BuildPods, Log, NotLaid, Patience
 from moorage.engines.kubernetes.building.exchange import Exchange, Tickets
-from moorage.engines.kubernetes.building.image_store import PackedLayer
-from moorage.engines.kubernetes.building.images import BuiltImage, DeploymentImages
+from moorage.engines.kubernetes.building.registry.image_store import PackedLayer
+from moorage.engines.kubernetes.building.registry.images import BuiltImage, DeploymentImages
 from moorage.engines.kubernetes.building.specification import Ingredients
 from moorage.engines.kubernetes.objects.labels import wallet_hash, wallet_namespace
 from moorage.errors import DeployFailed, FailureCause

@@ -11,12 +11,12 @@ from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.images.base_images import BaseImages
 from moorage.engines.kind import EngineOptions
 from moorage.engines.kubernetes.building.builder import Builder, BuilderOptions
-from moorage.engines.kubernetes.building.images import BaseKeeping
 from moorage.engines.kubernetes.building.opening import (
     BuildPlaces,
     OpensDockerfiles,
     opened_builder,
 )
+from moorage.engines.kubernetes.building.registry.images import BaseKeeping
 from moorage.engines.kubernetes.cluster.client import (
     LOG_LINE_BYTES,
     Cluster,

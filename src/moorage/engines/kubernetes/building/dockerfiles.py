@@ -19,7 +19,7 @@ from moorage.engines.images.credentials import Credentials
 from moorage.engines.images.recipe import USER
 from moorage.engines.kind import EngineOptions
 from moorage.engines.kubernetes.building.attempt import Log
-from moorage.engines.kubernetes.building.images import BuiltImage, DeploymentImages
+from moorage.engines.kubernetes.building.registry.images import BuiltImage, DeploymentImages
 from moorage.engines.kubernetes.objects.labels import INSTANCE_LABEL
 from moorage.errors import DeployFailed, FailureCause, IsolationMissing
 

@@ -18,7 +18,7 @@ from moorage.engines.kubernetes.building.builder import (
     DockerfileBuilds,
 )
 from moorage.engines.kubernetes.building.exchange import Exchange
-from moorage.engines.kubernetes.building.images import BaseKeeping, DeploymentImages
+from moorage.engines.kubernetes.building.registry.images import BaseKeeping, DeploymentImages
 
 _SCRATCH = "layers"  # in the engine's state_dir
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moorage.engines.failure import shown
-from moorage.engines.kubernetes.building.pod_program import TOO_LARGE, UNREACHABLE
+from moorage.engines.kubernetes.building.pod.program import TOO_LARGE, UNREACHABLE
 from moorage.engines.kubernetes.objects.build import INSTALL, KEEP, PACK
 from moorage.errors import FailureCause
 

@@ -22,8 +22,8 @@ from moorage.engines.images.recipe import (
 )
 from moorage.engines.isolation.bubblewrap import CERTIFICATES, HOME
 from moorage.engines.kubernetes.building.exchange import Tickets
-from moorage.engines.kubernetes.building.image_store import StoredImage
-from moorage.engines.kubernetes.building.images import StoredBase
+from moorage.engines.kubernetes.building.registry.image_store import StoredImage
+from moorage.engines.kubernetes.building.registry.images import StoredBase
 from moorage.engines.kubernetes.objects import Build, Step
 from moorage.engines.kubernetes.objects.build import (
     BUILD,
@@ -35,9 +35,9 @@ from moorage.engines.kubernetes.objects.build import (
 from moorage.engines.kubernetes.running.variables import require_short
 from moorage.errors import FailureCause
 
-_FETCH = ("python3", "-m", "moorage.engines.kubernetes.building.fetch")
-_KEEP = ("python3", "-m", "moorage.engines.kubernetes.building.keep")
-_PACK = ("python3", "-m", "moorage.engines.kubernetes.building.pack")
+_FETCH = ("python3", "-m", "moorage.engines.kubernetes.building.pod.fetch")
+_KEEP = ("python3", "-m", "moorage.engines.kubernetes.building.pod.keep")
+_PACK = ("python3", "-m", "moorage.engines.kubernetes.building.pod.pack")
 _TRUST = "/opt/moorage/certificates.crt"  # the gateway's, for builds
 _BORROWED = "/opt/moorage/programs"  # those of other images than the base
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from moorage.clock import Clock
 from moorage.engines.kubernetes.building import outcome
 from moorage.engines.kubernetes.building.attempt import Patience
-from moorage.engines.kubernetes.building.pod_program import REFUSED, TOO_LARGE
+from moorage.engines.kubernetes.building.pod.program import REFUSED, TOO_LARGE
 from moorage.engines.kubernetes.cluster.client import Cluster, NotFound, Refused
 from moorage.engines.kubernetes.cluster.resources import PODS, SECRETS
 from moorage.engines.kubernetes.objects import Carrier, Manifest, PodOptions, carrier_objects

@@ -26,8 +26,8 @@ from moorage.engines.disks.unpacking import (
     unpack,
 )
 from moorage.engines.images.layer import LEFT_BY_MKFS, LayerBounds, Place
-from moorage.engines.kubernetes.building.pack import pack
-from moorage.engines.kubernetes.building.pod_program import (
+from moorage.engines.kubernetes.building.pod.pack import pack
+from moorage.engines.kubernetes.building.pod.program import (
     REFUSED,
     TOO_LARGE,
     Failed,

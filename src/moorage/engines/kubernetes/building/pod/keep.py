@@ -1,8 +1,8 @@
 """A program in a build's pod: hands over what the install has made, for later builds as well.
 
-`python3 -m moorage.engines.kubernetes.building.keep NAME BYTES UID PLACE…`, as `pack`. Files of the
-upload are left out. It says what is topmost in its layer, as a list in JSON: an upload that has one
-of them itself needs an install of its own. Standard library alone.
+`python3 -m moorage.engines.kubernetes.building.pod.keep NAME BYTES UID PLACE…`, as `pack`. Files of
+the upload are left out. It says what is topmost in its layer, as a list in JSON: an upload that has
+one of them itself needs an install of its own. Standard library alone.
 """
 
 import json
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from moorage.engines.images.beneath import found_in, read
 from moorage.engines.images.layer import LayerBounds, Place
-from moorage.engines.kubernetes.building.pack import pack
-from moorage.engines.kubernetes.building.pod_program import (
+from moorage.engines.kubernetes.building.pod.pack import pack
+from moorage.engines.kubernetes.building.pod.program import (
     FILES,
     INSTALLED,
     MAX_SAID_BYTES,

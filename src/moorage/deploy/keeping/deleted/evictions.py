@@ -9,9 +9,9 @@ import structlog
 
 from moorage.clock import iso_utc
 from moorage.core import Core
-from moorage.deploy.keeping.deletion import Deletion
-from moorage.deploy.keeping.exports import Exporter
-from moorage.deploy.keeping.retries import Retries
+from moorage.deploy.keeping.deleted.deletion import Deletion
+from moorage.deploy.keeping.deleted.exports import Exporter
+from moorage.deploy.keeping.deleted.retries import Retries
 from moorage.errors import MoorageError
 from moorage.events import outbox
 from moorage.records.event import EventKind

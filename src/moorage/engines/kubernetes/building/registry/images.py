@@ -34,14 +34,18 @@ from moorage.engines.images.manifest import (
 )
 from moorage.engines.images.reference import Reference, Repository, parse_reference
 from moorage.engines.images.registry import NotInRegistry, Registry, RegistryFailed
-from moorage.engines.kubernetes.building.base_uses import (
+from moorage.engines.kubernetes.building.registry.base_uses import (
     NOTES,
     BaseUse,
     BaseUses,
     superfluous,
 )
-from moorage.engines.kubernetes.building.image_store import ImageStore, PackedLayer, StoredImage
-from moorage.engines.kubernetes.building.installs import Installs, key_of
+from moorage.engines.kubernetes.building.registry.image_store import (
+    ImageStore,
+    PackedLayer,
+    StoredImage,
+)
+from moorage.engines.kubernetes.building.registry.installs import Installs, key_of
 from moorage.engines.kubernetes.objects.labels import (
     DEPLOYMENT_LABEL,
     INSTALL_LABEL,

@@ -17,7 +17,11 @@ from moorage.clock import Clock
 from moorage.engines.images.manifest import RunConfiguration, labels, with_label, with_layers
 from moorage.engines.images.reference import Reference, Repository
 from moorage.engines.images.registry import NotInRegistry
-from moorage.engines.kubernetes.building.image_store import ImageStore, PackedLayer, StoredImage
+from moorage.engines.kubernetes.building.registry.image_store import (
+    ImageStore,
+    PackedLayer,
+    StoredImage,
+)
 from moorage.engines.kubernetes.objects.labels import INSTALL_LABEL, INSTANCE_LABEL
 from moorage.threads import in_thread
 

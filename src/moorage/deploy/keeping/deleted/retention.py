@@ -3,7 +3,7 @@
 import structlog
 
 from moorage.clock import Clock
-from moorage.deploy.keeping.deletion import Deletion
+from moorage.deploy.keeping.deleted.deletion import Deletion
 from moorage.ledger.metering import Metering
 from moorage.storage.apps import projects
 from moorage.storage.database import Database

@@ -1,9 +1,9 @@
 """The last program in a build's pod: hands what was built to the gateway, as a layer of an image.
 
-`python3 -m moorage.engines.kubernetes.building.pack NAME BYTES UID PLACE…`: the variable NAME has
-the URL, BYTES is how much may be unpacked from the layer, and each PLACE is a directory. What is as
-the install's layer has it is left out. What install and build left is a stranger's, but none of
-their processes runs any more, and the directories are mounted read-only. Standard library alone.
+`python3 -m moorage.engines.kubernetes.building.pod.pack NAME BYTES UID PLACE…`: the variable NAME
+has the URL, BYTES is how much may be unpacked from the layer, and each PLACE is a directory. What
+is as the install's layer has it is left out. What install and build left is a stranger's, but none
+of their processes runs any more, and the directories are mounted read-only. Standard library alone.
 """
 
 import os
@@ -21,7 +21,7 @@ from moorage.engines.images.layer import (
     Place,
     write_layer,
 )
-from moorage.engines.kubernetes.building.pod_program import (
+from moorage.engines.kubernetes.building.pod.program import (
     INSTALLED,
     REFUSED,
     TOO_LARGE,

@@ -1,8 +1,9 @@
 """A program in a build's pod: fetches the files, and what the build runs on.
 
-`python3 -m moorage.engines.kubernetes.building.fetch NAME ROOT PLACE…`: the variable NAME has the
-URL, and below ROOT the archive is unpacked. What is in the PLACEs before is listed for the program
-that packs them, and what is unpacked for the one that keeps the install. Standard library alone.
+`python3 -m moorage.engines.kubernetes.building.pod.fetch NAME ROOT PLACE…`: the variable NAME has
+the URL, and below ROOT the archive is unpacked. What is in the PLACEs before is listed for the
+program that packs them, and what is unpacked for the one that keeps the install. Standard library
+alone.
 """
 
 import os
@@ -12,7 +13,7 @@ import zlib
 from pathlib import Path
 
 from moorage.engines.images.beneath import Beneath, found_in
-from moorage.engines.kubernetes.building.pod_program import (
+from moorage.engines.kubernetes.building.pod.program import (
     FILES,
     INSTALLED,
     answered,

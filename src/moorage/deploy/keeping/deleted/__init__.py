@@ -1,0 +1,1 @@
+"""How a project ends: its export, its deletion, and who orders it."""
