@@ -2,14 +2,10 @@
 
 import asyncio
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated, Literal
-
-from cyclopts import Parameter
+from typing import Literal
 
 from moorage.cli.exits import Exit
-from moorage.cli.operator.books import operator_settings, reason_option
-from moorage.cli.screen import Screen
+from moorage.cli.operator.options import DEFAULTS, OperatorOptions, reason_option
 
 
 def operator(
@@ -17,9 +13,7 @@ def operator(
     /,
     *,
     reason: str = "",
-    config: Path | None = None,
-    data_dir: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
 ) -> int:
     """Print a link that opens the operator's pages: `moorage operator link`.
 
@@ -34,16 +28,10 @@ def operator(
         Make a link, or end all access.
     reason
         Of `end`: why, for `moorage acts`.
-    config
-        The gateway's settings, as TOML; without it `moorage dev` is meant.
-    data_dir
-        Where it keeps everything, if not where the settings say.
-    json
-        Print one JSON document.
     """
     from moorage.operate.access import run_operator_end, run_operator_link
 
-    settings, screen = operator_settings(config, data_dir), Screen(json=json)
+    settings, screen = options.settings(), options.screen()
     if action == "end":
         ended = asyncio.run(run_operator_end(settings, reason=reason_option(reason)))
         screen.document(ended)

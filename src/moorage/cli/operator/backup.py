@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from moorage.cli.exits import Exit
-from moorage.cli.operator.books import operator_settings
+from moorage.cli.operator.options import DEFAULTS, OperatorOptions
 from moorage.cli.screen import Screen
 
 _NO_KEY = (
@@ -20,10 +20,8 @@ def backup(
     file: Path,
     /,
     *,
-    config: Path | None = None,
-    data_dir: str | None = None,
     with_key: Annotated[bool, Parameter(negative=())] = False,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
 ) -> int:
     """Save a gateway into one file: database, apps, volumes, certificates, keys.
 
@@ -34,20 +32,14 @@ def backup(
     ----------
     file
         Where to; it must not exist yet.
-    config
-        The gateway's settings, as TOML; without it the gateway of `moorage dev` is meant.
-    data_dir
-        Where it is kept, if not where the settings say.
     with_key
         Save the key of `secrets_key_file` too; one in the data directory always is.
-    json
-        Print one JSON document.
     """
     from moorage.operate.backup import back_up
 
-    settings = operator_settings(config, data_dir)
+    settings = options.settings()
     saved = back_up(settings, file, with_key=with_key)
-    screen = Screen(json=json)
+    screen = options.screen()
     for deployment_id in saved.lost:
         screen.warn(f"nothing is there of deployment {deployment_id}: it is not in the backup")
     if saved.key_problem:
@@ -107,31 +99,17 @@ def restore(
     return Exit.OK
 
 
-def migrate_database(
-    *,
-    config: Path | None = None,
-    data_dir: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
-) -> int:
+def migrate_database(*, options: OperatorOptions = DEFAULTS) -> int:
     """Move the books from the file in the data directory to the server of `database_url`.
 
     Stop the gateway first. The server's database must be empty. All rows are copied in one
     transaction and compared one by one; the file is kept under another name.
-
-    Parameters
-    ----------
-    config
-        The gateway's settings, as TOML, with `database_url`; without it that of `moorage dev`.
-    data_dir
-        Where it is kept, if not where the settings say.
-    json
-        Print one JSON document.
     """
     from moorage.money import decimal_text
     from moorage.operate.moving import move_books
 
-    moved = asyncio.run(move_books(operator_settings(config, data_dir)))
-    screen = Screen(json=json)
+    moved = asyncio.run(move_books(options.settings()))
+    screen = options.screen()
     screen.document(moved)
     balances = decimal_text(moved.balances_micro_usd, decimals=6)
     screen.result(

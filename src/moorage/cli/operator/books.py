@@ -1,16 +1,22 @@
-"""The operator's commands over the books. The gateway may run meanwhile, or not."""
+"""`moorage audit`, `ledger`, `payments` and `refund`: the operator's commands over money."""
 
 import asyncio
 import csv
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from moorage.cli.exits import Exit
-from moorage.cli.screen import Screen
+from moorage.cli.operator.options import (
+    DEFAULTS,
+    GatewayMeant,
+    OperatorOptions,
+    reason_option,
+    time_option,
+    wallet_option,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,16 +25,13 @@ if TYPE_CHECKING:
     from moorage.operate.audit.report import Report
     from moorage.records.money.payment import Payment
     from moorage.records.money.refund import Refund
-    from moorage.settings import Settings
 
 
 def audit(
     *,
-    config: Path | None = None,
-    data_dir: str | None = None,
     from_block: int | None = None,
     fast: Annotated[bool, Parameter(negative=())] = False,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
 ) -> int:
     """Compare the books with themselves and with the chains, and name every row that is wrong.
 
@@ -37,22 +40,16 @@ def audit(
 
     Parameters
     ----------
-    config
-        The gateway's settings, as TOML; without it the books of `moorage dev` are meant.
-    data_dir
-        Where they are kept, if not where the settings say.
     from_block
         Search each chain for transfers from this block on, not from where the gateway began.
     fast
         Look up what is recorded, but don't search for transfers that are not.
-    json
-        Print one JSON document.
     """
     from moorage.operate.audit.report import run_audit
 
-    settings = operator_settings(config, data_dir)
+    settings = options.settings()
     report = asyncio.run(run_audit(settings, from_block=from_block, search=not fast))
-    screen = Screen(json=json)
+    screen = options.screen()
     screen.document({"ok": not report.findings and not report.unknown, "report": report})
     for line in _report_lines(report):
         screen.result(line)
@@ -65,20 +62,15 @@ def ledger(
     _: Annotated[Literal["export"], Parameter(name="export")],
     /,
     *,
-    config: Path | None = None,
-    data_dir: str | None = None,
     since: str | None = None,
     until: str | None = None,
     wallet: str = "",
+    options: GatewayMeant = DEFAULTS,
 ) -> int:
     """Print the ledger as CSV, one line an entry: `moorage ledger export > ledger.csv`.
 
     Parameters
     ----------
-    config
-        The gateway's settings, as TOML; without it the books of `moorage dev` are meant.
-    data_dir
-        Where they are kept, if not where the settings say.
     since
         From this time on: 2026-04-07 or 2026-04-07T10:00:00Z.
     until
@@ -89,7 +81,7 @@ def ledger(
     from moorage.operate.books import open_books
     from moorage.operate.export import COLUMNS, ledger_rows
 
-    settings = operator_settings(config, data_dir)
+    settings = options.settings()
     bounds = {
         "since_ms": time_option("--since", since, default=0),
         "until_ms": time_option("--until", until, default=2**62),
@@ -112,9 +104,7 @@ def payments(
     tx_hash: str = "",
     /,
     *,
-    config: Path | None = None,
-    data_dir: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
 ) -> int:
     """List what screening holds back, or release it: `moorage payments release 0x…`.
 
@@ -127,12 +117,6 @@ def payments(
         `held` lists, `release` credits.
     tx_hash
         The transaction whose held payments are released.
-    config
-        The gateway's settings, as TOML; without it the books of `moorage dev` are meant.
-    data_dir
-        Where they are kept, if not where the settings say.
-    json
-        Print one JSON document.
     """
     from moorage.clock import SystemClock
     from moorage.money import decimal_text
@@ -140,7 +124,7 @@ def payments(
     from moorage.operate.review import release
     from moorage.storage.money.payments import held
 
-    settings = operator_settings(config, data_dir)
+    settings = options.settings()
     wanted = _transaction(tx_hash) if what == "release" else ""
 
     async def listed() -> "list[Payment]":
@@ -153,7 +137,7 @@ def payments(
             )
 
     found = asyncio.run(listed())
-    screen = Screen(json=json)
+    screen = options.screen()
     screen.document({"payments": found})
     for item in found:
         usd = decimal_text(item.credited_micro_usd, decimals=6)
@@ -181,9 +165,7 @@ def refund(
     to: str | None = None,
     resume: Annotated[bool, Parameter(negative=())] = False,
     wait_seconds: float = 60.0,
-    config: Path | None = None,
-    data_dir: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
 ) -> int:
     """Send tokens of a payment back to who paid: `moorage refund 0x… --reason "…"`.
 
@@ -212,16 +194,10 @@ def refund(
         Instead follow the refunds whose outcome is open.
     wait_seconds
         How long to wait for it to be mined.
-    config
-        The gateway's settings, as TOML; without it the books of `moorage dev` are meant.
-    data_dir
-        Where they are kept, if not where the settings say.
-    json
-        Print one JSON document.
     """
     from moorage.operate.refunds import RefundOrder, run_refund, run_resume
 
-    settings = operator_settings(config, data_dir)
+    settings = options.settings()
     if resume:
         done = asyncio.run(run_resume(settings, key_file=key_file, wait_seconds=wait_seconds))
     else:
@@ -235,7 +211,7 @@ def refund(
         )
         refunded = run_refund(settings, order, key_file=key_file, wait_seconds=wait_seconds)
         done = [asyncio.run(refunded)]
-    screen = Screen(json=json)
+    screen = options.screen()
     screen.document({"refunds": [refund for _, refund in done]})
     for seen in done:
         screen.result(refund_text(*seen))
@@ -263,47 +239,6 @@ def _refund_exit(done: "Iterable[Refund]") -> Exit:
     if not statuses.isdisjoint(UNFINISHED):
         return Exit.DO_NOT_PAY_AGAIN
     return Exit.FAILED if RefundStatus.FAILED in statuses else Exit.OK
-
-
-def reason_option(text: str) -> str:
-    """What `--reason` says. Raises InvalidField without anything."""
-    from moorage.errors import InvalidField
-
-    if not text.strip():
-        raise InvalidField("--reason", "say why, for the record")
-    return text.strip()
-
-
-def operator_settings(config: Path | None, data_dir: str | None) -> "Settings":
-    """The settings of the gateway meant. Raises InvalidField."""
-    from moorage.settings import load_settings
-
-    return load_settings(file=config, data_dir=data_dir)
-
-
-def time_option(option: str, text: str | None, *, default: int) -> int:
-    """Unix milliseconds of an ISO 8601 time, in UTC unless it says otherwise."""
-    from moorage.errors import InvalidField
-
-    if text is None:
-        return default
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise InvalidField(option, "must be a time such as 2026-04-07T10:00:00Z") from error
-    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return round(aware.timestamp() * 1000)
-
-
-def wallet_option(option: str, text: str) -> str:
-    """A wallet as the books spell it; "" when none is named. Raises InvalidField."""
-    from moorage.chains.address import parse_address
-    from moorage.errors import InvalidField
-
-    try:
-        return parse_address(text) if text else ""
-    except ValueError as error:
-        raise InvalidField(option, str(error)) from error
 
 
 def _transaction(text: str) -> str:

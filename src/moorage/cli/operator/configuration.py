@@ -1,19 +1,17 @@
 """The operator's look at the configuration, and at what operators did."""
 
 import asyncio
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Literal
 
 from moorage.cli.exits import Exit
-from moorage.cli.operator.books import (
-    operator_settings,
+from moorage.cli.operator.options import (
+    DEFAULTS,
+    OperatorOptions,
     reason_option,
+    required,
     time_option,
     wallet_option,
 )
-from moorage.cli.screen import Screen
 
 if TYPE_CHECKING:
     from moorage.storage.operation.configuration import ConfigurationChange
@@ -23,9 +21,7 @@ def config(
     what: Literal["show", "diff", "history"],
     /,
     *,
-    config: Path | None = None,
-    data_dir: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
 ) -> int:
     """Show the settings, what a restart would change, or what changed: `moorage config diff`.
 
@@ -36,18 +32,12 @@ def config(
     what
         `show` prints each setting and where it comes from, `diff` what is different from the last
         start, `history` what starts have changed.
-    config
-        The gateway's settings, as TOML; without it `moorage dev` is meant.
-    data_dir
-        Where it keeps everything, if not where the settings say.
-    json
-        Print one JSON document.
     """
     from moorage.operate.configuration import run_diff, run_history, shown
 
-    settings, screen = operator_settings(config, data_dir), Screen(json=json)
+    settings, screen = options.settings(), options.screen()
     if what == "show":
-        listed = shown(settings, file=config)
+        listed = shown(settings, file=options.config)
         screen.document({"settings": listed})
         rows = [(each.setting, _text(each.value), each.origin) for each in listed]
         screen.table(("SETTING", "VALUE", "FROM"), rows, none="")
@@ -64,9 +54,7 @@ def config(
 def acts(
     *,
     since: str | None = None,
-    config: Path | None = None,
-    data_dir: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
 ) -> int:
     """List what operators did by commands, who it was, and why.
 
@@ -74,19 +62,13 @@ def acts(
     ----------
     since
         From this time on: 2026-04-07 or 2026-04-07T10:00:00Z.
-    config
-        The gateway's settings, as TOML; without it `moorage dev` is meant.
-    data_dir
-        Where it keeps everything, if not where the settings say.
-    json
-        Print one JSON document.
     """
     from moorage.clock import iso_utc
     from moorage.operate.acts import run_acts
 
     since_ms = time_option("--since", since, default=0)
-    found = asyncio.run(run_acts(operator_settings(config, data_dir), since_ms=since_ms))
-    screen = Screen(json=json)
+    found = asyncio.run(run_acts(options.settings(), since_ms=since_ms))
+    screen = options.screen()
     screen.document({"acts": found})
     rows = [(iso_utc(it.at_ms), it.who, it.act, it.subject, it.reason) for it in found]
     screen.table(("TIME", "WHO", "ACT", "SUBJECT", "REASON"), rows, none="Nothing was done.")
@@ -99,9 +81,7 @@ def recipient(
     /,
     *,
     reason: str = "",
-    config: Path | None = None,
-    data_dir: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
 ) -> int:
     """List the addresses that were ever `pay_to`, or give one up: `moorage recipient retire 0x…`.
 
@@ -115,19 +95,13 @@ def recipient(
         The address to give up.
     reason
         Why, for the record.
-    config
-        The gateway's settings, as TOML; without it `moorage dev` is meant.
-    data_dir
-        Where it keeps everything, if not where the settings say.
-    json
-        Print one JSON document.
     """
     from moorage.clock import iso_utc
     from moorage.operate.retiring import run_recipients, run_retire_recipient
 
-    settings, screen = operator_settings(config, data_dir), Screen(json=json)
+    settings, screen = options.settings(), options.screen()
     if what == "retire":
-        wanted, why = wallet_option("ADDRESS", _required("ADDRESS", address)), reason_option(reason)
+        wanted, why = wallet_option("ADDRESS", required("ADDRESS", address)), reason_option(reason)
         asyncio.run(run_retire_recipient(settings, wanted, reason=why))
         screen.document({"retired": wanted})
         screen.result(f"{wanted} is retired. Restart the gateway; keep the key all the same.")
@@ -150,9 +124,7 @@ def base_domain(
     /,
     *,
     reason: str = "",
-    config: Path | None = None,
-    data_dir: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
 ) -> int:
     """List the domains that were ever `base_domain`, or stop serving apps below one.
 
@@ -164,19 +136,13 @@ def base_domain(
         The domain to give up.
     reason
         Why, for the record.
-    config
-        The gateway's settings, as TOML; without it `moorage dev` is meant.
-    data_dir
-        Where it keeps everything, if not where the settings say.
-    json
-        Print one JSON document.
     """
     from moorage.clock import iso_utc
     from moorage.operate.retiring import run_base_domains, run_retire_base_domain
 
-    settings, screen = operator_settings(config, data_dir), Screen(json=json)
+    settings, screen = options.settings(), options.screen()
     if what == "retire":
-        wanted, why = _required("DOMAIN", domain), reason_option(reason)
+        wanted, why = required("DOMAIN", domain), reason_option(reason)
         asyncio.run(run_retire_base_domain(settings, wanted, reason=why))
         screen.document({"retired": wanted})
         screen.result(f"{wanted} is retired: restart the gateway.")
@@ -187,14 +153,6 @@ def base_domain(
         retired = "" if each.retired_at_ms is None else f", retired {iso_utc(each.retired_at_ms)}"
         screen.result(f"{each.domain} since {iso_utc(each.since_ms)}{retired}")
     return Exit.OK
-
-
-def _required(option: str, text: str) -> str:
-    from moorage.errors import InvalidField
-
-    if not text:
-        raise InvalidField(option, "name it")
-    return text
 
 
 def _text(value: object) -> str:

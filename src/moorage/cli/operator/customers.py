@@ -1,14 +1,10 @@
 """`moorage wallets`, `moorage projects --all` and `moorage credit`: the gateway's customers."""
 
 import asyncio
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 from moorage.cli.exits import Exit
-from moorage.cli.operator.books import operator_settings, reason_option, wallet_option
-from moorage.cli.screen import Screen
+from moorage.cli.operator.options import DEFAULTS, OperatorOptions, reason_option, wallet_option
 
 if TYPE_CHECKING:
     from moorage.money import MicroUsd
@@ -17,29 +13,14 @@ if TYPE_CHECKING:
 _MIB = 1024 * 1024
 
 
-def wallets(
-    *,
-    config: Path | None = None,
-    data_dir: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
-) -> int:
-    """List every wallet: its credits, what it burns, when they run out, what it paid.
-
-    Parameters
-    ----------
-    config
-        The gateway's settings, as TOML; without it the books of `moorage dev` are meant.
-    data_dir
-        Where they are kept, if not where the settings say.
-    json
-        Print one JSON document.
-    """
+def wallets(*, options: OperatorOptions = DEFAULTS) -> int:
+    """List every wallet: its credits, what it burns, when they run out, what it paid."""
     from moorage.clock import iso_utc
     from moorage.money import usd_text
     from moorage.operate.customers.overview import run_wallets
 
-    found = asyncio.run(run_wallets(operator_settings(config, data_dir)))
-    screen = Screen(json=json)
+    found = asyncio.run(run_wallets(options.settings()))
+    screen = options.screen()
     screen.document({"wallets": found})
     screen.table(
         (
@@ -72,14 +53,13 @@ def wallets(
     return Exit.OK
 
 
-def every_project(*, config: Path | None, data_dir: Path | None, hours: int, json: bool) -> int:
+def every_project(*, hours: int, options: OperatorOptions) -> int:
     """Prints the projects of all wallets; as `moorage projects --all` does."""
     from moorage.money import usd_text
     from moorage.operate.customers.overview import run_projects
 
-    settings = operator_settings(config, None if data_dir is None else str(data_dir))
-    found = asyncio.run(run_projects(settings, hours=hours))
-    screen = Screen(json=json)
+    found = asyncio.run(run_projects(options.settings(), hours=hours))
+    screen = options.screen()
     screen.document({"projects": [{**each.project._asdict(), "runs": each.runs} for each in found]})
     screen.table(
         ("NAME", "STATUS", "A MONTH", "REQUESTS", "CPU", "MEMORY", "SENT", "WALLET"),
@@ -108,9 +88,7 @@ def credit(
     *,
     reason: str = "",
     undo: str = "",
-    config: Path | None = None,
-    data_dir: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
 ) -> int:
     """Give a wallet credits without a payment: `moorage credit 0x… 5.00 --reason "…"`.
 
@@ -126,18 +104,12 @@ def credit(
         Why: recorded, and told to the wallet.
     undo
         The id of credits that were given by mistake: takes them back, if the wallet has as many.
-    config
-        The gateway's settings, as TOML; without it the books of `moorage dev` are meant.
-    data_dir
-        Where they are kept, if not where the settings say.
-    json
-        Print one JSON document.
     """
     from moorage.errors import InvalidField
     from moorage.operate.customers.grants import all_grants, run_grant, run_undo_grant
 
-    settings = operator_settings(config, data_dir)
-    screen = Screen(json=json)
+    settings = options.settings()
+    screen = options.screen()
     if undo:
         given = [asyncio.run(run_undo_grant(settings, undo))]
     elif wallet:

@@ -2,13 +2,12 @@
 
 import asyncio
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from moorage.cli.exits import Exit
-from moorage.cli.operator.books import operator_settings
+from moorage.cli.operator.options import DEFAULTS, OperatorOptions
 from moorage.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -24,9 +23,7 @@ def engine(
     *,
     to: str = "",
     every: Annotated[bool, Parameter(name="--all", negative=())] = False,
-    config: Path | None = None,
-    data_dir: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
 ) -> int:
     """List projects by engine, or move them: `moorage engine move --all --to docker`.
 
@@ -45,16 +42,10 @@ def engine(
         The engine to move to, as the setting `isolation` names it.
     every
         Move all projects that are not there yet.
-    config
-        The gateway's settings, as TOML; without it `moorage dev` is meant.
-    data_dir
-        Where it keeps everything, if not where the settings say.
-    json
-        Print one JSON document.
     """
     from moorage.operate.engines import run_list, run_move
 
-    settings, screen = operator_settings(config, data_dir), Screen(json=json)
+    settings, screen = options.settings(), options.screen()
     if what == "list":
         _show(screen, asyncio.run(run_list(settings)))
         return Exit.OK

@@ -1,14 +1,12 @@
 """`moorage evict`: delete somebody's project, after its owner was told."""
 
 import asyncio
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
 from moorage.cli.exits import Exit
-from moorage.cli.operator.books import operator_settings, reason_option
-from moorage.cli.screen import Screen
+from moorage.cli.operator.options import DEFAULTS, OperatorOptions, reason_option
 
 
 def evict(
@@ -19,9 +17,7 @@ def evict(
     days: float = 14.0,
     export: bool = True,
     cancel: Annotated[bool, Parameter(negative=())] = False,
-    config: Path | None = None,
-    data_dir: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
 ) -> int:
     """Delete a project of anybody's for good: `moorage evict NAME --reason "…" --days 14`.
 
@@ -42,17 +38,11 @@ def evict(
         Give its owner an archive of files, volume and logs first.
     cancel
         Keep it after all.
-    config
-        The gateway's settings, as TOML; without it `moorage dev` is meant.
-    data_dir
-        Where it keeps everything, if not where the settings say.
-    json
-        Print one JSON document.
     """
     from moorage.errors import InvalidField
     from moorage.operate.customers.evictions import run_evict, run_evicted, run_keep
 
-    settings = operator_settings(config, data_dir)
+    settings = options.settings()
     if not 0 <= days <= 3650:
         raise InvalidField("--days", "must be from 0 to 3650")
     if cancel or reason:
@@ -66,7 +56,7 @@ def evict(
     elif name:
         raise InvalidField("--reason", "say why, for its owner")
     found = asyncio.run(run_evicted(settings))
-    screen = Screen(json=json)
+    screen = options.screen()
     screen.document({"evictions": found})
     screen.table(
         ("NAME", "DELETED AT", "WALLET", "REASON"),

@@ -1,14 +1,12 @@
 """`moorage maintenance`, `announce` and `allow`: what the operator tells and allows customers."""
 
 import asyncio
-from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from moorage.cli.exits import Exit
-from moorage.cli.operator.books import operator_settings, wallet_option
-from moorage.cli.screen import Screen
+from moorage.cli.operator.options import DEFAULTS, OperatorOptions, wallet_option
 
 _NOTHING_SAID = "(nothing is said)"
 
@@ -18,9 +16,7 @@ def maintenance(
     words: str = "",
     /,
     *,
-    config: Path | None = None,
-    data_dir: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
 ) -> int:
     """Refuse new deploys for a while: `moorage maintenance on "back at 14:00 UTC"`.
 
@@ -33,20 +29,14 @@ def maintenance(
         `on`, `off`, or `show`.
     words
         What whoever would deploy is told.
-    config
-        The gateway's settings, as TOML; without it `moorage dev` is meant.
-    data_dir
-        Where it keeps everything, if not where the settings say.
-    json
-        Print one JSON document.
     """
     from moorage.operate.customers.house_rules import run_maintenance, run_notices
 
-    settings = operator_settings(config, data_dir)
+    settings = options.settings()
     if what != "show":
         asyncio.run(run_maintenance(settings, begin=what == "on", words=words.strip()))
     text = asyncio.run(run_notices(settings)).get("maintenance")
-    screen = Screen(json=json)
+    screen = options.screen()
     screen.document({"maintenance": text is not None, "text": text or ""})
     if text is None:
         screen.result("No maintenance: deploys are taken.")
@@ -60,9 +50,7 @@ def announce(
     /,
     *,
     end: Annotated[bool, Parameter(negative=())] = False,
-    config: Path | None = None,
-    data_dir: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
 ) -> int:
     """Tell all customers something: `moorage announce "prices change on 1 May"`.
 
@@ -76,21 +64,15 @@ def announce(
         What they are told.
     end
         Show it no longer.
-    config
-        The gateway's settings, as TOML; without it `moorage dev` is meant.
-    data_dir
-        Where it keeps everything, if not where the settings say.
-    json
-        Print one JSON document.
     """
     from moorage.operate.customers.house_rules import run_announce, run_notices
 
-    settings = operator_settings(config, data_dir)
+    settings = options.settings()
     told = 0
     if words.strip() or end:
         told = asyncio.run(run_announce(settings, "" if end else words.strip()))
     text = asyncio.run(run_notices(settings)).get("announcement", "")
-    screen = Screen(json=json)
+    screen = options.screen()
     screen.document({"announcement": text, "told": told})
     screen.result(text or "Nothing is announced.")
     if told:
@@ -104,9 +86,7 @@ def allow(
     *,
     listed: bool | None = None,
     projects: int | None = None,
-    config: Path | None = None,
-    data_dir: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
 ) -> int:
     """List a wallet, or change how many projects it may have: `moorage allow 0x… --listed`.
 
@@ -121,17 +101,11 @@ def allow(
         List it, or take it off the list.
     projects
         How many projects it may have, in place of `projects_per_wallet`; -1: as that says.
-    config
-        The gateway's settings, as TOML; without it `moorage dev` is meant.
-    data_dir
-        Where it keeps everything, if not where the settings say.
-    json
-        Print one JSON document.
     """
     from moorage.errors import InvalidField
     from moorage.operate.customers.house_rules import run_allow, run_allowed
 
-    settings = operator_settings(config, data_dir)
+    settings = options.settings()
     changes = listed is not None or projects is not None
     if bool(wallet) != changes:
         raise InvalidField(
@@ -141,7 +115,7 @@ def allow(
         address = wallet_option("WALLET", wallet)
         asyncio.run(run_allow(settings, address, listed=listed, max_projects=projects))
     found = asyncio.run(run_allowed(settings))
-    screen = Screen(json=json)
+    screen = options.screen()
     screen.document({"wallets": found})
     screen.table(
         ("WALLET", "LISTED", "PROJECTS"),

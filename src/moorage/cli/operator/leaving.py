@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from moorage.cli.exits import Exit
-from moorage.cli.operator.books import operator_settings, reason_option
+from moorage.cli.operator.options import DEFAULTS, OperatorOptions, reason_option
 from moorage.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 def stop(
     *,
     reason: str = "",
-    config: Path | None = None,
-    data_dir: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
 ) -> int:
     """End the apps and the proxy of a gateway that you have stopped: `moorage stop`.
 
@@ -30,20 +28,14 @@ def stop(
     ----------
     reason
         Why, for `moorage acts`.
-    config
-        The gateway's settings, as TOML; without it `moorage dev` is meant.
-    data_dir
-        Where it keeps everything, if not where the settings say.
-    json
-        Print one JSON document.
     """
     from moorage import logs
     from moorage.operate.stopping import run_stop
 
-    settings = operator_settings(config, data_dir)
+    settings = options.settings()
     logs.configure(json=settings.log_json, level="warning")
     stopped = asyncio.run(run_stop(settings, reason=reason.strip()))
-    screen = Screen(json=json)
+    screen = options.screen()
     screen.document({"stopped": stopped})
     screen.result(f"Stopped {stopped.apps} apps and the proxy. All data is kept.")
     return Exit.OK
@@ -55,9 +47,7 @@ def retire(
     *,
     reason: str = "",
     i_know: Annotated[bool, Parameter(negative=())] = False,
-    config: Path | None = None,
-    data_dir: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
 ) -> int:
     """End a gateway that you have stopped, for good: `moorage retire /var/backups/moorage-books`.
 
@@ -73,20 +63,14 @@ def retire(
         Why, for `moorage acts`.
     i_know
         Retire it although somebody is owed something: their apps and volumes are gone afterwards.
-    config
-        The gateway's settings, as TOML; without it `moorage dev` is meant.
-    data_dir
-        Where it keeps everything, if not where the settings say.
-    json
-        Print one JSON document.
     """
     from moorage import logs
     from moorage.operate.closure import run_retire
 
-    settings, why = operator_settings(config, data_dir), reason_option(reason)
+    settings, why = options.settings(), reason_option(reason)
     logs.configure(json=settings.log_json, level="warning")
     done = asyncio.run(run_retire(settings, target.absolute(), reason=why, owing=i_know))
-    screen = Screen(json=json)
+    screen = options.screen()
     screen.document({"retired": done.is_retired, "left": done.left, "kept": done.kept})
     _show(screen, done.left)
     if not done.is_retired:

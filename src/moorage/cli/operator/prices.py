@@ -2,13 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Literal
 
 from moorage.cli.exits import Exit
-from moorage.cli.operator.books import operator_settings, reason_option, time_option
+from moorage.cli.operator.options import DEFAULTS, OperatorOptions, reason_option, time_option
 from moorage.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -21,9 +18,7 @@ def prices(
     /,
     *,
     reason: str = "",
-    config: Path | None = None,
-    data_dir: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
 ) -> int:
     """Give projects that there are the price list's price: `moorage prices preview 2027-03-01`.
 
@@ -41,16 +36,10 @@ def prices(
         `price_notice_days` from now.
     reason
         Why: told to the owners of an order, and kept for `moorage acts`.
-    config
-        The gateway's settings, as TOML; without it `moorage dev` is meant.
-    data_dir
-        Where it keeps everything, if not where the settings say.
-    json
-        Print one JSON document.
     """
     from moorage.operate.customers.prices import run_cancel, run_order, run_preview, run_prices
 
-    settings, screen = operator_settings(config, data_dir), Screen(json=json)
+    settings, screen = options.settings(), options.screen()
     if what == "cancel":
         kept = asyncio.run(run_cancel(settings, reason=reason_option(reason)))
         screen.document({"cancelled": kept})

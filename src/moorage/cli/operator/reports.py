@@ -4,13 +4,12 @@ import asyncio
 import csv
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from moorage.cli.exits import Exit
-from moorage.cli.operator.books import operator_settings, time_option, wallet_option
+from moorage.cli.operator.options import DEFAULTS, OperatorOptions, time_option, wallet_option
 from moorage.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -28,9 +27,7 @@ def report(
     since: str | None = None,
     until: str | None = None,
     as_csv: Annotated[bool, Parameter(name="--csv", negative=())] = False,
-    config: Path | None = None,
-    data_dir: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
 ) -> int:
     """Report on money, all from the ledger: `moorage report revenue --by day`.
 
@@ -53,20 +50,14 @@ def report(
         Before this time.
     as_csv
         Print a table for a spreadsheet.
-    config
-        The gateway's settings, as TOML; without it the books of `moorage dev` are meant.
-    data_dir
-        Where they are kept, if not where the settings say.
-    json
-        Print one JSON document.
     """
     from moorage.errors import InvalidField
 
-    settings = operator_settings(config, data_dir)
+    settings = options.settings()
     since_ms = time_option("--since", since, default=0)
     until_ms = time_option("--until", until, default=_FOR_EVER_MS)
     address = wallet_option("--wallet", wallet)
-    output = _Output(Screen(json=json), as_csv=as_csv)
+    output = _Output(options.screen(), as_csv=as_csv)
     match what:
         case "revenue":
             _revenue(output, settings, by, since_ms, until_ms)

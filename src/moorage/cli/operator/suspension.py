@@ -1,13 +1,10 @@
 """The operator's switch against abuse: suspend, resume, and what is suspended."""
 
 import asyncio
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 from moorage.cli.exits import Exit
-from moorage.cli.operator.books import operator_settings, reason_option, wallet_option
+from moorage.cli.operator.options import DEFAULTS, OperatorOptions, reason_option, wallet_option
 from moorage.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -21,9 +18,7 @@ def suspend(
     *,
     reason: str = "",
     wallet: str = "",
-    config: Path | None = None,
-    data_dir: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
 ) -> int:
     """Suspend a project whatever its credits: `moorage suspend NAME --reason "…"`.
 
@@ -39,18 +34,12 @@ def suspend(
     wallet
         Instead all projects of this wallet, and whatever it would deploy. Its credits stay, and can
         be refunded.
-    config
-        The gateway's settings, as TOML; without it `moorage dev` is meant.
-    data_dir
-        Where it keeps everything, if not where the settings say.
-    json
-        Print one JSON document.
     """
     from moorage.operate.customers.suspension import run_suspend
 
-    settings, subject = operator_settings(config, data_dir), _subject(name, wallet)
+    settings, subject = options.settings(), _subject(name, wallet)
     found = asyncio.run(run_suspend(settings, subject, reason_option(reason)))
-    _tell(Screen(json=json), "suspended", found)
+    _tell(options.screen(), "suspended", found)
     return Exit.OK
 
 
@@ -59,9 +48,7 @@ def resume(
     /,
     *,
     wallet: str = "",
-    config: Path | None = None,
-    data_dir: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
 ) -> int:
     """Lift what `moorage suspend` did; from then on credits decide whether an app runs.
 
@@ -71,41 +58,20 @@ def resume(
         The project's name.
     wallet
         Instead everything of this wallet, single projects as well.
-    config
-        The gateway's settings, as TOML; without it `moorage dev` is meant.
-    data_dir
-        Where it keeps everything, if not where the settings say.
-    json
-        Print one JSON document.
     """
     from moorage.operate.customers.suspension import run_unsuspend
 
-    settings, subject = operator_settings(config, data_dir), _subject(name, wallet)
-    _tell(Screen(json=json), "resumed", asyncio.run(run_unsuspend(settings, subject)))
+    settings, subject = options.settings(), _subject(name, wallet)
+    _tell(options.screen(), "resumed", asyncio.run(run_unsuspend(settings, subject)))
     return Exit.OK
 
 
-def suspended(
-    *,
-    config: Path | None = None,
-    data_dir: str | None = None,
-    json: Annotated[bool, Parameter(negative=())] = False,
-) -> int:
-    """List the projects and wallets that you have suspended, and why.
-
-    Parameters
-    ----------
-    config
-        The gateway's settings, as TOML; without it `moorage dev` is meant.
-    data_dir
-        Where it keeps everything, if not where the settings say.
-    json
-        Print one JSON document.
-    """
+def suspended(*, options: OperatorOptions = DEFAULTS) -> int:
+    """List the projects and wallets that you have suspended, and why."""
     from moorage.operate.customers.suspension import run_suspended
 
-    found = asyncio.run(run_suspended(operator_settings(config, data_dir)))
-    screen = Screen(json=json)
+    found = asyncio.run(run_suspended(options.settings()))
+    screen = options.screen()
     screen.document({"suspended": [each._asdict() for each in found]})
     rows = [(each.unique_name or "(all)", each.wallet, each.reason) for each in found]
     screen.table(("NAME", "WALLET", "REASON"), rows, none="Nothing is suspended.")

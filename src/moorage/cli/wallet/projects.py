@@ -41,10 +41,11 @@ def projects(
     """
     if of_all:
         from moorage.cli.operator.customers import every_project
+        from moorage.cli.operator.options import OperatorOptions
 
-        return every_project(
-            config=config, data_dir=options.data_dir, hours=hours, json=options.json
-        )
+        data_dir = None if options.data_dir is None else str(options.data_dir)
+        operator = OperatorOptions(config=config, data_dir=data_dir, json=options.json)
+        return every_project(hours=hours, options=operator)
     screen = Screen(json=options.json)
     connection = find_connection(options)
 
