@@ -131,15 +131,21 @@ def http_app(api: HttpApi, *, mcp: ASGIApp, pages: Pages | None = None) -> ASGIA
     found = (("GET", path, each) for path, each in api.documents.apps())
     others = (("POST", "/mcp", mcp), ("GET", exports.PATH, api.exports), *found)
     machines = CrossOrigin(Dispatch([*_operations(api), *others]))
-    return machines if pages is None else _beside_pages(machines, pages)
+    return machines if pages is None else _beside_pages(machines, pages, api.arrivals)
 
 
-def _beside_pages(machines: ASGIApp, pages: Pages) -> ASGIApp:
+def _beside_pages(machines: ASGIApp, pages: Pages, arrivals: Arrivals) -> ASGIApp:
     """Returns an app that answers with pages below their paths: no other origin may read those."""
 
     async def either(scope: Scope, receive: Receive, send: Send) -> None:
-        app = pages.app if scope["path"].startswith(pages.prefixes) else machines
-        await app(scope, receive, send)
+        if not scope["path"].startswith(pages.prefixes):
+            await machines(scope, receive, send)
+            return
+        arrival = arrivals.begin(scope, receive)
+        try:
+            await pages.app(scope, arrival.receive, send)
+        finally:
+            arrival.end()
 
     return either
 

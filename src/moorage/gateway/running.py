@@ -299,6 +299,7 @@ def _pages(rooms: Rooms) -> Pages:
         confirmations=Confirmations(gate=gate, signing=signing),
         facts=http.facts,
         clock=rooms.core.clock,
+        count=count,
         doors=wallet_doors(gate, count=count, signing=signing, facts=http.facts),
     )
     return Pages(app=site.app, prefixes=PREFIXES)

@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from starlette.types import Message, Scope
+from starlette.types import Message, Receive, Scope, Send
 
 from moorage.api.connections.arrival import (
     ARRIVAL,
@@ -16,8 +17,9 @@ from moorage.api.connections.arrival import (
 )
 from moorage.api.connections.places import PlaceLimits
 from moorage.api.http.request_context import HAS_PAID, WALLET
+from moorage.api.routes import HttpApi, Pages, http_app
 from moorage.auth.client_address import TrustedProxies
-from moorage.errors import BodyStalled, UploadDisplaced
+from moorage.errors import BodyStalled, MoorageError, UploadDisplaced
 from moorage.uploads.room import Uploader
 
 PROXY, PAYING = "10.0.0.1", "0xpaid"
@@ -245,3 +247,30 @@ async def test_body_is_its_wallets_if_that_paid_and_else_its_addresses() -> None
     assert uploader("192.0.2.8", wallet="0xnew") == Uploader("192.0.2.8", has_paid=False)
     assert uploader("2001:db8::1") == Uploader("2001:db8::/64", has_paid=False)
     assert uploader("192.0.2.8", wallet=PAYING) == Uploader(PAYING, has_paid=True)
+
+
+@movable
+async def test_forms_of_pages_keep_the_rate_of_other_bodies() -> None:
+    ended: list[type[BaseException]] = []
+
+    async def reads(_scope: Scope, receive: Receive, _send: Send) -> None:
+        try:
+            while (await receive())["more_body"]:
+                pass
+        except MoorageError as error:
+            ended.append(type(error))
+
+    api = SimpleNamespace(
+        arrivals=arrivals(),
+        documents=SimpleNamespace(apps=dict),
+        exports=reads,
+        room=lambda _kind: None,
+    )
+    app = http_app(cast("HttpApi", api), mcp=reads, pages=Pages(app=reads, prefixes=("/sign-in",)))
+    messages: asyncio.Queue[Message] = asyncio.Queue()
+    scope: Scope = {"path": "/sign-in", "headers": [], "client": ("192.0.2.1", 1)}
+    asked = asyncio.ensure_future(app(scope, messages.get, cast("Send", None)))
+    await turns()
+    await passes(GRACE_SECONDS + 0.1)
+    await asked
+    assert ended == [BodyStalled]

@@ -19,6 +19,7 @@ from moorage.gateway.platform.proxy import Proxy
 from moorage.loop import Run
 from moorage.metrics import exposition
 from moorage.pages.sessions.doors import operator_doors
+from moorage.pages.sessions.failures import Count
 from moorage.pages.sessions.gate import Gate
 from moorage.payments.watch.watcher import Watcher
 from moorage.settings import Settings
@@ -40,8 +41,11 @@ class OperatorPages(Protocol):
         """The tasks that run until the gateway stops."""
         ...
 
-    def app(self, gate: Gate, doors: tuple[Route, ...]) -> ASGIApp:
-        """Returns the pages for whoever passes `gate`; `doors` lead to it."""
+    def app(self, gate: Gate, doors: tuple[Route, ...], *, count: Count) -> ASGIApp:
+        """Returns the pages for whoever passes `gate`; `doors` lead to it.
+
+        `count` counts forms of whoever does not.
+        """
         ...
 
 
@@ -60,7 +64,7 @@ def guarded(pages: OperatorPages, gate: Gate, rooms: Rooms, *, wallets: Collecti
         facts=http.facts,
         wallets=frozenset(wallets),
     )
-    return pages.app(gate, doors)
+    return pages.app(gate, doors, count=count)
 
 
 def operator_app(

@@ -15,6 +15,7 @@ from moorage.pages.operator.health import HealthReader, read_health
 from moorage.pages.operator.money.audits import Audits
 from moorage.pages.operator.money.commands import BooksCommand, Reports
 from moorage.pages.operator.site import OperatorSite
+from moorage.pages.sessions.failures import Count
 from moorage.pages.sessions.gate import Gate
 from moorage.settings import Settings
 
@@ -30,10 +31,17 @@ class OpenedPages:
         """The tasks that run until the gateway stops."""
         return (self.desk.audits.run,)
 
-    def app(self, gate: Gate, doors: tuple[Route, ...]) -> ASGIApp:
-        """Returns the pages for whoever passes `gate`; `doors` lead to it."""
+    def app(self, gate: Gate, doors: tuple[Route, ...], *, count: Count) -> ASGIApp:
+        """Returns the pages for whoever passes `gate`; `doors` lead to it.
+
+        `count` counts forms of whoever does not.
+        """
         site = OperatorSite(
-            desk=self.desk, find_operator=gate.operator_session, hosts=gate.hosts, doors=doors
+            desk=self.desk,
+            find_operator=gate.operator_session,
+            hosts=gate.hosts,
+            count=count,
+            doors=doors,
         )
         return site.app
 

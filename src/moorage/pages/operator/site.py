@@ -25,6 +25,7 @@ from moorage.pages.operator.money import books, payments, prices, reports
 from moorage.pages.operator.view import View
 from moorage.pages.rendering.assets import PREFIX, serve_asset
 from moorage.pages.rendering.templates import page
+from moorage.pages.sessions.failures import Count, told
 from moorage.pages.sessions.form import Form, own_form, require_token
 from moorage.pages.sessions.operator import FindOperator
 from moorage.pages.sessions.typed import is_part, signed_out, typed
@@ -94,6 +95,7 @@ class OperatorSite:
     desk: Desk
     find_operator: FindOperator
     hosts: frozenset[str]  # that the pages are served at, as `Origin` names them
+    count: Count  # of forms that come without a session
     doors: tuple[Route, ...] = ()  # pages without a session: to sign in, and to open links
 
     @property
@@ -112,29 +114,34 @@ class OperatorSite:
 
     def _route(self, method: str, path: str, handler: Handler) -> Route:
         async def answer(request: Request) -> Response:
-            return await self._answer(request, handler)
-
-        return Route(f"{HOME}{path}", answer, methods=[method])
-
-    async def _answer(self, request: Request, handler: Handler) -> Response:
-        form: Form = {}
-        try:
             session = await self.find_operator(request)
             if session is None and request.method == "POST" and not is_part(request):
-                return await signed_out(request, hosts=self.hosts, sign_in=SIGN_IN)
+                hosts, count = self.hosts, self.count
+                return await signed_out(request, hosts=hosts, sign_in=SIGN_IN, count=count)
             if session is None:
                 return _to_sign_in(request)
+            form: Form = {}
             if request.method == "POST":
                 form = await own_form(request, hosts=self.hosts)
-                require_token(form, csrf=session.csrf)
-            return await handler(View(request=request, session=session, desk=self.desk, form=form))
-        except InvalidRequest as error:
-            return _error(400, error.message, form)
-        except MoorageError as error:
-            return _error(409, error.message, form)
-        except Exception:
-            log.exception("page failed")
-            return _error(500, _ACT_FAILED if request.method == "POST" else _LOOK_FAILED, form)
+            view = View(request=request, session=session, desk=self.desk, form=form)
+            return await _answered(handler, view)
+
+        return Route(f"{HOME}{path}", told(answer, home=HOME), methods=[method])
+
+
+async def _answered(handler: Handler, view: View) -> Response:
+    is_act = view.request.method == "POST"
+    try:
+        if is_act:
+            require_token(view.form, csrf=view.session.csrf)
+        return await handler(view)
+    except InvalidRequest as error:
+        return _error(400, error.message, view.form)
+    except MoorageError as error:
+        return _error(409, error.message, view.form)
+    except Exception:
+        log.exception("page failed")
+        return _error(500, _ACT_FAILED if is_act else _LOOK_FAILED, view.form)
 
 
 def _to_sign_in(request: Request) -> Response:

@@ -4,15 +4,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.requests import Request
+import structlog
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from moorage.api.discovery.facts import Facts
 from moorage.api.http.problems import problem_of
-from moorage.errors import MoorageError, RateLimited, SignatureInvalid
+from moorage.errors import MoorageError, SignatureInvalid
 from moorage.pages.rendering.policy import SECURITY_HEADERS
 from moorage.pages.rendering.templates import page
+from moorage.pages.sessions.failures import FAILED, Answer, Count, told
 from moorage.pages.sessions.form import intended_form, read_form, require_own_page
 from moorage.pages.sessions.gate import Gate
 from moorage.pages.sessions.operator import OperatorSession
@@ -20,10 +22,12 @@ from moorage.pages.sessions.session import Session
 from moorage.pages.sessions.signing import Signing
 from moorage.records.session import Role
 
-Handler = Callable[[Request], Awaitable[Response]]
+log = structlog.get_logger()
+
 FindSession = Callable[[Request], Awaitable[Session | OperatorSession | None]]
-Count = Callable[[Request], Awaitable[None]]
-"""Counts a request against its client's address. Raises RateLimited."""
+
+_MAX_BYTES = 32 * 1024
+"""Of a form that signs in: a contract wallet's signature takes the most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,18 +76,23 @@ class Doors:
         try:
             await self.count(request)
             require_own_page(request, self.gate.hosts)
-            form = await read_form(request)
+            form = await read_form(request, max_bytes=_MAX_BYTES)
             statement = form.get("statement") or self.place.statement
             url = self.gate.url_of(request)
             body, status = self.signing.challenge(form, statement, url=url)._asdict(), 200
         except MoorageError as error:
             body, status = {"error": error.message}, problem_of(error).status
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody is there to read it
+        except Exception:
+            log.exception("page failed")
+            body, status = {"error": FAILED}, 500
         return JSONResponse(body, status, {**SECURITY_HEADERS, "Cache-Control": "no-store"})
 
     async def _sign_in(self, request: Request) -> Response:
         place = self.place
         require_own_page(request, self.gate.hosts)
-        form = await read_form(request)
+        form = await read_form(request, max_bytes=_MAX_BYTES)
         try:
             url = self.gate.url_of(request)
             signed = await self.signing.check(request, form, place.statement, url=url)
@@ -121,21 +130,14 @@ class Doors:
                 await self.gate.sessions.end_all(session.id)
         return await self.gate.leave(request, RedirectResponse(f"{self.place.base}/sign-in", 303))
 
-    def _told(self, handler: Handler) -> Handler:
+    def _told(self, handler: Answer) -> Answer:
         """Returns the handler behind the limit of its client's address; it tells its errors."""
 
-        async def answer(request: Request) -> Response:
-            try:
-                await self.count(request)
-                return await handler(request)
-            except MoorageError as error:
-                status = problem_of(error).status
-                response = self._page("error.html", status=status, message=error.message)
-                if isinstance(error, RateLimited):
-                    response.headers["Retry-After"] = str(error.retry_after_seconds)
-                return response
+        async def counted(request: Request) -> Response:
+            await self.count(request)
+            return await handler(request)
 
-        return answer
+        return told(counted, home=self.place.home)
 
     def _gone(self) -> Response:
         return self._page("sessions/link_gone.html", status=404)

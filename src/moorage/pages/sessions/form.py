@@ -35,13 +35,13 @@ async def intended_form(request: Request, *, csrf: str, hosts: Collection[str]) 
     return form
 
 
-async def own_form(request: Request, *, hosts: Collection[str]) -> Form:
+async def own_form(request: Request, *, hosts: Collection[str], max_bytes: int = MAX_BYTES) -> Form:
     """Returns the fields of a form that a page of one of `hosts` sent, of whatever session.
 
     Raises Forged, BodyTooLarge and InvalidRequest.
     """
     require_own_page(request, hosts)
-    return await read_form(request)
+    return await read_form(request, max_bytes=max_bytes)
 
 
 def require_token(form: Form, *, csrf: str) -> None:
@@ -50,9 +50,9 @@ def require_token(form: Form, *, csrf: str) -> None:
         raise Forged
 
 
-async def read_form(request: Request) -> Form:
+async def read_form(request: Request, *, max_bytes: int) -> Form:
     """Returns the fields of a form. Raises BodyTooLarge, and InvalidRequest for no form."""
-    body = await read_small(request, max_bytes=MAX_BYTES)
+    body = await read_small(request, max_bytes=max_bytes)
     try:
         pairs = parse_qsl(
             body.decode(), keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict"

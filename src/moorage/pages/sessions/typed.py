@@ -5,9 +5,10 @@ from collections.abc import Collection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from moorage.errors import MoorageError
+from moorage.errors import BodyTooLarge, MoorageError
 from moorage.pages.rendering.templates import page
 from moorage.pages.sessions.confirmation import SIGNATURE_FIELDS
+from moorage.pages.sessions.failures import Count
 from moorage.pages.sessions.form import TOKEN, Form, own_form
 
 _NOT_TYPED = frozenset(
@@ -15,6 +16,12 @@ _NOT_TYPED = frozenset(
 )
 
 _MAX_TEXTS = 50  # no form has as many
+_MAX_BYTES = 64 * 1024  # of a stranger's form: some ten milliseconds of work at the most
+
+_TOO_LARGE = (
+    "You were signed out, and nothing was changed. What you typed is too much to be shown here: go "
+    "back in this browser to find it, sign in again in another tab, and send it once more."
+)
 
 
 def is_part(request: Request) -> bool:
@@ -31,14 +38,20 @@ def typed(form: Form) -> list[tuple[str, str]]:
     ]
 
 
-async def signed_out(request: Request, *, hosts: Collection[str], sign_in: str) -> Response:
+async def signed_out(
+    request: Request, *, hosts: Collection[str], sign_in: str, count: Count
+) -> Response:
     """Answers a form whose session has ended: with what was typed, if anything was.
 
     Without a session nobody's word is shown but what a page of ours sent; strangers, who may say
-    that one did, can't have a long page made of thousands of fields.
+    that one did, can't have a long page made of thousands of fields, and are counted. Raises
+    RateLimited.
     """
+    await count(request)
     try:
-        texts = typed(await own_form(request, hosts=hosts))
+        texts = typed(await own_form(request, hosts=hosts, max_bytes=_MAX_BYTES))
+    except BodyTooLarge:
+        return page("error.html", status=413, message=_TOO_LARGE, home=sign_in)
     except MoorageError:
         texts = []
     if not 0 < len(texts) <= _MAX_TEXTS:

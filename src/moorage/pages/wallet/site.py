@@ -15,6 +15,7 @@ from moorage.errors import MoorageError
 from moorage.pages.rendering.assets import PREFIX, serve_asset
 from moorage.pages.rendering.templates import page
 from moorage.pages.sessions.confirmation import SIGNATURE_FIELDS, Confirmations, Unconfirmed
+from moorage.pages.sessions.failures import Count, told
 from moorage.pages.sessions.form import own_form, require_token
 from moorage.pages.sessions.gate import Gate
 from moorage.pages.sessions.lasting import Lasting
@@ -48,6 +49,7 @@ class WalletSite:
     confirmations: Confirmations
     facts: Facts
     clock: Clock
+    count: Count  # of forms that come without a session
     doors: tuple[Route, ...] = ()  # pages without a session: to sign in, and to open links
 
     @property
@@ -61,7 +63,8 @@ class WalletSite:
         async def answer(request: Request) -> Response:
             session = await self.gate.wallet_session(request)
             if session is None and request.method == "POST" and not is_part(request):
-                return await signed_out(request, hosts=self.gate.hosts, sign_in=_SIGN_IN)
+                hosts, count = self.gate.hosts, self.count
+                return await signed_out(request, hosts=hosts, sign_in=_SIGN_IN, count=count)
             if session is None:
                 return _to_sign_in(request)
             view = View(
@@ -79,7 +82,7 @@ class WalletSite:
             lasts = partial(self.gate.sessions.lasts, session.id, role=Role.WALLET)
             return Lasting(answered, lasts)
 
-        return Route(path, answer, methods=[method])
+        return Route(path, told(answer, home="/wallet"), methods=[method])
 
     async def _answered(self, handler: Handler, view: View) -> Response:
         """Returns what the handler answers, once a page of ours sent what would change things."""

@@ -15,7 +15,7 @@ from moorage.pages.sessions.session import Session
 from moorage.pages.sessions.typed import typed
 from moorage.pages.wallet.site import WalletSite
 from moorage.storage.database import Database
-from operator_pages import HOST, OperatorPages
+from operator_pages import HOST, OperatorPages, counts_nobody
 from records_fixture import add_project
 
 TEXT = "a long reason\nof two lines"
@@ -42,6 +42,7 @@ async def sent(session: Session | None, origin: str, **fields: str) -> tuple[int
         confirmations=cast("Confirmations", SIGNED_IF_IT_SAYS_SO),
         facts=FACTS,
         clock=MovableClock(),
+        count=counts_nobody,
     )
     path = "/wallet/links/1/remove"
     scope: Scope = {

@@ -20,6 +20,7 @@ from moorage.pages.wallet.table import PAGES
 from moorage.records.session import Role
 from moorage.storage.database import Database
 from moorage.wire.events import WebhookMade
+from operator_pages import counts_nobody
 from records_fixture import ALICE
 
 
@@ -47,6 +48,7 @@ async def test_followed_log_ends_when_the_link_is_revoked(
         confirmations=cast("Confirmations", SIGNED_IF_IT_SAYS_SO),
         facts=FACTS,
         clock=clock,
+        count=counts_nobody,
     )
     came: asyncio.Queue[Message] = asyncio.Queue()
     path = f"/wallet/projects/{PROJECT}/logs/stream"
