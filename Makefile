@@ -13,7 +13,9 @@ BIN := .venv/bin
 # Real gateways, chains and sandboxes wait more than they work.
 AT_ONCE := 3
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
-COMPILE := $(BIN)/python -m compileall -q -j 0 .venv/lib
+COMPILE := $(BIN)/python -m compileall -q -j 0 .venv/lib src
+# Images set it; then each gateway and worker of a run would compile all of src/ and tests/ again.
+unexport PYTHONDONTWRITEBYTECODE
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header
 
