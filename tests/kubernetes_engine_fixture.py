@@ -22,6 +22,7 @@ from kubernetes_fixture import machine_image
 from moorage.engines.disks.leaving import copy_files
 from moorage.engines.engine import BuildSpec
 from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.images.user import numeric_user
 from moorage.engines.kind import ClusterOptions
 from moorage.engines.kubernetes.cluster.shared import Log, Tickets
 from moorage.engines.kubernetes.engine import KubernetesEngine
@@ -49,13 +50,14 @@ class CopyingBuilder:
     cluster: Cluster
     directory: Path
     images: set[tuple[str, str]] = field(default_factory=set)  # wallet and deployment
+    users: dict[str, str] = field(default_factory=dict)  # whom a deployment's app is to run as
 
     async def build(self, spec: BuildSpec, log: Log) -> Copied:
         root = self.directory / secrets.token_hex(8)
         config = {
             "Cmd": ["/bin/sh", "-c", f"exec {spec.plan.start}"],
             "WorkingDir": "/app",
-            "User": "1000",
+            "User": self.users.get(spec.deployment_id, "1000"),
         }
         image = machine_image(root, config=config)
         await asyncio.to_thread(shutil.copytree, spec.source, root / "app")
@@ -65,6 +67,9 @@ class CopyingBuilder:
     async def copy(self, image: str, deployment_id: str) -> Copied:
         wallet = image.split("/")[1]
         return self._add(wallet, deployment_id, self.cluster.images.given[image])
+
+    async def user(self, image: str) -> int:
+        return numeric_user(self.cluster.images.given[image].config["User"], "")
 
     async def remove(self, wallet: str, deployment_id: str) -> None:
         self.images.discard((wallet, deployment_id))

@@ -68,6 +68,9 @@ class PushingBuilder:
     async def copy(self, image: str, deployment_id: str) -> BuiltImage:
         return await self.images.copy(image, deployment_id)
 
+    async def user(self, image: str) -> int:
+        return await self.images.user(image)
+
     async def remove(self, wallet: str, deployment_id: str) -> None:
         await self.images.remove(wallet, deployment_id)
 

@@ -8,17 +8,19 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fake_kubernetes.cluster import Cluster
 from fake_kubernetes.resources import PODS, SECRETS
-from kubernetes_engine_fixture import make_engine, opened_engine
+from kubernetes_engine_fixture import CopyingBuilder, make_engine, opened_engine
 from moorage.engines.carried import NewVolume, VolumeArchive, VolumeContent
 from moorage.engines.disks.volume import Volume
 from moorage.engines.engine import Engine, Instance, InstanceSpec
 from moorage.engines.kubernetes.engine import KubernetesEngine
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
+from moorage.planning.plan import Stack
 from sandbox_fixture import volume_of
 from small_apps import LIMITS, MIB, build, get, plan
 
@@ -78,18 +80,28 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def cluster(fake_cluster: Cluster, tmp_path: Path) -> AsyncIterator[KubernetesEngine]:
-    made = make_engine(fake_cluster, tmp_path / "cluster")
+def users() -> dict[str, str]:
+    """Whom apps in the cluster run as, by their deployments, if it is not 1000."""
+    return {}
+
+
+@pytest.fixture
+async def cluster(
+    fake_cluster: Cluster, users: dict[str, str], tmp_path: Path
+) -> AsyncIterator[KubernetesEngine]:
+    builder = CopyingBuilder(fake_cluster, fake_cluster.directory / "built", users=users)
+    made = make_engine(fake_cluster, tmp_path / "cluster", builder=builder)
     async with opened_engine(made) as engine:
         yield engine
 
 
-async def begin(engine: Engine, source: Path, volume: str) -> Instance:
-    """An app that is named after its volume."""
+async def begin(engine: Engine, source: Path, volume: str, *, own_user: bool = False) -> Instance:
+    """An app that is named after its volume; its image says whom it runs as, or Moorage does."""
     await build(engine, source, plan(), deployment_id=volume, owner=OWNER)
     limits = replace(LIMITS, volume_bytes=32 * MIB)
+    started = msgspec.structs.replace(plan(), stack=Stack.DOCKERFILE) if own_user else plan()
     spec = InstanceSpec(
-        deployment_id=volume, plan=plan(), limits=limits, owner=OWNER, volume=volume
+        deployment_id=volume, plan=started, limits=limits, owner=OWNER, volume=volume
     )
     return await engine.start(spec, timeout_seconds=30)
 
@@ -100,9 +112,16 @@ async def said(instance: Instance, expression: str) -> object:
     return json.loads(await asyncio.to_thread(get, instance.address, f"/?{asked}"))
 
 
-async def carry(volume: str, before: Engine, after: Engine, directory: Path) -> VolumeArchive:
-    """Takes a volume that no app uses from one engine to another."""
-    new = NewVolume(volume_id=volume, owner=OWNER, size_bytes=32 * MIB)
+def new_volume(volume: str, size_bytes: int = 32 * MIB) -> NewVolume:
+    return NewVolume(volume_id=volume, owner=OWNER, deployment_id=volume, size_bytes=size_bytes)
+
+
+async def carry(
+    volume: str, before: Engine, after: Engine, directory: Path, source: Path
+) -> VolumeArchive:
+    """Takes a volume that no app uses from one engine to another, where its app is built."""
+    new = new_volume(volume)
+    await build(after, source, plan(), deployment_id=volume, owner=OWNER)
     await after.prepare_volume(new, await before.volume_content(volume))
     archive = await before.pack_volume(volume, directory / "archive", max_bytes=32 * MIB)
     await after.fill_volume(new, archive)
@@ -115,7 +134,7 @@ async def test_volume_goes_into_a_cluster_and_back_with_all_that_its_app_made(
     app = await begin(sandbox, shell, "there")
     await said(app, FILL)
     await sandbox.stop("there")
-    await carry("there", sandbox, cluster, tmp_path)
+    await carry("there", sandbox, cluster, tmp_path, shell)
     app = await begin(cluster, shell, "there")
     assert json.loads(str(await said(app, LOOK))) == FOUND
     await said(app, "fs.writeFileSync('/data/second', 'echo there')")
@@ -123,7 +142,7 @@ async def test_volume_goes_into_a_cluster_and_back_with_all_that_its_app_made(
 
     back = tmp_path / "back"
     back.mkdir()
-    await carry("there", cluster, sandbox, back)
+    await carry("there", cluster, sandbox, back, shell)
     await sandbox.remove("there")
     app = await begin(sandbox, shell, "there")
     assert json.loads(str(await said(app, LOOK))) == {**FOUND, "text": "echo there"}
@@ -139,7 +158,7 @@ async def test_nothing_runs_for_a_volume_once_it_was_carried(
 ) -> None:
     await begin(sandbox, shell, "quiet")
     await sandbox.stop("quiet")
-    await carry("quiet", sandbox, cluster, tmp_path)
+    await carry("quiet", sandbox, cluster, tmp_path, shell)
     for kind in (PODS, SECRETS):
         names = {it["metadata"]["name"] for it in fake_cluster.objects(kind)}
         assert not {name for name in names if name.startswith("volume-")}
@@ -151,21 +170,22 @@ async def test_volume_is_prepared_anew_after_an_attempt_that_was_cut_off(
     app = await begin(sandbox, shell, "again")
     await said(app, "fs.writeFileSync('/data/old', '1')")
     await sandbox.stop("again")
-    await carry("again", sandbox, cluster, tmp_path)
+    await carry("again", sandbox, cluster, tmp_path, shell)
     app = await begin(sandbox, shell, "again")
     await said(app, "fs.renameSync('/data/old', '/data/new')")
     await sandbox.stop("again")
     for engine, other in ((cluster, sandbox), (sandbox, cluster)):
         with tempfile.TemporaryDirectory(dir=tmp_path) as directory:
-            await carry("again", other, engine, Path(directory))
+            await carry("again", other, engine, Path(directory), shell)
     app = await begin(cluster, shell, "again")
     assert await said(app, "fs.readdirSync('/data').filter(it => it !== 'lost+found')") == ["new"]
 
 
 async def test_volume_without_room_for_so_much_is_refused_before_anything_is_copied(
-    sandbox: Sandbox, cluster: KubernetesEngine
+    sandbox: Sandbox, cluster: KubernetesEngine, shell: Path
 ) -> None:
-    new = NewVolume(volume_id="large", owner=OWNER, size_bytes=32 * MIB)
+    new = new_volume("large")
+    await build(cluster, shell, plan(), deployment_id="large", owner=OWNER)
     much = VolumeContent(size_bytes=1 << 50, files=20)
     many = VolumeContent(size_bytes=MIB, files=1 << 50)
     for engine in (sandbox, cluster):
@@ -179,7 +199,7 @@ async def test_volume_without_room_for_so_much_is_refused_before_anything_is_cop
 async def test_claim_that_the_wallet_may_not_have_is_no_capacity(
     cluster: KubernetesEngine,
 ) -> None:
-    new = NewVolume(volume_id="huge", owner=OWNER, size_bytes=1 << 50)
+    new = new_volume("huge", 1 << 50)
     with pytest.raises(DeployFailed) as failed:
         await cluster.prepare_volume(new, LITTLE)
     assert failed.value.cause is FailureCause.NO_CAPACITY
@@ -191,7 +211,7 @@ async def test_archive_that_is_not_the_one_that_was_packed_is_not_taken(
     await begin(sandbox, shell, "other")
     await sandbox.stop("other")
     archive = await sandbox.pack_volume("other", tmp_path / "archive", max_bytes=SIZE)
-    new = NewVolume(volume_id="spoilt", owner=OWNER, size_bytes=32 * MIB)
+    new = new_volume("spoilt")
     await sandbox.prepare_volume(new, LITTLE)
     with pytest.raises(DeployFailed, match="otherwise"):
         await sandbox.fill_volume(new, replace(archive, digest="sha256:00"))
@@ -245,13 +265,60 @@ async def test_files_and_volume_of_an_app_in_a_cluster_are_exported_while_it_run
         await cluster.export_files("none", tmp_path / "none")
 
 
+async def test_volume_of_an_app_with_a_user_of_its_own_is_that_users_wherever_it_goes(
+    sandbox: Sandbox,
+    cluster: KubernetesEngine,
+    users: dict[str, str],
+    shell: Path,
+    tmp_path: Path,
+) -> None:
+    users["own"] = "1234:4321"
+    app = await begin(sandbox, shell, "own")
+    await said(app, "fs.mkdirSync('/data/b', {mode: 0o700}); fs.writeFileSync('/data/b/c', 'hers')")
+    await sandbox.stop("own")
+    await carry("own", sandbox, cluster, tmp_path, shell)
+    app = await begin(cluster, shell, "own", own_user=True)
+    assert await said(app, "[process.getuid(), fs.statSync('/data/b').uid]") == [1234, 1234]
+    assert await said(app, "fs.readFileSync('/data/b/c', 'utf8')") == "hers"
+    await said(app, "fs.writeFileSync('/data/b/d', 'secret', {mode: 0o600})")
+
+    await cluster.export_volume("own", tmp_path / "exported")
+    assert (tmp_path / "exported/b/d").read_text() == "secret"
+    assert (await cluster.volume_content("own")).files == 4
+    assert await said(app, "fs.statSync('/data/b').mode & 0o777") == 0o700  # nothing was changed
+
+    await cluster.stop("own")
+    back = tmp_path / "back"
+    back.mkdir()
+    await carry("own", cluster, sandbox, back, shell)
+    app = await begin(sandbox, shell, "own")
+    assert await said(app, "fs.statSync('/data/b/d').mode & 0o777") == 0o600
+    assert await said(app, "fs.readFileSync('/data/b/d', 'utf8')") == "secret"
+
+
+async def test_files_that_no_single_user_may_read_are_no_export(
+    cluster: KubernetesEngine, users: dict[str, str], shell: Path, tmp_path: Path
+) -> None:
+    app = await begin(cluster, shell, "both")
+    await said(app, "fs.writeFileSync('/data/a', 'of 1000', {mode: 0o600})")
+    await cluster.stop("both")
+    users["both"] = "1234"
+    app = await begin(cluster, shell, "both", own_user=True)
+    await said(app, "fs.mkdirSync('/data/b', {mode: 0o700}); fs.writeFileSync('/data/b/c', '')")
+    with pytest.raises(DeployFailed, match="some only another"):
+        await cluster.export_volume("both", tmp_path / "data")
+    await said(app, "fs.chmodSync('/data/b', 0o750)")
+    await cluster.export_volume("both", tmp_path / "data")
+    assert (tmp_path / "data/a").read_text() == "of 1000"
+
+
 async def test_volume_in_use_is_neither_packed_nor_made_anew(
     sandbox: Sandbox, shell: Path, tmp_path: Path
 ) -> None:
     await begin(sandbox, shell, "used")
     with pytest.raises(DeployFailed, match="in use"):
         await sandbox.pack_volume("used", tmp_path / "archive", max_bytes=SIZE)
-    new = NewVolume(volume_id="used", owner=OWNER, size_bytes=32 * MIB)
+    new = new_volume("used")
     with pytest.raises(DeployFailed, match="in use"):
         await sandbox.prepare_volume(new, LITTLE)
     volume: Volume = volume_of(sandbox, tmp_path / "state", "used")

@@ -22,6 +22,7 @@ class NewVolume:
 
     volume_id: str
     owner: str  # the wallet whose apps use it
+    deployment_id: str  # whose app is to use it first; its build is on the same engine
     size_bytes: int
 
 

@@ -351,7 +351,9 @@ async def test_archive_takes_nothing_that_is_kept_free_or_promised_to_another(
     free = shutil.disk_usage(tmp_path).free
     half = VolumeContent(size_bytes=free * 3 // 5, files=1)
     way = Way(before=leaving, after=yard.runtime, content=half)
-    first, second = (NewVolume(volume_id=it, owner=ALICE, size_bytes=1) for it in "ab")
+    first, second = (
+        NewVolume(volume_id=it, owner=ALICE, deployment_id="d", size_bytes=1) for it in "ab"
+    )
     reserving = SeparateVolumes(pair, tmp_path / "carried", reserve_bytes=half.size_bytes)
     with pytest.raises(DeployFailed, match="no room for an archive"):
         await reserving.prepare(first, way)

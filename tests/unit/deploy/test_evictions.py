@@ -246,6 +246,26 @@ async def test_what_an_engine_cannot_give_is_named(
     assert contents.left_out == {"files": "it is an image"}
 
 
+async def test_volume_that_can_not_be_exported_is_not_deleted_unless_the_operator_says_so(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    """What its app has stored is nowhere else."""
+    await yard.serving(project)
+    async with yard.db.transaction(durable=True) as tx:
+        await configuration.give_volume(tx, project.id)
+    failed = DeployFailed(FailureCause.OUT_OF_DISK, "its owner may not read it")
+    yard.runtime.faults["export_volume"] = [failed] * 20
+    await order(yard, project, days=0)
+    for _ in range(10):
+        await evicting.tick()
+        yard.clock.advance(DAY_MS)
+    assert await status_of(yard, project) is not ProjectStatus.DELETED
+    assert await told(yard) == []
+    await order(yard, project, days=0, with_export=False)
+    await evicting.tick()
+    assert await status_of(yard, project) is ProjectStatus.DELETED
+
+
 async def test_project_is_deleted_without_an_archive_if_the_operator_says_so(
     yard: Yard, evicting: Evictions, project: Project
 ) -> None:

@@ -116,7 +116,12 @@ class Carrying:
     async def _copied(
         self, job: Job, deployment: Deployment, project: Project, way: Way
     ) -> AsyncIterator[None]:
-        new = NewVolume(volume_id=project.id, owner=project.wallet, size_bytes=self._size_bytes)
+        new = NewVolume(
+            volume_id=project.id,
+            owner=project.wallet,
+            deployment_id=deployment.id,
+            size_bytes=self._size_bytes,
+        )
         try:
             await self._runtime.stop(deployment.id)  # an attempt that was cut off may have begun it
             await self._volumes.prepare(new, way)

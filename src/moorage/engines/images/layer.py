@@ -39,6 +39,14 @@ class LayerRefused(ValueError):
     """The files can't become a layer; the message says why, for their owner."""
 
 
+class LayerUnreadable(LayerRefused):
+    """The files are not all readable for who reads them; `owner` is whose the first such one is."""
+
+    def __init__(self, message: str, owner: int) -> None:
+        super().__init__(message)
+        self.owner = owner
+
+
 class LayerTooLarge(LayerRefused):
     """The files are more, or larger, than allowed."""
 
@@ -185,7 +193,7 @@ class _Writer:
                 return
             entry.type = tarfile.DIRTYPE
             with self._within(entry, is_beneath=is_beneath):
-                self._put_below(directory, source, name, uid)
+                self._put_below(directory, source, name, uid, of=found.st_uid)
         elif is_beneath:
             return
         elif stat.S_ISLNK(found.st_mode):
@@ -212,10 +220,10 @@ class _Writer:
         entry.mtime = max(0, int(found.st_mtime)) if self._modified is None else self._modified
         return entry
 
-    def _put_below(self, directory: int, source: str, name: str, uid: int) -> None:
+    def _put_below(self, directory: int, source: str, name: str, uid: int, *, of: int) -> None:
         if name.count("/") > _MAX_DEPTH:
             raise LayerRefused(f"{_shown(name)}: directories are nested deeper than {_MAX_DEPTH}")
-        with _readable(name), _opened(source, directory) as below:
+        with _readable(name, of), _opened(source, directory) as below:
             children = self._children(below)
             for child in children:
                 self._put_entry(below, child, f"{name}/{child}", uid)
@@ -268,7 +276,7 @@ class _Writer:
     def _file(
         self, directory: int, source: str, entry: tarfile.TarInfo, expected: os.stat_result
     ) -> None:
-        with _readable(entry.name):
+        with _readable(entry.name, expected.st_uid):
             descriptor = os.open(source, _FILE, dir_fd=directory)
         with os.fdopen(descriptor, "rb", buffering=0) as file:
             parts = whole = [(0, expected.st_size)]
@@ -312,11 +320,11 @@ def _opened(path: str, below: int | None = None) -> Iterator[int]:
 
 
 @contextmanager
-def _readable(name: str) -> Iterator[None]:
+def _readable(name: str, owner: int) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise LayerRefused(f"{_shown(name)}: its owner may not read it") from error
+        raise LayerUnreadable(f"{_shown(name)}: its owner may not read it", owner) from error
 
 
 def _shown(name: str) -> str:

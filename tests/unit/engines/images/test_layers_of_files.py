@@ -18,6 +18,7 @@ from moorage.engines.images.layer import (
     LayerBounds,
     LayerRefused,
     LayerTooLarge,
+    LayerUnreadable,
     Place,
     write_layer,
 )
@@ -254,3 +255,19 @@ def test_what_its_owner_may_not_read_is_named(app: Path, name: str) -> None:
         (app / name).chmod(0)
         with pytest.raises(LayerRefused, match=f"'app/{name}': its owner may not read it"):
             packed(app)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("name", ["closed/file", "closed"])
+def test_whose_file_it_is_that_may_not_be_read_is_told(app: Path, name: str) -> None:
+    """The program in a pod is then run as that user."""
+    (app / "closed").mkdir()
+    (app / "closed/file").write_text("x")
+    with owned_by_an_ordinary_user(app):
+        os.seteuid(0)
+        (app / name).chmod(0o700)
+        os.chown(app / name, 1234, -1)
+        os.seteuid(1000)
+        with pytest.raises(LayerUnreadable) as refused:
+            packed(app)
+    assert refused.value.owner == 1234

@@ -117,9 +117,11 @@ class Exporter:
         self._runtime = runtime
 
     async def make(self, project: Project) -> Path:
-        """Makes an archive; the caller takes it. What an engine can't give is left out, and named.
+        """Makes an archive; the caller takes it.
 
-        Raises OSError, DatabaseUnavailable, ClusterUnavailable.
+        Files that an engine can't give are left out, and named: their owner has uploaded them.
+        Raises DeployFailed for a volume that can't be read as it is, OSError, DatabaseUnavailable,
+        ClusterUnavailable.
         """
         draft = await in_thread(self.files.draft, project.id)
         try:
@@ -148,10 +150,7 @@ class Exporter:
                 async for lines in self._lines(serving, kind):
                     await in_thread(_write_lines, content / f"{kind}.log", lines)
         if project.volume:
-            try:
-                await self._runtime.export_volume(project.id, content / "data")
-            except DeployFailed as error:
-                left_out["data"] = error.message
+            await self._runtime.export_volume(project.id, content / "data")
         return left_out
 
     async def _lines(self, deployment_id: str, kind: LogKind) -> AsyncIterator[list[str]]:

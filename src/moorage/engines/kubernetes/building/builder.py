@@ -110,6 +110,10 @@ class Builder:
         """As `DeploymentImages.copy`."""
         return await self._images.copy(image, deployment_id)
 
+    async def user(self, image: str) -> int:
+        """As `DeploymentImages.user`."""
+        return await self._images.user(image)
+
     async def remove(self, wallet: str, deployment_id: str) -> None:
         """As `DeploymentImages.remove`."""
         await self._images.remove(wallet, deployment_id)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from moorage.clock import Clock
 from moorage.engines.kubernetes.building import outcome
 from moorage.engines.kubernetes.building.attempt import Patience
-from moorage.engines.kubernetes.building.pod.program import REFUSED, TOO_LARGE
+from moorage.engines.kubernetes.building.pod.program import ANOTHERS, REFUSED, TOO_LARGE
 from moorage.engines.kubernetes.cluster.client import Cluster, NotFound, Refused
 from moorage.engines.kubernetes.cluster.resources import PODS, SECRETS
 from moorage.engines.kubernetes.objects import Carrier, Manifest, PodOptions, carrier_objects
@@ -25,6 +25,14 @@ _ENDING_SECONDS = 60.0
 _POLL_SECONDS = 0.2
 
 
+class AnothersFiles(Exception):
+    """Some files of a volume only `user` may read."""
+
+    def __init__(self, user: int) -> None:
+        super().__init__(f"user {user} alone may read some of its files")
+        self.user = user
+
+
 @dataclass(frozen=True, kw_only=True)
 class CarrierPods:
     """Those of one gateway."""
@@ -35,7 +43,9 @@ class CarrierPods:
     patience: Patience = field(default_factory=Patience)
 
     async def run(self, carrier: Carrier) -> str:
-        """Returns what the program says at its end. Raises DeployFailed, ClusterUnavailable.
+        """Returns what the program says at its end.
+
+        Raises AnothersFiles, DeployFailed, ClusterUnavailable.
 
         Nothing of it is left, nor of what ran for the volume before.
         """
@@ -110,10 +120,12 @@ class CarrierPods:
 
 
 def _said(pod: Manifest) -> str:
-    """Returns what the program said. Raises DeployFailed if it failed."""
+    """Returns what the program said. Raises AnothersFiles, DeployFailed."""
     ended = outcome.progress(pod, CONTAINER).ended
     if ended is not None and ended.code == 0:
         return ended.message
+    if ended is not None and ended.code == ANOTHERS and ended.message.isdecimal():
+        raise AnothersFiles(int(ended.message))
     said = "its pod was ended" if ended is None else ended.message or f"exit code {ended.code}"
     is_its_own = ended is not None and ended.code in (REFUSED, TOO_LARGE)
     raise _failed(said, FailureCause.OUT_OF_DISK if is_its_own else FailureCause.INTERRUPTED)

@@ -28,13 +28,13 @@ from moorage.engines.disks.unpacking import (
 from moorage.engines.images.layer import LEFT_BY_MKFS, LayerBounds, Place
 from moorage.engines.kubernetes.building.pod.pack import pack
 from moorage.engines.kubernetes.building.pod.program import (
-    REFUSED,
     TOO_LARGE,
     Failed,
     answered,
     connected,
     patiently,
     run,
+    unreadable,
 )
 
 _BLOCK_BYTES = 512
@@ -51,6 +51,8 @@ def content(data: Path) -> str:
                 size += os.lstat(os.path.join(parent, name)).st_blocks * _BLOCK_BYTES  # noqa: PTH118
             except FileNotFoundError:  # an app is running
                 continue
+            except PermissionError as error:
+                raise _refused(parent) from error
             files += 1
     return f"{size} {files}"
 
@@ -80,7 +82,12 @@ def fill(url: str, data: Path, bounds: ArchiveBounds, digest: str) -> str:
 
 def _unreadable(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):
-        raise Failed(REFUSED, f"{error.filename!r}: its owner may not read it") from error
+        raise _refused(error.filename) from error
+
+
+def _refused(directory: str) -> Failed:
+    owner = os.lstat(directory).st_uid
+    return unreadable(owner, f"{directory!r}: its owner may not read it")
 
 
 def main(data: Path, url: str, what: str, *words: str) -> None:

@@ -2,13 +2,15 @@
 
 import tempfile
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 
 from moorage.engines.carried import NewVolume, VolumeArchive, VolumeContent
 from moorage.engines.disks.leaving import copy_files
 from moorage.engines.disks.unpacking import ArchiveBounds, unpack
+from moorage.engines.failure import not_built, not_carried
 from moorage.engines.kind import ClusterOptions
-from moorage.engines.kubernetes.carrying.pods import CarrierPods
+from moorage.engines.kubernetes.carrying.pods import AnothersFiles, CarrierPods
 from moorage.engines.kubernetes.cluster.client import Refused
 from moorage.engines.kubernetes.cluster.quantity import quantity
 from moorage.engines.kubernetes.cluster.shared import ImageBuilder, Shared
@@ -23,6 +25,9 @@ from moorage.threads import in_thread
 _PROGRAM = ("python3", "-m", "moorage.engines.kubernetes.carrying.program", DATA, URL)
 _LEAST_SECONDS = 120
 _BYTES_PER_SECOND = 4 * 1024**2  # the least that a volume's disk is believed to do
+_MAX_USERS = (
+    3  # the usual one, the one who owns the first other file, and one of an earlier version
+)
 _HEADERS_BYTES = 64 * 1024**2  # of an archive's entries, beside as much as may be in its files
 
 
@@ -71,7 +76,7 @@ class ClaimedVolumes(ABC):
         if claim is None:
             return VolumeContent(size_bytes=0, files=0)
         carrier = self._carrier(claim, volume_id, "content", reads=True, size_bytes=0)
-        size, files = map(int, (await self._carriers.run(carrier)).split())
+        size, files = map(int, (await self._read(carrier)).split())
         return VolumeContent(size_bytes=size, files=files + 1)  # itself
 
     async def pack_volume(self, volume_id: str, target: Path, *, max_bytes: int) -> VolumeArchive:
@@ -98,7 +103,7 @@ class ClaimedVolumes(ABC):
                 FailureCause.NO_CAPACITY, f"The cluster does not take the volume: {error}."
             ) from error
         words = ("room", str(needed.size_bytes), str(needed.files))
-        await self._run(volume.volume_id, *words)
+        await self._write(volume, *words)
 
     async def fill_volume(self, volume: NewVolume, archive: VolumeArchive) -> None:
         """As `Engine.fill_volume`."""
@@ -108,7 +113,7 @@ class ClaimedVolumes(ABC):
         ) as tickets:
             size = volume.size_bytes
             words = ("fill", str(size), archive.digest)
-            await self._run(volume.volume_id, *words, url=tickets.source_url, size_bytes=size)
+            await self._write(volume, *words, url=tickets.source_url, size_bytes=size)
 
     async def clear_volume(self, volume_id: str) -> None:
         """As `Engine.clear_volume`."""
@@ -136,18 +141,36 @@ class ClaimedVolumes(ABC):
                 reads=True,
                 size_bytes=max_bytes,
             )
-            await self._carriers.run(carrier)
+            await self._read(carrier)
             if not tickets.result.done():
                 raise DeployFailed(FailureCause.INTERRUPTED, "The volume's files did not come.")
             return VolumeArchive(path=target, digest=tickets.result.result().digest)
 
-    async def _run(self, volume_id: str, *words: str, url: str = "", size_bytes: int = 0) -> str:
-        """Runs a program that writes to a volume."""
-        claim = await self._claim(volume_id)
+    async def _read(self, carrier: Carrier) -> str:
+        """Runs a program that reads a volume, as the user who may: most have files of one user.
+
+        Raises DeployFailed if none may read them all, ClusterUnavailable.
+        """
+        for _ in range(_MAX_USERS):
+            try:
+                return await self._carriers.run(carrier)
+            except AnothersFiles as error:
+                carrier = replace(carrier, user=error.user)
+        raise not_carried("some of its files only one user may read, and some only another")
+
+    async def _write(
+        self, volume: NewVolume, *words: str, url: str = "", size_bytes: int = 0
+    ) -> None:
+        """Runs a program that writes to a volume, as the user of the app that is to use it."""
+        claim = await self._claim(volume.volume_id)
+        record = self._shared.observed.record(volume.deployment_id)
+        if record is None or not record.is_built:
+            raise not_built("carry a volume for")
         carrier = self._carrier(
-            claim, volume_id, *words, url=url, reads=False, size_bytes=size_bytes
+            claim, volume.volume_id, *words, url=url, reads=False, size_bytes=size_bytes
         )
-        return await self._carriers.run(carrier)
+        user = await self._builder.user(record.image)
+        await self._carriers.run(replace(carrier, user=user))
 
     async def _claim(self, volume_id: str) -> Manifest:
         claim = await self._shared.claims.find(checked(volume_id))

@@ -64,6 +64,10 @@ class ImageBuilder(Protocol):
         """Gives an image another name, for another deployment of its wallet."""
         ...
 
+    async def user(self, image: str) -> int:
+        """Returns whom the app of an image runs as. Raises OSError."""
+        ...
+
     async def remove(self, wallet: str, deployment_id: str) -> None:
         """Removes a deployment's image, if there is one; `wallet` is its hash."""
         ...

@@ -18,6 +18,7 @@ from moorage.engines.kubernetes.objects.labels import (
     volume_name,
 )
 from moorage.engines.kubernetes.objects.pod import (
+    USER,
     Manifest,
     PodOptions,
     literal,
@@ -44,6 +45,7 @@ class Carrier:
     image: str  # Moorage's own
     command: Sequence[str]
     url: str = ""  # with a token
+    user: int = USER  # whom it runs as
     reads: bool  # and writes nothing: an app may be using the volume
     limits: Limits
     timeout_seconds: int
@@ -75,7 +77,7 @@ def carrier_objects(carrier: Carrier, options: PodOptions) -> list[Manifest]:
 def _spec(carrier: Carrier, options: PodOptions) -> Manifest:
     claim = {"claimName": volume_name(carrier.volume_id)}
     return {
-        **restricted_pod(options),
+        **restricted_pod(options, user=carrier.user),
         "restartPolicy": "Never",
         "activeDeadlineSeconds": carrier.timeout_seconds,
         "terminationGracePeriodSeconds": _STOP_SECONDS,

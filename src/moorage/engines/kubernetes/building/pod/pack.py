@@ -18,6 +18,7 @@ from moorage.engines.images.layer import (
     LayerBounds,
     LayerRefused,
     LayerTooLarge,
+    LayerUnreadable,
     Place,
     write_layer,
 )
@@ -30,6 +31,7 @@ from moorage.engines.kubernetes.building.pod.program import (
     connected,
     patiently,
     run,
+    unreadable,
 )
 
 _PIECE_BYTES = 256 * 1024
@@ -73,6 +75,8 @@ def pack(
             layer = write_layer(places, body, bounds, over=over)
         except LayerTooLarge as error:
             raise Failed(TOO_LARGE, str(error)) from error
+        except LayerUnreadable as error:
+            raise unreadable(error.owner, str(error)) from error
         except LayerRefused as error:
             raise Failed(REFUSED, str(error)) from error
         body.end()

@@ -4,6 +4,7 @@ The kubelet tells what is in TERMINATION_LOG in the pod's status. Standard libra
 """
 
 import http.client
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +16,10 @@ TERMINATION_LOG = "/dev/termination-log"
 FILES, INSTALLED = "opt/moorage/files.list", "opt/moorage/installed.list"
 """Lists that these programs leave each other, where no step of a build writes."""
 
-REFUSED, TOO_LARGE, UNREACHABLE = 10, 11, 12
-"""Exit codes: the files are not taken as they are; they are too many; the gateway is not there."""
+REFUSED, TOO_LARGE, UNREACHABLE, ANOTHERS = 10, 11, 12, 13
+"""Exit codes: the files are not taken as they are; they are too many; the gateway is not there;
+only another user, whose number is the message, may read them.
+"""
 
 _CONNECT_SECONDS = 5.0
 _SILENCE_SECONDS = 60.0
@@ -30,6 +33,16 @@ class Failed(Exception):
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+def unreadable(owner: int, why: str) -> Failed:
+    """Returns the failure of a program that may not read what a user owns.
+
+    No pod runs as root.
+    """
+    if owner in (0, os.getuid()):
+        return Failed(REFUSED, why)
+    return Failed(ANOTHERS, str(owner))
 
 
 def run(work: Callable[[], str]) -> None:

@@ -34,6 +34,7 @@ from moorage.engines.images.manifest import (
 )
 from moorage.engines.images.reference import Reference, Repository, parse_reference
 from moorage.engines.images.registry import NotInRegistry, Registry, RegistryFailed
+from moorage.engines.images.user import numeric_user
 from moorage.engines.kubernetes.building.registry.base_uses import (
     NOTES,
     BaseUse,
@@ -245,6 +246,11 @@ class DeploymentImages:
         """
         found = await self._store.get(parse_reference(image))
         return await self._put(found.stored.repository, deployment_id, found.image)
+
+    async def user(self, image: str) -> int:
+        """Returns whom the app of an image runs as. Raises NotInRegistry, RegistryFailed."""
+        found = await self._store.get(parse_reference(image))
+        return numeric_user(str(found.image.configuration["config"]["User"]), "")
 
     async def fetch_files(
         self, image: str, target: Path, *, without: Collection[str], max_bytes: int
