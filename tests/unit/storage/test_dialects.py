@@ -1,9 +1,12 @@
 import gc
 import importlib
 import pkgutil
+import re
+from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import Dialect, bindparam, select
+from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -51,3 +54,21 @@ def test_truth_values_have_defaults_that_postgresql_takes() -> None:
     lines = [line.strip() for text in made for line in text.splitlines() if "BOOLEAN" in line]
     assert lines
     assert not [line for line in lines if "DEFAULT 0" in line or "DEFAULT 1" in line]
+
+
+def test_postgresql_takes_no_number_for_a_32_bit_one() -> None:
+    """Beside a literal it would: `$1 = 0` makes `$1` an integer of 32 bits, whatever follows."""
+    dialect: Dialect = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
+    texts = {found.compiled(dialect).sql for found in statements()}
+    assert len(texts) > 150
+    assert not [text for text in texts if any(map(_BESIDE_LITERAL.search, _first_uses(text)))]
+
+
+_BESIDE_LITERAL = re.compile(r"(?<![$\w.])\d+ ?[-=<>!+*/]+ ?@|@ ?[-=<>!+*/]+ ?\d")
+
+
+def _first_uses(text: str) -> Iterator[str]:
+    """Yields what stands around the first use of each parameter, which is what decides its type."""
+    for number in set(re.findall(r"\$(\d+)", text)):
+        before, after = re.split(rf"\${number}(?!\d)", text, maxsplit=1)
+        yield f"{before[-20:]}@{after[:20]}"

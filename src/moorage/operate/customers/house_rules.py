@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from moorage.clock import SystemClock
+from moorage.errors import InvalidField
 from moorage.events import outbox
 from moorage.operate.acts import note_act
 from moorage.operate.books import OpenBooks, open_books
@@ -14,6 +15,9 @@ from moorage.storage import customers
 from moorage.storage.operation import notices, wallet_rules
 from moorage.storage.operation.notices import NoticeKind
 from moorage.storage.operation.wallet_rules import WalletRule
+
+MAX_PROJECTS = 999_999
+"""The most projects that a wallet may be allowed."""
 
 
 async def run_maintenance(settings: Settings, *, begin: bool, words: str) -> None:
@@ -82,7 +86,9 @@ async def allow(
     max_projects: int | None,
     reason: str = "",
 ) -> WalletRule:
-    """As `run_allow`, in open books."""
+    """As `run_allow`, in open books. Raises InvalidField for more than MAX_PROJECTS."""
+    if max_projects is not None and max_projects > MAX_PROJECTS:
+        raise InvalidField("projects", f"must be at most {MAX_PROJECTS:,}")
     async with books.db.transaction(durable=True) as tx:
         rule = await wallet_rules.of_wallet(tx, wallet)
         if listed is not None:

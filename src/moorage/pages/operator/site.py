@@ -41,7 +41,7 @@ _ACT_FAILED = (
     "The gateway failed while it did this, so it may have been done: look at its page, and at "
     "Acts, before you do it again. Its log says more."
 )
-_PAYMENT = "/payments/{chain_id:int}/{tx_hash}/{log_index:int}"
+_PAYMENT = "/payments/{chain_id}/{tx_hash}/{log_index}"
 _WALLET = "/wallets/{wallet}"
 _PROJECT = "/projects/{name}"
 

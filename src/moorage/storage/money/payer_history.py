@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from sqlalchemy import and_, bindparam, or_, select, tuple_
+from sqlalchemy import BigInteger, and_, bindparam, or_, select, tuple_
 
 from moorage.records.money.payment import Payment
 from moorage.records.money.refund import Refund
@@ -32,7 +32,9 @@ _PAGE = Statement(
                 payments.c.claimed_at_ms == bindparam("before_ms"),
                 tuple_(*_PLACE[1:])
                 < tuple_(
-                    bindparam("before_chain"), bindparam("before_tx"), bindparam("before_log")
+                    bindparam("before_chain"),
+                    bindparam("before_tx"),
+                    bindparam("before_log", type_=BigInteger),  # clients tell it
                 ),
             ),
         ),

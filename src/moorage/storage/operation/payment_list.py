@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select
+from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, exists, func, or_, select
 
 from moorage.records.money.payment import Finality, Payment, PaymentStatus
 from moorage.records.money.quote import Quote
@@ -67,6 +67,7 @@ class ListedEntry(NamedTuple):
 
 _KEY = ("chain_id", "tx_hash", "log_index")
 _COLUMNS = [payments.c[name] for name in Payment.__struct_fields__]
+_of_chain = bindparam("of_chain", type_=BigInteger)  # 0: any
 _its_refunds = and_(*(refunds.c[name] == payments.c[name] for name in _KEY))
 _went_back = (
     select(func.coalesce(func.sum(refunds.c.debited_micro_usd), 0))
@@ -133,7 +134,7 @@ def _list(condition: ColumnElement[bool] | None) -> Statement:
         wanted = wanted.where(condition)
     return Statement(
         wanted.where(
-            or_(bindparam("of_chain") == 0, payments.c.chain_id == bindparam("of_chain")),
+            or_(_of_chain == 0, payments.c.chain_id == _of_chain),
             or_(
                 bindparam("text") == "",
                 payments.c.payer == bindparam("text"),

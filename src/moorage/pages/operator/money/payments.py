@@ -19,6 +19,7 @@ from moorage.storage.operation.payment_list import ListedPayment, PaymentFilter
 
 _UNUSUAL = 10
 _ON_THEIR_WAY = 20
+_MAX_DIGITS = 18  # of a number that fits a column
 
 
 async def listed(view: View) -> Response:
@@ -188,15 +189,24 @@ async def _refunds_of(view: View, payment: Payment) -> list[Refund]:
 async def _payment(view: View) -> Payment:
     """Returns the payment that the address names. Raises InvalidField."""
     named = view.request.path_params
-    payment = await rows.one(
-        view.books.db,
-        chain_id=named["chain_id"],
-        tx_hash=named["tx_hash"].lower(),
-        log_index=named["log_index"],
-    )
+    chain_id, log_index = (_number(named[name]) for name in ("chain_id", "log_index"))
+    payment = None
+    if chain_id is not None and log_index is not None:
+        payment = await rows.one(
+            view.books.db,
+            chain_id=chain_id,
+            tx_hash=named["tx_hash"].lower(),
+            log_index=log_index,
+        )
     if payment is None:
         raise InvalidField("payment", "is not recorded here")
     return payment
+
+
+def _number(text: str) -> int | None:
+    """Returns the number in an address; None for what no database can hold."""
+    is_number = text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS
+    return int(text) if is_number else None
 
 
 def _path(payment: Payment) -> str:
@@ -205,6 +215,7 @@ def _path(payment: Payment) -> str:
 
 def _count(text: str) -> int:
     """Returns how many refunds the page showed. Raises InvalidField."""
-    if not (text.isascii() and text.isdigit()):
+    number = _number(text)
+    if number is None:
         raise InvalidField("earlier", "is missing: open the payment's page again")
-    return int(text)
+    return number
