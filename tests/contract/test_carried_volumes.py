@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from fake_kubernetes.cluster import Cluster
-from fake_kubernetes.resources import PODS, SECRETS
-from kubernetes_engine_fixture import CopyingBuilder, make_engine, opened_engine
+from fake_kubernetes.resources import CLAIMS, NETWORK_POLICIES, PODS, SECRETS
+from kubernetes_engine_fixture import CopyingBuilder, cluster_options, make_engine, opened_engine
 from moorage.engines.carried import NewVolume, VolumeArchive, VolumeContent
 from moorage.engines.disks.volume import Volume
 from moorage.engines.engine import Engine, Instance, InstanceSpec
@@ -310,6 +310,30 @@ async def test_files_that_no_single_user_may_read_are_no_export(
     await said(app, "fs.chmodSync('/data/b', 0o750)")
     await cluster.export_volume("both", tmp_path / "data")
     assert (tmp_path / "data/a").read_text() == "of 1000"
+
+
+async def test_namespace_of_an_older_version_gets_what_an_export_needs(
+    cluster: KubernetesEngine, fake_cluster: Cluster, shell: Path, tmp_path: Path
+) -> None:
+    """Without a policy of its own, the pod of a volume reaches no gateway."""
+    await said(await begin(cluster, shell, "old"), "fs.writeFileSync('/data/a', 'kept')")
+    namespace = next(
+        it["metadata"]["namespace"]
+        for it in fake_cluster.objects(CLAIMS)
+        if it["metadata"]["name"] == "data-old"
+    )
+    fake_cluster.remove(NETWORK_POLICIES, namespace, "volumes")
+    prefix = namespace.rpartition("-")[0]
+    options = replace(cluster_options(fake_cluster), prefix=prefix)
+    later = make_engine(fake_cluster, tmp_path / "later", options=options)
+    await later.open()
+    try:
+        await later.export_volume("old", tmp_path / "data")
+    finally:
+        await later.close(stop_apps=False)
+    assert (tmp_path / "data/a").read_text() == "kept"
+    policies = fake_cluster.objects(NETWORK_POLICIES, namespace)
+    assert "volumes" in {it["metadata"]["name"] for it in policies}
 
 
 async def test_volume_in_use_is_neither_packed_nor_made_anew(

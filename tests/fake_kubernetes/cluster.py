@@ -132,6 +132,10 @@ class Cluster:
         """What there is, read past the API."""
         return self._call(lambda: self._store.all(resource, namespace))
 
+    def remove(self, resource: Resource, namespace: str, name: str) -> None:
+        """Removes an object past the API."""
+        self._call(lambda: self._store.remove(resource, namespace, name))
+
     @contextmanager
     def changing(self, resource: Resource, namespace: str, name: str) -> Iterator[Manifest]:
         """Edits an object past the API, the node's allocatable say."""

@@ -43,6 +43,9 @@ class Server:
         self.made: list[str] = []
         self.kept = set[tuple[str, str]]()
 
+    async def renew(self, name: str) -> None:
+        assert name == "wallet"
+
     async def list(self, resource: Any, *, labels: Mapping[str, str], **_: Any) -> Any:
         if PART_LABEL not in labels:
             return SimpleNamespace(items=[self.claim])
@@ -68,7 +71,9 @@ class Volumes(ClaimedVolumes):
     def __init__(self, server: Server, clock: MovableClock) -> None:
         cluster = cast("Cluster", server)
         claims = Claims(cluster, instance=PLAIN.instance, storage_class="", clock=clock)
-        self._server = SimpleNamespace(cluster=cluster, claims=claims, pods=PLAIN, clock=clock)
+        self._server = SimpleNamespace(
+            cluster=cluster, claims=claims, namespaces=server, pods=PLAIN, clock=clock
+        )
         chosen = SimpleNamespace(own_image="moorage", app=APP_LIMITS)
         self._options = cast("ClusterOptions", chosen)
 

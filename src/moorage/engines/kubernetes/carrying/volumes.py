@@ -153,7 +153,7 @@ class ClaimedVolumes(ABC):
         """
         for _ in range(_MAX_USERS):
             try:
-                return await self._carriers.run(carrier)
+                return await self._run(carrier)
             except AnothersFiles as error:
                 carrier = replace(carrier, user=error.user)
         raise not_carried("some of its files only one user may read, and some only another")
@@ -170,7 +170,17 @@ class ClaimedVolumes(ABC):
             claim, volume.volume_id, *words, url=url, reads=False, size_bytes=size_bytes
         )
         user = await self._builder.user(record.image)
-        await self._carriers.run(replace(carrier, user=user))
+        await self._run(replace(carrier, user=user))
+
+    async def _run(self, carrier: Carrier) -> str:
+        """As `CarrierPods.run`, in a namespace with what a volume's pod needs."""
+        try:
+            await self._shared.namespaces.renew(carrier.namespace)
+        except Refused as error:
+            raise DeployFailed(
+                FailureCause.NO_CAPACITY, f"The cluster does not take the volume: {error}."
+            ) from error
+        return await self._carriers.run(carrier)
 
     async def _claim(self, volume_id: str) -> Manifest:
         claim = await self._shared.claims.find(checked(volume_id))

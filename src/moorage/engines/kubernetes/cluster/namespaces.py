@@ -9,6 +9,7 @@ from moorage.engines.kubernetes.cluster.client import Cluster, NotFound
 from moorage.engines.kubernetes.cluster.resources import CLAIMS, CONFIG_MAPS, NAMESPACES
 from moorage.engines.kubernetes.objects.labels import (
     INSTANCE_LABEL,
+    OWNER_ANNOTATION,
     PART_LABEL,
     WALLET_LABEL,
     Part,
@@ -65,14 +66,23 @@ class Namespaces:
         """
         name = self.name(owner)
         async with self._locks.alone(name):
-            made_at = self._made.get(name, float("-inf"))
-            if self._clock.monotonic_seconds() - made_at > _AGAIN_SECONDS:
+            if self._is_due(name):
                 await self._make(name, owner)
             try:
                 yield name
             except NotFound:  # somebody has removed it
                 self._made.pop(name, None)
                 raise
+
+    async def renew(self, name: str) -> None:
+        """Has a namespace that is there be as this version makes it; an older one lacks policies.
+
+        Raises ClusterUnavailable, Refused.
+        """
+        async with self._locks.alone(name):
+            if self._is_due(name):
+                found = await self._cluster.get(NAMESPACES, name)
+                await self._make(name, found["metadata"]["annotations"][OWNER_ANNOTATION])
 
     async def wallets(self) -> dict[str, str]:
         """Returns the wallets' hashes by their namespaces. Raises ClusterUnavailable, Refused."""
@@ -106,6 +116,10 @@ class Namespaces:
                 return
             self._made.pop(name, None)
             await self._cluster.delete(NAMESPACES, name, seen=seen)
+
+    def _is_due(self, name: str) -> bool:
+        made_at = self._made.get(name, float("-inf"))
+        return self._clock.monotonic_seconds() - made_at > _AGAIN_SECONDS
 
     async def _make(self, name: str, owner: str) -> None:
         await self._wait_ended(name)
