@@ -11,7 +11,7 @@ import pytest
 from starlette.types import ASGIApp, Message
 from yard import APP_LIMITS, ENGINE, HOST, Yard, socket_of
 
-from clock import START_MS, MovableClock
+from clock import HOUR_MS, MINUTE_MS, START_MS, MovableClock
 from fakes import FakeRuntime, app_address
 from faulty_database import FaultyDatabase
 from moorage.auth.client_address import TrustedProxies
@@ -25,11 +25,13 @@ from moorage.errors import ClusterUnavailable, DatabaseUnavailable, DeployFailed
 from moorage.failpoints import armed
 from moorage.gateway.assembly import Rooms
 from moorage.gateway.pages import pages_app
+from moorage.operate.audit.states import audit_states
 from moorage.records.deployment import Deployment, DeploymentStatus, Origin
 from moorage.records.job import LostJob
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import configuration, deployments, jobs, projects
 from moorage.storage.database import Source
+from moorage.storage.money import accounts
 from records_fixture import ALICE, PLAN, add_deployment, add_project, fund
 
 LEFT = "left"
@@ -273,6 +275,105 @@ async def crashed(yard: Yard, step: str) -> None:
     yard.db.allow_writes()
     yard.db.allow_reads()
     yard.on_step = lambda _: None
+
+
+async def test_time_of_the_copy_is_not_billed(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    def pass_time(step: str) -> None:
+        if step in ("volume held", "volume carried"):  # its app runs; its app is stopped
+            yard.clock.advance(10 * MINUTE_MS)
+
+    yard.on_step = pass_time
+    await queued(yard, project, serving)
+    yard.clock.advance(5 * MINUTE_MS)
+    await yard.deployed()
+    yard.clock.advance(HOUR_MS)
+    await yard.metering.tick()
+    assert await billed_minutes(yard, project) == [15, 60]
+    await expect_sound(yard)
+
+
+@pytest.mark.parametrize("step", ["volume packed", "volume carried", "health"])
+async def test_app_that_comes_back_is_billed_from_its_start_on(
+    yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime, step: str
+) -> None:
+    def fail(reached: str) -> None:
+        if reached == step:
+            yard.clock.advance(10 * MINUTE_MS)
+            raise DeployFailed(FailureCause.UNHEALTHY, "It does not answer.")
+
+    yard.on_step = fail
+    await queued(yard, project, serving)
+    yard.clock.advance(5 * MINUTE_MS)
+    await yard.deployed()
+    await expect_sound(yard)
+    yard.clock.advance(3 * MINUTE_MS)  # until it is noticed
+    await yard.reconciler.reconcile()
+    await yard.tasks_done()
+    assert serving.id in leaving.apps
+    yard.clock.advance(HOUR_MS)
+    await yard.metering.tick()
+    assert await billed_minutes(yard, project) == [5, 60]
+    assert (await yard.project(project)).down_since_ms is None
+    await expect_sound(yard)
+
+
+async def test_app_that_comes_back_without_credits_is_suspended(
+    yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
+) -> None:
+    leaving.faults["pack_volume"] = [DeployFailed(FailureCause.OUT_OF_DISK, "It does not fit.")]
+    await queued(yard, project, serving)
+    await yard.deployed()
+    async with yard.db.transaction(durable=True) as tx:
+        assert await accounts.change_balance(tx, ALICE, -await accounts.balance(tx, ALICE))
+    await yard.reconciler.reconcile()
+    await yard.tasks_done()
+    assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
+    assert await billed_minutes(yard, project) == [0]
+
+
+async def test_sleeping_app_is_billed_on_while_its_volume_is_carried(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    async with yard.db.transaction(durable=True) as tx:
+        assert await projects.fall_asleep(tx, project.id, serving=serving.id, at_ms=START_MS)
+    await queued(yard, project, serving)
+    await yard.deployed()
+    yard.clock.advance(HOUR_MS)
+    await yard.metering.tick()
+    assert await billed_minutes(yard, project) == [60]
+
+
+async def test_crash_on_the_way_bills_nothing_until_an_app_runs(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    await queued(yard, project, serving)
+    await crashed(yard, "volume carried")
+    yard.clock.advance(HOUR_MS)
+    await yard.metering.tick()
+    await expect_sound(yard)
+    async with yard.db.transaction(durable=True) as tx:
+        await jobs.expire_leases(tx, "")
+    await yard.deployed()
+    yard.clock.advance(HOUR_MS)
+    await yard.metering.tick()
+    assert await billed_minutes(yard, project) == [0, 60]
+
+
+async def billed_minutes(yard: Yard, project: Project) -> list[float]:
+    """For how long the project was charged, interval by interval."""
+    found = yard.db.sql(
+        "SELECT charged_until_ms - started_at_ms FROM run_intervals WHERE project_id = ?"
+        " ORDER BY started_at_ms",
+        (project.id,),
+    )
+    return [each / MINUTE_MS for (each,) in found.fetchall()]
+
+
+async def expect_sound(yard: Yard) -> None:
+    async with yard.db.snapshot() as rows:
+        assert await audit_states(rows, now_ms=yard.clock.now_ms()) == []
 
 
 async def test_cluster_that_goes_away_gives_the_old_app_back(

@@ -268,7 +268,7 @@ class Reconciler:
         spec = self._specs.instance(deployment, project)
         instance = await self._runtime.start(spec, timeout_seconds=self._listen_seconds)
         async with self._apps.held(project.id):
-            await self._resume(project.id)
+            await self._bill(project.id)
             current = await self._serves(project.id, deployment.id)
             if current is not None and current.status is ProjectStatus.ACTIVE:
                 await self._route(current, instance)
@@ -285,18 +285,28 @@ class Reconciler:
         except DatabaseUnavailable as error:  # the next comparison stores it
             log.warning("state is not stored", deployment=serving, error=error.message)
 
-    async def _resume(self, project_id: str) -> None:
-        """Resumes a suspended project, if its wallet's credits allow it."""
+    async def _bill(self, project_id: str) -> None:
+        """Begins billing a project whose app was started, if its wallet's credits allow it.
+
+        One that is suspended resumes; one that was stopped to carry its volume goes on.
+        """
         async with self._db.transaction(durable=True) as tx:
             project = await projects.by_id(tx, project_id)
-            if (
-                project is not None
-                and project.status is ProjectStatus.SUSPENDED
-                and await self._metering.may_resume(tx, project)
-                and await projects.set_status(tx, project_id, ProjectStatus.ACTIVE)
+            if project is None:
+                return
+            if project.status is ProjectStatus.SUSPENDED:
+                if await self._metering.may_resume(tx, project) and await projects.set_status(
+                    tx, project_id, ProjectStatus.ACTIVE
+                ):
+                    await self._metering.begin(tx, project_id)
+                    await self._tell(tx, project, EventKind.PROJECT_RESUMED)
+            elif (
+                project.status is ProjectStatus.ACTIVE
+                and project.uncertified_since_ms is None
+                and not await self._metering.bills(tx, project_id)
+                and not await self._metering.begin_or_suspend(tx, project)
             ):
-                await self._metering.begin(tx, project_id)
-                await self._tell(tx, project, EventKind.PROJECT_RESUMED)
+                await self._tell(tx, project, EventKind.PROJECT_SUSPENDED)
 
     async def _tell(self, tx: Transaction, project: Project, kind: EventKind) -> None:
         await outbox.record(

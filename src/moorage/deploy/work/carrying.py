@@ -21,11 +21,12 @@ from moorage.engines.locks import Locks
 from moorage.engines.separate_volumes import SeparateVolumes, Way
 from moorage.errors import ClusterUnavailable, DatabaseUnavailable, DeployFailed
 from moorage.failpoints import failpoint
+from moorage.ledger.metering import Metering
 from moorage.records.deployment import Deployment
 from moorage.records.job import Job, LostJob
 from moorage.records.project import Project
-from moorage.storage.apps import deployments, jobs, projects
-from moorage.storage.database import Database
+from moorage.storage.apps import deployments, jobs, projects, restarts
+from moorage.storage.database import Database, Transaction
 from moorage.threads import to_its_end
 
 log = structlog.get_logger()
@@ -57,6 +58,7 @@ class Carrying:
         volumes: SeparateVolumes,
         addresses: Addresses,
         apps: Apps,
+        metering: Metering,
         size_bytes: int,
         clock: Clock,
     ) -> None:
@@ -66,6 +68,7 @@ class Carrying:
         self._volumes = volumes
         self._addresses = addresses
         self._apps = apps
+        self._metering = metering
         self._size_bytes = size_bytes
         self._clock = clock
         self._locks = Locks()  # by volume
@@ -138,6 +141,7 @@ class Carrying:
         """Stops all apps that may use the old volume, once they have answered what they were asked.
 
         From the rows it is known from then on, also after a crash, that none may be started.
+        Nothing is billed from the stop on until an app of the project is started.
         """
         async with self._apps.held(project.id):
             async with self._db.transaction(durable=True) as tx:
@@ -150,6 +154,22 @@ class Carrying:
                 await self._apps.app(each.id).end()
                 await self._until_idle(way.before, each.id)
                 await way.before.stop(each.id)
+        async with self._db.transaction(durable=True) as tx:
+            await jobs.hold(tx, job, jobs.CARRYING)
+            await self._unbill(tx, project.id)
+
+    async def _unbill(self, tx: Transaction, project_id: str) -> None:
+        """Ends the billing of a project whose app was stopped; one that slept sleeps on."""
+        current = await projects.by_id(tx, project_id)
+        if current is None or current.asleep_since_ms is not None:
+            return
+        await self._metering.end(tx, project_id)
+        await restarts.set_down(
+            tx,
+            project_id,
+            serving=current.serving_deployment_id or "",
+            since_ms=self._clock.now_ms(),
+        )
 
     async def _until_idle(self, engine: Engine, deployment_id: str) -> None:
         deadline = self._clock.monotonic_seconds() + _LAST_REQUESTS_SECONDS

@@ -39,6 +39,7 @@ class SwitchServices(AddressServices):
             volumes=volumes,
             addresses=self.addresses,
             apps=self.apps,
+            metering=self._metering,
             size_bytes=self._settings.app_limits.volume_bytes,
             clock=self._clock,
         )

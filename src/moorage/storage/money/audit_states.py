@@ -50,6 +50,7 @@ _UNBILLED = Statement(
         projects.c.status == "active",
         projects.c.serving_deployment_id.is_not(None),
         projects.c.uncertified_since_ms.is_(None),
+        projects.c.down_since_ms.is_(None),  # one that was stopped, to carry its volume
         ~exists().where(run_intervals.c.project_id == projects.c.id, _is_open),
     )
 )
