@@ -12,7 +12,6 @@ AtomicUnits = NewType("AtomicUnits", int)
 
 NOTHING = MicroUsd(0)
 MICRO_USD_PER_USD = 1_000_000
-MICRO_USD_PER_CREDIT = 10_000
 _USD_DECIMALS = 6
 
 

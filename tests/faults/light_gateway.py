@@ -18,10 +18,9 @@ from typing import Any, cast
 from aiohttp import web
 
 from file_engine import FileEngine
-from moorage.clock import Clock
 from moorage.failpoints import armed
 from moorage.gateway.platform.beside import RoutesOfKeeper
-from moorage.gateway.platform.opening import AppKeeper, Platform, url_of
+from moorage.gateway.platform.opening import AppKeeper, Opening, Platform, url_of
 from moorage.gateway.platform.proxy import Proxy, hosts_of
 from moorage.gateway.platform.toolchains import open_toolchains
 from moorage.gateway.running import run_gateway
@@ -70,14 +69,7 @@ class LightProxy:
         return web.Response(text="hello", status=200 if leads else 503)
 
 
-async def open_platform(
-    stack: AsyncExitStack,
-    settings: Settings,
-    *,
-    listener: socket.socket,
-    clock: Clock,
-    **_: object,
-) -> Platform:
+async def open_platform(stack: AsyncExitStack, settings: Settings, opening: Opening) -> Platform:
     """The stand-ins, in the shape of the real parts."""
     run_dir = Path(settings.run_dir)
     apps_socket, proxy_dir = run_dir / "apps.sock", run_dir / "proxy"
@@ -103,21 +95,14 @@ async def open_platform(
         router=router,
         hosts=hosts_of(settings, port),
         toolchains=await open_toolchains(
-            stack, Path(settings.data_dir), installs=False, clock=clock
+            stack, Path(settings.data_dir), installs=False, clock=opening.clock
         ),
-        api_listener=listener,
-        gateway_url=url_of(settings, listener),
+        api_listener=opening.listener,
+        gateway_url=url_of(settings, opening.listener),
     )
 
 
-async def open_beside(
-    stack: AsyncExitStack,
-    settings: Settings,
-    *,
-    listener: socket.socket,
-    clock: Clock,
-    **_: object,
-) -> Platform:
+async def open_beside(stack: AsyncExitStack, settings: Settings, opening: Opening) -> Platform:
     """What a gateway has of the stand-ins while another keeps the apps."""
     run_dir = Path(settings.run_dir)
     view = FileEngine(run_dir / "apps", run_dir / "apps.sock")
@@ -132,10 +117,10 @@ async def open_beside(
         router=RoutesOfKeeper(Router(run_dir / "proxy", settings.base_domain)),
         hosts=hosts_of(settings, settings.proxy_port),
         toolchains=await open_toolchains(
-            stack, Path(settings.data_dir), installs=False, clock=clock
+            stack, Path(settings.data_dir), installs=False, clock=opening.clock
         ),
-        api_listener=listener,
-        gateway_url=url_of(settings, listener),
+        api_listener=opening.listener,
+        gateway_url=url_of(settings, opening.listener),
     )
 
 

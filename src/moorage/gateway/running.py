@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import resource
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -43,7 +42,15 @@ from moorage.gateway.platform.beside import open_beside
 from moorage.gateway.platform.engines import settle_engines
 from moorage.gateway.platform.following import open_following
 from moorage.gateway.platform.isolation import has_several_proxies
-from moorage.gateway.platform.opening import OpenPlatform, Platform, http_url, listen, open_platform
+from moorage.gateway.platform.opening import (
+    Opening,
+    OpenPlatform,
+    Platform,
+    http_url,
+    listen,
+    open_platform,
+)
+from moorage.gateway.process_limits import forbid_core_dumps, raise_descriptor_limit
 from moorage.gateway.several.lookout import Lookout
 from moorage.gateway.several.takers import hold_addresses, taken_addresses
 from moorage.gateway.several.turns import done_before, enter, take_turns
@@ -103,7 +110,7 @@ async def run_gateway(
     With `stop_apps` nothing is left running; without it, apps and proxy run on until the next
     start. Raises what a part raises when it can't be opened.
     """
-    _forbid_core_dumps()
+    forbid_core_dumps()
     clock, data_dir = SystemClock(), Path(settings.data_dir)
     run = _Run(
         settings=settings,
@@ -112,7 +119,7 @@ async def run_gateway(
         on_ready=on_ready,
         stop_apps=stop_apps,
         purpose=purpose,
-        bounds=_bounds(_raise_descriptor_limit()),
+        bounds=_bounds(raise_descriptor_limit()),
         clock=clock,
         speed=speed,
         audit=audit,
@@ -195,9 +202,7 @@ class _Run:
                 await hold_addresses(stack, settings, core.db, addresses=addresses)
                 await self.lookout.enter(core.db, addresses)
             settings = await take_configuration(core.db, settings, clock=self.clock)
-            platform = await open_platform(
-                stack,
-                settings,
+            opening = Opening(
                 listener=listener.dup(),  # a server closes its own
                 clock=self.clock,
                 instance=core.instance,
@@ -205,6 +210,7 @@ class _Run:
                 keeps=keeps,
                 needed_toolchains=partial(in_use, core.db),
             )
+            platform = await open_platform(stack, settings, opening)
             rooms = await open_rooms(
                 stack,
                 settings,
@@ -357,23 +363,6 @@ def _servers(
             bounds=Bounds(connections=MAX_QUESTIONS),
         ),
     ]
-
-
-def _forbid_core_dumps() -> None:
-    """Forbids core dumps: they would hold keys and deployers' variables.
-
-    The limit is one byte, not 0: then the kernel starts no `core_pattern` program either (core(5)).
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
-    if hard != 0:
-        resource.setrlimit(resource.RLIMIT_CORE, (1, hard))
-
-
-def _raise_descriptor_limit() -> int:
-    """Raises the limit of open files to its maximum; returns it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
 
 
 def _bounds(descriptors: int) -> Bounds:

@@ -23,6 +23,7 @@ from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database
 from moorage.storage.money import intervals, payments
 from moorage.storage.money.chains import unsettled
+from moorage.storage.operation import project_uses
 from moorage.threads import in_thread
 
 
@@ -90,7 +91,7 @@ async def left_to_settle(db: Database, metering: Metering) -> Left:
         credit[row.address] = row.balance - await metering.owes(db, row.address)
     for payment in await payments.held(db):
         held[payment.payer] += payment.credited_micro_usd
-    for project in await customers.every_project(db, used_since_ms=2**62):
+    for project in await project_uses.every_project(db):
         names[project.wallet].append(project.name)
     owed = [
         Owed(
@@ -124,7 +125,7 @@ async def _remove_apps(machine: Machine) -> None:
 async def _delete_projects(machine: Machine) -> None:
     """Records of each project what became of its apps: the books say nothing that is not so."""
     db, now_ms = machine.core.db, machine.core.clock.now_ms()
-    for project in await customers.every_project(db, used_since_ms=2**62):
+    for project in await project_uses.every_project(db):
         async with db.transaction(durable=True) as tx:
             for deployment in await deployments.of_project(tx, project.id):
                 await deployments.move(tx, deployment.id, DeploymentStatus.STOPPED)

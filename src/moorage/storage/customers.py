@@ -1,14 +1,14 @@
-"""Queries over all wallets and projects, for whoever runs the gateway."""
+"""Queries over all wallets, for whoever runs the gateway."""
 
 from typing import NamedTuple
 
-from sqlalchemy import and_, bindparam, func, select
+from sqlalchemy import and_, func, select
 
 from moorage.money import MicroUsd
 from moorage.records.money.payment import PaymentStatus
 from moorage.records.money.refund import RefundStatus
 from moorage.storage.database import Source, Statement
-from moorage.storage.schema import grants, payments, projects, refunds, usage, wallets
+from moorage.storage.schema import grants, payments, projects, refunds, wallets
 
 
 class WalletRow(NamedTuple):
@@ -18,24 +18,6 @@ class WalletRow(NamedTuple):
     balance: MicroUsd
     since_ms: int
     blocked_reason: str | None  # why the operator has it suspended
-
-
-class ProjectRow(NamedTuple):
-    """A project that is not deleted, and what it used since a time."""
-
-    id: str
-    name: str
-    wallet: str
-    status: str
-    monthly_price: MicroUsd
-    created_at_ms: int
-    blocked_reason: str | None
-    asleep_since_ms: int | None
-    requests: int
-    cpu_ms: int
-    memory_peak_bytes: int
-    bytes_out: int
-    months: int | None  # for how many of running its first price holds
 
 
 _WALLETS = Statement(
@@ -69,27 +51,6 @@ _GIVEN = Statement(
     .where(grants.c.undone_at_ms.is_(None))
     .group_by(grants.c.wallet)
 )
-_of_hours = and_(usage.c.project_id == projects.c.id, usage.c.hour_ms >= bindparam("since_ms"))
-_PROJECTS = Statement(
-    select(
-        projects.c.id,
-        projects.c.unique_name,
-        projects.c.wallet,
-        projects.c.status,
-        projects.c.monthly_price_micro_usd,
-        projects.c.created_at_ms,
-        projects.c.blocked_reason,
-        projects.c.asleep_since_ms,
-        func.coalesce(func.sum(usage.c.requests), 0),
-        func.coalesce(func.sum(usage.c.cpu_ms), 0),
-        func.coalesce(func.max(usage.c.memory_peak_bytes), 0),
-        func.coalesce(func.sum(usage.c.bytes_out), 0),
-        projects.c.months,
-    )
-    .outerjoin(usage, _of_hours)
-    .where(projects.c.deleted_at_ms.is_(None))
-    .group_by(projects.c.id)
-)
 _WITH_PROJECTS = Statement(
     select(projects.c.wallet).where(projects.c.deleted_at_ms.is_(None)).distinct()
 )
@@ -103,12 +64,6 @@ async def with_projects(source: Source) -> set[str]:
 async def every_wallet(source: Source) -> list[WalletRow]:
     """Returns every wallet."""
     return [WalletRow(*row) for row in await source.all(_WALLETS)]
-
-
-async def every_project(source: Source, *, used_since_ms: int) -> list[ProjectRow]:
-    """Returns every project that is not deleted, with what it used since the hour of a time."""
-    rows = await source.all(_PROJECTS, since_ms=used_since_ms)
-    return [ProjectRow(*row) for row in rows]
 
 
 async def paid(source: Source) -> dict[str, int]:

@@ -6,12 +6,12 @@ import os
 import shutil
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from moorage.threads import in_thread
+from moorage.toolchains.host import BIN
 
 _CACHE = "cache"
 _QUIET = (
@@ -103,10 +103,10 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-def _last_lines(said: bytes, *, lines: int = 5) -> str:
-    return "\n".join(said.decode(errors="replace").strip().splitlines()[-lines:])
+def _last_lines(said: bytes) -> str:
+    return "\n".join(said.decode(errors="replace").strip().splitlines()[-5:])
 
 
-def find_npm(path: Sequence[str] = ("/usr/local/bin", "/usr/bin")) -> Path | None:
+def find_npm() -> Path | None:
     """Returns the machine's npm, the same that apps use; None when there is none."""
-    return next((p for d in path if (p := Path(d, "npm")).is_file()), None)
+    return next((p for d in BIN if (p := d / "npm").is_file()), None)

@@ -10,6 +10,7 @@ import pytest
 from clock import MovableClock
 from moorage.errors import ProxyFailed
 from moorage.gateway.platform.beside import open_beside
+from moorage.gateway.platform.opening import Opening
 from moorage.loop import always
 from moorage.settings import load_settings
 from moorage.toolchains.store import nothing_needed
@@ -33,10 +34,12 @@ async def test_start_ends_when_nobody_starts_the_proxy(
             await open_beside(
                 stack,
                 settings,
-                listener=listener,
-                clock=MovableClock(),
-                instance="abcdef",
-                stop_apps=False,
-                keeps=always,
-                needed_toolchains=nothing_needed,
+                Opening(
+                    listener=listener,
+                    clock=MovableClock(),
+                    instance="abcdef",
+                    stop_apps=False,
+                    keeps=always,
+                    needed_toolchains=nothing_needed,
+                ),
             )

@@ -56,8 +56,8 @@ def generated(plan: Plan, materials: Materials, files: Collection[str]) -> Writt
         *(f"COPY --from={_context(name)} . {TOOLCHAINS}/{name}" for name in parts.toolchains),
         f"ENV {_assigned(parts.environment)}",
         f"USER {USER}",
-        _words("WORKDIR", HOME),  # makes it, as the next one does, for this user, without a command
-        _words("WORKDIR", parts.directory),
+        _workdir(HOME),  # makes it, as the next one does, for this user, without a command
+        _workdir(parts.directory),
         *([_put(name) for name in sorted(files)] if is_layered else [_put(".")]),
         *([_step(INSTALL, plan.install, materials)] if plan.install else []),
         *([_put(".")] if is_layered else []),
@@ -115,10 +115,10 @@ def _put(name: str) -> str:
     return f"COPY --chown={USER} {_json(name, '/app/' if name == '.' else f'/app/{name}')}"
 
 
-def _words(instruction: str, path: str) -> str:
-    """Returns an instruction with a path in which nothing is a variable."""
+def _workdir(path: str) -> str:
+    """Makes a directory the current one; nothing in its path is a variable."""
     escaped = re.sub(r"([\\$\"])", r"\\\1", path)
-    return f'{instruction} "{escaped}"'
+    return f'WORKDIR "{escaped}"'
 
 
 def _json(*words: str) -> str:

@@ -1,13 +1,10 @@
 """What a gateway opens of the apps' machine while another of its gateways keeps the apps."""
 
 import asyncio
-import socket
-from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from moorage.address import Address
-from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Routes
 from moorage.engines.host.machine import MachineView
 from moorage.engines.table import engine_kind
@@ -15,6 +12,7 @@ from moorage.errors import ProxyFailed
 from moorage.gateway.platform.isolation import run_directory
 from moorage.gateway.platform.opening import (
     PROXY,
+    Opening,
     Platform,
     instance_id,
     open_store,
@@ -22,11 +20,9 @@ from moorage.gateway.platform.opening import (
 )
 from moorage.gateway.platform.proxy import hosts_of, served_at
 from moorage.gateway.state.data_directory import GATEWAYS
-from moorage.loop import Keeps
 from moorage.routing.caddy import port_in_use_by
 from moorage.routing.router import Router
 from moorage.settings import Settings
-from moorage.toolchains.store import Version
 
 _POLL_SECONDS = 0.1
 _POLLS = 600
@@ -53,23 +49,12 @@ class RoutesOfKeeper:
         return self._routes.routes()
 
 
-async def open_beside(
-    stack: AsyncExitStack,
-    settings: Settings,
-    *,
-    listener: socket.socket,
-    clock: Clock,
-    instance: str,
-    stop_apps: bool,
-    keeps: Keeps,
-    needed_toolchains: Callable[[], Awaitable[Collection[Version]]],
-) -> Platform:
+async def open_beside(stack: AsyncExitStack, settings: Settings, opening: Opening) -> Platform:
     """Opens a platform as `open_platform` does, without engine and proxy.
 
     Waits until the proxy has a port, where the settings leave it the choice. Raises ProxyFailed
     when that takes a minute: the gateway that should start it may be gone, and its lock ours.
     """
-    del instance, stop_apps, keeps  # apps are not ours
     data_dir = Path(settings.data_dir)
     run_dir = run_directory(settings, instance_id(data_dir))
     proxy_port = await _proxy_port(settings, data_dir)
@@ -87,10 +72,10 @@ async def open_beside(
         router=RoutesOfKeeper(Router(run_dir / PROXY, settings.base_domain)),
         hosts=hosts_of(settings, proxy_port),
         toolchains=await open_store(
-            stack, settings, clock=clock, needed=needed_toolchains, sweeps=False
+            stack, settings, clock=opening.clock, needed=opening.needed_toolchains, sweeps=False
         ),
-        api_listener=listener,
-        gateway_url=url_of(settings, listener),
+        api_listener=opening.listener,
+        gateway_url=url_of(settings, opening.listener),
     )
 
 

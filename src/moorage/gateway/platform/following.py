@@ -1,17 +1,15 @@
 """Opens a gateway's own proxy, where another gateway keeps the apps, which need no machine."""
 
-import socket
-from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from moorage.clock import Clock
 from moorage.deploy.platform import Following
 from moorage.gateway.platform.beside import RoutesOfKeeper
 from moorage.gateway.platform.isolation import make_engine, run_directory
 from moorage.gateway.platform.opening import (
     APPS,
     PROXY,
+    Opening,
     Platform,
     find_tool,
     instance_id,
@@ -19,41 +17,28 @@ from moorage.gateway.platform.opening import (
     url_of,
 )
 from moorage.gateway.platform.proxy import hosts_of, open_proxy, plain_hosts, served_at
-from moorage.loop import Keeps
 from moorage.routing.router import Router
 from moorage.settings import Settings
-from moorage.toolchains.store import Version
 
 
-async def open_following(
-    stack: AsyncExitStack,
-    settings: Settings,
-    *,
-    listener: socket.socket,
-    clock: Clock,
-    instance: str,
-    stop_apps: bool,
-    keeps: Keeps,
-    needed_toolchains: Callable[[], Awaitable[Collection[Version]]],
-) -> Platform:
+async def open_following(stack: AsyncExitStack, settings: Settings, opening: Opening) -> Platform:
     """Opens a platform as `open_platform` does; of its engine, only questions are asked."""
-    del keeps  # apps are not ours
     run_dir = run_directory(settings, instance_id(Path(settings.data_dir)))
     toolchains = await open_store(
-        stack, settings, clock=clock, needed=needed_toolchains, sweeps=False
+        stack, settings, clock=opening.clock, needed=opening.needed_toolchains, sweeps=False
     )
     engine = make_engine(
         settings,
-        instance_id=instance,
+        instance_id=opening.instance,
         run_dir=run_dir / APPS,
         tools={name: find_tool(name) for name in ("caddy", "uv")},
         toolchains=toolchains.store,
-        clock=clock,
+        clock=opening.clock,
         keeps=None,
     )
     isolation = await engine.open()
     stack.push_async_callback(engine.close, stop_apps=False)
-    gateway_url = url_of(settings, listener)
+    gateway_url = url_of(settings, opening.listener)
     routes = Router(run_dir / PROXY, settings.base_domain)
     proxy, port = await open_proxy(
         stack,
@@ -62,7 +47,7 @@ async def open_following(
         engine=engine,
         directory=run_dir / PROXY,
         gateway_url=gateway_url,
-        stop_apps=stop_apps,
+        stop_apps=opening.stop_apps,
     )
     return Platform(
         keeper=None,
@@ -74,7 +59,7 @@ async def open_following(
         router=RoutesOfKeeper(routes),
         hosts=hosts_of(settings, port),
         toolchains=toolchains,
-        api_listener=listener,
+        api_listener=opening.listener,
         gateway_url=gateway_url,
         several_proxies=True,
         reuses_addresses=True,

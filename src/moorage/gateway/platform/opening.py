@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 from urllib.parse import urlsplit
 
 from moorage.api.connections.server import listen_tcp
@@ -109,61 +108,48 @@ class Platform:
         )
 
 
-class OpenPlatform(Protocol):
-    """Opens what apps run on, as `open_platform` does."""
-
-    async def __call__(
-        self,
-        stack: AsyncExitStack,
-        settings: Settings,
-        /,
-        *,
-        listener: socket.socket,
-        clock: Clock,
-        instance: str,
-        stop_apps: bool,
-        keeps: Keeps,
-        needed_toolchains: Callable[[], Awaitable[Collection[Version]]],
-    ) -> Platform:
-        """Opens a platform, which `stack` closes."""
-        ...
+NeededToolchains = Callable[[], Awaitable[Collection[Version]]]
+"""Returns the versions that apps run on, or may run on again."""
 
 
-async def open_platform(
-    stack: AsyncExitStack,
-    settings: Settings,
-    *,
-    listener: socket.socket,
-    clock: Clock,
-    instance: str,
-    stop_apps: bool,
-    keeps: Keeps,
-    needed_toolchains: Callable[[], Awaitable[Collection[Version]]],
-) -> Platform:
-    """Opens engine and proxy. Raises IsolationMissing, ProxyFailed, ConfigurationInvalid.
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """What a platform is opened with, beside the settings."""
 
-    `listener` is the API's; `instance` names what the engine makes; `keeps` is asked before what
-    can't be taken back.
-    `needed_toolchains` returns the versions that apps run on, or may run on again.
-    """
+    listener: socket.socket  # the API's
+    clock: Clock
+    instance: str  # names what the engine makes
+    stop_apps: bool  # when the platform is closed
+    keeps: Keeps  # asked before what can't be taken back
+    needed_toolchains: NeededToolchains
+
+
+OpenPlatform = Callable[[AsyncExitStack, Settings, Opening], Awaitable[Platform]]
+"""Opens what apps run on, which the stack closes."""
+
+
+async def open_platform(stack: AsyncExitStack, settings: Settings, opening: Opening) -> Platform:
+    """Opens engine and proxy. Raises IsolationMissing, ProxyFailed, ConfigurationInvalid."""
     data_dir = Path(settings.data_dir)
     run_dir = run_directory(settings, instance_id(data_dir))
     proxy_dir = run_dir / PROXY
-    toolchains = await open_store(stack, settings, clock=clock, needed=needed_toolchains)
+    toolchains = await open_store(
+        stack, settings, clock=opening.clock, needed=opening.needed_toolchains
+    )
     runtime = make_engine(
         settings,
-        instance_id=instance,
+        instance_id=opening.instance,
         run_dir=run_dir / APPS,
         tools={name: find_tool(name) for name in ("caddy", "uv")},
         toolchains=toolchains.store,
-        clock=clock,
-        keeps=keeps,
+        clock=opening.clock,
+        keeps=opening.keeps,
     )
     isolation = await runtime.open()
-    if stop_apps:
+    if opening.stop_apps:
         stack.callback(_remove_if_empty, run_dir)
-    stack.push_async_callback(runtime.close, stop_apps=stop_apps)
-    gateway_url = url_of(settings, listener)
+    stack.push_async_callback(runtime.close, stop_apps=opening.stop_apps)
+    gateway_url = url_of(settings, opening.listener)
     router = Router(proxy_dir, settings.base_domain)
     proxy, proxy_port = await open_proxy(
         stack,
@@ -172,7 +158,7 @@ async def open_platform(
         engine=runtime,
         directory=proxy_dir,
         gateway_url=gateway_url,
-        stop_apps=stop_apps,
+        stop_apps=opening.stop_apps,
     )
     return Platform(
         keeper=AppKeeper(
@@ -188,7 +174,7 @@ async def open_platform(
         router=router,
         hosts=hosts_of(settings, proxy_port),
         toolchains=toolchains,
-        api_listener=listener,
+        api_listener=opening.listener,
         gateway_url=gateway_url,
         several_proxies=has_several_proxies(settings),
         reuses_addresses=reuses_addresses(settings),
@@ -200,7 +186,7 @@ async def open_store(
     settings: Settings,
     *,
     clock: Clock,
-    needed: Callable[[], Awaitable[Collection[Version]]],
+    needed: NeededToolchains,
     sweeps: bool = True,
 ) -> Toolchains:
     """Opens the toolchains as the settings say."""

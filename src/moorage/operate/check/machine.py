@@ -118,10 +118,6 @@ def look_at_machine(settings: Settings) -> Machine:
     )
 
 
-def _forwards_packets(settings: Settings) -> bool:
-    return any(kind.forwards_packets for kind in isolation.kinds(settings))
-
-
 # Judging
 
 

@@ -12,9 +12,11 @@ from moorage.operate.books import OpenBooks, open_books
 from moorage.records.project import SHARING_STATUSES, ProjectStatus
 from moorage.settings import Settings
 from moorage.storage import customers
-from moorage.storage.customers import ProjectRow, WalletRow
+from moorage.storage.customers import WalletRow
 from moorage.storage.money import intervals
 from moorage.storage.money.intervals import RunInterval
+from moorage.storage.operation import project_uses
+from moorage.storage.operation.project_uses import ProjectRow
 
 
 class Customer(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +59,7 @@ async def wallets(books: OpenBooks) -> list[Customer]:
         for interval in await intervals.every_open(snapshot):
             burning[interval.wallet].append(interval)
         has: defaultdict[str, list[ProjectRow]] = defaultdict(list)
-        for project in await customers.every_project(snapshot, used_since_ms=2**62):
+        for project in await project_uses.every_project(snapshot):
             has[project.wallet].append(project)
         found = []
         for row in await customers.every_wallet(snapshot):
@@ -87,7 +89,7 @@ async def projects(books: OpenBooks, *, since_ms: int) -> list[ProjectUse]:
     """As `run_projects`, in open books, with what was used from a time on."""
     async with books.db.snapshot() as snapshot:
         running = {each.project_id for each in await intervals.every_open(snapshot)}
-        rows = await customers.every_project(snapshot, used_since_ms=since_ms)
+        rows = await project_uses.every_project(snapshot, used_since_ms=since_ms)
     used = [ProjectUse(project=row, runs=row.id in running) for row in rows]
     return sorted(used, key=lambda each: (-each.project.cpu_ms, each.project.name))
 

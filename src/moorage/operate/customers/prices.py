@@ -14,12 +14,11 @@ from moorage.operate.acts import note_act
 from moorage.operate.books import OpenBooks, open_books
 from moorage.records.event import EventData, EventKind
 from moorage.settings import Settings
-from moorage.storage import customers
-from moorage.storage.customers import ProjectRow
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import intervals
-from moorage.storage.operation import price_changes
+from moorage.storage.operation import price_changes, project_uses
 from moorage.storage.operation.price_changes import PriceChange
+from moorage.storage.operation.project_uses import ProjectRow
 
 _DAY_MS = 24 * 3_600_000
 
@@ -136,7 +135,7 @@ async def _planned(source: Source, settings: Settings, *, from_ms: int) -> dict[
             after_micro_usd=price,
             from_ms=from_ms,
         )
-        for each in await customers.every_project(source, used_since_ms=2**62)
+        for each in await project_uses.every_project(source)
         if each.monthly_price != price
     }
     soonest_ms = now_ms + settings.price_notice_days * _DAY_MS
@@ -163,7 +162,7 @@ async def _priced(
     return sorted(
         (
             _price(row, changes.get(row.id), ran_ms=ran.get(row.id, 0), now_ms=clock.now_ms())
-            for row in await customers.every_project(source, used_since_ms=2**62)
+            for row in await project_uses.every_project(source)
         ),
         key=lambda each: each.name,
     )

@@ -72,9 +72,9 @@ def build_script(manifest: PackageJson) -> str:
     return next((name for name in ("build", "heroku-postbuild") if manifest.script(name)), "")
 
 
-def is_development_server(manifest: PackageJson, name: str = "start") -> bool:
-    """Whether a script is for development only."""
-    return is_for_development(command_of(manifest, name))
+def is_development_server(manifest: PackageJson) -> bool:
+    """Whether the start script is for development only."""
+    return is_for_development(command_of(manifest, "start"))
 
 
 def is_for_development(command: str) -> bool:

@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import structlog
-from sqlalchemy import bindparam, or_, select, update
+from sqlalchemy import bindparam, select, update
 
 from moorage.clock import Clock
 from moorage.errors import AlreadyRunning, DatabaseUnavailable
-from moorage.storage.database import Database, Statement, Upsert
+from moorage.storage.database import Database, Statement
 from moorage.storage.schema import leases
-from moorage.storage.several.watched_lease import Seen, WatchedLease
+from moorage.storage.several.watched_lease import Seen, WatchedLease, take_where
 
 log = structlog.get_logger()
 
@@ -24,23 +24,10 @@ RENEW_SECONDS = 10.0
 CLOCK_BACK_MS = 10 * 60_000
 """A lease that ends later than in this time was taken before the clock was set back: it is free."""
 
-_TAKE = Statement(
-    Upsert(
-        table=leases,
-        values={
-            "name": bindparam("name"),
-            "holder": bindparam("holder"),
-            "token": 1,
-            "expires_at_ms": bindparam("until_ms"),
-        },
-        replaced=("holder", "expires_at_ms"),
-        changed={"token": leases.c.token + 1},
-        where=or_(
-            leases.c.holder == bindparam("holder"),
-            leases.c.expires_at_ms <= bindparam("now_ms"),
-            leases.c.expires_at_ms > bindparam("latest_ms"),
-        ),
-    )
+_TAKE = take_where(
+    leases.c.holder == bindparam("holder"),
+    leases.c.expires_at_ms <= bindparam("now_ms"),
+    leases.c.expires_at_ms > bindparam("latest_ms"),
 )
 MACHINE = "machine"
 """The row that names the machine with the apps' files; its gateways renew it together."""

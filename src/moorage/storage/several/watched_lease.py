@@ -6,7 +6,7 @@ for long enough was left.
 
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import ColumnElement, bindparam, or_, select
 
 from moorage.storage.database import Database, Statement, Upsert
 from moorage.storage.schema import leases
@@ -14,23 +14,30 @@ from moorage.storage.schema import leases
 _NOBODY = ""
 _WHOEVER_RENEWS = "-"  # no gateway has this id
 _READ = Statement(select(leases.c.holder, leases.c.token).where(leases.c.name == bindparam("name")))
-_TAKE = Statement(
-    Upsert(
-        table=leases,
-        values={
-            "name": bindparam("name"),
-            "holder": bindparam("holder"),
-            "token": 1,
-            "expires_at_ms": bindparam("until_ms"),
-        },
-        replaced=("holder", "expires_at_ms"),
-        changed={"token": leases.c.token + 1},
-        where=or_(
-            leases.c.holder == bindparam("own"),
-            leases.c.holder == _NOBODY,
-            leases.c.token == bindparam("seen_token"),
-        ),
+
+
+def take_where(*free: ColumnElement[bool]) -> Statement:
+    """Takes the row of `name` for `holder` until `until_ms`, where any of the conditions holds."""
+    return Statement(
+        Upsert(
+            table=leases,
+            values={
+                "name": bindparam("name"),
+                "holder": bindparam("holder"),
+                "token": 1,
+                "expires_at_ms": bindparam("until_ms"),
+            },
+            replaced=("holder", "expires_at_ms"),
+            changed={"token": leases.c.token + 1},
+            where=or_(*free),
+        )
     )
+
+
+_TAKE = take_where(
+    leases.c.holder == bindparam("own"),
+    leases.c.holder == _NOBODY,
+    leases.c.token == bindparam("seen_token"),
 )
 
 

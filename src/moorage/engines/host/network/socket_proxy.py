@@ -17,7 +17,6 @@ from moorage.engines.host.network.listeners import Listener
 from moorage.engines.isolation import bubblewrap
 
 PROXY = Path("/usr/lib/systemd/systemd-socket-proxyd")
-DEFAULT_CONNECTIONS = 1024
 _BACKLOG = 1024  # connections that wait until the proxy takes them
 _IDLE_BYTES = 64 * 1024 * 1024
 _CONNECTION_BYTES = 160 * 1024  # two full pipes of 64 KiB, and what manages them
