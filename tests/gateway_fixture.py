@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from forked import ForkedProgram
 
 REPOSITORY = Path(__file__).parent.parent
 START_SECONDS = 120  # only to end a hung test
@@ -24,13 +26,12 @@ _PORTS = [f"--{name}=0" for name in ("port", "proxy-port", "operator-port")]
 class DevGateway:
     """One `moorage dev` over one data directory."""
 
-    def __init__(
-        self, data_dir: Path, *, program: Sequence[str] = (MOORAGE,), **settings: str
-    ) -> None:
+    def __init__(self, data_dir: Path, *, program: Sequence[str] = (), **settings: str) -> None:
+        """`program` is executed in the place of `moorage`, which is forked off."""
         self.data_dir = data_dir
         self._program = program
         self._settings = settings
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ForkedProgram | subprocess.Popen[bytes] | None = None
         self.info: dict[str, Any] = {}
 
     @property
@@ -80,18 +81,16 @@ class DevGateway:
         self._spawn(settings)
         self.wait_for_crash()
 
-    def _spawn(self, settings: dict[str, str]) -> "subprocess.Popen[bytes]":
+    def _spawn(self, settings: dict[str, str]) -> "ForkedProgram | subprocess.Popen[bytes]":
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         (self.data_dir / "dev.json").unlink(missing_ok=True)
-        with (self.data_dir / "gateway.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*self._program, "dev", f"--data-dir={self.data_dir}", *_PORTS],
-                cwd=REPOSITORY,
-                env=self.environment(**settings),
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-            )
+        arguments = ["dev", f"--data-dir={self.data_dir}", *_PORTS]
+        self._process = start_program(
+            [*(self._program or (MOORAGE,)), *arguments],
+            is_python=not self._program,
+            env=self.environment(**settings),
+            output=self.data_dir / "gateway.log",
+        )
         return self._process
 
     def kill(self) -> None:
@@ -113,6 +112,18 @@ class DevGateway:
         assert self._process.wait(START_SECONDS) == 0, self.log
 
 
+def start_program(
+    words: Sequence[str], *, is_python: bool, env: Mapping[str, str], output: Path
+) -> "ForkedProgram | subprocess.Popen[bytes]":
+    """Runs a program in the repository: forks a Python script off, executes anything else."""
+    if is_python:
+        return ForkedProgram(*words, cwd=REPOSITORY, env=env, output=output)
+    with output.open("ab") as log:
+        return subprocess.Popen(
+            words, cwd=REPOSITORY, env=env, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        )
+
+
 def _environment(settings: dict[str, str]) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("MOORAGE_")}
     given = {f"MOORAGE_{name.upper()}": value for name, value in settings.items()}
@@ -123,7 +134,7 @@ def _environment(settings: dict[str, str]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running(
-    data_dir: Path, *, program: Sequence[str] = (MOORAGE,), **settings: str
+    data_dir: Path, *, program: Sequence[str] = (), **settings: str
 ) -> Iterator[DevGateway]:
     """A gateway that is stopped afterwards, and whose apps are gone."""
     gateway = DevGateway(data_dir, program=program, **settings)

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from chain_fixture import LocalChains
-from gateway_fixture import REPOSITORY, START_SECONDS, DevGateway
+from gateway_fixture import START_SECONDS, DevGateway, start_program
 from moorage.failpoints import armed, crash_at
 from moorage.gateway.running import GatewayAddresses, run_gateway
 from moorage.gateway.stopping import stop_on_signals
@@ -66,15 +66,12 @@ class Member(DevGateway):
         """Run it, and wait until it answers."""
         self._told.unlink(missing_ok=True)
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._log_file.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, self.script, str(self._told), "stop apps"[: 9 * self.stops_apps]],
-                cwd=REPOSITORY,
-                env=self._settings | {f"MOORAGE_{k.upper()}": v for k, v in settings.items()},
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-            )
+        self._process = start_program(
+            [self.script, str(self._told), "stop apps"[: 9 * self.stops_apps]],
+            is_python=True,
+            env=self._settings | {f"MOORAGE_{k.upper()}": v for k, v in settings.items()},
+            output=self._log_file,
+        )
         deadline = time.monotonic() + START_SECONDS
         while not self._told.exists():
             assert self._process.poll() is None, self.log

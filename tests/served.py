@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from chain_fixture import LocalChains
-from gateway_fixture import MOORAGE, REPOSITORY, START_SECONDS, DevGateway
+from gateway_fixture import MOORAGE, START_SECONDS, DevGateway, start_program
 from moorage import logs
 from moorage.gateway.running import GatewayAddresses
 from moorage.gateway.serve import run_serve
@@ -71,15 +71,12 @@ class ServedGateway(DevGateway):
         """Run it with these variables, and wait until it serves."""
         self._told.unlink(missing_ok=True)
         self.data_dir.mkdir(mode=0o700, exist_ok=True)
-        with (self.data_dir / "gateway.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*self.inside, *self.program()],
-                cwd=REPOSITORY,
-                env=self.environment(**settings),
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-            )
+        self._process = start_program(
+            [*self.inside, sys.executable, *self.program()] if self.inside else self.program(),
+            is_python=not self.inside,
+            env=self.environment(**settings),
+            output=self.data_dir / "gateway.log",
+        )
         deadline = time.monotonic() + START_SECONDS
         while (addresses := self.addresses()) is None:
             assert self._process.poll() is None, self.log
@@ -101,8 +98,8 @@ class ServedGateway(DevGateway):
         }
 
     def program(self) -> list[str]:
-        """What is run."""
-        return [sys.executable, __file__, str(self.config), str(self._told)]
+        """The script that is run, and its arguments."""
+        return [__file__, str(self.config), str(self._told)]
 
     def addresses(self) -> dict[str, Any] | None:
         """Where it serves, once the process that was started last does."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import multiprocessing
 import signal
 import subprocess
 from collections.abc import Awaitable, Callable
@@ -12,6 +11,7 @@ from typing import Self
 
 import light_gateway
 
+from forked import FORKS
 from gateway_fixture import REPOSITORY, DevGateway
 from moorage.chains.chain import KNOWN_CHAINS, Chain
 from moorage.chains.local.anvil import find_anvil
@@ -24,8 +24,6 @@ from ports import quiet_port
 from rpc_proxy import RpcProxy
 from waiting import until
 
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["moorage.gateway.running", "aiohttp.web", "pytest"])
 PATIENCE_SECONDS = 180.0  # only to end a hung test: the longest takes 7 s on a quiet machine
 CHAIN = "arbitrum"
 MOUNT = ("mount", "-t", "tmpfs", "-o", "size=64m,mode=700", "faults")
@@ -109,7 +107,7 @@ class LightGateway(DevGateway):
     async def run(self) -> None:
         """Start the gateway and wait until it answers."""
         self.prompt.url = asyncio.get_running_loop().create_future()
-        self._gateway = PROCESSES.Process(
+        self._gateway = FORKS.Process(
             target=light_gateway.run,
             args=(self.variables(), self.prompt.path, self._log),
         )

@@ -1,0 +1,89 @@
+"""Python programs as processes of their own, forked off one that has imported the product.
+
+A gateway's imports alone take a second of processor time, and the tests start hundreds.
+"""
+
+import multiprocessing
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    [
+        "aiohttp.web",
+        "alembic.command",
+        "cyclopts",
+        "moorage.cli.help",
+        "moorage.cli.main",
+        "moorage.cli.operator.operate",
+        "moorage.gateway.dev",
+        "moorage.gateway.serve",
+        "moorage.operate.check",
+        "moorage.pages.operator.money.commands",
+        "moorage.pages.operator.opening",
+        "pytest",
+        "uvloop",
+    ]
+)
+
+
+class ForkedProgram:
+    """A script that runs as if it had been executed; its output is appended to a file.
+
+    It has what tests use of `subprocess.Popen`. Its command line is that of the process that it
+    was forked off.
+    """
+
+    def __init__(
+        self, script: str, *arguments: str, cwd: Path, env: Mapping[str, str], output: Path
+    ) -> None:
+        self._process = FORKS.Process(
+            target=_execute,
+            args=((script, *arguments), str(cwd), dict(env), str(output)),
+            daemon=True,  # ended with the tests, if one forgot it
+        )
+        self._process.start()
+
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        """Its exit status, negative for a signal; None while it runs."""
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status, once it has ended. Raises TimeoutExpired after so many seconds."""
+        self._process.join(timeout)
+        status = self._process.exitcode
+        if status is None:
+            raise subprocess.TimeoutExpired(str(self._process.name), timeout or 0)
+        return status
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Sends it a signal, if it runs."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Ends it as a crash would."""
+        self.send_signal(signal.SIGKILL)
+
+
+def _execute(argv: Sequence[str], cwd: str, env: dict[str, str], output: str) -> None:
+    with Path(output).open("ab") as file, Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    sys.argv = list(argv)
+    runpy.run_path(argv[0], run_name="__main__")
