@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from moorage.errors import DatabaseUnavailable
-from moorage.loop import Loop, Scope
+from moorage.loop import Loop, Scope, until_tick
 
 
 async def held(_name: str) -> bool:
@@ -81,3 +81,20 @@ async def test_keepers_work_stops_when_another_may_keep_the_apps() -> None:
             await asyncio.sleep(0)
     assert done == ticks
     working.cancel()
+
+
+async def test_work_of_all_periods_is_done_in_the_same_moments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    moments = {}
+    with monkeypatch.context() as changed:
+        for now in (1000.0, 1000.3, 1000.8, 1007.77, 1011.999):
+            changed.setattr(asyncio.get_running_loop(), "time", lambda now=now: now)
+            for period in (1.0, 2.0, 5.0, 10.0):
+                pause = until_tick(period)
+                assert period / 2 <= pause <= period * 1.5
+                moments[now, period] = now + pause
+    common = moments[1000.0, 10.0]
+    for (_, period), moment in moments.items():
+        periods = (moment - common) / period
+        assert periods == pytest.approx(round(periods), abs=1e-6)

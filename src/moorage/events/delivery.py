@@ -17,6 +17,7 @@ from moorage import __version__
 from moorage.clock import Clock
 from moorage.events.sender import NotDelivered, Sender
 from moorage.events.signature import signed_headers
+from moorage.loop import until_tick
 from moorage.metrics import record_webhook_attempt
 from moorage.records.webhook import Delivery, DeliveryStatus, Webhook
 from moorage.storage import events
@@ -83,7 +84,7 @@ class DeliveryWorker:
                 except Exception:  # the next round tries again
                     log.exception("webhooks cannot be looked up")
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(PERIOD_SECONDS):
+                    async with asyncio.timeout(until_tick(PERIOD_SECONDS)):
                         await self._free.wait()
         finally:
             tasks = list(self._under_way.values())

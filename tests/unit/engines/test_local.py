@@ -16,7 +16,7 @@ async def test_work_that_failed_once_is_done_again() -> None:
             raise OSError("an app is on its way out")
         loop.call_soon_threadsafe(done_again.set)
 
-    repeating = asyncio.create_task(repeat(work, every_seconds=0))
+    repeating = asyncio.create_task(repeat(work, every_seconds=0.001))
     async with asyncio.timeout(60):
         await done_again.wait()
     repeating.cancel()

@@ -10,6 +10,7 @@ from starlette.types import ASGIApp
 
 from moorage.api.connections.connection import Bounds, connection_type
 from moorage.auth.client_address import TrustedProxies
+from moorage.loop import until_tick
 
 _SHUTDOWN_SECONDS = 5
 _KEEP_ALIVE_SECONDS = 75
@@ -32,7 +33,7 @@ class _Server(uvicorn.Server):
         """Ticks until the end."""
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_TICK_SECONDS):
+                async with asyncio.timeout(until_tick(_TICK_SECONDS)):
                     await self._ending.wait()
 
     @contextlib.contextmanager

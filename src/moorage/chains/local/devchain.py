@@ -17,6 +17,7 @@ from moorage.chains.local.dev_wallet import DevWallets
 from moorage.chains.local.devtokens import funding_calls, token_contracts
 from moorage.chains.rpc import RpcClient
 from moorage.errors import ChainUnavailable, LocalChainFailed
+from moorage.loop import until_tick
 from moorage.process import is_running, terminate
 from moorage.whole_file import replace_file
 
@@ -243,7 +244,7 @@ async def keep_mining(client: RpcClient, *, every_seconds: float = 1.0) -> None:
     """
     waited: set[str] = set()
     while True:
-        await asyncio.sleep(every_seconds)
+        await asyncio.sleep(until_tick(every_seconds))
         with contextlib.suppress(ChainUnavailable):
             mines, pool = await client.batch([("anvil_getAutomine", []), ("txpool_content", [])])
             waits = _hashes(pool["pending"]) if mines is True else set()

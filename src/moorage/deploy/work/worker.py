@@ -9,6 +9,7 @@ import structlog
 
 from moorage.clock import Clock
 from moorage.errors import DatabaseUnavailable
+from moorage.loop import until_tick
 from moorage.records.job import Job, JobPlaces, LostJob
 from moorage.storage.apps import jobs
 from moorage.storage.database import Database
@@ -121,7 +122,7 @@ class Worker:
     async def _rest(self) -> None:
         """Waits until woken, or until the next poll."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(POLL_SECONDS / self._speed):
+            async with asyncio.timeout(until_tick(POLL_SECONDS / self._speed)):
                 await self._woken.wait()
 
     def _ended(self, job: Job) -> None:

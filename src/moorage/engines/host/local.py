@@ -16,6 +16,7 @@ from moorage.engines.host.kernel.exit_watcher import ExitWatcher
 from moorage.engines.locks import Locks, checked
 from moorage.engines.logs.logs import Logs
 from moorage.engines.logs.reading import LogReading
+from moorage.loop import until_tick
 from moorage.threads import in_thread, to_its_end
 
 _ENDING_SECONDS = 1.0  # how long to wait for the end of an app that has stopped listening
@@ -197,7 +198,7 @@ class LocalEngine(LogReading, ABC, Generic[H, D]):
 async def repeat(act: Callable[[], None], *, every_seconds: float) -> None:
     """Calls `act` in a thread every `every_seconds`; logs OSError and continues."""
     while True:
-        await asyncio.sleep(every_seconds)
+        await asyncio.sleep(until_tick(every_seconds))
         try:
             await in_thread(act)
         except OSError as error:  # an app may be ending at this moment
