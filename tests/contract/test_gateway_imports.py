@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 SELDOM_NEEDED = {
     "alembic",  # once per upgrade
@@ -18,10 +19,21 @@ SELDOM_NEEDED = {
 }
 
 
+def imported_by(program: str, *arguments: str) -> set[str]:
+    """Returns the modules that a process has once it has run a program."""
+    command = [sys.executable, "-c", f"{program}; import sys; print(*sys.modules)", *arguments]
+    return set(subprocess.check_output(command, text=True).split())
+
+
 def test_what_is_seldom_needed_is_not_imported_at_the_start() -> None:
     modules = "moorage.logs, moorage.gateway.dev, moorage.gateway.serve, moorage.operate.check"
-    program = f"import sys, {modules}; print(*sys.modules)"
-    said = subprocess.check_output([sys.executable, "-c", program], text=True)
-    imported = set(said.split())
+    imported = imported_by(f"import {modules}")
     assert "moorage.gateway.running" in imported
     assert not SELDOM_NEEDED & imported
+
+
+def test_new_books_are_made_without_what_colours_errors_of_templates(tmp_path: Path) -> None:
+    program = "import pathlib, sys; from moorage.storage.migrate import migrate"
+    imported = imported_by(f"{program}; migrate(pathlib.Path(sys.argv[1]))", str(tmp_path / "db"))
+    assert "alembic" in imported
+    assert "pygments" not in imported
