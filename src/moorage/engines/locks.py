@@ -27,6 +27,10 @@ class Locks:
         lock = self._locks.get(name)
         return lock is not None and lock.locked()
 
+    def held(self) -> set[str]:
+        """Returns the names whose lock somebody holds."""
+        return {name for name, lock in self._locks.items() if lock.locked()}
+
 
 def checked(name: str) -> str:
     """Returns an id if it is safe as a part of paths and names. Raises ValueError."""

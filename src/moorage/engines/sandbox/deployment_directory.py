@@ -10,6 +10,7 @@ from moorage.engines.disks import copying, leaving, trees
 from moorage.engines.disks.caches import Caches
 from moorage.engines.disks.disk import IMAGE, AppDisk, capacity_bytes, mount_image
 from moorage.engines.disks.downloads import Downloads
+from moorage.engines.disks.growths import Growths
 from moorage.engines.disks.space import Space
 from moorage.engines.disks.templates import DiskTemplates
 from moorage.engines.disks.volumes import Volumes
@@ -47,6 +48,7 @@ class Host(shared.Host["DeploymentDirectory"]):
     toolchains: Toolchains
     space: Space
     filter: FilterWatch = field(default_factory=FilterWatch)
+    growths: Growths = field(default_factory=Growths)
 
     def directory(self, deployment_id: str) -> "DeploymentDirectory":
         """Returns the directory of a deployment, which need not exist."""

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -142,11 +143,15 @@ def sweep(host: Host) -> None:
             socket.unlink()
 
 
-def measure_disks(host: Host) -> Disks:
-    """Returns the free space for disks, and how far the existing ones can still grow; blocks."""
+def measure_disks(host: Host, busy: Collection[str]) -> Disks:
+    """Returns the free space for disks, and how far the existing ones can still grow; blocks.
+
+    Somebody works on those of the deployments in `busy`.
+    """
+    in_use = {*busy, *os.listdir(host.mount_points)}  # noqa: PTH208 (done every two seconds)
     return Disks(
         free_bytes=disk.free_bytes(host.deployments),
-        growth=disk.growths(host.deployments),
+        growth=host.growths.measure(host.deployments, in_use=in_use),
         volume_growth=host.volumes.growth(),
         held=host.space.held,
     )

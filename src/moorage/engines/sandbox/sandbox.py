@@ -170,7 +170,7 @@ class Sandbox(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
 
     async def disks(self) -> Disks:
         """As `Engine.disks`."""
-        return await in_thread(measure_disks, self._host)
+        return await in_thread(measure_disks, self._host, self._locks.held())
 
     async def free_networks(self) -> int:
         """As `Engine.free_networks`: one for each free slot."""
