@@ -239,12 +239,16 @@ class Sandbox(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
         found = {}
         for deployment_id, group in self._app_groups():
             instance = self._recent.instance(deployment_id)
-            if instance is None or not self._host.cgroups.pids(group):
+            if instance is None or not self._has_process(deployment_id, group):
                 instance = self._live(self._host.directory(deployment_id))
             if instance is not None:
                 found[deployment_id] = instance
         self._recent.forget_others(keep=found)
         return found
+
+    def _has_process(self, deployment_id: str, group: str) -> bool:
+        """Returns whether an app still runs that was seen to; it was not told that it ended."""
+        return self._exits.awaits(deployment_id) or bool(self._host.cgroups.pids(group))
 
     def _with_apps(self) -> list[DeploymentDirectory]:
         """Returns the directories of deployments that have an app's control group.

@@ -28,6 +28,7 @@ class ExitWatcher:
         self._confirm = confirm
         self._ended: asyncio.Queue[str] = asyncio.Queue()
         self._watched: dict[int, str] = {}
+        self._awaited: set[str] = set()
         self._descriptor: int | None = None
 
     def open(self) -> None:
@@ -42,6 +43,7 @@ class ExitWatcher:
             os.close(self._descriptor)
         self._descriptor = None
         self._watched.clear()
+        self._awaited.clear()
 
     def watch(self, deployment_id: str, status_file: Path) -> None:
         """Watches a deployment's app until the file is removed.
@@ -59,6 +61,14 @@ class ExitWatcher:
             logger.warning("the end of %s won't be told: %s", deployment_id, error)
         else:
             self._watched[watch] = deployment_id
+            self._awaited.add(deployment_id)
+
+    def awaits(self, deployment_id: str) -> bool:
+        """Returns whether the kernel has yet to report the end of an app's command.
+
+        From then on, or where it is not watched, others must look whether the app still runs.
+        """
+        return deployment_id in self._awaited
 
     def report(self, deployment_id: str) -> None:
         """Reports an end that the engine has learnt of in another way."""
@@ -73,9 +83,11 @@ class ExitWatcher:
         if self._descriptor is None:
             return
         for watch, mask in _events(os.read(self._descriptor, _READ_BYTES)):
+            deployment_id = self._watched.get(watch, "")
+            self._awaited.discard(deployment_id)
             if mask & _IN_IGNORED:  # the file is gone
                 self._watched.pop(watch, None)
-            elif deployment_id := self._watched.get(watch):
+            elif deployment_id:
                 self.report(deployment_id)
 
 

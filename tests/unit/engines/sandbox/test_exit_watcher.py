@@ -1,0 +1,50 @@
+"""Which apps' ends the kernel has yet to report, so that nobody needs to look for them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from moorage.engines.host.kernel.exit_watcher import ExitWatcher
+
+
+@pytest.fixture
+async def watcher() -> AsyncIterator[ExitWatcher]:
+    opened = ExitWatcher(lambda _: True)
+    opened.open()
+    yield opened
+    opened.close()
+
+
+async def test_end_is_awaited_until_whoever_writes_the_status_is_gone(
+    watcher: ExitWatcher, tmp_path: Path
+) -> None:
+    status = tmp_path / "status"
+    with status.open("w"):
+        watcher.watch("app", status)
+        assert watcher.awaits("app")
+    async with asyncio.timeout(60):
+        assert await watcher.next() == "app"
+    assert not watcher.awaits("app")
+
+
+async def test_app_whose_end_was_reported_is_awaited_again_once_it_is_started(
+    watcher: ExitWatcher, tmp_path: Path
+) -> None:
+    status = tmp_path / "status"
+    for _ in range(2):
+        with status.open("w"):
+            watcher.watch("app", status)
+            assert watcher.awaits("app")
+        async with asyncio.timeout(60):
+            await watcher.next()
+        assert not watcher.awaits("app")
+
+
+async def test_app_that_is_not_watched_must_be_looked_at(
+    watcher: ExitWatcher, tmp_path: Path
+) -> None:
+    watcher.watch("app", tmp_path / "removed meanwhile")
+    assert not watcher.awaits("app")
+    assert not watcher.awaits("another")
