@@ -47,8 +47,8 @@ STRANGER = Uploader("192.0.2.1", has_paid=False)
 
 
 @asynccontextmanager
-async def opened(**options: Any) -> AsyncIterator[ParserPool]:
-    pool = ParserPool(**options)
+async def opened(*, in_advance: int = 3, **options: Any) -> AsyncIterator[ParserPool]:
+    pool = ParserPool(in_advance=in_advance, **options)
     await pool.open()
     try:
         yield pool
@@ -274,7 +274,7 @@ async def test_no_parser_of_the_planner_takes_long_at_its_worst(name: str, tmp_p
 
 async def test_too_much_memory_is_refused(tmp_path: Path) -> None:
     numbers = json.dumps(document(FILES) | {"x": [1.5] * 200_000}).encode()
-    async with opened(budget=Budget(max_memory_bytes=42 * 1024**2)) as pool:
+    async with opened(budget=Budget(max_memory_bytes=38 * 1024**2)) as pool:
         before = pool.pids
         with pytest.raises(PlanTooCostly, match="MiB of memory"):
             await receive(numbers, tmp_path, parser=UploadParser(pool, STRANGER))
@@ -338,6 +338,31 @@ async def test_strangers_wait_while_wallets_that_paid_go_on(tmp_path: Path) -> N
         await asyncio.gather(*held)
 
 
+async def test_another_process_is_started_when_all_are_at_work_and_stays(tmp_path: Path) -> None:
+    async with opened(in_advance=1, budget=Budget(wall_times=60)) as pool:
+        (first,) = pool.pids
+        await plan(Plans(pool), {"index.js": b"1"}, tmp_path)
+        assert pool.pids == {first}
+        os.kill(first, signal.SIGSTOP)
+        jobs = [
+            asyncio.create_task(
+                plan(
+                    Plans(pool),
+                    {"index.js": text},
+                    tmp_path,
+                    uploader=Uploader(name, has_paid=False),
+                )
+            )
+            for name, text in (("192.0.2.1", b"2"), ("192.0.2.2", b"3"))
+        ]
+        done, (held,) = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+        assert all(job.result().port == 3000 for job in done)
+        os.kill(first, signal.SIGCONT)
+        assert (await held).port == 3000
+        assert first in pool.pids
+        assert len(pool.pids) == 2
+
+
 def descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
@@ -397,7 +422,7 @@ import asyncio
 from moorage.parsers.pool import ParserPool
 
 async def main():
-    pool = ParserPool()
+    pool = ParserPool(in_advance=3)
     await pool.open()
     print(*pool.pids, flush=True)
     await asyncio.sleep(600)

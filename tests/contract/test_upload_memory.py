@@ -16,7 +16,8 @@ _MEASURE = textwrap.dedent(
     """
     import asyncio, base64, io, json, os, sys, zipfile
     from pathlib import Path
-    from moorage.uploads import UploadLimits, read_upload
+    from moorage.uploads.limits import UploadLimits
+    from moorage.uploads.reader import read_upload
     from moorage.uploads.parsing import InPlace
 
     kind, uploads, spool = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])

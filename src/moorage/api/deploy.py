@@ -42,7 +42,10 @@ from moorage.planning.static import said
 from moorage.records.project import Project
 from moorage.storage.apps import projects
 from moorage.toolchains.inventory import Inventory
-from moorage.uploads import SpoolRoom, Upload, UploadLimits, read_upload
+from moorage.uploads.limits import UploadLimits
+from moorage.uploads.reader import read_upload
+from moorage.uploads.room import SpoolRoom
+from moorage.uploads.tree import Upload
 from moorage.wire.deploy import Deployed, Quoted, Understood
 
 

@@ -32,7 +32,7 @@ from moorage.chains.address import checksum_address
 from moorage.deploy.entrance.attempt import DeployAttempt
 from moorage.errors import DatabaseUnavailable
 from moorage.payments.taking.topup import TopUpRequest
-from moorage.uploads import Upload
+from moorage.uploads.tree import Upload
 from moorage.wire.credits import ToppedUp
 from moorage.wire.deploy import Deployed
 

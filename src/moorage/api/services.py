@@ -54,7 +54,9 @@ from moorage.payments.protocols.evidence import named_chain
 from moorage.payments.services import Payee, PaymentServices
 from moorage.storage.operation import notices
 from moorage.toolchains.inventory import Inventory
-from moorage.uploads import STORED_LIMITS, RoomLimits, SpoolRoom, StoredUploads, UploadLimits
+from moorage.uploads.limits import UploadLimits
+from moorage.uploads.room import RoomLimits, SpoolRoom
+from moorage.uploads.stored import STORED_LIMITS, StoredUploads
 
 _MIB = 1024 * 1024
 _LOOKUPS_FACTOR = 4

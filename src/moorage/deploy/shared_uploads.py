@@ -14,8 +14,7 @@ from typing import BinaryIO
 from moorage.clock import Clock
 from moorage.content.store import ContentStore, Item
 from moorage.errors import UploadNotFound
-from moorage.uploads import RoomLimits
-from moorage.uploads.room import Arriving, Uploader
+from moorage.uploads.room import Arriving, RoomLimits, Uploader
 from moorage.uploads.stored import KEPT_MS, Stored, StoredUploads, no_room, taken_bytes
 
 _PREFIX = "uploads"

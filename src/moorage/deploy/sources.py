@@ -15,7 +15,7 @@ from moorage.content.store import ContentStore
 from moorage.errors import ContentUnavailable
 from moorage.failpoints import failpoint
 from moorage.threads import in_thread
-from moorage.uploads import Upload
+from moorage.uploads.tree import Upload
 
 log = structlog.get_logger()
 

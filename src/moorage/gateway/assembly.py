@@ -60,7 +60,7 @@ from moorage.storage.several.leases import Leases, MachineLease
 from moorage.storage.shared.store import RETURN_SECONDS, SharedStore
 from moorage.storage.shared.tables import SharedTables
 from moorage.threads import in_thread
-from moorage.uploads import sweep_spool
+from moorage.uploads.spool import sweep_spool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A pool of parser processes that are started in advance, and do jobs in turn."""
+"""A pool of parser processes that do jobs in turn; one is started in advance, others as needed."""
 
 import asyncio
 import os
@@ -48,7 +48,7 @@ class Budget(msgspec.Struct, frozen=True):
     """How many times its processor time a job may last, as the machine does other work too."""
 
     max_memory_bytes: int = 512 * 1024 * 1024
-    """Of address space; the interpreter takes 40 MiB of it."""
+    """Of address space; a process takes 34 MiB of it before its first job."""
 
     spent_cpu_seconds: float = 60.0
     """Processor time in all, after which a process is replaced."""
@@ -78,19 +78,22 @@ class ParserFault(RuntimeError):
 
 
 class ParserPool:
-    """Does jobs in processes that are started in advance. `open` it before use, `close` it after.
+    """Does jobs in a limited number of processes. `open` it before use, `close` it after.
 
-    When an upload ends a process, others only have to wait for the next one.
+    `in_advance` of them are there from the start. Another is started whenever a job finds all at
+    work; those that there are stay. When an upload ends a process, another takes its place.
     """
 
     def __init__(
         self,
         *,
         processes: int = _PROCESSES,
+        in_advance: int = 1,
         max_wait_seconds: float = _MAX_WAIT_SECONDS,
         budget: Budget = Budget(),  # noqa: B008 (frozen)
     ) -> None:
-        self._count = processes
+        self._max_count = processes
+        self._count = in_advance  # that there are, or will be in a moment
         self._budget = budget
         self._max_wait_seconds = max_wait_seconds
         self._turns = Turns(processes)
@@ -106,7 +109,7 @@ class ParserPool:
         return frozenset(process.pid for process in self._all)
 
     async def open(self) -> None:
-        """Starts the processes. Raises ConfigurationInvalid where they can't be started."""
+        """Starts the first processes. Raises ConfigurationInvalid where they can't be started."""
         try:
             async with asyncio.TaskGroup() as starts:
                 for _ in range(self._count):
@@ -230,6 +233,9 @@ class ParserPool:
     async def _taken(self) -> ParserProcess:
         while True:
             while not self._idle:
+                if self._count < self._max_count:
+                    self._count += 1
+                    self._begun(self._another())
                 self._is_idle.clear()
                 await self._is_idle.wait()
             process = self._idle.pop()
@@ -270,6 +276,10 @@ class ParserPool:
         """Ends a process, if it has not ended, and starts another."""
         await process.close()
         self._all.discard(process)
+        await self._another()
+
+    async def _another(self) -> None:
+        """Starts a process, however many tries it takes."""
         while True:
             try:
                 return await self._start()

@@ -30,9 +30,9 @@ from moorage.planning.plan import Settings
 from moorage.storage.database import Statement
 from moorage.storage.schema import deployments, jobs, projects, quotes
 from moorage.storage.vault import Vault
-from moorage.uploads import Upload
 from moorage.uploads.request import DeployRequest
 from moorage.uploads.spool import Spool
+from moorage.uploads.tree import Upload
 from records_fixture import ALICE, ARBITRUM, PLAN, USDC, transfer
 
 PRICE = 500_000

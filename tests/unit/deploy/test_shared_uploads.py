@@ -10,8 +10,8 @@ from moorage.content.directory import DirectoryStore
 from moorage.content.store import Item
 from moorage.deploy.shared_uploads import SharedUploads
 from moorage.errors import ContentUnavailable, TooManyUploads, UploadNotFound
-from moorage.uploads import RoomLimits, SpoolRoom, StoredUploads
-from moorage.uploads.room import Uploader
+from moorage.uploads.room import RoomLimits, SpoolRoom, Uploader
+from moorage.uploads.stored import StoredUploads
 from upload_bodies import stream
 
 MIB = 1024 * 1024

@@ -18,18 +18,12 @@ from moorage.errors import (
     TooManyUploads,
     UploadNotFound,
 )
-from moorage.uploads import (
-    ReceivedBody,
-    RoomLimits,
-    SpoolRoom,
-    StoredUploads,
-    UploadLimits,
-    read_upload,
-    sweep_spool,
-)
+from moorage.uploads.limits import UploadLimits
 from moorage.uploads.parsing import InPlace
-from moorage.uploads.room import Uploader
-from moorage.uploads.stored import Stored
+from moorage.uploads.reader import ReceivedBody, read_upload
+from moorage.uploads.room import RoomLimits, SpoolRoom, Uploader
+from moorage.uploads.spool import sweep_spool
+from moorage.uploads.stored import Stored, StoredUploads
 from upload_bodies import contents, document, receive, stream
 
 MIB = 1024 * 1024

@@ -8,8 +8,8 @@ import pytest
 
 from moorage.planning.reading.source import SourceTree
 from moorage.sdk.archive import list_files
-from moorage.uploads import Upload, UploadLimits
-from moorage.uploads.tree import DirectoryTree
+from moorage.uploads.limits import UploadLimits
+from moorage.uploads.tree import DirectoryTree, Upload
 from upload_bodies import contents, files_body, receive
 
 FILES = {

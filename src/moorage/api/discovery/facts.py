@@ -6,7 +6,7 @@ from moorage.money import MicroUsd, decimal_text, usd_text
 from moorage.payments.price.pricing import PriceList, Size
 from moorage.payments.price.quotes import QUOTE_LIFETIME_MS
 from moorage.payments.protocols.seller import Seller
-from moorage.uploads import UploadLimits
+from moorage.uploads.limits import UploadLimits
 from moorage.uploads.request import MAX_MONTHS
 
 NAME = "Moorage"

@@ -41,7 +41,7 @@ from moorage.storage.apps.addresses import names
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts
 from moorage.storage.vault import Vault
-from moorage.uploads import Upload
+from moorage.uploads.tree import Upload
 
 _SETTLING_MS = 60_000
 """How long a name is held for whoever's payment is being settled, if nothing else holds it."""

@@ -27,7 +27,7 @@ from moorage.storage.migrate import migrate
 from moorage.storage.opening import open_database
 from moorage.storage.several.keeper_lease import KeeperLease
 from moorage.threads import in_thread
-from moorage.uploads import sweep_spool
+from moorage.uploads.spool import sweep_spool
 
 log = structlog.get_logger()
 
