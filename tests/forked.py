@@ -3,6 +3,7 @@
 A gateway's imports alone take a second of processor time, and the tests start hundreds.
 """
 
+import gc
 import multiprocessing
 import os
 import runpy
@@ -78,6 +79,7 @@ class ForkedProgram:
 
 
 def _execute(argv: Sequence[str], cwd: str, env: dict[str, str], output: str) -> None:
+    gc.freeze()  # what it was forked with; else it would be looked through, and copied by that
     with Path(output).open("ab") as file, Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
         os.dup2(file.fileno(), 1)

@@ -6,6 +6,7 @@ the test, and stands still until it is told to go on or to die.
 """
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -18,18 +19,22 @@ from typing import Any, cast
 from aiohttp import web
 
 from file_engine import FileEngine
+from moorage.clock import Clock
 from moorage.failpoints import armed
 from moorage.gateway.platform.beside import RoutesOfKeeper
 from moorage.gateway.platform.opening import AppKeeper, Opening, Platform, url_of
 from moorage.gateway.platform.proxy import Proxy, hosts_of
-from moorage.gateway.platform.toolchains import open_toolchains
+from moorage.gateway.platform.toolchains import Toolchains
 from moorage.gateway.running import run_gateway
 from moorage.gateway.stopping import stop_on_signals
+from moorage.planning.toolbox import Toolbox
 from moorage.routing.access_log import AccessLog
 from moorage.routing.caddy_config import ACCESS_LOG
 from moorage.routing.router import Router
 from moorage.settings import Settings, load_settings
 from moorage.storage.purpose import Purpose
+from moorage.toolchains.inventory import Inventory
+from moorage.toolchains.store import ToolchainStore
 
 LOOPBACK = "127.0.0.1"
 
@@ -69,6 +74,22 @@ class LightProxy:
         return web.Response(text="hello", status=200 if leads else 503)
 
 
+class KnownTools(Inventory):
+    """Has Node, and starts no program of the machine to ask for its version."""
+
+    async def known(self) -> Toolbox:
+        return Toolbox(host={"node": ("22.0.0",), "npm": ("10.0.0",)})
+
+
+def open_toolchains(stack: AsyncExitStack, data_dir: Path, clock: Clock) -> Toolchains:
+    """What plans are made with."""
+    store = ToolchainStore(data_dir / "toolchains", npm=None, clock=clock)
+    stack.push_async_callback(store.close)
+    listing_file = data_dir / "toolchains.json"
+    inventory = KnownTools(store, npm=None, listing_file=listing_file, clock=clock)
+    return Toolchains(store=store, inventory=inventory)
+
+
 async def open_platform(stack: AsyncExitStack, settings: Settings, opening: Opening) -> Platform:
     """The stand-ins, in the shape of the real parts."""
     run_dir = Path(settings.run_dir)
@@ -94,9 +115,7 @@ async def open_platform(stack: AsyncExitStack, settings: Settings, opening: Open
         proxy_dir=proxy_dir,
         router=router,
         hosts=hosts_of(settings, port),
-        toolchains=await open_toolchains(
-            stack, Path(settings.data_dir), installs=False, clock=opening.clock
-        ),
+        toolchains=open_toolchains(stack, Path(settings.data_dir), opening.clock),
         api_listener=opening.listener,
         gateway_url=url_of(settings, opening.listener),
     )
@@ -116,9 +135,7 @@ async def open_beside(stack: AsyncExitStack, settings: Settings, opening: Openin
         proxy_dir=run_dir / "proxy",
         router=RoutesOfKeeper(Router(run_dir / "proxy", settings.base_domain)),
         hosts=hosts_of(settings, settings.proxy_port),
-        toolchains=await open_toolchains(
-            stack, Path(settings.data_dir), installs=False, clock=opening.clock
-        ),
+        toolchains=open_toolchains(stack, Path(settings.data_dir), opening.clock),
         api_listener=opening.listener,
         gateway_url=url_of(settings, opening.listener),
     )
@@ -159,6 +176,7 @@ async def serve(environment: Mapping[str, str], prompt: Path) -> None:
 
 def run(environment: Mapping[str, str], prompt: Path, log: Path) -> None:
     """The whole of a process that logs to a file."""
+    gc.freeze()  # what it was forked with; else it would be looked through, and copied by that
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
