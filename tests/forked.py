@@ -10,7 +10,10 @@ import runpy
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Mapping, Sequence
+from multiprocessing import connection
 from pathlib import Path
 
 FORKS = multiprocessing.get_context("forkserver")
@@ -19,11 +22,13 @@ FORKS.set_forkserver_preload(
         "aiohttp.web",
         "alembic.command",
         "cyclopts",
+        "moorage.cli.connection",
         "moorage.cli.help",
         "moorage.cli.main",
         "moorage.cli.operator.operate",
         "moorage.gateway.dev",
         "moorage.gateway.serve",
+        "moorage.operate.audit.report",
         "moorage.operate.check",
         "moorage.pages.operator.money.commands",
         "moorage.pages.operator.opening",
@@ -33,22 +38,33 @@ FORKS.set_forkserver_preload(
 )
 
 
+# A start looks at all earlier processes; whoever else looks at one then would miss how it ended.
+_LOCK = threading.Lock()
+
+
 class ForkedProgram:
-    """A script that runs as if it had been executed; its output is appended to a file.
+    """A script that runs as if it had been executed; its output is appended to a file, or two.
 
     It has what tests use of `subprocess.Popen`. Its command line is that of the process that it
     was forked off.
     """
 
     def __init__(
-        self, script: str, *arguments: str, cwd: Path, env: Mapping[str, str], output: Path
+        self,
+        script: str,
+        *arguments: str,
+        cwd: Path,
+        env: Mapping[str, str],
+        output: Path,
+        errors: Path | None = None,
     ) -> None:
         self._process = FORKS.Process(
             target=_execute,
-            args=((script, *arguments), str(cwd), dict(env), str(output)),
+            args=((script, *arguments), str(cwd), dict(env), (str(output), str(errors or output))),
             daemon=True,  # ended with the tests, if one forgot it
         )
-        self._process.start()
+        with _LOCK:
+            self._process.start()
 
     @property
     def pid(self) -> int:
@@ -58,12 +74,13 @@ class ForkedProgram:
 
     def poll(self) -> int | None:
         """Its exit status, negative for a signal; None while it runs."""
-        return self._process.exitcode
+        with _LOCK:
+            return self._process.exitcode
 
     def wait(self, timeout: float | None = None) -> int:
         """Its exit status, once it has ended. Raises TimeoutExpired after so many seconds."""
-        self._process.join(timeout)
-        status = self._process.exitcode
+        connection.wait([self._process.sentinel], timeout)
+        status = self.poll()
         if status is None:
             raise subprocess.TimeoutExpired(str(self._process.name), timeout or 0)
         return status
@@ -78,12 +95,25 @@ class ForkedProgram:
         self.send_signal(signal.SIGKILL)
 
 
-def _execute(argv: Sequence[str], cwd: str, env: dict[str, str], output: str) -> None:
+def run(
+    script: str, *arguments: str, cwd: Path, env: Mapping[str, str]
+) -> "subprocess.CompletedProcess[str]":
+    """Runs a script to its end; what it printed and how it ended."""
+    with tempfile.TemporaryDirectory() as directory:
+        output, errors = Path(directory, "output"), Path(directory, "errors")
+        program = ForkedProgram(script, *arguments, cwd=cwd, env=env, output=output, errors=errors)
+        status = program.wait()
+        words = (script, *arguments)
+        return subprocess.CompletedProcess(words, status, output.read_text(), errors.read_text())
+
+
+def _execute(argv: Sequence[str], cwd: str, env: dict[str, str], files: tuple[str, str]) -> None:
     gc.freeze()  # what it was forked with; else it would be looked through, and copied by that
-    with Path(output).open("ab") as file, Path(os.devnull).open("rb") as nothing:
+    with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    for descriptor, name in enumerate(files, start=1):
+        with Path(name).open("ab") as file:
+            os.dup2(file.fileno(), descriptor)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)

@@ -1,5 +1,6 @@
 """A real `moorage dev`, as a process of its own: chains, sandbox, proxy and gateway."""
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from forked import ForkedProgram
+from forked import ForkedProgram, run
 
 REPOSITORY = Path(__file__).parent.parent
 START_SECONDS = 120  # only to end a hung test
@@ -64,6 +65,13 @@ class DevGateway:
         """What its process has in its environment, and an operator's command needs too."""
         return _environment(self._settings | settings)
 
+    async def command(self, *arguments: str, **settings: str) -> tuple[int, Any]:
+        """An operator's command on its books: its exit code and its document."""
+        words = (*arguments, "--data-dir", str(self.data_dir), "--json")
+        done = await asyncio.to_thread(moorage, *words, env=self.environment(**settings))
+        assert done.stdout, done.stderr
+        return done.returncode, json.loads(done.stdout)
+
     def start(self, **settings: str) -> None:
         """Run it and wait until `dev.json` says that everything answers."""
         process = self._spawn(settings)
@@ -110,6 +118,13 @@ class DevGateway:
             return
         self._process.send_signal(signal.SIGINT)
         assert self._process.wait(START_SECONDS) == 0, self.log
+
+
+def moorage(
+    *arguments: str, env: Mapping[str, str], cwd: Path = REPOSITORY
+) -> "subprocess.CompletedProcess[str]":
+    """Runs the command with these arguments and this environment, to its end."""
+    return run(MOORAGE, *arguments, cwd=cwd, env=env)
 
 
 def start_program(

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from chain_fixture import LocalChains
-from gateway_fixture import MOORAGE, START_SECONDS, DevGateway, start_program
+from gateway_fixture import MOORAGE, START_SECONDS, DevGateway, moorage, start_program
 from moorage import logs
 from moorage.gateway.running import GatewayAddresses
 from moorage.gateway.serve import run_serve
@@ -131,9 +131,8 @@ class ServedGateway(DevGateway):
         self.stop()
         if not (self.data_dir / "apps").exists():
             return  # it never served, or is retired
-        end = [*self.inside, MOORAGE, "stop", "--config", str(self.config)]
-        end += ["--reason", "the test is over"]
-        subprocess.run(end, check=True, env=self.environment(), capture_output=True)
+        end = ("stop", "--config", str(self.config), "--reason", "the test is over")
+        self._run(*end, env=self.environment()).check_returncode()
 
     async def reload(self, **settings: Any) -> None:
         """Change the file, and have it read again."""
@@ -142,17 +141,18 @@ class ServedGateway(DevGateway):
         os.kill(self.pid, signal.SIGHUP)
         await until(lambda: self.log.count("settings read again") > before)
 
-    async def command(self, *arguments: str) -> tuple[int, Any]:
+    async def command(self, *arguments: str, **settings: str) -> tuple[int, Any]:
         """An operator's command: its exit code and its document."""
-        done = await asyncio.to_thread(
-            subprocess.run,
-            [*self.inside, MOORAGE, *arguments, "--config", str(self.config), "--json"],
-            capture_output=True,
-            check=False,
-            env=self.environment(),
-        )
+        words = (*arguments, "--config", str(self.config), "--json")
+        done = await asyncio.to_thread(self._run, *words, env=self.environment(**settings))
         assert done.stdout, done.stderr
         return done.returncode, json.loads(done.stdout)
+
+    def _run(self, *arguments: str, env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+        if not self.inside:
+            return moorage(*arguments, env=env)
+        words = [*self.inside, MOORAGE, *arguments]
+        return subprocess.run(words, capture_output=True, text=True, check=False, env=env)
 
 
 @contextlib.contextmanager

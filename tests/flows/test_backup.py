@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from gateway_fixture import DevGateway, running
+from gateway_fixture import moorage as run_moorage
 from moorage.backup.content import digest_of
 from waiting import until
 from wallet import Wallet, fresh_name
@@ -34,10 +35,7 @@ require('http').createServer((request, response) => {
 
 
 async def moorage(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).parent / "moorage"), *arguments]
-    return await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, text=True, check=False
-    )
+    return await asyncio.to_thread(run_moorage, *arguments, env=os.environ)
 
 
 async def audit(gateway: DevGateway) -> Any:

@@ -1,14 +1,12 @@
 """An operator changes what a gateway was started with: addresses that were given out go on."""
 
-import asyncio
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway_fixture import MOORAGE, DevGateway, running
+from gateway_fixture import DevGateway, running
 from visitor import fetch
 from waiting import until, until_read
 from wallet import Wallet, fresh_name
@@ -20,9 +18,9 @@ NEW = "apps.localhost"
 
 async def moorage(gateway: DevGateway, *arguments: str) -> Any:
     """The document of an operator's command."""
-    command = [MOORAGE, *arguments, "--data-dir", str(gateway.data_dir), "--json"]
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
-    return json.loads(done.stdout)
+    code, document = await gateway.command(*arguments)
+    assert code == 0, document
+    return document
 
 
 async def answered_at(gateway: DevGateway, host: str) -> int:

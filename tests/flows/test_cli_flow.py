@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import pytest
 
 from gateway_fixture import REPOSITORY, DevGateway
+from gateway_fixture import moorage as run_moorage
 from paying import rpc
 from wallet import Wallet, fresh_name
 
 pytestmark = pytest.mark.root
 
-COMMAND = Path(sys.executable).parent / "moorage"
 WALLETS = itertools.count()
 """Of dev.json: each test has one of its own, without credits from another; by-hand.py the last."""
 
@@ -49,16 +49,7 @@ class Outcome(NamedTuple):
 
 def moorage(*arguments: str, cwd: str = str(REPOSITORY), **environment: str) -> Outcome:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("MOORAGE_")}
-    done = subprocess.run(
-        [COMMAND, *arguments],
-        cwd=cwd,
-        env=clean | environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    done = run_moorage(*arguments, cwd=Path(cwd), env=clean | environment)
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,16 +54,7 @@ LEAVING = {"isolation": "root", "moving_from": "docker"}
 
 async def engine(gateway: DevGateway, *words: str) -> tuple[int, Any]:
     """What `moorage engine WORDS` ends with, and its document."""
-    program = str(Path(sys.executable).parent / "moorage")
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [program, "engine", *words, "--data-dir", str(gateway.data_dir), "--json"],
-        env=gateway.environment(**MOVING),
-        capture_output=True,
-        check=False,
-    )
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout)
+    return await gateway.command("engine", *words, **MOVING)
 
 
 async def placed(gateway: DevGateway) -> dict[str, dict[str, Any]]:

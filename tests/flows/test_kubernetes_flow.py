@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -223,16 +221,8 @@ async def test_projects_move_from_the_sandbox_into_a_cluster_with_what_they_have
 
 async def engine(gateway: DevGateway, *words: str) -> Any:
     """The document of `moorage engine WORDS`."""
-    program = str(Path(sys.executable).parent / "moorage")
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [program, "engine", *words, "--data-dir", str(gateway.data_dir), "--json"],
-        env=gateway.environment(**MOVING),
-        capture_output=True,
-        check=False,
-    )
-    assert done.stdout, done.stderr
-    return json.loads(done.stdout)
+    _, document = await gateway.command("engine", *words, **MOVING)
+    return document
 
 
 def of_wallets(cluster: Cluster, prefix: str = PREFIX) -> list[str]:

@@ -2,17 +2,15 @@
 
 import asyncio
 import csv
-import json
 import os
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from gateway_fixture import MOORAGE, DevGateway, running
+from gateway_fixture import DevGateway, moorage, running
 from remains import of_gateway, processes_saying
 from wallet import Wallet, fresh_name
 
@@ -26,20 +24,10 @@ def gateway(tmp_path: Path) -> Iterator[DevGateway]:
     with running(data_dir, requests_per_minute="100000") as started:
         yield started
     if (data_dir / "dev.json").exists():  # it was killed
-        stop = [MOORAGE, "stop", f"--data-dir={data_dir}"]
-        subprocess.run(stop, check=True, env=started.environment())
+        stopping = moorage("stop", f"--data-dir={data_dir}", env=started.environment())
+        stopping.check_returncode()
     for pid in processes_saying(str(data_dir / "chains")):
         os.kill(pid, signal.SIGTERM)
-
-
-async def moorage(gateway: DevGateway, *arguments: str) -> tuple[int, Any]:
-    """The command's exit code and its document."""
-    command = [MOORAGE, *arguments, "--data-dir", str(gateway.data_dir), "--json"]
-    done = await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, check=False, env=gateway.environment()
-    )
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout)
 
 
 def remains(gateway: DevGateway) -> dict[str, set[str]]:
@@ -59,21 +47,21 @@ async def test_nothing_but_data_is_left_of_a_killed_gateway_once_it_is_stopped(
     wallet, name = await Wallet(gateway).fund(), fresh_name()
     deployed = await wallet.deploy_paid(name)
     await wallet.settled(deployed)
-    refused, document = await moorage(gateway, "stop")
+    refused, document = await gateway.command("stop")
     assert (refused, document["exit_code"]) == (1, 1)
     assert await wallet.visit(name) == (200, "hello world")
 
     gateway.kill()
     assert all(remains(gateway)[kind] for kind in ("processes", "cgroups", "mounts", "proxy"))
-    code, document = await moorage(gateway, "stop", "--reason", "moving house")
+    code, document = await gateway.command("stop", "--reason", "moving house")
 
     assert (code, document["stopped"]) == (0, {"apps": 1})
     assert {kind: found for kind, found in remains(gateway).items() if found} == {}
     assert run_files(gateway) == []
     assert f"moorage_{gateway.instance_id}" not in await tables()
-    _, acts = await moorage(gateway, "acts")
+    _, acts = await gateway.command("acts")
     assert ("stop", "moving house") in [(act["act"], act["reason"]) for act in acts["acts"]]
-    assert await moorage(gateway, "stop") == (0, {"stopped": {"apps": 0}})
+    assert await gateway.command("stop") == (0, {"stopped": {"apps": 0}})
     assert {kind: found for kind, found in remains(gateway).items() if found} == {}
 
     gateway.start()
@@ -90,7 +78,7 @@ async def test_gateway_is_retired_only_knowingly_while_somebody_is_owed_somethin
     books, target = gateway.data_dir / "moorage.db", tmp_path / "books"
     retire = ("retire", str(target), "--reason", "sold")
 
-    code, document = await moorage(gateway, *retire)
+    code, document = await gateway.command(*retire)
 
     assert (code, document["retired"]) == (1, False)
     (owed,) = document["left"]["owed"]
@@ -99,7 +87,7 @@ async def test_gateway_is_retired_only_knowingly_while_somebody_is_owed_somethin
     assert not target.exists()
     assert await wallet.visit(name) == (200, "hello world")
 
-    code, document = await moorage(gateway, *retire, "--i-know")
+    code, document = await gateway.command(*retire, "--i-know")
 
     assert (code, document["retired"]) == (0, True)
     (after,) = document["left"]["owed"]

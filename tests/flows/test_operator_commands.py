@@ -1,11 +1,8 @@
 """The operator's commands beside a running gateway: hold, release, refund, and account for it."""
 
-import asyncio
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,19 +44,8 @@ async def wallet(screened: DevGateway) -> Wallet:
     return await Wallet(screened).fund()
 
 
-async def moorage(gateway: DevGateway, *arguments: str) -> tuple[int, Any]:
-    """The command's exit code and its document."""
-    command = [str(Path(sys.executable).parent / "moorage"), *arguments]
-    options = ["--data-dir", str(gateway.data_dir), "--json"]
-    done = await asyncio.to_thread(
-        subprocess.run, [*command, *options], capture_output=True, check=False
-    )
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout)
-
-
 async def check_audit(gateway: DevGateway) -> Any:
-    code, document = await moorage(gateway, "audit")
+    code, document = await gateway.command("audit")
     assert (code, document["ok"]) == (0, True), document
     return document["report"]
 
@@ -87,13 +73,13 @@ async def test_refused_payment_is_held_and_released_to_deploy_with_the_same_hash
         }
         assert "looks wrong" not in json.dumps(answer.body)
 
-    _, listed = await moorage(screened, "payments", "held")
+    _, listed = await screened.command("payments", "held")
     assert [item["held_reason"] for item in listed["payments"] if item["tx_hash"] == tx] == [
         "looks wrong"
     ]
     await check_audit(screened)
 
-    code, _ = await moorage(screened, "payments", "release", tx)
+    code, _ = await screened.command("payments", "release", tx)
     assert code == 0
     assert (await wallet.deploy(name, tx=tx)).status == 200
     await check_audit(screened)
@@ -107,13 +93,13 @@ async def test_held_payment_is_sent_back_while_the_gateway_runs(
     assert (await wallet.deploy(fresh_name(), tx=tx)).body["code"] == "payment_held"
     await make_safe(screened)
 
-    code, document = await moorage(screened, "refund", tx, "--reason", "looks wrong")
+    code, document = await screened.command("refund", tx, "--reason", "looks wrong")
 
     (refund,) = document["refunds"]
     assert (code, refund["status"], refund["reason"]) == (0, "refunded", "looks wrong")
     assert refund["refund_tx_hash"] not in (None, tx)
     assert await tokens(wallet) == before
-    again, _ = await moorage(screened, "refund", tx, "--reason", "once more")
+    again, _ = await screened.command("refund", tx, "--reason", "once more")
     assert again == 2
     assert await tokens(wallet) == before
     await check_audit(screened)
@@ -128,11 +114,11 @@ async def test_unused_credits_are_sent_back_and_the_app_that_runs_keeps_the_rest
     await make_safe(screened)
 
     arguments = ["refund", tx, "--reason", "asked for", "--amount", "0.4"]
-    code, _ = await moorage(screened, *arguments)
+    code, _ = await screened.command(*arguments)
 
     assert code == 0
     assert await tokens(wallet) == before - PRICE + 400_000
-    code, document = await moorage(screened, *arguments)
+    code, document = await screened.command(*arguments)
     assert (code, document["code"]) == (2, "error")
     report = await check_audit(screened)
     assert report["payments"] >= 1

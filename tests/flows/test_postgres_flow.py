@@ -3,14 +3,14 @@
 import asyncio
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway_fixture import MOORAGE, DevGateway, running
+from gateway_fixture import DevGateway, running
+from gateway_fixture import moorage as run_moorage
 from postgres_fixture import PostgresServer
 from wallet import HELLO, Wallet, fresh_name
 
@@ -34,14 +34,8 @@ def gateway(tmp_path: Path) -> Iterator[DevGateway]:
 
 async def moorage(url: str, *arguments: str) -> Any:
     """The document of an operator's command, which is told of the database by the environment."""
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [MOORAGE, *arguments, "--json"],
-        env=os.environ | {"MOORAGE_DATABASE_URL": url},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    env = os.environ | {"MOORAGE_DATABASE_URL": url}
+    done = await asyncio.to_thread(run_moorage, *arguments, "--json", env=env)
     assert done.stdout, done.stderr
     return json.loads(done.stdout)
 

@@ -1,11 +1,6 @@
 """The switch against abuse: what it stops, what it keeps, who is told, beside a running gateway."""
 
-import asyncio
 import json
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -26,19 +21,6 @@ async def wallet(dev_gateway: DevGateway) -> Wallet:
     return await Wallet(dev_gateway).fund()
 
 
-async def moorage(gateway: DevGateway, *arguments: str) -> tuple[int, Any]:
-    """The operator's command: its exit code and its document."""
-    command = [str(Path(sys.executable).parent / "moorage"), *arguments]
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [*command, "--data-dir", str(gateway.data_dir), "--json"],
-        capture_output=True,
-        check=False,
-    )
-    assert done.stdout, done.stderr
-    return done.returncode, json.loads(done.stdout)
-
-
 async def is_answered(wallet: Wallet, name: str, status: int) -> bool:
     return (await wallet.visit(name))[0] == status
 
@@ -55,7 +37,7 @@ async def test_suspended_app_stops_and_neither_deploys_nor_credits_wake_it(
     await wallet.settled(first)
     path = f"/agent/projects/{first.body['projectId']}"
 
-    code, document = await moorage(dev_gateway, "suspend", name.upper(), "--reason", REASON)
+    code, document = await dev_gateway.command("suspend", name.upper(), "--reason", REASON)
 
     assert (code, [each["name"] for each in document["suspended"]]) == (0, [name])
     redeployed = await wallet.deploy(name)
@@ -89,14 +71,14 @@ async def test_suspended_name_is_held_until_it_is_resumed_and_runs_as_before(
     first = await wallet.deploy_paid(name, settings={"runEnvs": {"GREETING": "again"}})
     await wallet.settled(first)
     await wallet.pay(2_000_000)  # the watcher credits it
-    await moorage(dev_gateway, "suspend", name, "--reason", REASON)
+    await dev_gateway.command("suspend", name, "--reason", REASON)
     await until(lambda: is_answered(wallet, name, 403))
     stranger = await Wallet(dev_gateway).fund()
     assert (await stranger.deploy(name)).body["code"] == "name_unavailable"
-    _, listed = await moorage(dev_gateway, "suspended")
+    _, listed = await dev_gateway.command("suspended")
     assert [name, REASON] in [[e["unique_name"], e["reason"]] for e in listed["suspended"]]
 
-    code, document = await moorage(dev_gateway, "resume", name)
+    code, document = await dev_gateway.command("resume", name)
 
     assert (code, [each["name"] for each in document["resumed"]]) == (0, [name])
     await until(lambda: is_answered(wallet, name, 200))
@@ -115,12 +97,12 @@ async def test_first_deployment_under_way_is_given_up_and_deploys_again_afterwar
         return stage == "building"
 
     await until(builds)
-    await moorage(dev_gateway, "suspend", name, "--reason", REASON)
+    await dev_gateway.command("suspend", name, "--reason", REASON)
 
     given_up = await wallet.settled(first)
     assert (given_up["reason_code"], REASON in given_up["reason"]) == ("project_blocked", True)
     await until(lambda: is_answered(wallet, name, 403))
-    await moorage(dev_gateway, "resume", name)
+    await dev_gateway.command("resume", name)
     again = await wallet.deploy(name)
     assert (await wallet.settled(again))["status"] == "ready"
 
@@ -133,8 +115,8 @@ async def test_suspended_wallet_deploys_nothing_and_keeps_its_credits(
         await wallet.settled(await wallet.deploy_paid(name))
     balance = (await wallet.call("GET", "/agent/credits")).body["balance_micro_usd"]
 
-    _, document = await moorage(
-        dev_gateway, "suspend", "--wallet", wallet.address, "--reason", REASON
+    _, document = await dev_gateway.command(
+        "suspend", "--wallet", wallet.address, "--reason", REASON
     )
 
     assert sorted(each["name"] for each in document["suspended"]) == sorted(names)
@@ -144,10 +126,10 @@ async def test_suspended_wallet_deploys_nothing_and_keeps_its_credits(
     assert (refused.status, refused.body["code"]) == (403, "project_blocked")
     left = (await wallet.call("GET", "/agent/credits")).body["balance_micro_usd"]
     assert balance - left < 1_000
-    single, _ = await moorage(dev_gateway, "resume", names[0])
+    single, _ = await dev_gateway.command("resume", names[0])
     assert single == 2  # the wallet is what is suspended
 
-    await moorage(dev_gateway, "resume", "--wallet", wallet.address)
+    await dev_gateway.command("resume", "--wallet", wallet.address)
     for name in names:
         await until(lambda name=name: is_answered(wallet, name, 200))
 
@@ -156,12 +138,12 @@ async def test_owner_may_delete_what_is_suspended(dev_gateway: DevGateway, walle
     name = fresh_name()
     first = await wallet.deploy_paid(name)
     await wallet.settled(first)
-    await moorage(dev_gateway, "suspend", name, "--reason", REASON)
+    await dev_gateway.command("suspend", name, "--reason", REASON)
 
     deleted = await wallet.call("DELETE", f"/agent/projects/{first.body['projectId']}")
 
     assert deleted.status == 200
-    _, listed = await moorage(dev_gateway, "suspended")
+    _, listed = await dev_gateway.command("suspended")
     assert name not in [each["unique_name"] for each in listed["suspended"]]
 
 
@@ -180,5 +162,5 @@ async def test_owner_may_delete_what_is_suspended(dev_gateway: DevGateway, walle
 async def test_wrong_use_changes_nothing(
     dev_gateway: DevGateway, arguments: tuple[str, ...]
 ) -> None:
-    code, document = await moorage(dev_gateway, *arguments)
+    code, document = await dev_gateway.command(*arguments)
     assert (code, document["exit_code"]) == (2, 2)
