@@ -1,5 +1,6 @@
 """Fixtures that several kinds of tests share, one module a subject."""
 
+import gc
 import os
 
 import pytest
@@ -14,6 +15,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("unhurried")
+
+# Most objects of a run are made while tests are collected, and live until it ends. To look for
+# garbage among them again and again takes a third of that time: it is looked for once.
+gc.disable()
 
 pytest_plugins = [
     "database_option",
@@ -45,3 +50,9 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
             params = item.callspec.params if hasattr(item, "callspec") else {}
             group += f"-{params.get(spread.args[0], '')}"
         item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_collection_finish() -> None:
+    """From here on garbage is looked for, all of it when there is a quarter more."""
+    gc.collect()
+    gc.enable()
