@@ -1,7 +1,7 @@
 """Every page: accessible in both themes, on small phones, light and quiet, also without scripts."""
 
 import pytest
-from browsing import faults_of_load, findings_of_axe, overflow
+from browsing import WIDTHS, faults_of_load, findings_of_axe, overflow
 from playwright.async_api import Page, expect
 from touring import PATHS, Site, Tours
 
@@ -16,7 +16,9 @@ async def test_each_page_is_accessible_and_light_and_stands_still(tours: Tours, 
         heavy_or_moving = await faults_of_load(page)
         light = await findings_of_axe(page)
         await page.emulate_media(color_scheme="dark")
-        return heavy_or_moving + light + await findings_of_axe(page, "color-contrast")
+        dark = await findings_of_axe(page, "color-contrast")
+        await page.emulate_media(color_scheme="light")
+        return heavy_or_moving + light + dark
 
     assert await tours.seen(site, faults) == []
 
@@ -25,7 +27,9 @@ async def test_each_page_fits_a_phone_and_stands_still(tours: Tours, site: Site)
     async def faults(page: Page) -> list[str]:
         heavy_or_moving = await faults_of_load(page)
         await page.set_viewport_size({"width": 320, "height": 568})
-        return heavy_or_moving + await overflow(page)
+        wide = await overflow(page)
+        await page.set_viewport_size({"width": 375, "height": WIDTHS[375]})
+        return heavy_or_moving + wide
 
     assert await tours.seen(site, faults, width=375) == []
 

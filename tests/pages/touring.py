@@ -41,13 +41,13 @@ class Tours:
     async def seen(
         self, site: Site, look: Callable[[Page], Awaitable[object]], **looks: Any
     ) -> list[str]:
-        """What a look at each page finds, if anything."""
+        """What a look at each page finds, if anything; it leaves the browser as it was."""
         person, found = await self.visitor(site, **looks), []
+        page = await person.new_page()  # one for all, as each costs what a load does
         for pattern in PATHS[site]:
             if pattern.endswith(_NO_PAGES):
                 continue
-            page = await person.open(self.things.path(pattern))
+            await page.goto(person.home + self.things.path(pattern))
             if seen := await look(page):
                 found.append(f"{pattern}: {seen}")
-            await page.close()
         return found
