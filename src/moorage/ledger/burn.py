@@ -4,6 +4,8 @@ An interval's total cost is `charge_up_to` its elapsed time, a step function. Cr
 first millisecond at which all intervals together owe the whole balance.
 """
 
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -57,16 +59,7 @@ def charge_up_to(elapsed_ms: int, *, monthly_price: MicroUsd) -> MicroUsd:
 
 def owed(burning: Iterable[Burning], *, at_ms: int) -> MicroUsd:
     """Returns what these cost up to `at_ms` and is not booked yet."""
-    return MicroUsd(
-        sum(
-            max(
-                0,
-                charge_up_to(at_ms - each.started_at_ms, monthly_price=each.monthly_price_micro_usd)
-                - each.charged_micro_usd,
-            )
-            for each in burning
-        )
-    )
+    return MicroUsd(sum(max(0, _owed(each, at_ms)) for each in burning))
 
 
 def runs_out_at(balance: MicroUsd, burning: Sequence[Burning], *, now_ms: int) -> int | None:
@@ -75,21 +68,65 @@ def runs_out_at(balance: MicroUsd, burning: Sequence[Burning], *, now_ms: int) -
     if a_month == 0:
         return None
     # Rounding up puts each less than 1 micro-USD above the straight line; that bounds the search.
-    left = balance - owed(burning, at_ms=now_ms)
+    bill = _Bill(burning, now_ms=now_ms)
+    left = balance - bill.owed(now_ms)
     latest = now_ms + max(0, -(-(left + len(burning)) * MONTH_MS // a_month))
     earliest = max(now_ms, now_ms + (left - len(burning)) * MONTH_MS // a_month)
     while earliest < latest:
         middle = (earliest + latest) // 2
-        if owed(burning, at_ms=middle) >= balance:
+        if bill.owed(middle) >= balance:
             latest = middle
         else:
             earliest = middle + 1
     return earliest
 
 
+def _owed(interval: Burning, at_ms: int) -> int:
+    """Returns what an interval costs up to `at_ms`, less what was booked: negative if more was."""
+    before_ms = interval.started_at_ms - at_ms
+    cost = -(interval.monthly_price_micro_usd * before_ms // MONTH_MS)
+    return cost - interval.charged_micro_usd
+
+
+class _Bill:
+    """What intervals owe at any time from `now_ms` on: asked often, of thousands of a few prices.
+
+    Those of one price owe 1 micro-USD more after equal times. So they owe that often what has
+    passed of it in whole, and once more each whose own step, its phase, lies in the part begun.
+    """
+
+    def __init__(self, burning: Iterable[Burning], *, now_ms: int) -> None:
+        self._paid_ahead = []  # few, if any: whose costs have yet to reach what was booked
+        self._booked = 0
+        self._phases: defaultdict[int, list[int]] = defaultdict(list)  # by price
+        for each in burning:
+            if _owed(each, now_ms) < 0:
+                self._paid_ahead.append(each)
+                continue
+            price = each.monthly_price_micro_usd
+            steps, phase = divmod(price * each.started_at_ms, MONTH_MS)
+            self._booked += steps + each.charged_micro_usd
+            self._phases[price].append(phase)
+        for phases in self._phases.values():
+            phases.sort()
+
+    def owed(self, at_ms: int) -> int:
+        """Returns what `owed` does."""
+        total = owed(self._paid_ahead, at_ms=at_ms) - self._booked
+        for price, phases in self._phases.items():
+            steps, phase = divmod(price * at_ms, MONTH_MS)
+            total += len(phases) * steps + bisect_left(phases, phase)
+        return total
+
+
 def hour_of(*monthly_prices: MicroUsd) -> MicroUsd:
     """Returns the most that one hour of projects at these prices burns."""
-    return MicroUsd(sum(charge_up_to(HOUR_MS, monthly_price=each) for each in monthly_prices))
+    return MicroUsd(
+        sum(
+            count * charge_up_to(HOUR_MS, monthly_price=price)
+            for price, count in Counter(monthly_prices).items()
+        )
+    )
 
 
 def resumable(

@@ -36,14 +36,14 @@ def unpaid(apps: list[App], at_ms: int) -> int:
 
 apps = st.builds(
     App,
-    monthly_price_micro_usd=st.integers(0, 10**7).map(MicroUsd),
+    monthly_price_micro_usd=(st.sampled_from([500_000, 7]) | st.integers(0, 10**7)).map(MicroUsd),
     started_at_ms=st.integers(0, 10**7),
     charged_micro_usd=st.integers(0, 2_000).map(MicroUsd),
 )
 
 
 @given(
-    burning=st.lists(apps, min_size=1, max_size=4),
+    burning=st.lists(apps, min_size=1, max_size=8),
     balance=st.integers(-100, 10**8).map(MicroUsd),
     now_ms=st.integers(10**7, 2 * 10**7),
 )

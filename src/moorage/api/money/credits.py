@@ -1,8 +1,9 @@
 """`GET /agent/credits`: a wallet's balance, what burns it, how long it lasts, and its history."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from msgspec import UNSET
 from starlette.requests import Request
@@ -65,7 +66,7 @@ async def show_credits(room: CreditRoom, request: Request) -> Response:
             burn_per_hour_micro_usd=an_hour,
             runs_out_at=_runs_out_at(room, balance, burning),
             announcement=await notices.text(room.db, NoticeKind.ANNOUNCEMENT) or UNSET,
-            burning=[_burning(each) for each in burning],
+            burning=_burning(burning),
             build_allowance=allowance_body(await room.build_time.allowance(room.db, wallet)),
             ledger=[_entry(each, names) for each in entries],
             next=str(entries[-1].place) if len(entries) == limit else None,
@@ -81,13 +82,20 @@ def _runs_out_at(room: CreditRoom, balance: MicroUsd, burning: list[RunInterval]
     return iso_utc(wall_ms)
 
 
-def _burning(interval: RunInterval) -> BurningProject:
-    an_hour = hour_of(interval.monthly_price_micro_usd)
-    return BurningProject(
-        project_id=interval.project_id,
-        burn_per_hour_usd=usd_number(an_hour),
-        burn_per_hour_micro_usd=an_hour,
-    )
+def _burning(intervals: Iterable[RunInterval]) -> list[BurningProject]:
+    """Returns what burns, for an answer; thousands of projects have a few prices."""
+    of_price = cache(lambda price: (usd_number(hour_of(price)), hour_of(price)))
+    found = []
+    for each in intervals:
+        usd, micro_usd = of_price(each.monthly_price_micro_usd)
+        found.append(
+            BurningProject(
+                project_id=each.project_id,
+                burn_per_hour_usd=usd,
+                burn_per_hour_micro_usd=micro_usd,
+            )
+        )
+    return found
 
 
 def allowance_body(allowance: Allowance) -> BuildAllowance:
