@@ -1,6 +1,6 @@
 """`moorage prices`: the price list of the settings, for projects that there are already."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -15,10 +15,8 @@ from moorage.operate.books import OpenBooks, open_books
 from moorage.records.event import EventData, EventKind
 from moorage.settings import Settings
 from moorage.storage.database import Database, Source, Transaction
-from moorage.storage.money import intervals
-from moorage.storage.operation import price_changes, project_uses
-from moorage.storage.operation.price_changes import PriceChange
-from moorage.storage.operation.project_uses import ProjectRow
+from moorage.storage.operation import price_changes
+from moorage.storage.operation.price_changes import PriceChange, PricedRow
 
 _DAY_MS = 24 * 3_600_000
 
@@ -44,7 +42,16 @@ async def prices(books: OpenBooks) -> list[ProjectPrice]:
     """As `run_prices`, in open books."""
     async with books.db.snapshot() as snapshot:
         ordered = {each.project_id: each for each in await price_changes.ordered(snapshot)}
-        return await _priced(snapshot, books.db, ordered)
+        return await _priced(snapshot, books.db, await price_changes.rows(snapshot), ordered)
+
+
+async def price_page(books: OpenBooks, *, limit: int, offset: int) -> list[ProjectPrice]:
+    """Returns a part of what `prices` does, of MAX_IDS projects at most."""
+    async with books.db.snapshot() as snapshot:
+        rows = await price_changes.rows(snapshot, limit=limit, offset=offset)
+        ids = [each.id for each in rows]
+        ordered = {each.project_id: each for each in await price_changes.ordered(snapshot, ids)}
+        return await _priced(snapshot, books.db, rows, ordered, ids=ids)
 
 
 async def run_preview(settings: Settings, *, from_ms: int) -> list[ProjectPrice]:
@@ -56,8 +63,21 @@ async def run_preview(settings: Settings, *, from_ms: int) -> list[ProjectPrice]
 async def preview(books: OpenBooks, settings: Settings, *, from_ms: int) -> list[ProjectPrice]:
     """As `run_preview`, in open books."""
     async with books.db.snapshot() as snapshot:
-        planned = await _planned(snapshot, settings, from_ms=from_ms)
-        return _changed(await _priced(snapshot, books.db, planned))
+        rows = await price_changes.rows(snapshot, other_than=list_price(settings))
+        planned = await _planned(snapshot, settings, rows, from_ms=from_ms)
+        return await _priced(snapshot, books.db, rows, planned)
+
+
+async def preview_page(
+    books: OpenBooks, settings: Settings, *, from_ms: int, limit: int, offset: int
+) -> list[ProjectPrice]:
+    """Returns a part of what `preview` does, of MAX_IDS projects at most. Raises as that does."""
+    async with books.db.snapshot() as snapshot:
+        rows = await price_changes.rows(
+            snapshot, other_than=list_price(settings), limit=limit, offset=offset
+        )
+        planned = await _planned(snapshot, settings, rows, from_ms=from_ms)
+        return await _priced(snapshot, books.db, rows, planned, ids=list(planned))
 
 
 async def run_order(settings: Settings, *, from_ms: int, reason: str) -> list[ProjectPrice]:
@@ -77,10 +97,11 @@ async def order(
     async with books.db.transaction(durable=True) as tx:
         now_ms = SystemClock().now_ms()
         before = await price_changes.ordered(tx)
-        planned = await _planned(tx, settings, from_ms=from_ms)
+        rows = await price_changes.rows(tx, other_than=list_price(settings))
+        planned = await _planned(tx, settings, rows, from_ms=from_ms)
         await price_changes.replace_ordered(tx, planned.values())
         await _tell_kept(tx, (it for it in before if it.project_id not in planned), now_ms=now_ms)
-        changed = _changed(await _priced(tx, books.db, planned))
+        changed = await _priced(tx, books.db, rows, planned)
         for each in changed:
             await outbox.record(
                 tx,
@@ -122,10 +143,28 @@ async def _tell_kept(tx: Transaction, kept: Iterable[PriceChange], *, now_ms: in
         )
 
 
-async def _planned(source: Source, settings: Settings, *, from_ms: int) -> dict[str, PriceChange]:
-    """Returns the changes that give every project the list's price, by the project's id."""
-    price, now_ms = settings.price_list().month(settings.app_size()), SystemClock().now_ms()
-    found = {
+def list_price(settings: Settings) -> MicroUsd:
+    """Returns what the settings' price list asks for a month of an app."""
+    return settings.price_list().month(settings.app_size())
+
+
+async def _planned(
+    source: Source, settings: Settings, rows: Iterable[PricedRow], *, from_ms: int
+) -> dict[str, PriceChange]:
+    """Returns the changes that give these the list's price, by the project's id.
+
+    Raises InvalidField when a price, of whatever project, would rise too soon.
+    """
+    price, now_ms = list_price(settings), SystemClock().now_ms()
+    soonest_ms = now_ms + settings.price_notice_days * _DAY_MS
+    dearer = (await price_changes.counts(source, price)).dearer
+    if dearer and from_ms < soonest_ms:
+        raise InvalidField(
+            "DATE",
+            f"{dearer} projects would cost more, so it must be {iso_utc(soonest_ms)} or later "
+            f"(price_notice_days is {settings.price_notice_days})",
+        )
+    return {
         each.id: PriceChange(
             project_id=each.id,
             wallet=each.wallet,
@@ -135,42 +174,32 @@ async def _planned(source: Source, settings: Settings, *, from_ms: int) -> dict[
             after_micro_usd=price,
             from_ms=from_ms,
         )
-        for each in await project_uses.every_project(source)
-        if each.monthly_price != price
+        for each in rows
     }
-    soonest_ms = now_ms + settings.price_notice_days * _DAY_MS
-    dearer = sum(each.after_micro_usd > each.before_micro_usd for each in found.values())
-    if dearer and from_ms < soonest_ms:
-        raise InvalidField(
-            "DATE",
-            f"{dearer} projects would cost more, so it must be {iso_utc(soonest_ms)} or later "
-            f"(price_notice_days is {settings.price_notice_days})",
-        )
-    return found
 
 
 async def _priced(
-    source: Source, db: Database, changes: Mapping[str, PriceChange]
+    source: Source,
+    db: Database,
+    rows: Iterable[PricedRow],
+    changes: Mapping[str, PriceChange],
+    *,
+    ids: Sequence[str] | None = None,
 ) -> list[ProjectPrice]:
+    """Returns what these cost, and will by the changes; `ids` are theirs, where they are few."""
     clock = SystemClock()
-    billed = BilledTime(clock=clock, boot_id=boot_id(), gateway="")
-    await billed.resume(db)
-    ran = await price_changes.each_ran_ms(source)
-    for each in await intervals.every_open(source):
-        open_ms = billed.now_ms() - each.started_at_ms
-        ran[each.project_id] = ran.get(each.project_id, 0) + open_ms
-    return sorted(
-        (
-            _price(row, changes.get(row.id), ran_ms=ran.get(row.id, 0), now_ms=clock.now_ms())
-            for row in await project_uses.every_project(source)
-        ),
-        key=lambda each: each.name,
-    )
+    ran: Mapping[str, int] = {}
+    if changes:
+        billed = BilledTime(clock=clock, boot_id=boot_id(), gateway="")
+        await billed.resume(db)
+        ran = await price_changes.each_ran_ms(source, now_ms=billed.now_ms(), ids=ids)
+    return [
+        _price(row, changes.get(row.id), ran_ms=ran.get(row.id, 0), now_ms=clock.now_ms())
+        for row in rows
+    ]
 
 
-def _price(
-    row: ProjectRow, change: PriceChange | None, *, ran_ms: int, now_ms: int
-) -> ProjectPrice:
+def _price(row: PricedRow, change: PriceChange | None, *, ran_ms: int, now_ms: int) -> ProjectPrice:
     from_ms = None
     if change is not None:
         promised = promised_ms(
@@ -185,10 +214,6 @@ def _price(
         then=None if change is None else change.after_micro_usd,
         from_ms=from_ms,
     )
-
-
-def _changed(prices: Iterable[ProjectPrice]) -> list[ProjectPrice]:
-    return [each for each in prices if each.then is not None]
 
 
 def _announcement(price: ProjectPrice, *, reason: str) -> EventData:

@@ -1,6 +1,7 @@
 """Projects of all wallets, by what they use; suspend and resume one."""
 
 import re
+from collections.abc import Sequence
 
 from starlette.responses import Response
 
@@ -9,9 +10,11 @@ from moorage.ledger.burn import HOUR_MS
 from moorage.operate.customers import evictions, suspension
 from moorage.operate.customers.suspension import Subject
 from moorage.pages.operator.view import PER_PAGE, View
+from moorage.records.consumption import UsageHour
+from moorage.records.latency import Latency, latency_of
 from moorage.records.project import Project
 from moorage.storage.apps import deployments, projects, usage
-from moorage.storage.operation import project_uses
+from moorage.storage.operation import latencies, project_uses
 from moorage.storage.operation.project_uses import ProjectOrder
 
 _SPANS = {"1": "hour", "24": "day", "168": "week", "720": "month"}
@@ -20,6 +23,7 @@ _ORDERS = {
     ProjectOrder.MEMORY: "Memory",
     ProjectOrder.REQUESTS: "Requests",
     ProjectOrder.OUT: "Bytes sent",
+    ProjectOrder.ANSWER: "Slowest answers",
     ProjectOrder.PRICE: "Price",
     ProjectOrder.NEWEST: "Newest",
 }
@@ -35,17 +39,22 @@ async def listed(view: View) -> Response:
     asked = view.query.get("by", "")
     by = next((each for each in _ORDERS if each == asked), ProjectOrder.CPU)
     text = view.query.get("q", "").strip().lower()
+    since_ms = view.desk.clock.now_ms() - int(hours) * HOUR_MS
     found = await project_uses.page(
         view.books.db,
         by,
-        since_ms=view.desk.clock.now_ms() - int(hours) * HOUR_MS,
+        since_ms=since_ms,
         text=text,
         limit=PER_PAGE + 1,
         offset=view.offset,
     )
+    shown = found[:PER_PAGE]
     return view.page(
         "projects.html",
-        projects=found[:PER_PAGE],
+        projects=shown,
+        latencies=await latencies.of_projects(
+            view.books.db, [each.id for each in shown], since_ms=since_ms
+        ),
         total=await project_uses.count(view.books.db, text=text),
         hours=hours,
         spans=list(_SPANS.items()),
@@ -67,7 +76,8 @@ async def one(view: View) -> Response:
         "project.html",
         project=project,
         deployments=(await deployments.of_project(db, project.id))[:_DEPLOYMENTS],
-        hours=hours,
+        hours=[(hour, _latency([hour])) for hour in hours],
+        latency=_latency(hours),
         base_domain=view.desk.settings.base_domain,
         eviction=next(
             (
@@ -119,6 +129,11 @@ async def keep(view: View) -> Response:
     project = await _project(view)
     await evictions.keep(view.books, project.unique_name, reason=view.reason())
     return view.done(_path(project), "kept")
+
+
+def _latency(hours: Sequence[UsageHour]) -> Latency | None:
+    counts = [sum(bucket) for bucket in zip(*(hour.latency_counts for hour in hours), strict=True)]
+    return latency_of(counts, slowest_ms=max((hour.slowest_ms for hour in hours), default=0))
 
 
 async def _project(view: View) -> Project:

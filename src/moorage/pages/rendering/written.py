@@ -1,7 +1,7 @@
 """How amounts, times and sizes are written on pages; each is a filter of templates."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ _TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 )
+_CELL = re.compile(r"<t[rdh](?=[\s>])")  # texts of others are escaped: they have no `<`
 _SIZES = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -78,7 +79,31 @@ def duration(seconds: float) -> str:
             parts.append(f"{count} {name}{'s' if count > 1 else ''}")
         if len(parts) == 2:
             break
-    return " ".join(parts) or "0 seconds"
+    return " ".join(parts) or ("under a second" if seconds > 0 else "0 seconds")
+
+
+def worked(milliseconds_used: float) -> str:
+    """Returns processor time: as `duration`, and below a minute to the hundredth of a second."""
+    seconds = milliseconds_used / 1000
+    if seconds >= 60:
+        return duration(seconds)
+    return f"{seconds:.2f} s" if seconds >= 1 else milliseconds(milliseconds_used)
+
+
+def named(rows: Markup, heads: Sequence[str | tuple[str, str]]) -> Markup:
+    """Returns a table's rows, each cell with the name of its column, which narrow screens show."""
+    names = [escape(head if isinstance(head, str) else head[0]) for head in heads]
+    place = 0
+
+    def name(found: re.Match[str]) -> str:
+        nonlocal place
+        if found[0] == "<tr":
+            place = 0
+            return found[0]
+        place += 1
+        return f'{found[0]} data-column="{names[place - 1]}"'
+
+    return Markup(_CELL.sub(name, rows))  # noqa: S704 (the names are escaped)
 
 
 def milliseconds(value: float) -> str:
@@ -133,6 +158,8 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "when": when,
     "ms": ms,
     "duration": duration,
+    "named": named,
+    "worked": worked,
     "bytes": bytes_text,
     "milliseconds": milliseconds,
     "short": short,

@@ -1,9 +1,22 @@
 """Queries over new prices that an operator ordered for projects that there are."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import and_, bindparam, delete, func, insert, null, select, update
+from sqlalchemy import (
+    BigInteger,
+    Text,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    null,
+    select,
+    update,
+)
 
 from moorage.money import MicroUsd
 from moorage.storage.database import Source, Statement, Transaction, struct_of
@@ -22,6 +35,31 @@ class PriceChange(msgspec.Struct, frozen=True):
     from_ms: int
 
 
+class PricedRow(NamedTuple):
+    """What a project that is not deleted costs a month."""
+
+    id: str
+    name: str
+    wallet: str
+    monthly_price: MicroUsd
+    months: int | None  # for how many of running its first price holds
+
+
+class PriceCounts(NamedTuple):
+    """How many projects there are, and how they stand to a price."""
+
+    projects: int
+    others: int  # that cost something else
+    dearer: int  # that would cost more at it
+    ordered: int  # whose new price does not count yet
+
+
+MAX_IDS = 50
+"""How many projects' rows are asked for at once."""
+
+ALL = 2**62
+"""A limit above every count."""
+
 _COLUMNS = [
     projects.c[name] if name in ("wallet", "months") else price_changes.c[name]
     for name in PriceChange.__struct_fields__
@@ -34,6 +72,34 @@ _WAITING = (
     .order_by(price_changes.c.look_at_ms, price_changes.c.project_id)
 )
 _ORDERED = Statement(_WAITING)
+_id_names = [f"id_{number}" for number in range(MAX_IDS)]
+_ids = [bindparam(name, type_=Text) for name in _id_names]
+_ORDERED_OF = Statement(_WAITING.where(price_changes.c.project_id.in_(_ids)))
+_there = projects.c.deleted_at_ms.is_(None)
+_price = bindparam("price", type_=BigInteger)
+_ROWS = Statement(
+    select(
+        projects.c.id,
+        projects.c.unique_name,
+        projects.c.wallet,
+        projects.c.monthly_price_micro_usd,
+        projects.c.months,
+    )
+    .where(_there, projects.c.monthly_price_micro_usd != _price)
+    .order_by(projects.c.unique_name)
+    .limit(bindparam("limit"))
+    .offset(bindparam("offset"))
+)
+_COUNT = Statement(
+    select(
+        func.count(),
+        func.sum(case((projects.c.monthly_price_micro_usd != _price, 1), else_=0)),
+        func.sum(case((projects.c.monthly_price_micro_usd < _price, 1), else_=0)),
+        select(func.count()).select_from(_WAITING.order_by(None).subquery()).scalar_subquery(),
+    )
+    .select_from(projects)
+    .where(_there)
+)
 _DUE = Statement(
     _WAITING.where(price_changes.c.look_at_ms <= bindparam("now_ms")).limit(bindparam("limit"))
 )
@@ -82,16 +148,39 @@ _ended = func.sum(run_intervals.c.ended_at_ms - run_intervals.c.started_at_ms)
 _RAN = Statement(
     select(func.coalesce(_ended, 0)).where(run_intervals.c.project_id == bindparam("of_project"))
 )
-_EACH_RAN = Statement(
-    select(run_intervals.c.project_id, func.coalesce(_ended, 0)).group_by(
-        run_intervals.c.project_id
-    )
-)
+_until_ms = func.coalesce(run_intervals.c.ended_at_ms, bindparam("now_ms", type_=BigInteger))
+_each_ran = select(
+    run_intervals.c.project_id, func.sum(_until_ms - run_intervals.c.started_at_ms)
+).group_by(run_intervals.c.project_id)
+_EACH_RAN = Statement(_each_ran)
+_EACH_RAN_OF = Statement(_each_ran.where(run_intervals.c.project_id.in_(_ids)))
 
 
-async def ordered(source: Source) -> list[PriceChange]:
-    """Returns the changes that are not in force yet, of projects that are not deleted."""
-    return [struct_of(PriceChange, row) for row in await source.all(_ORDERED)]
+async def ordered(source: Source, ids: Sequence[str] | None = None) -> list[PriceChange]:
+    """Returns the changes that are not in force yet, of projects that are not deleted.
+
+    With `ids` of those alone, MAX_IDS at most.
+    """
+    if ids is None:
+        rows = await source.all(_ORDERED)
+    else:
+        rows = await source.all(_ORDERED_OF, **_named(ids))
+    return [struct_of(PriceChange, row) for row in rows]
+
+
+async def rows(
+    source: Source, *, other_than: MicroUsd | None = None, limit: int = ALL, offset: int = 0
+) -> list[PricedRow]:
+    """Returns projects by name: all, or those with another price than one."""
+    price = -1 if other_than is None else other_than
+    found = await source.all(_ROWS, price=price, limit=limit, offset=offset)
+    return [PricedRow(*row) for row in found]
+
+
+async def counts(source: Source, price: MicroUsd) -> PriceCounts:
+    """Returns how all projects stand to a price."""
+    row = await source.one(_COUNT, price=price)
+    return PriceCounts(*(int(each or 0) for each in row or (0, 0, 0, 0)))
 
 
 async def due(source: Source, *, now_ms: int, limit: int) -> list[PriceChange]:
@@ -148,6 +237,19 @@ async def ran_ms(source: Source, project_id: str) -> int:
     return row[0] if row else 0
 
 
-async def each_ran_ms(source: Source) -> dict[str, int]:
-    """Returns for each project what `ran_ms` does."""
-    return dict(await source.all(_EACH_RAN))
+async def each_ran_ms(
+    source: Source, *, now_ms: int, ids: Sequence[str] | None = None
+) -> dict[str, int]:
+    """Returns how long each project was billed until `now_ms`, in billed time.
+
+    With `ids` of those alone, MAX_IDS at most.
+    """
+    if ids is None:
+        found = await source.all(_EACH_RAN, now_ms=now_ms)
+    else:
+        found = await source.all(_EACH_RAN_OF, now_ms=now_ms, **_named(ids))
+    return {project_id: int(ran) for project_id, ran in found}
+
+
+def _named(ids: Sequence[str]) -> dict[str, str | None]:
+    return dict.fromkeys(_id_names) | dict(zip(_id_names, ids, strict=False))

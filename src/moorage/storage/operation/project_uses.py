@@ -3,9 +3,10 @@
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Text, bindparam, func, or_, select
+from sqlalchemy import ColumnElement, Select, Text, bindparam, case, func, or_, select
 
 from moorage.money import MicroUsd
+from moorage.records.latency import BUCKETS
 from moorage.storage.database import Source, Statement
 from moorage.storage.schema import projects, usage
 
@@ -27,7 +28,6 @@ class ProjectRow(NamedTuple):
     cpu_ms: int
     memory_peak_bytes: int
     bytes_out: int
-    months: int | None  # for how many of running its first price holds
 
 
 class ProjectOrder(StrEnum):
@@ -37,6 +37,7 @@ class ProjectOrder(StrEnum):
     MEMORY = "memory"
     REQUESTS = "requests"
     OUT = "out"  # bytes sent
+    ANSWER = "answer"  # time within which 95 of 100 requests were answered
     PRICE = "price"
     NEWEST = "newest"
 
@@ -72,7 +73,6 @@ _rows = (
         _cpu_ms,
         _memory,
         _out,
-        projects.c.months,
     )
     .select_from(projects.outerjoin(_used, _used.c.project_id == projects.c.id))
     .where(_there)
@@ -93,16 +93,42 @@ _COLUMNS: dict[ProjectOrder, ColumnElement[Any]] = {
 }
 
 
-def _page(first: ColumnElement[Any]) -> Statement:
+_counts = [func.sum(usage.c[bucket]) for bucket in BUCKETS]
+_all = sum(_counts[1:], _counts[0])
+_answered = (
+    select(
+        usage.c.project_id,
+        case(
+            (_all == 0, -1),
+            *(
+                (sum(_counts[1 : number + 1], _counts[0]) * 100 >= _all * 95, number)
+                for number in range(len(BUCKETS))
+            ),
+        ).label("bucket"),  # of `latency` that holds the 95th of 100 requests
+        func.max(usage.c.slowest_ms).label("slowest_ms"),
+    )
+    .where(usage.c.hour_ms >= bindparam("since_ms"))
+    .group_by(usage.c.project_id)
+    .subquery()
+)
+
+
+def _page(rows: Select[Any], *first: ColumnElement[Any]) -> Statement:
     return Statement(
-        _rows.where(_has_text)
-        .order_by(first.desc(), projects.c.unique_name)
+        rows.where(_has_text)
+        .order_by(*(each.desc() for each in first), projects.c.unique_name)
         .limit(bindparam("limit"))
         .offset(bindparam("offset"))
     )
 
 
-_PAGES = {order: _page(first) for order, first in _COLUMNS.items()}
+_PAGES = {order: _page(_rows, first) for order, first in _COLUMNS.items()} | {
+    ProjectOrder.ANSWER: _page(
+        _rows.outerjoin(_answered, _answered.c.project_id == projects.c.id),
+        func.coalesce(_answered.c.bucket, -1),
+        func.coalesce(_answered.c.slowest_ms, 0),
+    )
+}
 _COUNT = Statement(select(func.count()).select_from(projects).where(_there, _has_text))
 
 

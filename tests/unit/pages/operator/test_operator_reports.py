@@ -76,6 +76,42 @@ async def test_new_price_is_previewed_then_ordered_and_taken_back(
     assert [each.act for each in await acts.since(db, 0)] == ["order prices", "cancel prices"]
 
 
+async def test_prices_are_shown_a_page_at_a_time(dearer: OperatorPages, db: Database) -> None:
+    names = [f"app-{number:03}" for number in range(60)]
+    for name in names:
+        await add_project(db, name=name)
+
+    def shown(text: str) -> list[str]:
+        return [name for name in names if f"/operator/projects/{name}" in text]
+
+    assert shown(await dearer.shown("/operator/prices")) == names[:50]
+    assert shown(await dearer.shown("/operator/prices?page=2")) == names[50:]
+    preview = await dearer.shown(f"/operator/prices?date={LATER}&page=2")
+    assert "60 projects have another price" in preview
+    assert shown(preview) == names[50:]
+    assert preview.count("2199-03-01 00:00:00 UTC") == 10
+    refused = await dearer.shown("/operator/prices?date=2026-01-01&page=2")
+    assert "60 projects would cost more" in refused
+    form = {"date": LATER, "reason": "power", "a_month": a_month(DEARER), "confirmed": "true"}
+    await dearer.post("/operator/prices/order", **form)
+    ordered = await dearer.shown("/operator/prices?page=2")
+    assert ordered.count("2199-03-01 00:00:00 UTC") == 10
+
+
+async def test_new_price_counts_once_the_paid_months_have_run(
+    dearer: OperatorPages, db: Database
+) -> None:
+    await add_project(db, name="paid-ahead", months=12_000)
+    await add_project(db, name="plain", months=1)
+    text = await dearer.shown(f"/operator/prices?date={LATER}")
+    (of_paid, of_plain) = (
+        text.partition(f"/operator/projects/{name}")[2].partition("</tr>")[0]
+        for name in ("paid-ahead", "plain")
+    )
+    assert "2199-03-01" in of_plain
+    assert "2199-03-01" not in of_paid
+
+
 async def test_price_is_ordered_only_as_it_was_shown(dearer: OperatorPages, db: Database) -> None:
     await add_project(db)
     shown = await dearer.shown(f"/operator/prices?date={LATER}")

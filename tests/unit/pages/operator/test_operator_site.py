@@ -22,9 +22,9 @@ SHOWN = sorted(
 def filled(path: str) -> str:
     """A page's address, with something in its blanks."""
     blanks = {
-        "{chain_id:int}": "42161",
+        "{chain_id}": "42161",
         "{tx_hash}": "0x1",
-        "{log_index:int}": "0",
+        "{log_index}": "0",
         "{wallet}": ALICE,
         "{name}": "hello",
         "{grant_id}": "1",

@@ -2,6 +2,7 @@
 
 import pytest
 from jinja2 import Environment
+from markupsafe import Markup
 
 from moorage.money import MicroUsd
 from moorage.pages.rendering.written import (
@@ -11,9 +12,11 @@ from moorage.pages.rendering.written import (
     duration,
     harmless,
     link,
+    named,
     short,
     trimmed,
     usd,
+    worked,
 )
 
 
@@ -115,3 +118,29 @@ def test_a_time_has_its_zone_and_is_relative_to_the_page() -> None:
 )
 def test_amounts_of_tokens_keep_every_digit_that_says_something(amount: str, expected: str) -> None:
     assert trimmed(amount) == expected
+
+
+@pytest.mark.parametrize(
+    ("milliseconds_used", "text"),
+    [
+        (0, "0 ms"),
+        (115, "115 ms"),
+        (1_234, "1.23 s"),
+        (59_999, "60.00 s"),
+        (61_000, "1 minute 1 second"),
+    ],
+)
+def test_processor_time_below_a_second_is_told(milliseconds_used: int, text: str) -> None:
+    assert worked(milliseconds_used) == text
+
+
+def test_each_cell_of_a_table_bears_its_columns_name_for_narrow_screens() -> None:
+    rows = Markup(
+        '<tr><th scope="row">a</th><td class="num">{}</td></tr><tr class="x"><td>c</td></tr>'
+    )
+    found = named(rows.format("<td>"), ["<Name>", ("Sum", "num")])
+    assert found == Markup(
+        '<tr><th data-column="&lt;Name&gt;" scope="row">a</th>'
+        '<td data-column="Sum" class="num">&lt;td&gt;</td></tr>'
+        '<tr class="x"><td data-column="&lt;Name&gt;">c</td></tr>'
+    )

@@ -5,11 +5,10 @@ from datetime import UTC, date, datetime
 from starlette.responses import Response
 
 from moorage.errors import InvalidField
-from moorage.money import MicroUsd
 from moorage.operate.customers import prices
 from moorage.operate.customers.prices import ProjectPrice
 from moorage.pages.operator.view import PER_PAGE, View
-from moorage.settings import Settings
+from moorage.storage.operation import price_changes
 
 _PATH = "/operator/prices"
 _DAY_MS = 86_400_000
@@ -18,30 +17,32 @@ _DAY_MS = 86_400_000
 async def shown(view: View) -> Response:
     """`GET /operator/prices`: what all cost; with a date, what an order would change from then."""
     settings, now_ms = view.desk.load(), view.desk.clock.now_ms()
-    a_month = _a_month(settings)
+    a_month = prices.list_price(settings)
     text, problem = view.query.get("date", ""), ""
-    found: list[ProjectPrice] = []
-    previewed: list[ProjectPrice] | None = None
+    part = {"limit": PER_PAGE, "offset": view.offset}
+    listed: list[ProjectPrice] = []
+    counts = await price_changes.counts(view.books.db, a_month)
+    previewed = False
     if text:
         try:
-            previewed = await prices.preview(view.books, settings, from_ms=_day_ms(text))
+            listed = await prices.preview_page(view.books, settings, from_ms=_day_ms(text), **part)
+            previewed = True
         except InvalidField as error:
             problem = error.message
-    found = await prices.prices(view.books)
-    listed = found if previewed is None else previewed
+    if not previewed:
+        listed = await prices.price_page(view.books, **part)
+    count = counts.others if previewed else counts.projects
     soonest_ms = now_ms + (settings.price_notice_days + 1) * _DAY_MS
     return view.page(
         "prices.html",
         a_month=a_month,
         notice_days=settings.price_notice_days,
-        projects=len(found),
-        others=sum(each.now != a_month for each in found),
-        ordered=sum(each.then is not None for each in found),
-        listed=listed[view.offset : view.offset + PER_PAGE],
+        counts=counts,
+        listed=listed,
         previewed=previewed,
         date=text or f"{datetime.fromtimestamp(soonest_ms / 1000, UTC):%Y-%m-%d}",
         problem=problem,
-        parts=view.neighbours(has_more=len(listed) > view.offset + PER_PAGE),
+        parts=view.neighbours(has_more=count > view.offset + PER_PAGE),
     )
 
 
@@ -53,7 +54,7 @@ async def order(view: View) -> Response:
     view.require_confirmed()
     from_ms = _day_ms(view.form.get("date", ""))
     settings = view.desk.load()
-    if view.form.get("a_month") != str(_a_month(settings)):
+    if view.form.get("a_month") != str(prices.list_price(settings)):
         raise InvalidField("a_month", "the settings' file has another price by now: look again")
     await prices.order(view.books, settings, from_ms=from_ms, reason=view.reason())
     return view.done(_PATH, "prices-ordered")
@@ -63,10 +64,6 @@ async def cancel(view: View) -> Response:
     """`POST …/cancel`: takes back what does not count yet."""
     await prices.cancel(view.books, reason=view.reason())
     return view.done(_PATH, "prices-kept")
-
-
-def _a_month(settings: Settings) -> MicroUsd:
-    return settings.price_list().month(settings.app_size())
 
 
 def _day_ms(text: str) -> int:
