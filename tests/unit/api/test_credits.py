@@ -1,14 +1,10 @@
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-import msgspec
 import pytest
-from starlette.requests import Request
 
-from believed import Believed, limiters_of
+from believed import Believed, body_of, request_of
 from clock import HOUR_MS, MovableClock
-from moorage.api.money.credits import CreditRoom, show_credits
-from moorage.auth.client_address import TrustedProxies
+from moorage.api.money.credits import show_credits
 from moorage.errors import InvalidField
 from moorage.ledger import ledger
 from moorage.ledger.build_time import BuildTime
@@ -23,36 +19,20 @@ class Asking(Believed):
     """Asks for ALICE's credits, whose signature has been checked."""
 
     def __init__(self, db: Database, clock: MovableClock) -> None:
-        super().__init__(ALICE)
-        self.db = db
         self.clock = clock
         self.metering = Metering(db=db, clock=clock)
-        self.gateway = cast(
-            "CreditRoom",
-            SimpleNamespace(
-                db=db,
-                authenticator=self,
-                paid_wallets=self,
-                limiters=limiters_of(clock, limit=100),
-                trusted_proxies=TrustedProxies(()),
-                metering=self.metering,
-                build_time=BuildTime(
-                    db=db, minutes_per_usd=60, monthly_price=MicroUsd(2_000_000), clock=clock
-                ),
-                chains={"arbitrum": ARBITRUM},
+        super().__init__(
+            db,
+            clock,
+            metering=self.metering,
+            build_time=BuildTime(
+                db=db, minutes_per_usd=60, monthly_price=MicroUsd(2_000_000), clock=clock
             ),
+            chains={"arbitrum": ARBITRUM},
         )
 
     async def __call__(self, query: str = "") -> dict[str, Any]:
-        scope = {
-            "type": "http",
-            "headers": [],
-            "client": ("192.0.2.1", 1),
-            "query_string": query.encode(),
-        }
-        response = await show_credits(self.gateway, Request(scope))
-        body: dict[str, Any] = msgspec.json.decode(bytes(response.body))
-        return body
+        return body_of(await show_credits(self.room, request_of(query)))
 
     async def run(self, name: str = "hello", wallet: str = ALICE) -> str:
         project = await add_project(self.db, wallet, name)

@@ -1,19 +1,16 @@
 """What is said of one deployment, and of a wallet's last events."""
 
-from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
 import pytest
-from starlette.requests import Request
 
-from believed import Believed, limiters_of
+from believed import Believed, body_of, request_of
 from clock import START_MS, MovableClock
 from fakes import FakeRuntime
-from moorage.api.deployments import DeploymentRoom, show_deployment
-from moorage.api.http.person import PERSON, Person
-from moorage.api.webhooks import WebhookRoom, list_events
-from moorage.auth.client_address import TrustedProxies
+from moorage.api.deployments import show_deployment
+from moorage.api.http.person import Person
+from moorage.api.webhooks import list_events
 from moorage.clock import iso_utc
 from moorage.errors import DeploymentNotFound
 from moorage.events import outbox
@@ -32,35 +29,18 @@ class Asking(Believed):
     """Asks as ALICE, whose signature has been checked."""
 
     def __init__(self, db: Database, clock: MovableClock) -> None:
-        super().__init__(ALICE)
-        self.front: Any = SimpleNamespace(
-            db=db,
-            authenticator=self,
-            paid_wallets=self,
-            limiters=limiters_of(clock, limit=100),
-            trusted_proxies=TrustedProxies(()),
-            runtime=FakeRuntime(),
-        )
+        super().__init__(db, clock, runtime=FakeRuntime())
 
     async def shown(self, project: Project, deployment_id: str) -> dict[str, Any]:
-        request = _request(projectId=project.id, deploymentId=deployment_id)
-        answer = await show_deployment(cast("DeploymentRoom", self.front), request)
-        return cast("dict[str, Any]", msgspec.json.decode(bytes(answer.body)))
+        request = request_of(projectId=project.id, deploymentId=deployment_id)
+        return body_of(await show_deployment(self.room, request))
 
     async def events(self, query: str = "", person: Person | None = None) -> list[dict[str, Any]]:
-        request = _request(query)
-        if person is not None:
-            request.scope[PERSON] = person
-        answer = await list_events(cast("WebhookRoom", self.front), request)
-        return cast("list[dict[str, Any]]", msgspec.json.decode(bytes(answer.body))["events"])
+        answer = await list_events(self.room, request_of(query, person=person))
+        return cast("list[dict[str, Any]]", body_of(answer)["events"])
 
     async def sequences(self, query: str) -> list[int]:
         return [each["sequence"] for each in await self.events(query)]
-
-
-def _request(query: str = "", **path: str) -> Request:
-    scope = {"type": "http", "headers": [], "client": ("192.0.2.1", 1), "path_params": path}
-    return Request(scope | {"method": "GET", "query_string": query.encode()})
 
 
 @pytest.fixture

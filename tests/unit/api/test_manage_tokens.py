@@ -1,20 +1,16 @@
 """Manage tokens: what they open, for how long, and for whom."""
 
 import hashlib
-from types import SimpleNamespace
-from typing import Any, cast
 
-import msgspec
 import pytest
 from sqlalchemy import select
 from starlette.requests import Request
 
-from believed import Believed, limiters_of
+from believed import Believed, body_of, request_of
 from clock import MovableClock
-from moorage.api.access.manage_tokens import TokenRoom, make_manage_token, revoke_manage_tokens
+from moorage.api.access.manage_tokens import make_manage_token, revoke_manage_tokens
 from moorage.api.http.caller import Caller, Front, authenticate, owned_project
 from moorage.api.http.managed import require_own
-from moorage.auth.client_address import TrustedProxies
 from moorage.auth.manage_tokens import MAX_TOKENS, ManageTokens
 from moorage.errors import MoorageError, RateLimited, TokenInvalid, TokenScope
 from moorage.records.project import Project, ProjectStatus
@@ -31,30 +27,21 @@ class Entrance(Believed):
     """A gateway at which Alice signs requests, unless they carry a token."""
 
     def __init__(self, db: Database, clock: MovableClock) -> None:
-        super().__init__(ALICE)
-        self.db = db
-        self.front = cast(
-            "TokenRoom",
-            SimpleNamespace(
-                db=db,
-                authenticator=self,
-                paid_wallets=self,
-                manage_tokens=ManageTokens(db=db, clock=clock),
-                limiters=limiters_of(clock, limit=LIMIT),
-                trusted_proxies=TrustedProxies(()),
-                public_url="https://gateway.example",
-            ),
+        super().__init__(
+            db,
+            clock,
+            limit=LIMIT,
+            manage_tokens=ManageTokens(db=db, clock=clock),
+            public_url="https://gateway.example",
         )
 
     async def make(self, project: Project) -> str:
-        answer = await make_manage_token(self.front, asked(project.id))
-        made: dict[str, Any] = msgspec.json.decode(bytes(answer.body))
+        made = body_of(await make_manage_token(self.room, asked(project.id)))
         assert made["projectId"] == project.id
         return str(made["manage_token"])
 
     async def revoke(self, project: Project) -> int:
-        answer = await revoke_manage_tokens(self.front, asked(project.id))
-        return int(msgspec.json.decode(bytes(answer.body))["revoked"])
+        return int(body_of(await revoke_manage_tokens(self.room, asked(project.id)))["revoked"])
 
 
 def asked(
@@ -64,16 +51,8 @@ def asked(
     **headers: str,
 ) -> Request:
     sent = headers | ({} if token is None else {"authorization": f"Bearer {token}"})
-    return Request(
-        {
-            "type": "http",
-            "method": "GET",
-            "path": path,
-            "headers": [(name.encode(), value.encode()) for name, value in sent.items()],
-            "client": ("192.0.2.1", 1),
-            "path_params": {} if project_id is None else {"projectId": project_id},
-        }
-    )
+    named: dict[str, Any] = {} if project_id is None else {"projectId": project_id}
+    return request_of(path=path, headers=sent, **named)
 
 
 @pytest.fixture
@@ -98,8 +77,8 @@ async def test_token_opens_its_project_and_no_other_of_its_wallet(
     other = await add_project(entrance.db, ALICE, "other")
     token = await entrance.make(own)
 
-    assert await owned_project(entrance.front, asked(own.id, token)) == own
-    assert await refused(entrance.front, asked(other.id, token)) is TokenScope
+    assert await owned_project(entrance.room, asked(own.id, token)) == own
+    assert await refused(entrance.room, asked(other.id, token)) is TokenScope
 
 
 @pytest.mark.parametrize(
@@ -110,7 +89,7 @@ async def test_token_opens_nothing_of_its_wallet(
     entrance: Entrance, own: Project, path: str
 ) -> None:
     token = await entrance.make(own)
-    assert await refused(entrance.front, asked(None, token, path)) is TokenScope
+    assert await refused(entrance.room, asked(None, token, path)) is TokenScope
 
 
 @pytest.mark.parametrize("path", ["/agent/deploy", "/agent/quote"])
@@ -119,7 +98,7 @@ async def test_token_deploys_its_own_project_alone(
 ) -> None:
     request = asked(None, await entrance.make(own), path)
 
-    assert await authenticate(entrance.front, request) == Caller(ALICE, None)
+    assert await authenticate(entrance.room, request) == Caller(ALICE, None)
     assert require_own(request, "own") == own.id
     with pytest.raises(TokenScope):
         require_own(request, "other")
@@ -128,7 +107,7 @@ async def test_token_deploys_its_own_project_alone(
 async def test_token_neither_makes_nor_revokes_tokens(entrance: Entrance, own: Project) -> None:
     token = await entrance.make(own)
     request = asked(own.id, token, "/agent/projects/{projectId}/tokens")
-    assert await refused(entrance.front, request) is TokenScope
+    assert await refused(entrance.room, request) is TokenScope
 
 
 async def test_revoked_tokens_open_nothing_any_more(entrance: Entrance, own: Project) -> None:
@@ -137,8 +116,8 @@ async def test_revoked_tokens_open_nothing_any_more(entrance: Entrance, own: Pro
 
     assert await entrance.revoke(own) == 2
     for token in tokens:
-        assert await refused(entrance.front, asked(own.id, token)) is TokenInvalid
-    assert await owned_project(entrance.front, asked(other.id, kept)) == other
+        assert await refused(entrance.room, asked(own.id, token)) is TokenInvalid
+    assert await owned_project(entrance.room, asked(other.id, kept)) == other
 
 
 async def test_token_ends_with_its_project_and_opens_no_later_one_of_the_name(
@@ -150,7 +129,7 @@ async def test_token_ends_with_its_project_and_opens_no_later_one_of_the_name(
         await projects.set_deleted(tx, own.id, at_ms=1)
     await add_project(entrance.db, ALICE, "own")
 
-    assert await refused(entrance.front, asked(None, token, "/agent/deploy")) is TokenInvalid
+    assert await refused(entrance.room, asked(None, token, "/agent/deploy")) is TokenInvalid
 
 
 async def test_of_a_token_its_digest_alone_is_stored(entrance: Entrance, own: Project) -> None:
@@ -168,9 +147,9 @@ async def test_project_has_so_many_tokens_and_the_oldest_go(
         tokens.append(await entrance.make(own))
         clock.advance(60_000)
 
-    assert await refused(entrance.front, asked(own.id, tokens[0])) is TokenInvalid
+    assert await refused(entrance.room, asked(own.id, tokens[0])) is TokenInvalid
     for token in tokens[1:]:
-        assert await owned_project(entrance.front, asked(own.id, token)) == own
+        assert await owned_project(entrance.room, asked(own.id, token)) == own
         clock.advance(60_000)
     assert len(set(tokens)) == len(tokens)
 
@@ -183,26 +162,26 @@ async def test_new_token_is_the_newest_also_when_the_clock_goes_back(
     tokens += [await entrance.make(own) for _ in range(2)]
 
     for token in tokens[:2]:
-        assert await refused(entrance.front, asked(own.id, token)) is TokenInvalid
+        assert await refused(entrance.room, asked(own.id, token)) is TokenInvalid
     for token in tokens[2:]:
-        assert await owned_project(entrance.front, asked(own.id, token)) == own
+        assert await owned_project(entrance.room, asked(own.id, token)) == own
 
 
 @pytest.mark.parametrize("token", ["", "mgt_", "mgt_" + "A" * 43, "mgt_" + "A" * 10_000, "\xff"])
 async def test_what_is_no_token_counts_for_its_address(entrance: Entrance, token: str) -> None:
     for _ in range(LIMIT):
-        assert await refused(entrance.front, asked("any", token)) is TokenInvalid
-    assert await refused(entrance.front, asked("any", token)) is RateLimited
+        assert await refused(entrance.room, asked("any", token)) is TokenInvalid
+    assert await refused(entrance.room, asked("any", token)) is RateLimited
 
 
 async def test_token_does_not_use_up_its_wallets_requests(entrance: Entrance, own: Project) -> None:
     token = await entrance.make(own)
     for _ in range(LIMIT):
-        await owned_project(entrance.front, asked(own.id, token))
-    assert await refused(entrance.front, asked(own.id, token)) is RateLimited
-    assert await owned_project(entrance.front, asked(own.id)) == own
+        await owned_project(entrance.room, asked(own.id, token))
+    assert await refused(entrance.room, asked(own.id, token)) is RateLimited
+    assert await owned_project(entrance.room, asked(own.id)) == own
 
 
 async def test_wallet_headers_go_before_a_token(entrance: Entrance, own: Project) -> None:
     request = asked(None, "mgt_", "/agent/credits", **{"x-wallet-address": ALICE})
-    assert await authenticate(entrance.front, request) == Caller(ALICE, None)
+    assert await authenticate(entrance.room, request) == Caller(ALICE, None)

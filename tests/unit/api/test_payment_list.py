@@ -1,17 +1,12 @@
 """What a wallet is told of its payments."""
 
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-import msgspec
 import pytest
-from starlette.requests import Request
 
-from believed import Believed, limiters_of
+from believed import Believed, body_of, request_of
 from clock import START_MS, MovableClock
-from moorage.api.http.caller import Front
 from moorage.api.money.payments import list_payments
-from moorage.auth.client_address import TrustedProxies
 from moorage.chains.address import checksum_address
 from moorage.errors import InvalidField
 from moorage.ledger import ledger
@@ -29,29 +24,10 @@ class Asking(Believed):
     """Asks for ALICE's payments, whose signature has been checked."""
 
     def __init__(self, db: Database, clock: MovableClock) -> None:
-        super().__init__(ALICE)
-        self.front = cast(
-            "Front",
-            SimpleNamespace(
-                db=db,
-                authenticator=self,
-                paid_wallets=self,
-                limiters=limiters_of(clock, limit=100),
-                trusted_proxies=TrustedProxies(()),
-                chains={"arbitrum": ARBITRUM},
-            ),
-        )
+        super().__init__(db, clock, chains={"arbitrum": ARBITRUM})
 
     async def __call__(self, query: str = "") -> dict[str, Any]:
-        scope = {
-            "type": "http",
-            "headers": [],
-            "client": ("192.0.2.1", 1),
-            "query_string": query.encode(),
-        }
-        response = await list_payments(self.front, Request(scope))
-        body: dict[str, Any] = msgspec.json.decode(bytes(response.body))
-        return body
+        return body_of(await list_payments(self.room, request_of(query)))
 
 
 @pytest.fixture

@@ -1,20 +1,16 @@
 """What is said of one project, and of a change of it."""
 
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
-from starlette.requests import Request
 
-from believed import Believed, limiters_of
+from believed import HOSTS, Believed, body_of, request_of
 from clock import START_MS, MovableClock
 from fakes import FakeRuntime, roomy
-from moorage.api.projects import ProjectRoom, change_project, show_project
-from moorage.auth.client_address import TrustedProxies
+from moorage.api.projects import change_project, show_project
 from moorage.clock import iso_utc
-from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.entrance.configuration import ProjectConfiguration
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.stopped.pausing import Pausing
@@ -34,67 +30,45 @@ AN_HOUR = 0.000685
 class Asking(Believed):
     """Asks as the owner, whose signature has been checked."""
 
-    def __init__(self, db: Database, clock: MovableClock, directory: Path) -> None:
-        super().__init__(ALICE)
+    def __init__(self, db: Database, clock: MovableClock) -> None:
         self.metering = Metering(db=db, clock=clock)
         self.engine = FakeRuntime()
-        self.gateway = cast(
-            "ProjectRoom",
-            SimpleNamespace(
+        super().__init__(
+            db,
+            clock,
+            hosts=HOSTS,
+            metering=self.metering,
+            has_volumes=True,
+            facts=SimpleNamespace(retention_days=30),
+            pausing=Pausing(
                 db=db,
-                authenticator=self,
-                paid_wallets=self,
-                limiters=limiters_of(clock, limit=100),
-                trusted_proxies=TrustedProxies(()),
-                hosts=Hosts(base_domain="example.com", scheme="https", port=None),
                 metering=self.metering,
-                has_volumes=True,
-                facts=SimpleNamespace(retention_days=30),
-                pausing=Pausing(
-                    db=db,
-                    metering=self.metering,
-                    resumptions=UNLIMITED,
-                    on_given_up=lambda _: None,
-                    clock=clock,
-                ),
-                written=Written(self.engine, clock, wait_seconds=60),
-                configuration=ProjectConfiguration(
-                    db=db,
-                    vault=Vault([bytes(32)]),
-                    capacity=roomy(db),
-                    copies=UNLIMITED,
-                    clock=clock,
-                    on_queued=lambda: None,
-                ),
+                resumptions=UNLIMITED,
+                on_given_up=lambda _: None,
+                clock=clock,
+            ),
+            written=Written(self.engine, clock, wait_seconds=60),
+            configuration=ProjectConfiguration(
+                db=db,
+                vault=Vault([bytes(32)]),
+                capacity=roomy(db),
+                copies=UNLIMITED,
+                clock=clock,
+                on_queued=lambda: None,
             ),
         )
 
     async def shown(self, project: Project) -> dict[str, Any]:
-        response = await show_project(self.gateway, _request(project))
-        return cast("dict[str, Any]", msgspec.json.decode(bytes(response.body)))
+        return body_of(await show_project(self.room, request_of(projectId=project.id)))
 
     async def changed(self, project: Project, **change: Any) -> dict[str, Any]:
-        request = _request(project, msgspec.json.encode(change))
-        response = await change_project(self.gateway, request)
-        return cast("dict[str, Any]", msgspec.json.decode(bytes(response.body)))
-
-
-def _request(project: Project, body: bytes = b"") -> Request:
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    scope = {
-        "type": "http",
-        "headers": [],
-        "client": ("192.0.2.1", 1),
-        "path_params": {"projectId": project.id},
-    }
-    return Request(scope, receive)
+        request = request_of(body=msgspec.json.encode(change), projectId=project.id)
+        return body_of(await change_project(self.room, request))
 
 
 @pytest.fixture
-def asking(db: Database, clock: MovableClock, tmp_path: Path) -> Asking:
-    return Asking(db, clock, tmp_path)
+def asking(db: Database, clock: MovableClock) -> Asking:
+    return Asking(db, clock)
 
 
 async def test_project_is_warned_of_files_that_its_serving_version_has_written(

@@ -1,49 +1,25 @@
 """`GET /agent/projects` gives all of a wallet's projects, or those that are asked for, by pages."""
 
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-import msgspec
 import pytest
-from starlette.requests import Request
 
-from believed import Believed, limiters_of
+from believed import HOSTS, Believed, body_of, request_of
 from clock import START_MS, MovableClock
-from moorage.api.projects import ProjectRoom, list_projects
-from moorage.auth.client_address import TrustedProxies
-from moorage.deploy.addresses.hosts import Hosts
+from moorage.api.projects import list_projects
 from moorage.errors import InvalidField
 from moorage.storage.database import Database
-from records_fixture import ALICE, add_project
+from records_fixture import add_project
 
 
 class Asking(Believed):
     """Asks for ALICE's projects."""
 
     def __init__(self, db: Database, clock: MovableClock) -> None:
-        super().__init__(ALICE)
-        self.room = cast(
-            "ProjectRoom",
-            SimpleNamespace(
-                db=db,
-                authenticator=self,
-                paid_wallets=self,
-                limiters=limiters_of(clock, limit=100),
-                trusted_proxies=TrustedProxies(()),
-                hosts=Hosts(base_domain="example.com", scheme="https", port=None),
-            ),
-        )
+        super().__init__(db, clock, hosts=HOSTS)
 
     async def __call__(self, query: str = "") -> dict[str, Any]:
-        scope = {
-            "type": "http",
-            "headers": [],
-            "client": ("192.0.2.1", 1),
-            "query_string": query.encode(),
-        }
-        response = await list_projects(self.room, Request(scope))
-        body: dict[str, Any] = msgspec.json.decode(bytes(response.body))
-        return body
+        return body_of(await list_projects(self.room, request_of(query)))
 
 
 @pytest.fixture

@@ -1,17 +1,13 @@
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import pytest
-from starlette.requests import Request
 
-from believed import Believed, limiters_of
+from believed import HOSTS, Believed, body_of, request_of
 from clock import START_MS, MovableClock
 from fakes import FakeRuntime
-from moorage.api.http.person import PERSON, Person
-from moorage.api.status import StatusRoom, status
-from moorage.auth.client_address import TrustedProxies
-from moorage.deploy.addresses.hosts import Hosts
+from moorage.api.http.person import Person
+from moorage.api.status import status
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.restarts import History
 from moorage.engines.engine import WrittenFiles
@@ -37,42 +33,24 @@ class Asking(Believed):
     """Asks for a status as `wallet`, whose signature has been checked."""
 
     def __init__(self, db: Database, clock: MovableClock) -> None:
-        super().__init__(ALICE)
         self.metering = Metering(db=db, clock=clock)
         self.engine = FakeRuntime()
-        limiters = limiters_of(clock, limit=30)
-        self.gateway = cast(
-            "StatusRoom",
-            SimpleNamespace(
-                db=db,
-                clock=clock,
-                authenticator=self,
-                paid_wallets=self,
-                limiters=limiters,
-                trusted_proxies=TrustedProxies(()),
-                hosts=Hosts(base_domain="example.com", scheme="https", port=None),
-                metering=self.metering,
-                minimum_charge=MicroUsd(500_000),
-                has_volumes=True,
-                written=Written(self.engine, clock, wait_seconds=60),
-            ),
+        super().__init__(
+            db,
+            clock,
+            limit=30,
+            hosts=HOSTS,
+            metering=self.metering,
+            minimum_charge=MicroUsd(500_000),
+            has_volumes=True,
+            written=Written(self.engine, clock, wait_seconds=60),
         )
 
     async def status(
         self, project_id: str, deployment_id: str, *, person: Person | None = None
     ) -> dict[str, Any]:
-        scope: dict[str, Any] = {
-            "type": "http",
-            "method": "GET",
-            "headers": [],
-            "client": ("192.0.2.1", 1),
-            "path_params": {"projectId": project_id, "deploymentId": deployment_id},
-        }
-        if person is not None:
-            scope[PERSON] = person
-        response = await status(self.gateway, Request(scope))
-        body: dict[str, Any] = msgspec.json.decode(bytes(response.body))
-        return body
+        request = request_of(projectId=project_id, deploymentId=deployment_id, person=person)
+        return body_of(await status(self.room, request))
 
     async def refused(self, project_id: str, deployment_id: str) -> type[MoorageError]:
         with pytest.raises(MoorageError) as error:
@@ -297,7 +275,7 @@ async def test_polls_count_for_each_deployment_and_not_for_the_wallet(
             await asking.status(project.id, deployment.id)
         assert await asking.refused(project.id, deployment.id) is RateLimited
     assert asking.nonces_used == 60
-    await asking.gateway.limiters.wallets.check(ALICE)
+    await asking.limiters.wallets.check(ALICE)
 
 
 async def test_person_who_watches_uses_up_no_poll_of_the_agent(
