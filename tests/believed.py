@@ -68,9 +68,7 @@ def request_of(
         "type": "http",
         "method": method,
         "path": path,
-        "headers": [
-            (name.encode(), each.encode("latin-1")) for name, each in (headers or {}).items()
-        ],
+        "headers": [(name.encode(), each.encode("latin-1")) for name, each in sent],
         "client": ("192.0.2.1", 1),
         "query_string": query.encode(),
         "path_params": path_params,

@@ -1,6 +1,7 @@
 """Manage tokens: what they open, for how long, and for whom."""
 
 import hashlib
+from typing import Any
 
 import pytest
 from sqlalchemy import select
