@@ -13,12 +13,18 @@ from moorage.storage.sqlite import SqliteDatabase
 from moorage.threads import to_its_end
 
 
+class _NotYet(Exception):
+    """Ends a transaction whose commit is to show later."""
+
+
 class FaultyDatabase(SqliteDatabase):
     """The file at `path`, faultless until it is told otherwise."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.forgets_answers = False
+        self.commits_late = False
+        self._late: list[str] = []  # statements of a transaction whose commit is under way
         self.refused_reads = 0
         self._refuses_reads = False
         self._answers = asyncio.Event()
@@ -92,10 +98,38 @@ class FaultyDatabase(SqliteDatabase):
     async def transaction(
         self, *, durable: bool, of: Collection[str] = ()
     ) -> AsyncIterator[Transaction]:
-        """With `forgets_answers`, what was committed is not told: a network's answer is lost."""
+        """With `forgets_answers`, what was committed is not told: a network's answer is lost.
+
+        With `commits_late`, the next one's commit is not told and still under way: it shows when
+        another transaction has waited for it.
+        """
         if not self._answers.is_set():
             await to_its_end(self._answers.wait())
+        late, self._late = self._late, []
+        for statement in late:
+            self._writer.execute(statement)
+        if self.commits_late:
+            async with self._late_transaction(durable=durable, of=of) as tx:
+                yield tx
         async with super().transaction(durable=durable, of=of) as tx:
             yield tx
         if self.forgets_answers:
             raise CommitUnknown
+
+    @asynccontextmanager
+    async def _late_transaction(
+        self, *, durable: bool, of: Collection[str]
+    ) -> AsyncIterator[Transaction]:
+        """Rolls back, and keeps what it changed for the next one to do first."""
+        self.commits_late = False
+        run: list[str] = []
+        self._writer.set_trace_callback(run.append)
+        try:
+            async with super().transaction(durable=durable, of=of) as tx:
+                yield tx
+                raise _NotYet
+        except _NotYet:
+            self._late = [each for each in run if each.startswith(("INSERT", "UPDATE"))]
+            raise CommitUnknown from None
+        finally:
+            self._writer.set_trace_callback(None)

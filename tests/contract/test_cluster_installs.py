@@ -1,5 +1,6 @@
 """In a cluster, an install that would make what one made before is not run: its layer is used."""
 
+import errno
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from kubernetes_engine_fixture import opened_engine
 from moorage.engines.images.credentials import Credentials
 from moorage.engines.images.reference import Repository
 from moorage.engines.images.registry import Registry
+from moorage.engines.kubernetes.building.registry.installs import Installs
 from moorage.engines.kubernetes.engine import KubernetesEngine
 from moorage.engines.kubernetes.objects.labels import wallet_hash
 from moorage.errors import DeployFailed
@@ -158,3 +160,15 @@ async def test_build_that_failed_has_its_install_at_the_next_try(
         await build(engine, source, installing("exit 3"), deployment_id="first", owner=ALICE)
     await build(engine, source, installing(), deployment_id="second", owner=ALICE)
     assert (await log(engine, "second"))[0] == SKIPPED
+
+
+async def test_what_can_not_be_kept_fails_no_build_and_hides_no_failure(
+    engine: KubernetesEngine, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "the gateway's disk is full")
+
+    monkeypatch.setattr(Installs, "keep", fail)
+    await build(engine, source, installing(), deployment_id="first", owner=ALICE)
+    with pytest.raises(DeployFailed, match="exit 3"):
+        await build(engine, source, installing("exit 3"), deployment_id="second", owner=ALICE)

@@ -376,7 +376,7 @@ class DeployServices(SwitchServices):
     def evictions(self) -> Evictions:
         return Evictions(
             self._core,
-            Exporter(self._core, self._runtime, self.export_files),
+            Exporter(self._core, self._runtime, self.export_files, volume_locks=self._volume_locks),
             deletion=self.deletion,
             needed_bytes=self._settings.export_bytes,
             kept_days=self._settings.export_days,

@@ -12,6 +12,7 @@ from fakes import FakeRuntime
 from moorage.content.directory import DirectoryStore
 from moorage.core import Core
 from moorage.deploy.keeping.deleted.exports import Exporter, ExportFiles
+from moorage.engines.locks import Locks
 from moorage.records.project import Project
 from moorage.storage.database import Database
 from moorage.storage.operation.exports import Export
@@ -69,7 +70,7 @@ async def test_archive_of_many_long_names_takes_no_memory_for_each(
 ) -> None:
     project = await serving(db)
     core = core_at(db, clock, tmp_path / "gateway", tmp_path)
-    exporter = Exporter(core, LongNames(), ExportFiles(core))
+    exporter = Exporter(core, LongNames(), ExportFiles(core), volume_locks=Locks())
     tracemalloc.start()
     try:
         archive = await exporter.make(project)

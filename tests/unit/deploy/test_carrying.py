@@ -1,5 +1,6 @@
 """A project's volume goes along to another engine: one copy counts at each moment, and which."""
 
+import asyncio
 import json
 import shutil
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+import structlog
 from starlette.types import ASGIApp, Message
 from yard import APP_LIMITS, ENGINE, HOST, Yard, socket_of
 
@@ -21,7 +23,13 @@ from moorage.engines.carried import NewVolume, VolumeContent
 from moorage.engines.engine import BuildSpec, Instance, InstanceSpec
 from moorage.engines.pair import EnginePair
 from moorage.engines.separate_volumes import SeparateVolumes, Way
-from moorage.errors import ClusterUnavailable, DatabaseUnavailable, DeployFailed, FailureCause
+from moorage.errors import (
+    ClusterUnavailable,
+    CommitUnknown,
+    DatabaseUnavailable,
+    DeployFailed,
+    FailureCause,
+)
 from moorage.failpoints import armed
 from moorage.gateway.assembly import Rooms
 from moorage.gateway.pages import pages_app
@@ -32,7 +40,10 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import configuration, deployments, jobs, projects
 from moorage.storage.database import Source
 from moorage.storage.money import accounts
+from moorage.storage.operation import evictions, exports
+from moorage.storage.operation.evictions import Eviction
 from records_fixture import ALICE, PLAN, add_deployment, add_project, fund
+from waiting import until
 
 LEFT = "left"
 KEPT = "what the app has stored"
@@ -275,6 +286,68 @@ async def crashed(yard: Yard, step: str) -> None:
     yard.db.allow_writes()
     yard.db.allow_reads()
     yard.on_step = lambda _: None
+
+
+async def test_copy_that_counts_by_a_commit_that_nobody_told_of_stays(
+    yard: Yard, project: Project, serving: Deployment
+) -> None:
+    """A server may still be committing when the connection to it is lost."""
+
+    def lose_the_answer(step: str) -> None:
+        yard.db.commits_late = step == "ready"
+
+    yard.on_step = lose_the_answer
+    moved = await queued(yard, project, serving)
+    with pytest.raises(CommitUnknown):
+        await yard.deployed()
+    assert (await yard.project(project)).serving_deployment_id == moved.id
+    assert yard.runtime.data == {project.id: KEPT}
+    assert moved.id in yard.runtime.apps
+
+
+async def evicted(yard: Yard, project: Project) -> None:
+    async with yard.db.transaction(durable=True) as tx:
+        at_ms = yard.clock.now_ms() + HOUR_MS
+        await evictions.order(tx, Eviction(project.id, "closing", at_ms))
+
+
+async def test_export_is_put_off_while_the_volume_is_on_its_way(
+    yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
+) -> None:
+    leaving.gates["volume_content"] = asyncio.Event()
+    await queued(yard, project, serving)
+    await evicted(yard, project)
+    moving = asyncio.create_task(yard.deployed())
+    await until(lambda: bool(leaving.called("volume_content")))
+    await yard.services.evictions.tick()
+    assert leaving.called("export_volume") == []
+    assert await exports.of_project(yard.db, project.id) is None
+    leaving.gates["volume_content"].set()
+    assert (await moving).status is DeploymentStatus.READY
+
+    yard.clock.advance(MINUTE_MS)
+    await yard.services.evictions.tick()
+    assert yard.runtime.called("export_volume") == [project.id]
+    assert await exports.of_project(yard.db, project.id) is not None
+
+
+async def test_move_waits_for_an_export_of_the_volume(
+    yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
+) -> None:
+    """Each would end the other's pod."""
+    leaving.gates["export_volume"] = asyncio.Event()
+    await evicted(yard, project)
+    exporting = asyncio.create_task(yard.services.evictions.tick())
+    await until(lambda: bool(leaving.called("export_volume")))
+    await queued(yard, project, serving)
+    with structlog.testing.capture_logs() as logged:
+        moving = asyncio.create_task(yard.deployed())
+        await until(lambda: any("waits for an export" in each["event"] for each in logged))
+    assert leaving.called("volume_content") == []
+    leaving.gates["export_volume"].set()
+    assert (await moving).status is DeploymentStatus.READY
+    await exporting
+    assert await exports.of_project(yard.db, project.id) is not None
 
 
 async def test_time_of_the_copy_is_not_billed(

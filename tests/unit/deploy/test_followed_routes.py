@@ -14,8 +14,9 @@ from moorage.errors import IsolationMissing
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.domain import Domain, DomainStatus
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import projects
+from moorage.storage.apps import configuration, jobs, projects
 from moorage.storage.apps.addresses import domains
+from moorage.storage.database import Source
 from records_fixture import ALICE, add_deployment, fund
 from waiting import until
 
@@ -169,6 +170,42 @@ async def test_visitor_of_a_sleeping_app_waits_until_the_keeper_has_started_it(
     run(yard, app)
     assert await asyncio.gather(*waiting) == [True] * 3
     assert routes.table == {HOST: socket_of(app)}
+
+
+async def test_app_whose_volume_is_carried_is_not_wanted_until_it_has_come(
+    yard: Yard,
+    project: Project,
+    app: Deployment,
+    wake: WakeElsewhere,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with yard.db.transaction(durable=True) as tx:
+        await configuration.give_volume(tx, project.id)
+        assert await projects.fall_asleep(tx, project.id, serving=app.id, at_ms=1)
+    await yard.queued(project)
+    yard.db.sql("UPDATE jobs SET step = 'carrying'")
+    yard.runtime.apps.clear()
+    looked, carries = list[bool](), jobs.carries
+
+    async def told(source: Source, project_id: str) -> bool:
+        looked.append(await carries(source, project_id))
+        return looked[-1]
+
+    monkeypatch.setattr(jobs, "carries", told)
+    waiting = asyncio.create_task(wake.host(HOST))
+
+    async def has_looked() -> bool:
+        return len(looked) > 2
+
+    async def is_awake() -> bool:
+        return (await yard.project(project)).asleep_since_ms is None
+
+    await until(has_looked)
+    assert not await is_awake()
+    yard.db.sql("UPDATE jobs SET step = 'built'")
+    await until(is_awake)
+    run(yard, app)
+    assert await waiting
 
 
 async def test_visitor_of_no_app_or_of_one_that_is_not_served_does_not_wait(

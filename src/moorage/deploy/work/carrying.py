@@ -59,10 +59,11 @@ class Carrying:
         addresses: Addresses,
         apps: Apps,
         metering: Metering,
+        locks: Locks,
         size_bytes: int,
         clock: Clock,
     ) -> None:
-        """`size_bytes` is that of a new volume."""
+        """`locks` are those of volumes, for exports as well; `size_bytes` is that of a new one."""
         self._db = db
         self._runtime = runtime
         self._volumes = volumes
@@ -71,7 +72,7 @@ class Carrying:
         self._metering = metering
         self._size_bytes = size_bytes
         self._clock = clock
-        self._locks = Locks()  # by volume
+        self._locks = locks
 
     @asynccontextmanager
     async def carried(
@@ -80,12 +81,14 @@ class Carrying:
         """Carries the project's volume to where the deployment is; gives a sentence about it.
 
         Gives "" where nothing has to be carried. Otherwise the version that serves is stopped,
-        until the rows say that the deployment serves, or the block fails. Raises DeployFailed,
-        LostJob, OSError, ClusterUnavailable.
+        until the rows say that the deployment serves, or the block fails. An export of the volume
+        is waited for. Raises DeployFailed, LostJob, OSError, ClusterUnavailable.
         """
         if not project.volume:
             yield ""
             return
+        if self._locks.is_held(project.id):
+            log.info("a move waits for an export of the volume", project=project.id)
         async with self._locks.alone(project.id):
             way = await self._way(deployment, project)
             if way is None:
@@ -181,9 +184,13 @@ class Carrying:
     async def _take_back(
         self, job: Job, deployment: Deployment, project: Project, way: Way
     ) -> None:
-        """Has the old volume count again, unless by the rows the new one does, or may."""
+        """Has the old volume count again, unless by the rows the new one does.
+
+        They are read in a transaction that writes: it waits for one whose outcome is not known.
+        """
         try:
-            current = await projects.by_id(self._db, project.id)
+            async with self._db.transaction(durable=True) as tx:
+                current = await projects.by_id(tx, project.id)
             if current is None or current.serving_deployment_id == deployment.id:
                 return
             try:

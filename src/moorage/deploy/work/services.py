@@ -5,6 +5,7 @@ from functools import cached_property
 from moorage.deploy.addresses.services import AddressServices
 from moorage.deploy.work.carrying import Carrying
 from moorage.deploy.work.switch import Switch
+from moorage.engines.locks import Locks
 from moorage.ledger.metering import Metering
 
 
@@ -28,6 +29,11 @@ class SwitchServices(AddressServices):
         )
 
     @cached_property
+    def _volume_locks(self) -> Locks:
+        """Who copies a volume has its lock."""
+        return Locks()
+
+    @cached_property
     def carrying(self) -> Carrying | None:
         """None where all engines of the gateway have the same volumes."""
         volumes = self._platform.kept.volumes
@@ -40,6 +46,7 @@ class SwitchServices(AddressServices):
             addresses=self.addresses,
             apps=self.apps,
             metering=self._metering,
+            locks=self._volume_locks,
             size_bytes=self._settings.app_limits.volume_bytes,
             clock=self._clock,
         )

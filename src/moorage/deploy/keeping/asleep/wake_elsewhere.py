@@ -13,7 +13,7 @@ from moorage.deploy.entrance.capacity import Capacity
 from moorage.deploy.keeping.restarts import crash_loop
 from moorage.errors import NoCapacity
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import projects
+from moorage.storage.apps import jobs, projects
 from moorage.storage.database import Database
 
 _POLL_SECONDS = 0.1
@@ -67,6 +67,9 @@ class WakeElsewhere:
             project = await projects.by_id(self._db, project_id)
             if project is None or not _can_run(project):
                 return False
+            if project.volume and await jobs.carries(self._db, project_id):
+                await asyncio.sleep(_POLL_SECONDS)  # as in `Wake`: it is started afterwards
+                continue
             if project.asleep_since_ms is not None:
                 if not await self._mark_awake(project_id):
                     return False

@@ -12,6 +12,7 @@ from moorage.clock import iso_utc
 from moorage.core import Core
 from moorage.deploy.work.moving import INSTALLED
 from moorage.engines.engine import Engine
+from moorage.engines.locks import Locks
 from moorage.errors import DeployFailed
 from moorage.records.log import LogKind
 from moorage.records.project import Project
@@ -38,6 +39,10 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
     variables: list[str]  # the names: nobody is told the values
     build_variables: list[str]
     left_out: dict[str, str]  # what is not in the archive, and why
+
+
+class VolumeMoves(OSError):
+    """A volume that is on its way to another engine is exported when it has come there."""
 
 
 class ExportFiles:
@@ -111,8 +116,12 @@ class ExportFiles:
 class Exporter:
     """Makes archives of projects: files, the volume, logs, and what is set."""
 
-    def __init__(self, core: Core, runtime: Engine, files: ExportFiles) -> None:
+    def __init__(
+        self, core: Core, runtime: Engine, files: ExportFiles, *, volume_locks: Locks
+    ) -> None:
+        """A move of a volume holds its lock as well."""
         self.files = files
+        self._volume_locks = volume_locks
         self._core = core
         self._runtime = runtime
 
@@ -120,8 +129,8 @@ class Exporter:
         """Makes an archive; the caller takes it.
 
         Files that an engine can't give are left out, and named: their owner has uploaded them.
-        Raises DeployFailed for a volume that can't be read as it is, OSError, DatabaseUnavailable,
-        ClusterUnavailable.
+        Raises DeployFailed for a volume that can't be read as it is, VolumeMoves, OSError,
+        DatabaseUnavailable, ClusterUnavailable.
         """
         draft = await in_thread(self.files.draft, project.id)
         try:
@@ -150,7 +159,10 @@ class Exporter:
                 async for lines in self._lines(serving, kind):
                     await in_thread(_write_lines, content / f"{kind}.log", lines)
         if project.volume:
-            await self._runtime.export_volume(project.id, content / "data")
+            if self._volume_locks.is_held(project.id):
+                raise VolumeMoves("The volume is just being moved to another engine.")
+            async with self._volume_locks.alone(project.id):
+                await self._runtime.export_volume(project.id, content / "data")
         return left_out
 
     async def _lines(self, deployment_id: str, kind: LogKind) -> AsyncIterator[list[str]]:

@@ -275,7 +275,7 @@ class Builder:
                 run=parts.run,
                 roots=roots,
             )
-        except RegistryFailed as error:
+        except OSError as error:
             logger.warning("what was installed is not kept: %s", error)
             return parts
         return replace(parts, installed=kept)
