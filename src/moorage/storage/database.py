@@ -184,7 +184,8 @@ class Database(Source, Protocol):
         """Opens a write transaction: commits when the block ends, rolls back when it raises.
 
         No other runs meanwhile. With `of` those may run that name nothing of the same: it names
-        wallets and chain transactions, and reads and changes rows of these alone.
+        wallets, chain transactions, projects' names and relayers, and changes rows of these alone.
+        What else it reads, others may change before it ends.
 
         With `durable`, the commit has reached the disk before the block is left: for money and
         for whatever was promised to a client. A commit that has begun is not interrupted; a

@@ -5,9 +5,9 @@ session: statements are prepared once where none lies between, and else for each
 
 Write transactions take one lock of the whole schema first, so that one at a time runs, as in an
 SQLite file: what a transaction has read stays true until its end, whichever gateway writes. Those
-that name whose rows they read and change share that lock, and take one of each name beside it: so
-payments of several wallets are booked at the same time. Reads need no lock, but a connection: so a
-gateway has few that write or wait for it.
+that name whose rows they change share that lock, and take one of each name beside it: so payments
+and prices of several wallets are booked at the same time. Reads need no lock, but a connection: so
+a gateway has few that write or wait for it.
 """
 
 import asyncio

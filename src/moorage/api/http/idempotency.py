@@ -129,7 +129,7 @@ class Idempotency:
 
     async def _claimed(self, claim: Claim, digest: str) -> bool:
         now_ms = self._clock.now_ms()
-        async with self._db.transaction(durable=False) as tx:
+        async with self._db.transaction(durable=False, of=[claim.wallet]) as tx:
             return await idempotency.claim(
                 tx,
                 claim,
@@ -158,7 +158,7 @@ class Idempotency:
         while True:
             await asyncio.sleep(_RENEW_SECONDS)
             with suppress(DatabaseUnavailable):
-                async with self._db.transaction(durable=False) as tx:
+                async with self._db.transaction(durable=False, of=[claim.wallet]) as tx:
                     until_ms = self._clock.now_ms() + LEASE_MS
                     await idempotency.renew(tx, claim, until_ms=until_ms)
 
@@ -168,7 +168,7 @@ class Idempotency:
         If that fails, the lease expires, and a repeat renders the answer from the outcome.
         """
         with suppress(DatabaseUnavailable):
-            async with self._db.transaction(durable=False) as tx:
+            async with self._db.transaction(durable=False, of=[claim.wallet]) as tx:
                 if answer is not None:
                     encoded = msgspec.json.encode(_kept(answer)).decode()
                     await idempotency.answered(tx, claim, encoded)

@@ -115,7 +115,7 @@ class Admission:
         self, attempt: DeployAttempt, *, because: PaymentError | PaymentMalformed | None = None
     ) -> PaymentRequired:
         """Returns the demand for an attempt of nobody yet. Raises NameUnavailable, NoCapacity."""
-        async with self._db.transaction(durable=False) as tx:
+        async with self._db.transaction(durable=False, of=attempt.names) as tx:
             situation = await self._situation(tx, attempt)
             await self._require_open(tx, attempt, situation)
             return await self._demand(tx, attempt, situation, Shortfall(), because=because)
@@ -126,7 +126,7 @@ class Admission:
         Raises PaymentRequired unless the request brings a payment that is enough, or needs none.
         """
         has_paid = await self._paywall.may_have_moved(attempt.evidence)
-        async with self._db.transaction(durable=False) as tx:
+        async with self._db.transaction(durable=False, of=attempt.names) as tx:
             situation = await self._situation(tx, attempt)
             price = self._pricing.price(attempt, situation)
             demanded = None if has_paid else await self._still_due(tx, attempt, situation, price)
@@ -183,7 +183,7 @@ class Admission:
                 unique_name=attempt.request.unique_name,
             )
         except NOTHING_CREDITED as error:
-            async with self._db.transaction(durable=False) as tx:
+            async with self._db.transaction(durable=False, of=attempt.names) as tx:
                 situation = await self._situation(tx, attempt)
                 demanded = await self._demand(tx, attempt, situation, Shortfall(), because=error)
             raise demanded from error
@@ -199,7 +199,7 @@ class Admission:
         with suppress(DatabaseUnavailable):
             if await self._paywall.knows(evidence):
                 return
-            async with self._db.transaction(durable=False) as tx:
+            async with self._db.transaction(durable=False, of=attempt.names) as tx:
                 await names.release(
                     tx, wallet=attempt.wallet, unique_name=attempt.request.unique_name
                 )

@@ -47,6 +47,15 @@ class DeployAttempt(msgspec.Struct, frozen=True):
         evidence = self.evidence
         return not self.wallet or (isinstance(evidence, AuthorizationEvidence) and evidence.openly)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """What the transaction of its price is about: the wallet, and the name that it may hold.
+
+        That also reads what the machine has promised and what the operator allows, which others
+        may change meanwhile; whatever is admitted is judged again, by one that runs alone.
+        """
+        return frozenset({f"name {self.request.unique_name}", *filter(None, [self.wallet])})
+
 
 class Admitted(msgspec.Struct, frozen=True):
     """A deployment that will be carried out, with all that its answer tells."""

@@ -173,6 +173,11 @@ class Relayer:
             return _NO_GAS
         return None
 
+    @property
+    def name(self) -> str:
+        """By which transactions name the rows of its nonces and of what may be lost."""
+        return f"relayer {self._chain_id}"
+
     async def claim_nonce(self, tx: Transaction, prepared: Prepared, *, subject_id: str) -> int:
         """Claims a nonce for a prepared call, and a lock on nonces until `tx` ends.
 

@@ -225,7 +225,8 @@ class Settlements:
             now_ms=self._clock.now_ms(),
             open_body=open_body,
         )
-        async with self._db.transaction(durable=True) as tx:
+        names = {settlement.payer, relayer.name}
+        async with self._db.transaction(durable=True, of=names) as tx:
             nonce = await relayer.claim_nonce(tx, prepared, subject_id=settlement.id)
             await self._check_stake(tx, settlement)
             if refusal := await relayer.refusal_for(tx, prepared, of_contract=is_contract(code)):
@@ -261,7 +262,7 @@ class Settlements:
                 "Do not pay again: send the same request again."
             ) from silence
         with contextlib.suppress(DatabaseUnavailable):  # it only tells the operator
-            async with self._db.transaction(durable=False) as tx:
+            async with self._db.transaction(durable=False, of=[settlement.payer]) as tx:
                 await settlements.sent(tx, settlement.id)
         failpoint("settlement_sent")
 
