@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from moorage.engines.images.credentials import Credentials
@@ -21,7 +22,9 @@ _DIRECTORIES = ("dev", "etc/ssl", "home", "proc", "sys", "tmp", "usr", "var")
 _LINKS = ("bin", "lib", "lib64", "sbin")
 
 
-async def push_base(host: str, *, mark: str = "1") -> str:
+async def push_base(
+    host: str, *, mark: str = "1", name: str = "base", tags: Sequence[str] = ("1",)
+) -> str:
     """Puts the image into a registry as `base:1`, and returns its digest; `mark` tells versions."""
     plain = _layer()
     blob = Content(media_type=_LAYER, body=gzip.compress(plain, mtime=0))
@@ -39,12 +42,13 @@ async def push_base(host: str, *, mark: str = "1") -> str:
     manifest = {
         "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": named[0], "layers": named[1:],
     }  # fmt: skip
-    repository = parse_repository(f"{host}/base")
+    repository = parse_repository(f"{host}/{name}")
     registry = Registry(Credentials({}))
     for it in (config, blob):
         await registry.push_blob(repository, it.body, digest=it.digest)
     content = Content(media_type=OCI_MANIFEST, body=json.dumps(manifest).encode())
-    await registry.put_manifest(Reference(repository=repository, tag="1"), content)
+    for tag in tags:
+        await registry.put_manifest(Reference(repository=repository, tag=tag), content)
     await registry.close()
     return content.digest
 

@@ -131,6 +131,11 @@ OPERATOR_COMMANDS = (
         "List projects by engine, or move them to another.",
     ),
     Command(
+        "bases",
+        "moorage.cli.operator.engines:bases",
+        "List the images that builds begin with, or pin them.",
+    ),
+    Command(
         "evict",
         "moorage.cli.operator.evictions:evict",
         "Delete somebody's project, after notice.",

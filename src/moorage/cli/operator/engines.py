@@ -1,4 +1,4 @@
-"""`moorage engine`: which engine each project is on, and moving projects to another."""
+"""`moorage engine` and `moorage bases`: which engine projects are on, and what it builds on."""
 
 import asyncio
 from collections import Counter
@@ -11,6 +11,7 @@ from moorage.cli.operator.options import DEFAULTS, OperatorOptions
 from moorage.cli.screen import Screen
 
 if TYPE_CHECKING:
+    from moorage.operate.bases import Base
     from moorage.storage.apps.engines import Placed
 
 _NOT_NOTED = "not noted yet"
@@ -57,6 +58,60 @@ def engine(
     if not found:
         screen.note(f"every project is on {to}")
     return Exit.FAILED if any(why for _, why in found) else Exit.OK
+
+
+def bases(
+    *,
+    pin: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
+) -> int:
+    """List the images that builds begin with: `moorage bases`.
+
+    Those of projects that serve, as their next build asks for them, and the digests that the
+    registries have now. Dockerfiles name their own.
+
+    Parameters
+    ----------
+    pin
+        Print `base_images` with these digests, for the settings: builds begin with them until you
+        change it. A program has one image then, whatever version an app asks for.
+    """
+    from moorage.operate.bases import pins, run_bases
+
+    settings, screen = options.settings(), options.screen()
+    found = asyncio.run(run_bases(settings))
+    if pin:
+        pinned = pins(found, settings)
+        screen.document({"base_images": pinned})
+        screen.result("[images.base_images]")
+        for program, image in pinned.items():
+            screen.result(f'{program} = "{image}"')
+        _warn_of_others(screen, found)
+    else:
+        screen.document({"bases": found})
+        rows = [
+            (each.program, each.image, str(each.projects), _pinned(each), each.digest or each.why)
+            for each in found
+        ]
+        none = "No project that serves was built on an image."
+        screen.table(("PROGRAM", "IMAGE", "PROJECTS", "PINNED", "DIGEST NOW"), rows, none=none)
+    return Exit.FAILED if any(each.why for each in found) else Exit.OK
+
+
+def _pinned(base: "Base") -> str:
+    return "yes" if base.is_pinned else "no"
+
+
+def _warn_of_others(screen: Screen, found: "list[Base]") -> None:
+    """Says which images are not in the setting, as it has one for each program."""
+    seen: set[str] = set()
+    for each in found:
+        if each.why:
+            screen.warn(f"{each.image} is left out: {each.why}")
+        elif each.program in seen:
+            screen.warn(f"{each.image} is left out: more projects use another of {each.program}")
+        else:
+            seen.add(each.program)
 
 
 def _require_one(name: str, *, every: bool, to: str) -> None:

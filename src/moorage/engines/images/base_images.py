@@ -46,7 +46,8 @@ _ALSO: Mapping[str, tuple[str, ...]] = {
     "node": ("20.19.5", "22.20.0", "24.9.0"),
     "npm": ("10.9.3",),
 }
-_OF_THE_GATEWAY = ("caddy", "uv")
+OF_THE_GATEWAY = ("caddy", "uv")
+"""Programs that every image has from the gateway."""
 
 _LANGUAGES = ("python", "ruby", "php", "java", "go", "rust", "deno", "bun", "node")
 _FIRST = {
@@ -97,5 +98,5 @@ def main_program(plan: Plan) -> str:
 
 def toolbox_of_images(own: Toolbox, dockerfiles: Dockerfiles) -> Toolbox:
     """Returns what can be planned where apps run in images; `own` is the machine's toolbox."""
-    tools = {name: own.host[name] for name in _OF_THE_GATEWAY if name in own.host}
+    tools = {name: own.host[name] for name in OF_THE_GATEWAY if name in own.host}
     return Toolbox(host={**_HELD, **tools}, store={**_ALSO, **own.store}, dockerfiles=dockerfiles)

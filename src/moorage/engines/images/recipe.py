@@ -4,7 +4,7 @@ The language's own image, with the gateway's programs, those of other languages'
 toolchains; then the app's files in `/app`, which belong to the user that runs them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -68,19 +68,29 @@ class Recipe:
     app_environment: Mapping[str, str]  # of the app alone
 
 
-def recipe(plan: Plan, materials: Materials) -> Recipe:
-    """Returns the parts of a planned app's image."""
+def images_of(plan: Plan, bases: BaseImages, tools: Collection[str]) -> dict[str, str]:
+    """Returns the images that a plan is built on, by program; `tools` are the gateway's own.
+
+    The first one is the base, from the others their programs alone are copied.
+    """
     main = main_program(plan)
     version = {**plan.host_tools, **plan.toolchains}.get(main, "")
+    others = {
+        name: bases.image(name, held)
+        for name, held in plan.host_tools.items()
+        if name not in tools and name != main and name not in _PARTS
+    }
+    return {main: bases.image(main, version), **others}
+
+
+def recipe(plan: Plan, materials: Materials) -> Recipe:
+    """Returns the parts of a planned app's image."""
+    (main, base), *others = images_of(plan, materials.bases, materials.tools).items()
     toolchains = {name: path for name, path in materials.toolchains.items() if name != main}
     return Recipe(
-        base=materials.bases.image(main, version),
+        base=base,
         tools={name: path for name, path in materials.tools.items() if name in plan.host_tools},
-        others={
-            name: Program(materials.bases.image(name, held), _PLACES.get(name, "/usr/local"))
-            for name, held in plan.host_tools.items()
-            if name not in materials.tools and name != main and name not in _PARTS
-        },
+        others={name: Program(image, _PLACES.get(name, "/usr/local")) for name, image in others},
         toolchains=toolchains,
         directory=f"{APP}/{plan.directory}".rstrip("/"),
         environment={

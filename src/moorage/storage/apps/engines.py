@@ -27,6 +27,11 @@ _SERVING = Statement(
     .where(_living)
     .order_by(projects.c.unique_name)
 )
+_PLANS = Statement(
+    select(_serving.c.plan)
+    .join_from(projects, _serving, _serving.c.id == projects.c.serving_deployment_id)
+    .where(_living)
+)
 # What was begun on another engine than the one that serves, oldest first.
 _BEGUN = Statement(
     select(projects.c.unique_name, _later.c.status, _later.c.reason)
@@ -60,6 +65,11 @@ async def placed(db: Database) -> list[Placed]:
         move = None if status is None else DeploymentStatus(status)
         found.append(Placed(name, wallet, engine, move, reason or ""))
     return found
+
+
+async def serving_plans(db: Database) -> list[str]:
+    """Returns the plan of each project that serves, as its row holds it."""
+    return [row[0] for row in await db.all(_PLANS)]
 
 
 async def unnoted(db: Database) -> set[str]:
