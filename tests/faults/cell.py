@@ -4,7 +4,7 @@ import asyncio
 
 import aiohttp
 import books
-from stage import CHAIN, PATIENCE_SECONDS, Stage
+from stage import BETWEEN_LOOKS_SECONDS, CHAIN, PATIENCE_SECONDS, Stage
 from ways import PRICE, Proof, Way, by_hash, by_transaction
 
 from paying import mine, rpc
@@ -90,7 +90,10 @@ class Cell:
 
     async def until_ready(self, settled: Answer) -> None:
         """Wait for the app, as the client sees it."""
-        await until(lambda: set(books.deployments(self.stage, self.wallet)) <= {"ready", "failed"})
+        await until(
+            lambda: set(books.deployments(self.stage, self.wallet)) <= {"ready", "failed"},
+            pause_seconds=BETWEEN_LOOKS_SECONDS,
+        )
         status = await self.wallet.settled(settled, within_seconds=PATIENCE_SECONDS)
         assert status["status"] == "ready", status
 

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from cell import Cell
 from eth_account import Account
-from stage import PATIENCE_SECONDS, Stage
+from stage import BETWEEN_LOOKS_SECONDS, PATIENCE_SECONDS, Stage
 from ways import PRICE, SETTLED_BY_THE_GATEWAY, WAYS, WORK
 
 from faults import FAULTS, OF_THE_DATABASE, Fault, reorganised
@@ -110,7 +110,10 @@ async def test_money_that_the_chain_forgets_is_settled_again_or_taken_back(
         await cell.until_ready(settled)
         await cell.check()
     else:
-        await until(lambda: set(books.projects(stage, cell.wallet)) <= {"suspended"})
+        await until(
+            lambda: set(books.projects(stage, cell.wallet)) <= {"suspended"},
+            pause_seconds=BETWEEN_LOOKS_SECONDS,
+        )
         assert await stage.audit() == []
 
 
@@ -147,7 +150,10 @@ async def test_money_paid_to_what_was_pay_to_is_credited_once(
     await cell.until_ready(await cell.insist())
     await cell.insist()
     await mine(cell.rpc_url, 3)
-    await until(lambda: books.finality(stage, cell.wallet) == ["finalized"])
+    await until(
+        lambda: books.finality(stage, cell.wallet) == ["finalized"],
+        pause_seconds=BETWEEN_LOOKS_SECONDS,
+    )
     await cell.check()
 
 
@@ -213,7 +219,10 @@ async def suffer(cell: Cell, step: str, fault: Fault) -> None:
         answer = await cell.send()
         await begun.wait()
         if fault in OF_THE_DATABASE and answer is not None and answer.status == 200:
-            await until(lambda: cell.stage.log[already:].count(REFUSED) > 1 or over(cell))
+            await until(
+                lambda: cell.stage.log[already:].count(REFUSED) > 1 or over(cell),
+                pause_seconds=BETWEEN_LOOKS_SECONDS,
+            )
 
 
 def over(cell: Cell) -> bool:
