@@ -271,7 +271,7 @@ def _report_lines(report: "Report") -> list[str]:
             f"sent back {tokens(total.sent_back, total.decimals)}"
             for total in report.totals
         ),
-        f"{report.payments} payments",
+        f"{report.payments} payment{'' if report.payments == 1 else 's'}",
         f"balances {usd(report.balances_micro_usd)}, burned {usd(report.burned_micro_usd)}",
         _verdict(report),
     ]

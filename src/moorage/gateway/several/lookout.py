@@ -68,16 +68,19 @@ class Lookout:
     async def enter(self, db: Database, addresses: Iterable[str]) -> None:
         """Begins to show this gateway, which takes payments to `addresses`, with its books.
 
-        The first time it asks who answers at its address, and at that of the start before. Raises
-        AlreadyRunning where another gateway answers that takes the same payments.
+        The first time it asks who answers at its address, and at that of the start before, both at
+        once: where neither answers, as behind a router that leads nobody back, that takes the time
+        of one. Raises AlreadyRunning where another gateway answers that takes the same payments.
         """
         is_start = self._own is None
         own = OwnPresence(db, run=self._run, addresses=addresses, clock=self._clock)
         await own.enter()
         self._own = own
         if is_start:
-            for url in await self._urls(db):
-                await self._give_way(own, url)
+            asked = (self._give_way(own, url) for url in await self._urls(db))
+            for outcome in await asyncio.gather(*asked, return_exceptions=True):
+                if outcome is not None:
+                    raise outcome
 
     async def shown(self) -> str:
         """Returns the header that tells this gateway from others; "" before it has entered."""
