@@ -53,6 +53,7 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """From here on garbage is looked for, all of it when there is a quarter more."""
+    """From here on garbage is looked for among what tests make."""
     gc.collect()
+    gc.freeze()
     gc.enable()

@@ -1,9 +1,6 @@
 """What every database does, SQLite's file and PostgreSQL's server alike, by a pooler too."""
 
 import asyncio
-import gc
-import importlib
-import pkgutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +10,6 @@ import pytest
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
-from moorage import storage
 from moorage.errors import UniqueViolation
 from moorage.storage.database import Database, Statement, Value
 from moorage.storage.opening import open_database
@@ -21,6 +17,7 @@ from moorage.storage.schema import deployments, projects, wallets
 from moorage.storage.shared.tables import SharedTables
 from postgres_fixture import PostgresServer
 from records_fixture import ALICE, BOB, CAROL, add_deployment, add_project
+from statements import statements
 
 pytestmark = pytest.mark.root  # the server's package is installed with the sandbox's
 
@@ -266,12 +263,9 @@ async def opened(url: str) -> AsyncIterator[Database]:
 
 
 async def test_server_takes_every_statement(postgres_server: PostgresServer, named: str) -> None:
-    for module in pkgutil.walk_packages(storage.__path__, f"{storage.__name__}."):
-        if ".migrations" not in module.name:
-            importlib.import_module(module.name)
     async with opened(postgres_server.url(named)) as database:
         await SharedTables(database).open(lost_ms=0)
-    ours = [found for found in gc.get_objects() if isinstance(found, Statement)]
+    ours = statements()
     assert len(ours) > 150
     dialect = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
     connection = await asyncpg.connect(postgres_server.url(named))

@@ -1,5 +1,6 @@
 """A real browser that looks at pages, and what no page may ever do in it."""
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,8 @@ from urllib.parse import urlsplit
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Playwright
 from playwright.async_api import Request as PageRequest
 from wallet_in_page import WalletInPage
+
+from gateway_fixture import DevGateway, moorage
 
 AXE = Path(__file__).parent.parent / "clients/node_modules/axe-core/axe.min.js"
 CHROMIUM = "/usr/bin/chromium-headless-shell"
@@ -126,6 +129,14 @@ async def visitor(
     if wallet is not None:
         await wallet.into(context)
     return Visitor(context, home, wallet)
+
+
+def operators_link(gateway: DevGateway) -> str:
+    """The URL of a link to the operator's pages, made on the gateway's machine."""
+    words = ("operator", "link", "--json", f"--data-dir={gateway.data_dir}")
+    made = moorage(*words, env=gateway.environment())
+    assert made.returncode == 0, made.stderr
+    return str(json.loads(made.stdout)["url"])
 
 
 async def findings_of_axe(page: Page, *rules: str) -> list[str]:

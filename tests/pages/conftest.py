@@ -4,22 +4,29 @@ The browser lives in the event loop of the whole run, so tests that use it say
 `pytestmark = pytest.mark.asyncio(loop_scope="session")`.
 """
 
-import json
 import re
-import subprocess
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
-from browsing import AsOperator, LinkedIn, NewVisitor, SignedIn, Visitor, launch, visitor
+from browsing import (
+    AsOperator,
+    LinkedIn,
+    NewVisitor,
+    SignedIn,
+    Visitor,
+    launch,
+    operators_link,
+    visitor,
+)
 from furnished import Furnished, furnished
 from playwright.async_api import Browser, async_playwright
 from touring import Tours
 from wallet_in_page import WalletInPage
 
-from gateway_fixture import MOORAGE, DevGateway
+from gateway_fixture import DevGateway
 from wallet import Wallet
 
 
@@ -89,13 +96,10 @@ async def as_operator(new_visitor: NewVisitor, dev_gateway: DevGateway) -> AsOpe
     """Makes visitors of the operator's port, who have opened a link made on the machine."""
 
     async def open_link(**looks: Any) -> Visitor:
-        command = [MOORAGE, "operator", "link", "--json", f"--data-dir={dev_gateway.data_dir}"]
-        made = subprocess.run(
-            command, env=dev_gateway.environment(), check=True, capture_output=True
-        )
+        link = operators_link(dev_gateway)
         person = await new_visitor(**looks)
         person.home = dev_gateway.info["operator"]
-        page = await person.open(urlsplit(json.loads(made.stdout)["url"]).path)
+        page = await person.open(urlsplit(link).path)
         await page.get_by_role("button", name="Open").click()
         await page.wait_for_url(re.compile(r"/operator$"))
         await page.close()

@@ -1,10 +1,8 @@
 """An operator in a real browser: money that is held and sent back, apps that stop, an audit."""
 
 import asyncio
-import json
 import re
 import sqlite3
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
@@ -12,10 +10,10 @@ from contextlib import closing
 import aiohttp
 import pytest
 import pytest_asyncio
-from browsing import NewVisitor, Visitor
+from browsing import NewVisitor, Visitor, operators_link
 from playwright.async_api import Page, expect
 
-from gateway_fixture import MOORAGE, DevGateway, running
+from gateway_fixture import DevGateway, running
 from paying import mine, token_balance
 from waiting import until
 from wallet import Wallet, fresh_name
@@ -60,9 +58,7 @@ async def operator(new_visitor: NewVisitor, gateway: DevGateway) -> AsyncIterato
 
 
 async def let_in(person: Visitor, gateway: DevGateway) -> Visitor:
-    command = [MOORAGE, "operator", "link", "--data-dir", str(gateway.data_dir), "--json"]
-    made = await asyncio.to_thread(subprocess.run, command, capture_output=True, check=True)
-    url = json.loads(made.stdout)["url"]
+    url = await asyncio.to_thread(operators_link, gateway)
     page = await person.open(url.removeprefix(person.home))
     await page.get_by_role("button", name="Open").click()
     await expect(page.get_by_role("heading", level=1)).to_have_text("Overview")

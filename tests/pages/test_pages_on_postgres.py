@@ -2,9 +2,7 @@
 
 import asyncio
 import html
-import json
 import re
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -12,10 +10,11 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 import pytest_asyncio
+from browsing import operators_link
 from furnished import Furnished, furnished
 from touring import PATHS, Site
 
-from gateway_fixture import MOORAGE, DevGateway, running
+from gateway_fixture import DevGateway, running
 from postgres_fixture import PostgresServer
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]
@@ -61,11 +60,7 @@ async def things(gateway: DevGateway) -> Furnished:
 async def sessions(gateway: DevGateway, things: Furnished) -> AsyncIterator[dict[Site, Session]]:
     """One session of the wallet and one of the operator, opened by links."""
     made = await things.wallet.call("POST", "/agent/links", json={"once": True})
-    command = [MOORAGE, "operator", "link", "--json", f"--data-dir={gateway.data_dir}"]
-    done = await asyncio.to_thread(
-        subprocess.run, command, env=gateway.environment(), check=True, capture_output=True
-    )
-    of_operator = json.loads(done.stdout)["url"]
+    of_operator = await asyncio.to_thread(operators_link, gateway)
     jars = [aiohttp.CookieJar(unsafe=True) for _ in range(2)]
     async with (
         aiohttp.ClientSession(cookie_jar=jars[0]) as first,

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from typing import Any
 
 import aiohttp
@@ -14,7 +13,7 @@ from playwright.async_api import Page, expect
 from wallet_in_page import WalletInPage
 
 from contract_wallet import deployed_wallet
-from gateway_fixture import MOORAGE, DevGateway
+from gateway_fixture import DevGateway, moorage
 from wallet import Wallet
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -212,12 +211,9 @@ async def test_commands_make_list_and_remove_a_link(dev_gateway: DevGateway) -> 
 
 def command(gateway: DevGateway, *arguments: str) -> dict[str, Any]:
     """What a command prints as JSON."""
-    done = subprocess.run(
-        [MOORAGE, *arguments, "--json", f"--data-dir={gateway.data_dir}"],
-        env=gateway.environment(),
-        check=True,
-        capture_output=True,
-    )
+    words = (*arguments, "--json", f"--data-dir={gateway.data_dir}")
+    done = moorage(*words, env=gateway.environment())
+    assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 
 

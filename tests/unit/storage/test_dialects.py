@@ -1,6 +1,3 @@
-import gc
-import importlib
-import pkgutil
 import re
 from collections.abc import Iterator
 
@@ -11,19 +8,12 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from moorage import storage
 from moorage.records.money.payment import PaymentStatus
 from moorage.storage.database import Statement
 from moorage.storage.schema import metadata, payments
+from statements import statements
 
 DIALECTS: list[Dialect] = [SQLiteDialect(), PGDialect()]  # type: ignore[no-untyped-call]
-
-
-def statements() -> list[Statement]:
-    for module in pkgutil.walk_packages(storage.__path__, f"{storage.__name__}."):
-        if ".migrations" not in module.name:
-            importlib.import_module(module.name)
-    return [found for found in gc.get_objects() if isinstance(found, Statement)]
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
