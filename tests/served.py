@@ -71,11 +71,13 @@ class ServedGateway(DevGateway):
         """Run it with these variables, and wait until it serves."""
         self._told.unlink(missing_ok=True)
         self.data_dir.mkdir(mode=0o700, exist_ok=True)
+        log = self.data_dir / "gateway.log"
+        log.touch()  # `program` may read it
         self._process = start_program(
             [*self.inside, sys.executable, *self.program()] if self.inside else self.program(),
             is_python=not self.inside,
             env=self.environment(**settings),
-            output=self.data_dir / "gateway.log",
+            output=log,
         )
         deadline = time.monotonic() + START_SECONDS
         while (addresses := self.addresses()) is None:
