@@ -1,6 +1,7 @@
 """Evictions: a project is exported and its owner told, then deleted when the operator said."""
 
 import asyncio
+import io
 import tarfile
 from pathlib import Path
 
@@ -163,6 +164,36 @@ async def test_last_archive_that_fails_for_a_day_leaves_the_earlier_one(
     await evicting.tick()
     assert await status_of(yard, project) is ProjectStatus.DELETED
     assert inside(await archive(yard, project)) == before
+
+
+async def test_earlier_archive_without_the_volume_does_not_do(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    """An earlier version of the gateway made such."""
+    await yard.serving(project)
+    await order(yard, project)
+    await evicting.tick()
+    path = await archive(yard, project)
+    found = inside(path)
+    name = f"{project.unique_name}/export.json"
+    contents = msgspec.json.decode(found[name], type=Contents)
+    lacking = msgspec.structs.replace(contents, left_out={"data": "its owner may not read it"})
+    with tarfile.open(path, "w:gz") as packed:
+        for member, text in {**found, name: msgspec.json.encode(lacking)}.items():
+            entry = tarfile.TarInfo(member)
+            entry.size = len(text)
+            packed.addfile(entry, io.BytesIO(text))
+    async with yard.db.transaction(durable=True) as tx:
+        await configuration.give_volume(tx, project.id)
+    yard.runtime.faults["export_volume"] = [OSError("the cluster does not answer")] * 2
+    for _ in range(2):
+        yard.clock.advance(2 * DAY_MS)
+        await evicting.tick()
+    assert await status_of(yard, project) is not ProjectStatus.DELETED
+    yard.clock.advance(DAY_MS)
+    await evicting.tick()
+    assert await status_of(yard, project) is ProjectStatus.DELETED
+    assert f"{project.unique_name}/data/kept.txt" in inside(await archive(yard, project))
 
 
 async def test_order_that_is_put_off_gets_another_last_archive(

@@ -156,12 +156,16 @@ class Evictions:
     ) -> None:
         """Makes an archive and tells its owner. One that fails for a day leaves the earlier one.
 
+        That has to have the volume, if there is one.
+
         Raises MoorageError or OSError before that, or if there is none.
         """
         try:
             await self._make(order, project, earlier, is_last=is_last)
         except (MoorageError, OSError) as error:
             if earlier is None or self._clock.now_ms() < order.at_ms + _PATIENCE_MS:
+                raise
+            if project.volume and await self._files.lacks_volume(earlier):
                 raise
             log.warning("earlier export is kept", project=project.id, error=str(error))
 

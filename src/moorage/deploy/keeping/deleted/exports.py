@@ -24,6 +24,7 @@ from moorage.threads import in_thread
 EXPORTS = "exports"
 """The directory of archives in the data directory, and their place in a content store."""
 
+_CONTENTS = "export.json"
 _OLD_SECONDS = 3600.0  # a file is there before its row
 _LINES = 10_000
 _MAX_LOG_LETTERS = 1 << 25  # far beyond what a log keeps; an app may write as fast as it is read
@@ -84,6 +85,13 @@ class ExportFiles:
             raise FileNotFoundError(path)
         return path
 
+    async def lacks_volume(self, export: Export) -> bool:
+        """Returns whether an archive says that its volume could not be had.
+
+        One that an earlier version made may. Reads it up to there. Raises as `path`.
+        """
+        return "data" in await in_thread(_left_out, await self.path(export))
+
     async def has(self, export: Export) -> bool:
         """Returns whether an archive is there; a backup has its row alone.
 
@@ -138,7 +146,7 @@ class Exporter:
             content.mkdir(mode=0o700)
             left_out = await self._copy(project, content)
             contents = await self._contents(project, left_out)
-            await in_thread((content / "export.json").write_bytes, msgspec.json.encode(contents))
+            await in_thread((content / _CONTENTS).write_bytes, msgspec.json.encode(contents))
             archive = draft.with_suffix(".tar.gz")
             await in_thread(_pack, content, archive)
         finally:
@@ -186,6 +194,16 @@ class Exporter:
             build_variables=sorted(variables.build),
             left_out=left_out,
         )
+
+
+def _left_out(archive: Path) -> dict[str, str]:
+    with tarfile.open(archive, "r|gz") as packed:
+        while (member := packed.next()) is not None:
+            packed.members.clear()  # type: ignore[attr-defined]  # it would remember each
+            _, _, name = member.name.partition("/")
+            if name == _CONTENTS and (file := packed.extractfile(member)) is not None:
+                return msgspec.json.decode(file.read(), type=Contents).left_out
+    return {}
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:
