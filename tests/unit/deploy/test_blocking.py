@@ -35,12 +35,7 @@ def blocking(yard: Yard, given_up: list[str]) -> Suspension:
 @pytest.fixture
 async def serving(yard: Yard, project: Project) -> Deployment:
     """A project that runs on plenty of credits."""
-    await fund(yard.db, ALICE, 5_000_000)
-    deployment = await yard.serving(project)
-    async with yard.db.transaction(durable=False) as tx:
-        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
-        await yard.metering.begin(tx, project.id)
-    return deployment
+    return await yard.active(project, micro_usd=5_000_000)
 
 
 async def block(yard: Yard, project: Project) -> None:

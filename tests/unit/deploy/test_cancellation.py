@@ -13,8 +13,7 @@ from moorage.records.deployment import UNDER_WAY, DeploymentStatus
 from moorage.records.job import JobStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
-from moorage.storage.apps import projects
-from records_fixture import ALICE, add_deployment, fund
+from records_fixture import ALICE, add_deployment
 from waiting import until
 
 
@@ -63,10 +62,7 @@ async def test_cancelled_deployment_is_failed_and_nothing_of_it_runs(
 async def test_version_that_serves_goes_on_when_its_successor_is_cancelled(
     yard: Yard, cancellation: Cancellation, project: Project
 ) -> None:
-    await fund(yard.db, ALICE, 500_000)
-    old = await yard.serving(project, created_at_ms=START_MS - 1)
-    async with yard.db.transaction(durable=True) as tx:
-        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
+    old = await yard.active(project, micro_usd=500_000, created_at_ms=START_MS - 1, billed=False)
     reached = asyncio.Event()
 
     async def linger() -> bool:

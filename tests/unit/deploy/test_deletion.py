@@ -11,19 +11,14 @@ from moorage.records.job import JobStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import configuration, projects
 from moorage.storage.money import accounts
-from records_fixture import ALICE, BOB, add_project, fund
+from records_fixture import ALICE, BOB, add_project
 from waiting import until
 
 
 @pytest.fixture
 async def app(yard: Yard, project: Project) -> Deployment:
     """A project's deployment that serves, runs and is billed."""
-    await fund(yard.db, ALICE, 500_000)
-    serving = await yard.serving(project)
-    async with yard.db.transaction(durable=True) as tx:
-        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
-        await yard.metering.begin(tx, project.id)
-    return serving
+    return await yard.active(project, micro_usd=500_000)
 
 
 async def is_gone(yard: Yard, project: Project) -> bool:

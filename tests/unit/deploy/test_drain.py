@@ -6,8 +6,7 @@ from yard import DRAIN_SECONDS, HOST, Yard, socket_of
 from clock import START_MS
 from moorage.deploy.keeping.stopped.drain import IDLE_SECONDS, Drain
 from moorage.records.deployment import Deployment
-from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import projects
+from moorage.records.project import Project
 from records_fixture import ALICE, fund
 
 
@@ -21,10 +20,7 @@ def drain(yard: Yard) -> Drain:
 @pytest.fixture
 async def old(yard: Yard, project: Project) -> Deployment:
     """A version that serves."""
-    serving = await yard.serving(project, created_at_ms=START_MS - 1)
-    async with yard.db.transaction(durable=True) as tx:
-        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
-    return serving
+    return await yard.active(project, created_at_ms=START_MS - 1)
 
 
 async def test_idle_version_is_let_go_after_one_and_a_half_seconds(

@@ -17,7 +17,7 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import configuration, jobs, projects
 from moorage.storage.apps.addresses import domains
 from moorage.storage.database import Source
-from records_fixture import ALICE, add_deployment, fund
+from records_fixture import add_deployment
 from waiting import until
 
 DOMAIN = "shop.example.net"
@@ -51,11 +51,7 @@ def wake(yard: Yard, followed: FollowedRoutes) -> WakeElsewhere:
 
 @pytest.fixture
 async def app(yard: Yard, project: Project) -> Deployment:
-    await fund(yard.db, ALICE, 500_000)
-    serving = await yard.serving(project)
-    async with yard.db.transaction(durable=True) as tx:
-        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
-    return serving
+    return await yard.active(project, micro_usd=500_000, billed=False)
 
 
 async def replaced(yard: Yard, project: Project, *, runs: bool) -> Deployment:

@@ -13,7 +13,6 @@ from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import Deployment
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
-from records_fixture import ALICE, fund
 from waiting import until
 
 CRASHED = DeployFailed(FailureCause.CRASHED, "no")
@@ -26,11 +25,7 @@ async def app(yard: Yard, project: Project) -> Deployment:
 
 
 async def serving_app(yard: Yard, project: Project) -> Deployment:
-    await fund(yard.db, ALICE, 500_000)
-    serving = await yard.serving(project)
-    async with yard.db.transaction(durable=True) as tx:
-        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
-    return serving
+    return await yard.active(project, micro_usd=500_000, billed=False)
 
 
 async def crash_and_restart(yard: Yard, app: Deployment, times: int) -> None:

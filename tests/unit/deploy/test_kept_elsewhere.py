@@ -101,9 +101,7 @@ async def test_project_that_another_gateway_deletes_is_gone_with_its_app_and_bui
 
 @pytest.mark.usefixtures("keeping")
 async def test_route_of_a_domain_goes_with_its_row(yard: Yard, project: Project) -> None:
-    serving = await yard.serving(project)
-    async with yard.db.transaction(durable=True) as tx:
-        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
+    serving = await yard.active(project)
     address = yard.runtime.apps[serving.id].address
     yard.routes.table["lost.example.org"] = address
     assert await domains.verified(yard.db) == {}

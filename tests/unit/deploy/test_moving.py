@@ -12,7 +12,7 @@ from moorage.operate.engines import move_project
 from moorage.planning.plan import Stack
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import blocks, deployments, engines, projects
+from moorage.storage.apps import blocks, deployments, engines
 from records_fixture import ALICE, PLAN, add_deployment, fund
 
 LEFT = "left"
@@ -23,12 +23,7 @@ INSTALLING = msgspec.json.encode(msgspec.structs.replace(PLAN, install="npm ci")
 @pytest.fixture
 async def serving(yard: Yard, project: Project) -> Deployment:
     """The version that serves, on the engine that is left."""
-    await fund(yard.db, ALICE, 500_000)
-    serving = await yard.serving(project, created_at_ms=START_MS - 1, engine=LEFT)
-    async with yard.db.transaction(durable=True) as tx:
-        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
-        await yard.metering.begin(tx, project.id)
-    return serving
+    return await yard.active(project, micro_usd=500_000, created_at_ms=START_MS - 1, engine=LEFT)
 
 
 async def queued(yard: Yard, project: Project, serving: Deployment, to: str = ENGINE) -> Deployment:

@@ -9,7 +9,7 @@ from moorage.deploy.keeping.apps import Apps
 from moorage.records.deployment import Deployment
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
-from records_fixture import ALICE, BOB, add_project, fund
+from records_fixture import BOB, add_project, fund
 
 
 @pytest.fixture
@@ -20,11 +20,7 @@ def apps(yard: Yard) -> Apps:
 @pytest.fixture
 async def app(yard: Yard, project: Project) -> Deployment:
     """A project's app that serves and runs."""
-    await fund(yard.db, ALICE, 500_000)
-    serving = await yard.serving(project)
-    async with yard.db.transaction(durable=True) as tx:
-        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
-    return serving
+    return await yard.active(project, micro_usd=500_000, billed=False)
 
 
 async def test_lock_is_one_holders_at_a_time(apps: Apps) -> None:

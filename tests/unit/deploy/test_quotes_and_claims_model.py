@@ -1,24 +1,18 @@
 """Quotes and claims beside a plain model: promises hold and money counts once, in any order."""
 
-import asyncio
-import shutil
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from gate import PRICE, Gate, attempt, dearer
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
-from clock import MovableClock
+from book_model import BookModel, run_histories
 from fakes import authorizes
 from moorage.deploy.entrance.attempt import Admitted
 from moorage.errors import (
@@ -38,7 +32,6 @@ from moorage.payments.protocols.evidence import Evidence, PaymentMeans
 from moorage.payments.taking.topup import TopUp, TopUpRequest
 from moorage.storage.money import accounts
 from records_fixture import ALICE, ARBITRUM, BOB, USDC, fresh_hash, transfer
-from yielding import YieldingDatabase
 
 WALLETS, NAMES = [ALICE, BOB], ["hello", "there", "again"]
 MINUTE_MS = 60_000
@@ -64,26 +57,15 @@ class Sent:
     topped_up: bool = False
 
 
-class Till(RuleBasedStateMachine):
-    template: Path
-
+class Till(BookModel):
     def __init__(self) -> None:
         super().__init__()
-        self.directory = Path(tempfile.mkdtemp())
-        self.runner = asyncio.Runner()
-        self.db = YieldingDatabase(Path(shutil.copy(self.template, self.directory / "moorage.db")))
-        self.clock = MovableClock()
         self.gate = Gate(self.db, self.clock, self.directory)
         self.balances: Counter[str] = Counter()
         self.owners: dict[str, str] = {}
         self.promises: dict[tuple[str, str], list[Promise]] = {}
         self.sent: list[Sent] = []
         self.list_price = PRICE
-
-    def teardown(self) -> None:
-        self.db.close()
-        self.runner.close()
-        shutil.rmtree(self.directory)
 
     # What happens
 
@@ -333,13 +315,4 @@ class Till(RuleBasedStateMachine):
 
 
 def test_promises_hold_and_money_counts_once_in_any_order(migrated: Path) -> None:
-    Till.template = migrated
-    run_state_machine_as_test(
-        Till,
-        settings=settings(
-            max_examples=25,
-            stateful_step_count=25,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_histories(Till, migrated, histories=25, steps=25)

@@ -25,12 +25,7 @@ from waiting import until
 @pytest.fixture
 async def app(yard: Yard, project: Project) -> Deployment:
     """A project's deployment that serves, runs and is billed."""
-    await fund(yard.db, ALICE, 500_000)
-    serving = await yard.serving(project)
-    async with yard.db.transaction(durable=True) as tx:
-        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
-        await yard.metering.begin(tx, project.id)
-    return serving
+    return await yard.active(project, micro_usd=500_000)
 
 
 async def set_status(yard: Yard, project: Project, status: ProjectStatus) -> None:

@@ -10,7 +10,7 @@ from moorage.deploy.keeping.releases import DRAINING_AT_ONCE
 from moorage.errors import FailureCause
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import deployments, projects
+from moorage.storage.apps import deployments
 from records_fixture import BOB, add_deployment, add_project
 
 _numbers = itertools.count(1)
@@ -18,10 +18,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture
 async def serving(yard: Yard, project: Project) -> Deployment:
-    found = await yard.serving(project, created_at_ms=START_MS - 1)
-    async with yard.db.transaction(durable=True) as tx:
-        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
-    return found
+    return await yard.active(project, created_at_ms=START_MS - 1)
 
 
 async def add_over(

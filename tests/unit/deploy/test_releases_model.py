@@ -3,27 +3,21 @@
 Deploys, rollbacks, failures, deletions and crashes come in any order, with the reconciler amid.
 """
 
-import asyncio
 import contextlib
-import shutil
-import tempfile
 import uuid
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     invariant,
     rule,
-    run_state_machine_as_test,
 )
 from yard import PLACES, RELEASES_KEPT, Yard
 
-from clock import MovableClock
+from book_model import BookModel, run_histories
 from fakes import roomy
 from moorage.deploy.entrance import succession
 from moorage.deploy.work.rollback import Rollback
@@ -38,22 +32,15 @@ from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.project import ProjectStatus
 from moorage.storage.apps import deployments, jobs, projects
 from records_fixture import ALICE, GATEWAY, PLAN, UNLIMITED, add_project, fund
-from yielding import YieldingDatabase
 
 Result = TypeVar("Result")
 FAILING_STEPS = ["build", "copy", "start"]  # by the app's own fault
 STEPS = [*FAILING_STEPS, "discard", "remove", "stop"]
 
 
-class Harbour(RuleBasedStateMachine):
-    template: Path
-
+class Harbour(BookModel):
     def __init__(self) -> None:
         super().__init__()
-        self.directory = Path(tempfile.mkdtemp())
-        self.runner = asyncio.Runner()
-        self.db = YieldingDatabase(Path(shutil.copy(self.template, self.directory / "moorage.db")))
-        self.clock = MovableClock()
         (self.directory / "sources").mkdir()
         self.yard = self.gateway()
         self.run(fund(self.db, ALICE, 1_000_000_000))
@@ -88,9 +75,7 @@ class Harbour(RuleBasedStateMachine):
             assert on_machine <= {self.serving, *latest}
             assert set(self.yard.runtime.apps) == ({self.serving} if self.serving else set())
         finally:
-            self.db.close()
-            self.runner.close()
-            shutil.rmtree(self.directory)
+            super().teardown()
 
     async def quiet(self) -> None:
         """Carry out what waits, then reconcile until there is nothing left to do."""
@@ -247,13 +232,4 @@ class Harbour(RuleBasedStateMachine):
 
 
 def test_what_may_be_served_again_is_kept_and_the_rest_is_collected(migrated: Path) -> None:
-    Harbour.template = migrated
-    run_state_machine_as_test(
-        Harbour,
-        settings=settings(
-            max_examples=15,
-            stateful_step_count=30,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_histories(Harbour, migrated, histories=15, steps=30)

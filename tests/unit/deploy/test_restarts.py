@@ -10,21 +10,16 @@ from moorage.deploy.keeping.restarts import CrashLoop, Restarts, crash_loop
 from moorage.engines.engine import AppExit
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import Deployment
-from moorage.records.project import Project, ProjectStatus
+from moorage.records.project import Project
 from moorage.storage import events
-from moorage.storage.apps import projects
-from records_fixture import ALICE, fund
+from records_fixture import ALICE
 from waiting import until
 
 
 @pytest.fixture
 async def app(yard: Yard, project: Project) -> Deployment:
     """A project's app that serves and runs."""
-    await fund(yard.db, ALICE, 500_000)
-    serving = await yard.serving(project)
-    async with yard.db.transaction(durable=True) as tx:
-        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
-    return serving
+    return await yard.active(project, micro_usd=500_000, billed=False)
 
 
 async def crash(yard: Yard, app: Deployment, *, exit_code: int = 1, oom: bool = False) -> None:

@@ -27,9 +27,8 @@ from moorage.errors import (
     ReleaseServing,
 )
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus, Origin
-from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import projects
-from records_fixture import ALICE, UNLIMITED, add_deployment, add_project, fund
+from moorage.records.project import Project
+from records_fixture import UNLIMITED, add_deployment, add_project
 
 
 @pytest.fixture
@@ -48,12 +47,7 @@ def rollback(yard: Yard) -> Rollback:
 @pytest.fixture
 async def serving(yard: Yard, project: Project) -> Deployment:
     """The present version of a project whose wallet has credits."""
-    await fund(yard.db, ALICE, 500_000)
-    serving = await yard.serving(project, created_at_ms=START_MS - 1)
-    async with yard.db.transaction(durable=True) as tx:
-        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
-        await yard.metering.begin(tx, project.id)
-    return serving
+    return await yard.active(project, micro_usd=500_000, created_at_ms=START_MS - 1)
 
 
 async def add_release(yard: Yard, project: Project, since_ms: int, **changed: Any) -> Deployment:

@@ -12,18 +12,14 @@ from moorage.records.consumption import UsageHour
 from moorage.records.deployment import Deployment
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects, usage
-from records_fixture import ALICE, BOB, add_project, fund
+from records_fixture import BOB, add_project
 from waiting import until
 
 
 @pytest.fixture
 async def app(yard: Yard, project: Project) -> Deployment:
     """A project's deployment that serves, runs, is billed, and was used just now."""
-    await fund(yard.db, ALICE, 500_000)
-    serving = await yard.serving(project)
-    async with yard.db.transaction(durable=True) as tx:
-        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
-        await yard.metering.begin(tx, project.id)
+    serving = await yard.active(project, micro_usd=500_000)
     await reconcile(yard)
     return serving
 

@@ -12,11 +12,9 @@ from moorage.engines.engine import Usage as Used
 from moorage.errors import DatabaseUnavailable
 from moorage.records.consumption import Load, UsageHour
 from moorage.records.deployment import Deployment
-from moorage.records.project import Project, ProjectStatus
+from moorage.records.project import Project
 from moorage.records.traffic import Batch, Position, Traffic
-from moorage.storage.apps import projects
 from moorage.storage.apps import usage as rows
-from records_fixture import ALICE, fund
 
 HOUR = START_MS - START_MS % HOUR_MS
 MIB = 1024 * 1024
@@ -52,11 +50,7 @@ class Lines:
 
 @pytest.fixture
 async def app(yard: Yard, project: Project) -> Deployment:
-    await fund(yard.db, ALICE, 500_000)
-    serving = await yard.serving(project)
-    async with yard.db.transaction(durable=True) as tx:
-        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
-    return serving
+    return await yard.active(project, micro_usd=500_000, billed=False)
 
 
 def visits_of(yard: Yard, lines: Lines, *, number: int = MACHINES_LOG) -> Visits:

@@ -15,7 +15,7 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
 from moorage.storage.apps import projects
 from moorage.storage.ballast import Ballast
-from records_fixture import ALICE, add_deployment, add_project, fund
+from records_fixture import ALICE, add_deployment, add_project
 
 GIB = 1 << 30
 
@@ -35,12 +35,7 @@ def space(yard: Yard, tmp_path: Path) -> Space:
 @pytest.fixture
 async def serving(yard: Yard, project: Project) -> Deployment:
     """A project that runs on plenty of credits."""
-    await fund(yard.db, ALICE, 5_000_000)
-    deployment = await yard.serving(project)
-    async with yard.db.transaction(durable=False) as tx:
-        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
-        await yard.metering.begin(tx, project.id)
-    return deployment
+    return await yard.active(project, micro_usd=5_000_000)
 
 
 def ended(deployment: Deployment) -> Incident:

@@ -220,11 +220,7 @@ async def test_next_build_of_a_wallet_begins_when_the_one_before_is_built(
 @pytest.fixture
 async def old(yard: Yard, project: Project) -> str:
     """A version of the project that serves and is billed; its id."""
-    await fund(yard.db, ALICE, 500_000)
-    serving = await yard.serving(project, created_at_ms=START_MS - 1)
-    async with yard.db.transaction(durable=True) as tx:
-        await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
-        await yard.metering.begin(tx, project.id)
+    serving = await yard.active(project, micro_usd=500_000, created_at_ms=START_MS - 1)
     return serving.id
 
 

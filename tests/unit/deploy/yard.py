@@ -39,7 +39,7 @@ from moorage.storage.schema import jobs as jobs_table
 from moorage.storage.schema import run_intervals
 from moorage.storage.several.leases import Leases
 from moorage.storage.vault import Vault
-from records_fixture import GATEWAY, PLAN, add_deployment, add_project
+from records_fixture import GATEWAY, PLAN, add_deployment, add_project, fund
 
 HOST = "hello.example.com"
 DRAIN_SECONDS = 30
@@ -265,6 +265,19 @@ class Yard:
             deployment_id=deployment.id, address=socket_of(deployment), port=3000
         )
         self.routes.table[HOST] = socket_of(deployment)
+        return deployment
+
+    async def active(
+        self, project: Project, *, micro_usd: int = 0, billed: bool = True, **changed: Any
+    ) -> Deployment:
+        """As `serving`, of a project that is active, and billed where it is given credits."""
+        if micro_usd:
+            await fund(self.db, project.wallet, micro_usd)
+        deployment = await self.serving(project, **changed)
+        async with self.db.transaction(durable=True) as tx:
+            await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
+            if micro_usd and billed:
+                await self.metering.begin(tx, project.id)
         return deployment
 
     async def claim(self) -> Job:

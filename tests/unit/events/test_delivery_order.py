@@ -1,24 +1,20 @@
 """Histories of events, webhooks, failing receivers and restarts, beside a plain model of queues."""
 
 import asyncio
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     rule,
-    run_state_machine_as_test,
 )
 
-from clock import HOUR_MS, MovableClock
+from book_model import BookModel, run_histories
+from clock import HOUR_MS
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.errors import EventNotFound, WebhookNotFound
 from moorage.events import outbox
@@ -32,7 +28,6 @@ from moorage.storage import events
 from moorage.storage.vault import Vault
 from records_fixture import ALICE, BOB, GATEWAY
 from waiting import seen_through
-from yielding import YieldingDatabase
 
 WALLETS = (ALICE, BOB)
 ANSWER = st.sampled_from([200, 204, 301, 404, 410, 500, 503, None])
@@ -68,25 +63,14 @@ class Waiting(NamedTuple):
     since_ms: int
 
 
-class Queues(RuleBasedStateMachine):
-    template: Path
-
+class Queues(BookModel):
     def __init__(self) -> None:
         super().__init__()
-        self.directory = Path(tempfile.mkdtemp())
-        self.runner = asyncio.Runner()
-        self.clock = MovableClock()
         self.receivers = Receivers()
-        self.db = YieldingDatabase(Path(shutil.copy(self.template, self.directory / "moorage.db")))
         self.restart()
         self.urls: dict[str, str] = {}  # the model: who has which webhook,
         self.waiting: dict[str, list[Waiting]] = {wallet: [] for wallet in WALLETS}  # what waits,
         self.happened: dict[str, int] = dict.fromkeys(WALLETS, 0)  # and how many events there were
-
-    def teardown(self) -> None:
-        self.db.close()
-        self.runner.close()
-        shutil.rmtree(self.directory)
 
     # What happens
 
@@ -218,13 +202,4 @@ class Queues(RuleBasedStateMachine):
 
 
 def test_wallets_are_told_everything_in_order_whatever_receivers_do(migrated: Path) -> None:
-    Queues.template = migrated
-    run_state_machine_as_test(
-        Queues,
-        settings=settings(
-            max_examples=40,
-            stateful_step_count=40,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_histories(Queues, migrated, histories=40, steps=40)

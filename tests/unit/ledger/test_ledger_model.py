@@ -2,24 +2,20 @@
 
 import asyncio
 import math
-import shutil
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
-from clock import HOUR_MS, START_MS, MovableClock
+from book_model import BookModel, run_histories
+from clock import HOUR_MS, START_MS
 from moorage.ledger import ledger
 from moorage.ledger.ledger import EARNED, held_account, wallet_account
 from moorage.ledger.metering import Metering
@@ -60,15 +56,9 @@ class App:
         return next((stretch for stretch in self.stretches if stretch.open), None)
 
 
-class Money(RuleBasedStateMachine):
-    template: Path
-
+class Money(BookModel):
     def __init__(self) -> None:
         super().__init__()
-        self.directory = Path(tempfile.mkdtemp())
-        self.runner = asyncio.Runner()
-        self.db = YieldingDatabase(Path(shutil.copy(self.template, self.directory / "moorage.db")))
-        self.clock = MovableClock()
         self.boot = 0
         self.metering = self._start(serving=[])
         self.now = self.noted = START_MS  # billed time, and as of its last reading
@@ -78,11 +68,6 @@ class Money(RuleBasedStateMachine):
         self.paid: Counter[str] = Counter()
         self.held = 0
         self.ran_short = False
-
-    def teardown(self) -> None:
-        self.db.close()
-        self.runner.close()
-        shutil.rmtree(self.directory)
 
     # What happens
 
@@ -320,13 +305,4 @@ def price_of(project: Project, milliseconds: int) -> int:
 
 
 def test_money_agrees_with_a_plain_model_whatever_happens(migrated: Path) -> None:
-    Money.template = migrated
-    run_state_machine_as_test(
-        Money,
-        settings=settings(
-            max_examples=40,
-            stateful_step_count=30,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    run_histories(Money, migrated, histories=40, steps=30)

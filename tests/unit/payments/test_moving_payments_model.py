@@ -3,9 +3,6 @@
 The verdict on who paid survives all of it, and in the end everybody has what the chain says.
 """
 
-import asyncio
-import shutil
-import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -13,15 +10,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     invariant,
     precondition,
     rule,
     run_state_machine_as_test,
 )
 
+from book_model import BookModel
 from chain_in_memory import TAGS, ChainInMemory, Sent
-from clock import MovableClock
 from fakes import paywall_of
 from moorage.errors import MoorageError, PaymentPending
 from moorage.ledger.ledger import held_account
@@ -36,7 +32,6 @@ from moorage.payments.watch.watcher import Watcher
 from moorage.records.money.payment import PaymentStatus
 from moorage.storage.money import accounts, payments
 from records_fixture import ALICE, ARBITRUM, BOB, CAROL, USDC, USDT
-from yielding import YieldingDatabase
 
 PAY_TO = "0x" + "99" * 20
 LISTED = BOB  # whom screening refuses, at first
@@ -56,15 +51,9 @@ transactions = st.one_of(
 )
 
 
-class Moves(RuleBasedStateMachine):
-    template: Path
-
+class Moves(BookModel):
     def __init__(self) -> None:
         super().__init__()
-        self.directory = Path(tempfile.mkdtemp())
-        self.runner = asyncio.Runner()
-        self.db = YieldingDatabase(Path(shutil.copy(self.template, self.directory / "moorage.db")))
-        self.clock = MovableClock()
         self.chain = ChainInMemory(ARBITRUM, PAY_TO)
         self.listed = {LISTED}
         self.silent = False
@@ -105,9 +94,7 @@ class Moves(RuleBasedStateMachine):
         try:
             self.come_to_rest()
         finally:
-            self.db.close()
-            self.runner.close()
-            shutil.rmtree(self.directory)
+            super().teardown()
 
     async def _screen(self, transfer: Transfer) -> str | None:
         if self.silent:
