@@ -53,19 +53,14 @@ async def billed(yard: Yard, project: Project) -> list[bool]:
     return [ended is None for _, _, ended in await yard.intervals(project)]
 
 
-async def settle(yard: Yard) -> None:
-    await yard.reconciler.reconcile()
-    await yard.tasks_done()
-
-
 async def test_blocked_project_is_stopped_and_burns_nothing_though_it_has_credits(
     yard: Yard, project: Project, serving: Deployment, blocking: Suspension
 ) -> None:
     await block(yard, project)
     await blocking.enforce()
-    await settle(yard)
+    await yard.reconcile()
     yard.clock.advance(DAY_MS)
-    await settle(yard)
+    await yard.reconcile()
 
     assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
     assert yard.runtime.apps == {}
@@ -101,7 +96,7 @@ async def test_what_ran_out_of_credits_before_is_blocked_all_the_same(
     await block(yard, project)
     await blocking.enforce()
     await fund(yard.db, ALICE, 5_000_000)
-    await settle(yard)
+    await yard.reconcile()
     assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
     assert yard.routes.table == {}
 
@@ -138,9 +133,9 @@ async def test_lifted_project_runs_again_on_its_credits(
 ) -> None:
     await block(yard, project)
     await blocking.enforce()
-    await settle(yard)
+    await yard.reconcile()
     await unblock(yard, project)
-    await settle(yard)
+    await yard.reconcile()
     assert (await yard.project(project)).status is ProjectStatus.ACTIVE
     assert set(yard.runtime.apps) == {serving.id}
     assert await billed(yard, project) == [False, True]
@@ -163,7 +158,7 @@ async def test_lifting_before_it_was_carried_out_leaves_what_runs(
     await block(yard, project)
     await unblock(yard, project)
     await blocking.enforce()
-    await settle(yard)
+    await yard.reconcile()
     assert (await yard.project(project)).status is ProjectStatus.ACTIVE
     assert set(yard.runtime.apps) == {serving.id}
 

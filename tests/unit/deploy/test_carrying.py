@@ -154,8 +154,7 @@ async def test_old_volume_counts_and_its_app_runs_again_when_anything_fails(
     moved = await queued(yard, project, serving)
 
     failed = await yard.deployed()
-    await yard.reconciler.reconcile()
-    await yard.tasks_done()
+    await yard.reconcile()
 
     assert (failed.status, failed.reason) == (DeploymentStatus.FAILED, "It does not fit.")
     assert leaving.data == {project.id: KEPT}
@@ -185,8 +184,7 @@ async def test_crash_on_the_way_loses_nothing_and_no_app_runs_on_the_other_copy(
     await crashed(yard, step)
 
     assert await jobs.carries(yard.db, project.id)
-    await yard.reconciler.reconcile()
-    await yard.tasks_done()
+    await yard.reconcile()
     assert leaving.called("start") == []  # until the deployment is tried again, or given up
 
     async with yard.db.transaction(durable=True) as tx:
@@ -204,8 +202,7 @@ async def test_crash_after_the_switch_leaves_the_new_copy_alone(
     moved = await queued(yard, project, serving)
     await crashed(yard, "volume counts")
     assert yard.routes.table == {}
-    await yard.reconciler.reconcile()
-    await yard.tasks_done()
+    await yard.reconcile()
     carrying = yard.services.carrying
     assert carrying is not None
     await carrying.tidy()
@@ -231,8 +228,7 @@ async def test_new_app_ends_before_the_old_one_may_be_started_when_every_attempt
 
     yard.runtime.on_call = look
     failed = await yard.deployed()
-    await yard.reconciler.reconcile()
-    await yard.tasks_done()
+    await yard.reconcile()
     assert failed.status is DeploymentStatus.FAILED
     assert carried[0]
     assert serving.id in leaving.apps
@@ -382,8 +378,7 @@ async def test_app_that_comes_back_is_billed_from_its_start_on(
     await yard.deployed()
     await expect_sound(yard)
     yard.clock.advance(3 * MINUTE_MS)  # until it is noticed
-    await yard.reconciler.reconcile()
-    await yard.tasks_done()
+    await yard.reconcile()
     assert serving.id in leaving.apps
     yard.clock.advance(HOUR_MS)
     await yard.metering.tick()
@@ -400,8 +395,7 @@ async def test_app_that_comes_back_without_credits_is_suspended(
     await yard.deployed()
     async with yard.db.transaction(durable=True) as tx:
         assert await accounts.change_balance(tx, ALICE, -await accounts.balance(tx, ALICE))
-    await yard.reconciler.reconcile()
-    await yard.tasks_done()
+    await yard.reconcile()
     assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
     assert await billed_minutes(yard, project) == [0]
 
@@ -458,8 +452,7 @@ async def test_cluster_that_goes_away_gives_the_old_app_back(
     with pytest.raises(ClusterUnavailable):
         await yard.deployed()
     assert not await jobs.carries(yard.db, project.id)
-    await yard.reconciler.reconcile()
-    await yard.tasks_done()
+    await yard.reconcile()
     assert serving.id in leaving.apps
     assert leaving.data == {project.id: KEPT}
 

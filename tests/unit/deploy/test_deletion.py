@@ -101,8 +101,7 @@ async def test_restart_under_way_ends_before_its_files_are_removed(
 
     assert yard.apps.under_way() == []
     yard.runtime.gates.clear()
-    await yard.reconciler.reconcile()
-    await yard.tasks_done()
+    await yard.reconcile()
     assert yard.runtime.apps == {}
     assert yard.routes.table == {}
 
@@ -153,8 +152,7 @@ async def test_reconciler_finishes_a_deletion_that_failed(
     assert (await yard.project(project)).status is ProjectStatus.DELETING
     assert yard.routes.table == {}
 
-    await yard.reconciler.reconcile()
-    await yard.tasks_done()
+    await yard.reconcile()
 
     assert await is_gone(yard, project)
 

@@ -71,8 +71,7 @@ async def test_project_that_wakes_is_told_and_one_that_ran_is_not(
     deployment = await yard.serving(project)
     del yard.runtime.apps[deployment.id]
 
-    await yard.reconciler.reconcile()
-    await yard.tasks_done()
+    await yard.reconcile()
 
     resumed = [("project.resumed", {"project_id": project.id})]
     assert await told(yard) == (resumed if status is ProjectStatus.SUSPENDED else [])

@@ -363,8 +363,7 @@ async def test_all_addresses_of_a_project_move_together(
         await projects.set_status(tx, project.id, ProjectStatus.ACTIVE)
     yard.routes.table[SHOP] = app_address("stale")  # as a crash may leave it
 
-    await yard.reconciler.reconcile()
-    await yard.tasks_done()
+    await yard.reconcile()
 
     assert yard.routes.table == {HOST: socket_of(app), SHOP: socket_of(app)}
 

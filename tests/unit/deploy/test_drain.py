@@ -92,15 +92,13 @@ async def test_replaced_version_is_stopped_when_drained_and_its_files_are_kept(
     await yard.deployed()
 
     for _ in range(5):
-        await yard.reconciler.reconcile()
-        await yard.tasks_done()
+        await yard.reconcile()
         yard.clock.advance(2_000)
     assert old.id in yard.runtime.apps
 
     yard.runtime.open_connections.clear()
     for _ in range(2):
-        await yard.reconciler.reconcile()
-        await yard.tasks_done()
+        await yard.reconcile()
         yard.clock.advance(int(IDLE_SECONDS * 1000))
     assert set(yard.runtime.apps) == {new.id}
     assert set(yard.runtime.built) == {old.id, new.id}
@@ -127,8 +125,7 @@ async def test_version_replaced_during_a_comparison_is_neither_stopped_nor_remov
 
     yard.runtime.on_call = switch
     yard.runtime.open_connections[old.id] = 1
-    await yard.reconciler.reconcile()
-    await yard.tasks_done()
+    await yard.reconcile()
 
     assert old.id in yard.runtime.apps
     assert old.id in yard.runtime.built

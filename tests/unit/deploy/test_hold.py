@@ -32,8 +32,7 @@ async def crash_and_restart(yard: Yard, app: Deployment, times: int) -> None:
     for _ in range(times):
         yard.runtime.die(app.id)
         while app.id not in yard.runtime.apps:
-            await yard.reconciler.reconcile()
-            await yard.tasks_done()
+            await yard.reconcile()
             yard.clock.advance(1_000)
 
 

@@ -38,11 +38,6 @@ async def serving(yard: Yard, project: Project) -> Deployment:
     return await yard.active(project, micro_usd=5_000_000)
 
 
-async def settle(yard: Yard) -> None:
-    await yard.reconciler.reconcile()
-    await yard.tasks_done()
-
-
 async def told(yard: Yard) -> list[tuple[str, object]]:
     found = await events.of_wallet(yard.db, ALICE, after=0, limit=9)
     return [(each.kind, each.data.get("reason_code")) for each in found]
@@ -52,10 +47,10 @@ async def test_paused_app_stops_and_burns_nothing_until_it_is_resumed(
     yard: Yard, project: Project, serving: Deployment, pausing: Pausing
 ) -> None:
     assert await pausing.pause(project) is Paused.PAUSED
-    await settle(yard)
+    await yard.reconcile()
     yard.clock.advance(DAY_MS)
     await fund(yard.db, ALICE, 5_000_000)
-    await settle(yard)
+    await yard.reconcile()
 
     assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
     assert (yard.runtime.apps, yard.routes.table) == ({}, {})
@@ -63,7 +58,7 @@ async def test_paused_app_stops_and_burns_nothing_until_it_is_resumed(
     assert ("project.suspended", "project_paused") in await told(yard)
 
     assert await pausing.resume(project) is Paused.RESUMED
-    await settle(yard)
+    await yard.reconcile()
     assert (await yard.project(project)).status is ProjectStatus.ACTIVE
     assert set(yard.runtime.apps) == {serving.id}
     assert await intervals.open_of(yard.db, project.id) is not None
@@ -90,7 +85,7 @@ async def test_project_that_an_older_gateway_resumed_is_paused_again(
         await yard.metering.begin(tx, project.id)
 
     await pausing.enforce()
-    await settle(yard)
+    await yard.reconcile()
 
     now = await yard.project(project)
     assert (now.status, now.paused_at_ms is None) == (ProjectStatus.SUSPENDED, False)
@@ -109,7 +104,7 @@ async def test_project_is_not_resumed_again_and_again_as_it_runs_free_until_it_s
             await pausing.resume(project)
         assert (await yard.project(project)).paused_at_ms is not None
         yard.clock.advance(300_000)
-        await settle(yard)
+        await yard.reconcile()
 
 
 async def test_sleeping_app_that_is_paused_is_woken_by_nobody(
@@ -146,10 +141,10 @@ async def test_resumption_without_credits_waits_for_them(
     await yard.serving(project)
     await pausing.pause(project)
     assert await pausing.resume(project) is Paused.WAITING
-    await settle(yard)
+    await yard.reconcile()
     assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
     await fund(yard.db, ALICE, 5_000_000)
-    await settle(yard)
+    await yard.reconcile()
     assert (await yard.project(project)).status is ProjectStatus.ACTIVE
 
 
@@ -165,10 +160,10 @@ async def test_owner_and_operator_lift_their_own_suspension_alone(
 
     async with yard.db.transaction(durable=False) as tx:
         await blocks.unblock(tx, project.id)
-    await settle(yard)
+    await yard.reconcile()
     assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
     await pausing.resume(project)
-    await settle(yard)
+    await yard.reconcile()
     assert (await yard.project(project)).status is ProjectStatus.ACTIVE
 
 

@@ -67,11 +67,9 @@ async def test_project_that_somebody_holds_holds_up_no_other(
         await projects.set_status(tx, other.id, ProjectStatus.ACTIVE)
     yard.runtime.apps.clear()
     async with yard.apps.held(project.id), asyncio.timeout(60):
-        await yard.reconciler.reconcile()
-        await yard.tasks_done()
+        await yard.reconcile()
         assert yard.runtime.called("start") == [theirs.id]
-    await yard.reconciler.reconcile()
-    await yard.tasks_done()
+    await yard.reconcile()
     assert yard.runtime.called("start") == [theirs.id, app.id]
 
 

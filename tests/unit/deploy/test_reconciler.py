@@ -39,16 +39,11 @@ async def suspend(yard: Yard, project: Project) -> None:
     assert await yard.metering.tick() == [project.id]
 
 
-async def reconcile(yard: Yard) -> None:
-    await yard.reconciler.reconcile()
-    await yard.tasks_done()
-
-
 async def test_what_runs_and_should_is_left_alone(
     yard: Yard, project: Project, app: Deployment
 ) -> None:
     for _ in range(3):
-        await reconcile(yard)
+        await yard.reconcile()
     assert {name for name, _ in yard.runtime.calls} == {"known", "running"}
     assert yard.routes.changes == []
     assert await yard.down() == set()
@@ -74,13 +69,13 @@ async def test_comparison_asks_the_database_as_often_however_many_apps_there_are
             return ask(db, *given, **also)
 
         monkeypatch.setattr(FaultyDatabase, name, noted)
-    await reconcile(yard)
+    await yard.reconcile()
     with_one = list(asked)
     for number in range(20):
         await add_other(yard, f"other-{number}", sleeps=others_sleep)
     yard.routes.table[HOST] = socket_of(app)
     asked.clear()
-    await reconcile(yard)
+    await yard.reconcile()
     assert asked == with_one
     assert yard.reconciler.asleep == (20 if others_sleep else 0)
     assert await yard.down() == set()
@@ -112,7 +107,7 @@ async def test_dead_app_is_started_again(yard: Yard, project: Project, app: Depl
 
 async def test_lost_route_is_made_again(yard: Yard, project: Project, app: Deployment) -> None:
     yard.routes.table.clear()
-    await reconcile(yard)
+    await yard.reconcile()
     assert yard.routes.table == {HOST: socket_of(app)}
 
 
@@ -126,7 +121,7 @@ async def test_app_that_does_not_come_back_is_tried_less_and_less_often(
     tries = []
     for _ in range(1_200):
         before = len(yard.runtime.called("start"))
-        await reconcile(yard)
+        await yard.reconcile()
         if len(yard.runtime.called("start")) > before:
             tries.append((yard.clock.now_ms() - began) // 1000)
         yard.clock.advance(1_000)
@@ -141,14 +136,14 @@ async def test_app_that_died_after_a_calm_while_is_started_at_once(
     for _ in range(8):
         yard.runtime.die(app.id)
         while app.id not in yard.runtime.apps:
-            await reconcile(yard)
+            await yard.reconcile()
             yard.clock.advance(1_000)
-    await reconcile(yard)
+    await yard.reconcile()
     yard.clock.advance(660_001)
     for expected in (1, 2):
         yard.runtime.die(app.id)
         before = len(yard.runtime.called("start"))
-        await reconcile(yard)
+        await yard.reconcile()
         assert len(yard.runtime.called("start")) == before + 1
         yard.clock.advance(expected * 1_000)
 
@@ -157,7 +152,7 @@ async def test_what_no_row_owns_is_removed(yard: Yard, project: Project, app: De
     over = await add_deployment(yard.db, project, DeploymentStatus.SUPERSEDED, is_kept=False)
     for stray in ("nobodys", over.id):
         yard.runtime.built[stray] = yard.runtime.built[app.id]
-    await reconcile(yard)
+    await yard.reconcile()
     assert sorted(yard.runtime.called("remove")) == sorted(["nobodys", over.id])
     assert set(yard.runtime.built) == {app.id}
 
@@ -170,7 +165,7 @@ async def test_what_is_under_way_is_never_removed(
 ) -> None:
     other = await add_deployment(yard.db, project, status)
     yard.runtime.built[other.id] = yard.runtime.built[app.id]
-    await reconcile(yard)
+    await yard.reconcile()
     assert yard.runtime.called("remove") == []
 
 
@@ -193,7 +188,7 @@ async def test_removal_that_takes_long_or_fails_holds_nobody_up(
     await yard.tasks_done()
     assert "stuck" in yard.runtime.built
     yard.clock.advance(1_000)
-    await reconcile(yard)
+    await yard.reconcile()
     assert "stuck" not in yard.runtime.built
 
 
@@ -215,14 +210,14 @@ async def test_app_of_a_suspended_project_is_stopped_and_its_address_leads_nowhe
 ) -> None:
     await suspend(yard, project)
 
-    await reconcile(yard)
+    await yard.reconcile()
 
     assert yard.runtime.called("stop") == [app.id]
     assert yard.runtime.called("remove") == []
     assert yard.routes.table == {}
     for _ in range(3):
         yard.clock.advance(60_000)
-        await reconcile(yard)
+        await yard.reconcile()
     assert yard.runtime.called("start") == []
     assert await yard.down() == set()
 
@@ -231,13 +226,13 @@ async def test_credits_for_less_than_an_hour_wake_nothing(
     yard: Yard, project: Project, app: Deployment
 ) -> None:
     await suspend(yard, project)
-    await reconcile(yard)
+    await yard.reconcile()
     await fund(yard.db, ALICE, 684)  # an hour at $0.50 a month is 685 micro-USD
-    await reconcile(yard)
+    await yard.reconcile()
     assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
     assert yard.runtime.called("start") == []
     await fund(yard.db, ALICE, 1)
-    await reconcile(yard)
+    await yard.reconcile()
     assert (await yard.project(project)).status is ProjectStatus.ACTIVE
 
 
@@ -245,17 +240,17 @@ async def test_credits_resume_no_more_apps_than_their_memory_allows(
     yard: Yard, project: Project, app: Deployment
 ) -> None:
     await suspend(yard, project)
-    await reconcile(yard)
+    await yard.reconcile()
     yard.runtime.has_memory_for(1)
     other = await add_project(yard.db, BOB, "theirs")
     await fund(yard.db, ALICE, 100_000)
-    await reconcile(yard)
+    await yard.reconcile()
     assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
     assert yard.runtime.called("start") == []
     async with yard.db.transaction(durable=False) as tx:
         await projects.set_status(tx, other.id, ProjectStatus.FAILED)
     yard.clock.advance(60_000)
-    await reconcile(yard)
+    await yard.reconcile()
     assert (await yard.project(project)).status is ProjectStatus.ACTIVE
 
 
@@ -265,7 +260,7 @@ async def test_suspended_project_knows_since_when_until_it_wakes(
     await suspend(yard, project)
     assert (await yard.project(project)).suspended_at_ms == yard.clock.now_ms()
     await fund(yard.db, ALICE, 100_000)
-    await reconcile(yard)
+    await yard.reconcile()
     assert (await yard.project(project)).suspended_at_ms is None
 
 
@@ -273,11 +268,11 @@ async def test_top_up_wakes_a_suspended_project_and_bills_it_from_then_on(
     yard: Yard, project: Project, app: Deployment
 ) -> None:
     await suspend(yard, project)
-    await reconcile(yard)
+    await yard.reconcile()
     yard.clock.advance(3_600_000)
     await fund(yard.db, ALICE, 100_000)
 
-    await reconcile(yard)
+    await yard.reconcile()
 
     now = await yard.project(project)
     assert (now.status, now.serving_deployment_id) == (ProjectStatus.ACTIVE, app.id)
@@ -291,7 +286,7 @@ async def test_project_whose_credits_are_spent_again_while_it_wakes_stays_suspen
     yard: Yard, project: Project, app: Deployment
 ) -> None:
     await suspend(yard, project)
-    await reconcile(yard)
+    await yard.reconcile()
     await fund(yard.db, ALICE, 100_000)
     gate = yard.runtime.gates["start"] = asyncio.Event()
     await yard.reconciler.reconcile()
@@ -302,7 +297,7 @@ async def test_project_whose_credits_are_spent_again_while_it_wakes_stays_suspen
     assert yard.routes.table == {}
 
     yard.clock.advance(60_000)
-    await reconcile(yard)
+    await yard.reconcile()
     assert yard.runtime.apps == {}
 
 
@@ -333,15 +328,15 @@ async def test_wake_that_cannot_be_recorded_is_tried_again(
     yard: Yard, project: Project, app: Deployment
 ) -> None:
     await suspend(yard, project)
-    await reconcile(yard)
+    await yard.reconcile()
     await fund(yard.db, ALICE, 100_000)
     yard.db.refuse_writes()
-    await reconcile(yard)
+    await yard.reconcile()
     assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
     assert yard.routes.table == {}
     yard.db.allow_writes()
     yard.clock.advance(60_000)
-    await reconcile(yard)
+    await yard.reconcile()
     assert (await yard.project(project)).status is ProjectStatus.ACTIVE
 
 
@@ -352,7 +347,7 @@ async def test_while_a_new_version_is_built_the_old_one_is_kept_running_and_rout
     await add_deployment(yard.db, project, status)
     yard.runtime.die(app.id)
     yard.routes.table.clear()  # the machine was started again
-    await reconcile(yard)
+    await yard.reconcile()
     assert yard.routes.table == {HOST: socket_of(app)}
 
 
@@ -362,9 +357,9 @@ async def test_address_is_not_taken_from_a_version_about_to_be_ready(
     await add_deployment(yard.db, project, DeploymentStatus.DEPLOYING)
     theirs = yard.routes.table[HOST] = app_address("new")
     for _ in range(3):
-        await reconcile(yard)
+        await yard.reconcile()
     yard.runtime.die(app.id)
-    await reconcile(yard)
+    await yard.reconcile()
     assert yard.routes.table == {HOST: theirs}
     assert yard.routes.changes == []
 
@@ -374,7 +369,7 @@ async def test_address_that_leads_nowhere_leads_to_the_old_version_while_the_new
 ) -> None:
     await add_deployment(yard.db, project, DeploymentStatus.DEPLOYING)
     yard.routes.table.clear()  # the machine was started again
-    await reconcile(yard)
+    await yard.reconcile()
     assert yard.routes.table == {HOST: socket_of(app)}
 
 
@@ -434,7 +429,7 @@ async def test_projects_that_serve_nothing_are_left_alone(
     yard: Yard, project: Project, status: ProjectStatus
 ) -> None:
     await set_status(yard, project, status)
-    await reconcile(yard)
+    await yard.reconcile()
     assert {name for name, _ in yard.runtime.calls} == {"known", "running"}
     assert yard.routes.changes == []
 
@@ -444,7 +439,7 @@ async def test_half_deleted_project_is_finished(
 ) -> None:
     (yard.sources / app.id).mkdir()
     await set_status(yard, project, ProjectStatus.DELETING)
-    await reconcile(yard)
+    await yard.reconcile()
     assert await projects.by_id(yard.db, project.id) is None
     assert yard.runtime.built == {}
     assert yard.routes.table == {}
@@ -457,10 +452,10 @@ async def test_deletion_that_fails_is_finished_later(
 ) -> None:
     await set_status(yard, project, ProjectStatus.DELETING)
     yard.runtime.faults["remove"] = [OSError("busy")]
-    await reconcile(yard)
+    await yard.reconcile()
     assert await projects.by_id(yard.db, project.id) is not None
     yard.clock.advance(1_000)
-    await reconcile(yard)
+    await yard.reconcile()
     assert await projects.by_id(yard.db, project.id) is None
 
 
@@ -495,10 +490,10 @@ async def test_backoff_of_what_is_gone_is_forgotten(
 ) -> None:
     for number in range(20):
         yard.runtime.built[f"stray {number}"] = yard.runtime.built[app.id]
-    await reconcile(yard)
-    await reconcile(yard)
+    await yard.reconcile()
+    await yard.reconcile()
     yard.runtime.built["stray 7"] = yard.runtime.built[app.id]
-    await reconcile(yard)  # at once, as if for the first time
+    await yard.reconcile()  # at once, as if for the first time
     assert yard.runtime.called("remove").count("stray 7") == 2
 
 
@@ -554,5 +549,5 @@ async def test_restarted_app_has_the_limits_of_an_app(
         return await start(spec, timeout_seconds=timeout_seconds)
 
     monkeypatch.setattr(yard.runtime, "start", spy)
-    await reconcile(yard)
+    await yard.reconcile()
     assert specs == [(APP_LIMITS, 20)]

@@ -39,8 +39,7 @@ async def add_over(
 async def settle(yard: Yard) -> None:
     """Reconcile until nothing changes any more."""
     for _ in range(4):
-        await yard.reconciler.reconcile()
-        await yard.tasks_done()
+        await yard.reconcile()
         yard.clock.advance(120_000)
 
 
@@ -141,8 +140,7 @@ async def test_release_that_still_drains_is_collected_only_afterwards(
     yard.runtime.apps[oldest.id] = yard.runtime.apps[serving.id]
     yard.runtime.open_connections[oldest.id] = 1
     for _ in range(10):
-        await yard.reconciler.reconcile()
-        await yard.tasks_done()
+        await yard.reconcile()
         yard.clock.advance(2_000)
     assert oldest.id in yard.runtime.apps
     await settle(yard)
@@ -162,8 +160,7 @@ async def test_project_that_is_deployed_again_and_again_has_few_versions_that_dr
         yard.runtime.apps[each.id] = yard.runtime.apps[serving.id]
         yard.runtime.open_connections[each.id] = 1
 
-    await yard.reconciler.reconcile()
-    await yard.tasks_done()
+    await yard.reconcile()
 
     latest = {each.id for each in over[-DRAINING_AT_ONCE:]}
     assert yard.runtime.apps.keys() == {serving.id, elsewhere.id, *latest}

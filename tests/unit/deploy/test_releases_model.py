@@ -83,8 +83,7 @@ class Harbour(BookModel):
             await self.carry_out_next()
             self.clock.advance(600_000)
         for _ in range(8):
-            await self.yard.reconciler.reconcile()
-            await self.yard.tasks_done()
+            await self.yard.reconcile()
             self.clock.advance(600_000)
 
     # What happens
@@ -190,8 +189,7 @@ class Harbour(BookModel):
     @rule(seconds=st.sampled_from([0, 2, 40, 300]))
     def reconcile(self, seconds: int) -> None:
         async def once() -> None:
-            await self.yard.reconciler.reconcile()
-            await self.yard.tasks_done()
+            await self.yard.reconcile()
 
         self.clock.advance(seconds * 1000)
         self.run(once())

@@ -27,8 +27,7 @@ async def crash(yard: Yard, app: Deployment, *, exit_code: int = 1, oom: bool = 
     yard.runtime.die(app.id, exit_code=exit_code)
     yard.runtime.exits[app.id] = AppExit(exit_code=exit_code, out_of_memory=oom)
     for _ in range(700):
-        await yard.reconciler.reconcile()
-        await yard.tasks_done()
+        await yard.reconcile()
         if app.id in yard.runtime.apps:
             return
         yard.clock.advance(1_000)
@@ -84,8 +83,7 @@ async def test_crash_loop_waits_up_to_five_minutes(
     yard.runtime.faults["start"] = [DeployFailed(FailureCause.CRASHED, "no")] * 1000
     waits = set()
     for _ in range(600):
-        await yard.reconciler.reconcile()
-        await yard.tasks_done()
+        await yard.reconcile()
         loop = await loop_of(yard, app)
         if loop is not None:
             waits.add(loop.next_try_ms - yard.clock.now_ms())
@@ -113,8 +111,7 @@ async def test_redeploy_ends_the_crash_loop(yard: Yard, project: Project, app: D
         await crash(yard, app)
     new = await yard.queued(project)
     await yard.deployed()
-    await yard.reconciler.reconcile()
-    await yard.tasks_done()
+    await yard.reconcile()
     assert await loop_of(yard, new) is None
 
 
@@ -251,8 +248,7 @@ async def test_crash_loop_lasts_though_its_tries_grow_rare(
     yard.runtime.die(app.id)
     yard.runtime.faults["start"] = [DeployFailed(FailureCause.CRASHED, "no")] * 1000
     for _ in range(20):
-        await yard.reconciler.reconcile()
-        await yard.tasks_done()
+        await yard.reconcile()
         assert await loop_of(yard, app) is not None
         yard.clock.advance(300_000)
     assert len(await crash_loops_told(yard)) == 1

@@ -20,13 +20,8 @@ from waiting import until
 async def app(yard: Yard, project: Project) -> Deployment:
     """A project's deployment that serves, runs, is billed, and was used just now."""
     serving = await yard.active(project, micro_usd=500_000)
-    await reconcile(yard)
+    await yard.reconcile()
     return serving
-
-
-async def reconcile(yard: Yard) -> None:
-    await yard.reconciler.reconcile()
-    await yard.tasks_done()
 
 
 def pass_time(yard: Yard, seconds: float = SLEEP_AFTER_SECONDS) -> None:
@@ -35,7 +30,7 @@ def pass_time(yard: Yard, seconds: float = SLEEP_AFTER_SECONDS) -> None:
 
 async def put_to_sleep(yard: Yard, project: Project) -> None:
     pass_time(yard)
-    await reconcile(yard)
+    await yard.reconcile()
     assert (await yard.project(project)).asleep_since_ms is not None
     assert yard.runtime.apps == {}
 
@@ -44,11 +39,11 @@ async def test_unused_app_falls_asleep_and_is_left_so(
     yard: Yard, project: Project, app: Deployment
 ) -> None:
     pass_time(yard, SLEEP_AFTER_SECONDS - 1)
-    await reconcile(yard)
+    await yard.reconcile()
     assert yard.runtime.called("stop") == []
     pass_time(yard, 1)
     for _ in range(3):
-        await reconcile(yard)
+        await yard.reconcile()
     assert yard.runtime.called("stop") == [app.id]
     assert yard.routes.table == {}
     assert yard.runtime.called("start") == []
@@ -80,7 +75,7 @@ async def test_used_app_stays_awake(yard: Yard, project: Project, app: Deploymen
     for _ in range(3):
         pass_time(yard, SLEEP_AFTER_SECONDS - 1)
         yard.sleep.use(app.id)
-        await reconcile(yard)
+        await yard.reconcile()
     assert yard.runtime.called("stop") == []
 
 
@@ -89,11 +84,11 @@ async def test_open_connection_keeps_an_app_awake(
 ) -> None:
     yard.runtime.open_connections[app.id] = 1
     pass_time(yard)
-    await reconcile(yard)
+    await yard.reconcile()
     assert (await yard.project(project)).asleep_since_ms is None
     yard.runtime.open_connections.clear()
     pass_time(yard, SLEEP_AFTER_SECONDS - 1)  # it was in use until a moment ago
-    await reconcile(yard)
+    await yard.reconcile()
     assert yard.runtime.called("stop") == []
 
 
@@ -131,7 +126,7 @@ async def test_app_that_another_gateway_wakes_by_its_row_is_started_and_counts_n
     async with yard.db.transaction(durable=True) as tx:
         await projects.wake(tx, project.id)
     for _ in range(2):
-        await reconcile(yard)
+        await yard.reconcile()
     assert yard.runtime.called("start") == [app.id]
     assert yard.routes.table == {HOST: socket_of(app)}
     assert (await yard.project(project)).asleep_since_ms is None
@@ -171,9 +166,9 @@ async def test_app_that_does_not_come_up_sleeps_when_nobody_asks_for_it(
 ) -> None:
     yard.runtime.die(app.id)
     yard.runtime.faults["start"] = [DeployFailed(FailureCause.CRASHED, "no")]
-    await reconcile(yard)
+    await yard.reconcile()
     await put_to_sleep(yard, project)
-    await reconcile(yard)
+    await yard.reconcile()
     assert yard.runtime.called("start") == [app.id]
 
 
@@ -182,7 +177,7 @@ async def test_project_being_deployed_stays_awake(
 ) -> None:
     await yard.queued(project)
     pass_time(yard)
-    await reconcile(yard)
+    await yard.reconcile()
     assert (await yard.project(project)).asleep_since_ms is None
     assert yard.runtime.called("stop") == []
 
@@ -193,7 +188,7 @@ async def test_request_wakes_the_app(yard: Yard, project: Project, app: Deployme
     assert yard.routes.table == {HOST: socket_of(app)}
     assert (await yard.project(project)).asleep_since_ms is None
     assert yard.asked == [project.health_path]  # before anybody is let in
-    await reconcile(yard)
+    await yard.reconcile()
     assert app.id in yard.runtime.apps
 
 
@@ -226,10 +221,10 @@ async def test_app_that_does_not_wake_is_the_reconcilers_to_start(
     yard.runtime.faults["start"] = [DeployFailed(FailureCause.CRASHED, "no")]
     assert not await yard.wake.host(HOST)
     assert yard.runtime.called("start") == [app.id]
-    await reconcile(yard)
+    await yard.reconcile()
     assert await yard.down() == {app.id}
     pass_time(yard, 2)
-    await reconcile(yard)
+    await yard.reconcile()
     assert await yard.wake.host(HOST)
 
 
@@ -268,7 +263,7 @@ async def test_request_while_the_app_falls_asleep_is_answered(
     gate.set()
     assert await asked
     await yard.tasks_done()
-    await reconcile(yard)
+    await yard.reconcile()
     assert app.id in yard.runtime.apps
     assert yard.routes.table == {HOST: socket_of(app)}
 
@@ -292,10 +287,10 @@ async def test_who_came_last_is_served_to_the_end(
             yard.runtime.open_connections[app.id] = 0 if looks == 1 else 1
 
     yard.runtime.on_call = arrive
-    await reconcile(yard)
+    await yard.reconcile()
     assert yard.runtime.called("stop") == []
     assert (await yard.project(project)).asleep_since_ms is None
-    await reconcile(yard)
+    await yard.reconcile()
     assert yard.routes.table == {HOST: socket_of(app)}
 
 
@@ -314,7 +309,7 @@ async def test_app_whose_connections_nothing_counts_may_end_its_last_requests(
             stopped = yard.clock.monotonic_seconds()
 
     yard.runtime.on_call = look
-    await reconcile(yard)
+    await yard.reconcile()
     assert (await yard.project(project)).asleep_since_ms is not None
     assert 5 <= stopped - begun <= 8
 
@@ -324,7 +319,7 @@ async def test_falling_asleep_goes_on_after_a_crash(
 ) -> None:
     async with yard.db.transaction(durable=True) as tx:
         assert await projects.fall_asleep(tx, project.id, serving=app.id, at_ms=1)
-    await reconcile(yard)
+    await yard.reconcile()
     assert yard.runtime.called("stop") == [app.id]
     assert yard.routes.table == {}
 
@@ -336,7 +331,7 @@ async def test_route_that_a_crash_left_to_a_sleeping_app_is_removed(
         await projects.fall_asleep(tx, project.id, serving=app.id, at_ms=1)
     yard.runtime.die(app.id)
     await yard.addresses.sweep()
-    await reconcile(yard)
+    await yard.reconcile()
     assert yard.routes.table == {}
     assert await yard.wake.host(HOST)
 
@@ -349,7 +344,7 @@ async def test_new_version_of_a_sleeping_project_serves(
     deployed = await yard.deployed()
     assert (await yard.project(project)).asleep_since_ms is None
     assert yard.routes.table == {HOST: socket_of(deployed)}
-    await reconcile(yard)
+    await yard.reconcile()
     assert yard.runtime.called("stop") == [app.id]  # when it fell asleep
 
 

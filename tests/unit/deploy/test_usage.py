@@ -180,8 +180,7 @@ async def test_request_keeps_its_app_awake(yard: Yard, project: Project, app: De
     yard.clock.advance(SLEEP_AFTER_SECONDS * 1000)
     lines.tell()
     await visits.follow()
-    await yard.reconciler.reconcile()
-    await yard.tasks_done()
+    await yard.reconcile()
     assert (await yard.project(project)).asleep_since_ms is None
 
 

@@ -42,11 +42,6 @@ def ended(deployment: Deployment) -> Incident:
     return Incident(deployment.id, IncidentKind.NO_SPACE)
 
 
-async def settle(yard: Yard) -> None:
-    await yard.reconciler.reconcile()
-    await yard.tasks_done()
-
-
 async def told(yard: Yard) -> list[tuple[str, str | int | float | None]]:
     found = await events.of_wallet(yard.db, ALICE, after=0, limit=99)
     return [
@@ -64,7 +59,7 @@ async def test_app_that_was_ended_burns_nothing_and_stays_down(
     await space.handle(ended(serving))
     await space.look()
     yard.clock.advance(DAY_MS)
-    await settle(yard)
+    await yard.reconcile()
     assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
     assert yard.runtime.called("start") == []
     assert [end is None for _, _, end in await yard.intervals(project)] == [False]
@@ -80,11 +75,11 @@ async def test_it_runs_again_once_its_disk_fits_above_the_reserve(
     growth = {serving.id: GIB // 2}
     yard.runtime.measured = Disks(free_bytes=3 * GIB // 2 - 1, growth=growth)
     await space.look()
-    await settle(yard)
+    await yard.reconcile()
     assert yard.runtime.apps == {}
     yard.runtime.measured = Disks(free_bytes=3 * GIB // 2, growth=growth)
     await space.look()
-    await settle(yard)
+    await yard.reconcile()
     assert set(yard.runtime.apps) == {serving.id}
     assert (await yard.project(project)).status is ProjectStatus.ACTIVE
     assert [end is None for _, _, end in await yard.intervals(project)] == [False, True]
@@ -116,7 +111,7 @@ async def test_room_goes_to_those_that_have_waited_longest(
     growth = {serving.id: GIB, second.id: GIB}
     yard.runtime.measured = Disks(free_bytes=3 * GIB - 1, growth=growth)
     await space.look()
-    await settle(yard)
+    await yard.reconcile()
     assert set(yard.runtime.apps) == {serving.id}
 
 

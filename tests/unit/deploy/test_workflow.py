@@ -502,8 +502,7 @@ async def test_app_whose_first_hour_nobody_can_pay_is_not_served(
     now = await yard.project(project)
     assert (now.status, now.serving_deployment_id) == (ProjectStatus.SUSPENDED, ready.id)
     assert await yard.intervals(project) == []
-    await yard.reconciler.reconcile()
-    await yard.tasks_done()
+    await yard.reconcile()
     assert yard.runtime.apps == {}
     assert yard.routes.table == {}
 

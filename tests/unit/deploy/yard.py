@@ -321,6 +321,11 @@ class Yard:
         """Id, start and end of each stretch that is billed."""
         return await self.db.all(INTERVALS, project_id=project.id)
 
+    async def reconcile(self) -> None:
+        """One comparison, and what it begins aside."""
+        await self.reconciler.reconcile()
+        await self.tasks_done()
+
     async def tasks_done(self) -> None:
         """Wait until the reconciler does nothing aside."""
         async with asyncio.timeout(60):
