@@ -62,6 +62,15 @@ class FaultyDatabase(SqliteDatabase):
         """Asks `judge` about whatever a checkpoint does: see `sqlite3.set_authorizer`."""
         self._checkpointer.set_authorizer(judge)
 
+    def keep_parts(self) -> None:
+        """Has every attempt fail to take back a part of a transaction."""
+
+        def judge(action: int, operation: str | None, *_: str | None) -> int:
+            is_part = action == sqlite3.SQLITE_SAVEPOINT and operation == "ROLLBACK"
+            return sqlite3.SQLITE_DENY if is_part else sqlite3.SQLITE_OK
+
+        self._writer.set_authorizer(judge)
+
     def delay_commits(self, until: Callable[[], object]) -> None:
         """Has durable commits wait until `until` returns, which is called in another thread."""
         self._thread.submit(until)

@@ -185,7 +185,8 @@ class Database(Source, Protocol):
 
         No other runs meanwhile. With `of` those may run that name nothing of the same: it names
         wallets, chain transactions, projects' names and relayers, and changes rows of these alone.
-        What else it reads, others may change before it ends.
+        What else it reads, others may change before it ends. Within the block read by the
+        transaction: it alone sees what those wrote that are committed together with it.
 
         With `durable`, the commit has reached the disk before the block is left: for money and
         for whatever was promised to a client. A commit that has begun is not interrupted; a

@@ -258,13 +258,23 @@ class SqliteDatabase(Database):
         except BaseException:
             if group is None:
                 self._roll_back()
-            elif self._writer.in_transaction:
-                _run(self._writer, "ROLLBACK TO part")
-                _run(self._writer, "RELEASE part")
-            else:  # SQLite has rolled all of it back, as at some errors of input and output
+            elif not self._take_back_part():
                 self._group = None
                 group.end(DatabaseUnavailable())
             raise
+
+    def _take_back_part(self) -> bool:
+        """Takes back what was written since the savepoint; False when the whole group is gone.
+
+        SQLite itself rolls all of it back at some errors of input and output.
+        """
+        try:
+            _run(self._writer, "ROLLBACK TO part")
+            _run(self._writer, "RELEASE part")
+        except DatabaseUnavailable:
+            self._roll_back()
+            return False
+        return True
 
     async def _end_in_turn(self, group: _Group) -> None:
         """Commits the group after those that wait now, unless somebody else has ended it."""

@@ -143,6 +143,23 @@ async def test_what_sqlite_rolls_back_by_itself_is_lost_for_each(db: FaultyDatab
     assert await all_wallets(db) == ["2", "first"]
 
 
+async def test_part_that_cannot_be_taken_back_is_committed_with_nobody(db: FaultyDatabase) -> None:
+    async def fail(_: Transaction) -> None:
+        db.keep_parts()
+        raise RuntimeError
+
+    async with one_being_committed(db):
+        waiting = [
+            asyncio.create_task(add(db, "0")),
+            asyncio.create_task(add(db, "1", then=fail)),
+            asyncio.create_task(add(db, "2")),
+        ]
+    ends = await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert [type(end) for end in ends] == [DatabaseUnavailable, DatabaseUnavailable, type(None)]
+    assert await all_wallets(db) == ["2", "first"]
+
+
 async def test_first_one_that_is_cancelled_is_committed_with_the_others(
     db: FaultyDatabase,
 ) -> None:
