@@ -124,6 +124,16 @@ class Client:
         while time.monotonic() < until_seconds:
             await self.chance.choice(acts)()
 
+    async def outcome(self, paid: Answer) -> str:
+        """The status of a deployment once it is no longer under way."""
+        project, deployment = paid.body["projectId"], paid.body["deploymentId"]
+        path = f"/agent/deploy/{project}/{deployment}/status"
+        while True:
+            answer = await self._until("GET", path, (200,))
+            if answer.body["status"] != "deploying":
+                return str(answer.body["status"])
+            await asyncio.sleep(SECOND_THOUGHTS)
+
     async def _deploy(self) -> None:
         name = fresh_name()
         body, key = deploy_body(name, HELLO), {"Idempotency-Key": str(uuid.uuid4())}

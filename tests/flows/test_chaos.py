@@ -109,7 +109,7 @@ async def holds(client: Client, database: str) -> None:
     finally:
         await connection.close()
     for name, paid in client.apps:
-        assert (await client.wallet.settled(paid))["status"] == "ready"
+        assert await client.outcome(paid) == "ready"
         await client.wallet.until_answers(name)
 
 
