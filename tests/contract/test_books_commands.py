@@ -188,7 +188,7 @@ async def test_payments_without_a_chain_are_listed_and_said_to_have_no_value_dat
     options = ("--csv", "--wallet", BOB, "--config", config)
     assert await moorage("report", "payments", *options) == 0
     printed = capsys.readouterr()
-    assert "1 payments have no value date" in printed.err
+    assert "no value date of 1 payment," in printed.err
     assert printed.out.splitlines()[1:] == [
         (
             ",2026-04-07T12:00:00.000Z,arbitrum,42161,usdc,0.000003,0.000003,0.000000,credited,"
@@ -310,6 +310,16 @@ async def test_eviction_is_told_to_the_owner_and_can_be_cancelled(
     assert await moorage(*evict, "--cancel") == 0
     assert "No project is to be deleted." in capsys.readouterr().out
     assert await moorage(*evict, "--cancel") == 2
+
+
+@pytest.mark.parametrize(("wallets", "told"), [([ALICE], "1 wallet"), ([ALICE, BOB], "2 wallets")])
+async def test_announcement_says_how_many_wallets_are_told(
+    books: Database, config: str, capsys: pytest.CaptureFixture[str], wallets: list[str], told: str
+) -> None:
+    for number, wallet in enumerate(wallets):
+        await add_project(books, wallet, f"shop-{number}")
+    assert await moorage("announce", "we move", "--config", config) == 0
+    assert capsys.readouterr().err == f"told to {told}\n"
 
 
 async def test_eviction_that_has_begun_cannot_be_cancelled(

@@ -186,6 +186,11 @@ def with_nulls(value: Any) -> Any:
     return [with_nulls(each) for each in value] if isinstance(value, list) else value
 
 
+def counted(number: int, thing: str) -> str:
+    """Returns a number of things: 1 wallet, 1,200 wallets."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def json_text(value: Any, *, indent: int) -> str:
     """`value` as JSON in ASCII, on one line where `indent` is -1: any terminal can show it."""
     text = msgspec.json.format(msgspec.json.encode(value), indent=indent).decode()

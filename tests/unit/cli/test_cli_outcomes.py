@@ -11,7 +11,7 @@ from moorage.cli.commands import CLIENT_COMMANDS, overview
 from moorage.cli.exits import Exit, exit_code
 from moorage.cli.main import error_document, hint, run
 from moorage.cli.paying import approver, offer_text
-from moorage.cli.screen import Screen, printable, table_lines
+from moorage.cli.screen import Screen, counted, printable, table_lines
 from moorage.cli.wallet.configuration import project_lines
 from moorage.cli.wallet.deploy import deploy_document, deploy_lines
 from moorage.cli.wallet.projects import status_text
@@ -457,3 +457,8 @@ def test_wrong_usage_is_a_sentence_on_stderr_and_names_the_help(
     error, see = capsys.readouterr().err.splitlines()
     assert error.startswith("error: ")
     assert see == said
+
+
+def test_one_thing_is_told_in_the_singular() -> None:
+    told = [counted(number, "wallet") for number in (0, 1, 2, 1200)]
+    assert told == ["0 wallets", "1 wallet", "2 wallets", "1,200 wallets"]

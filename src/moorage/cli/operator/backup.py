@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from moorage.cli.exits import Exit
 from moorage.cli.operator.options import DEFAULTS, OperatorOptions
-from moorage.cli.screen import Screen
+from moorage.cli.screen import Screen, counted
 
 _NO_KEY = (
     "the key that variables are sealed with is NOT in it: keep {file} apart, or no app that has "
@@ -55,8 +55,8 @@ def backup(
         | {"key_problem": saved.key_problem}
     )
     screen.result(
-        f"{file}: {size:,} bytes; the database, {saved.apps} versions of apps, "
-        f"{saved.volumes} volumes. Keep it as you keep the gateway's keys."
+        f"{file}: {size:,} bytes; the database, {counted(saved.apps, 'version')} of apps, "
+        f"{counted(saved.volumes, 'volume')}. Keep it as you keep the gateway's keys."
     )
     return Exit.FAILED if saved.key_problem else Exit.OK
 

@@ -7,6 +7,7 @@ from cyclopts import Parameter
 
 from moorage.cli.exits import Exit
 from moorage.cli.operator.options import DEFAULTS, OperatorOptions, wallet_option
+from moorage.cli.screen import counted
 
 _NOTHING_SAID = "(nothing is said)"
 
@@ -76,7 +77,7 @@ def announce(
     screen.document({"announcement": text, "told": told})
     screen.result(text or "Nothing is announced.")
     if told:
-        screen.note(f"{told} wallets are told")
+        screen.note(f"told to {counted(told, 'wallet')}")
     return Exit.OK
 
 

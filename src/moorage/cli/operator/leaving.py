@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from moorage.cli.exits import Exit
 from moorage.cli.operator.options import DEFAULTS, OperatorOptions, reason_option
-from moorage.cli.screen import Screen
+from moorage.cli.screen import Screen, counted
 
 if TYPE_CHECKING:
     from moorage.operate.closure import Left
@@ -37,7 +37,7 @@ def stop(
     stopped = asyncio.run(run_stop(settings, reason=reason.strip()))
     screen = options.screen()
     screen.document({"stopped": stopped})
-    screen.result(f"Stopped {stopped.apps} apps and the proxy. All data is kept.")
+    screen.result(f"Stopped {counted(stopped.apps, 'app')} and the proxy. All data is kept.")
     return Exit.OK
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from moorage.cli.exits import Exit
 from moorage.cli.operator.options import DEFAULTS, OperatorOptions, reason_option, time_option
-from moorage.cli.screen import Screen
+from moorage.cli.screen import Screen, counted
 
 if TYPE_CHECKING:
     from moorage.operate.customers.prices import ProjectPrice
@@ -43,7 +43,7 @@ def prices(
     if what == "cancel":
         kept = asyncio.run(run_cancel(settings, reason=reason_option(reason)))
         screen.document({"cancelled": kept})
-        screen.result(f"Taken back: {kept} projects keep their price.")
+        screen.result(f"Taken back: {counted(kept, 'project')} will not change in price.")
         return Exit.OK
     if what == "show":
         found = asyncio.run(run_prices(settings))

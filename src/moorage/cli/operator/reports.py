@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from moorage.cli.exits import Exit
 from moorage.cli.operator.options import DEFAULTS, OperatorOptions, time_option, wallet_option
-from moorage.cli.screen import Screen
+from moorage.cli.screen import Screen, counted
 
 if TYPE_CHECKING:
     from moorage.settings import Settings
@@ -114,8 +114,8 @@ def _payments(
     undated = sum(line.value_ms is None for line in shown)
     if undated:
         output.screen.warn(
-            f"{undated} payments have no value date, as their chain could not be asked: they are "
-            "sorted by when they were booked"
+            f"no value date of {counted(undated, 'payment')}, as the chain could not be asked: "
+            "sorted by the time of booking"
         )
     output.screen.document({"payments": shown})
     output.table(COLUMNS, cells(shown, chains), none="Nobody has paid.")

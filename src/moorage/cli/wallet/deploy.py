@@ -16,7 +16,7 @@ from moorage.cli.connection import DEFAULTS, Connection, Options, find_connectio
 from moorage.cli.exits import Exit
 from moorage.cli.flags import NO_FLAGS, AppFlags
 from moorage.cli.paying import approver, payment_document, step_teller
-from moorage.cli.screen import Screen
+from moorage.cli.screen import Screen, counted
 from moorage.cli.variables import VariableReader
 from moorage.cli.wording import in_cli_words
 from moorage.money import MicroUsd
@@ -217,7 +217,7 @@ def deploy_lines(
 
 
 def _uploading(directory: Path, collected: Collected) -> str:
-    files = "1 file" if collected.file_count == 1 else f"{collected.file_count} files"
+    files = counted(collected.file_count, "file")
     return f"Uploading {files} from {directory} ({collected.total_bytes / 1000:.1f} kB)"
 
 
