@@ -172,6 +172,11 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     return {name: _redacted(name, value) for name, value in event.items()}
 
 
+def redacted(text: str) -> str:
+    """Returns a text without what looks like a secret, as the log would show it."""
+    return _redacted_text("", text)
+
+
 def _redacted(name: str, value: object) -> object:
     if _is_secret(name):
         return REDACTED

@@ -80,6 +80,11 @@ CASES: dict[str, tuple[str, str, str]] = {
         f"{-2 * DAY}x1440",
         f"{DAY // 2}x1440",
     ),
+    "MoorageEvictionWaits": (
+        "moorage_eviction_overdue_seconds",
+        f"{DAY + 1}x1440",
+        f"{DAY - 1}x1440",
+    ),
     "MoorageWebhooksWait": ("moorage_webhook_oldest_seconds", "3601x1440", "60x1440"),
 }
 

@@ -18,6 +18,8 @@ from moorage.storage import events
 from moorage.storage.apps import projects
 from moorage.storage.database import Database
 from moorage.storage.money import accounts
+from moorage.storage.operation import evictions
+from moorage.storage.operation.evictions import Eviction, FailedTry
 from records_fixture import ALICE, BOB, CAROL, add_project, transfer
 
 
@@ -308,8 +310,56 @@ async def test_eviction_is_told_to_the_owner_and_can_be_cancelled(
     reason = {"project_id": project.id, "reason": "this gateway closes"}
     assert told == [reason | {"deleted_at": due["at"]}]
     assert await moorage(*evict, "--cancel") == 0
-    assert "No project is to be deleted." in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert out == "squat is kept: it is not to be deleted any more.\n"
     assert await moorage(*evict, "--cancel") == 2
+    capsys.readouterr()
+    assert await moorage("evict", "--config", config) == 0
+    assert capsys.readouterr().out == "No project is to be deleted.\n"
+
+
+async def test_eviction_that_waits_is_listed_with_why_and_what_to_do(
+    books: Database, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = await add_project(books, ALICE, "squat")
+    evict = ("evict", "squat", "--reason", "closing", "--days", "0", "--config", config)
+    assert await moorage(*evict) == 0
+    assert "could not be" not in capsys.readouterr().out
+    (ordered,) = await evictions.ordered(books)
+    async with books.transaction(durable=True) as tx:
+        await evictions.note_failure(
+            tx, ordered, FailedTry(START_MS, "the \x1b[31mcluster is away")
+        )
+    assert await moorage("evict", "--json", "--config", config) == 0
+    (due,) = msgspec.json.decode(capsys.readouterr().out)["evictions"]
+    failed = {"at": "2026-04-07T10:00:00.000Z", "why": "the \x1b[31mcluster is away"}
+    assert (due["failed"], due["with_export"], due["has_begun"]) == (failed, True, False)
+    assert await moorage("evict", "--config", config) == 0
+    out = capsys.readouterr().out
+    assert "squat could not be exported at 2026-04-07T10:00:00.000Z: the cluster is away" in out
+    for told in ("Nothing of it is deleted", "--no-export", "evict squat --cancel"):
+        assert told in out
+    assert await moorage(*evict, "--no-export", "--json") == 0
+    (anew,) = msgspec.json.decode(capsys.readouterr().out)["evictions"]
+    assert (anew["failed"], anew["with_export"]) == (None, False)
+    assert project.unique_name == anew["name"]
+
+
+async def test_deletion_that_fails_after_it_has_begun_is_not_told_to_be_cancelled(
+    books: Database, config: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = await add_project(books, ALICE, "squat")
+    ordered = Eviction(project.id, "closing", START_MS)
+    async with books.transaction(durable=True) as tx:
+        await evictions.order(tx, ordered)
+        await projects.set_status(tx, project.id, ProjectStatus.DELETING)
+        await evictions.note_failure(tx, ordered, FailedTry(START_MS, "the disk does not answer"))
+    assert await moorage("evict", "--config", config) == 0
+    out = capsys.readouterr().out
+    assert "squat could not be deleted" in out
+    assert "can't be cancelled" in out
+    assert "--cancel" not in out
+    assert "--no-export" not in out
 
 
 @pytest.mark.parametrize(("wallets", "told"), [([ALICE], "1 wallet"), ([ALICE, BOB], "2 wallets")])

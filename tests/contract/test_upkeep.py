@@ -9,16 +9,21 @@ from structlog.testing import capture_logs
 from clock import HOUR_MS, MovableClock
 from moorage.core import Core
 from moorage.gateway.operator.upkeep import DailyAudit
-from moorage.gateway.operator.vital_signs import note_certificates, note_upkeep
+from moorage.gateway.operator.vital_signs import (
+    note_certificates,
+    note_evictions,
+    note_upkeep,
+)
 from moorage.metrics import exposition
 from moorage.routing.certificate import Certificate, read_certificate
 from moorage.storage.apps.addresses import certificates
 from moorage.storage.database import Database
-from moorage.storage.operation import upkeep
+from moorage.storage.operation import evictions, upkeep
+from moorage.storage.operation.evictions import Eviction
 from moorage.storage.operation.upkeep import Upkeep, UpkeepDone
 from moorage.storage.several.leases import Leases
 from moorage.storage.vault import KEY_BYTES, Vault
-from records_fixture import ALICE
+from records_fixture import ALICE, add_project
 
 pytestmark = pytest.mark.usefixtures("db")
 
@@ -82,6 +87,27 @@ async def test_last_audit_and_backup_are_metrics(core: Core, clock: MovableClock
     await note(core, Upkeep.AUDIT)
     await note_upkeep(core)
     assert shown('moorage_audit_findings{kind="wrong"}') == 0
+
+
+async def test_how_long_an_ordered_deletion_is_late_is_a_metric(
+    core: Core, clock: MovableClock
+) -> None:
+    await note_evictions(core)
+    assert shown("moorage_eviction_overdue_seconds") == 0
+    late, later = [await add_project(core.db, ALICE, name) for name in ("late", "later")]
+    async with core.db.transaction(durable=False) as tx:
+        await evictions.order(tx, Eviction(late.id, "closing", clock.now_ms() + HOUR_MS))
+        await evictions.order(tx, Eviction(later.id, "closing", clock.now_ms() + 2 * HOUR_MS))
+    await note_evictions(core)
+    assert shown("moorage_eviction_overdue_seconds") == 0
+    clock.advance(3 * HOUR_MS)
+    await note_evictions(core)
+    assert shown("moorage_eviction_overdue_seconds") == 2 * 3600
+    async with core.db.transaction(durable=False) as tx:
+        await evictions.cancel(tx, late.id)
+        await evictions.cancel(tx, later.id)
+    await note_evictions(core)
+    assert shown("moorage_eviction_overdue_seconds") == 0
 
 
 async def test_directory_without_certificates_has_none(core: Core, tmp_path: Path) -> None:

@@ -164,11 +164,15 @@ async def test_a_suspended_app_answers_403_until_it_is_resumed(
 
 
 async def test_a_project_is_deleted_once_its_name_is_typed_and_kept_until_then(
-    operator: Visitor, wallet: Wallet
+    operator: Visitor, gateway: DevGateway, wallet: Wallet
 ) -> None:
     name = fresh_name()
     deployed = await wallet.deploy_paid(name)
     await wallet.settled(deployed)
+    project = deployed.body["projectId"]
+    exports = gateway.data_dir / "exports"
+    exports.mkdir(mode=0o700, exist_ok=True)
+    (exports / f".{project}").write_text("a file where the archive would be made")
     page = await operator.open(f"/operator/projects/{name}")
     order = page.get_by_role("button", name="Order its deletion")
     typed = page.get_by_label(f"Type “{name}”")
@@ -187,16 +191,26 @@ async def test_a_project_is_deleted_once_its_name_is_typed_and_kept_until_then(
         about = [each for each in events if each["data"].get("project_id") == project]
         return {each["type"] for each in about}
 
-    project = deployed.body["projectId"]
     assert "project.evicted" in await told()
     await fill(page, "Keep it after all", "they paid")
     await expect(page.get_by_text("It is not to be deleted any more")).to_be_visible()
 
     await page.get_by_label("Days until then").fill("0")
-    await page.get_by_label("Make no archive").check()
     await why.fill("they asked for it")
     await typed.fill(name)
     await order.click()
+    await expect(page.get_by_text("Its owner is told")).to_be_visible()
+
+    async def is_told_to_wait() -> bool:
+        await page.reload()
+        return await page.get_by_text("Nothing of it is deleted").is_visible()
+
+    await until(is_told_to_wait, seconds=180, pause_seconds=0.5)
+    await expect(page.get_by_text("It could not be exported")).to_be_visible()
+    await page.get_by_text("Without an archive", exact=True).click()
+    await why.fill("they need no archive")
+    await typed.fill(name)
+    await page.get_by_role("button", name="Delete it without an archive").click()
     await expect(page.get_by_text("Its owner is told")).to_be_visible()
 
     async def is_gone() -> bool:

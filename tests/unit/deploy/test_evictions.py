@@ -22,7 +22,7 @@ from moorage.storage import events
 from moorage.storage.apps import configuration, projects
 from moorage.storage.database import Source
 from moorage.storage.operation import evictions, exports
-from moorage.storage.operation.evictions import Eviction
+from moorage.storage.operation.evictions import Eviction, FailedTry
 from records_fixture import ALICE, add_project, fund
 from waiting import until
 
@@ -454,3 +454,70 @@ async def test_one_that_fails_is_tried_later_each_time_but_a_new_order_at_once(
     await order(yard, project, days=0, with_export=False)
     await evicting.tick()
     assert await status_of(yard, project) is ProjectStatus.DELETED
+
+
+async def test_why_an_order_waits_is_stored_with_it_until_a_try_goes_well(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    await yard.serving(project)
+    await order(yard, project)
+    yard.runtime.faults["export_files"] = [OSError("the cluster is away"), OSError("still away")]
+    at_ms = yard.clock.now_ms()
+    await evicting.tick()
+    assert await evictions.failures(yard.db) == {
+        project.id: FailedTry(at_ms, "the cluster is away")
+    }
+    yard.clock.advance(MINUTE_MS)
+    await evicting.tick()
+    assert await evictions.failures(yard.db) == {
+        project.id: FailedTry(at_ms + MINUTE_MS, "still away")
+    }
+    yard.clock.advance(2 * MINUTE_MS)
+    await evicting.tick()
+    assert await evictions.failures(yard.db) == {}
+    assert await told(yard)
+
+
+async def test_failure_of_before_a_start_is_forgotten_once_a_try_goes_well(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    """Another gateway may have had the turn, or this one before it was restarted."""
+    await yard.serving(project)
+    ordered = Eviction(project.id, "closing", yard.clock.now_ms() + DAY_MS)
+    async with yard.db.transaction(durable=True) as tx:
+        await evictions.order(tx, ordered)
+        await evictions.note_failure(tx, ordered, FailedTry(yard.clock.now_ms(), "no room"))
+    await evicting.tick()
+    assert await evictions.failures(yard.db) == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "kept"),
+    [
+        (OSError("a file \udcff of no encoding"), "a file ? of no encoding"),
+        (OSError("https://me:hush@registry.example/v2"), "https://[redacted]@registry.example/v2"),
+        (OSError("x" * 5000), "x" * 1000),
+        (KeyError("volume"), "KeyError('volume')"),
+        (TimeoutError(), "TimeoutError()"),
+    ],
+    ids=["no UTF-8", "secret", "long", "unexpected", "wordless"],
+)
+async def test_any_failure_can_be_stored_and_shown(
+    yard: Yard, evicting: Evictions, project: Project, error: Exception, kept: str
+) -> None:
+    await yard.serving(project)
+    await order(yard, project)
+    yard.runtime.faults["export_files"] = [error]
+    await evicting.tick()
+    assert (await evictions.failures(yard.db))[project.id].why == kept
+
+
+async def test_disk_without_room_for_an_archive_is_told_with_what_it_needs(
+    yard: Yard, evicting: Evictions, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await yard.serving(project)
+    await order(yard, project, days=0)
+    monkeypatch.setattr(yard.services.export_files, "free_bytes", lambda: 4096)
+    await evicting.tick()
+    assert await status_of(yard, project) is not ProjectStatus.DELETED
+    assert "4,096 are free" in (await evictions.failures(yard.db))[project.id].why

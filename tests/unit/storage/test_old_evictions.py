@@ -15,7 +15,7 @@ from moorage.storage.database import Database
 from moorage.storage.migrate import migrate
 from moorage.storage.opening import open_database
 from moorage.storage.operation import evictions
-from moorage.storage.operation.evictions import Eviction
+from moorage.storage.operation.evictions import Eviction, FailedTry
 from old_books import DUMPS, write_books
 from records_fixture import ALICE, add_project
 
@@ -76,6 +76,39 @@ async def test_what_an_old_gateway_orders_holds(db: Database, db_path: Path) -> 
         await evictions.order(tx, Eviction(project.id, "closing", START_MS))
     order_as_old_ones(db_path, project.id, at_ms=START_MS + 5)
     assert await evictions.ordered(db) == [Eviction(project.id, "closing", START_MS + 5)]
+
+
+async def test_failure_is_forgotten_where_an_old_gateway_orders_anew(
+    db: Database, db_path: Path
+) -> None:
+    """It leaves the columns of the failure as they are: it knows none of them."""
+    project = await add_project(db, ALICE, "shop")
+    order = Eviction(project.id, "closing", START_MS)
+    async with db.transaction(durable=True) as tx:
+        await evictions.order(tx, order)
+        await evictions.note_failure(tx, order, FailedTry(START_MS, "no room"))
+    assert await evictions.failures(db) == {project.id: FailedTry(START_MS, "no room")}
+    order_as_old_ones(db_path, project.id, at_ms=START_MS + 5)
+    assert await evictions.failures(db) == {}
+
+
+async def test_new_order_has_not_failed_though_it_is_due_as_the_one_before(db: Database) -> None:
+    project = await add_project(db, ALICE, "shop")
+    order = Eviction(project.id, "closing", START_MS)
+    async with db.transaction(durable=True) as tx:
+        await evictions.order(tx, order)
+        await evictions.note_failure(tx, order, FailedTry(START_MS, "no room"))
+        await evictions.order(tx, Eviction(project.id, "closing", START_MS, with_export=False))
+    assert await evictions.failures(db) == {}
+
+
+async def test_order_that_was_changed_while_it_was_tried_has_not_failed(db: Database) -> None:
+    project = await add_project(db, ALICE, "shop")
+    tried = Eviction(project.id, "closing", START_MS)
+    async with db.transaction(durable=True) as tx:
+        await evictions.order(tx, Eviction(project.id, "closing", LATER_MS))
+        await evictions.note_failure(tx, tried, FailedTry(START_MS, "no room"))
+    assert await evictions.failures(db) == {}
 
 
 def test_day_that_an_old_gateway_tells_is_one() -> None:

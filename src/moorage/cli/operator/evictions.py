@@ -1,12 +1,15 @@
 """`moorage evict`: delete somebody's project, after its owner was told."""
 
 import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from moorage.cli.exits import Exit
 from moorage.cli.operator.options import DEFAULTS, OperatorOptions, reason_option
+
+if TYPE_CHECKING:
+    from moorage.operate.customers.evictions import EvictedProject
 
 
 def evict(
@@ -23,8 +26,8 @@ def evict(
 
     Its owner is told by an event, with the reason and the date, and by another one where to fetch
     what it has; the wallet keeps its credits. A running gateway makes that archive, and deletes the
-    project when it is due. Without a name, lists what is to be deleted. To stop a project and keep
-    it, see `moorage suspend`.
+    project when it is due, but not before there is one. Without a name, lists what is to be
+    deleted, what could not be, and why. To stop a project and keep it, see `moorage suspend`.
 
     Parameters
     ----------
@@ -45,11 +48,12 @@ def evict(
     settings = options.settings()
     if not 0 <= days <= 3650:
         raise InvalidField("--days", "must be from 0 to 3650")
+    kept = ""
     if cancel or reason:
         if not name:
             raise InvalidField("NAME", "name the project")
         if cancel:
-            asyncio.run(run_keep(settings, name))
+            kept = asyncio.run(run_keep(settings, name))
         else:
             told = reason_option(reason)
             asyncio.run(run_evict(settings, name, reason=told, days=days, with_export=export))
@@ -58,9 +62,32 @@ def evict(
     found = asyncio.run(run_evicted(settings))
     screen = options.screen()
     screen.document({"evictions": found})
-    screen.table(
-        ("NAME", "DELETED AT", "WALLET", "REASON"),
-        [(each.name, each.at, each.wallet, each.reason) for each in found],
-        none="No project is to be deleted.",
-    )
+    if kept:
+        screen.result(f"{kept} is kept: it is not to be deleted any more.")
+    if found or not kept:
+        screen.table(
+            ("NAME", "DELETED AT", "WALLET", "REASON"),
+            [(each.name, each.at, each.wallet, each.reason) for each in found],
+            none="No project is to be deleted.",
+        )
+    for line in (line for each in found for line in waits(each)):
+        screen.result(line)
     return Exit.OK
+
+
+def waits(project: "EvictedProject") -> list[str]:
+    """Lines on why a deletion waits, what that means, and what to do; none if nothing failed."""
+    name, failed = project.name, project.failed
+    if failed is None:
+        return []
+    can_do_without = project.with_export and not project.has_begun
+    undone = "exported" if can_do_without else "deleted"
+    lines = ["", f"{name} could not be {undone} at {failed.at}: {failed.why}"]
+    again = "It is tried again by itself, each hour at least."
+    if project.has_begun:
+        return [*lines, f"  Its deletion has begun, and can't be cancelled. {again}"]
+    lines.append(f"  Nothing of it is deleted. {again} Mend the cause, or:")
+    evict = f"  moorage evict {name}"
+    if can_do_without:
+        lines.append(f'{evict} --reason "…" --days 0 --no-export   deletes it without an archive')
+    return [*lines, f"{evict} --cancel   keeps it"]

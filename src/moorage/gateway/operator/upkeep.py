@@ -17,6 +17,7 @@ from moorage.gateway.operator.vital_signs import (
     EVERY_SECONDS,
     ask_nodes,
     note_certificates,
+    note_evictions,
     note_parts,
     note_queue,
     note_uncertified,
@@ -47,6 +48,7 @@ def loops_of_upkeep(rooms: Rooms, settings: Settings, *, audit: Sequence[str]) -
         rooms.api.standing.note(states)
         await note_queue(rooms.core)
         await note_upkeep(rooms.core)
+        await note_evictions(rooms.core)
         if rooms.authority is not None:
             await note_uncertified(rooms.core)
 

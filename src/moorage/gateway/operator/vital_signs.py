@@ -19,7 +19,7 @@ from moorage.routing.certificate import Certificate, CertificateInvalid, read_ce
 from moorage.storage.apps import jobs, projects
 from moorage.storage.apps.addresses import certificates
 from moorage.storage.migrate import NEWEST_REVISION
-from moorage.storage.operation import upkeep
+from moorage.storage.operation import evictions, upkeep
 from moorage.storage.operation.upkeep import Upkeep
 from moorage.threads import in_thread
 
@@ -79,6 +79,12 @@ _audit_findings = Gauge(
     "moorage_audit_findings",
     "What the last audit found: rows that are wrong or pending, chains that are unknown.",
     ("kind",),
+    registry=registry,
+)
+_eviction_overdue = Gauge(
+    "moorage_eviction_overdue_seconds",
+    "How long the deletion that an operator has ordered, and that is due the longest, has been "
+    "due; 0 without any.",
     registry=registry,
 )
 _address_answers = Gauge(
@@ -169,6 +175,13 @@ async def note_queue(core: Core) -> None:
 async def note_uncertified(core: Core) -> None:
     """Records how many apps wait for a certificate. Raises DatabaseUnavailable."""
     _uncertified_apps.set(len(await projects.uncertified(core.db)))
+
+
+async def note_evictions(core: Core) -> None:
+    """Records how long an ordered deletion has been due. Raises DatabaseUnavailable."""
+    due_ms = await evictions.first_due_ms(core.db)
+    overdue_ms = 0 if due_ms is None else core.clock.now_ms() - due_ms
+    _eviction_overdue.set(max(0, overdue_ms) / 1000)
 
 
 async def note_upkeep(core: Core) -> None:

@@ -9,22 +9,32 @@ from moorage.operate.acts import note_act
 from moorage.operate.books import OpenBooks, open_books
 from moorage.operate.customers.suspension import project_named
 from moorage.records.event import EventKind
-from moorage.records.project import ProjectStatus
+from moorage.records.project import Project, ProjectStatus
 from moorage.settings import Settings
 from moorage.storage.apps import projects
 from moorage.storage.operation import evictions
-from moorage.storage.operation.evictions import Eviction
+from moorage.storage.operation.evictions import Eviction, FailedTry
 
 _DAY_MS = 24 * 3_600_000
 
 
-class EvictedProject(msgspec.Struct, frozen=True):
+class FailedDeletion(msgspec.Struct, frozen=True):
+    """The last try to export or delete a project, as it failed."""
+
+    at: str  # ISO 8601
+    why: str
+
+
+class EvictedProject(msgspec.Struct, frozen=True, kw_only=True):
     """A project and when it will be deleted."""
 
     name: str
     wallet: str
     reason: str
     at: str  # ISO 8601
+    with_export: bool  # whether it is deleted only once its owner has an archive
+    has_begun: bool = False  # whether the deletion has begun, so that it can't be cancelled
+    failed: FailedDeletion | None = None  # None where nothing was tried, or all went well
 
 
 async def run_evict(
@@ -52,16 +62,19 @@ async def evict(
             now_ms=now_ms,
         )
         await note_act(tx, books.operator, "evict", name, reason=reason)
-    return EvictedProject(project.unique_name, project.wallet, reason, iso_utc(at_ms))
+    return _shown(project, Eviction(project.id, reason, at_ms, with_export), None)
 
 
-async def run_keep(settings: Settings, name: str) -> None:
-    """Cancels a project's eviction. Raises InvalidField if there is none, or if it has begun."""
+async def run_keep(settings: Settings, name: str) -> str:
+    """Cancels a project's eviction; returns the project's name.
+
+    Raises InvalidField if there is none, or if it has begun.
+    """
     async with open_books(settings) as books:
-        await keep(books, name)
+        return await keep(books, name)
 
 
-async def keep(books: OpenBooks, name: str, *, reason: str = "") -> None:
+async def keep(books: OpenBooks, name: str, *, reason: str = "") -> str:
     """As `run_keep`, in open books."""
     async with books.db.transaction(durable=True) as tx:
         project = await project_named(tx, name)
@@ -70,6 +83,7 @@ async def keep(books: OpenBooks, name: str, *, reason: str = "") -> None:
         if not await evictions.cancel(tx, project.id):
             raise InvalidField(name, "it is not to be deleted")
         await note_act(tx, books.operator, "cancel eviction", name, reason=reason)
+    return project.unique_name
 
 
 async def run_evicted(settings: Settings) -> list[EvictedProject]:
@@ -80,12 +94,25 @@ async def run_evicted(settings: Settings) -> list[EvictedProject]:
 
 async def evicted(books: OpenBooks) -> list[EvictedProject]:
     """As `run_evicted`, in open books."""
+    failures = await evictions.failures(books.db)
     found = [
         (each, await projects.by_id(books.db, each.project_id))
         for each in await evictions.ordered(books.db)
     ]
     return [
-        EvictedProject(project.unique_name, project.wallet, each.reason, iso_utc(each.at_ms))
+        _shown(project, each, failures.get(project.id))
         for each, project in found
         if project is not None
     ]
+
+
+def _shown(project: Project, order: Eviction, failed: FailedTry | None) -> EvictedProject:
+    return EvictedProject(
+        name=project.unique_name,
+        wallet=project.wallet,
+        reason=order.reason,
+        at=iso_utc(order.at_ms),
+        with_export=order.with_export,
+        has_begun=project.status is ProjectStatus.DELETING,
+        failed=None if failed is None else FailedDeletion(iso_utc(failed.at_ms), failed.why),
+    )

@@ -1,7 +1,7 @@
 """Queries over projects that an operator has ordered to be deleted."""
 
 import msgspec
-from sqlalchemy import bindparam, case, delete, select
+from sqlalchemy import bindparam, case, delete, func, null, select, update
 
 from moorage.storage.database import Source, Statement, Transaction, Upsert
 from moorage.storage.schema import evictions, projects
@@ -16,6 +16,13 @@ class Eviction(msgspec.Struct, frozen=True):
     with_export: bool = True  # whether its owner gets an archive of what it has
 
 
+class FailedTry(msgspec.Struct, frozen=True):
+    """Why an order was not carried out when it was last tried, and when that was."""
+
+    at_ms: int
+    why: str
+
+
 HIDDEN_MS = 253_370_764_800_000  # 9999-01-01
 """`at_ms` of orders with an export, so that a gateway that can't make one has nothing to do."""
 
@@ -28,15 +35,34 @@ _ALL = Statement(
     .where(projects.c.deleted_at_ms.is_(None))
     .order_by(_at_ms, evictions.c.project_id)
 )
+_FIRST_DUE = Statement(
+    select(func.min(_at_ms))
+    .join(projects, projects.c.id == evictions.c.project_id)
+    .where(projects.c.deleted_at_ms.is_(None))
+)
 _GIVEN = ("project_id", "reason", "at_ms", "with_export", "after_export_at_ms")
+_NO_FAILURE: dict[str, object] = dict.fromkeys(("failed_at_ms", "failure", "failed_due_ms"), null())
 _ORDER = Statement(
     Upsert(
         table=evictions,
-        values={name: bindparam(name) for name in _GIVEN},
-        replaced=_GIVEN[1:],
+        values={name: bindparam(name) for name in _GIVEN} | _NO_FAILURE,
+        replaced=(*_GIVEN[1:], *_NO_FAILURE),
     )
 )
 _CANCEL = Statement(delete(evictions).where(evictions.c.project_id == bindparam("of_project")))
+_FAILURES = Statement(
+    select(evictions.c.project_id, evictions.c.failed_at_ms, evictions.c.failure).where(
+        evictions.c.failed_due_ms == _at_ms
+    )
+)
+_NOTE_FAILURE = Statement(
+    update(evictions)
+    .where(evictions.c.project_id == bindparam("of_project"), _at_ms == bindparam("due_ms"))
+    .values(failed_at_ms=bindparam("tried_at_ms"), failure=bindparam("why"), failed_due_ms=_at_ms)
+)
+_FORGET_FAILURE = Statement(
+    update(evictions).where(evictions.c.project_id == bindparam("of_project")).values(_NO_FAILURE)
+)
 
 
 async def ordered(source: Source) -> list[Eviction]:
@@ -58,3 +84,31 @@ async def order(tx: Transaction, eviction: Eviction) -> None:
 async def cancel(tx: Transaction, project_id: str) -> bool:
     """Cancels an order; returns False if there is none."""
     return await tx.execute(_CANCEL, of_project=project_id) == 1
+
+
+async def first_due_ms(source: Source) -> int | None:
+    """Returns when the order is due that is due first; None without any."""
+    row = await source.one(_FIRST_DUE)
+    return None if row is None or row[0] is None else int(row[0])
+
+
+async def failures(source: Source) -> dict[str, FailedTry]:
+    """Returns, by project, the orders that were not carried out when they were last tried."""
+    rows = await source.all(_FAILURES)
+    return {project_id: FailedTry(at_ms, why) for project_id, at_ms, why in rows}
+
+
+async def note_failure(tx: Transaction, tried: Eviction, failed: FailedTry) -> None:
+    """Records that an order was not carried out; nothing if it was changed meanwhile."""
+    await tx.execute(
+        _NOTE_FAILURE,
+        of_project=tried.project_id,
+        due_ms=tried.at_ms,
+        tried_at_ms=failed.at_ms,
+        why=failed.why,
+    )
+
+
+async def forget_failure(tx: Transaction, project_id: str) -> None:
+    """Records that the last try went well."""
+    await tx.execute(_FORGET_FAILURE, of_project=project_id)

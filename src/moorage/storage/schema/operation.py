@@ -124,6 +124,11 @@ evictions = Table(
     # Whether its owner gets an archive of what it has.
     Column("with_export", Boolean, nullable=False, server_default=true()),
     Column("after_export_at_ms", BigInteger),  # when it is due with an export; else null
+    # When it was last tried, if that failed, and why: null after a try that went well.
+    Column("failed_at_ms", BigInteger),
+    Column("failure", Text),
+    # When the order that failed was due: an older gateway that orders anew leaves these three.
+    Column("failed_due_ms", BigInteger),
     Index(None, "at_ms"),
 )
 

@@ -17,6 +17,7 @@ from moorage.storage.database import Database
 from moorage.storage.money import accounts, grants, intervals
 from moorage.storage.money.grants import Grant
 from moorage.storage.operation import acts, evictions, notices, wallet_rules
+from moorage.storage.operation.evictions import FailedTry
 from operator_pages import OperatorPages
 from records_fixture import ALICE, BOB, add_deployment, add_project, fund
 
@@ -236,6 +237,50 @@ async def test_project_is_deleted_after_notice_unless_it_is_kept_after_all(
     assert (await pages.post(f"{path}/keep", reason="they paid")).location.endswith("done=kept")
     assert "to be deleted" not in await pages.shown("/operator/projects")
     assert [act for act, _, _ in await done(db)] == ["evict", "cancel eviction"]
+
+
+async def fail(db: Database, why: str) -> None:
+    (ordered,) = await evictions.ordered(db)
+    async with db.transaction(durable=True) as tx:
+        await evictions.note_failure(tx, ordered, FailedTry(START_MS, why))
+
+
+async def test_why_a_deletion_waits_is_shown_with_what_to_do(
+    pages: OperatorPages, db: Database
+) -> None:
+    await add_project(db, ALICE, "hers")
+    path = "/operator/projects/hers"
+    form = {"reason": "closing", "days": "0", "name": "hers"}
+    await pages.post(f"{path}/evict", **form)
+    for page in (path, "/operator/projects"):
+        assert "exported" not in await pages.shown(page)
+    await fail(db, f"no room {HOSTILE}")
+    for page in (path, "/operator/projects"):
+        text = await pages.shown(page)
+        assert "no room" in text
+        assert HOSTILE not in text
+    shown = await pages.shown(path)
+    assert "Nothing of it is deleted" in shown
+    fields = dict(re.findall(r'type="hidden" name="(days|without_export)" value="([^"]+)"', shown))
+    await pages.post(f"{path}/evict", **fields, reason="closing", name="hers")
+    assert [each.with_export for each in await evictions.ordered(db)] == [False]
+    for page in (path, "/operator/projects"):
+        assert "no room" not in await pages.shown(page)
+
+
+async def test_deletion_that_has_begun_and_failed_is_not_offered_to_be_cancelled(
+    pages: OperatorPages, db: Database
+) -> None:
+    project = await add_project(db, ALICE, "hers")
+    path = "/operator/projects/hers"
+    await pages.post(f"{path}/evict", reason="closing", days="0", name="hers")
+    async with db.transaction(durable=True) as tx:
+        await projects.set_status(tx, project.id, ProjectStatus.DELETING)
+    await fail(db, "the disk does not answer")
+    shown = await pages.shown(path)
+    assert "can't be cancelled" in shown.replace("&#39;", "'")
+    assert f'action="{path}/keep"' not in shown
+    assert f'action="{path}/evict"' not in shown
 
 
 @pytest.mark.parametrize(("box", "expected"), [({}, True), ({"without_export": "true"}, False)])

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 
 import structlog
 
@@ -12,13 +13,14 @@ from moorage.core import Core
 from moorage.deploy.keeping.deleted.deletion import Deletion
 from moorage.deploy.keeping.deleted.exports import Exporter
 from moorage.deploy.keeping.deleted.retries import Retries
-from moorage.errors import MoorageError
+from moorage.errors import DatabaseUnavailable, MoorageError
 from moorage.events import outbox
+from moorage.logs import redacted
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
 from moorage.storage.operation import evictions, exports
-from moorage.storage.operation.evictions import Eviction
+from moorage.storage.operation.evictions import Eviction, FailedTry
 from moorage.storage.operation.exports import Export
 from moorage.threads import in_thread
 
@@ -34,6 +36,9 @@ AGAIN_SECONDS = 10.0
 
 _PATIENCE_MS = DAY_MS
 """How long after an order is due the last archive is tried, before an earlier one has to do."""
+
+_MAX_WHY = 1000
+"""Letters of a failure that are kept for the operator; the log has all of it."""
 
 
 class NoRoom(OSError):
@@ -59,6 +64,7 @@ class Evictions:
         self._needed_bytes = needed_bytes
         self._kept_ms = kept_days * DAY_MS
         self._retries = Retries(core.clock)
+        self._failed: Mapping[str, FailedTry] = {}  # by project, as it is stored
         self._exporting = 0
 
     async def tick(self) -> None:
@@ -96,6 +102,7 @@ class Evictions:
         """Returns the orders whose turn it is, those first that are due first."""
         orders = await evictions.ordered(self._db)
         self._retries.keep(orders)
+        self._failed = await evictions.failures(self._db) if orders else {}
         before = self._clock.monotonic_seconds() - AGAIN_SECONDS
         return [
             each
@@ -106,11 +113,14 @@ class Evictions:
         ]
 
     async def _try(self, order: Eviction) -> None:
-        """Carries out what is due of an order. A failure is logged, and tried again later."""
+        """Carries out what is due of an order. A failure is stored, and tried again later."""
         try:
             project = await projects.by_id(self._db, order.project_id)
             if project is not None:
                 await self._carry_out(order, project)
+            if order.project_id in self._failed:
+                async with self._db.transaction(durable=False) as tx:
+                    await evictions.forget_failure(tx, order.project_id)
         except Exception as error:  # a fault in one must not end the others' work
             again = self._retries.failed(order)
             known = isinstance(error, MoorageError | OSError)
@@ -121,8 +131,17 @@ class Evictions:
                 again_seconds=again,
                 exc_info=not known,
             )
+            await self._note_failure(order, (str(error) if known else "") or repr(error))
         else:
             self._retries.forget(order)
+
+    async def _note_failure(self, order: Eviction, why: str) -> None:
+        """Stores with an order why it waits, for the operator."""
+        text = redacted(why).encode(errors="replace").decode()  # a file's name may be no UTF-8
+        failed = FailedTry(self._clock.now_ms(), text[:_MAX_WHY])
+        with suppress(DatabaseUnavailable):  # the log has it
+            async with self._db.transaction(durable=False) as tx:
+                await evictions.note_failure(tx, order, failed)
 
     async def _carry_out(self, order: Eviction, project: Project) -> None:
         is_due = order.at_ms <= self._clock.now_ms()
@@ -175,8 +194,12 @@ class Evictions:
         self._exporting += 1
         try:
             needed = self._exporting * self._needed_bytes
-            if await in_thread(self._files.free_bytes) < needed:
-                raise NoRoom(f"{self._exporting} exports may need {needed} free bytes")
+            free = await in_thread(self._files.free_bytes)
+            if free < needed:
+                raise NoRoom(
+                    f"no room on the disk for the archive: it may need {needed:,} bytes, with what "
+                    f"is made beside it, and {free:,} are free"
+                )
             archive = await self._exporter.make(project)
         finally:
             self._exporting -= 1
