@@ -12,7 +12,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -277,10 +277,15 @@ class SqliteDatabase(Database):
         return True
 
     async def _end_in_turn(self, group: _Group) -> None:
-        """Commits the group after those that wait now, unless somebody else has ended it."""
-        async with self._turn():
-            if self._group is group:
-                await self._end(group)
+        """Commits the group after those that wait now, unless somebody else has ended it.
+
+        Even if cancelled, as all tasks are at an event loop's end: others wait for the outcome.
+        """
+        while self._group is group:
+            with suppress(asyncio.CancelledError):
+                async with self._turn():
+                    if self._group is group:
+                        await self._end(group)
 
     async def _end(self, group: _Group) -> None:
         """Commits the group, and tells its transactions."""
@@ -289,6 +294,9 @@ class SqliteDatabase(Database):
             await self._commit(durable=group.durable)
         except Exception as error:  # noqa: BLE001 (each of its transactions raises it)
             group.end(error)
+        except asyncio.CancelledError:  # it waited for the outcome, and dropped it
+            group.end(CommitUnknown())
+            raise
         else:
             group.end(None)
 

@@ -185,6 +185,36 @@ async def test_first_one_that_is_cancelled_is_committed_with_the_others(
     assert await all_wallets(db) == ["0", "1", "first"]
 
 
+@pytest.mark.parametrize("at", ["its turn", "the disk"])
+async def test_event_loop_that_ends_waits_for_no_commit_for_ever(
+    db: FaultyDatabase, at: str
+) -> None:
+    gate, has_run, lingers = threading.Event(), asyncio.Event(), asyncio.Event()
+
+    async def slow(_: Transaction) -> None:
+        db.delay_commits(gate.wait)
+        has_run.set()
+        if at == "its turn":
+            await lingers.wait()
+
+    async with one_being_committed(db):
+        begun = asyncio.all_tasks()
+        waiting = [asyncio.create_task(add(db, "0")), asyncio.create_task(add(db, "1", then=slow))]
+    await has_run.wait()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    for task in asyncio.all_tasks() - begun:
+        task.cancel()  # as asyncio.run does, of the committing one as well
+    for _ in range(10):
+        await asyncio.sleep(0)
+    gate.set()
+    _, still = await asyncio.wait(waiting, timeout=30)
+
+    assert not still
+    assert not db.is_writing
+    await add(db, "next")
+
+
 async def test_durable_one_shares_no_commit_that_does_not_reach_the_disk(
     db: FaultyDatabase,
 ) -> None:
