@@ -8,10 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
+import msgspec
 import pytest
 import structlog
 from starlette.types import ASGIApp, Message
-from yard import APP_LIMITS, ENGINE, HOST, Yard, socket_of
+from yard import APP_LIMITS, ENGINE, HOST, SETTINGS, Yard, socket_of
 
 from clock import HOUR_MS, MINUTE_MS, START_MS, MovableClock
 from fakes import FakeRuntime, app_address
@@ -385,6 +386,50 @@ async def test_app_that_comes_back_is_billed_from_its_start_on(
     assert await billed_minutes(yard, project) == [5, 60]
     assert (await yard.project(project)).down_since_ms is None
     await expect_sound(yard)
+
+
+async def test_app_that_comes_back_is_billed_although_its_start_was_cut_off(
+    yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
+) -> None:
+    leaving.faults["pack_volume"] = [DeployFailed(FailureCause.OUT_OF_DISK, "It does not fit.")]
+    await queued(yard, project, serving)
+    await yard.deployed()
+    leaving.apps[serving.id] = Instance(  # by a gateway that ended at this moment
+        deployment_id=serving.id, address=app_address(serving.id), port=3000
+    )
+    await yard.reconcile()
+    yard.clock.advance(HOUR_MS)
+    await yard.metering.tick()
+    assert await billed_minutes(yard, project) == [0, 60]
+    assert (await yard.project(project)).down_since_ms is None
+    await expect_sound(yard)
+
+
+async def test_app_that_comes_back_after_long_is_not_put_to_sleep(
+    db: FaultyDatabase,
+    clock: MovableClock,
+    tmp_path: Path,
+    yard: Yard,
+    project: Project,
+    serving: Deployment,
+    leaving: FakeRuntime,
+) -> None:
+    settings = msgspec.structs.replace(SETTINGS, sleep_after_seconds=3600)
+    sleepy = Yard(db, clock, tmp_path / "sources", settings=settings, leaving=leaving)
+
+    def pack(method: str, subject: str) -> None:
+        if method == "pack_volume":
+            clock.advance(2 * HOUR_MS)
+
+    await sleepy.reconcile()  # its app is in use
+    leaving.on_call = pack
+    leaving.faults["pack_volume"] = [DeployFailed(FailureCause.OUT_OF_DISK, "It does not fit.")]
+    await queued(sleepy, project, serving)
+    await sleepy.deployed()
+    await sleepy.reconcile()
+    assert serving.id in leaving.apps
+    assert (await sleepy.project(project)).asleep_since_ms is None
+    await expect_sound(sleepy)
 
 
 async def test_app_that_comes_back_without_credits_is_suspended(

@@ -234,6 +234,8 @@ class Reconciler:
             if instance is None:
                 await self._start_again(project, serving)
             else:
+                if project.down_since_ms is not None:  # its start may have been cut off before that
+                    await self._bill(project.id)
                 await self._route(project, instance)
             await self._note(project, serving, is_down=instance is None)
 

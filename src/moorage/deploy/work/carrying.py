@@ -205,6 +205,7 @@ class Carrying:
                     await jobs.hold(tx, job, BUILT)
             app = self._apps.app(current.serving_deployment_id or "")
             app.was_woken = True  # its start is no restart of an app that has ended
+            app.used_at = self._clock.monotonic_seconds()  # visitors could not use it meanwhile
             app.reset_pause("start")
         except DatabaseUnavailable as error:
             log.warning("a volume waits for the database", project=project.id, error=error.message)
