@@ -196,6 +196,40 @@ async def test_earlier_archive_without_the_volume_does_not_do(
     assert f"{project.unique_name}/data/kept.txt" in inside(await archive(yard, project))
 
 
+async def test_archive_that_is_older_than_the_volume_does_not_do(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    await yard.serving(project)
+    await order(yard, project)
+    await evicting.tick()
+    async with yard.db.transaction(durable=True) as tx:
+        await configuration.give_volume(tx, project.id)
+    yard.runtime.faults["export_volume"] = [OSError("the cluster does not answer")] * 2
+    for _ in range(2):
+        yard.clock.advance(2 * DAY_MS)
+        await evicting.tick()
+    assert await status_of(yard, project) is not ProjectStatus.DELETED
+    yard.clock.advance(DAY_MS)
+    await evicting.tick()
+    assert await status_of(yard, project) is ProjectStatus.DELETED
+    assert f"{project.unique_name}/data/kept.txt" in inside(await archive(yard, project))
+
+
+async def test_archive_with_the_volume_does_when_the_last_one_fails_for_a_day(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    await yard.serving(project)
+    async with yard.db.transaction(durable=True) as tx:
+        await configuration.give_volume(tx, project.id)
+    await order(yard, project)
+    await evicting.tick()
+    yard.runtime.faults["export_volume"] = [OSError("the cluster does not answer")]
+    yard.clock.advance(2 * DAY_MS)
+    await evicting.tick()
+    assert await status_of(yard, project) is ProjectStatus.DELETED
+    assert f"{project.unique_name}/data/kept.txt" in inside(await archive(yard, project))
+
+
 async def test_order_that_is_put_off_gets_another_last_archive(
     yard: Yard, evicting: Evictions, project: Project
 ) -> None:

@@ -25,6 +25,7 @@ EXPORTS = "exports"
 """The directory of archives in the data directory, and their place in a content store."""
 
 _CONTENTS = "export.json"
+_VOLUME = "data"
 _OLD_SECONDS = 3600.0  # a file is there before its row
 _LINES = 10_000
 _MAX_LOG_LETTERS = 1 << 25  # far beyond what a log keeps; an app may write as fast as it is read
@@ -86,11 +87,12 @@ class ExportFiles:
         return path
 
     async def lacks_volume(self, export: Export) -> bool:
-        """Returns whether an archive says that its volume could not be had.
+        """Returns whether an archive is without a volume, or with a part of one.
 
-        One that an earlier version made may. Reads it up to there. Raises as `path`.
+        One may be older than the volume; an earlier version of the gateway left out what could not
+        be had. Reads it up to where it says so. Raises as `path`.
         """
-        return "data" in await in_thread(_left_out, await self.path(export))
+        return await in_thread(_lacks_volume, await self.path(export))
 
     async def has(self, export: Export) -> bool:
         """Returns whether an archive is there; a backup has its row alone.
@@ -170,7 +172,7 @@ class Exporter:
             if self._volume_locks.is_held(project.id):
                 raise VolumeMoves("The volume is just being moved to another engine.")
             async with self._volume_locks.alone(project.id):
-                await self._runtime.export_volume(project.id, content / "data")
+                await self._runtime.export_volume(project.id, content / _VOLUME)
         return left_out
 
     async def _lines(self, deployment_id: str, kind: LogKind) -> AsyncIterator[list[str]]:
@@ -196,14 +198,18 @@ class Exporter:
         )
 
 
-def _left_out(archive: Path) -> dict[str, str]:
+def _lacks_volume(archive: Path) -> bool:
+    """Returns whether `_pack` was given no volume, or its contents say that it was left out."""
+    has_files = False
     with tarfile.open(archive, "r|gz") as packed:
         while (member := packed.next()) is not None:
             packed.members.clear()  # type: ignore[attr-defined]  # it would remember each
             _, _, name = member.name.partition("/")
+            has_files = has_files or name.partition("/")[0] == _VOLUME  # the names are in order
             if name == _CONTENTS and (file := packed.extractfile(member)) is not None:
-                return msgspec.json.decode(file.read(), type=Contents).left_out
-    return {}
+                left_out = msgspec.json.decode(file.read(), type=Contents).left_out
+                return not has_files or _VOLUME in left_out
+    return True
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:
