@@ -36,6 +36,7 @@ def until_tick(every_seconds: float) -> float:
 
     Ticks lie at multiples of the period since the start of the process. So work of all periods is
     done in the same moments: each time a process at rest wakes up costs more than most of its work.
+    Between the begins of two ticks may be two periods, where the first takes half of one.
     """
     elapsed = asyncio.get_running_loop().time() - _BEGUN
     return 1.5 * every_seconds - (elapsed + every_seconds / 2) % every_seconds

@@ -12,8 +12,15 @@ from moorage.core import Core
 from moorage.errors import AlreadyRunning, ConfigurationInvalid
 from moorage.events.signature import new_secret
 from moorage.gateway.assembly import open_core
-from moorage.gateway.several.siblings import Siblings, challenge_secret, fingerprints
+from moorage.gateway.several.siblings import (
+    COPY_SECONDS,
+    SAY_SECONDS,
+    Siblings,
+    challenge_secret,
+    fingerprints,
+)
 from moorage.gateway.state.data_directory import open_data_directory
+from moorage.loop import until_tick
 from moorage.records.webhook import Webhook
 from moorage.settings import Settings, load_settings
 from moorage.storage import events
@@ -83,6 +90,19 @@ async def test_gateway_with_a_copied_data_directory_does_not_start_beside_the_fi
     await copy.enter()
     (found,) = await cluster.running(db, now_ms=clock.now_ms())
     assert found.boot == "another"
+
+
+@pytest.mark.parametrize("work_seconds", [0.0, 1.0, SAY_SECONDS / 2], ids=["0", "1", "7.5"])
+async def test_gateway_that_runs_is_heard_before_it_is_taken_for_gone(
+    monkeypatch: pytest.MonkeyPatch, work_seconds: float
+) -> None:
+    """Whenever its process was started, and however long it takes to say that it runs."""
+    pauses = []
+    with monkeypatch.context() as changed:
+        for now in range(1000, 1000 + 2 * round(SAY_SECONDS)):
+            changed.setattr(asyncio.get_running_loop(), "time", lambda now=now: now)
+            pauses.append(until_tick(SAY_SECONDS))
+    assert work_seconds + max(pauses) < COPY_SECONDS
 
 
 async def test_gateways_with_the_same_keys_run_and_are_known(

@@ -24,8 +24,11 @@ from moorage.storage.vault import Vault
 log = structlog.get_logger()
 
 SAY_SECONDS = 15.0
-COPY_SECONDS = 20.0
-"""How long a gateway of this id on another machine must be silent to be taken for gone."""
+COPY_SECONDS = 2 * SAY_SECONDS + 5.0
+"""How long a gateway of this id on another machine must be silent to be taken for gone.
+
+Two ticks of a loop may lie two periods apart.
+"""
 
 _LEAVE_SECONDS = 5.0
 _CHALLENGES = "challenges"
