@@ -1,6 +1,5 @@
 """The controllers of Deployments and ReplicaSets."""
 
-import copy
 import hashlib
 import json
 import math
@@ -8,7 +7,7 @@ from typing import Any
 
 from fake_kubernetes.failures import Refusal
 from fake_kubernetes.resources import DEPLOYMENTS, PODS, REPLICA_SETS, Manifest, Resource
-from fake_kubernetes.store import Store, timestamp
+from fake_kubernetes.store import Store, copied, timestamp
 from fake_kubernetes.writes import Writer
 
 HASH = "pod-template-hash"
@@ -65,13 +64,13 @@ def keep_replicas(store: Store, writer: Writer) -> None:
 
 
 def _create_pod(writer: Writer, replica_set: Manifest) -> None:
-    template, name = replica_set["spec"]["template"], replica_set["metadata"]["name"]
+    template, name = copied(replica_set["spec"]["template"]), replica_set["metadata"]["name"]
     metadata = {
         **{k: v for k, v in template["metadata"].items() if k in {"labels", "annotations"}},
         "generateName": f"{name}-",
         "ownerReferences": [owner_reference(replica_set)],
     }
-    body = {"metadata": metadata, "spec": copy.deepcopy(template["spec"])}
+    body = {"metadata": metadata, "spec": template["spec"]}
     writer.create(PODS, replica_set["metadata"]["namespace"], body, manager=MANAGER)
 
 
@@ -117,10 +116,7 @@ def _hash(template: Manifest) -> str:
 
 
 def _create_set(writer: Writer, deployment: Manifest, newest: str) -> Manifest:
-    metadata, template = (
-        deployment["metadata"],
-        copy.deepcopy(deployment["spec"]["template"]),
-    )
+    metadata, template = deployment["metadata"], copied(deployment["spec"]["template"])
     template.setdefault("metadata", {}).setdefault("labels", {})[HASH] = newest
     selector = {**deployment["spec"]["selector"]["matchLabels"], HASH: newest}
     body = {
