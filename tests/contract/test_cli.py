@@ -24,6 +24,8 @@ from sdk_stubs import (
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from gateway_fixture import moorage
+
 KEYS = tuple("0x" + f"{number:02x}" * 32 for number in (0x11, 0x22))
 MAIN = "from moorage.cli.main import main; main()"
 READY = {
@@ -78,6 +80,25 @@ class Terminal:
         (self.directory / ".moorage").mkdir()
         (self.directory / ".moorage" / "dev.json").write_text(json.dumps(dev))
 
+    async def run(self, *arguments: str) -> Outcome:
+        """Runs the command to its end."""
+        done = await asyncio.to_thread(
+            moorage, *arguments, env=self.environment(), cwd=self.directory
+        )
+        return _outcome(done.returncode, done.stdout, done.stderr)
+
+    async def execute(
+        self,
+        *arguments: str,
+        stdout: int = asyncio.subprocess.PIPE,
+        stderr: int = asyncio.subprocess.PIPE,
+        **environment: str,
+    ) -> Outcome:
+        """Runs it as `run` does, but with an interpreter of its own, and with these outputs."""
+        process = await self.start(*arguments, stdout=stdout, stderr=stderr, **environment)
+        out, err = await asyncio.wait_for(process.communicate(), timeout=60)
+        return _outcome(process.returncode or 0, (out or b"").decode(), (err or b"").decode())
+
     async def start(
         self,
         *arguments: str,
@@ -86,32 +107,27 @@ class Terminal:
         stderr: int = asyncio.subprocess.PIPE,
         **environment: str,
     ) -> asyncio.subprocess.Process:
-        clean = {name: value for name, value in os.environ.items() if "MOORAGE" not in name}
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-c",
             program,
             *arguments,
             cwd=self.directory,
-            env=clean | {"MOORAGE_STATE_DIR": str(self.directory / "state")} | environment,
+            env=self.environment() | environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
         )
 
-    async def run(
-        self,
-        *arguments: str,
-        stdout: int = asyncio.subprocess.PIPE,
-        stderr: int = asyncio.subprocess.PIPE,
-        **environment: str,
-    ) -> Outcome:
-        process = await self.start(*arguments, stdout=stdout, stderr=stderr, **environment)
-        out, err = await asyncio.wait_for(process.communicate(), timeout=60)
-        outcome = Outcome(process.returncode or 0, (out or b"").decode(), (err or b"").decode())
-        for key in KEYS:
-            assert key[2:] not in outcome.out + outcome.err
-        return outcome
+    def environment(self) -> dict[str, str]:
+        clean = {name: value for name, value in os.environ.items() if "MOORAGE" not in name}
+        return clean | {"MOORAGE_STATE_DIR": str(self.directory / "state")}
+
+
+def _outcome(code: int, out: str, err: str) -> Outcome:
+    for key in KEYS:
+        assert key[2:] not in out + err
+    return Outcome(code, out, err)
 
 
 @pytest.fixture
@@ -274,14 +290,16 @@ async def test_reader_who_left_ends_a_command_without_a_word(
 ) -> None:
     listed = {"wallet": "0x", "count": 0, "projects": []}
     terminal.gateway.other["GET", "/agent/projects"] = [JSONResponse(listed)]
-    outcome = await terminal.run(*arguments, stdout=broken_pipe)
+    outcome = await terminal.execute(*arguments, stdout=broken_pipe)
     assert (outcome.code, outcome.err) == (141, "")
 
 
 async def test_notes_that_nobody_reads_do_not_end_a_deploy(
     terminal: Terminal, broken_pipe: int
 ) -> None:
-    outcome = await terminal.run("deploy", "app", "--name", "hello", "--yes", stderr=broken_pipe)
+    outcome = await terminal.execute(
+        "deploy", "app", "--name", "hello", "--yes", stderr=broken_pipe
+    )
     assert (outcome.code, len(terminal.node.payments)) == (0, 1)
     assert "http://hello.localhost:8080" in outcome.out
 
@@ -508,9 +526,9 @@ async def test_what_an_output_has_no_letters_for_is_escaped(terminal: Terminal) 
     page = log_page("caf\u00e9 \U0001f6a2", ended=True)
     terminal.gateway.other[LOGS] = [JSONResponse(page)]
     arguments = ("logs", PROJECT, DEPLOYMENT)
-    outcome = await terminal.run(*arguments, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    outcome = await terminal.execute(*arguments, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert (outcome.code, outcome.out) == (0, "caf\\xe9 \\U0001f6a2\n"), outcome.err
-    outcome = await terminal.run(*arguments, "--json", PYTHONIOENCODING="ascii")
+    outcome = await terminal.execute(*arguments, "--json", PYTHONIOENCODING="ascii")
     assert (outcome.code, outcome.document) == (0, page)
 
 
