@@ -457,6 +457,32 @@ async def test_sleeping_app_is_billed_on_while_its_volume_is_carried(
     assert await billed_minutes(yard, project) == [60]
 
 
+@pytest.mark.parametrize("arrives", [True, False], ids=["arrives", "comes back"])
+async def test_certificate_that_comes_on_the_way_is_charged_from_the_start_of_an_app(
+    yard: Yard, project: Project, serving: Deployment, arrives: bool
+) -> None:
+    async with yard.db.transaction(durable=True) as tx:
+        await yard.metering.end(tx, project.id)
+        await projects.set_uncertified(tx, project.id, since_ms=START_MS)
+
+    async def certify() -> None:
+        yard.plain.certified = {HOST}
+        await yard.services.uncertified.retry()
+        yard.clock.advance(10 * MINUTE_MS)
+        if not arrives:
+            raise DeployFailed(FailureCause.UNHEALTHY, "It does not answer.")
+
+    yard.before_healthy = certify
+    await queued(yard, project, serving)
+    await yard.deployed()
+    await yard.reconcile()
+    yard.clock.advance(HOUR_MS)
+    await yard.metering.tick()
+    assert await billed_minutes(yard, project) == [0, 60]
+    assert (await yard.project(project)).uncertified_since_ms is None
+    await expect_sound(yard)
+
+
 async def test_crash_on_the_way_bills_nothing_until_an_app_runs(
     yard: Yard, project: Project, serving: Deployment
 ) -> None:

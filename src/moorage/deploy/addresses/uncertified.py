@@ -123,8 +123,9 @@ class Uncertified:
             await projects.set_uncertified(tx, project.id, since_ms=None)
             data = {"project_id": project.id, "endpoint": self._hosts.url(project.unique_name)}
             await self._tell(tx, project, EventKind.PROJECT_CERTIFIED, data)
-            is_served = current.status is ProjectStatus.ACTIVE
-            if is_served and not await self._metering.begin_or_suspend(tx, current):
+            # One that is down, as while its volume is carried, is billed from its start on.
+            is_up = current.status is ProjectStatus.ACTIVE and current.down_since_ms is None
+            if is_up and not await self._metering.begin_or_suspend(tx, current):
                 data = {"project_id": project.id}
                 await self._tell(tx, project, EventKind.PROJECT_SUSPENDED, data)
         log.info("certificate came", project=project.id)

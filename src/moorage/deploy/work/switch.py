@@ -75,12 +75,11 @@ class Switch:
         failpoint("route")
         before = self._addresses.target(project)
         try:
-            if moved:
-                certified = project.uncertified_since_ms is None
-            else:
-                certified = await self._route(project, instance)
+            certified = bool(moved) or await self._route(project, instance)
             failpoint("ready")
             async with self._apps.held(project.id):
+                if moved:  # its certificate may have come on the way
+                    certified = await self._is_certified(project.id)
                 await self._become_ready(
                     job, deployment, project, note, certified=certified, moved=moved
                 )
@@ -91,6 +90,10 @@ class Switch:
             async with self._apps.held(project.id):
                 await self._route_back(deployment, project, before)
             raise
+
+    async def _is_certified(self, project_id: str) -> bool:
+        project = await projects.by_id(self._db, project_id)
+        return project is not None and project.uncertified_since_ms is None
 
     def host(self, project: Project) -> str:
         """Returns the host at which visitors ask for a project."""
