@@ -196,6 +196,23 @@ async def test_earlier_archive_without_the_volume_does_not_do(
     assert f"{project.unique_name}/data/kept.txt" in inside(await archive(yard, project))
 
 
+async def test_last_archive_is_tried_again_however_late_its_first_try_fails(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    """As when the gateway was off, and starts before what it asks."""
+    await yard.serving(project)
+    await order(yard, project)
+    await evicting.tick()
+    yard.clock.advance(7 * DAY_MS)
+    yard.runtime.faults["export_files"] = [OSError("the cluster does not answer yet")]
+    await evicting.tick()
+    assert await status_of(yard, project) is not ProjectStatus.DELETED
+    yard.clock.advance(MINUTE_MS)
+    await evicting.tick()
+    assert await status_of(yard, project) is ProjectStatus.DELETED
+    assert len(await told(yard)) == 2
+
+
 async def test_archive_that_is_older_than_the_volume_does_not_do(
     yard: Yard, evicting: Evictions, project: Project
 ) -> None:
@@ -223,9 +240,11 @@ async def test_archive_with_the_volume_does_when_the_last_one_fails_for_a_day(
         await configuration.give_volume(tx, project.id)
     await order(yard, project)
     await evicting.tick()
-    yard.runtime.faults["export_volume"] = [OSError("the cluster does not answer")]
-    yard.clock.advance(2 * DAY_MS)
-    await evicting.tick()
+    yard.runtime.faults["export_volume"] = [OSError("the cluster does not answer")] * 2
+    for _ in range(2):
+        assert await status_of(yard, project) is not ProjectStatus.DELETED
+        yard.clock.advance(2 * DAY_MS)
+        await evicting.tick()
     assert await status_of(yard, project) is ProjectStatus.DELETED
     assert f"{project.unique_name}/data/kept.txt" in inside(await archive(yard, project))
 

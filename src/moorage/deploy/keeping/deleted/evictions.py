@@ -34,8 +34,8 @@ AT_ONCE = 2
 AGAIN_SECONDS = 10.0
 """How long after one was looked at it is looked at again, while others are still exported."""
 
-_PATIENCE_MS = DAY_MS
-"""How long after an order is due the last archive is tried, before an earlier one has to do."""
+_PATIENCE_SECONDS = DAY_MS / 1000
+"""For how long the last archive has to fail, at each try, before an earlier one has to do."""
 
 _MAX_WHY = 1000
 """Letters of a failure that are kept for the operator; the log has all of it."""
@@ -182,7 +182,7 @@ class Evictions:
         try:
             await self._make(order, project, earlier, is_last=is_last)
         except (MoorageError, OSError) as error:
-            if earlier is None or self._clock.now_ms() < order.at_ms + _PATIENCE_MS:
+            if earlier is None or self._retries.failing_seconds(order) < _PATIENCE_SECONDS:
                 raise
             if project.volume and await self._files.lacks_volume(earlier):
                 raise
