@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import tarfile
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,13 +27,23 @@ async def push_base(
     host: str, *, mark: str = "1", name: str = "base", tags: Sequence[str] = ("1",)
 ) -> str:
     """Puts the image into a registry as `base:1`, and returns its digest; `mark` tells versions."""
-    plain = _layer()
-    blob = Content(media_type=_LAYER, body=gzip.compress(plain, mtime=0))
+    environment = ["PATH=/usr/bin:/bin", f"MARK={mark}"]
+    return await push_image(f"{host}/{name}", _layer(), environment=environment, tags=tags)
+
+
+async def push_image(
+    name: str, layer: bytes, *, environment: Sequence[str] = (), tags: Sequence[str] = ("1",)
+) -> str:
+    """Puts an image of one layer, a tar file, into a registry; returns its digest.
+
+    The layer is packed, but not compressed: that takes seconds for a machine's programs.
+    """
+    blob = Content(media_type=_LAYER, body=gzip.compress(layer, compresslevel=0, mtime=0))
     configuration = {
         "architecture": "amd64",
         "os": "linux",
-        "config": {"Env": ["PATH=/usr/bin:/bin", f"MARK={mark}"]},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(plain).hexdigest()}"]},
+        "config": {"Env": environment},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
     }
     config = Content(media_type=_CONFIG, body=json.dumps(configuration).encode())
     named = [
@@ -42,10 +53,13 @@ async def push_base(
     manifest = {
         "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": named[0], "layers": named[1:],
     }  # fmt: skip
-    repository = parse_repository(f"{host}/{name}")
+    repository = parse_repository(name)
     registry = Registry(Credentials({}))
-    for it in (config, blob):
-        await registry.push_blob(repository, it.body, digest=it.digest)
+    await registry.push_blob(repository, config.body, digest=config.digest)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(blob.body)
+        file.flush()
+        await registry.push_blob(repository, Path(file.name), digest=blob.digest)
     content = Content(media_type=OCI_MANIFEST, body=json.dumps(manifest).encode())
     for tag in tags:
         await registry.put_manifest(Reference(repository=repository, tag=tag), content)

@@ -205,7 +205,15 @@ def _is_removed(group: str) -> bool:
 
 
 def import_base(dockerd: Dockerd, *, with_python: bool = False) -> None:
-    """Makes the image BASE of this machine's own Node, a shell and a few programs."""
+    """Makes the image BASE of what `write_base` writes."""
+    archive = dockerd.directory / "base.tar"
+    write_base(archive, with_python=with_python)
+    dockerd.run("import", str(archive), BASE)
+    archive.unlink()
+
+
+def write_base(archive: Path, *, with_python: bool) -> None:
+    """Writes a system of this machine's own Node, a shell and a few programs as a tar file."""
     names = (*_PROGRAMS, "python3") if with_python else _PROGRAMS
     programs = [path for name in names if (path := shutil.which(name, path="/usr/bin"))]
     standard = _python_library() if with_python else None
@@ -216,7 +224,6 @@ def import_base(dockerd: Dockerd, *, with_python: bool = False) -> None:
         for word in line.split()
         if word.startswith("/") and not word.endswith(":")
     }
-    archive = dockerd.directory / "base.tar"
     with tarfile.open(archive, "w", dereference=True) as image:
         for path in {*programs, *libraries}:
             image.add(path, path if path.startswith("/usr/") else f"/usr{path}")
@@ -226,8 +233,6 @@ def import_base(dockerd: Dockerd, *, with_python: bool = False) -> None:
             link = tarfile.TarInfo(name)
             link.type, link.linkname = tarfile.SYMTYPE, f"usr/{name}"
             image.addfile(link)
-    dockerd.run("import", str(archive), BASE)
-    archive.unlink()
 
 
 def _python_library() -> Path:

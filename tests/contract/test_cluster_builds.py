@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from docker_fixture import BASE, Dockerd, import_base
+from base_image import push_image
+from docker_fixture import BASE, Dockerd, write_base
 from docker_pods import DockerPods
 from moorage.engines.engine import BuildSpec, Limits
 from moorage.engines.host.configuration import HostConfiguration
@@ -48,16 +49,19 @@ PLAN = Plan(
 @pytest.fixture(scope="module")
 def hub(dockerd: Dockerd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
     """A registry that has the base image, by one address for the gateway and for Docker."""
-    import_base(dockerd, with_python=True)
     directory = tmp_path_factory.mktemp("registry")
     with started_registry(directory / "ours") as server:
         port = int(server.host.rpartition(":")[2])
         inside = ("nsenter", f"--net={dockerd.network}")
         storage = server.storage
         with started_registry(directory / "theirs", port=port, storage=storage, inside=inside):
+            system = directory / "base.tar"
+            write_base(system, with_python=True)
+            asyncio.run(push_image(f"{server.host}/hub/base", system.read_bytes()))
+            system.unlink()
             name = f"{server.host}/hub/base:1"
-            dockerd.run("tag", BASE, name)
-            dockerd.run("push", name)
+            dockerd.run("pull", "--quiet", name)
+            dockerd.run("tag", name, BASE)
             yield server
 
 
