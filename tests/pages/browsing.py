@@ -14,7 +14,7 @@ from wallet_in_page import WalletInPage
 from gateway_fixture import DevGateway, moorage
 
 AXE = Path(__file__).parent.parent / "clients/node_modules/axe-core/axe.min.js"
-CHROMIUM = "/usr/bin/chromium-headless-shell"
+CHROMIUM = Path(__file__).with_name("undisturbed_chromium")
 WIDTHS = {375: 800, 768: 1024, 1440: 900}
 """A phone, a tablet and a desk, with how high each is."""
 

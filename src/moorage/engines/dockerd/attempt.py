@@ -123,7 +123,9 @@ async def _ended_when_full(
         while await in_thread(has_room):  # noqa: ASYNC110 (a disk has no event)
             await asyncio.sleep(_LOOK_SECONDS)
         was_full.set()
-        process.terminate()
+        while True:  # one that comes while the builder starts is lost
+            process.terminate()
+            await asyncio.sleep(_LOOK_SECONDS)
 
     looking = asyncio.create_task(look())
     try:
