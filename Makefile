@@ -11,7 +11,7 @@ PYTHON := $(shell scripts/find-python)
 endif
 BIN := .venv/bin
 # Real gateways, chains and sandboxes wait more than they work.
-AT_ONCE := 3
+AT_ONCE := 4
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 COMPILE := $(BIN)/python -m compileall -q -j 0 .venv/lib src
 # Images set it; then each gateway and worker of a run would compile all of src/ and tests/ again.
