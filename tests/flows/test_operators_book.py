@@ -6,7 +6,7 @@ import re
 import secrets
 import stat
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from eth_account import Account
 
 import book
 from chain_fixture import LocalChains
+from moorage.storage.money.chains import unsettled
+from moorage.storage.opening import open_database
 from paying import mine, rpc
 from ports import quiet_port
 from postgres_fixture import PostgresServer
@@ -116,7 +118,9 @@ async def final(gateway: InstalledGateway) -> None:
 
     async def pending() -> list[Any]:
         _, document = await gateway.command("audit", "--fast")
-        return list(document["report"]["pending"])
+        with closing(open_database(gateway.data_dir / "moorage.db")) as books:
+            refunds = await unsettled.by_token(books)  # the audit names them after a day
+        return [*document["report"]["pending"], *refunds]
 
     await until_read(pending, lambda found: not found, seconds=300)
 
