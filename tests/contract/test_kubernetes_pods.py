@@ -445,6 +445,7 @@ async def test_pod_past_its_deadline_has_failed(
     body = pod(shell(image, "true"), initContainers=[slow], activeDeadlineSeconds=2)
     found = await run(api, namespace, body)
     assert (found["status"]["phase"], found["status"]["reason"]) == ("Failed", "DeadlineExceeded")
+    assert "terminated" in found["status"]["initContainerStatuses"][0]["state"]  # before it fails
 
 
 async def test_log_is_followed_to_the_end_and_read_from_a_second_on(

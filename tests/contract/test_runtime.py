@@ -230,7 +230,7 @@ async def test_build_timeout_kills_all_of_the_build(runtime: Engine, source: Pat
         build=f"setsid sleep 8471{OWN} & nohup sleep 8471{OWN} & echo waits; sleep 8471{OWN}"
     )
     with pytest.raises(DeployFailed) as caught:
-        await build(runtime, source, slow, timeout_seconds=10)
+        await build(runtime, source, slow, timeout_seconds=4)
     assert caught.value.cause is FailureCause.BUILD_TIMEOUT
     assert "waits" in caught.value.log_tail
     assert processes(f"sleep 8471{OWN}") == []

@@ -406,7 +406,8 @@ class PodWorker:
                 usual=[kept.state for kept in self._usual],
                 initialized=initialized,
             )
-            live["status"] |= self._ended_by
+            if not any(kept.run for kept in self.kept):  # it has not failed before they have ended
+                live["status"] |= self._ended_by
 
     def log(self, query: LogQuery) -> AsyncIterator[bytes]:
         """Lines of a container's log. Raises Refusal."""
