@@ -53,7 +53,7 @@ test: develop clients languages
 ifeq ($(ARGS),)
 	$(BIN)/pytest tests/unit --numprocesses auto
 	$(BIN)/pytest tests/unit/ledger tests/unit/storage --database postgresql --numprocesses auto
-	$(BIN)/pytest --ignore tests/unit --numprocesses $(AT_ONCE) --dist loadgroup
+	$(BIN)/pytest --ignore tests/unit --numprocesses $(AT_ONCE) --dist loadgroup --no-loadscope-reorder
 else
 	$(BIN)/pytest $(ARGS)
 endif

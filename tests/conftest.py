@@ -42,7 +42,8 @@ pytest_plugins = [
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Tests of a file share its gateway and chains, so one worker runs them all.
 
-    Unless the file says `spread(name)`: then other values of that parameter may go elsewhere.
+    Unless the file says `spread(name)`: then other values of that parameter may go elsewhere. Long
+    ones come first, so that at the end no worker has one left while the others have nothing.
     """
     for item in items:
         group = item.path.stem
@@ -50,6 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
             params = item.callspec.params if hasattr(item, "callspec") else {}
             group += f"-{params.get(spread.args[0], '')}"
         item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 def pytest_collection_finish() -> None:

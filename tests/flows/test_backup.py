@@ -18,7 +18,7 @@ from moorage.backup.content import digest_of
 from waiting import until
 from wallet import Wallet, fresh_name
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.long]
 
 # Counts its visits in its volume, and tells what it was given.
 COUNTER = {

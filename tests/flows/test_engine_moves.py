@@ -15,7 +15,7 @@ from visitor import fetch
 from waiting import until
 from wallet import Wallet, fresh_name
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.long]
 
 # /put writes a note, /end ends the app, anything else tells version, note and where it runs.
 APP = """\

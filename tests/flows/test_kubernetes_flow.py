@@ -21,7 +21,7 @@ from visitor import fetch
 from waiting import until, until_read
 from wallet import HELLO, Wallet, fresh_name
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.long]
 
 PREFIX, MOVED = "flow", "moved"
 MOVING = {"isolation": "kubernetes", "moving_from": "root"}

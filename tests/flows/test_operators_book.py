@@ -27,7 +27,7 @@ from rpc_proxy import RpcProxy
 from waiting import until_read
 from wallet import HELLO, Wallet, fresh_name
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.long]
 
 NOT_HERE = {
     "git clone … /opt/moorage": "where it is cloned from is the reader's",

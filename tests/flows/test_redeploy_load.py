@@ -12,7 +12,7 @@ from gateway_fixture import DevGateway, running
 from visitor import address, host
 from wallet import Answer, Wallet, fresh_name
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.long]
 
 MIB = 1024 * 1024
 UPLOAD_BYTES = 10 * MIB

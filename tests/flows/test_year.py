@@ -18,7 +18,7 @@ from served import ServedGateway, served
 from waiting import until, until_read
 from wallet import Answer, Wallet, fresh_name, new_key
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.long]
 
 NEW_DOMAIN = "apps.localhost"
 

@@ -31,7 +31,7 @@ from small_disk import fill, small_disk
 from waiting import until_read
 from wallet import HELLO, Answer, Wallet, fresh_name
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.long]
 
 DISK_MIB, RESERVE_MIB = 900, 100
 APART = f"127.86.{os.getpid() % 250}.30"  # where the ports of HTTP and HTTPS are free

@@ -8,7 +8,7 @@ from neighbour import settle
 from gateway_fixture import DevGateway, running
 from wallet import Wallet, fresh_name
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.long]
 
 A_SECOND = 2_000_000 / (730 * 3600)  # micro-USD: of a build's 2 GiB and two cores
 FAILING = {
