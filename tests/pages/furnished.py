@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from gateway_fixture import DevGateway
+from waiting import until
 from wallet import Wallet, fresh_name
 
 HOSTILE = "<script>alert(1)</script>\u202e\"'><img src=x onerror=alert(1)>"
@@ -41,7 +42,7 @@ class Furnished:
 
 
 async def furnished(gateway: DevGateway) -> Furnished:
-    """Deploys and fails, and asks for domains, as an agent does."""
+    """Deploys, visits and fails, and asks for domains, as an agent does."""
     wallet = await Wallet(gateway).fund()
     name = fresh_name()
     asked = await wallet.deploy(name, APP)
@@ -55,6 +56,13 @@ async def furnished(gateway: DevGateway) -> Furnished:
     changed = await wallet.call("PATCH", project, json={"runEnvs": variables})
     assert changed.status == 200, changed.body
     await wallet.call("POST", f"{project}/domains", json={"domain": "www.example.org"})
+    await wallet.until_answers(name)
+
+    async def is_measured() -> bool:
+        used = await wallet.call("GET", f"{project}/usage")
+        return bool(used.body["totals"]["requests"])
+
+    await until(is_measured, pause_seconds=0.2)
     failed = await wallet.deploy_paid(fresh_name(), BROKEN, displayName=LONG)
     assert (await wallet.settled(failed))["status"] == "failed"
     return Furnished(

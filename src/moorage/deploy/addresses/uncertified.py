@@ -45,14 +45,16 @@ class PlainHttp:
         *,
         answers: Callable[[str], Awaitable[bool]],
         is_secure: Callable[[str], Awaitable[bool]],
+        comes: Callable[[str], Awaitable[bool]] | None = None,
     ) -> None:
         """`answers` asks the app at the HTTP port.
 
         `is_secure` asks the proxy for the host's certificate. An app's answer must not decide it:
-        one that fails over HTTPS alone would run free.
+        one that fails over HTTPS alone would run free. `comes` asks the same with more patience.
         """
         self.hosts = hosts
         self.is_secure = is_secure
+        self.comes = comes or is_secure
         self._answers = answers
 
     async def serve(self, host: str) -> bool:
@@ -113,7 +115,7 @@ class Uncertified:
         return up if self._plain is None else up[:MAX_AT_A_TIME]
 
     async def _is_secure(self, host: str) -> bool:
-        return self._plain is None or await self._plain.is_secure(host)
+        return self._plain is None or await self._plain.comes(host)
 
     async def _certify(self, project: Project) -> None:
         async with self._apps.held(project.id), self._db.transaction(durable=True) as tx:

@@ -35,6 +35,8 @@ _HTTP_PORT = 80
 _HTTPS_PORT = 443
 _ANSWER_SECONDS = 30.0  # a host's first certificate takes a while
 _PLAIN_SECONDS = 10.0
+_COMES_SECONDS = 75.0
+"""A certificate that failed is asked for again by the proxy itself, a minute later at first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,16 +138,14 @@ def plain_http(proxy: Proxy) -> PlainHttp | None:
     hosts = plain_hosts(proxy)
     if hosts is None:
         return None
+    is_secure = partial(
+        has_certificate, _HTTPS_PORT, tls=_trust(proxy.roots), address=proxy.address
+    )
     return PlainHttp(
         hosts,
         answers=answers_at(proxy, port=_HTTP_PORT, https=False, seconds=_PLAIN_SECONDS),
-        is_secure=partial(
-            has_certificate,
-            _HTTPS_PORT,
-            timeout_seconds=_PLAIN_SECONDS,
-            tls=_trust(proxy.roots),
-            address=proxy.address,
-        ),
+        is_secure=partial(is_secure, timeout_seconds=_PLAIN_SECONDS),
+        comes=partial(is_secure, timeout_seconds=_COMES_SECONDS),
     )
 
 
