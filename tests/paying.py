@@ -1,6 +1,9 @@
 """Transactions on local chains, signed independently of the product: by eth_account."""
 
 import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -238,3 +241,19 @@ async def _forgotten_sent_again(rpc_url: str) -> bool:
             await rpc(rpc_url, "eth_sendRawTransaction", raw)
         forgotten = True
     return forgotten
+
+
+@asynccontextmanager
+async def times_of_blocks(url: str) -> AsyncIterator[None]:
+    """Blocks have the times that a test gives them; afterwards the machine's again."""
+    try:
+        yield
+    finally:
+        await rpc(url, "evm_setTime", int(time.time()))
+        await mine(url)
+
+
+async def mine_safe_block(url: str, *, at: int) -> None:
+    """Mine a block of that time, and one more on it."""
+    await rpc(url, "evm_setNextBlockTimestamp", at)
+    await mine(url, 2)

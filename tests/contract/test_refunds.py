@@ -2,8 +2,10 @@
 
 import asyncio
 import secrets
+import shutil
+import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from aiohttp import web
 
 from chain_fixture import LocalChains
 from clock import START_MS
+from moorage.chains.chain import Token
+from moorage.chains.eip3009 import TransferAuthorization
 from moorage.chains.local.dev_wallet import DevWallet
 from moorage.chains.rpc import RpcClient
 from moorage.chains.signing import SigningKey
@@ -24,20 +28,50 @@ from moorage.ledger import ledger
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.operate.audit.report import run_audit
 from moorage.payments.relay.refund_follow_up import RefundFollowUp
+from moorage.payments.relay.refund_search import authorization_of, refund_nonce
 from moorage.payments.relay.refunds import Refunds, debit_of, left_of
 from moorage.payments.relay.relayer import GWEI, Limits, Relayer
 from moorage.payments.taking.verification import Verifier
 from moorage.records.money.payment import Finality, Payment, PaymentStatus
 from moorage.records.money.refund import Refund, RefundStatus
 from moorage.settings import load_settings
-from moorage.storage import sqlite
+from moorage.storage import sqlite as books_file
 from moorage.storage.database import Database, Transaction
 from moorage.storage.money import accounts, payments, refunds
 from moorage.storage.money.chains import relays
 from moorage.storage.opening import open_database
-from paying import mine, rpc, send_transfer, token_balance, until_mined
-from records_fixture import ALICE, USDC, transfer
+from paying import (
+    mine,
+    mine_safe_block,
+    rpc,
+    send_transaction,
+    send_transfer,
+    times_of_blocks,
+    token_balance,
+    until_mined,
+)
+from records_fixture import ALICE, USDC, USDT, transfer
 from rpc_proxy import RpcProxy
+
+PAID = Payment(
+    chain_id=1,
+    tx_hash="0x",
+    log_index=0,
+    payer=ALICE,
+    token="x",
+    token_address="0x",
+    amount_atomic="1500000000001",
+    credited_micro_usd=MicroUsd(1),
+    block_number=1,
+    block_hash="0x",
+    claimed_at_ms=0,
+    status=PaymentStatus.CREDITED,
+    finality=Finality.SAFE,
+    round=1,
+    posting_id="",
+    held_reason=None,
+    recipient=None,
+)
 
 
 def end_at(step: str) -> Callable[[str], None]:
@@ -73,6 +107,7 @@ class Till:
         self.db = self.database()
         self.spent = 0
         self.before = 0
+        self.before_of: dict[str, int] = {}
 
     def database(self) -> Database:
         """One more that opens the file, as another process would."""
@@ -106,13 +141,18 @@ class Till:
         )
 
     async def paid(
-        self, amount: int = 500_000, *, held: bool = False, safe: bool = True
+        self,
+        amount: int = 500_000,
+        *,
+        held: bool = False,
+        safe: bool = True,
+        token: Token = USDC,
     ) -> Payment:
         """A payment of the payer's, in the books."""
         tx_hash = await send_transfer(
-            self.url, self.payer.private_key, USDC.address, self.pay_to, amount
+            self.url, self.payer.private_key, token.address, self.pay_to, amount
         )
-        self.spent += amount
+        self.spent += amount if token is USDC else 0
         if safe:
             await mine(self.url)
         verifier = Verifier(
@@ -122,7 +162,7 @@ class Till:
             safe_above=MicroUsd(10**12),
         )
         transfers = await verifier.transfers(
-            chain=self.chains.arbitrum, token=USDC, tx_hash=tx_hash
+            chain=self.chains.arbitrum, token=token, tx_hash=tx_hash
         )
         reasons = {self.wallet: "on a list"} if held else {}
         async with self.db.transaction(durable=True) as tx:
@@ -134,7 +174,9 @@ class Till:
         chain = msgspec.structs.replace(self.chains.arbitrum, rpc_urls=urls or (self.url,))
         client = RpcClient(chain, timeout_seconds=30)
         try:
-            await RefundFollowUp(db=self.db, client=client, clock=SystemClock()).resume()
+            await RefundFollowUp(
+                db=self.db, client=client, recipients={self.pay_to}, clock=SystemClock()
+            ).resume()
         finally:
             await client.close()
 
@@ -146,8 +188,8 @@ class Till:
     def wallet(self) -> str:
         return self.payer.address.lower()
 
-    async def tokens(self) -> int:
-        return await token_balance(self.url, USDC.address, self.wallet)
+    async def tokens(self, token: Token = USDC) -> int:
+        return await token_balance(self.url, token.address, self.wallet)
 
     async def balance(self) -> int:
         return await accounts.balance(self.db, self.wallet)
@@ -159,6 +201,28 @@ class Till:
                 if status in (RefundStatus.REFUNDED, RefundStatus.FAILED):
                     return status
                 await asyncio.sleep(0.02)
+
+    async def restore(self, backup: Path) -> None:
+        """Puts older books in the place of today's, as `moorage restore` does."""
+        self.directory = self.directory / "restored"
+        self.directory.mkdir()
+        shutil.copy(backup, self.directory / "moorage.db")
+        self.db = self.database()
+
+    def backup(self) -> Path:
+        """A copy of the books as they are now."""
+        path = self.directory / f"backup-{secrets.token_hex(4)}.db"
+        with (
+            closing(sqlite3.connect(self.directory / "moorage.db")) as books,
+            closing(sqlite3.connect(path)) as copy,
+        ):
+            books.backup(copy)
+        return path
+
+    async def authorization(self, refund: Refund) -> TransferAuthorization | None:
+        """What a refund's transaction sends, unless it is a plain transfer."""
+        (version, *_) = await relays.of_subject(self.db, refund.id)
+        return authorization_of(version)
 
     def settings(self) -> Any:
         chains = {"arbitrum": {"rpc_urls": (self.proxy.url,)}}
@@ -187,11 +251,12 @@ async def till(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Till]:
     # Several write at once here, to a disk on which others build.
-    monkeypatch.setattr(sqlite, "_BUSY_WAIT_SECONDS", 60.0)
+    monkeypatch.setattr(books_file, "_BUSY_WAIT_SECONDS", 60.0)
     async with AsyncExitStack() as stack:
         made = Till(local_chains, arbitrum_proxy, db_path, local_chains.wallets.wallets[6], stack)
         await rpc(made.url, "anvil_setBalance", made.pay_to, hex(10**18))
         made.before = await made.tokens()
+        made.before_of = {token.name: await made.tokens(token) for token in (USDC, USDT)}
         yield made
         await until_mined(made.url)  # the next test begins with a node that has done all
 
@@ -360,6 +425,18 @@ async def test_answer_that_is_lost_after_sending_pays_once(till: Till) -> None:
     await till.check(returned=500_000, balance=0)
 
 
+@asynccontextmanager
+async def authorization_ended(till: Till, refund: Refund) -> AsyncIterator[None]:
+    """A refund can't be undone before: until then anybody may send its authorization."""
+    await till.resume()
+    assert [each.id for each in await refunds.to_follow(till.db, chain_id=42161)] == [refund.id]
+    authorization = await till.authorization(refund)
+    assert authorization is not None
+    async with times_of_blocks(till.url):
+        await mine_safe_block(till.url, at=authorization.valid_before)
+        yield
+
+
 @pytest.mark.parametrize("held", [False, True])
 async def test_nonce_that_went_elsewhere_undoes_the_debit(till: Till, *, held: bool) -> None:
     payment = await till.paid(held=held)
@@ -369,7 +446,8 @@ async def test_nonce_that_went_elsewhere_undoes_the_debit(till: Till, *, held: b
     await send_transfer(till.url, till.private_key, USDC.address, ALICE, 1)  # the same nonce
     await mine(till.url)
     await mine(till.url)
-    assert await till.to_its_end(till.refunds(), refund) is RefundStatus.FAILED
+    async with authorization_ended(till, refund):
+        assert await till.to_its_end(till.refunds(), refund) is RefundStatus.FAILED
     assert (await till.payment(payment.tx_hash)) == payment
     await till.check(returned=0, balance=0 if held else 500_000)
     await send_transfer(till.url, till.payer.private_key, USDC.address, till.pay_to, 1)
@@ -396,7 +474,8 @@ async def test_reverted_transfer_undoes_the_debit_once_it_is_safe(till: Till) ->
     assert await service.follow(refund) is not RefundStatus.FAILED  # it may yet be mined otherwise
     assert await till.balance() == 0
     await mine(till.url)
-    assert await till.to_its_end(service, refund) is RefundStatus.FAILED
+    async with authorization_ended(till, refund):
+        assert await till.to_its_end(service, refund) is RefundStatus.FAILED
     await till.check(returned=0, balance=500_000)
 
 
@@ -478,7 +557,8 @@ async def test_dropped_refund_whose_nonce_went_elsewhere_gives_the_credits_back(
     await send_transfer(till.url, till.private_key, USDC.address, ALICE, 1)
     await mine(till.url)
     await mine(till.url)
-    await till.resume()
+    async with authorization_ended(till, refund):
+        await till.resume()
     await till.check(returned=0, balance=500_000)
 
 
@@ -516,19 +596,22 @@ async def test_payer_whom_the_token_refuses_meanwhile_gets_the_credits_back(till
     payment = await till.paid()
     with pytest.raises(KeyboardInterrupt), armed(end_at("refund_signed")):
         await begin(till.refunds(), payment)
+    (refund,) = await refunds.to_follow(till.db, chain_id=42161)
     async with refusing_token(till):
         await till.resume()
         await until_mined(till.url)
         await mine(till.url)
+    async with authorization_ended(till, refund):
         await till.resume()
     await till.check(returned=0, balance=500_000)
 
 
 @asynccontextmanager
 async def refusing_token(till: Till) -> AsyncIterator[None]:
-    """As where the payer is on the token's blacklist: every call is reverted."""
+    """As where the payer is on the token's blacklist: nothing but `authorizationState` answers."""
     code = await rpc(till.url, "eth_getCode", USDC.address, "latest")
-    await rpc(till.url, "anvil_setCode", USDC.address, "0x60006000fd")
+    refusing = "60003560e01c63e94a01021460145760006000fd5b600060005260206000f3"
+    await rpc(till.url, "anvil_setCode", USDC.address, f"0x{refusing}")
     try:
         yield
     finally:
@@ -571,29 +654,166 @@ async def test_another_key_does_not_meddle_with_a_refund(till: Till) -> None:
 
 def test_parts_take_from_the_credits_what_the_whole_brought() -> None:
     """With 18 decimals, parts are worth fractions of a micro-USD."""
-    paid = Payment(
-        chain_id=1,
-        tx_hash="0x",
-        log_index=0,
-        payer=ALICE,
-        token="x",
-        token_address="0x",
-        amount_atomic="1500000000001",
-        credited_micro_usd=MicroUsd(1),
-        block_number=1,
-        block_hash="0x",
-        claimed_at_ms=0,
-        status=PaymentStatus.CREDITED,
-        finality=Finality.SAFE,
-        round=1,
-        posting_id="",
-        held_reason=None,
-        recipient=None,
+    assert left_of(PAID, []) == 1_500_000_000_001
+    assert debit_of(PAID, [], AtomicUnits(1), decimals=18) == 0
+    assert debit_of(PAID, [], AtomicUnits(500_000_000_002), decimals=18) == 1
+    assert debit_of(PAID, [], AtomicUnits(1_500_000_000_001), decimals=18) == 1
+
+
+async def sent_once(till: Till, token: Token, amount: int) -> bool:
+    """Whether what the payer has is what it had, less payment, and one refund of `amount`."""
+    return await till.tokens(token) == till.before_of[token.name] - 500_000 + amount
+
+
+@pytest.mark.parametrize("token", [USDC, USDT], ids=["usdc", "usdt"])
+@pytest.mark.parametrize("amount", [None, 200_000])
+async def test_refund_that_a_restored_backup_forgot_is_recorded_and_not_paid_again(
+    till: Till, token: Token, amount: int | None
+) -> None:
+    payment = await till.paid(token=token)
+    backup = till.backup()
+    service = till.refunds()
+    first = await begin(service, payment, amount)
+    assert await till.to_its_end(service, first) is RefundStatus.REFUNDED
+    (paid_by,) = await relays.of_subject(till.db, first.id)
+    await mine(till.url)
+    await till.restore(backup)
+
+    report = await run_audit(till.settings(), from_block=None, search=True)
+    assert [item.row.split()[0] for item in report.findings] == ["transfer"]
+    assert paid_by.tx_hash in report.findings[0].row
+
+    again = await begin(till.refunds(), payment, amount)
+    assert (again.status, again.refund_tx_hash) == (RefundStatus.REFUNDED, paid_by.tx_hash)
+    assert again.amount == first.amount
+    assert await sent_once(till, token, first.amount)
+    assert await till.balance() == 500_000 - first.amount
+    report = await run_audit(till.settings(), from_block=None, search=True)
+    assert (report.findings, report.unknown) == ([], {})
+
+
+async def test_part_that_a_restored_backup_forgot_is_not_sent_with_the_rest(till: Till) -> None:
+    """In whatever part it is asked for: the token knows the first refund of a payment."""
+    payment = await till.paid()
+    backup = till.backup()
+    service = till.refunds()
+    await till.to_its_end(service, await begin(service, payment, 200_000))
+    await mine(till.url)
+    await till.restore(backup)
+    found = await begin(till.refunds(), payment)
+    assert (found.status, found.amount) == (RefundStatus.REFUNDED, 200_000)
+    service = till.refunds()
+    await till.to_its_end(service, await begin(service, payment))
+    await till.check(returned=500_000, balance=0)
+
+
+async def test_other_part_without_authorizations_is_refused_and_its_transaction_named(
+    till: Till,
+) -> None:
+    payment = await till.paid(token=USDT)
+    backup = till.backup()
+    service = till.refunds()
+    first = await begin(service, payment, 200_000)
+    await till.to_its_end(service, first)
+    await mine(till.url)
+    (paid_by,) = await relays.of_subject(till.db, first.id)
+    await till.restore(backup)
+    with pytest.raises(RefundRefused, match=paid_by.tx_hash):
+        await begin(till.refunds(), payment)
+    await begin(till.refunds(), payment, 200_000)
+    service = till.refunds()
+    await till.to_its_end(service, await begin(service, payment))
+    assert await sent_once(till, USDT, 500_000)
+
+
+@pytest.mark.parametrize("amount", [500_000, 200_000])
+async def test_token_refuses_a_second_refund_of_the_same_number(till: Till, amount: int) -> None:
+    """Of books restored while the first one waited, so that nobody could find it."""
+    payment = await till.paid()
+    backup = till.backup()
+    with pytest.raises(KeyboardInterrupt), armed(end_at("refund_signed")):
+        await begin(till.refunds(), payment, amount)
+    (first,) = await refunds.to_follow(till.db, chain_id=42161)
+    (one,) = await relays.of_subject(till.db, first.id)
+    await till.restore(backup)
+    with pytest.raises(KeyboardInterrupt), armed(end_at("refund_signed")):
+        await begin(till.refunds(), payment)
+    stranger = till.chains.wallets.wallets[5].private_key
+    await send_transaction(till.url, stranger, to=USDC.address, data=one.data)
+    await mine(till.url)
+    (second,) = await refunds.to_follow(till.db, chain_id=42161)
+    status = await till.to_its_end(till.refunds(), second)
+    if amount == 500_000:
+        assert status is RefundStatus.REFUNDED
+    else:  # its nonce is used for good: the next one finds what was paid
+        assert status is RefundStatus.FAILED
+        assert (await begin(till.refunds(), payment)).amount == amount
+    await till.check(returned=amount, balance=500_000 - amount)
+
+
+async def test_authorization_of_a_refund_that_somebody_else_sends_pays_it(till: Till) -> None:
+    payment = await till.paid()
+    with pytest.raises(KeyboardInterrupt), armed(end_at("refund_signed")):
+        await begin(till.refunds(), payment)
+    (refund,) = await refunds.to_follow(till.db, chain_id=42161)
+    (version,) = await relays.of_subject(till.db, refund.id)
+    stranger = till.chains.wallets.wallets[5].private_key
+    theirs = await send_transaction(till.url, stranger, to=USDC.address, data=version.data)
+    await mine(till.url)
+    await till.resume()
+    await till.resume()
+    (stored,) = await refunds.of_payment(
+        till.db, chain_id=42161, tx_hash=payment.tx_hash, log_index=payment.log_index
     )
-    assert left_of(paid, []) == 1_500_000_000_001
-    assert debit_of(paid, [], AtomicUnits(1), decimals=18) == 0
-    assert debit_of(paid, [], AtomicUnits(500_000_000_002), decimals=18) == 1
-    assert debit_of(paid, [], AtomicUnits(1_500_000_000_001), decimals=18) == 1
+    assert (stored.status, stored.refund_tx_hash) == (RefundStatus.REFUNDED, theirs)
+    await till.check(returned=500_000, balance=0)
+
+
+@pytest.mark.parametrize("follower", ["gateway", "command"])
+async def test_refund_is_not_sent_while_its_payment_is_not_on_the_chain(
+    till: Till, follower: str
+) -> None:
+    payment = await till.paid()
+    with pytest.raises(KeyboardInterrupt), armed(end_at("refund_signed")):
+        await begin(till.refunds(), payment)
+    (refund,) = await refunds.to_follow(till.db, chain_id=42161)
+
+    def gone(method: str, result: Any) -> Any:
+        if method == "eth_getTransactionReceipt" and result is not None:
+            return None if result["transactionHash"] == payment.tx_hash else result
+        return result
+
+    till.proxy.alter = gone
+    for _ in range(2):
+        if follower == "gateway":
+            await till.resume(till.url, till.proxy.url)
+        else:
+            await till.refunds().follow(refund)
+    await mine(till.url)
+    assert await till.tokens() == till.before - till.spent
+    till.proxy.behave()
+    await till.resume()
+    await until_mined(till.url)
+    await mine(till.url)
+    await till.resume()
+    await till.check(returned=500_000, balance=0)
+
+
+async def test_transfer_to_a_payer_that_no_refund_explains_is_named(till: Till) -> None:
+    await till.paid()
+    given = await send_transfer(till.url, till.private_key, USDC.address, till.wallet, 123)
+    till.spent -= 123
+    report = await run_audit(till.settings(), from_block=None, search=True)
+    (finding,) = report.findings
+    assert given in finding.row
+    assert till.wallet in finding.problem
+
+
+def test_parts_of_one_payment_have_nonces_of_their_own() -> None:
+    payment = msgspec.structs.replace(PAID, tx_hash="0x" + "1f" * 32)
+    other = msgspec.structs.replace(payment, log_index=1)
+    named = [refund_nonce(each, n) for each in (payment, other) for n in range(3)]
+    assert len(set(named)) == 6
 
 
 @pytest.fixture

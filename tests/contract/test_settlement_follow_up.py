@@ -3,9 +3,6 @@
 import asyncio
 import itertools
 import secrets
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -26,10 +23,12 @@ from paying import (
     Authorization,
     cancel_authorization,
     mine,
+    mine_safe_block,
     rpc,
     send_transaction,
     send_transfer,
     sign_authorization,
+    times_of_blocks,
 )
 from rpc_proxy import RpcProxy
 
@@ -463,22 +462,6 @@ async def test_authorization_that_expires_unused_fails_once_that_is_final(
         with pytest.raises(AuthorizationRefused, match="expired"):
             await desk.settle(signed)
         assert await desk.received() == 0
-
-
-@asynccontextmanager
-async def times_of_blocks(url: str) -> AsyncIterator[None]:
-    """Blocks have the times that a test gives them; afterwards the machine's again."""
-    try:
-        yield
-    finally:
-        await rpc(url, "evm_setTime", int(time.time()))
-        await mine(url)
-
-
-async def mine_safe_block(url: str, *, at: int) -> None:
-    """Mine a block of that time, and one more on it."""
-    await rpc(url, "evm_setNextBlockTimestamp", at)
-    await mine(url, 2)
 
 
 async def test_canceled_authorization_fails_once_that_is_final(

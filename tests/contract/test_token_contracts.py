@@ -120,3 +120,10 @@ async def test_contract_wallet_authorizes_by_its_owners_signature(
 
     stranger = authorization(relayer, pay_to, payer=wallet)
     assert "invalid signature" in await refusal(url, relayer.address, stranger.calldata_bytes)
+
+
+async def test_usdt_knows_no_authorizations(url: str, payer: DevWallet) -> None:
+    usdt = KNOWN_CHAINS["base"].tokens[1].address
+    asked = calldata("authorizationState(address,bytes32)", payer.address, "0x" + "11" * 32)
+    with pytest.raises(AssertionError, match="revert"):
+        await rpc(url, "eth_call", {"to": usdt, "data": asked}, "latest")

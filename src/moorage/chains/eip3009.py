@@ -30,6 +30,7 @@ _TRANSFER_TYPE = keccak256(
 _KEY_SIGNATURE_BYTES = 65  # r, s, v
 _HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0
 _RECOVERY_IDS = {0: 0, 1: 1, 27: 0, 28: 1}
+_KEY_WORDS = 9  # six arguments, then v, r and s
 _HEAD_BYTES = 7 * 32  # the bytes overload's arguments before the signature's own words
 
 
@@ -103,6 +104,31 @@ def transfer_calldata(authorization: TransferAuthorization, *, by_key: bool) -> 
         raise ValueError("a key's signature is r, s and v, and v is 27 or 28")
     v = 27 + _RECOVERY_IDS[signature[64]]
     return "0x" + (_BY_KEY + arguments + _word(v) + signature[:64]).hex()
+
+
+def authorization_in(
+    data: str, *, chain_id: int, token_address: str
+) -> TransferAuthorization | None:
+    """Returns the authorization in calldata that `transfer_calldata` made of a key's signature.
+
+    None for any other calldata.
+    """
+    raw = bytes.fromhex(data[2:])
+    words = [raw[at : at + 32] for at in range(4, len(raw), 32)]
+    if raw[:4] != _BY_KEY or len(words) != _KEY_WORDS:
+        return None
+    payer, recipient, value, after, before, nonce, v, r, s = words
+    return TransferAuthorization(
+        chain_id=chain_id,
+        token_address=token_address,
+        payer="0x" + payer[12:].hex(),
+        recipient="0x" + recipient[12:].hex(),
+        value=AtomicUnits(int.from_bytes(value, "big")),
+        valid_after=int.from_bytes(after, "big"),
+        valid_before=int.from_bytes(before, "big"),
+        nonce="0x" + nonce.hex(),
+        signature=r + s + v[-1:],
+    )
 
 
 def judged_by_contract(calldata: str) -> bool:

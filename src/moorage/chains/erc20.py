@@ -70,9 +70,20 @@ def parse_transfer_logs(receipt: Receipt, *, token_address: str) -> tuple[Transf
     return tuple(transfer for transfer in transfers if transfer is not None)
 
 
-def transfer_topics(recipients: Iterable[str]) -> list[str | list[str] | None]:
-    """Returns the topics, for `eth_getLogs`, of every Transfer to one of `recipients`."""
-    return [TRANSFER_TOPIC, None, ["0x" + _address_word(each) for each in sorted(recipients)]]
+def transfer_topics(
+    recipients: Iterable[str] | None, *, senders: Iterable[str] | None = None
+) -> list[str | list[str] | None]:
+    """Returns the topics, for `eth_getLogs`, of every Transfer from `senders` to `recipients`.
+
+    None stands for anybody.
+    """
+    return [TRANSFER_TOPIC, _topics_of(senders), _topics_of(recipients)]
+
+
+def _topics_of(addresses: Iterable[str] | None) -> list[str] | None:
+    if addresses is None:
+        return None
+    return ["0x" + _address_word(each) for each in sorted(addresses)]
 
 
 def balance_of_calldata(account: str) -> str:

@@ -246,7 +246,9 @@ class PaymentServices:
     def _of_chain(self, client: RpcClient) -> Iterator[Loop]:
         seconds, name, one = self._settings.watch_seconds, client.chain.name, Scope.CLUSTER
         check = self._finality_check(client).check
-        refunds = RefundFollowUp(db=self._db, client=client, clock=self._clock).resume
+        refunds = RefundFollowUp(
+            db=self._db, client=client, recipients=self._recipients, clock=self._clock
+        ).resume
         yield Loop(f"finality of {name}", every_seconds=seconds, tick=check, scope=one)
         yield Loop(f"refunds of {name}", every_seconds=seconds, tick=refunds, scope=one)
 

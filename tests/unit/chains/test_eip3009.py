@@ -19,6 +19,7 @@ from moorage.chains.eip3009 import (
     Eip712Domain,
     TransferAuthorization,
     authorization_digest,
+    authorization_in,
     authorization_state_calldata,
     authorization_used_topics,
     domain_separator,
@@ -226,3 +227,13 @@ def test_searched_topics_are_those_of_eip_3009s_event() -> None:
     authorizer, nonce = encode(["address"], [PAYER]), bytes.fromhex(NONCE[2:])
     topics = ["0x" + topic.hex() for topic in (event, authorizer, nonce)]
     assert authorization_used_topics(PAYER, NONCE) == topics
+
+
+def test_calldata_of_a_keys_authorization_is_read_back() -> None:
+    wish = signed(authorization())
+    by_key, by_contract = (transfer_calldata(wish, by_key=each) for each in (True, False))
+    read = [
+        authorization_in(data, chain_id=42161, token_address=USDC)
+        for data in (by_key, by_contract, "0x")
+    ]
+    assert read == [wish, None, None]

@@ -4,21 +4,17 @@ Every payment and every refund must be on its chain as recorded, and every trans
 addresses must be a payment. The search does not use the watcher's code or cursor.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
 from moorage.chains.chain import Chain
-from moorage.chains.encoding import parse_quantity
-from moorage.chains.erc20 import (
-    TransferLog,
-    parse_transfer_log,
-    transfer_topics,
-)
+from moorage.chains.erc20 import TransferLog
 from moorage.chains.heads import Heads, read_block, read_heads
 from moorage.chains.pace import Pace
-from moorage.chains.receipt import FoundLog, Receipt, parse_found_logs, parse_receipt
+from moorage.chains.receipt import FoundLog, Receipt, parse_receipt
 from moorage.chains.rpc import AnswerTooLarge, RpcClient, RpcError
+from moorage.chains.transfer_search import find_transfers, require_head
 from moorage.errors import ChainUnavailable
 from moorage.operate.audit.rows import Finding, PaymentKey, payment_key, payment_row
 from moorage.payments.watch.comparison import (
@@ -28,12 +24,10 @@ from moorage.payments.watch.comparison import (
 )
 from moorage.records.money.cursor import Cursor, Search
 from moorage.records.money.payment import Finality, Payment, PaymentStatus
-from moorage.records.money.refund import Refund, RefundStatus
+from moorage.records.money.refund import UNFINISHED, Refund, RefundStatus
 from moorage.storage.money.audit import Books
 
 _RECEIPTS_AT_ONCE = 50
-_FIRST_RANGE_BLOCKS = 2_000
-_MAX_RANGE_BLOCKS = 50_000
 
 
 class ChainAudit(msgspec.Struct):
@@ -49,13 +43,15 @@ async def audit_chain(
     *,
     recipients: Collection[str],
     retired: Collection[str] = (),
+    senders: Collection[str] = (),
     from_block: int | None,
     search: bool,
 ) -> ChainAudit:
     """Compares one chain with the books; `recipients` are `pay_to` and its former values.
 
     Transfers to those of them that are `retired` are not credited, so not searched for.
-    `search` looks for transfers from `from_block` on; with None, from where the gateway began.
+    `search` looks for transfers from `from_block` on; with None, from where the gateway began. It
+    also looks for what `recipients` and `senders`, who send refunds, sent to wallets that paid.
     Raises ChainUnavailable when the chain can't be read, or its node lags.
     """
     chain = client.chain
@@ -66,9 +62,13 @@ async def audit_chain(
         await _audit_cursors(client, result, books)
         await _audit_receipts(client, result, paid, back, recipients=recipients)
         if search:
+            senders = {*senders, *(each.sender for each in books.refund_transactions)}
             first = _first_block(chain, books, paid) if from_block is None else from_block
             live = set(recipients).difference(retired)
             await _audit_transfers(client, result, books, paid, recipients=live, first=first)
+            await _audit_sent(
+                client, result, books, paid, senders={*recipients, *senders}, first=first
+            )
     except ValueError as problem:
         raise client.contradiction(problem) from problem
     return result
@@ -157,19 +157,12 @@ async def _receipts(
             pace.refused(len(some))
             continue
         pace.answered(len(some))
-        _require_head(client, head, newest)
+        require_head(client, head, newest)
         for tx_hash, answer in zip(some, answers, strict=True):
             if isinstance(answer, RpcError):
                 raise answer
             found[tx_hash] = None if answer is None else parse_receipt(answer, tx_hash=tx_hash)
     return found
-
-
-def _require_head(client: RpcClient, head: object, wanted: int) -> None:
-    if isinstance(head, RpcError):
-        raise head
-    if parse_quantity(head) < wanted:
-        raise ChainUnavailable(f"The node of {client.chain.name} lags behind block {wanted}.")
 
 
 def _first_block(chain: Chain, books: Books, paid: Sequence[Payment]) -> int | None:
@@ -201,9 +194,11 @@ async def _audit_transfers(
         ),
         default=-1,
     )
-    for found, log in await _arrived(
-        client, recipients, first=latest if first is None else first, last=latest
+    for found, log in await find_transfers(
+        client, recipients=recipients, first=latest if first is None else first, last=latest
     ):
+        if log.value == 0 or log.sender in recipients:
+            continue
         key = (client.chain.chain_id, found.tx_hash, log.log_index)
         problem = transfer_problem(key, log, known)
         if problem is not None:
@@ -223,50 +218,40 @@ def transfer_problem(
     return None
 
 
-async def _arrived(
-    client: RpcClient, recipients: Collection[str], *, first: int, last: int
-) -> list[tuple[FoundLog, TransferLog]]:
-    """Returns every transfer of money to `recipients` from block `first` to `last` inclusive."""
-    pace = Pace(first=_FIRST_RANGE_BLOCKS, max_=_MAX_RANGE_BLOCKS)
-    arrived: list[tuple[FoundLog, TransferLog]] = []
-    while first <= last:
-        end = min(last, first + pace.size - 1)
-        asked = end - first + 1
-        try:
-            logs = await _logs(client, recipients, first=first, last=end)
-        except (RpcError, AnswerTooLarge):
-            if asked == 1:
-                raise
-            pace.refused(asked)
+async def _audit_sent(
+    client: RpcClient,
+    result: ChainAudit,
+    books: Books,
+    paid: Sequence[Payment],
+    *,
+    senders: Collection[str],
+    first: int | None,
+) -> None:
+    """Each transfer from one of our addresses to a wallet that paid is a refund."""
+    payers = {item.payer for item in paid}.difference(senders)
+    if first is None or not payers:
+        return
+    latest = (await read_heads(client)).latest
+    chain_id = client.chain.chain_id
+    refunds = [each for each in books.refunds if each.chain_id == chain_id]
+    for found, log in await find_transfers(client, senders=senders, first=first, last=latest):
+        if log.recipient not in payers or log.value == 0:
             continue
-        pace.answered(asked)
-        arrived += _money(logs, recipients)
-        first = end + 1
-    return arrived
+        if not any(_explains(refund, found, log, books) for refund in refunds):
+            row = f"transfer {chain_id}:{found.tx_hash}:{log.log_index}"
+            result.findings.append(
+                Finding(row, f"{log.value} went to {log.recipient}, and no refund tells of it")
+            )
 
 
-async def _logs(
-    client: RpcClient, recipients: Collection[str], *, first: int, last: int
-) -> tuple[FoundLog, ...]:
-    wanted = {
-        "address": [token.key for token in client.chain.tokens],
-        "topics": transfer_topics(recipients),
-        "fromBlock": hex(first),
-        "toBlock": hex(last),
-    }
-    head, answer = await client.batch([("eth_blockNumber", []), ("eth_getLogs", [wanted])])
-    _require_head(client, head, last)
-    if isinstance(answer, RpcError):
-        raise answer
-    return parse_found_logs(answer)
-
-
-def _money(
-    logs: Iterable[FoundLog], recipients: Collection[str]
-) -> Iterator[tuple[FoundLog, TransferLog]]:
-    for found in logs:
-        log = parse_transfer_log(found.log)
-        if log is None or log.recipient not in recipients:
-            raise ValueError("a search found what was not searched for")
-        if log.value > 0 and log.sender not in recipients:
-            yield found, log
+def _explains(refund: Refund, found: FoundLog, log: TransferLog, books: Books) -> bool:
+    """Whether a transfer is, or may be, the one that pays a refund."""
+    told = (refund.recipient, refund.token_address, refund.amount)
+    if told != (log.recipient, log.token_address, log.value):
+        return False
+    if refund.status in UNFINISHED:
+        return True
+    return refund.status is RefundStatus.REFUNDED and found.tx_hash in (
+        refund.refund_tx_hash,
+        *(each.tx_hash for each in books.refund_transactions if each.subject_id == refund.id),
+    )

@@ -2,19 +2,21 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 
 import msgspec
 import structlog
 
 from moorage.chains.chain import Chain
 from moorage.clock import SystemClock
-from moorage.errors import ChainUnavailable, DatabaseUnavailable
+from moorage.errors import ChainUnavailable, ConfigurationInvalid, DatabaseUnavailable
 from moorage.gateway.state.configuration import former_chains
 from moorage.ledger.ledger import EARNED
 from moorage.operate.audit.chains import audit_chain
 from moorage.operate.audit.rows import Finding, TokenTotal, audit_books, token_totals
 from moorage.operate.audit.states import audit_states
 from moorage.operate.books import OpenBooks, open_books
+from moorage.payments.relay.key_file import key_in
 from moorage.settings import Settings
 from moorage.storage.money.audit import Books
 from moorage.storage.money.chains import unsettled
@@ -66,7 +68,7 @@ async def run_audit(settings: Settings, *, from_block: int | None, search: bool)
             burned_micro_usd=books.accounts.get(EARNED, 0),
         )
         _tell_former(report, books, chains, opened.chains, on_its_way)
-        await _ask_chains(opened, books, report, from_block=from_block, search=search)
+        await _ask_chains(settings, opened, books, report, from_block=from_block, search=search)
         await _note(opened, report)
     return report
 
@@ -114,8 +116,15 @@ def _tell_former(
 
 
 async def _ask_chains(
-    opened: OpenBooks, books: Books, report: Report, *, from_block: int | None, search: bool
+    settings: Settings,
+    opened: OpenBooks,
+    books: Books,
+    report: Report,
+    *,
+    from_block: int | None,
+    search: bool,
 ) -> None:
+    senders = _refund_senders(settings)
     for name in opened.chains:
         client = opened.clients.get(name)
         if client is None:
@@ -127,6 +136,7 @@ async def _ask_chains(
                 books,
                 recipients=opened.recipients,
                 retired=opened.retired,
+                senders=senders,
                 from_block=from_block,
                 search=search,
             )
@@ -135,3 +145,14 @@ async def _ask_chains(
         else:
             report.findings.extend(found.findings)
             report.pending.extend(found.pending)
+
+
+def _refund_senders(settings: Settings) -> set[str]:
+    """Returns the address of `refund_key_file`; none if there is no such file to be read here."""
+    if not settings.refund_key_file:
+        return set()
+    try:
+        return {key_in(Path(settings.refund_key_file), option="refund_key_file").address}
+    except ConfigurationInvalid as problem:
+        log.warning("the audit does not know who sends refunds", error=problem.message)
+        return set()

@@ -2,7 +2,9 @@
 
 One database transaction stores the debit, the refund and the signed transaction before anything is
 sent. From then on the refund has one nonce, so that it can't be paid twice. Its outcome is read
-from the chain. A refund that can no longer be mined is undone by a compensating entry.
+from the chain. A refund that can no longer be mined is undone by a compensating entry. Books that
+were restored from an older backup may not know of a refund that was paid: it is looked for first,
+and recorded instead of sent again.
 """
 
 import contextlib
@@ -10,18 +12,26 @@ import uuid
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 import msgspec
+import structlog
 
 from moorage.chains.chain import Token
+from moorage.chains.eip3009 import TransferAuthorization
+from moorage.chains.eip3009 import transfer_calldata as authorized_calldata
 from moorage.chains.erc20 import transfer_calldata
-from moorage.chains.heads import read_heads
-from moorage.chains.receipt import Receipt, parse_receipt
-from moorage.chains.rpc import RpcClient, RpcError
+from moorage.chains.heads import block_call, parse_block, read_heads
+from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock
 from moorage.errors import ChainUnavailable, DatabaseUnavailable, RefundRefused
 from moorage.failpoints import failpoint
 from moorage.ledger import ledger
 from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units, decimal_text
 from moorage.payments.relay.refund_follow_up import RefundFollowUp
+from moorage.payments.relay.refund_search import (
+    FoundRefund,
+    read_receipt,
+    sent_before,
+    taken_nonces,
+)
 from moorage.payments.relay.relayer import Relayer
 from moorage.payments.watch.comparison import payment_problem
 from moorage.records.money.payment import Finality, Payment, PaymentStatus
@@ -30,6 +40,10 @@ from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import payments, refunds
 from moorage.storage.money.chains import relays
 
+log = structlog.get_logger()
+
+_VALID_SECONDS = 3_600
+"""How long an authorization can be used: a refund can't be undone before that."""
 _GIVEN_BACK = (PaymentStatus.CREDITED, PaymentStatus.HELD)
 
 
@@ -56,7 +70,7 @@ class Refunds:
         self._sender = sender
         self._recipients = recipients
         self._clock = clock
-        self._follow_up = RefundFollowUp(db=db, client=client, clock=clock)
+        self._follow_up = RefundFollowUp(db=db, client=client, recipients=recipients, clock=clock)
 
     async def begin(
         self,
@@ -80,7 +94,20 @@ class Refunds:
             amount = left_of(payment, earlier)
         await self._require_safe(payment)
         _require_left(payment, earlier, amount, token)
-        calldata = transfer_calldata(payment.payer, amount)
+        before = await sent_before(
+            self._db,
+            self._client,
+            payment,
+            token,
+            amount=amount,
+            earlier=earlier,
+            senders={self._sender, *self._recipients},
+        )
+        if before.found is not None:
+            return await self._record(payment, token, before.found, reason=reason, note=note)
+        valid_before = await self._valid_before()
+        unused = before.unused or (None,)
+        calldata = self._calldata(payment, token, amount, unused[0], valid_before)
         prepared, _ = await self._relayer.prepare(payment.token_address, calldata)
         if prepared.refusal is not None:
             raise RefundRefused(f"The transfer would fail: {prepared.refusal}.")
@@ -88,6 +115,10 @@ class Refunds:
             refund = await self._intend(tx, payment, token, amount=amount, reason=reason)
             await note(tx)
             nonce = await self._relayer.claim_nonce(tx, prepared, subject_id=refund.id)
+            taken = await taken_nonces(tx, await self._earlier(tx, payment))
+            name = next((each for each in unused if each not in taken), None)
+            calldata = self._calldata(payment, token, amount, name, valid_before)
+            prepared = msgspec.structs.replace(prepared, data=calldata)
             relayed = await self._relayer.sign(tx, prepared, nonce=nonce, subject_id=refund.id)
         failpoint("refund_signed")
         # From here on the refund may be mined, even if sending fails: `follow` finds out.
@@ -108,11 +139,83 @@ class Refunds:
             raise RefundRefused(
                 f"Refund {refund.id} was signed by the key of {versions[0].sender}: name that key."
             )
-        await self._relayer.tend()
+        withheld = await self._follow_up.withheld()
+        await self._relayer.tend(withheld=withheld)
         return await self._follow_up.look(refund)
 
+    async def _record(
+        self,
+        payment: Payment,
+        token: Token,
+        found: FoundRefund,
+        *,
+        reason: str,
+        note: Callable[[Transaction], Awaitable[None]],
+    ) -> Refund:
+        """Records a refund that the chain has and no row tells of; sends nothing."""
+        if not found.is_safe:
+            raise RefundRefused(
+                f"{found.tx_hash} paid it back already, and is not safe yet: try again in some "
+                "minutes, and it is recorded. Nothing is sent."
+            )
+        log.warning("refund found on the chain", payment=payment.tx_hash, tx_hash=found.tx_hash)
+        async with self._db.transaction(durable=True) as tx:
+            refund = await self._intend(
+                tx, payment, token, amount=found.amount, reason=reason, paid_by=found.tx_hash
+            )
+            await note(tx)
+        return refund
+
+    def _calldata(
+        self,
+        payment: Payment,
+        token: Token,
+        amount: AtomicUnits,
+        nonce: str | None,
+        valid_before: int,
+    ) -> str:
+        """Returns the call that sends the tokens; one that the token takes once, if it has those.
+
+        Raises RefundRefused if it has, and there is no nonce left.
+        """
+        if token.authorization is None:
+            return transfer_calldata(payment.payer, amount)
+        if nonce is None:
+            raise RefundRefused("Others are being sent back at the same time: try again.")
+        unsigned = TransferAuthorization(
+            chain_id=payment.chain_id,
+            token_address=payment.token_address,
+            payer=self._sender,
+            recipient=payment.payer,
+            value=amount,
+            valid_after=0,
+            valid_before=valid_before,
+            nonce=nonce,
+            signature=b"",
+        )
+        authorization = self._relayer.authorize(unsigned, token.authorization)
+        return authorized_calldata(authorization, by_key=True)
+
+    async def _valid_before(self) -> int:
+        """Returns when an authorization of now ends, by the chain's clock; Unix seconds."""
+        method, parameters = block_call("latest")
+        try:
+            newest = parse_block(await self._client.call(method, parameters))
+        except ValueError as problem:
+            raise self._client.contradiction(problem) from problem
+        if newest is None:
+            raise self._client.contradiction("there is no newest block")
+        return max(newest.time, self._clock.now_ms() // 1000) + _VALID_SECONDS
+
     async def _intend(
-        self, tx: Transaction, seen: Payment, token: Token, *, amount: AtomicUnits, reason: str
+        self,
+        tx: Transaction,
+        seen: Payment,
+        token: Token,
+        *,
+        amount: AtomicUnits,
+        reason: str,
+        paid_by: str | None = None,
     ) -> Refund:
         """Debits the payer and stores the refund, after checking again what may have changed."""
         payment = await _paid(tx, seen)
@@ -120,6 +223,7 @@ class Refunds:
             raise RefundRefused("The payment has just changed. Look at it, and try again.")
         earlier = await self._earlier(tx, payment)
         _require_left(payment, earlier, amount, token)
+        now_ms = self._clock.now_ms()
         refund = Refund(
             id=str(uuid.uuid4()),
             chain_id=payment.chain_id,
@@ -130,11 +234,11 @@ class Refunds:
             amount_atomic=str(amount),
             debited_micro_usd=debit_of(payment, earlier, amount, decimals=token.decimals),
             reason=reason,
-            status=RefundStatus.INTENDED,
-            refund_tx_hash=None,
-            created_at_ms=self._clock.now_ms(),
-            ended_at_ms=None,
-            finality=Finality.PROVISIONAL,
+            status=RefundStatus.REFUNDED if paid_by else RefundStatus.INTENDED,
+            refund_tx_hash=paid_by,
+            created_at_ms=now_ms,
+            ended_at_ms=now_ms if paid_by else None,
+            finality=Finality.SAFE if paid_by else Finality.PROVISIONAL,
         )
         if not await ledger.refund(
             tx,
@@ -155,7 +259,9 @@ class Refunds:
             raise RefundRefused(f"The payment is {payment.status} already.")
         heads = await read_heads(self._client)
         problem = payment_problem(
-            payment, await self._receipt(payment.tx_hash), recipients=self._recipients
+            payment,
+            await read_receipt(self._client, payment.tx_hash),
+            recipients=self._recipients,
         )
         if problem is not None:
             raise RefundRefused(f"The chain does not bear the payment out: {problem}.")
@@ -163,15 +269,6 @@ class Refunds:
             raise RefundRefused(
                 f"Its block {payment.block_number} is not safe yet: try again in some minutes."
             )
-
-    async def _receipt(self, tx_hash: str) -> Receipt | None:
-        (answer,) = await self._client.batch([("eth_getTransactionReceipt", [tx_hash])])
-        if isinstance(answer, RpcError):
-            raise answer
-        try:
-            return None if answer is None else parse_receipt(answer, tx_hash=tx_hash)
-        except ValueError as problem:
-            raise self._client.contradiction(problem) from problem
 
     def _token(self, payment: Payment) -> Token:
         token = self._chain.token_at(payment.token_address)

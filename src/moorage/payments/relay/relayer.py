@@ -4,12 +4,13 @@ Each version of a transaction is stored before it is sent, and is kept. The outc
 from the chain, not from a node's answer to sending. A nonce belongs to one subject for good.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
 import structlog
 
+from moorage.chains.eip3009 import Eip712Domain, TransferAuthorization, authorization_digest
 from moorage.chains.encoding import parse_quantity
 from moorage.chains.fees import Fees, GasPrice, parse_gas_price
 from moorage.chains.receipt import Receipt
@@ -210,6 +211,13 @@ class Relayer:
             subject_id,
         )
 
+    def authorize(
+        self, authorization: TransferAuthorization, domain: Eip712Domain
+    ) -> TransferAuthorization:
+        """Returns the authorization, of tokens of this key's address, signed by the key."""
+        signature = self._key.sign_digest(authorization_digest(authorization, domain))
+        return msgspec.structs.replace(authorization, signature=signature)
+
     async def send(self, relayed: RelayTransaction) -> None:
         """Sends a stored transaction to a node. A refusal by the node proves nothing.
 
@@ -218,8 +226,10 @@ class Relayer:
         (answer,) = await self._client.batch([_sending(relayed)])
         self._log_refusal(relayed, answer)
 
-    async def tend(self) -> None:
+    async def tend(self, *, withheld: Collection[str] = ()) -> None:
         """Records what was mined, sends the rest again, and raises the fees of what is stuck.
+
+        What was signed for the subjects in `withheld` is not sent, so their nonces stay open.
 
         Raises ChainUnavailable, DatabaseUnavailable.
         """
@@ -239,7 +249,7 @@ class Relayer:
                 await self._note_mined(mined, account.receipts[mined.tx_hash])
             elif nonce < account.safe:
                 await self._note_replaced(versions[-1])
-            elif nonce >= account.mined:
+            elif nonce >= account.mined and versions[-1].subject_id not in withheld:
                 unsent.append(versions)
         if unsent:
             await self._send_to_every_node(await self._to_be_sent(unsent, account))

@@ -17,11 +17,13 @@ from moorage.storage.schema import (
     payment_uses,
     postings,
     projects,
+    relay_transactions,
     run_intervals,
     settlements,
     wallets,
     watch_cursors,
 )
+from moorage.storage.schema import refunds as refund_rows
 
 _UUID_CHARACTERS = 36
 
@@ -64,6 +66,14 @@ class Use(msgspec.Struct, frozen=True):
     wallet: str
 
 
+class RefundTransaction(msgspec.Struct, frozen=True):
+    """A transaction that was signed for a refund."""
+
+    subject_id: str  # the refund
+    tx_hash: str
+    sender: str
+
+
 class Books(msgspec.Struct, frozen=True):
     """Everything that the audit compares, as of one moment.
 
@@ -80,6 +90,7 @@ class Books(msgspec.Struct, frozen=True):
     burned: dict[str, dict[str, int]]  # sums of burns by account, by run interval
     payments: tuple[Payment, ...]
     refunds: tuple[Refund, ...]
+    refund_transactions: tuple[RefundTransaction, ...]
     grants: tuple[Grant, ...]
     settlements: tuple[Settled, ...]
     uses: tuple[Use, ...]
@@ -139,6 +150,11 @@ def _every(kind: type[msgspec.Struct], table: Table) -> Statement:
     return Statement(select(*(table.c[name] for name in kind.__struct_fields__)))
 
 
+_REFUND_TRANSACTIONS = Statement(
+    select(
+        relay_transactions.c.subject_id, relay_transactions.c.tx_hash, relay_transactions.c.sender
+    ).join(refund_rows, refund_rows.c.id == relay_transactions.c.subject_id)
+)
 _BUILDS = _every(BuildRun, build_runs)
 _SETTLEMENTS = _every(Settled, settlements)
 _USES = _every(Use, payment_uses)
@@ -158,6 +174,7 @@ async def books(tx: Transaction) -> Books:
         burned=await _by_name(tx, _BURNED),
         payments=await payments.every(tx),
         refunds=await refunds.every(tx),
+        refund_transactions=await _rows(tx, _REFUND_TRANSACTIONS, RefundTransaction),
         grants=await grants.every(tx),
         settlements=await _rows(tx, _SETTLEMENTS, Settled),
         uses=await _rows(tx, _USES, Use),

@@ -26,6 +26,14 @@ _TO_FOLLOW = Statement(
     .where(refunds.c.chain_id == bindparam("chain_id"), _not_final)
     .order_by(refunds.c.created_at_ms, refunds.c.id)
 )
+_SENT_BY = Statement(
+    select(refunds.c.id)
+    .where(
+        refunds.c.chain_id == bindparam("chain_id"),
+        refunds.c.refund_tx_hash == bindparam("refund_tx_hash"),
+    )
+    .limit(1)
+)
 _ADD = Statement(
     insert(refunds).values({name: bindparam(name) for name in Refund.__struct_fields__})
 )
@@ -68,6 +76,12 @@ async def of_payment(
     """Returns every refund of a payment, failed ones too."""
     rows = await source.all(_OF_PAYMENT, chain_id=chain_id, tx_hash=tx_hash, log_index=log_index)
     return [struct_of(Refund, row) for row in rows]
+
+
+async def is_refund(source: Source, *, chain_id: int, refund_tx_hash: str) -> bool:
+    """Whether a refund was paid, or sent, by this transaction."""
+    row = await source.one(_SENT_BY, chain_id=chain_id, refund_tx_hash=refund_tx_hash)
+    return row is not None
 
 
 async def to_follow(source: Source, *, chain_id: int) -> list[Refund]:

@@ -87,13 +87,18 @@ async def claim_nonce(
 
     Other transactions that claim a nonce of this sender wait for the end of this one.
     """
-    row = await tx.one(_HIGHEST, of_chain=chain_id, sender=sender)
-    nonce = min_ if row is None or row[0] is None else max(min_, int(row[0]) + 1)
+    nonce = max(min_, await nonces_known(tx, chain_id=chain_id, sender=sender))
     while not await take_nonce(
         tx, chain_id=chain_id, sender=sender, nonce=nonce, subject_id=subject_id
     ):
         nonce += 1
     return nonce
+
+
+async def nonces_known(source: Source, *, chain_id: int, sender: str) -> int:
+    """Returns the first nonce of a sender above all claimed ones."""
+    row = await source.one(_HIGHEST, of_chain=chain_id, sender=sender)
+    return 0 if row is None or row[0] is None else int(row[0]) + 1
 
 
 async def take_nonce(
