@@ -76,10 +76,10 @@ def documents(
     """Yields each document with its path."""
     text = llms_text(facts).encode()
     beside = (("Link", LINKS), ("Vary", "Accept"))
-    yield "/", Front(PublicPage(facts, board, beside), Document(text, _TEXT, beside))
+    yield "/", Front(PublicPage(facts, board, beside), Document(text, _TEXT, beside, packs=True))
     yield "/openapi.json", _json(openapi_document(operations, facts=facts))
-    yield "/llms.txt", Document(text, _TEXT)
-    yield "/skill.md", Document(skill_text(facts).encode(), _MARKDOWN)
+    yield "/llms.txt", Document(text, _TEXT, packs=True)
+    yield "/skill.md", Document(skill_text(facts).encode(), _MARKDOWN, packs=True)
     yield "/favicon.svg", icon()
     yield "/robots.txt", Document(b"User-agent: *\nDisallow: /agent/\n", _TEXT)
     yield "/.well-known/agent-skills/index.json", _json(skill_index(facts))
@@ -91,4 +91,4 @@ def documents(
 
 
 def _json(body: object, media_type: str = _JSON) -> Document:
-    return Document(msgspec.json.encode(body), media_type)
+    return Document(msgspec.json.encode(body), media_type, packs=True)

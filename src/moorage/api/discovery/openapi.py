@@ -3,6 +3,7 @@
 Parameters and error answers are described once, as components, so that it is short enough to read.
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +39,14 @@ _ANY = "default"
 
 _MORE = frozenset("`;")
 """What is in the description of an answer that says more than what was done: of its fields."""
+
+_MAPS: dict[str, dict[str, Any]] = {
+    "Texts": {"type": "string"},
+    "OptionalTexts": {"type": ["string", "null"]},
+    "Counts": {"type": "integer"},
+    "Values": {"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "number"}]},
+}
+"""Objects with any keys, by the schema of their values: generators need a name for each."""
 
 _MANAGED = "managed"
 _SIGN_IN = "signIn"
@@ -114,7 +123,10 @@ def _schemas(operations: Sequence[Operation]) -> dict[str, Any]:
     """Returns the schemas, those of the first operation first."""
     kinds = [kind for operation in operations for kind in _types(operation)]
     _, components = msgspec.json.schema_components(list(dict.fromkeys(kinds)), ref_template=_REF)
-    components = _extending(components)
+    components = _extending({name: _lean(schema) for name, schema in components.items()})
+    components |= {
+        name: {"type": "object", "additionalProperties": of} for name, of in _MAPS.items()
+    }
     ordered: dict[str, Any] = {}
     for kind in kinds:
         _take(kind.__name__, components, ordered)
@@ -134,7 +146,10 @@ def _extending(components: Mapping[str, Any]) -> dict[str, Any]:
     for name, schema in components.items():
         base = getattr(bases.get(name), "__name__", "")
         if base in components:
-            found[name] = _without(schema, components[base]) | {"allOf": [_ref("schemas", base)]}
+            own = _without(schema, components[base])
+            outside = {k: own.pop(k) for k in ("title", "description") if k in own}
+            # Generators overlook what stands beside a single `allOf`.
+            found[name] = outside | {"allOf": [_ref("schemas", base), own]}
     return found
 
 
@@ -156,27 +171,43 @@ def _take(name: str, components: Mapping[str, Any], into: dict[str, Any]) -> Non
     """Puts a schema, then those that it refers to, without titles that only repeat the name."""
     if name in into:
         return
-    into[name] = {k: v for k, v in _lean(components[name]).items() if k != "title"}
+    into[name] = {k: v for k, v in components[name].items() if k != "title"}
     if text := components[name].get("description"):
         into[name]["description"] = " ".join(text.split())
     for ref in _references(components[name]):
         _take(ref.rpartition("/")[2], components, into)
 
 
-_UNSAID: tuple[tuple[str, Any], ...] = (("default", None), ("default", ""), ("required", []))
-"""Parts of a schema that say nothing."""
-
-
 def _lean(described: Any) -> Any:
-    """Returns a schema with `[type, "null"]` for such an `anyOf`, and without what goes unsaid."""
-    match described:
+    """Returns a schema as generators of clients understand it, without what goes unsaid.
+
+    `[type, "null"]` stands for such an `anyOf`, a map is referred to by its name, and a default is
+    told in words: a field with `default` would become a required one.
+    """
+    if isinstance(described, list):
+        return [_lean(each) for each in described]
+    if not isinstance(described, dict):
+        return described
+    match {k: _lean(v) for k, v in described.items() if (k, v) != ("required", [])}:
         case {"anyOf": [{"type": str() as kind, **others}, {"type": "null"}], **rest} if (
             "enum" not in others
         ):
             return _lean(rest | others | {"type": [kind, "null"]})
-        case dict():
-            return {k: _lean(v) for k, v in described.items() if (k, v) not in _UNSAID}
-    return [_lean(each) for each in described] if isinstance(described, list) else described
+        case {"additionalProperties": dict() as of, **rest}:
+            name = next(name for name, value in _MAPS.items() if value == of)
+            return _told(rest) | _ref("schemas", name)
+        case {"default": default, **rest}:
+            return rest | _told(rest, default)
+        case lean:
+            return lean
+
+
+def _told(described: Mapping[str, Any], default: object = None) -> dict[str, str]:
+    """Returns the description of a field, with its default if that says something."""
+    text = described.get("description", "")
+    if default not in (None, "", {}, []):
+        text = f"{text}; {json.dumps(default)} unless given".removeprefix("; ")
+    return {"description": text} if text else {}
 
 
 def _references(described: Any) -> Iterator[str]:

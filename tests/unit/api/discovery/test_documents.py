@@ -71,12 +71,32 @@ def test_test_vector_is_what_another_library_signs(client: TestClient) -> None:
     assert made.signature.to_0x_hex() == signature
 
 
+@pytest.mark.parametrize(
+    ("accepted", "packed"),
+    [("gzip, deflate, br", True), ("br;q=1, GZIP;q=0.5", True), ("gzip;q=0", False), ("br", False)],
+)
+@pytest.mark.parametrize("path", ["/openapi.json", "/llms.txt", "/skill.md"])
+def test_documents_are_packed_for_clients_that_accept_gzip(
+    client: TestClient, path: str, accepted: str, packed: bool
+) -> None:
+    plain = client.get(path, headers={"Accept-Encoding": "identity"})
+    got = client.get(path, headers={"Accept-Encoding": accepted})
+    assert ("content-encoding" in got.headers) == packed
+    assert got.content == plain.content  # the client has unpacked it
+    assert (int(got.headers["content-length"]) < len(plain.content) / 2) == packed
+    assert (got.headers["etag"] == plain.headers["etag"]) != packed
+    assert got.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
+    held = {"Accept-Encoding": accepted, "If-None-Match": got.headers["etag"]}
+    assert client.get(path, headers=held).status_code == 304
+
+
 def test_front_is_a_page_for_browsers_and_text_for_agents(client: TestClient) -> None:
     page, text = client.get("/", headers=HTML), client.get("/", headers={"Accept": "*/*"})
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert text.headers["content-type"] == "text/plain; charset=utf-8"
     assert text.text == client.get("/llms.txt").text
-    assert page.headers["vary"] == text.headers["vary"] == "Accept"
+    assert page.headers["vary"] == "Accept"
+    assert text.headers["vary"] == "Accept, Accept-Encoding"
     for told in ("$0.50 a month", "arbitrum", "operator@example.com", "/terms", "https://moor."):
         assert told in page.text, told
         assert told in text.text, told

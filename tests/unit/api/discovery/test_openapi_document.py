@@ -1,6 +1,8 @@
 """The OpenAPI document: short, first the deploy, with what a payer must know."""
 
+import gzip
 import json
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -12,15 +14,38 @@ from moorage.api.discovery import notes
 from moorage.api.discovery.openapi import openapi_document
 from moorage.api.operations import OPERATIONS
 
-DOCUMENT: dict[str, Any] = json.loads(
-    msgspec.json.encode(openapi_document(OPERATIONS, facts=FACTS))
-)
+ENCODED = msgspec.json.encode(openapi_document(OPERATIONS, facts=FACTS))
+DOCUMENT: dict[str, Any] = json.loads(ENCODED)
 PAID = [("/agent/deploy", "post"), ("/agent/credits", "post")]
 
 
 def test_openapi_is_valid_and_small_enough_to_read() -> None:
     validate(DOCUMENT)
-    assert len(msgspec.json.encode(openapi_document(OPERATIONS, facts=FACTS))) < 65_536
+    assert len(ENCODED) < 73_728
+    assert len(gzip.compress(ENCODED)) < 16_384  # what clients fetch
+
+
+def test_no_map_is_described_in_place() -> None:
+    """Generators of clients name each one, and drop a model that has the same name twice."""
+    schemas = DOCUMENT["components"]["schemas"]
+    assert [name for name, each in schemas.items() if list(maps_in(each.values()))] == []
+
+
+def maps_in(described: Iterable[Any]) -> Iterator[Any]:
+    for each in described:
+        if isinstance(each, dict):
+            if isinstance(each.get("additionalProperties"), dict):
+                yield each
+            yield from maps_in(each.values())
+        elif isinstance(each, list):
+            yield from maps_in(each)
+
+
+def test_no_field_that_a_client_may_leave_out_has_a_default() -> None:
+    """Generators for TypeScript make it a required one; its description tells the default."""
+    assert '"default":' not in json.dumps(DOCUMENT["components"]["schemas"])
+    months = DOCUMENT["components"]["schemas"]["DeployBody"]["properties"]["months"]
+    assert months["description"].endswith("; 1 unless given")
 
 
 def test_openapi_begins_with_the_deploy_and_its_body() -> None:
@@ -98,10 +123,11 @@ def is_described(schema: dict[str, Any]) -> bool:
 
 def test_schema_that_extends_another_tells_its_own_fields_alone() -> None:
     schemas = DOCUMENT["components"]["schemas"]
-    used = schemas["PaymentUsed"]
-    assert used["allOf"] == [{"$ref": "#/components/schemas/Problem"}]
+    assert schemas["PaymentUsed"].keys() == {"description", "allOf"}
+    problem, used = schemas["PaymentUsed"]["allOf"]
+    assert problem == {"$ref": "#/components/schemas/Problem"}
     assert set(used["properties"]) == {"projectId", "deploymentId"}
-    demand = schemas["PaymentDemand"]
+    _, demand = schemas["PaymentDemand"]["allOf"]
     assert "error" not in demand["properties"]
     assert "error" in schemas["Problem"]["properties"]
     assert "pay_to" in demand["required"]
