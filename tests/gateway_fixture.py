@@ -144,6 +144,7 @@ def _environment(settings: dict[str, str]) -> dict[str, str]:
     given = {f"MOORAGE_{name.upper()}": value for name, value in settings.items()}
     # Asking npm what there is takes seconds; tests that need other versions say so.
     usual = {"MOORAGE_LOG_JSON": "true", "MOORAGE_TOOLCHAINS": "false"}
+    usual["MOORAGE_OFFER_FIRST"] = "arbitrum"  # where the wallets of tests hold their tokens
     return inherited | usual | given
 
 

@@ -134,6 +134,7 @@ class Pair:
             "rpc_timeout_seconds": "30",
             "watch_seconds": "1",
             "toolchains": "false",
+            "offer_first": "arbitrum",  # where the wallets of tests hold their tokens
             "public_url": f"http://127.0.0.1:{quiet_port()}",
             **dict.fromkeys(("proxy_port", "operator_port"), "0"),
         }

@@ -3,13 +3,14 @@
 import asyncio
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from eth_account import Account
 
-from gateway_fixture import DevGateway
+from gateway_fixture import DevGateway, running
 from paying import rpc, token_balance
 from wallet import Answer, Wallet, deploy_body, fresh_name, new_key
 
@@ -54,6 +55,31 @@ async def test_client_that_authorizes_pays_once_without_gas_and_reaches_its_app(
     await assert_paid_and_reached(agent, told)
     assert "payment-receipt" in told["headers"]
     assert ("payment-response" in told["headers"]) == ("x402" in script)
+
+
+@pytest.fixture(scope="module")
+def usual_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
+    """A gateway whose operator says nothing of what is offered first."""
+    with running(tmp_path_factory.mktemp("usual"), offer_first="") as gateway:
+        yield gateway
+
+
+@pytest.mark.parametrize("alone", [False, True])
+async def test_mppx_that_is_told_nothing_pays_on_base(
+    usual_gateway: DevGateway, alone: bool
+) -> None:
+    """It answers the first challenge or none. `alone`: it sends no wallet headers either."""
+    agent = await funded_agent(usual_gateway, "base", gas=0)
+
+    told = await run("pay_mppx.mjs", agent | {"plain": True, "alone": alone})
+
+    await assert_paid_and_reached(agent, told)
+
+
+async def test_mppx_on_the_command_line_that_is_told_nothing_pays_on_base(
+    usual_gateway: DevGateway,
+) -> None:
+    await assert_paid_on_the_command_line(usual_gateway, "base")
 
 
 async def test_client_that_signs_in_with_ethereum_is_its_wallet_once(
@@ -111,16 +137,20 @@ async def test_client_that_repeats_its_first_headers_pays_once_and_reaches_its_a
 async def test_mppx_on_the_command_line_pays_once_and_reaches_its_app(
     dev_gateway: DevGateway, chain: str
 ) -> None:
-    agent = await funded_agent(dev_gateway, chain, gas=0)
-    wallet = Wallet(dev_gateway, key=agent["key"])
-    headers = wallet.signed() | {"X-Payment-Chain": chain}
+    await assert_paid_on_the_command_line(dev_gateway, chain, "--protocol", "x402")
+
+
+async def assert_paid_on_the_command_line(gateway: DevGateway, chain: str, *options: str) -> None:
+    agent = await funded_agent(gateway, chain, gas=0)
+    wallet = Wallet(gateway, key=agent["key"])
+    headers = wallet.signed() | ({"X-Payment-Chain": chain} if options else {})
 
     answer = await mppx(
         agent,
-        *("--protocol", "x402", "--silent"),
+        *("--silent", *options),
         *(part for name, value in headers.items() for part in ("-H", f"{name}: {value}")),
         *("-J", json.dumps(deploy_body(agent["name"], {"index.html": "hello"}))),
-        f"{dev_gateway.url}/agent/deploy",
+        f"{gateway.url}/agent/deploy",
     )
 
     deployed = Answer(200, answer, {})

@@ -433,6 +433,7 @@ async def test_public_endpoints_answer(dev_gateway: DevGateway) -> None:
         "chain": "base",
         "chain_id": 8453,
         "tokens": ["usdc", "usdt"],
+        "payment_protocols": ["tx", "mpp", "x402"],
     }
     unknown = await call(dev_gateway, "GET", "/agent/nothing")
     assert (unknown.status, unknown.body["code"]) == (404, "not_found")

@@ -6,7 +6,8 @@ import pytest
 
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.settings import ChainSettings
-from moorage.errors import InvalidField
+from moorage.errors import ConfigurationInvalid, InvalidField
+from moorage.gateway.receiving import serving_chains
 from moorage.payments.price.pricing import PriceList, Size
 from moorage.settings import Settings, load_settings
 
@@ -46,6 +47,16 @@ def test_operator_port_is_on_loopback_unless_it_is_for_everybody() -> None:
     assert load().operator_host == "127.0.0.1"
     assert load(operator_host="0.0.0.0").operator_host == "0.0.0.0"
     assert "operator_host" in str(refused(operator_host="192.0.2.1"))
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_the_chain_that_is_offered_first_is_one_that_is_open(closed: bool) -> None:
+    node = {"rpc_urls": ["https://node.example"]}
+    chains = {"arbitrum": node | {"closed": closed}, "base": node}
+    assert serving_chains(load(chains=chains, offer_first="base")).keys() == chains.keys()
+    wrong = load(chains=chains, offer_first="arbitrum" if closed else "optimism")
+    with pytest.raises(ConfigurationInvalid, match="offer_first"):
+        serving_chains(wrong)
 
 
 @pytest.mark.parametrize("contact", ["help@example.com", "https://example.com/help"])

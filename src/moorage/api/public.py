@@ -15,7 +15,8 @@ from moorage.errors import InvalidField
 from moorage.money import decimal_text
 from moorage.payments.protocols.demand_body import chain_body
 from moorage.payments.protocols.evidence import named_chain
-from moorage.wire.public import Balances, ChainItem, ChainList, Health, TokenBalance
+from moorage.payments.protocols.seller import Seller
+from moorage.wire.public import Balances, ChainList, ChainTaken, Health, TokenBalance
 
 PRESENCE_HEADER = "Moorage-Gateway"
 """In a request of `GET /health` it asks which gateway answers; in the answer it says so."""
@@ -25,6 +26,7 @@ PRESENCE_HEADER = "Moorage-Gateway"
 class PublicRoom(Front):
     """What the handlers of public endpoints need."""
 
+    seller: Seller
     clients: Mapping[str, RpcClient]  # by the chain's name
     balance_limit: ConcurrencyLimit
     presence: Callable[[], Awaitable[str]] | None  # tells gateways apart; None where one is alone
@@ -63,8 +65,15 @@ async def balance(room: PublicRoom, request: Request) -> Response:
 async def chains(room: PublicRoom, request: Request) -> Response:
     """`GET /agent/chains`: the chains that payments are taken on."""
     await limit_address(room, request)
-    listed = [ChainItem(**chain_body(chain)) for chain in room.chains.values() if not chain.closed]
-    return json_response(ChainList(chains=listed))
+    seller = room.seller
+    return json_response(
+        ChainList(
+            chains=[
+                ChainTaken(**chain_body(chain), payment_protocols=seller.protocols(chain))
+                for chain in seller.chains
+            ]
+        )
+    )
 
 
 async def health(room: PublicRoom, request: Request) -> Response:

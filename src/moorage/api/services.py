@@ -251,6 +251,7 @@ class ApiServices:
             WebhookRoom(**front, webhooks=services.events.webhooks),
             PublicRoom(
                 **front,
+                seller=self._services.payments.seller,
                 clients=self._payee.clients,
                 balance_limit=ConcurrencyLimit(),
                 presence=self._presence,

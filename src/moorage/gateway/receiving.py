@@ -20,6 +20,9 @@ def serving_chains(settings: Settings) -> dict[str, Chain]:
     chains = {name: item.chain(name) for name, item in settings.chains.items()}
     if all(chain.closed for chain in chains.values()):
         raise ConfigurationInvalid("chains: all are closed, so nobody could pay; open one.")
+    first = chains.get(settings.offer_first)
+    if settings.offer_first and (first is None or first.closed):
+        raise ConfigurationInvalid("offer_first: name one of the chains that are open.")
     return chains
 
 

@@ -19,7 +19,7 @@ from moorage.money import MicroUsd
 from moorage.payments.price.holdings import Holdings
 from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, Quotes
 from moorage.payments.protocols.challenges import Challenges
-from moorage.payments.protocols.seller import Seller
+from moorage.payments.protocols.seller import USUAL_CHAIN, Seller
 from moorage.payments.relay.key_file import key_in
 from moorage.payments.relay.refund_follow_up import RefundFollowUp
 from moorage.payments.relay.relayer import Relayer
@@ -98,6 +98,7 @@ class PaymentServices:
             settles=self._settlements.offered,
             terms_url=payee.terms_url,
             contact=payee.contact,
+            preferred_chain=self._settings.offer_first or USUAL_CHAIN,
         )
 
     @cached_property

@@ -9,6 +9,7 @@ class PaymentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Each field has its name in `moorage.settings`, which documents it."""
 
     requests_per_minute: int
+    offer_first: str
     payment_wait_seconds: int
     safe_above_micro_usd: int
     watch_seconds: int

@@ -274,6 +274,14 @@ class Settings(OperatorSettings, frozen=True, kw_only=True, forbid_unknown_field
     pay_to: Annotated[
         str, setting("payments", "The address that payments go to. Empty only in dev.")
     ] = ""
+    offer_first: Annotated[
+        str,
+        setting(
+            "payments",
+            "The chain that a 402 offers first to clients of MPP and x402, unless a request names "
+            "another or the wallet holds the price elsewhere. Empty: base, where it is taken.",
+        ),
+    ] = ""
     payment_wait_seconds: Annotated[
         int,
         setting("payments", "How long a request waits for its payment to be mined.", ge=0, le=60),

@@ -2,6 +2,8 @@
 
 from typing import Annotated, Literal
 
+from msgspec import Meta
+
 from moorage.wire.shape import Absent, Body
 
 
@@ -13,10 +15,20 @@ class ChainItem(Body, frozen=True, kw_only=True):
     tokens: Annotated[list[str], Absent([])]
 
 
+class ChainTaken(ChainItem, frozen=True, kw_only=True):
+    """A chain that payments are taken on, and how they may be made there right now."""
+
+    payment_protocols: Annotated[
+        list[Annotated[str, Meta(extra_json_schema={"enum": ["tx", "mpp", "x402"]})]],
+        Meta(description="tx: X-Payment-Tx; mpp: Authorization: Payment; x402: PAYMENT-SIGNATURE"),
+        Absent([]),
+    ]
+
+
 class ChainList(Body, frozen=True, kw_only=True):
     """The chains that payments are taken on."""
 
-    chains: list[ChainItem]
+    chains: list[ChainTaken]
 
 
 class TokenBalance(Body, frozen=True, kw_only=True):

@@ -5,10 +5,11 @@ import json
 import re
 from typing import Any
 
+import msgspec
 import pytest
 
 from clock import MovableClock
-from fakes import PAY_TO, challenges_of
+from fakes import PAY_TO, challenges_of, seller_of
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import AuthorizationRefused
 from moorage.money import AtomicUnits, MicroUsd
@@ -40,22 +41,32 @@ def demanded(
 def headers_of(
     clock: MovableClock,
     *,
-    chain: str = "arbitrum",
-    token: str = "usdc",
     settles: bool = True,
-    micro_usd: int = 500_000,
-    lives_seconds: int = 1800,
     url: str = URL,
-    wallet: str | None = WALLET,
     signs_in: bool = True,
-    preference: Preference = NO_PREFERENCE,
-    **changed: Any,
+    **asked: Any,
 ) -> list[tuple[str, str]]:
     """The headers of a demand."""
+    challenges = challenges_of(clock, ARBITRUM, BASE, settles=settles, signs_in=signs_in)
+    return list(challenges.headers(demand(clock, **asked), resource_url=url))
+
+
+def demand(
+    clock: MovableClock,
+    *,
+    chain: str = "arbitrum",
+    token: str = "usdc",
+    micro_usd: int = 500_000,
+    lives_seconds: int = 1800,
+    wallet: str | None = WALLET,
+    preference: Preference = NO_PREFERENCE,
+    **changed: Any,
+) -> PaymentRequired:
+    """A demand of these means."""
     named = KNOWN_CHAINS[chain]
     coin = named.token(token)
     assert coin is not None
-    demand = PaymentRequired(
+    made = PaymentRequired(
         amount=MicroUsd(micro_usd),
         balance=MicroUsd(0),
         active_projects=0,
@@ -65,9 +76,8 @@ def headers_of(
         body_digest="00" * 32,
         **changed,
     )
-    demand.preference = preference
-    challenges = challenges_of(clock, ARBITRUM, BASE, settles=settles, signs_in=signs_in)
-    return list(challenges.headers(demand, resource_url=url))
+    made.preference = preference
+    return made
 
 
 @pytest.mark.parametrize(
@@ -81,7 +91,8 @@ def headers_of(
 def test_what_can_be_authorized_comes_first_on_the_chain_that_was_named(
     chain: str, token: str, order: list[str]
 ) -> None:
-    requests, x402 = demanded(MovableClock(), chain=chain, token=token)
+    named = Preference(chain_named=True)
+    requests, x402 = demanded(MovableClock(), chain=chain, token=token, preference=named)
     assert [request["currency"] for request in requests[:2]] == order
     assert requests[2]["currency"] == USDT_OF[chain]
     types = [request["methodDetails"]["credentialTypes"] for request in requests]
@@ -99,8 +110,8 @@ HELD_ON_BASE = {("base", "usdc"): AtomicUnits(500_000), ("arbitrum", "usdc"): At
         (Preference(held=HELD_ON_BASE), "arbitrum", "base"),
         (Preference(held=HELD_ON_BASE, token_named=True), "arbitrum", "base"),
         (Preference(held=HELD_ON_BASE, chain_named=True), "arbitrum", "arbitrum"),
-        (Preference(held={}), "arbitrum", "arbitrum"),
-        (Preference(held={("base", "usdc"): AtomicUnits(499_999)}), "arbitrum", "arbitrum"),
+        (Preference(held={("arbitrum", "usdc"): AtomicUnits(500_000)}), "arbitrum", "arbitrum"),
+        (Preference(held={("arbitrum", "usdc"): AtomicUnits(499_999)}), "arbitrum", "base"),
     ],
 )
 def test_the_chain_where_the_wallet_holds_the_price_comes_first_unless_one_is_named(
@@ -110,6 +121,27 @@ def test_the_chain_where_the_wallet_holds_the_price_comes_first_unless_one_is_na
     assert requests[0]["currency"] == USDC_OF[first]
     assert x402 is not None
     assert x402["accepts"][0]["asset"] == USDC_OF[first]
+
+
+@pytest.mark.parametrize("wallet", [WALLET, None])
+def test_base_comes_first_where_nothing_says_otherwise(wallet: str | None) -> None:
+    """Clients of mppx read the first challenge alone, and their own tables have base."""
+    requests, x402 = demanded(MovableClock(), chain="arbitrum", wallet=wallet)
+    assert requests[0]["currency"] == USDC_OF["base"]
+    assert x402 is not None
+    assert x402["accepts"][0]["asset"] == USDC_OF["base"]
+
+
+def test_the_operator_says_what_comes_first_where_nothing_else_does() -> None:
+    asked = demand(MovableClock())
+    seller = msgspec.structs.replace(seller_of(ARBITRUM, BASE), preferred_chain="arbitrum")
+    assert seller.options(asked)[0].chain == ARBITRUM
+
+
+def test_after_a_payment_its_chain_comes_first() -> None:
+    because = AuthorizationRefused("it is not valid yet")
+    requests, _ = demanded(MovableClock(), chain="arbitrum", because=because)
+    assert requests[0]["currency"] == USDC_OF["arbitrum"]
 
 
 @pytest.mark.parametrize(

@@ -197,6 +197,28 @@ def test_body_asks_where_the_wallet_holds_the_price() -> None:
     assert "USDT" in shown["next_actions"][0]
 
 
+def test_body_names_the_contracts_chain_while_offers_begin_with_another() -> None:
+    asked = demand()
+    assert demand_body(asked, SELLER)["payment_chain"] == "arbitrum"
+    assert SELLER.options(asked)[0].chain.name == "base"
+
+
+def test_body_says_how_another_chain_is_asked_for() -> None:
+    settling = msgspec.structs.replace(SELLER, settles=lambda _chain, _token: True)
+    first = demand_body(demand(), settling)["next_actions"][0]
+    assert "is on base; the header X-Payment-Chain names another: arbitrum, base" in first
+
+
+@pytest.mark.parametrize(
+    ("settles", "ways"), [(True, ["tx", "mpp", "x402"]), (False, ["tx", "mpp"])]
+)
+def test_a_chain_takes_x402_while_its_authorizations_are_settled(
+    settles: bool, ways: list[str]
+) -> None:
+    seller = msgspec.structs.replace(SELLER, settles=lambda _chain, _token: settles)
+    assert seller.protocols(KNOWN_CHAINS["base"]) == ways
+
+
 def test_body_is_json() -> None:
     assert msgspec.json.decode(msgspec.json.encode(body())) == PLAIN
 

@@ -17,7 +17,7 @@ from moorage.wire.problems import Bought
 
 def demand_body(demand: PaymentRequired, seller: Seller) -> dict[str, Any]:
     """Returns the body; `amount_token` is in the token's atomic units."""
-    best = seller.options(demand)[0]
+    best = seller.transfer(demand)
     chain, token = best.chain, best.token
     body: dict[str, Any] = {
         "error": demand.message,
@@ -82,7 +82,9 @@ def _ways_to_pay(demand: PaymentRequired, seller: Seller, best: PaymentOption) -
         ways.append(
             "Pay without gas: sign the transfer that the header PAYMENT-REQUIRED (x402) or "
             "WWW-Authenticate (MPP) asks for, and send the same request with PAYMENT-SIGNATURE or "
-            "Authorization: Payment. Clients of x402 and MPP do so by themselves."
+            "Authorization: Payment. Clients of x402 and MPP do so by themselves. The first offer "
+            f"is on {seller.options(demand)[0].chain.name}; the header X-Payment-Chain names "
+            f"another: {', '.join(chain.name for chain in seller.chains)}."
         )
     if demand.wallet is None:
         ways.append(
