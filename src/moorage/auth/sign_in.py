@@ -1,7 +1,8 @@
 """Sign-in-with-X: a text of EIP-4361 that a wallet signed, in the header that x402 gives it.
 
 The header is base64 of JSON, whose members the text is made from. One is good for one request
-within a minute, like the four headers: its nonce is used once.
+within a minute, like the four headers: its nonce is used once. Pages have texts of the same form
+signed, whose nonces say so: such a text is good for pages alone, however its statement reads.
 
 Sources: EIP-4361; x402's extension sign-in-with-x (CAIP-122).
 """
@@ -20,6 +21,9 @@ from moorage.signing.signed_request import host_of
 
 HEADER = "SIGN-IN-WITH-X"
 MAX_HEADER_BYTES = 16 * 1024
+
+NONCE_OF_PAGES = "ForPagesAlone"
+"""What the nonces begin with that pages issue. Every gateway knows it, whoever issued the nonce."""
 
 _NONCE = re.compile(r"[A-Za-z0-9]{8,128}")
 _CHAIN = re.compile(r"eip155:([1-9][0-9]{0,15})")  # CAIP-2
@@ -110,6 +114,8 @@ class SignIn(msgspec.Struct, frozen=True, rename="camel"):
             raise _invalid("version must be 1, and type eip191")
         if _NONCE.fullmatch(self.nonce) is None:
             raise _invalid("nonce must be 8 to 128 letters and digits")
+        if self.nonce.startswith(NONCE_OF_PAGES):
+            raise _invalid("this text was signed for the gateway's pages, and is good there alone")
         if self.domain.lower() != host_of(public_url):
             raise _invalid(f"domain must be {host_of(public_url)}")
         if _origin(self.uri) != _origin(public_url):

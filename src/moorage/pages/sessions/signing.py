@@ -1,8 +1,9 @@
 """Texts that a wallet signs in the browser: to sign in, and for what cannot be undone.
 
 They are EIP-4361's, as Sign-in-with-X has them: one form, one check. Their nonces are issued here:
-each names its time, and nobody else can make one. Whoever uses a text takes care that it counts
-once (`Sessions.sign_in`, `Sessions.note_signature`).
+each names its time, and nobody else can make one. Each also says that it is for pages, so that the
+API takes no such text for a request. Whoever uses a text takes care that it counts once
+(`Sessions.sign_in`, `Sessions.note_signature`).
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from typing import NamedTuple
 from starlette.requests import Request
 
 from moorage.auth.authenticator import Authenticator
-from moorage.auth.sign_in import SignIn
+from moorage.auth.sign_in import NONCE_OF_PAGES, SignIn
 from moorage.chains.address import checksum_address
 from moorage.clock import Clock, iso_utc
 from moorage.errors import SignatureInvalid, TimestampExpired
@@ -29,6 +30,7 @@ MAX_AGE_MS = 5 * 60_000
 
 _AHEAD_MS = 60_000  # clocks of several gateways may differ
 _RANDOM_CHARS = 16
+_MAC_AT = len(NONCE_OF_PAGES) + _RANDOM_CHARS
 _MAX_SIGNATURE_CHARS = 16 * 1024 + 2
 _CHAIN = re.compile(r"[1-9][0-9]{0,15}")
 _UNPRINTED = re.compile(r"[^\x20-\x7e]")
@@ -65,8 +67,8 @@ class Signing:
         Raises SignatureInvalid for what is no address, or no chain's number.
         """
         issued_ms = self.clock.now_ms()
-        random = secrets.token_hex(_RANDOM_CHARS // 2)
-        nonce = random + self._mac(random, issued_ms)
+        begins = NONCE_OF_PAGES + secrets.token_hex(_RANDOM_CHARS // 2)
+        nonce = begins + self._mac(begins, issued_ms)
         signed = _text(form, statement, url=url, nonce=nonce, issued_ms=issued_ms)
         return Challenge(signed.text.decode(), nonce, str(issued_ms))
 
@@ -78,8 +80,8 @@ class Signing:
         """
         nonce, issued_at = form.get("nonce", ""), form.get("issued_at", "")
         issued_ms = int(issued_at) if re.fullmatch(r"[0-9]{1,15}", issued_at) else 0
-        expected = self._mac(nonce[:_RANDOM_CHARS], issued_ms)
-        if not hmac.compare_digest(nonce[_RANDOM_CHARS:].encode(), expected.encode()):
+        expected = self._mac(nonce[:_MAC_AT], issued_ms)
+        if not hmac.compare_digest(nonce[_MAC_AT:].encode(), expected.encode()):
             raise SignatureInvalid("This text to sign is not of this gateway. Begin again.")
         if not -_AHEAD_MS <= self.clock.now_ms() - issued_ms <= MAX_AGE_MS:
             raise TimestampExpired("The text was signed too late. Begin again, and sign it soon.")
@@ -89,8 +91,8 @@ class Signing:
             raise SignatureInvalid("The signature is not this wallet's, or of another text.")
         return Signed(signed.wallet, nonce, issued_ms)
 
-    def _mac(self, random: str, issued_ms: int) -> str:
-        message = f"moorage: a text to sign: {random}:{issued_ms}".encode()
+    def _mac(self, begins: str, issued_ms: int) -> str:
+        message = f"moorage: a text to sign: {begins}:{issued_ms}".encode()
         return hmac.new(self.secret, message, hashlib.sha256).hexdigest()[:32]
 
 
