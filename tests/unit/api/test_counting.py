@@ -10,6 +10,7 @@ from starlette.requests import Request
 from believed import limiters_of
 from clock import START_MS, MovableClock
 from moorage.api.http.caller import PAID, Front, authenticate
+from moorage.api.http.person import PERSON, Person
 from moorage.auth.client_address import TrustedProxies
 from moorage.errors import PaymentPending, RateLimited, SignatureInvalid
 from moorage.ledger import ledger
@@ -48,12 +49,16 @@ class Entrance:
     async def use_nonce(self) -> None:
         self.nonces_used += 1
 
-    async def ask(self, wallet: str, at: str = HERE, *, tx_hash: str = "") -> str | None:
+    async def ask(
+        self, wallet: str, at: str = HERE, *, tx_hash: str = "", by_page: bool = False
+    ) -> str | None:
         """One request; the address it counts for beside its wallet."""
         headers = [(b"x-wallet-address", wallet.encode())]
         if tx_hash:
             headers.append((b"x-payment-tx", tx_hash.encode()))
         scope = {"type": "http", "headers": headers, "client": (at, 1), PAID: True}
+        if by_page:
+            scope |= {PERSON: Person(wallet), "method": "GET"}
         caller = await authenticate(cast("Front", self._gateway), Request(scope))
         assert caller.wallet == wallet
         return caller.stranger_at
@@ -107,6 +112,27 @@ async def test_fresh_keys_of_one_address_are_counted_together(
         await entrance.ask(key(99), first)
     assert refused.value.retry_after_seconds == 60
     assert await entrance.ask(key(99), other) is not None
+
+
+async def test_pages_of_fresh_keys_count_for_their_address_with_all_else_that_it_asks(
+    entrance: Entrance,
+) -> None:
+    for number in range(2 * LIMIT):
+        assert await entrance.ask(key(number), by_page=bool(number % 2)) == HERE
+    for by_page in (True, False):
+        with pytest.raises(RateLimited):
+            await entrance.ask(key(99), by_page=by_page)
+    assert await entrance.ask(key(99), ELSEWHERE, by_page=True) == ELSEWHERE
+
+
+async def test_pages_of_a_wallet_that_paid_count_for_no_address(
+    db: Database, entrance: Entrance
+) -> None:
+    await fund(db, ALICE, 500_000)
+    for number in range(2 * LIMIT):
+        await entrance.ask(key(number))
+    for _ in range(LIMIT):
+        assert await entrance.ask(ALICE, by_page=True) is None
 
 
 async def test_wallet_that_paid_is_not_held_up_by_strangers_at_its_address(

@@ -193,18 +193,16 @@ async def _verify_token(front: Front, request: Request, token: str) -> Verified:
 async def count(front: Front, request: Request, wallet: str) -> Caller:
     """Counts the wallet's request; also against the client's address if the wallet never paid.
 
-    Requests with a proof of payment have their own limits. Raises RateLimited, but never for money
-    that moved: a transaction that the books know passes, and one that can't be looked up now raises
-    PaymentPending.
+    That holds for pages, too: a session of a new key is as free as the key. Requests with a proof
+    of payment have their own limits. Raises RateLimited, but never for money that moved: one that
+    the books know passes, and one that can't be looked up now raises PaymentPending.
     """
     limiters, is_proof = front.limiters, carries_proof(request)
     has_paid = request.scope[HAS_PAID] = await front.paid_wallets.has_paid(wallet)
-    if PERSON in request.scope:
-        await limiters.people.check(wallet)
-        return Caller(wallet, None)
     address = None if has_paid else address_key(front, request)
+    of_wallet = limiters.people if PERSON in request.scope else limiters.wallets
     try:
-        await (limiters.proofs if is_proof else limiters.wallets).check(_bucket(request, wallet))
+        await (limiters.proofs if is_proof else of_wallet).check(_bucket(request, wallet))
         if address is not None:
             await (limiters.strangers_proofs if is_proof else limiters.strangers).check(address)
     except RateLimited as full:

@@ -14,6 +14,7 @@ from rich_answers import TOKEN, TX, everything
 from discovery_facts import PAY_TO
 from moorage.chains.eip3009 import Eip712Domain, TransferAuthorization, signer_of
 from moorage.money import AtomicUnits
+from moorage.pages.wallet.money.ways import qr_code
 from moorage.payments.protocols.x402 import parse_payment_signature
 from moorage.wire.credits import ToppedUp
 from moorage.wire.problems import PaymentState, PaymentTold, Problem
@@ -69,6 +70,11 @@ async def test_phone_is_shown_the_same_transfer(monkeypatch: pytest.MonkeyPatch)
     assert drawn == [
         f"ethereum:{TOKEN}@42161/transfer?address={PAY_TO}&uint256=10000000"
     ]  # EIP-681
+
+
+def test_code_for_a_phone_is_drawn_once() -> None:
+    """Drawing one takes longer than all else that a page does."""
+    assert qr_code("ethereum:0x1@1/transfer") is qr_code("ethereum:0x1@1/transfer")
 
 
 async def test_signed_authorization_is_of_the_wallet_to_the_gateway_and_reaches_it() -> None:
