@@ -14,7 +14,7 @@ from moorage.api.discovery.documents import Documents
 from moorage.api.discovery.facts import Facts
 from moorage.api.http.caller import PAID, Front, carries_proof, signed_body
 from moorage.api.http.cross_origin import CrossOrigin
-from moorage.api.http.dispatch import Dispatch
+from moorage.api.http.dispatch import Dispatch, SlashRefused
 from moorage.api.http.operation import Operation
 from moorage.api.http.payment.paid_answers import accounted
 from moorage.api.http.payment.payment_headers import error_headers, prefer
@@ -131,7 +131,7 @@ def http_app(api: HttpApi, *, mcp: ASGIApp, pages: Pages | None = None) -> ASGIA
     found = (("GET", path, each) for path, each in api.documents.apps())
     others = (("POST", "/mcp", mcp), ("GET", exports.PATH, api.exports), *found)
     machines = CrossOrigin(Dispatch([*_operations(api), *others]))
-    return machines if pages is None else _beside_pages(machines, pages, api.arrivals)
+    return SlashRefused(machines if pages is None else _beside_pages(machines, pages, api.arrivals))
 
 
 def _beside_pages(machines: ASGIApp, pages: Pages, arrivals: Arrivals) -> ASGIApp:
@@ -152,7 +152,7 @@ def _beside_pages(machines: ASGIApp, pages: Pages, arrivals: Arrivals) -> ASGIAp
 
 def operations_app(api: HttpApi) -> ASGIApp:
     """Returns the operations alone, for calls from within the gateway."""
-    return Dispatch(_operations(api))
+    return SlashRefused(Dispatch(_operations(api)))
 
 
 def _operations(api: HttpApi) -> Iterator[tuple[str, str, ASGIApp]]:

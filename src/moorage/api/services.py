@@ -18,7 +18,7 @@ from moorage.api.discovery.facts import Facts
 from moorage.api.discovery.standing import StandingBoard
 from moorage.api.domains import DomainRoom
 from moorage.api.exports import exports_app
-from moorage.api.http.caller import Front, Limiters
+from moorage.api.http.caller import Front, Limiters, limit_address
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.logs.deployment_logs import LogRoom
 from moorage.api.logs.log_stream import Followers
@@ -139,7 +139,10 @@ class ApiServices:
             outcomes=self._services.payments.outcomes,
             arrivals=Arrivals(self.proxies),
             exports=exports_app(
-                self._core.db, self._services.deploy.export_files, self._core.clock
+                self._core.db,
+                self._services.deploy.export_files,
+                self._core.clock,
+                count=partial(limit_address, self._front),
             ),
         )
 

@@ -10,8 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
-from starlette.applications import Starlette
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from moorage.api.connections.connection import Bounds
 from moorage.api.connections.server import HttpServer
@@ -328,13 +327,14 @@ def _public_pages(rooms: Rooms, settings: Settings, of_operator: OperatorPages |
 
 def _operator_app(
     rooms: Rooms, settings: Settings, operator: socket.socket, pages: OperatorPages | None
-) -> Starlette:
+) -> ASGIApp:
     app = None
     if pages is not None:
         gate = operator_gate(rooms.sessions, url=http_url(*operator.getsockname()))
         guarded_pages = guarded(pages, gate, rooms, wallets=settings.operator_wallets)
         app = RequestContext(guarded_pages, rooms.api.proxies)
-    return operator_app(checks_of(rooms), rooms.deploy.certificates.may_have, pages=app)
+    may_have, names = rooms.deploy.certificates.may_have, settings.operator_names
+    return operator_app(checks_of(rooms), may_have, names=names, pages=app)
 
 
 def _servers(

@@ -25,6 +25,14 @@ class OperatorSettings(KubernetesSettings, frozen=True, kw_only=True, forbid_unk
             pattern=r"^(127\.0\.0\.1|0\.0\.0\.0)\Z",
         ),
     ] = "127.0.0.1"
+    operator_names: Annotated[
+        tuple[Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9.-]{1,253}\Z")], ...],
+        setting(
+            "api",
+            "Names that programs ask that port by, in lower case and without the port, such as a "
+            "Service's in a cluster. It answers at addresses and localhost anyway.",
+        ),
+    ] = ()
     operator_wallets: Annotated[
         tuple[Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-f]{40}\Z")], ...],
         setting(

@@ -2,11 +2,12 @@ import asyncio
 import json
 import time
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from moorage.api.http.dispatch import Dispatch
+from moorage.api.http.dispatch import Dispatch, SlashRefused
 
 
 def endpoint(name: str) -> ASGIApp:
@@ -31,7 +32,7 @@ DISPATCH = Dispatch(
 
 
 async def ask(
-    method: str, path: str, dispatch: Dispatch = DISPATCH
+    method: str, path: str, dispatch: ASGIApp = DISPATCH
 ) -> tuple[int, dict[bytes, bytes], Any]:
     sent: list[Message] = []
 
@@ -41,7 +42,8 @@ async def ask(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await dispatch({"type": "http", "method": method, "path": path}, receive, send)
+    scope = {"type": "http", "method": method, "path": unquote(path), "raw_path": path.encode()}
+    await dispatch(scope, receive, send)
     start, body = sent
     return start["status"], dict(start["headers"]), json.loads(body["body"])
 
@@ -92,7 +94,14 @@ async def test_method_that_is_not_there_is_405_and_says_which_are() -> None:
 
 async def test_parameter_is_a_whole_segment() -> None:
     assert (await ask("GET", "/things/7/"))[0] == 404
-    assert (await ask("GET", "/things/a%2Fb"))[2][2] == {"id": "a%2Fb"}
+    assert (await ask("GET", "/things/a%252Fb"))[2][2] == {"id": "a%2Fb"}
+
+
+@pytest.mark.parametrize("path", ["/things/7%2Fparts%2Fb.json", "/things/7%2fparts/b.json"])
+async def test_id_with_a_slash_reaches_no_other_endpoint(path: str) -> None:
+    status, _, body = await ask("GET", path, SlashRefused(DISPATCH))
+    assert (status, body["code"]) == (404, "not_found")
+    assert (await ask("GET", "/things/7%20", SlashRefused(DISPATCH)))[2][2] == {"id": "7 "}
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Scope
 
 from clock import MovableClock
 from moorage.api.exports import exports_app
+from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.core import Core
 from moorage.deploy.keeping.deleted.exports import ExportFiles
 from moorage.records.project import Project
@@ -21,6 +23,7 @@ from records_fixture import GATEWAY, add_project
 
 TOKEN = "ab" * 32
 CONTENT = b"an archive"
+LIMIT = 3
 
 
 @pytest.fixture
@@ -46,10 +49,18 @@ async def app(db: Database, clock: MovableClock, project: Project, tmp_path: Pat
     await files.put(made, archive)
     async with db.transaction(durable=True) as tx:
         await exports.put(tx, made)
-    return exports_app(db, files, clock)
+    limiter = MemoryRateLimiter(clock=clock, limit=LIMIT)
+
+    async def count(request: Request) -> None:
+        assert request.client is not None
+        await limiter.check(request.client.host)
+
+    return exports_app(db, files, clock, count=count)
 
 
-async def asked(app: ASGIApp, token: str) -> tuple[int, dict[str, str], bytes]:
+async def asked(
+    app: ASGIApp, token: str, *, at: str = "192.0.2.1"
+) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body of the answer."""
     scope: Scope = {
         "type": "http",
@@ -57,6 +68,7 @@ async def asked(app: ASGIApp, token: str) -> tuple[int, dict[str, str], bytes]:
         "path": f"/exports/{token}",
         "headers": [],
         "path_params": {"token": token},
+        "client": (at, 1),
     }
     sent: list[dict[str, Any]] = []
 
@@ -87,3 +99,11 @@ async def test_what_is_no_link_gives_nothing(app: ASGIApp, token: str) -> None:
 async def test_link_gives_nothing_when_its_time_is_over(app: ASGIApp, clock: MovableClock) -> None:
     clock.advance(1000)
     assert (await asked(app, TOKEN))[0] == 404
+
+
+async def test_guesses_at_links_are_counted_by_address(app: ASGIApp) -> None:
+    for _ in range(LIMIT):
+        assert (await asked(app, "0" * 64))[0] == 404
+    status, headers, _ = await asked(app, TOKEN)
+    assert (status, headers["retry-after"]) == (429, "60")
+    assert (await asked(app, TOKEN, at="192.0.2.2"))[0] == 200

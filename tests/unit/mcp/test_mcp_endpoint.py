@@ -163,14 +163,27 @@ async def test_a_call_is_one_request_of_its_caller_from_where_that_is(desk: Desk
         "x_nonce": "3",
         "x_forwarded_for": "198.51.100.7",
     }
-    answer = await desk.call("get_project", project="a b/c", headers={**signed, "cookie": "no"})
+    answer = await desk.call("get_project", project="a b", headers={**signed, "cookie": "no"})
     assert answer["result"]["structuredContent"] == {"project_id": "1"}
     ((method, path, headers, body),) = desk.api.seen
-    assert (method, path, body) == ("GET", "/agent/projects/a%20b%2Fc", None)
+    assert (method, path, body) == ("GET", "/agent/projects/a%20b", None)
     assert {name.replace("_", "-"): value for name, value in signed.items()}.items() <= set(
         headers.items()
     )
     assert "cookie" not in headers
+
+
+@pytest.mark.parametrize("odd", ["p1/tokens", "..", ".", "p1/../p2"])
+async def test_an_id_that_is_no_one_part_of_a_path_is_refused_and_nothing_is_sent(
+    desk: Desk, odd: str
+) -> None:
+    calls = [
+        await desk.call("get_project", project=odd),
+        await desk.call("get_logs", project="p1", deployment=odd),
+        await desk.call("delete_project", project=odd, confirm_name=odd),
+    ]
+    codes = {answer["result"]["structuredContent"]["code"] for answer in calls}
+    assert (codes, desk.api.seen) == ({"arguments_invalid"}, [])
 
 
 async def test_headers_of_payments_do_not_pass_but_by_meta(desk: Desk) -> None:

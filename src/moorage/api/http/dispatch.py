@@ -17,6 +17,7 @@ _COMPARED_LENGTH = 128
 _COMPARED_PART = 24  # of each part between slashes: time grows with the square where letters repeat
 _MIN_RATIO = 0.8
 _PARAMETER = re.compile(r"\\\{(\w+)\\\}")
+_ENCODED_SLASH = re.compile(rb"%2f", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,26 @@ class Route:
     def pattern(self) -> re.Pattern[str]:
         """Matches whole paths; a parameter is anything without a slash."""
         return re.compile(_PARAMETER.sub(r"(?P<\1>[^/]+)", re.escape(self.path)))
+
+
+class SlashRefused:
+    """An ASGI app that answers 404 to a path with an encoded slash; `app` answers all others.
+
+    Scopes hold paths decoded: without this, `/projects/x%2Ftokens`, a project of an odd name, would
+    be the tokens of x.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        raw_path: bytes = scope.get("raw_path", b"")
+        is_odd = b"%" in raw_path and _ENCODED_SLASH.search(raw_path) is not None
+        await (_NO_SLASHES if is_odd else self._app)(scope, receive, send)
+
+
+_NO_SLASHES = problem_response(NOT_FOUND, "There is nothing here: no id or name holds a slash.")
 
 
 class Dispatch:

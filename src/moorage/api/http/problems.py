@@ -99,6 +99,7 @@ PROBLEMS: dict[type[errors.MoorageError], Problem] = {
 BAD_HTTP = Problem(400, "invalid_request", False)
 BAD_ORIGIN = Problem(403, "origin_refused", False)
 NOT_FOUND = Problem(404, "not_found", False)
+MISDIRECTED = Problem(421, "misdirected_request", False)
 METHOD_NOT_ALLOWED = Problem(405, "method_not_allowed", False)
 HEADERS_TOO_LARGE = Problem(431, "headers_too_large", False)
 INTERNAL = Problem(500, "internal_error", True)

@@ -2,16 +2,19 @@
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
+from ipaddress import ip_address
 from typing import Protocol
+from urllib.parse import urlsplit
 
-from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
-from starlette.types import ASGIApp
+from starlette.routing import Mount, Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from moorage.api.http.caller import limit_address
-from moorage.api.http.problems import json_response
+from moorage.api.http.dispatch import SlashRefused
+from moorage.api.http.problems import MISDIRECTED, json_response, problem_response
 from moorage.chains.rpc import RpcClient
 from moorage.errors import MoorageError, ProxyFailed
 from moorage.gateway.assembly import Rooms
@@ -71,13 +74,16 @@ def operator_app(
     checks: Mapping[str, Check],
     may_have_certificate: MayHaveCertificate,
     *,
+    names: Collection[str] = (),
     pages: ASGIApp | None = None,
-) -> Starlette:
+) -> ASGIApp:
     """Returns the app with the operator's endpoints, and the one that the proxy asks.
 
     `GET /metrics`: Prometheus text. `GET /ready`: 200, or 503 with what does not work. `GET
     /certificate?domain=`: 200 for a host that may have a certificate, 404 for any other. `pages`
-    answer at all other paths.
+    answer at all other paths. All of it answers at addresses, `localhost` and `names` alone: a page
+    of another site, whose name its owner leads to this machine, could read it in an operator's
+    browser otherwise.
     """
 
     async def ready(_request: Request) -> Response:
@@ -94,14 +100,40 @@ def operator_app(
         may = await may_have_certificate(request.query_params.get("domain", "").lower())
         return Response(status_code=200 if may else 404)
 
-    return Starlette(
-        routes=[
-            Route("/ready", ready),
-            Route("/metrics", metrics),
-            Route("/certificate", certificate),
-            *(() if pages is None else (Mount("/", pages),)),
-        ]
-    )
+    routes = [
+        Route("/ready", ready),
+        Route("/metrics", metrics),
+        Route("/certificate", certificate),
+        *(() if pages is None else (Mount("/", pages),)),
+    ]
+    answers = SlashRefused(Router(routes))
+    own_names = frozenset(("localhost", *names))
+
+    async def at_own_names(scope: Scope, receive: Receive, send: Send) -> None:
+        own = scope["type"] != "http" or _is_own(Headers(scope=scope).get("host", ""), own_names)
+        await (answers if own else _MISDIRECTED)(scope, receive, send)
+
+    return at_own_names
+
+
+_MISDIRECTED = problem_response(
+    MISDIRECTED, "The operator's port does not answer at this name: see operator_names."
+)
+
+
+def _is_own(host: str, names: Collection[str]) -> bool:
+    """Whether a request's `Host` is an address, which nobody can move, or one of `names`."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    if name in names:
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 async def states_of(checks: Mapping[str, Check]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
 
 from moorage import __version__
+from moorage.errors import InvalidRequest
 from moorage.mcp.tools.arguments import Arguments, ArgumentsInvalid, read_arguments
 from moorage.mcp.tools.catalog import INSTRUCTIONS, Tool
 from moorage.mcp.tools.outcome import Outcome, refused
@@ -84,7 +85,7 @@ async def _outcome(
         own, common = _split(params.arguments or {}, tool.common)
         arguments = read_arguments(own, tool.takes)
         return await call(ToolCall(tool.name, arguments, _meta(params), common, context.request))
-    except ArgumentsInvalid as error:
+    except (ArgumentsInvalid, InvalidRequest) as error:
         return refused("arguments_invalid", f"{tool.name}: {error}")
     except MCPError:
         raise

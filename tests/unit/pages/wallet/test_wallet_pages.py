@@ -9,6 +9,7 @@ from page_asker import HOSTILE, PERSON_OF_WALLET, PROJECT, READER, Asker
 from rich_answers import PAGES_SHOWN, everything
 
 from moorage.pages.sessions.session import Session
+from moorage.pages.wallet.api import ApiRefused
 
 _IDS = [each.replace(PROJECT, "project")[:60] for each in PAGES_SHOWN]
 LIST = re.compile(r"GET /projects(\?|$)")
@@ -77,3 +78,19 @@ async def test_link_for_one_project_asks_for_that_alone(address: str) -> None:
     assert all(f"/{PROJECT}" in each for each in asker.api.asked)
     assert 'href="/wallet"' not in html.partition("<main")[2]
     assert "/wallet/credits" not in html
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [("credits", "credits"), ("payments", "payments")],
+    ids=["ledger", "payments"],
+)
+async def test_file_that_may_not_be_fetched_is_refused_before_it_begins(
+    path: str, asked: str
+) -> None:
+    """As with a link to one project: whoever has it sees nothing of the wallet's money."""
+    refused = (403, {"error": "This link is for less.", "code": "link_scope", "retryable": False})
+    asker = Asker({f"GET /{asked}": refused}, READER)
+    with pytest.raises(ApiRefused) as refusal:
+        await asker.get(f"/wallet/{path}.csv")
+    assert refusal.value.status == 403

@@ -70,12 +70,12 @@ async def show_receipt(view: View) -> Response:
 
 async def download_ledger(view: View) -> Response:
     """`GET /wallet/credits.csv`: the whole ledger, newest first."""
-    return _csv(_ledger_lines(view), name="ledger.csv")
+    return await _csv(_ledger_lines(view), name="ledger.csv")
 
 
 async def download_payments(view: View) -> Response:
     """`GET /wallet/payments.csv`: all payments, newest first."""
-    return _csv(_payment_lines(view), name="payments.csv")
+    return await _csv(_payment_lines(view), name="payments.csv")
 
 
 async def _ledger_lines(view: View) -> AsyncIterator[str]:
@@ -131,13 +131,22 @@ async def _payments(view: View) -> AsyncIterator[list[PaymentItem]]:
             return
 
 
-def _csv(lines: AsyncIterator[str], *, name: str) -> Response:
+async def _csv(lines: AsyncIterator[str], *, name: str) -> Response:
+    """Returns lines as a file, once the heads and what stands below them are there."""
+    begun = [await anext(lines), await anext(lines, "")]
+
+    async def all_lines() -> AsyncIterator[str]:
+        for line in begun:
+            yield line
+        async for line in lines:
+            yield line
+
     headers = {
         **SECURITY_HEADERS,
         "Content-Disposition": f'attachment; filename="{name}"',
         "Cache-Control": "no-store",
     }
-    return StreamingResponse(lines, media_type="text/csv; charset=utf-8", headers=headers)
+    return StreamingResponse(all_lines(), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 def _line(fields: Sequence[str]) -> str:
