@@ -116,6 +116,13 @@ async def test_another_port_is_found(runtime: Engine, source: Path) -> None:
     assert await fetch(instance.address) == "hello"
 
 
+async def test_app_may_listen_below_1024(runtime: Engine, source: Path) -> None:
+    (source / "index.js").write_text(SERVER % 80)
+    instance = await build_and_start(runtime, source, msgspec.structs.replace(plan(), port=80))
+    assert instance.port == 80
+    assert await fetch(instance.address) == "hello"
+
+
 async def test_wanted_port_wins_over_one_that_listened_earlier(
     runtime: Engine, source: Path
 ) -> None:

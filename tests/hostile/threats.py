@@ -144,7 +144,8 @@ FILES = (
            "/proc/sysrq-trigger", "/proc/sys/vm/drop_caches", "/proc/sys/net/ipv4/ip_forward",
            "/sys/kernel/mm/transparent_hugepage/enabled", "/sys/power/state", refused=READ_ONLY),
     _files("settings of one's own namespaces", "open-to-write", "/proc/sys/kernel/msgmax",
-           "/proc/sys/kernel/shmmax", "/proc/sys/net/ipv4/ip_forward", refused=READ_ONLY),
+           "/proc/sys/kernel/shmmax", "/proc/sys/net/ipv4/ip_forward",
+           "/proc/sys/net/ipv4/ip_unprivileged_port_start", refused=READ_ONLY),
     _files("what the machine does", "host-facts", "/proc/cmdline", "/proc/diskstats",
            "/proc/interrupts", "/proc/kallsyms", "/proc/keys", "/proc/locks", "/proc/modules",
            "/proc/partitions", "/proc/softirqs", "/proc/zoneinfo", "/proc/buddyinfo", "/proc/fs",
@@ -255,4 +256,5 @@ ALLOWED = (
     _files("own directory", "create-in", "{scratch}"),
     _files("own files", "read-for", "{app}/own.txt", "own"),
     _processes("own process", "kill", "1"),
+    _network("port below 1024", "low-port"),
 )

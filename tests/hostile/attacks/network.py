@@ -206,8 +206,20 @@ def netlink_set_link_down() -> str:
     return _netlink(16, 0, struct.pack("=BxHiII", 0, 0, 1, 0, 1))
 
 
+def low_port() -> str:
+    """Listen on a port below 1024 without any capability."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    sets = [line.split() for line in lines if line.startswith("Cap")]
+    held = [f"{name} {bits}" for name, bits in sets if int(bits, 16) and name != "CapBnd:"]
+    if held:
+        raise Refused(f"it has capabilities: {held}")
+    with socket.create_server(("127.0.0.1", 80)):
+        return "listens"
+
+
 main(
     {
+        "low-port": low_port,
         "tcp": tcp,
         "udp": udp,
         "udp-nearby": udp_nearby,

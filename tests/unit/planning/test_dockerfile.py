@@ -188,7 +188,7 @@ def test_start_is_that_of_the_image(start: str, command: str | None) -> None:
         ("EXPOSE 8080/tcp 9090", 8080, "exec node x"),
         ("ARG P=5000\nEXPOSE $P", 5000, "exec node x"),
         ("ENV PORT=7000", 7000, "exec node x"),
-        ("EXPOSE 80", 3000, "exec node x"),
+        ("EXPOSE 80", 80, "exec node x"),
         ("EXPOSE 53/udp", 3000, "exec node x"),
     ],
 )
@@ -239,11 +239,11 @@ def test_directory_above_the_apps_belongs_to_it_if_a_run_uses_it() -> None:
     assert top.start == "exec node index.js"
 
 
-def test_low_port_of_the_start_becomes_the_variable() -> None:
+def test_low_port_stays_what_the_dockerfile_says() -> None:
     made = plan(
         "FROM python:3.13\nEXPOSE 80\nWORKDIR /a\nCMD gunicorn -b 0.0.0.0:80 --backlog 80 a:b"
     )
-    assert made.start == "exec gunicorn -b 0.0.0.0:$PORT --backlog 80 a:b"
+    assert (made.port, made.start) == (80, "exec gunicorn -b 0.0.0.0:80 --backlog 80 a:b")
 
 
 def test_escape_directive_and_continuations_are_read() -> None:

@@ -9,6 +9,14 @@ from moorage.engines.isolation.slots import NETNS_DIRECTORY, Slot
 
 _FIRST_METRIC = 1_000_000  # behind any other route
 
+# In its own network an app may listen on any port, as in a container of Docker's: which ports need
+# a capability is a rule of each network namespace (ip-sysctl, ip_unprivileged_port_start).
+_SET_UP = """\
+set -eu
+echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start
+exec ip -batch -
+"""
+
 
 @dataclass(frozen=True)
 class Network:
@@ -36,7 +44,8 @@ class Network:
         self.remove()
         firewall.forget_connections(self.instance_id, self.slot.app_address)
         tool.run(["ip", "-batch", "-"], stdin=host_batch(self))
-        tool.run(["ip", "-n", self.name, "-batch", "-"], stdin=inner_batch(self))
+        inside = ["nsenter", f"--net={self.path}", "/bin/sh", "-c", _SET_UP]
+        tool.run(inside, stdin=inner_batch(self))
 
     def remove(self) -> None:
         """Removes the network, if it exists. Raises OSError."""

@@ -219,7 +219,7 @@ def _home(part: _Part, workdir: str, variables: dict[str, str]) -> str:
 def _planned(plan: _Plan, stages: list[Stage]) -> Planned:
     last = stages[-1]
     port = _port(last, plan.settings)
-    start = start_of(last, plan.folder, given=plan.asked.run, port=port)
+    start = start_of(last, plan.folder, given=plan.asked.run)
     tools, environment = programs(stages, plan.folder, plan.toolbox)
     made = steps(stages, plan.folder, plan.upload)
     return Planned(
@@ -248,7 +248,7 @@ def _stack(stages: list[Stage]) -> Stack:
 def _port(last: Stage, settings: Settings) -> int:
     written = last.environment.get("PORT", "")
     said = int(written) if written.isascii() and written.isdigit() and len(written) < 6 else 0
-    return next((p for p in (*last.ports, said) if 1024 <= p < 65_536), settings.port)
+    return next((p for p in (*last.ports, said) if 1 <= p < 65_536), settings.port)
 
 
 def _because(stages: list[Stage], start: Start, port: int) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ class Start(NamedTuple):
     because: str
 
 
-def start_of(last: Stage, folder: Folder, *, given: str | None, port: int) -> Start:
+def start_of(last: Stage, folder: Folder, *, given: str | None) -> Start:
     """Returns what the image would start. Raises RuntimeUnsupported, naming the line."""
     if given is not None:
         return Start(_entered(last, in_place(given)), "")
@@ -44,11 +44,8 @@ def start_of(last: Stage, folder: Folder, *, given: str | None, port: int) -> St
             raise RuntimeUnsupported("Dockerfile", "it has no CMD and no ENTRYPOINT: add one")
         return _served(last, folder, text)
     command = translated(instruction, _completed(last, text), last.scope, starts=True)
-    listens = _low_port(command, last.ports, port)
     said = f"line {instruction.line}: started by {quoted(text)}"
-    if listens != command:
-        said += f", on $PORT ({port}), as apps can't listen below 1024"
-    return Start(_entered(last, in_place(listens)), said)
+    return Start(_entered(last, in_place(command)), said)
 
 
 def _line(last: Stage) -> tuple[Instruction | None, str]:
@@ -89,14 +86,6 @@ def _completed(last: Stage, text: str) -> str:
     ):  # fmt: skip
         return f"{tool.program} {text}"
     return text
-
-
-def _low_port(command: str, exposed: list[int], port: int) -> str:
-    """Returns the command with a port below 1024 that it exposes and names replaced by $PORT."""
-    low = next((p for p in exposed if p < 1024), 0)
-    if not low or port == low:
-        return command
-    return re.sub(rf"((?:--port|-p)[= ]|:){low}(?=\s|\Z)", r"\1$PORT", command)
 
 
 def _entered(last: Stage, command: str) -> str:

@@ -147,8 +147,14 @@ def test_app_of_a_dockerfile_runs_as_its_image_says_but_never_as_root() -> None:
     (spec,) = pod_specs(app_objects(replace(app(), is_own_image=True, port=80), STRICT))
     context = spec["securityContext"]
     assert (context["runAsNonRoot"], "runAsUser" in context) == (True, False)
-    assert context["sysctls"] == [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]
-    (other,) = pod_specs(app_objects(replace(app(), is_own_image=True), STRICT))
+
+
+@pytest.mark.parametrize("is_own_image", [True, False])
+def test_app_may_listen_below_1024_in_its_own_pod(is_own_image: bool) -> None:
+    (spec,) = pod_specs(app_objects(replace(app(), is_own_image=is_own_image, port=80), STRICT))
+    sysctls = [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]
+    assert spec["securityContext"]["sysctls"] == sysctls
+    (other,) = pod_specs(app_objects(replace(app(), is_own_image=is_own_image), STRICT))
     assert "sysctls" not in other["securityContext"]
 
 

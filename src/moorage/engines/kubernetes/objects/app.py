@@ -140,7 +140,7 @@ def _volume_label(app: App) -> dict[str, str]:
 def _pod(app: App, options: PodOptions) -> Manifest:
     volumes = [in_memory(name, size_bytes=size) for name, (_, size) in _SCRATCH.items()]
     pod = restricted_pod(options, user=None if app.is_own_image else USER)
-    if app.is_own_image and app.port < _PRIVILEGED:
+    if app.port < _PRIVILEGED:
         sysctl = {"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}
         pod["securityContext"]["sysctls"] = [sysctl]
     pod["containers"] = [_container(app)]
