@@ -3,6 +3,7 @@
 from moorage.engines.engine import BuildSpec, InstanceSpec
 from moorage.engines.host.deployment_directory import DeploymentDirectory
 from moorage.errors import DeployFailed, FailureCause
+from moorage.planning import static
 from moorage.records.log import LogKind
 
 _TAIL_CHARS = 8192
@@ -79,7 +80,9 @@ def out_of_memory(spec: InstanceSpec, *, code: int | None, tail: str) -> DeployF
 
 
 def started(spec: InstanceSpec) -> str:
-    """Returns what was started, for a sentence."""
+    """Returns what was started, for a sentence; of a site nothing of our own configuration."""
+    if static.is_site(spec.plan.start):
+        return "the server of the site's files"
     return f"`{shown(spec.plan.start)}`" if spec.plan.start else "what the image starts"
 
 

@@ -1,5 +1,7 @@
 """What is said of a failed deployment beside its reason."""
 
+from pathlib import Path
+
 import pytest
 
 from moorage.deploy.work.advice import last_error, next_actions
@@ -22,6 +24,46 @@ from moorage.deploy.work.advice import last_error, next_actions
 )  # fmt: skip
 def test_last_line_that_tells_of_an_error_is_found(log: str, line: str) -> None:
     assert last_error(log) == line
+
+
+LAST_WORDS = Path(__file__).with_name("last_words")  # as the programs named there printed them
+REASONS = {
+    "caddy-port-in-use": "loading initial config: loading new config: http app module: start: "
+    "listening on :34569: listen tcp :34569: bind: address already in use",
+    "node-cause": "Error: bad configuration",
+    "node-import": "SyntaxError: The requested module 'node:fs' does not provide an export named "
+    "'nothing'",
+    "node-module-missing": "Error: Cannot find module 'express'",
+    "node-no-connection": "Error: connect ECONNREFUSED 127.0.0.1:5",
+    "node-own-fields": "Error: quota is used up",
+    "node-port-in-use": "Error: listen EADDRINUSE: address already in use :::34567",
+    "node-rejected": "Error: connect to the database first",
+    "node-rejected-object": "UnhandledPromiseRejection: This error originated either by throwing "
+    "inside of an async function without a catch block, or by rejecting a promise which was not "
+    'handled with .catch(). The promise rejected with the reason "#<Object>".',
+    "node-syntax": "SyntaxError: Unexpected token ';'",
+    "node-told-and-ended": "Error: could not load config",
+    "npm-no-json": "npm error JSON.parse Invalid package.json: JSONParseError: Unexpected end of "
+    'JSON input while parsing near "...\\"dependencies\\":{\\"a\\":\\n"',
+    "npm-no-lock": "npm error The `npm ci` command can only install with an existing "
+    "package-lock.json or",
+    "npm-no-script": 'npm error Missing script: "nothere"',
+    "npm-no-vite": "sh: 1: vite: not found",
+    "php-throw": "PHP Fatal error:  Uncaught RuntimeException: no settings in /app/p.php:1",
+    "python-cause": "RuntimeError: could not read the settings",
+    "python-exit": "no DATABASE_URL: set it in the environment",
+    "python-key": "KeyError: 'DATABASE_URL'",
+    "python-no-module": "/usr/bin/python3: No module named nothere",
+    "python-own-exception": "Bad: two",
+    "python-port-in-use": "OSError: [Errno 98] Address already in use",
+    "python-syntax": "SyntaxError: invalid syntax",
+    "ruby-raise": "r.rb:1:in `go': no settings (RuntimeError)",
+}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in LAST_WORDS.iterdir()))
+def test_reason_is_the_line_that_holds_the_error(name: str) -> None:
+    assert last_error((LAST_WORDS / f"{name}.log").read_text()) == REASONS[name]
 
 
 @pytest.mark.parametrize(

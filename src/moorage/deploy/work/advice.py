@@ -1,21 +1,31 @@
 """Advice after a failed deployment: the line of its log that says why, and what to do next."""
 
 import re
+from collections.abc import Iterator
+
+import msgspec
 
 from moorage.failure import FailureCause
 
 _MAX_LINE = 300  # characters
+_MAX_READ = 4_000  # of a line, which may be one in JSON
 _ERROR = re.compile(
-    r"\b(error|exception|fatal|panic|traceback|cannot|can't|could not|failed|not found|denied"
+    r"\b(error|exception|fatal|panic|cannot|can't|could not|failed|not found|denied"
     r"|killed|refused|missing|undefined|unable)\b|\w(Error|Exception)\b",
     re.IGNORECASE,
 )
 _NO_CAUSE = re.compile(
-    r"npm err(or|!) (a complete log|lifecycle|code|path|workspace|location|command|errno)"
-    r"|at |node\.js v|make(\[\d+\])?: \*\*\*|error command failed|.{0,8}elifecycle",
+    r"npm err(or|!)\s*(\Z|a complete log|lifecycle|code |path |workspace|location|command|errno)"
+    r"|at |- |\{\"level\":\"(info|debug)\"|node\.js v|emitted 'error' event"
+    r"|make(\[\d+\])?: \*\*\*|error command failed"
+    r"|.{0,8}elifecycle|the above exception was|during handling of the above exception",
     re.IGNORECASE,
 )
 """Lines that tell of an error, but not of which."""
+
+_NPM = re.compile(r"npm err(or|!)", re.IGNORECASE)
+_TRACEBACK = "Traceback (most recent call last):"
+_SAID = ("msg", "message", "error", "err")  # keys of a log line in JSON, such as Caddy's
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -54,11 +64,48 @@ _KNOWN: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 def last_error(log_tail: str) -> str:
-    """Returns the last line of a log that tells of an error, or its last line; "" without any."""
-    lines = [_ESCAPES.sub("", line).strip()[:_MAX_LINE] for line in log_tail.splitlines()]
-    lines = [line for line in lines if line]
-    errors = [line for line in lines if _ERROR.search(line) and not _NO_CAUSE.match(line)]
-    return next(iter([*errors[-1:], *lines[-1:]]), "")
+    """Returns the line of a log that tells which error came last, or its last line; "" if empty.
+
+    What is indented belongs to the line above it: frames of a stack, an error's own fields.
+    """
+    lines = [_ESCAPES.sub("", line).rstrip()[:_MAX_READ] for line in log_tail.splitlines()]
+    lines = [line for line in lines if line.strip()]
+    errors = [at for at, line in enumerate(lines) if _tells(line)]
+    outer = [at for at in errors if not lines[at][0].isspace()]
+    outer = sorted({*outer, *_ends_of_tracebacks(lines)})
+    at = next(iter([*outer[-1:], *errors[-1:], *range(len(lines))[-1:]]), None)
+    if at is None:
+        return ""
+    if _NPM.match(lines[at]):  # it tells the error first, then what may help
+        at = next(other for other in outer if _NPM.match(lines[other]))
+    return _text(lines[at].strip())[:_MAX_LINE]
+
+
+def _tells(line: str) -> bool:
+    return _ERROR.search(line) is not None and _NO_CAUSE.match(line.lstrip()) is None
+
+
+def _ends_of_tracebacks(lines: list[str]) -> Iterator[int]:
+    """Returns where the lines are that end Python's tracebacks, whatever exceptions are called."""
+    is_within = False
+    for at, line in enumerate(lines):
+        if line == _TRACEBACK:
+            is_within = True
+        elif is_within and not line[0].isspace():
+            is_within = False
+            yield at
+
+
+def _text(line: str) -> str:
+    """Returns what a log line in JSON says; any other line as it is."""
+    try:
+        document = msgspec.json.decode(line) if line.startswith("{") else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return line
+    if not isinstance(document, dict):
+        return line
+    said = [text for key in _SAID if isinstance(text := document.get(key), str) and text]
+    return ": ".join(said) or line
 
 
 def with_last_error(reason: str, log_tail: str) -> str:

@@ -1,0 +1,19 @@
+"""What is said of an app that does not start."""
+
+from moorage.engines.engine import InstanceSpec
+from moorage.engines.failure import crashed, not_bound
+from moorage.planning.static import serve
+from small_apps import LIMITS, plan
+
+
+def test_failed_site_shows_nothing_of_our_own_configuration() -> None:
+    spec = InstanceSpec(
+        deployment_id="first", plan=plan(start=serve("out", fallback=True)), limits=LIMITS
+    )
+    for failed in (crashed(spec, code=1, tail=""), not_bound(spec, 5, tail="")):
+        assert failed.reason.startswith("the server of the site's files ")
+
+
+def test_failed_start_names_the_owners_command() -> None:
+    spec = InstanceSpec(deployment_id="first", plan=plan(), limits=LIMITS)
+    assert crashed(spec, code=1, tail="").reason.startswith("`node index.js` ended")
