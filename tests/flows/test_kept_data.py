@@ -1,5 +1,6 @@
 """Nobody loses data without having been told: warnings, and what a quote says it understood."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ require('http').createServer((request, response) => {
 }).listen(process.env.PORT);
 """
 KEEPER = WRITER.replace("'visits.txt'", "process.env.DATA_DIR + '/visits.txt'")
+NOTHING = "require('http').createServer((_, answer) => answer.end()).listen(process.env.PORT);"
 PEM = f"-----BEGIN PRIVATE KEY-----\n{'MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEA' * 3}\n"
 
 
@@ -83,6 +85,32 @@ async def test_app_that_writes_without_a_volume_is_warned_until_it_has_one(walle
     second = await wallet.deploy(name, volume[0], settings=volume[1])
     assert (second.status, codes(second.body)) == (200, [])
     assert codes(await wallet.settled(second)) == []
+
+
+@pytest.mark.parametrize("directory", ["", "shop/"])
+async def test_dockerfile_that_is_not_asked_for_is_told(wallet: Wallet, directory: str) -> None:
+    files = {f"{directory}index.js": NOTHING, f"{directory}Dockerfile": "FROM node:20\nCMD node ."}
+    expected = [("dockerfile_ignored", f"{directory}Dockerfile")]
+    name = fresh_name()
+    quote = await quoted(wallet, name, files)
+    demand = await wallet.deploy(name, files)
+    paid = await wallet.deploy_paid(name, files)
+    statuses = [(200, expected), (402, expected), (200, expected)]
+    assert [(it.status, codes(it.body)) for it in (quote, demand, paid)] == statuses
+    asked = await quoted(wallet, fresh_name(), files, settings={"hasDockerfile": True})
+    assert codes(asked.body) == []
+
+
+async def test_volume_is_not_taken_away_by_a_deploy(wallet: Wallet) -> None:
+    name, files = fresh_name(), {"index.js": KEEPER}
+    deployed = await wallet.deploy_paid(name, files, settings={"volume": True})
+    assert (await wallet.settled(deployed))["status"] == "ready"
+    for ask in (wallet.deploy, partial(quoted, wallet)):
+        refused = await ask(name, files, settings={"volume": False})
+        assert (refused.status, refused.body["field"]) == (400, "settings.volume")
+        assert "it is deleted with the project." in refused.body["error"]
+    nothing_said = await quoted(wallet, name, files, settings={"volume": None})
+    assert nothing_said.body["understood"]["volume"] is True
 
 
 async def test_site_serves_no_secret_of_the_upload(wallet: Wallet) -> None:

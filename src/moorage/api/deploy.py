@@ -38,6 +38,8 @@ from moorage.parsers.uploads import UploadParser
 from moorage.payments.protocols.demand import sharing_warning
 from moorage.payments.protocols.demand_body import purchase_body
 from moorage.payments.taking.outcome import outcome_of
+from moorage.planning.dockerfile.app import FILE as DOCKERFILE
+from moorage.planning.plan import Plan, Settings
 from moorage.planning.static import said
 from moorage.records.project import Project
 from moorage.storage.apps import projects
@@ -141,6 +143,7 @@ async def read_attempt(
             managed=managed,
             plan=made.plan,
             findings=made.findings,
+            ignored_dockerfile=_ignored_dockerfile(received.upload, checked.settings, made.plan),
             written=await _written(room, caller.wallet, project),
             offers_volumes=room.has_volumes,
             means=payment.means,
@@ -152,6 +155,12 @@ async def read_attempt(
         await close_upload(received.upload)
         raise
     return attempt, received.upload
+
+
+def _ignored_dockerfile(upload: Upload, settings: Settings, plan: Plan) -> str:
+    """Returns the path of the app's own Dockerfile, if there is one that is not asked for."""
+    places = () if settings.has_dockerfile else (f"{plan.directory}/{DOCKERFILE}", DOCKERFILE)
+    return next((path for it in places if (path := it.lstrip("/")) in upload.paths), "")
 
 
 def _refuse_reserved(room: DeployRoom, name: str) -> None:

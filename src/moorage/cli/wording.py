@@ -11,6 +11,7 @@ _WORDS = {
     "installCommand": "--install",
     "buildCommand": "--build",
     "settings.volume: true": "--volume",
+    "settings.hasDockerfile: true": "--dockerfile",
     "X-Payment-Chain": "--chain",
     "X-Payment-Token": "--token",
     "header X-Use-Existing-Credits: true": "--use-existing-credits",

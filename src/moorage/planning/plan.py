@@ -74,12 +74,12 @@ class Settings(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_field
         str | None, _said("must answer below 500 before the app is served; null: /, or as it was")
     ] = None
     volume: Annotated[
-        bool,
+        bool | None,
         _said(
-            "true: the project has a /data (DATA_DIR) from now on, which outlives redeploys; all "
-            "other files that an app writes are lost at the next deploy"
+            "true: the project has a /data (DATA_DIR) from now on; what an app writes elsewhere is "
+            "lost at the next deploy"
         ),
-    ] = False
+    ] = None
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -296,7 +296,7 @@ class Admission:
         """
         await self._house_rules.require(source, attempt.wallet, situation.own)
         has_volume = situation.own is not None and situation.own.volume
-        new_volume = attempt.request.settings.volume and not has_volume
+        new_volume = bool(attempt.request.settings.volume) and not has_volume
         await self._capacity.require(source, new_volume=new_volume, project_id=_id(situation))
 
     async def _clear_up(self, deployment_id: str, *, keep: bool) -> None:

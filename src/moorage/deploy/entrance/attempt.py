@@ -36,6 +36,8 @@ class DeployAttempt(msgspec.Struct, frozen=True):
     """The claim on its Idempotency-Key, if it has one."""
     findings: tuple[Finding, ...] = ()
     """What its files hold that the deployer should know of."""
+    ignored_dockerfile: str = ""
+    """The path of a Dockerfile that the plan does not follow."""
     written: WrittenFiles | None = None
     """What the version that it replaces has written; None if that is not known."""
     offers_volumes: bool = True

@@ -11,6 +11,7 @@ from moorage.records.variables import Changes
 from moorage.suggestion import Suggestions, did_you_mean
 from moorage.uploads.request import check_health_path, check_variables, description, display_name
 
+NOT_REMOVED = "A volume cannot be removed; it is deleted with the project."
 _SHOWN_LENGTH = 64
 
 
@@ -102,7 +103,7 @@ def _variables(document: Mapping[str, Any], field: str) -> Changes:
 
 def _volume(document: Mapping[str, Any]) -> bool:
     if document.get("volume", True) is not True:
-        raise InvalidField("volume", "must be true: a volume goes with its project alone")
+        raise InvalidField("volume", NOT_REMOVED)
     return "volume" in document
 
 

@@ -79,7 +79,7 @@ def configured(project: Project, now: CurrentConfig, settings: Settings, vault: 
         project,
         variables=vault.seal(now.with_settings(settings), project.id),
         health_path=settings.health_path or now.health_path,
-        volume=project.volume or settings.volume,
+        volume=project.volume or bool(settings.volume),
     )
 
 

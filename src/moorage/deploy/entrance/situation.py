@@ -3,12 +3,14 @@
 import msgspec
 
 from moorage.deploy.entrance.attempt import DeployAttempt
+from moorage.deploy.entrance.change import NOT_REMOVED
 from moorage.deploy.entrance.configuration import (
     UNCONFIGURED,
     CurrentConfig,
     current_config,
     refuse_stopped,
 )
+from moorage.errors import InvalidField
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.payments.price.quotes import Quotes
@@ -41,7 +43,7 @@ class Situation(msgspec.Struct, frozen=True):
 
     def will_have_volume(self, attempt: DeployAttempt) -> bool:
         """Returns whether the project has a volume, or gets one by the attempt."""
-        return attempt.request.settings.volume or (self.own is not None and self.own.volume)
+        return bool(attempt.request.settings.volume) or (self.own is not None and self.own.volume)
 
     @property
     def received(self) -> MicroUsd:
@@ -60,12 +62,14 @@ async def read_situation(
     """Reads the situation; raises errors that must come before any payment.
 
     These are NameUnavailable, ProjectBlocked, ProjectPaused, VariablesUnreadable, and InvalidField
-    for too many variables.
+    for too many variables, or a volume that is to be removed.
     """
     wallet, request = attempt.wallet, attempt.request
     own, living = await quotes.of_name(source, wallet=wallet, unique_name=request.unique_name)
     row = await accounts.wallet_row(source, wallet)
     refuse_stopped(row, own)
+    if own is not None and own.volume and request.settings.volume is False:
+        raise InvalidField("settings.volume", NOT_REMOVED)
     now = UNCONFIGURED if own is None else await current_config(source, vault, own)
     now.with_settings(request.settings)
     commitments = await intervals.of_wallet(source, wallet)

@@ -19,6 +19,8 @@ def of_attempt(attempt: DeployAttempt, situation: Situation) -> tuple[WarningIte
         has_volume=situation.will_have_volume(attempt),
         offers_volumes=attempt.offers_volumes,
     )
+    if attempt.ignored_dockerfile:
+        told = (*told, _not_followed(attempt.ignored_dockerfile))
     if situation.own is None:
         return told
     lost = written_warnings(
@@ -94,6 +96,15 @@ def _secret(found: Finding) -> WarningItem:
         path=found.path,
         message=f"{found.path} holds {found.what}. Leave it out of the upload, and send what the "
         "app needs of it as variables (settings.runEnvs), which are stored encrypted.",
+    )
+
+
+def _not_followed(path: str) -> WarningItem:
+    return WarningItem(
+        code=WarningCode.DOCKERFILE_IGNORED,
+        path=path,
+        message=f"{path} is not followed: the app is built and started by its other files. To "
+        "build what it says, deploy with settings.hasDockerfile: true.",
     )
 
 

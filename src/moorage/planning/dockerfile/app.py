@@ -104,7 +104,7 @@ class _Plan(NamedTuple):
         workdir = parent.workdir if parent else image.workdir
         environment = dict(parent.environment) if parent else {}
         home = _home(part, workdir, {**defaults, **environment}) if part is last else None
-        layout = layout_of(part.number, home=home, has_volume=self.settings.volume)
+        layout = layout_of(part.number, home=home, has_volume=bool(self.settings.volume))
         scope = Scope(layout=layout, programs=set(image.programs), known=set())
         if home:
             scope.known.add(home)
