@@ -15,12 +15,17 @@ from chain_fixture import LocalChains
 from desk_fixture import LIMITS, USDC, Desk, Sign, as_read
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.local.devtokens import artifact
-from moorage.errors import AuthorizationRefused, ChainUnavailable, PaymentPending
+from moorage.errors import (
+    AuthorizationRefused,
+    ChainUnavailable,
+    PaymentAlreadyUsed,
+    PaymentPending,
+)
 from moorage.records.money.relay_transaction import RelayStatus
 from moorage.records.money.settlement import SettlementStatus
 from moorage.storage.database import Database
 from moorage.storage.opening import open_database
-from paying import cancel_authorization, rpc, send_transaction, sign_authorization
+from paying import cancel_authorization, mine, rpc, send_transaction, sign_authorization
 from rpc_proxy import RpcProxy
 
 USDT = KNOWN_CHAINS["arbitrum"].tokens[1]
@@ -291,6 +296,29 @@ async def test_canceled_authorization_is_refused(
     with pytest.raises(AuthorizationRefused, match="canceled"):
         await desk.settle(signed)
     assert not await desk.settlements.known(signed)
+
+
+@pytest.mark.parametrize("paid_here", [False, True])
+async def test_use_that_is_too_long_ago_to_be_found_is_judged_by_the_books(
+    desk: Desk, local_chains: LocalChains, pay_to: str, arbitrum_proxy: RpcProxy, *, paid_here: bool
+) -> None:
+    """What the token has known for as long as that would be credited, had it come here."""
+    written = wish(local_chains, pay_to if paid_here else "0x" + "ab" * 20)
+    stranger = local_chains.wallets.relayer.private_key
+    theirs = await send_transaction(desk.url, stranger, to=USDC.address, data=written.calldata)
+    signed = msgspec.structs.replace(as_read(written), recipient=pay_to.lower())
+    await mine(desk.url, 2)
+    if paid_here:
+        await desk.credit(chain=desk.chain, token=USDC, tx_hash=theirs)
+    arbitrum_proxy.alter = lambda method, result: [] if method == "eth_getLogs" else result
+    await desk.open(arbitrum_proxy.url)
+    if paid_here:
+        with pytest.raises(PaymentAlreadyUsed) as used:
+            await desk.settle(signed)
+        assert used.value.used_by == theirs
+    else:
+        with pytest.raises(AuthorizationRefused, match="paid nothing here"):
+            await desk.settle(signed)
 
 
 def wish(chains: LocalChains, pay_to: str) -> Any:

@@ -1,6 +1,7 @@
 """Deploys and top-ups without wallet headers: the signed payment says who pays."""
 
 import asyncio
+import json
 import time
 from typing import Any
 
@@ -8,13 +9,20 @@ import pytest
 from eth_account import Account
 
 from gateway_fixture import DevGateway
-from paying import send_transaction, sign_authorization, token_balance
+from paying import (
+    cancel_authorization,
+    mine,
+    send_transaction,
+    sign_authorization,
+    token_balance,
+)
 from protocols import (
     authorization_payload,
     challenges,
     credential,
     demanded,
     payment_signature,
+    unpadded,
 )
 from waiting import until
 from wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name
@@ -193,8 +201,53 @@ async def test_authorization_that_may_have_been_read_elsewhere_names_nobody(
     for public in (settled, on_chain):
         refused = await post(gateway, "/deploy", body, public)
         assert code(refused) == (409, "payment_already_used"), refused.body
-        assert refused.body["payment"]["do_not_pay_again"] is not None
+        told = refused.body["payment"]
+        assert (told["state"], told["credited_usd"]) == ("credited", 0.5), told
+        assert told["do_not_pay_again"] is not None
+    assert await credits_of(wallet) == 1.0
     assert (await wallet.call("GET", "/agent/projects")).body["count"] == 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("spent", ["canceled", "elsewhere"])
+@pytest.mark.parametrize("path", ["/deploy", "/credits"])
+async def test_authorization_that_was_spent_without_paying_here_is_refused_as_unused(
+    wallet: Wallet, rival: Wallet, path: str, spent: str, way: str
+) -> None:
+    gateway = wallet.gateway
+    body = deploy_body(fresh_name(), HELLO) if path == "/deploy" else None
+    payment = signed(wallet, asked := await post(gateway, path, body), way)
+    url = gateway.info["chains"]["arbitrum"]["rpc_url"]
+    token = demanded(asked)["accepts"][0]["asset"]
+    nonce = nonce_of(payment, way)
+    if spent == "canceled":
+        await cancel_authorization(
+            url, wallet.key, chain_id=42161, token_address=token, nonce=nonce
+        )
+    else:
+        other = sign_authorization(
+            wallet.key,
+            chain_id=42161,
+            token_address=token,
+            to=rival.address,
+            value=PRICE,
+            nonce=bytes.fromhex(nonce[2:]),
+        )
+        await send_transaction(url, rival.key, to=token, data=other.calldata)
+    await mine(url, 2)  # so what used it is safe
+
+    refused = await post(gateway, path, body, payment)
+    assert code(refused) == (402, "authorization_refused"), refused.body
+    assert refused.body["payment"]["state"] == "unused"
+    assert (await wallet.call("GET", "/agent/projects")).body["count"] == 0
+    assert await credits_of(wallet) == 0
+
+
+def nonce_of(payment: dict[str, str], way: str) -> str:
+    """The nonce of an authorization, as a client sends it."""
+    (shown,) = payment.values()
+    payload = json.loads(unpadded(shown.removeprefix("Payment ")))["payload"]
+    return str((payload if way == "mpp" else payload["authorization"])["nonce"])
 
 
 async def test_what_says_not_who_pays_deploys_nothing_and_takes_nothing(

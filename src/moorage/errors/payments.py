@@ -57,7 +57,14 @@ class PaymentAlreadyUsed(PaymentError):
     """This transaction has already paid; the ids say for what, if it was yours."""
 
     def __init__(
-        self, message: str = "", *, project_id: str | None = None, deployment_id: str | None = None
+        self,
+        message: str = "",
+        *,
+        project_id: str | None = None,
+        deployment_id: str | None = None,
+        used_by: str | None = None,
     ) -> None:
+        """`used_by` is the transaction that used an authorization, and paid here."""
         super().__init__(message)
         self.project_id, self.deployment_id = project_id, deployment_id
+        self.used_by = used_by

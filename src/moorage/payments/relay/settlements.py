@@ -36,6 +36,7 @@ from moorage.payments.relay.relayer import Relayer
 from moorage.records.money.relay_transaction import RelayStatus, RelayTransaction
 from moorage.records.money.settlement import Settlement, SettlementStatus
 from moorage.storage.database import Database, Source, Transaction
+from moorage.storage.money import payments
 from moorage.storage.money.chains import relays, settlements
 
 _MIN_SECONDS_LEFT = 20  # of validity, so that it can be mined in time
@@ -164,9 +165,12 @@ class Settlements:
                     known = await self._known(authorization)
                     if known is None:
                         raise
-            if open_body not in (None, known.open_body):
-                raise PaymentAlreadyUsed(_PUBLIC)
-            return await self._again(known, chain)
+            if open_body in (None, known.open_body):
+                return await self._again(known, chain)
+            failed = known.status is SettlementStatus.FAILED  # then it may have paid nobody
+            raise PaymentAlreadyUsed(
+                _PUBLIC, used_by=await self._again(known, chain) if failed else None
+            )
 
     async def conclude(
         self, tx: Transaction, *, chain: Chain, tx_hash: str, block_number: int
@@ -212,9 +216,10 @@ class Settlements:
             ("eth_getCode", [authorization.payer, "latest"]),
         )
         if is_used(self._clients[chain.name], state):
+            used_by = await self._used_before(authorization, chain, head=prepared.block_number)
             if open_body is not None:
-                raise PaymentAlreadyUsed(_PUBLIC)
-            return await self._used_before(authorization, chain, head=prepared.block_number)
+                raise PaymentAlreadyUsed(_PUBLIC, used_by=used_by)
+            return used_by
         if prepared.refusal is not None:
             raise AuthorizationRefused(prepared.refusal, by_chain=True)
         settlement = _new_settlement(
@@ -298,7 +303,10 @@ class Settlements:
     async def _used_before(
         self, authorization: TransferAuthorization, chain: Chain, *, head: int
     ) -> str:
-        """Returns the hash of the transaction that used an authorization not settled by us."""
+        """Returns the hash of the transaction that used an authorization not settled by us.
+
+        Raises AuthorizationRefused for one that its payer canceled, or that paid nothing here.
+        """
         client = self._clients[chain.name]
         use = await find_use(client, authorization, from_block=max(0, head - _SEARCHED_BLOCKS))
         if use is not None and use.canceled:
@@ -307,11 +315,24 @@ class Settlements:
             if await self._is_spent_elsewhere(client, use):
                 raise AuthorizationRefused(SPENT_ELSEWHERE)
             return use.tx_hash
-        (state,) = await client.batch([state_call(authorization, "latest")])
+        state, settled_state = await client.batch(
+            [state_call(authorization, "latest"), state_call(authorization, "safe")]
+        )
         if is_used(client, state):
+            was_safe = not isinstance(settled_state, RpcError) and is_used(client, settled_state)
+            brought = await payments.brought(
+                self._db,
+                chain_id=authorization.chain_id,
+                token_address=authorization.token_address,
+                payer=authorization.payer,
+                amount_atomic=str(authorization.value),
+            )
+            if was_safe and brought is None:  # long ago, and the books would have it
+                raise AuthorizationRefused(SPENT_ELSEWHERE)
             raise PaymentAlreadyUsed(
                 "This authorization was used before it came here. What it paid here is in your "
-                "credits by now; if it is not, send its transaction's hash. Do not pay again."
+                "credits by now; if it is not, send its transaction's hash. Do not pay again.",
+                used_by=brought,
             )
         raise PaymentPending(
             "The authorization is being used by a transaction that is not mined yet. "

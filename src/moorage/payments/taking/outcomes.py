@@ -102,7 +102,10 @@ class Outcomes:
     ) -> PaymentOutcome:
         state = PaymentState.PENDING
         with contextlib.suppress(DatabaseUnavailable):
-            if (settled_by := await self._paywall.settled_by(evidence)) is not None:
+            settled_by = await self._paywall.settled_by(evidence)
+            if settled_by is None and isinstance(refusal, PaymentAlreadyUsed):
+                settled_by = refusal.used_by
+            if settled_by is not None:
                 return await self._in_books(evidence, settled_by, wallet, otherwise=state)
             is_new = not await self._paywall.knows(evidence)
             was_used = isinstance(refusal, PaymentAlreadyUsed)  # perhaps by somebody else

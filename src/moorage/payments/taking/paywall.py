@@ -247,13 +247,24 @@ class Paywall:
                 self._challenges.check(evidence.credential, wallet=wallet, body_digest=body_digest)
             if evidence.stranger_at is not None:  # the simulation asks a node
                 await self._lookups.count(evidence.stranger_at)
-        return await self._settlements.settle(
-            chain=evidence.means.chain,
-            token=evidence.means.token,
-            authorization=evidence.authorization,
-            unique_name=unique_name,
-            open_body=body_digest if evidence.openly else None,
-        )
+        try:
+            return await self._settlements.settle(
+                chain=evidence.means.chain,
+                token=evidence.means.token,
+                authorization=evidence.authorization,
+                unique_name=unique_name,
+                open_body=body_digest if evidence.openly else None,
+            )
+        except PaymentAlreadyUsed as used:
+            if used.used_by is not None:  # whoever asks, it is its payer's
+                await self._credit(
+                    evidence,
+                    used.used_by,
+                    chain=evidence.means.chain,
+                    wallet=wallet,
+                    unique_name=None,
+                )
+            raise
 
     async def _take(
         self, evidence: Evidence, tx_hash: str, *, wallet: str, unique_name: str | None

@@ -26,6 +26,18 @@ _BY_HASH = Statement(
     .where(payments.c.tx_hash == bindparam("tx_hash"))
     .order_by(payments.c.chain_id, payments.c.log_index)
 )
+_BROUGHT = Statement(
+    select(payments.c.tx_hash)
+    .where(
+        payments.c.payer == bindparam("payer"),
+        payments.c.chain_id == bindparam("chain_id"),
+        payments.c.token_address == bindparam("token_address"),
+        payments.c.amount_atomic == bindparam("amount_atomic"),
+        payments.c.status != PaymentStatus.REVERSED,
+    )
+    .order_by(payments.c.block_number.desc())
+    .limit(1)
+)
 _ONE = Statement(select(*_COLUMNS).where(*_this))
 _EVERY = Statement(select(*_COLUMNS))
 _ADD = Statement(
@@ -111,6 +123,20 @@ async def of_transaction(source: Source, *, chain_id: int, tx_hash: str) -> list
 async def by_hash(source: Source, *, tx_hash: str) -> list[Payment]:
     """Returns every payment of transactions with this hash, on whichever chain."""
     return [struct_of(Payment, row) for row in await source.all(_BY_HASH, tx_hash=tx_hash)]
+
+
+async def brought(
+    source: Source, *, chain_id: int, token_address: str, payer: str, amount_atomic: str
+) -> str | None:
+    """Returns the last transaction by which a wallet paid exactly this amount of a token."""
+    row = await source.one(
+        _BROUGHT,
+        chain_id=chain_id,
+        token_address=token_address,
+        payer=payer,
+        amount_atomic=amount_atomic,
+    )
+    return None if row is None else str(row[0])
 
 
 async def one(source: Source, *, chain_id: int, tx_hash: str, log_index: int) -> Payment | None:
