@@ -28,7 +28,7 @@ from moorage.engines.engine import (
     Usage,
     WrittenFiles,
 )
-from moorage.errors import DeployFailed, FailureCause
+from moorage.errors import DeployFailed, FailureCause, PaymentAlreadyUsed
 from moorage.ledger.transfer import Transfer
 from moorage.money import AtomicUnits
 from moorage.payments.protocols.challenges import Challenges
@@ -390,6 +390,7 @@ class FakeSettlements:
     def __init__(self, chain: FakeVerifier) -> None:
         self._chain = chain
         self._settled: dict[tuple[str, str], str] = {}
+        self._bodies: dict[tuple[str, str], str | None] = {}
         self.pending: set[str] = set()
         self.fault: Exception | None = None
         self.sent = 0
@@ -403,8 +404,11 @@ class FakeSettlements:
     async def known(self, authorization: TransferAuthorization) -> bool:
         return (authorization.payer, authorization.nonce) in self._settled
 
-    async def settled_by(self, authorization: TransferAuthorization) -> str | None:
-        return self._settled.get((authorization.payer, authorization.nonce))
+    async def settled_by(
+        self, authorization: TransferAuthorization, *, open_body: str | None = None
+    ) -> str | None:
+        key = (authorization.payer, authorization.nonce)
+        return self._settled.get(key) if open_body in (None, self._bodies.get(key)) else None
 
     async def unresolved(self, wallet: str, *, source: object = None) -> bool:
         return wallet in self.pending
@@ -423,9 +427,12 @@ class FakeSettlements:
             if self.fault is not None:
                 raise self.fault
             self.sent += 1
+            self._bodies[key] = open_body
             self._settled[key] = self._chain.pays(
                 transfer(authorization.payer, authorization.value)
             )
+        if open_body not in (None, self._bodies[key]):
+            raise PaymentAlreadyUsed
         return self._settled[key]
 
     async def conclude(self, *_: object, **__: object) -> None:

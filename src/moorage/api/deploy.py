@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.api.connections.arrival import ARRIVAL, Arrival
-from moorage.api.http.caller import Caller, authenticate
+from moorage.api.http.caller import OPEN, Caller, authenticate
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.managed import require_own
 from moorage.api.http.payment.paid_answers import repeated
@@ -20,7 +20,7 @@ from moorage.api.http.payment.payment_headers import OfferedPayment, paid_header
 from moorage.api.http.problems import json_response
 from moorage.api.money.credits import allowance_body
 from moorage.api.projects import require_volumes
-from moorage.api.uploads import content_length
+from moorage.api.uploads import content_length, owner_of_uploads
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.addresses.reserved_names import is_reserved
 from moorage.deploy.entrance.admission import Admission
@@ -109,6 +109,7 @@ async def read_attempt(
     _refuse_near_misses(request)
     arrival: Arrival = request.scope[ARRIVAL]
     uploader = arrival.identify()
+    is_open = OPEN in request.scope
     received = await read_upload(
         request.stream(),
         content_length=content_length(request),
@@ -116,7 +117,9 @@ async def read_attempt(
         spool_dir=room.uploads.spool_dir,
         parser=UploadParser(room.uploads.parsers, uploader),
         allowance=room.uploads.spool_room.allowance(uploader, arrival),
-        open_stored=partial(room.uploads.stored.open, caller.wallet, uploader, arrival),
+        open_stored=partial(
+            room.uploads.stored.open, owner_of_uploads(request, caller), uploader, arrival
+        ),
     )
     try:
         checked = received.request
@@ -144,7 +147,7 @@ async def read_attempt(
             plan=made.plan,
             findings=made.findings,
             ignored_dockerfile=_ignored_dockerfile(received.upload, checked.settings, made.plan),
-            written=await _written(room, caller.wallet, project),
+            written=None if is_open else await _written(room, caller.wallet, project),
             offers_volumes=room.has_volumes,
             means=payment.means,
             evidence=payment.evidence,
@@ -190,11 +193,12 @@ async def deployed(
 ) -> tuple[Response, Admitted | None]:
     """Deploys; returns the answer, and what was admitted.
 
-    A repeated request gets the first one's answer, and None: it admits nothing.
+    A repeated request gets the first one's answer, and None: it admits nothing. Keys of requests
+    for which a payment alone speaks are apart from those of its payer.
     """
     async with room.idempotency.attempt(
         request,
-        wallet=attempt.wallet,
+        wallet=f"payer {attempt.wallet}" if attempt.is_open else attempt.wallet,
         body_digest=attempt.request_digest,
         outcome=Admitted,
         render=accepted,
@@ -300,9 +304,13 @@ def flag(request: Request, header: str) -> bool:
     return value == "true"
 
 
+_STARTED = "Deployment started."
+
+
 def accepted(admitted: Admitted) -> Response:
     """Returns the answer to a deploy that was admitted."""
-    message = "Deployment started. Poll status for updates."
+    started = "This payment has started this deployment before." if admitted.again else _STARTED
+    message = f"{started} Poll status for updates."
     if admitted.by_choice and admitted.sharing_with:
         message += (
             f" It shares your credits with {admitted.sharing_with} other active project(s)"

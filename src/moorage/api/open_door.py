@@ -1,8 +1,10 @@
-"""Deploys and top-ups of whoever pays: no wallet headers, as the signed payment says who it is.
+"""Deploys and top-ups of whoever pays, without wallet headers: a payment buys, and never rules.
 
-The payment is settled after all checks alone, so that nothing needs to be held for strangers: no
-name, no price. An authorization names its payer only as long as nobody else can have read it. Once
-it is sent to the chain it is good for the very same body, whose answer then has no token.
+An authorization says who pays, not who asks: it names neither host nor body, and whoever was handed
+it can send it. So it opens a name that is free, or adds credits to its payer; it changes, reads and
+yields nothing that was there before, and nothing of its payer's wallet counts or is told. The
+payment is settled after all checks alone, so that nothing needs to be held for strangers: no name,
+no price. It is good for one body, whose answer has a token the first time.
 """
 
 import contextlib
@@ -23,7 +25,7 @@ from moorage.api.deploy import (
     read_attempt,
 )
 from moorage.api.http.managed import bearer_token
-from moorage.api.http.payment.payer import OpenPayer, identify_payer
+from moorage.api.http.payment.payer import OpenPayer, identify_nobody, identify_payer
 from moorage.api.http.payment.payment_headers import OfferedPayment
 from moorage.api.http.problems import json_response
 from moorage.api.http.small_body import read_small
@@ -47,11 +49,10 @@ async def pay_to_deploy(room: DeployRoom, request: Request) -> Response:
     """`POST /deploy`: deploy by paying alone, or say what it costs; no wallet headers needed."""
     if _is_signed(request):
         return await deploy(room, request)
-    payer = await identify_payer(room, request)
-    payment = OfferedPayment(payer.means, payer.evidence)
     is_dry_run = flag(request, "x-dry-run")
-    caller = payer.quoted_for if is_dry_run else payer.caller
-    attempt, upload = await read_attempt(room, request, caller, payment)
+    payer = await (identify_nobody if is_dry_run else identify_payer)(room, request)
+    payment = OfferedPayment(payer.means, payer.evidence)
+    attempt, upload = await read_attempt(room, request, payer.caller, payment)
     try:
         if is_dry_run:
             return await quoted(room, attempt)
@@ -74,26 +75,23 @@ async def pay_for_credits(room: TopUpRoom, request: Request) -> Response:
         means=payer.means,
         evidence=payer.evidence,
         body_digest=hashlib.sha256(body).hexdigest(),
-        is_proved=payer.is_fresh,
+        is_proved=False,
     )
     if payer.evidence is None:
         raise await room.top_up.demand(asked, because=payer.because)
     answer = topped_up(await room.top_up.take(asked))
     told = msgspec.json.decode(bytes(answer.body), type=ToppedUp)
-    whose = msgspec.structs.replace(
-        told,
-        wallet=checksum_address(payer.caller.wallet),
-        balance_usd=told.balance_usd if payer.is_fresh else UNSET,
-    )
-    return _again(answer, whose)
+    wallet = checksum_address(payer.caller.wallet)
+    return _again(answer, msgspec.structs.replace(told, wallet=wallet, balance_usd=UNSET))
 
 
 async def _deployed(
     room: DeployRoom, request: Request, payer: OpenPayer, attempt: DeployAttempt, upload: Upload
 ) -> Response:
-    """Deploys, and answers with a token if nobody but the payer can have sent the payment."""
+    """Deploys, and answers with a token the first time: what it is for was not there before."""
     answer, admitted = await deployed(room, request, attempt, upload)
-    token = await _token(room, admitted.project_id) if admitted and payer.is_fresh else UNSET
+    opens = admitted is not None and payer.is_fresh and not admitted.again
+    token = await _token(room, admitted.project_id) if admitted and opens else UNSET
     return _opened(room, attempt, answer, token=token)
 
 

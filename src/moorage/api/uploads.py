@@ -6,10 +6,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.api.connections.arrival import ARRIVAL, Arrival
-from moorage.api.http.caller import Front, authenticate
+from moorage.api.http.caller import OPEN, Caller, Front, authenticate
+from moorage.api.http.managed import MANAGED
 from moorage.api.http.problems import json_response
 from moorage.deploy.shared_uploads import SharedUploads
 from moorage.errors import InvalidRequest
+from moorage.storage.apps.manage_tokens import ManagedProject
 from moorage.uploads.description import read_sha256
 from moorage.wire.deploy import DigestUpload, UploadStored
 
@@ -27,7 +29,7 @@ async def store_upload(room: UploadRoom, request: Request) -> Response:
     arrival: Arrival = request.scope[ARRIVAL]
     stored = await room.stored.put(
         request.stream(),
-        wallet=caller.wallet,
+        wallet=owner_of_uploads(request, caller),
         sha256=read_sha256("sha256", request.path_params["sha256"]),
         content_length=content_length(request),
         uploader=arrival.identify(),
@@ -41,6 +43,17 @@ async def store_upload(room: UploadRoom, request: Request) -> Response:
             upload=DigestUpload(sha256=stored.sha256),
         )
     )
+
+
+def owner_of_uploads(request: Request, caller: Caller) -> str:
+    """Returns whose uploads a request stores and finds: its wallet's, or its token's own.
+
+    A payment alone finds none: it reads nothing of its payer's.
+    """
+    if OPEN in request.scope:
+        return ""
+    project: ManagedProject | None = request.scope.get(MANAGED)
+    return caller.wallet if project is None else f"project {project.id}"
 
 
 def content_length(request: Request) -> int | None:

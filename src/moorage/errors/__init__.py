@@ -15,6 +15,7 @@
     ├── ProjectBlocked              the operator has suspended the project, or the wallet
     ├── ProjectPaused               its owner has paused it
     ├── WalletNotListed  TooManyProjects  Maintenance      the operator takes no (new) deploys
+    ├── SignatureNeeded             asked by a payment alone; the signed answer says why
     ├── ReleaseServing  ReleaseNeverServed  ReleaseGone  NoEarlierRelease  DeploymentOver
     ├── OutOfCredits  IdempotencyKeyReused  IdempotencyInProgress
     ├── RateLimited (TooManyStreams  TooManyUploads)
@@ -111,6 +112,7 @@ from moorage.errors.requests import (
     ReleaseServing,
     RuntimeUnsupported,
     SignatureInvalid,
+    SignatureNeeded,
     SignatureUnbound,
     TimestampExpired,
     TokenInvalid,
@@ -195,6 +197,7 @@ __all__ = [
     "ReleaseServing",
     "RuntimeUnsupported",
     "SignatureInvalid",
+    "SignatureNeeded",
     "SignatureUnbound",
     "TimestampExpired",
     "TokenInvalid",

@@ -35,6 +35,7 @@ class NameUnavailable(InvalidRequest):
     """This uniqueName is taken. Choose another."""
 
     held_until_ms: int | None = None  # if it is not taken for good
+    openly = False  # asked by a payment alone, which does not say who asks
 
 
 class PlanNotFound(InvalidRequest):
@@ -169,6 +170,10 @@ class ProjectBlocked(MoorageError):
 
 class ProjectPaused(MoorageError):
     """You have paused this project. Resume it first: PATCH it with {"paused": false}."""
+
+
+class SignatureNeeded(MoorageError):
+    """A payment alone opens nothing here for this payer: sign the request with the wallet."""
 
 
 class WalletNotListed(MoorageError):

@@ -21,6 +21,7 @@ class EventKind(StrEnum):
     CREDITS_GRANTED = "credits.granted"  # the operator gave credits without a payment
     CREDITS_TAKEN_BACK = "credits.taken_back"  # the operator took such credits back
     CREDITS_LOW = "credits.low"  # the balance runs out soon
+    DEPLOYED_BY_PAYMENT = "project.deployed_by_payment"  # by a payment alone
     PROJECT_SUSPENDED = "project.suspended"  # out of credits or of disk, paused, or blocked
     PROJECT_RESUMED = "project.resumed"  # there are credits again: it runs
     PROJECT_CRASH_LOOPING = "project.crash_looping"  # its app ends again and again

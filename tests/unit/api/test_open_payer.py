@@ -1,5 +1,6 @@
 """Who is named by a payment that nothing else came with: whoever alone can have sent it."""
 
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,7 +12,13 @@ from starlette.requests import Request
 from believed import limiters_of
 from clock import MovableClock
 from fakes import FakeSettlements, FakeVerifier, paywall_of
-from moorage.api.http.payment.payer import OpenPayer, PaidFront, identify_payer
+from moorage.api.http.caller import Caller
+from moorage.api.http.payment.payer import (
+    OpenPayer,
+    PaidFront,
+    identify_nobody,
+    identify_payer,
+)
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.client_address import TrustedProxies
 from moorage.auth.contract_wallets import ContractWallets
@@ -67,7 +74,11 @@ class Door:
             ),
         )
 
-    async def named(self, **changes: Any) -> OpenPayer:
+    async def named(
+        self,
+        identify: Callable[[PaidFront, Request], Awaitable[OpenPayer]] = identify_payer,
+        **changes: Any,
+    ) -> OpenPayer:
         seconds = self.clock.now_ms() // 1000
         given: dict[str, Any] = {
             "to": PAY_TO,
@@ -89,7 +100,7 @@ class Door:
         shown = encode_base64(msgspec.json.encode(document)).encode()
         scope = {"type": "http", "method": "POST", "path": "/deploy", "client": ("192.0.2.1", 1)}
         request = Request(scope | {"headers": [(b"payment-signature", shown)]})
-        return await identify_payer(self.front, request)
+        return await identify(self.front, request)
 
 
 async def _yes(_: str) -> bool:
@@ -107,7 +118,7 @@ def door(db: Database, clock: MovableClock) -> Door:
 
 async def test_new_payment_names_its_signer(door: Door) -> None:
     payer = await door.named()
-    assert (payer.caller.wallet, payer.quoted_for.wallet, payer.is_fresh) == (PAYER, PAYER, True)
+    assert (payer.caller.wallet, payer.is_fresh) == (PAYER, True)
 
 
 @pytest.mark.parametrize("changes", [{"to": BOB}, {"valid_before": 1_000_000_000}])
@@ -116,19 +127,31 @@ async def test_payment_that_was_made_elsewhere_names_nobody(
 ) -> None:
     """All that its signer ever paid by authorization is on chains, for everybody to send here."""
     payer = await door.named(**changes)
-    assert (payer.caller.wallet, payer.quoted_for.wallet, payer.evidence) == ("", "", None)
+    assert (payer.caller.wallet, payer.evidence) == ("", None)
     assert payer.because is not None
 
 
-async def test_payments_made_elsewhere_use_up_nothing_of_their_signer(door: Door) -> None:
+async def test_payments_count_for_the_address_that_shows_them_and_not_for_their_signer(
+    door: Door,
+) -> None:
+    """Whoever was handed an authorization could use up its signer's requests with it."""
+    for _ in range(LIMIT):
+        await door.named()
+    with pytest.raises(RateLimited):
+        await door.named()
+    await door.front.limiters.proofs.check(PAYER)
+    await door.front.limiters.wallets.check(PAYER)
+
+
+async def test_payments_that_name_nobody_are_counted_as_requests_without_one(door: Door) -> None:
     for _ in range(LIMIT):
         await door.named(to=BOB)
     with pytest.raises(RateLimited):
-        await door.named(to=BOB)
-    assert (await door.named()).is_fresh
+        await door.front.limiters.addresses.check("192.0.2.1")
 
 
-async def test_dry_run_tells_nothing_of_who_paid_before(door: Door) -> None:
-    door.settlements.seen = True
-    payer = await door.named()
-    assert (payer.caller.wallet, payer.quoted_for.wallet, payer.is_fresh) == (PAYER, "", False)
+@pytest.mark.parametrize("seen", [False, True])
+async def test_dry_run_names_nobody_whatever_payment_comes_along(door: Door, seen: bool) -> None:
+    door.settlements.seen = seen
+    payer = await door.named(identify_nobody)
+    assert payer == (Caller("", "192.0.2.1"), payer.means, None, False, None)

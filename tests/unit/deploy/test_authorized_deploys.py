@@ -1,7 +1,5 @@
 """What is asked for and taken when deploys are paid by signature, or by wallets that owe."""
 
-from typing import Any
-
 import msgspec
 import pytest
 from gate import PRICE, Gate
@@ -88,35 +86,6 @@ async def test_payment_under_way_holds_its_name(gate: Gate) -> None:
     gate.settlements.fault = PaymentPending()
     assert isinstance(await gate.refused(evidence=opened), PaymentPending)
     assert isinstance(await gate.refused(BOB), NameUnavailable)
-
-
-async def test_payer_whose_open_payment_fell_short_goes_on_with_the_remainder(
-    gate: Gate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await fund(gate.db, ALICE, 300_000)
-    settle = gate.settlements.settle
-
-    async def settle_while_apps_burn(**given: Any) -> str:
-        async with gate.db.transaction(durable=True) as tx:
-            await accounts.take_back(tx, ALICE, 100_000)
-        return await settle(**given)
-
-    monkeypatch.setattr(gate.settlements, "settle", settle_while_apps_burn)
-    first = msgspec.structs.replace(authorizes(PRICE - 300_000), openly=True)
-    short = await gate.demanded(evidence=first)
-    assert isinstance(short.because, PaymentShort)
-    assert (short.amount, short.wallet) == (100_000, ALICE)
-
-    monkeypatch.setattr(gate.settlements, "settle", settle)
-    for others in (BOB, ""):  # "": without wallet headers and payment
-        refused = await gate.refused(others)
-        assert isinstance(refused, NameUnavailable)
-        assert refused.held_until_ms == short.expires_at_ms
-        assert "go on as it: sign the request, or send the same body" in refused.message
-    await gate.deploy(evidence=msgspec.structs.replace(authorizes(100_000), openly=True))
-    taken = await gate.refused(BOB)
-    assert isinstance(taken, NameUnavailable)
-    assert (taken.message, taken.held_until_ms) == (NameUnavailable().message, None)
 
 
 # A reversal may leave a balance below zero

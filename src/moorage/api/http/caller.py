@@ -45,6 +45,9 @@ CALLER = "moorage.caller"
 PAID = "moorage.paid"
 """The scope's key that marks requests to operations which take payments."""
 
+OPEN = "moorage.open"
+"""The scope's key that marks requests for which a payment alone speaks, if anything does."""
+
 _BODY_DIGEST = "moorage.body_digest"
 """The scope's key for the SHA-256 of the body, where the signature covers it."""
 
@@ -290,6 +293,11 @@ def carries_proof(request: Request) -> bool:
             for name, value in scope["headers"]
         )
     return found
+
+
+def disregard_proof(request: Request) -> None:
+    """Has a dry run answered as if no payment had come along."""
+    request.scope[_PROOF] = False
 
 
 def address_key(front: Front, request: Request) -> str:

@@ -61,6 +61,7 @@ PROBLEMS: dict[type[errors.MoorageError], Problem] = {
     errors.ConfirmationMissing: Problem(403, "confirmation_missing", False),
     errors.ProjectBlocked: Problem(403, "project_blocked", False),
     errors.WalletNotListed: Problem(403, "wallet_not_listed", False),
+    errors.SignatureNeeded: Problem(403, "signature_needed", False),
     errors.TooManyProjects: Problem(403, "too_many_projects", False),
     errors.ProjectNotFound: Problem(404, "project_not_found", False),
     errors.DeploymentNotFound: Problem(404, "deployment_not_found", False),
@@ -116,6 +117,11 @@ _OPEN_DOOR = (
     "Or send it to POST {path} without wallet headers: any client of x402 or MPP can pay its 402, "
     "and whoever signs the payment is the wallet."
 )
+_IF_YOURS = (
+    "If the name is yours: sign the request with its wallet (POST /agent/deploy), or send its "
+    "manage_token as Authorization: Bearer."
+)
+_TAKEN = [_IF_YOURS, "Else choose another uniqueName."]
 _NEXT_ACTION: dict[type[errors.MoorageError], str] = {
     errors.UploadNotFound: "PUT the upload to /agent/uploads/{sha256} again, then send the same "
     "request again.",
@@ -244,7 +250,8 @@ def _details(error: errors.MoorageError) -> dict[str, Any]:
             return {"field": "upload", "path": error.path}
         case errors.NameUnavailable(held_until_ms=until_ms):
             held = {} if until_ms is None else {"held_until": until_ms // 1000}
-            return {"field": "uniqueName"} | held
+            advice = {"next_actions": _TAKEN} if error.openly else {}
+            return {"field": "uniqueName"} | held | advice
         case errors.PlanNotFound():
             return {"field": "upload", "looked_for": error.looked_for}
         case errors.PaymentNotFound():

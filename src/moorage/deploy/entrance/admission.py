@@ -9,6 +9,7 @@ from moorage.clock import Clock
 from moorage.deploy.entrance import pay
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt, DryRun
 from moorage.deploy.entrance.capacity import Capacity
+from moorage.deploy.entrance.configuration import refuse_blocked
 from moorage.deploy.entrance.enter import AcceptedAttempt, enter
 from moorage.deploy.entrance.house_rules import HouseRules
 from moorage.deploy.entrance.price import Pricing, Shortfall, missing
@@ -24,19 +25,23 @@ from moorage.errors import (
     PaymentAlreadyUsed,
     PaymentError,
     PaymentMalformed,
+    ProjectBlocked,
     RateLimited,
+    SignatureNeeded,
     TokenInvalid,
+    TooManyProjects,
     UniqueViolation,
+    WalletNotListed,
 )
 from moorage.failpoints import failpoint
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
-from moorage.payments.price.quotes import Quotes
+from moorage.payments.price.quotes import Quotes, taken_openly
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import AuthorizationEvidence
 from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
 from moorage.payments.taking.receipt import PaymentReceipt
-from moorage.storage.apps import deployments
+from moorage.storage.apps import deployments, projects
 from moorage.storage.apps.addresses import names
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts
@@ -45,6 +50,10 @@ from moorage.uploads.tree import Upload
 
 _SETTLING_MS = 60_000
 """How long a name is held for whoever's payment is being settled, if nothing else holds it."""
+
+_TAKEN_MEANWHILE = (
+    "This name was taken before your payment was settled. The project that has it is unchanged."
+)
 
 
 class Admission:
@@ -83,7 +92,43 @@ class Admission:
         self._on_superseded = on_superseded
 
     async def admit(self, attempt: DeployAttempt, upload: Upload) -> Admitted:
-        """Queues it. Raises PaymentRequired, NameUnavailable, NoCapacity, PaymentError."""
+        """Queues it. Raises PaymentRequired, NameUnavailable, NoCapacity, PaymentError.
+
+        A payment that speaks alone, shown again with its own body, gets what it opened once more.
+        """
+        try:
+            return await self._admit(attempt, upload)
+        except (NameUnavailable, PaymentAlreadyUsed) as refusal:
+            again = await self._opened_before(attempt)
+            if again is not None:
+                return again
+            if isinstance(refusal, NameUnavailable) and await self._has_moved_openly(attempt):
+                meanwhile = taken_openly(refusal.held_until_ms, _TAKEN_MEANWHILE)
+                meanwhile.receipt = refusal.receipt
+                raise meanwhile from refusal
+            raise
+
+    async def _has_moved_openly(self, attempt: DeployAttempt) -> bool:
+        return attempt.is_open and await self._paywall.may_have_moved(attempt.evidence)
+
+    async def _opened_before(self, attempt: DeployAttempt) -> Admitted | None:
+        """Returns what a payment that speaks alone has opened, if it was for this very body."""
+        evidence = attempt.evidence
+        if not attempt.is_open or not isinstance(evidence, AuthorizationEvidence):
+            return None
+        used = await self._paywall.used_openly(evidence, body_digest=attempt.request_digest)
+        if used is None or await projects.by_id(self._db, used.project_id) is None:
+            return None
+        return Admitted(
+            used.project_id,
+            used.deployment_id,
+            sharing_with=0,
+            redeploys=False,
+            receipt=used.receipt,
+            again=True,
+        )
+
+    async def _admit(self, attempt: DeployAttempt, upload: Upload) -> Admitted:
         price = await self._price(attempt)
         deployment_id = str(uuid.uuid4())
         receipt: PaymentReceipt | None = None
@@ -147,7 +192,7 @@ class Admission:
         if isinstance(evidence, AuthorizationEvidence):  # too little is refused: settling costs gas
             short = Shortfall(lacking=self._pricing.lacking(attempt, situation, price))
             if evidence.worth >= max(missing(price, situation.balance), short.lacking):
-                await self._hold_to_settle(tx, attempt, situation)
+                await self._hold_to_settle(tx, attempt)
                 return None
             dust = "it is for less than what is to be paid, which is amount_token"
             because = AuthorizationRefused(dust)
@@ -155,11 +200,9 @@ class Admission:
         unpaid = self._pricing.shortfall(attempt, situation, price, paid=False)
         return await self._demand(tx, attempt, situation, unpaid) if unpaid else None
 
-    async def _hold_to_settle(
-        self, tx: Transaction, attempt: DeployAttempt, situation: Situation
-    ) -> None:
+    async def _hold_to_settle(self, tx: Transaction, attempt: DeployAttempt) -> None:
         """Holds the name of an open attempt while it is paid. Raises NameUnavailable."""
-        if not attempt.is_open or situation.own is not None or situation.living:
+        if not attempt.is_open:
             return
         now_ms = self._clock.now_ms()
         if not await names.hold(
@@ -169,7 +212,7 @@ class Admission:
             until_ms=now_ms + _SETTLING_MS,
             now_ms=now_ms,
         ):
-            raise NameUnavailable
+            raise taken_openly()
 
     async def _pay(self, attempt: DeployAttempt) -> PaymentReceipt | None:
         """Credits the request's payment, if any. Raises PaymentRequired if nothing is credited."""
@@ -218,7 +261,7 @@ class Admission:
                 await accounts.lock(tx, attempt.wallet)
                 situation = await self._situation(tx, attempt)
                 # Others may have been admitted meanwhile, or who paid was never asked to.
-                await self._house_rules.require_allowed(tx, attempt.wallet, situation.own)
+                await self._require_wallet(tx, attempt, situation)
                 short = self._pricing.shortfall(attempt, situation, price, paid=paid)
                 if short is None:
                     if not paid:  # others may have been admitted meanwhile
@@ -262,17 +305,9 @@ class Admission:
     ) -> PaymentRequired:
         price, now_ms = self._pricing.by_list(attempt), self._clock.now_ms()
         buys = partial(self._pricing.buys, attempt, situation, now_ms=now_ms)
-        if attempt.is_open and receipt is None:
+        if attempt.is_open:
             return await pay.open_demand(
-                tx,
-                attempt,
-                situation,
-                short,
-                price=price,
-                buys=buys,
-                paywall=self._paywall,
-                now_ms=now_ms,
-                because=because,
+                tx, attempt, price=price, buys=buys, now_ms=now_ms, because=because
             )
         return await pay.demand(
             tx,
@@ -292,12 +327,33 @@ class Admission:
     ) -> None:
         """Asks the operator's rules and the machine, before anybody is asked to pay.
 
-        Raises Maintenance, WalletNotListed, TooManyProjects, NoCapacity.
+        Raises Maintenance, WalletNotListed, TooManyProjects, SignatureNeeded, NoCapacity.
         """
-        await self._house_rules.require(source, attempt.wallet, situation.own)
+        if attempt.is_open:
+            await self._house_rules.require(source, "", None)
+            await self._require_wallet(source, attempt, situation)
+        else:
+            await self._house_rules.require(source, attempt.wallet, situation.own)
         has_volume = situation.own is not None and situation.own.volume
         new_volume = bool(attempt.request.settings.volume) and not has_volume
         await self._capacity.require(source, new_volume=new_volume, project_id=_id(situation))
+
+    async def _require_wallet(
+        self, source: Source, attempt: DeployAttempt, situation: Situation
+    ) -> None:
+        """Asks what the operator allows the wallet. Raises WalletNotListed, TooManyProjects.
+
+        Raises SignatureNeeded in place of these, and for a wallet that is suspended, where a
+        payment alone speaks: what the operator has decided about a wallet is told that wallet.
+        """
+        if not attempt.is_open:
+            await self._house_rules.require_allowed(source, attempt.wallet, situation.own)
+        elif attempt.wallet:
+            try:
+                refuse_blocked(await accounts.wallet_row(source, attempt.wallet), None)
+                await self._house_rules.require_allowed(source, attempt.wallet, None)
+            except (ProjectBlocked, WalletNotListed, TooManyProjects) as refusal:
+                raise SignatureNeeded from refusal
 
     async def _clear_up(self, deployment_id: str, *, keep: bool) -> None:
         """Removes the files after an error, unless the deployment was recorded all the same.

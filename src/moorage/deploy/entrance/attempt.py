@@ -75,6 +75,8 @@ class Admitted(msgspec.Struct, frozen=True):
     receipt: PaymentReceipt | None = None
     """The receipt of the request's payment."""
     warnings: tuple[WarningItem, ...] = ()
+    again: bool = False
+    """Whether the same payment has opened it before, with the same body."""
 
 
 class DryRun(msgspec.Struct, frozen=True):

@@ -9,9 +9,11 @@ from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
 from moorage.deploy.entrance.configuration import configured
 from moorage.deploy.entrance.situation import Situation
 from moorage.deploy.entrance.warnings import of_attempt
-from moorage.money import MicroUsd
+from moorage.events import outbox
+from moorage.money import MicroUsd, usd_number
 from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.records.deployment import Deployment, DeploymentStatus
+from moorage.records.event import EventData, EventKind
 from moorage.records.project import SHARING_STATUSES, Project, ProjectStatus
 from moorage.storage import idempotency
 from moorage.storage.apps import configuration, projects
@@ -50,6 +52,7 @@ async def enter(
     if own is None:
         await projects.add(tx, project)
         await quotes.release(tx, wallet=project.wallet, unique_name=project.unique_name)
+        await _tell_payer(tx, accepted, project)
     same = [each.id for each in under_way if each.request_digest == attempt.request_digest]
     admitted = Admitted(
         project.id,
@@ -74,6 +77,27 @@ async def enter(
         _new_deployment(accepted, project),
         in_place_of=under_way,
         builds=bool(plan.install or plan.build),
+    )
+
+
+async def _tell_payer(tx: Transaction, accepted: AcceptedAttempt, project: Project) -> None:
+    """Tells the wallet of a project that a payment alone has opened: it may not know of it."""
+    receipt = accepted.receipt
+    if receipt is None or not accepted.attempt.is_open:
+        return
+    data: EventData = {
+        "project_id": project.id,
+        "name": project.unique_name,
+        "amount_usd": usd_number(receipt.credited),
+        "chain": receipt.chain,
+        "tx_hash": receipt.tx_hash,
+    }
+    await outbox.record(
+        tx,
+        wallet=project.wallet,
+        kind=EventKind.DEPLOYED_BY_PAYMENT,
+        data=data,
+        now_ms=accepted.now_ms,
     )
 
 

@@ -75,30 +75,24 @@ async def demand(
 async def open_demand(
     tx: Transaction,
     attempt: DeployAttempt,
-    situation: Situation,
-    short: Shortfall,
     *,
     price: MicroUsd,
     buys: Callable[[MicroUsd], Purchase],
-    paywall: Paywall,
     now_ms: int,
     because: PaymentError | PaymentMalformed | None = None,
 ) -> PaymentRequired:
     """Returns the demand of today's price from whoever pays it; holds no name, and no price.
 
     A name costs nothing here that somebody takes before it is paid: the payment is settled only
-    after all checks. So strangers can hold none for free. Raises PaymentPending as `demand` does.
+    after all checks. So strangers can hold none for free. It tells nothing of any wallet.
     """
-    await paywall.refuse_while_unsettled(attempt.wallet, source=tx)
     await names.release(tx, wallet=attempt.wallet, unique_name=attempt.request.unique_name)
-    rest = due(price, received=NOTHING, balance=situation.balance)
-    amount = max(short.lacking, rest)
     return PaymentRequired(
-        amount=amount,
-        buys=buys(amount),
+        amount=price,
+        buys=buys(price),
         purpose=_purpose(attempt),
-        balance=situation.balance,
-        active_projects=situation.active,
+        balance=NOTHING,
+        active_projects=0,
         means=attempt.means,
         expires_at_ms=now_ms + QUOTE_LIFETIME_MS,
         wallet=None,

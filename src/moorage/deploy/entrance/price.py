@@ -46,7 +46,12 @@ class Pricing(msgspec.Struct, frozen=True):
     def shortfall(
         self, attempt: DeployAttempt, situation: Situation, price: MicroUsd, *, paid: bool
     ) -> Shortfall | None:
-        """Returns why a payment is demanded, or None; `paid`: the request brought one."""
+        """Returns why a payment is demanded, or None; `paid`: the request brought one.
+
+        One that speaks alone is settled only if it is for the whole price.
+        """
+        if attempt.is_open:
+            return None if paid else Shortfall()
         if situation.own is not None:
             return None if situation.balance > 0 else Shortfall()
         if situation.balance < price:

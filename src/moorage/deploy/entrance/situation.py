@@ -12,7 +12,7 @@ from moorage.deploy.entrance.configuration import (
 )
 from moorage.errors import InvalidField
 from moorage.ledger.metering import Metering
-from moorage.money import MicroUsd
+from moorage.money import NOTHING, MicroUsd
 from moorage.payments.price.quotes import Quotes
 from moorage.records.money.quote import Quote
 from moorage.records.project import Project
@@ -51,6 +51,17 @@ class Situation(msgspec.Struct, frozen=True):
         return max((quote.received_micro_usd for quote in self.living), default=MicroUsd(0))
 
 
+OPENED = Situation(
+    own=None,
+    now=UNCONFIGURED,
+    living=[],
+    balance=NOTHING,
+    owes=NOTHING,
+    sharing=[],
+)
+"""That of every attempt for which a payment alone speaks."""
+
+
 async def read_situation(
     source: Source,
     attempt: DeployAttempt,
@@ -62,9 +73,14 @@ async def read_situation(
     """Reads the situation; raises errors that must come before any payment.
 
     These are NameUnavailable, ProjectBlocked, ProjectPaused, VariablesUnreadable, and InvalidField
-    for too many variables, or a volume that is to be removed.
+    for too many variables, or a volume that is to be removed. A payment alone does not say who
+    asks: nothing of its payer's counts, and a name that anybody has raises NameUnavailable.
     """
     wallet, request = attempt.wallet, attempt.request
+    if attempt.is_open:
+        await quotes.require_free(source, payer=wallet, unique_name=request.unique_name)
+        UNCONFIGURED.with_settings(request.settings)
+        return OPENED
     own, living = await quotes.of_name(source, wallet=wallet, unique_name=request.unique_name)
     row = await accounts.wallet_row(source, wallet)
     refuse_stopped(row, own)

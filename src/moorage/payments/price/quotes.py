@@ -36,8 +36,11 @@ _TOO_MANY_HELD = (
 )
 _HELD = (
     "This uniqueName is held until {until} for a wallet that is about to pay for it, or has paid a "
-    "part. If the wallet is yours, go on as it: sign the request, or send the same body with a "
-    "payment that it signed. Else choose another name."
+    "part. If the wallet is yours, sign the request with it. Else choose another name."
+)
+_TAKEN = (
+    "This name is taken. If it is yours, sign the request with its wallet, or send its "
+    "manage_token; nothing was taken."
 )
 _BEING_DELETED = "This project is just being deleted. Send the request again in a moment."
 
@@ -90,6 +93,21 @@ class Quotes:
         living = await quotes.live(source, wallet=wallet, unique_name=unique_name, now_ms=now_ms)
         return project, living
 
+    async def require_free(self, source: Source, *, payer: str, unique_name: str) -> None:
+        """Raises NameUnavailable if anybody has the name, or holds it: the payer as any other.
+
+        A hold without a quote is that of the payer's own open payment, which is being settled.
+        """
+        now_ms = self._clock.now_ms()
+        owner = await names.owner(source, unique_name, now_ms=now_ms)
+        if owner is None:
+            return
+        if owner.wallet == payer and owner.held_until_ms is not None:
+            named = {"wallet": payer, "unique_name": unique_name}
+            if not await quotes.live(source, **named, now_ms=now_ms):
+                return
+        raise taken_openly(owner.held_until_ms)
+
     async def offer(self, tx: Transaction, living: Sequence[Quote], asked: QuoteRequest) -> Quote:
         """Returns a quote with at least half of its lifetime left; creates one if there is none.
 
@@ -132,6 +150,13 @@ class Quotes:
             now_ms = self._clock.now_ms()
             await names.forget(tx, until_ms=now_ms)
             return await quotes.purge(tx, before_ms=now_ms)
+
+
+def taken_openly(held_until_ms: int | None = None, message: str = _TAKEN) -> NameUnavailable:
+    """Returns the answer to a payment alone whose name is not free, the same whosever it is."""
+    taken = NameUnavailable(message)
+    taken.held_until_ms, taken.openly = held_until_ms, True
+    return taken
 
 
 def _held(until_ms: int | None) -> NameUnavailable:

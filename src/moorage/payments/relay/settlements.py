@@ -46,8 +46,9 @@ _MAX_AT_STAKE = 4  # for one payer: a reverted one costs the gateway gas, and th
 _REVERTS_REMEMBERED_MS = 24 * 3_600_000
 SPENT_ELSEWHERE = "its nonce was used by a transaction that paid nothing here"
 _PUBLIC = (
-    "This authorization came with another request, so that anybody may have read it on the chain. "
-    "What it paid is in its payer's credits. Do not pay again: sign the request as that wallet."
+    "This payment was used before: for another request, or by somebody else on the chain. It opens "
+    "nothing more; what it paid is the wallet's that paid. Do not pay again: sign the request with "
+    "that wallet."
 )
 _UNDEPLOYED_WALLET = bytes.fromhex("6492" * 16)  # ERC-6492 ends such a signature with it
 
@@ -86,10 +87,17 @@ class Settlements:
         """Whether it was ever accepted: then only the chain shows whether it is spent."""
         return await self._known(authorization) is not None
 
-    async def settled_by(self, authorization: TransferAuthorization) -> str | None:
-        """Returns the hash of the transaction that has settled it, if one has."""
+    async def settled_by(
+        self, authorization: TransferAuthorization, *, open_body: str | None = None
+    ) -> str | None:
+        """Returns the hash of the transaction that has settled it, if one has.
+
+        `open_body` asks for one that spoke alone, for a request with this body.
+        """
         known = await self._known(authorization)
         if known is None or known.status is not SettlementStatus.SETTLED:
+            return None
+        if authorization_of(known) != authorization or open_body not in (None, known.open_body):
             return None
         return known.tx_hash
 
@@ -165,7 +173,8 @@ class Settlements:
                     known = await self._known(authorization)
                     if known is None:
                         raise
-            if open_body in (None, known.open_body):
+            same = authorization_of(known) == authorization and open_body == known.open_body
+            if open_body is None or same:
                 return await self._again(known, chain)
             failed = known.status is SettlementStatus.FAILED  # then it may have paid nobody
             raise PaymentAlreadyUsed(

@@ -27,6 +27,8 @@ class PaymentOutcome(msgspec.Struct, frozen=True, kw_only=True):
     token: str
     state: PaymentState
     credited: MicroUsd = NOTHING
+    openly: bool = False
+    """Whether nothing else says who sent the request: then it pays for that one body alone."""
 
     @property
     def do_not_pay_again(self) -> bool:
@@ -48,7 +50,7 @@ class PaymentOutcome(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def sentence(self) -> str:
         """What the refusal's message says of the payment."""
-        return _SENTENCES[self.state]
+        return (_OPENLY if self.openly else _SENTENCES).get(self.state, _SENTENCES[self.state])
 
 
 _SENTENCES = {
@@ -64,6 +66,16 @@ _SENTENCES = {
     PaymentState.UNUSED: "The authorization to pay was not spent.",
     PaymentState.FOREIGN: "The payment that came along was made by another wallet, not by yours.",
     PaymentState.NOT_FOUND: "The transaction that came along brings nothing here.",
+}
+_OPENLY = {
+    PaymentState.CREDITED: (
+        "Your payment is credited to the wallet that paid: do not pay again, sign the request with "
+        "that wallet."
+    ),
+    PaymentState.PENDING: (
+        "Whether your payment arrived is not known yet: do not pay again. What arrives is credited "
+        "to the wallet that paid."
+    ),
 }
 _REFUSED: dict[type[MoorageError], PaymentState] = {
     PaymentHeld: PaymentState.HELD,

@@ -7,6 +7,7 @@ a database transaction of its own, before it is compared with the price.
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock
@@ -67,6 +68,15 @@ _TOPPED_UP = (
     "This transaction has topped up your credits already. Send the request without it: "
     "your credits pay."
 )
+
+
+class OpenUse(NamedTuple):
+    """The deployment that a payment has opened which spoke alone."""
+
+    project_id: str
+    deployment_id: str
+    receipt: PaymentReceipt | None
+    """None once its money was sent back, or has left the chain."""
 
 
 class Paywall:
@@ -160,6 +170,23 @@ class Paywall:
     async def settled_by(self, offered: AuthorizationEvidence) -> str | None:
         """Returns the hash of the transaction that has settled this authorization, if one has."""
         return await self._settlements.settled_by(offered.authorization)
+
+    async def used_openly(
+        self, offered: AuthorizationEvidence, *, body_digest: str
+    ) -> OpenUse | None:
+        """Returns what an authorization that spoke alone has opened, if it came with this body."""
+        authorization, chain = offered.authorization, offered.means.chain
+        tx_hash = await self._settlements.settled_by(authorization, open_body=body_digest)
+        if tx_hash is None:
+            return None
+        uses = await payments.uses_of(self._db, chain_id=chain.chain_id, tx_hash=tx_hash)
+        project_id, deployment_id = uses.get(authorization.payer, (None, None))
+        if project_id is None or deployment_id is None:
+            return None
+        known = await payments.of_transaction(self._db, chain_id=chain.chain_id, tx_hash=tx_hash)
+        credited = _credited_to(authorization.payer, known)
+        receipt = self._receipt(offered, credited) if credited else None
+        return OpenUse(project_id, deployment_id, receipt)
 
     async def refuse_while_unsettled(self, wallet: str, *, source: Source | None = None) -> None:
         """Raises PaymentPending while the outcome of an authorization of the wallet is unknown.
@@ -285,7 +312,7 @@ class Paywall:
         own = [item for item in claimed if item.payer == wallet]
         if not own:
             raise PayerMismatch
-        credited = [item for item in own if item.status is PaymentStatus.CREDITED]
+        credited = _credited_to(wallet, own)
         if all(item.status is PaymentStatus.REFUNDED for item in own):
             raise PaymentAlreadyUsed(_SENT_BACK)
         if not credited:
@@ -358,6 +385,12 @@ class Paywall:
     def _chain(self, chain_id: int, named: Chain) -> Chain:
         chains = (named, *self._chains.values())
         return next(chain for chain in chains if chain.chain_id == chain_id)
+
+
+def _credited_to(wallet: str, known: Iterable[Payment]) -> list[Payment]:
+    return [
+        item for item in known if item.payer == wallet and item.status is PaymentStatus.CREDITED
+    ]
 
 
 def _standing(known: Iterable[Payment]) -> list[Payment]:

@@ -113,8 +113,8 @@ class TopUp:
 
         Raises PaymentPending while another payment of the wallet is being settled.
         """
-        await self._paywall.refuse_while_unsettled(request.wallet)
         wallet = request.wallet if request.is_proved else ""
+        await self._paywall.refuse_while_unsettled(wallet)
         balance = await accounts.balance(self._db, wallet)
         burning = await intervals.open_of_wallet(self._db, wallet)
         now_ms = self._clock.now_ms()

@@ -6,7 +6,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.caller import CALLER, Caller
+from moorage.api.http.caller import CALLER, OPEN, Caller
 from moorage.api.http.payment.payment_headers import read_payment
 from moorage.api.http.problems import json_response, problem_of
 from moorage.chains.address import parse_address
@@ -53,7 +53,7 @@ async def accounted(
     if isinstance(told, PaymentPending) and outcome.state is PaymentState.UNUSED:
         # It is to be sent again as it is: whoever signs another pays twice when both come.
         outcome = msgspec.structs.replace(outcome, state=PaymentState.PENDING)
-    told.payment = outcome
+    told.payment = msgspec.structs.replace(outcome, openly=OPEN in request.scope)
     return told
 
 

@@ -13,17 +13,18 @@ import msgspec
 from starlette.requests import Request
 
 from moorage.api.http.caller import (
+    OPEN,
     Caller,
     Front,
     address_key,
     carries_proof,
     count,
+    disregard_proof,
     limit_address,
     use_nonce,
     verify,
 )
 from moorage.api.http.payment.payment_headers import OfferedPayment, read_payment
-from moorage.api.http.request_context import WALLET
 from moorage.auth.authenticator import Verified
 from moorage.auth.wallet import Wallet
 from moorage.chains.eip3009 import authorization_digest
@@ -115,52 +116,60 @@ async def _verified(room: PaidFront, request: Request) -> Verified:
 
 
 class OpenPayer(NamedTuple):
-    """Who signed the payment of a request that nobody signed."""
+    """Who signed the payment of a request that nobody signed: who pays, and not who asks."""
 
     caller: Caller
-    """Its wallet is "" where no payment says whose the request is."""
+    """Its wallet is "" where no payment names one. All of it counts for the client's address."""
     means: PaymentMeans
     evidence: AuthorizationEvidence | None
     is_fresh: bool
-    """Whether the payment was never seen before, so that nobody but its payer can have sent it."""
+    """Whether the payment was never seen before, so that it has not been on the chain from here."""
     because: AuthorizationRefused | PaymentMalformed | None = None
-    """Why the payment that came along does not say so."""
-
-    @property
-    def quoted_for(self) -> Caller:
-        """Whom a dry run is for: of a payment that everybody may have read it is nobody."""
-        return self.caller if self.is_fresh else Caller("", self.caller.stranger_at)
+    """Why the payment that came along does not say who pays."""
 
 
 async def identify_payer(room: PaidFront, request: Request) -> OpenPayer:
     """Returns whoever signed the authorization that pays, and counts the request.
 
-    An authorization that was accepted before may have been read on the chain: its request counts
-    for the client's address alone. One that pays somebody else, or has expired, may have been read
-    anywhere: it names nobody. Raises AuthMissing for a transaction's hash, which everybody can
-    read; RateLimited; what `read_payment` and `is_signed` raise.
+    Whoever was handed an authorization can send it: its request uses up nothing of its payer's,
+    and counts for the client's address alone. One that pays somebody else, or has expired, names
+    nobody. Raises AuthMissing for a transaction's hash, which everybody can read; RateLimited; what
+    `read_payment` and `is_signed` raise.
     """
+    request.scope[OPEN] = True
     means, evidence, unreadable = read_payment(request, room.chains)
-    stranger = Caller("", address_key(room, request))
+    address = address_key(room, request)
     if isinstance(evidence, TransactionEvidence) or not (evidence or room.paywall.settles()):
         await limit_address(room, request)
         raise AuthMissing(_SIGN_INSTEAD if evidence is None else _A_HASH, header=_FIRST_HEADER)
     if evidence is None:
         await limit_address(room, request)
-        return OpenPayer(stranger, means, None, is_fresh=False, because=unreadable)
-    payer = evidence.authorization.payer
+        return OpenPayer(Caller("", address), means, None, is_fresh=False, because=unreadable)
+    await room.limiters.strangers_proofs.check(address)
     is_fresh = not await room.paywall.knows(evidence)
-    if not is_fresh:
-        await room.limiters.strangers_proofs.check(str(stranger.stranger_at))
-        caller = Caller(payer, stranger.stranger_at)
-    elif because := await _names_nobody(room, request, evidence):
+    if is_fresh and (because := await _names_nobody(room, request, evidence)):
         await limit_address(room, request)
-        return OpenPayer(stranger, means, None, is_fresh=False, because=because)
-    else:
-        request.scope[WALLET] = payer
-        caller = await count(room, request, payer)
-    evidence = msgspec.structs.replace(evidence, stranger_at=caller.stranger_at, openly=True)
+        return OpenPayer(Caller("", address), means, None, is_fresh=False, because=because)
+    caller = Caller(evidence.authorization.payer, address)
+    evidence = msgspec.structs.replace(evidence, stranger_at=address, openly=True)
     return OpenPayer(caller, evidence.means, evidence, is_fresh)
+
+
+async def identify_nobody(room: PaidFront, request: Request) -> OpenPayer:
+    """Counts a dry run that nobody signed: no payment that comes along says whose it is.
+
+    Nothing is looked up by it, not even whether it was seen before. Raises as `identify_payer`.
+    """
+    request.scope[OPEN] = True
+    means, evidence, _ = read_payment(request, room.chains)
+    await limit_address(room, request)
+    if isinstance(evidence, TransactionEvidence):
+        raise AuthMissing(_A_HASH, header=_FIRST_HEADER)
+    if not room.paywall.settles():
+        raise AuthMissing(_SIGN_INSTEAD, header=_FIRST_HEADER)
+    disregard_proof(request)
+    means = means if evidence is None else evidence.means
+    return OpenPayer(Caller("", address_key(room, request)), means, None, is_fresh=False)
 
 
 async def _names_nobody(

@@ -22,6 +22,10 @@ _SAME_AGAIN = "Send the same request with the same payment again. Do not pay aga
 _MEND = "Mend the request as `error` says and send it with the same payment. Do not pay again."
 _RELEASE = "Ask the operator to release or refund it. Do not pay again."
 _AS_THE_PAYER = "Sign the request with the wallet that paid: the payment is credited to that one."
+_AS_ITS_WALLET = (
+    "Sign the request with the wallet that paid, and send it without this payment: the credits "
+    "that it brought count. Do not pay again."
+)
 _WITHOUT_IT = "If that wallet is not yours, send the request without this payment."
 _REMAINDER = (
     "Your payment is credited: only the remainder, amount_token, is still to be paid, by the same "
@@ -54,7 +58,10 @@ def payment_actions(error: MoorageError, ways: Iterable[str] = ()) -> list[str]:
         return [_SENT_BACK] if isinstance(cause, PaymentAlreadyUsed) else [_BRINGS_NOTHING, *ways]
     if state is PaymentState.UNUSED:
         return [*_BEFORE_PAYING.get(type(cause), ()), *ways]
-    return list(ways) if state is None else _while_money_is_there(cause, state)
+    if state is None:
+        return list(ways)
+    openly = outcome is not None and outcome.openly
+    return _while_money_is_there(cause, state, openly=openly)
 
 
 def _state(cause: MoorageError, outcome: PaymentOutcome | None) -> PaymentState | None:
@@ -65,12 +72,14 @@ def _state(cause: MoorageError, outcome: PaymentOutcome | None) -> PaymentState 
     return PaymentState.PENDING if isinstance(cause, PaymentPending) else None
 
 
-def _while_money_is_there(cause: MoorageError, state: PaymentState) -> list[str]:
+def _while_money_is_there(cause: MoorageError, state: PaymentState, *, openly: bool) -> list[str]:
     match state:
         case PaymentState.FOREIGN:
             return [_AS_THE_PAYER, _WITHOUT_IT]
         case PaymentState.HELD:
             return [_RELEASE]
+    if openly and not isinstance(cause, PaymentPending):
+        return [_AS_ITS_WALLET]
     match cause:
         case PaymentAlreadyUsed(project_id=str()):
             status = f"/agent/deploy/{cause.project_id}/{cause.deployment_id}/status"

@@ -1,0 +1,245 @@
+"""A payment buys, and never rules: what a deploy gets that nobody signed (protocol 2.5).
+
+An authorization says who pays, and not who asks. A shop that its payer buys from can show it here.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from gate import PRICE, Gate
+
+from fakes import authorizes
+from moorage.deploy.entrance.attempt import Admitted
+from moorage.deploy.entrance.house_rules import HouseRules
+from moorage.errors import (
+    AuthorizationRefused,
+    NameUnavailable,
+    PaymentAlreadyUsed,
+    SignatureNeeded,
+)
+from moorage.money import MicroUsd
+from moorage.payments.price.pricing import PriceList
+from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.protocols.evidence import AuthorizationEvidence
+from moorage.payments.taking.receipt import PaymentReceipt
+from moorage.records.event import EventKind
+from moorage.storage import events
+from moorage.storage.apps import blocks, projects
+from moorage.storage.money import accounts
+from records_fixture import ALICE, BOB, add_project, fund
+
+RICH = 10 * PRICE
+TAKEN = (
+    "This name is taken. If it is yours, sign the request with its wallet, or send its "
+    "manage_token; nothing was taken."
+)
+
+
+def alone(amount: int = PRICE, *, payer: str = ALICE) -> AuthorizationEvidence:
+    """A payment that nothing else came with."""
+    return msgspec.structs.replace(authorizes(amount, payer=payer), openly=True)
+
+
+def told(demand: PaymentRequired) -> tuple[int, int, int]:
+    return demand.amount, demand.balance, demand.active_projects
+
+
+async def owe(gate: Gate, amount: int) -> None:
+    await fund(gate.db, ALICE, 0)
+    async with gate.db.transaction(durable=True) as tx:
+        await accounts.take_back(tx, ALICE, amount)
+
+
+# Names
+
+
+@pytest.mark.parametrize("owner", [ALICE, BOB])
+@pytest.mark.parametrize("payer", [ALICE, ""])
+async def test_a_taken_name_is_refused_alike_whosever_it_is(
+    gate: Gate, owner: str, payer: str
+) -> None:
+    await fund(gate.db, ALICE, RICH)
+    own = await add_project(gate.db, owner, "hello")
+    refused = await gate.refused(payer, evidence=alone() if payer else None)
+    assert isinstance(refused, NameUnavailable)
+    assert (refused.message, refused.openly, refused.held_until_ms) == (TAKEN, True, None)
+    assert gate.settlements.sent == 0
+    assert await projects.by_id(gate.db, own.id) == own
+
+
+@pytest.mark.parametrize("holder", [ALICE, BOB])
+async def test_a_held_name_is_refused_alike_whoever_holds_it(gate: Gate, holder: str) -> None:
+    held = await gate.demanded(holder)
+    refused = await gate.refused(evidence=alone())
+    assert isinstance(refused, NameUnavailable)
+    assert (refused.openly, refused.held_until_ms) == (True, held.expires_at_ms)
+    assert gate.settlements.sent == 0
+
+
+async def test_a_name_that_is_taken_while_the_payment_is_settled_stays_with_who_took_it(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle, taken = gate.settlements.settle, list[str]()
+
+    async def settle_too_late(**given: Any) -> str:
+        taken.append((await add_project(gate.db, ALICE, "hello")).id)
+        return await settle(**given)
+
+    monkeypatch.setattr(gate.settlements, "settle", settle_too_late)
+    payment = alone()
+    refused = await gate.refused(evidence=payment)
+    monkeypatch.setattr(gate.settlements, "settle", settle)
+    again = await gate.refused(evidence=payment)
+
+    assert isinstance(refused, NameUnavailable)
+    assert isinstance(refused.receipt, PaymentReceipt)
+    assert isinstance(again, NameUnavailable)
+    for each in (refused, again):
+        assert "unchanged" in each.message
+        assert "nothing was taken" not in each.message
+    assert (await gate.counts())["deployments"] == 0
+    assert await accounts.balance(gate.db, ALICE) == PRICE
+
+
+# Prices
+
+
+@pytest.mark.parametrize("amount", [10_000, PRICE - 1])
+async def test_the_whole_price_is_due_whatever_credits_its_payer_has(
+    gate: Gate, amount: int
+) -> None:
+    await fund(gate.db, ALICE, RICH)
+    await add_project(gate.db, ALICE, "another")
+    refused = await gate.demanded(evidence=alone(amount))
+    assert isinstance(refused.because, AuthorizationRefused)
+    assert told(refused) == (PRICE, 0, 0)
+    assert refused.wallet is None
+    assert gate.settlements.sent == 0
+
+
+async def test_the_price_is_no_higher_for_a_payer_who_owes(gate: Gate) -> None:
+    await owe(gate, 3 * PRICE)
+    assert told(await gate.demanded(evidence=alone(PRICE - 1))) == (PRICE, 0, 0)
+    assert not (await gate.deploy(evidence=alone())).again
+
+
+async def test_a_price_that_was_promised_to_its_payer_is_none_of_a_payment_alone(
+    gate: Gate,
+) -> None:
+    await gate.demanded()
+    gate.with_prices(PriceList(minimum_charge=MicroUsd(2 * PRICE)))
+    demand = await gate.demanded(name="other", evidence=alone())
+    assert told(demand) == (2 * PRICE, 0, 0)
+
+
+async def test_a_payment_under_way_of_the_same_payer_is_not_told(gate: Gate) -> None:
+    gate.settlements.pending.add(ALICE)
+    assert told(await gate.demanded(evidence=alone(PRICE - 1))) == (PRICE, 0, 0)
+
+
+# Once, and for one body
+
+
+async def test_the_same_payment_and_body_have_the_same_ids(gate: Gate) -> None:
+    payment = alone()
+    first = await gate.deploy(evidence=payment)
+    again = await gate.deploy(evidence=payment)
+    assert (first.again, again.again) == (False, True)
+    assert (again.project_id, again.deployment_id) == (first.project_id, first.deployment_id)
+    assert again.receipt == first.receipt
+    assert await gate.counts() == {"projects": 1, "deployments": 1, "jobs": 1, "quotes": 0}
+    assert gate.settlements.sent == 1
+
+
+@pytest.mark.parametrize("name", ["hello", "other"])
+async def test_the_same_payment_opens_nothing_for_another_body(gate: Gate, name: str) -> None:
+    payment = alone()
+    await gate.deploy(evidence=payment)
+    refused = await gate.refused(name=name, body="two", evidence=payment)
+    assert isinstance(refused, PaymentAlreadyUsed | NameUnavailable)
+    assert getattr(refused, "project_id", None) is None
+    assert (await gate.counts())["deployments"] == 1
+
+
+async def test_one_payment_shown_with_two_bodies_at_once_is_used_once(gate: Gate) -> None:
+    payment = alone()
+    answers = await gate.answers(
+        *(gate.deploy(name=body, body=body, evidence=payment) for body in ("one1", "two2"))
+    )
+    assert sorted(type(each).__name__ for each in answers) == ["Admitted", "PaymentAlreadyUsed"]
+    assert (await gate.counts())["projects"] == 1
+    assert gate.settlements.sent == 1
+
+
+async def test_one_payment_shown_with_one_body_many_times_at_once_opens_one_project(
+    gate: Gate,
+) -> None:
+    payment = alone()
+    answers = await gate.answers(*(gate.deploy(evidence=payment) for _ in range(5)))
+    admitted = [each for each in answers if isinstance(each, Admitted)]
+    assert len(admitted) == 5, answers
+    assert len({each.deployment_id for each in admitted}) == 1
+    assert sum(not each.again for each in admitted) == 1
+
+
+async def test_a_payment_that_its_wallet_signed_for_is_none_of_who_shows_it_alone(
+    gate: Gate,
+) -> None:
+    """Everybody can read an authorization on the chain once it is settled."""
+    payment = authorizes(PRICE)
+    await gate.deploy(evidence=payment)
+    public = msgspec.structs.replace(payment, openly=True)
+    refused = await gate.refused(name="other", evidence=public)
+    assert isinstance(refused, PaymentAlreadyUsed)
+    assert refused.project_id is None
+
+
+# What the operator has decided about a wallet
+
+
+async def limit(gate: Gate) -> None:
+    gate.with_prices(PriceList(), house_rules=HouseRules(projects=1))
+    await add_project(gate.db, ALICE, "another")
+
+
+async def block(gate: Gate) -> None:
+    await fund(gate.db, ALICE, RICH)
+    async with gate.db.transaction(durable=True) as tx:
+        await blocks.set_of_wallet(tx, ALICE, "fraud")
+
+
+@pytest.mark.parametrize("decide", [limit, block])
+async def test_what_the_operator_decided_about_its_payer_is_not_told(
+    gate: Gate, decide: Callable[[Gate], Any]
+) -> None:
+    await decide(gate)
+    refused = await gate.refused(evidence=alone())
+    assert isinstance(refused, SignatureNeeded)
+    assert "fraud" not in refused.message
+    assert gate.settlements.sent == 0
+    await gate.deploy(BOB, evidence=alone(payer=BOB))
+
+
+# The payer is told
+
+
+async def test_its_payer_is_told_of_what_a_payment_alone_has_opened(gate: Gate) -> None:
+    opened = await gate.deploy(evidence=alone())
+    assert opened.receipt is not None
+    found = await events.of_wallet(gate.db, ALICE, after=0, limit=10)
+    (event,) = [each for each in found if each.kind is EventKind.DEPLOYED_BY_PAYMENT]
+    assert event.data == {
+        "project_id": opened.project_id,
+        "name": "hello",
+        "amount_usd": 0.5,
+        "chain": "arbitrum",
+        "tx_hash": opened.receipt.tx_hash,
+    }
+
+
+async def test_nobody_is_told_of_what_its_wallet_signed_for(gate: Gate) -> None:
+    await gate.deploy(evidence=authorizes(PRICE))
+    found = await events.of_wallet(gate.db, ALICE, after=0, limit=10)
+    assert EventKind.DEPLOYED_BY_PAYMENT not in {each.kind for each in found}
