@@ -1,13 +1,14 @@
 """What every part of a gateway uses: database, secrets, leases, clock and data directory."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
 from moorage.auth.shared_nonces import SharedRateLimiter
 from moorage.clock import Clock
 from moorage.content.store import ContentStore
+from moorage.loop import Ticks
 from moorage.storage.database import Database
 from moorage.storage.several.keeper_lease import KEEPER
 from moorage.storage.several.leases import Leases, MachineLease
@@ -24,6 +25,7 @@ class Core:
     leases: Leases
     clock: Clock
     data_dir: Path
+    ticks: Ticks = field(default_factory=Ticks)  # of this gateway's loops
     speed: float = 1.0  # divides the pauses of periodic work; above 1 in tests
     name: str = ""  # of this gateway, where several share the data directory
     machine: str = ""  # the id of the data directory; "" is the leases' holder

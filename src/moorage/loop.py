@@ -50,6 +50,40 @@ class Scope(StrEnum):
     KEEPER = "keeper"  # the one of each machine that keeps its apps
 
 
+class Ticks:
+    """When each loop that a gateway runs last finished a tick, or first began one."""
+
+    def __init__(self, *, seconds: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._since: dict[str, float] = {}
+        self._patience: dict[str, float] = {}
+
+    def begun(self, loop: "Loop") -> None:
+        """Records that a tick begins."""
+        self._since.setdefault(loop.name, self._seconds())
+        self._patience[loop.name] = max(loop.patience_seconds, 5 * loop.every_seconds)
+
+    def finished(self, loop: "Loop") -> None:
+        """Records that a tick has done its work."""
+        self._since[loop.name] = self._seconds()
+
+    def idle(self, loop: "Loop") -> None:
+        """Records that another gateway does this work, if any does."""
+        self._since.pop(loop.name, None)
+
+    async def check(self) -> None:
+        """Raises MoorageError naming the loops that have finished no tick for too long."""
+        now = self._seconds()
+        still = {name: now - since for name, since in self._since.items()}
+        late = [
+            f"{name} (for {seconds:.0f} s)"
+            for name, seconds in still.items()
+            if seconds > self._patience[name]
+        ]
+        if late:
+            raise MoorageError(f"Periodic work stands still: {', '.join(late)}.")
+
+
 @dataclass(frozen=True)
 class Loop:
     """Work that runs every `every_seconds`: first after that time, or at the start if `at_once`."""
@@ -60,20 +94,33 @@ class Loop:
     tick: Callable[[], Awaitable[object]]
     scope: Scope
     at_once: bool = False
+    patience_seconds: float = 3_600.0  # `/ready` tells of it when it finishes no tick for longer
     lease: str = ""  # shared by loops that must run in the same gateway; "" is the loop's name
 
-    async def run(self, hold: Hold, *, keeps: Keeps = always, speed: float = 1.0) -> None:
+    async def run(
+        self,
+        hold: Hold,
+        *,
+        keeps: Keeps = always,
+        speed: float = 1.0,
+        ticks: Ticks | None = None,
+    ) -> None:
         """Runs until cancelled; a failure is logged, and the next tick tries again.
 
         `hold` and `keeps` are asked before each tick, by the loop's scope; `speed` divides the
-        pauses.
+        pauses. `ticks` is told of each tick.
         """
+        ticks = ticks or Ticks()
         pause_seconds = 0.0 if self.at_once else self.every_seconds / speed
         while True:
             await asyncio.sleep(pause_seconds)
             try:
                 if await self._is_due(hold, keeps):
+                    ticks.begun(self)
                     await self.tick()
+                    ticks.finished(self)
+                else:
+                    ticks.idle(self)
             except MoorageError as error:
                 log.warning("periodic work failed", work=self.name, error=error.message)
             except Exception:  # one fault in it must not end the gateway

@@ -51,6 +51,11 @@ _payments = Counter(
     ("chain", "token", "outcome"),
     registry=registry,
 )
+_unbooked = Gauge(
+    "moorage_unbooked_intervals",
+    "Hours of running, and new prices, that could not be booked at the last try.",
+    registry=registry,
+)
 _deployments = Counter(
     "moorage_deployments_total",
     "Deployments that ended, by outcome and cause of failure.",
@@ -260,6 +265,11 @@ def _declare() -> None:
         _app_bytes.labels(direction)
     for status in ("2xx", "3xx", "4xx", "5xx"):
         _app_requests.labels(status)
+
+
+def record_unbooked(count: int) -> None:
+    """Sets how many intervals and new prices could not be booked."""
+    _unbooked.set(count)
 
 
 def record_deployment(outcome: str, cause: str | None, *, seconds: float | None = None) -> None:

@@ -22,6 +22,7 @@ DAY = 86_400
 CASES: dict[str, tuple[str, str, str]] = {
     "MoorageDown": ('up{job="moorage"}', "0x1440", "1x1440"),
     "MooragePartNotReady": ('moorage_part_ready{part="proxy"}', "0x1440", "1x1440"),
+    "MoorageUnbooked": ("moorage_unbooked_intervals", "1x1440", "0x1440"),
     "MoorageAnswersWith5xx": (
         'moorage_http_request_seconds_count{route="/agent/deploy",status="5xx"}',
         "0+1x1440",

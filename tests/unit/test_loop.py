@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
-from moorage.errors import DatabaseUnavailable
-from moorage.loop import Loop, Scope, until_tick
+from moorage.errors import DatabaseUnavailable, MoorageError
+from moorage.loop import Hold, Loop, Scope, Ticks, until_tick
 
 
 async def held(_name: str) -> bool:
@@ -98,3 +98,64 @@ async def test_work_of_all_periods_is_done_in_the_same_moments(
     for (_, period), moment in moments.items():
         periods = (moment - common) / period
         assert periods == pytest.approx(round(periods), abs=1e-6)
+
+
+class Seconds:
+    """A monotonic clock that a test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def ticked(loop: Loop, ticks: Ticks, hold: Hold = held) -> None:
+    """Has a loop run until it has ticked, or asked whether it may, a few times."""
+    asked = asyncio.Event()
+    times = 0
+
+    async def ask(name: str) -> bool:
+        nonlocal times
+        times += 1
+        if times > 3:
+            asked.set()
+        return await hold(name)
+
+    working = asyncio.create_task(loop.run(ask, ticks=ticks))
+    async with asyncio.timeout(60):
+        await asked.wait()
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+
+
+async def test_work_that_never_finishes_a_tick_is_told_after_its_patience() -> None:
+    async def fails() -> None:
+        raise DatabaseUnavailable
+
+    seconds = Seconds()
+    ticks = Ticks(seconds=seconds)
+    loop = Loop("work", every_seconds=0.001, tick=fails, scope=Scope.CLUSTER, patience_seconds=300)
+    await ticked(loop, ticks)
+    seconds.now = 300
+    await ticks.check()
+    seconds.now = 301
+    with pytest.raises(MoorageError, match=r"stands still: work \(for 301 s\)"):
+        await ticks.check()
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+async def test_work_that_is_done_here_or_elsewhere_does_not_stand_still(*, is_held: bool) -> None:
+    async def fails_at_first() -> None:
+        if not seconds.now:
+            raise DatabaseUnavailable
+
+    async def hold(_name: str) -> bool:
+        return is_held or not seconds.now
+
+    seconds = Seconds()
+    ticks = Ticks(seconds=seconds)
+    loop = Loop("work", every_seconds=0.001, tick=fails_at_first, scope=Scope.CLUSTER)
+    await ticked(loop, ticks)
+    seconds.now = 10_000
+    await ticked(loop, ticks, hold)
+    await ticks.check()

@@ -15,6 +15,9 @@ OLD_SOURCES_SECONDS = 3600.0
 """Files of a deploy that is older, and was not admitted, are left of a request that has ended."""
 
 
+_EXPORT_SECONDS = 6 * 3_600.0  # what is deleted is packed first, as much as a volume holds
+
+
 def loops_of(deploy: DeployServices) -> tuple[Loop, ...]:
     """Returns the loops of a gateway, which keeps the apps or does not."""
     sweep_exports = deploy.export_files.sweep
@@ -59,7 +62,13 @@ def _of_keeper(deploy: DeployServices) -> tuple[Loop, ...]:
         Loop("given up", every_seconds=1, tick=deploy.clear_up.given_up, scope=scope),
         Loop("sources", every_seconds=600, tick=sources, scope=scope),
         Loop("domains' routes", every_seconds=10, tick=lost, scope=scope),
-        Loop("evictions", every_seconds=10, tick=deploy.evictions.tick, scope=scope),
+        Loop(
+            "evictions",
+            every_seconds=10,
+            tick=deploy.evictions.tick,
+            scope=scope,
+            patience_seconds=_EXPORT_SECONDS,
+        ),
         Loop("space", every_seconds=2, tick=deploy.space.look, scope=scope),
         Loop("requests", every_seconds=FOLLOW_SECONDS, tick=deploy.visits.follow, scope=scope),
         Loop("usage", every_seconds=SAMPLE_SECONDS, tick=usage.sample, scope=scope),

@@ -235,7 +235,11 @@ class _Run:
                     *(tasks.create_task(run()) for run in works),
                     *((tasks.create_task(self.reload.follow(rooms)),) if self.reload else ()),
                     *(
-                        tasks.create_task(loop.run(core.leases.hold, keeps=keeps, speed=self.speed))
+                        tasks.create_task(
+                            loop.run(
+                                core.leases.hold, keeps=keeps, speed=self.speed, ticks=core.ticks
+                            )
+                        )
                         for loop in (*rooms.loops, *upkeep)
                     ),
                 ]

@@ -8,8 +8,10 @@ import asyncio
 import uuid
 from collections.abc import Collection, Iterable, Sequence
 
+import structlog
+
 from moorage.clock import Clock, iso_utc
-from moorage.errors import WriteConflict
+from moorage.errors import CommitUnknown, WriteConflict
 from moorage.events import outbox
 from moorage.ledger import ledger
 from moorage.ledger.billed_time import BilledTime
@@ -24,6 +26,7 @@ from moorage.ledger.burn import (
     warning_hours,
 )
 from moorage.ledger.promise import promised_ms
+from moorage.metrics import record_unbooked
 from moorage.money import MicroUsd, usd_number
 from moorage.records.event import EventData, EventKind
 from moorage.records.project import Project, ProjectStatus
@@ -34,12 +37,17 @@ from moorage.storage.money.intervals import Charge, RunInterval
 from moorage.storage.operation import price_changes
 from moorage.storage.operation.price_changes import PriceChange
 
+log = structlog.get_logger()
+
 AT_ONCE = 250
 """How many intervals one transaction charges, so that the event loop and other writers go on."""
 
 _TURN = 50  # wallets checked before other tasks have their turn
 
 _ENOUGH_HOURS = max(WARNINGS_HOURS) + 3  # no warning is due then, whatever is not booked yet
+
+
+_Due = PriceChange | RunInterval
 
 
 class Metering:
@@ -53,6 +61,7 @@ class Metering:
         self._db = db
         self._clock = clock
         self.time = BilledTime(clock=clock, boot_id=boot_id, gateway=gateway)
+        self._apart: set[str] = set()  # what could not be booked at the last tick
 
     async def resume(self, serving: Collection[str]) -> None:
         """Goes on billing after a start, from where the gateway stopped.
@@ -110,22 +119,85 @@ class Metering:
     async def tick(self) -> list[str]:
         """Charges every interval that ran another full hour; suspends projects out of credits.
 
-        New prices that are due come first. Returns the ids of the projects that it suspended.
+        New prices that are due come first. What can't be booked is set apart, so that the others
+        are, and tried again at each tick. Returns the ids of the projects that it suspended.
         """
         now_ms = self.time.now_ms()
         suspended: list[str] = []
-        while True:
+        failed: list[_Due] = []
+        is_last = False
+        while not is_last:
+            due: Sequence[_Due] = ()
+            alone: Sequence[_Due] = ()
+            try:
+                async with self._db.transaction(durable=True) as tx:
+                    due, is_last = await self._due(tx, now_ms, except_=failed)
+                    alone = [each for each in due if _name(each) in self._apart]
+                    together = [each for each in due if each not in alone]
+                    stopped = await self._book(tx, together, now_ms)
+                    if is_last:
+                        await self.time.note(tx)
+            except CommitUnknown:
+                raise
+            except Exception as error:
+                if not due:
+                    raise
+                log.warning("a booking failed: each is tried by itself", error=str(error))
+                suspended += await self._book_each(due, now_ms, failed)
+            else:
+                suspended += stopped
+                suspended += await self._book_each(alone, now_ms, failed)
+        if failed:
             async with self._db.transaction(durable=True) as tx:
-                changes = await price_changes.due(tx, now_ms=self._clock.now_ms(), limit=AT_ONCE)
-                for change in changes:
-                    suspended += await self._reprice(tx, change, now_ms)
-                if len(changes) == AT_ONCE:
-                    continue
-                due = await intervals.due(tx, charged_before_ms=now_ms - HOUR_MS, limit=AT_ONCE)
-                suspended += await self._charge_hours(tx, due, now_ms)
-                if len(due) < AT_ONCE:
-                    await self.time.note(tx)
-                    return suspended
+                await self.time.note(tx)
+        self._apart = {_name(each) for each in failed}
+        record_unbooked(len(failed))
+        return suspended
+
+    async def _due(
+        self, tx: Transaction, now_ms: int, *, except_: Sequence[_Due]
+    ) -> tuple[Sequence[_Due], bool]:
+        """Returns what is to be booked next, and whether there is no more after it."""
+        limit = AT_ONCE + len(except_)
+        changes = [
+            each
+            for each in await price_changes.due(tx, now_ms=self._clock.now_ms(), limit=limit)
+            if each not in except_
+        ]
+        if changes:
+            return changes[:AT_ONCE], False
+        read = await intervals.due(tx, charged_before_ms=now_ms - HOUR_MS, limit=limit)
+        due = [each for each in read if each not in except_]
+        return due[:AT_ONCE], len(read) < limit
+
+    async def _book(self, tx: Transaction, due: Sequence[_Due], now_ms: int) -> list[str]:
+        """Books new prices and full hours; returns the projects that it suspended."""
+        suspended: list[str] = []
+        for each in due:
+            if isinstance(each, PriceChange):
+                suspended += await self._reprice(tx, each, now_ms)
+        hours = [each for each in due if isinstance(each, RunInterval)]
+        return suspended + await self._charge_hours(tx, hours, now_ms)
+
+    async def _book_each(self, due: Sequence[_Due], now_ms: int, failed: list[_Due]) -> list[str]:
+        """Books each in a transaction of its own; adds to `failed` what can't be.
+
+        Raises DatabaseUnavailable if it is the database that fails.
+        """
+        suspended: list[str] = []
+        for each in due:
+            try:
+                async with self._db.transaction(durable=True) as tx:
+                    stopped = await self._book(tx, [each], now_ms)
+            except CommitUnknown:
+                raise
+            except Exception:
+                await self._db.check()
+                log.exception("it cannot be booked", of=_name(each), project=each.project_id)
+                failed.append(each)
+            else:
+                suspended += stopped
+        return suspended
 
     async def may_resume(self, source: Source, project: Project) -> bool:
         """Returns whether the wallet's credits allow a suspended project to start again."""
@@ -286,6 +358,10 @@ class Metering:
                 data=data,
                 now_ms=self._clock.now_ms(),
             )
+
+
+def _name(due: _Due) -> str:
+    return due.id if isinstance(due, RunInterval) else f"price:{due.project_id}"
 
 
 def _owed(interval: RunInterval, until_ms: int) -> MicroUsd:

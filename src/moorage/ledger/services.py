@@ -21,6 +21,10 @@ class LedgerSettings(msgspec.Struct, frozen=True, kw_only=True):
     minimum_charge: MicroUsd
 
 
+_METERING_SECONDS = 300.0
+"""Metering that has booked nothing for as long stands still: that costs the operator money."""
+
+
 class LedgerServices:
     """What charges wallets; each service is made on its first use."""
 
@@ -57,4 +61,12 @@ class LedgerServices:
     @property
     def loops(self) -> tuple[Loop, ...]:
         tick = self.metering.tick
-        return (Loop("metering", every_seconds=60, tick=tick, scope=Scope.CLUSTER),)
+        return (
+            Loop(
+                "metering",
+                every_seconds=60,
+                tick=tick,
+                scope=Scope.CLUSTER,
+                patience_seconds=_METERING_SECONDS,
+            ),
+        )

@@ -1,12 +1,17 @@
 import asyncio
 import math
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from clock import HOUR_MS, MovableClock
+from faulty_database import FaultyDatabase
+from moorage.errors import DatabaseUnavailable
+from moorage.gateway.operator.vital_signs import Samples
+from moorage.ledger import metering as metering_module
 from moorage.ledger.burn import MONTH_MS, charge_up_to
 from moorage.ledger.ledger import EARNED
 from moorage.ledger.metering import Metering
@@ -333,3 +338,70 @@ async def test_tick_does_not_suspend_a_project_that_is_being_deleted(
     clock.advance(HOUR_MS)
     await metering.tick()
     assert await status_of(db, project) is ProjectStatus.DELETING
+
+
+async def make_unbookable(db: Database, project: Project, *, until_ms: int) -> None:
+    """A posting with the id of the project's next booking, as of a row changed by hand."""
+    interval = await intervals.open_of(db, project.id)
+    assert interval is not None
+    async with db.transaction(durable=True) as tx:
+        await accounts.add_posting(
+            tx,
+            posting_id=f"burn:{interval.id}:{until_ms}",
+            kind="burn",
+            amounts={EARNED: MicroUsd(0)},
+            now_ms=until_ms,
+        )
+
+
+async def test_interval_that_cannot_be_booked_keeps_nobody_elses_from_it(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, 10 * HOURLY)
+    await fund(db, BOB, 10 * HOURLY)
+    bad = await running(db, metering)
+    await make_unbookable(db, bad, until_ms=metering.time.now_ms() + HOUR_MS)
+    for name in ("one", "two", "three"):
+        await running(db, metering, name, BOB)
+    for hour in (1, 2):
+        clock.advance(milliseconds=HOUR_MS)
+        assert await metering.tick() == []
+        assert await accounts.balance(db, BOB) == (10 - 3 * hour) * HOURLY
+        assert Samples()("moorage_unbooked_intervals") == (1 if hour == 1 else 0)
+    # By the second hour it could be booked again, with what was left out.
+    assert await accounts.balance(db, ALICE) == 8 * HOURLY
+
+
+async def test_more_that_cannot_be_booked_than_is_charged_at_once_stops_nobody(
+    db: Database, metering: Metering, clock: MovableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metering_module, "AT_ONCE", 2)
+    await fund(db, ALICE, 100 * HOURLY)
+    await fund(db, BOB, 10 * HOURLY)
+    until_ms = metering.time.now_ms() + HOUR_MS
+    for name in ("one", "two", "three", "four", "five"):
+        await make_unbookable(db, await running(db, metering, name), until_ms=until_ms)
+    await running(db, metering, "good", BOB)
+    clock.advance(milliseconds=HOUR_MS)
+    for _ in range(2):
+        await metering.tick()
+        assert await accounts.balance(db, BOB) == 9 * HOURLY
+        assert Samples()("moorage_unbooked_intervals") == 5
+    assert await accounts.balance(db, ALICE) == 100 * HOURLY
+
+
+async def test_database_that_fails_is_not_taken_for_rows_that_do(
+    db_path: Path, clock: MovableClock
+) -> None:
+    faulty = FaultyDatabase(db_path)
+    metering = Metering(db=faulty, clock=clock)
+    await fund(faulty, ALICE, 10 * HOURLY)
+    await running(faulty, metering)
+    clock.advance(milliseconds=HOUR_MS)
+    faulty.refuse_writes()
+    with pytest.raises(DatabaseUnavailable):
+        await metering.tick()
+    faulty.allow_writes()
+    await metering.tick()
+    assert await accounts.balance(faulty, ALICE) == 9 * HOURLY
+    faulty.close()

@@ -159,6 +159,7 @@ def checks_of(rooms: Rooms) -> dict[str, Check]:
         **_checks_of_proxy(rooms.platform.proxy),
         **({} if rooms.authority is None else {"certificates": rooms.authority.check}),
         "disk": rooms.deploy.capacity.check,
+        "loops": rooms.core.ticks.check,
         **({} if rooms.turn is None else {"keeper": rooms.turn.check}),
         **({} if rooms.lookout is None else {"address": rooms.lookout.check}),
         **chains,
