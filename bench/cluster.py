@@ -21,11 +21,10 @@ from fake_kubernetes.resources import DEPLOYMENTS, PODS, Manifest
 from gateway import funded, gateway
 from gateway_fixture import DevGateway
 from kubernetes_client import KubernetesClient, opened_client
-from kubernetes_fixture import machine_image
+from kubernetes_fixture import own_image
 from measure import Row, median, spread
 from moorage.engines.images.base_images import DEFAULTS
 from ports import quiet_port
-from real_cluster import SOURCES
 from registry_fixture import started_registry
 from waiting import until
 from wallet import HELLO
@@ -113,9 +112,7 @@ def _beside_cluster() -> Iterator[tuple[DevGateway, Cluster]]:
         asyncio.run(push_base(registry.host))
         cluster = stack.enter_context(started_cluster())
         cluster.images.shown = SHOWN
-        own = {"Env": [f"PYTHONPATH={SOURCES}", "PATH=/usr/bin:/bin"]}
-        root = cluster.directory / "own"
-        cluster.add_image(_OWN, machine_image(root, config=own, shown=(SOURCES,)))
+        cluster.add_image(_OWN, own_image(cluster.directory / "own"))
         settings = {
             "isolation": "kubernetes",
             "run_dir": str(cluster.directory / _PREFIX),

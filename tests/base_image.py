@@ -14,7 +14,7 @@ from moorage.engines.images.manifest import OCI_MANIFEST, Content
 from moorage.engines.images.reference import Reference, parse_repository
 from moorage.engines.images.registry import Registry
 
-SHOWN = (Path("/usr"), Path("/etc/ssl"))
+SHOWN = {path: Path(path) for path in ("/usr", "/etc/ssl")}
 """What a fake cluster's node shows of this machine in images that it pulls."""
 
 _CONFIG = "application/vnd.oci.image.config.v1+json"

@@ -18,7 +18,7 @@ import pytest
 
 from fake_kubernetes.cluster import Cluster
 from fake_kubernetes.images import Image
-from kubernetes_fixture import machine_image
+from kubernetes_fixture import machine_image, own_image
 from moorage.engines.disks.leaving import copy_files
 from moorage.engines.engine import BuildSpec
 from moorage.engines.host.configuration import HostConfiguration
@@ -30,7 +30,7 @@ from moorage.engines.kubernetes.objects.labels import wallet_hash
 from moorage.engines.kubernetes.running.starting import Patience
 from moorage.loop import Keeps, always
 from pod_exchange import one_exchange
-from real_cluster import SOURCES, PushingBuilder, own_address
+from real_cluster import PushingBuilder, own_address
 from small_apps import LIMITS, MIB
 
 OWN_IMAGE = "moorage/own"
@@ -158,9 +158,7 @@ def make_engine(
 ) -> KubernetesEngine:
     """An engine that is not opened yet, with a prefix of its own unless options are given."""
     if OWN_IMAGE not in cluster.images.given:
-        config = {"Env": [f"PYTHONPATH={SOURCES}"]}
-        own = machine_image(cluster.directory / "own", config=config, shown=(SOURCES,))
-        cluster.add_image(OWN_IMAGE, own)
+        cluster.add_image(OWN_IMAGE, own_image(cluster.directory / "own"))
     run_dir = cluster.directory / f"run-{secrets.token_hex(2)}"
     return KubernetesEngine(
         host_configuration(state_dir, run_dir, **configuration),

@@ -5,13 +5,16 @@ import secrets
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
+from base_image import SHOWN
 from fake_kubernetes.cluster import Cluster, started_cluster
 from fake_kubernetes.images import Image
 from kubernetes_client import KubernetesClient, namespace_at, opened_client
+from real_cluster import MODULES, SOURCES
 from waiting import until
 
 
@@ -22,7 +25,9 @@ def fake_cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-def machine_image(root: Path, *, config: Mapping[str, Any], shown: tuple[Path, ...] = ()) -> Image:
+def machine_image(
+    root: Path, *, config: Mapping[str, Any], shown: Mapping[str, Path] = MappingProxyType({})
+) -> Image:
     """An image with this machine's programs, Node and Python among them, and what is shown beside.
 
     It is made in a directory that does not exist yet.
@@ -31,7 +36,16 @@ def machine_image(root: Path, *, config: Mapping[str, Any], shown: tuple[Path, .
         (root / name).mkdir(parents=True)
     for name in ("bin", "lib", "lib64", "sbin"):
         (root / name).symlink_to(f"usr/{name}")
-    return Image(root=root, config=config, binds=(Path("/usr"), Path("/etc/ssl"), *shown))
+    return Image(root=root, config=config, binds={**SHOWN, **shown})
+
+
+def own_image(root: Path) -> Image:
+    """Moorage's own, made in a directory that does not exist yet.
+
+    It has the modules at a place of its own: pods mount volumes over paths of this machine.
+    """
+    config = {"Env": [f"PYTHONPATH={MODULES}", "PATH=/usr/bin:/bin"]}
+    return machine_image(root, config=config, shown={MODULES: SOURCES})
 
 
 @dataclass(frozen=True)

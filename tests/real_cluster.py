@@ -31,6 +31,8 @@ from moorage.engines.kubernetes.cluster.shared import Log, Tickets
 from pod_exchange import one_exchange
 
 SOURCES = Path(moorage.__file__).parent.parent
+MODULES = "/moorage"
+"""Where images have the sources."""
 
 
 @dataclass
@@ -62,7 +64,7 @@ class PushingBuilder:
 
     async def own_image(self) -> str:
         """An image with Moorage's modules."""
-        place = Place(SOURCES, SOURCES.as_posix().strip("/"))
+        place = Place(SOURCES, MODULES.strip("/"))
         return (await self._publish("own", secrets.token_hex(4), place, ("true",))).reference
 
     async def copy(self, image: str, deployment_id: str) -> BuiltImage:
@@ -108,7 +110,7 @@ class PushingBuilder:
             layers=[PackedLayer(layer, file)],
             run=RunConfiguration(
                 user="1000",
-                environment={"PYTHONPATH": str(SOURCES)},
+                environment={"PYTHONPATH": MODULES},
                 directory="/app",
                 command=command,
             ),

@@ -14,7 +14,7 @@ from base_image import SHOWN, push_base
 from docker_fixture import Dockerd, make_docker, opened_docker
 from fake_kubernetes.cluster import Cluster
 from kubernetes_engine_fixture import OWN_IMAGE, cluster_options, host_configuration, opened_engine
-from kubernetes_fixture import machine_image
+from kubernetes_fixture import own_image
 from moorage.engines.docker.docker import DockerEngine
 from moorage.engines.engine import Engine
 from moorage.engines.images.base_images import DEFAULTS
@@ -23,7 +23,6 @@ from moorage.engines.kubernetes.building.builds import builder_of
 from moorage.engines.kubernetes.engine import KubernetesEngine
 from moorage.loop import always
 from ports import quiet_port
-from real_cluster import SOURCES
 from registry_fixture import RegistryServer, started_registry
 
 
@@ -55,9 +54,7 @@ def cluster_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Regis
 def building_cluster(fake_cluster: Cluster) -> Cluster:
     """A fake cluster whose node has Moorage's own image, and programs for what is built."""
     fake_cluster.images.shown = SHOWN
-    own = {"Env": [f"PYTHONPATH={SOURCES}", "PATH=/usr/bin:/bin"]}
-    root = fake_cluster.directory / "own"
-    fake_cluster.add_image(OWN_IMAGE, machine_image(root, config=own, shown=(SOURCES,)))
+    fake_cluster.add_image(OWN_IMAGE, own_image(fake_cluster.directory / "own"))
     return fake_cluster
 
 

@@ -150,7 +150,7 @@ def _mounts(settings: Settings) -> list[Manifest]:
         options = ["rbind", "nosuid", "nodev", "ro" if read_only else "rw"]
         return {"destination": at, "type": "bind", "source": str(source), "options": options}
 
-    found = [bind(path, str(path), read_only=True) for path in settings.image.binds]
+    found = [bind(path, at, read_only=True) for at, path in settings.image.binds.items()]
     found.append(bind(Path("/etc/resolv.conf").resolve(), "/etc/resolv.conf", read_only=True))
     message = settings.container["terminationMessagePath"]
     found.append(bind(settings.last_words, message, read_only=False))

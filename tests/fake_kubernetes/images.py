@@ -37,7 +37,9 @@ class Image:
     config: Mapping[str, Any] = field(
         default_factory=dict
     )  # Entrypoint, Cmd, Env, WorkingDir, User
-    binds: tuple[Path, ...] = ()  # directories of this machine that it shows, read-only
+    binds: Mapping[str, Path] = field(
+        default_factory=dict
+    )  # where it shows directories of this machine, read-only
 
 
 @dataclass
@@ -47,7 +49,7 @@ class Images:
     directory: Path
     given: dict[str, Image] = field(default_factory=dict)
     pulled: dict[str, Image] = field(default_factory=dict)
-    shown: tuple[Path, ...] = ()  # directories of this machine that pulled images show
+    shown: Mapping[str, Path] = field(default_factory=dict)  # `binds` of pulled images
 
     async def get(self, reference: str, *, policy: str) -> Image:
         """Raises ImageMissing."""

@@ -12,10 +12,9 @@ from base_image import SHOWN, push_base
 from fake_kubernetes.cluster import Cluster
 from fake_kubernetes.resources import NAMESPACES, PODS
 from gateway_fixture import DevGateway, running
-from kubernetes_fixture import machine_image
+from kubernetes_fixture import own_image
 from moorage.engines.images.base_images import DEFAULTS
 from ports import quiet_port
-from real_cluster import SOURCES
 from registry_fixture import RegistryServer, started_registry
 from visitor import fetch
 from waiting import until, until_read
@@ -54,9 +53,7 @@ def gateway(
     fake_cluster: Cluster, registry: RegistryServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[DevGateway]:
     fake_cluster.images.shown = SHOWN
-    own = {"Env": [f"PYTHONPATH={SOURCES}", "PATH=/usr/bin:/bin"]}
-    root = fake_cluster.directory / "own"
-    fake_cluster.add_image(OWN, machine_image(root, config=own, shown=(SOURCES,)))
+    fake_cluster.add_image(OWN, own_image(fake_cluster.directory / "own"))
     settings = settings_for(fake_cluster, registry, prefix=PREFIX)
     directory = tmp_path_factory.mktemp("kubernetes")
     with running(directory, isolation="kubernetes", **settings) as started:

@@ -75,7 +75,9 @@ async def test_line_for_anybodys_client_deploys(dev_gateway: DevGateway, tmp_pat
     wallet, name = await Wallet(dev_gateway).fund(), fresh_name()
     body = deploy_body(name, {"index.html": "<h1>by mppx</h1>"})
     (tmp_path / "app.json").write_text(json.dumps(body))
-    line = filled(line_with("mppx"), wallet).replace("npx mppx", str(PROGRAMS / "mppx"))
+    line = filled(line_with("mppx"), wallet).replace(
+        "npx mppx", shlex.quote(str(PROGRAMS / "mppx"))
+    )
 
     done = subprocess.run(
         ["sh", "-c", line],
