@@ -1,5 +1,11 @@
 """What `moorage check` finds out about the cluster that apps are to run in."""
 
+import asyncio
+import json
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -53,6 +59,58 @@ async def test_cluster_that_is_configured_wrong_is_a_finding_and_no_error(tmp_pa
     (found,) = await check_cluster(configured(tmp_path / "none"))
     assert (found.name, found.ok) == ("cluster", False)
     assert "kubernetes_config" in found.remedy
+
+
+@asynccontextmanager
+async def tls_before(cluster: Cluster, directory: Path) -> AsyncIterator[Path]:
+    """A configuration by which it is reached over TLS; its authority names no key usage."""
+    authority, certificate = directory / "authority.pem", directory / "certificate.pem"
+    _certificate("/CN=kubernetes", authority)
+    signed = ("-CA", authority, "-CAkey", authority.with_suffix(".key"))
+    named = ("-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE")
+    _certificate("/CN=api", certificate, *signed, *named)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, certificate.with_suffix(".key"))
+    config = json.loads(cluster.kubeconfig().read_text())
+    host, _, port = config["clusters"][0]["cluster"]["server"].rpartition("/")[2].partition(":")
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+        await writer.wait_closed()
+
+    relays = []
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        relays.append(asyncio.current_task())
+        answers, asks = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(pipe(reader, asks), pipe(answers, writer))
+
+    async with await asyncio.start_server(relay, "127.0.0.1", 0, ssl=tls) as server:
+        number = server.sockets[0].getsockname()[1]
+        config["clusters"][0]["cluster"] = {
+            "server": f"https://127.0.0.1:{number}",
+            "certificate-authority": str(authority),
+        }
+        (directory / "config").write_text(json.dumps(config))
+        yield directory / "config"
+    await asyncio.gather(*(each for each in relays if each))
+
+
+def _certificate(subject: str, file: Path, *options: str | Path) -> None:
+    made_as = f"-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj {subject}"
+    files = ("-out", file, "-keyout", file.with_suffix(".key"))
+    command = ["openssl", "req", *made_as.split(), *files, *options]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+async def test_authority_that_names_no_key_usage_is_trusted_as_by_kubectl(
+    fake_cluster: Cluster, tmp_path: Path
+) -> None:
+    async with tls_before(fake_cluster, tmp_path) as kubeconfig:
+        found = await check_cluster(configured(kubeconfig))
+    assert [(it.name, it.ok) for it in found] == [("cluster", True), ("permissions", True)]
 
 
 async def test_nothing_is_asked_where_apps_run_elsewhere() -> None:
