@@ -219,11 +219,12 @@ class NonceFile:
         return found is not None
 
     async def close(self) -> None:
-        """Closes the store, so that another process can open it."""
+        """Closes the store, so that another process can open it; does nothing the second time."""
         if self._marking is not None:
             await asyncio.wait([self._marking])
         self._db.close()
-        os.close(self._lock_fd)
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
         self._lock_fd = -1
 
     def _check_capacity(self) -> None:
