@@ -1,19 +1,21 @@
 # Everything a clone needs is made here. `make dev` runs a gateway, `make test` proves it.
-# PYTHON=… chooses the interpreter, ARGS=… passes options to `moorage dev` and to pytest.
+# PYTHON=… chooses the interpreter, VENV=… another place than .venv for what it installs, ARGS=…
+# passes options to `moorage dev` and to pytest.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup anew develop clients system languages dev test lint check soak chaos bench screenshots lock \
-	clean
+.PHONY: help setup anew develop clients system languages dev room test unit lint check soak chaos bench screenshots \
+	lock clean
 
 ifeq ($(PYTHON),)
 PYTHON := $(shell scripts/find-python)
 endif
-BIN := .venv/bin
+VENV := .venv
+BIN := $(VENV)/bin
 # Real gateways, chains and sandboxes wait more than they work.
 AT_ONCE := 4
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
-COMPILE := $(BIN)/python -m compileall -q -j 0 .venv/lib src
+COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib src
 # Images set it; then each gateway and worker of a run would compile all of src/ and tests/ again.
 unexport PYTHONDONTWRITEBYTECODE
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -22,6 +24,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 help:
 	@echo "make dev     set up, then run a gateway with local chains on this machine"
 	@echo "make test    set up, then run every test"
+	@echo "make unit    set up, then run the unit tests"
 	@echo "make check   lint, types, layers and unit tests, in under a minute"
 	@echo "make soak    ten minutes of two hundred apps, crashes and kills"
 	@echo "make chaos   five minutes of two gateways, whose servers and selves fail again and again"
@@ -31,25 +34,25 @@ help:
 	@echo "make lock    resolve requirements/*.txt again"
 	@echo "make clean   remove what the set-up made; the data in .moorage stays"
 
-setup: system .venv/.installed node_modules/.package-lock.json
+setup: system $(VENV)/.installed node_modules/.package-lock.json
 
-# A .venv is of use only where it was made, with the Python it was made with, and with pip in it.
-ifneq ($(shell test ! -e .venv || { $(BIN)/python -ISc '' && \
+# A .venv is of use only where it was made, with the Python that is chosen, and with pip in it.
+ifneq ($(shell test ! -e $(VENV) || { test "$$($(BIN)/python -ISV)" = "$$("$(PYTHON)" -ISV)" && \
 	grep -F "$(CURDIR)/$(BIN)/python" $(BIN)/pip; } >/dev/null 2>&1 || echo no),)
-.venv/.installed: anew
+$(VENV)/.installed: anew
 endif
 
 anew:
-	@rm -rf .venv
+	@rm -rf $(VENV)
 
-develop: setup .venv/.developing
+develop: setup $(VENV)/.developing
 
 clients: .venv-clients/.installed tests/clients/node_modules/.package-lock.json
 
 dev: setup
 	$(BIN)/moorage dev $(ARGS)
 
-test: develop clients languages
+test: $(if $(ARGS),,room) develop clients languages
 ifeq ($(ARGS),)
 	$(BIN)/pytest tests/unit --numprocesses auto
 	$(BIN)/pytest tests/unit/ledger tests/unit/storage --database postgresql --numprocesses auto
@@ -58,14 +61,20 @@ else
 	$(BIN)/pytest $(ARGS)
 endif
 
+# Measured: what a run takes at its peak, of the disk with temporary files and of the memory.
+room:
+	@scripts/room --disk-mib 6000 --memory-mib 4000
+
+unit: develop
+	$(BIN)/pytest tests/unit --numprocesses auto $(ARGS)
+
 lint: develop
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint
-	$(BIN)/pytest tests/unit --numprocesses auto $(ARGS)
+check: lint unit
 
 soak: develop
 	SOAK_APPS=200 SOAK_SECONDS=600 $(BIN)/pytest tests/soak --capture=no $(ARGS)
@@ -80,22 +89,22 @@ screenshots: develop clients languages
 	$(BIN)/pytest tests/pages/screenshots.py $(ARGS)
 
 system:
-	@scripts/system-packages $(PYTHON)
+	@scripts/system-packages "$(PYTHON)"
 
 languages: | system
 	@scripts/system-packages "$(PYTHON)" languages
 
 # Packages come by their hashes alone; our own needs no index, as its build backend is installed.
 # Compiling all at once takes half as long as pip's one by one.
-.venv/.installed: requirements/runtime.txt requirements/build.txt pyproject.toml | system
-	@echo "Setting up .venv ..."
-	@test -x $(BIN)/python || $(or $(filter-out $(BIN)/%,$(PYTHON)),$$(scripts/find-python)) -m venv --clear .venv
+$(VENV)/.installed: requirements/runtime.txt requirements/build.txt pyproject.toml | system
+	@echo "Setting up $(VENV) ..."
+	@test -x $(BIN)/python || "$(or $(filter-out $(BIN)/%,$(PYTHON)),$$(scripts/find-python))" -m venv --clear $(VENV)
 	@$(PIP) install --no-compile --require-hashes -r requirements/runtime.txt -r requirements/build.txt
 	@$(PIP) install --no-index --no-deps --no-build-isolation --editable .
 	@$(COMPILE)
 	@touch $@
 
-.venv/.developing: requirements/dev.txt .venv/.installed
+$(VENV)/.developing: requirements/dev.txt $(VENV)/.installed
 	@echo "Setting up the developers' tools ..."
 	@$(PIP) install --no-compile --require-hashes -r requirements/dev.txt
 	@$(COMPILE)
@@ -108,7 +117,7 @@ node_modules/.package-lock.json: package.json package-lock.json | system
 	@touch $@
 
 # Clients of others, which tests let pay; apart from ours, as they bring much that we do not use.
-.venv-clients/.installed: requirements/clients.txt .venv/.installed
+.venv-clients/.installed: requirements/clients.txt $(VENV)/.installed
 	@echo "Setting up the clients of others ..."
 	@.venv-clients/bin/python -c '' 2>/dev/null || $(BIN)/python -m venv --clear .venv-clients
 	@.venv-clients/bin/python -m pip --disable-pip-version-check --no-input --quiet \
@@ -127,5 +136,5 @@ lock: develop
 	$(LOCK) requirements/clients.in -c requirements/dev.txt -o requirements/clients.txt
 
 clean:
-	rm -rf .venv .venv-clients node_modules tests/clients/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-* node_modules tests/clients/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests bench -name __pycache__ -type d -prune -exec rm -r {} +

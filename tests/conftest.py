@@ -21,6 +21,7 @@ settings.load_profile("unhurried")
 gc.disable()
 
 pytest_plugins = [
+    "shared_directories",
     "database_option",
     "chain_fixture",
     "sandbox_fixture",

@@ -21,6 +21,12 @@ REPOSITORY = Path(__file__).parent.parent
 START_SECONDS = 120  # only to end a hung test
 
 MOORAGE = str(Path(sys.executable).parent / "moorage")
+SMALL = {"app_volume_mib": 64, "disk_overcommit": 100, "disk_reserve_mib": 256}
+"""Settings by which a gateway takes no more of the disk than its tests write.
+
+By the usual ones, each app needs half a GiB for what it may write, each volume a whole one, and
+two are nobody's.
+"""
 _PORTS = [f"--{name}=0" for name in ("port", "proxy-port", "operator-port")]
 
 
@@ -31,7 +37,7 @@ class DevGateway:
         """`program` is executed in the place of `moorage`, which is forked off."""
         self.data_dir = data_dir
         self._program = program
-        self._settings = settings
+        self._settings = {name: str(value) for name, value in SMALL.items()} | settings
         self._process: ForkedProgram | subprocess.Popen[bytes] | None = None
         self.info: dict[str, Any] = {}
 
@@ -174,7 +180,6 @@ def dev_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway
         "contact": "operator@example.com",
         "terms_url": "https://example.com/terms",
         "memory_overcommit": "50",  # many tests leave their apps running
-        "disk_overcommit": "100",
     }
     with running(directory, **settings) as gateway:
         yield gateway

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from chain_fixture import LocalChains
-from gateway_fixture import MOORAGE, START_SECONDS, DevGateway, moorage, start_program
+from gateway_fixture import MOORAGE, SMALL, START_SECONDS, DevGateway, moorage, start_program
 from moorage import logs
 from moorage.gateway.running import GatewayAddresses
 from moorage.gateway.serve import run_serve
@@ -33,6 +33,7 @@ class ServedGateway(DevGateway):
     def __init__(self, directory: Path, chains: LocalChains, **settings: Any) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)
         super().__init__(directory / "data")
+        self._settings = {}  # all are in the file
         self.config = directory / "moorage.toml"
         self.inside: tuple[str, ...] = ()  # what all of it is run by, such as `nsenter`
         self._told = directory / "serves.json"
@@ -53,6 +54,7 @@ class ServedGateway(DevGateway):
             "port": quiet_port(),
             "proxy_port": quiet_port(),
             "operator_port": 0,
+            **SMALL,
             **settings,
         }
         self.write()
