@@ -119,10 +119,34 @@ async def test_files_of_a_volume_are_exported_whether_an_app_uses_it_or_not(
         assert (target / "a/b").read_text() == "kept"
     await sandbox.export_volume("none", tmp_path / "none")
     assert not (tmp_path / "none").exists()
-    sparse = await begin(sandbox, "first")
-    await said(sparse, "fs.truncateSync('/data/a/b', 2 ** 30)")
-    with pytest.raises(DeployFailed, match="larger"):
-        await sandbox.export_volume("shop", tmp_path / "sparse")
+
+
+ODD = """
+fs.writeFileSync('/data/kept', 'kept');
+fs.writeFileSync('/data/sparse', 'begin'); fs.truncateSync('/data/sparse', 2 ** 41);
+fs.linkSync('/data/kept', '/data/again');
+fs.writeFileSync('/data/closed', 'closed'); fs.chmodSync('/data/closed', 0);
+child.execSync('mkfifo /data/pipe');
+require('net').createServer().listen('/data/socket');
+fs.appendFileSync('/data/grows', 'x');
+setInterval(() => fs.appendFileSync('/data/grows', Buffer.alloc(65536)), 5); 0
+"""
+
+
+async def test_nothing_that_an_app_can_put_into_a_volume_keeps_it_from_being_exported(
+    sandbox: Sandbox, shell: Path, tmp_path: Path
+) -> None:
+    """Not a file of two tebibytes, of which the disk holds four kilobytes."""
+    await build(sandbox, shell, plan(), deployment_id="first")
+    app = await begin(sandbox, "first")
+    await said(app, ODD)
+    await sandbox.export_volume("shop", tmp_path / "data")
+    found = {path.name: path for path in (tmp_path / "data").iterdir()}
+    assert found.keys() == {"kept", "sparse", "again", "closed", "grows"}
+    assert found["again"].samefile(found["kept"])
+    assert found["closed"].read_text() == "closed"
+    sparse = found["sparse"].stat()
+    assert (sparse.st_size, sparse.st_blocks * 512 < MIB) == (2**41, True)
 
 
 async def test_app_without_a_volume_has_no_data(sandbox: Sandbox, shell: Path) -> None:

@@ -1,6 +1,7 @@
 """Archives of projects: every gateway gives the newest, and what a project has harms none."""
 
 import asyncio
+import subprocess
 import tarfile
 import tracemalloc
 from pathlib import Path
@@ -92,3 +93,43 @@ async def serving(db: Database) -> Project:
 def names_in(archive: Path) -> set[str]:
     with tarfile.open(archive) as packed:
         return set(packed.getnames())
+
+
+class OddFiles(FakeRuntime):
+    """An engine whose app has made files that are larger than they are."""
+
+    async def export_files(self, deployment_id: str, target: Path, **others: object) -> None:
+        target.mkdir()
+        with (target / "sparse").open("wb") as file:
+            file.write(b"near")
+            file.seek(1 << 40)
+            file.write(b"far")
+            file.truncate(1 << 41)
+        (target / "one").write_text("twice")
+        (target / "two").hardlink_to(target / "one")
+        (target / "whole").write_text("after")
+
+
+async def test_archive_keeps_holes_and_further_names(
+    db: Database, clock: MovableClock, tmp_path: Path
+) -> None:
+    """Written out, two tebibytes of nothing would keep a project from being deleted."""
+    project = await serving(db)
+    core = core_at(db, clock, tmp_path / "gateway", tmp_path)
+    exporter = Exporter(core, OddFiles(), ExportFiles(core), volume_locks=Locks())
+    archive = await exporter.make(project)
+    assert archive.stat().st_size < 1 << 20
+    subprocess.run(["tar", "-xzf", archive, "-C", tmp_path], check=True)
+    files = tmp_path / project.unique_name / "files"
+    assert (files / "sparse").stat().st_size == 1 << 41
+    with (files / "sparse").open("rb") as file:
+        assert file.read(5) == b"near" + bytes(1)
+        file.seek(1 << 40)
+        assert file.read(4) == b"far" + bytes(1)
+    assert (files / "one").samefile(files / "two")
+    assert (files / "whole").read_text() == "after"
+    with tarfile.open(archive) as packed:
+        names = packed.getnames()
+        assert names == sorted(names)
+        sizes = {each.name.rpartition("/")[2]: each.size for each in packed}
+    assert sizes["sparse"] == 1 << 41

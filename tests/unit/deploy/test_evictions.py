@@ -4,6 +4,8 @@ import asyncio
 import io
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import msgspec
 import pytest
@@ -12,8 +14,11 @@ from yard import Yard
 from clock import MINUTE_MS
 from moorage.deploy.keeping.deleted.evictions import AT_ONCE, DAY_MS, Evictions
 from moorage.deploy.keeping.deleted.exports import Contents
+from moorage.deploy.keeping.stopped.suspension import block_project
 from moorage.engines.engine import LogLine, LogPage
 from moorage.errors import DeployFailed, FailureCause
+from moorage.operate.books import OpenBooks
+from moorage.operate.customers.evictions import evict, keep
 from moorage.records.event import EventKind
 from moorage.records.log import LogKind, LogStream
 from moorage.records.project import Project, ProjectStatus
@@ -147,6 +152,53 @@ async def test_project_is_not_deleted_before_an_archive_could_be_made(
     yard.clock.advance(MINUTE_MS)
     await evicting.tick()
     assert await status_of(yard, project) is ProjectStatus.DELETED
+
+
+async def suspended_because(yard: Yard, project: Project) -> str | None:
+    found = await projects.by_id(yard.db, project.id)
+    assert found is not None
+    return found.blocked_reason
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "put off", "archived"])
+async def test_project_that_is_due_serves_no_more_though_its_archive_fails(
+    yard: Yard, evicting: Evictions, project: Project, ends: str
+) -> None:
+    await yard.serving(project)
+    await order(yard, project)
+    yard.runtime.faults["export_files"] = [OSError("too large") for _ in range(2)]
+    await evicting.tick()
+    assert await suspended_because(yard, project) is None  # it is not due yet
+    yard.clock.advance(DAY_MS)
+    await evicting.tick()
+    assert await suspended_because(yard, project) == "It is due to be deleted: closing"
+    await yard.services.suspension.enforce()
+    assert await status_of(yard, project) is ProjectStatus.SUSPENDED
+    assert "too large" in (await evictions.failures(yard.db))[project.id].why
+    books = cast("OpenBooks", SimpleNamespace(db=yard.db, operator="op"))
+    if ends == "cancelled":
+        await keep(books, project.unique_name)
+        assert await suspended_because(yard, project) is None
+    elif ends == "put off":
+        await evict(books, project.unique_name, reason="later", days=10_000)
+        assert await suspended_because(yard, project) is None
+    else:
+        yard.clock.advance(DAY_MS)
+        await evicting.tick()
+        assert await status_of(yard, project) is ProjectStatus.DELETED
+
+
+async def test_suspension_that_an_operator_ordered_outlasts_a_cancelled_eviction(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    await yard.serving(project)
+    async with yard.db.transaction(durable=True) as tx:
+        await block_project(tx, project, "spam", now_ms=yard.clock.now_ms())
+    await order(yard, project, days=0)
+    yard.runtime.faults["export_files"] = [OSError("too large")]
+    await evicting.tick()
+    await keep(cast("OpenBooks", SimpleNamespace(db=yard.db, operator="op")), project.unique_name)
+    assert await suspended_because(yard, project) == "spam"
 
 
 async def test_last_archive_that_fails_for_a_day_leaves_the_earlier_one(

@@ -10,6 +10,7 @@ from moorage.engines.disks.leaving import copy_files
 from moorage.errors import DeployFailed, FailureCause
 
 MIB = 1024 * 1024
+TIB = 1 << 40
 
 
 @pytest.fixture
@@ -43,17 +44,42 @@ def refused(app: Path, target: Path, *, max_bytes: int) -> DeployFailed:
     return caught.value
 
 
-def test_sparse_file_is_not_written_out(app: Path, tmp_path: Path) -> None:
-    os.truncate(app / "index.js", 64 * MIB)
-    failed = refused(app, tmp_path / "copy", max_bytes=MIB)
-    assert failed.cause is FailureCause.OUT_OF_DISK
-    assert sum(path.stat().st_size for path in (tmp_path / "copy").rglob("*.js")) < 32 * MIB
+def test_holes_of_a_file_stay_holes_and_count_nothing(app: Path, tmp_path: Path) -> None:
+    with (app / "index.js").open("r+b") as file:
+        file.seek(TIB)
+        file.write(b"far")
+        file.truncate(2 * TIB)
+    copy_files(app, tmp_path / "copy", without=(), max_bytes=MIB)
+    copied = tmp_path / "copy/index.js"
+    assert copied.stat().st_size == 2 * TIB
+    assert copied.stat().st_blocks * 512 < MIB
+    with copied.open("rb") as file:
+        assert file.read(12) == b"0123456789" + bytes(2)
+        file.seek(TIB)
+        assert file.read(4) == b"far" + bytes(1)
 
 
-def test_file_under_several_names_counts_each_time(app: Path, tmp_path: Path) -> None:
-    os.link(app / "index.js", app / "again.js")
-    refused(app, tmp_path / "copy", max_bytes=24)
-    copy_files(app, tmp_path / "whole", without=(), max_bytes=25)
+def test_further_names_of_a_file_stay_names_and_count_once(app: Path, tmp_path: Path) -> None:
+    os.link(app / "index.js", app / "lib/again.js")
+    refused(app, tmp_path / "copy", max_bytes=14)
+    copy_files(app, tmp_path / "whole", without=(), max_bytes=15)
+    assert (tmp_path / "whole/index.js").samefile(tmp_path / "whole/lib/again.js")
+
+
+def test_file_that_grows_as_fast_as_it_is_copied_ends_where_it_did(
+    app: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sendfile = os.sendfile
+
+    def growing(out: int, source: int, offset: int, count: int) -> int:
+        with (app / "index.js").open("ab") as file:
+            file.write(b"more")
+        return sendfile(out, source, offset, count)
+
+    monkeypatch.setattr(os, "sendfile", growing)
+    copy_files(app, tmp_path / "copy", without=(), max_bytes=100)
+    assert (tmp_path / "copy/index.js").read_text().startswith("0123456789")
+    assert (tmp_path / "copy/index.js").stat().st_size < 20
 
 
 def test_paths_longer_than_the_system_takes_are_refused_as_too_deep(

@@ -4,6 +4,7 @@ It is a deployment like others: the version that serves does so until the new on
 goes on if that fails. Its owner pays nothing for the build, as the operator asked for it.
 """
 
+import os
 import shutil
 from pathlib import Path
 
@@ -21,6 +22,11 @@ from moorage.threads import in_thread
 
 INSTALLED = frozenset({"node_modules", ".venv", "__pycache__", ".pnpm-store"})
 """Directories that an install makes anew: they may hold programs for the other engine's machine."""
+
+_TOO_LARGE = (
+    "the app's files can't be moved: with the holes of sparse files, or one file under several "
+    "names, they are larger than its disk"
+)
 
 
 async def queue_move(
@@ -59,7 +65,17 @@ async def build_moved(engine: Engine, deployment: Deployment, spec: BuildSpec, o
     await in_thread(_clear, spec.source)
     without = INSTALLED if spec.plan.install else ()
     await engine.export_files(deployment.copy_of, spec.source, without=without)
+    await in_thread(_require_to_fit, spec.source, spec.limits.disk_bytes)
     await engine.build(spec)
+
+
+def _require_to_fit(directory: Path, max_bytes: int) -> None:
+    """Raises DeployFailed for files that a build would write out larger than an app's disk."""
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            max_bytes -= os.lstat(f"{parent}/{name}").st_size
+            if max_bytes < 0:
+                raise DeployFailed(FailureCause.OUT_OF_DISK, _TOO_LARGE)
 
 
 def _clear(directory: Path) -> None:

@@ -113,7 +113,8 @@ class Volume:
     def export(self, target: Path) -> None:
         """Copies the files into the new directory `target`; nothing for a volume never made.
 
-        Raises DeployFailed for files that are larger than the volume, as sparse ones are; OSError.
+        Holes and further names of files are kept. Raises DeployFailed for directories that are
+        nested too deeply, OSError.
         """
         if not self.disk.image.exists():
             return

@@ -3,6 +3,7 @@
 import msgspec
 
 from moorage.clock import SystemClock, iso_utc
+from moorage.deploy.keeping.deleted.evictions import STOPPED
 from moorage.errors import InvalidField
 from moorage.events import outbox
 from moorage.operate.acts import note_act
@@ -11,7 +12,8 @@ from moorage.operate.customers.suspension import project_named
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.settings import Settings
-from moorage.storage.apps import projects
+from moorage.storage.apps import blocks, projects
+from moorage.storage.database import Transaction
 from moorage.storage.operation import evictions
 from moorage.storage.operation.evictions import Eviction, FailedTry
 
@@ -54,6 +56,8 @@ async def evict(
     async with books.db.transaction(durable=True) as tx:
         project = await project_named(tx, name)
         await evictions.order(tx, Eviction(project.id, reason, at_ms, with_export))
+        if at_ms > now_ms:
+            await _let_run(tx, project)
         await outbox.record(
             tx,
             wallet=project.wallet,
@@ -82,8 +86,15 @@ async def keep(books: OpenBooks, name: str, *, reason: str = "") -> str:
             raise InvalidField(name, "it is being deleted already")
         if not await evictions.cancel(tx, project.id):
             raise InvalidField(name, "it is not to be deleted")
+        await _let_run(tx, project)
         await note_act(tx, books.operator, "cancel eviction", name, reason=reason)
     return project.unique_name
+
+
+async def _let_run(tx: Transaction, project: Project) -> None:
+    """Ends the suspension of a project that was due to be deleted, and is not any more."""
+    if (project.blocked_reason or "").startswith(STOPPED):
+        await blocks.unblock(tx, project.id)
 
 
 async def run_evicted(settings: Settings) -> list[EvictedProject]:

@@ -13,6 +13,7 @@ from moorage.core import Core
 from moorage.deploy.keeping.deleted.deletion import Deletion
 from moorage.deploy.keeping.deleted.exports import Exporter
 from moorage.deploy.keeping.deleted.retries import Retries
+from moorage.deploy.keeping.stopped.suspension import block_project
 from moorage.errors import DatabaseUnavailable, MoorageError
 from moorage.events import outbox
 from moorage.logs import redacted
@@ -41,12 +42,20 @@ _MAX_WHY = 1000
 """Letters of a failure that are kept for the operator; the log has all of it."""
 
 
+STOPPED = "It is due to be deleted: "
+"""What the reason begins with for which a project is suspended that is due; a cancelled order ends
+that."""
+
+
 class NoRoom(OSError):
     """The disk has no room for the copies that an archive is made of."""
 
 
 class Evictions:
-    """Carries orders out. An archive is made soon after the order, and anew before the deletion."""
+    """Carries orders out. An archive is made soon after the order, and anew before the deletion.
+
+    What is due is suspended first, whether its last archive can be made or not.
+    """
 
     def __init__(
         self,
@@ -148,11 +157,25 @@ class Evictions:
         if order.with_export and project.status is not ProjectStatus.DELETING:  # it is whole
             made = await self._made(project)
             if made is None or (is_due and not self._is_last(made, order)):
+                if is_due:
+                    await self._stop(order, project)
                 await self._export(order, project, made, is_last=is_due)
         if not is_due or not await self._begin(order):
             return
         await self._deletion.delete(project)
         log.info("project evicted", project=project.id, reason=order.reason)
+
+    async def _stop(self, order: Eviction, project: Project) -> None:
+        """Suspends what is due: it serves no more, however long its last archive takes or fails.
+
+        So nothing that the app does keeps it from being deleted, or changes its files meanwhile.
+        """
+        if project.blocked_reason is not None:
+            return
+        async with self._db.transaction(durable=True) as tx:
+            if order in await evictions.ordered(tx):
+                reason = f"{STOPPED}{order.reason}"
+                await block_project(tx, project, reason, now_ms=self._clock.now_ms())
 
     async def _made(self, project: Project) -> Export | None:
         made = await exports.of_project(self._db, project.id)

@@ -1,10 +1,13 @@
 """Exports: an archive of what a project has, for its owner, as an operator will delete it."""
 
+import os
 import shutil
+import stat
 import tarfile
 import time
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
+from typing import IO, cast
 
 import msgspec
 
@@ -12,6 +15,7 @@ from moorage.clock import iso_utc
 from moorage.core import Core
 from moorage.deploy.work.moving import INSTALLED
 from moorage.engines.engine import Engine
+from moorage.engines.images.holes import MAX_BYTES, data_parts, map_of_parts, sparse_header
 from moorage.engines.locks import Locks
 from moorage.errors import DeployFailed
 from moorage.records.log import LogKind
@@ -218,15 +222,49 @@ def _write_lines(path: Path, lines: list[str]) -> None:
 
 
 def _pack(content: Path, archive: Path) -> None:
-    """Writes an archive of a directory; nothing in it has an owner."""
+    """Writes an archive of a directory; nothing in it has an owner. Holes and names are kept."""
     with tarfile.open(archive, "w:gz", compresslevel=1) as packed:
-
-        def nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
-            packed.getmembers().clear()  # it would remember each path, twice
-            packed.inodes.clear()  # type: ignore[attr-defined]  # of second names: none is copied
-            member.uid = member.gid = 0
-            member.uname = member.gname = ""
-            return member
-
-        packed.add(content, arcname=content.name, filter=nobodys)
+        _put(packed, str(content), content.name, {})
     archive.chmod(0o600)
+
+
+def _put(packed: tarfile.TarFile, path: str, name: str, linked: dict[tuple[int, int], str]) -> None:
+    """Adds what is at a path, in the order of names; `linked` are files with further names."""
+    found = os.lstat(path)
+    entry = tarfile.TarInfo(name)
+    entry.mode, entry.mtime = stat.S_IMODE(found.st_mode), int(found.st_mtime)
+    if stat.S_ISDIR(found.st_mode):
+        entry.type = tarfile.DIRTYPE
+        packed.addfile(entry)
+        with os.scandir(path) as entries:
+            children = sorted(each.name for each in entries)
+        for child in children:
+            _put(packed, f"{path}/{child}", f"{name}/{child}", linked)
+    elif (first := linked.get((found.st_dev, found.st_ino))) is not None:
+        entry.type, entry.linkname = tarfile.LNKTYPE, first
+        packed.addfile(entry)
+    else:
+        _put_file(packed, path, entry, size=found.st_size)
+        if found.st_nlink > 1:
+            linked[found.st_dev, found.st_ino] = name
+    packed.members.clear()  # type: ignore[attr-defined]  # it would remember each
+
+
+def _put_file(packed: tarfile.TarFile, path: str, entry: tarfile.TarInfo, *, size: int) -> None:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (Path would be long for each)
+        parts = data_parts(file, size)
+        data_bytes = sum(length for _, length in parts)
+        if parts == [(0, size)] or data_bytes >= MAX_BYTES:
+            file.seek(0)
+            entry.size = size
+            packed.addfile(entry, file)
+            return
+        out = cast("IO[bytes]", packed.fileobj)
+        header = sparse_header(entry, parts, size=size) + map_of_parts(parts)
+        out.write(header)
+        for offset, length in parts:
+            file.seek(offset)
+            tarfile.copyfileobj(file, out, length)  # type: ignore[attr-defined]
+        padding = -data_bytes % tarfile.BLOCKSIZE
+        out.write(bytes(padding))
+        packed.offset += len(header) + data_bytes + padding
