@@ -1,7 +1,7 @@
 """A chain that a model may reorganise as it likes, answering what the gateway asks of a node."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -13,6 +13,8 @@ from moorage.errors import ChainUnavailable
 BLOCK_SECONDS = 2
 TAGS = {"latest": 0, "safe": 1, "finalized": 5}
 """How deep a block is that is called so."""
+
+BALANCE_OF = "0x70a08231"
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,15 @@ class ChainInMemory:
     async def each(self, calls: Sequence[Call]) -> list[list[Any]]:
         return [await self.batch(calls)]
 
+    async def every(self, ask: Callable[[RpcClient], Awaitable[Any]]) -> list[Any]:
+        return [await ask(self.client)]
+
+    @property
+    def nodes(self) -> tuple[RpcClient, ...]:
+        return (self.client,)
+
+    quorum = 1
+
     def contradiction(self, problem: object) -> ChainUnavailable:
         return ChainUnavailable(str(problem))
 
@@ -100,9 +111,27 @@ class ChainInMemory:
             case "eth_getLogs":
                 first, last = int(params[0]["fromBlock"], 16), int(params[0]["toBlock"], 16)
                 return [
-                    log for number in range(first, last + 1) for log in self._logs(number, None)
+                    log
+                    for number in range(first, last + 1)
+                    for log in self._logs(number, None)
+                    if _is_asked_for(log, params[0].get("topics", []))
                 ]
+            case "eth_getTransactionCount":
+                return "0x0"
+            case "eth_call":
+                return f"0x{self._balance(params[0], params[1]):064x}"
         raise AssertionError(method)
+
+    def _balance(self, call: dict[str, str], at: str) -> int:
+        """What `pay_to` has of a token; 0 for whatever else a contract is asked."""
+        if not call["data"].startswith(BALANCE_OF):
+            return 0
+        last = len(self.blocks) - 1 - TAGS[at] if at in TAGS else int(at, 16)
+        holds = [one for block in self.blocks[: last + 1] for one in block.holds.values()]
+        arrived = [
+            sent for transfers in holds for sent in transfers if sent.token.key == call["to"]
+        ]
+        return sum(sent.amount for sent in arrived)
 
     def _block(self, asked: str) -> dict[str, str] | None:
         number = len(self.blocks) - 1 - TAGS[asked] if asked in TAGS else int(asked, 16)
@@ -149,3 +178,11 @@ class ChainInMemory:
 
 def _word(address: str) -> str:
     return "0x" + address[2:].rjust(64, "0")
+
+
+def _is_asked_for(log: dict[str, Any], topics: Sequence[Any]) -> bool:
+    """Whether a log's topics are those of a filter (EIP-1474): null is any, a list is one of it."""
+    return all(
+        wanted is None or topic == wanted or (isinstance(wanted, list) and topic in wanted)
+        for topic, wanted in zip(log["topics"], topics, strict=False)
+    )

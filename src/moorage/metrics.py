@@ -123,6 +123,12 @@ _reversed = Counter(
     ("chain",),
     registry=registry,
 )
+_disputed = Gauge(
+    "moorage_payments_disputed",
+    "Transactions that paid and on which the chain's nodes disagree, by chain.",
+    ("chain",),
+    registry=registry,
+)
 _webhook_attempts = Counter(
     "moorage_webhook_attempts_total",
     "Attempts to deliver an event: delivered, failed and tried again, or given up.",
@@ -243,7 +249,16 @@ def declare_chain(chain: str, tokens: Iterable[str], *, nodes: int) -> None:
         _node_up.labels(chain, str(number)).set(1)
     for outcome in ("settled", "failed", "refused"):
         _settlements.labels(chain, outcome)
-    for metric in (_found, _unread, _uncreditable, _moved, _reversed, _fee_bumps, _unsearched):
+    for metric in (
+        _found,
+        _unread,
+        _uncreditable,
+        _moved,
+        _reversed,
+        _fee_bumps,
+        _unsearched,
+        _disputed,
+    ):
         metric.labels(chain)
     _unresolved_settlements.labels(chain)
 
@@ -327,9 +342,14 @@ def record_moved(chain: str) -> None:
     _moved.labels(chain).inc()
 
 
-def record_reversed(chain: str) -> None:
-    """Counts a payment that a reorganisation removed from the chain."""
-    _reversed.labels(chain).inc()
+def record_reversed(chain: str, payments: int) -> None:
+    """Counts payments that a reorganisation removed from the chain."""
+    _reversed.labels(chain).inc(payments)
+
+
+def record_disputed(chain: str, transactions: int) -> None:
+    """Sets on how many transactions the nodes disagree."""
+    _disputed.labels(chain).set(transactions)
 
 
 def record_webhook_attempt(outcome: str) -> None:

@@ -45,6 +45,11 @@ CASES: dict[str, tuple[str, str, str]] = {
         "0x1420 1x20",
         "1x1440",
     ),
+    "MooragePaymentsDisputed": (
+        'moorage_payments_disputed{chain="base"}',
+        "1x1440",
+        "0x1436 1x4",
+    ),
     "MooragePaymentUnread": (
         'moorage_payments_unread_total{chain="base"}',
         "0x1420 1x20",

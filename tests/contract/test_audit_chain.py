@@ -191,14 +191,20 @@ async def test_row_that_the_chain_does_not_bear_out_is_found(
     assert any(word in problem for problem in told for word in chains_words), (told, own)
 
 
+async def number_of(url: str, tx_hash: str) -> int:
+    """The block of a transaction."""
+    return int((await rpc(url, "eth_getTransactionReceipt", tx_hash))["blockNumber"], 16)
+
+
 async def test_payment_that_nobody_recorded_is_found(gateway: Gateway) -> None:
     payer = gateway.chains.wallets.wallets[5]
     tx_hash = await gateway.pay(payer, 77)
 
     before = await gateway.audit()
     assert before.findings == []
+    number = await number_of(gateway.url, tx_hash)
     assert [item.problem for item in before.pending] == [
-        f"77 from {payer.address.lower()} arrived and is not recorded"
+        f"77 from {payer.address.lower()} arrived and is not recorded, in block {number}"
     ]
 
     await gateway.watch()

@@ -156,7 +156,9 @@ async def test_payment_to_the_former_address_that_nobody_recorded_is_found_by_th
     await former(after)
     report = await audited(after, db_path)
     told = [item.problem for item in (*report.findings, *report.pending)]
-    assert told == [f"5 from {payer} arrived and is not recorded"]
+    assert [one.rpartition(",")[0] for one in told] == [
+        f"5 from {payer} arrived and is not recorded"
+    ]
 
 
 async def test_own_money_that_is_moved_to_the_new_address_is_no_payment(

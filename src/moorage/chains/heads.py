@@ -4,7 +4,8 @@ On Arbitrum and Base a block is `safe` or `finalized` when the batch that contai
 Ethereum.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -37,6 +38,10 @@ class _BlockAnswer(msgspec.Struct):
 def block_call(block: int | str) -> Call:
     """Returns the call that asks for a block by number or tag, with transaction hashes only."""
     return "eth_getBlockByNumber", [hex(block) if isinstance(block, int) else block, False]
+
+
+HEAD_CALLS: Final = tuple(map(block_call, ("latest", "safe", "finalized")))
+"""Ask for what `parse_heads` reads."""
 
 
 def parse_block(answer: object) -> Block | None:
@@ -93,16 +98,20 @@ async def is_safe(client: RpcClient, *, number: int, block_hash: str) -> bool:
 
 async def _read(client: RpcClient, *numbers: int) -> tuple[Heads, list[Block | None]]:
     """Reads the heads, and the blocks of these numbers, in one round trip."""
-    asked: tuple[str | int, ...] = ("latest", "safe", "finalized", *numbers)
-    latest, safe, finalized, *others = await client.batch([block_call(block) for block in asked])
+    answers = await client.batch([*HEAD_CALLS, *map(block_call, numbers)])
     try:
-        heads = _heads(latest, safe, finalized, finality_blocks=client.chain.finality_blocks)
-        return heads, [parse_block(other) for other in others]
+        heads = parse_heads(answers[:3], finality_blocks=client.chain.finality_blocks)
+        return heads, [parse_block(other) for other in answers[3:]]
     except ValueError as problem:
         raise client.contradiction(problem) from problem
 
 
-def _heads(latest: Any, safe: Any, finalized: Any, *, finality_blocks: int) -> Heads:
+def parse_heads(answers: Sequence[object], *, finality_blocks: int) -> Heads:
+    """Returns the heads in the answers to HEAD_CALLS.
+
+    Raises ValueError for answers that can't be true, and the RpcError if the node refused.
+    """
+    latest, safe, finalized = answers
     newest = parse_block(latest)
     if newest is None:
         raise ValueError("there is no newest block")

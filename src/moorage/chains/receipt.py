@@ -1,11 +1,16 @@
 """Parses receipts and logs in a node's answers; refuses those that contradict themselves."""
 
+from functools import lru_cache
 from itertools import pairwise
 
 import msgspec
 
-from moorage.chains.address import parse_address
-from moorage.chains.encoding import parse_bytes32, parse_quantity
+from moorage.chains import address, encoding
+from moorage.chains.encoding import parse_quantity
+
+# The logs of a transaction repeat its hash, its block's, the token and the recipient.
+parse_bytes32 = lru_cache(maxsize=1024)(encoding.parse_bytes32)
+parse_address = lru_cache(maxsize=1024)(address.parse_address)
 
 
 class Log(msgspec.Struct, frozen=True):

@@ -4,9 +4,10 @@ Every batch also asks for `eth_chainId`, so that answers of another chain's node
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import cached_property
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiohttp
 import msgspec
@@ -15,6 +16,7 @@ from moorage.chains.chain import Chain
 from moorage.chains.encoding import parse_quantity
 from moorage.clock import Clock, SystemClock
 from moorage.errors import ChainUnavailable
+from moorage.signing.keccak import keccak256
 
 DEFAULT_TIMEOUT_SECONDS: Final = 4.0
 MAX_RESPONSE_BYTES: Final = 8 * 1024 * 1024
@@ -32,6 +34,8 @@ _REASON_CHARACTERS = 120
 _TEXT_AT = 4 + 32 + 32  # selector, offset, length
 _BATCH_REFUSED_STATUSES = frozenset({400, 405, 413, 415, 422, 501})
 _HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+
+Told = TypeVar("Told")
 
 Call = tuple[str, Sequence[Any]]
 """A method and its parameters."""
@@ -109,6 +113,23 @@ class _BatchRefused(Exception):
     """The node refuses batches, or this one."""
 
 
+class _Session:
+    """The connections of a client, and of those that ask one of its URLs alone."""
+
+    def __init__(self, given: aiohttp.ClientSession | None) -> None:
+        self._session = given
+        self._is_ours = given is None
+
+    def get(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+        return self._session
+
+    async def close(self) -> None:
+        if self._session is not None and self._is_ours:
+            await self._session.close()
+
+
 class _Node:
     def __init__(self, url: str, number: int) -> None:
         self.url = url
@@ -141,8 +162,7 @@ class RpcClient:
             raise ValueError(f"{chain.name}: no RPC URL")
         self.chain = chain
         self._nodes = tuple(_Node(url, number) for number, url in enumerate(chain.rpc_urls, 1))
-        self._session = session
-        self._owns_session = session is None
+        self._session = _Session(session)
         self._timeout_seconds = timeout_seconds
         self._max_response_bytes = max_response_bytes
         self._clock = clock or SystemClock()
@@ -152,8 +172,33 @@ class RpcClient:
 
     async def close(self) -> None:
         """Closes the connections."""
-        if self._session is not None and self._owns_session:
-            await self._session.close()
+        await self._session.close()
+
+    @cached_property
+    def nodes(self) -> "tuple[RpcClient, ...]":
+        """A client for each URL, which asks that URL alone."""
+        return tuple(map(self._alone, self._nodes))
+
+    @property
+    def key(self) -> str:
+        """Names the first URL without telling it, the same after a restart."""
+        return keccak256(self._nodes[0].url.encode())[:8].hex()
+
+    @property
+    def quorum(self) -> int:
+        """How many nodes must agree on what is for good: two, or the one that there is."""
+        return min(2, len(self._nodes))
+
+    def _alone(self, node: _Node) -> "RpcClient":
+        alone = RpcClient(
+            msgspec.structs.replace(self.chain, rpc_urls=(node.url,)),
+            timeout_seconds=self._timeout_seconds,
+            max_response_bytes=self._max_response_bytes,
+            clock=self._clock,
+            on_asked=self._on_asked,
+        )
+        alone._nodes, alone._session = (node,), self._session
+        return alone
 
     async def call(self, method: str, params: Sequence[Any] = ()) -> Any:
         """Returns one call's result. Raises RpcError if the node refuses it; also as `batch`."""
@@ -188,18 +233,36 @@ class RpcClient:
 
     async def each(self, calls: Sequence[Call]) -> list[list[Any]]:
         """Returns the results of `calls` from each URL that answers. Otherwise like `batch`."""
-        views: list[list[Any]] = []
-        failures: list[tuple[_Node, _NodeFailed]] = []
-        for node in self._nodes:
-            try:
-                views.append(await self._ask(node, calls))
-                self._on_asked(self.chain.name, node.number, True)
-            except _NodeFailed as failure:
-                self._on_asked(self.chain.name, node.number, False)
-                failures.append((node, failure))
-        if not views:
-            raise self._unavailable(failures)
-        return views
+        views = await self.every(lambda node: node.batch(calls))
+        answers = [view for view in views if not isinstance(view, ChainUnavailable)]
+        if not answers:
+            raise self.silence(views)
+        return answers
+
+    async def every(
+        self, ask: "Callable[[RpcClient], Awaitable[Told]]"
+    ) -> list[Told | ChainUnavailable]:
+        """Returns what `ask` reads from each URL, all asked at once, in their order.
+
+        For a URL that gives nothing valid it is the ChainUnavailable that says why.
+        """
+        told: list[Told | ChainUnavailable] = []
+        for one in await asyncio.gather(*map(ask, self.nodes), return_exceptions=True):
+            if isinstance(one, BaseException) and not isinstance(one, ChainUnavailable):
+                raise one
+            told.append(one)
+        return told
+
+    def silence(self, views: Sequence[object]) -> ChainUnavailable:
+        """Returns the error for what `every` read from no URL."""
+        errors = [view for view in views if isinstance(view, ChainUnavailable)]
+        reasons = "; ".join(
+            error.reasons if isinstance(error, NoAnswer) else error.message for error in errors
+        )
+        kinds = {type(error) for error in errors}
+        if AnswerTooLarge in kinds:
+            return AnswerTooLarge(self.chain.name, reasons)
+        return (OtherChain if kinds == {OtherChain} else NoAnswer)(self.chain.name, reasons)
 
     def _unavailable(self, failures: Sequence[tuple[_Node, _NodeFailed]]) -> NoAnswer:
         reasons = "; ".join(f"node {node.number}: {failure}" for node, failure in failures)
@@ -227,8 +290,9 @@ class RpcClient:
         yield from (node for node in self._nodes if node is not first)
 
     def _favour(self, node: _Node) -> None:
-        if node.number - 1 != self._favourite:
-            self._favourite = node.number - 1
+        index = self._nodes.index(node)
+        if index != self._favourite:
+            self._favourite = index
             self._favourite_until = self._clock.monotonic_seconds() + RETRY_FIRST_AFTER_SECONDS
 
     async def _ask(
@@ -283,9 +347,7 @@ class RpcClient:
             return await self._post_once(node, body, max_bytes)
 
     async def _post_once(self, node: _Node, body: bytes, max_bytes: int) -> tuple[int, bytes]:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
-        async with self._session.post(
+        async with self._session.get().post(
             node.url, data=body, headers=_HEADERS, allow_redirects=False
         ) as response:
             return response.status, await _bounded(response, max_bytes)

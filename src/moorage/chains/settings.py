@@ -34,6 +34,8 @@ class ChainSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise InvalidField(field, "needs rpc_urls, chain_id and tokens")
         if not all(url.startswith(("http://", "https://")) for url in self.rpc_urls):
             raise InvalidField(f"{field}.rpc_urls", "must be http:// or https:// URLs")
+        if len(set(self.rpc_urls)) < len(self.rpc_urls):
+            raise InvalidField(f"{field}.rpc_urls", "must differ: a node vouches for itself once")
         if len({token.name for token in tokens}) < len(tokens):
             raise InvalidField(f"{field}.tokens", "must have names of their own")
         for token in tokens:

@@ -6,8 +6,8 @@ is changed only here, in the transaction that appends the entries.
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 from moorage.errors import WriteConflict
 from moorage.events import outbox
@@ -20,11 +20,15 @@ from moorage.storage.database import Transaction
 from moorage.storage.money import accounts, grants, payments
 from moorage.storage.money.grants import Grant
 
+Item = TypeVar("Item")
+
 EARNED = "earned"
 REFUNDED = "refunded"
 GRANTED = "granted"
 
 _TURN = 50  # balances changed before other tasks have their turn
+_CLAIMS_A_TURN = 16
+_CLAIMS_A_COMMIT = 256
 _PAID = (PaymentStatus.CREDITED, PaymentStatus.HELD)
 
 
@@ -66,14 +70,28 @@ async def credit_transfers(
     for (chain_id, tx_hash), brought in by_transaction.items():
         known = await payments.of_transaction(tx, chain_id=chain_id, tx_hash=tx_hash)
         reasons = {**held, **verdicts_before(known, brought)}
-        for payment in known:
+        for number, payment in enumerate(known, 1):
             if _is_in_another_block(payment, brought[0]):
                 gained[payment.payer] -= await reverse_payment(tx, payment, now_ms=now_ms)
-        for transfer in brought:
+                await _give_turn(number)
+        for number, transfer in enumerate(brought, 1):
+            await _give_turn(number)
             gained[transfer.payer] += await _claim(
                 tx, transfer, held_reason=reasons.get(transfer.payer), now_ms=now_ms
             )
     return {payer: MicroUsd(amount) for payer, amount in gained.items() if amount != 0}
+
+
+def in_parts(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Yields as many at once as one database transaction may book: others wait for it to end."""
+    for at in range(0, len(items), _CLAIMS_A_COMMIT):
+        yield items[at : at + _CLAIMS_A_COMMIT]
+
+
+async def _give_turn(number: int) -> None:
+    """Lets other tasks run after a few claims."""
+    if number % _CLAIMS_A_TURN == 0:
+        await asyncio.sleep(0)
 
 
 async def _claim(
@@ -284,6 +302,11 @@ async def burn(
         if number % _TURN == 0:
             await asyncio.sleep(0)
     return burned
+
+
+def moves(known: Iterable[Payment], transfers: Sequence[Transfer]) -> bool:
+    """Whether `credit_transfers` would reverse one of `known`, as its transaction has moved."""
+    return any(_is_in_another_block(payment, transfers[0]) for payment in known)
 
 
 def _is_in_another_block(payment: Payment, transfer: Transfer) -> bool:

@@ -8,6 +8,7 @@ from moorage.chains.chain import Chain, Token
 from moorage.chains.erc20 import TransferLog, parse_transfer_logs
 from moorage.chains.receipt import Receipt
 from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units
+from moorage.records.money.payment import Place
 
 _MAX_TOKENS = 10**9  # whole tokens in one transfer: thousands of such transfers fit into 64 bits
 
@@ -34,6 +35,11 @@ class Transfer(msgspec.Struct, frozen=True):
     def worth(self) -> MicroUsd:
         """The credits that it brings."""
         return credit_from_atomic_units(self.amount, decimals=self.decimals)
+
+    @property
+    def place(self) -> Place:
+        """Where it lies."""
+        return Place(self.chain_id, self.tx_hash, self.block_number, self.block_hash)
 
 
 def transfers_in(

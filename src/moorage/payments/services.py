@@ -147,6 +147,7 @@ class PaymentServices:
             clients=self._clients,
             clock=self._clock,
             safe_above=self._safe_above,
+            agree_above=self._agree_above,
             pending_wait_seconds=self._settings.payment_wait_seconds,
         )
 
@@ -161,6 +162,10 @@ class PaymentServices:
     @property
     def _safe_above(self) -> MicroUsd:
         return MicroUsd(self._settings.safe_above_micro_usd)
+
+    @property
+    def _agree_above(self) -> MicroUsd:
+        return MicroUsd(self._settings.agree_above_micro_usd)
 
     @cached_property
     def top_up(self) -> TopUp:
@@ -209,32 +214,42 @@ class PaymentServices:
                 client=client,
                 recipients=self._recipients,
                 safe_above=self._safe_above,
+                agree_above=self._agree_above,
                 clock=self._clock,
                 screen=self._screening.ask,
             )
             for client in self._clients.values()
         )
 
-    def _finality_check(self, client: RpcClient) -> FinalityCheck:
-        return FinalityCheck(
-            db=self._db,
-            client=client,
-            recipients=self._recipients,
-            metering=self._metering,
-            clock=self._clock,
-            screen=self._screening.ask,
+    @cached_property
+    def finality_checks(self) -> tuple[FinalityCheck, ...]:
+        return tuple(
+            FinalityCheck(
+                db=self._db,
+                client=client,
+                recipients=self._recipients,
+                metering=self._metering,
+                clock=self._clock,
+                screen=self._screening.ask,
+            )
+            for client in self._clients.values()
         )
 
     @property
     def loops(self) -> tuple[Loop, ...]:
         follow_up, one = self.settlement_follow_up, Scope.CLUSTER
+        seconds = self._settings.watch_seconds
         balances = follow_up.check_balances
         return (
             Loop("settlements", every_seconds=3, tick=follow_up.resume, at_once=True, scope=one),
             Loop("relayer balances", every_seconds=60, tick=balances, scope=Scope.NODE),
             Loop("quotes", every_seconds=300, tick=self.quotes.purge, scope=one),
             *(loop for watcher in self.watchers for loop in self._of_watcher(watcher)),
-            *(loop for client in self._clients.values() for loop in self._of_chain(client)),
+            *(
+                Loop(each.duty, every_seconds=seconds, tick=each.check, scope=one)
+                for each in self.finality_checks
+            ),
+            *(self._refunds_of(client) for client in self._clients.values()),
         )
 
     def _of_watcher(self, watcher: Watcher) -> Iterator[Loop]:
@@ -244,14 +259,13 @@ class PaymentServices:
         # Under the search's lease: what is set aside is in the memory of the gateway that searches.
         yield Loop(f"held, {lease}", every_seconds=seconds, tick=again, scope=one, lease=lease)
 
-    def _of_chain(self, client: RpcClient) -> Iterator[Loop]:
-        seconds, name, one = self._settings.watch_seconds, client.chain.name, Scope.CLUSTER
-        check = self._finality_check(client).check
-        refunds = RefundFollowUp(
+    def _refunds_of(self, client: RpcClient) -> Loop:
+        seconds, name = self._settings.watch_seconds, client.chain.name
+        follow_up = RefundFollowUp(
             db=self._db, client=client, recipients=self._recipients, clock=self._clock
-        ).resume
-        yield Loop(f"finality of {name}", every_seconds=seconds, tick=check, scope=one)
-        yield Loop(f"refunds of {name}", every_seconds=seconds, tick=refunds, scope=one)
+        )
+        every, one = follow_up.resume, Scope.CLUSTER
+        return Loop(f"refunds of {name}", every_seconds=seconds, tick=every, scope=one)
 
 
 def _challenge_secret(path: Path) -> bytes:

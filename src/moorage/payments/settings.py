@@ -12,6 +12,7 @@ class PaymentSettings(msgspec.Struct, frozen=True, kw_only=True):
     offer_first: str
     payment_wait_seconds: int
     safe_above_micro_usd: int
+    agree_above_micro_usd: int
     watch_seconds: int
     screening_command: tuple[str, ...]
     screening_url: str

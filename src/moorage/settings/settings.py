@@ -294,6 +294,15 @@ class Settings(OperatorSettings, frozen=True, kw_only=True, forbid_unknown_field
             ge=0,
         ),
     ] = 100_000_000
+    agree_above_micro_usd: Annotated[
+        int,
+        setting(
+            "payments",
+            "A transaction that brings more counts once two nodes show it, in micro-USD, where "
+            "`rpc_urls` names two.",
+            ge=0,
+        ),
+    ] = 100_000_000
     watch_seconds: Annotated[
         int,
         setting(

@@ -100,24 +100,38 @@ def ledger(
 
 
 def payments(
-    what: Literal["held", "release"],
-    tx_hash: str = "",
+    what: Literal["held", "release", "find"],
+    first: str = "",
+    last: str = "",
     /,
     *,
+    chain: str = "",
+    credit: Annotated[bool, Parameter(negative=())] = False,
     options: OperatorOptions = DEFAULTS,
 ) -> int:
-    """List what screening holds back, or release it: `moorage payments release 0x…`.
+    """List what screening holds back, release it, or find payments that the books lack.
 
-    A payment that is released is credited to who paid, and its apps go on. To send one back
-    instead, see `moorage refund`.
+    `moorage payments release 0x…` credits a held payment to who paid, and its apps go on. To send
+    one back instead, see `moorage refund`. `moorage payments find 2027-03-01 2027-03-02` searches
+    that time again at every node, and lists what is not in the books; with `--credit` it credits
+    what two nodes show, and whom screening allows.
 
     Parameters
     ----------
     what
-        `held` lists, `release` credits.
-    tx_hash
-        The transaction whose held payments are released.
+        `held` lists, `release` credits, `find` searches.
+    first
+        The transaction whose held payments are released; or from where to search: a block's number
+        or a time.
+    last
+        Up to where to search, this block included.
+    chain
+        The chain that is searched; needed for block numbers where there are several.
+    credit
+        Credit what is found.
     """
+    if what == "find":
+        return _find(first, last, chain=chain, credit=credit, options=options)
     from moorage.clock import SystemClock
     from moorage.money import decimal_text
     from moorage.operate.books import open_books
@@ -125,7 +139,7 @@ def payments(
     from moorage.storage.money.payments import held
 
     settings = options.settings()
-    wanted = _transaction(tx_hash) if what == "release" else ""
+    wanted = _transaction(first) if what == "release" else ""
 
     async def listed() -> "list[Payment]":
         async with open_books(settings) as books:
@@ -150,6 +164,40 @@ def payments(
         return Exit.FAILED
     if not found:
         screen.result("No payment is held.")
+    return Exit.OK
+
+
+def _find(first: str, last: str, *, chain: str, credit: bool, options: OperatorOptions) -> int:
+    from moorage.errors import InvalidField
+    from moorage.money import decimal_text
+    from moorage.operate.review import run_find
+
+    if not first or not last:
+        raise InvalidField("FIRST LAST", "say from where to where: two blocks, or two times")
+    are_times = not (first.isdecimal() and last.isdecimal())
+    begin, end = (
+        (time_option("FIRST", first, default=0), time_option("LAST", last, default=0))
+        if are_times
+        else (int(first), int(last))
+    )
+    found = asyncio.run(
+        run_find(
+            options.settings(), begin, end, chain=chain, are_times=are_times, credits_it=credit
+        )
+    )
+    screen = options.screen()
+    screen.document({"found": found, "credited": credit})
+    for each in found:
+        for one in each.transfers:
+            usd = decimal_text(one.worth, decimals=6)
+            line = f"{each.chain} block {each.block_number} {each.tx_hash}:{one.log_index}"
+            screen.result(f"{line} {one.token} ${usd} from {one.payer}")
+        if each.why_not:
+            screen.result(f"{each.chain} {each.tx_hash} can't be credited: {each.why_not}")
+    if not found:
+        screen.result("Nothing was credited." if credit else "The books lack no payment there.")
+    elif not credit:
+        screen.note("nothing is credited yet: the same with --credit credits it")
     return Exit.OK
 
 

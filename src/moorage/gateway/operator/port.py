@@ -24,7 +24,6 @@ from moorage.metrics import exposition
 from moorage.pages.sessions.doors import operator_doors
 from moorage.pages.sessions.failures import Count
 from moorage.pages.sessions.gate import Gate
-from moorage.payments.watch.watcher import Watcher
 from moorage.settings import Settings
 from moorage.storage.several.leases import Leases
 
@@ -163,7 +162,14 @@ def checks_of(rooms: Rooms) -> dict[str, Check]:
         **({} if rooms.turn is None else {"keeper": rooms.turn.check}),
         **({} if rooms.lookout is None else {"address": rooms.lookout.check}),
         **chains,
-        **{it.duty: _search_check(it, rooms.core.leases) for it in rooms.payments.watchers},
+        **{
+            it.duty: _held_check(it.duty, it.check, rooms.core.leases)
+            for it in rooms.payments.watchers
+        },
+        **{
+            it.duty: _held_check(it.duty, it.require_agreement, rooms.core.leases)
+            for it in rooms.payments.finality_checks
+        },
     }
 
 
@@ -178,12 +184,12 @@ def _checks_of_proxy(running: Proxy | None) -> dict[str, Check]:
     return {"proxy": proxy}
 
 
-def _search_check(watcher: Watcher, leases: Leases) -> Check:
-    """Checks the search only in the gateway that does it: one of those on the database."""
+def _held_check(duty: str, work: Check, leases: Leases) -> Check:
+    """Checks a duty only in the gateway that does it: one of those on the database."""
 
     async def check() -> None:
-        if leases.holds(watcher.duty):
-            await watcher.check()
+        if leases.holds(duty):
+            await work()
 
     return check
 

@@ -202,6 +202,8 @@ async def _audit_transfers(
         key = (client.chain.chain_id, found.tx_hash, log.log_index)
         problem = transfer_problem(key, log, known)
         if problem is not None:
+            if key not in known:
+                problem += f", in block {found.block_number}"
             into = result.findings if found.block_number <= searched else result.pending
             into.append(Finding(payment_row(key), problem))
 

@@ -1,18 +1,19 @@
 """Runs the three parts of an audit and reports what they found."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 import structlog
 
 from moorage.chains.chain import Chain
+from moorage.chains.rpc import RpcClient
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable, ConfigurationInvalid, DatabaseUnavailable
 from moorage.gateway.state.configuration import former_chains
 from moorage.ledger.ledger import EARNED
-from moorage.operate.audit.chains import audit_chain
+from moorage.operate.audit.chains import ChainAudit, audit_chain
 from moorage.operate.audit.rows import Finding, TokenTotal, audit_books, token_totals
 from moorage.operate.audit.states import audit_states
 from moorage.operate.books import OpenBooks, open_books
@@ -125,26 +126,45 @@ async def _ask_chains(
     search: bool,
 ) -> None:
     senders = _refund_senders(settings)
+
+    async def ask(node: RpcClient) -> ChainAudit:
+        return await audit_chain(
+            node,
+            books,
+            recipients=opened.recipients,
+            retired=opened.retired,
+            senders=senders,
+            from_block=from_block,
+            search=search,
+        )
+
     for name in opened.chains:
         client = opened.clients.get(name)
         if client is None:
             report.unknown[name] = _NOT_RUNNING
             continue
-        try:
-            found = await audit_chain(
-                client,
-                books,
-                recipients=opened.recipients,
-                retired=opened.retired,
-                senders=senders,
-                from_block=from_block,
-                search=search,
-            )
-        except ChainUnavailable as error:
-            report.unknown[name] = error.message
+        told = dict(enumerate(await client.every(ask), 1))
+        found = {at: one for at, one in told.items() if not isinstance(one, ChainUnavailable)}
+        for at, error in told.items():
+            if isinstance(error, ChainUnavailable):
+                report.unknown[f"{name}, node {at}" if found else name] = error.message
+        report.findings.extend(_together({at: one.findings for at, one in found.items()}))
+        report.pending.extend(_together({at: one.pending for at, one in found.items()}))
+
+
+def _together(found: Mapping[int, Sequence[Finding]]) -> Iterator[Finding]:
+    """Yields what the nodes of a chain, by number, give rise to; and where they disagree, whose."""
+    by: dict[Finding, list[int]] = {}
+    for number, findings in found.items():
+        for finding in findings:
+            by.setdefault(finding, []).append(number)
+    for finding, numbers in by.items():
+        if len(numbers) < len(found):
+            whose = ", ".join(map(str, numbers))
+            problem = f"{finding.problem}: so says node {whose}, of {len(found)} that answer"
+            yield Finding(finding.row, problem)
         else:
-            report.findings.extend(found.findings)
-            report.pending.extend(found.pending)
+            yield finding
 
 
 def _refund_senders(settings: Settings) -> set[str]:

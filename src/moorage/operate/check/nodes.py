@@ -27,13 +27,24 @@ class NodeFacts(msgspec.Struct, frozen=True):
 
 
 async def check_nodes(chains: Sequence[Chain], *, timeout_seconds: int) -> list[Finding]:
-    """Returns a finding for each URL of each chain."""
-    return await asyncio.gather(
+    """Returns a finding for each URL of each chain, and one for each chain that has only one."""
+    found = await asyncio.gather(
         *(
             _check(chain, number, timeout_seconds=timeout_seconds)
             for chain in chains
             for number in range(len(chain.rpc_urls))
         )
+    )
+    return [*found, *map(_alone, (chain for chain in chains if len(chain.rpc_urls) == 1))]
+
+
+def _alone(chain: Chain) -> Finding:
+    return Finding(
+        f"nodes of {chain.name}",
+        ok=False,
+        detail="it has one URL: whoever runs that node can make up payments, and hide them",
+        remedy=f"name a second node, of somebody else, in chains.{chain.name}.rpc_urls",
+        blocks=False,
     )
 
 

@@ -30,8 +30,9 @@ from moorage.clock import Clock
 from moorage.errors import ChainUnavailable
 from moorage.ledger import ledger
 from moorage.payments.relay.refund_search import authorization_of
+from moorage.payments.taking.witnesses import Stance, sightings
 from moorage.payments.watch.comparison import payment_problem, refund_is_on_chain
-from moorage.records.money.payment import Payment, PaymentStatus
+from moorage.records.money.payment import Payment, PaymentStatus, Place
 from moorage.records.money.refund import Refund, RefundStatus
 from moorage.records.money.relay_transaction import RelayTransaction
 from moorage.storage.database import Database, Source
@@ -215,7 +216,7 @@ class RefundFollowUp:
         Without a `version` it was not we who sent it.
         """
         number = receipt.block_number
-        safe = await is_safe(self._client, number=number, block_hash=receipt.block_hash)
+        safe = await self._is_paid_for_good(refund, receipt)
         if not safe and await self._depth(number) < self._client.chain.confirmations:
             return refund.status
         async with self._db.transaction(durable=True) as tx:
@@ -252,17 +253,43 @@ class RefundFollowUp:
     async def _fail_if_sure(
         self, refund: Refund, versions: Sequence[RelayTransaction], view: _View
     ) -> RefundStatus:
-        """Undoes the debit, if `view` is of a safe block and every node that answers agrees."""
-        if view.mined is not None:
-            _, receipt = view.mined
-            number, block_hash = receipt.block_number, receipt.block_hash
-            if not await is_safe(self._client, number=number, block_hash=block_hash):
-                return refund.status
-        answers = await self._client.each(_calls(versions))
-        if {self._view(refund, versions, each).outcome for each in answers} != {view.outcome}:
-            log.warning("nodes disagree on a refund", refund=refund.id)
+        """Undoes the debit, if every node that answers says that a safe block decides so."""
+        if not await self._is_sure(refund, versions, view.outcome):
             return refund.status
         return await self._fail(refund)
+
+    async def _is_paid_for_good(self, refund: Refund, receipt: Receipt) -> bool:
+        """Whether two nodes, where there are two, show it in a safe block, and none denies it."""
+        number = receipt.block_number
+        place = Place(refund.chain_id, receipt.tx_hash, number, receipt.block_hash)
+        views = await sightings(self._client, [place])
+        seen = [view[0] for view in views if not isinstance(view, ChainUnavailable)]
+        told = [
+            one.stance(place) is Stance.HOLDS and refund_is_on_chain(refund, one.receipt)
+            for one in seen
+            if one.heads.safe >= number
+        ]
+        return all(told) and len(told) >= self._client.quorum
+
+    async def _is_sure(
+        self, refund: Refund, versions: Sequence[RelayTransaction], outcome: _Outcome
+    ) -> bool:
+        """Whether every node that answers tells of `outcome`, in a safe block if it is mined.
+
+        Two must, where two are configured.
+        """
+
+        async def look(node: RpcClient) -> bool:
+            view = self._view(refund, versions, await node.batch(_calls(versions)))
+            if view.outcome is not outcome or view.mined is None:
+                return view.outcome is outcome
+            number, block_hash = view.mined[1].block_number, view.mined[1].block_hash
+            return await is_safe(node, number=number, block_hash=block_hash)
+
+        told = [one for one in await self._client.every(look) if isinstance(one, bool)]
+        if len(set(told)) > 1:
+            log.warning("nodes disagree on a refund", refund=refund.id)
+        return all(told) and len(told) >= self._client.quorum
 
     async def _fail(self, refund: Refund) -> RefundStatus:
         now_ms = self._clock.now_ms()

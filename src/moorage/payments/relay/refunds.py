@@ -18,7 +18,7 @@ from moorage.chains.chain import Token
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.chains.eip3009 import transfer_calldata as authorized_calldata
 from moorage.chains.erc20 import transfer_calldata
-from moorage.chains.heads import block_call, parse_block, read_heads
+from moorage.chains.heads import block_call, parse_block
 from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock
 from moorage.errors import ChainUnavailable, DatabaseUnavailable, RefundRefused
@@ -28,12 +28,11 @@ from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units, decim
 from moorage.payments.relay.refund_follow_up import RefundFollowUp
 from moorage.payments.relay.refund_search import (
     FoundRefund,
-    read_receipt,
     sent_before,
     taken_nonces,
 )
 from moorage.payments.relay.relayer import Relayer
-from moorage.payments.watch.comparison import payment_problem
+from moorage.payments.taking.witnesses import Head, witness
 from moorage.records.money.payment import Finality, Payment, PaymentStatus
 from moorage.records.money.refund import Refund, RefundStatus
 from moorage.storage.database import Database, Source, Transaction
@@ -254,20 +253,27 @@ class Refunds:
         return refund
 
     async def _require_safe(self, payment: Payment) -> None:
-        """Raises RefundRefused unless the chain confirms the payment in a safe block."""
+        """Raises RefundRefused unless the chain confirms the payment for good.
+
+        With two nodes or more, two show it in a finalized block and none denies it; with one, it
+        shows it in a safe block.
+        """
         if payment.status not in _GIVEN_BACK:
             raise RefundRefused(f"The payment is {payment.status} already.")
-        heads = await read_heads(self._client)
-        problem = payment_problem(
-            payment,
-            await read_receipt(self._client, payment.tx_hash),
-            recipients=self._recipients,
-        )
-        if problem is not None:
-            raise RefundRefused(f"The chain does not bear the payment out: {problem}.")
-        if payment.block_number > heads.safe:
+        own = () if payment.recipient is None else (payment.recipient,)
+        head: Head = "finalized" if self._client.quorum > 1 else "safe"
+        recipients = {*self._recipients, *own}
+        seen = await witness(self._client, payment.place, recipients=recipients, head=head)
+        if seen.disputed or (seen.nodes and not seen.shows(payment)):
             raise RefundRefused(
-                f"Its block {payment.block_number} is not safe yet: try again in some minutes."
+                "The chain does not bear the payment out: "
+                f"{'its nodes disagree' if seen.disputed else 'it shows no such transfer'}."
+            )
+        if seen.nodes < self._client.quorum:
+            raise RefundRefused(
+                f"Its block {payment.block_number} is not {head} yet, "
+                f"as {'two nodes say' if self._client.quorum > 1 else 'its node says'}: "
+                "try again in some minutes."
             )
 
     def _token(self, payment: Payment) -> Token:

@@ -259,7 +259,7 @@ class SettlementFollowUp:
         if use.block_number > state.safe_block:
             return
         views = await client.each([state_call(authorization_of(settlement), "latest")])
-        if all(is_used(client, answer) for (answer,) in views):
+        if len(views) >= client.quorum and all(is_used(client, answer) for (answer,) in views):
             await self._end_failed(chain, settlement, failure, spent_by=use.tx_hash)
         else:
             log.warning("nodes disagree on an authorization", settlement=settlement.id)
@@ -268,7 +268,7 @@ class SettlementFollowUp:
         """Ends one that moved nothing, if every node agrees: its payer may then be asked to pay."""
         client = self._clients[chain.name]
         views = await client.each([state_call(authorization_of(settlement), "latest")])
-        if any(is_used(client, answer) for (answer,) in views):
+        if len(views) < client.quorum or any(is_used(client, answer) for (answer,) in views):
             log.warning("nodes disagree on an authorization", settlement=settlement.id)
         else:
             await self._end_failed(chain, settlement, failure)

@@ -353,6 +353,8 @@ class Settlements:
         if use.block_number > (await read_heads(client)).safe:
             return False
         views = await client.each([("eth_getTransactionReceipt", [use.tx_hash])])
+        if len(views) < client.quorum:
+            return False
         if any(answer is None or isinstance(answer, RpcError) for (answer,) in views):
             return False
         receipts = [parse_receipt(answer, tx_hash=use.tx_hash) for (answer,) in views]

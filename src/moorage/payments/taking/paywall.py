@@ -25,6 +25,7 @@ from moorage.errors import (
     PaymentPending,
 )
 from moorage.ledger import ledger
+from moorage.ledger.transfer import Transfer
 from moorage.metrics import outcome_of, record_payment
 from moorage.money import MicroUsd
 from moorage.payments.protocols.challenges import Challenges
@@ -37,7 +38,7 @@ from moorage.payments.taking.screening import Screen, held_back
 from moorage.payments.taking.transaction_search import TransactionSearch, booked
 from moorage.payments.taking.verification import Verifier
 from moorage.records.money.payment import Payment, PaymentStatus
-from moorage.storage.database import Database, Source
+from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import payments, quotes
 from moorage.wire.problems import PaymentState
 
@@ -60,6 +61,10 @@ _BEING_SETTLED = (
 _NOT_KNOWN = (
     "Whether your payment is recorded is not known yet. Do not pay again: "
     "send the same request again in a few seconds."
+)
+_MOVED = (
+    "This payment is credited from another block than it is in now, and the chain's nodes do not "
+    "agree on it yet. Do not pay again: send the same request again."
 )
 _SENT_BACK = (
     "The operator has sent this payment back to you, or is about to: it pays for nothing any more."
@@ -240,15 +245,15 @@ class Paywall:
             transfers = await look(chain=chain, token=token, tx_hash=tx_hash, lookup=lookup)
         chain = self._chain(transfers[0].chain_id, chain)
         known = await payments.of_transaction(self._db, chain_id=chain.chain_id, tx_hash=tx_hash)
+        if ledger.moves(known, transfers) and not await self._verifier.is_agreed(transfers):
+            raise PaymentPending(_MOVED)
         held = await held_back(transfers, self._screen, booked=known)
         now_ms = self._clock.now_ms()
         # In another block a transaction may have paid for others: what it brought them is reversed.
         payers = {each.payer for each in transfers} | {each.payer for each in known}
-        async with self._db.transaction(durable=True, of={tx_hash, wallet, *payers}) as tx:
-            gained = await ledger.credit_transfers(tx, transfers, held=held, now_ms=now_ms)
-            await self._settlements.conclude(
-                tx, chain=chain, tx_hash=tx_hash, block_number=transfers[0].block_number
-            )
+
+        async def book(tx: Transaction, part: Sequence[Transfer]) -> None:
+            gained = await ledger.credit_transfers(tx, part, held=held, now_ms=now_ms)
             if unique_name is not None and gained.get(wallet, 0) > 0:
                 await quotes.receive(
                     tx,
@@ -257,8 +262,25 @@ class Paywall:
                     amount=gained[wallet],
                     now_ms=now_ms,
                 )
+
+        own_first = sorted(transfers, key=lambda one: (one.payer != wallet, -one.worth))
+        first, *rest = ledger.in_parts(own_first)
+        async with self._db.transaction(durable=True, of={tx_hash, wallet, *payers}) as tx:
+            await book(tx, first)
+            await self._settlements.conclude(
+                tx, chain=chain, tx_hash=tx_hash, block_number=transfers[0].block_number
+            )
             # Read within the transaction, as nothing may fail after the commit.
-            return await payments.of_transaction(tx, chain_id=chain.chain_id, tx_hash=tx_hash)
+            credited = await payments.of_transaction(tx, chain_id=chain.chain_id, tx_hash=tx_hash)
+        with contextlib.suppress(DatabaseUnavailable):  # else the watcher credits what is left
+            for part in rest:
+                async with self._db.transaction(durable=True, of={tx_hash, wallet, *payers}) as tx:
+                    await book(tx, part)
+            if rest:
+                return await payments.of_transaction(
+                    self._db, chain_id=chain.chain_id, tx_hash=tx_hash
+                )
+        return credited
 
     async def _transaction(
         self, evidence: Evidence, *, wallet: str, body_digest: str, unique_name: str | None

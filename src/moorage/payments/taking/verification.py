@@ -5,8 +5,9 @@ what the token returned.
 """
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from moorage.chains.address import parse_address
 from moorage.chains.chain import Chain, Token
@@ -20,6 +21,9 @@ from moorage.errors import PaymentNotFound, PaymentPending
 from moorage.ledger.transfer import Transfer, transfers_in, uncreditable_in, worth_of
 from moorage.money import MicroUsd
 from moorage.payments.taking.lookups import Lookup
+from moorage.payments.taking.witnesses import Head, witness
+
+DEFAULT_AGREE_ABOVE: Final = MicroUsd(100_000_000)
 
 _FREELY = Lookup()
 _FIRST_PAUSE_SECONDS = 0.1
@@ -48,7 +52,8 @@ class Verifier:
 
     Transfers to `former` addresses, earlier values of `pay_to`, are payments as well. A transaction
     that isn't known yet is looked for again for `pending_wait_seconds`, as clients send the hash
-    as soon as they have it. One worth more than `safe_above` counts once its block is `safe`.
+    as soon as they have it. One worth more than `safe_above` counts once its block is `safe`, one
+    worth more than `agree_above` once two nodes show it, where there are two.
     """
 
     def __init__(
@@ -59,6 +64,7 @@ class Verifier:
         clients: Mapping[str, RpcClient],
         clock: Clock,
         safe_above: MicroUsd,
+        agree_above: MicroUsd = DEFAULT_AGREE_ABOVE,
         pending_wait_seconds: float = 4.0,
     ) -> None:
         self._pay_to = parse_address(pay_to)
@@ -66,6 +72,7 @@ class Verifier:
         self._clients = clients
         self._clock = clock
         self._safe_above = safe_above
+        self._agree_above = agree_above
         self._pending_wait_seconds = pending_wait_seconds
 
     async def transfers(
@@ -94,6 +101,23 @@ class Verifier:
         if not transfers:
             raise self._not_found(receipt, chain, token)
         return transfers
+
+    async def is_agreed(self, transfers: Sequence[Transfer]) -> bool:
+        """Whether two nodes, where there are two, show these transfers of one transaction.
+
+        None that can tell shows others. Raises ChainUnavailable.
+        """
+        first = transfers[0]
+        client = next(one for one in self._clients.values() if one.chain.chain_id == first.chain_id)
+        if client.quorum == 1:
+            return True
+        return await self._is_witnessed(client, tuple(transfers), head="latest")
+
+    async def _is_witnessed(
+        self, client: RpcClient, transfers: tuple[Transfer, ...], *, head: Head
+    ) -> bool:
+        seen = await witness(client, transfers[0].place, recipients=self._recipients, head=head)
+        return seen.transfers == transfers and seen.nodes >= client.quorum
 
     async def _is_paid_elsewhere(self, client: RpcClient, chain: Chain, tx_hash: str) -> bool:
         """Whether another URL shows the payment; checked before the payer is asked to pay again."""
@@ -134,8 +158,12 @@ class Verifier:
         return found
 
     async def _is_sure(self, client: RpcClient, transfers: tuple[Transfer, ...]) -> bool:
-        """Whether the transfers are worth `safe_above` at most, or their block is safe."""
-        if worth_of(transfers) <= self._safe_above:
+        """Whether as many nodes show the transfers, as safe, as what they bring asks for."""
+        worth = worth_of(transfers)
+        if worth > self._agree_above and client.quorum > 1:
+            head: Head = "safe" if worth > self._safe_above else "latest"
+            return await self._is_witnessed(client, transfers, head=head)
+        if worth <= self._safe_above:
             return True
         first = transfers[0]
         return await is_safe(client, number=first.block_number, block_hash=first.block_hash)
@@ -208,7 +236,10 @@ def _field(transaction: object, name: str) -> str | None:
 
 def _pending(sighting: _SeenTransaction, chain: Chain, tx_hash: str) -> PaymentPending:
     if sighting.receipt is not None and sighting.depth >= chain.confirmations:
-        state = "brings so much that it counts once its block is safe, which it is not yet"
+        state = (
+            "brings so much that it counts once its block is safe, and two nodes show it, "
+            "which is not so yet"
+        )
     elif sighting.receipt is not None:
         state = f"has {sighting.depth} of {chain.confirmations} confirmations"
     elif sighting.known:

@@ -1,56 +1,68 @@
 """Reads credited payments again when their block is `safe`, and again when it is `finalized`.
 
 A payment that a reorganisation moved is credited again from its new block. One that it removed is
-reversed, and apps that are then unpaid are suspended. Where the nodes' answers leave doubt, nothing
-changes.
+reversed, and apps that are then unpaid are suspended. Every node is asked. Where their answers
+leave doubt, nothing changes, and the operator is told.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
+from itertools import chain as chained
+from typing import NamedTuple
 
 import structlog
 
-from moorage.chains.heads import Block, Heads, block_call, parse_block, read_heads
+from moorage.chains.heads import Heads, read_heads
 from moorage.chains.pace import Pace
-from moorage.chains.receipt import Receipt, parse_receipt
-from moorage.chains.rpc import QUICK_ANSWER_BYTES, AnswerTooLarge, Call, RpcClient, RpcError
+from moorage.chains.rpc import AnswerTooLarge, RpcClient
 from moorage.clock import Clock
-from moorage.errors import PaymentPending
+from moorage.errors import ChainUnavailable, PaymentPending
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.ledger.transfer import Transfer, transfers_in
-from moorage.metrics import record_moved, record_reversed
+from moorage.metrics import record_disputed, record_moved, record_reversed
 from moorage.payments.taking.screening import Screen, allow, held_back
-from moorage.records.money.payment import Finality, Payment
-from moorage.storage.database import Database, Transaction
+from moorage.payments.taking.witnesses import Sighting, Stance, is_among, keyed, sightings
+from moorage.records.money.payment import Finality, Payment, PaymentStatus, Place
+from moorage.storage.database import Database, Source
 from moorage.storage.money import payments
 
 log = structlog.get_logger()
 
-_MAX_AT_ONCE = 50  # payments that are read in one round trip
-
-
-class _Verdict(Enum):
-    STANDS = auto()  # in the block it was credited from, which is part of the chain
-    MOVED = auto()  # in another block
-    GONE = auto()  # in no block, and its own block is no longer part of the chain
-    UNKNOWN = auto()  # the node is behind, or its answers contradict each other
+_MAX_AT_ONCE = 50  # transactions that are read in one round trip
+_OLDEST_A_CHECK = 200
+_LARGEST_A_CHECK = 50
+_HELD_SECONDS = 600.0  # nodes may be apart, or silent, for so long before the operator is told
+_STANDING = (PaymentStatus.CREDITED, PaymentStatus.HELD)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _SeenPayment:
-    """A payment's transaction as a node shows it, and the block that now has its block number."""
+class _Told:
+    """What a node says of a transaction's payments; the same of two nodes that agree."""
 
-    receipt: Receipt | None
-    transfers: tuple[Transfer, ...]
-    canonical: Block | None
+    stance: Stance  # HOLDS: and every payment of it; LOST: the block has others, or none
+    transfers: tuple[Transfer, ...]  # to credit in their place
+
+
+class _Doubt(NamedTuple):
+    """A transaction on which nodes disagree, what they say, and at how many checks in a row."""
+
+    place: Place
+    why: str
+    checks: int
+
+
+_STANDS = _Told(stance=Stance.HOLDS, transfers=())
+_UNSURE = _Told(stance=Stance.UNSURE, transfers=())
 
 
 class FinalityCheck:
     """Moves the payments of one chain from provisional to finalized, or reverses them.
 
     `recipients` are `pay_to` and its former values, as `parse_address` spells them.
+
+    A check reads a bounded number of transactions: those that bring the most, and the oldest, where
+    each check continues after the one before.
     """
 
     def __init__(
@@ -71,178 +83,245 @@ class FinalityCheck:
         self._clock = clock
         self._screen = screen
         self._pace = Pace(first=_MAX_AT_ONCE, max_=_MAX_AT_ONCE)
-        self._missed: set[str] = set()  # postings of payments that were gone at the last check
+        self._missed: set[tuple[Place, Stance]] = set()  # what was gone at the last check
+        self._after: Place | None = None  # where the next check continues
+        self._doubts: dict[Place, _Doubt] = {}
+        self._checked: set[Place] = set()  # since the oldest was checked
+        self._held_since: float | None = None  # monotonic; as nodes are apart, or silent
+
+    @property
+    def duty(self) -> str:
+        """The name of the check's lease: only one gateway checks."""
+        return f"finality of {self._chain.name}"
 
     async def check(self) -> None:
-        """Checks every payment whose block has become safe or finalized since the last check.
+        """Checks payments whose block has become safe or finalized.
 
         Raises ChainUnavailable, DatabaseUnavailable; the next check does what is left.
         """
-        heads = await read_heads(self._client)
-        after: Payment | None = None
-        while True:
-            due = await payments.awaiting_finality(
-                self._db,
-                chain_id=self._chain.chain_id,
-                safe=heads.safe,
-                finalized=heads.finalized,
-                after=after,
-                limit=self._pace.size,
-            )
-            if not due:
-                return
-            try:
-                sightings = await self._sightings(due)
-            except AnswerTooLarge:
-                if len(due) > 1:
-                    self._pace.refused(len(due))
-                else:
-                    log.warning("payment unreadable", payment=due[0].posting_id)
-                    after = due[0]
+        heads = await self._heads()
+        due = await self._due(heads)
+        while due:
+            some = due[: self._pace.size]
+            views = await sightings(self._client, some)
+            if len(some) > 1 and any(isinstance(view, AnswerTooLarge) for view in views):
+                self._pace.refused(len(some))
                 continue
-            self._pace.answered(len(due))
-            await self._conclude(due, sightings, heads)
-            after = due[-1]
+            if all(isinstance(view, AnswerTooLarge) for view in views):
+                log.warning("payment unreadable", tx_hash=some[0].tx_hash)
+            self._pace.answered(len(some))
+            due = due[len(some) :]
+            await self._conclude(some, [v for v in views if not isinstance(v, ChainUnavailable)])
+        record_disputed(self._chain.name, len(self._disputed))
 
-    async def _sightings(self, due: Sequence[Payment]) -> list[_SeenPayment]:
-        max_bytes = QUICK_ANSWER_BYTES if len(due) > 1 else None
-        answers = await self._client.batch(_calls(due), max_response_bytes=max_bytes)
-        try:
-            return list(self._told(due, answers))
-        except ValueError as problem:
-            raise self._client.contradiction(problem) from problem
-
-    def _told(self, due: Sequence[Payment], answers: Sequence[object]) -> Iterator[_SeenPayment]:
-        """What the answers to `_calls` show. Raises RpcError; ValueError for an invalid answer."""
-        for payment, receipt, block in zip(due, answers[::2], answers[1::2], strict=True):
-            if isinstance(receipt, RpcError):
-                raise receipt
-            mined = None if receipt is None else parse_receipt(receipt, tx_hash=payment.tx_hash)
-            yield _SeenPayment(
-                receipt=mined,
-                transfers=self._transfers(payment, mined) if mined else (),
-                canonical=parse_block(block),
+    async def require_agreement(self) -> None:
+        """Raises ChainUnavailable while nodes deny what others show, or hold finality up."""
+        name, now = self._chain.name, self._clock.monotonic_seconds()
+        if disputed := self._disputed:
+            raise ChainUnavailable(
+                f"The nodes of {name} disagree on {len(disputed)} transactions that paid, "
+                f"{disputed[0].place.tx_hash} among them: {disputed[0].why}. "
+                "What these brought does not become final."
+            )
+        if self._held_since is not None and now - self._held_since > _HELD_SECONDS:
+            raise ChainUnavailable(
+                f"For {now - self._held_since:.0f} s a node of {name} has not answered, or its "
+                "finalized block is far behind another's: no payment becomes final."
             )
 
-    def _transfers(self, payment: Payment, mined: Receipt) -> tuple[Transfer, ...]:
-        """The transfers of a transaction to our addresses, that of the payment included."""
-        own = () if payment.recipient is None else (payment.recipient,)
-        return transfers_in(mined, self._chain, recipients=self._recipients.union(own))
+    @property
+    def _disputed(self) -> list[_Doubt]:
+        """The doubts of two checks in a row: nodes behind one address may differ for a moment."""
+        return [doubt for doubt in self._doubts.values() if doubt.checks > 1]
 
-    async def _conclude(
-        self, due: Sequence[Payment], sightings: Sequence[_SeenPayment], heads: Heads
-    ) -> None:
-        standing = []
-        for payment, sighting in zip(due, sightings, strict=True):
-            verdict = _verdict(payment, sighting, heads)
-            if verdict is _Verdict.STANDS:
-                standing.append(payment)
-            if verdict in (_Verdict.MOVED, _Verdict.GONE):
-                await self._reconsider(payment, heads)
-            else:
-                self._missed.discard(payment.posting_id)
-        async with self._db.transaction(durable=False) as tx:
-            for payment in standing:
-                final = payment.block_number <= heads.finalized
-                sure = Finality.FINALIZED if final else Finality.SAFE
-                await payments.set_finality(tx, payment, sure)
+    async def _heads(self) -> Heads:
+        """Returns the safe and finalized blocks on which as many nodes agree as must.
 
-    async def _reconsider(self, payment: Payment, heads: Heads) -> None:
-        """Acts on a payment that moved or is gone, if every URL that answers says the same.
-
-        A payment is reversed only if it was gone at two checks in a row.
+        No block is finalized for fewer.
         """
-        views = await self._client.each(_calls([payment]))
-        try:
-            sightings = [sighting for view in views for sighting in self._told([payment], view)]
-        except ValueError as problem:
-            raise self._client.contradiction(problem) from problem
-        verdicts = {_verdict(payment, seen, heads) for seen in sightings}
-        told = {seen.transfers for seen in sightings}
-        was_missed = payment.posting_id in self._missed
-        self._missed.discard(payment.posting_id)
-        if verdicts == {_Verdict.GONE} and was_missed:
-            await self._reverse(payment)
-        elif verdicts == {_Verdict.GONE}:
-            self._missed.add(payment.posting_id)
-            log.warning("payment missed", payment=payment.posting_id, was_in=payment.block_hash)
-        elif verdicts == {_Verdict.MOVED} and len(told) == 1:
-            await self._follow(payment, told.pop())
+        views = await self._client.every(read_heads)
+        told = [view for view in views if not isinstance(view, ChainUnavailable)]
+        if not told:
+            raise self._client.silence(views)
+        quorum = self._client.quorum
+        safe = sorted((one.safe for one in told), reverse=True)[min(quorum, len(told)) - 1]
+        finalized = sorted((one.finalized for one in told), reverse=True)
+        agreed = finalized[quorum - 1] if len(told) >= quorum else -1
+        apart = finalized[0] - agreed > self._chain.finality_blocks
+        if len(told) >= quorum and not apart:
+            self._held_since = None
+        elif self._held_since is None:
+            self._held_since = self._clock.monotonic_seconds()
+        return Heads(latest=max(one.latest for one in told), safe=safe, finalized=agreed)
 
-    async def _follow(self, payment: Payment, transfers: Sequence[Transfer]) -> None:
-        """Reverses the payment, and credits the transaction's transfers from its new block.
+    async def _due(self, heads: Heads) -> list[Place]:
+        chain_id = self._chain.chain_id
+        largest = await payments.largest_awaiting_finality(
+            self._db, chain_id=chain_id, safe=heads.safe, limit=_LARGEST_A_CHECK
+        )
+        oldest = await payments.awaiting_finality(
+            self._db,
+            chain_id=chain_id,
+            safe=heads.safe,
+            finalized=heads.finalized,
+            after=self._after,
+            limit=_OLDEST_A_CHECK,
+        )
+        self._checked.update(largest, oldest)
+        if len(oldest) == _OLDEST_A_CHECK:
+            self._after = oldest[-1]
+        else:  # all were checked; those that are due no more have an end
+            self._after = None
+            self._doubts = {at: one for at, one in self._doubts.items() if at in self._checked}
+            self._checked.clear()
+        return list(dict.fromkeys(chained(largest, oldest)))
+
+    async def _conclude(self, places: Sequence[Place], views: Sequence[Sequence[Sighting]]) -> None:
+        safe, finalized = list[Place](), list[Place]()
+        for number, place in enumerate(places):
+            seen = [view[number] for view in views]
+            able = [one for one in seen if one.heads.safe >= place.block_number]
+            paid = await self._paid(self._db, place)
+            told = [self._told(place, paid, one) for one in able]
+            if not paid:  # a request has credited it again, from elsewhere
+                continue
+            if set(told) != {_STANDS}:
+                await self._reconsider(place, paid, told)
+                continue
+            self._settled(place)
+            final = sum(one.heads.finalized >= place.block_number for one in able)
+            (finalized if final >= self._client.quorum else safe).append(place)
+        async with self._db.transaction(durable=False) as tx:
+            for place in safe:
+                await payments.set_finality(tx, place, Finality.SAFE)
+            for place in finalized:
+                await payments.set_finality(tx, place, Finality.FINALIZED)
+
+    def _told(self, place: Place, paid: Sequence[Payment], seen: Sighting) -> _Told:
+        own = {one.recipient for one in paid if one.recipient is not None}
+        stance, transfers = seen.stance(place), tuple[Transfer, ...]()
+        try:
+            if seen.receipt is not None:
+                recipients = self._recipients | own
+                transfers = transfers_in(seen.receipt, self._chain, recipients=recipients)
+        except ValueError:
+            return _UNSURE
+        if stance is Stance.HOLDS:
+            shown = keyed(transfers)
+            if all(is_among(shown, one) for one in paid):
+                return _STANDS
+            return _Told(stance=Stance.LOST, transfers=transfers)
+        if stance is Stance.MOVED:
+            moved = Stance.MOVED if transfers else Stance.GONE
+            return _Told(stance=moved, transfers=transfers)
+        return _Told(stance=stance, transfers=())
+
+    async def _reconsider(
+        self, place: Place, paid: Sequence[Payment], told: Sequence[_Told]
+    ) -> None:
+        """Acts on a transaction that moved or is gone, if as many nodes as must say the same.
+
+        What is gone is reversed only if it was so at two checks in a row. One node alone may show
+        a block that it has no receipts of: so two must say so.
+        """
+        verdicts = set(told)
+        stance = told[0].stance if len(verdicts) == 1 else Stance.UNSURE
+        was_missed = (place, stance) in self._missed
+        self._missed -= {(place, Stance.GONE), (place, Stance.LOST)}
+        if len(verdicts) > 1 or (stance is Stance.LOST and len(told) < 2):
+            self._doubt(place, told)
+            return
+        self._settled(place)
+        if stance is Stance.UNSURE or len(told) < self._client.quorum:
+            return
+        if stance is not Stance.MOVED and not was_missed:
+            self._missed.add((place, stance))
+            log.warning("payment missed", payment=paid[0].posting_id, was_in=place.block_hash)
+        elif told[0].transfers:
+            await self._follow(place, paid, told[0].transfers)
+        else:
+            await self._reverse(place, paid)
+
+    def _doubt(self, place: Place, told: Sequence[_Told]) -> None:
+        said = sorted({_WORDS[one.stance] for one in told})
+        why = ", another ".join([f"one {said[0]}", *said[1:]])
+        before = self._doubts.get(place)
+        self._doubts[place] = _Doubt(place, why, before.checks + 1 if before else 1)
+        if before is not None and before.checks == 1:
+            log.error("nodes disagree on a payment", tx_hash=place.tx_hash, why=why)
+
+    def _settled(self, place: Place) -> None:
+        self._doubts.pop(place, None)
+
+    async def _follow(
+        self, place: Place, paid: Sequence[Payment], transfers: Sequence[Transfer]
+    ) -> None:
+        """Reverses the payments that are not there, and credits what is in their place.
 
         Earlier screening verdicts stay. Nothing changes until every other payer has a verdict.
         """
         booked = await payments.of_transaction(
-            self._db, chain_id=payment.chain_id, tx_hash=payment.tx_hash
+            self._db, chain_id=place.chain_id, tx_hash=place.tx_hash
         )
         try:
             held = await held_back(transfers, self._screen, booked=booked)
         except PaymentPending as silence:
-            log.warning("moved payment waits", payment=payment.posting_id, error=silence.message)
+            log.warning("moved payment waits", tx_hash=place.tx_hash, error=silence.message)
             return
+        shown = keyed(transfers)
         async with self._db.transaction(durable=True) as tx:
-            if not await _is_unchanged(tx, payment):
+            if paid != await self._paid(tx, place):
                 return
-            now_ms = self._clock.now_ms()
-            await ledger.reverse_payment(tx, payment, now_ms=now_ms)
+            now_ms, touched = self._clock.now_ms(), set[str]()
+            for payment in paid:
+                if payment.block_hash != transfers[0].block_hash or not is_among(shown, payment):
+                    await ledger.reverse_payment(tx, payment, now_ms=now_ms)
+                    touched.add(payment.payer)
             gained = await ledger.credit_transfers(tx, transfers, held=held, now_ms=now_ms)
-            for payer in {payment.payer, *(who for who, amount in gained.items() if amount < 0)}:
+            for payer in {*touched, *(who for who, amount in gained.items() if amount < 0)}:
                 await self._metering.suspend_unpaid(tx, payer)
         record_moved(self._chain.name)
-        log.warning("payment moved", payment=payment.posting_id, was_in=payment.block_hash)
+        log.warning("payment moved", payment=paid[0].posting_id, was_in=place.block_hash)
 
-    async def _reverse(self, payment: Payment) -> None:
-        async with self._db.transaction(durable=True) as tx:
-            if not await _is_unchanged(tx, payment):
-                return
-            lost = await ledger.reverse_payment(tx, payment, now_ms=self._clock.now_ms())
-            await self._metering.suspend_unpaid(tx, payment.payer)
-        record_reversed(self._chain.name)
-        log.warning(
-            "payment reversed", payment=payment.posting_id, payer=payment.payer, micro_usd=lost
-        )
+    async def _reverse(self, place: Place, paid: Sequence[Payment]) -> None:
+        """Reverses payments, a bounded number in each database transaction.
 
+        None of a transaction that a request credited again since.
+        """
+        for part in ledger.in_parts(paid):
+            lost = 0
+            async with self._db.transaction(durable=True) as tx:
+                now = await self._paid(tx, place)
+                if not all(payment in now for payment in part):
+                    return
+                for payment in part:
+                    lost += await ledger.reverse_payment(tx, payment, now_ms=self._clock.now_ms())
+                for payer in {payment.payer for payment in part}:
+                    await self._metering.suspend_unpaid(tx, payer)
+            record_reversed(self._chain.name, len(part))
+            log.warning(
+                "payment reversed",
+                payment=part[0].posting_id,
+                payments=len(part),
+                payer=part[0].payer,
+                micro_usd=lost,
+            )
 
-def _calls(due: Sequence[Payment]) -> list[Call]:
-    """Two calls for each payment: its transaction's receipt, and the block of its number."""
-    return [
-        call
-        for payment in due
-        for call in (
-            ("eth_getTransactionReceipt", [payment.tx_hash]),
-            block_call(payment.block_number),
-        )
-    ]
-
-
-def _verdict(payment: Payment, seen: _SeenPayment, heads: Heads) -> _Verdict:
-    if seen.canonical is None or seen.canonical.number != payment.block_number:
-        return _Verdict.UNKNOWN
-    in_its_block = seen.receipt is not None and seen.receipt.block_hash == payment.block_hash
-    if seen.canonical.hash == payment.block_hash:
-        told = in_its_block and any(_tells_of(one, payment) for one in seen.transfers)
-        return _Verdict.STANDS if told else _Verdict.UNKNOWN
-    if seen.receipt is None:
-        return _Verdict.GONE
-    if in_its_block or seen.receipt.block_number > heads.safe:
-        return _Verdict.UNKNOWN
-    return _Verdict.MOVED if seen.transfers else _Verdict.GONE
+    async def _paid(self, source: Source, place: Place) -> list[Payment]:
+        """Returns the payments that were credited from `place`."""
+        return [
+            one
+            for one in await payments.of_transaction(
+                source, chain_id=place.chain_id, tx_hash=place.tx_hash
+            )
+            if one.status in _STANDING and one.block_hash == place.block_hash
+        ]
 
 
-def _tells_of(transfer: Transfer, payment: Payment) -> bool:
-    return (
-        transfer.log_index == payment.log_index
-        and transfer.token_address == payment.token_address
-        and transfer.payer == payment.payer
-        and transfer.amount == payment.amount
-        and payment.recipient in (None, transfer.recipient)
-    )
-
-
-async def _is_unchanged(tx: Transaction, payment: Payment) -> bool:
-    """Whether the payment is still as it was read: a request may have credited it anew since."""
-    return payment == await payments.one(
-        tx, chain_id=payment.chain_id, tx_hash=payment.tx_hash, log_index=payment.log_index
-    )
+_WORDS = {
+    Stance.HOLDS: "shows it",
+    Stance.LOST: "has its block without it",
+    Stance.MOVED: "has it in another block",
+    Stance.GONE: "has it in no block",
+    Stance.UNSURE: "contradicts itself",
+}

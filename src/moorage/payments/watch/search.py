@@ -1,13 +1,15 @@
 """Searches the blocks of a chain for transfers to us."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
+from moorage.chains.chain import Chain
 from moorage.chains.erc20 import parse_transfer_log, transfer_topics
 from moorage.chains.heads import block_call, parse_block
 from moorage.chains.pace import Pace
 from moorage.chains.receipt import FoundLog, Log, parse_found_logs
 from moorage.chains.rpc import QUICK_ANSWER_BYTES, AnswerTooLarge, RpcClient, RpcError
 from moorage.records.money.cursor import Cursor
+from moorage.records.money.payment import Payment, PaymentStatus, Place
 
 _FIRST_BLOCKS = 2_000
 _MAX_BLOCKS = 10_000
@@ -89,3 +91,26 @@ class TransferSearch:
             and transfer.recipient in self._recipients
             and transfer.token_address in self._tokens
         )
+
+
+def by_transaction(logs: Iterable[FoundLog]) -> dict[str, list[FoundLog]]:
+    """Returns the logs of each transaction, by its hash."""
+    told: dict[str, list[FoundLog]] = {}
+    for found in logs:
+        told.setdefault(found.tx_hash, []).append(found)
+    return told
+
+
+def place_of(found: FoundLog, chain: Chain) -> Place:
+    """Returns where a log's transaction lies."""
+    return Place(chain.chain_id, found.tx_hash, found.block_number, found.block_hash)
+
+
+def are_booked(logs: Iterable[FoundLog], booked: Iterable[Payment]) -> bool:
+    """Whether all these logs of a transaction are in the books, from the same block."""
+    standing = {
+        (payment.log_index, payment.block_hash)
+        for payment in booked
+        if payment.status is not PaymentStatus.REVERSED
+    }
+    return all((found.log.log_index, found.block_hash) in standing for found in logs)

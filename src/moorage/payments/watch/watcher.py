@@ -21,20 +21,29 @@ from moorage.ledger.transfer import Transfer, transfers_in, uncreditable_in, wor
 from moorage.metrics import record_found, record_uncreditable, record_unread, record_unsearched
 from moorage.money import MicroUsd
 from moorage.payments.taking.screening import Screen, allow, held_back
-from moorage.payments.watch.search import Reorganised, TransferSearch
+from moorage.payments.taking.verification import DEFAULT_AGREE_ABOVE
+from moorage.payments.taking.witnesses import Head, Witness, witness
+from moorage.payments.watch.search import (
+    Reorganised,
+    TransferSearch,
+    are_booked,
+    by_transaction,
+    place_of,
+)
 from moorage.payments.watch.set_aside import AT_ONCE, SetAside, TimedScreening, WaitingTransaction
 from moorage.records.money.cursor import Cursor, Search
-from moorage.records.money.payment import Payment, PaymentStatus
-from moorage.storage.database import Database
+from moorage.records.money.payment import Payment, Place
+from moorage.storage.database import Database, Transaction
 from moorage.storage.money import payments
 from moorage.storage.money.chains import cursors
 
 log = structlog.get_logger()
 
 _MAX_RECEIPTS = 100
-_BOOKED_AT_ONCE = 16  # transfers between two chances for other tasks to run
 _TRANSFERS_A_COMMIT = 256
+_RANGES_A_LOOK = 50  # at one node, so that one that was silent for long holds nobody up
 _STALLED_SECONDS = 120.0
+_NODE_STALLED_SECONDS = 600.0
 _TURN_SECONDS = 0.005
 
 
@@ -60,15 +69,34 @@ class _Turns:
             self._since = self._clock.monotonic_seconds()
 
 
+class _NodeSearch:
+    """The search of safe blocks at one node: its own cursor, and what it has set aside.
+
+    `key` names the node's cursor; "" is that of the chain's only node.
+    """
+
+    def __init__(
+        self, node: RpcClient, *, number: int, key: str, recipients: Collection[str], clock: Clock
+    ) -> None:
+        self.node = node
+        self.number = number  # from 1, as an operator counts the URLs
+        self.key = key
+        self.transfers = TransferSearch(node, recipients)
+        self.aside = SetAside(clock)
+        self.reached: Cursor | None = None  # if beyond the stored cursor
+        self.progressed_at = clock.monotonic_seconds()
+
+
 class Watcher:
     """Searches one chain for transfers of its tokens to us.
 
     `recipients` are `pay_to` and its former values, as `parse_address` spells them.
 
-    Every block is searched twice: when it is `confirmations` deep, and when it is safe. A
-    transaction worth more than `safe_above`, or without a screening verdict, waits for the second
-    search. That also finds what a reorganisation moved, or what a node left out at first. What has
-    no verdict even then is set aside for `ask_again`; the stored cursor stays before it.
+    Every block is searched when it is `confirmations` deep, and at each node when it is safe there.
+    A transaction worth more than `safe_above`, or without a screening verdict, waits for the safe
+    search, which also finds what a reorganisation moved, or what a node left out at first. What has
+    no verdict even then, or on which nodes do not agree, is set aside for `ask_again`; the stored
+    cursor stays before it. A node that was silent is searched from where its own search ended.
     """
 
     def __init__(
@@ -79,6 +107,7 @@ class Watcher:
         recipients: Collection[str],
         safe_above: MicroUsd,
         clock: Clock,
+        agree_above: MicroUsd = DEFAULT_AGREE_ABOVE,
         screen: Screen = allow,
     ) -> None:
         self._db = db
@@ -86,15 +115,26 @@ class Watcher:
         self._chain = client.chain
         self._recipients = frozenset(recipients)
         self._safe_above = safe_above
+        self._agree_above = agree_above
         self._clock = clock
         self._screen = screen
         self._turns = _Turns(clock)
         self._asking = TimedScreening(screen, clock)  # of the `look` under way
-        self._aside = SetAside(clock)
-        self._reached: Cursor | None = None  # of the safe search, if beyond the stored cursor
         self._progressed_at = clock.monotonic_seconds()
         self._receipts = Pace(first=_MAX_RECEIPTS, max_=_MAX_RECEIPTS)
         self._transfers = TransferSearch(client, self._recipients)
+        several = client.quorum > 1
+        self._searches = [
+            _NodeSearch(
+                node,
+                number=number,
+                key=node.key if several else "",
+                recipients=self._recipients,
+                clock=clock,
+            )
+            for number, node in enumerate(client.nodes if several else [client], 1)
+        ]
+        self._disputed: set[str] = set()  # hashes that a node shows and another denies
 
     @property
     def duty(self) -> str:
@@ -111,50 +151,156 @@ class Watcher:
         confirmed = max(0, heads.latest - self._chain.confirmations + 1)
         found = 0
         problems: list[ChainUnavailable] = []
-        for search, last in ((Search.CONFIRMED, confirmed), (Search.SAFE, heads.safe)):
-            cursor = await self._cursor(search, begin=confirmed)
-            try:
-                found += await self._search(cursor, last=last, heads=heads)
-            except ChainUnavailable as problem:  # the other search still runs
-                problems.append(problem)
+        try:
+            found += await self._look_at_confirmed(confirmed, heads)
+        except ChainUnavailable as problem:  # the other search still runs
+            problems.append(problem)
+        try:
+            found += await self._look_at_safe(heads, begin=confirmed)
+        except ChainUnavailable as problem:
+            problems.append(problem)
         if problems:
             raise problems[0]
         self._progressed_at = self._clock.monotonic_seconds()
         return found
 
+    async def _look_at_confirmed(self, last: int, heads: Heads) -> int:
+        cursor = await cursors.one(
+            self._db, chain_id=self._chain.chain_id, search=Search.CONFIRMED
+        ) or await self._first_cursor(Search.CONFIRMED, self._client, begin=last)
+        found = 0
+        try:
+            while cursor.block_number < last:
+                logs, reached = await self._transfers.next(cursor, last=last)
+                found += await self._credit(logs, reached)
+                cursor = reached
+        except Reorganised:
+            await self._step_back(cursor, heads)
+        finally:
+            record_unsearched(self._chain.name, max(0, last - cursor.block_number))
+        return found
+
+    async def _look_at_safe(self, heads: Heads, *, begin: int) -> int:
+        """Searches at each node that answers. Raises ChainUnavailable if none can be searched."""
+        if self._client.quorum == 1:
+            return await self._look_at_node(self._searches[0], heads, begin=begin)
+        found, ends = 0, list[int]()
+        views = await self._client.every(read_heads)
+        for one, view in zip(self._searches, views, strict=True):
+            if isinstance(view, ChainUnavailable):
+                continue
+            try:
+                found += await self._look_at_node(one, view, begin=begin)
+            except ChainUnavailable as problem:
+                log.warning(
+                    "node not searched",
+                    chain=self._chain.name,
+                    node=one.number,
+                    error=problem.message,
+                )
+                continue
+            ends.append(one.number)
+        if not ends:
+            raise self._client.silence(views)
+        await self._move_lowest(ends)
+        return found
+
+    async def _look_at_node(self, one: _NodeSearch, heads: Heads, *, begin: int) -> int:
+        cursor = await self._safe_cursor(one, begin=begin)
+        found = ranges = 0
+        try:
+            while cursor.block_number < heads.safe and ranges < _RANGES_A_LOOK:
+                if one.aside.is_full:
+                    return found
+                logs, reached = await one.transfers.next(cursor, last=heads.safe)
+                found += await self._credit(logs, reached, at=one)
+                cursor, ranges = reached, ranges + 1
+        except Reorganised:
+            await self._step_back(cursor, heads, at=one)
+        one.progressed_at = self._clock.monotonic_seconds()
+        return found
+
+    async def _safe_cursor(self, one: _NodeSearch, *, begin: int) -> Cursor:
+        if one.reached is not None:
+            return one.reached
+        chain_id = self._chain.chain_id
+        cursor = await cursors.of_node(self._db, chain_id=chain_id, node=one.key)
+        if cursor is None:
+            cursor = await cursors.one(self._db, chain_id=chain_id, search=Search.SAFE)
+        return cursor or await self._first_cursor(Search.SAFE, one.node, begin=begin, at=one)
+
+    async def _first_cursor(
+        self, search: Search, node: RpcClient, *, begin: int, at: _NodeSearch | None = None
+    ) -> Cursor:
+        """A first search starts after `begin`, or where configured."""
+        configured = self._chain.watch_from_block
+        number = begin if configured is None else configured - 1
+        return await self._cursor_at(search, node, number, at=at)
+
+    async def _move_lowest(self, searched: Collection[int]) -> None:
+        """Moves the cursor of the safe search to the lowest of the nodes that were searched."""
+        chain_id = self._chain.chain_id
+        ends = [
+            end
+            for one in self._searches
+            if one.number in searched
+            for end in [await cursors.of_node(self._db, chain_id=chain_id, node=one.key)]
+            if end is not None
+        ]
+        lowest = min(ends, key=lambda end: end.block_number)
+        if lowest != await cursors.one(self._db, chain_id=chain_id, search=Search.SAFE):
+            async with self._db.transaction(durable=False) as tx:
+                await cursors.move(tx, lowest)
+
     async def ask_again(self) -> None:
-        """Credits transactions that were set aside and are due, if screening now has a verdict.
+        """Credits transactions that were set aside and are due, if nothing stands against it now.
 
         Raises ChainUnavailable, DatabaseUnavailable.
         """
         slots = asyncio.Semaphore(AT_ONCE)
-        due = self._aside.take_due()
-        ends = await asyncio.gather(
-            *(self._credit_aside(tx_hash, one, slots) for tx_hash, one in due),
-            return_exceptions=True,
-        )
-        if self._reached is not None and not self._aside:
-            await self._book([], self._reached)
-            self._reached = None
-        for problem in ends:
-            if problem is not None:
-                raise problem
+        for one in self._searches:
+            due = one.aside.take_due()
+            ends = await asyncio.gather(
+                *(self._credit_aside(one, tx_hash, waits, slots) for tx_hash, waits in due),
+                return_exceptions=True,
+            )
+            if one.reached is not None and not one.aside:
+                await self._book([], one.reached, at=one)
+                one.reached = None
+            for problem in ends:
+                if problem is not None:
+                    raise problem
 
     async def _credit_aside(
-        self, tx_hash: str, one: WaitingTransaction, slots: asyncio.Semaphore
+        self, one: _NodeSearch, tx_hash: str, waits: WaitingTransaction, slots: asyncio.Semaphore
     ) -> None:
-        """Credits one if screening now has a verdict, unless a request has named it meanwhile."""
-        if not await self._is_credited(one.logs):
-            asking = TimedScreening(self._screen, self._clock, known=one.verdicts, slots=slots)
-            async for receipt in self._read([tx_hash]):
-                transfers = self._judged(receipt, one.logs)
+        """Credits one if it now can be, unless a request has named it meanwhile."""
+        if not await self._is_credited(waits.logs):
+            if one.key and await self._is_gone(waits.logs[0]):
+                self._disputed.discard(tx_hash)
+                one.aside.done(tx_hash)
+                return
+            asking = TimedScreening(self._screen, self._clock, known=waits.verdicts, slots=slots)
+            async for receipt in self._read([tx_hash], one.node):
+                transfers = self._judged(receipt, waits.logs)
                 try:
+                    if not await self._is_sure(transfers, Search.SAFE):
+                        return
                     held = await self._held(transfers, asking)
                 except PaymentPending:
                     return
                 await self._book([_Arrival(transfers=transfers, held=held)])
                 record_found(self._chain.name, 1)
-        self._aside.done(tx_hash)
+        self._disputed.discard(tx_hash)
+        one.aside.done(tx_hash)
+
+    async def _is_gone(self, found: FoundLog) -> bool:
+        """Whether no node shows a transaction that one showed, where it was found."""
+        seen = await self._witness(place_of(found, self._chain), "safe")
+        return not seen.disputed and not seen.transfers and seen.nodes >= self._client.quorum
+
+    async def _witness(self, place: Place, head: Head) -> Witness:
+        return await witness(self._client, place, recipients=self._recipients, head=head)
 
     @property
     def chain_name(self) -> str:
@@ -167,39 +313,27 @@ class Watcher:
         return self._clock.monotonic_seconds() - self._progressed_at
 
     async def check(self) -> None:
-        """Raises ChainUnavailable when the search has made no progress for two minutes."""
+        """Raises ChainUnavailable when the search makes no progress, or nodes do not agree."""
+        name, now = self._chain.name, self._clock.monotonic_seconds()
         if self.idle_seconds > _STALLED_SECONDS:
             raise ChainUnavailable(
-                f"Payments on {self._chain.name} have not been searched for "
-                f"{self.idle_seconds:.0f} s."
+                f"Payments on {name} have not been searched for {self.idle_seconds:.0f} s."
+            )
+        for one in self._searches:
+            if now - one.progressed_at > _NODE_STALLED_SECONDS:
+                raise ChainUnavailable(
+                    f"Payments on {name} have not been searched for at node {one.number} for "
+                    f"{now - one.progressed_at:.0f} s."
+                )
+        if self._disputed:
+            raise ChainUnavailable(
+                f"A node of {name} shows {len(self._disputed)} payments that another denies, "
+                f"{min(self._disputed)} among them. They are not credited."
             )
 
-    async def _search(self, cursor: Cursor, *, last: int, heads: Heads) -> int:
-        """Searches up to block `last`; returns how many transactions were credited."""
-        found = 0
-        try:
-            while cursor.block_number < last and not self._aside.is_full:
-                logs, reached = await self._transfers.next(cursor, last=last)
-                found += await self._credit(logs, reached)
-                cursor = reached
-        except Reorganised:
-            await self._step_back(cursor, heads)
-        finally:
-            if cursor.search is Search.CONFIRMED:
-                record_unsearched(self._chain.name, max(0, last - cursor.block_number))
-        return found
-
-    async def _cursor(self, search: Search, *, begin: int) -> Cursor:
-        """Returns where the search is; a first search starts after `begin`, or where configured."""
-        if search is Search.SAFE and self._reached is not None:
-            return self._reached
-        cursor = await cursors.one(self._db, chain_id=self._chain.chain_id, search=search)
-        if cursor is None:
-            configured = self._chain.watch_from_block
-            cursor = await self._cursor_at(search, begin if configured is None else configured - 1)
-        return cursor
-
-    async def _step_back(self, cursor: Cursor, heads: Heads) -> None:
+    async def _step_back(
+        self, cursor: Cursor, heads: Heads, *, at: _NodeSearch | None = None
+    ) -> None:
         """Moves the search back to a block that was surely final when it was searched.
 
         The newest finalized block may not be: it may have replaced a block that was searched.
@@ -207,79 +341,121 @@ class Watcher:
         """
         deep = max(0, cursor.block_number - self._chain.finality_blocks)
         number = min(heads.finalized, deep)
-        if cursor.search is Search.SAFE:  # the search will find again what was set aside
-            self._reached = None
-            self._aside.clear()
+        if at is not None:  # the search will find again what was set aside
+            at.reached = None
+            at.aside.clear()
         log.warning("chain reorganised", chain=self._chain.name, searched_again_from=number)
-        await self._cursor_at(cursor.search, number)
+        node = self._client if at is None else at.node
+        await self._cursor_at(cursor.search, node, number, at=at)
 
-    async def _cursor_at(self, search: Search, number: int) -> Cursor:
-        block = await read_block(self._client, number)
+    async def _cursor_at(
+        self, search: Search, node: RpcClient, number: int, *, at: _NodeSearch | None
+    ) -> Cursor:
+        block = await read_block(node, number)
         cursor = Cursor(self._chain.chain_id, search, block.number, block.hash)
         async with self._db.transaction(durable=True) as tx:
-            await cursors.move(tx, cursor)
+            await _move(tx, cursor, at)
         return cursor
 
-    async def _credit(self, logs: Sequence[FoundLog], cursor: Cursor) -> int:
+    async def _credit(
+        self, logs: Sequence[FoundLog], cursor: Cursor, *, at: _NodeSearch | None = None
+    ) -> int:
         """Credits the transactions of these logs in bounded parts; the last moves the cursor."""
         arrivals: list[_Arrival] = []
         found = size = 0
-        async for arrival in self._arrivals(logs, cursor.search):
+        async for arrival in self._arrivals(logs, at):
             arrivals.append(arrival)
             found += 1
             size += len(arrival.transfers)
             if size >= _TRANSFERS_A_COMMIT:
                 await self._book(arrivals)
                 arrivals, size = [], 0
-        if cursor.search is Search.SAFE and self._aside:
+        if at is not None and at.aside:
             await self._book(arrivals)
-            self._reached = cursor
+            at.reached = cursor
         else:
-            await self._book(arrivals, cursor)
-            self._reached = None if cursor.search is Search.SAFE else self._reached
+            await self._book(arrivals, cursor, at=at)
+            if at is not None:
+                at.reached = None
         if found:
             record_found(self._chain.name, found)
             log.info("payments found", chain=self._chain.name, transactions=found)
         return found
 
-    async def _book(self, arrivals: Sequence[_Arrival], cursor: Cursor | None = None) -> None:
-        """Credits these transactions, and moves the cursor, in one database transaction.
+    async def _book(
+        self,
+        arrivals: Sequence[_Arrival],
+        cursor: Cursor | None = None,
+        *,
+        at: _NodeSearch | None = None,
+    ) -> None:
+        """Credits these transactions, then moves the cursor with the last of them.
 
-        A cursor alone need not reach the disk: at worst the same blocks are searched again.
+        A database transaction books a bounded number of transfers. A cursor alone need not reach
+        the disk: at worst the same blocks are searched again.
         """
-        async with self._db.transaction(durable=bool(arrivals)) as tx:
-            for arrival in arrivals:
-                for at in range(0, len(arrival.transfers), _BOOKED_AT_ONCE):
-                    await ledger.credit_transfers(
-                        tx,
-                        arrival.transfers[at : at + _BOOKED_AT_ONCE],
-                        held=arrival.held,
-                        now_ms=self._clock.now_ms(),
-                    )
-                    await self._turns.give()
+        small = [one for one in arrivals if len(one.transfers) <= _TRANSFERS_A_COMMIT]
+        for large in (one for one in arrivals if len(one.transfers) > _TRANSFERS_A_COMMIT):
+            for part in ledger.in_parts(large.transfers):
+                async with self._db.transaction(durable=True) as tx:
+                    await self._claim(tx, part, large.held)
+        async with self._db.transaction(durable=bool(small)) as tx:
+            for arrival in small:
+                await self._claim(tx, arrival.transfers, arrival.held)
+                await self._turns.give()
             if cursor is not None:
-                await cursors.move(tx, cursor)
+                await _move(tx, cursor, at)
         self._progressed_at = self._clock.monotonic_seconds()
 
-    async def _arrivals(self, logs: Sequence[FoundLog], search: Search) -> AsyncIterator[_Arrival]:
+    async def _claim(
+        self, tx: Transaction, transfers: Sequence[Transfer], held: dict[str, str]
+    ) -> None:
+        now_ms = self._clock.now_ms()
+        await ledger.credit_transfers(tx, transfers, held=held, now_ms=now_ms)
+
+    async def _arrivals(
+        self, logs: Sequence[FoundLog], at: _NodeSearch | None
+    ) -> AsyncIterator[_Arrival]:
         """Yields what to credit now of the transactions that these logs belong to."""
-        told: dict[str, list[FoundLog]] = {}
-        for found in logs:
-            told.setdefault(found.tx_hash, []).append(found)
+        node, search = (self._client, Search.CONFIRMED) if at is None else (at.node, Search.SAFE)
+        told = by_transaction(logs)
         new = [tx_hash for tx_hash in told if not await self._is_credited(told[tx_hash])]
-        async for receipt in self._read(new):
+        async for receipt in self._read(new, node):
             transfers = self._judged(receipt, told[receipt.tx_hash])
             await self._report_uncreditable(receipt)
-            waits = search is Search.CONFIRMED and worth_of(transfers) > self._safe_above
-            if not transfers or waits:
+            if not transfers:
                 continue
             try:
+                if not await self._is_sure(transfers, search):
+                    raise PaymentPending
                 held = await self._held(transfers, self._asking)
             except PaymentPending:
-                if search is Search.SAFE:
-                    self._aside.add(told[receipt.tx_hash])
+                if at is not None:
+                    at.aside.add(told[receipt.tx_hash])
                 continue
             yield _Arrival(transfers=transfers, held=held)
+
+    async def _is_sure(self, transfers: tuple[Transfer, ...], search: Search) -> bool:
+        """Whether as many nodes show a transaction as what it brings asks for; none denies it."""
+        worth = worth_of(transfers)
+        if search is Search.CONFIRMED and worth > self._safe_above:
+            return False
+        if self._client.quorum == 1:
+            return True
+        booked = await self._booked(transfers[0].tx_hash)
+        must_agree = worth > self._agree_above or ledger.moves(booked, transfers)
+        if search is Search.CONFIRMED and not must_agree:
+            return True
+        tx_hash = transfers[0].tx_hash
+        seen = await self._witness(
+            transfers[0].place, "safe" if search is Search.SAFE else "latest"
+        )
+        is_denied = seen.disputed or seen.transfers != transfers
+        if is_denied and search is Search.SAFE:
+            if tx_hash not in self._disputed:
+                log.error("nodes disagree on a payment", chain=self._chain.name, tx_hash=tx_hash)
+            self._disputed.add(tx_hash)
+        return not is_denied and seen.nodes >= (self._client.quorum if must_agree else 1)
 
     async def _held(self, transfers: Sequence[Transfer], asking: TimedScreening) -> dict[str, str]:
         booked = await self._booked(transfers[0].tx_hash)
@@ -301,25 +477,20 @@ class Watcher:
     async def _is_credited(self, logs: Sequence[FoundLog]) -> bool:
         """Whether all these logs of a transaction are in the books, from the same block."""
         await self._turns.give()
-        booked = {
-            (payment.log_index, payment.block_hash)
-            for payment in await self._booked(logs[0].tx_hash)
-            if payment.status is not PaymentStatus.REVERSED
-        }
-        return all((found.log.log_index, found.block_hash) in booked for found in logs)
+        return are_booked(logs, await self._booked(logs[0].tx_hash))
 
     async def _booked(self, tx_hash: str) -> list[Payment]:
         chain_id = self._chain.chain_id
         return await payments.of_transaction(self._db, chain_id=chain_id, tx_hash=tx_hash)
 
-    async def _read(self, tx_hashes: Sequence[str]) -> AsyncIterator[Receipt]:
+    async def _read(self, tx_hashes: Sequence[str], node: RpcClient) -> AsyncIterator[Receipt]:
         """Yields the receipts, asking for as many at once as the node allows."""
         at = 0
         while at < len(tx_hashes):
             asked = tx_hashes[at : at + self._receipts.size]
             calls = [("eth_getTransactionReceipt", [tx_hash]) for tx_hash in asked]
             try:
-                answers = await self._client.batch(
+                answers = await node.batch(
                     calls, max_response_bytes=QUICK_ANSWER_BYTES if len(asked) > 1 else None
                 )
             except AnswerTooLarge:
@@ -352,3 +523,10 @@ class Watcher:
             return transfers_in(receipt, self._chain, recipients=self._recipients)
         except ValueError as problem:
             raise self._client.contradiction(problem) from problem
+
+
+async def _move(tx: Transaction, cursor: Cursor, at: _NodeSearch | None) -> None:
+    if at is not None and at.key:
+        await cursors.move_node(tx, cursor, node=at.key)
+    else:
+        await cursors.move(tx, cursor)

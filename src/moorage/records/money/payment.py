@@ -1,6 +1,7 @@
 """A payment: a transfer to an address of ours, how it was credited, and its status."""
 
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -22,6 +23,15 @@ class Finality(StrEnum):
     PROVISIONAL = "provisional"  # as deep as the chain's `confirmations`
     SAFE = "safe"  # seen again when its block was `safe`
     FINALIZED = "finalized"  # seen again when its block was `finalized`; never checked again
+
+
+class Place(NamedTuple):
+    """A transaction, and the block that it lies in for a node or the books."""
+
+    chain_id: int
+    tx_hash: str
+    block_number: int
+    block_hash: str
 
 
 class Payment(msgspec.Struct, frozen=True):
@@ -49,3 +59,8 @@ class Payment(msgspec.Struct, frozen=True):
     def amount(self) -> AtomicUnits:
         """What arrived, in the token's atomic units."""
         return AtomicUnits(int(self.amount_atomic))
+
+    @property
+    def place(self) -> Place:
+        """Where it was credited from."""
+        return Place(self.chain_id, self.tx_hash, self.block_number, self.block_hash)

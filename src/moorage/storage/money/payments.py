@@ -4,14 +4,14 @@ import msgspec
 from sqlalchemy import and_, bindparam, func, insert, null, or_, select, tuple_, update
 
 from moorage.money import MicroUsd
-from moorage.records.money.payment import Finality, Payment, PaymentStatus
+from moorage.records.money.payment import Finality, Payment, PaymentStatus, Place
 from moorage.records.money.refund import RefundStatus
 from moorage.storage.database import Database, Source, Statement, Transaction, struct_of
 from moorage.storage.schema import payment_uses, payments, refunds
 
 _KEY = ("chain_id", "tx_hash", "log_index")
+_PLACE = [payments.c[name] for name in Place._fields]
 _COLUMNS = [payments.c[name] for name in Payment.__struct_fields__]
-_PLACE = (payments.c.block_number, payments.c.tx_hash, payments.c.log_index)
 _in_transaction = (
     payments.c.chain_id == bindparam("chain_id"),
     payments.c.tx_hash == bindparam("tx_hash"),
@@ -78,24 +78,33 @@ _HELD = Statement(
 )
 _SET_FINALITY = Statement(
     update(payments)
-    .where(*_this, payments.c.block_hash == bindparam("block_hash"))
+    .where(
+        *_in_transaction,
+        payments.c.block_hash == bindparam("block_hash"),
+        payments.c.status.in_([PaymentStatus.CREDITED, PaymentStatus.HELD]),
+        payments.c.finality != Finality.FINALIZED,
+    )
     .values(finality=bindparam("new_finality"))
 )
 _due = or_(
     and_(payments.c.finality == Finality.PROVISIONAL, payments.c.block_number <= bindparam("safe")),
     and_(payments.c.finality == Finality.SAFE, payments.c.block_number <= bindparam("finalized")),
 )
-_AWAITING_FINALITY = Statement(
-    select(*_COLUMNS)
-    .where(
-        payments.c.chain_id == bindparam("chain_id"),
-        payments.c.status.in_([PaymentStatus.CREDITED, PaymentStatus.HELD]),
-        _due,
-        tuple_(*_PLACE)
-        > tuple_(bindparam("after_block"), bindparam("after_tx"), bindparam("after_log")),
-    )
-    .order_by(*_PLACE)
-    .limit(bindparam("limit"))
+_of_due = (
+    payments.c.chain_id == bindparam("chain_id"),
+    payments.c.status.in_([PaymentStatus.CREDITED, PaymentStatus.HELD]),
+    _due,
+)
+_DUE = select(*_PLACE).group_by(*_PLACE).limit(bindparam("limit"))
+_OLDEST_DUE = Statement(
+    _DUE.where(
+        *_of_due,
+        tuple_(payments.c.block_number, payments.c.tx_hash)
+        > tuple_(bindparam("after_block"), bindparam("after_tx")),
+    ).order_by(payments.c.block_number, payments.c.tx_hash, payments.c.block_hash)
+)
+_LARGEST_DUE = Statement(
+    _DUE.where(*_of_due).order_by(func.sum(payments.c.credited_micro_usd).desc())
 )
 _USES = Statement(
     select(payment_uses.c.wallet, payment_uses.c.project_id, payment_uses.c.deployment_id).where(
@@ -189,37 +198,49 @@ async def held(db: Database) -> list[Payment]:
     return [struct_of(Payment, row) for row in await db.all(_HELD)]
 
 
-async def set_finality(tx: Transaction, payment: Payment, finality: Finality) -> None:
-    """Sets a payment's finality, unless it is in another block now."""
+async def set_finality(tx: Transaction, of: Place | Payment, finality: Finality) -> None:
+    """Sets the finality of a chain transaction's payments, but of those in another block now."""
     await tx.execute(
         _SET_FINALITY,
-        chain_id=payment.chain_id,
-        tx_hash=payment.tx_hash,
-        log_index=payment.log_index,
-        block_hash=payment.block_hash,
+        chain_id=of.chain_id,
+        tx_hash=of.tx_hash,
+        block_hash=of.block_hash,
         new_finality=finality,
     )
 
 
 async def awaiting_finality(
-    db: Database, *, chain_id: int, safe: int, finalized: int, after: Payment | None, limit: int
-) -> list[Payment]:
-    """Returns payments of a chain to be checked again, as their block is now safe or finalized.
+    db: Database,
+    *,
+    chain_id: int,
+    safe: int,
+    finalized: int,
+    after: Place | None,
+    limit: int,
+) -> list[Place]:
+    """Returns transactions of a chain to be checked again, as their block is safe or finalized.
 
-    `safe` and `finalized` are the chain's latest such block numbers. At most `limit` payments are
-    returned, in the order of the chain, after the payment `after`.
+    `safe` and `finalized` are the chain's latest such block numbers. At most `limit` are returned,
+    in the order of the chain, after the transaction `after`.
     """
     rows = await db.all(
-        _AWAITING_FINALITY,
+        _OLDEST_DUE,
         chain_id=chain_id,
         safe=safe,
         finalized=finalized,
         after_block=after.block_number if after else -1,
         after_tx=after.tx_hash if after else "",
-        after_log=after.log_index if after else -1,
         limit=limit,
     )
-    return [struct_of(Payment, row) for row in rows]
+    return [Place(*row) for row in rows]
+
+
+async def largest_awaiting_finality(
+    db: Database, *, chain_id: int, safe: int, limit: int
+) -> list[Place]:
+    """Returns those that bring the most, of the transactions whose block is safe now."""
+    rows = await db.all(_LARGEST_DUE, chain_id=chain_id, safe=safe, finalized=-1, limit=limit)
+    return [Place(*row) for row in rows]
 
 
 async def uses_of(

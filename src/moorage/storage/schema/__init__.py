@@ -32,8 +32,10 @@ from moorage.storage.schema.events import (
 )
 from moorage.storage.schema.metadata import metadata
 from moorage.storage.schema.money import (
+    balance_marks,
     entries,
     grants,
+    node_cursors,
     payment_uses,
     payments,
     postings,
@@ -63,6 +65,7 @@ from moorage.storage.schema.operation import (
 __all__ = [
     "access_log_position",
     "agreements",
+    "balance_marks",
     "base_domains",
     "build_runs",
     "certificates",
@@ -84,6 +87,7 @@ __all__ = [
     "metadata",
     "meters",
     "names",
+    "node_cursors",
     "notices",
     "operator_acts",
     "payment_uses",

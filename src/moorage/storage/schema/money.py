@@ -222,6 +222,27 @@ watch_cursors = Table(
     one_of("search", "confirmed", "safe"),
 )
 
+node_cursors = Table(
+    "node_cursors",
+    metadata,
+    # How far the search of safe blocks has come at each node, where a chain has several.
+    Column("chain_id", BigInteger, primary_key=True),
+    Column("node", Text, primary_key=True),  # from a hash of its URL, which may hold a key
+    Column("block_number", BigInteger, nullable=False),
+    Column("block_hash", Text, nullable=False),
+)
+
+balance_marks = Table(
+    "balance_marks",
+    metadata,
+    # What an address of ours held at a finalized block, up to which the books account for it.
+    Column("chain_id", BigInteger, primary_key=True),
+    Column("token_address", Text, primary_key=True),
+    Column("address", Text, primary_key=True),
+    Column("block_number", BigInteger, nullable=False),
+    Column("amount_atomic", Text, nullable=False),  # decimal
+)
+
 quotes = Table(
     "quotes",
     metadata,
