@@ -99,13 +99,16 @@ class PostgresServer:
         children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
         return [first, *map(int, children)]
 
-    def create(self, *, template: str = "template") -> str:
+    def create(self, *, template: str = "template", is_open: bool = False) -> str:
         """Returns the name of a new database that has the newest schema and no rows.
 
-        With the template `template0`, it has no schema either.
+        With the template `template0`, it has no schema either. Every role may connect to one that
+        `is_open`, as PostgreSQL has it.
         """
         name = f"of_{uuid.uuid4().hex}"
         self._query("postgres", f"CREATE DATABASE {name} TEMPLATE {template}")
+        if not is_open:
+            self._query("postgres", f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC")
         return name
 
     def drop(self, name: str) -> None:

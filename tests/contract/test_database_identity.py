@@ -23,8 +23,8 @@ async def identity_of(url: str) -> str:
 async def test_identity_is_one_for_all_of_a_database_and_another_for_its_copy(
     postgres_server: PostgresServer,
 ) -> None:
-    books = postgres_server.create()
-    copied = postgres_server.create(template=books)
+    books = postgres_server.create(is_open=True)
+    copied = postgres_server.create(template=books, is_open=True)
     connection = await asyncpg.connect(postgres_server.url(books))
     await connection.execute("CREATE ROLE plain LOGIN")
     await connection.close()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -10,6 +11,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from moorage.errors import ConfigurationInvalid, DatabaseUnavailable
+from moorage.gateway.state.data_directory import open_data_directory
 from moorage.storage.migrate import NEWEST_REVISION, is_newest, migrate
 from moorage.storage.purpose import Purpose, purpose_of, set_purpose
 from moorage.storage.schema import metadata
@@ -137,7 +139,49 @@ def test_server_says_what_a_gateway_needs_to_know(
         version=owned.version, encoding="UTF8", standby=False, may_create=True, pooled=False
     )
     run(empty, "DROP ROLE IF EXISTS stranger", "CREATE ROLE stranger LOGIN")
+    with pytest.raises(DatabaseUnavailable, match="permission denied"):
+        look(empty.replace("moorage@", "stranger@"))
+    name = empty.partition("@/")[2].partition("?")[0]
+    run(empty, f"GRANT CONNECT ON DATABASE {name} TO stranger")
     assert not look(empty.replace("moorage@", "stranger@")).may_create
+    run(empty, f"REVOKE CONNECT ON DATABASE {name} FROM stranger", "DROP ROLE stranger")
+
+
+def test_database_that_every_role_may_connect_to_is_refused_with_what_closes_it(
+    postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    """Whoever connects can hold the lock that each write takes, without a right to any row."""
+    name = postgres_server.create(is_open=True)
+    url = postgres_server.url(name)
+    run(url, "DROP ROLE IF EXISTS intruder", "CREATE ROLE intruder LOGIN")
+    intruder = url.replace("moorage@", "intruder@")
+    run(intruder, "SELECT pg_advisory_lock(1)")  # as it stands, anybody may
+    tmp_path.chmod(0o700)
+    closing = f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC;"
+    assert look(url).closing_sql == closing
+    with pytest.raises(ConfigurationInvalid, match=closing):
+        open_data_directory(tmp_path / "data", Purpose.SERVE, url)
+    run(url, closing)
+    assert look(url).closing_sql == ""
+    open_data_directory(tmp_path / "data", Purpose.SERVE, url)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        run(intruder, "SELECT pg_advisory_lock(1)")
+    run(url, "DROP ROLE intruder")
+    postgres_server.drop(name)
+
+
+def test_user_who_does_not_own_the_database_stays_able_to_connect_to_it(
+    postgres_server: PostgresServer,
+) -> None:
+    name = postgres_server.create(template="template0", is_open=True)
+    url = postgres_server.url(name)
+    run(url, "DROP ROLE IF EXISTS guest", "CREATE ROLE guest LOGIN")
+    closing = look(url.replace("moorage@", "guest@")).closing_sql
+    for each in closing.removesuffix(";").split(";"):
+        run(url, each)
+    assert look(url.replace("moorage@", "guest@")).closing_sql == ""
+    postgres_server.drop(name)
+    run(postgres_server.url("template"), "DROP ROLE guest")
 
 
 @pytest.mark.parametrize("first", Purpose)

@@ -24,6 +24,21 @@ _FACTS = """
 SELECT current_setting('server_version_num')::int / 10000, current_setting('server_encoding'),
     pg_is_in_recovery(), coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)
 """
+_CLOSING_SQL = """
+SELECT CASE WHEN has_database_privilege('public', datname, 'CONNECT') THEN
+    format('REVOKE CONNECT ON DATABASE %I FROM PUBLIC;', datname)
+    || CASE WHEN pg_has_role(current_user, datdba, 'USAGE') THEN ''
+        ELSE format(' GRANT CONNECT ON DATABASE %I TO %I;', datname, current_user) END
+    ELSE '' END
+FROM pg_database WHERE datname = current_database()
+"""
+
+
+OPEN_TO_ALL = (
+    "every role of the server may connect to this database, and hold the gateway's locks: revoke "
+    "that"
+)
+"""What is wrong with a database whose `closing_sql` is not empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +50,7 @@ class Server:
     standby: bool  # it can only be read
     may_create: bool  # tables, in the schema that is searched first
     pooled: bool  # something between chooses a connection of its own for each transaction
+    closing_sql: str = ""  # keeps the server's other roles out; "" where PUBLIC may not connect
 
 
 def look(url: str) -> Server:
@@ -48,9 +64,24 @@ def look(url: str) -> Server:
             standby=standby,
             may_create=may_create,
             pooled=await is_pooled(connection),
+            closing_sql=await connection.fetchval(_CLOSING_SQL),
         )
 
     return _asked(url, read)
+
+
+def require_closed(url: str) -> None:
+    """Raises ConfigurationInvalid for a database that every role of its server may connect to.
+
+    Whoever is connected can take the advisory locks of a database, without a right to any row, and
+    so keep the gateway from writing for as long as it likes.
+    """
+
+    async def read(connection: Any) -> str:
+        return str(await connection.fetchval(_CLOSING_SQL))
+
+    if sql := _asked(url, read):
+        raise ConfigurationInvalid(f"database_url: {OPEN_TO_ALL}, as its owner: {sql}")
 
 
 def revision(url: str) -> str | None:

@@ -106,6 +106,11 @@ def test_programs_for_node_apps_are_not_missed_where_apps_run_in_images() -> Non
             "database",
             "make it the database's owner: ALTER DATABASE … OWNER TO …",
         ),
+        (
+            {"database": replace(SERVER, closing_sql="REVOKE CONNECT ON DATABASE x FROM PUBLIC;")},
+            "database",
+            "as its owner: REVOKE CONNECT ON DATABASE x FROM PUBLIC;",
+        ),
         ({"valkey": "no answer"}, "valkey", "set valkey_url right"),
         ({"valkey": replace(VALKEY, version=(7, 1))}, "valkey", "use Valkey 7.2 or later"),
         (

@@ -86,7 +86,10 @@ def _refuse_moved(data_dir: Path) -> None:
 
 
 def _refuse_two(data_dir: Path, url: str, purpose: Purpose) -> None:
-    """Raises ConfigurationInvalid where a file has books too, and for a server's of another use."""
+    """Raises ConfigurationInvalid where a file has books too, and for a server's of another use.
+
+    Also for one that others may connect to.
+    """
     if (data_dir / DATABASE).exists():
         raise ConfigurationInvalid(
             f"database_url is set, but the books of this gateway are in {data_dir / DATABASE}: "
@@ -95,6 +98,9 @@ def _refuse_two(data_dir: Path, url: str, purpose: Purpose) -> None:
     found = purpose_of(url)
     if found not in (None, purpose):
         raise ConfigurationInvalid(f"database_url: {refusal(found)}")
+    from moorage.storage import server  # noqa: PLC0415  (its driver, 60 ms)
+
+    server.require_closed(url)
 
 
 def _refuse_other(data_dir: Path, purpose: Purpose) -> None:

@@ -220,6 +220,11 @@ def _problem(server: "Server") -> tuple[str, str]:
             "this user may make no tables there",
             "make it the database's owner: ALTER DATABASE … OWNER TO …",
         )
+    if server.closing_sql:
+        return (
+            "every role of the server may connect to this database, and hold the gateway's locks",
+            f"as its owner: {server.closing_sql}",
+        )
     return "", ""
 
 
