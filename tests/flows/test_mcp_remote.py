@@ -92,7 +92,7 @@ async def test_who_names_nobody_pays_and_has_a_token_for_what_was_paid_for(
         tools.common = {"manage_token": deployed["manage_token"]}
         ready = await tools.until_settled(name, deployed["deployment_id"])
         assert (ready["status"], await wallet.visit(name)) == ("ready", (200, "paid"))
-        assert (await tools.refused("credits"))["code"] == "token_scope"
+        assert (await tools.refused("credits"))["code"] == "arguments_invalid"
         gone = await tools.ok("delete_project", project=name, confirm_name=name)
         assert gone["status"] == "deleted"
 

@@ -193,12 +193,12 @@ async def deployed(
 ) -> tuple[Response, Admitted | None]:
     """Deploys; returns the answer, and what was admitted.
 
-    A repeated request gets the first one's answer, and None: it admits nothing. Keys of requests
-    for which a payment alone speaks are apart from those of its payer.
+    A repeated request gets the first one's answer, and None: it admits nothing. A key is good
+    for who speaks: the wallet, a token of one project, or a payment alone.
     """
     async with room.idempotency.attempt(
         request,
-        wallet=f"payer {attempt.wallet}" if attempt.is_open else attempt.wallet,
+        wallet=attempt.speaker,
         body_digest=attempt.request_digest,
         outcome=Admitted,
         render=accepted,
@@ -222,7 +222,9 @@ async def quoted(room: DeployRoom, attempt: DeployAttempt) -> Response:
     offer = await room.admission.quote(attempt)
     token = attempt.means.token
     allowance = await room.build_time.allowance(
-        room.db, attempt.wallet, to_come=offer.amount if offer.payment_required else NOTHING
+        room.db,
+        "" if attempt.is_veiled else attempt.wallet,
+        to_come=offer.amount if offer.payment_required else NOTHING,
     )
     return json_response(
         Quoted(

@@ -79,10 +79,10 @@ async def pay_for_credits(room: TopUpRoom, request: Request) -> Response:
     )
     if payer.evidence is None:
         raise await room.top_up.demand(asked, because=payer.because)
-    answer = topped_up(await room.top_up.take(asked))
+    answer = topped_up(await room.top_up.take(asked), tells=asked.tells)
     told = msgspec.json.decode(bytes(answer.body), type=ToppedUp)
     wallet = checksum_address(payer.caller.wallet)
-    return _again(answer, msgspec.structs.replace(told, wallet=wallet, balance_usd=UNSET))
+    return _again(answer, msgspec.structs.replace(told, wallet=wallet))
 
 
 async def _deployed(

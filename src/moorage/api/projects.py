@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from moorage.api.discovery.facts import Facts
 from moorage.api.http.caller import Front, authenticate, owned_project
+from moorage.api.http.managed import managed_project
 from moorage.api.http.problems import json_response
 from moorage.api.http.query import whole_number
 from moorage.api.http.small_body import parse_small, read_small
@@ -188,18 +189,24 @@ async def delete_project(room: ProjectRoom, request: Request) -> Response:
     """`DELETE /agent/projects/{projectId}`: stop the app and forget the project."""
     project = await owned_project(room, request)
     await room.deletion.delete(project)
-    left = await accounts.balance(room.db, project.wallet)
+    left = None  # what its wallet has is told its wallet, and no token of one project
+    if managed_project(request) is None:
+        left = await accounts.balance(room.db, project.wallet)
     return json_response(_deleted(project, left, refunds=room.seller.refunds))
 
 
-def _deleted(project: Project, left: MicroUsd, *, refunds: str) -> ProjectDeleted:
+def _deleted(project: Project, left: MicroUsd | None, *, refunds: str) -> ProjectDeleted:
     data = "its volume with all that was in /data" if project.volume else "its files"
+    gone = f"The app, its address and {data} are gone for good. It burns nothing more"
+    if left is None:
+        message = f"{gone}; credits that are left stay with its wallet."
+    else:
+        message = f"{gone}; {usd_text(left)} of credits is left. {refunds}"
     return ProjectDeleted(
         project_id=project.id,
         volume_deleted=project.volume,
-        credits_usd=usd_number(left),
-        message=f"The app, its address and {data} are gone for good. It burns nothing more; "
-        f"{usd_text(left)} of credits is left. {refunds}",
+        credits_usd=UNSET if left is None else usd_number(left),
+        message=message,
     )
 
 

@@ -7,11 +7,10 @@ from starlette.responses import Response
 
 from moorage.api.connections.arrival import ARRIVAL, Arrival
 from moorage.api.http.caller import OPEN, Caller, Front, authenticate
-from moorage.api.http.managed import MANAGED
+from moorage.api.http.managed import managed_project
 from moorage.api.http.problems import json_response
 from moorage.deploy.shared_uploads import SharedUploads
 from moorage.errors import InvalidRequest
-from moorage.storage.apps.manage_tokens import ManagedProject
 from moorage.uploads.description import read_sha256
 from moorage.wire.deploy import DigestUpload, UploadStored
 
@@ -52,8 +51,8 @@ def owner_of_uploads(request: Request, caller: Caller) -> str:
     """
     if OPEN in request.scope:
         return ""
-    project: ManagedProject | None = request.scope.get(MANAGED)
-    return caller.wallet if project is None else f"project {project.id}"
+    project_id = managed_project(request)
+    return caller.wallet if project_id is None else f"project {project_id}"
 
 
 def content_length(request: Request) -> int | None:

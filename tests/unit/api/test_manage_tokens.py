@@ -49,11 +49,12 @@ def asked(
     project_id: str | None = None,
     token: str | None = None,
     path: str = "/agent/projects/{projectId}",
+    method: str = "GET",
     **headers: str,
 ) -> Request:
     sent = headers | ({} if token is None else {"authorization": f"Bearer {token}"})
     named: dict[str, Any] = {} if project_id is None else {"projectId": project_id}
-    return request_of(path=path, headers=sent, **named)
+    return request_of(path=path, method=method, headers=sent, **named)
 
 
 @pytest.fixture
@@ -84,13 +85,29 @@ async def test_token_opens_its_project_and_no_other_of_its_wallet(
 
 @pytest.mark.parametrize(
     "path",
-    ["/agent/credits", "/agent/projects", "/agent/events", "/agent/webhook", "/agent/refunds"],
+    [
+        "/agent/refunds/quote",
+        "/agent/projects",
+        "/agent/events",
+        "/agent/webhook",
+        "/agent/refunds",
+    ],
 )
 async def test_token_opens_nothing_of_its_wallet(
     entrance: Entrance, own: Project, path: str
 ) -> None:
     token = await entrance.make(own)
     assert await refused(entrance.room, asked(None, token, path)) is TokenScope
+
+
+async def test_token_pays_for_its_wallet_and_reads_none_of_its_credits(
+    entrance: Entrance, own: Project
+) -> None:
+    token = await entrance.make(own)
+    for path in ("/credits", "/agent/credits"):
+        pays = asked(None, token, path, method="POST")
+        assert await authenticate(entrance.room, pays) == Caller(ALICE, None)
+        assert await refused(entrance.room, asked(None, token, path, method="GET")) is TokenScope
 
 
 @pytest.mark.parametrize("path", ["/agent/deploy", "/agent/quote"])

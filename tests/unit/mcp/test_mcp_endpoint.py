@@ -2,18 +2,21 @@
 
 import asyncio
 import json
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from clock import MovableClock
 from moorage.api.connections.arrival import Arrivals
+from moorage.api.http.managed import bearer_token, is_covered
 from moorage.auth.client_address import TrustedProxies
 from moorage.auth.rate_limit import MemoryRateLimiter
+from moorage.mcp.remote.catalog import remote_tools
 from moorage.mcp.remote.endpoint import MAX_BODY_BYTES, MAX_CALLS_OF_AN_ADDRESS, McpEndpoint
 from moorage.payments.protocols.mpp import parse_credential
 from waiting import until
@@ -52,6 +55,7 @@ class Api:
     """Notes requests, and gives the same answer to each."""
 
     def __init__(self) -> None:
+        self.tokens: list[str | None] = []
         self.seen: list[tuple[str, str, dict[str, str], Any]] = []
         self.answer: tuple[int, dict[str, Any], dict[str, str]] = (200, {"projectId": "1"}, {})
         self.holds: asyncio.Event | None = None
@@ -60,6 +64,7 @@ class Api:
         body = (await receive())["body"]
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         path = scope["raw_path"].decode() + ("?" + scope["query_string"].decode()).rstrip("?")
+        self.tokens.append(bearer_token(Request(scope)) if "authorization" in headers else None)
         self.seen.append((scope["method"], path, headers, json.loads(body) if body else None))
         if self.holds is not None:
             await self.holds.wait()
@@ -214,92 +219,48 @@ async def test_characters_that_headers_lack_are_for_the_api_to_refuse(desk: Desk
     assert desk.api.seen[0][2]["authorization"] == "Bearer \\u20ac"
 
 
-@pytest.mark.parametrize(
-    ("headers", "path"), [({}, "/deploy"), ({"x_wallet_address": "0xAb"}, "/agent/deploy")]
-)
-async def test_who_is_not_named_is_named_by_the_payment(
-    desk: Desk, headers: dict[str, str], path: str
-) -> None:
-    await desk.call("deploy", name="hello", files=FILES, idempotency_key="once", headers=headers)
-    method, asked, passed, body = desk.api.seen[0]
-    assert (method, asked, passed["idempotency-key"]) == ("POST", path, "once")
-    assert body == {
-        "uniqueName": "hello",
-        "displayName": "hello",
-        "months": 1,
-        "settings": {},
-        "upload": {
-            "type": "files",
-            "files": [{"path": "index.html", "content": b64encode(b"<h1>hello</h1>").decode()}],
-        },
-    }
+BEARER = {"authorization": "Bearer token"}
 
 
 @pytest.mark.parametrize(
-    ("headers", "path", "dry"),
-    [({}, "/deploy", "true"), ({"x_wallet_address": "0xAb"}, "/agent/quote", None)],
+    ("headers", "given", "path", "token"),
+    [
+        ({}, {}, "/deploy", None),
+        ({"x_wallet_address": "0xAb"}, {}, "/agent/deploy", None),
+        (BEARER, {}, "/agent/deploy", "token"),
+        ({}, {"manage_token": "token"}, "/agent/deploy", "token"),
+    ],
 )
-async def test_a_quote_asks_for_a_price_alone(
-    desk: Desk, headers: dict[str, str], path: str, dry: str | None
-) -> None:
-    payment = {"x402Version": 2, "payload": {}, "accepted": {}}
-    meta = {"x402/payment": payment}
-    await desk.call("quote", name="hello", files=FILES, meta=meta, headers=headers)
-    await desk.call("deploy", name="hello", files=FILES, dry_run=True, meta=meta, headers=headers)
-    assert [(asked, told.get("x-dry-run")) for _, asked, told, _ in desk.api.seen] == [
-        (path, dry),
-        (path, dry),
-    ]
-    assert not [told for *_, told, _ in desk.api.seen if "payment-signature" in told]
-
-
-async def test_a_demand_is_one_of_x402_and_tells_mpp_clients_too(desk: Desk) -> None:
-    desk.api.answer = DEMAND
-    result = (await desk.call("deploy", name="hello", files=FILES))["result"]
-    assert result["isError"] is True
-    assert result["structuredContent"].items() >= REQUIRED.items()
-    assert json.loads(result["content"][0]["text"]) == result["structuredContent"]
-    told = result["_meta"]["org.paymentauth/payment-required"]
-    assert told["challenges"][0]["request"] == CHARGE
-
-
-async def test_a_client_that_shows_that_it_speaks_mpp_gets_the_drafts_error(desk: Desk) -> None:
-    desk.api.answer = DEMAND
-    meta = {"org.paymentauth/accept": True}
-    error = (await desk.call("deploy", name="hello", files=FILES, meta=meta))["error"]
-    assert (error["code"], error["data"]["httpStatus"]) == (-32042, 402)
-    (challenge,) = error["data"]["challenges"]
-    assert (challenge["id"], challenge["request"]) == ("c1", CHARGE)
-
-
-async def test_a_payment_of_x402_goes_as_its_header_and_its_receipt_comes_back(desk: Desk) -> None:
-    settled = {"success": True, "transaction": HASH, "network": "eip155:42161"}
-    desk.api.answer = (200, {"projectId": "1"}, {"payment-response": encoded(settled)})
-    payment = {"x402Version": 2, "payload": {"signature": "0x01"}, "accepted": {"amount": "1"}}
-    result = (await desk.call("deploy", name="hello", files=FILES, meta={"x402/payment": payment}))[
-        "result"
-    ]
-    _, _, passed, _ = desk.api.seen[0]
-    assert json.loads(b64decode(passed["payment-signature"])) == payment
-    assert result["_meta"]["x402/payment-response"] == settled
-
-
-@pytest.mark.parametrize(
-    ("headers", "path"), [({}, "/deploy"), ({"x_wallet_address": "0xAb"}, "/agent/deploy")]
-)
-async def test_a_credential_of_mpp_goes_as_its_header_in_place_of_a_token(
-    desk: Desk, headers: dict[str, str], path: str
+async def test_a_credential_of_mpp_goes_as_its_header_and_a_token_beside_it(
+    desk: Desk, headers: dict[str, str], given: dict[str, str], path: str, token: str | None
 ) -> None:
     challenge = {"id": "c1", "realm": "r", "method": "evm", "intent": "charge", "request": CHARGE}
     credential = {"challenge": challenge, "payload": {"type": "hash", "hash": HASH}}
     meta = {"org.paymentauth/credential": credential}
-    headers = headers or {"authorization": "Bearer token"}
-    await desk.call("deploy", name="hello", files=FILES, headers=headers, meta=meta)
+    await desk.call("deploy", name="hello", files=FILES, headers=headers, meta=meta, **given)
     _, asked, passed, _ = desk.api.seen[0]
     assert asked == path
+    assert desk.api.tokens == [token]
     sent = parse_credential(passed["authorization"])
     assert (sent.challenge.id, sent.challenge.request) == ("c1", encoded(CHARGE, url=True))
     assert sent.request.amount == 500_000
+
+
+GIVEN = {"project": "hello", "deployment": "latest", "name": "hello", "amount_usd": 1}
+
+
+@pytest.mark.parametrize("tool", [tool.name for tool in remote_tools()])
+async def test_a_tool_offers_a_manage_token_where_the_api_takes_one(desk: Desk, tool: str) -> None:
+    (listed,) = [each for each in remote_tools() if each.name == tool]
+    offered = "manage_token" in listed.listed()["inputSchema"]["properties"]
+    needed = listed.listed()["inputSchema"].get("required", [])
+    given: dict[str, Any] = {name: GIVEN.get(name, {}) for name in needed}
+    if tool in ("deploy", "quote"):
+        given["files"] = FILES
+    desk.api.answer = (404, {"error": "no", "code": "not_found", "retryable": False}, {})
+    await desk.call(tool, **given)
+    method, path, _, _ = desk.api.seen[0]
+    assert offered is is_covered(method, path.partition("?")[0])
 
 
 @pytest.mark.parametrize(

@@ -88,8 +88,9 @@ def operation(identity: str, facts: Facts) -> str:
     """Returns what is to be known of an operation beyond its summary; mostly nothing."""
     return {
         "deploy": _deploy(facts),
-        "pay_to_deploy": "For any client of x402 or MPP: whoever signed the payment is the wallet. "
-        "Poll status_url with Authorization: Bearer and the manage_token.",
+        "pay_to_deploy": "For any client of x402 or MPP: a payment alone opens a new name for its "
+        "whole price, and changes nothing that was there. Whoever signed the payment has the "
+        "project. Poll status_url with Authorization: Bearer and the manage_token.",
         "pay_for_credits": "Whoever signed the payment has the credits.",
         "quote": "Nothing is stored, started or charged. The body is that of POST /agent/deploy.",
         "top_up": "Credits let all apps of the wallet run longer. Without a body the minimum is "

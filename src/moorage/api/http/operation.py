@@ -7,7 +7,7 @@ from typing import Any, get_type_hints
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.managed import is_covered_path
+from moorage.api.http.managed import is_covered
 from moorage.wire.shape import Body, CamelBody
 
 Handler = Callable[[Any, Request], Awaitable[Response]]
@@ -44,7 +44,7 @@ class Operation:
     @property
     def of_a_project(self) -> bool:
         """Whether a project's manage token may stand in for the wallet headers."""
-        return (self.signed or self.is_open) and is_covered_path(self.path)
+        return (self.signed or self.is_open) and is_covered(self.method, self.path)
 
     @property
     def needs(self) -> type:

@@ -3,11 +3,14 @@
 import hashlib
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.api.http.idempotency import Idempotency
+from moorage.api.http.managed import managed_project
 from moorage.api.http.payment.paid_answers import repeated
 from moorage.api.http.payment.payer import PaidFront, authenticate_payer
 from moorage.api.http.payment.payment_headers import paid_headers
@@ -47,28 +50,29 @@ async def top_up(room: TopUpRoom, request: Request) -> Response:
         evidence=payer.payment.evidence,
         unreadable=payer.payment.unreadable,
         body_digest=hashlib.sha256(body).hexdigest(),
+        project_id=managed_project(request),
     )
     await payer.check_body(asked.body_digest)
     if not await room.paywall.may_have_moved(asked.evidence):
         await room.house_rules.require_listed(room.db, wallet)
     async with room.idempotency.attempt(
         request,
-        wallet=wallet,
+        wallet=wallet if asked.project_id is None else f"project {asked.project_id}",
         body_digest=asked.body_digest,
         outcome=Credited,
-        render=topped_up,
+        render=partial(topped_up, tells=asked.tells),
     ) as keyed:
         if keyed.answer is not None:
             return await repeated(room.outcomes, keyed.answer, asked.evidence, wallet=wallet)
         return keyed.answered(await room.top_up.take(asked, claim=keyed.claim))
 
 
-def topped_up(credited: Credited) -> Response:
-    """Returns the answer to a top-up."""
+def topped_up(credited: Credited, *, tells: bool = True) -> Response:
+    """Returns the answer to a top-up; `tells` is whether its wallet itself asks."""
     receipt = credited.receipt
     topped_up = ToppedUp(
         credited_usd=usd_number(receipt.credited),
-        balance_usd=usd_number(credited.balance),
+        balance_usd=usd_number(credited.balance) if tells else UNSET,
         chain_id=receipt.chain_id,
         tx_hash=receipt.tx_hash,
         payment=outcome_of(receipt).told,

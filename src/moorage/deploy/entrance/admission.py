@@ -304,7 +304,7 @@ class Admission:
         because: PaymentError | PaymentMalformed | None = None,
     ) -> PaymentRequired:
         price, now_ms = self._pricing.by_list(attempt), self._clock.now_ms()
-        buys = partial(self._pricing.buys, attempt, situation, now_ms=now_ms)
+        buys = partial(self._pricing.buys, attempt, situation.told(attempt), now_ms=now_ms)
         if attempt.is_open:
             return await pay.open_demand(
                 tx, attempt, price=price, buys=buys, now_ms=now_ms, because=because

@@ -50,6 +50,21 @@ class DeployAttempt(msgspec.Struct, frozen=True):
         return not self.wallet or (isinstance(evidence, AuthorizationEvidence) and evidence.openly)
 
     @property
+    def is_veiled(self) -> bool:
+        """Whether its answers tell nothing of the wallet's credits and other projects.
+
+        These are told the wallet itself: neither a token of one project, nor whoever pays.
+        """
+        return self.is_open or self.managed is not None
+
+    @property
+    def speaker(self) -> str:
+        """Who has signed it: the wallet, or what speaks for it in one matter alone."""
+        if self.is_open:
+            return f"payer {self.wallet}"
+        return self.wallet if self.managed is None else f"project {self.managed}"
+
+    @property
     def names(self) -> frozenset[str]:
         """What the transaction of its price is about: the wallet, and the name that it may hold.
 

@@ -54,10 +54,11 @@ async def enter(
         await quotes.release(tx, wallet=project.wallet, unique_name=project.unique_name)
         await _tell_payer(tx, accepted, project)
     same = [each.id for each in under_way if each.request_digest == attempt.request_digest]
+    others = situation.active - (own is not None and own.status in SHARING_STATUSES)
     admitted = Admitted(
         project.id,
         same[0] if same else accepted.deployment_id,
-        situation.active - (own is not None and own.status in SHARING_STATUSES),
+        0 if attempt.is_veiled else others,
         redeploys=own is not None and not same,
         months=attempt.request.months,
         by_choice=attempt.use_existing_credits and attempt.evidence is None,

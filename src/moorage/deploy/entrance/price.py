@@ -87,17 +87,18 @@ class Pricing(msgspec.Struct, frozen=True):
         if short is not None:
             rest = due(price, received=situation.received, balance=situation.balance)
             amount = max(rest, short.lacking)
+        told = situation.told(attempt)
         return DryRun(
             amount=amount,
-            balance=situation.balance,
-            active_projects=situation.active,
+            balance=told.balance,
+            active_projects=told.active,
             payment_required=short is not None,
             shares=short is not None and short.shares,
             warnings=of_attempt(attempt, situation),
             variables=situation.now.with_settings(attempt.request.settings),
             volume=situation.will_have_volume(attempt),
             health_path=attempt.request.settings.health_path or situation.now.health_path,
-            buys=self.buys(attempt, situation, amount if short else NOTHING, now_ms=now_ms),
+            buys=self.buys(attempt, told, amount if short else NOTHING, now_ms=now_ms),
             redeploys=situation.own is not None,
         )
 

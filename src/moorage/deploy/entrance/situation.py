@@ -45,6 +45,12 @@ class Situation(msgspec.Struct, frozen=True):
         """Returns whether the project has a volume, or gets one by the attempt."""
         return bool(attempt.request.settings.volume) or (self.own is not None and self.own.volume)
 
+    def told(self, attempt: DeployAttempt) -> "Situation":
+        """Returns what the attempt's answers may tell of it."""
+        if not attempt.is_veiled:
+            return self
+        return msgspec.structs.replace(self, balance=NOTHING, owes=NOTHING, sharing=[])
+
     @property
     def received(self) -> MicroUsd:
         """What was paid so far towards the name."""

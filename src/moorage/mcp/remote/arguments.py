@@ -10,7 +10,7 @@ from moorage.mcp.tools.arguments import App, Chain, Deploy, Token
 
 MANAGE_TOKEN = "manage_token"  # noqa: S105 - its name
 COMMON = {MANAGE_TOKEN: {"type": "string", "description": "of the project, as deploy gave it"}}
-"""What every tool takes here beside its own: a model sets no headers of its requests."""
+"""What a tool about one project takes here besides: a model sets no headers of its requests."""
 
 
 class InlineFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -9,6 +9,7 @@ import msgspec
 from starlette.types import ASGIApp, Scope
 
 from moorage.api.http.in_process import ApiAnswer, Header, forwarded_headers, in_process
+from moorage.api.http.managed import TOKEN
 from moorage.clock import Clock
 from moorage.mcp.remote.arguments import (
     MANAGE_TOKEN,
@@ -33,6 +34,7 @@ _FOLLOW = (
 _WALLET_HEADERS = frozenset({"x-wallet-address", "sign-in-with-x"})
 _PLACE_HEADERS = frozenset({"host", "x-forwarded-for"})
 _PAYMENT_REQUIRED = 402
+_BEARER = "Bearer "
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -41,21 +43,26 @@ class Caller(msgspec.Struct, frozen=True):
     scope: Scope
     headers: list[Header]
     meta: Mapping[str, Any]
+    token: str | None = None
+    """A manage token whose header another credential takes."""
 
     @property
     def is_named(self) -> bool:
-        """Whether headers say who calls; else a payment does."""
-        return any(name in _WALLET_HEADERS or name == "authorization" for name, _ in self.headers)
+        """Whether headers or a token say who calls; else a payment does."""
+        return self.token is not None or any(
+            name in _WALLET_HEADERS or name == "authorization" for name, _ in self.headers
+        )
 
     @property
     def may_ask_again(self) -> bool:
         """Whether its headers are good for several requests: a nonce is good for one."""
         return not any(name in _WALLET_HEADERS for name, _ in self.headers)
 
-    def without_token(self) -> "Caller":
-        """Returns it without a manage token."""
+    def with_token_apart(self) -> "Caller":
+        """Returns it with the header of a manage token free for another credential."""
         kept = [each for each in self.headers if each[0] != "authorization"]
-        return msgspec.structs.replace(self, headers=kept)
+        tokens = [value[len(_BEARER) :] for name, value in self.headers if name == "authorization"]
+        return msgspec.structs.replace(self, headers=kept, token=tokens[0] if tokens else None)
 
 
 def caller_of(call: ToolCall) -> Caller:
@@ -128,7 +135,7 @@ class RemoteCalls:
         """Deploys or tops up, with the payment in `_meta` if there is one."""
         paying = payment_headers(caller.meta)
         if any(name == "authorization" for name, _ in paying):
-            caller = caller.without_token()  # the credential takes its header
+            caller = caller.with_token_apart()
         if caller.is_named:
             request = api_request("POST", what, body=body)
         else:
@@ -171,7 +178,8 @@ class RemoteCalls:
         self, caller: Caller, request: ApiRequest, headers: list[Header] | None = None
     ) -> ApiAnswer:
         every = [*caller.headers, *(headers or [])]
-        return await in_process(self._api, caller.scope, request, every)
+        told = {} if caller.token is None else {TOKEN: caller.token}
+        return await in_process(self._api, caller.scope, request, every, told)
 
 
 def open_request(what: str, body: dict[str, Any]) -> ApiRequest:

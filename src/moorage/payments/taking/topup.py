@@ -39,7 +39,14 @@ class TopUpRequest(msgspec.Struct, frozen=True):
     unreadable: PaymentMalformed | None = None
     """What is wrong with the payment that came along, if it can't be read."""
     is_proved: bool = True
-    """Whether the wallet itself sent it: else it is told nothing of its credits."""
+    """Whether the wallet, or a token of its project, sent it; else a payment alone speaks."""
+    project_id: str | None = None
+    """The project whose token sent it."""
+
+    @property
+    def tells(self) -> bool:
+        """Whether its answer tells of the wallet's credits: to the wallet itself alone."""
+        return self.is_proved and self.project_id is None
 
 
 class Credited(msgspec.Struct, frozen=True):
@@ -109,11 +116,11 @@ class TopUp:
     async def demand(
         self, request: TopUpRequest, *, because: PaymentError | PaymentMalformed | None = None
     ) -> PaymentRequired:
-        """Returns the demand for the amount; of whoever pays it, if `wallet` is "" or not proved.
+        """Returns the demand for the amount; of whoever pays it where a payment alone speaks.
 
         Raises PaymentPending while another payment of the wallet is being settled.
         """
-        wallet = request.wallet if request.is_proved else ""
+        wallet = request.wallet if request.tells else ""
         await self._paywall.refuse_while_unsettled(wallet)
         balance = await accounts.balance(self._db, wallet)
         burning = await intervals.open_of_wallet(self._db, wallet)
@@ -129,7 +136,7 @@ class TopUp:
             active_projects=await projects.sharing_credits(self._db, wallet),
             means=request.means,
             expires_at_ms=now_ms + QUOTE_LIFETIME_MS,
-            wallet=wallet or None,
+            wallet=request.wallet if request.is_proved else None,
             body_digest=request.body_digest,
             because=because,
         )
