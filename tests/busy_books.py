@@ -78,7 +78,18 @@ async def _refund(
     tx: Transaction, transfer: Transfer, amount: int, sent: str | None, now_ms: int
 ) -> None:
     """A refund that arrived, or, without a transaction, failed."""
-    payment = await stored(tx, transfer)
+    assert await refund_part(tx, await stored(tx, transfer), amount, sent, now_ms=now_ms)
+
+
+async def refund_part(
+    tx: Transaction,
+    payment: Payment,
+    amount: int,
+    sent: str | None = "0x" + "5e" * 32,
+    *,
+    now_ms: int,
+) -> bool:
+    """The same of a part, if there are credits for it; returns whether there are."""
     refund = Refund(
         id=str(uuid.uuid4()),
         chain_id=payment.chain_id,
@@ -96,10 +107,12 @@ async def _refund(
         finality=Finality.SAFE if sent else Finality.PROVISIONAL,
     )
     parts: dict[str, Any] = {"refund_id": refund.id, "amount": MicroUsd(amount), "now_ms": now_ms}
-    assert await ledger.refund(tx, payment, **parts)
+    if not await ledger.refund(tx, payment, **parts):
+        return False
     await refunds.add(tx, refund)
     if sent is None:
         await ledger.undo_refund(tx, payment, **parts)
+    return True
 
 
 async def _settle(tx: Transaction, transfer: Transfer, now_ms: int) -> None:

@@ -391,6 +391,7 @@ class FakeSettlements:
         self._chain = chain
         self._settled: dict[tuple[str, str], str] = {}
         self._bodies: dict[tuple[str, str], str | None] = {}
+        self._purses: dict[tuple[str, str], str | None] = {}
         self.pending: set[str] = set()
         self.fault: Exception | None = None
         self.sent = 0
@@ -410,6 +411,9 @@ class FakeSettlements:
         key = (authorization.payer, authorization.nonce)
         return self._settled.get(key) if open_body in (None, self._bodies.get(key)) else None
 
+    async def purse_of(self, authorization: TransferAuthorization) -> str | None:
+        return self._purses.get((authorization.payer, authorization.nonce))
+
     async def unresolved(self, wallet: str, *, source: object = None) -> bool:
         return wallet in self.pending
 
@@ -421,6 +425,7 @@ class FakeSettlements:
         authorization: TransferAuthorization,
         unique_name: str | None,
         open_body: str | None = None,
+        purse: str | None = None,
     ) -> str:
         key = (authorization.payer, authorization.nonce)
         if key not in self._settled:
@@ -428,6 +433,7 @@ class FakeSettlements:
                 raise self.fault
             self.sent += 1
             self._bodies[key] = open_body
+            self._purses[key] = purse
             self._settled[key] = self._chain.pays(
                 transfer(authorization.payer, authorization.value)
             )

@@ -1,6 +1,7 @@
 """Build time: each dollar that a wallet paid gives free minutes; after those, builds burn credits.
 
-They burn at the price of a running app of a build's size, whether they succeed or not.
+They burn at the price of a running app of a build's size, whether they succeed or not. Those of a
+project with a purse of its own go by what was paid into that, and burn it.
 """
 
 import asyncio
@@ -62,13 +63,13 @@ class BuildTime:
         self._book_seconds = book_seconds
 
     async def allowance(
-        self, source: Source, wallet: str, *, to_come: MicroUsd = NOTHING
+        self, source: Source, holder: str, *, to_come: MicroUsd = NOTHING
     ) -> Allowance:
-        """Returns what the wallet's payments allow, counting one that is still `to_come`."""
-        paid = await payments.sum_credited(source, payer=wallet) + to_come
+        """Returns what a holder's payments allow, counting one that is still `to_come`."""
+        paid = await payments.sum_credited_to(source, holder) + to_come
         return Allowance(
             allowed_ms=paid * self._minutes_per_usd * _MINUTE_MS // MICRO_USD_PER_USD,
-            used_ms=await builds.free_ms(source, wallet),
+            used_ms=await builds.free_ms(source, holder),
             monthly_price=self._monthly_price,
         )
 
@@ -82,7 +83,7 @@ class BuildTime:
     ) -> None:
         """Runs the build and books its time, also when it fails or is cancelled.
 
-        Raises DeployFailed when the wallet has no credits, before the build or during it.
+        Raises DeployFailed when there are no credits, before the build or during it.
         """
         run = BuildRun(
             id=str(uuid.uuid4()),
@@ -93,7 +94,7 @@ class BuildTime:
             started_at_ms=self._clock.now_ms(),
         )
         async with self._db.transaction(durable=False) as tx:
-            await _require_credits(tx, wallet)
+            await _require_credits(tx, run)
             await builds.add(tx, run)
         began_seconds = self._clock.monotonic_seconds()
         building = asyncio.ensure_future(build())
@@ -101,7 +102,7 @@ class BuildTime:
             while not (await asyncio.wait([building], timeout=self._book_seconds))[0]:
                 with contextlib.suppress(DatabaseUnavailable):  # booked with what follows
                     await self._book(run, began_seconds)
-                    await _require_credits(self._db, wallet)
+                    await _require_credits(self._db, run)
             await building
         finally:
             building.cancel()
@@ -116,11 +117,12 @@ class BuildTime:
         ran_ms = round((self._clock.monotonic_seconds() - began_seconds) * 1000)
         async with self._db.transaction(durable=True) as tx:
             run = await builds.one(tx, begun.id) or begun
-            left_ms = (await self.allowance(tx, run.wallet)).left_ms
+            holder = await ledger.holder_for(tx, run.project_id, wallet=run.wallet)
+            left_ms = (await self.allowance(tx, holder)).left_ms
             billed_ms = run.billed_ms + max(0, ran_ms - run.ran_ms - left_ms)
             owed = charge_up_to(billed_ms, monthly_price=run.monthly_price_micro_usd)
             due = MicroUsd(owed - run.charged_micro_usd)
-            burn = ledger.Burn(run.wallet, due, f"build:{run.id}:{ran_ms}")
+            burn = ledger.Burn(holder, due, f"build:{run.id}:{ran_ms}")
             (burned,) = await ledger.burn(tx, [burn], now_ms=self._clock.now_ms(), kind="build")
             booked = msgspec.structs.replace(
                 run,
@@ -131,8 +133,9 @@ class BuildTime:
             await builds.book(tx, booked)
 
 
-async def _require_credits(source: Source, wallet: str) -> None:
-    if await accounts.balance(source, wallet) <= 0:
+async def _require_credits(source: Source, run: BuildRun) -> None:
+    holder = await ledger.holder_for(source, run.project_id, wallet=run.wallet)
+    if await accounts.balance(source, holder) <= 0:
         raise DeployFailed(
             FailureCause.OUT_OF_CREDITS,
             "Your credits ran out before this was built, so the build was ended. Top up your "

@@ -1,10 +1,12 @@
 """The ledger: append-only double entry over micro-USD.
 
-Each posting's amounts sum to zero, so the whole ledger does. A wallet's balance is a cached sum. It
-is changed only here, in the transaction that appends the entries.
+Each posting's amounts sum to zero, so the whole ledger does. The balance of a holder, a wallet or a
+project's purse, is a cached sum. It is changed only here, in the transaction that appends the
+entries.
 """
 
 import asyncio
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
@@ -13,11 +15,12 @@ from moorage.errors import WriteConflict
 from moorage.events import outbox
 from moorage.ledger.transfer import Transfer
 from moorage.ledger.verdicts import verdicts_before
-from moorage.money import MicroUsd, credit_from_atomic_units, usd_number
+from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units, usd_number
 from moorage.records.event import EventData, EventKind
 from moorage.records.money.payment import Finality, Payment, PaymentStatus
-from moorage.storage.database import Transaction
-from moorage.storage.money import accounts, grants, payments
+from moorage.records.money.refund import RefundStatus
+from moorage.storage.database import Source, Transaction
+from moorage.storage.money import accounts, grants, payments, purses, refunds
 from moorage.storage.money.grants import Grant
 
 Item = TypeVar("Item")
@@ -37,6 +40,24 @@ def wallet_account(wallet: str) -> str:
     return f"wallet:{wallet}"
 
 
+def account_of(holder: str) -> str:
+    """Returns the name of the account of a holder's credits."""
+    return wallet_account(holder) if accounts.purse_in(holder) is None else holder
+
+
+async def holder_for(source: Source, project_id: str, *, wallet: str) -> str:
+    """Returns whose credits a project of a wallet burns: the wallet's, or those of its purse."""
+    purse = await purses.one(source, project_id)
+    return wallet if purse is None or purse.shared else accounts.purse_of(project_id)
+
+
+async def holder_of(source: Source, payment: Payment) -> str:
+    """Returns whose credits a payment is part of now: its payer's, or those of a purse."""
+    if payment.purse is None:
+        return payment.payer
+    return await holder_for(source, payment.purse, wallet=payment.payer)
+
+
 def held_account(wallet: str) -> str:
     """Returns the name of the account of a wallet's payments that screening holds."""
     return f"held:{wallet}"
@@ -47,15 +68,26 @@ def received_account(chain_id: int, token: str) -> str:
     return f"received:{chain_id}:{token}"
 
 
+class Filling(NamedTuple):
+    """A transfer that fills the purse of a project."""
+
+    payer: str
+    token_address: str
+    amount: AtomicUnits
+    project_id: str
+
+
 async def credit_transfers(
     tx: Transaction,
     transfers: Iterable[Transfer],
     *,
     held: Mapping[str, str] = {},
+    filling: Filling | None = None,
     now_ms: int,
 ) -> dict[str, MicroUsd]:
     """Credits verified transfers, each only once; returns what each payer's balance gained.
 
+    One that is `filling` a purse, or whose authorization was stored for one, is credited to that.
     `transfers` hold all transfers of each chain transaction, of every token. `held` maps payers
     whose money screening holds to the reason; an earlier verdict on the same chain transaction
     wins. `tx` must be durable.
@@ -70,6 +102,7 @@ async def credit_transfers(
     for (chain_id, tx_hash), brought in by_transaction.items():
         known = await payments.of_transaction(tx, chain_id=chain_id, tx_hash=tx_hash)
         reasons = {**held, **verdicts_before(known, brought)}
+        filled = [payment for payment in known if payment.purse is not None]
         for number, payment in enumerate(known, 1):
             if _is_in_another_block(payment, brought[0]):
                 gained[payment.payer] -= await reverse_payment(tx, payment, now_ms=now_ms)
@@ -77,7 +110,12 @@ async def credit_transfers(
         for number, transfer in enumerate(brought, 1):
             await _give_turn(number)
             gained[transfer.payer] += await _claim(
-                tx, transfer, held_reason=reasons.get(transfer.payer), now_ms=now_ms
+                tx,
+                transfer,
+                filled,
+                held_reason=reasons.get(transfer.payer),
+                filling=filling,
+                now_ms=now_ms,
             )
     return {payer: MicroUsd(amount) for payer, amount in gained.items() if amount != 0}
 
@@ -95,7 +133,13 @@ async def _give_turn(number: int) -> None:
 
 
 async def _claim(
-    tx: Transaction, transfer: Transfer, *, held_reason: str | None, now_ms: int
+    tx: Transaction,
+    transfer: Transfer,
+    filled: Iterable[Payment],
+    *,
+    held_reason: str | None,
+    filling: Filling | None,
+    now_ms: int,
 ) -> MicroUsd:
     """Books a transfer unless it is booked; returns what its payer's balance gained."""
     before = await payments.one(
@@ -107,16 +151,23 @@ async def _claim(
     if before is not None and before.status is not PaymentStatus.REVERSED:
         return MicroUsd(0)
     payment = _payment(
-        transfer, round_=before.round + 1 if before else 1, held_reason=held_reason, now_ms=now_ms
+        transfer,
+        round_=before.round + 1 if before else 1,
+        held_reason=held_reason,
+        purse=await _purse_for(tx, transfer, filled, filling, is_held=held_reason is not None),
+        now_ms=now_ms,
     )
     await accounts.ensure_wallet(tx, payment.payer, now_ms=now_ms)
+    if payment.purse is not None:
+        await purses.ensure(tx, payment.purse, wallet=payment.payer, now_ms=now_ms)
+    holder = await holder_of(tx, payment)
     await (payments.replace if before else payments.add)(tx, payment)
     await accounts.add_posting(
         tx,
         posting_id=payment.posting_id,
         kind="payment",
         amounts={
-            _owner(payment): payment.credited_micro_usd,
+            _account(payment, holder): payment.credited_micro_usd,
             received_account(payment.chain_id, payment.token): -payment.credited_micro_usd,
         },
         now_ms=now_ms,
@@ -124,28 +175,60 @@ async def _claim(
     if payment.status is PaymentStatus.HELD:
         await _tell(tx, payment, EventKind.PAYMENT_HELD, now_ms=now_ms)
         return MicroUsd(0)
-    await _change_balance(tx, payment.payer, payment.credited_micro_usd)
+    await _change_balance(tx, holder, payment.credited_micro_usd)
     await _tell(tx, payment, EventKind.PAYMENT_CREDITED, now_ms=now_ms)
-    return payment.credited_micro_usd
+    return payment.credited_micro_usd if holder == payment.payer else MicroUsd(0)
+
+
+async def _purse_for(
+    tx: Transaction,
+    transfer: Transfer,
+    filled: Iterable[Payment],
+    filling: Filling | None,
+    *,
+    is_held: bool,
+) -> str | None:
+    """Returns the project whose purse a transfer fills, or filled in another block.
+
+    What screening holds fills none that there is not: it may be released in a year.
+    """
+    purse = await purses.filled_by(
+        tx,
+        chain_id=transfer.chain_id,
+        tx_hash=transfer.tx_hash,
+        payer=transfer.payer,
+        token_address=transfer.token_address,
+        amount_atomic=str(transfer.amount),
+    )
+    same = (transfer.payer, transfer.token_address, transfer.amount)
+    if purse is None and filling is not None and filling[:3] == same:
+        purse = filling.project_id
+    for before in filled:
+        if (before.payer, before.token_address, before.amount) == same:
+            purse = purse or before.purse
+    if purse is None or (is_held and await purses.one(tx, purse) is None):
+        return None
+    return purse
 
 
 async def reverse_payment(tx: Transaction, payment: Payment, *, now_ms: int) -> MicroUsd:
     """Reverses a payment that is no longer on the chain; returns what its payer's balance lost.
 
-    The balance may fall below zero, as credits that were spent are owed. Does nothing if the
-    payment was reversed or refunded meanwhile.
+    The balance may fall below zero, as credits that were spent are owed. What filled a purse is
+    taken from that instead. Does nothing if the payment was reversed or refunded meanwhile.
     """
     if payment.status not in _PAID:
         return MicroUsd(0)
     if not await payments.set_status(tx, payment, PaymentStatus.REVERSED):
         return MicroUsd(0)
     amount = payment.credited_micro_usd
+    holder = await holder_of(tx, payment)
     await accounts.add_posting(
         tx,
         posting_id=f"reversal:{payment.posting_id}",
         kind="reversal",
         amounts={
-            _owner(payment): -amount,
+            _account(payment, holder): -amount,
             received_account(payment.chain_id, payment.token): amount,
         },
         now_ms=now_ms,
@@ -153,26 +236,26 @@ async def reverse_payment(tx: Transaction, payment: Payment, *, now_ms: int) -> 
     await _tell(tx, payment, EventKind.PAYMENT_REVERSED, now_ms=now_ms)
     if payment.status is PaymentStatus.HELD:
         return MicroUsd(0)
-    await accounts.take_back(tx, payment.payer, amount)
-    return amount
+    await accounts.take_back(tx, holder, amount)
+    return amount if holder == payment.payer else MicroUsd(0)
 
 
 async def release(tx: Transaction, payment: Payment, *, now_ms: int) -> MicroUsd:
-    """Credits a held payment to its payer; returns what the balance gained.
+    """Credits a held payment to its payer, or to the purse that it fills; returns the amount.
 
     Does nothing if the payment is no longer held.
     """
     if not await payments.release(tx, payment):
         return MicroUsd(0)
-    amount = payment.credited_micro_usd
+    amount, holder = payment.credited_micro_usd, await holder_of(tx, payment)
     await accounts.add_posting(
         tx,
         posting_id=f"release:{payment.posting_id}",
         kind="release",
-        amounts={held_account(payment.payer): -amount, wallet_account(payment.payer): amount},
+        amounts={held_account(payment.payer): -amount, account_of(holder): amount},
         now_ms=now_ms,
     )
-    await _change_balance(tx, payment.payer, amount)
+    await _change_balance(tx, holder, amount)
     await _tell(tx, payment, EventKind.PAYMENT_CREDITED, now_ms=now_ms)
     return amount
 
@@ -182,19 +265,20 @@ async def refund(
 ) -> bool:
     """Takes `amount` for a refund, if the payer still has as much; returns whether it did.
 
-    A held payment is refunded as a whole; any other is taken from its payer's balance. `tx` must
-    be durable.
+    A held payment is refunded as a whole; any other is taken from its payer's balance, or from the
+    purse that it filled. `tx` must be durable.
     """
+    holder = await holder_of(tx, payment)
     if payment.status is PaymentStatus.HELD:
         debited = await payments.set_status(tx, payment, PaymentStatus.REFUNDED)
     else:
-        debited = await accounts.change_balance(tx, payment.payer, -amount)
+        debited = await accounts.change_balance(tx, holder, -amount)
     if debited:
         await accounts.add_posting(
             tx,
             posting_id=f"refund:{refund_id}",
             kind="refund",
-            amounts={_owner(payment): -amount, REFUNDED: amount},
+            amounts={_account(payment, holder): -amount, REFUNDED: amount},
             now_ms=now_ms,
         )
     return debited
@@ -204,18 +288,71 @@ async def undo_refund(
     tx: Transaction, payment: Payment, *, refund_id: str, amount: MicroUsd, now_ms: int
 ) -> None:
     """Gives back what was taken for a refund that can no longer happen."""
+    holder = await holder_of(tx, payment)
     await accounts.add_posting(
         tx,
         posting_id=f"refund-undone:{refund_id}",
         kind="refund",
-        amounts={_owner(payment): amount, REFUNDED: -amount},
+        amounts={_account(payment, holder): amount, REFUNDED: -amount},
         now_ms=now_ms,
     )
     if payment.status is PaymentStatus.REFUNDED:
         if not await payments.set_status(tx, payment, PaymentStatus.HELD):
             raise WriteConflict
     else:
-        await _change_balance(tx, payment.payer, amount)
+        await _change_balance(tx, holder, amount)
+
+
+async def fill_purse(tx: Transaction, payment: Payment, project_id: str, *, now_ms: int) -> bool:
+    """Moves what a payment brought from its payer's credits to a project's purse.
+
+    The project lives from that alone from then on. Returns False, with nothing moved, if the wallet
+    has less than that by now. Does nothing if the purse has it. `tx` must be durable.
+    """
+    if await holder_of(tx, payment) == accounts.purse_of(project_id):
+        return True
+    earlier = await refunds.of_payment(
+        tx, chain_id=payment.chain_id, tx_hash=payment.tx_hash, log_index=payment.log_index
+    )
+    gone = sum(each.debited_micro_usd for each in earlier if each.status is not RefundStatus.FAILED)
+    amount = MicroUsd(payment.credited_micro_usd - gone)
+    if not await accounts.change_balance(tx, payment.payer, -amount):
+        return False
+    await purses.ensure(tx, project_id, wallet=payment.payer, now_ms=now_ms)
+    await purses.unshare(tx, project_id)
+    await payments.set_purse(tx, payment, project_id)
+    await _move(tx, payment.payer, accounts.purse_of(project_id), amount, now_ms=now_ms)
+    await _change_balance(tx, accounts.purse_of(project_id), amount)
+    return True
+
+
+async def share_purse(tx: Transaction, project_id: str, *, now_ms: int) -> MicroUsd:
+    """Moves the rest of a project's purse to its wallet's credits, which it burns from then on.
+
+    Returns what moved; below zero if the purse owed, which the wallet owes then. Does nothing
+    without a purse, or if it was done before. `tx` must be durable.
+    """
+    purse = await purses.one(tx, project_id)
+    if purse is None or not await purses.share(tx, project_id):
+        return MicroUsd(0)
+    if purse.balance != 0:
+        holder = accounts.purse_of(project_id)
+        await _move(tx, holder, purse.wallet, purse.balance, now_ms=now_ms)
+        await accounts.take_back(tx, holder, purse.balance)
+        await accounts.take_back(tx, purse.wallet, -purse.balance)
+    return purse.balance
+
+
+async def _move(tx: Transaction, giver: str, taker: str, amount: int, *, now_ms: int) -> None:
+    """Books what moves between a wallet and the purse of one of its projects."""
+    project_id = accounts.purse_in(giver) or accounts.purse_in(taker)
+    await accounts.add_posting(
+        tx,
+        posting_id=f"purse:{project_id}:{uuid.uuid4()}",
+        kind="purse",
+        amounts={account_of(giver): -amount, account_of(taker): amount},
+        now_ms=now_ms,
+    )
 
 
 async def grant(tx: Transaction, given: Grant, *, now_ms: int) -> None:
@@ -266,7 +403,7 @@ async def undo_grant(tx: Transaction, given: Grant, *, now_ms: int) -> bool:
 class Burn(NamedTuple):
     """What is owed for running or building. `posting_id` is unique, so it is booked once."""
 
-    wallet: str
+    holder: str
     amount: MicroUsd
     posting_id: str
 
@@ -281,23 +418,23 @@ class Burned(NamedTuple):
 async def burn(
     tx: Transaction, owed: Sequence[Burn], *, now_ms: int, kind: str = "burn"
 ) -> list[Burned]:
-    """Moves what is owed from wallets to `EARNED`, in this order; a balance stops at zero.
+    """Moves what is owed from holders to `EARNED`, in this order; a balance stops at zero.
 
     Raises UniqueViolation when one was booked before, WriteConflict when a balance fell meanwhile.
     """
-    left = {wallet: await accounts.balance(tx, wallet) for wallet in {each.wallet for each in owed}}
+    left = {holder: await accounts.balance(tx, holder) for holder in {each.holder for each in owed}}
     amounts, burned = {}, []
     taken_of: dict[str, int] = {}
-    for wallet, amount, posting_id in owed:
-        taken = MicroUsd(max(0, min(amount, left[wallet])))
-        left[wallet] = MicroUsd(left[wallet] - taken)
-        burned.append(Burned(taken, left[wallet]))
+    for holder, amount, posting_id in owed:
+        taken = MicroUsd(max(0, min(amount, left[holder])))
+        left[holder] = MicroUsd(left[holder] - taken)
+        burned.append(Burned(taken, left[holder]))
         if taken > 0:
-            taken_of[wallet] = taken_of.get(wallet, 0) + taken
-            amounts[posting_id] = {wallet_account(wallet): -taken, EARNED: taken}
+            taken_of[holder] = taken_of.get(holder, 0) + taken
+            amounts[posting_id] = {account_of(holder): -taken, EARNED: taken}
     await accounts.add_postings(tx, kind=kind, amounts=amounts, now_ms=now_ms)
-    for number, (wallet, total) in enumerate(taken_of.items(), 1):
-        if not await accounts.change_balance(tx, wallet, -total):
+    for number, (holder, total) in enumerate(taken_of.items(), 1):
+        if not await accounts.change_balance(tx, holder, -total):
             raise WriteConflict
         if number % _TURN == 0:
             await asyncio.sleep(0)
@@ -313,7 +450,9 @@ def _is_in_another_block(payment: Payment, transfer: Transfer) -> bool:
     return payment.status in _PAID and payment.block_hash != transfer.block_hash
 
 
-def _payment(transfer: Transfer, *, round_: int, held_reason: str | None, now_ms: int) -> Payment:
+def _payment(
+    transfer: Transfer, *, round_: int, held_reason: str | None, purse: str | None, now_ms: int
+) -> Payment:
     posting_id = f"payment:{transfer.chain_id}:{transfer.tx_hash}:{transfer.log_index}"
     return Payment(
         chain_id=transfer.chain_id,
@@ -333,6 +472,7 @@ def _payment(transfer: Transfer, *, round_: int, held_reason: str | None, now_ms
         posting_id=posting_id if round_ == 1 else f"{posting_id}:{round_}",
         held_reason=held_reason,
         recipient=transfer.recipient,
+        purse=purse,
     )
 
 
@@ -346,17 +486,17 @@ async def _tell(tx: Transaction, payment: Payment, kind: EventKind, *, now_ms: i
         "amount_token": payment.amount_atomic,
         "amount_usd": usd_number(payment.credited_micro_usd),
     }
+    if payment.purse is not None:
+        data = {**data, "project_id": payment.purse}
     await outbox.record(tx, wallet=payment.payer, kind=kind, data=data, now_ms=now_ms)
 
 
-def _owner(payment: Payment) -> str:
-    """Returns the account that a payment was booked to."""
-    if payment.held_reason is not None:
-        return held_account(payment.payer)
-    return wallet_account(payment.payer)
+def _account(payment: Payment, holder: str) -> str:
+    """Returns the account of a payment: that of `holder`, unless screening holds it."""
+    return account_of(holder) if payment.held_reason is None else held_account(payment.payer)
 
 
-async def _change_balance(tx: Transaction, wallet: str, amount: int) -> None:
+async def _change_balance(tx: Transaction, holder: str, amount: int) -> None:
     """Changes the cached balance as the entries did; raises RuntimeError if it cannot."""
-    if not await accounts.change_balance(tx, wallet, amount):
-        raise RuntimeError(f"the balance of {wallet} cannot change by {amount} micro-USD")
+    if not await accounts.change_balance(tx, holder, amount):
+        raise RuntimeError(f"the balance of {holder} cannot change by {amount} micro-USD")

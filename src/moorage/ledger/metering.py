@@ -32,7 +32,7 @@ from moorage.records.event import EventData, EventKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
 from moorage.storage.database import Database, Source, Transaction
-from moorage.storage.money import accounts, intervals
+from moorage.storage.money import accounts, intervals, purses
 from moorage.storage.money.intervals import Charge, RunInterval
 from moorage.storage.operation import price_changes
 from moorage.storage.operation.price_changes import PriceChange
@@ -41,6 +41,9 @@ log = structlog.get_logger()
 
 AT_ONCE = 250
 """How many intervals one transaction charges, so that the event loop and other writers go on."""
+
+_MAX_ENTRY_MS = 600_000
+"""How long a payment may have filled a purse before its project is entered: it takes seconds."""
 
 _TURN = 50  # wallets checked before other tasks have their turn
 
@@ -86,12 +89,7 @@ class Metering:
         project = await projects.by_id(tx, project_id)
         is_free = project is not None and project.uncertified_since_ms is not None
         if not is_free and not await self.bills(tx, project_id):
-            await intervals.open_interval(
-                tx,
-                interval_id=str(uuid.uuid4()),
-                project_id=project_id,
-                at_ms=self.time.now_ms(),
-            )
+            await self._open(tx, project_id, self.time.now_ms())
             await self.time.note(tx)
 
     async def begin_or_suspend(self, tx: Transaction, project: Project) -> bool:
@@ -116,11 +114,46 @@ class Metering:
         await self._charge(tx, {interval: now_ms})
         await intervals.close(tx, interval.id, at_ms=now_ms)
 
+    async def settle(self, tx: Transaction, holder: str) -> None:
+        """Charges what a holder's credits pay up to now, so that what is left is nobody's yet.
+
+        Each interval ends, and another begins, unless the credits have run out: then the project is
+        suspended.
+        """
+        for interval in await intervals.open_of_holder(tx, holder):
+            now_ms = max(self.time.now_ms(), interval.charged_until_ms)
+            if not await self._end_or_suspend(tx, interval, now_ms):
+                await self._open(tx, interval.project_id, now_ms)
+
+    async def share_purse(self, tx: Transaction, project: Project) -> MicroUsd:
+        """Lets a project live from its wallet's credits, to which what its purse has left moves.
+
+        Returns what moved; what the purse owes, the wallet owes then. Does nothing without a purse.
+        """
+        holder = await ledger.holder_for(tx, project.id, wallet=project.wallet)
+        if holder == project.wallet:
+            return MicroUsd(0)
+        await self.settle(tx, holder)
+        moved = await ledger.share_purse(tx, project.id, now_ms=self._clock.now_ms())
+        await self.suspend_unpaid(tx, project.wallet)
+        await self.time.note(tx)
+        return moved
+
+    async def close(self, tx: Transaction, project_id: str) -> None:
+        """Stops billing a project that is deleted; what its purse has left moves to its wallet.
+
+        What the purse owes stays there: it is nobody's.
+        """
+        await self.end(tx, project_id)
+        if await accounts.balance(tx, accounts.purse_of(project_id)) >= 0:
+            await ledger.share_purse(tx, project_id, now_ms=self._clock.now_ms())
+
     async def tick(self) -> list[str]:
         """Charges every interval that ran another full hour; suspends projects out of credits.
 
         New prices that are due come first. What can't be booked is set apart, so that the others
-        are, and tried again at each tick. Returns the ids of the projects that it suspended.
+        are, and tried again at each tick. Last, what purses of no project have left moves to their
+        wallets. Returns the ids of the projects that it suspended.
         """
         now_ms = self.time.now_ms()
         suspended: list[str] = []
@@ -136,6 +169,7 @@ class Metering:
                     together = [each for each in due if each not in alone]
                     stopped = await self._book(tx, together, now_ms)
                     if is_last:
+                        await self._share_purses_left_behind(tx)
                         await self.time.note(tx)
             except CommitUnknown:
                 raise
@@ -199,28 +233,37 @@ class Metering:
                 suspended += stopped
         return suspended
 
+    async def _share_purses_left_behind(self, tx: Transaction) -> None:
+        now_ms = self._clock.now_ms()
+        for purse in await purses.left_behind(tx, before_ms=now_ms - _MAX_ENTRY_MS):
+            await ledger.share_purse(tx, purse.project_id, now_ms=now_ms)
+
     async def may_resume(self, source: Source, project: Project) -> bool:
-        """Returns whether the wallet's credits allow a suspended project to start again."""
-        balance = await accounts.balance(source, project.wallet)
+        """Returns whether the credits that it lives from let a suspended project start again."""
+        holder = await ledger.holder_for(source, project.id, wallet=project.wallet)
+        balance = await accounts.balance(source, holder)
         if balance <= 0:
             return False
-        burning = await intervals.open_of_wallet(source, project.wallet)
-        suspended = await projects.suspended_of_wallet(source, project.wallet)
+        burning = await intervals.open_of_holder(source, holder)
+        if holder == project.wallet:
+            suspended = await projects.suspended_of_wallet(source, project.wallet)
+        else:
+            suspended = await projects.suspended_alone(source, project.id)
         return project.id in resumable(balance, burning, suspended, now_ms=self.time.now_ms())
 
-    async def owes(self, source: Source, wallet: str) -> MicroUsd:
-        """Returns what a wallet's apps have burned that is not charged yet."""
-        return self.owed(await intervals.open_of_wallet(source, wallet))
+    async def owes(self, source: Source, holder: str) -> MicroUsd:
+        """Returns what a holder's apps have burned that is not charged yet."""
+        return self.owed(await intervals.open_of_holder(source, holder))
 
     def owed(self, burning: Iterable[RunInterval]) -> MicroUsd:
         """Returns what these have burned until now that is not charged yet."""
         return owed(burning, at_ms=self.time.now_ms())
 
-    async def suspend_unpaid(self, tx: Transaction, wallet: str) -> None:
-        """Suspends a wallet's projects if a reversed payment left it without credits."""
-        if await accounts.balance(tx, wallet) > 0:
+    async def suspend_unpaid(self, tx: Transaction, holder: str) -> None:
+        """Suspends the projects that burn a holder's credits if all of these were taken back."""
+        if await accounts.balance(tx, holder) > 0:
             return
-        for interval in await intervals.open_of_wallet(tx, wallet):
+        for interval in await intervals.open_of_holder(tx, holder):
             await self._suspend(tx, interval)
 
     async def _reprice(self, tx: Transaction, change: PriceChange, now_ms: int) -> list[str]:
@@ -241,19 +284,22 @@ class Metering:
             await price_changes.postpone(tx, change, look_at_ms=later_ms)
             return []
         counts_ms = min(now_ms, max(self.time.at_wall(change.from_ms), kept_until_ms))
-        is_out = interval is not None and await self._end_at_old_price(tx, interval, counts_ms)
+        is_out = interval is not None and await self._end_or_suspend(tx, interval, counts_ms)
         await self._put_in_force(tx, change, counts_ms)
-        if interval is not None and not is_out:
-            await intervals.open_interval(
-                tx,
-                interval_id=str(uuid.uuid4()),
-                project_id=change.project_id,
-                at_ms=max(counts_ms, interval.charged_until_ms),
-            )
-        await self._warn(tx, change.wallet)
+        if interval is not None:
+            if not is_out:
+                until_ms = max(counts_ms, interval.charged_until_ms)
+                await self._open(tx, change.project_id, until_ms)
+            await self._warn(tx, interval.holder, wallet=interval.wallet)
         return [change.project_id] if is_out else []
 
-    async def _end_at_old_price(self, tx: Transaction, interval: RunInterval, at_ms: int) -> bool:
+    async def _open(self, tx: Transaction, project_id: str, at_ms: int) -> None:
+        interval_id = str(uuid.uuid4())
+        await intervals.open_interval(
+            tx, interval_id=interval_id, project_id=project_id, at_ms=at_ms
+        )
+
+    async def _end_or_suspend(self, tx: Transaction, interval: RunInterval, at_ms: int) -> bool:
         """Charges and ends an interval at a time; suspends its project if no credits are left.
 
         Returns whether it did that.
@@ -297,8 +343,9 @@ class Metering:
                 await self._suspend(tx, interval)
                 suspended.append(interval.project_id)
                 await asyncio.sleep(0)  # gives other tasks their turn
-        for number, wallet in enumerate(dict.fromkeys(each.wallet for each in due)):
-            await self._warn(tx, wallet)
+        wallets = {each.holder: each.wallet for each in due}
+        for number, (holder, wallet) in enumerate(wallets.items()):
+            await self._warn(tx, holder, wallet=wallet)
             if number % _TURN == 0:
                 await asyncio.sleep(0)
         return suspended
@@ -311,7 +358,7 @@ class Metering:
         Raises WriteConflict or UniqueViolation when one was charged elsewhere meanwhile.
         """
         owed = [
-            ledger.Burn(each.wallet, _owed(each, until), f"burn:{each.id}:{until}")
+            ledger.Burn(each.holder, _owed(each, until), f"burn:{each.id}:{until}")
             for each, until in until_ms.items()
         ]
         burned = await ledger.burn(tx, owed, now_ms=self._clock.now_ms())
@@ -333,24 +380,26 @@ class Metering:
             now_ms=self._clock.now_ms(),
         )
 
-    async def _warn(self, tx: Transaction, wallet: str) -> None:
-        """Records, once each, that a wallet's credits last 72, 24 or 1 more hours."""
-        balance, warned, _ = await accounts.wallet_row(tx, wallet)
-        a_month = await intervals.a_month_of_wallet(tx, wallet)
+    async def _warn(self, tx: Transaction, holder: str, *, wallet: str) -> None:
+        """Records, once each, that credits last 72, 24 or 1 more hours: a wallet's or a purse's."""
+        balance, warned = await accounts.balance_and_warning(tx, holder)
+        a_month = await intervals.a_month_of_holder(tx, holder)
         runs_out_ms, now_ms = None, self.time.now_ms()
         if balance * MONTH_MS < a_month * _ENOUGH_HOURS * HOUR_MS:
-            burning = await intervals.open_of_wallet(tx, wallet)
+            burning = await intervals.open_of_holder(tx, holder)
             runs_out_ms = runs_out_at(balance, burning, now_ms=now_ms)
         due = warning_hours(runs_out_ms, now_ms=now_ms)
         if due == warned:
             return
-        await accounts.set_warned(tx, wallet, due)
+        await accounts.set_warned(tx, holder, due)
         if due is not None and runs_out_ms is not None and (warned is None or due < warned):
             data: EventData = {
                 "hours": due,
                 "runs_out_at": iso_utc(self.time.wall_ms(runs_out_ms)),
                 "balance_usd": usd_number(balance),
             }
+            if (project_id := accounts.purse_in(holder)) is not None:
+                data = {**data, "project_id": project_id}
             await outbox.record(
                 tx,
                 wallet=wallet,

@@ -21,7 +21,8 @@ from moorage.settings import Settings
 from moorage.storage import customers
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database
-from moorage.storage.money import intervals, payments
+from moorage.storage.money import payments, purses
+from moorage.storage.money.accounts import purse_of
 from moorage.storage.money.chains import unsettled
 from moorage.storage.operation import project_uses
 from moorage.threads import in_thread
@@ -89,6 +90,9 @@ async def left_to_settle(db: Database, metering: Metering) -> Left:
     names: defaultdict[str, list[str]] = defaultdict(list)
     for row in await customers.every_wallet(db):
         credit[row.address] = row.balance - await metering.owes(db, row.address)
+    for purse in await purses.every(db):  # what a purse owes is nobody's
+        owes = await metering.owes(db, purse_of(purse.project_id))
+        credit[purse.wallet] += max(0, purse.balance - owes) if not purse.shared else 0
     for payment in await payments.held(db):
         held[payment.payer] += payment.credited_micro_usd
     for project in await project_uses.every_project(db):
@@ -107,10 +111,10 @@ async def left_to_settle(db: Database, metering: Metering) -> Left:
 
 
 async def _end_billing(machine: Machine) -> None:
-    """Charges for good what apps burned until now."""
-    for interval in await intervals.every_open(machine.core.db):
+    """Charges for good what apps burned until now; what purses have left is their wallets'."""
+    for project in await project_uses.every_project(machine.core.db):
         async with machine.core.db.transaction(durable=True) as tx:
-            await machine.metering.end(tx, interval.project_id)
+            await machine.metering.close(tx, project.id)
 
 
 async def _remove_apps(machine: Machine) -> None:

@@ -1,7 +1,8 @@
-"""Histories of payments, reversals, apps, restarts and clock steps, beside a plain model."""
+"""Histories of payments, purses, reversals, apps, restarts and clock steps, and a plain model."""
 
 import asyncio
 import math
+import uuid
 from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,9 +16,10 @@ from hypothesis.stateful import (
 )
 
 from book_model import BookModel, run_histories
+from busy_books import refund_part, stored
 from clock import HOUR_MS, START_MS
 from moorage.ledger import ledger
-from moorage.ledger.ledger import EARNED, held_account, wallet_account
+from moorage.ledger.ledger import EARNED, account_of, held_account
 from moorage.ledger.metering import Metering
 from moorage.ledger.transfer import Transfer
 from moorage.operate.audit.rows import Finding, audit_books
@@ -46,10 +48,15 @@ class Stretch:
 class App:
     """What the model knows of a project."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, *, has_purse: bool = False) -> None:
         self.project = project
+        self.has_purse = has_purse
         self.stretches: list[Stretch] = []
         self.status = ProjectStatus.ACTIVE
+
+    @property
+    def holder(self) -> str:
+        return accounts.purse_of(self.project.id) if self.has_purse else self.project.wallet
 
     @property
     def billed(self) -> Stretch | None:
@@ -64,9 +71,10 @@ class Money(BookModel):
         self.now = self.noted = START_MS  # billed time, and as of its last reading
         self.apps: list[App] = []
         self.sent: list[Transfer] = []
+        self.filled: dict[Transfer, App] = {}
         self.balances: Counter[str] = Counter()
         self.paid: Counter[str] = Counter()
-        self.held = 0
+        self.held = self.refunded = 0
         self.ran_short = False
 
     # What happens
@@ -97,11 +105,85 @@ class Money(BookModel):
         self.apps.append(App(project))
         self._begin(self.apps[-1])
 
+    @precondition(lambda self: len(self.apps) < 4)
+    @rule(wallet=st.sampled_from(WALLETS), amount=st.integers(1, 50_000), price=st.integers(0, 9))
+    def open_by_a_payment(self, wallet: str, amount: int, price: int) -> None:
+        """Its project lives from that alone, unless the wallet has used the money first."""
+        sent = transfer(wallet, amount)
+        self.sent.append(sent)
+        project_id, name = str(uuid.uuid4()), f"app-{len(self.apps)}"
+        is_there = self.balances[wallet] >= 0
+        assert self.runner.run(self._fill(sent, project_id)) is is_there
+        self.paid[wallet] += amount
+        if not is_there:
+            self.balances[wallet] += amount
+            return
+        project = self.runner.run(
+            add_project(
+                self.db,
+                wallet,
+                name,
+                id=project_id,
+                monthly_price_micro_usd=price * 100_000,
+                serving_deployment_id=name,
+            )
+        )
+        self.apps.append(App(project, has_purse=True))
+        self.balances[self.apps[-1].holder] += amount
+        self.filled[sent] = self.apps[-1]
+        self._begin(self.apps[-1])
+
+    @precondition(lambda self: any(app.has_purse for app in self.apps))
+    @rule(data=st.data(), amount=st.integers(1, 50_000))
+    def add_to_a_purse(self, data: st.DataObject, amount: int) -> None:
+        app = data.draw(st.sampled_from([app for app in self.apps if app.has_purse]))
+        wallet = app.project.wallet
+        if app.status is ProjectStatus.DELETED or self.balances[wallet] < 0:
+            return
+        sent = transfer(wallet, amount)
+        self.sent.append(sent)
+        self.filled[sent] = app
+        assert self.runner.run(self._fill(sent, app.project.id))
+        self.paid[wallet] += amount
+        self.balances[app.holder] += amount
+
+    @precondition(lambda self: any(app.has_purse for app in self.apps))
+    @rule(data=st.data())
+    def adopt(self, data: st.DataObject) -> None:
+        """The wallet takes over what the purse has, or owes, once however often it asks."""
+        app = data.draw(st.sampled_from([app for app in self.apps if app.has_purse]))
+        if app.status is ProjectStatus.DELETED:
+            return
+        self._settle_model(app.holder)
+        moved = self.balances[app.holder]
+        found = self.runner.run(self._adopt(app, times=3))
+        assert sorted(found) == sorted([moved, 0, 0])
+        self._share_model(app)
+        if self.balances[app.project.wallet] <= 0:
+            self._suspend_model(app.project.wallet)
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data(), part=st.integers(1, 50_000))
+    def refund(self, data: st.DataObject, part: int) -> None:
+        """What burned since the last hour is booked first, so it goes back to nobody."""
+        sent = data.draw(st.sampled_from(self.sent))
+        app = self.filled.get(sent)
+        holder = app.holder if app else sent.payer
+        self._settle_model(holder)
+        is_there = self.balances[holder] >= min(part, sent.amount)
+        assert self.runner.run(self._refund(sent, holder, min(part, sent.amount))) is is_there
+        if is_there:
+            self.sent.remove(sent)
+            self.balances[holder] -= min(part, sent.amount)
+            self.refunded += min(part, sent.amount)
+        if self.balances[holder] <= 0:
+            self._suspend_model(holder)
+
     @precondition(lambda self: self.apps)
     @rule(data=st.data())
     def redeploy_or_wake(self, data: st.DataObject) -> None:
         app = data.draw(st.sampled_from(self.apps))
-        if app.status is not ProjectStatus.DELETED and self.balances[app.project.wallet] > 0:
+        if app.status is not ProjectStatus.DELETED and self.balances[app.holder] > 0:
             self._begin(app)
 
     @rule(milliseconds=st.integers(0, 3 * HOUR_MS))
@@ -145,21 +227,21 @@ class Money(BookModel):
     @rule(data=st.data())
     def lose_a_payment_to_a_reorganisation(self, data: st.DataObject) -> None:
         lost = self.sent.pop(data.draw(st.integers(0, len(self.sent) - 1)))
-        assert self.runner.run(self._reverse(lost)) == lost.amount
-        self.balances[lost.payer] -= lost.amount
+        app = self.filled.get(lost)
+        holder = app.holder if app else lost.payer
+        assert self.runner.run(self._reverse(lost)) == (lost.amount * (holder == lost.payer))
+        self.balances[holder] -= lost.amount
         self.paid[lost.payer] -= lost.amount
-        if self.balances[lost.payer] > 0:
-            return
-        for app in self.apps:
-            if app.project.wallet == lost.payer and app.billed is not None:
-                self.ran_short = True
-                app.billed.open = False
-                app.status = ProjectStatus.SUSPENDED
+        if self.balances[holder] <= 0:
+            self._suspend_model(holder)
 
     @rule(times=st.integers(1, 3))
     def tick(self, times: int) -> None:
         suspended = self.runner.run(self._ticks(times))
         assert sorted(suspended) == sorted(self._tick_model())
+        for app in self.apps:  # what came back to a purse of nobody
+            if app.status is ProjectStatus.DELETED and self.balances[app.holder] > 0:
+                self._share_model(app)
         self.noted = self.now
 
     @precondition(lambda self: self.apps)
@@ -172,22 +254,24 @@ class Money(BookModel):
             self._charge_model(app, stretch, max(self.now, stretch.until))
             stretch.open = False
         app.status = ProjectStatus.DELETED
+        if self.balances[app.holder] >= 0:
+            self._share_model(app)
 
     # What must be so
 
     @invariant()
     def balances_are_the_models(self) -> None:
-        for wallet in WALLETS:
-            held = self.runner.run(accounts.balance(self.db, wallet))
-            assert held == self.balances[wallet]
-            booked = accounts.sum_of_account(self.db, wallet_account(wallet))
+        for holder in {*WALLETS, *(accounts.purse_of(app.project.id) for app in self.apps)}:
+            held = self.runner.run(accounts.balance(self.db, holder))
+            assert held == self.balances[holder]
+            booked = accounts.sum_of_account(self.db, account_of(holder))
             assert self.runner.run(booked) == held
 
     @invariant()
     def books_sum_to_zero_and_what_was_paid_is_held_or_earned(self) -> None:
         assert self.runner.run(accounts.sum_of_entries(self.db)) == 0
         earned = self.runner.run(accounts.sum_of_account(self.db, EARNED))
-        assert earned + self.balances.total() == self.paid.total()
+        assert earned + self.refunded + self.balances.total() == self.paid.total()
         held = (accounts.sum_of_account(self.db, held_account(wallet)) for wallet in WALLETS)
         assert sum(map(self.runner.run, held)) == self.held
 
@@ -245,9 +329,33 @@ class Money(BookModel):
                 tx, chain_id=sent.chain_id, tx_hash=sent.tx_hash, log_index=sent.log_index
             )
             assert payment is not None
+            holder = await ledger.holder_of(tx, payment)
             lost = await ledger.reverse_payment(tx, payment, now_ms=self.clock.now_ms())
-            await self.metering.suspend_unpaid(tx, sent.payer)
+            await self.metering.suspend_unpaid(tx, holder)
         return lost
+
+    async def _fill(self, sent: Transfer, project_id: str) -> bool:
+        now_ms = self.clock.now_ms()
+        async with self.db.transaction(durable=True) as tx:
+            await ledger.credit_transfers(tx, [sent], now_ms=now_ms)
+            paid = await stored(tx, sent)
+            return await ledger.fill_purse(tx, paid, project_id, now_ms=now_ms)
+
+    async def _adopt(self, app: App, *, times: int) -> list[int]:
+        async def once() -> int:
+            async with self.db.transaction(durable=True) as tx:
+                return await self.metering.share_purse(tx, app.project)
+
+        return await asyncio.gather(*(once() for _ in range(times)))
+
+    async def _refund(self, sent: Transfer, holder: str, amount: int) -> bool:
+        async with self.db.transaction(durable=True) as tx:
+            await self.metering.settle(tx, holder)
+            await self.metering.time.note(tx)
+            paid = await stored(tx, sent)
+            is_there = await refund_part(tx, paid, amount, now_ms=self.clock.now_ms())
+            await self.metering.suspend_unpaid(tx, holder)
+        return is_there
 
     def _begin(self, app: App) -> None:
         self.runner.run(self._wake(app))
@@ -267,7 +375,7 @@ class Money(BookModel):
 
     async def _delete(self, app: App) -> None:
         async with self.db.transaction(durable=True) as tx:
-            await self.metering.end(tx, app.project.id)
+            await self.metering.close(tx, app.project.id)
             await projects.set_deleted(tx, app.project.id, at_ms=self.clock.now_ms())
 
     # The model
@@ -283,19 +391,45 @@ class Money(BookModel):
         for _, project_id, app, stretch in sorted(due, key=lambda item: item[:2]):
             hours = (self.now - stretch.start) // HOUR_MS
             self._charge_model(app, stretch, stretch.start + hours * HOUR_MS)
-            if self.balances[app.project.wallet] <= 0:
+            if self.balances[app.holder] <= 0:
                 stretch.open = False
                 app.status = ProjectStatus.SUSPENDED
                 suspended.append(project_id)
         return suspended
 
+    def _settle_model(self, holder: str) -> None:
+        """Each stretch that burns these credits ends now, and another begins if any are left."""
+        self.noted = self.now
+        for app in self.apps:
+            stretch = app.billed
+            if app.holder == holder and stretch is not None:
+                until = max(self.now, stretch.until)
+                self._charge_model(app, stretch, until)
+                stretch.open = False
+                if self.balances[holder] > 0:
+                    app.stretches.append(Stretch(start=until, until=until))
+                else:
+                    app.status = ProjectStatus.SUSPENDED
+
+    def _share_model(self, app: App) -> None:
+        if app.has_purse:
+            self.balances[app.project.wallet] += self.balances.pop(app.holder, 0)
+            app.has_purse = False
+
+    def _suspend_model(self, holder: str) -> None:
+        for app in self.apps:
+            if app.holder == holder and app.billed is not None:
+                self.ran_short = True
+                app.billed.open = False
+                app.status = ProjectStatus.SUSPENDED
+
     def _charge_model(self, app: App, stretch: Stretch, until: int) -> None:
-        wallet = app.project.wallet
+        holder = app.holder
         owed = price_of(app.project, until - stretch.start) - stretch.charged
         assert owed >= 0
-        taken = max(0, min(owed, self.balances[wallet]))
+        taken = max(0, min(owed, self.balances[holder]))
         self.ran_short = self.ran_short or taken < owed
-        self.balances[wallet] -= taken
+        self.balances[holder] -= taken
         stretch.charged += taken
         stretch.until = until
 

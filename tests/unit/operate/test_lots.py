@@ -59,8 +59,8 @@ def test_an_overdrawn_wallet_owes_until_its_next_payment() -> None:
 
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["add", "use", "take_back"]),
-        st.sampled_from([WALLET, "wallet:0xb"]),
+        st.sampled_from(["add", "use", "take_back", "move"]),
+        st.sampled_from([WALLET, "wallet:0xb", "project:q"]),
         st.sampled_from([ARBITRUM, BASE]),
         st.integers(0, 20),
     ),
@@ -89,6 +89,12 @@ def test_what_came_in_less_what_went_back_and_was_earned_is_owed(
                 lots.take_back(wallet, source, amount)
                 came[source] -= amount
                 balances[wallet] -= amount
+            case "move":  # between a wallet and a purse, which may owe
+                giver, taker = sorted([wallet, "project:q"], reverse=source == ARBITRUM)
+                moved = max(0, min(amount, balances[giver]), -balances[taker])
+                lots.move(giver, taker, moved)
+                balances[giver] -= moved
+                balances[taker] += moved
     owed = lots.owed()
     assert all(came[each] - lots.earned[each] == owed[each] for each in (ARBITRUM, BASE))
     assert sum(owed.values()) == sum(balances.values())

@@ -34,6 +34,7 @@ from moorage.errors import (
     WalletNotListed,
 )
 from moorage.failpoints import failpoint
+from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.payments.price.quotes import Quotes, taken_openly
@@ -48,6 +49,10 @@ from moorage.storage.money import accounts
 from moorage.storage.vault import Vault
 from moorage.uploads.tree import Upload
 
+_USED = (
+    "What this payment brought is in the credits of the wallet that paid, which used some of it "
+    "meanwhile. Do not pay again: sign the request with that wallet."
+)
 _SETTLING_MS = 60_000
 """How long a name is held for whoever's payment is being settled, if nothing else holds it."""
 
@@ -140,6 +145,7 @@ class Admission:
         except BaseException as error:
             await self._clear_up(deployment_id, keep=isinstance(error, CommitUnknown))
             if receipt is not None and isinstance(error, MoorageError):
+                await self._return_unused(receipt)
                 raise pay.after_payment(error, receipt) from error
             raise
         if admitted.deployment_id != deployment_id:
@@ -149,6 +155,16 @@ class Admission:
             self._on_superseded(earlier)
             await self._sources.drop(earlier)
         return admitted
+
+    async def _return_unused(self, receipt: PaymentReceipt) -> None:
+        """Gives a purse that got no project to its wallet; metering does later what fails here."""
+        project_id = receipt.purse
+        if project_id is None:
+            return
+        with suppress(DatabaseUnavailable):
+            async with self._db.transaction(durable=True) as tx:
+                if await projects.by_id(tx, project_id) is None:
+                    await ledger.share_purse(tx, project_id, now_ms=self._clock.now_ms())
 
     async def quote(self, attempt: DeployAttempt) -> DryRun:
         """Returns what this deploy would cost now. Changes nothing. Raises NoCapacity."""
@@ -224,6 +240,7 @@ class Admission:
                 wallet=attempt.wallet,
                 body_digest=attempt.request_digest,
                 unique_name=attempt.request.unique_name,
+                purse=str(uuid.uuid4()) if attempt.is_open else None,
             )
         except NOTHING_CREDITED as error:
             async with self._db.transaction(durable=False, of=attempt.names) as tx:
@@ -262,6 +279,8 @@ class Admission:
                 situation = await self._situation(tx, attempt)
                 # Others may have been admitted meanwhile, or who paid was never asked to.
                 await self._require_wallet(tx, attempt, situation)
+                if attempt.is_open and receipt and not await self._paywall.fill(tx, receipt):
+                    raise SignatureNeeded(_USED)
                 short = self._pricing.shortfall(attempt, situation, price, paid=paid)
                 if short is None:
                     if not paid:  # others may have been admitted meanwhile

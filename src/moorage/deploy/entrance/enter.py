@@ -116,9 +116,10 @@ async def _use_up(tx: Transaction, admitted: Admitted, wallet: str) -> None:
 
 
 def _new_project(accepted: AcceptedAttempt) -> Project:
-    request = accepted.attempt.request
+    request, receipt = accepted.attempt.request, accepted.receipt
+    purse = None if receipt is None else receipt.purse
     return Project(
-        id=str(uuid.uuid4()),
+        id=purse or str(uuid.uuid4()),
         wallet=accepted.attempt.wallet,
         unique_name=request.unique_name,
         display_name=request.display_name,

@@ -11,6 +11,7 @@ from moorage.deploy.entrance.configuration import (
     refuse_stopped,
 )
 from moorage.errors import InvalidField
+from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.money import NOTHING, MicroUsd
 from moorage.payments.price.quotes import Quotes
@@ -31,10 +32,11 @@ class Situation(msgspec.Struct, frozen=True):
     living: list[Quote]
     """The wallet's valid quotes for the name."""
     balance: MicroUsd
+    """Of the wallet's credits, or of the purse that the existing project lives from."""
     owes: MicroUsd
-    """What the wallet's apps have burned that is not charged yet."""
+    """What apps have burned of it that is not charged yet."""
     sharing: list[MicroUsd]
-    """The monthly price of each project that shares the wallet's credits."""
+    """The monthly price of each project that shares it."""
 
     @property
     def active(self) -> int:
@@ -94,12 +96,13 @@ async def read_situation(
         raise InvalidField("settings.volume", NOT_REMOVED)
     now = UNCONFIGURED if own is None else await current_config(source, vault, own)
     now.with_settings(request.settings)
-    commitments = await intervals.of_wallet(source, wallet)
+    holder = wallet if own is None else await ledger.holder_for(source, own.id, wallet=wallet)
+    commitments = await intervals.of_holder(source, holder)
     return Situation(
         own=own,
         now=now,
         living=living,
-        balance=row.balance,
+        balance=row.balance if holder == wallet else await accounts.balance(source, holder),
         owes=metering.owed(commitments.burning),
         sharing=commitments.sharing,
     )

@@ -4,6 +4,7 @@ Pure functions over rows that were read in one snapshot; each finding names a ro
 the rows with the chains.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
@@ -24,6 +25,7 @@ from moorage.records.money.payment import Payment, PaymentStatus
 from moorage.records.money.refund import Refund, RefundStatus
 from moorage.storage.database import Transaction
 from moorage.storage.money import audit as rows
+from moorage.storage.money.accounts import purse_of
 from moorage.storage.money.audit import BilledInterval, Books, Posting
 from moorage.storage.money.grants import Grant
 
@@ -70,9 +72,12 @@ async def audit_books(
     """Reads the books; returns them, and what is wrong within them."""
     books = await rows.books(snapshot)
     histories = {
-        interval.wallet: await rows.history(snapshot, wallet_account(interval.wallet))
-        for interval in books.intervals
-        if _burned(books, interval) < charge_of(interval)
+        account: await rows.history(snapshot, account)
+        for account in {
+            _account_of(books, interval)
+            for interval in books.intervals
+            if _burned(books, interval) < charge_of(interval)
+        }
     }
     decimals = {
         (chain.chain_id, token.key): token.decimals for chain in chains for token in chain.tokens
@@ -80,6 +85,7 @@ async def audit_books(
     return books, [
         *sum_findings(books),
         *balance_findings(books.accounts, books.balances),
+        *purse_findings(books),
         *posting_findings(books),
         *worth_findings(books.payments, decimals),
         *burn_findings(books, histories),
@@ -103,25 +109,48 @@ def sum_findings(books: Books) -> Iterator[Finding]:
 
 def balance_findings(accounts: Mapping[str, int], balances: Mapping[str, int]) -> Iterator[Finding]:
     """Each cached balance is the sum of the wallet's entries."""
-    prefix = wallet_account("")
+    yield from _sums_of("wallet", wallet_account(""), accounts, balances)
+
+
+def purse_findings(books: Books) -> Iterator[Finding]:
+    """So is that of each purse, and what a wallet's projects share is in none."""
+    balances: dict[str, int] = {each.project_id: each.balance for each in books.purses}
+    yield from _sums_of("purse", purse_of(""), books.accounts, balances)
+    for each in books.purses:
+        if each.shared and each.balance:
+            yield Finding(f"purse {each.project_id}", f"is shared, and has {each.balance}")
+    owners = {each.project_id: each.wallet for each in books.purses}
+    for payment in books.payments:
+        if payment.purse is not None and owners.get(payment.purse) != payment.payer:
+            yield Finding(payment_row(payment_key(payment)), "fills the purse of another wallet")
+
+
+def _sums_of(
+    kind: str, prefix: str, accounts: Mapping[str, int], balances: Mapping[str, int]
+) -> Iterator[Finding]:
     booked = {
         name.removeprefix(prefix): total
         for name, total in accounts.items()
         if name.startswith(prefix)
     }
-    for wallet in sorted({*booked, *balances}):
-        total, cached = booked.get(wallet, 0), balances.get(wallet)
+    for name in sorted({*booked, *balances}):
+        total, cached = booked.get(name, 0), balances.get(name)
         if cached is None:
-            yield Finding(f"wallet {wallet}", "has entries and no row")
+            yield Finding(f"{kind} {name}", "has entries and no row")
         elif cached != total:
-            yield Finding(
-                f"wallet {wallet}", f"its balance is {cached}, its entries sum to {total}"
-            )
+            yield Finding(f"{kind} {name}", f"its balance is {cached}, its entries sum to {total}")
 
 
 def posting_findings(books: Books) -> Iterator[Finding]:
-    """Each payment, refund and grant has exactly its postings; each posting belongs to one."""
-    postings = {posting.id: posting for posting in books.postings}
+    """Each payment, refund and grant has exactly its postings; each posting belongs to one.
+
+    Or it moves credits between a purse and its own wallet, which count as one here.
+    """
+    wallets = {purse_of(each.project_id): wallet_account(each.wallet) for each in books.purses}
+    postings = {posting.id: _in_wallets(posting, wallets) for posting in books.postings}
+    for moved in [each for each in postings.values() if each.id.startswith("purse:")]:
+        if not any(moved.amounts.values()):
+            del postings[moved.id]
     for payment in books.payments:
         yield from _of_payment(payment, postings)
     payments = {payment_key(payment): payment for payment in books.payments}
@@ -131,6 +160,14 @@ def posting_findings(books: Books) -> Iterator[Finding]:
         yield from _of_grant(given, postings)
     for stray in postings:
         yield Finding(f"posting {stray}", "belongs to no payment, refund or grant")
+
+
+def _in_wallets(posting: Posting, wallets: Mapping[str, str]) -> Posting:
+    """Returns a posting with the accounts of wallets for those of their purses."""
+    amounts: Counter[str] = Counter()
+    for account, amount in posting.amounts.items():
+        amounts[wallets.get(account, account)] += amount
+    return Posting(posting.id, dict(amounts))
 
 
 def _of_payment(payment: Payment, postings: dict[str, Posting]) -> Iterator[Finding]:
@@ -241,21 +278,29 @@ def burn_findings(
 ) -> Iterator[Finding]:
     """Each interval burned what its time costs, or less if the credits ran out.
 
-    `histories` holds the account history of each wallet whose intervals burned less.
+    `histories` holds the history of each account of which intervals burned less.
     """
     for stray in books.burned.keys() - {interval.id for interval in books.intervals}:
         yield Finding(f"posting burn:{stray}", "burns for no run interval")
     for interval in books.intervals:
         row = f"run interval {interval.id}"
         due, burned = charge_of(interval), _burned(books, interval)
-        if books.burned.get(interval.id, {}).keys() - {EARNED, wallet_account(interval.wallet)}:
+        own = {EARNED, wallet_account(interval.wallet), purse_of(interval.project_id)}
+        if books.burned.get(interval.id, {}).keys() - own:
             yield Finding(row, f"burned credits that are not those of {interval.wallet}")
         if burned != interval.charged_micro_usd:
             yield Finding(row, f"charged {interval.charged_micro_usd}, but burned {burned}")
         if burned > due:
             yield Finding(row, f"burned {burned} for time that costs {due}")
-        elif burned < due and not ran_out(interval.id, histories[interval.wallet]):
+        elif burned < due and not ran_out(interval.id, histories[_account_of(books, interval)]):
             yield Finding(row, f"burned {burned} of {due}, though there were credits")
+
+
+def _account_of(books: Books, interval: BilledInterval) -> str:
+    """Returns the account that an interval burned; before its first burn, a purse if there is."""
+    wallet, purse = wallet_account(interval.wallet), purse_of(interval.project_id)
+    burned = books.burned.get(interval.id, {})
+    return wallet if wallet in burned or purse not in books.accounts else purse
 
 
 def _burned(books: Books, interval: BilledInterval) -> int:
@@ -280,7 +325,7 @@ def build_findings(books: Books) -> Iterator[Finding]:
     for run in books.builds:
         row, moved = f"build run {run.id}", books.built.get(run.id, {})
         due = charge_up_to(run.billed_ms, monthly_price=run.monthly_price_micro_usd)
-        if moved.keys() - {EARNED, wallet_account(run.wallet)}:
+        if moved.keys() - {EARNED, wallet_account(run.wallet), purse_of(run.project_id)}:
             yield Finding(row, f"burned credits that are not those of {run.wallet}")
         if moved.get(EARNED, 0) != run.charged_micro_usd:
             yield Finding(

@@ -9,8 +9,9 @@ from moorage.operate.books import open_books
 from moorage.settings import Settings
 from moorage.storage.apps import projects
 from moorage.storage.database import Transaction
-from moorage.storage.money import account_history
+from moorage.storage.money import account_history, purses
 from moorage.storage.money.account_history import StatementEntry
+from moorage.storage.money.accounts import purse_of
 
 _USES = {"burn": "running", "build": "building beyond the allowance"}
 _PAID = {"payment", "release", "reversal"}
@@ -27,7 +28,10 @@ class InvoiceLine(msgspec.Struct, frozen=True):
 
 
 class Invoice(msgspec.Struct, frozen=True, kw_only=True):
-    """A wallet's period, in micro-USD: opening + paid + given - refunded - used = closing."""
+    """A wallet's period, in micro-USD: opening + paid + given - refunded - used = closing.
+
+    What its projects' purses have counts as the wallet's here: it paid that too.
+    """
 
     wallet: str
     opening: int
@@ -46,7 +50,7 @@ async def run_invoice(settings: Settings, wallet: str, *, since_ms: int, until_m
 
 
 async def invoice(snapshot: Transaction, wallet: str, *, since_ms: int, until_ms: int) -> Invoice:
-    """Returns what was booked on a wallet from `since_ms` on and before `until_ms`."""
+    """Returns what was booked on a wallet and its purses from `since_ms` on, before `until_ms`."""
     opening = 0
     moved: Counter[str] = Counter()
     used: Counter[tuple[str, str]] = Counter()
@@ -77,12 +81,14 @@ async def invoice(snapshot: Transaction, wallet: str, *, since_ms: int, until_ms
 
 async def _statement(snapshot: Transaction, wallet: str) -> list[StatementEntry]:
     found: list[StatementEntry] = []
-    before = 2**62
-    while some := await account_history.page(
-        snapshot, account=wallet_account(wallet), before=before, limit=_ENTRIES_AT_ONCE
-    ):
-        found += some
-        before = some[-1].place
+    own = [purse_of(each.project_id) for each in await purses.of_wallet(snapshot, wallet)]
+    for account in (wallet_account(wallet), *own):
+        before = 2**62
+        while some := await account_history.page(
+            snapshot, account=account, before=before, limit=_ENTRIES_AT_ONCE
+        ):
+            found += some
+            before = some[-1].place
     return found
 
 

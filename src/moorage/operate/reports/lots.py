@@ -63,6 +63,19 @@ class Lots:
         if overdrawn:
             self._overdrawn[account].append(Lot(source, overdrawn))
 
+    def move(self, giver: str, taker: str, amount: int) -> None:
+        """Moves credits, the oldest first; what the giver lacks it owes for the taker from then on.
+
+        Raises BooksWrong if the taker owes less than that.
+        """
+        given, lacking = _taken(self._unused[giver], amount)
+        for lot in given:
+            self.add(taker, lot.source, lot.amount)
+        owed, lacking = _taken(self._overdrawn[taker], lacking)
+        if lacking:
+            raise BooksWrong
+        self._overdrawn[giver] += owed
+
     def owed(self) -> Counter[Source]:
         """Returns what customers have left, by source; below zero where they owe it."""
         total: Counter[Source] = Counter()

@@ -131,7 +131,7 @@ class _Report:
         owners = {
             name: amount
             for name, amount in movement.amounts.items()
-            if name.startswith(("wallet:", "held:"))
+            if name.startswith(("wallet:", "project:", "held:"))
         }
         others = {name: amount for name, amount in movement.amounts.items() if name not in owners}
         match list(owners.items()), list(others.items()):
@@ -139,6 +139,9 @@ class _Report:
                 self._with(owner, other, amount, movement.posting_id)
             case [(first, amount), (second, _)], []:
                 giver, taker = (first, second) if amount < 0 else (second, first)
+                if movement.posting_id.startswith("purse:"):
+                    self._lots.move(giver, taker, abs(amount))
+                    return
                 source = self._source_of(movement.posting_id)
                 self._lots.take_back(giver, source, abs(amount))
                 self._lots.add(taker, source, abs(amount))

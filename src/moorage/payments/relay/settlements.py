@@ -101,6 +101,11 @@ class Settlements:
             return None
         return known.tx_hash
 
+    async def purse_of(self, authorization: TransferAuthorization) -> str | None:
+        """Returns the project whose purse it fills, as whoever sent it first has said."""
+        known = await self._known(authorization)
+        return None if known is None else known.purse
+
     async def unresolved(self, wallet: str, *, source: Source | None = None) -> bool:
         """Whether the outcome of an authorization of this wallet is still unknown.
 
@@ -146,11 +151,15 @@ class Settlements:
         authorization: TransferAuthorization,
         unique_name: str | None,
         open_body: str | None = None,
+        purse: str | None = None,
     ) -> str:
         """Returns the hash of the transaction that settles it: sent, but perhaps not mined yet.
 
         `open_body` is the digest of the request's body, where the authorization alone says who
         sends it. Once sent it is public: then it says so for this body alone.
+
+        `purse` is the project whose purse it fills. What it is for is decided by whoever sends it
+        first.
 
         The same authorization gives the same settlement, also concurrently and after restarts.
         Two round trips. If that transaction is reverted, the hash is not final: the follow-up finds
@@ -165,7 +174,9 @@ class Settlements:
             if known is None:
                 self.check(authorization, chain=chain, token=token)
                 try:
-                    return await self._begin(chain, token, authorization, unique_name, open_body)
+                    return await self._begin(
+                        chain, token, authorization, unique_name, open_body=open_body, purse=purse
+                    )
                 except AuthorizationRefused:
                     record_settlement(chain.name, "refused")
                     raise
@@ -216,7 +227,9 @@ class Settlements:
         token: Token,
         authorization: TransferAuthorization,
         unique_name: str | None,
+        *,
         open_body: str | None,
+        purse: str | None,
     ) -> str:
         relayer = self._relayers[chain.name]
         prepared, (state, code) = await relayer.prepare(
@@ -238,6 +251,7 @@ class Settlements:
             block_number=prepared.block_number,
             now_ms=self._clock.now_ms(),
             open_body=open_body,
+            purse=purse,
         )
         names = {settlement.payer, relayer.name}
         async with self._db.transaction(durable=True, of=names) as tx:
@@ -400,6 +414,7 @@ def _new_settlement(
     block_number: int,
     now_ms: int,
     open_body: str | None,
+    purse: str | None,
 ) -> Settlement:
     return Settlement(
         id=str(uuid.uuid4()),
@@ -421,4 +436,5 @@ def _new_settlement(
         created_at_ms=now_ms,
         ended_at_ms=None,
         open_body=open_body,
+        purse=purse,
     )

@@ -25,6 +25,7 @@ from moorage.errors import (
     PaymentPending,
 )
 from moorage.ledger import ledger
+from moorage.ledger.ledger import Filling
 from moorage.ledger.transfer import Transfer
 from moorage.metrics import outcome_of, record_payment
 from moorage.money import MicroUsd
@@ -110,11 +111,19 @@ class Paywall:
         self._clock = clock
 
     async def take(
-        self, evidence: Evidence, *, wallet: str, body_digest: str, unique_name: str | None = None
+        self,
+        evidence: Evidence,
+        *,
+        wallet: str,
+        body_digest: str,
+        unique_name: str | None = None,
+        purse: str | None = None,
     ) -> PaymentReceipt:
         """Credits what `evidence` shows, once; returns what it brought `wallet` in all.
 
-        `unique_name` is the app whose deploy it pays for; without one it is a top-up. A payment
+        `unique_name` is the app whose deploy it pays for; without one it is a top-up. `purse` is
+        the project whose purse it fills, if it is an authorization that was not sent before: then
+        the receipt names it. A transaction's hash, which everybody can read, fills none. A payment
         that was credited before, for example by the watcher, is accepted unless it has paid for
         something; one that was used for a top-up is accepted for a top-up again.
 
@@ -126,9 +135,16 @@ class Paywall:
         means = evidence.means
         try:
             tx_hash = await self._transaction(
-                evidence, wallet=wallet, body_digest=body_digest, unique_name=unique_name
+                evidence,
+                wallet=wallet,
+                body_digest=body_digest,
+                unique_name=unique_name,
+                purse=purse,
             )
-            receipt = await self._take(evidence, tx_hash, wallet=wallet, unique_name=unique_name)
+            filling = await self._filling(evidence) if purse else None
+            receipt = await self._take(
+                evidence, tx_hash, wallet=wallet, unique_name=unique_name, filling=filling
+            )
         except CommitUnknown as unknown:
             pending = PaymentPending(_NOT_KNOWN)
             pending.payment = PaymentOutcome(
@@ -147,6 +163,30 @@ class Paywall:
             raise
         record_payment(chain=means.chain.name, token=means.token.name, outcome="credited")
         return receipt
+
+    async def _filling(self, evidence: Evidence) -> Filling | None:
+        """Returns what an authorization fills, as whoever sent it first has said."""
+        if not isinstance(evidence, AuthorizationEvidence):
+            return None
+        one = evidence.authorization
+        purse = await self._settlements.purse_of(one)
+        return None if purse is None else Filling(one.payer, one.token_address, one.value, purse)
+
+    async def fill(self, tx: Transaction, receipt: PaymentReceipt) -> bool:
+        """Moves what a payment brought to the purse that its receipt names, unless it is there.
+
+        Returns False if its payer has used it meanwhile, or there is none to fill.
+        """
+        if receipt.purse is None:
+            return False
+        known = await payments.of_transaction(
+            tx, chain_id=receipt.chain_id, tx_hash=receipt.tx_hash
+        )
+        for payment in _credited_to(receipt.payer, known):
+            if payment.amount == receipt.authorized:
+                now_ms = self._clock.now_ms()
+                return await ledger.fill_purse(tx, payment, receipt.purse, now_ms=now_ms)
+        return False
 
     def settles(self) -> bool:
         """Whether any payment by authorization can be settled right now."""
@@ -190,7 +230,7 @@ class Paywall:
             return None
         known = await payments.of_transaction(self._db, chain_id=chain.chain_id, tx_hash=tx_hash)
         credited = _credited_to(authorization.payer, known)
-        receipt = self._receipt(offered, credited) if credited else None
+        receipt = self._receipt(offered, credited, project_id) if credited else None
         return OpenUse(project_id, deployment_id, receipt)
 
     async def refuse_while_unsettled(self, wallet: str, *, source: Source | None = None) -> None:
@@ -233,6 +273,7 @@ class Paywall:
         unique_name: str | None,
         stranger_at: str | None = None,
         anywhere: bool = False,
+        filling: Filling | None = None,
     ) -> list[Payment]:
         """Verifies the transaction and credits each of its transfers that was not credited before.
 
@@ -253,7 +294,9 @@ class Paywall:
         payers = {each.payer for each in transfers} | {each.payer for each in known}
 
         async def book(tx: Transaction, part: Sequence[Transfer]) -> None:
-            gained = await ledger.credit_transfers(tx, part, held=held, now_ms=now_ms)
+            gained = await ledger.credit_transfers(
+                tx, part, held=held, filling=filling, now_ms=now_ms
+            )
             if unique_name is not None and gained.get(wallet, 0) > 0:
                 await quotes.receive(
                     tx,
@@ -283,7 +326,13 @@ class Paywall:
         return credited
 
     async def _transaction(
-        self, evidence: Evidence, *, wallet: str, body_digest: str, unique_name: str | None
+        self,
+        evidence: Evidence,
+        *,
+        wallet: str,
+        body_digest: str,
+        unique_name: str | None,
+        purse: str | None,
     ) -> str:
         """Returns the hash of the transaction that pays; settles an authorization first."""
         if isinstance(evidence, TransactionEvidence):
@@ -303,6 +352,7 @@ class Paywall:
                 authorization=evidence.authorization,
                 unique_name=unique_name,
                 open_body=body_digest if evidence.openly else None,
+                purse=purse,
             )
         except PaymentAlreadyUsed as used:
             if used.used_by is not None:  # whoever asks, it is its payer's
@@ -316,7 +366,13 @@ class Paywall:
             raise
 
     async def _take(
-        self, evidence: Evidence, tx_hash: str, *, wallet: str, unique_name: str | None
+        self,
+        evidence: Evidence,
+        tx_hash: str,
+        *,
+        wallet: str,
+        unique_name: str | None,
+        filling: Filling | None,
     ) -> PaymentReceipt:
         chain, known = await self._booked(evidence, tx_hash)
         await self.refuse_used(
@@ -326,7 +382,12 @@ class Paywall:
         if not claimed:
             claimed = _standing(
                 await self._credit(
-                    evidence, tx_hash, chain=chain, wallet=wallet, unique_name=unique_name
+                    evidence,
+                    tx_hash,
+                    chain=chain,
+                    wallet=wallet,
+                    unique_name=unique_name,
+                    filling=filling,
                 )
             )
         elif isinstance(evidence, AuthorizationEvidence):
@@ -339,9 +400,12 @@ class Paywall:
             raise PaymentAlreadyUsed(_SENT_BACK)
         if not credited:
             raise PaymentHeld
-        return self._receipt(evidence, credited)
+        purse = None if filling is None else filling.project_id
+        return self._receipt(evidence, credited, purse)
 
-    def _receipt(self, evidence: Evidence, credited: Sequence[Payment]) -> PaymentReceipt:
+    def _receipt(
+        self, evidence: Evidence, credited: Sequence[Payment], purse: str | None
+    ) -> PaymentReceipt:
         return PaymentReceipt(
             chain_id=credited[0].chain_id,
             tx_hash=credited[0].tx_hash,
@@ -358,6 +422,7 @@ class Paywall:
             ),
             chain=self._chain(credited[0].chain_id, evidence.means.chain).name,
             token=tokens_of(credited),
+            purse=purse,
         )
 
     async def _credit(
@@ -368,6 +433,7 @@ class Paywall:
         chain: Chain,
         wallet: str,
         unique_name: str | None,
+        filling: Filling | None = None,
     ) -> list[Payment]:
         try:
             return await self.credit(
@@ -378,6 +444,7 @@ class Paywall:
                 unique_name=unique_name,
                 stranger_at=evidence.stranger_at,
                 anywhere=isinstance(evidence, TransactionEvidence),
+                filling=filling,
             )
         except PaymentNotFound as reverted:
             if isinstance(evidence, AuthorizationEvidence):  # it may still be used

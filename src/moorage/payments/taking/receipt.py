@@ -26,3 +26,5 @@ class PaymentReceipt(msgspec.Struct, frozen=True):
     """The amount of the authorization, if it was paid by one."""
     chain: str = ""  # names; receipts that were stored before these two lack them
     token: str = ""
+    purse: str | None = None
+    """The project whose purse it fills, if it was sent for that."""

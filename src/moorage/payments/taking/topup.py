@@ -10,6 +10,7 @@ from moorage.errors import (
     PaymentMalformed,
     PaymentPending,
 )
+from moorage.ledger import ledger
 from moorage.money import MicroUsd
 from moorage.payments.price.quotes import QUOTE_LIFETIME_MS
 from moorage.payments.protocols.demand import PaymentRequired, purchase
@@ -18,7 +19,7 @@ from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
 from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.storage import idempotency
 from moorage.storage.apps import projects
-from moorage.storage.database import Database
+from moorage.storage.database import Database, Source
 from moorage.storage.idempotency import Claim
 from moorage.storage.money import accounts, intervals, payments
 
@@ -41,7 +42,7 @@ class TopUpRequest(msgspec.Struct, frozen=True):
     is_proved: bool = True
     """Whether the wallet, or a token of its project, sent it; else a payment alone speaks."""
     project_id: str | None = None
-    """The project whose token sent it."""
+    """The project whose token sent it: its purse is filled, while it lives from one."""
 
     @property
     def tells(self) -> bool:
@@ -54,7 +55,9 @@ class Credited(msgspec.Struct, frozen=True):
 
     receipt: PaymentReceipt
     balance: MicroUsd
-    """The wallet's balance, with this payment."""
+    """The balance with this payment: the wallet's, or that of the purse."""
+    purse: str | None = None
+    """The project whose purse it filled."""
 
 
 class TopUp:
@@ -77,7 +80,10 @@ class TopUp:
             await self._check_worth(request, request.evidence)
         try:
             receipt = await self._paywall.take(
-                request.evidence, wallet=request.wallet, body_digest=request.body_digest
+                request.evidence,
+                wallet=request.wallet,
+                body_digest=request.body_digest,
+                purse=await self._purse(self._db, request.project_id, request.wallet),
             )
         except NOTHING_CREDITED as error:
             raise await self.demand(request, because=error) from error
@@ -87,6 +93,13 @@ class TopUp:
             pending = PaymentPending(_UNRECORDED)
             pending.receipt = receipt
             raise pending from fault
+
+    async def _purse(self, source: Source, project_id: str | None, wallet: str) -> str | None:
+        """Returns the project if it lives from a purse of its own, and None if not."""
+        if project_id is None:
+            return None
+        holder = await ledger.holder_for(source, project_id, wallet=wallet)
+        return None if holder == wallet else project_id
 
     async def _check_worth(self, request: TopUpRequest, offered: AuthorizationEvidence) -> None:
         """Refuses an authorization for less than the amount, as settling it costs gas."""
@@ -100,7 +113,11 @@ class TopUp:
         async with self._db.transaction(durable=True, of=names) as tx:
             uses = await payments.uses_of(tx, chain_id=receipt.chain_id, tx_hash=receipt.tx_hash)
             is_new = receipt.payer not in uses
-            credited = Credited(receipt, await accounts.balance(tx, receipt.payer))
+            purse = await self._purse(tx, receipt.purse, receipt.payer)
+            if purse is not None and not await self._paywall.fill(tx, receipt):
+                purse = None
+            holder = receipt.payer if purse is None else accounts.purse_of(purse)
+            credited = Credited(receipt, await accounts.balance(tx, holder), purse)
             if is_new:  # else one payment, repeated under new idempotency keys, would fill the disk
                 await idempotency.carried_out(tx, claim, credited)
                 await payments.add_use(

@@ -272,14 +272,14 @@ class FinalityCheck:
         async with self._db.transaction(durable=True) as tx:
             if paid != await self._paid(tx, place):
                 return
-            now_ms, touched = self._clock.now_ms(), set[str]()
+            now_ms = self._clock.now_ms()
+            holders = {await ledger.holder_of(tx, each) for each in booked}
             for payment in paid:
                 if payment.block_hash != transfers[0].block_hash or not is_among(shown, payment):
                     await ledger.reverse_payment(tx, payment, now_ms=now_ms)
-                    touched.add(payment.payer)
-            gained = await ledger.credit_transfers(tx, transfers, held=held, now_ms=now_ms)
-            for payer in {*touched, *(who for who, amount in gained.items() if amount < 0)}:
-                await self._metering.suspend_unpaid(tx, payer)
+            await ledger.credit_transfers(tx, transfers, held=held, now_ms=now_ms)
+            for holder in holders:
+                await self._metering.suspend_unpaid(tx, holder)
         record_moved(self._chain.name)
         log.warning("payment moved", payment=paid[0].posting_id, was_in=place.block_hash)
 
@@ -289,22 +289,22 @@ class FinalityCheck:
         None of a transaction that a request credited again since.
         """
         for part in ledger.in_parts(paid):
-            lost = 0
             async with self._db.transaction(durable=True) as tx:
                 now = await self._paid(tx, place)
                 if not all(payment in now for payment in part):
                     return
+                holders = {await ledger.holder_of(tx, payment) for payment in part}
                 for payment in part:
-                    lost += await ledger.reverse_payment(tx, payment, now_ms=self._clock.now_ms())
-                for payer in {payment.payer for payment in part}:
-                    await self._metering.suspend_unpaid(tx, payer)
+                    await ledger.reverse_payment(tx, payment, now_ms=self._clock.now_ms())
+                for holder in holders:
+                    await self._metering.suspend_unpaid(tx, holder)
             record_reversed(self._chain.name, len(part))
             log.warning(
                 "payment reversed",
                 payment=part[0].posting_id,
                 payments=len(part),
                 payer=part[0].payer,
-                micro_usd=lost,
+                micro_usd=sum(payment.credited_micro_usd for payment in part),
             )
 
     async def _paid(self, source: Source, place: Place) -> list[Payment]:

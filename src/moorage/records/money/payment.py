@@ -54,6 +54,7 @@ class Payment(msgspec.Struct, frozen=True):
     posting_id: str  # of its last credit
     held_reason: str | None
     recipient: str | None  # an address that was `pay_to`; None for rows older than this column
+    purse: str | None = None  # the project whose purse it filled; None: its payer's credits
 
     @property
     def amount(self) -> AtomicUnits:

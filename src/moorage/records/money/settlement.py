@@ -40,3 +40,4 @@ class Settlement(msgspec.Struct, frozen=True):
     created_at_ms: int
     ended_at_ms: int | None
     open_body: str | None = None  # the body of the open request that it pays; None: a signed one
+    purse: str | None = None  # the project whose purse it fills; None: its payer's credits

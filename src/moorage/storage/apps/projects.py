@@ -8,7 +8,8 @@ from moorage.records.deployment import (
 from moorage.records.project import SHARING_STATUSES, Project, ProjectStatus
 from moorage.storage.apps.addresses import names
 from moorage.storage.database import Database, Row, Source, Statement, Transaction
-from moorage.storage.schema import deployments, projects
+from moorage.storage.money.purses import unshared
+from moorage.storage.schema import deployments, projects, purses
 
 _PROJECT = [projects.c[name] for name in Project.__struct_fields__]
 _living = projects.c.deleted_at_ms.is_(None)
@@ -37,8 +38,10 @@ _SLEEPING = Statement(
 _SHARING = Statement(
     select(func.count())
     .select_from(projects)
+    .outerjoin(purses, unshared(projects.c.id))
     .where(
         projects.c.wallet == bindparam("wallet"),
+        purses.c.project_id.is_(None),
         projects.c.status.in_([status.value for status in SHARING_STATUSES]),
     )
 )
@@ -53,10 +56,18 @@ _SUSPENDED = (
     .order_by(projects.c.suspended_at_ms, projects.c.id)
 )
 _SUSPENDED_OF_WALLET = Statement(
-    _SUSPENDED.where(
+    _SUSPENDED.outerjoin(purses, unshared(projects.c.id)).where(
         projects.c.wallet == bindparam("wallet"),
+        purses.c.project_id.is_(None),
         projects.c.serving_deployment_id.is_not(None),
         projects.c.paused_at_ms.is_(None),  # only its owner ends this
+    )
+)
+_SUSPENDED_ALONE = Statement(
+    _SUSPENDED.where(
+        projects.c.id == bindparam("project_id"),
+        projects.c.serving_deployment_id.is_not(None),
+        projects.c.paused_at_ms.is_(None),
     )
 )
 _SUSPENDED_UNTIL = Statement(_SUSPENDED.where(projects.c.suspended_at_ms <= bindparam("until_ms")))
@@ -199,8 +210,13 @@ async def sleeping(source: Source) -> dict[str, str]:
 
 
 async def suspended_of_wallet(source: Source, wallet: str) -> list[Project]:
-    """Returns the wallet's projects that credits would resume, the longest suspended first."""
+    """Returns the projects that a wallet's credits would resume, the longest suspended first."""
     return [of_row(row) for row in await source.all(_SUSPENDED_OF_WALLET, wallet=wallet)]
+
+
+async def suspended_alone(source: Source, project_id: str) -> list[Project]:
+    """Returns a project if credits of its own would resume it."""
+    return [of_row(row) for row in await source.all(_SUSPENDED_ALONE, project_id=project_id)]
 
 
 async def suspended_until(db: Database, *, until_ms: int) -> list[Project]:

@@ -1,26 +1,58 @@
-"""Queries over wallets and the ledger's postings."""
+"""Queries over wallets, purses' balances, and the ledger's postings.
+
+A `holder` of credits is a wallet, by its address, or a project's purse, as `purse_of` names it.
+"""
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from sqlalchemy import Text, bindparam, func, insert, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Table,
+    Text,
+    bindparam,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from moorage.money import MicroUsd
 from moorage.storage.database import Database, Source, Statement, Transaction, Upsert
-from moorage.storage.schema import entries, postings, wallets
+from moorage.storage.schema import entries, postings, purses, wallets
 
-_BALANCE = Statement(
-    select(wallets.c.balance_micro_usd).where(wallets.c.address == bindparam("wallet"))
-)
+_PURSE = "project:"
+
+
+class _Balances(NamedTuple):
+    """The statements that read and change the balances, and last warnings, of a table."""
+
+    read: Statement
+    warn: Statement
+    add: Statement
+    take: Statement
+
+
+def _balances(table: Table, key: ColumnElement[str]) -> _Balances:
+    this, balance = key == bindparam("holder"), table.c.balance_micro_usd
+    changed = update(table).where(this)
+    amount: BindParameter[int] = bindparam("amount")
+    return _Balances(
+        read=Statement(select(balance, table.c.warned_hours).where(this)),
+        warn=Statement(changed.values(warned_hours=bindparam("hours"))),
+        add=Statement(changed.values(balance_micro_usd=balance + amount)),
+        take=Statement(changed.where(balance >= amount).values(balance_micro_usd=balance - amount)),
+    )
+
+
+_OF_WALLETS = _balances(wallets, wallets.c.address)
+_OF_PURSES = _balances(purses, purses.c.project_id)
 _WALLET = Statement(
     select(wallets.c.balance_micro_usd, wallets.c.warned_hours, wallets.c.blocked_reason).where(
         wallets.c.address == bindparam("wallet")
     )
-)
-_SET_WARNED = Statement(
-    update(wallets)
-    .where(wallets.c.address == bindparam("wallet"))
-    .values(warned_hours=bindparam("hours"))
 )
 _ENSURE_WALLET = Statement(
     Upsert(
@@ -36,19 +68,6 @@ _LOCK = Statement(
     update(wallets)
     .where(wallets.c.address == bindparam("wallet"))
     .values(balance_micro_usd=wallets.c.balance_micro_usd)
-)
-_ADD_TO_BALANCE = Statement(
-    update(wallets)
-    .where(wallets.c.address == bindparam("wallet"))
-    .values(balance_micro_usd=wallets.c.balance_micro_usd + bindparam("amount"))
-)
-_TAKE_FROM_BALANCE = Statement(
-    update(wallets)
-    .where(
-        wallets.c.address == bindparam("wallet"),
-        wallets.c.balance_micro_usd >= bindparam("amount"),
-    )
-    .values(balance_micro_usd=wallets.c.balance_micro_usd - bindparam("amount"))
 )
 _ADD_POSTING = Statement(
     insert(postings).values(
@@ -86,6 +105,9 @@ _EXPORT = Statement(
             bindparam("wallet") == "",
             entries.c.account == "wallet:" + bindparam("wallet", type_=Text),
             entries.c.account == "held:" + bindparam("wallet", type_=Text),
+            entries.c.account.in_(
+                select(_PURSE + purses.c.project_id).where(purses.c.wallet == bindparam("wallet"))
+            ),
         ),
     )
     .order_by(entries.c.place)
@@ -93,10 +115,32 @@ _EXPORT = Statement(
 )
 
 
-async def balance(source: Source, wallet: str) -> MicroUsd:
-    """Returns the wallet's balance; that of an unknown wallet is 0."""
-    row = await source.one(_BALANCE, wallet=wallet)
-    return MicroUsd(row[0] if row else 0)
+def purse_of(project_id: str) -> str:
+    """Returns the holder of a project's own credits, which is the name of its account as well."""
+    return f"{_PURSE}{project_id}"
+
+
+def purse_in(holder: str) -> str | None:
+    """Returns the project whose purse a holder is; None of a wallet."""
+    return holder.removeprefix(_PURSE) if holder.startswith(_PURSE) else None
+
+
+def _statements(holder: str) -> tuple[_Balances, str]:
+    """Returns the statements for a holder, and its key."""
+    project_id = purse_in(holder)
+    return (_OF_WALLETS, holder) if project_id is None else (_OF_PURSES, project_id)
+
+
+async def balance(source: Source, holder: str) -> MicroUsd:
+    """Returns the holder's balance; that of an unknown one is 0."""
+    return (await balance_and_warning(source, holder))[0]
+
+
+async def balance_and_warning(source: Source, holder: str) -> tuple[MicroUsd, int | None]:
+    """Returns the balance and the last warning that it runs out; None when there is enough."""
+    statements, key = _statements(holder)
+    row = await source.one(statements.read, holder=key)
+    return (MicroUsd(row[0]), row[1]) if row else (MicroUsd(0), None)
 
 
 class WalletRow(NamedTuple):
@@ -128,19 +172,21 @@ async def lock(tx: Transaction, wallet: str) -> None:
     await tx.execute(_LOCK, wallet=wallet)
 
 
-async def change_balance(tx: Transaction, wallet: str, amount: int) -> bool:
+async def change_balance(tx: Transaction, holder: str, amount: int) -> bool:
     """Adds `amount` to the balance, unless a negative one would take it below zero.
 
     Returns whether it did. A positive amount is always added, even to a balance below zero.
     """
+    statements, key = _statements(holder)
     if amount < 0:
-        return await tx.execute(_TAKE_FROM_BALANCE, wallet=wallet, amount=-amount) == 1
-    return await tx.execute(_ADD_TO_BALANCE, wallet=wallet, amount=amount) == 1
+        return await tx.execute(statements.take, holder=key, amount=-amount) == 1
+    return await tx.execute(statements.add, holder=key, amount=amount) == 1
 
 
-async def take_back(tx: Transaction, wallet: str, amount: int) -> None:
+async def take_back(tx: Transaction, holder: str, amount: int) -> None:
     """Subtracts `amount` from the balance, which may go below zero."""
-    await tx.execute(_ADD_TO_BALANCE, wallet=wallet, amount=-amount)
+    statements, key = _statements(holder)
+    await tx.execute(statements.add, holder=key, amount=-amount)
 
 
 async def add_posting(
@@ -208,9 +254,10 @@ def _require_balance(amounts: Mapping[str, int]) -> None:
         raise ValueError(f"a posting must sum to zero: {amounts}")
 
 
-async def set_warned(tx: Transaction, wallet: str, hours: int | None) -> None:
+async def set_warned(tx: Transaction, holder: str, hours: int | None) -> None:
     """Records the last warning; None when there are enough credits again."""
-    await tx.execute(_SET_WARNED, wallet=wallet, hours=hours)
+    statements, key = _statements(holder)
+    await tx.execute(statements.warn, holder=key, hours=hours)
 
 
 async def sum_of_entries(db: Database) -> int:

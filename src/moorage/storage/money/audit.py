@@ -8,9 +8,10 @@ from moorage.records.money.cursor import Cursor
 from moorage.records.money.payment import Payment
 from moorage.records.money.refund import Refund
 from moorage.storage.database import Record, Statement, Transaction, struct_of, substring
-from moorage.storage.money import grants, payments, refunds
+from moorage.storage.money import grants, payments, purses, refunds
 from moorage.storage.money.builds import BuildRun
 from moorage.storage.money.grants import Grant
+from moorage.storage.money.purses import Purse
 from moorage.storage.schema import (
     build_runs,
     entries,
@@ -40,6 +41,7 @@ class BilledInterval(msgspec.Struct, frozen=True):
 
     id: str
     wallet: str
+    project_id: str
     monthly_price_micro_usd: MicroUsd
     started_at_ms: int
     ended_at_ms: int | None
@@ -83,6 +85,7 @@ class Books(msgspec.Struct, frozen=True):
     unbalanced: dict[str, int]  # postings whose entries do not sum to zero, or that have none
     accounts: dict[str, int]  # each account's sum
     balances: dict[str, int]  # each wallet's cached balance
+    purses: tuple[Purse, ...]
     postings: tuple[Posting, ...]  # all but burns and builds
     intervals: tuple[BilledInterval, ...]
     builds: tuple[BuildRun, ...]
@@ -132,6 +135,7 @@ _INTERVALS = Statement(
     select(
         run_intervals.c.id,
         projects.c.wallet,
+        projects.c.id,
         func.coalesce(run_intervals.c.monthly_price_micro_usd, projects.c.monthly_price_micro_usd),
         run_intervals.c.started_at_ms,
         run_intervals.c.ended_at_ms,
@@ -167,6 +171,7 @@ async def books(tx: Transaction) -> Books:
         unbalanced=dict([*await tx.all(_UNBALANCED), *await tx.all(_EMPTY)]),
         accounts=dict(await tx.all(_ACCOUNTS)),
         balances=dict(await tx.all(_BALANCES)),
+        purses=tuple(await purses.every(tx)),
         postings=await _postings(tx),
         intervals=await _rows(tx, _INTERVALS, BilledInterval),
         builds=await _rows(tx, _BUILDS, BuildRun),

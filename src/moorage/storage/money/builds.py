@@ -5,7 +5,9 @@ from sqlalchemy import bindparam, func, insert, select, update
 
 from moorage.money import NOTHING, MicroUsd
 from moorage.storage.database import Source, Statement, Transaction, struct_of
-from moorage.storage.schema import build_runs
+from moorage.storage.money.accounts import purse_in
+from moorage.storage.money.purses import unshared
+from moorage.storage.schema import build_runs, purses
 
 
 class BuildRun(msgspec.Struct, frozen=True):
@@ -46,9 +48,18 @@ _LAST_OF = Statement(
     .order_by(build_runs.c.started_at_ms.desc())
     .limit(1)
 )
-_FREE_MS = Statement(
-    select(func.coalesce(func.sum(build_runs.c.ran_ms - build_runs.c.billed_ms), 0)).where(
-        build_runs.c.wallet == bindparam("wallet")
+_free = func.coalesce(func.sum(build_runs.c.ran_ms - build_runs.c.billed_ms), 0)
+_FREE_OF_WALLET = Statement(
+    select(_free)
+    .outerjoin(purses, unshared(build_runs.c.project_id))
+    .where(build_runs.c.wallet == bindparam("wallet"), purses.c.project_id.is_(None))
+)
+_FREE_OF_PURSE = Statement(
+    select(_free)
+    .join(purses, unshared(build_runs.c.project_id))
+    .where(
+        purses.c.project_id == bindparam("purse"),
+        build_runs.c.wallet == purses.c.wallet,  # which has an index
     )
 )
 
@@ -77,7 +88,14 @@ async def last_of(source: Source, deployment_id: str, *, wallet: str) -> BuildRu
     return struct_of(BuildRun, row) if row else None
 
 
-async def free_ms(source: Source, wallet: str) -> int:
-    """Returns how much of its allowance a wallet's builds have used, in milliseconds."""
-    row = await source.one(_FREE_MS, wallet=wallet)
+async def free_ms(source: Source, holder: str) -> int:
+    """Returns how much of the allowance builds have used, in milliseconds.
+
+    Those of a project with a purse of its own count for that, not for its wallet.
+    """
+    project_id = purse_in(holder)
+    if project_id is None:
+        row = await source.one(_FREE_OF_WALLET, wallet=holder)
+    else:
+        row = await source.one(_FREE_OF_PURSE, purse=project_id)
     return int(row[0]) if row else 0

@@ -9,7 +9,9 @@ from sqlalchemy import and_, bindparam, func, insert, or_, select, update
 from moorage.money import MicroUsd
 from moorage.records.project import SHARING_STATUSES
 from moorage.storage.database import Source, Statement, Transaction
-from moorage.storage.schema import projects, run_intervals
+from moorage.storage.money.accounts import purse_in, purse_of
+from moorage.storage.money.purses import unshared
+from moorage.storage.schema import projects, purses, run_intervals
 
 
 class RunInterval(msgspec.Struct, frozen=True):
@@ -22,10 +24,17 @@ class RunInterval(msgspec.Struct, frozen=True):
     started_at_ms: int
     charged_until_ms: int
     charged_micro_usd: MicroUsd
+    purse: str | None = None
+    """The project's id, if it lives from a purse of its own."""
+
+    @property
+    def holder(self) -> str:
+        """Whose credits pay it: the wallet's, or the project's own."""
+        return self.wallet if self.purse is None else purse_of(self.purse)
 
 
 class Commitments(NamedTuple):
-    """What a wallet's credits pay for."""
+    """What a holder's credits pay for."""
 
     sharing: list[MicroUsd]
     """The monthly price of each project that shares them."""
@@ -49,8 +58,14 @@ _OPEN_COLUMNS = [
     run_intervals.c.started_at_ms,
     run_intervals.c.charged_until_ms,
     run_intervals.c.charged_micro_usd,
+    purses.c.project_id,
 ]
-_joined = select(*_OPEN_COLUMNS).join(projects, projects.c.id == run_intervals.c.project_id)
+_joined = (
+    select(*_OPEN_COLUMNS)
+    .join_from(run_intervals, projects, projects.c.id == run_intervals.c.project_id)
+    .outerjoin(purses, unshared(projects.c.id))
+)
+_from_wallet = purses.c.project_id.is_(None)
 _open = run_intervals.c.ended_at_ms.is_(None)
 _DUE = Statement(
     _joined.where(_open, run_intervals.c.charged_until_ms <= bindparam("before_ms"))
@@ -58,20 +73,30 @@ _DUE = Statement(
     .limit(bindparam("limit"))
 )
 _OPEN_OF = Statement(_joined.where(_open, run_intervals.c.project_id == bindparam("project_id")))
-_OPEN_OF_WALLET = Statement(_joined.where(_open, projects.c.wallet == bindparam("wallet")))
+_OPEN_OF_WALLET = Statement(
+    _joined.where(_open, projects.c.wallet == bindparam("wallet"), _from_wallet)
+)
 _shares = projects.c.status.in_([status.value for status in SHARING_STATUSES])
-_OF_WALLET = Statement(
+_commitments = (
     select(projects.c.monthly_price_micro_usd, _shares, *_OPEN_COLUMNS)
     .select_from(projects)
     .outerjoin(run_intervals, and_(run_intervals.c.project_id == projects.c.id, _open))
-    .where(projects.c.wallet == bindparam("wallet"), or_(_shares, run_intervals.c.id.is_not(None)))
+    .outerjoin(purses, unshared(projects.c.id))
+    .where(or_(_shares, run_intervals.c.id.is_not(None)))
 )
+_OF_WALLET = Statement(_commitments.where(projects.c.wallet == bindparam("wallet"), _from_wallet))
+_OF_PURSE = Statement(_commitments.where(projects.c.id == bindparam("purse")))
 _EVERY_OPEN = Statement(_joined.where(_open))
-_A_MONTH_OF_WALLET = Statement(
+_a_month = (
     select(func.coalesce(func.sum(projects.c.monthly_price_micro_usd), 0))
     .join_from(run_intervals, projects)
-    .where(_open, projects.c.wallet == bindparam("wallet"))
+    .outerjoin(purses, unshared(projects.c.id))
+    .where(_open)
 )
+_A_MONTH_OF_WALLET = Statement(
+    _a_month.where(projects.c.wallet == bindparam("wallet"), _from_wallet)
+)
+_A_MONTH_OF_PURSE = Statement(_a_month.where(projects.c.id == bindparam("purse")))
 _SERVING_OPEN = Statement(
     select(run_intervals.c.id, projects.c.serving_deployment_id)
     .join_from(run_intervals, projects)
@@ -129,13 +154,26 @@ async def open_of(source: Source, project_id: str) -> RunInterval | None:
 
 
 async def open_of_wallet(source: Source, wallet: str) -> list[RunInterval]:
-    """Returns the open intervals of all projects of a wallet."""
+    """Returns the open intervals of all projects that live from a wallet's credits."""
     return [RunInterval(*row) for row in await source.all(_OPEN_OF_WALLET, wallet=wallet)]
 
 
-async def of_wallet(source: Source, wallet: str) -> Commitments:
-    """Returns what a wallet's projects cost, whether they are billed yet or not."""
-    rows = await source.all(_OF_WALLET, wallet=wallet)
+async def open_of_holder(source: Source, holder: str) -> list[RunInterval]:
+    """Returns the open intervals that a wallet's credits pay, or a project's purse."""
+    project_id = purse_in(holder)
+    if project_id is None:
+        return await open_of_wallet(source, holder)
+    interval = await open_of(source, project_id)
+    return [] if interval is None else [interval]
+
+
+async def of_holder(source: Source, holder: str) -> Commitments:
+    """Returns what a holder's projects cost, whether they are billed yet or not."""
+    project_id = purse_in(holder)
+    if project_id is None:
+        rows = await source.all(_OF_WALLET, wallet=holder)
+    else:
+        rows = await source.all(_OF_PURSE, purse=project_id)
     return Commitments(
         sharing=[MicroUsd(price) for price, shares, *_ in rows if shares],
         burning=[RunInterval(*interval) for _, _, *interval in rows if interval[0] is not None],
@@ -147,9 +185,13 @@ async def every_open(source: Source) -> list[RunInterval]:
     return [RunInterval(*row) for row in await source.all(_EVERY_OPEN)]
 
 
-async def a_month_of_wallet(tx: Transaction, wallet: str) -> MicroUsd:
-    """Returns the monthly price of all of a wallet's projects that are being billed."""
-    row = await tx.one(_A_MONTH_OF_WALLET, wallet=wallet)
+async def a_month_of_holder(tx: Transaction, holder: str) -> MicroUsd:
+    """Returns the monthly price of all projects that burn a holder's credits."""
+    project_id = purse_in(holder)
+    if project_id is None:
+        row = await tx.one(_A_MONTH_OF_WALLET, wallet=holder)
+    else:
+        row = await tx.one(_A_MONTH_OF_PURSE, purse=project_id)
     return MicroUsd(row[0] if row else 0)
 
 

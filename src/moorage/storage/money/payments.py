@@ -7,7 +7,9 @@ from moorage.money import MicroUsd
 from moorage.records.money.payment import Finality, Payment, PaymentStatus, Place
 from moorage.records.money.refund import RefundStatus
 from moorage.storage.database import Database, Source, Statement, Transaction, struct_of
-from moorage.storage.schema import payment_uses, payments, refunds
+from moorage.storage.money.accounts import purse_in
+from moorage.storage.money.purses import unshared
+from moorage.storage.schema import payment_uses, payments, purses, refunds
 
 _KEY = ("chain_id", "tx_hash", "log_index")
 _PLACE = [payments.c[name] for name in Place._fields]
@@ -58,6 +60,7 @@ _RELEASE = Statement(
     .where(*_this, payments.c.status == PaymentStatus.HELD)
     .values(status=PaymentStatus.CREDITED, held_reason=null())
 )
+_SET_PURSE = Statement(update(payments).where(*_this).values(purse=bindparam("new_purse")))
 _credited = (payments.c.payer == bindparam("payer")) & (payments.c.status == PaymentStatus.CREDITED)
 _refunded = (  # of one payment: for a wallet that never paid, as most are asked for, of none
     select(func.coalesce(func.sum(refunds.c.debited_micro_usd), 0))
@@ -68,8 +71,21 @@ _refunded = (  # of one payment: for a wallet that never paid, as most are asked
     .correlate(payments)
     .scalar_subquery()
 )
-_SUM_CREDITED = Statement(
-    select(func.coalesce(func.sum(payments.c.credited_micro_usd - _refunded), 0)).where(_credited)
+_worth = func.coalesce(func.sum(payments.c.credited_micro_usd - _refunded), 0)
+_SUM_CREDITED = Statement(select(_worth).where(_credited))
+_SUM_OF_WALLET = Statement(
+    select(_worth)
+    .outerjoin(purses, unshared(payments.c.purse))
+    .where(_credited, purses.c.project_id.is_(None))
+)
+_SUM_OF_PURSE = Statement(
+    select(_worth)
+    .join(purses, purses.c.project_id == payments.c.purse)
+    .where(
+        purses.c.project_id == bindparam("purse"),
+        payments.c.payer == purses.c.wallet,  # which has an index
+        payments.c.status == PaymentStatus.CREDITED,
+    )
 )
 _HELD = Statement(
     select(*_COLUMNS)
@@ -120,6 +136,16 @@ _ADD_USE = Statement(
 async def sum_credited(source: Source, *, payer: str) -> MicroUsd:
     """Returns the sum of the payer's payments that are credited, less what was refunded."""
     row = await source.one(_SUM_CREDITED, payer=payer)
+    return MicroUsd(row[0] if row else 0)
+
+
+async def sum_credited_to(source: Source, holder: str) -> MicroUsd:
+    """Returns the same of what was paid into a wallet's credits, or into a project's purse."""
+    project_id = purse_in(holder)
+    if project_id is None:
+        row = await source.one(_SUM_OF_WALLET, payer=holder)
+    else:
+        row = await source.one(_SUM_OF_PURSE, purse=project_id)
     return MicroUsd(row[0] if row else 0)
 
 
@@ -180,6 +206,17 @@ async def set_status(tx: Transaction, payment: Payment, status: PaymentStatus) -
         new_status=status,
     )
     return touched == 1
+
+
+async def set_purse(tx: Transaction, payment: Payment, purse: str) -> None:
+    """Records that a payment filled the purse of a project."""
+    await tx.execute(
+        _SET_PURSE,
+        chain_id=payment.chain_id,
+        tx_hash=payment.tx_hash,
+        log_index=payment.log_index,
+        new_purse=purse,
+    )
 
 
 async def release(tx: Transaction, payment: Payment) -> bool:

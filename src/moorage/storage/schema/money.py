@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ForeignKey,
     Index,
@@ -9,6 +10,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 from moorage.storage.schema.metadata import metadata, one_of, partial_index
@@ -26,6 +28,22 @@ wallets = Table(
     Column("blocked_reason", Text),  # why the operator has suspended it; null while it is not
 )
 
+purses = Table(
+    "purses",
+    metadata,
+    # Credits of one project: those that opened it or were added for it, while its payer's wallet
+    # has not adopted it. They may come before the project, which is entered a moment later.
+    Column("project_id", Text, primary_key=True),
+    Column("wallet", Text, nullable=False),  # that paid, and whose project it is
+    # The cached sum of the entries of "project:<id>", as a wallet's balance is.
+    Column("balance_micro_usd", BigInteger, nullable=False),
+    # Whether the project burns its wallet's credits: then nothing more is kept here.
+    Column("shared", Boolean, nullable=False, server_default=false()),
+    Column("warned_hours", Integer),  # as a wallet's
+    Column("created_at_ms", BigInteger, nullable=False),
+    Index(None, "wallet"),
+)
+
 postings = Table(
     "postings",
     metadata,
@@ -41,7 +59,8 @@ entries = Table(
     # The order in which entries were written: the rowid in SQLite, a sequence elsewhere.
     Column("place", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("posting_id", Text, ForeignKey("postings.id"), nullable=False),
-    # "wallet:0x…", "held:0x…", "received:<chain_id>:<token>", "earned", "refunded", "granted"
+    # "wallet:0x…", "project:<id>", "held:0x…", "received:<chain_id>:<token>", "earned",
+    # "refunded", "granted"
     Column("account", Text, nullable=False),
     Column("amount_micro_usd", BigInteger, nullable=False),  # a posting's amounts sum to zero
     UniqueConstraint("posting_id", "account"),
@@ -72,6 +91,8 @@ payments = Table(
     Column("held_reason", Text),  # why screening refused it
     # The address of ours that it went to; null for rows older than this column.
     Column("recipient", Text),
+    # The project to whose purse it went; null for those of wallets.
+    Column("purse", Text),
     one_of("status", "credited", "held", "reversed", "refunded"),
     one_of("finality", "provisional", "safe", "finalized"),
     Index(None, "payer"),
@@ -132,6 +153,8 @@ settlements = Table(
     Column("ended_at_ms", BigInteger),
     # SHA-256 of the body that it came with, where nothing but itself said who sent that.
     Column("open_body", Text),
+    # The project whose purse it fills, as it was signed for that alone; null: its payer's credits.
+    Column("purse", Text),
     one_of("status", "intended", "sent", "settled", "failed"),
     UniqueConstraint("chain_id", "token_address", "payer", "nonce"),
     Index(None, "chain_id", "status"),

@@ -60,7 +60,7 @@ class Deletion:
 
     async def begin(self, tx: Transaction, project_id: str) -> None:
         """Ends billing, and records that the project is deleted, even after a crash."""
-        await self._metering.end(tx, project_id)
+        await self._metering.close(tx, project_id)
         await projects.set_status(tx, project_id, ProjectStatus.DELETING)
         for deployment in await deployments.of_project(tx, project_id):
             await deployments.move(tx, deployment.id, DeploymentStatus.STOPPED)
