@@ -13,7 +13,7 @@ from eth_utils.address import to_checksum_address
 
 from gateway_fixture import DevGateway, running
 from paying import rpc, send_transaction, sign_authorization
-from wallet import HELLO, Answer, Wallet, fresh_name
+from wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name
 
 pytestmark = pytest.mark.root
 
@@ -56,6 +56,47 @@ async def test_proof_with_a_broken_body_spends_nothing(
 
     assert (await wallet.deploy(name, tx=tx)).status == 200
     assert await balance_of(wallet) == 0.5
+
+
+@pytest.mark.parametrize("where", ["tx_hash", "payment", "query", "quote", "top-up"])
+async def test_hash_where_none_is_read_is_credited_and_never_paid_again(
+    wallet: Wallet, where: str
+) -> None:
+    tx, name = await wallet.pay(PRICE), fresh_name()
+    body = deploy_body(name, HELLO)
+    mistaken = {
+        "tx_hash": ("/agent/deploy", body | {"tx_hash": tx}),
+        "payment": ("/agent/deploy", body | {"payment": {"tx": tx, "chain": "arbitrum"}}),
+        "query": (f"/agent/deploy?tx={tx}", body),
+        "quote": ("/agent/quote", body | {"payment_tx": tx}),
+        "top-up": ("/agent/credits", {"amount_usd": 0.5, "tx": tx}),
+    }
+
+    refused = await wallet.call("POST", mistaken[where][0], json=mistaken[where][1])
+
+    assert (refused.status, refused.body["code"]) == (400, "payment_malformed"), refused.body
+    assert "X-Payment-Tx" in refused.body["error"]
+    assert (refused.body["payment"]["tx"], refused.body["payment"]["state"]) == (tx, "credited")
+    assert refused.body["payment"]["do_not_pay_again"] is True
+    assert "amount_token" not in refused.body
+    assert (await wallet.deploy(name, tx=tx)).status == 200
+    assert await balance_of(wallet) == 0.5
+
+
+async def test_unknown_fields_are_told_in_quote_demand_and_answer(wallet: Wallet) -> None:
+    body = deploy_body(fresh_name(), HELLO) | {"client": "x", "chain": {"id": 1}}
+    quoted = await wallet.call("POST", "/agent/quote", json=body)
+    asked = await wallet.call("POST", "/agent/deploy", json=body)
+    another = body | {"uniqueName": fresh_name()}
+    anybody = await call(wallet.gateway, "POST", "/deploy", json=another)
+    proof = {"X-Payment-Tx": await wallet.pay(PRICE)}
+    deployed = await wallet.call("POST", "/agent/deploy", json=body, headers=proof)
+
+    answers = (quoted, asked, anybody, deployed)
+    assert [answer.status for answer in answers] == [200, 402, 402, 200]
+    for answer in answers:
+        told = [each for each in answer.body["warnings"] if each["code"] == "unknown_field"]
+        assert [each["field"] for each in told] == ["client", "chain"]
 
 
 async def test_proof_for_a_name_that_is_taken_works_for_another(

@@ -16,7 +16,12 @@ from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.managed import require_own
 from moorage.api.http.payment.paid_answers import repeated
 from moorage.api.http.payment.payer import PaidFront, authenticate_payer
-from moorage.api.http.payment.payment_headers import OfferedPayment, paid_headers, read_payment
+from moorage.api.http.payment.payment_headers import (
+    OfferedPayment,
+    paid_headers,
+    read_payment,
+    refuse_misplaced,
+)
 from moorage.api.http.problems import json_response
 from moorage.api.money.credits import allowance_body
 from moorage.api.projects import require_volumes
@@ -122,6 +127,8 @@ async def read_attempt(
         ),
     )
     try:
+        if payment.evidence is None:
+            refuse_misplaced(received.misplaced)
         checked = received.request
         managed = require_own(request, checked.unique_name)
         project = await projects.by_name(room.db, checked.unique_name)

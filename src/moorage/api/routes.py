@@ -16,7 +16,7 @@ from moorage.api.http.caller import PAID, Front, carries_proof, signed_body
 from moorage.api.http.cross_origin import CrossOrigin
 from moorage.api.http.dispatch import Dispatch, SlashRefused
 from moorage.api.http.operation import Operation
-from moorage.api.http.payment.paid_answers import accounted
+from moorage.api.http.payment.paid_answers import accounted, shows_payment
 from moorage.api.http.payment.payment_headers import error_headers, prefer
 from moorage.api.http.problems import INTERNAL, NO_MEMBERS, error_response, problem_response
 from moorage.api.http.query import refuse_unknown
@@ -72,6 +72,7 @@ class _Endpoint:
         self._room = api.room(operation.needs)
         self._handler = operation.handler
         self._is_paid = operation.paid
+        self._takes_payment = operation.paid or operation.priced
         self._query = operation.query
         self._has_body = operation.body is not None
 
@@ -92,7 +93,7 @@ class _Endpoint:
     async def _answer(self, request: Request) -> Response | None:
         try:
             if not carries_proof(request):  # money is never held up by a stray key
-                refuse_unknown(request, self._query)
+                refuse_unknown(request, self._query, but_hashes=self._takes_payment)
             return await self._handler(self._room, request)
         except MoorageError as error:
             return await self._refused(error, request)
@@ -109,7 +110,7 @@ class _Endpoint:
         return problem_response(INTERNAL, "The gateway failed at this request. Try it again.")
 
     async def _refused(self, error: MoorageError, request: Request) -> Response:
-        if carries_proof(request):
+        if carries_proof(request) or shows_payment(error):
             error = await accounted(self._api.outcomes, self._api.front.chains, request, error)
         if isinstance(error, Maintenance):
             request.scope[INTENDED] = True

@@ -60,7 +60,14 @@ class PlanTooCostly(InvalidRequest):
 
 
 class PaymentMalformed(FieldError):
-    """A payment header cannot be read; `field` names it."""
+    """A payment header cannot be read; `field` names it.
+
+    `tx_hash` is that of a payment that stands where it is not read.
+    """
+
+    def __init__(self, field: str, problem: str, *, tx_hash: str | None = None) -> None:
+        super().__init__(field, problem)
+        self.tx_hash = tx_hash
 
 
 class BodyTooLarge(MoorageError):

@@ -10,6 +10,7 @@ from moorage.errors import (
     RuntimeUnsupported,
     UploadInvalid,
 )
+from moorage.misplaced_hash import MisplacedHash
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.toolbox import Toolbox
 from moorage.records.finding import Finding
@@ -82,6 +83,7 @@ class BodyDescribed(msgspec.Struct, frozen=True, tag=True):
     request: DeployRequest | None
     refusal: "Refusal | None"  # of the request; errors of the files come before it
     stored: str | None = None
+    misplaced: MisplacedHash | None = None
 
 
 class ArchiveUnpacked(msgspec.Struct, frozen=True, tag=True):

@@ -41,7 +41,7 @@ class UploadParser:
             if path is not None:
                 _check_below(path)
         asked = found.request or _refused(found.refusal)
-        return Described(found.paths, found.archive_name, asked, found.stored)
+        return Described(found.paths, found.archive_name, asked, found.stored, found.misplaced)
 
     async def unpack(
         self, archive: Content, into: SpoolFile, limits: UploadLimits

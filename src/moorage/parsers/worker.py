@@ -127,7 +127,9 @@ class _Worker:
             request, refusal = None, refusal_of(found.asked)
         else:
             request, refusal = found.asked, None
-        return BodyDescribed(found.paths, found.archive_name, request, refusal, found.stored)
+        return BodyDescribed(
+            found.paths, found.archive_name, request, refusal, found.stored, found.misplaced
+        )
 
     def _unpacked(self, job: Unpack, descriptors: Sequence[int]) -> Outcome:
         into = descriptors[-1]

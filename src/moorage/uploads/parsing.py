@@ -13,11 +13,12 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from moorage.errors import InvalidField, UploadInvalid
+from moorage.misplaced_hash import MisplacedHash
 from moorage.uploads.description import FilesUpload, StoredUpload, read_description
 from moorage.uploads.json_stream import not_json
 from moorage.uploads.limits import UploadLimits
 from moorage.uploads.paths import PathSet, is_clutter
-from moorage.uploads.request import DeployRequest, deploy_request
+from moorage.uploads.request import DeployRequest, deploy_request, hash_in
 from moorage.uploads.spool import Content, SpoolFile
 from moorage.uploads.unpacking import Unpacked, unpack
 
@@ -45,6 +46,8 @@ class Described(NamedTuple):
     """The request, or its error; errors of the files are raised before this one."""
     stored: str | None = None
     """The SHA-256 of an upload that was stored before; then `paths` says nothing."""
+    misplaced: MisplacedHash | None = None
+    """A payment's hash in a field that nobody reads."""
 
 
 class Parser(Protocol):
@@ -86,7 +89,7 @@ def describe(skeleton: Skeleton, limits: UploadLimits) -> Described:
     document = _document(skeleton.text)
     upload = read_description(document)
     if isinstance(upload, StoredUpload):
-        return Described(None, None, _asked(document), upload.sha256)
+        return Described(None, None, _asked(document), upload.sha256, hash_in(document))
     paths, archive_name = None, None
     if isinstance(upload, FilesUpload):
         paths = _checked(upload.paths, skeleton.damaged, limits)
@@ -94,7 +97,7 @@ def describe(skeleton: Skeleton, limits: UploadLimits) -> Described:
         archive_name = upload.filename
         if skeleton.damaged is not None:
             raise UploadInvalid(NOT_BASE64, path=archive_name)
-    return Described(paths, archive_name, _asked(document))
+    return Described(paths, archive_name, _asked(document), misplaced=hash_in(document))
 
 
 def _document(text: bytes) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import BinaryIO
 import msgspec
 
 from moorage.errors import InvalidField, UploadInvalid
+from moorage.misplaced_hash import MisplacedHash
 from moorage.uploads.body import in_pieces, read_body
 from moorage.uploads.intake import Intake
 from moorage.uploads.json_stream import JsonStream
@@ -28,13 +29,15 @@ OpenStored = Callable[[str], Awaitable[BinaryIO]]
 class ReceivedBody(msgspec.Struct, frozen=True):
     """A body that arrived whole and whose upload passed every check. The caller closes `upload`.
 
-    `digest` is the SHA-256 of the raw body, `tree_digest` that of the files only, both in hex.
+    `digest` is the SHA-256 of the raw body, `tree_digest` that of the files only, both in hex;
+    `misplaced` a payment's hash in a field that nobody reads.
     """
 
     asked: DeployRequest | InvalidField
     digest: str
     tree_digest: str
     upload: Upload
+    misplaced: MisplacedHash | None = None
 
     @property
     def request(self) -> DeployRequest:
@@ -79,7 +82,10 @@ async def read_upload(
             return await reader.received(described)
         stored = await _read_stored(described.stored, open_stored, _Reader(spool, limits, parser))
         return msgspec.structs.replace(
-            stored, asked=described.asked, digest=reader.digest.hexdigest()
+            stored,
+            asked=described.asked,
+            digest=reader.digest.hexdigest(),
+            misplaced=described.misplaced,
         )
     except BaseException:
         await _close(spool)
@@ -152,6 +158,7 @@ class _Reader:
             digest=self.digest.hexdigest(),
             tree_digest=_tree_digest(described.paths, contents_digest),
             upload=Upload(contents, self._spool),
+            misplaced=described.misplaced,
         )
 
     async def _unpacked(self, described: Described) -> dict[str, Content]:

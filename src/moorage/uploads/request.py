@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from moorage.errors import InvalidField
+from moorage.misplaced_hash import MisplacedHash, misplaced_hash
 from moorage.planning.plan import Settings
 from moorage.records.variables import MAX_ENTRIES, MAX_VALUE_BYTES
 from moorage.suggestion import Suggestions, did_you_mean
@@ -19,6 +20,7 @@ COMMAND_LENGTH = 4_096
 HEALTH_PATH_LENGTH = 1_024
 
 _SHOWN_LENGTH = 64
+_MAX_UNKNOWN = 10
 _NOT_TEXT = ("Cc", "Cs")  # control characters, and halves of surrogate pairs
 
 
@@ -30,15 +32,18 @@ class DeployRequest(msgspec.Struct, frozen=True):
     description: str | None  # None keeps that of the project, if it has one
     months: int
     settings: Settings
+    unknown: tuple[str, ...] = ()
+    """Keys of the body that have no effect: some of them, the first first."""
 
 
 def deploy_request(document: Mapping[str, Any]) -> DeployRequest:
     """Checks the body's fields except `upload`. Raises InvalidField for the first wrong one.
 
-    Unknown keys at the top level are ignored, as existing clients send some, unless they are
-    settings or near misses of a known key; those in `settings` are refused.
+    Unknown keys at the top level are told, but not refused, as existing clients send some, unless
+    they are settings or near misses of a known key; those in `settings` are refused.
     """
-    misplaced = _SUGGESTIONS.first([key for key in document if key not in _FIELDS])
+    unknown = [key for key in document if key not in _FIELDS]
+    misplaced = _SUGGESTIONS.first(unknown)
     if misplaced is not None:
         raise InvalidField(misplaced[0][:_SHOWN_LENGTH], misplaced[1])
     return DeployRequest(
@@ -47,7 +52,19 @@ def deploy_request(document: Mapping[str, Any]) -> DeployRequest:
         description=None if document.get("description") is None else description(document),
         months=_months(document.get("months")),
         settings=deploy_settings(document.get("settings")),
+        unknown=tuple(
+            key[:_SHOWN_LENGTH].encode(errors="replace").decode() for key in unknown[:_MAX_UNKNOWN]
+        ),
     )
+
+
+def hash_in(document: Mapping[str, Any]) -> MisplacedHash | None:
+    """Returns a payment's hash that stands in a field of the body that nobody reads."""
+    settings = document.get("settings")
+    given = settings if isinstance(settings, dict) else {}
+    unread = {key: value for key, value in document.items() if key not in _FIELDS}
+    beside = {key: value for key, value in given.items() if key not in _SETTINGS_FIELDS}
+    return misplaced_hash({**unread, "settings": beside})
 
 
 def display_name(document: Mapping[str, Any]) -> str:

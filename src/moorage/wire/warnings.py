@@ -14,6 +14,7 @@ class WarningCode(StrEnum):
     FILES_NOT_KEPT = "files_not_kept"  # files that the app writes are lost at the next deploy
     FILES_WRITTEN = "files_written"  # the running version has written some, which a deploy replaces
     DOCKERFILE_IGNORED = "dockerfile_ignored"  # there is one, and hasDockerfile is not true
+    UNKNOWN_FIELD = "unknown_field"  # of the body, which has no effect
     CREDENTIAL = "secret_in_upload"  # such as a key, a token, a wallet, a .env
 
 
@@ -23,3 +24,4 @@ class WarningItem(Body, frozen=True, kw_only=True):
     code: Annotated[str, Meta(extra_json_schema={"enum": [*WarningCode]})]
     message: str
     path: Annotated[str, Meta(description="the file of the upload")] | UnsetType = UNSET
+    field: Annotated[str, Meta(description="the field of the body")] | UnsetType = UNSET

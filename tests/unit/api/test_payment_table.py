@@ -327,15 +327,45 @@ async def test_answer_that_asks_for_nothing_is_a_503_but_to_who_sent_a_hash(worl
     "name",
     ["X-Payment-Hash", "X-Payment-TxHash", "X-Payment-Transaction", "X-Tx-Hash", "Payment-Tx"],
 )
-def test_hash_in_a_header_that_is_not_read_is_named_and_never_a_demand(name: str) -> None:
-    paid = fresh_hash()
-    with pytest.raises(PaymentMalformed, match="X-Payment-Tx") as refusal:
-        read_payment(request_with({name: paid}), CHAINS)
-    assert refusal.value.field.lower() == name.lower()
-    response = error_response(refusal.value, seller=seller_of(ARBITRUM))
-    body = msgspec.json.decode(bytes(response.body))
-    assert (response.status_code, body["payment"]["tx"]) == (400, paid)
-    check(body, "pending", 0)
+async def test_hash_in_a_header_that_is_not_read_is_named_and_never_a_demand(
+    world: World, name: str
+) -> None:
+    await assert_told_where_it_belongs(world, lambda paid: request_with({name: paid}), name)
+
+
+@pytest.mark.parametrize("name", ["tx", "payment_tx", "txHash"])
+async def test_hash_in_a_query_is_named_and_never_a_demand(world: World, name: str) -> None:
+    def request(paid: str) -> Request:
+        scope = request_with({}).scope
+        scope["query_string"] = f"{name}={paid}".encode()
+        return Request(scope)
+
+    await assert_told_where_it_belongs(world, request, name)
+
+
+async def test_hash_in_another_header_is_named_and_never_a_demand(world: World) -> None:
+    await assert_told_where_it_belongs(world, lambda paid: request_with({"X-Paid": paid}), "X-Paid")
+
+
+async def assert_told_where_it_belongs(
+    world: World, request_of: Callable[[str], Request], name: str
+) -> None:
+    """Whatever became of that payment, the refusal says so, and names the header."""
+    for state, (told, brought) in STATES.items():
+        if state in (World.unused, World.named_wrongly):  # no hash; more than one header
+            continue
+        world.chain.missing = unseen()
+        paid = (await state(world))["X-Payment-Tx"]
+        with pytest.raises(PaymentMalformed, match="X-Payment-Tx") as refusal:
+            read_payment(request_of(paid), CHAINS)
+        assert refusal.value.field.lower() == name.lower()
+        error = await accounted(world.outcomes, CHAINS, request_of(paid), refusal.value)
+        response = error_response(error, seller=seller_of(*CHAINS.values()))
+        body = msgspec.json.decode(bytes(response.body))
+        assert (response.status_code, body["payment"]["tx"]) == (400, paid)
+        check(body, told, brought)
+        if told in ("credited", "pending"):
+            assert f"X-Payment-Tx: {paid}" in body["next_actions"][0]
 
 
 @pytest.mark.parametrize(
@@ -416,9 +446,16 @@ async def test_unreadable_credential_is_pending_while_another_payment_is_settled
     check(body, "pending", 0)
 
 
-@pytest.mark.parametrize("name", ["X-Transaction-Id", "X-Request-Id", "X-Payment-Chain"])
-def test_other_headers_are_nobodys_payment(name: str) -> None:
-    assert read_payment(request_with({name: "base"}), CHAINS).evidence is None
+def test_other_headers_are_nobodys_payment() -> None:
+    assert read_payment(request_with({"X-Payment-Chain": "base"}), CHAINS).evidence is None
+    for name in ("X-Transaction-Id", "X-Request-Id", "Idempotency-Key", "X-Api-Key", "X-Trace"):
+        assert read_payment(request_with({name: HASH}), CHAINS).evidence is None
+
+
+def test_hash_in_a_query_beside_its_header_is_no_matter() -> None:
+    both = request_with({"X-Payment-Tx": HASH}).scope
+    both["query_string"] = f"tx={HASH}".encode()
+    assert read_payment(Request(both), CHAINS).evidence is not None
 
 
 def test_near_miss_beside_a_payment_is_no_matter() -> None:

@@ -85,8 +85,24 @@ def test_every_setting_of_the_contract_is_taken_and_two_of_ours() -> None:
     assert msgspec.to_builtins(taken) == given_settings
 
 
-def test_unknown_keys_at_the_top_are_passed_over() -> None:
-    assert parsed(colour="red", upload={"type": "zip"}) == parsed()
+def test_unknown_keys_at_the_top_are_told_and_have_no_effect() -> None:
+    asked = parsed(colour="red", upload={"type": "zip"}, chain={})
+    assert asked.unknown == ("colour", "chain")
+    assert msgspec.structs.replace(asked, unknown=()) == parsed()
+    many = parsed(**{f"colour{n}{'x' * 100}": n for n in range(50)})
+    assert [len(key) for key in many.unknown] == [64] * 10
+
+
+@pytest.mark.parametrize(
+    ("key", "right"),
+    [
+        *(("volume", "settings.volume"), ("runEnvs", "settings.runEnvs")),
+        *(("env", "settings.runEnvs"), ("month", "months"), ("name", "uniqueName")),
+    ],
+)
+def test_keys_in_the_wrong_place_are_refused_with_the_right_one(key: str, right: str) -> None:
+    error = refused(REQUIRED | {key: "x"})
+    assert (error.field, right in error.message) == (key, True)
 
 
 @pytest.mark.parametrize(

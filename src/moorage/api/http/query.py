@@ -7,6 +7,7 @@ from datetime import datetime
 from starlette.requests import Request
 
 from moorage.errors import InvalidField
+from moorage.misplaced_hash import misplaced_hash
 from moorage.suggestion import Suggestions, did_you_mean
 
 _MAX_DIGITS = 19  # of 2**63 - 1
@@ -16,21 +17,24 @@ _SHOWN_LENGTH = 64
 _MAX_LENGTH = 4096  # of a whole query; strangers' are looked at before anybody counts them
 
 
-def refuse_unknown(request: Request, known: Mapping[str, str]) -> None:
-    """Raises InvalidField for a key that is not known: one that was ignored would mislead."""
+def refuse_unknown(request: Request, known: Mapping[str, str], *, but_hashes: bool = False) -> None:
+    """Raises InvalidField for a key that is not known: one that was ignored would mislead.
+
+    With `but_hashes`, a payment's hash is left for who reads the payment.
+    """
     query = request.scope.get("query_string", b"")
     if not query:
         return
     if len(query) > _MAX_LENGTH:
         raise InvalidField("query", f"is longer than {_MAX_LENGTH} bytes")
-    unknown = [key for key in request.query_params if key not in known]
-    if not unknown:
+    unknown = {key: text for key, text in request.query_params.items() if key not in known}
+    if not unknown or (but_hashes and misplaced_hash(unknown)):
         return
-    hint = Suggestions(did_you_mean(known)).first(unknown)
+    hint = Suggestions(did_you_mean(known)).first(list(unknown))
     if hint is not None:
         raise InvalidField(hint[0][:_SHOWN_LENGTH], hint[1])
     taken = f"this query takes {', '.join(known)}" if known else "this path takes no query"
-    raise InvalidField(unknown[0][:_SHOWN_LENGTH], f"is not known here; {taken}")
+    raise InvalidField(next(iter(unknown))[:_SHOWN_LENGTH], f"is not known here; {taken}")
 
 
 def whole_number(request: Request, name: str, *, default: int, min_: int, max_: int) -> int:

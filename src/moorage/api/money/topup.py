@@ -4,7 +4,9 @@ import hashlib
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
+from typing import Any
 
+import msgspec
 from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,11 +15,12 @@ from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.managed import managed_project
 from moorage.api.http.payment.paid_answers import repeated
 from moorage.api.http.payment.payer import PaidFront, authenticate_payer
-from moorage.api.http.payment.payment_headers import paid_headers
+from moorage.api.http.payment.payment_headers import paid_headers, refuse_misplaced
 from moorage.api.http.problems import json_response
 from moorage.api.http.small_body import parse_small, read_small
 from moorage.deploy.entrance.house_rules import HouseRules
 from moorage.errors import InvalidField
+from moorage.misplaced_hash import MisplacedHash, misplaced_hash
 from moorage.money import MICRO_USD_PER_USD, MicroUsd, usd_number
 from moorage.payments.taking.outcome import outcome_of
 from moorage.payments.taking.topup import Credited, TopUp, TopUpRequest
@@ -84,7 +87,11 @@ def amount_of(body: bytes, *, min_: MicroUsd) -> MicroUsd:
     """Returns the amount that the body asks for; the minimum without one."""
     if not body:
         return min_
-    dollars = parse_small(body, TopUpBody).amount_usd
+    try:
+        dollars = parse_small(body, TopUpBody).amount_usd
+    except InvalidField:
+        refuse_misplaced(_hash_in(body))
+        raise
     if dollars is None:
         return min_
     if not dollars.is_finite():
@@ -94,3 +101,11 @@ def amount_of(body: bytes, *, min_: MicroUsd) -> MicroUsd:
     if dollars != dollars.quantize(_MICRO_DOLLAR):  # compared as written: arithmetic rounds
         raise InvalidField("amount_usd", "must have at most 6 decimals")
     return MicroUsd(int(dollars * MICRO_USD_PER_USD))
+
+
+def _hash_in(body: bytes) -> MisplacedHash | None:
+    """Returns a payment's hash in a field that nobody reads."""
+    try:
+        return misplaced_hash(msgspec.json.decode(body, type=dict[str, Any]))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from moorage.deploy.entrance.attempt import DeployAttempt
 from moorage.deploy.entrance.price import Shortfall, due
 from moorage.deploy.entrance.situation import Situation
-from moorage.deploy.entrance.warnings import of_attempt
+from moorage.deploy.entrance.warnings import of_attempt, of_request
 from moorage.errors import (
     DatabaseUnavailable,
     MoorageError,
@@ -98,6 +98,7 @@ async def open_demand(
         wallet=None,
         body_digest=attempt.request_digest,
         because=because,
+        warnings=of_request(attempt),
     )
 
 

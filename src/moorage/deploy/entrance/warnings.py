@@ -14,7 +14,7 @@ _CREDENTIALS = (FindingKind.CREDENTIAL_FILE, FindingKind.CREDENTIAL_TEXT)
 
 def of_attempt(attempt: DeployAttempt, situation: Situation) -> tuple[WarningItem, ...]:
     """Returns what the deployer should know before the deploy is made."""
-    told = warnings(
+    told = of_request(attempt) + warnings(
         attempt.findings,
         has_volume=situation.will_have_volume(attempt),
         offers_volumes=attempt.offers_volumes,
@@ -27,6 +27,18 @@ def of_attempt(attempt: DeployAttempt, situation: Situation) -> tuple[WarningIte
         attempt.written, has_volume=situation.own.volume, offers_volumes=attempt.offers_volumes
     )
     return *lost, *told
+
+
+def of_request(attempt: DeployAttempt) -> tuple[WarningItem, ...]:
+    """Returns what the body alone gives rise to: keys that have no effect."""
+    return tuple(
+        WarningItem(
+            code=WarningCode.UNKNOWN_FIELD,
+            field=key,
+            message=f"{key} is not a field of a deploy: it has no effect.",
+        )
+        for key in attempt.request.unknown
+    )
 
 
 def written_warnings(

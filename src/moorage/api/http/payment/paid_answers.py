@@ -11,11 +11,12 @@ from moorage.api.http.payment.payment_headers import read_payment
 from moorage.api.http.problems import json_response, problem_of
 from moorage.chains.address import parse_address
 from moorage.chains.chain import Chain
-from moorage.errors import FieldError, MoorageError, PaymentPending
+from moorage.errors import FieldError, MoorageError, PaymentMalformed, PaymentPending
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import (
     AuthorizationEvidence,
     Evidence,
+    TransactionEvidence,
     default_means,
     may_have_paid,
     shown_transaction,
@@ -39,7 +40,7 @@ async def accounted(
     if error.payment is not None:
         return error
     caller: Caller | None = request.scope.get(CALLER)
-    evidence = _evidence(request, chains, caller)
+    evidence = _evidence(request, chains, caller) or _misplaced(error, chains, caller)
     if evidence is None:
         error.payment = _unreadable(request, chains, error)
         return error
@@ -90,6 +91,21 @@ def _evidence(
     except FieldError:
         shown = shown_transaction(request.headers, chains)
         return shown and msgspec.structs.replace(shown, stranger_at=stranger_at)
+
+
+def shows_payment(error: MoorageError) -> bool:
+    """Whether an error is about a payment's hash that stands where none is read."""
+    return isinstance(error, PaymentMalformed) and error.tx_hash is not None
+
+
+def _misplaced(
+    error: MoorageError, chains: Mapping[str, Chain], caller: Caller | None
+) -> Evidence | None:
+    """Returns the payment whose hash stands where none is read; which chain has it is found out."""
+    if not isinstance(error, PaymentMalformed) or error.tx_hash is None:
+        return None
+    stranger_at = None if caller is None else caller.stranger_at
+    return TransactionEvidence(default_means(chains), error.tx_hash, stranger_at=stranger_at)
 
 
 def _unreadable(

@@ -41,6 +41,8 @@ _BEFORE_PAYING: dict[type[MoorageError], tuple[str]] = {
     PaymentMalformed: (_UNREADABLE,),
 }
 _BRINGS_NOTHING = "Compare looked_for with what you sent: this transaction brings nothing here."
+_AS_A_HEADER = "Send the same request with the header X-Payment-Tx: {tx_hash}. Do not pay again."
+_NO_PAYMENT = "Leave the hash out: its transaction brings nothing here."
 _CREDITS_PAY = (
     "Send the request without this payment: the credits that it brought count. Do not pay again."
 )
@@ -54,6 +56,8 @@ def payment_actions(error: MoorageError, ways: Iterable[str] = ()) -> list[str]:
     state = _state(cause, outcome)
     if isinstance(cause, PaymentShort):
         return [*ways, _REMAINDER]
+    if state is PaymentState.NOT_FOUND and isinstance(cause, PaymentMalformed):
+        return [_NO_PAYMENT]
     if state is PaymentState.NOT_FOUND:
         return [_SENT_BACK] if isinstance(cause, PaymentAlreadyUsed) else [_BRINGS_NOTHING, *ways]
     if state is PaymentState.UNUSED:
@@ -88,4 +92,6 @@ def _while_money_is_there(cause: MoorageError, state: PaymentState, *, openly: b
             return [_CREDITS_PAY]
         case PaymentPending():
             return [_SAME_AGAIN]
+        case PaymentMalformed(tx_hash=str()):
+            return [_AS_A_HEADER.format(tx_hash=cause.tx_hash)]
     return [_MEND]

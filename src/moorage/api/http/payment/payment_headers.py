@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from moorage.chains.chain import Chain
 from moorage.errors import AuthorizationRefused, InvalidField, MoorageError, PaymentMalformed
+from moorage.misplaced_hash import MisplacedHash, misplaced_hash
 from moorage.payments.price.holdings import NOTHING_KNOWN, Holdings
 from moorage.payments.protocols import mpp, x402, x402_v1
 from moorage.payments.protocols.challenges import Challenges
@@ -28,6 +29,11 @@ from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.wire.problems import PaymentState
 
 Header = tuple[str, str]
+
+_MISPLACED = (
+    f"looks like the hash of a payment, which is read from the header {TX_HEADER} alone. Send it "
+    "there; if it is no payment, leave it out"
+)
 
 _SINGLE_HEADERS = {
     name.lower().encode(): name
@@ -77,6 +83,7 @@ def read_payment(
         return OfferedPayment(means, None, unreadable=error)
     if evidence is None:
         _refuse_near_miss(request, means)
+        refuse_misplaced(_misplaced(request))
         return OfferedPayment(means, None)
     evidence = msgspec.structs.replace(evidence, stranger_at=stranger_at)
     return OfferedPayment(evidence.means, evidence)
@@ -88,15 +95,38 @@ def _refuse_near_miss(request: Request, means: PaymentMeans) -> None:
     if missed is None:
         return
     name, right, tx_hash = missed
-    problem = f"is not read here, and nothing was done with it: send it as {right}"
-    error = PaymentMalformed(name.title(), problem)
+    error = PaymentMalformed(name.title(), f"is not read here: send it as {right}", tx_hash=tx_hash)
+    if tx_hash is not None:
+        raise error
     error.payment = PaymentOutcome(
-        tx_hash=tx_hash,
+        tx_hash=None,
         chain=means.chain.name,
         token=means.token.name,
         state=PaymentState.PENDING if right == TX_HEADER else PaymentState.UNUSED,
     )
     raise error
+
+
+def _misplaced(request: Request) -> MisplacedHash | None:
+    """Returns a payment's hash in a header or a query that nobody reads; ids are of something else.
+
+    A query's hash is looked for here, where it is known who asks, as it may be credited.
+    """
+    headers = {
+        name.title(): value
+        for name, value in request.headers.items()
+        if len(value) in (64, 66)
+        and name.encode() not in _SINGLE_HEADERS
+        and not name.endswith("-id")
+    }
+    query = request.query_params if request.scope.get("query_string") else {}
+    return misplaced_hash({**headers, **query})
+
+
+def refuse_misplaced(found: MisplacedHash | None) -> None:
+    """Raises PaymentMalformed for a payment's hash where none is read (contract 2.6)."""
+    if found is not None:
+        raise PaymentMalformed(found.field, _MISPLACED, tx_hash=found.tx_hash)
 
 
 async def prefer(demand: PaymentRequired, headers: Mapping[str, str], holdings: Holdings) -> None:
