@@ -5,9 +5,16 @@ import re
 from typing import Any
 
 import jsonschema
+import msgspec
 import pytest
 
+from fakes import seller_of
+from moorage.api.http.payment.payment_advice import payment_actions
+from moorage.api.http.problems import error_response
+from moorage.chains.chain import KNOWN_CHAINS
+from moorage.errors import PaymentMalformed, PaymentPending, PaymentShort
 from moorage.mcp.local.server import local_tools, with_limits
+from moorage.mcp.remote.arguments import DeployUpload
 from moorage.mcp.remote.catalog import remote_tools
 from moorage.mcp.tools.arguments import ArgumentsInvalid, read_arguments
 from moorage.mcp.tools.catalog import INSTRUCTIONS, Tool
@@ -15,6 +22,8 @@ from moorage.mcp.tools.outcome import NEVER_ANEW
 from moorage.mcp.tools.outcomes import deletion_preview, status_of
 from moorage.mcp.tools.wording import in_tool_words
 from moorage.money import MicroUsd
+from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.protocols.evidence import default_means
 from moorage.sdk.budget import Budget
 
 NAMES = (
@@ -133,6 +142,56 @@ def test_an_answer_is_put_into_the_words_of_tools() -> None:
         "next_actions": ["Top up with top_up, then send it again."],
         "logs": [{"deployment_id": "2", "text": None}],
     }
+
+
+HEADERS = re.compile(r"\b(X-[A-Z]|[A-Z]+-(REQUIRED|SIGNATURE|Authenticate)|Authorization\b|header)")
+MEANS = default_means({"arbitrum": KNOWN_CHAINS["arbitrum"]})
+
+
+@pytest.mark.parametrize("warns", [True, False])
+@pytest.mark.parametrize("wallet", ["0x" + "a1" * 20, None])
+@pytest.mark.parametrize("because", [PaymentShort(), PaymentMalformed("payment", "it"), None])
+def test_what_a_tool_is_asked_to_pay_names_no_header(
+    wallet: str | None, warns: bool, because: PaymentShort | PaymentMalformed | None
+) -> None:
+    asked = PaymentRequired(
+        amount=MicroUsd(500_000),
+        balance=MicroUsd(0),
+        active_projects=2,
+        means=MEANS,
+        expires_at_ms=0,
+        wallet=wallet,
+        body_digest="00" * 32,
+        warn_of_sharing=warns,
+        because=because,
+    )
+    response = error_response(asked, seller=seller_of(*KNOWN_CHAINS.values()))
+    told = in_tool_words(msgspec.json.decode(bytes(response.body)))
+    texts = [told["error"], told.get("warning", ""), *told["next_actions"]]
+    assert [text for text in texts if HEADERS.search(text)] == []
+    assert ("retry with use_existing_credits: true" in told.get("warning", "")) == warns
+
+
+def test_a_payment_that_no_node_knows_is_told_to_a_tool_without_a_header() -> None:
+    unseen = PaymentPending()
+    unseen.seen = False
+    assert not HEADERS.search(" ".join(in_tool_words(payment_actions(unseen))))
+
+
+@pytest.mark.parametrize("named", ["content", "base64"])
+def test_files_are_taken_as_the_api_takes_them_or_as_text(named: str) -> None:
+    """`base64` was the first name of `content`; the schema has one."""
+    deploy = next(tool for tool in remote_tools() if tool.name == "deploy")
+    listed = deploy.listed()["inputSchema"]["properties"]["files"]["items"]["properties"]
+    assert listed.keys() == {"path", "text", "content"}
+    written = {"path": "a", "content": "aGk="}
+    for file in ({"path": "a", named: "aGk="}, {"path": "a", "text": "hi"}):
+        read = read_arguments({"name": "hello", "files": [file]}, DeployUpload)
+        assert read.upload == {"type": "files", "files": [written]}
+    for file in ({"path": "a"}, {"path": "a", "text": "hi", named: "aGk="}):
+        read = read_arguments({"name": "hello", "files": [file]}, DeployUpload)
+        with pytest.raises(ArgumentsInvalid, match="needs text, or content in base64"):
+            _ = read.upload
 
 
 def test_a_path_that_only_begins_like_one_is_left_alone() -> None:

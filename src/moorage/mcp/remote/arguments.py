@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from moorage.mcp.tools.arguments import App, Chain, Deploy, Token
+from moorage.mcp.tools.arguments import UNLISTED, App, ArgumentsInvalid, Chain, Deploy, Token
 
 MANAGE_TOKEN = "manage_token"  # noqa: S105 - its name
 COMMON = {MANAGE_TOKEN: {"type": "string", "description": "of the project, as deploy gave it"}}
@@ -18,13 +18,16 @@ class InlineFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     path: Annotated[str, Meta(min_length=1, max_length=1024)]
     text: str | None = None
-    base64: Annotated[str, Meta(description="instead of text")] | None = None
+    content: Annotated[str, Meta(description="base64, instead of text")] | None = None
+    base64: Annotated[str, Meta(extra_json_schema=UNLISTED)] | None = None  # content's first name
 
     def uploaded(self) -> dict[str, str]:
-        """Returns it as an upload has it."""
-        if self.base64 is not None:
-            return {"path": self.path, "content": self.base64}
-        return {"path": self.path, "content": b64encode((self.text or "").encode()).decode()}
+        """Returns it as an upload has it. Raises ArgumentsInvalid unless it is given once."""
+        given = [each for each in (self.text, self.content, self.base64) if each is not None]
+        if len(given) != 1:
+            raise ArgumentsInvalid(f"files: {self.path!r} needs text, or content in base64")
+        content = b64encode(self.text.encode()).decode() if self.text is not None else given[0]
+        return {"path": self.path, "content": content}
 
 
 Inline = Annotated[

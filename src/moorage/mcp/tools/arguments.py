@@ -28,6 +28,9 @@ Chain = Annotated[str, Meta(description="to pay on: arbitrum, base")]
 Token = Annotated[str, Meta(description="usdc, usdt")]
 Variables = dict[str, str | None]
 
+UNLISTED = {"deprecated": True}
+"""Marks an argument that is taken, but not listed."""
+
 _Kind = TypeVar("_Kind", bound="Arguments")
 
 

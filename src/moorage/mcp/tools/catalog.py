@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from moorage.mcp.tools import arguments
-from moorage.mcp.tools.arguments import Arguments
+from moorage.mcp.tools.arguments import UNLISTED, Arguments
 
 INSTRUCTIONS = (
     "Deploys apps at a Moorage gateway, which is paid in USDC or USDT. "
@@ -250,6 +250,10 @@ def input_schema(takes: type[Arguments], common: Mapping[str, Any]) -> dict[str,
     return {name: of for name, of in plain.items() if name != "description" and of != []}
 
 
+def _unlisted(schema: Mapping[str, Any]) -> bool:
+    return UNLISTED.items() <= schema.items()
+
+
 def _plain(schema: Any, parts: Mapping[str, Any]) -> Any:
     """Puts parts in place of references, and says "may be left out" by nothing instead of null."""
     match schema:
@@ -260,11 +264,12 @@ def _plain(schema: Any, parts: Mapping[str, Any]) -> Any:
             rest.pop("default")
             return _plain({**(given[0] if len(given) == 1 else {"anyOf": given}), **rest}, parts)
         case dict():
-            return {
+            plain = {
                 name: _plain(of, parts)
                 for name, of in schema.items()
                 if name != "title" and not (name == "default" and of in ({}, None))
             }
+            return {k: v for k, v in plain.items() if not (isinstance(v, dict) and _unlisted(v))}
         case list():
             return [_plain(each, parts) for each in schema]
     return schema

@@ -9,14 +9,31 @@ _WORDS = {
     "POST /agent/credits": "top_up",
     "GET /agent/credits": "credits",
     "GET /agent/projects": "list_projects",
+    "header X-Use-Existing-Credits: true": "use_existing_credits: true",
     "X-Use-Existing-Credits: true": "use_existing_credits: true",
+    "the header PAYMENT-REQUIRED (x402) or WWW-Authenticate (MPP) asks for": "accepts asks for",
+    "PAYMENT-SIGNATURE or Authorization: Payment": (
+        "x402/payment or org.paymentauth/credential in _meta"
+    ),
+    "the header X-Payment-Chain names": "the argument chain names",
+    "send the same request with X-Payment-Tx, X-Payment-Chain and X-Payment-Token": (
+        "call again when credits shows it: it is credited to the wallet that sent it"
+    ),
+    "sign the request: POST /agent/deploy or /agent/credits with X-Payment-Tx": (
+        "it is credited to the wallet that sent it"
+    ),
+    "send the same request with X-Payment-Tx, the hash of your transaction": (
+        "call credits: it is credited to the wallet that sent it"
+    ),
+    "without X-Payment-Tx": "without that payment",
     "Idempotency-Key": "idempotency_key",
     "X-Payment-Chain": "chain",
     "X-Payment-Token": "token",
     "uniqueName": "name",
     "displayName": "display_name",
 }
-_FOUND = re.compile(rf"(?<![\w./-])(?:{'|'.join(map(re.escape, _WORDS))})(?![\w/-])")
+_LONGEST_FIRST = sorted(_WORDS, key=len, reverse=True)
+_FOUND = re.compile(rf"(?<![\w./-])(?:{'|'.join(map(re.escape, _LONGEST_FIRST))})(?![\w/-])")
 _OF_THE_APP = frozenset(("text", "build_env", "run_env", "display_name", "description"))
 """What the app or its deployer wrote: lines of logs, names of variables."""
 
