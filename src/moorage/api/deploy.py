@@ -40,7 +40,7 @@ from moorage.money import NOTHING, charge_to_atomic_units, usd_number, usd_text
 from moorage.parsers.plans import Plans
 from moorage.parsers.pool import ParserPool
 from moorage.parsers.uploads import UploadParser
-from moorage.payments.protocols.demand import sharing_warning
+from moorage.payments.protocols.demand import credits_fall_short, sharing_warning
 from moorage.payments.protocols.demand_body import purchase_body
 from moorage.payments.taking.outcome import outcome_of
 from moorage.planning.dockerfile.app import FILE as DOCKERFILE
@@ -258,7 +258,8 @@ async def quoted(room: DeployRoom, attempt: DeployAttempt) -> Response:
 def _cost(offer: DryRun) -> str:
     """Returns what the deploy costs, in a sentence."""
     if offer.payment_required:
-        return f"To deploy, pay {usd_text(offer.amount)}."
+        why = credits_fall_short(offer.balance, price=offer.amount) if offer.is_price else ""
+        return f"To deploy, pay {usd_text(offer.amount)}. {why}".rstrip()
     if offer.redeploys:
         return "Nothing is to be paid: a redeploy is free while there are credits."
     return (

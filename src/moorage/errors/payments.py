@@ -30,7 +30,7 @@ class PayerMismatch(PaymentError):
 
 
 class PaymentShort(PaymentError):
-    """The payment is credited, but together with the credits on hand it is short of the price."""
+    """The payment is credited, but is less than what was due: pay the rest only, amount_token."""
 
 
 class PaymentHeld(PaymentError):
@@ -63,8 +63,12 @@ class PaymentAlreadyUsed(PaymentError):
         project_id: str | None = None,
         deployment_id: str | None = None,
         used_by: str | None = None,
+        for_another: bool = False,
     ) -> None:
-        """`used_by` is the transaction that used an authorization, and paid here."""
+        """`used_by` is the transaction that used an authorization, and paid here.
+
+        `for_another` tells that the request is for another project than it has paid for.
+        """
         super().__init__(message)
         self.project_id, self.deployment_id = project_id, deployment_id
-        self.used_by = used_by
+        self.used_by, self.for_another = used_by, for_another

@@ -73,6 +73,8 @@ class PaymentMalformed(FieldError):
 class BodyTooLarge(MoorageError):
     """The request body is larger than this gateway accepts."""
 
+    of_upload = False  # then leaving files out helps
+
 
 class BodyStalled(MoorageError):
     """The body came slower than 16 KiB/s: send it again, faster. A payment made still counts."""

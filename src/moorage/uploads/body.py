@@ -68,6 +68,8 @@ def _check_received(received: int, content_length: int | None, max_bytes: int) -
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(
+    error = BodyTooLarge(
         f"The request body is too large: this gateway accepts at most {max_bytes} bytes."
     )
+    error.of_upload = True
+    return error

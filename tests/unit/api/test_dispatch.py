@@ -112,12 +112,15 @@ async def test_id_with_a_slash_reaches_no_other_endpoint(path: str) -> None:
         ("/agent/project/shop", "/agent/projects/{projectId}"),
         ("/v1/deploy", "/agent/deploy"),
         ("/agent/deploys/", "/agent/deploy"),
+        ("/v1/projects/shop", "/agent/projects/{projectId}"),
+        ("/agent/link/7", "/agent/links/{linkId}"),
+        ("/v1/apps", None),
         ("/favicon.ico", None),
         ("/agent/deploy" + "y" * 2_000, None),
     ],
 )
 async def test_path_that_is_not_there_names_the_nearest(path: str, near: str | None) -> None:
-    served = ("/agent/deploy", "/agent/projects/{projectId}", "/agent/chains")
+    served = ("/agent/links/{linkId}", "/agent/deploy", "/agent/projects/{projectId}")
     body = (await ask("POST", path, Dispatch([("POST", each, endpoint("")) for each in served])))[2]
     assert body["code"] == "not_found"
     assert ("did you mean" in body["error"]) == (near is not None)

@@ -12,6 +12,8 @@ from moorage.errors import MoorageError
 from moorage.money import MicroUsd
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import PaymentMeans
+from moorage.payments.taking.outcome import PaymentOutcome
+from moorage.wire.problems import PaymentState
 from records_fixture import ALICE, ARBITRUM, USDC
 
 NEVER_ANSWERED: set[type[MoorageError]] = {
@@ -217,9 +219,51 @@ def test_demand_says_how_to_pay_whatever_was_wrong_before(
     status, body, headers = answer(demand(because=because))
     assert (status, body["code"], body["retryable"]) == (402, code, False)
     assert (body["amount_token"], body["pay_to"]) == ("500000", PAY_TO)
-    assert PAY_TO in body["next_actions"][0]
+    assert PAY_TO in body["next_actions"][code == "payment_short"]
     assert headers["cache-control"] == "no-store"
     assert "x-createos-credit-warning" not in headers
+
+
+CREDITED = PaymentOutcome(
+    tx_hash="0x" + "ab" * 32, chain="base", token="usdc", state=PaymentState.CREDITED
+)
+
+
+def test_who_has_paid_too_little_is_asked_for_the_rest_only() -> None:
+    short = demand(because=errors.PaymentShort())
+    short.payment = CREDITED
+    _, body, _ = answer(short)
+    assert "pay the rest only" in body["error"]
+    assert "Pay the rest only" in body["next_actions"][0]
+    assert (body["payment"]["state"], body["payment"]["do_not_pay_again"]) == ("credited", False)
+
+
+def test_payment_of_another_project_leads_to_the_answer_for_this_one() -> None:
+    used = errors.PaymentAlreadyUsed(project_id="p", deployment_id="d", for_another=True)
+    used.payment = CREDITED
+    (told,) = answer(used)[1]["next_actions"]
+    assert told.startswith("Send the request without this payment: credits that are left count")
+    same = errors.PaymentAlreadyUsed(project_id="p", deployment_id="d")
+    same.payment = CREDITED
+    assert "GET /agent/deploy/p/d/status" in answer(same)[1]["next_actions"][0]
+
+
+def test_body_that_is_too_large_says_how_it_gets_smaller() -> None:
+    large = errors.BodyTooLarge()
+    assert "next_actions" not in answer(large)[1]
+    large.of_upload = True
+    told = " ".join(answer(large)[1]["next_actions"])
+    for way in ("node_modules", ".moorageignore", "zip", "PUT /agent/uploads/{sha256}"):
+        assert way in told
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_transaction_that_no_node_knows_is_to_be_looked_up_in_the_wallet(seen: bool) -> None:
+    pending = errors.PaymentPending()
+    pending.seen = seen
+    told = " ".join(answer(pending)[1]["next_actions"])
+    assert "Do not pay again." in told
+    assert ("replaced" in told, "Only if your wallet never sent it" in told) == (not seen, not seen)
 
 
 def test_demand_over_shared_credits_warns_in_body_and_header() -> None:

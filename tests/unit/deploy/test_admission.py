@@ -79,6 +79,7 @@ async def test_answer_without_payment_is_the_decision_tables(
     assert (demand.warning is not None) == (answer == "402 with the warning")
     assert (demand.amount, demand.balance, demand.active_projects) == (PRICE, credit, active)
     assert demand.because is None
+    assert ("minimum" in demand.reason) == (0 < credit < PRICE)
     assert gate.kept() == set()
 
 
@@ -226,6 +227,7 @@ async def test_hash_that_paid_is_answered_with_the_ids_it_paid_for(gate: Gate) -
     for name in ("hello", "other"):
         used = await gate.refused(name=name, tx=paid)
         assert isinstance(used, PaymentAlreadyUsed)
+        assert used.for_another == ("For another project" in used.message) == (name == "other")
         assert (used.project_id, used.deployment_id) == (
             admitted.project_id,
             admitted.deployment_id,

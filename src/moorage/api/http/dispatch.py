@@ -7,7 +7,7 @@ of a status poll.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -96,14 +96,14 @@ class Dispatch:
     def _near(self, path: str) -> str | None:
         if len(path) > _COMPARED_LENGTH:
             return None
-        path = "/".join(part[:_COMPARED_PART] for part in path.split("/"))
-        for asked in (path, f"/agent{path}", f"/agent/{path.lstrip('/').partition('/')[2]}"):
-            served = dict(_filled(template, asked.rstrip("/")) for template in self._templates)
-            served.pop("", None)
-            found = get_close_matches(asked, served, n=1, cutoff=_MIN_RATIO)
-            if found:
-                return served[found[0]]
-        return None
+        path = "/".join(part[:_COMPARED_PART] for part in path.rstrip("/").split("/"))
+        asked = (path, f"/agent{path}", f"/agent/{path.lstrip('/').partition('/')[2]}")
+        likeness = {
+            template: max(_likeness(template, each) for each in asked)
+            for template in self._templates
+        }
+        best = max(self._templates, key=lambda each: (likeness[each], -each.count("{")))
+        return best if likeness[best] >= _MIN_RATIO else None
 
     def _find(self, scope: Scope) -> Route | None:
         path: str = scope["path"]
@@ -120,13 +120,16 @@ class Dispatch:
         return found
 
 
-def _filled(template: str, path: str) -> tuple[str, str]:
-    """Returns the template with the path's parts for its parameters, and the template.
+def _likeness(template: str, path: str) -> float:
+    """Returns how much a path is like a template, 0 to 1: by the part that is least alike.
 
-    The first is empty when the path has another number of parts.
+    A parameter is like anything; the parts must be as many.
     """
     parts, asked = template.split("/"), path.split("/")
     if len(parts) != len(asked):
-        return "", template
+        return 0
     pairs = zip(parts, asked, strict=True)
-    return "/".join(given if part.startswith("{") else part for part, given in pairs), template
+    return min(
+        (SequenceMatcher(None, part, given).ratio() for part, given in pairs if part[:1] != "{"),
+        default=0,
+    )

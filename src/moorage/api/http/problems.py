@@ -122,10 +122,23 @@ _IF_YOURS = (
     "manage_token as Authorization: Bearer."
 )
 _TAKEN = [_IF_YOURS, "Else choose another uniqueName."]
-_NEXT_ACTION: dict[type[errors.MoorageError], str] = {
-    errors.UploadNotFound: "PUT the upload to /agent/uploads/{sha256} again, then send the same "
-    "request again.",
-    errors.OutOfCredits: "Top up with POST /agent/credits, then send the same request again.",
+_NEXT_ACTIONS: dict[type[errors.MoorageError], tuple[str, ...]] = {
+    errors.UploadNotFound: (
+        "PUT the upload to /agent/uploads/{sha256} again, then send the same request again.",
+    ),
+    errors.OutOfCredits: ("Top up with POST /agent/credits, then send the same request again.",),
+    errors.BodyTooLarge: (
+        (
+            "Leave out what a build makes or fetches (node_modules, .venv, .git, dist), and large "
+            "data. `moorage deploy` leaves out what .gitignore and .moorageignore name, and names "
+            "the largest files."
+        ),
+        'Send one zip (upload.type "zip"): it is compressed, files are not.',
+        (
+            "Let the app or its build fetch large data, or keep it in a volume (settings.volume). "
+            "PUT /agent/uploads/{sha256} sends an upload once for quote and deploy."
+        ),
+    ),
 }
 
 
@@ -225,9 +238,16 @@ def _extra(error: errors.MoorageError, problem: Problem) -> dict[str, Any]:
 
 
 def _payment(error: errors.MoorageError) -> dict[str, Any]:
-    """Returns what became of the payment that came with the request (contract 1.5)."""
+    """Returns what became of the payment that came with the request (contract 1.5).
+
+    One that was short counts, and its payer is to pay again: the rest.
+    """
     outcome = error.payment
-    return {"payment": outcome.told} if isinstance(outcome, PaymentOutcome) else {}
+    if not isinstance(outcome, PaymentOutcome):
+        return {}
+    is_short = isinstance(error, PaymentRequired) and isinstance(error.because, errors.PaymentShort)
+    told = outcome.told
+    return {"payment": msgspec.structs.replace(told, do_not_pay_again=False) if is_short else told}
 
 
 def _problem_members(because: errors.MoorageError | None, detail: str) -> dict[str, str | int]:
@@ -244,8 +264,8 @@ def _problem_members(because: errors.MoorageError | None, detail: str) -> dict[s
 def _details(error: errors.MoorageError) -> dict[str, Any]:
     match error:
         case errors.FieldError():
-            action = _NEXT_ACTION.get(type(error))
-            return {"field": error.field} | ({"next_actions": [action]} if action else {})
+            actions = _NEXT_ACTIONS.get(type(error))
+            return {"field": error.field} | ({"next_actions": [*actions]} if actions else {})
         case errors.UploadInvalid() | errors.PlanTooCostly():
             return {"field": "upload", "path": error.path}
         case errors.NameUnavailable(held_until_ms=until_ms):
@@ -256,8 +276,8 @@ def _details(error: errors.MoorageError) -> dict[str, Any]:
             return {"field": "upload", "looked_for": error.looked_for}
         case errors.PaymentNotFound():
             return {"looked_for": error.looked_for}
-        case errors.OutOfCredits():
-            return {"next_actions": [_NEXT_ACTION[type(error)]]}
+        case errors.OutOfCredits() | errors.BodyTooLarge(of_upload=True):
+            return {"next_actions": [*_NEXT_ACTIONS[type(error)]]}
         case errors.PaymentAlreadyUsed(project_id=str()):
             return {"projectId": error.project_id, "deploymentId": error.deployment_id}
     return {}

@@ -298,7 +298,10 @@ class Admission:
         except UniqueViolation:
             if receipt is not None:
                 await self._paywall.refuse_used(
-                    chain_id=receipt.chain_id, tx_hash=receipt.tx_hash, wallet=attempt.wallet
+                    chain_id=receipt.chain_id,
+                    tx_hash=receipt.tx_hash,
+                    wallet=attempt.wallet,
+                    unique_name=attempt.request.unique_name,
                 )
             raise
         raise demanded

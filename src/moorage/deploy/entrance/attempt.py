@@ -113,3 +113,5 @@ class DryRun(msgspec.Struct, frozen=True):
     buys: Purchase
     """What the amount buys, together with the credits on hand."""
     redeploys: bool
+    is_price: bool
+    """Whether `amount` is the whole price, not what an earlier payment lacked of it."""

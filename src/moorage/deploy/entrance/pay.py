@@ -16,7 +16,7 @@ from moorage.errors import (
 )
 from moorage.money import NOTHING, MicroUsd
 from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, QuoteRequest, Quotes
-from moorage.payments.protocols.demand import PaymentRequired, Purchase
+from moorage.payments.protocols.demand import PaymentRequired, Purchase, credits_fall_short
 from moorage.payments.taking.paywall import Paywall
 from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.storage.apps.addresses import names
@@ -54,7 +54,7 @@ async def demand(
     quote = await quotes.offer(tx, situation.living, asked)
     rest = due(quote.price_micro_usd, received=quote.received_micro_usd, balance=situation.balance)
     amount = max(short.lacking, rest)
-    return PaymentRequired(
+    demanded = PaymentRequired(
         amount=amount,
         buys=buys(amount),
         purpose=_purpose(attempt),
@@ -70,6 +70,9 @@ async def demand(
         because=because if receipt is None else PaymentShort(),
         warnings=of_attempt(attempt, situation),
     )
+    if demanded.because is None and amount == quote.price_micro_usd:
+        demanded.reason = credits_fall_short(situation.balance, price=amount)
+    return demanded
 
 
 async def open_demand(

@@ -100,6 +100,7 @@ class Pricing(msgspec.Struct, frozen=True):
             health_path=attempt.request.settings.health_path or situation.now.health_path,
             buys=self.buys(attempt, told, amount if short else NOTHING, now_ms=now_ms),
             redeploys=situation.own is not None,
+            is_price=amount == price,
         )
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from moorage.errors import MoorageError, PaymentError, PaymentMalformed
 from moorage.ledger.burn import HOUR_MS, MONTH_MS
-from moorage.money import MicroUsd
+from moorage.money import MicroUsd, usd_text
 from moorage.payments.price.holdings import NOTHING_KNOWN, Held
 from moorage.payments.price.pricing import Size
 from moorage.payments.protocols.evidence import PaymentMeans
@@ -92,11 +92,23 @@ class PaymentRequired(MoorageError):
         """What was wrong with the payment that came with the request."""
         self.warnings = warnings
         """What to know of the files before they are deployed."""
+        self.reason = ""
+        """Why credits on hand don't suffice, if that needs to be said."""
 
     @property
     def warning(self) -> str | None:
         """The contract's warning (1.2), if credits suffice but are shared with other projects."""
         return sharing_warning(self.active_projects) if self.warn_of_sharing else None
+
+
+def credits_fall_short(balance: MicroUsd, *, price: MicroUsd) -> str:
+    """Returns why the whole price is asked for beside credits that are less; "" without any."""
+    if not 0 < balance < price:
+        return ""
+    return (
+        f"Your credits, {usd_text(balance)}, are less than the price. Payments have a minimum: the "
+        f"whole price is asked for, {usd_text(price)}; all of it is added to your credits."
+    )
 
 
 def sharing_warning(active_projects: int) -> str:

@@ -20,7 +20,7 @@ def demand_body(demand: PaymentRequired, seller: Seller) -> dict[str, Any]:
     best = seller.transfer(demand)
     chain, token = best.chain, best.token
     body: dict[str, Any] = {
-        "error": demand.message,
+        "error": f"{demand.message}. {demand.reason}" if demand.reason else demand.message,
         "amount_usd": usd_number(demand.amount),
         "amount_token": str(best.amount),
         "current_credit_balance_usd": usd_number(demand.balance),

@@ -39,6 +39,7 @@ from moorage.payments.taking.screening import Screen, held_back
 from moorage.payments.taking.transaction_search import TransactionSearch, booked
 from moorage.payments.taking.verification import Verifier
 from moorage.records.money.payment import Payment, PaymentStatus
+from moorage.storage.apps import projects
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import payments, quotes
 from moorage.wire.problems import PaymentState
@@ -69,6 +70,10 @@ _MOVED = (
 )
 _SENT_BACK = (
     "The operator has sent this payment back to you, or is about to: it pays for nothing any more."
+)
+_FOR_ANOTHER = (
+    "This payment has paid for your project {}. For another project send the request without it: "
+    "credits that are left count, and the answer says what is due."
 )
 _TOPPED_UP = (
     "This transaction has topped up your credits already. Send the request without it: "
@@ -242,11 +247,12 @@ class Paywall:
             raise PaymentPending(_BEING_SETTLED)
 
     async def refuse_used(
-        self, *, chain_id: int, tx_hash: str, wallet: str, top_up: bool = False
+        self, *, chain_id: int, tx_hash: str, wallet: str, unique_name: str | None
     ) -> None:
         """Raises PaymentAlreadyUsed if the transaction has paid for a deployment.
 
-        A payer of it is told the ids. If several wallets paid in one transaction (bundled user
+        A payer of it is told the ids; `unique_name` is the app that the request is for, None for a
+        top-up. If several wallets paid in one transaction (bundled user
         operations), each uses its own share once. A transaction used for a top-up pays for no
         deployment, but may be sent again for a top-up.
         """
@@ -256,8 +262,16 @@ class Paywall:
         if wallet in uses:
             project_id, deployment_id = uses[wallet]
             if project_id is not None:
-                raise PaymentAlreadyUsed(project_id=project_id, deployment_id=deployment_id)
-            if not top_up:
+                paid_for = await projects.by_id(self._db, project_id)
+                name = None if paid_for is None else paid_for.unique_name
+                is_other = unique_name not in (None, name)
+                raise PaymentAlreadyUsed(
+                    _FOR_ANOTHER.format(name or "that is deleted") if is_other else "",
+                    project_id=project_id,
+                    deployment_id=deployment_id,
+                    for_another=is_other,
+                )
+            if unique_name is not None:
                 raise PaymentAlreadyUsed(_TOPPED_UP)
         known = await payments.of_transaction(self._db, chain_id=chain_id, tx_hash=tx_hash)
         if all(item.payer != wallet for item in known):
@@ -376,7 +390,7 @@ class Paywall:
     ) -> PaymentReceipt:
         chain, known = await self._booked(evidence, tx_hash)
         await self.refuse_used(
-            chain_id=chain.chain_id, tx_hash=tx_hash, wallet=wallet, top_up=unique_name is None
+            chain_id=chain.chain_id, tx_hash=tx_hash, wallet=wallet, unique_name=unique_name
         )
         claimed = _standing(known)
         if not claimed:

@@ -245,7 +245,7 @@ def _pending(sighting: _SeenTransaction, chain: Chain, tx_hash: str) -> PaymentP
     elif sighting.known:
         state = "is not mined yet"
     else:
-        state = "is not known to the chain's node yet"
+        state = "is not known yet"
     pending = PaymentPending(
         f"The transaction {tx_hash} {state} on {chain.name}. "
         "Do not pay again: send the same hash again."

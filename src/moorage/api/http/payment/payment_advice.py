@@ -28,8 +28,8 @@ _AS_ITS_WALLET = (
 )
 _WITHOUT_IT = "If that wallet is not yours, send the request without this payment."
 _REMAINDER = (
-    "Your payment is credited: only the remainder, amount_token, is still to be paid, by the same "
-    "wallet: send the same body with that payment before expires_at."
+    "Your payment is credited. Pay the rest only, amount_token, from the same wallet before "
+    "expires_at, and send the same body with that payment."
 )
 _OWN_AUTHORIZATION = "Nothing was spent: sign authorization and request with the same wallet."
 _UNREADABLE = (
@@ -43,6 +43,17 @@ _BEFORE_PAYING: dict[type[MoorageError], tuple[str]] = {
 _BRINGS_NOTHING = "Compare looked_for with what you sent: this transaction brings nothing here."
 _AS_A_HEADER = "Send the same request with the header X-Payment-Tx: {tx_hash}. Do not pay again."
 _NO_PAYMENT = "Leave the hash out: its transaction brings nothing here."
+_UNSEEN = (
+    (
+        "If it stays unknown for minutes, look the hash up in your wallet: a transaction that was "
+        "replaced has another hash, so send that one; one that is confirmed is found without you."
+    ),
+    "Only if your wallet never sent it: send the request without X-Payment-Tx.",
+)
+_FOR_ANOTHER = (
+    "Send the request without this payment: credits that are left count, and the answer says what "
+    "is due for this project, if anything. Do not pay again before that."
+)
 _CREDITS_PAY = (
     "Send the request without this payment: the credits that it brought count. Do not pay again."
 )
@@ -55,7 +66,7 @@ def payment_actions(error: MoorageError, ways: Iterable[str] = ()) -> list[str]:
     cause = (error.because or error) if isinstance(error, PaymentRequired) else error
     state = _state(cause, outcome)
     if isinstance(cause, PaymentShort):
-        return [*ways, _REMAINDER]
+        return [_REMAINDER, *ways]
     if state is PaymentState.NOT_FOUND and isinstance(cause, PaymentMalformed):
         return [_NO_PAYMENT]
     if state is PaymentState.NOT_FOUND:
@@ -85,13 +96,19 @@ def _while_money_is_there(cause: MoorageError, state: PaymentState, *, openly: b
     if openly and not isinstance(cause, PaymentPending):
         return [_AS_ITS_WALLET]
     match cause:
-        case PaymentAlreadyUsed(project_id=str()):
-            status = f"/agent/deploy/{cause.project_id}/{cause.deployment_id}/status"
-            return [f"Follow what it paid for: GET {status}. Do not pay again."]
         case PaymentAlreadyUsed():
-            return [_CREDITS_PAY]
+            return [_once_used(cause)]
         case PaymentPending():
-            return [_SAME_AGAIN]
+            return [_SAME_AGAIN, *(() if cause.seen else _UNSEEN)]
         case PaymentMalformed(tx_hash=str()):
             return [_AS_A_HEADER.format(tx_hash=cause.tx_hash)]
     return [_MEND]
+
+
+def _once_used(used: PaymentAlreadyUsed) -> str:
+    if used.for_another:
+        return _FOR_ANOTHER
+    if used.project_id is None:
+        return _CREDITS_PAY
+    status = f"/agent/deploy/{used.project_id}/{used.deployment_id}/status"
+    return f"Follow what it paid for: GET {status}. Do not pay again."
