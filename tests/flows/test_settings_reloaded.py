@@ -11,7 +11,7 @@ import pytest
 from chain_fixture import LocalChains
 from served import ServedGateway, served
 from waiting import until
-from wallet import Wallet, fresh_name
+from wallet import HELLO, Wallet, call, deploy_body, fresh_name
 
 pytestmark = pytest.mark.root
 
@@ -58,4 +58,7 @@ async def test_settings_change_while_it_serves_and_a_file_with_a_mistake_changes
     await gateway.reload(projects_per_wallet=None)
     refused = await wallet.deploy(fresh_name())
     assert (refused.status, refused.body["code"]) == (403, "wallet_not_listed")
+    for path, body in (("/deploy", deploy_body(fresh_name(), HELLO)), ("/credits", None)):
+        alone = await call(gateway, "POST", path, json=body)
+        assert (alone.status, alone.body["code"]) == (403, "wallet_not_listed"), path
     assert gateway.pid == pid

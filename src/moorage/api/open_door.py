@@ -77,6 +77,8 @@ async def pay_for_credits(room: TopUpRoom, request: Request) -> Response:
         body_digest=hashlib.sha256(body).hexdigest(),
         is_proved=False,
     )
+    if not await room.paywall.may_have_moved(asked.evidence):
+        await room.house_rules.require_listed(room.db, "")  # whose it is, a signature would say
     if payer.evidence is None:
         raise await room.top_up.demand(asked, because=payer.because)
     answer = topped_up(await room.top_up.take(asked), tells=asked.tells)

@@ -274,6 +274,8 @@ class Settlements:
         since_ms = settlement.created_at_ms - _REVERTS_REMEMBERED_MS
         at_stake = await settlements.at_stake(tx, payer=settlement.payer, since_ms=since_ms)
         if at_stake >= _MAX_AT_STAKE:
+            if settlement.open_body is not None:  # what else its payer has is told its payer
+                raise AuthorizationRefused("it needs its payer's signature of the request")
             raise AuthorizationRefused(
                 f"{at_stake} others of this wallet are being settled, or were reverted today; "
                 "transfer the tokens and send the transaction's hash"
