@@ -87,7 +87,7 @@ class FakeRuntime:
     called instead. `gates` holds events that a method's calls wait for.
     """
 
-    capabilities = Capabilities(volumes=True, caches=False)
+    capabilities = Capabilities(volumes=True, caches=False, written_files=True)
 
     def __init__(self) -> None:
         self.built: dict[str, BuildSpec] = {}
@@ -199,6 +199,13 @@ class FakeRuntime:
     async def pack_volume(self, volume_id: str, target: Path, *, max_bytes: int) -> VolumeArchive:
         await self._enter("pack_volume", volume_id)
         target.write_text(self.data[volume_id])
+        return VolumeArchive(path=target, digest="sha256:any")
+
+    async def pack_written(
+        self, deployment_id: str, target: Path, *, max_bytes: int
+    ) -> VolumeArchive:
+        await self._enter("pack_written", deployment_id)
+        target.write_text(f"written by {deployment_id}")
         return VolumeArchive(path=target, digest="sha256:any")
 
     async def prepare_volume(self, volume: NewVolume, needed: VolumeContent) -> None:

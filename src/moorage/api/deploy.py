@@ -156,6 +156,8 @@ async def read_attempt(
             ignored_dockerfile=_ignored_dockerfile(received.upload, checked.settings, made.plan),
             written=None if is_open else await _written(room, caller.wallet, project),
             offers_volumes=room.has_volumes,
+            releases_kept=room.written.releases_kept,
+            volume_bytes=room.written.volume_bytes,
             means=payment.means,
             evidence=payment.evidence,
             unreadable=payment.unreadable,
@@ -184,7 +186,7 @@ async def _written(room: DeployRoom, wallet: str, project: Project | None) -> Wr
     """Returns what the wallet's own running version has written, if the engine can tell."""
     if project is None or project.wallet != wallet:
         return None
-    return await room.written.by(project.serving_deployment_id)
+    return await room.written.by(project.serving_deployment_id, freshly=True)
 
 
 async def close_upload(upload: Upload) -> None:

@@ -143,11 +143,8 @@ async def show_project(room: ProjectRoom, request: Request) -> Response:
     verified = await domains.verified_of(room.db, project.id)
     burns = await room.metering.bills(room.db, project.id)
     shown = _shown(room, project, now, verified, burns=burns)
-    told = written_warnings(
-        await room.written.by(project.serving_deployment_id),
-        has_volume=project.volume,
-        offers_volumes=room.has_volumes,
-    )
+    written = await room.written.by(project.serving_deployment_id)
+    told = written_warnings(written, room.written.successor(project))
     return json_response(msgspec.structs.replace(shown, warnings=list(told) or UNSET))
 
 
@@ -160,7 +157,10 @@ async def change_project(room: ProjectRoom, request: Request) -> Response:
         return json_response(await _pause(room, project, paused=change.paused))
     if change.volume:
         require_volumes("volume", has_volumes=room.has_volumes)
-    changed = await room.configuration.change(project, change)
+    written = None
+    if change.volume and not project.volume:
+        written = await room.written.by(project.serving_deployment_id, freshly=True)
+    changed = await room.configuration.change(project, change, written=written)
     return json_response(_changed(project, changed))
 
 

@@ -215,7 +215,6 @@ class ApiServices:
                 metering=services.ledger.metering,
                 hosts=services.hosts,
                 minimum_charge=self._prices.minimum_charge,
-                has_volumes=services.engine.capabilities.volumes,
                 written=deploy.written,
             ),
             LogRoom(**front, runtime=services.engine, followers=self.followers),

@@ -44,7 +44,6 @@ class StatusRoom(Front):
     metering: Metering
     hosts: Hosts
     minimum_charge: MicroUsd
-    has_volumes: bool  # whether apps can have one here
     written: Written
 
 
@@ -73,10 +72,10 @@ async def status(room: StatusRoom, request: Request) -> Response:
 
 async def _warnings(room: StatusRoom, found: DeploymentView) -> list[WarningItem] | UnsetType:
     findings = msgspec.json.decode(found.findings, type=tuple[Finding, ...])
-    volumes = {"has_volume": found.volume, "offers_volumes": room.has_volumes}
-    told = warnings(findings, **volumes)
+    by = room.written.successor(found)
+    told = warnings(findings, volume=by.volume)
     if found.serving_deployment_id == found.id:
-        told = (*written_warnings(await room.written.by(found.id), **volumes), *told)
+        told = (*written_warnings(await room.written.by(found.id), by), *told)
     return list(told) or UNSET
 
 

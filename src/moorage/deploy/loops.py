@@ -73,11 +73,11 @@ def _of_keeper(deploy: DeployServices) -> tuple[Loop, ...]:
         Loop("requests", every_seconds=FOLLOW_SECONDS, tick=deploy.visits.follow, scope=scope),
         Loop("usage", every_seconds=SAMPLE_SECONDS, tick=usage.sample, scope=scope),
         Loop("old usage", every_seconds=300, tick=usage.purge, scope=scope),
-        *_of_separate_volumes(deploy),
+        *_of_volume_copies(deploy),
     )
 
 
-def _of_separate_volumes(deploy: DeployServices) -> tuple[Loop, ...]:
+def _of_volume_copies(deploy: DeployServices) -> tuple[Loop, ...]:
     if (carrying := deploy.carrying) is None:
         return ()
     tidy, scope = carrying.tidy, Scope.KEEPER

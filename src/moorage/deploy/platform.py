@@ -11,7 +11,7 @@ from moorage.deploy.addresses.uncertified import PlainHttp, PlainServing
 from moorage.deploy.keeping.asleep.visits import AccessLog
 from moorage.deploy.work.health import Healthy, wait_until_healthy
 from moorage.engines.engine import Engine, EngineView
-from moorage.engines.separate_volumes import SeparateVolumes
+from moorage.engines.volume_copies import VolumeCopies
 from moorage.planning.plan import Plan
 
 
@@ -24,7 +24,7 @@ class Keeping:
     access_log: AccessLog
     discard_toolchains: Callable[[Plan], Awaitable[None]]  # of a plan that failed
     plain: PlainHttp | None = None  # where each app needs a certificate of an authority
-    volumes: SeparateVolumes | None = None  # of two engines that do not have the same ones
+    volumes: VolumeCopies | None = None  # where any may have to be filled
     engine: str = ""  # the kind of engine that uploads are built on
     healthy: Healthy = wait_until_healthy
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep

@@ -110,7 +110,12 @@ class DeployServices(SwitchServices):
 
     @cached_property
     def written(self) -> Written:
-        return Written(self._view, self._clock)
+        return Written(
+            self._view,
+            self._clock,
+            releases_kept=self._settings.releases_kept,
+            volume_bytes=self._settings.app_limits.volume_bytes,
+        )
 
     @cached_property
     def configuration(self) -> ProjectConfiguration:

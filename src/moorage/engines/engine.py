@@ -102,12 +102,15 @@ class Usage:
 class WrittenFiles:
     """What an app has written to its own disk since it was built, its volume aside.
 
-    Directories of tools, such as caches, are not counted.
+    Directories of tools, such as caches, are not counted. The paths are as the app sees them, the
+    first few of each kind.
     """
 
     files: int
     size_bytes: int
     complete: bool  # False: there may be more; counting is bounded
+    paths: tuple[str, ...] = ()  # below the app's directory
+    outside: tuple[str, ...] = ()  # elsewhere, where `pack_written` takes nothing from
 
 
 class IncidentKind(StrEnum):
@@ -145,6 +148,7 @@ class Capabilities:
     volumes: bool  # an app can have a directory that its next versions keep
     caches: bool  # builds keep files for later builds of the same wallet
     dockerfiles: bool = False  # builds any Dockerfile; others only what is planned from it
+    written_files: bool = False  # an app can write beside its volume, and `pack_written` takes it
 
 
 class EngineView(Protocol):
@@ -295,6 +299,16 @@ class Engine(EngineView, Protocol):
 
         Links, modes, times and holes are kept; sockets, pipes and devices are left out. Raises
         DeployFailed, also for more than `max_bytes`; OSError.
+        """
+        ...
+
+    async def pack_written(
+        self, deployment_id: str, target: Path, *, max_bytes: int
+    ) -> VolumeArchive:
+        """Writes what an app has written below its directory to a new file; it must be stopped.
+
+        As `pack_volume` does, with the same relative paths. Directories of tools are left out.
+        Raises DeployFailed, also where `capabilities` say that there is nothing to take; OSError.
         """
         ...
 

@@ -50,6 +50,15 @@ def not_carried(why: str) -> DeployFailed:
     return DeployFailed(FailureCause.OUT_OF_DISK, f"The app's volume can't be moved: {why}.")
 
 
+def not_taken_along(why: str) -> DeployFailed:
+    """Returns the failure of a volume that can't begin with what an app has written."""
+    return DeployFailed(
+        FailureCause.OUT_OF_DISK,
+        f"What the running version has written can't be taken along into the volume: {why}. It "
+        "runs on with its files. To deploy without them, send discard_written: true.",
+    )
+
+
 def timed_out(directory: DeploymentDirectory, spec: BuildSpec, command: str) -> DeployFailed:
     """Returns the failure of a build step that was still running at the timeout."""
     return DeployFailed(

@@ -136,6 +136,13 @@ class EnginePair:
         engine = (*await self._with_volume(volume_id), self.own)[0]
         return await engine.pack_volume(volume_id, target, max_bytes=max_bytes)
 
+    async def pack_written(
+        self, deployment_id: str, target: Path, *, max_bytes: int
+    ) -> VolumeArchive:
+        """As `Engine.pack_written`."""
+        engine = await self.engine_of(deployment_id)
+        return await engine.pack_written(deployment_id, target, max_bytes=max_bytes)
+
     async def prepare_volume(self, volume: NewVolume, needed: VolumeContent) -> None:
         """As `Engine.prepare_volume`, on the gateway's own engine."""
         await self.own.prepare_volume(volume, needed)

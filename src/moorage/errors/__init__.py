@@ -17,6 +17,7 @@
     ├── WalletNotListed  TooManyProjects  Maintenance      the operator takes no (new) deploys
     ├── SignatureNeeded             asked by a payment alone; the signed answer says why
     ├── ReleaseServing  ReleaseNeverServed  ReleaseGone  NoEarlierRelease  DeploymentOver
+    ├── FilesWouldBeLost            what the running version has written would be lost
     ├── OutOfCredits  IdempotencyKeyReused  IdempotencyInProgress
     ├── RateLimited (TooManyStreams  TooManyUploads)
     ├── PaymentError                the payment that was sent does not (yet) pay
@@ -89,6 +90,7 @@ from moorage.errors.requests import (
     DomainNotFound,
     EventNotFound,
     FieldError,
+    FilesWouldBeLost,
     IdempotencyInProgress,
     IdempotencyKeyReused,
     InvalidField,
@@ -159,6 +161,7 @@ __all__ = [
     "EventNotFound",
     "FailureCause",
     "FieldError",
+    "FilesWouldBeLost",
     "IdempotencyInProgress",
     "IdempotencyKeyReused",
     "InvalidField",

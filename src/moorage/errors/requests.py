@@ -217,6 +217,14 @@ class Maintenance(MoorageError):
         )
 
 
+class FilesWouldBeLost(MoorageError):
+    """Files that the running version has written would be lost; `paths` are the first of them."""
+
+    def __init__(self, message: str = "", *, paths: tuple[str, ...] = ()) -> None:
+        super().__init__(message and f"{message} Nothing was changed.")
+        self.paths = paths
+
+
 class OutOfCredits(MoorageError):
     """This is free, but for wallets with credits alone: top up first. Nothing was done."""
 

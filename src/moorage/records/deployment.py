@@ -103,6 +103,16 @@ class DeploymentView(msgspec.Struct, frozen=True):
     is_kept: bool  # of the deployment: whether its logs are kept
     findings: str  # of the deployment
     volume: bool  # of the project
+    volume_after: str | None = None  # of the project
+
+    @property
+    def volume_begins(self) -> bool:
+        """As `Project.volume_begins`."""
+        return (
+            self.volume
+            and self.volume_after is not None
+            and (self.volume_after == self.serving_deployment_id)
+        )
 
 
 class Summary(msgspec.Struct, frozen=True):

@@ -50,5 +50,15 @@ class Project(msgspec.Struct, frozen=True):
     health_path: str = "/"  # of the next deployment
     variables: str = ""  # of the next deployment, sealed
     volume: bool = False
+    volume_after: str | None = None  # the deployment that served before it, and runs without it
     uncertified_since_ms: int | None = None  # served over plain HTTP, and free, since then
     months: int | None = None  # its first price holds for so many of running; None: not recorded
+
+    @property
+    def volume_begins(self) -> bool:
+        """Whether its volume begins with the next version that serves."""
+        return (
+            self.volume
+            and self.volume_after is not None
+            and (self.volume_after == self.serving_deployment_id)
+        )

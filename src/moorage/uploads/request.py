@@ -34,6 +34,7 @@ class DeployRequest(msgspec.Struct, frozen=True):
     settings: Settings
     unknown: tuple[str, ...] = ()
     """Keys of the body that have no effect: some of them, the first first."""
+    discard_written: bool | None = None  # whether files of the running version may be lost
 
 
 def deploy_request(document: Mapping[str, Any]) -> DeployRequest:
@@ -52,10 +53,18 @@ def deploy_request(document: Mapping[str, Any]) -> DeployRequest:
         description=None if document.get("description") is None else description(document),
         months=_months(document.get("months")),
         settings=deploy_settings(document.get("settings")),
+        discard_written=_choice(document, "discard_written"),
         unknown=tuple(
             key[:_SHOWN_LENGTH].encode(errors="replace").decode() for key in unknown[:_MAX_UNKNOWN]
         ),
     )
+
+
+def _choice(document: Mapping[str, Any], field: str) -> bool | None:
+    value = document.get(field)
+    if not (value is None or isinstance(value, bool)):
+        raise InvalidField(field, "must be true or false")
+    return value
 
 
 def hash_in(document: Mapping[str, Any]) -> MisplacedHash | None:
@@ -158,7 +167,12 @@ def deploy_settings(value: object) -> Settings:
     return settings
 
 
-_FIELDS = frozenset(("uniqueName", "displayName", "description", "months", "settings", "upload"))
+_FIELDS = frozenset(
+    (
+        *("uniqueName", "displayName", "description", "months", "settings", "upload"),
+        "discard_written",
+    )
+)
 _SETTINGS_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(Settings))
 _SETTINGS_ARE = f"there are {', '.join(sorted(_SETTINGS_FIELDS))}"
 _SUGGESTIONS = Suggestions(

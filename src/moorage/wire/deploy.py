@@ -70,6 +70,10 @@ class DeployBody(CamelBody, frozen=True, kw_only=True):
         default_factory=Settings
     )
     upload: Annotated[FilesUpload | ZipUpload | DigestUpload, Meta(description="the app's files")]
+    discard_written: Annotated[
+        bool | None,
+        Meta(description="what the running version wrote may be lost; false: never, 409"),
+    ] = msgspec.field(name="discard_written", default=None)
 
 
 class Deployed(CamelBody, frozen=True, kw_only=True):

@@ -42,6 +42,7 @@ class Problem(Body, frozen=True, kw_only=True):
     retryable: Annotated[bool, Absent(False)]
     field: str | UnsetType = UNSET
     path: str | UnsetType | None = UNSET
+    paths: list[str] | UnsetType = UNSET
     looked_for: list[str] | dict[str, str] | UnsetType = UNSET
     next_actions: list[str] | UnsetType = UNSET
     payment: PaymentTold | UnsetType = UNSET

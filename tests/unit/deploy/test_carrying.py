@@ -23,7 +23,7 @@ from moorage.deploy.work.workflow import MAX_ATTEMPTS
 from moorage.engines.carried import NewVolume, VolumeContent
 from moorage.engines.engine import BuildSpec, Instance, InstanceSpec
 from moorage.engines.pair import EnginePair
-from moorage.engines.separate_volumes import SeparateVolumes, Way
+from moorage.engines.volume_copies import VolumeCopies, Way
 from moorage.errors import (
     ClusterUnavailable,
     CommitUnknown,
@@ -592,10 +592,10 @@ async def test_archive_takes_nothing_that_is_kept_free_or_promised_to_another(
     first, second = (
         NewVolume(volume_id=it, owner=ALICE, deployment_id="d", size_bytes=1) for it in "ab"
     )
-    reserving = SeparateVolumes(pair, tmp_path / "carried", reserve_bytes=half.size_bytes)
+    reserving = VolumeCopies(pair, tmp_path / "carried", reserve_bytes=half.size_bytes)
     with pytest.raises(DeployFailed, match="no room for an archive"):
         await reserving.prepare(first, way)
-    volumes = SeparateVolumes(pair, tmp_path / "carried")
+    volumes = VolumeCopies(pair, tmp_path / "carried")
     await volumes.prepare(first, way)
     with volumes.closed("a", way), pytest.raises(DeployFailed, match="no room for an archive"):
         await volumes.prepare(second, way)

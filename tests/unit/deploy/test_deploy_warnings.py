@@ -1,15 +1,25 @@
 """What a deployer is warned of: files that are lost at the next deploy, secrets among the files."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from gate import Gate, attempt
 
+from moorage.deploy.entrance.loss import (
+    Successor,
+    Volume,
+    begins_empty,
+    finds_volume,
+    refuse_loss,
+)
 from moorage.deploy.entrance.warnings import refuse_credentials, warnings, written_warnings
 from moorage.engines.engine import WrittenFiles
-from moorage.errors import UploadInvalid
+from moorage.errors import FilesWouldBeLost, UploadInvalid
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.records.finding import Finding, FindingKind
 from moorage.storage.apps import deployments
+from records_fixture import PLAN
 
 WRITES = Finding(FindingKind.WRITES, "app.js", "writeFileSync")
 NAMES = Finding(FindingKind.NAMES_VOLUME, "app.js", "")
@@ -17,59 +27,128 @@ KEY = Finding(FindingKind.CREDENTIAL_FILE, "id_rsa", "a private SSH key")
 TOKEN = Finding(FindingKind.CREDENTIAL_TEXT, "app.js", "a GitHub token")
 
 
+def wrote(
+    files: int, size: int, *paths: str, complete: bool = True, outside: tuple[str, ...] = ()
+) -> WrittenFiles:
+    return WrittenFiles(
+        files=files, size_bytes=size, complete=complete, paths=paths, outside=outside
+    )
+
+
 @pytest.mark.parametrize(
-    ("findings", "has_volume", "offers_volumes", "said"),
+    ("findings", "volume", "said"),
     [
-        ((), False, True, None),
-        ((NAMES,), False, True, None),
-        ((WRITES,), False, True, "settings.volume: true"),
-        ((WRITES, NAMES), False, True, "settings.volume: true"),
-        ((WRITES,), False, False, "no volumes"),
-        ((WRITES,), True, True, "below /data"),
-        ((WRITES, NAMES), True, True, None),
+        ((), Volume.NONE, None),
+        ((NAMES,), Volume.NONE, None),
+        ((WRITES,), Volume.NONE, "deploy that with settings.volume: true"),
+        ((WRITES, NAMES), Volume.NONE, "deploy that with settings.volume: true"),
+        ((WRITES,), Volume.NOT_OFFERED, "no volumes"),
+        ((WRITES,), Volume.THERE, "below /data"),
+        ((WRITES,), Volume.BEGINS, "below /data"),
+        ((WRITES, NAMES), Volume.THERE, None),
     ],
 )
 def test_writer_is_told_what_is_lost_and_how_to_keep_it(
-    findings: tuple[Finding, ...], has_volume: bool, offers_volumes: bool, said: str | None
+    findings: tuple[Finding, ...], volume: Volume, said: str | None
 ) -> None:
-    told = warnings(findings, has_volume=has_volume, offers_volumes=offers_volumes)
+    told = warnings(findings, volume=volume)
     assert [each.code for each in told] == ["files_not_kept"] * (said is not None)
     for each in told:
         assert said
         assert each.path == "app.js"
         assert "writeFileSync" in each.message
-        assert "lost at the next deploy" in each.message
         assert said in each.message
 
 
+def by(volume: Volume, **more: Any) -> Successor:
+    return Successor(volume=volume, releases_kept=3, volume_bytes=80 << 10, **more)
+
+
 @pytest.mark.parametrize(
-    ("written", "has_volume", "offers_volumes", "said"),
+    ("written", "volume", "said"),
     [
-        (WrittenFiles(files=1, size_bytes=1025, complete=True), False, True, "1 file (2 KiB)"),
-        (WrittenFiles(files=2, size_bytes=0, complete=True), True, True, "2 files (0 KiB)"),
-        (WrittenFiles(files=9, size_bytes=1, complete=False), False, False, "at least 9 files"),
+        (wrote(1, 1025, "/app/a"), Volume.NONE, "1 file (2 KiB) since it was built: /app/a."),
+        (wrote(1, 1025, "/app/a"), Volume.NONE, "/app/a is /data/a."),
+        (wrote(9, 1, "/app/a", complete=False), Volume.NONE, "at least 9 files"),
+        (wrote(9, 1, *"abcd"), Volume.NONE, "a, b, c and 6 more"),
+        (wrote(2, 0, "/app/a"), Volume.NONE, "one of the last 3 that were replaced."),
+        (wrote(2, 0, "/app/a"), Volume.THERE, "Only what the app writes below /data"),
+        (wrote(2, 0, "/app/a"), Volume.NOT_OFFERED, "This gateway has no volumes"),
+        (wrote(2, 0, "/app/d/a"), Volume.BEGINS, "into the new volume. /app/d/a is /data/d/a."),
     ],
-)
-def test_files_of_the_running_version_are_told_with_how_to_keep_such(
-    written: WrittenFiles, has_volume: bool, offers_volumes: bool, said: str
+)  # fmt: skip
+def test_files_of_the_running_version_are_told_with_what_becomes_of_them(
+    written: WrittenFiles, volume: Volume, said: str
 ) -> None:
-    volumes = {"has_volume": has_volume, "offers_volumes": offers_volumes}
-    (told,) = written_warnings(written, **volumes)
-    (lost,) = warnings((WRITES,), **volumes)
+    (told,) = written_warnings(written, by(volume))
     assert told.code == "files_written"
     assert said in told.message
-    assert told.message.endswith(lost.message.partition(". ")[2])
+    assert ("settings.volume: true" in told.message) is (volume is Volume.NONE)
 
 
-@pytest.mark.parametrize("written", [None, WrittenFiles(files=0, size_bytes=0, complete=True)])
+@pytest.mark.parametrize("written", [None, wrote(0, 0)])
 def test_nothing_is_told_of_files_where_there_are_none_or_none_known(
     written: WrittenFiles | None,
 ) -> None:
-    assert written_warnings(written, has_volume=False, offers_volumes=True) == ()
+    assert written_warnings(written, by(Volume.NONE)) == ()
+    refuse_loss(written, by(Volume.BEGINS, finds_volume=False), discard=False)
+
+
+@pytest.mark.parametrize(
+    ("written", "named", "paths"),
+    [
+        (wrote(2, 9, "/app/a", outside=("/home/app/b",)), "/home/app/b can't go along",
+         ("/home/app/b",)),
+        (wrote(1, 71 << 10, "/app/a"), "larger than a new volume takes", ("/app/a",)),
+    ],
+)  # fmt: skip
+def test_volume_that_can_not_take_all_along_is_refused_unless_it_may_be_lost(
+    written: WrittenFiles, named: str, paths: tuple[str, ...]
+) -> None:
+    for discard in (None, False):
+        with pytest.raises(FilesWouldBeLost, match=named) as refused:
+            refuse_loss(written, by(Volume.BEGINS), discard=discard)
+        assert refused.value.paths == paths
+    refuse_loss(written, by(Volume.BEGINS), discard=True)
+    assert begins_empty(written, by(Volume.BEGINS), discard=True) is (written.files == 1)
+    assert not begins_empty(written, by(Volume.BEGINS), discard=None)
+
+
+def test_volume_that_takes_all_along_is_refused_only_to_code_that_would_not_find_it() -> None:
+    written = wrote(1, 70 << 10, "/app/a")
+    refuse_loss(written, by(Volume.BEGINS), discard=None)
+    with pytest.raises(FilesWouldBeLost, match="neither the code nor a variable names /data"):
+        refuse_loss(written, by(Volume.BEGINS, finds_volume=False), discard=None)
+
+
+@pytest.mark.parametrize("volume", [Volume.NONE, Volume.THERE, Volume.NOT_OFFERED])
+def test_other_deploy_is_refused_only_if_it_says_that_nothing_may_be_lost(volume: Volume) -> None:
+    written = wrote(1, 1, "/app/a")
+    for discard in (None, True):
+        refuse_loss(written, by(volume), discard=discard)
+    with pytest.raises(FilesWouldBeLost) as refused:
+        refuse_loss(written, by(volume), discard=False)
+    assert refused.value.paths == ("/app/a",)
+
+
+@pytest.mark.parametrize(
+    ("findings", "start", "variables", "finds"),
+    [
+        ((WRITES,), "node .", {}, False),
+        ((NAMES,), "node .", {}, True),
+        ((), "node . --db /data/x", {}, True),
+        ((), "node .", {"DB": "file:/data/x"}, True),
+    ],
+)
+def test_volume_is_found_by_code_command_and_variables(
+    findings: tuple[Finding, ...], start: str, variables: dict[str, str], finds: bool
+) -> None:
+    plan = msgspec.structs.replace(PLAN, start=start)
+    assert finds_volume(findings, plan, variables) is finds
 
 
 def test_each_secret_is_named_by_its_path() -> None:
-    told = warnings((KEY, TOKEN), has_volume=False, offers_volumes=True)
+    told = warnings((KEY, TOKEN), volume=Volume.NONE)
     assert [(each.code, each.path) for each in told] == [
         ("secret_in_upload", "id_rsa"),
         ("secret_in_upload", "app.js"),

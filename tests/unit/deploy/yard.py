@@ -22,7 +22,7 @@ from moorage.deploy.services import DeployServices
 from moorage.deploy.settings import DeploySettings
 from moorage.engines.engine import BuildSpec, Engine, Instance
 from moorage.engines.pair import EnginePair
-from moorage.engines.separate_volumes import SeparateVolumes
+from moorage.engines.volume_copies import VolumeCopies
 from moorage.failpoints import armed
 from moorage.ledger.services import LedgerServices, LedgerSettings
 from moorage.money import MicroUsd
@@ -126,10 +126,10 @@ class Yard:
         self.sources = sources
         self.runtime = FakeRuntime()
         self.engine: Engine = self.runtime
-        self.volumes: SeparateVolumes | None = None
+        self.volumes: VolumeCopies | None = None
         if leaving is not None:
             pair = EnginePair(own=self.runtime, leaving=leaving, shares_volumes=False)
-            self.engine, self.volumes = pair, SeparateVolumes(pair, sources.parent / "carried")
+            self.engine, self.volumes = pair, VolumeCopies(pair, sources.parent / "carried")
         self.routes = FakeRoutes()
         self.steps: list[str] = []
         self.failed: list[Plan] = []  # the plans of what failed, once it was cleared up

@@ -78,6 +78,7 @@ PROBLEMS: dict[type[errors.MoorageError], Problem] = {
     errors.ReleaseNeverServed: Problem(409, "release_never_served", False),
     errors.ReleaseGone: Problem(409, "release_gone", False),
     errors.NoEarlierRelease: Problem(409, "no_earlier_release", False),
+    errors.FilesWouldBeLost: Problem(409, "files_would_be_lost", False),
     errors.DeploymentOver: Problem(409, "deployment_over", False),
     errors.TooManyLinks: Problem(409, "too_many_links", False),
     errors.BodyTooLarge: Problem(413, "body_too_large", False),
@@ -138,6 +139,10 @@ _NEXT_ACTIONS: dict[type[errors.MoorageError], tuple[str, ...]] = {
             "Let the app or its build fetch large data, or keep it in a volume (settings.volume). "
             "PUT /agent/uploads/{sha256} sends an upload once for quote and deploy."
         ),
+    ),
+    errors.FilesWouldBeLost: (
+        "Fetch the files, or keep them as `error` says.",
+        "To deploy without them, send the same request with discard_written: true.",
     ),
 }
 
@@ -276,8 +281,11 @@ def _details(error: errors.MoorageError) -> dict[str, Any]:
             return {"field": "upload", "looked_for": error.looked_for}
         case errors.PaymentNotFound():
             return {"looked_for": error.looked_for}
-        case errors.OutOfCredits() | errors.BodyTooLarge(of_upload=True):
-            return {"next_actions": [*_NEXT_ACTIONS[type(error)]]}
+        case (
+            errors.OutOfCredits() | errors.FilesWouldBeLost() | errors.BodyTooLarge(of_upload=True)
+        ):
+            lost = {"paths": error.paths} if isinstance(error, errors.FilesWouldBeLost) else {}
+            return {**lost, "next_actions": [*_NEXT_ACTIONS[type(error)]]}
         case errors.PaymentAlreadyUsed(project_id=str()):
             return {"projectId": error.project_id, "deploymentId": error.deployment_id}
     return {}

@@ -42,6 +42,10 @@ class DeployAttempt(msgspec.Struct, frozen=True):
     """What the version that it replaces has written; None if that is not known."""
     offers_volumes: bool = True
     """Whether this gateway has volumes."""
+    releases_kept: int = 0
+    """How many replaced versions this gateway keeps of a project."""
+    volume_bytes: int = 0
+    """The size of a new volume."""
 
     @property
     def is_open(self) -> bool:

@@ -61,6 +61,11 @@ class Capacity:
         self._networks: int | None = None  # how many more apps can get a network
         self._starting: set[str] = set()  # projects that are started, but not active in their rows
 
+    @property
+    def volume_bytes(self) -> int:
+        """The size of a new volume."""
+        return self._limits.volume_bytes
+
     async def measure(self) -> Disks:
         """Measures disks and networks; returns the disks."""
         disks = await self._runtime.disks()

@@ -25,6 +25,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     build_vars: Changes = {}
     volume: bool = False  # whether to add a volume; it is never removed
     restart: bool = False
+    discard_written: bool = False  # whether files of the running version may be lost
     paused: bool | None = None  # alone: whether its owner wants it stopped
 
 
@@ -49,6 +50,7 @@ def change_request(document: object) -> Change:
         build_vars=_variables(document, "buildVars"),
         volume=_volume(document),
         restart=_flag(document, "restart"),
+        discard_written=_flag(document, "discard_written"),
         paused=_flag(document, "paused") if "paused" in document else None,
     )
 
@@ -56,7 +58,7 @@ def change_request(document: object) -> Change:
 _FIELDS = frozenset(
     (
         *("displayName", "description", "healthPath", "runEnvs", "buildVars", "volume"),
-        *("restart", "paused"),
+        *("restart", "paused", "discard_written"),
     )
 )
 _CHANGEABLE = ", ".join(sorted(_FIELDS))

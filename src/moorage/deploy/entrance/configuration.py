@@ -14,9 +14,18 @@ from moorage.clock import Clock
 from moorage.deploy.entrance import succession
 from moorage.deploy.entrance.capacity import Capacity
 from moorage.deploy.entrance.change import Change
+from moorage.deploy.entrance.loss import (
+    Successor,
+    begins_empty,
+    finds_volume,
+    refuse_loss,
+    volume_of,
+)
+from moorage.engines.engine import WrittenFiles
 from moorage.errors import OutOfCredits, ProjectBlocked, ProjectNotFound, ProjectPaused
-from moorage.planning.plan import Settings
+from moorage.planning.plan import Plan, Settings
 from moorage.records.deployment import Deployment, Origin
+from moorage.records.finding import Finding
 from moorage.records.project import Project, ProjectStatus
 from moorage.records.variables import Variables
 from moorage.storage.apps import configuration, deployments, projects
@@ -142,11 +151,14 @@ class ProjectConfiguration:
         """Returns how a project is configured; callers must not show the values of variables."""
         return await current_config(self._db, self._vault, project)
 
-    async def change(self, project: Project, change: Change) -> Changed:
+    async def change(
+        self, project: Project, change: Change, *, written: WrittenFiles | None = None
+    ) -> Changed:
         """Makes the whole change, or none of it.
 
-        Raises InvalidField, ProjectBlocked, ProjectPaused, ProjectNotFound, OutOfCredits,
-        NoCapacity, RateLimited.
+        `written` is what the running version has written, for a new volume to begin with. Raises
+        FilesWouldBeLost, InvalidField, ProjectBlocked, ProjectPaused, ProjectNotFound,
+        OutOfCredits, NoCapacity, RateLimited.
         """
         async with self._db.transaction(durable=True) as tx:
             await accounts.lock(tx, project.wallet)
@@ -158,7 +170,7 @@ class ProjectConfiguration:
             await configuration.describe(
                 tx, current.id, display_name=change.display_name, description=change.description
             )
-            changed = await self._configure(tx, current, change, wallet)
+            changed = await self._configure(tx, current, change, wallet, written)
             if changed.effect is Effect.NONE and _renames(current, change):
                 changed = Changed(Effect.AT_ONCE)
         if changed.effect is Effect.DEPLOYING:
@@ -166,7 +178,12 @@ class ProjectConfiguration:
         return changed
 
     async def _configure(
-        self, tx: Transaction, project: Project, change: Change, wallet: WalletRow
+        self,
+        tx: Transaction,
+        project: Project,
+        change: Change,
+        wallet: WalletRow,
+        written: WrittenFiles | None,
     ) -> Changed:
         now = await current_config(tx, self._vault, project)
         wanted = now.variables.changed(build=change.build_vars, run=change.run_envs)
@@ -181,7 +198,12 @@ class ProjectConfiguration:
         variables = self._vault.seal(wanted, project.id)
         await configuration.configure(tx, project.id, variables=variables, health_path=health_path)
         if new_volume:
-            await configuration.give_volume(tx, project.id)
+            is_empty = False
+            if now.newest is not None:
+                by = _successor(now.newest, project, wanted, self._capacity.volume_bytes)
+                refuse_loss(written, by, discard=change.discard_written)
+                is_empty = begins_empty(written, by, discard=change.discard_written)
+            await configuration.give_volume(tx, project.id, is_empty=is_empty)
         if now.newest is None or not (for_app or change.restart):
             return Changed(Effect.NEXT_UPLOAD)
         if now.under_way:
@@ -197,6 +219,20 @@ class ProjectConfiguration:
         deployment = msgspec.structs.replace(copy, variables=variables, health_path=health_path)
         await succession.queue(tx, project, deployment, in_place_of=now.under_way)
         return Changed(Effect.DEPLOYING, deployment.id)
+
+
+def _successor(
+    newest: Deployment, project: Project, variables: Variables, volume_bytes: int
+) -> Successor:
+    """Returns what becomes of the files of the version that serves, by one with a new volume."""
+    findings = msgspec.json.decode(newest.findings, type=tuple[Finding, ...])
+    plan = msgspec.json.decode(newest.plan, type=Plan)
+    return Successor(
+        volume=volume_of(project, wanted=True, offered=True),
+        releases_kept=0,
+        finds_volume=finds_volume(findings, plan, variables.run),
+        volume_bytes=volume_bytes,
+    )
 
 
 def _renames(project: Project, change: Change) -> bool:

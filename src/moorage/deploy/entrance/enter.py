@@ -7,6 +7,7 @@ import msgspec
 from moorage.deploy.entrance import succession
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
 from moorage.deploy.entrance.configuration import configured
+from moorage.deploy.entrance.loss import begins_empty
 from moorage.deploy.entrance.situation import Situation
 from moorage.deploy.entrance.warnings import of_attempt
 from moorage.events import outbox
@@ -71,6 +72,10 @@ async def enter(
         return admitted, ()
     if own is not None:
         await _reconfigure(tx, attempt.request, project)
+        if project.volume:
+            discard = attempt.request.discard_written
+            is_empty = begins_empty(attempt.written, situation.successor(attempt), discard=discard)
+            await configuration.give_volume(tx, project.id, is_empty=is_empty)
     plan = attempt.plan
     return admitted, await succession.queue(
         tx,
@@ -140,8 +145,6 @@ async def _reconfigure(tx: Transaction, request: DeployRequest, project: Project
     await configuration.configure(
         tx, project.id, variables=project.variables, health_path=project.health_path
     )
-    if project.volume:
-        await configuration.give_volume(tx, project.id)
 
 
 def _new_deployment(accepted: AcceptedAttempt, project: Project) -> Deployment:

@@ -10,6 +10,7 @@ from moorage.deploy.entrance.configuration import (
     current_config,
     refuse_stopped,
 )
+from moorage.deploy.entrance.loss import Successor, finds_volume, refuse_loss, volume_of
 from moorage.errors import InvalidField
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
@@ -42,6 +43,21 @@ class Situation(msgspec.Struct, frozen=True):
     def active(self) -> int:
         """The contract's `active_projects`."""
         return len(self.sharing)
+
+    def successor(self, attempt: DeployAttempt) -> Successor:
+        """Returns what becomes of the files of the version that serves."""
+        settings = attempt.request.settings
+        return Successor(
+            volume=volume_of(
+                self.own, wanted=bool(settings.volume), offered=attempt.offers_volumes
+            ),
+            releases_kept=attempt.releases_kept,
+            finds_volume=finds_volume(
+                attempt.findings, attempt.plan, self.now.with_settings(settings).run
+            ),
+            volume_bytes=attempt.volume_bytes,
+            named="This deploy",
+        )
 
     def will_have_volume(self, attempt: DeployAttempt) -> bool:
         """Returns whether the project has a volume, or gets one by the attempt."""
@@ -80,9 +96,10 @@ async def read_situation(
 ) -> Situation:
     """Reads the situation; raises errors that must come before any payment.
 
-    These are NameUnavailable, ProjectBlocked, ProjectPaused, VariablesUnreadable, and InvalidField
-    for too many variables, or a volume that is to be removed. A payment alone does not say who
-    asks: nothing of its payer's counts, and a name that anybody has raises NameUnavailable.
+    These are NameUnavailable, ProjectBlocked, ProjectPaused, VariablesUnreadable, FilesWouldBeLost
+    unless the same deployment is under way already, and InvalidField for too many variables, or a
+    volume that is to be removed. A payment alone does not say who asks: nothing of its payer's
+    counts, and a name that anybody has raises NameUnavailable.
     """
     wallet, request = attempt.wallet, attempt.request
     if attempt.is_open:
@@ -98,7 +115,7 @@ async def read_situation(
     now.with_settings(request.settings)
     holder = wallet if own is None else await ledger.holder_for(source, own.id, wallet=wallet)
     commitments = await intervals.of_holder(source, holder)
-    return Situation(
+    situation = Situation(
         own=own,
         now=now,
         living=living,
@@ -106,3 +123,6 @@ async def read_situation(
         owes=metering.owed(commitments.burning),
         sharing=commitments.sharing,
     )
+    if attempt.request_digest not in {each.request_digest for each in now.under_way}:
+        refuse_loss(attempt.written, situation.successor(attempt), discard=request.discard_written)
+    return situation

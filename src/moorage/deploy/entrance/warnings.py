@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from moorage.deploy.entrance.attempt import DeployAttempt
+from moorage.deploy.entrance.loss import Successor, Volume, how_to_keep, said_of
 from moorage.deploy.entrance.situation import Situation
 from moorage.engines.engine import WrittenFiles
 from moorage.errors import UploadInvalid
@@ -14,19 +15,13 @@ _CREDENTIALS = (FindingKind.CREDENTIAL_FILE, FindingKind.CREDENTIAL_TEXT)
 
 def of_attempt(attempt: DeployAttempt, situation: Situation) -> tuple[WarningItem, ...]:
     """Returns what the deployer should know before the deploy is made."""
-    told = of_request(attempt) + warnings(
-        attempt.findings,
-        has_volume=situation.will_have_volume(attempt),
-        offers_volumes=attempt.offers_volumes,
-    )
+    by = situation.successor(attempt)
+    told = of_request(attempt) + warnings(attempt.findings, volume=by.volume)
     if attempt.ignored_dockerfile:
         told = (*told, _not_followed(attempt.ignored_dockerfile))
     if situation.own is None:
         return told
-    lost = written_warnings(
-        attempt.written, has_volume=situation.own.volume, offers_volumes=attempt.offers_volumes
-    )
-    return *lost, *told
+    return (*written_warnings(attempt.written, by), *told)
 
 
 def of_request(attempt: DeployAttempt) -> tuple[WarningItem, ...]:
@@ -41,54 +36,23 @@ def of_request(attempt: DeployAttempt) -> tuple[WarningItem, ...]:
     )
 
 
-def written_warnings(
-    written: WrittenFiles | None, *, has_volume: bool, offers_volumes: bool
-) -> tuple[WarningItem, ...]:
+def written_warnings(written: WrittenFiles | None, by: Successor) -> tuple[WarningItem, ...]:
     """Returns what to say of the files that a project's running version has written."""
     if written is None or written.files == 0:
         return ()
-    least = "" if written.complete else "at least "
-    files = f"{least}{written.files} file{'s' * (written.files != 1)}"
-    size = f"{-(-written.size_bytes // 1024)} KiB"
-    message = (
-        f"The running version has written {files} ({size}) since it was built: fetch what you need "
-        f"before you deploy. {_loss(has_volume=has_volume, offers_volumes=offers_volumes)}"
-    )
-    return (WarningItem(code=WarningCode.FILES_WRITTEN, message=message),)
+    return (WarningItem(code=WarningCode.FILES_WRITTEN, message=said_of(written, by)),)
 
 
-def warnings(
-    findings: Iterable[Finding], *, has_volume: bool, offers_volumes: bool
-) -> tuple[WarningItem, ...]:
+def warnings(findings: Iterable[Finding], *, volume: Volume) -> tuple[WarningItem, ...]:
     """Returns the warnings that follow from what was found in the files of a project."""
     found = list(findings)
     told = [_secret(each) for each in found if each.kind in _CREDENTIALS]
     writer = next((each for each in found if each.kind is FindingKind.WRITES), None)
     names_volume = any(each.kind is FindingKind.NAMES_VOLUME for each in found)
+    has_volume = volume in (Volume.BEGINS, Volume.THERE)
     if writer is not None and not (has_volume and names_volume):
-        loss = _loss(has_volume=has_volume, offers_volumes=offers_volumes)
-        told.append(_not_kept(writer, loss))
+        told.append(_not_kept(writer, volume))
     return tuple(told)
-
-
-def _loss(*, has_volume: bool, offers_volumes: bool) -> str:
-    """Returns what becomes of files that an app writes, and how they are kept."""
-    if has_volume:
-        return _LOST_OUTSIDE
-    return _LOST if offers_volumes else _LOST_ALWAYS
-
-
-_LOST = (
-    "What it writes is lost at the next deploy. To keep it, deploy with settings.volume: true, "
-    "and write below /data (DATA_DIR)."
-)
-_LOST_OUTSIDE = (
-    "Only what it writes below /data (DATA_DIR) is kept; all else is lost at the next deploy."
-)
-_LOST_ALWAYS = (
-    "What it writes is lost at the next deploy. This gateway has no volumes: keep it outside of "
-    "the app."
-)
 
 
 def refuse_credentials(findings: Iterable[Finding]) -> None:
@@ -120,9 +84,10 @@ def _not_followed(path: str) -> WarningItem:
     )
 
 
-def _not_kept(writer: Finding, loss: str) -> WarningItem:
+def _not_kept(writer: Finding, volume: Volume) -> WarningItem:
     return WarningItem(
         code=WarningCode.FILES_NOT_KEPT,
         path=writer.path,
-        message=f"{writer.path} writes files ({writer.what}). {loss}",
+        message=f"{writer.path} writes files ({writer.what}). A deploy begins without those that "
+        f"the version before has written. {how_to_keep(None, volume)}",
     )

@@ -5,11 +5,16 @@ import logging
 from dataclasses import dataclass
 
 from moorage.clock import Clock
+from moorage.deploy.entrance.loss import Successor, volume_of
 from moorage.engines.engine import EngineView, WrittenFiles
+from moorage.records.deployment import DeploymentView
+from moorage.records.project import Project
 
 _KEPT_SECONDS = 10.0
 _KEPT_FOR_COST = 200  # times as long as it took: so looks at one app take half a percent of a core
 _WAIT_SECONDS = 0.5  # a request is not held up for longer
+_FRESH_SECONDS = 5.0  # nor one that may lose the files
+_CHEAP_SECONDS = 0.05  # a look that takes no longer may be made for each request that may lose them
 _LOOKS_AT_ONCE = 2
 _MAX_KEPT = 1_000
 
@@ -20,31 +25,54 @@ logger = logging.getLogger(__name__)
 class _Look:
     answer: asyncio.Task[WrittenFiles | None]
     kept_until: float  # monotonic seconds
+    took: float = 0.0  # seconds
 
 
 class Written:
     """Looks at a deployment's files seldom, however often it is asked; costly looks are rarer."""
 
     def __init__(
-        self, engine: EngineView, clock: Clock, *, wait_seconds: float = _WAIT_SECONDS
+        self,
+        engine: EngineView,
+        clock: Clock,
+        *,
+        wait_seconds: float = _WAIT_SECONDS,
+        releases_kept: int = 0,
+        volume_bytes: int = 0,
     ) -> None:
         self._engine = engine
         self._clock = clock
         self._wait_seconds = wait_seconds
+        self.releases_kept = releases_kept
+        """How many replaced versions keep their files."""
+        self.volume_bytes = volume_bytes
+        """The size of a new volume."""
         self._looks: dict[str, _Look] = {}  # by deployment, oldest first
         self._turns = asyncio.Semaphore(_LOOKS_AT_ONCE)
 
-    async def by(self, deployment_id: str | None) -> WrittenFiles | None:
-        """Returns what a deployment's app has written; None if that can't be told soon."""
+    async def by(self, deployment_id: str | None, *, freshly: bool = False) -> WrittenFiles | None:
+        """Returns what a deployment's app has written; None if that can't be told soon.
+
+        `freshly`, it is as of now, unless looks at this app are costly.
+        """
         if deployment_id is None:
             return None
         look = self._looks.get(deployment_id)
-        if look is None or (look.answer.done() and self._is_old(look)):
+        if look is None or (look.answer.done() and self._is_old(look, freshly=freshly)):
             look = self._begin(deployment_id)
-        await asyncio.wait({look.answer}, timeout=self._wait_seconds)
+        wait_seconds = max(self._wait_seconds, _FRESH_SECONDS) if freshly else self._wait_seconds
+        await asyncio.wait({look.answer}, timeout=wait_seconds)
         return look.answer.result() if look.answer.done() else None
 
-    def _is_old(self, look: _Look) -> bool:
+    def successor(self, project: Project | DeploymentView) -> Successor:
+        """Returns what becomes of a project's files at its next deploy, as far as is known."""
+        offered = self._engine.capabilities.volumes
+        volume = volume_of(project, wanted=False, offered=offered)
+        return Successor(volume=volume, releases_kept=self.releases_kept)
+
+    def _is_old(self, look: _Look, *, freshly: bool) -> bool:
+        if freshly and look.took <= _CHEAP_SECONDS:
+            return True
         return self._clock.monotonic_seconds() >= look.kept_until
 
     def _begin(self, deployment_id: str) -> _Look:
@@ -60,8 +88,8 @@ class Written:
     def _took_until_now(self, look: _Look) -> None:
         """Keeps a look that took long for longer."""
         now = self._clock.monotonic_seconds()
-        took = now - (look.kept_until - _KEPT_SECONDS)
-        look.kept_until = max(look.kept_until, now + took * _KEPT_FOR_COST)
+        look.took = now - (look.kept_until - _KEPT_SECONDS)
+        look.kept_until = max(look.kept_until, now + look.took * _KEPT_FOR_COST)
 
     async def _ask(self, deployment_id: str) -> WrittenFiles | None:
         async with self._turns:

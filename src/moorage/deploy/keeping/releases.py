@@ -78,10 +78,12 @@ class Releases:
         self._apps.app(deployment_id).is_discarded = True
 
     async def _clear_volume(self, project_id: str) -> None:
-        """Clears the volume of a project that never served, as nobody pays for its files."""
+        """Clears a volume with which no version has served: what a failed one left there."""
         async with self._apps.held(project_id):
             project = await projects.by_id(self._db, project_id)
-            if project is not None and project.volume and project.serving_deployment_id is None:
+            if project is None or not project.volume:
+                return
+            if project.serving_deployment_id is None or project.volume_begins:
                 await self._runtime.clear_volume(project.id)
 
     async def _collect(self, running: Collection[str]) -> bool:

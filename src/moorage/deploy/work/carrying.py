@@ -1,9 +1,11 @@
-"""Carrying: a project's volume goes along when its next version is on another engine.
+"""Carrying: a volume is filled for the next version of a project.
 
-What counts is the volume of the version that serves. It is stopped before anything is copied, and
-the copy counts from the moment at which the rows say that the next version serves: until then no
-visitor reaches that one. Whatever fails before, a crash included, leaves the old volume as it was;
-the copy is removed, and begun anew by the next attempt.
+Its volume goes along when the next version is on another engine; one that it is given begins with
+what the version that serves has written. That version is stopped before anything is copied, and the
+copy counts from the moment at which the rows say that the next version serves: until then visitors
+wait, and none reaches that one. Whatever fails before, a crash included, leaves the version that
+serves with its volume and its files as they were; the copy is removed, and begun again by the next
+attempt.
 """
 
 import asyncio
@@ -15,10 +17,10 @@ import structlog
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.keeping.apps import Apps
-from moorage.engines.carried import NewVolume, VolumeContent
+from moorage.engines.carried import NewVolume
 from moorage.engines.engine import Engine
 from moorage.engines.locks import Locks
-from moorage.engines.separate_volumes import SeparateVolumes, Way
+from moorage.engines.volume_copies import VolumeCopies, Way
 from moorage.errors import ClusterUnavailable, DatabaseUnavailable, DeployFailed
 from moorage.failpoints import failpoint
 from moorage.ledger.metering import Metering
@@ -55,7 +57,7 @@ class Carrying:
         *,
         db: Database,
         runtime: Engine,
-        volumes: SeparateVolumes,
+        volumes: VolumeCopies,
         addresses: Addresses,
         apps: Apps,
         metering: Metering,
@@ -78,11 +80,11 @@ class Carrying:
     async def carried(
         self, job: Job, deployment: Deployment, project: Project
     ) -> AsyncIterator[str]:
-        """Carries the project's volume to where the deployment is; gives a sentence about it.
+        """Fills the volume that the deployment is to have; gives a sentence about it.
 
-        Gives "" where nothing has to be carried. Otherwise the version that serves is stopped,
-        until the rows say that the deployment serves, or the block fails. An export of the volume
-        is waited for. Raises DeployFailed, LostJob, OSError, ClusterUnavailable.
+        Gives "" where there is nothing to fill it with. Otherwise the version that serves is
+        stopped, until the rows say that the deployment serves, or the block fails. An export of the
+        volume is waited for. Raises DeployFailed, LostJob, OSError, ClusterUnavailable.
         """
         if not project.volume:
             yield ""
@@ -95,7 +97,7 @@ class Carrying:
                 yield ""
                 return
             async with self._copied(job, deployment, project, way):
-                yield _sentence(way.content)
+                yield _sentence(way)
         await self._tidy_safely(project.id)
 
     async def tidy(self) -> None:
@@ -116,6 +118,8 @@ class Carrying:
         if serving is None:  # what failed before it served has left nothing that counts
             await self._volumes.forget(project.id, beside=deployment.id)
             return None
+        if project.volume_begins:
+            return await self._volumes.beginning(serving=serving, following=deployment.id)
         return await self._volumes.way(project.id, serving=serving, following=deployment.id)
 
     @asynccontextmanager
@@ -133,6 +137,8 @@ class Carrying:
             await self._volumes.prepare(new, way)
             with self._volumes.closed(project.id, way):
                 await self._stop(job, project, way)
+                if way.written_by and way.written_by == deployment.copy_of and not way.is_apart:
+                    await self._runtime.copy(way.written_by, deployment.id)  # with its last files
                 await self._volumes.carry(new, way)
                 failpoint("volume carried")
                 yield
@@ -223,8 +229,13 @@ class Carrying:
                 await self._volumes.keep_beside(project_id, project.serving_deployment_id)
 
 
-def _sentence(content: VolumeContent) -> str:
+def _sentence(way: Way) -> str:
+    if way.written_by:
+        return (
+            "The app's new volume, /data, began with what the version before had written below "
+            "/app, at the same paths."
+        )
     return (
-        f"The app's volume was moved with it: {content.files:,} files, "
-        f"{content.size_bytes / 1024**2:,.1f} MiB."
+        f"The app's volume was moved with it: {way.content.files:,} files, "
+        f"{way.content.size_bytes / 1024**2:,.1f} MiB."
     )

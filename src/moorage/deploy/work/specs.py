@@ -50,7 +50,7 @@ class Specs:
             limits=self._app_limits,
             owner=project.wallet,
             variables=variables.run,
-            volume=project.id if project.volume else None,
+            volume=project.id if project.volume and deployment.id != project.volume_after else None,
         )
 
 

@@ -68,9 +68,9 @@ class Switch:
     ) -> None:
         """Routes the address to the app, checks that it answers, then records that it serves.
 
-        If a volume `moved` (a sentence about that) with it, it is recorded first: what a visitor
-        has the app store counts. Raises DeployFailed, LostJob or Reconfigured, and then restores
-        the earlier route.
+        If its volume was filled (`moved` is a sentence about that), it is recorded first: what a
+        visitor has the app store counts. Raises DeployFailed, LostJob or Reconfigured, and then
+        restores the earlier route.
         """
         failpoint("route")
         before = self._addresses.target(project)
@@ -152,6 +152,8 @@ class Switch:
             if row is not None and row.configuration != deployment.configuration:
                 raise Reconfigured
             current = await projects.by_id(tx, project.id)
+            if current is not None and _volume(current) != _volume(project):
+                raise Reconfigured
             if current is None or not await projects.set_serving(tx, project.id, deployment.id):
                 raise LostJob
             now_ms = self._clock.now_ms()
@@ -204,6 +206,10 @@ class Switch:
                 await _tell(tx, project, EventKind.PROJECT_RESUMED, now_ms)
         elif not was_suspended:
             await _tell(tx, project, EventKind.PROJECT_SUSPENDED, now_ms)
+
+
+def _volume(project: Project) -> tuple[bool, str | None]:
+    return project.volume, project.volume_after
 
 
 def _without_certificate(host: str) -> str:

@@ -15,8 +15,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from moorage.engines.carried import VolumeArchive
 from moorage.engines.disks.trees import remove_all, remove_below
-from moorage.engines.disks.written import written_since
+from moorage.engines.disks.written import pack_written, written_since
 from moorage.engines.engine import WrittenFiles
 from moorage.engines.host import tool
 from moorage.engines.host.kernel import version as kernel
@@ -170,7 +171,12 @@ class AppDisk(Disk):
             built_ns = self._built.stat().st_ctime_ns
         except OSError:
             return None
-        return written_since((self.app, self.home), built_ns)
+        return written_since(self.app, self.home, built_ns)
+
+    def pack_written(self, target: Path, *, max_bytes: int) -> VolumeArchive:
+        """Packs what was written below `app` since the build. Raises DeployFailed, OSError."""
+        built_ns = self._built.stat().st_ctime_ns
+        return pack_written(self.app, target, since_ns=built_ns, max_bytes=max_bytes)
 
     @property
     def _built(self) -> Path:

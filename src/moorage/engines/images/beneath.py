@@ -39,6 +39,11 @@ class Beneath:
         state = self._found[name]
         return state is None or state == state_of(found)
 
+    def covers(self, name: str) -> bool:
+        """Returns whether a directory is left out with all that is in it."""
+        del name
+        return False
+
     def gone(self, directory: str, present: Collection[str]) -> list[str]:
         """Returns the last names of what lies beneath in a directory, and is not there now."""
         return sorted(self._children.get(directory, set()) - set(present))

@@ -189,7 +189,7 @@ class _Writer:
         entry = self._entry(found, name, uid)
         is_beneath = self._over.has(name, found)
         if stat.S_ISDIR(found.st_mode):
-            if self._is_left_by_mkfs(name, found, uid):
+            if self._is_left_by_mkfs(name, found, uid) or self._over.covers(name):
                 return
             entry.type = tarfile.DIRTYPE
             with self._within(entry, is_beneath=is_beneath):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from moorage.engines.carried import VolumeArchive
 from moorage.engines.disks.disk import free_bytes
 from moorage.engines.engine import (
     AppExit,
@@ -26,7 +27,7 @@ from moorage.engines.engine import (
     Usage,
     WrittenFiles,
 )
-from moorage.engines.failure import not_built
+from moorage.engines.failure import not_built, not_taken_along
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.record import Stage
 from moorage.engines.kind import ClusterOptions
@@ -279,6 +280,13 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
         if self._shared.observed.record(checked(deployment_id)) is None:
             return None
         return WrittenFiles(files=0, size_bytes=0, complete=True)
+
+    async def pack_written(
+        self, deployment_id: str, target: Path, *, max_bytes: int
+    ) -> VolumeArchive:
+        """As `Engine.pack_written`: there is nothing to take along, as above."""
+        del deployment_id, target, max_bytes
+        raise not_taken_along("its engine keeps none")
 
     async def disks(self) -> Disks:
         """As `Engine.disks`: the gateway's own; the cluster's disks are bounded by quotas."""

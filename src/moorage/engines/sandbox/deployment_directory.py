@@ -1,11 +1,13 @@
 """A deployment's disk, slot, network and control groups on the host: makes and removes them."""
 
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from moorage.address import Address
+from moorage.engines.carried import VolumeArchive
 from moorage.engines.disks import copying, leaving, trees
 from moorage.engines.disks.caches import Caches
 from moorage.engines.disks.disk import IMAGE, AppDisk, capacity_bytes, mount_image
@@ -15,6 +17,7 @@ from moorage.engines.disks.space import Space
 from moorage.engines.disks.templates import DiskTemplates
 from moorage.engines.disks.volumes import Volumes
 from moorage.engines.engine import WrittenFiles
+from moorage.engines.failure import not_taken_along
 from moorage.engines.host import deployment_directory as shared
 from moorage.engines.host.kernel.cgroup import APPS, BUILDS, Cgroups
 from moorage.engines.host.record import Stage
@@ -143,8 +146,22 @@ class DeploymentDirectory(shared.DeploymentDirectory):
 
     def export_files(self, target: Path, without: Collection[str]) -> None:
         """Copies the app's files, as `Engine.export_files`. Raises DeployFailed, OSError."""
+        with self._shown():
+            size = capacity_bytes(self.disk.app)
+            leaving.copy_files(self.disk.app, target, without=without, max_bytes=size)
+
+    def pack_written(self, target: Path, max_bytes: int) -> VolumeArchive:
+        """As `Engine.pack_written`. Raises DeployFailed, OSError."""
+        if self.host.cgroups.pids(self.app_group):
+            raise not_taken_along("the app runs")
+        with self._shown():
+            return self.disk.pack_written(target, max_bytes=max_bytes)
+
+    @contextmanager
+    def _shown(self) -> Iterator[None]:
+        """Mounts the disk within the block, unless it is mounted."""
         if self.disk.mounted:
-            self._copy_files(target, without)
+            yield
             return
         record = self.record
         slot = None if record is None else self.slot(record)
@@ -153,13 +170,9 @@ class DeploymentDirectory(shared.DeploymentDirectory):
         else:
             self.disk.mount(slot.app_uid)  # as its app has it, should the gateway end meanwhile
         try:
-            self._copy_files(target, without)
+            yield
         finally:
             self.disk.release()
-
-    def _copy_files(self, target: Path, without: Collection[str]) -> None:
-        size = capacity_bytes(self.disk.app)
-        leaving.copy_files(self.disk.app, target, without=without, max_bytes=size)
 
     def slot(self, record: Record) -> Slot | None:
         """Returns the slot in a record; None if it has none."""

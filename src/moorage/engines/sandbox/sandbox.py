@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from moorage.engines.carried import VolumeArchive
 from moorage.engines.disks.caches import Caches
 from moorage.engines.disks.disk import NO_SPACE, disk_failure
 from moorage.engines.disks.volumes import Volumes
@@ -60,7 +61,7 @@ class Sandbox(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
     wallet, and up to `total_cache_bytes` for all wallets.
     """
 
-    capabilities = Capabilities(volumes=True, caches=True)
+    capabilities = Capabilities(volumes=True, caches=True, written_files=True)
 
     def __init__(
         self,
@@ -147,6 +148,14 @@ class Sandbox(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
         async with self._alone(deployment_id) as directory:
             require_built(directory, "move")
             await in_thread(directory.export_files, target, without)
+
+    async def pack_written(
+        self, deployment_id: str, target: Path, *, max_bytes: int
+    ) -> VolumeArchive:
+        """As `Engine.pack_written`: a stopped app's disk is mounted meanwhile."""
+        async with self._alone(deployment_id) as directory:
+            require_built(directory, "take files of")
+            return await in_thread(directory.pack_written, target, max_bytes)
 
     @property
     def _volumes(self) -> Volumes:

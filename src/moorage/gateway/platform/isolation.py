@@ -16,8 +16,8 @@ from moorage.engines.host.kernel.memory import Division
 from moorage.engines.host.toolchains import Store
 from moorage.engines.kind import ClusterOptions, EngineKind, EngineOptions
 from moorage.engines.pair import EnginePair
-from moorage.engines.separate_volumes import SeparateVolumes
 from moorage.engines.table import engine_kind
+from moorage.engines.volume_copies import VolumeCopies
 from moorage.errors import ConfigurationInvalid
 from moorage.loop import Keeps, always
 from moorage.planning.toolbox import Toolbox
@@ -82,11 +82,16 @@ def make_engine(
     return EnginePair(own=made[0], leaving=made[1], shares_volumes=on_this_machine)
 
 
-def separate_volumes(settings: Settings, engine: Engine) -> SeparateVolumes | None:
-    """Returns what carries volumes from one engine to the other; None if there is no need."""
-    if not isinstance(engine, EnginePair) or engine.shares_volumes:
+def volume_copies(settings: Settings, engine: Engine) -> VolumeCopies | None:
+    """Returns what fills volumes: of another engine's, or with what apps have written.
+
+    None if neither can be.
+    """
+    engines = engines_of(settings, engine).values()
+    is_apart = isinstance(engine, EnginePair) and not engine.shares_volumes
+    if not is_apart and not any(it.capabilities.written_files for it in engines):
         return None
-    return SeparateVolumes(
+    return VolumeCopies(
         engine,
         Path(settings.data_dir) / "apps" / "carried",
         reserve_bytes=settings.disk_reserve_mib * _MIB,

@@ -17,7 +17,7 @@ from moorage.deploy.addresses.addresses import Routes
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.platform import AppPlatform, Following, Keeping
 from moorage.engines.engine import Engine, EngineView
-from moorage.engines.separate_volumes import SeparateVolumes
+from moorage.engines.volume_copies import VolumeCopies
 from moorage.errors import ConfigurationInvalid
 from moorage.gateway.platform.isolation import (
     engines_of,
@@ -26,7 +26,7 @@ from moorage.gateway.platform.isolation import (
     offered,
     reuses_addresses,
     run_directory,
-    separate_volumes,
+    volume_copies,
 )
 from moorage.gateway.platform.proxy import (
     EVERYWHERE,
@@ -55,7 +55,7 @@ class AppKeeper:
 
     runtime: Engine
     engines: Mapping[str, Engine] = field(default_factory=dict)  # by kind; uploads go to the first
-    volumes: SeparateVolumes | None = None
+    volumes: VolumeCopies | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +164,7 @@ async def open_platform(stack: AsyncExitStack, settings: Settings, opening: Open
         keeper=AppKeeper(
             runtime=runtime,
             engines=engines_of(settings, runtime),
-            volumes=separate_volumes(settings, runtime),
+            volumes=volume_copies(settings, runtime),
         ),
         proxy=proxy,
         view=runtime,

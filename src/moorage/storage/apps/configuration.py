@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import bindparam, func, select, union, update
+from sqlalchemy import bindparam, func, null, select, union, update
 
 from moorage.storage.database import Database, Statement, Transaction, substring
 from moorage.storage.schema import deployments, projects
@@ -21,7 +21,14 @@ _CONFIGURE = Statement(
     .values(variables=bindparam("new_variables"), health_path=bindparam("new_health_path"))
 )
 _GIVE_VOLUME = Statement(
-    update(projects).where(projects.c.id == bindparam("project_id")).values(volume=True)
+    update(projects)
+    .where(projects.c.id == bindparam("project_id"), ~projects.c.volume)
+    .values(volume=True, volume_after=projects.c.serving_deployment_id)
+)
+_GIVE_EMPTY_VOLUME = Statement(
+    update(projects)
+    .where(projects.c.id == bindparam("project_id"))
+    .values(volume=True, volume_after=null())
 )
 _CONFIGURE_DEPLOYMENT = Statement(
     update(deployments)
@@ -82,9 +89,12 @@ async def configure(tx: Transaction, project_id: str, *, variables: str, health_
     )
 
 
-async def give_volume(tx: Transaction, project_id: str) -> None:
-    """Gives the project a volume, which its apps see from their next start on."""
-    await tx.execute(_GIVE_VOLUME, project_id=project_id)
+async def give_volume(tx: Transaction, project_id: str, *, is_empty: bool = False) -> None:
+    """Gives the project a volume, if it has none: what serves now runs on without it.
+
+    It begins with what that has written, unless it `is_empty`.
+    """
+    await tx.execute(_GIVE_EMPTY_VOLUME if is_empty else _GIVE_VOLUME, project_id=project_id)
 
 
 async def configure_deployment(

@@ -43,6 +43,7 @@ _VIEW = Statement(
         deployments.c.is_kept,
         deployments.c.findings,
         projects.c.volume,
+        projects.c.volume_after,
     )
     .join_from(deployments, projects)
     .where(deployments.c.id == bindparam("id"))

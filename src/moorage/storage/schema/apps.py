@@ -42,6 +42,9 @@ projects = Table(
     # The variables of the next deployment, sealed (storage/vault.py); "" is none.
     Column("variables", Text, nullable=False, server_default=""),
     Column("volume", Boolean, nullable=False, server_default=false()),  # has a /data of its own
+    # The deployment that served when it was given its volume, and runs without: the volume begins
+    # with the next one, and with what this one has written. Null: it had it from its first on.
+    Column("volume_after", Text),
     # Since when it is served over plain HTTP, as no certificate could be had; null if not.
     Column("uncertified_since_ms", BigInteger),
     # The months of running for which its first price holds; null for rows older than this column.

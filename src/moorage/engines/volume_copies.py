@@ -1,4 +1,8 @@
-"""The volumes of two engines that do not have the same ones: from one to the other and back."""
+"""Volumes that are filled while no app uses them.
+
+One goes from an engine to another that does not have the same volumes; one that a project is given
+begins with what its app has written.
+"""
 
 import shutil
 from collections.abc import Iterator
@@ -16,22 +20,30 @@ from moorage.threads import in_thread
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """From where a volume goes, and where to."""
+    """From where a volume's content goes, and where to."""
 
     before: Engine
     after: Engine
     content: VolumeContent  # as it was when the way was found
+    written_by: str = ""  # the deployment whose app has written it; "": it is the volume's own
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether it goes to another engine."""
+        return self.before is not self.after
 
 
-class SeparateVolumes:
-    """Carries volumes. Which of two copies counts, only its caller knows."""
+class VolumeCopies:
+    """Fills volumes. Which of two copies counts, only its caller knows."""
 
-    def __init__(self, pair: EnginePair, scratch: Path, *, reserve_bytes: int = 0) -> None:
+    def __init__(self, engine: Engine, scratch: Path, *, reserve_bytes: int = 0) -> None:
         """`scratch` is a directory for archives that are under way; it need not exist.
 
         `reserve_bytes` of its disk are not for archives.
         """
-        self._pair = pair
+        self._engine = engine
+        self._pair = engine if isinstance(engine, EnginePair) else None
+        self._apart = None if self._pair is None or self._pair.shares_volumes else self._pair
         self._scratch = scratch
         self._reserve_bytes = reserve_bytes
         self._under_way: dict[str, int] = {}  # how large an archive may become, by volume
@@ -41,12 +53,30 @@ class SeparateVolumes:
 
         None if both are on one engine, or the one that serves has no volume yet.
         """
-        before = await self._pair.engine_of(serving)
-        after = await self._pair.engine_of(following)
+        if self._apart is None:
+            return None
+        before = await self._apart.engine_of(serving)
+        after = await self._apart.engine_of(following)
         if before is after or volume_id not in await before.volumes():
             return None
         content = await before.volume_content(volume_id)
         return Way(before=before, after=after, content=content) if content.files else None
+
+    async def beginning(self, *, serving: str, following: str) -> Way | None:
+        """Returns the way of what the app that serves has written into the volume of the next.
+
+        None if its engine keeps nothing that an app writes.
+        """
+        before, after = self._engine, self._engine
+        if self._pair is not None:
+            before = await self._pair.engine_of(serving)
+            after = await self._pair.engine_of(following)
+        if not before.capabilities.written_files:
+            return None
+        written = await before.written(serving)
+        size, files = (0, 0) if written is None else (written.size_bytes, written.files)
+        content = VolumeContent(size_bytes=size, files=files)
+        return Way(before=before, after=after, content=content, written_by=serving)
 
     async def prepare(self, volume: NewVolume, way: Way) -> None:
         """Makes the new volume, while an app uses the old one. Raises DeployFailed, OSError."""
@@ -61,18 +91,24 @@ class SeparateVolumes:
         """
         self._under_way[volume_id] = way.content.size_bytes
         try:
-            with self._pair.closed(volume_id, way.before):
+            if self._apart is None:
+                yield
+                return
+            with self._apart.closed(volume_id, way.before):
                 yield
         finally:
             del self._under_way[volume_id]
 
     async def carry(self, volume: NewVolume, way: Way) -> None:
-        """Copies what is in a volume, which nothing uses. Raises DeployFailed, OSError."""
+        """Copies the content, which nothing uses. Raises DeployFailed, OSError."""
         directory = self._scratch / volume.volume_id
         try:
             await in_thread(_make_anew, directory)
-            archive = await way.before.pack_volume(
-                volume.volume_id, directory / "archive", max_bytes=volume.size_bytes
+            pack = way.before.pack_written if way.written_by else way.before.pack_volume
+            archive = await pack(
+                way.written_by or volume.volume_id,
+                directory / "archive",
+                max_bytes=volume.size_bytes,
             )
             failpoint("volume packed")
             await way.after.fill_volume(volume, archive)
@@ -92,12 +128,16 @@ class SeparateVolumes:
 
     async def on_both(self) -> set[str]:
         """Returns the volumes that both engines have."""
-        return await self._pair.own.volumes() & await self._pair.leaving.volumes()
+        if self._apart is None:
+            return set()
+        return await self._apart.own.volumes() & await self._apart.leaving.volumes()
 
     async def keep_beside(self, volume_id: str, serving: str) -> None:
         """Removes a volume from the engine that does not have what serves, if that one has it."""
-        engine = await self._pair.engine_of(serving)
-        other = self._pair.other(engine)
+        if self._apart is None:
+            return
+        engine = await self._apart.engine_of(serving)
+        other = self._apart.other(engine)
         if serving not in await engine.known() or volume_id not in await engine.volumes():
             return
         if volume_id in await other.volumes():
@@ -105,7 +145,9 @@ class SeparateVolumes:
 
     async def forget(self, volume_id: str, *, beside: str) -> None:
         """Removes a volume from the engine that does not have a deployment."""
-        other = self._pair.other(await self._pair.engine_of(beside))
+        if self._apart is None:
+            return
+        other = self._apart.other(await self._apart.engine_of(beside))
         if volume_id in await other.volumes():
             await other.remove_volume(volume_id)
 
