@@ -32,6 +32,7 @@ from moorage.payments.taking.paywall import Paywall
 from moorage.payments.taking.screening import Screening
 from moorage.payments.taking.topup import TopUp
 from moorage.payments.taking.verification import Verifier
+from moorage.payments.watch.balances import BalanceCheck
 from moorage.payments.watch.finality import FinalityCheck
 from moorage.payments.watch.watcher import Watcher
 from moorage.signing.signed_request import host_of
@@ -235,6 +236,13 @@ class PaymentServices:
             for client in self._clients.values()
         )
 
+    @cached_property
+    def balance_checks(self) -> tuple[BalanceCheck, ...]:
+        return tuple(
+            BalanceCheck(db=self._db, client=client, recipients=self._recipients)
+            for client in self._clients.values()
+        )
+
     @property
     def loops(self) -> tuple[Loop, ...]:
         follow_up, one = self.settlement_follow_up, Scope.CLUSTER
@@ -248,6 +256,10 @@ class PaymentServices:
             *(
                 Loop(each.duty, every_seconds=seconds, tick=each.check, scope=one)
                 for each in self.finality_checks
+            ),
+            *(
+                Loop(each.duty, every_seconds=3_600, tick=each.check, scope=one)
+                for each in self.balance_checks
             ),
             *(self._refunds_of(client) for client in self._clients.values()),
         )

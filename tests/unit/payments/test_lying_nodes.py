@@ -4,6 +4,8 @@ No single node makes money or unmakes it: what it alone shows never becomes fina
 back; what it alone denies is neither lost nor reversed.
 """
 
+import asyncio
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -19,8 +21,11 @@ from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.operate.audit.chains import audit_chain
 from moorage.payments.relay.refunds import Refunds
+from moorage.payments.taking.screening import allow
 from moorage.payments.taking.verification import Verifier
+from moorage.payments.watch.balances import BalanceCheck
 from moorage.payments.watch.finality import FinalityCheck
+from moorage.payments.watch.finding import credit_found, find_payments
 from moorage.payments.watch.watcher import Watcher
 from moorage.records.money.payment import Finality, Payment, PaymentStatus
 from moorage.storage.database import Database
@@ -358,9 +363,9 @@ async def test_fake_payment_is_not_final_while_the_honest_node_is_silent(
     gateway.mine(1)
     gateway.nodes.lies[HONEST] = silent
     gateway.lie = faking(gateway.chain, FINE, number=len(gateway.chain.blocks) - 1)
-    await gateway.let(lambda: gateway.present(FAKE))
+    await gateway.present(FAKE)
     await gateway.live(10)
-    assert FINAL not in await gateway.booked(FAKE)
+    assert [finality for _, finality in await gateway.booked(FAKE)] == [Finality.SAFE]
     assert await gateway.refuses_to_refund(FAKE)
 
 
@@ -467,6 +472,139 @@ async def test_audit_asks_each_node_and_says_which_denies(gateway: Gateway) -> N
     honest, lying = cast("list[Any]", await gateway.client.every(ask))
     assert honest.findings == []
     assert [one.problem for one in lying.findings] == ["its transaction is not on the chain"]
+
+
+# What every node keeps back.
+
+
+async def test_payment_that_every_node_kept_back_shows_in_the_balance_and_can_be_found(
+    gateway: Gateway,
+) -> None:
+    check = BalanceCheck(db=gateway.db, client=gateway.client, recipients={PAY_TO})
+    await gateway.live(2)
+    await check.check()
+    gateway.nodes.lies[HONEST] = gateway.nodes.lies[LIAR] = no_logs
+    tx_hash = gateway.pay()
+    first = len(gateway.chain.blocks) - 1
+    await gateway.live(6)
+    assert await gateway.booked(tx_hash) == []
+    await check.check()
+    with pytest.raises(ChainUnavailable, match=f"{FINE} atomic units more of usdc on arbitrum"):
+        await check.require_agreement()
+
+    gateway.be_honest()
+    searched = {"recipients": {PAY_TO}, "first": first, "last": first}
+    found = await find_payments(gateway.db, gateway.client, **searched)  # type: ignore[arg-type]
+    assert [(one.tx_hash, one.why_not) for one in found] == [(tx_hash, "")]
+    assert await gateway.booked(tx_hash) == []  # it was only looked at
+    for _ in range(2):
+        await credit_found(gateway.db, gateway.client, found, screen=allow, clock=gateway.clock)
+        assert await accounts.balance(gateway.db, ALICE) == FINE
+    assert await find_payments(gateway.db, gateway.client, **searched) == []  # type: ignore[arg-type]
+    await check.check()
+    await check.require_agreement()
+
+
+async def test_what_one_node_makes_up_is_found_and_not_credited(gateway: Gateway) -> None:
+    gateway.mine(4)
+    number = len(gateway.chain.blocks) - 4
+    gateway.lie = faking(gateway.chain, FINE, number=number)
+    (found,) = await find_payments(
+        gateway.db, gateway.client, recipients={PAY_TO}, first=number, last=number
+    )
+    assert (found.tx_hash, found.why_not) == (FAKE, "its nodes disagree")
+    done = credit_found(gateway.db, gateway.client, [found], screen=allow, clock=gateway.clock)
+    assert await done == []
+
+
+async def test_payment_is_found_at_a_node_that_was_down_for_a_day_once_it_is_back(
+    gateway: Gateway,
+) -> None:
+    """The other keeps it back: the cursor of the node that is down stays where it was."""
+    await gateway.live(1)
+    gateway.nodes.lies[HONEST] = silent
+    gateway.lie = no_logs
+    tx_hash = gateway.pay()
+    await gateway.live(6)
+    gateway.begin()
+    await gateway.live(2)
+    assert await gateway.booked(tx_hash) == []
+    del gateway.nodes.lies[HONEST]
+    await gateway.live(2)
+    assert [status for status, _ in await gateway.booked(tx_hash)] == [PaymentStatus.CREDITED]
+
+
+async def test_tokens_that_leave_are_accounted_for(gateway: Gateway) -> None:
+    check = BalanceCheck(db=gateway.db, client=gateway.client, recipients={PAY_TO})
+    gateway.pay()
+    await gateway.live(3)
+    await check.check()
+    await gateway.live(3)
+    await check.check()
+    await check.require_agreement()
+
+
+# Dust.
+
+
+def dust(gateway: Gateway, transfers: int) -> str:
+    tx_hash = gateway.chain.fresh_hash()
+    gateway.chain.mine({tx_hash: (Sent(BOB, USDC, 1),) * transfers})
+    return tx_hash
+
+
+async def test_flood_of_dust_holds_up_neither_finality_nor_a_reversal(gateway: Gateway) -> None:
+    """Six thousand payments of one unit, in three transactions, before one that counts."""
+    await gateway.live(1)
+    floods = [dust(gateway, 2_000) for _ in range(3)]
+    stays, goes = gateway.pay(7), gateway.pay(9, payer=BOB)
+    for tx_hash in (*floods, stays, goes):
+        await gateway.present(tx_hash)
+    gateway.chain.drop(1)
+    gateway.mine(8)
+    gateway.nodes.asked.clear()
+    await gateway.let(gateway.finality.check, times=2)
+    assert await gateway.booked(goes) == [REVERSED]
+    assert await gateway.booked(stays) == [FINAL]
+    assert {one for tx_hash in floods for one in await gateway.booked(tx_hash)} == {FINAL}
+    # Five transactions at each node, some again in smaller batches, and what is gone once more.
+    assert gateway.nodes.calls("eth_getTransactionReceipt") <= 2 * 20
+
+
+async def test_check_reads_a_bounded_number_and_starves_nobody(gateway: Gateway) -> None:
+    """Four hundred small ones are due at once, and a large one after them."""
+    hashes = [gateway.pay(1) for _ in range(400)]
+    large = gateway.pay(FINE)
+    for tx_hash in (*hashes, large):
+        await gateway.present(tx_hash)
+    gateway.mine(8)
+    gateway.nodes.asked.clear()
+    await gateway.finality.check()
+    assert await gateway.booked(large) == [FINAL]
+    assert gateway.nodes.calls("eth_getTransactionReceipt") <= 2 * 250
+    await gateway.let(gateway.finality.check, times=2)
+    assert {one for tx_hash in hashes for one in await gateway.booked(tx_hash)} == {FINAL}
+
+
+async def test_thousands_of_transfers_are_credited_in_parts(gateway: Gateway) -> None:
+    """No database transaction books more than a few hundred: others have their turn between."""
+    await gateway.live(1)
+    tx_hash = dust(gateway, 1_000)
+    sizes: list[int] = []
+    stop = asyncio.Event()
+
+    async def look_on() -> None:
+        while not stop.is_set():
+            sizes.append(len(await gateway.booked(tx_hash)))
+            await asyncio.sleep(0)
+
+    watching = asyncio.create_task(look_on())
+    await gateway.watcher.look()
+    stop.set()
+    await watching
+    steps = [after - before for before, after in itertools.pairwise([*sizes, 1_000])]
+    assert max(steps) <= 256
+    assert await accounts.balance(gateway.db, BOB) == 1_000
 
 
 # What it costs.

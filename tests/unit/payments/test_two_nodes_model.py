@@ -116,6 +116,14 @@ class Liar:
         return {"transactionHash": tx_hash, "status": "0x1", "logs": [log], **place}
 
 
+def _silent(_method: str, _params: Sequence[Any], _result: Any) -> Any:
+    raise Silent
+
+
+def _truth(_method: str, _params: Sequence[Any], result: Any) -> Any:
+    return result
+
+
 _TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"  # EIP-20
 
 
@@ -181,6 +189,10 @@ class TwoNodes(BookModel):
     def lie(self, chance: Random, share: float) -> None:
         self.liar.chance, self.liar.share = Random(chance.getrandbits(64)), share
 
+    @rule(silent=st.booleans())
+    def have_the_honest_node_fail_or_answer(self, silent: bool) -> None:
+        self.nodes.lies[HONEST] = _silent if silent else _truth
+
     @rule(payer=st.sampled_from(PAYERS), amount=st.sampled_from(AMOUNTS))
     def fake(self, payer: str, amount: int) -> None:
         tx_hash = self.chain.fresh_hash()
@@ -225,6 +237,7 @@ class TwoNodes(BookModel):
     def come_to_rest(self) -> None:
         """The liar is replaced by an honest node: everybody has what the chain says."""
         self.liar.share, self.liar.chance = 0.0, Random(0)
+        self.nodes.lies[HONEST] = _truth
         for _ in range(3 * TAGS["finalized"]):
             self.chain.mine()
         for _ in range(6):

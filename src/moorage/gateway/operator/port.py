@@ -170,6 +170,10 @@ def checks_of(rooms: Rooms) -> dict[str, Check]:
             it.duty: _held_check(it.duty, it.require_agreement, rooms.core.leases)
             for it in rooms.payments.finality_checks
         },
+        **{
+            it.duty: _held_check(it.duty, it.require_agreement, rooms.core.leases)
+            for it in rooms.payments.balance_checks
+        },
     }
 
 

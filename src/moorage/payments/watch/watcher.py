@@ -170,6 +170,8 @@ class Watcher:
         ) or await self._first_cursor(Search.CONFIRMED, self._client, begin=last)
         found = 0
         try:
+            if cursor.block_number > heads.latest + self._chain.finality_blocks:
+                raise Reorganised  # where a node that made up blocks had led it
             while cursor.block_number < last:
                 logs, reached = await self._transfers.next(cursor, last=last)
                 found += await self._credit(logs, reached)
@@ -190,7 +192,7 @@ class Watcher:
             if isinstance(view, ChainUnavailable):
                 continue
             try:
-                found += await self._look_at_node(one, view, begin=begin)
+                found += await self._look_at_node(one, view, begin=min(begin, view.latest))
             except ChainUnavailable as problem:
                 log.warning(
                     "node not searched",

@@ -122,6 +122,15 @@ _OLDEST_DUE = Statement(
 _LARGEST_DUE = Statement(
     _DUE.where(*_of_due).order_by(func.sum(payments.c.credited_micro_usd).desc())
 )
+_ARRIVED = Statement(
+    select(payments.c.amount_atomic).where(
+        payments.c.chain_id == bindparam("chain_id"),
+        payments.c.token_address == bindparam("token_address"),
+        payments.c.status != PaymentStatus.REVERSED,
+        payments.c.block_number > bindparam("after"),
+        payments.c.block_number <= bindparam("last"),
+    )
+)
 _USES = Statement(
     select(payment_uses.c.wallet, payment_uses.c.project_id, payment_uses.c.deployment_id).where(
         payment_uses.c.chain_id == bindparam("chain_id"),
@@ -278,6 +287,16 @@ async def largest_awaiting_finality(
     """Returns those that bring the most, of the transactions whose block is safe now."""
     rows = await db.all(_LARGEST_DUE, chain_id=chain_id, safe=safe, finalized=-1, limit=limit)
     return [Place(*row) for row in rows]
+
+
+async def sum_arrived(
+    source: Source, *, chain_id: int, token_address: str, after: int, last: int
+) -> int:
+    """Returns what arrived in blocks after `after` up to `last`, in the token's atomic units."""
+    rows = await source.all(
+        _ARRIVED, chain_id=chain_id, token_address=token_address, after=after, last=last
+    )
+    return sum(int(amount) for (amount,) in rows)
 
 
 async def uses_of(

@@ -258,10 +258,10 @@ node_cursors = Table(
 balance_marks = Table(
     "balance_marks",
     metadata,
-    # What an address of ours held at a finalized block, up to which the books account for it.
+    # What our addresses held together after a block, up to which the books account for it.
     Column("chain_id", BigInteger, primary_key=True),
     Column("token_address", Text, primary_key=True),
-    Column("address", Text, primary_key=True),
+    Column("addresses", Text, nullable=False),  # in order, with spaces between
     Column("block_number", BigInteger, nullable=False),
     Column("amount_atomic", Text, nullable=False),  # decimal
 )

@@ -23,10 +23,8 @@ def upgrade() -> None:
         "balance_marks",
         sa.Column("chain_id", sa.BigInteger(), nullable=False),
         sa.Column("token_address", sa.Text(), nullable=False),
-        sa.Column("address", sa.Text(), nullable=False),
+        sa.Column("addresses", sa.Text(), nullable=False),
         sa.Column("block_number", sa.BigInteger(), nullable=False),
         sa.Column("amount_atomic", sa.Text(), nullable=False),
-        sa.PrimaryKeyConstraint(
-            "chain_id", "token_address", "address", name=op.f("pk_balance_marks")
-        ),
+        sa.PrimaryKeyConstraint("chain_id", "token_address", name=op.f("pk_balance_marks")),
     )
