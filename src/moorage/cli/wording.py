@@ -11,6 +11,7 @@ _WORDS = {
     "installCommand": "--install",
     "buildCommand": "--build",
     "settings.volume: true": "--volume",
+    "discard_written: true": "--discard-written",
     "settings.hasDockerfile: true": "--dockerfile",
     "X-Payment-Chain": "--chain",
     "X-Payment-Token": "--token",

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import NODEFAULT, UNSET
 
 from moorage.sdk.errors import (
+    FilesWouldBeLost,
     Forbidden,
     GatewayError,
     GatewayUnavailable,
@@ -39,6 +40,7 @@ _BY_STATUS: dict[int, type[GatewayError]] = {
     413: RequestRefused,
     429: TooManyRequests,
 }
+_BY_CODE: dict[str, type[GatewayError]] = {"files_would_be_lost": FilesWouldBeLost}
 _RETRYABLE = frozenset({429, 500, 502, 503, 504})
 _EXCERPT_CHARACTERS = 200
 _SECONDS_DIGITS = 6  # eleven days
@@ -59,9 +61,10 @@ def read_refusal(*, status: int, content: bytes, headers: Mapping[str, str]) -> 
     """
     body = _json_object(content)
     family = _BY_STATUS.get(status, GatewayUnavailable if status >= 500 else GatewayError)
-    error = family(
+    code = _text(body, "code") or f"http_{status}"
+    error = _BY_CODE.get(code, family)(
         status=status,
-        code=_text(body, "code") or f"http_{status}",
+        code=code,
         error=_text(body, "error") or _excerpt(status, content),
         retryable=body["retryable"] is True if "retryable" in body else status in _RETRYABLE,
         body=body,

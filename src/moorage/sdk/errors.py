@@ -74,6 +74,10 @@ class RequestRefused(GatewayError):
     """The request is invalid; `body` names the field or the file."""
 
 
+class FilesWouldBeLost(RequestRefused):
+    """The deploy would lose what the running version has written; nothing was changed."""
+
+
 class NotAuthenticated(GatewayError):
     """The gateway did not accept the signature."""
 

@@ -56,6 +56,8 @@ class DeployRequest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
     description: str | None = None
     months: int = 1
     settings: Settings = Settings()
+    discard_written: bool | None = msgspec.field(name="discard_written", default=None)
+    """Whether what the running version has written may be lost; False: the gateway refuses."""
 
     def encode(self) -> bytes:
         """Encodes the body: the same bytes each time, because the gateway compares digests."""

@@ -46,6 +46,7 @@ EXITS: tuple[tuple[MoorageError, int], ...] = (
     (PlanNotFound("no plan"), 2),
     (ConfigurationInvalid(), 2),
     (gateway_error(errors.RequestRefused), 2),
+    (gateway_error(errors.FilesWouldBeLost), 2),
     (errors.DirectoryInvalid(), 2),
     (errors.ClientMisconfigured(), 2),
     (errors.JournalUnwritable(), 2),

@@ -51,6 +51,18 @@ async def test_many_ask_and_the_engine_is_asked_once_in_ten_seconds(
     assert engine.asked == ["first", "first"]
 
 
+async def test_deploy_that_may_lose_files_is_told_what_there_is_at_that_moment(
+    engine: Slow, clock: MovableClock
+) -> None:
+    written = Written(engine, clock, wait_seconds=60)
+    engine.may_answer.set()
+    assert await written.by("first") == TWO
+    engine.wrote = {"first": ONE}
+    assert await written.by("first") == TWO
+    assert await written.by("first", freshly=True) == ONE
+    assert await written.by("first") == ONE
+
+
 async def test_engine_that_takes_long_is_not_waited_for_nor_asked_again(
     engine: Slow, clock: MovableClock
 ) -> None:

@@ -22,6 +22,7 @@ from moorage.cli.wording import in_cli_words
 from moorage.money import MicroUsd
 from moorage.sdk.archive import Collected, collect
 from moorage.sdk.budget import read_budget, read_dollars
+from moorage.sdk.errors import FilesWouldBeLost
 from moorage.sdk.journal import Journal
 from moorage.sdk.payer import Approve, Bought, Payer
 from moorage.sdk.paying.purchase import titled
@@ -42,6 +43,7 @@ def deploy(
     chain: str = "arbitrum",
     token: str = "usdc",  # noqa: S107 - a token that pays, not one that logs in
     use_existing_credits: Annotated[bool, Parameter(negative=())] = False,
+    discard_written: Annotated[bool, Parameter(negative=())] = False,
     yes: Annotated[bool, Parameter(alias="-y", negative=())] = False,
     max_usd: str | None = None,
     follow: bool = True,
@@ -72,6 +74,8 @@ def deploy(
         The token to pay with.
     use_existing_credits
         Deploy from credits that other projects also live on, instead of paying.
+    discard_written
+        Lose what the running version has written outside its volume, without asking.
     yes
         Pay without asking.
     max_usd
@@ -93,6 +97,7 @@ def deploy(
         months=months,
         settings=app.settings(VariableReader(os.environ, sys.stdin.buffer)),
         upload=collected.upload,
+        discard_written=discard_written,
     )
     screen.note(_uploading(directory, collected))
     session = _Session(connection, signer, screen)
@@ -146,12 +151,13 @@ class _Session:
                 budget=read_budget(os.environ),
                 on_step=step_teller(self._screen, then="deploy"),
             )
-            deployed = await payer.deploy(
-                request,
-                chain=means.chain,
-                token=means.token,
-                use_existing_credits=means.use_existing_credits,
-            )
+            named = msgspec.structs.asdict(means)
+            try:
+                deployed = await payer.deploy(request, **named)
+            except FilesWouldBeLost as lost:
+                self._require_consent(lost)
+                request = msgspec.structs.replace(request, discard_written=True)
+                deployed = await payer.deploy(request, **named)
             accepted_seconds = time.monotonic()
             if deployed.payment is None:  # else the price came with them
                 for warning in deployed.answer.warnings or ():
@@ -162,6 +168,14 @@ class _Session:
                 status = await following.follow(client, self._screen, *ids)
         took_seconds = time.monotonic() - accepted_seconds
         return self._conclude(request.unique_name, deployed, status, took_seconds, follow=follow)
+
+    def _require_consent(self, lost: FilesWouldBeLost) -> None:
+        """Asks whether files may be lost. Raises `lost` if not, or if there is nobody to ask."""
+        if self._screen.can_ask():
+            self._screen.warn(in_cli_words(lost.message))
+            if self._screen.confirm("Deploy without these files?"):
+                return
+        raise lost
 
     def _conclude(
         self,

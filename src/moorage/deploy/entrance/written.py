@@ -1,4 +1,7 @@
-"""What running versions have written onto their disks: asked of the engine, seldom and briefly."""
+"""What running versions have written onto their disks: asked of the engine, briefly.
+
+For what is only told, seldom; for a deploy that may lose the files, as of that moment.
+"""
 
 import asyncio
 import logging
@@ -14,7 +17,6 @@ _KEPT_SECONDS = 10.0
 _KEPT_FOR_COST = 200  # times as long as it took: so looks at one app take half a percent of a core
 _WAIT_SECONDS = 0.5  # a request is not held up for longer
 _FRESH_SECONDS = 5.0  # nor one that may lose the files
-_CHEAP_SECONDS = 0.05  # a look that takes no longer may be made for each request that may lose them
 _LOOKS_AT_ONCE = 2
 _MAX_KEPT = 1_000
 
@@ -25,7 +27,6 @@ logger = logging.getLogger(__name__)
 class _Look:
     answer: asyncio.Task[WrittenFiles | None]
     kept_until: float  # monotonic seconds
-    took: float = 0.0  # seconds
 
 
 class Written:
@@ -53,12 +54,12 @@ class Written:
     async def by(self, deployment_id: str | None, *, freshly: bool = False) -> WrittenFiles | None:
         """Returns what a deployment's app has written; None if that can't be told soon.
 
-        `freshly`, it is as of now, unless looks at this app are costly.
+        `freshly`, it is as of now: for a request that may lose the files.
         """
         if deployment_id is None:
             return None
         look = self._looks.get(deployment_id)
-        if look is None or (look.answer.done() and self._is_old(look, freshly=freshly)):
+        if look is None or freshly or (look.answer.done() and self._is_old(look)):
             look = self._begin(deployment_id)
         wait_seconds = max(self._wait_seconds, _FRESH_SECONDS) if freshly else self._wait_seconds
         await asyncio.wait({look.answer}, timeout=wait_seconds)
@@ -70,9 +71,7 @@ class Written:
         volume = volume_of(project, wanted=False, offered=offered)
         return Successor(volume=volume, releases_kept=self.releases_kept)
 
-    def _is_old(self, look: _Look, *, freshly: bool) -> bool:
-        if freshly and look.took <= _CHEAP_SECONDS:
-            return True
+    def _is_old(self, look: _Look) -> bool:
         return self._clock.monotonic_seconds() >= look.kept_until
 
     def _begin(self, deployment_id: str) -> _Look:
@@ -88,8 +87,8 @@ class Written:
     def _took_until_now(self, look: _Look) -> None:
         """Keeps a look that took long for longer."""
         now = self._clock.monotonic_seconds()
-        look.took = now - (look.kept_until - _KEPT_SECONDS)
-        look.kept_until = max(look.kept_until, now + look.took * _KEPT_FOR_COST)
+        took = now - (look.kept_until - _KEPT_SECONDS)
+        look.kept_until = max(look.kept_until, now + took * _KEPT_FOR_COST)
 
     async def _ask(self, deployment_id: str) -> WrittenFiles | None:
         async with self._turns:

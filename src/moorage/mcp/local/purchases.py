@@ -71,6 +71,7 @@ class Purchases:
         if asked.dry_run:
             return await self.quote(asked)
         request, warnings = await self._request(asked, asked.directory)
+        request = msgspec.structs.replace(request, discard_written=asked.discard_written)
         key = asked.idempotency_key or str(uuid.uuid4())
 
         def buy(payer: Payer) -> Coroutine[Any, Any, Bought[Any]]:

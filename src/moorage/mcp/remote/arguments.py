@@ -77,6 +77,8 @@ def deploy_body(app: DeployUpload | QuoteUpload, upload: dict[str, Any]) -> dict
         "settings": msgspec.to_builtins(app.settings),
         "upload": upload,
     }
+    if isinstance(app, DeployUpload) and not app.dry_run:
+        body["discard_written"] = app.discard_written
     return body if app.description is None else {**body, "description": app.description}
 
 

@@ -100,6 +100,9 @@ class Deploy(App, frozen=True, kw_only=True):
     use_existing_credits: Annotated[
         bool, Meta(description="true: from credits that other projects live on, too")
     ] = False
+    discard_written: Annotated[
+        bool, Meta(description="true: may lose files that the running version wrote; else refused")
+    ] = False
     dry_run: Annotated[bool, Meta(description="true: check and price only")] = False
     idempotency_key: Key | None = None
 
