@@ -615,9 +615,9 @@ async def test_domain_is_added_looked_at_and_removed(terminal: Terminal) -> None
         "TXT     _moorage.shop.example  t",
         "CNAME   shop.example           shop.apps.example",
         "",
-        "The TXT record proves that the domain is yours, the other leads it here.",
+        "The TXT record proves that the domain is yours, the other points it here.",
         "Where a zone allows no CNAME at its top, give it the A and AAAA that VALUE has.",
-        f"It is not looked at by itself; at once by: {verify}",
+        f"It is not checked automatically. To check now: {verify}",
     ]
     assert "shop.example" in (await terminal.run("domains", project_id)).out
 
@@ -634,7 +634,7 @@ async def test_domain_is_added_looked_at_and_removed(terminal: Terminal) -> None
         ],
     )
     removed = await terminal.run("domains", project_id, "remove", "shop.example")
-    assert removed.out == "shop.example leads nowhere any more.\n"
+    assert removed.out == "shop.example is removed.\n"
 
 
 @pytest.mark.parametrize("arguments", [["add"], ["list", "shop.example"], ["look", "a.example"]])

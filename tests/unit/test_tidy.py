@@ -216,6 +216,33 @@ def test_only_commands_print() -> None:
     assert [path for path in printing if not path.is_relative_to(PACKAGE / "cli")] == []
 
 
+READ_BY_CLIENTS = ("api", "cli", "errors", "mcp", "pages", "planning", "sdk", "wire")
+MESSAGES = (PACKAGE / "errors", PACKAGE / "cli/wallet")
+HARD_WORDS = re.compile(
+    r"\banew\b|\bwhoever\b|\bmend(s|ed)?\b|\bgoes on\b|\bmoored\b|\bleads? nowhere\b|"
+    r"\blooked at by itself\b|\basked and used\b",
+    re.IGNORECASE,
+)
+
+
+def test_what_clients_read_has_no_words_that_a_learner_must_look_up() -> None:
+    """Docstrings are for ourselves, except those of errors and commands, which are messages."""
+    found = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno}"
+        for path, node in nodes()
+        if path.relative_to(PACKAGE).parts[0] in READ_BY_CLIENTS
+        and isinstance(node, ast.Constant)
+        and HARD_WORDS.search(str(node.value))
+        and (path.parent in MESSAGES or not is_docstring(path, node))
+    ]
+    assert found == []
+
+
+def is_docstring(path: Path, constant: ast.Constant) -> bool:
+    """Whether a text stands alone: it is a docstring, or describes a name."""
+    return any(isinstance(n, ast.Expr) and n.value is constant for n in nodes_of(SOURCES[path]))
+
+
 def repository_files() -> Iterator[Path]:
     """Every file that is, or will be, in the repository: what .gitignore does not name."""
     ignored = [line.strip("/") for line in (REPOSITORY / ".gitignore").read_text().splitlines()]

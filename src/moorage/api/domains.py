@@ -48,7 +48,7 @@ async def verify_domain(room: DomainRoom, request: Request) -> Response:
 
 
 async def remove_domain(room: DomainRoom, request: Request) -> Response:
-    """`DELETE /agent/projects/{projectId}/domains/{domain}`: have it lead nowhere."""
+    """`DELETE /agent/projects/{projectId}/domains/{domain}`: remove a domain."""
     project = await owned_project(room, request)
     claim = await room.domains.remove(project, request.path_params["domain"])
     return json_response(DomainRemoved(domain=claim.host))
@@ -75,15 +75,15 @@ def _item(room: DomainRoom, project: Project, claim: Domain) -> DomainItem:
 
 def _next_actions(claim: Domain, target: str) -> list[str]:
     lead = (
-        f"Lead {claim.host} here: a CNAME record to {target}, or where a zone allows none at its "
+        f"Point {claim.host} here: a CNAME record to {target}, or where a zone allows none at its "
         f"top, A and AAAA records with the addresses of {target}."
     )
     if claim.status is DomainStatus.VERIFIED:
         return [lead]
     prove = f'Set the TXT record {claim.record_name} to "{claim.record_value}".'
-    ask = "It is looked at by itself for a week; POST …/verify looks at once."
+    ask = "We check automatically for 7 days. To check now: POST …/verify."
     if claim.next_check_at_ms is None:
-        ask = "It is not looked at by itself any more: POST …/verify looks at once."
+        ask = "We no longer check automatically. To check now: POST …/verify."
     return [prove, lead, ask]
 
 

@@ -50,7 +50,7 @@ _OF_LOGS = {
     "since": "not before this time: ISO 8601 with an offset, or Unix milliseconds",
     "after": "`next` of the page before this one",
     "follow": "true: server-sent events, `line` for each as it comes, then `end`; Last-Event-ID "
-    "goes on behind one",
+    "continues behind one",
 }
 
 _PAGE = {
@@ -336,7 +336,7 @@ OPERATIONS = (
         fails=(400, 503),
         signed=True,
         query={
-            "after": "the sequence to go on from; 0 by default",
+            "after": "the sequence to continue from; 0 by default",
             "limit": "how many at most, up to 200; 50 by default",
             "before": "the sequence before which they end, instead of `after`",
         },

@@ -60,14 +60,14 @@ _MESSAGES = {
     Effect.AT_ONCE: "This is changed. It does not concern the app, which is left as it is.",
     Effect.NOTHING_RUNS: "Nothing of this project has served yet, so nothing was restarted: "
     "deploy it again.",
-    Effect.DEPLOYING: "The app is started anew; the present one serves until that is healthy. "
+    Effect.DEPLOYING: "The app is started again; the present one serves until that is healthy. "
     "Poll status for updates.",
     Effect.UNDER_WAY: "The deployment under way takes this in. Poll its status for updates.",
     Effect.NEXT_UPLOAD: "This takes effect with the next upload.",
 }
 _MESSAGES_WHILE_SUSPENDED = _MESSAGES | {
     Effect.DEPLOYING: "The project is out of credits and nothing of it serves: the app is started "
-    "anew, and serves once the credits pay its next hour. Poll status for updates.",
+    "again, and serves once the credits pay its next hour. Poll status for updates.",
 }
 _MESSAGES_BEFORE_ANY_SERVED = _MESSAGES | {
     Effect.NEXT_UPLOAD: "Nothing of this project has served yet: this takes effect with the next "

@@ -48,13 +48,15 @@ CLIENT_COMMANDS = (
         "moorage.cli.wallet.configuration:configure",
         "Change its title, health path, …",
     ),
-    Command("restart", "moorage.cli.wallet.configuration:restart", "Start a project's app anew."),
+    Command("restart", "moorage.cli.wallet.configuration:restart", "Start a project's app again."),
     Command(
         "pause", "moorage.cli.wallet.configuration:pause", "Stop a project's app and what it burns."
     ),
     Command("unpause", "moorage.cli.wallet.configuration:unpause", "Start a paused app again."),
     Command(
-        "usage", "moorage.cli.wallet.usage:usage", "Show what a project's app was asked and used."
+        "usage",
+        "moorage.cli.wallet.usage:usage",
+        "Show traffic and resource use of a project's app.",
     ),
     Command(
         "domains", "moorage.cli.wallet.domains:domains", "Have your own domains lead to a project."
@@ -91,7 +93,7 @@ OPERATOR_COMMANDS = (
     Command(
         "check",
         "moorage.cli.operator.operate:check",
-        "Say what is missing here, and what mends it.",
+        "Say what is missing here, and what fixes it.",
     ),
     Command(
         "plan", "moorage.cli.operator.planning:plan", "Show how a directory would be built and run."
@@ -191,7 +193,7 @@ OPERATOR_COMMANDS = (
 """Of `moorage.cli.operator.operate` and its neighbours; without these, clients are all."""
 
 _PAID = "A payment that was made is recorded: the same command resumes it."
-_BEGUN = "What was begun goes on: `moorage status PROJECT` says how it ends."
+_BEGUN = "What was begun continues: `moorage status PROJECT` says how it ends."
 _LEFT_BEHIND = {
     "deploy": _PAID,
     "topup": _PAID,

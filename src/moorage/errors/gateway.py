@@ -80,7 +80,7 @@ class DeployFailed(MoorageError):
 
 
 class IsolationMissing(MoorageError):
-    """This machine cannot isolate apps; `missing` lists what and the command that mends it."""
+    """This machine cannot isolate apps; `missing` lists what and the command that fixes it."""
 
     def __init__(self, missing: tuple[str, ...]) -> None:
         super().__init__("apps cannot be isolated here: " + "; ".join(missing))
@@ -92,7 +92,7 @@ class ConfigurationInvalid(MoorageError):
 
 
 class LocalChainFailed(MoorageError):
-    """A local chain cannot run; the message says why and, if one does, which command mends it."""
+    """A local chain cannot run; the message says why and, if one does, which command fixes it."""
 
 
 class ProxyFailed(MoorageError):

@@ -26,7 +26,7 @@ class PaymentNotFound(PaymentError):
 
 
 class PayerMismatch(PaymentError):
-    """This payment was made by another wallet; it is credited to whoever paid, never to you."""
+    """This payment was made by another wallet; it is credited to that one, never to you."""
 
 
 class PaymentShort(PaymentError):

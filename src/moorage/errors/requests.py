@@ -8,7 +8,7 @@ class InvalidRequest(MoorageError):
 
 
 class FieldError(InvalidRequest):
-    """`field`, of the body or a header, is to be mended."""
+    """`field`, of the body or a header, is to be fixed."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
@@ -208,12 +208,12 @@ class TooManyProjects(MoorageError):
 
 
 class Maintenance(MoorageError):
-    """New deploys are refused for a while; all that runs goes on."""
+    """New deploys are refused for a while; all that runs continues."""
 
     def __init__(self, words: str) -> None:
         said = f" The operator says: {words}" if words else ""
         super().__init__(
-            f"This gateway takes no new deploys at the moment; all that runs goes on.{said}"
+            f"This gateway takes no new deploys at the moment; all that runs continues.{said}"
         )
 
 
@@ -226,7 +226,7 @@ class FilesWouldBeLost(MoorageError):
 
 
 class OutOfCredits(MoorageError):
-    """This is free, but for wallets with credits alone: top up first. Nothing was done."""
+    """This is free, for wallets with credits only: top up first. Nothing was done."""
 
 
 class DomainNotFound(MoorageError):

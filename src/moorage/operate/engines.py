@@ -29,7 +29,7 @@ async def run_move(settings: Settings, name: str, to: str) -> list[tuple[str, st
     if not leaving or to != own.name:
         raise ConfigurationInvalid(
             f"Projects move to the engine of `isolation` from that of `moving_from`: set isolation "
-            f'= "{to}" and moving_from to what they are on, and start the gateway anew.'
+            f'= "{to}" and moving_from to what they are on, and start the gateway again.'
         )
     async with open_books(settings) as books:
         found = [each for each in await engines.placed(books.db) if name in ("", each.name)]

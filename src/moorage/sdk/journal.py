@@ -144,7 +144,7 @@ class Journal:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ClientMisconfigured(
                 f"{self.path}:{number} can't be read ({error}); nothing is paid while it may "
-                "hold a payment: mend the line or move the file away"
+                "hold a payment: fix the line or move the file away"
             ) from error
 
     def _open(self, path: Path) -> int:

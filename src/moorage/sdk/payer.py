@@ -391,7 +391,7 @@ class Payer:
             self._close(payment, PaymentState.REPLACED)
             raise PaymentReplaced(
                 f"another transaction took the place of {payment.tx_hash} on {payment.chain}, "
-                "which moved nothing. The same command pays anew.",
+                "which moved nothing. The same command pays again.",
                 tx_hash=payment.tx_hash,
             )
 

@@ -38,7 +38,7 @@ class DomainItem(Body, frozen=True, kw_only=True):
     verified_at: Annotated[Time | None, Absent(None)]
     checked_at: Annotated[Time | None, Absent(None)]
     next_check_at: Annotated[
-        str | None, Meta(description="when it is looked at by itself; null: given up"), Absent(None)
+        str | None, Meta(description="when it is checked next; null: no more"), Absent(None)
     ]
 
 
@@ -50,7 +50,7 @@ class DomainList(Body, frozen=True, kw_only=True):
 
 
 class DomainRemoved(Body, frozen=True, kw_only=True):
-    """A domain that leads nowhere any more."""
+    """A domain that is removed."""
 
     domain: str
     status: Literal["removed"] = "removed"

@@ -187,7 +187,7 @@ def test_deploy_document_holds_ids_outcome_and_payment_but_no_signed_transaction
             [
                 "hello failed: it crashed",
                 "Error: x",
-                "Unspent credits stay with your wallet. Mend it and run the same command again.",
+                "Unspent credits stay with your wallet. Fix it and run the same command again.",
             ],
         ),
         (

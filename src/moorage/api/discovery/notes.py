@@ -52,7 +52,7 @@ COMMON_FAILURES = {
     404: "there is no such thing.",
     408: "the body came too slowly.",
     413: "the body is too large.",
-    429: "too many requests, Retry-After says when to go on.",
+    429: "too many requests, Retry-After says when to send the next.",
     502: "the chain's node can't be reached, nothing is recorded; send the same again.",
     503: "the gateway can't do it now, Retry-After says when to try again.",
 }
@@ -89,9 +89,9 @@ def operation(identity: str, facts: Facts) -> str:
     return {
         "deploy": _deploy(facts),
         "pay_to_deploy": "For any client of x402 or MPP: a payment alone opens a new name for its "
-        "whole price, and changes nothing that was there. Whoever signed the payment has the "
+        "whole price, and changes nothing that was there. The signer of the payment has the "
         "project. Poll status_url with Authorization: Bearer and the manage_token.",
-        "pay_for_credits": "Whoever signed the payment has the credits.",
+        "pay_for_credits": "The wallet that signed the payment has the credits.",
         "quote": "Nothing is stored, started or charged. The body is that of POST /agent/deploy.",
         "top_up": "Credits let all apps of the wallet run longer. Without a body the minimum is "
         f"asked for, {usd_text(facts.prices.minimum_charge)}.",

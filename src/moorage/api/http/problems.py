@@ -116,7 +116,7 @@ _RETRY_SECONDS = 5
 _SIGN = "Sign the request as `recipe` says, and send it again."
 _OPEN_DOOR = (
     "Or send it to POST {path} without wallet headers: any client of x402 or MPP can pay its 402, "
-    "and whoever signs the payment is the wallet."
+    "and the signer of the payment is the wallet."
 )
 _IF_YOURS = (
     "If the name is yours: sign the request with its wallet (POST /agent/deploy), or send its "

@@ -86,7 +86,7 @@ def waits(project: "EvictedProject") -> list[str]:
     again = "It is tried again by itself, each hour at least."
     if project.has_begun:
         return [*lines, f"  Its deletion has begun, and can't be cancelled. {again}"]
-    lines.append(f"  Nothing of it is deleted. {again} Mend the cause, or:")
+    lines.append(f"  Nothing of it is deleted. {again} Fix the cause, or:")
     evict = f"  moorage evict {name}"
     if can_do_without:
         lines.append(f'{evict} --reason "…" --days 0 --no-export   deletes it without an archive')

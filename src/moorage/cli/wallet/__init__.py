@@ -1,1 +1,1 @@
-"""The commands of whoever owns a wallet. They speak HTTP only."""
+"""The commands of the owner of a wallet. They speak HTTP only."""

@@ -51,7 +51,7 @@ def env(
 ) -> int:
     """List the names of a project's variables, or set some: `moorage env shop MODE=fast TOKEN=-`.
 
-    The app is started anew with them; the present one serves until that is healthy, and goes on if
+    The app is started again with them; the present one serves until that is healthy, and also if
     it is not. Values are never shown. Exits with 1 when it failed.
 
     Parameters
@@ -89,7 +89,7 @@ def configure(
 ) -> int:
     """Change what a project is called, its health path, or give it a volume, without an upload.
 
-    Where the app has to be started anew, the present one serves until that is healthy, and goes on
+    Where the app has to be started again, the present one serves until that is healthy, and also
     if it is not. Exits with 1 when it failed.
 
     Parameters
@@ -122,7 +122,7 @@ def configure(
 
 
 def restart(project: str, /, *, follow: bool = True, options: Options = DEFAULTS) -> int:
-    """Start a project's app anew, as it is; the present one serves until that is healthy.
+    """Start a project's app again, as it is; the present one serves until that is healthy.
 
     Parameters
     ----------

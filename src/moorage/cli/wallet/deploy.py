@@ -223,7 +223,7 @@ def deploy_lines(
         yield f"{name} failed: {in_cli_words(status.reason or '')}"
         if status.log_tail:
             yield status.log_tail.rstrip()
-        yield "Unspent credits stay with your wallet. Mend it and run the same command again."
+        yield "Unspent credits stay with your wallet. Fix it and run the same command again."
     else:
         yield f"{name} is deploying. {deployed.answer.message}".rstrip()
         answer = deployed.answer

@@ -27,7 +27,7 @@ def domains(
         The project's name or id.
     what
         `list` says how they stand; `add` says which DNS records to set; `verify` looks at them
-        now; `remove` has a domain lead nowhere.
+        now; `remove` removes a domain.
     domain
         The domain, for all but `list`.
     """
@@ -55,7 +55,7 @@ def domains(
 def domain_text(project: str, answer: DomainItem | DomainRemoved) -> str:
     """A domain, as it stands or gone, and what to do, for a person."""
     if isinstance(answer, DomainRemoved):
-        return f"{answer.domain} leads nowhere any more."
+        return f"{answer.domain} is removed."
     lines = [f"{answer.domain}: {answer.status}" + (f" at {answer.url}" if answer.url else "")]
     lines += [answer.problem] if answer.problem else []
     is_pending = answer.status != "verified"
@@ -63,15 +63,15 @@ def domain_text(project: str, answer: DomainItem | DomainRemoved) -> str:
     rows = [(each.type, each.name, each.value) for each in records]
     lines += ["", *table_lines(("RECORD", "NAME", "VALUE"), rows), ""]
     if is_pending:
-        lines.append("The TXT record proves that the domain is yours, the other leads it here.")
+        lines.append("The TXT record proves that the domain is yours, the other points it here.")
     lines.append("Where a zone allows no CNAME at its top, give it the A and AAAA that VALUE has.")
     return "\n".join([*lines, _next_look(project, answer)] if is_pending else lines)
 
 
 def _next_look(project: str, pending: DomainItem) -> str:
     when = pending.next_check_at
-    by_itself = f"It is looked at by itself at {when}" if when else "It is not looked at by itself"
-    return f"{by_itself}; at once by: moorage domains {project} verify {pending.domain}"
+    by_itself = f"The next check is at {when}" if when else "It is not checked automatically"
+    return f"{by_itself}. To check now: moorage domains {project} verify {pending.domain}"
 
 
 async def _ask(

@@ -26,7 +26,7 @@ def dashboard(
     """Print the address of your pages in a browser: what runs, what it costs, and until when.
 
     It opens them once, within 10 minutes, without a wallet in the browser: give it to the person
-    whose apps these are. Whoever opens it can change things; what can't be undone needs your key.
+    whose apps these are. Who opens it can change things; what can't be undone needs your key.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def links(
     Parameters
     ----------
     what
-        `list` says which links there are; `add` makes one; `remove` ends one, and signs out whoever
+        `list` says which links there are; `add` makes one; `remove` ends one, and signs out who
         has opened it.
     link_id
         The link to remove.
@@ -99,7 +99,9 @@ def _tell(screen: Screen, answer: LinkList | LinkMade | LinkRemoved) -> None:
     match answer:
         case LinkMade():
             screen.result(answer.url)
-            screen.note(f"Whoever has it can look until {answer.expires_at}. It is told this once.")
+            screen.note(
+                f"Everybody who has it can look until {answer.expires_at}. It is shown this once."
+            )
         case LinkRemoved():
             screen.result(f"{answer.id} opens nothing any more")
         case LinkList():

@@ -32,7 +32,7 @@ def projects(
     Parameters
     ----------
     of_all
-        Those of all wallets and what they used, the most processor time first: for whoever runs
+        Those of all wallets and what they used, the most processor time first: for who runs
         the gateway, on its machine.
     hours
         With --all: use in the last hours.

@@ -28,7 +28,7 @@ def usage(
     fine: bool = False,
     options: Options = DEFAULTS,
 ) -> int:
-    """Show what a project's app was asked and used, by the hour: the last day, unless you say.
+    """Show traffic and resource use of a project's app, by the hour: the last day, unless you say.
 
     Parameters
     ----------

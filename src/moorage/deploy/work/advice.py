@@ -30,8 +30,8 @@ _SAID = ("msg", "message", "error", "err")  # keys of a log line in JSON, such a
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 _AGAIN = (
-    "Mend it and POST /agent/deploy with the same uniqueName: a redeploy is free while there are "
-    "credits. What failed burns nothing, but for build time beyond the allowance."
+    "Fix it and deploy again: POST /agent/deploy with the same uniqueName. It is free while there "
+    "are credits. What failed burns nothing, except build time beyond the allowance."
 )
 _WAIT = "Poll the deployment that took its place."
 _MENDS: dict[str, str] = {

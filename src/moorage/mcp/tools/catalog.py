@@ -14,7 +14,7 @@ INSTRUCTIONS = (
     "wait_for_deployment tells its address, or why it failed. Deploying the same name again "
     "replaces the version. Credits burn while an app runs: credits shows until when, top_up adds "
     "some. Only /data is kept between versions, and only with settings.volume. "
-    "If an answer says payment_uncertain or payment_pending, never pay anew: make the same call "
+    "If an answer says payment_uncertain or payment_pending, never pay again: make the same call "
     "again with the same idempotency_key."
 )
 
@@ -136,7 +136,7 @@ _SHARED = (
     Tool(
         "restart",
         "Restart an app",
-        "Start a project's app anew. Follow it with wait_for_deployment.",
+        "Start a project's app again. Follow it with wait_for_deployment.",
         arguments.Restart,
         _STARTED,
         _ADDS,
@@ -200,7 +200,7 @@ _SHARED = (
     Tool(
         "usage",
         "Show usage",
-        "Show what an app was asked and used, by the hour: requests, latency, bytes, CPU, memory.",
+        "Show traffic and resource use by the hour: requests, latency, bytes, CPU, memory.",
         arguments.Usage,
         {"totals": _OBJECT, "hours": _LIST},
         _READS,

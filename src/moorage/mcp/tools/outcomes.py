@@ -7,7 +7,7 @@ from moorage.mcp.tools.outcome import Outcome, answered
 
 _NEXT = {
     "deploying": "It is still under way. Call wait_for_deployment again.",
-    "failed": "Mend what reason says and call deploy again with the same name; get_logs with kind "
+    "failed": "Fix what reason says and call deploy again with the same name; get_logs with kind "
     "build shows the whole log.",
 }
 

@@ -18,7 +18,7 @@ Count = Callable[[Request], Awaitable[None]]
 
 FAILED = (
     "The gateway failed at this page, before it did anything. Try it again in a moment; if it "
-    "fails again, tell whoever runs this gateway."
+    "fails again, tell the operator of this gateway."
 )
 
 

@@ -40,7 +40,7 @@ async def make_link_once(view: View) -> Response:
     """`POST /wallet/links/once`: a link that opens once, and may change things as this session."""
     api = await view.confirmed(
         f"Make a link that opens the pages of the wallet {view.session.wallet} once, within 10 "
-        "minutes, and lets whoever opens it change things.",
+        "minutes, and lets its reader change things.",
         sentence="Please run `moorage dashboard` and give me the address that it prints.",
     )
     return await _made(view, api, {"once": True})

@@ -195,9 +195,7 @@ def _is_noop(instruction: Instruction, name: str, plain: list[str]) -> bool:
         lacking = [w for w in words[1:] if w not in _THERE and w != virtual]
         if lacking:
             names = ", ".join(lacking[:5])
-            raise instruction.refused(
-                f"{name} installs packages of a system as root, which an app here is not: {names}"
-            )
+            raise instruction.refused(f"{name} needs root; apps here do not run as root: {names}")
     elif verb not in ("update", "upgrade", "clean", "autoremove", "autoclean", "del", "makecache"):
         raise instruction.refused(f"{name} {verb[:20]} needs root, which an app here is not")
     return True

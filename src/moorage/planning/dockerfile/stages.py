@@ -284,7 +284,7 @@ def _put(
     if not path:
         raise instruction.refused("the path has characters that aren't followed")
     if path == "/" and stage.is_last and CONTEXT in found:
-        raise instruction.refused("an app in the image's root is not planned: set a WORKDIR")
+        raise instruction.refused("set a WORKDIR before COPY")
     if not found:
         return
     if path != "/":

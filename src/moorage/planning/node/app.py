@@ -262,7 +262,7 @@ def _remove_uploaded(folder: Folder, because: list[str]) -> str:
     """Returns a command that removes an uploaded node_modules: it may be for another system."""
     if not folder.has_directory(MODULES):
         return ""
-    because.append(f"{folder.path(MODULES)} is in the upload: it is removed, and installed anew")
+    because.append(f"{folder.path(MODULES)} is in the upload: it is removed, and installed again")
     return f"rm -rf {MODULES} && "
 
 

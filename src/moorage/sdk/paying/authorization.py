@@ -108,10 +108,10 @@ def is_expired(payment: Payment, *, now_ms: int) -> bool:
 def unspent(error: PaymentRequired, *, expired: bool) -> AuthorizationUnspent:
     """Returns the error for an authorization that the gateway refused and has not carried out."""
     if expired:
-        return AuthorizationUnspent(f"{error.message} It has expired: the same command pays anew.")
+        return AuthorizationUnspent(f"{error.message} It has expired: the same command pays again.")
     return AuthorizationUnspent(
         f"{error.message} The same command shows this authorization again; once it has expired, "
-        f"{VALID_SECONDS // 60} minutes after it was signed, it pays anew."
+        f"{VALID_SECONDS // 60} minutes after it was signed, it pays again."
     )
 
 

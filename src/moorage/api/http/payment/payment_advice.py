@@ -19,7 +19,7 @@ from moorage.payments.taking.outcome import PaymentOutcome
 from moorage.wire.problems import PaymentState
 
 _SAME_AGAIN = "Send the same request with the same payment again. Do not pay again."
-_MEND = "Mend the request as `error` says and send it with the same payment. Do not pay again."
+_MEND = "Fix the request as `error` says and send it with the same payment. Do not pay again."
 _RELEASE = "Ask the operator to release or refund it. Do not pay again."
 _AS_THE_PAYER = "Sign the request with the wallet that paid: the payment is credited to that one."
 _AS_ITS_WALLET = (

@@ -24,7 +24,7 @@ NO_SPACE = (
     "The gateway's disk is nearly full, and this app was writing most: it was ended. It is not "
     "billed, its files are kept, and it starts again by itself when there is room."
 )
-_MENDED = "The file system of the volume had errors and was mended when the app was started."
+_MENDED = "The file system of the volume had errors and was repaired when the app was started."
 
 
 class Space:

@@ -12,7 +12,7 @@ from moorage.storage.operation.payment_list import LATE_MS, ListedPayment
 
 WORDS = {
     "settled": "Credited, claimed by a request, and on the chain for good as far as it counts.",
-    "provisional": "Credited; its block may still leave the chain, and is looked at again.",
+    "provisional": "Credited; its block may still leave the chain, and is checked again.",
     "unclaimed": "It arrived and was credited, but no request has named it: to the payer it is "
     "credit that the next deploy uses.",
     "partial": "It is a part of a price; the payer owes the rest, and the name is held until then.",

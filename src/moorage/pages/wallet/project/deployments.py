@@ -102,7 +102,7 @@ def steps(shown: DeploymentShown) -> list[dict[str, Any]]:
 _ORIGINS = {
     "upload": "Uploaded",
     "rollback": "An earlier version, to be served again",
-    "configuration": "The same files, with other variables or anew",
+    "configuration": "The same files, with other variables or started again",
 }
 
 

@@ -35,7 +35,7 @@ async def check_domain(view: View) -> Response:
 
 
 async def remove_domain(view: View) -> Response:
-    """`POST …/domains/remove`: have it lead nowhere."""
+    """`POST …/domains/remove`: remove a domain."""
     domain = view.form.get("domain", "")
     await view.api.change(DomainRemoved, "DELETE", "projects", view.project_id, "domains", domain)
     return _back(view, "domain-removed")

@@ -1,4 +1,4 @@
-"""What a project's app was asked and used: numbers, charts, and a table of all of them."""
+"""Traffic and resource use of a project's app: numbers, charts, and a table of all of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
