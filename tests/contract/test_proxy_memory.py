@@ -4,8 +4,9 @@ import asyncio
 import os
 import re
 import signal
+import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from harbour import App, Harbour, get, running_proxies
 from moorage.address import Address
 from moorage.gateway.platform.opening import find_tool
 from moorage.routing.caddy import Caddy
+from moorage.routing.caddy_config import Tls
 from moorage.routing.listener import listen_unix
+from moorage.routing.probe import answers
+from ports import quiet_port
 from waiting import until
 
 MIB = 1024 * 1024
@@ -102,6 +106,69 @@ async def test_endless_informational_answers_leave_the_proxy_as_it_was(
         writer.close()
         await writer.wait_closed()
     assert await get(client, harbour, "my-app.localhost") == (200, "one")
+
+
+def streams(host: str, count: int) -> bytes:
+    """So many requests at once on a connection of HTTP/2 (RFC 9113, RFC 7541)."""
+
+    def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+        length = len(payload).to_bytes(3, "big")
+        return length + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+    asked = b"\x82\x87\x84\x41" + bytes([len(host)]) + host.encode()  # GET https / host
+    begun = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0)
+    return begun + b"".join(frame(1, 5, 2 * number + 1, asked) for number in range(count))
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+
+
+async def allow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers that a host may have a certificate."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_streams_of_one_address_leave_the_proxy_its_memory(
+    harbour: Harbour, app: App, directory: Path
+) -> None:
+    """110 connections that carry 250 requests each, if the proxy lets them, and one if not."""
+    async with AsyncExitStack() as stack:
+        asked = await stack.enter_async_context(await asyncio.start_server(allow, "127.0.0.1", 0))
+        ask_url = f"http://127.0.0.1:{asked.sockets[0].getsockname()[1]}/"
+        tls = Tls(ask_url=ask_url, https_port=quiet_port(), internal=True)
+        state_dir, http_port = directory / "tls", quiet_port()
+        settings = replace(harbour.settings, tls=tls, state_dir=state_dir, http_port=http_port)
+        caddy = Caddy(find_tool("caddy"), settings)
+        await caddy.start()
+        stack.push_async_callback(caddy.stop)
+        await stack.enter_async_context(answering(harbour, directory, b""))
+        trust = ssl.create_default_context()
+        root = settings.state_dir / "certificates/pki/authorities/local/root.crt"
+        trust.load_verify_locations(root)
+        both = ssl.create_default_context(cafile=str(root))
+        both.set_alpn_protocols(["h2", "http/1.1"])
+        (pid,) = running_proxies(settings)
+        before = resident_bytes(pid)
+        for number in range(1, 111):
+            _, writer = await asyncio.open_connection(
+                "127.0.0.1", tls.https_port, ssl=both, server_hostname=BOMB
+            )
+            stack.push_async_callback(hang_up, writer)
+            if writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2":
+                writer.write(streams(BOMB, 250))
+            else:
+                writer.write(f"GET / HTTP/1.1\r\nHost: {BOMB}\r\n\r\n".encode())
+            if number % 10 == 0:
+                assert await answers(
+                    tls.https_port, "my-app.localhost", timeout_seconds=DEADLINE_SECONDS, tls=trust
+                )
+                assert resident_bytes(pid) - before < 100 * MIB
 
 
 async def test_proxy_collects_garbage_within_its_memory(harbour: Harbour) -> None:

@@ -112,9 +112,10 @@ def _servers(settings: ProxySettings) -> JsonObject:
         return {"apps": _server(plain, to_apps) | {"protocols": ["h1"]}}
     secure = f"{settings.listen_address}:{settings.tls.https_port}"
     return {
-        # No h3: the limit on connections per client address counts TCP only.
-        "apps": _server(secure, to_apps)
-        | {"protocols": ["h1", "h2"], "tls_connection_policies": [{}]},
+        # One request a connection, so that the limit on connections per client address bounds
+        # requests, too. No h2: each connection would carry 250 at once, of 40 KiB of the proxy's
+        # memory each, and Caddy has no setting for fewer. No h3: the limit counts TCP only.
+        "apps": _server(secure, to_apps) | {"protocols": ["h1"], "tls_connection_policies": [{}]},
         "redirect": _server(
             plain, [*plain_routes(to_apps), https_redirect(settings.tls.https_port)]
         )
