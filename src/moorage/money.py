@@ -5,7 +5,11 @@ whose decimals come from its configuration. Both are plain ints to the database 
 `NewType` keeps them apart for the type checker, and the constructors refuse floats and bools.
 """
 
+import re
+from decimal import Decimal
 from typing import NewType
+
+import msgspec
 
 MicroUsd = NewType("MicroUsd", int)
 AtomicUnits = NewType("AtomicUnits", int)
@@ -13,6 +17,7 @@ AtomicUnits = NewType("AtomicUnits", int)
 NOTHING = MicroUsd(0)
 MICRO_USD_PER_USD = 1_000_000
 _USD_DECIMALS = 6
+_TEXT_OR_EXPONENT = re.compile(rb'"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?e-\d+')
 
 
 def micro_usd(value: int) -> MicroUsd:
@@ -40,6 +45,20 @@ def usd_number(amount: MicroUsd) -> float | int:
     """`amount` in dollars as a JSON number, for display fields such as `amount_usd`."""
     dollars, rest = divmod(amount, MICRO_USD_PER_USD)
     return dollars if rest == 0 else amount / MICRO_USD_PER_USD
+
+
+def json_of(value: object) -> bytes:
+    """`value` as JSON in which amounts have no exponent: 0.000001, where others write 1e-6.
+
+    Parsers that read a decimal digit by digit, as scripts do, would take the 1 for a dollar.
+    """
+    text = msgspec.json.encode(value)
+    return _TEXT_OR_EXPONENT.sub(_fixed, text) if b"e-" in text else text
+
+
+def _fixed(found: re.Match[bytes]) -> bytes:
+    text = found[0]
+    return text if text.startswith(b'"') else format(Decimal(text.decode()), "f").encode()
 
 
 def usd_text(amount: MicroUsd) -> str:

@@ -169,6 +169,7 @@ async def test_forged_signature_is_refused_and_nothing_is_stored(desk: Desk, sig
         ({"recipient": "0x" + "11" * 20}, "it pays 0x1111"),
         ({"value": 0}, "less than a cent"),
         ({"value": 9_999}, "less than a cent"),
+        ({"value": 10**15 + 1}, "more than a billion tokens"),
         ({"valid_after": 2**40}, "not valid yet"),
         ({"valid_before": int(time.time()) - 1}, "valid for less than 20 seconds"),
         ({"valid_before": int(time.time()) + 10}, "valid for less than 20 seconds"),

@@ -18,7 +18,7 @@ from moorage.chains.local.dev_wallet import DevWallet
 from moorage.chains.local.devtokens import artifact
 from moorage.chains.rpc import RpcClient, RpcError
 from moorage.clock import SystemClock
-from moorage.errors import ChainUnavailable, PaymentNotFound, PaymentPending
+from moorage.errors import ChainUnavailable, PaymentHeld, PaymentNotFound, PaymentPending
 from moorage.money import MicroUsd
 from moorage.payments.taking.lookups import Lookups
 from moorage.payments.taking.verification import Verifier
@@ -302,6 +302,27 @@ async def test_fake_token_pays_nothing(payments: Payments) -> None:
     assert await token_balance(payments.url, fake, payments.pay_to) == 500_000
     refusal = await refused(payments, tx_hash)
     assert "unsupported token" in refusal.message
+
+
+async def test_transfer_too_large_for_the_books_is_told_once_and_not_to_be_tried_again(
+    payments: Payments,
+) -> None:
+    """Of a token whose contract makes as many as it likes."""
+    fake = "0x" + secrets.token_hex(20)
+    code = await rpc(payments.url, "eth_getCode", USDC.address, "latest")
+    await rpc(payments.url, "anvil_setCode", fake, code)
+    await rpc(payments.url, "anvil_dealERC20", payments.payer.address, fake, hex(10**16))
+    taken = msgspec.structs.replace(
+        payments.chains.arbitrum,
+        tokens=(*payments.chains.arbitrum.tokens, Token("fake", "FAKE", fake, 6)),
+    )
+    transfers = payments.verifier(client=payments.client(payments.url, chain=taken))
+    for amount in (10**15 + 1, 2 * 10**15):
+        tx_hash = await send_transfer(
+            payments.url, payments.payer.private_key, fake, payments.pay_to, amount
+        )
+        with pytest.raises(PaymentHeld, match="more than a billion tokens"):
+            await transfers(tx_hash, token=taken.tokens[-1], chain=taken)
 
 
 async def test_zero_transfer_pays_nothing(payments: Payments) -> None:

@@ -1,7 +1,10 @@
 import math
+import re
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +16,7 @@ from moorage.money import (
     charge_to_atomic_units,
     credit_from_atomic_units,
     decimal_text,
+    json_of,
     micro_usd,
     usd_number,
     usd_text,
@@ -111,3 +115,22 @@ def test_decimal_text_is_exact(amount: int, decimals: int) -> None:
 )
 def test_dollars_for_a_person_have_cents_and_what_is_beyond(micro_usd: int, text: str) -> None:
     assert usd_text(MicroUsd(micro_usd)) == text
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_no_amount_has_an_exponent_in_json(sign: int) -> None:
+    """From a micro-dollar to 10**15 dollars: who reads 1e-6 by its digits reads a dollar."""
+    amounts = {sign * digit * 10**power for power in range(22) for digit in (1, 9, 12_345)}
+    for amount in amounts:
+        shown = json_of({"usd": usd_number(MicroUsd(amount))}).decode()
+        number = shown.removeprefix('{"usd":').removesuffix("}")
+        assert re.fullmatch(r"-?\d+(\.\d+)?", number), number
+        if abs(amount) < 2**53:
+            assert Decimal(number) == Decimal(amount) / 10**6
+
+
+def test_texts_that_look_like_exponents_stay_as_they_are() -> None:
+    given = ['say "1e-6"', "\\", ":2e-7,", 0.000001, {"3e-3": -0.00002}]
+    shown = json_of(given)
+    assert msgspec.json.decode(shown) == given
+    assert shown == rb'["say \"1e-6\"","\\",":2e-7,",0.000001,{"3e-3":-0.00002}]'

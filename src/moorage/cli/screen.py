@@ -13,6 +13,7 @@ from typing import Any, Protocol, TextIO
 import msgspec
 from msgspec import UNSET
 
+from moorage.money import json_of
 from moorage.wire.deployments import DeploymentItem
 from moorage.wire.projects import ProjectChanged, ProjectShown
 from moorage.wire.shape import Body, CamelBody
@@ -193,7 +194,7 @@ def counted(number: int, thing: str) -> str:
 
 def json_text(value: Any, *, indent: int) -> str:
     """`value` as JSON in ASCII, on one line where `indent` is -1: any terminal can show it."""
-    text = msgspec.json.format(msgspec.json.encode(value), indent=indent).decode()
+    text = msgspec.json.format(json_of(value), indent=indent).decode()
     return _NOT_ASCII.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 

@@ -10,7 +10,6 @@ import contextlib
 from http import HTTPStatus
 from typing import NamedTuple
 
-import msgspec
 import structlog
 
 from moorage import __version__
@@ -19,6 +18,7 @@ from moorage.events.sender import NotDelivered, Sender
 from moorage.events.signature import signed_headers
 from moorage.loop import until_tick
 from moorage.metrics import record_webhook_attempt
+from moorage.money import json_of
 from moorage.records.webhook import Delivery, DeliveryStatus, Webhook
 from moorage.storage import events
 from moorage.storage.database import Database, Transaction
@@ -156,7 +156,7 @@ class DeliveryWorker:
 
     async def _send(self, webhook: Webhook, delivery: Delivery) -> "_Outcome":
         event = delivery.event
-        body = msgspec.json.encode(event.document())
+        body = json_of(event.document())
         headers = signed_headers(
             secret=self._vault.open_secret(webhook.secret, webhook.wallet),
             message_id=event.id,

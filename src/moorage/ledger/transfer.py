@@ -55,7 +55,7 @@ def transfers_in(
         _transfer(log, receipt, chain, token)
         for token in chain.tokens
         for log in parse_transfer_logs(receipt, token_address=token.key)
-        if _brings_money(log, recipients) and log.value <= _max_units(token)
+        if _brings_money(log, recipients) and log.value <= max_units(token)
     ]
     return tuple(sorted(found, key=lambda transfer: transfer.log_index))
 
@@ -68,7 +68,7 @@ def uncreditable_in(
         log
         for token in chain.tokens
         for log in parse_transfer_logs(receipt, token_address=token.key)
-        if _brings_money(log, recipients) and log.value > _max_units(token)
+        if _brings_money(log, recipients) and log.value > max_units(token)
     )
 
 
@@ -81,7 +81,8 @@ def _brings_money(log: TransferLog, recipients: Collection[str]) -> bool:
     return log.recipient in recipients and log.sender not in recipients and log.value > 0
 
 
-def _max_units(token: Token) -> int:
+def max_units(token: Token) -> int:
+    """Returns the largest transfer of a token that the books have room for, in atomic units."""
     units: int = _MAX_TOKENS * 10**token.decimals
     return units
 

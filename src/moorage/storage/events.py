@@ -18,6 +18,7 @@ from sqlalchemy import (
     update,
 )
 
+from moorage.money import json_of
 from moorage.records.event import Event, EventData, EventKind
 from moorage.records.webhook import Delivery, DeliveryState, DeliveryStatus, Webhook
 from moorage.storage.database import (
@@ -223,7 +224,7 @@ async def add(
     now_ms: int,
 ) -> None:
     """Appends an event, with the wallet's next sequence."""
-    text = msgspec.json.encode(data).decode()
+    text = json_of(data).decode()
     await tx.execute(_ADD, id=event_id, wallet=wallet, kind=kind, data=text, now_ms=now_ms)
 
 

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from moorage import errors
 from moorage.api.http.payment.payment_advice import payment_actions
 from moorage.auth.recipe import RECIPE
+from moorage.money import json_of
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.demand_body import demand_body
 from moorage.payments.protocols.mpp import problem_type
@@ -149,7 +150,7 @@ _NEXT_ACTIONS: dict[type[errors.MoorageError], tuple[str, ...]] = {
 
 def json_response(body: object, *, status: int = 200, headers: Iterable[Header] = ()) -> Response:
     """Returns a JSON answer."""
-    return _JsonResponse(msgspec.json.encode(body), status, headers)
+    return _JsonResponse(json_of(body), status, headers)
 
 
 class _JsonResponse(Response):

@@ -17,6 +17,7 @@ from moorage.errors import InvalidRequest
 from moorage.mcp.tools.arguments import Arguments, ArgumentsInvalid, read_arguments
 from moorage.mcp.tools.catalog import INSTRUCTIONS, Tool
 from moorage.mcp.tools.outcome import Outcome, refused
+from moorage.money import json_of
 
 NAME = "moorage"
 TITLE = "Moorage"
@@ -117,7 +118,7 @@ def _meta(params: types.CallToolRequestParams) -> dict[str, Any]:
 def _result(outcome: Outcome) -> types.CallToolResult:
     body = dict(outcome.body)
     return types.CallToolResult(
-        content=[types.TextContent(type="text", text=msgspec.json.encode(body).decode())],
+        content=[types.TextContent(type="text", text=json_of(body).decode())],
         structured_content=body,
         is_error=outcome.is_error,
         _meta=None if outcome.meta is None else dict(outcome.meta),

@@ -44,6 +44,10 @@ async def audit_states(snapshot: Transaction, *, now_ms: int) -> list[Finding]:
         *quote_findings(
             await rows.all_quotes(snapshot), await rows.paid_by_wallet(snapshot), now_ms=now_ms
         ),
+        *(
+            Finding(f"payment {each}", f"paid for {what or 'a top-up'}, and no use of it tells so")
+            for each, what in await rows.missing_uses(snapshot)
+        ),
         *(Finding(f"posting {each}", "released a payment, but nobody was told") for each in untold),
     ]
 

@@ -29,7 +29,7 @@ from moorage.errors import (
     UniqueViolation,
 )
 from moorage.failpoints import failpoint
-from moorage.ledger.transfer import transfers_in
+from moorage.ledger.transfer import max_units, transfers_in
 from moorage.metrics import record_settlement
 from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units
 from moorage.payments.relay.relayer import Relayer
@@ -132,6 +132,8 @@ class Settlements:
                 "it pays less than a cent; transfer so little yourself, and send the "
                 "transaction's hash"
             )
+        if authorization.value > max_units(token):
+            raise AuthorizationRefused("it pays more than a billion tokens")
         if authorization.valid_after >= now:
             raise AuthorizationRefused("it is not valid yet")
         if authorization.valid_before < now + _MIN_SECONDS_LEFT:

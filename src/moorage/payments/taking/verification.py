@@ -9,23 +9,37 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
+
 from moorage.chains.address import parse_address
 from moorage.chains.chain import Chain, Token
 from moorage.chains.encoding import parse_bytes32, parse_quantity
-from moorage.chains.erc20 import normalise_tx_hash, parse_transfer_log
+from moorage.chains.erc20 import (
+    balance_of_calldata,
+    decode_uint256,
+    normalise_tx_hash,
+    parse_transfer_log,
+)
 from moorage.chains.heads import is_safe
 from moorage.chains.receipt import Receipt, parse_receipt
 from moorage.chains.rpc import RpcClient, RpcError
 from moorage.clock import Clock
-from moorage.errors import PaymentNotFound, PaymentPending
+from moorage.errors import PaymentHeld, PaymentNotFound, PaymentPending
 from moorage.ledger.transfer import Transfer, transfers_in, uncreditable_in, worth_of
+from moorage.metrics import record_uncreditable
 from moorage.money import MicroUsd
 from moorage.payments.taking.lookups import Lookup
 from moorage.payments.taking.witnesses import Head, witness
 
 DEFAULT_AGREE_ABOVE: Final = MicroUsd(100_000_000)
 
+log = structlog.get_logger()
+
 _FREELY = Lookup()
+_TOO_LARGE = (
+    "This transfer is of more than a billion tokens, for which the books have no room. It is "
+    "neither credited nor lost: ask the operator, naming the transaction. Do not pay again."
+)
 _FIRST_PAUSE_SECONDS = 0.1
 _MAX_PAUSE_SECONDS = 1.0
 
@@ -141,6 +155,8 @@ class Verifier:
             receipt = sighting.receipt
             if receipt is not None and sighting.depth >= chain.confirmations:
                 transfers = self._transfers(receipt, chain)
+                if not transfers:
+                    await self._refuse_too_large(client, receipt, chain)
                 if await self._is_sure(client, transfers):
                     return receipt, transfers
             await asyncio.sleep(pause_seconds)
@@ -153,9 +169,24 @@ class Verifier:
             found = transfers_in(receipt, chain, recipients=self._recipients)
         except ValueError as problem:
             raise _Contradiction(str(problem)) from problem
-        if not found and uncreditable_in(receipt, chain, recipients=self._recipients):
-            raise _Contradiction("a transfer of more than there is")
         return found
+
+    async def _refuse_too_large(self, client: RpcClient, receipt: Receipt, chain: Chain) -> None:
+        """Raises PaymentHeld for a transfer that the books have no room for, if it is true.
+
+        What a node tells of more than its recipient then has is a contradiction.
+        """
+        for each in uncreditable_in(receipt, chain, recipients=self._recipients):
+            asked = {"to": each.token_address, "data": balance_of_calldata(each.recipient)}
+            (answer,) = await client.batch([("eth_call", [asked, hex(receipt.block_number)])])
+            try:
+                if not isinstance(answer, RpcError) and decode_uint256(answer) < each.value:
+                    raise _Contradiction("a transfer of more than there is")
+            except ValueError as problem:
+                raise _Contradiction(str(problem)) from problem
+            record_uncreditable(chain.name)
+            log.error("payment too large to credit", chain=chain.name, tx_hash=receipt.tx_hash)
+            raise PaymentHeld(_TOO_LARGE)
 
     async def _is_sure(self, client: RpcClient, transfers: tuple[Transfer, ...]) -> bool:
         """Whether as many nodes show the transfers, as safe, as what they bring asks for."""

@@ -12,6 +12,7 @@ from moorage.storage.database import Statement, Transaction
 from moorage.storage.schema import (
     events,
     meters,
+    payment_uses,
     payments,
     postings,
     price_changes,
@@ -108,6 +109,19 @@ _OPEN_REFUNDS = Statement(
         )
     )
 )
+_MISSING_USES = Statement(
+    select(payments.c.chain_id, payments.c.tx_hash, payments.c.log_index, payments.c.used_for)
+    .where(
+        payments.c.used_for.is_not(None),
+        ~exists().where(
+            payment_uses.c.chain_id == payments.c.chain_id,
+            payment_uses.c.tx_hash == payments.c.tx_hash,
+            payment_uses.c.wallet == payments.c.payer,
+            func.coalesce(payment_uses.c.deployment_id, "") == payments.c.used_for,
+        ),
+    )
+    .order_by(payments.c.chain_id, payments.c.tx_hash, payments.c.log_index)
+)
 _QUOTES = Statement(select(*(quotes.c[name] for name in Quote.__struct_fields__)))
 _PAID = Statement(
     select(payments.c.payer, func.sum(payments.c.credited_micro_usd)).group_by(payments.c.payer)
@@ -168,6 +182,14 @@ async def all_quotes(tx: Transaction) -> list[Quote]:
 async def paid_by_wallet(tx: Transaction) -> dict[str, int]:
     """Returns the worth of all payments of each wallet, of any status, in micro-USD."""
     return dict(await tx.all(_PAID))
+
+
+async def missing_uses(tx: Transaction) -> list[tuple[str, str]]:
+    """Returns payments that were used, without the row that says for what: which, and for what."""
+    return [
+        (f"{chain_id}:{tx_hash}:{log_index}", used_for)
+        for chain_id, tx_hash, log_index, used_for in await tx.all(_MISSING_USES)
+    ]
 
 
 async def untold_releases(tx: Transaction, *, since_ms: int) -> list[str]:

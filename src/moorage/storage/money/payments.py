@@ -137,6 +137,11 @@ _USES = Statement(
         payment_uses.c.tx_hash == bindparam("tx_hash"),
     )
 )
+_USED_FOR = Statement(
+    update(payments)
+    .where(*_in_transaction, payments.c.payer == bindparam("payer"))
+    .values(used_for=bindparam("new_used_for"))
+)
 _ADD_USE = Statement(
     insert(payment_uses).values({c.name: bindparam(c.name) for c in payment_uses.c})
 )
@@ -327,4 +332,11 @@ async def add_use(
         wallet=wallet,
         project_id=project_id,
         deployment_id=deployment_id,
+    )
+    await tx.execute(
+        _USED_FOR,
+        chain_id=chain_id,
+        tx_hash=tx_hash,
+        payer=wallet,
+        new_used_for=deployment_id or "",
     )

@@ -93,6 +93,9 @@ payments = Table(
     Column("recipient", Text),
     # The project to whose purse it went; null for those of wallets.
     Column("purse", Text),
+    # The deployment that it paid for, "" for a top-up: as `payment_uses` says, which the audit
+    # compares. Null while it was used for nothing, and for what was used before this column.
+    Column("used_for", Text),
     one_of("status", "credited", "held", "reversed", "refunded"),
     one_of("finality", "provisional", "safe", "finalized"),
     Index(None, "payer"),

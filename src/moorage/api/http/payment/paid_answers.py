@@ -12,6 +12,7 @@ from moorage.api.http.problems import json_response, problem_of
 from moorage.chains.address import parse_address
 from moorage.chains.chain import Chain
 from moorage.errors import FieldError, MoorageError, PaymentMalformed, PaymentPending
+from moorage.money import json_of
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import (
     AuthorizationEvidence,
@@ -71,7 +72,7 @@ async def repeated(
         return answer
     outcome = await outcomes.of_repeated(evidence, wallet=wallet, unique_name=unique_name)
     body = msgspec.json.decode(bytes(answer.body), type=dict[str, msgspec.Raw])
-    body["payment"] = msgspec.Raw(msgspec.json.encode(outcome.told))
+    body["payment"] = msgspec.Raw(json_of(outcome.told))
     again = json_response(body, status=answer.status_code)
     kept = [each for each in answer.raw_headers if each[0] not in _OF_THE_BODY]
     again.raw_headers += kept
