@@ -18,16 +18,19 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from moorage.errors import (
     InvalidField,
+    InvalidRequest,
     MoorageError,
     PlannersBusy,
     PlanNotFound,
     PlanTooCostly,
     UploadInvalid,
 )
+from moorage.parsers.job import JsonRead, ReadJson
 from moorage.parsers.plans import Plans
 from moorage.parsers.pool import Budget, ParserPool
 from moorage.parsers.uploads import IN_PLACE_BYTES, UploadParser
@@ -170,6 +173,40 @@ async def test_plan_reads_what_is_in_memory_and_what_is_on_disk(tmp_path: Path) 
         assert (
             await plan(plans, {"b": b"", "Procfile": b"web: ./b"}, tmp_path)
         ).start == "exec ./b"
+
+
+async def test_large_document_is_decoded_elsewhere_as_it_would_be_here() -> None:
+    document: dict[str, Any] = {
+        "text": "é" * 40_000,
+        "numbers": [1, -2.5, 1e300, None, True],
+        "in": [{"a": []}],
+    }
+    async with opened() as pool:
+        answer = await pool.do(ReadJson(json.dumps(document).encode()), (), STRANGER)
+    assert isinstance(answer.outcome, JsonRead)
+    assert msgspec.msgpack.decode(answer.outcome.document) == document
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[1]",
+        b"{",
+        b'{"a":"\xff"}',
+        b'{"a":"\\ud800"}',
+        b'{"a":%b}' % (b"9" * 400),
+        b'{"a":[%b1]}' % (b"1," * 2_000),
+        b'{"a":%b%b}' % (b"[" * 40, b"]" * 40),
+        b'{"a":%b%b}' % (b"[" * 50_000, b"]" * 50_000),
+    ],
+    ids=["list", "torn", "utf8", "half", "integer", "many", "deep", "deepest"],
+)
+async def test_document_that_is_none_or_has_too_much_in_it_is_refused(body: bytes) -> None:
+    async with opened() as pool:
+        with pytest.raises(InvalidRequest):
+            await pool.do(ReadJson(body), (), STRANGER)
+        await pool.do(ReadJson(b"{}"), (), STRANGER)  # the process goes on
+        assert len(pool.pids) == 3
 
 
 class Counting(ParserPool):

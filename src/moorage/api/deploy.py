@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.api.connections.arrival import ARRIVAL, Arrival
+from moorage.api.http.bodies import content_length
 from moorage.api.http.caller import OPEN, Caller, authenticate
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.managed import require_own
@@ -25,7 +26,7 @@ from moorage.api.http.payment.payment_headers import (
 from moorage.api.http.problems import json_response
 from moorage.api.money.credits import allowance_body
 from moorage.api.projects import require_volumes
-from moorage.api.uploads import content_length, owner_of_uploads
+from moorage.api.uploads import owner_of_uploads
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.addresses.reserved_names import is_reserved
 from moorage.deploy.entrance.admission import Admission

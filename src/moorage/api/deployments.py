@@ -8,12 +8,12 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
+from moorage.api.http.bodies import parse_small, read_whole
 from moorage.api.http.caller import Front, owned_project
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.named import named_deployment
 from moorage.api.http.problems import json_response
 from moorage.api.http.query import whole_number
-from moorage.api.http.small_body import parse_small, read_small
 from moorage.clock import iso_utc
 from moorage.deploy.work.cancellation import Cancellation
 from moorage.deploy.work.rollback import Rollback, RollingBack
@@ -93,7 +93,7 @@ def _time(at_ms: int | None) -> str | None:
 async def roll_back(room: DeploymentRoom, request: Request) -> Response:
     """`POST /agent/projects/{projectId}/rollback`: serve an earlier release again."""
     project = await owned_project(room, request)
-    body = await read_small(request)
+    body = await read_whole(request)
     wanted = parse_small(body, RollbackBody) if body else RollbackBody()
     async with room.idempotency.attempt(
         request,

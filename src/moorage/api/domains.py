@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
+from moorage.api.http.bodies import parse_small, read_whole
 from moorage.api.http.caller import Front, owned_project
 from moorage.api.http.problems import json_response
-from moorage.api.http.small_body import parse_small, read_small
 from moorage.clock import iso_utc
 from moorage.deploy.addresses.domains import Domains
 from moorage.deploy.addresses.hosts import Hosts
@@ -27,7 +27,7 @@ class DomainRoom(Front):
 async def add_domain(room: DomainRoom, request: Request) -> Response:
     """`POST /agent/projects/{projectId}/domains`: claim a domain; says which records it needs."""
     project = await owned_project(room, request)
-    body = parse_small(await read_small(request), DomainBody)
+    body = parse_small(await read_whole(request), DomainBody)
     claim = await room.domains.claim(project, body.domain)
     return json_response(_item(room, project, claim))
 

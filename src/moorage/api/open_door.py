@@ -24,11 +24,11 @@ from moorage.api.deploy import (
     quoted,
     read_attempt,
 )
+from moorage.api.http.bodies import read_whole
 from moorage.api.http.managed import bearer_token
 from moorage.api.http.payment.payer import OpenPayer, identify_nobody, identify_payer
 from moorage.api.http.payment.payment_headers import OfferedPayment
 from moorage.api.http.problems import json_response
-from moorage.api.http.small_body import read_small
 from moorage.api.money.topup import TopUpRoom, amount_of, top_up, topped_up
 from moorage.chains.address import checksum_address
 from moorage.deploy.entrance.attempt import DeployAttempt
@@ -68,7 +68,7 @@ async def pay_for_credits(room: TopUpRoom, request: Request) -> Response:
     if _is_signed(request):
         return await top_up(room, request)
     payer = await identify_payer(room, request)
-    body = await read_small(request)
+    body = await read_whole(request)
     asked = TopUpRequest(
         wallet=payer.caller.wallet,
         amount=amount_of(body, min_=room.minimum_charge),

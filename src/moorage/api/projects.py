@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.api.discovery.facts import Facts
+from moorage.api.http.bodies import decode_whole, read_whole
 from moorage.api.http.caller import Front, authenticate, owned_project
 from moorage.api.http.managed import managed_project
 from moorage.api.http.problems import json_response
 from moorage.api.http.query import whole_number
-from moorage.api.http.small_body import parse_small, read_small
 from moorage.chains.address import checksum_address
 from moorage.clock import iso_utc
 from moorage.deploy.addresses.hosts import Hosts
@@ -33,6 +33,7 @@ from moorage.errors import InvalidField, RuntimeUnsupported
 from moorage.ledger.burn import hour_of
 from moorage.ledger.metering import Metering
 from moorage.money import NOTHING, MicroUsd, usd_number, usd_text
+from moorage.parsers.pool import ParserPool
 from moorage.payments.protocols.seller import Seller
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import project_list
@@ -97,6 +98,7 @@ class ProjectRoom(Front):
     seller: Seller
     pausing: Pausing
     facts: Facts
+    parsers: ParserPool
 
 
 async def list_projects(room: ProjectRoom, request: Request) -> Response:
@@ -151,8 +153,8 @@ async def show_project(room: ProjectRoom, request: Request) -> Response:
 async def change_project(room: ProjectRoom, request: Request) -> Response:
     """`PATCH /agent/projects/{projectId}`: change what it is called, or how its app is run."""
     project = await owned_project(room, request)
-    body = await read_small(request, max_bytes=MAX_CHANGE_BYTES)
-    change = change_request(parse_small(body, dict[str, object]))
+    body = await read_whole(request, max_bytes=MAX_CHANGE_BYTES)
+    change = change_request(await decode_whole(body, request.scope, room.parsers))
     if change.paused is not None:
         return json_response(await _pause(room, project, paused=change.paused))
     if change.volume:

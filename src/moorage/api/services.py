@@ -229,6 +229,7 @@ class ApiServices:
                 seller=services.payments.seller,
                 pausing=deploy.pausing,
                 facts=self._facts,
+                parsers=services.parsers,
             ),
             TokenRoom(**front),
             LinkRoom(**front, links=Links(db=self._core.db, clock=self._core.clock)),

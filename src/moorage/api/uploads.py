@@ -6,11 +6,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.api.connections.arrival import ARRIVAL, Arrival
+from moorage.api.http.bodies import content_length
 from moorage.api.http.caller import OPEN, Caller, Front, authenticate
 from moorage.api.http.managed import managed_project
 from moorage.api.http.problems import json_response
 from moorage.deploy.shared_uploads import SharedUploads
-from moorage.errors import InvalidRequest
 from moorage.uploads.description import read_sha256
 from moorage.wire.deploy import DigestUpload, UploadStored
 
@@ -53,13 +53,3 @@ def owner_of_uploads(request: Request, caller: Caller) -> str:
         return ""
     project_id = managed_project(request)
     return caller.wallet if project_id is None else f"project {project_id}"
-
-
-def content_length(request: Request) -> int | None:
-    """Returns how long the client says that the body is. Raises InvalidRequest."""
-    declared = request.headers.get("content-length")
-    if declared is None:
-        return None
-    if not (declared.isascii() and declared.isdigit()) or len(declared) > 18:
-        raise InvalidRequest("Content-Length must be a number.")
-    return int(declared)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
+from moorage.api.http.bodies import parse_small, read_whole
 from moorage.api.http.caller import Front, authenticate
 from moorage.api.http.person import is_reader
 from moorage.api.http.problems import json_response
 from moorage.api.http.query import whole_number
-from moorage.api.http.small_body import parse_small, read_small
 from moorage.clock import iso_utc
 from moorage.events.webhooks import Webhooks
 from moorage.records.event import Event, EventKind
@@ -43,7 +43,7 @@ class WebhookRoom(Front):
 async def set_webhook(room: WebhookRoom, request: Request) -> Response:
     """`PUT /agent/webhook`: have one's events sent to a URL; the secret is shown this once."""
     wallet, stranger_at = await authenticate(room, request)
-    body = parse_small(await read_small(request), WebhookBody)
+    body = parse_small(await read_whole(request), WebhookBody)
     made = await room.webhooks.set(wallet, body.url, stranger_at=stranger_at)
     return json_response(WebhookMade(url=made.url, secret=made.secret))
 

@@ -75,6 +75,7 @@ class Rooms:
     deploy: DeployServices
     events: EventServices
     api: ApiServices
+    parsers: ParserPool
     nonces: NonceStore
     sessions: Sessions
     authority: Authority | None  # None where new apps need no certificate from elsewhere
@@ -282,6 +283,7 @@ async def open_rooms(
         watch_sleeping_apps(lambda: deploy.reconciler.asleep)
     watch_searches(core, payments.watchers)
     events = EventServices(core, settings.part(EventSettings))
+    parsers = await _open_parsers(stack)
     services = Services(
         ledger=ledger,
         payments=payments,
@@ -290,7 +292,7 @@ async def open_rooms(
         engine=platform.view,
         hosts=platform.hosts,
         inventory=platform.toolchains.inventory,
-        parsers=await _open_parsers(stack),
+        parsers=parsers,
         nonces=nonces,
     )
     api = ApiServices(
@@ -312,6 +314,7 @@ async def open_rooms(
         deploy=deploy,
         events=events,
         api=api,
+        parsers=parsers,
         nonces=nonces,
         sessions=Sessions(db=core.db, clock=core.clock),
         authority=Authority(settings, clock=core.clock) if needs_authority(settings) else None,

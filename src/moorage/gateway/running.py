@@ -294,6 +294,7 @@ def _mcp_endpoint(rooms: Rooms) -> McpEndpoint:
         address_of=partial(address_key, http.front),
         arrivals=http.arrivals,
         limiter=rooms.api.mcp_limiter,
+        parsers=rooms.parsers,
         clock=rooms.core.clock,
     )
 

@@ -60,7 +60,13 @@ class MakePlan(msgspec.Struct, frozen=True, tag=True):
     data: bytes
 
 
-Job = Describe | Unpack | MakePlan
+class ReadJson(msgspec.Struct, frozen=True, tag=True):
+    """The job to decode a JSON object."""
+
+    body: bytes
+
+
+Job = Describe | Unpack | MakePlan | ReadJson
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -99,6 +105,12 @@ class PlanMade(msgspec.Struct, frozen=True, tag=True):
     findings: tuple[Finding, ...] = ()
 
 
+class JsonRead(msgspec.Struct, frozen=True, tag=True):
+    """A JSON object, within the limits of `parsers.documents`."""
+
+    document: bytes  # as MessagePack
+
+
 class Refusal(msgspec.Struct, frozen=True, tag=True):
     """An InvalidRequest with its details, cut to maximum lengths."""
 
@@ -126,7 +138,9 @@ class Faulted(msgspec.Struct, frozen=True, tag=True):
     trace: str
 
 
-Outcome = BodyDescribed | ArchiveUnpacked | PlanMade | Refusal | RanOut | DiskFailed | Faulted
+Outcome = (
+    BodyDescribed | ArchiveUnpacked | PlanMade | JsonRead | Refusal | RanOut | DiskFailed | Faulted
+)
 
 
 class Answer(msgspec.Struct, frozen=True, tag=True):

@@ -22,6 +22,7 @@ import msgspec
 from moorage.errors import InvalidField, InvalidRequest
 from moorage.parsers.confinement import confine
 from moorage.parsers.current_file import CurrentFile
+from moorage.parsers.documents import MAX_VALUES, is_bounded
 from moorage.parsers.job import (
     HEADER_BYTES,
     MAX_ANSWER_BYTES,
@@ -34,11 +35,13 @@ from moorage.parsers.job import (
     DiskFailed,
     Faulted,
     Job,
+    JsonRead,
     MakePlan,
     Order,
     Outcome,
     PlanMade,
     RanOut,
+    ReadJson,
     Ready,
     Unpack,
     refusal_of,
@@ -48,7 +51,7 @@ from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Toolbox
 from moorage.uploads.limits import UploadLimits
-from moorage.uploads.parsing import Skeleton, describe
+from moorage.uploads.parsing import DOCUMENTS, Skeleton, describe
 from moorage.uploads.unpacking import unpack
 
 _MAX_DESCRIPTORS = 2  # of one job
@@ -115,6 +118,8 @@ class _Worker:
                     return self._described(job)
                 case Unpack():
                     return self._unpacked(job, descriptors)
+                case ReadJson():
+                    return _read(job)
             return self._planned(job, descriptors)
         except InvalidRequest as error:
             return refusal_of(error)
@@ -161,6 +166,18 @@ class _Worker:
         if any(len(each.encode()) > MAX_COMMAND_BYTES for each in commands if each):
             return RanOut(f"{MAX_COMMAND_BYTES // 1024} KiB in one command of its plan")
         return PlanMade(plan, told(found))
+
+
+def _read(job: ReadJson) -> Outcome:
+    try:
+        document = DOCUMENTS.decode(job.body)
+        if not isinstance(document, dict):
+            raise InvalidField("body", "must be a JSON object")
+        if is_bounded(document):
+            return JsonRead(msgspec.msgpack.encode(document))
+    except (ValueError, OverflowError):  # msgspec's DecodeError, and of bytes that are no UTF-8
+        raise InvalidField("body", "must be JSON") from None
+    raise InvalidField("body", f"holds more than {MAX_VALUES:,} values, or is nested too deep")
 
 
 def main() -> None:

@@ -23,6 +23,9 @@ from moorage.uploads.spool import Content, SpoolFile
 from moorage.uploads.unpacking import Unpacked, unpack
 
 NOT_BASE64 = "is not base64: the standard alphabet, with padding"
+DOCUMENTS = msgspec.json.Decoder(float_hook=float)
+"""Decodes JSON of strangers; by itself it takes 12 µs for a number such as 1.5e300, Python 0.2."""
+
 _POSITION = re.compile(r" \(byte \d+\)$")
 
 
@@ -102,7 +105,7 @@ def describe(skeleton: Skeleton, limits: UploadLimits) -> Described:
 
 def _document(text: bytes) -> dict[str, Any]:
     try:
-        document = msgspec.json.decode(text)
+        document = DOCUMENTS.decode(text)
         if _may_repeat_keys(text, document):
             _DISTINCT.decode(text.decode())
     except msgspec.DecodeError as error:

@@ -108,7 +108,7 @@ def check_variables(field: str, variables: Mapping[str, str | None]) -> None:
             continue
         if len(value.encode("utf-8", "surrogatepass")) > MAX_VALUE_BYTES:
             raise InvalidField(f"{field}.{name}", f"must be at most {MAX_VALUE_BYTES} bytes")
-        if "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
+        if _NO_VALUE.search(value):
             raise InvalidField(f"{field}.{name}", "must be text without NUL")
 
 
@@ -183,6 +183,7 @@ _SETTINGS_SUGGESTIONS = Suggestions(
     {key: f"is no setting: send {key} beside settings, not in it" for key in _FIELDS}
     | {key: f"is not a setting; did you mean settings.{key}?" for key in _SETTINGS_FIELDS}
 )
+_NO_VALUE = re.compile("[\0\ud800-\udfff]")
 _HEALTH_PATH = re.compile(r"/[!-~]*", re.ASCII)
 _AT_PATH = re.compile(r"(?P<problem>.*) - at `\$(?P<path>.*)`", re.DOTALL)
 

@@ -40,6 +40,7 @@ class Asking(Believed):
             metering=self.metering,
             has_volumes=True,
             facts=SimpleNamespace(retention_days=30),
+            parsers=None,  # small bodies need none
             pausing=Pausing(
                 db=db,
                 metering=self.metering,

@@ -5,20 +5,25 @@ import json
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import pytest
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from clock import MovableClock
 from moorage.api.connections.arrival import Arrivals
+from moorage.api.http.bodies import IN_LOOP_BYTES
 from moorage.api.http.managed import bearer_token, is_covered
 from moorage.auth.client_address import TrustedProxies
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.mcp.remote.catalog import remote_tools
 from moorage.mcp.remote.endpoint import MAX_BODY_BYTES, MAX_CALLS_OF_AN_ADDRESS, McpEndpoint
+from moorage.parsers.job import Answer, JsonRead, ReadJson
+from moorage.parsers.pool import ParserPool
 from moorage.payments.protocols.mpp import parse_credential
+from moorage.uploads.room import Uploader
 from waiting import until
 
 URL = "https://gateway.example.com"
@@ -74,11 +79,23 @@ class Api:
         await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
 
 
+class Elsewhere:
+    """Decodes what a parser process would, and notes for whom."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, Uploader]] = []
+
+    async def do(self, job: ReadJson, _descriptors: object, uploader: Uploader) -> Answer:
+        self.asked.append((len(job.body), uploader))
+        return Answer(JsonRead(msgspec.msgpack.encode(json.loads(job.body))), 0.0)
+
+
 class Desk:
     """The endpoint, asked by plain requests."""
 
     def __init__(self, *, limit: int = 1000) -> None:
         self.api = Api()
+        self.parsers = Elsewhere()
         clock = MovableClock()
         self.endpoint = McpEndpoint(
             self.api,
@@ -86,6 +103,7 @@ class Desk:
             address_of=lambda request: request.headers.get("x-from", "192.0.2.1"),
             arrivals=Arrivals(TrustedProxies(())),
             limiter=MemoryRateLimiter(clock=clock, limit=limit),
+            parsers=cast("ParserPool", self.parsers),
             clock=clock,
         )
 
@@ -360,6 +378,50 @@ async def test_bodies_that_are_no_request_are_refused_and_reach_nothing(
 ) -> None:
     headers = {"mcp_protocol_version": era, "mcp_method": "tools/list"} if era else {}
     assert (await desk.post(body, **headers))[0] == status
+    assert desk.api.seen == []
+
+
+async def test_files_of_a_large_call_are_read_elsewhere_and_make_the_same_request(
+    desk: Desk,
+) -> None:
+    """A payment is bound to the request's body: it must not depend on where it was read."""
+    text = "<p>" + "word " * 20_000
+    await desk.call("quote", name="shop", files=[{"path": "index.html", "text": text}])
+    assert [size > IN_LOOP_BYTES for size, _ in desk.parsers.asked] == [True]
+    assert {uploader for _, uploader in desk.parsers.asked} == {Uploader("192.0.2.1", False)}
+    ((*_, body),) = desk.api.seen
+    assert body["upload"]["files"] == [
+        {"path": "index.html", "content": b64encode(text.encode()).decode()}
+    ]
+    await desk.call("quote", name="shop", files=[{"path": "index.html", "text": text[:10_000]}])
+    small = desk.api.seen[1][3]
+    assert len(desk.parsers.asked) == 1
+    small["upload"]["files"][0]["content"] = body["upload"]["files"][0]["content"]
+    assert small == body
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"arguments": {f"k{number}": 1 for number in range(2_001)}},
+        {"_meta": {f"k{number}": 1 for number in range(2_001)}},
+        {"arguments": {"x": [[]] * 2_001}},
+        {"arguments": {"x": json.loads("[" * 40 + "]" * 40)}},
+        {"_meta": {"x": "y" * IN_LOOP_BYTES}},
+    ],
+    ids=["keys", "meta", "arrays", "depth", "text"],
+)
+async def test_message_that_takes_long_to_check_is_refused_before_the_protocols_server_has_it(
+    desk: Desk, params: dict[str, Any]
+) -> None:
+    message = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {"name": "quote"} | params,
+    }
+    status, _, content = await desk.post(json.dumps(message).encode())
+    assert (status, json.loads(content)["code"]) == (413, "body_too_large")
     assert desk.api.seen == []
 
 

@@ -7,11 +7,11 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
+from moorage.api.http.bodies import parse_small, read_whole
 from moorage.api.http.caller import Front, authenticate
 from moorage.api.http.named import named_project
 from moorage.api.http.person import require_confirmed
 from moorage.api.http.problems import json_response
-from moorage.api.http.small_body import parse_small, read_small
 from moorage.auth.links import DAY_MS, ONCE_MS, LinkOrder, Links
 from moorage.clock import iso_utc
 from moorage.errors import InvalidField
@@ -31,7 +31,7 @@ class LinkRoom(Front):
 async def make_link(room: LinkRoom, request: Request) -> Response:
     """`POST /agent/links`: a link to the wallet's pages, for a person."""
     wallet, _ = await authenticate(room, request)
-    body = parse_small(await read_small(request) or b"{}", LinkBody)
+    body = parse_small(await read_whole(request) or b"{}", LinkBody)
     if body.once:
         require_confirmed(request)
     made = await room.links.make(await _order(room, wallet, body))

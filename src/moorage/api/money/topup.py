@@ -11,13 +11,13 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
+from moorage.api.http.bodies import parse_small, read_whole
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.managed import managed_project
 from moorage.api.http.payment.paid_answers import repeated
 from moorage.api.http.payment.payer import PaidFront, authenticate_payer
 from moorage.api.http.payment.payment_headers import paid_headers, refuse_misplaced
 from moorage.api.http.problems import json_response
-from moorage.api.http.small_body import parse_small, read_small
 from moorage.deploy.entrance.house_rules import HouseRules
 from moorage.errors import InvalidField
 from moorage.misplaced_hash import MisplacedHash, misplaced_hash
@@ -45,7 +45,7 @@ async def top_up(room: TopUpRoom, request: Request) -> Response:
     """`POST /agent/credits`: top up the wallet's credits, or say what to pay for it."""
     payer = await authenticate_payer(room, request)
     wallet = payer.caller.wallet
-    body = await read_small(request)
+    body = await read_whole(request)
     asked = TopUpRequest(
         wallet=wallet,
         amount=amount_of(body, min_=room.minimum_charge),

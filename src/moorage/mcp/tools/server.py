@@ -43,8 +43,13 @@ class ToolCall(msgspec.Struct, frozen=True):
 Call = Callable[[ToolCall], Awaitable[Outcome]]
 """Carries a call out. An MCPError that it raises is the answer; another error is a bug."""
 
+ArgumentsBeside = Callable[[Any], dict[str, Any] | None]
+"""Returns the arguments that an HTTP request brought beside its message; None if it has its own."""
 
-def make_server(tools: Sequence[Tool], call: Call) -> Server[Any]:
+
+def make_server(
+    tools: Sequence[Tool], call: Call, *, beside: ArgumentsBeside = lambda _request: None
+) -> Server[Any]:
     """Returns a server of `tools`, whose calls `call` carries out."""
     by_name = {tool.name: tool for tool in tools}
     listed = [types.Tool.model_validate(tool.listed()) for tool in tools]
@@ -59,7 +64,8 @@ def make_server(tools: Sequence[Tool], call: Call) -> Server[Any]:
         if tool is None:
             names = ", ".join(by_name)
             raise MCPError(INVALID_PARAMS, f"Unknown tool {params.name[:64]!r}. There are: {names}")
-        return _result(await _outcome(tool, call, context, params))
+        given = beside(context.request) or params.arguments or {}
+        return _result(await _outcome(tool, call, context, params, given))
 
     public = CacheHint(ttl_ms=_LISTS_ARE_FRESH_MS, scope="public")
     return Server(
@@ -81,9 +87,10 @@ async def _outcome(
     call: Call,
     context: ServerRequestContext[Any],
     params: types.CallToolRequestParams,
+    given: Mapping[str, Any],
 ) -> Outcome:
     try:
-        own, common = _split(params.arguments or {}, tool.common)
+        own, common = _split(given, tool.common)
         arguments = read_arguments(own, tool.takes)
         return await call(ToolCall(tool.name, arguments, _meta(params), common, context.request))
     except (ArgumentsInvalid, InvalidRequest) as error:

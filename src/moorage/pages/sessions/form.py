@@ -6,14 +6,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 from starlette.requests import Request
 
-from moorage.api.http.small_body import read_small
+from moorage.api.http.bodies import IN_LOOP_BYTES, read_whole
 from moorage.errors import InvalidRequest
 
 TOKEN = "csrf"  # noqa: S105  (a field's name)
 """The field with the session's token."""
-
-MAX_BYTES = 512 * 1024
-"""Of a form: variables that are pasted take the most."""
 
 _MAX_FIELDS = 2_000
 
@@ -35,13 +32,13 @@ async def intended_form(request: Request, *, csrf: str, hosts: Collection[str]) 
     return form
 
 
-async def own_form(request: Request, *, hosts: Collection[str], max_bytes: int = MAX_BYTES) -> Form:
+async def own_form(request: Request, *, hosts: Collection[str]) -> Form:
     """Returns the fields of a form that a page of one of `hosts` sent, of whatever session.
 
     Raises Forged, BodyTooLarge and InvalidRequest.
     """
     require_own_page(request, hosts)
-    return await read_form(request, max_bytes=max_bytes)
+    return await read_form(request, max_bytes=IN_LOOP_BYTES)
 
 
 def require_token(form: Form, *, csrf: str) -> None:
@@ -51,8 +48,11 @@ def require_token(form: Form, *, csrf: str) -> None:
 
 
 async def read_form(request: Request, *, max_bytes: int) -> Form:
-    """Returns the fields of a form. Raises BodyTooLarge, and InvalidRequest for no form."""
-    body = await read_small(request, max_bytes=max_bytes)
+    """Returns the fields of a form; `max_bytes` is IN_LOOP_BYTES or less.
+
+    Raises BodyTooLarge, and InvalidRequest for no form.
+    """
+    body = await read_whole(request, max_bytes=max_bytes)
     try:
         pairs = parse_qsl(
             body.decode(), keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict"

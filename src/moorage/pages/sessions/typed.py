@@ -16,7 +16,6 @@ _NOT_TYPED = frozenset(
 )
 
 _MAX_TEXTS = 50  # no form has as many
-_MAX_BYTES = 64 * 1024  # of a stranger's form: some ten milliseconds of work at the most
 
 _TOO_LARGE = (
     "You were signed out, and nothing was changed. What you typed is too much to be shown here: go "
@@ -49,7 +48,7 @@ async def signed_out(
     """
     await count(request)
     try:
-        texts = typed(await own_form(request, hosts=hosts, max_bytes=_MAX_BYTES))
+        texts = typed(await own_form(request, hosts=hosts))
     except BodyTooLarge:
         return page("error.html", status=413, message=_TOO_LARGE, home=sign_in)
     except MoorageError:

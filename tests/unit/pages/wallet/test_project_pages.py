@@ -1,6 +1,8 @@
 """What is done on a project's pages: variables pasted, logs searched, steps told, CSV written."""
 
 import re
+import time
+from contextlib import suppress
 from html import unescape
 from typing import Any
 from urllib.parse import parse_qsl
@@ -191,6 +193,18 @@ def test_replaced_version_tells_when() -> None:
     )
     assert found[-1]["title"] == "Replaced by a later version"
     assert found[-1]["at_ms"] == START_MS + 9_000
+
+
+def test_time_to_read_pasted_variables_grows_no_faster_than_they_do() -> None:
+    """Each line and each space was looked at again for every one after it."""
+    taken = []
+    for times in (1, 16):
+        begun = time.thread_time()
+        for pasted in ('A="' + "x\n" * 2_000 * times, "A=x" + " " * 4_000 * times + "y"):
+            with suppress(InvalidField):
+                read_env(pasted)
+        taken.append(time.thread_time() - begun)
+    assert taken[1] < 64 * taken[0]
 
 
 async def test_formulas_in_csv_are_text_and_amounts_are_numbers() -> None:

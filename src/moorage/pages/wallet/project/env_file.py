@@ -6,6 +6,14 @@ from collections.abc import Iterator
 from moorage.errors import InvalidField
 
 _NAME = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)", re.DOTALL)
+_CLOSING = {
+    "'": re.compile(r"[^']*+'"),
+    '"': re.compile(r'[^"\\]*+(?:\\(?:.|\Z)[^"\\]*+)*+"', re.DOTALL),
+}
+"""What stands before the end of a quoted value, and its closing quote, by its opening one."""
+
+_ANY = re.compile("")
+_COMMENT = re.compile(r"(?<!\s)\s+#")  # tried at the first space of several alone
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$"}
 
 
@@ -32,35 +40,22 @@ def _assignments(text: str) -> Iterator[tuple[int, str, str]]:
         if matched is None:
             raise InvalidField(f"line {number}", "must be NAME=value")
         name, value = matched.groups()
-        while _is_open(value):
+        parts, is_closed = [value], _CLOSING.get(value[:1], _ANY).match(value, 1)
+        while not is_closed:  # each line is looked at once, however many there are
             following = next(lines, None)
             if following is None:
                 raise InvalidField(f"line {number}", "has a quote that nothing closes")
-            value += "\n" + following[1]
-        yield number, name, value
-
-
-def _is_open(value: str) -> bool:
-    """Whether a quoted value goes on in the next line."""
-    return value[:1] in ("'", '"') and _end_of_quote(value) is None
-
-
-def _end_of_quote(value: str) -> int | None:
-    quote, place = value[0], 1
-    while place < len(value):
-        if value[place] == "\\" and quote == '"':
-            place += 1
-        elif value[place] == quote:
-            return place
-        place += 1
-    return None
+            parts.append(following[1])
+            is_closed = _CLOSING[value[0]].match(following[1])
+        yield number, name, "\n".join(parts)
 
 
 def _value(value: str, number: int) -> str:
     if value[:1] not in ("'", '"'):
-        return re.split(r"\s+#", value, maxsplit=1)[0].strip()
-    end = _end_of_quote(value)
-    rest = value[end + 1 :].strip() if end is not None else ""
+        return _COMMENT.split(value, maxsplit=1)[0].strip()
+    closing = _CLOSING[value[0]].match(value, 1)
+    end = len(value) if closing is None else closing.end() - 1
+    rest = value[end + 1 :].strip()
     if rest and not rest.startswith("#"):
         raise InvalidField(f"line {number}", "has something behind its closing quote")
     inner = value[1:end]

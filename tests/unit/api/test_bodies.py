@@ -1,9 +1,15 @@
-"""What is wrong with a small body, by the field's name and in our words."""
+"""Bodies are read in one place, and what is wrong with one is told by the field's name."""
+
+import re
+from pathlib import Path
 
 import pytest
+from starlette.requests import Request
+from starlette.types import Message
 
-from moorage.api.http.small_body import parse_small
-from moorage.errors import InvalidField
+import moorage
+from moorage.api.http.bodies import IN_LOOP_BYTES, parse_small, read_whole
+from moorage.errors import BodyTooLarge, InvalidField
 from moorage.wire.credits import TopUpBody
 from moorage.wire.deployments import RollbackBody
 from moorage.wire.domains import DomainBody
@@ -51,3 +57,44 @@ def test_wrong_body_is_told_by_the_field_and_without_the_decoders_words(
 
 def test_unknown_fields_are_taken_where_the_body_may_have_them() -> None:
     assert parse_small(b'{"domain": "a.example", "note": 1}', DomainBody).domain == "a.example"
+
+
+PACKAGE = Path(moorage.__file__).parent
+SERVES = ("api", "gateway", "mcp", "pages", "routing")
+ASKS_FOR_A_BODY = re.compile(r"request\.(stream|body|json|form)\(\)|\breceive\(\)")
+READERS = {
+    "api/http/bodies.py",  # whole, and parsed in the loop up to 64 KiB
+    "api/deploy.py",  # as a stream, of which `uploads` decodes no more than a small rest at once
+    "api/uploads.py",  # as a stream, to a file
+    "routing/dropped_bodies.py",  # to drop it
+    "api/connections/arrival.py",  # these pass on what arrives, or watch for who leaves
+    "api/http/caller.py",
+    "api/http/in_process.py",
+    "mcp/remote/endpoint.py",
+    "routing/waking.py",
+}
+
+
+def test_no_other_module_asks_a_request_for_its_body() -> None:
+    """Else it could parse what strangers send, of any size, while nobody else is served."""
+    found = {
+        str(path.relative_to(PACKAGE))
+        for room in SERVES
+        for path in (PACKAGE / room).rglob("*.py")
+        if ASKS_FOR_A_BODY.search(path.read_text())
+    }
+    assert found == READERS
+
+
+def test_small_parser_takes_no_large_body() -> None:
+    with pytest.raises(BodyTooLarge):
+        parse_small(b" " * (IN_LOOP_BYTES + 1), DomainBody)
+
+
+async def test_body_that_says_that_it_is_too_large_is_refused_before_it_arrives() -> None:
+    async def receive() -> Message:
+        raise AssertionError("nobody reads it")
+
+    headers = [(b"content-length", b"101")]
+    with pytest.raises(BodyTooLarge):
+        await read_whole(Request({"type": "http", "headers": headers}, receive), max_bytes=100)

@@ -1,15 +1,31 @@
-"""Small JSON bodies, read whole: 16 KiB unless a handler allows more."""
+"""Reads bodies whole, and decodes their JSON: in the gateway's loop no more than 64 KiB of it.
+
+While the loop parses, nobody else is served, and what a parser takes for a byte is for strangers to
+choose. So no handler parses more than `IN_LOOP_BYTES` there. What may be larger is decoded in a
+parser process (`decode_whole`), or streamed in pieces (`uploads.reader`). A test reads the sources:
+no other module asks a request for its body.
+"""
 
 from typing import Any, TypeVar, get_origin
 
 import msgspec
 from starlette.requests import Request
+from starlette.types import Scope
 
-from moorage.errors import BodyTooLarge, InvalidField
+from moorage.api.connections.arrival import ARRIVAL, Arrival
+from moorage.errors import BodyTooLarge, InvalidField, InvalidRequest
+from moorage.parsers.job import JsonRead, ReadJson
+from moorage.parsers.pool import ParserFault, ParserPool
 from moorage.suggestion import Suggestions, did_you_mean
+from moorage.uploads.parsing import DOCUMENTS
+
+IN_LOOP_BYTES = 64 * 1024
+"""What is parsed in the gateway's own loop, at the most: at worst a few milliseconds of work."""
 
 MAX_BYTES = 16 * 1024
+"""Of a body, unless its handler allows more."""
 
+_MAX_DIGITS = 18
 _SHOWN_LENGTH = 64
 _WORDS = {
     "string": "a string",
@@ -24,8 +40,13 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _Body = TypeVar("_Body")
 
 
-async def read_small(request: Request, *, max_bytes: int = MAX_BYTES) -> bytes:
-    """Reads the request's body. Raises BodyTooLarge."""
+async def read_whole(request: Request, *, max_bytes: int = MAX_BYTES) -> bytes:
+    """Reads the request's body.
+
+    Raises BodyTooLarge, before anything is read if too many bytes are declared; InvalidRequest.
+    """
+    if (content_length(request) or 0) > max_bytes:
+        raise BodyTooLarge
     received = bytearray()
     async for piece in request.stream():
         received += piece
@@ -34,8 +55,44 @@ async def read_small(request: Request, *, max_bytes: int = MAX_BYTES) -> bytes:
     return bytes(received)
 
 
+def content_length(request: Request) -> int | None:
+    """Returns how long the client says that the body is. Raises InvalidRequest."""
+    declared = request.headers.get("content-length")
+    if declared is None:
+        return None
+    if not (declared.isascii() and declared.isdigit()) or len(declared) > _MAX_DIGITS:
+        raise InvalidRequest("Content-Length must be a number.")
+    return int(declared)
+
+
+async def decode_whole(body: bytes, scope: Scope, parsers: ParserPool) -> dict[str, Any]:
+    """Decodes the JSON object that a request brought; a large one in a parser process.
+
+    Raises InvalidField; PlannersBusy and PlanTooCostly.
+    """
+    if len(body) <= IN_LOOP_BYTES:
+        return _object(body)
+    arrival: Arrival = scope[ARRIVAL]
+    found = (await parsers.do(ReadJson(body), (), arrival.identify())).outcome
+    if not isinstance(found, JsonRead):
+        raise ParserFault(repr(found))
+    return msgspec.msgpack.decode(found.document, type=dict[str, Any])
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        document = DOCUMENTS.decode(body)
+    except _UNREADABLE as error:
+        raise InvalidField("body", "must be JSON") from error
+    if not isinstance(document, dict):
+        raise InvalidField("body", "must be a JSON object")
+    return document
+
+
 def parse_small(body: bytes, kind: type[_Body]) -> _Body:
-    """Decodes a JSON body. Raises InvalidField, naming the field."""
+    """Decodes a JSON body of at most IN_LOOP_BYTES. Raises InvalidField, naming the field."""
+    if len(body) > IN_LOOP_BYTES:
+        raise BodyTooLarge
     try:
         return msgspec.json.decode(body, type=kind)
     except _UNREADABLE as error:
