@@ -223,10 +223,13 @@ async def test_who_was_handed_a_payment_opens_a_new_project_which_its_payer_is_t
     customer: Customer,
 ) -> None:
     gateway, name = customer.wallet.gateway, fresh_name()
+    before = (await customer.wallet.call("GET", "/agent/credits")).body["balance_usd"]
 
     opened = await post(gateway, "/deploy", deploy_body(name, STOLEN), by_x402(customer))
 
     assert opened.status == 200, opened.body
+    left = (await customer.wallet.call("GET", "/agent/credits")).body["balance_usd"]
+    assert left == pytest.approx(before, abs=0.01)  # the project lives from what was paid, alone
     token = {"Authorization": f"Bearer {opened.body['manage_token']}"}
     for method, path in (
         ("GET", customer.project),
