@@ -14,6 +14,7 @@ from moorage.api.http.caller import Front, authenticate, owned_project
 from moorage.api.http.managed import managed_project
 from moorage.api.http.problems import json_response
 from moorage.api.http.query import whole_number
+from moorage.api.money.credits import runs_out
 from moorage.chains.address import checksum_address
 from moorage.clock import iso_utc
 from moorage.deploy.addresses.hosts import Hosts
@@ -29,18 +30,21 @@ from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.deleted.deletion import Deletion
 from moorage.deploy.keeping.deleted.retention import DAY_MS
 from moorage.deploy.keeping.stopped.pausing import Paused, Pausing
-from moorage.errors import InvalidField, RuntimeUnsupported
+from moorage.errors import InvalidField, ProjectNotFound, RuntimeUnsupported
+from moorage.ledger import ledger
 from moorage.ledger.burn import hour_of
 from moorage.ledger.metering import Metering
 from moorage.money import NOTHING, MicroUsd, usd_number, usd_text
 from moorage.parsers.pool import ParserPool
 from moorage.payments.protocols.seller import Seller
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import project_list
+from moorage.storage.apps import project_list, projects
 from moorage.storage.apps.addresses import domains
 from moorage.storage.apps.project_list import MAX_IDS, NEWEST, Place, ProjectQuery
-from moorage.storage.money import accounts
+from moorage.storage.money import accounts, intervals
+from moorage.wire.credits import Purse
 from moorage.wire.projects import (
+    ProjectAdopted,
     ProjectChanged,
     ProjectDeleted,
     ProjectItem,
@@ -147,7 +151,45 @@ async def show_project(room: ProjectRoom, request: Request) -> Response:
     shown = _shown(room, project, now, verified, burns=burns)
     written = await room.written.by(project.serving_deployment_id)
     told = written_warnings(written, room.written.successor(project))
-    return json_response(msgspec.structs.replace(shown, warnings=list(told) or UNSET))
+    purse = await _purse(room, project)
+    return json_response(msgspec.structs.replace(shown, warnings=list(told) or UNSET, purse=purse))
+
+
+async def _purse(room: ProjectRoom, project: Project) -> Purse | UnsetType:
+    """Returns what a project has of its own, if it lives from that."""
+    holder = await ledger.holder_for(room.db, project.id, wallet=project.wallet)
+    if holder == project.wallet:
+        return UNSET
+    left = await accounts.balance(room.db, holder)
+    burning = await intervals.open_of_holder(room.db, holder)
+    return Purse(
+        balance_usd=usd_number(left),
+        shared=False,
+        runs_out_at=runs_out(room.metering, left, burning),
+    )
+
+
+async def adopt_project(room: ProjectRoom, request: Request) -> Response:
+    """`POST /agent/projects/{projectId}/adopt`: have it share the wallet's credits."""
+    project = await owned_project(room, request)
+    async with room.db.transaction(durable=True) as tx:
+        current = await projects.by_id(tx, project.id)
+        if current is None or current.status is ProjectStatus.DELETING:
+            raise ProjectNotFound
+        moved = await room.metering.adopt(tx, current)
+        left = await accounts.balance(tx, project.wallet)
+        burning = await intervals.open_of_wallet(tx, project.wallet)
+    return json_response(
+        ProjectAdopted(
+            project_id=project.id,
+            moved_usd=usd_number(moved),
+            credits_usd=usd_number(left),
+            burn_per_hour_usd=usd_number(
+                hour_of(*(each.monthly_price_micro_usd for each in burning))
+            ),
+            runs_out_at=runs_out(room.metering, left, burning),
+        )
+    )
 
 
 async def change_project(room: ProjectRoom, request: Request) -> Response:

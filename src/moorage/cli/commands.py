@@ -64,6 +64,9 @@ CLIENT_COMMANDS = (
     Command(
         "delete", "moorage.cli.wallet.projects:delete", "Stop a project and remove it for good."
     ),
+    Command(
+        "adopt", "moorage.cli.wallet.projects:adopt", "Have a project share your wallet's credits."
+    ),
     Command("dashboard", "moorage.cli.wallet.links:dashboard", "Print the address of your pages."),
     Command("links", "moorage.cli.wallet.links:links", "Let others look at your pages."),
     Command("chains", "moorage.cli.wallet.balances:chains", "List the chains and tokens taken."),

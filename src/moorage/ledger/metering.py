@@ -125,18 +125,24 @@ class Metering:
             if not await self._end_or_suspend(tx, interval, now_ms):
                 await self._open(tx, interval.project_id, now_ms)
 
-    async def share_purse(self, tx: Transaction, project: Project) -> MicroUsd:
+    async def adopt(self, tx: Transaction, project: Project) -> MicroUsd:
         """Lets a project live from its wallet's credits, to which what its purse has left moves.
 
-        Returns what moved; what the purse owes, the wallet owes then. Does nothing without a purse.
+        Returns what moved; what the purse owes, the wallet owes then. Does nothing, and returns
+        nothing moved, where the project shares them already.
         """
         holder = await ledger.holder_for(tx, project.id, wallet=project.wallet)
         if holder == project.wallet:
             return MicroUsd(0)
         await self.settle(tx, holder)
-        moved = await ledger.share_purse(tx, project.id, now_ms=self._clock.now_ms())
+        now_ms = self._clock.now_ms()
+        moved = await ledger.share_purse(tx, project.id, now_ms=now_ms)
         await self.suspend_unpaid(tx, project.wallet)
         await self.time.note(tx)
+        data: EventData = {"project_id": project.id, "moved_usd": usd_number(moved)}
+        await outbox.record(
+            tx, wallet=project.wallet, kind=EventKind.PROJECT_ADOPTED, data=data, now_ms=now_ms
+        )
         return moved
 
     async def close(self, tx: Transaction, project_id: str) -> None:

@@ -28,6 +28,7 @@ from moorage.wire.events import EventPage, WebhookMade, WebhookRemoved, WebhookS
 from moorage.wire.logs import LogBody, LogItem
 from moorage.wire.projects import (
     ChangeBody,
+    ProjectAdopted,
     ProjectChanged,
     ProjectDeleted,
     ProjectList,
@@ -268,6 +269,13 @@ class Client(LinkCalls):
         path = path_of("agent", "projects", project_id)
         return await self._patiently(
             lambda: self._send("DELETE", path, ProjectDeleted), even_if_lost=False
+        )
+
+    async def adopt(self, project_id: str) -> ProjectAdopted:
+        """Lets a project that a payment alone has opened share the credits of this wallet."""
+        path = path_of("agent", "projects", project_id, "adopt")
+        return await self._patiently(
+            lambda: self._send("POST", path, ProjectAdopted), even_if_lost=True
         )
 
     async def balance(self, address: str, *, chain: str = "arbitrum") -> Balances:

@@ -31,6 +31,22 @@ class CreditEntry(Body, frozen=True, kw_only=True):
     tx_hash: str | UnsetType = UNSET
 
 
+class Purse(Body, frozen=True, kw_only=True):
+    """Credits of one project, apart from its wallet's, which it burns alone until it is adopted."""
+
+    balance_usd: float
+    shared: Annotated[bool, Meta(description="whether it burns its wallet's credits too")]
+    runs_out_at: Annotated[
+        str | None, Meta(description="when, in ISO 8601, as things run now; null: never")
+    ]
+
+
+class ProjectPurse(Purse, frozen=True, kw_only=True):
+    """The purse of a project."""
+
+    project_id: str = msgspec.field(name="projectId")
+
+
 class BuildAllowance(Body, frozen=True, kw_only=True):
     """Build time: free within what the wallet's payments allow; beyond, by the second."""
 
@@ -56,6 +72,9 @@ class Credits(Body, frozen=True, kw_only=True):
     ]
     announcement: Annotated[str | UnsetType, Meta(description="the operator's")] = UNSET
     burning: list[BurningProject]
+    purses: Annotated[
+        list[ProjectPurse] | UnsetType, Meta(description="what projects have apart from this")
+    ] = UNSET
     build_allowance: Annotated[BuildAllowance, Absent(None)]
     ledger: Annotated[list[CreditEntry], Meta(description="newest first")]
     next: Annotated[str | None, Absent(None)]

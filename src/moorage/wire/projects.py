@@ -6,6 +6,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from moorage.records.project import ProjectStatus
+from moorage.wire.credits import Purse
 from moorage.wire.shape import Absent, Body, CamelBody, Time
 from moorage.wire.warnings import WarningItem
 
@@ -65,6 +66,7 @@ class ProjectShown(ProjectItem, frozen=True, kw_only=True):
     suspended_because: SuspensionCause | UnsetType = UNSET
     kept_until: Time | UnsetType = UNSET  # suspended, it is deleted then
     blocked_reason: Annotated[str, Meta(description="the operator's")] | UnsetType = UNSET
+    purse: Purse | UnsetType = msgspec.field(default=UNSET)  # while it lives from one of its own
     warnings: list[WarningItem] | UnsetType = UNSET
 
 
@@ -128,6 +130,21 @@ class ProjectDeleted(CamelBody, frozen=True, kw_only=True):
         msgspec.field(default=UNSET, name="credits_usd")
     )
     message: str | UnsetType = UNSET
+
+
+class ProjectAdopted(CamelBody, frozen=True, kw_only=True):
+    """A project that shares its wallet's credits; what its purse had is part of them."""
+
+    project_id: str
+    status: Literal["adopted"] = "adopted"
+    moved_usd: Annotated[float, Meta(description="below zero: what it owed")] = msgspec.field(
+        name="moved_usd"
+    )
+    credits_usd: float = msgspec.field(name="credits_usd")
+    burn_per_hour_usd: Annotated[float, Meta(description="of all that share them")] = msgspec.field(
+        name="burn_per_hour_usd"
+    )
+    runs_out_at: str | None = msgspec.field(name="runs_out_at")
 
 
 class ManageTokenMade(CamelBody, frozen=True, kw_only=True):

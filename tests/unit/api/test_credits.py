@@ -66,6 +66,25 @@ async def test_wallet_never_seen_has_nothing_and_never_runs_out(ask: Asking) -> 
     }
 
 
+async def test_purses_of_projects_are_shown_apart_from_the_balance(ask: Asking) -> None:
+    project_id = await ask.run()
+    sent = transfer(ALICE, 700)
+    async with ask.db.transaction(durable=True) as tx:
+        await ledger.credit_transfers(tx, [sent], now_ms=ask.clock.now_ms())
+        (paid,) = await payments.every(tx)
+        assert await ledger.fill_purse(tx, paid, project_id, now_ms=ask.clock.now_ms())
+    shown = await ask()
+    assert (shown["balance_usd"], shown["burning"], shown["runs_out_at"]) == (0, [], None)
+    (purse,) = shown["purses"]
+    assert purse == {
+        "projectId": project_id,
+        "balance_usd": 0.0007,
+        "shared": False,
+        # 699 micro-USD at $0.50 a month of 730 h, and the first millisecond after that
+        "runs_out_at": "2026-04-07T11:01:13.945Z",
+    }
+
+
 async def test_app_that_runs_shows_its_burn_and_when_credits_run_out(ask: Asking) -> None:
     await fund(ask.db, ALICE, 500_000)
     await fund(ask.db, BOB, 1)

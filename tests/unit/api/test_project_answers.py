@@ -9,17 +9,19 @@ import pytest
 from believed import HOSTS, Believed, body_of, request_of
 from clock import START_MS, MovableClock
 from fakes import FakeRuntime, roomy
-from moorage.api.projects import change_project, show_project
+from moorage.api.projects import adopt_project, change_project, show_project
 from moorage.clock import iso_utc
 from moorage.deploy.entrance.configuration import ProjectConfiguration
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.stopped.pausing import Pausing
 from moorage.engines.engine import WrittenFiles
+from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.records.deployment import DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Database
+from moorage.storage.money import payments
 from moorage.storage.vault import Vault
 from records_fixture import ALICE, UNLIMITED, add_deployment, add_project, fund
 
@@ -83,6 +85,24 @@ async def test_project_is_warned_of_files_that_its_serving_version_has_written(
     assert serving is not None
     (told,) = (await asking.shown(serving))["warnings"]
     assert told["code"] == "files_written"
+
+
+async def test_adopted_project_shares_its_wallets_credits_and_asked_again_changes_nothing(
+    db: Database, asking: Asking
+) -> None:
+    project = await add_project(db)
+    await fund(db, ALICE, 700_000)
+    async with db.transaction(durable=True) as tx:
+        (paid,) = await payments.every(tx)
+        assert await ledger.fill_purse(tx, paid, project.id, now_ms=START_MS)
+        await asking.metering.begin(tx, project.id)
+    assert (await asking.shown(project))["purse"]["balance_usd"] == 0.7
+    request = request_of(projectId=project.id)
+    answers = [body_of(await adopt_project(asking.room, request)) for _ in range(2)]
+    assert [each["moved_usd"] for each in answers] == [0.7, 0.0]
+    for answer in answers:
+        assert (answer["credits_usd"], answer["burn_per_hour_usd"]) == (0.7, AN_HOUR)
+    assert "purse" not in await asking.shown(project)
 
 
 async def test_paused_project_says_so_and_until_when_it_is_kept(

@@ -19,6 +19,7 @@ from moorage.errors import (
     PaymentAlreadyUsed,
     SignatureNeeded,
 )
+from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.payments.price.pricing import PriceList
 from moorage.payments.protocols.demand import PaymentRequired
@@ -27,6 +28,7 @@ from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.records.event import EventKind
 from moorage.storage import events
 from moorage.storage.apps import blocks, projects
+from moorage.storage.apps.addresses import names
 from moorage.storage.money import accounts
 from records_fixture import ALICE, BOB, add_project, fund
 
@@ -194,6 +196,83 @@ async def test_a_payment_that_its_wallet_signed_for_is_none_of_who_shows_it_alon
     refused = await gate.refused(name="other", evidence=public)
     assert isinstance(refused, PaymentAlreadyUsed)
     assert refused.project_id is None
+
+
+# Its project lives from it alone
+
+
+async def left(gate: Gate, project_id: str) -> tuple[int, int]:
+    """What the wallet has, and the purse."""
+    purse = accounts.purse_of(project_id)
+    return await accounts.balance(gate.db, ALICE), await accounts.balance(gate.db, purse)
+
+
+async def test_its_project_lives_from_what_it_brought_alone(gate: Gate) -> None:
+    await fund(gate.db, ALICE, RICH)
+    opened = await gate.deploy(evidence=alone(PRICE + 7))
+    assert await left(gate, opened.project_id) == (RICH, PRICE + 7)
+    assert await projects.sharing_credits(gate.db, ALICE) == 0
+
+
+async def test_a_debt_of_its_payer_takes_nothing_of_it(gate: Gate) -> None:
+    await owe(gate, 300_000)
+    opened = await gate.deploy(evidence=alone())
+    assert await left(gate, opened.project_id) == (-300_000, PRICE)
+
+
+async def test_what_opened_nothing_is_its_payers(gate: Gate) -> None:
+    async def take_the_name() -> None:
+        async with gate.db.transaction(durable=False) as tx:
+            await names.release(tx, wallet=ALICE, unique_name="hello")
+        await add_project(gate.db, BOB, "hello")
+
+    settle = gate.settlements.settle
+
+    async def settle_while_the_name_is_taken(**given: Any) -> str:
+        await take_the_name()
+        return await settle(**given)
+
+    gate.settlements.settle = settle_while_the_name_is_taken  # type: ignore[method-assign]
+    assert isinstance(await gate.refused(evidence=alone()), NameUnavailable)
+    assert await accounts.balance(gate.db, ALICE) == PRICE
+
+
+async def test_a_crash_between_credit_and_project_loses_and_doubles_nothing(gate: Gate) -> None:
+    await fund(gate.db, ALICE, RICH)
+    payment = alone()
+
+    def crash(step: str) -> None:
+        if step == "credited":
+            raise KeyboardInterrupt
+
+    gate.on_step = crash
+    with pytest.raises(KeyboardInterrupt):
+        await gate.deploy(evidence=payment)
+    assert await accounts.balance(gate.db, ALICE) == RICH
+    gate.on_step = lambda step: None
+    opened = await gate.deploy(evidence=payment)
+    assert await left(gate, opened.project_id) == (RICH, PRICE)
+
+
+@pytest.mark.parametrize("spent", [0, 1])
+async def test_what_its_wallet_got_meanwhile_opens_it_if_all_of_it_is_left(
+    gate: Gate, spent: int
+) -> None:
+    payment = alone()
+    gate.on_step = lambda step: gate.db.refuse_writes() if step == "credited" else None
+    await gate.refused(evidence=payment)
+    gate.on_step = lambda step: None
+    gate.db.allow_writes()
+    gate.clock.advance(600_000)
+    await Metering(db=gate.db, clock=gate.clock).tick()
+    async with gate.db.transaction(durable=True) as tx:
+        await accounts.take_back(tx, ALICE, spent)
+    if spent:
+        assert isinstance(await gate.refused(evidence=payment), SignatureNeeded)
+        assert await accounts.balance(gate.db, ALICE) == PRICE - spent
+    else:
+        opened = await gate.deploy(evidence=payment)
+        assert await left(gate, opened.project_id) == (0, PRICE)
 
 
 # What the operator has decided about a wallet

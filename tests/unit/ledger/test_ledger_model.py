@@ -344,7 +344,7 @@ class Money(BookModel):
     async def _adopt(self, app: App, *, times: int) -> list[int]:
         async def once() -> int:
             async with self.db.transaction(durable=True) as tx:
-                return await self.metering.share_purse(tx, app.project)
+                return await self.metering.adopt(tx, app.project)
 
         return await asyncio.gather(*(once() for _ in range(times)))
 

@@ -102,6 +102,9 @@ def operation(identity: str, facts: Facts) -> str:
         f"burns nothing, takes no deploys, and is kept for {facts.retention_days} days.",
         "roll_back": "Files, variables and health path of the earlier version come back; /data "
         "stays as it is.",
+        "adopt_project": "A project that a payment alone has opened lives from that payment until "
+        "its wallet signs this: then it shares the wallet's credits, and what it has left is part "
+        "of them. Asked again, it changes nothing.",
         "delete_project": "The app is stopped; its files, log and /data are gone for good. Unspent "
         "credits stay with the wallet.",
         "store_upload": 'The body is what `upload` of a deploy holds. Then `upload: {"type": '

@@ -19,7 +19,7 @@ _PAYS_IN = ("/agent/credits", "/credits")
 """What is paid there is for the project; reading what its wallet has there is not."""
 
 _OF_A_PROJECT = ("/agent/deploy/", "/agent/projects/", "/agent/uploads/")
-_OF_A_WALLET = "/tokens"  # whoever has a token makes no other
+_OF_A_WALLET = ("/tokens", "/adopt")  # whoever has a token makes no other, and takes no credits
 
 
 def bearer_token(request: Request) -> str | None:

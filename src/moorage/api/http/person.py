@@ -28,6 +28,7 @@ _LASTING = frozenset(
     {
         ("DELETE", "/agent/projects/{projectId}"),
         ("DELETE", "/agent/projects/{projectId}/tokens"),
+        ("POST", "/agent/projects/{projectId}/adopt"),
         ("POST", "/agent/projects/{projectId}/tokens"),
     }
 )

@@ -20,12 +20,12 @@ from moorage.ledger.ledger import held_account, wallet_account
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd, usd_number
 from moorage.storage.money import account_history as statement
-from moorage.storage.money import accounts, intervals
+from moorage.storage.money import accounts, intervals, purses
 from moorage.storage.money.account_history import StatementEntry
 from moorage.storage.money.intervals import RunInterval
 from moorage.storage.operation import notices
 from moorage.storage.operation.notices import NoticeKind
-from moorage.wire.credits import BuildAllowance, BurningProject, CreditEntry, Credits
+from moorage.wire.credits import BuildAllowance, BurningProject, CreditEntry, Credits, ProjectPurse
 
 _MAX_ENTRIES = 100
 _DEFAULT_ENTRIES = 20
@@ -64,9 +64,10 @@ async def show_credits(room: CreditRoom, request: Request) -> Response:
             held_usd=usd_number(MicroUsd(held)) if held else UNSET,
             burn_per_hour_usd=usd_number(an_hour),
             burn_per_hour_micro_usd=an_hour,
-            runs_out_at=_runs_out_at(room, balance, burning),
+            runs_out_at=runs_out(room.metering, balance, burning),
             announcement=await notices.text(room.db, NoticeKind.ANNOUNCEMENT) or UNSET,
             burning=_burning(burning),
+            purses=await _purses(room, wallet) or UNSET,
             build_allowance=allowance_body(await room.build_time.allowance(room.db, wallet)),
             ledger=[_entry(each, names) for each in entries],
             next=str(entries[-1].place) if len(entries) == limit else None,
@@ -74,8 +75,27 @@ async def show_credits(room: CreditRoom, request: Request) -> Response:
     )
 
 
-def _runs_out_at(room: CreditRoom, balance: MicroUsd, burning: list[RunInterval]) -> str | None:
-    billed = room.metering.time
+async def _purses(room: CreditRoom, wallet: str) -> list[ProjectPurse]:
+    """Returns what projects of a wallet have of their own."""
+    found = []
+    for purse in await purses.of_wallet(room.db, wallet):
+        if not purse.shared:
+            holder = accounts.purse_of(purse.project_id)
+            burning = await intervals.open_of_holder(room.db, holder)
+            found.append(
+                ProjectPurse(
+                    project_id=purse.project_id,
+                    balance_usd=usd_number(purse.balance),
+                    shared=False,
+                    runs_out_at=runs_out(room.metering, purse.balance, burning),
+                )
+            )
+    return found
+
+
+def runs_out(metering: Metering, balance: MicroUsd, burning: list[RunInterval]) -> str | None:
+    """Returns when these have burned the balance; None: never, or after the year 9999."""
+    billed = metering.time
     billed_ms = runs_out_at(balance, burning, now_ms=billed.now_ms())
     if billed_ms is None or (wall_ms := billed.wall_ms(billed_ms)) > _LAST_TIME_MS:
         return None

@@ -17,7 +17,7 @@ from moorage.cli.wording import in_cli_words
 from moorage.sdk.client import Client
 from moorage.sdk.errors import ClientMisconfigured, NotFound
 from moorage.wire.deployments import DeploymentItem, DeploymentProgress
-from moorage.wire.projects import ProjectItem, ProjectList
+from moorage.wire.projects import ProjectAdopted, ProjectItem, ProjectList
 
 
 def projects(
@@ -124,6 +124,30 @@ def delete(
     gone = asyncio.run(remove())
     screen.document(gone)
     screen.result(f"{project} is deleted; unspent credits stay with your wallet.")
+    return Exit.OK
+
+
+def adopt(project: str, /, *, options: Options = DEFAULTS) -> int:
+    """Have a project that a payment alone has opened share your wallet's credits.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    """
+    screen = Screen(json=options.json)
+    connection = find_connection(options)
+
+    async def take() -> ProjectAdopted:
+        async with connection.signed_client() as client:
+            return await client.adopt(await find_project(client, project))
+
+    adopted = asyncio.run(take())
+    screen.document(adopted)
+    screen.result(
+        f"{project} shares your credits, with ${adopted.moved_usd:.2f} that it had of its own: "
+        f"${adopted.credits_usd:.2f} now."
+    )
     return Exit.OK
 
 

@@ -20,10 +20,11 @@ from moorage.chains.eip3009 import transfer_calldata as authorized_calldata
 from moorage.chains.erc20 import transfer_calldata
 from moorage.chains.heads import block_call, parse_block
 from moorage.chains.rpc import RpcClient
-from moorage.clock import Clock
+from moorage.clock import Clock, boot_id
 from moorage.errors import ChainUnavailable, DatabaseUnavailable, RefundRefused
 from moorage.failpoints import failpoint
 from moorage.ledger import ledger
+from moorage.ledger.metering import Metering
 from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units, decimal_text
 from moorage.payments.relay.refund_follow_up import RefundFollowUp
 from moorage.payments.relay.refund_search import (
@@ -69,6 +70,7 @@ class Refunds:
         self._sender = sender
         self._recipients = recipients
         self._clock = clock
+        self._metering = Metering(db=db, clock=clock, boot_id=boot_id())
         self._follow_up = RefundFollowUp(db=db, client=client, recipients=recipients, clock=clock)
 
     async def begin(
@@ -104,6 +106,7 @@ class Refunds:
         )
         if before.found is not None:
             return await self._record(payment, token, before.found, reason=reason, note=note)
+        await self._metering.time.resume(self._db)
         valid_before = await self._valid_before()
         unused = before.unused or (None,)
         calldata = self._calldata(payment, token, amount, unused[0], valid_before)
@@ -206,6 +209,21 @@ class Refunds:
             raise self._client.contradiction("there is no newest block")
         return max(newest.time, self._clock.now_ms() // 1000) + _VALID_SECONDS
 
+    async def _take(self, tx: Transaction, payment: Payment, refund: Refund) -> bool:
+        """Takes a refund from what there is after all that burned; suspends what is left unpaid."""
+        holder = await ledger.holder_of(tx, payment)
+        if payment.status is not PaymentStatus.HELD:
+            await self._metering.settle(tx, holder)
+        taken = await ledger.refund(
+            tx,
+            payment,
+            refund_id=refund.id,
+            amount=refund.debited_micro_usd,
+            now_ms=refund.created_at_ms,
+        )
+        await self._metering.suspend_unpaid(tx, holder)
+        return taken
+
     async def _intend(
         self,
         tx: Transaction,
@@ -216,7 +234,10 @@ class Refunds:
         reason: str,
         paid_by: str | None = None,
     ) -> Refund:
-        """Debits the payer and stores the refund, after checking again what may have changed."""
+        """Debits the payer and stores the refund, after checking again what may have changed.
+
+        What burned until now is booked first, so that it is not given back.
+        """
         payment = await _paid(tx, seen)
         if payment is None or msgspec.structs.replace(payment, finality=seen.finality) != seen:
             raise RefundRefused("The payment has just changed. Look at it, and try again.")
@@ -239,13 +260,7 @@ class Refunds:
             ended_at_ms=now_ms if paid_by else None,
             finality=Finality.SAFE if paid_by else Finality.PROVISIONAL,
         )
-        if not await ledger.refund(
-            tx,
-            payment,
-            refund_id=refund.id,
-            amount=refund.debited_micro_usd,
-            now_ms=refund.created_at_ms,
-        ):
+        if not await self._take(tx, payment, refund):
             raise RefundRefused(
                 f"{payment.payer} has fewer credits than that: what was burned stays burned."
             )

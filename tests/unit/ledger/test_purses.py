@@ -1,0 +1,289 @@
+"""A project that a payment opened lives from its purse, and its payer's wallet from its own."""
+
+import asyncio
+from collections import Counter
+
+import msgspec
+import pytest
+
+from clock import HOUR_MS, START_MS, MovableClock
+from moorage.ledger import ledger
+from moorage.ledger.build_time import BuildTime
+from moorage.ledger.metering import Metering
+from moorage.ledger.transfer import Transfer
+from moorage.money import MicroUsd
+from moorage.operate.audit.rows import audit_books
+from moorage.records.event import EventKind
+from moorage.records.money.relay_transaction import RelayStatus, RelayTransaction
+from moorage.records.money.settlement import Settlement, SettlementStatus
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage import events
+from moorage.storage.apps import projects
+from moorage.storage.database import Database
+from moorage.storage.money import accounts, intervals, payments
+from moorage.storage.money.accounts import purse_of
+from moorage.storage.money.chains import relays, settlements
+from records_fixture import ALICE, ARBITRUM, add_deployment, add_project, fresh_hash, fund, transfer
+
+PAID = 500_000
+A_MONTH = 730_000  # 1,000 micro-USD an hour
+AN_HOUR = 1_000
+
+
+async def audited(db: Database) -> list[str]:
+    async with db.snapshot() as snapshot:
+        _, found = await audit_books(snapshot, [ARBITRUM])
+    return [f"{each.row} {each.problem}" for each in found]
+
+
+async def settle_for(db: Database, purse: str, amount: int = PAID) -> Transfer:
+    """What an authorization moved that was sent for a purse, as the chain shows it."""
+    sent = transfer(ALICE, amount)
+    settlement = Settlement(
+        id=f"of {sent.tx_hash}",
+        chain_id=sent.chain_id,
+        token=sent.token,
+        token_address=sent.token_address,
+        payer=ALICE,
+        recipient=sent.recipient,
+        amount_atomic=str(amount),
+        valid_after="0",
+        valid_before="9",
+        nonce=fresh_hash(),
+        signature="0x",
+        from_block=0,
+        unique_name="hello",
+        status=SettlementStatus.SENT,
+        tx_hash=None,
+        failure=None,
+        created_at_ms=START_MS,
+        ended_at_ms=None,
+        open_body="digest",
+        purse=purse,
+    )
+    relayed = RelayTransaction(
+        chain_id=sent.chain_id,
+        tx_hash=sent.tx_hash,
+        sender=sent.recipient,
+        nonce=0,
+        subject_id=settlement.id,
+        recipient=sent.token_address,
+        data="0x",
+        gas_limit=1,
+        max_fee_per_gas="1",
+        max_priority_fee_per_gas="1",
+        raw="0x",
+        status=RelayStatus.SIGNED,
+        block_number=None,
+        signed_at_ms=START_MS,
+    )
+    async with db.transaction(durable=True) as tx:
+        await settlements.add(tx, settlement)
+        await relays.add(tx, relayed)
+    return sent
+
+
+async def credit(db: Database, sent: Transfer, held: str | None = None) -> None:
+    """As the watcher does, which knows of no request."""
+    async with db.transaction(durable=True) as tx:
+        reasons = {} if held is None else {sent.payer: held}
+        await ledger.credit_transfers(tx, [sent], held=reasons, now_ms=START_MS)
+
+
+@pytest.fixture
+def metering(db: Database, clock: MovableClock) -> Metering:
+    return Metering(db=db, clock=clock)
+
+
+async def opened(db: Database, metering: Metering, amount: int = PAID) -> Project:
+    """A project that runs, and that a payment of Alice has opened."""
+    project_id = fresh_hash()
+    await credit(db, await settle_for(db, project_id, amount))
+    project = await add_project(
+        db,
+        ALICE,
+        f"opened-{project_id[-4:]}",
+        id=project_id,
+        monthly_price_micro_usd=MicroUsd(A_MONTH),
+        serving_deployment_id="served",
+    )
+    async with db.transaction(durable=True) as tx:
+        await metering.begin(tx, project.id)
+    return project
+
+
+async def status_of(db: Database, project: Project) -> ProjectStatus | None:
+    found = await projects.by_id(db, project.id)
+    return found.status if found else None
+
+
+@pytest.mark.parametrize("owed", [0, 300_000])
+async def test_whoever_credits_it_first_credits_the_purse(db: Database, owed: int) -> None:
+    await fund(db, ALICE, 0)
+    async with db.transaction(durable=True) as tx:
+        await accounts.take_back(tx, ALICE, owed)
+    sent = await settle_for(db, "p")
+    await credit(db, sent)
+    await credit(db, sent)
+    assert await accounts.balance(db, purse_of("p")) == PAID
+    assert await accounts.balance(db, ALICE) == -owed
+
+
+async def test_a_reorganisation_takes_it_from_the_purse_and_brings_it_back(
+    db: Database, metering: Metering
+) -> None:
+    await fund(db, ALICE, PAID)
+    project = await opened(db, metering)
+    sent = await settle_for(db, project.id, 7)
+    await credit(db, sent)
+    async with db.transaction(durable=True) as tx:
+        moved = msgspec.structs.replace(sent, block_hash=fresh_hash(), log_index=5)
+        await ledger.credit_transfers(tx, [moved], now_ms=START_MS)
+    assert await accounts.balance(db, purse_of(project.id)) == PAID + 7
+    assert await accounts.balance(db, ALICE) == PAID
+    assert await audited(db) == []
+
+
+async def test_what_screening_holds_is_the_wallets_once_it_is_released(db: Database) -> None:
+    sent = await settle_for(db, "p")
+    await credit(db, sent, held="listed")
+    (paid,) = await payments.every(db)
+    async with db.transaction(durable=True) as tx:
+        await ledger.release(tx, paid, now_ms=START_MS)
+    assert await accounts.balance(db, ALICE) == PAID
+    assert await audited(db) == []
+
+
+async def test_a_purse_that_runs_out_suspends_its_project_alone(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, 100 * PAID)
+    project = await opened(db, metering, 2 * AN_HOUR)
+    other = await add_project(db, ALICE, "other", monthly_price_micro_usd=MicroUsd(A_MONTH))
+    async with db.transaction(durable=True) as tx:
+        await metering.begin(tx, other.id)
+    clock.advance(2 * HOUR_MS)
+
+    assert await metering.tick() == [project.id]
+
+    assert await accounts.balance(db, ALICE) == 100 * PAID - 2 * AN_HOUR  # of the other one
+    assert await accounts.balance(db, purse_of(project.id)) == 0
+    assert await projects.sharing_credits(db, ALICE) == 1
+    found = [each.kind for each in await events.of_wallet(db, ALICE, after=0, limit=20)]
+    assert EventKind.PROJECT_SUSPENDED in found
+    suspended = await projects.by_id(db, project.id)
+    assert suspended is not None
+    assert not await metering.may_resume(db, suspended)
+    async with db.transaction(durable=True) as tx:
+        await metering.adopt(tx, suspended)
+    assert await metering.may_resume(db, suspended)
+    assert await audited(db) == []
+
+
+async def test_a_warning_of_a_purse_names_its_project(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, 100 * PAID)
+    project = await opened(db, metering, 24 * AN_HOUR)
+    clock.advance(HOUR_MS)
+    await metering.tick()
+    (warning,) = [
+        each.data
+        for each in await events.of_wallet(db, ALICE, after=0, limit=20)
+        if each.kind is EventKind.CREDITS_LOW
+    ]
+    assert (warning["hours"], warning["project_id"]) == (24, project.id)
+
+
+async def test_adoption_moves_what_is_left_once_and_bills_what_burned_before(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    project = await opened(db, metering)
+    await fund(db, ALICE, PAID)
+    clock.advance(HOUR_MS // 2)
+
+    async def adopt() -> int:
+        async with db.transaction(durable=True) as tx:
+            return await metering.adopt(tx, project)
+
+    moved = Counter(await asyncio.gather(*(adopt() for _ in range(40))))
+    assert moved == {PAID - AN_HOUR // 2: 1, 0: 39}
+    assert await accounts.balance(db, ALICE) == 2 * PAID - AN_HOUR // 2
+    (interval,) = await intervals.open_of_wallet(db, ALICE)
+    assert (interval.project_id, interval.holder) == (project.id, ALICE)
+    assert await audited(db) == []
+
+
+async def test_deletion_gives_what_is_left_to_the_wallet(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    project = await opened(db, metering)
+    clock.advance(HOUR_MS)
+    async with db.transaction(durable=True) as tx:
+        await metering.close(tx, project.id)
+        await projects.set_deleted(tx, project.id, at_ms=clock.now_ms())
+    assert await accounts.balance(db, ALICE) == PAID - AN_HOUR
+    assert await audited(db) == []
+
+
+async def test_a_purse_that_gets_no_project_is_its_wallets_after_ten_minutes(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await credit(db, await settle_for(db, "never"))
+    clock.advance(9 * 60_000)
+    await metering.tick()
+    assert await accounts.balance(db, ALICE) == 0
+    clock.advance(60_000)
+    await metering.tick()
+    assert await accounts.balance(db, ALICE) == PAID
+    assert await audited(db) == []
+
+
+async def test_a_purse_and_its_wallet_have_allowances_of_their_own(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    await fund(db, ALICE, PAID)  # 30 minutes
+    project = await opened(db, metering)  # the same
+    built = await add_deployment(db, project)
+    time = BuildTime(
+        db=db, minutes_per_usd=60, monthly_price=MicroUsd(2_000_000), clock=clock, book_seconds=0.01
+    )
+
+    async def work() -> None:
+        clock.advance(40 * 60_000)
+
+    await time.spend(work, wallet=ALICE, project_id=project.id, deployment_id=built.id)
+
+    assert (await time.allowance(db, ALICE)).left_ms == 30 * 60_000
+    assert (await time.allowance(db, purse_of(project.id))).left_ms == 0
+    assert await accounts.balance(db, ALICE) == PAID
+    assert await accounts.balance(db, purse_of(project.id)) < PAID
+    assert await audited(db) == []
+
+
+async def test_burns_top_ups_refunds_and_adoptions_at_once_lose_and_double_nothing(
+    db: Database, metering: Metering, clock: MovableClock
+) -> None:
+    project = await opened(db, metering)
+    top_ups = [await settle_for(db, project.id, 10) for _ in range(10)]
+    clock.advance(3 * HOUR_MS)
+
+    async def settle() -> None:
+        async with db.transaction(durable=True) as tx:
+            await metering.settle(tx, purse_of(project.id))
+
+    async def adopt() -> None:
+        async with db.transaction(durable=True) as tx:
+            await metering.adopt(tx, project)
+
+    await asyncio.gather(
+        *(credit(db, sent) for sent in top_ups),
+        *(metering.tick() for _ in range(10)),
+        *(settle() for _ in range(10)),
+        *(adopt() for _ in range(10)),
+    )
+
+    assert await accounts.balance(db, ALICE) == PAID + 100 - 3 * AN_HOUR
+    assert await accounts.balance(db, purse_of(project.id)) == 0
+    assert await status_of(db, project) is ProjectStatus.ACTIVE
+    assert await audited(db) == []
