@@ -25,6 +25,7 @@ from moorage.errors import (
     ProjectNotFound,
     WrongWallet,
 )
+from moorage.ledger import ledger
 from moorage.ledger.burn import hour_of, lacking
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd, usd_text
@@ -45,6 +46,13 @@ class StatusRoom(Front):
     hosts: Hosts
     minimum_charge: MicroUsd
     written: Written
+
+
+_TOP_UP = ["Top up with POST /agent/credits; the app then starts by itself."]
+_TOP_UP_A_PURSE = [
+    "Top up with POST /agent/credits and its manage_token; the app then starts by itself.",
+    "Or have it share the credits of its wallet: POST /agent/projects/{projectId}/adopt, signed.",
+]
 
 
 async def status(room: StatusRoom, request: Request) -> Response:
@@ -161,10 +169,12 @@ async def _suspended(room: StatusRoom, found: DeploymentView) -> DeploymentProgr
 
 async def _out_of_credits(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:
     """Names the least top-up that starts the app again; the balance may be just below an hour."""
-    balance = await accounts.balance(room.db, found.wallet)
-    burning = await intervals.open_of_wallet(room.db, found.wallet)
+    holder = await ledger.holder_for(room.db, found.project_id, wallet=found.wallet)
+    balance = await accounts.balance(room.db, holder)
+    burning = await intervals.open_of_holder(room.db, holder)
     price, now_ms = found.monthly_price_micro_usd, room.metering.time.now_ms()
     least = max(room.minimum_charge, lacking(balance, burning, price, now_ms=now_ms))
+    how = _TOP_UP if holder == found.wallet else _TOP_UP_A_PURSE
     return DeploymentProgress(
         status="failed",
         deployment_id=found.id,
@@ -173,7 +183,7 @@ async def _out_of_credits(room: StatusRoom, found: DeploymentView) -> Deployment
         f"Its next hour costs {usd_text(hour_of(price))}, and {usd_text(balance)} is left. "
         f"Top up by {usd_text(least)} or more, and it starts again by itself.",
         reason_code="out_of_credits",
-        next_actions=["Top up with POST /agent/credits; the app then starts by itself."],
+        next_actions=how,
     )
 
 

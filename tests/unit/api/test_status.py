@@ -18,12 +18,14 @@ from moorage.errors import (
     RateLimited,
     WrongWallet,
 )
+from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects, restarts
 from moorage.storage.database import Database
+from moorage.storage.money import payments
 from records_fixture import ALICE, BOB, add_deployment, add_project, fund
 
 ENDPOINT = "https://hello.example.com"
@@ -239,6 +241,21 @@ async def test_suspended_project_says_what_it_needs(db: Database, asking: Asking
         "reason_code": "out_of_credits",
         "next_actions": ["Top up with POST /agent/credits; the app then starts by itself."],
     }
+
+
+async def test_suspended_project_with_a_purse_tells_what_that_has_and_not_its_wallet(
+    db: Database, asking: Asking
+) -> None:
+    project, deployment = await made(db, DeploymentStatus.READY, ProjectStatus.SUSPENDED)
+    await fund(db, ALICE, 100)
+    async with db.transaction(durable=True) as tx:
+        (paid,) = await payments.every(tx)
+        assert await ledger.fill_purse(tx, paid, project.id, now_ms=START_MS)
+    await fund(db, ALICE, 5_000_000)
+    body = await asking.status(project.id, deployment.id)
+    assert "and $0.0001 is left" in body["reason"]
+    assert "manage_token" in body["next_actions"][0]
+    assert "/adopt" in body["next_actions"][1]
 
 
 async def test_replaced_version_says_so(db: Database, asking: Asking) -> None:
