@@ -29,8 +29,9 @@ def settings(**given: Any) -> Settings:
 
 async def on_node(proxy: RpcProxy, chains: LocalChains) -> Finding:
     chain = msgspec.structs.replace(chains.arbitrum, rpc_urls=(proxy.url,))
-    (found,) = await check_nodes([chain], timeout_seconds=30)
+    found, alone = await check_nodes([chain], timeout_seconds=30)
     assert found.name == "node 1 of arbitrum"
+    assert (alone.name, alone.ok, alone.warns) == ("nodes of arbitrum", True, True)
     return found
 
 

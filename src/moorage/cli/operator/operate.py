@@ -142,8 +142,9 @@ def check(
         screen.document({"ok": all(item.ok for item in findings), "findings": findings})
     else:
         for item in findings:
-            print(f"{'ok     ' if item.ok else 'MISSING'} {item.name}: {item.detail}")
-            if not item.ok:
+            state = "MISSING" if not item.ok else "warning" if item.warns else "ok     "
+            print(f"{state} {item.name}: {item.detail}")
+            if not item.ok or item.warns:
                 print(f"        {item.remedy}")
     return Exit.OK if all(item.ok for item in findings) else Exit.FAILED
 
@@ -176,9 +177,10 @@ def _require_machine(settings: "Settings") -> None:
 
     from moorage.errors import ConfigurationInvalid
 
-    missing = [item for item in _findings(settings, starts=True) if not item.ok]
-    for item in missing:
-        if not item.blocks:
+    found = _findings(settings, starts=True)
+    missing = [item for item in found if not item.ok]
+    for item in found:
+        if item.warns or not (item.ok or item.blocks):
             structlog.get_logger().warning(
                 "something is amiss", part=item.name, found=item.detail, remedy=item.remedy
             )

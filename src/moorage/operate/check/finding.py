@@ -10,4 +10,5 @@ class Finding(msgspec.Struct, frozen=True):
     ok: bool
     detail: str
     remedy: str = ""
+    warns: bool = False  # it works like this, and the remedy makes it safer
     blocks: bool = True  # a gateway does not start without it; else it starts and says so
