@@ -26,6 +26,7 @@ class Way:
     after: Engine
     content: VolumeContent  # as it was when the way was found
     written_by: str = ""  # the deployment whose app has written it; "": it is the volume's own
+    is_measured: bool = True  # else there is more of it, up to the volume's size
 
     @property
     def is_apart(self) -> bool:
@@ -76,20 +77,27 @@ class VolumeCopies:
         written = await before.written(serving)
         size, files = (0, 0) if written is None else (written.size_bytes, written.files)
         content = VolumeContent(size_bytes=size, files=files)
-        return Way(before=before, after=after, content=content, written_by=serving)
+        return Way(
+            before=before,
+            after=after,
+            content=content,
+            written_by=serving,
+            is_measured=written is not None and written.complete,
+        )
 
     async def prepare(self, volume: NewVolume, way: Way) -> None:
         """Makes the new volume, while an app uses the old one. Raises DeployFailed, OSError."""
         await way.after.prepare_volume(volume, way.content)
-        await in_thread(self._require_room, way.content)
+        await in_thread(self._require_room, _archive_bytes(volume, way))
 
     @contextmanager
-    def closed(self, volume_id: str, way: Way) -> Iterator[None]:
+    def closed(self, volume: NewVolume, way: Way) -> Iterator[None]:
         """Within the block, no app is started where the volume comes from.
 
         Its archive has the room that `prepare` has found.
         """
-        self._under_way[volume_id] = way.content.size_bytes
+        volume_id = volume.volume_id
+        self._under_way[volume_id] = _archive_bytes(volume, way)
         try:
             if self._apart is None:
                 yield
@@ -154,11 +162,16 @@ class VolumeCopies:
     def _archives(self) -> set[str]:
         return {it.name for it in self._scratch.iterdir()} if self._scratch.is_dir() else set()
 
-    def _require_room(self, content: VolumeContent) -> None:
+    def _require_room(self, archive_bytes: int) -> None:
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        needed = content.size_bytes + sum(self._under_way.values()) + self._reserve_bytes
+        needed = archive_bytes + sum(self._under_way.values()) + self._reserve_bytes
         if needed > shutil.disk_usage(self._scratch).free:
             raise not_carried("the gateway's disk has no room for an archive of it")
+
+
+def _archive_bytes(volume: NewVolume, way: Way) -> int:
+    """Returns how large the archive may become."""
+    return way.content.size_bytes if way.is_measured else volume.size_bytes
 
 
 def _make_anew(directory: Path) -> None:

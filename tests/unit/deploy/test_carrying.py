@@ -21,7 +21,7 @@ from moorage.auth.client_address import TrustedProxies
 from moorage.deploy.work.moving import queue_move
 from moorage.deploy.work.workflow import MAX_ATTEMPTS
 from moorage.engines.carried import NewVolume, VolumeContent
-from moorage.engines.engine import BuildSpec, Instance, InstanceSpec
+from moorage.engines.engine import BuildSpec, Instance, InstanceSpec, WrittenFiles
 from moorage.engines.pair import EnginePair
 from moorage.engines.volume_copies import VolumeCopies, Way
 from moorage.errors import (
@@ -597,9 +597,23 @@ async def test_archive_takes_nothing_that_is_kept_free_or_promised_to_another(
         await reserving.prepare(first, way)
     volumes = VolumeCopies(pair, tmp_path / "carried")
     await volumes.prepare(first, way)
-    with volumes.closed("a", way), pytest.raises(DeployFailed, match="no room for an archive"):
+    with volumes.closed(first, way), pytest.raises(DeployFailed, match="no room for an archive"):
         await volumes.prepare(second, way)
     await volumes.prepare(second, way)
+
+
+async def test_archive_of_what_could_not_be_counted_has_room_for_a_whole_volume(
+    yard: Yard, tmp_path: Path
+) -> None:
+    """An app can make its files too many to be counted, and they can be as large as its disk."""
+    yard.runtime.wrote = {"d": WrittenFiles(files=1, size_bytes=1, complete=False)}
+    volumes = VolumeCopies(yard.runtime, tmp_path / "carried")
+    way = await volumes.beginning(serving="d", following="e")
+    assert way is not None
+    larger = shutil.disk_usage(tmp_path).free + 1
+    volume = NewVolume(volume_id="a", owner=ALICE, deployment_id="e", size_bytes=larger)
+    with pytest.raises(DeployFailed, match="no room for an archive"):
+        await volumes.prepare(volume, way)
 
 
 async def test_volume_of_an_unknown_project_is_left_alone(yard: Yard, leaving: FakeRuntime) -> None:

@@ -91,7 +91,7 @@ def test_nothing_is_told_of_files_where_there_are_none_or_none_known(
     written: WrittenFiles | None,
 ) -> None:
     assert written_warnings(written, by(Volume.NONE)) == ()
-    refuse_loss(written, by(Volume.BEGINS, finds_volume=False), discard=False)
+    refuse_loss(written, by(Volume.BEGINS, finds_volume=False, discard=False))
 
 
 @pytest.mark.parametrize(
@@ -107,27 +107,51 @@ def test_volume_that_can_not_take_all_along_is_refused_unless_it_may_be_lost(
 ) -> None:
     for discard in (None, False):
         with pytest.raises(FilesWouldBeLost, match=named) as refused:
-            refuse_loss(written, by(Volume.BEGINS), discard=discard)
+            refuse_loss(written, by(Volume.BEGINS, discard=discard))
         assert refused.value.paths == paths
-    refuse_loss(written, by(Volume.BEGINS), discard=True)
-    assert begins_empty(written, by(Volume.BEGINS), discard=True) is (written.files == 1)
-    assert not begins_empty(written, by(Volume.BEGINS), discard=None)
+    refuse_loss(written, by(Volume.BEGINS, discard=True))
+    assert begins_empty(written, by(Volume.BEGINS, discard=True)) is (written.files == 1)
+    assert not begins_empty(written, by(Volume.BEGINS, discard=None))
+
+
+@pytest.mark.parametrize(
+    ("written", "said", "not_said"),
+    [
+        (wrote(1, 71 << 10, "/app/a"), "begins its volume without them", "takes"),
+        (wrote(9, 9, "/app/a", complete=False), "begins its volume without them", "takes"),
+        (wrote(2, 9, "/app/a", outside=("/home/app/b",)), "/home/app/b can't go along.", "them a"),
+        (wrote(1, 9, outside=("/home/app/b",)), "/home/app/b can't go along.", "takes"),
+        (wrote(1, 9, "/app/a"), "takes them along into the new volume.", "without"),
+    ],
+)
+def test_deploy_that_may_lose_files_is_told_which_it_loses(
+    written: WrittenFiles, said: str, not_said: str
+) -> None:
+    (told,) = written_warnings(written, by(Volume.BEGINS, discard=True))
+    assert said in told.message
+    assert not_said not in told.message
+
+
+def test_refusal_says_if_consent_would_lose_what_could_go_along() -> None:
+    many = wrote(9, 9, "/app/a", complete=False, outside=("/home/app/b",))
+    with pytest.raises(FilesWouldBeLost, match="With discard_written: true it begins empty"):
+        refuse_loss(many, by(Volume.BEGINS))
 
 
 def test_volume_that_takes_all_along_is_refused_only_to_code_that_would_not_find_it() -> None:
     written = wrote(1, 70 << 10, "/app/a")
-    refuse_loss(written, by(Volume.BEGINS), discard=None)
+    refuse_loss(written, by(Volume.BEGINS, discard=None))
     with pytest.raises(FilesWouldBeLost, match="neither the code nor a variable names /data"):
-        refuse_loss(written, by(Volume.BEGINS, finds_volume=False), discard=None)
+        refuse_loss(written, by(Volume.BEGINS, finds_volume=False, discard=None))
 
 
 @pytest.mark.parametrize("volume", [Volume.NONE, Volume.THERE, Volume.NOT_OFFERED])
 def test_other_deploy_is_refused_only_if_it_says_that_nothing_may_be_lost(volume: Volume) -> None:
     written = wrote(1, 1, "/app/a")
     for discard in (None, True):
-        refuse_loss(written, by(volume), discard=discard)
+        refuse_loss(written, by(volume, discard=discard))
     with pytest.raises(FilesWouldBeLost) as refused:
-        refuse_loss(written, by(volume), discard=False)
+        refuse_loss(written, by(volume, discard=False))
     assert refused.value.paths == ("/app/a",)
 
 

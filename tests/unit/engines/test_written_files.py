@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from moorage.engines.disks import written
+from moorage.engines.disks.disk import AppDisk
 from moorage.engines.disks.unpacking import ArchiveBounds, unpack
 from moorage.engines.disks.written import pack_written, written_since
 from moorage.engines.engine import WrittenFiles
@@ -121,6 +122,18 @@ def test_nothing_written_is_packed_as_nothing(tmp_path: Path) -> None:
         bounds = ArchiveBounds(max_bytes=1_000)
         unpack(source, tmp_path / "volume", bounds, digest=archive.digest)
     assert list((tmp_path / "volume").iterdir()) == []
+
+
+def test_all_is_packed_where_nobody_noted_the_end_of_the_build(tmp_path: Path) -> None:
+    """The disk was full then, or the app is older than such notes: nothing may be lost."""
+    write(tmp_path / "disk/app/entries.json")
+    (tmp_path / "volume").mkdir()
+    disk = AppDisk(image=tmp_path / "disk.img", mount_point=tmp_path / "disk")
+    archive = disk.pack_written(tmp_path / "archive", max_bytes=1_000)
+    with archive.path.open("rb") as source:
+        bounds = ArchiveBounds(max_bytes=1_000)
+        unpack(source, tmp_path / "volume", bounds, digest=archive.digest)
+    assert (tmp_path / "volume/entries.json").read_text() == "x"
 
 
 def test_more_than_a_volume_holds_is_not_packed(tmp_path: Path) -> None:

@@ -201,8 +201,9 @@ class ProjectConfiguration:
             is_empty = False
             if now.newest is not None:
                 by = _successor(now.newest, project, wanted, self._capacity.volume_bytes)
-                refuse_loss(written, by, discard=change.discard_written)
-                is_empty = begins_empty(written, by, discard=change.discard_written)
+                by = msgspec.structs.replace(by, discard=change.discard_written)
+                refuse_loss(written, by)
+                is_empty = begins_empty(written, by)
             await configuration.give_volume(tx, project.id, is_empty=is_empty)
         if now.newest is None or not (for_app or change.restart):
             return Changed(Effect.NEXT_UPLOAD)

@@ -73,8 +73,7 @@ async def enter(
     if own is not None:
         await _reconfigure(tx, attempt.request, project)
         if project.volume:
-            discard = attempt.request.discard_written
-            is_empty = begins_empty(attempt.written, situation.successor(attempt), discard=discard)
+            is_empty = begins_empty(attempt.written, situation.successor(attempt))
             await configuration.give_volume(tx, project.id, is_empty=is_empty)
     plan = attempt.plan
     return admitted, await succession.queue(

@@ -50,6 +50,8 @@ class Successor(msgspec.Struct, frozen=True, kw_only=True):
     """Whether its code or its variables name the volume's directory."""
     volume_bytes: int = 0
     """The size of a new volume."""
+    discard: bool | None = None
+    """Whether the request says that the files may be lost."""
     named: str = "The next deploy"
     """What the deploy is called in sentences."""
 
@@ -62,12 +64,12 @@ def finds_volume(findings: Iterable[Finding], plan: Plan, variables: Mapping[str
     return any("/data" in text or "DATA_DIR" in text for text in texts)
 
 
-def refuse_loss(written: WrittenFiles | None, by: Successor, *, discard: bool | None) -> None:
+def refuse_loss(written: WrittenFiles | None, by: Successor) -> None:
     """Raises FilesWouldBeLost, unless all goes along, or the request says what it may lose."""
-    if discard or written is None or not written.files:
+    if by.discard or written is None or not written.files:
         return
     if by.volume is not Volume.BEGINS:
-        if discard is False:
+        if by.discard is False:
             raise FilesWouldBeLost(_told(written, fate(written, by)), paths=_paths(written))
         return
     room = _room(by)
@@ -75,6 +77,10 @@ def refuse_loss(written: WrittenFiles | None, by: Successor, *, discard: bool | 
         why = (
             f"{_some(written.outside)} can't go along: a new volume begins with what is below /app."
         )
+        if begins_empty(written, msgspec.structs.replace(by, discard=True)):
+            why += (
+                " With discard_written: true it begins empty, as the files are too many to count."
+            )
         raise FilesWouldBeLost(_told(written, why), paths=written.outside)
     if written.size_bytes > room:
         why = f"They are larger than a new volume takes ({room // _MIB} MiB)."
@@ -88,9 +94,9 @@ def refuse_loss(written: WrittenFiles | None, by: Successor, *, discard: bool | 
         raise FilesWouldBeLost(_told(written, why), paths=written.paths)
 
 
-def begins_empty(written: WrittenFiles | None, by: Successor, *, discard: bool | None) -> bool:
+def begins_empty(written: WrittenFiles | None, by: Successor) -> bool:
     """Returns whether a volume is given without what can't be taken along into it."""
-    if not discard or written is None or by.volume is not Volume.BEGINS:
+    if not by.discard or written is None or by.volume is not Volume.BEGINS:
         return False
     return not written.complete or written.size_bytes > _room(by)
 
@@ -102,16 +108,24 @@ def said_of(written: WrittenFiles, by: Successor) -> str:
 
 def fate(written: WrittenFiles | None, by: Successor) -> str:
     """Returns what becomes of files at the next deploy, and how they are kept."""
-    if by.volume is Volume.BEGINS:
-        move = "" if written is None else f" {_move(written)}."
-        return f"{by.named} takes them along into the new volume.{move} Let the app use them there."
     back = ""
     if by.releases_kept:
         back = (
             " A rollback brings them back with this version, as long as that is one of the last "
             f"{by.releases_kept} that were replaced."
         )
-    return f"{by.named} begins without them.{back} {how_to_keep(written, by.volume)}"
+    if by.volume is not Volume.BEGINS:
+        return f"{by.named} begins without them.{back} {how_to_keep(written, by.volume)}"
+    if begins_empty(written, by):
+        return f"{by.named} begins its volume without them, as it says discard_written: true.{back}"
+    if written is not None and written.outside:
+        stays = f"{_some(written.outside)} can't go along.{back}"
+        if not written.paths:
+            return stays
+        taken = f"{by.named} takes what is below /app along into the new volume, and no more"
+        return f"{taken}: {stays} {_move(written)}. Let the app use it there."
+    move = "" if written is None else f" {_move(written)}."
+    return f"{by.named} takes them along into the new volume.{move} Let the app use them there."
 
 
 def how_to_keep(written: WrittenFiles | None, volume: Volume) -> str:

@@ -56,6 +56,7 @@ class Situation(msgspec.Struct, frozen=True):
                 attempt.findings, attempt.plan, self.now.with_settings(settings).run
             ),
             volume_bytes=attempt.volume_bytes,
+            discard=attempt.request.discard_written,
             named="This deploy",
         )
 
@@ -124,5 +125,5 @@ async def read_situation(
         sharing=commitments.sharing,
     )
     if attempt.request_digest not in {each.request_digest for each in now.under_way}:
-        refuse_loss(attempt.written, situation.successor(attempt), discard=request.discard_written)
+        refuse_loss(attempt.written, situation.successor(attempt))
     return situation

@@ -135,7 +135,7 @@ class Carrying:
         try:
             await self._runtime.stop(deployment.id)  # an attempt that was cut off may have begun it
             await self._volumes.prepare(new, way)
-            with self._volumes.closed(project.id, way):
+            with self._volumes.closed(new, way):
                 await self._stop(job, project, way)
                 if way.written_by and way.written_by == deployment.copy_of and not way.is_apart:
                     await self._runtime.copy(way.written_by, deployment.id)  # with its last files

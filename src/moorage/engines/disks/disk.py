@@ -174,8 +174,11 @@ class AppDisk(Disk):
         return written_since(self.app, self.home, built_ns)
 
     def pack_written(self, target: Path, *, max_bytes: int) -> VolumeArchive:
-        """Packs what was written below `app` since the build. Raises DeployFailed, OSError."""
-        built_ns = self._built.stat().st_ctime_ns
+        """Packs what was written below `app` since the build. Raises DeployFailed, OSError.
+
+        All that is there, if nobody noted when that was: such apps are older than the notes.
+        """
+        built_ns = self._built.stat().st_ctime_ns if self._built.exists() else 0
         return pack_written(self.app, target, since_ns=built_ns, max_bytes=max_bytes)
 
     @property
