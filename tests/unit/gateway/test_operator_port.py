@@ -6,7 +6,7 @@ from starlette.types import Message
 from moorage.gateway.operator.port import operator_app
 
 
-async def status_at(host: str, path: str) -> int:
+async def status_at(host: str | None, path: str) -> int:
     async def certain(_host: str) -> bool:
         return True
 
@@ -24,7 +24,7 @@ async def status_at(host: str, path: str) -> int:
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"domain=shop.example.com",
-        "headers": [(b"host", host.encode())],
+        "headers": [] if host is None else [(b"host", host.encode())],
     }
     app = operator_app({}, certain, names=("moorage-operator",))
     await app(scope, receive, send)
@@ -39,3 +39,8 @@ async def test_port_answers_by_its_own_names_alone(path: str) -> None:
     assert await status_at("moorage-operator:8403", path) == 200
     for other in ("evil.example:8403", "127.0.0.1.evil.example", "localhost.evil.example", "", "["):
         assert await status_at(other, path) == 421
+
+
+async def test_port_answers_probes_that_send_no_host() -> None:
+    """HTTP/1.0 has none, and no browser leaves it out."""
+    assert await status_at(None, "/ready") == 200
