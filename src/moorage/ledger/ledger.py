@@ -29,6 +29,9 @@ EARNED = "earned"
 REFUNDED = "refunded"
 GRANTED = "granted"
 
+MAX_ENTRY_MS = 600_000
+"""How long what a payment alone brought waits for its project: it takes seconds."""
+
 _TURN = 50  # balances changed before other tasks have their turn
 _CLAIMS_A_TURN = 16
 _CLAIMS_A_COMMIT = 256

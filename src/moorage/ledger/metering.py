@@ -42,9 +42,6 @@ log = structlog.get_logger()
 AT_ONCE = 250
 """How many intervals one transaction charges, so that the event loop and other writers go on."""
 
-_MAX_ENTRY_MS = 600_000
-"""How long a payment may have filled a purse before its project is entered: it takes seconds."""
-
 _TURN = 50  # wallets checked before other tasks have their turn
 
 _ENOUGH_HOURS = max(WARNINGS_HOURS) + 3  # no warning is due then, whatever is not booked yet
@@ -241,7 +238,7 @@ class Metering:
 
     async def _share_purses_left_behind(self, tx: Transaction) -> None:
         now_ms = self._clock.now_ms()
-        for purse in await purses.left_behind(tx, before_ms=now_ms - _MAX_ENTRY_MS):
+        for purse in await purses.left_behind(tx, before_ms=now_ms - ledger.MAX_ENTRY_MS):
             await ledger.share_purse(tx, purse.project_id, now_ms=now_ms)
 
     async def may_resume(self, source: Source, project: Project) -> bool:

@@ -19,6 +19,7 @@ from moorage.errors import (
     PaymentAlreadyUsed,
     SignatureNeeded,
 )
+from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.payments.price.pricing import PriceList
@@ -29,7 +30,7 @@ from moorage.records.event import EventKind
 from moorage.storage import events
 from moorage.storage.apps import blocks, projects
 from moorage.storage.apps.addresses import names
-from moorage.storage.money import accounts
+from moorage.storage.money import accounts, purses
 from records_fixture import ALICE, BOB, add_project, fund
 
 RICH = 10 * PRICE
@@ -37,6 +38,10 @@ TAKEN = (
     "This name is taken. If it is yours, sign the request with its wallet, or send its "
     "manage_token; nothing was taken."
 )
+
+
+class Killed(BaseException):
+    """The gateway is gone."""
 
 
 def alone(amount: int = PRICE, *, payer: str = ALICE) -> AuthorizationEvidence:
@@ -273,6 +278,111 @@ async def test_what_its_wallet_got_meanwhile_opens_it_if_all_of_it_is_left(
     else:
         opened = await gate.deploy(evidence=payment)
         assert await left(gate, opened.project_id) == (0, PRICE)
+
+
+# What it brought, for its wallet and for its project
+
+
+async def show_and_die(gate: Gate, payment: AuthorizationEvidence) -> None:
+    """The gateway dies between the credit and the project."""
+
+    def die(step: str) -> None:
+        if step == "credited":
+            raise Killed
+
+    gate.on_step = die
+    with pytest.raises(Killed):
+        await gate.deploy(evidence=payment)
+    gate.on_step = lambda step: None
+
+
+async def drained(gate: Gate) -> str:
+    """A project that a payment alone has opened, and that has burned all of it."""
+    opened = await gate.deploy(evidence=alone())
+    burn = ledger.Burn(accounts.purse_of(opened.project_id), MicroUsd(PRICE), "burn:all:1")
+    async with gate.db.transaction(durable=True) as tx:
+        await ledger.burn(tx, [burn], now_ms=gate.clock.now_ms())
+    return opened.project_id
+
+
+@pytest.mark.parametrize("by_hash", [False, True])
+async def test_its_wallet_that_signs_pays_with_what_a_payment_alone_has_opened_nothing_with(
+    gate: Gate, *, by_hash: bool
+) -> None:
+    payment = alone()
+    await show_and_die(gate, payment)
+    tx = await gate.settlements.settled_by(payment.authorization) if by_hash else None
+
+    signed = await gate.deploy(evidence=msgspec.structs.replace(payment, openly=False), tx=tx)
+
+    assert await accounts.balance(gate.db, ALICE) == PRICE
+    (purse,) = await purses.every(gate.db)
+    assert (purse.shared, purse.balance) == (True, 0)
+    assert signed.receipt is not None
+
+
+@pytest.mark.parametrize("name", ["hello", "other"])
+async def test_what_its_wallet_has_used_a_payment_for_is_not_told_who_showed_it_alone(
+    gate: Gate, name: str
+) -> None:
+    payment = alone()
+    await show_and_die(gate, payment)
+    signed = msgspec.structs.replace(payment, openly=False)
+    await gate.deploy(body="its wallet's", evidence=signed)
+
+    refused = await gate.refused(name=name, evidence=payment)
+
+    assert isinstance(refused, PaymentAlreadyUsed | NameUnavailable)
+    assert getattr(refused, "project_id", None) is None
+    assert "hello" not in refused.message
+
+
+@pytest.mark.parametrize("by_hash", [False, True])
+async def test_a_payment_of_a_redeploy_reaches_the_purse_that_the_project_lives_from(
+    gate: Gate, *, by_hash: bool
+) -> None:
+    project_id = await drained(gate)
+    tx = gate.pay() if by_hash else None
+
+    again = await gate.deploy(body="two", evidence=authorizes(PRICE), tx=tx)
+
+    assert (again.project_id, again.redeploys) == (project_id, True)
+    assert await accounts.balance(gate.db, accounts.purse_of(project_id)) == PRICE
+    assert await accounts.balance(gate.db, ALICE) == 0
+
+
+async def test_a_token_pays_for_its_project_by_an_authorization(gate: Gate) -> None:
+    project_id = await drained(gate)
+    await gate.deploy(body="two", evidence=authorizes(PRICE), managed=project_id)
+    assert await accounts.balance(gate.db, accounts.purse_of(project_id)) == PRICE
+
+
+async def test_a_hash_with_a_token_moves_nothing_of_the_wallet_and_asks_for_nothing_more(
+    gate: Gate,
+) -> None:
+    project_id = await drained(gate)
+    refused = await gate.refused(body="two", tx=gate.pay(), managed=project_id)
+    assert isinstance(refused, SignatureNeeded)
+    assert f"/agent/projects/{project_id}/adopt" in refused.message
+    assert "Do not pay again" in refused.message
+    assert await accounts.balance(gate.db, ALICE) == PRICE
+
+
+async def test_what_a_payment_alone_brought_opens_nothing_once_it_has_long_been_its_wallets(
+    gate: Gate,
+) -> None:
+    """Whoever kept the payment would spend what its payer has paid since."""
+    payment = alone()
+    await show_and_die(gate, payment)
+    gate.clock.advance(ledger.MAX_ENTRY_MS + 1)
+    await Metering(db=gate.db, clock=gate.clock).tick()
+    assert await accounts.balance(gate.db, ALICE) == PRICE
+
+    refused = await gate.refused(evidence=payment)
+
+    assert isinstance(refused, SignatureNeeded)
+    assert await accounts.balance(gate.db, ALICE) == PRICE
+    assert (await gate.counts()).get("projects", 0) == 0
 
 
 # What the operator has decided about a wallet

@@ -50,8 +50,14 @@ from moorage.storage.vault import Vault
 from moorage.uploads.tree import Upload
 
 _USED = (
-    "What this payment brought is in the credits of the wallet that paid, which used some of it "
-    "meanwhile. Do not pay again: sign the request with that wallet."
+    "What this payment brought is in the credits of the wallet that paid, for longer than it may "
+    "open a project by itself, or has been used. Do not pay again: sign the request with that "
+    "wallet."
+)
+_APART = (
+    "What this payment brought is in the credits of the wallet that paid, and this project lives "
+    "from a purse of its own. Do not pay again: POST /agent/projects/{}/adopt, signed by that "
+    "wallet, lets the project use them."
 )
 _SETTLING_MS = 60_000
 """How long a name is held for whoever's payment is being settled, if nothing else holds it."""
@@ -111,6 +117,10 @@ class Admission:
                 meanwhile = taken_openly(refusal.held_until_ms, _TAKEN_MEANWHILE)
                 meanwhile.receipt = refusal.receipt
                 raise meanwhile from refusal
+            if isinstance(refusal, PaymentAlreadyUsed) and attempt.is_open:
+                refusal.project_id = refusal.deployment_id = None
+                if refusal.for_another:  # its message names the project
+                    raise PaymentAlreadyUsed from refusal
             raise
 
     async def _has_moved_openly(self, attempt: DeployAttempt) -> bool:
@@ -240,7 +250,7 @@ class Admission:
                 wallet=attempt.wallet,
                 body_digest=attempt.request_digest,
                 unique_name=attempt.request.unique_name,
-                purse=str(uuid.uuid4()) if attempt.is_open else None,
+                purse=str(uuid.uuid4()) if attempt.is_open else await self._purse(attempt),
             )
         except NOTHING_CREDITED as error:
             async with self._db.transaction(durable=False, of=attempt.names) as tx:
@@ -250,6 +260,15 @@ class Admission:
         except (ChainUnavailable, RateLimited, PaymentAlreadyUsed):
             await self._release_unsettled(attempt)
             raise
+
+    async def _purse(self, attempt: DeployAttempt, *, source: Source | None = None) -> str | None:
+        """Returns the attempt's project, if it is there and lives from a purse of its own."""
+        source = source or self._db
+        own = await projects.by_name(source, attempt.request.unique_name)
+        if own is None or own.wallet != attempt.wallet:
+            return None
+        holder = await ledger.holder_for(source, own.id, wallet=own.wallet)
+        return None if holder == own.wallet else own.id
 
     async def _release_unsettled(self, attempt: DeployAttempt) -> None:
         """Frees the name that an open attempt holds, unless its payment is being settled."""
@@ -276,6 +295,7 @@ class Admission:
         try:
             async with self._db.transaction(durable=True) as tx:
                 await accounts.lock(tx, attempt.wallet)
+                apart = await self._place(tx, attempt, receipt)
                 situation = await self._situation(tx, attempt)
                 # Others may have been admitted meanwhile, or who paid was never asked to.
                 await self._require_wallet(tx, attempt, situation)
@@ -294,6 +314,8 @@ class Admission:
                         self._clock.now_ms(),
                     )
                     return await enter(tx, accepted, self._vault)
+                if apart is not None:
+                    raise SignatureNeeded(_APART.format(apart))
                 demanded = await self._demand(tx, attempt, situation, short, receipt=receipt)
         except UniqueViolation:
             if receipt is not None:
@@ -305,6 +327,26 @@ class Admission:
                 )
             raise
         raise demanded
+
+    async def _place(
+        self, tx: Transaction, attempt: DeployAttempt, receipt: PaymentReceipt | None
+    ) -> str | None:
+        """Has what a signed attempt has paid be where its project lives from.
+
+        Returns the project if it lives from a purse that could not get the payment.
+        """
+        if receipt is None or attempt.is_open:
+            return None
+        if attempt.managed is None:
+            await self._paywall.gather(tx, receipt)
+        purse = await self._purse(attempt, source=tx)
+        if purse is None:
+            return None
+        if attempt.managed is None:
+            has_it = await self._paywall.pour(tx, receipt, purse)
+        else:
+            has_it = receipt.purse == purse and await self._paywall.fill(tx, receipt)
+        return None if has_it else purse
 
     async def _situation(self, source: Source, attempt: DeployAttempt) -> Situation:
         """Reads the situation. Raises TokenInvalid if a manage token's project is gone."""

@@ -121,7 +121,7 @@ async def _use_up(tx: Transaction, admitted: Admitted, wallet: str) -> None:
 
 def _new_project(accepted: AcceptedAttempt) -> Project:
     request, receipt = accepted.attempt.request, accepted.receipt
-    purse = None if receipt is None else receipt.purse
+    purse = receipt.purse if receipt is not None and accepted.attempt.is_open else None
     return Project(
         id=purse or str(uuid.uuid4()),
         wallet=accepted.attempt.wallet,

@@ -41,7 +41,7 @@ from moorage.payments.taking.verification import Verifier
 from moorage.records.money.payment import Payment, PaymentStatus
 from moorage.storage.apps import projects
 from moorage.storage.database import Database, Source, Transaction
-from moorage.storage.money import payments, quotes
+from moorage.storage.money import accounts, payments, quotes
 from moorage.wire.problems import PaymentState
 
 NOTHING_CREDITED = (
@@ -180,18 +180,53 @@ class Paywall:
     async def fill(self, tx: Transaction, receipt: PaymentReceipt) -> bool:
         """Moves what a payment brought to the purse that its receipt names, unless it is there.
 
-        Returns False if its payer has used it meanwhile, or there is none to fill.
+        Returns False if its payer has used it meanwhile, or may have, as it has been among the
+        wallet's credits for long; and if there is none to fill.
         """
         if receipt.purse is None:
             return False
+        for payment in await self._credited(tx, receipt):
+            if payment.amount == receipt.authorized:
+                now_ms = self._clock.now_ms()
+                holder = await ledger.holder_of(tx, payment)
+                is_old = now_ms - payment.claimed_at_ms > ledger.MAX_ENTRY_MS
+                if holder == payment.payer and is_old:
+                    return False
+                return await ledger.fill_purse(tx, payment, receipt.purse, now_ms=now_ms)
+        return False
+
+    async def gather(self, tx: Transaction, receipt: PaymentReceipt) -> None:
+        """Moves what a payment brought to its wallet, if it waits in a purse of no project.
+
+        For requests that the wallet has signed: whoever showed the payment before, opened nothing.
+        """
+        for payment in await self._credited(tx, receipt):
+            project_id = payment.purse
+            if project_id is None or await projects.by_id(tx, project_id) is not None:
+                continue
+            if await accounts.balance(tx, accounts.purse_of(project_id)) >= 0:
+                await ledger.share_purse(tx, project_id, now_ms=self._clock.now_ms())
+
+    async def pour(self, tx: Transaction, receipt: PaymentReceipt, project_id: str) -> bool:
+        """Moves what a payment brought to its wallet's credits to the purse of a project.
+
+        For requests that the wallet has signed. Returns whether the purse has it.
+        """
+        now_ms = self._clock.now_ms()
+        return any(
+            [
+                await ledger.fill_purse(tx, payment, project_id, now_ms=now_ms)
+                for payment in await self._credited(tx, receipt)
+                if payment.purse == project_id
+                or await ledger.holder_of(tx, payment) == payment.payer
+            ]
+        )
+
+    async def _credited(self, tx: Transaction, receipt: PaymentReceipt) -> list[Payment]:
         known = await payments.of_transaction(
             tx, chain_id=receipt.chain_id, tx_hash=receipt.tx_hash
         )
-        for payment in _credited_to(receipt.payer, known):
-            if payment.amount == receipt.authorized:
-                now_ms = self._clock.now_ms()
-                return await ledger.fill_purse(tx, payment, receipt.purse, now_ms=now_ms)
-        return False
+        return _credited_to(receipt.payer, known)
 
     def settles(self) -> bool:
         """Whether any payment by authorization can be settled right now."""
@@ -224,7 +259,10 @@ class Paywall:
     async def used_openly(
         self, offered: AuthorizationEvidence, *, body_digest: str
     ) -> OpenUse | None:
-        """Returns what an authorization that spoke alone has opened, if it came with this body."""
+        """Returns what an authorization that spoke alone has opened, if it came with this body.
+
+        What its wallet has used it for since, by its signature, is the wallet's to know.
+        """
         authorization, chain = offered.authorization, offered.means.chain
         tx_hash = await self._settlements.settled_by(authorization, open_body=body_digest)
         if tx_hash is None:
@@ -232,6 +270,8 @@ class Paywall:
         uses = await payments.uses_of(self._db, chain_id=chain.chain_id, tx_hash=tx_hash)
         project_id, deployment_id = uses.get(authorization.payer, (None, None))
         if project_id is None or deployment_id is None:
+            return None
+        if project_id != await self._settlements.purse_of(authorization):
             return None
         known = await payments.of_transaction(self._db, chain_id=chain.chain_id, tx_hash=tx_hash)
         credited = _credited_to(authorization.payer, known)

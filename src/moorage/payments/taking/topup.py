@@ -88,7 +88,7 @@ class TopUp:
         except NOTHING_CREDITED as error:
             raise await self.demand(request, because=error) from error
         try:
-            return await self._bind(receipt, claim)
+            return await self._bind(receipt, claim, gathers=request.tells)
         except DatabaseUnavailable as fault:
             pending = PaymentPending(_UNRECORDED)
             pending.receipt = receipt
@@ -107,12 +107,16 @@ class TopUp:
             short = AuthorizationRefused("it is for less than the amount")
             raise await self.demand(request, because=short)
 
-    async def _bind(self, receipt: PaymentReceipt, claim: Claim | None) -> Credited:
+    async def _bind(
+        self, receipt: PaymentReceipt, claim: Claim | None, *, gathers: bool
+    ) -> Credited:
         """Records that the payment was used for a top-up, so that it can't pay for a deployment."""
         names = (receipt.payer, receipt.tx_hash)
         async with self._db.transaction(durable=True, of=names) as tx:
             uses = await payments.uses_of(tx, chain_id=receipt.chain_id, tx_hash=receipt.tx_hash)
             is_new = receipt.payer not in uses
+            if gathers:
+                await self._paywall.gather(tx, receipt)
             purse = await self._purse(tx, receipt.purse, receipt.payer)
             if purse is not None and not await self._paywall.fill(tx, receipt):
                 purse = None
