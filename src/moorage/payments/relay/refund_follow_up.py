@@ -30,7 +30,7 @@ from moorage.clock import Clock
 from moorage.errors import ChainUnavailable
 from moorage.ledger import ledger
 from moorage.payments.relay.refund_search import authorization_of
-from moorage.payments.taking.witnesses import Stance, sightings
+from moorage.payments.taking.witnesses import is_shown_for_good
 from moorage.payments.watch.comparison import payment_problem, refund_is_on_chain
 from moorage.records.money.payment import Payment, PaymentStatus, Place
 from moorage.records.money.refund import Refund, RefundStatus
@@ -126,13 +126,18 @@ class RefundFollowUp:
         )
 
     async def _state(self, authorization: TransferAuthorization) -> _AuthorizationState:
-        """Whether it was used, as a node says, or has ended unused for good, as every node says."""
+        """Whether it was used, as a node says, or has ended unused for good, as every node says.
+
+        Two must, where two are configured.
+        """
         views = await self._client.each(
             [state_call(authorization, "latest"), block_call("safe"), block_call("latest")]
         )
         states = [is_used(self._client, state) for state, _, _ in views]
         if any(states):
             return _AuthorizationState.USED
+        if len(views) < self._client.quorum:
+            return _AuthorizationState.OPEN
         deep = self._client.chain.finality_blocks
         for _, safe, latest in views:
             try:
@@ -166,8 +171,10 @@ class RefundFollowUp:
         if pays == {True}:
             return await self._paid(refund, None, receipt)
         number, block_hash = receipt.block_number, receipt.block_hash
+        if None in receipts or len(receipts) < self._client.quorum:
+            return refund.status
         safe = await is_safe(self._client, number=number, block_hash=block_hash)
-        return await self._fail(refund) if safe and None not in receipts else refund.status
+        return await self._fail(refund) if safe else refund.status
 
     async def _receipts_of(self, tx_hash: str) -> list[Receipt | None]:
         """Returns a transaction's receipt, as each node that answers shows it."""
@@ -260,16 +267,10 @@ class RefundFollowUp:
 
     async def _is_paid_for_good(self, refund: Refund, receipt: Receipt) -> bool:
         """Whether two nodes, where there are two, show it in a safe block, and none denies it."""
-        number = receipt.block_number
-        place = Place(refund.chain_id, receipt.tx_hash, number, receipt.block_hash)
-        views = await sightings(self._client, [place])
-        seen = [view[0] for view in views if not isinstance(view, ChainUnavailable)]
-        told = [
-            one.stance(place) is Stance.HOLDS and refund_is_on_chain(refund, one.receipt)
-            for one in seen
-            if one.heads.safe >= number
-        ]
-        return all(told) and len(told) >= self._client.quorum
+        place = Place(refund.chain_id, receipt.tx_hash, receipt.block_number, receipt.block_hash)
+        return await is_shown_for_good(
+            self._client, place, lambda seen: refund_is_on_chain(refund, seen)
+        )
 
     async def _is_sure(
         self, refund: Refund, versions: Sequence[RelayTransaction], outcome: _Outcome

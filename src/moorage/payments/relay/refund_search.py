@@ -6,7 +6,7 @@ for what was sent without an authorization, the transfers from our addresses to 
 only if an address has sent transactions that no row tells of, as that takes a search.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -14,14 +14,15 @@ from moorage.chains.authorization_use import AuthorizationUse, find_use, is_used
 from moorage.chains.chain import Token
 from moorage.chains.eip3009 import TransferAuthorization, authorization_in
 from moorage.chains.encoding import parse_quantity
-from moorage.chains.erc20 import parse_transfer_logs
+from moorage.chains.erc20 import TransferLog, parse_transfer_logs
 from moorage.chains.heads import read_heads
 from moorage.chains.receipt import Receipt, parse_receipt
 from moorage.chains.rpc import RpcClient, RpcError
 from moorage.chains.transfer_search import find_transfers
 from moorage.errors import RefundRefused
 from moorage.money import AtomicUnits, decimal_text
-from moorage.records.money.payment import Payment
+from moorage.payments.taking.witnesses import is_shown_for_good
+from moorage.records.money.payment import Payment, Place
 from moorage.records.money.refund import Refund, RefundStatus
 from moorage.records.money.relay_transaction import RelayTransaction
 from moorage.signing.keccak import keccak256
@@ -37,7 +38,7 @@ class FoundRefund(msgspec.Struct, frozen=True):
 
     tx_hash: str
     amount: AtomicUnits
-    is_safe: bool
+    is_safe: bool  # as two nodes say, where there are two
 
 
 class SentBefore(msgspec.Struct, frozen=True):
@@ -155,9 +156,12 @@ async def _paid_by(
         () if receipt is None else parse_transfer_logs(receipt, token_address=payment.token_address)
     )
     for log in logs:
-        if (log.sender, log.recipient) == (sender, payment.payer) and log.value > 0:
-            safe = (await read_heads(client)).safe
-            return FoundRefund(use.tx_hash, AtomicUnits(log.value), use.block_number <= safe)
+        if receipt is None or (log.sender, log.recipient) != (sender, payment.payer):
+            continue
+        if log.value > 0:
+            place = Place(payment.chain_id, use.tx_hash, receipt.block_number, receipt.block_hash)
+            safe = await is_shown_for_good(client, place, _holding(log))
+            return FoundRefund(use.tx_hash, AtomicUnits(log.value), safe)
     raise client.contradiction(f"{use.tx_hash} used an authorization, and moved nothing")
 
 
@@ -187,7 +191,9 @@ async def _transferred(
         if await _is_known(source, payment.chain_id, found.tx_hash):
             continue
         if log.value == amount:
-            return FoundRefund(found.tx_hash, amount, found.block_number <= heads.safe)
+            place = Place(payment.chain_id, found.tx_hash, found.block_number, found.block_hash)
+            safe = await is_shown_for_good(client, place, _holding(log))
+            return FoundRefund(found.tx_hash, amount, safe)
         others.append((found.tx_hash, log.value))
     if others and others[0][1] <= payment.amount:
         tx_hash, value = others[0]
@@ -198,6 +204,17 @@ async def _transferred(
             "nothing is sent."
         )
     return None
+
+
+def _holding(wanted: TransferLog) -> Callable[[Receipt | None], bool]:
+    """Returns what says whether a receipt holds a transfer."""
+
+    def holds(receipt: Receipt | None) -> bool:
+        return receipt is not None and wanted in parse_transfer_logs(
+            receipt, token_address=wanted.token_address
+        )
+
+    return holds
 
 
 async def _sent_unknown(source: Source, client: RpcClient, senders: Collection[str]) -> bool:

@@ -157,8 +157,9 @@ class Refunds:
         """Records a refund that the chain has and no row tells of; sends nothing."""
         if not found.is_safe:
             raise RefundRefused(
-                f"{found.tx_hash} paid it back already, and is not safe yet: try again in some "
-                "minutes, and it is recorded. Nothing is sent."
+                f"{found.tx_hash} paid it back already, as a node says, and not every node shows "
+                "it in a safe block yet: try again in some minutes, and it is recorded. Nothing is "
+                "sent."
             )
         log.warning("refund found on the chain", payment=payment.tx_hash, tx_hash=found.tx_hash)
         async with self._db.transaction(durable=True) as tx:

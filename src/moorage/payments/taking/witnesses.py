@@ -4,7 +4,7 @@ Whatever makes or unmakes money for good is decided here: by all nodes that can 
 where two are configured. A node that is silent, or has not reached a block yet, denies nothing.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Literal
@@ -146,6 +146,22 @@ async def witness(
     if len(set(told)) != 1:
         return Witness(transfers=(), nodes=0, disputed=bool(told))
     return Witness(transfers=told[0], nodes=len(told), disputed=False)
+
+
+async def is_shown_for_good(
+    client: RpcClient, place: Place, shows: Callable[[Receipt | None], bool]
+) -> bool:
+    """Whether two nodes, where there are two, show it in a safe block, and none denies it.
+
+    `shows` says of the receipt of the transaction in `place` whether it is there.
+    """
+    views = await sightings(client, [place])
+    told = [
+        one.stance(place) is Stance.HOLDS and shows(one.receipt)
+        for one in (view[0] for view in views if not isinstance(view, ChainUnavailable))
+        if one.heads.safe >= place.block_number
+    ]
+    return all(told) and len(told) >= client.quorum
 
 
 def transfers_seen(
