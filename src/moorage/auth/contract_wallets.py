@@ -20,6 +20,9 @@ class ContractWallets:
     The node runs code that strangers wrote. So the calls of each client address are limited, and
     counted before the node is asked. Answers are not cached: a nonce makes each question a new one,
     and a wallet's owner may change with any block.
+
+    A yes opens whatever the wallet has, and a node that lies can say it of any wallet, a key's as
+    well. So two nodes must say it where a chain has two.
     """
 
     def __init__(
@@ -55,8 +58,33 @@ class ContractWallets:
         await self._limiter.check(client)
         try:
             async with self._turns:
-                return read_verdict(await rpc.call("eth_call", [call, "latest"]))
+                says_yes = await _verdict(rpc, call)
+                if says_yes and rpc.quorum > 1:
+                    await _require_quorum(rpc, call)
         except ValueError as error:
-            raise ChainUnavailable(
-                f"The chain {rpc.chain.name} does not say now whether this wallet signed."
-            ) from error
+            raise _unknown(rpc) from error
+        return says_yes
+
+
+async def _verdict(rpc: RpcClient, call: dict[str, str]) -> bool:
+    return read_verdict(await rpc.call("eth_call", [call, "latest"]))
+
+
+async def _require_quorum(rpc: RpcClient, call: dict[str, str]) -> None:
+    """Raises ChainUnavailable unless so many nodes say yes as must agree."""
+
+    async def is_yes(node: RpcClient) -> bool:
+        try:
+            return await _verdict(node, call)
+        except ValueError as error:
+            raise _unknown(rpc) from error
+
+    views = await rpc.every(is_yes)
+    if sum(view is True for view in views) < rpc.quorum:
+        raise _unknown(rpc)
+
+
+def _unknown(rpc: RpcClient) -> ChainUnavailable:
+    return ChainUnavailable(
+        f"The chain {rpc.chain.name} does not say now whether this wallet signed."
+    )
