@@ -34,6 +34,25 @@ class SystemClock:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+class SteadyWall:
+    """Wall time which setting the clock forward does not move: for what can't be undone.
+
+    After that it goes on as the monotonic clock does, until the next start; set back, it is the
+    wall clock's.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._ahead_ms = clock.now_ms() - self._monotonic_ms()
+
+    def now_ms(self) -> int:
+        """Unix time in milliseconds, at most."""
+        return min(self._clock.now_ms(), self._monotonic_ms() + self._ahead_ms)
+
+    def _monotonic_ms(self) -> int:
+        return round(self._clock.monotonic_seconds() * 1000)
+
+
 def boot_id() -> str:
     """The id of this boot of the machine (random(4))."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

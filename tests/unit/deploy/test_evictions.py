@@ -96,6 +96,27 @@ async def test_owner_is_given_what_the_project_has_while_it_still_runs(
     assert len(await told(yard)) == 1
 
 
+async def test_clock_set_forward_evicts_nothing_and_removes_no_archive(
+    yard: Yard, evicting: Evictions, project: Project
+) -> None:
+    await yard.serving(project)
+    await order(yard, project, days=14)
+    await evicting.tick()
+
+    before = await projects.by_id(yard.db, project.id)
+
+    yard.clock.step(365 * DAY_MS)
+    await evicting.tick()
+    assert await projects.by_id(yard.db, project.id) == before
+    assert (await archive(yard, project)).exists()
+
+    yard.clock.step(-365 * DAY_MS)
+    yard.clock.advance(14 * DAY_MS)
+    await evicting.tick()
+    assert await status_of(yard, project) is ProjectStatus.DELETED
+    assert (await archive(yard, project)).exists()
+
+
 async def test_archive_is_made_anew_before_the_deletion_under_the_same_link(
     yard: Yard, evicting: Evictions, project: Project
 ) -> None:

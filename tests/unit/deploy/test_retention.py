@@ -69,6 +69,19 @@ async def test_project_that_credits_wake_or_that_is_redeployed_is_kept(
     assert await status_of(yard, project) is ProjectStatus.SUSPENDED
 
 
+async def test_clock_set_forward_deletes_nothing_that_failed(
+    yard: Yard, retention: Retention, project: Project
+) -> None:
+    failed = await add_deployment(yard.db, project, DeploymentStatus.BUILDING)
+    async with yard.db.transaction(durable=True) as tx:
+        now_ms = yard.clock.now_ms()
+        await deployments.move(tx, failed.id, DeploymentStatus.FAILED, reason="no", at_ms=now_ms)
+        await projects.set_status(tx, project.id, ProjectStatus.FAILED)
+    yard.clock.step(1000 * DAY_MS)
+    await retention.sweep()
+    assert await status_of(yard, project) is ProjectStatus.FAILED
+
+
 async def test_project_that_never_served_gives_its_name_back_sooner(
     yard: Yard, retention: Retention, project: Project
 ) -> None:

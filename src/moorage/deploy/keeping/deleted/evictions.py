@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import structlog
 
-from moorage.clock import iso_utc
+from moorage.clock import SteadyWall, iso_utc
 from moorage.core import Core
 from moorage.deploy.keeping.deleted.deletion import Deletion
 from moorage.deploy.keeping.deleted.exports import Exporter
@@ -54,7 +54,8 @@ class NoRoom(OSError):
 class Evictions:
     """Carries orders out. An archive is made soon after the order, and anew before the deletion.
 
-    What is due is suspended first, whether its last archive can be made or not.
+    What is due is suspended first, whether its last archive can be made or not. A clock that is set
+    forward makes nothing due.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Evictions:
     ) -> None:
         """`needed_bytes` must be free for an archive to be made."""
         self._db, self._clock = core.db, core.clock
+        self._steady = SteadyWall(core.clock)
         self._exporter, self._files = exporter, exporter.files
         self._deletion = deletion
         self._needed_bytes = needed_bytes
@@ -153,7 +155,7 @@ class Evictions:
                 await evictions.note_failure(tx, order, failed)
 
     async def _carry_out(self, order: Eviction, project: Project) -> None:
-        is_due = order.at_ms <= self._clock.now_ms()
+        is_due = order.at_ms <= self._steady.now_ms()
         if order.with_export and project.status is not ProjectStatus.DELETING:  # it is whole
             made = await self._made(project)
             if made is None or (is_due and not self._is_last(made, order)):
@@ -254,7 +256,7 @@ class Evictions:
             await self._files.remove(earlier)
 
     async def _forget(self) -> None:
-        for ended in await exports.ended(self._db, now_ms=self._clock.now_ms()):
+        for ended in await exports.ended(self._db, now_ms=self._steady.now_ms()):
             async with self._db.transaction(durable=True) as tx:
                 await exports.remove(tx, ended.project_id)
             await self._files.remove(ended)

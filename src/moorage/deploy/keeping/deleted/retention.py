@@ -2,7 +2,7 @@
 
 import structlog
 
-from moorage.clock import Clock
+from moorage.clock import Clock, SteadyWall
 from moorage.deploy.keeping.deleted.deletion import Deletion
 from moorage.ledger.metering import Metering
 from moorage.storage.apps import projects
@@ -17,7 +17,7 @@ class Retention:
     """Deletes projects suspended too long, and those that failed long ago and never served.
 
     The time of a suspension is billed time, so that neither a change of the clock nor a machine
-    that is down shortens what the owner was promised.
+    that is down shortens what the owner was promised. A clock set forward ends no other time.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Retention:
         self._db = db
         self._deletion = deletion
         self._metering = metering
-        self._clock = clock
+        self._steady = SteadyWall(clock)
         self.change(suspended_days=suspended_days, failed_days=failed_days)
 
     def change(self, *, suspended_days: int, failed_days: int) -> None:
@@ -47,7 +47,7 @@ class Retention:
             self._db, until_ms=self._metering.time.now_ms() - self._suspended_ms
         )
         failed = await projects.failed_until(
-            self._db, until_ms=self._clock.now_ms() - self._failed_ms
+            self._db, until_ms=self._steady.now_ms() - self._failed_ms
         )
         for project in [*suspended, *failed]:
             if await self._deletion.expire(project):
