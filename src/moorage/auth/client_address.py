@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from moorage.clock import Clock, SystemClock
+
 Address = IPv4Address | IPv6Address
 
 UNKNOWN = "unknown"
@@ -11,6 +13,9 @@ UNKNOWN = "unknown"
 
 _UNIX_SOCKET = "unix"
 _MAX_ADDRESS_CHARS = 56  # the longest address with zone, brackets and port
+_SINGLE = 16  # /64s of one /48 that are counted singly
+_SINGLE_SECONDS = 3_600.0  # as long as the longest limit by address counts
+_NETWORKS = 4_096  # /48s that are remembered of each hour
 
 
 class TrustedProxies:
@@ -20,8 +25,9 @@ class TrustedProxies:
     socket. Raises ValueError for anything else, also for bits beyond the prefix.
     """
 
-    def __init__(self, networks: Iterable[str] = ()) -> None:
+    def __init__(self, networks: Iterable[str] = (), *, clock: Clock | None = None) -> None:
         names = tuple(networks)
+        self._crowds = _Crowds(clock or SystemClock())
         self._trusts_unix_socket = _UNIX_SOCKET in names
         self._networks: tuple[IPv4Network | IPv6Network, ...] = tuple(
             ip_network(name) for name in names if name != _UNIX_SOCKET
@@ -56,8 +62,50 @@ class TrustedProxies:
                 break
         return _spelled(nearest)
 
+    def limit_key(self, client_address: str) -> str:
+        """Returns what a client address is counted under, by every limit of addresses.
+
+        That is `rate_limit_key`, but one key for the rest of a /48 of which many /64s were seen:
+        whoever has a /48, which costs nothing, has 65,536 of them.
+        """
+        address = _parse(client_address)
+        if isinstance(address, IPv6Address) and not self._crowds.is_single(int(address)):
+            return _network(address, 48)
+        return rate_limit_key(client_address)
+
     def _is_proxy(self, address: Address) -> bool:
         return any(address in network for network in self._networks)
+
+
+class _Crowds:
+    """The /64s that are counted singly: the first of each /48, until unseen for an hour or two."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        # Two generations of /48 → its /64s. The older is dropped as a whole.
+        self._young: dict[int, set[int]] = {}
+        self._old: dict[int, set[int]] = {}
+        self._turn_seconds = clock.monotonic_seconds()
+
+    def is_single(self, address: int) -> bool:
+        """Returns whether the /64 of an IPv6 address is counted singly."""
+        self._turn_in_time()
+        seen = self._young.setdefault(address >> 80, set())
+        subnet = address >> 64
+        if subnet not in seen:
+            before = self._old.get(address >> 80, set())
+            if subnet not in before and len(seen | before) >= _SINGLE:
+                return False
+            seen.add(subnet)
+        return True
+
+    def _turn_in_time(self) -> None:
+        now_seconds = self._clock.monotonic_seconds()
+        age_seconds = now_seconds - self._turn_seconds
+        if age_seconds >= _SINGLE_SECONDS or len(self._young) >= _NETWORKS:
+            self._old = {} if age_seconds >= 2 * _SINGLE_SECONDS else self._young
+            self._young = {}
+            self._turn_seconds = now_seconds
 
 
 @lru_cache(maxsize=4096)
@@ -65,8 +113,12 @@ def rate_limit_key(client_address: str) -> str:
     """Returns the key of a client address: an IPv4 address, or the /64 of IPv6 (one customer's)."""
     address = _parse(client_address)
     if isinstance(address, IPv6Address):
-        return str(IPv6Address(int(address) >> 64 << 64)) + "/64"
+        return _network(address, 64)
     return client_address if address is None else str(address)
+
+
+def _network(address: IPv6Address, bits: int) -> str:
+    return str(IPv6Network((int(address), bits), strict=False))
 
 
 def _spelled(peer: str) -> str:

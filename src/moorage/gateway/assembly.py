@@ -302,7 +302,7 @@ async def open_rooms(
         payee=payee,
         prices=settings.price_list(),
         size=settings.app_size(),
-        proxies=TrustedProxies(trusted_proxies(settings)),
+        proxies=TrustedProxies(trusted_proxies(settings), clock=core.clock),
         presence=None if lookout is None else lookout.shown,
     )
     return Rooms(

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from moorage.auth.client_address import TrustedProxies, rate_limit_key
+from moorage.auth.client_address import TrustedProxies
 from moorage.deploy.keeping.restarts import next_try
 from moorage.gateway.assembly import Rooms
 from moorage.records.project import Project, ProjectStatus
@@ -40,7 +40,7 @@ def _visitor(trusted: TrustedProxies) -> Visitor:
 
     def visitor(request: Request) -> str | None:
         address = request.headers.get("x-real-ip", "")
-        return None if not address or trusted.trusts(address) else rate_limit_key(address)
+        return None if not address or trusted.trusts(address) else trusted.limit_key(address)
 
     return visitor
 

@@ -240,7 +240,7 @@ class Settings(OperatorSettings, frozen=True, kw_only=True, forbid_unknown_field
         setting(
             "proxy",
             "Connections that one address, or IPv6 /64, may have to the proxy, trusted proxies "
-            "apart; 0 for any number. Root only.",
+            "apart, and a /48 four times as many; 0 for any number. Root only.",
             ge=0,
         ),
     ] = 512

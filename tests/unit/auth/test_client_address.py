@@ -1,7 +1,10 @@
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clock import HOUR_MS, MovableClock
 from moorage.auth.client_address import UNKNOWN, TrustedProxies, rate_limit_key
 
 PROXY = "127.0.0.1"
@@ -94,3 +97,57 @@ def test_any_text_gives_an_address_without_an_error(peer: str, fields: list[str]
     for proxies in (PROXIES, TrustedProxies(["0.0.0.0/0", "::/0"])):
         rate_limit_key(proxies.client_address(peer, fields))
         rate_limit_key(proxies.client_address(PROXY, fields))
+
+
+def test_network_with_thousands_of_64s_gets_a_few_keys_whoever_else_asks() -> None:
+    proxies = TrustedProxies(clock=MovableClock())
+    crowd = {proxies.limit_key(f"2001:db8:1:{number:x}::1") for number in range(5_000)}
+
+    assert len(crowd) == 17
+    assert "2001:db8:1::/48" in crowd
+    assert proxies.limit_key("2001:db8:2:7::1") == "2001:db8:2:7::/64"
+    assert proxies.limit_key("198.51.100.1") == "198.51.100.1"
+
+
+def test_64_keeps_its_own_key_while_others_of_its_48_come() -> None:
+    clock = MovableClock()
+    proxies = TrustedProxies(clock=clock)
+    for hour in range(4):
+        assert proxies.limit_key("2001:db8:1:ffff::1") == "2001:db8:1:ffff::/64"
+        for number in range(100):
+            proxies.limit_key(f"2001:db8:1:{hour * 100 + number:x}::1")
+        clock.advance(HOUR_MS)
+
+
+def test_48_is_counted_by_its_64s_again_when_it_was_quiet() -> None:
+    clock = MovableClock()
+    proxies = TrustedProxies(clock=clock)
+    for number in range(100):
+        proxies.limit_key(f"2001:db8:1:{number:x}::1")
+    assert proxies.limit_key("2001:db8:1:ffff::1") == "2001:db8:1::/48"
+
+    clock.advance(2 * HOUR_MS)
+    assert proxies.limit_key("2001:db8:1:ffff::1") == "2001:db8:1:ffff::/64"
+
+
+def test_step_of_the_wall_clock_forgets_no_crowd() -> None:
+    clock = MovableClock()
+    proxies = TrustedProxies(clock=clock)
+    for days in (1, -365, 365):
+        for number in range(100):
+            proxies.limit_key(f"2001:db8:1:{number:x}::1")
+        clock.step(days * 24 * HOUR_MS)
+        assert proxies.limit_key("2001:db8:1:ffff::1") == "2001:db8:1::/48"
+
+
+def test_networks_without_number_are_not_all_remembered() -> None:
+    proxies = TrustedProxies(clock=MovableClock())
+    tracemalloc.start()
+    try:
+        for number in range(60_000):
+            proxies.limit_key(f"2001:{number:x}:1:2::1")
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert kept < 8 * 1024 * 1024

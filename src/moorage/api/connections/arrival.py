@@ -6,7 +6,7 @@ from starlette.types import Message, Receive, Scope
 
 from moorage.api.connections.places import Pace, PlaceLimits, Places
 from moorage.api.http.request_context import HAS_PAID, WALLET
-from moorage.auth.client_address import TrustedProxies, rate_limit_key
+from moorage.auth.client_address import TrustedProxies
 from moorage.errors import BodyStalled, UploadDisplaced
 from moorage.uploads.room import Uploader
 
@@ -45,7 +45,7 @@ class Arrivals:
             if name == b"x-forwarded-for"
         ]
         address = self._proxies.client_address(peer, forwarded)
-        return Uploader(rate_limit_key(address), has_paid=False)
+        return Uploader(self._proxies.limit_key(address), has_paid=False)
 
 
 class Arrival:

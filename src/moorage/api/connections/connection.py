@@ -21,7 +21,7 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from moorage.api.connections.connection_table import ConnectionTable
 from moorage.api.http.problems import BAD_HTTP, HEADERS_TOO_LARGE, Problem, problem_response
-from moorage.auth.client_address import TrustedProxies, rate_limit_key
+from moorage.auth.client_address import TrustedProxies
 
 _PARSED_AT_ONCE = 4 * 1024
 
@@ -228,7 +228,9 @@ class Connection(HttpToolsProtocol):
     def _client_address(self) -> str | None:
         """Returns the key that the peer is counted under; None for a proxy or a unix socket."""
         peer = self.client[0] if self.client else None
-        return None if peer is None or self.proxies.trusts(peer) else rate_limit_key(peer)
+        if peer is None or self.proxies.trusts(peer):
+            return None
+        return self.proxies.limit_key(peer)
 
     def _start_timer(self) -> None:
         self._stop_timer()

@@ -16,7 +16,7 @@ from moorage.api.http.person import PERSON, Person, require_permitted
 from moorage.api.http.problems import problem_of
 from moorage.api.http.request_context import HAS_PAID, WALLET
 from moorage.auth.authenticator import Authenticator, Verified
-from moorage.auth.client_address import TrustedProxies, rate_limit_key
+from moorage.auth.client_address import TrustedProxies
 from moorage.auth.manage_tokens import ManageTokens
 from moorage.auth.rate_limit import RateLimiter
 from moorage.auth.wallet import Wallet, signed_body_digest
@@ -302,7 +302,7 @@ def disregard_proof(request: Request) -> None:
 
 def address_key(front: Front, request: Request) -> str:
     """Returns what the client's address is counted under."""
-    return rate_limit_key(client_address(front, request))
+    return front.trusted_proxies.limit_key(client_address(front, request))
 
 
 async def _refuse_proof(front: Front, request: Request, wallet: str, full: RateLimited) -> None:

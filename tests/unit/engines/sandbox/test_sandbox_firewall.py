@@ -115,7 +115,7 @@ def incoming(text: str) -> list[str]:
 
 
 def test_one_visitor_is_refused_too_many_connections_and_a_trusted_proxy_is_not() -> None:
-    """By the RFC 4291 /64 for IPv6; the machine itself is no visitor."""
+    """By the RFC 4291 /64 for IPv6, and four times as many a /48; the machine is no visitor."""
     rules = incoming(
         ruleset(
             with_traffic(
@@ -133,6 +133,7 @@ def test_one_visitor_is_refused_too_many_connections_and_a_trusted_proxy_is_not(
         f"ip6 saddr 2001:db8::/32 {new} accept",
         f"{new} add @visitors {{ ip saddr {excess}",
         f"{new} add @visitors6 {{ ip6 saddr & ffff:ffff:ffff:ffff:: {excess}",
+        f"{new} add @visitors48 {{ ip6 saddr & ffff:ffff:ffff:: {excess.replace('50', '200')}",
     ]
 
 
