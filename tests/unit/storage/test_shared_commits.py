@@ -2,6 +2,7 @@
 
 import asyncio
 import resource
+import shutil
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -113,6 +114,30 @@ async def test_commit_that_fails_is_told_to_each_by_an_error_of_its_own(
     assert ends[0] is not ends[1]
     await add(db, "next")
     assert await all_wallets(db) == ["first", "next"]
+
+
+async def test_kill_between_its_parts_leaves_none_of_a_shared_commit(
+    db: FaultyDatabase, db_path: Path, tmp_path: Path
+) -> None:
+    left = tmp_path / "left"
+
+    async def be_killed(_: Transaction) -> None:
+        left.mkdir()
+        for suffix in ("", "-wal"):  # the rest of what a process has is gone with it
+            shutil.copy(f"{db_path}{suffix}", left / f"{db_path.name}{suffix}")
+
+    async with one_being_committed(db):
+        waiting = [
+            asyncio.create_task(add(db, "0")),
+            asyncio.create_task(add(db, "1", then=be_killed)),
+            asyncio.create_task(add(db, "2")),
+        ]
+    await asyncio.gather(*waiting)
+
+    after = FaultyDatabase(left / db_path.name)
+    assert await all_wallets(after) == ["first"]
+    after.close()
+    assert await all_wallets(db) == ["0", "1", "2", "first"]
 
 
 async def test_error_is_raised_once_what_led_to_it_is_committed(db: FaultyDatabase) -> None:
