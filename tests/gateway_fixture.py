@@ -27,6 +27,8 @@ SMALL = {"app_volume_mib": 64, "disk_overcommit": 100, "disk_reserve_mib": 256}
 By the usual ones, each app needs half a GiB for what it may write, each volume a whole one, and
 two are nobody's.
 """
+PAID_ON = "arbitrum"
+"""The chain on which the wallets of tests hold their tokens: it is offered first."""
 _PORTS = [f"--{name}=0" for name in ("port", "proxy-port", "operator-port")]
 
 
@@ -37,7 +39,8 @@ class DevGateway:
         """`program` is executed in the place of `moorage`, which is forked off."""
         self.data_dir = data_dir
         self._program = program
-        self._settings = {name: str(value) for name, value in SMALL.items()} | settings
+        small = {name: str(value) for name, value in SMALL.items()}
+        self._settings = small | {"offer_first": PAID_ON} | settings
         self._process: ForkedProgram | subprocess.Popen[bytes] | None = None
         self.info: dict[str, Any] = {}
 
@@ -150,7 +153,6 @@ def _environment(settings: dict[str, str]) -> dict[str, str]:
     given = {f"MOORAGE_{name.upper()}": value for name, value in settings.items()}
     # Asking npm what there is takes seconds; tests that need other versions say so.
     usual = {"MOORAGE_LOG_JSON": "true", "MOORAGE_TOOLCHAINS": "false"}
-    usual["MOORAGE_OFFER_FIRST"] = "arbitrum"  # where the wallets of tests hold their tokens
     return inherited | usual | given
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from chain_fixture import LocalChains
-from gateway_fixture import SMALL, START_SECONDS, DevGateway, start_program
+from gateway_fixture import PAID_ON, SMALL, START_SECONDS, DevGateway, start_program
 from moorage.failpoints import armed, crash_at
 from moorage.gateway.running import GatewayAddresses, run_gateway
 from moorage.gateway.stopping import stop_on_signals
@@ -134,7 +134,7 @@ class Pair:
             "rpc_timeout_seconds": "30",
             "watch_seconds": "1",
             "toolchains": "false",
-            "offer_first": "arbitrum",  # where the wallets of tests hold their tokens
+            "offer_first": PAID_ON,
             "public_url": f"http://127.0.0.1:{quiet_port()}",
             **dict.fromkeys(("proxy_port", "operator_port"), "0"),
             **{name: str(value) for name, value in SMALL.items()},

@@ -17,7 +17,15 @@ from typing import Any
 import msgspec
 
 from chain_fixture import LocalChains
-from gateway_fixture import MOORAGE, SMALL, START_SECONDS, DevGateway, moorage, start_program
+from gateway_fixture import (
+    MOORAGE,
+    PAID_ON,
+    SMALL,
+    START_SECONDS,
+    DevGateway,
+    moorage,
+    start_program,
+)
 from moorage import logs
 from moorage.gateway.running import GatewayAddresses
 from moorage.gateway.serve import run_serve
@@ -50,6 +58,7 @@ class ServedGateway(DevGateway):
             "rpc_timeout_seconds": 30,
             "watch_seconds": 1,
             "toolchains": False,
+            "offer_first": PAID_ON,
             "base_domain": "localhost",
             "port": quiet_port(),
             "proxy_port": quiet_port(),

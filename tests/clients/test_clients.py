@@ -60,7 +60,8 @@ async def test_client_that_authorizes_pays_once_without_gas_and_reaches_its_app(
 @pytest.fixture(scope="module")
 def usual_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
     """A gateway whose operator says nothing of what is offered first."""
-    with running(tmp_path_factory.mktemp("usual"), offer_first="") as gateway:
+    settings = {"offer_first": "", "requests_per_minute": "100000"}
+    with running(tmp_path_factory.mktemp("usual"), **settings) as gateway:
         yield gateway
 
 

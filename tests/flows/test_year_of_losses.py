@@ -73,7 +73,8 @@ async def gateway(
         operator_port=quiet_port(),
     )
     url = f"http://{elsewhere.ours}:{made.written['port']}"
-    made.write(chains={"base": {"rpc_urls": [node.url]}}, host=elsewhere.ours, public_url=url)
+    base = {"base": {"rpc_urls": [node.url]}}
+    made.write(chains=base, offer_first=None, host=elsewhere.ours, public_url=url)
     with ended(made):
         yield made
 

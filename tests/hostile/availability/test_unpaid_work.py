@@ -28,7 +28,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
 async def test_builds_that_fail_burn_credits(strict: DevGateway) -> None:
     wallet, name = await Wallet(strict).fund(), fresh_name()
     failed = await wallet.deploy_paid(name, FAILING)
-    assert (await wallet.settled(failed))["reason_code"] == "build_failed"
+    assert (await wallet.settled(failed, pause_seconds=0.5))["reason_code"] == "build_failed"
 
     shown = (await wallet.call("GET", "/agent/credits")).body
     burned = [-each["amount_micro_usd"] for each in shown["ledger"] if each["kind"] == "build"]
