@@ -376,7 +376,13 @@ async def test_files_written_since_the_build_are_counted_also_once_it_is_stopped
         "fs.writeFileSync(process.env.HOME + '/two', '');\n" + SERVER % "process.env.PORT"
     )
     await build_and_start(runtime, source, plan(build="echo made > made"))
-    expected = WrittenFiles(files=2, size_bytes=5000, complete=True)
+    expected = WrittenFiles(
+        files=2,
+        size_bytes=5000,
+        complete=True,
+        paths=("/app/data/one",),
+        outside=("/home/app/two",),
+    )
     assert await runtime.written("first") == expected
     await runtime.copy("first", "second")
     assert await runtime.written("second") == expected
