@@ -54,6 +54,11 @@ async def holder_for(source: Source, project_id: str, *, wallet: str) -> str:
     return wallet if purse is None or purse.shared else accounts.purse_of(project_id)
 
 
+async def balance_for(source: Source, project_id: str, *, wallet: str) -> MicroUsd:
+    """Returns the balance that a project of a wallet burns."""
+    return await accounts.balance(source, await holder_for(source, project_id, wallet=wallet))
+
+
 async def holder_of(source: Source, payment: Payment) -> str:
     """Returns whose credits a payment is part of now: its payer's, or those of a purse."""
     if payment.purse is None:

@@ -26,6 +26,7 @@ from moorage.records.deployment import Deployment, DeploymentStatus, Origin
 from moorage.records.project import Project, ProjectStatus
 from moorage.records.variables import Variables
 from moorage.storage.apps import blocks, projects
+from moorage.storage.money import accounts, purses
 from records_fixture import ALICE, UNLIMITED, add_deployment, add_project, fund
 
 
@@ -190,6 +191,24 @@ async def test_same_values_again_change_nothing(desk: Desk, serving: Deployment)
     first = await desk.change(runEnvs={"A": "2"})
     again = await desk.change(runEnvs={"A": "2"}, restart=True)
     assert again.deployment_id == first.deployment_id
+
+
+@pytest.mark.parametrize("in_purse", [0, 500_000])
+async def test_change_of_a_project_with_a_purse_needs_what_that_has_and_not_its_wallet(
+    yard: Yard, in_purse: int
+) -> None:
+    desk = Desk(yard, await add_project(yard.db, ALICE, "hello", ProjectStatus.ACTIVE))
+    await yard.serving(desk.project)
+    await fund(yard.db, ALICE, 500_000)
+    async with yard.db.transaction(durable=True) as tx:
+        await purses.ensure(tx, desk.project.id, wallet=ALICE, now_ms=1)
+        if in_purse:
+            assert await accounts.change_balance(tx, ALICE, -in_purse)
+            await accounts.change_balance(tx, accounts.purse_of(desk.project.id), in_purse)
+    if in_purse:
+        assert (await desk.change(restart=True)).effect is Effect.DEPLOYING
+    else:
+        assert isinstance(await desk.refused(restart=True), OutOfCredits)
 
 
 async def test_nothing_serves_so_it_waits_for_an_upload(desk: Desk) -> None:

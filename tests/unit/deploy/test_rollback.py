@@ -28,6 +28,7 @@ from moorage.errors import (
 )
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus, Origin
 from moorage.records.project import Project
+from moorage.storage.money import purses
 from records_fixture import UNLIMITED, add_deployment, add_project
 
 
@@ -151,6 +152,18 @@ async def test_project_that_served_once_only_has_nothing_to_go_back_to(
     rollback: Rollback, project: Project, serving: Deployment
 ) -> None:
     assert isinstance(await refused(rollback, project, None), NoEarlierRelease)
+
+
+async def test_rollback_of_a_project_with_a_purse_needs_what_that_has_and_not_its_wallet(
+    yard: Yard, rollback: Rollback, project: Project, serving: Deployment
+) -> None:
+    await add_release(yard, project, START_MS)
+    async with yard.db.transaction(durable=True) as tx:
+        await purses.ensure(tx, project.id, wallet=project.wallet, now_ms=1)
+    assert isinstance(await refused(rollback, project, None), OutOfCredits)
+    yard.db.sql("UPDATE wallets SET balance_micro_usd = 0")
+    yard.db.sql("UPDATE purses SET balance_micro_usd = 500000")
+    assert (await rollback.to(project, None)).project_id == project.id
 
 
 async def test_rollback_needs_a_balance_and_an_operator_who_lets_it_be(

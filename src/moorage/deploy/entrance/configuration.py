@@ -23,6 +23,7 @@ from moorage.deploy.entrance.loss import (
 )
 from moorage.engines.engine import WrittenFiles
 from moorage.errors import OutOfCredits, ProjectBlocked, ProjectNotFound, ProjectPaused
+from moorage.ledger import ledger
 from moorage.planning.plan import Plan, Settings
 from moorage.records.deployment import Deployment, Origin
 from moorage.records.finding import Finding
@@ -165,12 +166,11 @@ class ProjectConfiguration:
             current = await projects.by_id(tx, project.id)
             if current is None or current.status is ProjectStatus.DELETING:
                 raise ProjectNotFound
-            wallet = await accounts.wallet_row(tx, current.wallet)
-            refuse_stopped(wallet, current)
+            refuse_stopped(await accounts.wallet_row(tx, current.wallet), current)
             await configuration.describe(
                 tx, current.id, display_name=change.display_name, description=change.description
             )
-            changed = await self._configure(tx, current, change, wallet, written)
+            changed = await self._configure(tx, current, change, written)
             if changed.effect is Effect.NONE and _renames(current, change):
                 changed = Changed(Effect.AT_ONCE)
         if changed.effect is Effect.DEPLOYING:
@@ -182,7 +182,6 @@ class ProjectConfiguration:
         tx: Transaction,
         project: Project,
         change: Change,
-        wallet: WalletRow,
         written: WrittenFiles | None,
     ) -> Changed:
         now = await current_config(tx, self._vault, project)
@@ -212,7 +211,7 @@ class ProjectConfiguration:
                 tx, now.newest.id, variables=variables, health_path=health_path
             )
             return Changed(Effect.UNDER_WAY, now.newest.id)
-        if wallet.balance <= 0:
+        if await ledger.balance_for(tx, project.id, wallet=project.wallet) <= 0:
             raise OutOfCredits
         await self._capacity.require(tx, new_volume=new_volume, project_id=project.id)
         await self._copies.check(project.wallet)

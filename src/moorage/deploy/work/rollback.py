@@ -19,6 +19,7 @@ from moorage.errors import (
     ReleaseNeverServed,
     ReleaseServing,
 )
+from moorage.ledger import ledger
 from moorage.records.deployment import Deployment, DeploymentStatus, Origin
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import idempotency
@@ -94,9 +95,8 @@ class Rollback:
         project = await projects.by_id(tx, project_id)
         if project is None or project.status is ProjectStatus.DELETING:
             raise ProjectNotFound
-        wallet = await accounts.wallet_row(tx, project.wallet)
-        refuse_stopped(wallet, project)
-        if wallet.balance <= 0:
+        refuse_stopped(await accounts.wallet_row(tx, project.wallet), project)
+        if await ledger.balance_for(tx, project.id, wallet=project.wallet) <= 0:
             raise OutOfCredits
         return project
 
