@@ -11,7 +11,7 @@ from eth_account import Account
 from contract_wallet import put_code
 from desk_fixture import USDC, Desk, Sign
 from moorage.chains.eip3009 import TransferAuthorization
-from moorage.errors import AuthorizationRefused, PaymentAlreadyUsed
+from moorage.errors import AuthorizationRefused
 from moorage.payments.relay import settlements
 from moorage.records.money.relay_transaction import RelayStatus
 from moorage.records.money.settlement import SettlementStatus
@@ -172,7 +172,7 @@ async def test_use_is_searched_in_so_many_blocks_and_no_more(
     asked = asked_for(arbitrum_proxy, "eth_getLogs")
     await desk.open(arbitrum_proxy.url)
     arbitrum_proxy.alter = lambda method, result: USED if method == "eth_call" else result
-    with pytest.raises(PaymentAlreadyUsed, match="Do not pay again"):
+    with pytest.raises(AuthorizationRefused, match="paid nothing here"):
         await desk.settle(wish)
     searched = [int(one[0]["toBlock"], 16) - int(one[0]["fromBlock"], 16) + 1 for one in asked]
     assert 0 < sum(searched) <= SEARCHED_BLOCKS + 1

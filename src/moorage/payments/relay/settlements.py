@@ -342,11 +342,9 @@ class Settlements:
             if await self._is_spent_elsewhere(client, use):
                 raise AuthorizationRefused(SPENT_ELSEWHERE)
             return use.tx_hash
-        state, settled_state = await client.batch(
-            [state_call(authorization, "latest"), state_call(authorization, "safe")]
-        )
+        (state,) = await client.batch([state_call(authorization, "latest")])
         if is_used(client, state):
-            was_safe = not isinstance(settled_state, RpcError) and is_used(client, settled_state)
+            was_safe = await self._was_used_long_ago(client, authorization)
             brought = await payments.brought(
                 self._db,
                 chain_id=authorization.chain_id,
@@ -364,6 +362,15 @@ class Settlements:
         raise PaymentPending(
             "The authorization is being used by a transaction that is not mined yet. "
             "Do not pay again: send the same request again."
+        )
+
+    async def _was_used_long_ago(
+        self, client: RpcClient, authorization: TransferAuthorization
+    ) -> bool:
+        """Whether it was used in a safe block, as every node says: no node alone is believed."""
+        views = await client.each([state_call(authorization, "safe")])
+        return len(views) >= client.quorum and all(
+            not isinstance(state, RpcError) and is_used(client, state) for (state,) in views
         )
 
     async def _is_spent_elsewhere(self, client: RpcClient, use: AuthorizationUse) -> bool:
