@@ -229,8 +229,9 @@ async def test_each_line_of_the_book_does_what_its_page_says(
         "--pwprompt moorage": "--pwprompt keeper",
         "--owner=moorage": "--owner=keeper",
         "template0 moorage": "template0 books",
+        "DATABASE moorage": "DATABASE books",
     }
-    await operator.types("gateways", "PostgreSQL", next_lines=2, given=names)
+    await operator.types("gateways", "PostgreSQL", next_lines=3, given=names)
     url = f"postgresql://keeper@/books?host={postgres_server.directory}"
     operator.places["/etc/moorage"] = elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
