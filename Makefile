@@ -61,7 +61,7 @@ else
 	$(BIN)/pytest $(ARGS)
 endif
 
-# What a run takes at its peak of the disk, for temporary files, and of the memory, rounded up.
+# An estimate of what a run takes at its peak, of the disk for temporary files and of the memory.
 room:
 	@scripts/room --disk-mib 6000 --memory-mib 4000
 
