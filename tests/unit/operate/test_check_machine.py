@@ -195,4 +195,4 @@ def test_command_asks_for_root_and_names_each_package_once() -> None:
 
 
 def test_finding_has_the_fields_that_the_command_prints() -> None:
-    assert Finding.__struct_fields__ == ("name", "ok", "detail", "remedy", "blocks")
+    assert Finding.__struct_fields__ == ("name", "ok", "detail", "remedy", "warns", "blocks")
