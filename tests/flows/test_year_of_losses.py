@@ -236,7 +236,7 @@ async def test_a_year_of_losses_loses_no_money_and_no_project(
     second = ServedGateway(tmp_path / "second", local_chains)
     places = ("data_dir", "port", "proxy_port")
     second.write(**{name: gateway.written[name] for name in gateway.written if name not in places})
-    second.write(operator_port=quiet_port())
+    second.write(operator_port=quiet_port(), offer_first=None)
     await put_back(saved, second.data_dir)
     assert "on this machine" in await asyncio.to_thread(second.refused)
     async with RpcProxy(local_chains.base.rpc_urls[0], host=elsewhere.ours) as there:

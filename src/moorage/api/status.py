@@ -11,6 +11,7 @@ from moorage.api.http.caller import Front, count, use_nonce, verify
 from moorage.api.http.named import viewed_deployment
 from moorage.api.http.person import PERSON
 from moorage.api.http.problems import json_response
+from moorage.api.http.request_context import HAS_PAID
 from moorage.clock import iso_utc
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.entrance.warnings import warnings, written_warnings
@@ -73,6 +74,7 @@ async def status(room: StatusRoom, request: Request) -> Response:
         await count(room, request, signed.wallet)
     else:
         await room.limiters.polls.check(found.id)
+        request.scope[HAS_PAID] = await room.paid_wallets.has_paid(signed.wallet)
     await use_nonce(signed)
     progress = await _progress(room, found)
     return json_response(msgspec.structs.replace(progress, warnings=await _warnings(room, found)))

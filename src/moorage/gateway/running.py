@@ -13,6 +13,7 @@ import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from moorage.api.connections.connection import Bounds
+from moorage.api.connections.fair_share import FairShare
 from moorage.api.connections.server import HttpServer
 from moorage.api.http.caller import address_key, limit_address
 from moorage.api.http.request_context import RequestContext
@@ -352,7 +353,11 @@ def _servers(
 ) -> list[HttpServer]:
     proxies, proxy_dir = rooms.api.proxies, rooms.platform.proxy_dir
     pages = _public_pages(rooms, settings, operator_pages)
-    api = RequestContext(http_app(rooms.api.http, mcp=mcp, pages=pages), proxies)
+    http = rooms.api.http
+    shared = FairShare(
+        http_app(http, mcp=mcp, pages=pages), address_of=partial(address_key, http.front)
+    )
+    api = RequestContext(shared, proxies)
     servers = [
         HttpServer(api, rooms.platform.api_listener, bounds=bounds, proxies=proxies),
         HttpServer(_operator_app(rooms, settings, operator, operator_pages), operator),

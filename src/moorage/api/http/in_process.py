@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import msgspec
 from starlette.types import ASGIApp, Message, Scope
 
-from moorage.api.http.request_context import WALLET
+from moorage.api.http.request_context import HAS_PAID, WALLET
 from moorage.mcp.tools.api_request import ApiRequest
 
 Header = tuple[str, str]
@@ -87,6 +87,7 @@ async def in_process(
 
     await app(scope, receive, collect)
     caller[WALLET] = scope.get(WALLET)  # for the request's line in the log
+    caller[HAS_PAID] = scope.get(HAS_PAID, False)  # for its turn in the loop
     return ApiAnswer(started["status"], _decoded(started), bytes(content))
 
 
