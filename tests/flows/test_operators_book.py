@@ -155,6 +155,10 @@ async def test_each_line_of_the_book_does_what_its_page_says(
     assert stat.S_IMODE((gateway.config.parent / "relayer.key").stat().st_mode) == 0o600
     (audit,) = await operator.types("payments", "Audit")
     assert shapes(book.shown("payments", "Audit")) <= shapes(audit.splitlines())
+    today, tomorrow = (f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%d}" for days in (0, 1))
+    ours = {"2027-03-01": today, "2027-03-02": tomorrow, "381204000": "1"}
+    found = await operator.types("payments", "Find payments", given=ours)
+    assert found == ["The books lack no payment there.\n", "Nothing was credited.\n"]
     await operator.types("payments", "Export")
     assert "posting,kind,account" in (tmp_path / "april.csv").read_text()
     await operator.types("payments", "Report", given={EXAMPLE_WALLET: alice.address})

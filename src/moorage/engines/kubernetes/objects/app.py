@@ -38,7 +38,7 @@ _SCRATCH = {
     "run": ("/run", 16 * MIB),
     "var-tmp": ("/var/tmp", 16 * MIB),  # noqa: S108
 }
-_PRIVILEGED = 1024  # from here on anybody may listen on a port
+_ANY_PORT = {"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}  # as in the other engines
 _READY_SECONDS = 5
 _READY_FAILURES = 3
 
@@ -140,9 +140,7 @@ def _volume_label(app: App) -> dict[str, str]:
 def _pod(app: App, options: PodOptions) -> Manifest:
     volumes = [in_memory(name, size_bytes=size) for name, (_, size) in _SCRATCH.items()]
     pod = restricted_pod(options, user=None if app.is_own_image else USER)
-    if app.port < _PRIVILEGED:
-        sysctl = {"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}
-        pod["securityContext"]["sysctls"] = [sysctl]
+    pod["securityContext"]["sysctls"] = [_ANY_PORT]
     pod["containers"] = [_container(app)]
     if app.volume is not None:
         claim = {"claimName": volume_name(app.volume)}
