@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 
 from memory_tree import MemoryTree
+from moorage.errors import RuntimeUnsupported
 from moorage.planning.node.engines import LOCK_LIMIT, package_needs
 from moorage.planning.node.package_json import package_json
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.reading.folder import Folder
+from moorage.planning.toolbox import Toolbox
 from toolboxes import TOOLBOX
 
 
@@ -127,3 +129,58 @@ def test_hostile_lock_file_of_pnpm_takes_bounded_time() -> None:
     lock = ("  a@1:\n" * 100_000 + "    x\n" * 100_000) * 4
     # Nothing is measured: one that tries each entry to the end takes an hour.
     assert needs({"package.json": package({"a": "1"}), "pnpm-lock.yaml": lock}) == {}
+
+
+FLOORS = [
+    ({"next": "^16.0.0"}, "18", "next needs Node >=20.9.0"),
+    ({"next": "16.0.1"}, "v20.5.0", "next needs Node >=20.9.0"),
+    ({"vite": "^7.1.0"}, "18.20.8", "vite needs Node ^20.19.0 || >=22.12.0"),
+    ({"vite": "latest"}, "20.11.1", "vite needs Node ^20.19.0 || >=22.12.0"),
+    ({"@angular/core": "^20.3.0"}, "lts/hydrogen", "@angular/core needs Node ^20.19.0 || "),
+    ({"astro": "^5.13.0"}, "16", "astro needs Node 18.20.8 || ^20.3.0 || >=22.0.0"),
+    ({"nuxt": "~4.1.0"}, "18", "nuxt needs Node ^20.19.0 || >=22.12.0"),
+    ({"@nestjs/cli": "^11.0.0"}, "18", "@nestjs/cli needs Node >=20.11"),
+]
+
+
+@pytest.mark.parametrize(("dependencies", "asked", "said"), FLOORS)
+@pytest.mark.parametrize("place", [".nvmrc", ".node-version", "engines"])
+def test_what_a_framework_refuses_to_build_on_goes_before_the_apps_own_request(
+    dependencies: dict[str, str], asked: str, said: str, place: str
+) -> None:
+    if place == "engines":
+        asked = {"lts/hydrogen": "18.x"}.get(asked, asked)
+        files = {"package.json": package(dependencies, engines={"node": asked})}
+    else:
+        files = {"package.json": package(dependencies), place: f"{asked}\n"}
+    made = plan(files)
+    assert made.host_tools["node"] == "20.20.2"
+    assert any("asks for " in it and f", but {said}" in it for it in made.because)
+
+
+def test_floor_in_a_lock_file_goes_before_the_apps_own_request() -> None:
+    lock = npm_lock({"node_modules/vite": {"node": "^20.19.0 || >=22.12.0"}})
+    files = {"package.json": package({"vite": "*"}), "package-lock.json": lock, ".nvmrc": "18"}
+    assert plan(files).host_tools["node"] == "20.20.2"
+
+
+@pytest.mark.parametrize(
+    ("engines", "node"), [(">=18", "26.10.0"), ("^20 || ^22", "22.23.3"), ("24.x", "24.14.0")]
+)
+def test_framework_decides_among_what_the_app_allows(engines: str, node: str) -> None:
+    app = package({"astro": "^6.1.0"}, engines={"node": engines})
+    assert plan({"package.json": app}).toolchains["node"] == node
+
+
+def test_runtime_that_a_framework_refuses_is_refused_before_payment() -> None:
+    tree = MemoryTree({"index.js": "", "package.json": package({"next": "^16.0.0"})})
+    with pytest.raises(RuntimeUnsupported, match=r"next needs Node >=20\.9\.0: leave "):
+        make_plan(tree, Settings(runtime="node:18"), TOOLBOX)
+    assert make_plan(tree, Settings(runtime="node:22"), TOOLBOX).toolchains["node"] == "22.23.3"
+
+
+def test_framework_that_no_node_here_will_do_for_is_refused_before_payment() -> None:
+    tree = MemoryTree({"index.js": "", "package.json": package({"astro": "^6.1.0"})})
+    only = Toolbox(host={"node": ("20.20.2",), "npm": ("11.19.1",)})
+    with pytest.raises(RuntimeUnsupported, match=r"astro needs Node >=22\.12\.0, but this"):
+        make_plan(tree, Settings(), only)

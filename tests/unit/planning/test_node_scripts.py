@@ -1,9 +1,15 @@
 """What a start script comes to, and whether visitors can be served by it."""
 
+import json
+
 import pytest
 
+from memory_tree import MemoryTree
 from moorage.planning.node.package_json import PackageJson
 from moorage.planning.node.scripts import command_of, is_development_server
+from moorage.planning.plan import Settings
+from moorage.planning.planner import make_plan
+from toolboxes import TOOLBOX
 
 
 @pytest.mark.parametrize(
@@ -90,3 +96,52 @@ def test_scripts_that_run_one_another_in_a_circle_come_to_nothing() -> None:
 def test_scripts_made_to_be_slow_are_judged_in_linear_time(start: str) -> None:
     # Nothing is measured: with one pattern of quadratic cost this takes minutes.
     assert not is_development_server(PackageJson(scripts={"start": start}))
+
+
+@pytest.mark.parametrize(
+    ("scripts", "dependencies", "tool"),
+    [
+        (
+            {"start": "node .", "build": "pnpm run css && pnpm exec vite build"},
+            {"vite": "7"},
+            "pnpm",
+        ),
+        ({"start": "yarn serve", "serve": "node index.js"}, {"express": "5"}, "yarn"),
+        (
+            {"start": "next start", "build": "npm run all", "all": "yarn gen && next build"},
+            {"next": "15"},
+            "yarn",
+        ),
+        ({"prestart": "pnpm migrate", "start": "node ."}, {"fastify": "5"}, "pnpm"),
+        ({"start": "node .", "postinstall": "bunx prisma generate"}, {"prisma": "6"}, "bun"),
+        ({"build": "astro check && pnpm astro build"}, {"astro": "5"}, "pnpm"),
+        (
+            {"start": "concurrently 'yarn web' 'yarn jobs'"},
+            {"koa": "3", "concurrently": "9"},
+            "yarn",
+        ),
+    ],
+)
+def test_package_manager_that_scripts_run_installs_where_no_lock_file_names_one(
+    scripts: dict[str, str], dependencies: dict[str, str], tool: str
+) -> None:
+    app = json.dumps({"scripts": scripts, "dependencies": dependencies})
+    made = make_plan(MemoryTree({"package.json": app, "index.js": ""}), Settings(), TOOLBOX)
+    assert f"{tool} install" in (made.install or "")
+    assert tool in made.toolchains
+
+
+def test_package_manager_that_scripts_run_is_there_beside_the_lock_files_own() -> None:
+    app = {"scripts": {"build": "pnpm tsc", "start": "node ."}, "dependencies": {"koa": "3"}}
+    files = {"package.json": json.dumps(app), "package-lock.json": "{}", "index.js": ""}
+    made = make_plan(MemoryTree(files), Settings(), TOOLBOX)
+    assert (made.install or "").startswith("npm ci")
+    assert "pnpm" in made.toolchains
+
+
+def test_script_that_nothing_runs_asks_for_no_package_manager() -> None:
+    app = {"scripts": {"release": "pnpm publish", "start": "node ."}, "dependencies": {"koa": "3"}}
+    files = {"package.json": json.dumps(app), "index.js": ""}
+    made = make_plan(MemoryTree(files), Settings(), TOOLBOX)
+    assert (made.install or "").startswith("npm install")
+    assert "pnpm" not in made.toolchains

@@ -16,9 +16,14 @@ from moorage.planning.node.package_managers import (
     bun_manager,
     has_bun_lock,
     manager_for,
+    manager_named,
     npm_manager,
 )
-from moorage.planning.node.scripts import build_script, is_development_server
+from moorage.planning.node.scripts import (
+    build_script,
+    is_development_server,
+    managers_called,
+)
 from moorage.planning.node.servers import built_server, is_handler_served, server_environment
 from moorage.planning.node.sites import site
 from moorage.planning.node.starts import (
@@ -30,7 +35,6 @@ from moorage.planning.node.versions import node_for, npm_for
 from moorage.planning.node.workspaces import Monorepo, Workspace, monorepo, monorepo_around
 from moorage.planning.plan import Stack
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.shell import first_word
 from moorage.planning.recipe import Recipe, quoted
 from moorage.planning.toolbox import Tool, Toolbox
 from moorage.planning.wanted import find_tool
@@ -231,11 +235,12 @@ def _tools(
         tools.append(manager.tool)
     if manager.name != "npm" and is_handler_served(where.manifest):
         tools.append(npm_for(node.tool, toolbox))
-    script = where.manifest.script("start")
-    if manager.name != "bun" and first_word(script) in ("bun", "bunx"):
-        bun = find_tool(toolbox, "bun", None)
-        because.append(f"its start script runs by Bun: {bun.tool}")
-        tools.append(bun.tool)
+    manifests = (where.manifest, *([where.monorepo.manifest] if where.monorepo else ()))
+    called = {name for manifest in manifests for name in managers_called(manifest)}
+    for name in sorted(called - {manager.name}):
+        tool = manager_named(name, "", where.root, toolbox).tool
+        because.append(f"its scripts run {name}: {tool}")
+        tools += [tool] if tool is not None else []
     return tuple(tools)
 
 

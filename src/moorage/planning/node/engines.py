@@ -1,6 +1,7 @@
 """Finds which Nodes an app's dependencies run on: from its lock file, or from a known list.
 
-Frameworks refuse to build on an older one. The app's own request has precedence.
+Frameworks refuse to build on an older one, so what they need goes before the app's own request;
+what other packages need comes after it.
 """
 
 import re
@@ -20,16 +21,34 @@ _PNPM_ENTRY = re.compile(
     r"(?:    (?!engines:)[^\n]*\n)*    engines: \{[^}\n]*?\bnode: '?([^'},\n]{1,256})",
     re.MULTILINE,
 )
-# Used without a lock file: a package, its first version that needs more than Node 20, and that
-# version's `engines.node` (npm, November 2026).
-_KNOWN = (
+# Packages that refuse to build on another Node: the first version to which a line applies, and its
+# `engines.node` (npm, November 2026). A lock file's own says it more exactly.
+_FLOORS = (
+    ("@angular/core", Version(19, 0, 0), "^18.19.1 || ^20.11.1 || >=22.0.0"),
+    ("@angular/core", Version(20, 0, 0), "^20.19.0 || ^22.12.0 || >=24.0.0"),
     ("@angular/core", Version(22, 0, 0), "^22.22.3 || ^24.15.0 || >=26.0.0"),
+    ("@docusaurus/core", Version(3, 0, 0), ">=18.0"),
+    ("@docusaurus/core", Version(3, 9, 0), ">=20.0"),
+    ("@nestjs/cli", Version(11, 0, 0), ">=20.11"),
+    ("@react-router/dev", Version(7, 0, 0), ">=20.0.0"),
+    ("@sveltejs/kit", Version(2, 0, 0), ">=18.13"),
     ("@sveltejs/kit", Version(3, 0, 0), ">=22.17"),
     ("@tanstack/react-start", Version(1, 132, 0), ">=22.12.0"),
+    ("astro", Version(5, 0, 0), "18.20.8 || ^20.3.0 || >=22.0.0"),
     ("astro", Version(6, 0, 0), ">=22.12.0"),
+    ("gatsby", Version(5, 0, 0), ">=18.0.0"),
+    ("next", Version(14, 0, 0), ">=18.17.0"),
+    ("next", Version(15, 0, 0), "^18.18.0 || ^19.8.0 || >=20.0.0"),
+    ("next", Version(16, 0, 0), ">=20.9.0"),
+    ("nuxt", Version(4, 0, 0), "^20.19.0 || >=22.12.0"),
     ("nuxt", Version(4, 4, 6), "^22.19.0 || ^24.11.0 || >=26.0.0"),
+    ("prisma", Version(7, 0, 0), "^20.19 || ^22.12 || >=24.0"),
     ("react-router", Version(8, 0, 0), ">=22.22.0"),
+    ("vite", Version(5, 0, 0), "^18.0.0 || >=20.0.0"),
+    ("vite", Version(6, 0, 0), "^18.0.0 || ^20.0.0 || >=22.0.0"),
+    ("vite", Version(7, 0, 0), "^20.19.0 || >=22.12.0"),
 )
+_REFUSE = frozenset(package for package, _, _ in _FLOORS)
 
 
 class Need(NamedTuple):
@@ -38,6 +57,7 @@ class Need(NamedTuple):
     package: str
     text: str
     range: Range
+    is_floor: bool = False  # whether the package refuses any other
 
     def __str__(self) -> str:
         return f"{self.package} needs Node {self.text}"
@@ -66,8 +86,12 @@ def package_needs(root: Folder, manifest: PackageJson, *, directory: str = "") -
     elif _is_read(root, "pnpm-lock.yaml"):
         locked = _pnpm_locked(root, frozenset(names))
     else:
-        locked = _known(manifest)
-    needs = (Need(name, text, found) for name, text in locked if (found := version_range(text)))
+        locked = list(_known(manifest).items())
+    needs = (
+        Need(name, text, found, name in _REFUSE)
+        for name, text in locked
+        if (found := version_range(text))
+    )
     return tuple(need for need in needs if need.range != ANY)
 
 
@@ -105,14 +129,14 @@ def _is_read(root: Folder, lock: str) -> bool:
     return root.has(lock) and root.size(lock) <= LOCK_LIMIT
 
 
-def _known(manifest: PackageJson) -> list[tuple[str, str]]:
-    """Yields the needs of the newest versions that package.json allows: those are installed."""
+def _known(manifest: PackageJson) -> dict[str, str]:
+    """Returns the needs of the newest versions that package.json allows: those are installed."""
     versions = {**manifest.dev_dependencies, **manifest.dependencies}
-    return [
-        (package, node)
-        for package, first, node in _KNOWN
+    return {
+        package: node
+        for package, first, node in _FLOORS
         if package in versions and allows_from(versions[package], first)
-    ]
+    }
 
 
 def allows_from(text: str, first: Version) -> bool:

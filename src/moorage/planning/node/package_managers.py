@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from moorage.planning.node.package_json import PackageJson
+from moorage.planning.node.scripts import managers_called
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.semver import ANY, Range, version_range
 from moorage.planning.recipe import in_app
@@ -75,7 +76,14 @@ _PNPM_COMMANDS = Commands(
         ("pnpm_config_store_dir", _PNPM_STORE),
     ),
 )
-_YARN_COMMANDS = Commands(f"{_YARN} --frozen-lockfile", _YARN, "yarn run", "yarn --silent run")
+# As npm and pnpm do, it says of a package that it is for another Node, and installs it.
+_YARN_COMMANDS = Commands(
+    f"{_YARN} --frozen-lockfile",
+    _YARN,
+    "yarn run",
+    "yarn --silent run",
+    (("YARN_IGNORE_ENGINES", "true"),),
+)
 _BERRY = Commands(
     "yarn install --immutable",
     "yarn install --no-immutable",
@@ -106,8 +114,8 @@ class Manager(NamedTuple):
 def manager_for(folder: Folder, manifest: PackageJson, toolbox: Toolbox) -> Manager:
     """Returns the package manager of a package, or of the root of workspaces.
 
-    `packageManager` has precedence, then lock files, then `engines`. Raises RuntimeUnsupported when
-    the version is not available.
+    `packageManager` has precedence, then lock files, then `engines`, then what scripts run. Raises
+    RuntimeUnsupported when the version is not available.
     """
     field = manifest.package_manager
     match = _FIELD.match(field) if isinstance(field, str) else None
@@ -124,6 +132,10 @@ def manager_for(folder: Folder, manifest: PackageJson, toolbox: Toolbox) -> Mana
     is_buns = _RUN_BY_BUN.match(manifest.script("dev")) is not None
     if is_buns or any(manifest.depends_on(types) for types in _BUN_TYPES):
         return bun_manager(folder, None, toolbox)
+    called = managers_called(manifest)
+    if len(called) == 1:
+        made = _MAKE[called[0]](folder, None, toolbox)
+        return made._replace(because=f"its scripts run {called[0]}: {made.tool}")
     return _npm(folder, None, toolbox)
 
 

@@ -21,6 +21,15 @@ _BY_NAME = re.compile(
 _DOCUMENTS = re.compile(r"(?:vitepress|vuepress)[ \t]+build\b")
 _RELOADS = re.compile(r"(?:live-server|lite-server|browser-sync[ \t]+start)(?:[ \t]+-.*)?\Z")
 _CALLS_LIMIT = 8  # scripts that run one another
+_RUN = (
+    *("preinstall", "install", "postinstall", "prepare", "build", "heroku-postbuild"),
+    *("start", "start:prod"),
+)
+"""The scripts that builds and starts run, and those that run beside them by their names."""
+
+_MANAGERS = re.compile(
+    r"(?:^|[\s;&|(\"'])(?:exec[ \t]+)?(pnpm|pnpx|yarn|yarnpkg|bun|bunx)(?=[ \t])"
+)
 # Development servers: they serve a site's sources, or are not meant for visitors.
 _OF_GENERATORS = (
     "astro|gatsby|modern|next|nuxi|nuxt|quasar|react-router|remix|rsbuild|rspack|rspress|slidev"
@@ -70,6 +79,25 @@ def build_script(manifest: PackageJson) -> str:
         return documents
     # heroku-postbuild often builds a page in a directory of its own.
     return next((name for name in ("build", "heroku-postbuild") if manifest.script(name)), "")
+
+
+def managers_called(manifest: PackageJson) -> tuple[str, ...]:
+    """Returns the package managers besides npm that the scripts of a build or a start run."""
+    left = [name for base in _RUN for name in (f"pre{base}", base, f"post{base}")]
+    seen: set[str] = set()
+    found: set[str] = set()
+    while left:
+        name = left.pop()
+        command = manifest.script(name)
+        if name in seen or not command or len(command) > COMMAND_LIMIT:
+            continue
+        seen.add(name)
+        found |= {_NAMES.get(word, word) for word in _MANAGERS.findall(command)}
+        left += [word for word in re.findall(r"[\w:./@-]+", command) if manifest.script(word)]
+    return tuple(sorted(found))
+
+
+_NAMES = {"pnpx": "pnpm", "yarnpkg": "yarn", "bunx": "bun"}
 
 
 def is_development_server(manifest: PackageJson) -> bool:
