@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from eth_account import Account
+from multidict import CIMultiDict
 
 from gateway_fixture import DevGateway, running
 from paying import rpc, token_balance
-from wallet import Answer, Wallet, deploy_body, fresh_name, new_key
+from receiver import receiving
+from wallet import Answer, Wallet, call, deploy_body, fresh_name, new_key
 
 pytestmark = pytest.mark.root
 
@@ -55,6 +58,42 @@ async def test_client_that_authorizes_pays_once_without_gas_and_reaches_its_app(
     await assert_paid_and_reached(agent, told)
     assert "payment-receipt" in told["headers"]
     assert ("payment-response" in told["headers"]) == ("x402" in script)
+
+
+@pytest.mark.parametrize("script", ["pay_mppx.mjs", "pay_pympp.py"])
+async def test_shop_that_relays_our_challenge_to_a_client_gets_nothing_its_customer_had(
+    dev_gateway: DevGateway, script: str
+) -> None:
+    """The client signs what it signs for any purchase; the shop has the gateway ask for it."""
+    agent = await funded_agent(dev_gateway, "arbitrum", gas=0)
+    bought = await run(script, agent)
+    own, stolen = (
+        deploy_body(name, {"index.html": "the shop's"}) for name in (fresh_name(), agent["name"])
+    )
+    told = list[Answer]()
+
+    async def shop(request: web.Request) -> web.StreamResponse:
+        payment = request.headers.get("Authorization")
+        by = {"X-Payment-Chain": "arbitrum"} if payment is None else {"Authorization": payment}
+        body = own if payment is None else stolen
+        told.append(await call(dev_gateway, "POST", "/deploy", json=body, headers=by))
+        offers = [
+            ("WWW-Authenticate", str(each))
+            for each in CIMultiDict(told[-1].headers).getall("WWW-Authenticate", [])
+        ]
+        return web.json_response(told[-1].body, status=told[-1].status, headers=CIMultiDict(offers))
+
+    async with receiving() as receiver:
+        receiver.answer = shop
+        relayed = await run(script, agent | {"gateway": f"http://127.0.0.1:{receiver.port}"})
+
+    assert [answer.status for answer in told] == [402, 400]
+    assert (relayed["status"], relayed["body"]["code"]) == (400, "name_unavailable")
+    assert relayed["body"]["payment"]["state"] == "unused"
+    assert await balance(agent) == FUNDS - PRICE
+    wallet = Wallet(dev_gateway, key=agent["key"])
+    status, page = await wallet.visit(agent["name"])
+    assert (status, page) == (200, bought["page"])
 
 
 @pytest.fixture(scope="module")

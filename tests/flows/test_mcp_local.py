@@ -86,6 +86,8 @@ async def what_else_may_be_asked(tools: Tools, project: str, deployment: str) ->
     await tools.until_settled(project, restarted["deployment_id"])
     over = await tools.refused("cancel", project=project, deployment=deployment)
     assert over["code"] == "deployment_over"
+    adopted = await tools.ok("adopt", project=project)
+    assert (adopted["status"], adopted["moved_usd"]) == ("adopted", 0)  # it shared them before
     assert (await tools.ok("domains", project=project))["domains"] == []
     missing = await tools.refused("domains", project=project, action="add")
     assert missing["code"] == "arguments_invalid"

@@ -72,6 +72,10 @@ class Page:
     retry_after_seconds: int | None = None
 
 
+_TOP_UP = (
+    "Top up with POST $gateway/agent/credits (with its manage_token, if a payment alone opened the "
+    "project); the app then starts by itself"
+)
 PAGES = {
     HostState.UNKNOWN: Page(
         status=404,
@@ -102,7 +106,7 @@ PAGES = {
         title="Out of credits",
         text="This app is stopped because its credits are used up. Its files and data are kept.",
         hint="Its deployer starts it again by topping up at $gateway, before it is deleted.",
-        next_actions=("Top up with POST $gateway/agent/credits; the app then starts by itself",),
+        next_actions=(_TOP_UP,),
     ),
     HostState.BLOCKED: Page(
         status=403,

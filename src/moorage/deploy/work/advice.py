@@ -41,7 +41,10 @@ _MENDS: dict[str, str] = {
     FailureCause.OUT_OF_DISK: "Let it take less of the disk; leave node_modules, caches and data "
     "out of the upload.",
     FailureCause.BUILD_TIMEOUT: "Shorten the build, or build elsewhere and upload what it makes.",
-    FailureCause.OUT_OF_CREDITS: "Top up with POST /agent/credits.",
+    FailureCause.OUT_OF_CREDITS: (
+        "Top up with POST /agent/credits (with its manage_token, if a payment alone opened the "
+        "project)."
+    ),
 }
 _KNOWN: tuple[tuple[re.Pattern[str], str], ...] = (
     (

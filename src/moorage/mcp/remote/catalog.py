@@ -5,8 +5,8 @@ import msgspec
 from moorage.mcp.remote.arguments import COMMON, DeployUpload, QuoteUpload
 from moorage.mcp.tools.catalog import Tool, catalog
 
-OF_A_WALLET = frozenset({"list_projects", "credits", "events"})
-"""What these show is the whole wallet's: a token of one project does not cover it."""
+OF_A_WALLET = frozenset({"list_projects", "credits", "events", "adopt"})
+"""What these show or change is the whole wallet's: a token of one project does not cover it."""
 
 
 def remote_tools() -> tuple[Tool, ...]:

@@ -208,6 +208,16 @@ class Pause(SingleRequest, frozen=True, kw_only=True):
         return api_request("PATCH", "projects", self.project, body={"paused": self.paused})
 
 
+class Adopt(SingleRequest, frozen=True, kw_only=True):
+    """Takes a project."""
+
+    project: Project
+
+    def request(self) -> ApiRequest:
+        """Returns the request."""
+        return api_request("POST", "projects", self.project, "adopt")
+
+
 class Cancel(SingleRequest, frozen=True, kw_only=True):
     """Takes a deployment."""
 

@@ -1,4 +1,4 @@
-"""The seventeen tools, as both servers list them; they differ in what `deploy` and `quote` take."""
+"""The eighteen tools, as both servers list them; they differ in what `deploy` and `quote` take."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -150,6 +150,16 @@ _SHARED = (
         arguments.Pause,
         {"status": _TEXT, "message": _TEXT},
         _SETS,
+        ("status",),
+    ),
+    Tool(
+        "adopt",
+        "Adopt a project",
+        "Have a project that was opened by a payment alone share its wallet's credits, with what "
+        "is left of that payment.",
+        arguments.Adopt,
+        {"status": _TEXT, "moved_usd": _NUMBER, "credits_usd": _NUMBER},
+        Hints(repeatable=True),
         ("status",),
     ),
     Tool(
