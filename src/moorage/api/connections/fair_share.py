@@ -29,8 +29,9 @@ FREE_SECONDS = 0.001
 AHEAD_SECONDS = 0.01
 """How much an address that waits now and then may use before those that wait all along go on."""
 
-WAITING_OF_ONE = 64
-"""How many requests of one address may wait to be begun."""
+WAITING_OF_ONE = 256
+"""How many requests of one address may wait to be begun: as many as it may have connections, so
+that only clients that hang up and ask again come so far."""
 
 WAITING = 2_048
 """How many of all addresses may; one is let wait of each address even then."""
