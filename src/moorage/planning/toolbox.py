@@ -47,6 +47,7 @@ class Toolbox(msgspec.Struct, frozen=True):
     host: dict[str, tuple[str, ...]] = {}  # the machine's, on every app's PATH
     store: dict[str, tuple[str, ...]] = {}  # put first on the PATH of apps whose plan names them
     dockerfiles: Dockerfiles = Dockerfiles.STEPS
+    programs: tuple[str, ...] = ()  # the machine's, of those that system packages bring
 
     def has(self, program: str) -> bool:
         """Whether any version is available."""

@@ -12,7 +12,7 @@ import signal
 import sys
 import zipfile
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 BIN = (Path("/usr/local/bin"), Path("/usr/bin"))
@@ -62,6 +62,11 @@ async def host_versions(
         if version is not None:
             found[program] = (*found.get(program, ()), version)
     return found
+
+
+def present(names: Iterable[str], path: Sequence[Path] = BIN) -> tuple[str, ...]:
+    """Returns those of the programs that apps find on the machine."""
+    return tuple(name for name in names if _at(path, name) is not None)
 
 
 def _written(path: Sequence[Path]) -> dict[str, tuple[str, ...]]:

@@ -9,8 +9,9 @@ from pathlib import Path
 import msgspec
 
 from moorage.clock import Clock
+from moorage.planning.dockerfile.packages import PROGRAMS
 from moorage.planning.toolbox import Toolbox
-from moorage.toolchains.host import host_versions
+from moorage.toolchains.host import host_versions, present
 from moorage.toolchains.npm import Npm, NpmFailed
 from moorage.toolchains.packages import Package, packages
 from moorage.toolchains.store import ToolchainStore
@@ -49,6 +50,7 @@ class Inventory:
         self._clock = clock
         self._offered = offered  # what the engine has for apps, of what there is
         self._host: dict[str, tuple[str, ...]] = {}
+        self._programs: tuple[str, ...] = ()
         self._listing = Listing()
         self._heard = asyncio.Event()  # npm was asked at least once, even if it failed
         self.toolbox = Toolbox()
@@ -56,6 +58,7 @@ class Inventory:
     async def open(self) -> None:
         """Reads the machine's versions and npm's last answers; does not ask npm."""
         self._host = await host_versions()
+        self._programs = await asyncio.to_thread(present, PROGRAMS)
         self._listing = await asyncio.to_thread(_read, self._listing_file)
         await self._assemble()
         if self._npm is None or self._listing.asked_at_ms:
@@ -111,6 +114,7 @@ class Inventory:
                 store[package.program] = (*store.get(package.program, ()), *listed)
         found = Toolbox(
             host=self._host,
+            programs=self._programs,
             store={program: tuple(dict.fromkeys(found)) for program, found in store.items()},
         )
         self.toolbox = self._offered(found)

@@ -2,8 +2,10 @@
 
 import re
 import time
+from shlex import quote
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from memory_tree import MemoryTree
 from moorage.errors import InvalidField, InvalidRequest, RuntimeUnsupported
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
+from moorage.planning.static import said
 from toolboxes import EVERYTHING, TOOLBOX
 
 FILES = {
@@ -46,8 +49,9 @@ NODE = "FROM node:20\nWORKDIR /app\n"
         ("FROM node:20\nRUN curl https://a.example/x | sh\nCMD node x", 2, "curl"),
         ("FROM node:20\nRUN echo $(date)\nCMD node x", 2, "only plain commands"),
         ("FROM node:20\nRUN echo `date`\nCMD node x", 2, "only plain commands"),
-        ("FROM node:20\nRUN sed -i s/a/b/ x\nCMD node x", 2, "sed"),
-        ("FROM node:20\nRUN <<EOF\nnpm ci\nEOF\nCMD node x", 2, "heredocs"),
+        ("FROM node:20\nRUN sed -i s/a/b/ /usr/lib/x\nCMD node x", 2, "makes /usr/lib/x"),
+        ("FROM node:20\nCOPY <<EOF /x.txt\nhi\nEOF\nCMD node x", 2, "heredocs"),
+        ("FROM node:20\nRUN python3 <<EOF\nx\nEOF\nCMD node x", 2, "heredocs"),
         ('FROM node:20\nSHELL ["/bin/bash", "-c"]\nCMD node x', 2, "not supported"),
         ("FROM node:20\nONBUILD RUN npm ci\nCMD node x", 2, "not supported"),
         ("FROM node:20\n\n# words\nCPY . .\nCMD node x", 4, "no instruction"),
@@ -267,8 +271,7 @@ def test_users_owners_and_lists_of_packages_need_no_doing() -> None:
         "RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates tini\n"
         "RUN corepack enable && npm config set fund false\nCMD node x"
     )
-    ran = [line for line in build_of(made) if line.startswith("sh -c")]
-    assert ran == ["sh -c 'true && true'"] * 3
+    assert not any(line.startswith("sh -c") for line in build_of(made))
 
 
 def test_pip_installs_into_one_environment_by_uv() -> None:
@@ -531,3 +534,145 @@ def test_braces_that_are_never_closed_take_linear_time() -> None:
     begun = time.thread_time()
     plan(f"{NODE}RUN echo {'${' * 30_000}\nCMD node x")
     assert time.thread_time() - begun < 1.0
+
+
+@pytest.mark.parametrize(
+    ("dockerfile", "line", "serves"),
+    [
+        ("FROM nginx\nCOPY a.html /usr/share/nginx/html", "put /app/ {}/a.html", "the app's files"),
+        (
+            "FROM nginx:alpine\nCOPY a.html b.css /usr/share/nginx/html",
+            "put /app/ {0}/a.html {0}/b.css",
+            "the app's files",
+        ),
+        (
+            "FROM nginxinc/nginx-unprivileged\nCOPY a.html /usr/share/nginx/html",
+            "put /app/ {}/a.html",
+            "the app's files",
+        ),
+        (
+            "FROM httpd:2.4\nCOPY a.html /usr/local/apache2/htdocs",
+            "put /app/htdocs/ {}/a.html",
+            "htdocs/",
+        ),
+        ("FROM httpd\nCOPY a.html htdocs", "put /app/htdocs/ {}/a.html", "htdocs/"),
+        (
+            "FROM caddy:2\nCOPY a.html /usr/share/caddy",
+            "put /app/.image/usr/share/caddy/ {}/a.html",
+            ".image/usr/share/caddy/",
+        ),
+        (
+            'FROM caddy:2\nCOPY a.html /srv\nCMD ["caddy", "file-server"]',
+            "put /app/ {}/a.html",
+            "the app's files",
+        ),
+    ],
+)
+def test_file_copied_to_a_servers_root_is_put_into_it(
+    dockerfile: str, line: str, serves: str
+) -> None:
+    made = plan(dockerfile, files={"a.html": "<p>", "b.css": ""})
+    assert line.format("/app/.dockerfile/context") in build_of(made)
+    assert said(made.start) == f"serves {serves} by Caddy"
+
+
+def test_file_copied_to_a_directory_of_the_image_is_a_file_in_it() -> None:
+    made = plan("FROM php:8.4-apache\nCOPY index.php /var/www/html", files={"index.php": "<?php"})
+    assert "put /app/ /app/.dockerfile/context/index.php" in build_of(made)
+    script = f'{NODE}COPY run.sh /usr/local/bin\nENTRYPOINT ["run.sh"]'
+    assert "/app/.image/usr/local/bin/run.sh" in plan(script, files={"run.sh": ""}).start
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "RUN rm /etc/nginx/conf.d/default.conf",
+        "RUN rm -rf /etc/nginx/conf.d/* && rm -f /etc/nginx/nginx.conf",
+        "RUN sed -i 's/80/8080/' /etc/nginx/conf.d/default.conf",
+        "RUN sed -i '/^user/d' /etc/nginx/nginx.conf",
+        "RUN mkdir -p /etc/nginx/templates && touch /etc/nginx/x.conf",
+    ],
+)
+def test_changes_of_a_configuration_that_is_not_used_are_left_out(lines: str) -> None:
+    made = plan(f"FROM nginx\n{lines}\nCOPY src /usr/share/nginx/html")
+    assert not any("/etc/nginx" in line for line in build_of(made) if not line.startswith("echo"))
+
+
+def test_configuration_copied_to_its_directory_is_read() -> None:
+    site = {"app.conf": "server { location / { try_files $uri /index.html; } }"}
+    made = plan("FROM nginx\nCOPY app.conf /etc/nginx/conf.d\nCOPY src .", files=site)
+    assert "/200.html" in made.start
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        *("docker.io/node:20", "docker.io/library/node:20", "index.docker.io/library/node:20"),
+        *("public.ecr.aws/docker/library/node:20-slim", "mirror.gcr.io/library/node:20"),
+        "registry.hub.docker.com/library/node:20",
+    ],
+)
+def test_official_image_is_known_by_all_its_names(reference: str) -> None:
+    made = plan(f"FROM {reference}\nWORKDIR /app\nCOPY . .\nCMD node index.js")
+    assert made.host_tools["node"] == "20.20.2"
+    php = "FROM php:8.4-cli\nCOPY --from=docker.io/library/composer:2 /usr/bin/composer /bin/\n"
+    assert plan(f"{php}WORKDIR /a\nCOPY . .\nCMD php x").host_tools["php"] == "8.4.16"
+
+
+def test_heredoc_counts_only_where_it_is_followed() -> None:
+    unused = "FROM node:20 AS tests\nCOPY <<EOF /x\nFROM no\nEOF\nRUN python3 <<X\nCPY\nX\n"
+    made = plan(f"{unused}{NODE}COPY . .\nCMD node index.js")
+    assert made.start == "exec node index.js"
+
+
+def test_lines_of_a_heredoc_are_run() -> None:
+    text = "RUN <<EOF\n# comment\nset -e\nnpm ci \\\n  --omit=dev\nmkdir /app/x\nEOF\n"
+    lines = build_of(plan(f"{NODE}COPY . .\n{text}CMD node index.js"))
+    assert "sh -c 'set -e \n npm ci --omit=dev \n mkdir /app/x'" in "\n".join(lines)
+
+
+MACHINE = msgspec.structs.replace(EVERYTHING, programs=("curl", "git", "make", "gcc", "g++"))
+CHECK = "HEALTHCHECK CMD curl -f http://localhost:3000/ || exit 1\n"
+
+
+@pytest.mark.parametrize(
+    ("run", "check"),
+    [
+        ("apk add --no-cache curl", CHECK),
+        ("apt-get update && apt-get install -y wget", "HEALTHCHECK CMD wget x\n"),
+        ("apk add tini su-exec", ""),
+        ("apt-get install -y vim less locales", ""),
+        ("apk add netcat-openbsd", 'HEALTHCHECK CMD ["nc", "-z", "localhost", "3000"]\n'),
+    ],
+)
+def test_package_that_only_checks_or_people_need_is_left_out(run: str, check: str) -> None:
+    made = plan(f"{NODE}RUN {run}\n{check}COPY . .\nCMD node index.js")
+    assert not any(run in line for line in build_of(made))
+
+
+@pytest.mark.parametrize(
+    "packages", ["curl", "git=1:2.30", "build-essential", "make g++", "--virtual .b git"]
+)
+def test_package_whose_programs_the_machine_has_is_there(packages: str) -> None:
+    text = f"{NODE}RUN apk add {packages}\nCOPY . .\nCMD node index.js"
+    tree = MemoryTree({**FILES, "Dockerfile": text})
+    made = make_plan(tree, Settings(has_dockerfile=True), MACHINE)
+    assert made.start == "exec node index.js"
+    with pytest.raises(RuntimeUnsupported, match="needs root"):
+        make_plan(tree, Settings(has_dockerfile=True), EVERYTHING)
+
+
+@pytest.mark.parametrize(
+    ("line", "run"),
+    [
+        ("sed -i 's/\\r$//' run.sh", "sed -i 's/\\r$//' run.sh"),
+        ("sed -i -e s#/app#/x# -e /y/d /app/a.txt", "sed -i -e s#/app#/x# -e /y/d /app/a.txt"),
+        ("sed -i 's/deb/x/' /etc/apt/sources.list && chmod +x run.sh", "true && chmod +x run.sh"),
+        ("find /app -name '*.map' -delete", "find /app -name '*.map' -delete"),
+        ("cd /app && tar czf a.tgz src && rmdir x", "cd /app && tar czf a.tgz src && rmdir x"),
+        ("grep -q x package.json || exit 1", "grep -q x package.json || exit 1"),
+    ],
+)
+def test_commands_on_the_apps_own_files_are_run(line: str, run: str) -> None:
+    made = plan(f"{NODE}COPY . .\nRUN {line}\nCMD node index.js")
+    assert f"sh -c {quote(run)}" in build_of(made)

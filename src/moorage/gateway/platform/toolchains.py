@@ -99,4 +99,4 @@ def with_installed(toolbox: Toolbox, store: Path) -> Toolbox:
     for place in places:
         program = place.parent.name
         found[program] = tuple(dict.fromkeys((*found.get(program, ()), place.name)))
-    return Toolbox(host=toolbox.host, store=found)
+    return msgspec.structs.replace(toolbox, store=found)

@@ -89,7 +89,7 @@ class _Plan(NamedTuple):
         needed = _needed(parts)
         made: list[Stage] = []
         for part in (part for part in parts if part.number in needed):
-            stage = self._begun(part, parts[-1], made, defaults)
+            stage = self._begun(part, parts, made, defaults)
             for instruction in part.instructions:
                 follow(stage, instruction, made, self.upload)
             stage.install.ends(stage.script)
@@ -97,15 +97,20 @@ class _Plan(NamedTuple):
         return made
 
     def _begun(
-        self, part: _Part, last: _Part, before: list[Stage], defaults: dict[str, str]
+        self, part: _Part, parts: list[_Part], before: list[Stage], defaults: dict[str, str]
     ) -> Stage:
         parent = next((s for s in reversed(before) if s.name == part.reference.lower()), None)
         image = parent.image if parent else image_of(part.origin, part.reference, self.toolbox)
         workdir = parent.workdir if parent else image.workdir
         environment = dict(parent.environment) if parent else {}
-        home = _home(part, workdir, {**defaults, **environment}) if part is last else None
+        variables = {**defaults, **environment}
+        home = _home(part, workdir, variables, image.roots) if part is parts[-1] else None
         layout = layout_of(part.number, home=home, has_volume=bool(self.settings.volume))
-        scope = Scope(layout=layout, programs=set(image.programs), known=set())
+        scope = Scope(
+            layout=layout, programs=set(image.programs), known=set(),
+            configuration=image.configuration, here=frozenset(self.toolbox.programs),
+            checks=_checks(parts),
+        )  # fmt: skip
         if home:
             scope.known.add(home)
         stage = Stage(
@@ -174,6 +179,16 @@ def _part(instruction: Instruction, number: int, defaults: dict[str, str]) -> _P
     return _Part(number, instruction, words[0], name, [])
 
 
+def _checks(parts: list[_Part]) -> str:
+    """Returns what the Dockerfile's health checks run."""
+    return "\n".join(
+        instruction.text
+        for part in parts
+        for instruction in part.instructions
+        if instruction.name == "HEALTHCHECK"
+    )
+
+
 def _needed(parts: list[_Part]) -> set[int]:
     """Returns the numbers of the stages that the last one is made of."""
     needed: set[int] = set()
@@ -194,7 +209,7 @@ def _needed(parts: list[_Part]) -> set[int]:
 _SHARED = ("/", "/usr", "/usr/local", "/usr/share", "/opt", "/home", "/var", "/etc", "/bin")
 
 
-def _home(part: _Part, workdir: str, variables: dict[str, str]) -> str:
+def _home(part: _Part, workdir: str, variables: dict[str, str], roots: tuple[str, ...]) -> str:
     """Returns the image's directory that becomes /app: the one around the last WORKDIR."""
     variables, targets = dict(variables), [workdir]
     for instruction in part.instructions:
@@ -206,8 +221,9 @@ def _home(part: _Part, workdir: str, variables: dict[str, str]) -> str:
             targets.append(workdir)
         elif instruction.name in ("COPY", "ADD"):
             *sources, last = instruction.words or split(instruction.text, variables) or [""]
-            if last.endswith("/") or sources in (["."], ["./"]):  # it is a directory
-                targets.append(in_image(workdir, last))
+            target = in_image(workdir, last)
+            if last.endswith("/") or sources in (["."], ["./"]) or target in roots:
+                targets.append(target)  # it is a directory
     if any(i.name == "RUN" and "../" in i.text for i in part.instructions):
         targets.append(posixpath.dirname(targets[-1]))  # its files belong to the app's
     around = [t for t in targets if t and t not in _SHARED and not t.startswith("/etc/")]

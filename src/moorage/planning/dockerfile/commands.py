@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from shlex import quote
 
-from moorage.planning.dockerfile.layout import SYSTEM_PATH, VENV, Layout
+from moorage.planning.dockerfile.layout import SYSTEM_PATH, VENV, Layout, is_below
+from moorage.planning.dockerfile.packages import brought
 from moorage.planning.dockerfile.parser import Instruction
 from moorage.planning.toolbox import Tool
 
@@ -21,19 +22,30 @@ _QUOTED = re.compile(r"'([^']*)'|\"((?:[^\"\\]|\\[\s\S])*)\"|\\([\s\S])")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _KEYWORDS = frozenset(("if", "then", "elif", "else", "fi", "!"))
 _FILES = frozenset(
-    (*("mkdir", "cp", "mv", "rm", "ln", "touch", "chmod", "cat", "test", "["), "cd", "ls")
+    (
+        *("mkdir", "cp", "mv", "rm", "ln", "touch", "chmod", "cat", "test", "[", "cd", "ls"),
+        *("find", "grep", "tar", "gzip", "gunzip", "install", "rmdir", "head", "tail", "du"),
+    )
 )
-_SHELLS = frozenset(("echo", "printf", "true", "false", "export", "set", ":", "exit", "sleep"))
+_SHELLS = frozenset(
+    (
+        *("echo", "printf", "true", "false", "export", "set", ":", "exit", "sleep"),
+        *("which", "command", "id", "whoami", "uname", "date", "pwd"),
+    )
+)
 _NOTHING = frozenset(
     (
         *("addgroup", "adduser", "useradd", "usermod", "groupadd", "groupmod", "chown", "chgrp"),
-        *("ldconfig", "update-ca-certificates"),
+        *("ldconfig", "update-ca-certificates", "a2enmod", "a2ensite", "a2dismod", "locale-gen"),
     )
 )
 _SYSTEM = frozenset(("apt-get", "apt", "apk", "yum", "dnf", "microdnf"))
-# System packages that change nothing here: they are there, or are for another C library.
-_THERE = frozenset(
-    ("ca-certificates", "libc6-compat", "gcompat", "tzdata", "tini", "dumb-init", "libc6")
+# Files of systems and servers, which are the machine's own here: changing them changes nothing.
+_SETTINGS = (
+    *("/etc/apt", "/etc/apk", "/etc/yum.repos.d", "/etc/ssl", "/etc/locale.gen", "/etc/pam.d"),
+    *("/etc/php", "/usr/local/etc/php", "/etc/apache2", "/etc/login.defs", "/etc/ImageMagick-6"),
+    *("/etc/passwd", "/etc/group", "/etc/security", "/etc/timezone", "/etc/localtime"),
+    *("/var/lib/apt", "/var/cache", "/usr/share/doc", "/usr/share/man", "/etc/default"),
 )
 _INITS = ("tini", "dumb-init")
 _PYTHONS = frozenset(
@@ -65,6 +77,13 @@ class Scope:
     managers: dict[str, str] = field(default_factory=dict)  # pnpm and yarn: the version, or ""
     has_globals: bool = False  # npm installed programs for all
     parents: set[str] = field(default_factory=set)  # directories that an image has already
+    configuration: str = ""  # the directory of its server's configuration, "" without one
+    here: frozenset[str] = frozenset()  # what the machine has of the programs of packages
+    checks: str = ""  # the Dockerfile's health checks, which are not run here
+
+    def is_configuration(self, path: str) -> bool:
+        """Whether a server that the machine's own stands for would read it."""
+        return bool(self.configuration) and is_below(path, self.configuration)
 
     @property
     def is_python(self) -> bool:
@@ -129,7 +148,11 @@ def _command(
     base = name.rpartition("/")[2]
     if name.startswith("/") and base in scope.programs | _FILES | _SHELLS | _ALWAYS:
         name = plain[0] = words[0] = base
-    if base in _NOTHING or _is_noop(instruction, base, plain):
+    if (
+        base in _NOTHING
+        or _is_noop(instruction, base, plain, scope)
+        or _is_of_system(base, plain, scope)
+    ):
         return "true"
     handler = _HANDLERS.get(name)
     if handler is not None and (name in scope.programs or name in _ALWAYS):
@@ -170,11 +193,7 @@ _OTHERS = frozenset(
 
 def _program(instruction: Instruction, words: list[str], plain: list[str], scope: Scope) -> str:
     """Translates a program's words: known paths, and the file that it writes."""
-    name = plain[0]
-    if name.startswith("/") and not any(
-        name == one or name.startswith(f"{one}/") for one in scope.known
-    ):
-        raise instruction.refused(f"nothing in this Dockerfile makes {name[:100]}")
+    _check_made(instruction, plain[0], scope)
     said: list[str] = []
     for number, word in enumerate(words):
         before = plain[number - 1] if number else ""
@@ -183,7 +202,40 @@ def _program(instruction: Instruction, words: list[str], plain: list[str], scope
     return " ".join(said)
 
 
-def _is_noop(instruction: Instruction, name: str, plain: list[str]) -> bool:
+def _check_made(instruction: Instruction, path: str, scope: Scope) -> None:
+    """Raises RuntimeUnsupported for a path of the image that the Dockerfile does not make."""
+    if path.startswith("/") and not any(is_below(path, one) for one in scope.known):
+        raise instruction.refused(f"nothing in this Dockerfile makes {path[:100]}")
+
+
+def _is_of_system(name: str, plain: list[str], scope: Scope) -> bool:
+    """Whether a command only changes settings of a system or server that the machine replaces."""
+    if name not in _FILES and name != "sed":
+        return False
+    words = [word for word in plain[1:] if not word.startswith("-")]
+    paths = [word for word in words[name == "sed" :] if word.startswith("/")]
+    return bool(paths) and all(
+        scope.is_configuration(path) or any(is_below(path, one) for one in _SETTINGS)
+        for path in paths
+    )
+
+
+def _sed(instruction: Instruction, words: list[str], plain: list[str], scope: Scope) -> str:
+    """Edits files that the Dockerfile makes; its script is no path, whatever it looks like."""
+    scripts = [n for n, word in enumerate(plain) if n and plain[n - 1] in ("-e", "--expression")]
+    if not scripts:
+        scripts = [n for n, word in enumerate(plain) if n and not word.startswith("-")][:1]
+    said = [plain[0]]
+    for number in range(1, len(words)):
+        if number in scripts:
+            said.append(words[number])
+            continue
+        _check_made(instruction, plain[number], scope)
+        said.append(scope.path(words[number]))
+    return " ".join(said)
+
+
+def _is_noop(instruction: Instruction, name: str, plain: list[str], scope: Scope) -> bool:
     """Whether a system's package manager has nothing to do. Raises RuntimeUnsupported if it has."""
     if name not in _SYSTEM:
         return False
@@ -192,12 +244,25 @@ def _is_noop(instruction: Instruction, name: str, plain: list[str]) -> bool:
     if verb in ("install", "add"):
         skip = plain.index("--virtual") if "--virtual" in plain else -1
         virtual = plain[skip + 1] if 0 <= skip < len(plain) - 1 else ""
-        lacking = [w for w in words[1:] if w not in _THERE and w != virtual]
+        lacking = [w for w in words[1:] if w != virtual and not _is_here(w, scope)]
         if lacking:
             names = ", ".join(lacking[:5])
             raise instruction.refused(f"{name} needs root; apps here do not run as root: {names}")
     elif verb not in ("update", "upgrade", "clean", "autoremove", "autoclean", "del", "makecache"):
         raise instruction.refused(f"{name} {verb[:20]} needs root, which an app here is not")
+    return True
+
+
+def _is_here(package: str, scope: Scope) -> bool:
+    """Whether the app can do without a package: here are its programs, or only checks use them."""
+    programs = brought(package)
+    if programs is None:
+        return False
+    if programs and all(re.search(rf"\b{re.escape(p)}\b", scope.checks) for p in programs):
+        return True
+    if not scope.here.issuperset(programs):
+        return False
+    scope.programs.update(programs)
     return True
 
 
@@ -310,9 +375,9 @@ _Handler = Callable[[Instruction, list[str], list[str], Scope], str]
 _HANDLERS: dict[str, _Handler] = {
     "pip": _pip, "pip3": _pip, "python": _python, "python3": _python, "uv": _uv,
     "npm": _npm, "corepack": _corepack, "pnpm": _manager, "yarn": _manager,
-    "sh": _shell, "bash": _shell, "cargo": _cargo,
+    "sh": _shell, "bash": _shell, "cargo": _cargo, "sed": _sed,
 }  # fmt: skip
-_ALWAYS = frozenset(("sh", "bash"))
+_ALWAYS = frozenset(("sh", "bash", "sed"))
 
 
 def _unquoted(word: str) -> str:

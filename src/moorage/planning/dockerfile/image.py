@@ -10,6 +10,7 @@ from moorage.planning.dockerfile.parser import (
     KNOWN,
     TEXT_LIMIT,
     expand,
+    heredocs_of,
     logical_line,
     refused,
     split,
@@ -25,7 +26,6 @@ _ROOT = ("root", "0")
 _ESCAPE = re.compile(r"#[ \t]*escape[ \t]*=[ \t]*`[ \t]*\Z", re.IGNORECASE)
 _DIRECTIVE = re.compile(r"#[ \t]*\w+[ \t]*=")
 _FRONTEND = re.compile(r"#[ \t]*syntax[ \t]*=[ \t]*(\S+)", re.IGNORECASE)
-_HEREDOC = re.compile(r"<<-?[ \t]*(['\"]?)([A-Za-z_]\w*)\1")
 _OFFICIAL = re.compile(
     r"(?:docker\.io/)?docker/dockerfile(?::1[\w.-]*)?(?:@sha256:[0-9a-f]{64})?\Z"
 )
@@ -109,9 +109,7 @@ def _instructions(text: str) -> list[tuple[int, str, str]]:
         joined, number = logical_line(lines, number, escape)
         name, *others = joined.split(None, 1) or [escape]
         found.append(_checked(first, name.upper(), "".join(others)))
-        if name.upper() in ("RUN", "COPY", "ADD"):
-            for _, end in _HEREDOC.findall(joined):
-                number = _after(lines, number, end)
+        _, number = heredocs_of(joined, lines, number)
     return found
 
 
@@ -126,13 +124,6 @@ def _escape(lines: list[str]) -> str:
         if frontend and not _OFFICIAL.match(frontend[1]):
             raise refused(number, line, "only docker/dockerfile:1 is understood here")
     return escape
-
-
-def _after(lines: list[str], number: int, end: str) -> int:
-    """Returns the number of the line after a heredoc's last one."""
-    while number < len(lines) and lines[number].strip("\t") != end:
-        number += 1
-    return number + 1
 
 
 def _checked(line: int, name: str, text: str) -> tuple[int, str, str]:

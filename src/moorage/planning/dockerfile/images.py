@@ -8,10 +8,16 @@ from moorage.planning.plan import Stack
 from moorage.planning.toolbox import Tool, Toolbox
 from moorage.planning.wanted import find_tool, wanted_from
 
+# Docker Hub's own names, and registries that hold the same official images.
+_HUB = (
+    r"(?:(?:docker\.io|index\.docker\.io|registry-1\.docker\.io|registry\.hub\.docker\.com"
+    r"|mirror\.gcr\.io|public\.ecr\.aws/docker)/)?(?:library/)?"
+)
 _REFERENCE = re.compile(
-    r"(?:library/)?(?P<name>[a-z0-9][\w./-]{0,199}?)(?::(?P<tag>[\w.-]{1,128}))?"
+    rf"{_HUB}(?P<name>[a-z0-9][\w./-]{{0,199}}?)(?::(?P<tag>[\w.-]{{1,128}}))?"
     r"(?:@sha256:[0-9a-f]{64})?\Z"
 )
+_COMPOSER = re.compile(rf"{_HUB}composer(?:[:@].*)?\Z")
 _NUMBER = re.compile(r"(?:^|-)v?(\d{1,4}(?:\.\d{1,4}){0,2})(?=-|\Z)")
 
 
@@ -25,6 +31,13 @@ class Image(NamedTuple):
     workdir: str = "/"
     environment: tuple[tuple[str, str], ...] = ()  # values are paths in the image
     server: str = ""  # what it starts without a CMD: nginx, caddy, apache2-foreground
+    configuration: str = ""  # the directory of its server's configuration
+    roots: tuple[str, ...] = ()  # directories of its own, which hold an app or what it reads
+    directories: tuple[str, ...] = ()  # of any system
+
+    def has_directory(self, path: str) -> bool:
+        """Whether the image has it, so that a file which is copied there is put inside."""
+        return path in (*self.directories, *self.roots, self.workdir, self.configuration)
 
 
 class _Kind(NamedTuple):
@@ -37,11 +50,23 @@ class _Kind(NamedTuple):
     workdir: str = "/"
     environment: tuple[tuple[str, str], ...] = ()
     server: str = ""
+    configuration: str = ""
+    roots: tuple[str, ...] = ()
 
 
 _HOMES = "/home"
 _UV, _UVS_PYTHON = "ghcr.io/astral-sh/uv", re.compile(r"(?:^|-)python(\d+\.\d+)")
-_NGINX = _Kind(Stack.STATIC, "caddy", ("nginx",), 0, server="nginx")
+_DIRECTORIES = (
+    *("/bin", "/etc", "/home", "/lib", "/media", "/mnt", "/opt", "/root", "/run", "/sbin", "/srv"),
+    *("/tmp", "/usr", "/usr/bin", "/usr/lib", "/usr/local", "/usr/local/bin", "/usr/local/lib"),  # noqa: S108
+    *("/usr/local/sbin", "/usr/local/share", "/usr/sbin", "/usr/share", "/usr/src", "/var"),
+    *("/var/lib", "/var/log", "/var/tmp"),  # noqa: S108
+)
+_NGINX = _Kind(
+    Stack.STATIC, "caddy", ("nginx",), 0, server="nginx", configuration="/etc/nginx",
+    roots=("/usr/share/nginx/html", "/etc/nginx/conf.d", "/etc/nginx/templates"),
+)  # fmt: skip
+_APACHE_ROOTS = ("/var/www", "/var/www/html")
 _KINDS = {
     "node": _Kind(Stack.NODE, "node", ("node", "npm", "npx", "corepack", "yarn"), 1),
     "oven/bun": _Kind(Stack.NODE, "bun", ("bun", "bunx"), 1, workdir=f"{_HOMES}/bun/app"),
@@ -60,7 +85,14 @@ _KINDS = {
     "php": _Kind(Stack.PHP, "php", ("php",), 2, True),
     "nginx": _NGINX,
     "nginxinc/nginx-unprivileged": _NGINX,
-    "caddy": _Kind(Stack.STATIC, "caddy", ("caddy",), 0, workdir="/srv", server="caddy"),
+    "httpd": _Kind(
+        Stack.STATIC, "caddy", (), 0, workdir="/usr/local/apache2", server="httpd-foreground",
+        configuration="/usr/local/apache2/conf", roots=("/usr/local/apache2/htdocs",),
+    ),
+    "caddy": _Kind(
+        Stack.STATIC, "caddy", ("caddy",), 0, workdir="/srv", server="caddy",
+        configuration="/etc/caddy", roots=("/usr/share/caddy",),
+    ),
 }  # fmt: skip
 # Without a language: for programs that another stage has built.
 _BARE = re.compile(r"(?:scratch|alpine|debian|ubuntu|busybox|gcr\.io/distroless/(?:static|base|cc))"
@@ -73,7 +105,8 @@ def image_of(instruction: Instruction, reference: str, toolbox: Toolbox) -> Imag
     match = _REFERENCE.match(reference)
     name, tag = (match["name"], match["tag"] or "") if match else ("", "")
     if _BARE.match(name):
-        return Image(reference, None, None)
+        own = () if name == "scratch" else _DIRECTORIES
+        return Image(reference, None, None, directories=own)
     pythons = _UVS_PYTHON.search(tag) if name == _UV else None
     if pythons is not None:
         name, tag = "python", pythons[1]
@@ -83,17 +116,23 @@ def image_of(instruction: Instruction, reference: str, toolbox: Toolbox) -> Imag
             f"only plain images are planned here ({_PLAIN}); with hasDockerfile: false the build "
             "is planned from the files"
         )
-    server = kind.server
+    server, roots = kind.server, kind.roots
     if kind.stack is Stack.PHP:
         if "fpm" in tag:
             raise instruction.refused("PHP-FPM needs a web server beside it; take php or its -cli")
         server = "apache2-foreground" if "apache" in tag else ""
+        roots = _APACHE_ROOTS if server else roots
     return Image(
         reference, kind.stack, _tool(instruction, kind, tag, toolbox),
         frozenset((*kind.programs, "uv") if pythons else kind.programs),
         "/var/www/html" if server == "apache2-foreground" else kind.workdir,
-        kind.environment, server,
+        kind.environment, server, kind.configuration, roots, _DIRECTORIES,
     )  # fmt: skip
+
+
+def is_composer(reference: str) -> bool:
+    """Whether it is the image of PHP's package manager, which is here already."""
+    return _COMPOSER.match(reference) is not None
 
 
 def _tool(instruction: Instruction, kind: _Kind, tag: str, toolbox: Toolbox) -> Tool:

@@ -1,6 +1,6 @@
 """Reads a Dockerfile into instructions; refuses what planning can't follow.
 
-Source: the Dockerfile reference, for frontend version 1. Heredocs, SHELL and ONBUILD are refused.
+Source: the Dockerfile reference, for frontend version 1. SHELL and ONBUILD are refused.
 """
 
 import json
@@ -23,7 +23,7 @@ KNOWN = frozenset(
 )
 _DIRECTIVE = re.compile(r"#[ \t]*(\w+)[ \t]*=[ \t]*(\S+)[ \t]*\Z")
 _FLAG = re.compile(r"--([a-z]+)(?:=(\S*))?(?:\s+|\Z)")
-_HEREDOC = re.compile(r"<<-?[ \t]*['\"]?[A-Za-z_]")
+_HEREDOC = re.compile(r"<<-?[ \t]*(['\"]?)([A-Za-z_]\w*)\1")
 _HALF_OF_A_PAIR = re.compile(r"[\ud800-\udfff]")  # JSON may escape it, UTF-8 has no bytes for it
 _EXEC_FORM = ("CMD", "ENTRYPOINT", "RUN", "COPY", "ADD", "VOLUME")
 _VARIABLE = re.compile(r"\\([\s\S])|\$(\w+)|\$\{(\w+)(?::?([-+])([^{}]*))?\}")
@@ -41,6 +41,7 @@ class Instruction(NamedTuple):
     flags: tuple[tuple[str, str], ...]
     text: str
     words: tuple[str, ...] | None  # of the exec form; None for the shell form
+    heredocs: tuple[str, ...] = ()  # the lines of each, as it is written
 
     def flag(self, name: str) -> str:
         """Returns a flag's value, "" without it."""
@@ -75,8 +76,9 @@ def instructions(text: str) -> list[Instruction]:
             continue
         first = number + 1
         joined, number = logical_line(lines, number, escape)
+        heredocs, number = heredocs_of(joined, lines, number)
         if joined:
-            found.append(_instruction(first, joined))
+            found.append(_instruction(first, joined)._replace(heredocs=heredocs))
         if len(found) > _INSTRUCTIONS_LIMIT:
             raise refused(first, joined, f"there are more than {_INSTRUCTIONS_LIMIT} instructions")
     return found
@@ -109,14 +111,26 @@ def logical_line(lines: list[str], number: int, escape: str) -> tuple[str, int]:
     return " ".join(part.strip() for part in parts).strip(), number
 
 
+def heredocs_of(joined: str, lines: list[str], number: int) -> tuple[tuple[str, ...], int]:
+    """Returns the heredocs of an instruction, which begin at `number`, and what follows them."""
+    found: list[str] = []
+    if joined.partition(" ")[0].upper() not in ("RUN", "COPY", "ADD"):
+        return (), number
+    for _, end in _HEREDOC.findall(joined):
+        first = number
+        while number < len(lines) and lines[number].strip("\t") != end:
+            number += 1
+        found.append("\n".join(lines[first:number]))
+        number += 1
+    return tuple(found), number
+
+
 def _instruction(line: int, joined: str) -> Instruction:
     name, *others = joined.split(None, 1)
     name, rest = name.upper(), "".join(others).strip()
     if name not in KNOWN:
         why = "is not supported here" if name in ("SHELL", "ONBUILD") else "is no instruction"
         raise refused(line, joined, f"{name[:20]} {why}")
-    if name in ("RUN", "COPY", "ADD") and _HEREDOC.search(rest):
-        raise refused(line, joined, "heredocs are not supported here")
     flags: list[tuple[str, str]] = []
     while name in ("FROM", "RUN", "COPY", "ADD") and (match := _FLAG.match(rest)):
         flags.append((match[1], match[2] or ""))

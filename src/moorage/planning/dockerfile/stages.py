@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from shlex import join, quote
 
 from moorage.planning.dockerfile.commands import Scope, environment_of, translated
-from moorage.planning.dockerfile.images import Image
+from moorage.planning.dockerfile.images import Image, is_composer
 from moorage.planning.dockerfile.install import Install
 from moorage.planning.dockerfile.layout import APP, CONTEXT, SYSTEM_PATH, Layout, in_image, is_below
 from moorage.planning.dockerfile.parser import Instruction, expand, split
@@ -18,11 +18,11 @@ _ARCHIVE = re.compile(r"\.(?:tar|tgz|tar\.\w{2,4}|tbz2?|txz)\Z")
 _URL = re.compile(r"(?:https?|git|ssh)://|git@")
 # Images that bring one program, which is here already.
 _UV = re.compile(r"(?:ghcr\.io/)?astral-sh/uv(?:[:@].*)?\Z")
-_COMPOSER = re.compile(r"(?:library/)?composer(?:[:@].*)?\Z")
 _PYTHONS_OWN = ("/usr/local", "/root/.local", "/usr/lib/python3")
-_SERVERS_CONFIGURATION = ("/etc/nginx", "/etc/caddy")
 # What it says of the image is not so here.
 _NOT_EXPORTED = ("PATH", "PNPM_HOME", "COREPACK_HOME", "UV_SYSTEM_PYTHON")
+_NOTHING = frozenset(("true", "&&", ";"))
+_ONE_HEREDOC = re.compile(r"(?:(?:/bin/)?(?:ba)?sh[ \t]+)?<<-?[ \t]*['\"]?\w+['\"]?\Z")
 _FLAGS = {
     "COPY": {"from", "chown", "chmod", "link"},
     "ADD": {"chown", "chmod", "link"},
@@ -174,8 +174,10 @@ def _run(stage: Stage, instruction: Instruction, upload: Upload) -> None:
     for mount in (value for name, value in instruction.flags if name == "mount"):
         _mount(stage, instruction, mount, upload)
     text = instruction.text if instruction.words is None else join(instruction.words)
+    if instruction.heredocs:
+        text = _script(instruction)
     line = translated(instruction, text, stage.scope)
-    if line == "true":
+    if _NOTHING.issuperset(line.split()):
         return
     stage.script.append(f"echo {quote(f'line {instruction.line}: RUN {instruction.text[:200]}')}")
     if stage.scope.has_globals:
@@ -185,6 +187,14 @@ def _run(stage: Stage, instruction: Instruction, upload: Upload) -> None:
         stage.scope.parents.clear()
     stage.script.append(f"sh -c {quote(line)}")
     stage.install.ran(stage.script, stage.shell)
+
+
+def _script(instruction: Instruction) -> str:
+    """Returns the lines of a RUN that is one heredoc, without comments."""
+    if not _ONE_HEREDOC.match(instruction.text) or len(instruction.heredocs) > 1:
+        raise instruction.refused("of heredocs, only the lines of one RUN are planned")
+    lines = (line.strip() for line in instruction.heredocs[0].replace("\\\n", " ").split("\n"))
+    return "\n".join(line for line in lines if line and not line.startswith("#"))
 
 
 def _mount(stage: Stage, instruction: Instruction, mount: str, upload: Upload) -> None:
@@ -203,6 +213,8 @@ def _mount(stage: Stage, instruction: Instruction, mount: str, upload: Upload) -
 
 def _copy(stage: Stage, instruction: Instruction, before: list[Stage], upload: Upload) -> None:
     words = list(instruction.words or split(instruction.text, stage.variables))
+    if instruction.heredocs:
+        raise instruction.refused("of heredocs, only the lines of one RUN are planned")
     if len(words) < 2:
         raise instruction.refused("it needs a source and a destination")
     *sources, target = words
@@ -214,13 +226,15 @@ def _copy(stage: Stage, instruction: Instruction, before: list[Stage], upload: U
             raise instruction.refused("ADD of archives and addresses is not planned: use COPY")
         found = _uploaded(stage, instruction, sources, upload)
         path = in_image(stage.workdir, target)
-        if any(is_below(path, one) for one in _SERVERS_CONFIGURATION):
+        if stage.scope.is_configuration(path):
             base = posixpath.basename(sources[0])
-            path = posixpath.join(path, base) if target.endswith("/") else path
+            is_inside = target.endswith("/") or stage.image.has_directory(path)
+            path = posixpath.join(path, base) if is_inside else path
             stage.configuration[path] = posixpath.normpath(sources[0].strip("/"))
             return
     mode = instruction.flag("chmod")
-    is_directory = len(sources) > 1 or target.endswith("/") or target == "."
+    is_there = stage.image.has_directory(in_image(stage.workdir, target))
+    is_directory = len(sources) > 1 or target.endswith("/") or target == "." or is_there
     _put(stage, instruction, found, target, is_directory=is_directory, mode=mode)
 
 
@@ -231,7 +245,7 @@ def _from_stage(
     if _UV.match(origin):
         stage.scope.programs.add("uv")
         return []
-    if _COMPOSER.match(origin):
+    if is_composer(origin):
         stage.scope.programs.add("composer")
         return []
     other = next((s for s in before if origin.lower() in (s.name, str(s.number))), None)

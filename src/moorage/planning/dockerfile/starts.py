@@ -20,7 +20,7 @@ from moorage.planning.static import serve
 
 _SCRIPT_FILE = re.compile(r"[\w./-]+\.(?:[cm]?[jt]s|tsx)\Z")
 _DENO_VERBS = ("run", "serve", "task")
-_NGINX_ROOT = "/usr/share/nginx/html"
+_ROOTS = {"nginx": "/usr/share/nginx/html", "httpd-foreground": "/usr/local/apache2/htdocs"}
 _CADDY_ROOT = "/usr/share/caddy"
 _CADDYFILE = "/etc/caddy/Caddyfile"
 _ENTRY = "docker-entrypoint.sh"  # of official images: runs its arguments
@@ -104,9 +104,8 @@ def _served(last: Stage, folder: Folder, text: str) -> Start:
     if server == "apache2-foreground":
         directory = last.layout.real(last.environment.get("APACHE_DOCUMENT_ROOT", "/var/www/html"))
         return Start(php.serve(quote(directory)), "PHP's own server runs it, in place of Apache")
-    root, fallback, said = _NGINX_ROOT, False, ""
-    if server == "caddy":
-        root = _caddy_root(last, text)
+    root = _ROOTS.get(server) or _caddy_root(last, text)
+    fallback, said = False, ""
     for image_path, name in last.configuration.items():
         if server == "caddy" and image_path == _CADDYFILE and folder.has(name):
             site = _caddys_site(folder, name)
@@ -115,7 +114,7 @@ def _served(last: Stage, folder: Folder, text: str) -> Start:
             if site.left_out:
                 said = f"; without {', '.join(site.left_out)} of {name[:100]}"
             continue
-        if server == "caddy" or not image_path.endswith((".conf", ".template")):
+        if server != "nginx" or not image_path.endswith((".conf", ".template")):
             raise RuntimeUnsupported(
                 "Dockerfile", f"{name[:100]}: configurations of {server} are not planned here"
             )
@@ -123,7 +122,7 @@ def _served(last: Stage, folder: Folder, text: str) -> Start:
         root, fallback = nginx.root or root, fallback or nginx.fallback
         if nginx.left_out:
             said = f"; without {', '.join(nginx.left_out[:6])} of {name[:100]}"
-    directory = last.layout.real(in_image("/", root) or _NGINX_ROOT)
+    directory = last.layout.real(in_image("/", root) or _ROOTS.get(server, _CADDY_ROOT))
     relative = directory.removeprefix(APP).strip("/")
     return Start(serve(relative, fallback=fallback), f"{root} is served as files, by Caddy{said}")
 
