@@ -17,7 +17,8 @@ Ruby                  Gemfile with Jekyll, and _config.yml         Caddy serves 
 Ruby                  app.rb, server.rb, main.rb, with a Gemfile   `ruby <file>`
                       or a server in it
 PHP                   index.php, also in public/ or web/           PHP's own server
-Deno                  deno.json or deno.lock, no package.json      `deno task start`, a main module
+Deno                  deno.json, deno.lock or a module that uses   `deno task start`, a main module
+                      Deno, no package.json
 Node                  package.json: start script, which is no      the script, by its package
                       development server and watches no files      manager only if it is no plain
                                                                    command
@@ -31,7 +32,7 @@ Node                  build script, or the framework's own build,  Caddy serves 
 Node                  package.json: main                           `node <main>`
 Node                  index.js, server.js, app.js, main.js, also   `node <file>`
                       in src/, with or without package.json
-Node                  index.ts, … and tsx, ts-node or Bun          `node --import tsx <file>`, …
+Node                  index.ts, … by tsx, ts-node, Bun or Node     `node --import tsx <file>`, …
 Python                manage.py, also one directory below, and     migrations, then gunicorn
                       */wsgi.py
 Python                Streamlit, Chainlit, Shiny, Panel, Gradio    `streamlit run`, …

@@ -25,15 +25,27 @@ _COMMENT = re.compile(r'("(?:[^"\\\n]|\\.)*"?)|//[^\n]*|/\*[\s\S]*?(?:\*/|\Z)')
 _TRAILING = re.compile(r",(?=\s*[}\]])")
 _EXPORTS_FETCH = re.compile(rb"export\s+default\s*\{\s*(?:async\s+)?fetch\b")
 
+_USES_DENO = re.compile(
+    rb"\bDeno\.(?:serve|env|listen|openKv|readTextFile)\b"
+    rb"|\bfrom\s+['\"](?:jsr:|npm:|https://(?:deno\.land|esm\.sh|jsr\.io)/)"
+)
+
 
 def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
-    """deno.json or deno.lock without a package.json; None without. Raises RuntimeUnsupported."""
+    """deno.json, deno.lock or a module for Deno, without a package.json; None without.
+
+    Raises RuntimeUnsupported.
+    """
     configuration = folder.first("deno.json", "deno.jsonc")
     file = configuration or folder.first("deno.lock")
-    if asked.program != "deno" and (file is None or folder.has("package.json")):
-        return None
-    tasks = _tasks(folder, configuration) if configuration else {}
     module = folder.first(*_MODULES)
+    if asked.program != "deno" and folder.has("package.json"):
+        return None
+    if asked.program != "deno" and file is None:
+        if asked.program or module is None or not _USES_DENO.search(folder.data(module)):
+            return None
+        file = module
+    tasks = _tasks(folder, configuration) if configuration else {}
     start = asked.run or _start(folder, tasks, module)
     if start is None:
         return Recipe(

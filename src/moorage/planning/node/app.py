@@ -5,11 +5,20 @@ import re
 from shlex import quote
 from typing import NamedTuple
 
-from moorage.errors import RuntimeUnsupported
+from moorage.errors import PlanNotFound, RuntimeUnsupported
 from moorage.planning.explicit import Asked
 from moorage.planning.node.builds import implied_build
 from moorage.planning.node.engines import package_needs
-from moorage.planning.node.files import SCRIPT_FILES, TYPESCRIPT_FILES, server_file
+from moorage.planning.node.files import (
+    ENDINGS,
+    IN_SRC,
+    LISTENS,
+    SCRIPT_FILES,
+    TYPESCRIPT,
+    TYPESCRIPT_FILES,
+    server_file,
+)
+from moorage.planning.node.imports import Imports, imported, name_of
 from moorage.planning.node.package_json import PackageJson, package_json
 from moorage.planning.node.package_managers import (
     Manager,
@@ -30,14 +39,16 @@ from moorage.planning.node.starts import (
     Package,
     Start,
     find_start,
+    runs_typescript,
+    typescript,
 )
-from moorage.planning.node.versions import node_for, npm_for
+from moorage.planning.node.versions import node_for, npm_for, strips_types, typescript_need
 from moorage.planning.node.workspaces import Monorepo, Workspace, monorepo, monorepo_around
 from moorage.planning.plan import Stack
 from moorage.planning.reading.folder import Folder
 from moorage.planning.recipe import Recipe, quoted
 from moorage.planning.toolbox import Tool, Toolbox
-from moorage.planning.wanted import find_tool
+from moorage.planning.wanted import Found, find_tool
 
 LOOKED_FOR = (
     "package.json with a start script, a main file, or a build script of a known site generator",
@@ -53,7 +64,14 @@ _MANAGERS_FILES = (
 _MANAGERS_DIRECTORIES = ("patches/", ".yarn/patches/", ".yarn/plugins/")
 MODULES = "node_modules"
 _SAID = re.compile(r"[\w@/.+-]{1,214}")
-_NAMED_LIMIT = 12  # workspaces in a sentence
+_NAMED_LIMIT = 12  # workspaces, or packages, in a sentence
+_SOURCE_LIMIT = 262_144  # bytes
+_RUNS_FILE = re.compile(
+    r"(?:^|[\s;&(])(?:node|bun|tsx|ts-node)"
+    r"(?:[ \t]+(?:run|(?:--import|--require|-r)[ \t]+\S+|-[\w=/.:-]+))*+"
+    r"[ \t]+'?(?:\./)?([\w@/.-]{1,200})'?(?=[\s;&)]|\Z)"
+)
+_HOOK = re.compile(r"(?:--import|--require|-r)[ =]([a-z][\w-]{0,100})(?=[ \t/])")
 
 
 class _Site(NamedTuple):
@@ -83,6 +101,8 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     can't be had.
     """
     manifest = package_json(folder)
+    if manifest is not None and not asked.program and asked.run is None:
+        asked = _with_bun(folder, manifest, asked, toolbox)
     other = folder.first("package.json5", "package.yaml") if manifest is None else None
     if other is not None:
         missing = f"{other} is read by pnpm alone: send it as package.json"
@@ -108,8 +128,12 @@ def _recipe(
     if build is None:
         build = _build(where, manager, because)
     start = Start(asked.run)
+    package = _package(where, manager, asked, because, tools, builds=bool(build))
     if asked.run is None:
-        start = find_start(_package(where, manager, asked, because, builds=bool(build)))
+        start = find_start(package)
+    if asked.install is None:
+        added = _added(where, start.command or "", because)
+        install = _with_added(install, added, where, manager) if added else install
     if start.check:
         build = f"({build}\n) && {start.check}"
     return Recipe(
@@ -128,24 +152,146 @@ def _recipe(
 
 
 def _script_alone(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
-    """Plans `node server.js` for files without a package.json."""
-    names = (*SCRIPT_FILES, *TYPESCRIPT_FILES) if asked.program == "bun" else SCRIPT_FILES
-    script = server_file(folder, names)
+    """Plans `node server.js` for files without a package.json, with the packages they import."""
+    script = _lone_script(folder, asked)
     if script is None:
         return None
-    if asked.program == "bun":
-        found = find_tool(toolbox, "bun", asked.version)
+    found = imported(folder, script)
+    because: list[str] = []
+    if asked.program == "bun" or (not asked.program and (found.uses_bun or found.is_fetch)):
+        runtime = _bun_for(folder, script, found, asked, toolbox)
+        manager, package = bun_manager(folder, asked.version, toolbox), "bun"
+        tools: tuple[Tool, ...] = (runtime.tool,)
+        run = f"bun {script}"
     else:
-        found = node_for(folder, None, asked, toolbox)
-    said = (f"{script} is there, without a package.json: nothing to install", found.because)
+        runtime = node_for(folder, None, asked, toolbox)
+        manager, package = npm_manager(folder), "node"
+        tools = (runtime.tool,)
+        run = f"node {script}"
+    lone = Package(
+        *(folder, PackageJson(), asked, False, "", package, (), because),
+        strips_types=strips_types(runtime.tool.version),
+        adds=asked.install is None,
+    )
+    if package == "node" and script.endswith("ts") and asked.run is None:
+        given = typescript(lone, script)
+        if given is None:
+            return None
+        run = given
+    if asked.install is None and found.unknown:
+        raise PlanNotFound(
+            f"{folder.path(script)} imports {found.unknown}, which is not here and may be "
+            "its owner's alone: add a package.json that has it among its dependencies."
+        )
+    packages = (*found.packages, *(("tsx@latest",) if "--import tsx" in run else ()))
+    if packages and package == "node":
+        tools = (*tools, npm_for(runtime.tool, toolbox))
+    named = ", ".join(map(name_of, packages[:_NAMED_LIMIT]))
+    what = f"{named} are installed, as it imports them" if packages else "nothing to install"
+    said = (f"{script} is there, without a package.json: {what}", *because, runtime.because)
+    install = f"{manager.commands.add} {' '.join(map(quote, packages))}" if packages else None
     return Recipe(
         Stack.NODE,
-        asked.install,
+        install if asked.install is None else asked.install,
         asked.build,
-        asked.run or f"{found.tool.program} {script}",
+        asked.run or run,
         tuple(sentence for sentence in said if sentence),
-        tools=(found.tool,),
+        build_env=manager.commands.environment if install else (),
+        tools=tools,
     )
+
+
+def _lone_script(folder: Folder, asked: Asked) -> str | None:
+    """Returns the file to run where no package.json names one."""
+    if asked.run is not None and (given := _entry(folder, asked.run)):
+        return given
+    script = server_file(folder, SCRIPT_FILES)
+    if script is not None:
+        return script
+    if asked.program == "bun":
+        return server_file(folder, TYPESCRIPT_FILES)
+    # Files of other names may be another app's, or a page's.
+    likely = (*IN_SRC, *TYPESCRIPT)
+    alone = [name for name in folder.files() if name.endswith((".js", ".mjs", ".cjs", ".ts"))]
+    names = (*likely, *(alone if len(alone) == 1 else ()))
+    return next((name for name in names if folder.has(name) and _answers(folder, name)), None)
+
+
+def _answers(folder: Folder, name: str) -> bool:
+    """Whether a file is a program that answers requests."""
+    if name.endswith(".d.ts"):
+        return False
+    text = folder.data(name, limit=_SOURCE_LIMIT)
+    return LISTENS.search(text) is not None or imported(folder, name).is_fetch
+
+
+def _bun_for(folder: Folder, script: str, found: Imports, asked: Asked, toolbox: Toolbox) -> Found:
+    """Returns the Bun that runs a program. Raises RuntimeUnsupported, naming the file."""
+    if asked.program == "bun" or toolbox.has("bun"):
+        return find_tool(toolbox, "bun", asked.version)
+    why = "uses Bun" if found.uses_bun else "exports fetch and listens nowhere, as for Bun"
+    raise RuntimeUnsupported(
+        folder.path(script),
+        f"it {why}, but this gateway has no bun: listen on PORT with node:http or a framework",
+    )
+
+
+def _with_bun(folder: Folder, manifest: PackageJson, asked: Asked, toolbox: Toolbox) -> Asked:
+    """Asks for Bun where a package without scripts is a program for it."""
+    if (
+        manifest.script("start")
+        or build_script(manifest)
+        or implied_build(folder, manifest) is not None
+    ):
+        return asked
+    main = manifest.main if isinstance(manifest.main, str) else ""
+    entry = folder.first(posixpath.normpath(main), *TYPESCRIPT, *SCRIPT_FILES, *IN_SRC)
+    found = imported(folder, entry) if entry else Imports()
+    if not entry or not (found.uses_bun or found.is_fetch):
+        return asked
+    _bun_for(folder, entry, found, asked, toolbox)
+    return asked._replace(program="bun")
+
+
+def _entry(folder: Folder, command: str) -> str:
+    """Returns the file of the upload that a command gives to a runtime, "" for none."""
+    match = _RUNS_FILE.search(command)
+    name = posixpath.normpath(match[1]) if match is not None else ""
+    places = (name, *(f"{name}{ending}" for ending in ENDINGS), f"{name}/index.js")
+    return (folder.first(*places) or "") if name else ""
+
+
+def _added(where: _Site, command: str, because: list[str]) -> tuple[str, ...]:
+    """Returns the packages that the started program imports, and no package.json has."""
+    entry = _entry(where.folder, command)
+    if not entry:
+        return ()
+    manifests = [where.manifest]
+    if where.monorepo is not None:
+        manifests += [where.monorepo.manifest, *(w.manifest for w in where.monorepo.workspaces)]
+    known = {str(manifest.name) for manifest in manifests}
+    for manifest in manifests[:2]:
+        known.update(manifest.dependencies, manifest.dev_dependencies)
+        known.update(manifest.optional_dependencies, manifest.peer_dependencies)
+    found = imported(where.folder, entry)
+    hooks = tuple(f"{name}@latest" for name in _HOOK.findall(command) if name not in known)
+    added = tuple(it for it in found.packages if name_of(it) not in known)
+    if added:
+        named = ", ".join(map(name_of, added[:_NAMED_LIMIT]))
+        because.append(f"{entry} imports {named}, which package.json lacks: added if not there")
+    return (*added, *(hook for hook in hooks if hook not in added))
+
+
+def _with_added(install: str | None, added: tuple[str, ...], where: _Site, manager: Manager) -> str:
+    """Returns the install with packages that it may not have brought along with others."""
+    names = " ".join(map(quote, added))
+    places = [MODULES, *([f"{where.up}/{MODULES}"] if where.up else [])]
+    there = " || ".join(f'test -d "{place}/${{it%@*}}"' for place in places)
+    add = (
+        f'add=; for it in {names}; do {there} || add="$add $it"; done; '
+        f"test -z \"$add\" || {manager.commands.add} $add || echo 'They are not all installed.'"
+    )
+    return add if install is None else f"({install}\n) && {{ {add}; }}"
 
 
 def _where(folder: Folder, manifest: PackageJson, asked: Asked, because: list[str]) -> _Site | str:
@@ -225,6 +371,8 @@ def _tools(
     """Returns the programs, with versions, that builds and the app run on."""
     directory = where.workspace.directory if where.workspace else ""
     needs = package_needs(where.root, where.manifest, directory=directory)
+    if asked.run is None and runs_typescript(where.manifest):
+        needs = (*needs, typescript_need())
     node = node_for(where.folder, where.manifest, asked, toolbox, also=manager.node, needs=needs)
     if node.because:
         because.append(node.because)
@@ -317,7 +465,13 @@ def _programs(where: _Site) -> tuple[str, ...]:
 
 
 def _package(
-    where: _Site, manager: Manager, asked: Asked, because: list[str], *, builds: bool
+    where: _Site,
+    manager: Manager,
+    asked: Asked,
+    because: list[str],
+    tools: tuple[Tool, ...],
+    *,
+    builds: bool,
 ) -> Package:
     is_bun = asked.program == "bun" or (manager.name == "bun" and asked.program != "node")
     return Package(
@@ -329,6 +483,8 @@ def _package(
         "bun" if is_bun else "node",
         _programs(where),
         because,
+        strips_types=any(it.program == "node" and strips_types(it.version) for it in tools),
+        adds=asked.install is None,
     )
 
 

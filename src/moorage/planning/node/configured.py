@@ -15,6 +15,8 @@ _NO_SSR = re.compile(r"\bssr\s*:\s*false\b")
 _TSC = re.compile(r"tsc(?=[ \t]|\Z)")
 _OUT_DIR = re.compile(r"--outDir[ \t=]+([\w./-]{1,100})")
 _NO_EMIT = re.compile(r"\bnoEmit\"\s*:\s*true\b")
+_PATHS = re.compile(r"\"paths\"\s*:\s*\{([^}]{0,4096})\}")
+_PATHS_KEY = re.compile(r"\"([^\"*]{0,100})\*?\"\s*:")
 _PATH = (
     r"\s*:\s*(?P<absolute>(?:path\.)?(?:resolve|join)\(\s*(?:__dirname|import\.meta\.dirname)\s*,\s*)?"
     r"""['"`](?P<path>[\w./-]{1,100})['"`]"""
@@ -99,7 +101,19 @@ def _text(folder: Folder, name: str) -> str:
     """Returns a configuration file's text without comments, "" if there is no file."""
     file = folder.first(*(f"{name}.{ending}" for ending in _ENDINGS))
     text = folder.data(file, limit=_LIMIT).decode(errors="replace") if file else ""
+    return without_comments(text)
+
+
+def without_comments(text: str) -> str:
+    """Returns a text of JavaScript or JSON without its comments."""
     return _COMMENT.sub(lambda match: match[1] or "", text)
+
+
+def path_aliases(folder: Folder) -> tuple[str, ...]:
+    """Returns how names begin that tsconfig.json's `paths` gives to the app's own files."""
+    paths = _PATHS.search(_text(folder, "tsconfig"))
+    found = _PATHS_KEY.findall(paths[1]) if paths else []
+    return tuple(key for key in found if key)
 
 
 class AngularOutput(NamedTuple):

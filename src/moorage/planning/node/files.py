@@ -14,7 +14,8 @@ SCRIPT_FILES = tuple(
 TYPESCRIPT_FILES = ("index.ts", "server.ts", "app.ts", "main.ts")
 IN_SRC = tuple(f"src/{name}" for name in SCRIPT_FILES)
 TYPESCRIPT = (*TYPESCRIPT_FILES, *(f"src/{name}" for name in TYPESCRIPT_FILES))
-_LISTENS = re.compile(rb"\.listen\s*\(|createServer\s*\(|\bserve\s*\(")
+LISTENS = re.compile(rb"\.listen\s*\(|createServer\s*\(|\bserve\s*\(")
+"""What a program calls to listen: Node's servers, Bun.serve, Deno.serve, Hono's serve."""
 
 
 def server_file(folder: Folder, names: tuple[str, ...]) -> str | None:
@@ -26,4 +27,4 @@ def serves(folder: Folder, name: str) -> bool:
     """Whether a file is the app's; beside an index.html it may be the page's script."""
     if name in SERVER_FILES or not folder.has("index.html"):
         return True
-    return _LISTENS.search(folder.data(name, limit=262_144)) is not None
+    return LISTENS.search(folder.data(name, limit=262_144)) is not None

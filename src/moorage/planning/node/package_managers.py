@@ -45,6 +45,7 @@ class Commands(NamedTuple):
     install: str  # without one
     run: str
     start: str  # the same, without output of its own
+    add: str  # installs further packages, whose names follow
     environment: tuple[tuple[str, str], ...] = ()
 
 
@@ -59,6 +60,7 @@ _NPM = Commands(
     f"npm install --legacy-peer-deps {_NPM_QUIET}; }}",
     "npm run",
     "npm run --silent",
+    f"npm install {_NPM_QUIET}",
     (("npm_config_dangerously_allow_all_scripts", "true"),),
 )
 _PNPM_COMMANDS = Commands(
@@ -66,6 +68,7 @@ _PNPM_COMMANDS = Commands(
     f"{_PNPM} --no-frozen-lockfile",
     "pnpm run",
     "pnpm --silent run",
+    "pnpm add --ignore-workspace-root-check",
     (
         ("npm_config_manage_package_manager_versions", "false"),
         ("pnpm_config_pm_on_fail", "ignore"),
@@ -82,6 +85,7 @@ _YARN_COMMANDS = Commands(
     _YARN,
     "yarn run",
     "yarn --silent run",
+    "yarn add --ignore-workspace-root-check --non-interactive --no-progress",
     (("YARN_IGNORE_ENGINES", "true"),),
 )
 _BERRY = Commands(
@@ -89,6 +93,7 @@ _BERRY = Commands(
     "yarn install --no-immutable",
     "yarn run",
     "yarn run",
+    "yarn add",
     (
         ("YARN_NODE_LINKER", "node-modules"),  # dependencies must be in /app
         ("YARN_IGNORE_PATH", "1"),
@@ -97,7 +102,9 @@ _BERRY = Commands(
         ("YARN_ENABLE_PROGRESS_BARS", "false"),
     ),
 )
-_BUN = Commands("bun install --frozen-lockfile", "bun install", "bun run", "bun run --silent")
+_BUN = Commands(
+    "bun install --frozen-lockfile", "bun install", "bun run", "bun run --silent", "bun add"
+)
 
 
 class Manager(NamedTuple):

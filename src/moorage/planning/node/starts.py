@@ -1,6 +1,7 @@
 """Finds how a Node package is started: by a script, by its build's output, or by a file."""
 
 import posixpath
+import re
 from shlex import quote
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from moorage.planning.node.files import (
     server_file,
     serves,
 )
+from moorage.planning.node.imports import imported
 from moorage.planning.node.package_json import PackageJson
 from moorage.planning.node.parallel import server_among
 from moorage.planning.node.scripts import (
@@ -37,6 +39,8 @@ from moorage.planning.reading.shell import first_word
 from moorage.planning.recipe import quoted, with_path
 from moorage.planning.static import serve
 
+_NODE_TS = re.compile(r"node(?:[ \t]+-[\w=/.-]+)*[ \t]+[\w./-]{1,200}\.[cm]?ts(?=[ \t]|\Z)")
+_STRIP = re.compile(r"[ \t]+--experimental-(?:strip|transform)-types(?=[ \t])")
 # Next.js's documentation asks for these copies; its build doesn't make them.
 _STANDALONE_FILES = (
     "cp -r .next/static .next/standalone/.next/ && "
@@ -55,6 +59,8 @@ class Package(NamedTuple):
     runtime: str  # what runs a file: node or bun
     programs: tuple[str, ...]  # directories of its programs that aren't on every app's PATH
     because: list[str]
+    strips_types: bool = False  # whether its Node runs TypeScript by itself
+    adds: bool = True  # whether packages that package.json lacks are installed
 
 
 class Start(NamedTuple):
@@ -64,6 +70,13 @@ class Start(NamedTuple):
     check: str = ""
     missing: str = ""
     build_env: tuple[tuple[str, str], ...] = ()
+
+
+def runs_typescript(manifest: PackageJson) -> bool:
+    """Whether the start script gives Node a TypeScript file, without what compiles it."""
+    script = command_of(manifest, "start")
+    hooked = re.search(r"--(?:import|loader|require|experimental-loader)\b|[ \t]-r[ \t]", script)
+    return _NODE_TS.match(script) is not None and hooked is None
 
 
 def find_start(package: Package) -> Start:
@@ -165,6 +178,14 @@ def _start_script(package: Package, name: str, script: str) -> str:
     if unwatched:
         package.because.append("its files don't change here: it is run once, without watching them")
         return _run_here(package, unwatched)
+    if (
+        runs_typescript(package.manifest)
+        and not package.strips_types
+        and package.adds
+        and name == "start"
+    ):
+        package.because.append("this Node doesn't run TypeScript by itself: tsx is added")
+        return _run_here(package, f"node --import tsx {_STRIP.sub('', script)[5:]}")
     if not _runs_by_itself(package, name, script):
         package.because.append(f"it runs by {package.run} {name}")
         return f"{package.run} {name}"
@@ -260,12 +281,24 @@ def _typescript_file(package: Package) -> str | None:
         return f"bun {file}"
     runner = next((tool for tool in ("tsx", "ts-node") if package.manifest.depends_on(tool)), None)
     if runner is None:
-        return None
+        # A build that leaves its files elsewhere, or a framework, makes what is started.
+        return None if package.builds else typescript(package, file)
     package.because.append(f"{file} is there, and {runner} runs TypeScript")
     # As a hook of Node, tsx takes one process; its command takes two and twice the memory.
     if runner == "tsx":
         return f"node --import tsx {file}"
     return _run_here(package, f"ts-node {file}")
+
+
+def typescript(package: Package, file: str) -> str | None:
+    """Returns what runs a TypeScript file without a runner of the app's own; None for nothing."""
+    if package.strips_types and imported(package.folder, file).is_plain:
+        package.because.append(f"{file} is there, and Node runs it by removing its types")
+        return f"node {file}"
+    if not package.adds:
+        return None
+    package.because.append(f"{file} is there, and tsx, which is added, runs TypeScript")
+    return f"node --import tsx {file}"
 
 
 def _main(manifest: PackageJson) -> str | None:
@@ -278,10 +311,10 @@ def _main(manifest: PackageJson) -> str | None:
 
 def _missing(package: Package) -> str:
     manifest = package.manifest
-    typescript = package.folder.first(*TYPESCRIPT)
-    if typescript is not None:
+    source = package.folder.first(*TYPESCRIPT)
+    if source is not None:
         return (
-            f"{typescript} is TypeScript, which Node doesn't run here by itself: add tsx to the "
+            f"{source} is TypeScript, which Node doesn't run here by itself: add tsx to the "
             'dependencies, or a build script and a start script such as "node dist/index.js"'
         )
     if is_qwik_city(manifest):

@@ -36,6 +36,21 @@ _NAMED = {
 }
 
 
+_STRIPS = ">=22.18.0 <23 || >=23.6.0"
+"""The Nodes that run TypeScript by removing its types (Node's documentation, Modules)."""
+
+
+def strips_types(version: Version) -> bool:
+    """Whether this Node runs TypeScript by itself."""
+    found = version_range(_STRIPS)
+    return found is not None and found.allows(version)
+
+
+def typescript_need() -> Need:
+    """Returns what a script that gives Node a TypeScript file needs."""
+    return Need("its start script", _STRIPS, version_range(_STRIPS) or ANY)
+
+
 def node_for(
     folder: Folder,
     manifest: PackageJson | None,

@@ -1,0 +1,242 @@
+"""Finds what a program imports, by reading it and the files of the upload that it imports.
+
+Node installs nothing by itself: a package that a program imports, and no package.json names, is
+installed under its name. Files are read by pattern, up to a limit, and nothing is run.
+"""
+
+import posixpath
+import re
+from typing import NamedTuple
+
+from moorage.planning.node.configured import path_aliases, without_comments
+from moorage.planning.node.files import LISTENS
+from moorage.planning.reading.folder import Folder
+
+_FILES_LIMIT = 200
+_BYTES_LIMIT = 262_144  # read in all
+_NAMES_LIMIT = 500  # imported names of which the use is looked for
+_ENDINGS = (".js", ".ts", ".mjs", ".mts", ".cjs", ".cts", ".jsx", ".tsx")
+
+_BUILTINS = frozenset(
+    (
+        *("assert", "async_hooks", "buffer", "child_process", "cluster", "console", "constants"),
+        *("crypto", "dgram", "diagnostics_channel", "dns", "domain", "events", "fs", "http"),
+        *("http2", "https", "inspector", "module", "net", "os", "path", "perf_hooks", "process"),
+        *("punycode", "querystring", "readline", "repl", "stream", "string_decoder", "sys"),
+        *("timers", "tls", "trace_events", "tty", "url", "util", "v8", "vm", "wasi"),
+        *("worker_threads", "zlib"),
+    )
+)
+# The last major version that `require` gets as it was documented for it: later ones are modules.
+_REQUIRED = {
+    "boxen": "5",
+    "chalk": "4",
+    "execa": "5",
+    "got": "11",
+    "inquirer": "8",
+    "lowdb": "1",
+    "node-fetch": "2",
+    "ora": "5",
+    "p-limit": "3",
+    "strip-ansi": "6",
+}
+# Code for an older version: a pattern of it, and the last major version that takes it.
+_OLDER = (
+    (
+        "express",
+        re.compile(r"""\.(?:all|get|options|post|use)\(\s{0,40}['"`](?:[\w/.-]{0,80}/)?\*['"`]"""),
+        "4",
+    ),
+)
+# Packages that a program names without importing them.
+_NAMED = (
+    re.compile(r"""['"]view engine['"]\s{0,20},\s{0,20}['"](ejs|pug|hbs|nunjucks|eta)['"]"""),
+    re.compile(r"""\btarget\s{0,20}:\s{0,20}['"](pino-pretty)['"]"""),
+    re.compile(r"""\bclient\s{0,20}:\s{0,20}['"](pg|mysql2|sqlite3|better-sqlite3)['"]"""),
+)
+# Scopes of packages that anybody can install; those of others may be an owner's alone.
+_SCOPES = frozenset(
+    (
+        *("ai-sdk", "anthropic-ai", "apollo", "aws-sdk", "azure", "babel", "bull-board", "clerk"),
+        *("coinbase", "discordjs", "elastic", "emotion", "ethersproject", "faker-js", "fastify"),
+        *("feathersjs", "google", "google-ai", "google-cloud", "graphql-tools", "grpc", "hapi"),
+        *("hono", "huggingface", "keyv", "koa", "langchain", "libsql", "mailchimp", "mistralai"),
+        *("modelcontextprotocol", "mozilla", "mui", "neondatabase", "nestjs", "noble", "notionhq"),
+        *("octokit", "opentelemetry", "paralleldrive", "pinecone-database", "planetscale"),
+        *("prisma", "qdrant", "radix-ui", "reduxjs", "scure", "sendgrid", "sentry", "sinclair"),
+        *("slack", "socket.io", "solana", "supabase", "tanstack", "telegraf", "trpc", "twilio"),
+        *("tursodatabase", "types", "upstash", "vercel", "x402"),
+    )
+)
+_NAME = re.compile(r"(?:@[a-z0-9][\w.-]{0,100}/)?[a-zA-Z0-9][\w.-]{0,213}")
+_ALIASES = ("@/", "~", "#", "$", "/")
+
+_STRING = r"""['"`](?P<{}>[^'"`\n]{{1,200}})['"`]"""
+_IMPORT = re.compile(
+    r"(?:^|;)[ \t]*+(?:import|export)\b\s*+(?P<names>[\w*{}\s,$]{0,600}?)(?<![\w$])from\s*+"
+    + _STRING.format("source")
+    + r"|(?:^|;)[ \t]*+import\s*+"
+    + _STRING.format("bare")
+    + r"|\b(?:import|(?P<require>require))\s*+\(\s*+"
+    + _STRING.format("called")
+    + r"\s*+\)",
+    re.MULTILINE,
+)
+_TYPE = re.compile(r"type\b(?!\s*(?:from\b|,|\Z))")
+_TRIED = re.compile(r"\btry\s*+\{[^{}]{0,400}\}")  # what is optional
+_BUN = re.compile(r"\bBun\.\w|\bfrom\s*+['\"]bun(?::\w+)?['\"]")
+_DENO = re.compile(r"\bDeno\.\w|['\"](?:jsr:|npm:|https://(?:deno\.land|esm\.sh|jsr\.io)/)")
+_FETCH = re.compile(
+    r"\bexport\s+default\s*+(?:\{[^;]{0,400}?\bfetch\b"
+    r"|\w+\s*+;?\s*+\Z|\w+\s+satisfies\b|<[^>\n]{0,80}>\s*+\{[^;]{0,400}?\bfetch\b)"
+)
+_ROUTERS = frozenset(("hono", "itty-router", "elysia", "h3"))
+# What Node refuses when it only removes types (Node's documentation, Modules: TypeScript).
+_COMPILED = re.compile(
+    r"^[ \t]*+(?:export[ \t]+)?(?:const[ \t]+)?enum\b"
+    r"|^[ \t]*+(?:export[ \t]+)?(?:namespace|module)[ \t]+\w+[ \t]*+\{"
+    r"|^[ \t]*+import[ \t]+\w+[ \t]*+=|^[ \t]*+export[ \t]*+=|^[ \t]*+@\w"
+    r"|\bconstructor\s*+\([^)]{0,400}?\b(?:public|private|protected|readonly)\b",
+    re.MULTILINE,
+)
+
+
+class Imports(NamedTuple):
+    """What a program imports, and what it can be run by."""
+
+    packages: tuple[str, ...] = ()  # name@version, sorted
+    uses_bun: bool = False
+    uses_deno: bool = False
+    is_fetch: bool = False  # it exports what answers requests, and listens nowhere itself
+    is_plain: bool = False  # whether Node can run it by removing types alone
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The packages without their versions."""
+        return tuple(name_of(package) for package in self.packages)
+
+    @property
+    def unknown(self) -> str:
+        """A package that may be an owner's alone, "" if none may."""
+        scoped = (name for name in self.names if name.startswith("@"))
+        return next((name for name in scoped if name[1:].partition("/")[0] not in _SCOPES), "")
+
+
+def name_of(package: str) -> str:
+    """Returns the name in name@version."""
+    return package.rpartition("@")[0]
+
+
+def imported(folder: Folder, entry: str) -> Imports:
+    """Reads a program from its first file on."""
+    aliases = (*_ALIASES, *path_aliases(folder))
+    texts: dict[str, str] = {}
+    packages: dict[str, str] = {}
+    checked = 0
+    is_plain, left, size = entry.endswith("ts"), [entry], 0
+    while left and len(texts) < _FILES_LIMIT and size < _BYTES_LIMIT:
+        file = left.pop()
+        if file in texts or not file.endswith(_ENDINGS):
+            continue
+        data = folder.data(file, limit=_BYTES_LIMIT - size)
+        size += len(data)
+        text = texts[file] = without_comments(data.decode(errors="replace"))
+        is_plain = is_plain and not file.endswith("x") and not _COMPILED.search(text)
+        for match in _IMPORT.finditer(_TRIED.sub("", text)):
+            source = match["source"] or match["bare"] or match["called"]
+            names = match["names"] or ""
+            if _is_type(names):
+                continue
+            checked += names.count(",") + 1
+            is_plain = (
+                is_plain and checked < _NAMES_LIMIT and _are_values(names, text, match.span())
+            )
+            near = _local(folder, file, source, aliases)
+            if near is not None:
+                left.append(near)
+                exact = posixpath.normpath(posixpath.join(posixpath.dirname(file), source))
+                is_plain = is_plain and source.startswith(".") and exact == near
+            elif (name := _package(source, aliases)) and not _is_own(folder, name):
+                packages.setdefault(name, _version(name, text, is_required=bool(match["require"])))
+        for pattern in _NAMED:
+            packages.update((name, "latest") for name in pattern.findall(text))
+    first, whole = texts.get(entry, ""), "\n".join(texts.values())
+    return Imports(
+        packages=tuple(sorted(f"{name}@{version}" for name, version in packages.items())),
+        uses_bun=_BUN.search(whole) is not None,
+        uses_deno=_DENO.search(whole) is not None,
+        is_fetch=_is_fetch(first, whole, packages),
+        is_plain=is_plain and bool(texts),
+    )
+
+
+def _is_fetch(first: str, whole: str, packages: dict[str, str]) -> bool:
+    match = _FETCH.search(first)
+    is_object = match is not None and "fetch" in match[0]
+    is_router = match is not None and not _ROUTERS.isdisjoint(packages)
+    return (is_object or is_router) and LISTENS.search(whole.encode()) is None
+
+
+def _is_type(names: str) -> bool:
+    """Whether an import is of types alone, which are not there when the program runs."""
+    if _TYPE.match(names):
+        return True
+    inside = names.strip()
+    listed = [it for it in inside[1:-1].split(",") if it.strip()] if inside[:1] == "{" else []
+    return bool(listed) and all(_TYPE.match(it.strip()) for it in listed)
+
+
+def _are_values(names: str, text: str, place: tuple[int, int]) -> bool:
+    """Whether each imported name is used as a value: Node removes no import of a type."""
+    inside = names.partition("{")[2].partition("}")[0]
+    rest = text[: place[0]] + text[place[1] :]
+    for name in inside.split(","):
+        word = name.strip().rpartition(" ")[2]
+        if not word[:1].isupper() or _TYPE.match(name.strip()):
+            continue
+        before = r"(?:\bnew\s+|[=(,\[{!?&|]\s*|\breturn\s+|\.\.\.)"
+        if not re.search(rf"{before}{word}\b(?!\s*[<\w>])|\b{word}\s*[.(]", rest):
+            return False
+    return True
+
+
+def _local(folder: Folder, file: str, source: str, aliases: tuple[str, ...]) -> str | None:
+    """Returns the upload's file that is imported, None for another."""
+    if source.startswith(("./", "../")) or source in (".", ".."):
+        places = [posixpath.join(posixpath.dirname(file), source)]
+    elif source.startswith(aliases):
+        alias = max((it for it in aliases if source.startswith(it)), key=len)
+        rest = source.removeprefix(alias).lstrip("/")
+        places = [f"src/{rest}", rest]
+    else:
+        return None
+    for place in map(posixpath.normpath, places):
+        if place.startswith((".", "/")):
+            continue
+        stem = place.removesuffix(".js")
+        ends = (place, *(f"{place}{e}" for e in _ENDINGS), f"{stem}.ts", f"{stem}.tsx")
+        found = folder.first(*ends, *(f"{place}/index{e}" for e in _ENDINGS))
+        if found is not None:
+            return found
+    return None
+
+
+def _package(source: str, aliases: tuple[str, ...]) -> str:
+    """Returns the package that is imported, "" if it is none."""
+    if ":" in source or source.startswith((".", *aliases)):
+        return ""
+    match = _NAME.match(source)
+    if match is None or source[match.end() : match.end() + 1] not in ("", "/"):
+        return ""
+    return "" if match[0] in _BUILTINS else match[0]
+
+
+def _is_own(folder: Folder, name: str) -> bool:
+    """Whether it is a directory of the upload, which tsconfig.json's baseUrl makes importable."""
+    is_configured = folder.first("tsconfig.json", "jsconfig.json") is not None
+    return is_configured and any(folder.has_directory(place) for place in (name, f"src/{name}"))
+
+
+def _version(name: str, text: str, *, is_required: bool) -> str:
+    older = next((v for it, pattern, v in _OLDER if it == name and pattern.search(text)), "")
+    return older or (_REQUIRED.get(name, "") if is_required else "") or "latest"
