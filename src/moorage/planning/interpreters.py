@@ -1,5 +1,6 @@
 """Finds which language a given start command runs, and whether the machine has it."""
 
+import posixpath
 import re
 
 from moorage.errors import RuntimeUnsupported
@@ -33,6 +34,20 @@ _LANGUAGES = {
     "perl": ("plackup", "hypnotoad", "starman"),
 }
 _LANGUAGE_OF = {program: name for name, programs in _LANGUAGES.items() for program in programs}
+# What a compiled language's app has at its root.
+_COMPILED = (
+    ("go", ("go.mod", "go.work", "main.go")),
+    ("rust", ("Cargo.toml",)),
+    ("swift", ("Package.swift",)),
+    ("elixir", ("mix.exs",)),
+    ("crystal", ("shard.yml",)),
+    ("haskell", ("stack.yaml", ".cabal")),
+    ("dotnet", (".csproj", ".fsproj", ".sln")),
+    ("ocaml", ("dune-project",)),
+    ("zig", ("build.zig",)),
+    ("c", ("CMakeLists.txt", "Makefile", "meson.build")),
+)
+_INSTALLED = ("node_modules/", ".venv/", "venv/", "vendor/", ".heroku/", "target/universal/")
 _SEPARATOR = re.compile(r"&&|\|\||[;|\n(){}]")
 _BEFORE = re.compile(r"(?:[A-Za-z_]\w*=[^\s'\"]*[ \t]+|(?:exec|env|nohup|time)[ \t]+)*")
 _PROGRAM = re.compile(r"[\w./+-]{1,200}(?=[ \t]|\Z)")
@@ -59,6 +74,53 @@ def interpreters(
             )
         found[language] = (toolbox.own(language) or [tool])[0]
     return tuple(found.values())
+
+
+def unmade(command: str, folder: Folder) -> tuple[str, ...]:
+    """Returns the programs, by their paths, that a given start runs and the upload does not have.
+
+    Those that an install of Node's or Python's packages makes are left out.
+    """
+    found: list[str] = []
+    for word in words(command):
+        path = posixpath.normpath(word)
+        if word == "cd":  # what follows is elsewhere
+            break
+        is_own = "/" in word and not path.startswith(("/", "..", *_INSTALLED))
+        if is_own and path.rpartition("/")[2] not in _LANGUAGE_OF and not folder.has(path):
+            found.append(path)
+    return tuple(dict.fromkeys(found))
+
+
+def words(command: str) -> list[str]:
+    """Returns the programs of a given start, as they are written there."""
+    parts = (_BEFORE.sub("", part.strip(), count=1) for part in _SEPARATOR.split(command))
+    return [match[0] for part in parts if (match := _PROGRAM.match(part)) is not None]
+
+
+def refuse_unmade(command: str, folder: Folder, toolbox: Toolbox) -> None:
+    """Raises RuntimeUnsupported for a Procfile's program that nothing here can make."""
+    missing = unmade(command, folder)
+    if not missing:
+        return
+    files = set(folder.files())
+    written = next(
+        ((file, name) for name, ends in _COMPILED for file in sorted(files) if file.endswith(ends)),
+        None,
+    )
+    if written is None:
+        raise RuntimeUnsupported(
+            folder.path("Procfile"),
+            f"it starts {missing[0]}, which is not in the upload, and which no step here makes: "
+            "add it, or set settings.buildCommand to what makes it",
+        )
+    file, language = written
+    if not toolbox.has(language):
+        raise RuntimeUnsupported(
+            folder.path("Procfile"),
+            f"it starts {missing[0]}, which is built of {language} ({file}), and this gateway has "
+            f"no {language}: a gateway with it, or one with Docker and a Dockerfile, takes the app",
+        )
 
 
 def _is_apps_own(folder: Folder, program: str, language: str) -> bool:

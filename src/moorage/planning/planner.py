@@ -74,7 +74,7 @@ from moorage.planning import static
 from moorage.planning.dockerfile import app as dockerfile
 from moorage.planning.dockerfile import image
 from moorage.planning.explicit import COMMAND_LIMIT, Asked, asked, environment
-from moorage.planning.interpreters import interpreters
+from moorage.planning.interpreters import interpreters, refuse_unmade
 from moorage.planning.languages import deno, go, java, php, ruby, rust
 from moorage.planning.node import app as node
 from moorage.planning.node.files import SCRIPT_FILES
@@ -153,6 +153,8 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
         recipe = _choose(folder, wanted, toolbox)
     if wanted.run is not None and not settings.has_dockerfile:
         recipe = _with_interpreters(folder, settings, wanted, recipe, toolbox)
+        if not settings.run_command and recipe.build is None and wanted.install is None:
+            refuse_unmade(wanted.run, folder, toolbox)
     where = folder.directory if recipe.directory is None else recipe.directory
     because.extend(recipe.because)
     because.extend(_because_asked(settings, wanted, recipe))

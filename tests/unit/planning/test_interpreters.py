@@ -63,3 +63,112 @@ def test_program_that_a_package_brings_passes() -> None:
     toolbox = Toolbox(host=TOOLBOX.host)
     made = make_plan(MemoryTree(files), Settings(run_command="bun x.ts"), toolbox)
     assert made.start == "exec bun x.ts"
+
+
+GO = {
+    "go.mod": "module github.com/heroku/go-getting-started\n\ngo 1.22\n",
+    "main.go": "package main\n",
+}
+CARGO = {"Cargo.toml": '[package]\nname = "shop"\n', "src/main.rs": ""}
+
+
+@pytest.mark.parametrize(
+    ("files", "line", "build", "start"),
+    [
+        (
+            GO,
+            "bin/go-getting-started",
+            "-o bin/go-getting-started .",
+            "exec bin/go-getting-started",
+        ),
+        (GO, "./bin/web -port $PORT", "-o bin/web .", "exec ./bin/web -port $PORT"),
+        (
+            GO,
+            "go-getting-started",
+            "-o .bin/go-getting-started .",
+            'PATH="$PWD/.bin:$PATH"\nexec go-g',
+        ),
+        (
+            {**GO, "cmd/api/main.go": "package main\n"},
+            "bin/migrate && bin/api",
+            '-o bin/migrate . && go build -ldflags="-w -s" -o bin/api ./cmd/api',
+            "bin/migrate && bin/api",
+        ),
+        (
+            {
+                "go.mod": "module shop\n",
+                "cmd/worker/main.go": "package main\n",
+                "cmd/web/main.go": "package main\n",
+            },
+            "web serve",
+            "-o .bin/web ./cmd/web",
+            'PATH="$PWD/.bin:$PATH"\nexec web serve',
+        ),
+        (
+            CARGO,
+            "./target/release/shop",
+            "/release/shop target/release/shop",
+            "exec ./target/release/shop",
+        ),
+        (
+            CARGO,
+            "ROCKET_PORT=$PORT ./bin/shop",
+            "/release/shop bin/shop",
+            "ROCKET_PORT=$PORT ./bin/shop",
+        ),
+    ],
+)
+def test_program_that_a_procfile_starts_is_what_the_stack_builds(
+    files: dict[str, str], line: str, build: str, start: str
+) -> None:
+    made = make_plan(MemoryTree({**files, "Procfile": f"web: {line}\n"}), Settings(), EVERYTHING)
+    assert (made.build or "").endswith(build)
+    assert start in made.start
+
+
+@pytest.mark.parametrize(
+    ("files", "line", "language"),
+    [
+        (GO, "bin/go-getting-started", "go"),
+        ({"Package.swift": ""}, ".build/release/Run serve", "swift"),
+        ({"shop.csproj": ""}, "./out/shop", "dotnet"),
+        ({"stack.yaml": ""}, "./bin/shop", "haskell"),
+        ({"shard.yml": ""}, "./bin/shop --port $PORT", "crystal"),
+        ({"build.zig": ""}, "./zig-out/bin/shop", "zig"),
+        ({"mix.exs": ""}, "_build/prod/rel/shop/bin/shop start", "elixir"),
+    ],
+)
+def test_program_of_a_language_that_lacks_is_refused_before_payment(
+    files: dict[str, str], line: str, language: str
+) -> None:
+    with pytest.raises(RuntimeUnsupported, match=f"has no {language}") as refused:
+        make_plan(MemoryTree({**files, "Procfile": f"web: {line}\n"}), Settings(), TOOLBOX)
+    assert refused.value.field == "Procfile"
+
+
+@pytest.mark.parametrize("line", ["bin/web", "./start.sh", "exec ./server --port $PORT"])
+@pytest.mark.parametrize("files", [{"index.html": ""}, {"requirements.txt": "flask"}, {}])
+def test_program_that_no_step_makes_is_refused_before_payment(
+    files: dict[str, str], line: str
+) -> None:
+    tree = MemoryTree({**files, "README.md": "", "Procfile": f"web: {line}\n"})
+    with pytest.raises(RuntimeUnsupported, match="is not in the upload, and which no step here"):
+        make_plan(tree, Settings(), EVERYTHING)
+    made = make_plan(tree, Settings(build_command="make"), EVERYTHING)
+    assert line.removeprefix("exec ") in made.start
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "./node_modules/.bin/next start",
+        ".venv/bin/gunicorn app:app",
+        "vendor/bin/serve",
+        "cd api && ./run",
+        "/usr/bin/env node x.js",
+        "./serve.sh",
+    ],
+)
+def test_program_that_is_there_or_that_packages_bring_is_started(line: str) -> None:
+    files = {**SCRIPT, "package.json": "{}", "Procfile": f"web: {line}\n"}
+    assert line in make_plan(MemoryTree(files), Settings(), TOOLBOX).start

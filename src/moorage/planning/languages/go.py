@@ -3,9 +3,10 @@
 import re
 
 from moorage.planning.explicit import Asked
+from moorage.planning.interpreters import unmade, words
 from moorage.planning.plan import Stack
 from moorage.planning.reading.folder import Folder
-from moorage.planning.recipe import Recipe
+from moorage.planning.recipe import Recipe, with_path
 from moorage.planning.toolbox import Toolbox
 from moorage.planning.wanted import Wanted, find_tool, wanted_from
 
@@ -19,6 +20,8 @@ _ASIDE = frozenset(("internal", "pkg", "vendor", "testdata", "examples", "tools"
 _HEAD = 16_384  # bytes of a file that hold its package clause
 _DOWNLOAD = "go mod download"
 _INIT = "go mod init app && go mod tidy"
+_BUILD = 'go build -ldflags="-w -s"'
+_MODULE = re.compile(rb"^module[ \t]+([\w./~-]{1,200})", re.MULTILINE)
 _BUILT = ".bin/app"  # hidden, because a directory may have the program's own name
 
 
@@ -39,6 +42,9 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
             missing=f"{module}: no package main was found",
         )
     found = find_tool(toolbox, "go", _wanted(folder, asked))
+    build, start = f"{_BUILD} -o {_BUILT} {package}", f"./{_BUILT}"
+    if asked.run is not None:
+        build, start = _given(folder, asked.run, package) or (build, asked.run)
     because = (
         f"{module} is there; the program is {package or '.'}"
         if is_module
@@ -48,13 +54,38 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     return Recipe(
         Stack.GO,
         (_DOWNLOAD if is_module else _INIT) if asked.install is None else asked.install,
-        f'go build -ldflags="-w -s" -o {_BUILT} {package}' if asked.build is None else asked.build,
-        asked.run or f"./{_BUILT}",
+        build if asked.build is None else asked.build,
+        start if asked.build is None else asked.run or start,
         tuple(sentence for sentence in because if sentence),
         build_env=(("GOTOOLCHAIN", "local"), ("GOFLAGS", "-buildvcs=false")),
         tools=(found.tool,),
         install_inputs=_inputs(folder) if module == "go.mod" else (),
     )
+
+
+def _given(folder: Folder, run: str, package: str | None) -> tuple[str, str] | None:
+    """Returns what builds the programs that a given start runs, and the start; None for none.
+
+    Heroku's buildpack leaves them in bin/, which is on the PATH there, by the names of their
+    packages' directories, or of the module.
+    """
+    module = _MODULE.search(folder.data("go.mod", limit=_HEAD)) if folder.has("go.mod") else None
+    own = module[1].decode().rpartition("/")[2] if module else ""
+    targets = {path: path for path in unmade(run, folder)}
+    bare = [word for word in words(run) if "/" not in word]
+    targets |= {f".bin/{w}": w for w in bare if w == own or folder.has_directory(f"cmd/{w}")}
+    steps = [
+        f"{_BUILD} -o {target} {_package_named(folder, path.rpartition('/')[2]) or package}"
+        for target, path in targets.items()
+    ]
+    if not steps:
+        return None
+    start = with_path(run, ".bin") if any(t.startswith(".bin/") for t in targets) else run
+    return " && ".join(steps), start
+
+
+def _package_named(folder: Folder, name: str) -> str | None:
+    return f"./cmd/{name}" if folder.has_directory(f"cmd/{name}") else None
 
 
 def _inputs(folder: Folder) -> tuple[str, ...]:

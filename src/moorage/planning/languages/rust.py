@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 
 from moorage.planning.explicit import Asked
+from moorage.planning.interpreters import unmade
 from moorage.planning.plan import Stack
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.toml import toml_document
@@ -32,11 +33,15 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     locked = " --locked" if folder.has("Cargo.lock") else ""
     # On the build's own disk: intermediate files take many times the program's space.
     target = '"$TMPDIR/target"'
-    build = (
-        f"cargo build --release{locked} --bin {name} --target-dir {target} && "
-        f"install -D {target}/release/{name} .bin/{name}"
+    places = {f".bin/{name}": name}
+    if asked.run is not None and (given := unmade(asked.run, folder)):
+        places = {path: path.rpartition("/")[2] for path in given}
+    build = " && ".join(
+        f"cargo build --release{locked} --bin {binary} --target-dir {target} && "
+        f"install -D {target}/release/{binary} {place}"
+        for place, binary in places.items()
     )
-    because = (f"Cargo.toml has the binary {name}", found.because)
+    because = (f"Cargo.toml has the binary {', '.join(map(str, places.values()))}", found.because)
     return Recipe(
         Stack.RUST,
         asked.install,
