@@ -1,15 +1,23 @@
-"""Which Pythons a lock file's packages have wheels for."""
+"""Which Pythons an app's packages have wheels for, by its lock file and by what is known."""
 
+import msgspec
 import pytest
 
 from memory_tree import MemoryTree
+from moorage.planning.plan import Plan, Settings
+from moorage.planning.planner import make_plan
 from moorage.planning.python.wheels import wheels
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.semver import Version
+from toolboxes import TOOLBOX
+
+
+def plan(files: dict[str, str], **settings: str) -> Plan:
+    return make_plan(MemoryTree(files), msgspec.convert(settings, Settings), TOOLBOX)
 
 
 def allowed(lock: str, *, file: str = "poetry.lock") -> list[int]:
-    found = wheels(Folder(MemoryTree({file: lock})))
+    found = wheels(Folder(MemoryTree({file: lock})), modules={})
     return [minor for minor in range(9, 15) if found.allows(Version(3, minor, 0))]
 
 
@@ -41,10 +49,130 @@ def test_pythons_are_those_that_every_package_has_a_wheel_for(
 
 def test_package_that_decides_is_named() -> None:
     lock = '{file = "grpcio-1.0-cp311-cp311-linux_x86_64.whl"}'
-    found = wheels(Folder(MemoryTree({"poetry.lock": lock})))
-    assert (found.lacking(Version(3, 13, 0)), found.lacking(Version(3, 11, 0))) == ("grpcio", "")
+    found = wheels(Folder(MemoryTree({"poetry.lock": lock})), modules={})
+    assert "grpcio" in found.lacking(Version(3, 13, 0))
+    assert found.lacking(Version(3, 11, 0)) == ""
 
 
 def test_lock_file_that_is_too_large_decides_nothing() -> None:
     lock = '{file = "a-1.0-cp311-cp311-linux_x86_64.whl"}\n' + "#" * 3_000_000
     assert allowed(lock) == ALL
+
+
+FASTAPI = "from fastapi import FastAPI\napp = FastAPI()\n"
+FLASK = "from flask import Flask\napp = Flask(__name__)\n"
+POETRY = '[tool.poetry.dependencies]\npython = "^3.10"\nflask = "^3"\n'
+PROJECT = "[project]\nname = 'a'\nversion = '1'\ndependencies = ['flask', %r]\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "package"),
+    [
+        (
+            {
+                "requirements.txt": "fastapi==0.104.1\nuvicorn==0.24.0\npydantic==2.5.0\n",
+                "main.py": FASTAPI,
+            },
+            "pydantic==2.5.0",
+        ),
+        (
+            {"requirements.txt": "flask\nnumpy==1.24.3\npandas==2.0.3\n", "app.py": FLASK},
+            "numpy==1.24.3",
+        ),
+        ({"requirements.txt": "streamlit==1.29.0\n", "app.py": "import streamlit"}, "streamlit"),
+        ({"requirements.txt": "Flask\nSQLAlchemy==2.0.23 # orm\n", "app.py": FLASK}, "sqlalchemy"),
+        (
+            {"pyproject.toml": PROJECT % "psycopg2-binary==2.9.9", "app.py": FLASK},
+            "psycopg2-binary",
+        ),
+        ({"pyproject.toml": f'{POETRY}scipy = "^0.19"\n', "app.py": FLASK}, "scipy"),
+        ({"Pipfile": '[packages]\nflask = "*"\nlxml = "==4.9.3"\n', "app.py": FLASK}, "lxml"),
+        (
+            {
+                "requirements.txt": "-r base.txt\n",
+                "base.txt": "flask\nasyncpg[gssauth] == 0.29.0 ; sys_platform == 'linux'\n",
+                "app.py": FLASK,
+            },
+            "asyncpg==0.29.0",
+        ),
+        ({"requirements.txt": "django==3.2.25\n", "manage.py": "", "a/wsgi.py": ""}, "django"),
+    ],
+)
+def test_pin_that_is_not_made_for_the_newest_python_gets_an_older_one_and_the_plan_says_so(
+    files: dict[str, str], package: str
+) -> None:
+    made = plan(files)
+    assert made.host_tools["python"] == "3.11.2"
+    said = next(
+        sentence for sentence in made.because if "is not made for python 3.13.5" in sentence
+    )
+    assert package in said
+    assert said.endswith(": python 3.11.2")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "numpy==2.1.0",
+        "numpy",
+        "numpy>=1.24",
+        "numpy==1.24.3 ; python_version < '3.12'",
+        "numpy==1.24.3 ; sys_platform == 'win32'",
+        "numpy!=1.24.3",
+        "pydantic==1.10.22",
+        "pydantic<3",
+        "sqlalchemy==1.4.54",
+        "cryptography==41.0.7",
+        "requests==2.31.0",
+        "numpy @ https://example.com/numpy-1.24.3.tar.gz",
+        "numpy==nonsense",
+        "numpy==1.24.3 ; nonsense",
+    ],
+)
+def test_what_runs_on_the_newest_python_or_cannot_be_read_decides_nothing(line: str) -> None:
+    made = plan({"requirements.txt": f"flask\n{line}\n", "app.py": FLASK})
+    assert made.host_tools["python"] == "3.13.5"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "numpy<2",
+        "numpy<2.1",
+        "numpy>=1.20,<=1.26.4",
+        "numpy==1.26.*",
+        "numpy~=1.26",
+        "numpy~=1.26.0",
+        "pydantic<1.10.13",
+        "pydub",
+        "numpy===1.24.3",
+        "numpy==1.24.3 --hash=sha256:00",
+    ],
+)
+def test_newest_version_that_is_allowed_decides(line: str) -> None:
+    made = plan({"requirements.txt": f"flask\n{line}\n", "app.py": FLASK})
+    assert made.host_tools["python"] == "3.11.2"
+
+
+def test_module_that_the_newest_python_lacks_gets_an_older_one() -> None:
+    made = plan({"app.py": f"import cgi\n{FLASK}"})
+    assert made.host_tools["python"] == "3.11.2"
+    assert "app.py imports cgi, which is no longer in python 3.13.5: python 3.11.2" in made.because
+    optional = "try:\n    import cgi\nexcept ImportError:\n    cgi = None\n"
+    assert plan({"app.py": optional + FLASK}).host_tools["python"] == "3.13.5"
+
+
+def test_python_that_is_asked_for_goes_before_pins() -> None:
+    files = {"requirements.txt": "flask\nnumpy==1.24.3\n", "app.py": FLASK}
+    assert plan(files, runtime="python:3.13").host_tools["python"] == "3.13.5"
+
+
+def test_nearest_to_a_python_that_lacks_here_is_one_that_the_pins_run_on() -> None:
+    files = {"requirements.txt": "flask\nnumpy==1.26.4\n", "app.py": FLASK}
+    assert plan({**files, ".python-version": "3.12"}).host_tools["python"] == "3.11.2"
+
+
+def test_pins_of_a_lock_file_count_as_well() -> None:
+    lock = 'name = "sqlalchemy"\nversion = "2.0.23"\nfiles = []\n'
+    files = {"pyproject.toml": POETRY, "poetry.lock": f"[[package]]\n{lock}", "app.py": FLASK}
+    assert plan(files).host_tools["python"] == "3.11.2"

@@ -4,25 +4,35 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from moorage.errors import UploadInvalid
 from moorage.planning.explicit import Asked
 from moorage.planning.plan import Stack
+from moorage.planning.python.imports import Imports, entries_of
 from moorage.planning.python.projects import Install, install_also, install_with
 from moorage.planning.python.requirements import LOOKED_FOR as REQUIREMENTS_LOOKED_FOR
 from moorage.planning.python.requirements import Requirements, project_document, requirements
 from moorage.planning.python.starts import SCRIPTS, Start, find_start
 from moorage.planning.python.versions import Found, python_for
+from moorage.planning.python.wheels import locked_names, wheels
 from moorage.planning.reading.folder import Folder
 from moorage.planning.recipe import Recipe
 from moorage.planning.toolbox import Toolbox
 
 LOOKED_FOR = (
     *REQUIREMENTS_LOOKED_FOR,
-    "a FastAPI, Starlette, Litestar, Quart or Flask app object in a .py file; manage.py",
+    "a FastAPI, Starlette, Litestar, Quart, Flask or Sanic app object in a .py file; manage.py",
     ", ".join(SCRIPTS) + ", or the only .py file; a command of pyproject.toml's [project.scripts]",
 )
 
 _SERVER_COMMAND = re.compile(r"(?:^|[\s/])(uvicorn|gunicorn|hypercorn|streamlit)(?=\s|\Z)")
 _WORDS = ("python", "uvicorn", "gunicorn", "hypercorn", "streamlit", "flask", ".py")
+_WORKER = re.compile(
+    r"(?:exec[ \t]+)?(?:[\w./-]*/)?"
+    r"(celery(?=[^&;|\n]*\b(?:worker|beat)\b)|rq[ \t]+worker|dramatiq|arq)\b[^&;|\n]*\Z"
+)
+_SCRIPT = re.compile(r"(?<![\w./-])(?:\./)?((?:[\w-]+/)*[\w-]+\.py)\b")
+_MODULE = re.compile(r"(?<![\w./:-])([A-Za-z_][\w.]*)(?=:[A-Za-z_])|-m[ \t]+([A-Za-z_][\w.]*)")
+_REFLEX = "rxconfig.py"
 _UNBUFFERED = ("PYTHONUNBUFFERED", "1")  # so that output is in the log at once
 
 
@@ -34,6 +44,7 @@ class _Project(NamedTuple):
     document: Mapping[str, object]
     needed: Requirements
     python: Found
+    imports: Imports
 
 
 def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
@@ -46,24 +57,54 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     needed = requirements(folder, document)
     start = find_start(folder, needed, asked, document)
     if asked.run is not None:
-        start = _asked_start(asked, start, needed)
-    if start is None and needed.file is None:
+        start = _asked_start(folder, asked, start, needed)
+    if start is None and needed.file is None and not folder.has(_REFLEX):
         return None
     if asked.run is not None and needed.file is None and not _is_ours(folder, asked):
         return None
-    python = python_for(folder, asked, toolbox, document=document)
-    return _recipe(_Project(folder, asked, document, needed, python), start)
+    imports = _imports(folder, start)
+    fitting = wheels(folder, needed.specifiers, modules=imports.standard())
+    python = python_for(folder, asked, toolbox, document=document, fitting=fitting)
+    missing = _missing(folder, asked, needed, start, imports)
+    project = _Project(folder, asked, document, needed, python, imports)
+    return _recipe(project, None if missing else start, missing)
 
 
-def _recipe(project: _Project, start: Start | None) -> Recipe:
+def _imports(folder: Folder, start: Start | None) -> Imports:
+    django = start is not None and start.needs[:1] == ("django",)
+    entries = entries_of(folder, start.file, django=django) if start is not None else []
+    return Imports(folder, entries, root=start.root if start else "", django=django)
+
+
+def _missing(
+    folder: Folder, asked: Asked, needed: Requirements, start: Start | None, imports: Imports
+) -> str:
+    """Returns why this can't be run here; "" if it can."""
+    if folder.has(_REFLEX) and asked.run is None:
+        return (
+            f"{folder.path(_REFLEX)} is Reflex's, whose server and whose page are two programs on "
+            "two ports: add a Dockerfile, and deploy it to a gateway with Docker"
+        )
+    if start is None:
+        return f"{needed.file} is there, but no app object and no script to run"
+    portless = imports.portless() if not start.needs or asked.run is not None else ""
+    worker = _WORKER.match(asked.run or "")
+    if worker is not None:
+        portless = f"the command given starts a worker ({worker[1]})"
+    if portless:
+        return (
+            f"{portless}, which listens on no port, and what is deployed here must answer HTTP on "
+            "PORT: let it do so beside its work, or deploy the web app that it belongs to"
+        )
+    return ""
+
+
+def _recipe(project: _Project, start: Start | None, missing: str) -> Recipe:
     asked, needed, python = project.asked, project.needed, project.python
     because: list[str] = [python.because] if python.because else []
     install = install_with(needed, project.document, python=python.command)
     command = _install(project, install, start, because)
-    missing = ""
-    if start is None:
-        missing = f"{needed.file} is there, but no app object and no script to run"
-    else:
+    if start is not None:
         because.append(start.because)
     build = asked.build
     if build is None and start is not None and start.build is not None:
@@ -102,16 +143,28 @@ def _is_ours(folder: Folder, asked: Asked) -> bool:
     return any(name.endswith(".py") for name in folder.names())
 
 
-def _asked_start(asked: Asked, found: Start | None, needed: Requirements) -> Start:
+def _asked_start(folder: Folder, asked: Asked, found: Start | None, needed: Requirements) -> Start:
     """Returns the given command; the server it names is installed with the requirements.
 
     The build of what was found stays, such as Django's static files.
     """
     run = asked.run or ""
-    start = Start(run, tuple(_SERVER_COMMAND.findall(run)[:1]), asked.run_because)
+    file, root = _begins_with(folder, run)
+    servers = tuple(_SERVER_COMMAND.findall(run)[:1])
+    start = Start(run, servers, asked.run_because, file=file, root=root)
     if found is None or found.is_files or found.build is None or found.needs[0] not in needed.names:
         return start
     return start._replace(build=found.build, directory=found.directory)
+
+
+def _begins_with(folder: Folder, run: str) -> tuple[str, str]:
+    """Returns the file of the upload that a given command runs, and where its imports begin."""
+    script = next((n for n in _SCRIPT.findall(run) if folder.has(n)), "")
+    if script:
+        return script, script.rpartition("/")[0]
+    modules = ((one or other).replace(".", "/") for one, other in _MODULE.findall(run))
+    files = (f"{module}{end}" for module in modules for end in (".py", "/__init__.py"))
+    return next((file for file in files if folder.has(file)), ""), ""
 
 
 def _install(
@@ -126,7 +179,8 @@ def _install(
     if asked.install is not None:
         return f"{venv} || exit 1\n{asked.install}"
     added = [package for package in (start.needs if start else ()) if package not in needed.names]
-    if not install.command and not added:
+    imported = _imported(project, start)
+    if not install.command and not added and not imported:
         because.append("no requirements: nothing to install")
         return venv if asked.run is not None else None
     if install.because:
@@ -137,11 +191,36 @@ def _install(
             f"{names} {'is' if len(added) == 1 else 'are'} needed and not among the requirements: "
             "installed too, in the newest version"
         )
+    if imported:
+        because.append(
+            f"{' and '.join(imported)}: imported, and not among the requirements, so installed too"
+        )
+    added += imported
     if not added:
         return f"{venv} && {install.command}"
     if needed.file is not None and install.command.endswith(f" -r {needed.file}"):
         return f"{venv} && {install.command} {' '.join(added)}"
     return " && ".join(step for step in (venv, install.command, install_also(added)) if step)
+
+
+def _imported(project: _Project, start: Start | None) -> list[str]:
+    """Returns packages that the app imports and that nothing else installs.
+
+    Raises UploadInvalid for an import of a package that nothing names, if the app lists none.
+    """
+    needed = project.needed
+    if start is None or start.is_files:
+        return []
+    names = needed.names.union(start.needs, locked_names(project.folder, needed.file))
+    unknown, packages = project.imports.missing(names, is_listed=needed.file is not None)
+    if unknown and needed.file is None:
+        first = unknown[0]
+        raise UploadInvalid(
+            f"imports {first.top!r}, which is no file of the upload and no package known here: add "
+            f"a requirements.txt with a line for each package that the app imports",
+            path=project.folder.path(first.file),
+        )
+    return packages
 
 
 def _command(start: Start, project: _Project, install: str | None) -> str:

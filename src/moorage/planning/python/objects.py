@@ -134,7 +134,7 @@ def _scan(folder: Folder, file: str) -> Iterable[_Found]:
     # Finding words is much faster than the pattern, and most files have none of them.
     if not any(word in data for word in _WORDS) or _HINT.search(data) is None:
         return
-    text = _STRINGS.sub('""', data.decode(errors="replace").replace("\r\n", "\n"))
+    text = plain_text(data.decode(errors="replace"))
     objects = sorted(_OBJECT.finditer(text), key=lambda match: _name_rank(match[1]))
     for match in objects[:1]:
         kind = match[2] or _factory_kind(text)
@@ -150,6 +150,11 @@ def _scan(folder: Folder, file: str) -> Iterable[_Found]:
         if kind is not None and _callable_without_arguments(match[2]):
             yield _Found(file, text, match[1], True, kind[1])
             return
+
+
+def plain_text(source: str) -> str:
+    """Returns a source without what its strings and comments hold."""
+    return _STRINGS.sub('""', source.replace("\r\n", "\n"))
 
 
 def _name_rank(name: str) -> int:

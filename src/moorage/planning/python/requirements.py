@@ -1,6 +1,6 @@
 """Reads a Python app's requirements: requirements.txt, pyproject.toml, or a tool's own table.
 
-It reads the names alone: the installer chooses versions.
+The installer chooses versions; what is asked of them tells which Pythons will do.
 """
 
 import posixpath
@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from moorage.errors import UploadInvalid
+from moorage.planning.python.lockpins import specifiers as pep440
+from moorage.planning.python.packages import normal
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.toml import toml_document
 
@@ -16,6 +18,7 @@ FILES_LIMIT = 8  # requirements files read, counting those that others include
 LINES_LIMIT = 20_000  # of all of them
 LOOKED_FOR = ("requirements.txt, pyproject.toml with dependencies, Pipfile",)
 
+_VERSION_LIMIT = 100  # characters that are read of one
 _PRODUCTION = ("production", "prod", "base", "requirements")
 _NAME = re.compile(
     r"([A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?)\s*(?:\[([^\]]{0,200})\])?\s*"
@@ -25,7 +28,6 @@ _INCLUDE = re.compile(r"(?:-r|--requirement|-c|--constraint)(?:[ \t]+|=)?(\S.*)"
 _LOCAL = re.compile(
     r"(?:-e|--editable)(?:[ \t=]+)(?!\w+\+|https?:)|\.|/|file:|[^:]*\.(?:whl|tar\.gz|zip)\b"
 )
-_SEPARATORS = re.compile(r"[-_.]+")
 # Extras that bring a server along.
 _BRING = {"fastapi": (frozenset(("standard", "all")), "uvicorn")}
 
@@ -38,6 +40,7 @@ class Requirements(NamedTuple):
     files: tuple[str, ...] = ()  # all files that the installer reads
     is_local: bool = False  # it also installs files of the upload
     is_poetrys: bool = False  # a pyproject.toml with its dependencies in Poetry's own table
+    specifiers: tuple[tuple[str, str], ...] = ()  # names, each with what is asked of its version
 
 
 def requirements(folder: Folder, document: Mapping[str, object]) -> Requirements:
@@ -51,16 +54,23 @@ def requirements(folder: Folder, document: Mapping[str, object]) -> Requirements
         return _of_pyproject(folder, document)
     if folder.has("Pipfile"):
         file = folder.first("Pipfile.lock") or "Pipfile"
-        packages = frozenset(_normal(name) for name in _table(document.get("packages")))
-        return Requirements(file, packages, tuple(sorted({"Pipfile", file})))
+        packages = _of_table(_table(document.get("packages")))
+        return Requirements(
+            file,
+            frozenset(packages),
+            tuple(sorted({"Pipfile", file})),
+            specifiers=tuple(packages.items()),
+        )
     return _of_directory(folder)
 
 
 def _of_file(folder: Folder, file: str) -> Requirements:
-    names: set[str] = set()
+    names: dict[str, str] = {}
     seen: dict[str, int] = {}
     is_local = _read(folder, file, names, seen)
-    return Requirements(file, frozenset(names), tuple(sorted(seen)), is_local)
+    return Requirements(
+        file, frozenset(names), tuple(sorted(seen)), is_local, specifiers=tuple(names.items())
+    )
 
 
 def _of_directory(folder: Folder) -> Requirements:
@@ -80,7 +90,7 @@ def project_document(folder: Folder) -> Mapping[str, object]:
     return toml_document(folder, name)
 
 
-def _read(folder: Folder, file: str, names: set[str], seen: dict[str, int]) -> bool:
+def _read(folder: Folder, file: str, names: dict[str, str], seen: dict[str, int]) -> bool:
     """Collects the names in a file and in those it includes; `seen` counts each one's lines.
 
     Returns whether files of the upload are installed.
@@ -125,16 +135,18 @@ def _is_location(text: str) -> bool:
     )
 
 
-def _names(text: str, path: str, number: int) -> tuple[str, ...]:
+def _names(text: str, path: str, number: int) -> dict[str, str]:
     match = _NAME.match(text)
     if match is None or not _REST.match(text, match.end()):
         raise UploadInvalid(f"line {number} is not a requirement: {text[:100]!r}", path=path)
     return _with_extras(match)
 
 
-def _with_extras(match: re.Match[str]) -> tuple[str, ...]:
+def _with_extras(match: re.Match[str]) -> dict[str, str]:
+    """Returns the package, and what it brings, each with what is asked of its version."""
     extras = {extra.strip().lower() for extra in (match[2] or "").split(",")}
-    return _brought(_normal(match[1]), extras)
+    name, *brought = _brought(normal(match[1]), extras)
+    return {name: match.string[match.end() :], **dict.fromkeys(brought, "")}
 
 
 def _brought(name: str, extras: set[str]) -> tuple[str, ...]:
@@ -151,9 +163,11 @@ def _of_pyproject(folder: Folder, document: Mapping[str, object]) -> Requirement
     dependencies = project.get("dependencies", [])
     if not isinstance(dependencies, list) or not all(isinstance(d, str) for d in dependencies):
         raise UploadInvalid("must have project.dependencies as a list of strings", path=path)
-    names = {name for d in dependencies for name in _project_names(d, path)}
+    names: dict[str, str] = {}
+    for dependency in dependencies:
+        names.update(_project_names(dependency, path))
     poetry = _table(_table(document.get("tool")).get("poetry"))
-    names |= _poetry_names(poetry)
+    names.update(_of_table(_table(poetry.get("dependencies"))))
     lock = folder.first("uv.lock", "poetry.lock", "pdm.lock")
     if lock is None and not names:
         return _of_directory(folder)
@@ -163,16 +177,21 @@ def _of_pyproject(folder: Folder, document: Mapping[str, object]) -> Requirement
         ("pyproject.toml", lock) if lock else ("pyproject.toml",),
         is_local=_has_paths(poetry) or any(" @ file:" in d for d in dependencies),
         is_poetrys=lock is None and not dependencies,
+        specifiers=tuple(names.items()),
     )
 
 
-def _poetry_names(poetry: Mapping[str, object]) -> set[str]:
-    names: set[str] = set()
-    for name, wanted in _table(poetry.get("dependencies")).items():
-        normal = _normal(name)
+def _of_table(table: Mapping[str, object]) -> dict[str, str]:
+    """Returns the packages of Poetry's or a Pipfile's table, as a file of requirements has them."""
+    names: dict[str, str] = {}
+    for name, wanted in table.items():
+        package = normal(name)
+        version = wanted if isinstance(wanted, str) else _table(wanted).get("version")
         extras = _table(wanted).get("extras", [])
-        if normal != "python" and isinstance(extras, list):
-            names.update(_brought(normal, {e for e in extras if isinstance(e, str)}))
+        if package != "python" and isinstance(extras, list):
+            brought = _brought(package, {e for e in extras if isinstance(e, str)})[1:]
+            asked = pep440(version[:_VERSION_LIMIT]) if isinstance(version, str) else ""
+            names.update({package: asked, **dict.fromkeys(brought, "")})
     return names
 
 
@@ -184,11 +203,7 @@ def _table(value: object) -> Mapping[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _normal(name: str) -> str:
-    return _SEPARATORS.sub("-", name).lower()
-
-
-def _project_names(dependency: str, path: str) -> tuple[str, ...]:
+def _project_names(dependency: str, path: str) -> dict[str, str]:
     match = _NAME.match(dependency.strip())
     if match is None:
         raise UploadInvalid(f"names no package: {dependency[:100]!r}", path=path)

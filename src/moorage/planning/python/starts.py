@@ -26,9 +26,7 @@ _HOSTS = re.compile(
 _SOURCES = ("src", "app")
 _ENTRY = re.compile(r"([A-Za-z_][\w.]{0,200}):([A-Za-z_][\w.]{0,80})\Z")
 _NAME_LIMIT = 100  # characters of a command's name that are repeated
-_NO_APPS = (
-    *("setup.py", "conftest.py", "noxfile.py", "tasks.py", "gunicorn.conf.py", "rxconfig.py"),
-)
+_NO_APPS = (*("setup.py", "conftest.py", "noxfile.py", "tasks.py", "gunicorn.conf.py"),)
 
 
 class Start(NamedTuple):
@@ -42,6 +40,8 @@ class Start(NamedTuple):
     assigned: str = ""  # assignments before the command, of variables made from others
     directory: str = ""  # where it builds and runs, right below the app's directory
     is_files: bool = False  # it serves the build's files, without the virtual environment
+    file: str = ""  # the source it begins with
+    root: str = ""  # the directory that the imports there are relative to
 
     @property
     def bin(self) -> str:
@@ -74,7 +74,7 @@ def find_start(
         if gradio is not None:
             return gradio
     app = find_app(folder, needed.names, hint)
-    return _served(app) if app is not None else _script(folder, document)
+    return _served(folder, app) if app is not None else _script(folder, document)
 
 
 def _is_used(package: str, needed: Requirements, hint: str) -> bool:
@@ -92,19 +92,18 @@ def _django(folder: Folder) -> Start | None:
     if directory is None:
         return None
     project = folder.below(directory) if directory else folder
-    modules = (name for name in project.names() if name.endswith("/wsgi.py") and not is_aside(name))
-    module = next(modules, None)
+    module = _wsgi(project)
     if module is None:
         return None
     target = quote(f"{module[:-3].replace('/', '.')}:application")
-    settings = _django_settings(project, module)
+    file, settings = _django_settings(project, module)
     collects = _STATIC_ROOT.search(settings) is not None
     option = _settings_option(project, module)
     return Start(
         f"python manage.py migrate --noinput{option}\n"
         f"exec {'../' if directory else ''}{BIN}gunicorn --bind 0.0.0.0:$PORT --threads 4 {target}",
         ("django", "gunicorn"),
-        _django_because(project, module, settings),
+        _django_because(project, module, file, settings),
         build=(
             f"python manage.py collectstatic --noinput{option} || echo "
             "'Static files were not collected: set buildVars as collectstatic needs them.'"
@@ -112,7 +111,21 @@ def _django(folder: Folder) -> Start | None:
             else None
         ),
         directory=directory,
+        file="manage.py",
+        root=directory,
     )
+
+
+def _wsgi(project: Folder) -> str | None:
+    """Returns the wsgi.py of the package that manage.py names, else the first one.
+
+    That package may have any name, such as `example`.
+    """
+    managed = _SETTINGS.search(project.data("manage.py", limit=READ))
+    parts = managed[1].decode().split(".")[:-1] if managed else []
+    named = ["/".join([*parts[:depth], "wsgi.py"]) for depth in range(len(parts), 0, -1)]
+    modules = (n for n in project.names() if n.endswith("/wsgi.py") and not is_aside(n))
+    return project.first(*named) or next(modules, None)
 
 
 def _settings_option(project: Folder, wsgi: str) -> str:
@@ -124,25 +137,31 @@ def _settings_option(project: Folder, wsgi: str) -> str:
     return f" --settings ${{DJANGO_SETTINGS_MODULE:-{served[1].decode()}}}"
 
 
-def _django_because(project: Folder, module: str, settings: bytes) -> str:
+def _django_because(project: Folder, module: str, file: str, settings: bytes) -> str:
     files = f"{project.path('manage.py')} and {project.path(module)}"
     said = f"{files} are Django's: migrated, then run by gunicorn"
     if _STATIC_ROOT.search(settings):
         said += "; static files are collected, as STATIC_ROOT is set"
     hosts = _HOSTS.search(settings)
-    if hosts is not None:
+    # What is changed below, or for another environment, can't be told.
+    if hosts is not None and settings.count(b"ALLOWED_HOSTS", hosts.end()) == 0:
         named = b" ".join(hosts[1].split()).decode(errors="replace")
         has = f"has only {named}" if named else "is empty"
-        said += f"; its ALLOWED_HOSTS {has}, so Django will refuse visitors with 400: add the host"
+        line = settings.count(b"\n", 0, hosts.start()) + 1
+        said += (
+            f"; ALLOWED_HOSTS, in line {line} of {project.path(file)}, {has}, so Django will "
+            "refuse visitors with 400: add the host, or '*', as only the app's own get to it"
+        )
     return said
 
 
-def _django_settings(project: Folder, wsgi: str) -> bytes:
+def _django_settings(project: Folder, wsgi: str) -> tuple[str, bytes]:
+    """Returns the file of the settings, and what is in it; "" without one."""
     package = wsgi.rpartition("/")[0]
     names = [f"{package}/settings.py", f"{package}/settings/base.py"]
     names += [f"{package}/settings/production.py", "settings.py", "config/settings/base.py"]
     name = project.first(*names)
-    return project.data(name, limit=READ) if name else b""
+    return (name, project.data(name, limit=READ)) if name else ("", b"")
 
 
 def _documents() -> Start:
@@ -159,7 +178,7 @@ def _served_script(folder: Folder, runner: Runner) -> Start | None:
     name, command = runner_command(folder, runner, SCRIPTS)
     if not name:
         return None
-    return Start(command, (runner.package,), f"{name} is a {runner.name} app")
+    return Start(command, (runner.package,), f"{name} is a {runner.name} app", file=name)
 
 
 def _gradio(folder: Folder) -> Start | None:
@@ -178,31 +197,43 @@ def _gradio(folder: Folder) -> Start | None:
             ("GRADIO_ANALYTICS_ENABLED", "False"),
         ),
         assigned="GRADIO_SERVER_PORT=$PORT ",
+        file=name,
     )
 
 
-def _served(app: App) -> Start:
+def _served(folder: Folder, app: App) -> Start:
     """Returns an app object's server. gunicorn gets threads: one slow client must not block all."""
     call = f"{app.attribute}()" if app.factory else app.attribute
-    because = f"{app.file} has a {app.package} app, {call}: run by {app.server}"
-    if app.server == "uvicorn":
+    target = f"{app.module}:{app.attribute}"
+    server, _, option = app.server.partition(" ")
+    environment: tuple[tuple[str, str], ...] = ()
+    if server == "uvicorn":
         options = " --factory" if app.factory else ""
         options += f" --app-dir {quote(app.root)}" if app.root else ""
-        command = (
-            f"uvicorn --host 0.0.0.0 --port $PORT{options} {quote(f'{app.module}:{app.attribute}')}"
-        )
+        command = f"uvicorn --host 0.0.0.0 --port $PORT{options} {quote(target)}"
+    elif server == "sanic":
+        options = " --factory" if app.factory else ""
+        command = f"sanic --host 0.0.0.0 --port $PORT{options} {quote(target)}"
+        if app.root:
+            environment = (("PYTHONPATH", in_app(folder.path(app.root))),)
     else:
-        options = f" --pythonpath {quote(app.root)}" if app.root else ""
-        command = (
-            f"gunicorn --bind 0.0.0.0:$PORT --threads 4{options} {quote(f'{app.module}:{call}')}"
-        )
-    return Start(command, (app.package, app.server), because)
+        options = option or "--threads 4"
+        options += f" --pythonpath {quote(app.root)}" if app.root else ""
+        command = f"gunicorn --bind 0.0.0.0:$PORT {options} {quote(f'{app.module}:{call}')}"
+    return Start(
+        command,
+        tuple(dict.fromkeys((app.package, server))),
+        f"{app.file} has a {app.package} app, {call}: run by {server}",
+        environment=environment,
+        file=app.file,
+        root=app.root,
+    )
 
 
 def _script(folder: Folder, document: Mapping[str, object]) -> Start | None:
     name = folder.first(*SCRIPTS)
     if name is not None:
-        return Start(f"python {name}", (), f"{name} is there")
+        return Start(f"python {name}", (), f"{name} is there", file=name)
     entry = _entry(folder, document)
     if entry is not None:
         return entry
@@ -210,23 +241,22 @@ def _script(folder: Folder, document: Mapping[str, object]) -> Start | None:
 
 
 def _below(folder: Folder) -> Start | None:
-    """Returns a script in a directory that holds apps' sources, or a package that can be run.
-
-    With an rxconfig.py it is Reflex's, which such a script only describes.
-    """
-    if folder.has("rxconfig.py"):
-        return None
+    """Returns a script in a directory that holds apps' sources, or a package that can be run."""
     name = next((n for d in _SOURCES if (n := folder.first(*(f"{d}/{s}" for s in SCRIPTS)))), None)
     if name is not None:
         directory, _, script = name.partition("/")
         is_package = folder.has(f"{directory}/__init__.py")
         command = f"-m {directory}.{script[:-3]}" if is_package else name
-        return Start(f"python {command}", (), f"{name} is there")
+        root = "" if is_package else directory
+        return Start(f"python {command}", (), f"{name} is there", file=name, root=root)
     packages = [d for d in folder.directories() if folder.has(f"{d}/__main__.py")]
     if len(packages) != 1 or not packages[0].isidentifier():
         return None
     return Start(
-        f"python -m {packages[0]}", (), f"{packages[0]}/__main__.py is there: the package is run"
+        f"python -m {packages[0]}",
+        (),
+        f"{packages[0]}/__main__.py is there: the package is run",
+        file=f"{packages[0]}/__main__.py",
     )
 
 
@@ -234,7 +264,8 @@ def _only(folder: Folder) -> Start | None:
     top = [file for file in folder.files() if file.endswith(".py") and file not in _NO_APPS]
     if len(top) != 1:
         return None
-    return Start(f"python {quote(f'./{top[0]}')}", (), f"{top[0]} is the only Python file")
+    because = f"{top[0]} is the only Python file"
+    return Start(f"python {quote(f'./{top[0]}')}", (), because, file=top[0])
 
 
 def _entry(folder: Folder, document: Mapping[str, object]) -> Start | None:
@@ -254,13 +285,16 @@ def _entry(folder: Folder, document: Mapping[str, object]) -> Start | None:
     files = [
         (f"{root}{path}{end}", root) for root in ("src/", "") for end in (".py", "/__init__.py")
     ]
-    root = next((root for file, root in files if folder.has(file)), None)
-    if root is None:
+    there = next(((file, root) for file, root in files if folder.has(file)), None)
+    if there is None:
         return None
+    file, root = there
     code = f"import sys; from {match[1]} import {match[2]}; sys.exit({match[2]}())"
     return Start(
         f"python -c {quote(code)}",
         (),
         f"pyproject.toml has the command {own[0][:_NAME_LIMIT]}: {match[0]}",
         environment=(("PYTHONPATH", in_app(folder.path("src"))),) if root else (),
+        file=file,
+        root=root.rstrip("/"),
     )

@@ -8,7 +8,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from moorage.errors import RuntimeUnsupported
 from moorage.planning.explicit import Asked
-from moorage.planning.python.wheels import Wheels, wheels
+from moorage.planning.python.wheels import Wheels
 from moorage.planning.reading import semver
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.semver import Version
@@ -43,22 +43,29 @@ class Found(NamedTuple):
 
 
 def python_for(
-    folder: Folder, asked: Asked, toolbox: Toolbox, *, document: Mapping[str, object]
+    folder: Folder,
+    asked: Asked,
+    toolbox: Toolbox,
+    *,
+    document: Mapping[str, object],
+    fitting: Wheels,
 ) -> Found:
     """Returns the Python for the app; `document` is its pyproject.toml, or Pipfile.
+
+    `fitting` are those that its packages have wheels for.
 
     Raises RuntimeUnsupported, naming the source, when the wanted version is not available.
     """
     required = _required(document)
     wanted = _asked(asked) or _pinned(folder) or required
-    tool, wheel = _newest(toolbox, wanted, wheels(folder))
+    tool, wheel = _newest(toolbox, wanted, fitting)
     if tool is not None:
         asks = f"{wanted.source} asks for Python {wanted.text}" if wanted else ""
         said = "; ".join(part for part in (asks, wheel) if part)
         return Found(tool, f"{said}: {tool}" if said else "")
     if wanted is None:
         raise RuntimeUnsupported("upload", "this gateway has no Python")
-    nearest = None if wanted.is_strict else _nearest(toolbox, wanted, required)
+    nearest = None if wanted.is_strict else _nearest(toolbox, wanted, required, fitting)
     if nearest is None:
         raise RuntimeUnsupported(
             wanted.source,
@@ -153,20 +160,25 @@ class _Both(NamedTuple):
         return self.one.allows(version) and self.other.allows(version)
 
 
-def _newest(toolbox: Toolbox, wanted: _Wanted | None, locked: Wheels) -> tuple[Tool | None, str]:
-    """Returns the newest that is wanted; an older one if the lock file has wheels for that alone.
+def _newest(toolbox: Toolbox, wanted: _Wanted | None, having: Wheels) -> tuple[Tool | None, str]:
+    """Returns the newest that is wanted; an older one if the packages have wheels for that alone.
 
     The sentence says which package decided.
     """
     newest = toolbox.choose("python", wanted or semver.ANY)
-    fitting = toolbox.choose("python", _Both(wanted or semver.ANY, locked))
+    fitting = toolbox.choose("python", _Both(wanted or semver.ANY, having))
     if newest is None or fitting is None or fitting == newest:
         return newest, ""
-    return fitting, f"the lock file has no wheel of {locked.lacking(newest.version)} for {newest}"
+    return fitting, f"{having.lacking(newest.version)} {newest}"
 
 
-def _nearest(toolbox: Toolbox, wanted: _Wanted, required: _Wanted | None) -> Tool | None:
-    """Returns the allowed Python nearest to the pinned one, preferring later versions."""
+def _nearest(
+    toolbox: Toolbox, wanted: _Wanted, required: _Wanted | None, having: Wheels
+) -> Tool | None:
+    """Returns the allowed Python nearest to the pinned one, of those that the packages run on.
+
+    Later versions are preferred.
+    """
     match = _NUMBERS.match(wanted.text)
     if match is None:
         return None
@@ -174,7 +186,7 @@ def _nearest(toolbox: Toolbox, wanted: _Wanted, required: _Wanted | None) -> Too
     tools = [t for t in toolbox.tools("python") if required is None or required.allows(t.version)]
     tools = [tool for tool in tools if tool.version.major == major]
     return min(
-        tools,
+        [tool for tool in tools if having.allows(tool.version)] or tools,
         key=lambda t: (t.version.minor < minor, abs(t.version.minor - minor), -t.version.patch),
         default=None,
     )

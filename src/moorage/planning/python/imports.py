@@ -1,0 +1,297 @@
+"""Finds what a Python app imports, from where it begins, without running or fully parsing it.
+
+It follows imports of the upload's own files. An import counts where it must succeed: not within
+`try`, a condition, or what only type checkers read. One within a function counts less, as it may
+never run. As in `objects`, patterns read the sources, for the same reasons.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Set
+from enum import IntEnum
+from typing import NamedTuple
+
+from moorage.planning.python.objects import is_aside, plain_text
+from moorage.planning.python.packages import (
+    ALSO,
+    PORTLESS,
+    STANDARD_MODULES,
+    package_of,
+    with_brought,
+)
+from moorage.planning.reading.folder import Folder
+
+FILES_LIMIT = 200  # files followed
+FILE_LIMIT = 131_072  # bytes read of each
+TOTAL_LIMIT = 2_097_152  # bytes read of all
+_NAMES_LIMIT = 100_000  # paths of the upload that are compared with a module's name
+_PACKAGE_LIMIT = 200  # paths of a directory in which a Python file makes it a package
+
+_LINE = re.compile(
+    r"^(?P<indent>[ \t]*)(?:"
+    r"import[ \t]+(?P<modules>[^\n;]+)"
+    r"|from[ \t]+(?P<dots>\.*)[ \t]*(?P<source>[\w.]*)[ \t]+import\b[ \t]*"
+    r"(?P<names>\([^)]{0,4000}\)|[^\n;]*)"
+    r"|(?P<block>try|except|finally|else|if|elif|def|async[ \t]+def|class)\b(?P<rest>[^\n]*))",
+    re.MULTILINE,
+)
+_WORD = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+_APPS = re.compile(r"^(?:\w*_APPS|MIDDLEWARE)[ \t]*\+?=[ \t]*[\[(]([^\])]{0,8000})", re.MULTILINE)
+_APP = re.compile(r"^[ \t]*['\"]([A-Za-z_]\w*)[\w.]*['\"]", re.MULTILINE)
+_LISTENS = re.compile(
+    rb"^[ \t]*(?:import|from)[ \t]+(?:flask|fastapi|starlette|quart|sanic|tornado|bottle|django"
+    rb"|http\.server|socketserver|wsgiref|uvicorn|hypercorn|waitress|gradio|streamlit|nicegui|dash"
+    rb"|cherrypy|falcon|litestar|twisted|socketio|xmlrpc|grpc|keep_alive|prometheus_client)\b"
+    rb"|aiohttp[ \t]+import[^\n]*\bweb\b|aiohttp\.web\b|\bserve\(|start_server\(|create_server\("
+    rb"|\.listen\(|\.bind\(|run_webhook|start_webhook|HTTPServer|\bPORT\b",
+    re.MULTILINE,
+)
+_DJANGO = frozenset(
+    (
+        *("settings", "base", "production", "urls", "wsgi", "models", "views", "admin", "apps"),
+        *("forms", "serializers", "signals", "middleware", "context_processors", "managers"),
+    )
+)
+
+
+class Need(IntEnum):
+    """How sure it is that an import must succeed."""
+
+    SURE = 0  # when the module is read
+    NAMED = 1  # a setting names it
+    LAZY = 2  # within a function
+
+
+class Import(NamedTuple):
+    """An import of something that is no file of the upload: where, and of what."""
+
+    module: str  # dotted, with the name that is imported from it, if one is
+    file: str
+    need: Need
+
+    @property
+    def top(self) -> str:
+        """The module's first name."""
+        return self.module.partition(".")[0]
+
+
+class _Line(NamedTuple):
+    dots: int
+    module: str
+    names: tuple[str, ...]
+    need: Need
+
+
+class Imports:
+    """What an app imports, beginning at some of its files."""
+
+    def __init__(
+        self, folder: Folder, entries: Iterable[str], *, root: str, django: bool = False
+    ) -> None:
+        self._folder = folder
+        self._roots = list(dict.fromkeys((root, "", "src")))  # where imports are looked for
+        self._read: set[str] = set()
+        self._left = TOTAL_LIMIT
+        self.found: list[Import] = []
+        self.is_whole = True  # no limit was met
+        self._follow([(entry, Need.SURE) for entry in entries], django=django)
+
+    def standard(self) -> dict[str, str]:
+        """Returns modules of the standard library that must be there, each with a file."""
+        return {
+            each.top: each.file
+            for each in reversed(self.found)
+            if each.need is Need.SURE and each.top in STANDARD_MODULES
+        }
+
+    def missing(self, names: frozenset[str], *, is_listed: bool) -> tuple[list[Import], list[str]]:
+        """Returns imports that no package of `names` brings, and packages that do.
+
+        `is_listed` says that the app lists its packages: then those that it imports within
+        functions only may be left out on purpose. An import for which no package is known is
+        given by itself, and only where it must succeed.
+        """
+        there = {name for name in with_brought(names) if not _is_stub(name)}
+        squashed = "\n".join(name.replace("-", "") for name in there)
+        unknown: dict[str, Import] = {}
+        packages: dict[str, None] = {}
+        for each in self.found:
+            if each.top in STANDARD_MODULES or (is_listed and each.need is Need.LAZY):
+                continue
+            also = {ALSO[name] for name in _prefixes(each.module) if name in ALSO}
+            packages.update(dict.fromkeys(sorted(also - there)))
+            bringing = package_of(each.module)
+            if each.top.replace("_", "").lower() in squashed or not there.isdisjoint(bringing):
+                continue
+            if bringing:
+                packages[bringing[0]] = None
+            elif each.need is Need.SURE:
+                unknown.setdefault(each.top, each)
+        own = _present(self._folder, unknown.keys()) if unknown else set()
+        return [each for top, each in unknown.items() if top not in own], list(packages)
+
+    def portless(self) -> str:
+        """Returns the sentence's part that says why the app listens on no port; "" if it may."""
+        first = next((i for i in self.found if i.need is Need.SURE and i.top in PORTLESS), None)
+        if first is None or not self.is_whole or _listens(self._folder):
+            return ""
+        return f"{first.file} is {PORTLESS[first.top]} ({first.top})"
+
+    def _follow(self, ahead: list[tuple[str, Need]], *, django: bool) -> None:
+        later: list[tuple[str, Need]] = []
+        while ahead or later:
+            file, need = ahead.pop(0) if ahead else later.pop(0)
+            if file in self._read:
+                continue
+            if len(self._read) >= FILES_LIMIT or self._left <= 0:
+                self.is_whole = False
+                return
+            self._read.add(file)
+            data = self._folder.data(file, limit=FILE_LIMIT)
+            self._left -= len(data)
+            source = data.decode(errors="replace")
+            if django:
+                self.found += [Import(name, file, Need.NAMED) for name in self._named(source)]
+            for line in _lines(plain_text(source)):
+                inner = max(need, line.need)
+                own = self._own(file, line)
+                if own is None:
+                    self._add(file, line, inner)
+                else:
+                    (later if inner is Need.LAZY else ahead).extend((each, inner) for each in own)
+
+    def _add(self, file: str, line: _Line, need: Need) -> None:
+        if line.names:
+            self.found += [Import(f"{line.module}.{name}", file, need) for name in line.names]
+        else:
+            self.found.append(Import(line.module, file, need))
+
+    def _named(self, source: str) -> Iterator[str]:
+        """Yields what Django's settings name, and is no package of the upload."""
+        for block in _APPS.findall(source):
+            for name in _APP.findall(block):
+                if not any(_is_module(self._folder, _join(root, name)) for root in self._roots):
+                    yield name
+
+    def _own(self, file: str, line: _Line) -> list[str] | None:
+        """Returns the upload's files that an import reads; None for one of something else."""
+        parts = line.module.split(".") if line.module else []
+        if line.dots:
+            directories = file.split("/")[:-1]
+            root = "/".join(directories[: len(directories) - line.dots + 1])
+            return list(_files(self._folder, root, parts, line.names))
+        for root in self._roots:
+            if _is_module(self._folder, _join(root, parts[0])):
+                return list(_files(self._folder, root, parts, line.names))
+        return None
+
+
+def entries_of(folder: Folder, file: str, *, django: bool) -> list[str]:
+    """Returns the files where a start begins to read; Django's apps are many."""
+    if not django:
+        return [file] if folder.has(file) else []
+    return [
+        name
+        for name in folder.names()
+        if name.endswith(".py") and name.rpartition("/")[2][:-3] in _DJANGO and not is_aside(name)
+    ][:FILES_LIMIT]
+
+
+def _lines(text: str) -> Iterator[_Line]:
+    """Yields the imports that count, by the blocks around each."""
+    blocks: list[tuple[int, Need | None]] = []  # how far they are indented; None: does not count
+    for match in _LINE.finditer(text):
+        indent = len(match["indent"].expandtabs())
+        while blocks and blocks[-1][0] >= indent:
+            blocks.pop()
+        if match["block"]:
+            blocks.append((indent, _need_in(match["block"], match["rest"])))
+            continue
+        needs = [need for _, need in blocks]
+        if None in needs:
+            continue
+        need = Need.LAZY if Need.LAZY in needs else Need.SURE
+        if match["modules"]:
+            for part in match["modules"].split(","):
+                word = _WORD.match(part.strip())
+                if word is not None:
+                    yield _Line(0, word[0], (), need)
+        else:
+            yield _Line(len(match["dots"]), match["source"], _names(match["names"]), need)
+
+
+def _need_in(block: str, rest: str) -> Need | None:
+    if block.endswith("def"):
+        return Need.LAZY
+    if block == "class" or (block == "if" and "__name__" in rest):
+        return Need.SURE
+    return None
+
+
+def _names(text: str) -> tuple[str, ...]:
+    words = (_WORD.match(part.strip()) for part in text.strip("() \t").split(","))
+    return tuple(word[0] for word in words if word is not None)
+
+
+def _files(folder: Folder, root: str, parts: list[str], names: tuple[str, ...]) -> Iterator[str]:
+    """Yields what there is of a dotted module below a directory, and of its modules named so."""
+    path = root
+    for part in parts:
+        path = _join(path, part)
+        yield from (f for f in (f"{path}.py", f"{path}/__init__.py") if folder.has(f))
+    for name in names:
+        below = _join(path, name)
+        yield from (f for f in (f"{below}.py", f"{below}/__init__.py") if folder.has(f))
+
+
+def _is_module(folder: Folder, path: str) -> bool:
+    """Whether it is a module of the upload; an installed one precedes a mere directory."""
+    if folder.has(f"{path}.py") or folder.has(f"{path}/__init__.py"):
+        return True
+    if not folder.has_directory(path) or package_of(path.rpartition("/")[2]):
+        return False
+    inside = zip(range(_PACKAGE_LIMIT), folder.below(path).names(), strict=False)
+    return any(name.endswith(".py") for _, name in inside)
+
+
+def _present(folder: Folder, modules: Set[str]) -> set[str]:
+    """Returns the modules of which the upload has a file anywhere, as paths may be added."""
+    whole = next(iter([*folder.parents()][::-1]), folder)
+    found: set[str] = set()
+    for _, name in zip(range(_NAMES_LIMIT), whole.names(), strict=False):
+        if not name.endswith((".py", ".so", ".pyx")):
+            continue
+        *directories, file = name.split("/")
+        parts = {file.partition(".")[0], *directories}
+        if not modules.isdisjoint(parts) and not _is_library(directories):
+            found |= modules & parts
+    return found
+
+
+def _is_library(directories: list[str]) -> bool:
+    return "site-packages" in directories or "node_modules" in directories
+
+
+def _listens(folder: Folder) -> bool:
+    """Whether any source may listen on a port; also where there are too many to be sure."""
+    left = TOTAL_LIMIT
+    for name in folder.names():
+        if not name.endswith(".py") or _is_library(name.split("/")):
+            continue
+        data = folder.data(name, limit=FILE_LIMIT)
+        left -= len(data)
+        if left < 0 or len(data) == FILE_LIMIT or _LISTENS.search(data):
+            return True
+    return False
+
+
+def _prefixes(module: str) -> Iterator[str]:
+    parts = module.split(".")
+    return (".".join(parts[:length]) for length in range(1, len(parts) + 1))
+
+
+def _is_stub(name: str) -> bool:
+    return name.startswith("types-") or name.endswith("-stubs")
+
+
+def _join(root: str, name: str) -> str:
+    return f"{root}/{name}" if root else name
