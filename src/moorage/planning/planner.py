@@ -41,6 +41,8 @@ Python                Streamlit, Chainlit, Shiny, Panel, Gradio    `streamlit ru
 Python                a FastAPI, FastHTML, Starlette, Litestar,    uvicorn
                       Quart app object or factory in any module
 Python                a Flask app object or factory, Dash's server gunicorn
+Python                an app object of Sanic, Bottle, Falcon or    `sanic`, gunicorn, uvicorn
+                      aiohttp whose source does not run it
 Python                main.py, app.py, server.py, start.py,        `python <file>`
                       bot.py, hello.py, run.py
 Python                a command of [project.scripts]               the function it names

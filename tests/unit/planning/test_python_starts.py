@@ -64,3 +64,113 @@ def test_likely_names_go_before_pages_that_set_themselves_up() -> None:
     needs = {"requirements.txt": "streamlit"}
     assert " run app.py " in plan({**needs, "app.py": plain, "about.py": page}).start
     assert " run sales.py " in plan({**needs, "charts.py": plain, "sales.py": page}).start
+
+
+BY_GUNICORN = "exec .venv/bin/gunicorn --bind 0.0.0.0:$PORT --threads 4"
+
+
+@pytest.mark.parametrize(
+    ("files", "start"),
+    [
+        (
+            {"server.py": "from sanic import Sanic\napp = Sanic('a')\n"},
+            "exec .venv/bin/sanic --host 0.0.0.0 --port $PORT server:app",
+        ),
+        (
+            {"shop/web.py": "from sanic import Sanic\nfrom . import db\napp = Sanic('a')\n"},
+            "exec .venv/bin/sanic --host 0.0.0.0 --port $PORT shop.web:app",
+        ),
+        (
+            {"app.py": "def create_app():\n    return Sanic('a')\n"},
+            "exec .venv/bin/sanic --host 0.0.0.0 --port $PORT --factory app:create_app",
+        ),
+        ({"web.py": "import bottle\napp = bottle.Bottle()\n"}, f"{BY_GUNICORN} web:app"),
+        ({"api.py": "import falcon\napp = falcon.App()\n"}, f"{BY_GUNICORN} api:app"),
+        (
+            {"api.py": "import falcon.asgi\napp = falcon.asgi.App()\n"},
+            "exec .venv/bin/uvicorn --host 0.0.0.0 --port $PORT api:app",
+        ),
+        (
+            {"main.py": "from aiohttp import web\napp = web.Application()\n"},
+            BY_GUNICORN.replace("--threads 4", "--worker-class aiohttp.GunicornWebWorker main:app"),
+        ),
+    ],
+)
+def test_app_object_that_nothing_runs_is_run_by_its_server(
+    files: dict[str, str], start: str
+) -> None:
+    assert plan(files).start == start
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "app = Sanic('a')\nif __name__ == '__main__':\n    app.run(port=8000)\n",
+        "app = Bottle()\napp.run(host='0.0.0.0')\n",
+        "import bottle\napp = Bottle()\nbottle.run(app)\n",
+        "app = web.Application()\nweb.run_app(app)\n",
+        "app = falcon.App()\nwith make_server('', 80, app) as httpd:\n    httpd.serve_forever()\n",
+        "app = tornado.web.Application([])\napp.listen(80)\n",
+    ],
+)
+def test_app_object_that_its_script_runs_is_run_by_the_script(text: str) -> None:
+    assert plan({"server.py": text, "requirements.txt": "sanic"}).start.endswith("python server.py")
+
+
+def test_sanic_app_in_a_directory_of_any_name_is_imported_from_there() -> None:
+    made = plan({"my-api/main.py": "from sanic import Sanic\napp = Sanic('a')\n", "x.txt": ""})
+    assert made.start == "exec .venv/bin/sanic --host 0.0.0.0 --port $PORT main:app"
+    assert made.run_env["PYTHONPATH"] == "/app/my-api"
+
+
+def django(package: str, settings: str = "", module: str = "settings") -> dict[str, str]:
+    path = package.replace(".", "/")
+    return {
+        "requirements.txt": "django\n",
+        "manage.py": f"os.environ.setdefault('DJANGO_SETTINGS_MODULE', '{package}.{module}')\n",
+        f"{path}/wsgi.py": "",
+        f"{path}/settings.py": settings,
+    }
+
+
+@pytest.mark.parametrize("package", ["example", "test", "docs", "build", "env", "src.example"])
+def test_package_that_manage_py_names_is_djangos_whatever_its_name(package: str) -> None:
+    assert plan(django(package)).start.endswith(f" {package}.wsgi:application")
+    below = plan(django(package, module="settings.production"))
+    assert below.start.endswith(f" {package}.wsgi:application")
+
+
+def test_package_that_manage_py_names_goes_before_others() -> None:
+    files = {"aaa/wsgi.py": "", **django("shop")}
+    assert plan(files).start.endswith(" shop.wsgi:application")
+    assert plan({**files, "manage.py": ""}).start.endswith(" aaa.wsgi:application")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ("DEBUG = True\n\nALLOWED_HOSTS = []\n", "line 3 of shop/settings.py, is empty"),
+        ("ALLOWED_HOSTS = ['localhost']\n", "line 1 of shop/settings.py, has only 'localhost'"),
+        ("\nALLOWED_HOSTS = [\n    'a.com',\n    'b.com',\n]\n", "line 2 of shop/settings.py"),
+        ("# ALLOWED_HOSTS = ['*']\nALLOWED_HOSTS=[]\n", "line 2 of shop/settings.py, is empty"),
+        ("  \nALLOWED_HOSTS = ['127.0.0.1', ]\n", "line 2 of shop/settings.py, has only"),
+    ],
+)
+def test_hosts_that_django_refuses_are_told_with_their_line(settings: str, said: str) -> None:
+    assert any(
+        said in reason and "400" in reason for reason in plan(django("shop", settings)).because
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "ALLOWED_HOSTS = ['*']\n",
+        "ALLOWED_HOSTS = os.environ.get('HOSTS', '').split(',')\n",
+        "ALLOWED_HOSTS = []\nif not DEBUG:\n    ALLOWED_HOSTS = ['*']\n",
+        "ALLOWED_HOSTS = []\nALLOWED_HOSTS.append(os.environ['HOST'])\n",
+        "ALLOWED_HOSTS = [os.environ['HOST']]\n",
+    ],
+)
+def test_hosts_that_may_be_any_are_no_warning(settings: str) -> None:
+    assert not any("400" in reason for reason in plan(django("shop", settings)).because)

@@ -20,7 +20,7 @@ from moorage.planning.toolbox import Toolbox
 
 LOOKED_FOR = (
     *REQUIREMENTS_LOOKED_FOR,
-    "a FastAPI, Starlette, Litestar, Quart, Flask or Sanic app object in a .py file; manage.py",
+    "a FastAPI, Starlette, Litestar, Quart or Flask app object in a .py file; manage.py",
     ", ".join(SCRIPTS) + ", or the only .py file; a command of pyproject.toml's [project.scripts]",
 )
 

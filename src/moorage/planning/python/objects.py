@@ -29,9 +29,20 @@ FRAMEWORKS = {
     "Flask": ("flask", "gunicorn"),
     "APIFlask": ("apiflask", "gunicorn"),
     "Dash": ("dash", "gunicorn"),
+    # These often run themselves; then the script is started, as it may do more.
+    "Sanic": ("sanic", "sanic"),
+    "Bottle": ("bottle", "gunicorn"),
+    "falcon.App": ("falcon", "gunicorn"),
+    "falcon.asgi.App": ("falcon", "uvicorn"),
+    "web.Application": ("aiohttp", "gunicorn --worker-class aiohttp.GunicornWebWorker"),
 }
+_RUN_THEMSELVES = frozenset(("Sanic", "Bottle", "falcon.App", "falcon.asgi.App", "web.Application"))
+_RUNS = re.compile(
+    r"\brun_app[ \t]*\(|\.run[ \t]*\(|^[ \t]*run[ \t]*\(|\bserve\w*[ \t]*\(|\bmake_server\b",
+    re.MULTILINE,
+)
 
-_CLASSES = "|".join(FRAMEWORKS)
+_CLASSES = "|".join(map(re.escape, FRAMEWORKS))
 _FACTORIES = "create_app|make_app|build_app|get_app|create_application|app_factory"
 _HINT = re.compile(rb"\b(?:%b)\s*\(|\b(?:%b)\s*\(" % (_CLASSES.encode(), _FACTORIES.encode()))
 _WORDS = tuple(word.encode() for word in (*FRAMEWORKS, *_FACTORIES.split("|")))
@@ -72,7 +83,7 @@ class App(NamedTuple):
     attribute: str
     factory: bool  # `attribute` is a function that returns the object
     package: str  # fastapi, flask, …
-    server: str  # uvicorn or gunicorn
+    server: str  # uvicorn, gunicorn, maybe with options, or sanic
 
 
 class _Found(NamedTuple):
@@ -136,6 +147,10 @@ def _scan(folder: Folder, file: str) -> Iterable[_Found]:
         return
     text = plain_text(data.decode(errors="replace"))
     objects = sorted(_OBJECT.finditer(text), key=lambda match: _name_rank(match[1]))
+    if objects and objects[0][2] in _RUN_THEMSELVES:
+        package, _ = FRAMEWORKS[objects[0][2]]
+        if _RUNS.search(text) or package.encode() not in data:  # as Tornado's web.Application
+            return
     for match in objects[:1]:
         kind = match[2] or _factory_kind(text)
         server = _DASH_SERVER.search(text)
