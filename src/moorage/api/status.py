@@ -18,7 +18,7 @@ from moorage.deploy.entrance.warnings import warnings, written_warnings
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.restarts import CrashLoop, crash_loop
 from moorage.deploy.keeping.stopped.space import NO_SPACE
-from moorage.deploy.work.advice import next_actions, with_last_error
+from moorage.deploy.work.advice import explain
 from moorage.errors import (
     DeploymentNotFound,
     FailureCause,
@@ -113,13 +113,15 @@ def _failed(found: DeploymentView) -> DeploymentProgress:
     reason = found.reason or ""
     if serving is not None:
         reason = f"{reason.rstrip('. ')}. Deployment {serving} serves on."
+    explained = explain(found.reason_code, reason, found.log_tail)
     return DeploymentProgress(
         status="failed",
         deployment_id=found.id,
-        reason=with_last_error(reason, found.log_tail),
+        reason=explained.reason,
         reason_code=found.reason_code or FailureCause.INTERRUPTED,
         log_tail=found.log_tail,
-        next_actions=next_actions(found.reason_code, found.log_tail),
+        next_actions=explained.next_actions,
+        next_settings=explained.next_settings or UNSET,
         serving_deployment_id=UNSET if serving is None else serving,
     )
 

@@ -8,6 +8,7 @@ from moorage.records.log import LogKind
 
 _TAIL_CHARS = 8192
 _SCRIPT_CHARS = 500  # of a command that is shown by its first line alone
+_QUOTED_CHARS = 80  # of a command that a reason quotes
 
 
 def shell_code(returncode: int) -> int:
@@ -19,6 +20,16 @@ def shown(command: str) -> str:
     """Returns a command for a person: of a long script the first line, which says what it is."""
     first, newline, _ = command.partition("\n")
     return f"{first} …" if newline and len(command) > _SCRIPT_CHARS else command
+
+
+def failed_with(command: str, code: int, *, is_install: bool) -> str:
+    """Returns that a step failed; a long line, which a planner wrote, stands in the log alone."""
+    return f"{_named(command, is_install=is_install)} failed with exit code {code}"
+
+
+def _named(command: str, *, is_install: bool) -> str:
+    is_long = len(command) > _QUOTED_CHARS or "\n" in command
+    return ("the install" if is_install else "the build") if is_long else f"`{command}`"
 
 
 def build_tail(directory: DeploymentDirectory) -> str:
@@ -63,8 +74,8 @@ def timed_out(directory: DeploymentDirectory, spec: BuildSpec, command: str) -> 
     """Returns the failure of a build step that was still running at the timeout."""
     return DeployFailed(
         FailureCause.BUILD_TIMEOUT,
-        f"the build took longer than {spec.timeout_seconds} s; `{shown(command)}` was still"
-        " running",
+        f"the build took longer than {spec.timeout_seconds} s; "
+        f"{_named(command, is_install=command == spec.plan.install)} was still running",
         log_tail=build_tail(directory),
     )
 

@@ -1,6 +1,6 @@
 """Deployments: where one stands, listed, rolled back to, cancelled."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
@@ -41,6 +41,13 @@ class DeploymentProgress(Body, frozen=True, kw_only=True):
         | UnsetType
     ) = UNSET
     next_actions: list[str] | UnsetType = UNSET
+    next_settings: (
+        Annotated[
+            dict[str, Any],
+            Meta(description="of a failed one: what to send in `settings`, beside what was sent"),
+        ]
+        | UnsetType
+    ) = UNSET
     restarts: int | UnsetType = UNSET  # this and what follows: of one that is crash-looping
     exit_code: int | UnsetType = UNSET
     out_of_memory: bool | UnsetType = UNSET

@@ -199,6 +199,25 @@ async def test_failed_has_a_reason(db: Database, asking: Asking) -> None:
     }
 
 
+async def test_known_failure_tells_the_cause_and_what_to_send(db: Database, asking: Asking) -> None:
+    project, deployment = await made(
+        db,
+        DeploymentStatus.FAILED,
+        ProjectStatus.FAILED,
+        reason="the install failed with exit code 1",
+        reason_code="install_failed",
+        log_tail="$ npm ci --loglevel=error\nnpm error `npm ci` can only install packages when "
+        "your package.json and package-lock.json or npm-shrinkwrap.json are in sync.\n",
+    )
+    told = await asking.status(project.id, deployment.id)
+    assert told["reason"].startswith(
+        "the install failed with exit code 1. package-lock.json is out of step with package.json. "
+        "Its log: npm error `npm ci` can only install packages"
+    )
+    assert told["next_settings"] == {"installCommand": "npm install"}
+    assert 'settings.installCommand: "npm install"' in told["next_actions"][0]
+
+
 async def test_failed_redeploy_says_that_what_served_serves_on(
     db: Database, asking: Asking
 ) -> None:

@@ -158,6 +158,8 @@ def test_deploy_document_holds_ids_outcome_and_payment_but_no_signed_transaction
         "reason_code": None,
         "message": "Deployment started.",
         "log_tail": None,
+        "next_actions": None,
+        "next_settings": None,
         "payment": {
             "chain": "arbitrum",
             "token": "usdc",
@@ -182,11 +184,19 @@ def test_deploy_document_holds_ids_outcome_and_payment_but_no_signed_transaction
         ),
         (
             DeploymentProgress(
-                status="failed", deployment_id="d1", reason="it crashed", log_tail="Error: x\n"
+                status="failed",
+                deployment_id="d1",
+                reason="it crashed",
+                log_tail="Error: x\n",
+                next_actions=[
+                    'Install. Send settings.installCommand: "npm install --legacy-peer-deps".',
+                    "Deploy again.",
+                ],
             ),
             [
                 "hello failed: it crashed",
                 "Error: x",
+                'Next: Install. Send --install: "npm install --legacy-peer-deps".',
                 "Unspent credits stay with your wallet. Fix it and run the same command again.",
             ],
         ),

@@ -206,6 +206,8 @@ def deploy_document(
         "reason_code": status.reason_code or None,
         "message": status.message or deployed.answer.message,
         "log_tail": status.log_tail or None,
+        "next_actions": status.next_actions or None,
+        "next_settings": status.next_settings or None,
         "payment": payment_document(deployed.payment),
     }
 
@@ -223,6 +225,8 @@ def deploy_lines(
         yield f"{name} failed: {in_cli_words(status.reason or '')}"
         if status.log_tail:
             yield status.log_tail.rstrip()
+        for action in (status.next_actions or [])[:-1]:  # the last is what follows
+            yield f"Next: {in_cli_words(action)}"
         yield "Unspent credits stay with your wallet. Fix it and run the same command again."
     else:
         yield f"{name} is deploying. {deployed.answer.message}".rstrip()

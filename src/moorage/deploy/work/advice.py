@@ -1,7 +1,16 @@
-"""Advice after a failed deployment: the line of its log that says why, and what to do next."""
+"""Advice after a failed deployment: why it failed, by the end of its log, and what to do next.
+
+What is known of failures is data: `failures.toml`, beside this module, whose head says how it is
+extended.
+"""
 
 import re
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -9,6 +18,7 @@ from moorage.failure import FailureCause
 
 _MAX_LINE = 300  # characters
 _MAX_READ = 4_000  # of a line, which may be one in JSON
+_MAX_TEXT = 16_384  # of a log: its end
 _ERROR = re.compile(
     r"\b(error|exception|fatal|panic|cannot|can't|could not|failed|not found|denied"
     r"|killed|refused|missing|undefined|unable)\b|\w(Error|Exception)\b",
@@ -18,16 +28,28 @@ _NO_CAUSE = re.compile(
     r"npm err(or|!)\s*(\Z|a complete log|lifecycle|code |path |workspace|location|command|errno)"
     r"|at |- |\{\"level\":\"(info|debug)\"|node\.js v|emitted 'error' event"
     r"|make(\[\d+\])?: \*\*\*|error command failed"
-    r"|.{0,8}elifecycle|the above exception was|during handling of the above exception",
+    r"|.{0,8}elifecycle|the above exception was|during handling of the above exception"
+    r"|\[[^\]]{1,40}\] \[\d+\] \[error\] (exception in worker|worker \(pid|shutting down|reason:)",
     re.IGNORECASE,
 )
 """Lines that tell of an error, but not of which."""
 
 _NPM = re.compile(r"npm err(or|!)", re.IGNORECASE)
 _TRACEBACK = "Traceback (most recent call last):"
+_FRAMING = " \t×╰├│─▶"  # around uv's errors
 _SAID = ("msg", "message", "error", "err")  # keys of a log line in JSON, such as Caddy's
+_OUR_COMMAND = "$ "  # before a command that the gateway, or a package manager, runs
+_OUR_END = "CANCELLED: "  # as the gateway ends the log of a build that it has ended
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+_FRAME = re.compile(
+    r'File "/app/(?P<python>[^"]{1,300})", line (?P<row>\d+)'
+    r"|(?:\(|\s|\A)(?:file://)?/app/(?P<node>[^\s():]{1,300}):(?P<at>\d+)"
+)
+_OF_A_STACK = ("at ", "Require stack:", "- /", "This file is being treated")  # Node's
+_NOT_THEIRS = re.compile(
+    r"(?:\A|/)(?:node_modules|\.venv|site-packages|\.next|\.nuxt|\.output|\.svelte-kit)/"
+)
 
 _AGAIN = (
     "Fix it and deploy again: POST /agent/deploy with the same uniqueName. It is free while there "
@@ -46,42 +68,180 @@ _MENDS: dict[str, str] = {
         "project)."
     ),
 }
-_KNOWN: tuple[tuple[re.Pattern[str], str], ...] = (
-    (
-        re.compile(r"Cannot find (?:module|package) '([^'./][^']{0,100})'"),
-        "Add {0} to the dependencies in package.json.",
-    ),
-    (
-        re.compile(r"No module named '?([A-Za-z0-9_.]{1,100})'?"),
-        "Add what brings {0} to requirements.txt or pyproject.toml.",
-    ),
-    (
-        re.compile(
-            r"(?:KeyError: '|Missing required environment variable:? )([A-Z][A-Z0-9_]{1,60})"
-        ),
-        "Set {0} in settings.runEnvs, if it is a variable.",
-    ),
-    (re.compile(r"(EADDRINUSE)"), "Listen once, on the port in the variable PORT."),
-    (re.compile(r"(?:sh: (?:\d+: )?)?([\w.-]{1,60}): (?:command )?not found"), "Install {0}."),
+_OF_THE_BUILD = frozenset(
+    {FailureCause.INSTALL_FAILED, FailureCause.BUILD_FAILED, FailureCause.BUILD_TIMEOUT}
 )
+_OF_THE_APP = _OF_THE_BUILD | {
+    *(FailureCause.CRASHED, FailureCause.UNHEALTHY, FailureCause.PORT_NOT_BOUND),
+    *(FailureCause.OUT_OF_MEMORY, FailureCause.OUT_OF_DISK),
+}
+"""The causes that the log may explain."""
+
+_SENDABLE = re.compile(r"[\w.@/+-]{1,200}")  # of a log: what a setting may be made of
 
 
-def last_error(log_tail: str) -> str:
-    """Returns the line of a log that tells which error came last, or its last line; "" if empty.
+class KnownFailure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A row of `failures.toml`."""
+
+    name: str
+    pattern: str
+    cause: str
+    action: str
+    settings: dict[str, Any] = {}
+    first: bool = False
+    vague: bool = False
+
+
+KNOWN_FAILURES = msgspec.convert(
+    tomllib.loads(Path(__file__).with_name("failures.toml").read_text("utf-8"))["failure"],
+    tuple[KnownFailure, ...],
+)
+_PATTERNS = tuple((each, re.compile(each.pattern, re.MULTILINE)) for each in KNOWN_FAILURES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """Why a deployment failed, and what to do next."""
+
+    reason: str
+    name: str = ""  # of the known failure
+    next_actions: list[str] = field(default_factory=list)
+    next_settings: dict[str, Any] = field(default_factory=dict)
+
+
+@lru_cache(maxsize=64)  # it takes milliseconds, and a status is asked for again and again
+def explain(code: str | None, reason: str, log_tail: str) -> Explanation:
+    """Explains the failure with this `reason_code`, by the end of its log."""
+    lines = _lines(log_tail)
+    found = _known(lines) if code is None or code in _OF_THE_APP else None
+    if found is None:
+        at = _error_at(lines)
+        line = "" if at is None else _raised(lines, at, _text(lines[at].strip())[:_MAX_LINE])
+        return Explanation(reason=_with_line(reason, line), next_actions=_actions(code))
+    known, match = found
+    words = {name: value or "" for name, value in match.groupdict().items()}
+    words["variables"] = "buildVars" if code in _OF_THE_BUILD else "runEnvs"
+    settings = _filled(known.settings, words)
+    action = " ".join([known.action.format_map(words), *_sent(settings)])
+    return Explanation(
+        name=known.name,
+        reason=_with_line(
+            f"{reason.rstrip('. ')}. {known.cause.format_map(words)}", _quoted(lines, match)
+        ),
+        next_actions=[action, *_actions(code)],
+        next_settings=settings,
+    )
+
+
+def _error_at(lines: list[str]) -> int | None:
+    """Returns which line tells of the error that came last, else the last one; None without any.
 
     What is indented belongs to the line above it: frames of a stack, an error's own fields.
     """
-    lines = [_ESCAPES.sub("", line).rstrip()[:_MAX_READ] for line in log_tail.splitlines()]
-    lines = [line for line in lines if line.strip()]
     errors = [at for at, line in enumerate(lines) if _tells(line)]
     outer = [at for at in errors if not lines[at][0].isspace()]
     outer = sorted({*outer, *_ends_of_tracebacks(lines)})
     at = next(iter([*outer[-1:], *errors[-1:], *range(len(lines))[-1:]]), None)
-    if at is None:
-        return ""
-    if _NPM.match(lines[at]):  # it tells the error first, then what may help
-        at = next(other for other in outer if _NPM.match(lines[other]))
-    return _text(lines[at].strip())[:_MAX_LINE]
+    if at is not None and _NPM.match(lines[at]):  # it tells the error first, then what may help
+        return next(other for other in outer if _NPM.match(lines[other]))
+    return at
+
+
+def _lines(log_tail: str) -> list[str]:
+    """Returns what the last command printed: not the command, nor what the gateway said before."""
+    lines = [
+        _ESCAPES.sub("", line).rstrip()[:_MAX_READ] for line in log_tail[-_MAX_TEXT:].splitlines()
+    ]
+    begun = [at for at, line in enumerate(lines) if line.startswith(_OUR_COMMAND)]
+    printed = lines[begun[-1] + 1 if begun else 0 :]
+    return [line for line in printed if line.strip() and not line.startswith(_OUR_END)]
+
+
+def _known(lines: list[str]) -> tuple[KnownFailure, re.Match[str]] | None:
+    """Returns the known failure that ends latest; a vague one only if there is no other."""
+    text = "\n".join(lines)
+    best: tuple[tuple[bool, int], KnownFailure, re.Match[str]] | None = None
+    for known, pattern in _PATTERNS:
+        match = None
+        for match in pattern.finditer(text):  # noqa: B007 - the last one
+            if known.first:
+                break
+        if match is None:
+            continue
+        rank = (not known.vague, text.count("\n", 0, match.end()))
+        if best is None or rank > best[0]:
+            best = rank, known, match
+    return None if best is None else best[1:]
+
+
+def _quoted(lines: list[str], match: re.Match[str]) -> str:
+    """Returns the lines in which it was found, or the part named `line`, in one line."""
+    group = "line" if match.groupdict().get("line") is not None else 0
+    text, begin, end = match.string, match.start(group), match.end(group)
+    begin, end = text.rfind("\n", 0, begin) + 1, text.find("\n", end)
+    whole = text[begin : end if end >= 0 else None]
+    said = " ".join(_text(whole.strip(_FRAMING)).split())[:_MAX_LINE]
+    return _raised(lines, text.count("\n", 0, match.end(group)), said)
+
+
+def _raised(lines: list[str], at: int, said: str) -> str:
+    """Returns what the line at `at` says, with where in the app it was raised, if that is known."""
+    place = next(_frames(lines, at), None)
+    if place is None or place[0] in said:
+        return said
+    return f"{said} (in {place[0]}, line {place[1]})"
+
+
+def _frames(lines: list[str], at: int) -> Iterator[tuple[str, str]]:
+    """Returns the app's own files and lines of the stack that belongs to a line, innermost first.
+
+    Python's stands above it, and Node's below it, or as one line above it.
+    """
+    above = range(at - 1, -1, -1)
+    for index in above:
+        if not lines[index][0].isspace() or lines[index] == _TRACEBACK:
+            break
+        yield from _own(lines[index])
+    for line in lines[at + 1 :]:
+        if not line.lstrip().startswith(_OF_A_STACK):
+            break
+        yield from _own(line)
+    for index in above[:6]:
+        if re.fullmatch(r"(?:file://)?/app/\S{1,300}:\d+", lines[index]):
+            yield from _own(lines[index])
+
+
+def _own(line: str) -> Iterator[tuple[str, str]]:
+    match = _FRAME.search(line)
+    if match is not None:
+        file = match["python"] or match["node"]
+        if not _NOT_THEIRS.search(file):
+            yield file, match["row"] or match["at"]
+
+
+def _filled(settings: Mapping[str, Any], words: Mapping[str, str]) -> dict[str, Any]:
+    """Returns settings with what was remembered; none if that may not be part of a setting."""
+    if any(f"{{{name}}}" in str(settings) and not _SENDABLE.fullmatch(words[name])
+           for name in words):  # fmt: skip
+        return {}
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: fill(item) for key, item in value.items()}
+        return value.format_map(words) if isinstance(value, str) else value
+
+    return {key: fill(value) for key, value in settings.items()}
+
+
+def _sent(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Returns a sentence that says what to send, for whom reads no `next_settings`."""
+    said = []
+    for key, value in settings.items():
+        for name, item in value.items() if isinstance(value, dict) else [("", value)]:
+            dot = f".{name}" if name else ""
+            said.append(f"settings.{key}{dot}: {msgspec.json.encode(item).decode()}")
+    if said:
+        yield f"Send {' and '.join(said)}."
 
 
 def _tells(line: str) -> bool:
@@ -111,18 +271,13 @@ def _text(line: str) -> str:
     return ": ".join(said) or line
 
 
-def with_last_error(reason: str, log_tail: str) -> str:
+def _with_line(reason: str, line: str) -> str:
     """Returns the reason of a failure, ending with what its log says last of an error."""
-    line = last_error(log_tail)
     return f"{reason.rstrip('. ')}. Its log: {line}" if line and line not in reason else reason
 
 
-def next_actions(cause: str | None, log_tail: str) -> list[str]:
-    """Returns what may mend it, as far as that is known, and how to deploy again."""
-    if cause == FailureCause.SUPERSEDED:
+def _actions(code: str | None) -> list[str]:
+    """Returns what may help, as far as the cause alone tells, and how to deploy again."""
+    if code == FailureCause.SUPERSEDED:
         return [_WAIT]
-    known = [
-        advice.format(found[1]) for pattern, advice in _KNOWN if (found := pattern.search(log_tail))
-    ]
-    mends = [_MENDS[cause]] if cause in _MENDS else []
-    return [*known[:1], *mends, _AGAIN]
+    return [*([_MENDS[code]] if code in _MENDS else []), _AGAIN]

@@ -1,6 +1,6 @@
 """Failure of a deployment: stored in its row with the reason, and told to its wallet."""
 
-from moorage.deploy.work.advice import with_last_error
+from moorage.deploy.work.advice import explain
 from moorage.errors import DeployFailed
 from moorage.events import outbox
 from moorage.records.deployment import Deployment, DeploymentStatus
@@ -27,7 +27,7 @@ async def fail(
         data = {
             "project_id": deployment.project_id,
             "deployment_id": deployment.id,
-            "reason": with_last_error(failure.reason, failure.log_tail),
+            "reason": explain(failure.cause, failure.reason, failure.log_tail).reason,
             "reason_code": failure.cause.value,
         }
         await outbox.record(

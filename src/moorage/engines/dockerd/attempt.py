@@ -12,6 +12,7 @@ from moorage.engines.dockerd.dockerfile import BUILD, INSTALL, step_named
 from moorage.engines.dockerd.group import BuildGroup, ElsewhereGroup
 from moorage.engines.dockerd.progress import Progress
 from moorage.engines.engine import BuildSpec
+from moorage.engines.failure import failed_with
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Stack
 from moorage.threads import in_thread
@@ -100,14 +101,14 @@ class Attempt:
                 FailureCause.BUILD_FAILED,
                 f"the image could not be built: {self.progress.error or 'the builder ended'}",
             )
-        reason = f"`{command}` failed with exit code {code}"
+        is_install = step_named(step) == INSTALL and not is_own(self.spec)
+        reason = failed_with(command, code, is_install=is_install)
         if (code == _KILLED or _KILLED_WORD in self.tail) and self.group.was_full():
             return self.failure(
                 FailureCause.OUT_OF_MEMORY, f"{reason}: the build ran out of memory"
             )
         if any(word in self.tail for word in _FULL_WORDS):
             return self.failure(FailureCause.OUT_OF_DISK, f"{reason}: the disk is full")
-        is_install = step_named(step) == INSTALL and not is_own(self.spec)
         cause = FailureCause.INSTALL_FAILED if is_install else FailureCause.BUILD_FAILED
         return self.failure(cause, reason)
 

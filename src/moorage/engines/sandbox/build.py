@@ -7,7 +7,7 @@ from pathlib import Path
 
 from moorage.engines.disks.layers import layer_for
 from moorage.engines.engine import BuildSpec
-from moorage.engines.failure import build_tail, shell_code, shown, timed_out
+from moorage.engines.failure import build_tail, failed_with, shell_code, shown, timed_out
 from moorage.engines.host import tool
 from moorage.engines.host.environment import build_environment
 from moorage.engines.installs import UNCHANGED
@@ -157,7 +157,7 @@ def _failure(
     tail = build_tail(directory)
     if directory.deployment_id in directory.host.space.held:
         return DeployFailed(FailureCause.OUT_OF_DISK, _NO_SPACE, log_tail=tail)
-    reason = f"`{shown(command)}` failed with exit code {code}"
+    reason = failed_with(command, code, is_install=cause is FailureCause.INSTALL_FAILED)
     if directory.host.cgroups.oom_kills(directory.build_group):
         return DeployFailed(
             FailureCause.OUT_OF_MEMORY, f"{reason}: the build ran out of memory", log_tail=tail

@@ -27,7 +27,11 @@ _OBJECT = {"type": "object"}
 _NULL = {"type": "null"}
 _TEXT_OR_NULL = {"anyOf": [_TEXT, _NULL]}
 _STARTED = {"project_id": _TEXT, "deployment_id": _TEXT, "status": _TEXT, "message": _TEXT}
-_PROGRESS = dict.fromkeys(("status", "endpoint", "reason", "reason_code", "log_tail"), _TEXT)
+_PROGRESS = {
+    **dict.fromkeys(("status", "endpoint", "reason", "reason_code", "log_tail"), _TEXT),
+    "next_actions": _LIST,
+    "next_settings": _OBJECT,
+}
 
 
 class Hints(msgspec.Struct, frozen=True):

@@ -7,8 +7,9 @@ from moorage.mcp.tools.outcome import Outcome, answered
 
 _NEXT = {
     "deploying": "It is still under way. Call wait_for_deployment again.",
-    "failed": "Fix what reason says and call deploy again with the same name; get_logs with kind "
-    "build shows the whole log.",
+    "failed": "Do what next_actions says and call deploy again with the same name, with "
+    "next_settings, if there are any, in its settings; get_logs with kind build shows the whole "
+    "log.",
 }
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from moorage.engines.failure import shown
+from moorage.engines.failure import failed_with
 from moorage.engines.kubernetes.building.pod.program import TOO_LARGE, UNREACHABLE
 from moorage.engines.kubernetes.objects.build import INSTALL, KEEP, PACK
 from moorage.errors import FailureCause
@@ -95,14 +95,14 @@ def step_failure(name: str, command: str, ended: Ended, tail: str) -> Failure | 
     """Returns why a step of the plan failed; None if it did not. `tail` ends its output."""
     if ended.code == 0:
         return None
-    reason = f"`{shown(command)}` failed with exit code {ended.code}"
+    is_install = name == INSTALL
+    reason = failed_with(command, ended.code, is_install=is_install)
     if ended.reason == _OUT_OF_MEMORY:
         return Failure(
             cause=FailureCause.OUT_OF_MEMORY, reason=f"{reason}: the build ran out of memory"
         )
     if any(word in tail for word in _FULL_WORDS):
         return Failure(cause=FailureCause.OUT_OF_DISK, reason=f"{reason}: the disk is full")
-    is_install = name == INSTALL
     cause = FailureCause.INSTALL_FAILED if is_install else FailureCause.BUILD_FAILED
     return Failure(cause=cause, reason=reason)
 
