@@ -70,7 +70,9 @@ def interpreters(
         tool = next(iter(reversed(toolbox.tools(language))), None)
         if tool is None:
             raise RuntimeUnsupported(
-                source, f"{quoted(command)!r} runs {program}, but this gateway has no {language}"
+                source,
+                f"{quoted(command)!r} runs {program}, but this gateway has no {language}. "
+                f"{toolbox.otherwise}",
             )
         found[language] = (toolbox.own(language) or [tool])[0]
     return tuple(found.values())

@@ -34,7 +34,8 @@ Node                  index.js, server.js, app.js, main.js, also   `node <file>`
                       in src/, with or without package.json
 Node                  index.ts, … by tsx, ts-node, Bun or Node     `node --import tsx <file>`, …
 Python                manage.py, also one directory below, and     migrations, then gunicorn
-                      */wsgi.py
+                      */wsgi.py; beside a package.json that only
+                      builds a page, Python goes first
 Python                Streamlit, Chainlit, Shiny, Panel, Gradio    `streamlit run`, …
                       among the requirements, or imported without
                       any
@@ -50,7 +51,8 @@ Python                such a script in src/ or app/, or the only   it, or the pa
                       package with a __main__.py
 Python                the only .py file                            `python <file>`
 static                a Staticfile or Caddyfile, index.html, also  Caddy
-                      in public/, dist/, …, settings.buildDir
+                      in public/, dist/, …, settings.buildDir;
+                      the only page, home.html
 ====================  ===========================================  ================================
 
 A Node app may be one of a monorepo's workspaces: the one that settings.directoryPath names, or the
@@ -64,29 +66,28 @@ Each explicit command replaces its own step, "" skips it. docs/stacks.md has the
 
 settings.runtime `node`, `python`, … (with or without a version) leaves out the other stacks;
 settings.framework only puts its stack first. An upload that is one directory, or in which only one
-has an app of its own (a package.json, a requirements.txt, …) and the root none, is planned from
-inside it, unless settings.directoryPath or a command is given.
+has an app (a package.json, a requirements.txt, a main.go, a page, …) and the root none, is planned
+from inside it, unless settings.directoryPath or a command is given. A package.json that builds a
+page beside an app of another language is a step of that app's build.
 """
 
 import re
 from collections.abc import Callable
 
-from moorage.errors import InvalidField, PlanNotFound, UploadInvalid
-from moorage.planning import static
+from moorage.errors import UploadInvalid
+from moorage.planning import refusals, roots, static
 from moorage.planning.dockerfile import app as dockerfile
 from moorage.planning.dockerfile import image
 from moorage.planning.explicit import COMMAND_LIMIT, Asked, asked, environment
 from moorage.planning.interpreters import interpreters, refuse_unmade
 from moorage.planning.languages import deno, go, java, php, ruby, rust
 from moorage.planning.node import app as node
-from moorage.planning.node.files import SCRIPT_FILES
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.python import app as python
-from moorage.planning.python.starts import SCRIPTS as PYTHON_SCRIPTS
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.shell import in_place
 from moorage.planning.reading.source import SourceTree
-from moorage.planning.recipe import Recipe, quoted
+from moorage.planning.recipe import Recipe, beside, quoted
 from moorage.planning.toolbox import Dockerfiles, Tool, Toolbox
 
 Detect = Callable[[Folder, Asked, Toolbox], Recipe | None]
@@ -105,16 +106,6 @@ _STACKS: dict[Stack, tuple[Detect, tuple[str, ...]]] = {
 
 _ALWAYS_TRIED = (Stack.NODE, Stack.PYTHON, Stack.STATIC)
 
-# A directory with one of these files is an app of its own …
-_MANIFESTS = (
-    *("package.json", "requirements.txt", "pyproject.toml", "Pipfile", "manage.py", "Procfile"),
-    *("go.mod", "go.work", "Cargo.toml", "pom.xml", "build.gradle", "build.gradle.kts", "Gemfile"),
-    *("composer.json", "deno.json", "deno.jsonc", "mix.exs"),
-)
-# … and with one of these it may also be a part of the app around it.
-_MARKERS = (*_MANIFESTS, "index.html", "index.php", *SCRIPT_FILES, *ruby.SCRIPTS, *PYTHON_SCRIPTS)
-_NAMED_LIMIT = 12  # directories in a sentence
-
 # How commands call programs whose version no app asks for.
 _SHARED = {
     "caddy": "caddy run",
@@ -126,11 +117,6 @@ _SHARED = {
 
 _PROCFILE_WEB = re.compile(r"^web:[ \t]*(\S.*)$", re.MULTILINE)
 _PROCFILE_LIMIT = 65_536  # bytes
-
-_NOT_FOLLOWED = {
-    "Dockerfile": "it is followed only with settings.hasDockerfile: true",
-    "mix.exs": "Elixir is not supported here",
-}
 
 
 def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
@@ -144,7 +130,7 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
     # Only checked here: the deployer's variables are stored sealed, and are no part of the plan.
     environment("settings.buildVars", settings.build_vars, port=settings.port)
     environment("settings.runEnvs", settings.run_envs, port=settings.port)
-    folder, because = _folder(Folder(tree), wanted, settings)
+    folder, because = roots.app_folder(Folder(tree), wanted, has_dockerfile=settings.has_dockerfile)
     port = settings.port
     if settings.has_dockerfile and toolbox.dockerfiles is not Dockerfiles.STEPS:
         return image.planned(folder, settings, wanted, tuple(because), toolbox.dockerfiles)
@@ -152,7 +138,7 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
         recipe, port = dockerfile.planned(folder, settings, wanted, toolbox)
     else:
         wanted = _with_procfile(folder, wanted)
-        recipe = _choose(folder, wanted, toolbox)
+        folder, recipe = _app(folder, wanted, toolbox, because)
     if wanted.run is not None and not settings.has_dockerfile:
         recipe = _with_interpreters(folder, settings, wanted, recipe, toolbox)
         if not settings.run_command and recipe.build is None and wanted.install is None:
@@ -194,59 +180,6 @@ def _shared_tools(recipe: Recipe, toolbox: Toolbox) -> list[Tool]:
     return [tool for program in used for tool in toolbox.own(program)]
 
 
-def _folder(root: Folder, wanted: Asked, settings: Settings) -> tuple[Folder, list[str]]:
-    """Returns the app's folder, and sentences that say why."""
-    if wanted.directory:
-        if not root.has_directory(wanted.directory):
-            problem = "is a file" if root.has(wanted.directory) else "is not in the upload"
-            raise InvalidField("settings.directoryPath", f"{wanted.directory!r} {problem}")
-        return root.below(wanted.directory), [f"settings.directoryPath is {wanted.directory}"]
-    only = root.only_directory()
-    if settings.has_dockerfile:
-        is_below = only is not None and root.below(only).has(dockerfile.FILE)
-        return (root.below(only), []) if only is not None and is_below else (root, [])
-    if wanted.commands or root.first(*_MARKERS) is not None:
-        return root, []
-    if only is not None and _is_apps_own(root.below(only)):
-        return root.below(only), [f"all files are in {only}, so the app is there"]
-    apps = [] if _has_site_below(root) else _apps_below(root)
-    if len(apps) > 1:
-        raise PlanNotFound(f"{_several(apps)}.", looked_for=("settings.directoryPath",))
-    if apps:
-        return root.below(apps[0]), [f"{apps[0]} is the only directory with an app of its own"]
-    return root, []
-
-
-def _is_apps_own(folder: Folder) -> bool:
-    """Whether the app's imports and paths start here; those of a Python package start above it."""
-    markers = _MANIFESTS if folder.has("__init__.py") else _MARKERS
-    return folder.first(*markers) is not None
-
-
-def _has_site_below(root: Folder) -> bool:
-    """Whether there is a site of ready pages below, which other directories may be parts of."""
-    if root.first("public/index.php", "web/index.php") is not None:
-        return True
-    return any(
-        root.has(f"{name}/index.html") and root.below(name).first(*_MANIFESTS) is None
-        for name in static.ROOTS
-        if name not in ("", "docs")
-    )
-
-
-def _apps_below(root: Folder) -> list[str]:
-    """Returns the directories right inside that are apps of their own."""
-    return [name for name in root.directories() if root.below(name).first(*_MANIFESTS) is not None]
-
-
-def _several(apps: list[str]) -> str:
-    names = ", ".join(apps[:_NAMED_LIMIT])
-    return (
-        f"There are apps in {names}: set settings.directoryPath to the one to deploy, and deploy "
-        "each under a name of its own"
-    )
-
-
 def _with_procfile(folder: Folder, wanted: Asked) -> Asked:
     if wanted.run is not None:
         return wanted
@@ -275,20 +208,68 @@ def _web_line(folder: Folder) -> str | None:
     return command
 
 
-def _choose(folder: Folder, wanted: Asked, toolbox: Toolbox) -> Recipe:
-    """Returns the first stack that can start; with a given start, the first with any files."""
-    order = _order(wanted, toolbox)
-    incomplete: list[Recipe] = []
-    for stack in order:
+def _app(
+    folder: Folder, wanted: Asked, toolbox: Toolbox, because: list[str]
+) -> tuple[Folder, Recipe]:
+    """Returns the folder's app, else that of the one directory in it which has an entry.
+
+    Raises PlanNotFound, with what is there, for none and for several.
+    """
+    recipe = _choose(folder, wanted, toolbox)
+    is_ours = not (wanted.directory or wanted.commands or refusals.is_foreign(folder))
+    if (recipe is None or recipe.start is None) and is_ours:
+        place = roots.only_entry(folder, is_incomplete=recipe is not None)
+        inner = _choose(folder.below(place), wanted, toolbox) if place else None
+        if inner is not None and inner.start is not None:
+            because.append(f"{place} is the only directory with an app in it")
+            return folder.below(place), _with_page(folder.below(place), wanted, inner, toolbox)
+    if recipe is None or recipe.start is None:
+        looked_for = (item for stack in _order(wanted, toolbox) for item in _STACKS[stack][1])
+        missing = recipe.missing if recipe is not None else ""
+        raise refusals.not_found(folder, wanted, tuple(looked_for), missing, toolbox)
+    return folder, _with_page(folder, wanted, recipe, toolbox)
+
+
+def _choose(folder: Folder, wanted: Asked, toolbox: Toolbox) -> Recipe | None:
+    """Returns the first stack that can start; with a given start, the first with any files.
+
+    Else the first whose files are there, without a start; None if there are none.
+    """
+    incomplete: Recipe | None = None
+    for stack in _order(wanted, toolbox):
         recipe = _STACKS[stack][0](folder, wanted, toolbox)
         if recipe is not None and recipe.start is not None:
+            if stack is Stack.NODE and _is_page_of_python(folder, wanted, recipe):
+                continue
             return recipe
-        if recipe is not None:
-            incomplete.append(recipe)
-    if wanted.run is not None and not incomplete:
+        incomplete = incomplete or recipe
+    if wanted.run is not None and incomplete is None:
         stack = wanted.stack or Stack.CUSTOM
         return Recipe(stack, wanted.install, wanted.build, wanted.run, ())
-    raise _not_found(folder, wanted, order, incomplete)
+    return incomplete
+
+
+def _is_page_of_python(folder: Folder, wanted: Asked, recipe: Recipe) -> bool:
+    """Whether a package only builds what a Python app beside it serves."""
+    if wanted.run is not None or wanted.stack is not None or wanted.framework is not None:
+        return False
+    listed = folder.first("requirements.txt", "pyproject.toml", "Pipfile")
+    if listed is None and not any(name.endswith(".py") for name in folder.files()):
+        return False
+    if folder.has("manage.py") or python.mentions_python(recipe.start or ""):
+        return python.leads(folder, wanted)
+    return not node.is_server(folder, recipe) and python.leads(folder, wanted)
+
+
+def _with_page(folder: Folder, wanted: Asked, recipe: Recipe, toolbox: Toolbox) -> Recipe:
+    """Adds the build of a page that an app of another language than Node's serves."""
+    is_own = recipe.stack in (Stack.NODE, Stack.DENO, Stack.STATIC, Stack.CUSTOM)
+    if is_own or wanted.install is not None or wanted.build is not None:
+        return recipe
+    page = node.page_build(folder, wanted, toolbox)
+    if page is None:
+        return recipe
+    return beside(recipe, page, builds=not folder.has("config/environment.rb"))
 
 
 def _order(wanted: Asked, toolbox: Toolbox) -> tuple[Stack, ...]:
@@ -334,28 +315,3 @@ def _in_folder(command: str | None, given: str | None, directory: str) -> str | 
     if not given or not directory:
         return command
     return f'PATH="$PWD/.venv/bin:$PWD/node_modules/.bin:$PATH"\n{command}'
-
-
-def _not_found(
-    folder: Folder, wanted: Asked, order: tuple[Stack, ...], incomplete: list[Recipe]
-) -> PlanNotFound:
-    looked_for = tuple(item for stack in order for item in _STACKS[stack][1])
-    looked_for = (*looked_for, "a Procfile with a web line", "settings.runCommand")
-    where = f" in {folder.directory}" if folder.directory else ""
-    if wanted.stack is not None:
-        where += f" for settings.runtime {wanted.stack}"
-    if incomplete:
-        said = f"No way to start this upload was found{where}: {incomplete[0].missing}."
-        apps = _apps_below(folder)
-        if apps and wanted.directory == "":
-            said += f" {_several(apps)}."
-    else:
-        said = (
-            f"No app was found{where}. Looked for: {'; '.join(looked_for)}. Set "
-            "settings.runCommand (and installCommand, buildCommand if needed), or "
-            "settings.directoryPath if the app is in a directory."
-        )
-    file = folder.first(*_NOT_FOLLOWED)
-    if file is not None:
-        said += f" {file} is there, but {_NOT_FOLLOWED[file]}."
-    return PlanNotFound(said, looked_for=looked_for)

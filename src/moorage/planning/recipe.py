@@ -30,6 +30,31 @@ class Recipe(NamedTuple):
     directory: str | None = None  # the app's, from the upload's root, if not the given folder
 
 
+def beside(recipe: Recipe, page: Recipe, *, builds: bool) -> Recipe:
+    """Returns the recipe with the install and the build of a page that its app serves.
+
+    Packages are installed first: builds of pages call programs of the app. `builds` is false where
+    the app's own build runs that of the page.
+    """
+    inputs: tuple[str, ...] = ()
+    if recipe.install_inputs or not recipe.install:
+        inputs = tuple(sorted({*recipe.install_inputs, *page.install_inputs}))
+    return recipe._replace(
+        install=_both(recipe.install, page.install),
+        build=_both(page.build, recipe.build) if builds else recipe.build,
+        because=(*recipe.because, *page.because),
+        build_env=(*page.build_env, *recipe.build_env),
+        tools=(*recipe.tools, *page.tools),
+        install_inputs=inputs if page.install_inputs or not page.install else (),
+    )
+
+
+def _both(first: str | None, second: str | None) -> str | None:
+    if first and second:
+        return f"(\n{first}\n) && (\n{second}\n)"
+    return first or second
+
+
 def quoted(command: str) -> str:
     """Returns a command for a sentence: its first line, cut to a readable length."""
     line, newline, _ = command.partition("\n")

@@ -13,6 +13,8 @@ from moorage.planning.toolbox import Toolbox
 
 ROOTS = ("", "public", "dist", "build", "out", "_site", "site", "www", "docs")
 
+_FIRST_PAGES = ("index", "default", "home", "main")  # without an index.html, whatever their case
+
 LOOKED_FOR = (
     "a Staticfile, or index.html, also in " + ", ".join(f"{root}/" for root in ROOTS if root),
 )
@@ -118,6 +120,24 @@ def _caddyfile(folder: Folder) -> tuple[str, bool, str] | None:
     return root, site.fallback, f"the Caddyfile names the files to serve{left_out}"
 
 
+def _lone_page(folder: Folder, asked: Asked) -> Recipe | None:
+    """Plans a directory without an index.html whose first page is plain: the only one, or Home."""
+    pages = [name for name in folder.files() if name.lower().endswith((".html", ".htm"))]
+    by_name = {name.lower().rpartition(".")[0]: name for name in reversed(pages)}
+    first = next((by_name[name] for name in _FIRST_PAGES if name in by_name), None)
+    page = first or (pages[0] if len(pages) == 1 else None)
+    if page is None:
+        return None
+    copied = f"cp -n -- {quote(page)} index.html"
+    return Recipe(
+        stack=Stack.STATIC,
+        install=asked.install,
+        build=f"{asked.build}\n{copied}" if asked.build else copied,
+        start=serve("", fallback=False),
+        because=(f"{page} is its first page, as there is no index.html: served by Caddy",),
+    )
+
+
 def detect(folder: Folder, asked: Asked, _toolbox: Toolbox) -> Recipe | None:
     """Plans files with an index.html, or in settings.buildDir; None when there are none."""
     if asked.run is not None:
@@ -138,7 +158,7 @@ def detect(folder: Folder, asked: Asked, _toolbox: Toolbox) -> Recipe | None:
             (r for r in ROOTS if folder.has(f"{r}/index.html" if r else "index.html")), None
         )
         if root is None:
-            return None
+            return _lone_page(folder, asked)
         because = f"{root}/index.html is there" if root else "index.html is there"
         if folder.has(caddyfile.FILE):
             refused = caddyfile.files_site(folder, caddyfile.FILE).refused

@@ -49,6 +49,13 @@ class Toolbox(msgspec.Struct, frozen=True):
     dockerfiles: Dockerfiles = Dockerfiles.STEPS
     programs: tuple[str, ...] = ()  # the machine's, of those that system packages bring
 
+    @property
+    def otherwise(self) -> str:
+        """The step that lets an app of any language be built, as a sentence."""
+        if self.dockerfiles in (Dockerfiles.BUILT, Dockerfiles.ROOTLESS):
+            return "Add a Dockerfile, and set settings.hasDockerfile: true."
+        return "A gateway with Docker takes it with a Dockerfile."
+
     def has(self, program: str) -> bool:
         """Whether any version is available."""
         return bool(self.host.get(program) or self.store.get(program))
@@ -76,8 +83,19 @@ class Toolbox(msgspec.Struct, frozen=True):
         favoured = [tool for tool in found if preferred is not None and preferred(tool.version)]
         return next((group[-1] for group in (own, favoured, found) if group), None)
 
-    def offer(self, program: str) -> str:
-        """Lists the available major (for Python minor) versions, for a sentence."""
+    def offer(self, program: str, *, near: Version | None = None) -> str:
+        """Lists the available major (for Python minor) versions, for a sentence.
+
+        Of the line of `near` it lists the newest versions in full.
+        """
         parts = 2 if program in ("python", "go", "rust") else 1
-        lines = sorted({tool.version[:parts] for tool in self.tools(program)})
-        return ", ".join(".".join(map(str, line)) for line in lines) or "none"
+        lines: dict[tuple[int, ...], list[str]] = {}
+        for tool in self.tools(program):
+            lines.setdefault(tool.version[:parts], []).append(str(tool.version))
+        said = (
+            ", ".join(full[-3:])
+            if near is not None and line == near[:parts]
+            else ".".join(map(str, line))
+            for line, full in lines.items()
+        )
+        return ", ".join(said) or "none"

@@ -81,8 +81,12 @@ def find_tool(
     asked = (
         f"{program} {wanted.text[:_TEXT_LIMIT]} is asked for" if wanted else f"{program} is needed"
     )
-    offer = f"{program} {toolbox.offer(program)}" if toolbox.has(program) else f"no {program}"
-    raise RuntimeUnsupported(field, f"{asked}, but this gateway has {offer}")
+    if not toolbox.has(program):
+        said = f"{asked}, but this gateway has no {program}. {toolbox.otherwise}"
+        raise RuntimeUnsupported(field, said)
+    offer = toolbox.offer(program, near=wanted.range.lowest if wanted else None)
+    said = f"{asked}, but this gateway has {program} {offer}: ask for one that it has"
+    raise RuntimeUnsupported(field, said)
 
 
 class _Both(NamedTuple):

@@ -83,7 +83,7 @@ def test_plan_of_nothing_exits_with_2_and_says_what_was_looked_for(
 ) -> None:
     (tmp_path / "notes.txt").write_text("nothing to run")
     assert run(["plan", str(tmp_path)]) == 2
-    assert "Set --run (and --install" in capsys.readouterr().err
+    assert "Set --run to the line that starts it" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -96,4 +96,4 @@ def test_site_that_keeps_files_from_visitors_is_refused(directive: str) -> None:
 def test_caddyfile_of_an_image_names_paths_of_the_image() -> None:
     made = plan(":80 {\nroot * /srv\ntry_files {path} /index.html\nfile_server\n}", in_image=True)
     assert said(made.start) == f"serves the app's files by Caddy{FALLBACK}"
-    assert "put /app /app/.dockerfile/context/pages" in (made.build or "")
+    assert "put /app/ /app/.dockerfile/context/pages" in (made.build or "")

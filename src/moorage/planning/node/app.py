@@ -47,6 +47,7 @@ from moorage.planning.node.workspaces import Monorepo, Workspace, monorepo, mono
 from moorage.planning.plan import Stack
 from moorage.planning.reading.folder import Folder
 from moorage.planning.recipe import Recipe, quoted
+from moorage.planning.static import is_site
 from moorage.planning.toolbox import Tool, Toolbox
 from moorage.planning.wanted import Found, find_tool
 
@@ -116,6 +117,43 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     manager = _manager(where, asked, toolbox)
     tools = _tools(where, manager, asked, toolbox, because)
     return _recipe(where, manager, asked, tools, because)
+
+
+def page_build(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
+    """Returns the install and the build of a page that an app of another language serves.
+
+    None without a script that builds. Raises as `detect` does.
+    """
+    manifest = package_json(folder)
+    if manifest is None:
+        return None
+    is_mix = manifest.depends_on("laravel-mix") and bool(manifest.script("production"))
+    name = build_script(manifest) or ("production" if is_mix else "")
+    if not name:
+        return None
+    where = _Site(folder, manifest, monorepo(folder, manifest))
+    because: list[str] = []
+    manager = _manager(where, asked, toolbox)
+    tools = _tools(where, manager, asked, toolbox, because)
+    install = _install(where, manager, because)
+    because.append(f"its page is built by package.json's {name}: {quoted(manifest.script(name))}")
+    return Recipe(
+        Stack.NODE,
+        install,
+        f"{manager.commands.run} {name}",
+        None,
+        tuple(because),
+        build_env=tuple(manager.commands.environment),
+        tools=tools,
+        install_inputs=_inputs(where) if install else (),
+    )
+
+
+def is_server(folder: Folder, recipe: Recipe) -> bool:
+    """Whether the package's own program answers visitors, not only a server of files."""
+    manifest = package_json(folder)
+    is_dev = manifest is not None and is_development_server(manifest)
+    return recipe.start is not None and not is_site(recipe.start) and not is_dev
 
 
 def _recipe(

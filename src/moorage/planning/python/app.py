@@ -131,6 +131,25 @@ def _inputs(project: _Project, install: Install) -> tuple[str, ...]:
     return tuple(project.folder.path(file) for file in sorted(install.inputs))
 
 
+def leads(folder: Folder, asked: Asked) -> bool:
+    """Whether the files are plainly a Python server's, and a package.json beside it is its page's.
+
+    Django at the root is; so is an app object or a page of Streamlit and its like beside the
+    requirements, or in a file of the root. Functions in api/ are parts of the page.
+    """
+    try:
+        document = project_document(folder)
+        needed = requirements(folder, document)
+    except UploadInvalid:
+        return False
+    start = find_start(folder, needed, asked, document)
+    if start is None or start.is_files or not start.needs:
+        return False
+    if folder.has("manage.py") or "/" not in start.file:
+        return True
+    return needed.file is not None and not start.file.startswith("api/")
+
+
 def mentions_python(command: str) -> bool:
     """Whether a command looks like one for Python."""
     return any(word in command for word in _WORDS)

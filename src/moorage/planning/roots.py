@@ -1,0 +1,141 @@
+"""Finds which directory of an upload is the app, where settings.directoryPath does not say."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from moorage.errors import InvalidField, PlanNotFound
+from moorage.planning import static
+from moorage.planning.dockerfile.app import FILE as DOCKERFILE
+from moorage.planning.explicit import Asked
+from moorage.planning.languages import ruby
+from moorage.planning.node.files import SCRIPT_FILES, TYPESCRIPT_FILES
+from moorage.planning.python.objects import is_aside
+from moorage.planning.python.starts import SCRIPTS as PYTHON_SCRIPTS
+from moorage.planning.reading.folder import Folder
+
+# A directory with one of these files is an app of its own …
+MANIFESTS = (
+    *("package.json", "requirements.txt", "pyproject.toml", "Pipfile", "manage.py", "Procfile"),
+    *("go.mod", "go.work", "Cargo.toml", "pom.xml", "build.gradle", "build.gradle.kts", "Gemfile"),
+    *("composer.json", "deno.json", "deno.jsonc", "mix.exs"),
+)
+# … and with one of these it may also be a part of the app around it.
+_MARKERS = (*MANIFESTS, "index.html", "index.php", *SCRIPT_FILES, *ruby.SCRIPTS, *PYTHON_SCRIPTS)
+# What a program begins with, in a directory where nothing else says that it is an app.
+_ENTRIES = frozenset(
+    (
+        *("index.php", "main.go", "config.ru", "Main.java", "streamlit_app.py"),
+        *(*MANIFESTS, *SCRIPT_FILES, *TYPESCRIPT_FILES, *ruby.SCRIPTS, *PYTHON_SCRIPTS),
+    )
+)
+# Not apps, whatever is in them.
+_PARTS = frozenset(
+    (
+        *("templates", "views", "partials", "layouts", "includes", "static", "assets", "vendor"),
+        *("fixtures", "samples", "sample", "tools", "screenshots", "images", "coverage", "config"),
+    )
+)
+_DEPTH = 3  # directories in one another
+_FILES_LIMIT = 20_000  # names looked at
+_NAMED_LIMIT = 12  # directories in a sentence
+
+
+def app_folder(root: Folder, wanted: Asked, *, has_dockerfile: bool) -> tuple[Folder, list[str]]:
+    """Returns the app's folder, and sentences that say why.
+
+    Raises InvalidField for a directory that is not there, PlanNotFound for several apps.
+    """
+    if wanted.directory:
+        if not root.has_directory(wanted.directory):
+            problem = "is a file" if root.has(wanted.directory) else "is not in the upload"
+            raise InvalidField("settings.directoryPath", f"{wanted.directory!r} {problem}")
+        return root.below(wanted.directory), [f"settings.directoryPath is {wanted.directory}"]
+    only = root.only_directory()
+    if has_dockerfile:
+        is_below = only is not None and root.below(only).has(DOCKERFILE)
+        return (root.below(only), []) if only is not None and is_below else (root, [])
+    if wanted.commands or root.first(*_MARKERS) is not None:
+        return root, []
+    if only is not None and _is_apps_own(root.below(only)):
+        return root.below(only), [f"all files are in {only}, so the app is there"]
+    found = [] if _has_site_below(root) else apps_below(root)
+    if len(found) > 1:
+        raise PlanNotFound(f"{several(found)}.", looked_for=("settings.directoryPath",))
+    if found:
+        return root.below(found[0]), [f"{found[0]} is the only directory with an app of its own"]
+    return root, []
+
+
+def only_entry(root: Folder, *, is_incomplete: bool) -> str:
+    """Returns the one directory with an app or a page of any kind in it, "" if there is none.
+
+    Beside files of an app that can't be started, only a directory with a manifest of its own
+    counts. Raises PlanNotFound for several directories.
+    """
+    if is_incomplete:
+        found = [name for name in apps_below(root) if root.below(name).has("package.json")]
+        return found[0] if len(found) == 1 and len(apps_below(root)) == 1 else ""
+    programs, indexes, pages = set[str](), set[str](), set[str]()
+    for directory, name in _files(root):
+        folded = name.lower()
+        if name in _ENTRIES:
+            programs.add(directory)
+        elif folded == "index.html":
+            indexes.add(directory)
+        elif folded.endswith((".html", ".htm")):
+            pages.add(directory)
+    kinds = (_outermost(found) for found in (programs, indexes, pages))
+    places = next((found for found in kinds if found), [])
+    if len(places) > 1:
+        raise PlanNotFound(f"{several(places)}.", looked_for=("settings.directoryPath",))
+    return places[0] if places else ""
+
+
+def _files(root: Folder) -> Iterator[tuple[str, str]]:
+    """Yields the directory and the name of files that may be an app's, a few directories deep."""
+    for path in islice(root.names(), _FILES_LIMIT):
+        directory, _, name = path.rpartition("/")
+        parts = directory.split("/")
+        is_near = bool(directory) and len(parts) <= _DEPTH
+        if is_near and not is_aside(path) and _PARTS.isdisjoint(parts):
+            yield directory, name
+
+
+def _outermost(directories: set[str]) -> list[str]:
+    """Returns the directories that are in none of the others, sorted."""
+    return sorted(
+        directory
+        for directory in directories
+        if not any(directory.startswith(f"{other}/") for other in directories)
+    )
+
+
+def _is_apps_own(folder: Folder) -> bool:
+    """Whether the app's imports and paths start here; those of a Python package start above it."""
+    markers = MANIFESTS if folder.has("__init__.py") else _MARKERS
+    return folder.first(*markers) is not None
+
+
+def _has_site_below(root: Folder) -> bool:
+    """Whether there is a site of ready pages below, which other directories may be parts of."""
+    if root.first("public/index.php", "web/index.php") is not None:
+        return True
+    return any(
+        root.has(f"{name}/index.html") and root.below(name).first(*MANIFESTS) is None
+        for name in static.ROOTS
+        if name not in ("", "docs")
+    )
+
+
+def apps_below(root: Folder) -> list[str]:
+    """Returns the directories right inside that are apps of their own."""
+    return [name for name in root.directories() if root.below(name).first(*MANIFESTS) is not None]
+
+
+def several(apps: list[str]) -> str:
+    """Returns the sentence that refuses several apps."""
+    names = ", ".join(apps[:_NAMED_LIMIT])
+    return (
+        f"There are apps in {names}: set settings.directoryPath to the one to deploy, and deploy "
+        "each under a name of its own"
+    )
