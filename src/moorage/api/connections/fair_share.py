@@ -23,7 +23,7 @@ from moorage.api.http.problems import PROBLEMS, problem_response
 from moorage.api.http.request_context import HAS_PAID
 from moorage.errors import RateLimited
 
-FREE_SECONDS = 0.001
+FREE_SECONDS = 0.002
 """How much of one round strangers may use before their steps begin to wait."""
 
 AHEAD_SECONDS = 0.01
@@ -36,6 +36,7 @@ that only clients that hang up and ask again come so far."""
 WAITING = 2_048
 """How many of all addresses may; one is let wait of each address even then."""
 
+_ADDRESS = "moorage.fair_share.address"  # of a request, in its scope
 _ADDRESSES = 4_096  # from which on those are forgotten that owe nothing
 _RETRY_SECONDS = 2
 _TOO_MANY = problem_response(
@@ -77,14 +78,21 @@ class FairShare:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request when it is its turn; 429 where too many of its address wait."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        address = self._address_of(Request(scope))
-        own = self._to_begin[address]
-        if own >= WAITING_OF_ONE or (own and self._to_begin.total() >= WAITING):
+        if self._is_crowded and not await self._begun(scope):
             await _TOO_MANY(scope, receive, send)
             return
+        await self._in_steps(self._app(scope, receive, send), scope)
+
+    @property
+    def _is_crowded(self) -> bool:
+        return bool(self._waiting) or self._used_in_round >= FREE_SECONDS
+
+    async def _begun(self, scope: Scope) -> bool:
+        """Waits until a request may be begun; returns False where too many wait already."""
+        address = self._address(scope)
+        own = self._to_begin[address]
+        if own >= WAITING_OF_ONE or (own and self._to_begin.total() >= WAITING):
+            return False
         self._to_begin[address] += 1
         try:
             await self._turn(address)
@@ -92,29 +100,27 @@ class FairShare:
             self._to_begin[address] -= 1
             if not self._to_begin[address]:
                 del self._to_begin[address]
-        await self._in_steps(self._app(scope, receive, send), scope, address)
+        return True
 
     @types.coroutine
-    def _in_steps(
-        self, work: Awaitable[None], scope: Scope, address: str
-    ) -> Generator[Any, Any, None]:
+    def _in_steps(self, work: Awaitable[None], scope: Scope) -> Generator[Any, Any, None]:
         """Runs `work`, whose first step has its turn; not in turns once its wallet has paid."""
-        steps = work.__await__()
+        steps, clock = work.__await__(), self._clock
         step: Callable[[], Any] = partial(steps.send, None)
         used, has_turn = 0.0, True
         while True:
-            try:
-                if not (has_turn or scope.get(HAS_PAID)):
-                    yield from self._turn(address).__await__()
-            except BaseException as error:  # noqa: BLE001  (canceled, which the work must hear)
-                step = partial(steps.throw, error)
-            has_turn, began = False, self._clock()
+            if self._is_crowded and not has_turn and not scope.get(HAS_PAID):
+                try:
+                    yield from self._turn(self._address(scope)).__await__()
+                except BaseException as error:  # noqa: BLE001  (canceled, which the work must hear)
+                    step = partial(steps.throw, error)
+            has_turn, began = False, clock()
             try:
                 awaited = step()
             except StopIteration:
                 return
             finally:
-                used = self._count(scope, address, used, self._clock() - began)
+                used = self._count(scope, used, clock() - began)
             try:
                 step = partial(steps.send, (yield awaited))
             except BaseException as error:  # noqa: BLE001
@@ -122,25 +128,34 @@ class FairShare:
 
     async def _turn(self, address: str) -> None:
         """Waits until a step of this address may be run."""
-        if not self._waiting and self._used_in_round < FREE_SECONDS:
-            return
         turn = asyncio.get_running_loop().create_future()
         heappush(self._waiting, (self._use_of(address), next(self._order), address, turn))
         self._await_round()
         await turn
 
+    def _address(self, scope: Scope) -> str:
+        found: str | None = scope.get(_ADDRESS)
+        if found is None:
+            found = scope[_ADDRESS] = self._address_of(Request(scope))
+        return found
+
     def _use_of(self, address: str) -> float:
         least = self._use - AHEAD_SECONDS
         return max(least, self._uses.get(address, least))
 
-    def _count(self, scope: Scope, address: str, before: float, seconds: float) -> float:
+    def _count(self, scope: Scope, before: float, seconds: float) -> float:
         """Counts a step; returns what its address is charged with for the request."""
         if scope.get(HAS_PAID):
-            self._uses[address] = self._use_of(address) - before
+            if before:
+                address = self._address(scope)
+                self._uses[address] = self._use_of(address) - before
             return 0.0
-        self._uses[address] = self._use_of(address) + seconds
         self._used_in_round += seconds
         self._await_round()
+        if not self._waiting:  # nobody is held up by it
+            return before
+        address = self._address(scope)
+        self._uses[address] = self._use_of(address) + seconds
         return before + seconds
 
     def _await_round(self) -> None:

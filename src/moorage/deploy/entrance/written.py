@@ -61,8 +61,11 @@ class Written:
         look = self._looks.get(deployment_id)
         if look is None or freshly or (look.answer.done() and self._is_old(look)):
             look = self._begin(deployment_id)
-        wait_seconds = max(self._wait_seconds, _FRESH_SECONDS) if freshly else self._wait_seconds
-        await asyncio.wait({look.answer}, timeout=wait_seconds)
+        if not look.answer.done():
+            wait_seconds = (
+                max(self._wait_seconds, _FRESH_SECONDS) if freshly else self._wait_seconds
+            )
+            await asyncio.wait({look.answer}, timeout=wait_seconds)
         return look.answer.result() if look.answer.done() else None
 
     def successor(self, project: Project | DeploymentView) -> Successor:
