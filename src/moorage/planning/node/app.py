@@ -19,6 +19,8 @@ from moorage.planning.node.files import (
     server_file,
 )
 from moorage.planning.node.imports import Imports, imported, name_of
+from moorage.planning.node.nx import ENVIRONMENT as NX_ENVIRONMENT
+from moorage.planning.node.nx import nx_app, nx_root
 from moorage.planning.node.package_json import PackageJson, package_json
 from moorage.planning.node.package_managers import (
     Manager,
@@ -46,7 +48,7 @@ from moorage.planning.node.versions import node_for, npm_for, strips_types, type
 from moorage.planning.node.workspaces import Monorepo, Workspace, monorepo, monorepo_around
 from moorage.planning.plan import Stack
 from moorage.planning.reading.folder import Folder
-from moorage.planning.recipe import Recipe, quoted
+from moorage.planning.recipe import Recipe, quoted, with_path
 from moorage.planning.static import is_site
 from moorage.planning.toolbox import Tool, Toolbox
 from moorage.planning.wanted import Found, find_tool
@@ -102,6 +104,9 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     can't be had.
     """
     manifest = package_json(folder)
+    of_nx = _nx(folder, manifest, asked, toolbox)
+    if of_nx is not None:
+        return of_nx
     if manifest is not None and not asked.program and asked.run is None:
         asked = _with_bun(folder, manifest, asked, toolbox)
     other = folder.first("package.json5", "package.yaml") if manifest is None else None
@@ -154,6 +159,43 @@ def is_server(folder: Folder, recipe: Recipe) -> bool:
     manifest = package_json(folder)
     is_dev = manifest is not None and is_development_server(manifest)
     return recipe.start is not None and not is_site(recipe.start) and not is_dev
+
+
+def _nx(
+    folder: Folder, manifest: PackageJson | None, asked: Asked, toolbox: Toolbox
+) -> Recipe | None:
+    """Plans an app of an Nx workspace from its root; None if it is none, or has its own scripts."""
+    root = nx_root(folder)
+    around = package_json(root) if root is not None else None
+    if root is None or around is None or asked.run is not None:
+        return None
+    if manifest is not None and root.directory != folder.directory and manifest.script("start"):
+        return None
+    skip = len(root.directory) + 1 if root.directory else 0
+    found = nx_app(root, folder.directory[skip:], around)
+    if found is None:
+        return None
+    if isinstance(found, str):
+        return Recipe(Stack.NODE, None, None, None, (), missing=found)
+    because: list[str] = []
+    where = _Site(root, around, monorepo(root, around))
+    manager = _manager(where, asked, toolbox)
+    tools = _tools(where, manager, asked, toolbox, because)
+    because.append(found.because)
+    programs = "".join(f"$PWD/{directory}:" for directory in _programs(where))
+    build = f'env PATH="{programs}$PATH" {found.build}' if programs else found.build
+    return Recipe(
+        Stack.NODE,
+        _install(where, manager, because) if asked.install is None else asked.install,
+        build if asked.build is None else asked.build,
+        with_path(found.start, *_programs(where)) if programs else found.start,
+        tuple(because),
+        build_env=(*manager.commands.environment, *NX_ENVIRONMENT),
+        run_env=server_environment(around),
+        tools=tools,
+        install_inputs=() if asked.install is not None else _inputs(where),
+        directory=root.directory,
+    )
 
 
 def _recipe(

@@ -35,7 +35,7 @@ def vite_output(folder: Folder, build: str) -> str:
 
     Both are relative to root unless made absolute.
     """
-    text = _text(folder, "vite.config")
+    text = config_text(folder, "vite.config")
     root = _VITE_ROOT.search(text)
     out = next((m for m in _VITE_OUT.finditer(text) if _is_in(text, m.start(), "build")), None)
     option = _OUT_DIR.search(build)
@@ -61,13 +61,13 @@ def _is_in(text: str, place: int, key: str) -> bool:
 def names_package(folder: Folder, config: str, package: str) -> bool:
     """Whether a configuration file imports a package, or a part of it."""
     pattern = rf"""['"]{re.escape(package)}(?:/[^'"]{{0,100}})?['"]"""
-    return re.search(pattern, _text(folder, config)) is not None
+    return re.search(pattern, config_text(folder, config)) is not None
 
 
 def configured_directory(folder: Folder, config: str, key: str) -> str:
     """Returns the directory that a configuration file sets under a key, "" for none."""
     pattern = rf"""\b{key}['"]?\s*:\s*['"`]([\w./-]{{1,100}})['"`]"""
-    match = re.search(pattern, _text(folder, config))
+    match = re.search(pattern, config_text(folder, config))
     if match is None or ".." in match[1]:
         return ""
     directory = posixpath.normpath(match[1]).lstrip("/")
@@ -76,7 +76,7 @@ def configured_directory(folder: Folder, config: str, key: str) -> str:
 
 def compiled_file(folder: Folder, source: str, *, build: str) -> str:
     """Returns the file that tsc compiles a source to, by its options; "" if none."""
-    text = _text(folder, "tsconfig")
+    text = config_text(folder, "tsconfig")
     if not text or not _TSC.match(build) or _NO_EMIT.search(text):
         return ""
     option = _OUT_DIR.search(build)
@@ -88,16 +88,16 @@ def compiled_file(folder: Folder, source: str, *, build: str) -> str:
 
 def next_exports(folder: Folder) -> bool:
     """Whether Next.js is configured to export files instead of a server."""
-    return _NEXT_EXPORT.search(_text(folder, "next.config")) is not None
+    return _NEXT_EXPORT.search(config_text(folder, "next.config")) is not None
 
 
 def is_without_server(folder: Folder) -> bool:
     """Whether React Router or Remix is configured to build files instead of a server."""
-    text = _text(folder, "react-router.config") + _text(folder, "vite.config")
+    text = config_text(folder, "react-router.config") + config_text(folder, "vite.config")
     return _NO_SSR.search(text) is not None
 
 
-def _text(folder: Folder, name: str) -> str:
+def config_text(folder: Folder, name: str) -> str:
     """Returns a configuration file's text without comments, "" if there is no file."""
     file = folder.first(*(f"{name}.{ending}" for ending in _ENDINGS))
     text = folder.data(file, limit=_LIMIT).decode(errors="replace") if file else ""
@@ -111,7 +111,7 @@ def without_comments(text: str) -> str:
 
 def path_aliases(folder: Folder) -> tuple[str, ...]:
     """Returns how names begin that tsconfig.json's `paths` gives to the app's own files."""
-    paths = _PATHS.search(_text(folder, "tsconfig"))
+    paths = _PATHS.search(config_text(folder, "tsconfig"))
     found = _PATHS_KEY.findall(paths[1]) if paths else []
     return tuple(key for key in found if key)
 
@@ -136,12 +136,12 @@ def angular_output(folder: Folder) -> AngularOutput | None:
             if project.get("projectType", "application") == "application"
         )
         target = project.get("architect", project.get("targets", {}))["build"]
-        return _angular_target(str(name), target["builder"], target.get("options", {}))
+        return angular_target(str(name), target["builder"], target.get("options", {}))
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError, StopIteration):
         return None
 
 
-def _angular_target(name: str, builder: str, options: dict[str, object]) -> AngularOutput | None:
+def angular_target(name: str, builder: str, options: dict[str, object]) -> AngularOutput | None:
     """Returns a target's output: the application builder adds browser/, the older one doesn't."""
     path = options.get("outputPath", f"dist/{name}")
     base = path.get("base", f"dist/{name}") if isinstance(path, dict) else path
