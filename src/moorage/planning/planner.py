@@ -36,9 +36,9 @@ Node                  index.ts, … by tsx, ts-node, Bun or Node     `node --imp
 Python                manage.py, also one directory below, and     migrations, then gunicorn
                       */wsgi.py; beside a package.json that only
                       builds a page, Python goes first
-Python                Streamlit, Chainlit, Shiny, Panel, Gradio    `streamlit run`, …
-                      among the requirements, or imported without
-                      any
+Python                Streamlit, Chainlit, Shiny, Panel, marimo,   `streamlit run`, …
+                      Solara, Gradio among the
+                      requirements, or imported without any
 Python                a FastAPI, FastHTML, Starlette, Litestar,    uvicorn
                       Quart app object or factory in any module
 Python                a Flask app object or factory, Dash's server gunicorn

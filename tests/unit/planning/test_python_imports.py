@@ -5,7 +5,7 @@ import pytest
 
 from memory_tree import MemoryTree
 from moorage.errors import PlanNotFound, UploadInvalid
-from moorage.planning.plan import Plan, Settings
+from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
 from moorage.planning.python import imports
 from moorage.planning.reading.folder import Folder
@@ -93,11 +93,15 @@ def test_what_is_imported_is_installed_where_nothing_is_listed(
         ("from pydantic import BaseModel, EmailStr", "email-validator"),
         ("from starlette.middleware.sessions import SessionMiddleware", "itsdangerous"),
         ("from sqlalchemy.ext.asyncio import create_async_engine", "greenlet"),
+        ("from passlib.context import CryptContext", "bcrypt==4.0.1"),
     ],
 )
 def test_what_a_framework_needs_for_a_name_is_installed_too(line: str, package: str) -> None:
     assert package in installed({"main.py": f"{line}\n{FASTAPI}"})
-    listed = {"requirements.txt": "fastapi\nuvicorn\nsqlalchemy\n", "main.py": f"{line}\n{FASTAPI}"}
+    listed = {
+        "requirements.txt": "fastapi\nuvicorn\nsqlalchemy\npasslib\n",
+        "main.py": f"{line}\n{FASTAPI}",
+    }
     assert installed(listed) == {package} or package == "greenlet"  # which sqlalchemy brings
 
 
@@ -128,6 +132,10 @@ def test_import_that_may_fail_is_not_installed(text: str) -> None:
         ("flask\ngunicorn\ntypes-requests\n", "import requests\n", {"requests"}),
         ("flask\ngunicorn\n", "import unheard_of\n", set()),  # some package may bring it
         ("flask\ngunicorn\n", "def later():\n    import torch\n", set()),  # left out on purpose
+        ("flask\ngunicorn\njsonschema\n", "import schema\n", {"schema"}),
+        ("flask\ngunicorn\ngit+https://h/a/whisper.git@v1\n", "import whisper\n", set()),
+        ("flask\ngunicorn\nhttps://h/torch-2.1+cpu-cp311-x.whl\n", "import torch\n", set()),
+        ("flask\ngunicorn\n-e git+https://h/x#egg=stripe\n", "import stripe\n", set()),
         ("flask\ngunicorn\n", "if __name__ == '__main__':\n    import waitress\n", {"waitress"}),
     ],
 )
@@ -232,6 +240,8 @@ TELEGRAM = (
             "celery",
         ),
         ({"Procfile": "web: rq worker high\n", "requirements.txt": "rq\n"}, "rq worker"),
+        ({"tasks.py": "from celery import Celery\n", "requirements.txt": "celery\n"}, "Celery"),
+        ({"bot.py": DISCORD, "index.html": "<p>"}, "Discord bot"),
     ],
 )
 def test_what_listens_on_no_port_is_refused_before_payment(
@@ -259,6 +269,59 @@ def test_bot_that_also_listens_is_taken(files: dict[str, str]) -> None:
     assert plan(files).start
     both = {**files, "Procfile": "web: celery -A a worker & gunicorn a:app\n"}
     assert plan(both).start
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"build.py": "import json, pathlib\n"},
+        {"main.py": "from pyscript import document\n", "style.css": ""},
+        {"main.py": "from js import console\nimport math\n"},
+        {"run.py": "import csv\nfor row in csv.reader(open('a.csv')):\n    print(row)\n"},
+        {"src/main.py": "print(1)\n"},
+    ],
+)
+def test_script_beside_a_page_that_serves_nothing_is_no_app(files: dict[str, str]) -> None:
+    made = plan({**files, "index.html": "<p>"})
+    assert made.stack is Stack.STATIC
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"main.py": f"from keep_alive import go\n{DISCORD}", "keep_alive.py": FLASK},
+        {"bot.py": f"{TELEGRAM}import web\n", "web.py": FASTAPI},
+        {"run.py": "import chat\n", "chat.py": "import telebot, web\n", "web.py": FLASK},
+        {"main.py": f"import web.app\n{DISCORD}", "web/app.py": FLASK},
+        {"start.py": "import tg, site_app\n", "tg.py": "import aiogram\n", "site_app.py": FASTAPI},
+    ],
+)
+def test_bot_that_runs_an_app_object_beside_its_work_is_started_whole(
+    files: dict[str, str],
+) -> None:
+    script = next(iter(files))
+    assert plan(files).start == f"exec .venv/bin/python {script}"
+    alone = {name: text for name, text in files.items() if name != script}
+    assert "uvicorn" in plan(alone).start or "gunicorn" in plan(alone).start
+
+
+def test_script_beside_a_page_is_the_app_if_python_is_asked_for() -> None:
+    files = {"build.py": "import json\n", "index.html": "<p>"}
+    assert plan(files, runtime="python").stack is Stack.PYTHON
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"server.py": "from http.server import HTTPServer\n"},
+        {"main.py": "import socket\ns = socket.socket()\ns.bind(('', 80))\n"},
+        {"app.py": FLASK},
+        {"main.py": NICEGUI},
+        {"main.py": "import asyncio\nasyncio.start_server(print, port=80)\n"},
+    ],
+)
+def test_server_beside_a_page_is_the_app(files: dict[str, str]) -> None:
+    assert plan({**files, "index.html": "<p>"}).stack is Stack.PYTHON
 
 
 def test_reflex_is_refused_by_name() -> None:

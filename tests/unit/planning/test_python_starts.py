@@ -174,3 +174,33 @@ def test_hosts_that_django_refuses_are_told_with_their_line(settings: str, said:
 )
 def test_hosts_that_may_be_any_are_no_warning(settings: str) -> None:
     assert not any("400" in reason for reason in plan(django("shop", settings)).because)
+
+
+def test_hosts_are_those_of_the_settings_that_are_served() -> None:
+    files = {
+        **django("shop", module="settings.local"),
+        "shop/wsgi.py": "os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'shop.settings.live')\n",
+        "shop/settings/base.py": "ALLOWED_HOSTS = []\n",
+        "shop/settings/live.py": "from .base import *\nALLOWED_HOSTS = ['*']\n",
+    }
+    del files["shop/settings.py"]
+    assert not any("400" in reason for reason in plan(files).because)
+    inherited = {**files, "shop/settings/live.py": "from .base import *\n"}
+    assert any("line 1 of shop/settings/base.py" in reason for reason in plan(inherited).because)
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [
+        (
+            "import marimo\napp = marimo.App()\n",
+            "exec .venv/bin/marimo run --host 0.0.0.0 --port $PORT --headless notes.py",
+        ),
+        (
+            "import solara\n@solara.component\ndef Page():\n    ...\n",
+            "exec .venv/bin/solara run --host 0.0.0.0 --port $PORT --production notes.py",
+        ),
+    ],
+)
+def test_notebook_or_page_is_served_by_its_frameworks_program(text: str, start: str) -> None:
+    assert plan({"notes.py": text}).start == start

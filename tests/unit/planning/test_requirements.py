@@ -143,3 +143,29 @@ def test_what_installs_files_of_the_upload_is_known(line: str) -> None:
 @pytest.mark.parametrize("line", ["-e git+https://h/x", "flask", "a @ https://h/a.whl", "-i x"])
 def test_what_comes_from_elsewhere_is_not_local(line: str) -> None:
     assert not read({"requirements.txt": line}).is_local
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("sqlite3", "'sqlite3' is a part of Python"),
+        ("json==2.0.9", "remove it"),
+        ("smtplib", "remove it"),
+        ("sklearn", "its package is scikit-learn"),
+        ("PIL>=9", "its package is pillow"),
+        ("yaml", "its package is pyyaml"),
+        ("cv2", "its package is opencv-python-headless"),
+    ],
+)
+def test_name_that_no_package_has_is_refused_with_what_to_do(line: str, said: str) -> None:
+    with pytest.raises(UploadInvalid, match=said) as refused:
+        names(f"flask\n{line}\n")
+    assert "line 2" in str(refused.value)
+    with pytest.raises(UploadInvalid, match=said):
+        read({"pyproject.toml": f"[project]\ndependencies = ['flask', '{line}']\n"})
+
+
+def test_package_that_is_also_a_part_of_python_is_a_requirement() -> None:
+    assert names("dataclasses\ntyping\nimportlib-metadata\n") == {
+        *("dataclasses", "typing", "importlib-metadata"),
+    }

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from moorage.errors import UploadInvalid
+from moorage.errors import PlanNotFound, UploadInvalid
 from moorage.planning.explicit import Asked
 from moorage.planning.plan import Stack
 from moorage.planning.python.imports import Imports, entries_of
@@ -50,12 +50,14 @@ class _Project(NamedTuple):
 def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     """Requirements, an app object or a script; None when there is none of them.
 
-    Raises UploadInvalid for requirements that can't be read, RuntimeUnsupported for a Python that
-    is not available.
+    Raises UploadInvalid for requirements that can't be read and for imports that nothing brings,
+    RuntimeUnsupported for a Python that is not available, PlanNotFound for what has no port.
     """
     document = project_document(folder)
     needed = requirements(folder, document)
     start = find_start(folder, needed, asked, document)
+    if start is not None and asked.run is None:
+        start = _with_bot(folder, start)
     if asked.run is not None:
         start = _asked_start(folder, asked, start, needed)
     if start is None and needed.file is None and not folder.has(_REFLEX):
@@ -63,48 +65,72 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     if asked.run is not None and needed.file is None and not _is_ours(folder, asked):
         return None
     imports = _imports(folder, start)
+    if asked.run is None and asked.stack is None and _is_tool(folder, needed, start, imports):
+        return None
+    _refuse(folder, asked, start, imports)
     fitting = wheels(folder, needed.specifiers, modules=imports.standard())
     python = python_for(folder, asked, toolbox, document=document, fitting=fitting)
-    missing = _missing(folder, asked, needed, start, imports)
-    project = _Project(folder, asked, document, needed, python, imports)
-    return _recipe(project, None if missing else start, missing)
+    return _recipe(_Project(folder, asked, document, needed, python, imports), start)
 
 
 def _imports(folder: Folder, start: Start | None) -> Imports:
-    django = start is not None and start.needs[:1] == ("django",)
-    entries = entries_of(folder, start.file, django=django) if start is not None else []
-    return Imports(folder, entries, root=start.root if start else "", django=django)
-
-
-def _missing(
-    folder: Folder, asked: Asked, needed: Requirements, start: Start | None, imports: Imports
-) -> str:
-    """Returns why this can't be run here; "" if it can."""
-    if folder.has(_REFLEX) and asked.run is None:
-        return (
-            f"{folder.path(_REFLEX)} is Reflex's, whose server and whose page are two programs on "
-            "two ports: add a Dockerfile, and deploy it to a gateway with Docker"
-        )
     if start is None:
-        return f"{needed.file} is there, but no app object and no script to run"
-    portless = imports.portless() if not start.needs or asked.run is not None else ""
+        scripts = [name for name in folder.files() if name.endswith(".py")]
+        return Imports(folder, scripts, root="")
+    django = start.needs[:1] == ("django",)
+    return Imports(
+        folder, entries_of(folder, start.file, django=django), root=start.root, django=django
+    )
+
+
+def _with_bot(folder: Folder, start: Start) -> Start:
+    """Returns the script of a bot that runs the app object found beside its work, else `start`."""
+    script = folder.first(*SCRIPTS)
+    if script is None or not start.needs or script == start.file:
+        return start
+    imports = Imports(folder, [script], root="")
+    if not imports.kind() or not imports.follows(start.file):
+        return start
+    because = f"{imports.kind()}, which runs {start.file} beside it"
+    return Start(f"python {script}", start.needs[:1], because, file=script)
+
+
+def _is_tool(folder: Folder, needed: Requirements, start: Start | None, imports: Imports) -> bool:
+    """Whether a script lies beside a page and serves nothing: the page is the app."""
+    if start is None or start.needs or needed.file is not None or not folder.has("index.html"):
+        return False
+    return imports.is_aside()
+
+
+def _refuse(folder: Folder, asked: Asked, start: Start | None, imports: Imports) -> None:
+    """Raises PlanNotFound for what can't run here, however it is started."""
+    if folder.has(_REFLEX) and asked.run is None:
+        raise PlanNotFound(
+            f"{folder.path(_REFLEX)} is Reflex's, whose server and page need two ports: add a "
+            "Dockerfile, and deploy it to a gateway with Docker."
+        )
+    portless = ""
+    if start is None or not start.needs or asked.run is not None:
+        portless = imports.portless()
     worker = _WORKER.match(asked.run or "")
     if worker is not None:
-        portless = f"the command given starts a worker ({worker[1]})"
+        portless = f"The given command starts a worker ({worker[1]})"
     if portless:
-        return (
+        raise PlanNotFound(
             f"{portless}, which listens on no port, and what is deployed here must answer HTTP on "
-            "PORT: let it do so beside its work, or deploy the web app that it belongs to"
+            "PORT: let it do so beside its work, or deploy the web app that it belongs to."
         )
-    return ""
 
 
-def _recipe(project: _Project, start: Start | None, missing: str) -> Recipe:
+def _recipe(project: _Project, start: Start | None) -> Recipe:
     asked, needed, python = project.asked, project.needed, project.python
     because: list[str] = [python.because] if python.because else []
     install = install_with(needed, project.document, python=python.command)
     command = _install(project, install, start, because)
-    if start is not None:
+    missing = ""
+    if start is None:
+        missing = f"{needed.file} is there, but no app object and no script to run"
+    else:
         because.append(start.because)
     build = asked.build
     if build is None and start is not None and start.build is not None:
@@ -211,8 +237,10 @@ def _install(
             "installed too, in the newest version"
         )
     if imported:
+        *others, last = imported
+        names = f"{', '.join(others)} and {last} are" if others else f"{last} is"
         because.append(
-            f"{' and '.join(imported)}: imported, and not among the requirements, so installed too"
+            f"{names} imported, or needed by what is, and not among the requirements: installed too"
         )
     added += imported
     if not added:
@@ -230,7 +258,8 @@ def _imported(project: _Project, start: Start | None) -> list[str]:
     needed = project.needed
     if start is None or start.is_files:
         return []
-    names = needed.names.union(start.needs, locked_names(project.folder, needed.file))
+    locked = locked_names(project.folder, needed.file)
+    names = needed.names.union(needed.located, start.needs, locked)
     unknown, packages = project.imports.missing(names, is_listed=needed.file is not None)
     if unknown and needed.file is None:
         first = unknown[0]

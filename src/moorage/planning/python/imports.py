@@ -15,6 +15,7 @@ from moorage.planning.python.packages import (
     ALSO,
     PORTLESS,
     STANDARD_MODULES,
+    normal,
     package_of,
     with_brought,
 )
@@ -45,6 +46,7 @@ _LISTENS = re.compile(
     rb"|\.listen\(|\.bind\(|run_webhook|start_webhook|HTTPServer|\bPORT\b",
     re.MULTILINE,
 )
+_BROWSERS = frozenset(("js", "pyodide", "pyscript"))  # modules of Python in a page
 _DJANGO = frozenset(
     (
         *("settings", "base", "production", "urls", "wsgi", "models", "views", "admin", "apps"),
@@ -111,16 +113,16 @@ class Imports:
         given by itself, and only where it must succeed.
         """
         there = {name for name in with_brought(names) if not _is_stub(name)}
-        squashed = "\n".join(name.replace("-", "") for name in there)
+        words = "".join(f"-{name}-{name.replace('-', '')}-" for name in there)
         unknown: dict[str, Import] = {}
         packages: dict[str, None] = {}
         for each in self.found:
             if each.top in STANDARD_MODULES or (is_listed and each.need is Need.LAZY):
                 continue
             also = {ALSO[name] for name in _prefixes(each.module) if name in ALSO}
-            packages.update(dict.fromkeys(sorted(also - there)))
+            packages.update({p: None for p in sorted(also) if p.partition("==")[0] not in there})
             bringing = package_of(each.module)
-            if each.top.replace("_", "").lower() in squashed or not there.isdisjoint(bringing):
+            if f"-{normal(each.top)}-" in words or not there.isdisjoint(bringing):
                 continue
             if bringing:
                 packages[bringing[0]] = None
@@ -129,12 +131,30 @@ class Imports:
         own = _present(self._folder, unknown.keys()) if unknown else set()
         return [each for top, each in unknown.items() if top not in own], list(packages)
 
-    def portless(self) -> str:
-        """Returns the sentence's part that says why the app listens on no port; "" if it may."""
+    def follows(self, file: str) -> bool:
+        """Whether a file of the upload is read."""
+        return file in self._read
+
+    def kind(self) -> str:
+        """Returns what needs no port, and its file, such as "bot.py is a Discord bot", or ""."""
         first = next((i for i in self.found if i.need is Need.SURE and i.top in PORTLESS), None)
-        if first is None or not self.is_whole or _listens(self._folder):
+        if first is None:
             return ""
-        return f"{first.file} is {PORTLESS[first.top]} ({first.top})"
+        return f"{self._folder.path(first.file)} is {PORTLESS[first.top]} ({first.top})"
+
+    def portless(self) -> str:
+        """Returns `kind`, if it is certain that nothing in the upload listens on a port."""
+        kind = self.kind()
+        return kind if kind and self.is_whole and not _listens(self._folder) else ""
+
+    def is_aside(self) -> bool:
+        """Whether this is no server: nothing listens, and nothing is imported that may."""
+        own = STANDARD_MODULES | _BROWSERS
+        return (
+            self.is_whole
+            and all(each.top in own for each in self.found)
+            and not _listens(self._folder)
+        )
 
     def _follow(self, ahead: list[tuple[str, Need]], *, django: bool) -> None:
         later: list[tuple[str, Need]] = []

@@ -42,6 +42,14 @@ def package_of(module: str) -> tuple[str, ...]:
     return (name,) if name in _SAME else ()
 
 
+def installable(name: str) -> str:
+    """Returns why nothing can be installed by a name, and what to do; "" if something may be."""
+    if name in _NO_PACKAGES:
+        return f"{name!r} is a part of Python, and no package: remove it"
+    right = _MISNAMED.get(name)
+    return f"{name!r} is imported by that name, but its package is {right}" if right else ""
+
+
 def with_brought(names: Iterable[str]) -> set[str]:
     """Returns packages, and those that they bring."""
     ahead, found = list(names), set[str]()
@@ -88,6 +96,9 @@ REMOVED_MODULES = tuple(
 STANDARD_MODULES = frozenset(sys.stdlib_module_names).union(
     _NEWER_MODULES, *(names for _, names in REMOVED_MODULES)
 )
+_PACKAGED = frozenset(_TABLE["packaged"]["names"].split())
+_NO_PACKAGES = frozenset(normal(n) for n in STANDARD_MODULES - _PACKAGED if not n.startswith("_"))
+_MISNAMED = {normal(name): _IMPORTS[name][0] for name in _TABLE["misnamed"]["names"].split()}
 ALSO: dict[str, str] = _TABLE["also"]
 """By what is imported, a package that its use needs besides."""
 PORTLESS: dict[str, str] = _TABLE["portless"]

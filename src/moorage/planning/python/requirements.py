@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from moorage.errors import UploadInvalid
 from moorage.planning.python.lockpins import specifiers as pep440
-from moorage.planning.python.packages import normal
+from moorage.planning.python.packages import installable, normal
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.toml import toml_document
 
@@ -28,6 +28,9 @@ _INCLUDE = re.compile(r"(?:-r|--requirement|-c|--constraint)(?:[ \t]+|=)?(\S.*)"
 _LOCAL = re.compile(
     r"(?:-e|--editable)(?:[ \t=]+)(?!\w+\+|https?:)|\.|/|file:|[^:]*\.(?:whl|tar\.gz|zip)\b"
 )
+_PLACE = re.compile(
+    r"(?:#egg=|/)([\w.-]{1,100}?)(?:\.git|-\d[^/\s]*)?(?:@[^/\s#]*)?(?:#(?!egg=)\S*)?\s*\Z"
+)
 # Extras that bring a server along.
 _BRING = {"fastapi": (frozenset(("standard", "all")), "uvicorn")}
 
@@ -41,6 +44,7 @@ class Requirements(NamedTuple):
     is_local: bool = False  # it also installs files of the upload
     is_poetrys: bool = False  # a pyproject.toml with its dependencies in Poetry's own table
     specifiers: tuple[tuple[str, str], ...] = ()  # names, each with what is asked of its version
+    located: frozenset[str] = frozenset()  # what repositories and archives are called
 
 
 def requirements(folder: Folder, document: Mapping[str, object]) -> Requirements:
@@ -67,9 +71,15 @@ def requirements(folder: Folder, document: Mapping[str, object]) -> Requirements
 def _of_file(folder: Folder, file: str) -> Requirements:
     names: dict[str, str] = {}
     seen: dict[str, int] = {}
-    is_local = _read(folder, file, names, seen)
+    located: set[str] = set()
+    is_local = _read(folder, file, names, located, seen)
     return Requirements(
-        file, frozenset(names), tuple(sorted(seen)), is_local, specifiers=tuple(names.items())
+        file,
+        frozenset(names),
+        tuple(sorted(seen)),
+        is_local,
+        specifiers=tuple(names.items()),
+        located=frozenset(located),
     )
 
 
@@ -90,8 +100,12 @@ def project_document(folder: Folder) -> Mapping[str, object]:
     return toml_document(folder, name)
 
 
-def _read(folder: Folder, file: str, names: dict[str, str], seen: dict[str, int]) -> bool:
+def _read(
+    folder: Folder, file: str, names: dict[str, str], located: set[str], seen: dict[str, int]
+) -> bool:
     """Collects the names in a file and in those it includes; `seen` counts each one's lines.
+
+    `located` are the names in addresses.
 
     Returns whether files of the upload are installed.
     """
@@ -107,12 +121,15 @@ def _read(folder: Folder, file: str, names: dict[str, str], seen: dict[str, int]
         include = _INCLUDE.match(text)
         if include is not None:
             included = _included(folder, file, include[1], number)
-            is_local = _read(folder, included, names, seen) or is_local
+            is_local = _read(folder, included, names, located, seen) or is_local
         elif text and not _is_location(text):
             names.update(_names(text, folder.path(file), number))
             is_local = is_local or "@ file:" in text or "@ ." in text
         else:
             is_local = is_local or _LOCAL.match(text) is not None
+            place = _PLACE.search(text)
+            if place is not None:
+                located.add(normal(place[1]))
     return is_local
 
 
@@ -139,6 +156,9 @@ def _names(text: str, path: str, number: int) -> dict[str, str]:
     match = _NAME.match(text)
     if match is None or not _REST.match(text, match.end()):
         raise UploadInvalid(f"line {number} is not a requirement: {text[:100]!r}", path=path)
+    problem = installable(normal(match[1]))
+    if problem:
+        raise UploadInvalid(f"line {number}: {problem}", path=path)
     return _with_extras(match)
 
 
@@ -205,6 +225,8 @@ def _table(value: object) -> Mapping[str, object]:
 
 def _project_names(dependency: str, path: str) -> dict[str, str]:
     match = _NAME.match(dependency.strip())
-    if match is None:
-        raise UploadInvalid(f"names no package: {dependency[:100]!r}", path=path)
+    problem = "" if match is None else installable(normal(match[1]))
+    if match is None or problem:
+        problem = problem or f"names no package: {dependency[:100]!r}"
+        raise UploadInvalid(problem, path=path)
     return _with_extras(match)

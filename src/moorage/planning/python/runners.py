@@ -1,4 +1,4 @@
-"""Scripts that a program of their framework serves: Streamlit, Chainlit, Shiny, Panel."""
+"""Scripts that a program of their framework serves: Streamlit, Chainlit, Shiny, Panel, …"""
 
 import re
 from shlex import quote
@@ -57,6 +57,22 @@ RUNNERS = (
         "panel serve",
         "--address 0.0.0.0 --port $PORT --allow-websocket-origin '*'",
     ),
+    Runner(
+        "marimo",
+        "marimo",
+        re.compile(rb"^app\b.*=[ \t]*marimo\.App[ \t]*\(", re.MULTILINE),
+        (),
+        "marimo run --host 0.0.0.0 --port $PORT --headless",
+        "",
+    ),
+    Runner(
+        "solara",
+        "Solara",
+        re.compile(rb"^@(?:solara\.)?component\b|^Page\b.*=", re.MULTILINE),
+        (),
+        "solara run --host 0.0.0.0 --port $PORT --production",
+        "",
+    ),
 )
 
 
@@ -74,6 +90,19 @@ def runner_command(folder: Folder, runner: Runner, scripts: tuple[str, ...]) -> 
     if not pages:
         return "", ""
     return pages[0], " ".join((runner.program, quote(pages[0]), runner.options)).strip()
+
+
+def imported(folder: Folder, packages: tuple[str, ...], scripts: tuple[str, ...]) -> set[str]:
+    """Returns the packages that the folder's own Python files import."""
+    either = "|".join(packages).encode()
+    pattern = re.compile(rb"^[ \t]*(?:import|from)[ \t]+(%b)\b" % either, re.MULTILINE)
+    others = [name for name in folder.files() if name.endswith(".py") and name not in scripts]
+    return {
+        found.decode()
+        for name in (*scripts, *others[:_OTHERS_LIMIT])
+        if folder.has(name)
+        for found in pattern.findall(folder.data(name, limit=READ))
+    }
 
 
 def importing(folder: Folder, pattern: re.Pattern[bytes], likely: tuple[str, ...]) -> list[str]:

@@ -8,7 +8,14 @@ from typing import NamedTuple
 from moorage.planning.explicit import Asked
 from moorage.planning.python.objects import App, find_app, is_aside
 from moorage.planning.python.requirements import Requirements
-from moorage.planning.python.runners import READ, RUNNERS, Runner, importing, runner_command
+from moorage.planning.python.runners import (
+    READ,
+    RUNNERS,
+    Runner,
+    imported,
+    importing,
+    runner_command,
+)
 from moorage.planning.reading.folder import Folder
 from moorage.planning.recipe import in_app
 from moorage.planning.static import serve
@@ -64,22 +71,22 @@ def find_start(
         return django
     if folder.has("mkdocs.yml") and any(name.startswith("mkdocs") for name in needed.names):
         return _documents()
+    used = {*needed.names, hint}
+    if needed.file is None:  # then the sources decide
+        packages = (*(runner.package for runner in RUNNERS), "gradio")
+        likely = tuple(name for runner in RUNNERS for name in runner.likely)
+        used |= imported(folder, packages, (*likely, *SCRIPTS))
     for runner in RUNNERS:
-        if _is_used(runner.package, needed, hint):
+        if runner.package in used:
             served = _served_script(folder, runner)
             if served is not None:
                 return served
-    if _is_used("gradio", needed, hint):
+    if "gradio" in used:
         gradio = _gradio(folder)
         if gradio is not None:
             return gradio
     app = find_app(folder, needed.names, hint)
     return _served(folder, app) if app is not None else _script(folder, document)
-
-
-def _is_used(package: str, needed: Requirements, hint: str) -> bool:
-    """Whether to look for a package's apps; without requirements, the sources decide."""
-    return package in needed.names or package == hint or needed.file is None
 
 
 def _django(folder: Folder) -> Start | None:
@@ -142,17 +149,34 @@ def _django_because(project: Folder, module: str, file: str, settings: bytes) ->
     said = f"{files} are Django's: migrated, then run by gunicorn"
     if _STATIC_ROOT.search(settings):
         said += "; static files are collected, as STATIC_ROOT is set"
-    hosts = _HOSTS.search(settings)
-    # What is changed below, or for another environment, can't be told.
-    if hosts is not None and settings.count(b"ALLOWED_HOSTS", hosts.end()) == 0:
-        named = b" ".join(hosts[1].split()).decode(errors="replace")
-        has = f"has only {named}" if named else "is empty"
-        line = settings.count(b"\n", 0, hosts.start()) + 1
-        said += (
-            f"; ALLOWED_HOSTS, in line {line} of {project.path(file)}, {has}, so Django will "
-            "refuse visitors with 400: add the host, or '*', as only the app's own get to it"
-        )
+    for name in dict.fromkeys((_served_settings(project, module), file)):
+        text = project.data(name, limit=READ) if name else b""
+        if b"ALLOWED_HOSTS" in text:
+            return said + _refused_hosts(project.path(name), text)
     return said
+
+
+def _served_settings(project: Folder, wsgi: str) -> str:
+    """Returns the settings that wsgi.py names, "" if it names none of the upload."""
+    named = _SETTINGS.search(project.data(wsgi, limit=READ))
+    return project.first(f"{named[1].decode().replace('.', '/')}.py") or "" if named else ""
+
+
+def _refused_hosts(path: str, settings: bytes) -> str:
+    """Returns the end of a sentence on hosts that Django refuses; "" where that can't be told.
+
+    What is changed further down, or for another environment, can't.
+    """
+    hosts = _HOSTS.search(settings)
+    if hosts is None or b"ALLOWED_HOSTS" in settings[hosts.end() :]:
+        return ""
+    named = b" ".join(hosts[1].split()).decode(errors="replace")
+    has = f"has only {named}" if named else "is empty"
+    line = settings.count(b"\n", 0, settings.index(b"ALLOWED_HOSTS", hosts.start())) + 1
+    return (
+        f"; ALLOWED_HOSTS, in line {line} of {path}, {has}, so Django will refuse visitors with "
+        "400: add the host, or '*', as only the app's own get to it"
+    )
 
 
 def _django_settings(project: Folder, wsgi: str) -> tuple[str, bytes]:
