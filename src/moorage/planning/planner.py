@@ -82,6 +82,7 @@ from moorage.planning.explicit import COMMAND_LIMIT, Asked, asked, environment
 from moorage.planning.interpreters import interpreters, refuse_unmade
 from moorage.planning.languages import deno, go, java, php, ruby, rust
 from moorage.planning.node import app as node
+from moorage.planning.node.builds import unset_variables
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.python import app as python
 from moorage.planning.reading.folder import Folder
@@ -146,6 +147,7 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
     where = folder.directory if recipe.directory is None else recipe.directory
     because.extend(recipe.because)
     because.extend(_because_asked(settings, wanted, recipe))
+    because.extend(_because_missed(folder, settings, recipe))
     tools = (*recipe.tools, *_shared_tools(recipe, toolbox))
     return Plan(
         stack=recipe.stack,
@@ -303,6 +305,14 @@ def _because_asked(settings: Settings, wanted: Asked, recipe: Recipe) -> list[st
     if wanted.run is not None and wanted.run_because not in recipe.because:
         said.append(wanted.run_because)
     return said
+
+
+def _because_missed(folder: Folder, settings: Settings, recipe: Recipe) -> list[str]:
+    """Says what of the upload has no effect here, and what its build would need."""
+    said = [static.dropped(folder)] if static.is_site(recipe.start or "") else []
+    if recipe.build and recipe.stack is Stack.NODE and not settings.has_dockerfile:
+        said.append(unset_variables(folder, settings.build_vars))
+    return [sentence for sentence in said if sentence]
 
 
 def _in_folder(command: str | None, given: str | None, directory: str) -> str | None:

@@ -1,6 +1,7 @@
 """Sites of files, served by Caddy on 0.0.0.0:$PORT, without dotfiles."""
 
 import re
+from itertools import islice
 from shlex import quote, split
 
 from moorage.errors import RuntimeUnsupported
@@ -51,7 +52,23 @@ http://:{$PORT} {
 	}
 }
 """
-_LIMIT = 4096  # bytes of a Staticfile
+_LIMIT = 4096  # bytes of a Staticfile, or of a function
+# Where other hosts look for functions beside pages.
+_FUNCTIONS = (
+    ("api", "Vercel"),
+    ("netlify/functions", "Netlify"),
+    ("netlify/edge-functions", "Netlify"),
+    ("functions", "Cloudflare Pages"),
+)
+_FUNCTION_ENDINGS = (".js", ".mjs", ".cjs", ".ts", ".mts", ".jsx", ".tsx", ".py", ".go")
+_FUNCTIONS_LIMIT = 20  # files looked at in a directory
+_HANDLES = re.compile(
+    rb"\bexport\s+(?:default\s+)?(?:async\s+)?function\b[^(\n]{0,80}\(\s*_?(?:req|request|context|event)\b"
+    rb"|\bexport\s+(?:async\s+function|const)\s+(?:GET|POST|PUT|PATCH|DELETE|onRequest\w*|handler)\b"
+    rb"|\bexport\s+default\s+(?:async\s*)?\(\s*_?(?:req|request|context|event)\b"
+    rb"|\bexports(?:\.default|\.handler)?\s*=\s*(?:async\s*)?(?:function\b[^(\n]{0,80})?\(\s*_?(?:req|request|event)\b"
+    rb"|\bclass\s+handler\s*\(\s*BaseHTTPRequestHandler\b|\bfunc\s+Handler\s*\(\s*w\s+http\."
+)
 _ROOT_LINE = re.compile(r"^root:[ \t]*['\"]?([^'\"\s#]{1,200})", re.MULTILINE)
 _IMAGES_ROOT = re.compile(r"\A/(?:srv|usr/share/caddy|var/www/html|app)(?:/|\Z)")
 _FALLBACK_LINE = re.compile(
@@ -76,6 +93,20 @@ def serve(root: str, *, fallback: bool) -> str:
 def is_site(start: str) -> bool:
     """Whether the start command is one of `serve`."""
     return start.partition("\n")[0].endswith(_CADDY)
+
+
+def dropped(folder: Folder) -> str:
+    """Says of a site which function of another host beside its pages does not run here; or ""."""
+    for place, host in _FUNCTIONS:
+        below = folder.below(place)
+        names = (name for name in below.names() if name.endswith(_FUNCTION_ENDINGS))
+        for name in islice(names, _FUNCTIONS_LIMIT):
+            if _HANDLES.search(below.data(name, limit=_LIMIT)):
+                return (
+                    f"{below.path(name)} is a function of {host}, which does not run here: only "
+                    "the pages are served. A server that listens on PORT could serve both"
+                )
+    return ""
 
 
 def said(start: str) -> str:

@@ -148,7 +148,10 @@ def _walk(directory: Path, warnings: list[str]) -> Iterator[_Found]:
             is_directory = entry.is_dir(follow_symlinks=False)
             if is_ignored(path, rules, is_directory=is_directory):
                 if entry.name.startswith(".env"):
-                    warnings.append(f"{path} was not uploaded: secrets go in --env NAME=VALUE")
+                    warnings.append(
+                        f"{path} was not uploaded: what the app reads of it goes in --env "
+                        "NAME=VALUE, what its build reads in --build-env NAME=VALUE"
+                    )
             elif is_directory:
                 below.append((f"{path}/", rules))
             elif entry.is_file(follow_symlinks=False):

@@ -1,12 +1,12 @@
 """Deno apps: a start task, or a main module."""
 
-import json
 import re
 from collections.abc import Mapping
 
 from moorage.planning.explicit import Asked
 from moorage.planning.plan import Stack
 from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.jsonc import json_document
 from moorage.planning.recipe import Recipe, in_app
 from moorage.planning.toolbox import Toolbox
 from moorage.planning.wanted import find_tool
@@ -20,9 +20,6 @@ _MODULES = tuple(
     for ending in ("ts", "tsx", "js", "mjs")
 )
 _LIMIT = 65_536  # bytes of deno.json
-# Each branch matches closed or not, so that the whole is linear.
-_COMMENT = re.compile(r'("(?:[^"\\\n]|\\.)*"?)|//[^\n]*|/\*[\s\S]*?(?:\*/|\Z)')
-_TRAILING = re.compile(r",(?=\s*[}\]])")
 _EXPORTS_FETCH = re.compile(rb"export\s+default\s*\{\s*(?:async\s+)?fetch\b")
 
 _USES_DENO = re.compile(
@@ -45,7 +42,8 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         if asked.program or module is None or not _USES_DENO.search(folder.data(module)):
             return None
         file = module
-    tasks = _tasks(folder, configuration) if configuration else {}
+    found_tasks = json_document(folder, configuration).get("tasks") if configuration else None
+    tasks = found_tasks if isinstance(found_tasks, dict) else {}
     start = asked.run or _start(folder, tasks, module)
     if start is None:
         return Recipe(
@@ -79,15 +77,3 @@ def _start(folder: Folder, tasks: Mapping[str, object], module: str | None) -> s
     if _EXPORTS_FETCH.search(folder.data(module, limit=_LIMIT)):
         return f"deno serve --allow-all --host 0.0.0.0 --port $PORT {module}"
     return f"deno run --allow-all {module}"
-
-
-def _tasks(folder: Folder, file: str) -> Mapping[str, object]:
-    """Returns the tasks of deno.json, which may have comments; none if it can't be read."""
-    text = folder.data(file, limit=_LIMIT).decode(errors="replace")
-    bare = _TRAILING.sub("", _COMMENT.sub(lambda match: match[1] or "", text))
-    try:
-        document = json.loads(bare)
-    except (ValueError, RecursionError):
-        return {}
-    tasks = document.get("tasks") if isinstance(document, dict) else None
-    return tasks if isinstance(tasks, dict) else {}

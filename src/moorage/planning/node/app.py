@@ -5,20 +5,12 @@ import re
 from shlex import quote
 from typing import NamedTuple
 
-from moorage.errors import PlanNotFound, RuntimeUnsupported
+from moorage.errors import RuntimeUnsupported
 from moorage.planning.explicit import Asked
+from moorage.planning.node.alone import script_alone, with_bun
 from moorage.planning.node.builds import implied_build
 from moorage.planning.node.engines import package_needs
-from moorage.planning.node.files import (
-    ENDINGS,
-    IN_SRC,
-    LISTENS,
-    SCRIPT_FILES,
-    TYPESCRIPT,
-    TYPESCRIPT_FILES,
-    server_file,
-)
-from moorage.planning.node.imports import Imports, imported, name_of
+from moorage.planning.node.imports import entry, imported, name_of
 from moorage.planning.node.nx import ENVIRONMENT as NX_ENVIRONMENT
 from moorage.planning.node.nx import nx_app, nx_root
 from moorage.planning.node.package_json import PackageJson, package_json
@@ -42,16 +34,15 @@ from moorage.planning.node.starts import (
     Start,
     find_start,
     runs_typescript,
-    typescript,
 )
 from moorage.planning.node.versions import node_for, npm_for, strips_types, typescript_need
+from moorage.planning.node.workers import Worker, worker
 from moorage.planning.node.workspaces import Monorepo, Workspace, monorepo, monorepo_around
 from moorage.planning.plan import Stack
 from moorage.planning.reading.folder import Folder
 from moorage.planning.recipe import Recipe, quoted, with_path
 from moorage.planning.static import is_site
 from moorage.planning.toolbox import Tool, Toolbox
-from moorage.planning.wanted import Found, find_tool
 
 LOOKED_FOR = (
     "package.json with a start script, a main file, or a build script of a known site generator",
@@ -68,12 +59,6 @@ _MANAGERS_DIRECTORIES = ("patches/", ".yarn/patches/", ".yarn/plugins/")
 MODULES = "node_modules"
 _SAID = re.compile(r"[\w@/.+-]{1,214}")
 _NAMED_LIMIT = 12  # workspaces, or packages, in a sentence
-_SOURCE_LIMIT = 262_144  # bytes
-_RUNS_FILE = re.compile(
-    r"(?:^|[\s;&(])(?:node|bun|tsx|ts-node)"
-    r"(?:[ \t]+(?:run|(?:--import|--require|-r)[ \t]+\S+|-[\w=/.:-]+))*+"
-    r"[ \t]+'?(?:\./)?([\w@/.-]{1,200})'?(?=[\s;&)]|\Z)"
-)
 _HOOK = re.compile(r"(?:--import|--require|-r)[ =]([a-z][\w-]{0,100})(?=[ \t/])")
 
 
@@ -107,14 +92,17 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     of_nx = _nx(folder, manifest, asked, toolbox)
     if of_nx is not None:
         return of_nx
+    for_bun = worker(folder, manifest, toolbox) if asked.run is None else None
+    if for_bun is not None:
+        return _worker(folder, manifest, for_bun, asked, toolbox)
     if manifest is not None and not asked.program and asked.run is None:
-        asked = _with_bun(folder, manifest, asked, toolbox)
+        asked = with_bun(folder, manifest, asked, toolbox)
     other = folder.first("package.json5", "package.yaml") if manifest is None else None
     if other is not None:
         missing = f"{other} is read by pnpm alone: send it as package.json"
         return Recipe(Stack.NODE, None, None, None, (), missing=missing)
     if manifest is None:
-        return _script_alone(folder, asked, toolbox)
+        return script_alone(folder, asked, toolbox)
     because: list[str] = []
     where = _where(folder, manifest, asked, because)
     if isinstance(where, str):
@@ -159,6 +147,30 @@ def is_server(folder: Folder, recipe: Recipe) -> bool:
     manifest = package_json(folder)
     is_dev = manifest is not None and is_development_server(manifest)
     return recipe.start is not None and not is_site(recipe.start) and not is_dev
+
+
+def _worker(
+    folder: Folder, manifest: PackageJson | None, found: Worker, asked: Asked, toolbox: Toolbox
+) -> Recipe:
+    """Plans a Cloudflare Worker for Bun, with what it imports."""
+    because = [found.because]
+    where = _Site(folder, manifest or PackageJson())
+    manager = bun_manager(folder, None, toolbox)
+    install = asked.install
+    if install is None:
+        install = _install(where, manager, because) if manifest is not None else None
+        added = _added(where, f"bun {found.main}", because)
+        install = _with_added(install, added, where, manager) if added else install
+    return Recipe(
+        Stack.NODE,
+        install,
+        asked.build,
+        found.start,
+        tuple(because),
+        run_env=found.variables,
+        build_env=manager.commands.environment,
+        tools=(manager.tool,) if manager.tool is not None else (),
+    )
 
 
 def _nx(
@@ -231,120 +243,10 @@ def _recipe(
     )
 
 
-def _script_alone(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
-    """Plans `node server.js` for files without a package.json, with the packages they import."""
-    script = _lone_script(folder, asked)
-    if script is None:
-        return None
-    found = imported(folder, script)
-    because: list[str] = []
-    if asked.program == "bun" or (not asked.program and (found.uses_bun or found.is_fetch)):
-        runtime = _bun_for(folder, script, found, asked, toolbox)
-        manager, package = bun_manager(folder, asked.version, toolbox), "bun"
-        tools: tuple[Tool, ...] = (runtime.tool,)
-        run = f"bun {script}"
-    else:
-        runtime = node_for(folder, None, asked, toolbox)
-        manager, package = npm_manager(folder), "node"
-        tools = (runtime.tool,)
-        run = f"node {script}"
-    lone = Package(
-        *(folder, PackageJson(), asked, False, "", package, (), because),
-        strips_types=strips_types(runtime.tool.version),
-        adds=asked.install is None,
-    )
-    if package == "node" and script.endswith("ts") and asked.run is None:
-        given = typescript(lone, script)
-        if given is None:
-            return None
-        run = given
-    if asked.install is None and found.unknown:
-        raise PlanNotFound(
-            f"{folder.path(script)} imports {found.unknown}, which is not here and may be "
-            "its owner's alone: add a package.json that has it among its dependencies."
-        )
-    packages = (*found.packages, *(("tsx@latest",) if "--import tsx" in run else ()))
-    if packages and package == "node":
-        tools = (*tools, npm_for(runtime.tool, toolbox))
-    named = ", ".join(map(name_of, packages[:_NAMED_LIMIT]))
-    what = f"{named} are installed, as it imports them" if packages else "nothing to install"
-    said = (f"{script} is there, without a package.json: {what}", *because, runtime.because)
-    install = f"{manager.commands.add} {' '.join(map(quote, packages))}" if packages else None
-    return Recipe(
-        Stack.NODE,
-        install if asked.install is None else asked.install,
-        asked.build,
-        asked.run or run,
-        tuple(sentence for sentence in said if sentence),
-        build_env=manager.commands.environment if install else (),
-        tools=tools,
-    )
-
-
-def _lone_script(folder: Folder, asked: Asked) -> str | None:
-    """Returns the file to run where no package.json names one."""
-    if asked.run is not None and (given := _entry(folder, asked.run)):
-        return given
-    script = server_file(folder, SCRIPT_FILES)
-    if script is not None:
-        return script
-    if asked.program == "bun":
-        return server_file(folder, TYPESCRIPT_FILES)
-    # Files of other names may be another app's, or a page's.
-    likely = (*IN_SRC, *TYPESCRIPT)
-    alone = [name for name in folder.files() if name.endswith((".js", ".mjs", ".cjs", ".ts"))]
-    names = (*likely, *(alone if len(alone) == 1 else ()))
-    return next((name for name in names if folder.has(name) and _answers(folder, name)), None)
-
-
-def _answers(folder: Folder, name: str) -> bool:
-    """Whether a file is a program that answers requests."""
-    if name.endswith(".d.ts"):
-        return False
-    text = folder.data(name, limit=_SOURCE_LIMIT)
-    return LISTENS.search(text) is not None or imported(folder, name).is_fetch
-
-
-def _bun_for(folder: Folder, script: str, found: Imports, asked: Asked, toolbox: Toolbox) -> Found:
-    """Returns the Bun that runs a program. Raises RuntimeUnsupported, naming the file."""
-    if asked.program == "bun" or toolbox.has("bun"):
-        return find_tool(toolbox, "bun", asked.version)
-    why = "uses Bun" if found.uses_bun else "exports fetch and listens nowhere, as for Bun"
-    raise RuntimeUnsupported(
-        folder.path(script),
-        f"it {why}, but this gateway has no bun: listen on PORT with node:http or a framework",
-    )
-
-
-def _with_bun(folder: Folder, manifest: PackageJson, asked: Asked, toolbox: Toolbox) -> Asked:
-    """Asks for Bun where a package without scripts is a program for it."""
-    if (
-        manifest.script("start")
-        or build_script(manifest)
-        or implied_build(folder, manifest) is not None
-    ):
-        return asked
-    main = manifest.main if isinstance(manifest.main, str) else ""
-    entry = folder.first(posixpath.normpath(main), *TYPESCRIPT, *SCRIPT_FILES, *IN_SRC)
-    found = imported(folder, entry) if entry else Imports()
-    if not entry or not (found.uses_bun or found.is_fetch):
-        return asked
-    _bun_for(folder, entry, found, asked, toolbox)
-    return asked._replace(program="bun")
-
-
-def _entry(folder: Folder, command: str) -> str:
-    """Returns the file of the upload that a command gives to a runtime, "" for none."""
-    match = _RUNS_FILE.search(command)
-    name = posixpath.normpath(match[1]) if match is not None else ""
-    places = (name, *(f"{name}{ending}" for ending in ENDINGS), f"{name}/index.js")
-    return (folder.first(*places) or "") if name else ""
-
-
 def _added(where: _Site, command: str, because: list[str]) -> tuple[str, ...]:
     """Returns the packages that the started program imports, and no package.json has."""
-    entry = _entry(where.folder, command)
-    if not entry:
+    file = entry(where.folder, command)
+    if not file:
         return ()
     manifests = [where.manifest]
     if where.monorepo is not None:
@@ -353,12 +255,12 @@ def _added(where: _Site, command: str, because: list[str]) -> tuple[str, ...]:
     for manifest in manifests[:2]:
         known.update(manifest.dependencies, manifest.dev_dependencies)
         known.update(manifest.optional_dependencies, manifest.peer_dependencies)
-    found = imported(where.folder, entry)
+    found = imported(where.folder, file)
     hooks = tuple(f"{name}@latest" for name in _HOOK.findall(command) if name not in known)
     added = tuple(it for it in found.packages if name_of(it) not in known)
     if added:
         named = ", ".join(map(name_of, added[:_NAMED_LIMIT]))
-        because.append(f"{entry} imports {named}, which package.json lacks: added if not there")
+        because.append(f"{file} imports {named}, which package.json lacks: added if not there")
     return (*added, *(hook for hook in hooks if hook not in added))
 
 

@@ -1,6 +1,8 @@
 """Finds what builds a package without a build script: its framework, or TypeScript."""
 
 import re
+from collections.abc import Collection
+from itertools import islice
 from typing import NamedTuple
 
 from moorage.planning.node.files import SCRIPT_FILES, server_file
@@ -19,6 +21,18 @@ _BY_FRAMEWORK = (
     ("expo", "expo export --platform web"),
     ("@11ty/eleventy", "eleventy"),
 )
+# Variables that builds of pages read, by the beginnings that frameworks demand.
+_VARIABLE = re.compile(
+    rb"\b(?:import\.meta|process)\.env\.((?:EXPO_PUBLIC|GATSBY|NEXT_PUBLIC|PUBLIC|REACT_APP|VITE"
+    rb"|VUE_APP)_[A-Z0-9_]{1,80})\b(?!\s*(?:\|\||\?))"
+)
+_SET = re.compile(rb"^[ \t]*(?:export[ \t]+)?([A-Z][A-Z0-9_]{0,100})[ \t]*=", re.MULTILINE)
+_ENV_FILES = (".env", ".env.production", ".env.local", ".env.production.local")
+_SOURCES = (".js", ".mjs", ".jsx", ".ts", ".mts", ".tsx", ".vue", ".svelte", ".astro")
+_SOURCES_LIMIT = 400
+_SOURCES_BYTES = 1_048_576  # read in all
+_SOURCE_LIMIT = 65_536  # bytes of one
+_NAMED_LIMIT = 5  # variables in a sentence
 _NODE_FILE = re.compile(r"node(?:[ \t]+-[\w=/.-]+)*[ \t]+(?:\./)?([\w./-]{1,200})(?=[ \t]|\Z)")
 _COMPILES = ("compile", "build:ts", "build:server", "tsc")
 
@@ -71,3 +85,35 @@ def _compiled(folder: Folder, manifest: PackageJson) -> Implied | None:
     if not manifest.depends_on("typescript"):
         return None
     return Implied(f"{name} is not in the upload: tsc makes it", "tsc")
+
+
+def unset_variables(folder: Folder, given: Collection[str]) -> str:
+    """Says which variables the build puts into pages, and neither a file nor `given` sets; or "".
+
+    A variable with a value to fall back on is left out.
+    """
+    found: dict[str, str] = {}
+    size = 0
+    for name in islice(filter(_is_source, folder.names()), _SOURCES_LIMIT):
+        data = folder.data(name, limit=_SOURCE_LIMIT)
+        for variable in _VARIABLE.findall(data):
+            found.setdefault(variable.decode(), name)
+        size += len(data)
+        if size >= _SOURCES_BYTES:
+            break
+    known = set(given)
+    for file in _ENV_FILES if found else ():
+        text = folder.data(file, limit=_SOURCE_LIMIT) if folder.has(file) else b""
+        known |= {name.decode() for name in _SET.findall(text)}
+    missing = sorted(set(found) - known)
+    if not missing:
+        return ""
+    names = ", ".join(missing[:_NAMED_LIMIT])
+    return (
+        f"its build reads {names} ({found[missing[0]]}), and no .env file of the upload sets "
+        f"{'it' if len(missing) == 1 else 'them'}: without settings.buildVars the pages have none"
+    )
+
+
+def _is_source(name: str) -> bool:
+    return name.endswith(_SOURCES) and "node_modules/" not in name and ".test." not in name

@@ -15,7 +15,7 @@ from moorage.planning.reading.folder import Folder
 _FILES_LIMIT = 200
 _BYTES_LIMIT = 262_144  # read in all
 _NAMES_LIMIT = 500  # imported names of which the use is looked for
-_ENDINGS = (".js", ".ts", ".mjs", ".mts", ".cjs", ".cts", ".jsx", ".tsx")
+ENDINGS = (".js", ".ts", ".mjs", ".mts", ".cjs", ".cts", ".jsx", ".tsx")
 
 _BUILTINS = frozenset(
     (
@@ -67,6 +67,11 @@ _SCOPES = frozenset(
         *("slack", "socket.io", "solana", "supabase", "tanstack", "telegraf", "trpc", "twilio"),
         *("tursodatabase", "types", "upstash", "vercel", "x402"),
     )
+)
+_RUNS_FILE = re.compile(
+    r"(?:^|[\s;&(])(?:node|bun|tsx|ts-node)"
+    r"(?:[ \t]+(?:run|(?:--import|--require|-r)[ \t]+\S+|-[\w=/.:-]+))*+"
+    r"[ \t]+'?(?:\./)?([\w@/.-]{1,200})'?(?=[\s;&)]|\Z)"
 )
 _NAME = re.compile(r"(?:@[a-z0-9][\w.-]{0,100}/)?[a-zA-Z0-9][\w.-]{0,213}")
 _ALIASES = ("@/", "~", "#", "$", "/")
@@ -127,6 +132,14 @@ def name_of(package: str) -> str:
     return package.rpartition("@")[0]
 
 
+def entry(folder: Folder, command: str) -> str:
+    """Returns the file of the upload that a command gives to a runtime, "" for none."""
+    match = _RUNS_FILE.search(command)
+    name = posixpath.normpath(match[1]) if match is not None else ""
+    places = (name, *(f"{name}{ending}" for ending in ENDINGS), f"{name}/index.js")
+    return (folder.first(*places) or "") if name else ""
+
+
 def imported(folder: Folder, entry: str) -> Imports:
     """Reads a program from its first file on."""
     aliases = (*_ALIASES, *path_aliases(folder))
@@ -136,7 +149,7 @@ def imported(folder: Folder, entry: str) -> Imports:
     is_plain, left, size = entry.endswith("ts"), [entry], 0
     while left and len(texts) < _FILES_LIMIT and size < _BYTES_LIMIT:
         file = left.pop()
-        if file in texts or not file.endswith(_ENDINGS):
+        if file in texts or not file.endswith(ENDINGS):
             continue
         data = folder.data(file, limit=_BYTES_LIMIT - size)
         size += len(data)
@@ -214,8 +227,8 @@ def _local(folder: Folder, file: str, source: str, aliases: tuple[str, ...]) -> 
         if place.startswith((".", "/")):
             continue
         stem = place.removesuffix(".js")
-        ends = (place, *(f"{place}{e}" for e in _ENDINGS), f"{stem}.ts", f"{stem}.tsx")
-        found = folder.first(*ends, *(f"{place}/index{e}" for e in _ENDINGS))
+        ends = (place, *(f"{place}{e}" for e in ENDINGS), f"{stem}.ts", f"{stem}.tsx")
+        found = folder.first(*ends, *(f"{place}/index{e}" for e in ENDINGS))
         if found is not None:
             return found
     return None
