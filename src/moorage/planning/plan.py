@@ -103,6 +103,8 @@ class Plan(msgspec.Struct, frozen=True):
     host_tools: dict[str, str] = {}
     # The files below /app that alone decide what the install makes; empty: all files do.
     install_inputs: tuple[str, ...] = ()
+    # The machine's next older Python, where the app asks for none: tried if the install fails.
+    older_python: str | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def digest(self) -> str:

@@ -74,6 +74,8 @@ page beside an app of another language is a step of that app's build.
 import re
 from collections.abc import Callable
 
+import msgspec
+
 from moorage.errors import UploadInvalid
 from moorage.planning import refusals, roots, static
 from moorage.planning.dockerfile import app as dockerfile
@@ -162,6 +164,7 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
         toolchains={tool.program: str(tool.version) for tool in tools if not tool.is_hosts},
         host_tools={tool.program: str(tool.version) for tool in tools if tool.is_hosts},
         install_inputs=recipe.install_inputs if recipe.install else (),
+        older_python=(recipe.older_python if recipe.install else "") or msgspec.UNSET,
     )
 
 

@@ -27,6 +27,7 @@ class Recipe(NamedTuple):
     build_env: tuple[tuple[str, str], ...] = ()
     tools: tuple[Tool, ...] = ()
     install_inputs: tuple[str, ...] = ()  # from the upload's root
+    older_python: str = ""  # the next older one of the machine's, if any will do
     directory: str | None = None  # the app's, from the upload's root, if not the given folder
 
 

@@ -124,6 +124,19 @@ def test_variable_is_sent_where_it_is_missing(code: str, variables: str) -> None
     assert action == f"Send STRIPE_KEY in settings.{variables}."
 
 
+@pytest.mark.parametrize(
+    ("module", "package"),
+    [
+        ("flask_cors", "Add flask-cors to"),
+        ("cv2", "Add opencv-python-headless to"),
+        ("nobody_knows", "Add what brings nobody_knows to"),
+    ],
+)
+def test_package_that_brings_a_module_is_named(module: str, package: str) -> None:
+    log = f"ModuleNotFoundError: No module named '{module}'"
+    assert explain("crashed", "It failed.", log).next_actions[0].startswith(package)
+
+
 def test_setting_is_made_of_plain_words_of_a_log_alone() -> None:
     """What a dependency prints must not become a command of somebody who sends it."""
     log = 'Unknown file extension ".ts" for /app/a.ts'

@@ -13,7 +13,7 @@ from moorage.deploy.work import worker as worker_module
 from moorage.deploy.work.workflow import MAX_ATTEMPTS
 from moorage.engines.engine import AppExit, Instance, InstanceSpec, Limits
 from moorage.errors import DatabaseUnavailable, DeployFailed, FailureCause, NoCapacity
-from moorage.planning.plan import Plan
+from moorage.planning.plan import Plan, Stack
 from moorage.records.deployment import UNDER_WAY, DeploymentStatus
 from moorage.records.job import JobKind, JobStatus, LostJob
 from moorage.records.log import LogKind
@@ -107,6 +107,104 @@ async def test_billing_begins_at_ready_and_never_before(yard: Yard, project: Pro
 
     ((_, started_at_ms, ended_at_ms),) = await yard.intervals(project)
     assert (started_at_ms, ended_at_ms) == (yard.clock.now_ms(), None)
+
+
+ON_PYTHON = msgspec.structs.replace(
+    PLAN,
+    stack=Stack.PYTHON,
+    install="uv venv -q --clear --python python3.13 .venv && uv sync -q --python python3.13",
+    host_tools={"python": "3.13.5", "uv": "0.9.5"},
+    install_inputs=("pyproject.toml",),
+    older_python="3.11.2",
+)
+BY_NPM = msgspec.structs.replace(
+    PLAN, stack=Stack.NODE, install="npm ci", install_inputs=("package-lock.json",)
+)
+NO_WHEEL = DeployFailed(
+    FailureCause.INSTALL_FAILED,
+    "the install failed with exit code 1",
+    log_tail="Because torch==2.0.1 has no wheels with a matching Python ABI tag\n",
+)
+PEERS = DeployFailed(
+    FailureCause.INSTALL_FAILED,
+    "`npm ci` failed with exit code 1",
+    log_tail="npm error code ERESOLVE\nnpm error ERESOLVE could not resolve\n",
+)
+
+
+@pytest.mark.parametrize(
+    ("plan", "fault", "install", "told"),
+    [
+        (
+            ON_PYTHON,
+            NO_WHEEL,
+            "uv venv -q --clear --python python3.11 .venv && uv sync -q --python python3.11",
+            "torch 2.0.1 has no wheel for this Python. It is tried again on Python 3.11.2",
+        ),
+        (
+            BY_NPM,
+            PEERS,
+            "npm install --legacy-peer-deps",
+            "contradict each other. It is tried again by `npm install --legacy-peer-deps`",
+        ),
+    ],
+)
+async def test_failed_install_is_tried_once_more_where_another_may_succeed_and_the_plan_says_so(
+    yard: Yard, project: Project, plan: Plan, fault: DeployFailed, install: str, told: str
+) -> None:
+    await fund(yard.db, ALICE, AN_HOUR)
+    await yard.queued(project, plan)
+    fail(yard, "build", fault)
+
+    ready = await yard.deployed()
+
+    assert ready.status is DeploymentStatus.READY
+    (spec,) = yard.runtime.built.values()
+    assert spec.plan.install == install
+    assert spec.plan.because[-1].startswith("The install failed: ")
+    assert spec.plan.because[-1].endswith(told)
+    assert spec.plan == msgspec.json.decode(ready.plan, type=Plan)
+    if plan is ON_PYTHON:
+        assert spec.plan.host_tools == {"python": "3.11.2", "uv": "0.9.5"}
+
+
+@pytest.mark.parametrize(("plan", "fault"), [(ON_PYTHON, NO_WHEEL), (BY_NPM, PEERS)])
+async def test_install_is_tried_twice_at_most(
+    yard: Yard, project: Project, plan: Plan, fault: DeployFailed
+) -> None:
+    await fund(yard.db, ALICE, AN_HOUR)
+    await yard.queued(project, plan)
+    yard.runtime.faults["build"] = [fault, fault]
+
+    failed = await yard.deployed()
+
+    assert (failed.status, failed.reason) == (DeploymentStatus.FAILED, fault.reason)
+    assert yard.runtime.faults["build"] == []
+
+
+@pytest.mark.parametrize(
+    ("plan", "fault"),
+    [
+        (msgspec.structs.replace(BY_NPM, install_inputs=()), PEERS),  # settings.installCommand
+        (msgspec.structs.replace(ON_PYTHON, older_python=msgspec.UNSET), NO_WHEEL),
+        (ON_PYTHON, PEERS),
+        (ON_PYTHON, DeployFailed(FailureCause.BUILD_FAILED, "no", log_tail=NO_WHEEL.log_tail)),
+        (BY_NPM, DeployFailed(FailureCause.INSTALL_FAILED, "no", log_tail="npm error 404")),
+    ],
+)
+async def test_install_that_was_given_or_has_no_other_is_not_tried_again(
+    yard: Yard, project: Project, plan: Plan, fault: DeployFailed
+) -> None:
+    await fund(yard.db, ALICE, AN_HOUR)
+    await yard.queued(project, plan)
+    fail(yard, "build", fault)
+
+    failed = await yard.deployed()
+
+    assert (failed.status, failed.plan) == (
+        DeploymentStatus.FAILED,
+        msgspec.json.encode(plan).decode(),
+    )
 
 
 @pytest.mark.parametrize(("stage", "cause"), CAUSES)

@@ -176,3 +176,40 @@ def test_pins_of_a_lock_file_count_as_well() -> None:
     lock = 'name = "sqlalchemy"\nversion = "2.0.23"\nfiles = []\n'
     files = {"pyproject.toml": POETRY, "poetry.lock": f"[[package]]\n{lock}", "app.py": FLASK}
     assert plan(files).host_tools["python"] == "3.11.2"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"requirements.txt": "flask\n", "app.py": FLASK},
+        {
+            "requirements.txt": "fastapi\n",
+            "main.py": "from fastapi import FastAPI\napp = FastAPI()\n",
+        },
+        {"pyproject.toml": "[project]\nname = 'a'\ndependencies = ['flask']\n", "app.py": FLASK},
+        {"requirements.txt": "streamlit\n", "app.py": "import streamlit as st\nst.title('Hi')\n"},
+        {"requirements.txt": "django\n", "manage.py": "", "a/wsgi.py": ""},
+    ],
+)
+def test_app_that_asks_for_no_python_may_be_tried_on_an_older_one(files: dict[str, str]) -> None:
+    made = plan(files)
+    assert (made.host_tools["python"], made.older_python) == ("3.13.5", "3.11.2")
+
+
+@pytest.mark.parametrize(
+    ("files", "settings"),
+    [
+        ({".python-version": "3.13"}, {}),
+        ({"runtime.txt": "python-3.13.1"}, {}),
+        ({}, {"runtime": "python:3.13"}),
+        ({}, {"runtime": "python:3.11"}),
+        ({}, {"installCommand": "pip install -r requirements.txt"}),
+        ({}, {"installCommand": ""}),
+        ({"requirements.txt": "numpy==1.24.3\n"}, {}),  # which is on the oldest already
+    ],
+)
+def test_python_or_install_that_is_asked_for_is_never_tried_otherwise(
+    files: dict[str, str], settings: dict[str, str]
+) -> None:
+    made = plan({"requirements.txt": "flask\n", "app.py": FLASK} | files, **settings)
+    assert made.older_python is msgspec.UNSET

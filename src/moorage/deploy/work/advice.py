@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
-from moorage.failure import FailureCause
+from moorage.errors import DeployFailed, FailureCause
+from moorage.planning.plan import Plan, Stack
+from moorage.planning.python.packages import package_of
 
 _MAX_LINE = 300  # characters
 _MAX_READ = 4_000  # of a line, which may be one in JSON
@@ -105,6 +108,7 @@ class Explanation:
 
     reason: str
     name: str = ""  # of the known failure
+    cause: str = ""  # a sentence, if the failure is known
     next_actions: list[str] = field(default_factory=list)
     next_settings: dict[str, Any] = field(default_factory=dict)
 
@@ -120,16 +124,59 @@ def explain(code: str | None, reason: str, log_tail: str) -> Explanation:
         return Explanation(reason=_with_line(reason, line), next_actions=_actions(code))
     known, match = found
     words = {name: value or "" for name, value in match.groupdict().items()}
+    module = words.get("module", "")
+    words["bringing"] = next(iter(package_of(module)), f"what brings {module}")
     words["variables"] = "buildVars" if code in _OF_THE_BUILD else "runEnvs"
     settings = _filled(known.settings, words)
     action = " ".join([known.action.format_map(words), *_sent(settings)])
+    cause = known.cause.format_map(words)
     return Explanation(
         name=known.name,
-        reason=_with_line(
-            f"{reason.rstrip('. ')}. {known.cause.format_map(words)}", _quoted(lines, match)
-        ),
+        cause=cause,
+        reason=_with_line(f"{reason.rstrip('. ')}. {cause}", _quoted(lines, match)),
         next_actions=[action, *_actions(code)],
         next_settings=settings,
+    )
+
+
+def second_try(plan: Plan, failed: DeployFailed) -> Plan | None:
+    """Returns the plan with another install, if that alone may help after this failure.
+
+    None for an install that the deployer gave, and for one that is a second try already: both read
+    what nobody has named. `because` then tells it, in the build's log as well.
+    """
+    if failed.cause is not FailureCause.INSTALL_FAILED or not plan.install_inputs:
+        return None
+    explained = explain(failed.cause, failed.reason, failed.log_tail)
+    command = explained.next_settings.get("installCommand")
+    if command is not None and plan.stack is Stack.NODE:
+        return _once_more(plan, explained, install=command, how=f"by `{command}`")
+    if "runtime" in explained.next_settings and plan.older_python is not UNSET:
+        return _on_older_python(plan, explained, plan.older_python)
+    return None
+
+
+def _on_older_python(plan: Plan, explained: Explanation, older: str) -> Plan:
+    chosen = plan.host_tools.get("python") or plan.toolchains.get("python") or ""
+    before, after = (f"python{'.'.join(each.split('.')[:2])}" for each in (chosen, older))
+    again = _once_more(
+        plan,
+        explained,
+        install=re.sub(rf"--python {re.escape(before)}\b", f"--python {after}", plan.install or ""),
+        how=f"on Python {older}",
+    )
+    others = {name: version for name, version in plan.toolchains.items() if name != "python"}
+    tools = plan.host_tools | {"python": older}
+    return msgspec.structs.replace(again, toolchains=others, host_tools=tools)
+
+
+def _once_more(plan: Plan, explained: Explanation, *, install: str, how: str) -> Plan:
+    return msgspec.structs.replace(
+        plan,
+        install=install,
+        install_inputs=(),
+        older_python=UNSET,
+        because=(*plan.because, f"The install failed: {explained.cause} It is tried again {how}"),
     )
 
 

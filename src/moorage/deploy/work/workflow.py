@@ -7,19 +7,21 @@ deployment's id. A step that the job's row records as done is not done again.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
 
 import msgspec
 import structlog
 
 from moorage.clock import Clock
 from moorage.deploy.sources import Sources
+from moorage.deploy.work.advice import second_try
 from moorage.deploy.work.carrying import BUILT, nothing_carried
 from moorage.deploy.work.failure import fail, fail_project
 from moorage.deploy.work.health import Healthy, wait_until_healthy
 from moorage.deploy.work.moving import build_moved, moves
 from moorage.deploy.work.specs import Specs, plan_of
 from moorage.deploy.work.switch import Reconfigured, Switch
-from moorage.engines.engine import AppExit, Engine, Instance
+from moorage.engines.engine import AppExit, BuildSpec, Engine, Instance
 from moorage.errors import (
     ClusterUnavailable,
     ContentUnavailable,
@@ -154,7 +156,7 @@ class Workflow:
         failpoint("build")
         await self._move(job, deployment, DeploymentStatus.BUILDING, ProjectStatus.BUILDING)
         if deployment.copy_of is None:
-            await self._build_upload(deployment, project)
+            await self._build_upload(job, deployment, project)
         elif await moves(self._db, deployment):
             spec = self._specs.build(deployment, owner=project.wallet)
             await build_moved(self._runtime, deployment, spec, self._engine)
@@ -166,16 +168,30 @@ class Workflow:
         )
         self._on_built()
 
-    async def _build_upload(self, deployment: Deployment, project: Project) -> None:
+    async def _build_upload(self, job: Job, deployment: Deployment, project: Project) -> None:
         spec = self._specs.build(deployment, owner=project.wallet)
         if not await self._fetch_source(deployment.id):
             raise _interrupted()
         await self._build_time.spend(
-            lambda: self._runtime.build(spec),
+            lambda: self._build_with_second_try(job, spec),
             wallet=project.wallet,
             project_id=project.id,
             deployment_id=deployment.id,
         )
+
+    async def _build_with_second_try(self, job: Job, spec: BuildSpec) -> None:
+        """Builds; once more if the install failed and another one may succeed."""
+        try:
+            await self._runtime.build(spec)
+        except DeployFailed as failed:
+            plan = second_try(spec.plan, failed)
+            if plan is None:
+                raise
+            async with self._db.transaction(durable=False) as tx:
+                await jobs.hold(tx, job, job.step)
+                text = msgspec.json.encode(plan).decode()
+                await deployments.replan(tx, spec.deployment_id, text)
+            await self._runtime.build(replace(spec, plan=plan))
 
     async def _fetch_source(self, deployment_id: str) -> bool:
         """Returns whether the files are here. Waits for a store that cannot be reached."""

@@ -31,10 +31,14 @@ class _Wanted(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The Python chosen: its command, which is on the PATH, and why."""
+    """The Python chosen: its command, which is on the PATH, and why.
+
+    `older` is the machine's next older one, where the app asks for none.
+    """
 
     tool: Tool
     because: str
+    older: str = ""
 
     @property
     def command(self) -> str:
@@ -62,7 +66,8 @@ def python_for(
     if tool is not None:
         asks = f"{wanted.source} asks for Python {wanted.text}" if wanted else ""
         said = "; ".join(part for part in (asks, wheel) if part)
-        return Found(tool, f"{said}: {tool}" if said else "")
+        older = _older(toolbox, tool) if wanted is None else ""
+        return Found(tool, f"{said}: {tool}" if said else "", older)
     if wanted is None:
         raise RuntimeUnsupported("upload", "this gateway has no Python")
     nearest = None if wanted.is_strict else _nearest(toolbox, wanted, required, fitting)
@@ -76,6 +81,12 @@ def python_for(
         f"{wanted.source} asks for Python {wanted.text}, which is not to be had here: "
         f"the nearest is {nearest}",
     )
+
+
+def _older(toolbox: Toolbox, chosen: Tool) -> str:
+    own = (tool.version for tool in toolbox.tools("python") if tool.is_hosts)
+    older = [version for version in own if version[:2] < chosen.version[:2]]
+    return str(older[-1]) if older else ""
 
 
 def _asked(asked: Asked) -> _Wanted | None:

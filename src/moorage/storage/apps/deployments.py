@@ -48,6 +48,11 @@ _VIEW = Statement(
     .join_from(deployments, projects)
     .where(deployments.c.id == bindparam("id"))
 )
+_REPLAN = Statement(
+    update(deployments)
+    .where(deployments.c.id == bindparam("deployment_id"))
+    .values(plan=bindparam("new_plan"))
+)
 _OF_PROJECT = Statement(
     select(*_DEPLOYMENT)
     .where(deployments.c.project_id == bindparam("project_id"))
@@ -173,6 +178,11 @@ async def move(
         at_ms=at_ms,
     )
     return touched == 1
+
+
+async def replan(tx: Transaction, deployment_id: str, plan: str) -> None:
+    """Replaces the plan of a deployment that is being built."""
+    await tx.execute(_REPLAN, deployment_id=deployment_id, new_plan=plan)
 
 
 def _deployment(row: Row) -> Deployment:
