@@ -49,6 +49,8 @@ class Asked(NamedTuple):
     framework: Framework | None
     directory: str  # "" is the upload's root
     build_dir: str | None
+    run_from: str = ""  # the file that `run` is from, "" for settings.runCommand
+    said: tuple[str, ...] = ()  # of other hosts' files: what they decided, in sentences
 
     @property
     def commands(self) -> bool:

@@ -7,6 +7,8 @@ stack                 found by                                     starts with
 ====================  ===========================================  ================================
 explicit              settings.runCommand                          that
 any                   Procfile, its web line                       that
+any                   a file of another host (hosts.toml), where   that
+                      it says more than the app's own files
 Go                    go.mod and a package main, or main.go        the program built of it
 Rust                  Cargo.toml with a binary                     the program built of it
 Java                  pom.xml, build.gradle                        `java -jar` of the largest jar
@@ -53,6 +55,8 @@ Python                the only .py file                            `python <file
 static                a Staticfile or Caddyfile, index.html, also  Caddy
                       in public/, dist/, …, settings.buildDir;
                       the only page, home.html
+any                   compose.yaml that builds one service;        its command, the script
+                      start.sh or run.sh
 ====================  ===========================================  ================================
 
 A Node app may be one of a monorepo's workspaces: the one that settings.directoryPath names, or the
@@ -77,7 +81,7 @@ from collections.abc import Callable
 import msgspec
 
 from moorage.errors import UploadInvalid
-from moorage.planning import refusals, roots, static
+from moorage.planning import hosts, refusals, roots, static
 from moorage.planning.dockerfile import app as dockerfile
 from moorage.planning.dockerfile import image
 from moorage.planning.explicit import COMMAND_LIMIT, Asked, asked, environment
@@ -140,11 +144,17 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
     if settings.has_dockerfile:
         recipe, port = dockerfile.planned(folder, settings, wanted, toolbox)
     else:
-        wanted = _with_procfile(folder, wanted)
-        folder, recipe = _app(folder, wanted, toolbox, because)
+        wish = hosts.wishes(folder)
+        wanted = hosts.followed(folder, _with_procfile(folder, wanted), wish)
+        wanted, folder, recipe = _app(folder, wanted, wish, toolbox, because)
+        wanted, recipe = _published(folder, wanted, recipe, wish, toolbox)
     if wanted.run is not None and not settings.has_dockerfile:
-        recipe = _with_interpreters(folder, settings, wanted, recipe, toolbox)
-        if not settings.run_command and recipe.build is None and wanted.install is None:
+        recipe = _with_interpreters(folder, wanted, recipe, toolbox)
+        if (
+            wanted.run_from == folder.path("Procfile")
+            and recipe.build is None
+            and wanted.install is None
+        ):
             refuse_unmade(wanted.run, folder, toolbox)
     where = folder.directory if recipe.directory is None else recipe.directory
     because.extend(recipe.because)
@@ -168,11 +178,9 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
     )
 
 
-def _with_interpreters(
-    folder: Folder, settings: Settings, wanted: Asked, recipe: Recipe, toolbox: Toolbox
-) -> Recipe:
+def _with_interpreters(folder: Folder, wanted: Asked, recipe: Recipe, toolbox: Toolbox) -> Recipe:
     """Adds the languages that the given start runs. Raises RuntimeUnsupported if one lacks."""
-    source = "settings.runCommand" if settings.run_command else folder.path("Procfile")
+    source = wanted.run_from or "settings.runCommand"
     has = {tool.program for tool in recipe.tools}
     found = interpreters(wanted.run or "", folder, toolbox, source=source)
     return recipe._replace(tools=(*recipe.tools, *(t for t in found if t.program not in has)))
@@ -191,7 +199,11 @@ def _with_procfile(folder: Folder, wanted: Asked) -> Asked:
     line = _web_line(folder)
     if line is None:
         return wanted
-    return wanted._replace(run=line, run_because=f"the Procfile's web line: {quoted(line)}")
+    return wanted._replace(
+        run=line,
+        run_because=f"the Procfile's web line: {quoted(line)}",
+        run_from=folder.path("Procfile"),
+    )
 
 
 def _web_line(folder: Folder) -> str | None:
@@ -214,25 +226,81 @@ def _web_line(folder: Folder) -> str | None:
 
 
 def _app(
-    folder: Folder, wanted: Asked, toolbox: Toolbox, because: list[str]
-) -> tuple[Folder, Recipe]:
+    folder: Folder, wanted: Asked, wish: hosts.Wishes, toolbox: Toolbox, because: list[str]
+) -> tuple[Asked, Folder, Recipe]:
     """Returns the folder's app, else that of the one directory in it which has an entry.
 
     Raises PlanNotFound, with what is there, for none and for several.
     """
     recipe = _choose(folder, wanted, toolbox)
+    if (recipe is None or recipe.start is None) and wish.publish and wanted.build_dir is None:
+        wanted = wanted._replace(
+            build_dir=wish.publish, said=(*wanted.said, f"{wish.file} serves {wish.publish}")
+        )
+        recipe = _choose(folder, wanted, toolbox)
     is_ours = not (wanted.directory or wanted.commands or refusals.is_foreign(folder))
     if (recipe is None or recipe.start is None) and is_ours:
-        place = roots.only_entry(folder, is_incomplete=recipe is not None)
-        inner = _choose(folder.below(place), wanted, toolbox) if place else None
-        if inner is not None and inner.start is not None:
-            because.append(f"{place} is the only directory with an app in it")
-            return folder.below(place), _with_page(folder.below(place), wanted, inner, toolbox)
+        wanted, folder, recipe = _elsewhere(folder, wanted, recipe, toolbox, because)
     if recipe is None or recipe.start is None:
         looked_for = (item for stack in _order(wanted, toolbox) for item in _STACKS[stack][1])
         missing = recipe.missing if recipe is not None else ""
         raise refusals.not_found(folder, wanted, tuple(looked_for), missing, toolbox)
-    return folder, _with_page(folder, wanted, recipe, toolbox)
+    return wanted, folder, _with_page(folder, wanted, recipe, toolbox)
+
+
+def _elsewhere(
+    folder: Folder, wanted: Asked, recipe: Recipe | None, toolbox: Toolbox, because: list[str]
+) -> tuple[Asked, Folder, Recipe | None]:
+    """Returns what starts an app of which the root's own files say too little.
+
+    That is the only service that a compose file builds, a start.sh, or the only directory in which
+    something begins. Raises PlanNotFound for several.
+    """
+    wish = hosts.last_wishes(folder, refuses=recipe is None)
+    if wish.file and (recipe is None or not wish.directory):
+        place = folder.below(wish.directory) if wish.directory else folder
+        found = _choose(place, wanted, toolbox)
+        if found is None or found.start is None:
+            wanted = hosts.followed(place, wanted, wish)
+            found = _choose(place, wanted, toolbox)
+        if found is not None and found.start is not None:
+            because.append(
+                f"{wish.file} builds one service, in {wish.directory or 'its directory'}"
+            )
+            return wanted, place, found
+    script, command = hosts.start_script(folder)
+    if script and (recipe is not None or not roots.apps_below(folder)):
+        said = f"{script} is there, and nothing else starts it"
+        started = wanted._replace(run=command, run_because=said, run_from=folder.path(script))
+        return started, folder, _choose(folder, started, toolbox)
+    below = roots.only_entry(folder, is_incomplete=recipe is not None)
+    inner = _choose(folder.below(below), wanted, toolbox) if below else None
+    if inner is None or inner.start is None:
+        return wanted, folder, recipe
+    because.append(f"{below} is the only directory with an app in it")
+    return wanted, folder.below(below), inner
+
+
+def _published(
+    folder: Folder, wanted: Asked, recipe: Recipe, wish: hosts.Wishes, toolbox: Toolbox
+) -> tuple[Asked, Recipe]:
+    """Returns the recipe of a site as another host's file has it: its directory, its fallback.
+
+    An app that has a server of its own keeps it, whatever directory a file names.
+    """
+    if not static.is_site(recipe.start or ""):
+        return wanted, recipe
+    if wish.publish is not None and wanted.build_dir is None:
+        given = wanted._replace(build_dir=wish.publish)
+        found = _choose(folder, given, toolbox)
+        if found is not None and static.is_site(found.start or "") and found.start != recipe.start:
+            place = wish.publish or "the app's directory"
+            wanted = given._replace(said=(*wanted.said, f"{wish.file} serves {place}"))
+            recipe = _with_page(folder, given, found, toolbox)
+    if wish.fallback and (start := static.with_fallback(recipe.start or "")) != recipe.start:
+        wanted = wanted._replace(said=(*wanted.said, f"{wish.file} sends all paths to index.html"))
+        recipe = recipe._replace(start=start)
+    return wanted, recipe
 
 
 def _choose(folder: Folder, wanted: Asked, toolbox: Toolbox) -> Recipe | None:
@@ -305,6 +373,7 @@ def _because_asked(settings: Settings, wanted: Asked, recipe: Recipe) -> list[st
                 if command.strip()
                 else f"settings.{name} is empty: this step is skipped"
             )
+    said += wanted.said
     if wanted.run is not None and wanted.run_because not in recipe.because:
         said.append(wanted.run_because)
     return said

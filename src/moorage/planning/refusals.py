@@ -47,6 +47,9 @@ _KNOWN = (
         "Add the package.json with its build script."
     )),
     ("*.ts *.mts", "TypeScript", "Add a package.json with a start script."),
+    ("compose.yaml compose.yml docker-compose.yml docker-compose.yaml", "a compose file", (
+        "Send the app that one of its services builds."
+    )),
     ("Chart.yaml", "a Helm chart", "Send the app that it deploys."),
     ("*.tf", "Terraform", "Send the app that it deploys."),
     ("*.zip *.tar *.gz *.tgz", "an archive", "Send the files that are in it."),
@@ -99,6 +102,8 @@ def not_found(
     if known.kind:
         said += f" {_short(known.file)} is {_article(known.kind)}"
         said += "." if known.step else ", which this gateway does not run."
+    if known.file.endswith("/Dockerfile"):
+        said += f" Set settings.directoryPath to {_short(known.file.removesuffix('/Dockerfile'))}."
     step = known.step or (toolbox.otherwise if known.file else _USUAL)
     return PlanNotFound(f"{said} {step}", looked_for=looked_for)
 

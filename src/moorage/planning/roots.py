@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from moorage.errors import InvalidField, PlanNotFound
-from moorage.planning import static
+from moorage.planning import hosts, static
 from moorage.planning.dockerfile.app import FILE as DOCKERFILE
 from moorage.planning.explicit import Asked
 from moorage.planning.languages import ruby
@@ -50,16 +50,40 @@ def app_folder(root: Folder, wanted: Asked, *, has_dockerfile: bool) -> tuple[Fo
             problem = "is a file" if root.has(wanted.directory) else "is not in the upload"
             raise InvalidField("settings.directoryPath", f"{wanted.directory!r} {problem}")
         return root.below(wanted.directory), [f"settings.directoryPath is {wanted.directory}"]
-    only = root.only_directory()
     if has_dockerfile:
-        is_below = only is not None and root.below(only).has(DOCKERFILE)
-        return (root.below(only), []) if only is not None and is_below else (root, [])
-    if wanted.commands or root.first(*_MARKERS) is not None:
+        return _dockerfiles_folder(root), []
+    if wanted.commands:
         return root, []
+    named, file = hosts.named_directory(root)
+    if named:
+        return root.below(named), [f"{file} says that the app is in {named}"]
+    return _apps_folder(root)
+
+
+def _dockerfiles_folder(root: Folder) -> Folder:
+    """Returns the folder of the Dockerfile: the root, the only one, or the one of a compose file.
+
+    Raises PlanNotFound for a compose file that builds several.
+    """
+    only = root.only_directory()
+    if root.has(DOCKERFILE):
+        return root
+    place = only if only is not None else hosts.last_wishes(root).directory
+    return root.below(place) if place and root.below(place).has(DOCKERFILE) else root
+
+
+def _apps_folder(root: Folder) -> tuple[Folder, list[str]]:
+    """Returns the folder that the files themselves make the app's, and why."""
+    if root.first(*_MARKERS) is not None:
+        return root, []
+    only = root.only_directory()
     if only is not None and _is_apps_own(root.below(only)):
         return root.below(only), [f"all files are in {only}, so the app is there"]
     found = [] if _has_site_below(root) else apps_below(root)
     if len(found) > 1:
+        built = hosts.last_wishes(root)
+        if built.directory:
+            return root.below(built.directory), [f"{built.file} builds {built.directory} alone"]
         raise PlanNotFound(f"{several(found)}.", looked_for=("settings.directoryPath",))
     if found:
         return root.below(found[0]), [f"{found[0]} is the only directory with an app of its own"]

@@ -90,6 +90,11 @@ def serve(root: str, *, fallback: bool) -> str:
     return f"{enter}{_CADDY}\n{caddyfile}CADDYFILE"
 
 
+def with_fallback(start: str) -> str:
+    """Returns the command of `serve` with index.html for paths that are no files."""
+    return start.replace(f"try_files {_PLAIN}\n", f"try_files {_FALLBACK}\n")
+
+
 def is_site(start: str) -> bool:
     """Whether the start command is one of `serve`."""
     return start.partition("\n")[0].endswith(_CADDY)

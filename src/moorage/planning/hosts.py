@@ -1,0 +1,379 @@
+"""Reads files of other hosts where they decide how an app is built and served: `hosts.toml`.
+
+They are read and nothing in them is refused: what can't be followed is as if left out.
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from shlex import join
+from typing import NamedTuple
+
+import msgspec
+
+from moorage.errors import InvalidField, PlanNotFound, UploadInvalid
+from moorage.planning.explicit import COMMAND_LIMIT, Asked, directory
+from moorage.planning.interpreters import unmade, words
+from moorage.planning.node.package_json import PackageJson, package_json
+from moorage.planning.node.scripts import is_for_development
+from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.toml import toml_document
+from moorage.planning.reading.yaml import yaml_document
+from moorage.planning.recipe import quoted
+
+
+class _Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    key: str
+    values: tuple[str, ...]  # none: any value
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A row of the table; see the words at its top."""
+
+    names: tuple[str, ...]
+    service: str = ""
+    web: _Web | None = None
+    directory: str = ""
+    install: str = ""
+    build: str = ""
+    start: str = ""
+    publish: str = ""
+    fallback: str = ""
+    rule: tuple[str, str] = ("", "")
+    is_last: bool = False
+
+
+_TEXT = resources.files("moorage.planning").joinpath("hosts.toml").read_text()
+_FILES = msgspec.convert(tomllib.loads(_TEXT)["file"], tuple[_File, ...])
+_LIMIT = 65_536  # bytes
+_NAMED_LIMIT = 6  # services in a sentence
+
+_STEP = re.compile(r"&&|;|\n")
+_PIP = r"(?:python3?[ \t]+-m[ \t]+)?pip3?[ \t]+install[ \t]+"
+# Installs that the files themselves lead to: exactly what their lists of packages say.
+_PLAIN_INSTALL = re.compile(
+    r"(?:(?:npm|pnpm|bun)[ \t]+(?:install|i|ci)|yarn(?:[ \t]+install)?"
+    rf"|{_PIP}(?:-r[ \t]+requirements\.txt|\.)"
+    r"|(?:poetry|pipenv|pdm)[ \t]+(?:install|sync)(?:[ \t].*)?|uv[ \t]+sync(?:[ \t].*)?"
+    r"|bundle[ \t]+install|composer[ \t]+install(?:[ \t].*)?|go[ \t]+mod[ \t]+(?:download|tidy)"
+    r"|go[ \t]+get\b.*|cargo[ \t]+fetch)(?:[ \t]+-[\w-]+(?:=\S+)?)*\Z"
+)
+# These change what is installed.
+_CHANGES = re.compile(r"--(?:legacy-peer-deps|force|no-optional|prod|production|omit|filter)\b")
+# What only sets up the other host's machine.
+_SETUP = re.compile(
+    r"(?:set[ \t]+-.*|corepack[ \t]+enable.*|cd[ \t]+\.|echo\b.*|chmod\b.*|:|true"
+    r"|(?:npm|yarn|pnpm)[ \t]+(?:install|i|add|global[ \t]+add)[ \t]+(?:-g|--global)\b.*"
+    rf"|{_PIP}(?:(?:-U|--upgrade)[ \t]+.*|poetry|pipenv|uv|pdm))\Z"
+)
+_MIGRATES = re.compile(r"python3?[ \t]+manage\.py[ \t]+migrate\b")
+_SCRIPT = re.compile(r"(?:(?:ba)?sh[ \t]+)?(?:\./)?([\w./-]{1,100}\.sh)\Z")
+_NOT_PLAIN = re.compile(
+    r"\[\[|\$[\d@*]|\$\{?(?:BASH|\d|@)|\(\)|<<|\\$|^[ \t]*(?:if|for|while|case|source|trap)\b",
+    re.MULTILINE,
+)
+_OTHER_INSTALL = re.compile(r"(?:npm|yarn|pnpm|bun|pip3?|uv|python3?[ \t]+-m[ \t]+pip)[ \t]")
+_INSTALLS = re.compile(r"\b(?:install|ci|add|sync)\b")
+_BY_MANAGER = re.compile(
+    r"(?:npm|yarn|pnpm|bun)(?:[ \t]+run)?[ \t]+(?P<script>[\w:-]+)(?:[ \t]+--?[\w-]+)*\Z"
+)
+_ALL_TO_PAGE = re.compile(r"^/\*[ \t]+/(?:index\.html)?[ \t]+200\b", re.MULTILINE)
+_KNOWN = frozenset(
+    (
+        *("npm", "npx", "yarn", "pnpm", "pnpx", "bun", "bunx", "node", "python", "python3", "pip"),
+        *("pip3", "uv", "php", "composer", "bundle", "ruby", "go", "cargo", "java", "mvn"),
+        *("gradle", "sh", "bash", "cp", "mv", "rm", "mkdir", "cd", "export", "env", "cat", "sed"),
+        *("ng", "tsc", "eleventy", "vue-cli-service", "react-scripts", "turbo", "nx", "next"),
+    )
+)
+_EVERY_PATH = ("/*", "/(.*)", "/:path*", "**", "/**", "/(.*)*", "(.*)", "/:match*", "*")
+_PAGE = ("/index.html", "/", "index.html", "/200.html")
+
+
+class Wishes(NamedTuple):
+    """What a file of another host decides; "" is what it leaves open."""
+
+    file: str = ""
+    directory: str = ""
+    install: str = ""
+    build: str = ""
+    start: str = ""
+    publish: str | None = None
+    fallback: bool = False
+    is_last: bool = False
+
+
+def wishes(folder: Folder) -> Wishes:
+    """Returns what files of other hosts decide for an app in the folder.
+
+    They may be around it, if they name it: the nearest decide.
+    """
+    for place in (folder, *folder.parents()):
+        wish = _first(place)
+        named = place.below(wish.directory) if wish.directory else place
+        if wish.file and named.directory == folder.directory:
+            is_followed = _steps(folder, wish, package_json(folder)).is_followed
+            return wish if is_followed else wish._replace(install="", build="", publish=None)
+    return Wishes()
+
+
+def named_directory(root: Folder) -> tuple[str, str]:
+    """Returns the directory that a file of another host names as the app's, and the file."""
+    wish = _first(root)
+    return wish.directory, wish.file
+
+
+def _first(folder: Folder) -> Wishes:
+    """Returns what the folder's own files decide: the first that starts the app's.
+
+    Without one, the first that says anything at all. Files that count last are left out.
+    """
+    found = [wish for row in _FILES if not row.is_last and (wish := _read(folder, row)).file]
+    starting = (wish for wish in found if wish.start)
+    wish = next(starting, found[0] if found else Wishes())
+    name = folder.first("_redirects", "public/_redirects", "static/_redirects")
+    text = folder.data(name, limit=_LIMIT).decode(errors="replace") if name else ""
+    if name is None or not _ALL_TO_PAGE.search(text):
+        return wish
+    return wish._replace(file=wish.file or folder.path(name), fallback=True)
+
+
+def last_wishes(folder: Folder, *, refuses: bool = True) -> Wishes:
+    """Returns what a compose file decides. Raises PlanNotFound, naming them, for several builds."""
+    found = (_read(folder, row, refuses=refuses) for row in _FILES if row.is_last)
+    return next((wish for wish in found if wish.file), Wishes())
+
+
+def followed(folder: Folder, wanted: Asked, wish: Wishes) -> Asked:
+    """Returns the commands with those of the file that the settings and a Procfile leave open."""
+    if not wish.file:
+        return wanted
+    manifest = package_json(folder)
+    steps = _steps(folder, wish, manifest)
+    if wanted.install is not None or wanted.build is not None:
+        steps = steps._replace(install="", build="")
+    run, run_because, run_from = wanted.run, wanted.run_because, wanted.run_from
+    if run is None and _starts(wish.start, folder, manifest, has_build=bool(steps.build)):
+        run, run_from = wish.start, wish.file
+        run_because = f"{wish.file} starts it: {quoted(run)}"
+        if steps.migrates and "migrate" not in run:
+            run = f"python manage.py migrate --noinput && {run}"
+    said = [
+        f"{wish.file} {verb} {quoted(command)}"
+        for verb, command in (("installs by", steps.install), ("builds by", steps.build))
+        if command
+    ]
+    return wanted._replace(
+        install=steps.install or wanted.install,
+        build=steps.build or wanted.build,
+        run=run,
+        run_because=run_because,
+        run_from=run_from,
+        said=(*wanted.said, *said),
+    )
+
+
+def _read(folder: Folder, row: _File, *, refuses: bool = False) -> Wishes:
+    """Returns what one file says; an empty answer without it, or where it decides nothing."""
+    name = folder.first(*row.names)
+    document = _document(folder, name) if name else None
+    if name is None or not isinstance(document, Mapping):
+        return Wishes()
+    path = folder.path(name)
+    service: object = document
+    if row.service:
+        services = _services(document, row)
+        if len(services) > 1 and refuses:
+            raise PlanNotFound(
+                _several(path, services, row), looked_for=("settings.directoryPath",)
+            )
+        if len(services) != 1:
+            return Wishes()
+        service = next(iter(services.values()))
+    publish = _text(_at(service, row.publish))
+    where = _text(_at(service, row.directory) if row.directory != "build" else _context(service))
+    place = _directory(where) or ""
+    wish = Wishes(
+        path,
+        place if folder.has_directory(place) else "",
+        _command(_at(service, row.install)),
+        _command(_at(service, row.build)),
+        _command(_at(service, row.start), is_words=True),
+        _directory(_inside(publish, place)) if publish else None,
+        any(_is_fallback(rule, row) for rule in _list(_at(service, row.fallback))),
+        row.is_last,
+    )
+    return wish if any(wish[1:-1]) or wish.publish is not None else Wishes()
+
+
+def _document(folder: Folder, name: str) -> object:
+    try:
+        if name.endswith(".toml"):
+            return toml_document(folder, name)
+        if name.endswith((".yaml", ".yml")):
+            return yaml_document(folder.data(name, limit=_LIMIT).decode(errors="replace"))
+        return msgspec.json.decode(folder.data(name, limit=_LIMIT))
+    except (UploadInvalid, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _services(document: Mapping[object, object], row: _File) -> dict[str, object]:
+    """Returns the services that are for visitors, by their names."""
+    listed = _at(document, row.service)
+    if isinstance(listed, list):
+        listed = {str(_at(one, "name") or n): one for n, one in enumerate(listed, start=1)}
+    if not isinstance(listed, Mapping):
+        return {}
+    named: dict[str, object] = {
+        str(name)[:60]: one for name, one in listed.items() if isinstance(one, Mapping)
+    }
+    if row.web is None:
+        return named
+    key, values = row.web.key, row.web.values
+    return {n: s for n, s in named.items() if (_at(s, key) in values if values else _at(s, key))}
+
+
+def _several(path: str, services: Mapping[str, object], row: _File) -> str:
+    names = []
+    for name, service in list(services.items())[:_NAMED_LIMIT]:
+        where = _directory(_context(service) if row.directory == "build" else "") or ""
+        names.append(f"{name} in {where}" if where else name)
+    return (
+        f"{path} builds {len(services)} services ({', '.join(names)}), and a project here is one "
+        "app: set settings.directoryPath to the one to deploy, and deploy each under a name of "
+        "its own."
+    )
+
+
+def _context(service: object) -> str:
+    """Returns the directory that a service of a compose file is built from."""
+    build = _at(service, "build")
+    return _text(build) or _text(_at(build, "context"))
+
+
+def _at(document: object, path: str) -> object:
+    """Returns the value at a dotted path, None without one."""
+    for key in path.split("."):
+        document = document.get(key) if isinstance(document, Mapping) else None
+    return document if path else None
+
+
+def _text(value: object) -> str:
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _command(value: object, *, is_words: bool = False) -> str:
+    """Returns a command, or a list of them or of its words, as a line; "" if it is none."""
+    parts = [_text(part) for part in value] if isinstance(value, list) else [_text(value)]
+    if isinstance(value, list) and is_words:
+        line = join(parts)
+    else:
+        line = " && ".join(part for part in parts if part)
+    is_fine = len(line) <= COMMAND_LIMIT and "\0" not in line and "\ufffd" not in line
+    return line if is_fine and line.replace("\n", "").replace("\t", "").isprintable() else ""
+
+
+def _directory(value: str) -> str | None:
+    try:
+        return directory("hosts.toml", value)
+    except InvalidField:
+        return None
+
+
+def _inside(path: str, place: str) -> str:
+    """Returns a path from the app's directory, which may be written from the upload's root."""
+    return path.strip("/").removeprefix(f"{place}/") if place else path
+
+
+def _is_fallback(rule: object, row: _File) -> bool:
+    source, target = (_text(_at(rule, key)) for key in row.rule)
+    is_shown = str(_at(rule, "status") or 200) == "200"  # others send visitors there
+    return source in _EVERY_PATH and target in _PAGE and is_shown
+
+
+class _Steps(NamedTuple):
+    """What a file's commands say beyond the app's other files."""
+
+    install: str = ""
+    build: str = ""
+    migrates: bool = False  # of Django: at the start here, as builds see no database
+    is_followed: bool = True  # false: a step runs a program that nothing here brings
+
+
+def _steps(folder: Folder, wish: Wishes, manifest: PackageJson | None) -> _Steps:
+    """Returns the steps that a file names, without those that planning finds by itself."""
+    installs: list[str] = []
+    builds: list[str] = []
+    commands = [*_split(folder, wish.install), *_split(folder, wish.build)]
+    for step in commands:
+        is_plain = _PLAIN_INSTALL.match(step) and not _CHANGES.search(step)
+        if is_plain or _SETUP.match(step) or _MIGRATES.match(step):
+            continue
+        if not all(_is_known(word, manifest) for word in words(step)):
+            return _Steps(is_followed=False)
+        if not builds and _OTHER_INSTALL.match(step) and _INSTALLS.search(step):
+            installs.append(step)
+        else:
+            builds.append(step)
+    script = _BY_MANAGER.match(builds[0]) if len(builds) == 1 else None
+    is_detected = script is not None and script["script"] == "build"
+    return _Steps(
+        " && ".join(installs),
+        "" if is_detected else " && ".join(builds),
+        any(map(_MIGRATES.match, commands)),
+    )
+
+
+def _split(folder: Folder, command: str) -> list[str]:
+    """Returns the steps of a command; of a plain script of the upload, its lines."""
+    steps = [step.strip() for step in _STEP.split(command)]
+    found: list[str] = []
+    for step in filter(None, steps):
+        script = _SCRIPT.match(step)
+        name = script[1].removeprefix("./") if script is not None else ""
+        text = "\n".join(_lines(folder, name)) if name and folder.has(name) else ""
+        plain = [it.strip() for it in _STEP.split(text)] if not _NOT_PLAIN.search(text) else []
+        found += [it for it in plain if it] or [step]
+    return found
+
+
+def _is_known(program: str, manifest: PackageJson | None) -> bool:
+    """Whether the machine, the upload or one of the app's packages may bring a program."""
+    if program in _KNOWN or program.startswith("./"):
+        return True
+    return manifest is not None and manifest.depends_on(program)
+
+
+def _starts(command: str, folder: Folder, manifest: PackageJson | None, *, has_build: bool) -> bool:
+    """Whether the command starts the app here, and says more than the app's other files."""
+    if not command or command.startswith("/") or "docker" in command:
+        return False
+    if not has_build and unmade(command, folder):
+        return False
+    by_manager = _BY_MANAGER.match(command)
+    if by_manager is None:
+        return not is_for_development(command)
+    script = manifest.script(by_manager["script"]) if manifest is not None else ""
+    return bool(script) and by_manager["script"] != "start" and not is_for_development(script)
+
+
+def start_script(folder: Folder) -> tuple[str, str]:
+    """Returns a script of the root that starts an app, and the command for it; "" without one."""
+    name = folder.first("start.sh", "run.sh")
+    lines = _lines(folder, name) if name else []
+    if name is None or not lines or any(re.match(r"(?:sudo[ \t]+)?docker\b", it) for it in lines):
+        return "", ""
+    plain = "\n".join(lines)
+    is_plain = len(plain) <= COMMAND_LIMIT and "\0" not in plain and not _NOT_PLAIN.search(plain)
+    return name, plain if is_plain else f"bash ./{name}"
+
+
+def _lines(folder: Folder, name: str) -> list[str]:
+    """Returns a script's lines that are neither empty nor comments."""
+    text = folder.data(name, limit=_LIMIT).decode(errors="replace").replace("\r", "")
+    return [it for it in text.splitlines() if it.strip() and not it.lstrip().startswith("#")]
