@@ -102,7 +102,7 @@ def test_what_a_framework_needs_for_a_name_is_installed_too(line: str, package: 
         "requirements.txt": "fastapi\nuvicorn\nsqlalchemy\npasslib\n",
         "main.py": f"{line}\n{FASTAPI}",
     }
-    assert installed(listed) == {package} or package == "greenlet"  # which sqlalchemy brings
+    assert installed(listed) == {package}
 
 
 @pytest.mark.parametrize(
@@ -132,6 +132,7 @@ def test_import_that_may_fail_is_not_installed(text: str) -> None:
         ("flask\ngunicorn\ntypes-requests\n", "import requests\n", {"requests"}),
         ("flask\ngunicorn\n", "import unheard_of\n", set()),  # some package may bring it
         ("flask\ngunicorn\n", "def later():\n    import torch\n", set()),  # left out on purpose
+        ("flask\ngunicorn\n", "def f():\n    import six\nimport six\n", {"six"}),
         ("flask\ngunicorn\njsonschema\n", "import schema\n", {"schema"}),
         ("flask\ngunicorn\ngit+https://h/a/whisper.git@v1\n", "import whisper\n", set()),
         ("flask\ngunicorn\nhttps://h/torch-2.1+cpu-cp311-x.whl\n", "import torch\n", set()),
@@ -146,6 +147,35 @@ def test_what_requirements_miss_is_installed_where_it_is_certain(
     assert installed(files) == expected
     told = [said for said in plan(files).because if "imported" in said]
     assert bool(told) == bool(expected)
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (
+            {
+                "main.py": "# /// script\n# requires-python = '>=3.11'\n# dependencies = [\n"
+                '#   "flask>=3", # web\n#   "my-own-thing[a]",\n# ]\n# ///\n'
+                f"import my_own_thing\n{FLASK}"
+            },
+            "'flask>=3' 'my-own-thing[a]' gunicorn",
+        ),
+        (
+            {
+                "setup.py": "setup(\n    install_requires=['flask', \"six==1.16\"],\n)\n",
+                "app.py": f"import mine\n{FLASK}",
+            },
+            "flask six==1.16 gunicorn",
+        ),
+        (
+            {"setup.py": "setup(install_requires=read('x'))\n", "app.py": FLASK},
+            "flask gunicorn",
+        ),
+        ({"main.py": f"# /// script\n# dependencies = []\n# ///\n{FLASK}"}, "flask gunicorn"),
+    ],
+)
+def test_what_a_file_of_python_lists_is_installed(files: dict[str, str], expected: str) -> None:
+    assert (plan(files).install or "").endswith(f" --compile-bytecode {expected}")
 
 
 def test_what_a_lock_file_has_is_not_installed_again() -> None:
@@ -216,6 +246,15 @@ def test_reading_is_bounded() -> None:
         assert tree.bytes_read <= imports.TOTAL_LIMIT + imports.FILE_LIMIT
 
 
+def test_imports_are_bounded() -> None:
+    text = "".join(
+        f"import {', '.join(f'a{line}b{n}' for n in range(300))}\n" for line in range(40)
+    )
+    found = imports.Imports(Folder(MemoryTree({"main.py": text})), ["main.py"], root="")
+    assert not found.is_whole
+    assert len(found.found) == imports.IMPORTS_LIMIT
+
+
 DISCORD = "import discord\nclient = discord.Client()\nclient.run('x')\n"
 TELEGRAM = (
     "from telegram.ext import Application\napp = Application.builder().build()\napp.run_polling()\n"
@@ -232,6 +271,8 @@ TELEGRAM = (
         ({"app.py": "from aiogram import Bot, Dispatcher\n"}, "Telegram bot"),
         ({"main.py": "from tasks import app\n", "tasks.py": "import celery\n"}, "Celery worker"),
         ({"main.py": "import tkinter as tk\ntk.Tk().mainloop()\n"}, "desktop program"),
+        ({"main.py": "import schedule\nschedule.run_pending()\n"}, "scheduled job"),
+        ({"app.py": "from slack_bolt.adapter.socket_mode import X\n"}, "Slack bot"),
         ({"game.py": "import pygame\npygame.init()\n"}, "desktop program"),
         ({"Procfile": "worker: python bot.py\n", "bot.py": DISCORD}, "Discord bot"),
         ({"Procfile": "web: python bot.py\n", "bot.py": DISCORD}, "Discord bot"),

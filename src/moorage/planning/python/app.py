@@ -10,7 +10,12 @@ from moorage.planning.plan import Stack
 from moorage.planning.python.imports import Imports, entries_of
 from moorage.planning.python.projects import Install, install_also, install_with
 from moorage.planning.python.requirements import LOOKED_FOR as REQUIREMENTS_LOOKED_FOR
-from moorage.planning.python.requirements import Requirements, project_document, requirements
+from moorage.planning.python.requirements import (
+    Requirements,
+    of_script,
+    project_document,
+    requirements,
+)
 from moorage.planning.python.starts import SCRIPTS, Start, find_start
 from moorage.planning.python.versions import Found, python_for
 from moorage.planning.python.wheels import locked_names, wheels
@@ -56,6 +61,8 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     document = project_document(folder)
     needed = requirements(folder, document)
     start = find_start(folder, needed, asked, document)
+    if needed.file is None and start is not None and start.file:
+        needed = of_script(folder, start.file)
     if start is not None and asked.run is None:
         start = _with_bot(folder, start)
     if asked.run is not None:
@@ -247,7 +254,7 @@ def _install(
     added += imported
     if not added:
         return f"{venv} && {install.command}"
-    if needed.file is not None and install.command.endswith(f" -r {needed.file}"):
+    if needed.listed or install.command.endswith(f" -r {needed.file}"):
         return f"{venv} && {install.command} {' '.join(added)}"
     return " && ".join(step for step in (venv, install.command, install_also(added)) if step)
 

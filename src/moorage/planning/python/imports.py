@@ -23,8 +23,11 @@ from moorage.planning.reading.folder import Folder
 
 FILES_LIMIT = 200  # files followed
 FILE_LIMIT = 131_072  # bytes read of each
-TOTAL_LIMIT = 2_097_152  # bytes read of all
-_NAMES_LIMIT = 100_000  # paths of the upload that are compared with a module's name
+TOTAL_LIMIT = 1_048_576  # bytes read of all
+IMPORTS_LIMIT = 2_000
+_STATEMENT = 4_096  # characters that the names of one import may take
+_NAMES_LIMIT = 200  # modules of one statement
+_PATHS_LIMIT = 100_000  # paths of the upload that are compared with a module's name
 _PACKAGE_LIMIT = 200  # paths of a directory in which a Python file makes it a package
 
 _LINE = re.compile(
@@ -35,6 +38,7 @@ _LINE = re.compile(
     r"|(?P<block>try|except|finally|else|if|elif|def|async[ \t]+def|class)\b(?P<rest>[^\n]*))",
     re.MULTILINE,
 )
+_IMPORT = re.compile(r"^[ \t]*(?:import|from)[ \t]", re.MULTILINE)
 _WORD = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 _APPS = re.compile(r"^(?:\w*_APPS|MIDDLEWARE)[ \t]*\+?=[ \t]*[\[(]([^\])]{0,8000})", re.MULTILINE)
 _APP = re.compile(r"^[ \t]*['\"]([A-Za-z_]\w*)[\w.]*['\"]", re.MULTILINE)
@@ -93,6 +97,7 @@ class Imports:
         self._roots = list(dict.fromkeys((root, "", "src")))  # where imports are looked for
         self._read: set[str] = set()
         self._left = TOTAL_LIMIT
+        self._known: set[tuple[str, Need]] = set()
         self.found: list[Import] = []
         self.is_whole = True  # no limit was met
         self._follow([(entry, Need.SURE) for entry in entries], django=django)
@@ -120,9 +125,9 @@ class Imports:
             if each.top in STANDARD_MODULES or (is_listed and each.need is Need.LAZY):
                 continue
             also = {ALSO[name] for name in _prefixes(each.module) if name in ALSO}
-            packages.update({p: None for p in sorted(also) if p.partition("==")[0] not in there})
+            packages.update({p: None for p in sorted(also) if _name(p) not in there})
             bringing = package_of(each.module)
-            if f"-{normal(each.top)}-" in words or not there.isdisjoint(bringing):
+            if f"-{normal(each.top)}-" in words or any(_name(p) in there for p in bringing):
                 continue
             if bringing:
                 packages[bringing[0]] = None
@@ -137,10 +142,11 @@ class Imports:
 
     def kind(self) -> str:
         """Returns what needs no port, and its file, such as "bot.py is a Discord bot", or ""."""
-        first = next((i for i in self.found if i.need is Need.SURE and i.top in PORTLESS), None)
-        if first is None:
-            return ""
-        return f"{self._folder.path(first.file)} is {PORTLESS[first.top]} ({first.top})"
+        for each in self.found:
+            what = next((n for n in _prefixes(each.module) if n in PORTLESS), "")
+            if each.need is Need.SURE and what:
+                return f"{self._folder.path(each.file)} is {PORTLESS[what]} ({what})"
+        return ""
 
     def portless(self) -> str:
         """Returns `kind`, if it is certain that nothing in the upload listens on a port."""
@@ -170,20 +176,23 @@ class Imports:
             self._left -= len(data)
             source = data.decode(errors="replace")
             if django:
-                self.found += [Import(name, file, Need.NAMED) for name in self._named(source)]
-            for line in _lines(plain_text(source)):
+                self._add(file, self._named(source), Need.NAMED)
+            for line in _lines(plain_text(_with_imports(source))):
                 inner = max(need, line.need)
                 own = self._own(file, line)
                 if own is None:
-                    self._add(file, line, inner)
+                    names = [f"{line.module}.{name}" for name in line.names] or [line.module]
+                    self._add(file, names, inner)
                 else:
                     (later if inner is Need.LAZY else ahead).extend((each, inner) for each in own)
 
-    def _add(self, file: str, line: _Line, need: Need) -> None:
-        if line.names:
-            self.found += [Import(f"{line.module}.{name}", file, need) for name in line.names]
-        else:
-            self.found.append(Import(line.module, file, need))
+    def _add(self, file: str, modules: Iterable[str], need: Need) -> None:
+        for module in modules:
+            if len(self._known) >= IMPORTS_LIMIT:
+                self.is_whole = False
+            elif (module, need) not in self._known:
+                self._known.add((module, need))
+                self.found.append(Import(module, file, need))
 
     def _named(self, source: str) -> Iterator[str]:
         """Yields what Django's settings name, and is no package of the upload."""
@@ -216,6 +225,12 @@ def entries_of(folder: Folder, file: str, *, django: bool) -> list[str]:
     ][:FILES_LIMIT]
 
 
+def _with_imports(source: str) -> str:
+    """Returns a source up to the last of its imports, which are usually at its beginning."""
+    end = max((match.end() for match in _IMPORT.finditer(source)), default=0)
+    return source[: end + _STATEMENT] if end else ""
+
+
 def _lines(text: str) -> Iterator[_Line]:
     """Yields the imports that count, by the blocks around each."""
     blocks: list[tuple[int, Need | None]] = []  # how far they are indented; None: does not count
@@ -231,7 +246,7 @@ def _lines(text: str) -> Iterator[_Line]:
             continue
         need = Need.LAZY if Need.LAZY in needs else Need.SURE
         if match["modules"]:
-            for part in match["modules"].split(","):
+            for part in match["modules"].split(",", _NAMES_LIMIT)[:_NAMES_LIMIT]:
                 word = _WORD.match(part.strip())
                 if word is not None:
                     yield _Line(0, word[0], (), need)
@@ -277,7 +292,7 @@ def _present(folder: Folder, modules: Set[str]) -> set[str]:
     """Returns the modules of which the upload has a file anywhere, as paths may be added."""
     whole = next(iter([*folder.parents()][::-1]), folder)
     found: set[str] = set()
-    for _, name in zip(range(_NAMES_LIMIT), whole.names(), strict=False):
+    for _, name in zip(range(_PATHS_LIMIT), whole.names(), strict=False):
         if not name.endswith((".py", ".so", ".pyx")):
             continue
         *directories, file = name.split("/")
@@ -307,6 +322,10 @@ def _listens(folder: Folder) -> bool:
 def _prefixes(module: str) -> Iterator[str]:
     parts = module.split(".")
     return (".".join(parts[:length]) for length in range(1, len(parts) + 1))
+
+
+def _name(package: str) -> str:
+    return package.partition("==")[0]
 
 
 def _is_stub(name: str) -> bool:

@@ -11,7 +11,12 @@ from packaging.version import Version as Release
 
 _SPAN = re.compile(r"(?:>=(?P<low>[\d.]+),)?<(?P<high>[\d.]+)\Z")
 _SEPARATORS = re.compile(r"[-_.]+")
-_NEWER_MODULES = ("tomllib", "annotationlib", "compression")  # than the gateway's Python may be
+_MORE_MODULES = (
+    "tomllib",
+    "annotationlib",
+    "compression",
+    "__main__",
+)  # not in every Python's list
 
 
 class Spans(NamedTuple):
@@ -32,7 +37,10 @@ def normal(name: str) -> str:
 
 
 def package_of(module: str) -> tuple[str, ...]:
-    """Returns the packages that bring a module, the one to install first; () if it is unknown."""
+    """Returns the packages that bring a module, the one to install first; () if it is unknown.
+
+    That one may be followed by "==" and a version.
+    """
     parts = module.split(".")
     for length in range(len(parts), 0, -1):
         found = _IMPORTS.get(".".join(parts[:length]))
@@ -94,7 +102,7 @@ REMOVED_MODULES = tuple(
 )
 """By minor version, the modules of the standard library that it and later ones lack."""
 STANDARD_MODULES = frozenset(sys.stdlib_module_names).union(
-    _NEWER_MODULES, *(names for _, names in REMOVED_MODULES)
+    _MORE_MODULES, *(names for _, names in REMOVED_MODULES)
 )
 _PACKAGED = frozenset(_TABLE["packaged"]["names"].split())
 _NO_PACKAGES = frozenset(normal(n) for n in STANDARD_MODULES - _PACKAGED if not n.startswith("_"))

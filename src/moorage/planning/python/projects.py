@@ -5,6 +5,7 @@ its hashes, into requirements for uv.
 """
 
 from collections.abc import Mapping
+from shlex import quote
 from typing import NamedTuple
 
 from moorage.planning.python.requirements import Requirements
@@ -37,6 +38,11 @@ def install_with(needed: Requirements, document: Mapping[str, object], *, python
     file, inputs = needed.file, () if needed.is_local else needed.files
     if file is None:
         return Install("", "", ())
+    if needed.listed:
+        packages = " ".join(quote(each) for each in needed.listed)
+        return Install(
+            f"{_PIP} {packages}", f"{file} lists what it needs: installed with uv", inputs
+        )
     if file == "uv.lock":
         return _uv(document, python)
     if file.endswith(".lock"):

@@ -15,7 +15,14 @@ from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.toml import toml_document
 
 FILES_LIMIT = 8  # requirements files read, counting those that others include
+LISTED_LIMIT = 100  # requirements in a file of Python
 LINES_LIMIT = 20_000  # of all of them
+_WITHIN = r"""=[ \t]*\[((?:[^\]"'#]|"[^"\n]{0,200}"|'[^'\n]{0,200}'|#[^\n]*)*+)\]"""
+_SETUP = re.compile(rf"\binstall_requires[ \t]*{_WITHIN}")
+_SCRIPT = re.compile(r"^# /// script[ \t]*\r?\n((?:#[^\n]*\n){1,200}?)# ///", re.MULTILINE)
+_DEPENDENCIES = re.compile(rf"^dependencies[ \t]*{_WITHIN}", re.MULTILINE)
+_STRING = re.compile(r"""#[^\n]*|"([^"\n]*)"|'([^'\n]*)'""")
+_SOURCE_LIMIT = 65_536  # bytes read of a file of Python
 LOOKED_FOR = ("requirements.txt, pyproject.toml with dependencies, Pipfile",)
 
 _VERSION_LIMIT = 100  # characters that are read of one
@@ -45,6 +52,7 @@ class Requirements(NamedTuple):
     is_poetrys: bool = False  # a pyproject.toml with its dependencies in Poetry's own table
     specifiers: tuple[tuple[str, str], ...] = ()  # names, each with what is asked of its version
     located: frozenset[str] = frozenset()  # what repositories and archives are called
+    listed: tuple[str, ...] = ()  # requirements that are written in a file of Python
 
 
 def requirements(folder: Folder, document: Mapping[str, object]) -> Requirements:
@@ -84,9 +92,40 @@ def _of_file(folder: Folder, file: str) -> Requirements:
 
 
 def _of_directory(folder: Folder) -> Requirements:
-    """Returns those of a directory's file for production, by the names common with Django."""
+    """Returns those of a directory's file for production, or of setup.py.
+
+    The names of the former are common with Django.
+    """
     file = folder.first(*(f"requirements/{name}.txt" for name in _PRODUCTION))
-    return _of_file(folder, file) if file is not None else Requirements(None, frozenset())
+    if file is not None:
+        return _of_file(folder, file)
+    source = folder.data("setup.py", limit=_SOURCE_LIMIT) if folder.has("setup.py") else b""
+    return _of_list(folder, "setup.py", _SETUP.search(source.decode(errors="replace")))
+
+
+def of_script(folder: Folder, file: str) -> Requirements:
+    """Returns the requirements in a script's own comment (PEP 723)."""
+    source = folder.data(file, limit=_SOURCE_LIMIT).decode(errors="replace")
+    block = _SCRIPT.search(source) if "# /// script" in source else None
+    text = re.sub(r"^# ?", "", block[1], flags=re.MULTILINE) if block else ""
+    return _of_list(folder, file, _DEPENDENCIES.search(text))
+
+
+def _of_list(folder: Folder, file: str, found: re.Match[str] | None) -> Requirements:
+    strings = _STRING.findall(found[1]) if found is not None else []
+    listed = [one or other for one, other in strings if one or other]
+    if not listed or len(listed) > LISTED_LIMIT:
+        return Requirements(None, frozenset())
+    names: dict[str, str] = {}
+    for dependency in listed:
+        names.update(_project_names(dependency, folder.path(file)))
+    return Requirements(
+        file,
+        frozenset(names),
+        (file,),
+        specifiers=tuple(names.items()),
+        listed=tuple(listed),
+    )
 
 
 def project_document(folder: Folder) -> Mapping[str, object]:

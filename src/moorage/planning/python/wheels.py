@@ -28,6 +28,7 @@ _MINOR = re.compile(r"cp3(\d{1,2})\Z")
 _LOCKED = re.compile(r'^name = "([\w.-]{1,100})"\r?\nversion = "([\w.!+-]{1,60})"', re.MULTILINE)
 _LOCKED_NAME = re.compile(r'^name = "([\w.-]{1,100})"|^ {8}"([\w.-]{1,100})": \{', re.MULTILINE)
 _CONDITION = re.compile(r"(===|==|~=|<=|<)\s*([\w.!+-]{0,59}\w)(\.\*)?")
+_NOT_SHOWN = re.compile(r"[ (){}\\]|#.*")
 _QUOTED = 60  # characters of a requirement in a sentence
 
 
@@ -120,7 +121,8 @@ def locked_names(folder: Folder, file: str | None) -> set[str]:
 def _pins(name: str, text: str) -> list[_Pin]:
     """Reads what a requirement asks of a version; [] where it can't be read."""
     wanted, _, condition = text.partition(";")
-    said = f"{name}{re.sub(r'[ (){}]', '', wanted.split(' --')[0])[:_QUOTED]}"
+    written = _NOT_SHOWN.sub("", wanted.split(" --")[0])
+    said = f"{name}{written[:_QUOTED]}"
     marker = None
     try:
         if condition.strip():
