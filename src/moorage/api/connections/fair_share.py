@@ -62,7 +62,7 @@ class FairShare:
         app: ASGIApp,
         *,
         address_of: Callable[[Request], str],
-        clock: Callable[[], float] = time.thread_time,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._app = app
         self._address_of = address_of
