@@ -67,6 +67,61 @@ async def test_operator_may_refuse_secrets_in_uploads_before_anything_is_paid(
     assert "hunter2" not in refused.body["error"]
 
 
+THING = """
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+[project]
+name = "thing"
+version = "1.0"
+requires-python = "<3.12"
+"""
+BACKEND = """
+import zipfile
+INFO = {
+    "METADATA": "Metadata-Version: 2.1\\nName: thing\\nVersion: 1.0\\nRequires-Python: <3.12\\n",
+    "WHEEL": "Wheel-Version: 1.0\\nGenerator: a\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+    "RECORD": "",
+}
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    name = "thing-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(f"{directory}/{name}", "w") as wheel:
+        wheel.writestr("thing.py", "WORD = 'Python'")
+        for file, text in INFO.items():
+            wheel.writestr(f"thing-1.0.dist-info/{file}", text)
+    return name
+"""
+TELLS_PYTHON = """
+import http.server, os, sys, thing
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(f"{thing.WORD} 3.{sys.version_info[1]}".encode())
+http.server.HTTPServer(("", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+
+
+async def test_requirement_that_the_newest_python_lacks_is_tried_on_an_older_one_and_told(
+    wallet: Wallet,
+) -> None:
+    files = {
+        "requirements.txt": "./thing\n",
+        "thing/pyproject.toml": THING,
+        "thing/backend.py": BACKEND,
+        "app.py": TELLS_PYTHON,
+    }
+    name = fresh_name()
+    deployed = await wallet.deploy_paid(name, files)
+    status = await wallet.settled(deployed)
+    assert status["status"] == "ready", status
+    assert (await wallet.visit(name))[1] == "Python 3.11"
+    ids = deployed.body["projectId"], deployed.body["deploymentId"]
+    shown = await wallet.call("GET", "/agent/projects/{}/deployments/{}".format(*ids))
+    assert "It is tried again on Python 3.11" in shown.body["plan"]["because"][-1]
+
+
 # What fails, and what is said
 
 
@@ -127,6 +182,7 @@ async def test_failure_says_what_happened_and_what_to_do(
     assert (status["status"], status.get("reason_code")) == ("failed", code), status
     assert word in status["reason"], status
     assert len(status["reason"]) > 30
+    assert "--loglevel" not in status["reason"]  # no line of the gateway's own
     assert SAID_IN_LOG.get(manner, "") in status.get("log_tail", "")
     page = await fetch(wallet.gateway, name)
     assert page.status >= 400

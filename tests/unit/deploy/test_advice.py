@@ -156,6 +156,17 @@ def test_latest_failure_is_the_one_that_is_told() -> None:
     assert explain("crashed", "", warned).name == "python-environment"
 
 
+def test_failure_that_an_app_survived_is_not_the_one_it_ended_of() -> None:
+    survived = "redis: connect ECONNREFUSED 127.0.0.1:6379\n" + "GET / 200\n" * 50
+    found = explain("crashed", "It ended.", f"{survived}Error: the plan is wrong\n")
+    assert (found.name, found.reason) == ("", "It ended. Its log: Error: the plan is wrong")
+
+
+def test_warning_of_peer_dependencies_is_no_failure() -> None:
+    log = SEEN["npm-peer-dependencies"]["log"].replace("npm error", "npm warn")
+    assert explain("install_failed", "", f"{log}npm error boom").name == ""
+
+
 @pytest.mark.parametrize("code", ["superseded", "cancelled", "interrupted", "no_capacity"])
 def test_log_does_not_explain_what_the_app_has_not_done(code: str) -> None:
     found = explain(code, "It ended.", "KeyError: 'STRIPE_KEY'")

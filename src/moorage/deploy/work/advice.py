@@ -22,6 +22,7 @@ from moorage.planning.python.packages import package_of
 _MAX_LINE = 300  # characters
 _MAX_READ = 4_000  # of a line, which may be one in JSON
 _MAX_TEXT = 16_384  # of a log: its end
+_NEAR_LINES = 40  # before the last error of an app that ended: what it told earlier, it survived
 _ERROR = re.compile(
     r"\b(error|exception|fatal|panic|cannot|can't|could not|failed|not found|denied"
     r"|killed|refused|missing|undefined|unable)\b|\w(Error|Exception)\b",
@@ -117,9 +118,10 @@ class Explanation:
 def explain(code: str | None, reason: str, log_tail: str) -> Explanation:
     """Explains the failure with this `reason_code`, by the end of its log."""
     lines = _lines(log_tail)
-    found = _known(lines) if code is None or code in _OF_THE_APP else None
+    at = _error_at(lines)
+    near = lines[max(0, (at or 0) - _NEAR_LINES) if code == FailureCause.CRASHED else 0 :]
+    found = _known(near) if code is None or code in _OF_THE_APP else None
     if found is None:
-        at = _error_at(lines)
         line = "" if at is None else _raised(lines, at, _text(lines[at].strip())[:_MAX_LINE])
         return Explanation(reason=_with_line(reason, line), next_actions=_actions(code))
     known, match = found
@@ -133,7 +135,7 @@ def explain(code: str | None, reason: str, log_tail: str) -> Explanation:
     return Explanation(
         name=known.name,
         cause=cause,
-        reason=_with_line(f"{reason.rstrip('. ')}. {cause}", _quoted(lines, match)),
+        reason=_with_line(f"{reason.rstrip('. ')}. {cause}", _quoted(near, match)),
         next_actions=[action, *_actions(code)],
         next_settings=settings,
     )
@@ -142,14 +144,14 @@ def explain(code: str | None, reason: str, log_tail: str) -> Explanation:
 def second_try(plan: Plan, failed: DeployFailed) -> Plan | None:
     """Returns the plan with another install, if that alone may help after this failure.
 
-    None for an install that the deployer gave, and for one that is a second try already: both read
-    what nobody has named. `because` then tells it, in the build's log as well.
+    None for an install that the deployer gave, and for one that is a second try already: of both
+    nobody knows what they read, or which Python else. `because` tells it, and so the build's log.
     """
-    if failed.cause is not FailureCause.INSTALL_FAILED or not plan.install_inputs:
+    if failed.cause is not FailureCause.INSTALL_FAILED:
         return None
     explained = explain(failed.cause, failed.reason, failed.log_tail)
     command = explained.next_settings.get("installCommand")
-    if command is not None and plan.stack is Stack.NODE:
+    if command is not None and plan.stack is Stack.NODE and plan.install_inputs:
         return _once_more(plan, explained, install=command, how=f"by `{command}`")
     if "runtime" in explained.next_settings and plan.older_python is not UNSET:
         return _on_older_python(plan, explained, plan.older_python)

@@ -143,7 +143,6 @@ def _recipe(project: _Project, start: Start | None) -> Recipe:
     if build is None and start is not None and start.build is not None:
         build = f"{start.enter}{start.bin}{start.build}"
     is_decided = command and asked.install is None
-    inputs = _inputs(project, install) if is_decided else ()
     return Recipe(
         stack=Stack.PYTHON,
         install=command,
@@ -154,8 +153,8 @@ def _recipe(project: _Project, start: Start | None) -> Recipe:
         run_env=(_UNBUFFERED, *(start.environment if start else ())),
         missing=missing,
         tools=(python.tool,),
-        install_inputs=inputs,
-        older_python=python.older if inputs else "",
+        install_inputs=_inputs(project, install) if is_decided else (),
+        older_python=python.older if is_decided else "",
     )
 
 
