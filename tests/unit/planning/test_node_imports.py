@@ -161,6 +161,30 @@ def test_import_that_is_declared_is_not_added() -> None:
     assert "add=" not in (made.install or "")
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"server/package.json": '{"dependencies": {"express": "5", "cors": "2", "dotenv": "17"}}'},
+        {
+            "server/package.json": '{"name": "api", "dependencies": {"express": "5", "cors": "2"}}',
+            "shared/package.json": '{"name": "dotenv"}',
+        },
+    ],
+)
+def test_import_that_another_package_json_around_declares_is_not_added(
+    files: dict[str, str],
+) -> None:
+    app = {"workspaces": ["server", "shared"], "scripts": {"start": "node server/index.js"}}
+    made = plan({"package.json": json.dumps(app), "server/index.js": EXPRESS, **files})
+    assert "add=" not in (made.install or "")
+
+
+@pytest.mark.parametrize("mark", ["var __toESM = (a) => a; __toESM(1)", "__webpack_require__(7)"])
+def test_bundle_has_its_packages_in_it(mark: str) -> None:
+    text = f"{mark}\nrequire('pg-native'); require('http').createServer()"
+    assert plan({"server.js": text}).install is None
+
+
 def test_package_json_without_dependencies_gets_what_its_program_imports() -> None:
     app = {"type": "module", "scripts": {"start": "node src/app.js"}}
     made = plan({"package.json": json.dumps(app), "src/app.js": KOA})

@@ -139,6 +139,38 @@ def test_package_manager_that_scripts_run_is_there_beside_the_lock_files_own() -
     assert "pnpm" in made.toolchains
 
 
+@pytest.mark.parametrize(
+    ("scripts", "added"),
+    [
+        ({"start": "tsx src/index.ts"}, "tsx@latest"),
+        ({"start": "npx ts-node src/index.ts"}, "ts-node@latest"),
+        (
+            {"build": "rimraf dist && tsc", "start": "node dist/index.js"},
+            "rimraf@latest typescript",
+        ),
+        ({"start": "cross-env NODE_ENV=production node index.js"}, "cross-env@latest"),
+        ({"build": "run-s gen css", "gen": "prisma generate", "start": "node ."}, "npm-run-all@"),
+        ({"build": "node b.js", "start": "serve -s dist -l $PORT"}, "serve@latest"),
+        ({"prestart": "knex migrate:latest", "start": "node ."}, "knex@latest"),
+    ],
+)
+def test_program_that_scripts_run_and_package_json_lacks_is_installed(
+    scripts: dict[str, str], added: str
+) -> None:
+    app = {"scripts": scripts, "dependencies": {"koa": "3"}}
+    files = {
+        "package.json": json.dumps(app),
+        "index.js": "",
+        "src/index.ts": "",
+        "tsconfig.json": "",
+    }
+    made = make_plan(MemoryTree(files), Settings(), TOOLBOX)
+    assert f"for it in {added}" in (made.install or "")
+    own = {**app, "devDependencies": {word.partition("@")[0]: "*" for word in added.split()}}
+    made = make_plan(MemoryTree({**files, "package.json": json.dumps(own)}), Settings(), TOOLBOX)
+    assert added not in (made.install or "")
+
+
 def test_script_that_nothing_runs_asks_for_no_package_manager() -> None:
     app = {"scripts": {"release": "pnpm publish", "start": "node ."}, "dependencies": {"koa": "3"}}
     files = {"package.json": json.dumps(app), "index.js": ""}

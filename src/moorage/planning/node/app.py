@@ -26,6 +26,7 @@ from moorage.planning.node.scripts import (
     build_script,
     is_development_server,
     managers_called,
+    tools_called,
 )
 from moorage.planning.node.servers import built_server, is_handler_served, server_environment
 from moorage.planning.node.sites import site
@@ -244,24 +245,35 @@ def _recipe(
 
 
 def _added(where: _Site, command: str, because: list[str]) -> tuple[str, ...]:
-    """Returns the packages that the started program imports, and no package.json has."""
+    """Returns what the started program imports, or a script runs, and no package.json has."""
     file = entry(where.folder, command)
-    if not file:
-        return ()
-    manifests = [where.manifest]
+    manifests = [where.manifest, *_around(where.folder, file)]
     if where.monorepo is not None:
         manifests += [where.monorepo.manifest, *(w.manifest for w in where.monorepo.workspaces)]
     known = {str(manifest.name) for manifest in manifests}
-    for manifest in manifests[:2]:
+    for manifest in manifests:
         known.update(manifest.dependencies, manifest.dev_dependencies)
         known.update(manifest.optional_dependencies, manifest.peer_dependencies)
-    found = imported(where.folder, file)
-    hooks = tuple(f"{name}@latest" for name in _HOOK.findall(command) if name not in known)
-    added = tuple(it for it in found.packages if name_of(it) not in known)
-    if added:
-        named = ", ".join(map(name_of, added[:_NAMED_LIMIT]))
-        because.append(f"{file} imports {named}, which package.json lacks: added if not there")
-    return (*added, *(hook for hook in hooks if hook not in added))
+    hooks = (*_HOOK.findall(command), *tools_called(where.manifest))
+    run = dict.fromkeys(f"{name}@latest" for name in hooks if name not in known)
+    found = imported(where.folder, file).packages if file else ()
+    added = dict.fromkeys(it for it in found if name_of(it) not in known)
+    for names, said in ((added, f"{file} imports"), (run, "its scripts run")):
+        if names:
+            named = ", ".join(name_of(it) for it in [*names][:_NAMED_LIMIT])
+            because.append(f"{said} {named}, which package.json lacks: added if not there")
+    return (*added, *(it for it in run if it not in added))
+
+
+def _around(folder: Folder, file: str) -> list[PackageJson]:
+    """Returns the package.json files of the directories that a file is in, below the app's own."""
+    found = []
+    directory = posixpath.dirname(file)
+    while directory:
+        manifest = package_json(folder.below(directory))
+        found += [manifest] if manifest is not None else []
+        directory = posixpath.dirname(directory)
+    return found
 
 
 def _with_added(install: str | None, added: tuple[str, ...], where: _Site, manager: Manager) -> str:

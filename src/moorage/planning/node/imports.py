@@ -6,6 +6,7 @@ installed under its name. Files are read by pattern, up to a limit, and nothing 
 
 import posixpath
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from moorage.planning.node.configured import path_aliases, without_comments
@@ -13,7 +14,7 @@ from moorage.planning.node.files import LISTENS
 from moorage.planning.reading.folder import Folder
 
 _FILES_LIMIT = 200
-_BYTES_LIMIT = 262_144  # read in all
+_BYTES_LIMIT = 131_072  # read in all
 _NAMES_LIMIT = 500  # imported names of which the use is looked for
 ENDINGS = (".js", ".ts", ".mjs", ".mts", ".cjs", ".cts", ".jsx", ".tsx")
 
@@ -51,8 +52,8 @@ _OLDER = (
 # Packages that a program names without importing them.
 _NAMED = (
     re.compile(r"""['"]view engine['"]\s{0,20},\s{0,20}['"](ejs|pug|hbs|nunjucks|eta)['"]"""),
-    re.compile(r"""\btarget\s{0,20}:\s{0,20}['"](pino-pretty)['"]"""),
-    re.compile(r"""\bclient\s{0,20}:\s{0,20}['"](pg|mysql2|sqlite3|better-sqlite3)['"]"""),
+    re.compile(r"""target\s{0,20}:\s{0,20}['"](pino-pretty)['"]"""),
+    re.compile(r"""client\s{0,20}:\s{0,20}['"](pg|mysql2|sqlite3|better-sqlite3)['"]"""),
 )
 # Scopes of packages that anybody can install; those of others may be an owner's alone.
 _SCOPES = frozenset(
@@ -77,22 +78,21 @@ _NAME = re.compile(r"(?:@[a-z0-9][\w.-]{0,100}/)?[a-zA-Z0-9][\w.-]{0,213}")
 _ALIASES = ("@/", "~", "#", "$", "/")
 
 _STRING = r"""['"`](?P<{}>[^'"`\n]{{1,200}})['"`]"""
-_IMPORT = re.compile(
-    r"(?:^|;)[ \t]*+(?:import|export)\b\s*+(?P<names>[\w*{}\s,$]{0,600}?)(?<![\w$])from\s*+"
+# Each begins with a word, which is looked for fast; what must be before it is checked afterwards.
+_STATEMENT = re.compile(
+    r"(?:import|export)\b\s*+(?:(?P<names>[\w*{}\s,$]{0,600}?)(?<![\w$])from\s*+)?"
     + _STRING.format("source")
-    + r"|(?:^|;)[ \t]*+import\s*+"
-    + _STRING.format("bare")
-    + r"|\b(?:import|(?P<require>require))\s*+\(\s*+"
-    + _STRING.format("called")
-    + r"\s*+\)",
-    re.MULTILINE,
 )
+_CALL = re.compile(r"(?P<word>import|require)\s*+\(\s*+" + _STRING.format("source") + r"\s*+\)")
+_WORDS = (("import", _STATEMENT), ("export", _STATEMENT), ("import", _CALL), ("require", _CALL))
 _TYPE = re.compile(r"type\b(?!\s*(?:from\b|,|\Z))")
-_TRIED = re.compile(r"\btry\s*+\{[^{}]{0,400}\}")  # what is optional
+_TRIED = re.compile(r"try\s*+\{[^{}]{0,400}\}")  # what is optional
+_BUNDLED = ("__webpack_require__", "__commonJS(", "__toESM(")
+"""What bundlers write into files that have their packages in them."""
+
 _BUN = re.compile(r"\bBun\.\w|\bfrom\s*+['\"]bun(?::\w+)?['\"]")
-_DENO = re.compile(r"\bDeno\.\w|['\"](?:jsr:|npm:|https://(?:deno\.land|esm\.sh|jsr\.io)/)")
 _FETCH = re.compile(
-    r"\bexport\s+default\s*+(?:\{[^;]{0,400}?\bfetch\b"
+    r"export\s+default\s*+(?:\{[^;]{0,400}?\bfetch\b"
     r"|\w+\s*+;?\s*+\Z|\w+\s+satisfies\b|<[^>\n]{0,80}>\s*+\{[^;]{0,400}?\bfetch\b)"
 )
 _ROUTERS = frozenset(("hono", "itty-router", "elysia", "h3"))
@@ -111,7 +111,6 @@ class Imports(NamedTuple):
 
     packages: tuple[str, ...] = ()  # name@version, sorted
     uses_bun: bool = False
-    uses_deno: bool = False
     is_fetch: bool = False  # it exports what answers requests, and listens nowhere itself
     is_plain: bool = False  # whether Node can run it by removing types alone
 
@@ -155,9 +154,11 @@ def imported(folder: Folder, entry: str) -> Imports:
         size += len(data)
         text = texts[file] = without_comments(data.decode(errors="replace"))
         is_plain = is_plain and not file.endswith("x") and not _COMPILED.search(text)
-        for match in _IMPORT.finditer(_TRIED.sub("", text)):
-            source = match["source"] or match["bare"] or match["called"]
-            names = match["names"] or ""
+        if any(mark in text for mark in _BUNDLED):
+            continue
+        for match in _statements(_TRIED.sub("", text)):
+            source, is_required = match["source"], match[0].startswith("require")
+            names = match["names"] or "" if match.re is _STATEMENT else ""
             if _is_type(names):
                 continue
             checked += names.count(",") + 1
@@ -170,17 +171,31 @@ def imported(folder: Folder, entry: str) -> Imports:
                 exact = posixpath.normpath(posixpath.join(posixpath.dirname(file), source))
                 is_plain = is_plain and source.startswith(".") and exact == near
             elif (name := _package(source, aliases)) and not _is_own(folder, name):
-                packages.setdefault(name, _version(name, text, is_required=bool(match["require"])))
+                packages.setdefault(name, _version(name, text, is_required=is_required))
         for pattern in _NAMED:
             packages.update((name, "latest") for name in pattern.findall(text))
     first, whole = texts.get(entry, ""), "\n".join(texts.values())
     return Imports(
         packages=tuple(sorted(f"{name}@{version}" for name, version in packages.items())),
-        uses_bun=_BUN.search(whole) is not None,
-        uses_deno=_DENO.search(whole) is not None,
+        uses_bun=("Bun." in whole or "bun" in whole) and _BUN.search(whole) is not None,
         is_fetch=_is_fetch(first, whole, packages),
         is_plain=is_plain and bool(texts),
     )
+
+
+def _statements(text: str) -> Iterator[re.Match[str]]:
+    """Yields what imports: statements at the beginnings of lines, and calls anywhere."""
+    for word, pattern in _WORDS:
+        place = text.find(word)
+        while place >= 0:
+            match = pattern.match(text, place)
+            before = text[max(place - 200, 0) : place]
+            is_whole = not before[-1:].isidentifier() and before[-1:] not in ("$", ".")
+            if pattern is _STATEMENT:
+                is_whole = before.rstrip(" \t")[-1:] in ("", "\n", ";")
+            if match is not None and is_whole:
+                yield match
+            place = text.find(word, place + len(word))
 
 
 def _is_fetch(first: str, whole: str, packages: dict[str, str]) -> bool:

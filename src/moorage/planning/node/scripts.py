@@ -4,6 +4,7 @@ import re
 
 from moorage.planning.explicit import COMMAND_LIMIT
 from moorage.planning.node.package_json import PackageJson
+from moorage.planning.reading.shell import first_word
 
 NEXT_START = re.compile(r"next[ \t]+start\b")
 """Serves the output of Next.js's build."""
@@ -83,20 +84,46 @@ def build_script(manifest: PackageJson) -> str:
 
 def managers_called(manifest: PackageJson) -> tuple[str, ...]:
     """Returns the package managers besides npm that the scripts of a build or a start run."""
+    words = (word for command in _commands(manifest) for word in _MANAGERS.findall(command))
+    return tuple(sorted({_NAMES.get(word, word) for word in words}))
+
+
+def tools_called(manifest: PackageJson) -> tuple[str, ...]:
+    """Returns the packages whose programs these scripts run, of those that many have globally."""
+    parts = (part for command in _commands(manifest) for part in _LIST.split(command))
+    bare = [(part.strip(), _BEFORE.sub("", part.strip(), count=1)) for part in parts]
+    words = {first_word(command) for _, command in bare}
+    words |= {"cross-env" for part, _ in bare if _CROSS_ENV.match(part)}
+    return tuple(sorted({_TOOLS[word] for word in words if word in _TOOLS}))
+
+
+def _commands(manifest: PackageJson) -> list[str]:
+    """Returns the scripts that a build or a start runs, those that they run by name among them."""
     left = [name for base in _RUN for name in (f"pre{base}", base, f"post{base}")]
-    seen: set[str] = set()
-    found: set[str] = set()
+    found: dict[str, str] = {}
     while left:
         name = left.pop()
         command = manifest.script(name)
-        if name in seen or not command or len(command) > COMMAND_LIMIT:
-            continue
-        seen.add(name)
-        found |= {_NAMES.get(word, word) for word in _MANAGERS.findall(command)}
-        left += [word for word in re.findall(r"[\w:./@-]+", command) if manifest.script(word)]
-    return tuple(sorted(found))
+        if name not in found and command and len(command) <= COMMAND_LIMIT:
+            found[name] = command
+            left += [word for word in re.findall(r"[\w:./@-]+", command) if manifest.script(word)]
+    return list(found.values())
 
 
+_LIST = re.compile(r"&&|\|\||[;|]")
+_CROSS_ENV = re.compile(r"(?:npx[ \t]+)?cross-env(?:-shell)?[ \t]")
+_TOOLS = {
+    **{name: name for name in ("concurrently", "copyfiles", "env-cmd", "esbuild", "http-server")},
+    **{name: name for name in ("json-server", "knex", "npm-run-all", "prisma", "rimraf", "serve")},
+    **{name: name for name in ("shx", "ts-node", "tsup", "tsx", "cross-env", "drizzle-kit")},
+    "dotenv": "dotenv-cli",
+    "dotenvx": "@dotenvx/dotenvx",
+    "pm2-runtime": "pm2",
+    "run-p": "npm-run-all",
+    "run-s": "npm-run-all",
+    "sequelize": "sequelize-cli",
+    "tsc": "typescript",
+}
 _NAMES = {"pnpx": "pnpm", "yarnpkg": "yarn", "bunx": "bun"}
 
 
