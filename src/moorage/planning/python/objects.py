@@ -45,7 +45,11 @@ _RUNS = re.compile(
 _CLASSES = "|".join(map(re.escape, FRAMEWORKS))
 _FACTORIES = "create_app|make_app|build_app|get_app|create_application|app_factory"
 _HINT = re.compile(rb"\b(?:%b)\s*\(|\b(?:%b)\s*\(" % (_CLASSES.encode(), _FACTORIES.encode()))
-_WORDS = tuple(word.encode() for word in (*FRAMEWORKS, *_FACTORIES.split("|")))
+# Each of FRAMEWORKS and _FACTORIES has one of these in it.
+_PARTS = ("_app", "app_factory", *FRAMEWORKS)
+_WORDS = tuple(
+    word.encode() for word in _PARTS if not any(part in word for part in _PARTS if part != word)
+)
 # Each branch matches wherever it starts, closed or not, so that the whole stays linear.
 _STRINGS = re.compile(
     r'"""[\s\S]*?(?:"""|\Z)|"(?:[^"\\\n]|\\[\s\S])*"?'
