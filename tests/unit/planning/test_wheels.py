@@ -162,9 +162,11 @@ def test_module_that_the_newest_python_lacks_gets_an_older_one() -> None:
     assert plan({"app.py": optional + FLASK}).host_tools["python"] == "3.13.5"
 
 
-def test_python_that_is_asked_for_goes_before_pins() -> None:
+def test_python_that_is_asked_for_goes_before_pins_and_the_plan_says_what_is_against_it() -> None:
     files = {"requirements.txt": "flask\nnumpy==1.24.3\n", "app.py": FLASK}
-    assert plan(files, runtime="python:3.13").host_tools["python"] == "3.13.5"
+    made = plan(files, runtime="python:3.13")
+    assert made.host_tools["python"] == "3.13.5"
+    assert any("numpy==1.24.3 is not made for python 3.13.5" in said for said in made.because)
 
 
 def test_nearest_to_a_python_that_lacks_here_is_one_that_the_pins_run_on() -> None:

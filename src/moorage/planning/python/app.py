@@ -8,6 +8,7 @@ from moorage.errors import PlanNotFound, UploadInvalid
 from moorage.planning.explicit import Asked
 from moorage.planning.plan import Stack
 from moorage.planning.python.imports import Imports, entries_of
+from moorage.planning.python.packages import normal
 from moorage.planning.python.projects import Install, install_also, install_with
 from moorage.planning.python.requirements import LOOKED_FOR as REQUIREMENTS_LOOKED_FOR
 from moorage.planning.python.requirements import (
@@ -273,7 +274,7 @@ def _imported(project: _Project, start: Start | None) -> list[str]:
         first = unknown[0]
         raise UploadInvalid(
             f"imports {first.top!r}, which is no file of the upload and no package known here: add "
-            f"a requirements.txt with a line for each package that the app imports",
+            f"a requirements.txt with the line {normal(first.top)}, or with the package it is of",
             path=project.folder.path(first.file),
         )
     return packages

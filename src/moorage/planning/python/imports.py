@@ -13,6 +13,7 @@ from typing import NamedTuple
 from moorage.planning.python.objects import is_aside, plain_text
 from moorage.planning.python.packages import (
     ALSO,
+    LISTENING,
     PORTLESS,
     STANDARD_MODULES,
     normal,
@@ -35,7 +36,7 @@ _LINE = re.compile(
     r"import[ \t]+(?P<modules>[^\n;]+)"
     r"|from[ \t]+(?P<dots>\.*)[ \t]*(?P<source>[\w.]*)[ \t]+import\b[ \t]*"
     r"(?P<names>\([^)]{0,4000}\)|[^\n;]*)"
-    r"|(?P<block>try|except|finally|else|if|elif|def|async[ \t]+def|class)\b(?P<rest>[^\n]*))",
+    r"|(?P<block>try|except|finally|else|if|elif|with|def|async[ \t]+def|class)\b(?P<rest>[^\n]*))",
     re.MULTILINE,
 )
 _IMPORT = re.compile(r"^[ \t]*(?:import|from)[ \t]", re.MULTILINE)
@@ -43,11 +44,10 @@ _WORD = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 _APPS = re.compile(r"^(?:\w*_APPS|MIDDLEWARE)[ \t]*\+?=[ \t]*[\[(]([^\])]{0,8000})", re.MULTILINE)
 _APP = re.compile(r"^[ \t]*['\"]([A-Za-z_]\w*)[\w.]*['\"]", re.MULTILINE)
 _LISTENS = re.compile(
-    rb"^[ \t]*(?:import|from)[ \t]+(?:flask|fastapi|starlette|quart|sanic|tornado|bottle|django"
-    rb"|http\.server|socketserver|wsgiref|uvicorn|hypercorn|waitress|gradio|streamlit|nicegui|dash"
-    rb"|cherrypy|falcon|litestar|twisted|socketio|xmlrpc|grpc|keep_alive|prometheus_client)\b"
-    rb"|aiohttp[ \t]+import[^\n]*\bweb\b|aiohttp\.web\b|\bserve\(|start_server\(|create_server\("
-    rb"|\.listen\(|\.bind\(|run_webhook|start_webhook|HTTPServer|\bPORT\b",
+    rb"^[ \t]*(?:import|from)[ \t]+(?:%b)\b|\bhttp[ \t]+import[^\n]*\bserver\b|\bhttp\.server\b"
+    rb"|\baiohttp[ \t]+import[^\n]*\bweb\b|\baiohttp\.web\b|\bserve\(|start_server\("
+    rb"|create_server\(|\.listen\(|\.bind\(|run_webhook|start_webhook|HTTPServer|\bPORT\b"
+    % "|".join(LISTENING).encode(),
     re.MULTILINE,
 )
 _BROWSERS = frozenset(("js", "pyodide", "pyscript"))  # modules of Python in a page
@@ -208,6 +208,8 @@ class Imports:
             directories = file.split("/")[:-1]
             root = "/".join(directories[: len(directories) - line.dots + 1])
             return list(_files(self._folder, root, parts, line.names))
+        if not parts:
+            return []
         for root in self._roots:
             if _is_module(self._folder, _join(root, parts[0])):
                 return list(_files(self._folder, root, parts, line.names))
@@ -258,6 +260,8 @@ def _need_in(block: str, rest: str) -> Need | None:
     if block.endswith("def"):
         return Need.LAZY
     if block == "class" or (block == "if" and "__name__" in rest):
+        return Need.SURE
+    if block == "with" and "suppress" not in rest:
         return Need.SURE
     return None
 

@@ -109,5 +109,7 @@ _NO_PACKAGES = frozenset(normal(n) for n in STANDARD_MODULES - _PACKAGED if not 
 _MISNAMED = {normal(name): _IMPORTS[name][0] for name in _TABLE["misnamed"]["names"].split()}
 ALSO: dict[str, str] = _TABLE["also"]
 """By what is imported, a package that its use needs besides."""
+LISTENING = tuple(map(re.escape, _TABLE["listening"]["names"].split()))
+"""Patterns of the names of modules that listen on a port for an app."""
 PORTLESS: dict[str, str] = _TABLE["portless"]
 """By module, what an app is that imports it and listens on no port."""

@@ -178,9 +178,12 @@ def _newest(toolbox: Toolbox, wanted: _Wanted | None, having: Wheels) -> tuple[T
     """
     newest = toolbox.choose("python", wanted or semver.ANY)
     fitting = toolbox.choose("python", _Both(wanted or semver.ANY, having))
-    if newest is None or fitting is None or fitting == newest:
+    lacking = "" if newest is None else having.lacking(newest.version)
+    if newest is None or not lacking:
         return newest, ""
-    return fitting, f"{having.lacking(newest.version)} {newest}"
+    if fitting is None:
+        return newest, f"{lacking} {newest}, and no other Python that will do is here"
+    return fitting, f"{lacking} {newest}"
 
 
 def _nearest(
