@@ -238,8 +238,8 @@ def _app(
             build_dir=wish.publish, said=(*wanted.said, f"{wish.file} serves {wish.publish}")
         )
         recipe = _choose(folder, wanted, toolbox)
-    is_ours = not (wanted.directory or wanted.commands or refusals.is_foreign(folder))
-    if (recipe is None or recipe.start is None) and is_ours:
+    is_open = not (wanted.directory or wanted.commands)
+    if is_open and (recipe is None or recipe.start is None) and not refusals.is_foreign(folder):
         wanted, folder, recipe = _elsewhere(folder, wanted, recipe, toolbox, because)
     if recipe is None or recipe.start is None:
         looked_for = (item for stack in _order(wanted, toolbox) for item in _STACKS[stack][1])

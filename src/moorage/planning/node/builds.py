@@ -96,7 +96,7 @@ def unset_variables(folder: Folder, given: Collection[str]) -> str:
     size = 0
     for name in islice(filter(_is_source, folder.names()), _SOURCES_LIMIT):
         data = folder.data(name, limit=_SOURCE_LIMIT)
-        for variable in _VARIABLE.findall(data):
+        for variable in _VARIABLE.findall(data) if b".env." in data else ():
             found.setdefault(variable.decode(), name)
         size += len(data)
         if size >= _SOURCES_BYTES:
