@@ -6,6 +6,7 @@ import pytest
 
 from memory_tree import MemoryTree
 from moorage.errors import PlanNotFound, RuntimeUnsupported
+from moorage.planning.node.app import installed_by
 from moorage.planning.node.imports import imported
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
@@ -152,6 +153,16 @@ def test_import_that_package_json_lacks_is_added(
     assert "for it in dotenv@latest; do" in (made.install or "")
     assert adds in (made.install or "")
     assert any("imports dotenv, which package.json lacks" in it for it in made.because)
+
+
+def test_packages_that_a_plan_adds_are_added_to_another_install_too() -> None:
+    app = {"scripts": {"start": "node server.js"}, "dependencies": {"express": "5", "cors": "2"}}
+    made = plan({"package.json": json.dumps(app), "server.js": EXPRESS})
+    again = installed_by("npm install --legacy-peer-deps", made.install or "")
+    assert again.startswith(
+        "(npm install --legacy-peer-deps\n) && { add=; for it in dotenv@latest;"
+    )
+    assert installed_by("npm install", "npm ci") == "npm install"
 
 
 def test_import_that_is_declared_is_not_added() -> None:

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import UNSET
 
 from moorage.errors import DeployFailed, FailureCause
+from moorage.planning.node.app import installed_by
 from moorage.planning.plan import Plan, Stack
 from moorage.planning.python.packages import package_of
 
@@ -152,7 +153,8 @@ def second_try(plan: Plan, failed: DeployFailed) -> Plan | None:
     explained = explain(failed.cause, failed.reason, failed.log_tail)
     command = explained.next_settings.get("installCommand")
     if command is not None and plan.stack is Stack.NODE and plan.install_inputs:
-        return _once_more(plan, explained, install=command, how=f"by `{command}`")
+        install = installed_by(command, plan.install or "")
+        return _once_more(plan, explained, install=install, how=f"by `{command}`")
     if "runtime" in explained.next_settings and plan.older_python is not UNSET:
         return _on_older_python(plan, explained, plan.older_python)
     return None

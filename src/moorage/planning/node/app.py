@@ -58,6 +58,7 @@ _MANAGERS_FILES = (
 )
 _MANAGERS_DIRECTORIES = ("patches/", ".yarn/patches/", ".yarn/plugins/")
 MODULES = "node_modules"
+_THEN_ADD = "\n) && { add="  # between an install and what adds packages to it
 _SAID = re.compile(r"[\w@/.+-]{1,214}")
 _NAMED_LIMIT = 12  # workspaces, or packages, in a sentence
 _HOOK = re.compile(r"(?:--import|--require|-r)[ =]([a-z][\w-]{0,100})(?=[ \t/])")
@@ -282,10 +283,16 @@ def _with_added(install: str | None, added: tuple[str, ...], where: _Site, manag
     places = [MODULES, *([f"{where.up}/{MODULES}"] if where.up else [])]
     there = " || ".join(f'test -d "{place}/${{it%@*}}"' for place in places)
     add = (
-        f'add=; for it in {names}; do {there} || add="$add $it"; done; '
+        f'; for it in {names}; do {there} || add="$add $it"; done; '
         f"test -z \"$add\" || {manager.commands.add} $add || echo 'They are not all installed.'"
     )
-    return add if install is None else f"({install}\n) && {{ {add}; }}"
+    return f"add={add}" if install is None else f"({install}{_THEN_ADD}{add}; }}"
+
+
+def installed_by(command: str, install: str) -> str:
+    """Returns a plan's install by another command, with the packages that the plan adds to it."""
+    _, then, added = install.partition(_THEN_ADD)
+    return f"({command}{then}{added}" if then else command
 
 
 def _where(folder: Folder, manifest: PackageJson, asked: Asked, because: list[str]) -> _Site | str:
