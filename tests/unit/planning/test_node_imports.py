@@ -239,7 +239,7 @@ def test_node_that_removes_types_runs_typescript_by_itself() -> None:
 def test_typescript_that_needs_more_is_run_by_tsx(files: dict[str, str]) -> None:
     made = plan(files, NEWER)
     assert made.start == "exec node --import tsx index.ts"
-    assert (made.install or "").endswith(" tsx@latest")
+    assert (made.install or "").endswith(" tsx@latest && npm pkg set type=module")
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,21 @@ def test_typescript_that_needs_more_is_run_by_tsx(files: dict[str, str]) -> None
 def test_older_node_runs_typescript_by_tsx(name: str) -> None:
     made = plan({name: "import express from 'express'\nexpress().listen(3000)\n"})
     assert made.start == f"exec node --import tsx {name}"
-    assert (made.install or "").endswith(" express@latest tsx@latest")
+    assert " express@latest tsx@latest" in (made.install or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_module"),
+    [
+        ("import Fastify from 'fastify'\nawait Fastify().listen({ port: 3000 })", True),
+        ("import Koa from 'koa'\nnew Koa().listen(3000)", True),
+        ("import express from 'express'\nexpress.static(__dirname).listen(3000)", False),
+        ("import http from 'http'\nconst x = require('x'); http.createServer(x)", False),
+        ("const koa = require('koa')\nnew koa().listen(3000)", False),
+    ],
+)
+def test_typescript_that_is_a_module_is_run_as_one(text: str, is_module: bool) -> None:
+    assert ("npm pkg set type=module" in (plan({"index.ts": text}).install or "")) == is_module
 
 
 def test_start_script_for_a_node_that_removes_types_gets_one() -> None:

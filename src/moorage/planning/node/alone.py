@@ -66,9 +66,11 @@ def script_alone(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | Non
     if packages and package == "node":
         tools = (*tools, npm_for(runtime.tool, toolbox))
     named = ", ".join(map(name_of, packages[:_NAMED_LIMIT]))
-    what = f"{named} are installed, as it imports them" if packages else "nothing to install"
+    what = f"installed with {named}, which it needs" if packages else "nothing to install"
     said = (f"{script} is there, without a package.json: {what}", *because, runtime.because)
     install = f"{manager.commands.add} {' '.join(map(quote, packages))}" if packages else None
+    if "tsx@latest" in packages and found.is_module:
+        install = f"{install} && npm pkg set type=module"  # else tsx takes no await at the top
     return Recipe(
         Stack.NODE,
         install if asked.install is None else asked.install,

@@ -259,7 +259,7 @@ def _added(where: _Site, command: str, because: list[str]) -> tuple[str, ...]:
     run = dict.fromkeys(f"{name}@latest" for name in hooks if name not in known)
     found = imported(where.folder, file).packages if file else ()
     added = dict.fromkeys(it for it in found if name_of(it) not in known)
-    for names, said in ((added, f"{file} imports"), (run, "its scripts run")):
+    for names, said in ((added, f"{file} imports"), (run, "it runs")):
         if names:
             named = ", ".join(name_of(it) for it in [*names][:_NAMED_LIMIT])
             because.append(f"{said} {named}, which package.json lacks: added if not there")

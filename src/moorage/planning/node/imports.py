@@ -90,6 +90,7 @@ _TRIED = re.compile(r"try\s*+\{[^{}]{0,400}\}")  # what is optional
 _BUNDLED = ("__webpack_require__", "__commonJS(", "__toESM(")
 """What bundlers write into files that have their packages in them."""
 
+_COMMON = re.compile(r"(?:require\s*\(|__dirname\b|__filename\b|module\.exports\b)")
 _BUN = re.compile(r"\bBun\.\w|\bfrom\s*+['\"]bun(?::\w+)?['\"]")
 _FETCH = re.compile(
     r"export\s+default\s*+(?:\{[^;]{0,400}?\bfetch\b"
@@ -112,6 +113,7 @@ class Imports(NamedTuple):
     packages: tuple[str, ...] = ()  # name@version, sorted
     uses_bun: bool = False
     is_fetch: bool = False  # it exports what answers requests, and listens nowhere itself
+    is_module: bool = False  # written as an ES module, and not as CommonJS as well
     is_plain: bool = False  # whether Node can run it by removing types alone
 
     @property
@@ -179,6 +181,7 @@ def imported(folder: Folder, entry: str) -> Imports:
         packages=tuple(sorted(f"{name}@{version}" for name, version in packages.items())),
         uses_bun=("Bun." in whole or "bun" in whole) and _BUN.search(whole) is not None,
         is_fetch=_is_fetch(first, whole, packages),
+        is_module="import" in whole and _COMMON.search(whole) is None,
         is_plain=is_plain and bool(texts),
     )
 
