@@ -350,6 +350,11 @@ def test_bot_that_runs_an_app_object_beside_its_work_is_started_whole(
     assert "uvicorn" in plan(alone).start or "gunicorn" in plan(alone).start
 
 
+def test_tools_with_requirements_beside_a_page_leave_the_page_the_app() -> None:
+    tools = {"gui.py": "import tkinter\n", "other.py": "", "requirements.txt": "six\n"}
+    assert plan({**tools, "index.html": "<p>"}).stack is Stack.STATIC
+
+
 def test_script_beside_a_page_is_the_app_if_python_is_asked_for() -> None:
     files = {"build.py": "import json\n", "index.html": "<p>"}
     assert plan(files, runtime="python").stack is Stack.PYTHON

@@ -75,7 +75,9 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     imports = _imports(folder, start)
     if asked.run is None and asked.stack is None and _is_tool(folder, needed, start, imports):
         return None
-    _refuse(folder, asked, start, imports)
+    refusal = _refusal(folder, asked, start, imports)
+    if refusal and (start is not None or not folder.has("index.html")):
+        raise PlanNotFound(f"{refusal}.")
     fitting = wheels(folder, needed.specifiers, modules=imports.standard())
     python = python_for(folder, asked, toolbox, document=document, fitting=fitting)
     return _recipe(_Project(folder, asked, document, needed, python, imports), start)
@@ -110,12 +112,12 @@ def _is_tool(folder: Folder, needed: Requirements, start: Start | None, imports:
     return imports.is_aside()
 
 
-def _refuse(folder: Folder, asked: Asked, start: Start | None, imports: Imports) -> None:
-    """Raises PlanNotFound for what can't run here, however it is started."""
+def _refusal(folder: Folder, asked: Asked, start: Start | None, imports: Imports) -> str:
+    """Returns why this can't run here, however it is started; "" if nothing is known."""
     if folder.has(_REFLEX) and asked.run is None:
-        raise PlanNotFound(
+        return (
             f"{folder.path(_REFLEX)} is Reflex's, whose server and page need two ports: add a "
-            "Dockerfile, and deploy it to a gateway with Docker."
+            "Dockerfile, and deploy it to a gateway with Docker"
         )
     portless = ""
     if start is None or not start.needs or asked.run is not None:
@@ -123,11 +125,12 @@ def _refuse(folder: Folder, asked: Asked, start: Start | None, imports: Imports)
     worker = _WORKER.match(asked.run or "")
     if worker is not None:
         portless = f"The given command starts a worker ({worker[1]})"
-    if portless:
-        raise PlanNotFound(
-            f"{portless}, which listens on no port, and what is deployed here must answer HTTP on "
-            "PORT: let it do so beside its work, or deploy the web app that it belongs to."
-        )
+    if not portless:
+        return ""
+    return (
+        f"{portless}, which listens on no port, and what is deployed here must answer HTTP on "
+        "PORT: let it do so beside its work, or deploy the web app that it belongs to"
+    )
 
 
 def _recipe(project: _Project, start: Start | None) -> Recipe:
