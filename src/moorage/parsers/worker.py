@@ -47,6 +47,7 @@ from moorage.parsers.job import (
     refusal_of,
 )
 from moorage.planning.inspection.findings import inspect, told, unserved
+from moorage.planning.pages import left_out
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Toolbox
@@ -165,7 +166,7 @@ class _Worker:
         commands = (plan.install, plan.build, plan.start)
         if any(len(each.encode()) > MAX_COMMAND_BYTES for each in commands if each):
             return RanOut(f"{MAX_COMMAND_BYTES // 1024} KiB in one command of its plan")
-        return PlanMade(plan, told(found))
+        return PlanMade(plan, told([*found, *left_out(tree, plan)]))
 
 
 def _read(job: ReadJson) -> Outcome:

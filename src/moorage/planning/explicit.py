@@ -50,6 +50,7 @@ class Asked(NamedTuple):
     directory: str  # "" is the upload's root
     build_dir: str | None
     run_from: str = ""  # the file that `run` is from, "" for settings.runCommand
+    build_dir_from: str = ""  # the file that `build_dir` is from, "" for settings.buildDir
     said: tuple[str, ...] = ()  # of other hosts' files: what they decided, in sentences
 
     @property

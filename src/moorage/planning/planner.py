@@ -81,7 +81,7 @@ from collections.abc import Callable
 import msgspec
 
 from moorage.errors import UploadInvalid
-from moorage.planning import hosts, refusals, roots, static
+from moorage.planning import hosts, pages, refusals, roots, static
 from moorage.planning.dockerfile import app as dockerfile
 from moorage.planning.dockerfile import image
 from moorage.planning.explicit import COMMAND_LIMIT, Asked, asked, environment
@@ -234,9 +234,7 @@ def _app(
     """
     recipe = _choose(folder, wanted, toolbox)
     if (recipe is None or recipe.start is None) and wish.publish and wanted.build_dir is None:
-        wanted = wanted._replace(
-            build_dir=wish.publish, said=(*wanted.said, f"{wish.file} serves {wish.publish}")
-        )
+        wanted = wanted._replace(build_dir=wish.publish, build_dir_from=wish.file)
         recipe = _choose(folder, wanted, toolbox)
     is_open = not (wanted.directory or wanted.commands)
     if is_open and (recipe is None or recipe.start is None) and not refusals.is_foreign(folder):
@@ -291,12 +289,10 @@ def _published(
     if not static.is_site(recipe.start or ""):
         return wanted, recipe
     if wish.publish is not None and wanted.build_dir is None:
-        given = wanted._replace(build_dir=wish.publish)
+        given = wanted._replace(build_dir=wish.publish, build_dir_from=wish.file)
         found = _choose(folder, given, toolbox)
         if found is not None and static.is_site(found.start or "") and found.start != recipe.start:
-            place = wish.publish or "the app's directory"
-            wanted = given._replace(said=(*wanted.said, f"{wish.file} serves {place}"))
-            recipe = _with_page(folder, given, found, toolbox)
+            wanted, recipe = given, _with_page(folder, given, found, toolbox)
     if wish.fallback and (start := static.with_fallback(recipe.start or "")) != recipe.start:
         wanted = wanted._replace(said=(*wanted.said, f"{wish.file} sends all paths to index.html"))
         recipe = recipe._replace(start=start)
@@ -335,14 +331,17 @@ def _is_page_of_python(folder: Folder, wanted: Asked, recipe: Recipe) -> bool:
 
 
 def _with_page(folder: Folder, wanted: Asked, recipe: Recipe, toolbox: Toolbox) -> Recipe:
-    """Adds the build of a page that an app of another language than Node's serves."""
-    is_own = recipe.stack in (Stack.NODE, Stack.DENO, Stack.STATIC, Stack.CUSTOM)
-    if is_own or wanted.install is not None or wanted.build is not None:
+    """Adds the build of a page that the app serves: of a package.json beside it, or one below."""
+    if recipe.stack in (Stack.STATIC, Stack.CUSTOM) or static.is_site(recipe.start or ""):
         return recipe
-    page = node.page_build(folder, wanted, toolbox)
-    if page is None:
+    if wanted.install is not None or wanted.build is not None:
         return recipe
-    return beside(recipe, page, builds=not folder.has("config/environment.rb"))
+    if recipe.stack not in (Stack.NODE, Stack.DENO):
+        page = node.page_build(folder, wanted, toolbox)
+        if page is not None:
+            return beside(recipe, page, builds=not folder.has("config/environment.rb"))
+    below = pages.built_page(folder, wanted, toolbox)
+    return recipe if below is None else beside(recipe, below, builds=True)
 
 
 def _order(wanted: Asked, toolbox: Toolbox) -> tuple[Stack, ...]:

@@ -37,6 +37,7 @@ def beside(recipe: Recipe, page: Recipe, *, builds: bool) -> Recipe:
     Packages are installed first: builds of pages call programs of the app. `builds` is false where
     the app's own build runs that of the page.
     """
+    has = {tool.program for tool in recipe.tools}
     inputs: tuple[str, ...] = ()
     if recipe.install_inputs or not recipe.install:
         inputs = tuple(sorted({*recipe.install_inputs, *page.install_inputs}))
@@ -45,7 +46,7 @@ def beside(recipe: Recipe, page: Recipe, *, builds: bool) -> Recipe:
         build=_both(page.build, recipe.build) if builds else recipe.build,
         because=(*recipe.because, *page.because),
         build_env=(*page.build_env, *recipe.build_env),
-        tools=(*recipe.tools, *page.tools),
+        tools=(*recipe.tools, *(tool for tool in page.tools if tool.program not in has)),
         install_inputs=inputs if page.install_inputs or not page.install else (),
     )
 

@@ -35,6 +35,10 @@ _PARTS = frozenset(
         *("fixtures", "samples", "sample", "tools", "screenshots", "images", "coverage", "config"),
     )
 )
+# With these, and a script, a directory beside ready pages is their server's …
+_PYTHONS = ("requirements.txt", "pyproject.toml", "Pipfile")
+_FUNCTIONS = ("api", "functions", "netlify", "supabase")  # … and not what another host runs
+_PAGE = "index.html"
 _DEPTH = 3  # directories in one another
 _FILES_LIMIT = 20_000  # names looked at
 _NAMED_LIMIT = 12  # directories in a sentence
@@ -74,12 +78,16 @@ def _dockerfiles_folder(root: Folder) -> Folder:
 
 def _apps_folder(root: Folder) -> tuple[Folder, list[str]]:
     """Returns the folder that the files themselves make the app's, and why."""
-    if root.first(*_MARKERS) is not None:
+    programs = [name for name in apps_below(root) if _is_program(root, name)]
+    marker = root.first(*(name for name in _MARKERS if name != _PAGE))
+    if marker is not None or (root.has(_PAGE) and len(programs) != 1):
         return root, []
     only = root.only_directory()
     if only is not None and _is_apps_own(root.below(only)):
         return root.below(only), [f"all files are in {only}, so the app is there"]
-    found = [] if _has_site_below(root) else apps_below(root)
+    found = apps_below(root)
+    if root.has(_PAGE) or _has_site_below(root):
+        found = programs if len(programs) == 1 else []
     if len(found) > 1:
         built = hosts.last_wishes(root)
         if built.directory:
@@ -149,6 +157,14 @@ def _has_site_below(root: Folder) -> bool:
         for name in static.ROOTS
         if name not in ("", "docs")
     )
+
+
+def _is_program(root: Folder, name: str) -> bool:
+    """Whether a directory beside pages is plainly a Python server's, which may serve them."""
+    place = root.below(name)
+    is_php = root.first("public/index.php", "web/index.php") is not None
+    has_script = place.first("manage.py", *PYTHON_SCRIPTS) is not None
+    return has_script and place.first(*_PYTHONS) is not None and not (is_php or name in _FUNCTIONS)
 
 
 def apps_below(root: Folder) -> list[str]:

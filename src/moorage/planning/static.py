@@ -188,7 +188,8 @@ def detect(folder: Folder, asked: Asked, _toolbox: Toolbox) -> Recipe | None:
     elif root is None and (found := _caddyfile(folder)) is not None:
         root, fallback, because = found
     elif root is not None and (asked.build or folder.has_directory(root)):
-        because = f"settings.buildDir names the files to serve: {root or 'all of them'}"
+        source = asked.build_dir_from or "settings.buildDir"
+        because = f"{source} names the files to serve: {root or 'all of them'}"
     else:
         root = next(
             (r for r in ROOTS if folder.has(f"{r}/index.html" if r else "index.html")), None

@@ -14,6 +14,7 @@ class WarningCode(StrEnum):
     FILES_NOT_KEPT = "files_not_kept"  # files that the app writes are lost at the next deploy
     FILES_WRITTEN = "files_written"  # the running version has written some, which a deploy replaces
     DOCKERFILE_IGNORED = "dockerfile_ignored"  # there is one, and hasDockerfile is not true
+    PART_LEFT_OUT = "part_left_out"  # a directory of pages, or with a program, that is not used
     UNKNOWN_FIELD = "unknown_field"  # of the body, which has no effect
     CREDENTIAL = "secret_in_upload"  # such as a key, a token, a wallet, a .env
 

@@ -78,6 +78,16 @@ def test_plan_sees_only_what_would_be_uploaded(
     assert "warning: .env was not uploaded" in shown.err
 
 
+def test_plan_warns_of_a_program_that_the_site_leaves_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "index.html").write_text("hello")
+    (tmp_path / "backend").mkdir()
+    (tmp_path / "backend" / "go.mod").write_text("module x\n")
+    assert run(["plan", str(tmp_path)]) == 0
+    assert "warning: backend/ has a program of its own (go.mod)" in capsys.readouterr().err
+
+
 def test_plan_of_nothing_exits_with_2_and_says_what_was_looked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,7 @@ from moorage.deploy.entrance.warnings import refuse_credentials, warnings, writt
 from moorage.engines.engine import WrittenFiles
 from moorage.errors import FilesWouldBeLost, UploadInvalid
 from moorage.payments.protocols.demand import PaymentRequired
-from moorage.records.finding import Finding, FindingKind
+from moorage.records.finding import Finding, FindingKind, kept
 from moorage.storage.apps import deployments
 from records_fixture import PLAN
 
@@ -25,6 +25,14 @@ WRITES = Finding(FindingKind.WRITES, "app.js", "writeFileSync")
 NAMES = Finding(FindingKind.NAMES_VOLUME, "app.js", "")
 KEY = Finding(FindingKind.CREDENTIAL_FILE, "id_rsa", "a private SSH key")
 TOKEN = Finding(FindingKind.CREDENTIAL_TEXT, "app.js", "a GitHub token")
+
+
+def test_part_that_is_left_out_is_named_with_what_it_holds() -> None:
+    part = Finding(FindingKind.LEFT_OUT, "frontend", "pages (index.html)")
+    (told,) = warnings((part,), volume=Volume.NONE)
+    assert (told.code, told.path) == ("part_left_out", "frontend")
+    assert told.message.startswith("frontend/ has pages (index.html), and nothing in the app's")
+    assert kept((part, NAMES)) == [NAMES]
 
 
 def wrote(

@@ -8,6 +8,7 @@ import pytest
 
 from memory_tree import MemoryTree
 from moorage.errors import PlanNotFound
+from moorage.planning.pages import left_out
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
 from moorage.planning.static import said
@@ -191,3 +192,111 @@ def test_several_directories_with_entries_are_named(files: list[str], named: str
 def test_pages_of_an_app_in_another_language_are_not_served_alone(file: str) -> None:
     with pytest.raises(PlanNotFound, match="which this gateway does not run"):
         plan({file: "", "wwwroot/index.html": ""})
+
+
+def at(directory: str, files: dict[str, str]) -> dict[str, str]:
+    return {f"{directory}/{name}": text for name, text in files.items()}
+
+
+EXPRESS = {"package.json": '{"scripts": {"start": "node server.js"}}'}
+
+
+@pytest.mark.parametrize(
+    ("app", "code", "page"),
+    [
+        (
+            EXPRESS,
+            {"server.js": "express.static(path.join(__dirname, 'client', 'dist'))"},
+            "client",
+        ),
+        (EXPRESS, {"server.js": 'express.static("client/build")'}, "client"),
+        (REQUIREMENTS, {"main.py": f"{FASTAPI}StaticFiles(directory='frontend/dist')"}, "frontend"),
+        (REQUIREMENTS, {"app.py": f"{FLASK}x = Path('web') / 'dist'"}, "web"),
+        (GO, {"web.go": "package main\n//go:embed ui/dist\n"}, "ui"),
+        ({}, {"index.php": "<?php readfile('spa/dist/index.html');"}, "spa"),
+    ],
+)
+def test_page_below_is_built_where_the_app_names_what_its_build_leaves(
+    app: dict[str, str], code: dict[str, str], page: str
+) -> None:
+    made = plan({**app, **code, **at(page, package())})
+    assert f"(cd {page} && npm run build)" in (made.build or "")
+    assert f"(cd {page} &&\nnpm ci" in (made.install or "")
+    assert "Caddy" not in said(made.start)
+
+
+def test_page_of_a_directory_beside_is_built_from_where_the_app_runs() -> None:
+    api = {"app.py": f"{FLASK}static = '../frontend/dist'", "requirements.txt": "flask"}
+    settings = {"directoryPath": "backend"}
+    made = plan({**at("backend", api), **at("frontend", package())}, **settings)
+    assert made.build == "(cd ../frontend && npm run build)"
+    assert made.install_inputs == (
+        "backend/requirements.txt", "frontend/package-lock.json", "frontend/package.json",
+    )  # fmt: skip
+
+
+def test_page_that_builds_into_the_app_is_built() -> None:
+    config = {
+        "vite.config.ts": "export default { build: { outDir: '../static', emptyOutDir: true } }"
+    }
+    made = plan({"app.py": FLASK, **REQUIREMENTS, **at("page", {**package(), **config})})
+    assert made.build == "(cd page && npm run build)"
+
+
+@pytest.mark.parametrize(
+    "scripts",
+    [
+        {"start": "node server.js", "build": "cd client && npm install && npm run build"},
+        {"start": "node server.js", "build": "npm run build --prefix client"},
+    ],
+)
+def test_page_that_the_apps_own_build_makes_is_left_to_it(scripts: dict[str, str]) -> None:
+    code = {"server.js": "express.static('client/dist')"}
+    made = plan(
+        {"package.json": json.dumps({"scripts": scripts}), **code, **at("client", package())}
+    )
+    assert "cd client && npm run build)" not in (made.build or "")
+
+
+def parts_left_out(files: dict[str, str], **settings: Any) -> list[str]:
+    return [found.path for found in left_out(MemoryTree(files), plan(files, **settings))]
+
+
+API = {"app.py": FLASK, "requirements.txt": "flask"}
+
+
+@pytest.mark.parametrize(
+    ("files", "directories"),
+    [
+        ({**at("backend", API), "frontend/index.html": ""}, ["frontend"]),
+        ({**at("server", EXPRESS), "server/server.js": "", "public/index.html": ""}, []),
+        ({**at("server", API), "public/index.html": ""}, ["public"]),
+        ({**API, "client/index.html": ""}, ["client"]),
+        ({**GO, "site/public/index.html": ""}, ["site"]),
+        ({"index.html": "", **at("backend", API)}, ["index.html"]),
+        ({"index.html": "", **at("one", GO), **at("two", {"Gemfile": ""})}, ["one", "two"]),
+        ({**at("web", package()), "web/index.html": "", "go.mod": "", "main.go": "package main\n"},
+         ["web"]),
+        ({**API, "client/index.html": "", "serve.py": "root = 'client'"}, []),
+        ({**at("backend", API), "frontend/index.html": "", "backend/x.py": "'../frontend'"}, []),
+        ({**API, "templates/index.html": "", "static/index.html": ""}, []),
+        ({**EXPRESS, "server.js": "", "public/index.html": "", "docs/index.html": ""}, []),
+        ({"index.html": "", "about/index.html": "", "js/main.js": ""}, []),
+    ],
+)  # fmt: skip
+def test_pages_and_programs_that_the_app_does_not_name_are_told(
+    files: dict[str, str], directories: list[str]
+) -> None:
+    assert parts_left_out(files) == directories
+
+
+def test_server_beside_ready_pages_is_the_app() -> None:
+    files = {**at("backend", API), "public/index.html": ""}
+    assert plan(files).directory == "backend"
+    for functions in ("api", "functions"):
+        assert plan({**at(functions, REQUIREMENTS), "public/index.html": ""}).stack is Stack.STATIC
+
+
+def test_dockerfile_leaves_nothing_out() -> None:
+    docker = {"Dockerfile": "FROM node:20\nWORKDIR /app\nCOPY . .\nCMD node x", "x": ""}
+    assert parts_left_out({**docker, "client/index.html": ""}, hasDockerfile=True) == []

@@ -35,8 +35,10 @@ def plan(
         Print one JSON document.
     """
     from moorage.gateway.platform.toolchains import toolbox_here
+    from moorage.planning.pages import left_out
     from moorage.planning.planner import make_plan
     from moorage.planning.static import said
+    from moorage.records.finding import said_left_out
     from moorage.sdk.archive import list_files
     from moorage.uploads.request import deploy_settings
     from moorage.uploads.tree import DirectoryTree
@@ -49,6 +51,8 @@ def plan(
         screen.warn(warning)
     tree = DirectoryTree(directory, listing.sizes)
     made = make_plan(tree, settings, asyncio.run(toolbox_here()))
+    for finding in left_out(tree, made):
+        screen.warn(said_left_out(finding))
     screen.document(made)
     for reason in made.because:
         screen.result(f"- {in_cli_words(reason)}")

@@ -15,6 +15,7 @@ from moorage.money import MicroUsd, usd_number
 from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.event import EventData, EventKind
+from moorage.records.finding import kept
 from moorage.records.project import SHARING_STATUSES, Project, ProjectStatus
 from moorage.storage import idempotency
 from moorage.storage.apps import configuration, projects
@@ -153,7 +154,7 @@ def _new_deployment(accepted: AcceptedAttempt, project: Project) -> Deployment:
         status=DeploymentStatus.QUEUED,
         request_digest=accepted.attempt.request_digest,
         plan=msgspec.json.encode(accepted.attempt.plan).decode(),
-        findings=msgspec.json.encode(accepted.attempt.findings).decode(),
+        findings=msgspec.json.encode(kept(accepted.attempt.findings)).decode(),
         note="",
         reason=None,
         reason_code=None,

@@ -7,7 +7,7 @@ from moorage.deploy.entrance.loss import Successor, Volume, how_to_keep, said_of
 from moorage.deploy.entrance.situation import Situation
 from moorage.engines.engine import WrittenFiles
 from moorage.errors import UploadInvalid
-from moorage.records.finding import Finding, FindingKind
+from moorage.records.finding import Finding, FindingKind, said_left_out
 from moorage.wire.warnings import WarningCode, WarningItem
 
 _CREDENTIALS = (FindingKind.CREDENTIAL_FILE, FindingKind.CREDENTIAL_TEXT)
@@ -50,6 +50,7 @@ def warnings(findings: Iterable[Finding], *, volume: Volume) -> tuple[WarningIte
     writer = next((each for each in found if each.kind is FindingKind.WRITES), None)
     names_volume = any(each.kind is FindingKind.NAMES_VOLUME for each in found)
     has_volume = volume in (Volume.BEGINS, Volume.THERE)
+    told += [_left_out(each) for each in found if each.kind is FindingKind.LEFT_OUT]
     if writer is not None and not (has_volume and names_volume):
         told.append(_not_kept(writer, volume))
     return tuple(told)
@@ -81,6 +82,12 @@ def _not_followed(path: str) -> WarningItem:
         path=path,
         message=f"{path} is not followed: the app is built and started by its other files. To "
         "build what it says, deploy with settings.hasDockerfile: true.",
+    )
+
+
+def _left_out(found: Finding) -> WarningItem:
+    return WarningItem(
+        code=WarningCode.PART_LEFT_OUT, path=found.path, message=said_left_out(found)
     )
 
 

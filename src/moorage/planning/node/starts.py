@@ -159,6 +159,8 @@ def _built(package: Package) -> Start | None:
     if found is None:
         return None
     because.append(f"{found.name} leaves files in {found.output}/: served by Caddy")
+    if asked.build_dir_from:
+        because.append(f"{asked.build_dir_from} names that directory")
     return Start(
         serve(found.output, fallback=found.fallback),
         check=_output_check(found.output, is_given=bool(asked.build_dir)),
