@@ -63,7 +63,7 @@ HEAVY = frozenset(
             "rsbuild",
             "vite-unbuilt",
         ),
-        *("dash", "shiny", "chainlit", "panel", "mkdocs"),
+        *("dash", "shiny", "chainlit", "panel", "mkdocs", "nx-project"),
     )
 )
 IS_ALL = os.environ.get("CORPUS") == "all"

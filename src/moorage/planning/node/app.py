@@ -160,9 +160,12 @@ def _worker(
     manager = bun_manager(folder, None, toolbox)
     install = asked.install
     if install is None:
-        install = _install(where, manager, because) if manifest is not None else None
         added = _added(where, f"bun {found.main}", because)
-        install = _with_added(install, added, where, manager) if added else install
+        if manifest is not None:
+            install = _install(where, manager, because)
+            install = _with_added(install, added, where, manager) if added else install
+        elif added:
+            install = f"{manager.commands.add} {' '.join(map(quote, added))}"
     return Recipe(
         Stack.NODE,
         install,
