@@ -67,7 +67,8 @@ def script_alone(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | Non
         tools = (*tools, npm_for(runtime.tool, toolbox))
     named = ", ".join(map(name_of, packages[:_NAMED_LIMIT]))
     what = f"installed with {named}, which it needs" if packages else "nothing to install"
-    said = (f"{script} is there, without a package.json: {what}", *because, runtime.because)
+    there = f"{script} is there, without a package.json: {what}"
+    said = (there, *because, found.absent, runtime.because)
     install = f"{manager.commands.add} {' '.join(map(quote, packages))}" if packages else None
     if "tsx@latest" in packages and found.is_module:
         install = f"{install} && npm pkg set type=module"  # else tsx takes no await at the top

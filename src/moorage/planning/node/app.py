@@ -10,7 +10,7 @@ from moorage.planning.explicit import Asked
 from moorage.planning.node.alone import script_alone, with_bun
 from moorage.planning.node.builds import implied_build
 from moorage.planning.node.engines import package_needs
-from moorage.planning.node.imports import entry, imported, name_of
+from moorage.planning.node.imports import Imports, entry, imported, name_of
 from moorage.planning.node.nx import ENVIRONMENT as NX_ENVIRONMENT
 from moorage.planning.node.nx import nx_app, nx_root
 from moorage.planning.node.package_json import PackageJson, package_json
@@ -260,12 +260,14 @@ def _added(where: _Site, command: str, because: list[str]) -> tuple[str, ...]:
         known.update(manifest.optional_dependencies, manifest.peer_dependencies)
     hooks = (*_HOOK.findall(command), *tools_called(where.manifest))
     run = dict.fromkeys(f"{name}@latest" for name in hooks if name not in known)
-    found = imported(where.folder, file).packages if file else ()
-    added = dict.fromkeys(it for it in found if name_of(it) not in known)
+    found = imported(where.folder, file) if file else Imports()
+    added = dict.fromkeys(it for it in found.packages if name_of(it) not in known)
     for names, said in ((added, f"{file} imports"), (run, "it runs")):
         if names:
             named = ", ".join(name_of(it) for it in [*names][:_NAMED_LIMIT])
             because.append(f"{said} {named}, which package.json lacks: added if not there")
+    if found.absent and not build_script(where.manifest):
+        because.append(found.absent)
     return (*added, *(it for it in run if it not in added))
 
 

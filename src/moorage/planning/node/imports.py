@@ -111,6 +111,7 @@ class Imports(NamedTuple):
     """What a program imports, and what it can be run by."""
 
     packages: tuple[str, ...] = ()  # name@version, sorted
+    absent: str = ""  # a sentence, if it imports a file that the upload lacks
     uses_bun: bool = False
     is_fetch: bool = False  # it exports what answers requests, and listens nowhere itself
     is_module: bool = False  # written as an ES module, and not as CommonJS as well
@@ -146,7 +147,7 @@ def imported(folder: Folder, entry: str) -> Imports:
     aliases = (*_ALIASES, *path_aliases(folder))
     texts: dict[str, str] = {}
     packages: dict[str, str] = {}
-    checked = 0
+    checked, absent = 0, ""
     is_plain, left, size = entry.endswith("ts"), [entry], 0
     while left and len(texts) < _FILES_LIMIT and size < _BYTES_LIMIT:
         file = left.pop()
@@ -172,6 +173,8 @@ def imported(folder: Folder, entry: str) -> Imports:
                 left.append(near)
                 exact = posixpath.normpath(posixpath.join(posixpath.dirname(file), source))
                 is_plain = is_plain and source.startswith(".") and exact == near
+            elif source.startswith(("./", "../")) and _is_absent(folder, file, source):
+                absent = absent or f"{file} imports {source}, which is not in the upload"
             elif (name := _package(source, aliases)) and not _is_own(folder, name):
                 packages.setdefault(name, _version(name, text, is_required=is_required))
         for pattern in _NAMED:
@@ -179,6 +182,7 @@ def imported(folder: Folder, entry: str) -> Imports:
     first, whole = texts.get(entry, ""), "\n".join(texts.values())
     return Imports(
         packages=tuple(sorted(f"{name}@{version}" for name, version in packages.items())),
+        absent=absent,
         uses_bun=("Bun." in whole or "bun" in whole) and _BUN.search(whole) is not None,
         is_fetch=_is_fetch(first, whole, packages),
         is_module="import" in whole and _COMMON.search(whole) is None,
@@ -245,11 +249,21 @@ def _local(folder: Folder, file: str, source: str, aliases: tuple[str, ...]) -> 
         if place.startswith((".", "/")):
             continue
         stem = place.removesuffix(".js")
-        ends = (place, *(f"{place}{e}" for e in ENDINGS), f"{stem}.ts", f"{stem}.tsx")
+        ends = (
+            place,
+            *(f"{place}{e}" for e in (*ENDINGS, ".json", ".node")),
+            f"{stem}.ts",
+            f"{stem}.tsx",
+        )
         found = folder.first(*ends, *(f"{place}/index{e}" for e in ENDINGS))
         if found is not None:
             return found
     return None
+
+
+def _is_absent(folder: Folder, file: str, source: str) -> bool:
+    place = posixpath.normpath(posixpath.join(posixpath.dirname(file), source))
+    return not place.startswith("..") and not folder.has_directory("" if place == "." else place)
 
 
 def _package(source: str, aliases: tuple[str, ...]) -> str:
