@@ -67,7 +67,12 @@ _SETUP = re.compile(
     r"|(?:npm|yarn|pnpm)[ \t]+(?:install|i|add|global[ \t]+add)[ \t]+(?:-g|--global)\b.*"
     rf"|{_PIP}(?:(?:-U|--upgrade)[ \t]+.*|poetry|pipenv|uv|pdm))\Z"
 )
-_MIGRATES = re.compile(r"python3?[ \t]+manage\.py[ \t]+migrate\b")
+_MIGRATES = re.compile(
+    r"python3?[ \t]+manage\.py[ \t]+migrate\b"
+    r"|(?:bundle[ \t]+exec[ \t]+|bin/)?(?:rails|rake)[ \t]+db:(?:migrate|prepare)\Z"
+    r"|(?:npx[ \t]+)?prisma[ \t]+migrate[ \t]+deploy\Z|(?:npx[ \t]+)?knex[ \t]+migrate:latest\Z"
+    r"|alembic[ \t]+upgrade\b|flask[ \t]+db[ \t]+upgrade\b|php[ \t]+artisan[ \t]+migrate\b"
+)
 _SCRIPT = re.compile(r"(?:(?:ba)?sh[ \t]+)?(?:\./)?([\w./-]{1,100}\.sh)\Z")
 _NOT_PLAIN = re.compile(
     r"\[\[|\$[\d@*]|\$\{?(?:BASH|\d|@)|\(\)|<<|\\$|^[ \t]*(?:if|for|while|case|source|trap)\b",
@@ -157,8 +162,8 @@ def followed(folder: Folder, wanted: Asked, wish: Wishes) -> Asked:
     if run is None and _starts(wish.start, folder, manifest, has_build=bool(steps.build)):
         run, run_from = wish.start, wish.file
         run_because = f"{wish.file} starts it: {quoted(run)}"
-        if steps.migrates and "migrate" not in run:
-            run = f"python manage.py migrate --noinput && {run}"
+        if steps.migrates:
+            run = f"{steps.migrates} && {run}"
     said = [
         f"{wish.file} {verb} {quoted(command)}"
         for verb, command in (("installs by", steps.install), ("builds by", steps.build))
@@ -301,7 +306,7 @@ class _Steps(NamedTuple):
 
     install: str = ""
     build: str = ""
-    migrates: bool = False  # of Django: at the start here, as builds see no database
+    migrates: str = ""  # what brings a database up to date, at the start: builds see none
     is_followed: bool = True  # false: a step runs a program that nothing here brings
 
 
@@ -325,7 +330,7 @@ def _steps(folder: Folder, wish: Wishes, manifest: PackageJson | None) -> _Steps
     return _Steps(
         " && ".join(installs),
         "" if is_detected else " && ".join(builds),
-        any(map(_MIGRATES.match, commands)),
+        next((step for step in commands if _MIGRATES.match(step)), ""),
     )
 
 

@@ -81,6 +81,18 @@ def built_page(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     return None
 
 
+def server_of(root: Folder, apps: list[str]) -> str:
+    """Returns the one of the apps that serves what all others build; "" if there is none."""
+    serving = [app for app in apps if all(_serves(root, app, it) for it in apps if it != app)]
+    return serving[0] if len(serving) == 1 else ""
+
+
+def _serves(root: Folder, app: str, name: str) -> bool:
+    place = root.below(name)
+    is_page = place.has("package.json") and name not in _PARTS
+    return is_page and (_names_output(root.below(app), name) or _builds_outside(place))
+
+
 def left_out(tree: SourceTree, plan: Plan) -> list[Finding]:
     """Returns directories of the upload with pages, or a program, that the planned app ignores."""
     if plan.stack is Stack.DOCKERFILE or (plan.build or "").startswith("# build, as the Dock"):

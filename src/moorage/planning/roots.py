@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import PurePosixPath
 
 from moorage.errors import InvalidField, PlanNotFound
-from moorage.planning import hosts, static
+from moorage.planning import hosts, pages, static
 from moorage.planning.dockerfile.app import FILE as DOCKERFILE
 from moorage.planning.explicit import Asked
 from moorage.planning.languages import ruby
@@ -41,7 +42,8 @@ _FUNCTIONS = ("api", "functions", "netlify", "supabase")  # … and not what ano
 _PAGE = "index.html"
 _DEPTH = 3  # directories in one another
 _FILES_LIMIT = 20_000  # names looked at
-_NAMED_LIMIT = 12  # directories in a sentence
+_NAMED_LIMIT = 6  # directories in a sentence
+_NAME_CHARACTERS = 30
 
 
 def app_folder(root: Folder, wanted: Asked, *, has_dockerfile: bool) -> tuple[Folder, list[str]]:
@@ -88,6 +90,9 @@ def _apps_folder(root: Folder) -> tuple[Folder, list[str]]:
     found = apps_below(root)
     if root.has(_PAGE) or _has_site_below(root):
         found = programs if len(programs) == 1 else []
+    server = pages.server_of(root, found) if len(found) > 1 else ""
+    if server:
+        return root.below(server), [f"{server} has an app that serves the page beside it"]
     if len(found) > 1:
         built = hosts.last_wishes(root)
         if built.directory:
@@ -138,7 +143,7 @@ def _outermost(directories: set[str]) -> list[str]:
     return sorted(
         directory
         for directory in directories
-        if not any(directory.startswith(f"{other}/") for other in directories)
+        if directories.isdisjoint(it.as_posix() for it in PurePosixPath(directory).parents)
     )
 
 
@@ -174,7 +179,8 @@ def apps_below(root: Folder) -> list[str]:
 
 def several(apps: list[str]) -> str:
     """Returns the sentence that refuses several apps."""
-    names = ", ".join(apps[:_NAMED_LIMIT])
+    names = ", ".join(name[:_NAME_CHARACTERS] for name in apps[:_NAMED_LIMIT])
+    names += f" and {len(apps) - _NAMED_LIMIT} more" if len(apps) > _NAMED_LIMIT else ""
     return (
         f"There are apps in {names}: set settings.directoryPath to the one to deploy, and deploy "
         "each under a name of its own"

@@ -66,6 +66,11 @@ def test_page_is_built_before_the_app_collects_it() -> None:
     )  # fmt: skip
 
 
+def test_styles_are_built_where_a_package_builds_nothing_else() -> None:
+    styles = {"package.json": '{"scripts": {"build:css": "tailwindcss -o static/x.css"}}'}
+    assert plan({**styles, "app.py": FLASK, **REQUIREMENTS}).build == "npm run build:css"
+
+
 def test_rails_builds_its_page_itself() -> None:
     made = plan({**package(), "Gemfile": "", "config/environment.rb": ""})
     assert made.build == "bundle exec rails assets:precompile"
@@ -181,6 +186,7 @@ def test_package_of_tools_at_the_root_is_not_the_app() -> None:
         (["a/index.js", "b/main.py"], "a, b"),
         (["one/index.html", "two/index.html"], "one, two"),
         (["x/a/main.go", "x/b/main.go"], "x/a, x/b"),
+        ([f"{n}{'y' * 99}/main.go" for n in range(10, 30)], f"10{'y' * 28}, .* and 14 more"),
     ],
 )
 def test_several_directories_with_entries_are_named(files: list[str], named: str) -> None:
@@ -233,6 +239,20 @@ def test_page_of_a_directory_beside_is_built_from_where_the_app_runs() -> None:
     assert made.install_inputs == (
         "backend/requirements.txt", "frontend/package-lock.json", "frontend/package.json",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        at("frontend", package()),
+        at("ui", {**package(), "vite.config.js": "x = { build: { outDir: '../backend/static' } }"}),
+    ],
+)
+def test_app_that_serves_the_page_beside_it_is_the_one(page: dict[str, str]) -> None:
+    api = {"app.py": f"{FLASK}static = '../frontend/dist'", "requirements.txt": "flask"}
+    made = plan({**at("backend", api), **page})
+    assert (made.directory, made.stack) == ("backend", Stack.PYTHON)
+    assert "npm run build" in (made.build or "")
 
 
 def test_page_that_builds_into_the_app_is_built() -> None:

@@ -149,7 +149,27 @@ def test_django_is_migrated_at_its_start_rather_than_in_a_build(script: str) -> 
     )
     made = plan({**DJANGO, "render.yaml": render, "build.sh": build})
     assert made.build == "python manage.py collectstatic --no-input"
-    assert made.start == "python manage.py migrate --noinput && gunicorn shop.wsgi"
+    assert made.start == "python manage.py migrate && gunicorn shop.wsgi"
+
+
+@pytest.mark.parametrize(
+    ("files", "step"),
+    [
+        ({"Gemfile": "", "config/environment.rb": ""}, "bundle exec rails db:migrate"),
+        ({"package.json": "{}", "index.js": ""}, "npx prisma migrate deploy"),
+        (FLASK, "flask db upgrade"),
+        (FASTAPI, "alembic upgrade head"),
+        ({"index.php": "<?php"}, "php artisan migrate --force"),
+    ],
+)
+def test_database_is_brought_up_to_date_at_the_start(files: dict[str, str], step: str) -> None:
+    railway = {
+        "build": {"buildCommand": f"echo x; {step}"},
+        "deploy": {"startCommand": "sh run.sh"},
+    }
+    made = plan({**files, "run.sh": "", "railway.json": json.dumps(railway)})
+    assert step not in (made.build or "")
+    assert made.start == f"{step} && sh run.sh"
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ _PROGRAMS = {
     "imagemagick": "convert",
     "iputils-ping": "ping",
     "jq": "jq",
+    "libpq-dev": "pg_config",
     "libreoffice": "soffice",
     "make": "make",
     "mariadb-client": "mysql",

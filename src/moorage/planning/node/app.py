@@ -59,6 +59,7 @@ _MANAGERS_FILES = (
 _MANAGERS_DIRECTORIES = ("patches/", ".yarn/patches/", ".yarn/plugins/")
 MODULES = "node_modules"
 _THEN_ADD = "\n) && { add="  # between an install and what adds packages to it
+_STYLES = ("build:css", "css:build", "build-css", "tailwind:build")  # of a page without a build
 _SAID = re.compile(r"[\w@/.+-]{1,214}")
 _NAMED_LIMIT = 12  # workspaces, or packages, in a sentence
 _HOOK = re.compile(r"(?:--import|--require|-r)[ =]([a-z][\w-]{0,100})(?=[ \t/])")
@@ -124,6 +125,7 @@ def page_build(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         return None
     is_mix = manifest.depends_on("laravel-mix") and bool(manifest.script("production"))
     name = build_script(manifest) or ("production" if is_mix else "")
+    name = name or next((it for it in _STYLES if manifest.script(it)), "")
     if not name:
         return None
     where = _Site(folder, manifest, monorepo(folder, manifest))
