@@ -160,7 +160,8 @@ def followed(folder: Folder, wanted: Asked, wish: Wishes) -> Asked:
         steps = steps._replace(install="", build="")
     run, run_because, run_from = wanted.run, wanted.run_because, wanted.run_from
     if run is None and _starts(wish.start, folder, manifest, has_build=bool(steps.build)):
-        run, run_from = wish.start, wish.file
+        script = _script(folder, wish.start)
+        run, run_from = f"bash ./{script}" if script else wish.start, wish.file
         run_because = f"{wish.file} starts it: {quoted(run)}"
         if steps.migrates:
             run = f"{steps.migrates} && {run}"
@@ -319,7 +320,7 @@ def _steps(folder: Folder, wish: Wishes, manifest: PackageJson | None) -> _Steps
         is_plain = _PLAIN_INSTALL.match(step) and not _CHANGES.search(step)
         if is_plain or _SETUP.match(step) or _MIGRATES.match(step):
             continue
-        if not all(_is_known(word, manifest) for word in words(step)):
+        if not all(_is_known(word, manifest) for word in words(step)[:1]):
             return _Steps(is_followed=False)
         if not builds and _OTHER_INSTALL.match(step) and _INSTALLS.search(step):
             installs.append(step)
@@ -339,12 +340,21 @@ def _split(folder: Folder, command: str) -> list[str]:
     steps = [step.strip() for step in _STEP.split(command)]
     found: list[str] = []
     for step in filter(None, steps):
-        script = _SCRIPT.match(step)
-        name = script[1].removeprefix("./") if script is not None else ""
-        text = "\n".join(_lines(folder, name)) if name and folder.has(name) else ""
+        name = _script(folder, step)
+        text = "\n".join(_lines(folder, name)) if name else ""
         plain = [it.strip() for it in _STEP.split(text)] if not _NOT_PLAIN.search(text) else []
-        found += [it for it in plain if it] or [step]
+        found += [it for it in plain if it] or [f"bash ./{name}" if name else step]
     return found
+
+
+def _script(folder: Folder, command: str) -> str:
+    """Returns the script of the upload that a command runs, "" if it is more or another one.
+
+    An upload may have lost that its files can be run, so scripts are given to a shell.
+    """
+    match = _SCRIPT.match(command)
+    name = match[1].removeprefix("./") if match is not None else ""
+    return name if name and folder.has(name) else ""
 
 
 def _is_known(program: str, manifest: PackageJson | None) -> bool:

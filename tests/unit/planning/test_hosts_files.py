@@ -152,6 +152,13 @@ def test_django_is_migrated_at_its_start_rather_than_in_a_build(script: str) -> 
     assert made.start == "python manage.py migrate && gunicorn shop.wsgi"
 
 
+def test_script_of_more_than_plain_lines_is_given_to_a_shell() -> None:
+    render = "services:\n- type: web\n  buildCommand: ./build.sh\n  startCommand: ./run.sh\n"
+    scripts = {"build.sh": "for x in 1 2; do\nmake $x\ndone\n", "run.sh": "exec node $1"}
+    made = plan({**FLASK, **scripts, "render.yaml": render})
+    assert (made.build, made.start) == ("bash ./build.sh", "exec bash ./run.sh")
+
+
 @pytest.mark.parametrize(
     ("files", "step"),
     [
@@ -169,7 +176,7 @@ def test_database_is_brought_up_to_date_at_the_start(files: dict[str, str], step
     }
     made = plan({**files, "run.sh": "", "railway.json": json.dumps(railway)})
     assert step not in (made.build or "")
-    assert made.start == f"{step} && sh run.sh"
+    assert made.start == f"{step} && bash ./run.sh"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from moorage.gateway.platform.toolchains import with_installed
 from moorage.planning.reading.semver import Version
 from moorage.planning.toolbox import Toolbox
 from moorage.toolchains import host
-from moorage.toolchains.host import host_versions
+from moorage.toolchains.host import host_versions, present
 from moorage.toolchains.inventory import FRESH_SECONDS, Inventory
 from moorage.toolchains.npm import Npm
 from moorage.toolchains.packages import package_of, packages
@@ -171,3 +171,9 @@ def test_plan_without_a_gateway_sees_the_operators_links(tmp_path: Path) -> None
     assert seen.host == known.host
     assert seen.store == {"node": ("24.0.0", "22.1.0"), "ruby": ("3.4.1",)}
     assert with_installed(known, tmp_path / "none") == known
+
+
+def test_programs_of_packages_are_those_that_apps_find(tmp_path: Path) -> None:
+    (tmp_path / "curl").write_text("")
+    (tmp_path / "git").mkdir()
+    assert present(("curl", "git", "jq"), [tmp_path]) == ("curl",)
