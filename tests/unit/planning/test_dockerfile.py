@@ -50,9 +50,10 @@ NODE = "FROM node:20\nWORKDIR /app\n"
         ("FROM node:20\nRUN echo $(date)\nCMD node x", 2, "only plain commands"),
         ("FROM node:20\nRUN echo `date`\nCMD node x", 2, "only plain commands"),
         ("FROM node:20\nRUN sed -i s/a/b/ /usr/lib/x\nCMD node x", 2, "makes /usr/lib/x"),
-        ("FROM node:20\nCOPY <<EOF /x.txt\nhi\nEOF\nCMD node x", 2, "heredocs"),
+        ("FROM node:20\nCOPY <<EOF src /x/\nhi\nEOF\nCMD node x", 2, "heredocs"),
+        ("FROM nginx\nCOPY <<EOF /etc/nginx/x.conf\nhi\nEOF\nCMD node x", 2, "heredocs"),
         ("FROM node:20\nRUN python3 <<EOF\nx\nEOF\nCMD node x", 2, "heredocs"),
-        ('FROM node:20\nSHELL ["/bin/bash", "-c"]\nCMD node x', 2, "not supported"),
+        ('FROM node:20\nSHELL ["powershell", "-c"]\nCMD node x', 2, "not supported"),
         ("FROM node:20\nONBUILD RUN npm ci\nCMD node x", 2, "not supported"),
         ("FROM node:20\n\n# words\nCPY . .\nCMD node x", 4, "no instruction"),
         ("FROM node:20\nRUN pip install x\nCMD node x", 2, "pip"),
@@ -629,6 +630,30 @@ def test_lines_of_a_heredoc_are_run() -> None:
     text = "RUN <<EOF\n# comment\nset -e\nnpm ci \\\n  --omit=dev\nmkdir /app/x\nEOF\n"
     lines = build_of(plan(f"{NODE}COPY . .\n{text}CMD node index.js"))
     assert "sh -c 'set -e \n npm ci --omit=dev \n mkdir /app/x'" in "\n".join(lines)
+
+
+def test_heredoc_of_a_copy_is_the_files_text() -> None:
+    text = "ENV A=b\nCOPY <<EOF /app/x.txt\nhi $A\nEOF\nCOPY <<'EOF' y\n$A\n\nEOF\n"
+    lines = "\n".join(build_of(plan(f"{NODE}{text}CMD node index.js")))
+    assert "printf %s 'hi b\n' > /app/x.txt" in lines
+    assert "printf %s '$A\n\n' > /app/y" in lines
+
+
+@pytest.mark.parametrize(
+    "words", ['"/bin/bash", "-c"', '"/bin/sh","-c"', '"/bin/bash", "-o", "pipefail", "-c"']
+)
+def test_shell_that_runs_plain_commands_as_any_other_changes_nothing(words: str) -> None:
+    made = plan(f"{NODE}SHELL [{words}]\nCOPY . .\nRUN npm ci\nCMD node index.js")
+    assert made == plan(f"{NODE}\nCOPY . .\nRUN npm ci\nCMD node index.js")
+
+
+def test_program_that_is_the_file_app_is_started() -> None:
+    made = plan(
+        "FROM golang:1.24 AS b\nWORKDIR /src\nCOPY . .\nRUN go build -o /app .\n"
+        'FROM gcr.io/distroless/base\nCOPY --from=b /app /app\nCMD ["/app"]'
+    )
+    assert made.start == "cd /app/.image && exec /app/.image/app"
+    assert "put /app/.image/app /app/.dockerfile/0/app" in build_of(made)
 
 
 MACHINE = msgspec.structs.replace(EVERYTHING, programs=("curl", "git", "make", "gcc", "g++"))

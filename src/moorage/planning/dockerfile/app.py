@@ -205,6 +205,7 @@ def _needed(parts: list[_Part]) -> set[int]:
     return needed
 
 
+_NOWHERE = "/.app"  # stands for the home of an image that has none, where /app is a file of it
 # Directories of every image, which hold more than an app.
 _SHARED = ("/", "/usr", "/usr/local", "/usr/share", "/opt", "/home", "/var", "/etc", "/bin")
 
@@ -212,6 +213,7 @@ _SHARED = ("/", "/usr", "/usr/local", "/usr/share", "/opt", "/home", "/var", "/e
 def _home(part: _Part, workdir: str, variables: dict[str, str], roots: tuple[str, ...]) -> str:
     """Returns the image's directory that becomes /app: the one around the last WORKDIR."""
     variables, targets = dict(variables), [workdir]
+    is_taken = False  # by a file, which may be the program itself
     for instruction in part.instructions:
         if instruction.name in ("ENV", "ARG"):
             pairs = [w.partition("=") for w in split(instruction.text, variables)]
@@ -222,13 +224,14 @@ def _home(part: _Part, workdir: str, variables: dict[str, str], roots: tuple[str
         elif instruction.name in ("COPY", "ADD"):
             *sources, last = instruction.words or split(instruction.text, variables) or [""]
             target = in_image(workdir, last)
+            is_taken = is_taken or last == APP
             if last.endswith("/") or sources in (["."], ["./"]) or target in roots:
                 targets.append(target)  # it is a directory
     if any(i.name == "RUN" and "../" in i.text for i in part.instructions):
         targets.append(posixpath.dirname(targets[-1]))  # its files belong to the app's
     around = [t for t in targets if t and t not in _SHARED and not t.startswith("/etc/")]
     if workdir in _SHARED:
-        return around[0] if around else APP
+        return around[0] if around else _NOWHERE if is_taken else APP
     return min((t for t in around if is_below(workdir, t)), key=len, default=workdir)
 
 
@@ -274,7 +277,7 @@ def _because(stages: list[Stage], start: Start, port: int) -> tuple[str, ...]:
     said += [f"in place of {reference}: {tool}" for reference, tool in images.items()]
     last = stages[-1]
     home = next((prefix for prefix, root in last.layout.prefixes if root == APP), APP)
-    if home != APP:
+    if home not in (APP, _NOWHERE):
         said.append(f"the image's {home} is {APP} here")
     if last.volumes:
         said.append(

@@ -8,6 +8,9 @@ _NEEDLESS = (
     # Every machine has it, or it is for another C library.
     *("ca-certificates", "libc6-compat", "gcompat", "libc6", "musl", "libgcc", "libgcc-s1"),
     *("libstdc++", "libstdc++6", "tzdata", "locales", "musl-locales", "icu-libs", "icu-data-full"),
+    # Headers for Alpine's C library, for which few packages are built; for this one most are.
+    *("musl-dev", "linux-headers", "libffi-dev", "openssl-dev", "python3-dev", "zlib-dev"),
+    *("jpeg-dev", "libc-dev", "python3-pip", "python3-venv", "py3-pip", "python-is-python3"),
     # These begin the app's program, which is started without them.
     *("tini", "dumb-init", "su-exec", "gosu", "shadow"),
     # For the package manager itself, and for people.
@@ -63,6 +66,7 @@ _PROGRAMS = {
     "pkg-config": "pkg-config",
     "pkgconf": "pkg-config",
     "poppler-utils": "pdftotext",
+    "postgresql-dev": "pg_config",
     "postgresql-client": "psql",
     "procps": "ps",
     "python3": "python3",

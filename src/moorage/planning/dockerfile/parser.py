@@ -1,6 +1,6 @@
 """Reads a Dockerfile into instructions; refuses what planning can't follow.
 
-Source: the Dockerfile reference, for frontend version 1. SHELL and ONBUILD are refused.
+Source: the Dockerfile reference, for frontend version 1. ONBUILD and other shells are refused.
 """
 
 import json
@@ -23,7 +23,9 @@ KNOWN = frozenset(
 )
 _DIRECTIVE = re.compile(r"#[ \t]*(\w+)[ \t]*=[ \t]*(\S+)[ \t]*\Z")
 _FLAG = re.compile(r"--([a-z]+)(?:=(\S*))?(?:\s+|\Z)")
-_HEREDOC = re.compile(r"<<-?[ \t]*(['\"]?)([A-Za-z_]\w*)\1")
+_HEREDOC = re.compile(r"<<(-?)[ \t]*(['\"]?)([A-Za-z_]\w*)\2")
+# A shell whose plain commands are those of any other: then nothing changes.
+_SHELL = re.compile(r'SHELL\s*\[\s*"/bin/(?:ba|a)?sh"(?:\s*,\s*"(?:-\w+|pipefail)")*\s*\]\Z', re.I)
 _HALF_OF_A_PAIR = re.compile(r"[\ud800-\udfff]")  # JSON may escape it, UTF-8 has no bytes for it
 _EXEC_FORM = ("CMD", "ENTRYPOINT", "RUN", "COPY", "ADD", "VOLUME")
 _VARIABLE = re.compile(r"\\([\s\S])|\$(\w+)|\$\{(\w+)(?::?([-+])([^{}]*))?\}")
@@ -77,7 +79,7 @@ def instructions(text: str) -> list[Instruction]:
         first = number + 1
         joined, number = logical_line(lines, number, escape)
         heredocs, number = heredocs_of(joined, lines, number)
-        if joined:
+        if joined and not _SHELL.match(joined):
             found.append(_instruction(first, joined)._replace(heredocs=heredocs))
         if len(found) > _INSTRUCTIONS_LIMIT:
             raise refused(first, joined, f"there are more than {_INSTRUCTIONS_LIMIT} instructions")
@@ -116,11 +118,12 @@ def heredocs_of(joined: str, lines: list[str], number: int) -> tuple[tuple[str, 
     found: list[str] = []
     if joined.partition(" ")[0].upper() not in ("RUN", "COPY", "ADD"):
         return (), number
-    for _, end in _HEREDOC.findall(joined):
+    for dash, _, end in _HEREDOC.findall(joined):
         first = number
         while number < len(lines) and lines[number].strip("\t") != end:
             number += 1
-        found.append("\n".join(lines[first:number]))
+        own = (line.lstrip("\t") if dash else line for line in lines[first:number])
+        found.append("".join(f"{line}\n" for line in own))
         number += 1
     return tuple(found), number
 

@@ -214,7 +214,8 @@ def _mount(stage: Stage, instruction: Instruction, mount: str, upload: Upload) -
 def _copy(stage: Stage, instruction: Instruction, before: list[Stage], upload: Upload) -> None:
     words = list(instruction.words or split(instruction.text, stage.variables))
     if instruction.heredocs:
-        raise instruction.refused("of heredocs, only the lines of one RUN are planned")
+        _write(stage, instruction, words)
+        return
     if len(words) < 2:
         raise instruction.refused("it needs a source and a destination")
     *sources, target = words
@@ -236,6 +237,20 @@ def _copy(stage: Stage, instruction: Instruction, before: list[Stage], upload: U
     is_there = stage.image.has_directory(in_image(stage.workdir, target))
     is_directory = len(sources) > 1 or target.endswith("/") or target == "." or is_there
     _put(stage, instruction, found, target, is_directory=is_directory, mode=mode)
+
+
+def _write(stage: Stage, instruction: Instruction, words: list[str]) -> None:
+    """Adds the lines that write the one heredoc of a COPY into its file."""
+    path = in_image(stage.workdir, words[-1])
+    is_one = len(instruction.heredocs) == 1 and len(words) == 2 and words[0].startswith("<<")
+    if not is_one or not path or words[-1].endswith("/") or stage.scope.is_configuration(path):
+        raise instruction.refused("of heredocs, only the lines of one RUN or file are planned")
+    text = instruction.heredocs[0]
+    is_quoted = re.match(r"<<-?[ \t]*['\"]", instruction.text) is not None
+    text = text if is_quoted else expand(text, stage.variables)
+    stage.scope.known.add(path)
+    real = quote(stage.layout.real(path))
+    stage.script.append(f'mkdir -p "$(dirname {real})" && printf %s {quote(text)} > {real}')
 
 
 def _from_stage(
