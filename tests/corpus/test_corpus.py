@@ -87,7 +87,7 @@ ASKED = {
         "/any/page": "200 <p>hello",
         "/package.json": "200 <p>hello",  # what is in no stage is no file
     },
-    "dockerfile-page": {"/about/": "200 <p>hello", "/any": "200 <p>hello", "/.dockerfile": "404 "},
+    "dockerfile-page": {"/about/": "200 <p>hello", "/any": "200 <p>hello"},
     "page-of-any-name": {"/todo%20app.html": "200 <p>hello"},
     "tanstack-start-handler": {"/words.txt": "200 words"},
     "pnpm": {"/": "200 hello from pnpm: true, no store is left"},

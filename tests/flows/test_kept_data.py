@@ -101,6 +101,20 @@ async def test_dockerfile_that_is_not_asked_for_is_told(wallet: Wallet, director
     assert codes(asked.body) == []
 
 
+async def test_pages_that_the_app_does_not_serve_are_told_before_they_are_paid_for(
+    wallet: Wallet,
+) -> None:
+    files = {"backend/package.json": "{}", "backend/index.js": NOTHING, "frontend/index.html": "hi"}
+    expected = [("part_left_out", "frontend")]
+    name = fresh_name()
+    quote = await quoted(wallet, name, files)
+    demand = await wallet.deploy(name, files)
+    paid = await wallet.deploy_paid(name, files)
+    statuses = [(200, expected), (402, expected), (200, expected)]
+    assert [(it.status, codes(it.body)) for it in (quote, demand, paid)] == statuses
+    assert codes((await wallet.status(paid)).body) == []  # it is not stored
+
+
 async def test_volume_is_not_taken_away_by_a_deploy(wallet: Wallet) -> None:
     name, files = fresh_name(), {"index.js": KEEPER}
     deployed = await wallet.deploy_paid(name, files, settings={"volume": True})
