@@ -63,7 +63,7 @@ _PLAIN_INSTALL = re.compile(
 _CHANGES = re.compile(r"--(?:legacy-peer-deps|force|no-optional|prod|production|omit|filter)\b")
 # What only sets up the other host's machine.
 _SETUP = re.compile(
-    r"(?:set[ \t]+-.*|corepack[ \t]+enable.*|cd[ \t]+\.|echo\b.*|chmod\b.*|:|true"
+    r"(?:set[ \t]+-.*|corepack[ \t]+enable.*|cd[ \t]+\.|\.\.\.|echo\b.*|chmod\b.*|:|true"
     r"|(?:npm|yarn|pnpm)[ \t]+(?:install|i|add|global[ \t]+add)[ \t]+(?:-g|--global)\b.*"
     rf"|{_PIP}(?:(?:-U|--upgrade)[ \t]+.*|poetry|pipenv|uv|pdm))\Z"
 )

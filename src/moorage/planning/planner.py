@@ -341,7 +341,11 @@ def _with_page(folder: Folder, wanted: Asked, recipe: Recipe, toolbox: Toolbox) 
         if page is not None:
             return beside(recipe, page, builds=not folder.has("config/environment.rb"))
     below = pages.built_page(folder, wanted, toolbox)
-    return recipe if below is None else beside(recipe, below, builds=True)
+    if below is None:
+        return recipe
+    whole = beside(recipe, below, builds=True)
+    # Of two installs by npm nobody could say which one is to be tried again otherwise.
+    return whole._replace(install_inputs=()) if recipe.stack is Stack.NODE else whole
 
 
 def _order(wanted: Asked, toolbox: Toolbox) -> tuple[Stack, ...]:

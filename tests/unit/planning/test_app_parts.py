@@ -229,6 +229,7 @@ def test_page_below_is_built_where_the_app_names_what_its_build_leaves(
     assert f"(cd {page} && npm run build)" in (made.build or "")
     assert f"(cd {page} &&\nnpm ci" in (made.install or "")
     assert "Caddy" not in said(made.start)
+    assert made.install_inputs == () or made.stack is not Stack.NODE
 
 
 def test_page_of_a_directory_beside_is_built_from_where_the_app_runs() -> None:
