@@ -52,7 +52,7 @@ def plan(
     tree = DirectoryTree(directory, listing.sizes)
     made = make_plan(tree, settings, asyncio.run(toolbox_here()))
     for finding in left_out(tree, made):
-        screen.warn(said_left_out(finding))
+        screen.warn(in_cli_words(said_left_out(finding)))
     screen.document(made)
     for reason in made.because:
         screen.result(f"- {in_cli_words(reason)}")
