@@ -1,11 +1,16 @@
 """Which Pythons an app's packages have wheels for, by its lock file and by what is known."""
 
+import tomllib
+from importlib import resources
+
 import msgspec
 import pytest
+from packaging.utils import canonicalize_name
 
 from memory_tree import MemoryTree
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
+from moorage.planning.python.packages import package_of
 from moorage.planning.python.wheels import wheels
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.semver import Version
@@ -57,6 +62,28 @@ def test_package_that_decides_is_named() -> None:
 def test_lock_file_that_is_too_large_decides_nothing() -> None:
     lock = '{file = "a-1.0-cp311-cp311-linux_x86_64.whl"}\n' + "#" * 3_000_000
     assert allowed(lock) == ALL
+
+
+TABLE = tomllib.loads(
+    resources.files("moorage.planning.python").joinpath("packages.toml").read_text()
+)
+
+
+def test_table_of_packages_has_names_as_the_index_compares_them() -> None:
+    names = {name for packages in TABLE["unfit"].values() for name in packages}
+    names |= {name.partition("==")[0] for name in TABLE["also"].values()}
+    names |= {
+        word.partition("==")[0] for text in TABLE["imports"].values() for word in text.split()
+    }
+    names |= {word for name, text in TABLE["brings"].items() for word in (name, *text.split())}
+    assert {name for name in names if name != canonicalize_name(name)} == set()
+    assert set(TABLE["misnamed"]["names"].split()) <= set(TABLE["imports"])
+
+
+@pytest.mark.parametrize("module", [*TABLE["imports"], *TABLE["same"]["names"].split()])
+def test_every_import_of_the_table_is_installed_by_one_package(module: str) -> None:
+    assert package_of(module)
+    assert package_of(f"{module}.part")[:1] == package_of(module)[:1]
 
 
 FASTAPI = "from fastapi import FastAPI\napp = FastAPI()\n"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from packaging.version import Version as Release
 
-_SPAN = re.compile(r"(?:>=(?P<low>[\d.]+),)?<(?P<high>[\d.]+)\Z")
+_SPAN = re.compile(r"(?:>=(?P<low>[\d.]+),[ ]?)?<(?P<high>[\d.]+)\Z")
 _SEPARATORS = re.compile(r"[-_.]+")
 _MORE_MODULES = (
     "tomllib",
@@ -71,10 +71,14 @@ def with_brought(names: Iterable[str]) -> set[str]:
 
 def _spans(written: str | list[str]) -> Spans:
     each = [written] if isinstance(written, str) else written
-    matches = [_SPAN.match(text) for text in each if text != "*"]
-    return Spans(
-        tuple((Release(m["low"] or "0.dev0"), Release(m["high"])) for m in matches if m is not None)
-    )
+    return Spans(tuple(_span(text) for text in each if text != "*"))
+
+
+def _span(text: str) -> tuple[Release, Release]:
+    match = _SPAN.match(text)
+    if match is None:
+        raise ValueError(f"packages.toml: {text!r} is none of '<2', '>=1,<2' and '*'")
+    return Release(match["low"] or "0.dev0"), Release(match["high"])
 
 
 def _words(table: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
