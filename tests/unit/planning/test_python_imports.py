@@ -84,6 +84,24 @@ def test_what_is_imported_is_installed_where_nothing_is_listed(
     assert installed(files) == expected
 
 
+@pytest.mark.parametrize("package", ["example", "docs", "test", "shop", "build"])
+@pytest.mark.parametrize("below", ["", "site/"])
+@pytest.mark.parametrize("procfile", ["", "web: gunicorn %s.wsgi --log-file -"])
+def test_what_django_names_is_installed_whatever_its_package_is_called(
+    package: str, below: str, procfile: str
+) -> None:
+    files = {
+        f"{below}manage.py": f"'DJANGO_SETTINGS_MODULE', '{package}.settings'",
+        f"{below}{package}/wsgi.py": "",
+        f"{below}{package}/settings.py": "INSTALLED_APPS = [\n    'rest_framework',\n]\n",
+        f"{below}{package}/urls.py": "from decouple import config\n",
+        "requirements.txt": "django\ngunicorn\n",
+    }
+    if procfile:
+        files["Procfile"] = procfile % package
+    assert installed(files) == {"djangorestframework", "python-decouple"}
+
+
 @pytest.mark.parametrize(
     ("line", "package"),
     [

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from moorage.errors import PlanNotFound, UploadInvalid
 from moorage.planning.explicit import Asked
 from moorage.planning.plan import Stack
-from moorage.planning.python.imports import Imports, entries_of
+from moorage.planning.python.imports import Imports, django_entries
 from moorage.planning.python.packages import normal
 from moorage.planning.python.projects import Install, install_also, install_with
 from moorage.planning.python.requirements import LOOKED_FOR as REQUIREMENTS_LOOKED_FOR
@@ -38,6 +38,7 @@ _WORKER = re.compile(
 )
 _SCRIPT = re.compile(r"(?<![\w./-])(?:\./)?((?:[\w-]+/)*[\w-]+\.py)\b")
 _MODULE = re.compile(r"(?<![\w./:-])([A-Za-z_][\w.]*)(?=:[A-Za-z_])|-m[ \t]+([A-Za-z_][\w.]*)")
+_DJANGO = re.compile(r"\bmanage\.py\b|\b[aw]sgi\b")
 _REFLEX = "rxconfig.py"
 _UNBUFFERED = ("PYTHONUNBUFFERED", "1")  # so that output is in the log at once
 
@@ -87,10 +88,11 @@ def _imports(folder: Folder, start: Start | None) -> Imports:
     if start is None:
         scripts = [name for name in folder.files() if name.endswith(".py")]
         return Imports(folder, scripts, root="")
-    django = start.needs[:1] == ("django",)
-    return Imports(
-        folder, entries_of(folder, start.file, django=django), root=start.root, django=django
-    )
+    if start.package:
+        entries = django_entries(folder, start.package)
+        return Imports(folder, entries, root=start.root, django=True)
+    entries = [start.file] if start.file and folder.has(start.file) else []
+    return Imports(folder, entries, root=start.root)
 
 
 def _with_bot(folder: Folder, start: Start) -> Start:
@@ -209,6 +211,8 @@ def _asked_start(folder: Folder, asked: Asked, found: Start | None, needed: Requ
     file, root = _begins_with(folder, run)
     servers = tuple(_SERVER_COMMAND.findall(run)[:1])
     start = Start(run, servers, asked.run_because, file=file, root=root)
+    if found is not None and found.package and _DJANGO.search(run):
+        start = start._replace(package=found.package, root=found.root)
     if found is None or found.is_files or found.build is None or found.needs[0] not in needed.names:
         return start
     return start._replace(build=found.build, directory=found.directory)

@@ -216,14 +216,14 @@ class Imports:
         return None
 
 
-def entries_of(folder: Folder, file: str, *, django: bool) -> list[str]:
-    """Returns the files where a start begins to read; Django's apps are many."""
-    if not django:
-        return [file] if folder.has(file) else []
+def django_entries(folder: Folder, package: str) -> list[str]:
+    """Returns the files that Django reads: those of its `package`, and of the apps beside it."""
     return [
         name
         for name in folder.names()
-        if name.endswith(".py") and name.rpartition("/")[2][:-3] in _DJANGO and not is_aside(name)
+        if name.endswith(".py")
+        and name.rpartition("/")[2][:-3] in _DJANGO
+        and (name.startswith(f"{package}/") or not is_aside(name))
     ][:FILES_LIMIT]
 
 

@@ -49,6 +49,7 @@ class Start(NamedTuple):
     is_files: bool = False  # it serves the build's files, without the virtual environment
     file: str = ""  # the source it begins with
     root: str = ""  # the directory that the imports there are relative to
+    package: str = ""  # Django's, with the settings
 
     @property
     def bin(self) -> str:
@@ -102,6 +103,7 @@ def _django(folder: Folder) -> Start | None:
     module = _wsgi(project)
     if module is None:
         return None
+    package = module.rpartition("/")[0]
     target = quote(f"{module[:-3].replace('/', '.')}:application")
     file, settings = _django_settings(project, module)
     collects = _STATIC_ROOT.search(settings) is not None
@@ -120,6 +122,7 @@ def _django(folder: Folder) -> Start | None:
         directory=directory,
         file="manage.py",
         root=directory,
+        package=f"{directory}/{package}" if directory else package,
     )
 
 
