@@ -92,6 +92,7 @@ def engine_options(cluster: ClusterOptions, *, base: str) -> EngineOptions:
         subnet="10.0.0.0/8",
         wallet_cache_bytes=0,
         total_cache_bytes=0,
+        downloads_bytes=0,
         docker_host="",
         base_images=dict.fromkeys(DEFAULTS, base),
         image_registry="",

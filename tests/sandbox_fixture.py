@@ -12,7 +12,7 @@ import pytest
 from moorage.engines.disks.volume import Volume
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.toolchains import Store
-from moorage.engines.sandbox.sandbox import Sandbox
+from moorage.engines.sandbox.sandbox import DOWNLOADS_BYTES, Sandbox
 
 TOOLS = ("caddy", "uv")
 CACHE_BYTES = 64 * 1024 * 1024
@@ -25,10 +25,12 @@ def make_sandbox(
     cache_bytes: int = 0,
     toolchains: Store | None = None,
     disk_reserve_bytes: int = 0,
+    downloads_bytes: int = 0,
 ) -> Sandbox:
     """A sandbox that is not opened yet, with an instance id of its own unless one is given.
 
-    `cache_bytes` is what builds of a wallet may keep, and twice that what all may.
+    `cache_bytes` is what builds of a wallet may keep, and download at all; twice that what all may
+    keep.
     """
     instance = instance_id or secrets.token_hex(3)
     beside_python = Path(sys.executable).parent
@@ -41,7 +43,12 @@ def make_sandbox(
         stop_grace_seconds=2.0,
         disk_reserve_bytes=disk_reserve_bytes,
     )
-    return Sandbox(configuration, wallet_cache_bytes=cache_bytes, total_cache_bytes=2 * cache_bytes)
+    return Sandbox(
+        configuration,
+        wallet_cache_bytes=cache_bytes,
+        total_cache_bytes=2 * cache_bytes,
+        downloads_bytes=downloads_bytes or cache_bytes or DOWNLOADS_BYTES,
+    )
 
 
 def run_dir_of(instance_id: str) -> Path:

@@ -94,6 +94,26 @@ async def test_app_that_fills_the_machines_disk_is_ended_at_the_reserve(
     assert not errors_in(disk / "state/volumes/keeper/disk.img")
 
 
+async def test_build_that_downloads_more_than_there_is_is_ended_at_the_reserve(
+    disk: Path, source: Path
+) -> None:
+    """Its disk for downloads is larger than the machine's; its neighbour loses nothing."""
+    runtime = make_sandbox(disk / "state", disk_reserve_bytes=150 * MIB)
+    async with opened(runtime):
+        keeper = await begin(runtime, "keeper", KEEPER, WITH_VOLUME, source)
+        assert free_mib(disk) > 500
+        hoard = plan(install="cat /dev/zero > $npm_config_cache")
+        with pytest.raises(DeployFailed, match="the gateway's disk is nearly full") as ended:
+            await build(runtime, source, hoard, deployment_id="hoard", limits=BIG, owner="0xa1")
+        assert ended.value.cause is FailureCause.OUT_OF_DISK
+        assert get(keeper.address) == "kept"
+        assert not list(disk.glob("state/deployments/hoard/downloads.img"))
+        await runtime.remove("hoard")
+        subprocess.run(["sync", "-f", disk], check=True)
+        assert free_mib(disk) > 450
+    assert not errors_in(disk / "state/volumes/keeper/disk.img")
+
+
 async def test_volume_is_written_to_whatever_else_fills_the_disk(disk: Path, source: Path) -> None:
     async with opened(make_sandbox(disk / "state")) as runtime:
         keeper = await begin(runtime, "keeper", KEEPER, WITH_VOLUME, source)

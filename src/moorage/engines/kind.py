@@ -19,6 +19,7 @@ class EngineOptions:
     subnet: str  # from which apps get their networks
     wallet_cache_bytes: int  # that builds of one wallet may keep for later ones; 0 for none
     total_cache_bytes: int  # the same for all wallets together
+    downloads_bytes: int  # of the disk on which one build downloads
     docker_host: str  # where the Docker daemon listens: unix:///path
     base_images: Mapping[str, str]  # by program, in place of the engine's own choice
     image_registry: str  # where they are

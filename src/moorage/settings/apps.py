@@ -143,6 +143,15 @@ class AppSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     builds_per_wallet: Annotated[
         int, setting("builds", "How many builds of one wallet run at the same time.", ge=1)
     ] = 1
+    build_downloads_mib: Annotated[
+        int,
+        setting(
+            "builds",
+            "Disk on which one build downloads, in MiB; it takes room only as it is written, and is"
+            " thrown away after the build if it holds more than `build_cache_mib`.",
+            ge=64,
+        ),
+    ] = 4096
     build_cache_mib: Annotated[
         int,
         setting(

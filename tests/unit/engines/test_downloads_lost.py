@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from clock import MovableClock
 from moorage.engines.disks.caches import Caches
 from moorage.engines.disks.downloads import Downloads
@@ -10,20 +12,23 @@ from moorage.engines.disks.templates import DiskTemplates
 ALICE = "0x" + "a1" * 20
 
 
+@pytest.mark.parametrize("in_the_way", ["caches", "deployment"])
 async def test_build_goes_without_downloads_that_cannot_be_removed(
-    tmp_path: Path, clock: MovableClock
+    tmp_path: Path, clock: MovableClock, in_the_way: str
 ) -> None:
     caches = Caches(
         directory=tmp_path / "caches", wallet_bytes=1 << 24, total_bytes=1 << 24, clock=clock
     )
     templates = DiskTemplates(directory=tmp_path / "templates", clock=clock)
-    downloads = Downloads(templates=templates, caches=caches, mount_points=tmp_path / "mounts")
-    wallets = caches.of(ALICE)
-    assert wallets is not None
-    (wallets / "downloads.img").mkdir()  # no program here makes that, nor removes it
+    downloads = Downloads(
+        templates=templates, caches=caches, mount_points=tmp_path / "mounts", size_bytes=1 << 24
+    )
+    deployment = tmp_path / "deployments/one"
+    deployment.mkdir(parents=True)
+    place = caches.of(ALICE) if in_the_way == "caches" else deployment
+    assert place is not None
+    (place / "downloads.img").mkdir()  # no program here makes that, nor removes it
 
-    async with downloads.leased(ALICE, 1000) as directory:
-        assert directory is None
-        assert downloads.renew(ALICE, 1000) is None
-    async with downloads.leased(ALICE, 1000) as directory:  # it was given back
-        assert directory is None
+    for _ in range(2):  # the first gives it back
+        async with downloads.leased(deployment, ALICE, 1000) as directory:
+            assert directory is None

@@ -26,6 +26,8 @@ from moorage.errors import DeployFailed, FailureCause
 
 IMAGE = "disk.img"
 """The image's file name in a deployment's or a volume's directory."""
+DOWNLOADS_IMAGE = "downloads.img"
+"""The file name of a disk for downloads, in the directory of a build or of a wallet's caches."""
 
 NO_SPACE = (
     "the gateway's disk is nearly full, and this was writing most: it was ended, and is started "

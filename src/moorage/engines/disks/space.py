@@ -16,7 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from moorage.clock import Clock
-from moorage.engines.disks.disk import IMAGE, free_bytes, growth_bytes, taken_bytes
+from moorage.engines.disks.disk import (
+    DOWNLOADS_IMAGE,
+    IMAGE,
+    free_bytes,
+    growth_bytes,
+    taken_bytes,
+)
+from moorage.engines.disks.downloads import downloads_mount
 from moorage.engines.host.kernel.cgroup import Cgroups
 
 MIB = 1024 * 1024
@@ -172,6 +179,15 @@ class Space:
         self._histories = {k: v for k, v in self._histories.items() if k in running}
         return found
 
+    def _downloads(self, deployment_id: str) -> tuple[int, int, int]:
+        """Returns what a build's disk for downloads takes, can grow, and holds; zeros without."""
+        image = f"{self.deployments}/{deployment_id}/{DOWNLOADS_IMAGE}"
+        mount_point = self.mount_points / downloads_mount(deployment_id)
+        try:
+            return taken_bytes(image), growth_bytes(image), _used_bytes(mount_point)
+        except FileNotFoundError:
+            return 0, 0, 0
+
     def _writer(self, group: str, now: float) -> Writer | None:
         """Returns the app or build in a control group; None for other groups, or if it is gone."""
         kind, _, deployment_id = group.rpartition("/")[2].partition("-")
@@ -181,6 +197,11 @@ class Space:
         try:
             taken, room = taken_bytes(image), growth_bytes(image)
             used = _used_bytes(self.mount_points / deployment_id)
+            if kind == "build":
+                of_downloads = self._downloads(deployment_id)
+                taken, room, used = (
+                    sum(pair) for pair in zip((taken, room, used), of_downloads, strict=True)
+                )
             unwritten = self.cgroups.unwritten_bytes(group)
             started_ns = self.cgroups.created_ns(group)
         except OSError as error:

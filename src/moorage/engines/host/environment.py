@@ -103,7 +103,7 @@ def _node_headers(plan: Plan) -> dict[str, str]:
 def _downloads(plan: Plan) -> dict[str, str]:
     found = {name: f"{DOWNLOADS}/{directory}" for name, directory in _DOWNLOADS.items()}
     found["MAVEN_ARGS"] = f"-Dmaven.repo.local={DOWNLOADS}/maven"
-    commands = f"{plan.install} {plan.build}"
-    if "yarn" in commands and "--frozen-lockfile" in commands:  # Yarn 1, see above
+    yarn = plan.toolchains.get("yarn") or plan.host_tools.get("yarn") or ""
+    if yarn.startswith("1."):  # see above
         found["YARN_CACHE_FOLDER"] = f"{DOWNLOADS}/yarn"
     return found

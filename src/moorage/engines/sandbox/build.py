@@ -21,10 +21,9 @@ from moorage.records.log import LogKind
 from moorage.threads import in_thread, to_its_end
 
 _NO_SPACE = "the gateway's disk is nearly full, and this build was ended: deploy again later"
-_AGAIN = "a disk is full: again, with an empty one for downloads"
 _FULL_BELOW_BYTES = 256 * 1024
 # Package managers clean up after a failure, so that the free space does not show it.
-_FULL_WORDS = ("ENOSPC", "No space left on device")
+_FULL_WORDS = ("ENOSPC", "No space left on device", "NoSpaceLeft")
 
 
 async def make(directory: DeploymentDirectory, slot: Slot, spec: BuildSpec) -> None:
@@ -49,14 +48,15 @@ async def make(directory: DeploymentDirectory, slot: Slot, spec: BuildSpec) -> N
         directory.logs.note(LogKind.BUILD, UNCHANGED)
     install = None if is_installed else plan.install
     if install is not None or plan.build is not None:
-        async with host.downloads.leased(spec.owner, slot.app_uid) as downloads:
+        lease = host.downloads.leased(directory.path, spec.owner, slot.app_uid)
+        async with lease as downloads:
             steps = _Steps(directory, slot, spec, deadline, downloads)
             if install is not None:
-                await steps.do(install, FailureCause.INSTALL_FAILED)
+                await steps.run(install, FailureCause.INSTALL_FAILED)
                 if layer is not None:
                     await in_thread(layer.keep, directory.disk, slot.app_uid, spec.source)
             if plan.build is not None:
-                await steps.do(plan.build, FailureCause.BUILD_FAILED)
+                await steps.run(plan.build, FailureCause.BUILD_FAILED)
     await in_thread(directory.disk.clear_build_leftovers)
     await in_thread(directory.disk.mark_built)
 
@@ -71,21 +71,8 @@ class _Steps:
     deadline: float  # monotonic seconds
     downloads: Path | None
 
-    async def do(self, command: str, cause: FailureCause) -> None:
-        """Runs a step; runs it again with an empty disk for downloads if theirs may be full."""
-        try:
-            await self._run(command, cause)
-        except DeployFailed as failed:
-            held = self.directory.deployment_id in self.directory.host.space.held
-            if failed.cause is not FailureCause.OUT_OF_DISK or self.downloads is None or held:
-                raise
-            self.directory.logs.note(LogKind.BUILD, _AGAIN)
-            downloads = self.directory.host.downloads
-            self.downloads = await in_thread(downloads.renew, self.spec.owner, self.slot.app_uid)
-            await self._run(command, cause)
-
-    async def _run(self, command: str, cause: FailureCause) -> None:
-        """Runs a step once; `cause` is the failure's cause if nothing else explains it."""
+    async def run(self, command: str, cause: FailureCause) -> None:
+        """Runs a step; `cause` is the failure's cause if nothing else explains it."""
         directory = self.directory
         cgroups, group = directory.host.cgroups, directory.build_group
         max_bytes = directory.host.shares.build_bytes
@@ -163,7 +150,6 @@ def _failure(
             FailureCause.OUT_OF_MEMORY, f"{reason}: the build ran out of memory", log_tail=tail
         )
     full = directory.disk.free_bytes < _FULL_BELOW_BYTES
-    last_try = tail.rpartition(_AGAIN)[2]
-    if full or any(word in last_try for word in _FULL_WORDS):
+    if full or any(word in tail for word in _FULL_WORDS):
         return DeployFailed(FailureCause.OUT_OF_DISK, f"{reason}: the disk is full", log_tail=tail)
     return DeployFailed(cause, reason, log_tail=tail)

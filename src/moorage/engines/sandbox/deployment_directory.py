@@ -236,4 +236,5 @@ class DeploymentDirectory(shared.DeploymentDirectory):
             return
         if (record := self.record) is not None:
             self.dismiss(record)
+        self.host.downloads.disk(self.path).remove()
         self.disk.remove()

@@ -37,7 +37,9 @@ TRIAL_LIMITS = Limits(
 )
 
 
-def open_host(configuration: HostConfiguration, *, subnet: str, caches: Caches) -> Host:
+def open_host(
+    configuration: HostConfiguration, *, subnet: str, caches: Caches, downloads_bytes: int
+) -> Host:
     """Sets up what all apps share, and removes leftovers; blocks. Raises IsolationMissing."""
     missing = [
         *probe.missing_privileges(run_dir=configuration.run_dir),
@@ -73,7 +75,10 @@ def open_host(configuration: HostConfiguration, *, subnet: str, caches: Caches) 
         templates=templates,
         caches=caches,
         downloads=Downloads(
-            templates=templates, caches=caches, mount_points=configuration.run_dir / "disks"
+            templates=templates,
+            caches=caches,
+            mount_points=configuration.run_dir / "disks",
+            size_bytes=downloads_bytes,
         ),
         toolchains=Toolchains(
             store=configuration.toolchains, directory=configuration.run_dir / "toolchains"

@@ -26,6 +26,7 @@ def _make(configuration: HostConfiguration, options: EngineOptions) -> Engine:
         subnet=options.subnet,
         wallet_cache_bytes=options.wallet_cache_bytes,
         total_cache_bytes=options.total_cache_bytes,
+        downloads_bytes=options.downloads_bytes,
     )
 
 

@@ -47,6 +47,7 @@ from moorage.records.log import LogKind
 from moorage.threads import in_thread
 
 SUBNET = "10.201.0.0/16"
+DOWNLOADS_BYTES = 4096 * 1024 * 1024
 _INSTANCE_ID = re.compile(r"[0-9a-f]{4,6}\Z")
 _TEND_EVERY_SECONDS = 5.0
 
@@ -58,7 +59,8 @@ class Sandbox(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
 
     `run_dir` contains mount points, so every user must be able to reach it. `instance_id` has 4 to
     6 hex digits. Builds keep up to `wallet_cache_bytes` (0: nothing) for later builds of the same
-    wallet, and up to `total_cache_bytes` for all wallets.
+    wallet, and up to `total_cache_bytes` for all wallets. Each has a disk of `downloads_bytes` for
+    what it downloads.
     """
 
     capabilities = Capabilities(volumes=True, caches=True, written_files=True)
@@ -70,11 +72,13 @@ class Sandbox(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
         subnet: str = SUBNET,
         wallet_cache_bytes: int = 0,
         total_cache_bytes: int = 0,
+        downloads_bytes: int = DOWNLOADS_BYTES,
     ) -> None:
         if not _INSTANCE_ID.match(configuration.instance_id):
             raise ValueError("instance_id must be 4 to 6 hex digits")
         super().__init__(configuration)
         self._subnet = subnet
+        self._downloads_bytes = downloads_bytes
         self._caches = Caches(
             directory=configuration.state_dir / "caches",
             wallet_bytes=wallet_cache_bytes,
@@ -93,7 +97,11 @@ class Sandbox(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
     async def open(self) -> str:
         """As `Engine.open`; runs a trial, and removes what belongs to no deployment."""
         self._opened = await in_thread(
-            open_host, self._configuration, subnet=self._subnet, caches=self._caches
+            open_host,
+            self._configuration,
+            subnet=self._subnet,
+            caches=self._caches,
+            downloads_bytes=self._downloads_bytes,
         )
         try:
             await trial(self._opened, _built, TRIAL_LIMITS)

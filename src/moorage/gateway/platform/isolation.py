@@ -152,6 +152,7 @@ def _options(settings: Settings, kind: EngineKind) -> EngineOptions:
         subnet=lower if kind.folder == DEPLOYMENTS else upper,
         wallet_cache_bytes=settings.build_cache_mib * _MIB,
         total_cache_bytes=settings.build_cache_total_mib * _MIB,
+        downloads_bytes=settings.build_downloads_mib * _MIB,
         docker_host=settings.docker_host,
         base_images=settings.base_images,
         image_registry=settings.image_registry,

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from moorage.engines.host.environment import app_environment, build_environment
@@ -216,6 +217,19 @@ def test_build_asks_a_registry_again_that_fails_for_a_moment() -> None:
     assert int(environment["npm_config_fetch_retries"]) > 2
     assert int(environment["npm_config_fetch_retry_mintimeout"]) < 10_000
     assert int(environment["UV_HTTP_RETRIES"]) > 3
+
+
+@pytest.mark.parametrize("where", ["toolchains", "host_tools"])
+@pytest.mark.parametrize(("version", "is_apart"), [("1.22.22", True), ("4.9.2", False)])
+def test_yarn_1_downloads_apart_from_the_app_with_and_without_a_lock_file(
+    where: str, version: str, is_apart: bool
+) -> None:
+    """What Yarn 2 and later download may be the app's own, in .yarn/cache."""
+    for install in ("yarn install --frozen-lockfile", "yarn install"):
+        tools = {where: {"yarn": version}}
+        by_yarn = msgspec.structs.replace(PLAN, install=install, **tools)
+        environment = build_environment(by_yarn, {}, {}, has_downloads=True)
+        assert ("YARN_CACHE_FOLDER" in environment) == is_apart
 
 
 def test_app_is_told_its_port_and_the_plan_wins() -> None:
