@@ -158,6 +158,29 @@ async def test_transaction_that_waits_at_one_look_alone_is_left_to_the_node(
         await client.close()
 
 
+async def test_payment_that_counts_once_it_is_safe_gets_one_block_on_top(
+    devchain: DevChain, wallets: DevWallets
+) -> None:
+    chain = await devchain.start()
+    url, key, pay_to = chain.rpc_urls[0], wallets.wallets[0].private_key, wallets.pay_to.address
+
+    async def blocks_after(amount: int, proxy: RpcProxy) -> int:
+        before = int(await rpc(url, "eth_blockNumber"), 16)
+        await send_transfer(url, key, USDC, pay_to, amount)
+        looked = proxy.requests
+        await until(lambda: proxy.requests >= looked + 6)
+        return int(await rpc(url, "eth_blockNumber"), 16) - before
+
+    async with RpcProxy(url) as proxy:
+        client = RpcClient(msgspec.structs.replace(chain, rpc_urls=(proxy.url,)))
+        bury = (pay_to, 500_000)
+        mining = asyncio.create_task(keep_mining(client, every_seconds=0.05, bury=bury))
+        assert await blocks_after(500_000, proxy) == 1
+        assert await blocks_after(500_001, proxy) == 2
+        mining.cancel()
+        await client.close()
+
+
 async def test_calls_run_at_about_the_present(devchain: DevChain) -> None:
     """On a chain without blocks anvil runs them in 1970, when no authorization is valid yet."""
     url = (await devchain.start()).rpc_urls[0]

@@ -67,7 +67,7 @@ class Setting:
         self.offers.append(offer)
         return True
 
-    def on_step(self, step: PayStep, _payment: Payment) -> None:
+    def on_step(self, step: PayStep, _payment: Payment, _why: str) -> None:
         self.steps.append(step)
         if step is self.crash_at:
             raise Crash

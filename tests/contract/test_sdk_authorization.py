@@ -72,7 +72,7 @@ class Setting:
     def ask(self, _: Request) -> Response:
         return settling(self.accepts)
 
-    def on_step(self, step: PayStep, _: Payment) -> None:
+    def on_step(self, step: PayStep, _: Payment, _why: str) -> None:
         if step is self.crash_at:
             raise Crash
 

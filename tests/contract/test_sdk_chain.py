@@ -37,7 +37,7 @@ class Market:
         self.journal = Journal(directory)
         self.crash_at: PayStep | None = None
 
-    def on_step(self, step: PayStep, _payment: Payment) -> None:
+    def on_step(self, step: PayStep, _payment: Payment, _why: str) -> None:
         if step is self.crash_at:
             raise Crash
 

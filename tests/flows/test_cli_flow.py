@@ -207,6 +207,18 @@ async def test_price_that_nobody_approved_or_is_too_small_is_not_paid(person: Pe
     assert person.held() == before
 
 
+async def test_large_topup_is_credited_though_nobody_else_makes_a_block(
+    dev_gateway: DevGateway, tmp_path: Path
+) -> None:
+    """One of more than safe_above_micro_usd, $100, counts once another block lies on its own."""
+    wallet = await Wallet(dev_gateway).fund(amount=200_000_000)
+    bought = Person(dev_gateway, tmp_path / "state", key=wallet.key).run(
+        "topup", "200", "--yes", "--json"
+    )
+    assert bought.code == 0, bought.err
+    assert bought.document["credited_usd"] == 200
+
+
 def test_topup_moves_the_dollars_it_names_credits_them_once_and_is_told_of(person: Person) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))

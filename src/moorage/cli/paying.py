@@ -13,7 +13,7 @@ _STAGES = {
     PayStep.RESUMED: "an earlier payment is still open; using it",
     PayStep.SIGNED: "paying",
     PayStep.MINED: "paid; asking the gateway to {then}",
-    PayStep.WAITING: "paid; waiting for the gateway to see it",
+    PayStep.WAITING: "paid; the gateway does not count it yet: {why}",
 }
 _TELLING = frozenset({PayStep.RESUMED, PayStep.SIGNED})
 
@@ -63,13 +63,19 @@ def _bought(offer: Offer) -> str:
 
 
 def step_teller(screen: Screen, *, then: str) -> OnStep:
-    """Tells each step of a payment; `then` is what the gateway does once it is paid."""
+    """Tells each step of a payment, and why it has to wait, once.
 
-    def tell(step: PayStep, payment: Payment) -> None:
+    `then` is what the gateway does once it is paid.
+    """
+    told = set[str]()
+
+    def tell(step: PayStep, payment: Payment, why: str) -> None:
         amount = money_text(payment.amount, decimals=payment.decimals)
         what = f"{amount} {payment.token.upper()} on {payment.chain}, {payment.reference}"
-        stage = _STAGES[step].format(then=then)
-        screen.note(f"{stage} ({what})" if step in _TELLING else stage)
+        stage = _STAGES[step].format(then=then, why=in_cli_words(why))
+        if stage not in told:
+            screen.note(f"{stage} ({what})" if step in _TELLING else stage)
+        told.add(stage)
 
     return tell
 

@@ -52,7 +52,7 @@ async def run_dev(
         stack.enter_context(armed(crash_at(os.environ.get("MOORAGE_CRASH_AT", ""))))
         wallets = dev_wallets(data_dir / "wallets.json")
         settings = _with_relayer(settings, wallets)
-        chains = await _start_chains(stack, data_dir, wallets, node_modules)
+        chains = await _start_chains(stack, settings, wallets, node_modules)
 
         def write_dev_file(addresses: GatewayAddresses) -> None:
             document = dev_document(settings, addresses, chains, wallets)
@@ -103,9 +103,11 @@ def dev_document(
 
 
 async def _start_chains(
-    stack: AsyncExitStack, data_dir: Path, wallets: DevWallets, node_modules: list[Path]
+    stack: AsyncExitStack, settings: Settings, wallets: DevWallets, node_modules: list[Path]
 ) -> dict[str, Chain]:
     anvil = find_anvil(node_modules)
+    data_dir = Path(settings.data_dir)
+    bury_above = settings.safe_above_micro_usd  # micro-USD are the tokens' atomic units here
     locals_ = [
         DevChain(
             KNOWN_CHAINS[name],
@@ -119,7 +121,7 @@ async def _start_chains(
         stack.push_async_callback(local.stop)
     started = await asyncio.gather(*(local.start() for local in locals_))
     for local in locals_:
-        stack.callback(asyncio.create_task(local.keep_mining()).cancel)
+        stack.callback(asyncio.create_task(local.keep_mining(bury_above=bury_above)).cancel)
     return {chain.name: chain for chain in started}
 
 

@@ -85,7 +85,8 @@ class Bought(msgspec.Struct, Generic[Answer], frozen=True):
 
 
 Approve = Callable[[Offer], bool]
-OnStep = Callable[[PayStep, Payment], None]
+OnStep = Callable[[PayStep, Payment, str], None]
+"""Takes a step, its payment, and why the gateway does not accept it yet; "" if it was not asked."""
 
 
 def refuse_to_pay(_offer: Offer) -> bool:
@@ -93,7 +94,7 @@ def refuse_to_pay(_offer: Offer) -> bool:
     return False
 
 
-def _ignore_step(_step: PayStep, _payment: Payment) -> None:
+def _ignore_step(_step: PayStep, _payment: Payment, _why: str) -> None:
     return
 
 
@@ -178,7 +179,7 @@ class Payer:
             known = self._journal.payments(key)
             open_payment = _open_payment(known)
             if open_payment is not None:
-                self._on_step(PayStep.RESUMED, open_payment)
+                self._on_step(PayStep.RESUMED, open_payment, "")
                 return await self._claim(purchase, open_payment)
             try:
                 answer = await purchase.ask(self._client, chain=chain, token=token)
@@ -220,7 +221,7 @@ class Payer:
                     return None
                 payment = await self._sign(node, offer, required, key)
                 self._journal.append(payment)
-                self._on_step(PayStep.SIGNED, payment)
+                self._on_step(PayStep.SIGNED, payment, "")
                 if node is not None and payment.raw_transaction:
                     await send(node, payment)
         return payment
@@ -317,7 +318,7 @@ class Payer:
                 left_seconds = deadline - self._clock.monotonic_seconds()
                 if left_seconds <= 0:
                     raise uncertain(payment, error) from error
-                self._on_step(PayStep.WAITING, payment)
+                self._on_step(PayStep.WAITING, payment, error.message)
                 asked = min(error.retry_after_seconds or 0, left_seconds)
                 await self._pause(max(pause_seconds, asked))
             else:
@@ -379,7 +380,7 @@ class Payer:
         async with Node(chain) as node:
             sighting = await see_mined(node, payment, pause=self._pause)
         if sighting is Sighting.MINED:
-            self._on_step(PayStep.MINED, payment)
+            self._on_step(PayStep.MINED, payment, "")
         elif sighting is Sighting.REVERTED:
             self._close(payment, PaymentState.REVERTED)
             raise PaymentReverted(

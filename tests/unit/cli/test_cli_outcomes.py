@@ -10,7 +10,7 @@ import pytest
 from moorage.cli.commands import CLIENT_COMMANDS, overview
 from moorage.cli.exits import Exit, exit_code
 from moorage.cli.main import error_document, hint, run
-from moorage.cli.paying import approver, offer_text
+from moorage.cli.paying import approver, offer_text, step_teller
 from moorage.cli.screen import Screen, counted, printable, table_lines
 from moorage.cli.wallet.configuration import project_lines
 from moorage.cli.wallet.deploy import deploy_document, deploy_lines
@@ -21,7 +21,7 @@ from moorage.sdk import errors
 from moorage.sdk.answers import read_answer
 from moorage.sdk.budget import read_dollars
 from moorage.sdk.journal import Payment
-from moorage.sdk.payer import Bought
+from moorage.sdk.payer import Bought, PayStep
 from moorage.wire.credits import ToppedUp
 from moorage.wire.deploy import Deployed
 from moorage.wire.deployments import DeploymentList, DeploymentProgress
@@ -376,6 +376,16 @@ def test_text_from_elsewhere_leaves_no_sequence_of_a_terminal(text: str, shown: 
 def test_table_is_aligned_and_a_row_is_a_line() -> None:
     assert table_lines(("A", "B"), [("long", "x"), ("y", "")]) == ["A     B", "long  x", "y"]
     assert table_lines(("A",), [("x\ty\nz",)]) == ["A", "x y z"]
+
+
+def test_payment_that_waits_says_why_and_once(capsys: pytest.CaptureFixture[str]) -> None:
+    tell = step_teller(Screen(json=False), then="credit it")
+    for why in ("It is not safe yet.", "It is not safe yet.", "Send POST /agent/credits again."):
+        tell(PayStep.WAITING, PAYMENT, why)
+    assert capsys.readouterr().err.splitlines() == [
+        "paid; the gateway does not count it yet: It is not safe yet.",
+        "paid; the gateway does not count it yet: Send `moorage topup` again.",
+    ]
 
 
 def test_table_without_rows_says_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import msgspec
 
 from moorage.chains.chain import Chain
 from moorage.chains.encoding import parse_quantity
+from moorage.chains.erc20 import transfer_topics
 from moorage.chains.local.anvil import NodeRecord, anvil_command, spawn, wait_until_listening
 from moorage.chains.local.dev_wallet import DevWallets
 from moorage.chains.local.devtokens import funding_calls, token_contracts
@@ -77,11 +78,12 @@ class DevChain:
             raise
         return self.chain
 
-    async def keep_mining(self) -> None:
-        """Mines transactions that the started node has overlooked, until cancelled."""
+    async def keep_mining(self, *, bury_above: int | None = None) -> None:
+        """As `keep_mining`, at the started node, for payments to the gateway's own wallet."""
         client = self._client(self._running_node().port)
+        bury = None if bury_above is None else (self._wallets.pay_to.address, bury_above)
         try:
-            await keep_mining(client)
+            await keep_mining(client, bury=bury)
         finally:
             await client.close()
 
@@ -234,21 +236,33 @@ class DevChain:
             self._lock = None
 
 
-async def keep_mining(client: RpcClient, *, every_seconds: float = 1.0) -> None:
+async def keep_mining(
+    client: RpcClient, *, every_seconds: float = 1.0, bury: tuple[str, int] | None = None
+) -> None:
     """Mines transactions that an automining node left in its pool, until cancelled.
 
     anvil sometimes leaves a transaction that arrives while it mines another (foundry issue 10122).
     A transaction was left if it waits at two looks in a row. A newer one is about to be mined, and
     an extra block would give payments too many confirmations. A node with automining off is not
     touched.
+
+    `bury` is a wallet and an amount in atomic units. A block that brings the wallet more gets
+    another on top: it counts once it is safe, and nobody else mines here.
     """
     waited: set[str] = set()
+    calls: list[tuple[str, list[Any]]] = [("anvil_getAutomine", []), ("txpool_content", [])]
+    if bury is not None:
+        tokens = [token.address for token in client.chain.tokens]
+        newest = {"fromBlock": "latest", "address": tokens, "topics": transfer_topics([bury[0]])}
+        calls.append(("eth_getLogs", [newest]))
     while True:
         await asyncio.sleep(until_tick(every_seconds))
         with contextlib.suppress(ChainUnavailable):
-            mines, pool = await client.batch([("anvil_getAutomine", []), ("txpool_content", [])])
+            mines, pool, *found = await client.batch(calls)
             waits = _hashes(pool["pending"]) if mines is True else set()
-            if waits & waited:
+            brings = sum(parse_quantity(log["data"]) for logs in found for log in logs)
+            is_to_bury = mines is True and bury is not None and brings > bury[1]
+            if waits & waited or is_to_bury:
                 await client.call("evm_mine", [])
             waited = waits
 

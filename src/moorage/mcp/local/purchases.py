@@ -52,7 +52,7 @@ class _Signed:
         self._timer = timer
         self._seconds = seconds
 
-    def note(self, _step: PayStep, payment: Payment) -> None:
+    def note(self, _step: PayStep, payment: Payment, _why: str) -> None:
         """Starts the time at the first step."""
         if self.payment is None:
             self._timer.reschedule(asyncio.get_running_loop().time() + self._seconds)
