@@ -73,6 +73,11 @@ class BuildTime:
             monthly_price=self._monthly_price,
         )
 
+    async def left_ms(self, *, wallet: str, project_id: str) -> int:
+        """Returns the free time that is left for a project's builds, as booked so far."""
+        holder = await ledger.holder_for(self._db, project_id, wallet=wallet)
+        return (await self.allowance(self._db, holder)).left_ms
+
     async def spend(
         self,
         build: Callable[[], Awaitable[None]],

@@ -168,6 +168,28 @@ async def test_failed_install_is_tried_once_more_where_another_may_succeed_and_t
         assert spec.plan.host_tools == {"python": "3.11.2", "uv": "0.9.5"}
 
 
+@pytest.mark.parametrize(
+    ("took_ms", "tries", "status"),
+    [(1_000, 2, DeploymentStatus.READY), (1_500, 1, DeploymentStatus.FAILED)],
+)
+async def test_second_try_costs_nobody_anything(
+    yard: Yard, project: Project, took_ms: int, tries: int, status: DeploymentStatus
+) -> None:
+    """What was paid gives 2.4 s of builds: 60 minutes a dollar."""
+    await fund(yard.db, ALICE, 2_400_000 // 3_600)
+    await yard.queued(project, ON_PYTHON)
+    fail(yard, "build", NO_WHEEL)
+
+    def take_time(method: str, _: str) -> None:
+        if method == "build":
+            yard.clock.advance(took_ms)
+
+    yard.runtime.on_call = take_time
+    assert (await yard.deployed()).status is status
+    assert [method for method, _ in yard.runtime.calls].count("build") == tries
+    assert await accounts.balance(yard.db, ALICE) == 2_400_000 // 3_600
+
+
 @pytest.mark.parametrize(("plan", "fault"), [(ON_PYTHON, NO_WHEEL), (BY_NPM, PEERS)])
 async def test_install_is_tried_twice_at_most(
     yard: Yard, project: Project, plan: Plan, fault: DeployFailed
