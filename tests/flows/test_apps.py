@@ -75,12 +75,14 @@ backend-path = ["."]
 [project]
 name = "thing"
 version = "1.0"
-requires-python = "<3.12"
 """
 BACKEND = """
-import zipfile
+import sys, zipfile
+if sys.version_info >= (3, 12):  # as numba has it
+    told = "Cannot install on Python version 3.13.5; only versions >=3.8,<3.12 are supported."
+    raise RuntimeError(told)
 INFO = {
-    "METADATA": "Metadata-Version: 2.1\\nName: thing\\nVersion: 1.0\\nRequires-Python: <3.12\\n",
+    "METADATA": "Metadata-Version: 2.1\\nName: thing\\nVersion: 1.0\\n",
     "WHEEL": "Wheel-Version: 1.0\\nGenerator: a\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
     "RECORD": "",
 }

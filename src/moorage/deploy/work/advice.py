@@ -231,7 +231,7 @@ def _quoted(lines: list[str], match: re.Match[str]) -> str:
     text, begin, end = match.string, match.start(group), match.end(group)
     begin, end = text.rfind("\n", 0, begin) + 1, text.find("\n", end)
     whole = text[begin : end if end >= 0 else None]
-    said = " ".join(_text(whole.strip(_FRAMING)).split())[:_MAX_LINE]
+    said = " ".join(_text(whole.strip(_FRAMING).removeprefix("cause: ")).split())[:_MAX_LINE]
     return _raised(lines, text.count("\n", 0, match.end(group)), said)
 
 
