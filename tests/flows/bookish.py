@@ -45,7 +45,7 @@ class Operator:
         self.gateway = gateway
         self.untyped = book.lines()
         self.places = {
-            "/opt/moorage": REPOSITORY,
+            "/opt/moorage": directory / "moorage",
             "/etc/moorage": gateway.config.parent,
             "/etc/systemd/system": directory / "units",
             "/usr/local/bin": directory / "bin",
@@ -54,6 +54,7 @@ class Operator:
         }
         for name in ("units", "bin", "backups"):
             (directory / name).mkdir()
+        (directory / "moorage").symlink_to(REPOSITORY)  # whose path may have a space
         path = f"{directory / 'bin'}:{os.environ['PATH']}"
         self.environment = gateway.environment() | {"PATH": path}
         self._directory = directory
