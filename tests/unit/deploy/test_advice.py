@@ -204,3 +204,10 @@ def test_failed_deployment_may_be_deployed_again_for_nothing(cause: str | None) 
     last = explain(cause, "It failed.", "anything").next_actions[-1]
     assert "same uniqueName" in last
     assert "free" in last
+
+
+def test_log_with_nothing_but_the_end_of_npms_error_is_quoted_by_its_last_line() -> None:
+    log = "npm error code E404\nnpm error A complete log of this run can be found in: /x.log"
+    assert explain("install_failed", "The install failed.", log).reason.startswith(
+        "The install failed. Its log: npm error"
+    )

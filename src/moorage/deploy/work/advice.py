@@ -22,7 +22,7 @@ from moorage.planning.python.packages import package_of
 
 _MAX_LINE = 300  # characters
 _MAX_READ = 4_000  # of a line, which may be one in JSON
-_MAX_TEXT = 16_384  # of a log: its end
+_MAX_TEXT = 8_192  # of a log: its end
 _NEAR_LINES = 40  # before the last error of an app that ended: what it told earlier, it survived
 _ERROR = re.compile(
     r"\b(error|exception|fatal|panic|cannot|can't|could not|failed|not found|denied"
@@ -115,7 +115,7 @@ class Explanation:
     next_settings: dict[str, Any] = field(default_factory=dict)
 
 
-@lru_cache(maxsize=64)  # it takes milliseconds, and a status is asked for again and again
+@lru_cache(maxsize=1_024)  # it takes milliseconds, and a status is asked for again and again
 def explain(code: str | None, reason: str, log_tail: str) -> Explanation:
     """Explains the failure with this `reason_code`, by the end of its log."""
     lines = _lines(log_tail)
@@ -194,7 +194,7 @@ def _error_at(lines: list[str]) -> int | None:
     outer = sorted({*outer, *_ends_of_tracebacks(lines)})
     at = next(iter([*outer[-1:], *errors[-1:], *range(len(lines))[-1:]]), None)
     if at is not None and _NPM.match(lines[at]):  # it tells the error first, then what may help
-        return next(other for other in outer if _NPM.match(lines[other]))
+        return next((other for other in outer if _NPM.match(lines[other])), at)
     return at
 
 
