@@ -34,10 +34,13 @@ def zip_body(archive: bytes, filename: str | None = "app.zip") -> bytes:
 
 
 def zipped(files: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """An archive of always the same bytes: the time of day could be any letter in it."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
         for name, content in files.items():
-            archive.writestr(name, content)
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = 0o40775 << 16 | 0x10 if name.endswith("/") else 0o600 << 16
+            archive.writestr(entry, content, compress_type=method)
     return buffer.getvalue()
 
 

@@ -610,7 +610,7 @@ async def test_archive_of_what_could_not_be_counted_has_room_for_a_whole_volume(
     volumes = VolumeCopies(yard.runtime, tmp_path / "carried")
     way = await volumes.beginning(serving="d", following="e")
     assert way is not None
-    larger = shutil.disk_usage(tmp_path).free + 1
+    larger = shutil.disk_usage(tmp_path).total + 1
     volume = NewVolume(volume_id="a", owner=ALICE, deployment_id="e", size_bytes=larger)
     with pytest.raises(DeployFailed, match="no room for an archive"):
         await volumes.prepare(volume, way)
