@@ -349,7 +349,7 @@ async def test_app_in_a_directory_is_deployed_and_configured_by_flags(
     deploy = ("deploy", str(tmp_path / "repository"), "--name", name, "--yes")
     several = newcomer.run(*deploy)
     assert several.code == 2
-    assert "or --directory if the app is in a directory" in several.err
+    assert "There are apps in blog, shop: set --directory to the one to deploy" in several.err
 
     deployed = newcomer.run(
         *(*deploy, "--directory", "shop", "--env", f"WORD=@{tmp_path}/word"),

@@ -130,7 +130,7 @@ async def test_app_that_kills_all_it_sees_kills_only_itself(
 ) -> None:
     neighbour = await deployer.deploy("neighbour", source, plan(), SMALL)
     killer = await deployer.deploy("killer", source, plan(), SMALL)
-    victims = ["sh", "-c", "sleep 60 & exec python3 $0 kill-everyone"]
+    victims = ["sh", "-c", 'sleep 60 & exec python3 "$0" kill-everyone']
     outside = subprocess.run(
         ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *victims,
          str(ATTACKS / "processes.py")],
