@@ -61,7 +61,7 @@ async def test_crowd_within_its_limits_holds_up_neither_who_has_paid_nor_a_newco
             await asyncio.sleep(PAUSE_SECONDS)
         told, _ = await crowd.communicate(b"")  # which ends its input
     crowds = json.loads(told)
-    assert crowds["statuses"]["402"] > 1_000
+    assert crowds["statuses"]["402"] >= 400  # each connection at least once
     assert crowds["statuses"].keys() <= {"402", "429"}
     assert statistics.median(of_paid) * TIMES_AS_FAST < crowds["seconds"]
     assert statistics.median(of_new) * TIMES_AS_FAST < crowds["seconds"]
