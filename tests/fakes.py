@@ -335,12 +335,12 @@ class FakeRoutes:
         self.table: dict[str, Address] = {}
         self.changes: list[tuple[str, Address | None]] = []
 
-    def point(self, host: str, target: Address) -> None:
+    async def point(self, host: str, target: Address) -> None:
         if self.table.get(host) != target:
             self.table[host] = target
             self.changes.append((host, target))
 
-    def remove(self, host: str) -> None:
+    async def remove(self, host: str) -> None:
         if self.table.pop(host, None) is not None:
             self.changes.append((host, None))
 

@@ -28,11 +28,13 @@ def spawn_detached(
     environment: Mapping[str, str],
     output: Path,
     keeps_output: bool = False,
+    log: int | None = None,
 ) -> ProcessRecord:
     """Starts `command` in a session of its own and writes what it prints to `output`.
 
-    `output` is emptied first, unless `keeps_output`. This is no `Popen`, because the process may
-    outlive whoever would have to wait for it. Raises OSError where the program can't be run.
+    `output` is emptied first, unless `keeps_output`. `log` is a descriptor that its standard output
+    gets instead. This is no `Popen`, because the process may outlive whoever would have to wait for
+    it. Raises OSError where the program can't be run.
     """
     words = tuple(command)
     if not os.access(words[0], os.X_OK):  # `env` below would only say so in the output
@@ -44,8 +46,8 @@ def spawn_detached(
         environment,
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, str(output), flags, 0o600),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
+            (os.POSIX_SPAWN_OPEN, 2, str(output), flags, 0o600),
+            (os.POSIX_SPAWN_DUP2, 2 if log is None else log, 1),
         ],
         setsid=True,
     )

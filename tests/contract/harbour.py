@@ -1,4 +1,4 @@
-"""A real Caddy with a router, fallback pages, and small apps on sockets behind it."""
+"""A real HAProxy with a router, fallback pages, and small apps on sockets behind it."""
 
 import asyncio
 import contextlib
@@ -7,6 +7,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
@@ -14,18 +15,21 @@ import pytest
 import pytest_asyncio
 import uvicorn
 from aiohttp import web
-from starlette.requests import Request
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from moorage.address import Address
 from moorage.gateway.platform.opening import find_tool
 from moorage.process import find_running
-from moorage.routing.caddy import Caddy
-from moorage.routing.caddy_config import ProxySettings
-from moorage.routing.caddy_routes import FALLBACK_SOCKET, WAKE_SOCKET
+from moorage.routing.haproxy import HAProxy
+from moorage.routing.haproxy_config import FALLBACK_SOCKET, WAKE_SOCKET, ProxySettings
 from moorage.routing.listener import listen_unix
 from moorage.routing.pages import Absence, HostState, fallback_app
 from moorage.routing.router import Router
-from moorage.routing.waking import Wake, waking_app
+from moorage.routing.waking import QuestionServer, Wake, Waking
 from ports import quiet_port
 from waiting import until
 
@@ -43,7 +47,7 @@ class Harbour:
 
     settings: ProxySettings
     router: Router
-    caddy: Caddy
+    proxy: HAProxy
     port: int = 0
     fallback: "Fallback | None" = None
 
@@ -61,15 +65,16 @@ class Server(uvicorn.Server):
 
 @dataclass
 class Fallback:
-    """The gateway's part, served by uvicorn on its two sockets."""
+    """The gateway's part, served on its two sockets."""
 
-    servers: list[Server]
-    tasks: list[asyncio.Task[None]]
+    pages: Server
+    serving: asyncio.Task[None]
+    asked: asyncio.Task[None]
 
     async def stop(self) -> None:
-        for server in self.servers:
-            server.should_exit = True
-        await asyncio.gather(*self.tasks)
+        self.pages.should_exit = True
+        self.asked.cancel()
+        await asyncio.wait([self.serving, self.asked])
 
 
 async def nobody_sleeps(host: str) -> bool:
@@ -83,23 +88,19 @@ async def serve_fallback(run_dir: Path, wake: Wake = nobody_sleeps) -> Fallback:
     async def owner(host: str) -> str:
         return host
 
-    def visitor(request: Request) -> str:
-        return request.headers["x-real-ip"]
+    def visitor(address: str) -> str:
+        return address
 
-    apps = {
-        FALLBACK_SOCKET: fallback_app(
-            lookup, base_domain="localhost", gateway_url="http://127.0.0.1:8402", visitor=visitor
-        ),
-        WAKE_SOCKET: waking_app(wake, owner=owner, visitor=visitor),
-    }
-    configs = [uvicorn.Config(app, log_level="warning", lifespan="off") for app in apps.values()]
-    servers = [Server(config) for config in configs]
-    tasks = [
-        asyncio.create_task(server.serve([listen_unix(run_dir / name)]))
-        for name, server in zip(apps, servers, strict=True)
-    ]
-    await until(lambda: all(server.started for server in servers))
-    return Fallback(servers, tasks)
+    pages = fallback_app(
+        lookup, base_domain="localhost", gateway_url="http://127.0.0.1:8402", visitor=visitor
+    )
+    server = Server(uvicorn.Config(pages, log_level="warning", lifespan="off", ws="none"))
+    waking = Waking(wake, owner=owner, visitor=visitor)
+    asked = QuestionServer(waking, listen_unix(run_dir / WAKE_SOCKET))
+    serving = server.serve([listen_unix(run_dir / FALLBACK_SOCKET)])
+    tasks = asyncio.create_task(serving), asyncio.create_task(asked.run())
+    await until(lambda: server.started)
+    return Fallback(server, *tasks)
 
 
 @pytest.fixture
@@ -121,11 +122,11 @@ async def lone_harbour(directory: Path) -> AsyncIterator[Harbour]:
         http_port=quiet_port(),  # it is started again there, and nobody came in between
     )
     router = Router(settings.run_dir, "localhost")
-    caddy = Caddy(find_tool("caddy"), settings)
+    proxy = HAProxy(find_tool("haproxy"), settings)
     try:
-        yield Harbour(settings, router, caddy, await caddy.start())
+        yield Harbour(settings, router, proxy, await proxy.start())
     finally:
-        await caddy.stop()
+        await proxy.stop()
 
 
 @pytest_asyncio.fixture
@@ -225,7 +226,7 @@ def address(request: pytest.FixtureRequest, directory: Path) -> Address:
 async def app(harbour: Harbour, address: Address) -> AsyncIterator[App]:
     """An app at my-app.localhost."""
     async with running("one", address) as started:
-        harbour.router.point("my-app.localhost", started.address)
+        await harbour.router.point("my-app.localhost", started.address)
         yield started
 
 
@@ -261,8 +262,26 @@ async def raw(harbour: Harbour, request: bytes) -> bytes:
 
 
 def running_proxies(settings: ProxySettings) -> list[int]:
-    config = settings.state_dir / "caddy.json"
-    return [
-        record.pid
-        for record in find_running((str(find_tool("caddy")), "run", "--config", str(config)))
-    ]
+    config = settings.state_dir / "haproxy.cfg"
+    return [record.pid for record in find_running(("-db", "-f", str(config)))]
+
+
+def self_signed(*names: str) -> tuple[bytes, str]:
+    """A certificate for names that signs itself, with its key; and without it, to be trusted."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=2))
+        .add_extension(x509.SubjectAlternativeName(map(x509.DNSName, names)), critical=False)
+        .sign(key, hashes.SHA256())
+        .public_bytes(Encoding.PEM)
+    )
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return certificate + secret, certificate.decode()

@@ -14,8 +14,8 @@ from yarl import URL
 
 from moorage.address import Address
 from moorage.gateway.platform.opening import find_tool
-from moorage.routing.caddy import Caddy
-from moorage.routing.caddy_config import ProxySettings
+from moorage.routing.haproxy import HAProxy
+from moorage.routing.haproxy_config import ProxySettings
 from moorage.routing.listener import listen_unix
 from moorage.routing.router import Router
 
@@ -42,7 +42,7 @@ class Proxy:
 
         path = self.directory / "app.sock"
         async with await asyncio.start_unix_server(handle, sock=listen_unix(path)):
-            self.router.point(host, Address.unix(path))
+            await self.router.point(host, Address.unix(path))
             yield
 
     async def ask(self, host: str, *fields: str) -> list[list[tuple[str, str]]]:
@@ -92,7 +92,7 @@ async def proxy() -> AsyncIterator[Proxy]:
             http_port=0,
         )
         router = Router(settings.run_dir, BASE)
-        caddy = Caddy(find_tool("caddy"), settings)
+        caddy = HAProxy(find_tool("haproxy"), settings)
         try:
             yield Proxy(await caddy.start(), router, directory)
         finally:

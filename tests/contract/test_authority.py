@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from moorage.routing.caddy_config import Tls, caddy_config
 from structlog.testing import capture_logs
 
 from clock import MINUTE_MS, MovableClock
@@ -14,7 +15,6 @@ from moorage.errors import ProxyFailed
 from moorage.gateway.platform.authority import Authority, needs_authority, own_roots
 from moorage.gateway.platform.proxy import proxy_settings
 from moorage.operate.check.authority import check_authority
-from moorage.routing.caddy_config import Tls, caddy_config
 from moorage.settings import Settings, load_settings
 
 FIVE_MINUTES_MS = 5 * MINUTE_MS

@@ -19,7 +19,7 @@ from harbour import App, Harbour, get, listening, serve_fallback
 
 from moorage.address import Address
 from moorage.routing.access_log import AccessLog
-from moorage.routing.caddy_config import ACCESS_LOG
+from moorage.routing.haproxy import ACCESS_LOGS
 from waiting import until
 
 HOST = "mortal.localhost"
@@ -87,7 +87,7 @@ class Mortal:
 async def mortal(harbour: Harbour, address: Address) -> AsyncIterator[Mortal]:
     """Its door is closed at first."""
     ended = Mortal(address)
-    harbour.router.point(HOST, ended.app.address)
+    await harbour.router.point(HOST, ended.app.address)
     harbour.fallback = await serve_fallback(harbour.settings.run_dir, ended.wake)
     try:
         yield ended
@@ -191,7 +191,7 @@ async def test_unsafe_request_that_may_have_reached_a_dying_app_gets_the_page(
     mortal.reads = reads
     await mortal.open_door()
     status, text = await send(client, harbour, method, data=body)
-    assert (status, json.loads(text)["code"]) == (404, "app_not_found")
+    assert (status, json.loads(text)["code"]) == (502, "app_not_answering")
     assert mortal.asked == []
     assert mortal.app.requests == []
     assert len(mortal.delivered) == reads
@@ -207,7 +207,7 @@ async def test_get_with_a_body_that_may_have_reached_a_dying_app_gets_the_page(
 ) -> None:
     await mortal.open_door()
     data = pieces() if chunked else b"whole"
-    assert (await send(client, harbour, "GET", data=data))[0] == 404
+    assert (await send(client, harbour, "GET", data=data))[0] == 502
     assert mortal.asked == []
 
 
@@ -256,7 +256,7 @@ async def test_request_that_was_held_is_counted_once_as_the_apps(
 ) -> None:
     await mortal.open_door()
     assert (await get(client, harbour, HOST))[0] == 200
-    log = AccessLog(harbour.settings.state_dir / ACCESS_LOG, probe_token="")
+    log = AccessLog(harbour.settings.state_dir / ACCESS_LOGS, probe_token="")
     found: list[tuple[int, int, int]] = []
 
     def is_counted() -> bool:

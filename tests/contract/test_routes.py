@@ -18,18 +18,18 @@ def routes(request: pytest.FixtureRequest, tmp_path: Path) -> Routes:
     return Router(tmp_path, "localhost") if request.param == "router" else FakeRoutes()
 
 
-def test_host_leads_where_it_was_pointed_last(routes: Routes) -> None:
+async def test_host_leads_where_it_was_pointed_last(routes: Routes) -> None:
     assert routes.target(ONE) is None
     for target in (SOCKET, SOCKET, PORT, SOCKET):
-        routes.point(ONE, target)
+        await routes.point(ONE, target)
         assert routes.target(ONE) == target
-    routes.point(TWO, PORT)
+    await routes.point(TWO, PORT)
     assert routes.routes() == {ONE: SOCKET, TWO: PORT}
 
 
-def test_removed_host_leads_nowhere(routes: Routes) -> None:
-    routes.point(ONE, SOCKET)
+async def test_removed_host_leads_nowhere(routes: Routes) -> None:
+    await routes.point(ONE, SOCKET)
     for _ in range(2):
-        routes.remove(ONE)
+        await routes.remove(ONE)
     assert routes.target(ONE) is None
     assert routes.routes() == {}

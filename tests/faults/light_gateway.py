@@ -29,7 +29,7 @@ from moorage.gateway.running import run_gateway
 from moorage.gateway.stopping import stop_on_signals
 from moorage.planning.toolbox import Toolbox
 from moorage.routing.access_log import AccessLog
-from moorage.routing.caddy_config import ACCESS_LOG
+from moorage.routing.haproxy import ACCESS_LOGS
 from moorage.routing.router import Router
 from moorage.settings import Settings, load_settings
 from moorage.storage.purpose import Purpose
@@ -104,9 +104,9 @@ async def open_platform(stack: AsyncExitStack, settings: Settings, opening: Open
     return Platform(
         keeper=AppKeeper(runtime=runtime),
         proxy=Proxy(
-            caddy=cast("Any", proxy),
+            process=cast("Any", proxy),
             address=LOOPBACK,
-            access_log=AccessLog(run_dir / ACCESS_LOG, probe_token=""),
+            access_log=AccessLog(run_dir / ACCESS_LOGS, probe_token=""),
             probe_token="",
         ),
         view=runtime,

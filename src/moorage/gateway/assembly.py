@@ -101,7 +101,7 @@ class Rooms:
             self.core.db.run,
             self.core.leases.run,
             *(() if machine is None else (machine.run,)),
-            *(() if proxy is None else (proxy.caddy.keep_running,)),
+            *(() if proxy is None else (proxy.process.keep_running,)),
             self.platform.toolchains.inventory.run,
             *self.payments.runs,
             *self.deploy.runs,

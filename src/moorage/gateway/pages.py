@@ -4,14 +4,12 @@ from collections.abc import Awaitable, Callable
 from math import ceil
 from typing import Any
 
-from starlette.requests import Request
-
 from moorage.auth.client_address import TrustedProxies
 from moorage.deploy.keeping.restarts import next_try
 from moorage.gateway.assembly import Rooms
 from moorage.records.project import Project, ProjectStatus
 from moorage.routing.pages import Absence, HostState, fallback_app
-from moorage.routing.waking import Visitor, waking_app
+from moorage.routing.waking import Visitor, Waking
 from moorage.storage.apps import jobs
 
 
@@ -25,21 +23,20 @@ def pages_app(rooms: Rooms) -> Any:
     )
 
 
-def questions_app(rooms: Rooms) -> Any:
-    """Returns the app that wakes an app for the proxy, and answers once it runs."""
+def waking(rooms: Rooms) -> Waking:
+    """Returns what has apps started for the proxy."""
 
     async def owner(host: str) -> str | None:
         project = await rooms.deploy.addresses.project_at(host)
         return None if project is None else project.wallet
 
-    return waking_app(rooms.deploy.waking.host, owner=owner, visitor=_visitor(rooms.api.proxies))
+    return Waking(rooms.deploy.waking.host, owner=owner, visitor=_visitor(rooms.api.proxies))
 
 
 def _visitor(trusted: TrustedProxies) -> Visitor:
-    """Returns a look-up of a visitor's address; None for those who came through another proxy."""
+    """Returns a look-up of what an address is counted by; None for another proxy's."""
 
-    def visitor(request: Request) -> str | None:
-        address = request.headers.get("x-real-ip", "")
+    def visitor(address: str) -> str | None:
         return None if not address or trusted.trusts(address) else trusted.limit_key(address)
 
     return visitor

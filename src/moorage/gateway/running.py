@@ -37,7 +37,7 @@ from moorage.gateway.operator.port import (
     operator_app,
 )
 from moorage.gateway.operator.upkeep import loops_of_upkeep
-from moorage.gateway.pages import pages_app, questions_app
+from moorage.gateway.pages import pages_app, waking
 from moorage.gateway.platform.beside import open_beside
 from moorage.gateway.platform.engines import settle_engines
 from moorage.gateway.platform.following import open_following
@@ -64,9 +64,9 @@ from moorage.pages.sessions.confirmation import Confirmations
 from moorage.pages.sessions.doors import wallet_doors
 from moorage.pages.sessions.gate import operator_gate, wallet_gate
 from moorage.pages.wallet.site import PREFIXES, WalletSite
-from moorage.routing.caddy_routes import FALLBACK_SOCKET, WAKE_SOCKET
+from moorage.routing.haproxy_config import FALLBACK_SOCKET, WAKE_SOCKET
 from moorage.routing.listener import listen_unix
-from moorage.routing.waking import MAX_QUESTIONS
+from moorage.routing.waking import QuestionServer
 from moorage.settings import Settings
 from moorage.storage.apps.toolchains import in_use
 from moorage.storage.migrate import is_newest, migrate
@@ -350,7 +350,7 @@ def _servers(
     bounds: Bounds,
     mcp: McpEndpoint,
     operator_pages: OperatorPages | None,
-) -> list[HttpServer]:
+) -> list[HttpServer | QuestionServer]:
     proxies, proxy_dir = rooms.api.proxies, rooms.platform.proxy_dir
     pages = _public_pages(rooms, settings, operator_pages)
     http = rooms.api.http
@@ -358,7 +358,7 @@ def _servers(
         http_app(http, mcp=mcp, pages=pages), address_of=partial(address_key, http.front)
     )
     api = RequestContext(shared, proxies)
-    servers = [
+    servers: list[HttpServer | QuestionServer] = [
         HttpServer(api, rooms.platform.api_listener, bounds=bounds, proxies=proxies),
         HttpServer(_operator_app(rooms, settings, operator, operator_pages), operator),
     ]
@@ -367,11 +367,7 @@ def _servers(
     return [
         *servers,
         HttpServer(pages_app(rooms), listen_unix(proxy_dir / FALLBACK_SOCKET)),
-        HttpServer(
-            questions_app(rooms),
-            listen_unix(proxy_dir / WAKE_SOCKET),
-            bounds=Bounds(connections=MAX_QUESTIONS),
-        ),
+        QuestionServer(waking(rooms), listen_unix(proxy_dir / WAKE_SOCKET)),
     ]
 
 

@@ -25,7 +25,7 @@ from moorage.gateway.state.data_directory import NONCES, open_data_directory
 from moorage.ledger.metering import Metering
 from moorage.operate.acts import note_act
 from moorage.operate.books import operator_name, require_newest
-from moorage.routing.caddy import Caddy
+from moorage.routing.haproxy import HAProxy
 from moorage.settings import Settings
 from moorage.storage.apps.toolchains import in_use
 from moorage.storage.purpose import Purpose, purpose_of
@@ -54,7 +54,7 @@ class Machine:
         """Ends the proxy, the apps, and what they share: filters, groups, mounts, sockets."""
         state_dir, run_dir = self.core.data_dir / "proxy", _run_dir(self.settings)
         served = proxy_settings(self.settings, state_dir, run_dir / PROXY, self.settings.public_url)
-        await Caddy(find_tool("caddy"), served).stop()
+        await HAProxy(find_tool("haproxy"), served).stop()
         self.closing.pop_all()
         await self.engine.close(stop_apps=True)
         shutil.rmtree(run_dir / PROXY, ignore_errors=True)

@@ -10,7 +10,7 @@ HOUR_MS = 3_600_000
 
 
 class Position(msgspec.Struct, frozen=True):
-    """How far a log has been read: `head`, the file's beginning, tells which file it is."""
+    """How far a log has been read: `head` says it of each file, `offset` is their sum."""
 
     head: str
     offset: int

@@ -1,144 +1,150 @@
-"""Reads the requests of each app from the proxy's access log, across rotations.
+"""Reads the requests of each app from the proxy's log.
 
-The log has one JSON line for each request that has ended. A request that was sent to an app has the
-field `served` with the host; if the gateway answered in place of the app, it also has `page`.
-`probe` is the token that the gateway sends with its own requests. `latency` is the time in ms until
-the app began to answer, `held` the time before, if the request waited for it to be started. A
-rotated file is renamed and never changed again.
+The log has one line for each request to an app that has ended: the time in ms, the host, the
+status, the bytes in and out (headers included), the time in ms until the app began to answer, the
+same with the time for which the request waited until the app was started before it and `/` between,
+`app` if the app answered, and the token that marks the gateway's own requests; `-` for none.
+
+Each process of the proxy has a file of its own, which it locks (flock(2)) until it ends, so that a
+proxy that another has replaced can go on to write. What has been counted is taken away from the
+disk: of a file that grows, its beginning (fallocate(2), a hole); of a process that has ended, all.
+So nothing is renamed, and no line is lost or counted twice.
 """
 
 import contextlib
-import hashlib
+import ctypes
+import fcntl
+import os
+import time
 from pathlib import Path
 
-import msgspec
-from msgspec import UNSET, UnsetType
+import structlog
 
 from moorage.records.consumption import SPAN_MS
 from moorage.records.traffic import Batch, Position, Traffic
 
-_BATCH_BYTES = 512 * 1024  # some 4,000 lines, 10 ms; every line is much shorter
-_HEAD_BYTES = 128  # of the first line at most; its time makes it unique
-_ROLL_TRIES = 10
+log = structlog.get_logger()
+
+_BATCH_BYTES = 512 * 1024  # some 8,000 lines; every line is much shorter
+_HOLE_BYTES = 1 << 20  # that are taken away at a time
+_KEEP_SIZE_PUNCH_HOLE = 0x01 | 0x02  # linux/falloc.h
+_SUFFIX = ".log"
 
 
-class _Line(msgspec.Struct):
-    ts: float
-    status: int = 0
-    bytes_read: int = 0
-    size: int = 0
-    served: str | UnsetType = UNSET
-    page: msgspec.Raw | UnsetType = UNSET
-    probe: str = ""
-    latency: float | None = None  # null, then again, in a line of a request that was sent twice
-    held: float | None = None
-
-
-_decoder = msgspec.json.Decoder(_Line)
+def open_log(directory: Path) -> int:
+    """Returns the descriptor of a new file for a process, locked as long as that has it open."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(directory / f"{time.time_ns():020}{_SUFFIX}", flags, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return descriptor
 
 
 class AccessLog:
-    """Reads `path` and its rotated files, `access-<time>….log` beside it. Blocks.
+    """Reads the files in a directory. Blocks. Skips lines whose probe is `probe_token`."""
 
-    Skips lines whose `probe` is `probe_token`.
-    """
-
-    def __init__(self, path: Path, *, probe_token: str) -> None:
-        self._path = path
+    def __init__(self, directory: Path, *, probe_token: str) -> None:
+        self._directory = directory
         self._probe_token = probe_token
-        self._at_end: tuple[Position, tuple[int, int]] | None = None
+        self._taken_bytes: dict[str, int] = {}
 
     def read(self, position: Position | None) -> Batch | None:
         """Returns the next batch after `position`; None when there is nothing new.
 
-        Starts at the oldest line when `position` is None, or its file is gone.
+        What lies before `position` has been counted: it is taken away.
         """
-        if self._at_end is not None and self._at_end == (position, self._size()):
-            return None
-        files = self._files()
-        found = _index_of(files, position)
-        at = found or 0
-        offset = position.offset if position is not None and found is not None else 0
-        while at < len(files):
-            data = _whole_lines(files[at], offset)
-            if data:
-                there = Position(_head(files[at]) or "", offset + len(data))
-                return self._parsed(data, there)
-            at, offset = at + 1, 0
-        self._at_end = None if position is None else (position, self._size())
-        return None
+        known = {} if position is None else _offsets(position)
+        offsets: dict[str, int] = {}
+        found = b""
+        for file in self._files():
+            offset = offsets[file] = known.get(file, 0)
+            with contextlib.suppress(FileNotFoundError):
+                descriptor = os.open(self._directory / file, os.O_RDWR | os.O_CLOEXEC)
+                try:
+                    if not found:
+                        offsets[file], found = _lines(descriptor, offset)
+                    if not found and self._is_done(descriptor, offset):
+                        (self._directory / file).unlink()
+                    else:
+                        self._take_away(descriptor, file, offset)
+                finally:
+                    os.close(descriptor)
+        return self._parsed(found, _position(offsets)) if found else None
 
-    def _size(self) -> tuple[int, int]:
-        """Returns inode and size of the file that is being written; zeros if there is none."""
+    def _files(self) -> list[str]:
         try:
-            status = self._path.stat()
+            names = os.listdir(self._directory)  # noqa: PTH208 (many times a minute)
         except FileNotFoundError:
-            return (0, 0)
-        return (status.st_ino, status.st_size)
+            return []
+        return sorted(name for name in names if name.endswith(_SUFFIX))
 
-    def _files(self) -> list[Path]:
-        """Returns the log's files, oldest first; lists again if one was rotated meanwhile."""
-        pattern = f"{self._path.stem}-*{self._path.suffix}"
-        for _ in range(_ROLL_TRIES):
-            before = self._size()[0]
-            rolled = sorted(self._path.parent.glob(pattern))
-            if self._size()[0] == before:
-                break
-        return [path for path in (*rolled, self._path) if _head(path) is not None]
+    def _is_done(self, descriptor: int, offset: int) -> bool:
+        """Returns whether nothing is left to be read, and nobody will write any more."""
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return os.fstat(descriptor).st_size <= offset or not _lines(descriptor, offset)[1]
+
+    def _take_away(self, descriptor: int, file: str, until: int) -> None:
+        """Frees the disk's space before an offset, where the file system can."""
+        length = until - until % _HOLE_BYTES
+        if length <= self._taken_bytes.get(file, 0):
+            return
+        self._taken_bytes[file] = length
+        if _fallocate(descriptor, _KEEP_SIZE_PUNCH_HOLE, 0, length):
+            self._taken_bytes[file] = 1 << 62  # it is not tried again
+            reason = os.strerror(ctypes.get_errno())
+            log.warning("the proxy's log takes ever more space", file=file, error=reason)
 
     def _parsed(self, data: bytes, position: Position) -> Batch:
         batch = Batch(position=position, traffic={}, tried=frozenset())
         tried = set()
-        for text in data.split(b"\n"):
+        for line in data.decode("latin-1").splitlines():
             try:
-                line = _decoder.decode(text)
-            except msgspec.DecodeError:
-                continue  # the empty text after the last newline, or not a line of ours
-            if not line.served or (line.probe and line.probe == self._probe_token):
-                continue
-            tried.add(line.served)
-            if line.page is UNSET:
-                _count(batch, line.served, line)
+                at_ms, host, status, bytes_in, bytes_out, latency, held, by, probe = line.split(" ")
+                if probe == self._probe_token != "":
+                    continue
+                tried.add(host)
+                if by != "app":
+                    continue
+                at = int(at_ms)
+                traffic = batch.traffic.setdefault((host, at - at % SPAN_MS), Traffic())
+                traffic.count(
+                    status=int(status), bytes_in=int(bytes_in), bytes_out=int(bytes_out), at_ms=at
+                )
+                if held != "-":
+                    whole_ms, _, latency = held.partition("/")
+                    traffic.count_held(int(whole_ms) - int(latency))
+                traffic.count_latency(int(latency))
+            except ValueError:
+                continue  # not a line of ours, or the rest of one, behind a hole
         batch.tried = frozenset(tried)
         return batch
 
 
-def _count(batch: Batch, host: str, line: _Line) -> None:
-    at_ms = int(line.ts * 1000)
-    span = at_ms - at_ms % SPAN_MS
-    traffic = batch.traffic.get((host, span))
-    if traffic is None:
-        traffic = batch.traffic[host, span] = Traffic()
-    traffic.count(status=line.status, bytes_in=line.bytes_read, bytes_out=line.size, at_ms=at_ms)
-    if line.latency is not None:
-        traffic.count_latency(line.latency)
-    if line.held is not None:
-        traffic.count_held(line.held)
-
-
-def _index_of(files: list[Path], position: Position | None) -> int | None:
-    """Returns the index of the file that `position` is in; None when it is in none."""
-    if position is None:
-        return None
-    return next((index for index, path in enumerate(files) if _head(path) == position.head), None)
-
-
-def _head(path: Path) -> str | None:
-    """Returns a digest that identifies a file; None if it is gone or has no line yet."""
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        first = file.readline(_HEAD_BYTES)
-        if len(first) == _HEAD_BYTES or first.endswith(b"\n"):
-            return hashlib.sha256(first).hexdigest()[:32]
-    return None
-
-
-def _whole_lines(path: Path, offset: int) -> bytes:
-    """Returns up to a batch of bytes from `offset`, whole lines only."""
+def _lines(descriptor: int, offset: int) -> tuple[int, bytes]:
+    """Returns whole lines that follow an offset, and the offset behind them."""
     try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            data = file.read(_BATCH_BYTES)
-    except FileNotFoundError:
-        return b""
+        start = os.lseek(descriptor, offset, os.SEEK_DATA)
+    except OSError:  # nothing follows
+        return offset, b""
+    data = os.pread(descriptor, _BATCH_BYTES, start)
     end = data.rfind(b"\n") + 1
-    return data if not end and len(data) == _BATCH_BYTES else data[:end]
+    return (start + end, data[:end]) if end else (offset, b"")
+
+
+def _offsets(position: Position) -> dict[str, int]:
+    """Returns how far each file has been read: `<file>:<offset> ...`."""
+    pairs = (text.rpartition(":") for text in position.head.split(" "))
+    return {file: int(offset) for file, colon, offset in pairs if colon and offset.isdecimal()}
+
+
+def _position(offsets: dict[str, int]) -> Position:
+    head = " ".join(f"{file}:{offset}" for file, offset in offsets.items())
+    return Position(head, sum(offsets.values()))
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+_fallocate = _libc.fallocate

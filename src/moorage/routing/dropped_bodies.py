@@ -27,7 +27,7 @@ class DroppedBodies:
 
     async def drop(self, request: Request) -> None:
         """Reads and discards the request's body, within the limits. Raises ClientDisconnect."""
-        visitor = self._visitor(request)
+        visitor = self._visitor(request.headers.get("x-real-ip", ""))
         if self._of_visitor.total() >= MAX_BODIES:
             return
         if visitor is not None and self._of_visitor[visitor] >= MAX_BODIES_PER_VISITOR:

@@ -23,8 +23,8 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from moorage.errors import MoorageError
-from moorage.routing.caddy_routes import FALLBACK_HEADER
 from moorage.routing.dropped_bodies import DroppedBodies
+from moorage.routing.haproxy_config import FALLBACK_HEADER
 from moorage.routing.hosts import host_of_header, is_host
 from moorage.routing.waking import Visitor
 
@@ -250,9 +250,7 @@ class _Pages:
         await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
-        host = host_of_header(request.headers.get("host", ""))
-        if host != host.lower() and is_host(host.lower()):
-            return _to_lower_case(request)
+        host = host_of_header(request.headers.get("host", "")).lower()
         page = await self._page(host)
         return render(
             page,
@@ -274,17 +272,6 @@ class _Pages:
         if absence.retry_after_seconds is None:
             return page
         return replace(page, retry_after_seconds=absence.retry_after_seconds)
-
-
-def _to_lower_case(request: Request) -> Response:
-    """Redirects to the host in lower case, as routes have it, keeping method and body."""
-    host = request.headers["host"].lower()
-    path = request.scope["raw_path"].decode("ascii")
-    location = f"{request.headers.get('x-forwarded-proto', 'http')}://{host}{path}"
-    if request.url.query:
-        location += f"?{request.url.query}"
-    headers = {"Location": location, FALLBACK_HEADER: "lower_case", "Cache-Control": "no-store"}
-    return Response(status_code=308, headers=headers)
 
 
 def _is_browser(headers: Headers) -> bool:

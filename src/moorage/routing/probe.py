@@ -9,7 +9,7 @@ import aiohttp
 import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from moorage.routing.caddy_routes import FALLBACK_HEADER, PROBE_HEADER
+from moorage.routing.haproxy_config import FALLBACK_HEADER, PROBE_HEADER
 
 
 class Answer(StrEnum):

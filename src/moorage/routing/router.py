@@ -1,146 +1,185 @@
-"""Keeps the routes from host names to apps, in two directories that the proxy reads per request.
+"""Keeps the routes from host names to apps, for the proxy and for the next one.
 
-    run_dir/routes/<host>/<name>          an empty file; its name says where the app is
-    run_dir/sockets/<host>/<generation>   a symlink to the app's unix socket, if it has one
+    run_dir/routes/<host>   a symlink; its text is what the proxy has for the host in its map
+    run_dir/sockets/<name>  a symlink to an app's unix socket
 
-The name is `host:port`, which the proxy dials, or a generation, whose symlink it dials. A switch
-renames the one file in `routes/<host>`, so it is atomic and the proxy is never reloaded. The proxy
-pools its connections by the path it dials, which contains the generation. So after a switch no
-request reaches the old app, not even over a connection that was kept alive, and a host name given
-to another project can't reach its former app. The previous generation's symlink stays until the
-next switch, for a request that has just looked it up.
+The text is `address_port`, or the name of a server that the proxy has for a unix socket. A switch
+replaces the symlink, then the entry in the running proxy's map: there is no reload. The proxy keeps
+connections by the address that it dials, or by the server, whose name is new after each switch. So
+no request reaches the old app then, not even over a connection that was kept alive, and a host name
+given to another project can't reach its former app. A server is deleted once its last request ends.
 """
 
 import contextlib
 import os
 import secrets
-import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from moorage.address import Address
 from moorage.errors import InvalidField
+from moorage.routing.admin import ask
+from moorage.routing.haproxy_config import APP_BACKENDS, HOSTS, SOCKETS
 from moorage.routing.hosts import MAX_LABEL_LENGTH, check_host, is_host
 
-ROUTES_DIR = "routes"
-SOCKETS_DIR = "sockets"
+MAX_HOST_LENGTH = 253
 
-SUN_PATH_BYTES = 108  # sockaddr_un.sun_path, with its terminating zero (unix(7))
-
-_GENERATION_LENGTH = 8
-
-MAX_HOST_LENGTH = SUN_PATH_BYTES - 1 - len(f"{SOCKETS_DIR}//") - _GENERATION_LENGTH
-"""The longest host whose socket path, relative to `run_dir`, fits into `sun_path`."""
+_ROUTES = "routes"
+_SERVER = "s"  # with which no IP address begins
+_SERVER_BYTES = 8
+_HELD = "still has connections"
+_AT_ONCE = 200  # changes in one line of the admin socket, which takes 40 KiB
 
 
 def check_base_domain(domain: str) -> None:
-    """Raises InvalidField unless names under a domain fit into a socket's path."""
+    """Raises InvalidField unless a domain is a host name that leaves room for names under it."""
     longest = MAX_HOST_LENGTH - MAX_LABEL_LENGTH - 1
     if not is_host(domain) or len(domain) > longest:
         raise InvalidField(
             "base_domain",
             f"{domain!r} must be a lower-case host name of at most {longest} characters, "
-            f"so that an app's socket path fits into {SUN_PATH_BYTES} bytes",
+            "so that apps can have names under it",
         )
 
 
 class Router:
-    """The routes of one gateway, kept in `run_dir`. Each method makes a few system calls.
-
-    Raises InvalidField if names under `base_domain` would not fit into a socket's path. The length
-    of `run_dir` does not matter, as the proxy dials relative to it.
-    """
+    """The routes of one gateway, kept in `run_dir`."""
 
     def __init__(self, run_dir: Path, base_domain: str) -> None:
         check_base_domain(base_domain)
         self._base_domain = base_domain
-        self._routes = run_dir / ROUTES_DIR
-        self._sockets = run_dir / SOCKETS_DIR
+        self._run_dir = run_dir
+        self._routes = run_dir / _ROUTES
+        self._sockets = run_dir / SOCKETS
+        self._leaving: set[str] = set()  # servers that no host leads to
         for directory in (run_dir, self._routes, self._sockets):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._clear_leftovers()
 
     def host(self, name: str) -> str:
         """Returns the host name of the project `name`."""
         return f"{name}.{self._base_domain}"
 
-    def point(self, host: str, target: Address) -> None:
-        """Routes `host` to `target`. Atomic; does nothing if it is routed there already.
+    async def point(self, host: str, target: Address) -> None:
+        """Routes `host` to `target`, at once; does nothing if it is routed there already.
 
-        Raises InvalidField for a host that is no host name or is too long.
+        Raises InvalidField for a host that is no host name, ProxyFailed if the proxy hangs.
         """
         check_host(host, max_length=MAX_HOST_LENGTH)
-        current = self._name(host)
-        if current is not None and self._named(host, current) == target:
+        if self.target(host) == target:
             return
-        sockets = self._sockets / host
-        sockets.mkdir(mode=0o700, exist_ok=True)
-        name = str(target)
-        if target.path is not None:
-            name = secrets.token_hex(_GENERATION_LENGTH // 2)
-            (sockets / name).symlink_to(target.path)
-        self._switch(host, current, name)
-        for link in sockets.iterdir():
-            if link.name not in {current, name}:
-                link.unlink()
+        text, commands = self._text(target)
+        self._leave(host)
+        draft = self._routes / f".{host}"
+        with contextlib.suppress(FileNotFoundError):
+            draft.unlink()
+        draft.symlink_to(text)
+        draft.replace(self._routes / host)
+        await ask(self._run_dir, *commands)
+        if await ask(self._run_dir, f"set map {HOSTS} {host} {text}"):  # it had none
+            await ask(self._run_dir, f"add map {HOSTS} {host} {text}")
+        await self._delete_servers()
 
-    def remove(self, host: str) -> None:
-        """Removes the route of `host`, if it has one."""
+    async def remove(self, host: str) -> None:
+        """Removes the route of `host`, if it has one. Raises as `point` does."""
         check_host(host, max_length=MAX_HOST_LENGTH)
-        for directory in (self._routes / host, self._sockets / host):
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(directory)
+        self._leave(host)
+        with contextlib.suppress(FileNotFoundError):
+            (self._routes / host).unlink()
+            await ask(self._run_dir, f"del map {HOSTS} {host}")
+            await self._delete_servers()
 
     def routes(self) -> dict[str, Address]:
         """Returns the address of the app of every host that has a route."""
-        found = {}
-        for directory in self._routes.iterdir():
-            target = self.target(directory.name)
-            if target is not None:
-                found[directory.name] = target
-        return found
+        found = {host: self.target(host) for host in os.listdir(self._routes)}  # noqa: PTH208
+        return {host: target for host, target in found.items() if target is not None}
 
     def target(self, host: str) -> Address | None:
         """Returns the address that `host` is routed to; None if it has no route."""
+        # Called for every running app every few seconds: making Path objects would be slow.
         if not is_host(host):
             return None
-        name = self._name(host)
-        return None if name is None else self._named(host, name)
-
-    def _switch(self, host: str, current: str | None, name: str) -> None:
-        markers = self._routes / host
-        if current is not None:
-            (markers / current).rename(markers / name)
-            return
-        markers.mkdir(mode=0o700, exist_ok=True)
-        (markers / name).touch(mode=0o600)
-
-    def _name(self, host: str) -> str | None:
-        # Called for every running app every few seconds: making Path objects would be slow.
         try:
-            names = os.listdir(f"{self._routes}/{host}")  # noqa: PTH208 (as above)
+            text = os.readlink(f"{self._routes}/{host}")  # noqa: PTH115 (as above)
+            if text.startswith(_SERVER):
+                return Address(f"unix:{os.readlink(f'{self._sockets}/{text}')}")  # noqa: PTH115
         except FileNotFoundError:
             return None
-        return names[0] if names else None
+        address, _, port = text.rpartition("_")
+        return Address(f"[{address}]:{port}" if ":" in address else f"{address}:{port}")
 
-    def _named(self, host: str, name: str) -> Address | None:
-        """Returns the address that the name of a route's file stands for."""
-        if ":" in name:
-            return Address(name)
-        try:
-            return Address(f"unix:{os.readlink(f'{self._sockets}/{host}/{name}')}")  # noqa: PTH115 (as above)
-        except FileNotFoundError:
-            return None
+    def write_map(self) -> None:
+        """Writes the map that a proxy reads when it starts."""
+        lines = [f"{host} {text}\n" for host, text in self._texts().items()]
+        (self._run_dir / HOSTS).write_text("".join(lines))
 
-    def _clear_leftovers(self) -> None:
-        """Removes files that a crash within `point` or `remove` left."""
-        for directory in self._routes.iterdir():
-            if self.target(directory.name) is None:
-                shutil.rmtree(directory)
-        for directory in self._sockets.iterdir():
-            current = self._name(directory.name)
-            if current is None:
-                shutil.rmtree(directory)
-                continue
-            for link in directory.iterdir():
-                if link.name != current:
-                    link.unlink()
+    def servers(self) -> list[str]:
+        """Returns the servers for unix sockets that a proxy has when it starts."""
+        return [text for text in self._texts().values() if text.startswith(_SERVER)]
+
+    async def load(self) -> None:
+        """Gives the running proxy the routes that it lacks, and takes away what it should not have.
+
+        A gateway may have ended within a switch, or a route have changed while the proxy started.
+        """
+        wanted = self._texts()
+        told = await ask(self._run_dir, f"show map {HOSTS}") or ""
+        has = dict(line.split(" ")[1:3] for line in told.splitlines() if line.count(" ") >= 2)
+        changes = [f"del map {HOSTS} {host}" for host in has.keys() - wanted.keys()]
+        for host, text in wanted.items():
+            if has.get(host) != text and text.startswith(_SERVER):
+                changes += _added(text)
+            if host not in has:
+                changes.append(f"add map {HOSTS} {host} {text}")
+            elif has[host] != text:
+                changes.append(f"set map {HOSTS} {host} {text}")
+        for first in range(0, len(changes), _AT_ONCE):
+            await ask(self._run_dir, *changes[first : first + _AT_ONCE])
+        self._leaving = set(os.listdir(self._sockets)) - set(wanted.values())  # noqa: PTH208
+        await self._delete_servers()
+
+    def _texts(self) -> dict[str, str]:
+        return {
+            host: os.readlink(self._routes / host)  # noqa: PTH115
+            for host in os.listdir(self._routes)  # noqa: PTH208
+            if self.target(host) is not None
+        }
+
+    def _text(self, target: Address) -> tuple[str, Iterable[str]]:
+        """Returns what the map has for an address, and what the proxy is told before."""
+        if target.path is None:
+            address, _, port = str(target).rpartition(":")
+            return f"{address.strip('[]')}_{port}", ()
+        name = _SERVER + secrets.token_hex(_SERVER_BYTES)
+        (self._sockets / name).symlink_to(target.path)
+        return name, _added(name)
+
+    def _leave(self, host: str) -> None:
+        """Notes that no visitor is sent any more to the socket that `host` leads to, if any."""
+        with contextlib.suppress(FileNotFoundError):
+            text = os.readlink(self._routes / host)  # noqa: PTH115
+            if text.startswith(_SERVER):
+                self._leaving.add(text)
+
+    async def _delete_servers(self) -> None:
+        """Deletes the servers that no host leads to any more and no request needs."""
+        for name in list(self._leaving):
+            told = await ask(
+                self._run_dir,
+                *(f"disable server {backend}/{name}" for backend in APP_BACKENDS),
+                *(f"del server {backend}/{name}" for backend in APP_BACKENDS),
+            )
+            if told is None or _HELD not in told:
+                self._leaving.discard(name)
+                (self._sockets / name).unlink(missing_ok=True)
+
+
+def _added(name: str) -> list[str]:
+    """Returns the commands that add a server for a socket, for visitors from then on."""
+    return [
+        command
+        for backend in APP_BACKENDS
+        for command in (
+            f"add server {backend}/{name} unix@{SOCKETS}/{name} weight 0",
+            f"enable server {backend}/{name}",
+        )
+    ]

@@ -1,7 +1,9 @@
-"""Answers the proxy's question whether a host has an app, after waking the app if it sleeps.
+"""Has the app of a host started for the proxy, while the proxy keeps the request.
 
-The proxy keeps the request with its body; only a question without a body waits here, so a thousand
-held uploads cost the gateway a thousand small tasks.
+A question is a connection of the proxy's that is never to come about: it says the host and the
+visitor's address (PROXY protocol v2), and begins a handshake that nobody answers. Hung up on, the
+proxy sends the request, whose body it has not read, to whatever the host's app is then. So a
+thousand held uploads cost the gateway a thousand small tasks; a visitor who leaves ends his.
 
 The number of waiting requests is limited per host, per owner and per visitor's address. When all
 places are taken, an owner with fewer places gets one from the owner with the most. A request that
@@ -9,18 +11,15 @@ gets no place wakes its app too, but is told to try again.
 """
 
 import asyncio
+import socket
+import struct
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import structlog
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
-
-from moorage.routing.hosts import host_of_header
 
 log = structlog.get_logger()
 
@@ -42,10 +41,15 @@ Returns whether the host has an app now. Returns at once for any other host.
 Owner = Callable[[str], Awaitable[str | None]]
 """Returns the owner of the app at a host (lower case, without port); None if there is no app."""
 
-Visitor = Callable[[Request], str | None]
-"""Returns the client address whose limit a request counts towards; None if it is not known."""
+Visitor = Callable[[str], str | None]
+"""Returns what an address's requests are counted by; None for one that stands for many visitors."""
 
-_AWAKE, _NOBODY = 204, 404
+_ASKED_SECONDS = 5.0
+_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"  # of the PROXY protocol, version 2
+_HEAD = struct.Struct("!12sBBH")  # signature, version and command, family, length
+_FIELD = struct.Struct("!BH")  # type, length
+_ADDRESS_BYTES = {0x1: 12, 0x2: 36, 0x3: 216}  # by family
+_HOST, _VISITOR = 0xE0, 0xE1  # fields of our own, as in `haproxy.cfg.j2`
 
 
 @dataclass(eq=False)
@@ -58,9 +62,44 @@ class _Place:
     taken: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-def waking_app(wake: Wake, *, owner: Owner, visitor: Visitor) -> Starlette:
-    """Returns the app for the socket at which the proxy asks, by HEAD / with the request's host."""
-    return Starlette(routes=[Route("/", Waking(wake, owner=owner, visitor=visitor).answer)])
+class Question(NamedTuple):
+    """What the proxy asks for: a host, without port, and who waits for it."""
+
+    host: str
+    visitor: str
+
+
+class QuestionServer:
+    """Takes the proxy's questions at a listening socket."""
+
+    def __init__(self, waking: "Waking", listener: socket.socket) -> None:
+        self._waking = waking
+        self._listener = listener
+        self._tasks: set[asyncio.Task[None] | None] = set()
+
+    async def run(self) -> None:
+        """Serves until cancelled; the questions that wait are hung up on then."""
+        server = await asyncio.start_unix_server(self._take, sock=self._listener)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            server.close()
+            for task in self._tasks:
+                if task is not None:
+                    task.cancel()
+
+    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._tasks.add(asyncio.current_task())
+        try:
+            if len(self._tasks) <= MAX_QUESTIONS:
+                async with asyncio.timeout(_ASKED_SECONDS):
+                    question = await _read(reader)
+                await self._waking.answer(question, gone=partial(_ended, reader))
+        except (asyncio.IncompleteReadError, ValueError, TimeoutError, ConnectionError) as error:
+            log.warning("a question of the proxy's is none", error=repr(error))
+        finally:
+            self._tasks.discard(asyncio.current_task())
+            writer.transport.abort()
 
 
 class Waking:
@@ -76,22 +115,24 @@ class Waking:
         self._in_all = 0
         self._unheld: dict[str, asyncio.Task[bool]] = {}
 
-    async def answer(self, request: Request) -> Response:
-        """Answers 204 once the host has an app, 404 if it has none or the request is not held."""
-        host = host_of_header(request.headers.get("host", ""))
+    async def answer(self, question: Question, *, gone: Callable[[], Awaitable[object]]) -> bool:
+        """Returns True once the host has an app; False if it has none or is not waited for.
+
+        `gone` ends when the visitor has left.
+        """
+        host = question.host
         owner = await self._owner(host)
-        if owner is None:
-            return Response(status_code=_NOBODY)
-        place = _Place(host, owner, self._visitor(request))
-        if not self._is_room_for(place):
+        place = None if owner is None else _Place(host, owner, self._visitor(question.visitor))
+        if place is not None and not self._is_room_for(place):
             self._wake_unheld(host)
-            return Response(status_code=_NOBODY)
+            place = None
+        if place is None:
+            return False
         self._take(place)
         try:
-            awake = await _unless(self._wake(host), gone=_gone(request), taken=place.taken.wait())
+            return await _unless(self._wake(host), gone=gone(), taken=place.taken.wait())
         finally:
             self._leave(place)
-        return Response(status_code=_AWAKE if awake else _NOBODY)
 
     def _is_room_for(self, place: _Place) -> bool:
         """Returns whether the request may be held; takes a place from the largest owner if fair."""
@@ -165,6 +206,22 @@ async def _unless(
             task.cancel()
 
 
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def _read(reader: asyncio.StreamReader) -> Question:
+    """Reads the fields that stand before the handshake. Raises ValueError if they do not."""
+    signature, _, family, length = _HEAD.unpack(await reader.readexactly(_HEAD.size))
+    content = await reader.readexactly(length)
+    if signature != _SIGNATURE:
+        raise ValueError("no PROXY protocol")
+    fields, at = {}, _ADDRESS_BYTES.get(family >> 4, 0)
+    while at < length:
+        kind, size = _FIELD.unpack_from(content, at)
+        at += _FIELD.size
+        fields[kind] = content[at : at + size].decode("ascii")
+        at += size
+    return Question(fields.get(_HOST, ""), fields.get(_VISITOR, ""))
+
+
+async def _ended(reader: asyncio.StreamReader) -> None:
+    """Waits until the proxy hangs up; what it says of the handshake is not of interest."""
+    while await reader.read(65_536):
         continue

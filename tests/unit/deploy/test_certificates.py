@@ -34,7 +34,7 @@ async def test_project_has_one_from_the_moment_its_address_is_led_to_its_app(yar
     await add_project(yard.db, name="first", status=ProjectStatus.DEPLOYING)
     asked = certificates(yard)
     assert not await asked.may_have("first.example.com")
-    yard.routes.point("first.example.com", app_address("first"))
+    await yard.routes.point("first.example.com", app_address("first"))
     assert await asked.may_have("first.example.com")
 
 

@@ -20,10 +20,10 @@ class Table:
     def __init__(self) -> None:
         self.table: dict[str, Address] = {}
 
-    def point(self, host: str, target: Address) -> None:
+    async def point(self, host: str, target: Address) -> None:
         self.table[host] = target
 
-    def remove(self, host: str) -> None:
+    async def remove(self, host: str) -> None:
         self.table.pop(host, None)
 
     def target(self, host: str) -> Address | None:
@@ -42,7 +42,7 @@ async def test_project_is_routed_at_its_old_and_its_new_host(db: Database) -> No
     table = Table()
     found, project = addresses(db, table, "old.example"), await add_project(db)
     assert await found.project_at(OLD) == project
-    table.point(NEW, TARGET)  # as the start before left it
+    await table.point(NEW, TARGET)  # as the start before left it
     assert not found.routes_to(project, TARGET, proved=())
     await found.route(project, TARGET)
     assert table.table == {NEW: TARGET, OLD: TARGET}

@@ -23,8 +23,7 @@ def runtime() -> FakeRuntime:
 @pytest.fixture
 def routes() -> FakeRoutes:
     routes = FakeRoutes()
-    routes.point(HOST, app_address("one"))
-    routes.point(OTHER, app_address("other"))
+    routes.table.update({HOST: app_address("one"), OTHER: app_address("other")})
     return routes
 
 

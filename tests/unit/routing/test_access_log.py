@@ -1,6 +1,8 @@
-"""Following an access log over rolls, restarts and half-written lines."""
+"""Following an access log over restarts and half-written lines."""
 
-import json
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,24 +12,29 @@ from moorage.records.traffic import HOUR_MS, Batch, Position
 from moorage.routing.access_log import AccessLog
 
 TEN = 1_775_556_000  # 2026-04-07T10:00:00Z
-TOKEN = "of-this-gateway"
+TOKEN = "0123456789abcdef" * 2
+MIB = 1 << 20
 
 
-def line(host: str, *, status: int = 200, size: int = 3, at: float = TEN, **more: object) -> str:
+def line(
+    host: str,
+    *,
+    status: int = 200,
+    sizes: str = "0 3",
+    at: float = TEN,
+    latency: int = 1,
+    held: str = "-",
+    by: str = "app",
+    probe: str = "-",
+) -> str:
     """One line as the proxy writes it; `host` is one whose app was asked."""
-    entry = {
-        "ts": at,
-        "bytes_read": 0,
-        "size": size,
-        "status": status,
-        "served": host,
-    }
-    return json.dumps(entry | more) + "\n"
+    return f"{round(at * 1000)} {host} {status} {sizes} {latency} {held} {by} {probe}\n"
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "access.log"
+    """The first file, whose process runs on."""
+    return tmp_path / "0001.log"
 
 
 def append(path: Path, *lines: str) -> None:
@@ -35,9 +42,12 @@ def append(path: Path, *lines: str) -> None:
         file.write("".join(lines))
 
 
-def roll(path: Path, number: int) -> None:
-    """As the proxy does: the file is renamed, a new one begun."""
-    path.rename(path.with_name(f"access-2026-04-07T10-00-00.{number:03}.log"))
+@contextmanager
+def running(path: Path) -> Iterator[None]:
+    """A process that has the file open."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
 
 
 def followed(log: AccessLog, position: Position | None = None) -> tuple[dict[str, int], Position]:
@@ -53,7 +63,7 @@ def followed(log: AccessLog, position: Position | None = None) -> tuple[dict[str
 
 def read(path: Path, *lines: str) -> Batch:
     append(path, *lines)
-    batch = AccessLog(path, probe_token=TOKEN).read(None)
+    batch = AccessLog(path.parent, probe_token=TOKEN).read(None)
     assert batch is not None
     return batch
 
@@ -61,8 +71,8 @@ def read(path: Path, *lines: str) -> Batch:
 def test_requests_are_counted_by_host_and_hour(path: Path) -> None:
     batch = read(
         path,
-        line("a.localhost", status=200, size=10, bytes_read=5),
-        line("a.localhost", status=404, size=1, at=TEN + 1.5),
+        line("a.localhost", status=200, sizes="5 10"),
+        line("a.localhost", status=404, sizes="0 1", at=TEN + 1.5),
         line("a.localhost", status=101, at=TEN + 3_600),
         line("b.localhost", status=503),
     )
@@ -83,13 +93,12 @@ def test_requests_are_counted_by_host_and_hour(path: Path) -> None:
 def test_latency_is_counted_beside_the_time_for_which_requests_were_held(path: Path) -> None:
     batch = read(
         path,
-        line("a.localhost", latency=3.2),
-        line("a.localhost", latency=701.5, held=250.4),
-        line("a.localhost", latency=None),  # what the app hung up on, say
-        line("paged.localhost", page=502, latency=9.0, held=9.0),
+        line("a.localhost", latency=3),
+        line("a.localhost", latency=0, held="952/702"),
+        line("paged.localhost", status=502, latency=9, by="-"),
     )
     ((key, traffic),) = batch.traffic.items()
-    assert (key[0], traffic.requests) == ("a.localhost", 3)
+    assert (key[0], traffic.requests) == ("a.localhost", 2)
     counted = dict(zip(BUCKETS, traffic.latency, strict=True))
     assert {name: count for name, count in counted.items() if count} == {
         "within_5_ms": 1,
@@ -98,96 +107,100 @@ def test_latency_is_counted_beside_the_time_for_which_requests_were_held(path: P
     assert (traffic.slowest_ms, traffic.held, traffic.held_ms) == (702, 1, 250)
 
 
-def test_request_that_was_sent_twice_counts_by_the_answer_that_came(path: Path) -> None:
-    twice = line("a.localhost", latency=None).removesuffix("}\n") + ', "latency": 30.0}\n'
-    (traffic,) = read(path, twice).traffic.values()
-    assert (sum(traffic.latency), traffic.slowest_ms) == (1, 30)
-
-
-def test_pages_and_probes_and_what_led_nowhere_are_no_traffic(path: Path) -> None:
-    nowhere = json.loads(line("x"))
-    del nowhere["served"]
+def test_pages_and_probes_and_what_is_no_line_are_no_traffic(path: Path) -> None:
     batch = read(
         path,
-        line("paged.localhost", page=502),
+        line("paged.localhost", status=502, by="-"),
+        line("left.localhost", status=-1, latency=-1, by="-"),
         line("probed.localhost", probe=TOKEN),
-        line("visited.localhost", probe="forged"),
-        json.dumps(nowhere | {"page": "404"}) + "\n",
-        "no JSON at all\n",
+        line("visited.localhost", probe="f" * 32),
+        "no line of the proxy's\n",
     )
     assert {host for host, _ in batch.traffic} == {"visited.localhost"}
-    assert batch.tried == {"paged.localhost", "visited.localhost"}
+    assert batch.tried == {"paged.localhost", "left.localhost", "visited.localhost"}
 
 
 def test_each_line_is_read_once(path: Path) -> None:
-    log = AccessLog(path, probe_token=TOKEN)
+    log = AccessLog(path.parent, probe_token=TOKEN)
     assert log.read(None) is None
-    append(path, line("a.localhost"))
-    counts, position = followed(log)
-    assert counts == {"a.localhost": 1}
-    assert log.read(position) is None
-    append(path, line("b.localhost"))
-    counts, position = followed(log, position)
-    assert counts == {"b.localhost": 1}
+    with running(path):
+        append(path, line("a.localhost"))
+        counts, position = followed(log)
+        assert counts == {"a.localhost": 1}
+        assert log.read(position) is None
+        append(path, line("b.localhost"))
+        counts, position = followed(log, position)
+        assert counts == {"b.localhost": 1}
 
 
 def test_half_a_line_waits_for_its_end(path: Path) -> None:
-    log = AccessLog(path, probe_token=TOKEN)
+    log = AccessLog(path.parent, probe_token=TOKEN)
     text = line("b.localhost")
-    append(path, line("a.localhost"), text[:-10])
-    counts, position = followed(log)
-    assert counts == {"a.localhost": 1}
-    append(path, text[-10:])
-    assert followed(log, position)[0] == {"b.localhost": 1}
+    with running(path):
+        append(path, line("a.localhost"), text[:-10])
+        counts, position = followed(log)
+        assert counts == {"a.localhost": 1}
+        append(path, text[-10:])
+        assert followed(log, position)[0] == {"b.localhost": 1}
 
 
-def test_no_line_is_lost_or_doubled_over_rolls(path: Path) -> None:
-    log = AccessLog(path, probe_token=TOKEN)
-    append(path, line("a.localhost"))
-    _, position = followed(log)
-    append(path, line("late.localhost"))  # after the reading, before the roll
-    for number in range(3):
-        roll(path, number)
-        append(path, line(f"new{number}.localhost", at=TEN + 1 + number))
-    counts, position = followed(log, position)
-    assert counts == {
-        "late.localhost": 1,
-        "new0.localhost": 1,
-        "new1.localhost": 1,
-        "new2.localhost": 1,
-    }
-    roll(path, 3)
-    assert log.read(position) is None  # nothing new: the next file is not there yet
-    append(path, line("next.localhost", at=TEN + 9))
-    assert followed(log, position)[0] == {"next.localhost": 1}
+def test_no_line_is_lost_or_doubled_while_one_process_takes_over_from_another(path: Path) -> None:
+    log, second = AccessLog(path.parent, probe_token=TOKEN), path.with_name("0002.log")
+    with running(path), running(second):
+        append(path, line("a.localhost"))
+        append(second, line("b.localhost"))
+        counts, position = followed(log)
+        assert counts == {"a.localhost": 1, "b.localhost": 1}
+        append(second, line("b.localhost"))
+        append(path, line("a.localhost"))
+        counts, position = followed(log, position)
+        assert counts == {"a.localhost": 1, "b.localhost": 1}
+        append(path, line("last.localhost"))
+    assert followed(log, position)[0] == {"last.localhost": 1}
+
+
+def test_file_is_deleted_once_all_is_counted_and_its_process_has_ended(path: Path) -> None:
+    log = AccessLog(path.parent, probe_token=TOKEN)
+    with running(path):
+        append(path, line("a.localhost"))
+        _, position = followed(log)
+        assert log.read(position) is None
+        assert path.exists()
+        append(path, line("a.localhost"))
+    batch = log.read(position)
+    assert batch is not None
+    assert path.exists()  # nobody has said yet that this batch is counted
+    assert log.read(batch.position) is None
+    assert not path.exists()
 
 
 def test_another_process_reads_on_where_the_last_stopped(path: Path) -> None:
+    with running(path):
+        append(path, line("a.localhost"))
+        _, position = followed(AccessLog(path.parent, probe_token=TOKEN))
+        append(path, line("b.localhost"))
+        again = AccessLog(path.parent, probe_token=TOKEN)
+        assert followed(again, position)[0] == {"b.localhost": 1}
+
+
+def test_position_of_files_that_are_gone_goes_on_with_the_oldest(path: Path) -> None:
     append(path, line("a.localhost"))
-    _, position = followed(AccessLog(path, probe_token=TOKEN))
-    append(path, line("b.localhost"))
-    roll(path, 1)
-    append(path, line("c.localhost", at=TEN + 1))
-    again = AccessLog(path, probe_token=TOKEN)
-    assert followed(again, position)[0] == {"b.localhost": 1, "c.localhost": 1}
+    gone = Position("0000.log:77 4d2f9a", 77)
+    assert followed(AccessLog(path.parent, probe_token=TOKEN), gone)[0] == {"a.localhost": 1}
 
 
-def test_position_in_a_file_that_is_gone_goes_on_with_the_oldest(path: Path) -> None:
-    append(path, line("gone.localhost"))
-    log = AccessLog(path, probe_token=TOKEN)
-    _, position = followed(log)
-    path.unlink()
-    append(path, line("a.localhost", at=TEN + 1))
-    roll(path, 5)
-    append(path, line("b.localhost", at=TEN + 2))
-    assert followed(log, position)[0] == {"a.localhost": 1, "b.localhost": 1}
-
-
-def test_much_is_read_in_parts(path: Path) -> None:
-    append(path, *(line(f"h{n % 3}.localhost", at=TEN + n) for n in range(6_000)))
-    log = AccessLog(path, probe_token=TOKEN)
-    batch = log.read(None)
-    assert batch is not None
-    assert 0 < batch.position.offset < path.stat().st_size
-    counts, _ = followed(log)
-    assert counts == {"h0.localhost": 2_000, "h1.localhost": 2_000, "h2.localhost": 2_000}
+def test_much_is_read_in_parts_and_what_is_counted_takes_no_space(path: Path) -> None:
+    lines = [line(f"h{n % 3}.localhost", at=TEN + n) for n in range(60_000)]
+    with running(path):
+        append(path, *lines)
+        log = AccessLog(path.parent, probe_token=TOKEN)
+        batch = log.read(None)
+        assert batch is not None
+        assert 0 < batch.position.offset < path.stat().st_size
+        counts, position = followed(log)
+        assert counts == {f"h{n}.localhost": 20_000 for n in range(3)}
+        assert log.read(position) is None
+        assert path.stat().st_size > 2 * MIB
+        assert path.stat().st_blocks * 512 <= MIB + 65_536
+        append(path, line("next.localhost"))
+        assert followed(log, position)[0] == {"next.localhost": 1}

@@ -13,8 +13,8 @@ from moorage.routing.dropped_bodies import (
 )
 
 
-def visitor(request: Request) -> str | None:
-    return request.headers["x-real-ip"] or None
+def visitor(address: str) -> str | None:
+    return address or None
 
 
 async def never() -> Message:

@@ -152,18 +152,6 @@ async def test_host_with_port_and_trailing_dot_is_the_host() -> None:
     assert (await ask(HostState.SUSPENDED, host="my-app.localhost.:8080")).status == 402
 
 
-async def test_upper_case_host_is_sent_to_the_lower_case_one() -> None:
-    reply = await ask(
-        HostState.UNKNOWN,
-        host="My-App.localhost:8080",
-        path="/a b",
-        query="c=d",
-        headers={"x-forwarded-proto": "https"},
-    )
-    assert reply.status == 308
-    assert reply.headers["location"] == "https://my-app.localhost:8080/a%20b?c=d"
-
-
 async def test_apex_says_what_this_is() -> None:
     page = await ask(HostState.UNKNOWN, host="localhost:8080", accept=BROWSER)
     assert page.status == 200

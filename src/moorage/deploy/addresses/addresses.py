@@ -14,11 +14,11 @@ from moorage.storage.database import Database
 class Routes(Protocol):
     """The part of the router that this room uses."""
 
-    def point(self, host: str, target: Address) -> None:
+    async def point(self, host: str, target: Address) -> None:
         """Routes a host to an app."""
         ...
 
-    def remove(self, host: str) -> None:
+    async def remove(self, host: str) -> None:
         """Removes the route of a host."""
         ...
 
@@ -53,12 +53,12 @@ class Addresses:
     async def route(self, project: Project, target: Address) -> None:
         """Routes every host of a project to an app; does nothing where that is so."""
         for host in await self._of(project):
-            self._routes.point(host, target)
+            await self._routes.point(host, target)
 
     async def unroute(self, project: Project) -> None:
         """Removes the routes of a project."""
         for host in await self._of(project):
-            self._routes.remove(host)
+            await self._routes.remove(host)
 
     def routes_to(self, project: Project, target: Address, *, proved: Iterable[str]) -> bool:
         """Returns whether a project's host names and its `proved` domains are routed to the app."""
@@ -74,17 +74,17 @@ class Addresses:
         """Returns whether a host has a route."""
         return self._routes.target(host) is not None
 
-    def take_over(self, host: str, project: Project) -> None:
+    async def take_over(self, host: str, project: Project) -> None:
         """Routes a domain to what the project's host name is routed to, in place of any other."""
         target = self.target(project)
         if target is None:
-            self._routes.remove(host)
+            await self._routes.remove(host)
         else:
-            self._routes.point(host, target)
+            await self._routes.point(host, target)
 
-    def unroute_host(self, host: str) -> None:
+    async def unroute_host(self, host: str) -> None:
         """Removes the route of a domain that no project has any more."""
-        self._routes.remove(host)
+        await self._routes.remove(host)
 
     async def project_at(self, host: str) -> Project | None:
         """Returns the project that a host, lower case and without port, belongs to, or None."""
@@ -99,9 +99,9 @@ class Addresses:
         for host in self._routes.routes():
             project = await self.project_at(host)
             if project is None or project.asleep_since_ms is not None:
-                self._routes.remove(host)
+                await self._routes.remove(host)
             elif self._hosts.unique_name(host) is None:
-                self.take_over(host, project)
+                await self.take_over(host, project)
 
     async def unroute_lost(self) -> None:
         """Removes the routes of domains that no project has any more; leads others to theirs.
@@ -116,9 +116,9 @@ class Addresses:
                 continue
             project = await projects.by_id(self._db, project_of.get(host, ""))
             if project is None:
-                self._routes.remove(host)
+                await self._routes.remove(host)
             elif self.target(project) != target:
-                self.take_over(host, project)
+                await self.take_over(host, project)
 
     async def _of(self, project: Project) -> list[str]:
         proved = await domains.verified_of(self._db, project.id)

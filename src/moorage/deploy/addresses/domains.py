@@ -113,7 +113,7 @@ class Domains:
                     raise DomainNotFound
                 await domains.remove(tx, host=claim.host, project_id=project.id)
             if current.status is DomainStatus.VERIFIED:
-                self._addresses.unroute_host(claim.host)
+                await self._addresses.unroute_host(claim.host)
         return current
 
     async def look_due(self) -> None:
@@ -168,7 +168,7 @@ class Domains:
             if not await domains.store_check(tx, looked):
                 raise DomainNotFound  # it was removed since it was read
         if is_new:
-            self._addresses.take_over(claim.host, project)
+            await self._addresses.take_over(claim.host, project)
             log.info("domain verified", domain=claim.host, project=claim.project_id)
         return looked
 

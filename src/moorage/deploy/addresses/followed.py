@@ -71,9 +71,9 @@ class FollowedRoutes:
             for project in living:
                 hosts = self._hosts_of(project, proved.get(project.id, ()))
                 wanted.update(hosts)
-                self._route(project, hosts, running)
+                await self._route(project, hosts, running)
             for host in self._routes.routes().keys() - wanted:
-                self._remove(host)
+                await self._remove(host)
             if self._plain is not None:
                 self._plain.keep({self._hosts.host(each.unique_name) for each in uncertified})
 
@@ -85,7 +85,7 @@ class FollowedRoutes:
             instance = await self._instances.instance(serving)
             if instance is None:
                 return False
-            self._route(project, hosts, {serving: instance})
+            await self._route(project, hosts, {serving: instance})
             return bool(hosts)
 
     def _hosts_of(self, project: Project, proved: Sequence[str]) -> list[str]:
@@ -94,17 +94,17 @@ class FollowedRoutes:
             return []
         return [self._hosts.host(project.unique_name), *proved]
 
-    def _route(
+    async def _route(
         self, project: Project, hosts: Sequence[str], running: Mapping[str, Instance]
     ) -> None:
         serving = _Routed(project.id, project.serving_deployment_id or "")
         instance = running.get(serving.deployment_id)
         for host in hosts:
             if instance is not None:
-                self._routes.point(host, instance.address)
+                await self._routes.point(host, instance.address)
                 self._routed[host] = serving
             elif not self._is_served_still(host, project, running):
-                self._remove(host)
+                await self._remove(host)
 
     def _is_served_still(
         self, host: str, project: Project, running: Mapping[str, Instance]
@@ -116,6 +116,6 @@ class FollowedRoutes:
         earlier = running.get(routed.deployment_id)
         return earlier is not None and earlier.address == self._routes.target(host)
 
-    def _remove(self, host: str) -> None:
-        self._routes.remove(host)
+    async def _remove(self, host: str) -> None:
+        await self._routes.remove(host)
         self._routed.pop(host, None)

@@ -38,13 +38,13 @@ class UnseenRoutes:
             await self._instances.running()
         except ClusterUnavailable:
             if now - self._seen_at > UNSEEN_SECONDS:
-                self._remove_all()
+                await self._remove_all()
         else:
             self._seen_at = now
 
-    def _remove_all(self) -> None:
+    async def _remove_all(self) -> None:
         hosts = list(self._routes.routes())
         if hosts:
             log.error("apps are not routed any more: the cluster does not answer", hosts=len(hosts))
         for host in hosts:
-            self._routes.remove(host)
+            await self._routes.remove(host)

@@ -183,7 +183,7 @@ def _checks_of_proxy(running: Proxy | None) -> dict[str, Check]:
         return {}
 
     async def proxy() -> None:
-        if not running.caddy.alive():
+        if not running.process.alive():
             raise ProxyFailed
 
     return {"proxy": proxy}

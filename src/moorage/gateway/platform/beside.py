@@ -20,7 +20,7 @@ from moorage.gateway.platform.opening import (
 )
 from moorage.gateway.platform.proxy import hosts_of, served_at
 from moorage.gateway.state.data_directory import GATEWAYS
-from moorage.routing.caddy import port_in_use_by
+from moorage.routing.haproxy import port_in_use_by
 from moorage.routing.router import Router
 from moorage.settings import Settings
 
@@ -34,10 +34,10 @@ class RoutesOfKeeper:
     def __init__(self, routes: Routes) -> None:
         self._routes = routes
 
-    def point(self, host: str, target: Address) -> None:
+    async def point(self, host: str, target: Address) -> None:
         """Does nothing."""
 
-    def remove(self, host: str) -> None:
+    async def remove(self, host: str) -> None:
         """Does nothing."""
 
     def target(self, host: str) -> Address | None:

@@ -16,7 +16,7 @@ from moorage.gateway.platform.opening import (
     open_store,
     url_of,
 )
-from moorage.gateway.platform.proxy import hosts_of, open_proxy, plain_hosts, served_at
+from moorage.gateway.platform.proxy import hosts_of, open_proxy, served_at
 from moorage.routing.router import Router
 from moorage.settings import Settings
 
@@ -43,7 +43,7 @@ async def open_following(stack: AsyncExitStack, settings: Settings, opening: Ope
     proxy, port = await open_proxy(
         stack,
         settings,
-        binary=find_tool("caddy"),
+        binary=find_tool("haproxy"),
         engine=engine,
         directory=run_dir / PROXY,
         gateway_url=gateway_url,
@@ -67,6 +67,5 @@ async def open_following(stack: AsyncExitStack, settings: Settings, opening: Ope
             instances=engine,
             routes=routes,
             access_log=proxy.access_log,
-            plain=plain_hosts(proxy),
         ),
     )

@@ -48,6 +48,8 @@ MIB = 1024 * 1024
 APPS = "apps"  # in run_dir, the engine's sockets
 PROXY = "proxy"  # in run_dir, the routes
 
+_SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin"  # not on every user's PATH
+
 
 @dataclass(frozen=True, kw_only=True)
 class AppKeeper:
@@ -154,7 +156,7 @@ async def open_platform(stack: AsyncExitStack, settings: Settings, opening: Open
     proxy, proxy_port = await open_proxy(
         stack,
         settings,
-        binary=find_tool("caddy"),
+        binary=find_tool("haproxy"),
         engine=runtime,
         directory=proxy_dir,
         gateway_url=gateway_url,
@@ -209,9 +211,9 @@ def instance_id(data_dir: Path) -> str:
 
 
 def find_tool(name: str) -> Path:
-    """Returns a program that came with the Python packages, else one on PATH."""
+    """Returns a program that came with the Python packages, else one of the system's."""
     beside = Path(sys.executable).parent / name
-    found = beside if beside.exists() else shutil.which(name)
+    found = beside if beside.exists() else shutil.which(name) or shutil.which(name, path=_SYSTEM)
     if found is None:
         raise ConfigurationInvalid(f"the program {name} is missing; run `make setup`")
     return Path(found)

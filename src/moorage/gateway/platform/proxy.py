@@ -1,10 +1,9 @@
 """Opens the proxy in front of apps, from settings."""
 
-import hashlib
 import secrets
 import shutil
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -16,13 +15,10 @@ import structlog
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.addresses.uncertified import PlainHttp
 from moorage.engines.engine import Engine
-from moorage.errors import ConfigurationInvalid
 from moorage.gateway.platform.authority import needs_authority, own_roots
 from moorage.routing.access_log import AccessLog
-from moorage.routing.caddy import Caddy
-from moorage.routing.caddy_config import ACCESS_LOG, CertificateFiles, ProxySettings, Tls
-from moorage.routing.caddy_routes import Api
-from moorage.routing.plain import PlainHosts
+from moorage.routing.haproxy import ACCESS_LOGS, HAProxy
+from moorage.routing.haproxy_config import Api, ProxySettings
 from moorage.routing.probe import answers, has_certificate
 from moorage.settings import Settings
 
@@ -43,12 +39,12 @@ _COMES_SECONDS = 75.0
 class Proxy:
     """A running proxy of this gateway's."""
 
-    caddy: Caddy
+    process: HAProxy
     address: str  # where it is reached from this machine
     access_log: AccessLog
     probe_token: str  # marks our own requests in the access log, which are no visits
     roots: tuple[Path, ...] = ()  # of authorities that are trusted beside the system's
-    plain_dir: Path | None = None  # its run_dir, where each app needs an authority's certificate
+    needs_certificates: bool = False  # of an authority, for each app
 
 
 async def open_proxy(
@@ -66,22 +62,22 @@ async def open_proxy(
     Raises ProxyFailed, ConfigurationInvalid. It goes on after the gateway, unless `stop_apps`.
     """
     state_dir, probe_token = Path(settings.data_dir) / "proxy", secrets.token_hex(16)
-    caddy = Caddy(
+    process = HAProxy(
         binary,
         proxy_settings(settings, state_dir, directory, gateway_url),
         confine=partial(_confine, engine, _memory_bytes(settings)),
     )
-    port = await caddy.start()
+    port = await process.start()
     if stop_apps:
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
-        stack.push_async_callback(caddy.stop)
+        stack.push_async_callback(process.stop)
     proxy = Proxy(
-        caddy=caddy,
+        process=process,
         address=LOOPBACK if settings.proxy_host in EVERYWHERE else settings.proxy_host,
-        access_log=AccessLog(state_dir / ACCESS_LOG, probe_token=probe_token),
+        access_log=AccessLog(state_dir / ACCESS_LOGS, probe_token=probe_token),
         probe_token=probe_token,
         roots=own_roots(settings),
-        plain_dir=directory if needs_authority(settings) else None,
+        needs_certificates=needs_authority(settings),
     )
     return proxy, port
 
@@ -128,21 +124,25 @@ def answers_at(
     return answers_there
 
 
-def plain_hosts(proxy: Proxy) -> PlainHosts | None:
-    """Returns what tells a proxy its hosts without a certificate; None if none needs one."""
-    return None if proxy.plain_dir is None else PlainHosts(proxy.plain_dir)
+class _ServedAnyway:
+    """The proxy serves every host that has no certificate over plain HTTP."""
+
+    def add(self, host: str) -> None:
+        """Does nothing."""
+
+    def keep(self, hosts: Collection[str]) -> None:
+        """Does nothing."""
 
 
 def plain_http(proxy: Proxy) -> PlainHttp | None:
     """Returns what serves hosts for which no certificate can be had; None if none needs one."""
-    hosts = plain_hosts(proxy)
-    if hosts is None:
+    if not proxy.needs_certificates:
         return None
     is_secure = partial(
         has_certificate, _HTTPS_PORT, tls=_trust(proxy.roots), address=proxy.address
     )
     return PlainHttp(
-        hosts,
+        _ServedAnyway(),
         answers=answers_at(proxy, port=_HTTP_PORT, https=False, seconds=_PLAIN_SECONDS),
         is_secure=partial(is_secure, timeout_seconds=_PLAIN_SECONDS),
         comes=partial(is_secure, timeout_seconds=_COMES_SECONDS),
@@ -180,36 +180,12 @@ def proxy_settings(
         former_domains=settings.former_domains,
         listen_address=settings.proxy_host,
         http_port=_HTTP_PORT if settings.tls else settings.proxy_port,
-        tls=_tls(settings) if settings.tls else None,
-        api=_api_behind_proxy(settings, gateway_url),
+        https_port=_HTTPS_PORT if settings.tls else None,
         memory_bytes=_memory_bytes(settings),
-        certificates=Path(settings.certificates_dir) if settings.certificates_dir else None,
+        visitor_connections=settings.visitor_connections,
+        trusted_proxies=settings.trusted_proxies,
+        api=_api_behind_proxy(settings, gateway_url),
     )
-
-
-def _tls(settings: Settings) -> Tls:
-    return Tls(
-        ask_url=f"http://127.0.0.1:{settings.operator_port}/certificate",
-        email=settings.acme_email or None,
-        acme_directory=settings.acme_directory or None,
-        acme_root=Path(settings.acme_root_file) if settings.acme_root_file else None,
-        internal=settings.internal_authority,
-        files=_wildcard_files(settings),
-    )
-
-
-def _wildcard_files(settings: Settings) -> CertificateFiles | None:
-    """Returns the operator's certificate, if one is set. Raises ConfigurationInvalid."""
-    if not settings.wildcard_certificate:
-        return None
-    try:
-        certificate, key = map(Path, settings.wildcard_certificate)
-        digest = hashlib.sha256(certificate.read_bytes() + key.read_bytes()).hexdigest()
-    except (ValueError, OSError) as error:
-        raise ConfigurationInvalid(
-            f"wildcard_certificate: {error}. Name two files, the certificate and its key."
-        ) from error
-    return CertificateFiles(certificate=certificate, key=key, digest=digest)
 
 
 def _api_behind_proxy(settings: Settings, gateway_url: str) -> Api | None:

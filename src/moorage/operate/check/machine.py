@@ -22,7 +22,7 @@ from moorage.gateway.platform import isolation
 from moorage.gateway.state.data_directory import closing_command, open_to_others
 from moorage.operate.check.finding import Finding
 from moorage.operate.check.ports import gateway_holds
-from moorage.routing.caddy import port_in_use_by
+from moorage.routing.haproxy import port_in_use_by
 from moorage.settings import Settings
 from moorage.storage.shared.holder import HolderAway, ValkeyServer
 

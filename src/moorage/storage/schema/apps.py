@@ -257,7 +257,7 @@ access_log_position = Table(
     # How far a proxy's access log has been added to `usage`: the id is 1 for a machine's one proxy,
     # another number for each gateway with a proxy of its own.
     Column("id", Integer, primary_key=True),
-    Column("head", Text, nullable=False),  # the file's beginning, which identifies it
+    Column("head", Text, nullable=False),  # `<file>:<offset>` of each of its files
     Column("offset", BigInteger, nullable=False),
 )
 

@@ -1,9 +1,15 @@
-"""Runs the proxy's process. It is detached, so that the next gateway can take it over."""
+"""Runs the proxy's process. It is detached, so that the next gateway can take it over.
+
+A proxy with another configuration takes the listening sockets from the one that runs, which serves
+its open connections to their end: no visitor is refused, no WebSocket ends.
+"""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
+import resource
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -23,8 +29,12 @@ from moorage.process import (
     wait_until_ended,
     works_in,
 )
-from moorage.routing.caddy_config import ProxySettings, caddy_config
+from moorage.routing.access_log import open_log
+from moorage.routing.admin import ask
+from moorage.routing.certificates import Certificates
+from moorage.routing.haproxy_config import ADMIN_SOCKET, ProxySettings, answers, haproxy_config
 from moorage.routing.probe import Answer, probe
+from moorage.routing.router import Router
 from moorage.whole_file import replace_file
 
 log = structlog.get_logger()
@@ -32,19 +42,22 @@ log = structlog.get_logger()
 _START_TIMEOUT_SECONDS = 20.0
 _FAILED_PAUSE_SECONDS = 5.0
 _PORT_TIMEOUT_SECONDS = 0.5
-_STOP_TIMEOUT_SECONDS = 6.0  # the proxy itself waits 3 s for open streams
+_STOP_TIMEOUT_SECONDS = 3.0
 _POLL_SECONDS = 0.02
 
 _RECORD = "proxy.json"
 
-_HEAP_PERCENT = 70  # of its memory, for Go's heap; sockets take up to 20%, code the rest
-_HEAP_GROWTH_PERCENT = 400  # between two collections, while the heap is below that: a small one
+ACCESS_LOGS = "requests"
+"""In `state_dir`: files with one line for each request that has ended; see `access_log`."""
+
+_LOG_AHEAD_BYTES = 1 << 30  # of the gateway that reads it; what is beyond is not counted
+_LOG_PAUSE_SECONDS = 60.0
 
 Confine = Callable[[int], Awaitable[None]]
 """Limits the machine's resources that the process with this id may use."""
 
 # The environment variables that the proxy gets: none that may hold a secret of the gateway's.
-_PASSED_ENVIRONMENT = ("PATH", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_PASSED_ENVIRONMENT = ("PATH",)
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -63,8 +76,8 @@ def port_in_use_by(state_dir: Path) -> int | None:
     return record.http_port
 
 
-class Caddy:
-    """One Caddy process that serves `settings`. It keeps running if the gateway crashes.
+class HAProxy:
+    """One HAProxy process that serves `settings`. It keeps running if the gateway crashes.
 
     Each gateway needs its own `state_dir`: `start` takes over or stops the process that runs there.
     """
@@ -80,6 +93,8 @@ class Caddy:
             state_dir=settings.state_dir.absolute(),
         )
         self._state = settings.state_dir
+        self._router = Router(settings.run_dir, settings.base_domain)
+        self.certificates = Certificates(settings.run_dir)
         self._process: ProcessRecord | None = None
         self._port = settings.http_port
 
@@ -101,8 +116,8 @@ class Caddy:
     async def start(self) -> int:
         """Starts the proxy unless it runs; returns the HTTP port once it answers.
 
-        Takes over a proxy of an earlier gateway if it has the same configuration; otherwise stops
-        it first. Raises ProxyFailed, with the proxy's last line of output.
+        Takes over a proxy of an earlier gateway if it has the same configuration; otherwise takes
+        its listening sockets over. Raises ProxyFailed, with the proxy's last line of output.
         """
         if self.alive():
             return self._port
@@ -112,11 +127,15 @@ class Caddy:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         record = _read_record(self._record_path)
         if record is not None and await self._adopt(record):
+            await self._router.load()
             return self._port
-        await self._end_all()
-        self._port = await self._choose_port(record)
-        await self._bound(self._spawn())
+        before = await self._to_replace(record)
+        if before is None:
+            await self._end_all(record)
+        self._port = await self._choose_port(record, is_held=before is not None)
+        await self._bound(self._spawn(before))
         await self._wait_until_it_answers()
+        await self._router.load()
         return self._port
 
     async def keep_running(self) -> None:
@@ -128,25 +147,40 @@ class Caddy:
                 log.warning("the proxy does not start", error=str(failure))
                 await asyncio.sleep(_FAILED_PAUSE_SECONDS)
                 continue
-            if self._process is not None:
-                await wait_until_ended(self._process)
+            while self.alive() and self._process is not None:
+                self._let_log()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LOG_PAUSE_SECONDS):
+                        await wait_until_ended(self._process)
             log.warning("the proxy has ended and is started again")
 
     async def stop(self) -> None:
-        """Ends the process, if one runs: SIGTERM, then SIGKILL after a few seconds.
+        """Ends every process of this proxy: SIGTERM, then SIGKILL after a few seconds.
 
-        Certificates, logs and the chosen port stay in `state_dir`.
+        The log and the chosen port stay in `state_dir`.
         """
-        await self._end_all()
-        self._process = None
         record = _read_record(self._record_path)
+        await self._end_all(record)
+        self._process = None
         if record is not None:
             self._write_record(msgspec.structs.replace(record, process=None))
 
-    async def _end_all(self) -> None:
-        """Ends every process with our command, also one that a crash left unrecorded."""
-        for process in find_running(self._command()):
+    async def _end_all(self, record: _Record | None) -> None:
+        """Ends the recorded process, and every one with our command, which a crash left."""
+        recorded = [] if record is None or record.process is None else [record.process]
+        for process in (*recorded, *find_running(self._command())):
             await terminate(process, grace_seconds=_STOP_TIMEOUT_SECONDS)
+
+    async def _to_replace(self, record: _Record | None) -> ProcessRecord | None:
+        """Returns the running proxy whose listening sockets a new one can have, if there is one."""
+        process = None if record is None else record.process
+        if process is None or not is_running(process):
+            return None
+        is_ours = process.command[-len(self._command()) :] == self._command()
+        if not is_ours or not works_in(process, self._settings.run_dir):
+            return None
+        told = await ask(self._settings.run_dir, "show version")
+        return process if told else None
 
     async def _adopt(self, record: _Record) -> bool:
         """Takes over the recorded process if its configuration is ours; returns whether it did."""
@@ -168,10 +202,13 @@ class Caddy:
         if self._confine is not None:
             await self._confine(process.pid)
 
-    async def _choose_port(self, record: _Record | None) -> int:
+    async def _choose_port(self, record: _Record | None, *, is_held: bool) -> int:
+        """Returns the port to use. `is_held`: the recorded one is that of the proxy to replace."""
         wanted = self._settings.http_port
-        if self._settings.tls is not None:
-            await self._require_free(self._settings.tls.https_port)
+        if record is not None and is_held and wanted in {0, record.http_port}:
+            return record.http_port
+        if self._settings.https_port is not None and not is_held:
+            await self._require_free(self._settings.https_port)
         if wanted != 0:
             await self._require_free(wanted)
             return wanted
@@ -202,7 +239,7 @@ class Caddy:
     def _free_port(self, port: int) -> int | None:
         """Returns `port` (0: any free one) if it can be bound now, otherwise None.
 
-        Caddy itself would share a taken port (SO_REUSEPORT).
+        HAProxy itself would share a taken port (SO_REUSEPORT).
         """
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probing:
             probing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -213,23 +250,46 @@ class Caddy:
                 return None
             return int(probing.getsockname()[1])
 
-    def _spawn(self) -> ProcessRecord:
-        config = caddy_config(replace(self._settings, http_port=self._port))
-        content = json.dumps(config, indent=1).encode()
-        if not self._config_path.exists() or self._config_path.read_bytes() != content:
-            replace_file(self._config_path, content)  # only if changed: the disk may be full
+    def _spawn(self, before: ProcessRecord | None) -> ProcessRecord:
+        settings = replace(self._settings, http_port=self._port)
+        config = haproxy_config(settings, servers=self._router.servers()).encode()
+        if not self._config_path.exists() or self._config_path.read_bytes() != config:
+            replace_file(self._config_path, config)  # only if changed: the disk may be full
+        for name, content in answers().items():
+            replace_file(self._settings.run_dir / name, content.encode())
+        self._router.write_map()
+        self.certificates.write_lists()
+        log_file = open_log(self._state / ACCESS_LOGS)
+        taking = () if before is None else ("-x", ADMIN_SOCKET, "-sf", str(before.pid))
         try:
             self._process = process = spawn_detached(
-                self._command(),
+                (str(self._binary), *taking, *self._command()),
                 directory=self._settings.run_dir,
-                environment=_environment(self._settings),
+                environment={
+                    name: os.environ[name] for name in _PASSED_ENVIRONMENT if name in os.environ
+                },
                 output=self._output_path,
+                log=log_file,
             )
         except OSError as error:
             raise ProxyFailed(f"{self._binary} does not start: {error.strerror}.") from error
+        finally:
+            os.close(log_file)
+        self._let_log()
         digest = self._config_digest(self._port)
         self._write_record(_Record(process=process, config_sha256=digest, http_port=self._port))
         return process
+
+    def _let_log(self) -> None:
+        """Lets the log grow until so much of it is unread: what was read is no more on the disk."""
+        if self._process is None:
+            return
+        with contextlib.suppress(OSError):  # the process may have ended
+            log_file = Path(f"/proc/{self._process.pid}/fd/1").stat()
+            most = log_file.st_size + max(_LOG_AHEAD_BYTES - 512 * log_file.st_blocks, 0)
+            hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+            if hard == resource.RLIM_INFINITY or most < hard:
+                resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (most, hard))
 
     async def _wait_until_it_answers(self) -> None:
         deadline = asyncio.get_running_loop().time() + _START_TIMEOUT_SECONDS
@@ -251,27 +311,28 @@ class Caddy:
 
     def _last_words(self) -> str:
         said = self._output_path.read_text(errors="replace").strip().splitlines()
-        return f"It said: {said[-1][:500]}" if said else f"See {self._state / 'caddy.log'}."
+        worst = [line for line in said if "ALERT" in line] or said[-1:]
+        return f"It said: {worst[0][:500]}" if worst else "It said nothing."
 
     def _command(self) -> tuple[str, ...]:
-        return (str(self._binary), "run", "--config", str(self._config_path))
+        """Returns the end of the command line by which a process is found to be this proxy."""
+        return ("-db", "-f", str(self._config_path))
 
     def _config_digest(self, port: int) -> str:
-        """Returns a digest of the configuration, the memory limit and the program."""
+        """Returns a digest of the configuration and the program."""
         program = self._binary.stat()
-        config = caddy_config(replace(self._settings, http_port=port))
-        memory_bytes = self._settings.memory_bytes
-        identity = [config, memory_bytes, program.st_size, program.st_mtime_ns]
+        config = haproxy_config(replace(self._settings, http_port=port))
+        identity = [config, program.st_size, program.st_mtime_ns]
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     @property
     def _config_path(self) -> Path:
-        return self._state / "caddy.json"
+        return self._state / "haproxy.cfg"
 
     @property
     def _output_path(self) -> Path:
         """The file with standard output and error of the current process."""
-        return self._state / "caddy.out"
+        return self._state / "haproxy.out"
 
     @property
     def _record_path(self) -> Path:
@@ -286,17 +347,3 @@ def _read_record(path: Path) -> _Record | None:
         return msgspec.json.decode(path.read_bytes(), type=_Record)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
-
-
-def _environment(settings: ProxySettings) -> dict[str, str]:
-    """Returns Caddy's environment, in which all its directories are below `state_dir`."""
-    state_dir = settings.state_dir
-    environment = {name: os.environ[name] for name in _PASSED_ENVIRONMENT if name in os.environ}
-    if settings.memory_bytes is not None:
-        environment["GOMEMLIMIT"] = str(settings.memory_bytes * _HEAP_PERCENT // 100)
-        environment["GOGC"] = str(_HEAP_GROWTH_PERCENT)
-    return environment | {
-        "HOME": str(state_dir),
-        "XDG_DATA_HOME": str(state_dir / "data"),
-        "XDG_CONFIG_HOME": str(state_dir / "config"),
-    }

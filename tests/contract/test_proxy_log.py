@@ -1,29 +1,26 @@
-"""The proxy's own access log, read while it is written and rolled."""
+"""The proxy's own access log, read while it is written."""
 
 import asyncio
-import json
+import os
+import signal
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import pytest
-from harbour import App, Harbour, get
+from harbour import App, Harbour, get, running_proxies
 
 from moorage.address import Address
-from moorage.gateway.platform.opening import find_tool
 from moorage.records.traffic import Position
 from moorage.routing.access_log import AccessLog
-from moorage.routing.caddy import Caddy
-from moorage.routing.caddy_config import ACCESS_LOG
+from moorage.routing.haproxy import ACCESS_LOGS
 from moorage.routing.probe import probe
 from waiting import until
 
 HOST = "my-app.localhost"
-TOKEN = "of-this-gateway"
+TOKEN = "0123456789abcdef" * 2
 LONG = "x" * 30_000
-REQUESTS = 7_000  # with the longest probe some 170 bytes each, of which a file of 1 MiB is full
-AT_ONCE = 50
+TURNS, AT_ONCE = 4, 50
 
 
 @pytest.fixture
@@ -36,7 +33,7 @@ class Reader:
     """Follows the log, and keeps count."""
 
     def __init__(self, harbour: Harbour) -> None:
-        self.log = AccessLog(harbour.settings.state_dir / ACCESS_LOG, probe_token=TOKEN)
+        self.log = AccessLog(harbour.settings.state_dir / ACCESS_LOGS, probe_token=TOKEN)
         self.position: Position | None = None
         self.requests: Counter[str] = Counter()
         self.bytes_in = 0
@@ -53,39 +50,32 @@ class Reader:
         return self.requests.total() >= requests
 
 
-async def test_no_request_is_lost_or_doubled_while_the_log_rolls(
+async def test_no_request_is_lost_or_doubled_when_the_proxy_is_killed_and_started_again(
     harbour: Harbour, app: App, client: aiohttp.ClientSession
 ) -> None:
-    await harbour.caddy.stop()
-    caddy = Caddy(find_tool("caddy"), replace(harbour.settings, log_file_mib=1))
-    await caddy.start()
-    reader, longest = Reader(harbour), {"X-Moorage-Probe": LONG[:64]}
-    for number in range(REQUESTS // AT_ONCE):
-        await asyncio.gather(*(get(client, harbour, HOST, **longest) for _ in range(AT_ONCE)))
-        if number % 10 == 5:
-            reader.follow()
-    await until(lambda: reader.has(REQUESTS))
-    await caddy.stop()
-    rolled = list(harbour.settings.state_dir.glob("access-*.log"))
-    assert len(rolled) == 1
-    assert reader.requests == {HOST: REQUESTS}
-    again = Reader(harbour)
-    again.follow()
-    assert again.requests == reader.requests
+    reader = Reader(harbour)
+    for turn in range(1, TURNS + 1):
+        asked = (get(client, harbour, HOST) for _ in range(AT_ONCE))
+        assert await asyncio.gather(*asked) == [(200, "one")] * AT_ONCE
+        # A client may have its answer before the proxy has written the line.
+        await until(lambda: reader.has(turn * AT_ONCE))  # noqa: B023
+        (pid,) = running_proxies(harbour.settings)
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: not harbour.proxy.alive())
+        await harbour.proxy.start()
+    assert reader.requests == {HOST: TURNS * AT_ONCE}
+    assert len(list((harbour.settings.state_dir / ACCESS_LOGS).iterdir())) <= 2
 
 
 async def test_lines_are_short_whatever_a_visitor_sends(
     harbour: Harbour, app: App, client: aiohttp.ClientSession
 ) -> None:
-    log = harbour.settings.state_dir / ACCESS_LOG
+    (log,) = (harbour.settings.state_dir / ACCESS_LOGS).iterdir()
     await get(client, harbour, HOST, f"/{LONG}?{LONG[:100]}", **{"X-Moorage-Probe": LONG[:5_000]})
-    await get(client, harbour, f"{LONG[:5_000]}.localhost")
     async with client.request(LONG[:5_000], harbour.url(), headers={"Host": HOST}):
         pass
-    await until(lambda: log.exists() and log.read_text().count("\n") >= 3)
-    lines = log.read_text().splitlines()
-    assert max(len(line) for line in lines) < 300
-    assert LONG[:64] in {json.loads(line).get("probe") for line in lines}
+    await until(lambda: log.read_text().count("\n") >= 2)
+    assert max(len(line) for line in log.read_text().splitlines()) < 200
 
 
 async def test_only_what_visitors_asked_of_an_app_is_counted(
@@ -101,4 +91,4 @@ async def test_only_what_visitors_asked_of_an_app_is_counted(
         assert response.status == 200
     await until(lambda: reader.has(1))
     assert reader.requests == {HOST: 1}
-    assert reader.bytes_in == 5
+    assert 100 < reader.bytes_in < 1_000  # with the head
