@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from moorage.routing.caddy_config import Tls, caddy_config
 from structlog.testing import capture_logs
 
 from clock import MINUTE_MS, MovableClock
+from moorage.certificates.availability import Availability
+from moorage.certificates.services import CertificateSettings
 from moorage.errors import ProxyFailed
-from moorage.gateway.platform.authority import Authority, needs_authority, own_roots
-from moorage.gateway.platform.proxy import proxy_settings
 from moorage.operate.check.authority import check_authority
 from moorage.settings import Settings, load_settings
 
@@ -55,7 +54,7 @@ async def test_readiness_follows_the_authority_and_the_log_tells_of_it_once() ->
     server = Server()
     async with server.running():
         clock = MovableClock()
-        authority = Authority(settings(acme_directory=server.url), clock=clock)
+        authority = Availability([server.url], root_file="", clock=clock)
         with capture_logs() as logs:
             await authority.look()
             await authority.check()
@@ -81,7 +80,7 @@ async def test_readiness_follows_the_authority_and_the_log_tells_of_it_once() ->
 async def test_authority_that_is_away_is_asked_soon_and_then_less_often() -> None:
     server, clock = Server(), MovableClock()
     async with server.running():
-        authority = Authority(settings(acme_directory=server.url), clock=clock)
+        authority = Availability([server.url], root_file="", clock=clock)
         server.answer = {}
         asked = []
         for second in range(0, 700, 10):
@@ -109,45 +108,38 @@ async def test_nobody_is_asked_where_no_certificate_is_needed() -> None:
         {"tls": False},
     ):
         without = load_settings(file=None, environ={}, **{"tls": True, **given})
-        assert not needs_authority(without)
+        assert not without.part(CertificateSettings).asks_elsewhere
         assert await check_authority(without) == []
 
 
-def test_settings_of_tls_reach_the_proxy() -> None:
-    given = settings(
-        acme_directory="https://ca.example/dir",
-        acme_email="a@b.example",
-        acme_root_file="/etc/root.pem",
-        public_url="https://gateway.example",
-    )
-    made = proxy_settings(given, Path("/state"), Path("/run"), given.public_url)
-    assert made.tls == Tls(
-        ask_url="http://127.0.0.1:8403/certificate",
-        email="a@b.example",
-        acme_directory="https://ca.example/dir",
-        acme_root=Path("/etc/root.pem"),
-    )
-    policies = caddy_config(made)["apps"]["tls"]["automation"]["policies"]
-    assert policies[0]["issuers"] == [
-        {
-            "module": "acme",
-            "email": "a@b.example",
-            "ca": "https://ca.example/dir",
-            "trusted_roots_pem_files": ["/etc/root.pem"],
-        }
-    ]
-    assert own_roots(given) == (Path("/etc/root.pem"),)
+async def test_one_of_two_authorities_is_enough() -> None:
+    server = Server()
+    async with server.running():
+        away = "http://127.0.0.1:1/directory"
+        for directories in ([away, server.url], [server.url, away]):
+            authority = Availability(directories, root_file="", clock=MovableClock())
+            await authority.look()
+            await authority.check()
+    authority = Availability([away, server.url], root_file="", clock=MovableClock())
+    await authority.look()
+    with pytest.raises(ProxyFailed, match=r"cannot be asked.*cannot be asked"):
+        await authority.check()
 
 
-def test_internal_authority_signs_and_is_trusted_by_the_gateway_itself() -> None:
-    given = settings(internal_authority=True, data_dir="/data", acme_email="a@b.example")
-    made = proxy_settings(given, Path("/state"), Path("/run"), "http://127.0.0.1:8402")
-    policies = caddy_config(made)["apps"]["tls"]["automation"]["policies"]
-    assert policies[0]["issuers"] == [{"module": "internal"}]
-    root = "proxy/certificates/pki/authorities/local/root.crt"
-    assert own_roots(given) == (Path("/data") / root,)
+def test_authorities_are_asked_in_the_order_of_the_settings() -> None:
+    def directories(**given: str) -> tuple[str, ...]:
+        return settings(**given).part(CertificateSettings).directories
+
+    lets_encrypt = "https://acme-v02.api.letsencrypt.org/directory"
+    assert directories() == (lets_encrypt,)
+    second = "https://ca.example/dir"
+    assert directories(acme_second_directory=second) == (lets_encrypt, second)
+    assert directories(acme_directory=second) == (second,)
 
 
-def test_internal_authority_lies_with_the_certificates_that_proxies_share() -> None:
-    given = settings(internal_authority=True, data_dir="/data", certificates_dir="/shared")
-    assert own_roots(given) == (Path("/shared/pki/authorities/local/root.crt"),)
+def test_gateway_trusts_its_own_authority_or_the_one_that_is_named() -> None:
+    own = settings(internal_authority=True, data_dir="/data").part(CertificateSettings)
+    assert own.roots == (Path("/data/certificates/root.pem"),)
+    named = settings(acme_root_file="/etc/root.pem").part(CertificateSettings)
+    assert named.roots == (Path("/etc/root.pem"),)
+    assert settings().part(CertificateSettings).roots == ()

@@ -10,12 +10,12 @@ import msgspec
 import pytest
 
 from chain_fixture import LocalChains
+from moorage.certificates.pem import CertificateInvalid, read_certificate
 from moorage.operate.check import Finding, check_gateway
 from moorage.operate.check.configuration import check_configuration
 from moorage.operate.check.names import check_names
 from moorage.operate.check.nodes import check_nodes
 from moorage.operate.check.ports import gateway_holds
-from moorage.routing.certificate import CertificateInvalid, read_certificate
 from moorage.settings import Settings, load_settings
 from rpc_proxy import RpcProxy
 
@@ -133,7 +133,7 @@ def end_of(file: Path) -> str:
 @pytest.mark.parametrize("days", [1, 400, 20_000])
 def test_certificate_says_its_names_and_its_end(tmp_path: Path, days: int) -> None:
     file, key = certificate(tmp_path, "*.apps.example", "apps.example", days=days)
-    found = read_certificate(file, key=key)
+    found = read_certificate(file, key)
     assert found.names == ("*.apps.example", "apps.example")
     end = datetime.fromtimestamp(found.not_after_ms / 1000, UTC)
     assert f"{end:%b} {end.day:2} {end:%H:%M:%S %Y} GMT" == end_of(file)
@@ -142,13 +142,16 @@ def test_certificate_says_its_names_and_its_end(tmp_path: Path, days: int) -> No
 def test_certificate_of_another_key_or_none_is_invalid(tmp_path: Path) -> None:
     file, _ = certificate(tmp_path, "a.example", days=1)
     _, other = certificate(tmp_path, "a.example", days=2)
-    with pytest.raises(CertificateInvalid, match="no certificate with its key"):
-        read_certificate(file, key=other)
+    with pytest.raises(CertificateInvalid, match="do not fit each other"):
+        read_certificate(file, other)
     with pytest.raises(CertificateInvalid, match="cannot be read"):
-        read_certificate(tmp_path / "missing")
+        read_certificate(tmp_path / "missing", other)
     (tmp_path / "cut").write_text(file.read_text()[:200])
-    with pytest.raises(CertificateInvalid, match="holds no certificate"):
-        read_certificate(tmp_path / "cut")
+    with pytest.raises(CertificateInvalid, match="cannot be read"):
+        read_certificate(tmp_path / "cut", other)
+    (tmp_path / "other").write_text("no certificate")
+    with pytest.raises(CertificateInvalid, match="cannot be read"):
+        read_certificate(tmp_path / "other", other)
 
 
 def lacking(now_ms: int = NOW_MS, **given: Any) -> dict[str, bool]:
@@ -169,7 +172,6 @@ def test_configuration_that_serve_would_refuse_is_told(tmp_path: Path) -> None:
     assert lacking(chains={"other": {"rpc_urls": ["https://node.example"]}}) == {"chains": True}
     assert lacking(base_domain="Apps.Example") == {"domain Apps.Example": True}
     assert lacking(former_domains=("a_b",)) == {"domain a_b": True}
-    assert lacking(tls=True, operator_port=0) == {"operator_port": True}
     assert lacking(secrets_key_file=nowhere) == {"secrets key": True}
     assert lacking(secrets_key_file=str(key)) == {"secrets key": True}
     assert lacking(relayer_key_file=nowhere) == {"relayer key": True}

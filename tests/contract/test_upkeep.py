@@ -1,12 +1,15 @@
 """A gateway audits its books once a day, and tells as metrics when that and a backup were done."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from authority_in_memory import certificate
 from clock import HOUR_MS, MovableClock
+from moorage.certificates.installation import WildcardFiles
+from moorage.certificates.orders import issued
+from moorage.certificates.pem import new_key, parse_certificate
 from moorage.core import Core
 from moorage.gateway.operator.upkeep import DailyAudit
 from moorage.gateway.operator.vital_signs import (
@@ -15,7 +18,6 @@ from moorage.gateway.operator.vital_signs import (
     note_upkeep,
 )
 from moorage.metrics import exposition
-from moorage.routing.certificate import Certificate, read_certificate
 from moorage.storage.apps.addresses import certificates
 from moorage.storage.database import Database
 from moorage.storage.operation import evictions, upkeep
@@ -110,44 +112,37 @@ async def test_how_long_an_ordered_deletion_is_late_is_a_metric(
     assert shown("moorage_eviction_overdue_seconds") == 0
 
 
-async def test_directory_without_certificates_has_none(core: Core, tmp_path: Path) -> None:
-    await note_certificates(core, tmp_path, None)
+async def test_gateway_without_certificates_has_none(core: Core) -> None:
+    await note_certificates(core, None)
     assert shown("moorage_certificates") == 0
     assert shown("moorage_certificate_end_timestamp_seconds") == 0
 
 
-def certificate(directory: Path, name: str) -> Certificate:
-    """Has one made that lasts for 90 days, as the proxy keeps it."""
-    directory.mkdir(parents=True)
-    made, key = directory / f"{name}.crt", directory / f"{name}.key"
-    options = "-x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x -days 90"
-    command = ["openssl", "req", *options.split(), "-addext", f"subjectAltName=DNS:{name}"]
-    command += ["-keyout", str(key), "-out", str(made)]
-    subprocess.run(command, check=True, capture_output=True)
-    return read_certificate(made)
-
-
-async def asked(core: Core, host: str) -> None:
-    async with core.db.transaction(durable=False) as tx:
-        if not await certificates.touch(tx, host, now_ms=core.clock.now_ms()):
-            await certificates.add(tx, host, wallet=ALICE, now_ms=core.clock.now_ms())
-
-
-async def test_certificate_that_is_due_counts_once_its_host_is_asked_for(
+async def test_certificate_that_nobody_wants_any_more_ends_unnoticed(
     core: Core, clock: MovableClock, tmp_path: Path
 ) -> None:
-    """The proxy renews it then: of a project that is deleted, nobody asks, and it ends unused."""
     host, end = "app.example", "moorage_certificate_end_timestamp_seconds"
-    made = certificate(tmp_path / "certificates" / "an-authority" / host, host)
-    certificate(tmp_path / "certificates" / "local" / "own.example", "own.example")
-    clock.advance(made.not_after_ms - 11 * 24 * HOUR_MS - clock.now_ms())
-    await asked(core, host)
-    await note_certificates(core, tmp_path, None)
+    made = new_key()
+    chain = certificate(host, made, now_ms=clock.now_ms())
+    parsed = parse_certificate(chain, made)
+    row = issued(parsed, host, vault=core.vault, authority="https://authority.example")
+    async with core.db.transaction(durable=False) as tx:
+        await certificates.import_one(tx, host, row, now_ms=clock.now_ms())
+    await note_certificates(core, None)
     assert shown("moorage_certificates") == 1
-    assert shown(end) == made.not_after_ms / 1000
-    clock.advance(2 * 24 * HOUR_MS)
-    await note_certificates(core, tmp_path, None)
+    assert shown(end) == parsed.not_after_ms / 1000
+    clock.advance(4 * 24 * HOUR_MS)
+    await note_certificates(core, None)
     assert shown(end) == 0
-    await asked(core, host)
-    await note_certificates(core, tmp_path, None)
-    assert shown(end) == made.not_after_ms / 1000
+    async with core.db.transaction(durable=False) as tx:
+        await certificates.touch(tx, host, now_ms=clock.now_ms())
+    await note_certificates(core, None)
+    assert shown(end) == parsed.not_after_ms / 1000
+
+    files = WildcardFiles("*.app.example", certificate=tmp_path / "pem", key=tmp_path / "key")
+    (tmp_path / "key").write_text(made)
+    wildcard = certificate("*.app.example", made, now_ms=clock.now_ms(), days=10)
+    (tmp_path / "pem").write_text(wildcard)
+    await files.read()
+    await note_certificates(core, files)
+    assert shown(end) == parse_certificate(wildcard, made).not_after_ms / 1000

@@ -1,6 +1,5 @@
-"""A domain of the deployer's own, from its claim to a visitor's HTTPS, over real DNS and proxy."""
+"""A domain of the deployer's own, from its claim to a visitor, over real DNS and proxy."""
 
-import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,12 +7,7 @@ import aiohttp
 import pytest
 
 from gateway_fixture import DevGateway, running
-from moorage.gateway.platform.opening import find_tool
-from moorage.routing.caddy import Caddy
-from moorage.routing.caddy_config import ProxySettings, Tls
-from moorage.routing.probe import Answer, probe
 from name_server import NameServer, name_server
-from ports import quiet_port
 from visitor import address
 from wallet import HELLO, Wallet, fresh_name
 
@@ -44,18 +38,8 @@ async def visit(gateway: DevGateway, host: str) -> tuple[int, str]:
         return response.status, await response.text()
 
 
-async def certificate(gateway: DevGateway, host: str) -> int:
-    """What the proxy is told when it asks whether a host may have a certificate."""
-    url = f"{gateway.info['operator']}/certificate"
-    async with (
-        aiohttp.ClientSession() as session,
-        session.get(url, params={"domain": host}) as response,
-    ):
-        return response.status
-
-
-async def test_domain_that_is_proved_serves_with_a_certificate_until_its_project_is_gone(
-    gateway: DevGateway, names: NameServer, tmp_path: Path
+async def test_domain_that_is_proved_serves_until_its_project_is_gone(
+    gateway: DevGateway, names: NameServer
 ) -> None:
     wallet = await Wallet(gateway).fund()
     name = fresh_name()
@@ -76,14 +60,11 @@ async def test_domain_that_is_proved_serves_with_a_certificate_until_its_project
     looked = await wallet.call("POST", f"{path}/{SHOP}/verify")
     assert (looked.status, looked.body["status"]) == (200, "pending")
     assert (await visit(gateway, SHOP))[0] == 404
-    assert await certificate(gateway, SHOP) == 404
 
     names.texts[record["name"]] = [record["value"]]
     found = await wallet.call("POST", f"{path}/{SHOP}/verify")
     assert (found.status, found.body["status"], found.body["problem"]) == (200, "verified", "")
     assert await visit(gateway, SHOP) == (200, "hello world")
-    assert await certificate(gateway, SHOP) == 200
-    await handshakes(gateway, tmp_path)
 
     gateway.kill()
     gateway.start()
@@ -98,36 +79,10 @@ async def test_domain_that_is_proved_serves_with_a_certificate_until_its_project
     await wallet.call("DELETE", f"/agent/projects/{deployed.body['projectId']}")
     status, page = await visit(gateway, SHOP)
     assert (status, "app_not_found" in page) == (404, True)
-    assert await certificate(gateway, SHOP) == 404
     told = await wallet.call("GET", "/agent/events")
     kinds = [event["type"] for event in told.body["events"]]
     assert "domain.verified" in kinds
     assert "domain.lost" not in kinds
-
-
-async def handshakes(gateway: DevGateway, directory: Path) -> None:
-    """A proxy that asks this gateway gets a certificate for the domain, and for no other."""
-    port = quiet_port()
-    tls = Tls(ask_url=f"{gateway.info['operator']}/certificate", https_port=port, internal=True)
-    settings = ProxySettings(
-        run_dir=directory / "run",
-        state_dir=directory / "proxy",
-        base_domain="apps.example",
-        http_port=0,
-        tls=tls,
-    )
-    caddy = Caddy(find_tool("caddy"), settings)
-    await caddy.start()
-    try:
-        trust = ssl.create_default_context()
-        authority = settings.state_dir / "certificates/pki/authorities/local/root.crt"
-        trust.load_verify_locations(authority)
-        served = await probe(port, SHOP, timeout_seconds=60, tls=trust)
-        assert served.answer is not Answer.UNREACHABLE
-        refused = await probe(port, "www.shop.example", timeout_seconds=60, tls=trust)
-        assert refused.answer is Answer.UNREACHABLE
-    finally:
-        await caddy.stop()
 
 
 @pytest.mark.parametrize(

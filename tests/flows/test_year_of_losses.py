@@ -18,7 +18,7 @@ from aiohttp import web
 from acme_authority import acme_authority
 from chain_fixture import LocalChains
 from gateway_fixture import MOORAGE
-from moorage.gateway.platform.authority import EVERY_SECONDS
+from moorage.certificates.availability import EVERY_SECONDS
 from moorage.gateway.several.takers import ROOTS_LOCK_FILE
 from old_books import BOBS_KEY, DUMPS, backup_of
 from paying import mine

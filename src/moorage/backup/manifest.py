@@ -1,7 +1,7 @@
 """Reads and checks the manifest, the first file in a backup, which lists the others."""
 
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Annotated
 
 import msgspec
@@ -74,12 +74,3 @@ def _check_no_file_is_a_directory(paths: list[str]) -> None:
     directories = {str(parent) for path in paths for parent in PurePosixPath(path).parents}
     if not directories.isdisjoint(paths):
         raise BackupInvalid("Its manifest names a file as a directory as well.")
-
-
-def is_kept(path: Path) -> bool:
-    """Returns whether a backup may contain this file; `path` is relative to the data directory."""
-    try:
-        _check(path.as_posix())
-    except BackupInvalid:
-        return False
-    return True

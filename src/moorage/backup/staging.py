@@ -5,7 +5,6 @@ copied after the database that lists them. If one was deleted in between, the da
 that it then lists are copied again.
 """
 
-import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from moorage.backup.manifest import KEYS, is_kept
+from moorage.backup.manifest import KEYS
 from moorage.clock import Clock
 from moorage.engines.disks.copying import copy_image
 from moorage.engines.kind import Exports
@@ -27,7 +26,6 @@ from moorage.threads import in_thread
 _ROUNDS = 5
 _APPS = Path("apps", "deployments")
 _VOLUMES = Path("apps", "volumes")
-_CERTIFICATES = Path("proxy", "certificates")
 
 
 @dataclass(kw_only=True)
@@ -51,7 +49,6 @@ class Staging:
 
     async def _take(self) -> None:
         self._copy_keys()
-        self._copy_tree(_CERTIFICATES)
         for _ in range(_ROUNDS):
             wanted, volumes = await self._copy_database()
             self.lost = {app for app in wanted if not self._copy_app(app)}
@@ -80,14 +77,6 @@ class Staging:
         for name in KEYS:
             if (self.data_dir / name).is_file():
                 copy_image(self.data_dir / name, self.directory / name, clock=self.clock)
-
-    def _copy_tree(self, below: Path) -> None:
-        for path in _files(self.data_dir / below):
-            name = path.relative_to(self.data_dir)
-            if is_kept(name):
-                (self.directory / name).parent.mkdir(parents=True, exist_ok=True)
-                with contextlib.suppress(FileNotFoundError):  # the proxy replaces them
-                    copy_image(path, self.directory / name, clock=self.clock)
 
     def _copy_app(self, deployment_id: str) -> bool:
         """Copies a deployment's disk and logs, unless done already; returns False if it is gone."""

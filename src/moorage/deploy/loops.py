@@ -3,7 +3,8 @@
 from functools import partial
 
 from moorage.deploy.addresses.followed import FOLLOW_SECONDS as ROUTES_SECONDS
-from moorage.deploy.addresses.uncertified import RETRY_SECONDS
+from moorage.deploy.addresses.uncertified import LOOK_SECONDS as UNCERTIFIED_SECONDS
+from moorage.deploy.addresses.uncertified import WANT_SECONDS
 from moorage.deploy.addresses.unseen import LOOK_SECONDS
 from moorage.deploy.keeping.asleep.visits import FOLLOW_SECONDS
 from moorage.deploy.keeping.usage import SAMPLE_SECONDS
@@ -55,9 +56,11 @@ def _beside(deploy: DeployServices) -> tuple[Loop, ...]:
 def _of_keeper(deploy: DeployServices) -> tuple[Loop, ...]:
     usage, reconciler, scope = deploy.usage, deploy.reconciler, Scope.KEEPER
     sources = partial(reconciler.sweep_sources, min_age_seconds=OLD_SOURCES_SECONDS)
-    lost, retry = deploy.addresses.unroute_lost, deploy.uncertified.retry
+    lost, uncertified = deploy.addresses.unroute_lost, deploy.uncertified
+    look, want, often = uncertified.look, uncertified.want, UNCERTIFIED_SECONDS
     return (
-        Loop("certificates", every_seconds=RETRY_SECONDS, tick=retry, at_once=True, scope=scope),
+        Loop("wanted", every_seconds=WANT_SECONDS, tick=want, at_once=True, scope=scope),
+        Loop("uncertified", every_seconds=often, tick=look, at_once=True, scope=scope),
         Loop("apps", every_seconds=2, tick=reconciler.reconcile, at_once=True, scope=scope),
         Loop("given up", every_seconds=1, tick=deploy.clear_up.given_up, scope=scope),
         Loop("sources", every_seconds=600, tick=sources, scope=scope),

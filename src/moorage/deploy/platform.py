@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from moorage.deploy.addresses.addresses import Routes
 from moorage.deploy.addresses.followed import Instances
 from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.addresses.uncertified import PlainHttp, PlainServing
 from moorage.deploy.keeping.asleep.visits import AccessLog
 from moorage.deploy.work.health import Healthy, wait_until_healthy
 from moorage.engines.engine import Engine, EngineView
 from moorage.engines.volume_copies import VolumeCopies
 from moorage.planning.plan import Plan
+
+
+async def _never(_host: str) -> bool:
+    return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +26,7 @@ class Keeping:
     answers: Callable[[str], Awaitable[bool]]  # whether a host answers through the proxy
     access_log: AccessLog
     discard_toolchains: Callable[[Plan], Awaitable[None]]  # of a plan that failed
-    plain: PlainHttp | None = None  # where each app needs a certificate of an authority
+    answers_plain: Callable[[str], Awaitable[bool]] = _never  # the same without TLS
     volumes: VolumeCopies | None = None  # where any may have to be filled
     engine: str = ""  # the kind of engine that uploads are built on
     healthy: Healthy = wait_until_healthy
@@ -37,7 +40,6 @@ class Following:
     instances: Instances
     routes: Routes  # of this gateway's proxy
     access_log: AccessLog
-    plain: PlainServing | None = None  # where each app needs a certificate of an authority
 
 
 @dataclass(frozen=True, kw_only=True)

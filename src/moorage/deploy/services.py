@@ -3,6 +3,7 @@
 from functools import cached_property
 
 from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
+from moorage.certificates.certificates import Certificates
 from moorage.core import Core
 from moorage.deploy.addresses.followed import SWITCH_SECONDS
 from moorage.deploy.addresses.uncertified import Uncertified
@@ -59,8 +60,9 @@ class DeployServices(SwitchServices):
         *,
         platform: AppPlatform,
         ledger: LedgerServices,
+        certificates: Certificates | None = None,
     ) -> None:
-        super().__init__(core, settings, platform)
+        super().__init__(core, settings, platform, certificates)
         self._view = platform.view
         self._sources = Sources(core.sources, core.content)
         self._metering = ledger.metering
@@ -169,7 +171,7 @@ class DeployServices(SwitchServices):
     def uncertified(self) -> Uncertified:
         return Uncertified(
             db=self._db,
-            plain=self._platform.kept.plain,
+            certificates=self._certificates,
             apps=self.apps,
             metering=self._metering,
             hosts=self._platform.hosts,

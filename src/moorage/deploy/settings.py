@@ -46,7 +46,6 @@ class DeploySettings(msgspec.Struct, frozen=True, kw_only=True):
     retention_days: int
     failed_retention_days: int
     export_days: int
-    certificates_per_wallet: int
     domains_per_project: int
     listed_wallets_only: bool
     projects_per_wallet: int

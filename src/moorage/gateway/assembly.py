@@ -5,12 +5,18 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from moorage.api.http.caller import address_key
 from moorage.api.services import ApiServices, ApiSettings, Services
 from moorage.auth.client_address import TrustedProxies
 from moorage.auth.nonces import NonceFile, NonceStore, give_up_mark, marked_ms
 from moorage.auth.shared_nonces import FORGET_SECONDS, SharedNonces
+from moorage.certificates.services import (
+    CertificateServices,
+    CertificateSettings,
+    open_certificates,
+)
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock, boot_id
@@ -28,7 +34,6 @@ from moorage.gateway.operator.vital_signs import (
     watch_searches,
     watch_sleeping_apps,
 )
-from moorage.gateway.platform.authority import Authority, needs_authority
 from moorage.gateway.platform.isolation import has_several_proxies
 from moorage.gateway.platform.opening import Platform, instance_id
 from moorage.gateway.platform.proxy import trusted_proxies
@@ -78,7 +83,7 @@ class Rooms:
     parsers: ParserPool
     nonces: NonceStore
     sessions: Sessions
-    authority: Authority | None  # None where new apps need no certificate from elsewhere
+    certificates: CertificateServices | None  # None without TLS
     turn: TurnUnlessUpgraded | None  # None where there is one gateway
     lookout: Lookout | None  # None where its chains are its own
 
@@ -104,6 +109,7 @@ class Rooms:
             *(() if proxy is None else (proxy.process.keep_running,)),
             self.platform.toolchains.inventory.run,
             *self.payments.runs,
+            *(() if self.certificates is None else self.certificates.runs),
             *self.deploy.runs,
             *self.events.runs,
         )
@@ -118,6 +124,7 @@ class Rooms:
             *self._of_shared,
             *self.ledger.loops,
             *self.payments.loops,
+            *(() if self.certificates is None else self.certificates.loops),
             *loops_of(self.deploy),
             *self.events.loops,
             *self.api.loops,
@@ -275,13 +282,15 @@ async def open_rooms(
     )
     ledger = LedgerServices(core, _ledger_settings(settings))
     payments = PaymentServices(core, settings.part(PaymentSettings), payee=payee, ledger=ledger)
+    secured = await _open_certificates(settings, core, platform)
     deploy = DeployServices(
-        core, settings.part(DeploySettings), platform=platform.of_apps, ledger=ledger
+        core,
+        settings.part(DeploySettings),
+        platform=platform.of_apps,
+        ledger=ledger,
+        certificates=None if secured is None else secured.certificates,
     )
-    if platform.keeper is not None:
-        watch_running_apps(lambda: deploy.reconciler.running)
-        watch_sleeping_apps(lambda: deploy.reconciler.asleep)
-    watch_searches(core, payments.watchers)
+    _watch(core, platform, payments, deploy)
     events = EventServices(core, settings.part(EventSettings))
     parsers = await _open_parsers(stack)
     services = Services(
@@ -317,9 +326,34 @@ async def open_rooms(
         parsers=parsers,
         nonces=nonces,
         sessions=Sessions(db=core.db, clock=core.clock),
-        authority=Authority(settings, clock=core.clock) if needs_authority(settings) else None,
+        certificates=secured,
         turn=turn,
         lookout=lookout,
+    )
+
+
+def _watch(
+    core: Core, platform: Platform, payments: PaymentServices, deploy: DeployServices
+) -> None:
+    """Has each scrape of the metrics ask these."""
+    if platform.keeper is not None:
+        watch_running_apps(lambda: deploy.reconciler.running)
+        watch_sleeping_apps(lambda: deploy.reconciler.asleep)
+    watch_searches(core, payments.watchers)
+
+
+async def _open_certificates(
+    settings: Settings, core: Core, platform: Platform
+) -> CertificateServices | None:
+    """Opens the certificates of apps and of the API's host. Raises ConfigurationInvalid."""
+    if not settings.tls:
+        return None
+    public = urlsplit(platform.gateway_url)
+    return await open_certificates(
+        core,
+        settings.part(CertificateSettings),
+        own_host=public.hostname if public.scheme == "https" else None,
+        proxy=None if platform.proxy is None else platform.proxy.process.certificates,
     )
 
 

@@ -4,13 +4,20 @@ from collections.abc import Awaitable, Callable
 from math import ceil
 from typing import Any
 
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
 from moorage.auth.client_address import TrustedProxies
+from moorage.certificates.services import CertificateServices
 from moorage.deploy.keeping.restarts import next_try
 from moorage.gateway.assembly import Rooms
 from moorage.records.project import Project, ProjectStatus
 from moorage.routing.pages import Absence, HostState, fallback_app
 from moorage.routing.waking import Visitor, Waking
 from moorage.storage.apps import jobs
+
+CHALLENGES = "/.well-known/acme-challenge/"
+"""Where certificate authorities look, at any host and over plain HTTP (RFC 8555, 8.3)."""
 
 
 def pages_app(rooms: Rooms) -> Any:
@@ -21,6 +28,22 @@ def pages_app(rooms: Rooms) -> Any:
         gateway_url=rooms.platform.gateway_url,
         visitor=_visitor(rooms.api.proxies),
     )
+
+
+def challenges_app(secured: CertificateServices | None, *, otherwise: ASGIApp) -> ASGIApp:
+    """Returns an app that answers authorities; `otherwise` has all else, tokens of others too."""
+    if secured is None:
+        return otherwise
+    answer = secured.proofs.answer
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"] if scope["type"] == "http" else ""
+        token = path.removeprefix(CHALLENGES) if path.startswith(CHALLENGES) else ""
+        found = await answer(token) if token else None
+        shown = otherwise if found is None else Response(found, media_type="text/plain")
+        await shown(scope, receive, send)
+
+    return app
 
 
 def waking(rooms: Rooms) -> Waking:

@@ -37,7 +37,7 @@ from moorage.gateway.operator.port import (
     operator_app,
 )
 from moorage.gateway.operator.upkeep import loops_of_upkeep
-from moorage.gateway.pages import pages_app, waking
+from moorage.gateway.pages import challenges_app, pages_app, waking
 from moorage.gateway.platform.beside import open_beside
 from moorage.gateway.platform.engines import settle_engines
 from moorage.gateway.platform.following import open_following
@@ -228,7 +228,7 @@ class _Run:
             mcp = _mcp_endpoint(rooms)
             pages = await self._open_pages(rooms, settings)
             servers = _servers(rooms, settings, operator, self.bounds, mcp, pages)
-            upkeep = loops_of_upkeep(rooms, settings, audit=self.audit)
+            upkeep = loops_of_upkeep(rooms, audit=self.audit)
             page_runs = () if pages is None else pages.runs
             works = (*rooms.runs, mcp.run, *page_runs, *(server.run for server in servers))
             async with asyncio.TaskGroup() as tasks:
@@ -339,8 +339,7 @@ def _operator_app(
         gate = operator_gate(rooms.sessions, url=http_url(*operator.getsockname()))
         guarded_pages = guarded(pages, gate, rooms, wallets=settings.operator_wallets)
         app = RequestContext(guarded_pages, rooms.api.proxies)
-    may_have, names = rooms.deploy.certificates.may_have, settings.operator_names
-    return operator_app(checks_of(rooms), may_have, names=names, pages=app)
+    return operator_app(checks_of(rooms), names=settings.operator_names, pages=app)
 
 
 def _servers(
@@ -364,9 +363,10 @@ def _servers(
     ]
     if rooms.platform.proxy is None:
         return servers
+    fallback = challenges_app(rooms.certificates, otherwise=pages_app(rooms))
     return [
         *servers,
-        HttpServer(pages_app(rooms), listen_unix(proxy_dir / FALLBACK_SOCKET)),
+        HttpServer(fallback, listen_unix(proxy_dir / FALLBACK_SOCKET)),
         QuestionServer(waking(rooms), listen_unix(proxy_dir / WAKE_SOCKET)),
     ]
 

@@ -28,7 +28,10 @@ _OF_ITS_PLACE = frozenset(
 """Settings in which gateways on one database may differ: recorded under the gateway's name."""
 
 _SECRET = frozenset(
-    {"database_url", "valkey_url", "screening_command", "screening_url", "build_env"}
+    {
+        *("database_url", "valkey_url", "screening_command", "screening_url", "build_env"),
+        *("acme_eab_hmac_key", "acme_dns_hook"),
+    }
 )
 _CHAIN = "chains."
 _OWN = ": "

@@ -172,17 +172,47 @@ class Settings(OperatorSettings, frozen=True, kw_only=True, forbid_unknown_field
     ] = ()
     tls: Annotated[
         bool,
-        setting("proxy", "Serve apps over HTTPS on 443, with certificates obtained on demand."),
+        setting(
+            "proxy", "Serve apps over HTTPS on 443, with certificates that the gateway orders."
+        ),
     ] = False
     acme_directory: Annotated[
         str,
         setting(
             "proxy",
-            "With tls: the ACME directory of the authority that certificates are got from. Empty: "
-            "Let's Encrypt, and ZeroSSL when that fails.",
+            "With tls: the ACME directory of the authority that certificates are ordered from. "
+            "Empty: Let's Encrypt.",
             pattern=_WEB,
         ),
     ] = ""
+    acme_second_directory: Annotated[
+        str,
+        setting(
+            "proxy",
+            "With tls: the ACME directory of a second authority, for what the first can't give.",
+            pattern=_WEB,
+        ),
+    ] = ""
+    acme_eab_kid: Annotated[
+        str,
+        setting(
+            "proxy",
+            "With tls: the name of an account that the authority (the second, if there is one) "
+            "knows from elsewhere: external account binding.",
+        ),
+    ] = ""
+    acme_eab_hmac_key: Annotated[
+        str, setting("proxy", "With tls: the key of that account, base64url.")
+    ] = ""
+    acme_dns_hook: Annotated[
+        tuple[str, ...],
+        setting(
+            "proxy",
+            "With tls: a program and its arguments that sets a TXT record, for one certificate of "
+            "`*.base_domain`. It is given `add` or `remove`, the record's name and its value, and "
+            "ends once name servers show it.",
+        ),
+    ] = ()
     acme_email: Annotated[
         str, setting("proxy", "With tls: where that authority writes to. Empty: nowhere.")
     ] = ""
@@ -199,25 +229,17 @@ class Settings(OperatorSettings, frozen=True, kw_only=True, forbid_unknown_field
         setting(
             "proxy",
             "With tls: sign certificates by an authority of the gateway's own, whose root your "
-            "visitors must trust: `data_dir/proxy/certificates/pki/authorities/local/root.crt`.",
+            "visitors must trust: `data_dir/certificates/root.pem`.",
         ),
     ] = False
     wildcard_certificate: Annotated[
         tuple[str, ...],
         setting(
             "proxy",
-            "With tls: PEM files of `*.base_domain`'s certificate, chain included, and its key.",
+            "With tls: PEM files of `*.base_domain`'s certificate, chain included, and its key; "
+            "read again when they change.",
         ),
     ] = ()
-    certificates_dir: Annotated[
-        str,
-        setting(
-            "proxy",
-            "With tls: the directory for certificates, where the gateways of several machines all "
-            "have it mounted; each obtains for all. Empty: in data_dir.",
-            pattern=r"^(/.*)?\Z",
-        ),
-    ] = ""
     certificates_per_wallet: Annotated[
         int,
         setting(

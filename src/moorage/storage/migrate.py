@@ -19,7 +19,7 @@ from moorage.imports import hidden
 if TYPE_CHECKING:
     from alembic.config import Config
 
-REVISIONS = tuple(f"{number:04}" for number in (*range(1, 40), 42, 40, 44, 43))
+REVISIONS = tuple(f"{number:04}" for number in (*range(1, 40), 42, 40, 44, 43, 45))
 """The schema's revisions, oldest first; each is a script in `migrations/versions`."""
 
 NEWEST_REVISION = REVISIONS[-1]

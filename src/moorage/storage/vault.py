@@ -1,4 +1,4 @@
-"""The vault: encrypts variables and webhooks' secrets with the operator's key.
+"""The vault: encrypts variables, webhooks' secrets and private keys with the operator's key.
 
 AES-256-GCM (NIST SP 800-38D) with a random nonce of 96 bits. The project's id, or the webhook's
 wallet, is authenticated too, so that a sealed text can be opened for its owner only. A sealed text
@@ -64,6 +64,14 @@ class Vault:
     def open_secret(self, text: str, wallet: str) -> str:
         """Returns the secret that was sealed for this wallet's webhook. Raises as `open` does."""
         return self._open(text, f"webhook:{wallet}").decode()
+
+    def seal_key(self, key: str, owner: str) -> str:
+        """Returns a private key as sealed text; `owner` is a certificate's name, or a directory."""
+        return self._seal(key.encode(), f"key:{owner}")
+
+    def open_key(self, text: str, owner: str) -> str:
+        """Returns the private key that was sealed for this owner. Raises as `open` does."""
+        return self._open(text, f"key:{owner}").decode()
 
     def _seal(self, plain: bytes, owner: str) -> str:
         nonce = secrets.token_bytes(_NONCE_BYTES)

@@ -466,8 +466,8 @@ async def test_certificate_that_comes_on_the_way_is_charged_from_the_start_of_an
         await projects.set_uncertified(tx, project.id, since_ms=START_MS)
 
     async def certify() -> None:
-        yard.plain.certified = {HOST}
-        await yard.services.uncertified.retry()
+        await yard.certify(HOST)
+        await yard.services.uncertified.look()
         yard.clock.advance(10 * MINUTE_MS)
         if not arrives:
             raise DeployFailed(FailureCause.UNHEALTHY, "It does not answer.")

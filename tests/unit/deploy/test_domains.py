@@ -68,6 +68,7 @@ def domains_of(yard: Yard, zone: Zone, db: Database) -> Domains:
         db=db,
         records=zone,
         addresses=yard.addresses,
+        certificates=yard.certificates,
         apps=Apps(clock=yard.clock),  # a gateway's own
         rules=DomainRules(
             base_domains=("example.com",), gateway_host="gate.example", max_length=91

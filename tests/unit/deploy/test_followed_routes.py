@@ -32,9 +32,7 @@ def routes() -> FakeRoutes:
 @pytest.fixture
 def followed(yard: Yard, routes: FakeRoutes) -> FollowedRoutes:
     hosts = Hosts(base_domain="example.com", scheme="https", port=None)
-    return FollowedRoutes(
-        db=yard.db, instances=yard.runtime, routes=routes, hosts=hosts, plain=yard.plain
-    )
+    return FollowedRoutes(db=yard.db, instances=yard.runtime, routes=routes, hosts=hosts)
 
 
 @pytest.fixture
@@ -91,16 +89,6 @@ async def test_hosts_are_routed_to_what_serves_and_to_the_next_version_once_it_r
     run(yard, newer)
     await followed.follow()
     assert routes.table == {HOST: socket_of(newer), DOMAIN: socket_of(newer)}
-
-
-async def test_host_without_a_certificate_is_served_plain_until_it_has_one(
-    yard: Yard, project: Project, app: Deployment, followed: FollowedRoutes
-) -> None:
-    for since_ms, hosts in ((1, {HOST}), (None, set())):
-        async with yard.db.transaction(durable=True) as tx:
-            await projects.set_uncertified(tx, project.id, since_ms=since_ms)
-        await followed.follow()
-        assert yard.plain.hosts == hosts
 
 
 async def test_address_of_an_app_that_ended_is_routed_no_more(

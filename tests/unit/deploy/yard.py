@@ -1,7 +1,7 @@
 """Everything that carries out deployments, over a real database, a fake runtime and fake routes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,13 @@ import msgspec
 import pytest
 from sqlalchemy import bindparam, func, select
 
-from clock import MovableClock
+from clock import HOUR_MS, START_MS, MovableClock
 from fakes import FakeRoutes, FakeRuntime, app_address
 from faulty_database import FaultyDatabase
 from moorage.address import Address
+from moorage.certificates.certificates import Certificates
 from moorage.core import Core
 from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.addresses.uncertified import PlainHttp
 from moorage.deploy.loops import loops_of
 from moorage.deploy.platform import AppPlatform, Keeping
 from moorage.deploy.services import DeployServices
@@ -33,6 +33,8 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.records.traffic import Position
 from moorage.settings import load_settings
 from moorage.storage.apps import deployments, jobs, projects
+from moorage.storage.apps.addresses import certificates
+from moorage.storage.apps.addresses.certificates import Issued
 from moorage.storage.database import Statement
 from moorage.storage.money import accounts
 from moorage.storage.schema import jobs as jobs_table
@@ -84,28 +86,15 @@ class NoVisits:
         return None
 
 
-class PlainPort:
-    """A proxy's HTTP port, where hosts may be served, and an authority that has its moods."""
-
-    def __init__(self) -> None:
-        self.hosts: set[str] = set()
-        self.answers = False  # whether apps answer there
-        self.has_certificates = False
-        self.certified: set[str] = set()  # hosts that have one all the same
-        self.asked: list[str] = []
-
-    def add(self, host: str) -> None:
-        self.hosts.add(host)
-
-    def keep(self, hosts: Collection[str]) -> None:
-        self.hosts = set(hosts)
-
-    async def answers_at(self, host: str) -> bool:
-        return self.answers and host in self.hosts
-
-    async def is_secure(self, host: str) -> bool:
-        self.asked.append(host)
-        return self.has_certificates or host in self.certified
+ISSUED = Issued(
+    chain="chain",
+    sealed_key="sealed",
+    pem_sha256="digest",
+    not_before_ms=START_MS,
+    not_after_ms=START_MS + 90 * 24 * HOUR_MS,
+    authority="https://authority.example/directory",
+    order_at_ms=START_MS + 60 * 24 * HOUR_MS,
+)
 
 
 class Yard:
@@ -141,7 +130,18 @@ class Yard:
         self.asked: list[str] = []  # the paths that the health checks asked for
         self.has_ended: list[bool] = []  # what the health checks were told of the app's end
         self.answers: Callable[[], Awaitable[bool]] = answers
-        self.plain = PlainPort()
+        self.answers_plain = False  # whether apps answer at the port for plain HTTP
+        self.gives_certificates = True  # whether the authority does
+        self.certificates = Certificates(
+            db=db,
+            own_names=(),
+            wildcards=(),
+            files=None,
+            per_wallet=20,
+            clock=clock,
+            kick=lambda: None,
+            pause=self._authority,
+        )
         self.vault = Vault([bytes(32)])
         self.core = Core(
             db=db,
@@ -155,7 +155,11 @@ class Yard:
         )
         ledger = LedgerServices(self.core, of_ledger)
         self.services = DeployServices(
-            self.core, settings, platform=self._platform(), ledger=ledger
+            self.core,
+            settings,
+            platform=self._platform(),
+            ledger=ledger,
+            certificates=self.certificates,
         )
         self.metering = ledger.metering
         self.addresses = self.services.addresses
@@ -174,9 +178,7 @@ class Yard:
                 runtime=self.engine,
                 volumes=self.volumes,
                 answers=self._answers,
-                plain=PlainHttp(
-                    self.plain, answers=self.plain.answers_at, is_secure=self.plain.is_secure
-                ),
+                answers_plain=self._answers_plain,
                 access_log=NoVisits(),
                 discard_toolchains=self._failed,
                 healthy=self.healthy,
@@ -224,6 +226,22 @@ class Yard:
         assert host == HOST
         await asyncio.sleep(0)
         return await self.answers()
+
+    async def _answers_plain(self, host: str) -> bool:
+        return self.answers_plain
+
+    async def _authority(self, _seconds: float) -> None:
+        """What an authority does while a deploy waits for it."""
+        if self.gives_certificates:
+            for host in await certificates.asked_since(self.db, 0):
+                await self.certify(host)
+        else:
+            self.clock.advance(30_000)
+
+    async def certify(self, host: str) -> None:
+        """A certificate comes."""
+        async with self.db.transaction(durable=True) as tx:
+            await certificates.import_one(tx, host, ISSUED, now_ms=self.clock.now_ms())
 
     async def _failed(self, plan: Plan) -> None:
         self.failed.append(plan)

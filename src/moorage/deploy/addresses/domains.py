@@ -7,6 +7,7 @@ import msgspec
 import structlog
 
 from moorage.auth.rate_limit import RateLimiter
+from moorage.certificates.certificates import Certificates
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.addresses.txt_records import LookupFailed
@@ -51,6 +52,7 @@ class Domains:
         db: Database,
         records: TxtLookup,
         addresses: Addresses,
+        certificates: Certificates | None,
         apps: Apps,
         rules: DomainRules,
         max_per_project: int,
@@ -60,6 +62,7 @@ class Domains:
         self._db = db
         self._records = records
         self._addresses = addresses
+        self._certificates = certificates
         self._apps = apps
         self._rules = rules
         self._max_per_project = max_per_project
@@ -170,6 +173,8 @@ class Domains:
         if is_new:
             await self._addresses.take_over(claim.host, project)
             log.info("domain verified", domain=claim.host, project=claim.project_id)
+            if self._certificates is not None:
+                await self._certificates.want(claim.host, project.wallet)
         return looked
 
     async def _take(self, tx: Transaction, claim: Domain, project: Project, now_ms: int) -> None:

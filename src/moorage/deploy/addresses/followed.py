@@ -9,7 +9,6 @@ from typing import NamedTuple, Protocol
 
 from moorage.deploy.addresses.addresses import Routes
 from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.addresses.uncertified import PlainServing
 from moorage.engines.engine import Instance
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
@@ -48,10 +47,7 @@ class FollowedRoutes:
         instances: Instances,
         routes: Routes,
         hosts: Hosts,
-        plain: PlainServing | None = None,
     ) -> None:
-        """`plain` serves hosts over plain HTTP, where each app needs a certificate."""
-        self._plain = plain
         self._db = db
         self._instances = instances
         self._routes = routes
@@ -65,7 +61,6 @@ class FollowedRoutes:
             async with self._db.snapshot() as rows:
                 living = await projects.awake(rows)
                 proved = await domains.verified(rows)
-                uncertified = [] if self._plain is None else await projects.uncertified(rows)
             running = await self._instances.running()  # after the rows: what serves ran before
             wanted = set()
             for project in living:
@@ -74,8 +69,6 @@ class FollowedRoutes:
                 await self._route(project, hosts, running)
             for host in self._routes.routes().keys() - wanted:
                 await self._remove(host)
-            if self._plain is not None:
-                self._plain.keep({self._hosts.host(each.unique_name) for each in uncertified})
 
     async def look(self, project: Project) -> bool:
         """Does the same for one active project; returns whether what serves is routed now."""

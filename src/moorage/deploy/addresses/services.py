@@ -3,9 +3,9 @@
 from functools import cached_property
 
 from moorage.auth.rate_limit import MemoryRateLimiter
+from moorage.certificates.certificates import Certificates
 from moorage.core import Core
 from moorage.deploy.addresses.addresses import Addresses
-from moorage.deploy.addresses.certificates import Certificates
 from moorage.deploy.addresses.domains import Domains
 from moorage.deploy.addresses.txt_records import TxtRecords
 from moorage.deploy.addresses.unseen import UnseenRoutes
@@ -21,11 +21,19 @@ _LOOKS_PER_MINUTE = 6  # at a domain's record, on request
 class AddressServices:
     """What leads visitors to projects; each is made on its first use."""
 
-    def __init__(self, core: Core, settings: DeploySettings, platform: AppPlatform) -> None:
+    def __init__(
+        self,
+        core: Core,
+        settings: DeploySettings,
+        platform: AppPlatform,
+        certificates: Certificates | None,
+    ) -> None:
+        """`certificates` is None where apps are served without TLS."""
         self._core = core
         self._db, self._clock = core.db, core.clock
         self._settings = settings
         self._platform = platform
+        self._certificates = certificates
 
     @cached_property
     def apps(self) -> Apps:
@@ -53,16 +61,6 @@ class AddressServices:
         return UnseenRoutes(instances=instances, routes=routes, clock=self._clock)
 
     @cached_property
-    def certificates(self) -> Certificates:
-        return Certificates(
-            db=self._db,
-            addresses=self.addresses,
-            own_host=self._platform.gateway_host,
-            per_wallet=self._settings.certificates_per_wallet,
-            clock=self._clock,
-        )
-
-    @cached_property
     def domains(self) -> Domains:
         """Raises InvalidField for `dns_servers` that are no addresses."""
         try:
@@ -73,6 +71,7 @@ class AddressServices:
             db=self._db,
             records=records,
             addresses=self.addresses,
+            certificates=self._certificates,
             apps=self.apps,
             rules=DomainRules(
                 base_domains=self._settings.base_domains,

@@ -1,10 +1,10 @@
-"""Apps for which no certificate could be had: served over plain HTTP, free, until one comes."""
+"""Certificates of apps: wanted for all that serve, waited for, and billed from then on."""
 
-from collections.abc import Awaitable, Callable, Collection
-from typing import Protocol
+from collections.abc import Iterable
 
 import structlog
 
+from moorage.certificates.certificates import Certificates
 from moorage.clock import Clock
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.keeping.apps import Apps
@@ -13,109 +13,64 @@ from moorage.ledger.metering import Metering
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
+from moorage.storage.apps.addresses import domains
 from moorage.storage.database import Database, Transaction
 
 log = structlog.get_logger()
 
-RETRY_SECONDS = 600.0
-"""Authorities refuse who fails too often: five times an hour for a host at Let's Encrypt."""
-
-MAX_AT_A_TIME = 15
-"""Authorities refuse who asks for many at once: 300 in three hours at Let's Encrypt."""
-
-
-class PlainServing(Protocol):
-    """What serves hosts over plain HTTP beside HTTPS."""
-
-    def add(self, host: str) -> None:
-        """Has a host served so."""
-        ...
-
-    def keep(self, hosts: Collection[str]) -> None:
-        """Has these hosts served so, and no other."""
-        ...
-
-
-class PlainHttp:
-    """Serves a host over plain HTTP, and asks whether it has a certificate by now."""
-
-    def __init__(
-        self,
-        hosts: PlainServing,
-        *,
-        answers: Callable[[str], Awaitable[bool]],
-        is_secure: Callable[[str], Awaitable[bool]],
-        comes: Callable[[str], Awaitable[bool]] | None = None,
-    ) -> None:
-        """`answers` asks the app at the HTTP port.
-
-        `is_secure` asks the proxy for the host's certificate. An app's answer must not decide it:
-        one that fails over HTTPS alone would run free. `comes` asks the same with more patience.
-        """
-        self.hosts = hosts
-        self.is_secure = is_secure
-        self.comes = comes or is_secure
-        self._answers = answers
-
-    async def serve(self, host: str) -> bool:
-        """Serves a host over plain HTTP; returns whether its app answers there."""
-        self.hosts.add(host)
-        return await self._answers(host)
+LOOK_SECONDS = 10.0
+WANT_SECONDS = 600.0
 
 
 class Uncertified:
-    """Asks again for the certificates that are missing; begins billing where one came."""
+    """Looks whether missing certificates have come; begins billing where one did."""
 
     def __init__(
         self,
         *,
         db: Database,
-        plain: PlainHttp | None,
+        certificates: Certificates | None,
         apps: Apps,
         metering: Metering,
         hosts: Hosts,
         clock: Clock,
     ) -> None:
-        """`plain` is None where no app needs an authority's certificate any more."""
+        """`certificates` is None where apps are served without TLS."""
         self._db = db
-        self._plain = plain
+        self._certificates = certificates
         self._apps = apps
         self._metering = metering
         self._hosts = hosts
         self._clock = clock
-        self._asked_at: dict[str, float] = {}  # by the project's id
 
-    async def retry(self) -> None:
-        """Asks for some, one after the other, those first that were not asked for the longest.
+    async def want(self) -> None:
+        """Wants certificates for the hosts of all projects that serve, or have served.
 
-        Raises DatabaseUnavailable.
+        Those that nobody has, as the gateway had no TLS before, are ordered then; others go on
+        being renewed. Raises DatabaseUnavailable.
         """
-        missing = await projects.uncertified(self._db)
-        if self._plain is not None:
-            self._plain.hosts.keep({self._hosts.host(each.unique_name) for each in missing})
-        came = 0
-        for project in self._next(missing):
-            self._asked_at[project.id] = self._clock.monotonic_seconds()
-            if await self._is_secure(self._hosts.host(project.unique_name)):
+        if self._certificates is None:
+            return
+        proved = await domains.verified(self._db)
+        wallets = {
+            host: project.wallet
+            for project in await projects.served(self._db)
+            for host in self._hosts_of(project, proved.get(project.id, ()))
+        }
+        for host in sorted(await self._certificates.unwanted(wallets)):
+            await self._certificates.want(host, wallets[host])
+
+    def _hosts_of(self, project: Project, proved: Iterable[str]) -> list[str]:
+        name = project.unique_name
+        return [self._hosts.host(name), *self._hosts.former_hosts(name), *proved]
+
+    async def look(self) -> None:
+        """Looks at each app that is up and served without. Raises DatabaseUnavailable."""
+        for project in await projects.uncertified(self._db):
+            is_up = project.status is ProjectStatus.ACTIVE and project.asleep_since_ms is None
+            host = self._hosts.host(project.unique_name)
+            if is_up and (self._certificates is None or await self._certificates.has(host)):
                 await self._certify(project)
-                came += 1
-        if missing:
-            log.info("certificates were asked for", came=came, missing=len(missing) - came)
-
-    def _next(self, missing: list[Project]) -> list[Project]:
-        """Returns the apps that run and whose turn it is."""
-        asked_at = {each.id: self._asked_at.get(each.id, float("-inf")) for each in missing}
-        self._asked_at = asked_at
-        up = [
-            each
-            for each in missing
-            if each.status is ProjectStatus.ACTIVE and each.asleep_since_ms is None
-        ]
-        up.sort(key=lambda each: (asked_at[each.id], each.uncertified_since_ms or 0))
-        return up if self._plain is None else up[:MAX_AT_A_TIME]
-
-    async def _is_secure(self, host: str) -> bool:
-        return self._plain is None or await self._plain.comes(host)
 
     async def _certify(self, project: Project) -> None:
         async with self._apps.held(project.id), self._db.transaction(durable=True) as tx:
@@ -130,7 +85,7 @@ class Uncertified:
             if is_up and not await self._metering.begin_or_suspend(tx, current):
                 data = {"project_id": project.id}
                 await self._tell(tx, project, EventKind.PROJECT_SUSPENDED, data)
-        log.info("certificate came", project=project.id)
+        log.info("app has its certificate", project=project.id)
 
     async def _tell(
         self, tx: Transaction, project: Project, kind: EventKind, data: dict[str, str]

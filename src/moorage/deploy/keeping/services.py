@@ -39,7 +39,6 @@ class FollowingServices:
             instances=self._following.instances,
             routes=self._following.routes,
             hosts=self._platform.hosts,
-            plain=self._following.plain,
         )
 
     @cached_property

@@ -3,10 +3,10 @@
 from collections.abc import Awaitable, Callable
 
 from moorage.address import Address
+from moorage.certificates.certificates import Certificates
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.addresses.uncertified import PlainHttp
 from moorage.deploy.keeping.apps import Apps
 from moorage.engines.engine import Instance
 from moorage.errors import DeployFailed, FailureCause
@@ -21,9 +21,11 @@ from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database, Transaction
 
 _SHARE_USED_UP = (
-    "No certificate is asked for {host}: the wallet's share of new ones is used up for this week. "
-    "Deploy to a name that has one, or again next week; credits stay."
+    "No certificate is ordered for {host}: the wallet's share of new ones is used up for this "
+    "week. Deploy to a name that has one, or again next week; credits stay."
 )
+
+_CERTIFICATE_SECONDS = 30.0
 
 
 class Reconfigured(Exception):
@@ -39,8 +41,8 @@ class Switch:
         db: Database,
         addresses: Addresses,
         answers: Callable[[str], Awaitable[bool]],
-        plain: PlainHttp | None,
-        may_have_certificate: Callable[[str], Awaitable[bool]],
+        answers_plain: Callable[[str], Awaitable[bool]],
+        certificates: Certificates | None,
         apps: Apps,
         metering: Metering,
         hosts: Hosts,
@@ -49,8 +51,8 @@ class Switch:
         self._db = db
         self._addresses = addresses
         self._answers = answers
-        self._plain = plain
-        self._may_have_certificate = may_have_certificate
+        self._answers_plain = answers_plain
+        self._certificates = certificates
         self._apps = apps
         self._metering = metering
         self._hosts = hosts
@@ -95,6 +97,11 @@ class Switch:
         project = await projects.by_id(self._db, project_id)
         return project is not None and project.uncertified_since_ms is None
 
+    async def begin(self, project: Project) -> None:
+        """Has the certificate ordered, so that it comes while the app is built."""
+        if self._certificates is not None:
+            await self._certificates.want(self.host(project), project.wallet)
+
     def host(self, project: Project) -> str:
         """Returns the host at which visitors ask for a project."""
         return self._addresses.host(project)
@@ -102,25 +109,33 @@ class Switch:
     async def _route(self, project: Project, instance: Instance) -> bool:
         """Routes the address to the instance, and checks that it answers through the proxy.
 
-        Returns False if it does so over plain HTTP alone, as no certificate can be had.
+        Returns False if it does so over plain HTTP alone, as no certificate has come.
         """
         async with self._apps.held(project.id):
             await self._addresses.route(project, instance.address)
         host = self.host(project)
-        if await self._answers(host):
+        if await self._is_secured(project) and await self._answers(host):
             return True
-        if self._plain is not None and not await self._may_have_certificate(host):
-            raise DeployFailed(FailureCause.UNHEALTHY, _SHARE_USED_UP.format(host=host))
-        if self._plain is not None and not await self._plain.is_secure(host):
-            if await self._plain.serve(host):
-                return False
-        elif self._plain is not None and await self._answers(host):  # it came just now
-            return True
+        has_none = self._certificates is not None and not await self._certificates.has(host)
+        if has_none and await self._answers_plain(host):
+            return False
         raise DeployFailed(
             FailureCause.UNHEALTHY,
             f"The app answered, but {self._hosts.url(project.unique_name)} did not. "
             "Deploy again; if it persists, the gateway's operator has to look at the proxy.",
         )
+
+    async def _is_secured(self, project: Project) -> bool:
+        """Returns whether the host has the certificate that it needs, after half a minute at most.
+
+        Raises DeployFailed when the wallet's share of new ones is used up.
+        """
+        if self._certificates is None:
+            return True
+        host = self.host(project)
+        if not await self._certificates.want(host, project.wallet):
+            raise DeployFailed(FailureCause.UNHEALTHY, _SHARE_USED_UP.format(host=host))
+        return await self._certificates.wait_for(host, _CERTIFICATE_SECONDS)
 
     async def _route_back(
         self, deployment: Deployment, project: Project, before: Address | None

@@ -115,6 +115,7 @@ class Workflow:
 
     async def _advance(self, job: Job, deployment: Deployment, project: Project) -> None:
         """Builds, then starts; starts again when the configuration is changed meanwhile."""
+        await self._switch.begin(project)
         if job.step not in (BUILT, jobs.CARRYING):
             await self._build(job, deployment, project)
         while True:

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from moorage.api.http.caller import limit_address
 from moorage.api.http.dispatch import SlashRefused
 from moorage.api.http.problems import MISDIRECTED, json_response, problem_response
+from moorage.certificates.services import CertificateServices
 from moorage.chains.rpc import RpcClient
 from moorage.errors import MoorageError, ProxyFailed
 from moorage.gateway.assembly import Rooms
@@ -29,10 +30,6 @@ from moorage.storage.several.leases import Leases
 
 Check = Callable[[], Awaitable[None]]
 """Returns when its part works; raises a MoorageError that says what is wrong."""
-
-
-MayHaveCertificate = Callable[[str], Awaitable[bool]]
-"""Whether the proxy may get a certificate for a host name, in lower case."""
 
 
 class OperatorPages(Protocol):
@@ -71,15 +68,13 @@ def guarded(pages: OperatorPages, gate: Gate, rooms: Rooms, *, wallets: Collecti
 
 def operator_app(
     checks: Mapping[str, Check],
-    may_have_certificate: MayHaveCertificate,
     *,
     names: Collection[str] = (),
     pages: ASGIApp | None = None,
 ) -> ASGIApp:
-    """Returns the app with the operator's endpoints, and the one that the proxy asks.
+    """Returns the app with the operator's endpoints.
 
-    `GET /metrics`: Prometheus text. `GET /ready`: 200, or 503 with what does not work. `GET
-    /certificate?domain=`: 200 for a host that may have a certificate, 404 for any other. `pages`
+    `GET /metrics`: Prometheus text. `GET /ready`: 200, or 503 with what does not work. `pages`
     answer at all other paths. All of it answers at addresses, `localhost` and `names` alone: a page
     of another site, whose name its owner leads to this machine, could read it in an operator's
     browser otherwise.
@@ -95,14 +90,9 @@ def operator_app(
         content, media_type = exposition()
         return Response(content, media_type=media_type)
 
-    async def certificate(request: Request) -> Response:
-        may = await may_have_certificate(request.query_params.get("domain", "").lower())
-        return Response(status_code=200 if may else 404)
-
     routes = [
         Route("/ready", ready),
         Route("/metrics", metrics),
-        Route("/certificate", certificate),
         *(() if pages is None else (Mount("/", pages),)),
     ]
     answers = SlashRefused(Router(routes))
@@ -157,7 +147,7 @@ def checks_of(rooms: Rooms) -> dict[str, Check]:
         "database": rooms.core.db.check,
         "runtime": rooms.platform.view.check,
         **_checks_of_proxy(rooms.platform.proxy),
-        **({} if rooms.authority is None else {"certificates": rooms.authority.check}),
+        **_checks_of_certificates(rooms.certificates),
         "disk": rooms.deploy.capacity.check,
         "loops": rooms.core.ticks.check,
         **({} if rooms.turn is None else {"keeper": rooms.turn.check}),
@@ -176,6 +166,11 @@ def checks_of(rooms: Rooms) -> dict[str, Check]:
             for it in rooms.payments.balance_checks
         },
     }
+
+
+def _checks_of_certificates(secured: CertificateServices | None) -> dict[str, Check]:
+    availability = None if secured is None else secured.availability
+    return {} if availability is None else {"certificates": availability.check}
 
 
 def _checks_of_proxy(running: Proxy | None) -> dict[str, Check]:

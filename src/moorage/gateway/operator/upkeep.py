@@ -3,11 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
 import structlog
 
+from moorage.certificates import availability
 from moorage.core import Core
 from moorage.gateway.assembly import Rooms
 from moorage.gateway.operator import log as operators_log
@@ -23,23 +22,19 @@ from moorage.gateway.operator.vital_signs import (
     note_uncertified,
     note_upkeep,
 )
-from moorage.gateway.platform import authority
 from moorage.gateway.several import lookout
 from moorage.loop import Loop, Scope
-from moorage.settings import Settings
 from moorage.storage.operation import upkeep
 from moorage.storage.operation.upkeep import Upkeep
 
 log = structlog.get_logger()
 
 _AUDIT_MS = 24 * 3_600_000
-_CERTIFICATES_SECONDS = 600.0
 
 
-def loops_of_upkeep(rooms: Rooms, settings: Settings, *, audit: Sequence[str]) -> tuple[Loop, ...]:
+def loops_of_upkeep(rooms: Rooms, *, audit: Sequence[str]) -> tuple[Loop, ...]:
     """Returns the loops; `audit` is the command that audits the books, or empty for none."""
-    own = Path(settings.wildcard_certificate[0]) if settings.wildcard_certificate else None
-    directory = authority.certificates_directory(settings)
+    secured = rooms.certificates
 
     async def look() -> None:
         await ask_nodes(rooms.payee.clients.values())
@@ -49,14 +44,11 @@ def loops_of_upkeep(rooms: Rooms, settings: Settings, *, audit: Sequence[str]) -
         await note_queue(rooms.core)
         await note_upkeep(rooms.core)
         await note_evictions(rooms.core)
-        if rooms.authority is not None:
+        if secured is not None:
             await note_uncertified(rooms.core)
-
-    async def certificates() -> None:
-        await note_certificates(rooms.core, directory, own)
+            await note_certificates(rooms.core, secured.files)
 
     every, scope = EVERY_SECONDS, Scope.NODE
-    yours = _CERTIFICATES_SECONDS
     loops: tuple[Loop, ...] = (
         Loop(
             "operator's log",
@@ -65,10 +57,9 @@ def loops_of_upkeep(rooms: Rooms, settings: Settings, *, audit: Sequence[str]) -
             scope=Scope.CLUSTER,
         ),
         Loop("vital signs", every_seconds=every, tick=look, at_once=True, scope=scope),
-        Loop("certificates", every_seconds=yours, tick=certificates, at_once=True, scope=scope),
     )
-    if rooms.authority is not None:
-        ask, often = partial(_ask, rooms.authority, rooms), authority.AGAIN_SECONDS
+    if secured is not None and secured.availability is not None:
+        ask, often = secured.availability.look, availability.AGAIN_SECONDS
         loops = (
             *loops,
             Loop("authority", every_seconds=often, tick=ask, at_once=True, scope=scope),
@@ -80,12 +71,6 @@ def loops_of_upkeep(rooms: Rooms, settings: Settings, *, audit: Sequence[str]) -
         return loops
     daily = DailyAudit(rooms.core, audit).look
     return (*loops, Loop("audit", every_seconds=3600, tick=daily, scope=Scope.CLUSTER))
-
-
-async def _ask(asked: authority.Authority, rooms: Rooms) -> None:
-    """Asks the authority; once it is back, gets the certificates that apps have waited for."""
-    if await asked.look() and rooms.deploy.keeps:
-        await rooms.deploy.uncertified.retry()
 
 
 @dataclass(frozen=True)

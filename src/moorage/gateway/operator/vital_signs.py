@@ -4,29 +4,25 @@ import asyncio
 import platform
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from pathlib import Path
 
 from prometheus_client import Gauge
 
 from moorage import __version__
+from moorage.certificates.installation import WildcardFiles
+from moorage.certificates.orders import UNWANTED_MS
 from moorage.chains.rpc import RpcClient
 from moorage.core import Core
 from moorage.errors import ChainUnavailable
 from moorage.gateway.several.presence import Answered
 from moorage.metrics import registry
 from moorage.payments.watch.watcher import Watcher
-from moorage.routing.certificate import Certificate, CertificateInvalid, read_certificate
 from moorage.storage.apps import jobs, projects
 from moorage.storage.apps.addresses import certificates
 from moorage.storage.migrate import NEWEST_REVISION
 from moorage.storage.operation import evictions, upkeep
 from moorage.storage.operation.upkeep import Upkeep
-from moorage.threads import in_thread
 
 EVERY_SECONDS = 30.0
-
-_DUE_MS = 10 * 24 * 3_600_000  # a certificate that is asked for has been renewed before then
-_INTERNAL = "local"  # the proxy's own authority, whose certificates last for hours
 
 _build_info = Gauge(
     "moorage_build_info",
@@ -56,7 +52,7 @@ _search_idle = Gauge(
     registry=registry,
 )
 _certificates = Gauge(
-    "moorage_certificates", "Certificates that the proxy got by itself.", registry=registry
+    "moorage_certificates", "Certificates that the gateway has ordered.", registry=registry
 )
 _certificate_end = Gauge(
     "moorage_certificate_end_timestamp_seconds",
@@ -195,41 +191,15 @@ async def note_upkeep(core: Core) -> None:
         _audit_findings.labels(found_as).set(0 if audit is None else getattr(audit, found_as))
 
 
-async def note_certificates(core: Core, directory: Path, own: Path | None) -> None:
-    """Records the proxy's certificates in `directory`, and when the first of them ends.
+async def note_certificates(core: Core, own: WildcardFiles | None) -> None:
+    """Records the certificates in the rows, and when the first of those in use ends.
 
-    `own` is one more. The proxy renews one when somebody asks for its host: those that are due and
-    that nobody has asked for since, as their project is deleted or not visited, don't count.
-    Raises DatabaseUnavailable.
+    `own` are the operator's files, one more. Raises DatabaseUnavailable.
     """
-    files = await in_thread(_certificate_files, directory)
-    kept = await in_thread(_read, files)
-    ends = [each.not_after_ms for each in kept if await _is_in_use(core, each)]
-    if own is not None:
-        ends += [each.not_after_ms for each in await in_thread(_read, [own])]
-    _certificates.set(len(files))
-    _certificate_end.set(min(ends, default=0) / 1000)
-
-
-def _certificate_files(directory: Path) -> list[Path]:
-    """Returns the files of certificates that authorities elsewhere have signed. Blocks."""
-    found = (directory / "certificates").glob("*/*/*.crt")
-    return [file for file in found if file.parts[-3] != _INTERNAL]
-
-
-def _read(files: Iterable[Path]) -> list[Certificate]:
-    found = []
-    for file in files:
-        try:
-            found.append(read_certificate(file))
-        except CertificateInvalid:  # it is being replaced
-            continue
-    return found
-
-
-async def _is_in_use(core: Core, certificate: Certificate) -> bool:
-    due_ms = certificate.not_after_ms - _DUE_MS
-    if core.clock.now_ms() < due_ms:
-        return True
-    asked = [await certificates.asked_at_ms(core.db, name) for name in certificate.names]
-    return any(at_ms is None or at_ms >= due_ms for at_ms in asked)  # None: the gateway's own name
+    count, _ = await certificates.mark(core.db)
+    wanted_ms = core.clock.now_ms() - UNWANTED_MS
+    ends = [await certificates.first_end_ms(core.db, wanted_ms=wanted_ms)]
+    if own is not None and own.not_after_ms:
+        ends.append(own.not_after_ms)
+    _certificates.set(count)
+    _certificate_end.set(min((end for end in ends if end is not None), default=0) / 1000)

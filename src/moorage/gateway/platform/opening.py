@@ -33,9 +33,9 @@ from moorage.gateway.platform.proxy import (
     LOOPBACK,
     Proxy,
     answers_at,
+    answers_plain,
     hosts_of,
     open_proxy,
-    plain_http,
     served_at,
 )
 from moorage.gateway.platform.toolchains import StoreLimits, Toolchains, open_toolchains
@@ -103,7 +103,7 @@ class Platform:
             runtime=self.keeper.runtime,
             answers=answers_at(self.proxy, port=self.proxy_port, https=https),
             access_log=self.proxy.access_log,
-            plain=plain_http(self.proxy),
+            answers_plain=answers_plain(self.proxy),
             volumes=self.keeper.volumes,
             engine=next(iter(self.keeper.engines), ""),
             discard_toolchains=lambda plan: self.toolchains.store.discard(plan.toolchains),

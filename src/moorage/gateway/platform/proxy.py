@@ -3,7 +3,7 @@
 import secrets
 import shutil
 import ssl
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -12,14 +12,13 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from moorage.certificates.services import CertificateSettings
 from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.addresses.uncertified import PlainHttp
 from moorage.engines.engine import Engine
-from moorage.gateway.platform.authority import needs_authority, own_roots
 from moorage.routing.access_log import AccessLog
 from moorage.routing.haproxy import ACCESS_LOGS, HAProxy
 from moorage.routing.haproxy_config import Api, ProxySettings
-from moorage.routing.probe import answers, has_certificate
+from moorage.routing.probe import answers
 from moorage.settings import Settings
 
 log = structlog.get_logger()
@@ -31,8 +30,6 @@ _HTTP_PORT = 80
 _HTTPS_PORT = 443
 _ANSWER_SECONDS = 30.0  # a host's first certificate takes a while
 _PLAIN_SECONDS = 10.0
-_COMES_SECONDS = 75.0
-"""A certificate that failed is asked for again by the proxy itself, a minute later at first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +41,6 @@ class Proxy:
     access_log: AccessLog
     probe_token: str  # marks our own requests in the access log, which are no visits
     roots: tuple[Path, ...] = ()  # of authorities that are trusted beside the system's
-    needs_certificates: bool = False  # of an authority, for each app
 
 
 async def open_proxy(
@@ -76,8 +72,7 @@ async def open_proxy(
         address=LOOPBACK if settings.proxy_host in EVERYWHERE else settings.proxy_host,
         access_log=AccessLog(state_dir / ACCESS_LOGS, probe_token=probe_token),
         probe_token=probe_token,
-        roots=own_roots(settings),
-        needs_certificates=needs_authority(settings),
+        roots=settings.part(CertificateSettings).roots,
     )
     return proxy, port
 
@@ -124,29 +119,9 @@ def answers_at(
     return answers_there
 
 
-class _ServedAnyway:
-    """The proxy serves every host that has no certificate over plain HTTP."""
-
-    def add(self, host: str) -> None:
-        """Does nothing."""
-
-    def keep(self, hosts: Collection[str]) -> None:
-        """Does nothing."""
-
-
-def plain_http(proxy: Proxy) -> PlainHttp | None:
-    """Returns what serves hosts for which no certificate can be had; None if none needs one."""
-    if not proxy.needs_certificates:
-        return None
-    is_secure = partial(
-        has_certificate, _HTTPS_PORT, tls=_trust(proxy.roots), address=proxy.address
-    )
-    return PlainHttp(
-        _ServedAnyway(),
-        answers=answers_at(proxy, port=_HTTP_PORT, https=False, seconds=_PLAIN_SECONDS),
-        is_secure=partial(is_secure, timeout_seconds=_PLAIN_SECONDS),
-        comes=partial(is_secure, timeout_seconds=_COMES_SECONDS),
-    )
+def answers_plain(proxy: Proxy) -> Callable[[str], Awaitable[bool]]:
+    """Returns the same question of a host without a certificate, at the port for plain HTTP."""
+    return answers_at(proxy, port=_HTTP_PORT, https=False, seconds=_PLAIN_SECONDS)
 
 
 def _trust(roots: Iterable[Path]) -> ssl.SSLContext:

@@ -16,10 +16,10 @@ from typing import Protocol
 import msgspec
 import structlog
 
+from moorage.certificates.services import CertificateSettings
 from moorage.clock import Clock
 from moorage.errors import AlreadyRunning
 from moorage.gateway.operator.vital_signs import note_answered
-from moorage.gateway.platform.authority import own_roots
 from moorage.gateway.several.asking import Asked, ask, is_public
 from moorage.gateway.several.presence import STALE_SECONDS, Answered, OwnPresence, judge
 from moorage.gateway.state.configuration import in_force
@@ -140,7 +140,8 @@ class Lookout:
         return await self._judged(own, url, elsewhere=elsewhere)
 
     async def _judged(self, own: OwnPresence, url: str, *, elsewhere: bool) -> tuple[Answered, str]:
-        asked = await self._ask(url, own_roots(self._settings), elsewhere=elsewhere)
+        roots = self._settings.part(CertificateSettings).roots
+        asked = await self._ask(url, roots, elsewhere=elsewhere)
         return judge(asked.gateways, await own.read()), asked.problem
 
     def _amiss(self, answered: Answered) -> str:

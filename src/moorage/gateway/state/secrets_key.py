@@ -13,6 +13,7 @@ from moorage.events.signature import SECRET_PREFIX
 from moorage.settings import Settings
 from moorage.storage import events
 from moorage.storage.apps import configuration
+from moorage.storage.apps.addresses import certificates
 from moorage.storage.database import Database
 from moorage.storage.vault import KEY_BYTES, MARK_LENGTH, Vault
 from moorage.whole_file import create_file
@@ -62,6 +63,7 @@ async def _marks(db: Database) -> set[str]:
     return {
         *await configuration.marks(db, length=MARK_LENGTH),
         *(mark for mark in of_webhooks if not mark.startswith(SECRET_PREFIX)),
+        *await certificates.key_marks(db, length=MARK_LENGTH),
     }
 
 
@@ -81,9 +83,13 @@ async def seal_anew(vault: Vault, db: Database) -> None:
         plain = text if text.startswith(SECRET_PREFIX) else vault.open_secret(text, wallet)
         return vault.seal_secret(plain, wallet)
 
+    def key(text: str, owner: str) -> str:
+        return vault.seal_key(vault.open_key(text, owner), owner)
+
     async with db.transaction(durable=True) as tx:
         rows = await configuration.reseal(tx, mark=vault.mark, anew=variables)
         rows += await events.reseal_secrets(tx, mark=vault.mark, anew=secret)
+        rows += await certificates.reseal_keys(tx, mark=vault.mark, anew=key)
     log.info("secrets sealed with the newest key", rows=rows)
 
 

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from moorage.certificates.pem import CertificateInvalid, read_certificate
 from moorage.clock import iso_utc
 from moorage.errors import ConfigurationInvalid, InvalidField
 from moorage.gateway.receiving import receiving_address, serving_chains
 from moorage.gateway.state.secrets_key import KEY_FILE, keys_in
 from moorage.operate.check.finding import Finding
 from moorage.payments.relay.key_file import key_in
-from moorage.routing.certificate import CertificateInvalid, read_certificate
 from moorage.routing.router import check_base_domain
 from moorage.settings import Settings
 
@@ -23,7 +23,6 @@ def check_configuration(settings: Settings, *, now_ms: int) -> list[Finding]:
         _tried("pay_to", lambda: receiving_address(settings), "set pay_to right"),
         _tried("chains", lambda: ", ".join(serving_chains(settings)), "set [chains] right"),
         *(_domain(each) for each in (settings.base_domain, *settings.former_domains)),
-        *_operator_port(settings),
         _secrets_key(settings),
         *_sending_keys(settings),
         *_wildcard(settings, now_ms=now_ms),
@@ -44,13 +43,6 @@ def _domain(domain: str) -> Finding:
         return "apps are served below it"
 
     return _tried(f"domain {domain}", look, "set base_domain and former_domains right")
-
-
-def _operator_port(settings: Settings) -> Iterator[Finding]:
-    """With certificates on demand, the proxy asks that port, which it must know."""
-    if settings.tls and settings.operator_port == 0:
-        detail = "with tls the proxy asks this port about certificates, so it must be a fixed one"
-        yield Finding("operator_port", ok=False, detail=detail, remedy="set operator_port")
 
 
 def _secrets_key(settings: Settings) -> Finding:
@@ -89,7 +81,7 @@ def _wildcard(settings: Settings, *, now_ms: int) -> Iterator[Finding]:
         return
     file, key = map(Path, settings.wildcard_certificate)
     try:
-        found = read_certificate(file, key=key)
+        found = read_certificate(file, key)
     except CertificateInvalid as error:
         yield Finding(name, ok=False, detail=str(error), remedy=remedy)
         return

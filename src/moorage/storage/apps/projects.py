@@ -163,6 +163,7 @@ _SET_SERVING = Statement(
 _UNCERTIFIED = Statement(
     select(*_PROJECT).where(_living, projects.c.uncertified_since_ms.is_not(None))
 )
+_SERVED = Statement(select(*_PROJECT).where(_living, projects.c.serving_deployment_id.is_not(None)))
 _SET_UNCERTIFIED = Statement(
     update(projects)
     .where(projects.c.id == bindparam("project_id"))
@@ -282,6 +283,11 @@ async def wake(tx: Transaction, project_id: str) -> None:
 async def set_serving(tx: Transaction, project_id: str, deployment_id: str) -> bool:
     """Makes a deployment the serving one; returns False when the project is being deleted."""
     return await tx.execute(_SET_SERVING, project_id=project_id, deployment_id=deployment_id) == 1
+
+
+async def served(source: Source) -> list[Project]:
+    """Returns the projects that serve or have served, also asleep or suspended."""
+    return [of_row(row) for row in await source.all(_SERVED)]
 
 
 async def uncertified(source: Source) -> list[Project]:

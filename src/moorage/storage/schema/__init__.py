@@ -8,6 +8,8 @@ lower-case hex with 0x. Status columns hold the values of their record's enum; a
 from moorage.storage.schema.access import links, sessions
 from moorage.storage.schema.apps import (
     access_log_position,
+    acme_challenges,
+    authorities,
     build_runs,
     certificates,
     deployments,
@@ -65,7 +67,9 @@ from moorage.storage.schema.operation import (
 
 __all__ = [
     "access_log_position",
+    "acme_challenges",
     "agreements",
+    "authorities",
     "balance_marks",
     "base_domains",
     "build_runs",

@@ -189,12 +189,49 @@ domains = Table(
 certificates = Table(
     "certificates",
     metadata,
-    # A host that the proxy may get a certificate for.
+    # A name that has, or may get, a certificate: a host, or `*.` and a base domain.
     Column("host", Text, primary_key=True),
-    Column("wallet", Text, nullable=False),  # owner of the host's project when it was first asked
+    Column("wallet", Text, nullable=False),  # whose share it counts for; "" is the gateway's own
     Column("first_at_ms", BigInteger, nullable=False),
-    Column("asked_at_ms", BigInteger, nullable=False),  # when the proxy last asked, within a day
+    Column("asked_at_ms", BigInteger, nullable=False),  # when it was last wanted, within a day
+    # The next five are null until it has one.
+    Column("chain", Text),  # PEM, its own certificate first
+    Column("sealed_key", Text),  # the private key, sealed (storage/vault.py)
+    Column("pem_sha256", Text),  # of chain and key together, as the proxy gets them
+    Column("not_before_ms", BigInteger),
+    Column("not_after_ms", BigInteger),
+    Column("authority", Text),  # the directory of the one that signed it; "" is the gateway's own
+    # When to order one, the first or the next; null: never.
+    Column("order_at_ms", BigInteger),
+    # An order that is under way: until when at most; the fence grows with each claim.
+    Column("ordered_until_ms", BigInteger),
+    Column("fence", Integer, nullable=False, server_default="0"),
+    Column("ordered_at_ms", BigInteger),  # when the last order that counts for limits began
+    Column("failures", Integer, nullable=False, server_default="0"),  # in a row
+    Column("problem", Text, nullable=False, server_default=""),  # why the last order failed
     Index(None, "wallet", "first_at_ms"),
+    Index(None, "order_at_ms"),
+    Index(None, "not_after_ms"),
+    Index(None, "ordered_at_ms"),
+)
+
+acme_challenges = Table(
+    "acme_challenges",
+    metadata,
+    # What any gateway answers an authority that checks a host (RFC 8555, 8.3).
+    Column("token", Text, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("answer", Text, nullable=False),  # the key authorization
+    Column("expires_at_ms", BigInteger, nullable=False),
+)
+
+authorities = Table(
+    "authorities",
+    metadata,
+    # The account at an authority, by its directory; "" is the gateway's own authority.
+    Column("directory", Text, primary_key=True),
+    Column("sealed_key", Text, nullable=False),  # the private key, sealed (storage/vault.py)
+    Column("account", Text, nullable=False),  # the account's URL; the own authority's root, PEM
 )
 
 

@@ -1,17 +1,92 @@
-"""Queries over the hosts that may have certificates."""
+"""Queries over certificates: who may have them, those that there are, and what to order."""
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from collections.abc import Callable
+from typing import NamedTuple
 
-from moorage.storage.database import Source, Statement, Transaction
-from moorage.storage.schema import certificates
+from sqlalchemy import (
+    BigInteger,
+    and_,
+    bindparam,
+    case,
+    cast,
+    delete,
+    func,
+    insert,
+    null,
+    or_,
+    select,
+    union,
+    update,
+)
+
+from moorage.storage.database import (
+    Database,
+    Source,
+    Statement,
+    Transaction,
+    Upsert,
+    substring,
+)
+from moorage.storage.schema import acme_challenges, authorities, certificates
+
+_NOW = bindparam("now_ms", type_=BigInteger)
+_this = certificates.c.host == bindparam("of_host")
+_free = or_(
+    certificates.c.ordered_until_ms.is_(None),
+    certificates.c.ordered_until_ms <= _NOW,
+    certificates.c.ordered_until_ms > bindparam("latest_ms"),  # the clock was set back since
+)
+
+
+class Asked(NamedTuple):
+    """When a name was last wanted, and whether one is ordered for it some time."""
+
+    asked_at_ms: int
+    is_ordered: bool
+
+
+class Due(NamedTuple):
+    """A name for which a certificate is to be ordered now."""
+
+    name: str
+    fence: int
+    failures: int
+    not_after_ms: int | None  # of the present one, which is renewed
+
+
+class Issued(NamedTuple):
+    """A certificate that there is; the key is sealed."""
+
+    chain: str
+    sealed_key: str
+    pem_sha256: str
+    not_before_ms: int
+    not_after_ms: int
+    authority: str
+    order_at_ms: int
+
+
+class Problem(NamedTuple):
+    """Why a name has no certificate, and when one is ordered next."""
+
+    text: str
+    order_at_ms: int | None
+
 
 _ASKED = Statement(
-    select(certificates.c.asked_at_ms).where(certificates.c.host == bindparam("host"))
+    select(certificates.c.asked_at_ms, certificates.c.order_at_ms).where(
+        certificates.c.host == bindparam("host")
+    )
+)
+_ASKED_SINCE = Statement(
+    select(certificates.c.host).where(
+        certificates.c.asked_at_ms > bindparam("since_ms"), certificates.c.order_at_ms.is_not(None)
+    )
 )
 _TOUCH = Statement(
     update(certificates)
-    .where(certificates.c.host == bindparam("of_host"))
-    .values(asked_at_ms=bindparam("now_ms"))
+    .where(_this)
+    .values(asked_at_ms=_NOW, order_at_ms=func.coalesce(certificates.c.order_at_ms, _NOW))
 )
 _COUNT = Statement(
     select(func.count())
@@ -25,21 +100,194 @@ _ADD = Statement(
     insert(certificates).values(
         host=bindparam("host"),
         wallet=bindparam("wallet"),
-        first_at_ms=bindparam("first_at_ms"),
-        asked_at_ms=bindparam("asked_at_ms"),
+        first_at_ms=_NOW,
+        asked_at_ms=_NOW,
+        order_at_ms=_NOW,
     )
 )
 _FORGET = Statement(delete(certificates).where(certificates.c.asked_at_ms < bindparam("until_ms")))
+_DUE = Statement(
+    select(
+        certificates.c.host,
+        certificates.c.fence,
+        certificates.c.failures,
+        certificates.c.not_after_ms,
+    )
+    .where(
+        or_(
+            certificates.c.order_at_ms <= _NOW,
+            and_(  # it was set before the clock was set back
+                certificates.c.order_at_ms > bindparam("latest_order_ms"),
+                certificates.c.chain.is_(None),
+            ),
+        ),
+        certificates.c.asked_at_ms > bindparam("wanted_ms"),
+        _free,
+    )
+    .order_by(
+        case(
+            (certificates.c.not_after_ms < bindparam("urgent_ms"), 0),
+            (certificates.c.not_after_ms.is_(None), 1),
+            else_=2,
+        ),
+        certificates.c.order_at_ms,
+        certificates.c.host,
+    )
+    .limit(bindparam("limit"))
+)
+_ORDERED_SINCE = Statement(
+    select(func.count())
+    .select_from(certificates)
+    .where(
+        certificates.c.ordered_at_ms > bindparam("since_ms"), certificates.c.ordered_at_ms <= _NOW
+    )
+)
+_CLAIM = Statement(
+    update(certificates)
+    .where(_this, certificates.c.fence == bindparam("of_fence"), _free)
+    .values(
+        fence=certificates.c.fence + 1,
+        ordered_until_ms=bindparam("until_ms"),
+        ordered_at_ms=_NOW,
+    )
+)
+_ISSUE = Statement(
+    update(certificates)
+    .where(_this, certificates.c.fence == bindparam("of_fence"))
+    .values(
+        {f"{name}": bindparam(f"new_{name}") for name in Issued._fields}
+        | {"ordered_until_ms": null(), "failures": 0, "problem": ""}
+    )
+)
+_FAIL = Statement(
+    update(certificates)
+    .where(_this, certificates.c.fence == bindparam("of_fence"))
+    .values(
+        ordered_until_ms=null(),
+        order_at_ms=bindparam("next_ms"),
+        failures=bindparam("new_failures"),
+        problem=bindparam("new_problem"),
+    )
+)
+_GIVE_BACK = Statement(
+    update(certificates)
+    .where(_this, certificates.c.fence == bindparam("of_fence"))
+    .values(ordered_until_ms=null(), ordered_at_ms=null())
+)
+_IMPORT = Statement(
+    Upsert(
+        table=certificates,
+        values={
+            "host": bindparam("host"),
+            "wallet": "",
+            "first_at_ms": bindparam("at_ms"),
+            "asked_at_ms": bindparam("at_ms"),
+            **{name: bindparam(f"new_{name}") for name in Issued._fields},
+        },
+        replaced=Issued._fields,
+        where=certificates.c.chain.is_(None),
+    )
+)
+_MARK = Statement(
+    select(
+        func.count(certificates.c.not_after_ms),
+        cast(func.coalesce(func.sum(certificates.c.not_after_ms), 0), BigInteger),
+    )
+)
+_VALID = Statement(
+    select(certificates.c.host, certificates.c.pem_sha256, certificates.c.not_after_ms).where(
+        certificates.c.not_after_ms > _NOW
+    )
+)
+_END = Statement(
+    select(certificates.c.not_after_ms).where(certificates.c.host == bindparam("host"))
+)
+_FIRST_END = Statement(
+    select(func.min(certificates.c.not_after_ms)).where(
+        certificates.c.asked_at_ms > bindparam("wanted_ms")
+    )
+)
+_ISSUED = Statement(
+    select(*(certificates.c[name] for name in Issued._fields)).where(
+        certificates.c.host == bindparam("host"), certificates.c.chain.is_not(None)
+    )
+)
+_PROBLEM = Statement(
+    select(certificates.c.problem, certificates.c.order_at_ms).where(
+        certificates.c.host == bindparam("host")
+    )
+)
+_ADD_CHALLENGE = Statement(
+    Upsert(
+        table=acme_challenges,
+        values={name: bindparam(name) for name in ("token", "host", "answer", "expires_at_ms")},
+        replaced=("host", "answer", "expires_at_ms"),
+    )
+)
+_REMOVE_CHALLENGE = Statement(
+    delete(acme_challenges).where(acme_challenges.c.token == bindparam("of_token"))
+)
+_OLD_CHALLENGES = Statement(
+    delete(acme_challenges).where(acme_challenges.c.expires_at_ms < bindparam("until_ms"))
+)
+_ANSWER = Statement(
+    select(acme_challenges.c.answer).where(acme_challenges.c.token == bindparam("token"))
+)
+_AUTHORITY = Statement(
+    select(authorities.c.sealed_key, authorities.c.account).where(
+        authorities.c.directory == bindparam("directory")
+    )
+)
+_ADD_AUTHORITY = Statement(
+    Upsert(
+        table=authorities,
+        values={name: bindparam(name) for name in ("directory", "sealed_key", "account")},
+    )
+)
+_FORGET_AUTHORITY = Statement(
+    delete(authorities).where(authorities.c.directory == bindparam("of_directory"))
+)
+_SEALED = ((certificates, certificates.c.host), (authorities, authorities.c.directory))
+_MARKS = Statement(
+    union(
+        *(
+            select(substring(table.c.sealed_key, 1, bindparam("length")))
+            .where(table.c.sealed_key.is_not(None))
+            .distinct()
+            for table, _ in _SEALED
+        )
+    )
+)
+_SEALED_OTHERWISE = [
+    Statement(
+        select(owner, table.c.sealed_key).where(
+            table.c.sealed_key.is_not(None),
+            substring(table.c.sealed_key, 1, bindparam("length")) != bindparam("mark"),
+        )
+    )
+    for table, owner in _SEALED
+]
+_RESEAL = [
+    Statement(
+        update(table).where(owner == bindparam("of_owner")).values(sealed_key=bindparam("new_key"))
+    )
+    for table, owner in _SEALED
+]
 
 
-async def asked_at_ms(source: Source, host: str) -> int | None:
-    """Returns when the proxy last asked about a host that may have a certificate, else None."""
+async def asked(source: Source, host: str) -> Asked | None:
+    """Returns when a name was last wanted that may have a certificate, else None."""
     row = await source.one(_ASKED, host=host)
-    return None if row is None else int(row[0])
+    return None if row is None else Asked(int(row[0]), row[1] is not None)
+
+
+async def asked_since(source: Source, since_ms: int) -> set[str]:
+    """Returns the names that were wanted after `since_ms`."""
+    return {str(host) for (host,) in await source.all(_ASKED_SINCE, since_ms=since_ms)}
 
 
 async def touch(tx: Transaction, host: str, *, now_ms: int) -> bool:
-    """Records that the proxy asked again; returns whether the host may have a certificate."""
+    """Records that a name is wanted; returns whether it may have a certificate already."""
     return bool(await tx.execute(_TOUCH, of_host=host, now_ms=now_ms))
 
 
@@ -50,10 +298,170 @@ async def count_since(tx: Transaction, wallet: str, *, since_ms: int) -> int:
 
 
 async def add(tx: Transaction, host: str, *, wallet: str, now_ms: int) -> None:
-    """Allows a new host to have a certificate."""
-    await tx.execute(_ADD, host=host, wallet=wallet, first_at_ms=now_ms, asked_at_ms=now_ms)
+    """Allows a new name to have a certificate, which is to be ordered now."""
+    await tx.execute(_ADD, host=host, wallet=wallet, now_ms=now_ms)
 
 
 async def forget(tx: Transaction, *, until_ms: int) -> None:
-    """Removes the hosts that were last asked about before `until_ms`."""
+    """Removes the names that were last wanted before `until_ms`."""
     await tx.execute(_FORGET, until_ms=until_ms)
+
+
+async def due(
+    source: Source,
+    *,
+    now_ms: int,
+    wanted_ms: int,
+    urgent_ms: int,
+    latest_ms: int,
+    latest_order_ms: int,
+    limit: int,
+) -> list[Due]:
+    """Returns names to order for, wanted since `wanted_ms`; first those that end by `urgent_ms`.
+
+    An order that ends after `latest_ms`, and a first one that is put off until after
+    `latest_order_ms`, were recorded before the clock was set back: they count as due.
+    """
+    rows = await source.all(
+        _DUE,
+        now_ms=now_ms,
+        wanted_ms=wanted_ms,
+        urgent_ms=urgent_ms,
+        latest_ms=latest_ms,
+        latest_order_ms=latest_order_ms,
+        limit=limit,
+    )
+    return [Due(*row) for row in rows]
+
+
+async def ordered_since(source: Source, *, since_ms: int, now_ms: int) -> int:
+    """Returns for how many names an order that counts was begun after `since_ms`."""
+    row = await source.one(_ORDERED_SINCE, since_ms=since_ms, now_ms=now_ms)
+    return 0 if row is None else int(row[0])
+
+
+async def claim(
+    tx: Transaction, name: str, *, fence: int, now_ms: int, until_ms: int, latest_ms: int
+) -> bool:
+    """Begins an order, unless another is under way or has ended since; its fence is one more."""
+    given = {"now_ms": now_ms, "until_ms": until_ms, "latest_ms": latest_ms}
+    return bool(await tx.execute(_CLAIM, of_host=name, of_fence=fence, **given))
+
+
+async def issue(tx: Transaction, name: str, issued: Issued, *, fence: int) -> bool:
+    """Stores a certificate; returns False if the order is no longer its holder's."""
+    given = {f"new_{field}": value for field, value in issued._asdict().items()}
+    return bool(await tx.execute(_ISSUE, of_host=name, of_fence=fence, **given))
+
+
+async def fail(
+    tx: Transaction, name: str, *, fence: int, failures: int, problem: str, next_ms: int
+) -> None:
+    """Records why an order failed, and when to try next."""
+    await tx.execute(
+        _FAIL,
+        of_host=name,
+        of_fence=fence,
+        new_failures=failures,
+        new_problem=problem,
+        next_ms=next_ms,
+    )
+
+
+async def give_back(tx: Transaction, name: str, *, fence: int) -> None:
+    """Ends an order that was not sent: it counts for no limit, and is due at once."""
+    await tx.execute(_GIVE_BACK, of_host=name, of_fence=fence)
+
+
+async def import_one(tx: Transaction, name: str, issued: Issued, *, now_ms: int) -> bool:
+    """Stores a certificate that was got otherwise, unless the name has one here."""
+    given = {f"new_{field}": value for field, value in issued._asdict().items()}
+    return bool(await tx.execute(_IMPORT, host=name, at_ms=now_ms, **given))
+
+
+async def mark(source: Source) -> tuple[int, int]:
+    """Returns how many certificates there are, and a number that changes with them."""
+    row = await source.one(_MARK)
+    return (0, 0) if row is None else (int(row[0]), int(row[1]))
+
+
+async def valid(source: Source, *, now_ms: int) -> list[tuple[str, str, int]]:
+    """Returns name, digest and end of each certificate that has not expired."""
+    rows = await source.all(_VALID, now_ms=now_ms)
+    return [(str(name), str(digest), int(end_ms)) for name, digest, end_ms in rows]
+
+
+async def not_after_ms(source: Source, name: str) -> int | None:
+    """Returns when the certificate of a name ends; None without one."""
+    row = await source.one(_END, host=name)
+    return None if row is None or row[0] is None else int(row[0])
+
+
+async def first_end_ms(source: Source, *, wanted_ms: int) -> int | None:
+    """Returns when the first certificate ends of those that were wanted since `wanted_ms`."""
+    row = await source.one(_FIRST_END, wanted_ms=wanted_ms)
+    return None if row is None or row[0] is None else int(row[0])
+
+
+async def issued(source: Source, name: str) -> Issued | None:
+    """Returns the certificate of a name, or None."""
+    row = await source.one(_ISSUED, host=name)
+    return None if row is None else Issued(*row)
+
+
+async def problem(source: Source, name: str) -> Problem:
+    """Returns why the last order for a name failed; "" if none did."""
+    row = await source.one(_PROBLEM, host=name)
+    return Problem("", None) if row is None else Problem(*row)
+
+
+async def add_challenge(
+    tx: Transaction, token: str, *, host: str, answer: str, expires_at_ms: int
+) -> None:
+    """Stores what is to be answered an authority that asks for the token."""
+    await tx.execute(
+        _ADD_CHALLENGE, token=token, host=host, answer=answer, expires_at_ms=expires_at_ms
+    )
+
+
+async def remove_challenges(tx: Transaction, token: str, *, expired_ms: int) -> None:
+    """Removes a challenge, and those that expired before `expired_ms`."""
+    await tx.execute(_REMOVE_CHALLENGE, of_token=token)
+    await tx.execute(_OLD_CHALLENGES, until_ms=expired_ms)
+
+
+async def answer(source: Source, token: str) -> str | None:
+    """Returns what to answer an authority that asks for the token, or None."""
+    row = await source.one(_ANSWER, token=token)
+    return None if row is None else str(row[0])
+
+
+async def authority(source: Source, directory: str) -> tuple[str, str] | None:
+    """Returns the sealed key and the account at an authority, or None."""
+    row = await source.one(_AUTHORITY, directory=directory)
+    return None if row is None else (str(row[0]), str(row[1]))
+
+
+async def add_authority(tx: Transaction, directory: str, *, sealed_key: str, account: str) -> None:
+    """Stores the account at an authority, unless another gateway has done so."""
+    await tx.execute(_ADD_AUTHORITY, directory=directory, sealed_key=sealed_key, account=account)
+
+
+async def forget_authority(tx: Transaction, directory: str) -> None:
+    """Removes the account at an authority that does not know it any more."""
+    await tx.execute(_FORGET_AUTHORITY, of_directory=directory)
+
+
+async def key_marks(db: Database, *, length: int) -> set[str]:
+    """Returns the distinct first `length` characters of the sealed private keys."""
+    return {str(mark) for (mark,) in await db.all(_MARKS, length=length)}
+
+
+async def reseal_keys(tx: Transaction, *, mark: str, anew: Callable[[str, str], str]) -> int:
+    """Replaces keys that do not begin with `mark` by `anew(text, owner)`; counts them."""
+    count = 0
+    for otherwise, reseal in zip(_SEALED_OTHERWISE, _RESEAL, strict=True):
+        for owner, text in await tx.all(otherwise, mark=mark, length=len(mark)):
+            await tx.execute(reseal, of_owner=owner, new_key=anew(text, owner))
+            count += 1
+    return count

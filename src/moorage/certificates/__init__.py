@@ -1,0 +1,1 @@
+"""Certificates of the names that are served: wanted, ordered, renewed, given to the proxy."""

@@ -1,0 +1,267 @@
+"""The services of the room, and its loops."""
+
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from moorage.certificates.authority import Accounts, Authority
+from moorage.certificates.availability import Availability
+from moorage.certificates.certificates import Certificates
+from moorage.certificates.former_proxy import import_former
+from moorage.certificates.installation import (
+    FOLLOW_SECONDS,
+    Installation,
+    ProxyCertificates,
+    WildcardFiles,
+)
+from moorage.certificates.internal import InternalAuthority
+from moorage.certificates.orders import ORDERS_SECONDS, Orders
+from moorage.certificates.pem import CertificateInvalid
+from moorage.certificates.proofs import PlacedProofs
+from moorage.core import Core
+from moorage.errors import ConfigurationInvalid
+from moorage.loop import Loop, Run, Scope
+from moorage.storage.operation import configuration
+from moorage.threads import in_thread
+from moorage.whole_file import replace_file
+
+if TYPE_CHECKING:
+    from moorage.certificates.acme import AcmeAuthority
+
+LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
+"""The authority where none is set."""
+
+FORMER = Path("proxy/certificates")
+"""Below the data directory, where the proxy of earlier versions had its certificates."""
+
+_OWN_SECONDS = 3600.0
+
+
+class CertificateSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that this room reads, under their names in `moorage.settings`."""
+
+    data_dir: str
+    base_domain: str
+    tls: bool
+    acme_directory: str
+    acme_second_directory: str
+    acme_email: str
+    acme_root_file: str
+    acme_eab_kid: str
+    acme_eab_hmac_key: str
+    acme_dns_hook: tuple[str, ...]
+    internal_authority: bool
+    wildcard_certificate: tuple[str, ...]
+    certificates_per_wallet: int
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """The authorities elsewhere, in the order in which they are asked."""
+        first, second = self.acme_directory or LETS_ENCRYPT, self.acme_second_directory
+        return (first, second) if second else (first,)
+
+    @property
+    def asks_elsewhere(self) -> bool:
+        """Whether each new app needs a certificate of an authority elsewhere."""
+        return self.tls and not (self.internal_authority or self.wildcard_certificate)
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The files of authorities to trust, beside the system's, where apps are asked."""
+        if self.internal_authority:
+            return (self.root_file,)
+        return (Path(self.acme_root_file),) if self.acme_root_file else ()
+
+    @property
+    def root_file(self) -> Path:
+        """The root of the gateway's own authority, for visitors to trust."""
+        return Path(self.data_dir) / "certificates/root.pem"
+
+
+class CertificateServices:
+    """What gets certificates and gives them to the proxy; each is made on its first use."""
+
+    def __init__(
+        self,
+        core: Core,
+        settings: CertificateSettings,
+        *,
+        own_host: str | None,
+        proxy: ProxyCertificates | None,
+    ) -> None:
+        """`own_host` is the gateway's at the proxy, `proxy` that of this gateway, if it has one."""
+        self._core = core
+        self._settings = settings
+        self._own_host = own_host
+        self._proxy = proxy
+
+    @cached_property
+    def certificates(self) -> Certificates:
+        settings = self._settings
+        by_hook = bool(settings.acme_dns_hook) and not settings.wildcard_certificate
+        has_wildcard = by_hook or bool(settings.wildcard_certificate)
+        own_names = [f"*.{settings.base_domain}"] if by_hook else []
+        return Certificates(
+            db=self._core.db,
+            own_names=[*own_names, *([self._own_host] if self._own_host else [])],
+            wildcards=[settings.base_domain] if has_wildcard else [],
+            files=self.files,
+            per_wallet=settings.certificates_per_wallet,
+            clock=self._core.clock,
+            kick=self.orders.kick,
+        )
+
+    @cached_property
+    def orders(self) -> Orders:
+        return Orders(
+            db=self._core.db,
+            vault=self._core.vault,
+            authorities=self._authorities,
+            proofs=self.proofs,
+            clock=self._core.clock,
+            on_issued=self.follow,
+        )
+
+    @cached_property
+    def proofs(self) -> PlacedProofs:
+        return PlacedProofs(
+            self._core.db, hook=self._settings.acme_dns_hook, clock=self._core.clock
+        )
+
+    @cached_property
+    def files(self) -> WildcardFiles | None:
+        """The operator's own certificate, if one is set. Raises ConfigurationInvalid."""
+        named = self._settings.wildcard_certificate
+        if not named:
+            return None
+        if len(named) != 2:
+            raise ConfigurationInvalid(
+                "wildcard_certificate: name two files, the certificate and its key."
+            )
+        certificate, key = map(Path, named)
+        name = f"*.{self._settings.base_domain}"
+        return WildcardFiles(name, certificate=certificate, key=key)
+
+    @cached_property
+    def availability(self) -> Availability | None:
+        """None where new apps need no authority elsewhere."""
+        if not self._settings.asks_elsewhere:
+            return None
+        return Availability(
+            self._settings.directories,
+            root_file=self._settings.acme_root_file,
+            clock=self._core.clock,
+        )
+
+    @cached_property
+    def internal(self) -> InternalAuthority | None:
+        """The gateway's own authority, where it is set."""
+        if not self._settings.internal_authority:
+            return None
+        former = self._core.data_dir / FORMER / "pki/authorities/local"
+        return InternalAuthority(self._accounts, clock=self._core.clock, former=former)
+
+    @cached_property
+    def _accounts(self) -> Accounts:
+        return Accounts(self._core.db, self._core.vault)
+
+    @cached_property
+    def _authorities(self) -> Sequence[Authority]:
+        if self.internal is not None:
+            return (self.internal,)
+        return tuple(self._acme(directory) for directory in self._settings.directories)
+
+    def _acme(self, directory: str) -> "AcmeAuthority":
+        from moorage.certificates.acme import (  # noqa: PLC0415  (20 MiB of its library)
+            AcmeAuthority,
+            Binding,
+        )
+
+        settings = self._settings
+        kid, hmac_key = settings.acme_eab_kid, settings.acme_eab_hmac_key
+        is_bound = bool(kid) and directory == settings.directories[-1]
+        return AcmeAuthority(
+            directory,
+            accounts=self._accounts,
+            email=settings.acme_email,
+            root_file=settings.acme_root_file,
+            binding=Binding(kid, hmac_key) if is_bound else None,
+        )
+
+    @cached_property
+    def _installation(self) -> Installation | None:
+        if self._proxy is None:
+            return None
+        return Installation(
+            db=self._core.db,
+            vault=self._core.vault,
+            proxy=self._proxy,
+            files=self.files,
+            clock=self._core.clock,
+        )
+
+    async def follow(self) -> None:
+        """Brings the proxy's certificates in step, where this gateway has a proxy."""
+        if self._installation is not None:
+            await self._installation.follow()
+        elif self.files is not None:
+            await self.files.read()
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        return (self.orders.run,)
+
+    @property
+    def loops(self) -> tuple[Loop, ...]:
+        begin, follow, own = self.orders.begin, self.follow, self.certificates.want_own
+        node, cluster, every = Scope.NODE, Scope.CLUSTER, FOLLOW_SECONDS
+        return (
+            Loop("own names", every_seconds=_OWN_SECONDS, tick=own, scope=cluster, at_once=True),
+            Loop("orders", every_seconds=ORDERS_SECONDS, tick=begin, scope=cluster, at_once=True),
+            Loop("installed", every_seconds=every, tick=follow, scope=node, at_once=True),
+        )
+
+
+async def open_certificates(
+    core: Core,
+    settings: CertificateSettings,
+    *,
+    own_host: str | None,
+    proxy: ProxyCertificates | None,
+) -> CertificateServices:
+    """Opens the room: takes over what an earlier version left, and reads the operator's files.
+
+    Raises ConfigurationInvalid.
+    """
+    made = CertificateServices(core, settings, own_host=own_host, proxy=proxy)
+    directory = settings.root_file.parent
+    directory.mkdir(mode=0o700, exist_ok=True)
+    former = [core.data_dir / FORMER, *await _former_directories(core)]
+    done = directory / "imported"
+    await import_former(core.db, core.vault, former, done=done, clock=core.clock)
+    try:
+        if made.internal is not None:
+            root = await made.internal.root()
+            await in_thread(replace_file, settings.root_file, root.encode())
+        if made.files is not None:
+            await made.files.read()
+    except CertificateInvalid as error:
+        raise ConfigurationInvalid(f"{error}.") from error
+    return made
+
+
+async def _former_directories(core: Core) -> list[Path]:
+    """Returns the directories that a setting of earlier versions named, `certificates_dir`."""
+    changes = await configuration.history(core.db)
+    values = [
+        json.loads(value)
+        for change in changes
+        if change.setting == "certificates_dir"
+        for value in (change.before, change.after)
+        if value is not None
+    ]
+    return [Path(value) for value in dict.fromkeys(values) if value]
