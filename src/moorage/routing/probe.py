@@ -85,24 +85,6 @@ async def answers(
     return False
 
 
-async def has_certificate(
-    port: int, host: str, *, timeout_seconds: float, tls: ssl.SSLContext, address: str = "127.0.0.1"
-) -> bool:
-    """Returns whether the proxy shows a trusted certificate of `host` within `timeout_seconds`.
-
-    It asks nothing of the app, whose answer proves neither that there is one nor that there is not.
-    """
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            _, writer = await asyncio.open_connection(
-                address, port, ssl=tls, server_hostname=host, ssl_handshake_timeout=timeout_seconds
-            )
-    except (OSError, TimeoutError):
-        return False
-    writer.transport.abort()
-    return True
-
-
 def _judge(status: int, *, fallback: bool) -> Probe:
     if fallback:
         return Probe(Answer.FALLBACK, status)
