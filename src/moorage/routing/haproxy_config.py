@@ -65,6 +65,8 @@ _MOST_CONNECTIONS = 20_000
 _CONNECTION_BYTES = 63 * 1024  # idle, with TLS: measured
 _REQUEST_BYTES = 48 * 1024  # half of one whose buffers are full both ways
 _BASE_BYTES = 40 * 1024 * 1024
+_SOCKET_BYTES = 131_072  # 2 MB/s to a visitor who is 100 ms away
+_SOCKETS_SHARE = 3_000
 _CROWDED = 32  # connections or requests of one address, while half of all are taken
 _STREAMS = 32  # of one connection of HTTP/2
 _LONGEST = "24h"  # that a connection may be silent, or outlive a proxy that was replaced
@@ -107,6 +109,7 @@ class Bounds(NamedTuple):
     requests: int
     of_one: int  # address, or IPv6 /64
     crowded: int  # of one, while half of all are taken
+    socket_bytes: int  # that the kernel keeps for a connection each way; it takes twice as much
 
 
 def _bounds(settings: ProxySettings) -> Bounds:
@@ -127,6 +130,7 @@ def _bounds(settings: ProxySettings) -> Bounds:
         requests=max(min(most, each // _REQUEST_BYTES), 2 * _CROWDED),
         of_one=settings.visitor_connections,
         crowded=_CROWDED,
+        socket_bytes=min(max(2 * each // _SOCKETS_SHARE, _SOCKET_BYTES), 8 * _SOCKET_BYTES),
     )
 
 
@@ -150,6 +154,7 @@ def haproxy_config(settings: ProxySettings, *, servers: Iterable[str] = ()) -> s
             buffer_bytes=_BUFFER_BYTES,
             bounds=_bounds(settings),
             trusted=settings.trusted_proxies,
+            too_busy=_quoted(_TOO_BUSY),
             too_many=_quoted(_TOO_MANY),
             streams=_STREAMS,
             longest=_LONGEST,
@@ -214,6 +219,7 @@ _NO_HOST = _json(
     retryable=False,
 )
 _TOO_MANY = _json("Too many of your requests are under way. Please wait for some.", "too_many")
+_TOO_BUSY = _json("Too many requests for this app are under way. Please try again.", "app_busy")
 _MALFORMED = _json(
     "The request is not valid HTTP, or its headers are larger than 39 KiB.",
     "request_malformed",

@@ -21,8 +21,8 @@ class UsageItem(CamelBody, frozen=True, kw_only=True):
 
     requests: int
     status: Annotated[dict[str, int], Meta(description="requests by class: 1xx to 5xx"), Absent({})]
-    bytes_in: Annotated[int, Meta(description="bodies, WebSockets' too")]
-    bytes_out: Annotated[int, Meta(description="bodies, WebSockets' too")]
+    bytes_in: Annotated[int, Meta(description="heads, bodies and WebSockets")]
+    bytes_out: Annotated[int, Meta(description="heads, bodies and WebSockets")]
     cpu_ms: Annotated[int, Meta(description="processor time")]
     memory_byte_seconds: int
     memory_peak_bytes: Annotated[int, Meta(description="highest sample")]

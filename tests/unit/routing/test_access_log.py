@@ -94,11 +94,14 @@ def test_latency_is_counted_beside_the_time_for_which_requests_were_held(path: P
     batch = read(
         path,
         line("a.localhost", latency=3),
+        line("b.localhost", latency=0),
         line("a.localhost", latency=0, held="952/702"),
         line("paged.localhost", status=502, latency=9, by="-"),
     )
-    ((key, traffic),) = batch.traffic.items()
-    assert (key[0], traffic.requests) == ("a.localhost", 2)
+    assert {host for host, _ in batch.traffic} == {"a.localhost", "b.localhost"}
+    assert batch.traffic["b.localhost", TEN * 1000].slowest_ms == 1  # rounded up
+    traffic = batch.traffic["a.localhost", TEN * 1000]
+    assert traffic.requests == 2
     counted = dict(zip(BUCKETS, traffic.latency, strict=True))
     assert {name: count for name, count in counted.items() if count} == {
         "within_5_ms": 1,
