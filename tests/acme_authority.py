@@ -21,6 +21,7 @@ class AcmeAuthority:
 
     directory: Path
     port: int
+    resolver: str = ""  # address:port of a name server; with one, it also looks for TXT records
 
     @property
     def url(self) -> str:
@@ -72,10 +73,19 @@ class AcmeAuthority:
 
         await until(answers)
 
+    def _handler(self) -> dict[str, object]:
+        handler: dict[str, object] = {"handler": "acme_server", "challenges": ["http-01"]}
+        if not self.resolver:
+            return handler
+        return handler | {
+            "challenges": ["http-01", "dns-01"],
+            "resolvers": [f"udp/{self.resolver}"],
+        }
+
     def _config(self) -> dict[str, object]:
         route = {
             "match": [{"host": ["localhost"]}],
-            "handle": [{"handler": "acme_server", "challenges": ["http-01"]}],
+            "handle": [self._handler()],
         }
         server = {
             "listen": [f"127.0.0.1:{self.port}"],

@@ -30,9 +30,9 @@ from moorage.certificates.pem import new_key
 
 T = TypeVar("T")
 
-_ANSWER_SECONDS = 10  # between two bytes of an answer
-_STEP_SECONDS = 30.0
-_VALIDATION_SECONDS = 90.0
+ANSWER_SECONDS = 10  # between two bytes of an answer
+STEP_SECONDS = 30.0
+VALIDATION_SECONDS = 90.0
 _ISSUING_SECONDS = 60.0
 _MAX_PAUSE_SECONDS = 10.0  # between two looks at an order
 
@@ -147,7 +147,7 @@ class AcmeAuthority:
         for authorization in order.authorizations:
             if authorization.body.status != messages.STATUS_VALID:
                 await self._prove(session, acme, authorization, proofs)
-        return await session.step(_finished, acme, order, seconds=_ISSUING_SECONDS + _STEP_SECONDS)
+        return await session.step(_finished, acme, order, seconds=_ISSUING_SECONDS + STEP_SECONDS)
 
     async def _prove(
         self,
@@ -165,11 +165,14 @@ class AcmeAuthority:
         token = "" if body.wildcard else offered[0].chall.encode("token")
         async with proofs.placed(Proof(body.identifier.value, token, value)):
             await session.step(acme.answer_challenge, offered[0], response)
+            session.refusal = None
             try:
-                async with asyncio.timeout(_VALIDATION_SECONDS):
+                async with asyncio.timeout(VALIDATION_SECONDS):
                     await self._validated(session, acme, authorization)
             except TimeoutError:
-                reason = f"{self._host} has not looked at it within {_VALIDATION_SECONDS:.0f} s."
+                if session.refusal is not None:  # it has looked, and would look again
+                    raise session.failure(session.refusal, of_name=_OF_NAME) from None
+                reason = f"{self._host} has not looked at it within {VALIDATION_SECONDS:.0f} s."
                 raise OrderFailed(Fault.AUTHORITY, reason) from None
 
     async def _validated(
@@ -184,11 +187,12 @@ class AcmeAuthority:
             looked, _ = await session.step(acme.poll, authorization)
             if looked.body.status == messages.STATUS_VALID:
                 return
+            found = [each.error for each in looked.body.challenges or () if each.error]
+            session.refusal = next(iter(found), None)
             if looked.body.status not in (messages.STATUS_PENDING, messages.STATUS_PROCESSING):
-                found = [each.error for each in looked.body.challenges or () if each.error]
-                if not found:
+                if session.refusal is None:
                     raise OrderFailed(Fault.AUTHORITY, f"{self._host} refused it and said no more.")
-                raise session.failure(found[0], of_name=_OF_NAME)
+                raise session.failure(session.refusal, of_name=_OF_NAME)
             await asyncio.sleep(min(session.retry_after_seconds, _MAX_PAUSE_SECONDS))
 
     @property
@@ -203,12 +207,13 @@ class _Session:
         self._directory = directory
         self.retry_after_seconds = 0.0  # what the last answer asked for
         self.account_is_unknown = False
+        self.refusal: messages.Error | None = None  # what the authority found last at a name
         self.use(account_key)
         self.network = client.ClientNetwork(
             key=self.jwk,
             alg=ES256,
             user_agent=f"moorage/{__version__}",
-            timeout=_ANSWER_SECONDS,
+            timeout=ANSWER_SECONDS,
         )
         trust = root_file or ssl.get_default_verify_paths().cafile
         if trust:
@@ -239,7 +244,7 @@ class _Session:
     async def step(self, work: Callable[..., T], *given: object, seconds: float = 0.0) -> T:
         """Does one step; after `seconds`, 30 by default, it is left alone. Raises OrderFailed."""
         try:
-            async with asyncio.timeout(seconds or _STEP_SECONDS):
+            async with asyncio.timeout(seconds or STEP_SECONDS):
                 return await _in_own_thread(work, *given)
         except TimeoutError:
             host = urlsplit(self._directory).hostname
