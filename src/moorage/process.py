@@ -6,11 +6,22 @@ Linux only, from /proc: it is the same process when id, start time and command l
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
+
+_SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin"  # not on every user's PATH
+
+
+def find_program(name: str) -> Path | None:
+    """Returns a program that came with the Python packages, else one of the system's, or None."""
+    beside = Path(sys.executable).parent / name
+    found = beside if beside.exists() else shutil.which(name) or shutil.which(name, path=_SYSTEM)
+    return None if found is None else Path(found)
 
 
 class ProcessRecord(msgspec.Struct, frozen=True):

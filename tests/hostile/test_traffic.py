@@ -25,15 +25,12 @@ pytestmark = [
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
-PROXY_PORT = 8099
 SINK_PORT = 8098
 MBIT = 8
 LIMITED = ConnectionLimits(
     app_connections=300,
     app_new_connections=20,
     app_bandwidth_mbit=MBIT,
-    visitor_connections=50,
-    proxy_ports=(PROXY_PORT,),
 )
 
 
@@ -130,29 +127,3 @@ async def _ask_beside(app: Instance, more: int, held: list[Connection]) -> None:
         held.append(await app.address.connect())
         more -= 1
     await ask(app)
-
-
-@pytest.mark.usefixtures("deployer")
-async def test_one_visitor_cannot_take_all_connections_to_the_proxy(host: Host) -> None:
-    """From the world, against something that listens where the proxy would."""
-    with socket.create_server((arena.HOST_ADDRESS, PROXY_PORT), backlog=512):
-        reached = await asyncio.to_thread(_connect_from, host.world, 80)
-        assert 45 <= reached <= 50
-        # The machine itself is no visitor, as a proxy in front of ours is not.
-        assert await asyncio.to_thread(_connect_from, host.network, 80) == 80
-
-
-def _connect_from(network: int, count: int) -> int:
-    """How many connections to the proxy come about from a network namespace, all held."""
-    held: list[socket.socket] = []
-    try:
-        with arena.inside(network):
-            for _ in range(count):
-                with contextlib.suppress(OSError):
-                    held.append(
-                        socket.create_connection((arena.HOST_ADDRESS, PROXY_PORT), timeout=20)
-                    )
-        return len(held)
-    finally:
-        for connection in held:
-            connection.close()

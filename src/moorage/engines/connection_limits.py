@@ -1,4 +1,4 @@
-"""The limits on connections and bandwidth of one app, and of one visitor."""
+"""The limits on connections and bandwidth of one app."""
 
 from dataclasses import dataclass
 
@@ -10,6 +10,3 @@ class ConnectionLimits:
     app_connections: int = 1024  # to an app's socket proxy at the same time
     app_new_connections: int = 0  # that an app may open per second
     app_bandwidth_mbit: int = 0  # megabits per second, each way
-    visitor_connections: int = 0  # of one client address to the proxy at the same time
-    proxy_ports: tuple[int, ...] = ()  # where visitors connect
-    trusted_proxies: tuple[str, ...] = ()  # networks that connect on behalf of many visitors

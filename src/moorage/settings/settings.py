@@ -261,8 +261,8 @@ class Settings(OperatorSettings, frozen=True, kw_only=True, forbid_unknown_field
         int,
         setting(
             "proxy",
-            "Connections that one address, or IPv6 /64, may have to the proxy, trusted proxies "
-            "apart, and a /48 four times as many; 0 for any number. Root only.",
+            "Connections, and requests under way, that one address, or IPv6 /64, may have at the "
+            "proxy, trusted proxies apart, and a /48 four times as many; 0 for any number.",
             ge=0,
         ),
     ] = 512

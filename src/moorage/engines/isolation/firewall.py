@@ -24,7 +24,6 @@ _OURS = re.compile(r"mo[0-9a-f]{4,6}-")  # interfaces of any gateway's apps
 MAX_FLOWS = 1024  # of an app at the same time, as all share the machine's connection table
 _BYTES_A_MBIT = 125_000
 _MIN_BURST_BYTES = 256 * 1024
-_VISITORS_OF_A_48 = 4  # times as many connections as one address
 _MAIL_PORTS = "{ 25, 465, 587 }"
 
 
@@ -103,9 +102,6 @@ table inet {name} {{
   set paces {{ type ipv4_addr; size 65535; flags dynamic, timeout; timeout 10s; }}
   set sent {{ type ipv4_addr; size 65535; flags dynamic, timeout; timeout 60s; }}
   set received {{ type ipv4_addr; size 65535; flags dynamic, timeout; timeout 60s; }}
-  set visitors {{ type ipv4_addr; size 65535; flags dynamic; }}
-  set visitors6 {{ type ipv6_addr; size 65535; flags dynamic; }}
-  set visitors48 {{ type ipv6_addr; size 65535; flags dynamic; }}
   chain from_app {{
 {sent}{begun}{destinations(policy, policy.subnet)}  }}
   chain from_app_to_host {{
@@ -124,7 +120,7 @@ table inet {name} {{
   chain incoming {{
     type filter hook input priority filter - 10; policy accept;
 {builds_to_host}    iifname {apps} jump from_app_to_host
-{_visitors(policy.traffic)}  }}
+  }}
   chain outgoing {{
     type filter hook output priority filter - 10; policy accept;
     oifname {apps} ct state new meta skuid != 0 reject
@@ -194,35 +190,6 @@ def bandwidth(mbit: int, *, meter: str | None = None, key: str = "") -> str:
     burst = max(_MIN_BURST_BYTES, rate // 10)
     limit = f"limit rate over {rate} bytes/second burst {burst} bytes"
     return f"    {limit if meter is None else f'update @{meter} {{ {key} {limit} }}'} drop\n"
-
-
-def _visitors(traffic: ConnectionLimits) -> str:
-    """Returns the rules that limit the connections of one address to the proxy, if any.
-
-    An IPv6 /64 counts as one address, as a household or a machine usually gets one. A /48, which
-    has 65,536 of them, gets as many as four.
-    """
-    if not traffic.visitor_connections or not traffic.proxy_ports:
-        return ""
-    ports = _set(map(str, traffic.proxy_ports))
-    new = f"tcp dport {ports} ct state new"
-    most = traffic.visitor_connections
-    excess = f"ct count over {most} }} reject with tcp reset"
-    excess_of_48 = f"ct count over {_VISITORS_OF_A_48 * most} }} reject with tcp reset"
-    trusted = "".join(
-        f"    {_family(network)} saddr {network} {new} accept\n"
-        for network in traffic.trusted_proxies
-    )
-    return f"""\
-    iifname "lo" accept
-{trusted}    {new} add @visitors {{ ip saddr {excess}
-    {new} add @visitors6 {{ ip6 saddr & ffff:ffff:ffff:ffff:: {excess}
-    {new} add @visitors48 {{ ip6 saddr & ffff:ffff:ffff:: {excess_of_48}
-"""
-
-
-def _family(network: str) -> str:
-    return "ip6" if ":" in network else "ip"
 
 
 def _dns(resolvers: tuple[str, ...]) -> str:

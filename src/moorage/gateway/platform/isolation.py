@@ -23,7 +23,6 @@ from moorage.loop import Keeps, always
 from moorage.planning.toolbox import Toolbox
 from moorage.settings import Settings
 
-_HTTP_PORTS = (80, 443)
 _MIB = 1024 * 1024
 
 
@@ -228,12 +227,8 @@ def memory_division(settings: Settings) -> Division:
 
 
 def _traffic(settings: Settings) -> ConnectionLimits:
-    ports = _HTTP_PORTS if settings.tls else (settings.proxy_port,)
     return ConnectionLimits(
         app_connections=settings.app_connections,
         app_new_connections=settings.app_connects_per_second,
         app_bandwidth_mbit=settings.app_bandwidth_mbit,
-        visitor_connections=settings.visitor_connections,
-        proxy_ports=tuple(filter(None, ports)),
-        trusted_proxies=settings.trusted_proxies,
     )

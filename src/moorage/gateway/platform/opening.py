@@ -2,9 +2,7 @@
 
 import contextlib
 import hashlib
-import shutil
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -40,6 +38,7 @@ from moorage.gateway.platform.proxy import (
 )
 from moorage.gateway.platform.toolchains import StoreLimits, Toolchains, open_toolchains
 from moorage.loop import Keeps
+from moorage.process import find_program
 from moorage.routing.router import MAX_HOST_LENGTH, Router
 from moorage.settings import Settings
 from moorage.toolchains.store import Version
@@ -47,8 +46,6 @@ from moorage.toolchains.store import Version
 MIB = 1024 * 1024
 APPS = "apps"  # in run_dir, the engine's sockets
 PROXY = "proxy"  # in run_dir, the routes
-
-_SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin"  # not on every user's PATH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,11 +209,10 @@ def instance_id(data_dir: Path) -> str:
 
 def find_tool(name: str) -> Path:
     """Returns a program that came with the Python packages, else one of the system's."""
-    beside = Path(sys.executable).parent / name
-    found = beside if beside.exists() else shutil.which(name) or shutil.which(name, path=_SYSTEM)
+    found = find_program(name)
     if found is None:
         raise ConfigurationInvalid(f"the program {name} is missing; run `make setup`")
-    return Path(found)
+    return found
 
 
 def url_of(settings: Settings, listener: socket.socket) -> str:

@@ -6,8 +6,10 @@ It gathers facts first; then pure functions judge them, one for each finding.
 import asyncio
 import os
 import platform
+import re
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from moorage.gateway.platform import isolation
 from moorage.gateway.state.data_directory import closing_command, open_to_others
 from moorage.operate.check.finding import Finding
 from moorage.operate.check.ports import gateway_holds
+from moorage.process import find_program
 from moorage.routing.haproxy import port_in_use_by
 from moorage.settings import Settings
 from moorage.storage.shared.holder import HolderAway, ValkeyServer
@@ -34,12 +37,15 @@ NEWEST_PYTHON = (3, 13)
 OLDEST_POSTGRESQL = 15
 OLDEST_VALKEY = {"Valkey": (7, 2), "Redis": (7, 0)}
 
+OLDEST_PROXY = (3, 0)
+
 BUNDLED_PROGRAMS = ("caddy", "uv")
 """Programs that come with the Python packages."""
 
 APP_PROGRAMS = {"node": "nodejs", "npm": "npm"}
 """The programs that build and run Node apps, and their Debian packages."""
 
+_OF_PROXY = "haproxy"
 _OF_NODE_APPS = "programs for Node apps"
 
 
@@ -61,6 +67,7 @@ class Machine:
     python: tuple[int, int]
     root: bool
     missing_bundled: tuple[str, ...]
+    proxy: tuple[int, ...] | None  # HAProxy's version; None where there is none
     missing_app_programs: tuple[str, ...] | None  # None: apps run in images with their own
     isolation: tuple[str, ...]  # the sandbox's sentences, `what: command`
     forwarding: bool  # IP forwarding is on, or not needed
@@ -103,6 +110,7 @@ def look_at_machine(settings: Settings) -> Machine:
         python=sys.version_info[:2],
         root=os.geteuid() == 0,
         missing_bundled=tuple(name for name in BUNDLED_PROGRAMS if not _is_bundled(name)),
+        proxy=_look_at_proxy(),
         missing_app_programs=_look_for_app_programs(settings),
         isolation=isolation.missing(settings) if linux else (),
         forwarding=not any(kind.forwards_packets for kind in isolation.kinds(settings))
@@ -142,6 +150,17 @@ def _python(machine: Machine) -> Finding:
 
 def _bundled(machine: Machine) -> Finding:
     return _listed("bundled programs", BUNDLED_PROGRAMS, machine.missing_bundled, "make setup")
+
+
+def _proxy(machine: Machine) -> Finding:
+    found, oldest = machine.proxy, ".".join(map(str, OLDEST_PROXY))
+    if found is None:
+        detail, is_new = "haproxy is missing", False
+    else:
+        is_new = found >= OLDEST_PROXY
+        detail = f"HAProxy {'.'.join(map(str, found))}" + ("" if is_new else ", which is too old")
+    remedy = f"{install_command(['haproxy'], root=machine.root)} (version {oldest} or newer)"
+    return Finding(_OF_PROXY, ok=is_new, detail=detail, remedy="" if is_new else remedy)
 
 
 def _app_programs(machine: Machine) -> Finding:
@@ -283,6 +302,7 @@ def install_command(packages: list[str], *, root: bool) -> str:
 _CHECKS: tuple[Callable[[Machine], Finding], ...] = (
     _python,
     _bundled,
+    _proxy,
     _app_programs,
     _anvil,
     _forwards,
@@ -297,8 +317,17 @@ _CHECKS: tuple[Callable[[Machine], Finding], ...] = (
 
 
 def _is_bundled(name: str) -> bool:
-    beside = Path(sys.executable).parent / name
-    return beside.exists() or shutil.which(name) is not None
+    return find_program(name) is not None
+
+
+def _look_at_proxy() -> tuple[int, ...] | None:
+    """Returns the version of the HAProxy that is there; None if there is none."""
+    program = find_program("haproxy")
+    if program is None:
+        return None
+    told = subprocess.run([program, "-v"], capture_output=True, text=True, check=False)
+    found = re.search(r"version (\d+)\.(\d+)", told.stdout)
+    return None if found is None else (int(found[1]), int(found[2]))
 
 
 def _look_for_app_programs(settings: Settings) -> tuple[str, ...] | None:

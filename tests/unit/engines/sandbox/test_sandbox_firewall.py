@@ -114,33 +114,6 @@ def incoming(text: str) -> list[str]:
     return [line.strip() for line in inside.strip().splitlines()]
 
 
-def test_one_visitor_is_refused_too_many_connections_and_a_trusted_proxy_is_not() -> None:
-    """By the RFC 4291 /64 for IPv6, and four times as many a /48; the machine is no visitor."""
-    rules = incoming(
-        ruleset(
-            with_traffic(
-                visitor_connections=50,
-                proxy_ports=(80, 443),
-                trusted_proxies=("192.0.2.0/24", "2001:db8::/32"),
-            )
-        )
-    )
-    new = "tcp dport { 80, 443 } ct state new"
-    excess = "ct count over 50 } reject with tcp reset"
-    assert rules[2:] == [
-        'iifname "lo" accept',
-        f"ip saddr 192.0.2.0/24 {new} accept",
-        f"ip6 saddr 2001:db8::/32 {new} accept",
-        f"{new} add @visitors {{ ip saddr {excess}",
-        f"{new} add @visitors6 {{ ip6 saddr & ffff:ffff:ffff:ffff:: {excess}",
-        f"{new} add @visitors48 {{ ip6 saddr & ffff:ffff:ffff:: {excess.replace('50', '200')}",
-    ]
-
-
-def test_without_a_limit_no_rule_looks_at_visitors() -> None:
-    assert len(incoming(ruleset(with_traffic(proxy_ports=(443,))))) == 2
-
-
 def test_host_answers_apps_nothing_but_names() -> None:
     inside = ruleset(POLICY).split("chain from_app_to_host {")[1].split("}\n  chain", 1)[0]
     assert (
