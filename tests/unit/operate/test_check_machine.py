@@ -69,8 +69,8 @@ def test_programs_for_node_apps_are_not_missed_where_apps_run_in_images() -> Non
         ({"python": (3, 10)}, "python", "rm -r .venv && make setup PYTHON=python3.13"),
         ({"python": (3, 14)}, "python", "rm -r .venv && make setup PYTHON=python3.13"),
         ({"missing_bundled": ("caddy",)}, "bundled programs", "make setup"),
-        ({"proxy": None}, "haproxy", "apt-get install -y haproxy"),
-        ({"proxy": (2, 8)}, "haproxy", "version 3.0 or newer"),
+        ({"proxy": None}, "haproxy", "apt-get install -y haproxy (version 3.0 or newer)"),
+        ({"proxy": (2, 8)}, "haproxy", "apt-get install -y haproxy (version 3.0 or newer)"),
         (
             {"missing_app_programs": ("npm", "node")},
             "programs for Node apps",
