@@ -1,19 +1,26 @@
 """A domain of the deployer's own, from its claim to a visitor, over real DNS and proxy."""
 
+import os
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from acme_authority import acme_authority
+from chain_fixture import LocalChains
 from gateway_fixture import DevGateway, running
 from name_server import NameServer, name_server
+from served import served
 from visitor import address
+from waiting import until_read
 from wallet import HELLO, Wallet, fresh_name
 
 pytestmark = pytest.mark.root
 
 SHOP = "shop.example"
+APART = f"127.87.{os.getpid() % 250}.30"  # where the ports of HTTP and HTTPS are free
 
 
 @pytest.fixture
@@ -83,6 +90,64 @@ async def test_domain_that_is_proved_serves_until_its_project_is_gone(
     kinds = [event["type"] for event in told.body["events"]]
     assert "domain.verified" in kinds
     assert "domain.lost" not in kinds
+
+
+async def test_app_and_domain_have_their_certificates_before_anybody_visits(
+    names: NameServer, tmp_path: Path, local_chains: LocalChains
+) -> None:
+    """The deploy is ready once its certificate is there; the domain has one once it is proved."""
+    authority, name = acme_authority(tmp_path / "authority"), fresh_name()
+    app = f"{name}.localhost"
+    with authority.running({app: APART, SHOP: APART}):
+        await authority.until_ready()
+        made = served(
+            tmp_path / "gateway",
+            local_chains,
+            dns_servers=[names.address],
+            tls=True,
+            proxy_host=APART,
+            acme_directory=authority.url,
+            acme_root_file=str(authority.root_file),
+        )
+        with made as gateway:
+            trust = ssl.create_default_context(cafile=str(authority.root_file))
+            wallet = await Wallet(gateway).fund()
+            deployed = await wallet.deploy_paid(name)
+            status = await wallet.settled(deployed)
+            assert (status["status"], "note" in status) == ("ready", False)
+            assert await page(app, trust) == (200, "hello world")
+            assert await redirected(app) == f"https://{app}/"
+
+            path = f"/agent/projects/{deployed.body['projectId']}/domains"
+            claimed = await wallet.call("POST", path, json={"domain": SHOP})
+            record, _ = claimed.body["records"]
+            names.texts[record["name"]] = [record["value"]]
+            found = await wallet.call("POST", f"{path}/{SHOP}/verify")
+            assert found.body["status"] == "verified"
+            await until_read(lambda: redirected(SHOP), lambda where: where == f"https://{SHOP}/")
+            assert await page(SHOP, trust) == (200, "hello world")
+            with pytest.raises(aiohttp.ClientConnectorError):
+                await page("www.shop.example", trust)
+
+
+async def page(host: str, trust: ssl.SSLContext) -> tuple[int, str]:
+    """What a visitor gets over HTTPS."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(
+            f"https://{APART}/", headers={"Host": host}, server_hostname=host, ssl=trust
+        ) as response,
+    ):
+        return response.status, await response.text()
+
+
+async def redirected(host: str) -> str:
+    """Where plain HTTP leads a visitor."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://{APART}/", headers={"Host": host}, allow_redirects=False) as response,
+    ):
+        return response.headers.get("Location", "")
 
 
 @pytest.mark.parametrize(

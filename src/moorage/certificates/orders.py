@@ -40,7 +40,7 @@ ORDER_SECONDS = 300.0
 _CLAIM_MS = round(ORDER_SECONDS * 1000) + _MINUTE_MS
 _NAMES_PAUSE_MS = 10 * _MINUTE_MS  # at first, then twice as long: three in the first hour
 _LIMITED_MS = 60 * _MINUTE_MS  # where an authority names no time
-_AWAY_MS = 5 * _MINUTE_MS  # until a name's next turn, so that other names have theirs
+_AWAY_MS = _MINUTE_MS  # until a name's next turn, so that other names have theirs
 _AWAY_SECONDS = (10.0, 300.0)  # how long an authority is left alone: at first, at most
 _LIMITED_SECONDS = 60.0
 _WRONG_CLOCK_SECONDS = 3600.0
@@ -107,6 +107,11 @@ class Orders:
     def kick(self) -> None:
         """Has `run` begin what is due, at once."""
         self._wanted.set()
+
+    def resume(self) -> None:
+        """Asks at once again where it was left alone, as an authority is back."""
+        self._pauses.clear()
+        self.kick()
 
     async def run(self) -> None:
         """Begins orders each time that it is asked to; cancelled, ends those under way."""

@@ -157,6 +157,11 @@ class CertificateServices:
             clock=self._core.clock,
         )
 
+    async def ask(self) -> None:
+        """Asks whether authorities are there, if it is time; orders what waited for one."""
+        if self.availability is not None and await self.availability.look():
+            self.orders.resume()
+
     @cached_property
     def internal(self) -> InternalAuthority | None:
         """The gateway's own authority, where it is set."""

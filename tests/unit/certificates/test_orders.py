@@ -186,6 +186,16 @@ async def test_authority_that_was_away_for_a_day_is_asked_rarely_and_then_gives_
     assert [await room.certificates.has(host) for host in hosts] == [True] * len(hosts)
 
 
+async def test_authority_that_is_known_to_be_back_is_asked_at_once(room: Room) -> None:
+    room.authority.away = AWAY
+    await room.want(HOST)
+    await room.pass_time(HOUR_MS)
+    room.authority.away = None
+    room.orders.resume()
+    await room.pass_time(2 * MINUTE_MS)
+    assert await room.certificates.has(HOST)
+
+
 async def test_second_authority_gives_what_the_first_can_not(
     db: Database, clock: MovableClock
 ) -> None:

@@ -59,7 +59,7 @@ def loops_of_upkeep(rooms: Rooms, *, audit: Sequence[str]) -> tuple[Loop, ...]:
         Loop("vital signs", every_seconds=every, tick=look, at_once=True, scope=scope),
     )
     if secured is not None and secured.availability is not None:
-        ask, often = secured.availability.look, availability.AGAIN_SECONDS
+        ask, often = secured.ask, availability.AGAIN_SECONDS
         loops = (
             *loops,
             Loop("authority", every_seconds=often, tick=ask, at_once=True, scope=scope),
