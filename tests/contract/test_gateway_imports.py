@@ -15,6 +15,7 @@ SELDOM_NEEDED = {
     "obstore",  # with a content store alone
     "sqlalchemy.dialects.postgresql",
     "valkey",
+    *("acme", "cryptography", "requests"),  # with TLS alone
     "cffi",  # and its parser of C, where ctypes is enough
 }
 

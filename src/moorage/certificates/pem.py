@@ -3,11 +3,10 @@
 import hashlib
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
 
 
 class CertificateInvalid(ValueError):
@@ -41,11 +40,15 @@ def digest(pem: bytes) -> str:
 
 def new_key() -> str:
     """Returns a new private key, P-256."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
     return key_text(ec.generate_private_key(ec.SECP256R1()))
 
 
-def key_text(key: ec.EllipticCurvePrivateKey) -> str:
+def key_text(key: "ec.EllipticCurvePrivateKey") -> str:
     """Returns a private key as PEM (PKCS #8)."""
+    from cryptography.hazmat.primitives import serialization
+
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -55,6 +58,9 @@ def key_text(key: ec.EllipticCurvePrivateKey) -> str:
 
 def parse_certificate(chain: str, key: str) -> Certificate:
     """Returns a certificate that fits its key. Raises CertificateInvalid."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
     try:
         first, *_ = x509.load_pem_x509_certificates(chain.encode())
         private = serialization.load_pem_private_key(key.encode(), password=None)

@@ -18,7 +18,6 @@ from moorage.certificates.installation import (
     ProxyCertificates,
     WildcardFiles,
 )
-from moorage.certificates.internal import InternalAuthority
 from moorage.certificates.orders import ORDERS_SECONDS, Orders
 from moorage.certificates.pem import CertificateInvalid
 from moorage.certificates.proofs import PlacedProofs
@@ -31,6 +30,7 @@ from moorage.whole_file import replace_file
 
 if TYPE_CHECKING:
     from moorage.certificates.acme import AcmeAuthority
+    from moorage.certificates.internal import InternalAuthority
 
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 """The authority where none is set."""
@@ -163,10 +163,12 @@ class CertificateServices:
             self.orders.resume()
 
     @cached_property
-    def internal(self) -> InternalAuthority | None:
+    def internal(self) -> "InternalAuthority | None":
         """The gateway's own authority, where it is set."""
         if not self._settings.internal_authority:
             return None
+        from moorage.certificates.internal import InternalAuthority
+
         former = self._core.data_dir / FORMER / "pki/authorities/local"
         return InternalAuthority(self._accounts, clock=self._core.clock, former=former)
 
@@ -181,10 +183,7 @@ class CertificateServices:
         return tuple(self._acme(directory) for directory in self._settings.directories)
 
     def _acme(self, directory: str) -> "AcmeAuthority":
-        from moorage.certificates.acme import (  # noqa: PLC0415  (20 MiB of its library)
-            AcmeAuthority,
-            Binding,
-        )
+        from moorage.certificates.acme import AcmeAuthority, Binding
 
         settings = self._settings
         kid, hmac_key = settings.acme_eab_kid, settings.acme_eab_hmac_key
