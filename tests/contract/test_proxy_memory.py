@@ -178,6 +178,33 @@ async def test_streams_of_one_address_leave_the_proxy_its_memory(
                 assert resident_bytes(pid) - before < 100 * MIB
 
 
+async def test_one_address_has_no_more_connections_and_requests_than_it_may(
+    harbour: Harbour, app: App, client: aiohttp.ClientSession
+) -> None:
+    limited = replace(harbour.settings, visitor_connections=50, trusted_proxies=("127.0.0.9/32",))
+    await HAProxy(find_tool("haproxy"), limited).start()
+    await until(lambda: len(running_proxies(limited)) == 1)
+
+    async def held(address: str) -> int:
+        """How many of 60 connections from there are answered, all held."""
+        async with AsyncExitStack() as stack:
+            answered = 0
+            for _ in range(60):
+                with suppress(ConnectionError):
+                    reader, writer = await asyncio.open_connection(
+                        "127.0.0.1", harbour.port, local_addr=(address, 0)
+                    )
+                    stack.push_async_callback(hang_up, writer)
+                    writer.write(b"GET / HTTP/1.1\r\nHost: my-app.localhost\r\n\r\n")
+                    answered += (await reader.read(12)) == b"HTTP/1.1 200"
+            if address != "127.0.0.9":
+                assert await get(client, harbour, "my-app.localhost") == (200, "one")
+            return answered
+
+    assert await held("127.0.0.8") == 50
+    assert await held("127.0.0.9") == 60
+
+
 async def test_process_is_bounded_when_it_is_started_and_when_it_is_adopted(
     harbour: Harbour,
 ) -> None:

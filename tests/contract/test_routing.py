@@ -491,6 +491,37 @@ async def test_changed_configuration_replaces_the_running_proxy(harbour: Harbour
     await other.stop()
 
 
+async def test_proxy_with_another_configuration_refuses_nobody_and_ends_no_websocket(
+    harbour: Harbour, app: App, client: aiohttp.ClientSession
+) -> None:
+    statuses: list[int] = []
+    asking = True
+
+    async def ask(method: str) -> None:
+        while asking:
+            headers = {"Host": "my-app.localhost"}
+            async with client.request(method, harbour.url(), headers=headers) as response:
+                statuses.append(response.status)
+
+    (before,) = running_proxies(harbour.settings)
+    asked = [asyncio.create_task(ask(method)) for method in ("GET", "POST") * 4]
+    async with client.ws_connect(
+        harbour.url("/socket"), headers={"Host": "my-app.localhost"}
+    ) as open_before:
+        for connections in (101, 102, 103):
+            changed = replace(harbour.settings, visitor_connections=connections)
+            seen = len(statuses)
+            await HAProxy(find_tool("haproxy"), changed).start()
+            await until(lambda: len(statuses) > seen + 50)  # noqa: B023
+        await open_before.send_str("ahoy")
+        assert await open_before.receive_str() == "one: ahoy"
+        assert before in running_proxies(harbour.settings)
+    asking = False
+    await asyncio.gather(*asked)
+    assert set(statuses) == {200}
+    await until(lambda: before not in running_proxies(harbour.settings))
+
+
 async def test_proxy_in_a_removed_directory_is_replaced(harbour: Harbour) -> None:
     (before,) = running_proxies(harbour.settings)
     assert harbour.fallback is not None
