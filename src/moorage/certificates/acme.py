@@ -208,13 +208,10 @@ class _Session:
         self.retry_after_seconds = 0.0  # what the last answer asked for
         self.account_is_unknown = False
         self.refusal: messages.Error | None = None  # what the authority found last at a name
-        self.use(account_key)
         self.network = client.ClientNetwork(
-            key=self.jwk,
-            alg=ES256,
-            user_agent=f"moorage/{__version__}",
-            timeout=ANSWER_SECONDS,
+            alg=ES256, user_agent=f"moorage/{__version__}", timeout=ANSWER_SECONDS
         )
+        self.use(account_key)
         trust = root_file or ssl.get_default_verify_paths().cafile
         if trust:
             self.network.verify_ssl = trust  # type: ignore[assignment]  # it is handed to requests
@@ -226,9 +223,7 @@ class _Session:
         private = serialization.load_pem_private_key(account_key.encode(), password=None)
         assert isinstance(private, ec.EllipticCurvePrivateKey)  # noqa: S101 (we made it)
         self.key_text = account_key
-        self.jwk = JWKEC(key=private)
-        if hasattr(self, "network"):
-            self.network.key = self.jwk
+        self.network.key = self.jwk = JWKEC(key=private)
 
     def connect(self) -> client.ClientV2:
         """Asks for the directory. Blocks."""

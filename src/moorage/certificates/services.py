@@ -242,10 +242,8 @@ async def open_certificates(
     Raises ConfigurationInvalid.
     """
     made = CertificateServices(core, settings, own_host=own_host, proxy=proxy)
-    directory = settings.root_file.parent
-    directory.mkdir(mode=0o700, exist_ok=True)
     former = [core.data_dir / FORMER, *await _former_directories(core)]
-    done = directory / "imported"
+    done = settings.root_file.with_name("imported")
     await import_former(core.db, core.vault, former, done=done, clock=core.clock)
     try:
         if made.internal is not None:

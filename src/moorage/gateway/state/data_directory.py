@@ -14,7 +14,7 @@ from moorage.whole_file import create_file
 NONCES = "nonces"
 GATEWAYS = "gateways"  # what those that share the directory tell each other
 SPOOL = "spool"  # of uploads under way; a named gateway's are in a directory of its own
-_DIRECTORIES = ("sources", SPOOL, "apps", "proxy", "exports", NONCES, GATEWAYS)
+_DIRECTORIES = ("sources", SPOOL, "apps", "proxy", "certificates", "exports", NONCES, GATEWAYS)
 _GATEWAY_ID = "gateway.id"
 _REST = (
     *_DIRECTORIES,

@@ -1,0 +1,93 @@
+"""What a start does: earlier certificates, the root to trust, the operator's own files."""
+
+import os
+from pathlib import Path
+
+import pytest
+from room import BASE, ProxyInMemory
+
+from authority_in_memory import certificate
+from clock import MovableClock
+from moorage.certificates.pem import new_key
+from moorage.certificates.services import (
+    CertificateServices,
+    CertificateSettings,
+    open_certificates,
+)
+from moorage.core import Core
+from moorage.errors import ConfigurationInvalid
+from moorage.settings import load_settings
+from moorage.storage.apps.addresses import certificates
+from moorage.storage.database import Database
+from moorage.storage.operation import configuration
+from moorage.storage.operation.configuration import ConfigurationChange
+from moorage.storage.several.leases import Leases
+from moorage.storage.vault import KEY_BYTES, Vault
+from records_fixture import GATEWAY
+
+HOST = "shop.example"
+
+
+@pytest.fixture
+def core(db: Database, clock: MovableClock, tmp_path: Path) -> Core:
+    (tmp_path / "certificates").mkdir()
+    return Core(
+        db=db,
+        vault=Vault([os.urandom(KEY_BYTES)]),
+        leases=Leases(db=db, holder=GATEWAY, clock=clock),
+        clock=clock,
+        data_dir=tmp_path,
+    )
+
+
+async def opened(core: Core, proxy: ProxyInMemory, **given: object) -> CertificateServices:
+    settings = load_settings(
+        file=None, environ={}, tls=True, base_domain=BASE, data_dir=str(core.data_dir), **given
+    )
+    part = settings.part(CertificateSettings)
+    return await open_certificates(core, part, own_host="gateway.example", proxy=proxy)
+
+
+async def test_certificates_in_the_directory_of_a_former_setting_are_taken_over(
+    core: Core, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    folder = shared / "certificates" / "acme" / HOST
+    folder.mkdir(parents=True)
+    key = new_key()
+    (folder / f"{HOST}.key").write_text(key)
+    (folder / f"{HOST}.crt").write_text(certificate(HOST, key, now_ms=core.clock.now_ms()))
+    change = ConfigurationChange(
+        at_ms=1, setting="certificates_dir", before=None, after=f'"{shared}"'
+    )
+    async with core.db.transaction(durable=True) as tx:
+        await configuration.add(tx, [change])
+    proxy = ProxyInMemory()
+    made = await opened(core, proxy)
+    await made.follow()
+    assert set(proxy.pems) == {HOST}
+
+
+async def test_own_authority_writes_its_root_for_people_and_certifies_the_gateway(
+    core: Core, tmp_path: Path
+) -> None:
+    proxy = ProxyInMemory()
+    made = await opened(core, proxy, internal_authority=True)
+    assert made.internal is not None
+    root = (tmp_path / "certificates/root.pem").read_text()
+    assert root == await made.internal.root()
+    await made.certificates.want_own()
+    await made.orders.begin()
+    await made.orders.settled()
+    assert set(proxy.pems) == {"gateway.example"}
+    assert made.availability is None  # nobody elsewhere is asked
+
+
+async def test_wildcard_certificate_that_cannot_be_read_is_refused_at_the_start(
+    core: Core, tmp_path: Path
+) -> None:
+    files = (str(tmp_path / "pem"), str(tmp_path / "key"))
+    for given in (files, files[:1]):
+        with pytest.raises(ConfigurationInvalid):
+            await opened(core, ProxyInMemory(), wildcard_certificate=given)
+    assert await certificates.mark(core.db) == (0, 0)
