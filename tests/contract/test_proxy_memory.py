@@ -12,7 +12,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from harbour import App, Harbour, get, running_proxies, self_signed
+from harbour import App, Harbour, get, running_proxies
 
 from moorage.address import Address
 from moorage.gateway.platform.opening import find_tool
@@ -21,6 +21,7 @@ from moorage.routing.listener import listen_unix
 from moorage.routing.probe import answers
 from moorage.routing.router import Router
 from ports import quiet_port
+from self_signed import self_signed
 from waiting import until
 
 MIB = 1024 * 1024

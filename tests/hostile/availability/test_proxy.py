@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import itertools
 import os
-import re
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -16,6 +15,7 @@ import pytest
 from neighbour import Neighbour, settle
 
 from gateway_fixture import DevGateway, running
+from moorage.process import find_running
 from visitor import fetch
 from wallet import Wallet, fresh_name
 
@@ -23,26 +23,6 @@ pytestmark = pytest.mark.root
 
 MIB = 1024 * 1024
 DEADLINE_SECONDS = 120.0
-
-# Many fields, each as small as it can be: what takes most memory for its bytes.
-BOMBS = """\
-const fields = (bytes) => {
-  let made = '';
-  for (let number = 0; made.length < bytes; number++) made += `a${number.toString(16)}:\\r\\n`;
-  return Buffer.from(made);
-};
-const sent = { '/large': fields(9_900_000), '/held': fields(15_000) };
-require('net').createServer((connection) => {
-  connection.on('error', () => {});
-  connection.on('data', (request) => {
-    const path = request.toString().split(' ')[1];
-    connection.write('HTTP/1.1 200 OK\\r\\n');
-    if (path in sent) connection.write(sent[path]);
-    connection.write('Content-Length: 9\\r\\n\\r\\n');
-    if (path !== '/held') connection.write('harmless.');
-  });
-}).listen(process.env.PORT);
-"""
 
 # Ends when it is told to, and then takes its time.
 SLOW_TO_START = """\
@@ -64,24 +44,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
 
 def proxy_pid(gateway: DevGateway) -> int | None:
     """The running proxy's process."""
-    config = str(gateway.data_dir / "proxy" / "caddy.json").encode()
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = entry.read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if config in words and b"run" in words:
-            return int(entry.parent.name)
-    return None
-
-
-def resident_bytes(pid: int) -> int:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
-    return 0 if found is None else int(found[1]) * 1024
+    config = str(gateway.data_dir / "proxy" / "haproxy.cfg")
+    found = find_running(("-db", "-f", config))
+    return found[0].pid if found else None
 
 
 async def deployed(wallet: Wallet, script: str) -> str:
@@ -126,21 +91,6 @@ async def asking(
             writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
             readers.append(reader)
         yield readers
-
-
-async def test_app_that_answers_10_mb_of_headers_takes_none_of_the_proxys_memory(
-    gateway: DevGateway,
-) -> None:
-    neighbour = await settle(gateway)
-    name = await deployed(await Wallet(gateway).fund(), BOMBS)
-    pid = proxy_pid(gateway)
-    assert pid is not None
-    before = resident_bytes(pid)
-    async with neighbour.unharmed():
-        pages = await asyncio.gather(*(fetch(gateway, name, "/large") for _ in range(6)))
-        assert {page.status for page in pages} == {502}
-        assert resident_bytes(pid) - before < 40 * MIB
-    assert proxy_pid(gateway) == pid
 
 
 async def is_answered(neighbour: Neighbour) -> None:
