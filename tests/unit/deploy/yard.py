@@ -91,7 +91,7 @@ ISSUED = Issued(
     sealed_key="sealed",
     pem_sha256="digest",
     not_before_ms=START_MS,
-    not_after_ms=START_MS + 90 * 24 * HOUR_MS,
+    not_after_ms=START_MS + 10 * 365 * 24 * HOUR_MS,  # tests let years pass
     authority="https://authority.example/directory",
     order_at_ms=START_MS + 60 * 24 * HOUR_MS,
 )
