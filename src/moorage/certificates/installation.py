@@ -139,7 +139,7 @@ class Installation:
         if own is not None and self._files is not None and now_ms < own.not_after_ms:
             wanted[self._files.name] = digest(own.pem)
             ends.append(own.not_after_ms)
-        present = dict(self._proxy.installed())
+        present = await in_thread(self._proxy.installed)  # it reads each from the disk
         for name in present.keys() - wanted.keys():
             await self._proxy.remove(name)
         refused: ProxyFailed | None = None
