@@ -1,0 +1,203 @@
+"""Visitors of an app over HTTPS while each of two gateways restarts and is killed.
+
+ROUNDS and SECONDS, in the environment, make it longer: how often each is restarted and killed, and
+how long visitors come at least.
+"""
+
+import asyncio
+import os
+import signal
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+import httpx2
+import pytest
+from busy_app import BUSY
+
+from chain_fixture import LocalChains
+from members import Member, Pair, running_pair
+from moorage.process import find_running
+from postgres_fixture import PostgresServer
+from wallet import Wallet, fresh_name
+
+pytestmark = [pytest.mark.root, pytest.mark.long]
+
+APART = f"127.88.{os.getpid() % 250}.30"  # where the ports of HTTP and HTTPS are free
+ROUNDS, SECONDS = int(os.environ.get("ROUNDS", "1")), float(os.environ.get("SECONDS", "10"))
+PAUSE_SECONDS = 0.02  # fifty visitors a second
+ANSWER_SECONDS = 30.0  # far beyond what anything here takes
+
+
+@pytest.fixture
+def pair(
+    local_chains: LocalChains, postgres_server: PostgresServer, tmp_path: Path
+) -> Iterator[Pair]:
+    name = postgres_server.create()
+    with running_pair(
+        tmp_path / "data",
+        url=postgres_server.url(name),
+        chains=local_chains,
+        proxy_host=APART,
+        tls="true",
+        internal_authority="true",
+    ) as pair:
+        yield pair
+    postgres_server.drop(name)
+
+
+@dataclass
+class Visitors:
+    """Those of one app: fifty a second, by HTTP/1.1 and HTTP/2 in turn, and one by a WebSocket."""
+
+    host: str
+    root: Path  # of the authority that they trust
+    seconds: list[float] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    said: int = 0
+    hung_up: int = 0
+
+    @asynccontextmanager
+    async def coming(self) -> AsyncIterator[None]:
+        """While the body runs."""
+        over = asyncio.Event()
+        connector = aiohttp.TCPConnector(ssl=self._trust())
+        async with (
+            aiohttp.ClientSession(connector=connector, headers={"Host": self.host}) as one,
+            httpx2.AsyncClient(http1=False, http2=True, verify=self._trust()) as two,
+            asyncio.TaskGroup() as tasks,
+        ):
+            tasks.create_task(self._come(one, two, over))
+            tasks.create_task(self._talk(one, over))
+            try:
+                yield
+            finally:
+                over.set()
+
+    def _trust(self) -> ssl.SSLContext:
+        """For one of the clients: each sets what it speaks."""
+        return ssl.create_default_context(cafile=str(self.root))
+
+    def clear(self) -> None:
+        """Forgets what was."""
+        self.seconds.clear()
+        self.failed.clear()
+        self.said = self.hung_up = 0
+
+    async def _come(
+        self, one: aiohttp.ClientSession, two: httpx2.AsyncClient, over: asyncio.Event
+    ) -> None:
+        at = asyncio.get_running_loop().time()
+        async with asyncio.TaskGroup() as tasks:
+            while not over.is_set():
+                for ask in (self._ask_by_one(one), self._ask_by_two(two)):
+                    tasks.create_task(ask)
+                    at += PAUSE_SECONDS
+                    await asyncio.sleep(at - asyncio.get_running_loop().time())
+
+    async def _ask_by_one(self, client: aiohttp.ClientSession) -> None:
+        async with (
+            self._judged("HTTP/1.1"),
+            client.get(f"https://{APART}/", server_hostname=self.host) as answer,
+        ):
+            assert (answer.status, await answer.text()) == (200, "busy")
+
+    async def _ask_by_two(self, client: httpx2.AsyncClient) -> None:
+        async with self._judged("HTTP/2"):
+            answer = await client.get(
+                f"https://{APART}/",
+                headers={"Host": self.host},
+                extensions={"sni_hostname": self.host},
+            )
+            assert (answer.http_version, answer.status_code) == ("HTTP/2", 200)
+            assert answer.text == "busy"
+
+    @asynccontextmanager
+    async def _judged(self, way: str) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                yield
+        except (AssertionError, aiohttp.ClientError, httpx2.HTTPError, TimeoutError) as failure:
+            self.failed.append(f"{way}: {failure!r}")
+        else:
+            self.seconds.append(loop.time() - began)
+
+    async def _talk(self, client: aiohttp.ClientSession, over: asyncio.Event) -> None:
+        while not over.is_set():
+            try:
+                async with client.ws_connect(
+                    f"https://{APART}/", server_hostname=self.host
+                ) as socket:
+                    while not over.is_set():
+                        await socket.send_str("hello")
+                        assert await socket.receive_str(timeout=ANSWER_SECONDS) == "HELLO"
+                        self.said += 1
+                        await asyncio.sleep(PAUSE_SECONDS)
+            except (aiohttp.ClientError, TypeError):  # TypeError: it was closed
+                self.hung_up += 1
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    def figures(self) -> str:
+        """What they saw."""
+        return (
+            f"{len(self.seconds)} answers, at worst after {max(self.seconds) * 1000:.0f} ms;"
+            f" {len(self.failed)} failed; {self.said} words by WebSocket, {self.hung_up} hung up"
+        )
+
+
+async def restart(member: Member) -> None:
+    """Ends it as an operator does, and starts it again."""
+    await asyncio.to_thread(member.stop)
+    await asyncio.to_thread(member.start)
+
+
+async def crash(member: Member) -> None:
+    """Kills it, and starts it again."""
+    await asyncio.to_thread(member.kill)
+    await asyncio.to_thread(member.start)
+
+
+def proxy_pid(pair: Pair) -> int:
+    """The process of the proxy that both share."""
+    config = pair.first.data_dir / "proxy" / "haproxy.cfg"
+    (process,) = find_running(("-db", "-f", str(config)))
+    return process.pid
+
+
+async def test_no_visitor_is_lost_whichever_gateway_ends(pair: Pair) -> None:
+    wallet, name = await Wallet(pair.first).fund(), fresh_name()
+    deployed = await wallet.deploy_paid(name, {"index.js": BUSY})
+    assert (await wallet.settled(deployed))["status"] == "ready"
+    root = pair.first.data_dir / "certificates" / "root.pem"
+    host = f"{name}.{pair.books.base_domain}"
+    visitors = Visitors(host, root)
+    proxy = proxy_pid(pair)
+
+    async with visitors.coming():
+        until = asyncio.get_running_loop().time() + SECONDS
+        for member in pair.members * ROUNDS:
+            await restart(member)
+            await crash(member)
+        await asyncio.sleep(until - asyncio.get_running_loop().time())
+    print("gateways restarted and killed:", visitors.figures())
+    assert proxy_pid(pair) == proxy
+    assert (visitors.failed, visitors.hung_up) == ([], 0)
+    assert min(len(visitors.seconds), visitors.said) > 0
+
+    visitors.clear()
+    async with visitors.coming():
+        began = asyncio.get_running_loop().time()
+        os.kill(proxy, signal.SIGKILL)
+        while not visitors.seconds or not visitors.said:
+            await asyncio.sleep(PAUSE_SECONDS)
+        gone = asyncio.get_running_loop().time() - began
+        visitors.clear()
+        await asyncio.sleep(1)
+    print(f"proxy killed: gone for {gone:.1f} s; then", visitors.figures())
+    assert visitors.failed == []
+    assert await pair.audit() == []
