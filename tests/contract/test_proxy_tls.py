@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 import pytest_asyncio
-from harbour import DEADLINE_SECONDS, App, Harbour, running, running_proxies, self_signed
+from harbour import DEADLINE_SECONDS, App, Harbour, running, running_proxies
 
 from moorage.address import Address
 from moorage.errors import ProxyFailed
@@ -21,6 +21,7 @@ from moorage.routing.haproxy_config import ProxySettings
 from moorage.routing.probe import Answer, probe
 from moorage.routing.router import Router
 from ports import quiet_port
+from self_signed import self_signed
 from waiting import until
 
 HOST, OTHER = "my-app.apps.localhost", "other.apps.localhost"

@@ -54,7 +54,7 @@ FLOODS = {
     "forever": 30,
     "unread-bodies": 100,
 }
-ENDED = {"continuations"}  # by the proxy, connection by connection
+ENDED = {"resets", "continuations"}  # by the proxy, connection by connection
 
 
 @contextmanager
