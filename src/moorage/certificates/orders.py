@@ -123,6 +123,8 @@ class Orders:
                     await self.begin()
                 except MoorageError as error:
                     log.warning("certificates are not ordered", error=error.message)
+                except Exception:  # one fault in it must not end the gateway
+                    log.exception("certificates are not ordered")
         finally:
             for task in self._under_way:
                 task.cancel()
