@@ -71,7 +71,6 @@ READERS = {
     "api/http/caller.py",
     "api/http/in_process.py",
     "mcp/remote/endpoint.py",
-    "routing/waking.py",
 }
 
 

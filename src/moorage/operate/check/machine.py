@@ -134,7 +134,7 @@ def _system(machine: Machine) -> Finding:
         "linux",
         machine.system == "Linux",
         f"this is {machine.system}",
-        "use Debian 12, Ubuntu 22.04 or later, in a virtual machine if need be",
+        "use Debian 13, Ubuntu 25.04 or later, in a virtual machine if need be",
     )
 
 
