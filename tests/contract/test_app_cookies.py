@@ -122,6 +122,7 @@ SPELLINGS = [
     f"a=1;\r\n Domain={BASE}",  # a folded line
     f"a=1; \xa0Domain\xa0={BASE}",
     f"a=1; Domain==; Domain={BASE}",
+    f"a=1; Domain={BASE}; domain=.{BASE}; DOMAIN={BASE}; Domain={BASE}; Path=/",
 ]
 
 
@@ -139,6 +140,15 @@ async def test_cookie_of_an_app_is_its_own_hosts_alone(proxy: Proxy, cookie: str
 async def test_the_jar_would_send_the_neighbour_what_the_proxy_takes_away() -> None:
     """Else the test above would show nothing."""
     assert sent_to(NEIGHBOUR, [("Set-Cookie", f"a=1; Domain={BASE}")]) == {"a"}
+
+
+async def test_cookie_of_endless_domains_is_taken_away(proxy: Proxy) -> None:
+    async with proxy.app(
+        OWN, answer(f"Set-Cookie: a=1{f'; Domain={BASE}' * 50}", "Set-Cookie: b=2")
+    ):
+        (fields,) = await proxy.ask(OWN)
+    assert sent_to(NEIGHBOUR, fields) == set()
+    assert "domain" not in str(cookies(fields)).lower()
 
 
 async def test_what_else_a_cookie_says_stays_as_it_was(proxy: Proxy) -> None:
@@ -168,7 +178,9 @@ async def test_cookies_of_an_upgrade_are_the_hosts_alone(proxy: Proxy) -> None:
     assert "x-moorage-fallback" not in {name.lower() for name, _ in fields}
 
 
-@pytest.mark.parametrize("told", ['"cookies"', '"cache", "cookies"', '"*"'])
+@pytest.mark.parametrize(
+    "told", ['"cookies"', '"cache", "cookies"', '"*"', '"cookies", "*", "Cookies"']
+)
 async def test_app_clears_no_cookies_but_by_setting_its_own(proxy: Proxy, told: str) -> None:
     async with proxy.app(OWN, answer(f"Clear-Site-Data: {told}")):
         (fields,) = await proxy.ask(OWN)

@@ -81,7 +81,7 @@ async def test_six_answers_of_10_mb_of_headers_leave_the_proxy_as_it_was(
 
 
 @pytest.mark.parametrize(("size", "status"), [(30_000, 200), (50_000, 502)])
-async def test_app_may_answer_with_39_kib_of_headers(
+async def test_app_may_answer_with_31_kib_of_headers(
     harbour: Harbour, client: aiohttp.ClientSession, directory: Path, size: int, status: int
 ) -> None:
     answer = b"HTTP/1.1 200 OK\r\nX: " + b"x" * size + b"\r\nContent-Length: 0\r\n\r\n"

@@ -57,9 +57,10 @@ _NAMES = {
     "wake": WAKE_SOCKET,
 }
 
-_BUFFER_BYTES = 40_960
-"""For the headers of a request or a response, 1 KiB less: a contract wallet's signature (16 KiB in
-hex) and a payment (16 KiB) fit. A body that nobody reads takes one, each way."""
+_BUFFER_BYTES = 32_768
+"""For the headers of a request or a response, 1 KiB less: a contract wallet's signature or a payment
+of 16 KiB fits. A body that nobody reads takes one, each way. A larger one costs every request: it
+is copied to be sent again."""
 
 _MOST_CONNECTIONS = 20_000
 _CONNECTION_BYTES = 63 * 1024  # idle, with TLS: measured
@@ -221,7 +222,7 @@ _NO_HOST = _json(
 _TOO_MANY = _json("Too many of your requests are under way. Please wait for some.", "too_many")
 _TOO_BUSY = _json("Too many requests for this app are under way. Please try again.", "app_busy")
 _MALFORMED = _json(
-    "The request is not valid HTTP, or its headers are larger than 39 KiB.",
+    "The request is not valid HTTP, or its headers are larger than 31 KiB.",
     "request_malformed",
     retryable=False,
 )

@@ -28,7 +28,7 @@ _ROUTES = "routes"
 _SERVER = "s"  # with which no IP address begins
 _SERVER_BYTES = 8
 _HELD = "still has connections"
-_AT_ONCE = 200  # changes in one line of the admin socket, which takes 40 KiB
+_AT_ONCE = 80  # changes in one line of the admin socket, which takes 32 KiB
 
 
 def check_base_domain(domain: str) -> None:
