@@ -58,7 +58,7 @@ _NAMES = {
 }
 
 _BUFFER_BYTES = 32_768
-"""For the headers of a request or a response, 1 KiB less: a contract wallet's signature or a payment
+"""For the headers of a request or a response, 1 KiB less: a payment or a contract wallet's signature
 of 16 KiB fits. A body that nobody reads takes one, each way. A larger one costs every request: it
 is copied to be sent again."""
 
