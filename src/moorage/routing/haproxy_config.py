@@ -58,9 +58,9 @@ _NAMES = {
 }
 
 _BUFFER_BYTES = 32_768
-"""For the headers of a request or a response, 1 KiB less: a payment or a contract wallet's signature
-of 16 KiB fits. A body that nobody reads takes one, each way. A larger one costs every request: it
-is copied to be sent again."""
+"""For the headers of a request or a response, 1 KiB less: a payment fits, or a contract wallet's
+signature, of 16 KiB. A body that nobody reads takes one, each way. A larger one costs every
+request, as it is copied to be sent again."""
 
 _MOST_CONNECTIONS = 20_000
 _CONNECTION_BYTES = 63 * 1024  # idle, with TLS: measured
