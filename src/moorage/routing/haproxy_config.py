@@ -63,6 +63,7 @@ signature, of 16 KiB. A body that nobody reads takes one, each way. A larger one
 request, as it is copied to be sent again."""
 
 _MOST_CONNECTIONS = 20_000
+_DESCRIPTORS_BESIDE = 200  # connections
 _CONNECTION_BYTES = 63 * 1024  # idle, with TLS: measured
 _REQUEST_BYTES = 48 * 1024  # half of one whose buffers are full both ways
 _BASE_BYTES = 40 * 1024 * 1024
@@ -108,6 +109,7 @@ class Bounds(NamedTuple):
 
     connections: int
     requests: int
+    within: int  # connections with those from one part of the proxy to another
     of_one: int  # address, or IPv6 /64
     crowded: int  # of one, while half of all are taken
     socket_bytes: int  # that the kernel keeps for a connection each way; it takes twice as much
@@ -126,9 +128,11 @@ def _bounds(settings: ProxySettings) -> Bounds:
     each = most * _CONNECTION_BYTES
     if settings.memory_bytes is not None:
         each = max(settings.memory_bytes - _BASE_BYTES, 0) // 2
+    connections = max(min(most, each // _CONNECTION_BYTES), 2 * _CROWDED)
     return Bounds(
-        connections=max(min(most, each // _CONNECTION_BYTES), 2 * _CROWDED),
+        connections=connections,
         requests=max(min(most, each // _REQUEST_BYTES), 2 * _CROWDED),
+        within=min(3 * connections, (descriptors - _DESCRIPTORS_BESIDE) // 2),
         of_one=settings.visitor_connections,
         crowded=_CROWDED,
         socket_bytes=min(max(2 * each // _SOCKETS_SHARE, _SOCKET_BYTES), 8 * _SOCKET_BYTES),

@@ -21,6 +21,8 @@ from typing import NamedTuple
 
 import structlog
 
+from moorage.errors import MoorageError
+
 log = structlog.get_logger()
 
 MAX_HELD = 4096
@@ -95,6 +97,8 @@ class QuestionServer:
                 async with asyncio.timeout(_ASKED_SECONDS):
                     question = await _read(reader)
                 await self._waking.answer(question, gone=partial(_ended, reader))
+        except MoorageError as error:  # such as a database that is away: the page says so
+            log.warning("an app is not woken", error=error.message)
         except (asyncio.IncompleteReadError, ValueError, TimeoutError, ConnectionError) as error:
             log.warning("a question of the proxy's is none", error=repr(error))
         finally:
