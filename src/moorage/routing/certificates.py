@@ -37,7 +37,8 @@ class Certificates:
 
         `pem` is the chain, its own certificate first, and the key. Raises ProxyFailed.
         """
-        path, is_new = f"{CERTIFICATES}/{_file(name)}", name not in self._names()
+        path, file = f"{CERTIFICATES}/{_file(name)}", self._directory / _file(name)
+        is_new = not file.exists()
         text = "\n".join(line for line in pem.decode("ascii").splitlines() if line.strip())
         if is_new:
             await ask(self._run_dir, f"new ssl cert {path}")
@@ -47,7 +48,7 @@ class Certificates:
             if "Success" not in told:
                 raise ProxyFailed(f"The proxy does not take the certificate of {name}: {told}")
         self._directory.mkdir(mode=0o700, exist_ok=True)
-        replace_file(self._directory / _file(name), pem)
+        replace_file(file, pem)
         if is_new:
             await ask(self._run_dir, f"add ssl crt-list {CERTIFICATES}/{_LIST} {path}")
             await ask(self._run_dir, f"add map {CERTIFIED} {name} 1")
