@@ -24,6 +24,7 @@ from moorage.routing.haproxy_config import ProxySettings
 from moorage.routing.router import Router
 from ports import quiet_port
 from self_signed import self_signed
+from waiting import until
 
 HERE = Path(__file__).parent
 MIB = 1024 * 1024
@@ -31,7 +32,8 @@ MEMORY_BYTES = 400 * MIB
 NEIGHBOUR, FLOODED = "neighbour.localhost", "flooded.localhost"
 VISITOR = "127.0.1.1"
 
-QUIET_SECONDS, FLOOD_SECONDS = 1.0, int(os.environ.get("FLOOD_SECONDS", "3"))
+FLOOD_SECONDS = int(os.environ.get("FLOOD_SECONDS", "3"))
+QUIET_VISITS = 20
 PAUSE_SECONDS = 0.05
 LONGEST_SECONDS = 10.0  # of one answer: whoever waits longer was not served
 EACH_OPENS = 5  # of so many questions, one is asked over a new connection
@@ -200,7 +202,7 @@ async def test_flood_takes_no_answer_from_a_neighbour_and_no_memory_from_the_pro
     flooded.memory.clear()
     async with asyncio.TaskGroup() as tasks:
         visiting = tasks.create_task(flooded.visit())
-        await asyncio.sleep(QUIET_SECONDS)
+        await until(lambda: len(flooded.seconds) >= QUIET_VISITS)
         quiet = flooded.seconds[:]
         flooded.seconds.clear()
         weighing = tasks.create_task(flooded.weigh())
