@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -149,7 +150,7 @@ async def test_private_keys_are_sealed_at_rest(room: Room, db_path: Path) -> Non
     await room.begin()
     _, mark, key = room.proxy.pems[HOST].decode().partition("-----BEGIN PRIVATE KEY-----")
     body = "".join(key.split("-----END")[0].split())
-    with sqlite3.connect(db_path) as raw:
+    with closing(sqlite3.connect(db_path)) as raw:
         stored = "".join(str(row) for row in raw.execute("SELECT * FROM certificates"))
     assert mark
     assert "CERTIFICATE" in stored
