@@ -132,12 +132,12 @@ def _trust(roots: Iterable[Path]) -> ssl.SSLContext:
 
 
 def _memory_bytes(settings: Settings) -> int:
-    """Half of the reserve beside apps and builds. A request takes 1 MiB at most."""
+    """Half of the reserve beside apps and builds."""
     return settings.memory_reserve_mib * _MIB // 2
 
 
 async def _confine(engine: Engine, memory_bytes: int, pid: int) -> None:
-    """Bounds the proxy's memory; if that fails, only its own garbage collection does."""
+    """Bounds the proxy's memory; if that fails, only its own bounds do."""
     try:
         await engine.confine("proxy", pid, memory_bytes=memory_bytes)
     except OSError as error:  # apps are served all the same
