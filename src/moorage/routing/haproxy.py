@@ -293,13 +293,18 @@ class HAProxy:
 
     async def _wait_until_it_answers(self) -> None:
         deadline = asyncio.get_running_loop().time() + _START_TIMEOUT_SECONDS
-        while not await self._answers(self._port):
+        while not (await self._is_the_one() and await self._answers(self._port)):
             ended = not self.alive()
             if ended or asyncio.get_running_loop().time() > deadline:
                 await self.stop()
                 problem = "ended at once" if ended else "does not answer"
                 raise ProxyFailed(f"The proxy {problem}. {self._last_words()}")
             await asyncio.sleep(_POLL_SECONDS)
+
+    async def _is_the_one(self) -> bool:
+        """Returns whether changes reach the process that was started, not the one before it."""
+        told = await ask(self._settings.run_dir, "show info") or ""
+        return self._process is not None and f"Pid: {self._process.pid}\n" in told
 
     async def _answers(self, port: int) -> bool:
         """Returns whether the proxy answers at all, asked for a host that no app can have."""
