@@ -522,6 +522,20 @@ async def test_proxy_with_another_configuration_refuses_nobody_and_ends_no_webso
     await until(lambda: before not in running_proxies(harbour.settings))
 
 
+async def test_proxy_that_can_not_take_over_leaves_the_one_that_serves(
+    harbour: Harbour, app: App, client: aiohttp.ClientSession, directory: Path
+) -> None:
+    running_before = running_proxies(harbour.settings)
+    program = directory / "haproxy"
+    program.write_text("#!/bin/sh\necho unknown keyword >&2\nexit 1\n")
+    program.chmod(0o755)
+    for _ in range(2):
+        with pytest.raises(ProxyFailed, match=r"ended at once\. It said: unknown keyword"):
+            await HAProxy(program, harbour.settings).start()
+        assert running_proxies(harbour.settings) == running_before
+        assert await get(client, harbour, "my-app.localhost") == (200, "one")
+
+
 async def test_proxy_in_a_removed_directory_is_replaced(harbour: Harbour) -> None:
     (before,) = running_proxies(harbour.settings)
     assert harbour.fallback is not None

@@ -134,7 +134,7 @@ class HAProxy:
             await self._end_all(record)
         self._port = await self._choose_port(record, is_held=before is not None)
         await self._bound(self._spawn(before))
-        await self._wait_until_it_answers()
+        await self._wait_until_it_answers(record if before is not None else None)
         await self._router.load()
         return self._port
 
@@ -291,12 +291,18 @@ class HAProxy:
             if hard == resource.RLIM_INFINITY or most < hard:
                 resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (most, hard))
 
-    async def _wait_until_it_answers(self) -> None:
+    async def _wait_until_it_answers(self, before: _Record | None) -> None:
+        """Waits for the process that was started; if it fails, the one before goes on serving."""
         deadline = asyncio.get_running_loop().time() + _START_TIMEOUT_SECONDS
         while not (await self._is_the_one() and await self._answers(self._port)):
             ended = not self.alive()
             if ended or asyncio.get_running_loop().time() > deadline:
-                await self.stop()
+                if before is None:
+                    await self.stop()
+                else:
+                    if self._process is not None:
+                        await terminate(self._process, grace_seconds=_STOP_TIMEOUT_SECONDS)
+                    self._write_record(before)
                 problem = "ended at once" if ended else "does not answer"
                 raise ProxyFailed(f"The proxy {problem}. {self._last_words()}")
             await asyncio.sleep(_POLL_SECONDS)
