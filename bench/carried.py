@@ -12,22 +12,13 @@ from load import Load, drive
 from measure import cpu_seconds, median, spread
 from moorage.engines.host.kernel.cgroup import Hierarchy
 from postgres_fixture import PostgresServer
-from valkey_fixture import ValkeyServer
 
 CPU_MILLIS = 200
 
 
-@dataclass(frozen=True)
-class Servers:
-    """What gateways have beside them."""
-
-    postgres: PostgresServer
-    valkey: ValkeyServer
-
-    def seconds(self) -> tuple[float, float]:
-        """Processor time of PostgreSQL's processes, and of Valkey's."""
-        postgres = sum(cpu_seconds(pid, children=True) for pid in self.postgres.processes())
-        return postgres, cpu_seconds(self.valkey.pid)
+def _seconds(postgres: PostgresServer) -> float:
+    """Processor time of PostgreSQL's processes."""
+    return sum(cpu_seconds(pid, children=True) for pid in postgres.processes())
 
 
 @dataclass
@@ -40,24 +31,22 @@ class Carried:
     used: list[float] = field(default_factory=list)  # of the share that each was given
     own_us: list[float] = field(default_factory=list)  # processor time for a request
     postgres_us: list[float] = field(default_factory=list)
-    valkey_us: list[float] = field(default_factory=list)
 
-    def round(self, found: Hierarchy, servers: Servers) -> None:
+    def round(self, found: Hierarchy, postgres: PostgresServer) -> None:
         """Measures once."""
         made = [self.requests(each) for each in self.gateways]
-        before = servers.seconds()
+        before = _seconds(postgres)
         with ExitStack() as stack:
             for each in self.gateways:
                 stack.enter_context(bounded(each.pid, CPU_MILLIS, found))
             with ThreadPoolExecutor(len(made)) as threads:
                 loads = list(threads.map(_drive, self.gateways, made))
-        requests, after = sum(map(len, made)), servers.seconds()
+        requests, after = sum(map(len, made)), _seconds(postgres)
         self.per_second.append(sum(load.requests / load.seconds for load in loads))
         used = [load.server_cpu_seconds / load.seconds for load in loads]
         self.used.append(min(used) * 1e3 / CPU_MILLIS)
         self.own_us.append(1e6 * sum(load.server_cpu_seconds for load in loads) / requests)
-        self.postgres_us.append(1e6 * (after[0] - before[0]) / requests)
-        self.valkey_us.append(1e6 * (after[1] - before[1]) / requests)
+        self.postgres_us.append(1e6 * (after - before) / requests)
 
     def over(self, other: "Carried") -> float:
         """How many times as much as others, measured in the same rounds."""
@@ -67,12 +56,10 @@ class Carried:
     @property
     def note(self) -> str:
         """How it was measured, and what a request takes."""
-        valkey = median(self.valkey_us)
         return (
             f"{spread(self.per_second)} a second; {median(self.used):.0%} of the share used; a "
             f"request takes {median(self.own_us):,.0f} µs, of PostgreSQL "
             f"{median(self.postgres_us):,.0f} µs"
-            + (f", of Valkey {valkey:,.0f} µs" if valkey >= 1 else "")
         )
 
 

@@ -21,7 +21,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from bounded import hierarchy
-from carried import Carried, Servers
+from carried import Carried
 from chain_fixture import LocalChains, running_chains
 from customers import Customers, fill
 from gateway import REPOSITORY, UNLIMITED, api_port, gateway, one_deployed
@@ -36,13 +36,12 @@ from paid import paying_request
 from postgres_fixture import PostgresServer
 from signing import Signer
 from sleeping import sleeper
-from valkey_fixture import ValkeyServer
 
 ROUNDS = 5
 POLLS_OF_BOOKS = 1_500
 POLLS, TOP_UPS = 600, 100  # of a gateway, in a round
 DEPLOYMENTS = 600
-ALONE, TABLES, VALKEY = "one alone", "tables", "Valkey"
+ALONE, ONE, TWO = "one alone", "one", "two"
 POLLS_WANTED, TOP_UPS_WANTED = 1.8, 1.6
 _CREDITS = "/agent/credits"
 _NOW_MS = 1_775_556_000_000
@@ -95,13 +94,10 @@ def _of_two(directory: Path, postgres: PostgresServer) -> list[Row]:
         why = "not measured: to bound processor time takes root and the kernel's cpu controller"
         return [Row("two gateways ÷ one", "", note=why)]
     with ExitStack() as stack:
-        valkey = ValkeyServer(directory)
-        stack.callback(valkey.stop)
-        polls, top_ups = _carried(stack, directory, postgres, valkey)
-        servers = Servers(postgres, valkey)
+        polls, top_ups = _carried(stack, directory, postgres)
         for _ in range(ROUNDS):
             for each in (*polls.values(), *top_ups.values()):
-                each.round(found, servers)
+                each.round(found, postgres)
     return [
         *_rows("polls", polls, wanted=POLLS_WANTED),
         *_rows("paid top-ups", top_ups, wanted=TOP_UPS_WANTED),
@@ -109,7 +105,7 @@ def _of_two(directory: Path, postgres: PostgresServer) -> list[Row]:
 
 
 def _carried(
-    stack: ExitStack, directory: Path, postgres: PostgresServer, valkey: ValkeyServer
+    stack: ExitStack, directory: Path, postgres: PostgresServer
 ) -> tuple[dict[str, Carried], dict[str, Carried]]:
     """Runs all gateways; returns those that take turns, for polls and for top-ups."""
     polled = Polled()
@@ -117,11 +113,9 @@ def _carried(
     chains = stack.enter_context(
         running_chains(directory, find_anvil([REPOSITORY / "node_modules"]))
     )
-    gateways: dict[str, list[DevGateway]] = {ALONE: [alone]}
-    for way, valkey_url in ((TABLES, ""), (VALKEY, valkey.url)):
-        pair = _pair(directory / way, postgres, polled, chains=chains, valkey_url=valkey_url)
-        first, second = stack.enter_context(pair).members
-        gateways |= {f"one, {way}": [first], f"two, {way}": [first, second]}
+    pair = stack.enter_context(_pair(directory / "pair", postgres, polled, chains=chains))
+    first, second = pair.members
+    gateways: dict[str, list[DevGateway]] = {ALONE: [alone], ONE: [first], TWO: [first, second]}
     return (
         {name: Carried(each, polled.requests) for name, each in gateways.items()},
         {name: Carried(each, _top_ups) for name, each in gateways.items()},
@@ -129,7 +123,7 @@ def _carried(
 
 
 def _rows(what: str, carried: Mapping[str, Carried], *, wanted: float) -> list[Row]:
-    """One that shares nothing; then two, by each way, against one."""
+    """One that shares nothing; then two against one."""
     alone = carried[ALONE]
     rows = [
         Row(
@@ -138,16 +132,15 @@ def _rows(what: str, carried: Mapping[str, Carried], *, wanted: float) -> list[R
             note=alone.note,
         )
     ]
-    for way in (TABLES, VALKEY):
-        one, two = carried[f"one, {way}"], carried[f"two, {way}"]
-        for ratio, beside, subject in (
-            (two.over(one), one, f"{what}, two that share by {way} ÷ one of them"),
-            (two.over(alone), alone, f"{what}, two that share by {way} ÷ one that shares nothing"),
-        ):
-            note = f"{median(two.per_second):,.0f} ÷ {median(beside.per_second):,.0f} a second"
-            if beside is one:
-                note += f"; two: {two.note}; one: {one.note}"
-            rows.append(Row(subject, f"{ratio:.2f}×", f"≥ {wanted}×", ratio >= wanted, note))
+    one, two = carried[ONE], carried[TWO]
+    for ratio, beside, subject in (
+        (two.over(one), one, f"{what}, two that share ÷ one of them"),
+        (two.over(alone), alone, f"{what}, two that share ÷ one that shares nothing"),
+    ):
+        note = f"{median(two.per_second):,.0f} ÷ {median(beside.per_second):,.0f} a second"
+        if beside is one:
+            note += f"; two: {two.note}; one: {one.note}"
+        rows.append(Row(subject, f"{ratio:.2f}×", f"≥ {wanted}×", ratio >= wanted, note))
     return rows
 
 
@@ -230,7 +223,6 @@ def _pair(
     polled: Polled,
     *,
     chains: LocalChains,
-    valkey_url: str,
 ) -> Iterator[Pair]:
     """Two that share."""
     directory.mkdir()
@@ -238,7 +230,7 @@ def _pair(
     data_dir.mkdir(mode=0o700)
     polled.put(url, data_dir)
     Member.script = str(_HERE / "settled_member.py")
-    settings = {"requests_per_minute": UNLIMITED, "valkey_url": valkey_url, **_SETTINGS}
+    settings = {"requests_per_minute": UNLIMITED, **_SETTINGS}
     with running_pair(data_dir, url=url, chains=chains, **settings) as started:
         yield started
 

@@ -33,7 +33,6 @@ pytest_plugins = [
     "runtime_fixture",
     "gateway_fixture",
     "postgres_fixture",
-    "valkey_fixture",
     "records_fixture",
     "desk_fixture",
 ]

@@ -4,15 +4,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
-from moorage.auth.shared_nonces import SharedRateLimiter
+from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter, SharedRateLimiter
 from moorage.clock import Clock
 from moorage.content.store import ContentStore
 from moorage.loop import Ticks
 from moorage.storage.database import Database
 from moorage.storage.several.keeper_lease import KEEPER
 from moorage.storage.several.leases import Leases, MachineLease
-from moorage.storage.shared.store import SharedStore
+from moorage.storage.several.shared_tables import SharedTables
 from moorage.storage.vault import Vault
 
 
@@ -35,7 +34,7 @@ class Core:
     content: ContentStore | None = None  # where gateways on several machines share files
     challenges: bytes = b""  # the secret of challenges, where gateways on machines share it
     say: Callable[[], Awaitable[None]] | None = None  # tells other gateways that this one runs
-    shared: SharedStore | None = None  # used nonces and counts, where several gateways share them
+    shared: SharedTables | None = None  # used nonces and counts, where several gateways share them
 
     @property
     def sources(self) -> Path:

@@ -14,7 +14,7 @@ from moorage.errors import UniqueViolation
 from moorage.storage.database import Database, Statement, Value
 from moorage.storage.opening import open_database
 from moorage.storage.schema import deployments, projects, wallets
-from moorage.storage.shared.tables import SharedTables
+from moorage.storage.several.shared_tables import SharedTables
 from postgres_fixture import PostgresServer
 from records_fixture import ALICE, BOB, CAROL, add_deployment, add_project
 from statements import statements

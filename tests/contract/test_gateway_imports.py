@@ -14,7 +14,6 @@ SELDOM_NEEDED = {
     "lightkube",  # with a cluster alone
     "obstore",  # with a content store alone
     "sqlalchemy.dialects.postgresql",
-    "valkey",
     *("acme", "cryptography", "requests"),  # with TLS alone
     "cffi",  # and its parser of C, where ctypes is enough
 }

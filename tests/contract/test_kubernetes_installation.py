@@ -18,7 +18,6 @@ OPS = Path(__file__).parents[2] / "ops/kubernetes"
 OVERLAYS = ("one", "several")
 OF_THE_SECRET = {
     "MOORAGE_DATABASE_URL": "postgresql://moorage:word@db.example.com/moorage",
-    "MOORAGE_VALKEY_URL": "valkeys://:word@valkey.example.com:6379/0",
 }
 
 Object = dict[str, Any]
@@ -224,7 +223,6 @@ def test_several_gateways_share_what_they_must_and_one_of_them_is_always_there(
 ) -> None:
     settings = settings_of("several", tmp_path)
     assert settings.database_url
-    assert settings.valkey_url
     assert settings.content_url.startswith("s3://")
     assert settings.gateway_name
     assert settings.secrets_key_file.startswith("/run/moorage-keys/")

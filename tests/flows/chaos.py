@@ -16,7 +16,6 @@ import aiohttp
 from members import Member, Pair
 from postgres_fixture import PostgresServer
 from protocols import demanded, payment_signature
-from valkey_fixture import ValkeyServer
 from wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name
 
 DEMANDS = ("WWW-Authenticate", "PAYMENT-REQUIRED")
@@ -38,7 +37,6 @@ class Chaos:
 
     pair: Pair
     postgres: PostgresServer
-    valkey: ValkeyServer
     chance: random.Random
     happened: Counter[str] = field(default_factory=Counter)
     _calm: bool = False
@@ -46,8 +44,7 @@ class Chaos:
     async def run(self, *, seconds: float, every_seconds: float) -> None:
         """Goes on for `seconds`; at the end both gateways and their servers run."""
         keeping = [asyncio.create_task(self._keep(member)) for member in self.pair.members]
-        faults = [self._kill, self._restart_postgres, self._empty_valkey, self._restart_valkey]
-        faults += [self._kill, self._stop_the_clock]  # the first most often
+        faults = [self._kill, self._kill, self._restart_postgres, self._stop_the_clock]
         end = time.monotonic() + seconds
         turn = 0
         while time.monotonic() < end:
@@ -88,14 +85,6 @@ class Chaos:
     async def _restart_postgres(self) -> None:
         self._note("postgres restarted")
         await asyncio.to_thread(self.postgres.restart)
-
-    async def _empty_valkey(self) -> None:
-        self._note("valkey emptied")
-        await asyncio.to_thread(self.valkey.empty)
-
-    async def _restart_valkey(self) -> None:
-        self._note("valkey restarted")
-        await asyncio.to_thread(self.valkey.restart)
 
     def _note(self, what: str) -> None:
         self.happened[what] += 1

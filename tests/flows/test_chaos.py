@@ -1,4 +1,4 @@
-"""Two gateways with PostgreSQL and Valkey, all of which fail again and again under paid work.
+"""Two gateways and their PostgreSQL server, all of which fail again and again under paid work.
 
 `make chaos` goes on for five minutes; `make test` for half a minute.
 """
@@ -18,7 +18,6 @@ from chain_fixture import LocalChains
 from members import Pair, running_pair
 from paying import token_balance
 from postgres_fixture import PostgresServer
-from valkey_fixture import ValkeyServer
 from waiting import until
 from wallet import Wallet
 
@@ -51,7 +50,6 @@ def database(postgres_server: PostgresServer) -> Iterator[str]:
 def pair(
     local_chains: LocalChains,
     database: str,
-    valkey_server: ValkeyServer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Pair]:
     directory = tmp_path_factory.mktemp("chaos") / "data"
@@ -59,7 +57,6 @@ def pair(
         directory,
         url=database,
         chains=local_chains,
-        valkey_url=valkey_server.url,
         app_memory_mib="128",
         app_disk_mib="64",
         drain_seconds="1",
@@ -69,14 +66,14 @@ def pair(
 
 
 async def test_nothing_is_lost_or_doubled_whatever_fails(
-    pair: Pair, database: str, postgres_server: PostgresServer, valkey_server: ValkeyServer
+    pair: Pair, database: str, postgres_server: PostgresServer
 ) -> None:
     clients = [
         Client(pair, random.Random(SEED + each), await Wallet(pair.first).fund(amount=FUNDS))
         for each in range(CLIENTS)
     ]
     visitor = Visitor(clients, random.Random(SEED))
-    chaos = Chaos(pair, postgres_server, valkey_server, random.Random(SEED))
+    chaos = Chaos(pair, postgres_server, random.Random(SEED))
     end = time.monotonic() + SECONDS
     async with asyncio.TaskGroup() as tasks:
         for client in clients:

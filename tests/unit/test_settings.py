@@ -78,13 +78,6 @@ def test_database_of_another_kind_is_refused_without_its_password() -> None:
     assert "s3cret" not in str(error)
 
 
-@pytest.mark.parametrize("scheme", ["valkey", "valkeys", "redis", "rediss"])
-def test_password_of_valkey_is_not_shown(scheme: str) -> None:
-    settings = load(valkey_url=f"{scheme}://moorage:s3cret@cache.example:6379/0")
-    assert "s3cret" not in f"{settings} {settings!r}"
-    assert "s3cret" not in str(refused(valkey_url=f"{scheme}+tcp://:s3cret@cache.example"))
-
-
 def test_data_dir_is_made_absolute() -> None:
     assert load().data_dir == str(Path.cwd() / ".moorage")
     assert load(data_dir="/srv/moorage").data_dir == "/srv/moorage"

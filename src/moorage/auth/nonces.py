@@ -22,10 +22,12 @@ from moorage.clock import Clock, boot_id
 from moorage.errors import (
     AlreadyRunning,
     AuthUnavailable,
+    DatabaseUnavailable,
     NonceReused,
     RateLimited,
     TimestampExpired,
 )
+from moorage.storage.several.shared_tables import SharedTables
 from moorage.threads import in_thread
 
 WINDOW_MS = 60_000
@@ -42,6 +44,12 @@ _SHARED = b"shared"  # in place of the mark, while nonces are kept elsewhere
 _FORGET_EVERY_MS = 50
 _LOOKED_AT_ONCE = 1_024  # takes a millisecond; a full store takes half a minute
 _NEVER_MS = -1  # before any timestamp
+
+FORGET_SECONDS = 10
+_SHARED_KEPT_MS = 2 * WINDOW_MS
+"""How long several gateways remember a nonce: their clocks may differ by what is left."""
+
+_MAX_LOSSES = 5  # crashes of the database server while one request waits
 
 _SETTINGS = """
 PRAGMA locking_mode = EXCLUSIVE;
@@ -73,7 +81,7 @@ _DELETE_BODIES = "DELETE FROM bodies WHERE digest > ? AND digest <= ? AND timest
 
 
 class NonceStore(Protocol):
-    """Records used nonces. Several gateways can share one."""
+    """Records used nonces: `NonceFile` for one gateway, `SharedNonces` for several."""
 
     def check_timestamp(self, timestamp_ms: int) -> None:
         """Raises TimestampExpired unless `consume` would accept `timestamp_ms` now."""
@@ -275,6 +283,69 @@ class NonceFile:
         content = msgspec.json.encode(_Mark(self._boot, self._inode, mark_ms))
         os.pwrite(self._lock_fd, content.ljust(256), 0)
         self._sync(self._lock_fd)
+
+
+class SharedNonces:
+    """A `NonceStore` that several gateways share in PostgreSQL's tables.
+
+    The tables lose the nonces and the floor together in a crash of the server; then the mark
+    becomes the floor.
+    """
+
+    def __init__(self, tables: SharedTables, *, clock: Clock) -> None:
+        self._tables = tables
+        self._clock = clock
+        self._floor_ms = _NEVER_MS
+        self._mark_ms = _NEVER_MS
+
+    def check_timestamp(self, timestamp_ms: int) -> None:
+        """Raises TimestampExpired unless `consume` would accept it, as far as is known here."""
+        check_timestamp(timestamp_ms, now_ms=self._clock.now_ms(), floor_ms=self._floor_ms)
+
+    async def consume(self, wallet: Wallet, timestamp_ms: int, nonce: str) -> None:
+        """Uses `nonce` like `NonceStore.consume`."""
+        self.check_timestamp(timestamp_ms)
+        try:
+            is_new, floor_ms = await self._use(nonce_digest(wallet, nonce).hex(), timestamp_ms)
+        except DatabaseUnavailable as error:
+            raise AuthUnavailable from error
+        self._floor_ms = floor_ms
+        if not is_new:
+            self.check_timestamp(timestamp_ms)
+            raise NonceReused(header="X-Nonce")
+
+    async def remember_body(
+        self, wallet: Wallet, timestamp_ms: int, nonce: str, body_digest: str
+    ) -> None:
+        """Remembers the body of a nonce like `NonceStore.remember_body`, as long as the nonce."""
+        del timestamp_ms  # it is the nonce's
+        try:
+            await self._tables.remember_body(nonce_digest(wallet, nonce).hex(), body_digest)
+        except DatabaseUnavailable as error:
+            raise AuthUnavailable from error
+
+    async def was_of_body(self, wallet: Wallet, nonce: str, body_digest: str) -> bool:
+        """Whether that body is remembered with the nonce, like `NonceStore.was_of_body`."""
+        try:
+            return await self._tables.was_of_body(nonce_digest(wallet, nonce).hex(), body_digest)
+        except DatabaseUnavailable as error:
+            raise AuthUnavailable from error
+
+    async def forget(self) -> None:
+        """Forgets the nonces that are long out of the window. Raises DatabaseUnavailable."""
+        await self._tables.forget(self._clock.now_ms() - _SHARED_KEPT_MS)
+
+    async def _use(self, digest: str, timestamp_ms: int) -> tuple[bool, int]:
+        """Records a nonce, under a mark above it; returns whether it is new, and the floor."""
+        for _ in range(_MAX_LOSSES):
+            if timestamp_ms + AHEAD_MS // 2 > self._mark_ms:
+                ahead_ms = max(timestamp_ms, self._clock.now_ms()) + AHEAD_MS
+                self._mark_ms = await self._tables.raise_mark(ahead_ms)
+            used = await self._tables.use(digest, timestamp_ms)
+            if used is not None:
+                return used
+            await self._tables.restore_floor()
+        raise AuthUnavailable
 
 
 def check_timestamp(timestamp_ms: int, *, now_ms: int, floor_ms: int) -> None:

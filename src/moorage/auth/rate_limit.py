@@ -5,6 +5,7 @@ from typing import Protocol
 
 from moorage.clock import Clock
 from moorage.errors import RateLimited
+from moorage.storage.several.shared_tables import SharedTables
 
 
 class RateLimiter(Protocol):
@@ -72,3 +73,24 @@ class MemoryRateLimiter:
     def _now_us(self) -> int:
         # Whole microseconds: with sums of floats a client could pass slightly too early.
         return round(self._clock.monotonic_seconds() * 1_000_000)
+
+
+class SharedRateLimiter(RateLimiter):
+    """At most `limit` requests of a key in any window, whichever gateway they come to."""
+
+    def __init__(
+        self, tables: SharedTables, *, name: str, limit: int, window_seconds: int = 60
+    ) -> None:
+        """`name` sets its keys apart from those of other limiters."""
+        self._tables = tables
+        self._name = name
+        self.limit = limit
+        self._window_us = window_seconds * 1_000_000
+
+    async def check(self, key: str) -> None:
+        """Counts one request of `key`, like `RateLimiter.check`. Raises DatabaseUnavailable."""
+        wait_us = await self._tables.count(
+            f"{self._name}:{key}", limit=self.limit, window_us=self._window_us
+        )
+        if wait_us > 0:
+            raise RateLimited(-(-wait_us // 1_000_000))

@@ -10,8 +10,14 @@ from urllib.parse import urlsplit
 from moorage.api.http.caller import address_key
 from moorage.api.services import ApiServices, ApiSettings, Services
 from moorage.auth.client_address import TrustedProxies
-from moorage.auth.nonces import NonceFile, NonceStore, give_up_mark, marked_ms
-from moorage.auth.shared_nonces import FORGET_SECONDS, SharedNonces
+from moorage.auth.nonces import (
+    FORGET_SECONDS,
+    NonceFile,
+    NonceStore,
+    SharedNonces,
+    give_up_mark,
+    marked_ms,
+)
 from moorage.certificates.services import (
     CertificateServices,
     CertificateSettings,
@@ -26,7 +32,6 @@ from moorage.deploy.loops import loops_of
 from moorage.deploy.services import DeployServices
 from moorage.deploy.settings import DeploySettings
 from moorage.engines.host.machine import EVERY_SECONDS, tell
-from moorage.errors import ConfigurationInvalid
 from moorage.events.services import EventServices, EventSettings
 from moorage.gateway.operator.vital_signs import (
     watch_nonces,
@@ -62,8 +67,7 @@ from moorage.storage.opening import open_database
 from moorage.storage.purpose import Purpose, set_purpose
 from moorage.storage.several.cluster import RunningGateway, agree
 from moorage.storage.several.leases import Leases, MachineLease
-from moorage.storage.shared.store import RETURN_SECONDS, SharedStore
-from moorage.storage.shared.tables import SharedTables
+from moorage.storage.several.shared_tables import SharedTables
 from moorage.threads import in_thread
 from moorage.uploads.spool import sweep_spool
 
@@ -138,9 +142,8 @@ class Rooms:
         shared = self.core.shared
         if not isinstance(self.nonces, SharedNonces) or shared is None:
             return ()
-        forget, counts, back = self.nonces.forget, shared.forget_counts, shared.go_back
+        forget, counts = self.nonces.forget, shared.forget_counts
         return (
-            Loop("valkey", every_seconds=RETURN_SECONDS, tick=back, scope=scope, at_once=True),
             Loop("old nonces", every_seconds=every, tick=forget, scope=scope),
             Loop("old counts", every_seconds=60, tick=counts, scope=scope),
         )
@@ -178,24 +181,6 @@ async def open_shared(core: Core) -> SharedNonces:
     await core.shared.open(lost_ms=lost_ms)
     give_up_mark(core.data_dir / NONCES)
     return SharedNonces(core.shared, clock=core.clock)
-
-
-def _open_store(stack: AsyncExitStack, settings: Settings, db: Database) -> SharedStore | None:
-    """Opens used nonces and counts for several gateways. Raises ConfigurationInvalid."""
-    if not settings.gateway_name:
-        if settings.valkey_url:
-            raise ConfigurationInvalid(
-                "valkey_url: a gateway without a gateway_name is the only one and shares nothing. "
-                "Set gateway_name, or leave valkey_url empty."
-            )
-        return None
-    if not settings.valkey_url:
-        return SharedStore(SharedTables(db))
-    from moorage.storage.shared.valkey import ValkeyStore  # noqa: PLC0415  (150 ms of its library)
-
-    valkey = ValkeyStore(settings.valkey_url)
-    stack.push_async_callback(valkey.close)
-    return SharedStore(SharedTables(db), valkey)
 
 
 async def open_core(
@@ -247,7 +232,7 @@ async def open_core(
         challenges=await challenge_secret(db, vault) if several_proxies else b"",
         content=open_content(settings.part(ContentSettings)),
         say=None if siblings is None else siblings.say,
-        shared=_open_store(stack, settings, db),
+        shared=SharedTables(db) if name else None,
     )
 
 

@@ -29,7 +29,7 @@ _OF_ITS_PLACE = frozenset(
 
 _SECRET = frozenset(
     {
-        *("database_url", "valkey_url", "screening_command", "screening_url", "build_env"),
+        *("database_url", "screening_command", "screening_url", "build_env"),
         *("acme_eab_hmac_key", "acme_dns_hook"),
     }
 )

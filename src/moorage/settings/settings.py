@@ -19,7 +19,6 @@ _Part = TypeVar("_Part", bound=msgspec.Struct)
 _WEB = r"^(https?://[^\s\"<>\\]{1,500})?\Z"
 _POSTGRES = r"^(postgres(ql)?://\S+)?\Z"
 _CONTENT = r"^(s3://[a-z0-9][a-z0-9.-]{2,62}(/[a-z0-9._/-]*)?|file:///\S+)?\Z"
-_VALKEY = r"^((valkeys?|rediss?|unix)://\S+)?\Z"
 _WEB_OR_MAIL = r"^(https?://[^\s\"<>\\]{1,500}|[^\s@:/\"<>\\]{1,64}@[^\s@:/\"<>\\]{1,255})?\Z"
 
 
@@ -36,16 +35,6 @@ class Settings(OperatorSettings, frozen=True, kw_only=True, forbid_unknown_field
             "The PostgreSQL database (15 or later) that keeps what else a file in data_dir does: "
             "postgresql://user:password@host:5432/database. It is secret: nothing prints it.",
             pattern=_POSTGRES,
-        ),
-    ] = ""
-    valkey_url: Annotated[
-        str,
-        setting(
-            "",
-            "The Valkey server (7.2 or later, or Redis 7.0) that holds what several gateways share "
-            "and may lose: valkey://user:password@host:6379/0, or valkeys:// for TLS. Secret like "
-            "database_url. Empty: PostgreSQL holds it.",
-            pattern=_VALKEY,
         ),
     ] = ""
     run_dir: Annotated[

@@ -79,7 +79,6 @@ async def test_secrets_are_recorded_by_their_fingerprints(
         given = settings(
             chains={"base": {"rpc_urls": [f"https://user:{key}@node.example/v2/{key}?key={key}"]}},
             database_url=f"postgresql://moorage:{key}@db.example/moorage",
-            valkey_url=f"valkey://:{key}@cache.example:6379",
             screening_url=f"https://screen.example/{key}",
             screening_command=("/bin/screen", f"--token={key}"),
             build_env={"MIRROR": f"https://{key}@mirror.example"},
@@ -90,7 +89,6 @@ async def test_secrets_are_recorded_by_their_fingerprints(
         *(
             "chains.base",
             "database_url",
-            "valkey_url",
             "screening_url",
             "screening_command",
             "build_env",

@@ -8,10 +8,8 @@ import pytest
 from moorage.operate.check import Finding
 from moorage.operate.check.machine import Machine, Port, install_command, judge
 from moorage.storage.server import Server
-from moorage.storage.shared.holder import ValkeyServer
 
 SERVER = Server(version=15, encoding="UTF8", standby=False, may_create=True, pooled=True)
-VALKEY = ValkeyServer(name="Valkey", version=(8, 1), replica=False, evicts="noeviction")
 GOOD = Machine(
     system="Linux",
     python=(3, 13),
@@ -26,7 +24,6 @@ GOOD = Machine(
     data_dir="/var/lib/moorage",
     data_dir_problem="",
     database=SERVER,
-    valkey=VALKEY,
 )
 
 
@@ -51,7 +48,6 @@ def test_good_machine_lacks_nothing_and_needs_no_remedies() -> None:
         "data directory",
         "disk",
         "database",
-        "valkey",
         "isolation",
         "port 8402",
     ]
@@ -115,23 +111,6 @@ def test_programs_for_node_apps_are_not_missed_where_apps_run_in_images() -> Non
             "database",
             "as its owner: REVOKE CONNECT ON DATABASE x FROM PUBLIC;",
         ),
-        ({"valkey": "no answer"}, "valkey", "set valkey_url right"),
-        ({"valkey": replace(VALKEY, version=(7, 1))}, "valkey", "use Valkey 7.2 or later"),
-        (
-            {"valkey": replace(VALKEY, name="Redis", version=(6, 2))},
-            "valkey",
-            "use Redis 7.0 or later",
-        ),
-        (
-            {"valkey": replace(VALKEY, replica=True)},
-            "valkey",
-            "name its primary in valkey_url",
-        ),
-        (
-            {"valkey": replace(VALKEY, evicts="allkeys-lru")},
-            "valkey",
-            "valkey-cli CONFIG SET maxmemory-policy noeviction",
-        ),
         (
             {"ports": (Port(setting="proxy_port", number=8080, free=False),)},
             "proxy_port 8080",
@@ -156,11 +135,6 @@ def test_what_is_missing_comes_with_its_command(
 def test_database_is_described(database: Server | None, detail: str) -> None:
     found = {finding.name: finding.detail for finding in judge(replace(GOOD, database=database))}
     assert found["database"] == detail
-
-
-def test_server_that_nothing_needs_is_not_missed() -> None:
-    found = {finding.name: finding for finding in judge(replace(GOOD, valkey=None))}
-    assert found["valkey"].ok
 
 
 def test_port_of_the_running_gateway_is_no_strangers() -> None:

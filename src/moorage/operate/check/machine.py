@@ -27,7 +27,6 @@ from moorage.operate.check.ports import gateway_holds
 from moorage.process import find_program
 from moorage.routing.haproxy import port_in_use_by
 from moorage.settings import Settings
-from moorage.storage.shared.holder import HolderAway, ValkeyServer
 
 if TYPE_CHECKING:
     from moorage.storage.server import Server
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 OLDEST_PYTHON = (3, 11)
 NEWEST_PYTHON = (3, 13)
 OLDEST_POSTGRESQL = 15
-OLDEST_VALKEY = {"Valkey": (7, 2), "Redis": (7, 0)}
 
 OLDEST_PROXY = (3, 0)
 
@@ -78,7 +76,6 @@ class Machine:
     free_mib: int = 0  # of the disk that data_dir is on
     needed_mib: int = 0  # for one app more, and the reserve
     database: "Server | str | None" = None  # the server, or why it can't be used; None: a file
-    valkey: ValkeyServer | str | None = None  # the same; None: not needed
 
 
 async def check_machine(settings: Settings) -> list[Finding]:
@@ -122,7 +119,6 @@ def look_at_machine(settings: Settings) -> Machine:
         free_mib=_free_mib(Path(settings.data_dir)),
         needed_mib=settings.disk_reserve_mib + settings.app_disk_mib,
         database=_look_at_database(settings.database_url),
-        valkey=_look_at_valkey(settings.valkey_url),
     )
 
 
@@ -247,28 +243,6 @@ def _problem(server: "Server") -> tuple[str, str]:
     return "", ""
 
 
-def _valkey(machine: Machine) -> Finding:
-    server = machine.valkey
-    if server is None:
-        return Finding("valkey", ok=True, detail="not needed: no valkey_url")
-    if isinstance(server, str):
-        return Finding("valkey", ok=False, detail=server, remedy="set valkey_url right")
-    said = f"{server.name} {'.'.join(map(str, server.version))}"
-    oldest = OLDEST_VALKEY[server.name]
-    if server.version < oldest:
-        newer = f"use {server.name} {oldest[0]}.{oldest[1]} or later"
-        return Finding("valkey", ok=False, detail=f"this is {said}", remedy=newer)
-    if server.replica:
-        detail, remedy = f"{said} is a replica, which can only be read", "name its primary"
-        return Finding("valkey", ok=False, detail=detail, remedy=f"{remedy} in valkey_url")
-    return Finding(
-        "valkey",
-        server.evicts == "noeviction",
-        f"{said}; when its memory is full: {server.evicts}",
-        "valkey-cli CONFIG SET maxmemory-policy noeviction",
-    )
-
-
 def _isolation(machine: Machine) -> list[Finding]:
     """Returns what the engine lacks, in its own sentences."""
     findings = []
@@ -309,7 +283,6 @@ _CHECKS: tuple[Callable[[Machine], Finding], ...] = (
     _data_directory,
     _disk,
     _database,
-    _valkey,
 )
 
 
@@ -346,17 +319,6 @@ def _look_at_database(url: str) -> "Server | str | None":
         return look(url)
     except (ConfigurationInvalid, DatabaseUnavailable) as error:
         return str(error).removeprefix("database_url: ")
-
-
-def _look_at_valkey(url: str) -> ValkeyServer | str | None:
-    if not url:
-        return None
-    from moorage.storage.shared.valkey import look as look_at  # noqa: PLC0415  (its library)
-
-    try:
-        return asyncio.run(look_at(url))
-    except (ConfigurationInvalid, HolderAway) as error:
-        return str(error).removeprefix("valkey_url: ")
 
 
 def _look_for_anvil() -> str:

@@ -1,20 +1,25 @@
-"""Used nonces and counts of requests in PostgreSQL, and the mark, which it never loses.
+"""Used nonces and counts of requests, which several gateways share in PostgreSQL.
 
 The tables of nonces and counts are unlogged, so that a row costs no wait for the disk. A crash of
-the server empties them: the row with the floor is gone then, too, which says so. They are no part
-of the schema, and each start makes those that are missing.
+the server empties them, together with the row of the floor, whose absence shows the loss. The mark
+is logged: no used nonce has a timestamp above it, so after a crash it becomes the floor. The tables
+are no part of the schema; each start creates those that are missing.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 from sqlalchemy import text
 
 from moorage.errors import DatabaseUnavailable
-from moorage.storage.database import Database, Row, Statement, Transaction
-from moorage.storage.shared.holder import TABLES, Mark
-from moorage.storage.shared.together import Together
+from moorage.storage.database import Database, Statement
+
+MAX_BATCH = 100
+
+_Asked = TypeVar("_Asked")
+_Answer = TypeVar("_Answer")
 
 _MAKE_LOCK = "SELECT pg_advisory_xact_lock(1297043282)"
 _TABLES = (
@@ -22,9 +27,7 @@ _TABLES = (
     (digest TEXT PRIMARY KEY, timestamp_ms BIGINT NOT NULL, body TEXT)""",
     "CREATE INDEX IF NOT EXISTS used_nonces_by_time ON used_nonces (timestamp_ms)",
     "CREATE UNLOGGED TABLE IF NOT EXISTS nonce_floor (id INT PRIMARY KEY, timestamp_ms BIGINT)",
-    # This one is logged: it says what the others must not forget.
-    """CREATE TABLE IF NOT EXISTS nonce_mark
-    (id INT PRIMARY KEY, timestamp_ms BIGINT NOT NULL, holder TEXT NOT NULL DEFAULT '')""",
+    "CREATE TABLE IF NOT EXISTS nonce_mark (id INT PRIMARY KEY, timestamp_ms BIGINT NOT NULL)",
     """CREATE UNLOGGED TABLE IF NOT EXISTS request_counts
     (key TEXT PRIMARY KEY, times BIGINT[] NOT NULL, until_us BIGINT NOT NULL)""",
 )
@@ -75,11 +78,9 @@ _MARK = Statement(
     text(
         "INSERT INTO nonce_mark AS it VALUES (1, CAST(:at_ms AS BIGINT)) ON CONFLICT (id) "
         "DO UPDATE SET timestamp_ms = greatest(it.timestamp_ms, excluded.timestamp_ms) "
-        "RETURNING timestamp_ms, holder"
+        "RETURNING timestamp_ms"
     )
 )
-_READ_MARK = Statement(text("SELECT timestamp_ms, holder FROM nonce_mark"))
-_SET_HOLDER = Statement(text("UPDATE nonce_mark SET holder = CAST(:holder AS TEXT)"))
 _NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"
 _BEFORE = "excluded.times[1] - (excluded.until_us - excluded.times[1])"  # the window's beginning
 _COUNT = Statement(
@@ -125,21 +126,18 @@ class SharedTables:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._uses = Together(self._use_all)
-        self._counts = Together(self._count_all)
+        self._uses = Batches(self._use_all)
+        self._counts = Batches(self._count_all)
 
     async def open(self, *, lost_ms: int) -> None:
-        """Makes missing tables. `lost_ms`: no nonce was used elsewhere above this timestamp."""
+        """Creates missing tables. `lost_ms`: no nonce was used elsewhere above this timestamp."""
         async with self._db.transaction(durable=True) as tx:
             await tx.one(Statement(text(_MAKE_LOCK)))
             for sql in _TABLES:
                 await tx.execute(Statement(text(sql)))
-            mark = _mark(await tx.one(_MARK, at_ms=lost_ms))
+            await tx.one(_MARK, at_ms=lost_ms)
             await tx.one(_RESTORE)
             await tx.one(_RAISE_FLOOR, at_ms=lost_ms)
-            if lost_ms >= 0 and mark.holder != TABLES:  # whose floor may be below it
-                await _refuse_up_to(tx, mark)
-                await tx.execute(_SET_HOLDER, holder=TABLES)
 
     async def use(self, digest: str, timestamp_ms: int) -> tuple[bool, int] | None:
         """Records a nonce; returns whether it is new, and the floor. None: all were lost.
@@ -157,29 +155,17 @@ class SharedTables:
         new = set((added or "").split(","))
         return [(each.digest in new, floor_ms) for each in asked]
 
-    async def read_mark(self) -> Mark:
-        """Returns the mark as it is."""
-        return _mark(await self._db.one(_READ_MARK))
-
-    async def mark(self, timestamp_ms: int) -> Mark:
-        """Raises the mark, on the disk; returns it, with who holds the nonces now."""
+    async def raise_mark(self, timestamp_ms: int) -> int:
+        """Raises the mark, on the disk; returns it."""
         async with self._db.transaction(durable=True) as tx:
-            return _mark(await tx.one(_MARK, at_ms=timestamp_ms))
+            row = await tx.one(_MARK, at_ms=timestamp_ms)
+        if row is None:
+            raise DatabaseUnavailable
+        return int(row[0])
 
-    async def hand_over(self, lost: str, begin: Callable[[int], Awaitable[str]]) -> Mark:
-        """Has another hold the nonces in place of `lost`, unless another does already.
-
-        `begin` is given the mark, as the floor of whoever follows, and returns its name.
-        """
-        async with self._db.transaction(durable=True) as tx:
-            mark = _mark(await tx.one(_READ_MARK))
-            if mark.holder != lost:
-                return mark
-            holder = await begin(mark.timestamp_ms)
-            if holder == TABLES:
-                await _refuse_up_to(tx, mark)
-            await tx.execute(_SET_HOLDER, holder=holder)
-        return Mark(mark.timestamp_ms, holder)
+    async def restore_floor(self) -> None:
+        """Refuses all timestamps up to the mark, if the floor was lost with the nonces."""
+        await self._db.one(_RESTORE)
 
     async def forget(self, until_ms: int) -> None:
         """Forgets the nonces up to a timestamp, and raises the floor to the newest of them.
@@ -213,18 +199,76 @@ class SharedTables:
         await self._db.one(_FORGET_COUNTS)
 
 
-async def _refuse_up_to(tx: Transaction, mark: Mark) -> None:
-    """Makes the mark the tables' floor, where they have lost theirs, or others held the nonces."""
-    await tx.one(_RESTORE)
-    if mark.holder != TABLES:
-        await tx.one(_RAISE_FLOOR, at_ms=mark.timestamp_ms)
-
-
 def _json(asked: Sequence[_Use] | Sequence[_Count]) -> str:
     return msgspec.json.encode([each._asdict() for each in asked]).decode()
 
 
-def _mark(row: Row | None) -> Mark:
-    if row is None:  # somebody has deleted it
-        raise DatabaseUnavailable
-    return Mark(*row)
+class _Waiting(NamedTuple, Generic[_Asked, _Answer]):
+    asked: _Asked
+    key: str
+    answer: "asyncio.Future[_Answer]"
+
+
+class Batches(Generic[_Asked, _Answer]):
+    """Asks the database for several at once.
+
+    A question alone costs a round trip, and more processor time on both sides than its answer is
+    worth. Questions that come while one is under way wait, and are asked together next. So nobody
+    waits where few ask, and where many ask each costs a fraction. Two questions with the same key
+    are never in one batch.
+    """
+
+    def __init__(self, ask: Callable[[Sequence[_Asked]], Awaitable[Sequence[_Answer]]]) -> None:
+        """`ask` returns the answers in the order of what it is asked."""
+        self._ask = ask
+        self._waiting: list[_Waiting[_Asked, _Answer]] = []
+        self._asking: asyncio.Task[None] | None = None
+
+    async def ask(self, asked: _Asked, *, key: str) -> _Answer:
+        """Returns the answer; raises what asking for it, and for others with it, raises."""
+        answer: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(asked, key, answer)
+        self._waiting.append(waiting)
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask_all(), name="ask-batches")
+        return await answer
+
+    async def _ask_all(self) -> None:
+        try:
+            while taken := self._take():
+                await self._answer(taken)
+        finally:
+            self._asking = None
+            for each in self._waiting:  # the gateway stops
+                each.answer.cancel()
+
+    def _take(self) -> list[_Waiting[_Asked, _Answer]]:
+        """Takes the next ones from those that wait, without those whose caller has gone."""
+        taken: dict[str, _Waiting[_Asked, _Answer]] = {}
+        left = []
+        for each in self._waiting:
+            if each.answer.done():
+                continue
+            if each.key in taken or len(taken) == MAX_BATCH:
+                left.append(each)
+            else:
+                taken[each.key] = each
+        self._waiting = left
+        return list(taken.values())
+
+    async def _answer(self, taken: Sequence[_Waiting[_Asked, _Answer]]) -> None:
+        try:
+            answers = await self._ask([each.asked for each in taken])
+            answered = list(zip(taken, answers, strict=True))
+        except Exception as error:  # noqa: BLE001 (raised to each caller)
+            for each in taken:
+                if not each.answer.done():
+                    each.answer.set_exception(error)
+        except BaseException:
+            for each in taken:
+                each.answer.cancel()
+            raise
+        else:
+            for each, answer in answered:
+                if not each.answer.done():
+                    each.answer.set_result(answer)

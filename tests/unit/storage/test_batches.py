@@ -1,4 +1,4 @@
-"""Several questions that are put to a server at once."""
+"""Several questions that a database is asked at once."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from moorage.errors import DatabaseUnavailable
-from moorage.storage.shared.together import AT_ONCE, Together
+from moorage.storage.several.shared_tables import MAX_BATCH, Batches
 
 
 class Server:
@@ -25,9 +25,9 @@ class Server:
         return [10 * number for number in numbers]
 
 
-async def asking(together: Together[int, int], *numbers: int) -> list["asyncio.Task[int]"]:
+async def asking(batches: Batches[int, int], *numbers: int) -> list["asyncio.Task[int]"]:
     """Asks for each in a task of its own, and has them come to where they wait."""
-    tasks = [asyncio.create_task(together.ask(number)) for number in numbers]
+    tasks = [asyncio.create_task(batches.ask(number, key=str(number))) for number in numbers]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     return tasks
@@ -35,7 +35,7 @@ async def asking(together: Together[int, int], *numbers: int) -> list["asyncio.T
 
 async def test_one_that_finds_nobody_asking_is_asked_at_once() -> None:
     server = Server()
-    (task,) = await asking(Together(server.answer), 1)
+    (task,) = await asking(Batches(server.answer), 1)
     assert server.asked == [[1]]
     server.may_answer.set()
     assert await task == 10
@@ -43,9 +43,9 @@ async def test_one_that_finds_nobody_asking_is_asked_at_once() -> None:
 
 async def test_who_comes_meanwhile_is_asked_together_next_and_has_its_own_answer() -> None:
     server = Server()
-    together = Together(server.answer)
-    first = await asking(together, 1)
-    later = await asking(together, 2, 3, 4)
+    batches = Batches(server.answer)
+    first = await asking(batches, 1)
+    later = await asking(batches, 2, 3, 4)
     assert server.asked == [[1]]
     server.may_answer.set()
     assert await asyncio.gather(*first, *later) == [10, 20, 30, 40]
@@ -55,9 +55,9 @@ async def test_who_comes_meanwhile_is_asked_together_next_and_has_its_own_answer
 async def test_two_with_one_key_are_asked_one_after_the_other() -> None:
     server = Server()
     server.may_answer.set()
-    together = Together(server.answer)
+    batches = Batches(server.answer)
     keys = ["a", "b", "a", "a", "c"]
-    answers = await asyncio.gather(*(together.ask(at, key=key) for at, key in enumerate(keys)))
+    answers = await asyncio.gather(*(batches.ask(at, key=key) for at, key in enumerate(keys)))
     assert answers == [0, 10, 20, 30, 40]
     assert server.asked == [[0, 1, 4], [2], [3]]
 
@@ -65,39 +65,40 @@ async def test_two_with_one_key_are_asked_one_after_the_other() -> None:
 async def test_so_many_are_asked_at_once_and_no_more() -> None:
     server = Server()
     server.may_answer.set()
-    together = Together(server.answer)
-    many = range(2 * AT_ONCE + 1)
-    assert await asyncio.gather(*map(together.ask, many)) == [10 * number for number in many]
-    assert [len(numbers) for numbers in server.asked] == [AT_ONCE, AT_ONCE, 1]
+    batches = Batches(server.answer)
+    many = range(2 * MAX_BATCH + 1)
+    asked = [batches.ask(number, key=str(number)) for number in many]
+    assert await asyncio.gather(*asked) == [10 * number for number in many]
+    assert [len(numbers) for numbers in server.asked] == [MAX_BATCH, MAX_BATCH, 1]
 
 
 async def test_failure_is_raised_to_all_who_were_asked_together_and_the_next_are_asked() -> None:
     server = Server()
-    together = Together(server.answer)
-    failing = await asking(together, 1)
+    batches = Batches(server.answer)
+    failing = await asking(batches, 1)
     server.fails = True
     server.may_answer.set()
     with pytest.raises(DatabaseUnavailable):
         await failing[0]
     server.fails = False
-    assert await together.ask(2) == 20
+    assert await batches.ask(2, key="2") == 20
 
 
 async def test_answers_that_are_too_few_fail_all_and_leave_nobody_waiting() -> None:
     async def nothing(_numbers: Sequence[int]) -> list[int]:
         return []
 
-    (task,) = await asking(Together(nothing), 1)
+    (task,) = await asking(Batches(nothing), 1)
     with pytest.raises(ValueError, match="shorter"):
         await asyncio.wait_for(task, 60)
 
 
 async def test_who_has_gone_is_not_asked_for_and_holds_up_nobody() -> None:
     server = Server()
-    together = Together(server.answer)
+    batches = Batches(server.answer)
     first, gone, last = [
-        *await asking(together, 1),
-        *await asking(together, 2, 3),
+        *await asking(batches, 1),
+        *await asking(batches, 2, 3),
     ]
     gone.cancel()
     first.cancel()
