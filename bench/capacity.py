@@ -14,13 +14,13 @@ from pathlib import Path
 import unpaid
 from customers import Customers, fill
 from gateway import api_port, gateway
-from gateway_fixture import DevGateway
 from load import drive
 from measure import MIB, Row, cpu_seconds, resident_bytes
 from moorage.storage.opening import open_database
-from postgres_fixture import PostgresServer
 from sharing import server
 from sleeping import sleeper
+from support.books.postgres_fixture import PostgresServer
+from support.gateway.gateway_fixture import DevGateway
 
 PROJECTS = (10, 10_000)
 ON_SERVER = (10,)

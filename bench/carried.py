@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from bounded import bounded
 from gateway import api_port
-from gateway_fixture import DevGateway
 from load import Load, drive
 from measure import cpu_seconds, median, spread
 from moorage.engines.host.kernel.cgroup import Hierarchy
-from postgres_fixture import PostgresServer
+from support.books.postgres_fixture import PostgresServer
+from support.gateway.gateway_fixture import DevGateway
 
 CPU_MILLIS = 200
 

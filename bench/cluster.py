@@ -14,20 +14,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from base_image import SHOWN, push_base
+from support.engines.fake_kubernetes.cluster import Cluster, started_cluster
+from support.engines.fake_kubernetes.resources import DEPLOYMENTS, PODS, Manifest
+
 from deploying import through_gateway
-from fake_kubernetes.cluster import Cluster, started_cluster
-from fake_kubernetes.resources import DEPLOYMENTS, PODS, Manifest
 from gateway import funded, gateway
-from gateway_fixture import DevGateway
-from kubernetes_client import KubernetesClient, opened_client
-from kubernetes_fixture import own_image
 from measure import Row, median, spread
 from moorage.engines.images.base_images import DEFAULTS
-from ports import quiet_port
-from registry_fixture import started_registry
-from waiting import until
-from wallet import HELLO
+from support.clients.wallet import HELLO
+from support.engines.base_image import SHOWN, push_base
+from support.engines.kubernetes_client import KubernetesClient, opened_client
+from support.engines.kubernetes_fixture import own_image
+from support.engines.registry_fixture import started_registry
+from support.gateway.gateway_fixture import DevGateway
+from support.gateway.ports import quiet_port
+from support.gateway.waiting import until
 
 ROUNDS = 5
 BEYOND_SECONDS = 2.0

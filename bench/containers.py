@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 
 from deploying import through_gateway
-from docker_fixture import BASE, SUBNET, Dockerd, import_base, started_dockerd
 from gateway import gateway
-from gateway_fixture import DevGateway
 from measure import Row, median, spread
 from moorage.engines.images.base_images import DEFAULTS
-from wallet import HELLO
+from support.clients.wallet import HELLO
+from support.engines.docker_fixture import BASE, SUBNET, Dockerd, import_base, started_dockerd
+from support.gateway.gateway_fixture import DevGateway
 
 ROUNDS = 9
 PORT = 3000

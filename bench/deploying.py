@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 from gateway import EXAMPLES, api_port, example_files, funded, gateway
-from gateway_fixture import DevGateway
 from load import Caller, app_at, request_bytes, tcp
 from measure import Row, median, spread
 from moorage.deploy.settings import DeploySettings
@@ -28,8 +27,9 @@ from moorage.planning.plan import Settings as PlanSettings
 from moorage.planning.planner import make_plan
 from moorage.settings import Settings
 from moorage.uploads.tree import DirectoryTree
-from toolboxes import TOOLBOX
-from wallet import deploy_body
+from support.clients.wallet import deploy_body
+from support.engines.toolboxes import TOOLBOX
+from support.gateway.gateway_fixture import DevGateway
 
 ROUNDS = 11
 ROUNDS_WITH_PACKAGES = 5

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from gateway_fixture import MOORAGE, DevGateway, running
 from measure import SERVER_CPU, on_cpu
-from wallet import Answer, Wallet
+from support.clients.wallet import Answer, Wallet
+from support.gateway.gateway_fixture import MOORAGE, DevGateway, running
 
 REPOSITORY = Path(__file__).parents[1]
 EXAMPLES = REPOSITORY / "examples"

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gateway import example_files, funded, gateway
-from gateway_fixture import DevGateway
 from measure import MIB, Row, cpu_seconds, median, proportional_bytes, resident_bytes, spread
-from wallet import Answer, Wallet
+from support.clients.wallet import Answer, Wallet
+from support.gateway.gateway_fixture import DevGateway
 
 APPS = 50
 ROUNDS = 5

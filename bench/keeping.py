@@ -17,9 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from clock import MovableClock
 from customers import Customers, fill
-from fakes import FakeRoutes, app_address
 from measure import SERVER_CPU, Row, cpu_seconds, median, on_cpu, spread
 from moorage.deploy.addresses.followed import FOLLOW_SECONDS, FollowedRoutes
 from moorage.deploy.addresses.hosts import Hosts
@@ -28,9 +26,11 @@ from moorage.engines.engine import Instance
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.database import Database
 from moorage.storage.opening import open_database
-from postgres_fixture import PostgresServer
-from records_fixture import add_project
 from sharing import server
+from support.books.postgres_fixture import PostgresServer
+from support.books.records_fixture import add_project
+from support.gateway.clock import MovableClock
+from support.gateway.fakes import FakeRoutes, app_address
 
 sys.path.append(str(Path(__file__).parents[1] / "tests" / "unit" / "deploy"))
 

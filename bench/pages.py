@@ -6,7 +6,6 @@ from urllib.parse import urlsplit
 
 from customers import Customers, fill
 from gateway import api_port, gateway
-from gateway_fixture import DevGateway
 from load import request_bytes, tcp
 from measure import Row, cpu_seconds
 from moorage.clock import SystemClock
@@ -14,6 +13,7 @@ from moorage.pages.sessions.sessions import Sessions
 from moorage.records.session import Role
 from moorage.storage.apps import deployments
 from moorage.storage.opening import open_database
+from support.gateway.gateway_fixture import DevGateway
 
 PROJECTS = 10_000
 VISITS = 60

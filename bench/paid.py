@@ -13,10 +13,10 @@ from pathlib import Path
 from gateway import api_port, gateway
 from load import Caller, drive, request_bytes, tcp
 from measure import Row, median, spread
-from paying import sign_authorization
 from peer import install, peer
-from protocols import Challenge, credential, written
 from signing import Signer
+from support.chains.paying import sign_authorization
+from support.clients.protocols import Challenge, credential, written
 
 ROUNDS = 5
 REQUESTS = 1_000

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable, Mapping
 
 from measure import Row, median
-from memory_tree import MemoryTree
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
-from toolboxes import TOOLBOX
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import TOOLBOX
 
 FILES = 5_000
 ROUNDS = 15

@@ -26,8 +26,8 @@ from moorage.process import find_running
 from moorage.routing.haproxy import HAProxy
 from moorage.routing.haproxy_config import ProxySettings
 from moorage.routing.router import Router
-from ports import quiet_port
-from self_signed import self_signed
+from support.gateway.ports import quiet_port
+from support.gateway.self_signed import self_signed
 
 ROUNDS, SECONDS = 7, 2
 CONNECTIONS = 32

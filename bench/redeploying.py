@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 from gateway import EXAMPLES, api_port, example_files, funded, gateway
-from gateway_fixture import DevGateway
 from load import Caller, app_at, request_bytes, tcp
 from measure import Row, median, spread
 from moorage.deploy.settings import DeploySettings
@@ -24,8 +23,9 @@ from moorage.planning.plan import Settings as PlanSettings
 from moorage.planning.planner import make_plan
 from moorage.settings import Settings
 from moorage.uploads.tree import DirectoryTree
-from toolboxes import TOOLBOX
-from wallet import Answer, deploy_body
+from support.clients.wallet import Answer, deploy_body
+from support.engines.toolboxes import TOOLBOX
+from support.gateway.gateway_fixture import DevGateway
 
 ROUNDS = 5
 _EXAMPLES = {"express": "index.js", "fastapi": "main.py"}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from members import serve
 from moorage.settings import load_settings
 from settled_gateway import believe
+from support.gateway.members import serve
 
 if __name__ == "__main__":
     believe()

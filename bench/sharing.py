@@ -22,20 +22,20 @@ from pathlib import Path
 
 from bounded import hierarchy
 from carried import Carried
-from chain_fixture import LocalChains, running_chains
 from customers import Customers, fill
 from gateway import REPOSITORY, UNLIMITED, api_port, gateway, one_deployed
-from gateway_fixture import DevGateway
 from load import drive, request_bytes, tcp
 from measure import Row, median, spread
-from members import Member, Pair, running_pair
 from moorage.chains.local.anvil import find_anvil
 from moorage.storage.apps import deployments
 from moorage.storage.opening import open_database
 from paid import paying_request
-from postgres_fixture import PostgresServer
 from signing import Signer
 from sleeping import sleeper
+from support.books.postgres_fixture import PostgresServer
+from support.chains.chain_fixture import LocalChains, running_chains
+from support.gateway.gateway_fixture import DevGateway
+from support.gateway.members import Member, Pair, running_pair
 
 ROUNDS = 5
 POLLS_OF_BOOKS = 1_500

@@ -7,12 +7,12 @@ from pathlib import Path
 from customers import Customers, fill
 from deploying import through_gateway
 from gateway import example_files, gateway
-from gateway_fixture import DevGateway
 from measure import MIB, Row, cpu_seconds, median, resident_bytes, spread
 from moorage.engines.host.network.listeners import Listener
 from moorage.engines.host.record import Stage
 from moorage.engines.sandbox.record import Record
 from moorage.storage.opening import open_database
+from support.gateway.gateway_fixture import DevGateway
 
 SLEEPERS = 1_000
 DEPLOYS = 11

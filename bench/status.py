@@ -5,12 +5,12 @@ import tempfile
 from pathlib import Path
 
 from gateway import api_port, gateway, one_deployed
-from gateway_fixture import DevGateway
 from load import drive, request_bytes
 from measure import Row, median, spread
 from peer import install, peer
 from signing import Signer
-from wallet import Answer
+from support.clients.wallet import Answer
+from support.gateway.gateway_fixture import DevGateway
 
 ROUNDS = 5
 REQUESTS = 5_000

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 from itertools import count, islice
 
 from gateway import api_port, example_files, gateway, one_deployed
-from gateway_fixture import DevGateway
 from load import drive, request_bytes
 from measure import Row, cpu_seconds_of_children, median, spread
 from peer import install, peer
 from signing import Signer
+from support.gateway.gateway_fixture import DevGateway
 
 ROUNDS = 5
 CONNECTIONS = 6  # of a stranger eight uploads may wait at a time, and no more

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 from gateway import EXAMPLES, deployed, example_files, funded, gateway
-from gateway_fixture import DevGateway
 from load import app_at, request_bytes, tcp
 from measure import Row, median, spread
 from moorage.deploy.settings import DeploySettings
@@ -19,9 +18,10 @@ from moorage.planning.plan import Settings as PlanSettings
 from moorage.planning.planner import make_plan
 from moorage.settings import Settings
 from moorage.uploads.tree import DirectoryTree
-from toolboxes import TOOLBOX
-from waiting import until
-from wallet import Answer, Wallet
+from support.clients.wallet import Answer, Wallet
+from support.engines.toolboxes import TOOLBOX
+from support.gateway.gateway_fixture import DevGateway
+from support.gateway.waiting import until
 
 ROUNDS = 11
 _EXAMPLE = "hello-node"

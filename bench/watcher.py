@@ -28,7 +28,7 @@ from moorage.payments.watch.watcher import Watcher
 from moorage.storage.migrate import migrate
 from moorage.storage.money import accounts
 from moorage.storage.opening import open_database
-from paying import calldata
+from support.chains.paying import calldata
 
 TRANSFERS = 10_000
 BLOCKS = 100

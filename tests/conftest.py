@@ -21,20 +21,20 @@ settings.load_profile("unhurried")
 gc.disable()
 
 pytest_plugins = [
-    "shared_directories",
-    "database_option",
-    "chain_fixture",
-    "sandbox_fixture",
-    "content_fixture",
-    "docker_fixture",
-    "kubernetes_fixture",
-    "small_apps",
-    "kubernetes_engine_fixture",
-    "runtime_fixture",
-    "gateway_fixture",
-    "postgres_fixture",
-    "records_fixture",
-    "desk_fixture",
+    "support.gateway.shared_directories",
+    "support.books.database_option",
+    "support.chains.chain_fixture",
+    "support.engines.sandbox_fixture",
+    "support.gateway.content_fixture",
+    "support.engines.docker_fixture",
+    "support.engines.kubernetes_fixture",
+    "support.engines.small_apps",
+    "support.engines.kubernetes_engine_fixture",
+    "support.engines.runtime_fixture",
+    "support.gateway.gateway_fixture",
+    "support.books.postgres_fixture",
+    "support.books.records_fixture",
+    "support.chains.desk_fixture",
 ]
 
 

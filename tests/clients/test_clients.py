@@ -12,10 +12,10 @@ from aiohttp import web
 from eth_account import Account
 from multidict import CIMultiDict
 
-from gateway_fixture import DevGateway, running
-from paying import rpc, token_balance
-from receiver import receiving
-from wallet import Answer, Wallet, call, deploy_body, fresh_name, new_key
+from support.chains.paying import rpc, token_balance
+from support.clients.wallet import Answer, Wallet, call, deploy_body, fresh_name, new_key
+from support.gateway.gateway_fixture import DevGateway, running
+from support.gateway.receiver import receiving
 
 pytestmark = pytest.mark.root
 

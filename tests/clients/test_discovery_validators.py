@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway_fixture import DevGateway
+from support.gateway.gateway_fixture import DevGateway
 
 pytestmark = pytest.mark.root
 

@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from discovery_facts import FACTS
 from moorage.api.discovery.notes import EXAMPLES
 from moorage.api.discovery.openapi import openapi_document
 from moorage.api.operations import OPERATIONS
 from moorage.wire.deploy import DeployBody
+from support.gateway.discovery_facts import FACTS
 
 pytestmark = pytest.mark.root
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway_fixture import MOORAGE, DevGateway
-from wallet import Wallet
+from support.clients.wallet import Wallet
+from support.gateway.gateway_fixture import MOORAGE, DevGateway
 
 pytestmark = pytest.mark.root
 

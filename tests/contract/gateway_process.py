@@ -12,13 +12,13 @@ import pytest
 
 from moorage.address import Address
 from moorage.engines.sandbox.sandbox import Sandbox
-from sandbox_fixture import make_sandbox
+from support.engines.sandbox_fixture import make_sandbox
 
 GATEWAY = """
 import asyncio, sys
 from pathlib import Path
-from sandbox_fixture import make_sandbox
-from small_apps import build, plan, start
+from support.engines.sandbox_fixture import make_sandbox
+from support.engines.small_apps import build, plan, start
 
 async def main(state, instance_id, source, step):
     runtime = make_sandbox(Path(state), instance_id=instance_id)

@@ -24,8 +24,8 @@ from moorage.routing.listener import listen_unix
 from moorage.routing.pages import Absence, HostState, fallback_app
 from moorage.routing.router import Router
 from moorage.routing.waking import QuestionServer, Wake, Waking
-from ports import quiet_port
-from waiting import until
+from support.gateway.ports import quiet_port
+from support.gateway.waiting import until
 
 DEADLINE_SECONDS = 60.0
 STATES = {

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gateway_fixture import REPOSITORY
 from moorage import metrics
 from moorage.gateway.operator import vital_signs
+from support.gateway.gateway_fixture import REPOSITORY
 
 RULES = REPOSITORY / "ops/prometheus/moorage.rules.yml"
 DASHBOARD = REPOSITORY / "ops/grafana/moorage.json"

@@ -10,7 +10,7 @@ from gateway_process import Gateway
 from moorage.address import Address
 from moorage.engines.engine import AppExit
 from moorage.engines.sandbox.sandbox import Sandbox
-from small_apps import SERVER, build_and_start, fetch, is_open, plan, start
+from support.engines.small_apps import SERVER, build_and_start, fetch, is_open, plan, start
 
 pytestmark = pytest.mark.root
 

@@ -8,7 +8,7 @@ import pytest
 
 from moorage.engines.disks.disk import Disk
 from moorage.engines.sandbox.sandbox import Sandbox
-from small_apps import build, get, plan, start
+from support.engines.small_apps import build, get, plan, start
 
 pytestmark = pytest.mark.root
 

@@ -15,10 +15,10 @@ from moorage.engines.logs.store import CAP_BYTES, LINE_BYTES
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
 from moorage.records.log import LogKind, LogStream
-from remains import processes_saying
-from sandbox_fixture import make_sandbox
-from small_apps import ON_PORT, SERVER, build, build_and_start, fetch, plan, start
-from waiting import until, until_read
+from support.engines.remains import processes_saying
+from support.engines.sandbox_fixture import make_sandbox
+from support.engines.small_apps import ON_PORT, SERVER, build, build_and_start, fetch, plan, start
+from support.gateway.waiting import until, until_read
 
 pytestmark = pytest.mark.root
 

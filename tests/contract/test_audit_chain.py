@@ -11,9 +11,6 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from busy_books import keep_busy
-from chain_fixture import LocalChains
-from clock import MovableClock
 from moorage.chains.local.dev_wallet import DevWallet
 from moorage.chains.rpc import RpcClient
 from moorage.cli.main import run
@@ -25,9 +22,12 @@ from moorage.payments.taking.verification import Verifier
 from moorage.payments.watch.watcher import Watcher
 from moorage.settings import load_settings
 from moorage.storage.database import Database
-from paying import mine, rpc, send_transfer
-from records_fixture import CAROL, USDC
-from rpc_proxy import RpcProxy
+from support.books.busy_books import keep_busy
+from support.books.records_fixture import CAROL, USDC
+from support.chains.chain_fixture import LocalChains
+from support.chains.paying import mine, rpc, send_transfer
+from support.chains.rpc_proxy import RpcProxy
+from support.gateway.clock import MovableClock
 
 
 class Gateway:

@@ -9,12 +9,12 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from clock import MINUTE_MS, MovableClock
 from moorage.certificates.availability import Availability
 from moorage.certificates.services import CertificateSettings
 from moorage.errors import ProxyFailed
 from moorage.operate.check.authority import check_authority
 from moorage.settings import Settings, load_settings
+from support.gateway.clock import MINUTE_MS, MovableClock
 
 FIVE_MINUTES_MS = 5 * MINUTE_MS
 DIRECTORY = {"newNonce": "n", "newAccount": "a", "newOrder": "o"}

@@ -13,7 +13,7 @@ from moorage.settings import load_settings
 from moorage.storage.apps import configuration
 from moorage.storage.opening import open_database
 from moorage.storage.vault import Vault
-from records_fixture import ALICE, add_project
+from support.books.records_fixture import ALICE, add_project
 
 pytestmark = pytest.mark.root
 

@@ -9,14 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from base_image import push_base
 from moorage.cli.main import run
 from moorage.planning.plan import Stack
 from moorage.records.deployment import DeploymentStatus
 from moorage.settings import load_settings
 from moorage.storage.database import Database
-from records_fixture import ALICE, CAROL, PLAN, add_deployment, add_project
-from registry_fixture import RegistryServer, started_registry
+from support.books.records_fixture import ALICE, CAROL, PLAN, add_deployment, add_project
+from support.engines.base_image import push_base
+from support.engines.registry_fixture import RegistryServer, started_registry
 
 pytestmark = pytest.mark.root  # the registry's package is installed with the sandbox's
 

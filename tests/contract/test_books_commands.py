@@ -6,7 +6,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from clock import HOUR_MS, START_MS
 from moorage.cli.main import run
 from moorage.ledger import ledger
 from moorage.ledger.transfer import Transfer
@@ -20,7 +19,8 @@ from moorage.storage.database import Database
 from moorage.storage.money import accounts
 from moorage.storage.operation import evictions
 from moorage.storage.operation.evictions import Eviction, FailedTry
-from records_fixture import ALICE, BOB, CAROL, add_project, transfer
+from support.books.records_fixture import ALICE, BOB, CAROL, add_project, transfer
+from support.gateway.clock import HOUR_MS, START_MS
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
 from moorage.planning.plan import Plan
 from moorage.records.log import LogKind
-from small_apps import OWN, belongings, build, plan, processes, start
-from waiting import until
+from support.engines.small_apps import OWN, belongings, build, plan, processes, start
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

@@ -19,7 +19,7 @@ from moorage.engines.images.layer import LayerBounds, Place, write_layer
 from moorage.engines.kubernetes.building.exchange import Exchange, Tickets
 from moorage.engines.kubernetes.building.pod import fetch, pack
 from moorage.engines.kubernetes.building.pod.program import REFUSED, TOO_LARGE, Failed
-from waiting import until, until_read
+from support.gateway.waiting import until, until_read
 
 MIB = 1024 * 1024
 LIMIT = 4 * MIB

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from support.engines.fake_kubernetes.cluster import Cluster
+from support.engines.fake_kubernetes.resources import CLAIMS, NETWORK_POLICIES, PODS, SECRETS
 
-from fake_kubernetes.cluster import Cluster
-from fake_kubernetes.resources import CLAIMS, NETWORK_POLICIES, PODS, SECRETS
-from kubernetes_engine_fixture import CopyingBuilder, cluster_options, make_engine, opened_engine
 from moorage.engines.carried import NewVolume, VolumeArchive, VolumeContent
 from moorage.engines.disks.volume import Volume
 from moorage.engines.engine import Engine, Instance, InstanceSpec
@@ -21,8 +20,14 @@ from moorage.engines.kubernetes.engine import KubernetesEngine
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Stack
-from sandbox_fixture import volume_of
-from small_apps import LIMITS, MIB, build, get, plan
+from support.engines.kubernetes_engine_fixture import (
+    CopyingBuilder,
+    cluster_options,
+    make_engine,
+    opened_engine,
+)
+from support.engines.sandbox_fixture import volume_of
+from support.engines.small_apps import LIMITS, MIB, build, get, plan
 
 pytestmark = pytest.mark.root
 

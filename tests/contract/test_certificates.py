@@ -12,8 +12,6 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from acme_authority import AcmeAuthority, acme_authority
-from clock import MovableClock
 from moorage.certificates import acme
 from moorage.certificates.acme import AcmeAuthority as Client
 from moorage.certificates.authority import Accounts, Fault, OrderFailed, Proof
@@ -22,8 +20,10 @@ from moorage.certificates.proofs import PlacedProofs
 from moorage.gateway.pages import CHALLENGES
 from moorage.storage.database import Database
 from moorage.storage.vault import Vault
-from name_server import name_server
-from waiting import until
+from support.engines.name_server import name_server
+from support.gateway.acme_authority import AcmeAuthority, acme_authority
+from support.gateway.clock import MovableClock
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from chain_fixture import LocalChains
 from moorage.chains.local.dev_wallet import DevWallet
 from moorage.errors import ChainUnavailable
 from moorage.records.money.payment import Finality, PaymentStatus
 from moorage.storage.database import Database
-from rpc_proxy import RpcProxy
-from watching import Watched
+from support.chains.chain_fixture import LocalChains
+from support.chains.rpc_proxy import RpcProxy
+from support.chains.watching import Watched
 
 CHAINS = ("arbitrum", "base")
 

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from support.engines.fake_kubernetes.cluster import Cluster
 
-from fake_kubernetes.cluster import Cluster
 from moorage.operate.check.cluster import check_cluster, judge_cluster
 from moorage.operate.check.machine import look_at_machine
 from moorage.settings import Settings, load_settings

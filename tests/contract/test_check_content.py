@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from content_fixture import KEYS, S3Server, answering
 from moorage.content import opening
 from moorage.content.directory import DirectoryStore
 from moorage.errors import ContentUnavailable
 from moorage.operate.check import content
 from moorage.operate.check.content import check_content
 from moorage.settings import Settings, load_settings
+from support.gateway.content_fixture import KEYS, S3Server, answering
 
 DENIED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 12\r\nConnection: close\r\n\r\nAccessDenied"
 

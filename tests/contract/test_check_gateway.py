@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from chain_fixture import LocalChains
 from moorage.certificates.pem import CertificateInvalid, read_certificate
 from moorage.operate.check import Finding, check_gateway
 from moorage.operate.check.configuration import check_configuration
@@ -17,7 +16,8 @@ from moorage.operate.check.names import check_names
 from moorage.operate.check.nodes import check_nodes
 from moorage.operate.check.ports import gateway_holds
 from moorage.settings import Settings, load_settings
-from rpc_proxy import RpcProxy
+from support.chains.chain_fixture import LocalChains
+from support.chains.rpc_proxy import RpcProxy
 
 NOW_MS = round(datetime(2026, 6, 1, tzinfo=UTC).timestamp() * 1000)
 PAY_TO = "0x7EA5000000000000000000000000000000000001"

@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
-from chain_fixture import LocalChains
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import Eip712Domain
 from moorage.operate.check.tokens import TokenFacts, check_tokens, judge_token
+from support.chains.chain_fixture import LocalChains
 
 RIGHT = '{ name = "USD Coin", version = "2" }'
 

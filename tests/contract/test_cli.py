@@ -24,7 +24,7 @@ from sdk_stubs import (
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from gateway_fixture import moorage
+from support.gateway.gateway_fixture import moorage
 
 KEYS = tuple("0x" + f"{number:02x}" * 32 for number in (0x11, 0x22))
 MAIN = "from moorage.cli.main import main; main()"

@@ -10,9 +10,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from base_image import push_image
-from docker_fixture import BASE, Dockerd, write_base
-from docker_pods import DockerPods
 from moorage.engines.engine import BuildSpec, Limits
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.images.base_images import DEFAULTS, BaseImages
@@ -26,8 +23,11 @@ from moorage.engines.kubernetes.building.opening import BuildPlaces, opened_buil
 from moorage.engines.kubernetes.objects.labels import wallet_hash
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Plan, Stack
-from registry_fixture import RegistryServer, started_registry
-from waiting import until
+from support.engines.base_image import push_image
+from support.engines.docker_fixture import BASE, Dockerd, write_base
+from support.engines.docker_pods import DockerPods
+from support.engines.registry_fixture import RegistryServer, started_registry
+from support.gateway.waiting import until
 
 MIB = 1024 * 1024
 OWNER = "0xfeed"

@@ -13,10 +13,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from support.engines.fake_kubernetes.cluster import Cluster
 
-from docker_fixture import BASE, SUBNET, Dockerd
-from fake_kubernetes.cluster import Cluster
-from kubernetes_engine_fixture import cluster_options, host_configuration, opened_engine
 from moorage.engines.dockerd.daemon import DaemonFailed
 from moorage.engines.dockerd.images import ImageOptions
 from moorage.engines.dockerd.workshop import Workshop, opened_images
@@ -35,10 +33,16 @@ from moorage.planning.toolbox import Dockerfiles, Toolbox
 from moorage.records.log import LogKind
 from moorage.settings import load_settings
 from moorage.uploads.tree import DirectoryTree
-from ports import quiet_port
-from registry_fixture import RegistryServer, started_registry
-from runtime_fixture import engine_options
-from small_apps import LIMITS, MIB, fetch
+from support.engines.docker_fixture import BASE, SUBNET, Dockerd
+from support.engines.kubernetes_engine_fixture import (
+    cluster_options,
+    host_configuration,
+    opened_engine,
+)
+from support.engines.registry_fixture import RegistryServer, started_registry
+from support.engines.runtime_fixture import engine_options
+from support.engines.small_apps import LIMITS, MIB, fetch
+from support.gateway.ports import quiet_port
 
 pytestmark = pytest.mark.root
 

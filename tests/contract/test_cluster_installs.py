@@ -5,9 +5,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from support.engines.fake_kubernetes.cluster import Cluster
 
-from fake_kubernetes.cluster import Cluster
-from kubernetes_engine_fixture import opened_engine
 from moorage.engines.images.credentials import Credentials
 from moorage.engines.images.reference import Repository
 from moorage.engines.images.registry import Registry
@@ -17,9 +16,10 @@ from moorage.engines.kubernetes.objects.labels import wallet_hash
 from moorage.errors import DeployFailed
 from moorage.planning.plan import Plan
 from moorage.records.log import LogKind
-from registry_fixture import RegistryServer
-from runtime_fixture import make_building_engine
-from small_apps import MIB, SERVER, build, fetch, plan, start
+from support.engines.kubernetes_engine_fixture import opened_engine
+from support.engines.registry_fixture import RegistryServer
+from support.engines.runtime_fixture import make_building_engine
+from support.engines.small_apps import MIB, SERVER, build, fetch, plan, start
 
 pytestmark = pytest.mark.root
 

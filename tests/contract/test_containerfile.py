@@ -23,13 +23,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from repacked_wheels import repack
+from support.engines.fake_kubernetes.cluster import Cluster
 
 import moorage
-from docker_fixture import Dockerd
-from fake_kubernetes.cluster import Cluster
-from kubernetes_engine_fixture import cluster_options, make_engine
-from rpc_proxy import RpcProxy
-from waiting import until
+from support.chains.rpc_proxy import RpcProxy
+from support.engines.docker_fixture import Dockerd
+from support.engines.kubernetes_engine_fixture import cluster_options, make_engine
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

@@ -6,15 +6,25 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from docker_fixture import BASE, Dockerd, make_docker, opened_docker
 from moorage.engines.docker.container import container_name
 from moorage.engines.docker.docker import DockerEngine
 from moorage.engines.engine import AppExit, InstanceSpec, Limits
 from moorage.errors import DeployFailed, FailureCause, IsolationMissing
 from moorage.planning.plan import Stack
 from moorage.records.log import LogKind, LogStream
-from small_apps import LIMITS, ON_PORT, SERVER, build, build_and_start, fetch, logged, plan, start
-from waiting import until
+from support.engines.docker_fixture import BASE, Dockerd, make_docker, opened_docker
+from support.engines.small_apps import (
+    LIMITS,
+    ON_PORT,
+    SERVER,
+    build,
+    build_and_start,
+    fetch,
+    logged,
+    plan,
+    start,
+)
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from content_fixture import KEYS, S3Server, answering
 from moorage.content.directory import DirectoryStore
 from moorage.content.s3 import S3Store
 from moorage.content.store import ContentStore
 from moorage.errors import ContentUnavailable
+from support.gateway.content_fixture import KEYS, S3Server, answering
 
 LARGE = 11 * 1024 * 1024  # goes to S3 in parts
 

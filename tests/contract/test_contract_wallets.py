@@ -8,9 +8,6 @@ import msgspec
 import pytest
 from eth_account import Account
 
-from chain_fixture import LocalChains
-from clock import MovableClock
-from contract_wallet import Counterfactual, deployed_wallet, put_code, sign_hash, wrapped
 from moorage.auth.contract_wallets import ContractWallets
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.auth.wallet import Wallet
@@ -18,8 +15,17 @@ from moorage.chains.chain import Chain
 from moorage.chains.local.dev_wallet import DevWallet
 from moorage.chains.rpc import RpcClient
 from moorage.errors import ChainUnavailable, RateLimited
-from paying import rpc, send_transaction
-from rpc_proxy import RpcProxy
+from support.chains.chain_fixture import LocalChains
+from support.chains.contract_wallet import (
+    Counterfactual,
+    deployed_wallet,
+    put_code,
+    sign_hash,
+    wrapped,
+)
+from support.chains.paying import rpc, send_transaction
+from support.chains.rpc_proxy import RpcProxy
+from support.gateway.clock import MovableClock
 
 DIGEST = bytes.fromhex("d1" * 32)
 STRANGER = "0x" + "77" * 32

@@ -11,9 +11,9 @@ from moorage.engines.isolation.network import Network
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
 from moorage.records.log import LogKind
-from sandbox_fixture import make_sandbox
-from small_apps import SERVER, build, build_and_start, fetch, logged, plan, start
-from waiting import until
+from support.engines.sandbox_fixture import make_sandbox
+from support.engines.small_apps import SERVER, build, build_and_start, fetch, logged, plan, start
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

@@ -7,7 +7,7 @@ import asyncpg
 
 from moorage.storage.opening import open_database
 from moorage.storage.several.identity import identity
-from postgres_fixture import PostgresServer
+from support.books.postgres_fixture import PostgresServer
 
 
 async def identity_of(url: str) -> str:

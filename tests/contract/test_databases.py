@@ -15,9 +15,9 @@ from moorage.storage.database import Database, Statement, Value
 from moorage.storage.opening import open_database
 from moorage.storage.schema import deployments, projects, wallets
 from moorage.storage.several.shared_tables import SharedTables
-from postgres_fixture import PostgresServer
-from records_fixture import ALICE, BOB, CAROL, add_deployment, add_project
-from statements import statements
+from support.books.postgres_fixture import PostgresServer
+from support.books.records_fixture import ALICE, BOB, CAROL, add_deployment, add_project
+from support.books.statements import statements
 
 pytestmark = pytest.mark.root  # the server's package is installed with the sandbox's
 

@@ -16,18 +16,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from chain_fixture import LocalChains
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.local.anvil import INSTALL_COMMAND, NodeRecord, find_anvil
 from moorage.chains.local.dev_wallet import DevWallets, dev_wallets
 from moorage.chains.local.devchain import DevChain, keep_mining
 from moorage.chains.rpc import RpcClient
 from moorage.errors import LocalChainFailed
-from paying import rpc, send_transfer, token_balance
-from ports import quiet_port
-from rpc_proxy import RpcProxy
-from standing_still import is_stopped
-from waiting import until
+from support.chains.chain_fixture import LocalChains
+from support.chains.paying import rpc, send_transfer, token_balance
+from support.chains.rpc_proxy import RpcProxy
+from support.gateway.ports import quiet_port
+from support.gateway.standing_still import is_stopped
+from support.gateway.waiting import until
 
 ARBITRUM = KNOWN_CHAINS["arbitrum"]
 USDC = "0xaf88d065e77c8cC2239327C5EDb3A432268e5831"

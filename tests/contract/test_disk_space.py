@@ -11,11 +11,11 @@ from moorage.engines.engine import Incident, IncidentKind, Instance, InstanceSpe
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.log import LogKind
-from remains import processes_in
-from sandbox_fixture import make_sandbox, opened, run_dir_of
-from small_apps import LIMITS, MIB, build, get, plan, start
-from small_disk import errors_in, fill, free_mib, small_disk
-from waiting import until
+from support.engines.remains import processes_in
+from support.engines.sandbox_fixture import make_sandbox, opened, run_dir_of
+from support.engines.small_apps import LIMITS, MIB, build, get, plan, start
+from support.engines.small_disk import errors_in, fill, free_mib, small_disk
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

@@ -8,9 +8,9 @@ import pytest
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.log import LogKind
-from sandbox_fixture import CACHE_BYTES, make_sandbox, opened
-from small_apps import OWN, build, plan, processes, start
-from waiting import until
+from support.engines.sandbox_fixture import CACHE_BYTES, make_sandbox, opened
+from support.engines.small_apps import OWN, build, plan, processes, start
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

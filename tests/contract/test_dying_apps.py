@@ -20,7 +20,7 @@ from harbour import App, Harbour, get, listening, serve_fallback
 from moorage.address import Address
 from moorage.routing.access_log import AccessLog
 from moorage.routing.haproxy import ACCESS_LOGS
-from waiting import until
+from support.gateway.waiting import until
 
 HOST = "mortal.localhost"
 BODY = os.urandom(1 << 20) * 20

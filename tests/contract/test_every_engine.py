@@ -8,12 +8,12 @@ from typing import cast
 
 import pytest
 
-from fakes import FakeRuntime
-from file_engine import FileEngine
 from moorage.engines.engine import Engine, InstanceSpec
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.log import LogKind, LogStream
-from small_apps import LIMITS, MIB, build, build_and_start, plan, start
+from support.engines.file_engine import FileEngine
+from support.engines.small_apps import LIMITS, MIB, build, build_and_start, plan, start
+from support.gateway.fakes import FakeRuntime
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ import pytest
 from aiohttp import web
 from eth_account import Account
 
-from chain_fixture import LocalChains
-from clock import HOUR_MS
 from moorage.chains.local.dev_wallet import DevWallet
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable
@@ -21,10 +19,12 @@ from moorage.records.project import ProjectStatus
 from moorage.storage.apps import projects
 from moorage.storage.database import Database
 from moorage.storage.money import intervals
-from paying import rpc, send_transaction, send_transfer, sign_authorization
-from records_fixture import add_project
-from rpc_proxy import RpcProxy
-from watching import Watched
+from support.books.records_fixture import add_project
+from support.chains.chain_fixture import LocalChains
+from support.chains.paying import rpc, send_transaction, send_transfer, sign_authorization
+from support.chains.rpc_proxy import RpcProxy
+from support.chains.watching import Watched
+from support.gateway.clock import HOUR_MS
 
 
 @pytest.fixture

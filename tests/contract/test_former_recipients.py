@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 from eth_account import Account
 
-from chain_fixture import LocalChains
-from fakes import paywall_of
 from moorage.chains.local.dev_wallet import DevWallet
 from moorage.clock import SystemClock
 from moorage.errors import ConfigurationInvalid, RefundRefused
@@ -23,8 +21,10 @@ from moorage.payments.taking.verification import Verifier
 from moorage.records.money.payment import Finality, PaymentStatus
 from moorage.settings import Settings, load_settings
 from moorage.storage.database import Database
-from paying import send_transfer
-from watching import SAFE_ABOVE, Watched
+from support.chains.chain_fixture import LocalChains
+from support.chains.paying import send_transfer
+from support.chains.watching import SAFE_ABOVE, Watched
+from support.gateway.fakes import paywall_of
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 
 from moorage.address import Address
 from moorage.engines.sandbox.sandbox import Sandbox
-from sandbox_fixture import make_sandbox, opened
-from small_apps import SERVER, build, build_and_start, fetch, is_open, plan, start
+from support.engines.sandbox_fixture import make_sandbox, opened
+from support.engines.small_apps import SERVER, build, build_and_start, fetch, is_open, plan, start
 
 pytestmark = [pytest.mark.root, pytest.mark.spread("forwarding")]
 

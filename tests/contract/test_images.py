@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from docker_fixture import BASE, BOUND_SECONDS, Dockerd
 from moorage.engines.dockerd.daemon import connect
 from moorage.engines.dockerd.group import BuildGroup, remove_everywhere
 from moorage.engines.dockerd.images import ImageOptions, Images
@@ -25,7 +24,8 @@ from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Dockerfiles, Toolbox
 from moorage.uploads.tree import DirectoryTree
-from waiting import until
+from support.engines.docker_fixture import BASE, BOUND_SECONDS, Dockerd
+from support.gateway.waiting import until
 
 MIB = 1024 * 1024
 OWNER = "0xfeed"

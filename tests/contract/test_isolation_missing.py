@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway_fixture import MOORAGE
+from support.gateway.gateway_fixture import MOORAGE
 
 pytestmark = pytest.mark.root
 
@@ -14,7 +14,7 @@ OPEN = """
 import asyncio, sys
 from pathlib import Path
 from moorage.errors import IsolationMissing
-from sandbox_fixture import make_sandbox
+from support.engines.sandbox_fixture import make_sandbox
 
 runtime = make_sandbox(Path(sys.argv[1]))
 try:

@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from clock import MovableClock
 from moorage.engines.images.credentials import Credentials
 from moorage.engines.images.layer import Layer
 from moorage.engines.images.manifest import (
@@ -30,7 +29,8 @@ from moorage.engines.kubernetes.building.registry.images import (
     StoredBase,
 )
 from moorage.engines.kubernetes.objects.labels import wallet_hash
-from registry_fixture import BOUND_SECONDS, RegistryServer, started_registry
+from support.engines.registry_fixture import BOUND_SECONDS, RegistryServer, started_registry
+from support.gateway.clock import MovableClock
 
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"

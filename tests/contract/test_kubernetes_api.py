@@ -5,7 +5,13 @@ Runs against the fake cluster, or against a real one: MOORAGE_TEST_KUBECONFIG, M
 
 import pytest
 
-from kubernetes_client import KubernetesClient, Manifest, Refused, name_of, namespace_at
+from support.engines.kubernetes_client import (
+    KubernetesClient,
+    Manifest,
+    Refused,
+    name_of,
+    namespace_at,
+)
 
 pytestmark = pytest.mark.root
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from kubernetes_schemas import RELEASES, validate_object
 from moorage.engines.kubernetes.objects import questions
 from moorage.engines.kubernetes.objects.labels import GATEWAY_LABELS
 from moorage.gateway.receiving import receiving_address, serving_chains
 from moorage.settings import Settings, load_settings
+from support.engines.kubernetes_schemas import RELEASES, validate_object
 
 OPS = Path(__file__).parents[2] / "ops/kubernetes"
 OVERLAYS = ("one", "several")

@@ -7,20 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from support.engines.fake_kubernetes.cluster import Cluster
+from support.engines.fake_kubernetes.faults import INTERNAL
+from support.engines.fake_kubernetes.resources import NAMESPACES, PODS, SECRETS, Resource
 
-from fake_kubernetes.cluster import Cluster
-from fake_kubernetes.faults import INTERNAL
-from fake_kubernetes.resources import NAMESPACES, PODS, SECRETS, Resource
-from kubernetes_engine_fixture import (
-    OWN_IMAGE,
-    Copied,
-    CopyingBuilder,
-    cluster_options,
-    copying_builder,
-    host_configuration,
-    make_engine,
-    opened_engine,
-)
 from moorage.clock import SystemClock
 from moorage.engines.engine import BuildSpec
 from moorage.engines.kind import ClusterOptions
@@ -33,8 +23,18 @@ from moorage.engines.kubernetes.objects.build import Build
 from moorage.engines.kubernetes.objects.labels import app_name, wallet_hash, wallet_namespace
 from moorage.engines.kubernetes.options import pod_options
 from moorage.errors import ClusterUnavailable
-from small_apps import LIMITS, build, build_and_start, plan, start
-from waiting import until
+from support.engines.kubernetes_engine_fixture import (
+    OWN_IMAGE,
+    Copied,
+    CopyingBuilder,
+    cluster_options,
+    copying_builder,
+    host_configuration,
+    make_engine,
+    opened_engine,
+)
+from support.engines.small_apps import LIMITS, build, build_and_start, plan, start
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

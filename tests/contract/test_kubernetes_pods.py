@@ -13,9 +13,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from kubernetes_client import KubernetesClient, Manifest, Refused
-from kubernetes_fixture import TestedCluster
-from waiting import until, until_read
+from support.engines.kubernetes_client import KubernetesClient, Manifest, Refused
+from support.engines.kubernetes_fixture import TestedCluster
+from support.gateway.waiting import until, until_read
 
 pytestmark = pytest.mark.root
 

@@ -5,15 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.engines.fake_kubernetes.cluster import Cluster
+from support.engines.fake_kubernetes.resources import STORED
 
-from fake_kubernetes.cluster import Cluster
-from fake_kubernetes.resources import STORED
-from kubernetes_engine_fixture import make_engine, opened_engine
 from moorage.engines.engine import Engine, InstanceSpec
 from moorage.engines.kubernetes.objects import questions
 from moorage.errors import IsolationMissing
 from moorage.records.log import LogKind
-from small_apps import LIMITS, MIB, build, logged, plan
+from support.engines.kubernetes_engine_fixture import make_engine, opened_engine
+from support.engines.small_apps import LIMITS, MIB, build, logged, plan
 
 pytestmark = pytest.mark.root
 

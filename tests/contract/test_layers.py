@@ -12,8 +12,8 @@ from moorage.planning.planner import make_plan
 from moorage.records.log import LogKind
 from moorage.sdk.archive import list_files
 from moorage.uploads.tree import DirectoryTree
-from small_apps import LIMITS, MIB, SERVER, build, fetch, logged, plan, start
-from toolboxes import TOOLBOX
+from support.engines.small_apps import LIMITS, MIB, SERVER, build, fetch, logged, plan, start
+from support.engines.toolboxes import TOOLBOX
 
 pytestmark = pytest.mark.root
 

@@ -4,8 +4,8 @@ import secrets
 
 from eth_account import Account
 
-from chain_fixture import LocalChains
-from paying import rpc, until_mined
+from support.chains.chain_fixture import LocalChains
+from support.chains.paying import rpc, until_mined
 
 
 async def test_transaction_that_the_node_held_back_in_its_turn_is_waited_for(

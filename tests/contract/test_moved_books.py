@@ -13,7 +13,6 @@ import asyncpg
 import pytest
 from sqlalchemy import BigInteger, Boolean, CheckConstraint, Integer, Table
 
-from clock import MovableClock
 from moorage.backup.staging import Staging
 from moorage.engines.sandbox.exports import SandboxExports
 from moorage.errors import AlreadyRunning, ConfigurationInvalid
@@ -25,8 +24,9 @@ from moorage.storage.money import accounts
 from moorage.storage.opening import open_database
 from moorage.storage.purpose import Purpose, purpose_of, set_purpose
 from moorage.storage.schema import metadata
-from postgres_fixture import PostgresServer
-from records_fixture import ALICE, fund
+from support.books.postgres_fixture import PostgresServer
+from support.books.records_fixture import ALICE, fund
+from support.gateway.clock import MovableClock
 
 pytestmark = pytest.mark.root  # the server's package is installed with the sandbox's
 

@@ -37,9 +37,9 @@ from moorage.parsers.uploads import IN_PLACE_BYTES, UploadParser
 from moorage.planning.plan import Plan
 from moorage.uploads.parsing import InPlace, Parser
 from moorage.uploads.room import Uploader
-from toolboxes import TOOLBOX
-from upload_bodies import contents, document, receive, zip_body, zipped
-from waiting import until
+from support.clients.upload_bodies import contents, document, receive, zip_body, zipped
+from support.engines.toolboxes import TOOLBOX
+from support.gateway.waiting import until
 
 FILES = {"index.js": b"listen()", "a/b.bin": bytes(range(256)) * 2_000, "empty": b""}
 LONG = {"filler": "x" * IN_PLACE_BYTES}

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 import pytest
+from support.engines.fake_kubernetes.cluster import Cluster
 
-from base_image import push_base
-from fake_kubernetes.cluster import Cluster
-from kubernetes_engine_fixture import opened_engine
 from moorage.engines.kubernetes.engine import KubernetesEngine
-from registry_fixture import RegistryServer
-from runtime_fixture import make_building_engine
-from small_apps import build, fetch, plan, start
+from support.engines.base_image import push_base
+from support.engines.kubernetes_engine_fixture import opened_engine
+from support.engines.registry_fixture import RegistryServer
+from support.engines.runtime_fixture import make_building_engine
+from support.engines.small_apps import build, fetch, plan, start
 
 pytestmark = pytest.mark.root
 

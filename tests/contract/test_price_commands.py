@@ -12,7 +12,7 @@ from moorage.cli.main import run
 from moorage.records.event import EventData, EventKind
 from moorage.storage import events
 from moorage.storage.database import Database
-from records_fixture import ALICE, BOB, CAROL, add_project
+from support.books.records_fixture import ALICE, BOB, CAROL, add_project
 
 DEAR, CHEAP, TODAY = 2_000_000, 100_000, 500_000  # half a GiB and half a core at $0.50 each
 NEXT_YEAR = (datetime.now(UTC) + timedelta(days=365)).strftime("%Y-%m-%dT00:00:00Z")

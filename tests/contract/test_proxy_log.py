@@ -15,7 +15,7 @@ from moorage.records.traffic import Position
 from moorage.routing.access_log import AccessLog
 from moorage.routing.haproxy import ACCESS_LOGS
 from moorage.routing.probe import probe
-from waiting import until
+from support.gateway.waiting import until
 
 HOST = "my-app.localhost"
 TOKEN = "0123456789abcdef" * 2

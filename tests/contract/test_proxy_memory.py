@@ -20,9 +20,9 @@ from moorage.routing.haproxy import HAProxy
 from moorage.routing.listener import listen_unix
 from moorage.routing.probe import answers
 from moorage.routing.router import Router
-from ports import quiet_port
-from self_signed import self_signed
-from waiting import until
+from support.gateway.ports import quiet_port
+from support.gateway.self_signed import self_signed
+from support.gateway.waiting import until
 
 MIB = 1024 * 1024
 DEADLINE_SECONDS = 60.0

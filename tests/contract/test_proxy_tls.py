@@ -20,9 +20,9 @@ from moorage.routing.haproxy import HAProxy
 from moorage.routing.haproxy_config import ProxySettings
 from moorage.routing.probe import Answer, probe
 from moorage.routing.router import Router
-from ports import quiet_port
-from self_signed import self_signed
-from waiting import until
+from support.gateway.ports import quiet_port
+from support.gateway.self_signed import self_signed
+from support.gateway.waiting import until
 
 HOST, OTHER = "my-app.apps.localhost", "other.apps.localhost"
 

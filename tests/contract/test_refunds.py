@@ -13,8 +13,6 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from chain_fixture import LocalChains
-from clock import START_MS
 from moorage.chains.chain import Token
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.chains.local.dev_wallet import DevWallet
@@ -40,7 +38,9 @@ from moorage.storage.database import Database, Transaction
 from moorage.storage.money import accounts, payments, refunds
 from moorage.storage.money.chains import relays
 from moorage.storage.opening import open_database
-from paying import (
+from support.books.records_fixture import ALICE, USDC, USDT, transfer
+from support.chains.chain_fixture import LocalChains
+from support.chains.paying import (
     mine,
     mine_safe_block,
     rpc,
@@ -50,8 +50,8 @@ from paying import (
     token_balance,
     until_mined,
 )
-from records_fixture import ALICE, USDC, USDT, transfer
-from rpc_proxy import RpcProxy
+from support.chains.rpc_proxy import RpcProxy
+from support.gateway.clock import START_MS
 
 PAID = Payment(
     chain_id=1,

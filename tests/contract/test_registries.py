@@ -20,7 +20,7 @@ from moorage.engines.images.manifest import (
 )
 from moorage.engines.images.reference import Reference, Repository, parse_reference
 from moorage.engines.images.registry import NotInRegistry, Registry, RegistryFailed
-from registry_fixture import RegistryServer, started_registry
+from support.engines.registry_fixture import RegistryServer, started_registry
 
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"

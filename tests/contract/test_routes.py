@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from fakes import FakeRoutes
 from moorage.address import Address
 from moorage.deploy.addresses.addresses import Routes
 from moorage.routing.router import Router
+from support.gateway.fakes import FakeRoutes
 
 ONE, TWO = "one.localhost", "two.localhost"
 SOCKET, PORT = Address("unix:/run/blue.sock"), Address("10.1.2.3:3000")

@@ -33,7 +33,7 @@ from moorage.routing.haproxy_config import FALLBACK_SOCKET, ProxySettings
 from moorage.routing.listener import listen_unix
 from moorage.routing.probe import Answer, answers, probe
 from moorage.routing.router import Router
-from waiting import until
+from support.gateway.waiting import until
 
 # Routes
 

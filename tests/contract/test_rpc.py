@@ -10,7 +10,6 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from chain_fixture import LocalChains
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.rpc import (
     RETRY_BATCHES_AFTER_SECONDS,
@@ -21,8 +20,9 @@ from moorage.chains.rpc import (
     RpcError,
 )
 from moorage.errors import ChainUnavailable
-from paying import mine
-from rpc_proxy import RpcProxy
+from support.chains.chain_fixture import LocalChains
+from support.chains.paying import mine
+from support.chains.rpc_proxy import RpcProxy
 
 ARBITRUM = KNOWN_CHAINS["arbitrum"]
 HEAD: list[Call] = [("eth_blockNumber", [])]

@@ -26,8 +26,8 @@ from moorage.engines.sandbox.sandbox import SUBNET, Sandbox
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Plan
 from moorage.records.log import LogKind
-from sandbox_fixture import make_sandbox, opened
-from small_apps import (
+from support.engines.sandbox_fixture import make_sandbox, opened
+from support.engines.small_apps import (
     LIMITS,
     MIB,
     ON_PORT,
@@ -44,7 +44,7 @@ from small_apps import (
     slots_of,
     start,
 )
-from waiting import until, until_read
+from support.gateway.waiting import until, until_read
 
 CLONE_NEWNET = 0x40000000  # sched.h
 

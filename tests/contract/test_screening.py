@@ -13,8 +13,8 @@ from aiohttp import web
 
 from moorage.errors import PaymentPending
 from moorage.payments.taking.screening import Screening
-from records_fixture import ALICE, PAY_TO, transfer
-from waiting import until
+from support.books.records_fixture import ALICE, PAY_TO, transfer
+from support.gateway.waiting import until
 
 LATE_SECONDS = 60.0
 """Long enough for a Python to start on a busy machine."""

@@ -17,7 +17,6 @@ from sdk_stubs import (
     serving,
 )
 
-from chain_fixture import LocalChains
 from moorage.chains.chain import Chain
 from moorage.sdk.client import Client
 from moorage.sdk.journal import Journal, Payment
@@ -25,6 +24,7 @@ from moorage.sdk.payer import Bought, Payer, PayStep
 from moorage.sdk.paying.node import Node
 from moorage.sdk.signer import Signer
 from moorage.wire.deploy import Deployed
+from support.chains.chain_fixture import LocalChains
 
 
 class Market:

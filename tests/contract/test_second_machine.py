@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from clock import MovableClock
 from moorage.core import Core
 from moorage.errors import AlreadyRunning
 from moorage.gateway.assembly import open_core
@@ -16,7 +15,8 @@ from moorage.settings import load_settings
 from moorage.storage.migrate import migrate
 from moorage.storage.purpose import Purpose
 from moorage.storage.several.leases import MACHINE_SECONDS
-from postgres_fixture import PostgresServer
+from support.books.postgres_fixture import PostgresServer
+from support.gateway.clock import MovableClock
 
 pytestmark = pytest.mark.root  # the server's package is installed with the sandbox's
 

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from moorage.api.connections.connection import Bounds
 from moorage.api.connections.server import HttpServer, listen_tcp
 from moorage.auth.client_address import TrustedProxies
-from raw_http import chunked, connected, request
+from support.clients.raw_http import chunked, connected, request
 
 SOON = 0.5  # yet time enough for a request that is sent at once
 GET = request("GET", "/")

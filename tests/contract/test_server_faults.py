@@ -16,10 +16,10 @@ from moorage.storage.database import Database, Statement
 from moorage.storage.opening import open_database
 from moorage.storage.postgres import LOCK, PostgresDatabase
 from moorage.storage.schema import wallets
-from postgres_fixture import PostgresServer
-from postgres_relay import SOCKET, relaying
-from records_fixture import ALICE, BOB, CAROL
-from waiting import until
+from support.books.postgres_fixture import PostgresServer
+from support.books.postgres_relay import SOCKET, relaying
+from support.books.records_fixture import ALICE, BOB, CAROL
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root  # the server's package is installed with the sandbox's
 

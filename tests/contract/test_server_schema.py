@@ -16,7 +16,7 @@ from moorage.storage.migrate import NEWEST_REVISION, is_newest, migrate
 from moorage.storage.purpose import Purpose, purpose_of, set_purpose
 from moorage.storage.schema import metadata
 from moorage.storage.server import Server, look
-from postgres_fixture import PostgresServer
+from support.books.postgres_fixture import PostgresServer
 
 pytestmark = pytest.mark.root  # the server's package is installed with the sandbox's
 

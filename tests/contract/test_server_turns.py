@@ -9,8 +9,6 @@ import asyncpg
 import pytest
 from sqlalchemy import bindparam, func, select
 
-from clock import MovableClock
-from fakes import FakeVerifier, paywall_of, roomy
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.attempt import DeployAttempt
@@ -34,9 +32,11 @@ from moorage.storage.schema import entries, names, quotes, wallets
 from moorage.storage.vault import Vault
 from moorage.uploads.request import DeployRequest
 from moorage.uploads.tree import Upload
-from postgres_fixture import PostgresServer
-from records_fixture import ALICE, ARBITRUM, BOB, PLAN, USDC
-from waiting import until
+from support.books.postgres_fixture import PostgresServer
+from support.books.records_fixture import ALICE, ARBITRUM, BOB, PLAN, USDC
+from support.gateway.clock import MovableClock
+from support.gateway.fakes import FakeVerifier, paywall_of, roomy
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root  # the server's package is installed with the sandbox's
 

@@ -12,7 +12,7 @@ from moorage.errors import DatabaseUnavailable
 from moorage.storage.altering import WAIT_SECONDS, alter, locks
 from moorage.storage.migrate import NEWEST_REVISION
 from moorage.storage.opening import open_database
-from postgres_fixture import PostgresServer
+from support.books.postgres_fixture import PostgresServer
 
 pytestmark = pytest.mark.root  # the server's package is installed with the sandbox's
 

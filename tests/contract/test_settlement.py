@@ -11,8 +11,6 @@ import pytest
 from aiohttp import web
 from eth_account import Account
 
-from chain_fixture import LocalChains
-from desk_fixture import LIMITS, USDC, Desk, Sign, as_read
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.local.devtokens import artifact
 from moorage.errors import (
@@ -25,8 +23,16 @@ from moorage.records.money.relay_transaction import RelayStatus
 from moorage.records.money.settlement import SettlementStatus
 from moorage.storage.database import Database
 from moorage.storage.opening import open_database
-from paying import cancel_authorization, mine, rpc, send_transaction, sign_authorization
-from rpc_proxy import RpcProxy
+from support.chains.chain_fixture import LocalChains
+from support.chains.desk_fixture import LIMITS, USDC, Desk, Sign, as_read
+from support.chains.paying import (
+    cancel_authorization,
+    mine,
+    rpc,
+    send_transaction,
+    sign_authorization,
+)
+from support.chains.rpc_proxy import RpcProxy
 
 USDT = KNOWN_CHAINS["arbitrum"].tokens[1]
 

@@ -10,8 +10,6 @@ import pytest
 from aiohttp import web
 from eth_account import Account
 
-from chain_fixture import LocalChains
-from desk_fixture import USDC, Crash, Desk, Sign, as_read
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.errors import AuthorizationRefused, PaymentNotFound, PaymentPending
 from moorage.ledger import ledger
@@ -19,7 +17,9 @@ from moorage.records.money.payment import PaymentStatus
 from moorage.records.money.relay_transaction import RelayStatus
 from moorage.records.money.settlement import SettlementStatus
 from moorage.storage.money import accounts, payments
-from paying import (
+from support.chains.chain_fixture import LocalChains
+from support.chains.desk_fixture import USDC, Crash, Desk, Sign, as_read
+from support.chains.paying import (
     Authorization,
     cancel_authorization,
     mine,
@@ -30,7 +30,7 @@ from paying import (
     sign_authorization,
     times_of_blocks,
 )
-from rpc_proxy import RpcProxy
+from support.chains.rpc_proxy import RpcProxy
 
 
 async def credits_of(desk: Desk, signed: TransferAuthorization) -> int:

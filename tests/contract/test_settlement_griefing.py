@@ -8,15 +8,15 @@ import msgspec
 import pytest
 from eth_account import Account
 
-from contract_wallet import put_code
-from desk_fixture import USDC, Desk, Sign
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.errors import AuthorizationRefused
 from moorage.payments.relay import settlements
 from moorage.records.money.relay_transaction import RelayStatus
 from moorage.records.money.settlement import SettlementStatus
-from paying import mine, rpc
-from rpc_proxy import RpcProxy
+from support.chains.contract_wallet import put_code
+from support.chains.desk_fixture import USDC, Desk, Sign
+from support.chains.paying import mine, rpc
+from support.chains.rpc_proxy import RpcProxy
 
 AT_MOST = 4
 SEARCHED_BLOCKS = 50

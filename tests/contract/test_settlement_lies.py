@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from chain_fixture import LocalChains
-from desk_fixture import USDC, Desk, Sign, as_read
 from moorage.errors import PaymentAlreadyUsed
 from moorage.records.money.settlement import SettlementStatus
-from paying import send_transaction, sign_authorization
-from rpc_proxy import RpcProxy
+from support.chains.chain_fixture import LocalChains
+from support.chains.desk_fixture import USDC, Desk, Sign, as_read
+from support.chains.paying import send_transaction, sign_authorization
+from support.chains.rpc_proxy import RpcProxy
 
 UNUSED = "0x" + "0" * 64
 

@@ -12,7 +12,7 @@ from moorage.engines.engine import Limits
 from moorage.engines.host.kernel.cgroup import Cgroups
 from moorage.engines.host.network import probe
 from moorage.engines.sandbox.sandbox import Sandbox
-from small_apps import MIB
+from support.engines.small_apps import MIB
 
 pytestmark = pytest.mark.root
 

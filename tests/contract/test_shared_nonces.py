@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from clock import START_MS, MovableClock
 from moorage.auth.nonces import NonceFile, NonceStore, SharedNonces
 from moorage.auth.rate_limit import SharedRateLimiter
 from moorage.auth.wallet import Wallet
@@ -23,8 +22,9 @@ from moorage.errors import (
 from moorage.storage.database import Database, Statement
 from moorage.storage.opening import open_database
 from moorage.storage.several.shared_tables import SharedTables
-from postgres_fixture import PostgresServer
-from waiting import until
+from support.books.postgres_fixture import PostgresServer
+from support.gateway.clock import START_MS, MovableClock
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root  # the server's package is installed with the sandbox's
 

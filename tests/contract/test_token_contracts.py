@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from chain_fixture import LocalChains
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.local.dev_wallet import DevWallet
 from moorage.chains.local.devtokens import artifact
-from paying import (
+from support.chains.chain_fixture import LocalChains
+from support.chains.paying import (
     Authorization,
     calldata,
     rpc,

@@ -9,8 +9,8 @@ import pytest
 from moorage.engines.engine import Engine
 from moorage.errors import DeployFailed
 from moorage.records.log import LogKind
-from sandbox_fixture import make_sandbox, opened
-from small_apps import build, logged, plan, start
+from support.engines.sandbox_fixture import make_sandbox, opened
+from support.engines.small_apps import build, logged, plan, start
 
 pytestmark = pytest.mark.root
 

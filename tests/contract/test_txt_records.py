@@ -6,7 +6,7 @@ import dns.rcode
 import pytest
 
 from moorage.deploy.addresses.txt_records import LookupFailed, TxtRecords
-from name_server import NameServer, name_server
+from support.engines.name_server import NameServer, name_server
 
 NAME = "_moorage.app.example.com"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway_fixture import REPOSITORY
 from moorage.systemd import notify
+from support.gateway.gateway_fixture import REPOSITORY
 
 UNITS = REPOSITORY / "ops/systemd"
 PROGRAM = "/opt/moorage/.venv/bin/moorage"

@@ -11,8 +11,8 @@ from moorage.operate.moving import move_books
 from moorage.settings import load_settings
 from moorage.storage.migrate import is_newest, migrate
 from moorage.storage.purpose import Purpose, purpose_of, set_purpose
-from old_books import DUMPS, MONEY, OF_SERVER, assert_sound, money_of, write_books
-from postgres_fixture import PostgresServer
+from support.books.old_books import DUMPS, MONEY, OF_SERVER, assert_sound, money_of, write_books
+from support.books.postgres_fixture import PostgresServer
 
 pytestmark = pytest.mark.root  # the server's package is installed with the sandbox's
 

@@ -5,8 +5,6 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from authority_in_memory import certificate
-from clock import HOUR_MS, MovableClock
 from moorage.certificates.installation import WildcardFiles
 from moorage.certificates.orders import issued
 from moorage.certificates.pem import new_key, parse_certificate
@@ -25,7 +23,9 @@ from moorage.storage.operation.evictions import Eviction
 from moorage.storage.operation.upkeep import Upkeep, UpkeepDone
 from moorage.storage.several.leases import Leases
 from moorage.storage.vault import KEY_BYTES, Vault
-from records_fixture import ALICE, add_project
+from support.books.records_fixture import ALICE, add_project
+from support.gateway.authority_in_memory import certificate
+from support.gateway.clock import HOUR_MS, MovableClock
 
 pytestmark = pytest.mark.usefixtures("db")
 

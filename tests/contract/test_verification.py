@@ -10,7 +10,6 @@ import pytest
 from aiohttp import web
 from eth_account import Account
 
-from chain_fixture import LocalChains
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.chains.balances import token_balances
 from moorage.chains.chain import KNOWN_CHAINS, Chain, Token
@@ -22,7 +21,8 @@ from moorage.errors import ChainUnavailable, PaymentHeld, PaymentNotFound, Payme
 from moorage.money import MicroUsd
 from moorage.payments.taking.lookups import Lookups
 from moorage.payments.taking.verification import Verifier
-from paying import (
+from support.chains.chain_fixture import LocalChains
+from support.chains.paying import (
     calldata,
     mine,
     rpc,
@@ -31,7 +31,7 @@ from paying import (
     sign_authorization,
     token_balance,
 )
-from rpc_proxy import RpcProxy
+from support.chains.rpc_proxy import RpcProxy
 
 USDC, USDT = KNOWN_CHAINS["arbitrum"].tokens
 TRANSFER_TOPIC = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"

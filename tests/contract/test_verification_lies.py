@@ -5,7 +5,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from chain_fixture import LocalChains
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.local.dev_wallet import DevWallet
 from moorage.chains.rpc import RpcClient
@@ -13,8 +12,9 @@ from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable, PaymentNotFound
 from moorage.money import MicroUsd
 from moorage.payments.taking.verification import Verifier
-from paying import send_transfer
-from rpc_proxy import RpcProxy
+from support.chains.chain_fixture import LocalChains
+from support.chains.paying import send_transfer
+from support.chains.rpc_proxy import RpcProxy
 
 USDC = KNOWN_CHAINS["arbitrum"].tokens[0]
 

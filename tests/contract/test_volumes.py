@@ -12,8 +12,8 @@ from moorage.engines.disks.volume import Volume
 from moorage.engines.engine import Instance, InstanceSpec, Limits
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
-from sandbox_fixture import make_sandbox, volume_of
-from small_apps import LIMITS, MIB, belongings, build, get, plan, start
+from support.engines.sandbox_fixture import make_sandbox, volume_of
+from support.engines.small_apps import LIMITS, MIB, belongings, build, get, plan, start
 
 pytestmark = pytest.mark.root
 

@@ -14,7 +14,7 @@ from harbour import App, Harbour, get, raw, serve_fallback
 from moorage.address import Address
 from moorage.routing.haproxy import ACCESS_LOGS
 from moorage.routing.router import Router
-from waiting import until
+from support.gateway.waiting import until
 
 HOST = "dreamer.localhost"
 MIB = 1024 * 1024

@@ -9,9 +9,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from chain_fixture import LocalChains
-from clock import MovableClock
-from fakes import paywall_of
 from moorage.chains.local.dev_wallet import DevWallet
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable, PaymentPending
@@ -21,9 +18,12 @@ from moorage.payments.taking.verification import Verifier
 from moorage.payments.watch.watcher import Watcher
 from moorage.records.money.payment import PaymentStatus
 from moorage.storage.database import Database
-from paying import rpc
-from rpc_proxy import RpcProxy
-from watching import SAFE_ABOVE, Watched
+from support.chains.chain_fixture import LocalChains
+from support.chains.paying import rpc
+from support.chains.rpc_proxy import RpcProxy
+from support.chains.watching import SAFE_ABOVE, Watched
+from support.gateway.clock import MovableClock
+from support.gateway.fakes import paywall_of
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from receiver import receiving
+from support.gateway.receiver import receiving
 
 POST_ALL = """
 import asyncio, sys

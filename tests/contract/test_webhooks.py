@@ -10,7 +10,6 @@ import pytest
 from aiohttp import web
 from standardwebhooks import Webhook as StandardWebhook
 
-from clock import MovableClock
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.clock import SystemClock
 from moorage.events import outbox
@@ -23,9 +22,10 @@ from moorage.records.webhook import DeliveryStatus
 from moorage.storage import events
 from moorage.storage.database import Database
 from moorage.storage.vault import Vault
-from receiver import Answer, Receiver, receiving
-from records_fixture import ALICE, GATEWAY, fund
-from waiting import seen_through, until
+from support.books.records_fixture import ALICE, GATEWAY, fund
+from support.gateway.clock import MovableClock
+from support.gateway.receiver import Answer, Receiver, receiving
+from support.gateway.waiting import seen_through, until
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 DEV = Destinations(allow=LOOPBACK)

@@ -16,7 +16,6 @@ import aiohttp
 import msgspec
 import pytest
 
-from memory_tree import app_text
 from moorage.address import Address
 from moorage.clock import SystemClock
 from moorage.engines.engine import BuildSpec, InstanceSpec, Limits
@@ -29,8 +28,9 @@ from moorage.toolchains.inventory import Inventory
 from moorage.toolchains.npm import Npm, find_npm
 from moorage.toolchains.store import ToolchainStore
 from moorage.uploads.tree import DirectoryTree
-from sandbox_fixture import make_sandbox
-from waiting import until
+from support.engines.memory_tree import app_text
+from support.engines.sandbox_fixture import make_sandbox
+from support.gateway.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.spread("name")]
 

@@ -9,9 +9,9 @@ from typing import Any
 import asyncpg
 from stage import CHAIN, Stage
 
-from paying import rpc
-from waiting import until
-from wallet import Wallet
+from support.chains.paying import rpc
+from support.clients.wallet import Wallet
+from support.gateway.waiting import until
 
 TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 

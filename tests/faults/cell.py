@@ -7,9 +7,9 @@ import books
 from stage import BETWEEN_LOOKS_SECONDS, CHAIN, PATIENCE_SECONDS, Stage
 from ways import PRICE, Proof, Way, by_hash, by_transaction
 
-from paying import mine, rpc
-from waiting import until
-from wallet import HELLO, Answer, Wallet, fresh_name
+from support.chains.paying import mine, rpc
+from support.clients.wallet import HELLO, Answer, Wallet, fresh_name
+from support.gateway.waiting import until
 
 SETTLED = (200, 409)
 """Answers that carry the ids of what was paid for."""

@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import web
 from cell import Cell
 
-from paying import mine, rpc, until_mined
+from support.chains.paying import mine, rpc, until_mined
 
 LATEST_TAGS = {"latest": 0, "safe": 1, "finalized": 2}
 DUPLICATES = 12

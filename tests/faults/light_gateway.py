@@ -18,7 +18,6 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from file_engine import FileEngine
 from moorage.clock import Clock
 from moorage.failpoints import armed
 from moorage.gateway.platform.beside import RoutesOfKeeper
@@ -35,6 +34,7 @@ from moorage.settings import Settings, load_settings
 from moorage.storage.purpose import Purpose
 from moorage.toolchains.inventory import Inventory
 from moorage.toolchains.store import ToolchainStore
+from support.engines.file_engine import FileEngine
 
 LOOPBACK = "127.0.0.1"
 

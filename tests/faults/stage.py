@@ -11,8 +11,6 @@ from typing import Self
 
 import light_gateway
 
-from forked import FORKS
-from gateway_fixture import REPOSITORY, DevGateway
 from moorage.chains.chain import KNOWN_CHAINS, Chain
 from moorage.chains.local.anvil import find_anvil
 from moorage.chains.local.dev_wallet import dev_wallets
@@ -20,9 +18,11 @@ from moorage.chains.local.devchain import DevChain
 from moorage.operate.audit.report import run_audit
 from moorage.operate.audit.rows import Finding
 from moorage.settings import load_settings
-from ports import quiet_port
-from rpc_proxy import RpcProxy
-from waiting import until
+from support.chains.rpc_proxy import RpcProxy
+from support.gateway.forked import FORKS
+from support.gateway.gateway_fixture import REPOSITORY, DevGateway
+from support.gateway.ports import quiet_port
+from support.gateway.waiting import until
 
 PATIENCE_SECONDS = 180.0  # only to end a hung test: the longest takes 7 s on a quiet machine
 BETWEEN_LOOKS_SECONDS = 0.03

@@ -13,9 +13,9 @@ from stage import BETWEEN_LOOKS_SECONDS, PATIENCE_SECONDS, Stage
 from ways import PRICE, SETTLED_BY_THE_GATEWAY, WAYS, WORK
 
 from faults import FAULTS, OF_THE_DATABASE, Fault, reorganised
-from paying import mine
-from waiting import until
-from wallet import fresh_name
+from support.chains.paying import mine
+from support.clients.wallet import fresh_name
+from support.gateway.waiting import until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.root, pytest.mark.spread("way")]
 

@@ -11,8 +11,8 @@ from cell import Cell
 from stage import PATIENCE_SECONDS, LightGateway, Second, Stage
 from ways import WAYS
 
-from postgres_fixture import PostgresServer
-from waiting import until
+from support.books.postgres_fixture import PostgresServer
+from support.gateway.waiting import until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.root]
 

@@ -26,8 +26,8 @@ from moorage.records.money.refund import RefundStatus
 from moorage.storage.database import Transaction
 from moorage.storage.money import payments, refunds
 from moorage.storage.opening import open_database
-from paying import mine, until_mined
-from waiting import until
+from support.chains.paying import mine, until_mined
+from support.gateway.waiting import until
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),

@@ -11,9 +11,9 @@ from cell import Cell
 from stage import PATIENCE_SECONDS, Stage
 from ways import WAYS
 
-from postgres_fixture import PostgresServer
-from postgres_relay import PostgresRelay, relaying
-from waiting import until
+from support.books.postgres_fixture import PostgresServer
+from support.books.postgres_relay import PostgresRelay, relaying
+from support.gateway.waiting import until
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.root]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from protocols import (
+from support.clients.protocols import (
     Challenge,
     authorization_payload,
     challenges,
@@ -11,7 +11,7 @@ from protocols import (
     hash_payload,
     payment_signature,
 )
-from wallet import Wallet
+from support.clients.wallet import Wallet
 
 PRICE = 500_000
 

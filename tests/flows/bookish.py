@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import book
-from gateway_fixture import MOORAGE, REPOSITORY
-from served import ServedGateway
+from support.clients import book
+from support.gateway.gateway_fixture import MOORAGE, REPOSITORY
+from support.gateway.served import ServedGateway
 
 PASSWORD = "a password"
 

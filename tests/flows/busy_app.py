@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from gateway_fixture import DevGateway
-from wallet import HELLO, Wallet, fresh_name
+from support.clients.wallet import HELLO, Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway
 
 BOUND_SECONDS = 120  # far beyond what anything here takes
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import aiohttp
 
-from members import Member, Pair
-from postgres_fixture import PostgresServer
-from protocols import demanded, payment_signature
-from wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name
+from support.books.postgres_fixture import PostgresServer
+from support.clients.protocols import demanded, payment_signature
+from support.clients.wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name
+from support.gateway.members import Member, Pair
 
 DEMANDS = ("WWW-Authenticate", "PAYMENT-REQUIRED")
 """Headers that clients pay for without asking anybody."""

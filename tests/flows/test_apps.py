@@ -8,10 +8,10 @@ import aiohttp
 import pytest
 from busy_app import BOUND_SECONDS, READY, node_app
 
-from gateway_fixture import DevGateway, running
-from raw_http import connected, request
-from visitor import address, fetch, host
-from wallet import HELLO, Wallet, fresh_name
+from support.clients.raw_http import connected, request
+from support.clients.visitor import address, fetch, host
+from support.clients.wallet import HELLO, Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway, running
 
 pytestmark = pytest.mark.root
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from gateway_fixture import DevGateway, running
-from gateway_fixture import moorage as run_moorage
 from moorage.backup.content import digest_of
-from waiting import until
-from wallet import Wallet, fresh_name
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway, running
+from support.gateway.gateway_fixture import moorage as run_moorage
+from support.gateway.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.long]
 

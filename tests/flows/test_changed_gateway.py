@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from gateway_fixture import DevGateway, running
-from visitor import fetch
-from waiting import until, until_read
-from wallet import Wallet, fresh_name
+from support.clients.visitor import fetch
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway, running
+from support.gateway.waiting import until, until_read
 
 pytestmark = pytest.mark.root
 

@@ -14,12 +14,12 @@ import asyncpg
 import pytest
 from chaos import PATIENCE_SECONDS, Chaos, Client, Visitor
 
-from chain_fixture import LocalChains
-from members import Pair, running_pair
-from paying import token_balance
-from postgres_fixture import PostgresServer
-from waiting import until
-from wallet import Wallet
+from support.books.postgres_fixture import PostgresServer
+from support.chains.chain_fixture import LocalChains
+from support.chains.paying import token_balance
+from support.clients.wallet import Wallet
+from support.gateway.members import Pair, running_pair
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

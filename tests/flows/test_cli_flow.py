@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from gateway_fixture import REPOSITORY, DevGateway
-from gateway_fixture import moorage as run_moorage
-from paying import rpc
-from wallet import Wallet, fresh_name
+from support.chains.paying import rpc
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.gateway_fixture import REPOSITORY, DevGateway
+from support.gateway.gateway_fixture import moorage as run_moorage
 
 pytestmark = pytest.mark.root
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from gateway_fixture import DevGateway
-from waiting import until
-from wallet import Answer, Wallet, fresh_name
+from support.clients.wallet import Answer, Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

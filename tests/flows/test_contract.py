@@ -17,10 +17,10 @@ import pytest
 from eth_account import Account
 from eth_account.messages import encode_defunct
 
-from gateway_fixture import DevGateway
-from openapi_schema import Described
-from raw_http import connected, request
-from wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name
+from support.clients.openapi_schema import Described
+from support.clients.raw_http import connected, request
+from support.clients.wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name
+from support.gateway.gateway_fixture import DevGateway
 
 pytestmark = pytest.mark.root
 

@@ -9,10 +9,10 @@ from collections.abc import Container, Iterator
 import aiohttp
 import pytest
 
-from gateway_fixture import DevGateway, running
-from protocols import demanded, payment_signature
-from remains import of_gateway
-from wallet import HELLO, Wallet, call, deploy_body, fresh_name
+from support.clients.protocols import demanded, payment_signature
+from support.clients.wallet import HELLO, Wallet, call, deploy_body, fresh_name
+from support.engines.remains import of_gateway
+from support.gateway.gateway_fixture import DevGateway, running
 
 pytestmark = pytest.mark.root
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import aiohttp
 import pytest
 
-from gateway_fixture import DevGateway, running
-from visitor import Page, address, fetch, host
-from waiting import until
-from wallet import Answer, Wallet, fresh_name
+from support.clients.visitor import Page, address, fetch, host
+from support.clients.wallet import Answer, Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway, running
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

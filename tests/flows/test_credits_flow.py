@@ -8,8 +8,8 @@ from datetime import datetime
 
 import pytest
 
-from gateway_fixture import DevGateway
-from wallet import Wallet, fresh_name
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway
 
 pytestmark = pytest.mark.root
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from docker_fixture import BASE, SUBNET, Dockerd
-from gateway_fixture import DevGateway, running
 from moorage.engines.docker.kind import KIND
 from moorage.engines.images.base_images import DEFAULTS
 from moorage.gateway.platform.isolation import own_instance_id
-from visitor import fetch
-from waiting import until
-from wallet import HELLO, Wallet, fresh_name
+from support.clients.visitor import fetch
+from support.clients.wallet import HELLO, Wallet, fresh_name
+from support.engines.docker_fixture import BASE, SUBNET, Dockerd
+from support.gateway.gateway_fixture import DevGateway, running
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from acme_authority import acme_authority
-from chain_fixture import LocalChains
-from gateway_fixture import DevGateway, running
-from name_server import NameServer, name_server
-from served import served
-from visitor import address
-from waiting import until_read
-from wallet import HELLO, Wallet, fresh_name
+from support.chains.chain_fixture import LocalChains
+from support.clients.visitor import address
+from support.clients.wallet import HELLO, Wallet, fresh_name
+from support.engines.name_server import NameServer, name_server
+from support.gateway.acme_authority import acme_authority
+from support.gateway.gateway_fixture import DevGateway, running
+from support.gateway.served import served
+from support.gateway.waiting import until_read
 
 pytestmark = pytest.mark.root
 

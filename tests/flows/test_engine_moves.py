@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from docker_fixture import BASE, Dockerd
-from gateway_fixture import DevGateway, running
 from moorage.engines.images.base_images import DEFAULTS
-from visitor import fetch
-from waiting import until
-from wallet import Wallet, fresh_name
+from support.clients.visitor import fetch
+from support.clients.wallet import Wallet, fresh_name
+from support.engines.docker_fixture import BASE, Dockerd
+from support.gateway.gateway_fixture import DevGateway, running
+from support.gateway.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.long]
 

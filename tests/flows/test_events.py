@@ -8,10 +8,10 @@ import pytest
 from aiohttp import web
 from standardwebhooks import Webhook
 
-from gateway_fixture import DevGateway, running
-from receiver import Receiver, receiving
-from waiting import until
-from wallet import Wallet, fresh_name
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway, running
+from support.gateway.receiver import Receiver, receiving
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

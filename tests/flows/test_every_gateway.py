@@ -11,10 +11,10 @@ import aiohttp
 import pytest
 from busy_app import BOUND_SECONDS, READY, node_app
 
-from gateway_fixture import DevGateway, running
-from visitor import address, fetch, host
-from waiting import until
-from wallet import Wallet, fresh_name
+from support.clients.visitor import address, fetch, host
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway, running
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

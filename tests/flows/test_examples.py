@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gateway_fixture import REPOSITORY, DevGateway
-from visitor import fetch
-from wallet import Wallet, fresh_name
+from support.clients.visitor import fetch
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.gateway_fixture import REPOSITORY, DevGateway
 
 pytestmark = pytest.mark.root
 

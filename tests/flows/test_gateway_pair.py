@@ -9,17 +9,17 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from chain_fixture import LocalChains
-from gateway_fixture import DevGateway
-from members import Member, Pair, running_pair
 from moorage.storage.several.leases import LEASE_MS
-from paying import token_balance
-from postgres_fixture import PostgresServer
-from postgres_relay import relaying
-from protocols import demanded, payment_signature
-from receiver import receiving
-from waiting import until
-from wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name
+from support.books.postgres_fixture import PostgresServer
+from support.books.postgres_relay import relaying
+from support.chains.chain_fixture import LocalChains
+from support.chains.paying import token_balance
+from support.clients.protocols import demanded, payment_signature
+from support.clients.wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name
+from support.gateway.gateway_fixture import DevGateway
+from support.gateway.members import Member, Pair, running_pair
+from support.gateway.receiver import receiving
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from gateway_fixture import DevGateway, running
-from raw_http import RawAnswer, RawConnection, chunked, connected, request
-from wallet import HELLO, Wallet, call, deploy_body, fresh_name
+from support.clients.raw_http import RawAnswer, RawConnection, chunked, connected, request
+from support.clients.wallet import HELLO, Wallet, call, deploy_body, fresh_name
+from support.gateway.gateway_fixture import DevGateway, running
 
 pytestmark = pytest.mark.root
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from gateway_fixture import DevGateway
-from visitor import fetch
-from waiting import until_read
-from wallet import Answer, Wallet, deploy_body, fresh_name
+from support.clients.visitor import fetch
+from support.clients.wallet import Answer, Wallet, deploy_body, fresh_name
+from support.gateway.gateway_fixture import DevGateway
+from support.gateway.waiting import until_read
 
 pytestmark = pytest.mark.root
 

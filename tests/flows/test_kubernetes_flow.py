@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.engines.fake_kubernetes.cluster import Cluster
+from support.engines.fake_kubernetes.resources import NAMESPACES, PODS
 
-from base_image import SHOWN, push_base
-from fake_kubernetes.cluster import Cluster
-from fake_kubernetes.resources import NAMESPACES, PODS
-from gateway_fixture import DevGateway, running
-from kubernetes_fixture import own_image
 from moorage.engines.images.base_images import DEFAULTS
-from ports import quiet_port
-from registry_fixture import RegistryServer, started_registry
-from visitor import fetch
-from waiting import until, until_read
-from wallet import HELLO, Wallet, fresh_name
+from support.clients.visitor import fetch
+from support.clients.wallet import HELLO, Wallet, fresh_name
+from support.engines.base_image import SHOWN, push_base
+from support.engines.kubernetes_fixture import own_image
+from support.engines.registry_fixture import RegistryServer, started_registry
+from support.gateway.gateway_fixture import DevGateway, running
+from support.gateway.ports import quiet_port
+from support.gateway.waiting import until, until_read
 
 pytestmark = [pytest.mark.root, pytest.mark.long]
 

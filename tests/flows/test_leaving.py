@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway_fixture import DevGateway, moorage, running
-from remains import of_gateway, processes_saying
-from wallet import Wallet, fresh_name
+from support.clients.wallet import Wallet, fresh_name
+from support.engines.remains import of_gateway, processes_saying
+from support.gateway.gateway_fixture import DevGateway, moorage, running
 
 pytestmark = pytest.mark.root
 

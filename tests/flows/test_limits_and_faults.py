@@ -8,10 +8,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gateway_fixture import DevGateway, running
-from paying import rpc
-from standing_still import standing_still
-from wallet import HELLO, Wallet, call, deploy_body, fresh_name
+from support.chains.paying import rpc
+from support.clients.wallet import HELLO, Wallet, call, deploy_body, fresh_name
+from support.gateway.gateway_fixture import DevGateway, running
+from support.gateway.standing_still import standing_still
 
 pytestmark = pytest.mark.root
 

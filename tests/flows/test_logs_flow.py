@@ -13,9 +13,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway_fixture import REPOSITORY, DevGateway, running
-from waiting import until
-from wallet import Answer, Wallet, fresh_name
+from support.clients.wallet import Answer, Wallet, fresh_name
+from support.gateway.gateway_fixture import REPOSITORY, DevGateway, running
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

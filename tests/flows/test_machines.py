@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from chain_fixture import LocalChains
-from content_fixture import S3Server
-from machines import Machines, running_machines
-from postgres_fixture import PostgresServer
-from visitor import fetch
-from waiting import until
-from wallet import Wallet, deploy_body, fresh_name
+from support.books.postgres_fixture import PostgresServer
+from support.chains.chain_fixture import LocalChains
+from support.clients.visitor import fetch
+from support.clients.wallet import Wallet, deploy_body, fresh_name
+from support.gateway.content_fixture import S3Server
+from support.gateway.machines import Machines, running_machines
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway_fixture import DevGateway
-from mcp_client import Tools, local_tools
-from wallet import Wallet, fresh_name
+from support.clients.mcp_client import Tools, local_tools
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway
 
 pytestmark = pytest.mark.root
 

@@ -7,10 +7,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway_fixture import DevGateway
-from mcp_client import Tools, remote_tools
-from protocols import payment_signature
-from wallet import Wallet, fresh_name
+from support.clients.mcp_client import Tools, remote_tools
+from support.clients.protocols import payment_signature
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway
 
 pytestmark = pytest.mark.root
 

@@ -8,15 +8,14 @@ from typing import Any
 import pytest
 from eth_account import Account
 
-from gateway_fixture import DevGateway
-from paying import (
+from support.chains.paying import (
     cancel_authorization,
     mine,
     send_transaction,
     sign_authorization,
     token_balance,
 )
-from protocols import (
+from support.clients.protocols import (
     authorization_payload,
     challenges,
     credential,
@@ -24,8 +23,9 @@ from protocols import (
     payment_signature,
     unpadded,
 )
-from waiting import until
-from wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name
+from support.clients.wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name
+from support.gateway.gateway_fixture import DevGateway
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

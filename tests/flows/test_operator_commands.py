@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from gateway_fixture import DevGateway, running
-from paying import mine, token_balance
-from wallet import Wallet, fresh_name
+from support.chains.paying import mine, token_balance
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway, running
 
 pytestmark = pytest.mark.root
 

@@ -16,16 +16,16 @@ import pytest
 from bookish import InstalledGateway, Operator
 from eth_account import Account
 
-import book
-from chain_fixture import LocalChains
 from moorage.storage.money.chains import unsettled
 from moorage.storage.opening import open_database
-from paying import mine, rpc
-from ports import quiet_port
-from postgres_fixture import PostgresServer
-from rpc_proxy import RpcProxy
-from waiting import until_read
-from wallet import HELLO, Wallet, fresh_name
+from support.books.postgres_fixture import PostgresServer
+from support.chains.chain_fixture import LocalChains
+from support.chains.paying import mine, rpc
+from support.chains.rpc_proxy import RpcProxy
+from support.clients import book
+from support.clients.wallet import HELLO, Wallet, fresh_name
+from support.gateway.ports import quiet_port
+from support.gateway.waiting import until_read
 
 pytestmark = [pytest.mark.root, pytest.mark.long]
 

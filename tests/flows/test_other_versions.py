@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway_fixture import running
-from waiting import until
-from wallet import Wallet, fresh_name
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.gateway_fixture import running
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from eth_utils.address import to_checksum_address
 
-from gateway_fixture import DevGateway, running
-from paying import rpc, send_transaction, sign_authorization
-from wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name
+from support.chains.paying import rpc, send_transaction, sign_authorization
+from support.clients.wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name
+from support.gateway.gateway_fixture import DevGateway, running
 
 pytestmark = pytest.mark.root
 

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway_fixture import DevGateway
-from paying import token_balance
-from protocols import (
+from support.chains.paying import token_balance
+from support.clients.protocols import (
     Challenge,
     authorization_payload,
     challenges,
@@ -20,8 +19,9 @@ from protocols import (
     payment_signature,
     unpadded,
 )
-from waiting import until
-from wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name
+from support.clients.wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name
+from support.gateway.gateway_fixture import DevGateway
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

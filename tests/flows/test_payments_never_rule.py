@@ -13,10 +13,9 @@ from typing import Any
 
 import pytest
 
-from gateway_fixture import DevGateway
-from mcp_client import remote_tools
-from paying import send_transaction, sign_authorization, token_balance
-from protocols import (
+from support.chains.paying import send_transaction, sign_authorization, token_balance
+from support.clients.mcp_client import remote_tools
+from support.clients.protocols import (
     Challenge,
     authorization_payload,
     challenges,
@@ -24,7 +23,8 @@ from protocols import (
     demanded,
     payment_signature,
 )
-from wallet import Answer, Wallet, call, deploy_body, fresh_name
+from support.clients.wallet import Answer, Wallet, call, deploy_body, fresh_name
+from support.gateway.gateway_fixture import DevGateway
 
 pytestmark = pytest.mark.root
 

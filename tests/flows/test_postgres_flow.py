@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from gateway_fixture import DevGateway, running
-from gateway_fixture import moorage as run_moorage
-from postgres_fixture import PostgresServer
-from wallet import HELLO, Wallet, fresh_name
+from support.books.postgres_fixture import PostgresServer
+from support.clients.wallet import HELLO, Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway, running
+from support.gateway.gateway_fixture import moorage as run_moorage
 
 pytestmark = pytest.mark.root
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway_fixture import REPOSITORY, DevGateway
-from wallet import Wallet, fresh_name
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.gateway_fixture import REPOSITORY, DevGateway
 
 pytestmark = pytest.mark.root
 

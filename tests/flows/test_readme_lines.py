@@ -13,8 +13,8 @@ import pytest
 from mcp import ClientSession, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
-from gateway_fixture import REPOSITORY, DevGateway
-from wallet import Answer, Wallet, deploy_body, fresh_name
+from support.clients.wallet import Answer, Wallet, deploy_body, fresh_name
+from support.gateway.gateway_fixture import REPOSITORY, DevGateway
 
 pytestmark = pytest.mark.root
 

@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import aiohttp
 import pytest
 
-from gateway_fixture import DevGateway, running
-from visitor import address, host
-from wallet import Answer, Wallet, fresh_name
+from support.clients.visitor import address, host
+from support.clients.wallet import Answer, Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway, running
 
 pytestmark = [pytest.mark.root, pytest.mark.long]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from gateway_fixture import DevGateway, running
-from remains import of_gateway
-from waiting import until
-from wallet import HELLO, Answer, Wallet, fresh_name
+from support.clients.wallet import HELLO, Answer, Wallet, fresh_name
+from support.engines.remains import of_gateway
+from support.gateway.gateway_fixture import DevGateway, running
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

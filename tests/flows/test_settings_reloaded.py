@@ -8,10 +8,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from chain_fixture import LocalChains
-from served import ServedGateway, served
-from waiting import until
-from wallet import HELLO, Wallet, call, deploy_body, fresh_name
+from support.chains.chain_fixture import LocalChains
+from support.clients.wallet import HELLO, Wallet, call, deploy_body, fresh_name
+from support.gateway.served import ServedGateway, served
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

@@ -13,14 +13,14 @@ import pytest
 from eth_account import Account
 from eth_account.messages import SignableMessage, encode_defunct
 
-from contract_wallet import Counterfactual, deployed_wallet, put_code, wrapped
-from gateway_fixture import DevGateway, running
 from moorage.sdk.client import Client
 from moorage.sdk.signer import Signer
-from paying import calldata, rpc, send_transaction
-from standing_still import standing_still
-from typed_request import content_digest_of, typed_data
-from wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name, new_key
+from support.chains.contract_wallet import Counterfactual, deployed_wallet, put_code, wrapped
+from support.chains.paying import calldata, rpc, send_transaction
+from support.clients.typed_request import content_digest_of, typed_data
+from support.clients.wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name, new_key
+from support.gateway.gateway_fixture import DevGateway, running
+from support.gateway.standing_still import standing_still
 
 pytestmark = pytest.mark.root
 

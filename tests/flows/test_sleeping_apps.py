@@ -12,11 +12,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from gateway_fixture import DevGateway, running
-from remains import of_gateway
-from visitor import address, fetch, host
-from waiting import until
-from wallet import Answer, Wallet, fresh_name
+from support.clients.visitor import address, fetch, host
+from support.clients.wallet import Answer, Wallet, fresh_name
+from support.engines.remains import of_gateway
+from support.gateway.gateway_fixture import DevGateway, running
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

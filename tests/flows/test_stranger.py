@@ -15,9 +15,9 @@ import pytest
 from eth_account import Account
 from eth_account.messages import encode_defunct
 
-from gateway_fixture import DevGateway
-from paying import send_transfer
-from wallet import Wallet, fresh_name
+from support.chains.paying import send_transfer
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway
 
 pytestmark = pytest.mark.root
 

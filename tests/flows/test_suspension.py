@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from gateway_fixture import DevGateway
-from waiting import until
-from wallet import HELLO, Wallet, fresh_name
+from support.clients.wallet import HELLO, Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from gateway_fixture import DevGateway
-from paying import rpc
-from waiting import until
-from wallet import Wallet, fresh_name
+from support.chains.paying import rpc
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway_fixture import MOORAGE, running
 from moorage.storage.purpose import Purpose, set_purpose
-from old_books import BOBS_KEY, DUMPS, write_books
-from wallet import Wallet
+from support.books.old_books import BOBS_KEY, DUMPS, write_books
+from support.clients.wallet import Wallet
+from support.gateway.gateway_fixture import MOORAGE, running
 
 pytestmark = pytest.mark.root
 

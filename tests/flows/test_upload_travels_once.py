@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from gateway_fixture import DevGateway
-from wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name
+from support.clients.wallet import HELLO, Answer, Wallet, call, deploy_body, fresh_name
+from support.gateway.gateway_fixture import DevGateway
 
 pytestmark = pytest.mark.root
 

@@ -18,11 +18,11 @@ import httpx2
 import pytest
 from busy_app import BUSY
 
-from chain_fixture import LocalChains
-from members import Member, Pair, running_pair
 from moorage.process import find_running
-from postgres_fixture import PostgresServer
-from wallet import Wallet, fresh_name
+from support.books.postgres_fixture import PostgresServer
+from support.chains.chain_fixture import LocalChains
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.members import Member, Pair, running_pair
 
 pytestmark = [pytest.mark.root, pytest.mark.long]
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from gateway_fixture import DevGateway, running
-from wallet import Answer, Wallet, fresh_name
+from support.clients.wallet import Answer, Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway, running
 
 pytestmark = pytest.mark.root
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from eth_account import Account
 
-from chain_fixture import LocalChains
-from paying import mine, rpc
-from ports import quiet_port
-from protocols import demanded, payment_signature, unpadded
-from served import ServedGateway, served
-from waiting import until, until_read
-from wallet import Answer, Wallet, fresh_name, new_key
+from support.chains.chain_fixture import LocalChains
+from support.chains.paying import mine, rpc
+from support.clients.protocols import demanded, payment_signature, unpadded
+from support.clients.wallet import Answer, Wallet, fresh_name, new_key
+from support.gateway.ports import quiet_port
+from support.gateway.served import ServedGateway, served
+from support.gateway.waiting import until, until_read
 
 pytestmark = [pytest.mark.root, pytest.mark.long]
 

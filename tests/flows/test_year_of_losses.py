@@ -15,21 +15,21 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from acme_authority import acme_authority
-from chain_fixture import LocalChains
-from gateway_fixture import MOORAGE
 from moorage.certificates.availability import EVERY_SECONDS
 from moorage.gateway.several.takers import ROOTS_LOCK_FILE
-from old_books import BOBS_KEY, DUMPS, backup_of
-from paying import mine
-from ports import quiet_port
-from remains import of_gateway, processes_saying
-from rpc_proxy import RpcProxy
-from second_machine import SecondMachine, second_machine
-from served import ServedGateway, ended
-from small_disk import fill, small_disk
-from waiting import until_read
-from wallet import HELLO, Answer, Wallet, fresh_name
+from support.books.old_books import BOBS_KEY, DUMPS, backup_of
+from support.chains.chain_fixture import LocalChains
+from support.chains.paying import mine
+from support.chains.rpc_proxy import RpcProxy
+from support.clients.wallet import HELLO, Answer, Wallet, fresh_name
+from support.engines.remains import of_gateway, processes_saying
+from support.engines.small_disk import fill, small_disk
+from support.gateway.acme_authority import acme_authority
+from support.gateway.gateway_fixture import MOORAGE
+from support.gateway.ports import quiet_port
+from support.gateway.second_machine import SecondMachine, second_machine
+from support.gateway.served import ServedGateway, ended
+from support.gateway.waiting import until_read
 
 pytestmark = [pytest.mark.root, pytest.mark.long]
 

@@ -15,7 +15,13 @@ from apps import Deployer, ask, attempts, plan, upload
 from threats import HOST, KERNEL, NEIGHBOUR, PROCESSES, WORLD
 
 from conftest import GATEWAY_SECRET, Host
-from docker_fixture import Dockerd, import_base, make_docker, opened_docker, started_dockerd
+from support.engines.docker_fixture import (
+    Dockerd,
+    import_base,
+    make_docker,
+    opened_docker,
+    started_dockerd,
+)
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]
 

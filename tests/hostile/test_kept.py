@@ -7,7 +7,7 @@ import pytest
 
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.records.log import LogKind
-from small_apps import LIMITS, MIB, build, plan
+from support.engines.small_apps import LIMITS, MIB, build, plan
 
 pytestmark = pytest.mark.root
 

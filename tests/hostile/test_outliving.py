@@ -15,8 +15,8 @@ from apps import ATTACKS, PATIENCE_SECONDS, SMALL, Deployer, ask, ask_text, plan
 from conftest import Host, instance_id, new_sandbox
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
-from remains import everything, processes_of, processes_saying
-from waiting import until
+from support.engines.remains import everything, processes_of, processes_saying
+from support.gateway.waiting import until
 
 pytestmark = [
     pytest.mark.root,

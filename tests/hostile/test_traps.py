@@ -18,8 +18,8 @@ from conftest import Host
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.log import LogKind
-from remains import processes_saying
-from waiting import until_read
+from support.engines.remains import processes_saying
+from support.gateway.waiting import until_read
 
 pytestmark = [
     pytest.mark.root,

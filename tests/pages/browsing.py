@@ -11,7 +11,7 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error,
 from playwright.async_api import Request as PageRequest
 from wallet_in_page import WalletInPage
 
-from gateway_fixture import DevGateway, moorage
+from support.gateway.gateway_fixture import DevGateway, moorage
 
 AXE = Path(__file__).parent.parent / "clients/node_modules/axe-core/axe.min.js"
 CHROMIUM = Path(__file__).with_name("undisturbed_chromium")

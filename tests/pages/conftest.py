@@ -26,8 +26,8 @@ from playwright.async_api import Browser, async_playwright
 from touring import Tours
 from wallet_in_page import WalletInPage
 
-from gateway_fixture import DevGateway
-from wallet import Wallet
+from support.clients.wallet import Wallet
+from support.gateway.gateway_fixture import DevGateway
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -3,9 +3,9 @@
 import re
 from dataclasses import dataclass
 
-from gateway_fixture import DevGateway
-from waiting import until
-from wallet import Wallet, fresh_name
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway
+from support.gateway.waiting import until
 
 HOSTILE = "<script>alert(1)</script>\u202e\"'><img src=x onerror=alert(1)>"
 LONG = "a-very-long-name-that-somebody-has-thought-of-" * 2

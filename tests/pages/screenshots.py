@@ -7,7 +7,7 @@ from browsing import WIDTHS, NewVisitor
 from playwright.async_api import Page
 from touring import PATHS, Tours
 
-from gateway_fixture import REPOSITORY
+from support.gateway.gateway_fixture import REPOSITORY
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import Page, expect
 from touring import Site, Tours
 
-from waiting import until
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -13,10 +13,10 @@ import pytest_asyncio
 from browsing import NewVisitor, Visitor, operators_link
 from playwright.async_api import Page, expect
 
-from gateway_fixture import DevGateway, running
-from paying import mine, token_balance
-from waiting import until
-from wallet import Wallet, fresh_name
+from support.chains.paying import mine, token_balance
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway, running
+from support.gateway.waiting import until
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="session")]
 

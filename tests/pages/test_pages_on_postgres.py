@@ -14,8 +14,8 @@ from browsing import operators_link
 from furnished import Furnished, furnished
 from touring import PATHS, Site
 
-from gateway_fixture import DevGateway, running
-from postgres_fixture import PostgresServer
+from support.books.postgres_fixture import PostgresServer
+from support.gateway.gateway_fixture import DevGateway, running
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]
 

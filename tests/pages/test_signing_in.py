@@ -12,9 +12,9 @@ from eth_account.messages import encode_defunct
 from playwright.async_api import Page, expect
 from wallet_in_page import WalletInPage
 
-from contract_wallet import deployed_wallet
-from gateway_fixture import DevGateway, moorage
-from wallet import Wallet
+from support.chains.contract_wallet import deployed_wallet
+from support.clients.wallet import Wallet
+from support.gateway.gateway_fixture import DevGateway, moorage
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -7,9 +7,9 @@ from eth_account.messages import encode_defunct
 from playwright.async_api import Page
 from wallet_in_page import WalletInPage
 
-from gateway_fixture import DevGateway
-from paying import calldata, rpc
-from wallet import Wallet
+from support.chains.paying import calldata, rpc
+from support.clients.wallet import Wallet
+from support.gateway.gateway_fixture import DevGateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

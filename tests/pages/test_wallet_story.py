@@ -7,9 +7,9 @@ from browsing import NewVisitor, Visitor
 from playwright.async_api import Page, expect
 from wallet_in_page import WalletInPage
 
-from gateway_fixture import DevGateway
-from waiting import until
-from wallet import HELLO, Answer, Wallet
+from support.clients.wallet import HELLO, Answer, Wallet
+from support.gateway.gateway_fixture import DevGateway
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -10,8 +10,8 @@ from eth_account import Account
 from eth_account.messages import encode_defunct, encode_typed_data
 from playwright.async_api import BrowserContext, Page
 
-from paying import send_transaction
-from wallet import Wallet
+from support.chains.paying import send_transaction
+from support.clients.wallet import Wallet
 
 SCRIPT = Path(__file__).with_suffix(".js").read_text()
 

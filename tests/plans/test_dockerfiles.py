@@ -6,14 +6,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from memory_tree import MemoryTree, app_text
 from moorage.engines.dockerd.dockerfile import generated
 from moorage.engines.images.base_images import BaseImages, toolbox_of_images
 from moorage.engines.images.recipe import Materials
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Dockerfiles
-from toolboxes import EVERYTHING
+from support.engines.memory_tree import MemoryTree, app_text
+from support.engines.toolboxes import EVERYTHING
 
 TESTS = Path(__file__).parent.parent
 CASES = sorted(path.parent for path in TESTS.glob("*/*/Dockerfile.golden"))

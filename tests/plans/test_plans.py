@@ -6,11 +6,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from memory_tree import MemoryTree, app_text
 from moorage.errors import InvalidRequest
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
-from toolboxes import EVERYTHING, TOOLBOX
+from support.engines.memory_tree import MemoryTree, app_text
+from support.engines.toolboxes import EVERYTHING, TOOLBOX
 
 TESTS = Path(__file__).parent.parent
 CASES = sorted(path.parent for path in TESTS.glob("*/*/app.txt"))

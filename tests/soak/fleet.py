@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from gateway_fixture import DevGateway
-from wallet import Wallet, fresh_name
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway
 
 WALLETS = 8
 SHARE = {"X-Use-Existing-Credits": "true"}

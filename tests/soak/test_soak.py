@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from fleet import Fleet
 
-from gateway_fixture import DevGateway, running
-from remains import of_gateway
-from waiting import until
+from support.engines.remains import of_gateway
+from support.gateway.gateway_fixture import DevGateway, running
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

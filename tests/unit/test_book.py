@@ -5,9 +5,9 @@ import shlex
 
 import pytest
 
-import book
 from moorage.cli.commands import find_command
 from moorage.cli.help import build_app
+from support.clients import book
 
 COMMANDS = [line for line in book.lines() if line.text.startswith("moorage ")]
 

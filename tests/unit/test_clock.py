@@ -3,8 +3,8 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clock import START_MS, MovableClock
 from moorage.clock import SystemClock, iso_utc
+from support.gateway.clock import START_MS, MovableClock
 
 
 def test_times_are_written_as_in_the_contract() -> None:

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from gateway_fixture import DevGateway
+from support.gateway.gateway_fixture import DevGateway
 
 
 def test_log_is_read_while_a_character_is_being_written(tmp_path: Path) -> None:

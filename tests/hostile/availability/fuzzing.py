@@ -16,8 +16,8 @@ from urllib.parse import quote, urlsplit
 from coincurve import PrivateKey
 from eth_hash.auto import keccak
 
-from openapi_schema import Described
-from raw_http import chunked, request
+from support.clients.openapi_schema import Described
+from support.clients.raw_http import chunked, request
 
 _DOMAIN = keccak(
     keccak(b"EIP712Domain(string name,string version)") + keccak(b"Moorage") + keccak(b"2")

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import aiohttp
 
-from gateway_fixture import DevGateway
-from wallet import Answer, Wallet, fresh_name
+from support.clients.wallet import Answer, Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway
 
 HEALTH_SECONDS = 1.0
 _PAUSE_SECONDS = 0.1

@@ -14,10 +14,10 @@ from urllib.parse import quote_from_bytes
 import aiohttp
 import pytest
 
-from gateway_fixture import DevGateway, running
 from moorage.api.operations import OPERATIONS
 from moorage.pages.sessions.cookie import csrf_of
-from wallet import Wallet, fresh_name
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway, running
 
 pytestmark = [pytest.mark.root, pytest.mark.long]
 

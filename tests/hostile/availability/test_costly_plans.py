@@ -14,8 +14,8 @@ import aiohttp
 import pytest
 from neighbour import settle
 
-from gateway_fixture import DevGateway, running
-from wallet import Answer, Wallet, fresh_name
+from support.clients.wallet import Answer, Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway, running
 
 pytestmark = pytest.mark.root
 

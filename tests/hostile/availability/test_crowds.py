@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 from neighbour import settle
 
-from gateway_fixture import DevGateway, running
-from wallet import Wallet
+from support.clients.wallet import Wallet
+from support.gateway.gateway_fixture import DevGateway, running
 
 pytestmark = [pytest.mark.root, pytest.mark.long]
 

@@ -22,9 +22,9 @@ from moorage.process import find_running
 from moorage.routing.haproxy import HAProxy
 from moorage.routing.haproxy_config import ProxySettings
 from moorage.routing.router import Router
-from ports import quiet_port
-from self_signed import self_signed
-from waiting import until
+from support.gateway.ports import quiet_port
+from support.gateway.self_signed import self_signed
+from support.gateway.waiting import until
 
 HERE = Path(__file__).parent
 MIB = 1024 * 1024

@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 from neighbour import settle
 
-from gateway_fixture import DevGateway, running
-from wallet import HELLO, Wallet, deploy_body, fresh_name
+from support.clients.wallet import HELLO, Wallet, deploy_body, fresh_name
+from support.gateway.gateway_fixture import DevGateway, running
 
 pytestmark = pytest.mark.root
 

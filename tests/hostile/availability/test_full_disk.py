@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from neighbour import Neighbour, settle
 
-from gateway_fixture import MOORAGE, DevGateway, running
-from small_disk import errors_in, free_mib, small_disk
-from waiting import until
-from wallet import Answer, Wallet, fresh_name
+from support.clients.wallet import Answer, Wallet, fresh_name
+from support.engines.small_disk import errors_in, free_mib, small_disk
+from support.gateway.gateway_fixture import MOORAGE, DevGateway, running
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

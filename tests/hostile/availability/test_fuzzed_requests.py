@@ -16,9 +16,9 @@ import pytest
 from coincurve import PrivateKey
 from fuzzing import Fuzzed, Fuzzer, Signer
 
-from gateway_fixture import DevGateway, running
-from raw_http import RawConnection, connected
-from wallet import Wallet, fresh_name
+from support.clients.raw_http import RawConnection, connected
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway, running
 
 pytestmark = pytest.mark.root
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from neighbour import settle
 
-from gateway_fixture import MOORAGE, DevGateway, running
 from moorage.engines.host.kernel.cgroup import parse_oom_kills
 from moorage.engines.host.network import probe
-from waiting import until
-from wallet import Wallet, fresh_name
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.gateway_fixture import MOORAGE, DevGateway, running
+from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
 

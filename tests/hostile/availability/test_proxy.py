@@ -14,10 +14,10 @@ import aiohttp
 import pytest
 from neighbour import Neighbour, settle
 
-from gateway_fixture import DevGateway, running
 from moorage.process import find_running
-from visitor import fetch
-from wallet import Wallet, fresh_name
+from support.clients.visitor import fetch
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway, running
 
 pytestmark = pytest.mark.root
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from neighbour import Neighbour, settle
 
-from gateway_fixture import DevGateway, running
-from raw_http import RawAnswer, RawConnection, connected, request
-from wallet import HELLO, Wallet, deploy_body, fresh_name
+from support.clients.raw_http import RawAnswer, RawConnection, connected, request
+from support.clients.wallet import HELLO, Wallet, deploy_body, fresh_name
+from support.gateway.gateway_fixture import DevGateway, running
 
 pytestmark = pytest.mark.root
 

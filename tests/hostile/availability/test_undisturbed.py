@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from neighbour import settle
 
-from gateway_fixture import DevGateway, running
+from support.gateway.gateway_fixture import DevGateway, running
 
 pytestmark = pytest.mark.root
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from neighbour import settle
 
-from gateway_fixture import DevGateway, running
-from wallet import Wallet, fresh_name
+from support.clients.wallet import Wallet, fresh_name
+from support.gateway.gateway_fixture import DevGateway, running
 
 pytestmark = [pytest.mark.root, pytest.mark.long]
 

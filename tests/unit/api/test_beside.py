@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from clock import MovableClock
 from moorage.errors import ProxyFailed
 from moorage.gateway.platform.beside import open_beside
 from moorage.gateway.platform.opening import Opening
 from moorage.loop import always
 from moorage.settings import load_settings
 from moorage.toolchains.store import nothing_needed
+from support.gateway.clock import MovableClock
 
 
 async def test_start_ends_when_nobody_starts_the_proxy(

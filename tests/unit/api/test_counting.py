@@ -7,8 +7,6 @@ import msgspec
 import pytest
 from starlette.requests import Request
 
-from believed import limiters_of
-from clock import START_MS, MovableClock
 from moorage.api.http.caller import PAID, Front, authenticate
 from moorage.api.http.person import PERSON, Person
 from moorage.auth.client_address import TrustedProxies
@@ -19,7 +17,9 @@ from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
 from moorage.storage.database import Database
 from moorage.storage.money import payments
-from records_fixture import ALICE, ARBITRUM, BOB, fresh_hash, fund, transfer
+from support.books.records_fixture import ALICE, ARBITRUM, BOB, fresh_hash, fund, transfer
+from support.gateway.believed import limiters_of
+from support.gateway.clock import START_MS, MovableClock
 
 LIMIT = 3
 HERE, ELSEWHERE = "192.0.2.1", "192.0.2.2"

@@ -2,8 +2,6 @@ from typing import Any
 
 import pytest
 
-from believed import Believed, body_of, request_of
-from clock import HOUR_MS, MovableClock
 from moorage.api.money.credits import show_credits
 from moorage.errors import InvalidField
 from moorage.ledger import ledger
@@ -12,7 +10,9 @@ from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.storage.database import Database
 from moorage.storage.money import payments
-from records_fixture import ALICE, ARBITRUM, BOB, add_project, fund, transfer
+from support.books.records_fixture import ALICE, ARBITRUM, BOB, add_project, fund, transfer
+from support.gateway.believed import Believed, body_of, request_of
+from support.gateway.clock import HOUR_MS, MovableClock
 
 
 class Asking(Believed):

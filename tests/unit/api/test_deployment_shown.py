@@ -5,9 +5,6 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from believed import Believed, body_of, request_of
-from clock import START_MS, MovableClock
-from fakes import FakeRuntime
 from moorage.api.deployments import show_deployment
 from moorage.api.http.person import Person
 from moorage.api.webhooks import list_events
@@ -22,7 +19,10 @@ from moorage.records.project import Project
 from moorage.storage.database import Database
 from moorage.storage.money import builds
 from moorage.storage.money.builds import BuildRun
-from records_fixture import ALICE, BOB, add_deployment, add_project
+from support.books.records_fixture import ALICE, BOB, add_deployment, add_project
+from support.gateway.believed import Believed, body_of, request_of
+from support.gateway.clock import START_MS, MovableClock
+from support.gateway.fakes import FakeRuntime
 
 
 class Asking(Believed):

@@ -8,7 +8,6 @@ import pytest
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Scope
 
-from clock import MovableClock
 from moorage.api.exports import exports_app
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.core import Core
@@ -19,7 +18,8 @@ from moorage.storage.operation import exports
 from moorage.storage.operation.exports import Export
 from moorage.storage.several.leases import Leases
 from moorage.storage.vault import Vault
-from records_fixture import GATEWAY, add_project
+from support.books.records_fixture import GATEWAY, add_project
+from support.gateway.clock import MovableClock
 
 TOKEN = "ab" * 32
 CONTENT = b"an archive"

@@ -7,14 +7,14 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from clock import HOUR_MS, MovableClock
 from moorage.api.http import idempotency as module
 from moorage.api.http.idempotency import LEASE_MS, Idempotency, idempotency_key
 from moorage.api.http.problems import json_response
 from moorage.errors import IdempotencyInProgress, IdempotencyKeyReused, InvalidField
 from moorage.storage import idempotency
 from moorage.storage.database import Database
-from records_fixture import ALICE, BOB
+from support.books.records_fixture import ALICE, BOB
+from support.gateway.clock import HOUR_MS, MovableClock
 
 DAY_MS = 24 * HOUR_MS
 

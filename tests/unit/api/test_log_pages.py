@@ -5,9 +5,6 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from believed import Believed, body_of, request_of
-from clock import MovableClock
-from fakes import FakeRuntime
 from moorage.api.http.person import Person
 from moorage.api.logs.deployment_logs import show_logs
 from moorage.api.logs.log_stream import Followers, LogStreamResponse
@@ -23,7 +20,10 @@ from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.log import LogKind
 from moorage.records.project import ProjectStatus
 from moorage.storage.database import Database
-from records_fixture import ALICE, BOB, add_deployment, add_project
+from support.books.records_fixture import ALICE, BOB, add_deployment, add_project
+from support.gateway.believed import Believed, body_of, request_of
+from support.gateway.clock import MovableClock
+from support.gateway.fakes import FakeRuntime
 
 
 class Recording(FakeRuntime):

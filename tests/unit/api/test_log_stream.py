@@ -11,7 +11,7 @@ from moorage.api.logs.log_stream import Followers, LogStreamResponse, streamed
 from moorage.engines.engine import Cursor, LogLine, LogPage
 from moorage.errors import ClusterUnavailable, ContentUnavailable, TooManyStreams
 from moorage.records.log import LogStream
-from waiting import until
+from support.gateway.waiting import until
 
 WALLET = "0xa"
 

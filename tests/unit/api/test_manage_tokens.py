@@ -7,8 +7,6 @@ import pytest
 from sqlalchemy import select
 from starlette.requests import Request
 
-from believed import Believed, body_of, request_of
-from clock import MovableClock
 from moorage.api.access.manage_tokens import make_manage_token, revoke_manage_tokens
 from moorage.api.http.caller import Caller, Front, authenticate, owned_project
 from moorage.api.http.managed import require_own
@@ -18,7 +16,9 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
 from moorage.storage.database import Database, Statement
 from moorage.storage.schema import manage_tokens
-from records_fixture import ALICE, add_project
+from support.books.records_fixture import ALICE, add_project
+from support.gateway.believed import Believed, body_of, request_of
+from support.gateway.clock import MovableClock
 
 LIMIT = 30
 EVERYTHING = Statement(select(*manage_tokens.c))

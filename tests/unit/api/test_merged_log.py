@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from fakes import FakeRuntime
 from moorage.api.logs import merged_log
 from moorage.api.logs.merged_log import MergedLog, Part, Place
 from moorage.engines.engine import Cursor, LogLine, LogPage
@@ -14,7 +13,8 @@ from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.log import LogKind, LogStream
 from moorage.records.project import Project
 from moorage.storage.database import Database
-from records_fixture import ALICE, add_deployment, add_project
+from support.books.records_fixture import ALICE, add_deployment, add_project
+from support.gateway.fakes import FakeRuntime
 
 Told = list[tuple[str, str]]
 """The lines of a part: whose, and what."""

@@ -6,7 +6,7 @@ from moorage.api.http.named import named_deployment, named_project, viewed_deplo
 from moorage.errors import DeploymentNotFound, MoorageError, ProjectNotFound, WrongWallet
 from moorage.records.deployment import DeploymentStatus
 from moorage.storage.database import Database
-from records_fixture import ALICE, BOB, add_deployment, add_project
+from support.books.records_fixture import ALICE, BOB, add_deployment, add_project
 
 
 @pytest.mark.parametrize("spelling", ["shop", "SHOP"])

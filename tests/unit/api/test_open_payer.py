@@ -9,9 +9,6 @@ import pytest
 from eth_account import Account
 from starlette.requests import Request
 
-from believed import limiters_of
-from clock import MovableClock
-from fakes import FakeSettlements, FakeVerifier, paywall_of
 from moorage.api.http.caller import Caller
 from moorage.api.http.payment.payer import (
     OpenPayer,
@@ -28,8 +25,11 @@ from moorage.errors import RateLimited
 from moorage.payments.protocols.header_json import encode_base64
 from moorage.payments.relay.settlements import Settlements
 from moorage.storage.database import Database
-from paying import sign_authorization
-from records_fixture import ARBITRUM, BOB, PAY_TO, USDC
+from support.books.records_fixture import ARBITRUM, BOB, PAY_TO, USDC
+from support.chains.paying import sign_authorization
+from support.gateway.believed import limiters_of
+from support.gateway.clock import MovableClock
+from support.gateway.fakes import FakeSettlements, FakeVerifier, paywall_of
 
 KEY = "0x" + "11" * 32
 PAYER = Account.from_key(KEY).address.lower()

@@ -4,8 +4,6 @@ import msgspec
 import pytest
 from starlette.requests import Request
 
-from clock import MovableClock
-from fakes import FakeSettlements, FakeVerifier, authorizes, paywall_of, seller_of
 from moorage import errors
 from moorage.api.http.caller import CALLER, PAID, Caller
 from moorage.api.http.payment.paid_answers import accounted, repeated
@@ -22,7 +20,9 @@ from moorage.payments.taking.screening import Screen, allow
 from moorage.storage.database import Database
 from moorage.storage.money import accounts
 from moorage.wire.problems import PaymentState
-from records_fixture import ALICE, ARBITRUM, BOB, USDC, fresh_hash, transfer
+from support.books.records_fixture import ALICE, ARBITRUM, BOB, USDC, fresh_hash, transfer
+from support.gateway.clock import MovableClock
+from support.gateway.fakes import FakeSettlements, FakeVerifier, authorizes, paywall_of, seller_of
 
 REFUSALS: list[MoorageError] = [
     errors.NameUnavailable(),

@@ -4,8 +4,6 @@ from typing import Any
 
 import pytest
 
-from believed import Believed, body_of, request_of
-from clock import START_MS, MovableClock
 from moorage.api.money.payments import list_payments
 from moorage.chains.address import checksum_address
 from moorage.errors import InvalidField
@@ -15,7 +13,9 @@ from moorage.records.money.payment import Finality
 from moorage.records.money.refund import Refund, RefundStatus
 from moorage.storage.database import Database
 from moorage.storage.money import payments, refunds
-from records_fixture import ALICE, ARBITRUM, BOB, PAY_TO, USDC, transfer
+from support.books.records_fixture import ALICE, ARBITRUM, BOB, PAY_TO, USDC, transfer
+from support.gateway.believed import Believed, body_of, request_of
+from support.gateway.clock import START_MS, MovableClock
 
 GONE = "0x" + "f1" * 32
 

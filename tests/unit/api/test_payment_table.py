@@ -10,8 +10,6 @@ import msgspec
 import pytest
 from starlette.requests import Request
 
-from clock import MovableClock
-from fakes import FakeSettlements, FakeVerifier, authorizes, paywall_of, seller_of
 from moorage.api.http.caller import CALLER, PAID, Caller
 from moorage.api.http.payment.paid_answers import accounted
 from moorage.api.http.payment.payment_headers import read_payment
@@ -38,7 +36,9 @@ from moorage.payments.taking.outcomes import Outcomes
 from moorage.payments.taking.topup import TopUp, TopUpRequest
 from moorage.storage.database import Database
 from moorage.storage.money import payments
-from records_fixture import ALICE, ARBITRUM, BOB, USDT, fresh_hash, fund, transfer
+from support.books.records_fixture import ALICE, ARBITRUM, BOB, USDT, fresh_hash, fund, transfer
+from support.gateway.clock import MovableClock
+from support.gateway.fakes import FakeSettlements, FakeVerifier, authorizes, paywall_of, seller_of
 
 BASE = KNOWN_CHAINS["base"]
 CHAINS = {"arbitrum": ARBITRUM, "base": BASE}

@@ -7,7 +7,7 @@ from moorage.api.http.dispatch import Route
 from moorage.api.http.person import PERSON, Person, require_confirmed, require_permitted
 from moorage.api.operations import OPERATIONS
 from moorage.errors import ConfirmationMissing, LinkScope, MoorageError
-from records_fixture import ALICE
+from support.books.records_fixture import ALICE
 
 OWNER = Person(ALICE)
 GUEST = Person(ALICE, may_change=False)

@@ -4,7 +4,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from fakes import PAY_TO, seller_of
 from moorage import errors
 from moorage.api.http.problems import PROBLEMS, error_response, problem_of
 from moorage.chains.rpc import RpcError
@@ -14,7 +13,8 @@ from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import PaymentMeans
 from moorage.payments.taking.outcome import PaymentOutcome
 from moorage.wire.problems import PaymentState
-from records_fixture import ALICE, ARBITRUM, USDC
+from support.books.records_fixture import ALICE, ARBITRUM, USDC
+from support.gateway.fakes import PAY_TO, seller_of
 
 NEVER_ANSWERED: set[type[MoorageError]] = {
     errors.AlreadyRunning,  # these stop the start

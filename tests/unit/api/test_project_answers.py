@@ -6,9 +6,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from believed import HOSTS, Believed, body_of, request_of
-from clock import START_MS, MovableClock
-from fakes import FakeRuntime, roomy
 from moorage.api.projects import adopt_project, change_project, show_project
 from moorage.clock import iso_utc
 from moorage.deploy.entrance.configuration import ProjectConfiguration
@@ -23,7 +20,10 @@ from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Database
 from moorage.storage.money import payments
 from moorage.storage.vault import Vault
-from records_fixture import ALICE, UNLIMITED, add_deployment, add_project, fund
+from support.books.records_fixture import ALICE, UNLIMITED, add_deployment, add_project, fund
+from support.gateway.believed import HOSTS, Believed, body_of, request_of
+from support.gateway.clock import START_MS, MovableClock
+from support.gateway.fakes import FakeRuntime, roomy
 
 AN_HOUR = 0.000685
 """Of $0.50 a month, in dollars: a 730th, rounded up to the micro-USD."""

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from believed import HOSTS, Believed, body_of, request_of
-from clock import START_MS, MovableClock
 from moorage.api.projects import list_projects
 from moorage.errors import InvalidField
 from moorage.storage.database import Database
-from records_fixture import add_project
+from support.books.records_fixture import add_project
+from support.gateway.believed import HOSTS, Believed, body_of, request_of
+from support.gateway.clock import START_MS, MovableClock
 
 
 class Asking(Believed):

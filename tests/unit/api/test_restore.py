@@ -11,7 +11,6 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine
 
-from clock import MovableClock
 from moorage.auth.links import DAY_MS, LinkOrder, Links
 from moorage.backup.archive import write_archive
 from moorage.backup.content import digest_of
@@ -23,7 +22,8 @@ from moorage.records.session import Role
 from moorage.storage import migrate as migration
 from moorage.storage.migrate import NEWEST_REVISION, is_newest, migrate
 from moorage.storage.opening import DATABASE, open_database
-from records_fixture import ALICE
+from support.books.records_fixture import ALICE
+from support.gateway.clock import MovableClock
 
 
 def database(path: Path, revision: str) -> None:

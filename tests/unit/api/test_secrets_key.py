@@ -14,7 +14,7 @@ from moorage.storage import events
 from moorage.storage.apps import configuration, deployments, projects
 from moorage.storage.database import Database
 from moorage.storage.vault import Vault
-from records_fixture import ALICE, add_deployment, add_project
+from support.books.records_fixture import ALICE, add_deployment, add_project
 
 OLD, NEW = "11" * 32, "ab" * 32
 SECRETS = Variables(build={"B": "1"}, run={"R": "hunter2"})

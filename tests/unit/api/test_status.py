@@ -3,9 +3,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from believed import HOSTS, Believed, body_of, request_of
-from clock import START_MS, MovableClock
-from fakes import FakeRuntime
 from moorage.api.http.person import Person
 from moorage.api.status import status
 from moorage.deploy.entrance.written import Written
@@ -26,7 +23,10 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects, restarts
 from moorage.storage.database import Database
 from moorage.storage.money import payments
-from records_fixture import ALICE, BOB, add_deployment, add_project, fund
+from support.books.records_fixture import ALICE, BOB, add_deployment, add_project, fund
+from support.gateway.believed import HOSTS, Believed, body_of, request_of
+from support.gateway.clock import START_MS, MovableClock
+from support.gateway.fakes import FakeRuntime
 
 ENDPOINT = "https://hello.example.com"
 

@@ -30,7 +30,7 @@ from moorage.errors import (
     TimestampExpired,
 )
 from moorage.signing.signed_request import NO_BODY, Target
-from typed_request import signed_typed_data
+from support.clients.typed_request import signed_typed_data
 
 NOW_MS = 1_775_556_000_000
 OWNER, STRANGER = Account.from_key("0x" + "11" * 32), Account.from_key("0x" + "22" * 32)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clock import HOUR_MS, MovableClock
 from moorage.auth.client_address import UNKNOWN, TrustedProxies, rate_limit_key
+from support.gateway.clock import HOUR_MS, MovableClock
 
 PROXY = "127.0.0.1"
 PROXIES = TrustedProxies(["127.0.0.1", "10.0.0.0/8", "fd00::/8"])

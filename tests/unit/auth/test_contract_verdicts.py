@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from chain_in_memory import ChainInMemory
-from clock import MovableClock
 from moorage.auth.contract_wallets import ContractWallets
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.auth.wallet import Wallet
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import ChainUnavailable
-from nodes_in_memory import HONEST, LIAR, Lie, NodesInMemory, Refused, Silent
+from support.chains.chain_in_memory import ChainInMemory
+from support.chains.nodes_in_memory import HONEST, LIAR, Lie, NodesInMemory, Refused, Silent
+from support.gateway.clock import MovableClock
 
 THIRD = "http://third.example/"
 YES, NO = f"0x{1:064x}", f"0x{0:064x}"

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from clock import MovableClock
-from faulty_database import FaultyDatabase
 from moorage.backup.staging import Staging
 from moorage.engines.host.record import Stage
 from moorage.engines.sandbox.exports import SandboxExports
@@ -18,7 +16,9 @@ from moorage.storage import snapshot
 from moorage.storage.apps import projects
 from moorage.storage.apps.configuration import give_volume
 from moorage.storage.money import accounts
-from records_fixture import ALICE, add_deployment, add_project, fund
+from support.books.faulty_database import FaultyDatabase
+from support.books.records_fixture import ALICE, add_deployment, add_project, fund
+from support.gateway.clock import MovableClock
 
 DISK = b"a disk"
 

@@ -3,8 +3,8 @@
 import pytest
 from room import Room
 
-from clock import MovableClock
 from moorage.storage.database import Database
+from support.gateway.clock import MovableClock
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-from authority_in_memory import AuthorityInMemory
-from clock import MovableClock
 from moorage.certificates.authority import Authority
 from moorage.certificates.certificates import Certificates
 from moorage.certificates.installation import Installation, WildcardFiles
@@ -13,7 +11,9 @@ from moorage.certificates.proofs import PlacedProofs
 from moorage.errors import ProxyFailed
 from moorage.storage.database import Database
 from moorage.storage.vault import Vault
-from records_fixture import ALICE
+from support.books.records_fixture import ALICE
+from support.gateway.authority_in_memory import AuthorityInMemory
+from support.gateway.clock import MovableClock
 
 BASE = "apps.example"
 

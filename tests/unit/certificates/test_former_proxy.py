@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from room import Room
 
-from authority_in_memory import certificate
-from clock import HOUR_MS, MovableClock
 from moorage.certificates.former_proxy import import_former
 from moorage.certificates.pem import new_key
 from moorage.storage.apps.addresses import certificates
-from records_fixture import ALICE
+from support.books.records_fixture import ALICE
+from support.gateway.authority_in_memory import certificate
+from support.gateway.clock import HOUR_MS, MovableClock
 
 HOST = "shop.example"
 DAY_MS = 24 * HOUR_MS

@@ -9,8 +9,6 @@ import pytest
 from room import BASE, Room
 from structlog.testing import capture_logs
 
-from authority_in_memory import AuthorityInMemory, certificate
-from clock import HOUR_MS, MINUTE_MS, MovableClock
 from moorage.certificates.installation import WildcardFiles
 from moorage.certificates.pem import CertificateInvalid, new_key, parse_certificate
 from moorage.errors import ProxyFailed
@@ -18,6 +16,8 @@ from moorage.gateway.state.secrets_key import missing_keys, seal_anew
 from moorage.storage.apps.addresses import certificates
 from moorage.storage.database import Database
 from moorage.storage.vault import KEY_BYTES, Vault
+from support.gateway.authority_in_memory import AuthorityInMemory, certificate
+from support.gateway.clock import HOUR_MS, MINUTE_MS, MovableClock
 
 HOST, OTHER = "shop.example", "other.example"
 APP = f"app.{BASE}"

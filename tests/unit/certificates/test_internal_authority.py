@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from room import Room
 
-from clock import START_MS, MovableClock
 from moorage.certificates.authority import Accounts
 from moorage.certificates.internal import InternalAuthority
 from moorage.certificates.pem import CertificateInvalid, new_key, parse_certificate
 from moorage.storage.database import Database
 from moorage.storage.vault import Vault
+from support.gateway.clock import START_MS, MovableClock
 
 HOST = "app.internal.example"
 

@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 from room import BASE, ProxyInMemory
 
-from authority_in_memory import certificate
-from clock import MovableClock
 from moorage.certificates.pem import new_key
 from moorage.certificates.services import (
     CertificateServices,
@@ -23,7 +21,9 @@ from moorage.storage.operation import configuration
 from moorage.storage.operation.configuration import ConfigurationChange
 from moorage.storage.several.leases import Leases
 from moorage.storage.vault import KEY_BYTES, Vault
-from records_fixture import GATEWAY
+from support.books.records_fixture import GATEWAY
+from support.gateway.authority_in_memory import certificate
+from support.gateway.clock import MovableClock
 
 HOST = "shop.example"
 

@@ -7,13 +7,13 @@ from collections import Counter
 import pytest
 from room import Room
 
-from authority_in_memory import AuthorityInMemory
-from clock import HOUR_MS, MINUTE_MS, MovableClock
 from moorage.certificates import orders
 from moorage.certificates.authority import Fault, OrderFailed
 from moorage.certificates.orders import MAX_ORDERS
 from moorage.storage.apps.addresses import certificates
 from moorage.storage.database import Database
+from support.gateway.authority_in_memory import AuthorityInMemory
+from support.gateway.clock import HOUR_MS, MINUTE_MS, MovableClock
 
 HOST, OTHER = "shop.example", "other.example"
 DAY_MS = 24 * HOUR_MS
@@ -332,7 +332,7 @@ async def test_name_put_off_by_a_clock_that_was_ahead_is_ordered_once_it_is_righ
 async def test_certificate_for_another_name_or_key_is_not_served(room: Room) -> None:
     class Mistaken(AuthorityInMemory):
         async def certify(self, name: str, key: str, proofs: object) -> str:
-            from authority_in_memory import certificate
+            from support.gateway.authority_in_memory import certificate
 
             return certificate(OTHER, key, now_ms=self.clock.now_ms())
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from room import BASE, Room
 
-from clock import HOUR_MS, MovableClock
 from moorage.certificates import proofs
 from moorage.storage.database import Database
-from records_fixture import ALICE, BOB
+from support.books.records_fixture import ALICE, BOB
+from support.gateway.clock import HOUR_MS, MovableClock
 
 DAY_MS = 24 * HOUR_MS
 

@@ -27,7 +27,7 @@ from moorage.wire.deploy import Deployed
 from moorage.wire.deployments import DeploymentList, DeploymentProgress
 from moorage.wire.problems import Bought as Demanded
 from moorage.wire.projects import ProjectChanged, ProjectShown
-from offers import an_offer
+from support.clients.offers import an_offer
 
 
 def gateway_error(

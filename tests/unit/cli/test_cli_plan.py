@@ -7,7 +7,7 @@ import pytest
 
 from moorage.cli.main import run
 from moorage.planning.toolbox import Toolbox
-from toolboxes import TOOLBOX
+from support.engines.toolboxes import TOOLBOX
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 

@@ -9,9 +9,6 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from clock import MovableClock
-from fakes import FakeRuntime, FakeSettlements, FakeVerifier, paywall_of, roomy
-from faulty_database import FaultyDatabase
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
@@ -33,7 +30,10 @@ from moorage.storage.vault import Vault
 from moorage.uploads.request import DeployRequest
 from moorage.uploads.spool import Spool
 from moorage.uploads.tree import Upload
-from records_fixture import ALICE, ARBITRUM, PLAN, USDC, transfer
+from support.books.faulty_database import FaultyDatabase
+from support.books.records_fixture import ALICE, ARBITRUM, PLAN, USDC, transfer
+from support.gateway.clock import MovableClock
+from support.gateway.fakes import FakeRuntime, FakeSettlements, FakeVerifier, paywall_of, roomy
 
 PRICE = 500_000
 COUNTS = {

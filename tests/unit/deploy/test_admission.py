@@ -8,7 +8,6 @@ import pytest
 from gate import PRICE, Gate, attempt, dearer
 from sqlalchemy import bindparam, select
 
-from faulty_database import FaultyDatabase
 from moorage.deploy.entrance import admission
 from moorage.deploy.entrance.attempt import Admitted
 from moorage.errors import (
@@ -38,8 +37,9 @@ from moorage.storage.database import Statement
 from moorage.storage.idempotency import Claim
 from moorage.storage.money import accounts
 from moorage.storage.schema import jobs
-from records_fixture import ALICE, BOB, add_deployment, add_project, fresh_hash, fund
-from yielding import committing_of
+from support.books.faulty_database import FaultyDatabase
+from support.books.records_fixture import ALICE, BOB, add_deployment, add_project, fresh_hash, fund
+from support.books.yielding import committing_of
 
 JOB_STATUS = Statement(select(jobs.c.status).where(jobs.c.subject_id == bindparam("subject")))
 NOTHING = {"projects": 0, "deployments": 0, "jobs": 0, "quotes": 0}

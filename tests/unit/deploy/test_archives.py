@@ -8,8 +8,6 @@ from pathlib import Path
 
 import msgspec
 
-from clock import MovableClock
-from fakes import FakeRuntime
 from moorage.content.directory import DirectoryStore
 from moorage.core import Core
 from moorage.deploy.keeping.deleted.exports import Exporter, ExportFiles
@@ -19,7 +17,9 @@ from moorage.storage.database import Database
 from moorage.storage.operation.exports import Export
 from moorage.storage.several.leases import Leases
 from moorage.storage.vault import Vault
-from records_fixture import GATEWAY, add_deployment, add_project
+from support.books.records_fixture import GATEWAY, add_deployment, add_project
+from support.gateway.clock import MovableClock
+from support.gateway.fakes import FakeRuntime
 
 FILES = 2_500
 LONG = "/".join(["d" * 250] * 13)  # so long that other work of this process weighs little

@@ -4,7 +4,6 @@ import msgspec
 import pytest
 from gate import PRICE, Gate
 
-from fakes import authorizes
 from moorage.errors import (
     AuthorizationRefused,
     ChainUnavailable,
@@ -20,7 +19,8 @@ from moorage.payments.price.quotes import MAX_NAMES_HELD
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.storage.apps.addresses import names
 from moorage.storage.money import accounts
-from records_fixture import ALICE, BOB, add_project, fresh_hash, fund
+from support.books.records_fixture import ALICE, BOB, add_project, fresh_hash, fund
+from support.gateway.fakes import authorizes
 
 
 async def deploy(gate: Gate, amount: int) -> None:

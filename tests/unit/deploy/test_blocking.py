@@ -15,7 +15,7 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
 from moorage.storage.apps import blocks, projects
 from moorage.storage.money import accounts
-from records_fixture import ALICE, add_deployment, add_project, fund
+from support.books.records_fixture import ALICE, add_deployment, add_project, fund
 
 REASON = "phishing"
 

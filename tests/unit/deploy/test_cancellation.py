@@ -6,15 +6,15 @@ from collections.abc import AsyncIterator
 import pytest
 from yard import HOST, Yard, socket_of
 
-from clock import START_MS
 from moorage.deploy.work.cancellation import Cancellation
 from moorage.errors import DeploymentOver
 from moorage.records.deployment import UNDER_WAY, DeploymentStatus
 from moorage.records.job import JobStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
-from records_fixture import ALICE, add_deployment
-from waiting import until
+from support.books.records_fixture import ALICE, add_deployment
+from support.gateway.clock import START_MS
+from support.gateway.waiting import until
 
 
 @pytest.fixture

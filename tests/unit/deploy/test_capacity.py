@@ -3,15 +3,15 @@
 import pytest
 from yard import Yard
 
-from clock import START_MS
-from fakes import roomy
 from moorage.deploy.entrance.capacity import Capacity
 from moorage.engines.engine import Disks
 from moorage.errors import NoCapacity
 from moorage.records.deployment import DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import configuration
-from records_fixture import ALICE, add_deployment, add_project
+from support.books.records_fixture import ALICE, add_deployment, add_project
+from support.gateway.clock import START_MS
+from support.gateway.fakes import roomy
 
 GIB = 1 << 30
 """The size of an app's disk, and of a volume, in these tests. Space may be promised twice."""

@@ -14,9 +14,6 @@ import structlog
 from starlette.types import ASGIApp, Message
 from yard import APP_LIMITS, ENGINE, HOST, SETTINGS, Yard, socket_of
 
-from clock import HOUR_MS, MINUTE_MS, START_MS, MovableClock
-from fakes import FakeRuntime, app_address
-from faulty_database import FaultyDatabase
 from moorage.auth.client_address import TrustedProxies
 from moorage.deploy.work.moving import queue_move
 from moorage.deploy.work.workflow import MAX_ATTEMPTS
@@ -43,8 +40,11 @@ from moorage.storage.database import Source
 from moorage.storage.money import accounts
 from moorage.storage.operation import evictions, exports
 from moorage.storage.operation.evictions import Eviction
-from records_fixture import ALICE, PLAN, add_deployment, add_project, fund
-from waiting import until
+from support.books.faulty_database import FaultyDatabase
+from support.books.records_fixture import ALICE, PLAN, add_deployment, add_project, fund
+from support.gateway.clock import HOUR_MS, MINUTE_MS, START_MS, MovableClock
+from support.gateway.fakes import FakeRuntime, app_address
+from support.gateway.waiting import until
 
 LEFT = "left"
 KEPT = "what the app has stored"

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from yard import Yard
 
-from fakes import roomy
 from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
 from moorage.deploy.entrance.change import change_request
 from moorage.deploy.entrance.configuration import Changed, Effect, ProjectConfiguration
@@ -27,7 +26,8 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.records.variables import Variables
 from moorage.storage.apps import blocks, projects
 from moorage.storage.money import accounts, purses
-from records_fixture import ALICE, UNLIMITED, add_deployment, add_project, fund
+from support.books.records_fixture import ALICE, UNLIMITED, add_deployment, add_project, fund
+from support.gateway.fakes import roomy
 
 
 class Desk:

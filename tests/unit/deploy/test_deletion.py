@@ -3,7 +3,6 @@ import asyncio
 import pytest
 from yard import HOST, Yard, socket_of
 
-from clock import HOUR_MS
 from moorage.auth.manage_tokens import ManageTokens
 from moorage.errors import DatabaseUnavailable
 from moorage.records.deployment import Deployment, DeploymentStatus
@@ -11,8 +10,9 @@ from moorage.records.job import JobStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import configuration, projects
 from moorage.storage.money import accounts
-from records_fixture import ALICE, BOB, add_project
-from waiting import until
+from support.books.records_fixture import ALICE, BOB, add_project
+from support.gateway.clock import HOUR_MS
+from support.gateway.waiting import until
 
 
 @pytest.fixture

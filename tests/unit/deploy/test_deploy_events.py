@@ -7,7 +7,7 @@ from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
-from records_fixture import ALICE, add_project, fund
+from support.books.records_fixture import ALICE, add_project, fund
 
 
 async def told(yard: Yard) -> list[tuple[str, dict[str, object]]]:

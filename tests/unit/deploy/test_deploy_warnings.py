@@ -19,7 +19,7 @@ from moorage.errors import FilesWouldBeLost, UploadInvalid
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.records.finding import Finding, FindingKind, kept
 from moorage.storage.apps import deployments
-from records_fixture import PLAN
+from support.books.records_fixture import PLAN
 
 WRITES = Finding(FindingKind.WRITES, "app.js", "writeFileSync")
 NAMES = Finding(FindingKind.NAMES_VOLUME, "app.js", "")

@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 from yard import HOST, Yard, socket_of
 
-from clock import HOUR_MS, MINUTE_MS
-from fakes import app_address
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.deploy.addresses.domains import Domains
 from moorage.deploy.addresses.txt_records import LookupFailed
@@ -18,9 +16,11 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
 from moorage.storage.apps import projects
 from moorage.storage.database import Database
-from overtaken import OvertakenDatabase
-from records_fixture import ALICE, BOB, add_project
-from waiting import until
+from support.books.overtaken import OvertakenDatabase
+from support.books.records_fixture import ALICE, BOB, add_project
+from support.gateway.clock import HOUR_MS, MINUTE_MS
+from support.gateway.fakes import app_address
+from support.gateway.waiting import until
 
 SHOP = "shop.example"
 RECORD = "_moorage.shop.example"

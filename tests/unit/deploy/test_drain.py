@@ -3,11 +3,11 @@
 import pytest
 from yard import DRAIN_SECONDS, HOST, Yard, socket_of
 
-from clock import START_MS
 from moorage.deploy.keeping.stopped.drain import IDLE_SECONDS, Drain
 from moorage.records.deployment import Deployment
 from moorage.records.project import Project
-from records_fixture import ALICE, fund
+from support.books.records_fixture import ALICE, fund
+from support.gateway.clock import START_MS
 
 
 @pytest.fixture

@@ -9,9 +9,6 @@ import msgspec
 import pytest
 from gate import PRICE, Gate, attempt
 
-from clock import MovableClock
-from fakes import FakeSettlements, authorizes
-from faulty_database import FaultyDatabase
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
 from moorage.errors import (
     CommitUnknown,
@@ -24,7 +21,10 @@ from moorage.payments.protocols.evidence import PaymentMeans, TransactionEvidenc
 from moorage.storage import sqlite
 from moorage.storage.migrate import migrate
 from moorage.storage.money import accounts
-from records_fixture import ALICE, ARBITRUM, USDC
+from support.books.faulty_database import FaultyDatabase
+from support.books.records_fixture import ALICE, ARBITRUM, USDC
+from support.gateway.clock import MovableClock
+from support.gateway.fakes import FakeSettlements, authorizes
 
 MOST_STATEMENTS = 100
 MEANS = PaymentMeans(chain=ARBITRUM, token=USDC)

@@ -11,7 +11,6 @@ import msgspec
 import pytest
 from yard import Yard
 
-from clock import MINUTE_MS
 from moorage.deploy.keeping.deleted.evictions import AT_ONCE, DAY_MS, Evictions
 from moorage.deploy.keeping.deleted.exports import Contents
 from moorage.deploy.keeping.stopped.suspension import block_project
@@ -28,8 +27,9 @@ from moorage.storage.apps import configuration, projects
 from moorage.storage.database import Source
 from moorage.storage.operation import evictions, exports
 from moorage.storage.operation.evictions import Eviction, FailedTry
-from records_fixture import ALICE, add_project, fund
-from waiting import until
+from support.books.records_fixture import ALICE, add_project, fund
+from support.gateway.clock import MINUTE_MS
+from support.gateway.waiting import until
 
 KEPT_MS = 30 * DAY_MS
 

@@ -5,7 +5,6 @@ import asyncio
 import pytest
 from yard import HOST, Yard, socket_of
 
-from fakes import FakeRoutes
 from moorage.deploy.addresses.followed import FollowedRoutes
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.keeping.asleep.wake_elsewhere import WakeElsewhere
@@ -17,8 +16,9 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import configuration, jobs, projects
 from moorage.storage.apps.addresses import domains
 from moorage.storage.database import Source
-from records_fixture import add_deployment
-from waiting import until
+from support.books.records_fixture import add_deployment
+from support.gateway.fakes import FakeRoutes
+from support.gateway.waiting import until
 
 DOMAIN = "shop.example.net"
 

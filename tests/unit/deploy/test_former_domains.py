@@ -8,7 +8,7 @@ from moorage.deploy.addresses.hosts import Hosts
 from moorage.errors import InvalidField
 from moorage.records.domain import DomainRules
 from moorage.storage.database import Database
-from records_fixture import add_project
+from support.books.records_fixture import add_project
 
 TARGET = Address("127.0.0.1:3000")
 OLD, NEW = "hello.old.example", "hello.new.example"

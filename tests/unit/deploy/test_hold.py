@@ -7,13 +7,13 @@ import msgspec
 import pytest
 from yard import HOST, SETTINGS, Yard, socket_of
 
-from clock import MovableClock
-from faulty_database import FaultyDatabase
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import Deployment
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
-from waiting import until
+from support.books.faulty_database import FaultyDatabase
+from support.gateway.clock import MovableClock
+from support.gateway.waiting import until
 
 CRASHED = DeployFailed(FailureCause.CRASHED, "no")
 

@@ -5,7 +5,6 @@ import asyncio
 import pytest
 from gate import PRICE, Gate
 
-from clock import START_MS
 from moorage.deploy.entrance.house_rules import HouseRules
 from moorage.errors import Maintenance, TooManyProjects, WalletNotListed
 from moorage.payments.price.pricing import PriceList
@@ -13,7 +12,8 @@ from moorage.storage.money import accounts
 from moorage.storage.operation import notices, wallet_rules
 from moorage.storage.operation.notices import NoticeKind
 from moorage.storage.operation.wallet_rules import WalletRule
-from records_fixture import ALICE, BOB, add_project, fund
+from support.books.records_fixture import ALICE, BOB, add_project, fund
+from support.gateway.clock import START_MS
 
 NOTHING = {"projects": 0, "deployments": 0, "jobs": 0, "quotes": 0}
 

@@ -20,8 +20,8 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
 from moorage.storage.apps.addresses import domains
 from moorage.storage.several.leases import Leases
-from records_fixture import add_deployment, add_project
-from waiting import until
+from support.books.records_fixture import add_deployment, add_project
+from support.gateway.waiting import until
 
 KEEPING = {"apps", "given up", "domains' routes"}
 

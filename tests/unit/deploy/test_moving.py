@@ -4,7 +4,6 @@ import msgspec
 import pytest
 from yard import ENGINE, HOST, Yard, socket_of
 
-from clock import START_MS
 from moorage.deploy.work.moving import INSTALLED, queue_move
 from moorage.errors import ConfigurationInvalid, DeployFailed, FailureCause
 from moorage.gateway.platform.engines import settle_engines
@@ -13,7 +12,8 @@ from moorage.planning.plan import Stack
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import blocks, deployments, engines
-from records_fixture import ALICE, PLAN, add_deployment, fund
+from support.books.records_fixture import ALICE, PLAN, add_deployment, fund
+from support.gateway.clock import START_MS
 
 LEFT = "left"
 PLAN_JSON = msgspec.json.encode(PLAN).decode()

@@ -10,7 +10,6 @@ import msgspec
 import pytest
 from gate import PRICE, Gate
 
-from fakes import authorizes
 from moorage.deploy.entrance.attempt import Admitted
 from moorage.deploy.entrance.house_rules import HouseRules
 from moorage.errors import (
@@ -31,7 +30,8 @@ from moorage.storage import events
 from moorage.storage.apps import blocks, projects
 from moorage.storage.apps.addresses import names
 from moorage.storage.money import accounts, purses
-from records_fixture import ALICE, BOB, add_project, fund
+from support.books.records_fixture import ALICE, BOB, add_project, fund
+from support.gateway.fakes import authorizes
 
 RICH = 10 * PRICE
 TAKEN = (

@@ -13,7 +13,7 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
 from moorage.storage.apps import blocks, projects
 from moorage.storage.money import intervals
-from records_fixture import ALICE, fund
+from support.books.records_fixture import ALICE, fund
 
 
 @pytest.fixture

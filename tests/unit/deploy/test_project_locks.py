@@ -9,7 +9,7 @@ from moorage.deploy.keeping.apps import Apps
 from moorage.records.deployment import Deployment
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
-from records_fixture import BOB, add_project, fund
+from support.books.records_fixture import BOB, add_project, fund
 
 
 @pytest.fixture

@@ -12,8 +12,6 @@ from hypothesis.stateful import (
     rule,
 )
 
-from book_model import BookModel, run_histories
-from fakes import authorizes
 from moorage.deploy.entrance.attempt import Admitted
 from moorage.errors import (
     AuthorizationRefused,
@@ -31,7 +29,9 @@ from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import Evidence, PaymentMeans
 from moorage.payments.taking.topup import TopUp, TopUpRequest
 from moorage.storage.money import accounts
-from records_fixture import ALICE, ARBITRUM, BOB, USDC, fresh_hash, transfer
+from support.books.book_model import BookModel, run_histories
+from support.books.records_fixture import ALICE, ARBITRUM, BOB, USDC, fresh_hash, transfer
+from support.gateway.fakes import authorizes
 
 WALLETS, NAMES = [ALICE, BOB], ["hello", "there", "again"]
 MINUTE_MS = 60_000

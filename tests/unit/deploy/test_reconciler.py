@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 from yard import APP_LIMITS, HOST, Yard, socket_of
 
-from clock import MovableClock
-from fakes import app_address
-from faulty_database import FaultyDatabase
 from moorage.engines.engine import Instance, InstanceSpec, Limits
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
 from moorage.storage.database import Statement
-from overtaken import OvertakenDatabase
-from records_fixture import ALICE, BOB, add_deployment, add_project, fund
-from waiting import until
+from support.books.faulty_database import FaultyDatabase
+from support.books.overtaken import OvertakenDatabase
+from support.books.records_fixture import ALICE, BOB, add_deployment, add_project, fund
+from support.gateway.clock import MovableClock
+from support.gateway.fakes import app_address
+from support.gateway.waiting import until
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ import itertools
 import pytest
 from yard import RELEASES_KEPT, Yard
 
-from clock import START_MS
 from moorage.deploy.keeping.releases import DRAINING_AT_ONCE
 from moorage.errors import FailureCause
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments
-from records_fixture import BOB, add_deployment, add_project
+from support.books.records_fixture import BOB, add_deployment, add_project
+from support.gateway.clock import START_MS
 
 _numbers = itertools.count(1)
 

@@ -17,8 +17,6 @@ from hypothesis.stateful import (
 )
 from yard import PLACES, RELEASES_KEPT, Yard
 
-from book_model import BookModel, run_histories
-from fakes import roomy
 from moorage.deploy.entrance import succession
 from moorage.deploy.work.rollback import Rollback
 from moorage.errors import (
@@ -31,7 +29,9 @@ from moorage.errors import (
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.project import ProjectStatus
 from moorage.storage.apps import deployments, jobs, projects
-from records_fixture import ALICE, GATEWAY, PLAN, UNLIMITED, add_project, fund
+from support.books.book_model import BookModel, run_histories
+from support.books.records_fixture import ALICE, GATEWAY, PLAN, UNLIMITED, add_project, fund
+from support.gateway.fakes import roomy
 
 Result = TypeVar("Result")
 FAILING_STEPS = ["build", "copy", "start"]  # by the app's own fault

@@ -12,8 +12,8 @@ from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import Deployment
 from moorage.records.project import Project
 from moorage.storage import events
-from records_fixture import ALICE
-from waiting import until
+from support.books.records_fixture import ALICE
+from support.gateway.waiting import until
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from moorage.deploy.keeping.deleted.retention import DAY_MS, Retention
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, projects
-from records_fixture import ALICE, add_deployment, fund
+from support.books.records_fixture import ALICE, add_deployment, fund
 
 
 @pytest.fixture

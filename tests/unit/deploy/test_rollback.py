@@ -6,8 +6,6 @@ from typing import Any
 import pytest
 from yard import HOST, Yard, socket_of
 
-from clock import START_MS
-from fakes import roomy
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.deploy.work.rollback import Rollback
 from moorage.errors import (
@@ -29,7 +27,9 @@ from moorage.errors import (
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus, Origin
 from moorage.records.project import Project
 from moorage.storage.money import purses
-from records_fixture import UNLIMITED, add_deployment, add_project
+from support.books.records_fixture import UNLIMITED, add_deployment, add_project
+from support.gateway.clock import START_MS
+from support.gateway.fakes import roomy
 
 
 @pytest.fixture

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from clock import HOUR_MS, MovableClock
 from moorage.content.directory import DirectoryStore
 from moorage.content.store import Item
 from moorage.deploy.shared_uploads import SharedUploads
 from moorage.errors import ContentUnavailable, TooManyUploads, UploadNotFound
 from moorage.uploads.room import RoomLimits, SpoolRoom, Uploader
 from moorage.uploads.stored import StoredUploads
-from upload_bodies import stream
+from support.clients.upload_bodies import stream
+from support.gateway.clock import HOUR_MS, MovableClock
 
 MIB = 1024 * 1024
 LIMITS = RoomLimits(

@@ -12,8 +12,8 @@ from moorage.records.consumption import UsageHour
 from moorage.records.deployment import Deployment
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects, usage
-from records_fixture import BOB, add_project
-from waiting import until
+from support.books.records_fixture import BOB, add_project
+from support.gateway.waiting import until
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 
 from gate import Gate
 
-from faulty_database import FaultyDatabase
 from moorage.clock import SystemClock
 from moorage.ledger.paid_wallets import PaidWallets
 from moorage.money import MicroUsd
-from records_fixture import ALICE, BOB, fund
+from support.books.faulty_database import FaultyDatabase
+from support.books.records_fixture import ALICE, BOB, fund
 
 OF_A_FIRST_402 = {"SELECT": 6, "INSERT": 2, "BEGIN": 1, "COMMIT": 1}
 """Besides the look for an authorization that is being settled, which this gate's payments feign."""

@@ -3,7 +3,6 @@
 import pytest
 from yard import HOST, Yard
 
-from clock import HOUR_MS
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.addresses.uncertified import Uncertified
 from moorage.errors import FailureCause
@@ -14,7 +13,8 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
 from moorage.storage.apps.addresses import certificates, domains
 from moorage.storage.money import accounts
-from records_fixture import ALICE, add_project, fund
+from support.books.records_fixture import ALICE, add_project, fund
+from support.gateway.clock import HOUR_MS
 
 AN_HOUR = 685  # micro-USD at $0.50 a month
 

@@ -3,14 +3,14 @@
 import pytest
 from yard import HOST, Yard
 
-from clock import MovableClock
-from fakes import FakeRoutes, FakeRuntime, app_address
 from moorage.deploy.addresses.followed import FollowedRoutes
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.addresses.unseen import UNSEEN_SECONDS, UnseenRoutes
 from moorage.errors import ClusterUnavailable
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
+from support.gateway.clock import MovableClock
+from support.gateway.fakes import FakeRoutes, FakeRuntime, app_address
 
 OTHER = "other.example.com"
 

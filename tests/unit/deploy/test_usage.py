@@ -5,7 +5,6 @@ from collections import deque
 import pytest
 from yard import HOST, SLEEP_AFTER_SECONDS, Yard
 
-from clock import HOUR_MS, MINUTE_MS, START_MS
 from moorage.deploy.keeping.asleep.visits import MACHINES_LOG, Visits, log_number
 from moorage.deploy.keeping.usage import UsageMeter
 from moorage.engines.engine import Usage as Used
@@ -15,6 +14,7 @@ from moorage.records.deployment import Deployment
 from moorage.records.project import Project
 from moorage.records.traffic import Batch, Position, Traffic
 from moorage.storage.apps import usage as rows
+from support.gateway.clock import HOUR_MS, MINUTE_MS, START_MS
 
 HOUR = START_MS - START_MS % HOUR_MS
 MIB = 1024 * 1024

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from yard import Yard
 
-from fakes import roomy
 from moorage.deploy.keeping.deleted.retention import DAY_MS, Retention
 from moorage.deploy.keeping.stopped.space import Space
 from moorage.engines.engine import Disks, Incident, IncidentKind
@@ -15,7 +14,8 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
 from moorage.storage.apps import projects
 from moorage.storage.ballast import Ballast
-from records_fixture import ALICE, add_deployment, add_project
+from support.books.records_fixture import ALICE, add_deployment, add_project
+from support.gateway.fakes import roomy
 
 GIB = 1 << 30
 

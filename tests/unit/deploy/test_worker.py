@@ -6,16 +6,16 @@ from contextlib import asynccontextmanager
 import pytest
 from sqlalchemy import bindparam, select, update
 
-from clock import START_MS, MovableClock
-from faulty_database import FaultyDatabase
 from moorage.deploy.work import worker as module
 from moorage.deploy.work.worker import LEASE_MS, Worker
 from moorage.records.job import Job, JobKind, JobPlaces, JobStatus, LostJob
 from moorage.storage.apps import jobs
 from moorage.storage.database import Statement
 from moorage.storage.schema import jobs as table
-from records_fixture import GATEWAY, OTHER_GATEWAY
-from waiting import until
+from support.books.faulty_database import FaultyDatabase
+from support.books.records_fixture import GATEWAY, OTHER_GATEWAY
+from support.gateway.clock import START_MS, MovableClock
+from support.gateway.waiting import until
 
 PLACES = JobPlaces(jobs=3, builds=2, builds_of_wallet=1)
 ONE_PLACE = JobPlaces(jobs=1, builds=1, builds_of_wallet=1)

@@ -6,9 +6,6 @@ import msgspec
 import pytest
 from yard import APP_LIMITS, BUILD_LIMITS, HOST, Yard, socket_of
 
-from clock import START_MS
-from fakes import app_address
-from faulty_database import FaultyDatabase
 from moorage.deploy.work import worker as worker_module
 from moorage.deploy.work.workflow import MAX_ATTEMPTS
 from moorage.engines.engine import AppExit, Instance, InstanceSpec, Limits
@@ -20,9 +17,12 @@ from moorage.records.log import LogKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.money import accounts
-from records_fixture import ALICE, PLAN, add_project, fund
-from waiting import until
-from yielding import committing_of
+from support.books.faulty_database import FaultyDatabase
+from support.books.records_fixture import ALICE, PLAN, add_project, fund
+from support.books.yielding import committing_of
+from support.gateway.clock import START_MS
+from support.gateway.fakes import app_address
+from support.gateway.waiting import until
 
 BUILDING_PLAN = msgspec.structs.replace(PLAN, install="npm ci", build="npm run build")
 AN_HOUR = 685  # micro-USD at $0.50 a month

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from clock import MovableClock
-from fakes import FakeRuntime
 from moorage.deploy.entrance.written import Written
 from moorage.engines.engine import WrittenFiles
-from waiting import until
+from support.gateway.clock import MovableClock
+from support.gateway.fakes import FakeRuntime
+from support.gateway.waiting import until
 
 TWO = WrittenFiles(files=2, size_bytes=10, complete=True)
 ONE = WrittenFiles(files=1, size_bytes=10, complete=True)

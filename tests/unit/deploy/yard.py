@@ -9,9 +9,6 @@ import msgspec
 import pytest
 from sqlalchemy import bindparam, func, select
 
-from clock import HOUR_MS, START_MS, MovableClock
-from fakes import FakeRoutes, FakeRuntime, app_address
-from faulty_database import FaultyDatabase
 from moorage.address import Address
 from moorage.certificates.certificates import Certificates
 from moorage.core import Core
@@ -41,7 +38,10 @@ from moorage.storage.schema import jobs as jobs_table
 from moorage.storage.schema import run_intervals
 from moorage.storage.several.leases import Leases
 from moorage.storage.vault import Vault
-from records_fixture import GATEWAY, PLAN, add_deployment, add_project, fund
+from support.books.faulty_database import FaultyDatabase
+from support.books.records_fixture import GATEWAY, PLAN, add_deployment, add_project, fund
+from support.gateway.clock import HOUR_MS, START_MS, MovableClock
+from support.gateway.fakes import FakeRoutes, FakeRuntime, app_address
 
 HOST = "hello.example.com"
 DRAIN_SECONDS = 30

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from clock import MovableClock
 from moorage.engines.disks.caches import Caches
 from moorage.engines.disks.downloads import Downloads
 from moorage.engines.disks.templates import DiskTemplates
+from support.gateway.clock import MovableClock
 
 ALICE = "0x" + "a1" * 20
 

@@ -3,7 +3,7 @@
 from moorage.engines.engine import InstanceSpec
 from moorage.engines.failure import crashed, failed_with, not_bound
 from moorage.planning.static import serve
-from small_apps import LIMITS, plan
+from support.engines.small_apps import LIMITS, plan
 
 
 def test_failed_site_shows_nothing_of_our_own_configuration() -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fakes import FakeRuntime
 from moorage.engines.engine import Capabilities
 from moorage.engines.host.machine import SILENT_SECONDS, MachineView, tell
 from moorage.errors import KeeperAway, NoCapacity
+from support.gateway.fakes import FakeRuntime
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from fakes import APP_LIMITS, FakeRuntime
 from moorage.engines.engine import AppExit, BuildSpec, Disks, InstanceSpec
 from moorage.engines.pair import EnginePair
 from moorage.errors import ClusterUnavailable, DeployFailed
-from records_fixture import PLAN
+from support.books.records_fixture import PLAN
+from support.gateway.fakes import APP_LIMITS, FakeRuntime
 
 OLD, NEW = "old-one", "new-one"
 

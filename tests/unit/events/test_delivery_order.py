@@ -13,8 +13,6 @@ from hypothesis.stateful import (
     rule,
 )
 
-from book_model import BookModel, run_histories
-from clock import HOUR_MS
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.errors import EventNotFound, WebhookNotFound
 from moorage.events import outbox
@@ -26,8 +24,10 @@ from moorage.records.event import EventKind
 from moorage.records.webhook import DeliveryStatus
 from moorage.storage import events
 from moorage.storage.vault import Vault
-from records_fixture import ALICE, BOB, GATEWAY
-from waiting import seen_through
+from support.books.book_model import BookModel, run_histories
+from support.books.records_fixture import ALICE, BOB, GATEWAY
+from support.gateway.clock import HOUR_MS
+from support.gateway.waiting import seen_through
 
 WALLETS = (ALICE, BOB)
 ANSWER = st.sampled_from([200, 204, 301, 404, 410, 500, 503, None])

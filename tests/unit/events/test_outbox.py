@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import pytest
 from sqlalchemy import func, select
 
-from clock import HOUR_MS, START_MS, MovableClock
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.errors import RateLimited
 from moorage.events import outbox
@@ -16,7 +15,8 @@ from moorage.storage import events
 from moorage.storage.database import Database, Row, Statement, Transaction, Value
 from moorage.storage.schema import webhooks as table
 from moorage.storage.vault import Vault
-from records_fixture import ALICE, BOB, CAROL, GATEWAY, fund
+from support.books.records_fixture import ALICE, BOB, CAROL, GATEWAY, fund
+from support.gateway.clock import HOUR_MS, START_MS, MovableClock
 
 DAY_MS = 24 * 3_600_000
 URL = "https://example.com/hook"

@@ -1,7 +1,7 @@
 """When attempts are made, of a delivery whose receiver never answers."""
 
-from clock import HOUR_MS, START_MS
 from moorage.events.delivery import next_attempt_ms
+from support.gateway.clock import HOUR_MS, START_MS
 
 HOURS = 3600
 

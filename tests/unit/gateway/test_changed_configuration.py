@@ -6,7 +6,6 @@ import msgspec
 import pytest
 from sqlalchemy import update
 
-from clock import MovableClock
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import ConfigurationInvalid
 from moorage.gateway.state.configuration import former_chains, take_configuration
@@ -16,7 +15,8 @@ from moorage.settings import Settings, load_settings
 from moorage.storage.database import Database, Statement
 from moorage.storage.operation import base_domains, configuration
 from moorage.storage.schema import payments
-from records_fixture import ARBITRUM, transfer
+from support.books.records_fixture import ARBITRUM, transfer
+from support.gateway.clock import MovableClock
 
 NODE = {"rpc_urls": ["https://node.example/v2/s3cret"]}
 BASE = 8453

@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from clock import MovableClock
-from faulty_database import FaultyDatabase
 from moorage.errors import AlreadyRunning
 from moorage.gateway.several.asking import Asked, ask, is_public
 from moorage.gateway.several.lookout import Lookout
@@ -23,6 +21,8 @@ from moorage.gateway.state.configuration import take_configuration
 from moorage.settings import Settings, load_settings
 from moorage.storage.database import Database
 from moorage.storage.opening import open_database
+from support.books.faulty_database import FaultyDatabase
+from support.gateway.clock import MovableClock
 
 URL, OLD_URL = "https://gateway.example", "https://old.example"
 OURS, THEIRS = "eip155:1:0xaa", "eip155:1:0xbb"

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from clock import MovableClock
 from moorage.core import Core
 from moorage.events import outbox
 from moorage.gateway.operator.log import OperatorsLog
@@ -15,7 +14,8 @@ from moorage.storage.operation import acts
 from moorage.storage.operation.acts import Act
 from moorage.storage.several.leases import Leases
 from moorage.storage.vault import KEY_BYTES, Vault
-from records_fixture import ALICE, fund
+from support.books.records_fixture import ALICE, fund
+from support.gateway.clock import MovableClock
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from clock import MovableClock
 from moorage.core import Core
 from moorage.errors import InvalidField
 from moorage.gateway.state.reload import Reload
@@ -15,6 +14,7 @@ from moorage.storage.database import Database
 from moorage.storage.operation import configuration
 from moorage.storage.several.leases import Leases
 from moorage.storage.vault import KEY_BYTES, Vault
+from support.gateway.clock import MovableClock
 
 
 def settings(**given: Any) -> Settings:

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from clock import MovableClock
-from faulty_database import FaultyDatabase
 from moorage.core import Core
 from moorage.errors import AlreadyRunning, ConfigurationInvalid
 from moorage.events.signature import new_secret
@@ -30,7 +28,9 @@ from moorage.storage.purpose import Purpose
 from moorage.storage.several import cluster
 from moorage.storage.several.cluster import SILENT_MS, RunningGateway
 from moorage.storage.vault import Vault
-from records_fixture import ALICE
+from support.books.faulty_database import FaultyDatabase
+from support.books.records_fixture import ALICE
+from support.gateway.clock import MovableClock
 
 KEY, OTHER_KEY = (bytes([number]) * 32 for number in (1, 2))
 

@@ -13,7 +13,7 @@ import pytest
 from moorage.gateway.several import takers
 from moorage.settings import Settings
 from moorage.storage.database import Database
-from records_fixture import ALICE
+from support.books.records_fixture import ALICE
 
 _HOLDER = """
 import asyncio, contextlib, os, sys

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from clock import MovableClock
 from moorage.errors import DatabaseUnavailable
 from moorage.gateway.several.turns import FileLock
 from moorage.gateway.several.upgraded import AGAIN_SECONDS, TurnUnlessUpgraded
+from support.gateway.clock import MovableClock
 
 
 class Schema:

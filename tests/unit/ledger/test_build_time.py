@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from clock import MINUTE_MS, MovableClock
-from faulty_database import FaultyDatabase
 from moorage.errors import DeployFailed, FailureCause
 from moorage.ledger.build_time import Allowance, BuildTime
 from moorage.ledger.ledger import EARNED
@@ -23,8 +21,10 @@ from moorage.records.deployment import Deployment
 from moorage.storage.database import Database, Statement
 from moorage.storage.money import accounts
 from moorage.storage.schema import build_runs
-from records_fixture import ALICE, ARBITRUM, add_deployment, add_project, fund
-from waiting import until
+from support.books.faulty_database import FaultyDatabase
+from support.books.records_fixture import ALICE, ARBITRUM, add_deployment, add_project, fund
+from support.gateway.clock import MINUTE_MS, MovableClock
+from support.gateway.waiting import until
 
 A_MONTH = 2_000_000  # micro-USD: of a build of 2 GiB and two cores at the usual prices
 MONTH_MS = Fraction(365 * 24 * 60 * MINUTE_MS, 12)

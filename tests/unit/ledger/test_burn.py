@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clock import HOUR_MS
 from moorage.ledger.burn import lacking, resumable, runs_out_at, warning_hours
 from moorage.money import NOTHING, MicroUsd
+from support.gateway.clock import HOUR_MS
 
 MONTH_MS = Fraction(365 * 24 * HOUR_MS, 12)
 HALF_A_DOLLAR = MicroUsd(500_000)

@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 import pytest
 from sqlalchemy import select
 
-from clock import START_MS
 from moorage.errors import UniqueViolation, WriteConflict
 from moorage.ledger import ledger
 from moorage.ledger.ledger import EARNED, REFUNDED, held_account, received_account, wallet_account
@@ -15,7 +14,8 @@ from moorage.storage.database import Database, Statement, Transaction
 from moorage.storage.money import accounts
 from moorage.storage.money import payments as stored
 from moorage.storage.schema import entries, payments
-from records_fixture import ALICE, BOB, CAROL, fresh_hash, transfer
+from support.books.records_fixture import ALICE, BOB, CAROL, fresh_hash, transfer
+from support.gateway.clock import START_MS
 
 ENTRIES = Statement(select(entries.c.posting_id, entries.c.account, entries.c.amount_micro_usd))
 AMOUNTS = Statement(select(payments.c.amount_atomic, payments.c.credited_micro_usd))

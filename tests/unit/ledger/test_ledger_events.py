@@ -1,12 +1,12 @@
 """What a wallet is told of its payments, and how often."""
 
-from clock import START_MS
 from moorage.ledger import ledger
 from moorage.ledger.transfer import Transfer
 from moorage.storage import events
 from moorage.storage.database import Database
 from moorage.storage.money import payments
-from records_fixture import ALICE, BOB, transfer
+from support.books.records_fixture import ALICE, BOB, transfer
+from support.gateway.clock import START_MS
 
 
 async def credit(db: Database, *sent: Transfer, held: dict[str, str] | None = None) -> None:

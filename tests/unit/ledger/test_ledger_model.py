@@ -15,9 +15,6 @@ from hypothesis.stateful import (
     rule,
 )
 
-from book_model import BookModel, run_histories
-from busy_books import refund_part, stored
-from clock import HOUR_MS, START_MS
 from moorage.ledger import ledger
 from moorage.ledger.ledger import EARNED, account_of, held_account
 from moorage.ledger.metering import Metering
@@ -27,8 +24,11 @@ from moorage.operate.audit.states import audit_states
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
 from moorage.storage.money import accounts, payments
-from records_fixture import ALICE, ARBITRUM, BOB, add_project, transfer
-from yielding import YieldingDatabase
+from support.books.book_model import BookModel, run_histories
+from support.books.busy_books import refund_part, stored
+from support.books.records_fixture import ALICE, ARBITRUM, BOB, add_project, transfer
+from support.books.yielding import YieldingDatabase
+from support.gateway.clock import HOUR_MS, START_MS
 
 MONTH_MS = Fraction(365 * 24 * HOUR_MS, 12)
 WALLETS = (ALICE, BOB)

@@ -7,8 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clock import HOUR_MS, MovableClock
-from faulty_database import FaultyDatabase
 from moorage.errors import DatabaseUnavailable
 from moorage.gateway.operator.vital_signs import Samples
 from moorage.ledger import metering as metering_module
@@ -20,7 +18,9 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
 from moorage.storage.database import Database
 from moorage.storage.money import accounts, intervals
-from records_fixture import ALICE, BOB, GATEWAY, OTHER_GATEWAY, add_project, fund
+from support.books.faulty_database import FaultyDatabase
+from support.books.records_fixture import ALICE, BOB, GATEWAY, OTHER_GATEWAY, add_project, fund
+from support.gateway.clock import HOUR_MS, MovableClock
 
 HOURLY = 1_000
 MONTHLY = MicroUsd(730 * HOURLY)

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from clock import HOUR_MS, MovableClock
 from moorage.ledger.burn import MONTH_MS
 from moorage.ledger.ledger import EARNED
 from moorage.ledger.metering import Metering
@@ -19,7 +18,8 @@ from moorage.storage.database import Database
 from moorage.storage.money import accounts, intervals
 from moorage.storage.operation import price_changes
 from moorage.storage.operation.price_changes import PriceChange
-from records_fixture import ALICE, ARBITRUM, add_deployment, add_project, fund
+from support.books.records_fixture import ALICE, ARBITRUM, add_deployment, add_project, fund
+from support.gateway.clock import HOUR_MS, MovableClock
 
 HOURLY = 1_000
 OLD, CHEAPER, DEARER = (MicroUsd(730 * HOURLY * part // 2) for part in (2, 1, 4))

@@ -1,12 +1,12 @@
 """Which wallets have paid, by what was credited to them."""
 
-from clock import MINUTE_MS, START_MS, MovableClock
 from moorage.ledger import ledger
 from moorage.ledger.paid_wallets import PaidWallets
 from moorage.money import MicroUsd
 from moorage.storage.database import Database
 from moorage.storage.money import payments
-from records_fixture import ALICE, BOB, fund, transfer
+from support.books.records_fixture import ALICE, BOB, fund, transfer
+from support.gateway.clock import MINUTE_MS, START_MS, MovableClock
 
 HALF_A_DOLLAR = MicroUsd(500_000)
 

@@ -6,7 +6,6 @@ from collections import Counter
 import msgspec
 import pytest
 
-from clock import HOUR_MS, START_MS, MovableClock
 from moorage.ledger import ledger
 from moorage.ledger.build_time import BuildTime
 from moorage.ledger.metering import Metering
@@ -23,7 +22,16 @@ from moorage.storage.database import Database
 from moorage.storage.money import accounts, intervals, payments
 from moorage.storage.money.accounts import purse_of
 from moorage.storage.money.chains import relays, settlements
-from records_fixture import ALICE, ARBITRUM, add_deployment, add_project, fresh_hash, fund, transfer
+from support.books.records_fixture import (
+    ALICE,
+    ARBITRUM,
+    add_deployment,
+    add_project,
+    fresh_hash,
+    fund,
+    transfer,
+)
+from support.gateway.clock import HOUR_MS, START_MS, MovableClock
 
 PAID = 500_000
 A_MONTH = 730_000  # 1,000 micro-USD an hour

@@ -6,14 +6,14 @@ from pathlib import Path
 import msgspec
 from sqlalchemy import select
 
-from clock import HOUR_MS, MovableClock
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.records.event import EventKind
 from moorage.storage.database import Database, Statement
 from moorage.storage.schema import events
-from overtaken import OvertakenDatabase
-from records_fixture import ALICE, add_project, fund
+from support.books.overtaken import OvertakenDatabase
+from support.books.records_fixture import ALICE, add_project, fund
+from support.gateway.clock import HOUR_MS, MovableClock
 
 HOURLY = 1_000
 EVENTS = Statement(select(events.c.kind, events.c.data).order_by(events.c.sequence))

@@ -12,7 +12,6 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
-from clock import MovableClock
 from moorage.api.connections.arrival import Arrivals
 from moorage.api.http.bodies import IN_LOOP_BYTES
 from moorage.api.http.managed import bearer_token, is_covered
@@ -24,7 +23,8 @@ from moorage.parsers.job import Answer, JsonRead, ReadJson
 from moorage.parsers.pool import ParserPool
 from moorage.payments.protocols.mpp import parse_credential
 from moorage.uploads.room import Uploader
-from waiting import until
+from support.gateway.clock import MovableClock
+from support.gateway.waiting import until
 
 URL = "https://gateway.example.com"
 FILES = [{"path": "index.html", "text": "<h1>hello</h1>"}]

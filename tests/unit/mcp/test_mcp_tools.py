@@ -8,7 +8,6 @@ import jsonschema
 import msgspec
 import pytest
 
-from fakes import seller_of
 from moorage.api.http.payment.payment_advice import payment_actions
 from moorage.api.http.problems import error_response
 from moorage.chains.chain import KNOWN_CHAINS
@@ -25,6 +24,7 @@ from moorage.money import MicroUsd
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import default_means
 from moorage.sdk.budget import Budget
+from support.gateway.fakes import seller_of
 
 NAMES = (
     *("deploy", "quote", "wait_for_deployment", "list_projects", "get_project", "get_logs"),

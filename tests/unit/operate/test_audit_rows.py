@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from busy_books import keep_busy
-from clock import MovableClock
 from moorage.operate.audit.rows import Finding, audit_books
 from moorage.storage.database import Database
-from records_fixture import ALICE, ARBITRUM, BOB, CAROL, fresh_hash, transfer
+from support.books.busy_books import keep_busy
+from support.books.records_fixture import ALICE, ARBITRUM, BOB, CAROL, fresh_hash, transfer
+from support.gateway.clock import MovableClock
 
 DAN = "0x" + "d" * 40
 PAYERS = [ALICE, ALICE, ALICE, ALICE, BOB, BOB, CAROL]

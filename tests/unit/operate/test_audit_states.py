@@ -7,15 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from busy_books import MONTHLY, keep_busy
-from clock import HOUR_MS, MovableClock
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.operate.audit.states import audit_states
 from moorage.storage.apps import projects
 from moorage.storage.database import Database
-from quoting import Quoting
-from records_fixture import (
+from support.books.busy_books import MONTHLY, keep_busy
+from support.books.records_fixture import (
     ALICE,
     BOB,
     CAROL,
@@ -24,6 +22,8 @@ from records_fixture import (
     fresh_hash,
     transfer,
 )
+from support.clients.quoting import Quoting
+from support.gateway.clock import HOUR_MS, MovableClock
 
 DAN = "0x" + "d" * 40
 PAYERS = [ALICE, ALICE, ALICE, ALICE, BOB, BOB, CAROL]

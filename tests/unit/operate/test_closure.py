@@ -2,13 +2,13 @@
 
 import pytest
 
-from clock import HOUR_MS, START_MS, MovableClock
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.operate.closure import Owed, left_to_settle
 from moorage.storage.database import Database
-from records_fixture import ALICE, BOB, CAROL, add_project, fund, transfer
+from support.books.records_fixture import ALICE, BOB, CAROL, add_project, fund, transfer
+from support.gateway.clock import HOUR_MS, START_MS, MovableClock
 
 ON_ITS_WAY = ["1 payments whose block is not safe yet"]
 

@@ -3,8 +3,6 @@
 import msgspec
 import pytest
 
-from busy_books import keep_busy
-from clock import HOUR_MS, START_MS, MovableClock
 from moorage.errors import BooksWrong
 from moorage.ledger import ledger
 from moorage.money import MicroUsd
@@ -20,7 +18,9 @@ from moorage.storage import events
 from moorage.storage.database import Database
 from moorage.storage.money import accounts, payments, refunds
 from moorage.storage.money.grants import Grant
-from records_fixture import ALICE, ARBITRUM, BOB, CAROL, fresh_hash, transfer
+from support.books.busy_books import keep_busy
+from support.books.records_fixture import ALICE, ARBITRUM, BOB, CAROL, fresh_hash, transfer
+from support.gateway.clock import HOUR_MS, START_MS, MovableClock
 
 DAY_MS = 24 * HOUR_MS
 DAN = "0x" + "d" * 40

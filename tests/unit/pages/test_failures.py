@@ -7,8 +7,6 @@ import pytest
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from clock import MovableClock
-from discovery_facts import FACTS
 from moorage.errors import BodyStalled, DatabaseUnavailable, RateLimited
 from moorage.pages.operator.desk import Desk
 from moorage.pages.operator.site import OperatorSite
@@ -20,7 +18,9 @@ from moorage.pages.sessions.operator import OperatorSession
 from moorage.pages.sessions.session import Session
 from moorage.pages.sessions.signing import Signing
 from moorage.pages.wallet.site import WalletSite
-from operator_pages import HOST, counts_nobody
+from support.gateway.clock import MovableClock
+from support.gateway.discovery_facts import FACTS
+from support.gateway.operator_pages import HOST, counts_nobody
 
 KIBIBYTE = 1024
 LOOKS = ("/wallet", "/sign-in", "/links/abc", "/operator", "/operator/sign-in")

@@ -5,7 +5,6 @@ import asyncio
 import pytest
 from sqlalchemy import select
 
-from clock import START_MS, MovableClock
 from moorage.auth.links import DAY_MS, MAX_LINKS, ONCE_MS, LinkOrder, Links
 from moorage.errors import LinkNotFound, NonceReused, TooManyLinks
 from moorage.pages.sessions.sessions import LIFETIME_MS, MAX_SESSIONS, Opened, Sessions
@@ -16,7 +15,8 @@ from moorage.storage.access import sessions as stored_sessions
 from moorage.storage.database import Database, Statement
 from moorage.storage.schema import links as link_rows
 from moorage.storage.schema import sessions as session_rows
-from records_fixture import ALICE, BOB, fund
+from support.books.records_fixture import ALICE, BOB, fund
+from support.gateway.clock import START_MS, MovableClock
 
 WALLET, OPERATOR = Role.WALLET, Role.OPERATOR
 ONCE = LinkOrder(who=ALICE, may_change=True, once=True, lifetime_ms=ONCE_MS)

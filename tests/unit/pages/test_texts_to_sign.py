@@ -11,7 +11,6 @@ from eth_account import Account
 from eth_account.messages import encode_defunct
 from starlette.requests import Request
 
-from clock import MovableClock
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.contract_wallets import ContractWallets
 from moorage.auth.nonces import NonceFile
@@ -19,6 +18,7 @@ from moorage.auth.sign_in import SignIn
 from moorage.clock import iso_utc
 from moorage.errors import SignatureInvalid
 from moorage.pages.sessions.signing import Signing
+from support.gateway.clock import MovableClock
 
 KEY = "0x" + "11" * 32
 ADDRESS = Account.from_key(KEY).address

@@ -5,8 +5,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from clock import MovableClock
-from fakes import PAY_TO, REALM, SECRET, FakeSettlements, FakeVerifier, authorizes, paywall_of
 from moorage.errors import (
     DatabaseUnavailable,
     PaymentAlreadyUsed,
@@ -29,7 +27,17 @@ from moorage.storage import idempotency
 from moorage.storage.database import Database
 from moorage.storage.idempotency import Claim
 from moorage.storage.money import accounts, payments
-from records_fixture import ALICE, ARBITRUM, USDC, fresh_hash, transfer
+from support.books.records_fixture import ALICE, ARBITRUM, USDC, fresh_hash, transfer
+from support.gateway.clock import MovableClock
+from support.gateway.fakes import (
+    PAY_TO,
+    REALM,
+    SECRET,
+    FakeSettlements,
+    FakeVerifier,
+    authorizes,
+    paywall_of,
+)
 
 BODY = "00" * 32
 MEANS = PaymentMeans(chain=ARBITRUM, token=USDC)

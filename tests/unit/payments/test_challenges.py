@@ -8,13 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from clock import MovableClock
-from fakes import PAY_TO, challenges_of, seller_of
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import AuthorizationRefused
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.payments.protocols.demand import PaymentRequired, Preference
 from moorage.payments.protocols.evidence import PaymentMeans
+from support.gateway.clock import MovableClock
+from support.gateway.fakes import PAY_TO, challenges_of, seller_of
 
 ARBITRUM, BASE = KNOWN_CHAINS["arbitrum"], KNOWN_CHAINS["base"]
 USDC_OF = {chain.name: chain.tokens[0].address for chain in (ARBITRUM, BASE)}

@@ -4,7 +4,6 @@ import msgspec
 import pytest
 from eth_utils.address import to_checksum_address
 
-from clock import START_MS
 from moorage.chains.chain import KNOWN_CHAINS, Token
 from moorage.clock import iso_utc
 from moorage.errors import PaymentNotFound, PaymentShort
@@ -14,7 +13,8 @@ from moorage.payments.protocols.demand import PaymentRequired, Preference, Purch
 from moorage.payments.protocols.demand_body import chain_body, demand_body
 from moorage.payments.protocols.evidence import PaymentMeans
 from moorage.payments.protocols.seller import Seller
-from records_fixture import ALICE, ARBITRUM, USDC
+from support.books.records_fixture import ALICE, ARBITRUM, USDC
+from support.gateway.clock import START_MS
 
 PAY_TO = "0x7EA5000000000000000000000000000000000000"
 CHAINS = (KNOWN_CHAINS["arbitrum"], KNOWN_CHAINS["base"])

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from clock import MovableClock
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.chains.chain import KNOWN_CHAINS, Chain
 from moorage.chains.rpc import RpcClient
 from moorage.errors import ChainUnavailable
 from moorage.payments.price.holdings import Holdings
-from waiting import until, until_read
+from support.gateway.clock import MovableClock
+from support.gateway.waiting import until, until_read
 
 ARBITRUM, BASE = KNOWN_CHAINS["arbitrum"], KNOWN_CHAINS["base"]
 WALLET = "0x" + "a1" * 20

@@ -4,7 +4,6 @@ from contextlib import ExitStack
 
 import pytest
 
-from clock import MovableClock
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.errors import PaymentPending, RateLimited
 from moorage.payments.taking.lookups import (
@@ -13,7 +12,8 @@ from moorage.payments.taking.lookups import (
     WAIT_AT_ONCE_PER_ADDRESS,
     Lookups,
 )
-from records_fixture import fresh_hash
+from support.books.records_fixture import fresh_hash
+from support.gateway.clock import MovableClock
 
 LIMIT = 5
 HERE, ELSEWHERE = "192.0.2.1", "192.0.2.2"

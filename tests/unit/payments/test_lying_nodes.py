@@ -12,8 +12,6 @@ from typing import Any, cast
 
 import pytest
 
-from chain_in_memory import ChainInMemory, Sent
-from clock import MovableClock
 from moorage.chains.erc20 import TRANSFER_TOPIC
 from moorage.errors import ChainUnavailable, MoorageError, RefundRefused
 from moorage.ledger import ledger
@@ -30,8 +28,10 @@ from moorage.payments.watch.watcher import Watcher
 from moorage.records.money.payment import Finality, Payment, PaymentStatus
 from moorage.storage.database import Database
 from moorage.storage.money import accounts, audit, payments
-from nodes_in_memory import HONEST, LIAR, Lie, NodesInMemory, Refused, Silent
-from records_fixture import ALICE, ARBITRUM, BOB, USDC
+from support.books.records_fixture import ALICE, ARBITRUM, BOB, USDC
+from support.chains.chain_in_memory import ChainInMemory, Sent
+from support.chains.nodes_in_memory import HONEST, LIAR, Lie, NodesInMemory, Refused, Silent
+from support.gateway.clock import MovableClock
 
 PAY_TO = "0x" + "99" * 20
 FAKE = "0x" + "fa" * 32  # a transaction that no honest node has

@@ -16,9 +16,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from book_model import BookModel
-from chain_in_memory import TAGS, ChainInMemory, Sent
-from fakes import paywall_of
 from moorage.errors import MoorageError, PaymentPending
 from moorage.ledger.ledger import held_account
 from moorage.ledger.metering import Metering
@@ -31,7 +28,10 @@ from moorage.payments.watch.finality import FinalityCheck
 from moorage.payments.watch.watcher import Watcher
 from moorage.records.money.payment import PaymentStatus
 from moorage.storage.money import accounts, payments
-from records_fixture import ALICE, ARBITRUM, BOB, CAROL, USDC, USDT
+from support.books.book_model import BookModel
+from support.books.records_fixture import ALICE, ARBITRUM, BOB, CAROL, USDC, USDT
+from support.chains.chain_in_memory import TAGS, ChainInMemory, Sent
+from support.gateway.fakes import paywall_of
 
 PAY_TO = "0x" + "99" * 20
 LISTED = BOB  # whom screening refuses, at first

@@ -4,9 +4,6 @@ import msgspec
 import pytest
 from sqlalchemy import func, select
 
-from clock import START_MS, MovableClock
-from fakes import FakeSettlements, FakeVerifier, authorizes, paywall_of
-from faulty_database import FaultyDatabase
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import (
     ChainUnavailable,
@@ -35,8 +32,20 @@ from moorage.storage.database import Statement
 from moorage.storage.money import accounts
 from moorage.storage.money import payments as stored
 from moorage.storage.schema import payments
-from quoting import Quoting
-from records_fixture import ALICE, ARBITRUM, BOB, CAROL, USDC, USDT, fresh_hash, transfer
+from support.books.faulty_database import FaultyDatabase
+from support.books.records_fixture import (
+    ALICE,
+    ARBITRUM,
+    BOB,
+    CAROL,
+    USDC,
+    USDT,
+    fresh_hash,
+    transfer,
+)
+from support.clients.quoting import Quoting
+from support.gateway.clock import START_MS, MovableClock
+from support.gateway.fakes import FakeSettlements, FakeVerifier, authorizes, paywall_of
 
 BODY = "00" * 32
 BASE = KNOWN_CHAINS["base"]

@@ -4,13 +4,13 @@ from random import Random
 
 import pytest
 
-from clock import MovableClock
 from moorage.money import MicroUsd
 from moorage.payments.price.quotes import MAX_PROMISE_MS, QUOTE_LIFETIME_MS
 from moorage.storage.database import Database
 from moorage.storage.money import quotes as rows
-from quoting import Quoting
-from records_fixture import ALICE
+from support.books.records_fixture import ALICE
+from support.clients.quoting import Quoting
+from support.gateway.clock import MovableClock
 
 OLD, TODAY = MicroUsd(6_000_000), MicroUsd(33_000_000)
 MINUTE_MS = 60_000

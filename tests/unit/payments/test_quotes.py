@@ -4,8 +4,6 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from clock import START_MS, MovableClock
-from faulty_database import FaultyDatabase
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.errors import DatabaseUnavailable, NameUnavailable, RateLimited
 from moorage.money import MicroUsd
@@ -17,8 +15,10 @@ from moorage.storage.apps import projects
 from moorage.storage.database import Statement
 from moorage.storage.money import quotes as rows
 from moorage.storage.schema import quotes as table
-from quoting import Quoting
-from records_fixture import ALICE, BOB, add_project
+from support.books.faulty_database import FaultyDatabase
+from support.books.records_fixture import ALICE, BOB, add_project
+from support.clients.quoting import Quoting
+from support.gateway.clock import START_MS, MovableClock
 
 OLD, NEW = MicroUsd(500_000), MicroUsd(800_000)
 COUNT = Statement(select(func.count()).select_from(table))

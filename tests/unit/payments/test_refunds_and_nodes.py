@@ -5,8 +5,6 @@ from typing import Any
 
 import pytest
 
-from chain_in_memory import ChainInMemory, Sent
-from clock import MovableClock
 from moorage.chains.chain import Token
 from moorage.chains.eip3009 import (
     TransferAuthorization,
@@ -24,8 +22,10 @@ from moorage.records.money.relay_transaction import RelayStatus, RelayTransactio
 from moorage.storage.database import Database
 from moorage.storage.money import accounts, payments, refunds
 from moorage.storage.money.chains import relays
-from nodes_in_memory import HONEST, LIAR, NodesInMemory, Silent
-from records_fixture import ALICE, ARBITRUM, PAY_TO, USDC, USDT
+from support.books.records_fixture import ALICE, ARBITRUM, PAY_TO, USDC, USDT
+from support.chains.chain_in_memory import ChainInMemory, Sent
+from support.chains.nodes_in_memory import HONEST, LIAR, NodesInMemory, Silent
+from support.gateway.clock import MovableClock
 
 AMOUNT = 500_000
 PAID_BACK = "0x" + "ab" * 32

@@ -3,12 +3,12 @@
 import msgspec
 import pytest
 
-from clock import MovableClock
 from moorage.errors import PaymentPending
 from moorage.ledger.transfer import Transfer
 from moorage.payments.taking.screening import held_back
 from moorage.payments.watch.set_aside import TimedScreening, Verdicts
-from records_fixture import transfer
+from support.books.records_fixture import transfer
+from support.gateway.clock import MovableClock
 
 PAYERS = 600
 

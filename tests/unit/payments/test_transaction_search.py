@@ -18,7 +18,7 @@ from moorage.ledger.transfer import Transfer
 from moorage.payments.taking.lookups import Lookup
 from moorage.payments.taking.transaction_search import TransactionSearch
 from moorage.payments.taking.verification import Verifier
-from records_fixture import USDC, fresh_hash, transfer
+from support.books.records_fixture import USDC, fresh_hash, transfer
 
 CHAINS = {name: KNOWN_CHAINS[name] for name in ("arbitrum", "base", "arbitrum-sepolia")}
 FOUND = (transfer(),)

@@ -14,9 +14,6 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
 
-from book_model import BookModel
-from chain_in_memory import TAGS, ChainInMemory, Sent
-from fakes import paywall_of
 from moorage.errors import MoorageError
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
@@ -27,8 +24,11 @@ from moorage.payments.watch.finality import FinalityCheck
 from moorage.payments.watch.watcher import Watcher
 from moorage.records.money.payment import Finality, Payment, PaymentStatus
 from moorage.storage.money import accounts, payments
-from nodes_in_memory import HONEST, LIAR, NodesInMemory, Refused, Silent
-from records_fixture import ALICE, ARBITRUM, BOB, CAROL, USDC
+from support.books.book_model import BookModel
+from support.books.records_fixture import ALICE, ARBITRUM, BOB, CAROL, USDC
+from support.chains.chain_in_memory import TAGS, ChainInMemory, Sent
+from support.chains.nodes_in_memory import HONEST, LIAR, NodesInMemory, Refused, Silent
+from support.gateway.fakes import paywall_of
 
 PAY_TO = "0x" + "99" * 20
 PAYERS = (ALICE, BOB, CAROL)

@@ -8,7 +8,6 @@ import msgspec
 import pytest
 from starlette.datastructures import Headers
 
-from fakes import PAY_TO, authorizes
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import PaymentMalformed
 from moorage.money import atomic_units
@@ -20,6 +19,7 @@ from moorage.payments.protocols.evidence import (
     offered_payment,
 )
 from moorage.payments.protocols.x402_v1 import demand_members, payment_response_header
+from support.gateway.fakes import PAY_TO, authorizes
 
 ARBITRUM, BASE = KNOWN_CHAINS["arbitrum"], KNOWN_CHAINS["base"]
 CHAINS = {"arbitrum": ARBITRUM, "base": BASE}

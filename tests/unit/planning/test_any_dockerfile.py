@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory_tree import MemoryTree
 from moorage.errors import InvalidField, InvalidRequest, RuntimeUnsupported
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Dockerfiles, Toolbox
+from support.engines.memory_tree import MemoryTree
 
 IMAGES = Toolbox(dockerfiles=Dockerfiles.BUILT)
 

@@ -6,13 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from memory_tree import MemoryTree
 from moorage.errors import PlanNotFound
 from moorage.planning.pages import left_out
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
 from moorage.planning.static import said
-from toolboxes import EVERYTHING
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import EVERYTHING
 
 
 def plan(files: dict[str, str], **settings: Any) -> Plan:

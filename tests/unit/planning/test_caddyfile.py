@@ -2,12 +2,12 @@
 
 import pytest
 
-from memory_tree import MemoryTree
 from moorage.errors import RuntimeUnsupported
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.static import said
-from toolboxes import TOOLBOX
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import TOOLBOX
 
 FILES = {"pages/index.html": "", "index.html": "", "Dockerfile": "FROM caddy:2\nCOPY pages /srv\n"}
 FALLBACK = ", index.html for what is no file"

@@ -5,11 +5,11 @@ import json
 import msgspec
 import pytest
 
-from memory_tree import MemoryTree
 from moorage.errors import PlanNotFound
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
-from toolboxes import EVERYTHING
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import EVERYTHING
 
 PACKAGE = '{"scripts": {"build": "ng build"}, "dependencies": {"@angular/core": "19"}}'
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory_tree import MemoryTree
 from moorage.errors import InvalidField, InvalidRequest, RuntimeUnsupported
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
 from moorage.planning.static import said
-from toolboxes import EVERYTHING, TOOLBOX
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import EVERYTHING, TOOLBOX
 
 FILES = {
     "index.js": "",

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from memory_tree import MemoryTree
 from moorage.errors import RuntimeUnsupported
 from moorage.planning.node.engines import LOCK_LIMIT, package_needs
 from moorage.planning.node.package_json import package_json
@@ -13,7 +12,8 @@ from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.reading.folder import Folder
 from moorage.planning.toolbox import Toolbox
-from toolboxes import TOOLBOX
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import TOOLBOX
 
 
 def package(dependencies: dict[str, str], **fields: Any) -> str:

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory_tree import MemoryTree
 from moorage.errors import PlanNotFound, RuntimeUnsupported
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
 from moorage.planning.reading.yaml import yaml_document
 from moorage.planning.static import said
-from toolboxes import EVERYTHING
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import EVERYTHING
 
 
 def plan(files: dict[str, str], **settings: Any) -> Plan:

@@ -5,12 +5,12 @@ import time
 
 import pytest
 
-from memory_tree import MemoryTree
 from moorage.planning.inspection.findings import inspect, told, unserved
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
 from moorage.records.finding import Finding, FindingKind
-from toolboxes import TOOLBOX
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import TOOLBOX
 
 KEY_BODY = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7\n" * 3
 PEM = f"-----BEGIN PRIVATE KEY-----\n{KEY_BODY}-----END PRIVATE KEY-----\n"

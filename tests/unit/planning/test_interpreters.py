@@ -2,12 +2,12 @@
 
 import pytest
 
-from memory_tree import MemoryTree
 from moorage.errors import RuntimeUnsupported
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Toolbox
-from toolboxes import EVERYTHING, TOOLBOX
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import EVERYTHING, TOOLBOX
 
 SCRIPT = {"serve.sh": "#!/bin/sh"}
 

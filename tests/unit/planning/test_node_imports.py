@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from memory_tree import MemoryTree
 from moorage.errors import PlanNotFound, RuntimeUnsupported
 from moorage.planning.node.app import installed_by
 from moorage.planning.node.imports import imported
@@ -12,7 +11,8 @@ from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
 from moorage.planning.reading.folder import Folder
 from moorage.planning.toolbox import Toolbox
-from toolboxes import TOOLBOX
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import TOOLBOX
 
 NEWER = Toolbox(host={**TOOLBOX.host, "node": ("24.14.0",)}, store=TOOLBOX.store)
 WITHOUT_BUN = Toolbox(host=TOOLBOX.host)

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from memory_tree import MemoryTree
 from moorage.planning.node.package_json import PackageJson
 from moorage.planning.node.scripts import command_of, is_development_server
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
-from toolboxes import TOOLBOX
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import TOOLBOX
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from memory_tree import MemoryTree
 from moorage.errors import PlanNotFound
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.static import said
-from toolboxes import TOOLBOX
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import TOOLBOX
 
 ROOT = {
     "package.json": json.dumps({"scripts": {}, "devDependencies": {"nx": "21.4.1"}}),

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from memory_tree import MemoryTree
 from moorage.errors import RuntimeUnsupported
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Toolbox
-from toolboxes import TOOLBOX
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import TOOLBOX
 
 WITHOUT_BUN = Toolbox(host=TOOLBOX.host)
 

@@ -5,13 +5,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from memory_tree import MemoryTree
 from moorage.errors import PlanNotFound, RuntimeUnsupported
 from moorage.planning.languages import php
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Toolbox
-from toolboxes import EVERYTHING
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import EVERYTHING
 
 JAVA = "package shop;\npublic class Main { public static void main(String[] a) {} }\n"
 ROUTER = (

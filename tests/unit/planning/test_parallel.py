@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from memory_tree import MemoryTree
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
-from toolboxes import TOOLBOX
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import TOOLBOX
 
 SCRIPTS = {
     "server": "nodemon server.js",

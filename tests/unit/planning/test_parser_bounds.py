@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from memory_tree import MemoryTree
 from moorage.errors import MoorageError, UploadInvalid
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.toml import KEY_PARTS_LIMIT, toml_document
-from toolboxes import TOOLBOX
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import TOOLBOX
 
 Files = Mapping[str, bytes | str]
 

@@ -2,12 +2,12 @@ import json
 
 import pytest
 
-from memory_tree import MemoryTree
 from moorage.errors import PlanNotFound, RuntimeUnsupported, UploadInvalid
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Toolbox
-from toolboxes import TOOLBOX
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import TOOLBOX
 
 HELLO = {
     "index.js": "require('http').createServer().listen(process.env.PORT)",

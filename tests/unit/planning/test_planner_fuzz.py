@@ -7,11 +7,11 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memory_tree import MemoryTree
 from moorage.errors import InvalidRequest
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
-from toolboxes import TOOLBOX
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import TOOLBOX
 
 NAMES = (
     *("package.json", "package-lock.json", "requirements.txt", "pyproject.toml", "Pipfile"),

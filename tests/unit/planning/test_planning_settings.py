@@ -3,12 +3,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from memory_tree import MemoryTree
 from moorage.errors import InvalidField, PlanNotFound, RuntimeUnsupported
 from moorage.planning.explicit import environment
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
-from toolboxes import TOOLBOX
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import TOOLBOX
 
 SITE = {"index.html": "<p>hi", "docs/guide/index.html": "<p>guide"}
 

@@ -3,13 +3,13 @@
 import msgspec
 import pytest
 
-from memory_tree import MemoryTree
 from moorage.errors import PlanNotFound, UploadInvalid
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
 from moorage.planning.python import imports
 from moorage.planning.reading.folder import Folder
-from toolboxes import TOOLBOX
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import TOOLBOX
 
 FLASK = "from flask import Flask\napp = Flask(__name__)\n"
 FASTAPI = "from fastapi import FastAPI\napp = FastAPI()\n"

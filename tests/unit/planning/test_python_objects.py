@@ -1,9 +1,9 @@
 import pytest
 
-from memory_tree import MemoryTree
 from moorage.planning.python import objects
 from moorage.planning.python.objects import App, find_app
 from moorage.planning.reading.folder import Folder
+from support.engines.memory_tree import MemoryTree
 
 FASTAPI = "from fastapi import FastAPI\napp = FastAPI()\n"
 

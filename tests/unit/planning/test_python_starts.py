@@ -2,11 +2,11 @@
 
 import pytest
 
-from memory_tree import MemoryTree
 from moorage.errors import PlanNotFound
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
-from toolboxes import TOOLBOX
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import TOOLBOX
 
 CLI = {"shop/cli.py": "def main(): ...\n", "shop/__init__.py": ""}
 CALL = "'import sys; from shop.cli import main; sys.exit(main())'"

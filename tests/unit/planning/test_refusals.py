@@ -3,12 +3,12 @@
 import msgspec
 import pytest
 
-from memory_tree import MemoryTree
 from moorage.errors import InvalidRequest, PlanNotFound, RuntimeUnsupported
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Dockerfiles, Toolbox
-from toolboxes import EVERYTHING, TOOLBOX
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import EVERYTHING, TOOLBOX
 
 LENGTH = 300
 

@@ -1,9 +1,9 @@
 import pytest
 
-from memory_tree import MemoryTree
 from moorage.errors import UploadInvalid
 from moorage.planning.python.requirements import Requirements, project_document, requirements
 from moorage.planning.reading.folder import Folder
+from support.engines.memory_tree import MemoryTree
 
 
 def read(files: dict[str, str | bytes]) -> Requirements:

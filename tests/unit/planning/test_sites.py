@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from memory_tree import MemoryTree
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.static import said
-from toolboxes import TOOLBOX
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import TOOLBOX
 
 
 def served(package: str, files: dict[str, str], build: str = "build") -> str:

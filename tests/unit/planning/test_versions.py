@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from memory_tree import MemoryTree
 from moorage.errors import RuntimeUnsupported
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Toolbox
-from toolboxes import TOOLBOX
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import TOOLBOX
 
 OFFLINE = Toolbox(host=TOOLBOX.host)
 START = {"scripts": {"start": "node a.js"}}

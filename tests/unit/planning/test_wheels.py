@@ -7,14 +7,14 @@ import msgspec
 import pytest
 from packaging.utils import canonicalize_name
 
-from memory_tree import MemoryTree
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.python.packages import package_of
 from moorage.planning.python.wheels import wheels
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.semver import Version
-from toolboxes import TOOLBOX
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import TOOLBOX
 
 
 def plan(files: dict[str, str], **settings: str) -> Plan:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from memory_tree import MemoryTree
 from moorage.errors import PlanNotFound
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
-from toolboxes import TOOLBOX
+from support.engines.memory_tree import MemoryTree
+from support.engines.toolboxes import TOOLBOX
 
 Packages = dict[str, dict[str, Any]]
 SERVER = {"scripts": {"start": "node a.js"}}

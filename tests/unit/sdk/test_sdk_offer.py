@@ -21,7 +21,7 @@ from moorage.sdk.paying.offer import (
 )
 from moorage.wire.problems import PaymentDemand
 from moorage.wire.public import Balances
-from offers import PAY_TO, an_offer
+from support.clients.offers import PAY_TO, an_offer
 
 WALLET = "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23"
 ARBITRUM = KNOWN_CHAINS["arbitrum"]

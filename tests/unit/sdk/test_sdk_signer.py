@@ -11,8 +11,8 @@ from moorage.sdk.paying.node import SendingTerms
 from moorage.sdk.paying.offer import unsigned_transfer
 from moorage.sdk.signer import Signer
 from moorage.signing.signed_request import Target
-from offers import an_offer
-from typed_request import typed_data
+from support.clients.offers import an_offer
+from support.clients.typed_request import typed_data
 
 KEY = "0x4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318"
 ADDRESS = "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23"  # as eth_account documents it

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import bindparam, func, insert, literal, select, update
 
-from faulty_database import FaultyDatabase
 from moorage.errors import CommitUnknown, DatabaseUnavailable, UniqueViolation
 from moorage.storage import sqlite as module
 from moorage.storage.database import Statement, Transaction
 from moorage.storage.schema import postings, wallets
-from records_fixture import ALICE, BOB
+from support.books.faulty_database import FaultyDatabase
+from support.books.records_fixture import ALICE, BOB
 
 ADD = Statement(
     insert(wallets).values(

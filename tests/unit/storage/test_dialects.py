@@ -11,7 +11,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from moorage.records.money.payment import PaymentStatus
 from moorage.storage.database import Statement
 from moorage.storage.schema import metadata, payments
-from statements import statements
+from support.books.statements import statements
 
 DIALECTS: list[Dialect] = [SQLiteDialect(), PGDialect()]  # type: ignore[no-untyped-call]
 

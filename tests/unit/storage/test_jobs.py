@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import bindparam, select
 
-from clock import START_MS
 from moorage.errors import UniqueViolation
 from moorage.records.job import Job, JobKind, JobPlaces, JobStatus
 from moorage.storage.apps import jobs
 from moorage.storage.database import Database, Statement, Transaction
 from moorage.storage.schema import jobs as table
-from overtaken import OvertakenDatabase
-from records_fixture import ALICE, BOB, CAROL, GATEWAY, OTHER_GATEWAY
+from support.books.overtaken import OvertakenDatabase
+from support.books.records_fixture import ALICE, BOB, CAROL, GATEWAY, OTHER_GATEWAY
+from support.gateway.clock import START_MS
 
 LEASE_MS = 60_000
 PLACES = JobPlaces(jobs=1000, builds=2, builds_of_wallet=1)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from clock import MovableClock
-from faulty_database import FaultyDatabase
 from moorage.storage import postgres
 from moorage.storage.database import Database
 from moorage.storage.opening import open_database
 from moorage.storage.several import keeper_lease, leases
 from moorage.storage.several.keeper_lease import HELD_SECONDS, LEFT_SECONDS, KeeperLease
+from support.books.faulty_database import FaultyDatabase
+from support.gateway.clock import MovableClock
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import pytest
 
-from clock import START_MS, MovableClock
 from moorage.ledger import ledger
 from moorage.money import AtomicUnits
 from moorage.records.money.payment import Payment
@@ -10,8 +9,9 @@ from moorage.storage.database import Database
 from moorage.storage.money import payer_history, payments
 from moorage.storage.operation import payment_list
 from moorage.storage.operation.payment_list import PaymentFilter
-from operator_pages import OperatorPages
-from records_fixture import ALICE, transfer
+from support.books.records_fixture import ALICE, transfer
+from support.gateway.clock import START_MS, MovableClock
+from support.gateway.operator_pages import OperatorPages
 
 LARGE = 2**31 + 7
 """More than 32 bits hold."""

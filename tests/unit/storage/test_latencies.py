@@ -2,15 +2,15 @@
 
 import pytest
 
-from clock import HOUR_MS, START_MS, MovableClock
 from moorage.records.consumption import UsageHour
 from moorage.records.latency import Latency
 from moorage.storage.apps import usage
 from moorage.storage.database import Database
 from moorage.storage.operation import latencies, project_uses
 from moorage.storage.operation.project_uses import ProjectOrder
-from operator_pages import OperatorPages
-from records_fixture import add_project
+from support.books.records_fixture import add_project
+from support.gateway.clock import HOUR_MS, START_MS, MovableClock
+from support.gateway.operator_pages import OperatorPages
 
 HOUR = START_MS - START_MS % HOUR_MS
 

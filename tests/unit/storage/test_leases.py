@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from clock import MovableClock
 from moorage.errors import AlreadyRunning
 from moorage.storage.database import Database
 from moorage.storage.opening import open_database
@@ -16,7 +15,8 @@ from moorage.storage.several.leases import (
     Leases,
     MachineLease,
 )
-from records_fixture import GATEWAY, OTHER_GATEWAY
+from support.books.records_fixture import GATEWAY, OTHER_GATEWAY
+from support.gateway.clock import MovableClock
 
 DUTY = "metering"
 

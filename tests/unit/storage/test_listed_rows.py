@@ -6,7 +6,7 @@ from moorage.records.project import ProjectStatus
 from moorage.storage.apps import project_list, projects
 from moorage.storage.apps.project_list import NEWEST, Place, ProjectQuery
 from moorage.storage.database import Database
-from records_fixture import ALICE, BOB, add_project
+from support.books.records_fixture import ALICE, BOB, add_project
 
 TITLES = {"shop": "My Shop 100%", "blog": "A_Blog", "wiki": "Wiki"}
 

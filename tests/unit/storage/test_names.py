@@ -2,7 +2,6 @@
 
 import pytest
 
-from clock import START_MS
 from moorage.errors import UniqueViolation
 from moorage.money import MicroUsd
 from moorage.records.money.quote import Quote
@@ -10,7 +9,8 @@ from moorage.storage.apps import projects
 from moorage.storage.apps.addresses import names
 from moorage.storage.database import Database
 from moorage.storage.money import quotes
-from records_fixture import ALICE, BOB, add_project
+from support.books.records_fixture import ALICE, BOB, add_project
+from support.gateway.clock import START_MS
 
 NOW_MS, LATER_MS = START_MS, START_MS + 10
 

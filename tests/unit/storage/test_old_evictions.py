@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from clock import START_MS
 from moorage.clock import iso_utc
 from moorage.storage.database import Database
 from moorage.storage.migrate import migrate
 from moorage.storage.opening import open_database
 from moorage.storage.operation import evictions
 from moorage.storage.operation.evictions import Eviction, FailedTry
-from old_books import DUMPS, write_books
-from records_fixture import ALICE, add_project
+from support.books.old_books import DUMPS, write_books
+from support.books.records_fixture import ALICE, add_project
+from support.gateway.clock import START_MS
 
 LATER_MS = START_MS + 100 * 365 * 86_400_000
 OLD_QUERY = (

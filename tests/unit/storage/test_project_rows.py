@@ -2,12 +2,12 @@ import itertools
 
 import pytest
 
-from faulty_database import FaultyDatabase
 from moorage.errors import UniqueViolation
 from moorage.records.deployment import TRANSITIONS, UNDER_WAY, DeploymentStatus
 from moorage.records.project import ProjectStatus
 from moorage.storage.apps import deployments, projects
-from records_fixture import ALICE, BOB, add_deployment, add_project
+from support.books.faulty_database import FaultyDatabase
+from support.books.records_fixture import ALICE, BOB, add_deployment, add_project
 
 LIFE = ["queued", "building", "deploying", "ready", "superseded", "stopped"]
 ENDING = {

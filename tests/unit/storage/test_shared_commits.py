@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import bindparam, insert, select
 
-from faulty_database import FaultyDatabase
 from moorage.errors import CommitUnknown, DatabaseUnavailable, UniqueViolation
 from moorage.storage.database import Statement, Transaction
 from moorage.storage.schema import wallets
+from support.books.faulty_database import FaultyDatabase
 
 ADD = Statement(
     insert(wallets).values(address=bindparam("wallet"), balance_micro_usd=0, created_at_ms=0)

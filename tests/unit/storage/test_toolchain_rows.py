@@ -3,7 +3,7 @@ import msgspec
 from moorage.records.deployment import DeploymentStatus
 from moorage.storage.apps.toolchains import in_use
 from moorage.storage.database import Database
-from records_fixture import PLAN, add_deployment, add_project
+from support.books.records_fixture import PLAN, add_deployment, add_project
 
 
 def plan(**toolchains: str) -> str:

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from clock import START_MS, MovableClock
-from faulty_database import FaultyDatabase
 from moorage.events import outbox
 from moorage.events.delivery import DeliveryWorker
 from moorage.events.destination import Destinations
@@ -20,10 +18,12 @@ from moorage.storage import events
 from moorage.storage.database import Database
 from moorage.storage.money.chains import relays
 from moorage.storage.vault import Vault
-from overtaken import OvertakenDatabase
-from records_fixture import ALICE, GATEWAY, OTHER_GATEWAY
-from waiting import until
-from yielding import YieldingDatabase
+from support.books.faulty_database import FaultyDatabase
+from support.books.overtaken import OvertakenDatabase
+from support.books.records_fixture import ALICE, GATEWAY, OTHER_GATEWAY
+from support.books.yielding import YieldingDatabase
+from support.gateway.clock import START_MS, MovableClock
+from support.gateway.waiting import until
 
 VAULT = Vault([bytes(32)])
 RELAYER = "0x" + "5e" * 20

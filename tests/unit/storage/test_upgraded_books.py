@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from moorage.storage.migrate import NEWEST_REVISION, is_newest, migrate
-from old_books import DUMPS, assert_sound, money_of, write_books
+from support.books.old_books import DUMPS, assert_sound, money_of, write_books
 
 
 @pytest.fixture(params=DUMPS, ids=lambda dump: str(dump.stem))

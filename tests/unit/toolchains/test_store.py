@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from clock import HOUR_MS, MovableClock
 from moorage.errors import DeployFailed, FailureCause
 from moorage.toolchains.npm import Npm, NpmFailed
 from moorage.toolchains.store import ToolchainStore
+from support.gateway.clock import HOUR_MS, MovableClock
 
 NPM = """\
 #!/bin/sh

@@ -9,7 +9,6 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from clock import HOUR_MS, START_MS, MovableClock
 from moorage.errors import (
     BodyTooLarge,
     InvalidField,
@@ -24,7 +23,8 @@ from moorage.uploads.reader import ReceivedBody, read_upload
 from moorage.uploads.room import RoomLimits, SpoolRoom, Uploader
 from moorage.uploads.spool import sweep_spool
 from moorage.uploads.stored import Stored, StoredUploads
-from upload_bodies import contents, document, receive, stream
+from support.clients.upload_bodies import contents, document, receive, stream
+from support.gateway.clock import HOUR_MS, START_MS, MovableClock
 
 MIB = 1024 * 1024
 FILES = {"index.js": b"listen()", "a/b.bin": bytes(range(256)) * 2, "empty": b""}

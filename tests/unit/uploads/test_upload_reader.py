@@ -24,7 +24,7 @@ from moorage.errors import (
 from moorage.uploads.limits import UploadLimits
 from moorage.uploads.parsing import InPlace
 from moorage.uploads.reader import read_upload
-from upload_bodies import contents, document, files_body, receive, received, stream
+from support.clients.upload_bodies import contents, document, files_body, receive, received, stream
 
 FILES = {"index.js": b"listen()", "a/b.bin": bytes(range(256)) * 2, "empty": b""}
 ON_DISK = UploadLimits(memory_bytes=0)

@@ -10,7 +10,7 @@ from moorage.planning.reading.source import SourceTree
 from moorage.sdk.archive import list_files
 from moorage.uploads.limits import UploadLimits
 from moorage.uploads.tree import DirectoryTree, Upload
-from upload_bodies import contents, files_body, receive
+from support.clients.upload_bodies import contents, files_body, receive
 
 FILES = {
     "index.js": b"listen()",

@@ -13,13 +13,13 @@ from eth_account.messages import encode_defunct
 from skills_ref.validator import validate as skill_problems
 from starlette.testclient import TestClient
 
-from discovery_facts import BOARD, FACTS, PAY_TO
 from moorage import __version__
 from moorage.api.discovery.documents import documents
 from moorage.api.http.cross_origin import CrossOrigin
 from moorage.api.http.dispatch import Dispatch
 from moorage.api.operations import OPERATIONS
 from moorage.cli.commands import CLIENT_COMMANDS
+from support.gateway.discovery_facts import BOARD, FACTS, PAY_TO
 
 REPOSITORY = Path(__file__).parents[4]
 ENDPOINTS = [("GET", path, app) for path, app in documents(FACTS, OPERATIONS, BOARD)]

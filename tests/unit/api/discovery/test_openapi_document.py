@@ -9,10 +9,10 @@ import msgspec
 import pytest
 from openapi_spec_validator import validate
 
-from discovery_facts import FACTS
 from moorage.api.discovery import notes
 from moorage.api.discovery.openapi import openapi_document
 from moorage.api.operations import OPERATIONS
+from support.gateway.discovery_facts import FACTS
 
 ENCODED = msgspec.json.encode(openapi_document(OPERATIONS, facts=FACTS))
 DOCUMENT: dict[str, Any] = json.loads(ENCODED)

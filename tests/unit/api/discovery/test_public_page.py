@@ -5,11 +5,11 @@ import re
 import pytest
 from starlette.testclient import TestClient
 
-from clock import MovableClock
-from discovery_facts import FACTS
 from moorage.api.discovery.page import PublicPage
 from moorage.api.discovery.standing import StandingBoard
 from moorage.errors import DatabaseUnavailable
+from support.gateway.clock import MovableClock
+from support.gateway.discovery_facts import FACTS
 
 WELL = {"database": "ok", "runtime": "ok", "proxy": "ok", "disk": "ok", "chain base": "ok"}
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from memory_tree import MemoryTree, app_text
 from moorage.engines.dockerd.dockerfile import generated, own, step_named
 from moorage.engines.images.base_images import BaseImages, toolbox_of_images
 from moorage.engines.images.recipe import Materials
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Dockerfiles
-from toolboxes import EVERYTHING
+from support.engines.memory_tree import MemoryTree, app_text
+from support.engines.toolboxes import EVERYTHING
 
 TESTS = Path(__file__).parents[3]
 TOOLS = {name: Path(f"/gateway/bin/{name}") for name in ("caddy", "uv")}

@@ -15,7 +15,7 @@ from moorage.engines.images.reference import parse_reference
 from moorage.engines.kubernetes.building.dockerfiles import DockerfileBuilder
 from moorage.engines.kubernetes.building.registry.images import DeploymentImages
 from moorage.errors import ConfigurationInvalid, DeployFailed, FailureCause, IsolationMissing
-from records_fixture import PLAN
+from support.books.records_fixture import PLAN
 
 
 class Daemon:

@@ -5,7 +5,6 @@ from typing import Any, cast
 
 import pytest
 
-from clock import MovableClock
 from moorage.engines.engine import AppExit, InstanceSpec
 from moorage.engines.host.record import Stage
 from moorage.engines.kubernetes.cluster.client import Refused
@@ -14,7 +13,8 @@ from moorage.engines.kubernetes.running.app import wait_ready
 from moorage.engines.kubernetes.running.record import Record
 from moorage.engines.kubernetes.running.starting import Patience
 from moorage.errors import ClusterUnavailable, DeployFailed
-from small_apps import LIMITS, plan
+from support.engines.small_apps import LIMITS, plan
+from support.gateway.clock import MovableClock
 
 CRASHED = Pod(
     namespace="ns",

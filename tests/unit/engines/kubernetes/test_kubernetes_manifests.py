@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sample_objects import SAMPLES
 
-from kubernetes_schemas import RELEASES, validate_object
+from support.engines.kubernetes_schemas import RELEASES, validate_object
 
 GOLDEN = Path(__file__).parent / "golden"
 

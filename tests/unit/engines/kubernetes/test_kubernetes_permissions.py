@@ -1,8 +1,8 @@
 """What the gateway asks to be allowed in a cluster."""
 
-from kubernetes_schemas import RELEASES, validate_object
 from moorage.engines.kubernetes.objects import questions
 from moorage.engines.kubernetes.objects.permissions import sentences
+from support.engines.kubernetes_schemas import RELEASES, validate_object
 
 
 def test_gateway_reads_no_secret_and_has_no_wildcard() -> None:

@@ -10,7 +10,6 @@ from typing import Any, cast
 import pytest
 from sample_objects import APP_LIMITS, PLAIN
 
-from clock import MovableClock
 from moorage.engines.kind import ClusterOptions
 from moorage.engines.kubernetes.building.pod.program import TOO_LARGE, UNREACHABLE
 from moorage.engines.kubernetes.carrying.volumes import ClaimedVolumes
@@ -21,6 +20,7 @@ from moorage.engines.kubernetes.objects.carrier import CONTAINER
 from moorage.engines.kubernetes.objects.labels import PART_LABEL, Part, volume_name
 from moorage.engines.kubernetes.running.volumes import Claims
 from moorage.errors import ClusterUnavailable, DeployFailed, FailureCause
+from support.gateway.clock import MovableClock
 
 VOLUME = "kept"
 

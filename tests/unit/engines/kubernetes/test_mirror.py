@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from clock import MovableClock
 from moorage.engines.kubernetes.cluster.client import Change, Gone, Listed
 from moorage.engines.kubernetes.cluster.mirror import Mirror
 from moorage.engines.kubernetes.cluster.resources import PODS, Resource
 from moorage.engines.kubernetes.objects.pod import Manifest
 from moorage.errors import ClusterUnavailable
-from waiting import until
+from support.gateway.clock import MovableClock
+from support.gateway.waiting import until
 
 
 def pod(name: str, version: int, *, colour: str = "red") -> Manifest:

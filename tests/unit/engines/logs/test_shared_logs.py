@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clock import MovableClock
 from moorage.clock import SystemClock
 from moorage.content.directory import DirectoryStore
 from moorage.engines.logs import pieces
@@ -18,7 +17,8 @@ from moorage.engines.logs.shared import SharedLogs
 from moorage.engines.logs.store import OUT
 from moorage.errors import ContentUnavailable
 from moorage.records.log import LogKind
-from waiting import until
+from support.gateway.clock import MovableClock
+from support.gateway.waiting import until
 
 MIB = 1024 * 1024
 RUNTIME = LogKind.RUNTIME

@@ -6,11 +6,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from clock import MovableClock
 from moorage.engines.disks.caches import Caches
 from moorage.engines.disks.layers import layer_key
 from moorage.engines.engine import BuildSpec, Limits
 from moorage.planning.plan import Plan, Stack
+from support.gateway.clock import MovableClock
 
 KIB = 1024
 PLAN = Plan(

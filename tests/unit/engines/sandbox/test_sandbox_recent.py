@@ -2,10 +2,10 @@
 
 import pytest
 
-from clock import MovableClock
 from moorage.address import Address
 from moorage.engines.engine import Instance
 from moorage.engines.sandbox.recent import RecentInstances
+from support.gateway.clock import MovableClock
 
 
 def app(name: str, port: int = 20_000) -> Instance:

@@ -1,8 +1,8 @@
 import pytest
 
-from clock import MovableClock
 from moorage.storage.database import Database
-from operator_pages import OperatorPages
+from support.gateway.clock import MovableClock
+from support.gateway.operator_pages import OperatorPages
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import uuid
 
 import pytest
 
-from clock import START_MS
 from moorage.ledger import ledger
 from moorage.money import MicroUsd
 from moorage.pages.operator.view import PER_PAGE
@@ -18,8 +17,9 @@ from moorage.storage.money import accounts, grants, intervals
 from moorage.storage.money.grants import Grant
 from moorage.storage.operation import acts, evictions, notices, wallet_rules
 from moorage.storage.operation.evictions import FailedTry
-from operator_pages import OperatorPages
-from records_fixture import ALICE, BOB, add_deployment, add_project, fund
+from support.books.records_fixture import ALICE, BOB, add_deployment, add_project, fund
+from support.gateway.clock import START_MS
+from support.gateway.operator_pages import OperatorPages
 
 HOSTILE = '"><script>alert(1)</script>\x1b[31m\u202e'
 

@@ -3,7 +3,6 @@
 import msgspec
 import pytest
 
-from clock import HOUR_MS, MINUTE_MS, START_MS, MovableClock
 from moorage.ledger import ledger
 from moorage.money import MicroUsd
 from moorage.pages.operator.money.life import WORDS, life_of, state_of
@@ -13,8 +12,9 @@ from moorage.storage.database import Database
 from moorage.storage.money import payments, quotes
 from moorage.storage.operation import acts, payment_list
 from moorage.storage.operation.payment_list import ListedPayment, PaymentFilter
-from operator_pages import OperatorPages
-from records_fixture import ALICE, BOB, CAROL, add_deployment, add_project, transfer
+from support.books.records_fixture import ALICE, BOB, CAROL, add_deployment, add_project, transfer
+from support.gateway.clock import HOUR_MS, MINUTE_MS, START_MS, MovableClock
+from support.gateway.operator_pages import OperatorPages
 
 NOW_MS = START_MS + HOUR_MS
 

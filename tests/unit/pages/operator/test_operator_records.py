@@ -6,7 +6,6 @@ from urllib.parse import urlencode
 import msgspec
 import pytest
 
-from clock import START_MS, MovableClock
 from moorage import logs
 from moorage.operate.audit.report import Report
 from moorage.operate.audit.rows import Finding
@@ -15,7 +14,8 @@ from moorage.storage.database import Database
 from moorage.storage.operation import acts, configuration
 from moorage.storage.operation.acts import Act
 from moorage.storage.operation.configuration import ConfigurationChange
-from operator_pages import OperatorPages
+from support.gateway.clock import START_MS, MovableClock
+from support.gateway.operator_pages import OperatorPages
 
 FORGED = Report(
     findings=[Finding("payment 42161:0x1:0", "was credited with 2, but is worth 1")],

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from clock import HOUR_MS, START_MS, MovableClock
 from moorage.errors import InvalidField
 from moorage.pages.operator.money.commands import BooksCommand, Reports
 from moorage.records.consumption import UsageHour
@@ -15,8 +14,9 @@ from moorage.storage import events
 from moorage.storage.apps import usage
 from moorage.storage.database import Database
 from moorage.storage.operation import acts, price_changes
-from operator_pages import OperatorPages
-from records_fixture import ALICE, add_project, fund
+from support.books.records_fixture import ALICE, add_project, fund
+from support.gateway.clock import HOUR_MS, START_MS, MovableClock
+from support.gateway.operator_pages import OperatorPages
 
 DEARER = Settings(app_memory_mib=4096)
 LATER = "2199-03-01"

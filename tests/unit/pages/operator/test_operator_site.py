@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from clock import MovableClock
 from moorage.pages.operator.site import HOME, PAGES
 from moorage.storage.database import Database
 from moorage.storage.operation import acts, notices
-from operator_pages import ANN, HOST, WELL, OperatorPages
-from records_fixture import ALICE, add_project, fund
+from support.books.records_fixture import ALICE, add_project, fund
+from support.gateway.clock import MovableClock
+from support.gateway.operator_pages import ANN, HOST, WELL, OperatorPages
 
 CHANGES = sorted({path for method, path, _ in PAGES if method == "POST"})
 SHOWN = sorted(

@@ -10,8 +10,6 @@ from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
-from clock import START_MS, MovableClock
-from discovery_facts import FACTS
 from moorage.api.http.person import PERSON, Person
 from moorage.clock import iso_utc
 from moorage.pages.sessions.confirmation import Confirmations, Unconfirmed
@@ -32,6 +30,8 @@ from moorage.wire.deployments import (
 )
 from moorage.wire.events import EventPage
 from moorage.wire.projects import ProjectItem, ProjectList, ProjectShown
+from support.gateway.clock import START_MS, MovableClock
+from support.gateway.discovery_facts import FACTS
 
 WALLET = "0x" + "a1" * 20
 PROJECT = "5f0c4bb4-9f9c-4d9f-8f4e-0d5a6a1b2c3d"

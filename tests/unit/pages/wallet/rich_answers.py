@@ -17,7 +17,6 @@ from page_asker import (
     shown,
 )
 
-from clock import START_MS
 from moorage.clock import iso_utc
 from moorage.pages.wallet.project.logs import Line, Lines
 from moorage.records.deployment import DeploymentStatus, Origin
@@ -36,6 +35,7 @@ from moorage.wire.problems import Bought, PaymentDemand
 from moorage.wire.public import ChainItem
 from moorage.wire.usage import LatencyItem, LoadItem, ProjectUsage, UsageHourItem, UsageItem
 from moorage.wire.warnings import WarningCode, WarningItem
+from support.gateway.clock import START_MS
 
 TX = "0x" + "ab" * 32
 TOKEN = "0xaf88d065e77c8cC2239327C5EDb3A432268e5831"

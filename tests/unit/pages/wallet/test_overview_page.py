@@ -17,7 +17,6 @@ from page_asker import (
     project_list,
 )
 
-from clock import START_MS
 from moorage.clock import iso_utc
 from moorage.pages.wallet.overview import PROJECTS_A_PAGE
 from moorage.records.event import EventKind
@@ -25,6 +24,7 @@ from moorage.records.project import ProjectStatus
 from moorage.wire.events import EventItem, EventPage
 from moorage.wire.links import LinkList
 from moorage.wire.projects import ProjectList
+from support.gateway.clock import START_MS
 
 DAY_MS = 86_400_000
 

@@ -12,7 +12,6 @@ from msgspec import UNSET, structs
 from page_asker import DEPLOYMENT, NOW, PROJECT, Asker, deployment_shown, of_project, of_wallet
 from rich_answers import TX, everything, lines, usage
 
-from clock import START_MS
 from moorage.clock import iso_utc
 from moorage.errors import InvalidField
 from moorage.pages.wallet.project.deployments import steps
@@ -21,6 +20,7 @@ from moorage.pages.wallet.project.logs import MAX_MATCHES, PAGES_SEARCHED
 from moorage.records.deployment import DeploymentStatus
 from moorage.wire.credits import CreditEntry
 from moorage.wire.projects import ProjectChanged
+from support.gateway.clock import START_MS
 
 BASE = f"/wallet/projects/{PROJECT}"
 

@@ -11,13 +11,13 @@ from eth_account.messages import encode_typed_data
 from page_asker import READER, WALLET, Asker
 from rich_answers import TOKEN, TX, everything
 
-from discovery_facts import PAY_TO
 from moorage.chains.eip3009 import Eip712Domain, TransferAuthorization, signer_of
 from moorage.money import AtomicUnits
 from moorage.pages.wallet.money.ways import qr_code
 from moorage.payments.protocols.x402 import parse_payment_signature
 from moorage.wire.credits import ToppedUp
 from moorage.wire.problems import PaymentState, PaymentTold, Problem
+from support.gateway.discovery_facts import PAY_TO
 
 MEANS = "arbitrum/usdc"
 

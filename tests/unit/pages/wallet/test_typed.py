@@ -7,16 +7,16 @@ import pytest
 from page_asker import HOSTILE, PERSON_OF_WALLET, SIGNED_IF_IT_SAYS_SO, FakeApi
 from starlette.types import Message, Scope
 
-from clock import MovableClock
-from discovery_facts import FACTS
 from moorage.pages.sessions.confirmation import Confirmations
 from moorage.pages.sessions.gate import Gate
 from moorage.pages.sessions.session import Session
 from moorage.pages.sessions.typed import typed
 from moorage.pages.wallet.site import WalletSite
 from moorage.storage.database import Database
-from operator_pages import HOST, OperatorPages, counts_nobody
-from records_fixture import add_project
+from support.books.records_fixture import add_project
+from support.gateway.clock import MovableClock
+from support.gateway.discovery_facts import FACTS
+from support.gateway.operator_pages import HOST, OperatorPages, counts_nobody
 
 TEXT = "a long reason\nof two lines"
 

@@ -7,8 +7,6 @@ from page_asker import PROJECT, SIGNED_IF_IT_SAYS_SO, Asker
 from rich_answers import everything
 from starlette.types import Message, Receive, Scope, Send
 
-from clock import MovableClock
-from discovery_facts import FACTS
 from moorage.auth.links import DAY_MS, LinkOrder, Links
 from moorage.pages.sessions.confirmation import Confirmations
 from moorage.pages.sessions.gate import wallet_gate
@@ -20,8 +18,10 @@ from moorage.pages.wallet.table import PAGES
 from moorage.records.session import Role
 from moorage.storage.database import Database
 from moorage.wire.events import WebhookMade
-from operator_pages import counts_nobody
-from records_fixture import ALICE
+from support.books.records_fixture import ALICE
+from support.gateway.clock import MovableClock
+from support.gateway.discovery_facts import FACTS
+from support.gateway.operator_pages import counts_nobody
 
 
 async def log_without_end(_scope: Scope, _receive: Receive, send: Send) -> None:

@@ -1,0 +1,1 @@
+"""What tests share: fixtures, stand-ins, and clients written without the product."""

@@ -1,0 +1,1 @@
+"""Databases with rows, faults and models of what must be in them."""

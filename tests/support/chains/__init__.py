@@ -1,0 +1,1 @@
+"""Local chains, payments on them, and nodes that fail."""

@@ -1,0 +1,44 @@
+"""What a test makes go wrong between the API server and its clients."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from support.engines.fake_kubernetes.failures import Refusal
+
+INTERNAL = Refusal(500, "InternalError", "Internal error occurred: etcdserver: request timed out")
+BUSY = Refusal(429, "TooManyRequests", "too many requests, please try again later")
+
+
+@dataclass
+class Fault:
+    """Requests that are refused, or that get no answer."""
+
+    verb: str  # list, watch, get, create, patch, update, delete, deletecollection; "*" for any
+    plural: str  # or "*"
+    refusal: Refusal | None = None  # None: the request hangs
+    times: int | None = None  # None: until it is mended
+
+    def hits(self, verb: str, plural: str) -> bool:
+        if self.times == 0 or self.verb not in {"*", verb} or self.plural not in {"*", plural}:
+            return False
+        if self.times is not None:
+            self.times -= 1
+        return True
+
+
+@dataclass
+class Faults:
+    """All that is wrong now."""
+
+    faults: list[Fault] = field(default_factory=list)
+    denied: set[tuple[str, str]] = field(default_factory=set)  # verb and plural without permission
+    frozen: bool = False  # watches stay open, and tell nothing
+
+    async def meet(self, verb: str, plural: str) -> None:
+        """Raises what is to be refused; hangs if nothing is to be answered."""
+        for fault in self.faults:
+            if fault.hits(verb, plural):
+                if fault.refusal is None:
+                    await asyncio.Event().wait()
+                else:
+                    raise fault.refusal

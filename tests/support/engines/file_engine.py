@@ -1,0 +1,183 @@
+"""An engine whose builds and apps are empty files; one small server answers for all of them."""
+
+import asyncio
+from collections.abc import Collection
+from pathlib import Path
+
+from moorage.address import Address
+from moorage.engines.carried import NewVolume, VolumeArchive, VolumeContent
+from moorage.engines.engine import (
+    AppExit,
+    BuildSpec,
+    Capabilities,
+    Cursor,
+    Disks,
+    Incident,
+    Instance,
+    InstanceSpec,
+    LogLine,
+    LogPage,
+    Usage,
+)
+from moorage.errors import DeployFailed, FailureCause
+from moorage.records.log import LogKind, LogStream
+from support.gateway.fakes import page_of
+
+
+class FileEngine:
+    """An `Engine` whose builds and apps are empty files; they outlive the gateway, as apps do."""
+
+    capabilities = Capabilities(volumes=True, caches=False)
+
+    def __init__(self, directory: Path, socket_path: Path) -> None:
+        self._known = directory / "known"
+        self._volumes = directory / "volumes"
+        self._notes: dict[str, list[str]] = {}
+        self._built = directory / "built"
+        self._running = directory / "running"
+        self._socket = socket_path
+
+    async def open(self) -> str:
+        for directory in (self._known, self._built, self._running, self._volumes):
+            directory.mkdir(parents=True, exist_ok=True)
+        return "none"
+
+    async def check(self) -> None:
+        return
+
+    async def close(self, *, stop_apps: bool) -> None:
+        return
+
+    async def build(self, spec: BuildSpec) -> None:
+        self._make(spec.deployment_id)
+
+    async def export_files(
+        self, deployment_id: str, target: Path, *, without: Collection[str] = ()
+    ) -> None:
+        if not (self._built / deployment_id).exists():
+            raise DeployFailed(FailureCause.INTERRUPTED, "there is no finished build to move")
+        target.mkdir()
+
+    async def copy(self, origin_id: str, deployment_id: str) -> None:
+        if not (self._built / origin_id).exists():
+            raise DeployFailed(FailureCause.INTERRUPTED, "there is no finished build to copy")
+        self._make(deployment_id)
+
+    async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
+        if not (self._built / spec.deployment_id).exists():
+            raise DeployFailed(FailureCause.INTERRUPTED, "there is no finished build to start")
+        if spec.volume is not None:
+            (self._volumes / spec.volume).touch()
+        (self._running / spec.deployment_id).touch()
+        return self._instance(spec.deployment_id)
+
+    async def stop(self, deployment_id: str) -> None:
+        (self._running / deployment_id).unlink(missing_ok=True)
+
+    async def discard(self, deployment_id: str) -> None:
+        await self.stop(deployment_id)
+        (self._built / deployment_id).unlink(missing_ok=True)
+
+    async def remove(self, deployment_id: str) -> None:
+        await self.discard(deployment_id)
+        (self._known / deployment_id).unlink(missing_ok=True)
+        self._notes.pop(deployment_id, None)
+
+    async def volumes(self) -> set[str]:
+        return {path.name for path in self._volumes.iterdir()}
+
+    async def export_volume(self, volume_id: str, target: Path) -> None:
+        target.mkdir()
+
+    async def volume_content(self, volume_id: str) -> VolumeContent:
+        return VolumeContent(size_bytes=0, files=0)
+
+    async def pack_volume(self, volume_id: str, target: Path, *, max_bytes: int) -> VolumeArchive:
+        target.touch()
+        return VolumeArchive(path=target, digest="")
+
+    async def pack_written(
+        self, deployment_id: str, target: Path, *, max_bytes: int
+    ) -> VolumeArchive:
+        del deployment_id, max_bytes
+        target.touch()
+        return VolumeArchive(path=target, digest="")
+
+    async def prepare_volume(self, volume: NewVolume, needed: VolumeContent) -> None:
+        (self._volumes / volume.volume_id).touch()
+
+    async def fill_volume(self, volume: NewVolume, archive: VolumeArchive) -> None:
+        return
+
+    async def clear_volume(self, volume_id: str) -> None:
+        return
+
+    async def remove_volume(self, volume_id: str) -> None:
+        (self._volumes / volume_id).unlink(missing_ok=True)
+
+    async def connections(self, deployment_id: str) -> int:
+        return 0
+
+    async def usage(self) -> dict[str, Usage]:
+        return {}
+
+    async def next_incident(self) -> Incident:
+        never: asyncio.Future[Incident] = asyncio.Future()
+        return await never
+
+    async def written(self, deployment_id: str) -> None:
+        return None
+
+    async def disks(self) -> Disks:
+        return Disks(free_bytes=1 << 40)
+
+    async def free_networks(self) -> None: ...
+
+    async def running(self) -> dict[str, Instance]:
+        return {path.name: self._instance(path.name) for path in self._running.iterdir()}
+
+    async def instance(self, deployment_id: str) -> Instance | None:
+        return (await self.running()).get(deployment_id)
+
+    async def next_exit(self) -> str:
+        return await asyncio.Future()  # never
+
+    async def known(self) -> set[str]:
+        return {path.name for path in self._known.iterdir()}
+
+    def memory_bytes(self) -> int:
+        return 1 << 50
+
+    async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
+        return False
+
+    async def exit_reason(self, deployment_id: str) -> AppExit | None:
+        return None
+
+    async def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
+        return ""
+
+    async def read_log(
+        self,
+        deployment_id: str,
+        kind: LogKind,
+        *,
+        after: Cursor = 0,
+        since_ms: int = 0,
+        tail: int | None = None,
+        limit: int = 10_000,
+    ) -> LogPage:
+        noted = self._notes.get(deployment_id, []) if kind is LogKind.RUNTIME else []
+        lines = [LogLine(0, LogStream.GATEWAY, text, 0) for text in noted]
+        return page_of(lines, after=after, tail=tail, limit=limit)
+
+    async def note(self, deployment_id: str, text: str) -> None:
+        if (self._known / deployment_id).exists():
+            self._notes.setdefault(deployment_id, []).append(text)
+
+    def _make(self, deployment_id: str) -> None:
+        for directory in (self._known, self._built):
+            (directory / deployment_id).touch()
+
+    def _instance(self, deployment_id: str) -> Instance:
+        return Instance(deployment_id=deployment_id, address=Address.unix(self._socket), port=3000)

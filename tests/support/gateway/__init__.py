@@ -1,0 +1,1 @@
+"""Gateways as processes, two at once, and the services and peers around them."""

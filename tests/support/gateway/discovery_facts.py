@@ -1,0 +1,37 @@
+"""Facts of an imagined gateway, and how well it is."""
+
+from moorage.api.discovery.facts import Facts
+from moorage.api.discovery.standing import StandingBoard
+from moorage.chains.chain import KNOWN_CHAINS
+from moorage.payments.price.pricing import PriceList, Size
+from moorage.payments.protocols.seller import Seller
+from support.gateway.clock import MovableClock
+
+PAY_TO = "0x7EA5000000000000000000000000000000000001"
+
+FACTS = Facts(
+    url="https://moor.example.com",
+    seller=Seller(
+        pay_to=PAY_TO,
+        chains=(KNOWN_CHAINS["arbitrum"], KNOWN_CHAINS["base"]),
+        settles=lambda _chain, _token: True,
+        terms_url="https://moor.example.com/terms",
+        contact="operator@example.com",
+    ),
+    settles=True,
+    prices=PriceList(),
+    size=Size(),
+    volume_mib=1024,
+    build_minutes_per_usd=60,
+    requests_per_minute=30,
+    retention_days=30,
+)
+
+
+async def no_notices() -> dict[str, str]:
+    return {}
+
+
+BOARD = StandingBoard(
+    no_notices, chains=("arbitrum", "base"), clock=MovableClock(1_800_000_000_000)
+)

@@ -1,0 +1,499 @@
+"""Stand-ins for the parts whose faults can't be provoked otherwise: a runtime, routes, a chain."""
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from moorage.address import Address
+from moorage.auth.rate_limit import MemoryRateLimiter
+from moorage.chains.chain import Chain, Token
+from moorage.chains.eip3009 import TransferAuthorization
+from moorage.clock import Clock
+from moorage.deploy.entrance.capacity import Capacity, Policy
+from moorage.engines.carried import NewVolume, VolumeArchive, VolumeContent
+from moorage.engines.engine import (
+    AppExit,
+    BuildSpec,
+    Capabilities,
+    Cursor,
+    Disks,
+    Incident,
+    Instance,
+    InstanceSpec,
+    Limits,
+    LogLine,
+    LogPage,
+    Usage,
+    WrittenFiles,
+)
+from moorage.errors import DeployFailed, FailureCause, PaymentAlreadyUsed
+from moorage.ledger.transfer import Transfer
+from moorage.money import AtomicUnits
+from moorage.payments.protocols.challenges import Challenges
+from moorage.payments.protocols.evidence import AuthorizationEvidence, PaymentMeans
+from moorage.payments.protocols.seller import Seller
+from moorage.payments.relay.settlements import Settlements
+from moorage.payments.taking.lookups import Lookup, Lookups
+from moorage.payments.taking.paywall import Paywall
+from moorage.payments.taking.screening import Screen, allow
+from moorage.payments.taking.verification import Verifier
+from moorage.records.log import LogKind, LogStream
+from moorage.storage.database import Database
+from support.books.records_fixture import ALICE, ARBITRUM, USDC, fresh_hash, transfer
+
+SECRET, REALM = b"a secret of this test run's own", "gateway.example"
+APP_LIMITS = Limits(
+    memory_bytes=512 << 20, cpu_millis=500, pids=256, disk_bytes=1 << 30, volume_bytes=1 << 30
+)
+PAY_TO = "0x7ea5000000000000000000000000000000000000"
+
+
+def authorizes(amount: int = 5, *, payer: str = ALICE) -> AuthorizationEvidence:
+    """An authorization of `amount` atomic units of USDC, which `FakeSettlements` takes."""
+    return AuthorizationEvidence(
+        PaymentMeans(ARBITRUM, USDC),
+        TransferAuthorization(
+            chain_id=ARBITRUM.chain_id,
+            token_address=USDC.key,
+            payer=payer,
+            recipient=PAY_TO,
+            value=AtomicUnits(amount),
+            valid_after=0,
+            valid_before=2**40,
+            nonce=fresh_hash(),
+            signature=b"\1" * 65,
+        ),
+    )
+
+
+def app_address(deployment_id: str) -> Address:
+    """Where `FakeRuntime` runs an app."""
+    return Address(f"unix:/run/apps/{deployment_id}.sock")
+
+
+def page_of(lines: Sequence[LogLine], *, after: Cursor, tail: int | None, limit: int) -> LogPage:
+    """A page of lines whose cursors count them."""
+    begin = max(after, len(lines) - (len(lines) if tail is None else tail))
+    found = [replace(line, cursor=n) for n, line in enumerate(lines, 1)][begin:][:limit]
+    return LogPage(lines=tuple(found), next=begin + len(found))
+
+
+class FakeRuntime:
+    """An `Engine` in memory that fails, blocks and loses apps as the test says.
+
+    `faults` holds what the next call of a method raises, by the method's name; a callable there is
+    called instead. `gates` holds events that a method's calls wait for.
+    """
+
+    capabilities = Capabilities(volumes=True, caches=False, written_files=True)
+
+    def __init__(self) -> None:
+        self.built: dict[str, BuildSpec] = {}
+        self.specs: dict[str, InstanceSpec] = {}  # what apps were started with last
+        self.discarded: set[str] = set()  # nothing but their logs is left
+        self.apps: dict[str, Instance] = {}
+        self.calls: list[tuple[str, str]] = []
+        self.faults: dict[str, list[Exception]] = {}
+        self.gates: dict[str, asyncio.Event] = {}
+        self.kept_volumes: set[str] = set()
+        self.data: dict[str, str] = {}  # what was put into volumes
+        self.content = VolumeContent(size_bytes=1 << 20, files=3)  # of each volume
+        self.exits: dict[str, AppExit] = {}
+        self.logs: dict[tuple[str, LogKind], str] = {}
+        self.notes: dict[str, list[str]] = {}
+        self.port: int | None = None
+        self.networks: int | None = None
+        self.open_connections: dict[str, int | None] = {}
+        self.used: dict[str, Usage] = {}
+        self.wrote: dict[str, WrittenFiles] = {}
+        self.measured = Disks(free_bytes=1 << 40)
+        self.memory = 1 << 40
+        self.on_call: Callable[[str, str], None] = lambda method, subject: None
+        self.ends: asyncio.Queue[str] = asyncio.Queue()
+        self.incidents: asyncio.Queue[Incident] = asyncio.Queue()
+
+    def called(self, method: str) -> list[str]:
+        """The deployments that a method was called for, in order."""
+        return [subject for name, subject in self.calls if name == method]
+
+    def die(self, deployment_id: str, *, exit_code: int = 1) -> None:
+        """An app ends by itself."""
+        del self.apps[deployment_id]
+        self.exits[deployment_id] = AppExit(exit_code=exit_code, out_of_memory=False)
+        self.ends.put_nowait(deployment_id)
+
+    async def open(self) -> str:
+        return "fake"
+
+    async def check(self) -> None:
+        await self._enter("check", "")
+
+    async def close(self, *, stop_apps: bool) -> None:
+        if stop_apps:
+            self.apps.clear()
+
+    async def build(self, spec: BuildSpec) -> None:
+        await self._enter("build", spec.deployment_id)
+        assert spec.source.is_dir()
+        self.built[spec.deployment_id] = spec
+
+    async def export_files(
+        self, deployment_id: str, target: Path, *, without: Collection[str] = ()
+    ) -> None:
+        await self._enter("export_files", deployment_id)
+        if deployment_id not in self.built:
+            raise DeployFailed(FailureCause.INTERRUPTED, "there is no finished build to move")
+        target.mkdir()
+        (target / "without").write_text(" ".join(sorted(without)))
+
+    async def copy(self, origin_id: str, deployment_id: str) -> None:
+        await self._enter("copy", deployment_id)
+        if origin_id not in self.built:
+            raise DeployFailed(FailureCause.INTERRUPTED, "there is no finished build to copy")
+        self.built[deployment_id] = replace(self.built[origin_id], deployment_id=deployment_id)
+        build_log = self.logs.get((origin_id, LogKind.BUILD), "")
+        self.logs[(deployment_id, LogKind.BUILD)] = build_log
+
+    async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
+        await self._enter("start", spec.deployment_id)
+        if spec.deployment_id not in self.built:
+            raise DeployFailed(FailureCause.INTERRUPTED, "there is no finished build to start")
+        self.exits.pop(spec.deployment_id, None)
+        self.specs[spec.deployment_id] = spec
+        if spec.volume is not None:
+            self.kept_volumes.add(spec.volume)
+        return self.apps.setdefault(spec.deployment_id, self._instance(spec))
+
+    async def stop(self, deployment_id: str) -> None:
+        await self._enter("stop", deployment_id)
+        self.apps.pop(deployment_id, None)
+
+    async def discard(self, deployment_id: str) -> None:
+        await self._enter("discard", deployment_id)
+        if deployment_id in {*self.built, *self.apps}:
+            self.discarded.add(deployment_id)
+        self.apps.pop(deployment_id, None)
+        self.built.pop(deployment_id, None)
+
+    async def remove(self, deployment_id: str) -> None:
+        await self._enter("remove", deployment_id)
+        self.discarded.discard(deployment_id)
+        self.apps.pop(deployment_id, None)
+        self.built.pop(deployment_id, None)
+
+    async def volumes(self) -> set[str]:
+        await self._enter("volumes", "")
+        return set(self.kept_volumes)
+
+    async def export_volume(self, volume_id: str, target: Path) -> None:
+        await self._enter("export_volume", volume_id)
+        target.mkdir()
+        (target / "kept.txt").write_text("kept")
+
+    async def volume_content(self, volume_id: str) -> VolumeContent:
+        await self._enter("volume_content", volume_id)
+        return self.content
+
+    async def pack_volume(self, volume_id: str, target: Path, *, max_bytes: int) -> VolumeArchive:
+        await self._enter("pack_volume", volume_id)
+        target.write_text(self.data[volume_id])
+        return VolumeArchive(path=target, digest="sha256:any")
+
+    async def pack_written(
+        self, deployment_id: str, target: Path, *, max_bytes: int
+    ) -> VolumeArchive:
+        await self._enter("pack_written", deployment_id)
+        target.write_text(f"written by {deployment_id}")
+        return VolumeArchive(path=target, digest="sha256:any")
+
+    async def prepare_volume(self, volume: NewVolume, needed: VolumeContent) -> None:
+        await self._enter("prepare_volume", volume.volume_id)
+        self.kept_volumes.add(volume.volume_id)
+        self.data[volume.volume_id] = ""
+
+    async def fill_volume(self, volume: NewVolume, archive: VolumeArchive) -> None:
+        await self._enter("fill_volume", volume.volume_id)
+        self.data[volume.volume_id] = archive.path.read_text()
+
+    async def clear_volume(self, volume_id: str) -> None:
+        await self._enter("clear_volume", volume_id)
+
+    async def remove_volume(self, volume_id: str) -> None:
+        await self._enter("remove_volume", volume_id)
+        self.kept_volumes.discard(volume_id)
+        self.data.pop(volume_id, None)
+
+    async def running(self) -> dict[str, Instance]:
+        found = dict(self.apps)
+        await self._enter("running", "")
+        return found
+
+    async def instance(self, deployment_id: str) -> Instance | None:
+        await self._enter("instance", deployment_id)
+        return self.apps.get(deployment_id)
+
+    async def next_exit(self) -> str:
+        return await self.ends.get()
+
+    async def next_incident(self) -> Incident:
+        return await self.incidents.get()
+
+    async def connections(self, deployment_id: str) -> int | None:
+        await self._enter("connections", deployment_id)
+        return self.open_connections.get(deployment_id, 0) if deployment_id in self.apps else 0
+
+    async def usage(self) -> dict[str, Usage]:
+        return {app: self.used[app] for app in self.used if app in self.apps}
+
+    async def known(self) -> set[str]:
+        await self._enter("known", "")
+        return {*self.built, *self.apps, *self.discarded}
+
+    async def written(self, deployment_id: str) -> WrittenFiles | None:
+        await self._enter("written", deployment_id)
+        return self.wrote.get(deployment_id)
+
+    async def disks(self) -> Disks:
+        await self._enter("disks", "")
+        return self.measured
+
+    async def free_networks(self) -> int | None:
+        return self.networks
+
+    def has_memory_for(self, apps: int) -> None:
+        """Give apps so much that `roomy` takes so many: it promises all of it twice."""
+        self.memory = apps * APP_LIMITS.memory_bytes // 2
+
+    def memory_bytes(self) -> int:
+        return self.memory
+
+    async def confine(self, service: str, pid: int, *, memory_bytes: int) -> bool:
+        return False
+
+    async def exit_reason(self, deployment_id: str) -> AppExit | None:
+        return self.exits.get(deployment_id)
+
+    async def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
+        return self.logs.get((deployment_id, kind), "")
+
+    async def read_log(
+        self,
+        deployment_id: str,
+        kind: LogKind,
+        *,
+        after: Cursor = 0,
+        since_ms: int = 0,
+        tail: int | None = None,
+        limit: int = 10_000,
+    ) -> LogPage:
+        """Cursors count lines; those of `logs` are the app's own, at no time in particular."""
+        texts = self.logs.get((deployment_id, kind), "").splitlines()
+        lines = [LogLine(0, LogStream.OUT, text, 0) for text in texts]
+        if kind is LogKind.RUNTIME:
+            noted = self.notes.get(deployment_id, ())
+            lines += [LogLine(0, LogStream.GATEWAY, text, 0) for text in noted]
+        return page_of(lines, after=after, tail=tail, limit=limit)
+
+    async def note(self, deployment_id: str, text: str) -> None:
+        await asyncio.sleep(0)
+        if deployment_id in {*self.built, *self.apps, *self.discarded}:
+            self.notes.setdefault(deployment_id, []).append(text)
+
+    async def _enter(self, method: str, subject: str) -> None:
+        self.calls.append((method, subject))
+        self.on_call(method, subject)
+        await asyncio.sleep(0)
+        if method in self.gates:
+            await self.gates[method].wait()
+        if self.faults.get(method):
+            raise self.faults[method].pop(0)
+
+    def _instance(self, spec: InstanceSpec) -> Instance:
+        return Instance(
+            deployment_id=spec.deployment_id,
+            address=app_address(spec.deployment_id),
+            port=self.port or spec.plan.port,
+        )
+
+
+def roomy(db: Database, *, runtime: FakeRuntime | None = None, reserve_bytes: int = 0) -> Capacity:
+    """A machine with a TiB free, of which so much is kept back; or what a fake runtime says."""
+    return Capacity(
+        db=db,
+        runtime=runtime or FakeRuntime(),
+        limits=APP_LIMITS,
+        policy=Policy(reserve_bytes=reserve_bytes, disk_overcommit=2.0, memory_overcommit=2.0),
+    )
+
+
+class FakeRoutes:
+    """Where hosts lead, and every change of it."""
+
+    def __init__(self) -> None:
+        self.table: dict[str, Address] = {}
+        self.changes: list[tuple[str, Address | None]] = []
+
+    async def point(self, host: str, target: Address) -> None:
+        if self.table.get(host) != target:
+            self.table[host] = target
+            self.changes.append((host, target))
+
+    async def remove(self, host: str) -> None:
+        if self.table.pop(host, None) is not None:
+            self.changes.append((host, None))
+
+    def target(self, host: str) -> Address | None:
+        return self.table.get(host)
+
+    def routes(self) -> dict[str, Address]:
+        return dict(self.table)
+
+
+class FakeVerifier:
+    """A chain on which transactions hold what the test put there.
+
+    A hash that is not in `transfers` raises `missing`; `gate` is waited for by every call.
+    """
+
+    def __init__(self) -> None:
+        self.transfers_of: dict[str, tuple[Transfer, ...]] = {}
+        self.missing: Exception | None = None
+        self.gate: asyncio.Event | None = None
+        self.asked = 0
+
+    def pays(self, *transfers: Transfer) -> str:
+        """Have a transaction hold these transfers; its hash."""
+        (tx_hash,) = {transfer.tx_hash for transfer in transfers}
+        self.transfers_of[tx_hash] = transfers
+        return tx_hash
+
+    async def transfers(
+        self, *, chain: Chain, token: Token, tx_hash: str, lookup: Lookup
+    ) -> tuple[Transfer, ...]:
+        await lookup.count()
+        self.asked += 1
+        await asyncio.sleep(0)
+        if self.gate is not None:
+            await self.gate.wait()
+        found = tuple(
+            transfer
+            for transfer in self.transfers_of.get(tx_hash, ())
+            if transfer.chain_id == chain.chain_id
+        )
+        if not found:
+            assert self.missing is not None
+            raise self.missing
+        return found
+
+
+class FakeSettlements:
+    """A relayer that settles what it is given into the next transaction of `chain`.
+
+    `fault` is raised by the next `settle` instead; what was settled once stays settled.
+    """
+
+    def __init__(self, chain: FakeVerifier) -> None:
+        self._chain = chain
+        self._settled: dict[tuple[str, str], str] = {}
+        self._bodies: dict[tuple[str, str], str | None] = {}
+        self._purses: dict[tuple[str, str], str | None] = {}
+        self.pending: set[str] = set()
+        self.fault: Exception | None = None
+        self.sent = 0
+
+    def offered(self, chain: Chain, token: Token) -> bool:
+        return token.authorization is not None
+
+    def check(self, authorization: TransferAuthorization, *, chain: Chain, token: Token) -> None:
+        """It takes what it is given."""
+
+    async def known(self, authorization: TransferAuthorization) -> bool:
+        return (authorization.payer, authorization.nonce) in self._settled
+
+    async def settled_by(
+        self, authorization: TransferAuthorization, *, open_body: str | None = None
+    ) -> str | None:
+        key = (authorization.payer, authorization.nonce)
+        return self._settled.get(key) if open_body in (None, self._bodies.get(key)) else None
+
+    async def purse_of(self, authorization: TransferAuthorization) -> str | None:
+        return self._purses.get((authorization.payer, authorization.nonce))
+
+    async def unresolved(self, wallet: str, *, source: object = None) -> bool:
+        return wallet in self.pending
+
+    async def settle(
+        self,
+        *,
+        chain: Chain,
+        token: Token,
+        authorization: TransferAuthorization,
+        unique_name: str | None,
+        open_body: str | None = None,
+        purse: str | None = None,
+    ) -> str:
+        key = (authorization.payer, authorization.nonce)
+        if key not in self._settled:
+            if self.fault is not None:
+                raise self.fault
+            self.sent += 1
+            self._bodies[key] = open_body
+            self._purses[key] = purse
+            self._settled[key] = self._chain.pays(
+                transfer(authorization.payer, authorization.value)
+            )
+        if open_body not in (None, self._bodies[key]):
+            raise PaymentAlreadyUsed
+        return self._settled[key]
+
+    async def conclude(self, *_: object, **__: object) -> None:
+        """What the product's does with its own rows."""
+
+
+def challenges_of(
+    clock: Clock, *chains: Chain, settles: bool = True, signs_in: bool = True
+) -> Challenges:
+    """The challenges of a gateway that takes payments on `chains`."""
+    return Challenges(
+        secret=SECRET,
+        realm=REALM,
+        seller=seller_of(*chains, settles=settles),
+        clock=clock,
+        signs_in=signs_in,
+    )
+
+
+def seller_of(*chains: Chain, settles: bool = True) -> Seller:
+    """A gateway that takes payments on `chains`."""
+    return Seller(
+        pay_to=PAY_TO,
+        chains=chains,
+        settles=lambda _chain, token: settles and token.authorization is not None,
+    )
+
+
+def paywall_of(
+    db: Database,
+    verifier: object,
+    clock: Clock,
+    *chains: Chain,
+    settlements: FakeSettlements | None = None,
+    screen: Screen = allow,
+    looks: int = 30,
+) -> Paywall:
+    """A paywall that believes `verifier`, and holds back what `screen` says.
+
+    It asks `looks` times a minute about what strangers of one address show.
+    """
+    return Paywall(
+        db=db,
+        chains={chain.name: chain for chain in chains},
+        verifier=cast("Verifier", verifier),
+        settlements=cast("Settlements", settlements or FakeSettlements(FakeVerifier())),
+        challenges=challenges_of(clock, *chains),
+        screen=screen,
+        lookups=Lookups(looks=MemoryRateLimiter(clock=clock, limit=looks), clock=clock),
+        clock=clock,
+    )
