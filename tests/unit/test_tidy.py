@@ -34,7 +34,7 @@ CALLED_BY_TESTS = {"Chart", "sum_of_entries", "micro_usd", "InPlace", "pids"}
 """The ledger's invariant, money as tests write it, what parses an upload without a process, and
 which processes parse the gateway's."""
 
-MOST_MODULE_LINES = 600
+MOST_MODULE_LINES = 900
 MOST_FUNCTION_LINES = 60
 MOST_USUAL_FUNCTION_LINES = 25
 """Nine functions of ten are no longer than this."""

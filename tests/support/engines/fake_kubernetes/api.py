@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from aiohttp import web
+
 from support.engines.fake_kubernetes.container_logs import LogQuery
 from support.engines.fake_kubernetes.failures import Refusal, bad_request, expired, forbidden
 from support.engines.fake_kubernetes.faults import Faults

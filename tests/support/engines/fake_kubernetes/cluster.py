@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from aiohttp import web
+
+from support.engines.fake_kubernetes import reaper
 from support.engines.fake_kubernetes.admission import tell_quotas
 from support.engines.fake_kubernetes.api import ApiServer
 from support.engines.fake_kubernetes.endpoints import keep_endpoints
@@ -36,8 +38,6 @@ from support.engines.fake_kubernetes.store import Event, Store
 from support.engines.fake_kubernetes.volumes import Volumes
 from support.engines.fake_kubernetes.workloads import keep_deployments, keep_replicas
 from support.engines.fake_kubernetes.writes import Writer
-
-from support.engines.fake_kubernetes import reaper
 
 T = TypeVar("T")
 NODE = "node-1"

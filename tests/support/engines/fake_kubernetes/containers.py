@@ -11,14 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from support.engines.fake_kubernetes import groups
 from support.engines.fake_kubernetes.commands import run
 from support.engines.fake_kubernetes.container_logs import ContainerLog
 from support.engines.fake_kubernetes.images import Image
 from support.engines.fake_kubernetes.network import Sandbox
 from support.engines.fake_kubernetes.quantities import number
 from support.engines.fake_kubernetes.resources import Manifest
-
-from support.engines.fake_kubernetes import groups
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CAPABILITIES = "CHOWN DAC_OVERRIDE FSETID FOWNER SETGID SETUID SETPCAP NET_BIND_SERVICE KILL"

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from support.engines.fake_kubernetes import groups, probes
 from support.engines.fake_kubernetes.admission import is_sidecar
 from support.engines.fake_kubernetes.commands import run
 from support.engines.fake_kubernetes.container_logs import ContainerLog, LogQuery
@@ -22,8 +23,6 @@ from support.engines.fake_kubernetes.quantities import number
 from support.engines.fake_kubernetes.resources import CONFIG_MAPS, PODS, SECRETS, Manifest
 from support.engines.fake_kubernetes.store import Store
 from support.engines.fake_kubernetes.volumes import VolumeMissing, Volumes, used_bytes
-
-from support.engines.fake_kubernetes import groups, probes
 
 BACK_OFF_SECONDS, MAX_BACK_OFF_SECONDS = 10, 300
 MESSAGE_CHARS = 4096  # of what a container says at its end

@@ -3,6 +3,7 @@
 import asyncio
 
 import aiohttp
+
 from support.engines.fake_kubernetes.resources import Manifest
 
 
