@@ -1,4 +1,4 @@
-"""Migrations and the purpose of a PostgreSQL server's database; files have a suite of units."""
+"""The schema and the purpose of a PostgreSQL server's database; files have a suite of units."""
 
 import asyncio
 from collections.abc import Iterator
@@ -7,10 +7,9 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy import CheckConstraint, UniqueConstraint
 
-from moorage.errors import ConfigurationInvalid, DatabaseUnavailable
+from moorage.errors import ConfigurationInvalid, DatabaseUnavailable, SchemaUnknown
 from moorage.gateway.state.data_directory import open_data_directory
 from moorage.storage.migrate import NEWEST_REVISION, is_newest, migrate
 from moorage.storage.purpose import Purpose, purpose_of, set_purpose
@@ -66,17 +65,24 @@ def definitions(url: str) -> list[set[tuple[object, ...]]]:
     return [{row for row in rows if row[0] != "alembic_version"} for rows in found]
 
 
-def test_migrations_make_what_the_schema_says(migrated_url: str, empty: str) -> None:
-    dialect = PGDialect_asyncpg()  # type: ignore[no-untyped-call]
-    for table in metadata.sorted_tables:
-        run(empty, str(CreateTable(table).compile(dialect=dialect)))
-        for index in table.indexes:
-            options = index.dialect_options  # the condition is written for SQLite alone
-            options["postgresql"]["where"] = options["sqlite"]["where"]
-            run(empty, str(CreateIndex(index).compile(dialect=dialect)))
-    made = definitions(migrated_url)
-    assert {str(row[0]) for row in made[0]} == set(metadata.tables)
-    assert made == definitions(empty)
+def test_new_database_has_what_the_schema_declares(migrated_url: str) -> None:
+    columns, constraints, indexes, _ = definitions(migrated_url)
+    assert {str(row[0]) for row in columns} == set(metadata.tables)
+    declared = {
+        (table.name, column.name) for table in metadata.tables.values() for column in table.c
+    }
+    assert {row[:2] for row in columns} == declared
+    one = "ON public.run_intervals USING btree (project_id) WHERE (ended_at_ms IS NULL)"
+    made = f"CREATE UNIQUE INDEX uq_run_intervals_open {one}"
+    assert ("run_intervals", "uq_run_intervals_open", made) in indexes
+    known = {row[1] for row in constraints}
+    named = {
+        str(each.name)
+        for table in metadata.tables.values()
+        for each in table.constraints
+        if isinstance(each, CheckConstraint | UniqueConstraint) and each.name is not None
+    }
+    assert named <= known
 
 
 def test_empty_database_gets_the_newest_schema_once(empty: str) -> None:
@@ -90,7 +96,7 @@ def test_empty_database_gets_the_newest_schema_once(empty: str) -> None:
 
 
 def test_migration_that_fails_leaves_nothing(empty: str) -> None:
-    run(empty, "CREATE TABLE meters (one int)")  # somebody else's, in the way of a late revision
+    run(empty, "CREATE TABLE meters (one int)")  # somebody else's, in the way of a table of ours
     with pytest.raises(DatabaseUnavailable, match="meters"):
         migrate(empty)
     assert {row[0] for row in run(empty, COLUMNS)[0]} == {"meters"}
@@ -99,10 +105,30 @@ def test_migration_that_fails_leaves_nothing(empty: str) -> None:
     assert is_newest(empty)
 
 
-def test_database_of_a_newer_version_is_left_alone(migrated_url: str) -> None:
-    run(migrated_url, "UPDATE alembic_version SET version_num = '9999'")
-    assert not is_newest(migrated_url)
-    with pytest.raises(DatabaseUnavailable, match="newer version"):
+def test_later_release_upgrades_the_books_of_an_earlier_one_once(
+    migrated_url: str, later_release: str
+) -> None:
+    """By two gateways that start together, in one transaction that a failure leaves nothing of."""
+    run(
+        migrated_url,
+        "INSERT INTO wallets VALUES ('0xa', 5, 0)",
+        "CREATE TABLE in_the_way (one int)",
+    )
+    with pytest.raises(DatabaseUnavailable, match="in_the_way"):
+        migrate(migrated_url)
+    assert "later" not in {row[1] for row in run(migrated_url, COLUMNS)[0]}
+    run(migrated_url, "DROP TABLE in_the_way")
+    with ThreadPoolExecutor() as gateways:
+        list(gateways.map(migrate, [migrated_url, migrated_url]))
+    assert is_newest(migrated_url)
+    assert run(migrated_url, "SELECT version_num FROM alembic_version") == [{(later_release,)}]
+    assert run(migrated_url, "SELECT balance_micro_usd, later FROM wallets") == [{(5, None)}]
+
+
+@pytest.mark.parametrize("revision", ["0045", "release_9999"])
+def test_database_of_an_unknown_version_is_left_alone(migrated_url: str, revision: str) -> None:
+    run(migrated_url, f"UPDATE alembic_version SET version_num = '{revision}'")
+    with pytest.raises(SchemaUnknown, match=revision):
         migrate(migrated_url)
 
 

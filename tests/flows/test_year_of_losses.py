@@ -1,4 +1,4 @@
-"""A year in which all is lost once, the first version's disks first and the gateway at last.
+"""A year in which all is lost once, the gateway at last.
 
 The books are audited after each step. Beside it, `test_year` lives one of changes.
 """
@@ -6,7 +6,6 @@ The books are audited after each step. Beside it, `test_year` lives one of chang
 import asyncio
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,9 +16,7 @@ from aiohttp import web
 
 from moorage.certificates.availability import EVERY_SECONDS
 from moorage.gateway.several.takers import ROOTS_LOCK_FILE
-from support.books.old_books import BOBS_KEY, DUMPS, backup_of
 from support.chains.chain_fixture import LocalChains
-from support.chains.paying import mine
 from support.chains.rpc_proxy import RpcProxy
 from support.clients.wallet import HELLO, Answer, Wallet, fresh_name
 from support.engines.remains import of_gateway, processes_saying
@@ -60,10 +57,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 async def gateway(
     disk: Path, local_chains: LocalChains, node: RpcProxy, elsewhere: SecondMachine
 ) -> AsyncIterator[ServedGateway]:
-    """Not started yet; the chain that the first version was paid on is closed for good.
-
-    Clients reach it where the other machine does.
-    """
+    """Not started yet. Clients reach it where the other machine does."""
     made = ServedGateway(
         disk / "gateway",
         local_chains,
@@ -164,18 +158,16 @@ async def test_a_year_of_losses_loses_no_money_and_no_project(
     local_chains: LocalChains,
     tmp_path: Path,
 ) -> None:
-    # The first version is upgraded: its backup is put back, and its customer goes on.
-    await put_back(backup_of(DUMPS[0], tmp_path / "first"), gateway.data_dir)
-    await mine(local_chains.base.rpc_urls[0], 500)  # it had looked at as many
-    shutil.rmtree(gateway.data_dir / "nonces")  # nobody has signed anything in this minute
+    # The first customer comes.
     await asyncio.to_thread(gateway.start)
-    bob = Wallet(gateway, key=BOBS_KEY)
+    bob = await Wallet(gateway).fund(chain="base")
+    await paid(bob, 3_000_000)
     await deployed(bob, "kept", {"index.html": "still mine"})
     await visited(bob, "kept", "still mine")
     await audited(gateway)
     await until_read(lambda: who_answers(gateway), lambda by: by == {"this"}, seconds=180)
 
-    # A customer comes.
+    # Another customer comes.
     alice, shop = await Wallet(gateway).fund(chain="base"), fresh_name()
     await paid(alice, 3_000_000)
     await deployed(alice, shop)

@@ -12,6 +12,7 @@ from moorage.errors import (
     InvalidRequest,
     MoorageError,
     RefundRefused,
+    SchemaUnknown,
 )
 
 
@@ -52,6 +53,7 @@ def exit_code(error: MoorageError) -> Exit:
         (BackupInvalid, Exit.INVALID),
         (ChainUnavailable, Exit.TRY_AGAIN),
         (CommitUnknown, Exit.DO_NOT_PAY_AGAIN),
+        (SchemaUnknown, Exit.INVALID),
         (DatabaseUnavailable, Exit.TRY_AGAIN),
         (sdk.PaymentKept, Exit.DO_NOT_PAY_AGAIN),
         (sdk.BalanceShort, Exit.CANNOT_PAY),

@@ -34,6 +34,7 @@
     ├── VariablesUnreadable         a project's sealed variables can't be opened
     ├── DatabaseUnavailable         the database can't be read or written right now; nothing changed
     │   ├── WriteConflict  UniqueViolation      a row changed, or its key exists; nothing written
+    │   ├── SchemaUnknown           it is of a newer version, or from before the first release
     │   └── CommitUnknown           whether the transaction was committed is not known
     ├── DeployFailed                a deployment ended before `ready`, and why
     └── IsolationMissing  ConfigurationInvalid  LocalChainFailed  ProxyFailed      it can't run
@@ -60,6 +61,7 @@ from moorage.errors.gateway import (
     PlannersBusy,
     ProxyFailed,
     RefundRefused,
+    SchemaUnknown,
     UniqueViolation,
     UploadDisplaced,
     VariablesUnreadable,
@@ -199,6 +201,7 @@ __all__ = [
     "ReleaseNeverServed",
     "ReleaseServing",
     "RuntimeUnsupported",
+    "SchemaUnknown",
     "SignatureInvalid",
     "SignatureNeeded",
     "SignatureUnbound",

@@ -44,6 +44,10 @@ class CommitUnknown(DatabaseUnavailable):
     """Whether this was recorded is not known. Do not pay again; look before you do it once more."""
 
 
+class SchemaUnknown(DatabaseUnavailable):
+    """The database is of a version of Moorage that this one does not know."""
+
+
 class KeeperAway(MoorageError):
     """The gateway that keeps the apps is being replaced by another. Send the request again."""
 

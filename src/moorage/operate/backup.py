@@ -20,14 +20,14 @@ from moorage.backup.staging import Staging
 from moorage.clock import Clock, SystemClock, iso_utc
 from moorage.engines.kind import Exports
 from moorage.engines.table import engine_kind
-from moorage.errors import BackupFailed, BackupInvalid, ConfigurationInvalid
+from moorage.errors import BackupFailed, BackupInvalid, ConfigurationInvalid, SchemaUnknown
 from moorage.gateway.platform.isolation import run_directory
 from moorage.gateway.platform.opening import instance_id
 from moorage.gateway.state.secrets_key import KEY_FILE, missing_keys
 from moorage.operate.books import require_newest
 from moorage.settings import Settings
 from moorage.storage.access.ending import end_access
-from moorage.storage.migrate import NEWEST_REVISION, is_ours
+from moorage.storage.migrate import NEWEST_REVISION, require_ours
 from moorage.storage.opening import DATABASE, open_database
 from moorage.storage.operation import upkeep
 from moorage.storage.operation.upkeep import Upkeep, UpkeepDone
@@ -159,8 +159,10 @@ async def _note(settings: Settings, *, at_ms: int) -> None:
 
 
 def _prepare(directory: Path) -> None:
-    if not is_ours(directory / DATABASE):  # the first start upgrades an older one
-        raise BackupInvalid("Its database is of a newer version of Moorage: restore it with that.")
+    try:
+        require_ours(directory / DATABASE)  # the first start upgrades one of an earlier release
+    except SchemaUnknown as error:
+        raise BackupInvalid(f"It cannot be restored: {error}") from error
     end_access(directory / DATABASE)
     # This looks as if nonces had been lost: the store then refuses, for a minute, requests that may
     # have been signed before (auth.nonces).

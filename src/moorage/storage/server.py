@@ -15,6 +15,9 @@ import asyncpg
 from moorage.errors import ConfigurationInvalid, DatabaseUnavailable
 from moorage.storage.postgres import LOCK, SECONDS, UNREACHABLE, is_pooled
 
+UPGRADE_SECONDS = 10.0
+"""How long an upgrade waits for a table that others use; requests wait behind it as long."""
+
 _Answer = TypeVar("_Answer")
 _HAS_SCHEMA = "SELECT to_regclass('alembic_version') IS NOT NULL"
 _COMMENT = "SELECT obj_description('alembic_version'::regclass, 'pg_class')"
@@ -90,7 +93,7 @@ def revision(url: str) -> str | None:
     ConfigurationInvalid for a URL that cannot be read; DatabaseUnavailable for a server that
     cannot be reached or refuses.
     """
-    return _asked(url, revision_in)
+    return _asked(url, _revision_in)
 
 
 def comment(url: str) -> str | None:
@@ -122,7 +125,23 @@ def set_comment(url: str, text: str) -> str:
     return _asked(url, store)
 
 
-async def revision_in(connection: Any) -> str | None:
+def upgrade(url: str, script: Callable[[str | None], str]) -> None:
+    """Runs the SQL that `script` returns for the revision that the database has; "" for nothing.
+
+    In one transaction; gateways that start at the same time do it one after the other. Raises
+    DatabaseUnavailable as well where others use a table that is altered, for `UPGRADE_SECONDS`.
+    """
+
+    async def run(connection: Any) -> None:
+        await connection.execute(LOCK)
+        if sql := script(await _revision_in(connection)):
+            await connection.execute(f"SET LOCAL lock_timeout = {UPGRADE_SECONDS * 1000:.0f}")
+            await connection.execute(sql)
+
+    _asked(url, run)
+
+
+async def _revision_in(connection: Any) -> str | None:
     """Returns the schema's revision; None without a schema."""
     if not await connection.fetchval(_HAS_SCHEMA):
         return None
@@ -136,12 +155,12 @@ def _asked(url: str, ask: Callable[[Any], Awaitable[_Answer]]) -> _Answer:
 
 
 async def _ask(url: str, ask: Callable[[Any], Awaitable[_Answer]]) -> _Answer:
-    async with connected(url) as connection, connection.transaction(isolation="read_committed"):
+    async with _connected(url) as connection, connection.transaction(isolation="read_committed"):
         return await ask(connection)
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Any]:
+async def _connected(url: str) -> AsyncIterator[Any]:
     """Yields a connection of its own; what the server refuses within it becomes an error of ours.
 
     Raises ConfigurationInvalid for a URL that cannot be read; DatabaseUnavailable.

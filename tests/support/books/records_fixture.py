@@ -19,6 +19,7 @@ from moorage.planning.plan import Plan, Stack
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.job import JobKind
 from moorage.records.project import Project, ProjectStatus
+from moorage.storage import migrate as migration
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database
 from moorage.storage.migrate import migrate
@@ -43,6 +44,18 @@ PLAN = Plan(
     because=(),
 )
 
+LATER_REVISION = f"""
+import sqlalchemy as sa
+from alembic import op
+
+revision = "later"
+down_revision = "{migration.NEWEST_REVISION}"
+
+def upgrade() -> None:
+    op.add_column("wallets", sa.Column("later", sa.Text(), nullable=True))
+    op.create_table("in_the_way", sa.Column("one", sa.Integer()))
+"""
+
 UNLIMITED = MemoryRateLimiter(clock=MovableClock(), limit=1_000_000)
 
 _numbers = itertools.count(1)
@@ -54,6 +67,17 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("migrated") / "empty.db"
     migrate(path)
     return path
+
+
+@pytest.fixture
+def later_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The revision of a release after this one, which adds a column and a table."""
+    scripts = shutil.copytree(migration.SCRIPTS, tmp_path / "scripts")
+    (scripts / "versions" / "later.py").write_text(LATER_REVISION)
+    monkeypatch.setattr(migration, "SCRIPTS", scripts)
+    monkeypatch.setattr(migration, "REVISIONS", (*migration.REVISIONS, "later"))
+    monkeypatch.setattr(migration, "NEWEST_REVISION", "later")
+    return "later"
 
 
 @pytest.fixture

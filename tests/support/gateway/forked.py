@@ -20,7 +20,6 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     [
         "aiohttp.web",
-        "alembic.command",
         "cyclopts",
         "moorage.cli.connection",
         "moorage.cli.help",

@@ -22,6 +22,7 @@ NEVER_ANSWERED: set[type[MoorageError]] = {
     errors.IsolationMissing,
     errors.LocalChainFailed,
     errors.ProxyFailed,
+    errors.SchemaUnknown,
     errors.BackupFailed,  # these are of an operator's command
     errors.BackupInvalid,
     errors.BooksWrong,

@@ -7,9 +7,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import create_engine
 
 from moorage.auth.links import DAY_MS, LinkOrder, Links
 from moorage.backup.archive import write_archive
@@ -19,21 +16,10 @@ from moorage.errors import BackupInvalid
 from moorage.operate.backup import restore
 from moorage.pages.sessions.sessions import Sessions
 from moorage.records.session import Role
-from moorage.storage import migrate as migration
-from moorage.storage.migrate import NEWEST_REVISION, is_newest, migrate
+from moorage.storage.migrate import NEWEST_REVISION, REVISIONS, is_newest, migrate
 from moorage.storage.opening import DATABASE, open_database
 from support.books.records_fixture import ALICE
 from support.gateway.clock import MovableClock
-
-
-def database(path: Path, revision: str) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(migration.__file__).parent / "migrations"))
-    engine = create_engine(f"sqlite:///{path}")
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-    engine.dispose()
 
 
 async def open_link(path: Path) -> None:
@@ -55,11 +41,9 @@ def saved(tmp_path: Path, revision: str, *, opened: bool = False) -> Path:
     made = tmp_path / "made"
     made.mkdir()
     path = made / DATABASE
-    known = revision in migration.REVISIONS
-    database(path, revision if known else NEWEST_REVISION)
-    if not known:
-        with closing(sqlite3.connect(path)) as connection, connection:
-            connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    migrate(path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
     if opened:
         asyncio.run(open_link(path))
     entry = ManifestEntry(path=DATABASE, size=path.stat().st_size, digest=digest_of(path))
@@ -77,17 +61,25 @@ def saved(tmp_path: Path, revision: str, *, opened: bool = False) -> Path:
     return tmp_path / "saved"
 
 
-def test_backup_of_an_older_version_is_upgraded_by_the_first_start(tmp_path: Path) -> None:
+def test_backup_of_an_earlier_release_is_upgraded_by_the_first_start(
+    tmp_path: Path, later_release: str
+) -> None:
     data_dir = tmp_path / "data"
-    restore(saved(tmp_path, "0002"), data_dir)
-    assert not is_newest(data_dir / DATABASE)
+    made = saved(tmp_path, REVISIONS[0])
+    restore(made, data_dir)
     migrate(data_dir / DATABASE)
-    assert is_newest(data_dir / DATABASE)
+    assert is_newest(data_dir / DATABASE), later_release
 
 
-def test_backup_of_a_newer_version_is_refused_whole(tmp_path: Path) -> None:
-    with pytest.raises(BackupInvalid, match="newer version"):
-        restore(saved(tmp_path, "9999"), tmp_path / "data")
+@pytest.mark.parametrize(
+    ("revision", "says"),
+    [("release_9999", "newer version"), ("0045", "before the first release")],
+)
+def test_backup_of_an_unknown_version_is_refused_whole(
+    tmp_path: Path, revision: str, says: str
+) -> None:
+    with pytest.raises(BackupInvalid, match=says):
+        restore(saved(tmp_path, revision), tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
 

@@ -1,12 +1,16 @@
 """What is said to be missing, and what mends it."""
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from moorage.operate.check import Finding
-from moorage.operate.check.machine import Machine, Port, install_command, judge
+from moorage.operate.check.machine import Machine, Port, install_command, judge, look_at_machine
+from moorage.settings import load_settings
 from moorage.storage.server import Server
 
 SERVER = Server(version=15, encoding="UTF8", standby=False, may_create=True, pooled=True)
@@ -85,6 +89,11 @@ def test_programs_for_node_apps_are_not_missed_where_apps_run_in_images() -> Non
             "disk",
             "enlarge the disk, or lower disk_reserve_mib or app_disk_mib",
         ),
+        (
+            {"schema_problem": "newer"},
+            "database",
+            "set data_dir and database_url to those of this gateway",
+        ),
         ({"database": "no answer"}, "database", "set database_url right"),
         (
             {"database": replace(SERVER, version=14)},
@@ -122,6 +131,13 @@ def test_what_is_missing_comes_with_its_command(
     change: dict[str, Any], name: str, remedy: str
 ) -> None:
     assert missing(replace(GOOD, **change)) == [(name, remedy)]
+
+
+def test_books_from_before_the_first_release_are_found(db_path: Path) -> None:
+    with closing(sqlite3.connect(db_path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0045'")
+    settings = load_settings(file=None, environ={}, data_dir=str(db_path.parent))
+    assert "before the first release" in look_at_machine(settings).schema_problem
 
 
 @pytest.mark.parametrize(

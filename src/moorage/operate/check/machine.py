@@ -19,7 +19,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from moorage.chains.local.anvil import INSTALL_COMMAND, find_anvil
-from moorage.errors import ConfigurationInvalid, DatabaseUnavailable, LocalChainFailed
+from moorage.errors import (
+    ConfigurationInvalid,
+    DatabaseUnavailable,
+    LocalChainFailed,
+    SchemaUnknown,
+)
 from moorage.gateway.platform import isolation
 from moorage.gateway.state.data_directory import closing_command, open_to_others
 from moorage.operate.check.finding import Finding
@@ -27,6 +32,7 @@ from moorage.operate.check.ports import gateway_holds
 from moorage.process import find_program
 from moorage.routing.haproxy import port_in_use_by
 from moorage.settings import Settings
+from moorage.storage.migrate import is_newest
 
 if TYPE_CHECKING:
     from moorage.storage.server import Server
@@ -76,6 +82,7 @@ class Machine:
     free_mib: int = 0  # of the disk that data_dir is on
     needed_mib: int = 0  # for one app more, and the reserve
     database: "Server | str | None" = None  # the server, or why it can't be used; None: a file
+    schema_problem: str = ""  # why this version cannot use what the database holds
 
 
 async def check_machine(settings: Settings) -> list[Finding]:
@@ -119,6 +126,7 @@ def look_at_machine(settings: Settings) -> Machine:
         free_mib=_free_mib(Path(settings.data_dir)),
         needed_mib=settings.disk_reserve_mib + settings.app_disk_mib,
         database=_look_at_database(settings.database_url),
+        schema_problem=_schema_problem(settings),
     )
 
 
@@ -209,6 +217,9 @@ def _disk(machine: Machine) -> Finding:
 
 def _database(machine: Machine) -> Finding:
     server = machine.database
+    if machine.schema_problem:
+        remedy = "set data_dir and database_url to those of this gateway"
+        return Finding("database", ok=False, detail=machine.schema_problem, remedy=remedy)
     if server is None:
         return Finding("database", ok=True, detail="a file in the data directory")
     if isinstance(server, str):
@@ -319,6 +330,16 @@ def _look_at_database(url: str) -> "Server | str | None":
         return look(url)
     except (ConfigurationInvalid, DatabaseUnavailable) as error:
         return str(error).removeprefix("database_url: ")
+
+
+def _schema_problem(settings: Settings) -> str:
+    try:
+        is_newest(settings.database)
+    except SchemaUnknown as error:
+        return str(error)
+    except (ConfigurationInvalid, DatabaseUnavailable) as error:
+        return "" if settings.database_url else str(error)  # a server that is not there has a row
+    return ""
 
 
 def _look_for_anvil() -> str:

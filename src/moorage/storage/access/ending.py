@@ -1,4 +1,4 @@
-"""Ends all access to pages in a database that is not in use yet, whatever version it is of."""
+"""Ends all access to pages in a database that is not in use yet."""
 
 import sqlite3
 from contextlib import closing
@@ -10,7 +10,5 @@ from moorage.storage.schema import links, sessions
 def end_access(path: Path) -> None:
     """Removes every session and every link from the SQLite file at `path`."""
     with closing(sqlite3.connect(path)) as connection, connection:
-        found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
         for table in (sessions, links):
-            if (table.name,) in found:  # an older version had neither
-                connection.execute(f"DELETE FROM {table.name}")  # noqa: S608 (names of ours)
+            connection.execute(f"DELETE FROM {table.name}")  # noqa: S608 (names of ours)

@@ -1,4 +1,4 @@
-"""Runs alembic's migrations on the connection that `migrate` passes, or writes them as SQL."""
+"""Runs alembic's revisions on the connection that `migrate` passes, or writes them as SQL."""
 
 from alembic import context
 

@@ -1,7 +1,7 @@
 """Queries over projects that an operator has ordered to be deleted."""
 
 import msgspec
-from sqlalchemy import bindparam, case, delete, func, null, select, update
+from sqlalchemy import bindparam, delete, func, null, select, update
 
 from moorage.storage.database import Source, Statement, Transaction, Upsert
 from moorage.storage.schema import evictions, projects
@@ -23,25 +23,19 @@ class FailedTry(msgspec.Struct, frozen=True):
     why: str
 
 
-HIDDEN_MS = 253_370_764_800_000  # 9999-01-01
-"""`at_ms` of orders with an export, so that a gateway that can't make one has nothing to do."""
-
-_at_ms = case(
-    (evictions.c.at_ms == HIDDEN_MS, evictions.c.after_export_at_ms), else_=evictions.c.at_ms
-)
 _ALL = Statement(
-    select(evictions.c.project_id, evictions.c.reason, _at_ms, evictions.c.with_export)
+    select(evictions.c.project_id, evictions.c.reason, evictions.c.at_ms, evictions.c.with_export)
     .join(projects, projects.c.id == evictions.c.project_id)
     .where(projects.c.deleted_at_ms.is_(None))
-    .order_by(_at_ms, evictions.c.project_id)
+    .order_by(evictions.c.at_ms, evictions.c.project_id)
 )
 _FIRST_DUE = Statement(
-    select(func.min(_at_ms))
+    select(func.min(evictions.c.at_ms))
     .join(projects, projects.c.id == evictions.c.project_id)
     .where(projects.c.deleted_at_ms.is_(None))
 )
-_GIVEN = ("project_id", "reason", "at_ms", "with_export", "after_export_at_ms")
-_NO_FAILURE: dict[str, object] = dict.fromkeys(("failed_at_ms", "failure", "failed_due_ms"), null())
+_GIVEN = ("project_id", "reason", "at_ms", "with_export")
+_NO_FAILURE: dict[str, object] = dict.fromkeys(("failed_at_ms", "failure"), null())
 _ORDER = Statement(
     Upsert(
         table=evictions,
@@ -52,13 +46,16 @@ _ORDER = Statement(
 _CANCEL = Statement(delete(evictions).where(evictions.c.project_id == bindparam("of_project")))
 _FAILURES = Statement(
     select(evictions.c.project_id, evictions.c.failed_at_ms, evictions.c.failure).where(
-        evictions.c.failed_due_ms == _at_ms
+        evictions.c.failed_at_ms.is_not(None)
     )
 )
 _NOTE_FAILURE = Statement(
     update(evictions)
-    .where(evictions.c.project_id == bindparam("of_project"), _at_ms == bindparam("due_ms"))
-    .values(failed_at_ms=bindparam("tried_at_ms"), failure=bindparam("why"), failed_due_ms=_at_ms)
+    .where(
+        evictions.c.project_id == bindparam("of_project"),
+        evictions.c.at_ms == bindparam("due_ms"),
+    )
+    .values(failed_at_ms=bindparam("tried_at_ms"), failure=bindparam("why"))
 )
 _FORGET_FAILURE = Statement(
     update(evictions).where(evictions.c.project_id == bindparam("of_project")).values(_NO_FAILURE)
@@ -75,10 +72,7 @@ async def ordered(source: Source) -> list[Eviction]:
 
 async def order(tx: Transaction, eviction: Eviction) -> None:
     """Orders that a project be deleted, in place of an earlier order."""
-    hidden = {"at_ms": HIDDEN_MS, "after_export_at_ms": eviction.at_ms}
-    shown = {"at_ms": eviction.at_ms, "after_export_at_ms": None}
-    due = hidden if eviction.with_export else shown
-    await tx.execute(_ORDER, **msgspec.structs.asdict(eviction) | due)
+    await tx.execute(_ORDER, **msgspec.structs.asdict(eviction))
 
 
 async def cancel(tx: Transaction, project_id: str) -> bool:

@@ -22,7 +22,7 @@ def one_of(name: str, *values: str) -> CheckConstraint:
 def partial_index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
     """An index of the rows for which a condition holds.
 
-    For PostgreSQL the migrations alone say so: the word for it here would have SQLAlchemy import
+    `migrate` applies it to PostgreSQL too: the option for that here would have SQLAlchemy import
     that dialect, some 2 MiB, in each gateway.
     """
     return Index(name, *columns, unique=unique, sqlite_where=text(where))

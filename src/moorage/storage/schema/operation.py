@@ -118,17 +118,12 @@ evictions = Table(
     # A project that an operator has ordered to be deleted.
     Column("project_id", Text, ForeignKey("projects.id"), primary_key=True),
     Column("reason", Text, nullable=False),  # told to its owner
-    # When it is due. With an export it is the year 9999 here: gateways of earlier versions know
-    # no other column, and would delete without one.
-    Column("at_ms", BigInteger, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),  # when it is due
     # Whether its owner gets an archive of what it has.
     Column("with_export", Boolean, nullable=False, server_default=true()),
-    Column("after_export_at_ms", BigInteger),  # when it is due with an export; else null
     # When it was last tried, if that failed, and why: null after a try that went well.
     Column("failed_at_ms", BigInteger),
     Column("failure", Text),
-    # When the order that failed was due: an older gateway that orders anew leaves these three.
-    Column("failed_due_ms", BigInteger),
     Index(None, "at_ms"),
 )
 
