@@ -14,15 +14,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from support.engines.fake_kubernetes.cluster import Cluster, started_cluster
-from support.engines.fake_kubernetes.resources import DEPLOYMENTS, PODS, Manifest
-
 from deploying import through_gateway
 from gateway import funded, gateway
 from measure import Row, median, spread
 from moorage.engines.images.base_images import DEFAULTS
 from support.clients.wallet import HELLO
 from support.engines.base_image import SHOWN, push_base
+from support.engines.fake_kubernetes.cluster import Cluster, started_cluster
+from support.engines.fake_kubernetes.resources import DEPLOYMENTS, PODS, Manifest
 from support.engines.kubernetes_client import KubernetesClient, opened_client
 from support.engines.kubernetes_fixture import own_image
 from support.engines.registry_fixture import started_registry

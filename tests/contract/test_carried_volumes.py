@@ -10,8 +10,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.engines.fake_kubernetes.cluster import Cluster
-from support.engines.fake_kubernetes.resources import CLAIMS, NETWORK_POLICIES, PODS, SECRETS
 
 from moorage.engines.carried import NewVolume, VolumeArchive, VolumeContent
 from moorage.engines.disks.volume import Volume
@@ -20,6 +18,8 @@ from moorage.engines.kubernetes.engine import KubernetesEngine
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Stack
+from support.engines.fake_kubernetes.cluster import Cluster
+from support.engines.fake_kubernetes.resources import CLAIMS, NETWORK_POLICIES, PODS, SECRETS
 from support.engines.kubernetes_engine_fixture import (
     CopyingBuilder,
     cluster_options,

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from support.engines.fake_kubernetes.cluster import Cluster
 
 from moorage.operate.check.cluster import check_cluster, judge_cluster
 from moorage.operate.check.machine import look_at_machine
 from moorage.settings import Settings, load_settings
+from support.engines.fake_kubernetes.cluster import Cluster
 
 pytestmark = pytest.mark.root
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support.engines.fake_kubernetes.cluster import Cluster
 
 from moorage.engines.dockerd.daemon import DaemonFailed
 from moorage.engines.dockerd.images import ImageOptions
@@ -34,6 +33,7 @@ from moorage.records.log import LogKind
 from moorage.settings import load_settings
 from moorage.uploads.tree import DirectoryTree
 from support.engines.docker_fixture import BASE, SUBNET, Dockerd
+from support.engines.fake_kubernetes.cluster import Cluster
 from support.engines.kubernetes_engine_fixture import (
     cluster_options,
     host_configuration,

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from support.engines.fake_kubernetes.cluster import Cluster
 
 from moorage.engines.images.credentials import Credentials
 from moorage.engines.images.reference import Repository
@@ -16,6 +15,7 @@ from moorage.engines.kubernetes.objects.labels import wallet_hash
 from moorage.errors import DeployFailed
 from moorage.planning.plan import Plan
 from moorage.records.log import LogKind
+from support.engines.fake_kubernetes.cluster import Cluster
 from support.engines.kubernetes_engine_fixture import opened_engine
 from support.engines.registry_fixture import RegistryServer
 from support.engines.runtime_fixture import make_building_engine

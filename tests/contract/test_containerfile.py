@@ -23,11 +23,11 @@ from urllib.parse import urlsplit
 
 import pytest
 from repacked_wheels import repack
-from support.engines.fake_kubernetes.cluster import Cluster
 
 import moorage
 from support.chains.rpc_proxy import RpcProxy
 from support.engines.docker_fixture import Dockerd
+from support.engines.fake_kubernetes.cluster import Cluster
 from support.engines.kubernetes_engine_fixture import cluster_options, make_engine
 from support.gateway.waiting import until
 

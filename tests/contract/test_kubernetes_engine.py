@@ -5,16 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from moorage.engines.engine import InstanceSpec
+from moorage.engines.kubernetes.engine import KubernetesEngine
+from moorage.errors import DeployFailed, FailureCause
 from support.engines.fake_kubernetes.cluster import Cluster
 from support.engines.fake_kubernetes.resources import (
     NODES,
     PODS,
     Manifest,
 )
-
-from moorage.engines.engine import InstanceSpec
-from moorage.engines.kubernetes.engine import KubernetesEngine
-from moorage.errors import DeployFailed, FailureCause
 from support.engines.kubernetes_engine_fixture import cluster_options, make_engine, opened_engine
 from support.engines.small_apps import LIMITS, MIB, build, fetch, plan, start
 

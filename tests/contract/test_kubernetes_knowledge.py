@@ -5,9 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.engines.fake_kubernetes.cluster import Cluster
-from support.engines.fake_kubernetes.faults import BUSY, INTERNAL
-from support.engines.fake_kubernetes.resources import NAMESPACES, PODS
 
 from moorage.content.directory import DirectoryStore
 from moorage.engines.engine import InstanceSpec
@@ -15,6 +12,9 @@ from moorage.engines.kind import ClusterOptions
 from moorage.engines.kubernetes.engine import KubernetesEngine
 from moorage.errors import ClusterUnavailable, IsolationMissing
 from moorage.records.log import LogKind
+from support.engines.fake_kubernetes.cluster import Cluster
+from support.engines.fake_kubernetes.faults import BUSY, INTERNAL
+from support.engines.fake_kubernetes.resources import NAMESPACES, PODS
 from support.engines.kubernetes_engine_fixture import cluster_options, make_engine, opened_engine
 from support.engines.small_apps import LIMITS, MIB, build, fetch, logged, plan, start
 from support.gateway.waiting import until, until_read

@@ -7,9 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from support.engines.fake_kubernetes.cluster import Cluster
-from support.engines.fake_kubernetes.faults import INTERNAL
-from support.engines.fake_kubernetes.resources import NAMESPACES, PODS, SECRETS, Resource
 
 from moorage.clock import SystemClock
 from moorage.engines.engine import BuildSpec
@@ -23,6 +20,9 @@ from moorage.engines.kubernetes.objects.build import Build
 from moorage.engines.kubernetes.objects.labels import app_name, wallet_hash, wallet_namespace
 from moorage.engines.kubernetes.options import pod_options
 from moorage.errors import ClusterUnavailable
+from support.engines.fake_kubernetes.cluster import Cluster
+from support.engines.fake_kubernetes.faults import INTERNAL
+from support.engines.fake_kubernetes.resources import NAMESPACES, PODS, SECRETS, Resource
 from support.engines.kubernetes_engine_fixture import (
     OWN_IMAGE,
     Copied,

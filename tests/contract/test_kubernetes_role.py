@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.engines.fake_kubernetes.cluster import Cluster
-from support.engines.fake_kubernetes.resources import STORED
 
 from moorage.engines.engine import Engine, InstanceSpec
 from moorage.engines.kubernetes.objects import questions
 from moorage.errors import IsolationMissing
 from moorage.records.log import LogKind
+from support.engines.fake_kubernetes.cluster import Cluster
+from support.engines.fake_kubernetes.resources import STORED
 from support.engines.kubernetes_engine_fixture import make_engine, opened_engine
 from support.engines.small_apps import LIMITS, MIB, build, logged, plan
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from support.engines.fake_kubernetes.cluster import Cluster
 
 from moorage.engines.kubernetes.engine import KubernetesEngine
 from support.engines.base_image import push_base
+from support.engines.fake_kubernetes.cluster import Cluster
 from support.engines.kubernetes_engine_fixture import opened_engine
 from support.engines.registry_fixture import RegistryServer
 from support.engines.runtime_fixture import make_building_engine

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.engines.fake_kubernetes.cluster import Cluster
-from support.engines.fake_kubernetes.resources import NAMESPACES, PODS
 
 from moorage.engines.images.base_images import DEFAULTS
 from support.clients.visitor import fetch
 from support.clients.wallet import HELLO, Wallet, fresh_name
 from support.engines.base_image import SHOWN, push_base
+from support.engines.fake_kubernetes.cluster import Cluster
+from support.engines.fake_kubernetes.resources import NAMESPACES, PODS
 from support.engines.kubernetes_fixture import own_image
 from support.engines.registry_fixture import RegistryServer, started_registry
 from support.gateway.gateway_fixture import DevGateway, running

@@ -15,10 +15,10 @@ import arena
 import pytest
 import pytest_asyncio
 from apps import LIMITS, Deployer, add_privileged_programs, ask, attempts, plan, upload
-from support.engines.fake_kubernetes.cluster import Cluster, started_cluster
 from threats import ALLOWED, FILES, HOST, KERNEL, NEIGHBOUR, PROCESSES, WORLD, Threat
 
 from conftest import GATEWAY_SECRET, Host
+from support.engines.fake_kubernetes.cluster import Cluster, started_cluster
 from support.engines.kubernetes_engine_fixture import cluster_options, make_engine, opened_engine
 
 pytestmark = pytest.mark.root
