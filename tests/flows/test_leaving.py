@@ -106,6 +106,10 @@ async def test_gateway_is_retired_only_knowingly_while_somebody_is_owed_somethin
     assert books.name in document["kept"]
     assert books.exists()
 
+    with pytest.raises(AssertionError, match="`moorage retire` ended"):
+        gateway.start()
+    gateway.info = {}  # nothing is left to end
+
 
 async def tables() -> str:
     """The packet filters' tables of this machine."""

@@ -32,6 +32,7 @@ from moorage.deploy.loops import loops_of
 from moorage.deploy.services import DeployServices
 from moorage.deploy.settings import DeploySettings
 from moorage.engines.host.machine import EVERY_SECONDS, tell
+from moorage.errors import ConfigurationInvalid
 from moorage.events.services import EventServices, EventSettings
 from moorage.gateway.operator.vital_signs import (
     watch_nonces,
@@ -65,7 +66,7 @@ from moorage.settings import Settings
 from moorage.storage.database import Database
 from moorage.storage.opening import open_database
 from moorage.storage.purpose import Purpose, set_purpose
-from moorage.storage.several.cluster import RunningGateway, agree
+from moorage.storage.several.cluster import RunningGateway, agree, retired_at
 from moorage.storage.several.leases import Leases, MachineLease
 from moorage.storage.several.shared_tables import SharedTables
 from moorage.threads import in_thread
@@ -190,8 +191,8 @@ async def open_core(
 
     The schema is upgraded before, once: an older gateway may open it again beside a newer one,
     whose changes leave room for it. Raises ConfigurationInvalid when a key of the secrets is
-    missing, or the database has another purpose; AlreadyRunning when a gateway of another machine
-    uses it.
+    missing, the database has another purpose, or its gateway was retired; AlreadyRunning when a
+    gateway of another machine uses it.
     """
     data_dir = Path(settings.data_dir)
     name = settings.gateway_name
@@ -201,6 +202,11 @@ async def open_core(
         await in_thread(set_purpose, settings.database_url, purpose)
     db = open_database(settings.database, speed=speed)
     stack.callback(db.close)
+    if ended_at := await retired_at(db):
+        raise ConfigurationInvalid(
+            f"These books are of a gateway that `moorage retire` ended at {ended_at}: to run a "
+            "gateway, name another data_dir, and another database_url if it is set."
+        )
     machine = gateway_id(data_dir)
     machine_lease = None
     several_proxies = has_several_proxies(settings)

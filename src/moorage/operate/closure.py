@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from moorage.clock import iso_utc
 from moorage.errors import InvalidField
 from moorage.gateway.state.data_directory import remove_all_but_books
 from moorage.ledger.metering import Metering
@@ -25,6 +26,7 @@ from moorage.storage.money import payments, purses
 from moorage.storage.money.accounts import purse_of
 from moorage.storage.money.chains import unsettled
 from moorage.storage.operation import project_uses
+from moorage.storage.several import cluster
 from moorage.threads import in_thread
 
 
@@ -77,9 +79,10 @@ async def run_retire(
         await _remove_apps(machine)
         await _delete_projects(machine)
         await machine.stop()
-        async with db.transaction(durable=True) as tx:
-            await note_act(tx, operator_name(), "retire", "the gateway", reason=reason)
         kept = await in_thread(remove_all_but_books, machine.core.data_dir)
+        async with db.transaction(durable=True) as tx:  # last: until then it can be repeated
+            await cluster.retire(tx, at=iso_utc(machine.core.clock.now_ms()))
+            await note_act(tx, operator_name(), "retire", "the gateway", reason=reason)
         return Retired(is_retired=True, left=left, kept=kept)
 
 

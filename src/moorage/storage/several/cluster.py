@@ -12,6 +12,7 @@ SILENT_MS = 60_000
 """A gateway that said nothing for this long does not run."""
 
 _FORGET_MS = 86_400_000
+_RETIRED = "retired"
 _BOOT = "boot"  # beside the fingerprints: an older gateway compares only those that it has itself
 _AGREE = Statement(
     Upsert(table=agreements, values={"name": bindparam("name"), "value": bindparam("value")})
@@ -73,6 +74,16 @@ async def agreed(source: Source, name: str) -> str:
     """Returns what all gateways have of this name; "" if there is nothing."""
     row = await source.one(_AGREED, name=name)
     return "" if row is None else str(row[0])
+
+
+async def retire(tx: Transaction, *, at: str) -> None:
+    """Records in the books that their gateway was retired at this time (ISO 8601)."""
+    await tx.execute(_REPLACE, name=_RETIRED, value=at)
+
+
+async def retired_at(source: Source) -> str:
+    """Returns when the gateway of these books was retired (ISO 8601); "" if it was not."""
+    return await agreed(source, _RETIRED)
 
 
 async def say(tx: Transaction, gateway: RunningGateway, *, now_ms: int) -> None:
