@@ -549,6 +549,20 @@ async def test_proxy_in_a_removed_directory_is_replaced(harbour: Harbour) -> Non
     await other.stop()
 
 
+async def test_recorded_proxy_is_ended_whatever_its_command_line_names(harbour: Harbour) -> None:
+    """As where the data directory was moved, and another checkout's program is started on it."""
+    (before,) = running_proxies(harbour.settings)
+    moved = harbour.settings.state_dir.with_name("moved")
+    harbour.settings.state_dir.rename(moved)
+    run_dir = harbour.settings.run_dir.with_name("run2")
+    program = moved.with_name("program")
+    program.symlink_to(find_tool("haproxy"))
+    other = HAProxy(program, replace(harbour.settings, state_dir=moved, run_dir=run_dir))
+    assert await other.start() == harbour.port
+    assert not Path(f"/proc/{before}").exists()
+    await other.stop()
+
+
 async def test_proxy_that_lost_its_record_is_found_and_replaced(harbour: Harbour) -> None:
     (before,) = running_proxies(harbour.settings)
     (harbour.settings.state_dir / "proxy.json").unlink()
