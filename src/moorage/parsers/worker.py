@@ -46,7 +46,7 @@ from moorage.parsers.job import (
     Unpack,
     refusal_of,
 )
-from moorage.planning.inspection.findings import inspect, told, unserved
+from moorage.planning.findings import inspect, told, unserved
 from moorage.planning.pages import left_out
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan

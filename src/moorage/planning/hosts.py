@@ -15,12 +15,10 @@ import msgspec
 from moorage.errors import InvalidField, PlanNotFound, UploadInvalid
 from moorage.planning.explicit import COMMAND_LIMIT, Asked, directory
 from moorage.planning.interpreters import unmade, words
-from moorage.planning.node.package_json import PackageJson, package_json
-from moorage.planning.node.scripts import is_for_development
+from moorage.planning.node.package_json import PackageJson, is_for_development, package_json
+from moorage.planning.plan import quoted
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.toml import toml_document
-from moorage.planning.reading.yaml import yaml_document
-from moorage.planning.recipe import quoted
+from moorage.planning.reading.formats import toml_document, yaml_document
 
 
 class _Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

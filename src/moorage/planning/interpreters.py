@@ -5,8 +5,8 @@ import re
 
 from moorage.errors import RuntimeUnsupported
 from moorage.planning.node.package_json import package_json
+from moorage.planning.plan import quoted
 from moorage.planning.reading.folder import Folder
-from moorage.planning.recipe import quoted
 from moorage.planning.toolbox import Tool, Toolbox
 
 # Programs that come with a language, or that only its packages bring.

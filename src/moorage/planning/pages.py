@@ -14,11 +14,9 @@ from moorage.planning import static
 from moorage.planning.explicit import Asked
 from moorage.planning.node import app as node
 from moorage.planning.node.package_json import package_json
-from moorage.planning.plan import Plan, Stack
+from moorage.planning.plan import Plan, Recipe, Stack
 from moorage.planning.python.objects import is_aside
-from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.source import SourceTree
-from moorage.planning.recipe import Recipe
+from moorage.planning.reading.folder import Folder, SourceTree
 from moorage.planning.toolbox import Toolbox
 from moorage.records.finding import Finding, FindingKind
 

@@ -9,7 +9,7 @@ from moorage.planning import hosts, pages, static
 from moorage.planning.dockerfile.app import FILE as DOCKERFILE
 from moorage.planning.explicit import Asked
 from moorage.planning.languages import ruby
-from moorage.planning.node.files import SCRIPT_FILES, TYPESCRIPT_FILES
+from moorage.planning.node.package_json import SCRIPT_FILES, TYPESCRIPT_FILES
 from moorage.planning.python.objects import is_aside
 from moorage.planning.python.starts import SCRIPTS as PYTHON_SCRIPTS
 from moorage.planning.reading.folder import Folder

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from moorage.clock import Clock
-from moorage.planning.dockerfile.packages import PROGRAMS
+from moorage.planning.dockerfile.commands import PROGRAMS
 from moorage.planning.toolbox import Toolbox
 from moorage.toolchains.host import host_versions, present
 from moorage.toolchains.npm import Npm, NpmFailed

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from moorage.errors import RuntimeUnsupported
-from moorage.planning.node.engines import LOCK_LIMIT, package_needs
 from moorage.planning.node.package_json import package_json
+from moorage.planning.node.package_managers import LOCK_LIMIT, package_needs
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.reading.folder import Folder

@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from moorage.planning.reading.glob import covers, matches, parts
+from moorage.planning.reading.folder import covers, matches, parts
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from moorage.errors import PlanNotFound, RuntimeUnsupported
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.planning.planner import make_plan
-from moorage.planning.reading.yaml import yaml_document
+from moorage.planning.reading.formats import yaml_document
 from moorage.planning.static import said
 from support.engines.memory_tree import MemoryTree
 from support.engines.toolboxes import EVERYTHING

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from moorage.planning.inspection.findings import inspect, told, unserved
+from moorage.planning.findings import inspect, told, unserved
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
 from moorage.records.finding import Finding, FindingKind

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from moorage.planning.node.package_json import PackageJson
-from moorage.planning.node.scripts import command_of, is_development_server
+from moorage.planning.node.package_json import PackageJson, command_of, is_development_server
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
 from support.engines.memory_tree import MemoryTree

@@ -16,7 +16,7 @@ from moorage.errors import MoorageError, UploadInvalid
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.toml import KEY_PARTS_LIMIT, toml_document
+from moorage.planning.reading.formats import KEY_PARTS_LIMIT, toml_document
 from support.engines.memory_tree import MemoryTree
 from support.engines.toolboxes import TOOLBOX
 

@@ -1,6 +1,6 @@
 import pytest
 
-from moorage.planning.reading.shell import first_word, in_place
+from moorage.planning.reading.formats import first_word, in_place
 
 
 @pytest.mark.parametrize(

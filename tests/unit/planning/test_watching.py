@@ -3,7 +3,7 @@
 import pytest
 
 from moorage.planning.node.package_json import PackageJson
-from moorage.planning.node.watching import without_watching
+from moorage.planning.node.starts import without_watching
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from packaging.utils import canonicalize_name
 
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
-from moorage.planning.python.packages import package_of
-from moorage.planning.python.wheels import wheels
+from moorage.planning.python.requirements import package_of
+from moorage.planning.python.versions import wheels
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.semver import Version
 from support.engines.memory_tree import MemoryTree

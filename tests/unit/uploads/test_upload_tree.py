@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.planning.reading.source import SourceTree
+from moorage.planning.reading.folder import SourceTree
 from moorage.sdk.archive import list_files
 from moorage.uploads.limits import UploadLimits
 from moorage.uploads.tree import DirectoryTree, Upload

@@ -18,7 +18,7 @@ from msgspec import UNSET
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.node.app import installed_by
 from moorage.planning.plan import Plan, Stack
-from moorage.planning.python.packages import package_of
+from moorage.planning.python.requirements import package_of
 
 _MAX_LINE = 300  # characters
 _MAX_READ = 4_000  # of a line, which may be one in JSON

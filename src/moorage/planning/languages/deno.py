@@ -3,13 +3,11 @@
 import re
 from collections.abc import Mapping
 
-from moorage.planning.explicit import Asked
-from moorage.planning.plan import Stack
+from moorage.planning.explicit import Asked, find_tool
+from moorage.planning.plan import Recipe, Stack, in_app
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.jsonc import json_document
-from moorage.planning.recipe import Recipe, in_app
+from moorage.planning.reading.formats import json_document
 from moorage.planning.toolbox import Toolbox
-from moorage.planning.wanted import find_tool
 
 LOOKED_FOR = ("deno.json with a start task, or main.ts, server.ts, … beside it",)
 

@@ -2,13 +2,11 @@
 
 import re
 
-from moorage.planning.explicit import Asked
+from moorage.planning.explicit import Asked, Wanted, find_tool, wanted_from
 from moorage.planning.interpreters import unmade, words
-from moorage.planning.plan import Stack
+from moorage.planning.plan import Recipe, Stack, with_path
 from moorage.planning.reading.folder import Folder
-from moorage.planning.recipe import Recipe, with_path
 from moorage.planning.toolbox import Toolbox
-from moorage.planning.wanted import Wanted, find_tool, wanted_from
 
 LOOKED_FOR = ("go.mod and a package main, at the root, below cmd/ or elsewhere", "main.go")
 

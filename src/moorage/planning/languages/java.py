@@ -4,12 +4,10 @@ import re
 from shlex import quote
 from typing import NamedTuple
 
-from moorage.planning.explicit import Asked
-from moorage.planning.plan import Stack
+from moorage.planning.explicit import Asked, Found, Wanted, find_tool, wanted_from
+from moorage.planning.plan import Recipe, Stack
 from moorage.planning.reading.folder import Folder
-from moorage.planning.recipe import Recipe
 from moorage.planning.toolbox import Toolbox
-from moorage.planning.wanted import Found, Wanted, find_tool, wanted_from
 
 LOOKED_FOR = ("pom.xml or build.gradle", "a .java file with a main method, also below src/")
 _LIMIT = 262_144  # bytes of a build file or a source

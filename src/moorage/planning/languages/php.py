@@ -3,12 +3,10 @@
 import json
 import re
 
-from moorage.planning.explicit import Asked
-from moorage.planning.plan import Stack
+from moorage.planning.explicit import Asked, Wanted, find_tool, wanted_from
+from moorage.planning.plan import Recipe, Stack
 from moorage.planning.reading.folder import Folder
-from moorage.planning.recipe import Recipe
 from moorage.planning.toolbox import Toolbox
-from moorage.planning.wanted import Wanted, find_tool, wanted_from
 
 LOOKED_FOR = ("index.php, also in public/ or web/; artisan",)
 _REQUIRES = re.compile(r'"php"\s*:\s*"([^"]{1,60})"')

@@ -3,13 +3,11 @@
 import re
 from collections.abc import Iterator
 
-from moorage.planning.explicit import Asked
-from moorage.planning.plan import Stack
+from moorage.planning.explicit import Asked, Found, Wanted, find_tool, pinned, wanted_from
+from moorage.planning.plan import Recipe, Stack
 from moorage.planning.reading.folder import Folder
-from moorage.planning.recipe import Recipe
 from moorage.planning.static import serve
 from moorage.planning.toolbox import Toolbox
-from moorage.planning.wanted import Found, Wanted, find_tool, pinned, wanted_from
 
 SCRIPTS = ("app.rb", "server.rb", "main.rb")
 LOOKED_FOR = (

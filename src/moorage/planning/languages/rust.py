@@ -3,14 +3,12 @@
 import re
 from collections.abc import Mapping
 
-from moorage.planning.explicit import Asked
+from moorage.planning.explicit import Asked, Wanted, find_tool, wanted_from
 from moorage.planning.interpreters import unmade
-from moorage.planning.plan import Stack
+from moorage.planning.plan import Recipe, Stack
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.toml import toml_document
-from moorage.planning.recipe import Recipe
+from moorage.planning.reading.formats import toml_document
 from moorage.planning.toolbox import Toolbox
-from moorage.planning.wanted import Wanted, find_tool, wanted_from
 
 LOOKED_FOR = ("Cargo.toml with src/main.rs or a [[bin]]",)
 _MEMBER = re.compile(r"\A(?!.*\b(?:target|vendor|node_modules)/).+/Cargo\.toml\Z")

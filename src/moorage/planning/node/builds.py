@@ -1,14 +1,173 @@
 """Finds what builds a package without a build script: its framework, or TypeScript."""
 
+import json
+import posixpath
 import re
 from collections.abc import Collection
 from itertools import islice
 from typing import NamedTuple
 
-from moorage.planning.node.files import SCRIPT_FILES, server_file
-from moorage.planning.node.package_json import PackageJson
-from moorage.planning.node.scripts import NEXT_START, command_of, is_development_server
+from moorage.planning.node.package_json import (
+    NEXT_START,
+    SCRIPT_FILES,
+    PackageJson,
+    command_of,
+    is_development_server,
+    server_file,
+)
 from moorage.planning.reading.folder import Folder
+
+_LIMIT = 65_536  # bytes read of a file
+_OBJECT_LIMIT = 8_192  # characters looked at around a key
+_ENDINGS = ("js", "ts", "mjs", "mts", "cjs", "json")
+_NEXT_EXPORT = re.compile(r"""\boutput\s*:\s*['"`]export['"`]""")
+_NO_SSR = re.compile(r"\bssr\s*:\s*false\b")
+_TSC = re.compile(r"tsc(?=[ \t]|\Z)")
+_OUT_DIR = re.compile(r"--outDir[ \t=]+([\w./-]{1,100})")
+_NO_EMIT = re.compile(r"\bnoEmit\"\s*:\s*true\b")
+_PATHS = re.compile(r"\"paths\"\s*:\s*\{([^}]{0,4096})\}")
+_PATHS_KEY = re.compile(r"\"([^\"*]{0,100})\*?\"\s*:")
+_PATH = (
+    r"\s*:\s*(?P<absolute>(?:path\.)?(?:resolve|join)\(\s*(?:__dirname|import\.meta\.dirname)\s*,\s*)?"
+    r"""['"`](?P<path>[\w./-]{1,100})['"`]"""
+)
+_VITE_ROOT = re.compile(rf"\broot{_PATH}")
+_VITE_OUT = re.compile(rf"\boutDir{_PATH}")
+# Comments, and the strings they may seem to begin in; each branch matches closed or not.
+_COMMENT = re.compile(
+    r"""("(?:[^"\\\n]|\\.)*"?|'(?:[^'\\\n]|\\.)*'?|`(?:[^`\\]|\\[\s\S])*`?)"""
+    r"|//[^\n]*|/\*[\s\S]*?(?:\*/|\Z)"
+)
+
+
+def vite_output(folder: Folder, build: str) -> str:
+    """Returns Vite's output directory: --outDir of the build's command, else `build.outDir`.
+
+    Both are relative to root unless made absolute.
+    """
+    text = config_text(folder, "vite.config")
+    root = _VITE_ROOT.search(text)
+    out = next((m for m in _VITE_OUT.finditer(text) if _is_in(text, m.start(), "build")), None)
+    option = _OUT_DIR.search(build)
+    if option is not None:
+        output = posixpath.normpath(posixpath.join(root["path"] if root else "", option[1]))
+        return "dist" if output.startswith(("..", "/")) or output == "." else output
+    base = "" if root is None or (out is not None and out["absolute"]) else root["path"]
+    output = posixpath.normpath(posixpath.join(base, out["path"] if out is not None else "dist"))
+    return "dist" if output.startswith(("..", "/")) or output == "." else output
+
+
+def _is_in(text: str, place: int, key: str) -> bool:
+    """Whether the innermost object around a place of a text is the value of this key."""
+    depth = 0
+    for index in range(place - 1, max(place - _OBJECT_LIMIT, -1), -1):
+        depth += {"}": 1, "{": -1}.get(text[index], 0)
+        if depth < 0:
+            before = text[max(index - 40, 0) : index]
+            return re.search(rf"\b{key}['\"]?\s*:\s*\Z", before) is not None
+    return False
+
+
+def names_package(folder: Folder, config: str, package: str) -> bool:
+    """Whether a configuration file imports a package, or a part of it."""
+    pattern = rf"""['"]{re.escape(package)}(?:/[^'"]{{0,100}})?['"]"""
+    return re.search(pattern, config_text(folder, config)) is not None
+
+
+def configured_directory(folder: Folder, config: str, key: str) -> str:
+    """Returns the directory that a configuration file sets under a key, "" for none."""
+    pattern = rf"""\b{key}['"]?\s*:\s*['"`]([\w./-]{{1,100}})['"`]"""
+    match = re.search(pattern, config_text(folder, config))
+    if match is None or ".." in match[1]:
+        return ""
+    directory = posixpath.normpath(match[1]).lstrip("/")
+    return "" if directory == "." else directory
+
+
+def compiled_file(folder: Folder, source: str, *, build: str) -> str:
+    """Returns the file that tsc compiles a source to, by its options; "" if none."""
+    text = config_text(folder, "tsconfig")
+    if not text or not _TSC.match(build) or _NO_EMIT.search(text):
+        return ""
+    option = _OUT_DIR.search(build)
+    out = option[1] if option else configured_directory(folder, "tsconfig", "outDir")
+    root = configured_directory(folder, "tsconfig", "rootDir") or posixpath.dirname(source)
+    relative = source.removeprefix(f"{root}/") if out else source
+    return posixpath.normpath(posixpath.join(out, f"{relative.removesuffix('.ts')}.js"))
+
+
+def next_exports(folder: Folder) -> bool:
+    """Whether Next.js is configured to export files instead of a server."""
+    return _NEXT_EXPORT.search(config_text(folder, "next.config")) is not None
+
+
+def is_without_server(folder: Folder) -> bool:
+    """Whether React Router or Remix is configured to build files instead of a server."""
+    text = config_text(folder, "react-router.config") + config_text(folder, "vite.config")
+    return _NO_SSR.search(text) is not None
+
+
+def config_text(folder: Folder, name: str) -> str:
+    """Returns a configuration file's text without comments, "" if there is no file."""
+    file = folder.first(*(f"{name}.{ending}" for ending in _ENDINGS))
+    text = folder.data(file, limit=_LIMIT).decode(errors="replace") if file else ""
+    return without_comments(text)
+
+
+def without_comments(text: str) -> str:
+    """Returns a text of JavaScript or JSON without its comments."""
+    return _COMMENT.sub(lambda match: match[1] or "", text)
+
+
+def path_aliases(folder: Folder) -> tuple[str, ...]:
+    """Returns how names begin that tsconfig.json's `paths` gives to the app's own files."""
+    paths = _PATHS.search(config_text(folder, "tsconfig"))
+    found = _PATHS_KEY.findall(paths[1]) if paths else []
+    return tuple(key for key in found if key)
+
+
+class AngularOutput(NamedTuple):
+    """The output directories of Angular's build."""
+
+    base: str
+    files: str  # where the pages are
+    is_server: bool
+
+
+def angular_output(folder: Folder) -> AngularOutput | None:
+    """Returns where angular.json's first application is built; None when it doesn't say."""
+    if not folder.has("angular.json"):
+        return None
+    try:
+        document = json.loads(folder.data("angular.json", limit=_LIMIT))
+        name, project = next(
+            (name, project)
+            for name, project in document["projects"].items()
+            if project.get("projectType", "application") == "application"
+        )
+        target = project.get("architect", project.get("targets", {}))["build"]
+        return angular_target(str(name), target["builder"], target.get("options", {}))
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError, StopIteration):
+        return None
+
+
+def angular_target(name: str, builder: str, options: dict[str, object]) -> AngularOutput | None:
+    """Returns a target's output: the application builder adds browser/, the older one doesn't."""
+    path = options.get("outputPath", f"dist/{name}")
+    base = path.get("base", f"dist/{name}") if isinstance(path, dict) else path
+    pages = path.get("browser", "browser") if isinstance(path, dict) else "browser"
+    base = posixpath.normpath(str(base))
+    files = posixpath.normpath(f"{base}/{pages}")
+    if any(
+        path.startswith(("/", "..")) or not re.fullmatch(r"[\w./@-]{1,200}", path)
+        for path in (base, files)
+    ):
+        return None
+    if not builder.endswith(":application"):
+        return AngularOutput(base, base, False)
+    is_server = options.get("outputMode") == "server" or bool(options.get("ssr"))
+    return AngularOutput(base, files, is_server and options.get("outputMode") != "static")
+
 
 # The build commands of packages that have only a development script, or none.
 _BY_FRAMEWORK = (

@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from moorage.planning.node.configured import path_aliases, without_comments
-from moorage.planning.node.files import LISTENS
+from moorage.planning.node.builds import path_aliases, without_comments
+from moorage.planning.node.package_json import LISTENS
 from moorage.planning.reading.folder import Folder
 
 _FILES_LIMIT = 200

@@ -4,13 +4,291 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from moorage.planning.node.package_json import PackageJson
-from moorage.planning.node.scripts import managers_called
+import msgspec
+
+from moorage.errors import RuntimeUnsupported
+from moorage.planning.explicit import (
+    Asked,
+    Found,
+    Wanted,
+    find_tool,
+    is_kept_long,
+    pinned,
+    pinned_tool,
+    wanted_from,
+)
+from moorage.planning.node.package_json import PackageJson, managers_called
+from moorage.planning.plan import in_app
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.semver import ANY, Range, version_range
-from moorage.planning.recipe import in_app
-from moorage.planning.toolbox import Tool, Toolbox
-from moorage.planning.wanted import Wanted, find_tool, wanted_from
+from moorage.planning.reading.semver import ANY, Range, Version, version_range
+from moorage.planning.toolbox import Allows, Tool, Toolbox
+
+LOCK_LIMIT = 2_097_152  # bytes; a larger lock file is not read
+_NAME_LIMIT = 214  # characters, npm's own
+_PNPM_ENTRY = re.compile(
+    r"^  '?/?((?:@[\w.-]+/)?[\w.-]+)[@/]\d[^\n]*:\n"
+    r"(?:    (?!engines:)[^\n]*\n)*    engines: \{[^}\n]*?\bnode: '?([^'},\n]{1,256})",
+    re.MULTILINE,
+)
+# Packages that refuse to build on another Node: the first version to which a line applies, and its
+# `engines.node` (npm, November 2026). A lock file's own says it more exactly.
+_FLOORS = (
+    ("@angular/core", Version(19, 0, 0), "^18.19.1 || ^20.11.1 || >=22.0.0"),
+    ("@angular/core", Version(20, 0, 0), "^20.19.0 || ^22.12.0 || >=24.0.0"),
+    ("@angular/core", Version(22, 0, 0), "^22.22.3 || ^24.15.0 || >=26.0.0"),
+    ("@docusaurus/core", Version(3, 0, 0), ">=18.0"),
+    ("@docusaurus/core", Version(3, 9, 0), ">=20.0"),
+    ("@nestjs/cli", Version(11, 0, 0), ">=20.11"),
+    ("@react-router/dev", Version(7, 0, 0), ">=20.0.0"),
+    ("@sveltejs/kit", Version(2, 0, 0), ">=18.13"),
+    ("@sveltejs/kit", Version(3, 0, 0), ">=22.17"),
+    ("@tanstack/react-start", Version(1, 132, 0), ">=22.12.0"),
+    ("astro", Version(5, 0, 0), "18.20.8 || ^20.3.0 || >=22.0.0"),
+    ("astro", Version(6, 0, 0), ">=22.12.0"),
+    ("gatsby", Version(5, 0, 0), ">=18.0.0"),
+    ("next", Version(14, 0, 0), ">=18.17.0"),
+    ("next", Version(15, 0, 0), "^18.18.0 || ^19.8.0 || >=20.0.0"),
+    ("next", Version(16, 0, 0), ">=20.9.0"),
+    ("nuxt", Version(4, 0, 0), "^20.19.0 || >=22.12.0"),
+    ("nuxt", Version(4, 4, 6), "^22.19.0 || ^24.11.0 || >=26.0.0"),
+    ("prisma", Version(7, 0, 0), "^20.19 || ^22.12 || >=24.0"),
+    ("react-router", Version(8, 0, 0), ">=22.22.0"),
+    ("vite", Version(5, 0, 0), "^18.0.0 || >=20.0.0"),
+    ("vite", Version(6, 0, 0), "^18.0.0 || ^20.0.0 || >=22.0.0"),
+    ("vite", Version(7, 0, 0), "^20.19.0 || >=22.12.0"),
+)
+_REFUSE = frozenset(package for package, _, _ in _FLOORS)
+
+
+class Need(NamedTuple):
+    """The Node versions that a package needs."""
+
+    package: str
+    text: str
+    range: Range
+    is_floor: bool = False  # whether the package refuses any other
+
+    def __str__(self) -> str:
+        return f"{self.package} needs Node {self.text}"
+
+
+class Met(NamedTuple):
+    """The Nodes that satisfy all needs, and the package manager (`also`)."""
+
+    needs: tuple[Need, ...]
+    also: Allows
+
+    def allows(self, version: Version) -> bool:
+        """Whether the release satisfies all of them."""
+        return self.also.allows(version) and all(n.range.allows(version) for n in self.needs)
+
+
+def package_needs(root: Folder, manifest: PackageJson, *, directory: str = "") -> tuple[Need, ...]:
+    """Returns what the app's own dependencies need of Node, sorted by name.
+
+    `directory` is the app's below `root`, where the lock file is.
+    """
+    dependencies = manifest.dependencies.keys() | manifest.dev_dependencies.keys()
+    names = sorted(name for name in dependencies if len(name) <= _NAME_LIMIT)
+    if _is_read(root, "package-lock.json"):
+        locked = _npm_locked(root, names, directory)
+    elif _is_read(root, "pnpm-lock.yaml"):
+        locked = _pnpm_locked(root, frozenset(names))
+    else:
+        locked = list(_known(manifest).items())
+    needs = (
+        Need(name, text, found, name in _REFUSE)
+        for name, text in locked
+        if (found := version_range(text))
+    )
+    return tuple(need for need in needs if need.range != ANY)
+
+
+class _Locked(msgspec.Struct):
+    engines: object = None  # a list in very old packages
+
+
+class _Lock(msgspec.Struct):
+    packages: dict[str, _Locked] = {}
+
+
+def _npm_locked(root: Folder, names: list[str], directory: str) -> list[tuple[str, str]]:
+    try:
+        packages = msgspec.json.decode(
+            root.data("package-lock.json", limit=LOCK_LIMIT), type=_Lock
+        ).packages
+    except (msgspec.MsgspecError, RecursionError):
+        return []  # npm reports a broken lock file better
+    found = []
+    for name in names:
+        path = f"node_modules/{name}"
+        locked = packages.get(f"{directory}/{path}") or packages.get(path)
+        engines = locked.engines if locked is not None else None
+        if isinstance(engines, dict) and isinstance(engines.get("node"), str):
+            found.append((name, engines["node"]))
+    return found
+
+
+def _pnpm_locked(root: Folder, names: frozenset[str]) -> list[tuple[str, str]]:
+    text = root.data("pnpm-lock.yaml", limit=LOCK_LIMIT).decode(errors="replace")
+    return sorted({(name, node) for name, node in _PNPM_ENTRY.findall(text) if name in names})
+
+
+def _is_read(root: Folder, lock: str) -> bool:
+    return root.has(lock) and root.size(lock) <= LOCK_LIMIT
+
+
+def _known(manifest: PackageJson) -> dict[str, str]:
+    """Returns the needs of the newest versions that package.json allows: those are installed."""
+    versions = {**manifest.dev_dependencies, **manifest.dependencies}
+    return {
+        package: node
+        for package, first, node in _FLOORS
+        if package in versions and allows_from(versions[package], first)
+    }
+
+
+def allows_from(text: str, first: Version) -> bool:
+    """Whether a dependency's range allows a version from `first` on, as the newest one is taken."""
+    found = ANY if text == "latest" else version_range(text)
+    return found is not None and any(s.below is None or s.below > first for s in found.spans)
+
+
+PIN_FILES = (".nvmrc", ".node-version")
+# Node's long-term releases by their names in nvm (nodejs.org, release schedule).
+_NAMED = {
+    "argon": "4",
+    "boron": "6",
+    "carbon": "8",
+    "dubnium": "10",
+    "erbium": "12",
+    "fermium": "14",
+    "gallium": "16",
+    "hydrogen": "18",
+    "iron": "20",
+    "jod": "22",
+    "krypton": "24",
+}
+
+
+_STRIPS = ">=22.18.0 <23 || >=23.6.0"
+"""The Nodes that run TypeScript by removing its types (Node's documentation, Modules)."""
+
+
+def strips_types(version: Version) -> bool:
+    """Whether this Node runs TypeScript by itself."""
+    found = version_range(_STRIPS)
+    return found is not None and found.allows(version)
+
+
+def typescript_need() -> Need:
+    """Returns what a script that gives Node a TypeScript file needs."""
+    return Need("its start script", _STRIPS, version_range(_STRIPS) or ANY)
+
+
+def node_for(
+    folder: Folder,
+    manifest: PackageJson | None,
+    asked: Asked,
+    toolbox: Toolbox,
+    *,
+    also: Range = ANY,
+    needs: tuple[Need, ...] = (),
+) -> Found:
+    """Returns the Node for the app. `also` is what its package manager needs.
+
+    `needs` of packages that refuse any other go before files that ask for one, those of others
+    after them. Raises RuntimeUnsupported, also where a package refuses what settings.runtime names.
+    """
+    wanted = asked.version if asked.program == "node" else None
+    is_given = wanted is not None
+    wanted = wanted or _pinned(folder)
+    if wanted is None and manifest is not None:
+        wanted = wanted_from(manifest.engine("node"), "package.json's engines.node")
+    floors = tuple(need for need in needs if need.is_floor)
+    if wanted is not None and (unmet := _unmet(toolbox, floors, wanted, also)):
+        if is_given:
+            problem = f"{unmet}: leave {wanted.source} out, and a Node that will do is taken"
+            raise RuntimeUnsupported(wanted.source, problem)
+        return _found(toolbox, floors, also, f"{wanted}, but {unmet}")
+    found = find_tool(toolbox, "node", wanted, also=also)
+    unmet = next((need for need in needs if not need.range.allows(found.tool.version)), None)
+    if unmet is None:
+        return found
+    if wanted is not None:
+        both = _choose(toolbox, Met(needs, also), wanted)
+        if both is not None:
+            return Found(both, f"{wanted}, and {unmet}: {both}")
+        within = _choose(toolbox, Met(floors, also), wanted) or found.tool
+        return Found(within, found.because if within == found.tool else f"{wanted}: {within}")
+    tool = _choose(toolbox, Met(needs, also))
+    if tool is None and not floors:
+        return Found(found.tool, f"{unmet}, which is not to be had here: {found.tool}")
+    return _found(toolbox, needs if tool else floors, also, str(unmet))
+
+
+class _Within(NamedTuple):
+    """The Nodes that satisfy packages and a request."""
+
+    met: Met
+    wanted: Wanted
+
+    def allows(self, version: Version) -> bool:
+        return self.wanted.range.allows(version) and self.met.allows(version)
+
+
+def _choose(toolbox: Toolbox, met: Met, wanted: Wanted | None = None) -> Tool | None:
+    allowed = met if wanted is None else _Within(met, wanted)
+    return toolbox.choose("node", allowed, preferred=is_kept_long)
+
+
+def _unmet(toolbox: Toolbox, floors: tuple[Need, ...], wanted: Wanted, also: Range) -> Need | None:
+    """Returns a package that refuses every available Node that is as wanted, or the nearest."""
+    if not floors or _choose(toolbox, Met(floors, also), wanted):
+        return None
+    tools = [t.version for t in toolbox.tools("node") if wanted.range.allows(t.version)]
+    asked = tools or [wanted.range.lowest]
+    return next((it for it in floors if not any(it.range.allows(v) for v in asked)), None)
+
+
+def _found(toolbox: Toolbox, needs: tuple[Need, ...], also: Range, because: str) -> Found:
+    """Returns a Node that satisfies the packages. Raises RuntimeUnsupported if none does."""
+    tool = _choose(toolbox, Met(needs, also))
+    if tool is None:
+        offer = f"node {toolbox.offer('node')}"
+        raise RuntimeUnsupported("package.json", f"{because}, but this gateway has {offer}")
+    return Found(tool, f"{because}: {tool}")
+
+
+def npm_for(node: Tool, toolbox: Toolbox) -> Tool:
+    """Returns an npm for this Node, preferably the machine's. Raises RuntimeUnsupported."""
+    fitting = next((r for min_major, r in _NPM_BY_NODE if node.version.major >= min_major), "6")
+    fits = version_range(fitting)
+    own = toolbox.choose("npm", fits or ANY)
+    if own is not None:
+        return own
+    return find_tool(toolbox, "npm", None).tool
+
+
+# From each npm's own `engines`.
+_NPM_BY_NODE = ((22, ">=10 <12"), (20, ">=10 <12"), (18, "9 || 10"), (16, "8"), (14, "6"))
+
+
+def _pinned(folder: Folder) -> Wanted | None:
+    """Returns the version in the nearest version manager's file, here or in a parent folder."""
+    for place in (folder, *folder.parents()):
+        for file in PIN_FILES:
+            text = pinned(place, file)
+            name = text.lower().removeprefix("lts/")
+            wanted = wanted_from(_NAMED.get(name, name), place.path(file), is_strict=False)
+            if wanted is not None:
+                return wanted
+        text, file = pinned_tool(place, "nodejs", "node")
+        wanted = wanted_from(text.lower().removeprefix("lts/"), place.path(file), is_strict=False)
+        if wanted is not None:
+            return wanted
+    return None
+
 
 NPM_LOCKS = ("package-lock.json", "npm-shrinkwrap.json")
 _BUN_LOCKS = ("bun.lock", "bun.lockb")

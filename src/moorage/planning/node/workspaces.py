@@ -7,9 +7,242 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
-from moorage.planning.node.package_json import PackageJson, package_json
-from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.glob import matches, parts
+from moorage.planning.node.builds import angular_target, config_text
+from moorage.planning.node.package_json import PackageJson, command_of, package_json
+from moorage.planning.reading.folder import Folder, matches, parts
+from moorage.planning.static import serve
+
+ENVIRONMENT = (("NX_DAEMON", "false"), ("NX_NO_CLOUD", "true"))
+_LIMIT = 65_536  # bytes of a project.json
+_PROJECTS_LIMIT = 300
+_NAMED_LIMIT = 12  # directories in a sentence
+_PLACE = re.compile(r"[\w./@-]{1,200}")
+_SERVES = re.compile(r"nx[ \t]+(?:serve|dev|start|run|build)\b[ \t]*([\w@/-]*)")
+_PATH = (
+    r"""\s*:\s*(?:(?:path\.)?(?:join|resolve)\(\s*__dirname\s*,\s*)?['"`]([\w./-]{1,100})['"`]"""
+)
+_OUT_DIR = re.compile(rf"\boutDir{_PATH}")
+_OUTPUT_PATH = re.compile(rf"\bpath{_PATH}")
+_FOR_NODE = re.compile(r"\btarget\s*:\s*['\"](?:async-)?node")
+# The configuration files by which Nx's plugins find a build, in the order in which they are tried.
+_CONFIGS = ("next", "nuxt", "webpack", "rspack", "rsbuild", "vite")
+
+
+class Project(NamedTuple):
+    """One project; `directory` is from the workspace's root, "" for the root itself."""
+
+    name: str
+    directory: str
+    is_app: bool
+    build: dict[str, object]
+
+    def option(self, name: str) -> object:
+        """An option of the build target, that of its production configuration first."""
+        configurations = self.build.get("configurations")
+        production = configurations.get("production") if isinstance(configurations, dict) else None
+        for options in (production, self.build.get("options")):
+            if isinstance(options, dict) and name in options:
+                return options[name]
+        return None
+
+    def place(self, path: str) -> str:
+        """A path of the project's configuration, from the workspace's root."""
+        named = path.replace("{workspaceRoot}/", "").replace("{projectName}", self.name)
+        return posixpath.normpath(named.replace("{projectRoot}", self.directory or "."))
+
+
+class NxApp(NamedTuple):
+    """How the app is built and started, from the workspace's root."""
+
+    build: str
+    start: str
+    because: str
+
+
+class _Made(NamedTuple):
+    """How what a build makes is started, and a build other than Nx's own."""
+
+    start: str
+    because: str
+    build: str = ""
+
+
+def nx_root(folder: Folder) -> Folder | None:
+    """Returns the Nx workspace that the folder is the root of, or a project in; None without."""
+    around = next((it for it in (folder, *folder.parents()) if it.has("nx.json")), None)
+    return around if around is not None and around.has("package.json") else None
+
+
+def nx_app(root: Folder, directory: str, manifest: PackageJson) -> NxApp | str | None:
+    """Returns the app in a directory of the workspace, "" for the only one.
+
+    A sentence says what is missing; None without projects, or if the root's scripts start the app.
+    """
+    projects = _projects(root)
+    if not projects:
+        return None
+    start = command_of(manifest, "start")
+    named = _SERVES.match(start)
+    if not directory and start and named is None:
+        return None
+    if directory:
+        chosen = [it for it in projects if it.directory == directory]
+    else:
+        chosen = [it for it in projects if named is not None and it.name == named[1]]
+        chosen = chosen or [it for it in projects if it.is_app]
+    if len(chosen) != 1:
+        if directory or not chosen:
+            return None
+        names = ", ".join(it.directory for it in chosen[:_NAMED_LIMIT])
+        return (
+            f"nx.json has several apps ({names}): set settings.directoryPath to the one to deploy"
+        )
+    return _app(root, chosen[0])
+
+
+def _app(root: Folder, project: Project) -> NxApp | str:
+    executor = project.build.get("executor")
+    found = _by_executor(root, project, executor) if isinstance(executor, str) else None
+    found = found or _by_configuration(root, project)
+    if found is None or not _PLACE.fullmatch(project.name):
+        return (
+            f"where Nx's build of {project.name} leaves its files is not known: set "
+            f'settings.buildCommand ("nx build {project.name}") and settings.runCommand'
+        )
+    because = f"Nx's project {project.name}, in {project.directory or 'the root'}: {found.because}"
+    return NxApp(found.build or f"nx build {project.name}", found.start, because)
+
+
+def _by_executor(root: Folder, project: Project, executor: str) -> _Made | None:
+    """Returns the start by the build target's executor, and what it starts."""
+    package, _, name = executor.rpartition("/")[2].partition(":")
+    given = project.option("outputPath")
+    output = project.place(given if isinstance(given, str) else f"dist/{_default(project)}")
+    if output.startswith(("..", "/")) or not _PLACE.fullmatch(output):
+        return None
+    main = project.option("main")
+    main = main if isinstance(main, str) else "src/main.ts"
+    if "angular" in executor:
+        return _angular(project, executor, given or output)
+    if package == "next":
+        return _next(output)
+    if package == "esbuild":
+        return _server(f"{output}/{_stem(main)}{_esbuild_ending(project)}")
+    if package == "js" and name in ("tsc", "swc"):
+        inside = main.removeprefix(f"{project.directory}/").rpartition(".")[0]
+        return _server(f"{output}/{inside}.js")
+    if package in ("webpack", "rspack", "node"):
+        text = config_text(root, f"{project.directory}/{package}.config".lstrip("/"))
+        is_node = project.option("target") == "node" or package == "node" or _FOR_NODE.search(text)
+        return _server(f"{output}/main.js") if is_node else _site(output)
+    is_site = package in ("vite", "web", "rsbuild", "react", "expo") and isinstance(given, str)
+    return _site(output) if is_site else None
+
+
+def _angular(project: Project, executor: str, output: object) -> _Made | None:
+    options = {"outputPath": output, "ssr": project.option("ssr")}
+    options |= {"outputMode": project.option("outputMode")}
+    angular = angular_target(project.name, executor, options)
+    if angular is None:
+        return None
+    return (
+        _server(f"{angular.base}/server/server.mjs") if angular.is_server else _site(angular.files)
+    )
+
+
+def _by_configuration(root: Folder, project: Project) -> _Made | None:
+    """Returns the start by the project's configuration files, which Nx's plugins read."""
+    place = project.directory or "."
+    prefix = f"{project.directory}/" if project.directory else ""
+    for kind in _CONFIGS:
+        text = config_text(root, f"{prefix}{kind}.config")
+        if not text:
+            continue
+        # Without its plugin, Nx has no build of the project, and the program's own is run.
+        is_nxs = f"@nx/{kind}" in root.data("nx.json", limit=_LIMIT).decode(errors="replace")
+        build = "" if is_nxs or project.build else f"{kind} build {place}"
+        if kind == "next":
+            return _next(place)._replace(build=build)
+        if kind == "nuxt":
+            server = posixpath.normpath(f"{place}/.output/server/index.mjs")
+            return _server(server)._replace(build=build)
+        match = (_OUTPUT_PATH if kind in ("webpack", "rspack") else _OUT_DIR).search(text)
+        output = posixpath.normpath(f"{place}/{match[1] if match else 'dist'}")
+        if output.startswith(("..", "/")):
+            return None
+        made = _server(f"{output}/main.js") if _FOR_NODE.search(text) else _site(output)
+        return made._replace(build=build)
+    return None
+
+
+def _site(output: str) -> _Made:
+    return _Made(
+        serve(output, fallback=True), f"its build leaves files in {output}/: served by Caddy"
+    )
+
+
+def _server(file: str) -> _Made:
+    return _Made(f"node {file}", f"its build leaves {file}")
+
+
+def _next(place: str) -> _Made:
+    return _Made(f"next start {place} --port $PORT", f"Next.js's build in {place}")
+
+
+def _default(project: Project) -> str:
+    return project.directory or project.name
+
+
+def _stem(main: str) -> str:
+    return posixpath.basename(main).rpartition(".")[0]
+
+
+def _esbuild_ending(project: Project) -> str:
+    """Returns the ending of what esbuild makes: .cjs of CommonJS alone, unless it is configured."""
+    options, formats = project.option("esbuildOptions"), project.option("format")
+    endings = options.get("outExtension") if isinstance(options, dict) else None
+    given = endings.get(".js") if isinstance(endings, dict) else None
+    if isinstance(given, str) and _PLACE.fullmatch(given):
+        return given
+    return ".cjs" if formats == ["cjs"] else ".js"
+
+
+def _projects(root: Folder) -> list[Project]:
+    files = [
+        name
+        for name in root.names()
+        if (name == "project.json" or name.endswith("/project.json"))
+        and "node_modules/" not in name
+    ]
+    found = [_project(root, name) for name in files[:_PROJECTS_LIMIT]]
+    return [project for project in found if project is not None]
+
+
+def _project(root: Folder, file: str) -> Project | None:
+    try:
+        document = json.loads(root.data(file, limit=_LIMIT))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict):
+        return None
+    directory = posixpath.dirname(file)
+    name = document.get("name")
+    name = name if isinstance(name, str) else posixpath.basename(directory)
+    targets = document.get("targets")
+    build = targets.get("build") if isinstance(targets, dict) else None
+    kind = document.get("projectType", "application" if _is_in_apps(directory) else "library")
+    is_tests = name.endswith(("-e2e", "e2e")) or "e2e" in directory.split("/")
+    return Project(
+        name,
+        directory,
+        kind == "application" and not is_tests,
+        build if isinstance(build, dict) else {},
+    )
+
+
+def _is_in_apps(directory: str) -> bool:
+    return directory == "" or directory.partition("/")[0] in ("apps", "app")
+
 
 WORKSPACES_LIMIT = 300  # package.json files read
 PATTERNS_LIMIT = 64

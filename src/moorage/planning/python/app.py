@@ -2,27 +2,90 @@
 
 import re
 from collections.abc import Mapping
+from shlex import quote
 from typing import NamedTuple
 
 from moorage.errors import PlanNotFound, UploadInvalid
 from moorage.planning.explicit import Asked
-from moorage.planning.plan import Stack
+from moorage.planning.plan import Recipe, Stack
 from moorage.planning.python.imports import Imports, django_entries
-from moorage.planning.python.packages import normal
-from moorage.planning.python.projects import Install, install_also, install_with
 from moorage.planning.python.requirements import LOOKED_FOR as REQUIREMENTS_LOOKED_FOR
 from moorage.planning.python.requirements import (
     Requirements,
+    normal,
     of_script,
     project_document,
     requirements,
 )
 from moorage.planning.python.starts import SCRIPTS, Start, find_start
-from moorage.planning.python.versions import Found, python_for
-from moorage.planning.python.wheels import locked_names, wheels
+from moorage.planning.python.versions import Found, locked_names, python_for, wheels
 from moorage.planning.reading.folder import Folder
-from moorage.planning.recipe import Recipe
 from moorage.planning.toolbox import Toolbox
+
+# Compiled once at the install, so that starts are faster.
+_PIP = "uv pip install -q --compile-bytecode"
+_PINS = '"$TMPDIR/pins.txt"'
+_TOOLS = {
+    "poetry.lock": "Poetry",
+    "pdm.lock": "PDM",
+    "Pipfile.lock": "Pipenv",
+    "Pipfile": "Pipenv",
+    "pyproject.toml": "Poetry",
+}
+
+
+class Install(NamedTuple):
+    """The command that fills the virtual environment, "" for none, and why."""
+
+    command: str
+    because: str
+    inputs: tuple[str, ...]  # files that alone decide what it installs; empty: all do
+
+
+def install_with(needed: Requirements, document: Mapping[str, object], *, python: str) -> Install:
+    """Returns how to install the app's dependencies, from the file that lists them.
+
+    `python` is the interpreter's command.
+    """
+    file, inputs = needed.file, () if needed.is_local else needed.files
+    if file is None:
+        return Install("", "", ())
+    if needed.listed:
+        packages = " ".join(quote(each) for each in needed.listed)
+        return Install(
+            f"{_PIP} {packages}", f"{file} lists what it needs: installed with uv", inputs
+        )
+    if file == "uv.lock":
+        return _uv(document, python)
+    if file.endswith(".lock"):
+        because = f"{file} fixes the versions: {_TOOLS[file]}'s, installed with uv"
+        return Install(f"lockpins {file} > {_PINS} && {_PIP} --no-deps -r {_PINS}", because, inputs)
+    if file == "Pipfile" or needed.is_poetrys:
+        because = (
+            f"{file} is {_TOOLS[file]}'s and has no lock file: "
+            "uv installs the newest versions it allows"
+        )
+        return Install(f"lockpins {file} > {_PINS} && {_PIP} -r {_PINS}", because, inputs)
+    return Install(f"{_PIP} -r {file}", f"{file} is installed with uv", inputs)
+
+
+def install_also(packages: list[str]) -> str:
+    """Returns a command that installs packages which the app needs and doesn't list."""
+    return " ".join((_PIP, *packages))
+
+
+def _uv(document: Mapping[str, object], python: str) -> Install:
+    """Returns `uv sync`, which also installs the project itself if it has a build system.
+
+    Python is named, as uv would refuse another one than .python-version's.
+    """
+    is_package = "build-system" in document
+    return Install(
+        f"uv sync -q --locked --no-dev --compile-bytecode --python {python}",
+        "uv.lock fixes the versions: uv sync",
+        () if is_package else ("pyproject.toml", "uv.lock"),
+    )
+
 
 LOOKED_FOR = (
     *REQUIREMENTS_LOOKED_FOR,

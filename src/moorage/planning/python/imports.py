@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from moorage.planning.python.objects import is_aside, plain_text
-from moorage.planning.python.packages import (
+from moorage.planning.python.requirements import (
     ALSO,
     LISTENING,
     PORTLESS,

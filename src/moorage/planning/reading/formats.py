@@ -1,18 +1,36 @@
-"""Reads the YAML that people write by hand: mappings, lists, text and blocks of text.
+"""Reads TOML, YAML, JSON with comments and shell lines, with limits that parsers lack."""
 
-Anchors, tags and flow collections in one another are left out: their values are None. Nothing is
-refused, as no file of another host must be one; what can't be followed is as if left out.
-"""
-
+import json
 import re
+import tomllib
+from collections.abc import Mapping
 from typing import NamedTuple
 
-LIMIT = 65_536  # characters
+from moorage.errors import UploadInvalid
+from moorage.planning.reading.folder import Folder
+
+_LIMIT = 65_536  # bytes
+# Each branch matches closed or not, so that the whole is linear.
+_COMMENT = re.compile(r'("(?:[^"\\\n]|\\.)*"?)|//[^\n]*|/\*[\s\S]*?(?:\*/|\Z)')
+_TRAILING = re.compile(r",(?=\s*[}\]])")
+
+
+def json_document(folder: Folder, name: str) -> dict[str, object]:
+    """Returns the file's object; an empty one if it has none, or can't be read."""
+    text = folder.data(name, limit=_LIMIT).decode(errors="replace")
+    bare = _TRAILING.sub("", _COMMENT.sub(lambda match: match[1] or "", text))
+    try:
+        document = json.loads(bare)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
 _DEPTH = 30
 _KEY = re.compile(
     r"(\"[^\"]*\"|'[^']*'|[^\s:#\[\]{},&*!|>'\"-][^:#]*?|-[^\s:][^:#]*?)[ \t]*:(?=[ \t]|\Z)"
 )
-_COMMENT = re.compile(r"(?:\A|[ \t])#.*\Z")
+_YAML_COMMENT = re.compile(r"(?:\A|[ \t])#.*\Z")
 _TEXT = re.compile(r"([|>])[+-]?\d?\Z")
 
 
@@ -73,7 +91,7 @@ def _value(
     lines: list[_Line], number: int, indent: int, text: str, depth: int
 ) -> tuple[object, int]:
     """Returns what follows a key or a dash: on its line, or in the lines below."""
-    text = _COMMENT.sub("", text).strip()
+    text = _YAML_COMMENT.sub("", text).strip()
     block = _TEXT.match(text)
     if block is not None:
         first = number = number + 1
@@ -102,3 +120,75 @@ def _scalar(text: str) -> object:
     if text[0] in "&*!{[":
         return None
     return {"true": True, "false": False, "null": None, "~": None}.get(text.lower(), text)
+
+
+_PLAIN = re.compile(
+    r"(?P<env>(?:[A-Za-z_]\w*=[\w./:@,+-]*[ \t]+)*)(?P<word>[\w./@+-]+)(?=[ \t]|\Z)"
+)
+_GRAMMAR = re.compile(r"[;&|<>()`\\\n\r\0]")
+_QUOTED = re.compile(r"'[^']*'")
+_OF_THE_SHELL = frozenset(
+    (
+        *("if", "for", "while", "until", "case", "then", "do", "time", ".", ":", "source", "eval"),
+        *(
+            "exec",
+            "exit",
+            "cd",
+            "set",
+            "unset",
+            "export",
+            "trap",
+            "ulimit",
+            "umask",
+            "wait",
+            "test",
+        ),
+        *("command", "function", "readonly", "local", "return", "shift", "alias", "read", "true"),
+    )
+)
+
+
+def first_word(command: str) -> str:
+    """Returns the program that a plain command runs; "" when the line is more than that.
+
+    A plain command has words, quotes and parameters, and may begin with assignments. It has no
+    pipe, list, redirection or substitution, and is no builtin.
+    """
+    match = _PLAIN.match(command)
+    if match is None or match["word"] in _OF_THE_SHELL:
+        return ""
+    # Single-quoted text is skipped only if nothing else could quote the quotes.
+    bare = command if '"' in command or "\\" in command else _QUOTED.sub("", command)
+    return "" if _GRAMMAR.search(bare) else match["word"]
+
+
+def in_place(command: str) -> str:
+    """Returns the command, with `exec` if it is a plain one."""
+    if not first_word(command):
+        return command
+    match = _PLAIN.match(command)
+    return f"exec env {command}" if match is not None and match["env"] else f"exec {command}"
+
+
+KEY_PARTS_LIMIT = 200  # of one dotted key; the parser's time and memory grow with their square
+LIMIT = 65_536  # bytes
+
+# Text with dots that is no key. Each branch matches closed or not, so that the whole is linear.
+_ASIDE = re.compile(
+    r'#[^\n]*|"""(?:[^"\\]|\\[\s\S]|"{1,2}(?!"))*+(?:"{3,5}|\Z)|"(?:[^"\\\n]|\\.)*+"?'
+    r"|'''(?:[^']|'{1,2}(?!'))*+(?:'{3,5}|\Z)|'[^'\n]*+'?"
+)
+_BETWEEN_KEYS = re.compile(r"[=\n]")
+
+
+def toml_document(folder: Folder, name: str) -> Mapping[str, object]:
+    """Parses the file. Raises UploadInvalid, naming it, if it is no TOML or over the limits."""
+    path = folder.path(name)
+    text = folder.text(name, limit=LIMIT)
+    bare = _BETWEEN_KEYS.split(_ASIDE.sub("", text))
+    if any(part.count(".") >= KEY_PARTS_LIMIT for part in bare):
+        raise UploadInvalid(f"has a key of more than {KEY_PARTS_LIMIT} parts", path=path)
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UploadInvalid(f"is not valid TOML: {str(error)[:200]}", path=path) from error
