@@ -10,7 +10,7 @@ from load import request_bytes, tcp
 from measure import Row, cpu_seconds
 from moorage.clock import SystemClock
 from moorage.pages.sessions.sessions import Sessions
-from moorage.records.session import Role
+from moorage.records.access import Role
 from moorage.storage.apps import deployments
 from moorage.storage.opening import open_database
 from support.gateway.gateway_fixture import DevGateway

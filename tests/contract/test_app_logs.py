@@ -14,7 +14,7 @@ from moorage.engines.engine import Instance, LogLine
 from moorage.engines.logs.store import CAP_BYTES, LINE_BYTES
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
-from moorage.records.log import LogKind, LogStream
+from moorage.records.deployment import LogKind, LogStream
 from support.engines.remains import processes_saying
 from support.engines.sandbox_fixture import make_sandbox
 from support.engines.small_apps import ON_PORT, SERVER, build, build_and_start, fetch, plan, start

@@ -8,7 +8,7 @@ import pytest
 from moorage.backup.archive import unpack
 from moorage.gateway.state.secrets_key import KEY_FILE
 from moorage.operate.backup import Saved, back_up
-from moorage.records.variables import Variables
+from moorage.records.project import Variables
 from moorage.settings import load_settings
 from moorage.storage.apps import configuration
 from moorage.storage.opening import open_database

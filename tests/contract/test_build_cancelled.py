@@ -11,7 +11,7 @@ from moorage.engines.sandbox.record import Record
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
 from moorage.planning.plan import Plan
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from support.engines.small_apps import OWN, belongings, build, plan, processes, start
 from support.gateway.waiting import until
 

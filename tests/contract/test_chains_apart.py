@@ -7,7 +7,7 @@ from aiohttp import web
 
 from moorage.chains.local.dev_wallet import DevWallet
 from moorage.errors import ChainUnavailable
-from moorage.records.money.payment import Finality, PaymentStatus
+from moorage.records.payments import Finality, PaymentStatus
 from moorage.storage.database import Database
 from support.chains.chain_fixture import LocalChains
 from support.chains.rpc_proxy import RpcProxy

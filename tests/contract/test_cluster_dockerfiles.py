@@ -29,7 +29,7 @@ from moorage.operate.check.docker import check_docker
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Dockerfiles, Toolbox
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from moorage.settings import load_settings
 from moorage.uploads.tree import DirectoryTree
 from support.engines.docker_fixture import BASE, SUBNET, Dockerd

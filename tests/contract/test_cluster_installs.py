@@ -14,7 +14,7 @@ from moorage.engines.kubernetes.engine import KubernetesEngine
 from moorage.engines.kubernetes.objects.labels import wallet_hash
 from moorage.errors import DeployFailed
 from moorage.planning.plan import Plan
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from support.engines.fake_kubernetes.cluster import Cluster
 from support.engines.kubernetes_engine_fixture import opened_engine
 from support.engines.registry_fixture import RegistryServer

@@ -11,7 +11,7 @@ from moorage.engines.docker.docker import DockerEngine
 from moorage.engines.engine import AppExit, InstanceSpec, Limits
 from moorage.errors import DeployFailed, FailureCause, IsolationMissing
 from moorage.planning.plan import Stack
-from moorage.records.log import LogKind, LogStream
+from moorage.records.deployment import LogKind, LogStream
 from support.engines.docker_fixture import BASE, Dockerd, make_docker, opened_docker
 from support.engines.small_apps import (
     LIMITS,

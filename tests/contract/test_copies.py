@@ -10,7 +10,7 @@ from moorage.engines.engine import Instance
 from moorage.engines.isolation.network import Network
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from support.engines.sandbox_fixture import make_sandbox
 from support.engines.small_apps import SERVER, build, build_and_start, fetch, logged, plan, start
 from support.gateway.waiting import until

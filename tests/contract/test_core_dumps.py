@@ -5,7 +5,7 @@ import pytest
 from moorage.engines.engine import BuildSpec, Limits
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.planning.plan import Plan, Stack
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 
 pytestmark = pytest.mark.root
 

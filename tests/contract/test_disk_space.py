@@ -10,7 +10,7 @@ import pytest
 from moorage.engines.engine import Incident, IncidentKind, Instance, InstanceSpec, Limits
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from support.engines.remains import processes_in
 from support.engines.sandbox_fixture import make_sandbox, opened, run_dir_of
 from support.engines.small_apps import LIMITS, MIB, build, get, plan, start

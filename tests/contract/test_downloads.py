@@ -7,7 +7,7 @@ import pytest
 
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from support.engines.sandbox_fixture import CACHE_BYTES, make_sandbox, opened
 from support.engines.small_apps import OWN, build, plan, processes, start
 from support.gateway.waiting import until

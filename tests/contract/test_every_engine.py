@@ -10,7 +10,7 @@ import pytest
 
 from moorage.engines.engine import Engine, InstanceSpec
 from moorage.errors import DeployFailed, FailureCause
-from moorage.records.log import LogKind, LogStream
+from moorage.records.deployment import LogKind, LogStream
 from support.engines.file_engine import FileEngine
 from support.engines.small_apps import LIMITS, MIB, build, build_and_start, plan, start
 from support.gateway.fakes import FakeRuntime

@@ -14,7 +14,7 @@ from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.ledger.transfer import Transfer
 from moorage.money import AtomicUnits, MicroUsd
-from moorage.records.money.payment import Finality, PaymentStatus
+from moorage.records.payments import Finality, PaymentStatus
 from moorage.records.project import ProjectStatus
 from moorage.storage.apps import projects
 from moorage.storage.database import Database

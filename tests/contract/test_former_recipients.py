@@ -18,7 +18,7 @@ from moorage.operate.retiring import run_retire_recipient
 from moorage.payments.protocols.evidence import PaymentMeans, TransactionEvidence
 from moorage.payments.taking.recipients import note_recipient
 from moorage.payments.taking.verification import Verifier
-from moorage.records.money.payment import Finality, PaymentStatus
+from moorage.records.payments import Finality, PaymentStatus
 from moorage.settings import Settings, load_settings
 from moorage.storage.database import Database
 from support.chains.chain_fixture import LocalChains

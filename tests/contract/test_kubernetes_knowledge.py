@@ -11,7 +11,7 @@ from moorage.engines.engine import InstanceSpec
 from moorage.engines.kind import ClusterOptions
 from moorage.engines.kubernetes.engine import KubernetesEngine
 from moorage.errors import ClusterUnavailable, IsolationMissing
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from support.engines.fake_kubernetes.cluster import Cluster
 from support.engines.fake_kubernetes.faults import BUSY, INTERNAL
 from support.engines.fake_kubernetes.resources import NAMESPACES, PODS

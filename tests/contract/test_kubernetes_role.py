@@ -9,7 +9,7 @@ import pytest
 from moorage.engines.engine import Engine, InstanceSpec
 from moorage.engines.kubernetes.objects import questions
 from moorage.errors import IsolationMissing
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from support.engines.fake_kubernetes.cluster import Cluster
 from support.engines.fake_kubernetes.resources import STORED
 from support.engines.kubernetes_engine_fixture import make_engine, opened_engine

@@ -9,7 +9,7 @@ from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.planner import make_plan
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from moorage.sdk.archive import list_files
 from moorage.uploads.tree import DirectoryTree
 from support.engines.small_apps import LIMITS, MIB, SERVER, build, fetch, logged, plan, start

@@ -11,7 +11,7 @@ import pytest
 from harbour import App, Harbour, get, running_proxies
 
 from moorage.address import Address
-from moorage.records.traffic import Position
+from moorage.records.usage import Position
 from moorage.routing.access_log import AccessLog
 from moorage.routing.haproxy import ACCESS_LOGS
 from moorage.routing.probe import probe

@@ -30,8 +30,7 @@ from moorage.payments.relay.refund_search import authorization_of, refund_nonce
 from moorage.payments.relay.refunds import Refunds, debit_of, left_of
 from moorage.payments.relay.relayer import GWEI, Limits, Relayer
 from moorage.payments.taking.verification import Verifier
-from moorage.records.money.payment import Finality, Payment, PaymentStatus
-from moorage.records.money.refund import Refund, RefundStatus
+from moorage.records.payments import Finality, Payment, PaymentStatus, Refund, RefundStatus
 from moorage.settings import load_settings
 from moorage.storage import sqlite as books_file
 from moorage.storage.database import Database, Transaction

@@ -25,7 +25,7 @@ from moorage.engines.kubernetes.engine import KubernetesEngine
 from moorage.engines.sandbox.sandbox import SUBNET, Sandbox
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Plan
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from support.engines.sandbox_fixture import make_sandbox, opened
 from support.engines.small_apps import (
     LIMITS,

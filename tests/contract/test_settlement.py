@@ -19,8 +19,7 @@ from moorage.errors import (
     PaymentAlreadyUsed,
     PaymentPending,
 )
-from moorage.records.money.relay_transaction import RelayStatus
-from moorage.records.money.settlement import SettlementStatus
+from moorage.records.payments import RelayStatus, SettlementStatus
 from moorage.storage.database import Database
 from moorage.storage.opening import open_database
 from support.chains.chain_fixture import LocalChains

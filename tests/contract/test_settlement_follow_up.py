@@ -13,9 +13,7 @@ from eth_account import Account
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.errors import AuthorizationRefused, PaymentNotFound, PaymentPending
 from moorage.ledger import ledger
-from moorage.records.money.payment import PaymentStatus
-from moorage.records.money.relay_transaction import RelayStatus
-from moorage.records.money.settlement import SettlementStatus
+from moorage.records.payments import PaymentStatus, RelayStatus, SettlementStatus
 from moorage.storage.money import accounts, payments
 from support.chains.chain_fixture import LocalChains
 from support.chains.desk_fixture import USDC, Crash, Desk, Sign, as_read

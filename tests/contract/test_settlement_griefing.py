@@ -11,8 +11,7 @@ from eth_account import Account
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.errors import AuthorizationRefused
 from moorage.payments.relay import settlements
-from moorage.records.money.relay_transaction import RelayStatus
-from moorage.records.money.settlement import SettlementStatus
+from moorage.records.payments import RelayStatus, SettlementStatus
 from support.chains.contract_wallet import put_code
 from support.chains.desk_fixture import USDC, Desk, Sign
 from support.chains.paying import mine, rpc

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from moorage.errors import PaymentAlreadyUsed
-from moorage.records.money.settlement import SettlementStatus
+from moorage.records.payments import SettlementStatus
 from support.chains.chain_fixture import LocalChains
 from support.chains.desk_fixture import USDC, Desk, Sign, as_read
 from support.chains.paying import send_transaction, sign_authorization

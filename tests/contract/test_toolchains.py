@@ -8,7 +8,7 @@ import pytest
 
 from moorage.engines.engine import Engine
 from moorage.errors import DeployFailed
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from support.engines.sandbox_fixture import make_sandbox, opened
 from support.engines.small_apps import build, logged, plan, start
 

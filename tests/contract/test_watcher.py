@@ -16,7 +16,7 @@ from moorage.ledger.transfer import Transfer
 from moorage.payments.protocols.evidence import PaymentMeans, TransactionEvidence
 from moorage.payments.taking.verification import Verifier
 from moorage.payments.watch.watcher import Watcher
-from moorage.records.money.payment import PaymentStatus
+from moorage.records.payments import PaymentStatus
 from moorage.storage.database import Database
 from support.chains.chain_fixture import LocalChains
 from support.chains.paying import rpc

@@ -17,8 +17,7 @@ from moorage.events.delivery import DeliveryWorker
 from moorage.events.destination import Destinations
 from moorage.events.sender import NotDelivered, Sender, SystemResolver, is_own_address
 from moorage.events.webhooks import Webhooks
-from moorage.records.event import EventKind
-from moorage.records.webhook import DeliveryStatus
+from moorage.records.event import DeliveryStatus, EventKind
 from moorage.storage import events
 from moorage.storage.database import Database
 from moorage.storage.vault import Vault

@@ -22,7 +22,7 @@ from moorage.failpoints import armed
 from moorage.money import AtomicUnits
 from moorage.payments.relay.refunds import Refunds
 from moorage.payments.relay.relayer import GWEI, Limits, Relayer
-from moorage.records.money.refund import RefundStatus
+from moorage.records.payments import RefundStatus
 from moorage.storage.database import Transaction
 from moorage.storage.money import payments, refunds
 from moorage.storage.opening import open_database

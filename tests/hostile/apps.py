@@ -13,7 +13,7 @@ from arena import PYTHON
 
 from moorage.engines.engine import BuildSpec, Engine, Instance, InstanceSpec, Limits
 from moorage.planning.plan import Plan, Stack
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 
 ATTACKS = Path(__file__).parent / "attacks"
 MEBIBYTE = 1 << 20

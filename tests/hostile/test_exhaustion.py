@@ -31,7 +31,7 @@ from moorage.engines.isolation.resolver import find_servers
 from moorage.engines.logs.store import CAP_BYTES
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from support.gateway.waiting import until, until_read
 
 pytestmark = [pytest.mark.root, pytest.mark.asyncio(loop_scope="module")]

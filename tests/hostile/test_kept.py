@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from moorage.engines.sandbox.sandbox import Sandbox
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from support.engines.small_apps import LIMITS, MIB, build, plan
 
 pytestmark = pytest.mark.root

@@ -17,7 +17,7 @@ from apps import PATIENCE_SECONDS, SMALL, Deployer, ask, attempts, plan, upload
 from conftest import Host
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from support.engines.remains import processes_saying
 from support.gateway.waiting import until_read
 

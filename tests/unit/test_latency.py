@@ -6,9 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorage.records.consumption import Consumption
-from moorage.records.latency import BOUNDS_MS, BUCKETS, Latency, bucket_of, latency_of
-from moorage.records.traffic import Traffic
+from moorage.records.usage import (
+    BOUNDS_MS,
+    BUCKETS,
+    Consumption,
+    Latency,
+    Traffic,
+    bucket_of,
+    latency_of,
+)
 
 
 def counted(*latencies_ms: float) -> Traffic:

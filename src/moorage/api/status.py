@@ -30,8 +30,7 @@ from moorage.ledger import ledger
 from moorage.ledger.burn import hour_of, lacking
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd, usd_text
-from moorage.records.deployment import UNDER_WAY, DeploymentStatus, DeploymentView
-from moorage.records.finding import Finding
+from moorage.records.deployment import UNDER_WAY, DeploymentStatus, DeploymentView, Finding
 from moorage.records.project import ProjectStatus
 from moorage.storage.apps import jobs
 from moorage.storage.money import accounts, intervals

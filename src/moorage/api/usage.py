@@ -12,9 +12,8 @@ from moorage.api.http.problems import json_response
 from moorage.api.http.query import LAST_TIME_MS, time_ms
 from moorage.clock import iso_utc
 from moorage.errors import InvalidField
-from moorage.records.consumption import Consumption, UsageHour, UsageSpan
-from moorage.records.latency import latency_of
 from moorage.records.project import Project
+from moorage.records.usage import Consumption, UsageHour, UsageSpan, latency_of
 from moorage.storage.apps import usage
 from moorage.wire.usage import (
     LatencyItem,

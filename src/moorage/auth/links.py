@@ -9,8 +9,7 @@ import msgspec
 
 from moorage.clock import Clock
 from moorage.errors import LinkNotFound, TooManyLinks
-from moorage.records.link import Link
-from moorage.records.session import Role
+from moorage.records.access import Link, Role
 from moorage.storage.access import links, sessions
 from moorage.storage.database import Database, Transaction
 

@@ -5,7 +5,7 @@ import msgspec
 from moorage.deploy.entrance.capacity import Policy
 from moorage.deploy.entrance.house_rules import HouseRules
 from moorage.engines.engine import Limits
-from moorage.records.job import JobPlaces
+from moorage.records.deployment import JobPlaces
 
 _MIB = 1024 * 1024
 _MAX_BALLAST_BYTES = 64 * _MIB

@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias
 from moorage.address import Address
 from moorage.engines.carried import NewVolume, VolumeArchive, VolumeContent
 from moorage.planning.plan import Plan
-from moorage.records.log import LogKind, LogStream
+from moorage.records.deployment import LogKind, LogStream
 
 Cursor: TypeAlias = int
 """A position in a log. Only its engine may compute with it. 0 is before all lines."""

@@ -4,7 +4,7 @@ from moorage.engines.engine import BuildSpec, InstanceSpec
 from moorage.engines.host.deployment_directory import DeploymentDirectory
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning import static
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 
 _TAIL_CHARS = 8192
 _SCRIPT_CHARS = 500  # of a command that is shown by its first line alone

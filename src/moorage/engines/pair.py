@@ -27,7 +27,7 @@ from moorage.engines.engine import (
     WrittenFiles,
 )
 from moorage.errors import ClusterUnavailable, DeployFailed, FailureCause
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 
 T = TypeVar("T")
 

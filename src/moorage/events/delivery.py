@@ -19,7 +19,7 @@ from moorage.events.signature import signed_headers
 from moorage.loop import until_tick
 from moorage.metrics import record_webhook_attempt
 from moorage.money import json_of
-from moorage.records.webhook import Delivery, DeliveryStatus, Webhook
+from moorage.records.event import Delivery, DeliveryStatus, Webhook
 from moorage.storage import events
 from moorage.storage.database import Database, Transaction
 from moorage.storage.vault import Vault

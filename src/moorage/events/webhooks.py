@@ -7,7 +7,7 @@ from moorage.clock import Clock
 from moorage.errors import EventNotFound, WebhookNotFound
 from moorage.events.destination import Destinations
 from moorage.events.signature import new_secret
-from moorage.records.webhook import DeliveryState, Webhook
+from moorage.records.event import DeliveryState, Webhook
 from moorage.storage import events
 from moorage.storage.database import Database
 from moorage.storage.vault import Vault

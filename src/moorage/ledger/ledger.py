@@ -17,8 +17,7 @@ from moorage.ledger.transfer import Transfer
 from moorage.ledger.verdicts import verdicts_before
 from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units, usd_number
 from moorage.records.event import EventData, EventKind
-from moorage.records.money.payment import Finality, Payment, PaymentStatus
-from moorage.records.money.refund import RefundStatus
+from moorage.records.payments import Finality, Payment, PaymentStatus, RefundStatus
 from moorage.storage.database import Source, Transaction
 from moorage.storage.money import accounts, grants, payments, purses, refunds
 from moorage.storage.money.grants import Grant

@@ -8,7 +8,7 @@ from moorage.chains.chain import Chain, Token
 from moorage.chains.erc20 import TransferLog, parse_transfer_logs
 from moorage.chains.receipt import Receipt
 from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units
-from moorage.records.money.payment import Place
+from moorage.records.payments import Place
 
 _MAX_TOKENS = 10**9  # whole tokens in one transfer: thousands of such transfers fit into 64 bits
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from moorage.ledger.transfer import Transfer
-from moorage.records.money.payment import Payment, PaymentStatus
+from moorage.records.payments import Payment, PaymentStatus
 
 Verdicts = Mapping[str, str | None]
 """By payer: why the money is held, or None if it may be credited. Others were not screened."""

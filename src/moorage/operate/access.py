@@ -10,7 +10,7 @@ from moorage.errors import ConfigurationInvalid
 from moorage.gateway.state.dev_file import read_dev_file
 from moorage.operate.acts import note_act
 from moorage.operate.books import OpenBooks, open_books
-from moorage.records.session import Role
+from moorage.records.access import Role
 from moorage.settings import Settings
 from moorage.storage.access import links, sessions
 

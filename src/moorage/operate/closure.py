@@ -16,8 +16,7 @@ from moorage.operate.acts import note_act
 from moorage.operate.books import operator_name
 from moorage.operate.export import COLUMNS, ledger_rows, spreadsheet_text
 from moorage.operate.stopping import Machine, open_machine
-from moorage.records.deployment import DeploymentStatus
-from moorage.records.job import JobKind
+from moorage.records.deployment import DeploymentStatus, JobKind
 from moorage.settings import Settings
 from moorage.storage import customers
 from moorage.storage.apps import deployments, jobs, projects

@@ -20,8 +20,7 @@ from moorage.operate.books import OpenBooks, dev_key, open_books
 from moorage.payments.relay.key_file import key_in
 from moorage.payments.relay.refunds import Refunds
 from moorage.payments.relay.relayer import GWEI, Limits, Relayer
-from moorage.records.money.payment import Payment
-from moorage.records.money.refund import UNFINISHED, Refund, RefundStatus
+from moorage.records.payments import UNFINISHED, Payment, Refund, RefundStatus
 from moorage.settings import Settings
 from moorage.storage.database import Transaction
 from moorage.storage.money import payments, refunds

@@ -9,7 +9,7 @@ from moorage.operate.acts import note_act
 from moorage.operate.books import open_books
 from moorage.payments.taking.screening import Screening
 from moorage.payments.watch.finding import FoundTransaction, credit_found, find_payments
-from moorage.records.money.payment import Payment, PaymentStatus
+from moorage.records.payments import Payment, PaymentStatus
 from moorage.settings import Settings
 from moorage.storage.database import Database
 from moorage.storage.money import payments

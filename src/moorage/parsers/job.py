@@ -13,7 +13,7 @@ from moorage.errors import (
 from moorage.misplaced_hash import MisplacedHash
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.toolbox import Toolbox
-from moorage.records.finding import Finding
+from moorage.records.deployment import Finding
 from moorage.uploads.limits import UploadLimits
 from moorage.uploads.request import DeployRequest
 from moorage.uploads.unpacking import Unpacked

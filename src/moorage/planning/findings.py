@@ -11,7 +11,7 @@ import msgspec
 from moorage.planning import static
 from moorage.planning.plan import Plan, in_app
 from moorage.planning.reading.folder import SourceTree
-from moorage.records.finding import Finding, FindingKind
+from moorage.records.deployment import Finding, FindingKind
 
 _MAX_HITS = 200  # places of one form that are looked at in one file
 

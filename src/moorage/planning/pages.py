@@ -18,7 +18,7 @@ from moorage.planning.plan import Plan, Recipe, Stack
 from moorage.planning.python.objects import is_aside
 from moorage.planning.reading.folder import Folder, SourceTree
 from moorage.planning.toolbox import Toolbox
-from moorage.records.finding import Finding, FindingKind
+from moorage.records.deployment import Finding, FindingKind
 
 _CODE = (
     *(".py", ".js", ".mjs", ".cjs", ".ts", ".mts", ".go", ".rs", ".rb", ".php", ".java", ".kt"),

@@ -1,11 +1,101 @@
-"""A deployment: one version of a project on its way to being served, and its states."""
+"""A deployment: one version of a project, its states, its job, its logs, and its findings."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 import msgspec
 
 from moorage.money import MicroUsd
 from moorage.records.project import ProjectStatus
+
+
+class FindingKind(StrEnum):
+    """What was found."""
+
+    CREDENTIAL_FILE = "credential_file"  # a file that is nothing but a secret
+    CREDENTIAL_TEXT = "credential_text"  # a secret within another file
+    WRITES = "writes"  # code that writes files, or the library of a database in files
+    LEFT_OUT = "left_out"  # a directory of pages, or with a program, which the app does not use
+    NAMES_VOLUME = "names_volume"  # code that names the volume's directory
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One finding; `what` completes “<path> holds …” or “<path> uses …”."""
+
+    kind: FindingKind
+    path: str
+    what: str
+
+
+def kept(findings: Iterable[Finding]) -> list[Finding]:
+    """Returns the findings that are stored: those that a gateway of the version before can read."""
+    return [found for found in findings if found.kind is not FindingKind.LEFT_OUT]
+
+
+def said_left_out(found: Finding) -> str:
+    """Returns the sentence about a directory that the app leaves out."""
+    if not found.what:
+        return (
+            f"{found.path} is a page beside the app's directory, and nothing in the app's code "
+            "names it: it is not served. Move it to where the app serves it."
+        )
+    return (
+        f"{found.path}/ has {found.what}, and nothing in the app's code names it: it is not "
+        f"served. Let the app serve it, or deploy it by itself (settings.directoryPath: "
+        f"{found.path})."
+    )
+
+
+class JobKind(StrEnum):
+    """What a job does to its subject."""
+
+    DEPLOY = "deploy"  # subject: a deployment
+
+
+class JobStatus(StrEnum):
+    """The states of a job."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+
+
+class Job(msgspec.Struct, frozen=True):
+    """A claimed job. Writes made under an older `fence` than the row's change nothing."""
+
+    id: str
+    kind: JobKind
+    subject_id: str
+    step: str
+    attempts: int
+    fence: int
+
+
+class JobPlaces(msgspec.Struct, frozen=True, kw_only=True):
+    """How many jobs may run at once, how many of these may build, in all and of one wallet."""
+
+    jobs: int
+    builds: int
+    builds_of_wallet: int
+
+
+class LostJob(Exception):
+    """Another worker holds this job now, or its project is being deleted."""
+
+
+class LogKind(StrEnum):
+    """Which of a deployment's two logs."""
+
+    BUILD = "build"
+    RUNTIME = "runtime"
+
+
+class LogStream(StrEnum):
+    """Who wrote a line of a log."""
+
+    OUT = "out"  # the build or the app, on standard output
+    ERR = "err"  # the build or the app, on standard error
+    GATEWAY = "gateway"
 
 
 class DeploymentStatus(StrEnum):

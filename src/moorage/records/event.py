@@ -1,4 +1,4 @@
-"""An event: something that happened to a wallet, its projects or its money."""
+"""An event that happened to a wallet, and the webhook that it is sent to."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -59,3 +59,39 @@ class Event(msgspec.Struct, frozen=True):
             "sequence": self.sequence,
             "data": self.data,
         }
+
+
+class DeliveryStatus(StrEnum):
+    """Where the delivery of one event stands."""
+
+    PENDING = "pending"  # waits for its turn, or for its next attempt
+    DELIVERED = "delivered"  # the receiver answered 2xx
+    FAILED = "failed"  # given up
+
+
+class Webhook(msgspec.Struct, frozen=True):
+    """One row of `webhooks`."""
+
+    wallet: str
+    url: str
+    secret: str  # as `Vault.seal_secret` stores it
+    created_at_ms: int
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """An event to be sent. A wallet's deliveries are made in the order of their ids."""
+
+    id: int
+    event: Event
+    attempts: int  # made so far
+    created_at_ms: int
+
+
+class DeliveryState(msgspec.Struct, frozen=True):
+    """A webhook's state: the result of the delivery tried last, and how many wait."""
+
+    status: DeliveryStatus | None  # None before the first attempt
+    attempts: int
+    error: str | None
+    waiting: int
+    next_at_ms: int | None  # when the first of those that wait is tried

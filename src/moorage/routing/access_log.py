@@ -20,8 +20,7 @@ from pathlib import Path
 
 import structlog
 
-from moorage.records.consumption import SPAN_MS
-from moorage.records.traffic import Batch, Position, Traffic
+from moorage.records.usage import SPAN_MS, Batch, Position, Traffic
 
 log = structlog.get_logger()
 

@@ -5,8 +5,7 @@ from typing import NamedTuple
 from sqlalchemy import and_, func, select
 
 from moorage.money import MicroUsd
-from moorage.records.money.payment import PaymentStatus
-from moorage.records.money.refund import RefundStatus
+from moorage.records.payments import PaymentStatus, RefundStatus
 from moorage.storage.database import Source, Statement
 from moorage.storage.schema import grants, payments, projects, refunds, wallets
 

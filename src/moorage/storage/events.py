@@ -19,8 +19,15 @@ from sqlalchemy import (
 )
 
 from moorage.money import json_of
-from moorage.records.event import Event, EventData, EventKind
-from moorage.records.webhook import Delivery, DeliveryState, DeliveryStatus, Webhook
+from moorage.records.event import (
+    Delivery,
+    DeliveryState,
+    DeliveryStatus,
+    Event,
+    EventData,
+    EventKind,
+    Webhook,
+)
 from moorage.storage.database import (
     Database,
     Row,

@@ -15,7 +15,7 @@ import msgspec
 
 from moorage.errors import VariablesUnreadable
 from moorage.imports import hidden
-from moorage.records.variables import Variables
+from moorage.records.project import Variables
 
 # It takes cffi where that is installed, with a parser of C, some 1.5 MiB; else ctypes.
 with hidden("cffi"):

@@ -10,7 +10,7 @@ import msgspec
 from moorage.errors import InvalidField
 from moorage.misplaced_hash import MisplacedHash, misplaced_hash
 from moorage.planning.plan import Settings
-from moorage.records.variables import MAX_ENTRIES, MAX_VALUE_BYTES
+from moorage.records.project import MAX_ENTRIES, MAX_VALUE_BYTES
 from moorage.suggestion import Suggestions, did_you_mean
 
 NAME_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9-]{2,30})[a-z0-9]", re.ASCII)

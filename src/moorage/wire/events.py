@@ -4,8 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from moorage.records.event import EventKind
-from moorage.records.webhook import DeliveryStatus
+from moorage.records.event import DeliveryStatus, EventKind
 from moorage.wire.shape import Absent, Body, Time
 
 

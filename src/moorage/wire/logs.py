@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from moorage.records.log import LogKind, LogStream
+from moorage.records.deployment import LogKind, LogStream
 from moorage.wire.shape import Absent, Body, CamelBody, Time
 
 Kept = Annotated[

@@ -5,8 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from moorage.records.money.payment import PaymentStatus
-from moorage.records.money.refund import RefundStatus
+from moorage.records.payments import PaymentStatus, RefundStatus
 from moorage.wire.shape import Absent, Body, Time
 
 

@@ -11,8 +11,7 @@ from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
-from moorage.records.money.payment import Finality, Payment
-from moorage.records.money.refund import Refund, RefundStatus
+from moorage.records.payments import Finality, Payment, Refund, RefundStatus
 from moorage.storage.database import Database, Statement, Transaction
 from moorage.storage.money import payments, refunds
 from moorage.storage.money.grants import Grant

@@ -16,8 +16,7 @@ from moorage.ledger import ledger
 from moorage.ledger.transfer import Transfer
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.planning.plan import Plan, Stack
-from moorage.records.deployment import Deployment, DeploymentStatus
-from moorage.records.job import JobKind
+from moorage.records.deployment import Deployment, DeploymentStatus, JobKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import migrate as migration
 from moorage.storage.apps import deployments, jobs, projects

@@ -22,8 +22,7 @@ from moorage.payments.relay.relayer import GWEI, Limits, Relayer
 from moorage.payments.relay.settlement_follow_up import SettlementFollowUp
 from moorage.payments.relay.settlements import Settlements
 from moorage.payments.taking.verification import Verifier
-from moorage.records.money.relay_transaction import RelayTransaction
-from moorage.records.money.settlement import Settlement
+from moorage.records.payments import RelayTransaction, Settlement
 from moorage.storage.database import Database
 from moorage.storage.money.chains import relays, settlements
 from support.chains.chain_fixture import LocalChains

@@ -16,7 +16,7 @@ from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.payments.watch.finality import FinalityCheck
 from moorage.payments.watch.watcher import Watcher
-from moorage.records.money.payment import Payment
+from moorage.records.payments import Payment
 from moorage.storage.database import Database
 from moorage.storage.money import accounts, payments
 from support.chains.chain_fixture import LocalChains

@@ -4,7 +4,7 @@ from typing import Any
 
 from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
 from moorage.payments.price.quotes import QuoteRequest, Quotes
-from moorage.records.money.quote import Quote
+from moorage.records.payments import Quote
 from moorage.records.project import Project
 from moorage.storage.database import Database
 from support.gateway.clock import MovableClock

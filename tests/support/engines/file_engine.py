@@ -20,7 +20,7 @@ from moorage.engines.engine import (
     Usage,
 )
 from moorage.errors import DeployFailed, FailureCause
-from moorage.records.log import LogKind, LogStream
+from moorage.records.deployment import LogKind, LogStream
 from support.gateway.fakes import page_of
 
 

@@ -29,7 +29,7 @@ from moorage.engines.kind import EngineKind, EngineOptions
 from moorage.engines.logs import reader, store
 from moorage.errors import DeployFailed, FailureCause
 from moorage.process import ProcessRecord, is_running, reap, spawn_detached, terminate
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from moorage.whole_file import replace_file
 from support.engines.file_engine import FileEngine
 from support.gateway.waiting import until

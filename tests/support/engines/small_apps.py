@@ -15,7 +15,7 @@ import pytest
 from moorage.address import Address
 from moorage.engines.engine import BuildSpec, Engine, Instance, InstanceSpec, Limits
 from moorage.planning.plan import Plan, Stack
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from support.gateway.waiting import until_read
 
 MIB = 1024 * 1024

@@ -39,7 +39,7 @@ from moorage.payments.taking.lookups import Lookup, Lookups
 from moorage.payments.taking.paywall import Paywall
 from moorage.payments.taking.screening import Screen, allow
 from moorage.payments.taking.verification import Verifier
-from moorage.records.log import LogKind, LogStream
+from moorage.records.deployment import LogKind, LogStream
 from moorage.storage.database import Database
 from support.books.records_fixture import ALICE, ARBITRUM, USDC, fresh_hash, transfer
 

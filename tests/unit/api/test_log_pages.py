@@ -16,8 +16,7 @@ from moorage.errors import (
     TooManyStreams,
     WrongWallet,
 )
-from moorage.records.deployment import Deployment, DeploymentStatus
-from moorage.records.log import LogKind
+from moorage.records.deployment import Deployment, DeploymentStatus, LogKind
 from moorage.records.project import ProjectStatus
 from moorage.storage.database import Database
 from support.books.records_fixture import ALICE, BOB, add_deployment, add_project

@@ -10,7 +10,7 @@ from moorage.api.logs import log_stream
 from moorage.api.logs.log_stream import Followers, LogStreamResponse, streamed
 from moorage.engines.engine import Cursor, LogLine, LogPage
 from moorage.errors import ClusterUnavailable, ContentUnavailable, TooManyStreams
-from moorage.records.log import LogStream
+from moorage.records.deployment import LogStream
 from support.gateway.waiting import until
 
 WALLET = "0xa"

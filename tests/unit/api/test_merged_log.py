@@ -9,8 +9,7 @@ import pytest
 from moorage.api.logs import merged_log
 from moorage.api.logs.merged_log import MergedLog, Part, Place
 from moorage.engines.engine import Cursor, LogLine, LogPage
-from moorage.records.deployment import Deployment, DeploymentStatus
-from moorage.records.log import LogKind, LogStream
+from moorage.records.deployment import Deployment, DeploymentStatus, LogKind, LogStream
 from moorage.records.project import Project
 from moorage.storage.database import Database
 from support.books.records_fixture import ALICE, add_deployment, add_project

@@ -9,8 +9,7 @@ from moorage.chains.address import checksum_address
 from moorage.errors import InvalidField
 from moorage.ledger import ledger
 from moorage.money import MicroUsd
-from moorage.records.money.payment import Finality
-from moorage.records.money.refund import Refund, RefundStatus
+from moorage.records.payments import Finality, Refund, RefundStatus
 from moorage.storage.database import Database
 from moorage.storage.money import payments, refunds
 from support.books.records_fixture import ALICE, ARBITRUM, BOB, PAY_TO, USDC, transfer

@@ -15,7 +15,7 @@ from moorage.backup.manifest import FORMAT, NAME, Manifest, ManifestEntry
 from moorage.errors import BackupInvalid
 from moorage.operate.backup import restore
 from moorage.pages.sessions.sessions import Sessions
-from moorage.records.session import Role
+from moorage.records.access import Role
 from moorage.storage.migrate import NEWEST_REVISION, REVISIONS, is_newest, migrate
 from moorage.storage.opening import DATABASE, open_database
 from support.books.records_fixture import ALICE

@@ -7,8 +7,8 @@ import pytest
 from moorage.errors import ConfigurationInvalid
 from moorage.events.signature import new_secret
 from moorage.gateway.state.secrets_key import KEY_FILE, open_vault, seal_anew
-from moorage.records.variables import Variables
-from moorage.records.webhook import Webhook
+from moorage.records.event import Webhook
+from moorage.records.project import Variables
 from moorage.settings import Settings
 from moorage.storage import events
 from moorage.storage.apps import configuration, deployments, projects

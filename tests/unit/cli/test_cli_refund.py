@@ -6,8 +6,7 @@ import pytest
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.cli.operator.books import refund_text
 from moorage.money import MicroUsd
-from moorage.records.money.payment import Finality
-from moorage.records.money.refund import Refund, RefundStatus
+from moorage.records.payments import Finality, Refund, RefundStatus
 
 ARBITRUM = KNOWN_CHAINS["arbitrum"]
 REFUND = Refund(

@@ -28,8 +28,7 @@ from moorage.money import MicroUsd
 from moorage.payments.price.pricing import PriceList
 from moorage.payments.price.quotes import QUOTE_LIFETIME_MS
 from moorage.payments.protocols.demand import PaymentRequired
-from moorage.records.deployment import UNDER_WAY, DeploymentStatus
-from moorage.records.job import JobStatus
+from moorage.records.deployment import UNDER_WAY, DeploymentStatus, JobStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import idempotency
 from moorage.storage.apps import deployments, projects

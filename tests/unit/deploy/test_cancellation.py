@@ -8,8 +8,7 @@ from yard import HOST, Yard, socket_of
 
 from moorage.deploy.work.cancellation import Cancellation
 from moorage.errors import DeploymentOver
-from moorage.records.deployment import UNDER_WAY, DeploymentStatus
-from moorage.records.job import JobStatus
+from moorage.records.deployment import UNDER_WAY, DeploymentStatus, JobStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
 from support.books.records_fixture import ALICE, add_deployment

@@ -32,8 +32,7 @@ from moorage.failpoints import armed
 from moorage.gateway.assembly import Rooms
 from moorage.gateway.pages import pages_app
 from moorage.operate.audit.states import audit_states
-from moorage.records.deployment import Deployment, DeploymentStatus, Origin
-from moorage.records.job import LostJob
+from moorage.records.deployment import Deployment, DeploymentStatus, LostJob, Origin
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import configuration, deployments, jobs, projects
 from moorage.storage.database import Source

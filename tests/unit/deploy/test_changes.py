@@ -22,8 +22,7 @@ from moorage.errors import (
     RateLimited,
 )
 from moorage.records.deployment import Deployment, DeploymentStatus, Origin
-from moorage.records.project import Project, ProjectStatus
-from moorage.records.variables import Variables
+from moorage.records.project import Project, ProjectStatus, Variables
 from moorage.storage.apps import blocks, projects
 from moorage.storage.money import accounts, purses
 from support.books.records_fixture import ALICE, UNLIMITED, add_deployment, add_project, fund

@@ -5,8 +5,7 @@ from yard import HOST, Yard, socket_of
 
 from moorage.auth.manage_tokens import ManageTokens
 from moorage.errors import DatabaseUnavailable
-from moorage.records.deployment import Deployment, DeploymentStatus
-from moorage.records.job import JobStatus
+from moorage.records.deployment import Deployment, DeploymentStatus, JobStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import configuration, projects
 from moorage.storage.money import accounts

@@ -17,7 +17,7 @@ from moorage.deploy.entrance.warnings import refuse_credentials, warnings, writt
 from moorage.engines.engine import WrittenFiles
 from moorage.errors import FilesWouldBeLost, UploadInvalid
 from moorage.payments.protocols.demand import PaymentRequired
-from moorage.records.finding import Finding, FindingKind, kept
+from moorage.records.deployment import Finding, FindingKind, kept
 from moorage.storage.apps import deployments
 from support.books.records_fixture import PLAN
 

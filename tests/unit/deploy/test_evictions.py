@@ -18,10 +18,9 @@ from moorage.engines.engine import LogLine, LogPage
 from moorage.errors import DeployFailed, FailureCause
 from moorage.operate.books import OpenBooks
 from moorage.operate.customers.evictions import evict, keep
+from moorage.records.deployment import LogKind, LogStream
 from moorage.records.event import EventKind
-from moorage.records.log import LogKind, LogStream
-from moorage.records.project import Project, ProjectStatus
-from moorage.records.variables import Variables
+from moorage.records.project import Project, ProjectStatus, Variables
 from moorage.storage import events
 from moorage.storage.apps import configuration, projects
 from moorage.storage.database import Source

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from moorage.errors import InvalidField
 from moorage.planning.plan import Settings
-from moorage.records.variables import MAX_ENTRIES, MAX_VALUE_BYTES
+from moorage.records.project import MAX_ENTRIES, MAX_VALUE_BYTES
 from moorage.uploads.request import COMMAND_LENGTH, DeployRequest, deploy_request
 
 REQUIRED: dict[str, Any] = {"uniqueName": "hello", "displayName": "Hello"}

@@ -8,9 +8,9 @@ from yard import HOST, SLEEP_AFTER_SECONDS, Yard, socket_of
 from moorage.deploy.keeping.asleep.sleep import Sleep
 from moorage.deploy.keeping.restarts import history_of
 from moorage.errors import DeployFailed, FailureCause
-from moorage.records.consumption import UsageHour
 from moorage.records.deployment import Deployment
 from moorage.records.project import Project, ProjectStatus
+from moorage.records.usage import UsageHour
 from moorage.storage.apps import projects, usage
 from support.books.records_fixture import BOB, add_project
 from support.gateway.waiting import until

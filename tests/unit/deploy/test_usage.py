@@ -9,10 +9,9 @@ from moorage.deploy.keeping.asleep.visits import MACHINES_LOG, Visits, log_numbe
 from moorage.deploy.keeping.usage import UsageMeter
 from moorage.engines.engine import Usage as Used
 from moorage.errors import DatabaseUnavailable
-from moorage.records.consumption import Load, UsageHour
 from moorage.records.deployment import Deployment
 from moorage.records.project import Project
-from moorage.records.traffic import Batch, Position, Traffic
+from moorage.records.usage import Batch, Load, Position, Traffic, UsageHour
 from moorage.storage.apps import usage as rows
 from support.gateway.clock import HOUR_MS, MINUTE_MS, START_MS
 

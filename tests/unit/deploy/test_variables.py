@@ -3,7 +3,7 @@
 import pytest
 
 from moorage.errors import InvalidField
-from moorage.records.variables import MAX_BYTES, MAX_ENTRIES, Variables
+from moorage.records.project import MAX_BYTES, MAX_ENTRIES, Variables
 
 PRESENT = Variables(build={"TOKEN": "b"}, run={"TOKEN": "r", "MODE": "slow"})
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage.errors import VariablesUnreadable
-from moorage.records.variables import Variables
+from moorage.records.project import Variables
 from moorage.storage.vault import MARK_LENGTH, Vault
 
 KEY, OTHER = bytes(range(32)), bytes(range(1, 33))

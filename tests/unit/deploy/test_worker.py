@@ -8,7 +8,7 @@ from sqlalchemy import bindparam, select, update
 
 from moorage.deploy.work import worker as module
 from moorage.deploy.work.worker import LEASE_MS, Worker
-from moorage.records.job import Job, JobKind, JobPlaces, JobStatus, LostJob
+from moorage.records.deployment import Job, JobKind, JobPlaces, JobStatus, LostJob
 from moorage.storage.apps import jobs
 from moorage.storage.database import Statement
 from moorage.storage.schema import jobs as table

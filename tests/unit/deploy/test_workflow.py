@@ -11,9 +11,14 @@ from moorage.deploy.work.workflow import MAX_ATTEMPTS
 from moorage.engines.engine import AppExit, Instance, InstanceSpec, Limits
 from moorage.errors import DatabaseUnavailable, DeployFailed, FailureCause, NoCapacity
 from moorage.planning.plan import Plan, Stack
-from moorage.records.deployment import UNDER_WAY, DeploymentStatus
-from moorage.records.job import JobKind, JobStatus, LostJob
-from moorage.records.log import LogKind
+from moorage.records.deployment import (
+    UNDER_WAY,
+    DeploymentStatus,
+    JobKind,
+    JobStatus,
+    LogKind,
+    LostJob,
+)
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.money import accounts

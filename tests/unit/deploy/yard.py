@@ -24,10 +24,9 @@ from moorage.failpoints import armed
 from moorage.ledger.services import LedgerServices, LedgerSettings
 from moorage.money import MicroUsd
 from moorage.planning.plan import Plan
-from moorage.records.deployment import Deployment, DeploymentStatus
-from moorage.records.job import Job, JobPlaces
+from moorage.records.deployment import Deployment, DeploymentStatus, Job, JobPlaces
 from moorage.records.project import Project, ProjectStatus
-from moorage.records.traffic import Position
+from moorage.records.usage import Position
 from moorage.settings import load_settings
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.apps.addresses import certificates

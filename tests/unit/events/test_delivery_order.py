@@ -20,8 +20,7 @@ from moorage.events.delivery import DeliveryWorker
 from moorage.events.destination import Destinations
 from moorage.events.sender import NotDelivered, Sender
 from moorage.events.webhooks import Webhooks
-from moorage.records.event import EventKind
-from moorage.records.webhook import DeliveryStatus
+from moorage.records.event import DeliveryStatus, EventKind
 from moorage.storage import events
 from moorage.storage.vault import Vault
 from support.books.book_model import BookModel, run_histories

@@ -10,7 +10,7 @@ from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import ConfigurationInvalid
 from moorage.gateway.state.configuration import former_chains, take_configuration
 from moorage.ledger import ledger
-from moorage.records.money.payment import Finality
+from moorage.records.payments import Finality
 from moorage.settings import Settings, load_settings
 from moorage.storage.database import Database, Statement
 from moorage.storage.operation import base_domains, configuration

@@ -19,7 +19,7 @@ from moorage.gateway.several.siblings import (
 )
 from moorage.gateway.state.data_directory import open_data_directory
 from moorage.loop import until_tick
-from moorage.records.webhook import Webhook
+from moorage.records.event import Webhook
 from moorage.settings import Settings, load_settings
 from moorage.storage import events
 from moorage.storage.database import Database

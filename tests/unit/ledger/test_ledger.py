@@ -9,7 +9,7 @@ from moorage.ledger import ledger
 from moorage.ledger.ledger import EARNED, REFUNDED, held_account, received_account, wallet_account
 from moorage.ledger.transfer import Transfer
 from moorage.money import AtomicUnits, MicroUsd
-from moorage.records.money.payment import Payment
+from moorage.records.payments import Payment
 from moorage.storage.database import Database, Statement, Transaction
 from moorage.storage.money import accounts
 from moorage.storage.money import payments as stored

@@ -13,8 +13,7 @@ from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
 from moorage.operate.audit.rows import audit_books
 from moorage.records.event import EventKind
-from moorage.records.money.relay_transaction import RelayStatus, RelayTransaction
-from moorage.records.money.settlement import Settlement, SettlementStatus
+from moorage.records.payments import RelayStatus, RelayTransaction, Settlement, SettlementStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
 from moorage.storage.apps import projects

@@ -8,8 +8,7 @@ from sqlalchemy import select
 from moorage.auth.links import DAY_MS, MAX_LINKS, ONCE_MS, LinkOrder, Links
 from moorage.errors import LinkNotFound, NonceReused, TooManyLinks
 from moorage.pages.sessions.sessions import LIFETIME_MS, MAX_SESSIONS, Opened, Sessions
-from moorage.records.link import Link
-from moorage.records.session import Role, StoredSession
+from moorage.records.access import Link, Role, StoredSession
 from moorage.storage.access import links as stored_links
 from moorage.storage.access import sessions as stored_sessions
 from moorage.storage.database import Database, Statement

@@ -25,7 +25,7 @@ from moorage.payments.watch.balances import BalanceCheck
 from moorage.payments.watch.finality import FinalityCheck
 from moorage.payments.watch.finding import credit_found, find_payments
 from moorage.payments.watch.watcher import Watcher
-from moorage.records.money.payment import Finality, Payment, PaymentStatus
+from moorage.records.payments import Finality, Payment, PaymentStatus
 from moorage.storage.database import Database
 from moorage.storage.money import accounts, audit, payments
 from support.books.records_fixture import ALICE, ARBITRUM, BOB, USDC

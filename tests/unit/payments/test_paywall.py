@@ -27,7 +27,7 @@ from moorage.payments.protocols.evidence import (
 )
 from moorage.payments.taking.paywall import Paywall
 from moorage.payments.taking.receipt import PaymentReceipt
-from moorage.records.money.payment import PaymentStatus
+from moorage.records.payments import PaymentStatus
 from moorage.storage.database import Statement
 from moorage.storage.money import accounts
 from moorage.storage.money import payments as stored

@@ -9,7 +9,7 @@ from moorage.errors import DatabaseUnavailable, NameUnavailable, RateLimited
 from moorage.money import MicroUsd
 from moorage.payments.price.quotes import MAX_NAMES_HELD, QUOTE_LIFETIME_MS
 from moorage.payments.price.quotes import honoured as best_price
-from moorage.records.money.quote import Quote
+from moorage.records.payments import Quote
 from moorage.records.project import ProjectStatus
 from moorage.storage.apps import projects
 from moorage.storage.database import Statement

@@ -16,9 +16,15 @@ from moorage.chains.rpc import RpcClient
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.payments.relay.refund_follow_up import RefundFollowUp
 from moorage.payments.relay.refund_search import refund_nonce, sent_before
-from moorage.records.money.payment import Finality, Payment, PaymentStatus
-from moorage.records.money.refund import Refund, RefundStatus
-from moorage.records.money.relay_transaction import RelayStatus, RelayTransaction
+from moorage.records.payments import (
+    Finality,
+    Payment,
+    PaymentStatus,
+    Refund,
+    RefundStatus,
+    RelayStatus,
+    RelayTransaction,
+)
 from moorage.storage.database import Database
 from moorage.storage.money import accounts, payments, refunds
 from moorage.storage.money.chains import relays

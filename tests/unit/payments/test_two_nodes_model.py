@@ -22,7 +22,7 @@ from moorage.payments.relay.refunds import Refunds
 from moorage.payments.taking.verification import Verifier
 from moorage.payments.watch.finality import FinalityCheck
 from moorage.payments.watch.watcher import Watcher
-from moorage.records.money.payment import Finality, Payment, PaymentStatus
+from moorage.records.payments import Finality, Payment, PaymentStatus
 from moorage.storage.money import accounts, payments
 from support.books.book_model import BookModel
 from support.books.records_fixture import ALICE, ARBITRUM, BOB, CAROL, USDC

@@ -8,7 +8,7 @@ import pytest
 from moorage.planning.findings import inspect, told, unserved
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
-from moorage.records.finding import Finding, FindingKind
+from moorage.records.deployment import Finding, FindingKind
 from support.engines.memory_tree import MemoryTree
 from support.engines.toolboxes import TOOLBOX
 

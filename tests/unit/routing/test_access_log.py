@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.records.latency import BUCKETS
-from moorage.records.traffic import HOUR_MS, Batch, Position
+from moorage.records.usage import BUCKETS, HOUR_MS, Batch, Position
 from moorage.routing.access_log import AccessLog
 
 TEN = 1_775_556_000  # 2026-04-07T10:00:00Z

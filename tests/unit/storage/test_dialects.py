@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from moorage.records.money.payment import PaymentStatus
+from moorage.records.payments import PaymentStatus
 from moorage.storage.database import Statement
 from moorage.storage.schema import metadata, payments
 from support.books.statements import statements

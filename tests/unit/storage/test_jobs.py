@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import bindparam, select
 
 from moorage.errors import UniqueViolation
-from moorage.records.job import Job, JobKind, JobPlaces, JobStatus
+from moorage.records.deployment import Job, JobKind, JobPlaces, JobStatus
 from moorage.storage.apps import jobs
 from moorage.storage.database import Database, Statement, Transaction
 from moorage.storage.schema import jobs as table

@@ -4,7 +4,7 @@ import pytest
 
 from moorage.ledger import ledger
 from moorage.money import AtomicUnits
-from moorage.records.money.payment import Payment
+from moorage.records.payments import Payment
 from moorage.storage.database import Database
 from moorage.storage.money import payer_history, payments
 from moorage.storage.operation import payment_list

@@ -2,8 +2,7 @@
 
 import pytest
 
-from moorage.records.consumption import UsageHour
-from moorage.records.latency import Latency
+from moorage.records.usage import Latency, UsageHour
 from moorage.storage.apps import usage
 from moorage.storage.database import Database
 from moorage.storage.operation import latencies, project_uses

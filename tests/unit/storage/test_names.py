@@ -4,7 +4,7 @@ import pytest
 
 from moorage.errors import UniqueViolation
 from moorage.money import MicroUsd
-from moorage.records.money.quote import Quote
+from moorage.records.payments import Quote
 from moorage.storage.apps import projects
 from moorage.storage.apps.addresses import names
 from moorage.storage.database import Database

@@ -13,17 +13,19 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import CheckConstraint, Connection, MetaData, create_engine
 
 from moorage.errors import DatabaseUnavailable, SchemaUnknown
-from moorage.records.deployment import TRANSITIONS, DeploymentStatus, Origin
+from moorage.records.access import Role
+from moorage.records.deployment import TRANSITIONS, DeploymentStatus, JobStatus, Origin
 from moorage.records.domain import DomainStatus
-from moorage.records.job import JobStatus
-from moorage.records.money.cursor import Search
-from moorage.records.money.payment import Finality, PaymentStatus
-from moorage.records.money.refund import RefundStatus
-from moorage.records.money.relay_transaction import RelayStatus
-from moorage.records.money.settlement import SettlementStatus
+from moorage.records.event import DeliveryStatus
+from moorage.records.payments import (
+    Finality,
+    PaymentStatus,
+    RefundStatus,
+    RelayStatus,
+    Search,
+    SettlementStatus,
+)
 from moorage.records.project import ProjectStatus
-from moorage.records.session import Role
-from moorage.records.webhook import DeliveryStatus
 from moorage.storage.migrate import REVISIONS, SCRIPTS, is_newest, migrate
 from moorage.storage.schema import metadata
 

@@ -12,8 +12,7 @@ from moorage.events import outbox
 from moorage.events.delivery import DeliveryWorker
 from moorage.events.destination import Destinations
 from moorage.events.sender import Sender
-from moorage.records.event import EventKind
-from moorage.records.webhook import Webhook
+from moorage.records.event import EventKind, Webhook
 from moorage.storage import events
 from moorage.storage.database import Database
 from moorage.storage.money.chains import relays

@@ -15,7 +15,7 @@ from moorage.api.http.problems import json_response
 from moorage.auth.links import DAY_MS, ONCE_MS, LinkOrder, Links
 from moorage.clock import iso_utc
 from moorage.errors import InvalidField
-from moorage.records.link import Link
+from moorage.records.access import Link
 from moorage.wire.links import LinkBody, LinkItem, LinkList, LinkMade, LinkRemoved
 
 _USUAL_DAYS = 7

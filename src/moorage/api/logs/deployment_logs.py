@@ -22,8 +22,7 @@ from moorage.api.logs.log_stream import (
 )
 from moorage.engines.engine import Cursor, EngineView, LogPage
 from moorage.errors import InvalidField
-from moorage.records.deployment import DeploymentStatus, DeploymentView
-from moorage.records.log import LogKind
+from moorage.records.deployment import DeploymentStatus, DeploymentView, LogKind
 from moorage.records.project import ProjectStatus
 from moorage.storage.apps import deployments
 from moorage.wire.logs import LogBody

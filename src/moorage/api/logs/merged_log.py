@@ -10,8 +10,7 @@ import msgspec
 from moorage.api.logs.deployment_logs import is_complete
 from moorage.api.logs.log_stream import log_item
 from moorage.engines.engine import Cursor, EngineView, LogLine, LogPage
-from moorage.records.deployment import Summary
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind, Summary
 from moorage.storage.apps import releases
 from moorage.storage.database import Database
 from moorage.wire.logs import ProjectLogItem

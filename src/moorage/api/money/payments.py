@@ -15,8 +15,7 @@ from moorage.chains.chain import Chain
 from moorage.clock import iso_utc
 from moorage.errors import InvalidField
 from moorage.money import decimal_text
-from moorage.records.money.payment import Payment
-from moorage.records.money.refund import Refund
+from moorage.records.payments import Payment, Refund
 from moorage.storage.money import payer_history
 from moorage.storage.money.payer_history import Key, PaidFor
 from moorage.wire.payments import PaymentItem, PaymentList, RefundItem

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from moorage.chains.chain import Chain
     from moorage.operate.audit.report import Report
-    from moorage.records.money.payment import Payment
-    from moorage.records.money.refund import Refund
+    from moorage.records.payments import Payment, Refund
 
 
 def audit(
@@ -281,7 +280,7 @@ def refund_text(chain: "Chain", item: "Refund") -> str:
 
 
 def _refund_exit(done: "Iterable[Refund]") -> Exit:
-    from moorage.records.money.refund import UNFINISHED, RefundStatus
+    from moorage.records.payments import UNFINISHED, RefundStatus
 
     statuses = {item.status for item in done}
     if not statuses.isdisjoint(UNFINISHED):

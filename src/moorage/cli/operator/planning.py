@@ -38,7 +38,7 @@ def plan(
     from moorage.planning.pages import left_out
     from moorage.planning.planner import make_plan
     from moorage.planning.static import said
-    from moorage.records.finding import said_left_out
+    from moorage.records.deployment import said_left_out
     from moorage.sdk.archive import list_files
     from moorage.uploads.request import deploy_settings
     from moorage.uploads.tree import DirectoryTree

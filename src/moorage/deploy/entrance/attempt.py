@@ -9,8 +9,8 @@ from moorage.payments.protocols.demand import Purchase
 from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, PaymentMeans
 from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.planning.plan import Plan
-from moorage.records.finding import Finding
-from moorage.records.variables import Variables
+from moorage.records.deployment import Finding
+from moorage.records.project import Variables
 from moorage.storage.idempotency import Claim
 from moorage.uploads.request import DeployRequest
 from moorage.wire.warnings import WarningItem

@@ -7,7 +7,7 @@ import msgspec
 
 from moorage.errors import InvalidField
 from moorage.planning.plan import Settings
-from moorage.records.variables import Changes
+from moorage.records.project import Changes
 from moorage.suggestion import Suggestions, did_you_mean
 from moorage.uploads.request import check_health_path, check_variables, description, display_name
 

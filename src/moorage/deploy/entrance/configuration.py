@@ -25,10 +25,8 @@ from moorage.engines.engine import WrittenFiles
 from moorage.errors import OutOfCredits, ProjectBlocked, ProjectNotFound, ProjectPaused
 from moorage.ledger import ledger
 from moorage.planning.plan import Plan, Settings
-from moorage.records.deployment import Deployment, Origin
-from moorage.records.finding import Finding
-from moorage.records.project import Project, ProjectStatus
-from moorage.records.variables import Variables
+from moorage.records.deployment import Deployment, Finding, Origin
+from moorage.records.project import Project, ProjectStatus, Variables
 from moorage.storage.apps import configuration, deployments, projects
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts

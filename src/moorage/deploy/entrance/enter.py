@@ -13,9 +13,8 @@ from moorage.deploy.entrance.warnings import of_attempt
 from moorage.events import outbox
 from moorage.money import MicroUsd, usd_number
 from moorage.payments.taking.receipt import PaymentReceipt
-from moorage.records.deployment import Deployment, DeploymentStatus
+from moorage.records.deployment import Deployment, DeploymentStatus, kept
 from moorage.records.event import EventData, EventKind
-from moorage.records.finding import kept
 from moorage.records.project import SHARING_STATUSES, Project, ProjectStatus
 from moorage.storage import idempotency
 from moorage.storage.apps import configuration, projects

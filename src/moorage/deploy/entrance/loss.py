@@ -13,8 +13,7 @@ import msgspec
 from moorage.engines.engine import WrittenFiles
 from moorage.errors import FilesWouldBeLost
 from moorage.planning.plan import Plan
-from moorage.records.deployment import DeploymentView
-from moorage.records.finding import Finding, FindingKind
+from moorage.records.deployment import DeploymentView, Finding, FindingKind
 from moorage.records.project import Project
 
 _NAMED = 3  # files in a sentence

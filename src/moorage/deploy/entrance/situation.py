@@ -16,7 +16,7 @@ from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.money import NOTHING, MicroUsd
 from moorage.payments.price.quotes import Quotes
-from moorage.records.money.quote import Quote
+from moorage.records.payments import Quote
 from moorage.records.project import Project
 from moorage.storage.database import Source
 from moorage.storage.money import accounts, intervals

@@ -7,8 +7,7 @@ import msgspec
 
 from moorage.deploy.work.failure import fail
 from moorage.errors import DeployFailed, FailureCause
-from moorage.records.deployment import Deployment, DeploymentStatus, Origin
-from moorage.records.job import JobKind
+from moorage.records.deployment import Deployment, DeploymentStatus, JobKind, Origin
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Transaction

@@ -7,7 +7,7 @@ from moorage.deploy.entrance.loss import Successor, Volume, how_to_keep, said_of
 from moorage.deploy.entrance.situation import Situation
 from moorage.engines.engine import WrittenFiles
 from moorage.errors import UploadInvalid
-from moorage.records.finding import Finding, FindingKind, said_left_out
+from moorage.records.deployment import Finding, FindingKind, said_left_out
 from moorage.wire.warnings import WarningCode, WarningItem
 
 _CREDENTIALS = (FindingKind.CREDENTIAL_FILE, FindingKind.CREDENTIAL_TEXT)

@@ -8,8 +8,7 @@ from moorage.clock import Clock
 from moorage.engines.engine import Engine
 from moorage.engines.engine import Usage as Used
 from moorage.metrics import record_cpu, watch_app_memory
-from moorage.records.consumption import Consumption, Load
-from moorage.records.traffic import HOUR_MS
+from moorage.records.usage import HOUR_MS, Consumption, Load
 from moorage.storage.apps import usage
 from moorage.storage.database import Database, Transaction
 

@@ -9,9 +9,7 @@ from moorage.deploy.work.failure import fail, fail_project
 from moorage.deploy.work.worker import Worker
 from moorage.engines.engine import Engine, EngineView
 from moorage.errors import DeployFailed, DeploymentOver, FailureCause
-from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
-from moorage.records.job import JobKind
-from moorage.records.log import LogKind
+from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus, JobKind, LogKind
 from moorage.records.project import Project
 from moorage.storage.apps import deployments, jobs
 from moorage.storage.database import Database

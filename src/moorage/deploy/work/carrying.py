@@ -24,8 +24,7 @@ from moorage.engines.volume_copies import VolumeCopies, Way
 from moorage.errors import ClusterUnavailable, DatabaseUnavailable, DeployFailed
 from moorage.failpoints import failpoint
 from moorage.ledger.metering import Metering
-from moorage.records.deployment import Deployment
-from moorage.records.job import Job, LostJob
+from moorage.records.deployment import Deployment, Job, LostJob
 from moorage.records.project import Project
 from moorage.storage.apps import deployments, jobs, projects, restarts
 from moorage.storage.database import Database, Transaction

@@ -13,9 +13,8 @@ from moorage.errors import DeployFailed, FailureCause
 from moorage.events import outbox
 from moorage.failpoints import failpoint
 from moorage.ledger.metering import Metering
-from moorage.records.deployment import Deployment, DeploymentStatus
+from moorage.records.deployment import Deployment, DeploymentStatus, Job, LostJob
 from moorage.records.event import EventKind
-from moorage.records.job import Job, LostJob
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database, Transaction

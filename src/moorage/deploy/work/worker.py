@@ -10,7 +10,7 @@ import structlog
 from moorage.clock import Clock
 from moorage.errors import DatabaseUnavailable
 from moorage.loop import until_tick
-from moorage.records.job import Job, JobPlaces, LostJob
+from moorage.records.deployment import Job, JobPlaces, LostJob
 from moorage.storage.apps import jobs
 from moorage.storage.database import Database
 

@@ -33,9 +33,7 @@ from moorage.failpoints import failpoint
 from moorage.ledger.build_time import BuildTime
 from moorage.metrics import record_deployment
 from moorage.planning.plan import Plan
-from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
-from moorage.records.job import Job
-from moorage.records.log import LogKind
+from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus, Job, LogKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, engines, jobs, projects
 from moorage.storage.database import Database

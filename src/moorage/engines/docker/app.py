@@ -24,7 +24,7 @@ from moorage.engines.host.record import Stage
 from moorage.engines.images.user import is_name, numeric_user
 from moorage.errors import DeployFailed, FailureCause
 from moorage.process import is_running, process_record, wait_until_ended
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from moorage.threads import in_thread, to_its_end
 
 _OTHER_PORT_GRACE_SECONDS = 1.0  # how long to prefer the wanted port to a listener on another one

@@ -15,7 +15,7 @@ from moorage.engines.host.kernel.cgroup import APPS, Cgroups
 from moorage.engines.host.record import Stage
 from moorage.engines.logs.logs import Logs
 from moorage.engines.logs.store import OUT
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from moorage.threads import in_thread
 
 PROXY_GROUP = f"{APPS}/door-"

@@ -38,7 +38,7 @@ from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.local import LocalEngine, repeat, require_built
 from moorage.engines.host.volumes import VolumesHere
 from moorage.errors import IsolationMissing
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from moorage.threads import in_thread, to_its_end
 
 _TEND_EVERY_SECONDS = 5.0

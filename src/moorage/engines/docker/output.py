@@ -21,7 +21,7 @@ from moorage.engines.logs.logs import Logs
 from moorage.engines.logs.position import parse_ns
 from moorage.engines.logs.store import ERR, OUT
 from moorage.process import ProcessRecord, is_running, wait_until_ended
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from moorage.threads import in_thread
 from moorage.whole_file import replace_file
 

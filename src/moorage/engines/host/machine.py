@@ -13,7 +13,7 @@ from moorage.engines.engine import Capabilities, Cursor, Disks, Engine, LogPage
 from moorage.engines.host.configuration import FOLDERS
 from moorage.engines.logs import reader
 from moorage.errors import KeeperAway, NoCapacity
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from moorage.threads import in_thread
 from moorage.whole_file import replace_file
 

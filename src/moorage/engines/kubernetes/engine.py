@@ -50,7 +50,7 @@ from moorage.engines.logs.reading import LogReading
 from moorage.engines.logs.store import OUT
 from moorage.errors import ClusterUnavailable, IsolationMissing
 from moorage.loop import Keeps
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from moorage.threads import in_thread, to_its_end
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from moorage.engines.engine import Cursor, LogPage
 from moorage.engines.logs import reader, store
 from moorage.engines.logs.collecting import Collecting
 from moorage.engines.logs.pipes import Pipes
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 
 _TAIL_LINES = 10_000
 

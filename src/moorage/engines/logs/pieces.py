@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from moorage.content.store import Item
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 
 PIECE_BYTES = 128 * 1024
 """From this size on a piece is not replaced; it may be as large as a segment."""

@@ -19,7 +19,7 @@ from moorage.engines.logs.logs import Logs
 from moorage.engines.logs.pieces import Piece, Put
 from moorage.engines.logs.store import segment_path, segments
 from moorage.errors import ContentUnavailable
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from moorage.threads import in_thread
 
 _PAUSE_SECONDS = 3.0  # between two changes of a log in the store, each of which may cost money

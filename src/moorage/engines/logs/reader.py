@@ -5,7 +5,7 @@ from pathlib import Path
 
 from moorage.engines.engine import Cursor, LogLine, LogPage
 from moorage.engines.logs.store import ERR, GATEWAY, OUT, segment_path, segments
-from moorage.records.log import LogStream
+from moorage.records.deployment import LogStream
 
 PAGE_BYTES = 1024 * 1024
 """The maximum of a page, in bytes as on disk."""

@@ -6,7 +6,7 @@ from contextlib import suppress
 from moorage.engines.engine import Cursor, LogPage
 from moorage.engines.logs.logs import Logs
 from moorage.errors import ContentUnavailable
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from moorage.threads import in_thread
 
 

@@ -8,7 +8,7 @@ from moorage.content.store import ContentStore
 from moorage.engines.logs.copies import LogCopies
 from moorage.engines.logs.logs import Logs
 from moorage.engines.logs.published import PublishedLogs
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from moorage.threads import in_thread
 
 

@@ -29,7 +29,7 @@ from moorage.engines.sandbox.deployment_directory import DeploymentDirectory
 from moorage.engines.sandbox.launch import prepared
 from moorage.engines.sandbox.record import Record
 from moorage.errors import DeployFailed
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from moorage.threads import in_thread
 from moorage.whole_file import read_file
 

@@ -27,7 +27,7 @@ from moorage.engines.isolation.generation import FilterWatch
 from moorage.engines.isolation.network import Network
 from moorage.engines.isolation.slots import Slot
 from moorage.engines.sandbox.record import Record
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 
 _APP_GROUP = f"{APPS}/app-"
 

@@ -43,7 +43,7 @@ from moorage.engines.sandbox.provisioning import provision_copy, reprovision
 from moorage.engines.sandbox.recent import RecentInstances
 from moorage.engines.sandbox.record import Record
 from moorage.errors import DeployFailed, FailureCause, IsolationMissing
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from moorage.threads import in_thread
 
 SUBNET = "10.201.0.0/16"

@@ -22,9 +22,16 @@ from moorage.payments.watch.comparison import (
     payment_problem,
     refund_is_on_chain,
 )
-from moorage.records.money.cursor import Cursor, Search
-from moorage.records.money.payment import Finality, Payment, PaymentStatus
-from moorage.records.money.refund import UNFINISHED, Refund, RefundStatus
+from moorage.records.payments import (
+    UNFINISHED,
+    Cursor,
+    Finality,
+    Payment,
+    PaymentStatus,
+    Refund,
+    RefundStatus,
+    Search,
+)
 from moorage.storage.money.audit import Books
 
 _RECEIPTS_AT_ONCE = 50

@@ -21,8 +21,7 @@ from moorage.ledger.ledger import (
     wallet_account,
 )
 from moorage.money import credit_from_atomic_units
-from moorage.records.money.payment import Payment, PaymentStatus
-from moorage.records.money.refund import Refund, RefundStatus
+from moorage.records.payments import Payment, PaymentStatus, Refund, RefundStatus
 from moorage.storage.database import Transaction
 from moorage.storage.money import audit as rows
 from moorage.storage.money.accounts import purse_of

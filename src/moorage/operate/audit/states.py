@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from moorage.ledger.burn import HOUR_MS
 from moorage.operate.audit.rows import Finding
 from moorage.payments.price.quotes import MAX_PROMISE_MS, QUOTE_LIFETIME_MS
-from moorage.records.money.quote import Quote
+from moorage.records.payments import Quote
 from moorage.storage.database import Transaction
 from moorage.storage.money import audit_states as rows
 from moorage.storage.money.audit_states import CreditedSettlement, PricedInterval

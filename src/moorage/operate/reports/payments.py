@@ -10,8 +10,7 @@ from moorage.money import decimal_text
 from moorage.operate.books import open_books
 from moorage.operate.export import spreadsheet_text
 from moorage.operate.reports.value_dates import ValueDates, value_dates
-from moorage.records.money.payment import Payment, PaymentStatus
-from moorage.records.money.refund import Refund, RefundStatus
+from moorage.records.payments import Payment, PaymentStatus, Refund, RefundStatus
 from moorage.settings import Settings
 from moorage.storage.money import payments as paid
 from moorage.storage.money import refunds

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from moorage.chains.heads import block_call, parse_block
 from moorage.chains.rpc import RpcClient
 from moorage.errors import ChainUnavailable
-from moorage.records.money.payment import Payment
+from moorage.records.payments import Payment
 
 _BLOCKS_AT_ONCE = 50
 

@@ -10,9 +10,8 @@ from moorage.ledger.burn import HOUR_MS
 from moorage.operate.customers import evictions, suspension
 from moorage.operate.customers.suspension import Subject
 from moorage.pages.operator.view import PER_PAGE, View
-from moorage.records.consumption import UsageHour
-from moorage.records.latency import Latency, latency_of
 from moorage.records.project import Project
+from moorage.records.usage import Latency, UsageHour, latency_of
 from moorage.storage.apps import deployments, projects, usage
 from moorage.storage.operation import latencies, project_uses
 from moorage.storage.operation.project_uses import ProjectOrder

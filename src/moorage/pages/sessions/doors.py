@@ -20,7 +20,7 @@ from moorage.pages.sessions.gate import Gate
 from moorage.pages.sessions.operator import OperatorSession
 from moorage.pages.sessions.session import Session
 from moorage.pages.sessions.signing import Signing
-from moorage.records.session import Role
+from moorage.records.access import Role
 
 log = structlog.get_logger()
 

@@ -9,7 +9,7 @@ from moorage.pages.sessions.cookie import Cookie, csrf_of
 from moorage.pages.sessions.operator import OperatorSession
 from moorage.pages.sessions.session import Session
 from moorage.pages.sessions.sessions import Sessions
-from moorage.records.session import Role, StoredSession
+from moorage.records.access import Role, StoredSession
 from moorage.signing.signed_request import host_of
 
 

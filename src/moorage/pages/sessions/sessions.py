@@ -9,8 +9,7 @@ from moorage.auth.links import digest_of
 from moorage.clock import Clock
 from moorage.errors import NonceReused, UniqueViolation
 from moorage.loop import Loop, Scope
-from moorage.records.link import Link
-from moorage.records.session import Role, StoredSession
+from moorage.records.access import Link, Role, StoredSession
 from moorage.storage.access import links, sessions
 from moorage.storage.database import Database, Transaction
 

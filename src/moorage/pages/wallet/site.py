@@ -23,7 +23,7 @@ from moorage.pages.sessions.typed import is_part, signed_out, typed
 from moorage.pages.wallet.api import Api, ApiRefused, Stream
 from moorage.pages.wallet.table import PAGES, Handler
 from moorage.pages.wallet.view import View
-from moorage.records.session import Role
+from moorage.records.access import Role
 
 log = structlog.get_logger()
 

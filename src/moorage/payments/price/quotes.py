@@ -9,7 +9,7 @@ from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import Clock, iso_utc
 from moorage.errors import NameUnavailable, RateLimited
 from moorage.money import NOTHING, MicroUsd
-from moorage.records.money.quote import Quote
+from moorage.records.payments import Quote
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
 from moorage.storage.apps.addresses import names

@@ -8,7 +8,7 @@ from moorage.chains.encoding import parse_quantity
 from moorage.chains.fees import GasPrice, parse_gas_price
 from moorage.chains.receipt import Receipt, parse_receipt
 from moorage.chains.rpc import Call, RpcClient, RpcError
-from moorage.records.money.relay_transaction import RelayTransaction
+from moorage.records.payments import RelayTransaction
 
 PRICE_CALLS: tuple[Call, ...] = (
     ("eth_getBlockByNumber", ["latest", False]),

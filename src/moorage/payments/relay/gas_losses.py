@@ -10,7 +10,7 @@ from moorage.chains.chain import Chain
 from moorage.chains.eip3009 import judged_by_contract
 from moorage.clock import Clock
 from moorage.metrics import record_relayer_reverted
-from moorage.records.money.relay_transaction import RelayTransaction
+from moorage.records.payments import RelayTransaction
 from moorage.storage.database import Source, Transaction
 from moorage.storage.money.chains import relays
 

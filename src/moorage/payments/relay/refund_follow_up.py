@@ -32,9 +32,14 @@ from moorage.ledger import ledger
 from moorage.payments.relay.refund_search import authorization_of
 from moorage.payments.taking.witnesses import is_shown_for_good
 from moorage.payments.watch.comparison import payment_problem, refund_is_on_chain
-from moorage.records.money.payment import Payment, PaymentStatus, Place
-from moorage.records.money.refund import Refund, RefundStatus
-from moorage.records.money.relay_transaction import RelayTransaction
+from moorage.records.payments import (
+    Payment,
+    PaymentStatus,
+    Place,
+    Refund,
+    RefundStatus,
+    RelayTransaction,
+)
 from moorage.storage.database import Database, Source
 from moorage.storage.money import payments, refunds
 from moorage.storage.money.chains import relays

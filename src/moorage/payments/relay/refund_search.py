@@ -22,9 +22,7 @@ from moorage.chains.transfer_search import find_transfers
 from moorage.errors import RefundRefused
 from moorage.money import AtomicUnits, decimal_text
 from moorage.payments.taking.witnesses import is_shown_for_good
-from moorage.records.money.payment import Payment, Place
-from moorage.records.money.refund import Refund, RefundStatus
-from moorage.records.money.relay_transaction import RelayTransaction
+from moorage.records.payments import Payment, Place, Refund, RefundStatus, RelayTransaction
 from moorage.signing.keccak import keccak256
 from moorage.storage.database import Source
 from moorage.storage.money import refunds

@@ -34,8 +34,7 @@ from moorage.payments.relay.refund_search import (
 )
 from moorage.payments.relay.relayer import Relayer
 from moorage.payments.taking.witnesses import Head, witness
-from moorage.records.money.payment import Finality, Payment, PaymentStatus
-from moorage.records.money.refund import Refund, RefundStatus
+from moorage.records.payments import Finality, Payment, PaymentStatus, Refund, RefundStatus
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import payments, refunds
 from moorage.storage.money.chains import relays

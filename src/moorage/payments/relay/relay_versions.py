@@ -6,7 +6,7 @@ from operator import attrgetter
 
 from moorage.chains.fees import Fees
 from moorage.chains.signing import ChainTransaction
-from moorage.records.money.relay_transaction import RelayTransaction
+from moorage.records.payments import RelayTransaction
 
 
 def by_nonce(waiting: Iterable[RelayTransaction]) -> list[tuple[int, list[RelayTransaction]]]:

@@ -21,7 +21,7 @@ from moorage.metrics import record_fee_bump, record_relayer_balance
 from moorage.payments.relay.account import PRICE_CALLS, Account, read_account
 from moorage.payments.relay.gas_losses import GasLosses
 from moorage.payments.relay.relay_versions import by_nonce, fees_of, with_fees
-from moorage.records.money.relay_transaction import RelayStatus, RelayTransaction
+from moorage.records.payments import RelayStatus, RelayTransaction
 from moorage.storage.database import Database, Transaction
 from moorage.storage.money.chains import relays
 

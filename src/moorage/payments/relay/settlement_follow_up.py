@@ -31,8 +31,7 @@ from moorage.payments.relay.settlements import (
     authorized_call,
     is_contract,
 )
-from moorage.records.money.relay_transaction import RelayStatus, RelayTransaction
-from moorage.records.money.settlement import Settlement
+from moorage.records.payments import RelayStatus, RelayTransaction, Settlement
 from moorage.storage.database import Database
 from moorage.storage.money.chains import relays, settlements
 

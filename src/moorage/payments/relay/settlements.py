@@ -33,8 +33,7 @@ from moorage.ledger.transfer import max_units, transfers_in
 from moorage.metrics import record_settlement
 from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units
 from moorage.payments.relay.relayer import Relayer
-from moorage.records.money.relay_transaction import RelayStatus, RelayTransaction
-from moorage.records.money.settlement import Settlement, SettlementStatus
+from moorage.records.payments import RelayStatus, RelayTransaction, Settlement, SettlementStatus
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import payments
 from moorage.storage.money.chains import relays, settlements

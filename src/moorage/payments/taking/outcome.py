@@ -15,7 +15,7 @@ from moorage.errors import (
 )
 from moorage.money import NOTHING, MicroUsd, usd_number
 from moorage.payments.taking.receipt import PaymentReceipt
-from moorage.records.money.payment import Payment, PaymentStatus
+from moorage.records.payments import Payment, PaymentStatus
 from moorage.wire.problems import PaymentState, PaymentTold
 
 

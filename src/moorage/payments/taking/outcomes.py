@@ -24,7 +24,7 @@ from moorage.payments.taking.outcome import (
 from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
 from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.payments.taking.transaction_search import booked
-from moorage.records.money.payment import Payment, PaymentStatus
+from moorage.records.payments import Payment, PaymentStatus
 from moorage.storage.database import Database
 from moorage.wire.problems import PaymentState
 

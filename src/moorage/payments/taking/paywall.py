@@ -38,7 +38,7 @@ from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.payments.taking.screening import Screen, held_back
 from moorage.payments.taking.transaction_search import TransactionSearch, booked
 from moorage.payments.taking.verification import Verifier
-from moorage.records.money.payment import Payment, PaymentStatus
+from moorage.records.payments import Payment, PaymentStatus
 from moorage.storage.apps import projects
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts, payments, quotes

@@ -20,7 +20,7 @@ from moorage.errors import PaymentPending
 from moorage.ledger.transfer import Transfer
 from moorage.ledger.verdicts import verdicts_before
 from moorage.money import AtomicUnits
-from moorage.records.money.payment import Payment
+from moorage.records.payments import Payment
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from moorage.errors import ChainUnavailable, MoorageError, PaymentPending
 from moorage.ledger.transfer import Transfer
 from moorage.payments.taking.lookups import Lookup
 from moorage.payments.taking.verification import Verifier
-from moorage.records.money.payment import Payment
+from moorage.records.payments import Payment
 from moorage.storage.database import Source
 from moorage.storage.money import payments
 

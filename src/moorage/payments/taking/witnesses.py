@@ -15,7 +15,7 @@ from moorage.chains.receipt import Receipt, parse_receipt
 from moorage.chains.rpc import QUICK_ANSWER_BYTES, Call, RpcClient, RpcError
 from moorage.errors import ChainUnavailable
 from moorage.ledger.transfer import Transfer, transfers_in
-from moorage.records.money.payment import Payment, Place
+from moorage.records.payments import Payment, Place
 
 Head = Literal["latest", "safe", "finalized"]
 

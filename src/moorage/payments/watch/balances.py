@@ -13,7 +13,7 @@ from moorage.chains.heads import read_heads
 from moorage.chains.rpc import Call, RpcClient, RpcError
 from moorage.chains.transfer_search import find_transfers
 from moorage.errors import ChainUnavailable
-from moorage.records.money.cursor import Search
+from moorage.records.payments import Search
 from moorage.storage.database import Database
 from moorage.storage.money import payments
 from moorage.storage.money.chains import balance_marks, cursors

@@ -4,8 +4,7 @@ from collections.abc import Collection
 
 from moorage.chains.erc20 import parse_transfer_logs
 from moorage.chains.receipt import Receipt
-from moorage.records.money.payment import Payment
-from moorage.records.money.refund import Refund
+from moorage.records.payments import Payment, Refund
 
 
 def payment_problem(

@@ -23,7 +23,7 @@ from moorage.ledger.transfer import Transfer, transfers_in
 from moorage.metrics import record_disputed, record_moved, record_reversed
 from moorage.payments.taking.screening import Screen, allow, held_back
 from moorage.payments.taking.witnesses import Sighting, Stance, is_among, keyed, sightings
-from moorage.records.money.payment import Finality, Payment, PaymentStatus, Place
+from moorage.records.payments import Finality, Payment, PaymentStatus, Place
 from moorage.storage.database import Database, Source
 from moorage.storage.money import payments
 

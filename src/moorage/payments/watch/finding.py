@@ -20,8 +20,7 @@ from moorage.payments.watch.search import (
     by_transaction,
     place_of,
 )
-from moorage.records.money.cursor import Cursor, Search
-from moorage.records.money.payment import Payment
+from moorage.records.payments import Cursor, Payment, Search
 from moorage.storage.database import Database
 from moorage.storage.money import payments
 

@@ -8,8 +8,7 @@ from moorage.chains.heads import block_call, parse_block
 from moorage.chains.pace import Pace
 from moorage.chains.receipt import FoundLog, Log, parse_found_logs
 from moorage.chains.rpc import QUICK_ANSWER_BYTES, AnswerTooLarge, RpcClient, RpcError
-from moorage.records.money.cursor import Cursor
-from moorage.records.money.payment import Payment, PaymentStatus, Place
+from moorage.records.payments import Cursor, Payment, PaymentStatus, Place
 
 _FIRST_BLOCKS = 2_000
 _MAX_BLOCKS = 10_000

@@ -31,8 +31,7 @@ from moorage.payments.watch.search import (
     place_of,
 )
 from moorage.payments.watch.set_aside import AT_ONCE, SetAside, TimedScreening, WaitingTransaction
-from moorage.records.money.cursor import Cursor, Search
-from moorage.records.money.payment import Payment, Place
+from moorage.records.payments import Cursor, Payment, Place, Search
 from moorage.storage.database import Database, Transaction
 from moorage.storage.money import payments
 from moorage.storage.money.chains import cursors

@@ -3,8 +3,7 @@
 import msgspec
 from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, update
 
-from moorage.records.link import Link
-from moorage.records.session import Role
+from moorage.records.access import Link, Role
 from moorage.storage.database import Row, Source, Statement, Transaction
 from moorage.storage.schema import links, wallets
 

@@ -3,7 +3,7 @@
 import msgspec
 from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, update
 
-from moorage.records.session import Role, StoredSession
+from moorage.records.access import Role, StoredSession
 from moorage.storage.database import Row, Source, Statement, Transaction
 from moorage.storage.schema import sessions, wallets
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
     update,
 )
 
-from moorage.records.job import Job, JobKind, JobPlaces, JobStatus, LostJob
+from moorage.records.deployment import Job, JobKind, JobPlaces, JobStatus, LostJob
 from moorage.storage.database import Database, Row, Source, Statement, Transaction
 from moorage.storage.schema import deployments, jobs
 

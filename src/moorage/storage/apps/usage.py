@@ -17,8 +17,15 @@ from sqlalchemy import (
     update,
 )
 
-from moorage.records.consumption import SPAN_MS, Consumption, Load, UsageHour, UsageSpan
-from moorage.records.traffic import HOUR_MS, Position
+from moorage.records.usage import (
+    HOUR_MS,
+    SPAN_MS,
+    Consumption,
+    Load,
+    Position,
+    UsageHour,
+    UsageSpan,
+)
 from moorage.storage.database import Source, Statement, Transaction, struct_of
 from moorage.storage.schema import (
     access_log_position,

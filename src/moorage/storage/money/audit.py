@@ -4,9 +4,7 @@ import msgspec
 from sqlalchemy import Table, bindparam, exists, func, literal, select, text
 
 from moorage.money import MicroUsd
-from moorage.records.money.cursor import Cursor
-from moorage.records.money.payment import Payment
-from moorage.records.money.refund import Refund
+from moorage.records.payments import Cursor, Payment, Refund
 from moorage.storage.database import Record, Statement, Transaction, struct_of, substring
 from moorage.storage.money import grants, payments, purses, refunds
 from moorage.storage.money.builds import BuildRun

@@ -4,10 +4,14 @@ from typing import NamedTuple
 
 from sqlalchemy import BindParameter, and_, bindparam, exists, func, or_, select
 
-from moorage.records.money.payment import Finality, PaymentStatus
-from moorage.records.money.quote import Quote
-from moorage.records.money.refund import UNFINISHED, RefundStatus
-from moorage.records.money.settlement import SettlementStatus
+from moorage.records.payments import (
+    UNFINISHED,
+    Finality,
+    PaymentStatus,
+    Quote,
+    RefundStatus,
+    SettlementStatus,
+)
 from moorage.storage.database import Statement, Transaction
 from moorage.storage.schema import (
     events,

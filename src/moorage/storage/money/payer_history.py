@@ -4,8 +4,7 @@ from typing import NamedTuple
 
 from sqlalchemy import BigInteger, and_, bindparam, or_, select, tuple_
 
-from moorage.records.money.payment import Payment
-from moorage.records.money.refund import Refund
+from moorage.records.payments import Payment, Refund
 from moorage.storage.database import Source, Statement, struct_of
 from moorage.storage.schema import payment_uses, payments, refunds
 

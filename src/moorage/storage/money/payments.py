@@ -4,8 +4,7 @@ import msgspec
 from sqlalchemy import and_, bindparam, func, insert, null, or_, select, tuple_, update
 
 from moorage.money import MicroUsd
-from moorage.records.money.payment import Finality, Payment, PaymentStatus, Place
-from moorage.records.money.refund import RefundStatus
+from moorage.records.payments import Finality, Payment, PaymentStatus, Place, RefundStatus
 from moorage.storage.database import Database, Source, Statement, Transaction, struct_of
 from moorage.storage.money.accounts import purse_in
 from moorage.storage.money.purses import unshared

@@ -3,7 +3,7 @@
 from sqlalchemy import BindParameter, bindparam, delete, insert, select, update
 
 from moorage.money import MicroUsd
-from moorage.records.money.quote import Quote
+from moorage.records.payments import Quote
 from moorage.storage.database import Source, Statement, Transaction
 from moorage.storage.schema import quotes
 

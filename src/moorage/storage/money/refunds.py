@@ -3,8 +3,7 @@
 import msgspec
 from sqlalchemy import and_, bindparam, func, insert, null, or_, select, update
 
-from moorage.records.money.payment import Finality
-from moorage.records.money.refund import UNFINISHED, Refund, RefundStatus
+from moorage.records.payments import UNFINISHED, Finality, Refund, RefundStatus
 from moorage.storage.database import Source, Statement, Transaction, struct_of
 from moorage.storage.schema import refunds
 

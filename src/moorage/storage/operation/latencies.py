@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Text, bindparam, func, select
 
-from moorage.records.latency import BUCKETS, Latency, latency_of
+from moorage.records.usage import BUCKETS, Latency, latency_of
 from moorage.storage.database import Source, Statement
 from moorage.storage.schema import usage
 

@@ -6,10 +6,17 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, and_, bindparam, exists, func, or_, select
 
-from moorage.records.money.payment import Finality, Payment, PaymentStatus
-from moorage.records.money.quote import Quote
-from moorage.records.money.refund import UNFINISHED, Refund, RefundStatus
-from moorage.records.money.settlement import UNRESOLVED, Settlement
+from moorage.records.payments import (
+    UNFINISHED,
+    UNRESOLVED,
+    Finality,
+    Payment,
+    PaymentStatus,
+    Quote,
+    Refund,
+    RefundStatus,
+    Settlement,
+)
 from moorage.storage.database import Source, Statement, struct_of
 from moorage.storage.schema import (
     deployments,

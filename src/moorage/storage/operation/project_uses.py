@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Select, Text, bindparam, case, func, or_, select
 
 from moorage.money import MicroUsd
-from moorage.records.latency import BUCKETS
+from moorage.records.usage import BUCKETS
 from moorage.storage.database import Source, Statement
 from moorage.storage.schema import projects, usage
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from sqlalchemy import bindparam, func, select
 
 from moorage.money import MicroUsd
-from moorage.records.money.payment import PaymentStatus
+from moorage.records.payments import PaymentStatus
 from moorage.storage.database import Source, Statement
 from moorage.storage.schema import payments, usage
 

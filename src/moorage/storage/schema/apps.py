@@ -14,7 +14,7 @@ from sqlalchemy import (
     true,
 )
 
-from moorage.records.latency import BUCKETS
+from moorage.records.usage import BUCKETS
 from moorage.storage.schema.metadata import metadata, one_of, partial_index
 
 projects = Table(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from moorage.engines.engine import LogLine
 from moorage.engines.logs.reader import PAGE_BYTES, read_log
 from moorage.engines.logs.store import ERR, GATEWAY, OUT, append, segments
-from moorage.records.log import LogStream
+from moorage.records.deployment import LogStream
 
 MIB = 1024 * 1024
 CAP = 3 * MIB

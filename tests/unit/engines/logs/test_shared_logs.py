@@ -16,7 +16,7 @@ from moorage.engines.logs.pieces import PIECE_BYTES, Piece
 from moorage.engines.logs.shared import SharedLogs
 from moorage.engines.logs.store import OUT
 from moorage.errors import ContentUnavailable
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from support.gateway.clock import MovableClock
 from support.gateway.waiting import until
 

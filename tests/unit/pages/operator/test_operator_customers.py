@@ -8,9 +8,9 @@ import pytest
 from moorage.ledger import ledger
 from moorage.money import MicroUsd
 from moorage.pages.operator.view import PER_PAGE
-from moorage.records.consumption import UsageHour
 from moorage.records.deployment import DeploymentStatus
 from moorage.records.project import ProjectStatus
+from moorage.records.usage import UsageHour
 from moorage.storage.apps import projects, usage
 from moorage.storage.database import Database
 from moorage.storage.money import accounts, grants, intervals

@@ -6,8 +6,7 @@ import pytest
 from moorage.ledger import ledger
 from moorage.money import MicroUsd
 from moorage.pages.operator.money.life import WORDS, life_of, state_of
-from moorage.records.money.payment import Finality, Payment, PaymentStatus
-from moorage.records.money.quote import Quote
+from moorage.records.payments import Finality, Payment, PaymentStatus, Quote
 from moorage.storage.database import Database
 from moorage.storage.money import payments, quotes
 from moorage.storage.operation import acts, payment_list

@@ -8,7 +8,7 @@ import pytest
 
 from moorage.errors import InvalidField
 from moorage.pages.operator.money.commands import BooksCommand, Reports
-from moorage.records.consumption import UsageHour
+from moorage.records.usage import UsageHour
 from moorage.settings import Settings
 from moorage.storage import events
 from moorage.storage.apps import usage

@@ -19,13 +19,10 @@ from page_asker import (
 
 from moorage.clock import iso_utc
 from moorage.pages.wallet.project.logs import Line, Lines
-from moorage.records.deployment import DeploymentStatus, Origin
+from moorage.records.deployment import DeploymentStatus, LogStream, Origin
 from moorage.records.domain import DomainStatus
-from moorage.records.event import EventKind
-from moorage.records.log import LogStream
-from moorage.records.money.payment import PaymentStatus
-from moorage.records.money.refund import RefundStatus
-from moorage.records.webhook import DeliveryStatus
+from moorage.records.event import DeliveryStatus, EventKind
+from moorage.records.payments import PaymentStatus, RefundStatus
 from moorage.wire.credits import CreditEntry
 from moorage.wire.deployments import DeploymentProgress
 from moorage.wire.domains import DnsRecord, DomainItem, DomainList

@@ -15,7 +15,7 @@ from moorage.pages.wallet import links
 from moorage.pages.wallet.project import actions
 from moorage.pages.wallet.site import WalletSite
 from moorage.pages.wallet.table import PAGES
-from moorage.records.session import Role
+from moorage.records.access import Role
 from moorage.storage.database import Database
 from moorage.wire.events import WebhookMade
 from support.books.records_fixture import ALICE

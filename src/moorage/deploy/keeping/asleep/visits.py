@@ -11,10 +11,8 @@ from typing import Protocol
 
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.metrics import record_app_requests
-from moorage.records.consumption import Consumption
-from moorage.records.latency import BUCKETS
 from moorage.records.project import Project
-from moorage.records.traffic import Batch, Position, Traffic
+from moorage.records.usage import BUCKETS, Batch, Consumption, Position, Traffic
 from moorage.storage.apps import usage
 from moorage.storage.database import Database
 from moorage.threads import in_thread

@@ -5,8 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from moorage.deploy.keeping.apps import Apps, ProjectWork
 from moorage.ledger.metering import Metering
-from moorage.records.deployment import UNDER_WAY, DeploymentStatus
-from moorage.records.job import JobKind
+from moorage.records.deployment import UNDER_WAY, DeploymentStatus, JobKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database, Transaction

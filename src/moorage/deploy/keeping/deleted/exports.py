@@ -18,7 +18,7 @@ from moorage.engines.engine import Engine
 from moorage.engines.images.holes import MAX_BYTES, data_parts, map_of_parts, sparse_header
 from moorage.engines.locks import Locks
 from moorage.errors import DeployFailed
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from moorage.records.project import Project
 from moorage.storage.apps.addresses import domains
 from moorage.storage.operation import exports

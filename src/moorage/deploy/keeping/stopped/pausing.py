@@ -20,9 +20,8 @@ from moorage.errors import (
 )
 from moorage.events import outbox
 from moorage.ledger.metering import Metering
-from moorage.records.deployment import Deployment
+from moorage.records.deployment import Deployment, JobKind
 from moorage.records.event import EventKind
-from moorage.records.job import JobKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database, Transaction

@@ -7,8 +7,8 @@ from moorage.deploy.work.failure import fail
 from moorage.errors import DeployFailed, FailureCause, ProjectBlocked
 from moorage.events import outbox
 from moorage.ledger.metering import Metering
+from moorage.records.deployment import JobKind
 from moorage.records.event import EventKind
-from moorage.records.job import JobKind
 from moorage.records.project import Project
 from moorage.storage.apps import blocks, deployments, jobs, projects
 from moorage.storage.database import Database, Transaction

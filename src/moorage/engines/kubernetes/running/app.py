@@ -20,7 +20,7 @@ from moorage.engines.kubernetes.running.starting import Patience, Starting
 from moorage.engines.kubernetes.running.variables import require_short
 from moorage.errors import ClusterUnavailable, DeployFailed, FailureCause
 from moorage.planning.plan import Stack
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from moorage.threads import in_thread
 
 _PROBE_SECONDS = 60  # that the kubelet goes on to probe after the gateway has given up

@@ -24,7 +24,7 @@ from moorage.engines.logs.position import Fresh, Position, parse_ns, to_second
 from moorage.engines.logs.shared import SharedLogs
 from moorage.engines.logs.store import OUT
 from moorage.errors import ClusterUnavailable, ContentUnavailable
-from moorage.records.log import LogKind
+from moorage.records.deployment import LogKind
 from moorage.threads import in_thread
 
 POSITION = "followed"

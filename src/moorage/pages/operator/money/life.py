@@ -5,9 +5,15 @@ from collections.abc import Iterable, Iterator, Sequence
 import msgspec
 
 from moorage.records.event import Event
-from moorage.records.money.payment import Finality, Payment, PaymentStatus
-from moorage.records.money.refund import Refund, RefundStatus
-from moorage.records.money.settlement import Settlement, SettlementStatus
+from moorage.records.payments import (
+    Finality,
+    Payment,
+    PaymentStatus,
+    Refund,
+    RefundStatus,
+    Settlement,
+    SettlementStatus,
+)
 from moorage.storage.operation.payment_list import LATE_MS, ListedPayment
 
 WORDS = {

@@ -10,8 +10,7 @@ from moorage.operate.review import release
 from moorage.pages.operator.money.life import WORDS, life_of, state_of
 from moorage.pages.operator.view import PER_PAGE, View
 from moorage.payments.relay.refunds import left_of
-from moorage.records.money.payment import Payment
-from moorage.records.money.refund import Refund, RefundStatus
+from moorage.records.payments import Payment, Refund, RefundStatus
 from moorage.storage.money import payments as rows
 from moorage.storage.money import refunds as refund_rows
 from moorage.storage.operation import acts, payment_list, told

@@ -23,7 +23,7 @@ from moorage.pages.wallet.money.ways import (
     x402_payload,
 )
 from moorage.pages.wallet.view import View
-from moorage.records.money.payment import PaymentStatus
+from moorage.records.payments import PaymentStatus
 from moorage.wire.credits import Credits, ToppedUp
 from moorage.wire.payments import PaymentItem, PaymentList
 from moorage.wire.problems import PaymentDemand, PaymentState

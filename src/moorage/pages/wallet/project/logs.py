@@ -12,7 +12,7 @@ from moorage.pages.wallet.api import Api, ApiRefused
 from moorage.pages.wallet.project.shown import project_of
 from moorage.pages.wallet.times import DAY_MS, HOUR_MS
 from moorage.pages.wallet.view import View
-from moorage.records.log import LogKind, LogStream
+from moorage.records.deployment import LogKind, LogStream
 
 LINES_SHOWN = 500
 MAX_MATCHES = 500

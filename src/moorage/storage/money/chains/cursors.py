@@ -3,7 +3,7 @@
 import msgspec
 from sqlalchemy import bindparam, delete, insert, select
 
-from moorage.records.money.cursor import Cursor, Search
+from moorage.records.payments import Cursor, Search
 from moorage.storage.database import Source, Statement, Transaction, struct_of
 from moorage.storage.schema import node_cursors, watch_cursors
 

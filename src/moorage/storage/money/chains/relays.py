@@ -3,7 +3,7 @@
 import msgspec
 from sqlalchemy import bindparam, func, insert, null, select, update
 
-from moorage.records.money.relay_transaction import RelayStatus, RelayTransaction
+from moorage.records.payments import RelayStatus, RelayTransaction
 from moorage.storage.database import Row, Source, Statement, Transaction, Upsert, struct_of
 from moorage.storage.schema import relay_nonces, relay_transactions
 

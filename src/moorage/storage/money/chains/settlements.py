@@ -3,9 +3,13 @@
 import msgspec
 from sqlalchemy import bindparam, func, insert, literal_column, null, or_, select, update
 
-from moorage.records.money.payment import PaymentStatus
-from moorage.records.money.relay_transaction import RelayStatus
-from moorage.records.money.settlement import UNRESOLVED, Settlement, SettlementStatus
+from moorage.records.payments import (
+    UNRESOLVED,
+    PaymentStatus,
+    RelayStatus,
+    Settlement,
+    SettlementStatus,
+)
 from moorage.storage.database import Database, Source, Statement, Transaction, struct_of
 from moorage.storage.schema import payments, relay_transactions, settlements
 

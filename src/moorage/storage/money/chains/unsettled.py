@@ -4,9 +4,7 @@ from typing import NamedTuple
 
 from sqlalchemy import func, select
 
-from moorage.records.money.payment import Finality, PaymentStatus
-from moorage.records.money.refund import UNFINISHED, RefundStatus
-from moorage.records.money.settlement import UNRESOLVED
+from moorage.records.payments import UNFINISHED, UNRESOLVED, Finality, PaymentStatus, RefundStatus
 from moorage.storage.database import Source, Statement
 from moorage.storage.schema import payments, refunds, settlements
 

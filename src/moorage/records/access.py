@@ -1,4 +1,4 @@
-"""A session: a browser whose person signed in, or opened a link."""
+"""Sessions of browsers, and links that open one without a wallet."""
 
 from enum import StrEnum
 
@@ -25,3 +25,18 @@ class StoredSession(msgspec.Struct, frozen=True, kw_only=True):
     created_at_ms: int
     expires_ms: int
     signed_ms: int | None = None  # when the last text was issued that its wallet signed
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of `links`, without the digest of its secret."""
+
+    id: str
+    role: Role
+    who: str  # as in sessions
+    project_id: str | None = None  # the only project that it shows
+    may_change: bool
+    once: bool  # whether it is used up when it is opened
+    label: str = ""
+    created_at_ms: int
+    expires_ms: int
+    used_ms: int | None = None  # when it was last opened

@@ -1,1 +1,0 @@
-"""Rows about money: quotes, payments, and what the gateway itself sends."""
