@@ -16,7 +16,7 @@ from moorage.operate.audit.report import Report, run_audit
 from moorage.operate.refunds import RefundOrder, run_refund
 from moorage.operate.retiring import run_retire_recipient
 from moorage.payments.protocols.evidence import PaymentMeans, TransactionEvidence
-from moorage.payments.taking.recipients import note_recipient
+from moorage.payments.services import note_recipient
 from moorage.payments.taking.verification import Verifier
 from moorage.records.payments import Finality, PaymentStatus
 from moorage.settings import Settings, load_settings

@@ -25,9 +25,14 @@ from moorage.failpoints import armed
 from moorage.ledger import ledger
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.operate.audit.report import run_audit
-from moorage.payments.relay.refund_follow_up import RefundFollowUp
-from moorage.payments.relay.refund_search import authorization_of, refund_nonce
-from moorage.payments.relay.refunds import Refunds, debit_of, left_of
+from moorage.payments.relay.refunds import (
+    RefundFollowUp,
+    Refunds,
+    authorization_of,
+    debit_of,
+    left_of,
+    refund_nonce,
+)
 from moorage.payments.relay.relayer import GWEI, Limits, Relayer
 from moorage.payments.taking.verification import Verifier
 from moorage.records.payments import Finality, Payment, PaymentStatus, Refund, RefundStatus

@@ -20,8 +20,7 @@ from moorage.ledger.ledger import credit_transfers
 from moorage.ledger.metering import Metering
 from moorage.ledger.transfer import Transfer
 from moorage.money import AtomicUnits
-from moorage.payments.price.pricing import PriceList, Size
-from moorage.payments.price.quotes import MAX_NAMES_HELD, Quotes
+from moorage.payments.price.quotes import MAX_NAMES_HELD, PriceList, Quotes, Size
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import PaymentMeans
 from moorage.planning.plan import Settings

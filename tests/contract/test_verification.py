@@ -19,8 +19,7 @@ from moorage.chains.rpc import RpcClient, RpcError
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable, PaymentHeld, PaymentNotFound, PaymentPending
 from moorage.money import MicroUsd
-from moorage.payments.taking.lookups import Lookups
-from moorage.payments.taking.verification import Verifier
+from moorage.payments.taking.verification import Lookups, Verifier
 from support.chains.chain_fixture import LocalChains
 from support.chains.paying import (
     calldata,

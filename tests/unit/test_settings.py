@@ -8,7 +8,7 @@ from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.settings import ChainSettings
 from moorage.errors import ConfigurationInvalid, InvalidField
 from moorage.gateway.receiving import serving_chains
-from moorage.payments.price.pricing import PriceList, Size
+from moorage.payments.price.quotes import PriceList, Size
 from moorage.settings import Settings, load_settings
 
 FIELDS = msgspec.structs.fields(Settings)

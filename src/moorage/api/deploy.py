@@ -41,8 +41,7 @@ from moorage.money import NOTHING, charge_to_atomic_units, usd_number, usd_text
 from moorage.parsers.plans import Plans
 from moorage.parsers.pool import ParserPool
 from moorage.parsers.uploads import UploadParser
-from moorage.payments.protocols.demand import credits_fall_short, sharing_warning
-from moorage.payments.protocols.demand_body import purchase_body
+from moorage.payments.protocols.demand import credits_fall_short, purchase_body, sharing_warning
 from moorage.payments.taking.outcome import outcome_of
 from moorage.planning.dockerfile.app import FILE as DOCKERFILE
 from moorage.planning.plan import Plan, Settings

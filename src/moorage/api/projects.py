@@ -36,7 +36,7 @@ from moorage.ledger.burn import hour_of
 from moorage.ledger.metering import Metering
 from moorage.money import NOTHING, MicroUsd, usd_number, usd_text
 from moorage.parsers.pool import ParserPool
-from moorage.payments.protocols.seller import Seller
+from moorage.payments.protocols.demand import Seller
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import project_list, projects
 from moorage.storage.apps.addresses import domains

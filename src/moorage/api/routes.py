@@ -24,9 +24,7 @@ from moorage.api.http.request import ApiRequest
 from moorage.api.http.request_context import INTENDED
 from moorage.api.operations import OPERATIONS
 from moorage.errors import Maintenance, MoorageError, PaymentPending
-from moorage.payments.protocols.challenges import Challenges
-from moorage.payments.protocols.demand import PaymentRequired
-from moorage.payments.protocols.seller import Seller
+from moorage.payments.protocols.demand import Challenges, PaymentRequired, Seller
 from moorage.payments.taking.outcomes import Outcomes
 
 log = structlog.get_logger()

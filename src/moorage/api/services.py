@@ -49,7 +49,7 @@ from moorage.ledger.services import LedgerServices
 from moorage.loop import Loop, Scope
 from moorage.parsers.plans import Plans
 from moorage.parsers.pool import ParserPool
-from moorage.payments.price.pricing import PriceList, Size
+from moorage.payments.price.quotes import PriceList, Size
 from moorage.payments.protocols.evidence import named_chain
 from moorage.payments.services import Payee, PaymentServices
 from moorage.storage.operation import notices

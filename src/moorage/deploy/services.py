@@ -44,8 +44,7 @@ from moorage.deploy.work.workflow import Timing, Workflow
 from moorage.engines.engine import Engine
 from moorage.ledger.services import LedgerServices
 from moorage.loop import Run
-from moorage.payments.price.pricing import PriceList, Size
-from moorage.payments.price.quotes import Quotes
+from moorage.payments.price.quotes import PriceList, Quotes, Size
 from moorage.payments.taking.paywall import Paywall
 from moorage.storage.ballast import Ballast
 

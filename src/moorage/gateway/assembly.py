@@ -58,10 +58,8 @@ from moorage.metrics import (
 from moorage.pages.sessions.sessions import Sessions
 from moorage.pages.sessions.signing import Signing
 from moorage.parsers.pool import ParserPool
-from moorage.payments.price.pricing import Size
-from moorage.payments.services import Payee, PaymentServices
-from moorage.payments.settings import PaymentSettings
-from moorage.payments.taking.recipients import note_recipient
+from moorage.payments.price.quotes import Size
+from moorage.payments.services import Payee, PaymentServices, PaymentSettings, note_recipient
 from moorage.settings import Settings
 from moorage.storage.database import Database
 from moorage.storage.opening import open_database

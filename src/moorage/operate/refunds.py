@@ -17,9 +17,8 @@ from moorage.errors import ChainUnavailable, DatabaseUnavailable, RefundRefused
 from moorage.money import AtomicUnits
 from moorage.operate.acts import note_act
 from moorage.operate.books import OpenBooks, dev_key, open_books
-from moorage.payments.relay.key_file import key_in
 from moorage.payments.relay.refunds import Refunds
-from moorage.payments.relay.relayer import GWEI, Limits, Relayer
+from moorage.payments.relay.relayer import GWEI, Limits, Relayer, key_in
 from moorage.records.payments import UNFINISHED, Payment, Refund, RefundStatus
 from moorage.settings import Settings
 from moorage.storage.database import Transaction

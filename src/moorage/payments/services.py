@@ -8,35 +8,74 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import msgspec
+
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.chains.address import parse_address
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
+from moorage.clock import Clock
 from moorage.core import Core
 from moorage.ledger.services import LedgerServices
 from moorage.loop import Loop, Run, Scope
 from moorage.money import MicroUsd
-from moorage.payments.price.holdings import Holdings
-from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, Quotes
-from moorage.payments.protocols.challenges import Challenges
-from moorage.payments.protocols.seller import USUAL_CHAIN, Seller
-from moorage.payments.relay.key_file import key_in
-from moorage.payments.relay.refund_follow_up import RefundFollowUp
-from moorage.payments.relay.relayer import Relayer
-from moorage.payments.relay.settlement_follow_up import SettlementFollowUp
-from moorage.payments.relay.settlements import Settlements
-from moorage.payments.settings import PaymentSettings
-from moorage.payments.taking.lookups import Lookups
+from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, Holdings, Quotes
+from moorage.payments.protocols.demand import USUAL_CHAIN, Challenges, Seller
+from moorage.payments.relay.refunds import RefundFollowUp
+from moorage.payments.relay.relayer import GWEI, Limits, Relayer, key_in
+from moorage.payments.relay.settlements import SettlementFollowUp, Settlements
 from moorage.payments.taking.outcomes import Outcomes
 from moorage.payments.taking.paywall import Paywall
 from moorage.payments.taking.screening import Screening
 from moorage.payments.taking.topup import TopUp
-from moorage.payments.taking.verification import Verifier
-from moorage.payments.watch.balances import BalanceCheck
-from moorage.payments.watch.finality import FinalityCheck
+from moorage.payments.taking.verification import Lookups, Verifier
+from moorage.payments.watch.finality import BalanceCheck, FinalityCheck
 from moorage.payments.watch.watcher import Watcher
 from moorage.signing.signed_request import host_of
+from moorage.storage.database import Database
+from moorage.storage.money.chains import recipients
 from moorage.whole_file import create_file
+
+
+class PaymentSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Each field has its name in `moorage.settings`, which documents it."""
+
+    requests_per_minute: int
+    offer_first: str
+    payment_wait_seconds: int
+    safe_above_micro_usd: int
+    agree_above_micro_usd: int
+    watch_seconds: int
+    screening_command: tuple[str, ...]
+    screening_url: str
+    screening_seconds: int
+    relayer_key_file: str
+    relayer_max_gas: int
+    relayer_max_fee_gwei: int
+    relayer_reserve_gwei: int
+    relayer_reverted_gwei: int
+
+    @property
+    def relayer_limits(self) -> Limits:
+        """What the relayer may spend."""
+        return Limits(
+            gas=self.relayer_max_gas,
+            fee_wei=self.relayer_max_fee_gwei * GWEI,
+            reserve_wei=self.relayer_reserve_gwei * GWEI,
+            reverted_wei=self.relayer_reverted_gwei * GWEI,
+        )
+
+
+async def note_recipient(db: Database, pay_to: str, *, clock: Clock) -> frozenset[str]:
+    """Stores `pay_to`; returns its former values that are not retired.
+
+    Addresses are spelled as `parse_address` does.
+    """
+    address = parse_address(pay_to)
+    async with db.transaction(durable=True) as tx:
+        await recipients.add(tx, address, since_ms=clock.now_ms())
+        return await recipients.watched(tx) - {address}
+
 
 _SECRET_BYTES = 32
 _LOOKUPS_PER_REQUEST = 4

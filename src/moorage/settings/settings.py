@@ -10,7 +10,7 @@ import msgspec
 
 from moorage.chains.settings import ChainSettings
 from moorage.money import MicroUsd
-from moorage.payments.price.pricing import PriceList, Size
+from moorage.payments.price.quotes import PriceList, Size
 from moorage.settings.apps import setting
 from moorage.settings.operator import OperatorSettings, Port
 from moorage.storage.opening import DATABASE

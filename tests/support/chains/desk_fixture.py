@@ -19,8 +19,7 @@ from moorage.failpoints import armed
 from moorage.ledger import ledger
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.payments.relay.relayer import GWEI, Limits, Relayer
-from moorage.payments.relay.settlement_follow_up import SettlementFollowUp
-from moorage.payments.relay.settlements import Settlements
+from moorage.payments.relay.settlements import SettlementFollowUp, Settlements
 from moorage.payments.taking.verification import Verifier
 from moorage.records.payments import RelayTransaction, Settlement
 from moorage.storage.database import Database

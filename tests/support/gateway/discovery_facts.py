@@ -3,8 +3,8 @@
 from moorage.api.discovery.facts import Facts
 from moorage.api.discovery.standing import StandingBoard
 from moorage.chains.chain import KNOWN_CHAINS
-from moorage.payments.price.pricing import PriceList, Size
-from moorage.payments.protocols.seller import Seller
+from moorage.payments.price.quotes import PriceList, Size
+from moorage.payments.protocols.demand import Seller
 from support.gateway.clock import MovableClock
 
 PAY_TO = "0x7EA5000000000000000000000000000000000001"

@@ -31,14 +31,12 @@ from moorage.engines.engine import (
 from moorage.errors import DeployFailed, FailureCause, PaymentAlreadyUsed
 from moorage.ledger.transfer import Transfer
 from moorage.money import AtomicUnits
-from moorage.payments.protocols.challenges import Challenges
+from moorage.payments.protocols.demand import Challenges, Seller
 from moorage.payments.protocols.evidence import AuthorizationEvidence, PaymentMeans
-from moorage.payments.protocols.seller import Seller
 from moorage.payments.relay.settlements import Settlements
-from moorage.payments.taking.lookups import Lookup, Lookups
 from moorage.payments.taking.paywall import Paywall
 from moorage.payments.taking.screening import Screen, allow
-from moorage.payments.taking.verification import Verifier
+from moorage.payments.taking.verification import Lookup, Lookups, Verifier
 from moorage.records.deployment import LogKind, LogStream
 from moorage.storage.database import Database
 from support.books.records_fixture import ALICE, ARBITRUM, USDC, fresh_hash, transfer

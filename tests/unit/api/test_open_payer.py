@@ -22,7 +22,7 @@ from moorage.auth.contract_wallets import ContractWallets
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.errors import RateLimited
-from moorage.payments.protocols.header_json import encode_base64
+from moorage.payments.protocols.authorization import encode_base64
 from moorage.payments.relay.settlements import Settlements
 from moorage.storage.database import Database
 from support.books.records_fixture import ARBITRUM, BOB, PAY_TO, USDC

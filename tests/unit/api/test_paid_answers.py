@@ -12,8 +12,8 @@ from moorage.errors import MoorageError, PaymentNotFound, PaymentPending
 from moorage.ledger import ledger
 from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
+from moorage.payments.protocols.authorization import encode_base64url
 from moorage.payments.protocols.evidence import PaymentMeans, TransactionEvidence
-from moorage.payments.protocols.header_json import encode_base64url
 from moorage.payments.taking.outcome import PaymentOutcome
 from moorage.payments.taking.outcomes import Outcomes
 from moorage.payments.taking.screening import Screen, allow

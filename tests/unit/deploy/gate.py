@@ -19,8 +19,7 @@ from moorage.errors import MoorageError
 from moorage.failpoints import armed
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
-from moorage.payments.price.pricing import PriceList, Size
-from moorage.payments.price.quotes import Quotes
+from moorage.payments.price.quotes import PriceList, Quotes, Size
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import Evidence, PaymentMeans, TransactionEvidence
 from moorage.planning.plan import Settings

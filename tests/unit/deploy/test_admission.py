@@ -25,8 +25,7 @@ from moorage.errors import (
     TokenInvalid,
 )
 from moorage.money import MicroUsd
-from moorage.payments.price.pricing import PriceList
-from moorage.payments.price.quotes import QUOTE_LIFETIME_MS
+from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, PriceList
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.records.deployment import UNDER_WAY, DeploymentStatus, JobStatus
 from moorage.records.project import Project, ProjectStatus

@@ -7,7 +7,7 @@ from gate import PRICE, Gate
 
 from moorage.deploy.entrance.house_rules import HouseRules
 from moorage.errors import Maintenance, TooManyProjects, WalletNotListed
-from moorage.payments.price.pricing import PriceList
+from moorage.payments.price.quotes import PriceList
 from moorage.storage.money import accounts
 from moorage.storage.operation import notices, wallet_rules
 from moorage.storage.operation.notices import NoticeKind

@@ -21,10 +21,10 @@ from moorage.errors import (
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
-from moorage.payments.price.pricing import PriceList
+from moorage.payments.price.quotes import PriceList
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import AuthorizationEvidence
-from moorage.payments.taking.receipt import PaymentReceipt
+from moorage.payments.taking.outcome import PaymentReceipt
 from moorage.records.event import EventKind
 from moorage.storage import events
 from moorage.storage.apps import blocks, projects

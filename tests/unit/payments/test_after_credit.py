@@ -15,13 +15,13 @@ from moorage.errors import (
 from moorage.ledger import ledger
 from moorage.ledger.transfer import Transfer
 from moorage.money import AtomicUnits, MicroUsd
-from moorage.payments.price.option import PaymentOption
+from moorage.payments.price.quotes import PaymentOption
 from moorage.payments.protocols import mpp
+from moorage.payments.protocols.authorization import encode_base64url
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import Evidence, PaymentMeans, TransactionEvidence
-from moorage.payments.protocols.header_json import encode_base64url
+from moorage.payments.taking.outcome import PaymentReceipt
 from moorage.payments.taking.paywall import Paywall
-from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.payments.taking.topup import Credited, TopUp, TopUpRequest
 from moorage.storage import idempotency
 from moorage.storage.database import Database

@@ -8,11 +8,17 @@ from moorage.chains.chain import KNOWN_CHAINS, Token
 from moorage.clock import iso_utc
 from moorage.errors import PaymentNotFound, PaymentShort
 from moorage.money import AtomicUnits, MicroUsd
-from moorage.payments.price.pricing import Size
-from moorage.payments.protocols.demand import PaymentRequired, Preference, Purchase, purchase
-from moorage.payments.protocols.demand_body import chain_body, demand_body
+from moorage.payments.price.quotes import Size
+from moorage.payments.protocols.demand import (
+    PaymentRequired,
+    Preference,
+    Purchase,
+    Seller,
+    chain_body,
+    demand_body,
+    purchase,
+)
 from moorage.payments.protocols.evidence import PaymentMeans
-from moorage.payments.protocols.seller import Seller
 from support.books.records_fixture import ALICE, ARBITRUM, USDC
 from support.gateway.clock import START_MS
 

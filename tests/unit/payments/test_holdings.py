@@ -9,7 +9,7 @@ from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.chains.chain import KNOWN_CHAINS, Chain
 from moorage.chains.rpc import RpcClient
 from moorage.errors import ChainUnavailable
-from moorage.payments.price.holdings import Holdings
+from moorage.payments.price.quotes import Holdings
 from support.gateway.clock import MovableClock
 from support.gateway.waiting import until, until_read
 

@@ -7,7 +7,7 @@ from eth_account import Account
 
 from moorage.chains.signing import SigningKey
 from moorage.errors import ConfigurationInvalid
-from moorage.payments.relay.key_file import key_in
+from moorage.payments.relay.relayer import key_in
 
 KEY = "46" * 32
 

@@ -6,7 +6,7 @@ import pytest
 
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.errors import PaymentPending, RateLimited
-from moorage.payments.taking.lookups import (
+from moorage.payments.taking.verification import (
     MISSED_SECONDS,
     WAIT_AT_ONCE,
     WAIT_AT_ONCE_PER_ADDRESS,

@@ -21,8 +21,7 @@ from moorage.operate.audit.chains import audit_chain
 from moorage.payments.relay.refunds import Refunds
 from moorage.payments.taking.screening import allow
 from moorage.payments.taking.verification import Verifier
-from moorage.payments.watch.balances import BalanceCheck
-from moorage.payments.watch.finality import FinalityCheck
+from moorage.payments.watch.finality import BalanceCheck, FinalityCheck
 from moorage.payments.watch.finding import credit_found, find_payments
 from moorage.payments.watch.watcher import Watcher
 from moorage.records.payments import Finality, Payment, PaymentStatus

@@ -21,10 +21,10 @@ from moorage.errors import (
     PaymentShort,
 )
 from moorage.money import atomic_units
-from moorage.payments.price.option import PaymentOption
+from moorage.payments.price.quotes import PaymentOption
 from moorage.payments.protocols import mpp
-from moorage.payments.protocols.header_json import canonical_json, encode_base64url
-from moorage.payments.protocols.mpp.challenge import challenge_id
+from moorage.payments.protocols.authorization import canonical_json, encode_base64url
+from moorage.payments.protocols.mpp import challenge_id
 
 IDS = json.loads((Path(__file__).parents[2] / "vectors/mpp_challenge_ids.json").read_text())
 ARBITRUM = KNOWN_CHAINS["arbitrum"]

@@ -20,7 +20,7 @@ from moorage.errors import (
     PaymentMalformed,
 )
 from moorage.money import atomic_units
-from moorage.payments.price.option import PaymentOption
+from moorage.payments.price.quotes import PaymentOption
 from moorage.payments.protocols import mpp
 
 ARBITRUM = KNOWN_CHAINS["arbitrum"]

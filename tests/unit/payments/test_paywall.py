@@ -25,8 +25,8 @@ from moorage.payments.protocols.evidence import (
     PaymentWay,
     TransactionEvidence,
 )
+from moorage.payments.taking.outcome import PaymentReceipt
 from moorage.payments.taking.paywall import Paywall
-from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.records.payments import PaymentStatus
 from moorage.storage.database import Statement
 from moorage.storage.money import accounts

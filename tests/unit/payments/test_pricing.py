@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage.money import MicroUsd
-from moorage.payments.price.pricing import PriceList, Size
+from moorage.payments.price.quotes import PriceList, Size
 
 
 @pytest.mark.parametrize(

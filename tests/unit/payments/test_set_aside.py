@@ -6,7 +6,7 @@ import pytest
 from moorage.errors import PaymentPending
 from moorage.ledger.transfer import Transfer
 from moorage.payments.taking.screening import held_back
-from moorage.payments.watch.set_aside import TimedScreening, Verdicts
+from moorage.payments.watch.watcher import TimedScreening, Verdicts
 from support.books.records_fixture import transfer
 from support.gateway.clock import MovableClock
 

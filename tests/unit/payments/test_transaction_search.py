@@ -15,9 +15,8 @@ from moorage.errors import (
     PaymentPending,
 )
 from moorage.ledger.transfer import Transfer
-from moorage.payments.taking.lookups import Lookup
-from moorage.payments.taking.transaction_search import TransactionSearch
-from moorage.payments.taking.verification import Verifier
+from moorage.payments.taking.paywall import TransactionSearch
+from moorage.payments.taking.verification import Lookup, Verifier
 from support.books.records_fixture import USDC, fresh_hash, transfer
 
 CHAINS = {name: KNOWN_CHAINS[name] for name in ("arbitrum", "base", "arbitrum-sepolia")}

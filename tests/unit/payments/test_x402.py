@@ -22,7 +22,7 @@ from moorage.errors import (
     PaymentPending,
 )
 from moorage.money import atomic_units
-from moorage.payments.price.option import PaymentOption
+from moorage.payments.price.quotes import PaymentOption
 from moorage.payments.protocols import x402
 from moorage.payments.protocols.x402_extensions import extensions, resource
 from moorage.wire.credits import TopUpBody

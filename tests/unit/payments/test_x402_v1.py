@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import PaymentMalformed
 from moorage.money import atomic_units
-from moorage.payments.price.option import PaymentOption
+from moorage.payments.price.quotes import PaymentOption
 from moorage.payments.protocols.evidence import (
     AuthorizationEvidence,
     PaymentWay,

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 from moorage.money import MicroUsd, decimal_text, usd_text
-from moorage.payments.price.pricing import PriceList, Size
-from moorage.payments.price.quotes import QUOTE_LIFETIME_MS
-from moorage.payments.protocols.seller import Seller
+from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, PriceList, Size
+from moorage.payments.protocols.demand import Seller
 from moorage.uploads.limits import UploadLimits
 from moorage.uploads.request import MAX_MONTHS
 

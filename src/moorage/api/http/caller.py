@@ -30,9 +30,9 @@ from moorage.errors import (
 )
 from moorage.ledger.paid_wallets import PaidWallets
 from moorage.metrics import record_auth_failure
-from moorage.payments.price.holdings import Holdings
+from moorage.payments.price.quotes import Holdings
 from moorage.payments.protocols.evidence import TransactionEvidence, is_credential
-from moorage.payments.taking.transaction_search import booked
+from moorage.payments.taking.paywall import booked
 from moorage.records.project import Project
 from moorage.signing.signed_request import Target, host_of
 from moorage.storage.apps.manage_tokens import ManagedProject

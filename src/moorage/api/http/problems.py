@@ -14,10 +14,8 @@ from moorage import errors
 from moorage.api.http.payment.payment_advice import payment_actions
 from moorage.auth.recipe import RECIPE
 from moorage.money import json_of
-from moorage.payments.protocols.demand import PaymentRequired
-from moorage.payments.protocols.demand_body import demand_body
+from moorage.payments.protocols.demand import PaymentRequired, Seller, demand_body
 from moorage.payments.protocols.mpp import problem_type
-from moorage.payments.protocols.seller import Seller
 from moorage.payments.taking.outcome import PaymentOutcome
 from moorage.wire.problems import PaymentState
 

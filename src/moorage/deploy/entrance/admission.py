@@ -40,8 +40,8 @@ from moorage.money import MicroUsd
 from moorage.payments.price.quotes import Quotes, taken_openly
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import AuthorizationEvidence
+from moorage.payments.taking.outcome import PaymentReceipt
 from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
-from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.storage.apps import deployments, projects
 from moorage.storage.apps.addresses import names
 from moorage.storage.database import Database, Source, Transaction

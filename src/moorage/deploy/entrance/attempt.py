@@ -7,7 +7,7 @@ from moorage.errors import PaymentMalformed
 from moorage.money import MicroUsd
 from moorage.payments.protocols.demand import Purchase
 from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, PaymentMeans
-from moorage.payments.taking.receipt import PaymentReceipt
+from moorage.payments.taking.outcome import PaymentReceipt
 from moorage.planning.plan import Plan
 from moorage.records.deployment import Finding
 from moorage.records.project import Variables

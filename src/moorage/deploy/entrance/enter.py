@@ -12,7 +12,7 @@ from moorage.deploy.entrance.situation import Situation
 from moorage.deploy.entrance.warnings import of_attempt
 from moorage.events import outbox
 from moorage.money import MicroUsd, usd_number
-from moorage.payments.taking.receipt import PaymentReceipt
+from moorage.payments.taking.outcome import PaymentReceipt
 from moorage.records.deployment import Deployment, DeploymentStatus, kept
 from moorage.records.event import EventData, EventKind
 from moorage.records.project import SHARING_STATUSES, Project, ProjectStatus

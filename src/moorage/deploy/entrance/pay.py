@@ -17,8 +17,8 @@ from moorage.errors import (
 from moorage.money import NOTHING, MicroUsd
 from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, QuoteRequest, Quotes
 from moorage.payments.protocols.demand import PaymentRequired, Purchase, credits_fall_short
+from moorage.payments.taking.outcome import PaymentReceipt
 from moorage.payments.taking.paywall import Paywall
-from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.storage.apps.addresses import names
 from moorage.storage.database import Transaction
 

@@ -7,8 +7,7 @@ from moorage.deploy.entrance.situation import Situation
 from moorage.deploy.entrance.warnings import of_attempt
 from moorage.ledger.burn import hour_of
 from moorage.money import NOTHING, MicroUsd
-from moorage.payments.price.pricing import PriceList, Size
-from moorage.payments.price.quotes import honoured
+from moorage.payments.price.quotes import PriceList, Size, honoured
 from moorage.payments.protocols.demand import Purchase, purchase
 from moorage.records.project import SHARING_STATUSES
 

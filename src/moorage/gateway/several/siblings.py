@@ -14,7 +14,7 @@ from moorage.errors import (
     DatabaseUnavailable,
     VariablesUnreadable,
 )
-from moorage.payments.relay.key_file import key_in
+from moorage.payments.relay.relayer import key_in
 from moorage.settings import Settings
 from moorage.storage.database import Database
 from moorage.storage.several import cluster

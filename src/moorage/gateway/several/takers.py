@@ -19,7 +19,7 @@ import structlog
 
 from moorage.chains.address import parse_address
 from moorage.errors import AlreadyRunning
-from moorage.payments.relay.key_file import key_in
+from moorage.payments.relay.relayer import key_in
 from moorage.settings import Settings
 from moorage.storage.database import Database
 from moorage.storage.money.chains import recipients

@@ -15,7 +15,7 @@ from moorage.api.http.in_process import ApiAnswer, Header
 from moorage.mcp.tools.arguments import ArgumentsInvalid
 from moorage.mcp.tools.outcome import Outcome
 from moorage.mcp.tools.wording import in_tool_words
-from moorage.payments.protocols.header_json import canonical_json, encode_base64, encode_base64url
+from moorage.payments.protocols.authorization import canonical_json, encode_base64, encode_base64url
 
 X402_PAYMENT = "x402/payment"
 X402_RESPONSE = "x402/payment-response"

@@ -17,7 +17,7 @@ from moorage.operate.audit.chains import ChainAudit, audit_chain
 from moorage.operate.audit.rows import Finding, TokenTotal, audit_books, token_totals
 from moorage.operate.audit.states import audit_states
 from moorage.operate.books import OpenBooks, open_books
-from moorage.payments.relay.key_file import key_in
+from moorage.payments.relay.relayer import key_in
 from moorage.settings import Settings
 from moorage.storage.money.audit import Books
 from moorage.storage.money.chains import unsettled

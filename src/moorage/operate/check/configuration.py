@@ -10,7 +10,7 @@ from moorage.errors import ConfigurationInvalid, InvalidField
 from moorage.gateway.receiving import receiving_address, serving_chains
 from moorage.gateway.state.secrets_key import KEY_FILE, keys_in
 from moorage.operate.check.finding import Finding
-from moorage.payments.relay.key_file import key_in
+from moorage.payments.relay.relayer import key_in
 from moorage.routing.router import check_base_domain
 from moorage.settings import Settings
 

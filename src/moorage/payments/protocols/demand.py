@@ -1,15 +1,25 @@
 """A demand for payment: the error behind a 402."""
 
-from collections.abc import Sequence
+import math
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
-from moorage.errors import MoorageError, PaymentError, PaymentMalformed
+from moorage.chains.address import checksum_address
+from moorage.chains.chain import Chain, Token
+from moorage.clock import Clock, iso_utc
+from moorage.errors import AuthorizationRefused, MoorageError, PaymentError, PaymentMalformed
 from moorage.ledger.burn import HOUR_MS, MONTH_MS
-from moorage.money import MicroUsd, usd_text
-from moorage.payments.price.holdings import NOTHING_KNOWN, Held
-from moorage.payments.price.pricing import Size
+from moorage.money import MicroUsd, charge_to_atomic_units, usd_number, usd_text
+from moorage.payments.price.quotes import NOTHING_KNOWN, Held, PaymentOption, Size
+from moorage.payments.protocols import mpp, x402, x402_v1
 from moorage.payments.protocols.evidence import PaymentMeans
+from moorage.payments.protocols.mpp import CredentialType
+from moorage.payments.protocols.x402_extensions import extensions, resource, sign_in
+from moorage.wire.problems import Bought
 from moorage.wire.warnings import WarningItem
 
 
@@ -118,3 +128,285 @@ def sharing_warning(active_projects: int) -> str:
         "Paying extends total runtime. To deploy using existing credits (will reduce other "
         "projects' runtime), retry with header X-Use-Existing-Credits: true"
     )
+
+
+USUAL_CHAIN = "base"
+"""The chain that the tables of all clients know; some read the first offer alone."""
+
+
+class Seller(msgspec.Struct):
+    """What every demand says of who is paid; terms and contact may change while it runs."""
+
+    pay_to: str
+    chains: tuple[Chain, ...]
+    settles: Callable[[Chain, Token], bool]
+    """Tells whether an authorization of a token would be settled right now."""
+    terms_url: str = ""
+    contact: str = ""
+    preferred_chain: str = USUAL_CHAIN
+    """The chain that is offered first to clients that sign, where nothing says otherwise."""
+
+    def transfer(self, demand: PaymentRequired) -> PaymentOption:
+        """Returns the chain and token that the body of a 402 names, with the amount to pay.
+
+        They are the contract's defaults (1.2) unless the request or the wallet's tokens say else.
+        """
+        return self._ordered(demand, first=demand.means.chain.name)[0]
+
+    def options(self, demand: PaymentRequired) -> list[PaymentOption]:
+        """Returns every chain and token with the amount to pay, the best for the client first.
+
+        What the request named comes first. Then a chain that has just refused an authorization goes
+        last, what the wallet can pay with comes first, and the preferred chain before others, or
+        after a payment the chain of that one.
+        """
+        has_chosen = demand.preference.chain_named or demand.credited is not None or demand.because
+        means = demand.means.chain.name
+        return self._ordered(demand, first=means if has_chosen else self.preferred_chain)
+
+    def protocols(self, chain: Chain) -> list[str]:
+        """Returns the ways to pay on a chain right now: `tx` and `mpp` (by a hash) everywhere."""
+        signed = any(self.settles(chain, token) for token in chain.tokens)
+        return ["tx", "mpp", "x402"] if signed else ["tx", "mpp"]
+
+    def _ordered(self, demand: PaymentRequired, *, first: str) -> list[PaymentOption]:
+        options = [
+            PaymentOption(
+                chain=chain,
+                token=token,
+                amount=charge_to_atomic_units(demand.amount, decimals=token.decimals),
+            )
+            for chain in self.chains
+            for token in chain.tokens
+        ]
+        return sorted(options, key=lambda option: _rank(option, demand, first))
+
+    @property
+    def refunds(self) -> str:
+        """Returns the rule of refunds, in one sentence."""
+        ask = f"ask {self.contact}" if self.contact else "ask the gateway's operator"
+        return (
+            "Credits that you do not use stay in your wallet's balance; "
+            f"to have them sent back to the wallet that paid, {ask}."
+        )
+
+
+def _rank(option: PaymentOption, demand: PaymentRequired, first: str) -> tuple[bool, ...]:
+    """Returns what an option is sorted by; False comes first. `first` names a chain."""
+    preference, because = demand.preference, demand.because
+    other_chain = option.chain.name != demand.means.chain.name
+    other_token = option.token.name != demand.means.token.name
+    refused = isinstance(because, AuthorizationRefused) and because.by_chain
+    held = preference.held.get((option.chain.name, option.token.name))
+    return (
+        preference.chain_named and other_chain,
+        preference.token_named and other_token,
+        refused and not other_chain,
+        held is None or held < option.amount,
+        option.chain.name != first,
+        other_chain,
+        other_token,
+    )
+
+
+def demand_body(demand: PaymentRequired, seller: Seller) -> dict[str, Any]:
+    """Returns the body; `amount_token` is in the token's atomic units."""
+    best = seller.transfer(demand)
+    chain, token = best.chain, best.token
+    body: dict[str, Any] = {
+        "error": f"{demand.message}. {demand.reason}" if demand.reason else demand.message,
+        "amount_usd": usd_number(demand.amount),
+        "amount_token": str(best.amount),
+        "current_credit_balance_usd": usd_number(demand.balance),
+        "active_projects": demand.active_projects,
+        "pay_to": seller.pay_to,
+        "payment_chain": chain.name,
+        "token": token.name,
+        "decimals": token.decimals,
+        "supported_chains": [chain_body(chain) for chain in seller.chains],
+        "token_address": token.address,
+        "chain_id": chain.chain_id,
+        "expires_at": math.floor(demand.expires_at_ms / 1000),
+        "refunds": seller.refunds,
+    }
+    if demand.wallet is not None:
+        body["pay_from"] = checksum_address(demand.wallet)
+    if demand.buys is not None:
+        body["buys"] = purchase_body(demand.buys)
+    if seller.terms_url:
+        body["terms"] = seller.terms_url
+    if seller.contact:
+        body["contact"] = seller.contact
+    if demand.warning:
+        body["warning"] = demand.warning
+    if demand.warnings:
+        body["warnings"] = demand.warnings
+    if demand.credited is not None:
+        body["credited_usd"] = usd_number(demand.credited)
+    body["next_actions"] = _ways_to_pay(demand, seller, best)
+    return body
+
+
+def chain_body(chain: Chain) -> dict[str, Any]:
+    """Returns a chain as `supported_chains` and `GET /agent/chains` show it."""
+    return {
+        "chain": chain.name,
+        "chain_id": chain.chain_id,
+        "tokens": [token.name for token in chain.tokens],
+    }
+
+
+def purchase_body(buys: Purchase) -> Bought:
+    """Returns what a price buys, as a 402 and a quote show it."""
+    size = buys.size
+    return Bought(
+        hours=buys.hours,
+        until=UNSET if buys.until_ms is None else iso_utc(buys.until_ms),
+        memory_mib=UNSET if size is None else size.memory_mib,
+        cpu_millis=UNSET if size is None else size.cpu_millis,
+        disk_mib=UNSET if size is None else size.disk_mib,
+    )
+
+
+def _ways_to_pay(demand: PaymentRequired, seller: Seller, best: PaymentOption) -> list[str]:
+    """Returns a sentence for each way to pay: without gas first, sharing credits last."""
+    chain, token = best.chain, best.token
+    ways = []
+    if any(seller.settles(chain, token) for chain in seller.chains for token in chain.tokens):
+        ways.append(
+            "Pay without gas: sign the transfer that the header PAYMENT-REQUIRED (x402) or "
+            "WWW-Authenticate (MPP) asks for, and send the same request with PAYMENT-SIGNATURE or "
+            "Authorization: Payment. Clients of x402 and MPP do so by themselves. The first offer "
+            f"is on {seller.options(demand)[0].chain.name}; the header X-Payment-Chain names "
+            f"another: {', '.join(chain.name for chain in seller.chains)}."
+        )
+    if demand.wallet is None:
+        ways.append(
+            "Or transfer the tokens yourself; then sign the request: POST /agent/deploy or "
+            "/agent/credits with X-Payment-Tx."
+        )
+        return ways
+    ways.append(
+        f"{'Or transfer' if ways else 'Transfer'} amount_token of {token.symbol} "
+        f"({token.address}) on {chain.name} to {seller.pay_to}, from pay_from itself, not from an "
+        "exchange; then send the same request with X-Payment-Tx, X-Payment-Chain and "
+        "X-Payment-Token."
+    )
+    if demand.warn_of_sharing:
+        ways.append("Or send the same request with X-Use-Existing-Credits: true.")
+    return ways
+
+
+_SIGNED, _SENT = (CredentialType.AUTHORIZATION,), (CredentialType.HASH,)
+
+
+class Challenges:
+    """Makes and checks this gateway's challenges; only the gateway knows `secret`."""
+
+    def __init__(
+        self, *, secret: bytes, realm: str, seller: Seller, clock: Clock, signs_in: bool = True
+    ) -> None:
+        """`signs_in` tells whether Sign-in-with-X is taken here."""
+        self._secret = secret
+        self._signs_in = signs_in
+        self._realm = realm
+        self._seller = seller
+        self._clock = clock
+
+    def headers(self, demand: PaymentRequired, *, resource_url: str) -> Iterator[tuple[str, str]]:
+        """Yields the MPP challenges, and one x402 header with all options.
+
+        First come tokens to pay by authorization, and of those the one that the client named: mppx
+        answers the first challenge, or none, and knows authorizations alone. The others are paid by
+        hash. A hash is taken for an answer to the first as well, but offered apart it would double
+        the headers; X-Payment-Tx does the same.
+        """
+        settled, sent = self._options(demand)
+        if demand.wallet is None:  # a hash does not say who sends it
+            sent = []
+        for option, types in (
+            *((option, _SIGNED) for option in settled),
+            *((option, _SENT) for option in sent),
+        ):
+            challenge = mpp.make_challenge(
+                self._secret,
+                realm=self._realm,
+                option=option,
+                pay_to=self._seller.pay_to,
+                expires_at_ms=demand.expires_at_ms,
+                body_digest=demand.body_digest,
+                wallet=demand.wallet,
+                credential_types=types,
+                purpose=demand.purpose,
+                reference=demand.reference,
+            )
+            yield "WWW-Authenticate", mpp.challenge_header(challenge)
+        window_seconds = self._window_seconds(demand)
+        if settled and window_seconds > 0:
+            yield (
+                "PAYMENT-REQUIRED",
+                x402.payment_required_header(
+                    resource=resource(
+                        resource_url, demand.purpose, introduced=demand.wallet is None
+                    ),
+                    options=settled,
+                    pay_to=self._seller.pay_to,
+                    window_seconds=window_seconds,
+                    error=demand.message,
+                    extensions=self._extensions(demand, resource_url),
+                ),
+            )
+
+    def members(self, demand: PaymentRequired, *, resource_url: str) -> dict[str, object]:
+        """Returns what the body says to clients of x402's first version; they read no header."""
+        settled, _ = self._options(demand)
+        window_seconds = self._window_seconds(demand)
+        if window_seconds <= 0:
+            return {}
+        return x402_v1.demand_members(
+            settled,
+            resource_url=resource_url,
+            purpose=demand.purpose,
+            pay_to=self._seller.pay_to,
+            window_seconds=window_seconds,
+        )
+
+    def _window_seconds(self, demand: PaymentRequired) -> int:
+        """Returns how long clients may make an authorization valid; 0 or less: not at all."""
+        left_seconds = (demand.expires_at_ms - self._clock.now_ms()) // 1000
+        return min(left_seconds, x402.MAX_WINDOW_SECONDS)
+
+    def _extensions(self, demand: PaymentRequired, resource_url: str) -> dict[str, object]:
+        """Returns x402's extensions; to sign in, only if nothing said yet whose the request is.
+
+        To others that would do harm: their clients send it beside the headers that they signed.
+        """
+        offered = extensions(resource_url, introduced=demand.wallet is None)
+        if demand.wallet is not None or not self._signs_in:
+            return offered
+        return offered | sign_in(
+            resource_url,
+            [chain.chain_id for chain in self._seller.chains],
+            nonce=secrets.token_hex(16),
+            issued_at=iso_utc(self._clock.now_ms()),
+        )
+
+    def check(self, credential: mpp.Credential, *, wallet: str, body_digest: str) -> None:
+        """Raises ChallengeInvalid, ChallengeExpired, PayerMismatch or AuthorizationRefused."""
+        mpp.check_credential(
+            credential,
+            secret=self._secret,
+            realm=self._realm,
+            now_ms=self._clock.now_ms(),
+            body_digest=body_digest,
+            wallet=wallet,
+        )
+
+    def _options(self, demand: PaymentRequired) -> tuple[list[PaymentOption], list[PaymentOption]]:
+        """Returns the options to pay by authorization, then those to pay by hash."""
+        settled: list[PaymentOption] = []
+        sent: list[PaymentOption] = []
+        for option in self._seller.options(demand):
+            is_settled = self._seller.settles(option.chain, option.token)
+            (settled if is_settled else sent).append(option)
+        return settled, sent

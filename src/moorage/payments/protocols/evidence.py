@@ -15,7 +15,7 @@ from moorage.chains.erc20 import normalise_tx_hash
 from moorage.errors import InvalidField, PaymentMalformed
 from moorage.money import MicroUsd, credit_from_atomic_units
 from moorage.payments.protocols import mpp, x402, x402_v1
-from moorage.payments.protocols.header_json import decode_base64url
+from moorage.payments.protocols.authorization import decode_base64url
 
 DEFAULT_CHAIN = "arbitrum"
 DEFAULT_TOKEN = "usdc"  # noqa: S105  (a coin, not a secret)

@@ -20,9 +20,13 @@ from moorage.errors import (
     PaymentPending,
 )
 from moorage.money import AtomicUnits
-from moorage.payments.price.option import PaymentOption
-from moorage.payments.protocols.authorization import WrittenAuthorization, read_authorization
-from moorage.payments.protocols.header_json import decode_base64, encode_base64
+from moorage.payments.price.quotes import PaymentOption
+from moorage.payments.protocols.authorization import (
+    WrittenAuthorization,
+    decode_base64,
+    encode_base64,
+    read_authorization,
+)
 
 MAX_WINDOW_SECONDS = 600
 

@@ -13,9 +13,13 @@ from moorage.chains.address import checksum_address
 from moorage.chains.chain import Chain
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.errors import PaymentMalformed
-from moorage.payments.price.option import PaymentOption
-from moorage.payments.protocols.authorization import WrittenAuthorization, read_authorization
-from moorage.payments.protocols.header_json import decode_base64, encode_base64
+from moorage.payments.price.quotes import PaymentOption
+from moorage.payments.protocols.authorization import (
+    WrittenAuthorization,
+    decode_base64,
+    encode_base64,
+    read_authorization,
+)
 
 HEADER = "X-PAYMENT"
 _VERSION = 1

@@ -4,26 +4,196 @@ Each version of a transaction is stored before it is sent, and is kept. The outc
 from the chain, not from a node's answer to sending. A nonce belongs to one subject for good.
 """
 
-from collections.abc import Collection, Sequence
+import os
+import stat
+from collections.abc import Collection, Iterable, Sequence
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
 
-from moorage.chains.eip3009 import Eip712Domain, TransferAuthorization, authorization_digest
+from moorage.chains.chain import Chain
+from moorage.chains.eip3009 import (
+    Eip712Domain,
+    TransferAuthorization,
+    authorization_digest,
+    judged_by_contract,
+)
 from moorage.chains.encoding import parse_quantity
 from moorage.chains.fees import Fees, GasPrice, parse_gas_price
-from moorage.chains.receipt import Receipt
+from moorage.chains.receipt import Receipt, parse_receipt
 from moorage.chains.rpc import Call, RpcClient, RpcError, revert_reason
 from moorage.chains.signing import ChainTransaction, SigningKey
 from moorage.clock import Clock
-from moorage.metrics import record_fee_bump, record_relayer_balance
-from moorage.payments.relay.account import PRICE_CALLS, Account, read_account
-from moorage.payments.relay.gas_losses import GasLosses
-from moorage.payments.relay.relay_versions import by_nonce, fees_of, with_fees
+from moorage.errors import ConfigurationInvalid
+from moorage.metrics import record_fee_bump, record_relayer_balance, record_relayer_reverted
 from moorage.records.payments import RelayStatus, RelayTransaction
-from moorage.storage.database import Database, Transaction
+from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money.chains import relays
+
+PRICE_CALLS: tuple[Call, ...] = (
+    ("eth_getBlockByNumber", ["latest", False]),
+    ("eth_maxPriorityFeePerGas", []),
+)
+
+
+class Account(msgspec.Struct, frozen=True, kw_only=True):
+    """The nonces and receipts of an account, and what gas costs."""
+
+    mined: int  # nonces used up to the newest block
+    pending: int  # the same, and those of pending transactions
+    safe: int  # nonces used up to the safe block; 0 if the node knows no safe block
+    price: GasPrice
+    receipts: dict[str, Receipt]  # of mined transactions, by hash
+
+
+async def read_account(
+    client: RpcClient, sender: str, waiting: Sequence[RelayTransaction]
+) -> Account:
+    """Reads the account, and which of `waiting` are mined. Raises ChainUnavailable."""
+    counts = [("eth_getTransactionCount", [sender, at]) for at in ("latest", "pending", "safe")]
+    looks = [("eth_getTransactionReceipt", [one.tx_hash]) for one in waiting]
+    mined, pending, safe, block, tip, *receipts = await client.batch(
+        [*counts, *PRICE_CALLS, *looks]
+    )
+    for answer in (mined, pending, block, tip, *receipts):
+        if isinstance(answer, RpcError):
+            raise answer
+    try:
+        return Account(
+            mined=parse_quantity(mined),
+            pending=parse_quantity(pending),
+            safe=0 if isinstance(safe, RpcError) else parse_quantity(safe),
+            price=parse_gas_price(block, tip),
+            receipts={
+                one.tx_hash: parse_receipt(receipt, tx_hash=one.tx_hash)
+                for one, receipt in zip(waiting, receipts, strict=True)
+                if receipt is not None
+            },
+        )
+    except ValueError as problem:
+        raise client.contradiction(problem) from problem
+
+
+_DAY_MS = 24 * 3_600_000
+_LOST_TODAY = "too much gas was lost today to authorizations that did nothing"
+
+
+class GasLosses:
+    """What one key lost at most on one chain since midnight, UTC.
+
+    Contract wallets, whose own code decides whether a call reverts, may cost half of `max_wei`, and
+    `contract_gas` for one call.
+    """
+
+    def __init__(
+        self, chain: Chain, *, sender: str, max_wei: int, contract_gas: int, clock: Clock
+    ) -> None:
+        self._chain = chain
+        self._sender = sender
+        self._max_wei = max_wei
+        self._contract_gas = contract_gas
+        self._clock = clock
+        self._lost_wei = 0
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether the day's limit was reached at the last `look`."""
+        return self._lost_wei >= self._max_wei
+
+    async def look(self, source: Source) -> int:
+        """Returns the wei lost today, and remembers it for `exceeded`."""
+        now_ms = self._clock.now_ms()
+        reverted = await relays.reverted_since(
+            source,
+            chain_id=self._chain.chain_id,
+            sender=self._sender,
+            since_ms=now_ms - now_ms % _DAY_MS,
+        )
+        self._lost_wei = sum(map(_max_cost_wei, reverted))
+        record_relayer_reverted(self._chain.name, self._lost_wei)
+        return self._lost_wei
+
+    async def refusal(
+        self, tx: Transaction, *, gas: int, fee_wei: int, of_contract: bool
+    ) -> str | None:
+        """Returns why a call of so much gas must not be sent, as part of a sentence, or None.
+
+        Calls of contract wallets that are not mined yet count as lost.
+        """
+        lost = await self.look(tx)
+        if not of_contract:
+            return _LOST_TODAY if self.exceeded else None
+        if gas > self._contract_gas:
+            return f"it takes {gas} gas, and for contract wallets {self._contract_gas} is paid"
+        waiting = await relays.unmined(tx, chain_id=self._chain.chain_id, sender=self._sender)
+        theirs = _last_versions(one for one in waiting if judged_by_contract(one.data))
+        at_stake = lost + sum(map(_max_cost_wei, theirs)) + gas * fee_wei
+        return _LOST_TODAY if at_stake > self._max_wei // 2 else None
+
+
+def _max_cost_wei(relayed: RelayTransaction) -> int:
+    """The most that a transaction may have cost."""
+    return relayed.gas_limit * int(relayed.max_fee_per_gas)
+
+
+def _last_versions(relayed: Iterable[RelayTransaction]) -> Iterable[RelayTransaction]:
+    """The last version of each nonce, as only one version is mined."""
+    return {one.nonce: one for one in relayed}.values()
+
+
+def by_nonce(waiting: Iterable[RelayTransaction]) -> list[tuple[int, list[RelayTransaction]]]:
+    """Groups versions by nonce; expects them in ascending order, the newest version last."""
+    return [(nonce, list(versions)) for nonce, versions in groupby(waiting, attrgetter("nonce"))]
+
+
+def fees_of(relayed: RelayTransaction) -> Fees:
+    """The fees that a version offers."""
+    return Fees(int(relayed.max_fee_per_gas), int(relayed.max_priority_fee_per_gas))
+
+
+def with_fees(relayed: RelayTransaction, fees: Fees) -> ChainTransaction:
+    """The same transaction with other fees."""
+    return ChainTransaction(
+        chain_id=relayed.chain_id,
+        nonce=relayed.nonce,
+        recipient=relayed.recipient,
+        data=relayed.data,
+        gas_limit=relayed.gas_limit,
+        max_fee_per_gas=fees.max_fee_per_gas,
+        max_priority_fee_per_gas=fees.max_priority_fee_per_gas,
+    )
+
+
+_MAX_KEY_FILE_BYTES = 256  # a key, 0x and a line end take 67
+
+
+def key_in(path: Path, *, option: str) -> SigningKey:
+    """Returns the key in a file that the setting `option` names.
+
+    Raises ConfigurationInvalid for a file that others may read, or that contains no key. The file's
+    content is never part of the message.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read(_MAX_KEY_FILE_BYTES).decode("ascii").strip()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise ConfigurationInvalid(f"{option}: {path} cannot be read.") from problem
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigurationInvalid(
+            f"{option}: others may read {path}; `chmod 600 {path}`, and better take a fresh key."
+        )
+    try:
+        return SigningKey(text)
+    except ValueError:
+        raise ConfigurationInvalid(
+            f"{option}: {path} must hold a private key, 64 hex digits."
+        ) from None
+
 
 log = structlog.get_logger()
 

@@ -13,10 +13,34 @@ from moorage.errors import (
     PaymentHeld,
     PaymentNotFound,
 )
-from moorage.money import NOTHING, MicroUsd, usd_number
-from moorage.payments.taking.receipt import PaymentReceipt
+from moorage.money import NOTHING, AtomicUnits, MicroUsd, usd_number
+from moorage.payments.protocols.evidence import PaymentWay
 from moorage.records.payments import Payment, PaymentStatus
 from moorage.wire.problems import PaymentState, PaymentTold
+
+
+class PaymentReceipt(msgspec.Struct, frozen=True):
+    """A payment on chain that was verified and claimed.
+
+    `credited` is what it brought its payer in all, even if it was claimed before.
+    """
+
+    chain_id: int
+    tx_hash: str
+    payer: str
+    credited: MicroUsd
+    at_ms: int
+    way: PaymentWay
+    challenge_id: str | None = None
+    """The id of the MPP challenge that it answers."""
+    reference: str = ""
+    """The `externalId` of that challenge."""
+    authorized: AtomicUnits | None = None
+    """The amount of the authorization, if it was paid by one."""
+    chain: str = ""  # names; receipts that were stored before these two lack them
+    token: str = ""
+    purse: str | None = None
+    """The project whose purse it fills, if it was sent for that."""
 
 
 class PaymentOutcome(msgspec.Struct, frozen=True, kw_only=True):

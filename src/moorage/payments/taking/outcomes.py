@@ -16,14 +16,13 @@ from moorage.money import MicroUsd
 from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, TransactionEvidence
 from moorage.payments.taking.outcome import (
     PaymentOutcome,
+    PaymentReceipt,
     outcome_of,
     state_after,
     state_in_books,
     tokens_of,
 )
-from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
-from moorage.payments.taking.receipt import PaymentReceipt
-from moorage.payments.taking.transaction_search import booked
+from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall, booked
 from moorage.records.payments import Payment, PaymentStatus
 from moorage.storage.database import Database
 from moorage.wire.problems import PaymentState

@@ -5,6 +5,7 @@ each of its transfers is claimed once, and its payer is credited. Money that arr
 a database transaction of its own, before it is compared with the price.
 """
 
+import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock
 from moorage.errors import (
     AuthorizationRefused,
+    ChainUnavailable,
     ChallengeExpired,
     ChallengeInvalid,
     CommitUnknown,
@@ -29,20 +31,101 @@ from moorage.ledger.ledger import Filling
 from moorage.ledger.transfer import Transfer
 from moorage.metrics import outcome_of, record_payment
 from moorage.money import MicroUsd
-from moorage.payments.protocols.challenges import Challenges
+from moorage.payments.protocols.demand import Challenges
 from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, TransactionEvidence
 from moorage.payments.relay.settlements import Settlements
-from moorage.payments.taking.lookups import Lookups
-from moorage.payments.taking.outcome import PaymentOutcome, tokens_of
-from moorage.payments.taking.receipt import PaymentReceipt
+from moorage.payments.taking.outcome import PaymentOutcome, PaymentReceipt, tokens_of
 from moorage.payments.taking.screening import Screen, held_back
-from moorage.payments.taking.transaction_search import TransactionSearch, booked
-from moorage.payments.taking.verification import Verifier
+from moorage.payments.taking.verification import Lookup, Lookups, Verifier
 from moorage.records.payments import Payment, PaymentStatus
 from moorage.storage.apps import projects
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts, payments, quotes
 from moorage.wire.problems import PaymentState
+
+
+async def booked(
+    source: Source, *, named: Chain, chains: Iterable[Chain], tx_hash: str
+) -> tuple[Chain, list[Payment]]:
+    """Returns the chain that the books have this transaction on, and its payments in log order.
+
+    That is `named` if the books have it there, or nowhere.
+    """
+    for chain in (named, *(each for each in chains if each.name != named.name)):
+        found = await payments.of_transaction(source, chain_id=chain.chain_id, tx_hash=tx_hash)
+        if found:
+            return chain, found
+    return named, []
+
+
+class TransactionSearch:
+    """Looks for a transaction on the chain that the client names, then on the others."""
+
+    def __init__(self, verifier: Verifier, chains: Mapping[str, Chain]) -> None:
+        self._verifier = verifier
+        self._chains = chains
+
+    async def find(
+        self, *, chain: Chain, token: Token, tx_hash: str, lookup: Lookup
+    ) -> tuple[Transfer, ...]:
+        """Returns what `Verifier.transfers` does, of `chain` or else of the one that has it.
+
+        The others are asked, all at once, only when `chain` does not know the transaction, or can't
+        be read. Each question counts. Raises as `Verifier.transfers` does: what the chain that
+        knows the transaction says, else what `chain` says.
+        """
+        others = [each for each in self._chains.values() if each.name != chain.name]
+        if not others:
+            return await self._on(chain, token, tx_hash, lookup)
+        try:
+            return await self._on(chain, token, tx_hash, lookup.at_once())
+        except PaymentPending as pending:
+            if pending.seen:
+                return await self._on(chain, token, tx_hash, lookup)
+            return await self._anywhere([chain, *others], token, tx_hash, lookup, pending)
+        except ChainUnavailable as unseen:
+            return await self._anywhere(others, token, tx_hash, lookup.at_once(), unseen)
+
+    async def _on(
+        self, chain: Chain, token: Token, tx_hash: str, lookup: Lookup
+    ) -> tuple[Transfer, ...]:
+        same = chain.token(token.name) or chain.tokens[0]
+        return await self._verifier.transfers(
+            chain=chain, token=same, tx_hash=tx_hash, lookup=lookup
+        )
+
+    async def _anywhere(
+        self,
+        chains: Sequence[Chain],
+        token: Token,
+        tx_hash: str,
+        lookup: Lookup,
+        unseen: MoorageError,
+    ) -> tuple[Transfer, ...]:
+        """Asks `chains` at once. Raises `unseen` when none of them knows the transaction."""
+        tasks = [asyncio.create_task(self._on(each, token, tx_hash, lookup)) for each in chains]
+        try:
+            return await _first(tasks, unseen)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _first(
+    tasks: Sequence[asyncio.Task[tuple[Transfer, ...]]], unseen: MoorageError
+) -> tuple[Transfer, ...]:
+    """Returns the first result, or raises the first error of a chain that knows the transaction."""
+    for done in asyncio.as_completed(tasks):
+        try:
+            return await done
+        except ChainUnavailable:
+            continue
+        except PaymentPending as pending:
+            if pending.seen:
+                raise
+    raise unseen
+
 
 NOTHING_CREDITED = (
     PaymentNotFound,

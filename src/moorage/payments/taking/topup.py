@@ -15,8 +15,8 @@ from moorage.money import MicroUsd
 from moorage.payments.price.quotes import QUOTE_LIFETIME_MS
 from moorage.payments.protocols.demand import PaymentRequired, purchase
 from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, PaymentMeans
+from moorage.payments.taking.outcome import PaymentReceipt
 from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
-from moorage.payments.taking.receipt import PaymentReceipt
 from moorage.storage import idempotency
 from moorage.storage.apps import projects
 from moorage.storage.database import Database, Source

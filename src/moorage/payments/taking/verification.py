@@ -5,12 +5,16 @@ what the token returned.
 """
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from enum import Enum, auto
+from typing import Final, Literal
 
 import structlog
 
+from moorage.auth.rate_limit import RateLimiter
 from moorage.chains.address import parse_address
 from moorage.chains.chain import Chain, Token
 from moorage.chains.encoding import parse_bytes32, parse_quantity
@@ -20,16 +24,274 @@ from moorage.chains.erc20 import (
     normalise_tx_hash,
     parse_transfer_log,
 )
-from moorage.chains.heads import is_safe
+from moorage.chains.heads import (
+    HEAD_CALLS,
+    Block,
+    Heads,
+    block_call,
+    is_safe,
+    parse_block,
+    parse_heads,
+)
 from moorage.chains.receipt import Receipt, parse_receipt
-from moorage.chains.rpc import RpcClient, RpcError
+from moorage.chains.rpc import QUICK_ANSWER_BYTES, Call, RpcClient, RpcError
 from moorage.clock import Clock
-from moorage.errors import PaymentHeld, PaymentNotFound, PaymentPending
+from moorage.errors import (
+    ChainUnavailable,
+    PaymentHeld,
+    PaymentNotFound,
+    PaymentPending,
+    RateLimited,
+)
 from moorage.ledger.transfer import Transfer, transfers_in, uncreditable_in, worth_of
 from moorage.metrics import record_uncreditable
 from moorage.money import MicroUsd
-from moorage.payments.taking.lookups import Lookup
-from moorage.payments.taking.witnesses import Head, witness
+from moorage.records.payments import Payment, Place
+
+Head = Literal["latest", "safe", "finalized"]
+
+
+class Stance(Enum):
+    """What a node says of a transaction's place."""
+
+    HOLDS = auto()  # the block is part of the chain, and holds the transaction
+    LOST = auto()  # the block is part of the chain, and there is no such transaction
+    MOVED = auto()  # the block is not part of the chain, and the transaction lies in another one
+    GONE = auto()  # the block is not part of the chain, and the transaction is in none
+    UNSURE = auto()  # the node is behind, or contradicts itself
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sighting:
+    """A transaction as one node shows it, and the block that has its block's number there."""
+
+    heads: Heads
+    receipt: Receipt | None
+    canonical: Block | None
+
+    def stance(self, place: Place) -> Stance:
+        """Returns what the node says of the transaction in `place`."""
+        at, mined = self.canonical, self.receipt
+        if at is None or at.number != place.block_number:
+            return Stance.UNSURE
+        is_in_it = mined is not None and mined.block_hash == place.block_hash
+        if at.hash == place.block_hash:
+            kept = Stance.HOLDS if is_in_it else Stance.UNSURE
+            return Stance.LOST if mined is None else kept
+        if mined is None:
+            return Stance.GONE
+        is_safe = mined.block_number <= self.heads.safe
+        return Stance.MOVED if is_safe and not is_in_it else Stance.UNSURE
+
+
+async def sightings(
+    client: RpcClient, places: Sequence[Place]
+) -> list[list[Sighting] | ChainUnavailable]:
+    """Returns what each node shows of each of `places`, in one round trip each, all at once.
+
+    For a node that gives nothing valid it is why; AnswerTooLarge asks for fewer places.
+    """
+    calls: list[Call] = [*HEAD_CALLS]
+    for place in places:
+        calls += [
+            ("eth_getTransactionReceipt", [place.tx_hash]),
+            block_call(place.block_number),
+        ]
+    max_bytes = QUICK_ANSWER_BYTES if len(places) > 1 else None
+
+    async def look(node: RpcClient) -> list[Sighting]:
+        answers = await node.batch(calls, max_response_bytes=max_bytes)
+        try:
+            heads = parse_heads(answers[:3], finality_blocks=node.chain.finality_blocks)
+            return [
+                Sighting(
+                    heads=heads,
+                    receipt=parse_receipt_of(place.tx_hash, receipt),
+                    canonical=parse_block(block),
+                )
+                for place, receipt, block in zip(places, answers[3::2], answers[4::2], strict=True)
+            ]
+        except ValueError as problem:
+            raise node.contradiction(problem) from problem
+
+    return await client.every(look)
+
+
+def parse_receipt_of(tx_hash: str, answer: object) -> Receipt | None:
+    """Returns the receipt in a node's answer; None if there is none.
+
+    Raises ValueError for one that can't be true, and the RpcError if the node refused.
+    """
+    if isinstance(answer, RpcError):
+        raise answer
+    return None if answer is None else parse_receipt(answer, tx_hash=tx_hash)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Witness:
+    """What the nodes say together of a transaction's transfers to us."""
+
+    transfers: tuple[Transfer, ...]  # none unless they agree
+    nodes: int  # that show these
+    disputed: bool  # one that can tell shows others, or none
+
+    def shows(self, payment: Payment) -> bool:
+        """Whether a payment is among the transfers, as the books have it."""
+        return is_among(keyed(self.transfers), payment)
+
+
+_Key = tuple[int, str, str, int]
+
+
+def keyed(transfers: Iterable[Transfer]) -> dict[_Key, str]:
+    """Returns the recipients of transfers of one transaction, by all else that tells them apart."""
+    return {_key(one): one.recipient for one in transfers}
+
+
+def is_among(shown: Mapping[_Key, str], payment: Payment) -> bool:
+    """Whether the transfers in `shown` hold a payment, as the books have it."""
+    recipient = shown.get(_key(payment))
+    return recipient is not None and payment.recipient in (None, recipient)
+
+
+def _key(one: Transfer | Payment) -> _Key:
+    return one.log_index, one.token_address, one.payer, one.amount
+
+
+async def witness(
+    client: RpcClient, place: Place, *, recipients: Collection[str], head: Head
+) -> Witness:
+    """Asks every node whose `head` has reached the block which transfers the transaction made.
+
+    Raises ChainUnavailable if no node answers.
+    """
+    views = await sightings(client, [place])
+    answers = [view[0] for view in views if not isinstance(view, ChainUnavailable)]
+    if not answers:
+        raise client.silence(views)
+    told = [
+        transfers_seen(one, place, client.chain, recipients)
+        for one in answers
+        if getattr(one.heads, head) >= place.block_number
+    ]
+    if len(set(told)) != 1:
+        return Witness(transfers=(), nodes=0, disputed=bool(told))
+    return Witness(transfers=told[0], nodes=len(told), disputed=False)
+
+
+async def is_shown_for_good(
+    client: RpcClient, place: Place, shows: Callable[[Receipt | None], bool]
+) -> bool:
+    """Whether two nodes, where there are two, show it in a safe block, and none denies it.
+
+    `shows` says of the receipt of the transaction in `place` whether it is there.
+    """
+    views = await sightings(client, [place])
+    told = [
+        one.stance(place) is Stance.HOLDS and shows(one.receipt)
+        for one in (view[0] for view in views if not isinstance(view, ChainUnavailable))
+        if one.heads.safe >= place.block_number
+    ]
+    return all(told) and len(told) >= client.quorum
+
+
+def transfers_seen(
+    one: Sighting, place: Place, chain: Chain, recipients: Collection[str]
+) -> tuple[Transfer, ...]:
+    """Returns the transfers to `recipients` that a node shows in `place`."""
+    if one.receipt is None or one.stance(place) is not Stance.HOLDS:
+        return ()
+    try:
+        return transfers_in(one.receipt, chain, recipients=recipients)
+    except ValueError:  # what can't be true shows no payment
+        return ()
+
+
+WAIT_AT_ONCE = 64
+WAIT_AT_ONCE_PER_ADDRESS = 8
+"""Lookups of strangers that may wait for a transaction to appear, in all and of one address."""
+
+MISSED_SECONDS = 60.0
+MISSED_KEPT = 10_000
+
+_LATER = (
+    "Too many transactions are looked for right now. If you have paid, do not pay again: "
+    "it is found without you, or when you send the same request again."
+)
+
+
+class Lookup:
+    """One lookup of a transaction: whether it waits for it, and whom each question counts for."""
+
+    def __init__(self, *, waits: bool = True, looks: RateLimiter | None = None, key: str = ""):
+        self.waits = waits
+        self._looks = looks
+        self._key = key
+
+    def at_once(self) -> "Lookup":
+        """The same lookup, without waiting."""
+        return Lookup(waits=False, looks=self._looks, key=self._key)
+
+    async def count(self) -> None:
+        """Counts one question to a node. Raises PaymentPending over the limit: it may be paid."""
+        if self._looks is not None:
+            try:
+                await self._looks.check(self._key)
+            except RateLimited as full:
+                raise PaymentPending(_LATER, retry_after_seconds=full.retry_after_seconds) from full
+
+
+class Lookups:
+    """Limits the lookups of strangers; `looks` counts their questions by client address."""
+
+    def __init__(self, *, looks: RateLimiter, clock: Clock) -> None:
+        self._looks = looks
+        self._clock = clock
+        self._waiting: Counter[str] = Counter()
+        self._missed: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    async def count(self, stranger_at: str) -> None:
+        """Counts a question about a payment that has not moved money yet. Raises RateLimited."""
+        await self._looks.check(stranger_at)
+
+    @contextmanager
+    def of(self, stranger_at: str | None, tx_hash: str) -> Iterator[Lookup]:
+        """The lookup of `tx_hash` for a stranger at this address; None for a wallet that has paid.
+
+        A stranger's lookup waits for a transaction only once: if that was missed within the last
+        minute, each request asks once, without waiting. Nor does it wait when too many others do.
+        """
+        if stranger_at is None:
+            yield Lookup()
+            return
+        waits = not self._is_missed(stranger_at, tx_hash) and self._has_room(stranger_at)
+        self._waiting[stranger_at] += waits
+        try:
+            yield Lookup(waits=waits, looks=self._looks, key=stranger_at)
+        except PaymentPending:
+            self._note_missed(stranger_at, tx_hash)
+            raise
+        finally:
+            self._waiting[stranger_at] -= waits
+            if not self._waiting[stranger_at]:
+                del self._waiting[stranger_at]
+
+    def _has_room(self, stranger_at: str) -> bool:
+        return (
+            self._waiting[stranger_at] < WAIT_AT_ONCE_PER_ADDRESS
+            and self._waiting.total() < WAIT_AT_ONCE
+        )
+
+    def _is_missed(self, stranger_at: str, tx_hash: str) -> bool:
+        missed = self._missed.get((stranger_at, tx_hash))
+        return missed is not None and self._clock.monotonic_seconds() - missed < MISSED_SECONDS
+
+    def _note_missed(self, stranger_at: str, tx_hash: str) -> None:
+        self._missed[stranger_at, tx_hash] = self._clock.monotonic_seconds()
+        self._missed.move_to_end((stranger_at, tx_hash))
+        while len(self._missed) > MISSED_KEPT:
+            self._missed.popitem(last=False)
+
 
 DEFAULT_AGREE_ABOVE: Final = MicroUsd(100_000_000)
 

@@ -12,8 +12,8 @@ from moorage.errors import PaymentPending
 from moorage.ledger import ledger
 from moorage.ledger.transfer import Transfer
 from moorage.payments.taking.screening import Screen, held_back
-from moorage.payments.taking.witnesses import Witness, witness
-from moorage.payments.watch.search import (
+from moorage.payments.taking.verification import Witness, witness
+from moorage.payments.watch.watcher import (
     Reorganised,
     TransferSearch,
     are_booked,

@@ -5,14 +5,16 @@ look: what is credited is read from receipts, as for a payment that a request na
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 
 import structlog
 
-from moorage.chains.heads import Heads, read_block, read_heads
+from moorage.chains.chain import Chain
+from moorage.chains.erc20 import parse_transfer_log, transfer_topics
+from moorage.chains.heads import Heads, block_call, parse_block, read_block, read_heads
 from moorage.chains.pace import Pace
-from moorage.chains.receipt import FoundLog, Receipt, parse_receipt
+from moorage.chains.receipt import FoundLog, Log, Receipt, parse_found_logs, parse_receipt
 from moorage.chains.rpc import QUICK_ANSWER_BYTES, AnswerTooLarge, RpcClient, RpcError
 from moorage.clock import Clock
 from moorage.errors import ChainUnavailable, PaymentPending
@@ -20,21 +22,216 @@ from moorage.ledger import ledger
 from moorage.ledger.transfer import Transfer, transfers_in, uncreditable_in, worth_of
 from moorage.metrics import record_found, record_uncreditable, record_unread, record_unsearched
 from moorage.money import MicroUsd
-from moorage.payments.taking.screening import Screen, allow, held_back
-from moorage.payments.taking.verification import DEFAULT_AGREE_ABOVE
-from moorage.payments.taking.witnesses import Head, Witness, witness
-from moorage.payments.watch.search import (
-    Reorganised,
-    TransferSearch,
-    are_booked,
-    by_transaction,
-    place_of,
-)
-from moorage.payments.watch.set_aside import AT_ONCE, SetAside, TimedScreening, WaitingTransaction
-from moorage.records.payments import Cursor, Payment, Place, Search
+from moorage.payments.taking.screening import COMMANDS_AT_ONCE, Screen, allow, held_back
+from moorage.payments.taking.verification import DEFAULT_AGREE_ABOVE, Head, Witness, witness
+from moorage.records.payments import Cursor, Payment, PaymentStatus, Place, Search
 from moorage.storage.database import Database, Transaction
 from moorage.storage.money import payments
 from moorage.storage.money.chains import cursors
+
+_FIRST_BLOCKS = 2_000
+_MAX_BLOCKS = 10_000
+
+
+class Reorganised(Exception):
+    """The last block that was searched is no longer part of the chain."""
+
+
+class TransferSearch:
+    """Finds transfers of a chain's tokens to `recipients`, in as many blocks as a node allows."""
+
+    def __init__(self, client: RpcClient, recipients: Collection[str]) -> None:
+        self._client = client
+        self._recipients = recipients
+        self._tokens = [token.key for token in client.chain.tokens]
+        self._filter = {"address": self._tokens, "topics": transfer_topics(recipients)}
+        self._blocks = Pace(first=_FIRST_BLOCKS, max_=_MAX_BLOCKS)
+
+    async def next(self, cursor: Cursor, *, last: int) -> tuple[Sequence[FoundLog], Cursor]:
+        """Returns the logs of the next blocks up to `last`, and a cursor at the last of them.
+
+        Searches as many blocks as the node allows in one answer. The same batch asks for the block
+        at `cursor` and the last one, so that a node that is behind is noticed. Raises Reorganised,
+        ChainUnavailable.
+        """
+        begin = cursor.block_number + 1
+        while True:
+            end = min(last, cursor.block_number + self._blocks.size)
+            asked = end - cursor.block_number
+            span = {"fromBlock": hex(begin), "toBlock": hex(end)}
+            try:
+                logs, before, after = await self._client.batch(
+                    [
+                        ("eth_getLogs", [self._filter | span]),
+                        block_call(cursor.block_number),
+                        block_call(end),
+                    ],
+                    max_response_bytes=QUICK_ANSWER_BYTES if asked > 1 else None,
+                )
+            except AnswerTooLarge:
+                if asked == 1:
+                    raise
+                self._blocks.refused(asked)
+                continue
+            if not isinstance(logs, RpcError):
+                break
+            if asked == 1:
+                raise logs
+            self._blocks.refused(asked)
+        self._blocks.answered(asked)
+        try:
+            return self._found(logs, before, after, cursor=cursor, end=end)
+        except ValueError as problem:
+            raise self._client.contradiction(problem) from problem
+
+    def _found(
+        self, logs: object, before: object, after: object, *, cursor: Cursor, end: int
+    ) -> tuple[Sequence[FoundLog], Cursor]:
+        """The checked logs and the cursor. Raises Reorganised; ValueError for a bad answer."""
+        first, last = parse_block(before), parse_block(after)
+        if first is None or last is None:
+            raise ValueError(f"it has no block {end}, or none {cursor.block_number}")
+        if (first.number, last.number) != (cursor.block_number, end):
+            raise ValueError("it shows other blocks than were asked for")
+        if first.hash != cursor.block_hash:
+            raise Reorganised
+        found = parse_found_logs(logs)
+        if not all(self._was_asked_for(one.log) for one in found):
+            raise ValueError("it found other logs than were asked for")
+        if any(not cursor.block_number < one.block_number <= end for one in found):
+            raise ValueError("it found logs in other blocks")
+        return found, Cursor(cursor.chain_id, cursor.search, last.number, last.hash)
+
+    def _was_asked_for(self, found: Log) -> bool:
+        transfer = parse_transfer_log(found)
+        return (
+            transfer is not None
+            and transfer.recipient in self._recipients
+            and transfer.token_address in self._tokens
+        )
+
+
+def by_transaction(logs: Iterable[FoundLog]) -> dict[str, list[FoundLog]]:
+    """Returns the logs of each transaction, by its hash."""
+    told: dict[str, list[FoundLog]] = {}
+    for found in logs:
+        told.setdefault(found.tx_hash, []).append(found)
+    return told
+
+
+def place_of(found: FoundLog, chain: Chain) -> Place:
+    """Returns where a log's transaction lies."""
+    return Place(chain.chain_id, found.tx_hash, found.block_number, found.block_hash)
+
+
+def are_booked(logs: Iterable[FoundLog], booked: Iterable[Payment]) -> bool:
+    """Whether all these logs of a transaction are in the books, from the same block."""
+    standing = {
+        (payment.log_index, payment.block_hash)
+        for payment in booked
+        if payment.status is not PaymentStatus.REVERSED
+    }
+    return all((found.log.log_index, found.block_hash) in standing for found in logs)
+
+
+_ASKING_SECONDS = 10.0  # after that no new question is asked; those under way finish
+AT_ONCE = COMMANDS_AT_ONCE // 2  # the other half is for requests that wait for their payment
+_FIRST_PAUSE_MS = 5_000
+_MAX_PAUSE_MS = 600_000
+_MAX_WAITING = 10_000  # transactions
+_MAX_DUE = 16
+
+Verdicts = dict[tuple[str, str, int], str | None]
+"""Verdicts by payer, token and amount."""
+
+
+class TimedScreening:
+    """Asks `screen` for ten seconds in all; after that a transfer without a verdict gets none.
+
+    Verdicts are added to `known` and not asked for again. So a transaction with many payers can be
+    screened over several rounds.
+    """
+
+    def __init__(
+        self,
+        screen: Screen,
+        clock: Clock,
+        *,
+        known: Verdicts | None = None,
+        slots: asyncio.Semaphore | None = None,
+    ) -> None:
+        self._screen = screen
+        self._clock = clock
+        self._known: Verdicts = {} if known is None else known
+        self._slots = slots or asyncio.Semaphore(AT_ONCE)
+        self._left_seconds = _ASKING_SECONDS
+
+    async def ask(self, transfer: Transfer) -> str | None:
+        """Returns why the transfer is held back, or None. Raises PaymentPending if unknown yet."""
+        key = (transfer.payer, transfer.token_address, transfer.amount)
+        if key in self._known:
+            return self._known[key]
+        async with self._slots:
+            if self._left_seconds <= 0:
+                raise PaymentPending
+            since = self._clock.monotonic_seconds()
+            try:
+                self._known[key] = await self._screen(transfer)
+            finally:
+                self._left_seconds -= self._clock.monotonic_seconds() - since
+        return self._known[key]
+
+
+@dataclass
+class WaitingTransaction:
+    """A transaction that waits for a verdict: its logs, and the verdicts so far."""
+
+    logs: Sequence[FoundLog]
+    due_ms: int
+    pause_ms: int = _FIRST_PAUSE_MS
+    verdicts: Verdicts = field(default_factory=dict)
+
+
+class SetAside:
+    """The transactions that wait for a verdict; each is due at once, then after growing pauses."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._waiting: dict[str, WaitingTransaction] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many wait that the search must stop until some are done."""
+        return len(self) >= _MAX_WAITING
+
+    def add(self, logs: Sequence[FoundLog]) -> None:
+        """Adds the transaction of these logs."""
+        self._waiting[logs[0].tx_hash] = WaitingTransaction(logs, self._clock.now_ms())
+
+    def take_due(self) -> list[tuple[str, WaitingTransaction]]:
+        """Returns a few transactions that are due, with their hashes; sets when each is due again.
+
+        Those that were asked about least often come first.
+        """
+        now_ms = self._clock.now_ms()
+        due = [(tx_hash, one) for tx_hash, one in self._waiting.items() if one.due_ms <= now_ms]
+        due = sorted(due, key=lambda item: (item[1].pause_ms, item[1].due_ms))[:_MAX_DUE]
+        for _, one in due:
+            one.due_ms = now_ms + one.pause_ms
+            one.pause_ms = min(2 * one.pause_ms, _MAX_PAUSE_MS)
+        return due
+
+    def done(self, tx_hash: str) -> None:
+        """Removes a transaction."""
+        self._waiting.pop(tx_hash, None)
+
+    def clear(self) -> None:
+        """Removes all transactions."""
+        self._waiting.clear()
+
 
 log = structlog.get_logger()
 

@@ -10,10 +10,9 @@ from starlette.requests import Request
 from moorage.chains.chain import Chain
 from moorage.errors import AuthorizationRefused, InvalidField, MoorageError, PaymentMalformed
 from moorage.misplaced_hash import MisplacedHash, misplaced_hash
-from moorage.payments.price.holdings import NOTHING_KNOWN, Holdings
+from moorage.payments.price.quotes import NOTHING_KNOWN, Holdings
 from moorage.payments.protocols import mpp, x402, x402_v1
-from moorage.payments.protocols.challenges import Challenges
-from moorage.payments.protocols.demand import PaymentRequired, Preference
+from moorage.payments.protocols.demand import Challenges, PaymentRequired, Preference
 from moorage.payments.protocols.evidence import (
     TX_HEADER,
     Evidence,
@@ -24,8 +23,7 @@ from moorage.payments.protocols.evidence import (
     offered_payment,
     payment_means,
 )
-from moorage.payments.taking.outcome import PaymentOutcome
-from moorage.payments.taking.receipt import PaymentReceipt
+from moorage.payments.taking.outcome import PaymentOutcome, PaymentReceipt
 from moorage.wire.problems import PaymentState
 
 Header = tuple[str, str]

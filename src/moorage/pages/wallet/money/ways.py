@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from moorage.chains.chain import Chain, Token
 from moorage.money import decimal_text
-from moorage.payments.protocols.seller import Seller
+from moorage.payments.protocols.demand import Seller
 from moorage.wire.problems import PaymentDemand
 
 VALID_SECONDS = 600

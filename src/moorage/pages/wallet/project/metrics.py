@@ -11,7 +11,7 @@ from moorage.pages.rendering.written import ms
 from moorage.pages.wallet.project.shown import project_of
 from moorage.pages.wallet.times import DAY_MS, HOUR_MS
 from moorage.pages.wallet.view import View
-from moorage.payments.price.pricing import Size
+from moorage.payments.price.quotes import Size
 from moorage.records.deployment import DeploymentStatus
 from moorage.records.usage import SPAN_MS
 from moorage.wire.deployments import DeploymentItem, DeploymentList
