@@ -17,7 +17,7 @@ from pathlib import Path
 from gateway import EXAMPLES, api_port, example_files, funded, gateway
 from load import Caller, app_at, request_bytes, tcp
 from measure import Row, median, spread
-from moorage.deploy.settings import DeploySettings
+from moorage.deploy.limits import app_limits, build_limits
 from moorage.engines.engine import BuildSpec, InstanceSpec
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.sandbox.sandbox import Sandbox
@@ -35,7 +35,7 @@ ROUNDS = 11
 ROUNDS_WITH_PACKAGES = 5
 _PAUSE_SECONDS = 0.01  # each time the gateway answers in the app's place, amid its work
 _LONGEST_SECONDS = 180.0
-_SETTINGS = Settings().part(DeploySettings)
+_SETTINGS = Settings()
 _FALLBACK = b"x-moorage-fallback"
 
 
@@ -157,10 +157,10 @@ async def _in_sandbox(sandbox: Sandbox, example: str) -> float:
         deployment_id=deployment_id,
         source=EXAMPLES / example,
         plan=plan,
-        limits=_SETTINGS.build_limits,
+        limits=build_limits(_SETTINGS),
         timeout_seconds=_SETTINGS.build_seconds,
     )
-    start = InstanceSpec(deployment_id=deployment_id, plan=plan, limits=_SETTINGS.app_limits)
+    start = InstanceSpec(deployment_id=deployment_id, plan=plan, limits=app_limits(_SETTINGS))
     began = time.perf_counter()
     await sandbox.build(build)
     instance = await sandbox.start(start, timeout_seconds=_SETTINGS.listen_seconds)

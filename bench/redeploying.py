@@ -14,7 +14,7 @@ from pathlib import Path
 from gateway import EXAMPLES, api_port, example_files, funded, gateway
 from load import Caller, app_at, request_bytes, tcp
 from measure import Row, median, spread
-from moorage.deploy.settings import DeploySettings
+from moorage.deploy.limits import app_limits, build_limits
 from moorage.engines.engine import BuildSpec, InstanceSpec
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.sandbox.sandbox import Sandbox
@@ -32,7 +32,7 @@ _EXAMPLES = {"express": "index.js", "fastapi": "main.py"}
 _MARK = "● live"  # what a version says of itself, in each example's page
 _PAUSE_SECONDS = 0.02  # what asks oftener takes more processor time than what is measured
 _LONGEST_SECONDS = 180.0
-_SETTINGS = Settings().part(DeploySettings)
+_SETTINGS = Settings()
 
 
 def run() -> list[Row]:
@@ -125,10 +125,10 @@ async def _built(example: str, directory: Path) -> AsyncIterator[Callable[[], Aw
         deployment_id="bare",
         source=EXAMPLES / example,
         plan=plan,
-        limits=_SETTINGS.build_limits,
+        limits=build_limits(_SETTINGS),
         timeout_seconds=_SETTINGS.build_seconds,
     )
-    start = InstanceSpec(deployment_id="bare", plan=plan, limits=_SETTINGS.app_limits)
+    start = InstanceSpec(deployment_id="bare", plan=plan, limits=app_limits(_SETTINGS))
     await sandbox.open()
     try:
         await sandbox.build(build)

@@ -9,7 +9,7 @@ from pathlib import Path
 from gateway import EXAMPLES, deployed, example_files, funded, gateway
 from load import app_at, request_bytes, tcp
 from measure import Row, median, spread
-from moorage.deploy.settings import DeploySettings
+from moorage.deploy.limits import app_limits, build_limits
 from moorage.engines.engine import BuildSpec, InstanceSpec
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.sandbox.sandbox import Sandbox
@@ -27,7 +27,7 @@ ROUNDS = 11
 _EXAMPLE = "hello-node"
 _HOST = "sleeper.localhost"
 _PAUSE_SECONDS = 0.002
-_SETTINGS = Settings().part(DeploySettings)
+_SETTINGS = Settings()
 
 
 def run() -> list[Row]:
@@ -98,11 +98,11 @@ async def _built(sandbox: Sandbox) -> InstanceSpec:
             deployment_id="bare",
             source=EXAMPLES / _EXAMPLE,
             plan=plan,
-            limits=_SETTINGS.build_limits,
+            limits=build_limits(_SETTINGS),
             timeout_seconds=_SETTINGS.build_seconds,
         )
     )
-    return InstanceSpec(deployment_id="bare", plan=plan, limits=_SETTINGS.app_limits)
+    return InstanceSpec(deployment_id="bare", plan=plan, limits=app_limits(_SETTINGS))
 
 
 async def _started(sandbox: Sandbox, start: InstanceSpec) -> float:

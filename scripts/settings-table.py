@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import msgspec
 
 from moorage.settings import ENV_PREFIX, Settings, tables
+from moorage.settings.settings import FIRST
 
 HEADING = "| setting | variable | default | meaning |\n|---|---|---|---|\n"
 
@@ -46,6 +47,8 @@ def meaning(hint: Any) -> str:
     """The description, and the bounds."""
     metas = [item for item in _annotations(hint) if isinstance(item, msgspec.Meta)]
     said = _first(meta.description for meta in metas).replace("<", "&lt;")
+    if any(meta.extra and meta.extra[FIRST] for meta in metas):
+        said = f"**Needed first.** {said}"
     least, most = _first(meta.ge for meta in metas), _first(meta.le for meta in metas)
     if least is None:
         return said

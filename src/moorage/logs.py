@@ -127,8 +127,10 @@ def threshold_of(level: str) -> int:
     return threshold
 
 
-def configure(*, json: bool, level: str, stream: BinaryIO | None = None) -> None:
-    """Logs to `stream` (standard error) from `level` up.
+def configure(*, level: str, json: bool | None = None, stream: BinaryIO | None = None) -> None:
+    """Logs to `stream` (standard error) from `level` up, as text for people on a terminal.
+
+    Elsewhere each line is JSON, unless `json` decides.
 
     A line that can't be written, as on a full disk, is lost but for `recent`. Raises
     ConfigurationInvalid for a level that is none of debug, info, warning and error.
@@ -146,7 +148,7 @@ def configure(*, json: bool, level: str, stream: BinaryIO | None = None) -> None
         structlog.processors.format_exc_info,  # here, so that its text is redacted
         redact,
         structlog.processors.add_log_level,
-        *(as_json if json else as_text),
+        *(as_text if (output.isatty() if json is None else not json) else as_json),
     ]
     structlog.configure(
         processors=processors,

@@ -10,7 +10,6 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from moorage.certificates.availability import Availability
-from moorage.certificates.services import CertificateSettings
 from moorage.errors import ProxyFailed
 from moorage.operate.check.authority import check_authority
 from moorage.settings import Settings, load_settings
@@ -94,21 +93,21 @@ async def test_authority_that_is_away_is_asked_soon_and_then_less_often() -> Non
 async def test_check_names_an_authority_that_does_not_answer() -> None:
     server = Server()
     async with server.running():
-        (good,) = await check_authority(settings(acme_directory=server.url))
+        (good,) = await check_authority(settings(acme_directories=(server.url,)))
         assert good.ok
-    (bad,) = await check_authority(settings(acme_directory=server.url))
+    (bad,) = await check_authority(settings(acme_directories=(server.url,)))
     assert (bad.ok, bad.blocks) == (False, False)
     assert bad.remedy
 
 
 async def test_nobody_is_asked_where_no_certificate_is_needed() -> None:
     for given in (
-        {"internal_authority": True},
+        {"acme_directories": ("internal",)},
         {"wildcard_certificate": ("/a.pem", "/a.key")},
         {"tls": False},
     ):
         without = load_settings(file=None, environ={}, **{"tls": True, **given})
-        assert not without.part(CertificateSettings).asks_elsewhere
+        assert not without.asks_elsewhere
         assert await check_authority(without) == []
 
 
@@ -127,19 +126,15 @@ async def test_one_of_two_authorities_is_enough() -> None:
 
 
 def test_authorities_are_asked_in_the_order_of_the_settings() -> None:
-    def directories(**given: str) -> tuple[str, ...]:
-        return settings(**given).part(CertificateSettings).directories
-
     lets_encrypt = "https://acme-v02.api.letsencrypt.org/directory"
-    assert directories() == (lets_encrypt,)
-    second = "https://ca.example/dir"
-    assert directories(acme_second_directory=second) == (lets_encrypt, second)
-    assert directories(acme_directory=second) == (second,)
+    assert settings().acme_directories == (lets_encrypt,)
+    both = (lets_encrypt, "https://ca.example/dir")
+    assert settings(acme_directories=both).acme_directories == both
 
 
 def test_gateway_trusts_its_own_authority_or_the_one_that_is_named() -> None:
-    own = settings(internal_authority=True, data_dir="/data").part(CertificateSettings)
+    own = settings(acme_directories=("internal",), data_dir="/data")
     assert own.roots == (Path("/data/certificates/root.pem"),)
-    named = settings(acme_root_file="/etc/root.pem").part(CertificateSettings)
+    named = settings(acme_root_file="/etc/root.pem")
     assert named.roots == (Path("/etc/root.pem"),)
-    assert settings().part(CertificateSettings).roots == ()
+    assert settings().roots == ()

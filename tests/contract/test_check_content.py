@@ -10,7 +10,7 @@ from moorage.errors import ContentUnavailable
 from moorage.operate.check import content
 from moorage.operate.check.content import check_content
 from moorage.settings import Settings, load_settings
-from support.gateway.content_fixture import KEYS, S3Server, answering
+from support.gateway.content_fixture import S3Server, answering, credentials_text
 
 DENIED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 12\r\nConnection: close\r\n\r\nAccessDenied"
 
@@ -20,10 +20,10 @@ def configured(**content: str) -> Settings:
 
 
 @pytest.fixture
-def credentials(tmp_path: Path) -> str:
+def credentials(s3_server: S3Server, tmp_path: Path) -> str:
     path = tmp_path / "credentials"
     path.touch(mode=0o600)
-    path.write_text("\n".join(["[default]", *(f"aws_{k} = {v}" for k, v in KEYS.items())]))
+    path.write_text(credentials_text(s3_server.url))
     return str(path)
 
 
@@ -36,13 +36,12 @@ async def test_store_that_takes_all_is_good_and_nothing_stays_in_it(
         configured(content_url=f"file://{root}"),
         configured(
             content_url=f"s3://{bucket}",
-            content_endpoint=s3_server.url,
             content_credentials_file=credentials,
         ),
     ):
         (found,) = await check_content(settings)
         assert (found.name, found.ok, found.remedy) == ("content store", True, "")
-        store = opening.open_content(settings.part(opening.ContentSettings))
+        store = opening.open_content(settings.content_url, settings.content_credentials_file)
         assert store is not None
         assert await store.items("checks") == []
 
@@ -64,7 +63,6 @@ async def test_directory_that_is_not_mounted_is_told_and_no_reason_not_to_start(
 async def test_bucket_that_is_not_there_is_told(s3_server: S3Server, credentials: str) -> None:
     settings = configured(
         content_url="s3://none-such",
-        content_endpoint=s3_server.url,
         content_credentials_file=credentials,
     )
     (found,) = await check_content(settings)
@@ -75,7 +73,7 @@ async def test_bucket_that_is_not_there_is_told(s3_server: S3Server, credentials
 
 async def test_keys_that_may_not_write_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     async with answering(DENIED) as store:
-        monkeypatch.setattr(content, "open_content", lambda _: store)
+        monkeypatch.setattr(content, "open_content", lambda *_: store)
         (found,) = await check_content(configured(content_url="s3://bucket/below"))
     assert not found.ok
     assert "could not write" in found.detail

@@ -25,7 +25,7 @@ def command(path: Path, source: str, **given: float) -> Screening:
     program = path / "screen.py"
     program.write_text(source)
     return Screening(
-        command=(sys.executable, "-I", "-S", str(program)),
+        (sys.executable, "-I", "-S", str(program)),
         timeout_seconds=given.get("timeout_seconds", LATE_SECONDS),
         environment={**os.environ, "MOORAGE_RELAYER_KEY": "secret"},
     )
@@ -83,13 +83,13 @@ async def test_command_that_cannot_run_gives_no_verdict(tmp_path: Path, name: st
     (tmp_path / "directory").mkdir()
     (tmp_path / "unexecutable").write_text("#!/bin/sh\n")
     with pytest.raises(PaymentPending):
-        await Screening(command=(str(tmp_path / name),)).ask(transfer())
+        await Screening((str(tmp_path / name),)).ask(transfer())
 
 
 async def test_command_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
     # A shell, as it starts in a moment: all of this is to be there before the time is over.
     script = f"sleep 600 & echo $$ $! > {tmp_path / 'pids'}; wait"
-    hanging = Screening(command=("/bin/sh", "-c", script), timeout_seconds=4.0)
+    hanging = Screening(("/bin/sh", "-c", script), timeout_seconds=4.0)
     with pytest.raises(PaymentPending):
         await hanging.ask(transfer())
     started = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
@@ -165,7 +165,7 @@ async def test_url_says_yes_or_no(answer: str, verdict: str | None) -> None:
         return web.Response(text=answer)
 
     async with url(respond) as address:
-        asked = Screening(url=address, timeout_seconds=LATE_SECONDS)
+        asked = Screening((address,), timeout_seconds=LATE_SECONDS)
         assert await asked.ask(sent) == verdict
     assert seen == [("POST", sent.tx_hash)]
 
@@ -194,7 +194,7 @@ async def test_url_that_answers_anything_else_gives_no_verdict(status: int, text
 
     async with url(respond) as address:
         with pytest.raises(PaymentPending):
-            await Screening(url=address).ask(transfer())
+            await Screening((address,)).ask(transfer())
 
 
 async def test_url_that_hangs_gives_no_verdict() -> None:
@@ -204,7 +204,7 @@ async def test_url_that_hangs_gives_no_verdict() -> None:
 
     async with url(respond) as address:
         with pytest.raises(PaymentPending):
-            await Screening(url=address, timeout_seconds=0.2).ask(transfer())
+            await Screening((address,), timeout_seconds=0.2).ask(transfer())
 
 
 async def test_url_that_never_finishes_gives_no_verdict() -> None:
@@ -217,25 +217,10 @@ async def test_url_that_never_finishes_gives_no_verdict() -> None:
 
     async with url(respond) as address:
         with pytest.raises(PaymentPending):
-            await Screening(url=address, timeout_seconds=0.2).ask(transfer())
+            await Screening((address,), timeout_seconds=0.2).ask(transfer())
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1/", "nonsense", "http://"])
 async def test_url_that_cannot_be_reached_gives_no_verdict(address: str) -> None:
     with pytest.raises(PaymentPending):
-        await Screening(url=address).ask(transfer())
-
-
-async def test_both_are_asked_and_either_may_refuse(tmp_path: Path) -> None:
-    async def respond(request: web.Request) -> web.Response:
-        return web.Response(text='{"allow": false, "reason": "by the URL"}')
-
-    async with url(respond) as address:
-        for source, verdict in (("", "by the URL"), ("print('no'); exit(1)", "no")):
-            (tmp_path / "screen.py").write_text(source)
-            both = Screening(
-                command=(sys.executable, str(tmp_path / "screen.py")),
-                url=address,
-                timeout_seconds=LATE_SECONDS,
-            )
-            assert await both.ask(transfer()) == verdict
+        await Screening((address,)).ask(transfer())

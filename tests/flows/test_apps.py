@@ -16,7 +16,7 @@ from support.gateway.gateway_fixture import DevGateway, running
 pytestmark = pytest.mark.root
 
 MIB = 1024 * 1024
-SHORT = {"build_seconds": "10", "listen_seconds": "12", "healthy_seconds": "4"}
+SHORT = {"build_seconds": "10", "listen_seconds": "12"}
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,6 @@ def settings_for(fake_cluster: Cluster, registry: RegistryServer, *, prefix: str
         "requests_per_minute": "100000",
         "sleep_after_seconds": "3",
         "drain_seconds": "1",
-        "stop_seconds": "1",
     }
 
 

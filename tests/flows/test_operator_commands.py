@@ -33,8 +33,7 @@ def screened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
         directory / "data",
         requests_per_minute="100000",
         watch_seconds="1",
-        screening_command=command,
-        screening_seconds="30",
+        screening=command,
     ) as gateway:
         yield gateway
 

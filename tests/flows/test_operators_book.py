@@ -70,7 +70,7 @@ async def gateway(tmp_path: Path, local_chains: LocalChains) -> AsyncIterator[In
             settings,
             local_chains,
             pay_to=key.address,
-            screening_command=[str(screen)],
+            screening=[str(screen)],
             operator_port=quiet_port(),
         )
         gateway.write(chains=chains)

@@ -45,7 +45,7 @@ def pair(
         chains=local_chains,
         proxy_host=APART,
         tls="true",
-        internal_authority="true",
+        acme_directories="internal",
     ) as pair:
         yield pair
     postgres_server.drop(name)

@@ -203,7 +203,7 @@ async def test_a_year_of_losses_loses_no_money_and_no_project(
     authority = acme_authority(tmp_path / "authority")
     with authority.running({}):
         await authority.until_ready()
-    by = {"acme_directory": authority.url, "acme_root_file": str(authority.root_file)}
+    by = {"acme_directories": [authority.url], "acme_root_file": str(authority.root_file)}
     await asyncio.to_thread(gateway.restart, tls=True, proxy_host=APART, **by)
     await until_read(lambda: states(gateway), lambda parts: parts["certificates"] != "ok")
     stall = fresh_name()

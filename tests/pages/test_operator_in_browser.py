@@ -39,8 +39,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevGateway]:
         directory / "data",
         requests_per_minute="100000",
         watch_seconds="1",
-        screening_command=",".join((sys.executable, "-I", str(program))),
-        screening_seconds="30",
+        screening=",".join((sys.executable, "-I", str(program))),
     ) as gateway:
         yield gateway
 

@@ -23,6 +23,7 @@ from moorage.gateway.receiving import serving_chains
 from moorage.ledger.burn import HOUR_MS, charge_up_to
 from moorage.metrics import exposition
 from moorage.money import MicroUsd
+from moorage.payments.price.quotes import app_size, price_list
 from moorage.planning import plan
 from moorage.planning.explicit import asked
 from moorage.routing.pages import PAGES
@@ -295,7 +296,7 @@ def test_worked_example_of_burning_is_what_is_charged() -> None:
 
 def test_worked_price_is_the_default_one() -> None:
     settings = Settings()
-    month = settings.price_list().month(settings.app_size())
+    month = price_list(settings).month(app_size(settings))
     assert month == settings.minimum_charge_micro_usd == 500_000
     assert "**$0.50 a\nmonth**" in document("docs/money.md")
 

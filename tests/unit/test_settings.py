@@ -6,10 +6,11 @@ import pytest
 
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.settings import ChainSettings
+from moorage.cli.operator.operate import check
 from moorage.errors import ConfigurationInvalid, InvalidField
 from moorage.gateway.receiving import serving_chains
-from moorage.payments.price.quotes import PriceList, Size
-from moorage.settings import Settings, load_settings
+from moorage.payments.price.quotes import PriceList, Size, app_size, price_list
+from moorage.settings import Settings, load_settings, needed_first
 
 FIELDS = msgspec.structs.fields(Settings)
 DAI = {"name": "dai", "symbol": "DAI", "address": "0x" + "d1" * 20, "decimals": 18}
@@ -39,7 +40,7 @@ def refused(**given: Any) -> InvalidField:
 def test_defaults_need_no_file_and_no_environment() -> None:
     settings = load()
     assert (settings.port, settings.base_domain, settings.tls) == (8402, "localhost", False)
-    assert (settings.price_list(), settings.app_size()) == (PriceList(), Size())
+    assert (price_list(settings), app_size(settings)) == (PriceList(), Size())
 
 
 def test_operator_port_is_on_loopback_unless_it_is_for_everybody() -> None:
@@ -89,6 +90,11 @@ def test_command_line_wins_over_environment_over_file(tmp_path: Path) -> None:
     environ = {"MOORAGE_PROXY_PORT": "2", "MOORAGE_OPERATOR_PORT": "2"}
     settings = load_settings(file=file, environ=environ, operator_port=3, port=None)
     assert (settings.port, settings.proxy_port, settings.operator_port) == (1, 2, 3)
+
+
+def test_first_gateway_needs_eight_settings_which_the_help_of_check_names() -> None:
+    assert len(needed_first()) == 8
+    assert [name for name in needed_first() if f"`{name}`" not in str(check.__doc__)] == []
 
 
 def test_every_setting_says_what_it_is() -> None:
@@ -276,6 +282,6 @@ def test_prices_and_sizes_follow_the_settings() -> None:
         app_cpu_millis=250,
         app_disk_mib=64,
     )
-    prices, size = settings.price_list(), settings.app_size()
+    prices, size = price_list(settings), app_size(settings)
     assert (prices.memory_gib_month, prices.cpu_month, prices.minimum_charge) == (1, 2, 3)
     assert (size.memory_mib, size.cpu_millis, size.disk_mib, size.replicas) == (128, 250, 64, 1)

@@ -6,8 +6,6 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from moorage.api.access.links import LinkRoom
 from moorage.api.access.manage_tokens import TokenRoom
 from moorage.api.connections.arrival import Arrivals
@@ -52,6 +50,7 @@ from moorage.parsers.pool import ParserPool
 from moorage.payments.price.quotes import PriceList, Size
 from moorage.payments.protocols.evidence import named_chain
 from moorage.payments.services import Payee, PaymentServices
+from moorage.settings import Settings
 from moorage.storage.operation import notices
 from moorage.toolchains.inventory import Inventory
 from moorage.uploads.limits import UploadLimits
@@ -72,19 +71,6 @@ request, and apps, still find room when they find none."""
 
 _WALLETS_OF_AN_ADDRESS = 10
 """All wallets of an address that never paid may together ask as much as this many wallets."""
-
-
-class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What this room reads of the settings, under their names in `moorage.settings`."""
-
-    requests_per_minute: int
-    require_bound_signatures: bool
-    refuse_secrets: bool
-    disk_reserve_mib: int
-    app_volume_mib: int
-    build_minutes_per_usd: int
-    retention_days: int
-    relayer_key_file: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +94,7 @@ class ApiServices:
     def __init__(
         self,
         core: Core,
-        settings: ApiSettings,
+        settings: Settings,
         *,
         services: Services,
         payee: Payee,
@@ -173,12 +159,12 @@ class ApiServices:
     def _documents(self) -> Documents:
         return Documents(self._facts, OPERATIONS, self.standing)
 
-    def change(self, settings: ApiSettings, *, terms_url: str, contact: str) -> None:
+    def change(self, settings: Settings) -> None:
         """Takes other rates, days of retention, terms and contact, from the next request on."""
         facts = self._facts
         facts.requests_per_minute = settings.requests_per_minute
         facts.retention_days = settings.retention_days
-        facts.seller.terms_url, facts.seller.contact = terms_url, contact
+        facts.seller.terms_url, facts.seller.contact = settings.terms_url, settings.contact
         for limiter, times in self._limited:
             limiter.limit = times * settings.requests_per_minute
         self._documents.renew()

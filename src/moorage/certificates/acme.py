@@ -74,14 +74,12 @@ class AcmeAuthority:
         directory: str,
         *,
         accounts: Accounts,
-        email: str = "",
         root_file: str = "",
         binding: Binding | None = None,
     ) -> None:
         """`root_file` is what a private authority is trusted by; "" is the system's."""
         self.directory = directory
         self._accounts = accounts
-        self._email = email
         self._root_file = root_file
         self._binding = binding
 
@@ -123,7 +121,6 @@ class AcmeAuthority:
                 directory=session.client.directory,
             )
         account = messages.NewRegistration.from_data(
-            email=self._email or None,
             terms_of_service_agreed=True,
             external_account_binding=bound,
         )

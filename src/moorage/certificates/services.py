@@ -6,8 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from moorage.certificates.authority import Accounts, Authority
 from moorage.certificates.availability import Availability
 from moorage.certificates.certificates import Certificates
@@ -24,6 +22,7 @@ from moorage.certificates.proofs import PlacedProofs
 from moorage.core import Core
 from moorage.errors import ConfigurationInvalid
 from moorage.loop import Loop, Run, Scope
+from moorage.settings import Settings
 from moorage.storage.operation import configuration
 from moorage.threads import in_thread
 from moorage.whole_file import replace_file
@@ -32,54 +31,14 @@ if TYPE_CHECKING:
     from moorage.certificates.acme import AcmeAuthority
     from moorage.certificates.internal import InternalAuthority
 
-LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
-"""The authority where none is set."""
-
 FORMER = Path("proxy/certificates")
 """Below the data directory, where the proxy of earlier versions had its certificates."""
 
+_FIRST_CERTIFICATES_A_WEEK = 20
+"""How many hosts of a wallet may get their first certificate in a week: authorities give some 50 a
+week for all names under a domain."""
+
 _OWN_SECONDS = 3600.0
-
-
-class CertificateSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that this room reads, under their names in `moorage.settings`."""
-
-    data_dir: str
-    base_domain: str
-    tls: bool
-    acme_directory: str
-    acme_second_directory: str
-    acme_email: str
-    acme_root_file: str
-    acme_eab_kid: str
-    acme_eab_hmac_key: str
-    acme_dns_hook: tuple[str, ...]
-    internal_authority: bool
-    wildcard_certificate: tuple[str, ...]
-    certificates_per_wallet: int
-
-    @property
-    def directories(self) -> tuple[str, ...]:
-        """The authorities elsewhere, in the order in which they are asked."""
-        first, second = self.acme_directory or LETS_ENCRYPT, self.acme_second_directory
-        return (first, second) if second else (first,)
-
-    @property
-    def asks_elsewhere(self) -> bool:
-        """Whether each new app needs a certificate of an authority elsewhere."""
-        return self.tls and not (self.internal_authority or self.wildcard_certificate)
-
-    @property
-    def roots(self) -> tuple[Path, ...]:
-        """The files of authorities to trust, beside the system's, where apps are asked."""
-        if self.internal_authority:
-            return (self.root_file,)
-        return (Path(self.acme_root_file),) if self.acme_root_file else ()
-
-    @property
-    def root_file(self) -> Path:
-        """The root of the gateway's own authority, for visitors to trust."""
-        return Path(self.data_dir) / "certificates/root.pem"
 
 
 class CertificateServices:
@@ -88,7 +47,7 @@ class CertificateServices:
     def __init__(
         self,
         core: Core,
-        settings: CertificateSettings,
+        settings: Settings,
         *,
         own_host: str | None,
         proxy: ProxyCertificates | None,
@@ -110,7 +69,7 @@ class CertificateServices:
             own_names=[*own_names, *([self._own_host] if self._own_host else [])],
             wildcards=[settings.base_domain] if has_wildcard else [],
             files=self.files,
-            per_wallet=settings.certificates_per_wallet,
+            per_wallet=_FIRST_CERTIFICATES_A_WEEK,
             clock=self._core.clock,
             kick=self.orders.kick,
         )
@@ -152,7 +111,7 @@ class CertificateServices:
         if not self._settings.asks_elsewhere:
             return None
         return Availability(
-            self._settings.directories,
+            self._settings.acme_directories,
             root_file=self._settings.acme_root_file,
             clock=self._core.clock,
         )
@@ -180,20 +139,18 @@ class CertificateServices:
     def _authorities(self) -> Sequence[Authority]:
         if self.internal is not None:
             return (self.internal,)
-        return tuple(self._acme(directory) for directory in self._settings.directories)
+        return tuple(self._acme(directory) for directory in self._settings.acme_directories)
 
     def _acme(self, directory: str) -> "AcmeAuthority":
         from moorage.certificates.acme import AcmeAuthority, Binding
 
         settings = self._settings
-        kid, hmac_key = settings.acme_eab_kid, settings.acme_eab_hmac_key
-        is_bound = bool(kid) and directory == settings.directories[-1]
+        account = settings.acme_account if directory == settings.acme_directories[-1] else ()
         return AcmeAuthority(
             directory,
             accounts=self._accounts,
-            email=settings.acme_email,
             root_file=settings.acme_root_file,
-            binding=Binding(kid, hmac_key) if is_bound else None,
+            binding=Binding(*account) if account else None,
         )
 
     @cached_property
@@ -232,7 +189,7 @@ class CertificateServices:
 
 async def open_certificates(
     core: Core,
-    settings: CertificateSettings,
+    settings: Settings,
     *,
     own_host: str | None,
     proxy: ProxyCertificates | None,

@@ -5,29 +5,22 @@ import stat
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import msgspec
-
 from moorage.content.directory import DirectoryStore
 from moorage.content.store import ContentStore, check_key
 from moorage.errors import ConfigurationInvalid
 
-_NAMES = {"access_key_id": "aws_access_key_id", "secret_access_key": "aws_secret_access_key"}
+_KEYS = {"access_key_id": "aws_access_key_id", "secret_access_key": "aws_secret_access_key"}
+_PLACE = {"region": "region", "endpoint": "endpoint_url"}
 
 
-class ContentSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Each under its name in `moorage.settings`, which documents it."""
+def open_content(address: str, credentials_file: str = "") -> ContentStore | None:
+    """Returns the store of `content_url`; None where each gateway keeps its files.
 
-    content_url: str
-    content_endpoint: str
-    content_region: str
-    content_credentials_file: str
-
-
-def open_content(settings: ContentSettings) -> ContentStore | None:
-    """Returns the store; None where each gateway keeps its files. Raises ConfigurationInvalid."""
-    if not settings.content_url:
+    Raises ConfigurationInvalid.
+    """
+    if not address:
         return None
-    url = urlsplit(settings.content_url)
+    url = urlsplit(address)
     if url.scheme == "file":
         return DirectoryStore(Path(url.path))
     prefix = url.path.strip("/")
@@ -38,26 +31,28 @@ def open_content(settings: ContentSettings) -> ContentStore | None:
         raise ConfigurationInvalid(f"content_url: {error}") from error
     from moorage.content.s3 import S3Store  # noqa: PLC0415  (20 ms that one process does not need)
 
-    file = settings.content_credentials_file
+    found = credentials_in(Path(credentials_file)) if credentials_file else {}
     return S3Store(
         url.netloc,
         prefix=prefix,
-        endpoint=settings.content_endpoint,
-        region=settings.content_region,
-        credentials=credentials_in(Path(file)) if file else None,
+        endpoint=found.get("endpoint", ""),
+        region=found.get("region", ""),
+        credentials=found or None,
     )
 
 
 def credentials_in(file: Path) -> dict[str, str]:
-    """Returns the keys in a file as AWS's tools have it. Raises ConfigurationInvalid.
+    """Returns what a file as AWS's tools have it says of a bucket. Raises ConfigurationInvalid.
 
-    It is for its owner's eyes only. Its section is `[default]`.
+    It is for its owner's eyes only. Its section is `[default]`, with the two keys at least.
     """
     parser = configparser.ConfigParser(interpolation=None)
     try:
         mode = file.stat().st_mode
         parser.read_string(file.read_text())
-        found = {ours: parser["default"][theirs] for ours, theirs in _NAMES.items()}
+        section = parser["default"]
+        found = {ours: section[theirs] for ours, theirs in _KEYS.items()}
+        found |= {ours: section[theirs] for ours, theirs in _PLACE.items() if theirs in section}
     except (OSError, UnicodeDecodeError, KeyError, configparser.Error):
         raise ConfigurationInvalid(
             f"content_credentials_file: {file} must have a section [default] with "

@@ -32,11 +32,16 @@ class S3Store:
         *,
         prefix: str = "",
         endpoint: str = "",
-        region: str = "us-east-1",
+        region: str = "",
         credentials: Mapping[str, str] | None = None,
     ) -> None:
-        """`credentials` has `access_key_id` and `secret_access_key`; None is the environment's."""
-        config: S3Config = {"region": region}
+        """`credentials` has `access_key_id` and `secret_access_key`; None is the environment's.
+
+        So are an empty endpoint and region, else Amazon's and us-east-1.
+        """
+        config: S3Config = {}
+        if region:
+            config["region"] = region
         if endpoint:
             config["endpoint"] = endpoint
         if credentials is not None:

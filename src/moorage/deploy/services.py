@@ -5,6 +5,7 @@ from functools import cached_property
 from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
 from moorage.certificates.certificates import Certificates
 from moorage.core import Core
+from moorage.deploy import limits
 from moorage.deploy.addresses.followed import SWITCH_SECONDS
 from moorage.deploy.addresses.uncertified import Uncertified
 from moorage.deploy.entrance.admission import Admission
@@ -32,7 +33,6 @@ from moorage.deploy.keeping.stopped.space import Space
 from moorage.deploy.keeping.stopped.suspension import Suspension
 from moorage.deploy.keeping.usage import UsageMeter
 from moorage.deploy.platform import AppPlatform
-from moorage.deploy.settings import COPIES_SECONDS, DeploySettings
 from moorage.deploy.sources import Sources
 from moorage.deploy.work.cancellation import Cancellation, ClearingUp
 from moorage.deploy.work.carrying import nothing_carried
@@ -46,6 +46,7 @@ from moorage.ledger.services import LedgerServices
 from moorage.loop import Run
 from moorage.payments.price.quotes import PriceList, Quotes, Size
 from moorage.payments.taking.paywall import Paywall
+from moorage.settings import Settings
 from moorage.storage.ballast import Ballast
 
 
@@ -55,7 +56,7 @@ class DeployServices(SwitchServices):
     def __init__(
         self,
         core: Core,
-        settings: DeploySettings,
+        settings: Settings,
         *,
         platform: AppPlatform,
         ledger: LedgerServices,
@@ -83,8 +84,8 @@ class DeployServices(SwitchServices):
         return Capacity(
             db=self._db,
             runtime=self._view,
-            limits=self._settings.app_limits,
-            policy=self._settings.capacity_policy,
+            limits=limits.app_limits(self._settings),
+            policy=limits.capacity_policy(self._settings),
         )
 
     def admission(
@@ -107,7 +108,7 @@ class DeployServices(SwitchServices):
 
     @cached_property
     def house_rules(self) -> HouseRules:
-        return self._settings.house_rules
+        return limits.house_rules(self._settings)
 
     @cached_property
     def written(self) -> Written:
@@ -115,7 +116,7 @@ class DeployServices(SwitchServices):
             self._view,
             self._clock,
             releases_kept=self._settings.releases_kept,
-            volume_bytes=self._settings.app_limits.volume_bytes,
+            volume_bytes=limits.app_limits(self._settings).volume_bytes,
         )
 
     @cached_property
@@ -132,8 +133,11 @@ class DeployServices(SwitchServices):
     @cached_property
     def _copies(self) -> RateLimiter:
         """Limits how often a wallet has a disk copied, and a project is resumed after a pause."""
-        limit, seconds = self._settings.copies_limit, COPIES_SECONDS
-        return MemoryRateLimiter(clock=self._clock, limit=limit, window_seconds=seconds)
+        return MemoryRateLimiter(
+            clock=self._clock,
+            limit=limits.copies_limit(self._settings),
+            window_seconds=limits.COPIES_SECONDS,
+        )
 
     # Work
 
@@ -142,7 +146,7 @@ class DeployServices(SwitchServices):
         return Worker(
             db=self._db,
             carry_out=lambda job: self.workflow.run(job),  # noqa: PLW0108 (it wakes the worker)
-            places=self._settings.job_places,
+            places=limits.job_places(self._settings),
             holder=self._core.keeper,
             clock=self._clock,
             speed=self._core.speed,
@@ -156,7 +160,7 @@ class DeployServices(SwitchServices):
             switch=self._switch,
             specs=self._specs,
             build_time=self._build_time,
-            timing=Timing(self._settings.listen_seconds, self._settings.healthy_seconds),
+            timing=Timing(self._settings.listen_seconds, limits.healthy_seconds(self._settings)),
             sources=self._sources,
             clock=self._clock,
             on_built=self.worker.wake,
@@ -181,8 +185,8 @@ class DeployServices(SwitchServices):
     def _specs(self) -> Specs:
         return Specs(
             vault=self._core.vault,
-            app_limits=self._settings.app_limits,
-            build_limits=self._settings.build_limits,
+            app_limits=limits.app_limits(self._settings),
+            build_limits=limits.build_limits(self._settings),
             build_seconds=self._settings.build_seconds,
             sources=self._sources,
         )
@@ -281,8 +285,8 @@ class DeployServices(SwitchServices):
             restarts=self.reconciler.restarts,
             runtime=self._runtime,
             start=self.reconciler.start,
-            timeout_seconds=self._settings.wake_seconds,
-            healthy_seconds=self._settings.healthy_seconds,
+            timeout_seconds=limits.wake_seconds(self._settings),
+            healthy_seconds=limits.healthy_seconds(self._settings),
             clock=self._clock,
             healthy=self._platform.kept.healthy,
             pause=self._platform.kept.pause,
@@ -293,7 +297,7 @@ class DeployServices(SwitchServices):
         return UsageMeter(
             db=self._db,
             runtime=self._runtime,
-            keep_days=self._settings.usage_days,
+            keep_days=limits.USAGE_DAYS,
             clock=self._clock,
         )
 
@@ -335,7 +339,7 @@ class DeployServices(SwitchServices):
             runtime=self._runtime,
             metering=self._metering,
             capacity=self.capacity,
-            ballast=Ballast(self._core.data_dir / "ballast", self._settings.ballast_bytes),
+            ballast=Ballast(self._core.data_dir / "ballast", limits.ballast_bytes(self._settings)),
             clock=self._clock,
         )
 
@@ -370,7 +374,7 @@ class DeployServices(SwitchServices):
             deletion=self.deletion,
             metering=self._metering,
             suspended_days=self._settings.retention_days,
-            failed_days=self._settings.failed_retention_days,
+            failed_days=limits.FAILED_RETENTION_DAYS,
             clock=self._clock,
         )
 
@@ -384,8 +388,8 @@ class DeployServices(SwitchServices):
             self._core,
             Exporter(self._core, self._runtime, self.export_files, volume_locks=self._volume_locks),
             deletion=self.deletion,
-            needed_bytes=self._settings.export_bytes,
-            kept_days=self._settings.export_days,
+            needed_bytes=limits.export_bytes(self._settings),
+            kept_days=limits.EXPORT_DAYS,
         )
 
     @property

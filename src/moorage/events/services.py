@@ -2,8 +2,6 @@
 
 from functools import cached_property
 
-import msgspec
-
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.core import Core
 from moorage.errors import InvalidField
@@ -13,22 +11,15 @@ from moorage.events.sender import Sender, SystemResolver, is_own_address
 from moorage.events.webhooks import UNPAID_KEPT_MS, Webhooks
 from moorage.loop import Loop, Run, Scope
 from moorage.metrics import watch_webhook_wait
+from moorage.settings import Settings
 
-
-class EventSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that this room reads, under their names in `moorage.settings`."""
-
-    requests_per_minute: int
-    webhook_allow_networks: tuple[str, ...]
-    webhook_attempts_at_once: int
-    app_subnet: str
-    deny_networks: tuple[str, ...]
+_ATTEMPTS_AT_ONCE = 64  # webhooks that are sent an event; each waits for its receiver's answer
 
 
 class EventServices:
     """What tells wallets of events; each service is made on its first use."""
 
-    def __init__(self, core: Core, settings: EventSettings) -> None:
+    def __init__(self, core: Core, settings: Settings) -> None:
         self._core = core
         self._settings = settings
 
@@ -61,12 +52,12 @@ class EventServices:
 
     @cached_property
     def _deliveries(self) -> DeliveryWorker:
-        at_once = self._settings.webhook_attempts_at_once
+        resolver = SystemResolver(at_once=_ATTEMPTS_AT_ONCE)
         worker = DeliveryWorker(
             db=self._core.db,
-            sender=Sender(destinations=self._destinations, resolve=SystemResolver(at_once=at_once)),
+            sender=Sender(destinations=self._destinations, resolve=resolver),
             vault=self._core.vault,
-            at_once=at_once,
+            at_once=_ATTEMPTS_AT_ONCE,
             holder=self._core.leases.holder,
             clock=self._core.clock,
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from moorage.api.http.caller import address_key
-from moorage.api.services import ApiServices, ApiSettings, Services
+from moorage.api.services import ApiServices, Services
 from moorage.auth.client_address import TrustedProxies
 from moorage.auth.nonces import (
     FORGET_SECONDS,
@@ -20,20 +20,18 @@ from moorage.auth.nonces import (
 )
 from moorage.certificates.services import (
     CertificateServices,
-    CertificateSettings,
     open_certificates,
 )
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock, boot_id
-from moorage.content.opening import ContentSettings, open_content
+from moorage.content.opening import open_content
 from moorage.core import Core
 from moorage.deploy.loops import loops_of
 from moorage.deploy.services import DeployServices
-from moorage.deploy.settings import DeploySettings
 from moorage.engines.host.machine import EVERY_SECONDS, tell
 from moorage.errors import ConfigurationInvalid
-from moorage.events.services import EventServices, EventSettings
+from moorage.events.services import EventServices
 from moorage.gateway.operator.vital_signs import (
     watch_nonces,
     watch_running_apps,
@@ -58,8 +56,8 @@ from moorage.metrics import (
 from moorage.pages.sessions.sessions import Sessions
 from moorage.pages.sessions.signing import Signing
 from moorage.parsers.pool import ParserPool
-from moorage.payments.price.quotes import Size
-from moorage.payments.services import Payee, PaymentServices, PaymentSettings, note_recipient
+from moorage.payments.price.quotes import Size, app_size, price_list
+from moorage.payments.services import Payee, PaymentServices, note_recipient
 from moorage.settings import Settings
 from moorage.storage.database import Database
 from moorage.storage.opening import open_database
@@ -234,7 +232,7 @@ async def open_core(
         machine_bound=not several_proxies,
         machine_lease=machine_lease,
         challenges=await challenge_secret(db, vault) if several_proxies else b"",
-        content=open_content(settings.part(ContentSettings)),
+        content=open_content(settings.content_url, settings.content_credentials_file),
         say=None if siblings is None else siblings.say,
         shared=SharedTables(db) if name else None,
     )
@@ -270,17 +268,17 @@ async def open_rooms(
         signs_in=not settings.require_bound_signatures,
     )
     ledger = LedgerServices(core, _ledger_settings(settings))
-    payments = PaymentServices(core, settings.part(PaymentSettings), payee=payee, ledger=ledger)
+    payments = PaymentServices(core, settings, payee=payee, ledger=ledger)
     secured = await _open_certificates(settings, core, platform)
     deploy = DeployServices(
         core,
-        settings.part(DeploySettings),
+        settings,
         platform=platform.of_apps,
         ledger=ledger,
         certificates=None if secured is None else secured.certificates,
     )
     _watch(core, platform, payments, deploy)
-    events = EventServices(core, settings.part(EventSettings))
+    events = EventServices(core, settings)
     parsers = await _open_parsers(stack)
     services = Services(
         ledger=ledger,
@@ -295,11 +293,11 @@ async def open_rooms(
     )
     api = ApiServices(
         core,
-        settings.part(ApiSettings),
+        settings,
         services=services,
         payee=payee,
-        prices=settings.price_list(),
-        size=settings.app_size(),
+        prices=price_list(settings),
+        size=app_size(settings),
         proxies=TrustedProxies(trusted_proxies(settings), clock=core.clock),
         presence=None if lookout is None else lookout.shown,
     )
@@ -340,7 +338,7 @@ async def _open_certificates(
     public = urlsplit(platform.gateway_url)
     return await open_certificates(
         core,
-        settings.part(CertificateSettings),
+        settings,
         own_host=public.hostname if public.scheme == "https" else None,
         proxy=None if platform.proxy is None else platform.proxy.process.certificates,
     )
@@ -375,7 +373,7 @@ async def _open_parsers(stack: AsyncExitStack) -> ParserPool:
 
 
 def _ledger_settings(settings: Settings) -> LedgerSettings:
-    prices = settings.price_list()
+    prices = price_list(settings)
     size = Size(memory_mib=settings.build_memory_mib, cpu_millis=settings.build_cpu_millis)
     return LedgerSettings(
         build_minutes_per_usd=settings.build_minutes_per_usd,

@@ -18,7 +18,7 @@ from moorage.money import AtomicUnits
 from moorage.operate.acts import note_act
 from moorage.operate.books import OpenBooks, dev_key, open_books
 from moorage.payments.relay.refunds import Refunds
-from moorage.payments.relay.relayer import GWEI, Limits, Relayer, key_in
+from moorage.payments.relay.relayer import Relayer, key_in, limits_of
 from moorage.records.payments import UNFINISHED, Payment, Refund, RefundStatus
 from moorage.settings import Settings
 from moorage.storage.database import Transaction
@@ -135,11 +135,7 @@ def refund_key(settings: Settings, key_file: Path | None) -> SigningKey:
 
 def _refunds(settings: Settings, books: OpenBooks, client: RpcClient, key: SigningKey) -> Refunds:
     clock = SystemClock()
-    limits = Limits(
-        gas=settings.relayer_max_gas,
-        fee_wei=settings.relayer_max_fee_gwei * GWEI,
-        reserve_wei=0,
-    )
+    limits = msgspec.structs.replace(limits_of(settings), reserve_wei=0, reverted_wei=0)
     return Refunds(
         db=books.db,
         client=client,

@@ -48,11 +48,7 @@ async def run_find(
     `first` and `last` are block numbers, both inclusive, or Unix milliseconds. "" searches every
     chain. Raises InvalidField and ChainUnavailable.
     """
-    screening = Screening(
-        command=settings.screening_command,
-        url=settings.screening_url,
-        timeout_seconds=settings.screening_seconds,
-    )
+    screening = Screening(settings.screening)
     found: list[FoundTransaction] = []
     async with open_books(settings) as books:
         if chain and chain not in books.chains:

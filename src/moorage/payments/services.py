@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import msgspec
-
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.chains.address import parse_address
 from moorage.chains.chain import Chain
@@ -22,7 +20,7 @@ from moorage.money import MicroUsd
 from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, Holdings, Quotes
 from moorage.payments.protocols.demand import USUAL_CHAIN, Challenges, Seller
 from moorage.payments.relay.refunds import RefundFollowUp
-from moorage.payments.relay.relayer import GWEI, Limits, Relayer, key_in
+from moorage.payments.relay.relayer import Relayer, key_in, limits_of
 from moorage.payments.relay.settlements import SettlementFollowUp, Settlements
 from moorage.payments.taking.outcomes import Outcomes
 from moorage.payments.taking.paywall import Paywall
@@ -31,39 +29,11 @@ from moorage.payments.taking.topup import TopUp
 from moorage.payments.taking.verification import Lookups, Verifier
 from moorage.payments.watch.finality import BalanceCheck, FinalityCheck
 from moorage.payments.watch.watcher import Watcher
+from moorage.settings import Settings
 from moorage.signing.signed_request import host_of
 from moorage.storage.database import Database
 from moorage.storage.money.chains import recipients
 from moorage.whole_file import create_file
-
-
-class PaymentSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Each field has its name in `moorage.settings`, which documents it."""
-
-    requests_per_minute: int
-    offer_first: str
-    payment_wait_seconds: int
-    safe_above_micro_usd: int
-    agree_above_micro_usd: int
-    watch_seconds: int
-    screening_command: tuple[str, ...]
-    screening_url: str
-    screening_seconds: int
-    relayer_key_file: str
-    relayer_max_gas: int
-    relayer_max_fee_gwei: int
-    relayer_reserve_gwei: int
-    relayer_reverted_gwei: int
-
-    @property
-    def relayer_limits(self) -> Limits:
-        """What the relayer may spend."""
-        return Limits(
-            gas=self.relayer_max_gas,
-            fee_wei=self.relayer_max_fee_gwei * GWEI,
-            reserve_wei=self.relayer_reserve_gwei * GWEI,
-            reverted_wei=self.relayer_reverted_gwei * GWEI,
-        )
 
 
 async def note_recipient(db: Database, pay_to: str, *, clock: Clock) -> frozenset[str]:
@@ -100,7 +70,7 @@ class PaymentServices:
     """The services that handle payments; each is created on first use."""
 
     def __init__(
-        self, core: Core, settings: PaymentSettings, *, payee: Payee, ledger: LedgerServices
+        self, core: Core, settings: Settings, *, payee: Payee, ledger: LedgerServices
     ) -> None:
         self._db, self._clock = core.db, core.clock
         self._data_dir, self._speed = core.data_dir, core.speed
@@ -187,25 +157,17 @@ class PaymentServices:
             clients=self._clients,
             clock=self._clock,
             safe_above=self._safe_above,
-            agree_above=self._agree_above,
+            agree_above=self._safe_above,
             pending_wait_seconds=self._settings.payment_wait_seconds,
         )
 
     @cached_property
     def _screening(self) -> Screening:
-        return Screening(
-            command=self._settings.screening_command,
-            url=self._settings.screening_url,
-            timeout_seconds=self._settings.screening_seconds,
-        )
+        return Screening(self._settings.screening)
 
     @property
     def _safe_above(self) -> MicroUsd:
         return MicroUsd(self._settings.safe_above_micro_usd)
-
-    @property
-    def _agree_above(self) -> MicroUsd:
-        return MicroUsd(self._settings.agree_above_micro_usd)
 
     @cached_property
     def top_up(self) -> TopUp:
@@ -217,7 +179,7 @@ class PaymentServices:
         if not self._settings.relayer_key_file:
             return {}
         key = key_in(Path(self._settings.relayer_key_file), option="relayer_key_file")
-        limits = self._settings.relayer_limits
+        limits = limits_of(self._settings)
         return {
             name: Relayer(db=self._db, client=client, key=key, limits=limits, clock=self._clock)
             for name, client in self._clients.items()
@@ -254,7 +216,7 @@ class PaymentServices:
                 client=client,
                 recipients=self._recipients,
                 safe_above=self._safe_above,
-                agree_above=self._agree_above,
+                agree_above=self._safe_above,
                 clock=self._clock,
                 screen=self._screening.ask,
             )

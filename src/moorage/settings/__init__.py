@@ -1,7 +1,17 @@
 """Everything an operator can set."""
 
-from moorage.settings.described import OF_ONE_GATEWAY, chain_named, described, of_another, recorded
-from moorage.settings.loading import ENV_PREFIX, load_settings, origins, tables
+from moorage.settings.loading import (
+    ENV_PREFIX,
+    OF_ONE_GATEWAY,
+    chain_named,
+    described,
+    load_settings,
+    needed_first,
+    of_another,
+    origins,
+    recorded,
+    tables,
+)
 from moorage.settings.settings import Settings
 
 __all__ = [
@@ -11,6 +21,7 @@ __all__ = [
     "chain_named",
     "described",
     "load_settings",
+    "needed_first",
     "of_another",
     "origins",
     "recorded",

@@ -1,22 +1,24 @@
-"""Reads the settings once, at the start.
+"""Reads the settings once, at the start, and describes them without secrets.
 
 They come from a TOML file, then from `MOORAGE_…` environment variables, then from the command line.
 A setting has one name in all of them; in the file it stands in the table of its room. Unknown keys
 are refused with their path.
 """
 
+import hashlib
 import os
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import urlsplit
 
 import msgspec
 
+from moorage.chains.settings import ChainSettings
 from moorage.errors import InvalidField
-from moorage.settings.apps import TABLE
-from moorage.settings.settings import Settings
+from moorage.settings.settings import FIRST, TABLE, Settings
 
 ENV_PREFIX = "MOORAGE_"
 _NOT_SETTINGS = re.compile(
@@ -24,6 +26,32 @@ _NOT_SETTINGS = re.compile(
     r"CONFIG|CRASH_AT"
 )
 """Variables of the client commands, and the failpoint at which crash tests have a gateway end."""
+
+OF_ONE_GATEWAY = frozenset({"gateway_name", "operator_port"})
+"""Settings that gateways of one configuration file have each for themselves."""
+
+_OF_ITS_PLACE = frozenset(
+    {
+        "data_dir",
+        "host",
+        "operator_host",
+        "port",
+        "proxy_host",
+        "proxy_port",
+        "run_dir",
+        "secrets_key_file",
+    }
+)
+"""Settings in which gateways on one database may differ: recorded under the gateway's name."""
+
+_SECRET = frozenset(
+    {
+        *("database_url", "screening", "build_env"),
+        *("acme_account", "acme_dns_hook"),
+    }
+)
+_CHAIN = "chains."
+_OWN = ": "
 
 
 def load_settings(
@@ -60,9 +88,18 @@ def tables() -> dict[str, str]:
     return {field.name: _table(field) for field in msgspec.structs.fields(Settings)}
 
 
+def needed_first() -> list[str]:
+    """Returns the names of the settings that a first gateway needs."""
+    return [field.name for field in msgspec.structs.fields(Settings) if _extra(field)[FIRST]]
+
+
 def _table(field: msgspec.structs.FieldInfo) -> str:
+    return str(_extra(field)[TABLE])
+
+
+def _extra(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
     metas = (item for item in get_args(field.type) if isinstance(item, msgspec.Meta))
-    return next(str(meta.extra[TABLE]) for meta in metas if meta.extra)
+    return next(meta.extra for meta in metas if meta.extra)
 
 
 def _from_file(file: Path) -> dict[str, Any]:
@@ -127,3 +164,65 @@ def _parsed(variable: str, text: str, *, default: object) -> object:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:
         raise InvalidField(variable, f"cannot be read: {error}") from error
+
+
+def described(settings: Settings) -> dict[str, Any]:
+    """Returns each setting's value by name, a chain as `chains.<name>`.
+
+    What is or may hold a secret is told by its fingerprint: the same for the same secret.
+    """
+    values = {
+        name: _hidden(value) if name in _SECRET else value
+        for name, value in msgspec.structs.asdict(settings).items()
+        if name != "chains"
+    }
+    chains = {f"{_CHAIN}{name}": _chain(name, each) for name, each in settings.chains.items()}
+    builtins: dict[str, Any] = msgspec.to_builtins(values | chains)
+    return builtins
+
+
+def recorded(settings: Settings) -> dict[str, str]:
+    """Returns what a start records of the settings: their values as JSON.
+
+    Of a named gateway, those of its place are called as in "two: port".
+    """
+    own = f"{settings.gateway_name}{_OWN}" if settings.gateway_name else ""
+    return {
+        own * (name in _OF_ITS_PLACE) + name: msgspec.json.encode(value, order="sorted").decode()
+        for name, value in described(settings).items()
+        if name not in OF_ONE_GATEWAY
+    }
+
+
+def of_another(setting: str, settings: Settings) -> bool:
+    """Returns whether what is recorded under this name is another gateway's than of `settings`."""
+    gateway, own, _ = setting.rpartition(_OWN)
+    return bool(own) and gateway != settings.gateway_name
+
+
+def chain_named(setting: str) -> str | None:
+    """Returns the name of the chain that a setting of `described` is; None for any other."""
+    return setting.removeprefix(_CHAIN) if setting.startswith(_CHAIN) else None
+
+
+def _chain(name: str, settings: ChainSettings) -> Mapping[str, object]:
+    chain = settings.chain(name)
+    return msgspec.structs.asdict(chain) | {"rpc_urls": [_node(url) for url in chain.rpc_urls]}
+
+
+def _node(url: str) -> str:
+    """Returns a node's host; the rest of its URL is often its owner's key."""
+    return f"{urlsplit(url).netloc.rpartition('@')[2]} {_fingerprint(url)}"
+
+
+def _hidden(value: Any) -> Any:
+    match value:
+        case str():
+            return _fingerprint(value) if value else ""
+        case dict():
+            return {key: _hidden(item) for key, item in value.items()}
+    return [_hidden(item) for item in value]
+
+
+def _fingerprint(secret: str) -> str:
+    return f"[hidden {hashlib.sha256(secret.encode()).hexdigest()[:8]}]"

@@ -1,389 +1,340 @@
 """The settings: each with its default, its bounds, and what it means.
 
-`docs/operate/configure.md` lists every one; a test compares.
+`docs/operate/configure.md` lists every one; a test compares. Rooms get the whole record and read
+what they need of it: a new setting is a field here, and what reads it.
 """
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 
 from moorage.chains.settings import ChainSettings
-from moorage.money import MicroUsd
-from moorage.payments.price.quotes import PriceList, Size
-from moorage.settings.apps import setting
-from moorage.settings.operator import OperatorSettings, Port
 from moorage.storage.opening import DATABASE
 
-_Part = TypeVar("_Part", bound=msgspec.Struct)
+TABLE = "table"
+"""The key of a setting's metadata that names its table in the file; "" is the top."""
+
+FIRST = "first"
+"""The key of a setting's metadata that is true for what a first gateway needs."""
+
+LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
+"""The authority where none is set."""
+
+INTERNAL = "internal"
+"""The gateway's own authority, in place of a directory's URL."""
+
 _WEB = r"^(https?://[^\s\"<>\\]{1,500})?\Z"
+_WEB_OR_MAIL = r"^(https?://[^\s\"<>\\]{1,500}|[^\s@:/\"<>\\]{1,64}@[^\s@:/\"<>\\]{1,255})?\Z"
 _POSTGRES = r"^(postgres(ql)?://\S+)?\Z"
 _CONTENT = r"^(s3://[a-z0-9][a-z0-9.-]{2,62}(/[a-z0-9._/-]*)?|file:///\S+)?\Z"
-_WEB_OR_MAIL = r"^(https?://[^\s\"<>\\]{1,500}|[^\s@:/\"<>\\]{1,64}@[^\s@:/\"<>\\]{1,255})?\Z"
+_NAMESPACE = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z"
 
 
-class Settings(OperatorSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The operator's settings; the unit is in the name."""
+def setting(table: str, text: str, *, first: bool = False, **limits: Any) -> msgspec.Meta:
+    """Describes a setting that stands in a table of the file; `first`: a first gateway needs it."""
+    return msgspec.Meta(description=text, extra={TABLE: table, FIRST: first}, **limits)
 
-    data_dir: Annotated[str, setting("", "Where all is kept: database, uploads, apps.")] = (
-        ".moorage"
-    )
-    database_url: Annotated[
-        str,
-        setting(
-            "",
-            "The PostgreSQL database (15 or later) that keeps what else a file in data_dir does: "
-            "postgresql://user:password@host:5432/database. It is secret: nothing prints it.",
-            pattern=_POSTGRES,
-        ),
-    ] = ""
-    run_dir: Annotated[
-        str,
-        setting(
-            "", "Where sockets go; short, as their paths may have 108 bytes. Empty: below /run."
-        ),
-    ] = ""
-    gateway_name: Annotated[
-        str,
-        setting(
-            "",
-            "The name of this gateway, where several share data_dir and database_url. Each has an "
-            "operator_port of its own. Empty: it is the only one.",
-            pattern=r"^[a-z0-9][a-z0-9-]{0,31}$|^$",
-        ),
-    ] = ""
-    secrets_key_file: Annotated[
-        str,
-        setting(
-            "",
-            "The file with the key that variables are sealed with: 64 hex digits, for its owner's "
-            "eyes only; older keys on further lines. Empty: secrets.key in data_dir, made at the "
-            "first start.",
-        ),
-    ] = ""
-    content_url: Annotated[
-        str,
-        setting(
-            "content",
-            "Where gateways on several machines keep the files that they share: "
-            "s3://bucket/prefix, or file:///directory that all of them have mounted. Empty: in "
-            "data_dir, for one machine.",
-            pattern=_CONTENT,
-        ),
-    ] = ""
-    content_endpoint: Annotated[
-        str,
-        setting("content", "The S3 server's URL. Empty: Amazon's, by the region.", pattern=_WEB),
-    ] = ""
-    content_region: Annotated[str, setting("content", "The bucket's region.")] = "us-east-1"
-    content_credentials_file: Annotated[
-        str,
-        setting(
-            "content",
-            "The file with the bucket's keys, as AWS's tools have it, for its owner's eyes only. "
-            "Empty: the AWS_… variables of the environment, or the machine's role.",
-        ),
-    ] = ""
+
+Port = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+_Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9.-]{1,253}\Z")]
+_Wallet = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-f]{40}\Z")]
+_Directory = Annotated[str, msgspec.Meta(pattern=r"^(internal|https?://[^\s\"<>\\]{1,500})\Z")]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an operator sets; the unit is in the name."""
+
+    # A table, one to five lines a setting.
+    # fmt: off
+    data_dir: Annotated[str, setting("",
+        "Where all is kept: database, uploads, apps.", first=True)] = ".moorage"
+    database_url: Annotated[str, setting("",
+        "The PostgreSQL database (15 or later) that keeps what else a file in data_dir does: "
+        "postgresql://user:password@host:5432/database. It is secret: nothing prints it.",
+        pattern=_POSTGRES)] = ""
+    run_dir: Annotated[str, setting("",
+        "Where sockets go; short, as their paths may have 108 bytes. Empty: below /run.")] = ""
+    gateway_name: Annotated[str, setting("",
+        "The name of this gateway, where several share data_dir and database_url. Each has an "
+        "operator_port of its own. Empty: it is the only one.",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,31}$|^$")] = ""
+    secrets_key_file: Annotated[str, setting("",
+        "The file with the key that variables are sealed with: 64 hex digits, for its owner's "
+        "eyes only; older keys on further lines. Empty: secrets.key in data_dir, made at the "
+        "first start.")] = ""
     log_level: Annotated[str, setting("", "debug, info, warning or error.")] = "info"
-    log_json: Annotated[bool, setting("", "Log JSON lines rather than text for people.")] = True
-    chains: Annotated[
-        dict[str, ChainSettings], setting("", "The chains payments are taken on, by name.")
-    ] = msgspec.field(default_factory=dict)
-    host: Annotated[str, setting("api", "The address that the gateway's API listens on.")] = (
-        "127.0.0.1"
-    )
+    chains: Annotated[dict[str, ChainSettings], setting("",
+        "The chains payments are taken on, by name.",
+        first=True)] = msgspec.field(default_factory=dict)
+
+    host: Annotated[str, setting("api",
+        "The address that the gateway's API listens on.")] = "127.0.0.1"
     port: Annotated[Port, setting("api", "The API's port; 0 takes a free one.")] = 8402
-    public_url: Annotated[
-        str, setting("api", "The gateway's own address as clients see it. Empty: host and port.")
-    ] = ""
-    terms_url: Annotated[
-        str,
-        setting("api", "Where your terms stand, which every 402 names. Empty: none.", pattern=_WEB),
-    ] = ""
-    contact: Annotated[
-        str,
-        setting(
-            "api",
-            "How customers reach you: a mail address, or a URL. Empty: not told.",
-            pattern=_WEB_OR_MAIL,
-        ),
-    ] = ""
-    trusted_proxies: Annotated[
-        tuple[str, ...], setting("api", "Networks whose X-Forwarded-For is believed.")
-    ] = ()
-    requests_per_minute: Annotated[
-        int,
-        setting(
-            "api",
-            "Requests a minute per wallet, deployment polled, or client address; "
-            "strangers of one address have ten times as many.",
-            ge=1,
-        ),
-    ] = 30
-    refuse_secrets: Annotated[
-        bool,
-        setting(
-            "api",
-            "Refuse uploads that hold keys, tokens, wallets or a `.env`, before anything is paid; "
-            "else they are warned of.",
-        ),
-    ] = False
-    listed_wallets_only: Annotated[
-        bool,
-        setting(
-            "api",
-            "Take deploys and payments only of wallets that `moorage allow` has listed.",
-        ),
-    ] = False
-    require_bound_signatures: Annotated[
-        bool,
-        setting(
-            "api",
-            "Take only signatures of version 2, which are good for one request to this gateway.",
-        ),
-    ] = False
-    proxy_host: Annotated[str, setting("proxy", "The address that apps are served on.")] = (
-        "127.0.0.1"
-    )
-    proxy_port: Annotated[
-        Port, setting("proxy", "The port that apps are served on; 0: a free one.")
-    ] = 8080
-    base_domain: Annotated[str, setting("proxy", "Apps are served at <name>.<base_domain>.")] = (
-        "localhost"
-    )
-    former_domains: Annotated[
-        tuple[str, ...],
-        setting(
-            "proxy",
-            "More domains below which each app is served as well. What `base_domain` was at earlier"
-            " starts is among them by itself, until `moorage base-domain retire`.",
-        ),
-    ] = ()
-    tls: Annotated[
-        bool,
-        setting(
-            "proxy", "Serve apps over HTTPS on 443, with certificates that the gateway orders."
-        ),
-    ] = False
-    acme_directory: Annotated[
-        str,
-        setting(
-            "proxy",
-            "With tls: the ACME directory of the authority that certificates are ordered from. "
-            "Empty: Let's Encrypt.",
-            pattern=_WEB,
-        ),
-    ] = ""
-    acme_second_directory: Annotated[
-        str,
-        setting(
-            "proxy",
-            "With tls: the ACME directory of a second authority, for what the first can't give.",
-            pattern=_WEB,
-        ),
-    ] = ""
-    acme_eab_kid: Annotated[
-        str,
-        setting(
-            "proxy",
-            "With tls: the name of an account that the authority (the second, if there is one) "
-            "knows from elsewhere: external account binding.",
-        ),
-    ] = ""
-    acme_eab_hmac_key: Annotated[
-        str, setting("proxy", "With tls: the key of that account, base64url.")
-    ] = ""
-    acme_dns_hook: Annotated[
-        tuple[str, ...],
-        setting(
-            "proxy",
-            "With tls: a program and its arguments that sets a TXT record, for one certificate of "
-            "`*.base_domain`. It is given `add` or `remove`, the record's name and its value, and "
-            "ends once name servers show it.",
-        ),
-    ] = ()
-    acme_email: Annotated[
-        str, setting("proxy", "With tls: where that authority writes to. Empty: nowhere.")
-    ] = ""
-    acme_root_file: Annotated[
-        str,
-        setting(
-            "proxy",
-            "With tls: a PEM file with the root that a private authority is trusted by. Empty: "
-            "the system's.",
-        ),
-    ] = ""
-    internal_authority: Annotated[
-        bool,
-        setting(
-            "proxy",
-            "With tls: sign certificates by an authority of the gateway's own, whose root your "
-            "visitors must trust: `data_dir/certificates/root.pem`.",
-        ),
-    ] = False
-    wildcard_certificate: Annotated[
-        tuple[str, ...],
-        setting(
-            "proxy",
-            "With tls: PEM files of `*.base_domain`'s certificate, chain included, and its key; "
-            "read again when they change.",
-        ),
-    ] = ()
-    certificates_per_wallet: Annotated[
-        int,
-        setting(
-            "proxy", "How many hosts of a wallet may get their first certificate in a week.", ge=1
-        ),
-    ] = 20
-    domains_per_project: Annotated[
-        int, setting("proxy", "How many domains of its own a project may claim.", ge=0, le=1000)
-    ] = 10
-    dns_servers: Annotated[
-        tuple[str, ...],
-        setting(
-            "proxy",
-            "Resolvers that domains are proved by, as address or address:port. "
-            "Empty: the system's.",
-        ),
-    ] = ()
-    visitor_connections: Annotated[
-        int,
-        setting(
-            "proxy",
-            "Connections, and requests under way, that one address, or IPv6 /64, may have at the "
-            "proxy, trusted proxies apart, and a /48 four times as many; 0 for any number.",
-            ge=0,
-        ),
-    ] = 512
-    memory_gib_month_micro_usd: Annotated[
-        int, setting("prices", "The price of 1 GiB of memory for a month, in micro-USD.", ge=0)
-    ] = 500_000
-    cpu_month_micro_usd: Annotated[
-        int, setting("prices", "The price of one CPU core for a month, in micro-USD.", ge=0)
-    ] = 500_000
-    minimum_charge_micro_usd: Annotated[
-        int, setting("prices", "No quote is below this, in micro-USD.", ge=1)
-    ] = 500_000
-    build_minutes_per_usd: Annotated[
-        int,
-        setting(
-            "prices",
-            "Minutes of building that each dollar paid allows; what is beyond burns credits as an "
-            "app of a build's size does.",
-            ge=0,
-        ),
-    ] = 60
-    price_notice_days: Annotated[
-        int,
-        setting(
-            "prices",
-            "`moorage prices` orders no higher price for projects that there are which counts "
-            "sooner than this.",
-            ge=0,
-        ),
-    ] = 30
-    pay_to: Annotated[
-        str, setting("payments", "The address that payments go to. Empty only in dev.")
-    ] = ""
-    offer_first: Annotated[
-        str,
-        setting(
-            "payments",
-            "The chain that a 402 offers first to clients of MPP and x402, unless a request names "
-            "another or the wallet holds the price elsewhere. Empty: base, where it is taken.",
-        ),
-    ] = ""
-    payment_wait_seconds: Annotated[
-        int,
-        setting("payments", "How long a request waits for its payment to be mined.", ge=0, le=60),
-    ] = 5
-    safe_above_micro_usd: Annotated[
-        int,
-        setting(
-            "payments",
-            "A transaction that brings more counts once its block is `safe`, in micro-USD.",
-            ge=0,
-        ),
-    ] = 100_000_000
-    agree_above_micro_usd: Annotated[
-        int,
-        setting(
-            "payments",
-            "A transaction that brings more counts once two nodes show it, in micro-USD, where "
-            "`rpc_urls` names two.",
-            ge=0,
-        ),
-    ] = 100_000_000
-    watch_seconds: Annotated[
-        int,
-        setting(
-            "payments",
-            "How often chains are searched for payments, and payments looked at again.",
-            ge=1,
-        ),
-    ] = 5
-    rpc_timeout_seconds: Annotated[
-        int, setting("payments", "How long a chain's node may take to answer.", ge=1, le=60)
-    ] = 5
-    screening_command: Annotated[
-        tuple[str, ...],
-        setting(
-            "payments",
-            "A program and its arguments, asked about each payment before it is credited.",
-        ),
-    ] = ()
-    screening_url: Annotated[
-        str, setting("payments", "A URL that is asked about each payment before it is credited.")
-    ] = ""
-    screening_seconds: Annotated[
-        int,
-        setting(
-            "payments",
-            "How long screening may take; a payment waits without a verdict.",
-            ge=1,
-            le=30,
-        ),
-    ] = 5
-    relayer_key_file: Annotated[
-        str,
-        setting(
-            "relayer",
-            "The file with the private key that settles signed authorizations: 64 hex digits, for "
-            "its owner's eyes only. Empty: none are taken, but in dev.",
-        ),
-    ] = ""
-    relayer_max_gas: Annotated[
-        int,
-        setting(
-            "relayer", "Gas that settling one authorization may take.", ge=100_000, le=10_000_000
-        ),
-    ] = 500_000
-    relayer_max_fee_gwei: Annotated[
-        int, setting("relayer", "The most that a gas may cost, in gwei.", ge=1)
-    ] = 5
-    relayer_reserve_gwei: Annotated[
-        int,
-        setting(
-            "relayer", "Authorizations are offered while the relayer has as much gas money.", ge=0
-        ),
-    ] = 100_000
-    relayer_reverted_gwei: Annotated[
-        int,
-        setting(
-            "relayer", "Gas money to lose a day, UTC, to what did nothing, in gwei, by chain.", ge=1
-        ),
-    ] = 1_000_000
-    webhook_allow_networks: Annotated[
-        tuple[str, ...],
-        setting(
-            "webhooks",
-            "Networks that webhooks may reach although they are private, by plain HTTP too. "
-            "Loopback in dev.",
-        ),
-    ] = ()
-    webhook_attempts_at_once: Annotated[
-        int, setting("webhooks", "How many webhooks are sent an event at the same time.", ge=1)
-    ] = 64
+    public_url: Annotated[str, setting("api",
+        "The gateway's own address as clients see it. Empty: host and port.", first=True)] = ""
+    terms_url: Annotated[str, setting("api",
+        "Where your terms stand, which every 402 names. Empty: none.", pattern=_WEB)] = ""
+    contact: Annotated[str, setting("api",
+        "How customers reach you: a mail address, or a URL. Empty: not told.",
+        pattern=_WEB_OR_MAIL)] = ""
+    trusted_proxies: Annotated[tuple[str, ...], setting("api",
+        "Networks whose X-Forwarded-For is believed.")] = ()
+    requests_per_minute: Annotated[int, setting("api",
+        "Requests a minute per wallet, deployment polled, or client address; strangers of one "
+        "address have ten times as many.", ge=1)] = 30
+    refuse_secrets: Annotated[bool, setting("api",
+        "Refuse uploads that hold keys, tokens, wallets or a `.env`, before anything is paid; "
+        "else they are warned of.")] = False
+    listed_wallets_only: Annotated[bool, setting("api",
+        "Take deploys and payments only of wallets that `moorage allow` has listed.")] = False
+    require_bound_signatures: Annotated[bool, setting("api",
+        "Take only signatures of version 2, which are good for one request to this gateway."
+    )] = False
+    operator_port: Annotated[Port, setting("api",
+        "The port of /metrics and /ready; 0 takes a free one.")] = 8403
+    operator_host: Annotated[str, setting("api",
+        "Where that port listens: 127.0.0.1, or 0.0.0.0 where a packet filter keeps all but your "
+        "own programs from it.", pattern=r"^(127\.0\.0\.1|0\.0\.0\.0)\Z")] = "127.0.0.1"
+    operator_names: Annotated[tuple[_Name, ...], setting("api",
+        "Names that programs ask that port by, in lower case and without the port, such as a "
+        "Service's in a cluster. It answers at addresses and localhost anyway.")] = ()
+    operator_wallets: Annotated[tuple[_Wallet, ...], setting("api",
+        "Wallets that may sign in to the operator's pages, in lower case. Empty: only links of "
+        "`moorage operator link` open them.")] = ()
+    operator_pages_on_public_host: Annotated[bool, setting("api",
+        "Serve the operator's pages at public_url as well, below /operator. Off, they answer at "
+        "operator_port alone.")] = False
+
+    proxy_host: Annotated[str, setting("proxy",
+        "The address that apps are served on.", first=True)] = "127.0.0.1"
+    proxy_port: Annotated[Port, setting("proxy",
+        "The port that apps are served on; 0: a free one.")] = 8080
+    base_domain: Annotated[str, setting("proxy",
+        "Apps are served at <name>.<base_domain>.", first=True)] = "localhost"
+    former_domains: Annotated[tuple[str, ...], setting("proxy",
+        "More domains below which each app is served as well. What `base_domain` was at earlier "
+        "starts is among them by itself, until `moorage base-domain retire`.")] = ()
+    tls: Annotated[bool, setting("proxy",
+        "Serve apps over HTTPS on 443, with certificates that the gateway orders.",
+        first=True)] = False
+    acme_directories: Annotated[tuple[_Directory, ...], setting("proxy",
+        "With tls: the ACME directories of the authorities that certificates are ordered from, a "
+        "second one for what the first can't give. `internal` alone: the gateway is its own "
+        "authority, whose root your visitors must trust: `data_dir/certificates/root.pem`."
+    )] = (LETS_ENCRYPT,)
+    acme_account: Annotated[tuple[str, ...], setting("proxy",
+        "With tls: an account that the last of these authorities knows from elsewhere: its name, "
+        "and its key as base64url (external account binding).")] = ()
+    acme_dns_hook: Annotated[tuple[str, ...], setting("proxy",
+        "With tls: a program and its arguments that sets a TXT record, for one certificate of "
+        "`*.base_domain`. It is given `add` or `remove`, the record's name and its value, and "
+        "ends once name servers show it.")] = ()
+    acme_root_file: Annotated[str, setting("proxy",
+        "With tls: a PEM file with the root that a private authority is trusted by. Empty: the "
+        "system's.")] = ""
+    wildcard_certificate: Annotated[tuple[str, ...], setting("proxy",
+        "With tls: PEM files of `*.base_domain`'s certificate, chain included, and its key; read "
+        "again when they change.")] = ()
+    dns_servers: Annotated[tuple[str, ...], setting("proxy",
+        "Resolvers that domains are proved by, as address or address:port. Empty: the system's."
+    )] = ()
+
+    pay_to: Annotated[str, setting("payments",
+        "The address that payments go to. Empty only in dev.", first=True)] = ""
+    offer_first: Annotated[str, setting("payments",
+        "The chain that a 402 offers first to clients of MPP and x402, unless a request names "
+        "another or the wallet holds the price elsewhere. Empty: base, where it is taken.")] = ""
+    payment_wait_seconds: Annotated[int, setting("payments",
+        "How long a request waits for its payment to be mined.", ge=0, le=60)] = 5
+    safe_above_micro_usd: Annotated[int, setting("payments",
+        "A transaction that brings more counts once its block is `safe`, and, where `rpc_urls` "
+        "names two nodes, both show it, in micro-USD.", ge=0)] = 100_000_000
+    watch_seconds: Annotated[int, setting("payments",
+        "How often chains are searched for payments, and payments looked at again.", ge=1)] = 5
+    rpc_timeout_seconds: Annotated[int, setting("payments",
+        "How long a chain's node may take to answer.", ge=1, le=60)] = 5
+    screening: Annotated[tuple[str, ...], setting("payments",
+        "What is asked about each payment before it is credited: a program and its arguments, or "
+        "a URL alone.")] = ()
+    refund_key_file: Annotated[str, setting("payments",
+        "The file with the private key that refunds are sent with from the operator's pages: 64 "
+        "hex digits, for its owner's eyes only. Empty: pages send none, and `moorage refund` is "
+        "told the file.")] = ""
+
+    memory_gib_month_micro_usd: Annotated[int, setting("prices",
+        "The price of 1 GiB of memory for a month, in micro-USD.", ge=0)] = 500_000
+    cpu_month_micro_usd: Annotated[int, setting("prices",
+        "The price of one CPU core for a month, in micro-USD.", ge=0)] = 500_000
+    minimum_charge_micro_usd: Annotated[int, setting("prices",
+        "No quote is below this, in micro-USD.", ge=1)] = 500_000
+    build_minutes_per_usd: Annotated[int, setting("prices",
+        "Minutes of building that each dollar paid allows; what is beyond burns credits as an app"
+        " of a build's size does.", ge=0)] = 60
+
+    relayer_key_file: Annotated[str, setting("relayer",
+        "The file with the private key that settles signed authorizations: 64 hex digits, for its"
+        " owner's eyes only. Empty: none are taken, but in dev.", first=True)] = ""
+    relayer_max_fee_gwei: Annotated[int, setting("relayer",
+        "The most that a gas may cost, in gwei.", ge=1)] = 5
+
+    app_memory_mib: Annotated[int, setting("apps", "Memory of an app, in MiB.", ge=64)] = 512
+    app_cpu_millis: Annotated[int, setting("apps",
+        "CPU of an app, in thousandths of a core.", ge=50)] = 500
+    app_disk_mib: Annotated[int, setting("apps", "Disk of an app's files, in MiB.", ge=64)] = 1024
+    app_volume_mib: Annotated[int, setting("apps",
+        "Size of a volume, `/data` of a project that asks for one, in MiB.", ge=32)] = 1024
+    listen_seconds: Annotated[int, setting("apps",
+        "How long a started app may take to listen on a port; half as long again, until it "
+        "answers with less than 500.", ge=1)] = 60
+    drain_seconds: Annotated[int, setting("apps",
+        "How long a version that was replaced may end what it was asked before.", ge=0)] = 30
+    sleep_after_seconds: Annotated[int, setting("apps",
+        "How long an app without request and connection runs on before it sleeps until its next "
+        "request, in seconds; 0: for ever.", ge=0)] = 0
+    projects_per_wallet: Annotated[int, setting("apps",
+        "How many projects a wallet may have, unless `moorage allow` says otherwise for it; 0: "
+        "any number.", ge=0)] = 0
+    releases_kept: Annotated[int, setting("apps",
+        "How many replaced versions of a project can be rolled back to; of as many that failed "
+        "and of as many that were given up the logs are kept.", ge=0, le=100)] = 3
+    retention_days: Annotated[int, setting("apps",
+        "How long a suspended project is kept before it is deleted, in days.", ge=1)] = 30
+
+    app_subnet: Annotated[str, setting("networks",
+        "The private IPv4 network that apps' own networks are cut from.")] = "10.201.0.0/16"
+    app_bandwidth_mbit: Annotated[int, setting("networks",
+        "What an app itself may send into the world and fetch from it, each, in Mbit/s; 0 for "
+        "any.", ge=0)] = 0
+    deny_networks: Annotated[tuple[str, ...], setting("networks",
+        "More networks that apps and builds must not reach.")] = ()
+    allow_networks: Annotated[tuple[str, ...], setting("networks",
+        "Networks that apps may reach although they are private.")] = ()
+
+    build_memory_mib: Annotated[int, setting("builds", "Memory of a build, in MiB.", ge=128)] = 2048
+    build_cpu_millis: Annotated[int, setting("builds",
+        "CPU of a build, in thousandths of a core.", ge=100)] = 2000
+    build_seconds: Annotated[int, setting("builds",
+        "How long a build may take.", ge=1, le=540)] = 480
+    builds_at_once: Annotated[int, setting("builds",
+        "How many builds run at the same time.", ge=1)] = 2
+    builds_per_wallet: Annotated[int, setting("builds",
+        "How many builds of one wallet run at the same time.", ge=1)] = 1
+    build_cache_total_mib: Annotated[int, setting("builds",
+        "What builds of all wallets keep for later ones, in MiB.", ge=0)] = 10_240
+    build_env: Annotated[dict[str, str], setting("builds",
+        "Variables that every build sees, such as a package mirror's URL.")] = {}
+    toolchains: Annotated[bool, setting("builds",
+        "Install other versions of Node, Bun, Deno and package managers than this machine has, "
+        "from npm packages, as apps ask for them.")] = True
+
+    base_images: Annotated[dict[str, str], setting("images",
+        "Images that planned apps are built on, in place of the official ones, by program "
+        "(`node`, `python`, …; `plain` without a language); `{version}`, `{minor}`, `{major}` "
+        "stand for 3.13.7, 3.13, 3. With Docker only.")] = {}
+    image_registry: Annotated[str, setting("images",
+        "Put before the names of these images, such as `registry.example/hub`. Docker's own "
+        "credentials are used for them.")] = ""
+    local_images: Annotated[bool, setting("images",
+        "Let deployers' Dockerfiles begin with any image on this machine; else theirs are pulled,"
+        " without credentials, whatever the machine has.")] = False
+    dockerfile_registries: Annotated[tuple[str, ...], setting("images",
+        "The registries whose images a deployer's Dockerfile may name, with the port if it has "
+        'one; `["*"]` for whatever this machine reaches.'
+    )] = ("docker.io", "ghcr.io", "quay.io", "gcr.io", "registry.k8s.io", "mcr.microsoft.com",
+          "public.ecr.aws")
+
+    isolation: Annotated[str, setting("machine",
+        "What apps run on: root, the sandbox of a gateway that is root; docker; kubernetes; auto "
+        "is root.")] = "auto"
+    moving_from: Annotated[str, setting("machine",
+        "The engine that projects are leaving for `isolation`: it runs on what is still on it, "
+        "until `moorage engine move` has moved each.")] = ""
+    docker_host: Annotated[str, setting("machine",
+        "Where Docker listens on this machine, for isolation = docker."
+    )] = "unix:///var/run/docker.sock"
+    disk_reserve_mib: Annotated[int, setting("machine",
+        "What no app is ever to have of the disk that data_dir is on, in MiB.", ge=0)] = 2048
+    disk_overcommit: Annotated[float, setting("machine",
+        "How many times the disk's free space may be promised to apps, whose disks are sparse: "
+        "with 1 all of them can be full at once. Volumes always have their space.",
+        ge=1, le=100)] = 2.0
+    memory_reserve_mib: Annotated[int, setting("machine",
+        "Memory that apps and builds leave to the gateway, the proxy and the system, in MiB; of "
+        "the rest, builds have what `builds_at_once` need, at most half.", ge=64)] = 1024
+    memory_overcommit: Annotated[float, setting("machine",
+        "How many times the memory that apps have may be promised to them: with 1 all of them can"
+        " use their limit at once. Most use far less than half. What sleeps or is suspended does "
+        "not count; it is woken only where there is room.", ge=1)] = 2.0
+
+    content_url: Annotated[str, setting("content",
+        "Where gateways on several machines keep the files that they share: s3://bucket/prefix, "
+        "or file:///directory that all of them have mounted. Empty: in data_dir, for one machine.",
+        pattern=_CONTENT)] = ""
+    content_credentials_file: Annotated[str, setting("content",
+        "The file with the bucket's keys, as AWS's tools have it, for its owner's eyes only; "
+        "`region` and `endpoint_url` as well, for another region than us-east-1, or a server that"
+        " is not Amazon's. Empty: the AWS_… variables, or the machine's role.")] = ""
+
+    kubernetes_config: Annotated[str, setting("kubernetes",
+        "The kubeconfig by which the gateway reaches the cluster. Empty: it is a pod of it.")] = ""
+    kubernetes_namespace: Annotated[str, setting("kubernetes",
+        "What the names of wallets' namespaces begin with. Gateways on one database have the "
+        "same, others of the cluster another.", pattern=_NAMESPACE)] = "moorage"
+    kubernetes_registry: Annotated[str, setting("kubernetes",
+        "Where apps' images are put, such as `registry.example/apps`; nodes fetch them there."
+    )] = ""
+    kubernetes_registry_credentials: Annotated[str, setting("kubernetes",
+        "The file with the gateway's credentials for this registry, as Docker's `config.json`."
+    )] = ""
+    kubernetes_pull_credentials: Annotated[str, setting("kubernetes",
+        "The same for nodes, of an account that only pulls. Empty: nodes need none.")] = ""
+    kubernetes_base_days: Annotated[int, setting("kubernetes",
+        "Days after which a base image that no build has used is removed from the registry.",
+        ge=1)] = 30
+    kubernetes_base_gib: Annotated[int, setting("kubernetes",
+        "What all base images in the registry may have, in GiB, each counted whole; beyond it the"
+        " one that was used the longest ago goes.", ge=1)] = 50
+    kubernetes_own_image: Annotated[str, setting("kubernetes",
+        "Moorage's own image, of this version, for the pods of builds and of the self-test.")] = ""
+    kubernetes_build_url: Annotated[str, setting("kubernetes",
+        "The URL by which the pods of builds reach `kubernetes_build_port` of this gateway.",
+        pattern=_WEB)] = ""
+    kubernetes_build_host: Annotated[str, setting("kubernetes",
+        "The address that the gateway listens on for them."
+    )] = "0.0.0.0"  # noqa: S104 (a pod's own address is not known before)
+    kubernetes_build_port: Annotated[int, setting("kubernetes",
+        "The port of it, which policies name.", ge=1, le=65_535)] = 8404
+    kubernetes_architecture: Annotated[str, setting("kubernetes",
+        "The nodes' architecture, for which images are made.")] = "amd64"
+    kubernetes_runtime_class: Annotated[str, setting("kubernetes",
+        "The runtime class of all pods, such as gvisor or kata, which the gateway proves at its "
+        "start. Empty: the nodes' own.")] = ""
+    kubernetes_user_namespaces: Annotated[bool, setting("kubernetes",
+        "Give pods user ids that are none of the node's, where nodes can do so.")] = False
+    kubernetes_storage_class: Annotated[str, setting("kubernetes",
+        "The storage class of volumes. Empty: the cluster's default.")] = ""
+    kubernetes_networks: Annotated[tuple[str, ...], setting("kubernetes",
+        "The cluster's own networks, of pods, services and nodes, which apps must not reach.")] = ()
+    kubernetes_resolvers: Annotated[tuple[str, ...], setting("kubernetes",
+        "The addresses of name servers for pods, such as public ones, which know none of the "
+        "cluster's services. Empty: the cluster's own, pods of kube-system.")] = ()
+    kubernetes_gateway_namespace: Annotated[str, setting("kubernetes",
+        "The namespace of the gateways' own pods. Empty: they are outside the cluster."
+    )] = "moorage"
+    kubernetes_gateway_networks: Annotated[tuple[str, ...], setting("kubernetes",
+        "From where gateways connect to apps that are outside the cluster.")] = ()
+    kubernetes_docker_host: Annotated[str, setting("kubernetes",
+        "The Docker daemon that builds Dockerfiles: unix:///path on this machine, or "
+        "tcp://host:port with certificates. Empty: Dockerfiles are refused.")] = ""
+    kubernetes_docker_certificates: Annotated[str, setting("kubernetes",
+        "The directory with ca.pem, cert.pem and key.pem, by which a daemon on another machine "
+        "and the gateway know each other.")] = ""
+
+    webhook_allow_networks: Annotated[tuple[str, ...], setting("webhooks",
+        "Networks that webhooks may reach although they are private, by plain HTTP too. Loopback "
+        "in dev.")] = ()
+    # fmt: on
 
     def __repr__(self) -> str:
         return f"Settings(data_dir={self.data_dir!r}, …)"  # the rest may be secret
@@ -393,22 +344,29 @@ class Settings(OperatorSettings, frozen=True, kw_only=True, forbid_unknown_field
         """Where the books are: a file's path, or a server's URL."""
         return self.database_url or Path(self.data_dir) / DATABASE
 
-    def part(self, kind: type[_Part]) -> _Part:
-        """What a room reads of them: `kind` has fields of the same names."""
-        return msgspec.convert(self, kind, from_attributes=True)
+    @property
+    def base_domains(self) -> tuple[str, ...]:
+        """The domains below which every app is served."""
+        return (self.base_domain, *self.former_domains)
 
-    def price_list(self) -> PriceList:
-        """The prices."""
-        return PriceList(
-            memory_gib_month=MicroUsd(self.memory_gib_month_micro_usd),
-            cpu_month=MicroUsd(self.cpu_month_micro_usd),
-            minimum_charge=MicroUsd(self.minimum_charge_micro_usd),
-        )
+    @property
+    def internal_authority(self) -> bool:
+        """Whether the gateway signs certificates itself."""
+        return self.acme_directories == (INTERNAL,)
 
-    def app_size(self) -> Size:
-        """What an app is given, as it is priced."""
-        return Size(
-            memory_mib=self.app_memory_mib,
-            cpu_millis=self.app_cpu_millis,
-            disk_mib=self.app_disk_mib,
-        )
+    @property
+    def asks_elsewhere(self) -> bool:
+        """Whether each new app needs a certificate of an authority elsewhere."""
+        return self.tls and not (self.internal_authority or self.wildcard_certificate)
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The files of authorities to trust, beside the system's, where apps are asked."""
+        if self.internal_authority:
+            return (self.root_file,)
+        return (Path(self.acme_root_file),) if self.acme_root_file else ()
+
+    @property
+    def root_file(self) -> Path:
+        """The root of the gateway's own authority, for visitors to trust."""
+        return Path(self.data_dir) / "certificates/root.pem"

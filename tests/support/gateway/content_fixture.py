@@ -42,6 +42,12 @@ class S3Server:
         self._server.stop()
 
 
+def credentials_text(url: str) -> str:
+    """A file as AWS's tools have it, with the keys of a server and its URL."""
+    keys = [f"aws_{name} = {key}" for name, key in KEYS.items()]
+    return "\n".join(["[default]", *keys, f"endpoint_url = {url}"])
+
+
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
     server = S3Server()

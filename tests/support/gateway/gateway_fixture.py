@@ -152,7 +152,7 @@ def _environment(settings: dict[str, str]) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("MOORAGE_")}
     given = {f"MOORAGE_{name.upper()}": value for name, value in settings.items()}
     # Asking npm what there is takes seconds; tests that need other versions say so.
-    usual = {"MOORAGE_LOG_JSON": "true", "MOORAGE_TOOLCHAINS": "false"}
+    usual = {"MOORAGE_TOOLCHAINS": "false"}
     return inherited | usual | given
 
 

@@ -14,7 +14,7 @@ from moorage.engines import table
 from moorage.settings import load_settings
 from support.chains.chain_fixture import LocalChains
 from support.engines.shared_engine import DIRECTORY, KIND, SharedEngine
-from support.gateway.content_fixture import KEYS, S3Server
+from support.gateway.content_fixture import S3Server, credentials_text
 from support.gateway.members import Member, Pair, serve
 
 
@@ -47,7 +47,7 @@ def running_machines(
     secrets_key, credentials = directory / "secrets.key", directory / "credentials"
     for path, text in (
         (secrets_key, "ab" * 32),
-        (credentials, "\n".join(["[default]", *(f"aws_{k} = {v}" for k, v in KEYS.items())])),
+        (credentials, credentials_text(s3.url)),
     ):
         path.touch(mode=0o600)
         path.write_text(text)
@@ -61,7 +61,6 @@ def running_machines(
             "isolation": KIND.name,
             "secrets_key_file": str(secrets_key),
             "content_url": f"s3://{s3.bucket()}/moorage",
-            "content_endpoint": s3.url,
             "content_credentials_file": str(credentials),
         },
         variables={DIRECTORY: str(shared)},

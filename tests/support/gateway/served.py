@@ -200,7 +200,7 @@ def main(config: Path, told: Path) -> None:
 
     load = partial(load_settings, file=config)
     settings = load()
-    logs.configure(json=settings.log_json, level=settings.log_level)
+    logs.configure(level=settings.log_level)
     asyncio.run(run_serve(settings, load=load, on_ready=tell, audit=()))
 
 

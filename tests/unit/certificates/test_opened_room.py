@@ -9,7 +9,6 @@ from room import BASE, ProxyInMemory
 from moorage.certificates.pem import new_key
 from moorage.certificates.services import (
     CertificateServices,
-    CertificateSettings,
     open_certificates,
 )
 from moorage.core import Core
@@ -44,8 +43,7 @@ async def opened(core: Core, proxy: ProxyInMemory, **given: object) -> Certifica
     settings = load_settings(
         file=None, environ={}, tls=True, base_domain=BASE, data_dir=str(core.data_dir), **given
     )
-    part = settings.part(CertificateSettings)
-    return await open_certificates(core, part, own_host="gateway.example", proxy=proxy)
+    return await open_certificates(core, settings, own_host="gateway.example", proxy=proxy)
 
 
 async def test_certificates_in_the_directory_of_a_former_setting_are_taken_over(
@@ -72,7 +70,7 @@ async def test_own_authority_writes_its_root_for_people_and_certifies_the_gatewa
     core: Core, tmp_path: Path
 ) -> None:
     proxy = ProxyInMemory()
-    made = await opened(core, proxy, internal_authority=True)
+    made = await opened(core, proxy, acme_directories=("internal",))
     assert made.internal is not None
     root = (tmp_path / "certificates/root.pem").read_text()
     assert root == await made.internal.root()

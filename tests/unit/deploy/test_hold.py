@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from yard import HOST, SETTINGS, Yard, socket_of
 
+from moorage.deploy import limits
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import Deployment
 from moorage.records.project import Project, ProjectStatus
@@ -166,12 +167,15 @@ async def test_first_restart_after_a_long_run_is_at_once_and_later_ones_wait_eve
 
 
 async def test_hold_is_bounded(
-    db: FaultyDatabase, clock: MovableClock, project: Project, tmp_path: Path
+    db: FaultyDatabase,
+    clock: MovableClock,
+    project: Project,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By the settings: here a start may take no time at all."""
-    settings = msgspec.structs.replace(
-        SETTINGS, listen_seconds=0, healthy_seconds=0, stop_seconds=0
-    )
+    monkeypatch.setattr(limits, "STOP_SECONDS", 0)
+    settings = msgspec.structs.replace(SETTINGS, listen_seconds=0)
     hasty = Yard(db, clock, tmp_path, settings=settings)
     app = await serving_app(hasty, project)
     hasty.runtime.gates["start"] = asyncio.Event()

@@ -13,10 +13,10 @@ from moorage.address import Address
 from moorage.certificates.certificates import Certificates
 from moorage.core import Core
 from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.limits import app_limits, build_limits
 from moorage.deploy.loops import loops_of
 from moorage.deploy.platform import AppPlatform, Keeping
 from moorage.deploy.services import DeployServices
-from moorage.deploy.settings import DeploySettings
 from moorage.engines.engine import BuildSpec, Engine, Instance
 from moorage.engines.pair import EnginePair
 from moorage.engines.volume_copies import VolumeCopies
@@ -27,7 +27,7 @@ from moorage.planning.plan import Plan
 from moorage.records.deployment import Deployment, DeploymentStatus, Job, JobPlaces
 from moorage.records.project import Project, ProjectStatus
 from moorage.records.usage import Position
-from moorage.settings import load_settings
+from moorage.settings import Settings, load_settings
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.apps.addresses import certificates
 from moorage.storage.apps.addresses.certificates import Issued
@@ -44,7 +44,7 @@ from support.gateway.fakes import FakeRoutes, FakeRuntime, app_address
 
 HOST = "hello.example.com"
 DRAIN_SECONDS = 30
-PLACES = JobPlaces(jobs=4, builds=2, builds_of_wallet=1)
+PLACES = JobPlaces(jobs=8, builds=2, builds_of_wallet=1)
 SLEEP_AFTER_SECONDS = 86_400 * 365  # beyond what other tests let pass
 RELEASES_KEPT = 2
 BUILD_MONTH = MicroUsd(2_000_000)
@@ -52,19 +52,17 @@ SETTINGS = load_settings(
     file=None,
     environ={},
     base_domain="example.com",
-    deploys_at_once=PLACES.jobs,
     builds_at_once=PLACES.builds,
     builds_per_wallet=PLACES.builds_of_wallet,
     build_seconds=100,
     listen_seconds=20,
-    healthy_seconds=10,
     drain_seconds=DRAIN_SECONDS,
     releases_kept=RELEASES_KEPT,
     sleep_after_seconds=SLEEP_AFTER_SECONDS,
     disk_reserve_mib=0,
-).part(DeploySettings)
+)
 ENGINE = "own"  # on which uploads are built
-APP_LIMITS, BUILD_LIMITS = SETTINGS.app_limits, SETTINGS.build_limits
+APP_LIMITS, BUILD_LIMITS = app_limits(SETTINGS), build_limits(SETTINGS)
 JOB_STATUS = Statement(
     select(jobs_table.c.status).where(jobs_table.c.subject_id == bindparam("subject"))
 )
@@ -105,7 +103,7 @@ class Yard:
         clock: MovableClock,
         sources: Path,
         *,
-        settings: DeploySettings = SETTINGS,
+        settings: Settings = SETTINGS,
         leaving: FakeRuntime | None = None,
     ) -> None:
         """With `leaving`, projects leave that engine, which has volumes of its own."""

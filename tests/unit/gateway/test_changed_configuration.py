@@ -79,8 +79,7 @@ async def test_secrets_are_recorded_by_their_fingerprints(
         given = settings(
             chains={"base": {"rpc_urls": [f"https://user:{key}@node.example/v2/{key}?key={key}"]}},
             database_url=f"postgresql://moorage:{key}@db.example/moorage",
-            screening_url=f"https://screen.example/{key}",
-            screening_command=("/bin/screen", f"--token={key}"),
+            screening=("/bin/screen", f"--token={key}"),
             build_env={"MIRROR": f"https://{key}@mirror.example"},
         )
         await take_configuration(db, given, clock=clock)
@@ -89,8 +88,7 @@ async def test_secrets_are_recorded_by_their_fingerprints(
         *(
             "chains.base",
             "database_url",
-            "screening_url",
-            "screening_command",
+            "screening",
             "build_env",
         ),
     }

@@ -64,7 +64,7 @@ async def test_what_can_change_is_taken_and_recorded_and_what_waits_is_named(
         settings(log_level="debug", contact="ann@example.com", app_memory_mib=1024)
     )
     assert (line["taken"], line["restart"]) == (["contact", "log_level"], ["app_memory_mib"])
-    assert gateway.logged_as == [{"json": True, "level": "debug"}]
+    assert gateway.logged_as == [{"level": "debug"}]
     (now,) = gateway.in_force
     assert (now.contact, now.app_memory_mib) == ("ann@example.com", settings().app_memory_mib)
     recorded = await gateway.recorded()

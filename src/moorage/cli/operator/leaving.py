@@ -33,7 +33,7 @@ def stop(
     from moorage.operate.stopping import run_stop
 
     settings = options.settings()
-    logs.configure(json=settings.log_json, level="warning")
+    logs.configure(level="warning")
     stopped = asyncio.run(run_stop(settings, reason=reason.strip()))
     screen = options.screen()
     screen.document({"stopped": stopped})
@@ -68,7 +68,7 @@ def retire(
     from moorage.operate.closure import run_retire
 
     settings, why = options.settings(), reason_option(reason)
-    logs.configure(json=settings.log_json, level="warning")
+    logs.configure(level="warning")
     done = asyncio.run(run_retire(settings, target.absolute(), reason=why, owing=i_know))
     screen = options.screen()
     screen.document({"retired": done.is_retired, "left": done.left, "kept": done.kept})

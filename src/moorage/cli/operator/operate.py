@@ -1,7 +1,6 @@
 """The operator's commands: they start a gateway here rather than talk to one."""
 
 import asyncio
-import os
 import shlex
 import sys
 from functools import partial
@@ -57,14 +56,13 @@ def dev(
     load = partial(
         load_settings,
         file=None,
-        environ=os.environ | {"MOORAGE_LOG_JSON": os.environ.get("MOORAGE_LOG_JSON", "false")},
         data_dir=data_dir,
         port=port,
         proxy_port=proxy_port,
         operator_port=operator_port,
     )
     settings = load()
-    logs.configure(json=settings.log_json, level=settings.log_level)
+    logs.configure(level=settings.log_level)
     if reset:
         development.reset(Path(settings.data_dir))
     _require_machine(settings)
@@ -104,7 +102,7 @@ def serve(*, config: Path, beside_another: Annotated[bool, Parameter(negative=()
 
     load = partial(load_settings, file=config)
     settings = load()
-    logs.configure(json=settings.log_json, level=settings.log_level)
+    logs.configure(level=settings.log_level)
     _require_machine(settings)
     command = BooksCommand(sys.argv[0], ("--config", str(config.absolute())))
     open_pages = partial(open_operator_pages, load=load, command=command)
@@ -125,7 +123,10 @@ def serve(*, config: Path, beside_another: Annotated[bool, Parameter(negative=()
 def check(
     *, config: Path | None = None, json: Annotated[bool, Parameter(negative=())] = False
 ) -> int:
-    """Say what this machine or configuration lacks, and the command that mends it.
+    """Say what this machine or configuration lacks, and the command that fixes it.
+
+    A first gateway needs these settings: `data_dir`, `public_url`, `proxy_host`, `base_domain`,
+    `tls`, `pay_to`, `relayer_key_file` and `chains`.
 
     Parameters
     ----------

@@ -10,10 +10,11 @@ from moorage.deploy.addresses.domains import Domains
 from moorage.deploy.addresses.txt_records import TxtRecords
 from moorage.deploy.addresses.unseen import UnseenRoutes
 from moorage.deploy.keeping.apps import Apps
+from moorage.deploy.limits import MAX_DOMAINS
 from moorage.deploy.platform import AppPlatform
-from moorage.deploy.settings import DeploySettings
 from moorage.errors import InvalidField
 from moorage.records.domain import DomainRules
+from moorage.settings import Settings
 
 _LOOKS_PER_MINUTE = 6  # at a domain's record, on request
 
@@ -24,7 +25,7 @@ class AddressServices:
     def __init__(
         self,
         core: Core,
-        settings: DeploySettings,
+        settings: Settings,
         platform: AppPlatform,
         certificates: Certificates | None,
     ) -> None:
@@ -78,7 +79,7 @@ class AddressServices:
                 gateway_host=self._platform.gateway_host or "",
                 max_length=self._platform.max_host_length,
             ),
-            max_per_project=self._settings.domains_per_project,
+            max_per_project=MAX_DOMAINS,
             asks=MemoryRateLimiter(clock=self._clock, limit=_LOOKS_PER_MINUTE),
             clock=self._clock,
         )

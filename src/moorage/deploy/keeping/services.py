@@ -8,8 +8,9 @@ from moorage.deploy.addresses.followed import FollowedRoutes
 from moorage.deploy.entrance.capacity import Capacity
 from moorage.deploy.keeping.asleep.visits import Visits, log_number
 from moorage.deploy.keeping.asleep.wake_elsewhere import WakeElsewhere
+from moorage.deploy.limits import wake_seconds
 from moorage.deploy.platform import AppPlatform, Following
-from moorage.deploy.settings import DeploySettings
+from moorage.settings import Settings
 
 
 class FollowingServices:
@@ -18,7 +19,7 @@ class FollowingServices:
     def __init__(
         self,
         core: Core,
-        settings: DeploySettings,
+        settings: Settings,
         *,
         platform: AppPlatform,
         following: Following,
@@ -48,7 +49,7 @@ class FollowingServices:
             addresses=self._addresses,
             routes=self.routes,
             capacity=self._capacity,
-            timeout_seconds=self._settings.wake_seconds,
+            timeout_seconds=wake_seconds(self._settings),
             clock=self._core.clock,
         )
 

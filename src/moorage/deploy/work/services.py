@@ -3,6 +3,7 @@
 from functools import cached_property
 
 from moorage.deploy.addresses.services import AddressServices
+from moorage.deploy.limits import app_limits
 from moorage.deploy.work.carrying import Carrying
 from moorage.deploy.work.switch import Switch
 from moorage.engines.locks import Locks
@@ -47,6 +48,6 @@ class SwitchServices(AddressServices):
             apps=self.apps,
             metering=self._metering,
             locks=self._volume_locks,
-            size_bytes=self._settings.app_limits.volume_bytes,
+            size_bytes=app_limits(self._settings).volume_bytes,
             clock=self._clock,
         )

@@ -7,8 +7,9 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from moorage.clock import Clock
-from moorage.content.opening import ContentSettings, open_content
-from moorage.deploy.settings import DeploySettings
+from moorage.content.opening import open_content
+from moorage.content.store import ContentStore
+from moorage.deploy.limits import STOP_SECONDS, app_limits, build_limits
 from moorage.engines.connection_limits import ConnectionLimits
 from moorage.engines.engine import Engine
 from moorage.engines.host.configuration import DEPLOYMENTS, HostConfiguration
@@ -24,6 +25,18 @@ from moorage.planning.toolbox import Toolbox
 from moorage.settings import Settings
 
 _MIB = 1024 * 1024
+
+_WALLET_CACHE_BYTES = 1024 * _MIB
+"""What builds of a wallet keep for later ones: a large app's packages fit in."""
+
+_DOWNLOADS_BYTES = 4096 * _MIB
+"""The disk on which one build downloads; it takes room only as it is written."""
+
+_NEW_CONNECTIONS = 200
+"""A second, by an app, into the world: more than crawlers need, less than a scan makes."""
+
+_APPS_PER_WALLET = 20
+"""That run at once in a cluster; a quota holds a wallet to it."""
 
 
 def run_directory(settings: Settings, instance_id: str) -> Path:
@@ -68,9 +81,9 @@ def make_engine(
             memory=memory_division(settings),
             disk_reserve_bytes=settings.disk_reserve_mib * _MIB,
             clock=clock,
-            stop_grace_seconds=settings.stop_seconds,
+            stop_grace_seconds=STOP_SECONDS,
             folder=kind.folder,
-            content=None if kind.machine_bound else open_content(settings.part(ContentSettings)),
+            content=None if kind.machine_bound else _content(settings),
             volume_mounts=run_dir / "volumes",
         )
         options = replace(_options(settings, kind), keeps=keeps)
@@ -79,6 +92,10 @@ def make_engine(
         return made[0]
     on_this_machine = all(kind.machine_bound for kind in kinds(settings))
     return EnginePair(own=made[0], leaving=made[1], shares_volumes=on_this_machine)
+
+
+def _content(settings: Settings) -> ContentStore | None:
+    return open_content(settings.content_url, settings.content_credentials_file)
 
 
 def volume_copies(settings: Settings, engine: Engine) -> VolumeCopies | None:
@@ -149,9 +166,9 @@ def _options(settings: Settings, kind: EngineKind) -> EngineOptions:
     lower, upper = _halves(settings.app_subnet)
     return EngineOptions(
         subnet=lower if kind.folder == DEPLOYMENTS else upper,
-        wallet_cache_bytes=settings.build_cache_mib * _MIB,
+        wallet_cache_bytes=_WALLET_CACHE_BYTES,
         total_cache_bytes=settings.build_cache_total_mib * _MIB,
-        downloads_bytes=settings.build_downloads_mib * _MIB,
+        downloads_bytes=_DOWNLOADS_BYTES,
         docker_host=settings.docker_host,
         base_images=settings.base_images,
         image_registry=settings.image_registry,
@@ -171,14 +188,13 @@ def _halves(subnet: str) -> tuple[str, str]:
 
 
 def _cluster(settings: Settings) -> ClusterOptions:
-    sizes = settings.part(DeploySettings)
     return ClusterOptions(
-        app=sizes.app_limits,
-        build=sizes.build_limits,
+        app=app_limits(settings),
+        build=build_limits(settings),
         builds_per_wallet=settings.builds_per_wallet,
-        apps_per_wallet=settings.kubernetes_apps_per_wallet,
+        apps_per_wallet=_APPS_PER_WALLET,
         config=settings.kubernetes_config,
-        context=settings.kubernetes_context,
+        context="",
         prefix=settings.kubernetes_namespace,
         registry=settings.kubernetes_registry,
         registry_credentials=settings.kubernetes_registry_credentials,
@@ -197,7 +213,7 @@ def _cluster(settings: Settings) -> ClusterOptions:
         resolvers=settings.kubernetes_resolvers,
         gateway_namespace=settings.kubernetes_gateway_namespace,
         gateway_networks=settings.kubernetes_gateway_networks,
-        memory_bytes=settings.kubernetes_memory_mib * _MIB,
+        memory_bytes=0,
         docker_host=settings.kubernetes_docker_host,
         docker_certificates=settings.kubernetes_docker_certificates,
     )
@@ -228,7 +244,6 @@ def memory_division(settings: Settings) -> Division:
 
 def _traffic(settings: Settings) -> ConnectionLimits:
     return ConnectionLimits(
-        app_connections=settings.app_connections,
-        app_new_connections=settings.app_connects_per_second,
+        app_new_connections=_NEW_CONNECTIONS,
         app_bandwidth_mbit=settings.app_bandwidth_mbit,
     )

@@ -47,6 +47,9 @@ MIB = 1024 * 1024
 APPS = "apps"  # in run_dir, the engine's sockets
 PROXY = "proxy"  # in run_dir, the routes
 
+_TOOLCHAINS_BYTES = 8192 * MIB
+"""What installed versions may take; beyond it, those that no app needs make room."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AppKeeper:
@@ -189,7 +192,7 @@ async def open_store(
     sweeps: bool = True,
 ) -> Toolchains:
     """Opens the toolchains as the settings say."""
-    max_bytes, reserve_bytes = settings.toolchains_mib * MIB, settings.disk_reserve_mib * MIB
+    max_bytes, reserve_bytes = _TOOLCHAINS_BYTES, settings.disk_reserve_mib * MIB
     return await open_toolchains(
         stack,
         Path(settings.data_dir),

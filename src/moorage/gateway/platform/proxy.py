@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from moorage.certificates.services import CertificateSettings
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.engines.engine import Engine
 from moorage.routing.access_log import AccessLog
@@ -30,6 +29,10 @@ _HTTP_PORT = 80
 _HTTPS_PORT = 443
 _ANSWER_SECONDS = 30.0  # a host's first certificate takes a while
 _PLAIN_SECONDS = 10.0
+
+_VISITOR_CONNECTIONS = 512
+"""That one address may have at the proxy, and a /48 four times as many: several browsers behind one
+address open some tens each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +75,7 @@ async def open_proxy(
         address=LOOPBACK if settings.proxy_host in EVERYWHERE else settings.proxy_host,
         access_log=AccessLog(state_dir / ACCESS_LOGS, probe_token=probe_token),
         probe_token=probe_token,
-        roots=settings.part(CertificateSettings).roots,
+        roots=settings.roots,
     )
     return proxy, port
 
@@ -157,7 +160,7 @@ def proxy_settings(
         http_port=_HTTP_PORT if settings.tls else settings.proxy_port,
         https_port=_HTTPS_PORT if settings.tls else None,
         memory_bytes=_memory_bytes(settings),
-        visitor_connections=settings.visitor_connections,
+        visitor_connections=_VISITOR_CONNECTIONS,
         trusted_proxies=settings.trusted_proxies,
         api=_api_behind_proxy(settings, gateway_url),
     )

@@ -16,7 +16,6 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from moorage.certificates.services import CertificateSettings
 from moorage.clock import Clock
 from moorage.errors import AlreadyRunning
 from moorage.gateway.operator.vital_signs import note_answered
@@ -140,7 +139,7 @@ class Lookout:
         return await self._judged(own, url, elsewhere=elsewhere)
 
     async def _judged(self, own: OwnPresence, url: str, *, elsewhere: bool) -> tuple[Answered, str]:
-        roots = self._settings.part(CertificateSettings).roots
+        roots = self._settings.roots
         asked = await self._ask(url, roots, elsewhere=elsewhere)
         return judge(asked.gateways, await own.read()), asked.problem
 

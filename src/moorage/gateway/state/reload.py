@@ -9,7 +9,6 @@ import msgspec
 import structlog
 
 from moorage import logs
-from moorage.api.services import ApiSettings
 from moorage.core import Core
 from moorage.errors import MoorageError
 from moorage.gateway.assembly import Rooms
@@ -18,15 +17,14 @@ from moorage.settings import Settings, recorded
 
 log = structlog.get_logger()
 
-_OF_LOG = frozenset({"log_level", "log_json"})
-AT_ONCE = _OF_LOG | {
+AT_ONCE = {
+    "log_level",
     "terms_url",
     "contact",
     "requests_per_minute",
     "listed_wallets_only",
     "projects_per_wallet",
     "retention_days",
-    "failed_retention_days",
 }
 """The settings that change without a restart."""
 
@@ -75,8 +73,8 @@ class Reload:
         except MoorageError as error:
             log.error("settings are not read again", error=error.message)
             return
-        if taken & _OF_LOG:
-            self._configure(json=settings.log_json, level=settings.log_level)
+        if "log_level" in taken:
+            self._configure(level=settings.log_level)
         put_in_force(settings)
         self.settings = settings
         log.info("settings read again", taken=sorted(taken), restart=sorted(changed - AT_ONCE))
@@ -84,15 +82,11 @@ class Reload:
 
 def take(rooms: Rooms, settings: Settings) -> None:
     """Puts the settings of `AT_ONCE` in force, in a gateway that runs."""
-    rooms.api.change(
-        settings.part(ApiSettings), terms_url=settings.terms_url, contact=settings.contact
-    )
+    rooms.api.change(settings)
     rooms.deploy.house_rules.change(
         listed_only=settings.listed_wallets_only, projects=settings.projects_per_wallet
     )
-    rooms.deploy.retention.change(
-        suspended_days=settings.retention_days, failed_days=settings.failed_retention_days
-    )
+    rooms.deploy.retention.change(suspended_days=settings.retention_days)
 
 
 def _changed(before: Settings, after: Settings) -> set[str]:

@@ -2,7 +2,6 @@
 
 import asyncio
 
-from moorage.certificates.services import CertificateSettings
 from moorage.gateway.platform.opening import http_url
 from moorage.gateway.several.asking import Asked, ask, is_public
 from moorage.gateway.several.presence import Answered, Presence, judge
@@ -21,9 +20,7 @@ async def check_address(settings: Settings) -> list[Finding]:
     if not is_public(settings.public_url):
         return []
     local = http_url(settings.host, settings.port)
-    there, here = await asyncio.gather(
-        ask(settings.public_url, settings.part(CertificateSettings).roots), ask(local, ())
-    )
+    there, here = await asyncio.gather(ask(settings.public_url, settings.roots), ask(local, ()))
     return [_judged(settings, there, here.gateways[0] if here.gateways else None)]
 
 

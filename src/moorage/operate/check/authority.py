@@ -1,18 +1,18 @@
 """Checks that certificates can be had, where apps need one each."""
 
 from moorage.certificates.availability import authorities_problem
-from moorage.certificates.services import CertificateSettings
 from moorage.operate.check.finding import Finding
 from moorage.settings import Settings
 
 
 async def check_authority(settings: Settings) -> list[Finding]:
     """Asks the authority; nothing where none is needed."""
-    part = settings.part(CertificateSettings)
-    if not part.asks_elsewhere:
+    if not settings.asks_elsewhere:
         return []
-    problem = await authorities_problem(part.directories, root_file=part.acme_root_file)
-    remedy = "set acme_directory right, let this machine reach it, or name a wildcard_certificate"
+    problem = await authorities_problem(
+        settings.acme_directories, root_file=settings.acme_root_file
+    )
+    remedy = "set acme_directories right, let this machine reach it, or name a wildcard_certificate"
     return [
         Finding(
             "certificate authority",

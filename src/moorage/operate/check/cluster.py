@@ -26,15 +26,14 @@ async def check_cluster(settings: Settings) -> list[Finding]:
     )
     from moorage.engines.kubernetes.opening import missing_permissions  # noqa: PLC0415
 
-    file, context = settings.kubernetes_config, settings.kubernetes_context
     try:
-        cluster = Cluster(read_configuration(file=file, context=context))
+        cluster = Cluster(read_configuration(file=settings.kubernetes_config, context=""))
         try:
             return judge_cluster(await cluster.version(), await missing_permissions(cluster))
         finally:
             await cluster.close()
     except (ClusterUnavailable, ConfigurationInvalid, Refused) as error:
-        remedy = "set kubernetes_config and kubernetes_context right, or run it as a pod"
+        remedy = "set kubernetes_config right, or run it as a pod"
         return [Finding("cluster", ok=False, detail=str(error), remedy=remedy)]
 
 

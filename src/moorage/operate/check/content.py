@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from moorage.content.opening import ContentSettings, open_content
+from moorage.content.opening import open_content
 from moorage.content.store import ContentStore
 from moorage.errors import ConfigurationInvalid, ContentUnavailable
 from moorage.operate.check.finding import Finding
@@ -25,7 +25,7 @@ class _Failed(Exception):
 async def check_content(settings: Settings) -> list[Finding]:
     """Writes a small file, reads, lists and deletes it; nothing where there is no store."""
     try:
-        store = open_content(settings.part(ContentSettings))
+        store = open_content(settings.content_url, settings.content_credentials_file)
         if store is None:
             return []
         await _try(store)
@@ -68,6 +68,6 @@ def _remedy(url: str) -> str:
     if url.startswith("file:"):
         return f"make the directory of {url} on what all gateways have mounted, writable for them"
     return (
-        f"set content_url, content_endpoint and content_region right, and let the keys put, get, "
-        f"list and delete what is below {url}"
+        f"set content_url right, and region and endpoint_url in content_credentials_file, and let "
+        f"the keys put, get, list and delete what is below {url}"
     )

@@ -12,6 +12,7 @@ from moorage.ledger.promise import promised_ms
 from moorage.money import MicroUsd, usd_number
 from moorage.operate.acts import note_act
 from moorage.operate.books import OpenBooks, open_books
+from moorage.payments.price.quotes import app_size, price_list
 from moorage.records.event import EventData, EventKind
 from moorage.settings import Settings
 from moorage.storage.database import Database, Source, Transaction
@@ -19,6 +20,9 @@ from moorage.storage.operation import price_changes
 from moorage.storage.operation.price_changes import PriceChange, PricedRow
 
 _DAY_MS = 24 * 3_600_000
+
+PRICE_NOTICE_DAYS = 30
+"""A higher price counts for projects that there are no sooner: owners have paid."""
 
 
 class ProjectPrice(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +88,7 @@ async def run_order(settings: Settings, *, from_ms: int, reason: str) -> list[Pr
     """Orders the price list's price for every project that has another, and tells their wallets.
 
     It takes the place of what was ordered before and does not count yet. Raises InvalidField when
-    a price would rise in less than `price_notice_days`.
+    a price would rise in less than PRICE_NOTICE_DAYS.
     """
     async with open_books(settings) as books:
         return await order(books, settings, from_ms=from_ms, reason=reason)
@@ -145,7 +149,7 @@ async def _tell_kept(tx: Transaction, kept: Iterable[PriceChange], *, now_ms: in
 
 def list_price(settings: Settings) -> MicroUsd:
     """Returns what the settings' price list asks for a month of an app."""
-    return settings.price_list().month(settings.app_size())
+    return price_list(settings).month(app_size(settings))
 
 
 async def _planned(
@@ -156,13 +160,13 @@ async def _planned(
     Raises InvalidField when a price, of whatever project, would rise too soon.
     """
     price, now_ms = list_price(settings), SystemClock().now_ms()
-    soonest_ms = now_ms + settings.price_notice_days * _DAY_MS
+    soonest_ms = now_ms + PRICE_NOTICE_DAYS * _DAY_MS
     dearer = (await price_changes.counts(source, price)).dearer
     if dearer and from_ms < soonest_ms:
         raise InvalidField(
             "DATE",
             f"{dearer} projects would cost more, so it must be {iso_utc(soonest_ms)} or later "
-            f"(price_notice_days is {settings.price_notice_days})",
+            f"(the notice is {PRICE_NOTICE_DAYS})",
         )
     return {
         each.id: PriceChange(

@@ -17,6 +17,7 @@ from moorage.errors import ChainUnavailable, NameUnavailable, RateLimited
 from moorage.money import NOTHING, AtomicUnits, MicroUsd
 from moorage.records.payments import Quote
 from moorage.records.project import Project, ProjectStatus
+from moorage.settings import Settings
 from moorage.storage.apps import projects
 from moorage.storage.apps.addresses import names
 from moorage.storage.database import Database, Source, Transaction
@@ -60,6 +61,24 @@ class PriceList(msgspec.Struct, frozen=True):
     def deploy(self, size: Size, *, months: int) -> MicroUsd:
         """Returns the price of a deploy (contract 1.2): its months, at least the minimum charge."""
         return MicroUsd(max(self.minimum_charge, self.month(size) * months))
+
+
+def price_list(settings: Settings) -> PriceList:
+    """Returns the operator's prices."""
+    return PriceList(
+        memory_gib_month=MicroUsd(settings.memory_gib_month_micro_usd),
+        cpu_month=MicroUsd(settings.cpu_month_micro_usd),
+        minimum_charge=MicroUsd(settings.minimum_charge_micro_usd),
+    )
+
+
+def app_size(settings: Settings) -> Size:
+    """Returns what an app gets, as it is priced."""
+    return Size(
+        memory_mib=settings.app_memory_mib,
+        cpu_millis=settings.app_cpu_millis,
+        disk_mib=settings.app_disk_mib,
+    )
 
 
 def _ceil_div(dividend: int, divisor: int) -> int:

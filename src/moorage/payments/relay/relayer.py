@@ -31,6 +31,7 @@ from moorage.clock import Clock
 from moorage.errors import ConfigurationInvalid
 from moorage.metrics import record_fee_bump, record_relayer_balance, record_relayer_reverted
 from moorage.records.payments import RelayStatus, RelayTransaction
+from moorage.settings import Settings
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money.chains import relays
 
@@ -206,6 +207,11 @@ _MAX_AT_ONCE = 50  # nonces checked in one round trip
 _MAX_FILLED = 16  # gaps between nonces filled at a time
 
 
+_MAX_GAS = 500_000  # of one settlement; a contract wallet's may take several times a plain one's
+_RESERVE_GWEI = 100_000  # with less, some settlements may not be sent any more
+_REVERTED_GWEI = 1_000_000  # a day, UTC, lost to transactions that did nothing
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What the relayer may spend."""
 
@@ -213,6 +219,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     fee_wei: int  # for one gas
     reserve_wei: int  # with less left, no new authorizations are offered
     reverted_wei: int = 0  # a day, for reverted transactions; half of it for contract wallets
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Returns what the relayer may spend."""
+    return Limits(
+        gas=_MAX_GAS,
+        fee_wei=settings.relayer_max_fee_gwei * GWEI,
+        reserve_wei=_RESERVE_GWEI * GWEI,
+        reverted_wei=_REVERTED_GWEI * GWEI,
+    )
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):

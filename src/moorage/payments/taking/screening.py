@@ -51,60 +51,56 @@ _Check = Callable[[bytes], Awaitable[str | None]]
 
 
 class Screening:
-    """Asks a command, a URL, both or neither about a transfer.
+    """Asks a command or a URL about a transfer; allows it where there is neither.
 
-    `command` is an argv: it gets the transfer as JSON on its standard input and exits with 0 to
-    allow it, or with 1 after printing why not. `url` is sent the same JSON by POST and answers
-    `{"allow": bool, "reason": str}`. Anything else, or no answer within `timeout_seconds`, is no
-    verdict: a script that crashes also exits with 1, but prints no reason. The command runs with
-    `environment`, without the gateway's own variables.
+    `asked` is an argv: it gets the transfer as JSON on its standard input and exits with 0 to
+    allow it, or with 1 after printing why not. A URL alone is sent the same JSON by POST and
+    answers `{"allow": bool, "reason": str}`. Anything else, or no answer within `timeout_seconds`,
+    is no verdict: a script that crashes also exits with 1, but prints no reason. The command runs
+    with `environment`, without the gateway's own variables.
     """
 
     def __init__(
         self,
+        asked: tuple[str, ...] = (),
         *,
-        command: tuple[str, ...] = (),
-        url: str = "",
-        timeout_seconds: float = 5.0,
+        timeout_seconds: float = 10.0,
         environment: Mapping[str, str] = os.environ,
     ) -> None:
-        self._command = command
-        self._url = url
+        self._asked = asked
         self._timeout_seconds = timeout_seconds
         # The gateway's own variables may hold keys.
         self._environment = {k: v for k, v in environment.items() if not k.startswith("MOORAGE_")}
         self._slots = asyncio.Semaphore(COMMANDS_AT_ONCE)
-        self._checks: tuple[_Check, ...] = tuple(
-            check for check, asked in ((self._run, command), (self._post, url)) if asked
-        )
+        is_url = len(asked) == 1 and asked[0].startswith(("http://", "https://"))
+        self._check: _Check | None = (self._post if is_url else self._run) if asked else None
 
     async def ask(self, transfer: Transfer) -> str | None:
         """Returns why this transfer must not be credited, for the operator; None if it may be.
 
         Raises PaymentPending without a verdict.
         """
-        document = msgspec.json.encode(screening_document(transfer)) if self._checks else b""
-        for check in self._checks:
-            try:
-                async with asyncio.timeout(self._timeout_seconds):
-                    reason = await check(document)
-            except (_NoVerdict, TimeoutError) as silence:
-                why = str(silence) or "timed out"
-                log.warning("screening gives no verdict", tx_hash=transfer.tx_hash, why=why)
-                raise PaymentPending(
-                    f"The transaction {transfer.tx_hash} arrived and could not be checked yet. "
-                    "Do not pay again: send the same request again."
-                ) from silence
-            if reason is not None:
-                log.warning("payment refused", tx_hash=transfer.tx_hash, reason=reason)
-                return reason
-        return None
+        if self._check is None:
+            return None
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                reason = await self._check(msgspec.json.encode(screening_document(transfer)))
+        except (_NoVerdict, TimeoutError) as silence:
+            why = str(silence) or "timed out"
+            log.warning("screening gives no verdict", tx_hash=transfer.tx_hash, why=why)
+            raise PaymentPending(
+                f"The transaction {transfer.tx_hash} arrived and could not be checked yet. "
+                "Do not pay again: send the same request again."
+            ) from silence
+        if reason is not None:
+            log.warning("payment refused", tx_hash=transfer.tx_hash, reason=reason)
+        return reason
 
     async def _run(self, document: bytes) -> str | None:
         async with self._slots:
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *self._command,
+                    *self._asked,
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.DEVNULL,
@@ -126,7 +122,7 @@ class Screening:
             async with (
                 aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
                 session.post(
-                    self._url, data=document, headers=headers, allow_redirects=False
+                    self._asked[0], data=document, headers=headers, allow_redirects=False
                 ) as response,
             ):
                 body = await _bounded(response.content)

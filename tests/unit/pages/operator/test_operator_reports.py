@@ -8,6 +8,7 @@ import pytest
 
 from moorage.errors import InvalidField
 from moorage.pages.operator.money.commands import BooksCommand, Reports
+from moorage.payments.price.quotes import app_size, price_list
 from moorage.records.usage import UsageHour
 from moorage.settings import Settings
 from moorage.storage import events
@@ -29,7 +30,7 @@ def dearer(db: Database, clock: MovableClock) -> OperatorPages:
 
 
 def a_month(settings: Settings) -> str:
-    return str(settings.price_list().month(settings.app_size()))
+    return str(price_list(settings).month(app_size(settings)))
 
 
 def reporting(directory: Path, script: str) -> str:

@@ -34,12 +34,12 @@ class Retention:
         self._deletion = deletion
         self._metering = metering
         self._steady = SteadyWall(clock)
-        self.change(suspended_days=suspended_days, failed_days=failed_days)
-
-    def change(self, *, suspended_days: int, failed_days: int) -> None:
-        """Takes other times, for projects that wait already as well."""
-        self._suspended_ms = suspended_days * DAY_MS
         self._failed_ms = failed_days * DAY_MS
+        self.change(suspended_days=suspended_days)
+
+    def change(self, *, suspended_days: int) -> None:
+        """Takes another time, for projects that wait already as well."""
+        self._suspended_ms = suspended_days * DAY_MS
 
     async def sweep(self) -> None:
         """Deletes the projects that are due, one by one, unless they changed meanwhile."""

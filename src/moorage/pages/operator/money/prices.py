@@ -6,7 +6,7 @@ from starlette.responses import Response
 
 from moorage.errors import InvalidField
 from moorage.operate.customers import prices
-from moorage.operate.customers.prices import ProjectPrice
+from moorage.operate.customers.prices import PRICE_NOTICE_DAYS, ProjectPrice
 from moorage.pages.operator.view import PER_PAGE, View
 from moorage.storage.operation import price_changes
 
@@ -32,11 +32,11 @@ async def shown(view: View) -> Response:
     if not previewed:
         listed = await prices.price_page(view.books, **part)
     count = counts.others if previewed else counts.projects
-    soonest_ms = now_ms + (settings.price_notice_days + 1) * _DAY_MS
+    soonest_ms = now_ms + (PRICE_NOTICE_DAYS + 1) * _DAY_MS
     return view.page(
         "prices.html",
         a_month=a_month,
-        notice_days=settings.price_notice_days,
+        notice_days=PRICE_NOTICE_DAYS,
         counts=counts,
         listed=listed,
         previewed=previewed,
