@@ -135,7 +135,7 @@ async def test_volume_outlives_its_deployment(engine: Engine, source: Path) -> N
     await engine.start(spec, timeout_seconds=30)
     await engine.remove("first")
     assert await engine.volumes() == {"data"}
-    await engine.clear_volume("data")
+    await engine.delete_volume("data", unless_used=True)
     assert await engine.volumes() == {"data"}
-    await engine.remove_volume("data")
+    await engine.delete_volume("data")
     assert await engine.volumes() == set()

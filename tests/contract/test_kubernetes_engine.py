@@ -198,10 +198,10 @@ async def test_volume_keeps_its_files_for_the_next_version_until_it_is_cleared(
 
     assert await seen_by("first") == "nothing"
     assert await seen_by("second") == "something"  # beside the first, which runs on
-    await kubernetes.clear_volume("data")  # does nothing, as it is used
+    await kubernetes.delete_volume("data", unless_used=True)  # does nothing, as it is used
     await kubernetes.stop("first")
     await kubernetes.stop("second")
     assert await seen_by("second") == "something"
     await kubernetes.stop("second")
-    await kubernetes.clear_volume("data")
+    await kubernetes.delete_volume("data", unless_used=True)
     assert await seen_by("second") == "nothing"

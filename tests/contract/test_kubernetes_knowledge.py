@@ -231,7 +231,7 @@ async def test_namespace_goes_with_the_last_of_a_wallets_deployments_and_volumes
         await engine.start(spec, timeout_seconds=30)
         await engine.remove("second")
         assert namespaces(fake_cluster, prefix) == [name]  # the volume is there
-        await engine.remove_volume("data")
+        await engine.delete_volume("data")
         await until(lambda: not namespaces(fake_cluster, prefix))
         await run_first(engine, source)  # while the namespace may still be ending
         assert set(await engine.running()) == {"first"}

@@ -57,8 +57,8 @@ async def test_whole_life_of_a_project_needs_no_permission_beyond_the_role(
         assert await engine.volumes() == {"shop"}
         assert set(await engine.usage()) <= {"first", "second"}
         await engine.stop("second")
-        await engine.clear_volume("shop")
-        await engine.remove_volume("shop")
+        await engine.delete_volume("shop", unless_used=True)
+        await engine.delete_volume("shop")
         await engine.discard("second")
         await engine.remove("first")
         assert await engine.log_tail("first", LogKind.RUNTIME) == ""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from moorage.archive.tree import Tree, read_tree
 from moorage.engines.disks.volume import Volume
 from moorage.engines.engine import Instance, InstanceSpec, Limits
 from moorage.engines.sandbox.sandbox import Sandbox
@@ -106,19 +107,29 @@ async def test_files_of_a_volume_are_exported_whether_an_app_uses_it_or_not(
     await said(app, "fs.mkdirSync('/data/a'); fs.writeFileSync('/data/a/b', 'kept')")
     await said(app, "fs.symlinkSync('/etc/passwd', '/data/link')")
 
-    await sandbox.export_volume("shop", tmp_path / "running")
+    running = await sandbox.read_volume("shop", tmp_path / "running")
     assert await said(app, "fs.readFileSync('/data/a/b', 'utf8')") == "kept"
     await sandbox.stop("first")
     assert not shop_volume(sandbox, tmp_path).disk.mounted
-    await sandbox.export_volume("shop", tmp_path / "stopped")
+    stopped = await sandbox.read_volume("shop", tmp_path / "stopped")
 
     assert not shop_volume(sandbox, tmp_path).disk.mounted
-    for target in (tmp_path / "running", tmp_path / "stopped"):
+    for tree in (running, stopped):
+        target = made_of(tree, tmp_path / f"{id(tree)}")
         found = {path.relative_to(target).as_posix() for path in target.rglob("*")}
-        assert found == {"a", "a/b"}
+        assert found == {"a", "a/b", "link"}
         assert (target / "a/b").read_text() == "kept"
-    await sandbox.export_volume("none", tmp_path / "none")
-    assert not (tmp_path / "none").exists()
+        assert (target / "link").readlink() == Path("/etc/passwd")
+    assert await sandbox.read_volume("none", tmp_path / "none") is None
+
+
+def made_of(tree: Tree | None, directory: Path) -> Path:
+    """A tree's files, in a new directory."""
+    assert tree is not None
+    directory.mkdir()
+    with tree.path.open("rb") as source:
+        read_tree(source, directory, digest=tree.digest, max_bytes=64 * MIB)
+    return directory
 
 
 ODD = """
@@ -140,8 +151,8 @@ async def test_nothing_that_an_app_can_put_into_a_volume_keeps_it_from_being_exp
     await build(sandbox, shell, plan(), deployment_id="first")
     app = await begin(sandbox, "first")
     await said(app, ODD)
-    await sandbox.export_volume("shop", tmp_path / "data")
-    found = {path.name: path for path in (tmp_path / "data").iterdir()}
+    data = made_of(await sandbox.read_volume("shop", tmp_path / "archive"), tmp_path / "data")
+    found = {path.name: path for path in data.iterdir()}
     assert found.keys() == {"kept", "sparse", "again", "closed", "grows"}
     assert found["again"].samefile(found["kept"])
     assert found["closed"].read_text() == "closed"
@@ -262,8 +273,8 @@ async def test_removed_volume_is_gone(sandbox: Sandbox, shell: Path) -> None:
     await build(sandbox, shell, plan(), deployment_id="first")
     await begin(sandbox, "first")
     await sandbox.stop("first")
-    await sandbox.remove_volume("shop")
-    await sandbox.remove_volume("shop")
+    await sandbox.delete_volume("shop")
+    await sandbox.delete_volume("shop")
     assert await sandbox.volumes() == set()
     app = await begin(sandbox, "first")
     assert await said(app, "fs.readdirSync('/data')") == []
@@ -275,25 +286,25 @@ async def test_volume_is_cleared_only_while_no_app_has_it(
     await build(sandbox, shell, plan(), deployment_id="first")
     app = await begin(sandbox, "first")
     await said(app, "fs.writeFileSync('/data/kept', 'x')")
-    await sandbox.clear_volume("shop")
+    await sandbox.delete_volume("shop", unless_used=True)
     assert await said(app, "fs.readdirSync('/data')") == ["kept"]
 
     await sandbox.stop("first")
-    await sandbox.clear_volume("shop")
+    await sandbox.delete_volume("shop", unless_used=True)
     assert not shop_volume(sandbox, tmp_path).disk.image.exists()
     app = await begin(sandbox, "first")
     assert await said(app, "fs.readdirSync('/data')") == []
 
 
 async def test_clearing_a_volume_that_was_never_made_makes_none(sandbox: Sandbox) -> None:
-    await sandbox.clear_volume("shop")
+    await sandbox.delete_volume("shop", unless_used=True)
     assert await sandbox.volumes() == set()
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "x" * 65])
 async def test_volume_of_no_possible_name_is_refused(sandbox: Sandbox, name: str) -> None:
     with pytest.raises(ValueError, match="can't name"):
-        await sandbox.remove_volume(name)
+        await sandbox.delete_volume(name)
 
 
 async def test_app_that_crashes_at_its_start_leaves_the_volume_unmounted(

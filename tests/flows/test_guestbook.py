@@ -53,7 +53,7 @@ BOOKS = {
     "a file of the upload": ({"index.js": PLAINLY, "entries.json": "[]"}, "entries.json"),
     "a database": ({"main.py": SQLITE}, "entries.db"),
 }
-STEPS = ("volume held", "volume packed", "volume carried", "health", "ready", "volume counts")
+STEPS = ("volume held", "volume exported", "volume moved", "health", "ready", "volume counts")
 
 
 @pytest.fixture(scope="module")

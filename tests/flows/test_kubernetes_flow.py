@@ -158,7 +158,7 @@ async def test_projects_move_from_the_sandbox_into_a_cluster_with_what_they_have
         assert [path.name for path in volumes.iterdir()] == [storing.body["projectId"]]
 
         leaving.kill()
-        leaving.start(**MOVING, crash_at="volume packed")
+        leaving.start(**MOVING, crash_at="volume exported")
         await wallet.until_answers(stored)
         begun = await engine(leaving, "move", stored, "--to", "kubernetes")
         assert begun["moves"] == [{"name": stored, "refused": None}]

@@ -36,7 +36,7 @@ def exports_app(
             return problem_response(NOT_FOUND, _GONE)
         return FileResponse(
             path,
-            media_type="application/gzip",
+            media_type="application/x-tar",
             filename=found.file_name,
             headers={"Cache-Control": "no-store"},
         )

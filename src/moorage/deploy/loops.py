@@ -9,7 +9,7 @@ from moorage.deploy.addresses.unseen import LOOK_SECONDS
 from moorage.deploy.keeping.asleep.visits import FOLLOW_SECONDS
 from moorage.deploy.keeping.usage import SAMPLE_SECONDS
 from moorage.deploy.services import DeployServices
-from moorage.deploy.work.carrying import TIDY_SECONDS
+from moorage.deploy.work.moving import TIDY_SECONDS
 from moorage.loop import Loop, Scope
 
 OLD_SOURCES_SECONDS = 3600.0
@@ -76,12 +76,5 @@ def _of_keeper(deploy: DeployServices) -> tuple[Loop, ...]:
         Loop("requests", every_seconds=FOLLOW_SECONDS, tick=deploy.visits.follow, scope=scope),
         Loop("usage", every_seconds=SAMPLE_SECONDS, tick=usage.sample, scope=scope),
         Loop("old usage", every_seconds=300, tick=usage.purge, scope=scope),
-        *_of_volume_copies(deploy),
+        Loop("old volumes", every_seconds=TIDY_SECONDS, tick=deploy.volume_moves.tidy, scope=scope),
     )
-
-
-def _of_volume_copies(deploy: DeployServices) -> tuple[Loop, ...]:
-    if (carrying := deploy.carrying) is None:
-        return ()
-    tidy, scope = carrying.tidy, Scope.KEEPER
-    return (Loop("old volumes", every_seconds=TIDY_SECONDS, tick=tidy, scope=scope),)

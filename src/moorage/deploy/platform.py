@@ -10,7 +10,6 @@ from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.keeping.asleep.visits import AccessLog
 from moorage.deploy.work.health import Healthy, wait_until_healthy
 from moorage.engines.engine import Engine, EngineView
-from moorage.engines.volume_copies import VolumeCopies
 from moorage.planning.plan import Plan
 
 
@@ -27,7 +26,6 @@ class Keeping:
     access_log: AccessLog
     discard_toolchains: Callable[[Plan], Awaitable[None]]  # of a plan that failed
     answers_plain: Callable[[str], Awaitable[bool]] = _never  # the same without TLS
-    volumes: VolumeCopies | None = None  # where any may have to be filled
     engine: str = ""  # the kind of engine that uploads are built on
     healthy: Healthy = wait_until_healthy
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep

@@ -35,7 +35,6 @@ from moorage.deploy.keeping.usage import UsageMeter
 from moorage.deploy.platform import AppPlatform
 from moorage.deploy.sources import Sources
 from moorage.deploy.work.cancellation import Cancellation, ClearingUp
-from moorage.deploy.work.carrying import nothing_carried
 from moorage.deploy.work.rollback import Rollback
 from moorage.deploy.work.services import SwitchServices
 from moorage.deploy.work.specs import Specs
@@ -167,7 +166,7 @@ class DeployServices(SwitchServices):
             on_failed=self._platform.kept.discard_toolchains,
             engine=self._platform.kept.engine,
             healthy=self._platform.kept.healthy,
-            carried=nothing_carried if self.carrying is None else self.carrying.carried,
+            moved=self.volume_moves.moved,
         )
 
     @cached_property

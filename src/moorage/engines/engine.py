@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from moorage.address import Address
-from moorage.engines.carried import NewVolume, VolumeArchive, VolumeContent
+from moorage.archive.tree import Tree
 from moorage.planning.plan import Plan
 from moorage.records.deployment import LogKind, LogStream
 
@@ -74,6 +74,16 @@ class InstanceSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NewVolume:
+    """A volume that is to be made."""
+
+    volume_id: str
+    owner: str  # the wallet whose apps use it
+    deployment_id: str  # whose app is to use it first; its build is on the same engine
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Instance:
     """A running app, and the address where it answers HTTP."""
 
@@ -110,7 +120,7 @@ class WrittenFiles:
     size_bytes: int
     complete: bool  # False: there may be more; counting is bounded
     paths: tuple[str, ...] = ()  # below the app's directory
-    outside: tuple[str, ...] = ()  # elsewhere, where `pack_written` takes nothing from
+    outside: tuple[str, ...] = ()  # elsewhere; `read_volume` takes none of these
 
 
 class IncidentKind(StrEnum):
@@ -148,7 +158,7 @@ class Capabilities:
     volumes: bool  # an app can have a directory that its next versions keep
     caches: bool  # builds keep files for later builds of the same wallet
     dockerfiles: bool = False  # builds any Dockerfile; others only what is planned from it
-    written_files: bool = False  # an app can write beside its volume, and `pack_written` takes it
+    written_files: bool = False  # an app can write beside its volume, and `read_volume` takes it
 
 
 class EngineView(Protocol):
@@ -280,58 +290,31 @@ class Engine(EngineView, Protocol):
         """Returns the ids of all volumes of which anything is on this machine."""
         ...
 
-    async def export_volume(self, volume_id: str, target: Path) -> None:
-        """Copies the files of a volume into the new directory `target`; links are left out.
+    async def read_volume(
+        self, volume_id: str, target: Path, *, max_bytes: int | None = None, written_by: str = ""
+    ) -> Tree | None:
+        """Writes a volume's files to the new file `target`; None for one that was never made.
 
-        Apps may be using it. Raises DeployFailed if the volume can't be read here, OSError.
+        Apps may be using it; what they write meanwhile may be missing. `max_bytes` is the volume's
+        own size by default. With `written_by`, takes what the app of that deployment has written
+        below its directory instead, at the same paths, without directories of tools. Raises
+        DeployFailed, also for more than `max_bytes`, ClusterUnavailable, OSError.
         """
         ...
 
-    async def volume_content(self, volume_id: str) -> VolumeContent:
-        """Returns how much is in a volume; nothing, not even a file, of one that was never made.
+    async def write_volume(self, volume: NewVolume, tree: Tree) -> None:
+        """Makes a new volume with these files, in place of any of its id.
 
-        Apps may be using it. Raises DeployFailed, OSError.
+        It is on its disk afterwards. Raises DeployFailed if an app uses it or the files do not fit,
+        OSError, ClusterUnavailable.
         """
         ...
 
-    async def pack_volume(self, volume_id: str, target: Path, *, max_bytes: int) -> VolumeArchive:
-        """Writes a volume's files to a new file; the apps that use it must be stopped.
+    async def delete_volume(self, volume_id: str, *, unless_used: bool = False) -> None:
+        """Removes a volume and its content; the apps that use it must be stopped.
 
-        Links, modes, times and holes are kept; sockets, pipes and devices are left out. Raises
-        DeployFailed, also for more than `max_bytes`; OSError.
+        `unless_used`: does nothing if an app uses it.
         """
-        ...
-
-    async def pack_written(
-        self, deployment_id: str, target: Path, *, max_bytes: int
-    ) -> VolumeArchive:
-        """Writes what an app has written below its directory to a new file; it must be stopped.
-
-        As `pack_volume` does, with the same relative paths. Directories of tools are left out.
-        Raises DeployFailed, also where `capabilities` say that there is nothing to take; OSError.
-        """
-        ...
-
-    async def prepare_volume(self, volume: NewVolume, needed: VolumeContent) -> None:
-        """Makes a new, empty volume in place of any of this id, for what `pack_volume` packs.
-
-        Raises DeployFailed if that does not fit, OSError.
-        """
-        ...
-
-    async def fill_volume(self, volume: NewVolume, archive: VolumeArchive) -> None:
-        """Puts an archive's files into a prepared volume; they are on its disk afterwards.
-
-        Raises DeployFailed, OSError.
-        """
-        ...
-
-    async def clear_volume(self, volume_id: str) -> None:
-        """Removes the content of a volume, unless an app uses it."""
-        ...
-
-    async def remove_volume(self, volume_id: str) -> None:
-        """Removes a volume and its content; the apps that use it must be stopped."""
         ...
 
     async def running(self) -> dict[str, Instance]:

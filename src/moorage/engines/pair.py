@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from moorage.engines.carried import NewVolume, VolumeArchive, VolumeContent
+from moorage.archive.tree import Tree
 from moorage.engines.engine import (
     AppExit,
     BuildSpec,
@@ -23,6 +23,7 @@ from moorage.engines.engine import (
     Instance,
     InstanceSpec,
     LogPage,
+    NewVolume,
     Usage,
     WrittenFiles,
 )
@@ -120,46 +121,29 @@ class EnginePair:
         """As `Engine.volumes`."""
         return await self.own.volumes() | await self.leaving.volumes()
 
-    async def export_volume(self, volume_id: str, target: Path) -> None:
-        """As `Engine.export_volume`. Raises ClusterUnavailable while it moves."""
-        found = await self._with_volume(volume_id)
-        if len(found) > 1:
-            raise ClusterUnavailable("What a move has left of the volume is to be removed first.")
-        await (*found, self.own)[0].export_volume(volume_id, target)
+    async def read_volume(
+        self, volume_id: str, target: Path, *, max_bytes: int | None = None, written_by: str = ""
+    ) -> Tree | None:
+        """As `Engine.read_volume`. Raises ClusterUnavailable while it moves."""
+        if written_by:
+            engine = await self.engine_of(written_by)
+        else:
+            found = await self._with_volume(volume_id)
+            if len(found) > 1:
+                raise ClusterUnavailable("What a move has left of it is to be removed first.")
+            engine = (*found, self.own)[0]
+        return await engine.read_volume(
+            volume_id, target, max_bytes=max_bytes, written_by=written_by
+        )
 
-    async def volume_content(self, volume_id: str) -> VolumeContent:
-        """As `Engine.volume_content`."""
-        return await (*await self._with_volume(volume_id), self.own)[0].volume_content(volume_id)
+    async def write_volume(self, volume: NewVolume, tree: Tree) -> None:
+        """As `Engine.write_volume`, on the engine that has the deployment."""
+        await (await self.engine_of(volume.deployment_id)).write_volume(volume, tree)
 
-    async def pack_volume(self, volume_id: str, target: Path, *, max_bytes: int) -> VolumeArchive:
-        """As `Engine.pack_volume`."""
-        engine = (*await self._with_volume(volume_id), self.own)[0]
-        return await engine.pack_volume(volume_id, target, max_bytes=max_bytes)
-
-    async def pack_written(
-        self, deployment_id: str, target: Path, *, max_bytes: int
-    ) -> VolumeArchive:
-        """As `Engine.pack_written`."""
-        engine = await self.engine_of(deployment_id)
-        return await engine.pack_written(deployment_id, target, max_bytes=max_bytes)
-
-    async def prepare_volume(self, volume: NewVolume, needed: VolumeContent) -> None:
-        """As `Engine.prepare_volume`, on the gateway's own engine."""
-        await self.own.prepare_volume(volume, needed)
-
-    async def fill_volume(self, volume: NewVolume, archive: VolumeArchive) -> None:
-        """As `Engine.fill_volume`, on the gateway's own engine."""
-        await self.own.fill_volume(volume, archive)
-
-    async def clear_volume(self, volume_id: str) -> None:
-        """As `Engine.clear_volume`."""
+    async def delete_volume(self, volume_id: str, *, unless_used: bool = False) -> None:
+        """As `Engine.delete_volume`."""
         for engine in await self._with_volume(volume_id):
-            await engine.clear_volume(volume_id)
-
-    async def remove_volume(self, volume_id: str) -> None:
-        """As `Engine.remove_volume`."""
-        for engine in await self._with_volume(volume_id):
-            await engine.remove_volume(volume_id)
+            await engine.delete_volume(volume_id, unless_used=unless_used)
 
     async def running(self) -> dict[str, Instance]:
         """As `Engine.running`."""

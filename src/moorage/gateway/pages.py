@@ -89,7 +89,7 @@ async def _absence(project: Project, rooms: Rooms) -> Absence:
             return Absence(_why_suspended(project))
         case ProjectStatus.FAILED:
             return Absence(HostState.FAILED)
-        case ProjectStatus.ACTIVE if project.volume and await jobs.carries(
+        case ProjectStatus.ACTIVE if project.volume and await jobs.is_moving(
             rooms.core.db, project.id
         ):
             return Absence(HostState.MOVING)

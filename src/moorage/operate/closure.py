@@ -125,7 +125,7 @@ async def _remove_apps(machine: Machine) -> None:
         await engine.remove(deployment_id)
     if engine.capabilities.volumes:
         for volume_id in await engine.volumes():
-            await engine.remove_volume(volume_id)
+            await engine.delete_volume(volume_id)
 
 
 async def _delete_projects(machine: Machine) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from moorage.address import Address
-from moorage.engines.carried import NewVolume, VolumeArchive, VolumeContent
+from moorage.archive.tree import Tree
 from moorage.engines.engine import (
     AppExit,
     BuildSpec,
@@ -17,11 +17,12 @@ from moorage.engines.engine import (
     InstanceSpec,
     LogLine,
     LogPage,
+    NewVolume,
     Usage,
 )
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import LogKind, LogStream
-from support.gateway.fakes import page_of
+from support.gateway.fakes import page_of, tree_of
 
 
 class FileEngine:
@@ -86,34 +87,17 @@ class FileEngine:
     async def volumes(self) -> set[str]:
         return {path.name for path in self._volumes.iterdir()}
 
-    async def export_volume(self, volume_id: str, target: Path) -> None:
-        target.mkdir()
+    async def read_volume(
+        self, volume_id: str, target: Path, *, max_bytes: int | None = None, written_by: str = ""
+    ) -> Tree | None:
+        return tree_of("", target)
 
-    async def volume_content(self, volume_id: str) -> VolumeContent:
-        return VolumeContent(size_bytes=0, files=0)
-
-    async def pack_volume(self, volume_id: str, target: Path, *, max_bytes: int) -> VolumeArchive:
-        target.touch()
-        return VolumeArchive(path=target, digest="")
-
-    async def pack_written(
-        self, deployment_id: str, target: Path, *, max_bytes: int
-    ) -> VolumeArchive:
-        del deployment_id, max_bytes
-        target.touch()
-        return VolumeArchive(path=target, digest="")
-
-    async def prepare_volume(self, volume: NewVolume, needed: VolumeContent) -> None:
+    async def write_volume(self, volume: NewVolume, tree: Tree) -> None:
         (self._volumes / volume.volume_id).touch()
 
-    async def fill_volume(self, volume: NewVolume, archive: VolumeArchive) -> None:
-        return
-
-    async def clear_volume(self, volume_id: str) -> None:
-        return
-
-    async def remove_volume(self, volume_id: str) -> None:
-        (self._volumes / volume_id).unlink(missing_ok=True)
+    async def delete_volume(self, volume_id: str, *, unless_used: bool = False) -> None:
+        if not unless_used:
+            (self._volumes / volume_id).unlink(missing_ok=True)
 
     async def connections(self, deployment_id: str) -> int:
         return 0

@@ -1,18 +1,19 @@
 """Stand-ins for the parts whose faults can't be provoked otherwise: a runtime, routes, a chain."""
 
 import asyncio
+import tempfile
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 from moorage.address import Address
+from moorage.archive.tree import Tree, read_tree, write_tree
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.clock import Clock
 from moorage.deploy.entrance.capacity import Capacity, Policy
-from moorage.engines.carried import NewVolume, VolumeArchive, VolumeContent
 from moorage.engines.engine import (
     AppExit,
     BuildSpec,
@@ -25,6 +26,7 @@ from moorage.engines.engine import (
     Limits,
     LogLine,
     LogPage,
+    NewVolume,
     Usage,
     WrittenFiles,
 )
@@ -97,7 +99,6 @@ class FakeRuntime:
         self.gates: dict[str, asyncio.Event] = {}
         self.kept_volumes: set[str] = set()
         self.data: dict[str, str] = {}  # what was put into volumes
-        self.content = VolumeContent(size_bytes=1 << 20, files=3)  # of each volume
         self.exits: dict[str, AppExit] = {}
         self.logs: dict[tuple[str, LogKind], str] = {}
         self.notes: dict[str, list[str]] = {}
@@ -185,41 +186,25 @@ class FakeRuntime:
         await self._enter("volumes", "")
         return set(self.kept_volumes)
 
-    async def export_volume(self, volume_id: str, target: Path) -> None:
-        await self._enter("export_volume", volume_id)
-        target.mkdir()
-        (target / "kept.txt").write_text("kept")
+    async def read_volume(
+        self, volume_id: str, target: Path, *, max_bytes: int | None = None, written_by: str = ""
+    ) -> Tree | None:
+        if written_by:
+            await self._enter("read_written", written_by)
+            return tree_of(f"written by {written_by}", target)
+        await self._enter("read_volume", volume_id)
+        return tree_of(self.data.get(volume_id, "kept"), target)
 
-    async def volume_content(self, volume_id: str) -> VolumeContent:
-        await self._enter("volume_content", volume_id)
-        return self.content
-
-    async def pack_volume(self, volume_id: str, target: Path, *, max_bytes: int) -> VolumeArchive:
-        await self._enter("pack_volume", volume_id)
-        target.write_text(self.data[volume_id])
-        return VolumeArchive(path=target, digest="sha256:any")
-
-    async def pack_written(
-        self, deployment_id: str, target: Path, *, max_bytes: int
-    ) -> VolumeArchive:
-        await self._enter("pack_written", deployment_id)
-        target.write_text(f"written by {deployment_id}")
-        return VolumeArchive(path=target, digest="sha256:any")
-
-    async def prepare_volume(self, volume: NewVolume, needed: VolumeContent) -> None:
-        await self._enter("prepare_volume", volume.volume_id)
+    async def write_volume(self, volume: NewVolume, tree: Tree) -> None:
+        await self._enter("write_volume", volume.volume_id)
         self.kept_volumes.add(volume.volume_id)
-        self.data[volume.volume_id] = ""
+        self.data[volume.volume_id] = text_of(tree)
 
-    async def fill_volume(self, volume: NewVolume, archive: VolumeArchive) -> None:
-        await self._enter("fill_volume", volume.volume_id)
-        self.data[volume.volume_id] = archive.path.read_text()
-
-    async def clear_volume(self, volume_id: str) -> None:
-        await self._enter("clear_volume", volume_id)
-
-    async def remove_volume(self, volume_id: str) -> None:
-        await self._enter("remove_volume", volume_id)
+    async def delete_volume(self, volume_id: str, *, unless_used: bool = False) -> None:
+        if unless_used:
+            await self._enter("clear_volume", volume_id)
+            return
+        await self._enter("delete_volume", volume_id)
         self.kept_volumes.discard(volume_id)
         self.data.pop(volume_id, None)
 
@@ -495,3 +480,19 @@ def paywall_of(
         lookups=Lookups(looks=MemoryRateLimiter(clock=clock, limit=looks), clock=clock),
         clock=clock,
     )
+
+
+def tree_of(text: str, target: Path) -> Tree:
+    """A volume's files: one, which has this text."""
+    with tempfile.TemporaryDirectory() as directory:
+        data = Path(directory, "data")
+        data.mkdir()
+        (data / "kept.txt").write_text(text)
+        return write_tree(data, target, max_bytes=1 << 20)
+
+
+def text_of(tree: Tree) -> str:
+    """What `tree_of` was given."""
+    with tempfile.TemporaryDirectory() as directory, tree.path.open("rb") as source:
+        read_tree(source, Path(directory), digest=tree.digest, max_bytes=1 << 20)
+        return Path(directory, "kept.txt").read_text()

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 from yard import Yard
 
+from moorage.archive.project import Manifest
 from moorage.deploy.keeping.deleted.evictions import AT_ONCE, DAY_MS, Evictions
-from moorage.deploy.keeping.deleted.exports import Contents
 from moorage.deploy.keeping.stopped.suspension import block_project
 from moorage.engines.engine import LogLine, LogPage
 from moorage.errors import DeployFailed, FailureCause
@@ -62,10 +62,27 @@ async def archive(yard: Yard, project: Project) -> Path:
 
 
 def inside(path: Path) -> dict[str, bytes]:
-    """The files of an archive, by their paths."""
+    """The parts of an archive that are no tree, and the files of those that are."""
+    found = dict[str, bytes]()
     with tarfile.open(path) as packed:
-        found = {each.name: packed.extractfile(each) for each in packed if each.isfile()}
-        return {name: file.read() for name, file in found.items() if file is not None}
+        for entry in packed:
+            content = read(packed, entry)
+            if not entry.name.endswith(".tar.gz"):
+                found[entry.name] = content
+                continue
+            with tarfile.open(fileobj=io.BytesIO(content)) as tree:
+                found |= {each.name: read(tree, each) for each in tree if each.isreg()}
+    return found
+
+
+def read(packed: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
+    file = packed.extractfile(entry)
+    assert file is not None
+    return file.read()
+
+
+def manifest_of(path: Path) -> Manifest:
+    return msgspec.json.decode(inside(path)["manifest.json"], type=Manifest)
 
 
 async def test_owner_is_given_what_the_project_has_while_it_still_runs(
@@ -82,12 +99,11 @@ async def test_owner_is_given_what_the_project_has_while_it_still_runs(
 
     (event,) = await told(yard)
     found = inside(await archive(yard, project))
-    name = project.unique_name
-    assert found[f"{name}/files/without"] == b".pnpm-store .venv __pycache__ node_modules"
-    assert found[f"{name}/data/kept.txt"] == b"kept"
-    assert found[f"{name}/runtime.log"].endswith(b"again\n")
-    contents = msgspec.json.decode(found[f"{name}/export.json"], type=Contents)
-    assert (contents.variables, contents.left_out) == (["TOKEN"], {})
+    assert found["files/without"] == b".pnpm-store .venv __pycache__ node_modules"
+    assert found["data/kept.txt"] == b"kept"
+    assert found["runtime.log"].endswith(b"again\n")
+    manifest = manifest_of(await archive(yard, project))
+    assert (manifest.variables, list(manifest.left_out)) == (["TOKEN"], ["variables"])
     assert b"hush" not in b"".join(found.values())
     assert str(event["path"]).startswith("/exports/")
     assert await status_of(yard, project) is not ProjectStatus.DELETED
@@ -238,36 +254,6 @@ async def test_last_archive_that_fails_for_a_day_leaves_the_earlier_one(
     assert inside(await archive(yard, project)) == before
 
 
-async def test_earlier_archive_without_the_volume_does_not_do(
-    yard: Yard, evicting: Evictions, project: Project
-) -> None:
-    """An earlier version of the gateway made such."""
-    await yard.serving(project)
-    await order(yard, project)
-    await evicting.tick()
-    path = await archive(yard, project)
-    found = inside(path)
-    name = f"{project.unique_name}/export.json"
-    contents = msgspec.json.decode(found[name], type=Contents)
-    lacking = msgspec.structs.replace(contents, left_out={"data": "its owner may not read it"})
-    with tarfile.open(path, "w:gz") as packed:
-        for member, text in {**found, name: msgspec.json.encode(lacking)}.items():
-            entry = tarfile.TarInfo(member)
-            entry.size = len(text)
-            packed.addfile(entry, io.BytesIO(text))
-    async with yard.db.transaction(durable=True) as tx:
-        await configuration.give_volume(tx, project.id)
-    yard.runtime.faults["export_volume"] = [OSError("the cluster does not answer")] * 2
-    for _ in range(2):
-        yard.clock.advance(2 * DAY_MS)
-        await evicting.tick()
-    assert await status_of(yard, project) is not ProjectStatus.DELETED
-    yard.clock.advance(DAY_MS)
-    await evicting.tick()
-    assert await status_of(yard, project) is ProjectStatus.DELETED
-    assert f"{project.unique_name}/data/kept.txt" in inside(await archive(yard, project))
-
-
 async def test_last_archive_is_tried_again_however_late_its_first_try_fails(
     yard: Yard, evicting: Evictions, project: Project
 ) -> None:
@@ -293,7 +279,7 @@ async def test_archive_that_is_older_than_the_volume_does_not_do(
     await evicting.tick()
     async with yard.db.transaction(durable=True) as tx:
         await configuration.give_volume(tx, project.id)
-    yard.runtime.faults["export_volume"] = [OSError("the cluster does not answer")] * 2
+    yard.runtime.faults["read_volume"] = [OSError("the cluster does not answer")] * 2
     for _ in range(2):
         yard.clock.advance(2 * DAY_MS)
         await evicting.tick()
@@ -301,7 +287,7 @@ async def test_archive_that_is_older_than_the_volume_does_not_do(
     yard.clock.advance(DAY_MS)
     await evicting.tick()
     assert await status_of(yard, project) is ProjectStatus.DELETED
-    assert f"{project.unique_name}/data/kept.txt" in inside(await archive(yard, project))
+    assert "data/kept.txt" in inside(await archive(yard, project))
 
 
 async def test_archive_with_the_volume_does_when_the_last_one_fails_for_a_day(
@@ -312,13 +298,13 @@ async def test_archive_with_the_volume_does_when_the_last_one_fails_for_a_day(
         await configuration.give_volume(tx, project.id)
     await order(yard, project)
     await evicting.tick()
-    yard.runtime.faults["export_volume"] = [OSError("the cluster does not answer")] * 2
+    yard.runtime.faults["read_volume"] = [OSError("the cluster does not answer")] * 2
     for _ in range(2):
         assert await status_of(yard, project) is not ProjectStatus.DELETED
         yard.clock.advance(2 * DAY_MS)
         await evicting.tick()
     assert await status_of(yard, project) is ProjectStatus.DELETED
-    assert f"{project.unique_name}/data/kept.txt" in inside(await archive(yard, project))
+    assert "data/kept.txt" in inside(await archive(yard, project))
 
 
 async def test_order_that_is_put_off_gets_another_last_archive(
@@ -397,9 +383,7 @@ async def test_what_an_engine_cannot_give_is_named(
     failed = DeployFailed(FailureCause.INTERRUPTED, "it is an image")
     yard.runtime.faults["export_files"] = [failed]
     await evicting.tick()
-    found = inside(await archive(yard, project))
-    contents = msgspec.json.decode(found[f"{project.unique_name}/export.json"], type=Contents)
-    assert contents.left_out == {"files": "it is an image"}
+    assert manifest_of(await archive(yard, project)).left_out == {"files": "it is an image"}
 
 
 async def test_volume_that_can_not_be_exported_is_not_deleted_unless_the_operator_says_so(
@@ -410,7 +394,7 @@ async def test_volume_that_can_not_be_exported_is_not_deleted_unless_the_operato
     async with yard.db.transaction(durable=True) as tx:
         await configuration.give_volume(tx, project.id)
     failed = DeployFailed(FailureCause.OUT_OF_DISK, "its owner may not read it")
-    yard.runtime.faults["export_volume"] = [failed] * 20
+    yard.runtime.faults["read_volume"] = [failed] * 20
     await order(yard, project, days=0)
     for _ in range(10):
         await evicting.tick()

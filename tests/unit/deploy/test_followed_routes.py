@@ -156,7 +156,7 @@ async def test_visitor_of_a_sleeping_app_waits_until_the_keeper_has_started_it(
     assert routes.table == {HOST: socket_of(app)}
 
 
-async def test_app_whose_volume_is_carried_is_not_wanted_until_it_has_come(
+async def test_app_whose_volume_moves_is_not_wanted_until_it_has_come(
     yard: Yard,
     project: Project,
     app: Deployment,
@@ -167,15 +167,15 @@ async def test_app_whose_volume_is_carried_is_not_wanted_until_it_has_come(
         await configuration.give_volume(tx, project.id)
         assert await projects.fall_asleep(tx, project.id, serving=app.id, at_ms=1)
     await yard.queued(project)
-    yard.db.sql("UPDATE jobs SET step = 'carrying'")
+    yard.db.sql("UPDATE jobs SET step = 'moving'")
     yard.runtime.apps.clear()
-    looked, carries = list[bool](), jobs.carries
+    looked, carries = list[bool](), jobs.is_moving
 
     async def told(source: Source, project_id: str) -> bool:
         looked.append(await carries(source, project_id))
         return looked[-1]
 
-    monkeypatch.setattr(jobs, "carries", told)
+    monkeypatch.setattr(jobs, "is_moving", told)
     waiting = asyncio.create_task(wake.host(HOST))
 
     async def has_looked() -> bool:

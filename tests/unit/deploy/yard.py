@@ -19,7 +19,6 @@ from moorage.deploy.platform import AppPlatform, Keeping
 from moorage.deploy.services import DeployServices
 from moorage.engines.engine import BuildSpec, Engine, Instance
 from moorage.engines.pair import EnginePair
-from moorage.engines.volume_copies import VolumeCopies
 from moorage.failpoints import armed
 from moorage.ledger.services import LedgerServices, LedgerSettings
 from moorage.money import MicroUsd
@@ -112,10 +111,9 @@ class Yard:
         self.sources = sources
         self.runtime = FakeRuntime()
         self.engine: Engine = self.runtime
-        self.volumes: VolumeCopies | None = None
         if leaving is not None:
             pair = EnginePair(own=self.runtime, leaving=leaving, shares_volumes=False)
-            self.engine, self.volumes = pair, VolumeCopies(pair, sources.parent / "carried")
+            self.engine = pair
         self.routes = FakeRoutes()
         self.steps: list[str] = []
         self.failed: list[Plan] = []  # the plans of what failed, once it was cleared up
@@ -173,7 +171,6 @@ class Yard:
             view=self.engine,
             keeping=Keeping(
                 runtime=self.engine,
-                volumes=self.volumes,
                 answers=self._answers,
                 answers_plain=self._answers_plain,
                 access_log=NoVisits(),

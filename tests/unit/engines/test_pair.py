@@ -111,10 +111,10 @@ async def test_what_both_engines_have_of_a_volume_counts_and_is_removed_once(
 
     own.kept_volumes, leaving.kept_volumes = {"shared"}, {"shared", "left"}
     assert await pair.volumes() == {"shared", "left"}
-    await pair.remove_volume("shared")
-    await pair.remove_volume("left")
-    assert own.called("remove_volume") == ["shared"]
-    assert leaving.called("remove_volume") == ["left"]
+    await pair.delete_volume("shared")
+    await pair.delete_volume("left")
+    assert own.called("delete_volume") == ["shared"]
+    assert leaving.called("delete_volume") == ["left"]
 
 
 async def test_volume_that_the_other_engine_alone_has_is_never_begun_anew(
@@ -152,8 +152,8 @@ async def test_of_two_copies_of_a_volume_none_is_exported_and_both_are_removed(
     pair = EnginePair(own=own, leaving=leaving, shares_volumes=False)
     own.kept_volumes, leaving.kept_volumes = {"shop"}, {"shop"}
     with pytest.raises(ClusterUnavailable):
-        await pair.export_volume("shop", tmp_path / "data")
-    await pair.remove_volume("shop")
+        await pair.read_volume("shop", tmp_path / "archive")
+    await pair.delete_volume("shop")
     assert await pair.volumes() == set()
 
 

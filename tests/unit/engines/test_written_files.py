@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from moorage.archive.tree import read_tree
 from moorage.engines.disks import written
 from moorage.engines.disks.disk import AppDisk
-from moorage.engines.disks.unpacking import ArchiveBounds, unpack
-from moorage.engines.disks.written import pack_written, written_since
+from moorage.engines.disks.written import read_written, written_since
 from moorage.engines.engine import WrittenFiles
 from moorage.errors import DeployFailed
 
@@ -103,9 +103,9 @@ def test_what_was_written_is_packed_with_its_paths_and_nothing_else(tmp_path: Pa
     os.mkfifo(app / "pipe")
     (app / "latest").symlink_to("uploads/new/photo.png")
     volume.mkdir()
-    archive = pack_written(app, tmp_path / "archive", since_ns=built_ns, max_bytes=1_000)
+    archive = read_written(app, tmp_path / "archive", since_ns=built_ns, max_bytes=1_000)
     with archive.path.open("rb") as source:
-        unpack(source, volume, ArchiveBounds(max_bytes=1_000), digest=archive.digest)
+        read_tree(source, volume, digest=archive.digest, max_bytes=1_000)
     files = {str(it.relative_to(volume)) for it in volume.rglob("*") if not it.is_dir()}
     assert files == {"entries.json", "latest", "uploads/new/photo.png"}
     assert (volume / "entries.json").read_text() == "[1]"
@@ -114,13 +114,12 @@ def test_what_was_written_is_packed_with_its_paths_and_nothing_else(tmp_path: Pa
 
 def test_nothing_written_is_packed_as_nothing(tmp_path: Path) -> None:
     built_ns = write(tmp_path / "app/index.js")
-    archive = pack_written(
+    archive = read_written(
         tmp_path / "app", tmp_path / "archive", since_ns=built_ns, max_bytes=1_000
     )
     (tmp_path / "volume").mkdir()
     with archive.path.open("rb") as source:
-        bounds = ArchiveBounds(max_bytes=1_000)
-        unpack(source, tmp_path / "volume", bounds, digest=archive.digest)
+        read_tree(source, tmp_path / "volume", digest=archive.digest, max_bytes=1_000)
     assert list((tmp_path / "volume").iterdir()) == []
 
 
@@ -129,15 +128,14 @@ def test_all_is_packed_where_nobody_noted_the_end_of_the_build(tmp_path: Path) -
     write(tmp_path / "disk/app/entries.json")
     (tmp_path / "volume").mkdir()
     disk = AppDisk(image=tmp_path / "disk.img", mount_point=tmp_path / "disk")
-    archive = disk.pack_written(tmp_path / "archive", max_bytes=1_000)
+    archive = disk.read_written(tmp_path / "archive", max_bytes=1_000)
     with archive.path.open("rb") as source:
-        bounds = ArchiveBounds(max_bytes=1_000)
-        unpack(source, tmp_path / "volume", bounds, digest=archive.digest)
+        read_tree(source, tmp_path / "volume", digest=archive.digest, max_bytes=1_000)
     assert (tmp_path / "volume/entries.json").read_text() == "x"
 
 
 def test_more_than_a_volume_holds_is_not_packed(tmp_path: Path) -> None:
     write(tmp_path / "app/large", "x" * 2_000)
     with pytest.raises(DeployFailed, match="can't be taken along") as failed:
-        pack_written(tmp_path / "app", tmp_path / "archive", since_ns=0, max_bytes=1_000)
+        read_written(tmp_path / "app", tmp_path / "archive", since_ns=0, max_bytes=1_000)
     assert "discard_written: true" in failed.value.reason

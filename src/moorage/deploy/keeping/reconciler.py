@@ -107,7 +107,7 @@ class Reconciler:
         await self.sweep_sources(min_age_seconds=min_age_seconds)
         for volume_id in await self._runtime.volumes():
             if await projects.is_deleted(self._db, volume_id):
-                await self._runtime.remove_volume(volume_id)
+                await self._runtime.delete_volume(volume_id)
 
     async def sweep_sources(self, *, min_age_seconds: float) -> None:
         """Removes uploads of no deployment under way that are older than this."""
@@ -169,7 +169,7 @@ class Reconciler:
             await self._runtime.remove(deployment.id)
             await self._sources.drop(deployment.id)
         if project.volume:
-            await self._runtime.remove_volume(project.id)
+            await self._runtime.delete_volume(project.id)
         async with self._db.transaction(durable=True) as tx:
             await domains.remove_of(tx, project.id)
             await configuration.forget(tx, project.id)
@@ -220,7 +220,7 @@ class Reconciler:
             work.begin("delete", lambda: self.delete(project))
 
     async def _bring_in_line(self, project: Project, serving: str) -> None:
-        if project.volume and await jobs.carries(self._db, project.id):
+        if project.volume and await jobs.is_moving(self._db, project.id):
             return  # it is begun anew, here or on the other engine, when that is over
         instance, app = await self._runtime.instance(serving), self._apps.app(serving)
         if project.status is ProjectStatus.SUSPENDED:
@@ -257,7 +257,7 @@ class Reconciler:
         project = await self._serves(project_id, serving)
         if deployment is None or project is None:
             return
-        if project.volume and await jobs.carries(self._db, project_id):
+        if project.volume and await jobs.is_moving(self._db, project_id):
             return
         if project.status is ProjectStatus.ACTIVE:
             await self._begin(project, deployment)

@@ -84,7 +84,7 @@ class Releases:
             if project is None or not project.volume:
                 return
             if project.serving_deployment_id is None or project.volume_begins:
-                await self._runtime.clear_volume(project.id)
+                await self._runtime.delete_volume(project.id, unless_used=True)
 
     async def _collect(self, running: Collection[str]) -> bool:
         """Ends the keeping of releases beyond the limit; returns False if some still run."""

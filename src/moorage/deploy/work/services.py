@@ -3,8 +3,8 @@
 from functools import cached_property
 
 from moorage.deploy.addresses.services import AddressServices
-from moorage.deploy.limits import app_limits
-from moorage.deploy.work.carrying import Carrying
+from moorage.deploy.limits import app_limits, capacity_policy
+from moorage.deploy.work.moving import VolumeMoves
 from moorage.deploy.work.switch import Switch
 from moorage.engines.locks import Locks
 from moorage.ledger.metering import Metering
@@ -35,15 +35,12 @@ class SwitchServices(AddressServices):
         return Locks()
 
     @cached_property
-    def carrying(self) -> Carrying | None:
-        """None where all engines of the gateway have the same volumes."""
-        volumes = self._platform.kept.volumes
-        if volumes is None:
-            return None
-        return Carrying(
+    def volume_moves(self) -> VolumeMoves:
+        return VolumeMoves(
             db=self._db,
             runtime=self._platform.kept.runtime,
-            volumes=volumes,
+            scratch=self._core.data_dir / "apps" / "moving",
+            reserve_bytes=capacity_policy(self._settings).reserve_bytes,
             addresses=self.addresses,
             apps=self.apps,
             metering=self._metering,

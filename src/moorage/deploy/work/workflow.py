@@ -15,10 +15,9 @@ import structlog
 from moorage.clock import Clock
 from moorage.deploy.sources import Sources
 from moorage.deploy.work.advice import second_try
-from moorage.deploy.work.carrying import BUILT, nothing_carried
 from moorage.deploy.work.failure import fail, fail_project
 from moorage.deploy.work.health import Healthy, wait_until_healthy
-from moorage.deploy.work.moving import build_moved, moves
+from moorage.deploy.work.moving import BUILT, build_moved, moves
 from moorage.deploy.work.specs import Specs, plan_of
 from moorage.deploy.work.switch import Reconfigured, Switch
 from moorage.engines.engine import AppExit, BuildSpec, Engine, Instance
@@ -46,8 +45,8 @@ MAX_ATTEMPTS = 3
 """How often a deployment may be begun; it may be what crashes the gateway each time."""
 
 
-Carried = Callable[[Job, Deployment, Project], AbstractAsyncContextManager[str]]
-"""As `Carrying.carried`."""
+Moved = Callable[[Job, Deployment, Project], AbstractAsyncContextManager[str]]
+"""As `VolumeMoves.moved`."""
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -75,10 +74,10 @@ class Workflow:
         on_failed: Callable[[Plan], Awaitable[None]],
         engine: str = "",
         healthy: Healthy = wait_until_healthy,
-        carried: Carried = nothing_carried,
+        moved: Moved,
     ) -> None:
         """`engine` is the kind of engine that uploads are built on."""
-        self._carried = carried
+        self._moved = moved
         self._db = db
         self._runtime = runtime
         self._switch = switch
@@ -114,7 +113,7 @@ class Workflow:
     async def _advance(self, job: Job, deployment: Deployment, project: Project) -> None:
         """Builds, then starts; starts again when the configuration is changed meanwhile."""
         await self._switch.begin(project)
-        if job.step not in (BUILT, jobs.CARRYING):
+        if job.step not in (BUILT, jobs.MOVING):
             await self._build(job, deployment, project)
         while True:
             current = await deployments.by_id(self._db, deployment.id) or deployment
@@ -132,7 +131,7 @@ class Workflow:
         """Starts the app, checks its health, and switches to it. Raises Reconfigured."""
         failpoint("start")
         spec = self._specs.instance(deployment, project)
-        async with self._carried(job, deployment, project) as moved:
+        async with self._moved(job, deployment, project) as moved:
             instance = await self._runtime.start(spec, timeout_seconds=self._timing.listen_seconds)
             failpoint("health")
             await self._wait_until_healthy(
@@ -248,7 +247,7 @@ class Workflow:
         self, job: Job, deployment: Deployment, project: Project, failure: DeployFailed
     ) -> None:
         """Records the failure, then removes what the deployment made; credits stay."""
-        if project.volume and await jobs.carries(self._db, project.id):
+        if project.volume and await jobs.is_moving(self._db, project.id):
             # It may run on a copy still: of an attempt that was cut off, or lost its database.
             with suppress(ClusterUnavailable):
                 await self._runtime.stop(deployment.id)

@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from moorage.engines.carried import VolumeArchive
+from moorage.archive.tree import Tree
 from moorage.engines.disks.trees import remove_all, remove_below
-from moorage.engines.disks.written import pack_written, written_since
+from moorage.engines.disks.written import read_written, written_since
 from moorage.engines.engine import WrittenFiles
 from moorage.engines.host import tool
 from moorage.engines.host.kernel import version as kernel
@@ -175,13 +175,14 @@ class AppDisk(Disk):
             return None
         return written_since(self.app, self.home, built_ns)
 
-    def pack_written(self, target: Path, *, max_bytes: int) -> VolumeArchive:
-        """Packs what was written below `app` since the build. Raises DeployFailed, OSError.
+    def read_written(self, target: Path, *, max_bytes: int | None) -> Tree:
+        """Takes what was written below `app` since the build. Raises DeployFailed, OSError.
 
         All that is there, if nobody noted when that was: such apps are older than the notes.
         """
         built_ns = self._built.stat().st_ctime_ns if self._built.exists() else 0
-        return pack_written(self.app, target, since_ns=built_ns, max_bytes=max_bytes)
+        size = max_bytes or capacity_bytes(self.app)
+        return read_written(self.app, target, since_ns=built_ns, max_bytes=size)
 
     @property
     def _built(self) -> Path:

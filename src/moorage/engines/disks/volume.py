@@ -1,4 +1,4 @@
-"""A volume: a disk that outlives deployments, mounted at `/data` of its app.
+"""Volumes on this machine: disks that outlive deployments, mounted at `/data` of their apps.
 
 Its blocks are allocated when it is made, if the machine's file system can do that, so that it
 always has room.
@@ -7,32 +7,36 @@ While a new version replaces an old one, both use the volume: the disk is mounte
 has a view of it in which it owns the files (`idmap`). Blocking; call from a thread.
 """
 
+import contextlib
 import errno
 import fcntl
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from moorage.engines.carried import VolumeArchive, VolumeContent, lack_of_room
+from moorage.archive.tree import Tree, TreeRefused, read_tree, write_tree
 from moorage.engines.disks.disk import (
     IMAGE,
     Disk,
     allocate,
     capacity_bytes,
     check_image,
+    growths,
     mount_image,
 )
-from moorage.engines.disks.leaving import copy_files
-from moorage.engines.disks.unpacking import ArchiveBounds, ArchiveRefused, unpack
-from moorage.engines.failure import not_carried
+from moorage.engines.engine import NewVolume
+from moorage.engines.failure import not_carried, not_taken_along
 from moorage.engines.host import tool
-from moorage.engines.images.layer import LayerBounds, LayerRefused, Place, write_layer
+from moorage.engines.host.configuration import FOLDERS, HostConfiguration
 from moorage.engines.isolation import idmap
+from moorage.engines.locks import checked
 from moorage.errors import DeployFailed, FailureCause
+from moorage.threads import in_thread
 
 MIN_BYTES = 32 * 1024 * 1024
 _NO_ROOM = "the gateway's disk has no room for the volume: try again later"
@@ -110,86 +114,48 @@ class Volume:
             return set()
         return {path.name for path in self.mounts.iterdir()} - {_DISK}
 
-    def export(self, target: Path) -> None:
-        """Copies the files into the new directory `target`; nothing for a volume never made.
+    def read(self, target: Path, *, max_bytes: int | None) -> Tree | None:
+        """Writes the files to the new file `target`; None for a volume that was never made.
 
-        Holes and further names of files are kept. Raises DeployFailed for directories that are
-        nested too deeply, OSError.
+        Raises DeployFailed, OSError.
         """
         if not self.disk.image.exists():
-            return
+            return None
         with self._shown() as data:
-            copy_files(data, target, without=(), max_bytes=capacity_bytes(data))
-
-    def content(self) -> VolumeContent:
-        """Returns how much is in it; nothing of a volume that was never made."""
-        if not self.disk.image.exists():
-            return VolumeContent(size_bytes=0, files=0)
-        with self._shown() as data:
-            status = os.statvfs(data)
-            return VolumeContent(
-                size_bytes=(status.f_blocks - status.f_bfree) * status.f_frsize,
-                files=status.f_files - status.f_ffree,
-            )
-
-    def pack(self, target: Path, *, max_bytes: int) -> VolumeArchive:
-        """Writes the files to the new file `target`. Raises DeployFailed, OSError."""
-        if self.users():
-            raise DeployFailed(FailureCause.INTERRUPTED, "the volume is in use")
-        bounds = LayerBounds(max_bytes=max_bytes, is_image=False)
-        with self._shown() as data, target.open("xb") as out:
-            place = Place(data, _DATA, idmap.OWNER)
             try:
-                layer = write_layer([place], out, bounds)
-            except LayerRefused as error:
+                return write_tree(
+                    data, target, max_bytes=max_bytes or capacity_bytes(data), owner=idmap.OWNER
+                )
+            except TreeRefused as error:
                 raise not_carried(f"{error}") from error
-        return VolumeArchive(path=target, digest=layer.digest)
 
-    def prepare(self, size_bytes: int, needed: VolumeContent) -> None:
-        """Makes a new, empty disk, with room for so much. Raises DeployFailed, OSError."""
+    def write(self, tree: Tree, *, size_bytes: int) -> None:
+        """Makes a new disk with these files. Raises DeployFailed, OSError."""
         with self.alone():
             if self.users():
                 raise DeployFailed(FailureCause.INTERRUPTED, "the volume is in use")
-            self._create(size_bytes)
-            data = self.disk.mount_point / _DATA
             try:
-                if why := lack_of_room(os.statvfs(data), needed):
-                    raise not_carried(why)
+                self._create(size_bytes, tree)
             finally:
                 self.close()
 
-    def fill(self, archive: VolumeArchive) -> None:
-        """Unpacks an archive into the empty disk. Raises DeployFailed, OSError."""
-        with self._shown() as data, archive.path.open("rb") as source:
-            bounds = ArchiveBounds(max_bytes=capacity_bytes(data))
-            try:
-                unpack(source, data, bounds, digest=archive.digest, owner=idmap.OWNER)
-            except ArchiveRefused as error:
-                raise not_carried(f"{error}") from error
-            except OSError as error:
-                if error.errno != errno.ENOSPC:
-                    raise
-                raise not_carried("its files do not fit into the new one") from error
+    def delete(self, *, unless_used: bool) -> None:
+        """Removes the volume with its content.
 
-    def clear(self) -> None:
-        """Deletes the content, unless there is a view; the next view will be empty.
-
-        The directory stays, as others may be waiting for its lock.
+        With `unless_used` only if there is no view; the directory stays, as others may be waiting
+        for its lock.
         """
         if not self.directory.is_dir():
             return
         with self.alone():
-            if not self.users():
+            if not unless_used:
+                for deployment_id in self.users():
+                    self._unmount(self.mounts / deployment_id)
+                self.close()
+                shutil.rmtree(self.directory)
+            elif not self.users():
                 self.close()
                 self.disk.image.unlink(missing_ok=True)
-
-    def remove(self) -> None:
-        """Removes the volume with its content."""
-        with self.alone():
-            for deployment_id in self.users():
-                self._unmount(self.mounts / deployment_id)
-            self.close()
-            shutil.rmtree(self.directory)
 
     @contextmanager
     def _shown(self) -> Iterator[Path]:
@@ -204,8 +170,8 @@ class Volume:
                 if not is_lent:
                     self.close()
 
-    def _create(self, size_bytes: int) -> None:
-        """Makes and mounts a new disk; the image gets its name when it is complete."""
+    def _create(self, size_bytes: int, tree: Tree | None = None) -> None:
+        """Makes and mounts a new disk; the image gets its name when it is complete, files too."""
         unfinished = self.directory / "unfinished.img"
         self.close()
         unfinished.unlink(missing_ok=True)
@@ -225,6 +191,8 @@ class Volume:
         data = self.disk.mount_point / _DATA
         data.mkdir(mode=0o700)
         os.chown(data, idmap.OWNER, idmap.OWNER)
+        if tree is not None:
+            _fill(data, tree)
         unfinished.rename(self.disk.image)
 
     def _allocate(self) -> None:
@@ -248,3 +216,125 @@ class Volume:
             yield
         finally:
             os.close(lock)
+
+
+def _fill(data: Path, tree: Tree) -> None:
+    try:
+        with tree.path.open("rb") as source:
+            read_tree(
+                source,
+                data,
+                digest=tree.digest,
+                max_bytes=capacity_bytes(data),
+                owner=idmap.OWNER,
+            )
+    except TreeRefused as error:
+        raise not_carried(f"{error}") from error
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise not_carried("its files do not fit into the new one") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Volumes:
+    """`directory` has the images, `mounts` the mounted disks and the apps' views of them."""
+
+    directory: Path
+    mounts: Path
+
+    @classmethod
+    def of(cls, configuration: HostConfiguration) -> "Volumes":
+        """Returns the volumes of a gateway, which all its engines on this machine share."""
+        return cls(
+            directory=configuration.state_dir / "volumes",
+            mounts=configuration.volume_mounts or configuration.run_dir / "volumes",
+        )
+
+    def open(self) -> None:
+        """Makes the directories; apps' users must be able to pass the one with the mounts."""
+        self.mounts.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
+        self.mounts.mkdir(exist_ok=True, mode=0o711)
+        self.directory.mkdir(exist_ok=True, mode=0o700)
+
+    def volume(self, volume_id: str) -> Volume:
+        """Returns a volume, which need not exist."""
+        return Volume(directory=self.directory / volume_id, mounts=self.mounts / volume_id)
+
+    def ids(self) -> set[str]:
+        """Returns the ids of all volumes of which anything is on this machine."""
+        return {path.name for path in self.directory.iterdir()}
+
+    def mounted(self) -> Iterator[Volume]:
+        """Returns the volumes that are mounted."""
+        return (self.volume(mounts.name) for mounts in self.mounts.iterdir())
+
+    def growth(self) -> dict[str, int]:
+        """Returns how many bytes each volume can still grow."""
+        return growths(self.directory)
+
+    def hide(self, deployment_id: str) -> None:
+        """Unmounts a deployment's views of volumes."""
+        for volume in self.mounted():
+            if (volume.mounts / deployment_id).is_dir():
+                volume.hide(deployment_id)
+
+    def close(self) -> None:
+        """Removes the directory with the mounts, unless another engine has some there."""
+        with contextlib.suppress(OSError):
+            self.mounts.rmdir()
+
+    def sweep(self, kept: Set[str]) -> None:
+        """Unmounts the views of all but the kept deployments, and disks without a view.
+
+        What any engine of the gateway has is kept, as that one removes it itself.
+        """
+        beside = self.directory.parent
+        for folder in FOLDERS:
+            with contextlib.suppress(FileNotFoundError):
+                kept = kept | {path.name for path in (beside / folder).iterdir()}
+        for volume in self.mounted():
+            for deployment_id in volume.users() - kept:
+                volume.hide(deployment_id)
+            if not volume.users():  # a crash happened between its mount and the view's
+                volume.close()
+
+
+class VolumesHere(ABC):
+    """The part of an `Engine` that has volumes on this machine's disk."""
+
+    @property
+    @abstractmethod
+    def _volumes(self) -> Volumes:
+        """All of them."""
+
+    async def volumes(self) -> set[str]:
+        """As `Engine.volumes`."""
+        return self._volumes.ids()
+
+    async def read_volume(
+        self, volume_id: str, target: Path, *, max_bytes: int | None = None, written_by: str = ""
+    ) -> Tree | None:
+        """As `Engine.read_volume`."""
+        if written_by:
+            return await self._read_written(written_by, target, max_bytes=max_bytes)
+        return await in_thread(self._volume(volume_id).read, target, max_bytes=max_bytes)
+
+    async def _read_written(
+        self, deployment_id: str, target: Path, *, max_bytes: int | None
+    ) -> Tree | None:
+        """As `Engine.read_volume` with `written_by`; an engine may keep nothing."""
+        del deployment_id, target, max_bytes
+        raise not_taken_along("its engine keeps none")
+
+    async def write_volume(self, volume: NewVolume, tree: Tree) -> None:
+        """As `Engine.write_volume`."""
+        made = self._volume(volume.volume_id)
+        await in_thread(made.write, tree, size_bytes=volume.size_bytes)
+
+    async def delete_volume(self, volume_id: str, *, unless_used: bool = False) -> None:
+        """As `Engine.delete_volume`."""
+        await in_thread(self._volume(volume_id).delete, unless_used=unless_used)
+
+    def _volume(self, volume_id: str) -> Volume:
+        return self._volumes.volume(checked(volume_id))

@@ -1,4 +1,4 @@
-"""What an app has written onto its disk since it was built: counts it, and packs it for a volume.
+"""What an app has written onto its disk since it was built: counts it, and takes it for a volume.
 
 It runs as root below directories that a hostile app may change meanwhile, so it never follows a
 link, looks at so many entries, so deep, and takes so much processor time at most. Blocking; call
@@ -10,11 +10,9 @@ import stat
 import time
 from pathlib import Path
 
-from moorage.engines.carried import VolumeArchive
+from moorage.archive.tree import Tree, TreeRefused, write_tree
 from moorage.engines.engine import WrittenFiles
 from moorage.engines.failure import not_taken_along
-from moorage.engines.images.beneath import Beneath
-from moorage.engines.images.layer import LayerBounds, LayerRefused, Place, write_layer
 from moorage.engines.isolation import idmap
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -35,8 +33,6 @@ _OF_TOOLS = frozenset(
 )
 """Directories that tools write for themselves; beside these, all hidden ones of the home."""
 
-_ROOT = "data"  # the archive's, as that of a volume
-
 
 def written_since(app: Path, home: Path, at_ns: int) -> WrittenFiles:
     """Counts the files that changed after a time (their ctime, nanoseconds).
@@ -56,35 +52,21 @@ def written_since(app: Path, home: Path, at_ns: int) -> WrittenFiles:
     )
 
 
-def pack_written(app: Path, target: Path, *, since_ns: int, max_bytes: int) -> VolumeArchive:
-    """Writes an archive with the files below `app` that changed after a time, and the links.
+def read_written(app: Path, target: Path, *, since_ns: int, max_bytes: int) -> Tree:
+    """Writes the files below `app` that changed after a time, and the links, to a new file.
 
     Raises DeployFailed for more than `max_bytes`, OSError.
     """
-    place, bounds = Place(app, _ROOT, idmap.OWNER), LayerBounds(max_bytes=max_bytes, is_image=False)
-    with target.open("xb") as out:
-        try:
-            layer = write_layer([place], out, bounds, over=_Built(since_ns))
-        except LayerRefused as error:
-            raise not_taken_along(f"{error}") from error
-    return VolumeArchive(path=target, digest=layer.digest)
 
+    def left_out(name: str, found: os.stat_result) -> bool:
+        if stat.S_ISDIR(found.st_mode):
+            return name.rpartition("/")[2] in _OF_TOOLS
+        return found.st_ctime_ns <= since_ns
 
-class _Built(Beneath):
-    """What a build has left: all that has not changed since, and whatever tools make."""
-
-    def __init__(self, at_ns: int) -> None:
-        super().__init__()
-        self._at_ns = at_ns
-
-    def has(self, name: str, found: os.stat_result) -> bool:
-        """As `Beneath.has`; a directory is written for what is in it."""
-        del name
-        return stat.S_ISDIR(found.st_mode) or found.st_ctime_ns <= self._at_ns
-
-    def covers(self, name: str) -> bool:
-        """As `Beneath.covers`."""
-        return name.rpartition("/")[2] in _OF_TOOLS
+    try:
+        return write_tree(app, target, max_bytes=max_bytes, owner=idmap.OWNER, left_out=left_out)
+    except TreeRefused as error:
+        raise not_taken_along(f"{error}") from error
 
 
 class _Count:

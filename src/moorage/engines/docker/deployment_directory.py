@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from moorage.engines.disks.volumes import Volumes
+from moorage.engines.disks.volume import Volumes
 from moorage.engines.docker.container import Surroundings
 from moorage.engines.docker.output import Followers
 from moorage.engines.docker.record import Record

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from moorage.engines.carried import VolumeArchive
-from moorage.engines.disks.volumes import Volumes
+from moorage.engines.disks.volume import Volumes, VolumesHere
 from moorage.engines.docker import app, network
 from moorage.engines.docker.container import settled
 from moorage.engines.docker.deployment_directory import DeploymentDirectory, Host
@@ -33,10 +32,8 @@ from moorage.engines.engine import (
     Usage,
     WrittenFiles,
 )
-from moorage.engines.failure import not_taken_along
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.local import LocalEngine, repeat, require_built
-from moorage.engines.host.volumes import VolumesHere
 from moorage.errors import IsolationMissing
 from moorage.records.deployment import LogKind
 from moorage.threads import in_thread, to_its_end
@@ -170,13 +167,6 @@ class DockerEngine(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
         if self._directory(deployment_id).record is None:
             return None
         return WrittenFiles(files=0, size_bytes=0, complete=True)
-
-    async def pack_written(
-        self, deployment_id: str, target: Path, *, max_bytes: int
-    ) -> VolumeArchive:
-        """As `Engine.pack_written`: there is nothing to take along, as above."""
-        del deployment_id, target, max_bytes
-        raise not_taken_along("its engine keeps none")
 
     async def disks(self) -> Disks:
         """As `Engine.disks`: images and apps have no disks of fixed size, volumes have."""

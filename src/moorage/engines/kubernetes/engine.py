@@ -15,7 +15,6 @@ from pathlib import Path
 
 import msgspec
 
-from moorage.engines.carried import VolumeArchive
 from moorage.engines.disks.disk import free_bytes
 from moorage.engines.engine import (
     AppExit,
@@ -27,12 +26,11 @@ from moorage.engines.engine import (
     Usage,
     WrittenFiles,
 )
-from moorage.engines.failure import not_built, not_taken_along
+from moorage.engines.failure import not_built
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.record import Stage
 from moorage.engines.kind import ClusterOptions
 from moorage.engines.kubernetes import self_test
-from moorage.engines.kubernetes.carrying.volumes import ClaimedVolumes
 from moorage.engines.kubernetes.cluster.client import Cluster, Refused
 from moorage.engines.kubernetes.cluster.pods import Pod, has_ended, newest
 from moorage.engines.kubernetes.cluster.resources import NODES
@@ -44,6 +42,7 @@ from moorage.engines.kubernetes.running import app
 from moorage.engines.kubernetes.running.record import Record
 from moorage.engines.kubernetes.running.starting import Patience
 from moorage.engines.kubernetes.running.usage import Meter, allocatable_bytes
+from moorage.engines.kubernetes.volumes import ClaimedVolumes
 from moorage.engines.locks import Locks, checked
 from moorage.engines.logs.logs import Logs
 from moorage.engines.logs.reading import LogReading
@@ -280,13 +279,6 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
         if self._shared.observed.record(checked(deployment_id)) is None:
             return None
         return WrittenFiles(files=0, size_bytes=0, complete=True)
-
-    async def pack_written(
-        self, deployment_id: str, target: Path, *, max_bytes: int
-    ) -> VolumeArchive:
-        """As `Engine.pack_written`: there is nothing to take along, as above."""
-        del deployment_id, target, max_bytes
-        raise not_taken_along("its engine keeps none")
 
     async def disks(self) -> Disks:
         """As `Engine.disks`: the gateway's own; the cluster's disks are bounded by quotas."""

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.kind import ClusterOptions
+from moorage.engines.kubernetes.cluster.claims import Claims
 from moorage.engines.kubernetes.cluster.client import Cluster, read_configuration
 from moorage.engines.kubernetes.cluster.namespaces import Namespaces
 from moorage.engines.kubernetes.cluster.observed import Observed
@@ -15,7 +16,6 @@ from moorage.engines.kubernetes.cluster.shared import ImageBuilder, Shared
 from moorage.engines.kubernetes.objects.permissions import Question, questions, sentences
 from moorage.engines.kubernetes.options import networks, pod_options, pull_config, quota
 from moorage.engines.kubernetes.running.output import POSITION, Followers
-from moorage.engines.kubernetes.running.volumes import Claims
 from moorage.engines.kubernetes.self_test import Trial
 from moorage.engines.logs.shared import SharedLogs
 from moorage.errors import IsolationMissing

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from moorage.address import Address
-from moorage.engines.carried import VolumeArchive
+from moorage.archive.tree import Tree
 from moorage.engines.disks import copying, leaving, trees
 from moorage.engines.disks.caches import Caches
 from moorage.engines.disks.disk import IMAGE, AppDisk, capacity_bytes, mount_image
@@ -15,7 +15,7 @@ from moorage.engines.disks.downloads import Downloads
 from moorage.engines.disks.growths import Growths
 from moorage.engines.disks.space import Space
 from moorage.engines.disks.templates import DiskTemplates
-from moorage.engines.disks.volumes import Volumes
+from moorage.engines.disks.volume import Volumes
 from moorage.engines.engine import WrittenFiles
 from moorage.engines.failure import not_taken_along
 from moorage.engines.host import deployment_directory as shared
@@ -150,12 +150,12 @@ class DeploymentDirectory(shared.DeploymentDirectory):
             size = capacity_bytes(self.disk.app)
             leaving.copy_files(self.disk.app, target, without=without, max_bytes=size)
 
-    def pack_written(self, target: Path, max_bytes: int) -> VolumeArchive:
-        """As `Engine.pack_written`. Raises DeployFailed, OSError."""
+    def read_written(self, target: Path, max_bytes: int | None) -> Tree:
+        """As `Engine.read_volume` with `written_by`. Raises DeployFailed, OSError."""
         if self.host.cgroups.pids(self.app_group):
             raise not_taken_along("the app runs")
         with self._shown():
-            return self.disk.pack_written(target, max_bytes=max_bytes)
+            return self.disk.read_written(target, max_bytes=max_bytes)
 
     @contextmanager
     def _shown(self) -> Iterator[None]:

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from moorage.engines.carried import VolumeArchive
+from moorage.archive.tree import Tree
 from moorage.engines.disks.caches import Caches
 from moorage.engines.disks.disk import NO_SPACE, disk_failure
-from moorage.engines.disks.volumes import Volumes
+from moorage.engines.disks.volume import Volumes, VolumesHere
 from moorage.engines.engine import (
     AppExit,
     BuildSpec,
@@ -27,7 +27,6 @@ from moorage.engines.host.local import LocalEngine, repeat, require_built
 from moorage.engines.host.network.listeners import Listener
 from moorage.engines.host.record import Stage
 from moorage.engines.host.trial import trial
-from moorage.engines.host.volumes import VolumesHere
 from moorage.engines.isolation import firewall, forwarding, slots
 from moorage.engines.isolation.slots import Slot
 from moorage.engines.sandbox import app, build
@@ -157,13 +156,13 @@ class Sandbox(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
             require_built(directory, "move")
             await in_thread(directory.export_files, target, without)
 
-    async def pack_written(
-        self, deployment_id: str, target: Path, *, max_bytes: int
-    ) -> VolumeArchive:
-        """As `Engine.pack_written`: a stopped app's disk is mounted meanwhile."""
+    async def _read_written(
+        self, deployment_id: str, target: Path, *, max_bytes: int | None
+    ) -> Tree | None:
+        """As `VolumesHere._read_written`: a stopped app's disk is mounted meanwhile."""
         async with self._alone(deployment_id) as directory:
             require_built(directory, "take files of")
-            return await in_thread(directory.pack_written, target, max_bytes)
+            return await in_thread(directory.read_written, target, max_bytes)
 
     @property
     def _volumes(self) -> Volumes:

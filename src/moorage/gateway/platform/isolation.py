@@ -18,7 +18,6 @@ from moorage.engines.host.toolchains import Store
 from moorage.engines.kind import ClusterOptions, EngineKind, EngineOptions
 from moorage.engines.pair import EnginePair
 from moorage.engines.table import engine_kind
-from moorage.engines.volume_copies import VolumeCopies
 from moorage.errors import ConfigurationInvalid
 from moorage.loop import Keeps, always
 from moorage.planning.toolbox import Toolbox
@@ -96,22 +95,6 @@ def make_engine(
 
 def _content(settings: Settings) -> ContentStore | None:
     return open_content(settings.content_url, settings.content_credentials_file)
-
-
-def volume_copies(settings: Settings, engine: Engine) -> VolumeCopies | None:
-    """Returns what fills volumes: of another engine's, or with what apps have written.
-
-    None if neither can be.
-    """
-    engines = engines_of(settings, engine).values()
-    is_apart = isinstance(engine, EnginePair) and not engine.shares_volumes
-    if not is_apart and not any(it.capabilities.written_files for it in engines):
-        return None
-    return VolumeCopies(
-        engine,
-        Path(settings.data_dir) / "apps" / "carried",
-        reserve_bytes=settings.disk_reserve_mib * _MIB,
-    )
 
 
 def is_machine_bound(settings: Settings) -> bool:

@@ -15,7 +15,6 @@ from moorage.deploy.addresses.addresses import Routes
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.platform import AppPlatform, Following, Keeping
 from moorage.engines.engine import Engine, EngineView
-from moorage.engines.volume_copies import VolumeCopies
 from moorage.errors import ConfigurationInvalid
 from moorage.gateway.platform.isolation import (
     engines_of,
@@ -24,7 +23,6 @@ from moorage.gateway.platform.isolation import (
     offered,
     reuses_addresses,
     run_directory,
-    volume_copies,
 )
 from moorage.gateway.platform.proxy import (
     EVERYWHERE,
@@ -57,7 +55,6 @@ class AppKeeper:
 
     runtime: Engine
     engines: Mapping[str, Engine] = field(default_factory=dict)  # by kind; uploads go to the first
-    volumes: VolumeCopies | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +101,6 @@ class Platform:
             answers=answers_at(self.proxy, port=self.proxy_port, https=https),
             access_log=self.proxy.access_log,
             answers_plain=answers_plain(self.proxy),
-            volumes=self.keeper.volumes,
             engine=next(iter(self.keeper.engines), ""),
             discard_toolchains=lambda plan: self.toolchains.store.discard(plan.toolchains),
         )
@@ -166,7 +162,6 @@ async def open_platform(stack: AsyncExitStack, settings: Settings, opening: Open
         keeper=AppKeeper(
             runtime=runtime,
             engines=engines_of(settings, runtime),
-            volumes=volume_copies(settings, runtime),
         ),
         proxy=proxy,
         view=runtime,

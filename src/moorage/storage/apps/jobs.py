@@ -23,7 +23,7 @@ from moorage.records.deployment import Job, JobKind, JobPlaces, JobStatus, LostJ
 from moorage.storage.database import Database, Row, Source, Statement, Transaction
 from moorage.storage.schema import deployments, jobs
 
-CARRYING = "carrying"
+MOVING = "moving"
 """The step of a job for which a project's volume goes from one engine to another: its app waits."""
 
 _INSERT = Statement(
@@ -143,7 +143,7 @@ _CARRIES = Statement(
     .join(deployments, deployments.c.id == jobs.c.subject_id)
     .where(
         deployments.c.project_id == bindparam("project_id"),
-        jobs.c.step == CARRYING,
+        jobs.c.step == MOVING,
         jobs.c.status != JobStatus.DONE.value,
     )
     .limit(1)
@@ -233,7 +233,7 @@ async def is_held(source: Source, job: Job) -> bool:
     return await source.one(_HELD, job_id=job.id, held_fence=job.fence) is not None
 
 
-async def carries(source: Source, project_id: str) -> bool:
+async def is_moving(source: Source, project_id: str) -> bool:
     """Whether a project's volume is on its way, so that no app of the project may be started."""
     return await source.one(_CARRIES, project_id=project_id) is not None
 

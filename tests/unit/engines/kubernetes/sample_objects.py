@@ -7,7 +7,6 @@ from moorage.engines.engine import Limits
 from moorage.engines.kubernetes.objects import (
     App,
     Build,
-    Carrier,
     Manifest,
     Networks,
     PodOptions,
@@ -16,13 +15,13 @@ from moorage.engines.kubernetes.objects import (
     Step,
     app_objects,
     build_objects,
-    carrier_objects,
     namespace_objects,
     pull_secret,
     self_test_objects,
     volume_claim,
 )
 from moorage.engines.kubernetes.objects.labels import wallet_hash, wallet_namespace
+from moorage.engines.kubernetes.objects.volume_pod import VolumePod, volume_pod_objects
 
 MIB = 1024 * 1024
 OWNER = "0xAb5801a7D398351b8bE11C439e05C5B3259aeC9B"
@@ -109,14 +108,14 @@ def later_build() -> Build:
     )
 
 
-def carrier() -> Carrier:
-    return Carrier(
+def volume_pod() -> VolumePod:
+    return VolumePod(
         volume_id=VOLUME,
         wallet=wallet_hash(OWNER),
         namespace=NAMESPACE,
         image=f"registry.example/moorage/moorage@{DIGEST}",
-        command=["python3", "-m", "program", "pack", "$(URL)"],
-        url="http://gateway.example:8404/result/secret-of-pack",
+        command=["python3", "-m", "program", "read", "$(SIZE)"],
+        token="secret-of-a-volume",
         reads=True,
         limits=APP_LIMITS,
         timeout_seconds=600,
@@ -162,7 +161,7 @@ SAMPLES: Mapping[str, list[Manifest]] = {
     "app-strict-with-volume": app_objects(app(volume=VOLUME), STRICT),
     "build": build_objects(build(), PLAIN),
     "build-strict": build_objects(build(), STRICT),
-    "carrier": carrier_objects(carrier(), STRICT),
+    "volume-pod": volume_pod_objects(volume_pod(), STRICT),
     "build-later": build_objects(later_build(), PLAIN),
     "namespace": namespaced(INSIDE),
     "namespace-outside": namespaced(OUTSIDE),

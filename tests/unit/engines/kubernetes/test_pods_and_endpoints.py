@@ -8,7 +8,6 @@ from moorage.engines.engine import AppExit, Instance
 from moorage.engines.kubernetes.cluster import endpoints, pods
 from moorage.engines.kubernetes.cluster.pods import Pod, has_ended, newest
 from moorage.engines.kubernetes.running.starting import refused
-from moorage.engines.kubernetes.running.volumes import emptied
 
 
 def pod(name: str = "app-one-x", **status: Any) -> dict[str, Any]:
@@ -184,18 +183,3 @@ def test_why_no_pod_is_made_is_what_the_deployment_says() -> None:
     assert refused({"status": {"conditions": [failure]}}) == "exceeded quota"
     assert refused({"status": {"conditions": [{**failure, "status": "False"}]}}) == ""
     assert refused({}) == ""
-
-
-def test_emptied_volume_is_like_the_one_before_and_bound_to_nothing() -> None:
-    spec = {
-        "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": "5"}},
-        "storageClassName": "fast",
-    }
-    claim = {
-        "metadata": {"name": "data-p", "namespace": "ns", "labels": {"a": "b"}, "uid": "1"},
-        "spec": {**spec, "volumeName": "pv-1"},
-    }
-    made = emptied(claim)
-    assert made["spec"] == spec
-    assert made["metadata"] == {"name": "data-p", "namespace": "ns", "labels": {"a": "b"}}

@@ -132,7 +132,7 @@ class Wake:
             project = await projects.by_id(self._db, project_id)
             if project is None or not project.volume:
                 return project
-            if not await jobs.carries(self._db, project_id):
+            if not await jobs.is_moving(self._db, project_id):
                 return project
             await self._pause(_CARRIED_SECONDS)
 

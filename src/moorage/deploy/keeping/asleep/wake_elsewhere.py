@@ -67,7 +67,7 @@ class WakeElsewhere:
             project = await projects.by_id(self._db, project_id)
             if project is None or not _can_run(project):
                 return False
-            if project.volume and await jobs.carries(self._db, project_id):
+            if project.volume and await jobs.is_moving(self._db, project_id):
                 await asyncio.sleep(_POLL_SECONDS)  # as in `Wake`: it is started afterwards
                 continue
             if project.asleep_since_ms is not None:

@@ -231,12 +231,12 @@ class Evictions:
         made = Export(
             project_id=project.id,
             token=secrets.token_hex(32) if earlier is None else earlier.token,
-            file_name=f"{project.unique_name}.tar.gz",
-            size_bytes=archive.stat().st_size,
+            file_name=f"{project.unique_name}.tar",
+            size_bytes=archive.size_bytes,
             is_last=is_last,
             until_ms=max(order.at_ms, self._clock.now_ms()) + self._kept_ms,
         )
-        await self._files.put(made, archive)
+        await self._files.put(made, archive.path)
         async with self._db.transaction(durable=True) as tx:
             await exports.put(tx, made)
             await outbox.record(

@@ -1,25 +1,37 @@
-"""Exports: an archive of what a project has, for its owner, as an operator will delete it."""
+"""Exports: archives of projects for their owners, made on demand or before a deletion."""
 
-import os
 import shutil
-import stat
-import tarfile
 import time
 from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, cast
 
 import msgspec
 
+from moorage.archive.project import (
+    FILES,
+    LOGS,
+    VARIABLES,
+    VOLUME,
+    Archive,
+    Manifest,
+    Part,
+    open_archive,
+    part_of,
+    seal,
+    write_archive,
+)
+from moorage.archive.tree import TreeRefused, write_tree
 from moorage.clock import iso_utc
 from moorage.core import Core
 from moorage.deploy.work.moving import INSTALLED
 from moorage.engines.engine import Engine
-from moorage.engines.images.holes import MAX_BYTES, data_parts, map_of_parts, sparse_header
 from moorage.engines.locks import Locks
 from moorage.errors import DeployFailed
+from moorage.planning.plan import Plan, Settings, Stack
 from moorage.records.deployment import LogKind
 from moorage.records.project import Project
+from moorage.storage.apps import deployments
 from moorage.storage.apps.addresses import domains
 from moorage.storage.operation import exports
 from moorage.storage.operation.exports import Export
@@ -28,23 +40,10 @@ from moorage.threads import in_thread
 EXPORTS = "exports"
 """The directory of archives in the data directory, and their place in a content store."""
 
-_CONTENTS = "export.json"
-_VOLUME = "data"
 _OLD_SECONDS = 3600.0  # a file is there before its row
 _LINES = 10_000
 _MAX_LOG_LETTERS = 1 << 25  # far beyond what a log keeps; an app may write as fast as it is read
-
-
-class Contents(msgspec.Struct, frozen=True, kw_only=True):
-    """The document `export.json` of an archive."""
-
-    project: str
-    wallet: str
-    made_at: str  # ISO 8601
-    domains: list[str]
-    variables: list[str]  # the names: nobody is told the values
-    build_variables: list[str]
-    left_out: dict[str, str]  # what is not in the archive, and why
+_MAX_FILES_BYTES = 1 << 40  # the disk that they are on bounds them
 
 
 class VolumeMoves(OSError):
@@ -91,11 +90,7 @@ class ExportFiles:
         return path
 
     async def lacks_volume(self, export: Export) -> bool:
-        """Returns whether an archive is without a volume, or with a part of one.
-
-        One may be older than the volume; an earlier version of the gateway left out what could not
-        be had. Reads it up to where it says so. Raises as `path`.
-        """
+        """Returns whether an archive is without a volume: it may be older. Raises as `path`."""
         return await in_thread(_lacks_volume, await self.path(export))
 
     async def has(self, export: Export) -> bool:
@@ -127,8 +122,24 @@ class ExportFiles:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
+@dataclass
+class _Draft:
+    """An archive that is being made."""
+
+    directory: Path
+    files: dict[str, Path] = field(default_factory=dict)
+    parts: list[Part] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def add(self, name: str, *, content_bytes: int = 0, entries: int = 0) -> None:
+        """Adds the file of this name in the directory."""
+        path = self.directory / name
+        self.files[name] = path
+        self.parts.append(part_of(path, name=name, content_bytes=content_bytes, entries=entries))
+
+
 class Exporter:
-    """Makes archives of projects: files, the volume, logs, and what is set."""
+    """Makes archives of projects."""
 
     def __init__(
         self, core: Core, runtime: Engine, files: ExportFiles, *, volume_locks: Locks
@@ -139,45 +150,68 @@ class Exporter:
         self._core = core
         self._runtime = runtime
 
-    async def make(self, project: Project) -> Path:
-        """Makes an archive; the caller takes it.
+    async def make(self, project: Project, *, public_key: str | None = None) -> Archive:
+        """Makes an archive; the caller takes it. Variables are sealed to `public_key`, if any.
 
         Files that an engine can't give are left out, and named: their owner has uploaded them.
         Raises DeployFailed for a volume that can't be read as it is, VolumeMoves, OSError,
-        DatabaseUnavailable, ClusterUnavailable.
+        DatabaseUnavailable, ClusterUnavailable, VariablesUnreadable.
         """
-        draft = await in_thread(self.files.draft, project.id)
+        draft = _Draft(await in_thread(self.files.draft, project.id))
         try:
-            content = draft / project.unique_name
-            content.mkdir(mode=0o700)
-            left_out = await self._copy(project, content)
-            contents = await self._contents(project, left_out)
-            await in_thread((content / _CONTENTS).write_bytes, msgspec.json.encode(contents))
-            archive = draft.with_suffix(".tar.gz")
-            await in_thread(_pack, content, archive)
+            await self._add_files(project, draft)
+            await self._add_volume(project, draft)
+            await self._add_logs(project, draft)
+            manifest = await self._manifest(project, draft, public_key)
+            target = draft.directory.with_suffix(".tar")
+            target.unlink(missing_ok=True)  # of an attempt that was cut off
+            return await in_thread(write_archive, manifest, draft.files, target)
         finally:
-            await in_thread(shutil.rmtree, draft)
-        return archive
+            await in_thread(shutil.rmtree, draft.directory)
 
-    async def _copy(self, project: Project, content: Path) -> dict[str, str]:
-        """Copies files, logs and volume; returns what could not be had, and why."""
-        left_out: dict[str, str] = {}
+    async def _add_files(self, project: Project, draft: _Draft) -> None:
         serving = project.serving_deployment_id
-        if serving is not None:
-            try:
-                await self._runtime.export_files(serving, content / "files", without=INSTALLED)
-            except DeployFailed as error:
-                left_out["files"] = error.message
-            for kind in LogKind:
-                await in_thread(_write_lines, content / f"{kind}.log", [])
-                async for lines in self._lines(serving, kind):
-                    await in_thread(_write_lines, content / f"{kind}.log", lines)
-        if project.volume:
-            if self._volume_locks.is_held(project.id):
-                raise VolumeMoves("The volume is just being moved to another engine.")
-            async with self._volume_locks.alone(project.id):
-                await self._runtime.export_volume(project.id, content / _VOLUME)
-        return left_out
+        if serving is None:
+            return
+        copied = draft.directory / "files"
+        try:
+            await self._runtime.export_files(serving, copied, without=INSTALLED)
+            tree = await in_thread(
+                write_tree,
+                copied,
+                draft.directory / FILES,
+                max_bytes=_MAX_FILES_BYTES,
+                name="files",
+            )
+        except (DeployFailed, TreeRefused) as error:
+            draft.left_out["files"] = str(error)
+            return
+        finally:
+            await in_thread(shutil.rmtree, copied, ignore_errors=True)
+        await in_thread(draft.add, FILES, content_bytes=tree.content_bytes, entries=tree.entries)
+
+    async def _add_volume(self, project: Project, draft: _Draft) -> None:
+        if not project.volume:
+            return
+        if self._volume_locks.is_held(project.id):
+            raise VolumeMoves("The volume is just being moved to another engine.")
+        async with self._volume_locks.alone(project.id):
+            tree = await self._runtime.read_volume(project.id, draft.directory / VOLUME)
+        if tree is not None:
+            await in_thread(
+                draft.add, VOLUME, content_bytes=tree.content_bytes, entries=tree.entries
+            )
+
+    async def _add_logs(self, project: Project, draft: _Draft) -> None:
+        serving = project.serving_deployment_id
+        if serving is None:
+            return
+        for kind, name in zip((LogKind.BUILD, LogKind.RUNTIME), LOGS, strict=True):
+            path = draft.directory / name
+            await in_thread(_write_lines, path, [])
+            async for lines in self._lines(serving, kind):
+                await in_thread(_write_lines, path, lines)
+            await in_thread(draft.add, name)
 
     async def _lines(self, deployment_id: str, kind: LogKind) -> AsyncIterator[list[str]]:
         after, left = 0, _MAX_LOG_LETTERS
@@ -189,82 +223,66 @@ class Exporter:
             yield lines
             after, left = page.next, left - sum(map(len, lines)) - 1
 
-    async def _contents(self, project: Project, left_out: dict[str, str]) -> Contents:
+    async def _manifest(self, project: Project, draft: _Draft, public_key: str | None) -> Manifest:
         variables = self._core.vault.open(project.variables, project.id)
-        return Contents(
+        has_any = bool(variables.run or variables.build)
+        if has_any and public_key is not None:
+            sealed = seal(msgspec.json.encode(variables), public_key)
+            await in_thread((draft.directory / VARIABLES).write_bytes, sealed)
+            await in_thread(draft.add, VARIABLES)
+        elif has_any:
+            draft.left_out["variables"] = "no public key was given to seal their values to"
+        return Manifest(
             project=project.unique_name,
             wallet=project.wallet,
             made_at=iso_utc(self._core.clock.now_ms()),
+            display_name=project.display_name,
+            description=project.description,
+            settings=await self._settings(project),
             domains=list(await domains.verified_of(self._core.db, project.id)),
             variables=sorted(variables.run),
             build_variables=sorted(variables.build),
-            left_out=left_out,
+            sealed_to=public_key if has_any else None,
+            left_out=draft.left_out,
+            parts=draft.parts,
         )
+
+    async def _settings(self, project: Project) -> dict[str, msgspec.Raw]:
+        """Returns the settings of a deploy that leads to the same app, from the plan in use."""
+        serving = await deployments.by_id(self._core.db, project.serving_deployment_id or "")
+        if serving is None:
+            return {}
+        plan = msgspec.json.decode(serving.plan, type=Plan)
+        given = {
+            name: command
+            for name, command in (
+                ("installCommand", plan.install),
+                ("buildCommand", plan.build),
+                ("runCommand", plan.start),
+            )
+            if any(f"settings.{name}" in reason for reason in plan.because)
+        }
+        settings = Settings(
+            port=plan.port,
+            has_dockerfile=plan.stack is Stack.DOCKERFILE,
+            directory_path=plan.directory or None,
+            health_path=project.health_path,
+            volume=True if project.volume else None,
+        )
+        found = {**msgspec.to_builtins(settings), **given}
+        defaults = msgspec.to_builtins(Settings())
+        return {
+            key: msgspec.Raw(msgspec.json.encode(value))
+            for key, value in found.items()
+            if value != defaults[key]
+        }
 
 
 def _lacks_volume(archive: Path) -> bool:
-    """Returns whether `_pack` was given no volume, or its contents say that it was left out."""
-    has_files = False
-    with tarfile.open(archive, "r|gz") as packed:
-        while (member := packed.next()) is not None:
-            packed.members.clear()  # type: ignore[attr-defined]  # it would remember each
-            _, _, name = member.name.partition("/")
-            has_files = has_files or name.partition("/")[0] == _VOLUME  # the names are in order
-            if name == _CONTENTS and (file := packed.extractfile(member)) is not None:
-                left_out = msgspec.json.decode(file.read(), type=Contents).left_out
-                return not has_files or _VOLUME in left_out
-    return True
+    with archive.open("rb") as file:
+        return open_archive(file).manifest.part(VOLUME) is None
 
 
 def _write_lines(path: Path, lines: list[str]) -> None:
     with path.open("a", encoding="utf-8", errors="replace") as log:
         log.writelines(f"{line}\n" for line in lines)
-
-
-def _pack(content: Path, archive: Path) -> None:
-    """Writes an archive of a directory; nothing in it has an owner. Holes and names are kept."""
-    with tarfile.open(archive, "w:gz", compresslevel=1) as packed:
-        _put(packed, str(content), content.name, {})
-    archive.chmod(0o600)
-
-
-def _put(packed: tarfile.TarFile, path: str, name: str, linked: dict[tuple[int, int], str]) -> None:
-    """Adds what is at a path, in the order of names; `linked` are files with further names."""
-    found = os.lstat(path)
-    entry = tarfile.TarInfo(name)
-    entry.mode, entry.mtime = stat.S_IMODE(found.st_mode), int(found.st_mtime)
-    if stat.S_ISDIR(found.st_mode):
-        entry.type = tarfile.DIRTYPE
-        packed.addfile(entry)
-        with os.scandir(path) as entries:
-            children = sorted(each.name for each in entries)
-        for child in children:
-            _put(packed, f"{path}/{child}", f"{name}/{child}", linked)
-    elif (first := linked.get((found.st_dev, found.st_ino))) is not None:
-        entry.type, entry.linkname = tarfile.LNKTYPE, first
-        packed.addfile(entry)
-    else:
-        _put_file(packed, path, entry, size=found.st_size)
-        if found.st_nlink > 1:
-            linked[found.st_dev, found.st_ino] = name
-    packed.members.clear()  # type: ignore[attr-defined]  # it would remember each
-
-
-def _put_file(packed: tarfile.TarFile, path: str, entry: tarfile.TarInfo, *, size: int) -> None:
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (Path would be long for each)
-        parts = data_parts(file, size)
-        data_bytes = sum(length for _, length in parts)
-        if parts == [(0, size)] or data_bytes >= MAX_BYTES:
-            file.seek(0)
-            entry.size = size
-            packed.addfile(entry, file)
-            return
-        out = cast("IO[bytes]", packed.fileobj)
-        header = sparse_header(entry, parts, size=size) + map_of_parts(parts)
-        out.write(header)
-        for offset, length in parts:
-            file.seek(offset)
-            tarfile.copyfileobj(file, out, length)  # type: ignore[attr-defined]
-        padding = -data_bytes % tarfile.BLOCKSIZE
-        out.write(bytes(padding))
-        packed.offset += len(header) + data_bytes + padding

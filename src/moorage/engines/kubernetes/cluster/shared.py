@@ -10,6 +10,7 @@ from typing import Protocol, TypeAlias
 from moorage.clock import Clock
 from moorage.engines.engine import BuildSpec
 from moorage.engines.images.layer import Layer
+from moorage.engines.kubernetes.cluster.claims import Claims
 from moorage.engines.kubernetes.cluster.client import Cluster
 from moorage.engines.kubernetes.cluster.namespaces import Namespaces
 from moorage.engines.kubernetes.cluster.observed import Observed
@@ -18,7 +19,6 @@ from moorage.engines.kubernetes.objects.labels import record_name
 from moorage.engines.kubernetes.objects.pod import PodOptions
 from moorage.engines.kubernetes.running.output import Followers
 from moorage.engines.kubernetes.running.record import Record
-from moorage.engines.kubernetes.running.volumes import Claims
 from moorage.engines.logs.shared import SharedLogs
 
 Log: TypeAlias = Callable[[Sequence[str]], Awaitable[None]]

@@ -5,7 +5,6 @@
 
 from moorage.engines.kubernetes.objects.app import App, app_objects, volume_claim
 from moorage.engines.kubernetes.objects.build import Build, Step, build_objects
-from moorage.engines.kubernetes.objects.carrier import Carrier, carrier_objects
 from moorage.engines.kubernetes.objects.labels import record_name
 from moorage.engines.kubernetes.objects.namespace import Quota, namespace_objects, pull_secret
 from moorage.engines.kubernetes.objects.network import Networks
@@ -16,7 +15,6 @@ from moorage.engines.kubernetes.objects.self_test import SelfTest, self_test_obj
 __all__ = [
     "App",
     "Build",
-    "Carrier",
     "Manifest",
     "Networks",
     "PodOptions",
@@ -25,7 +23,6 @@ __all__ = [
     "Step",
     "app_objects",
     "build_objects",
-    "carrier_objects",
     "namespace_objects",
     "pull_secret",
     "questions",

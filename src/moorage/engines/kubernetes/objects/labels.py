@@ -70,7 +70,7 @@ def volume_name(volume_id: str) -> str:
     return f"data-{volume_id}"
 
 
-def carrier_name(volume_id: str) -> str:
+def volume_pod_name(volume_id: str) -> str:
     """Returns the name of the pod that fills or reads a volume, and of its Secret."""
     return f"{Part.VOLUME}-{volume_id}"
 

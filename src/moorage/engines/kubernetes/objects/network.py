@@ -12,6 +12,7 @@ from ipaddress import IPv4Network, collapse_addresses, ip_network
 from moorage.engines.isolation.firewall import NOT_PUBLIC
 from moorage.engines.kubernetes.objects.labels import GATEWAY_LABELS, PART_LABEL, Part
 from moorage.engines.kubernetes.objects.pod import Manifest
+from moorage.engines.kubernetes.volume_program import PORT
 
 _MAIL_PORTS = (25, 465, 587)
 _LAST_PORT = 65_535
@@ -22,8 +23,9 @@ _NAMESPACE_NAME = "kubernetes.io/metadata.name"  # a label that the API server g
 
 @dataclass(frozen=True, kw_only=True)
 class Networks:
-    """Where pods may connect, and who may connect to apps. Networks are CIDRs, IPv4 for `deny`,
-    `allow` and `cluster`; `allow` takes precedence.
+    """Where pods may connect, and who may connect to apps and to pods of volumes.
+
+    Networks are CIDRs, IPv4 for `deny`, `allow` and `cluster`; `allow` takes precedence.
     """
 
     gateway_namespace: str = ""  # of the gateways' own pods; "": they are outside the cluster
@@ -65,8 +67,8 @@ def network_policies(networks: Networks, namespace: str, labels: dict[str, str])
             namespace,
             labels,
             pods=_pods_of(Part.VOLUME),
-            ingress=[],
-            egress=[names, to_the_gateway],
+            ingress=[{"from": gateways, "ports": [{"protocol": "TCP", "port": PORT}]}],
+            egress=[],
         ),
     ]
 

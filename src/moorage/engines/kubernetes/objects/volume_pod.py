@@ -1,4 +1,4 @@
-"""Makes the pod in which a program of Moorage's own fills a volume, or reads it, and its Secret.
+"""Makes the pod in which `volume_program` reads a volume or writes it, and its Secret.
 
 None of a stranger's programs runs in it.
 """
@@ -14,8 +14,8 @@ from moorage.engines.kubernetes.objects.labels import (
     VOLUME_LABEL,
     WALLET_LABEL,
     Part,
-    carrier_name,
     volume_name,
+    volume_pod_name,
 )
 from moorage.engines.kubernetes.objects.pod import (
     USER,
@@ -29,14 +29,14 @@ from moorage.engines.kubernetes.objects.pod import (
     restricted_pod,
     secret,
 )
+from moorage.engines.kubernetes.volume_program import PORT, TOKEN
 
-CONTAINER = "carrier"
-URL = "MOORAGE_URL"  # the variable with where the archive is fetched, or left
+CONTAINER = "volume"
 _STOP_SECONDS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Carrier:
+class VolumePod:
     """One run."""
 
     volume_id: str
@@ -44,7 +44,7 @@ class Carrier:
     namespace: str
     image: str  # Moorage's own
     command: Sequence[str]
-    url: str = ""  # with a token
+    token: str  # whoever sends it gets the files, or gives them
     user: int = USER  # whom it runs as
     reads: bool  # and writes nothing: an app may be using the volume
     limits: Limits
@@ -60,42 +60,43 @@ class Carrier:
         }
 
 
-def carrier_objects(carrier: Carrier, options: PodOptions) -> list[Manifest]:
+def volume_pod_objects(pod: VolumePod, options: PodOptions) -> list[Manifest]:
     """Returns the Secret and the pod, in the order in which to apply them."""
-    name, labels = carrier_name(carrier.volume_id), carrier.labels(options.instance)
+    name, labels = volume_pod_name(pod.volume_id), pod.labels(options.instance)
     return [
-        secret(name, carrier.namespace, labels=labels, values={URL: carrier.url}),
+        secret(name, pod.namespace, labels=labels, values={TOKEN: pod.token}),
         {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": name, "namespace": carrier.namespace, "labels": labels},
-            "spec": _spec(carrier, options),
+            "metadata": {"name": name, "namespace": pod.namespace, "labels": labels},
+            "spec": _spec(pod, options),
         },
     ]
 
 
-def _spec(carrier: Carrier, options: PodOptions) -> Manifest:
-    claim = {"claimName": volume_name(carrier.volume_id)}
+def _spec(pod: VolumePod, options: PodOptions) -> Manifest:
+    claim = {"claimName": volume_name(pod.volume_id)}
     return {
-        **restricted_pod(options, user=carrier.user),
+        **restricted_pod(options, user=pod.user),
         "restartPolicy": "Never",
-        "activeDeadlineSeconds": carrier.timeout_seconds,
+        "activeDeadlineSeconds": pod.timeout_seconds,
         "terminationGracePeriodSeconds": _STOP_SECONDS,
-        "affinity": on_one_node({VOLUME_LABEL: carrier.volume_id}),
-        "containers": [_container(carrier)],
+        "affinity": on_one_node({VOLUME_LABEL: pod.volume_id}),
+        "containers": [_container(pod)],
         "volumes": [{"name": "data", "persistentVolumeClaim": claim}],
     }
 
 
-def _container(carrier: Carrier) -> Manifest:
-    reference = {"name": carrier_name(carrier.volume_id), "key": URL}
+def _container(pod: VolumePod) -> Manifest:
+    reference = {"name": volume_pod_name(pod.volume_id), "key": TOKEN}
     return {
         "name": CONTAINER,
-        "image": carrier.image,
+        "image": pod.image,
         "imagePullPolicy": "IfNotPresent",
-        "command": literal(*carrier.command),
-        "env": [{"name": URL, "valueFrom": {"secretKeyRef": reference}}],
-        "resources": resources(carrier.limits),
+        "command": literal(*pod.command),
+        "env": [{"name": TOKEN, "valueFrom": {"secretKeyRef": reference}}],
+        "ports": [{"containerPort": PORT}],
+        "resources": resources(pod.limits),
         "securityContext": restricted_container(),
-        "volumeMounts": [mount("data", DATA, read_only=carrier.reads)],
+        "volumeMounts": [mount("data", DATA, read_only=pod.reads)],
     }

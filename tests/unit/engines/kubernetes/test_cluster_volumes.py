@@ -1,8 +1,6 @@
 """A volume that can't leave a cluster now, and one that can't at all, are told apart."""
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,14 +9,14 @@ import pytest
 from sample_objects import APP_LIMITS, PLAIN
 
 from moorage.engines.kind import ClusterOptions
-from moorage.engines.kubernetes.building.pod.program import TOO_LARGE, UNREACHABLE
-from moorage.engines.kubernetes.carrying.volumes import ClaimedVolumes
+from moorage.engines.kubernetes.cluster.claims import Claims
 from moorage.engines.kubernetes.cluster.client import Cluster, Refused
 from moorage.engines.kubernetes.cluster.shared import ImageBuilder, Shared
 from moorage.engines.kubernetes.objects.app import volume_claim
-from moorage.engines.kubernetes.objects.carrier import CONTAINER
-from moorage.engines.kubernetes.objects.labels import PART_LABEL, Part, volume_name
-from moorage.engines.kubernetes.running.volumes import Claims
+from moorage.engines.kubernetes.objects.labels import PART_LABEL, Part
+from moorage.engines.kubernetes.objects.volume_pod import CONTAINER
+from moorage.engines.kubernetes.volume_program import INTERRUPTED, REFUSED
+from moorage.engines.kubernetes.volumes import ClaimedVolumes
 from moorage.errors import ClusterUnavailable, DeployFailed, FailureCause
 from support.gateway.clock import MovableClock
 
@@ -83,14 +81,7 @@ class Volumes(ClaimedVolumes):
 
     @property
     def _builder(self) -> ImageBuilder:
-        return cast("ImageBuilder", SimpleNamespace(offered=offered))
-
-
-@asynccontextmanager
-async def offered(**_: Any) -> AsyncIterator[Any]:
-    """Tickets that nobody uses."""
-    result = asyncio.get_running_loop().create_future()
-    yield SimpleNamespace(source_url="", result_url="http://gateway/result", result=result)
+        return cast("ImageBuilder", SimpleNamespace())
 
 
 @pytest.fixture
@@ -103,44 +94,27 @@ def volumes(server: Server, clock: MovableClock) -> Volumes:
     return Volumes(server, clock)
 
 
-async def test_export_that_may_come_about_later_is_not_left_out(
+async def test_volume_that_may_be_read_later_is_not_left_out(
     server: Server, volumes: Volumes, tmp_path: Path
 ) -> None:
     """Its project is deleted once the rest is exported."""
-    server.ended = {"exitCode": UNREACHABLE, "message": "the gateway can't be reached"}
-    with pytest.raises(ClusterUnavailable, match="can't be reached"):
-        await volumes.export_volume(VOLUME, tmp_path / "data")
-    server.ended = {"exitCode": 0}
-    with pytest.raises(ClusterUnavailable, match="did not come"):
-        await volumes.export_volume(VOLUME, tmp_path / "data")
+    server.ended = {"exitCode": INTERRUPTED, "message": "the connection was lost"}
+    with pytest.raises(ClusterUnavailable, match="was lost"):
+        await volumes.read_volume(VOLUME, tmp_path / "archive")
+    server.ended = {"exitCode": 0, "message": "sha256:00 3 1"}
+    with pytest.raises(ClusterUnavailable, match="lost"):  # nobody has connected to its pod
+        await volumes.read_volume(VOLUME, tmp_path / "archive")
     server.refuses = True
     with pytest.raises(ClusterUnavailable, match="exceeded quota"):
-        await volumes.export_volume(VOLUME, tmp_path / "data")
+        await volumes.read_volume(VOLUME, tmp_path / "archive")
     assert "Secret" in server.made
-    assert "Secret" not in dict(server.kept)  # it has a URL
+    assert "Secret" not in dict(server.kept)  # it has a token
 
 
-async def test_export_that_its_files_do_not_allow_is(
+async def test_volume_whose_files_can_not_be_read_is_refused(
     server: Server, volumes: Volumes, tmp_path: Path
 ) -> None:
-    server.ended = {"exitCode": TOO_LARGE, "message": "the volume's files are larger"}
+    server.ended = {"exitCode": REFUSED, "message": "the files are larger"}
     with pytest.raises(DeployFailed, match="larger") as failed:
-        await volumes.export_volume(VOLUME, tmp_path / "data")
+        await volumes.read_volume(VOLUME, tmp_path / "archive")
     assert failed.value.cause is FailureCause.OUT_OF_DISK
-
-
-@pytest.mark.parametrize("phase", ["Running", "Pending"])
-async def test_volume_that_an_app_still_has_is_not_packed(
-    server: Server, volumes: Volumes, tmp_path: Path, phase: str
-) -> None:
-    """A node that does not answer ends no pod, and what it writes then would be lost."""
-    uses = {"persistentVolumeClaim": {"claimName": volume_name(VOLUME)}}
-    metadata = {"deletionTimestamp": "2026-11-27T10:00:00Z"}
-    server.apps = [{"metadata": metadata, "spec": {"volumes": [uses]}, "status": {"phase": phase}}]
-    with pytest.raises(DeployFailed, match="in use"):
-        await volumes.pack_volume(VOLUME, tmp_path / "archive", max_bytes=1 << 20)
-    assert server.made == []
-    server.apps[0]["status"]["phase"] = "Succeeded"
-    with pytest.raises(DeployFailed, match="did not come"):
-        await volumes.pack_volume(VOLUME, tmp_path / "archive", max_bytes=1 << 20)
-    assert server.made == ["Secret", "Pod"]

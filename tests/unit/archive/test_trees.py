@@ -1,4 +1,4 @@
-"""A volume as an archive: what was in it is there again, and nothing is made anywhere else."""
+"""A tree as an archive: what was in it is there again, and nothing is made anywhere else."""
 
 import hashlib
 import io
@@ -10,22 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engines.disks.unpacking import (
-    ArchiveBounds,
-    ArchiveRefused,
-    empty,
-    unpack,
-)
-from moorage.engines.images.layer import (
-    LEFT_BY_MKFS,
-    LayerBounds,
-    LayerTooLarge,
-    Place,
-    write_layer,
-)
+from moorage.archive.tree import LEFT_BY_MKFS, TreeRefused, empty, read_tree, stream_tree
 
 MIB = 1024 * 1024
-BOUNDS = LayerBounds(max_bytes=16 * MIB, max_entries=1000, is_image=False)
 NOON = 1_700_000_000
 
 
@@ -43,9 +30,9 @@ def target(tmp_path: Path) -> Path:
     return path
 
 
-def packed(data: Path, bounds: LayerBounds = BOUNDS) -> bytes:
+def packed(data: Path, *, max_bytes: int = 16 * MIB, max_entries: int = 1000) -> bytes:
     out = io.BytesIO()
-    write_layer([Place(data, "data", os.getuid())], out, bounds)
+    stream_tree(data, out, max_bytes=max_bytes, max_entries=max_entries)
     return out.getvalue()
 
 
@@ -53,8 +40,7 @@ def unpacked(
     content: bytes, target: Path, *, max_bytes: int = 16 * MIB, digest: str | None = None
 ) -> Path:
     found = digest or f"sha256:{hashlib.sha256(content).hexdigest()}"
-    bounds = ArchiveBounds(max_bytes=max_bytes, max_entries=100)
-    unpack(io.BytesIO(content), target, bounds, digest=found)
+    read_tree(io.BytesIO(content), target, digest=found, max_bytes=max_bytes, max_entries=100)
     return target
 
 
@@ -147,10 +133,10 @@ def test_holes_stay_holes_and_count_nothing(
 
 def test_volume_with_more_than_its_bounds_is_not_packed(data: Path) -> None:
     (data / "large").write_bytes(b"x" * (MIB + 1))
-    with pytest.raises(LayerTooLarge, match="the volume's files are larger than 1 MiB"):
-        packed(data, LayerBounds(max_bytes=MIB, is_image=False))
-    with pytest.raises(LayerTooLarge, match="the volume's files are more than 1"):
-        packed(data, LayerBounds(max_bytes=4 * MIB, max_entries=1, is_image=False))
+    with pytest.raises(TreeRefused, match="the files are larger than 1 MiB"):
+        packed(data, max_bytes=MIB)
+    with pytest.raises(TreeRefused, match="the files are more than 1"):
+        packed(data, max_bytes=4 * MIB, max_entries=1)
 
 
 def test_volume_that_is_full_of_small_files_is_packed_and_unpacked(
@@ -160,7 +146,7 @@ def test_volume_that_is_full_of_small_files_is_packed_and_unpacked(
     for number in range(90):
         (data / f"{number}").write_bytes(b"x" * 4096)
     size = 90 * 4096
-    content = packed(data, LayerBounds(max_bytes=size, is_image=False))
+    content = packed(data, max_bytes=size)
     unpacked(content, target, max_bytes=size)
     assert len(list(target.iterdir())) == 90
 
@@ -198,7 +184,7 @@ def test_nothing_is_made_outside_of_the_volume(
     target: Path, entries: tuple[tarfile.TarInfo, ...]
 ) -> None:
     (target.parent / "secret").write_text("theirs")
-    with pytest.raises((ArchiveRefused, OSError)):
+    with pytest.raises((TreeRefused, OSError)):
         unpacked(archive_of(*entries), target)
     assert not (target.parent / "out").exists()
     assert (target.parent / "secret").stat().st_nlink == 1
@@ -206,11 +192,11 @@ def test_nothing_is_made_outside_of_the_volume(
 
 def test_more_than_the_bounds_is_not_unpacked(target: Path) -> None:
     content = archive_of(entry("data/a"), entry("data/b"), content=b"x" * 600)
-    with pytest.raises(ArchiveRefused, match="more than 1,000 bytes"):
+    with pytest.raises(TreeRefused, match="more than 1,000 bytes"):
         unpacked(content, target, max_bytes=1000)
     empty(target)
     many = archive_of(*(entry(f"data/{n}") for n in range(101)))
-    with pytest.raises(ArchiveRefused, match="more than 100 entries"):
+    with pytest.raises(TreeRefused, match="more than 100 entries"):
         unpacked(many, target)
 
 
@@ -228,7 +214,7 @@ def test_archive_that_came_otherwise_is_refused(
     (data / "kept").write_text("kept")
     content = packed(data)
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    with pytest.raises(ArchiveRefused):
+    with pytest.raises(TreeRefused):
         unpacked(spoil(content), target, digest=digest)
 
 

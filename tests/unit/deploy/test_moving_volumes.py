@@ -15,12 +15,10 @@ from starlette.types import ASGIApp, Message
 from yard import APP_LIMITS, ENGINE, HOST, SETTINGS, Yard, socket_of
 
 from moorage.auth.client_address import TrustedProxies
+from moorage.deploy.limits import app_limits, capacity_policy
 from moorage.deploy.work.moving import queue_move
 from moorage.deploy.work.workflow import MAX_ATTEMPTS
-from moorage.engines.carried import NewVolume, VolumeContent
-from moorage.engines.engine import BuildSpec, Instance, InstanceSpec, WrittenFiles
-from moorage.engines.pair import EnginePair
-from moorage.engines.volume_copies import VolumeCopies, Way
+from moorage.engines.engine import BuildSpec, Instance, InstanceSpec
 from moorage.errors import (
     ClusterUnavailable,
     CommitUnknown,
@@ -47,8 +45,8 @@ from support.gateway.waiting import until
 
 LEFT = "left"
 KEPT = "what the app has stored"
-STAGES = ("prepare_volume", "pack_volume", "fill_volume", "start")
-STEPS = ("volume held", "volume packed", "volume carried", "health", "ready")
+STAGES = ("read_volume", "write_volume", "start")
+STEPS = ("volume held", "volume exported", "volume moved", "health", "ready")
 
 
 class Crash(BaseException):
@@ -124,7 +122,7 @@ async def test_volume_goes_along_with_its_app_and_the_old_one_is_removed(
     assert "volume was moved" in ready.note
     (told,) = yard.db.sql("SELECT data FROM events WHERE kind = 'deployment.ready'").fetchall()
     assert "volume was moved" in told[0]
-    assert not list((yard.sources.parent / "carried").iterdir())
+    assert not list((yard.sources.parent / "apps" / "moving").iterdir())
 
 
 async def test_nothing_is_routed_to_the_new_app_before_its_copy_counts(
@@ -141,7 +139,7 @@ async def test_nothing_is_routed_to_the_new_app_before_its_copy_counts(
     await yard.deployed()
     found = {step: state for step, *state in seen}
     assert found["volume held"] == [False, True]
-    for step in ("volume packed", "volume carried", "health", "ready", "volume counts"):
+    for step in ("volume exported", "volume moved", "health", "ready", "volume counts"):
         assert found[step] == [False, False], step
 
 
@@ -149,7 +147,7 @@ async def test_nothing_is_routed_to_the_new_app_before_its_copy_counts(
 async def test_old_volume_counts_and_its_app_runs_again_when_anything_fails(
     yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime, stage: str
 ) -> None:
-    failing = leaving if stage == "pack_volume" else yard.runtime
+    failing = leaving if stage == "read_volume" else yard.runtime
     failing.faults[stage] = [DeployFailed(FailureCause.OUT_OF_DISK, "It does not fit.")]
     moved = await queued(yard, project, serving)
 
@@ -165,16 +163,6 @@ async def test_old_volume_counts_and_its_app_runs_again_when_anything_fails(
     assert "ended" not in "".join(leaving.notes.get(serving.id, []))  # it is no restart
 
 
-async def test_volume_without_room_is_refused_while_its_app_runs(
-    yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
-) -> None:
-    yard.runtime.faults["prepare_volume"] = [DeployFailed(FailureCause.OUT_OF_DISK, "No room.")]
-    await queued(yard, project, serving)
-    await yard.deployed()
-    assert leaving.called("stop") == []
-    assert yard.routes.changes == []
-
-
 @pytest.mark.parametrize("step", STEPS)
 async def test_crash_on_the_way_loses_nothing_and_no_app_runs_on_the_other_copy(
     yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime, step: str
@@ -183,7 +171,7 @@ async def test_crash_on_the_way_loses_nothing_and_no_app_runs_on_the_other_copy(
     moved = await queued(yard, project, serving)
     await crashed(yard, step)
 
-    assert await jobs.carries(yard.db, project.id)
+    assert await jobs.is_moving(yard.db, project.id)
     await yard.reconcile()
     assert leaving.called("start") == []  # until the deployment is tried again, or given up
 
@@ -203,9 +191,8 @@ async def test_crash_after_the_switch_leaves_the_new_copy_alone(
     await crashed(yard, "volume counts")
     assert yard.routes.table == {}
     await yard.reconcile()
-    carrying = yard.services.carrying
-    assert carrying is not None
-    await carrying.tidy()
+    moves = yard.services.volume_moves
+    await moves.tidy()
     assert yard.routes.table == {HOST: socket_of(moved)}
     assert yard.runtime.data == {project.id: KEPT}
     assert (leaving.kept_volumes, leaving.called("start")) == (set(), [])
@@ -219,18 +206,18 @@ async def test_new_app_ends_before_the_old_one_may_be_started_when_every_attempt
         await crashed(yard, "health")
         yard.clock.advance(61_000)
     assert moved.id in yard.runtime.apps
-    carried: list[bool] = []
+    moving: list[bool] = []
 
     def look(method: str, subject: str) -> None:
         if (method, subject) == ("stop", moved.id):
             rows = yard.db.sql("SELECT step, status FROM jobs").fetchall()
-            carried.append(rows == [("carrying", "running")])
+            moving.append(rows == [("moving", "running")])
 
     yard.runtime.on_call = look
     failed = await yard.deployed()
     await yard.reconcile()
     assert failed.status is DeploymentStatus.FAILED
-    assert carried[0]
+    assert moving[0]
     assert serving.id in leaving.apps
     assert leaving.data == {project.id: KEPT}
 
@@ -243,7 +230,7 @@ async def test_new_app_ends_before_the_old_one_may_be_started_when_its_rows_were
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     moved = await queued(yard, project, serving)
-    by_id, away, carried = projects.by_id, list[bool](), list[bool]()
+    by_id, away, moving = projects.by_id, list[bool](), list[bool]()
 
     async def found(source: Source, project_id: str) -> Project | None:
         if away:
@@ -256,15 +243,15 @@ async def test_new_app_ends_before_the_old_one_may_be_started_when_its_rows_were
 
     def look(method: str, subject: str) -> None:
         if (method, subject) == ("stop", moved.id) and moved.id in yard.runtime.apps:
-            carried.append(yard.db.sql("SELECT step FROM jobs").fetchall() == [("carrying",)])
+            moving.append(yard.db.sql("SELECT step FROM jobs").fetchall() == [("moving",)])
 
     monkeypatch.setattr(projects, "by_id", found)
     yard.before_healthy, yard.runtime.on_call = go_away, look
     yard.unhealthy = [DeployFailed(FailureCause.UNHEALTHY, "It does not answer.")]
     failed = await yard.deployed()
-    assert (failed.status, carried) == (DeploymentStatus.FAILED, [True])
+    assert (failed.status, moving) == (DeploymentStatus.FAILED, [True])
     assert moved.id not in yard.runtime.apps
-    assert not await jobs.carries(yard.db, project.id)
+    assert not await jobs.is_moving(yard.db, project.id)
 
 
 async def crashed(yard: Yard, step: str) -> None:
@@ -310,20 +297,20 @@ async def evicted(yard: Yard, project: Project) -> None:
 async def test_export_is_put_off_while_the_volume_is_on_its_way(
     yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
 ) -> None:
-    leaving.gates["volume_content"] = asyncio.Event()
+    leaving.gates["read_volume"] = asyncio.Event()
     await queued(yard, project, serving)
     await evicted(yard, project)
     moving = asyncio.create_task(yard.deployed())
-    await until(lambda: bool(leaving.called("volume_content")))
+    await until(lambda: bool(leaving.called("read_volume")))
     await yard.services.evictions.tick()
-    assert leaving.called("export_volume") == []
+    assert leaving.called("read_volume") == [project.id]  # by the move
     assert await exports.of_project(yard.db, project.id) is None
-    leaving.gates["volume_content"].set()
+    leaving.gates["read_volume"].set()
     assert (await moving).status is DeploymentStatus.READY
 
     yard.clock.advance(MINUTE_MS)
     await yard.services.evictions.tick()
-    assert yard.runtime.called("export_volume") == [project.id]
+    assert yard.runtime.called("read_volume") == [project.id]
     assert await exports.of_project(yard.db, project.id) is not None
 
 
@@ -331,16 +318,16 @@ async def test_move_waits_for_an_export_of_the_volume(
     yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
 ) -> None:
     """Each would end the other's pod."""
-    leaving.gates["export_volume"] = asyncio.Event()
+    leaving.gates["read_volume"] = asyncio.Event()
     await evicted(yard, project)
     exporting = asyncio.create_task(yard.services.evictions.tick())
-    await until(lambda: bool(leaving.called("export_volume")))
+    await until(lambda: bool(leaving.called("read_volume")))
     await queued(yard, project, serving)
     with structlog.testing.capture_logs() as logged:
         moving = asyncio.create_task(yard.deployed())
         await until(lambda: any("waits for an export" in each["event"] for each in logged))
-    assert leaving.called("volume_content") == []
-    leaving.gates["export_volume"].set()
+    assert leaving.called("stop") == []
+    leaving.gates["read_volume"].set()
     assert (await moving).status is DeploymentStatus.READY
     await exporting
     assert await exports.of_project(yard.db, project.id) is not None
@@ -350,7 +337,7 @@ async def test_time_of_the_copy_is_not_billed(
     yard: Yard, project: Project, serving: Deployment
 ) -> None:
     def pass_time(step: str) -> None:
-        if step in ("volume held", "volume carried"):  # its app runs; its app is stopped
+        if step in ("volume held", "volume moved"):  # its app runs; its app is stopped
             yard.clock.advance(10 * MINUTE_MS)
 
     yard.on_step = pass_time
@@ -363,7 +350,7 @@ async def test_time_of_the_copy_is_not_billed(
     await expect_sound(yard)
 
 
-@pytest.mark.parametrize("step", ["volume packed", "volume carried", "health"])
+@pytest.mark.parametrize("step", ["volume exported", "volume moved", "health"])
 async def test_app_that_comes_back_is_billed_from_its_start_on(
     yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime, step: str
 ) -> None:
@@ -390,7 +377,7 @@ async def test_app_that_comes_back_is_billed_from_its_start_on(
 async def test_app_that_comes_back_is_billed_although_its_start_was_cut_off(
     yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
 ) -> None:
-    leaving.faults["pack_volume"] = [DeployFailed(FailureCause.OUT_OF_DISK, "It does not fit.")]
+    leaving.faults["read_volume"] = [DeployFailed(FailureCause.OUT_OF_DISK, "It does not fit.")]
     await queued(yard, project, serving)
     await yard.deployed()
     leaving.apps[serving.id] = Instance(  # by a gateway that ended at this moment
@@ -417,12 +404,12 @@ async def test_app_that_comes_back_after_long_is_not_put_to_sleep(
     sleepy = Yard(db, clock, tmp_path / "sources", settings=settings, leaving=leaving)
 
     def pack(method: str, subject: str) -> None:
-        if method == "pack_volume":
+        if method == "read_volume":
             clock.advance(2 * HOUR_MS)
 
     await sleepy.reconcile()  # its app is in use
     leaving.on_call = pack
-    leaving.faults["pack_volume"] = [DeployFailed(FailureCause.OUT_OF_DISK, "It does not fit.")]
+    leaving.faults["read_volume"] = [DeployFailed(FailureCause.OUT_OF_DISK, "It does not fit.")]
     await queued(sleepy, project, serving)
     await sleepy.deployed()
     await sleepy.reconcile()
@@ -434,7 +421,7 @@ async def test_app_that_comes_back_after_long_is_not_put_to_sleep(
 async def test_app_that_comes_back_without_credits_is_suspended(
     yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
 ) -> None:
-    leaving.faults["pack_volume"] = [DeployFailed(FailureCause.OUT_OF_DISK, "It does not fit.")]
+    leaving.faults["read_volume"] = [DeployFailed(FailureCause.OUT_OF_DISK, "It does not fit.")]
     await queued(yard, project, serving)
     await yard.deployed()
     async with yard.db.transaction(durable=True) as tx:
@@ -444,7 +431,7 @@ async def test_app_that_comes_back_without_credits_is_suspended(
     assert await billed_minutes(yard, project) == [0]
 
 
-async def test_sleeping_app_is_billed_on_while_its_volume_is_carried(
+async def test_sleeping_app_is_billed_on_while_its_volume_is_moving(
     yard: Yard, project: Project, serving: Deployment
 ) -> None:
     async with yard.db.transaction(durable=True) as tx:
@@ -486,7 +473,7 @@ async def test_crash_on_the_way_bills_nothing_until_an_app_runs(
     yard: Yard, project: Project, serving: Deployment
 ) -> None:
     await queued(yard, project, serving)
-    await crashed(yard, "volume carried")
+    await crashed(yard, "volume moved")
     yard.clock.advance(HOUR_MS)
     await yard.metering.tick()
     await expect_sound(yard)
@@ -516,12 +503,12 @@ async def expect_sound(yard: Yard) -> None:
 async def test_cluster_that_goes_away_gives_the_old_app_back(
     yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
 ) -> None:
-    yard.runtime.faults["fill_volume"] = [ClusterUnavailable("away")]
-    yard.runtime.faults["remove_volume"] = [ClusterUnavailable("away")]
+    yard.runtime.faults["write_volume"] = [ClusterUnavailable("away")]
+    yard.runtime.faults["delete_volume"] = [ClusterUnavailable("away")]
     await queued(yard, project, serving)
     with pytest.raises(ClusterUnavailable):
         await yard.deployed()
-    assert not await jobs.carries(yard.db, project.id)
+    assert not await jobs.is_moving(yard.db, project.id)
     await yard.reconcile()
     assert serving.id in leaving.apps
     assert leaving.data == {project.id: KEPT}
@@ -531,9 +518,8 @@ async def test_copy_that_could_not_be_removed_is_removed_later(
     yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
 ) -> None:
     yard.runtime.kept_volumes.add(project.id)
-    carrying = yard.services.carrying
-    assert carrying is not None
-    await carrying.tidy()
+    moves = yard.services.volume_moves
+    await moves.tidy()
     assert (yard.runtime.kept_volumes, leaving.kept_volumes) == (set(), {project.id})
 
 
@@ -545,12 +531,11 @@ async def test_old_volume_that_stays_holds_up_no_other(
     leaving.built[second.id] = leaving.built[serving.id]
     volumes = {project.id, other.id}
     yard.runtime.kept_volumes, leaving.kept_volumes = set(volumes), set(volumes)
-    yard.runtime.faults["remove_volume"] = [OSError("busy")]
-    carrying = yard.services.carrying
-    assert carrying is not None
-    await carrying.tidy()
+    yard.runtime.faults["delete_volume"] = [OSError("busy")]
+    moves = yard.services.volume_moves
+    await moves.tidy()
     assert len(yard.runtime.kept_volumes) == 1
-    await carrying.tidy()
+    await moves.tidy()
     assert (yard.runtime.kept_volumes, leaving.kept_volumes) == (set(), volumes)
 
 
@@ -558,17 +543,15 @@ async def test_archive_of_a_move_that_was_cut_off_and_given_up_is_removed(
     yard: Yard, project: Project, serving: Deployment, leaving: FakeRuntime
 ) -> None:
     """It has what an app has stored, whose project may be deleted by then."""
-    archives = yard.sources.parent / "carried"
+    archives = yard.sources.parent / "apps" / "moving"
     (archives / "deleted").mkdir(parents=True)
     (archives / "deleted" / "archive").write_text(KEPT)
     under_way: list[bool] = []
-    carrying = yard.services.carrying
-    assert carrying is not None
+    moves = yard.services.volume_moves
 
     async def tidy() -> None:
-        assert carrying is not None
         (archives / project.id).mkdir(exist_ok=True)
-        await carrying.tidy()
+        await moves.tidy()
         under_way.append((archives / project.id).exists())
 
     yard.before_healthy = tidy
@@ -576,50 +559,35 @@ async def test_archive_of_a_move_that_was_cut_off_and_given_up_is_removed(
     await yard.deployed()
     assert under_way == [True]
     assert not (archives / "deleted").exists()
-    await carrying.tidy()
+    await moves.tidy()
     assert list(archives.iterdir()) == []
 
 
 async def test_archive_takes_nothing_that_is_kept_free_or_promised_to_another(
-    yard: Yard, leaving: FakeRuntime, tmp_path: Path
+    yard: Yard,
+    project: Project,
+    serving: Deployment,
+    leaving: FakeRuntime,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What it took would be missing to apps of others, which would be ended for it."""
-    pair = EnginePair(own=yard.runtime, leaving=leaving, shares_volumes=False)
-    free = shutil.disk_usage(tmp_path).free
-    half = VolumeContent(size_bytes=free * 3 // 5, files=1)
-    way = Way(before=leaving, after=yard.runtime, content=half)
-    first, second = (
-        NewVolume(volume_id=it, owner=ALICE, deployment_id="d", size_bytes=1) for it in "ab"
-    )
-    reserving = VolumeCopies(pair, tmp_path / "carried", reserve_bytes=half.size_bytes)
-    with pytest.raises(DeployFailed, match="no room for an archive"):
-        await reserving.prepare(first, way)
-    volumes = VolumeCopies(pair, tmp_path / "carried")
-    await volumes.prepare(first, way)
-    with volumes.closed(first, way), pytest.raises(DeployFailed, match="no room for an archive"):
-        await volumes.prepare(second, way)
-    await volumes.prepare(second, way)
-
-
-async def test_archive_of_what_could_not_be_counted_has_room_for_a_whole_volume(
-    yard: Yard, tmp_path: Path
-) -> None:
-    """An app can make its files too many to be counted, and they can be as large as its disk."""
-    yard.runtime.wrote = {"d": WrittenFiles(files=1, size_bytes=1, complete=False)}
-    volumes = VolumeCopies(yard.runtime, tmp_path / "carried")
-    way = await volumes.beginning(serving="d", following="e")
-    assert way is not None
-    larger = shutil.disk_usage(tmp_path).total + 1
-    volume = NewVolume(volume_id="a", owner=ALICE, deployment_id="e", size_bytes=larger)
-    with pytest.raises(DeployFailed, match="no room for an archive"):
-        await volumes.prepare(volume, way)
+    reserve = capacity_policy(SETTINGS).reserve_bytes
+    size = app_limits(SETTINGS).volume_bytes
+    free = [reserve + size - 1]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free[0]))
+    await queued(yard, project, serving)
+    refused = await yard.deployed()
+    assert "no room for an archive" in (refused.reason or "")
+    assert leaving.called("stop") == []  # it is refused while the app runs
+    free[0] += 1
+    await queued(yard, project, serving)
+    assert (await yard.deployed()).status is DeploymentStatus.READY
 
 
 async def test_volume_of_an_unknown_project_is_left_alone(yard: Yard, leaving: FakeRuntime) -> None:
     yard.runtime.kept_volumes, leaving.kept_volumes = {"unknown"}, {"unknown"}
-    carrying = yard.services.carrying
-    assert carrying is not None
-    await carrying.tidy()
+    moves = yard.services.volume_moves
+    await moves.tidy()
     assert (yard.runtime.kept_volumes, leaving.kept_volumes) == ({"unknown"}, {"unknown"})
 
 
@@ -645,7 +613,7 @@ async def test_what_failed_before_it_served_leaves_no_volume_behind(
     ready = await yard.deployed()
     assert ready.status is DeploymentStatus.READY
     assert (yard.runtime.kept_volumes, leaving.kept_volumes) == ({project.id}, set())
-    assert yard.runtime.called("fill_volume") == []
+    assert yard.runtime.called("write_volume") == []
 
 
 async def test_visitor_waits_while_the_volume_is_on_its_way(
@@ -654,7 +622,7 @@ async def test_visitor_waits_while_the_volume_is_on_its_way(
     moved = await queued(yard, project, serving)
     job = await yard.claim()
     async with yard.db.transaction(durable=True) as tx:
-        await jobs.hold(tx, job, jobs.CARRYING)
+        await jobs.hold(tx, job, jobs.MOVING)
     yard.routes.table.clear()
     leaving.apps.clear()
 
@@ -681,7 +649,7 @@ async def test_visitor_is_told_that_it_comes_back_only_if_it_does(
     await queued(yard, project, serving)
     job = await yard.claim()
     async with yard.db.transaction(durable=True) as tx:
-        await jobs.hold(tx, job, jobs.CARRYING)
+        await jobs.hold(tx, job, jobs.MOVING)
         await projects.set_status(tx, project.id, status)
     hosts = SimpleNamespace(base_domain="example.com")
     platform = SimpleNamespace(hosts=hosts, gateway_url="https://gateway.example")
@@ -717,7 +685,7 @@ async def test_app_that_uses_the_old_volume_is_not_started_on_its_way(
     refused: list[str] = []
 
     def begin(method: str, _: str) -> None:
-        if method == "pack_volume":
+        if method == "read_volume":
             spec = InstanceSpec(
                 deployment_id=serving.id,
                 plan=PLAN,
@@ -746,14 +714,14 @@ async def test_deployment_that_is_given_up_on_the_way_gives_the_old_app_back(
     moved = await queued(yard, project, serving)
 
     def give_up(step: str) -> None:
-        if step == "volume packed":
+        if step == "volume exported":
             yard.db.sql("UPDATE jobs SET status = 'done', fence = fence + 1")
 
     yard.on_step = give_up
     with pytest.raises(LostJob):
         await yard.deployed()
     assert (await yard.project(project)).serving_deployment_id == serving.id
-    assert not await jobs.carries(yard.db, project.id)
+    assert not await jobs.is_moving(yard.db, project.id)
     assert leaving.data == {project.id: KEPT}
     assert yard.runtime.kept_volumes == set()
     assert moved.id not in yard.runtime.apps

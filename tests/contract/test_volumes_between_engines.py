@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -11,9 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from moorage.engines.carried import NewVolume, VolumeArchive, VolumeContent
-from moorage.engines.disks.volume import Volume
-from moorage.engines.engine import Engine, Instance, InstanceSpec
+from moorage.archive.tree import Tree, read_tree
+from moorage.engines.engine import Engine, Instance, InstanceSpec, NewVolume
 from moorage.engines.kubernetes.engine import KubernetesEngine
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause
@@ -26,14 +24,11 @@ from support.engines.kubernetes_engine_fixture import (
     make_engine,
     opened_engine,
 )
-from support.engines.sandbox_fixture import volume_of
 from support.engines.small_apps import LIMITS, MIB, build, get, plan
 
 pytestmark = pytest.mark.root
 
 OWNER = "0x" + "cd" * 20
-SIZE = 64 * MIB
-LITTLE = VolumeContent(size_bytes=MIB, files=20)
 # Answers what the query says: an expression, evaluated in the app.
 SHELL = """\
 const fs = require('fs'), child = require('child_process');
@@ -100,10 +95,17 @@ async def cluster(
         yield engine
 
 
-async def begin(engine: Engine, source: Path, volume: str, *, own_user: bool = False) -> Instance:
+async def begin(
+    engine: Engine,
+    source: Path,
+    volume: str,
+    *,
+    own_user: bool = False,
+    volume_bytes: int = 32 * MIB,
+) -> Instance:
     """An app that is named after its volume; its image says whom it runs as, or Moorage does."""
     await build(engine, source, plan(), deployment_id=volume, owner=OWNER)
-    limits = replace(LIMITS, volume_bytes=32 * MIB)
+    limits = replace(LIMITS, volume_bytes=volume_bytes)
     started = msgspec.structs.replace(plan(), stack=Stack.DOCKERFILE) if own_user else plan()
     spec = InstanceSpec(
         deployment_id=volume, plan=started, limits=limits, owner=OWNER, volume=volume
@@ -121,16 +123,28 @@ def new_volume(volume: str, size_bytes: int = 32 * MIB) -> NewVolume:
     return NewVolume(volume_id=volume, owner=OWNER, deployment_id=volume, size_bytes=size_bytes)
 
 
-async def carry(
-    volume: str, before: Engine, after: Engine, directory: Path, source: Path
-) -> VolumeArchive:
+async def read(engine: Engine, volume: str, target: Path) -> Tree:
+    tree = await engine.read_volume(volume, target)
+    assert tree is not None
+    return tree
+
+
+async def move(volume: str, before: Engine, after: Engine, directory: Path, source: Path) -> None:
     """Takes a volume that no app uses from one engine to another, where its app is built."""
-    new = new_volume(volume)
     await build(after, source, plan(), deployment_id=volume, owner=OWNER)
-    await after.prepare_volume(new, await before.volume_content(volume))
-    archive = await before.pack_volume(volume, directory / "archive", max_bytes=32 * MIB)
-    await after.fill_volume(new, archive)
-    return archive
+    await after.write_volume(new_volume(volume), await read(before, volume, directory / "archive"))
+
+
+def files_of(tree: Tree, directory: Path) -> dict[str, str]:
+    """What is in the files of a tree, by their paths; unpacked into a new directory."""
+    directory.mkdir()
+    with tree.path.open("rb") as source:
+        read_tree(source, directory, digest=tree.digest, max_bytes=96 * MIB)
+    return {
+        path.relative_to(directory).as_posix(): path.read_text()
+        for path in directory.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
 
 
 async def test_volume_goes_into_a_cluster_and_back_with_all_that_its_app_made(
@@ -139,7 +153,7 @@ async def test_volume_goes_into_a_cluster_and_back_with_all_that_its_app_made(
     app = await begin(sandbox, shell, "there")
     await said(app, FILL)
     await sandbox.stop("there")
-    await carry("there", sandbox, cluster, tmp_path, shell)
+    await move("there", sandbox, cluster, tmp_path, shell)
     app = await begin(cluster, shell, "there")
     assert json.loads(str(await said(app, LOOK))) == FOUND
     await said(app, "fs.writeFileSync('/data/second', 'echo there')")
@@ -147,66 +161,72 @@ async def test_volume_goes_into_a_cluster_and_back_with_all_that_its_app_made(
 
     back = tmp_path / "back"
     back.mkdir()
-    await carry("there", cluster, sandbox, back, shell)
+    await move("there", cluster, sandbox, back, shell)
     await sandbox.remove("there")
     app = await begin(sandbox, shell, "there")
     assert json.loads(str(await said(app, LOOK))) == {**FOUND, "text": "echo there"}
     assert await said(app, "fs.writeFileSync('/data/more', 'own')") is None
     await sandbox.stop("there")
     for engine in (sandbox, cluster):
-        await engine.remove_volume("there")
+        await engine.delete_volume("there")
         assert await engine.volumes() == set()
 
 
-async def test_nothing_runs_for_a_volume_once_it_was_carried(
+async def test_nothing_runs_for_a_volume_once_it_was_moved(
     sandbox: Sandbox, cluster: KubernetesEngine, fake_cluster: Cluster, shell: Path, tmp_path: Path
 ) -> None:
     await begin(sandbox, shell, "quiet")
     await sandbox.stop("quiet")
-    await carry("quiet", sandbox, cluster, tmp_path, shell)
+    await move("quiet", sandbox, cluster, tmp_path, shell)
     for kind in (PODS, SECRETS):
         names = {it["metadata"]["name"] for it in fake_cluster.objects(kind)}
         assert not {name for name in names if name.startswith("volume-")}
 
 
-async def test_volume_is_prepared_anew_after_an_attempt_that_was_cut_off(
+async def test_volume_is_written_again_in_place_of_an_earlier_attempts(
     sandbox: Sandbox, cluster: KubernetesEngine, shell: Path, tmp_path: Path
 ) -> None:
     app = await begin(sandbox, shell, "again")
     await said(app, "fs.writeFileSync('/data/old', '1')")
     await sandbox.stop("again")
-    await carry("again", sandbox, cluster, tmp_path, shell)
+    await move("again", sandbox, cluster, tmp_path, shell)
     app = await begin(sandbox, shell, "again")
     await said(app, "fs.renameSync('/data/old', '/data/new')")
     await sandbox.stop("again")
     for engine, other in ((cluster, sandbox), (sandbox, cluster)):
         with tempfile.TemporaryDirectory(dir=tmp_path) as directory:
-            await carry("again", other, engine, Path(directory), shell)
+            await move("again", other, engine, Path(directory), shell)
     app = await begin(cluster, shell, "again")
     assert await said(app, "fs.readdirSync('/data').filter(it => it !== 'lost+found')") == ["new"]
 
 
-async def test_volume_without_room_for_so_much_is_refused_before_anything_is_copied(
-    sandbox: Sandbox, cluster: KubernetesEngine, shell: Path
+async def test_files_that_do_not_fit_are_refused_and_leave_no_volume_that_looks_whole(
+    sandbox: Sandbox, cluster: KubernetesEngine, shell: Path, tmp_path: Path
 ) -> None:
-    new = new_volume("large")
+    for name in ("large", "larger"):
+        app = await begin(sandbox, shell, name, volume_bytes=96 * MIB)
+        await said(app, "fs.writeFileSync('/data/x', Buffer.alloc(40 * 2 ** 20, 1))")
+        await sandbox.stop(name)
     await build(cluster, shell, plan(), deployment_id="large", owner=OWNER)
-    much = VolumeContent(size_bytes=1 << 50, files=20)
-    many = VolumeContent(size_bytes=MIB, files=1 << 50)
-    for engine in (sandbox, cluster):
-        for needed in (much, many):
-            with pytest.raises(DeployFailed, match=r"can't be moved: .* fit") as failed:
-                await engine.prepare_volume(new, needed)
-            assert failed.value.cause is FailureCause.OUT_OF_DISK
-        await engine.remove_volume("large")
+    for engine, name in ((cluster, "large"), (sandbox, "larger")):
+        tree = await read(sandbox, "larger", tmp_path / name)
+        with pytest.raises(DeployFailed, match="can't be moved") as failed:
+            await engine.write_volume(new_volume(name), tree)
+        assert failed.value.cause is FailureCause.OUT_OF_DISK
+    assert files_of(
+        await read(sandbox, "larger", tmp_path / "still"), tmp_path / "there"
+    ).keys() == {"x"}
 
 
 async def test_claim_that_the_wallet_may_not_have_is_no_capacity(
-    cluster: KubernetesEngine,
+    sandbox: Sandbox, cluster: KubernetesEngine, shell: Path, tmp_path: Path
 ) -> None:
-    new = new_volume("huge", 1 << 50)
+    await begin(sandbox, shell, "huge")
+    await sandbox.stop("huge")
+    await build(cluster, shell, plan(), deployment_id="huge", owner=OWNER)
+    tree = await read(sandbox, "huge", tmp_path / "archive")
     with pytest.raises(DeployFailed) as failed:
-        await cluster.prepare_volume(new, LITTLE)
+        await cluster.write_volume(new_volume("huge", 1 << 50), tree)
     assert failed.value.cause is FailureCause.NO_CAPACITY
 
 
@@ -215,14 +235,14 @@ async def test_archive_that_is_not_the_one_that_was_packed_is_not_taken(
 ) -> None:
     await begin(sandbox, shell, "other")
     await sandbox.stop("other")
-    archive = await sandbox.pack_volume("other", tmp_path / "archive", max_bytes=SIZE)
-    new = new_volume("spoilt")
-    await sandbox.prepare_volume(new, LITTLE)
-    with pytest.raises(DeployFailed, match="otherwise"):
-        await sandbox.fill_volume(new, replace(archive, digest="sha256:00"))
+    tree = await read(sandbox, "other", tmp_path / "archive")
+    await build(cluster, shell, plan(), deployment_id="spoilt", owner=OWNER)
+    for engine in (sandbox, cluster):
+        with pytest.raises(DeployFailed, match="otherwise"):
+            await engine.write_volume(new_volume("spoilt"), replace(tree, digest="sha256:00"))
 
 
-async def test_volume_that_is_larger_than_its_bounds_is_not_packed(
+async def test_volume_that_is_larger_than_its_bounds_is_not_read(
     sandbox: Sandbox, cluster: KubernetesEngine, shell: Path, tmp_path: Path
 ) -> None:
     for engine in (sandbox, cluster):
@@ -230,24 +250,8 @@ async def test_volume_that_is_larger_than_its_bounds_is_not_packed(
         await said(app, "fs.writeFileSync('/data/large', Buffer.alloc(2 ** 20, 1))")
         await engine.stop("full")
         with pytest.raises(DeployFailed, match="larger than 0 MiB") as failed:
-            await engine.pack_volume("full", tmp_path / f"{id(engine)}", max_bytes=MIB // 2)
+            await engine.read_volume("full", tmp_path / f"{id(engine)}", max_bytes=MIB // 2)
         assert failed.value.cause is FailureCause.OUT_OF_DISK
-
-
-async def test_content_of_a_volume_is_what_its_files_take(
-    sandbox: Sandbox, cluster: KubernetesEngine, shell: Path
-) -> None:
-    for engine in (sandbox, cluster):
-        nothing = await engine.volume_content("none")
-        assert nothing == VolumeContent(size_bytes=0, files=0)
-        app = await begin(engine, shell, "sized")
-        before = await engine.volume_content("sized")
-        assert before.files > 0
-        await said(app, "fs.writeFileSync('/data/large', Buffer.alloc(2 ** 21, 1))")
-        await said(app, "child.execSync('sync /data/large')")
-        after = await engine.volume_content("sized")
-        assert 2 * MIB <= after.size_bytes - before.size_bytes < 3 * MIB
-        assert after.files == before.files + 1
 
 
 async def test_files_and_volume_of_an_app_in_a_cluster_are_exported_while_it_runs(
@@ -256,16 +260,13 @@ async def test_files_and_volume_of_an_app_in_a_cluster_are_exported_while_it_run
     app = await begin(cluster, shell, "leaves")
     await said(app, "fs.mkdirSync('/data/a'); fs.writeFileSync('/data/a/b', 'kept')")
     await said(app, "fs.symlinkSync('/etc/passwd', '/data/link')")
-    await cluster.export_volume("leaves", tmp_path / "data")
+    tree = await read(cluster, "leaves", tmp_path / "archive")
     assert await said(app, "fs.readFileSync('/data/a/b', 'utf8')") == "kept"
-    found = {path.relative_to(tmp_path / "data").as_posix() for path in walk(tmp_path / "data")}
-    assert found == {"a", "a/b"}
-    assert (tmp_path / "data/a/b").read_text() == "kept"
+    assert files_of(tree, tmp_path / "data") == {"a/b": "kept"}
 
     await cluster.export_files("leaves", tmp_path / "files")
     assert (tmp_path / "files/index.js").read_text() == SHELL
-    await cluster.export_volume("none", tmp_path / "none")
-    assert not (tmp_path / "none").exists()
+    assert await cluster.read_volume("none", tmp_path / "none") is None
     with pytest.raises(DeployFailed, match="no finished build"):
         await cluster.export_files("none", tmp_path / "none")
 
@@ -281,21 +282,20 @@ async def test_volume_of_an_app_with_a_user_of_its_own_is_that_users_wherever_it
     app = await begin(sandbox, shell, "own")
     await said(app, "fs.mkdirSync('/data/b', {mode: 0o700}); fs.writeFileSync('/data/b/c', 'hers')")
     await sandbox.stop("own")
-    await carry("own", sandbox, cluster, tmp_path, shell)
+    await move("own", sandbox, cluster, tmp_path, shell)
     app = await begin(cluster, shell, "own", own_user=True)
     assert await said(app, "[process.getuid(), fs.statSync('/data/b').uid]") == [1234, 1234]
     assert await said(app, "fs.readFileSync('/data/b/c', 'utf8')") == "hers"
     await said(app, "fs.writeFileSync('/data/b/d', 'secret', {mode: 0o600})")
 
-    await cluster.export_volume("own", tmp_path / "exported")
-    assert (tmp_path / "exported/b/d").read_text() == "secret"
-    assert (await cluster.volume_content("own")).files == 4
+    tree = await read(cluster, "own", tmp_path / "exported")
+    assert files_of(tree, tmp_path / "own")["b/d"] == "secret"
     assert await said(app, "fs.statSync('/data/b').mode & 0o777") == 0o700  # nothing was changed
 
     await cluster.stop("own")
     back = tmp_path / "back"
     back.mkdir()
-    await carry("own", cluster, sandbox, back, shell)
+    await move("own", cluster, sandbox, back, shell)
     app = await begin(sandbox, shell, "own")
     assert await said(app, "fs.statSync('/data/b/d').mode & 0o777") == 0o600
     assert await said(app, "fs.readFileSync('/data/b/d', 'utf8')") == "secret"
@@ -311,16 +311,16 @@ async def test_files_that_no_single_user_may_read_are_no_export(
     app = await begin(cluster, shell, "both", own_user=True)
     await said(app, "fs.mkdirSync('/data/b', {mode: 0o700}); fs.writeFileSync('/data/b/c', '')")
     with pytest.raises(DeployFailed, match="some only another"):
-        await cluster.export_volume("both", tmp_path / "data")
+        await cluster.read_volume("both", tmp_path / "archive")
     await said(app, "fs.chmodSync('/data/b', 0o750)")
-    await cluster.export_volume("both", tmp_path / "data")
-    assert (tmp_path / "data/a").read_text() == "of 1000"
+    tree = await read(cluster, "both", tmp_path / "archive")
+    assert files_of(tree, tmp_path / "data")["a"] == "of 1000"
 
 
 async def test_namespace_of_an_older_version_gets_what_an_export_needs(
     cluster: KubernetesEngine, fake_cluster: Cluster, shell: Path, tmp_path: Path
 ) -> None:
-    """Without a policy of its own, the pod of a volume reaches no gateway."""
+    """Without a policy of its own, no gateway reaches the pod of a volume."""
     await said(await begin(cluster, shell, "old"), "fs.writeFileSync('/data/a', 'kept')")
     namespace = next(
         it["metadata"]["namespace"]
@@ -333,26 +333,21 @@ async def test_namespace_of_an_older_version_gets_what_an_export_needs(
     later = make_engine(fake_cluster, tmp_path / "later", options=options)
     await later.open()
     try:
-        await later.export_volume("old", tmp_path / "data")
+        tree = await read(later, "old", tmp_path / "archive")
     finally:
         await later.close(stop_apps=False)
-    assert (tmp_path / "data/a").read_text() == "kept"
+    assert files_of(tree, tmp_path / "data")["a"] == "kept"
     policies = fake_cluster.objects(NETWORK_POLICIES, namespace)
     assert "volumes" in {it["metadata"]["name"] for it in policies}
 
 
-async def test_volume_in_use_is_neither_packed_nor_made_anew(
-    sandbox: Sandbox, shell: Path, tmp_path: Path
+async def test_volume_in_use_is_not_written(
+    sandbox: Sandbox, cluster: KubernetesEngine, shell: Path, tmp_path: Path
 ) -> None:
-    await begin(sandbox, shell, "used")
-    with pytest.raises(DeployFailed, match="in use"):
-        await sandbox.pack_volume("used", tmp_path / "archive", max_bytes=SIZE)
-    new = new_volume("used")
-    with pytest.raises(DeployFailed, match="in use"):
-        await sandbox.prepare_volume(new, LITTLE)
-    volume: Volume = volume_of(sandbox, tmp_path / "state", "used")
-    assert volume.users() == {"used"}
-
-
-def walk(path: Path) -> list[Path]:
-    return [Path(parent, name) for parent, below, names in os.walk(path) for name in below + names]
+    for engine in (sandbox, cluster):
+        app = await begin(engine, shell, "used")
+        await said(app, "fs.writeFileSync('/data/a', 'kept')")
+        tree = await read(engine, "used", tmp_path / f"{id(engine)}")
+        with pytest.raises(DeployFailed, match="in use"):
+            await engine.write_volume(new_volume("used"), tree)
+        assert await said(app, "fs.readFileSync('/data/a', 'utf8')") == "kept"

@@ -1,4 +1,4 @@
-"""The volumes of projects: a claim each, in their wallets' namespaces."""
+"""The claims of a gateway's volumes, each in its wallet's namespace."""
 
 import asyncio
 from typing import Any
@@ -62,13 +62,6 @@ class Claims:
                 )
             )
 
-    async def clear(self, volume_id: str) -> None:
-        """Replaces a volume by an empty one of the same kind, unless an app uses it."""
-        for claim in await self._claims({VOLUME_LABEL: volume_id}):
-            if not await self.is_used(claim):
-                await self._delete(claim)
-                await self._cluster.apply(emptied(claim))
-
     async def remove(self, volume_id: str) -> set[str]:
         """Removes a volume and its content; returns the namespaces that it was in.
 
@@ -110,18 +103,6 @@ class Claims:
         except NotFound:
             return False
         return bool(found["metadata"].get("uid") == uid)
-
-
-def emptied(claim: Manifest) -> Manifest:
-    """Returns a claim for a new volume like the one that another claim is for."""
-    metadata, spec = claim["metadata"], claim["spec"]
-    kept = ("accessModes", "resources", "storageClassName", "volumeMode")
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolumeClaim",
-        "metadata": {name: metadata[name] for name in ("name", "namespace", "labels")},
-        "spec": {name: spec[name] for name in kept if name in spec},
-    }
 
 
 def _is_ending(manifest: Manifest) -> bool:

@@ -1,1 +1,0 @@
-"""Volumes that come into a cluster, or leave it: by pods that run a program of Moorage's own."""
