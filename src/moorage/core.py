@@ -9,8 +9,7 @@ from moorage.clock import Clock
 from moorage.content.store import ContentStore
 from moorage.loop import Ticks
 from moorage.storage.database import Database
-from moorage.storage.several.keeper_lease import KEEPER
-from moorage.storage.several.leases import Leases, MachineLease
+from moorage.storage.several.leases import LEADER, Leases
 from moorage.storage.several.shared_tables import SharedTables
 from moorage.storage.vault import Vault
 
@@ -30,7 +29,6 @@ class Core:
     machine: str = ""  # the id of the data directory; "" is the leases' holder
     instance: str = ""  # names what engines make for this gateway, or for all on its database
     machine_bound: bool = True  # whether the apps run on this machine
-    machine_lease: MachineLease | None = None  # of a server's database
     content: ContentStore | None = None  # where gateways on several machines share files
     challenges: bytes = b""  # the secret of challenges, where gateways on machines share it
     say: Callable[[], Awaitable[None]] | None = None  # tells other gateways that this one runs
@@ -49,7 +47,7 @@ class Core:
     @property
     def keeper(self) -> str:
         """The id under which apps are kept and billed, whichever gateway does it."""
-        return (self.machine or self.leases.holder) if self.machine_bound else KEEPER
+        return (self.machine or self.leases.holder) if self.machine_bound else LEADER
 
     def limiter(self, name: str, *, limit: int) -> RateLimiter:
         """Returns a limiter by the minute, which all gateways share."""

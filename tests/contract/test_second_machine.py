@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from moorage.core import Core
 from moorage.errors import AlreadyRunning
-from moorage.gateway.assembly import open_core
+from moorage.gateway.leadership import open_lease
 from moorage.gateway.state.data_directory import open_data_directory
 from moorage.settings import load_settings
 from moorage.storage.migrate import migrate
 from moorage.storage.purpose import Purpose
-from moorage.storage.several.leases import MACHINE_SECONDS
+from moorage.storage.several.leases import LeaderLease
 from support.books.postgres_fixture import PostgresServer
 from support.gateway.clock import MovableClock
 
@@ -28,33 +27,33 @@ def url(postgres_server: PostgresServer) -> Iterator[str]:
     postgres_server.drop(name)
 
 
-async def opened(stack: AsyncExitStack, data_dir: Path, url: str, *, name: str = "") -> Core:
-    """The core of a gateway: of another machine if the directory is another."""
+async def opened(stack: AsyncExitStack, data_dir: Path, url: str, *, name: str = "") -> LeaderLease:
+    """The lease of a gateway: of another machine if the directory is another."""
     await asyncio.to_thread(open_data_directory, data_dir, Purpose.SERVE, url)
     settings = load_settings(
         file=None, environ={}, data_dir=str(data_dir), database_url=url, gateway_name=name
     )
     await asyncio.to_thread(migrate, settings.database)
-    return await open_core(stack, settings, MovableClock(), purpose=Purpose.SERVE, speed=1.0)
+    return await open_lease(stack, settings, MovableClock())
 
 
+@pytest.mark.parametrize("name", ["", "three"])
 async def test_gateway_of_a_second_machine_does_not_start(
-    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     sleep = asyncio.sleep
     async with AsyncExitStack() as stack:
         first = await opened(stack, tmp_path / "first", url, name="one")
-        await opened(stack, tmp_path / "first", url, name="two")
+        assert await first.take()
+        assert not await (await opened(stack, tmp_path / "first", url, name="two")).take()
 
         async def wait(seconds: float) -> None:
-            """The first renews its lease while the second waits; waiting takes no time."""
-            if seconds == MACHINE_SECONDS:
-                assert first.machine_lease is not None
-                assert await first.machine_lease.renew()
-            else:
-                await sleep(seconds)
+            """The first has its lease again while the second waits; waiting takes no time."""
+            await first.give_back()
+            assert await first.take()
+            await sleep(0)
 
         monkeypatch.setattr(asyncio, "sleep", wait)
         with pytest.raises(AlreadyRunning, match="another machine"):
-            await opened(stack, tmp_path / "second", url)
+            await opened(stack, tmp_path / "second", url, name=name)
     await sleep(0)  # a closed connection's transport is done in the loop's next turn

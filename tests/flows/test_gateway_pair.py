@@ -288,8 +288,8 @@ async def test_both_go_on_while_a_later_version_upgrades_the_schema_and_neither_
 
 
 async def is_unwell(member: Member) -> bool:
-    """Whether the gateway says that it left the turn to keep the apps."""
+    """Whether the gateway says that it left the apps to others."""
     told = DevGateway(member.data_dir)
     told.info = {"gateway": member.operator}
     parts = (await call(told, "GET", "/ready")).body["parts"]
-    return "another version" in parts["keeper"]
+    return "newer version" in parts["keeper"]

@@ -29,23 +29,22 @@ from moorage.content.opening import open_content
 from moorage.core import Core
 from moorage.deploy.loops import loops_of
 from moorage.deploy.services import DeployServices
-from moorage.engines.host.machine import EVERY_SECONDS, tell
 from moorage.errors import ConfigurationInvalid
 from moorage.events.services import EventServices
+from moorage.gateway.leadership import Leadership, sweep_abandoned_spools
 from moorage.gateway.operator.vital_signs import (
     watch_nonces,
     watch_running_apps,
     watch_searches,
     watch_sleeping_apps,
 )
+from moorage.gateway.platform.beside import REPORT_SECONDS, MachineView, report
 from moorage.gateway.platform.isolation import has_several_proxies
 from moorage.gateway.platform.opening import Platform, instance_id
 from moorage.gateway.platform.proxy import trusted_proxies
 from moorage.gateway.several.lookout import Lookout
 from moorage.gateway.several.siblings import SAY_SECONDS, Siblings, challenge_secret, fingerprints
-from moorage.gateway.several.turns import sweep_abandoned_spools
-from moorage.gateway.several.upgraded import TurnUnlessUpgraded
-from moorage.gateway.state.data_directory import GATEWAYS, NONCES, SPOOL, gateway_id
+from moorage.gateway.state.data_directory import NONCES, SPOOL, gateway_id
 from moorage.gateway.state.secrets_key import open_vault, seal_anew
 from moorage.ledger.services import LedgerServices, LedgerSettings
 from moorage.loop import Loop, Run, Scope
@@ -63,7 +62,7 @@ from moorage.storage.database import Database
 from moorage.storage.opening import open_database
 from moorage.storage.purpose import Purpose, set_purpose
 from moorage.storage.several.cluster import RunningGateway, agree, retired_at
-from moorage.storage.several.leases import Leases, MachineLease
+from moorage.storage.several.leases import Leases
 from moorage.storage.several.shared_tables import SharedTables
 from moorage.threads import in_thread
 from moorage.uploads.spool import sweep_spool
@@ -85,7 +84,7 @@ class Rooms:
     nonces: NonceStore
     sessions: Sessions
     certificates: CertificateServices | None  # None without TLS
-    turn: TurnUnlessUpgraded | None  # None where there is one gateway
+    leadership: Leadership | None  # None where there is one gateway
     lookout: Lookout | None  # None where its chains are its own
 
     @cached_property
@@ -102,11 +101,10 @@ class Rooms:
     @property
     def runs(self) -> tuple[Run, ...]:
         """The tasks that run until the gateway stops, without the servers."""
-        proxy, machine = self.platform.proxy, self.core.machine_lease
+        proxy = self.platform.proxy
         return (
             self.core.db.run,
             self.core.leases.run,
-            *(() if machine is None else (machine.run,)),
             *(() if proxy is None else (proxy.process.keep_running,)),
             self.platform.toolchains.inventory.run,
             *self.payments.runs,
@@ -147,16 +145,18 @@ class Rooms:
 
     @property
     def _of_machine(self) -> tuple[Loop, ...]:
-        keeper, scope = self.platform.keeper, Scope.KEEPER
+        keeper, view, shared = self.platform.keeper, self.platform.view, self.core.shared
+        every = REPORT_SECONDS
         if keeper is None:
-            return ()
-        collect = self.platform.toolchains.store.collect
-        say = partial(tell, keeper.runtime, self.core.data_dir / GATEWAYS)
+            if not isinstance(view, MachineView):
+                return ()
+            return (Loop("machine", every_seconds=every, tick=view.refresh, scope=Scope.NODE),)
+        collect, scope = self.platform.toolchains.store.collect, Scope.KEEPER
         store = Loop("toolchains", every_seconds=600, tick=collect, scope=scope)
-        if not self.core.name or not self.core.machine_bound:
+        if shared is None or not self.core.machine_bound:
             return (store,)
-        every = EVERY_SECONDS
-        return (store, Loop("machine", every_seconds=every, tick=say, at_once=True, scope=scope))
+        tick = partial(report, keeper.runtime, shared)
+        return (store, Loop("machine", every_seconds=every, tick=tick, at_once=True, scope=scope))
 
 
 def open_nonces(stack: AsyncExitStack, settings: Settings, clock: Clock) -> NonceFile:
@@ -188,7 +188,7 @@ async def open_core(
     The schema is upgraded before, once: an older gateway may open it again beside a newer one,
     whose changes leave room for it. Raises ConfigurationInvalid when a key of the secrets is
     missing, the database has another purpose, or its gateway was retired; AlreadyRunning when a
-    gateway of another machine uses it.
+    gateway with this one's id runs on another machine.
     """
     data_dir = Path(settings.data_dir)
     name = settings.gateway_name
@@ -204,12 +204,7 @@ async def open_core(
             "gateway, name another data_dir, and another database_url if it is set."
         )
     machine = gateway_id(data_dir)
-    machine_lease = None
     several_proxies = has_several_proxies(settings)
-    if settings.database_url and not several_proxies:
-        machine_lease = MachineLease(db=db, holder=f"{machine} {boot_id()}", clock=clock)
-        stack.push_async_callback(machine_lease.close)
-        await machine_lease.enter()
     holder = f"{machine}-{name}" if name else machine
     vault = await open_vault(settings, db)
     siblings = None
@@ -230,7 +225,6 @@ async def open_core(
         machine=machine,
         instance=await _instance(settings, db),
         machine_bound=not several_proxies,
-        machine_lease=machine_lease,
         challenges=await challenge_secret(db, vault) if several_proxies else b"",
         content=open_content(settings.content_url, settings.content_credentials_file),
         say=None if siblings is None else siblings.say,
@@ -253,7 +247,7 @@ async def open_rooms(
     nonces: NonceStore,
     chains: Mapping[str, Chain],
     pay_to: str,
-    turn: TurnUnlessUpgraded | None,
+    leadership: Leadership | None,
     lookout: Lookout | None,
 ) -> Rooms:
     """Opens every room. Raises ConfigurationInvalid and InvalidField."""
@@ -314,7 +308,7 @@ async def open_rooms(
         nonces=nonces,
         sessions=Sessions(db=core.db, clock=core.clock),
         certificates=secured,
-        turn=turn,
+        leadership=leadership,
         lookout=lookout,
     )
 

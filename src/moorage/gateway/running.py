@@ -29,6 +29,13 @@ from moorage.gateway.assembly import (
     open_rooms,
     open_shared,
 )
+from moorage.gateway.leadership import (
+    Leadership,
+    done_before,
+    lead_alone,
+    open_leadership,
+    open_lease,
+)
 from moorage.gateway.operator.port import (
     OpenOperatorPages,
     OperatorPages,
@@ -53,8 +60,6 @@ from moorage.gateway.platform.opening import (
 from moorage.gateway.process_limits import forbid_core_dumps, raise_descriptor_limit
 from moorage.gateway.several.lookout import Lookout
 from moorage.gateway.several.takers import hold_addresses, taken_addresses
-from moorage.gateway.several.turns import done_before, enter, take_turns
-from moorage.gateway.several.upgraded import TurnUnlessUpgraded
 from moorage.gateway.state.configuration import take_configuration
 from moorage.gateway.state.data_directory import open_data_directory
 from moorage.gateway.state.reload import Reload
@@ -69,7 +74,7 @@ from moorage.routing.listener import listen_unix
 from moorage.routing.waking import QuestionServer
 from moorage.settings import Settings
 from moorage.storage.apps.toolchains import in_use
-from moorage.storage.migrate import is_newest, migrate
+from moorage.storage.migrate import migrate
 from moorage.storage.purpose import Purpose
 from moorage.threads import in_thread
 
@@ -133,21 +138,19 @@ async def run_gateway(
             nonces = open_nonces(stack, settings, clock)
             listener = _listen(stack, settings)
             await in_thread(migrate, settings.database)
-            await run.serve(listener, open_platform, stop, nonces=nonces)
+            serve = partial(run.serve, listener, open_platform, nonces=nonces)
+            if settings.database_url:
+                await lead_alone(await open_lease(stack, settings, clock), serve, stop=stop)
+            else:
+                await serve(stop)
             return
-        turn = TurnUnlessUpgraded(
-            await enter(stack, settings, clock),
-            is_newest=partial(in_thread, is_newest, settings.database),
-            clock=clock,
-        )
+        leadership = await open_leadership(stack, settings, clock)
         beside = open_following if has_several_proxies(settings) else open_beside
         listener = _listen(stack, settings)
-        await in_thread(migrate, settings.database)
-        run = replace(run, turn=turn)
-        await take_turns(
-            turn,
+        run = replace(run, leadership=leadership)
+        await leadership.run(
             beside=partial(run.serve, listener, beside),
-            keep=partial(run.serve, listener, open_platform, keeps=lambda: turn.holds),
+            lead=partial(run.serve, listener, open_platform, keeps=lambda: leadership.holds),
             stop=stop,
         )
 
@@ -177,7 +180,7 @@ class _Run:
     reload: Reload | None
     open_pages: OpenOperatorPages | None
     lookout: Lookout | None  # None where its chains are its own
-    turn: TurnUnlessUpgraded | None = None  # of several gateways
+    leadership: Leadership | None = None  # of several gateways
 
     async def serve(
         self,
@@ -202,6 +205,7 @@ class _Run:
                 await hold_addresses(stack, settings, core.db, addresses=addresses)
                 await self.lookout.enter(core.db, addresses)
             settings = await take_configuration(core.db, settings, clock=self.clock)
+            nonces = nonces or await open_shared(core)
             opening = Opening(
                 listener=listener.dup(),  # a server closes its own
                 clock=self.clock,
@@ -209,6 +213,7 @@ class _Run:
                 stop_apps=self.stop_apps,
                 keeps=keeps,
                 needed_toolchains=partial(in_use, core.db),
+                shared=core.shared,
             )
             platform = await open_platform(stack, settings, opening)
             rooms = await open_rooms(
@@ -216,10 +221,10 @@ class _Run:
                 settings,
                 core=core,
                 platform=platform,
-                nonces=await open_shared(core) if nonces is None else nonces,
+                nonces=nonces,
                 chains=self.chains,
                 pay_to=self.pay_to,
-                turn=self.turn,
+                leadership=self.leadership,
                 lookout=self.lookout,
             )
             if not await done_before(stop, _catch_up(rooms)):

@@ -1,8 +1,7 @@
 """`moorage stop`: ends what a gateway left running on its machine, and keeps all that it has."""
 
+import asyncio
 import contextlib
-import fcntl
-import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -13,11 +12,13 @@ from pathlib import Path
 import msgspec
 
 from moorage.auth.nonces import LOCK
-from moorage.clock import SystemClock, boot_id
+from moorage.clock import Clock, SystemClock, boot_id
 from moorage.core import Core
 from moorage.engines.engine import Engine
 from moorage.errors import AlreadyRunning
+from moorage.file_lock import FileLock
 from moorage.gateway.assembly import open_core
+from moorage.gateway.leadership import acquire, open_lease
 from moorage.gateway.platform.isolation import has_several_proxies, make_engine, run_directory
 from moorage.gateway.platform.opening import APPS, PROXY, find_tool, instance_id, open_store
 from moorage.gateway.platform.proxy import proxy_settings
@@ -86,6 +87,8 @@ async def open_machine(settings: Settings) -> AsyncIterator[Machine]:
     async with AsyncExitStack() as stack:
         stack.enter_context(not_running(data_dir))
         await in_thread(open_data_directory, data_dir, purpose, settings.database_url)
+        if settings.database_url and not has_several_proxies(settings):
+            await _lead(stack, settings, clock)
         core = await open_core(stack, settings, clock, purpose=purpose, speed=1.0)
         await _require_alone(settings, core)
         toolchains = await open_store(
@@ -119,16 +122,22 @@ async def open_machine(settings: Settings) -> AsyncIterator[Machine]:
 @contextmanager
 def not_running(data_dir: Path) -> Iterator[None]:
     """Keeps a gateway from starting on this directory. Raises AlreadyRunning where one runs."""
-    lock = data_dir / NONCES / LOCK  # a running gateway holds it
-    lock.parent.mkdir(mode=0o700, exist_ok=True)
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = data_dir / NONCES / LOCK  # a running gateway holds it
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    lock = FileLock(path)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not lock.lock():
+            raise AlreadyRunning
         yield
-    except BlockingIOError as error:
-        raise AlreadyRunning from error
     finally:
-        os.close(descriptor)
+        lock.close()
+
+
+async def _lead(stack: AsyncExitStack, settings: Settings, clock: Clock) -> None:
+    """Holds the leader's lease of a server's database. Raises AlreadyRunning."""
+    lease = await open_lease(stack, settings, clock)
+    await acquire(lease)
+    stack.callback(asyncio.create_task(lease.until_lost(), name="leader's lease").cancel)
 
 
 async def _require_alone(settings: Settings, core: Core) -> None:

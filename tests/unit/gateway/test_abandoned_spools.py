@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from moorage.gateway.several.turns import FileLock, sweep_abandoned_spools
+from moorage.file_lock import FileLock
+from moorage.gateway.leadership import sweep_abandoned_spools
 
 
 def test_uploads_of_a_gateway_that_no_longer_runs_are_removed(tmp_path: Path) -> None:

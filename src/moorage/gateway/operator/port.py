@@ -150,7 +150,7 @@ def checks_of(rooms: Rooms) -> dict[str, Check]:
         **_checks_of_certificates(rooms.certificates),
         "disk": rooms.deploy.capacity.check,
         "loops": rooms.core.ticks.check,
-        **({} if rooms.turn is None else {"keeper": rooms.turn.check}),
+        **({} if rooms.leadership is None else {"keeper": rooms.leadership.check}),
         **({} if rooms.lookout is None else {"address": rooms.lookout.check}),
         **chains,
         **{

@@ -1,14 +1,20 @@
-"""What a gateway opens of the apps' machine while another of its gateways keeps the apps."""
+"""What a gateway opens of the apps' machine while another of its gateways runs the apps."""
 
 import asyncio
+from collections.abc import Collection
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import msgspec
+
 from moorage.address import Address
+from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Routes
-from moorage.engines.host.machine import MachineView
+from moorage.engines.engine import Capabilities, Cursor, Disks, Engine, LogPage
+from moorage.engines.host.configuration import FOLDERS
+from moorage.engines.logs import reader
 from moorage.engines.table import engine_kind
-from moorage.errors import ProxyFailed
+from moorage.errors import KeeperAway, NoCapacity, ProxyFailed
 from moorage.gateway.platform.isolation import run_directory
 from moorage.gateway.platform.opening import (
     PROXY,
@@ -19,13 +25,127 @@ from moorage.gateway.platform.opening import (
     url_of,
 )
 from moorage.gateway.platform.proxy import hosts_of, served_at
-from moorage.gateway.state.data_directory import GATEWAYS
+from moorage.records.deployment import LogKind
 from moorage.routing.haproxy import port_in_use_by
 from moorage.routing.router import Router
 from moorage.settings import Settings
+from moorage.storage.several.shared_tables import SharedTables
+from moorage.threads import in_thread
 
+REPORT_SECONDS = 2.0
+SILENT_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 _POLLS = 600
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """How much there is for apps, and what of them is here."""
+
+    memory_bytes: int
+    disks: Disks
+    free_networks: int | None
+    running: frozenset[str]
+
+
+async def report(engine: Engine, shared: SharedTables) -> None:
+    """Writes what an open engine has, for the other gateways of its machine."""
+    machine = Machine(
+        memory_bytes=engine.memory_bytes(),
+        disks=await engine.disks(),
+        free_networks=await engine.free_networks(),
+        running=frozenset(await engine.running()),
+    )
+    await shared.write_report(msgspec.json.encode(machine).decode())
+
+
+class MachineView:
+    """What a gateway knows of an engine that another process has open. Reads logs by itself."""
+
+    def __init__(
+        self, *, capabilities: Capabilities, state_dir: Path, shared: SharedTables, clock: Clock
+    ) -> None:
+        self.capabilities = capabilities
+        self._folders = [state_dir / folder for folder in FOLDERS]
+        self._shared = shared
+        self._clock = clock
+        self._machine: Machine | None = None
+        self._written_at = 0.0  # of the monotonic clock
+
+    async def refresh(self) -> None:
+        """Reads the leader's report. Raises DatabaseUnavailable."""
+        found = await self._shared.read_report()
+        if found is not None:
+            text, age_seconds = found
+            self._machine = msgspec.json.decode(text, type=Machine)
+            self._written_at = self._clock.monotonic_seconds() - age_seconds
+
+    async def check(self) -> None:
+        """Raises KeeperAway when the gateway that runs the apps has reported nothing for long."""
+        if self._machine is None:
+            raise KeeperAway("No gateway of this machine has run its apps yet.")
+        silent_seconds = self._clock.monotonic_seconds() - self._written_at
+        if silent_seconds > SILENT_SECONDS:
+            raise KeeperAway(
+                "The gateway that runs the apps has reported nothing for "
+                f"{silent_seconds:.0f} s: end it if it stands still, so that another takes over."
+            )
+
+    def memory_bytes(self) -> int:
+        """As `Engine.memory_bytes`. Raises NoCapacity as long as no gateway has run apps."""
+        return self._reported.memory_bytes
+
+    async def disks(self) -> Disks:
+        """As `Engine.disks`. Raises NoCapacity."""
+        return self._reported.disks
+
+    async def free_networks(self) -> int | None:
+        """As `Engine.free_networks`. Raises NoCapacity."""
+        return self._reported.free_networks
+
+    async def running(self) -> Collection[str]:
+        """The deployments whose apps run. Raises NoCapacity."""
+        return self._reported.running
+
+    async def known(self) -> set[str]:
+        """As `Engine.known`."""
+        return {
+            path.name for folder in self._folders if folder.is_dir() for path in folder.iterdir()
+        }
+
+    async def written(self, deployment_id: str) -> None:
+        """None: it is not known here what an app has written."""
+
+    async def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
+        """As `Engine.log_tail`."""
+        page = await self.read_log(deployment_id, kind, tail=10_000)
+        return "".join(f"{line.text}\n" for line in page.lines)[-max_bytes:]
+
+    async def read_log(
+        self,
+        deployment_id: str,
+        kind: LogKind,
+        *,
+        after: Cursor = 0,
+        since_ms: int = 0,
+        tail: int | None = None,
+        limit: int = 10_000,
+    ) -> LogPage:
+        """As `Engine.read_log`."""
+        log = self._directory(deployment_id) / "logs" / kind
+        return await in_thread(
+            reader.read_log, log, after=after, since_ms=since_ms, tail=tail, limit=limit
+        )
+
+    def _directory(self, deployment_id: str) -> Path:
+        """Returns a deployment's directory, of whichever engine it is; it need not exist."""
+        found = [folder / deployment_id for folder in self._folders]
+        return next((each for each in found if each.is_dir()), found[0])
+
+    @property
+    def _reported(self) -> Machine:
+        if self._machine is None:
+            raise NoCapacity
+        return self._machine
 
 
 class RoutesOfKeeper:
@@ -58,15 +178,20 @@ async def open_beside(stack: AsyncExitStack, settings: Settings, opening: Openin
     data_dir = Path(settings.data_dir)
     run_dir = run_directory(settings, instance_id(data_dir))
     proxy_port = await _proxy_port(settings, data_dir)
+    if opening.shared is None:
+        raise ValueError("a gateway without a name is beside none")
+    view = MachineView(
+        capabilities=engine_kind(settings.isolation).capabilities,
+        state_dir=data_dir / "apps",
+        shared=opening.shared,
+        clock=opening.clock,
+    )
+    await view.refresh()
     return Platform(
         keeper=None,
         proxy=None,
-        view=MachineView(
-            capabilities=engine_kind(settings.isolation).capabilities,
-            state_dir=data_dir / "apps",
-            told=data_dir / GATEWAYS,
-        ),
-        isolation="another gateway of this machine keeps the apps",
+        view=view,
+        isolation="another gateway of this machine runs the apps",
         proxy_port=served_at(settings, proxy_port),
         proxy_dir=run_dir / PROXY,
         router=RoutesOfKeeper(Router(run_dir / PROXY, settings.base_domain)),

@@ -39,6 +39,7 @@ from moorage.loop import Keeps
 from moorage.process import find_program
 from moorage.routing.router import MAX_HOST_LENGTH, Router
 from moorage.settings import Settings
+from moorage.storage.several.shared_tables import SharedTables
 from moorage.toolchains.store import Version
 
 MIB = 1024 * 1024
@@ -120,6 +121,7 @@ class Opening:
     stop_apps: bool  # when the platform is closed
     keeps: Keeps  # asked before what can't be taken back
     needed_toolchains: NeededToolchains
+    shared: SharedTables | None = None  # of several gateways
 
 
 OpenPlatform = Callable[[AsyncExitStack, Settings, Opening], Awaitable[Platform]]

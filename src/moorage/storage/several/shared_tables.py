@@ -1,6 +1,6 @@
-"""Used nonces and counts of requests, which several gateways share in PostgreSQL.
+"""Used nonces, counts of requests and a report of the machine, which several gateways share.
 
-The tables of nonces and counts are unlogged, so that a row costs no wait for the disk. A crash of
+Their tables in PostgreSQL are unlogged, so that a row costs no wait for the disk. A crash of
 the server empties them, together with the row of the floor, whose absence shows the loss. The mark
 is logged: no used nonce has a timestamp above it, so after a crash it becomes the floor. The tables
 are no part of the schema; each start creates those that are missing.
@@ -30,6 +30,8 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS nonce_mark (id INT PRIMARY KEY, timestamp_ms BIGINT NOT NULL)",
     """CREATE UNLOGGED TABLE IF NOT EXISTS request_counts
     (key TEXT PRIMARY KEY, times BIGINT[] NOT NULL, until_us BIGINT NOT NULL)""",
+    """CREATE UNLOGGED TABLE IF NOT EXISTS machine_report
+    (id INT PRIMARY KEY, report TEXT NOT NULL, written_at TIMESTAMPTZ NOT NULL)""",
 )
 _USE = Statement(  # in the digests' order, so that no two gateways wait for each other
     text(
@@ -108,6 +110,19 @@ _FORGET_COUNTS = Statement(  # waits for no row: who counts many keys at once ma
         "RETURNING 1) SELECT count(*) FROM gone"
     )
 )
+_REPORT = Statement(
+    text(
+        "INSERT INTO machine_report VALUES (1, CAST(:report AS TEXT), clock_timestamp()) "
+        "ON CONFLICT (id) DO UPDATE SET report = excluded.report, "
+        "written_at = excluded.written_at RETURNING 1"
+    )
+)
+_READ_REPORT = Statement(
+    text(
+        "SELECT report, CAST(extract(epoch FROM clock_timestamp() - written_at) AS FLOAT) "
+        "FROM machine_report"
+    )
+)
 
 
 class _Use(NamedTuple):
@@ -122,7 +137,7 @@ class _Count(NamedTuple):
 
 
 class SharedTables:
-    """Used nonces and counts of requests, in tables of a PostgreSQL database."""
+    """What several gateways share and may lose, in tables of a PostgreSQL database."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -197,6 +212,15 @@ class SharedTables:
     async def forget_counts(self) -> None:
         """Forgets the keys that were quiet for their window."""
         await self._db.one(_FORGET_COUNTS)
+
+    async def write_report(self, report: str) -> None:
+        """Replaces what the gateway that runs a machine's apps reports of them."""
+        await self._db.one(_REPORT, report=report)
+
+    async def read_report(self) -> tuple[str, float] | None:
+        """Returns the last report and its age in seconds; None without one."""
+        row = await self._db.one(_READ_REPORT)
+        return None if row is None else (str(row[0]), float(row[1]))
 
 
 def _json(asked: Sequence[_Use] | Sequence[_Count]) -> str:

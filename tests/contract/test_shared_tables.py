@@ -1,4 +1,7 @@
-"""Nonces and rates, in one gateway's file, and shared in PostgreSQL's tables."""
+"""Nonces, rates and the machine's report, which gateways share in PostgreSQL's tables.
+
+One gateway has its nonces in a file: both pass the same tests.
+"""
 
 import asyncio
 import gc
@@ -12,18 +15,23 @@ from sqlalchemy import text
 from moorage.auth.nonces import NonceFile, NonceStore, SharedNonces
 from moorage.auth.rate_limit import SharedRateLimiter
 from moorage.auth.wallet import Wallet
+from moorage.engines.engine import Capabilities
 from moorage.errors import (
     AuthUnavailable,
     DatabaseUnavailable,
+    KeeperAway,
+    NoCapacity,
     NonceReused,
     RateLimited,
     TimestampExpired,
 )
+from moorage.gateway.platform.beside import SILENT_SECONDS, MachineView, report
 from moorage.storage.database import Database, Statement
 from moorage.storage.opening import open_database
 from moorage.storage.several.shared_tables import SharedTables
 from support.books.postgres_fixture import PostgresServer
 from support.gateway.clock import START_MS, MovableClock
+from support.gateway.fakes import FakeRuntime
 from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root  # the server's package is installed with the sandbox's
@@ -256,3 +264,27 @@ async def test_server_that_is_away_is_said(
             await in_tables.limiters("wallets", limit=1)[0].check("alice")
     finally:
         await asyncio.to_thread(postgres_server.start)
+
+
+async def test_gateway_knows_what_the_leader_of_its_machine_reports_and_when_it_is_silent(
+    in_tables: Gateways, tmp_path: Path
+) -> None:
+    engine, clock = FakeRuntime(), in_tables.clock
+    capabilities = Capabilities(volumes=True, caches=True)
+    view = MachineView(
+        capabilities=capabilities, state_dir=tmp_path, shared=in_tables.tables[1], clock=clock
+    )
+    await view.refresh()
+    with pytest.raises(NoCapacity):
+        await view.disks()
+    with pytest.raises(KeeperAway):
+        await view.check()
+
+    await report(engine, in_tables.tables[0])
+    await view.refresh()
+    assert await view.disks() == await engine.disks()
+    assert view.memory_bytes() == engine.memory_bytes()
+    await view.check()
+    clock.advance(round(1000 * SILENT_SECONDS) + 1)
+    with pytest.raises(KeeperAway, match="end it"):
+        await view.check()
