@@ -205,7 +205,7 @@ class _Run:
                 await hold_addresses(stack, settings, core.db, addresses=addresses)
                 await self.lookout.enter(core.db, addresses)
             settings = await take_configuration(core.db, settings, clock=self.clock)
-            nonces = nonces or await open_shared(core)
+            nonces = await open_shared(core) if nonces is None else nonces
             opening = Opening(
                 listener=listener.dup(),  # a server closes its own
                 clock=self.clock,
