@@ -12,7 +12,7 @@ from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Database, Transaction
-from moorage.storage.money import accounts, intervals
+from moorage.storage.money import accounts, billing
 
 CREDITS = MicroUsd(1_000_000_000_000)
 MONTH = MicroUsd(500_000)
@@ -75,7 +75,7 @@ async def _add(
     await projects.add(tx, project)
     await deployments.add(tx, deployment)
     if project.status is ProjectStatus.ACTIVE and project.asleep_since_ms is None:
-        await intervals.open_interval(
+        await billing.open_interval(
             tx,
             interval_id=str(uuid.uuid4()),
             project_id=project.id,

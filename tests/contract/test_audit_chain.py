@@ -175,7 +175,7 @@ FIRST = "WHERE rowid = (SELECT min(rowid) FROM payments WHERE status = 'credited
             "refund",
         ),
         (f"UPDATE refunds SET recipient = '{CAROL}' WHERE status = 'refunded'", "refund"),
-        ("UPDATE watch_cursors SET block_number = block_number + 1000000", "watch"),
+        ("UPDATE chain_marks SET block_number = block_number + 1000000", "watch"),
     ],
 )
 async def test_row_that_the_chain_does_not_bear_out_is_found(
@@ -231,7 +231,9 @@ async def test_provisional_payment_in_another_block_waits_for_the_finality_check
 async def test_search_on_a_replaced_branch_is_pending_until_it_has_stepped_back(
     gateway: Gateway,
 ) -> None:
-    gateway.corrupt(f"UPDATE watch_cursors SET block_number = 1, block_hash = '0x{'12' * 32}'")
+    gateway.corrupt(
+        f"UPDATE chain_marks SET block_number = 1, value = '0x{'12' * 32}' WHERE subject LIKE 's%'"
+    )
     report = await gateway.audit()
     assert report.findings == []
     assert {item.row.split(":")[0] for item in report.pending} == {"watch cursor arbitrum"}

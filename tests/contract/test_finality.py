@@ -18,7 +18,7 @@ from moorage.records.payments import Finality, PaymentStatus
 from moorage.records.project import ProjectStatus
 from moorage.storage.apps import projects
 from moorage.storage.database import Database
-from moorage.storage.money import intervals
+from moorage.storage.money import billing
 from support.books.records_fixture import add_project
 from support.chains.chain_fixture import LocalChains
 from support.chains.paying import rpc, send_transaction, send_transfer, sign_authorization
@@ -225,7 +225,7 @@ async def test_what_runs_unpaid_after_a_reversal_is_suspended(chain: Watched) ->
     other = await add_project(chain.db, "0x" + "0d" * 20, "three")
     await drop(chain)
     assert [await status(chain, one) for one in ids] == [ProjectStatus.SUSPENDED] * 2
-    assert await intervals.due(chain.db, charged_before_ms=2**60, limit=10) == []
+    assert await billing.due(chain.db, charged_before_ms=2**60, limit=10) == []
     assert await status(chain, other.id) is ProjectStatus.ACTIVE
 
 

@@ -21,8 +21,7 @@ from moorage.settings import Settings, load_settings
 from moorage.storage import copying
 from moorage.storage.database import Transaction
 from moorage.storage.money import accounts
-from moorage.storage.opening import open_database
-from moorage.storage.purpose import Purpose, purpose_of, set_purpose
+from moorage.storage.opening import Purpose, open_database, purpose_of, set_purpose
 from moorage.storage.schema import metadata
 from support.books.postgres_fixture import PostgresServer
 from support.books.records_fixture import ALICE, fund

@@ -39,8 +39,7 @@ from moorage.records.payments import Finality, Payment, PaymentStatus, Refund, R
 from moorage.settings import load_settings
 from moorage.storage import sqlite as books_file
 from moorage.storage.database import Database, Transaction
-from moorage.storage.money import accounts, payments, refunds
-from moorage.storage.money.chains import relays
+from moorage.storage.money import accounts, payments, refunds, relays
 from moorage.storage.opening import open_database
 from support.books.records_fixture import ALICE, USDC, USDT, transfer
 from support.chains.chain_fixture import LocalChains

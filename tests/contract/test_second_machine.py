@@ -12,7 +12,7 @@ from moorage.gateway.leadership import open_lease
 from moorage.gateway.state.data_directory import open_data_directory
 from moorage.settings import load_settings
 from moorage.storage.migrate import migrate
-from moorage.storage.purpose import Purpose
+from moorage.storage.opening import Purpose
 from moorage.storage.several.leases import LeaderLease
 from support.books.postgres_fixture import PostgresServer
 from support.gateway.clock import MovableClock

@@ -25,7 +25,7 @@ from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import PaymentMeans
 from moorage.planning.plan import Settings
 from moorage.storage.database import Database, Statement
-from moorage.storage.money.chains import relays
+from moorage.storage.money import relays
 from moorage.storage.opening import open_database
 from moorage.storage.schema import entries, names, quotes, wallets
 from moorage.storage.vault import Vault

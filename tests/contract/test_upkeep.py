@@ -16,11 +16,11 @@ from moorage.gateway.operator.vital_signs import (
     note_upkeep,
 )
 from moorage.metrics import exposition
-from moorage.storage.apps.addresses import certificates
+from moorage.storage.apps import certificates
 from moorage.storage.database import Database
-from moorage.storage.operation import evictions, upkeep
+from moorage.storage.operation import acts, evictions
+from moorage.storage.operation.acts import Upkeep, UpkeepDone
 from moorage.storage.operation.evictions import Eviction
-from moorage.storage.operation.upkeep import Upkeep, UpkeepDone
 from moorage.storage.several.leases import Leases
 from moorage.storage.vault import KEY_BYTES, Vault
 from support.books.records_fixture import ALICE, add_project
@@ -39,7 +39,7 @@ def core(db: Database, clock: MovableClock, tmp_path: Path) -> Core:
 
 async def note(core: Core, kind: Upkeep, **found: int) -> None:
     async with core.db.transaction(durable=False) as tx:
-        await upkeep.note(tx, UpkeepDone(kind=kind, at_ms=core.clock.now_ms(), **found))
+        await acts.note_upkeep(tx, UpkeepDone(kind=kind, at_ms=core.clock.now_ms(), **found))
 
 
 def shown(series: str) -> float:

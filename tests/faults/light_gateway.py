@@ -31,7 +31,7 @@ from moorage.routing.access_log import AccessLog
 from moorage.routing.haproxy import ACCESS_LOGS
 from moorage.routing.router import Router
 from moorage.settings import Settings, load_settings
-from moorage.storage.purpose import Purpose
+from moorage.storage.opening import Purpose
 from moorage.toolchains.inventory import Inventory
 from moorage.toolchains.store import ToolchainStore
 from support.engines.file_engine import FileEngine

@@ -16,7 +16,7 @@ import pytest
 from bookish import InstalledGateway, Operator
 from eth_account import Account
 
-from moorage.storage.money.chains import unsettled
+from moorage.storage.money import settlements
 from moorage.storage.opening import open_database
 from support.books.postgres_fixture import PostgresServer
 from support.chains.chain_fixture import LocalChains
@@ -119,7 +119,9 @@ async def final(gateway: InstalledGateway) -> None:
     async def pending() -> list[Any]:
         _, document = await gateway.command("audit", "--fast")
         with closing(open_database(gateway.data_dir / "moorage.db")) as books:
-            refunds = await unsettled.by_token(books)  # the audit names them after a day
+            refunds = await settlements.unsettled_by_token(
+                books
+            )  # the audit names them after a day
         return [*document["report"]["pending"], *refunds]
 
     await until_read(pending, lambda found: not found, seconds=300)

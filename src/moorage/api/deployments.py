@@ -22,8 +22,8 @@ from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound
 from moorage.planning.plan import Plan
 from moorage.records.deployment import DeploymentStatus, Summary
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import deployments, releases
-from moorage.storage.money import builds
+from moorage.storage.apps import deployments
+from moorage.storage.money import billing
 from moorage.wire.deploy import Deployed
 from moorage.wire.deployments import (
     Cancelled,
@@ -52,7 +52,9 @@ async def list_deployments(room: DeploymentRoom, request: Request) -> Response:
     project = await owned_project(room, request)
     limit = whole_number(request, "limit", default=_DEFAULT_ITEMS, min_=1, max_=_MAX_ITEMS)
     before = request.query_params.get("before")
-    found = await releases.page(room.db, project_id=project.id, before=before, limit=limit)
+    found = await deployments.release_page(
+        room.db, project_id=project.id, before=before, limit=limit
+    )
     if found is None:
         raise InvalidField("before", "must be the id of a deployment of this project")
     on_machine = await room.runtime.known()
@@ -69,11 +71,11 @@ async def show_deployment(room: DeploymentRoom, request: Request) -> Response:
     """`GET /agent/projects/{projectId}/deployments/{deploymentId}`: one with its plan."""
     project = await owned_project(room, request)
     wanted = await named_deployment(room.db, request.path_params["deploymentId"], project=project)
-    summary, superseded_at_ms = await releases.one(room.db, wanted, project_id=project.id)
+    summary, superseded_at_ms = await deployments.release(room.db, wanted, project_id=project.id)
     stored = await deployments.by_id(room.db, wanted)
     if stored is None:
         raise DeploymentNotFound
-    build = await builds.last_of(room.db, wanted, wallet=project.wallet)
+    build = await billing.last_build_of(room.db, wanted, wallet=project.wallet)
     item = _item(summary, project, await room.runtime.known())
     return json_response(
         DeploymentShown(

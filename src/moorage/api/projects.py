@@ -38,10 +38,9 @@ from moorage.money import NOTHING, MicroUsd, usd_number, usd_text
 from moorage.parsers.pool import ParserPool
 from moorage.payments.protocols.demand import Seller
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import project_list, projects
-from moorage.storage.apps.addresses import domains
-from moorage.storage.apps.project_list import MAX_IDS, NEWEST, Place, ProjectQuery
-from moorage.storage.money import accounts, intervals
+from moorage.storage.apps import domains, projects
+from moorage.storage.apps.projects import MAX_IDS, NEWEST, Place, ProjectQuery
+from moorage.storage.money import accounts, billing
 from moorage.wire.credits import Purse
 from moorage.wire.projects import (
     ProjectAdopted,
@@ -110,12 +109,12 @@ async def list_projects(room: ProjectRoom, request: Request) -> Response:
     wallet, _ = await authenticate(room, request)
     query, before = _query(wallet, request), _place(request.query_params.get("before"))
     limit = whole_number(request, "limit", default=_ALL, min_=1, max_=_MAX_ITEMS)
-    found = await project_list.page(room.db, query, before=before, limit=limit + 1)
+    found = await projects.project_page(room.db, query, before=before, limit=limit + 1)
     has_more, found = len(found) > limit, found[-limit:]
     return json_response(
         ProjectList(
             wallet=checksum_address(wallet),
-            count=len(found) if limit == _ALL else await project_list.count(room.db, query),
+            count=len(found) if limit == _ALL else await projects.count_projects(room.db, query),
             projects=[_project_item(room, project) for project in found],
             next=f"{found[0].created_at_ms}-{found[0].id}" if has_more else UNSET,
         )
@@ -161,7 +160,7 @@ async def _purse(room: ProjectRoom, project: Project) -> Purse | UnsetType:
     if holder == project.wallet:
         return UNSET
     left = await accounts.balance(room.db, holder)
-    burning = await intervals.open_of_holder(room.db, holder)
+    burning = await billing.open_of_holder(room.db, holder)
     return Purse(
         balance_usd=usd_number(left),
         shared=False,
@@ -178,7 +177,7 @@ async def adopt_project(room: ProjectRoom, request: Request) -> Response:
             raise ProjectNotFound
         moved = await room.metering.adopt(tx, current)
         left = await accounts.balance(tx, project.wallet)
-        burning = await intervals.open_of_wallet(tx, project.wallet)
+        burning = await billing.open_of_wallet(tx, project.wallet)
     return json_response(
         ProjectAdopted(
             project_id=project.id,

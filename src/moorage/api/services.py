@@ -51,7 +51,7 @@ from moorage.payments.price.quotes import PriceList, Size
 from moorage.payments.protocols.evidence import named_chain
 from moorage.payments.services import Payee, PaymentServices
 from moorage.settings import Settings
-from moorage.storage.operation import notices
+from moorage.storage.operation import wallet_rules
 from moorage.toolchains.inventory import Inventory
 from moorage.uploads.limits import UploadLimits
 from moorage.uploads.room import RoomLimits, SpoolRoom
@@ -135,7 +135,7 @@ class ApiServices:
     @cached_property
     def standing(self) -> StandingBoard:
         return StandingBoard(
-            partial(notices.current, self._core.db),
+            partial(wallet_rules.current_notices, self._core.db),
             chains=[chain.name for chain in self._services.payments.seller.chains],
             clock=self._core.clock,
         )

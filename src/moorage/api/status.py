@@ -33,7 +33,7 @@ from moorage.money import MicroUsd, usd_text
 from moorage.records.deployment import UNDER_WAY, DeploymentStatus, DeploymentView, Finding
 from moorage.records.project import ProjectStatus
 from moorage.storage.apps import jobs
-from moorage.storage.money import accounts, intervals
+from moorage.storage.money import accounts, billing
 from moorage.wire.deployments import DeploymentProgress
 from moorage.wire.warnings import WarningItem
 
@@ -174,7 +174,7 @@ async def _out_of_credits(room: StatusRoom, found: DeploymentView) -> Deployment
     """Names the least top-up that starts the app again; the balance may be just below an hour."""
     holder = await ledger.holder_for(room.db, found.project_id, wallet=found.wallet)
     balance = await accounts.balance(room.db, holder)
-    burning = await intervals.open_of_holder(room.db, holder)
+    burning = await billing.open_of_holder(room.db, holder)
     price, now_ms = found.monthly_price_micro_usd, room.metering.time.now_ms()
     least = max(room.minimum_charge, lacking(balance, burning, price, now_ms=now_ms))
     how = _TOP_UP if holder == found.wallet else _TOP_UP_A_PURSE

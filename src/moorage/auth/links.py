@@ -10,7 +10,7 @@ import msgspec
 from moorage.clock import Clock
 from moorage.errors import LinkNotFound, TooManyLinks
 from moorage.records.access import Link, Role
-from moorage.storage.access import links, sessions
+from moorage.storage import page_access
 from moorage.storage.database import Database, Transaction
 
 ONCE_MS = 10 * 60_000
@@ -58,14 +58,14 @@ class Links:
 
     async def listed(self, who: str, *, role: Role = Role.WALLET) -> list[Link]:
         """Returns the links that open again and again, the oldest first."""
-        return await links.listed(self._db, who, role=role, now_ms=self._clock.now_ms())
+        return await page_access.listed_links(self._db, who, role=role, now_ms=self._clock.now_ms())
 
     async def revoke(self, link_id: str, *, who: str, role: Role = Role.WALLET) -> None:
         """Removes a link, and ends the sessions that it has opened. Raises LinkNotFound."""
         async with self._db.transaction(durable=True) as tx:
-            if not await links.remove(tx, link_id, who=who, role=role):
+            if not await page_access.remove_link(tx, link_id, who=who, role=role):
                 raise LinkNotFound
-            await sessions.end_of_link(tx, link_id, now_ms=self._clock.now_ms())
+            await page_access.end_sessions_of_link(tx, link_id, now_ms=self._clock.now_ms())
 
 
 async def add_link(tx: Transaction, order: LinkOrder, *, now_ms: int) -> MadeLink:
@@ -82,12 +82,12 @@ async def add_link(tx: Transaction, order: LinkOrder, *, now_ms: int) -> MadeLin
         expires_ms=now_ms + order.lifetime_ms,
     )
     if not link.once:
-        count = await links.count(tx, link.who, role=link.role, now_ms=now_ms)
+        count = await page_access.count_links(tx, link.who, role=link.role, now_ms=now_ms)
         if count >= MAX_LINKS:
             raise TooManyLinks(MAX_LINKS)
     secret = secrets.token_urlsafe(32)
     digest = digest_of(secret)
-    await links.add(tx, link, digest=digest, max_once=_MAX_ONCE, max_rows=_MAX_ROWS)
+    await page_access.add_link(tx, link, digest=digest, max_once=_MAX_ONCE, max_rows=_MAX_ROWS)
     return MadeLink(link, secret)
 
 

@@ -6,9 +6,9 @@ import secrets
 
 from moorage.clock import Clock
 from moorage.errors import TokenInvalid
-from moorage.storage.apps import manage_tokens
-from moorage.storage.apps.manage_tokens import ManagedProject
+from moorage.storage import page_access
 from moorage.storage.database import Database
+from moorage.storage.page_access import ManagedProject
 
 MAX_TOKENS = 20
 """How many a project has at most; with one more the oldest goes."""
@@ -27,7 +27,7 @@ class ManageTokens:
         """Returns a new token of 256 random bits for the project; it can't be had again."""
         token = "mgt_" + secrets.token_urlsafe(32)
         async with self._db.transaction(durable=True) as tx:
-            await manage_tokens.add(
+            await page_access.add_manage_token(
                 tx,
                 digest=_digest(token),
                 project_id=project_id,
@@ -39,7 +39,7 @@ class ManageTokens:
     async def project_of(self, token: str) -> ManagedProject:
         """Returns the project that a token manages. Raises TokenInvalid."""
         is_one = _TOKEN.fullmatch(token) is not None
-        found = await manage_tokens.find(self._db, _digest(token)) if is_one else None
+        found = await page_access.find_manage_token(self._db, _digest(token)) if is_one else None
         if found is None:
             raise TokenInvalid(header="Authorization")
         return found
@@ -47,7 +47,7 @@ class ManageTokens:
     async def revoke(self, project_id: str) -> int:
         """Makes all tokens of a project invalid; returns how many there were."""
         async with self._db.transaction(durable=True) as tx:
-            return await manage_tokens.revoke(tx, project_id)
+            return await page_access.revoke_manage_tokens(tx, project_id)
 
 
 def _digest(token: str) -> str:

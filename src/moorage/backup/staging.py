@@ -17,10 +17,9 @@ from moorage.clock import Clock
 from moorage.engines.disks.copying import copy_image
 from moorage.engines.kind import Exports
 from moorage.errors import BackupFailed
-from moorage.storage import copying, snapshot
+from moorage.storage import copying
 from moorage.storage.migrate import migrate
-from moorage.storage.opening import DATABASE, open_database
-from moorage.storage.purpose import purpose_of, set_purpose
+from moorage.storage.opening import DATABASE, open_database, purpose_of, set_purpose
 from moorage.threads import in_thread
 
 _ROUNDS = 5
@@ -64,12 +63,12 @@ class Staging:
         target = self.directory / DATABASE
         target.unlink(missing_ok=True)
         if isinstance(self.database, Path):
-            snapshot.copy_database(self.database, target)
+            copying.copy_database(self.database, target)
         else:
             await _copy_from_server(self.database, target)
         db = open_database(target)
         try:
-            return await snapshot.apps(db), await snapshot.volumes(db)
+            return await copying.apps(db), await copying.volumes(db)
         finally:
             db.close()
 

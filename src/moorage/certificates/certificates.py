@@ -7,7 +7,7 @@ import structlog
 
 from moorage.certificates.installation import WildcardFiles
 from moorage.clock import Clock, SteadyWall, iso_utc
-from moorage.storage.apps.addresses import certificates
+from moorage.storage.apps import certificates
 from moorage.storage.database import Database
 
 log = structlog.get_logger()

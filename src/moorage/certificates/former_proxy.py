@@ -11,7 +11,7 @@ import structlog
 from moorage.certificates.orders import issued
 from moorage.certificates.pem import Certificate, CertificateInvalid, read_certificate
 from moorage.clock import Clock
-from moorage.storage.apps.addresses import certificates
+from moorage.storage.apps import certificates
 from moorage.storage.database import Database
 from moorage.storage.vault import Vault
 from moorage.threads import in_thread

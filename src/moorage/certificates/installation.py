@@ -16,7 +16,7 @@ from moorage.certificates.pem import (
 )
 from moorage.clock import Clock, SteadyWall
 from moorage.errors import ProxyFailed, VariablesUnreadable
-from moorage.storage.apps.addresses import certificates
+from moorage.storage.apps import certificates
 from moorage.storage.database import Database
 from moorage.storage.vault import Vault
 from moorage.threads import in_thread

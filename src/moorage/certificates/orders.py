@@ -17,8 +17,8 @@ from moorage.certificates.pem import (
 )
 from moorage.clock import Clock, SteadyWall
 from moorage.errors import MoorageError
-from moorage.storage.apps.addresses import certificates
-from moorage.storage.apps.addresses.certificates import Due, Issued
+from moorage.storage.apps import certificates
+from moorage.storage.apps.certificates import Due, Issued
 from moorage.storage.database import Database
 from moorage.storage.vault import Vault
 

@@ -10,7 +10,7 @@ import structlog
 
 from moorage.certificates.authority import Fault, OrderFailed, Proof
 from moorage.clock import Clock
-from moorage.storage.apps.addresses import certificates
+from moorage.storage.apps import certificates
 from moorage.storage.database import Database
 
 log = structlog.get_logger()

@@ -59,8 +59,7 @@ from moorage.payments.price.quotes import Size, app_size, price_list
 from moorage.payments.services import Payee, PaymentServices, note_recipient
 from moorage.settings import Settings
 from moorage.storage.database import Database
-from moorage.storage.opening import open_database
-from moorage.storage.purpose import Purpose, set_purpose
+from moorage.storage.opening import Purpose, open_database, set_purpose
 from moorage.storage.several.cluster import RunningGateway, agree, retired_at
 from moorage.storage.several.leases import Leases
 from moorage.storage.several.shared_tables import SharedTables

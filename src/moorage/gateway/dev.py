@@ -21,7 +21,7 @@ from moorage.gateway.state.data_directory import open_data_directory
 from moorage.gateway.state.dev_file import DEV_CHAINS, DEV_FILE
 from moorage.gateway.stopping import stop_on_signals
 from moorage.settings import Settings
-from moorage.storage.purpose import Purpose
+from moorage.storage.opening import Purpose
 from moorage.threads import in_thread
 from moorage.whole_file import replace_file
 

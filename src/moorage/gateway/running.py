@@ -73,9 +73,8 @@ from moorage.routing.haproxy_config import FALLBACK_SOCKET, WAKE_SOCKET
 from moorage.routing.listener import listen_unix
 from moorage.routing.waking import QuestionServer
 from moorage.settings import Settings
-from moorage.storage.apps.toolchains import in_use
 from moorage.storage.migrate import migrate
-from moorage.storage.purpose import Purpose
+from moorage.storage.opening import Purpose
 from moorage.threads import in_thread
 
 
@@ -212,7 +211,7 @@ class _Run:
                 instance=core.instance,
                 stop_apps=self.stop_apps,
                 keeps=keeps,
-                needed_toolchains=partial(in_use, core.db),
+                needed_toolchains=partial(toolchains_in_use, core.db),
                 shared=core.shared,
             )
             platform = await open_platform(stack, settings, opening)

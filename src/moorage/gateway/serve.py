@@ -10,7 +10,7 @@ from moorage.gateway.several.lookout import Lookout
 from moorage.gateway.state.reload import Reload
 from moorage.gateway.stopping import stop_on_signals
 from moorage.settings import Settings
-from moorage.storage.purpose import Purpose
+from moorage.storage.opening import Purpose
 
 
 async def run_serve(

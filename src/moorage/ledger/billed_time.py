@@ -6,8 +6,8 @@ then; it stops while the machine is down.
 
 from moorage.clock import Clock
 from moorage.storage.database import Database, Transaction
-from moorage.storage.money import meters
-from moorage.storage.money.meters import Reading
+from moorage.storage.money import billing
+from moorage.storage.money.billing import Reading
 
 
 class BilledTime:
@@ -39,7 +39,7 @@ class BilledTime:
 
     async def resume(self, db: Database) -> int:
         """Goes on from the last stored reading; returns the milliseconds that passed since it."""
-        reading = await meters.last(db, self._gateway)
+        reading = await billing.last_reading(db, self._gateway)
         if reading is None:
             return 0
         monotonic_ms = self._monotonic_ms()
@@ -53,7 +53,7 @@ class BilledTime:
 
     async def note(self, tx: Transaction) -> None:
         """Stores the reading, for the next start."""
-        await meters.note(
+        await billing.note_reading(
             tx,
             self._gateway,
             Reading(

@@ -17,8 +17,8 @@ from moorage.ledger import ledger
 from moorage.ledger.burn import charge_up_to
 from moorage.money import MICRO_USD_PER_USD, NOTHING, MicroUsd
 from moorage.storage.database import Database, Source
-from moorage.storage.money import accounts, builds, payments
-from moorage.storage.money.builds import BuildRun
+from moorage.storage.money import accounts, billing, payments
+from moorage.storage.money.billing import BuildRun
 
 BOOK_SECONDS = 10.0
 """How often a running build is booked. At most so much goes unbilled when the gateway crashes."""
@@ -69,7 +69,7 @@ class BuildTime:
         paid = await payments.sum_credited_to(source, holder) + to_come
         return Allowance(
             allowed_ms=paid * self._minutes_per_usd * _MINUTE_MS // MICRO_USD_PER_USD,
-            used_ms=await builds.free_ms(source, holder),
+            used_ms=await billing.free_ms(source, holder),
             monthly_price=self._monthly_price,
         )
 
@@ -100,7 +100,7 @@ class BuildTime:
         )
         async with self._db.transaction(durable=False) as tx:
             await _require_credits(tx, run)
-            await builds.add(tx, run)
+            await billing.add_build(tx, run)
         began_seconds = self._clock.monotonic_seconds()
         building = asyncio.ensure_future(build())
         try:
@@ -121,7 +121,7 @@ class BuildTime:
         """
         ran_ms = round((self._clock.monotonic_seconds() - began_seconds) * 1000)
         async with self._db.transaction(durable=True) as tx:
-            run = await builds.one(tx, begun.id) or begun
+            run = await billing.build(tx, begun.id) or begun
             holder = await ledger.holder_for(tx, run.project_id, wallet=run.wallet)
             left_ms = (await self.allowance(tx, holder)).left_ms
             billed_ms = run.billed_ms + max(0, ran_ms - run.ran_ms - left_ms)
@@ -135,7 +135,7 @@ class BuildTime:
                 billed_ms=billed_ms,
                 charged_micro_usd=MicroUsd(run.charged_micro_usd + burned.taken),
             )
-            await builds.book(tx, booked)
+            await billing.book_build(tx, booked)
 
 
 async def _require_credits(source: Source, run: BuildRun) -> None:

@@ -32,8 +32,8 @@ from moorage.records.event import EventData, EventKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
 from moorage.storage.database import Database, Source, Transaction
-from moorage.storage.money import accounts, intervals, purses
-from moorage.storage.money.intervals import Charge, RunInterval
+from moorage.storage.money import accounts, billing, purses
+from moorage.storage.money.billing import Charge, RunInterval
 from moorage.storage.operation import price_changes
 from moorage.storage.operation.price_changes import PriceChange
 
@@ -71,12 +71,12 @@ class Metering:
         """
         unread_ms = await self.time.resume(self._db)
         async with self._db.transaction(durable=True) as tx:
-            await intervals.delay(tx, except_serving=serving, by_ms=unread_ms)
+            await billing.delay(tx, except_serving=serving, by_ms=unread_ms)
             await self.time.note(tx)
 
     async def bills(self, source: Source, project_id: str) -> bool:
         """Returns whether a project is being billed."""
-        return await intervals.open_of(source, project_id) is not None
+        return await billing.open_of(source, project_id) is not None
 
     async def begin(self, tx: Transaction, project_id: str) -> None:
         """Starts billing a project, unless it is being billed, or free without its certificate.
@@ -104,12 +104,12 @@ class Metering:
 
     async def end(self, tx: Transaction, project_id: str) -> None:
         """Charges what a project owes and stops billing it."""
-        interval = await intervals.open_of(tx, project_id)
+        interval = await billing.open_of(tx, project_id)
         if interval is None:
             return
         now_ms = max(self.time.now_ms(), interval.charged_until_ms)
         await self._charge(tx, {interval: now_ms})
-        await intervals.close(tx, interval.id, at_ms=now_ms)
+        await billing.close(tx, interval.id, at_ms=now_ms)
 
     async def settle(self, tx: Transaction, holder: str) -> None:
         """Charges what a holder's credits pay up to now, so that what is left is nobody's yet.
@@ -117,7 +117,7 @@ class Metering:
         Each interval ends, and another begins, unless the credits have run out: then the project is
         suspended.
         """
-        for interval in await intervals.open_of_holder(tx, holder):
+        for interval in await billing.open_of_holder(tx, holder):
             now_ms = max(self.time.now_ms(), interval.charged_until_ms)
             if not await self._end_or_suspend(tx, interval, now_ms):
                 await self._open(tx, interval.project_id, now_ms)
@@ -203,7 +203,7 @@ class Metering:
         ]
         if changes:
             return changes[:AT_ONCE], False
-        read = await intervals.due(tx, charged_before_ms=now_ms - HOUR_MS, limit=limit)
+        read = await billing.due(tx, charged_before_ms=now_ms - HOUR_MS, limit=limit)
         due = [each for each in read if each not in except_]
         return due[:AT_ONCE], len(read) < limit
 
@@ -247,7 +247,7 @@ class Metering:
         balance = await accounts.balance(source, holder)
         if balance <= 0:
             return False
-        burning = await intervals.open_of_holder(source, holder)
+        burning = await billing.open_of_holder(source, holder)
         if holder == project.wallet:
             suspended = await projects.suspended_of_wallet(source, project.wallet)
         else:
@@ -256,7 +256,7 @@ class Metering:
 
     async def owes(self, source: Source, holder: str) -> MicroUsd:
         """Returns what a holder's apps have burned that is not charged yet."""
-        return self.owed(await intervals.open_of_holder(source, holder))
+        return self.owed(await billing.open_of_holder(source, holder))
 
     def owed(self, burning: Iterable[RunInterval]) -> MicroUsd:
         """Returns what these have burned until now that is not charged yet."""
@@ -266,7 +266,7 @@ class Metering:
         """Suspends the projects that burn a holder's credits if all of these were taken back."""
         if await accounts.balance(tx, holder) > 0:
             return
-        for interval in await intervals.open_of_holder(tx, holder):
+        for interval in await billing.open_of_holder(tx, holder):
             await self._suspend(tx, interval)
 
     async def _reprice(self, tx: Transaction, change: PriceChange, now_ms: int) -> list[str]:
@@ -275,7 +275,7 @@ class Metering:
         While its first price is promised it is looked at again later. Returns its id if it has no
         credits left, and is suspended.
         """
-        interval = await intervals.open_of(tx, change.project_id)
+        interval = await billing.open_of(tx, change.project_id)
         ran_ms = await price_changes.ran_ms(tx, change.project_id)
         began_ms = now_ms if interval is None else interval.started_at_ms
         promised = promised_ms(
@@ -298,9 +298,7 @@ class Metering:
 
     async def _open(self, tx: Transaction, project_id: str, at_ms: int) -> None:
         interval_id = str(uuid.uuid4())
-        await intervals.open_interval(
-            tx, interval_id=interval_id, project_id=project_id, at_ms=at_ms
-        )
+        await billing.open_interval(tx, interval_id=interval_id, project_id=project_id, at_ms=at_ms)
 
     async def _end_or_suspend(self, tx: Transaction, interval: RunInterval, at_ms: int) -> bool:
         """Charges and ends an interval at a time; suspends its project if no credits are left.
@@ -311,7 +309,7 @@ class Metering:
         if (await self._charge(tx, {interval: at_ms}))[interval] <= 0:
             await self._suspend(tx, interval)
             return True
-        if not await intervals.close(tx, interval.id, at_ms=at_ms):
+        if not await billing.close(tx, interval.id, at_ms=at_ms):
             raise WriteConflict
         return False
 
@@ -366,13 +364,13 @@ class Metering:
         ]
         burned = await ledger.burn(tx, owed, now_ms=self._clock.now_ms())
         for (each, until), (taken, _) in zip(until_ms.items(), burned, strict=True):
-            if not await intervals.charge(tx, Charge(each, until, taken)):
+            if not await billing.charge(tx, Charge(each, until, taken)):
                 raise WriteConflict
         return {each: left for each, (_, left) in zip(until_ms, burned, strict=True)}
 
     async def _suspend(self, tx: Transaction, interval: RunInterval) -> None:
         now_ms = max(self.time.now_ms(), interval.charged_until_ms)
-        if not await intervals.close(tx, interval.id, at_ms=now_ms):
+        if not await billing.close(tx, interval.id, at_ms=now_ms):
             return  # its billing ended since the interval was read
         await projects.suspend(tx, interval.project_id, at_ms=now_ms)
         await outbox.record(
@@ -386,10 +384,10 @@ class Metering:
     async def _warn(self, tx: Transaction, holder: str, *, wallet: str) -> None:
         """Records, once each, that credits last 72, 24 or 1 more hours: a wallet's or a purse's."""
         balance, warned = await accounts.balance_and_warning(tx, holder)
-        a_month = await intervals.a_month_of_holder(tx, holder)
+        a_month = await billing.a_month_of_holder(tx, holder)
         runs_out_ms, now_ms = None, self.time.now_ms()
         if balance * MONTH_MS < a_month * _ENOUGH_HOURS * HOUR_MS:
-            burning = await intervals.open_of_holder(tx, holder)
+            burning = await billing.open_of_holder(tx, holder)
             runs_out_ms = runs_out_at(balance, burning, now_ms=now_ms)
         due = warning_hours(runs_out_ms, now_ms=now_ms)
         if due == warned:

@@ -12,7 +12,7 @@ from moorage.operate.acts import note_act
 from moorage.operate.books import OpenBooks, open_books
 from moorage.records.access import Role
 from moorage.settings import Settings
-from moorage.storage.access import links, sessions
+from moorage.storage import page_access
 
 
 class OperatorLink(msgspec.Struct, frozen=True):
@@ -55,8 +55,8 @@ async def run_operator_end(settings: Settings, *, reason: str) -> AccessEnded:
     async with open_books(settings) as books, books.db.transaction(durable=True) as tx:
         now_ms = SystemClock().now_ms()
         ended = AccessEnded(
-            sessions=await sessions.end_of_role(tx, Role.OPERATOR, now_ms=now_ms),
-            links=await links.remove_of_role(tx, Role.OPERATOR),
+            sessions=await page_access.end_sessions_of_role(tx, Role.OPERATOR, now_ms=now_ms),
+            links=await page_access.remove_links_of_role(tx, Role.OPERATOR),
         )
         await note_act(tx, books.operator, "end access", "the operator's pages", reason=reason)
         return ended

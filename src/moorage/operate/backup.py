@@ -26,11 +26,11 @@ from moorage.gateway.platform.opening import instance_id
 from moorage.gateway.state.secrets_key import KEY_FILE, missing_keys
 from moorage.operate.books import require_newest
 from moorage.settings import Settings
-from moorage.storage.access.ending import end_access
 from moorage.storage.migrate import NEWEST_REVISION, require_ours
 from moorage.storage.opening import DATABASE, open_database
-from moorage.storage.operation import upkeep
-from moorage.storage.operation.upkeep import Upkeep, UpkeepDone
+from moorage.storage.operation import acts
+from moorage.storage.operation.acts import Upkeep, UpkeepDone
+from moorage.storage.page_access import end_access
 
 _STAGING = ".backup-"
 
@@ -153,7 +153,7 @@ async def _note(settings: Settings, *, at_ms: int) -> None:
     db = open_database(settings.database)
     try:
         async with db.transaction(durable=False) as tx:
-            await upkeep.note(tx, UpkeepDone(kind=Upkeep.BACKUP, at_ms=at_ms))
+            await acts.note_upkeep(tx, UpkeepDone(kind=Upkeep.BACKUP, at_ms=at_ms))
     finally:
         db.close()
 

@@ -19,7 +19,7 @@ from moorage.errors import ConfigurationInvalid
 from moorage.operate.books import open_books
 from moorage.planning.plan import Plan, Stack
 from moorage.settings import Settings
-from moorage.storage.apps import engines
+from moorage.storage.apps import deployments
 
 
 class Base(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +40,8 @@ async def run_bases(settings: Settings) -> list[Base]:
     bases = BaseImages(registry=settings.image_registry, images=settings.base_images)
     async with open_books(settings) as books:
         plans = [
-            msgspec.json.decode(each, type=Plan) for each in await engines.serving_plans(books.db)
+            msgspec.json.decode(each, type=Plan)
+            for each in await deployments.serving_plans(books.db)
         ]
     registry = Registry(_credentials(settings))
     try:

@@ -20,8 +20,8 @@ from moorage.gateway.state.dev_file import DEV_CHAINS, read_dev_file
 from moorage.settings import Settings
 from moorage.storage.database import Database
 from moorage.storage.migrate import is_newest
-from moorage.storage.money.chains import recipients
 from moorage.storage.opening import open_database
+from moorage.storage.operation import configuration
 from moorage.threads import in_thread
 
 _DEV_WALLETS = "wallets.json"
@@ -74,8 +74,8 @@ async def books_of(
     operator: str,
 ) -> OpenBooks:
     """Returns the books in an open database, which `operator` looks into."""
-    known = {each.address for each in await recipients.everyone(db)}
-    recipients_now = frozenset({parse_address(pay_to), *await recipients.watched(db)})
+    known = {each.address for each in await configuration.every_recipient(db)}
+    recipients_now = frozenset({parse_address(pay_to), *await configuration.watched_recipients(db)})
     return OpenBooks(
         db=db,
         chains=chains,

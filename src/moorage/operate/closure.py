@@ -18,13 +18,11 @@ from moorage.operate.export import COLUMNS, ledger_rows, spreadsheet_text
 from moorage.operate.stopping import Machine, open_machine
 from moorage.records.deployment import DeploymentStatus, JobKind
 from moorage.settings import Settings
-from moorage.storage import customers
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database
-from moorage.storage.money import payments, purses
+from moorage.storage.money import payments, purses, settlements
 from moorage.storage.money.accounts import purse_of
-from moorage.storage.money.chains import unsettled
-from moorage.storage.operation import project_uses
+from moorage.storage.operation import overview
 from moorage.storage.several import cluster
 from moorage.threads import in_thread
 
@@ -90,14 +88,14 @@ async def left_to_settle(db: Database, metering: Metering) -> Left:
     credit: defaultdict[str, int] = defaultdict(int)
     held: defaultdict[str, int] = defaultdict(int)
     names: defaultdict[str, list[str]] = defaultdict(list)
-    for row in await customers.every_wallet(db):
+    for row in await overview.every_wallet(db):
         credit[row.address] = row.balance - await metering.owes(db, row.address)
     for purse in await purses.every(db):  # what a purse owes is nobody's
         owes = await metering.owes(db, purse_of(purse.project_id))
         credit[purse.wallet] += max(0, purse.balance - owes) if not purse.shared else 0
     for payment in await payments.held(db):
         held[payment.payer] += payment.credited_micro_usd
-    for project in await project_uses.every_project(db):
+    for project in await overview.every_project(db):
         names[project.wallet].append(project.name)
     owed = [
         Owed(
@@ -109,12 +107,14 @@ async def left_to_settle(db: Database, metering: Metering) -> Left:
         for wallet in {*(w for w, amount in credit.items() if amount > 0), *held, *names}
     ]
     owed.sort(key=lambda each: (-each.credits_micro_usd - each.held_micro_usd, each.wallet))
-    return Left(owed=owed, on_its_way=[each.what for each in await unsettled.by_token(db)])
+    return Left(
+        owed=owed, on_its_way=[each.what for each in await settlements.unsettled_by_token(db)]
+    )
 
 
 async def _end_billing(machine: Machine) -> None:
     """Charges for good what apps burned until now; what purses have left is their wallets'."""
-    for project in await project_uses.every_project(machine.core.db):
+    for project in await overview.every_project(machine.core.db):
         async with machine.core.db.transaction(durable=True) as tx:
             await machine.metering.close(tx, project.id)
 
@@ -131,7 +131,7 @@ async def _remove_apps(machine: Machine) -> None:
 async def _delete_projects(machine: Machine) -> None:
     """Records of each project what became of its apps: the books say nothing that is not so."""
     db, now_ms = machine.core.db, machine.core.clock.now_ms()
-    for project in await project_uses.every_project(db):
+    for project in await overview.every_project(db):
         async with db.transaction(durable=True) as tx:
             for deployment in await deployments.of_project(tx, project.id):
                 await deployments.move(tx, deployment.id, DeploymentStatus.STOPPED)

@@ -7,8 +7,8 @@ from moorage.gateway.platform.isolation import kinds
 from moorage.operate.books import open_books
 from moorage.records.project import Project, ProjectStatus
 from moorage.settings import Settings
-from moorage.storage.apps import deployments, engines, projects
-from moorage.storage.apps.engines import Placed
+from moorage.storage.apps import deployments, projects
+from moorage.storage.apps.deployments import Placed
 from moorage.storage.database import Database
 from moorage.storage.money import accounts
 
@@ -16,7 +16,7 @@ from moorage.storage.money import accounts
 async def run_list(settings: Settings) -> list[Placed]:
     """Returns the projects that serve, and the engine that each is on."""
     async with open_books(settings) as books:
-        return await engines.placed(books.db)
+        return await deployments.placed(books.db)
 
 
 async def run_move(settings: Settings, name: str, to: str) -> list[tuple[str, str]]:
@@ -32,7 +32,7 @@ async def run_move(settings: Settings, name: str, to: str) -> list[tuple[str, st
             f'= "{to}" and moving_from to what they are on, and start the gateway again.'
         )
     async with open_books(settings) as books:
-        found = [each for each in await engines.placed(books.db) if name in ("", each.name)]
+        found = [each for each in await deployments.placed(books.db) if name in ("", each.name)]
         if name and not found:
             raise InvalidField(name, "no project that serves has this name")
         left = [each for each in found if name or each.engine != to]

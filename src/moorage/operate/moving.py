@@ -14,8 +14,7 @@ from moorage.storage.copying import Content
 from moorage.storage.database import Database
 from moorage.storage.migrate import is_newest, migrate
 from moorage.storage.money import audit
-from moorage.storage.opening import DATABASE, MOVED, open_database
-from moorage.storage.purpose import Purpose, purpose_of, set_purpose
+from moorage.storage.opening import DATABASE, MOVED, Purpose, open_database, purpose_of, set_purpose
 from moorage.threads import in_thread
 
 

@@ -9,10 +9,9 @@ from moorage.money import decimal_text
 from moorage.operate.acts import note_act
 from moorage.operate.books import OpenBooks, open_books
 from moorage.settings import Settings
-from moorage.storage.money.chains import recipients, unsettled
-from moorage.storage.money.chains.recipients import Recipient
-from moorage.storage.operation import base_domains, configuration
-from moorage.storage.operation.base_domains import BaseDomain
+from moorage.storage.money import settlements
+from moorage.storage.operation import configuration
+from moorage.storage.operation.configuration import BaseDomain, Recipient
 
 
 class Holding(msgspec.Struct, frozen=True):
@@ -36,7 +35,7 @@ async def run_recipients(settings: Settings) -> list[RecipientSeen]:
     async with open_books(settings) as books:
         return [
             RecipientSeen(each, each.address == books.pay_to, await _holdings(books, each.address))
-            for each in await recipients.everyone(books.db)
+            for each in await configuration.every_recipient(books.db)
         ]
 
 
@@ -55,19 +54,19 @@ async def run_retire_recipient(settings: Settings, address: str, *, reason: str)
             raise ConfigurationInvalid("A chain does not run, so nobody knows what it holds there.")
         await _require_empty(books, address)
         async with books.db.transaction(durable=True) as tx:
-            open_ = await unsettled.by_token(tx)
+            open_ = await settlements.unsettled_by_token(tx)
             if open_:
                 raise ConfigurationInvalid(
                     f"Not all is final yet ({open_[0].what}): try again within the hour."
                 )
-            if not await recipients.retire(tx, address, at_ms=SystemClock().now_ms()):
+            if not await configuration.retire_recipient(tx, address, at_ms=SystemClock().now_ms()):
                 raise InvalidField(address, "was never pay_to here, or is retired already")
             await note_act(tx, books.operator, "recipient retire", address, reason=reason)
         try:
             await _require_empty(books, address)  # what came meanwhile is still watched
         except MoorageError:
             async with books.db.transaction(durable=True) as tx:
-                await recipients.add(tx, address, since_ms=SystemClock().now_ms())
+                await configuration.add_recipient(tx, address, since_ms=SystemClock().now_ms())
                 await note_act(tx, books.operator, "recipient retire taken back", address)
             raise
 
@@ -83,7 +82,7 @@ async def _require_empty(books: OpenBooks, address: str) -> None:
 async def run_base_domains(settings: Settings) -> list[BaseDomain]:
     """Returns every domain that was ever `base_domain`."""
     async with open_books(settings) as books:
-        return await base_domains.known(books.db)
+        return await configuration.every_base_domain(books.db)
 
 
 async def run_retire_base_domain(settings: Settings, domain: str, *, reason: str) -> None:
@@ -99,7 +98,7 @@ async def run_retire_base_domain(settings: Settings, domain: str, *, reason: str
             raise ConfigurationInvalid(
                 f"{domain} is configured: change base_domain or former_domains, restart, try again."
             )
-        if not await base_domains.retire(tx, domain, at_ms=SystemClock().now_ms()):
+        if not await configuration.retire_base_domain(tx, domain, at_ms=SystemClock().now_ms()):
             raise InvalidField(domain, "was never base_domain here, or is retired already")
         await note_act(tx, books.operator, "base-domain retire", domain, reason=reason)
 

@@ -28,8 +28,8 @@ from moorage.operate.acts import note_act
 from moorage.operate.books import operator_name, require_newest
 from moorage.routing.haproxy import HAProxy
 from moorage.settings import Settings
-from moorage.storage.apps.toolchains import in_use
-from moorage.storage.purpose import Purpose, purpose_of
+from moorage.storage.apps.deployments import toolchains_in_use
+from moorage.storage.opening import Purpose, purpose_of
 from moorage.storage.several import cluster
 from moorage.threads import in_thread
 
@@ -92,7 +92,7 @@ async def open_machine(settings: Settings) -> AsyncIterator[Machine]:
         core = await open_core(stack, settings, clock, purpose=purpose, speed=1.0)
         await _require_alone(settings, core)
         toolchains = await open_store(
-            stack, settings, clock=clock, needed=partial(in_use, core.db), sweeps=False
+            stack, settings, clock=clock, needed=partial(toolchains_in_use, core.db), sweeps=False
         )
         engine = make_engine(
             settings,

@@ -32,7 +32,7 @@ from moorage.payments.watch.watcher import Watcher
 from moorage.settings import Settings
 from moorage.signing.signed_request import host_of
 from moorage.storage.database import Database
-from moorage.storage.money.chains import recipients
+from moorage.storage.operation import configuration
 from moorage.whole_file import create_file
 
 
@@ -43,8 +43,8 @@ async def note_recipient(db: Database, pay_to: str, *, clock: Clock) -> frozense
     """
     address = parse_address(pay_to)
     async with db.transaction(durable=True) as tx:
-        await recipients.add(tx, address, since_ms=clock.now_ms())
-        return await recipients.watched(tx) - {address}
+        await configuration.add_recipient(tx, address, since_ms=clock.now_ms())
+        return await configuration.watched_recipients(tx) - {address}
 
 
 _SECRET_BYTES = 32

@@ -100,7 +100,7 @@ class Search(StrEnum):
 
 
 class Cursor(msgspec.Struct, frozen=True):
-    """One row of `watch_cursors`: the last block that was searched. (chain_id, search) is unique.
+    """The last block that was searched. (chain_id, search) is unique.
 
     The block's hash tells whether it is still part of the chain.
     """

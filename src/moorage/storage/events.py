@@ -219,6 +219,19 @@ _FORGET_DELIVERIES = Statement(
     delete(deliveries).where(deliveries.c.event_id == bindparam("event_id"))
 )
 _FORGET = Statement(delete(events).where(events.c.id == bindparam("event_id")))
+_OF_ALL_SINCE = Statement(
+    select(*_EVENT)
+    .where(events.c.created_at_ms >= bindparam("since_ms"))
+    .order_by(events.c.created_at_ms, events.c.wallet, events.c.sequence)
+)
+
+_ABOUT = Statement(
+    select(*_EVENT)
+    .where(
+        events.c.wallet == bindparam("of_wallet"), events.c.data.like("%" + bindparam("text") + "%")
+    )
+    .order_by(events.c.sequence)
+)
 
 
 async def add(
@@ -382,6 +395,16 @@ async def prune(tx: Transaction, *, before_ms: int, limit: int) -> int:
         await tx.execute(_FORGET_DELIVERIES, event_id=event_id)
         await tx.execute(_FORGET, event_id=event_id)
     return len(old)
+
+
+async def events_since(source: Source, since_ms: int) -> list[Event]:
+    """Returns every wallet's events from a time on, the oldest first."""
+    return [_event(row) for row in await source.all(_OF_ALL_SINCE, since_ms=since_ms)]
+
+
+async def events_about(source: Source, *, wallet: str, digits: str) -> list[Event]:
+    """Returns what a wallet was told that names these hex digits, the oldest first."""
+    return [_event(row) for row in await source.all(_ABOUT, of_wallet=wallet, text=digits)]
 
 
 def _event(row: Row) -> Event:

@@ -23,7 +23,7 @@ from moorage.payments.relay.settlements import SettlementFollowUp, Settlements
 from moorage.payments.taking.verification import Verifier
 from moorage.records.payments import RelayTransaction, Settlement
 from moorage.storage.database import Database
-from moorage.storage.money.chains import relays, settlements
+from moorage.storage.money import relays, settlements
 from support.chains.chain_fixture import LocalChains
 from support.chains.paying import (
     Authorization,

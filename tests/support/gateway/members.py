@@ -20,7 +20,7 @@ from moorage.gateway.stopping import stop_on_signals
 from moorage.operate.audit.report import run_audit
 from moorage.operate.audit.rows import Finding
 from moorage.settings import Settings, load_settings
-from moorage.storage.purpose import Purpose
+from moorage.storage.opening import Purpose
 from moorage.whole_file import replace_file
 from support.chains.chain_fixture import LocalChains
 from support.gateway.gateway_fixture import PAID_ON, SMALL, START_SECONDS, DevGateway, start_program

@@ -14,10 +14,9 @@ from moorage.gateway.state.data_directory import (
     open_to_others,
     remove_all_but_books,
 )
+from moorage.storage.copying import copy_database
 from moorage.storage.migrate import is_newest, migrate
-from moorage.storage.opening import open_database
-from moorage.storage.purpose import Purpose, purpose_of
-from moorage.storage.snapshot import copy_database
+from moorage.storage.opening import Purpose, open_database, purpose_of
 
 
 def mode_of(path: Path) -> int:

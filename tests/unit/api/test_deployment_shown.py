@@ -17,8 +17,8 @@ from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.event import EventData, EventKind
 from moorage.records.project import Project
 from moorage.storage.database import Database
-from moorage.storage.money import builds
-from moorage.storage.money.builds import BuildRun
+from moorage.storage.money import billing
+from moorage.storage.money.billing import BuildRun
 from support.books.records_fixture import ALICE, BOB, add_deployment, add_project
 from support.gateway.believed import Believed, body_of, request_of
 from support.gateway.clock import START_MS, MovableClock
@@ -59,7 +59,7 @@ async def built(db: Database, deployment: Deployment, wallet: str, begun_ms: int
         ran_ms=2_500,
     )
     async with db.transaction(durable=False) as tx:
-        await builds.add(tx, run)
+        await billing.add_build(tx, run)
 
 
 async def test_deployment_tells_its_plan_and_its_last_build(db: Database, ask: Asking) -> None:

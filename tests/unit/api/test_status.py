@@ -20,7 +20,7 @@ from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import projects, restarts
+from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Database
 from moorage.storage.money import payments
 from support.books.records_fixture import ALICE, BOB, add_deployment, add_project, fund
@@ -134,7 +134,7 @@ async def test_app_that_does_not_run_at_the_moment_is_not_ready(
 ) -> None:
     project, deployment = await made(db, DeploymentStatus.READY)
     async with db.transaction(durable=False) as tx:
-        await restarts.set_down(tx, project.id, serving=deployment.id, since_ms=START_MS)
+        await deployments.set_down(tx, project.id, serving=deployment.id, since_ms=START_MS)
     told = await asking.status(project.id, deployment.id)
     assert "started again" in told.pop("message")
     assert told == {
@@ -149,7 +149,7 @@ async def test_app_that_does_not_last_is_said_to_be_in_a_crash_loop(
 ) -> None:
     project, deployment = await made(db, DeploymentStatus.READY)
     async with db.transaction(durable=False) as tx:
-        await restarts.set_down(tx, project.id, serving=deployment.id, since_ms=START_MS)
+        await deployments.set_down(tx, project.id, serving=deployment.id, since_ms=START_MS)
     history = History(
         times_ms=[START_MS - seconds * 1000 for seconds in (500, 300, 200, 100, 50, 10)],
         is_loop=True,
@@ -158,7 +158,7 @@ async def test_app_that_does_not_last_is_said_to_be_in_a_crash_loop(
         out_of_memory=True,
     )
     async with db.transaction(durable=False) as tx:
-        await restarts.keep(
+        await deployments.store_restarts(
             tx,
             deployment.id,
             last_ms=START_MS - 10_000,
@@ -236,7 +236,7 @@ async def test_failed_redeploy_of_what_does_not_run_does_not_say_that_it_serves(
     project, serving = await made(db, DeploymentStatus.READY)
     failed = await add_deployment(db, project, DeploymentStatus.FAILED, reason="It ended.")
     async with db.transaction(durable=False) as tx:
-        await restarts.set_down(tx, project.id, serving=serving.id, since_ms=START_MS)
+        await deployments.set_down(tx, project.id, serving=serving.id, since_ms=START_MS)
     dead = await asking.status(project.id, failed.id)
     async with db.transaction(durable=False) as tx:
         await projects.suspend(tx, project.id, at_ms=START_MS)

@@ -12,7 +12,7 @@ from moorage.engines.host.record import Stage
 from moorage.engines.sandbox.exports import SandboxExports
 from moorage.engines.sandbox.record import Record
 from moorage.records.deployment import Deployment, DeploymentStatus
-from moorage.storage import snapshot
+from moorage.storage import copying
 from moorage.storage.apps import projects
 from moorage.storage.apps.configuration import give_volume
 from moorage.storage.money import accounts
@@ -154,9 +154,9 @@ async def test_release_collected_meanwhile_is_taken_for_collected(
             db.sql("UPDATE deployments SET is_kept = 0")
         copied(source, target)
 
-    original = snapshot.copy_database
+    original = copying.copy_database
     monkeypatch.setattr(
-        snapshot, "copy_database", lambda source, target: copy(source, target, original)
+        copying, "copy_database", lambda source, target: copy(source, target, original)
     )
     assert await taken(staging) == {"moorage.db"}
     assert (len(rounds), staging.lost) == (2, set())

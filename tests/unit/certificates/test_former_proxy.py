@@ -7,7 +7,7 @@ from room import Room
 
 from moorage.certificates.former_proxy import import_former
 from moorage.certificates.pem import new_key
-from moorage.storage.apps.addresses import certificates
+from moorage.storage.apps import certificates
 from support.books.records_fixture import ALICE
 from support.gateway.authority_in_memory import certificate
 from support.gateway.clock import HOUR_MS, MovableClock

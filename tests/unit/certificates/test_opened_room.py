@@ -14,7 +14,7 @@ from moorage.certificates.services import (
 from moorage.core import Core
 from moorage.errors import ConfigurationInvalid
 from moorage.settings import load_settings
-from moorage.storage.apps.addresses import certificates
+from moorage.storage.apps import certificates
 from moorage.storage.database import Database
 from moorage.storage.operation import configuration
 from moorage.storage.operation.configuration import ConfigurationChange
@@ -59,7 +59,7 @@ async def test_certificates_in_the_directory_of_a_former_setting_are_taken_over(
         at_ms=1, setting="certificates_dir", before=None, after=f'"{shared}"'
     )
     async with core.db.transaction(durable=True) as tx:
-        await configuration.add(tx, [change])
+        await configuration.add_change(tx, [change])
     proxy = ProxyInMemory()
     made = await opened(core, proxy)
     await made.follow()

@@ -10,7 +10,7 @@ from room import Room
 from moorage.certificates import orders
 from moorage.certificates.authority import Fault, OrderFailed
 from moorage.certificates.orders import MAX_ORDERS
-from moorage.storage.apps.addresses import certificates
+from moorage.storage.apps import certificates
 from moorage.storage.database import Database
 from support.gateway.authority_in_memory import AuthorityInMemory
 from support.gateway.clock import HOUR_MS, MINUTE_MS, MovableClock

@@ -17,7 +17,7 @@ from moorage.errors import (
 )
 from moorage.payments.price.quotes import MAX_NAMES_HELD
 from moorage.payments.protocols.demand import PaymentRequired
-from moorage.storage.apps.addresses import names
+from moorage.storage.apps import names
 from moorage.storage.money import accounts
 from support.books.records_fixture import ALICE, BOB, add_project, fresh_hash, fund
 from support.gateway.fakes import authorizes

@@ -13,7 +13,7 @@ from moorage.deploy.keeping.stopped.suspension import (
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
-from moorage.storage.apps import blocks, projects
+from moorage.storage.apps import projects
 from moorage.storage.money import accounts
 from support.books.records_fixture import ALICE, add_deployment, add_project, fund
 
@@ -45,7 +45,7 @@ async def block(yard: Yard, project: Project) -> None:
 
 async def unblock(yard: Yard, project: Project) -> None:
     async with yard.db.transaction(durable=False) as tx:
-        await blocks.unblock(tx, project.id)
+        await projects.unblock_project(tx, project.id)
 
 
 async def billed(yard: Yard, project: Project) -> list[bool]:
@@ -84,7 +84,7 @@ async def test_what_is_under_way_is_given_up_once(
     ended = await yard.deployment(queued.id)
     assert (ended.status, ended.reason_code) == (DeploymentStatus.FAILED, "project_blocked")
     assert given_up == [queued.id]
-    assert await blocks.not_enforced(yard.db) == []
+    assert await projects.not_enforced(yard.db) == []
 
 
 async def test_what_ran_out_of_credits_before_is_blocked_all_the_same(
@@ -172,7 +172,7 @@ async def test_wallet_is_blocked_with_all_it_has_and_lifted_with_all_of_it(
         await block_wallet(tx, ALICE, REASON, now_ms=0)
     await blocking.enforce()
     assert (await accounts.wallet_row(yard.db, ALICE)).blocked_reason == REASON
-    assert {each.unique_name for each in await blocks.all_blocks(yard.db)} == {
+    assert {each.unique_name for each in await projects.all_blocks(yard.db)} == {
         "",
         project.unique_name,
         "other",
@@ -181,7 +181,7 @@ async def test_wallet_is_blocked_with_all_it_has_and_lifted_with_all_of_it(
     async with yard.db.transaction(durable=False) as tx:
         lifted = await unblock_wallet(tx, ALICE)
     assert {each.id for each in lifted} == {project.id, other.id}
-    assert await blocks.all_blocks(yard.db) == []
+    assert await projects.all_blocks(yard.db) == []
     assert (await accounts.wallet_row(yard.db, ALICE)).blocked_reason is None
 
 

@@ -23,7 +23,7 @@ from moorage.errors import (
 )
 from moorage.records.deployment import Deployment, DeploymentStatus, Origin
 from moorage.records.project import Project, ProjectStatus, Variables
-from moorage.storage.apps import blocks, projects
+from moorage.storage.apps import projects
 from moorage.storage.money import accounts, purses
 from support.books.records_fixture import ALICE, UNLIMITED, add_deployment, add_project, fund
 from support.gateway.fakes import roomy
@@ -255,7 +255,7 @@ async def test_changes_that_copy_a_disk_have_a_rate_of_their_own(
 
 async def test_what_the_operator_suspended_is_not_changed(desk: Desk, serving: Deployment) -> None:
     async with desk.yard.db.transaction(durable=False) as tx:
-        await blocks.block(tx, desk.project.id, "phishing")
+        await projects.block_project(tx, desk.project.id, "phishing")
     for document in ({"displayName": "x"}, {"restart": True}):
         assert isinstance(await desk.refused(**document), ProjectBlocked)
 

@@ -13,8 +13,7 @@ from moorage.errors import IsolationMissing
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.domain import Domain, DomainStatus
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import configuration, jobs, projects
-from moorage.storage.apps.addresses import domains
+from moorage.storage.apps import configuration, domains, jobs, projects
 from moorage.storage.database import Source
 from support.books.records_fixture import add_deployment
 from support.gateway.fakes import FakeRoutes

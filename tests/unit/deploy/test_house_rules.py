@@ -9,9 +9,8 @@ from moorage.deploy.entrance.house_rules import HouseRules
 from moorage.errors import Maintenance, TooManyProjects, WalletNotListed
 from moorage.payments.price.quotes import PriceList
 from moorage.storage.money import accounts
-from moorage.storage.operation import notices, wallet_rules
-from moorage.storage.operation.notices import NoticeKind
-from moorage.storage.operation.wallet_rules import WalletRule
+from moorage.storage.operation import wallet_rules
+from moorage.storage.operation.wallet_rules import NoticeKind, WalletRule
 from support.books.records_fixture import ALICE, BOB, add_project, fund
 from support.gateway.clock import START_MS
 
@@ -20,14 +19,14 @@ NOTHING = {"projects": 0, "deployments": 0, "jobs": 0, "quotes": 0}
 
 async def maintain(gate: Gate, words: str = "back at noon") -> None:
     async with gate.db.transaction(durable=True) as tx:
-        await notices.put(tx, NoticeKind.MAINTENANCE, words, now_ms=START_MS)
+        await wallet_rules.put_notice(tx, NoticeKind.MAINTENANCE, words, now_ms=START_MS)
 
 
 async def rule(
     gate: Gate, wallet: str, *, listed: bool = False, projects: int | None = None
 ) -> None:
     async with gate.db.transaction(durable=True) as tx:
-        await wallet_rules.put(tx, WalletRule(wallet, listed, projects))
+        await wallet_rules.put_wallet_rule(tx, WalletRule(wallet, listed, projects))
 
 
 def rules(gate: Gate, *, listed_only: bool = False, projects: int = 0) -> None:
@@ -62,7 +61,7 @@ async def test_what_was_paid_for_is_carried_out_in_maintenance(gate: Gate) -> No
 async def test_maintenance_ends_at_once(gate: Gate) -> None:
     await maintain(gate)
     async with gate.db.transaction(durable=True) as tx:
-        assert await notices.remove(tx, NoticeKind.MAINTENANCE)
+        assert await wallet_rules.remove_notice(tx, NoticeKind.MAINTENANCE)
     await gate.demanded()
 
 

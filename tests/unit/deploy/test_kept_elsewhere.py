@@ -17,8 +17,7 @@ from moorage.money import MicroUsd
 from moorage.records.deployment import DeploymentStatus
 from moorage.records.domain import Domain, DomainStatus
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import projects
-from moorage.storage.apps.addresses import domains
+from moorage.storage.apps import domains, projects
 from moorage.storage.several.leases import Leases
 from support.books.records_fixture import add_deployment, add_project
 from support.gateway.waiting import until

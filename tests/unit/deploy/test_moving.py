@@ -11,7 +11,7 @@ from moorage.operate.engines import move_project
 from moorage.planning.plan import Stack
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import blocks, deployments, engines
+from moorage.storage.apps import deployments, projects
 from support.books.records_fixture import ALICE, PLAN, add_deployment, fund
 from support.gateway.clock import START_MS
 
@@ -34,14 +34,14 @@ async def queued(yard: Yard, project: Project, serving: Deployment, to: str = EN
 
 async def begun(yard: Yard, to: str = ENGINE) -> str:
     """Why the project's move can't be queued, or ""."""
-    (placed,) = await engines.placed(yard.db)
+    (placed,) = await deployments.placed(yard.db)
     return await move_project(yard.db, placed, to)
 
 
 async def test_moved_project_is_built_from_its_files_and_served_from_the_other_engine(
     yard: Yard, project: Project, serving: Deployment
 ) -> None:
-    assert [each.engine for each in await engines.placed(yard.db)] == [LEFT]
+    assert [each.engine for each in await deployments.placed(yard.db)] == [LEFT]
 
     moved = await queued(yard, project, serving)
     ready = await yard.deployed()
@@ -51,7 +51,7 @@ async def test_moved_project_is_built_from_its_files_and_served_from_the_other_e
     assert yard.runtime.called("build") == [moved.id]
     assert yard.runtime.called("copy") == []
     assert yard.routes.table == {HOST: socket_of(ready)}
-    assert [each.engine for each in await engines.placed(yard.db)] == [ENGINE]
+    assert [each.engine for each in await deployments.placed(yard.db)] == [ENGINE]
     replaced = await deployments.by_id(yard.db, serving.id)
     assert replaced is not None
     assert replaced.status is DeploymentStatus.SUPERSEDED
@@ -106,7 +106,7 @@ async def test_version_on_the_old_engine_serves_on_when_its_move_fails(
     now = await yard.project(project)
     assert (now.status, now.serving_deployment_id) == (ProjectStatus.ACTIVE, serving.id)
     assert yard.routes.table == {HOST: socket_of(serving)}
-    (placed,) = await engines.placed(yard.db)
+    (placed,) = await deployments.placed(yard.db)
     assert (placed.engine, placed.move) == (LEFT, DeploymentStatus.FAILED)
     assert placed.reason == failure.reason
 
@@ -117,7 +117,7 @@ async def test_copy_of_what_is_on_the_old_engine_stays_there(
     copy = await queued(yard, project, serving, to=LEFT)
     await yard.deployed()
     assert yard.runtime.called("copy") == [copy.id]
-    assert [each.engine for each in await engines.placed(yard.db)] == [LEFT]
+    assert [each.engine for each in await deployments.placed(yard.db)] == [LEFT]
 
 
 async def test_move_to_an_engine_that_the_gateway_no_longer_has_fails(
@@ -135,7 +135,7 @@ async def test_upload_is_noted_to_be_on_the_gateways_own_engine(
     await fund(yard.db, ALICE, 500_000)
     await yard.queued(project)
     await yard.deployed()
-    assert [each.engine for each in await engines.placed(yard.db)] == [ENGINE]
+    assert [each.engine for each in await deployments.placed(yard.db)] == [ENGINE]
 
 
 async def test_operators_move_is_queued_once(
@@ -152,7 +152,7 @@ async def test_move_is_refused_where_there_is_nothing_to_move(
 ) -> None:
     assert "already" in await begun(yard, to=LEFT)
     async with yard.db.transaction(durable=True) as tx:
-        await blocks.block(tx, project.id, "spam")
+        await projects.block_project(tx, project.id, "spam")
     assert "suspended" in await begun(yard)
     assert not await deployments.under_way_of(yard.db, project.id)
 
@@ -162,8 +162,8 @@ async def test_engines_of_earlier_deployments_are_noted_by_what_they_have(
 ) -> None:
     serving = await yard.serving(project)
     await settle_engines(yard.db, {ENGINE: yard.runtime})
-    assert [each.engine for each in await engines.placed(yard.db)] == [ENGINE]
-    assert await engines.unnoted(yard.db) == set()
+    assert [each.engine for each in await deployments.placed(yard.db)] == [ENGINE]
+    assert await deployments.unnoted(yard.db) == set()
     noted = await deployments.by_id(yard.db, serving.id)
     assert noted is not None
     assert noted.status not in UNDER_WAY

@@ -27,8 +27,7 @@ from moorage.payments.protocols.evidence import AuthorizationEvidence
 from moorage.payments.taking.outcome import PaymentReceipt
 from moorage.records.event import EventKind
 from moorage.storage import events
-from moorage.storage.apps import blocks, projects
-from moorage.storage.apps.addresses import names
+from moorage.storage.apps import names, projects
 from moorage.storage.money import accounts, purses
 from support.books.records_fixture import ALICE, BOB, add_project, fund
 from support.gateway.fakes import authorizes
@@ -396,7 +395,7 @@ async def limit(gate: Gate) -> None:
 async def block(gate: Gate) -> None:
     await fund(gate.db, ALICE, RICH)
     async with gate.db.transaction(durable=True) as tx:
-        await blocks.set_of_wallet(tx, ALICE, "fraud")
+        await projects.set_of_wallet(tx, ALICE, "fraud")
 
 
 @pytest.mark.parametrize("decide", [limit, block])

@@ -11,8 +11,8 @@ from moorage.errors import InvalidField, ProjectBlocked, RateLimited
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
-from moorage.storage.apps import blocks, projects
-from moorage.storage.money import intervals
+from moorage.storage.apps import projects
+from moorage.storage.money import billing
 from support.books.records_fixture import ALICE, fund
 
 
@@ -54,14 +54,14 @@ async def test_paused_app_stops_and_burns_nothing_until_it_is_resumed(
 
     assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
     assert (yard.runtime.apps, yard.routes.table) == ({}, {})
-    assert await intervals.open_of(yard.db, project.id) is None
+    assert await billing.open_of(yard.db, project.id) is None
     assert ("project.suspended", "project_paused") in await told(yard)
 
     assert await pausing.resume(project) is Paused.RESUMED
     await yard.reconcile()
     assert (await yard.project(project)).status is ProjectStatus.ACTIVE
     assert set(yard.runtime.apps) == {serving.id}
-    assert await intervals.open_of(yard.db, project.id) is not None
+    assert await billing.open_of(yard.db, project.id) is not None
     assert ("project.resumed", None) in await told(yard)
 
 
@@ -89,7 +89,7 @@ async def test_project_that_an_older_gateway_resumed_is_paused_again(
 
     now = await yard.project(project)
     assert (now.status, now.paused_at_ms is None) == (ProjectStatus.SUSPENDED, False)
-    assert await intervals.open_of(yard.db, project.id) is None
+    assert await billing.open_of(yard.db, project.id) is None
     assert yard.runtime.apps == {}
 
 
@@ -159,7 +159,7 @@ async def test_owner_and_operator_lift_their_own_suspension_alone(
             await act(project)
 
     async with yard.db.transaction(durable=False) as tx:
-        await blocks.unblock(tx, project.id)
+        await projects.unblock_project(tx, project.id)
     await yard.reconcile()
     assert (await yard.project(project)).status is ProjectStatus.SUSPENDED
     await pausing.resume(project)

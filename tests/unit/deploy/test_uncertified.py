@@ -11,7 +11,7 @@ from moorage.records.domain import Domain, DomainStatus
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
-from moorage.storage.apps.addresses import certificates, domains
+from moorage.storage.apps import certificates, domains
 from moorage.storage.money import accounts
 from support.books.records_fixture import ALICE, add_project, fund
 from support.gateway.clock import HOUR_MS

@@ -27,9 +27,8 @@ from moorage.records.deployment import Deployment, DeploymentStatus, Job, JobPla
 from moorage.records.project import Project, ProjectStatus
 from moorage.records.usage import Position
 from moorage.settings import Settings, load_settings
-from moorage.storage.apps import deployments, jobs, projects
-from moorage.storage.apps.addresses import certificates
-from moorage.storage.apps.addresses.certificates import Issued
+from moorage.storage.apps import certificates, deployments, jobs, projects
+from moorage.storage.apps.certificates import Issued
 from moorage.storage.database import Statement
 from moorage.storage.money import accounts
 from moorage.storage.schema import jobs as jobs_table

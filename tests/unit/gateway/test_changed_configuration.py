@@ -13,7 +13,7 @@ from moorage.ledger import ledger
 from moorage.records.payments import Finality
 from moorage.settings import Settings, load_settings
 from moorage.storage.database import Database, Statement
-from moorage.storage.operation import base_domains, configuration
+from moorage.storage.operation import configuration
 from moorage.storage.schema import payments
 from support.books.records_fixture import ARBITRUM, transfer
 from support.gateway.clock import MovableClock
@@ -157,8 +157,8 @@ async def test_former_base_domains_are_served_until_they_are_retired(
         *("more.example", "one.example", "two.example"),
     )
     async with db.transaction(durable=True) as tx:
-        assert await base_domains.retire(tx, "one.example", at_ms=5)
-        assert not await base_domains.retire(tx, "one.example", at_ms=6)
+        assert await configuration.retire_base_domain(tx, "one.example", at_ms=5)
+        assert not await configuration.retire_base_domain(tx, "one.example", at_ms=6)
     assert await start("three.example") == ("two.example",)
     assert await start("one.example") == ("two.example", "three.example")
     assert await start("two.example") == ("one.example", "three.example")

@@ -24,7 +24,7 @@ from moorage.settings import Settings, load_settings
 from moorage.storage import events
 from moorage.storage.database import Database
 from moorage.storage.migrate import migrate
-from moorage.storage.purpose import Purpose
+from moorage.storage.opening import Purpose
 from moorage.storage.several import cluster
 from moorage.storage.several.cluster import SILENT_MS, RunningGateway
 from moorage.storage.vault import Vault

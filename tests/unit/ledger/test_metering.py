@@ -17,7 +17,7 @@ from moorage.money import MicroUsd
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
 from moorage.storage.database import Database
-from moorage.storage.money import accounts, intervals
+from moorage.storage.money import accounts, billing
 from support.books.faulty_database import FaultyDatabase
 from support.books.records_fixture import ALICE, BOB, GATEWAY, OTHER_GATEWAY, add_project, fund
 from support.gateway.clock import HOUR_MS, MovableClock
@@ -266,7 +266,7 @@ async def test_at_zero_the_project_is_suspended_and_billing_ends(
     clock.advance(HOUR_MS)
     assert await metering.tick() == [project.id]
     assert await status_of(db, project) is ProjectStatus.SUSPENDED
-    assert await intervals.open_of(db, project.id) is None
+    assert await billing.open_of(db, project.id) is None
     await fund(db, ALICE, 100_000)
     clock.advance(10 * HOUR_MS)
     assert await metering.tick() == []
@@ -342,7 +342,7 @@ async def test_tick_does_not_suspend_a_project_that_is_being_deleted(
 
 async def make_unbookable(db: Database, project: Project, *, until_ms: int) -> None:
     """A posting with the id of the project's next booking, as of a row changed by hand."""
-    interval = await intervals.open_of(db, project.id)
+    interval = await billing.open_of(db, project.id)
     assert interval is not None
     async with db.transaction(durable=True) as tx:
         await accounts.add_posting(

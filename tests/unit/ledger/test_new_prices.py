@@ -15,7 +15,7 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
 from moorage.storage.apps import projects
 from moorage.storage.database import Database
-from moorage.storage.money import accounts, intervals
+from moorage.storage.money import accounts, billing
 from moorage.storage.operation import price_changes
 from moorage.storage.operation.price_changes import PriceChange
 from support.books.records_fixture import ALICE, ARBITRUM, add_deployment, add_project, fund
@@ -157,7 +157,7 @@ async def test_project_that_does_not_run_gets_its_price_for_the_next_time(
     clock.advance(1)
     await metering.tick()
     assert await price_of(db, project) == CHEAPER
-    assert await intervals.open_of(db, project.id) is None
+    assert await billing.open_of(db, project.id) is None
 
 
 async def test_credits_that_end_at_the_date_suspend_the_project(
@@ -170,7 +170,7 @@ async def test_credits_that_end_at_the_date_suspend_the_project(
     found = await projects.by_id(db, project.id)
     assert found is not None
     assert (found.status, found.monthly_price_micro_usd) == (ProjectStatus.SUSPENDED, CHEAPER)
-    assert await intervals.open_of(db, project.id) is None
+    assert await billing.open_of(db, project.id) is None
 
 
 async def test_date_that_passed_while_the_machine_was_down_bills_nothing_twice(

@@ -18,9 +18,8 @@ from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
 from moorage.storage.apps import projects
 from moorage.storage.database import Database
-from moorage.storage.money import accounts, intervals, payments
+from moorage.storage.money import accounts, billing, payments, relays, settlements
 from moorage.storage.money.accounts import purse_of
-from moorage.storage.money.chains import relays, settlements
 from support.books.records_fixture import (
     ALICE,
     ARBITRUM,
@@ -216,7 +215,7 @@ async def test_adoption_moves_what_is_left_once_and_bills_what_burned_before(
     moved = Counter(await asyncio.gather(*(adopt() for _ in range(40))))
     assert moved == {PAID - AN_HOUR // 2: 1, 0: 39}
     assert await accounts.balance(db, ALICE) == 2 * PAID - AN_HOUR // 2
-    (interval,) = await intervals.open_of_wallet(db, ALICE)
+    (interval,) = await billing.open_of_wallet(db, ALICE)
     assert (interval.project_id, interval.holder) == (project.id, ALICE)
     assert await audited(db) == []
 

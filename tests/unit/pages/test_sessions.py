@@ -9,8 +9,8 @@ from moorage.auth.links import DAY_MS, MAX_LINKS, ONCE_MS, LinkOrder, Links
 from moorage.errors import LinkNotFound, NonceReused, TooManyLinks
 from moorage.pages.sessions.sessions import LIFETIME_MS, MAX_SESSIONS, Opened, Sessions
 from moorage.records.access import Link, Role, StoredSession
-from moorage.storage.access import links as stored_links
-from moorage.storage.access import sessions as stored_sessions
+from moorage.storage import page_access as stored_links
+from moorage.storage import page_access as stored_sessions
 from moorage.storage.database import Database, Statement
 from moorage.storage.schema import links as link_rows
 from moorage.storage.schema import sessions as session_rows
@@ -245,7 +245,7 @@ async def test_beyond_so_many_rows_the_oldest_go_of_wallets_without_an_account(
                 created_at_ms=START_MS + number,
                 expires_ms=START_MS + LIFETIME_MS,
             )
-            await stored_sessions.add(tx, session, max_kept=20, max_rows=3)
+            await stored_sessions.add_session(tx, session, max_kept=20, max_rows=3)
             link = Link(
                 id=f"l{number}",
                 role=WALLET,
@@ -255,7 +255,7 @@ async def test_beyond_so_many_rows_the_oldest_go_of_wallets_without_an_account(
                 created_at_ms=START_MS + number,
                 expires_ms=START_MS + LIFETIME_MS,
             )
-            await stored_links.add(tx, link, digest=f"d{number}", max_once=20, max_rows=3)
+            await stored_links.add_link(tx, link, digest=f"d{number}", max_once=20, max_rows=3)
     kept = {whose[0], *whose[-2:]}
     assert {who for (who,) in await db.all(Statement(select(session_rows.c.who)))} == kept
     assert {who for (who,) in await db.all(Statement(select(link_rows.c.who)))} == kept
@@ -282,8 +282,8 @@ async def test_all_access_of_operators_ends_and_that_of_wallets_does_not(
     of_wallet, signed_in = await links.make(WEEK), await sign_in(sessions)
 
     async with db.transaction(durable=True) as tx:
-        ended = await stored_sessions.end_of_role(tx, OPERATOR, now_ms=clock.now_ms())
-        taken_back = await stored_links.remove_of_role(tx, OPERATOR)
+        ended = await stored_sessions.end_sessions_of_role(tx, OPERATOR, now_ms=clock.now_ms())
+        taken_back = await stored_links.remove_links_of_role(tx, OPERATOR)
 
     assert (ended, taken_back) == (1, 2)
     assert not await is_open(sessions, opened, OPERATOR)

@@ -25,8 +25,7 @@ from moorage.records.payments import (
     RelayTransaction,
 )
 from moorage.storage.database import Database
-from moorage.storage.money import accounts, payments, refunds
-from moorage.storage.money.chains import relays
+from moorage.storage.money import accounts, payments, refunds, relays
 from support.books.records_fixture import ALICE, ARBITRUM, PAY_TO, USDC, USDT
 from support.chains.chain_in_memory import ChainInMemory, Sent
 from support.chains.nodes_in_memory import HONEST, LIAR, NodesInMemory, Silent

@@ -6,7 +6,7 @@ from moorage.ledger import ledger
 from moorage.money import AtomicUnits
 from moorage.records.payments import Payment
 from moorage.storage.database import Database
-from moorage.storage.money import payer_history, payments
+from moorage.storage.money import payments
 from moorage.storage.operation import payment_list
 from moorage.storage.operation.payment_list import PaymentFilter
 from support.books.records_fixture import ALICE, transfer
@@ -42,11 +42,11 @@ async def test_payments_of_a_chain_are_listed(
 
 
 async def test_payer_sees_what_was_paid_on_it(db: Database, payment: Payment) -> None:
-    (found,) = await payer_history.page(db, ALICE, before=None, limit=10)
+    (found,) = await payments.page_of_payer(db, ALICE, before=None, limit=10)
     assert found.payment == payment
     assert (payment.credited_micro_usd, payment.block_number) == (1_000_000_000, LARGE * 2)
     place = (payment.claimed_at_ms + 1, (LARGE, payment.tx_hash, LARGE))
-    assert len(await payer_history.page(db, ALICE, before=place, limit=10)) == 1
+    assert len(await payments.page_of_payer(db, ALICE, before=place, limit=10)) == 1
 
 
 async def test_operator_opens_its_page(db: Database, clock: MovableClock, payment: Payment) -> None:

@@ -5,8 +5,8 @@ import pytest
 from moorage.records.usage import Latency, UsageHour
 from moorage.storage.apps import usage
 from moorage.storage.database import Database
-from moorage.storage.operation import latencies, project_uses
-from moorage.storage.operation.project_uses import ProjectOrder
+from moorage.storage.operation import overview
+from moorage.storage.operation.overview import ProjectOrder
 from support.books.records_fixture import add_project
 from support.gateway.clock import HOUR_MS, START_MS, MovableClock
 from support.gateway.operator_pages import OperatorPages
@@ -44,11 +44,11 @@ async def ids(db: Database) -> dict[str, str]:
 async def test_projects_whose_answers_take_longest_come_first(
     db: Database, ids: dict[str, str]
 ) -> None:
-    found = await project_uses.page(
+    found = await overview.used_projects(
         db, ProjectOrder.ANSWER, since_ms=HOUR - HOUR_MS, text="", limit=9, offset=0
     )
     assert [each.name for each in found] == ["slow", "fast", "idle", "old"]
-    longer = await project_uses.page(
+    longer = await overview.used_projects(
         db, ProjectOrder.ANSWER, since_ms=HOUR - 9 * HOUR_MS, text="", limit=1, offset=0
     )
     assert [each.name for each in longer] == ["old"]
@@ -57,13 +57,13 @@ async def test_projects_whose_answers_take_longest_come_first(
 async def test_latency_of_a_project_is_that_of_all_its_hours(
     db: Database, ids: dict[str, str]
 ) -> None:
-    found = await latencies.of_projects(db, list(ids.values()), since_ms=HOUR - HOUR_MS)
+    found = await overview.latencies_of(db, list(ids.values()), since_ms=HOUR - HOUR_MS)
     assert found == {
         ids["fast"]: Latency(median_ms=4, p95_ms=5, slowest_ms=20_000),
         ids["slow"]: Latency(median_ms=5, p95_ms=385, slowest_ms=400),
         ids["idle"]: None,
     }
-    assert await latencies.of_projects(db, [], since_ms=0) == {}
+    assert await overview.latencies_of(db, [], since_ms=0) == {}
 
 
 async def test_operator_sees_it_in_the_list_and_on_the_projects_page(

@@ -3,8 +3,8 @@
 import pytest
 
 from moorage.records.project import ProjectStatus
-from moorage.storage.apps import project_list, projects
-from moorage.storage.apps.project_list import NEWEST, Place, ProjectQuery
+from moorage.storage.apps import projects
+from moorage.storage.apps.projects import NEWEST, Place, ProjectQuery
 from moorage.storage.database import Database
 from support.books.records_fixture import ALICE, BOB, add_project
 
@@ -21,8 +21,8 @@ async def ids(db: Database) -> dict[str, str]:
 
 async def found(db: Database, **wanted: object) -> set[str]:
     query = ProjectQuery(ALICE, **wanted)  # type: ignore[arg-type]
-    listed = await project_list.page(db, query, limit=100)
-    assert await project_list.count(db, query) == len(listed)
+    listed = await projects.project_page(db, query, limit=100)
+    assert await projects.count_projects(db, query) == len(listed)
     return {each.unique_name for each in listed}
 
 
@@ -31,12 +31,12 @@ async def test_pages_hold_each_project_once_also_of_one_millisecond(
 ) -> None:
     seen, before = [], NEWEST
     for _ in range(len(ids)):
-        (each,) = await project_list.page(db, ProjectQuery(ALICE), before=before, limit=1)
+        (each,) = await projects.project_page(db, ProjectQuery(ALICE), before=before, limit=1)
         seen.append(each.id)
         before = Place(each.created_at_ms, each.id)
     assert sorted(seen) == sorted(ids.values())
-    assert await project_list.page(db, ProjectQuery(ALICE), before=before, limit=1) == []
-    whole = await project_list.page(db, ProjectQuery(ALICE), limit=100)
+    assert await projects.project_page(db, ProjectQuery(ALICE), before=before, limit=1) == []
+    whole = await projects.project_page(db, ProjectQuery(ALICE), limit=100)
     assert [each.id for each in whole] == seen[::-1]  # oldest first
 
 

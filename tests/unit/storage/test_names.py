@@ -5,8 +5,7 @@ import pytest
 from moorage.errors import UniqueViolation
 from moorage.money import MicroUsd
 from moorage.records.payments import Quote
-from moorage.storage.apps import projects
-from moorage.storage.apps.addresses import names
+from moorage.storage.apps import names, projects
 from moorage.storage.database import Database
 from moorage.storage.money import quotes
 from support.books.records_fixture import ALICE, BOB, add_project

@@ -22,7 +22,6 @@ from moorage.records.payments import (
     PaymentStatus,
     RefundStatus,
     RelayStatus,
-    Search,
     SettlementStatus,
 )
 from moorage.records.project import ProjectStatus
@@ -45,7 +44,6 @@ ENUMS: dict[str, type[StrEnum]] = {
     "relay_transactions.status": RelayStatus,
     "refunds.status": RefundStatus,
     "refunds.finality": Finality,
-    "watch_cursors.search": Search,
     "deliveries.status": DeliveryStatus,
     "projects.status": ProjectStatus,
     "deployments.status": DeploymentStatus,

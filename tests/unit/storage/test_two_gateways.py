@@ -15,7 +15,7 @@ from moorage.events.sender import Sender
 from moorage.records.event import EventKind, Webhook
 from moorage.storage import events
 from moorage.storage.database import Database
-from moorage.storage.money.chains import relays
+from moorage.storage.money import relays
 from moorage.storage.vault import Vault
 from support.books.faulty_database import FaultyDatabase
 from support.books.overtaken import OvertakenDatabase

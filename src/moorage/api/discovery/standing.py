@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from moorage.clock import Clock
 from moorage.errors import DatabaseUnavailable
-from moorage.storage.operation.notices import NoticeKind
+from moorage.storage.operation.wallet_rules import NoticeKind
 
 
 @dataclass(frozen=True, kw_only=True)

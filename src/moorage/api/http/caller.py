@@ -35,9 +35,9 @@ from moorage.payments.protocols.evidence import TransactionEvidence, is_credenti
 from moorage.payments.taking.paywall import booked
 from moorage.records.project import Project
 from moorage.signing.signed_request import Target, host_of
-from moorage.storage.apps.manage_tokens import ManagedProject
 from moorage.storage.database import Database
 from moorage.storage.money import payments
+from moorage.storage.page_access import ManagedProject
 
 CALLER = "moorage.caller"
 """The scope's key for the `Caller`, set when its signature is verified and it is counted."""

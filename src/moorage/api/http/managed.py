@@ -3,7 +3,7 @@
 from starlette.requests import Request
 
 from moorage.errors import TokenScope
-from moorage.storage.apps.manage_tokens import ManagedProject
+from moorage.storage.page_access import ManagedProject
 
 MANAGED = "moorage.managed"
 """The scope's key for the `ManagedProject` of a request's token."""

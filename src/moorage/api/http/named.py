@@ -3,7 +3,7 @@
 from moorage.errors import DeploymentNotFound, ProjectNotFound, WrongWallet
 from moorage.records.deployment import DeploymentView
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import deployments, projects, releases
+from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Database
 from moorage.uploads.request import NAME_PATTERN
 
@@ -31,7 +31,7 @@ async def named_deployment(db: Database, named: str, *, project: Project) -> str
     """Returns the id that `named` is, or stands for. Raises DeploymentNotFound."""
     if named != LATEST:
         return named
-    newest = await releases.page(db, project_id=project.id, before=None, limit=1)
+    newest = await deployments.release_page(db, project_id=project.id, before=None, limit=1)
     if not newest:
         raise DeploymentNotFound
     return newest[0].id

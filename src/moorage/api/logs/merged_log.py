@@ -11,7 +11,7 @@ from moorage.api.logs.deployment_logs import is_complete
 from moorage.api.logs.log_stream import log_item
 from moorage.engines.engine import Cursor, EngineView, LogLine, LogPage
 from moorage.records.deployment import LogKind, Summary
-from moorage.storage.apps import releases
+from moorage.storage.apps import deployments
 from moorage.storage.database import Database
 from moorage.wire.logs import ProjectLogItem
 
@@ -133,7 +133,7 @@ class MergedLog:
         """Returns those of which there is something to read, newest first."""
         now = time.monotonic()
         if now - self._listed_at >= _LISTED_SECONDS:
-            newest = await releases.page(
+            newest = await deployments.release_page(
                 self._db, project_id=self._project_id, before=None, limit=_MAX_DEPLOYMENTS
             )
             self._listed, self._listed_at = [each for each in newest or () if each.is_kept], now

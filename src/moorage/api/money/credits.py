@@ -19,12 +19,12 @@ from moorage.ledger.burn import hour_of, runs_out_at
 from moorage.ledger.ledger import held_account, wallet_account
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd, usd_number
-from moorage.storage.money import account_history as statement
-from moorage.storage.money import accounts, intervals, purses
-from moorage.storage.money.account_history import StatementEntry
-from moorage.storage.money.intervals import RunInterval
-from moorage.storage.operation import notices
-from moorage.storage.operation.notices import NoticeKind
+from moorage.storage.money import accounts, billing, purses
+from moorage.storage.money import accounts as statement
+from moorage.storage.money.accounts import StatementEntry
+from moorage.storage.money.billing import RunInterval
+from moorage.storage.operation import wallet_rules
+from moorage.storage.operation.wallet_rules import NoticeKind
 from moorage.wire.credits import BuildAllowance, BurningProject, CreditEntry, Credits, ProjectPurse
 
 _MAX_ENTRIES = 100
@@ -50,8 +50,8 @@ async def show_credits(room: CreditRoom, request: Request) -> Response:
     before = whole_number(request, "before", default=_LAST_PLACE, min_=1, max_=_LAST_PLACE)
     balance = await accounts.balance(room.db, wallet)
     held = await accounts.sum_of_account(room.db, held_account(wallet))
-    burning = await intervals.open_of_wallet(room.db, wallet)
-    entries = await statement.page(
+    burning = await billing.open_of_wallet(room.db, wallet)
+    entries = await statement.statement_page(
         room.db, account=wallet_account(wallet), before=before, limit=limit
     )
     names = {chain.chain_id: chain.name for chain in room.chains.values()}
@@ -65,7 +65,7 @@ async def show_credits(room: CreditRoom, request: Request) -> Response:
             burn_per_hour_usd=usd_number(an_hour),
             burn_per_hour_micro_usd=an_hour,
             runs_out_at=runs_out(room.metering, balance, burning),
-            announcement=await notices.text(room.db, NoticeKind.ANNOUNCEMENT) or UNSET,
+            announcement=await wallet_rules.notice_text(room.db, NoticeKind.ANNOUNCEMENT) or UNSET,
             burning=_burning(burning),
             purses=await _purses(room, wallet) or UNSET,
             build_allowance=allowance_body(await room.build_time.allowance(room.db, wallet)),
@@ -81,7 +81,7 @@ async def _purses(room: CreditRoom, wallet: str) -> list[ProjectPurse]:
     for purse in await purses.of_wallet(room.db, wallet):
         if not purse.shared:
             holder = accounts.purse_of(purse.project_id)
-            burning = await intervals.open_of_holder(room.db, holder)
+            burning = await billing.open_of_holder(room.db, holder)
             found.append(
                 ProjectPurse(
                     project_id=purse.project_id,

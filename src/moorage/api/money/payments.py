@@ -16,8 +16,8 @@ from moorage.clock import iso_utc
 from moorage.errors import InvalidField
 from moorage.money import decimal_text
 from moorage.records.payments import Payment, Refund
-from moorage.storage.money import payer_history
-from moorage.storage.money.payer_history import Key, PaidFor
+from moorage.storage.money import payments
+from moorage.storage.money.payments import Key, PaidFor
 from moorage.wire.payments import PaymentItem, PaymentList, RefundItem
 
 _MAX_ITEMS = 100
@@ -31,7 +31,7 @@ async def list_payments(room: Front, request: Request) -> Response:
     wallet, _ = await authenticate(room, request)
     limit = whole_number(request, "limit", default=_DEFAULT_ITEMS, min_=1, max_=_MAX_ITEMS)
     before = _place(request.query_params.get("before"))
-    found = await payer_history.page(room.db, wallet, before=before, limit=limit)
+    found = await payments.page_of_payer(room.db, wallet, before=before, limit=limit)
     chains = {chain.chain_id: chain for chain in room.chains.values()}
     return json_response(
         PaymentList(
@@ -52,7 +52,7 @@ def _place(text: str | None) -> tuple[int, Key] | None:
 
 
 def _place_text(payment: Payment) -> str:
-    chain_id, tx_hash, log_index = payer_history.key_of(payment)
+    chain_id, tx_hash, log_index = payments.key_of(payment)
     return f"{payment.claimed_at_ms}-{chain_id}-{tx_hash}-{log_index}"
 
 

@@ -12,7 +12,7 @@ from moorage.cli.screen import Screen
 
 if TYPE_CHECKING:
     from moorage.operate.bases import Base
-    from moorage.storage.apps.engines import Placed
+    from moorage.storage.apps.deployments import Placed
 
 _NOT_NOTED = "not noted yet"
 

@@ -6,8 +6,7 @@ from typing import Protocol
 from moorage.address import Address
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.records.project import Project
-from moorage.storage.apps import projects
-from moorage.storage.apps.addresses import domains
+from moorage.storage.apps import domains, projects
 from moorage.storage.database import Database
 
 

@@ -17,8 +17,7 @@ from moorage.events import outbox
 from moorage.records.domain import Domain, DomainRules, DomainStatus, new_token
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import projects
-from moorage.storage.apps.addresses import domains
+from moorage.storage.apps import domains, projects
 from moorage.storage.database import Database, Transaction
 
 log = structlog.get_logger()

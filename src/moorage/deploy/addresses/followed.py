@@ -11,8 +11,7 @@ from moorage.deploy.addresses.addresses import Routes
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.engines.engine import Instance
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import projects
-from moorage.storage.apps.addresses import domains
+from moorage.storage.apps import domains, projects
 from moorage.storage.database import Database
 
 FOLLOW_SECONDS = 1.0

@@ -12,8 +12,7 @@ from moorage.events import outbox
 from moorage.ledger.metering import Metering
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import projects
-from moorage.storage.apps.addresses import domains
+from moorage.storage.apps import domains, projects
 from moorage.storage.database import Database, Transaction
 
 log = structlog.get_logger()

@@ -42,8 +42,7 @@ from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import AuthorizationEvidence
 from moorage.payments.taking.outcome import PaymentReceipt
 from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
-from moorage.storage.apps import deployments, projects
-from moorage.storage.apps.addresses import names
+from moorage.storage.apps import deployments, names, projects
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts
 from moorage.storage.vault import Vault

@@ -13,8 +13,9 @@ from moorage.engines.engine import Disks, EngineView, Limits
 from moorage.errors import NoCapacity
 from moorage.metrics import record_disk
 from moorage.records.deployment import DeploymentStatus
-from moorage.storage.apps import promises, releases
+from moorage.storage.apps import deployments
 from moorage.storage.database import Database, Source
+from moorage.storage.money import quotes
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -69,7 +70,7 @@ class Capacity:
     async def measure(self) -> Disks:
         """Measures disks and networks; returns the disks."""
         disks = await self._runtime.disks()
-        kept = await releases.kept(self._db)
+        kept = await deployments.kept_releases(self._db)
         self._growth_bytes = sum(
             growth
             for deployment_id, growth in disks.growth.items()
@@ -84,7 +85,7 @@ class Capacity:
     async def room(self) -> Room:
         """Measures what is sold, and what there is."""
         disks = await self.measure()
-        apps = (await promises.made(self._db)).running
+        apps = (await quotes.promised(self._db)).running
         return Room(
             apps=apps,
             memory_sold_bytes=apps * self._limits.memory_bytes,
@@ -111,7 +112,7 @@ class Capacity:
 
         `project_id` is that of an existing project.
         """
-        promised = await promises.made(source, without=project_id)
+        promised = await quotes.promised(source, without=project_id)
         await self._require_memory(source, project_id, others=promised.running)
         disks = self._disks or await self.measure()
         size, volume_size = self._limits.disk_bytes, self._limits.volume_bytes
@@ -127,7 +128,7 @@ class Capacity:
 
     async def require_memory(self, source: Source, project_id: str = "") -> None:
         """Raises NoCapacity unless memory allows one more app; a running project always has it."""
-        promised = await promises.made(source, without=project_id)
+        promised = await quotes.promised(source, without=project_id)
         await self._require_memory(source, project_id, others=promised.running)
 
     async def _require_memory(self, source: Source, project_id: str, *, others: int) -> None:
@@ -135,7 +136,7 @@ class Capacity:
         allowed = self._policy.memory_overcommit * self._runtime.memory_bytes()
         if (others + coming + 1) * self._limits.memory_bytes <= allowed:
             return
-        if not project_id or others == (await promises.made(source)).running:
+        if not project_id or others == (await quotes.promised(source)).running:
             raise NoCapacity
 
     async def has_memory(self, project_id: str) -> bool:

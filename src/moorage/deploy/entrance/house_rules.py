@@ -25,7 +25,7 @@ class HouseRules:
 
         Raises Maintenance, WalletNotListed, TooManyProjects.
         """
-        maintenance, rule = await wallet_rules.in_force(source, wallet)
+        maintenance, rule = await wallet_rules.rule_in_force(source, wallet)
         if maintenance is not None:
             raise Maintenance(maintenance)
         await self._require(source, rule, own)
@@ -35,7 +35,7 @@ class HouseRules:
 
         Raises WalletNotListed, TooManyProjects.
         """
-        await self._require(source, await wallet_rules.of_wallet(source, wallet), own)
+        await self._require(source, await wallet_rules.wallet_rule(source, wallet), own)
 
     async def require_listed(self, source: Source, wallet: str) -> None:
         """Raises WalletNotListed if only listed wallets may pay here, and this is none.
@@ -43,7 +43,7 @@ class HouseRules:
         A `wallet` that is "", nobody's yet, is none.
         """
         if self._listed_only:
-            self._require_listed(await wallet_rules.of_wallet(source, wallet))
+            self._require_listed(await wallet_rules.wallet_rule(source, wallet))
 
     async def _require(self, source: Source, rule: WalletRule, own: Project | None) -> None:
         self._require_listed(rule)

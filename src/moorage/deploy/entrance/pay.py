@@ -19,7 +19,7 @@ from moorage.payments.price.quotes import QUOTE_LIFETIME_MS, QuoteRequest, Quote
 from moorage.payments.protocols.demand import PaymentRequired, Purchase, credits_fall_short
 from moorage.payments.taking.outcome import PaymentReceipt
 from moorage.payments.taking.paywall import Paywall
-from moorage.storage.apps.addresses import names
+from moorage.storage.apps import names
 from moorage.storage.database import Transaction
 
 

@@ -19,7 +19,7 @@ from moorage.payments.price.quotes import Quotes
 from moorage.records.payments import Quote
 from moorage.records.project import Project
 from moorage.storage.database import Source
-from moorage.storage.money import accounts, intervals
+from moorage.storage.money import accounts, billing
 from moorage.storage.vault import Vault
 
 
@@ -115,7 +115,7 @@ async def read_situation(
     now = UNCONFIGURED if own is None else await current_config(source, vault, own)
     now.with_settings(request.settings)
     holder = wallet if own is None else await ledger.holder_for(source, own.id, wallet=wallet)
-    commitments = await intervals.of_holder(source, holder)
+    commitments = await billing.of_holder(source, holder)
     situation = Situation(
         own=own,
         now=now,

@@ -27,16 +27,9 @@ from moorage.ledger.metering import Metering
 from moorage.records.deployment import Deployment
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import (
-    configuration,
-    deployments,
-    jobs,
-    manage_tokens,
-    projects,
-    restarts,
-)
-from moorage.storage.apps import releases as kept_releases
-from moorage.storage.apps.addresses import domains
+from moorage.storage import page_access
+from moorage.storage.apps import configuration, deployments, domains, jobs, projects
+from moorage.storage.apps import deployments as kept_releases
 from moorage.storage.database import Database, Transaction
 
 log = structlog.get_logger()
@@ -126,7 +119,7 @@ class Reconciler:
             under_way = {item.id for item in await deployments.under_way(rows)}
             living = await projects.awake(rows)
             sleeping = await projects.sleeping(rows)
-            kept = await kept_releases.kept(rows)
+            kept = await kept_releases.kept_releases(rows)
             proved = await domains.verified(rows)
         self.asleep = len(sleeping)
         serving = {project.serving_deployment_id or "" for project in living} | sleeping.keys()
@@ -173,7 +166,7 @@ class Reconciler:
         async with self._db.transaction(durable=True) as tx:
             await domains.remove_of(tx, project.id)
             await configuration.forget(tx, project.id)
-            await manage_tokens.revoke(tx, project.id)
+            await page_access.revoke_manage_tokens(tx, project.id)
             if await projects.set_deleted(tx, project.id, at_ms=self._clock.now_ms()):
                 await self._tell(tx, project, EventKind.PROJECT_DELETED)
 
@@ -283,7 +276,7 @@ class Reconciler:
         since_ms = self._clock.now_ms() if is_down else None
         try:
             async with self._db.transaction(durable=False) as tx:
-                await restarts.set_down(tx, project.id, serving=serving, since_ms=since_ms)
+                await deployments.set_down(tx, project.id, serving=serving, since_ms=since_ms)
         except DatabaseUnavailable as error:  # the next comparison stores it
             log.warning("state is not stored", deployment=serving, error=error.message)
 

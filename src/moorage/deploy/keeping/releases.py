@@ -14,7 +14,7 @@ from moorage.deploy.keeping.apps import Apps
 from moorage.deploy.keeping.stopped.drain import Drain
 from moorage.engines.engine import Engine
 from moorage.records.deployment import DeploymentStatus
-from moorage.storage.apps import deployments, projects, releases
+from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Database
 
 log = structlog.get_logger()
@@ -61,7 +61,7 @@ class Releases:
         """Returns those beyond the last `DRAINING_AT_ONCE` of their project."""
         if len(replaced) <= DRAINING_AT_ONCE:
             return set()
-        surplus = set(await releases.surplus(self._db, keep=DRAINING_AT_ONCE))
+        surplus = set(await deployments.surplus_releases(self._db, keep=DRAINING_AT_ONCE))
         return {name for name in surplus.intersection(replaced) if self._drain.may_stop(name)}
 
     def _discard(self, deployment_id: str) -> None:
@@ -88,11 +88,11 @@ class Releases:
 
     async def _collect(self, running: Collection[str]) -> bool:
         """Ends the keeping of releases beyond the limit; returns False if some still run."""
-        surplus = await releases.surplus(self._db, keep=self._max_kept)
+        surplus = await deployments.surplus_releases(self._db, keep=self._max_kept)
         idle = [deployment_id for deployment_id in surplus if deployment_id not in running]
         if not idle:
             return not surplus
         async with self._db.transaction(durable=True) as tx:
-            collected = [name for name in idle if await releases.collect(tx, name)]
+            collected = [name for name in idle if await deployments.collect_releases(tx, name)]
         log.info("releases collected", deployments=collected)
         return len(collected) == len(surplus)

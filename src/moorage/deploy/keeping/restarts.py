@@ -17,7 +17,7 @@ from moorage.errors import DatabaseUnavailable
 from moorage.events import outbox
 from moorage.records.event import EventKind
 from moorage.records.project import Project
-from moorage.storage.apps import restarts as stored
+from moorage.storage.apps import deployments as stored
 from moorage.storage.database import Database, Source
 
 log = structlog.get_logger()
@@ -79,7 +79,7 @@ class History(msgspec.Struct, frozen=True):
 
 async def history_of(source: Source, serving: str, *, now_ms: int) -> History:
     """Returns an app's restarts of the last ten minutes."""
-    text = await stored.of(source, serving)
+    text = await stored.restarts_of(source, serving)
     return History() if text is None else _decoded(text).recent(now_ms)
 
 
@@ -114,7 +114,7 @@ class Restarts:
     async def recall(self) -> None:
         """Restores the pauses of an earlier process; call it before any app is started."""
         now_ms, now = self._clock.now_ms(), self._clock.monotonic_seconds()
-        for deployment_id, text in await stored.since(self._db, now_ms - _WINDOW_MS):
+        for deployment_id, text in await stored.restarted_since(self._db, now_ms - _WINDOW_MS):
             if times_ms := (history := _decoded(text).recent(now_ms)).times_ms:
                 self._apps.app(deployment_id).restore_pause(
                     "start",
@@ -170,7 +170,7 @@ class Restarts:
         """Stores a restart, and tells the owner if it begins a crash loop."""
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=False) as tx:
-            await stored.keep(
+            await stored.store_restarts(
                 tx,
                 serving,
                 last_ms=now_ms,

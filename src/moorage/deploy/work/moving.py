@@ -37,7 +37,7 @@ from moorage.ledger.metering import Metering
 from moorage.planning.plan import Stack
 from moorage.records.deployment import Deployment, Job, LostJob, Origin
 from moorage.records.project import Project
-from moorage.storage.apps import deployments, jobs, projects, restarts
+from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database, Source, Transaction
 from moorage.threads import in_thread, to_its_end
 
@@ -307,7 +307,7 @@ class VolumeMoves:
         if current is None or current.asleep_since_ms is not None:
             return
         await self._metering.end(tx, project_id)
-        await restarts.set_down(
+        await deployments.set_down(
             tx,
             project_id,
             serving=current.serving_deployment_id or "",

@@ -23,7 +23,7 @@ from moorage.ledger import ledger
 from moorage.records.deployment import Deployment, DeploymentStatus, Origin
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import idempotency
-from moorage.storage.apps import deployments, projects, releases
+from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Database, Transaction
 from moorage.storage.idempotency import Claim
 from moorage.storage.money import accounts
@@ -103,7 +103,7 @@ class Rollback:
     async def _release(
         self, tx: Transaction, project: Project, release_id: str | None
     ) -> Deployment:
-        release_id = release_id or await releases.latest(tx, project.id)
+        release_id = release_id or await deployments.latest_release(tx, project.id)
         if release_id is None:
             raise NoEarlierRelease
         release = await deployments.by_id(tx, release_id)

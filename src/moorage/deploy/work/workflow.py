@@ -34,7 +34,7 @@ from moorage.metrics import record_deployment
 from moorage.planning.plan import Plan
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus, Job, LogKind
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import deployments, engines, jobs, projects
+from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database
 
 log = structlog.get_logger()
@@ -220,7 +220,7 @@ class Workflow:
             await jobs.hold(tx, job, step)
             await deployments.move(tx, deployment.id, status)
             if step == BUILT and deployment.copy_of is None:
-                await engines.note(tx, [deployment.id], self._engine)
+                await deployments.note_engine(tx, [deployment.id], self._engine)
             project = await projects.by_id(tx, deployment.project_id)
             if project is not None and project.serving_deployment_id is None:
                 await projects.set_status(tx, project.id, project_status)

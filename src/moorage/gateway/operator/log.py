@@ -9,7 +9,8 @@ import structlog
 
 from moorage.core import Core
 from moorage.records.event import Event, EventKind
-from moorage.storage.operation import acts, told
+from moorage.storage import events
+from moorage.storage.operation import acts
 from moorage.storage.operation.acts import Act
 
 log = structlog.get_logger()
@@ -37,7 +38,7 @@ class OperatorsLog:
         """Logs what is new. Raises DatabaseUnavailable."""
         since_ms = max(self._begun_ms, self._since_ms - _LATE_MS)
         now_ms = self._core.clock.now_ms()
-        for event in await told.since(self._core.db, since_ms):
+        for event in await events.events_since(self._core.db, since_ms):
             if self._is_new(event.id, event.created_at_ms):
                 _log_event(event)
         for act in await acts.since(self._core.db, since_ms):

@@ -24,8 +24,8 @@ from moorage.gateway.operator.vital_signs import (
 )
 from moorage.gateway.several import lookout
 from moorage.loop import Loop, Scope
-from moorage.storage.operation import upkeep
-from moorage.storage.operation.upkeep import Upkeep
+from moorage.storage.operation import acts
+from moorage.storage.operation.acts import Upkeep
 
 log = structlog.get_logger()
 
@@ -82,7 +82,7 @@ class DailyAudit:
 
     async def look(self) -> None:
         """Does it if it is due, and logs how it ended. Raises DatabaseUnavailable."""
-        last = (await upkeep.last(self.core.db)).get(Upkeep.AUDIT)
+        last = (await acts.last_upkeep(self.core.db)).get(Upkeep.AUDIT)
         if last is not None and 0 <= self.core.clock.now_ms() - last.at_ms < _AUDIT_MS:
             return
         process = await asyncio.create_subprocess_exec(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from moorage.engines.engine import Engine
 from moorage.engines.table import ENGINES
 from moorage.errors import ConfigurationInvalid
-from moorage.storage.apps import engines
+from moorage.storage.apps import deployments
 from moorage.storage.database import Database
 
 
@@ -16,12 +16,12 @@ async def settle_engines(db: Database, opened: Mapping[str, Engine]) -> None:
     Raises ConfigurationInvalid if projects serve from an engine that is not open, as their apps
     would not be started.
     """
-    if unnoted := await engines.unnoted(db):
+    if unnoted := await deployments.unnoted(db):
         found = {name: unnoted & await engine.known() for name, engine in opened.items()}
         async with db.transaction(durable=False) as tx:
             for name, deployment_ids in found.items():
-                await engines.note(tx, deployment_ids, name)
-    elsewhere = Counter(placed.engine for placed in await engines.placed(db))
+                await deployments.note_engine(tx, deployment_ids, name)
+    elsewhere = Counter(placed.engine for placed in await deployments.placed(db))
     for name, projects in elsewhere.items():
         if name and name not in opened:
             raise ConfigurationInvalid(

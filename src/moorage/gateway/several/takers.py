@@ -22,7 +22,7 @@ from moorage.errors import AlreadyRunning
 from moorage.payments.relay.relayer import key_in
 from moorage.settings import Settings
 from moorage.storage.database import Database
-from moorage.storage.money.chains import recipients
+from moorage.storage.operation import configuration
 from moorage.storage.several.identity import identity
 
 log = structlog.get_logger()
@@ -42,7 +42,7 @@ async def taken_addresses(settings: Settings, db: Database, *, pay_to: str) -> l
 
     Raises ConfigurationInvalid for a relayer key that can't be read.
     """
-    addresses = {*await recipients.watched(db), parse_address(pay_to)}
+    addresses = {*await configuration.watched_recipients(db), parse_address(pay_to)}
     if settings.relayer_key_file:
         relayer = key_in(Path(settings.relayer_key_file), option="relayer_key_file")
         addresses.add(parse_address(relayer.address))

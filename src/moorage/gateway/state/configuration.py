@@ -14,8 +14,8 @@ from moorage.clock import Clock
 from moorage.errors import ConfigurationInvalid
 from moorage.settings import Settings, chain_named, of_another, recorded
 from moorage.storage.database import Database, Source
-from moorage.storage.money.chains import unsettled
-from moorage.storage.operation import base_domains, configuration
+from moorage.storage.money import settlements
+from moorage.storage.operation import configuration
 from moorage.storage.operation.configuration import ConfigurationChange
 
 log = structlog.get_logger()
@@ -61,9 +61,9 @@ async def take_configuration(db: Database, settings: Settings, *, clock: Clock) 
         before = await in_force(tx, settings)
         changes = list(compare(before, recorded(settings), now_ms=now_ms))
         await _refuse_loss(tx, settings, changes)
-        await configuration.add(tx, changes)
-        await base_domains.add(tx, settings.base_domain, since_ms=now_ms)
-        domains = await base_domains.known(tx)
+        await configuration.add_change(tx, changes)
+        await configuration.add_base_domain(tx, settings.base_domain, since_ms=now_ms)
+        domains = await configuration.every_base_domain(tx)
     if before:
         _log(changes)
     former = [each.domain for each in domains if each.retired_at_ms is None]
@@ -77,7 +77,7 @@ async def record_changes(db: Database, settings: Settings, *, clock: Clock) -> N
     async with db.transaction(durable=True) as tx:
         before = await in_force(tx, settings)
         changes = list(compare(before, recorded(settings), now_ms=clock.now_ms()))
-        await configuration.add(tx, changes)
+        await configuration.add_change(tx, changes)
     _log(changes)
 
 
@@ -99,7 +99,9 @@ async def _refuse_loss(
         for chain in (each.chain(name) for name, each in settings.chains.items())
         for token in chain.tokens
     }
-    lost = [each for each in await unsettled.by_token(source) if each.token_key not in kept]
+    lost = [
+        each for each in await settlements.unsettled_by_token(source) if each.token_key not in kept
+    ]
     if lost:
         listed = "; ".join(f"{each.token} on chain {each.chain_id}: {each.what}" for each in lost)
         raise ConfigurationInvalid(

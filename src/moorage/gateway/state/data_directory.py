@@ -7,8 +7,7 @@ import uuid
 from pathlib import Path
 
 from moorage.errors import ConfigurationInvalid
-from moorage.storage.opening import DATABASE, MOVED
-from moorage.storage.purpose import Purpose, purpose_of, refusal, set_purpose
+from moorage.storage.opening import DATABASE, MOVED, Purpose, purpose_of, refusal, set_purpose
 from moorage.whole_file import create_file
 
 NONCES = "nonces"

@@ -12,8 +12,7 @@ from moorage.errors import ConfigurationInvalid
 from moorage.events.signature import SECRET_PREFIX
 from moorage.settings import Settings
 from moorage.storage import events
-from moorage.storage.apps import configuration
-from moorage.storage.apps.addresses import certificates
+from moorage.storage.apps import certificates, configuration
 from moorage.storage.database import Database
 from moorage.storage.vault import KEY_BYTES, MARK_LENGTH, Vault
 from moorage.whole_file import create_file

@@ -19,10 +19,10 @@ from moorage.operate.audit.states import audit_states
 from moorage.operate.books import OpenBooks, open_books
 from moorage.payments.relay.relayer import key_in
 from moorage.settings import Settings
+from moorage.storage.money import settlements
 from moorage.storage.money.audit import Books
-from moorage.storage.money.chains import unsettled
-from moorage.storage.operation import configuration, upkeep
-from moorage.storage.operation.upkeep import Upkeep, UpkeepDone
+from moorage.storage.operation import acts, configuration
+from moorage.storage.operation.acts import Upkeep, UpkeepDone
 
 _NOT_RUNNING = "it does not run"
 _NOT_CONFIGURED = "it is not configured any more"
@@ -56,7 +56,7 @@ async def run_audit(settings: Settings, *, from_block: int | None, search: bool)
             )
             chains = [*opened.chains.values(), *former]
             books, findings = await audit_books(snapshot, chains)
-            on_its_way = {each.chain_id for each in await unsettled.by_token(snapshot)}
+            on_its_way = {each.chain_id for each in await settlements.unsettled_by_token(snapshot)}
             findings += await audit_states(snapshot, now_ms=SystemClock().now_ms())
         report = Report(
             findings=findings,
@@ -85,7 +85,7 @@ async def _note(opened: OpenBooks, report: Report) -> None:
     )
     try:
         async with opened.db.transaction(durable=False) as tx:
-            await upkeep.note(tx, done)
+            await acts.note_upkeep(tx, done)
     except DatabaseUnavailable as error:
         log.warning("the audit is not recorded", error=error.message)
 

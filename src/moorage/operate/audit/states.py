@@ -10,8 +10,8 @@ from moorage.operate.audit.rows import Finding
 from moorage.payments.price.quotes import MAX_PROMISE_MS, QUOTE_LIFETIME_MS
 from moorage.records.payments import Quote
 from moorage.storage.database import Transaction
-from moorage.storage.money import audit_states as rows
-from moorage.storage.money.audit_states import CreditedSettlement, PricedInterval
+from moorage.storage.money import audit as rows
+from moorage.storage.money.audit import CreditedSettlement, PricedInterval
 
 _DAY_MS = 24 * HOUR_MS
 _EVENTS_SURELY_KEPT_MS = 30 * _DAY_MS

@@ -12,7 +12,7 @@ from moorage.operate.customers.suspension import project_named
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.settings import Settings
-from moorage.storage.apps import blocks, projects
+from moorage.storage.apps import projects
 from moorage.storage.database import Transaction
 from moorage.storage.operation import evictions
 from moorage.storage.operation.evictions import Eviction, FailedTry
@@ -94,7 +94,7 @@ async def keep(books: OpenBooks, name: str, *, reason: str = "") -> str:
 async def _let_run(tx: Transaction, project: Project) -> None:
     """Ends the suspension of a project that was due to be deleted, and is not any more."""
     if (project.blocked_reason or "").startswith(STOPPED):
-        await blocks.unblock(tx, project.id)
+        await projects.unblock_project(tx, project.id)
 
 
 async def run_evicted(settings: Settings) -> list[EvictedProject]:

@@ -11,10 +11,8 @@ from moorage.operate.acts import note_act
 from moorage.operate.books import OpenBooks, open_books
 from moorage.records.event import EventKind
 from moorage.settings import Settings
-from moorage.storage import customers
-from moorage.storage.operation import notices, wallet_rules
-from moorage.storage.operation.notices import NoticeKind
-from moorage.storage.operation.wallet_rules import WalletRule
+from moorage.storage.operation import overview, wallet_rules
+from moorage.storage.operation.wallet_rules import NoticeKind, WalletRule
 
 MAX_PROJECTS = 999_999
 """The most projects that a wallet may be allowed."""
@@ -31,16 +29,16 @@ async def maintenance(books: OpenBooks, *, begin: bool, words: str) -> None:
     now_ms = SystemClock().now_ms()
     async with books.db.transaction(durable=True) as tx:
         if begin:
-            await notices.put(tx, NoticeKind.MAINTENANCE, words, now_ms=now_ms)
+            await wallet_rules.put_notice(tx, NoticeKind.MAINTENANCE, words, now_ms=now_ms)
             await note_act(tx, books.operator, "begin maintenance", "the gateway", reason=words)
-        elif await notices.remove(tx, NoticeKind.MAINTENANCE):
+        elif await wallet_rules.remove_notice(tx, NoticeKind.MAINTENANCE):
             await note_act(tx, books.operator, "end maintenance", "the gateway")
 
 
 async def run_notices(settings: Settings) -> dict[str, str]:
     """Returns the text of each notice that is in force, by its kind."""
     async with open_books(settings) as books:
-        return await notices.current(books.db)
+        return await wallet_rules.current_notices(books.db)
 
 
 async def run_announce(settings: Settings, words: str) -> int:
@@ -57,11 +55,11 @@ async def announce(books: OpenBooks, words: str) -> int:
     now_ms = SystemClock().now_ms()
     async with books.db.transaction(durable=True) as tx:
         if not words:
-            if await notices.remove(tx, NoticeKind.ANNOUNCEMENT):
+            if await wallet_rules.remove_notice(tx, NoticeKind.ANNOUNCEMENT):
                 await note_act(tx, books.operator, "end announcement", "all wallets")
             return 0
-        await notices.put(tx, NoticeKind.ANNOUNCEMENT, words, now_ms=now_ms)
-        told = sorted(await customers.with_projects(tx))
+        await wallet_rules.put_notice(tx, NoticeKind.ANNOUNCEMENT, words, now_ms=now_ms)
+        told = sorted(await overview.wallets_with_projects(tx))
         for wallet in told:
             await outbox.record(
                 tx, wallet=wallet, kind=EventKind.ANNOUNCEMENT, data={"text": words}, now_ms=now_ms
@@ -90,14 +88,14 @@ async def allow(
     if max_projects is not None and max_projects > MAX_PROJECTS:
         raise InvalidField("projects", f"must be at most {MAX_PROJECTS:,}")
     async with books.db.transaction(durable=True) as tx:
-        rule = await wallet_rules.of_wallet(tx, wallet)
+        rule = await wallet_rules.wallet_rule(tx, wallet)
         if listed is not None:
             rule = msgspec.structs.replace(rule, is_listed=listed)
         if max_projects is not None:
             rule = msgspec.structs.replace(
                 rule, max_projects=None if max_projects < 0 else max_projects
             )
-        await wallet_rules.put(tx, rule)
+        await wallet_rules.put_wallet_rule(tx, rule)
         projects = "as the setting" if rule.max_projects is None else str(rule.max_projects)
         what = f"{wallet}: {'listed' if rule.is_listed else 'not listed'}, projects {projects}"
         await note_act(tx, books.operator, "allow", what, reason=reason)
@@ -107,4 +105,4 @@ async def allow(
 async def run_allowed(settings: Settings) -> Sequence[WalletRule]:
     """Returns the rules of all wallets that have one."""
     async with open_books(settings) as books:
-        return await wallet_rules.every(books.db)
+        return await wallet_rules.every_wallet_rule(books.db)

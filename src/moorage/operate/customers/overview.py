@@ -11,12 +11,10 @@ from moorage.money import MicroUsd
 from moorage.operate.books import OpenBooks, open_books
 from moorage.records.project import SHARING_STATUSES, ProjectStatus
 from moorage.settings import Settings
-from moorage.storage import customers
-from moorage.storage.customers import WalletRow
-from moorage.storage.money import intervals
-from moorage.storage.money.intervals import RunInterval
-from moorage.storage.operation import project_uses
-from moorage.storage.operation.project_uses import ProjectRow
+from moorage.storage.money import billing
+from moorage.storage.money.billing import RunInterval
+from moorage.storage.operation import overview
+from moorage.storage.operation.overview import ProjectRow, WalletRow
 
 
 class Customer(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,15 +52,18 @@ async def wallets(books: OpenBooks) -> list[Customer]:
         billed = BilledTime(clock=SystemClock(), boot_id=boot_id(), gateway="")
         await billed.resume(books.db)
         now_ms = billed.now_ms()
-        paid, given = await customers.paid(snapshot), await customers.given(snapshot)
+        paid, given = (
+            await overview.paid_by_wallet(snapshot),
+            await overview.given_by_wallet(snapshot),
+        )
         burning: defaultdict[str, list[RunInterval]] = defaultdict(list)
-        for interval in await intervals.every_open(snapshot):
+        for interval in await billing.every_open(snapshot):
             burning[interval.wallet].append(interval)
         has: defaultdict[str, list[ProjectRow]] = defaultdict(list)
-        for project in await project_uses.every_project(snapshot):
+        for project in await overview.every_project(snapshot):
             has[project.wallet].append(project)
         found = []
-        for row in await customers.every_wallet(snapshot):
+        for row in await overview.every_wallet(snapshot):
             runs_out = runs_out_at(row.balance, burning[row.address], now_ms=now_ms)
             found.append(
                 _customer(
@@ -88,8 +89,8 @@ async def run_projects(settings: Settings, *, hours: int) -> list[ProjectUse]:
 async def projects(books: OpenBooks, *, since_ms: int) -> list[ProjectUse]:
     """As `run_projects`, in open books, with what was used from a time on."""
     async with books.db.snapshot() as snapshot:
-        running = {each.project_id for each in await intervals.every_open(snapshot)}
-        rows = await project_uses.every_project(snapshot, used_since_ms=since_ms)
+        running = {each.project_id for each in await billing.every_open(snapshot)}
+        rows = await overview.every_project(snapshot, used_since_ms=since_ms)
     used = [ProjectUse(project=row, runs=row.id in running) for row in rows]
     return sorted(used, key=lambda each: (-each.project.cpu_ms, each.project.name))
 

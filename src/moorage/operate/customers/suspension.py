@@ -9,8 +9,8 @@ from moorage.operate.acts import note_act
 from moorage.operate.books import OpenBooks, open_books
 from moorage.records.project import Project
 from moorage.settings import Settings
-from moorage.storage.apps import blocks, projects
-from moorage.storage.apps.blocks import Block
+from moorage.storage.apps import projects
+from moorage.storage.apps.projects import Block
 from moorage.storage.database import Transaction
 from moorage.storage.money import accounts
 
@@ -61,14 +61,14 @@ async def unsuspend(books: OpenBooks, subject: Subject, *, reason: str = "") -> 
             )
         if project.blocked_reason is None:
             return []
-        await blocks.unblock(tx, project.id)
+        await projects.unblock_project(tx, project.id)
         return [project]
 
 
 async def run_suspended(settings: Settings) -> list[Block]:
     """Returns what is suspended."""
     async with open_books(settings) as books:
-        return await blocks.all_blocks(books.db)
+        return await projects.all_blocks(books.db)
 
 
 async def project_named(tx: Transaction, name: str) -> Project:

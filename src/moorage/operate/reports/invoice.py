@@ -9,9 +9,8 @@ from moorage.operate.books import open_books
 from moorage.settings import Settings
 from moorage.storage.apps import projects
 from moorage.storage.database import Transaction
-from moorage.storage.money import account_history, purses
-from moorage.storage.money.account_history import StatementEntry
-from moorage.storage.money.accounts import purse_of
+from moorage.storage.money import accounts, purses
+from moorage.storage.money.accounts import StatementEntry, purse_of
 
 _USES = {"burn": "running", "build": "building beyond the allowance"}
 _PAID = {"payment", "release", "reversal"}
@@ -84,7 +83,7 @@ async def _statement(snapshot: Transaction, wallet: str) -> list[StatementEntry]
     own = [purse_of(each.project_id) for each in await purses.of_wallet(snapshot, wallet)]
     for account in (wallet_account(wallet), *own):
         before = 2**62
-        while some := await account_history.page(
+        while some := await accounts.statement_page(
             snapshot, account=account, before=before, limit=_ENTRIES_AT_ONCE
         ):
             found += some

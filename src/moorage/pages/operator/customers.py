@@ -13,13 +13,13 @@ from moorage.operate.customers import grants, house_rules, suspension
 from moorage.operate.customers.suspension import Subject
 from moorage.pages.operator.money.life import state_of
 from moorage.pages.operator.view import PER_PAGE, View, wallet_address
-from moorage.storage.apps import project_list
-from moorage.storage.apps.project_list import ProjectQuery
-from moorage.storage.money import account_history, intervals
+from moorage.storage.apps import projects
+from moorage.storage.apps.projects import ProjectQuery
+from moorage.storage.money import accounts, billing
 from moorage.storage.money import grants as grant_rows
-from moorage.storage.operation import payment_list, wallet_list, wallet_rules
+from moorage.storage.operation import overview, payment_list, wallet_rules
+from moorage.storage.operation.overview import ListedWallet
 from moorage.storage.operation.payment_list import PaymentFilter
-from moorage.storage.operation.wallet_list import ListedWallet
 
 _LATEST = 10
 _NEWEST = 2**62
@@ -38,7 +38,7 @@ class Standing:
 async def listed(view: View) -> Response:
     """`GET /operator/wallets`: those that burn most first."""
     text = view.query.get("q", "")
-    found = await wallet_list.page(
+    found = await overview.wallet_page(
         view.books.db,
         limit=PER_PAGE + 1,
         offset=view.offset,
@@ -47,7 +47,7 @@ async def listed(view: View) -> Response:
     return view.page(
         "wallets.html",
         standings=[await _standing(view, each) for each in found[:PER_PAGE]],
-        total=await wallet_list.count(view.books.db),
+        total=await overview.count_wallets(view.books.db),
         parts=view.neighbours(has_more=len(found) > PER_PAGE),
     )
 
@@ -55,19 +55,19 @@ async def listed(view: View) -> Response:
 async def one(view: View) -> Response:
     """`GET /operator/wallets/{wallet}`."""
     db, wallet = view.books.db, view.wallet()
-    found = await wallet_list.page(db, limit=1, wallet=wallet)
+    found = await overview.wallet_page(db, limit=1, wallet=wallet)
     if not found:
         raise InvalidField("wallet", "has never paid or deployed here")
     given = await grant_rows.of_wallet(db, wallet, limit=PER_PAGE + 1, offset=view.offset)
     return view.page(
         "wallet.html",
         standing=await _standing(view, found[0]),
-        projects=(await project_list.page(db, ProjectQuery(wallet), limit=PER_PAGE))[::-1],
-        rule=await wallet_rules.of_wallet(db, wallet),
+        projects=(await projects.project_page(db, ProjectQuery(wallet), limit=PER_PAGE))[::-1],
+        rule=await wallet_rules.wallet_rule(db, wallet),
         payments=await payment_list.page(
             db, PaymentFilter.ALL, now_ms=view.desk.clock.now_ms(), limit=_LATEST, text=wallet
         ),
-        entries=await account_history.page(
+        entries=await accounts.statement_page(
             db, account=wallet_account(wallet), before=_NEWEST, limit=_LATEST
         ),
         grants=given[:PER_PAGE],
@@ -80,7 +80,7 @@ async def one(view: View) -> Response:
 async def _standing(view: View, wallet: ListedWallet) -> Standing:
     """Returns where a wallet stands now."""
     billed = view.desk.billed
-    burning = await intervals.open_of_wallet(view.books.db, wallet.address)
+    burning = await billing.open_of_wallet(view.books.db, wallet.address)
     runs_out = runs_out_at(wallet.balance, burning, now_ms=billed.now_ms())
     return Standing(
         wallet,

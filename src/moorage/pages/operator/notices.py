@@ -4,8 +4,7 @@ from starlette.responses import Response
 
 from moorage.operate.customers import house_rules
 from moorage.pages.operator.view import View
-from moorage.storage import customers
-from moorage.storage.operation import notices
+from moorage.storage.operation import overview, wallet_rules
 
 _PATH = "/operator/notices"
 
@@ -14,8 +13,8 @@ async def shown(view: View) -> Response:
     """`GET /operator/notices`."""
     return view.page(
         "notices.html",
-        notices=await notices.current(view.books.db),
-        told=len(await customers.with_projects(view.books.db)),
+        notices=await wallet_rules.current_notices(view.books.db),
+        told=len(await overview.wallets_with_projects(view.books.db)),
     )
 
 

@@ -13,8 +13,8 @@ from moorage.pages.operator.view import PER_PAGE, View
 from moorage.records.project import Project
 from moorage.records.usage import Latency, UsageHour, latency_of
 from moorage.storage.apps import deployments, projects, usage
-from moorage.storage.operation import latencies, project_uses
-from moorage.storage.operation.project_uses import ProjectOrder
+from moorage.storage.operation import overview
+from moorage.storage.operation.overview import ProjectOrder
 
 _SPANS = {"1": "hour", "24": "day", "168": "week", "720": "month"}
 _ORDERS = {
@@ -39,7 +39,7 @@ async def listed(view: View) -> Response:
     by = next((each for each in _ORDERS if each == asked), ProjectOrder.CPU)
     text = view.query.get("q", "").strip().lower()
     since_ms = view.desk.clock.now_ms() - int(hours) * HOUR_MS
-    found = await project_uses.page(
+    found = await overview.used_projects(
         view.books.db,
         by,
         since_ms=since_ms,
@@ -51,10 +51,10 @@ async def listed(view: View) -> Response:
     return view.page(
         "projects.html",
         projects=shown,
-        latencies=await latencies.of_projects(
+        latencies=await overview.latencies_of(
             view.books.db, [each.id for each in shown], since_ms=since_ms
         ),
-        total=await project_uses.count(view.books.db, text=text),
+        total=await overview.count_used_projects(view.books.db, text=text),
         hours=hours,
         spans=list(_SPANS.items()),
         by=by,

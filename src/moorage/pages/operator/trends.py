@@ -8,8 +8,8 @@ from moorage.money import MICRO_USD_PER_USD
 from moorage.pages.operator.health import MachineHealth
 from moorage.pages.operator.view import View
 from moorage.pages.rendering.chart import Chart, Series, Unit
-from moorage.storage.operation import trends
-from moorage.storage.operation.trends import DAY_MS, HourOfAll
+from moorage.storage.operation import overview
+from moorage.storage.operation.overview import DAY_MS, HourOfAll
 
 _HOUR_MS = 3_600_000
 _DAYS = 30
@@ -21,12 +21,12 @@ async def shown(view: View) -> Response:
     """`GET /operator/trends`: money by the day for a month, the rest by the hour for a day."""
     db, now_ms = view.books.db, view.desk.clock.now_ms()
     days = _last(_DAYS, DAY_MS, now_ms)
-    paid = await trends.paid_by_day(db, since_ms=days[0])
+    paid = await overview.paid_by_day(db, since_ms=days[0])
     money = _chart(
         "usd", days, [Series("Credited", [paid.get(day, 0) / MICRO_USD_PER_USD for day in days])]
     )
     starts = _last(_HOURS, _HOUR_MS, now_ms)
-    found = {each.hour_ms: each for each in await trends.hours_of_all(db, since_ms=starts[0])}
+    found = {each.hour_ms: each for each in await overview.hours_of_all(db, since_ms=starts[0])}
     hours = [found.get(start) for start in starts]
     machine = (await view.desk.health()).machine
     return view.page(

@@ -10,7 +10,7 @@ from moorage.clock import Clock
 from moorage.errors import NonceReused, UniqueViolation
 from moorage.loop import Loop, Scope
 from moorage.records.access import Link, Role, StoredSession
-from moorage.storage.access import links, sessions
+from moorage.storage import page_access
 from moorage.storage.database import Database, Transaction
 
 LIFETIME_MS = 12 * 3_600_000
@@ -50,7 +50,7 @@ class Sessions:
     async def look_at_link(self, secret: str, *, role: Role) -> Link | None:
         """Returns the link, unless it has expired, was revoked or is used up; it stays unused."""
         now_ms = self._clock.now_ms()
-        return await links.find(self._db, digest_of(secret), role=role, now_ms=now_ms)
+        return await page_access.find_link(self._db, digest_of(secret), role=role, now_ms=now_ms)
 
     async def open_link(self, secret: str, *, role: Role) -> Opened | None:
         """Opens a session by a link; None if it has expired, was revoked or is used up.
@@ -59,7 +59,7 @@ class Sessions:
         """
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=True) as tx:
-            link = await links.use(tx, digest_of(secret), role=role, now_ms=now_ms)
+            link = await page_access.use_link(tx, digest_of(secret), role=role, now_ms=now_ms)
             if link is None:
                 return None
             opened = _new(link.who, role, now_ms=now_ms, may_change=link.may_change)
@@ -81,17 +81,17 @@ class Sessions:
     async def end(self, secret: str) -> None:
         """Ends the session of a browser's secret."""
         async with self._db.transaction(durable=True) as tx:
-            await sessions.end(tx, digest_of(secret), now_ms=self._clock.now_ms())
+            await page_access.end_session(tx, digest_of(secret), now_ms=self._clock.now_ms())
 
     async def end_all(self, digest: str) -> None:
         """Ends all sessions of the wallet, or operator, whose session this is."""
         async with self._db.transaction(durable=True) as tx:
-            await sessions.end_all(tx, digest, now_ms=self._clock.now_ms())
+            await page_access.end_sessions(tx, digest, now_ms=self._clock.now_ms())
 
     async def note_signature(self, digest: str, *, issued_ms: int) -> bool:
         """Notes a text that the session's wallet signed; False if it, or a newer one, counted."""
         async with self._db.transaction(durable=True) as tx:
-            return await sessions.note_signature(tx, digest, issued_ms=issued_ms)
+            return await page_access.note_signature(tx, digest, issued_ms=issued_ms)
 
     @property
     def loop(self) -> Loop:
@@ -102,14 +102,16 @@ class Sessions:
         """Removes sessions and links that have expired."""
         now_ms = self._clock.now_ms()
         async with self._db.transaction(durable=False) as tx:
-            await sessions.purge(tx, now_ms=now_ms)
-            await links.purge(tx, now_ms=now_ms)
+            await page_access.purge_sessions(tx, now_ms=now_ms)
+            await page_access.purge_links(tx, now_ms=now_ms)
 
     async def _find(self, digest: str, role: Role) -> StoredSession | None:
-        return await sessions.find(self._db, digest, role=role, now_ms=self._clock.now_ms())
+        return await page_access.find_session(
+            self._db, digest, role=role, now_ms=self._clock.now_ms()
+        )
 
     async def _add(self, tx: Transaction, session: StoredSession) -> None:
-        await sessions.add(tx, session, max_kept=MAX_SESSIONS, max_rows=_MAX_ROWS)
+        await page_access.add_session(tx, session, max_kept=MAX_SESSIONS, max_rows=_MAX_ROWS)
 
 
 def _new(

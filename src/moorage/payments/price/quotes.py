@@ -18,8 +18,7 @@ from moorage.money import NOTHING, AtomicUnits, MicroUsd
 from moorage.records.payments import Quote
 from moorage.records.project import Project, ProjectStatus
 from moorage.settings import Settings
-from moorage.storage.apps import projects
-from moorage.storage.apps.addresses import names
+from moorage.storage.apps import names, projects
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import quotes
 

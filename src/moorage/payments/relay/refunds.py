@@ -52,8 +52,7 @@ from moorage.records.payments import (
 )
 from moorage.signing.keccak import keccak256
 from moorage.storage.database import Database, Source, Transaction
-from moorage.storage.money import payments, refunds
-from moorage.storage.money.chains import relays
+from moorage.storage.money import payments, refunds, relays
 
 _NONCES_ASKED = 8  # beyond the refunds of a payment that have a row
 

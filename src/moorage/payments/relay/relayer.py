@@ -33,7 +33,7 @@ from moorage.metrics import record_fee_bump, record_relayer_balance, record_rela
 from moorage.records.payments import RelayStatus, RelayTransaction
 from moorage.settings import Settings
 from moorage.storage.database import Database, Source, Transaction
-from moorage.storage.money.chains import relays
+from moorage.storage.money import relays
 
 PRICE_CALLS: tuple[Call, ...] = (
     ("eth_getBlockByNumber", ["latest", False]),

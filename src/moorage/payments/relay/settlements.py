@@ -47,8 +47,7 @@ from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units
 from moorage.payments.relay.relayer import Relayer
 from moorage.records.payments import RelayStatus, RelayTransaction, Settlement, SettlementStatus
 from moorage.storage.database import Database, Source, Transaction
-from moorage.storage.money import payments
-from moorage.storage.money.chains import relays, settlements
+from moorage.storage.money import payments, relays, settlements
 
 _MIN_SECONDS_LEFT = 20  # of validity, so that it can be mined in time
 _MIN_WORTH = MicroUsd(10_000)  # about what the gas costs

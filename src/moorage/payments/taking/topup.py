@@ -21,7 +21,7 @@ from moorage.storage import idempotency
 from moorage.storage.apps import projects
 from moorage.storage.database import Database, Source
 from moorage.storage.idempotency import Claim
-from moorage.storage.money import accounts, intervals, payments
+from moorage.storage.money import accounts, billing, payments
 
 _UNRECORDED = (
     "Your payment is credited; what it paid for could not be recorded yet. "
@@ -144,7 +144,7 @@ class TopUp:
         wallet = request.wallet if request.tells else ""
         await self._paywall.refuse_while_unsettled(wallet)
         balance = await accounts.balance(self._db, wallet)
-        burning = await intervals.open_of_wallet(self._db, wallet)
+        burning = await billing.open_of_wallet(self._db, wallet)
         now_ms = self._clock.now_ms()
         return PaymentRequired(
             amount=request.amount,

@@ -28,9 +28,8 @@ from moorage.payments.taking.screening import Screen, allow, held_back
 from moorage.payments.taking.verification import Sighting, Stance, is_among, keyed, sightings
 from moorage.records.payments import Finality, Payment, PaymentStatus, Place, Search
 from moorage.storage.database import Database, Source
-from moorage.storage.money import payments
-from moorage.storage.money.chains import balance_marks, cursors
-from moorage.storage.money.chains.balance_marks import BalanceMark
+from moorage.storage.money import marks, payments
+from moorage.storage.money.marks import BalanceMark
 
 
 class BalanceCheck:
@@ -63,7 +62,7 @@ class BalanceCheck:
         Raises ChainUnavailable if no node tells the balances, DatabaseUnavailable.
         """
         chain_id = self._chain.chain_id
-        searched = await cursors.one(self._db, chain_id=chain_id, search=Search.SAFE)
+        searched = await marks.cursor(self._db, chain_id=chain_id, search=Search.SAFE)
         if searched is None:
             return
         views = await self._client.every(read_heads)
@@ -104,7 +103,7 @@ class BalanceCheck:
 
     async def _compare(self, token: Token, said: Collection[int], block: int) -> None:
         chain_id, name = self._chain.chain_id, f"{token.name} on {self._chain.name}"
-        mark = await balance_marks.one(self._db, chain_id=chain_id, token_address=token.key)
+        mark = await marks.balance(self._db, chain_id=chain_id, token_address=token.key)
         if mark is not None and mark.block_number >= block:
             return
         if len(said) > 1:
@@ -128,14 +127,14 @@ class BalanceCheck:
                 return
         self._wrong.pop(token.name, None)
         async with self._db.transaction(durable=False) as tx:
-            await balance_marks.put(
+            await marks.put_balance(
                 tx,
                 BalanceMark(
                     chain_id=chain_id,
                     token_address=token.key,
                     addresses=self._addresses,
                     block_number=block,
-                    amount_atomic=str(now),
+                    amount=now,
                 ),
             )
 

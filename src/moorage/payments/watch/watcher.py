@@ -26,8 +26,7 @@ from moorage.payments.taking.screening import COMMANDS_AT_ONCE, Screen, allow, h
 from moorage.payments.taking.verification import DEFAULT_AGREE_ABOVE, Head, Witness, witness
 from moorage.records.payments import Cursor, Payment, PaymentStatus, Place, Search
 from moorage.storage.database import Database, Transaction
-from moorage.storage.money import payments
-from moorage.storage.money.chains import cursors
+from moorage.storage.money import marks, payments
 
 _FIRST_BLOCKS = 2_000
 _MAX_BLOCKS = 10_000
@@ -361,7 +360,7 @@ class Watcher:
         return found
 
     async def _look_at_confirmed(self, last: int, heads: Heads) -> int:
-        cursor = await cursors.one(
+        cursor = await marks.cursor(
             self._db, chain_id=self._chain.chain_id, search=Search.CONFIRMED
         ) or await self._first_cursor(Search.CONFIRMED, self._client, begin=last)
         found = 0
@@ -422,9 +421,9 @@ class Watcher:
         if one.reached is not None:
             return one.reached
         chain_id = self._chain.chain_id
-        cursor = await cursors.of_node(self._db, chain_id=chain_id, node=one.key)
+        cursor = await marks.cursor(self._db, chain_id=chain_id, search=Search.SAFE, node=one.key)
         if cursor is None:
-            cursor = await cursors.one(self._db, chain_id=chain_id, search=Search.SAFE)
+            cursor = await marks.cursor(self._db, chain_id=chain_id, search=Search.SAFE)
         return cursor or await self._first_cursor(Search.SAFE, one.node, begin=begin, at=one)
 
     async def _first_cursor(
@@ -442,13 +441,15 @@ class Watcher:
             end
             for one in self._searches
             if one.number in searched
-            for end in [await cursors.of_node(self._db, chain_id=chain_id, node=one.key)]
+            for end in [
+                await marks.cursor(self._db, chain_id=chain_id, search=Search.SAFE, node=one.key)
+            ]
             if end is not None
         ]
         lowest = min(ends, key=lambda end: end.block_number)
-        if lowest != await cursors.one(self._db, chain_id=chain_id, search=Search.SAFE):
+        if lowest != await marks.cursor(self._db, chain_id=chain_id, search=Search.SAFE):
             async with self._db.transaction(durable=False) as tx:
-                await cursors.move(tx, lowest)
+                await marks.move(tx, lowest)
 
     async def ask_again(self) -> None:
         """Credits transactions that were set aside and are due, if nothing stands against it now.
@@ -724,7 +725,4 @@ class Watcher:
 
 
 async def _move(tx: Transaction, cursor: Cursor, at: _NodeSearch | None) -> None:
-    if at is not None and at.key:
-        await cursors.move_node(tx, cursor, node=at.key)
-    else:
-        await cursors.move(tx, cursor)
+    await marks.move(tx, cursor, node=at.key if at is not None else "")

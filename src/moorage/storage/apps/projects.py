@@ -1,18 +1,174 @@
-"""Queries over projects."""
+"""Queries over projects: their states, what suspends them, and lists of them."""
 
-from sqlalchemy import bindparam, exists, func, insert, null, or_, select, update
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    ColumnElement,
+    Text,
+    and_,
+    bindparam,
+    exists,
+    func,
+    insert,
+    literal,
+    null,
+    or_,
+    select,
+    union_all,
+    update,
+)
 
 from moorage.records.deployment import (
     UNDER_WAY,
 )
 from moorage.records.project import SHARING_STATUSES, Project, ProjectStatus
-from moorage.storage.apps.addresses import names
+from moorage.storage.apps import names
 from moorage.storage.database import Database, Row, Source, Statement, Transaction
 from moorage.storage.money.purses import unshared
-from moorage.storage.schema import deployments, projects, purses
+from moorage.storage.schema import deployments, meters, projects, purses, wallets
+
+_living = projects.c.deleted_at_ms.is_(None)
+_SET_OF_WALLET = Statement(
+    update(wallets)
+    .where(wallets.c.address == bindparam("wallet"))
+    .values(blocked_reason=bindparam("new_reason"))
+)
+_BLOCK = Statement(
+    update(projects)
+    .where(projects.c.id == bindparam("project_id"))
+    .values(blocked_reason=bindparam("new_reason"))
+)
+_of_what_was_suspended = (
+    projects.c.id == bindparam("project_id"),
+    projects.c.status == ProjectStatus.SUSPENDED.value,
+)
+# It may still lack credits; the time for which such a project is kept begins now.
+_UNBLOCK_SERVED = Statement(
+    update(projects)
+    .where(*_of_what_was_suspended, projects.c.serving_deployment_id.is_not(None))
+    .values(suspended_at_ms=select(func.max(meters.c.billed_ms)).scalar_subquery())
+)
+_UNBLOCK_UNSERVED = Statement(
+    update(projects)
+    .where(*_of_what_was_suspended, projects.c.serving_deployment_id.is_(None))
+    .values(status=ProjectStatus.FAILED.value, suspended_at_ms=null())
+)
+_ALL = Statement(
+    union_all(
+        select(wallets.c.address, literal("").label("name"), wallets.c.blocked_reason).where(
+            wallets.c.blocked_reason.is_not(None)
+        ),
+        select(projects.c.wallet, projects.c.unique_name, projects.c.blocked_reason).where(
+            projects.c.blocked_reason.is_not(None), _living
+        ),
+    )
+)
+
+
+_NOT_ENFORCED = Statement(
+    select(projects.c.id).where(
+        projects.c.blocked_reason.is_not(None),
+        _living,
+        projects.c.status != ProjectStatus.DELETING.value,
+        or_(
+            projects.c.status != ProjectStatus.SUSPENDED.value,
+            exists().where(
+                deployments.c.project_id == projects.c.id,
+                deployments.c.status.in_([status.value for status in UNDER_WAY]),
+            ),
+        ),
+    )
+)
+
+
+class Block(NamedTuple):
+    """A suspended project, or, with an empty `unique_name`, a suspended wallet."""
+
+    wallet: str
+    unique_name: str
+    reason: str
+
+
+async def set_of_wallet(tx: Transaction, wallet: str, reason: str | None) -> None:
+    """Suspends a wallet for this reason, or resumes it with None. Its row must exist."""
+    await tx.execute(_SET_OF_WALLET, wallet=wallet, new_reason=reason)
+
+
+async def block_project(tx: Transaction, project_id: str, reason: str) -> None:
+    """Records that the operator suspends a project; the gateway then stops it."""
+    await tx.execute(_BLOCK, project_id=project_id, new_reason=reason)
+
+
+async def unblock_project(tx: Transaction, project_id: str) -> None:
+    """Records that the operator no longer suspends it; now only its credits decide."""
+    await tx.execute(_BLOCK, project_id=project_id, new_reason=None)
+    await tx.execute(_UNBLOCK_SERVED, project_id=project_id)
+    await tx.execute(_UNBLOCK_UNSERVED, project_id=project_id)
+
+
+async def not_enforced(db: Database) -> list[str]:
+    """Returns the projects to be suspended that still run or are being deployed."""
+    return [row[0] for row in await db.all(_NOT_ENFORCED)]
+
+
+async def all_blocks(db: Database) -> list[Block]:
+    """Returns everything that the operator has suspended."""
+    return [Block(*row) for row in await db.all(_ALL)]
+
+
+_HOLD = Statement(
+    update(projects)
+    .where(
+        projects.c.id == bindparam("project_id"),
+        projects.c.status == ProjectStatus.ACTIVE.value,
+        projects.c.serving_deployment_id == bindparam("serving"),
+    )
+    .values(
+        status=ProjectStatus.SUSPENDED.value,
+        suspended_at_ms=func.coalesce(projects.c.suspended_at_ms, bindparam("at_ms")),
+        asleep_since_ms=null(),
+        no_space_since_ms=bindparam("since_ms"),
+    )
+)
+_HELD = Statement(
+    select(projects.c.id, projects.c.serving_deployment_id)
+    .where(projects.c.no_space_since_ms.is_not(None), projects.c.deleted_at_ms.is_(None))
+    .order_by(projects.c.no_space_since_ms, projects.c.id)
+)
+_RELEASE = Statement(
+    update(projects)
+    .where(projects.c.id == bindparam("project_id"))
+    .values(no_space_since_ms=null())
+)
+
+
+async def suspend_for_space(
+    tx: Transaction, project_id: str, *, serving: str, at_ms: int, since_ms: int
+) -> bool:
+    """Suspends a running project; `at_ms` is billed time, `since_ms` the clock's.
+
+    Returns False when it does not run, or another deployment serves.
+    """
+    touched = await tx.execute(
+        _HOLD, project_id=project_id, serving=serving, at_ms=at_ms, since_ms=since_ms
+    )
+    return touched == 1
+
+
+async def suspended_for_space(db: Database) -> dict[str, str]:
+    """Returns serving deployments by project, for projects that wait for disk space.
+
+    Those that have waited the longest come first.
+    """
+    return {str(row[0]): str(row[1] or "") for row in await db.all(_HELD)}
+
+
+async def release_for_space(tx: Transaction, project_id: str) -> None:
+    """Records that a project no longer waits for disk space; it stays suspended."""
+    await tx.execute(_RELEASE, project_id=project_id)
+
 
 _PROJECT = [projects.c[name] for name in Project.__struct_fields__]
-_living = projects.c.deleted_at_ms.is_(None)
 
 _BY_ID = Statement(select(*_PROJECT).where(projects.c.id == bindparam("id"), _living))
 _BY_NAME = Statement(
@@ -322,3 +478,99 @@ def of_row(row: Row) -> Project:
     return Project(
         **fields | {"status": ProjectStatus(fields["status"]), "volume": bool(fields["volume"])}
     )
+
+
+MAX_IDS = 100
+"""How many ids one query takes."""
+
+
+class ProjectQuery(NamedTuple):
+    """Which projects of a wallet are looked for; by itself all of them."""
+
+    wallet: str
+    text: str = ""  # a part of the name or the title
+    status: str = ""
+    ids: tuple[str, ...] = ()  # these alone, MAX_IDS at most; of none all
+
+
+class Place(NamedTuple):
+    """A project's place in the list, which is sorted by this."""
+
+    created_at_ms: int
+    id: str
+
+
+NEWEST = Place(2**62, "")
+"""The place that all others come before."""
+
+
+def _holds(column: ColumnElement[str]) -> ColumnElement[bool]:
+    """Returns whether a text is in a column; both folded by the database."""
+    pattern = func.lower(bindparam("pattern", type_=Text))
+    return func.lower(column).like(pattern, escape="\\")
+
+
+_wanted = (
+    projects.c.wallet == bindparam("wallet"),
+    projects.c.deleted_at_ms.is_(None),
+    or_(bindparam("status") == "", projects.c.status == bindparam("status")),
+    or_(
+        bindparam("pattern", type_=Text) == "%%",
+        _holds(projects.c.unique_name),
+        _holds(projects.c.display_name),
+    ),
+)
+_id_names = [f"id_{number}" for number in range(MAX_IDS)]
+_has_id = projects.c.id.in_([bindparam(name, type_=Text) for name in _id_names])
+_comes_before = or_(
+    projects.c.created_at_ms < bindparam("before_ms"),
+    and_(
+        projects.c.created_at_ms == bindparam("before_ms"),
+        projects.c.id < bindparam("before_id"),
+    ),
+)
+
+
+def _page(*narrowed: ColumnElement[bool]) -> Statement:
+    return Statement(
+        select(*(projects.c[name] for name in Project.__struct_fields__))
+        .where(*_wanted, *narrowed, _comes_before)
+        .order_by(projects.c.created_at_ms.desc(), projects.c.id.desc())
+        .limit(bindparam("limit"))
+    )
+
+
+def _count(*narrowed: ColumnElement[bool]) -> Statement:
+    return Statement(select(func.count()).select_from(projects).where(*_wanted, *narrowed))
+
+
+_PAGE, _PAGE_OF_IDS = _page(), _page(_has_id)
+_COUNT, _COUNT_OF_IDS = _count(), _count(_has_id)
+
+
+async def project_page(
+    source: Source, query: ProjectQuery, *, before: Place = NEWEST, limit: int
+) -> list[Project]:
+    """Returns the newest `limit` of the projects that come before a place, oldest first."""
+    rows = await source.all(
+        _PAGE_OF_IDS if query.ids else _PAGE,
+        before_ms=before.created_at_ms,
+        before_id=before.id,
+        limit=limit,
+        **_values(query),
+    )
+    return [of_row(row) for row in reversed(rows)]
+
+
+async def count_projects(source: Source, query: ProjectQuery) -> int:
+    """Returns how many projects a query finds on all pages."""
+    row = await source.one(_COUNT_OF_IDS if query.ids else _COUNT, **_values(query))
+    return int(row[0]) if row else 0
+
+
+def _values(query: ProjectQuery) -> dict[str, Any]:
+    escaped = query.text.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+    ids: dict[str, str | None] = {}
+    if query.ids:
+        ids = dict.fromkeys(_id_names) | dict(zip(_id_names, query.ids, strict=False))
+    return {"wallet": query.wallet, "status": query.status, "pattern": f"%{escaped}%", **ids}

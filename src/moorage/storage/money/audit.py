@@ -1,28 +1,230 @@
-"""Queries that read all the books, for the audit."""
+"""Queries that read all the books and their states, for the audit."""
+
+from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import Table, bindparam, exists, func, literal, select, text
+from sqlalchemy import (
+    BindParameter,
+    Table,
+    and_,
+    bindparam,
+    exists,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+)
 
 from moorage.money import MicroUsd
-from moorage.records.payments import Cursor, Payment, Refund
+from moorage.records.payments import (
+    UNFINISHED,
+    Cursor,
+    Finality,
+    Payment,
+    PaymentStatus,
+    Quote,
+    Refund,
+    RefundStatus,
+    SettlementStatus,
+)
 from moorage.storage.database import Record, Statement, Transaction, struct_of, substring
-from moorage.storage.money import grants, payments, purses, refunds
-from moorage.storage.money.builds import BuildRun
+from moorage.storage.money import grants, marks, purses
+from moorage.storage.money.billing import BuildRun
 from moorage.storage.money.grants import Grant
+from moorage.storage.money.payments import every as every_payment
 from moorage.storage.money.purses import Purse
+from moorage.storage.money.refunds import every as every_refund
 from moorage.storage.schema import (
     build_runs,
     entries,
+    events,
+    meters,
     payment_uses,
+    payments,
     postings,
+    price_changes,
     projects,
+    quotes,
+    refunds,
     relay_transactions,
     run_intervals,
     settlements,
     wallets,
-    watch_cursors,
 )
-from moorage.storage.schema import refunds as refund_rows
+
+
+class PricedInterval(NamedTuple):
+    """A run interval, with the price it began with and its project's price."""
+
+    id: str
+    project_id: str
+    started_at_ms: int
+    charged_until_ms: int
+    is_open: bool
+    began_with_micro_usd: int | None  # None for rows older than this column
+    monthly_price_micro_usd: int
+
+
+class CreditedSettlement(NamedTuple):
+    """A settlement that is not `settled`, although its own transaction is credited."""
+
+    id: str
+    status: str
+    claimed_at_ms: int
+
+
+_is_open = run_intervals.c.ended_at_ms.is_(None)
+_UNBILLED = Statement(
+    select(projects.c.id).where(
+        projects.c.status == "active",
+        projects.c.serving_deployment_id.is_not(None),
+        projects.c.uncertified_since_ms.is_(None),
+        projects.c.down_since_ms.is_(None),  # one that was stopped, to carry its volume
+        ~exists().where(run_intervals.c.project_id == projects.c.id, _is_open),
+    )
+)
+_AUDIT_STATES_INTERVALS = Statement(
+    select(
+        run_intervals.c.id,
+        projects.c.id,
+        run_intervals.c.started_at_ms,
+        run_intervals.c.charged_until_ms,
+        _is_open,
+        run_intervals.c.monthly_price_micro_usd,
+        projects.c.monthly_price_micro_usd,
+    )
+    .join(projects, projects.c.id == run_intervals.c.project_id)
+    .order_by(run_intervals.c.started_at_ms)
+)
+_NEW_PRICES = Statement(
+    select(
+        price_changes.c.project_id,
+        price_changes.c.applied_at_ms,
+        price_changes.c.after_micro_usd,
+    ).where(price_changes.c.applied_at_ms.is_not(None))
+)
+_BILLED_UP_TO = Statement(select(func.max(meters.c.billed_ms)))
+_UNRESOLVED = Statement(
+    select(settlements.c.id, settlements.c.valid_before).where(
+        settlements.c.status.in_([SettlementStatus.INTENDED, SettlementStatus.SENT])
+    )
+)
+_CREDITED = Statement(
+    select(settlements.c.id, settlements.c.status, payments.c.claimed_at_ms)
+    .join(relay_transactions, relay_transactions.c.subject_id == settlements.c.id)
+    .join(
+        payments,
+        and_(
+            payments.c.chain_id == relay_transactions.c.chain_id,
+            payments.c.tx_hash == relay_transactions.c.tx_hash,
+            payments.c.payer == settlements.c.payer,
+            payments.c.token_address == settlements.c.token_address,
+        ),
+    )
+    .where(
+        settlements.c.status != SettlementStatus.SETTLED,
+        payments.c.status != PaymentStatus.REVERSED,
+    )
+)
+_OPEN_REFUNDS = Statement(
+    select(refunds.c.id, refunds.c.created_at_ms).where(
+        or_(
+            refunds.c.status.in_(UNFINISHED),
+            and_(
+                refunds.c.status == RefundStatus.REFUNDED,
+                refunds.c.finality == Finality.PROVISIONAL,
+            ),
+        )
+    )
+)
+_MISSING_USES = Statement(
+    select(payments.c.chain_id, payments.c.tx_hash, payments.c.log_index, payments.c.used_for)
+    .where(
+        payments.c.used_for.is_not(None),
+        ~exists().where(
+            payment_uses.c.chain_id == payments.c.chain_id,
+            payment_uses.c.tx_hash == payments.c.tx_hash,
+            payment_uses.c.wallet == payments.c.payer,
+            func.coalesce(payment_uses.c.deployment_id, "") == payments.c.used_for,
+        ),
+    )
+    .order_by(payments.c.chain_id, payments.c.tx_hash, payments.c.log_index)
+)
+_QUOTES = Statement(select(*(quotes.c[name] for name in Quote.__struct_fields__)))
+_PAID = Statement(
+    select(payments.c.payer, func.sum(payments.c.credited_micro_usd)).group_by(payments.c.payer)
+)
+_since: BindParameter[int] = bindparam("since_ms")
+_UNTOLD = Statement(
+    select(postings.c.id).where(
+        postings.c.kind == "release",
+        postings.c.created_at_ms > _since,
+        ~exists().where(
+            events.c.kind == "payment.credited", events.c.created_at_ms == postings.c.created_at_ms
+        ),
+    )
+)
+
+
+async def unbilled(tx: Transaction) -> list[str]:
+    """Returns projects that serve and are not billed."""
+    return [project_id for (project_id,) in await tx.all(_UNBILLED)]
+
+
+async def priced_intervals(tx: Transaction) -> list[PricedInterval]:
+    """Returns every run interval, the earliest first."""
+    return [PricedInterval(*row) for row in await tx.all(_AUDIT_STATES_INTERVALS)]
+
+
+async def new_prices(tx: Transaction) -> list[tuple[str, int, int]]:
+    """Returns new prices in force: the project's id, since when in billed time, and a month's."""
+    return [(project_id, at_ms, price) for project_id, at_ms, price in await tx.all(_NEW_PRICES)]
+
+
+async def billed_up_to(tx: Transaction) -> int | None:
+    """Returns the furthest billed time that a gateway has recorded."""
+    row = await tx.one(_BILLED_UP_TO)
+    return row[0] if row else None
+
+
+async def unresolved(tx: Transaction) -> list[tuple[str, int]]:
+    """Returns settlements without an outcome, and the Unix second their authorization expires."""
+    return [(found, int(ends)) for found, ends in await tx.all(_UNRESOLVED)]
+
+
+async def credited_settlements(tx: Transaction) -> list[CreditedSettlement]:
+    """Returns settlements that are not `settled`, although their own transaction is credited."""
+    return [CreditedSettlement(*row) for row in await tx.all(_CREDITED)]
+
+
+async def open_refunds(tx: Transaction) -> list[tuple[str, int]]:
+    """Returns refunds that are not final, and when they were made."""
+    return [(found, at_ms) for found, at_ms in await tx.all(_OPEN_REFUNDS)]
+
+
+async def all_quotes(tx: Transaction) -> list[Quote]:
+    """Returns every stored quote."""
+    return [Quote(*row) for row in await tx.all(_QUOTES)]
+
+
+async def paid_by_wallet(tx: Transaction) -> dict[str, int]:
+    """Returns the worth of all payments of each wallet, of any status, in micro-USD."""
+    return dict(await tx.all(_PAID))
+
+
+async def missing_uses(tx: Transaction) -> list[tuple[str, str]]:
+    """Returns payments that were used, without the row that says for what: which, and for what."""
+    return [
+        (f"{chain_id}:{tx_hash}:{log_index}", used_for)
+        for chain_id, tx_hash, log_index, used_for in await tx.all(_MISSING_USES)
+    ]
+
+
+async def untold_releases(tx: Transaction, *, since_ms: int) -> list[str]:
+    """Returns postings after `since_ms` that released a held payment without an event."""
+    return [posting_id for (posting_id,) in await tx.all(_UNTOLD, since_ms=since_ms)]
+
 
 _UUID_CHARACTERS = 36
 
@@ -155,12 +357,11 @@ def _every(kind: type[msgspec.Struct], table: Table) -> Statement:
 _REFUND_TRANSACTIONS = Statement(
     select(
         relay_transactions.c.subject_id, relay_transactions.c.tx_hash, relay_transactions.c.sender
-    ).join(refund_rows, refund_rows.c.id == relay_transactions.c.subject_id)
+    ).join(refunds, refunds.c.id == relay_transactions.c.subject_id)
 )
 _BUILDS = _every(BuildRun, build_runs)
 _SETTLEMENTS = _every(Settled, settlements)
 _USES = _every(Use, payment_uses)
-_CURSORS = _every(Cursor, watch_cursors)
 
 
 async def books(tx: Transaction) -> Books:
@@ -175,13 +376,13 @@ async def books(tx: Transaction) -> Books:
         builds=await _rows(tx, _BUILDS, BuildRun),
         built=await _by_name(tx, _BUILT),
         burned=await _by_name(tx, _BURNED),
-        payments=await payments.every(tx),
-        refunds=await refunds.every(tx),
+        payments=await every_payment(tx),
+        refunds=await every_refund(tx),
         refund_transactions=await _rows(tx, _REFUND_TRANSACTIONS, RefundTransaction),
         grants=await grants.every(tx),
         settlements=await _rows(tx, _SETTLEMENTS, Settled),
         uses=await _rows(tx, _USES, Use),
-        cursors=await _rows(tx, _CURSORS, Cursor),
+        cursors=tuple(await marks.searches(tx)),
     )
 
 

@@ -1,11 +1,73 @@
-"""Queries over quotes."""
+"""Queries over quotes, and over what they promise to projects to come."""
 
-from sqlalchemy import BindParameter, bindparam, delete, insert, select, update
+import msgspec
+from sqlalchemy import (
+    BindParameter,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    null,
+    select,
+    update,
+)
 
 from moorage.money import MicroUsd
+from moorage.records.deployment import UNDER_WAY
 from moorage.records.payments import Quote
+from moorage.records.project import SHARING_STATUSES
 from moorage.storage.database import Source, Statement, Transaction
-from moorage.storage.schema import quotes
+from moorage.storage.schema import deployments, projects, quotes
+
+_living = projects.c.deleted_at_ms.is_(None)
+_awake = and_(
+    _living,
+    projects.c.asleep_since_ms.is_(None),
+    projects.c.status.in_([status.value for status in SHARING_STATUSES]),
+)
+_MADE = Statement(  # each part by an index: every 402 asks
+    select(
+        deployments.c.id,
+        projects.c.id,
+        projects.c.volume,
+        case((_living & ~_awake, 1), else_=0),  # it runs, and is not in the count of the awake
+    )
+    .join_from(deployments, projects)
+    .where(deployments.c.status.in_([status.value for status in UNDER_WAY]))
+    .union_all(
+        select(null(), null(), null(), func.count())
+        .select_from(projects)
+        .where(_awake, projects.c.id != bindparam("without"))
+    )
+)
+
+
+class Coming(msgspec.Struct, frozen=True):
+    """A deployment that is neither ready nor over."""
+
+    deployment_id: str
+    project_id: str
+    volume: bool  # whether the project has one, or will
+
+
+class Promised(msgspec.Struct, frozen=True):
+    """What was admitted to this gateway's machines, in all."""
+
+    running: int
+    """How many projects have an app that runs or is about to; sleeping, suspended and failed ones
+    count only while a deployment is under way."""
+    coming: list[Coming]
+
+
+async def promised(source: Source, *, without: str = "") -> Promised:
+    """Returns what was promised; the project `without` does not count as running."""
+    rows = await source.all(_MADE, without=without)
+    coming = [Coming(row[0], row[1], bool(row[2])) for row in rows if row[0] is not None]
+    counted = {row[1]: row[3] for row in rows if row[1] != without}
+    return Promised(running=sum(counted.values()), coming=coming)
+
 
 _COLUMNS = [quotes.c[name] for name in Quote.__struct_fields__]
 _now: BindParameter[int] = bindparam("now_ms")

@@ -1,14 +1,54 @@
-"""Queries over what an operator allows single wallets."""
+"""Queries over what an operator allows a wallet, and tells all."""
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import bindparam, literal, select
+from sqlalchemy import bindparam, delete, literal, select
 
 from moorage.storage.database import Source, Statement, Transaction, Upsert
-from moorage.storage.operation.notices import NoticeKind
 from moorage.storage.schema import notices, wallet_rules
+
+
+class NoticeKind(StrEnum):
+    """What a notice does."""
+
+    MAINTENANCE = "maintenance"  # new deploys are refused; all else goes on
+    ANNOUNCEMENT = "announcement"  # it is told, and changes nothing
+
+
+_NOTICES_ALL = Statement(select(notices.c.kind, notices.c.text))
+_NOTICES_ONE = Statement(select(notices.c.text).where(notices.c.kind == bindparam("kind")))
+_NOTICES_SET = Statement(
+    Upsert(
+        table=notices,
+        values={name: bindparam(name) for name in ("kind", "text", "since_ms")},
+        replaced=("text", "since_ms"),
+    )
+)
+_REMOVE = Statement(delete(notices).where(notices.c.kind == bindparam("kind")))
+
+
+async def current_notices(source: Source) -> dict[str, str]:
+    """Returns the text of each notice that is in force, by its kind."""
+    return dict(await source.all(_NOTICES_ALL))
+
+
+async def notice_text(source: Source, kind: NoticeKind) -> str | None:
+    """Returns a notice's text; None if it is not in force."""
+    row = await source.one(_NOTICES_ONE, kind=kind)
+    return row[0] if row else None
+
+
+async def put_notice(tx: Transaction, kind: NoticeKind, words: str, *, now_ms: int) -> None:
+    """Puts a notice in force, in place of an earlier one."""
+    await tx.execute(_NOTICES_SET, kind=kind, text=words, since_ms=now_ms)
+
+
+async def remove_notice(tx: Transaction, kind: NoticeKind) -> bool:
+    """Ends a notice; returns False when it was not in force."""
+    return await tx.execute(_REMOVE, kind=kind) == 1
 
 
 class WalletRule(msgspec.Struct, frozen=True):
@@ -39,7 +79,7 @@ _SET = Statement(
 )
 
 
-async def of_wallet(source: Source, wallet: str) -> WalletRule:
+async def wallet_rule(source: Source, wallet: str) -> WalletRule:
     """Returns the rule of a wallet."""
     row = await source.one(_ONE, wallet=wallet)
     return _rule(row) if row else WalletRule(wallet)
@@ -53,19 +93,19 @@ class InForce(NamedTuple):
     rule: WalletRule
 
 
-async def in_force(source: Source, wallet: str) -> InForce:
+async def rule_in_force(source: Source, wallet: str) -> InForce:
     """Returns what concerns a deploy of a wallet now."""
     row = await source.one(_IN_FORCE, wallet=wallet)
     maintenance, *rule = row or (None, None)
     return InForce(maintenance, WalletRule(wallet) if rule[0] is None else _rule(rule))
 
 
-async def every(source: Source) -> list[WalletRule]:
+async def every_wallet_rule(source: Source) -> list[WalletRule]:
     """Returns all rules."""
     return [_rule(row) for row in await source.all(_ALL)]
 
 
-async def put(tx: Transaction, rule: WalletRule) -> None:
+async def put_wallet_rule(tx: Transaction, rule: WalletRule) -> None:
     """Replaces the rule of a wallet."""
     await tx.execute(
         _SET, wallet=rule.wallet, is_listed=rule.is_listed, max_projects=rule.max_projects

@@ -13,9 +13,9 @@ from moorage.records.project import ProjectStatus
 from moorage.records.usage import UsageHour
 from moorage.storage.apps import projects, usage
 from moorage.storage.database import Database
-from moorage.storage.money import accounts, grants, intervals
+from moorage.storage.money import accounts, billing, grants
 from moorage.storage.money.grants import Grant
-from moorage.storage.operation import acts, evictions, notices, wallet_rules
+from moorage.storage.operation import acts, evictions, wallet_rules
 from moorage.storage.operation.evictions import FailedTry
 from support.books.records_fixture import ALICE, BOB, add_deployment, add_project, fund
 from support.gateway.clock import START_MS
@@ -26,7 +26,7 @@ HOSTILE = '"><script>alert(1)</script>\x1b[31m\u202e'
 
 async def burn(db: Database, project_id: str) -> None:
     async with db.transaction(durable=True) as tx:
-        await intervals.open_interval(
+        await billing.open_interval(
             tx, interval_id=str(uuid.uuid4()), project_id=project_id, at_ms=START_MS
         )
 
@@ -119,10 +119,10 @@ async def test_what_a_wallet_may_do_is_changed(pages: OperatorPages, db: Databas
     await fund(db, ALICE, 1)
     path = f"/operator/wallets/{ALICE}/rules"
     await pages.post(path, listed="true", max_projects="3", reason="a friend")
-    rule = await wallet_rules.of_wallet(db, ALICE)
+    rule = await wallet_rules.wallet_rule(db, ALICE)
     assert (rule.is_listed, rule.max_projects) == (True, 3)
     await pages.post(path, max_projects="", reason="not any more")
-    rule = await wallet_rules.of_wallet(db, ALICE)
+    rule = await wallet_rules.wallet_rule(db, ALICE)
     assert (rule.is_listed, rule.max_projects) == (False, None)
 
 
@@ -200,10 +200,10 @@ async def test_words_are_announced_and_shown_until_they_end(
     path = "/operator/notices"
     assert (await pages.post(f"{path}/announcement", words="we move")).status == 400
     await pages.post(f"{path}/announcement", words="we move", confirmed="true")
-    assert await notices.current(db) == {"announcement": "we move"}
+    assert await wallet_rules.current_notices(db) == {"announcement": "we move"}
     assert "we move" in await pages.shown(path)
     await pages.post(f"{path}/announcement/end")
-    assert await notices.current(db) == {}
+    assert await wallet_rules.current_notices(db) == {}
 
 
 async def test_a_name_that_is_none_is_said_to_be_unknown(pages: OperatorPages) -> None:

@@ -88,7 +88,7 @@ async def test_settings_have_a_history_without_the_first_start(
     async with db.transaction(durable=True) as tx:
         for at_ms, before, after in ((1, None, '"first"'), (2, '"first"', '"second"')):
             change = ConfigurationChange(at_ms=at_ms, setting="contact", before=before, after=after)
-            await configuration.add(tx, [change])
+            await configuration.add_change(tx, [change])
     text = await pages.shown("/operator/settings/history")
     assert text.count("<code>contact</code>") == 1
     assert "second" in text

@@ -6,7 +6,7 @@ import pytest
 
 from moorage.pages.operator.site import HOME, PAGES
 from moorage.storage.database import Database
-from moorage.storage.operation import acts, notices
+from moorage.storage.operation import acts, wallet_rules
 from support.books.records_fixture import ALICE, add_project, fund
 from support.gateway.clock import MovableClock
 from support.gateway.operator_pages import ANN, HOST, WELL, OperatorPages
@@ -82,7 +82,7 @@ async def test_a_forged_form_changes_nothing(
     answer = await pages.send(path, sent, **headers)
     assert answer.status == 400
     assert await acts.since(db, 0) == []
-    assert await notices.current(db) == {}
+    assert await wallet_rules.current_notices(db) == {}
     assert pages.audits.last is None
 
 

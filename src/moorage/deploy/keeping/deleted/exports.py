@@ -31,8 +31,7 @@ from moorage.errors import DeployFailed
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.records.deployment import LogKind
 from moorage.records.project import Project
-from moorage.storage.apps import deployments
-from moorage.storage.apps.addresses import domains
+from moorage.storage.apps import deployments, domains
 from moorage.storage.operation import exports
 from moorage.storage.operation.exports import Export
 from moorage.threads import in_thread

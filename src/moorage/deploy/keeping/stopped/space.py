@@ -14,7 +14,7 @@ from moorage.events import outbox
 from moorage.ledger.metering import Metering
 from moorage.metrics import record_ended_for_space
 from moorage.records.event import EventKind
-from moorage.storage.apps import deployments, projects, space
+from moorage.storage.apps import deployments, projects
 from moorage.storage.ballast import Ballast
 from moorage.storage.database import Database
 
@@ -82,7 +82,7 @@ class Space:
             return
         async with self._db.transaction(durable=True) as tx:
             project = await projects.by_id(tx, deployment.project_id)
-            if project is None or not await space.hold(
+            if project is None or not await projects.suspend_for_space(
                 tx,
                 project.id,
                 serving=deployment_id,
@@ -103,13 +103,13 @@ class Space:
 
     async def _release(self, disks: Disks, spare: int) -> None:
         """Releases apps, longest wait first, while there is room for the growth of their disks."""
-        for project_id, serving in (await space.held(self._db)).items():
+        for project_id, serving in (await projects.suspended_for_space(self._db)).items():
             growth = disks.growth.get(serving, 0)
             if serving in disks.held or growth > spare:
                 continue
             spare -= growth
             async with self._db.transaction(durable=True) as tx:
-                await space.release(tx, project_id)
+                await projects.release_for_space(tx, project_id)
             log.info("there is room again", deployment=serving)
 
     async def _tell_mended(self, deployment_id: str) -> None:

@@ -10,7 +10,7 @@ from moorage.ledger.metering import Metering
 from moorage.records.deployment import JobKind
 from moorage.records.event import EventKind
 from moorage.records.project import Project
-from moorage.storage.apps import blocks, deployments, jobs, projects
+from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database, Transaction
 from moorage.storage.money import accounts
 
@@ -28,7 +28,7 @@ class Suspension:
 
     async def enforce(self) -> None:
         """Suspends the blocked projects that still run."""
-        for project_id in await blocks.not_enforced(self._db):
+        for project_id in await projects.not_enforced(self._db):
             await self._suspend(project_id)
 
     async def _suspend(self, project_id: str) -> None:
@@ -54,7 +54,7 @@ class Suspension:
 
 async def block_project(tx: Transaction, project: Project, reason: str, *, now_ms: int) -> None:
     """Blocks a project, and records an event that tells its wallet why."""
-    await blocks.block(tx, project.id, reason)
+    await projects.block_project(tx, project.id, reason)
     await outbox.record(
         tx,
         wallet=project.wallet,
@@ -74,7 +74,7 @@ async def block_wallet(tx: Transaction, wallet: str, reason: str, *, now_ms: int
     Its credits stay, and can be refunded.
     """
     await accounts.ensure_wallet(tx, wallet, now_ms=now_ms)
-    await blocks.set_of_wallet(tx, wallet, reason)
+    await projects.set_of_wallet(tx, wallet, reason)
     owned = await projects.of_wallet(tx, wallet)
     for project in owned:
         await block_project(tx, project, reason, now_ms=now_ms)
@@ -83,12 +83,12 @@ async def block_wallet(tx: Transaction, wallet: str, reason: str, *, now_ms: int
 
 async def unblock_wallet(tx: Transaction, wallet: str) -> list[Project]:
     """Unblocks a wallet and its blocked projects; returns these."""
-    await blocks.set_of_wallet(tx, wallet, None)
+    await projects.set_of_wallet(tx, wallet, None)
     blocked = [
         project
         for project in await projects.of_wallet(tx, wallet)
         if project.blocked_reason is not None
     ]
     for project in blocked:
-        await blocks.unblock(tx, project.id)
+        await projects.unblock_project(tx, project.id)
     return blocked

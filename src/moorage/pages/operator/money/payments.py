@@ -11,9 +11,10 @@ from moorage.pages.operator.money.life import WORDS, life_of, state_of
 from moorage.pages.operator.view import PER_PAGE, View
 from moorage.payments.relay.refunds import left_of
 from moorage.records.payments import Payment, Refund, RefundStatus
+from moorage.storage import events
 from moorage.storage.money import payments as rows
 from moorage.storage.money import refunds as refund_rows
-from moorage.storage.operation import acts, payment_list, told
+from moorage.storage.operation import acts, payment_list
 from moorage.storage.operation.payment_list import ListedPayment, PaymentFilter
 
 _UNUSUAL = 10
@@ -89,7 +90,7 @@ async def _page_of(view: View, payment: Payment) -> Response:
     settlements = await payment_list.settled_by(
         db, chain_id=payment.chain_id, tx_hash=payment.tx_hash
     )
-    events = await told.about(db, wallet=payment.payer, digits=payment.tx_hash)
+    told = await events.events_about(db, wallet=payment.payer, digits=payment.tx_hash)
     own = [each for each in settlements if each.payer == payment.payer]
     return view.page(
         "payment.html",
@@ -104,7 +105,7 @@ async def _page_of(view: View, payment: Payment) -> Response:
         quotes=await payment_list.quotes_of(db, payment.payer, now_ms=now_ms),
         entries=await payment_list.entries_of(db, _postings_of(payment, refunds)),
         acts=await acts.about(db, payment.tx_hash, since_ms=payment.claimed_at_ms, limit=PER_PAGE),
-        steps=life_of(this, settlements=own, refunds=refunds, events=events),
+        steps=life_of(this, settlements=own, refunds=refunds, events=told),
         state_of=state_of,
     )
 

@@ -1,17 +1,144 @@
-"""Queries over run intervals: the periods that are billed."""
+"""Queries over what is billed: run intervals, builds, and the billed time of gateways."""
 
 from collections.abc import Collection
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import and_, bindparam, func, insert, or_, select, update
+from sqlalchemy import and_, bindparam, case, func, insert, or_, select, update
 
-from moorage.money import MicroUsd
+from moorage.money import NOTHING, MicroUsd
 from moorage.records.project import SHARING_STATUSES
-from moorage.storage.database import Source, Statement, Transaction
+from moorage.storage.database import Source, Statement, Transaction, Upsert, struct_of
 from moorage.storage.money.accounts import purse_in, purse_of
 from moorage.storage.money.purses import unshared
-from moorage.storage.schema import projects, purses, run_intervals
+from moorage.storage.schema import build_runs, meters, projects, purses, run_intervals
+
+
+class BuildRun(msgspec.Struct, frozen=True):
+    """One attempt to build a deployment. `billed_ms` of `ran_ms` were beyond the allowance."""
+
+    id: str
+    wallet: str
+    project_id: str
+    deployment_id: str
+    monthly_price_micro_usd: MicroUsd
+    started_at_ms: int
+    ran_ms: int = 0
+    billed_ms: int = 0
+    charged_micro_usd: MicroUsd = NOTHING
+
+
+_ADD = Statement(
+    insert(build_runs).values({name: bindparam(name) for name in BuildRun.__struct_fields__})
+)
+_BOOK = Statement(
+    update(build_runs)
+    .where(build_runs.c.id == bindparam("run_id"))
+    .values(
+        ran_ms=bindparam("ran"), billed_ms=bindparam("billed"), charged_micro_usd=bindparam("taken")
+    )
+)
+_ONE = Statement(
+    select(*(build_runs.c[name] for name in BuildRun.__struct_fields__)).where(
+        build_runs.c.id == bindparam("run_id")
+    )
+)
+_LAST_OF = Statement(
+    select(*(build_runs.c[name] for name in BuildRun.__struct_fields__))
+    .where(
+        build_runs.c.wallet == bindparam("wallet"),
+        build_runs.c.deployment_id == bindparam("deployment_id"),
+    )
+    .order_by(build_runs.c.started_at_ms.desc())
+    .limit(1)
+)
+_free = func.coalesce(func.sum(build_runs.c.ran_ms - build_runs.c.billed_ms), 0)
+_FREE_OF_WALLET = Statement(
+    select(_free)
+    .outerjoin(purses, unshared(build_runs.c.project_id))
+    .where(build_runs.c.wallet == bindparam("wallet"), purses.c.project_id.is_(None))
+)
+_FREE_OF_PURSE = Statement(
+    select(_free)
+    .join(purses, unshared(build_runs.c.project_id))
+    .where(
+        purses.c.project_id == bindparam("purse"),
+        build_runs.c.wallet == purses.c.wallet,  # which has an index
+    )
+)
+
+
+async def add_build(tx: Transaction, run: BuildRun) -> None:
+    """Records that a build begins."""
+    await tx.execute(_ADD, **msgspec.structs.asdict(run))
+
+
+async def book_build(tx: Transaction, run: BuildRun) -> None:
+    """Updates how long a run has taken and what was charged; does nothing without its row."""
+    await tx.execute(
+        _BOOK, run_id=run.id, ran=run.ran_ms, billed=run.billed_ms, taken=run.charged_micro_usd
+    )
+
+
+async def build(source: Source, run_id: str) -> BuildRun | None:
+    """Returns a build run, if it is stored."""
+    row = await source.one(_ONE, run_id=run_id)
+    return struct_of(BuildRun, row) if row else None
+
+
+async def last_build_of(source: Source, deployment_id: str, *, wallet: str) -> BuildRun | None:
+    """Returns the last build run of a deployment of this wallet, if it was ever built."""
+    row = await source.one(_LAST_OF, deployment_id=deployment_id, wallet=wallet)
+    return struct_of(BuildRun, row) if row else None
+
+
+async def free_ms(source: Source, holder: str) -> int:
+    """Returns how much of the allowance builds have used, in milliseconds.
+
+    Those of a project with a purse of its own count for that, not for its wallet.
+    """
+    project_id = purse_in(holder)
+    if project_id is None:
+        row = await source.one(_FREE_OF_WALLET, wallet=holder)
+    else:
+        row = await source.one(_FREE_OF_PURSE, purse=project_id)
+    return int(row[0]) if row else 0
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """Billed time, and the monotonic time and boot of the machine when it was read."""
+
+    billed_ms: int
+    monotonic_ms: int
+    boot_id: str
+
+
+_FIELDS = Reading.__struct_fields__
+_LAST = Statement(
+    select(*(meters.c[name] for name in _FIELDS))
+    .order_by(
+        case((meters.c.gateway == bindparam("gateway"), 0), else_=1), meters.c.billed_ms.desc()
+    )
+    .limit(1)
+)
+_NOTE = Statement(
+    Upsert(
+        table=meters,
+        values={name: bindparam(name) for name in ("gateway", *_FIELDS)},
+        replaced=_FIELDS,
+    )
+)
+
+
+async def last_reading(source: Source, gateway: str) -> Reading | None:
+    """Returns a gateway's last reading, or, if it has none, the furthest of any gateway."""
+    row = await source.one(_LAST, gateway=gateway)
+    return Reading(*row) if row else None
+
+
+async def note_reading(tx: Transaction, gateway: str, reading: Reading) -> None:
+    """Replaces a gateway's last reading."""
+    await tx.execute(_NOTE, gateway=gateway, **msgspec.structs.asdict(reading))
 
 
 class RunInterval(msgspec.Struct, frozen=True):

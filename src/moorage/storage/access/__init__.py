@@ -1,1 +1,0 @@
-"""Queries over who may look at pages: sessions of browsers, and links that open one."""

@@ -1,1 +1,0 @@
-"""Queries over the addresses of apps: names, domains, and their certificates."""

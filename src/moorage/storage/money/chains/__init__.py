@@ -1,1 +1,0 @@
-"""Queries over what happens on chains: how far they are searched, and what was sent there."""
