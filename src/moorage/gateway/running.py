@@ -73,6 +73,7 @@ from moorage.routing.haproxy_config import FALLBACK_SOCKET, WAKE_SOCKET
 from moorage.routing.listener import listen_unix
 from moorage.routing.waking import QuestionServer
 from moorage.settings import Settings
+from moorage.storage.apps.deployments import toolchains_in_use
 from moorage.storage.migrate import migrate
 from moorage.storage.opening import Purpose
 from moorage.threads import in_thread
