@@ -1,6 +1,7 @@
 """The endpoints that deploy, and that quote a deploy."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -33,9 +34,10 @@ from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt, DryRun
 from moorage.deploy.entrance.warnings import refuse_credentials
 from moorage.deploy.entrance.written import Written
+from moorage.deploy.keeping.deleted.exports import ExportFiles
 from moorage.deploy.shared_uploads import SharedUploads
 from moorage.engines.engine import WrittenFiles
-from moorage.errors import InvalidField
+from moorage.errors import InvalidField, UploadNotFound
 from moorage.ledger.build_time import BuildTime
 from moorage.money import NOTHING, charge_to_atomic_units, usd_number, usd_text
 from moorage.parsers.plans import Plans
@@ -48,9 +50,10 @@ from moorage.planning.plan import Plan, Settings
 from moorage.planning.static import said
 from moorage.records.project import Project
 from moorage.storage.apps import projects
+from moorage.storage.operation import exports
 from moorage.toolchains.inventory import Inventory
 from moorage.uploads.limits import UploadLimits
-from moorage.uploads.reader import read_upload
+from moorage.uploads.reader import Exports, ExportSource, read_upload
 from moorage.uploads.room import SpoolRoom
 from moorage.uploads.tree import Upload
 from moorage.wire.deploy import Deployed, Quoted, Understood
@@ -66,6 +69,7 @@ class Uploads:
     stored: SharedUploads
     parsers: ParserPool
     plans: Plans
+    exports: ExportFiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +129,7 @@ async def read_attempt(
         open_stored=partial(
             room.uploads.stored.open, owner_of_uploads(request, caller), uploader, arrival
         ),
+        exports=Exports(partial(_open_export, room, request, caller), room.written.volume_bytes),
     )
     try:
         if payment.evidence is None:
@@ -134,6 +139,8 @@ async def read_attempt(
         project = await projects.by_name(room.db, checked.unique_name)
         if project is None:
             _refuse_reserved(room, checked.unique_name)
+        if received.upload.volume is not None:
+            _require_no_volume(project)
         if checked.settings.volume:
             require_volumes("settings.volume", has_volumes=room.has_volumes)
         made = await room.uploads.plans.plan(
@@ -167,6 +174,37 @@ async def read_attempt(
         await close_upload(received.upload)
         raise
     return attempt, received.upload
+
+
+async def _open_export(
+    room: DeployRoom, request: Request, caller: Caller, sha256: str
+) -> ExportSource:
+    """Opens an archive that this caller stored, or that is an export of its wallet's projects."""
+    arrival: Arrival = request.scope[ARRIVAL]
+    owner = owner_of_uploads(request, caller)
+    try:
+        file = await room.uploads.stored.open(owner, arrival.identify(), arrival, sha256)
+        return ExportSource(file, is_own=False)
+    except UploadNotFound:
+        if owner != caller.wallet or not owner:
+            raise
+        found = await exports.by_sha256(room.db, owner, sha256, now_ms=room.clock.now_ms())
+        if found is None:
+            raise
+        with suppress(FileNotFoundError):
+            path = await room.uploads.exports.path(found)
+            return ExportSource(await asyncio.to_thread(path.open, "rb"), is_own=True)
+        raise
+
+
+def _require_no_volume(project: Project | None) -> None:
+    """Raises InvalidField for an export's volume where another has served: it would be lost."""
+    if project is not None and project.serving_deployment_id is not None:
+        raise InvalidField(
+            "upload",
+            "has a volume, which only a new project can begin with: choose another uniqueName, or "
+            "leave it out with settings.volume false",
+        )
 
 
 def _ignored_dockerfile(upload: Upload, settings: Settings, plan: Plan) -> str:

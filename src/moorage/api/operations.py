@@ -1,6 +1,6 @@
 """The table of operations: every method and path that the API answers, in OpenAPI's order."""
 
-from moorage.api import deploy, deployments, domains, open_door, projects, public, webhooks
+from moorage.api import deploy, deployments, domains, exports, open_door, projects, public, webhooks
 from moorage.api.access import links, manage_tokens
 from moorage.api.http.operation import Operation
 from moorage.api.logs.deployment_logs import show_logs
@@ -29,6 +29,7 @@ from moorage.wire.events import (
     WebhookRemoved,
     WebhookShown,
 )
+from moorage.wire.exports import ExportBody, ExportItem
 from moorage.wire.links import LinkBody, LinkList, LinkMade, LinkRemoved
 from moorage.wire.logs import LogBody, ProjectLogBody
 from moorage.wire.payments import PaymentList
@@ -191,6 +192,25 @@ OPERATIONS = (
         body=RollbackBody,
         answer=Deployed,
         fails=(400, 402, 403, 404, 408, 409, 413, 503),
+        signed=True,
+    ),
+    Operation(
+        method="POST",
+        path="/agent/projects/{projectId}/exports",
+        handler=exports.make_export,
+        body=ExportBody,
+        answer=ExportItem,
+        fails=(400, 403, 404, 408, 413, 503),
+        signed=True,
+        body_optional=True,
+    ),
+    Operation(
+        method="GET",
+        path="/agent/projects/{projectId}/exports/{exportId}",
+        handler=exports.fetch_export,
+        answer=ExportItem,
+        gives="application/x-tar",
+        fails=(403, 404, 409, 503),
         signed=True,
     ),
     Operation(

@@ -15,7 +15,7 @@ from moorage.api.discovery.documents import Documents
 from moorage.api.discovery.facts import Facts
 from moorage.api.discovery.standing import StandingBoard
 from moorage.api.domains import DomainRoom
-from moorage.api.exports import exports_app
+from moorage.api.exports import ExportRoom, exports_app
 from moorage.api.http.caller import Front, Limiters, limit_address
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.logs.deployment_logs import LogRoom
@@ -221,6 +221,7 @@ class ApiServices:
             LinkRoom(**front, links=Links(db=self._core.db, clock=self._core.clock)),
             DomainRoom(**front, domains=deploy.domains, hosts=services.hosts),
             UploadRoom(**front, stored=self._uploads.stored),
+            ExportRoom(**front, core=self._core, files=deploy.export_files),
         )
 
     @property
@@ -283,6 +284,7 @@ class ApiServices:
             stored=self._stored_uploads(spool_dir, reserve_bytes=reserve_bytes),
             parsers=parsers,
             plans=Plans(parsers),
+            exports=self._services.deploy.export_files,
         )
 
     def _stored_uploads(self, spool_dir: Path, *, reserve_bytes: int) -> SharedUploads:

@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from moorage.archive.tree import Sink
 from moorage.imports import hidden
 
 FORMAT = 1
@@ -121,6 +122,20 @@ class OpenArchive:
     source: BinaryIO
     manifest: Manifest
     offsets: Mapping[str, int]
+
+    def copy_part(self, part: Part, out: Sink) -> None:
+        """Writes a part to `out`. Raises ArchiveRefused if it is another than the manifest says."""
+        self.source.seek(self.offsets[part.name])
+        digest, left = hashlib.sha256(), part.size_bytes
+        while left:
+            piece = self.source.read(min(left, _PIECE_BYTES))
+            if not piece:
+                raise ArchiveRefused("the archive ends too early")
+            digest.update(piece)
+            out.write(piece)
+            left -= len(piece)
+        if digest.hexdigest() != part.sha256:
+            raise ArchiveRefused(f"{part.name} is damaged: its digest does not match")
 
 
 def open_archive(source: BinaryIO) -> OpenArchive:

@@ -156,6 +156,64 @@ def read_tree(
         maker.finish()
 
 
+@dataclass(frozen=True, kw_only=True)
+class TreeFile:
+    """A file in an archive; its pieces must be taken before the next file is asked for."""
+
+    path: str  # below the tree's root
+    size: int
+    executable: bool
+    same_as: str  # the path of an earlier file that this is another name of; "": of none
+    pieces: Iterator[bytes]  # of what it has, holes as zeros; none if it is another name
+
+
+def tree_files(source: IO[bytes], *, max_bytes: int, max_entries: int) -> Iterator[TreeFile]:
+    """Yields the files in an archive; directories and symbolic links are left out.
+
+    `max_bytes` is what they may have, holes as well. Raises TreeRefused, OSError.
+    """
+    left = max_bytes
+    for number, (entry, plain) in enumerate(_plain_entries(source)):
+        if number >= max_entries:
+            raise TreeRefused(f"the archive has more than {max_entries:,} entries")
+        path, first = "/".join(entry.path), ""
+        if entry.kind == tarfile.LNKTYPE:
+            first = "/".join(_path(entry.link))
+        elif entry.kind == tarfile.REGTYPE:
+            left -= entry.size
+            if left < 0:
+                raise TreeRefused(f"the archive has more than {max_bytes:,} bytes")
+        elif entry.kind in (tarfile.DIRTYPE, tarfile.SYMTYPE):
+            continue
+        else:
+            raise TreeRefused(f"{_shown(path)} can't be in an archive")
+        yield TreeFile(
+            path=path,
+            size=entry.size,
+            executable=bool(entry.mode & 0o100),
+            same_as=first,
+            pieces=_pieces(entry, plain),
+        )
+
+
+def check_tree(source: IO[bytes], *, max_bytes: int, max_entries: int = MAX_ENTRIES) -> None:
+    """Reads an archive as `read_tree` does, and makes nothing of it. Raises TreeRefused, OSError.
+
+    Two entries of one path, and links to what is not there, are found by `read_tree` alone.
+    """
+    left = max_bytes
+    for number, (entry, plain) in enumerate(_plain_entries(source)):
+        left -= sum(length for _, length in entry.spans)
+        if number >= max_entries or left < 0:
+            raise TreeRefused("the archive has more than may be in it")
+        if entry.kind == tarfile.LNKTYPE:
+            _path(entry.link)
+        elif entry.kind not in (tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.REGTYPE):
+            raise TreeRefused(f"{_shown('/'.join(entry.path))} can't be in an archive")
+        for _, length in entry.spans:
+            _skip(plain, length)
+
+
 def empty(directory: Path) -> None:
     """Removes all that is below a directory, but what a file system has of its own."""
     with _opened(directory) as root:
@@ -357,6 +415,40 @@ def _sparse_header(entry: tarfile.TarInfo, spans: Sequence[Span], *, size: int) 
         return entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
     finally:
         entry.name = name
+
+
+def _plain_entries(source: IO[bytes]) -> Iterator[tuple["_Entry", IO[bytes]]]:
+    """Yields the entries of a gzipped archive, and the stream with their data."""
+    try:
+        with gzip.GzipFile(fileobj=source, mode="rb") as file:
+            plain = cast("IO[bytes]", file)
+            for entry in _entries(plain):
+                yield entry, plain
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise TreeRefused(f"the archive can't be read: {error}") from error
+
+
+def _pieces(entry: "_Entry", source: IO[bytes]) -> Iterator[bytes]:
+    at = 0
+    for offset, length in (*entry.spans, (entry.size, 0)):
+        while at < offset:
+            piece = bytes(min(offset - at, _PIECE_BYTES))
+            at += len(piece)
+            yield piece
+        while at < offset + length:
+            piece = source.read(min(offset + length - at, _PIECE_BYTES))
+            if not piece:
+                raise TreeRefused("the archive ends in the middle of a file")
+            at += len(piece)
+            yield piece
+
+
+def _skip(source: IO[bytes], length: int) -> None:
+    while length:
+        piece = source.read(min(length, _PIECE_BYTES))
+        if not piece:
+            raise TreeRefused("the archive ends in the middle of a file")
+        length -= len(piece)
 
 
 @dataclass(frozen=True, kw_only=True)

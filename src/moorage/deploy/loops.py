@@ -72,6 +72,13 @@ def _of_keeper(deploy: DeployServices) -> tuple[Loop, ...]:
             scope=scope,
             patience_seconds=_EXPORT_SECONDS,
         ),
+        Loop(
+            "owners' exports",
+            every_seconds=2,
+            tick=deploy.owner_exports.tick,
+            scope=scope,
+            patience_seconds=_EXPORT_SECONDS,
+        ),
         Loop("space", every_seconds=2, tick=deploy.space.look, scope=scope),
         Loop("requests", every_seconds=FOLLOW_SECONDS, tick=deploy.visits.follow, scope=scope),
         Loop("usage", every_seconds=SAMPLE_SECONDS, tick=usage.sample, scope=scope),

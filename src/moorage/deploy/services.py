@@ -20,7 +20,7 @@ from moorage.deploy.keeping.asleep.wake import Wake
 from moorage.deploy.keeping.asleep.wake_elsewhere import WakeElsewhere
 from moorage.deploy.keeping.deleted.deletion import Deletion
 from moorage.deploy.keeping.deleted.evictions import Evictions
-from moorage.deploy.keeping.deleted.exports import Exporter, ExportFiles
+from moorage.deploy.keeping.deleted.exports import Exporter, ExportFiles, OwnerExports
 from moorage.deploy.keeping.deleted.retention import Retention
 from moorage.deploy.keeping.kept_elsewhere import KeptElsewhere
 from moorage.deploy.keeping.reconciler import Reconciler
@@ -382,10 +382,22 @@ class DeployServices(SwitchServices):
         return ExportFiles(self._core)
 
     @cached_property
+    def _exporter(self) -> Exporter:
+        return Exporter(
+            self._core, self._runtime, self.export_files, volume_locks=self._volume_locks
+        )
+
+    @cached_property
+    def owner_exports(self) -> OwnerExports:
+        return OwnerExports(
+            self._core, self._exporter, needed_bytes=limits.export_bytes(self._settings)
+        )
+
+    @cached_property
     def evictions(self) -> Evictions:
         return Evictions(
             self._core,
-            Exporter(self._core, self._runtime, self.export_files, volume_locks=self._volume_locks),
+            self._exporter,
             deletion=self.deletion,
             needed_bytes=limits.export_bytes(self._settings),
             kept_days=limits.EXPORT_DAYS,

@@ -7,6 +7,7 @@ one archive: another gateway may build it. They are there before the row that pr
 import shutil
 import tarfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -21,6 +22,7 @@ log = structlog.get_logger()
 
 _PREFIX = "sources"
 _DRAFT = ".draft"
+_VOLUME = ".volume"  # behind a deployment's id: what its project's volume is to begin with
 
 
 class Sources:
@@ -39,10 +41,30 @@ class Sources:
         """Returns the directory of a deployment's files."""
         return self._directory / deployment_id
 
+    def volume_path(self, deployment_id: str) -> Path:
+        """Returns where the volume is with which a deployment's project begins."""
+        return self._directory / f"{deployment_id}{_VOLUME}"
+
+    async def volume(self, deployment_id: str) -> Path | None:
+        """Returns the volume with which a deployment's project begins; brings it here.
+
+        None if it begins with nothing. Raises ContentUnavailable.
+        """
+        path = self.volume_path(deployment_id)
+        if not path.exists() and self._store is not None:
+            with suppress(FileNotFoundError):
+                await self._store.get(f"{_PREFIX}/{path.name}", path)
+        return path if path.exists() else None
+
     async def keep(self, deployment_id: str, upload: Upload) -> None:
         """Lays an upload's files down for a deployment. Raises OSError, ContentUnavailable."""
         directory = self.path(deployment_id)
         await in_thread(_materialise, upload, directory)
+        if upload.volume is not None:
+            path = self.volume_path(deployment_id)
+            await in_thread(upload.volume.write, path)
+            if self._store is not None:
+                await self._store.put(f"{_PREFIX}/{path.name}", path)
         if self._store is None:
             return
         archive = directory.with_suffix(f"{_DRAFT}.tar")
@@ -80,10 +102,12 @@ class Sources:
     async def drop(self, deployment_id: str) -> None:
         """Removes a deployment's files; what cannot be removed now is swept later."""
         await in_thread(_remove, self.path(deployment_id))
+        await in_thread(_remove, self.volume_path(deployment_id))
         if self._store is None:
             return
         try:
             await self._store.delete(f"{_PREFIX}/{deployment_id}")
+            await self._store.delete(f"{_PREFIX}/{deployment_id}{_VOLUME}")
         except ContentUnavailable as error:
             log.warning("source is not removed", deployment=deployment_id, error=error.message)
 
@@ -96,13 +120,19 @@ class Sources:
         newest = time.time() - min_age_seconds  # the time of files is the machine's
         paths = sorted(self._directory.iterdir())
         found = {
-            path.name for path in paths if not min_age_seconds or path.stat().st_mtime < newest
+            _owner(path.name)
+            for path in paths
+            if not min_age_seconds or path.stat().st_mtime < newest
         }
         if self._store is not None:
             for item in await self._store.items(_PREFIX):
                 if item.changed_at_ms < newest * 1000:
-                    found.add(item.key.rpartition("/")[2])
+                    found.add(_owner(item.key.rpartition("/")[2]))
         return sorted(found)
+
+
+def _owner(name: str) -> str:
+    return name.removesuffix(_VOLUME)
 
 
 def _materialise(upload: Upload, directory: Path) -> None:

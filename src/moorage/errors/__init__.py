@@ -11,7 +11,7 @@
     │   └── TokenInvalid
     ├── AuthUnavailable  AlreadyRunning     no nonce can be recorded; the data directory is in use
     ├── WrongWallet  TokenScope  LinkScope  ConfirmationMissing
-    ├── (Project|Deployment|Domain|Webhook|Event|Link)NotFound  TooManyLinks
+    ├── (Project|Deployment|Export|Domain|Webhook|Event|Link)NotFound  TooManyLinks  ExportFailed
     ├── ProjectBlocked              the operator has suspended the project, or the wallet
     ├── ProjectPaused               its owner has paused it
     ├── WalletNotListed  TooManyProjects  Maintenance      the operator takes no (new) deploys
@@ -91,6 +91,8 @@ from moorage.errors.requests import (
     DeploymentOver,
     DomainNotFound,
     EventNotFound,
+    ExportFailed,
+    ExportNotFound,
     FieldError,
     FilesWouldBeLost,
     IdempotencyInProgress,
@@ -161,6 +163,8 @@ __all__ = [
     "DeploymentOver",
     "DomainNotFound",
     "EventNotFound",
+    "ExportFailed",
+    "ExportNotFound",
     "FailureCause",
     "FieldError",
     "FilesWouldBeLost",

@@ -249,6 +249,14 @@ class EventNotFound(MoorageError):
     """This wallet has no such event; events are kept for 60 days."""
 
 
+class ExportNotFound(MoorageError):
+    """The project has no such export, or its time is over: POST …/exports makes another."""
+
+
+class ExportFailed(MoorageError):
+    """The export could not be made; the message says why."""
+
+
 class LinkNotFound(MoorageError):
     """This wallet has no such link."""
 

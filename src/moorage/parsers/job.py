@@ -43,6 +43,14 @@ class Unpack(msgspec.Struct, frozen=True, tag=True):
 
     data: bytes | None
     limits: UploadLimits
+    is_tree: bool = False  # of an export
+
+
+class CheckVolume(msgspec.Struct, frozen=True, tag=True):
+    """The job to check the volume of an export, in the descriptor that comes with it."""
+
+    offset: int
+    max_bytes: int
 
 
 class MakePlan(msgspec.Struct, frozen=True, tag=True):
@@ -66,7 +74,7 @@ class ReadJson(msgspec.Struct, frozen=True, tag=True):
     body: bytes
 
 
-Job = Describe | Unpack | MakePlan | ReadJson
+Job = Describe | Unpack | CheckVolume | MakePlan | ReadJson
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -90,6 +98,7 @@ class BodyDescribed(msgspec.Struct, frozen=True, tag=True):
     refusal: "Refusal | None"  # of the request; errors of the files come before it
     stored: str | None = None
     misplaced: MisplacedHash | None = None
+    export: str | None = None
 
 
 class ArchiveUnpacked(msgspec.Struct, frozen=True, tag=True):

@@ -6,6 +6,7 @@ from moorage.errors import InvalidField
 from moorage.parsers.job import (
     ArchiveUnpacked,
     BodyDescribed,
+    CheckVolume,
     Describe,
     Refusal,
     Unpack,
@@ -41,14 +42,16 @@ class UploadParser:
             if path is not None:
                 _check_below(path)
         asked = found.request or _refused(found.refusal)
-        return Described(found.paths, found.archive_name, asked, found.stored, found.misplaced)
+        return Described(
+            found.paths, found.archive_name, asked, found.stored, found.misplaced, found.export
+        )
 
     async def unpack(
-        self, archive: Content, into: SpoolFile, limits: UploadLimits
+        self, archive: Content, into: SpoolFile, limits: UploadLimits, *, is_tree: bool = False
     ) -> list[Unpacked]:
         """Writes the archive's files into `into` and lists them."""
         is_heavy = archive.file is not None
-        job = Unpack(None if archive.file is not None else archive.data, limits)
+        job = Unpack(None if archive.file is not None else archive.data, limits, is_tree)
         descriptors = [into.opened(os.O_WRONLY)]
         if archive.file is not None:
             descriptors.insert(0, archive.file.opened(os.O_RDONLY))
@@ -61,6 +64,13 @@ class UploadParser:
             if not 0 <= file.offset <= file.offset + file.size <= length:
                 raise ParserFault(f"{file.path} is not where it should be")
         return answer.outcome.files
+
+    async def check_volume(self, descriptor: int, *, offset: int, max_bytes: int) -> None:
+        """Checks the volume of an export."""
+        job = CheckVolume(offset, max_bytes)
+        answer = await self._pool.do(job, [descriptor], self._uploader, is_heavy=True)
+        if not isinstance(answer.outcome, ArchiveUnpacked):
+            raise ParserFault(repr(answer.outcome))
 
 
 def _refused(refusal: Refusal | None) -> InvalidField:

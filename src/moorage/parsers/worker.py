@@ -31,6 +31,7 @@ from moorage.parsers.job import (
     Answer,
     ArchiveUnpacked,
     BodyDescribed,
+    CheckVolume,
     Describe,
     DiskFailed,
     Faulted,
@@ -53,7 +54,7 @@ from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Toolbox
 from moorage.uploads.limits import UploadLimits
 from moorage.uploads.parsing import DOCUMENTS, Skeleton, describe
-from moorage.uploads.unpacking import unpack
+from moorage.uploads.unpacking import check_volume, unpack, unpack_tree
 
 _MAX_DESCRIPTORS = 2  # of one job
 _WARM_UP_SECONDS = 60.0
@@ -119,6 +120,8 @@ class _Worker:
                     return self._described(job)
                 case Unpack():
                     return self._unpacked(job, descriptors)
+                case CheckVolume():
+                    return _checked(job, descriptors)
                 case ReadJson():
                     return _read(job)
             return self._planned(job, descriptors)
@@ -134,7 +137,13 @@ class _Worker:
         else:
             request, refusal = found.asked, None
         return BodyDescribed(
-            found.paths, found.archive_name, request, refusal, found.stored, found.misplaced
+            found.paths,
+            found.archive_name,
+            request,
+            refusal,
+            found.stored,
+            found.misplaced,
+            found.export,
         )
 
     def _unpacked(self, job: Unpack, descriptors: Sequence[int]) -> Outcome:
@@ -151,7 +160,8 @@ class _Worker:
             else BytesIO(job.data)
         )
         try:
-            return ArchiveUnpacked(unpack(archive, write, job.limits, self._current_file.write))
+            unpacked = unpack_tree if job.is_tree else unpack
+            return ArchiveUnpacked(unpacked(archive, write, job.limits, self._current_file.write))
         except OSError as error:
             return DiskFailed(error.errno or 0)
 
@@ -167,6 +177,15 @@ class _Worker:
         if any(len(each.encode()) > MAX_COMMAND_BYTES for each in commands if each):
             return RanOut(f"{MAX_COMMAND_BYTES // 1024} KiB in one command of its plan")
         return PlanMade(plan, told([*found, *left_out(tree, plan)]))
+
+
+def _checked(job: CheckVolume, descriptors: Sequence[int]) -> Outcome:
+    with os.fdopen(descriptors[0], "rb", closefd=False) as file:
+        try:
+            check_volume(file, offset=job.offset, max_bytes=job.max_bytes)
+        except OSError as error:
+            return DiskFailed(error.errno or 0)
+    return ArchiveUnpacked([])
 
 
 def _read(job: ReadJson) -> Outcome:

@@ -880,11 +880,18 @@ evictions = Table(
 exports = Table(
     "exports",
     metadata,
-    # An archive of a project that is, or was, to be deleted by an operator.
+    # An archive of a project: its owner has asked for it, or an operator has ordered the deletion.
     Column("project_id", Text, ForeignKey("projects.id"), primary_key=True),
+    Column("by_owner", Boolean, primary_key=True),
     Column("token", Text, nullable=False, unique=True),  # who knows it may fetch the archive
+    Column("state", Text, nullable=False),  # ExportState
     Column("file_name", Text, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", Text, nullable=False),  # of the archive
     Column("is_last", Boolean, nullable=False),  # made when the deletion was due
+    Column("public_key", Text),  # to which variables are sealed; null: they are left out
+    Column("attempts", Integer, nullable=False),  # to make it
+    Column("reason", Text, nullable=False),  # why it could not be made
+    Column("began_at_ms", BigInteger, nullable=False),  # when it was asked for
     Column("until_ms", BigInteger, nullable=False),  # when it goes
 )

@@ -29,7 +29,13 @@ class StoredUpload(msgspec.Struct, frozen=True):
     sha256: str
 
 
-def read_description(document: object) -> FilesUpload | ZipUpload | StoredUpload:
+class ExportUpload(msgspec.Struct, frozen=True):
+    """`{"type": "export"}`: an archive of a project; `sha256` is 64 hex digits."""
+
+    sha256: str
+
+
+def read_description(document: object) -> FilesUpload | ZipUpload | StoredUpload | ExportUpload:
     """Returns the upload that `document` describes, a body with `""` for each content.
 
     Other members are ignored. Raises InvalidField with a path such as `upload.files[2].path`.
@@ -50,8 +56,12 @@ def read_description(document: object) -> FilesUpload | ZipUpload | StoredUpload
             _absent(upload, "files", "files")
             _absent(upload, "data", "zip")
             return StoredUpload(sha256=read_sha256("upload.sha256", upload.get("sha256")))
+        case "export":
+            _absent(upload, "files", "files")
+            _absent(upload, "data", "zip")
+            return ExportUpload(sha256=read_sha256("upload.sha256", upload.get("sha256")))
         case _:
-            raise InvalidField("upload.type", 'must be "files", "zip" or "digest"')
+            raise InvalidField("upload.type", 'must be "files", "zip", "digest" or "export"')
 
 
 def read_sha256(field: str, text: object) -> str:

@@ -15,13 +15,18 @@ import msgspec
 
 from moorage.errors import InvalidField, UploadInvalid
 from moorage.misplaced_hash import MisplacedHash
-from moorage.uploads.description import FilesUpload, StoredUpload, read_description
+from moorage.uploads.description import (
+    ExportUpload,
+    FilesUpload,
+    StoredUpload,
+    read_description,
+)
 from moorage.uploads.json_stream import not_json
 from moorage.uploads.limits import UploadLimits
 from moorage.uploads.paths import PathSet, is_clutter
 from moorage.uploads.request import DeployRequest, deploy_request, hash_in
 from moorage.uploads.spool import Content, SpoolFile
-from moorage.uploads.unpacking import Unpacked, unpack
+from moorage.uploads.unpacking import Unpacked, check_volume, unpack, unpack_tree
 
 NOT_BASE64 = "is not base64: the standard alphabet, with padding"
 
@@ -61,6 +66,8 @@ class Described(NamedTuple):
     """The SHA-256 of an upload that was stored before; then `paths` says nothing."""
     misplaced: MisplacedHash | None = None
     """A payment's hash in a field that nobody reads."""
+    export: str | None = None
+    """The SHA-256 of a project's archive; then `paths` says nothing."""
 
 
 class Parser(Protocol):
@@ -71,11 +78,18 @@ class Parser(Protocol):
         ...
 
     async def unpack(
-        self, archive: Content, into: SpoolFile, limits: UploadLimits
+        self, archive: Content, into: SpoolFile, limits: UploadLimits, *, is_tree: bool = False
     ) -> list[Unpacked]:
-        """Writes the archive's files into `into` and lists them.
+        """Writes the archive's files into `into` and lists them; `is_tree`: of an export.
 
         Raises UploadInvalid, OSError, and errors of its limits.
+        """
+        ...
+
+    async def check_volume(self, descriptor: int, *, offset: int, max_bytes: int) -> None:
+        """Checks the volume of an export, which begins at a place of an open file.
+
+        Closes the descriptor. Raises UploadInvalid, OSError, and errors of its limits.
         """
         ...
 
@@ -88,13 +102,19 @@ class InPlace:
         return describe(skeleton, limits)
 
     async def unpack(
-        self, archive: Content, into: SpoolFile, limits: UploadLimits
+        self, archive: Content, into: SpoolFile, limits: UploadLimits, *, is_tree: bool = False
     ) -> list[Unpacked]:
         """See `Parser`."""
+        unpacked = unpack_tree if is_tree else unpack
         if archive.file is None:
-            return unpack(BytesIO(archive.data), into.append, limits)
+            return unpacked(BytesIO(archive.data), into.append, limits)
         with os.fdopen(archive.file.opened(os.O_RDONLY), "rb") as file:
-            return unpack(file, into.append, limits)
+            return unpacked(file, into.append, limits)
+
+    async def check_volume(self, descriptor: int, *, offset: int, max_bytes: int) -> None:
+        """See `Parser`."""
+        with os.fdopen(descriptor, "rb") as file:
+            check_volume(file, offset=offset, max_bytes=max_bytes)
 
 
 def describe(skeleton: Skeleton, limits: UploadLimits) -> Described:
@@ -103,6 +123,9 @@ def describe(skeleton: Skeleton, limits: UploadLimits) -> Described:
     upload = read_description(document)
     if isinstance(upload, StoredUpload):
         return Described(None, None, _asked(document), upload.sha256, hash_in(document))
+    if isinstance(upload, ExportUpload):
+        misplaced = hash_in(document)
+        return Described(None, None, _asked(document), None, misplaced, upload.sha256)
     paths, archive_name = None, None
     if isinstance(upload, FilesUpload):
         paths = _checked(upload.paths, skeleton.damaged, limits)

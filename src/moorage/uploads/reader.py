@@ -2,28 +2,55 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import msgspec
 
+from moorage.archive.project import (
+    FILES,
+    MANIFEST,
+    VOLUME,
+    ArchiveRefused,
+    OpenArchive,
+    Part,
+    open_archive,
+)
 from moorage.errors import InvalidField, UploadInvalid
 from moorage.misplaced_hash import MisplacedHash
+from moorage.planning.plan import Settings
 from moorage.uploads.body import in_pieces, read_body
 from moorage.uploads.intake import Intake
 from moorage.uploads.json_stream import JsonStream
 from moorage.uploads.limits import UploadLimits
 from moorage.uploads.parsing import NOT_BASE64, Described, Parser, Skeleton
-from moorage.uploads.request import DeployRequest
+from moorage.uploads.request import DeployRequest, deploy_settings
 from moorage.uploads.room import Allowance
 from moorage.uploads.spool import Content, Spool
-from moorage.uploads.tree import Upload
+from moorage.uploads.tree import ExportedVolume, Upload
 
 _STORED_PIECE = 256 * 1024
 
 OpenStored = Callable[[str], Awaitable[BinaryIO]]
 """Opens the stored upload of that SHA-256. Raises UploadNotFound."""
+
+
+class ExportSource(NamedTuple):
+    """An open archive of a project; whether this gateway made it, and so need not doubt it."""
+
+    file: BinaryIO
+    is_own: bool
+
+
+class Exports(NamedTuple):
+    """What reads archives of projects."""
+
+    open: Callable[[str], Awaitable[ExportSource]]
+    """Opens the archive of that SHA-256. Raises UploadNotFound."""
+    volume_bytes: int
+    """What a volume may have."""
 
 
 class ReceivedBody(msgspec.Struct, frozen=True):
@@ -56,6 +83,7 @@ async def read_upload(
     parser: Parser,
     allowance: Allowance | None = None,
     open_stored: OpenStored | None = None,
+    exports: Exports | None = None,
 ) -> ReceivedBody:
     """Returns the body that `stream` yields, decoded as it arrives; `stream` limits the time.
 
@@ -78,6 +106,8 @@ async def read_upload(
             stream, reader.feed, content_length=content_length, max_bytes=limits.body_bytes
         )
         described = await reader.described()
+        if described.export is not None:
+            return await _read_export(described, exports, reader)
         if described.stored is None:
             return await reader.received(described)
         stored = await _read_stored(described.stored, open_stored, _Reader(spool, limits, parser))
@@ -109,6 +139,64 @@ async def _read_stored(
     return await reader.received(described)
 
 
+async def _read_export(
+    described: Described, exports: Exports | None, reader: "_Reader"
+) -> ReceivedBody:
+    """Reads the archive of a project as if its files had come in the body.
+
+    What the request leaves at its default comes from the archive's settings. Raises what
+    `exports.open` raises.
+    """
+    if exports is None or described.export is None:
+        raise InvalidField("upload.type", 'must be "files" or "zip" here')
+    source = await exports.open(described.export)
+    try:
+        archive = await asyncio.to_thread(open_archive, source.file)
+        asked = _with_settings(described.asked, archive.manifest.settings)
+        files, volume = archive.manifest.part(FILES), archive.manifest.part(VOLUME)
+        if files is None:
+            why = archive.manifest.left_out.get("files", "it has none")
+            raise UploadInvalid(f"has no files to deploy: {why[:200]}", path=FILES)
+        has_volume = isinstance(asked, DeployRequest) and bool(asked.settings.volume)
+        if volume is not None and has_volume:
+            await reader.check_volume(archive, volume, source, max_bytes=exports.volume_bytes)
+        contents = await reader.tree_of(archive, files)
+        kept = ExportedVolume(archive, volume) if volume is not None and has_volume else None
+        if kept is None:
+            source.file.close()
+        return ReceivedBody(
+            asked=asked,
+            digest=reader.digest.hexdigest(),
+            tree_digest=hashlib.sha256(f"export {files.sha256}".encode()).hexdigest(),
+            upload=Upload(contents, reader.spool, volume=kept),
+            misplaced=described.misplaced,
+        )
+    except ArchiveRefused as error:
+        source.file.close()
+        raise UploadInvalid(f"is no export: {error}") from error
+    except BaseException:
+        source.file.close()
+        raise
+
+
+def _with_settings(
+    asked: DeployRequest | InvalidField, given: Mapping[str, msgspec.Raw]
+) -> DeployRequest | InvalidField:
+    if isinstance(asked, InvalidField):
+        return asked
+    default = msgspec.to_builtins(Settings())
+    own = {key: it for key, it in msgspec.to_builtins(asked.settings).items() if it != default[key]}
+    if asked.settings.volume is False:
+        own["volume"] = False
+    brought = {key: msgspec.json.decode(value) for key, value in given.items()}
+    try:
+        return msgspec.structs.replace(asked, settings=deploy_settings(brought | own))
+    except InvalidField as error:
+        raise UploadInvalid(
+            f"has settings that can't be: {error.message}", path=MANIFEST
+        ) from error
+
+
 async def _close(spool: Spool) -> None:
     if spool.on_disk:
         await asyncio.shield(asyncio.to_thread(spool.close))
@@ -116,11 +204,18 @@ async def _close(spool: Spool) -> None:
         spool.close()
 
 
+class _Nowhere:
+    """Takes what is only read for its digest."""
+
+    def write(self, content: bytes) -> None:
+        """Drops it."""
+
+
 class _Reader:
     """Reads one body."""
 
     def __init__(self, spool: Spool, limits: UploadLimits, parser: Parser) -> None:
-        self._spool = spool
+        self.spool = self._spool = spool
         self._limits = limits
         self._parser = parser
         self._intake = Intake(spool, limits)
@@ -161,16 +256,40 @@ class _Reader:
             misplaced=described.misplaced,
         )
 
+    async def check_volume(
+        self, archive: OpenArchive, part: Part, source: ExportSource, *, max_bytes: int
+    ) -> None:
+        """Checks that the volume of an export can be made, unless it is this gateway's own."""
+        if part.content_bytes > max_bytes:
+            raise UploadInvalid(
+                f"has {part.content_bytes:,} bytes; a volume has {max_bytes:,} here", path=VOLUME
+            )
+        if not source.is_own:
+            descriptor = os.dup(source.file.fileno())
+            offset = archive.offsets[VOLUME]
+            await asyncio.to_thread(archive.copy_part, part, _Nowhere())
+            await self._parser.check_volume(descriptor, offset=offset, max_bytes=max_bytes)
+
+    async def tree_of(self, archive: OpenArchive, part: Part) -> dict[str, Content]:
+        """Unpacks the files of an export, and returns them by path."""
+        await asyncio.to_thread(archive.copy_part, part, self._spool)
+        return await self._unpack(self._spool.finish(), name=None, is_tree=True)
+
     async def _unpacked(self, described: Described) -> dict[str, Content]:
         """Unpacks the archive, and returns its files by path."""
         (archive,) = self._intake.contents
         if archive is None:
             raise UploadInvalid(NOT_BASE64, path=described.archive_name)
+        return await self._unpack(archive, name=described.archive_name)
+
+    async def _unpack(
+        self, archive: Content, *, name: str | None, is_tree: bool = False
+    ) -> dict[str, Content]:
         file = self._spool.new_file()
         try:
-            unpacked = await self._parser.unpack(archive, file, self._limits)
+            unpacked = await self._parser.unpack(archive, file, self._limits, is_tree=is_tree)
         except UploadInvalid as error:
-            error.path = error.path or described.archive_name
+            error.path = error.path or name
             raise
         self._spool.discard(archive)
         self._spool.filled(file)

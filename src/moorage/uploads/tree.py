@@ -3,9 +3,24 @@
 import errno
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from moorage.archive.project import OpenArchive, Part
 from moorage.uploads.spool import Content, Spool
+
+
+@dataclass(frozen=True)
+class ExportedVolume:
+    """The volume in an open archive of a project."""
+
+    archive: OpenArchive
+    part: Part
+
+    def write(self, target: Path) -> None:
+        """Writes it to a new file. Raises ArchiveRefused, OSError. Blocks."""
+        with target.open("xb") as out:
+            self.archive.copy_part(self.part, out)
 
 
 class Upload:
@@ -14,7 +29,10 @@ class Upload:
     Files keep their paths: a common top folder is not removed.
     """
 
-    def __init__(self, contents: dict[str, Content], spool: Spool) -> None:
+    def __init__(
+        self, contents: dict[str, Content], spool: Spool, *, volume: ExportedVolume | None = None
+    ) -> None:
+        self.volume = volume
         self._contents = contents
         self._spool = spool
         self._paths: tuple[str, ...] | None = None
@@ -70,6 +88,8 @@ class Upload:
         """Drops all files and removes those on disk. Closing again does nothing."""
         self._contents = {}
         self._paths = ()
+        if self.volume is not None:
+            self.volume.archive.source.close()
         self._spool.close()
 
 

@@ -6,6 +6,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from moorage.archive.tree import TreeRefused, check_tree, tree_files
 from moorage.errors import UploadInvalid
 from moorage.uploads.archive import DEFLATED, ArchiveEntry, read_entries
 from moorage.uploads.limits import UploadLimits
@@ -48,6 +49,44 @@ def unpack(
         unpacked.append(Unpacked(entry.name, offset, entry.size, entry.executable))
         offset += entry.size
     return unpacked
+
+
+def unpack_tree(
+    archive: BinaryIO,
+    write: Callable[[bytes], None],
+    limits: UploadLimits,
+    begin: Callable[[str], None] | None = None,
+) -> list[Unpacked]:
+    """As `unpack`, for the files of an export (`archive.tree`); links are left out."""
+    known, unpacked, offset = PathSet(limits), dict[str, Unpacked](), 0
+    try:
+        for file in tree_files(
+            archive, max_bytes=limits.unpacked_bytes, max_entries=4 * limits.files
+        ):
+            if begin is not None:
+                begin(file.path)
+            known.add_file(file.path)
+            if file.same_as:
+                first = unpacked.get(file.same_as)
+                if first is not None:
+                    unpacked[file.path] = msgspec.structs.replace(first, path=file.path)
+                continue
+            for piece in file.pieces:
+                write(piece)
+            unpacked[file.path] = Unpacked(file.path, offset, file.size, file.executable)
+            offset += file.size
+    except TreeRefused as error:
+        raise UploadInvalid(f"is no export's part: {error}", path="files.tar.gz") from error
+    return [file for path, file in unpacked.items() if not is_clutter(path)]
+
+
+def check_volume(archive: BinaryIO, *, offset: int, max_bytes: int) -> None:
+    """Checks the volume of an export, which begins at `offset`. Raises UploadInvalid, OSError."""
+    archive.seek(offset)
+    try:
+        check_tree(archive, max_bytes=max_bytes)
+    except TreeRefused as error:
+        raise UploadInvalid(f"is no export's part: {error}", path="volume.tar.gz") from error
 
 
 def _files(entries: list[ArchiveEntry], limits: UploadLimits) -> list[ArchiveEntry]:

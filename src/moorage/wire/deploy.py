@@ -42,6 +42,12 @@ class DigestUpload(Body, frozen=True, kw_only=True, tag_field="type", tag="diges
     sha256: _Sha256
 
 
+class ExportUpload(Body, frozen=True, kw_only=True, tag_field="type", tag="export"):
+    """An export: one of this wallet's, or stored with `PUT /agent/uploads/{sha256}` as it is."""
+
+    sha256: _Sha256
+
+
 class UploadStored(Body, frozen=True, kw_only=True):
     """The upload is stored, for any number of deploys and quotes."""
 
@@ -69,7 +75,9 @@ class DeployBody(CamelBody, frozen=True, kw_only=True):
     settings: Annotated[Settings, Meta(description="merged over the defaults")] = msgspec.field(
         default_factory=Settings
     )
-    upload: Annotated[FilesUpload | ZipUpload | DigestUpload, Meta(description="the app's files")]
+    upload: Annotated[
+        FilesUpload | ZipUpload | DigestUpload | ExportUpload, Meta(description="the app's files")
+    ]
     discard_written: Annotated[
         bool | None,
         Meta(description="what the running version wrote may be lost; false: never, 409"),

@@ -1,5 +1,6 @@
 """A tree as an archive: what was in it is there again, and nothing is made anywhere else."""
 
+import gzip
 import hashlib
 import io
 import os
@@ -10,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from moorage.archive.tree import LEFT_BY_MKFS, TreeRefused, empty, read_tree, stream_tree
+from moorage.archive.tree import (
+    LEFT_BY_MKFS,
+    TreeRefused,
+    check_tree,
+    empty,
+    read_tree,
+    stream_tree,
+    tree_files,
+)
 
 MIB = 1024 * 1024
 NOON = 1_700_000_000
@@ -229,3 +238,81 @@ def test_what_an_earlier_attempt_left_is_removed(data: Path, target: Path) -> No
     assert not list(target.iterdir())
     unpacked(packed(data), target)
     assert (data / "kept").exists()
+
+
+def header(name: str, kind: bytes, size: int) -> bytes:
+    made = entry(name, kind)
+    made.size = size
+    return made.tobuf(tarfile.GNU_FORMAT)
+
+
+SPARSE = (
+    b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n26 GNU.sparse.name=data/a\n"
+    b"27 GNU.sparse.realsize=100\n"
+)
+
+
+def sparse(map_text: bytes, *, size: int | None = None, data: bytes = b"") -> bytes:
+    """A file with holes, whose map is this text."""
+    content = map_text + bytes(-len(map_text) % 512) + data
+    return (
+        header("x", tarfile.XHDTYPE, len(SPARSE))
+        + SPARSE.ljust(512, b"\0")
+        + header("data/a", tarfile.REGTYPE, len(content) if size is None else size)
+        + content
+        + bytes(-len(content) % 512)
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(header("x", tarfile.XHDTYPE, 1 << 34), id="huge-extended-header"),
+        pytest.param(header("x", tarfile.GNUTYPE_LONGNAME, 1 << 34), id="huge-name"),
+        pytest.param(header("x", tarfile.XGLTYPE, 512) + bytes(512), id="global-header"),
+        pytest.param(header("data/a", tarfile.GNUTYPE_SPARSE, 0), id="older-form-of-holes"),
+        pytest.param(header("data/a", tarfile.REGTYPE, 1 << 40), id="larger-than-it-is"),
+        pytest.param(sparse(b"9999999\n" + b"1\n" * 250), id="map-without-an-end"),
+        pytest.param(sparse(b"1\n0\n"), id="map-cut-off"),
+        pytest.param(sparse(b"1\n50\n51\n", data=b"x" * 51), id="beyond-the-end"),
+        pytest.param(sparse(b"2\n50\n10\n40\n10\n", data=b"x" * 20), id="out-of-order"),
+        pytest.param(sparse(b"1\n0\n-5\n"), id="negative"),
+        pytest.param(sparse(b"1\n0\n10\n", data=b"x" * 10, size=100_000), id="another-size"),
+    ],
+)
+def test_header_that_lies_is_refused_before_it_is_believed(content: bytes, target: Path) -> None:
+    packed_content = gzip.compress(content + bytes(1024))
+    for read in (
+        lambda: unpacked(packed_content, target),
+        lambda: check_tree(io.BytesIO(packed_content), max_bytes=1 << 50),
+        lambda: [
+            list(file.pieces)
+            for file in tree_files(io.BytesIO(packed_content), max_bytes=1 << 50, max_entries=10)
+        ],
+    ):
+        with pytest.raises(TreeRefused):
+            read()
+        empty(target)
+
+
+def test_files_of_an_archive_are_given_one_by_one_with_holes_as_zeros(data: Path) -> None:
+    (data / "dir").mkdir()
+    with (data / "dir/sparse").open("wb") as file:
+        file.seek(2 * MIB)
+        file.write(b"end")
+    os.link(data / "dir/sparse", data / "second")
+    (data / "run.sh").write_text("echo")
+    (data / "run.sh").chmod(0o755)
+    (data / "link").symlink_to("run.sh")
+    found = {
+        file.path: (b"".join(file.pieces), file.executable, file.same_as)
+        for file in tree_files(io.BytesIO(packed(data)), max_bytes=3 * MIB, max_entries=10)
+    }
+    assert found == {
+        "dir/sparse": (bytes(2 * MIB) + b"end", False, ""),
+        "second": (b"", False, "dir/sparse"),
+        "run.sh": (b"echo", True, ""),
+    }
+    with pytest.raises(TreeRefused, match="more than"):
+        list(tree_files(io.BytesIO(packed(data)), max_bytes=2 * MIB, max_entries=10))
+    check_tree(io.BytesIO(packed(data)), max_bytes=MIB)  # on a disk, holes take nothing

@@ -33,6 +33,7 @@ PAYMENT_HEADERS = {
 IDS = {
     "projectId": "the project's id, or its name",
     "deploymentId": "the deployment's id; `latest` is the newest, whatever became of it",
+    "exportId": "the export's id",
     "domain": "the host name",
     "sha256": "SHA-256 of the request's body, 64 hex digits",
     "eventId": "the event's id",
@@ -102,6 +103,10 @@ def operation(identity: str, facts: Facts) -> str:
         f"burns nothing, takes no deploys, and is kept for {facts.retention_days} days.",
         "roll_back": "Files, variables and health path of the earlier version come back; /data "
         "stays as it is.",
+        "make_export": "One of a project is made at a time, at most every ten minutes, and kept "
+        "for a day; it costs nothing. To deploy one, name its digest in `upload` of a deploy: "
+        "settings that the deploy leaves out come from it, and /data of a new project begins with "
+        "its own.",
         "adopt_project": "A project that a payment alone has opened lives from that payment until "
         "its wallet signs this: then it shares the wallet's credits, and what it has left is part "
         "of them. Asked again, it changes nothing.",

@@ -262,7 +262,7 @@ def _operation(operation: Operation, facts: Facts, shared: Mapping[str, str]) ->
         required = {} if operation.body_optional else {"required": True}
         described["requestBody"] = required | {"content": content}
     described["responses"] = {
-        "200": {"description": "OK", "content": _content(_answers(operation))},
+        "200": {"description": "OK", "content": _content(_answers(operation)) | _given(operation)},
         **{name: _ref("responses", name) for name in _failure_names(operation)},
     }
     return described
@@ -362,6 +362,11 @@ def _shared_responses() -> dict[str, Any]:
     }
     told = " ".join(f"{status}: {text}" for status, text in notes.COMMON_FAILURES.items())
     return own | {_ANY: {"description": told, "content": _content((Problem,))}}
+
+
+def _given(operation: Operation) -> dict[str, Any]:
+    file = {"schema": {"type": "string", "format": "binary"}}
+    return {operation.gives: file} if operation.gives else {}
 
 
 def _ref(kind: str, name: str) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Operation:
     paid: bool = False
     priced: bool = False
     body_optional: bool = False
+    gives: str = ""  # the type of a file that it answers with, besides `answer`
     query: Mapping[str, str] = field(default_factory=dict)
 
     @property

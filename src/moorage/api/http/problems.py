@@ -64,6 +64,8 @@ PROBLEMS: dict[type[errors.MoorageError], Problem] = {
     errors.TooManyProjects: Problem(403, "too_many_projects", False),
     errors.ProjectNotFound: Problem(404, "project_not_found", False),
     errors.DeploymentNotFound: Problem(404, "deployment_not_found", False),
+    errors.ExportNotFound: Problem(404, "export_not_found", False),
+    errors.ExportFailed: Problem(409, "export_failed", True),
     errors.DomainNotFound: Problem(404, "domain_not_found", False),
     errors.WebhookNotFound: Problem(404, "webhook_not_found", False),
     errors.EventNotFound: Problem(404, "event_not_found", False),

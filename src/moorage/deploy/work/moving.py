@@ -22,11 +22,13 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from moorage.archive.project import VOLUME, part_of
 from moorage.archive.tree import Tree
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.entrance import succession
 from moorage.deploy.keeping.apps import Apps
+from moorage.deploy.sources import Sources
 from moorage.engines.engine import BuildSpec, Engine, NewVolume
 from moorage.engines.failure import not_carried
 from moorage.engines.locks import Locks
@@ -141,6 +143,7 @@ class VolumeMoves:
         apps: Apps,
         metering: Metering,
         locks: Locks,
+        sources: Sources,
         size_bytes: int,
         clock: Clock,
     ) -> None:
@@ -154,6 +157,7 @@ class VolumeMoves:
         self._pair = runtime if isinstance(runtime, EnginePair) else None
         self._apart = None if self._pair is None or self._pair.shares_volumes else self._pair
         self._scratch = scratch
+        self._sources = sources
         self._reserve_bytes = reserve_bytes
         self._under_way = 0
         self._addresses = addresses
@@ -174,6 +178,9 @@ class VolumeMoves:
         if not project.volume:
             yield ""
             return
+        if project.serving_deployment_id is None and await self._begin(deployment, project):
+            yield "The app's volume, /data, began with what the export had."
+            return
         if self._locks.is_held(project.id):
             log.info("a move waits for an export of the volume", project=project.id)
         async with self._locks.alone(project.id):
@@ -184,6 +191,26 @@ class VolumeMoves:
             async with self._filled(job, deployment, project, way) as tree:
                 yield _sentence(way, tree)
         await self._tidy_safely(project.id)
+
+    async def _begin(self, deployment: Deployment, project: Project) -> bool:
+        """Fills the volume of a project of which nothing has served, if an export brought one."""
+        path = await self._sources.volume(deployment.id)
+        if path is None:
+            return False
+        part = await in_thread(part_of, path, name=VOLUME)
+        tree = Tree(path=path, digest=f"sha256:{part.sha256}", content_bytes=0, entries=0)
+        await self._runtime.stop(deployment.id)  # an attempt that was cut off may have begun it
+        await self._runtime.write_volume(self._new(deployment, project), tree)
+        failpoint("volume begun")
+        return True
+
+    def _new(self, deployment: Deployment, project: Project) -> NewVolume:
+        return NewVolume(
+            volume_id=project.id,
+            owner=project.wallet,
+            deployment_id=deployment.id,
+            size_bytes=self._size_bytes,
+        )
 
     async def tidy(self) -> None:
         """Removes what moves have left of volumes where these do not count, and their archives.
@@ -236,12 +263,6 @@ class VolumeMoves:
 
     async def _copy(self, deployment: Deployment, project: Project, way: _Way) -> Tree | None:
         """Exports the content, which nothing uses, and imports it where the deployment is."""
-        new = NewVolume(
-            volume_id=project.id,
-            owner=project.wallet,
-            deployment_id=deployment.id,
-            size_bytes=self._size_bytes,
-        )
         directory = self._scratch / project.id
         try:
             await in_thread(_make_empty, directory)
@@ -253,7 +274,7 @@ class VolumeMoves:
             )
             failpoint("volume exported")
             if tree is not None:
-                await way.after.write_volume(new, tree)
+                await way.after.write_volume(self._new(deployment, project), tree)
             return tree
         finally:
             await self._discard_archive(project.id)

@@ -4,6 +4,7 @@ from functools import cached_property
 
 from moorage.deploy.addresses.services import AddressServices
 from moorage.deploy.limits import app_limits, capacity_policy
+from moorage.deploy.sources import Sources
 from moorage.deploy.work.moving import VolumeMoves
 from moorage.deploy.work.switch import Switch
 from moorage.engines.locks import Locks
@@ -14,6 +15,7 @@ class SwitchServices(AddressServices):
     """Each is made on its first use."""
 
     _metering: Metering
+    _sources: Sources
 
     @cached_property
     def _switch(self) -> Switch:
@@ -45,6 +47,7 @@ class SwitchServices(AddressServices):
             apps=self.apps,
             metering=self._metering,
             locks=self._volume_locks,
+            sources=self._sources,
             size_bytes=app_limits(self._settings).volume_bytes,
             clock=self._clock,
         )

@@ -1,20 +1,37 @@
-"""Queries over the archives that owners of evicted projects may fetch."""
+"""Queries over archives of projects, which their owners may fetch."""
+
+from enum import StrEnum
 
 import msgspec
-from sqlalchemy import bindparam, delete, or_, select
+from sqlalchemy import and_, bindparam, delete, false, func, or_, select
 
 from moorage.storage.database import Row, Source, Statement, Transaction, Upsert
-from moorage.storage.schema import evictions, exports
+from moorage.storage.schema import evictions, exports, projects
+
+
+class ExportState(StrEnum):
+    """How far an archive is."""
+
+    MAKING = "making"
+    READY = "ready"
+    FAILED = "failed"
 
 
 class Export(msgspec.Struct, frozen=True, kw_only=True):
-    """An archive with what a project had. Whoever knows its token may fetch it."""
+    """An archive with what a project has. Whoever knows its token may fetch it."""
 
     project_id: str
+    by_owner: bool = False  # else an operator has ordered the project's deletion
     token: str
+    state: ExportState = ExportState.READY
     file_name: str  # that it is saved under by whoever fetches it
-    size_bytes: int
-    is_last: bool  # made when the project was about to be deleted
+    size_bytes: int = 0
+    sha256: str = ""
+    is_last: bool = False  # made when the project was about to be deleted
+    public_key: str | None = None  # to which variables are sealed
+    attempts: int = 0
+    reason: str = ""  # why it could not be made
+    began_at_ms: int = 0
     until_ms: int  # when it goes
 
     @property
@@ -24,22 +41,57 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _COLUMNS = [exports.c[name] for name in Export.__struct_fields__]
-_OF_PROJECT = Statement(select(*_COLUMNS).where(exports.c.project_id == bindparam("of_project")))
+_OF_PROJECT = Statement(
+    select(*_COLUMNS).where(
+        exports.c.project_id == bindparam("of_project"),
+        exports.c.by_owner == bindparam("asked_by_owner"),
+    )
+)
 _BY_TOKEN = Statement(select(*_COLUMNS).where(exports.c.token == bindparam("of_token")))
 _ALL = Statement(select(*_COLUMNS))
+_MAKING = Statement(
+    select(*_COLUMNS)
+    .where(exports.c.state == ExportState.MAKING)
+    .order_by(exports.c.began_at_ms, exports.c.project_id)
+)
+_MAKING_OF = Statement(
+    select(func.count())
+    .select_from(exports.join(projects, projects.c.id == exports.c.project_id))
+    .where(exports.c.state == ExportState.MAKING, projects.c.wallet == bindparam("of_wallet"))
+)
+_BY_SHA256 = Statement(
+    select(*_COLUMNS)
+    .select_from(exports.join(projects, projects.c.id == exports.c.project_id))
+    .where(
+        exports.c.sha256 == bindparam("of_sha256"),
+        exports.c.state == ExportState.READY,
+        exports.c.until_ms > bindparam("now_ms"),
+        projects.c.wallet == bindparam("of_wallet"),
+    )
+    .limit(1)
+)
 _ENDED = Statement(
     select(*_COLUMNS)
     .outerjoin(evictions, evictions.c.project_id == exports.c.project_id)
-    .where(or_(exports.c.until_ms <= bindparam("now_ms"), evictions.c.project_id.is_(None)))
+    .where(
+        or_(
+            exports.c.until_ms <= bindparam("now_ms"),
+            and_(exports.c.by_owner == false(), evictions.c.project_id.is_(None)),
+        )
+    )
 )
 _PUT = Statement(
     Upsert(
         table=exports,
         values={name: bindparam(name) for name in Export.__struct_fields__},
-        replaced=Export.__struct_fields__[1:],
+        replaced=Export.__struct_fields__[2:],
     )
 )
-_REMOVE = Statement(delete(exports).where(exports.c.project_id == bindparam("of_project")))
+_REMOVE = Statement(
+    delete(exports).where(
+        exports.c.token == bindparam("of_token"), exports.c.until_ms == bindparam("that_ends_ms")
+    )
+)
 
 
 def _export(row: Row) -> Export:
@@ -48,9 +100,9 @@ def _export(row: Row) -> Export:
     return msgspec.convert(fields, Export, strict=False)
 
 
-async def of_project(source: Source, project_id: str) -> Export | None:
+async def of_project(source: Source, project_id: str, *, by_owner: bool = False) -> Export | None:
     """Returns the archive of a project, if there is one."""
-    row = await source.one(_OF_PROJECT, of_project=project_id)
+    row = await source.one(_OF_PROJECT, of_project=project_id, asked_by_owner=by_owner)
     return _export(row) if row else None
 
 
@@ -65,16 +117,33 @@ async def every(source: Source) -> list[Export]:
     return [_export(row) for row in await source.all(_ALL)]
 
 
+async def making(source: Source) -> list[Export]:
+    """Returns those that are to be made, the oldest first."""
+    return [_export(row) for row in await source.all(_MAKING)]
+
+
+async def making_of(source: Source, wallet: str) -> int:
+    """Returns how many of a wallet's are to be made."""
+    row = await source.one(_MAKING_OF, of_wallet=wallet)
+    return int(row[0]) if row else 0
+
+
+async def by_sha256(source: Source, wallet: str, sha256: str, *, now_ms: int) -> Export | None:
+    """Returns an archive of one of the wallet's projects that has this digest, if there is one."""
+    row = await source.one(_BY_SHA256, of_wallet=wallet, of_sha256=sha256, now_ms=now_ms)
+    return _export(row) if row else None
+
+
 async def ended(source: Source, *, now_ms: int) -> list[Export]:
     """Returns those whose time is over, and those of evictions that were cancelled."""
     return [_export(row) for row in await source.all(_ENDED, now_ms=now_ms)]
 
 
 async def put(tx: Transaction, export: Export) -> None:
-    """Stores the archive of a project, in place of an earlier one."""
+    """Stores an archive of a project, in place of an earlier one of its kind."""
     await tx.execute(_PUT, **msgspec.structs.asdict(export))
 
 
-async def remove(tx: Transaction, project_id: str) -> None:
-    """Removes the archive of a project."""
-    await tx.execute(_REMOVE, of_project=project_id)
+async def remove(tx: Transaction, export: Export) -> None:
+    """Removes an archive, unless another took its place."""
+    await tx.execute(_REMOVE, of_token=export.token, that_ends_ms=export.until_ms)

@@ -233,6 +233,8 @@ class Evictions:
             token=secrets.token_hex(32) if earlier is None else earlier.token,
             file_name=f"{project.unique_name}.tar",
             size_bytes=archive.size_bytes,
+            sha256=archive.sha256,
+            began_at_ms=self._clock.now_ms(),
             is_last=is_last,
             until_ms=max(order.at_ms, self._clock.now_ms()) + self._kept_ms,
         )
@@ -258,5 +260,5 @@ class Evictions:
     async def _forget(self) -> None:
         for ended in await exports.ended(self._db, now_ms=self._steady.now_ms()):
             async with self._db.transaction(durable=True) as tx:
-                await exports.remove(tx, ended.project_id)
+                await exports.remove(tx, ended)
             await self._files.remove(ended)

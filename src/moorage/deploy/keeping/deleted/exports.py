@@ -1,5 +1,6 @@
 """Exports: archives of projects for their owners, made on demand or before a deletion."""
 
+import secrets
 import shutil
 import time
 from collections.abc import AsyncIterator, Collection
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from moorage.archive.project import (
     FILES,
@@ -27,22 +29,39 @@ from moorage.core import Core
 from moorage.deploy.work.moving import INSTALLED
 from moorage.engines.engine import Engine
 from moorage.engines.locks import Locks
-from moorage.errors import DeployFailed
+from moorage.errors import DeployFailed, MoorageError, RateLimited
+from moorage.failpoints import failpoint
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.records.deployment import LogKind
-from moorage.records.project import Project
-from moorage.storage.apps import deployments, domains
+from moorage.records.project import Project, ProjectStatus
+from moorage.storage.apps import deployments, domains, projects
+from moorage.storage.money import accounts
 from moorage.storage.operation import exports
-from moorage.storage.operation.exports import Export
+from moorage.storage.operation.exports import Export, ExportState
 from moorage.threads import in_thread
 
 EXPORTS = "exports"
 """The directory of archives in the data directory, and their place in a content store."""
 
+KEPT_MS = 24 * 3_600_000
+"""For how long an owner can fetch an export: it may be as large as the app's disk and volume."""
+
+_PAUSE_MS = 600_000  # between exports of a project: each reads all that it has, and costs nothing
+_RETRY_MS = 60_000  # after one that failed
+_OF_WALLET_AT_ONCE = 3
+_MAX_ATTEMPTS = 3
+_ANOTHER_KEY = (
+    "An export of this project is being made, or was made just now, for another key, or none. "
+    "Ask again later."
+)
+_TOO_MANY = "Three exports of your projects are being made. Ask again once one is ready."
 _OLD_SECONDS = 3600.0  # a file is there before its row
 _LINES = 10_000
 _MAX_LOG_LETTERS = 1 << 25  # far beyond what a log keeps; an app may write as fast as it is read
 _MAX_FILES_BYTES = 1 << 40  # the disk that they are on bounds them
+
+
+log = structlog.get_logger()
 
 
 class VolumeMoves(OSError):
@@ -171,6 +190,7 @@ class Exporter:
     async def _add_files(self, project: Project, draft: _Draft) -> None:
         serving = project.serving_deployment_id
         if serving is None:
+            draft.left_out["files"] = "no version has served"
             return
         copied = draft.directory / "files"
         try:
@@ -275,6 +295,106 @@ class Exporter:
             for key, value in found.items()
             if value != defaults[key]
         }
+
+
+async def ask_export(core: Core, project: Project, *, public_key: str | None) -> Export:
+    """Returns the export that an owner asks for: the newest if it is new enough, or another.
+
+    One of a project is made at a time, and a few of a wallet; the next one no sooner than
+    `_PAUSE_MS` after the one before. Raises RateLimited.
+    """
+    now_ms = core.clock.now_ms()
+    async with core.db.transaction(durable=True) as tx:
+        await accounts.lock(tx, project.wallet)
+        found = await exports.of_project(tx, project.id, by_owner=True)
+        if found is not None and found.until_ms > now_ms:
+            next_ms = found.began_at_ms + _PAUSE_MS
+            is_new = found.state is ExportState.MAKING or now_ms < next_ms
+            if is_new and found.state is not ExportState.FAILED:
+                if found.public_key == public_key:
+                    return found
+                raise RateLimited(max(60, (next_ms - now_ms) // 1000), _ANOTHER_KEY)
+            if is_new and now_ms < found.began_at_ms + _RETRY_MS:
+                return found
+        if await exports.making_of(tx, project.wallet) >= _OF_WALLET_AT_ONCE:
+            raise RateLimited(60, _TOO_MANY)
+        made = Export(
+            project_id=project.id,
+            by_owner=True,
+            token=secrets.token_hex(32),
+            state=ExportState.MAKING,
+            file_name=f"{project.unique_name}.tar",
+            public_key=public_key,
+            began_at_ms=now_ms,
+            until_ms=now_ms + KEPT_MS,
+        )
+        await exports.put(tx, made)
+    return made
+
+
+class OwnerExports:
+    """Makes the exports that owners ask for, one at a time, oldest first."""
+
+    def __init__(self, core: Core, exporter: Exporter, *, needed_bytes: int) -> None:
+        """`needed_bytes` must be free for one to be made."""
+        self._core = core
+        self._db = core.db
+        self._exporter = exporter
+        self._needed_bytes = needed_bytes
+
+    async def tick(self) -> None:
+        """Makes what was asked for, and removes what has ended. A crash repeats the one begun."""
+        for asked in await exports.making(self._db):
+            await self._make(asked)
+        for ended in await exports.ended(self._db, now_ms=self._core.clock.now_ms()):
+            if ended.by_owner:
+                await self._remove(ended)
+
+    async def _make(self, asked: Export) -> None:
+        project = await projects.by_id(self._db, asked.project_id)
+        if project is None or project.status in (ProjectStatus.DELETING, ProjectStatus.DELETED):
+            return await self._remove(asked)
+        begun = msgspec.structs.replace(asked, attempts=asked.attempts + 1)
+        if begun.attempts > _MAX_ATTEMPTS:
+            return await self._store(_failed(asked, "it was cut off each time: ask again later"))
+        await self._store(begun)
+        failpoint("export begun")
+        try:
+            if await in_thread(self._exporter.files.free_bytes) < self._needed_bytes:
+                return await self._store(
+                    _failed(begun, "the gateway's disk has no room for it now")
+                )
+            archive = await self._exporter.make(project, public_key=begun.public_key)
+        except (MoorageError, OSError) as error:
+            log.warning("export not made", project=project.id, error=str(error))
+            if begun.attempts < _MAX_ATTEMPTS and not isinstance(error, DeployFailed):
+                return None  # it is tried again
+            why = (
+                error.message if isinstance(error, MoorageError) else "its files can't be read now"
+            )
+            return await self._store(_failed(begun, why))
+        made = msgspec.structs.replace(
+            begun,
+            state=ExportState.READY,
+            size_bytes=archive.size_bytes,
+            sha256=archive.sha256,
+        )
+        await self._exporter.files.put(made, archive.path)
+        failpoint("export stored")
+        return await self._store(made)
+
+    async def _store(self, export: Export) -> None:
+        async with self._db.transaction(durable=True) as tx:
+            await exports.put(tx, export)
+
+    async def _remove(self, export: Export) -> None:
+        async with self._db.transaction(durable=True) as tx:
+            await exports.remove(tx, export)
+        await self._exporter.files.remove(export)
+
+
+def _failed(export: Export, why: str) -> Export:
+    return msgspec.structs.replace(export, state=ExportState.FAILED, reason=why)
 
 
 def _lacks_volume(archive: Path) -> bool:
