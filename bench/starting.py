@@ -18,7 +18,7 @@ def run() -> list[Row]:
     rows = []
     for subject, code in (
         ("import the command line", "import moorage.cli.main"),
-        ("import what `deploy` runs", "import moorage.cli.wallet.deploy"),
+        ("import what `deploy` runs", "import moorage.cli.deploy"),
     ):
         took = _median_ms([*program, code]) - bare
         note = f"median of {TIMES}, beyond Python's own {bare:.0f} ms"

@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from moorage.sdk.request import DeployRequest, File, Files
+from moorage.sdk.client import DeployRequest, File, Files
 
 USDC = "0xaf88d065e77c8cC2239327C5EDb3A432268e5831"
 PAY_TO = "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf"

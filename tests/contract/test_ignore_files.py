@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorage.sdk import ignore
+from moorage.sdk import archive
 
 NAMES = ["a", "b", "build", "x", "a.log", "keep", "#a", "!b", "a b", "logs", "[c]"]
 PARTS = [
@@ -54,15 +54,15 @@ def kept_by_git(root: Path) -> set[str]:
 
 def kept_by_us(root: Path) -> set[str]:
     kept: set[str] = set()
-    pending: list[tuple[str, tuple[ignore.Rule, ...]]] = [("", ())]
+    pending: list[tuple[str, tuple[archive.Rule, ...]]] = [("", ())]
     while pending:
         base, rules = pending.pop()
         file = root / base / ".gitignore"
         lines = file.read_bytes().decode().split("\n") if file.exists() else []
-        rules += ignore.read_rules(lines, base=base)
+        rules += archive.read_rules(lines, base=base)
         for entry in (root / base).iterdir():
             path = base + entry.name
-            if ignore.is_ignored(path, rules, is_directory=entry.is_dir()):
+            if archive.is_ignored(path, rules, is_directory=entry.is_dir()):
                 continue
             if entry.is_dir():
                 pending.append((f"{path}/", rules))

@@ -19,11 +19,9 @@ from sdk_stubs import (
 from starlette.responses import JSONResponse
 
 from moorage.chains.chain import KNOWN_CHAINS
-from moorage.mcp.local.calls import LocalCalls
-from moorage.mcp.local.purchases import Wallet
-from moorage.mcp.local.server import local_tools
+from moorage.mcp.local import LocalCalls, Wallet, local_tools
 from moorage.mcp.tools.arguments import read_arguments
-from moorage.mcp.tools.outcome import Outcome
+from moorage.mcp.tools.catalog import Outcome
 from moorage.mcp.tools.server import ToolCall
 from moorage.money import MicroUsd
 from moorage.sdk.budget import Budget

@@ -35,11 +35,10 @@ from moorage.chains.chain import KNOWN_CHAINS
 from moorage.money import MicroUsd
 from moorage.sdk import errors
 from moorage.sdk.budget import Budget
-from moorage.sdk.client import Client
+from moorage.sdk.client import Client, DeployRequest
 from moorage.sdk.journal import Journal, Payment, PaymentState
 from moorage.sdk.payer import Bought, Payer, PayStep
-from moorage.sdk.paying.offer import Offer
-from moorage.sdk.request import DeployRequest
+from moorage.sdk.payment import Offer
 from moorage.sdk.signer import Signer
 from moorage.wire.credits import ToppedUp
 from moorage.wire.deploy import Deployed

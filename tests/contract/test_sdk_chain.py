@@ -21,7 +21,7 @@ from moorage.chains.chain import Chain
 from moorage.sdk.client import Client
 from moorage.sdk.journal import Journal, Payment
 from moorage.sdk.payer import Bought, Payer, PayStep
-from moorage.sdk.paying.node import Node
+from moorage.sdk.payment import Node
 from moorage.sdk.signer import Signer
 from moorage.wire.deploy import Deployed
 from support.chains.chain_fixture import LocalChains

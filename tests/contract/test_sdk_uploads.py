@@ -22,10 +22,9 @@ from sdk_stubs import (
 from starlette.responses import Response
 
 from moorage.chains.chain import KNOWN_CHAINS
-from moorage.sdk.client import Client
+from moorage.sdk.client import Client, DeployRequest
 from moorage.sdk.journal import Journal
 from moorage.sdk.payer import Bought, Payer
-from moorage.sdk.request import DeployRequest
 from moorage.sdk.signer import Signer
 from moorage.wire.deploy import Deployed
 

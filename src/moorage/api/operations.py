@@ -11,7 +11,7 @@ from moorage.api.money.topup import top_up
 from moorage.api.status import status
 from moorage.api.uploads import store_upload
 from moorage.api.usage import show_usage
-from moorage.wire.credits import Credits, ToppedUp, TopUpBody
+from moorage.wire.credits import Credits, PaymentList, ToppedUp, TopUpBody
 from moorage.wire.deploy import DeployBody, Deployed, FilesUpload, Quoted, UploadStored, ZipUpload
 from moorage.wire.deployments import (
     Cancelled,
@@ -30,9 +30,7 @@ from moorage.wire.events import (
     WebhookShown,
 )
 from moorage.wire.exports import ExportBody, ExportItem
-from moorage.wire.links import LinkBody, LinkList, LinkMade, LinkRemoved
 from moorage.wire.logs import LogBody, ProjectLogBody
-from moorage.wire.payments import PaymentList
 from moorage.wire.projects import (
     ChangeBody,
     ManageTokenMade,
@@ -43,7 +41,15 @@ from moorage.wire.projects import (
     ProjectList,
     ProjectShown,
 )
-from moorage.wire.public import Balances, ChainList, Health
+from moorage.wire.public import (
+    Balances,
+    ChainList,
+    Health,
+    LinkBody,
+    LinkList,
+    LinkMade,
+    LinkRemoved,
+)
 from moorage.wire.usage import ProjectUsage
 
 _OF_LOGS = {

@@ -35,7 +35,7 @@ from moorage.records.project import ProjectStatus
 from moorage.storage.apps import jobs
 from moorage.storage.money import accounts, billing
 from moorage.wire.deployments import DeploymentProgress
-from moorage.wire.warnings import WarningItem
+from moorage.wire.shape import WarningItem
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from moorage.wire.signing import SigningRecipe
+from moorage.wire.problems import SigningRecipe
 
 RECIPE: Final = SigningRecipe(
     headers={

@@ -1,14 +1,69 @@
-"""The flags that say how an app is built and run: those of `moorage deploy` and `moorage plan`."""
+"""Flags and variables of a deploy, and the gateway's sentences with flags in place of fields."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, BinaryIO
 
 import msgspec
 from cyclopts import Parameter
 
-from moorage.cli.variables import VariableReader
-from moorage.sdk.request import Settings
+from moorage.sdk.client import Settings
+from moorage.sdk.errors import ClientMisconfigured
+
+
+class VariableReader:
+    """Reads `NAME=VALUE`, `NAME=@FILE`, `NAME=-` and `NAME`, for one run of a command.
+
+    `environment` is where a `NAME` alone is looked up, `stdin` what a `-` takes whole, once.
+    """
+
+    def __init__(self, environment: Mapping[str, str], stdin: BinaryIO) -> None:
+        self._environment = environment
+        self._stdin = stdin
+        self._piped: str | None = None  # the variable that took standard input
+
+    def read(self, texts: Iterable[str], *, of: str = "") -> dict[str, str]:
+        """The variables by name; `of` is the flag they came with, if one did.
+
+        Raises ClientMisconfigured, which names the variable and never shows what it holds.
+        """
+        return dict(self._read(text, of and f"{of} ") for text in texts)
+
+    def _read(self, text: str, before: str) -> tuple[str, str]:
+        name, equals, value = text.partition("=")
+        shown = f"{before}{name}"
+        if not equals:
+            if name not in self._environment:
+                raise ClientMisconfigured(f"{shown}: it is not set here; write {name}=VALUE")
+            return name, self._environment[name]
+        if value == "-":
+            return name, _text(shown, self._take_stdin(shown))
+        if value.startswith("@"):
+            return name, _text(shown, _content(shown, Path(value[1:])))
+        return name, value
+
+    def _take_stdin(self, shown: str) -> bytes:
+        if self._piped is not None:
+            raise ClientMisconfigured(f"{shown}: {self._piped} has taken standard input already")
+        self._piped = shown
+        return self._stdin.read()
+
+
+def _content(shown: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ClientMisconfigured(f"{shown}: {path} cannot be read: {error.strerror}") from error
+
+
+def _text(shown: str, content: bytes) -> str:
+    """What a file or a pipe holds, without the last line's end."""
+    try:
+        return content.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise ClientMisconfigured(f"{shown}: its value is not UTF-8 text") from None
 
 
 @Parameter(name="*", group="App")
@@ -96,3 +151,41 @@ def setting_flags() -> Iterable[tuple[str, str]]:
     for field in msgspec.structs.fields(Settings):
         default = "--" + field.name.replace("_", "-")
         yield field.encode_name, _NAMED_OTHERWISE.get(field.encode_name, default)
+
+
+_WORDS = {
+    "uniqueName": "--name",
+    "displayName": "--display-name",
+    "healthPath": "--health-path",
+    "installCommand": "--install",
+    "buildCommand": "--build",
+    "settings.volume: true": "--volume",
+    "discard_written: true": "--discard-written",
+    "settings.hasDockerfile: true": "--dockerfile",
+    "X-Payment-Chain": "--chain",
+    "X-Payment-Token": "--token",
+    "header X-Use-Existing-Credits: true": "--use-existing-credits",
+    "X-Use-Existing-Credits: true": "--use-existing-credits",
+    "POST …/domains": "`moorage domains add`",
+    "POST …/verify": "`moorage domains verify`",
+    "POST /agent/credits": "`moorage topup`",
+    "GET /agent/projects": "`moorage projects`",
+    "PUT /agent/webhook": "`moorage webhook set`",
+}
+_WORDS |= {f"settings.{name}": flag for name, flag in setting_flags()}
+_VARIABLES = {"settings.runEnvs.": "--env ", "settings.buildVars.": "--build-env "}
+_FOUND = re.compile(
+    r"(?<![\w./-])(?:"
+    + "|".join(
+        [
+            *(re.escape(each) + r"(?=\w)" for each in _VARIABLES),
+            *(re.escape(each) + r"(?![\w/-])" for each in _WORDS),
+        ]
+    )
+    + ")"
+)
+
+
+def in_cli_words(text: str) -> str:
+    """`text` with flags in place of settings, and commands in place of calls."""
+    return _FOUND.sub(lambda match: (_VARIABLES | _WORDS)[match[0]], text)

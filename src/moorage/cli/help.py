@@ -1,14 +1,15 @@
-"""What `moorage COMMAND --help` shows, in paragraphs that fit any terminal."""
+"""What `moorage COMMAND --help` and completion in a shell show."""
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from inspect import cleandoc
-from typing import Any
+from typing import Any, Literal
 
 from cyclopts import App, Parameter
 
 from moorage import __version__
-from moorage.cli.commands import Command, all_commands, exit_code_text
+from moorage.cli.commands import Command, Exit, all_commands, exit_code_text
+from moorage.cli.screen import Screen
 
 
 def build_app(commands: Sequence[Command] | None = None) -> App:
@@ -61,3 +62,27 @@ def _goes_on(before: str, line: str) -> bool:
 
 def _indentation(line: str) -> int:
     return len(line) - len(line.lstrip())
+
+
+def completion(shell: Literal["bash", "zsh", "fish"], /) -> int:
+    """Print a script that completes commands and flags in your shell.
+
+    For bash, for one: moorage completion bash > ~/.local/share/bash-completion/completions/moorage
+
+    Parameters
+    ----------
+    shell
+        Your shell.
+    """
+    app = build_app(tuple(each for each in all_commands() if _is_installed(each)))
+    Screen(json=False).result(app.generate_completion(prog_name="moorage", shell=shell))
+    return Exit.OK
+
+
+def _is_installed(command: Command) -> bool:
+    """Whether what the command needs is installed, as far as its module says."""
+    try:
+        import_module(command.path.partition(":")[0])
+    except ImportError:
+        return False
+    return True

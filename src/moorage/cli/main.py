@@ -7,8 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from moorage import __version__
-from moorage.cli.commands import Command, find_command, left_behind, overview
-from moorage.cli.exits import Exit, exit_code
+from moorage.cli.commands import Command, Exit, exit_code, find_command, left_behind, overview
 from moorage.errors import MoorageError
 
 
@@ -135,8 +134,8 @@ def _refuse(why: str, command: Command | None, *, as_json: bool) -> int:
 
 
 def _report(error: MoorageError, *, as_json: bool) -> int:
+    from moorage.cli.flags import in_cli_words
     from moorage.cli.screen import Screen, say
-    from moorage.cli.wording import in_cli_words
 
     code = exit_code(error)
     Screen(json=as_json).document(error_document(error, code))

@@ -64,7 +64,7 @@ from moorage.gateway.state.configuration import take_configuration
 from moorage.gateway.state.data_directory import open_data_directory
 from moorage.gateway.state.reload import Reload
 from moorage.loop import Keeps, always
-from moorage.mcp.remote.endpoint import McpEndpoint
+from moorage.mcp.remote import McpEndpoint
 from moorage.pages.sessions.confirmation import Confirmations
 from moorage.pages.sessions.doors import wallet_doors
 from moorage.pages.sessions.gate import operator_gate, wallet_gate

@@ -13,7 +13,7 @@ import msgspec
 from moorage.money import MICRO_USD_PER_USD, AtomicUnits, MicroUsd, usd_text
 from moorage.sdk.errors import BudgetExceeded, ClientMisconfigured
 from moorage.sdk.journal import Payment, PaymentState
-from moorage.sdk.paying.offer import dollars_up
+from moorage.sdk.payment import dollars_up
 
 PER_CALL = "MOORAGE_MAX_USD_PER_CALL"
 PER_DAY = "MOORAGE_BUDGET_USD"

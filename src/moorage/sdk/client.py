@@ -1,25 +1,23 @@
-"""The gateway's calls, one method each (contract §1.2 and §1.4)."""
+"""The gateway's calls, one method each (contract §1.2 and §1.4), and what is sent with them."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from functools import cached_property
+from hashlib import sha256
 from urllib.parse import quote, urlencode
 
 import msgspec
 
-from moorage.sdk.answers import Answer, read_answer
 from moorage.sdk.errors import (
     AnswerLost,
     AnswerUnreadable,
     ClientError,
     FollowTimedOut,
+    GatewayError,
     RequestRefused,
 )
-from moorage.sdk.links import LinkCalls
-from moorage.sdk.paying.authorization import HEADER as AUTHORIZATION
-from moorage.sdk.request import DeployRequest, PaymentProof
-from moorage.sdk.transport import path_of, read_events
-from moorage.sdk.uploads import StoredUploads
+from moorage.sdk.payment import HEADER as AUTHORIZATION
+from moorage.sdk.transport import Answer, Transport, path_of, read_answer, read_events
 from moorage.wire.credits import Credits, ToppedUp, TopUpBody
 from moorage.wire.deploy import Deployed, UploadStored
 from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress
@@ -34,8 +32,147 @@ from moorage.wire.projects import (
     ProjectList,
     ProjectShown,
 )
-from moorage.wire.public import Balances, ChainList, Health
+from moorage.wire.public import (
+    Balances,
+    ChainList,
+    Health,
+    LinkBody,
+    LinkList,
+    LinkMade,
+    LinkRemoved,
+)
 from moorage.wire.usage import ProjectUsage
+
+_LINKS = path_of("agent", "links")
+
+
+class LinkCalls(Transport):
+    """What a `Client` calls to make, list and remove links."""
+
+    async def dashboard(self) -> LinkMade:
+        """Makes a link that opens this wallet's pages once, within 10 minutes."""
+        return await self.make_link(LinkBody(once=True))
+
+    async def make_link(self, link: LinkBody) -> LinkMade:
+        """Makes a link; its URL is in this answer alone."""
+        body = msgspec.json.encode(link)
+        return await self._patiently(
+            lambda: self._send("POST", _LINKS, LinkMade, body=body), even_if_lost=False
+        )
+
+    async def links(self) -> LinkList:
+        """Returns this wallet's read-only links, and when each was last opened."""
+        return await self._get(_LINKS, LinkList)
+
+    async def remove_link(self, link_id: str) -> LinkRemoved:
+        """Ends a link, and whatever it has opened."""
+        path = path_of("agent", "links", link_id)
+        return await self._patiently(
+            lambda: self._send("DELETE", path, LinkRemoved), even_if_lost=False
+        )
+
+
+class File(msgspec.Struct, frozen=True):
+    """A file of the upload; `content` is sent as base64."""
+
+    path: str
+    content: bytes
+
+
+class Files(msgspec.Struct, frozen=True, tag_field="type", tag="files"):
+    """An upload file by file."""
+
+    files: tuple[File, ...]
+
+
+class Zip(msgspec.Struct, frozen=True, tag_field="type", tag="zip"):
+    """An upload as one archive; `data` is sent as base64."""
+
+    data: bytes
+    filename: str
+
+
+class Stored(msgspec.Struct, frozen=True, tag_field="type", tag="digest"):
+    """An upload that the gateway has stored, named by its SHA-256 in hex."""
+
+    sha256: str
+
+
+class Settings(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """The settings that differ from the gateway's defaults; `None` leaves the default."""
+
+    port: int | None = None
+    runtime: str | None = None
+    install_command: str | None = None
+    build_command: str | None = None
+    run_command: str | None = None
+    framework: str | None = None
+    has_dockerfile: bool = False
+    directory_path: str | None = None
+    build_dir: str | None = None
+    run_envs: dict[str, str] | None = None
+    build_vars: dict[str, str] | None = None
+    health_path: str | None = None
+    volume: bool = False
+
+
+class DeployRequest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    """The body of `POST /agent/deploy`. Equal requests encode to equal bytes."""
+
+    unique_name: str
+    display_name: str
+    upload: Files | Zip | Stored
+    description: str | None = None
+    months: int = 1
+    settings: Settings = Settings()
+    discard_written: bool | None = msgspec.field(name="discard_written", default=None)
+    """Whether what the running version has written may be lost; False: the gateway refuses."""
+
+    def encode(self) -> bytes:
+        """Encodes the body: the same bytes each time, because the gateway compares digests."""
+        return msgspec.json.encode(self)
+
+
+class PaymentProof(msgspec.Struct, frozen=True):
+    """A transaction that pays; or an authorization, as its header has it."""
+
+    tx_hash: str
+    chain: str
+    token: str
+    authorization: str = ""
+
+
+_LACKING = frozenset({404, 405})  # of a gateway that knows no such endpoint
+
+
+class StoredUploads:
+    """What this client has stored. An upload that can't be stored goes along with its request."""
+
+    def __init__(self, put: Callable[[str, bytes], Awaitable[object]]) -> None:
+        """`put` stores a body under its SHA-256 in hex. It raises ClientError."""
+        self._put = put
+        self._known: set[str] = set()
+        self._is_lacking = False
+
+    async def named(self, request: DeployRequest) -> DeployRequest:
+        """Returns the request with its upload stored and named, or as it is."""
+        if self._is_lacking or isinstance(request.upload, Stored):
+            return request
+        content = msgspec.json.encode(request.upload)
+        digest = sha256(content).hexdigest()
+        if digest not in self._known:
+            try:
+                await self._put(digest, content)
+            except ClientError as error:  # the request itself tells what is wrong
+                self._is_lacking = isinstance(error, GatewayError) and error.status in _LACKING
+                return request
+            self._known.add(digest)
+        return msgspec.structs.replace(request, upload=Stored(sha256=digest))
+
+    def forget(self) -> None:
+        """Has uploads stored again: the gateway keeps them no longer."""
+        self._known.clear()
+
 
 _WEBHOOK = "/agent/webhook"
 _NUMBERS = msgspec.json.Encoder(decimal_format="number")

@@ -9,8 +9,7 @@ from moorage.planning.plan import Plan, Settings
 from moorage.wire.credits import BuildAllowance
 from moorage.wire.problems import Bought, PaymentTold
 from moorage.wire.projects import VariableNames
-from moorage.wire.shape import Absent, Body, CamelBody
-from moorage.wire.warnings import WarningItem
+from moorage.wire.shape import Absent, Body, CamelBody, WarningItem
 
 
 class UploadedFile(Body, frozen=True, kw_only=True):

@@ -7,8 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 from moorage.errors import FailureCause
 from moorage.planning.plan import Plan
 from moorage.records.deployment import DeploymentStatus, Origin
-from moorage.wire.shape import Absent, Body, CamelBody, Time
-from moorage.wire.warnings import WarningItem
+from moorage.wire.shape import Absent, Body, CamelBody, Time, WarningItem
 
 Stage = Annotated[
     str,

@@ -7,9 +7,16 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from moorage.wire.public import ChainItem
-from moorage.wire.shape import Absent, Body
-from moorage.wire.signing import SigningRecipe
-from moorage.wire.warnings import WarningItem
+from moorage.wire.shape import Absent, Body, WarningItem
+
+
+class SigningRecipe(Body, frozen=True, kw_only=True):
+    """The four headers of a signed request, and an example."""
+
+    headers: Annotated[dict[str, str], Meta(description="what each header holds")]
+    text: Annotated[str, Meta(description="the text to sign by personal_sign (EIP-191)")]
+    example_private_key: str
+    example: Annotated[dict[str, str], Meta(description="the headers that this key signs")]
 
 
 class PaymentState(StrEnum):

@@ -7,8 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from moorage.records.project import ProjectStatus
 from moorage.wire.credits import Purse
-from moorage.wire.shape import Absent, Body, CamelBody, Time
-from moorage.wire.warnings import WarningItem
+from moorage.wire.shape import Absent, Body, CamelBody, Time, WarningItem
 
 
 class ProjectItem(CamelBody, frozen=True, kw_only=True):

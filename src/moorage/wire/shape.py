@@ -1,9 +1,10 @@
-"""What the bodies of the contract have in common."""
+"""The base of all shapes, and the warnings that many of them carry."""
 
+from enum import StrEnum
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,3 +22,23 @@ class Absent(NamedTuple):
 
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+
+
+class WarningCode(StrEnum):
+    """What a warning is about."""
+
+    FILES_NOT_KEPT = "files_not_kept"  # files that the app writes are lost at the next deploy
+    FILES_WRITTEN = "files_written"  # the running version has written some, which a deploy replaces
+    DOCKERFILE_IGNORED = "dockerfile_ignored"  # there is one, and hasDockerfile is not true
+    PART_LEFT_OUT = "part_left_out"  # a directory of pages, or with a program, that is not used
+    UNKNOWN_FIELD = "unknown_field"  # of the body, which has no effect
+    CREDENTIAL = "secret_in_upload"  # such as a key, a token, a wallet, a .env
+
+
+class WarningItem(Body, frozen=True, kw_only=True):
+    """What may go wrong, and how to prevent it; nothing was refused."""
+
+    code: Annotated[str, Meta(extra_json_schema={"enum": [*WarningCode]})]
+    message: str
+    path: Annotated[str, Meta(description="the file of the upload")] | UnsetType = UNSET
+    field: Annotated[str, Meta(description="the field of the body")] | UnsetType = UNSET

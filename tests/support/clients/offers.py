@@ -6,7 +6,7 @@ import msgspec
 
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.money import AtomicUnits, MicroUsd
-from moorage.sdk.paying.offer import Offer
+from moorage.sdk.payment import Offer
 
 PAY_TO = "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf"
 

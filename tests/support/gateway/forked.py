@@ -24,7 +24,7 @@ FORKS.set_forkserver_preload(
         "moorage.cli.connection",
         "moorage.cli.help",
         "moorage.cli.main",
-        "moorage.cli.operator.operate",
+        "moorage.cli.operator.gateway",
         "moorage.gateway.dev",
         "moorage.gateway.serve",
         "moorage.operate.audit.report",

@@ -14,7 +14,7 @@ from moorage.wire.credits import TopUpBody
 from moorage.wire.deployments import RollbackBody
 from moorage.wire.domains import DomainBody
 from moorage.wire.events import WebhookBody
-from moorage.wire.links import LinkBody
+from moorage.wire.public import LinkBody
 
 TAKES = "is not known here; this takes deploymentId"
 LONG = "deploymentId: must be a string of at most 64 characters"
@@ -70,7 +70,7 @@ READERS = {
     "api/connections/arrival.py",  # these pass on what arrives, or watch for who leaves
     "api/http/caller.py",
     "api/http/in_process.py",
-    "mcp/remote/endpoint.py",
+    "mcp/remote.py",
 }
 
 

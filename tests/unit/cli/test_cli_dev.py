@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.cli.operator.operate import next_command
+from moorage.cli.operator.gateway import next_command
 
 HERE = Path("/clone")
 

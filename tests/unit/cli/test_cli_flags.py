@@ -6,10 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from moorage.cli.flags import AppFlags, setting_flags
+from moorage.cli.flags import AppFlags, VariableReader, in_cli_words, setting_flags
 from moorage.cli.main import run
-from moorage.cli.variables import VariableReader
-from moorage.cli.wording import in_cli_words
 from moorage.planning import plan
 from moorage.wire.projects import ChangeBody
 

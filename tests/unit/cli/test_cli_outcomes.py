@@ -7,21 +7,19 @@ from typing import Any
 
 import pytest
 
-from moorage.cli.commands import CLIENT_COMMANDS, overview
-from moorage.cli.exits import Exit, exit_code
+from moorage.cli.account import topup_document, topup_text
+from moorage.cli.commands import CLIENT_COMMANDS, Exit, exit_code, overview
+from moorage.cli.deploy import deploy_document, deploy_lines
 from moorage.cli.main import error_document, hint, run
-from moorage.cli.paying import approver, offer_text, step_teller
+from moorage.cli.progress import approver, offer_text, step_teller
+from moorage.cli.projects import project_lines, status_text
 from moorage.cli.screen import Screen, counted, printable, table_lines
-from moorage.cli.wallet.configuration import project_lines
-from moorage.cli.wallet.deploy import deploy_document, deploy_lines
-from moorage.cli.wallet.projects import status_text
-from moorage.cli.wallet.topup import topup_document, topup_text
 from moorage.errors import ConfigurationInvalid, MoorageError, PlanNotFound
 from moorage.sdk import errors
-from moorage.sdk.answers import read_answer
 from moorage.sdk.budget import read_dollars
 from moorage.sdk.journal import Payment
 from moorage.sdk.payer import Bought, PayStep
+from moorage.sdk.transport import read_answer
 from moorage.wire.credits import ToppedUp
 from moorage.wire.deploy import Deployed
 from moorage.wire.deployments import DeploymentList, DeploymentProgress

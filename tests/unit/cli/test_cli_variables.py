@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.cli.variables import VariableReader
+from moorage.cli.flags import VariableReader
 from moorage.sdk.errors import ClientMisconfigured
 
 

@@ -17,8 +17,12 @@ from moorage.api.http.bodies import IN_LOOP_BYTES
 from moorage.api.http.managed import bearer_token, is_covered
 from moorage.auth.client_address import TrustedProxies
 from moorage.auth.rate_limit import MemoryRateLimiter
-from moorage.mcp.remote.catalog import remote_tools
-from moorage.mcp.remote.endpoint import MAX_BODY_BYTES, MAX_CALLS_OF_AN_ADDRESS, McpEndpoint
+from moorage.mcp.remote import (
+    MAX_BODY_BYTES,
+    MAX_CALLS_OF_AN_ADDRESS,
+    McpEndpoint,
+    remote_tools,
+)
 from moorage.parsers.job import Answer, JsonRead, ReadJson
 from moorage.parsers.pool import ParserPool
 from moorage.payments.protocols.mpp import parse_credential

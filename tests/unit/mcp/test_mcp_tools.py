@@ -12,14 +12,17 @@ from moorage.api.http.payment.payment_advice import payment_actions
 from moorage.api.http.problems import error_response
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import PaymentMalformed, PaymentPending, PaymentShort
-from moorage.mcp.local.server import local_tools, with_limits
-from moorage.mcp.remote.arguments import DeployUpload
-from moorage.mcp.remote.catalog import remote_tools
+from moorage.mcp.local import local_tools, with_limits
+from moorage.mcp.remote import DeployUpload, remote_tools
 from moorage.mcp.tools.arguments import ArgumentsInvalid, read_arguments
-from moorage.mcp.tools.catalog import INSTRUCTIONS, Tool
-from moorage.mcp.tools.outcome import NEVER_ANEW
-from moorage.mcp.tools.outcomes import deletion_preview, status_of
-from moorage.mcp.tools.wording import in_tool_words
+from moorage.mcp.tools.catalog import (
+    INSTRUCTIONS,
+    NEVER_ANEW,
+    Tool,
+    deletion_preview,
+    in_tool_words,
+    status_of,
+)
 from moorage.money import MicroUsd
 from moorage.payments.protocols.demand import PaymentRequired
 from moorage.payments.protocols.evidence import default_means

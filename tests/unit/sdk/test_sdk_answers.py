@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from moorage.sdk.answers import read_answer
+from moorage.sdk.transport import read_answer
 from moorage.wire.credits import Credits
 from moorage.wire.deploy import Deployed
 from moorage.wire.deployments import DeploymentItem, DeploymentProgress

@@ -9,8 +9,8 @@ import pytest
 
 from moorage.sdk import archive
 from moorage.sdk.archive import collect, list_files
+from moorage.sdk.client import Files, Zip
 from moorage.sdk.errors import DirectoryInvalid
-from moorage.sdk.request import Files, Zip
 
 
 def fill(directory: Path, **files: str) -> Path:

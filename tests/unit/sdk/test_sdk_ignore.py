@@ -2,7 +2,7 @@
 
 import pytest
 
-from moorage.sdk.ignore import DEFAULTS, is_ignored, read_rules
+from moorage.sdk.archive import DEFAULTS, is_ignored, read_rules
 
 
 def left(path: str, *lines: str, base: str = "", directory: bool = False) -> bool:

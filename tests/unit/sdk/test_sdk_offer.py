@@ -8,17 +8,17 @@ import pytest
 from moorage.chains.chain import KNOWN_CHAINS, Token
 from moorage.chains.signing import ChainTransaction
 from moorage.money import AtomicUnits
-from moorage.sdk.answers import read_answer
 from moorage.sdk.errors import BalanceShort, QuoteInconsistent
-from moorage.sdk.paying.node import SendingTerms
-from moorage.sdk.paying.offer import (
+from moorage.sdk.payment import (
     Offer,
+    SendingTerms,
     money_text,
     read_offer,
     said_balance,
     unsigned_transfer,
     with_balance,
 )
+from moorage.sdk.transport import read_answer
 from moorage.wire.problems import PaymentDemand
 from moorage.wire.public import Balances
 from support.clients.offers import PAY_TO, an_offer

@@ -5,8 +5,7 @@ import json
 import pytest
 
 from moorage.sdk import errors
-from moorage.sdk.answers import read_refusal
-from moorage.sdk.transport import normalise_gateway_url
+from moorage.sdk.transport import normalise_gateway_url, read_refusal
 
 QUOTE = {
     "error": "Payment required",

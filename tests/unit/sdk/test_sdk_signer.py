@@ -7,8 +7,7 @@ from eth_account import Account
 from eth_account.messages import encode_defunct
 
 from moorage.sdk.errors import ClientMisconfigured
-from moorage.sdk.paying.node import SendingTerms
-from moorage.sdk.paying.offer import unsigned_transfer
+from moorage.sdk.payment import SendingTerms, unsigned_transfer
 from moorage.sdk.signer import Signer
 from moorage.signing.signed_request import Target
 from support.clients.offers import an_offer

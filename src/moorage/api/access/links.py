@@ -16,7 +16,7 @@ from moorage.auth.links import DAY_MS, ONCE_MS, LinkOrder, Links
 from moorage.clock import iso_utc
 from moorage.errors import InvalidField
 from moorage.records.access import Link
-from moorage.wire.links import LinkBody, LinkItem, LinkList, LinkMade, LinkRemoved
+from moorage.wire.public import LinkBody, LinkItem, LinkList, LinkMade, LinkRemoved
 
 _USUAL_DAYS = 7
 

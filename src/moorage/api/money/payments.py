@@ -18,7 +18,7 @@ from moorage.money import decimal_text
 from moorage.records.payments import Payment, Refund
 from moorage.storage.money import payments
 from moorage.storage.money.payments import Key, PaidFor
-from moorage.wire.payments import PaymentItem, PaymentList, RefundItem
+from moorage.wire.credits import PaymentItem, PaymentList, RefundItem
 
 _MAX_ITEMS = 100
 _DEFAULT_ITEMS = 20

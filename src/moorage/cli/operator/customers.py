@@ -1,14 +1,431 @@
-"""`moorage wallets`, `moorage projects --all` and `moorage credit`: the gateway's customers."""
+"""The operator's commands over customers: wallets, credits, suspension, eviction, prices, rules."""
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from moorage.cli.exits import Exit
-from moorage.cli.operator.options import DEFAULTS, OperatorOptions, reason_option, wallet_option
+from cyclopts import Parameter
+
+from moorage.cli.commands import Exit
+from moorage.cli.operator.gateway import (
+    DEFAULTS,
+    OperatorOptions,
+    reason_option,
+    time_option,
+    wallet_option,
+)
+from moorage.cli.screen import Screen, counted
 
 if TYPE_CHECKING:
     from moorage.money import MicroUsd
+    from moorage.operate.customers.evictions import EvictedProject
+    from moorage.operate.customers.prices import ProjectPrice
+    from moorage.operate.customers.suspension import Subject
+    from moorage.records.project import Project
     from moorage.storage.money.grants import Grant
+
+
+def suspend(
+    name: str = "",
+    /,
+    *,
+    reason: str = "",
+    wallet: str = "",
+    options: OperatorOptions = DEFAULTS,
+) -> int:
+    """Suspend a project whatever its credits: `moorage suspend NAME --reason "…"`.
+
+    A running gateway stops it within seconds and ends its billing. Its name, files and credits are
+    kept until its owner deletes it or `moorage resume` lifts this.
+
+    Parameters
+    ----------
+    name
+        The project's name.
+    reason
+        Why: told to whoever deployed it.
+    wallet
+        Instead all projects of this wallet, and whatever it would deploy. Its credits stay, and can
+        be refunded.
+    """
+    from moorage.operate.customers.suspension import run_suspend
+
+    settings, subject = options.settings(), _subject(name, wallet)
+    found = asyncio.run(run_suspend(settings, subject, reason_option(reason)))
+    _tell(options.screen(), "suspended", found)
+    return Exit.OK
+
+
+def resume(
+    name: str = "",
+    /,
+    *,
+    wallet: str = "",
+    options: OperatorOptions = DEFAULTS,
+) -> int:
+    """Lift what `moorage suspend` did; from then on credits decide whether an app runs.
+
+    Parameters
+    ----------
+    name
+        The project's name.
+    wallet
+        Instead everything of this wallet, single projects as well.
+    """
+    from moorage.operate.customers.suspension import run_unsuspend
+
+    settings, subject = options.settings(), _subject(name, wallet)
+    _tell(options.screen(), "resumed", asyncio.run(run_unsuspend(settings, subject)))
+    return Exit.OK
+
+
+def suspended(*, options: OperatorOptions = DEFAULTS) -> int:
+    """List the projects and wallets that you have suspended, and why."""
+    from moorage.operate.customers.suspension import run_suspended
+
+    found = asyncio.run(run_suspended(options.settings()))
+    screen = options.screen()
+    screen.document({"suspended": [each._asdict() for each in found]})
+    rows = [(each.unique_name or "(all)", each.wallet, each.reason) for each in found]
+    screen.table(("NAME", "WALLET", "REASON"), rows, none="Nothing is suspended.")
+    return Exit.OK
+
+
+def _subject(name: str, wallet: str) -> "Subject":
+    from moorage.errors import InvalidField
+    from moorage.operate.customers.suspension import Subject
+
+    if bool(name) == bool(wallet):
+        raise InvalidField("NAME", "name a project, or a wallet with --wallet")
+    return Subject(name, wallet_option("--wallet", wallet))
+
+
+def _tell(screen: Screen, done: str, found: "list[Project]") -> None:
+    listed = [{"id": each.id, "name": each.unique_name, "wallet": each.wallet} for each in found]
+    screen.document({done: listed})
+    for each in found:
+        screen.result(f"{each.unique_name} of {each.wallet} is {done}")
+    if not found:
+        screen.note(f"no project is {done} by this")
+
+
+def evict(
+    name: str = "",
+    /,
+    *,
+    reason: str = "",
+    days: float = 14.0,
+    export: bool = True,
+    cancel: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
+) -> int:
+    """Delete a project of anybody's for good: `moorage evict NAME --reason "…" --days 14`.
+
+    Its owner is told by an event, with the reason and the date, and by another one where to fetch
+    what it has; the wallet keeps its credits. A running gateway makes that archive, and deletes the
+    project when it is due, but not before there is one. Without a name, lists what is to be
+    deleted, what could not be, and why. To stop a project and keep it, see `moorage suspend`.
+
+    Parameters
+    ----------
+    name
+        The project's name.
+    reason
+        Why: told to its owner.
+    days
+        How many days it has left; 0 deletes it at once.
+    export
+        Give its owner an archive of files, volume and logs first.
+    cancel
+        Keep it after all.
+    """
+    from moorage.errors import InvalidField
+    from moorage.operate.customers.evictions import run_evict, run_evicted, run_keep
+
+    settings = options.settings()
+    if not 0 <= days <= 3650:
+        raise InvalidField("--days", "must be from 0 to 3650")
+    kept = ""
+    if cancel or reason:
+        if not name:
+            raise InvalidField("NAME", "name the project")
+        if cancel:
+            kept = asyncio.run(run_keep(settings, name))
+        else:
+            told = reason_option(reason)
+            asyncio.run(run_evict(settings, name, reason=told, days=days, with_export=export))
+    elif name:
+        raise InvalidField("--reason", "say why, for its owner")
+    found = asyncio.run(run_evicted(settings))
+    screen = options.screen()
+    screen.document({"evictions": found})
+    if kept:
+        screen.result(f"{kept} is kept: it is not to be deleted any more.")
+    if found or not kept:
+        screen.table(
+            ("NAME", "DELETED AT", "WALLET", "REASON"),
+            [(each.name, each.at, each.wallet, each.reason) for each in found],
+            none="No project is to be deleted.",
+        )
+    for line in (line for each in found for line in waits(each)):
+        screen.result(line)
+    return Exit.OK
+
+
+def waits(project: "EvictedProject") -> list[str]:
+    """Lines on why a deletion waits, what that means, and what to do; none if nothing failed."""
+    name, failed = project.name, project.failed
+    if failed is None:
+        return []
+    can_do_without = project.with_export and not project.has_begun
+    undone = "exported" if can_do_without else "deleted"
+    lines = ["", f"{name} could not be {undone} at {failed.at}: {failed.why}"]
+    again = "It is tried again by itself, each hour at least."
+    if project.has_begun:
+        return [*lines, f"  Its deletion has begun, and can't be cancelled. {again}"]
+    lines.append(f"  Nothing of it is deleted. {again} Fix the cause, or:")
+    evict = f"  moorage evict {name}"
+    if can_do_without:
+        lines.append(f'{evict} --reason "…" --days 0 --no-export   deletes it without an archive')
+    return [*lines, f"{evict} --cancel   keeps it"]
+
+
+_NOTHING_SAID = "(nothing is said)"
+
+
+def maintenance(
+    what: Literal["on", "off", "show"] = "show",
+    words: str = "",
+    /,
+    *,
+    options: OperatorOptions = DEFAULTS,
+) -> int:
+    """Refuse new deploys for a while: `moorage maintenance on "back at 14:00 UTC"`.
+
+    All that runs goes on, as do top-ups, rollbacks, restarts and deployments that were accepted or
+    paid for before. It takes effect at once, in all gateways of the database.
+
+    Parameters
+    ----------
+    what
+        `on`, `off`, or `show`.
+    words
+        What whoever would deploy is told.
+    """
+    from moorage.operate.customers.house_rules import run_maintenance, run_notices
+
+    settings = options.settings()
+    if what != "show":
+        asyncio.run(run_maintenance(settings, begin=what == "on", words=words.strip()))
+    text = asyncio.run(run_notices(settings)).get("maintenance")
+    screen = options.screen()
+    screen.document({"maintenance": text is not None, "text": text or ""})
+    if text is None:
+        screen.result("No maintenance: deploys are taken.")
+    else:
+        screen.result(f"Maintenance: new deploys are refused. {text or _NOTHING_SAID}")
+    return Exit.OK
+
+
+def announce(
+    words: str = "",
+    /,
+    *,
+    end: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
+) -> int:
+    """Tell all customers something: `moorage announce "prices change on 1 May"`.
+
+    Each wallet that has a project gets an event (`gateway.announcement`), and so its webhook;
+    `GET /agent/credits` shows it until `--end`, or the next one. Without words, shows the current
+    one.
+
+    Parameters
+    ----------
+    words
+        What they are told.
+    end
+        Show it no longer.
+    """
+    from moorage.operate.customers.house_rules import run_announce, run_notices
+
+    settings = options.settings()
+    told = 0
+    if words.strip() or end:
+        told = asyncio.run(run_announce(settings, "" if end else words.strip()))
+    text = asyncio.run(run_notices(settings)).get("announcement", "")
+    screen = options.screen()
+    screen.document({"announcement": text, "told": told})
+    screen.result(text or "Nothing is announced.")
+    if told:
+        screen.note(f"told to {counted(told, 'wallet')}")
+    return Exit.OK
+
+
+def allow(
+    wallet: str = "",
+    /,
+    *,
+    listed: bool | None = None,
+    projects: int | None = None,
+    options: OperatorOptions = DEFAULTS,
+) -> int:
+    """List a wallet, or change how many projects it may have: `moorage allow 0x… --listed`.
+
+    With the setting `listed_wallets_only` only listed wallets can deploy and pay. Without a wallet,
+    shows what single wallets are allowed. To ban one, see `moorage suspend --wallet`.
+
+    Parameters
+    ----------
+    wallet
+        The wallet.
+    listed
+        List it, or take it off the list.
+    projects
+        How many projects it may have, in place of `projects_per_wallet`; -1: as that says.
+    """
+    from moorage.errors import InvalidField
+    from moorage.operate.customers.house_rules import run_allow, run_allowed
+
+    settings = options.settings()
+    changes = listed is not None or projects is not None
+    if bool(wallet) != changes:
+        raise InvalidField(
+            "WALLET", "name a wallet and --listed, --no-listed or --projects N; or nothing at all"
+        )
+    if changes:
+        address = wallet_option("WALLET", wallet)
+        asyncio.run(run_allow(settings, address, listed=listed, max_projects=projects))
+    found = asyncio.run(run_allowed(settings))
+    screen = options.screen()
+    screen.document({"wallets": found})
+    screen.table(
+        ("WALLET", "LISTED", "PROJECTS"),
+        [
+            (
+                each.wallet,
+                "yes" if each.is_listed else "no",
+                "as the setting" if each.max_projects is None else str(each.max_projects),
+            )
+            for each in found
+        ],
+        none="Every wallet is allowed the same.",
+    )
+    return Exit.OK
+
+
+def prices(
+    what: Literal["show", "preview", "order", "cancel"] = "show",
+    date: str = "",
+    /,
+    *,
+    reason: str = "",
+    options: OperatorOptions = DEFAULTS,
+) -> int:
+    """Give projects that there are the price list's price: `moorage prices preview 2027-03-01`.
+
+    A project keeps the price that it was made with until you order another: that of the settings.
+    It counts from the date; a higher one not before the project has run for the months that its
+    first deploy paid for. Each owner is told by an event, now and when it counts.
+
+    Parameters
+    ----------
+    what
+        `show` lists what projects cost and what is ordered, `preview` what an order would change;
+        `order` orders it; `cancel` takes back what does not count yet.
+    date
+        From when the new price counts: 2027-03-01 or 2027-03-01T10:00:00Z. A higher one at least
+        `price_notice_days` from now.
+    reason
+        Why: told to the owners of an order, and kept for `moorage acts`.
+    """
+    from moorage.operate.customers.prices import run_cancel, run_order, run_preview, run_prices
+
+    settings, screen = options.settings(), options.screen()
+    if what == "cancel":
+        kept = asyncio.run(run_cancel(settings, reason=reason_option(reason)))
+        screen.document({"cancelled": kept})
+        screen.result(f"Taken back: {counted(kept, 'project')} will not change in price.")
+        return Exit.OK
+    if what == "show":
+        found = asyncio.run(run_prices(settings))
+    elif what == "preview":
+        found = asyncio.run(run_preview(settings, from_ms=_date(date)))
+    else:
+        why = reason_option(reason)
+        found = asyncio.run(run_order(settings, from_ms=_date(date), reason=why))
+    screen.document({"prices": found})
+    _show(screen, found, none="There is no project." if what == "show" else "No price changes.")
+    if what == "order" and found:
+        screen.note("Told to their owners. New projects cost it from the next restart on.")
+    return Exit.OK
+
+
+def _date(text: str) -> int:
+    from moorage.errors import InvalidField
+
+    if not text:
+        raise InvalidField("DATE", "say from when the new price counts, such as 2027-03-01")
+    return time_option("DATE", text, default=0)
+
+
+def _show(screen: Screen, found: Sequence["ProjectPrice"], *, none: str) -> None:
+    from moorage.clock import iso_utc
+    from moorage.money import usd_text
+
+    screen.table(
+        ("NAME", "A MONTH", "THEN", "FROM", "WALLET"),
+        [
+            (
+                each.name,
+                usd_text(each.now),
+                "" if each.then is None else usd_text(each.then),
+                "" if each.from_ms is None else iso_utc(each.from_ms),
+                each.wallet,
+            )
+            for each in found
+        ],
+        none=none,
+    )
+
+
+def operator(
+    action: Literal["link", "end"],
+    /,
+    *,
+    reason: str = "",
+    options: OperatorOptions = DEFAULTS,
+) -> int:
+    """Print a link that opens the operator's pages: `moorage operator link`.
+
+    It opens them once, within 10 minutes, in a browser that reaches the operator's port; what is
+    done there is recorded under your name. From elsewhere: `ssh -L 8403:127.0.0.1:8403 HOST`.
+
+    `moorage operator end` signs every operator out, and takes back the links that nobody opened.
+
+    Parameters
+    ----------
+    action
+        Make a link, or end all access.
+    reason
+        Of `end`: why, for `moorage acts`.
+    """
+    from moorage.operate.access import run_operator_end, run_operator_link
+
+    settings, screen = options.settings(), options.screen()
+    if action == "end":
+        ended = asyncio.run(run_operator_end(settings, reason=reason_option(reason)))
+        screen.document(ended)
+        screen.result(f"Ended {ended.sessions} sessions, and took back {ended.links} links.")
+        return Exit.OK
+    made = asyncio.run(run_operator_link(settings))
+    until = datetime.fromtimestamp(made.expires_ms // 1000, UTC).isoformat()
+    screen.document({"url": made.url, "expires_at": until.replace("+00:00", "Z")})
+    screen.result(made.url)
+    screen.note("It opens once, within 10 minutes.")
+    return Exit.OK
+
 
 _MIB = 1024 * 1024
 

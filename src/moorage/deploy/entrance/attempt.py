@@ -13,7 +13,7 @@ from moorage.records.deployment import Finding
 from moorage.records.project import Variables
 from moorage.storage.idempotency import Claim
 from moorage.uploads.request import DeployRequest
-from moorage.wire.warnings import WarningItem
+from moorage.wire.shape import WarningItem
 
 
 class DeployAttempt(msgspec.Struct, frozen=True):

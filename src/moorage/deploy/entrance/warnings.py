@@ -8,7 +8,7 @@ from moorage.deploy.entrance.situation import Situation
 from moorage.engines.engine import WrittenFiles
 from moorage.errors import UploadInvalid
 from moorage.records.deployment import Finding, FindingKind, said_left_out
-from moorage.wire.warnings import WarningCode, WarningItem
+from moorage.wire.shape import WarningCode, WarningItem
 
 _CREDENTIALS = (FindingKind.CREDENTIAL_FILE, FindingKind.CREDENTIAL_TEXT)
 

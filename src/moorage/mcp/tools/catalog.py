@@ -1,5 +1,6 @@
 """The eighteen tools, as both servers list them; they differ in what `deploy` and `quote` take."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,118 @@ import msgspec
 
 from moorage.mcp.tools import arguments
 from moorage.mcp.tools.arguments import UNLISTED, Arguments
+
+_WORDS = {
+    "POST /agent/deploy": "deploy",
+    "POST /agent/quote": "quote",
+    "POST /agent/credits": "top_up",
+    "GET /agent/credits": "credits",
+    "GET /agent/projects": "list_projects",
+    "header X-Use-Existing-Credits: true": "use_existing_credits: true",
+    "X-Use-Existing-Credits: true": "use_existing_credits: true",
+    "the header PAYMENT-REQUIRED (x402) or WWW-Authenticate (MPP) asks for": "accepts asks for",
+    "PAYMENT-SIGNATURE or Authorization: Payment": (
+        "x402/payment or org.paymentauth/credential in _meta"
+    ),
+    "the header X-Payment-Chain names": "the argument chain names",
+    "send the same request with X-Payment-Tx, X-Payment-Chain and X-Payment-Token": (
+        "call again when credits shows it: it is credited to the wallet that sent it"
+    ),
+    "sign the request: POST /agent/deploy or /agent/credits with X-Payment-Tx": (
+        "it is credited to the wallet that sent it"
+    ),
+    "send the same request with X-Payment-Tx, the hash of your transaction": (
+        "call credits: it is credited to the wallet that sent it"
+    ),
+    "without X-Payment-Tx": "without that payment",
+    "Idempotency-Key": "idempotency_key",
+    "X-Payment-Chain": "chain",
+    "X-Payment-Token": "token",
+    "uniqueName": "name",
+    "displayName": "display_name",
+}
+_LONGEST_FIRST = sorted(_WORDS, key=len, reverse=True)
+_FOUND = re.compile(rf"(?<![\w./-])(?:{'|'.join(map(re.escape, _LONGEST_FIRST))})(?![\w/-])")
+_OF_THE_APP = frozenset(("text", "build_env", "run_env", "display_name", "description"))
+"""What the app or its deployer wrote: lines of logs, names of variables."""
+
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def in_tool_words(answer: Any) -> Any:
+    """Returns the body of an answer with its keys in snake case and tools named in its texts."""
+    match answer:
+        case dict():
+            named = ((_HUMP.sub("_", name).lower(), of) for name, of in answer.items())
+            return {name: of if name in _OF_THE_APP else in_tool_words(of) for name, of in named}
+        case list():
+            return [in_tool_words(each) for each in answer]
+        case str():
+            return _FOUND.sub(lambda match: _WORDS[match[0]], answer)
+    return answer
+
+
+NEVER_ANEW = (
+    "Do not pay again. Call {tool} again with the same arguments and "
+    'idempotency_key "{key}": nothing is paid twice.'
+)
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """The answer, or with `is_error` the refusal; `meta` is for the client, not for the model."""
+
+    body: Mapping[str, Any]
+    is_error: bool = False
+    meta: Mapping[str, Any] | None = None
+
+
+def answered(body: Any, **more: Any) -> Outcome:
+    """Returns the outcome of a call that did what it was to, in the words of tools."""
+    return Outcome({**in_tool_words(body), **more})
+
+
+def refused(code: str, error: str, *, retryable: bool = False, **more: Any) -> Outcome:
+    """Returns the outcome of a call that did not, in the form of the API's errors."""
+    return Outcome(
+        {"error": error, "code": code, "retryable": retryable, **in_tool_words(more)},
+        is_error=True,
+    )
+
+
+_NEXT = {
+    "deploying": "It is still under way. Call wait_for_deployment again.",
+    "failed": "Do what next_actions says and call deploy again with the same name, with "
+    "next_settings, if there are any, in its settings; get_logs with kind build shows the whole "
+    "log.",
+}
+
+
+def status_of(status: Mapping[str, Any]) -> Outcome:
+    """Returns a deployment's status, with what to do next."""
+    advice = _NEXT.get(str(status["status"]))
+    return answered(status) if advice is None else answered(status, next=advice)
+
+
+def deletion_preview(project: Mapping[str, Any], *, confirmed: str | None) -> Outcome:
+    """Returns what deleting `project` would take away; nothing was changed."""
+    name = str(project["name"])
+    wrong = "" if confirmed is None else f"confirm_name is {confirmed!r}, and the name differs. "
+    has_volume = bool(project.get("volume"))
+    return answered(
+        {
+            "status": "not deleted",
+            "preview": True,
+            "project_id": project["id"],
+            "name": name,
+            "url": project.get("url"),
+            "domains": project.get("domains", []),
+            "volume_deleted": has_volume,
+        },
+        next=f"{wrong}Deleting it stops the app and removes its files"
+        + (", and everything in /data," if has_volume else "")
+        + f' for good. To do so, call delete_project with project and confirm_name "{name}".',
+    )
+
 
 INSTRUCTIONS = (
     "Deploys apps at a Moorage gateway, which is paid in USDC or USDT. "

@@ -6,8 +6,8 @@ from starlette.responses import Response
 
 from moorage.pages.wallet.api import Api, ApiRefused
 from moorage.pages.wallet.view import View
-from moorage.wire.links import LinkList, LinkMade, LinkRemoved
 from moorage.wire.projects import ProjectList
+from moorage.wire.public import LinkList, LinkMade, LinkRemoved
 
 _MAX_CHOICES = 50
 """Of how many projects one can be picked; of more it is named."""

@@ -20,7 +20,7 @@ from moorage.payments.protocols.evidence import PaymentMeans
 from moorage.payments.protocols.mpp import CredentialType
 from moorage.payments.protocols.x402_extensions import extensions, resource, sign_in
 from moorage.wire.problems import Bought
-from moorage.wire.warnings import WarningItem
+from moorage.wire.shape import WarningItem
 
 
 class Preference(msgspec.Struct, frozen=True):

@@ -23,15 +23,14 @@ from moorage.records.deployment import DeploymentStatus, LogStream, Origin
 from moorage.records.domain import DomainStatus
 from moorage.records.event import DeliveryStatus, EventKind
 from moorage.records.payments import PaymentStatus, RefundStatus
-from moorage.wire.credits import CreditEntry
+from moorage.wire.credits import CreditEntry, PaymentItem, PaymentList, RefundItem
 from moorage.wire.deployments import DeploymentProgress
 from moorage.wire.domains import DnsRecord, DomainItem, DomainList
 from moorage.wire.events import EventItem, EventPage, LastDelivery, WebhookShown
-from moorage.wire.payments import PaymentItem, PaymentList, RefundItem
 from moorage.wire.problems import Bought, PaymentDemand
 from moorage.wire.public import ChainItem
+from moorage.wire.shape import WarningCode, WarningItem
 from moorage.wire.usage import LatencyItem, LoadItem, ProjectUsage, UsageHourItem, UsageItem
-from moorage.wire.warnings import WarningCode, WarningItem
 from support.gateway.clock import START_MS
 
 TX = "0x" + "ab" * 32

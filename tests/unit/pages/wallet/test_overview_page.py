@@ -22,8 +22,8 @@ from moorage.pages.wallet.overview import PROJECTS_A_PAGE
 from moorage.records.event import EventKind
 from moorage.records.project import ProjectStatus
 from moorage.wire.events import EventItem, EventPage
-from moorage.wire.links import LinkList
 from moorage.wire.projects import ProjectList
+from moorage.wire.public import LinkList
 from support.gateway.clock import START_MS
 
 DAY_MS = 86_400_000

@@ -9,8 +9,7 @@ from starlette.responses import Response, StreamingResponse
 from moorage.money import MicroUsd, usd_text
 from moorage.pages.rendering.policy import SECURITY_HEADERS
 from moorage.pages.wallet.view import View
-from moorage.wire.credits import CreditEntry, Credits
-from moorage.wire.payments import PaymentItem, PaymentList
+from moorage.wire.credits import CreditEntry, Credits, PaymentItem, PaymentList
 
 ENTRIES_A_PAGE = 50
 _BURNING_SHOWN = 50

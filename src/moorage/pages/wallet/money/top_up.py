@@ -24,8 +24,7 @@ from moorage.pages.wallet.money.ways import (
 )
 from moorage.pages.wallet.view import View
 from moorage.records.payments import PaymentStatus
-from moorage.wire.credits import Credits, ToppedUp
-from moorage.wire.payments import PaymentItem, PaymentList
+from moorage.wire.credits import Credits, PaymentItem, PaymentList, ToppedUp
 from moorage.wire.problems import PaymentDemand, PaymentState
 
 _PAYMENTS_WATCHED = 20

@@ -1,13 +1,46 @@
-"""For commands that pay: shows the price, asks for approval, tells the steps."""
+"""Shows the steps of a payment and the stages of a deployment, and asks before money is spent."""
 
 from typing import Any
 
+from moorage.cli.commands import Exit
+from moorage.cli.flags import in_cli_words
 from moorage.cli.screen import Screen
-from moorage.cli.wording import in_cli_words
-from moorage.sdk.errors import PaymentRefused
+from moorage.sdk.client import Client
+from moorage.sdk.errors import FollowTimedOut, PaymentRefused
 from moorage.sdk.journal import Payment
 from moorage.sdk.payer import Approve, OnStep, PayStep
-from moorage.sdk.paying.offer import Offer, money_text
+from moorage.sdk.payment import Offer, money_text
+from moorage.wire.deployments import DeploymentProgress
+
+_STARTING = {"building": "starting", "deploying": "starting"}
+
+
+async def follow(
+    client: Client, screen: Screen, project_id: str, deployment_id: str, *, copies: bool = False
+) -> DeploymentProgress:
+    """Shows a deployment's stages until it is over; `deploying` if that takes too long.
+
+    With `copies` it builds nothing: it starts what was built before.
+    """
+    names = _STARTING if copies else {}
+
+    def show(status: DeploymentProgress) -> None:
+        stage = status.deployment_status or status.status
+        progress.stage(names.get(stage, stage))
+
+    with screen.progress("queued") as progress:
+        try:
+            return await client.follow(project_id, deployment_id, on_status=show)
+        except FollowTimedOut:
+            return DeploymentProgress(status="deploying", deployment_id=deployment_id)
+
+
+def exit_of(status: DeploymentProgress, *, followed: bool) -> Exit:
+    """The exit code for where a deployment stands at the end of a command."""
+    if status.status == "failed":
+        return Exit.FAILED
+    return Exit.TRY_AGAIN if followed and status.status != "ready" else Exit.OK
+
 
 _STAGES = {
     PayStep.RESUMED: "an earlier payment is still open; using it",

@@ -1,31 +1,114 @@
-"""Deploys and top-ups of the local server: priced, held to the budget, paid at most once."""
+"""The tools on standard input and output: files from a directory, payments within a budget."""
 
 import asyncio
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from mcp.server.stdio import stdio_server
+from msgspec import Meta
 
-from moorage.chains.chain import Chain
-from moorage.mcp.local.arguments import DeployDirectory, QuoteDirectory
-from moorage.mcp.local.failures import purchase_failure, still_paying
-from moorage.mcp.tools.api_request import api_request
-from moorage.mcp.tools.arguments import App, AppSettings, TopUp
-from moorage.mcp.tools.outcome import Outcome, answered
+from moorage.chains.chain import Chain as KnownChain
+from moorage.mcp.tools.arguments import (
+    ApiRequest,
+    App,
+    AppSettings,
+    Chain,
+    DeleteProject,
+    Deploy,
+    SingleRequest,
+    Token,
+    TopUp,
+    WaitForDeployment,
+    api_request,
+)
+from moorage.mcp.tools.catalog import (
+    NEVER_ANEW,
+    Outcome,
+    Tool,
+    answered,
+    catalog,
+    deletion_preview,
+    refused,
+    status_of,
+)
+from moorage.mcp.tools.server import ToolCall, make_server
 from moorage.money import MICRO_USD_PER_USD, MicroUsd
 from moorage.sdk.archive import collect
 from moorage.sdk.budget import Budget
-from moorage.sdk.client import Client
-from moorage.sdk.errors import ClientError
+from moorage.sdk.client import Client, DeployRequest, Settings
+from moorage.sdk.errors import AnswerLost, ClientError, FollowTimedOut, GatewayError, PaymentKept
 from moorage.sdk.journal import Journal, Payment
-from moorage.sdk.payer import Bought, Payer, PayStep
-from moorage.sdk.paying.offer import Offer
-from moorage.sdk.paying.purchase import titled
-from moorage.sdk.request import DeployRequest, Settings
+from moorage.sdk.payer import Bought, Payer, PayStep, titled
+from moorage.sdk.payment import Offer
 from moorage.sdk.signer import Signer
+
+Directory = Annotated[
+    str, Meta(description="its absolute path; .gitignore and .moorageignore count", min_length=1)
+]
+
+
+class DeployDirectory(Deploy, frozen=True, kw_only=True):
+    """What is deployed, and how it is paid for."""
+
+    directory: Directory
+    max_usd: Annotated[float, Meta(description="pay at most this", ge=0)] | None = None
+
+
+class QuoteDirectory(App, frozen=True, kw_only=True):
+    """What would be deployed."""
+
+    directory: Directory
+    chain: Chain | None = None
+    token: Token | None = None
+
+
+_SAID = frozenset({"error", "code", "retryable"})
+
+
+def failure(error: ClientError) -> Outcome:
+    """Returns the refusal for an error; of the gateway's own, with all that it said."""
+    more: dict[str, Any] = {}
+    if isinstance(error, GatewayError):
+        more = {name: of for name, of in error.body.items() if name not in _SAID}
+    return refused(error.code, error.message, retryable=error.retryable, **more)
+
+
+def purchase_failure(error: ClientError, *, tool: str, key: str) -> Outcome:
+    """Returns the refusal for an error of a call that may have paid."""
+    if isinstance(error, PaymentKept):
+        return refused(
+            error.code,
+            f"{error.message} {NEVER_ANEW.format(tool=tool, key=key)}",
+            retryable=True,
+            payment={"chain": error.chain, "tx_hash": error.tx_hash or None},
+            idempotency_key=key,
+        )
+    if isinstance(error, AnswerLost):
+        return refused(
+            error.code,
+            f"{error.message}. {NEVER_ANEW.format(tool=tool, key=key)}",
+            retryable=True,
+            idempotency_key=key,
+        )
+    return failure(error)
+
+
+def still_paying(*, tool: str, key: str, chain: str, tx_hash: str) -> Outcome:
+    """Returns the refusal of a call whose time was up while its payment was under way."""
+    return refused(
+        "payment_uncertain",
+        "The payment is signed and sent, and the gateway has not confirmed it yet. "
+        + NEVER_ANEW.format(tool=tool, key=key),
+        retryable=True,
+        payment={"chain": chain, "tx_hash": tx_hash or None},
+        idempotency_key=key,
+    )
+
 
 PAYING_SECONDS = 40.0
 """How long a call goes on after its payment is signed: clients give a tool 30 to 60 s."""
@@ -38,7 +121,7 @@ class Wallet(msgspec.Struct, frozen=True):
     """The key that pays, where it may pay, what it has paid, and how much it may."""
 
     signer: Signer
-    chains: Mapping[str, Chain]
+    chains: Mapping[str, KnownChain]
     journal: Journal
     budget: Budget
     paying_seconds: float = PAYING_SECONDS
@@ -186,3 +269,76 @@ def _paid(payment: Payment | None) -> dict[str, str | None] | None:
         "amount_token": str(payment.amount),
         "tx_hash": payment.tx_hash or None,
     }
+
+
+class LocalCalls:
+    """Carries out calls for the wallet of the machine's own key."""
+
+    def __init__(self, client: Client, wallet: Wallet) -> None:
+        self._client = client
+        self._purchases = Purchases(client, wallet)
+
+    async def call(self, call: ToolCall) -> Outcome:
+        """Carries one out; a refusal of gateway or chain is an outcome too."""
+        try:
+            return await self._call(call)
+        except ClientError as error:
+            return failure(error)
+
+    async def _call(self, call: ToolCall) -> Outcome:
+        match call.arguments:
+            case DeployDirectory() as asked:
+                return await self._purchases.deploy(asked)
+            case QuoteDirectory() as asked:
+                return await self._purchases.quote(asked)
+            case TopUp() as asked:
+                return await self._purchases.top_up(asked)
+            case WaitForDeployment() as asked:
+                return await self._wait(asked)
+            case DeleteProject() as asked:
+                return await self._delete(asked)
+            case SingleRequest() as asked:
+                return answered(await self._ask(asked.request()))
+        raise TypeError(f"{call.tool} has no such arguments")
+
+    async def _wait(self, asked: WaitForDeployment) -> Outcome:
+        with suppress(FollowTimedOut):
+            await self._client.follow(
+                asked.project, asked.deployment, deadline_seconds=asked.timeout_seconds
+            )
+        return status_of(await self._ask(asked.request()))
+
+    async def _delete(self, asked: DeleteProject) -> Outcome:
+        shown = await self._ask(asked.preview())
+        if asked.confirm_name != shown["name"]:
+            return deletion_preview(shown, confirmed=asked.confirm_name)
+        return answered(await self._ask(asked.request()))
+
+    async def _ask(self, request: ApiRequest) -> dict[str, object]:
+        return await self._client.ask(request.method, request.path, body=request.body)
+
+
+USUAL_BUDGET = Budget(per_call=MicroUsd(5_000_000), per_day=MicroUsd(20_000_000))
+"""What counts for a limit that the environment does not set: a model pays unasked."""
+
+
+def local_tools() -> tuple[Tool, ...]:
+    """Returns the tools as this server lists them."""
+    return catalog(deploys=DeployDirectory, quotes=QuoteDirectory, files="a directory")
+
+
+def with_limits(budget: Budget) -> Budget:
+    """Returns `budget` with the usual limits in place of those it lacks."""
+    return Budget(
+        per_call=USUAL_BUDGET.per_call if budget.per_call is None else budget.per_call,
+        per_day=USUAL_BUDGET.per_day if budget.per_day is None else budget.per_day,
+    )
+
+
+async def serve(client: Client, wallet: Wallet) -> None:
+    """Answers on standard output until standard input ends."""
+    limited = msgspec.structs.replace(wallet, budget=with_limits(wallet.budget))
+    async with client:
+        server = make_server(local_tools(), LocalCalls(client, limited).call)
+        async with stdio_server() as (incoming, outgoing):
+            await server.run(incoming, outgoing, server.create_initialization_options())

@@ -1,35 +1,240 @@
-"""`moorage deploy`: a directory becomes an address, paid for if credits fall short."""
+"""`moorage deploy`, `deployments`, `rollback`, `cancel`, `logs`: versions, and what they wrote."""
 
 import asyncio
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import msgspec
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
-from moorage.cli import following
+from moorage.cli import progress
+from moorage.cli.commands import Exit
 from moorage.cli.connection import DEFAULTS, Connection, Options, find_connection
-from moorage.cli.exits import Exit
-from moorage.cli.flags import NO_FLAGS, AppFlags
-from moorage.cli.paying import approver, payment_document, step_teller
-from moorage.cli.screen import Screen, counted
-from moorage.cli.variables import VariableReader
-from moorage.cli.wording import in_cli_words
+from moorage.cli.flags import NO_FLAGS, AppFlags, VariableReader, in_cli_words
+from moorage.cli.progress import approver, payment_document, step_teller
+from moorage.cli.projects import find_project, status_text
+from moorage.cli.screen import Colour, Screen, counted
 from moorage.money import MicroUsd
 from moorage.sdk.archive import Collected, collect
 from moorage.sdk.budget import read_budget, read_dollars
-from moorage.sdk.errors import FilesWouldBeLost
+from moorage.sdk.client import Client, DeployRequest
+from moorage.sdk.errors import ClientMisconfigured, FilesWouldBeLost
 from moorage.sdk.journal import Journal
-from moorage.sdk.payer import Approve, Bought, Payer
-from moorage.sdk.paying.purchase import titled
-from moorage.sdk.request import DeployRequest
+from moorage.sdk.payer import Approve, Bought, Payer, titled
 from moorage.sdk.signer import Signer
 from moorage.wire.deploy import Deployed
-from moorage.wire.deployments import DeploymentProgress
+from moorage.wire.deployments import Cancelled, DeploymentItem, DeploymentList, DeploymentProgress
+from moorage.wire.logs import LogItem
+
+_UNDER_WAY = frozenset({"queued", "building", "deploying"})
+
+
+def deployments(project: str, /, *, limit: int = 20, options: Options = DEFAULTS) -> int:
+    """List a project's deployments, newest first, and which can be rolled back to.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    limit
+        How many to show, 1-100.
+    """
+    screen = Screen(json=options.json)
+    connection = find_connection(options)
+
+    async def ask() -> DeploymentList:
+        async with connection.signed_client() as client:
+            return await client.deployments(await find_project(client, project), limit=limit)
+
+    found = asyncio.run(ask())
+    screen.document(found)
+    rows = [(each.id, each.status, each.created_at, _remark(each)) for each in found.deployments]
+    screen.table(("DEPLOYMENT", "STATUS", "CREATED", ""), rows)
+    return Exit.OK
+
+
+def rollback(
+    project: str,
+    deployment: str | None = None,
+    /,
+    *,
+    follow: bool = True,
+    options: Options = DEFAULTS,
+) -> int:
+    """Serve an earlier release of a project again.
+
+    Costs nothing while you have credits. What serves now does so until the release answers.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    deployment
+        The release's deployment id; what served before the present one, if not given.
+    follow
+        Wait until the address answers.
+    """
+    screen = Screen(json=options.json)
+    connection = find_connection(options)
+
+    async def roll_back() -> DeploymentProgress:
+        async with connection.signed_client() as client:
+            begun = await client.rollback(await find_project(client, project), deployment)
+            if not follow:
+                return DeploymentProgress(status=begun.status, deployment_id=begun.deployment_id)
+            ids = begun.project_id, begun.deployment_id
+            return await progress.follow(client, screen, *ids, copies=True)
+
+    status = asyncio.run(roll_back())
+    screen.document(status)
+    screen.result(status_text(project, status))
+    return progress.exit_of(status, followed=follow)
+
+
+def cancel(project: str, deployment: str | None = None, /, *, options: Options = DEFAULTS) -> int:
+    """End a deployment that is under way; what served before it serves on.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    deployment
+        The deployment's id; the one under way, if not given.
+    """
+    screen = Screen(json=options.json)
+    connection = find_connection(options)
+
+    async def end() -> Cancelled:
+        async with connection.signed_client() as client:
+            project_id = await find_project(client, project)
+            ended = deployment or await _under_way(client, project_id)
+            return await client.cancel(project_id, ended)
+
+    cancelled = asyncio.run(end())
+    screen.document(cancelled)
+    screen.result(f"{project}: the deployment {cancelled.deployment_id} is cancelled.")
+    return Exit.OK
+
+
+async def _under_way(client: Client, project_id: str) -> str:
+    found = await client.deployments(project_id)
+    for each in found.deployments:
+        if each.status in _UNDER_WAY:
+            return each.id
+    raise ClientMisconfigured("no deployment of this project is under way; nothing was cancelled")
+
+
+def _remark(each: DeploymentItem) -> str:
+    if each.is_serving:
+        return "serves"
+    if each.can_roll_back:
+        return "can be rolled back to"
+    return each.reason_code or ""
+
+
+_COLOURS = {"err": Colour.RED, "gateway": Colour.CYAN}
+
+
+class _Asked(TypedDict):
+    """Which lines of a log, as the client takes it."""
+
+    kind: str
+    tail: int | None
+    since: str | None
+    after: str | None
+
+
+def logs(
+    project: str,
+    deployment: str | None = None,
+    /,
+    *,
+    build: Annotated[bool, Parameter(negative=())] = False,
+    follow: Annotated[bool, Parameter(alias="-f", negative=())] = False,
+    tail: Annotated[int | None, Parameter(validator=Number(gte=1, lte=10_000))] = None,
+    since: str | None = None,
+    after: str | None = None,
+    times: Annotated[bool, Parameter(negative=())] = False,
+    options: Options = DEFAULTS,
+) -> int:
+    """Show what your app wrote, or its build.
+
+    What it wrote to stderr is red, what the gateway says cyan. With --follow, --json prints a
+    document for each line.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    deployment
+        The deployment's id; the one that serves, or the newest for --build, if not given.
+    build
+        The build's log, not the app's.
+    follow
+        Go on with what comes, until nothing more can.
+    tail
+        Only the last so many lines; 500 if neither this nor --since nor --after is given.
+    since
+        Only what is not older: a time such as 2026-04-07T10:00:00Z, or Unix milliseconds.
+    after
+        Only what is behind this place, which is the `next` of an earlier --json.
+    times
+        Put its time before each line.
+    """
+    screen = Screen(json=options.json)
+    connection = find_connection(options)
+    kind = "build" if build else "runtime"
+    asked = _Asked(kind=kind, tail=tail, since=since, after=after)
+
+    async def show() -> None:
+        async with connection.signed_client() as client:
+            project_id = await find_project(client, project)
+            found = deployment or await _deployment(client, project_id, build=build)
+            lines = _lines(screen, client, (project_id, found), asked, follow=follow)
+            async for line in lines:
+                before = f"{line.time or '-'} " if times else ""
+                screen.result(before + line.text, colour=_COLOURS.get(line.stream))
+
+    asyncio.run(show())
+    return Exit.OK
+
+
+async def _deployment(client: Client, project_id: str, *, build: bool) -> str:
+    """The deployment whose log to show: the serving one for the app's log, else the newest."""
+    if not build and (serving := (await client.project(project_id)).serving_deployment_id):
+        return serving
+    listed = (await client.deployments(project_id, limit=1)).deployments
+    if not listed:
+        raise ClientMisconfigured("this project has no deployment yet")
+    return listed[0].id
+
+
+async def _lines(
+    screen: Screen, client: Client, deployment: tuple[str, str], asked: _Asked, *, follow: bool
+) -> AsyncIterator[LogItem]:
+    """The lines there are by now, or all that come; with --json one page, or each line."""
+    if follow:
+        async for line in client.follow_logs(*deployment, **asked):
+            screen.document_line(line)
+            yield line
+        return
+    page = await client.logs(*deployment, **asked)
+    screen.document(page)
+    if not page.kept:
+        screen.note("This log is not kept any more.")
+    for line in page.lines:
+        yield line
+    # The last lines of a log are all that was asked for; of others there may be more pages.
+    is_all = screen.json or asked["tail"] is not None or not (asked["since"] or asked["after"])
+    while not is_all and page.lines and not page.ended:
+        page = await client.logs(*deployment, kind=asked["kind"], after=page.next)
+        for line in page.lines:
+            yield line
 
 
 def deploy(
@@ -165,7 +370,7 @@ class _Session:
             status = _begun(deployed)
             if follow:
                 ids = deployed.answer.project_id, deployed.answer.deployment_id
-                status = await following.follow(client, self._screen, *ids)
+                status = await progress.follow(client, self._screen, *ids)
         took_seconds = time.monotonic() - accepted_seconds
         return self._conclude(request.unique_name, deployed, status, took_seconds, follow=follow)
 
@@ -189,7 +394,7 @@ class _Session:
         self._screen.document(deploy_document(name, deployed, status))
         for line in deploy_lines(name, deployed, status, took_seconds):
             self._screen.result(line)
-        return following.exit_of(status, followed=follow)
+        return progress.exit_of(status, followed=follow)
 
 
 def deploy_document(

@@ -1,0 +1,402 @@
+"""The commands about a wallet: what it holds, its credits, events, links, and its agent's tools."""
+
+import asyncio
+import logging
+import os
+import sys
+import webbrowser
+from importlib.util import find_spec
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+from msgspec import UNSET
+
+from moorage.cli.commands import Exit
+from moorage.cli.connection import DEFAULTS, Options, find_connection
+from moorage.cli.progress import approver, payment_document, step_teller
+from moorage.cli.projects import find_project
+from moorage.cli.screen import Screen
+from moorage.sdk.budget import read_budget, read_dollars
+from moorage.sdk.errors import ClientMisconfigured
+from moorage.sdk.journal import Journal
+from moorage.sdk.payer import Bought, Payer
+from moorage.sdk.signer import Signer
+from moorage.wire.credits import CreditEntry, Credits, ToppedUp
+from moorage.wire.events import EventPage, WebhookMade, WebhookRemoved, WebhookShown
+from moorage.wire.public import Balances, ChainList, LinkBody, LinkList, LinkMade, LinkRemoved
+
+
+def credits(  # noqa: A001  (the command's name; the builtin is for the prompt)
+    *,
+    entries: Annotated[int, Parameter(validator=Number(gte=1, lte=100))] = 10,
+    options: Options = DEFAULTS,
+) -> int:
+    """Show your credits, what burns them and when they run out.
+
+    Parameters
+    ----------
+    entries
+        How many of the last payments and burns to list.
+    """
+    screen = Screen(json=options.json)
+    connection = find_connection(options)
+
+    async def ask() -> Credits:
+        async with connection.signed_client() as client:
+            return await client.credits(limit=entries)
+
+    found = asyncio.run(ask())
+    screen.document(found)
+    screen.result(_summary(found))
+    if found.ledger:
+        rows = [(each.at, each.kind, f"{each.amount_usd:+.6f}", _of(each)) for each in found.ledger]
+        screen.table(("AT", "KIND", "USD", "OF"), rows)
+    return Exit.OK
+
+
+def _summary(found: Credits) -> str:
+    lines = [f"${found.balance_usd:.6f} in credits of {found.wallet}"]
+    if found.held_usd:
+        lines.append(f"${found.held_usd:.6f} held for the operator's review")
+    if found.burning:
+        lines.append(f"{len(found.burning)} running, ${found.burn_per_hour_usd:.6f} an hour")
+    if found.runs_out_at:
+        lines.append(f"runs out at {found.runs_out_at}")
+    if (builds := found.build_allowance) is not None:
+        lines.append(
+            f"{builds.left_seconds // 60} minutes of building left, then "
+            f"${builds.beyond_per_minute_usd:.6f} a minute"
+        )
+    return "\n".join(lines)
+
+
+def _of(entry: CreditEntry) -> str:
+    """What an entry is of: a project, or a transaction."""
+    return entry.project_id or entry.tx_hash or "-"
+
+
+def topup(
+    amount: str,
+    /,
+    *,
+    chain: str = "arbitrum",
+    token: str = "usdc",  # noqa: S107 - a token that pays, not one that logs in
+    yes: Annotated[bool, Parameter(alias="-y", negative=())] = False,
+    options: Options = DEFAULTS,
+) -> int:
+    """Buy credits, which keep your projects running.
+
+    The price is shown before it is paid, and asked about on a terminal.
+
+    Run the same command again after any failure: a payment is never made twice.
+
+    Parameters
+    ----------
+    amount
+        How many dollars of credits, such as 5 or 2.50.
+    chain
+        The chain to pay on.
+    token
+        The token to pay with.
+    yes
+        Pay without asking.
+    """
+    screen = Screen(json=options.json)
+    dollars = read_dollars(amount, of="AMOUNT")
+    connection = find_connection(options)
+    signer = Signer(connection.required_key())
+    for warning in connection.warnings:
+        screen.warn(warning)
+
+    async def pay() -> Bought[ToppedUp]:
+        async with connection.signed_client() as client:
+            payer = Payer(
+                client,
+                signer,
+                chains=connection.chains,
+                journal=Journal(connection.state_dir),
+                approve=approver(screen, allowed=yes, allow="--yes"),
+                budget=read_budget(os.environ),
+                on_step=step_teller(screen, then="credit it"),
+            )
+            return await payer.top_up(dollars, chain=chain, token=token)
+
+    credited = asyncio.run(pay())
+    screen.document(topup_document(credited))
+    screen.result(topup_text(credited.answer))
+    screen.result("Next: moorage credits")
+    return Exit.OK
+
+
+def topup_text(answer: ToppedUp) -> str:
+    """What a top-up brought, in a sentence; gateways need not say the balance."""
+    left = "" if answer.balance_usd is UNSET else f"; ${answer.balance_usd:.6f} in credits now"
+    return f"${answer.credited_usd:.6f} credited{left}."
+
+
+def topup_document(credited: Bought[ToppedUp]) -> dict[str, Any]:
+    """The JSON document of a top-up."""
+    balance = credited.answer.balance_usd
+    return {
+        "credited_usd": credited.answer.credited_usd,
+        "balance_usd": None if balance is UNSET else balance,
+        "payment": payment_document(credited.payment),
+    }
+
+
+def events(
+    *,
+    after: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
+    limit: Annotated[int, Parameter(validator=Number(gte=1, lte=200))] = 50,
+    options: Options = DEFAULTS,
+) -> int:
+    """List what happened to your money and your projects, oldest first.
+
+    Parameters
+    ----------
+    after
+        Only what came after the event of this sequence.
+    limit
+        How many to list.
+    """
+    screen = Screen(json=options.json)
+    connection = find_connection(options)
+
+    async def ask() -> EventPage:
+        async with connection.signed_client() as client:
+            return await client.events(after=after, limit=limit)
+
+    page = asyncio.run(ask())
+    screen.document(page)
+    rows = [
+        (str(each.sequence), each.timestamp, each.type, _pairs(each.data)) for each in page.events
+    ]
+    screen.table(("SEQUENCE", "AT", "TYPE", "DATA"), rows, none="Nothing has happened since.")
+    if len(page.events) == limit:
+        screen.result(f"Next: moorage events --after {page.last_sequence}")
+    return Exit.OK
+
+
+def webhook(
+    what: Literal["set", "show", "remove"], url: str = "", /, *, options: Options = DEFAULTS
+) -> int:
+    """Have your events sent to a URL: `moorage webhook set https://…`.
+
+    Parameters
+    ----------
+    what
+        `set` sends every event from now on and prints the secret that signs them, this once;
+        `show` says how deliveries go; `remove` ends them.
+    url
+        Where `set` sends them to.
+    """
+    screen = Screen(json=options.json)
+    if (what == "set") != bool(url):
+        raise ClientMisconfigured("give a URL to set, and to set alone: moorage webhook set URL")
+    connection = find_connection(options)
+
+    async def ask() -> WebhookMade | WebhookShown | WebhookRemoved:
+        async with connection.signed_client() as client:
+            if what == "set":
+                return await client.set_webhook(url)
+            return await (client.webhook() if what == "show" else client.remove_webhook())
+
+    answer = asyncio.run(ask())
+    screen.document(answer)
+    screen.result(webhook_text(answer))
+    return Exit.OK
+
+
+def webhook_text(answer: WebhookMade | WebhookShown | WebhookRemoved) -> str:
+    """A webhook, made, as it stands or gone, for a person."""
+    if isinstance(answer, WebhookMade):
+        return f"{answer.url} is sent your events, signed with {answer.secret} (not shown again)"
+    if isinstance(answer, WebhookRemoved):
+        return "The webhook is removed; nothing is sent any more."
+    lines = [answer.url, f"{answer.waiting} waiting" + _at(answer.next_attempt_at)]
+    last = answer.last_delivery
+    if last is not None:
+        why = f": {last.error}" if last.error else ""
+        lines.append(f"last delivery {last.status} after {last.attempts} attempts{why}")
+    return "\n".join(lines)
+
+
+def _at(next_attempt: str | None) -> str:
+    return f", next attempt at {next_attempt}" if next_attempt else ""
+
+
+def _pairs(data: dict[str, str | int | float]) -> str:
+    return " ".join(f"{name}={value}" for name, value in data.items())
+
+
+What = Literal["list", "add", "remove"]
+
+
+def dashboard(
+    *,
+    open: Annotated[bool, Parameter(negative=())] = False,  # noqa: A002  (the flag's name)
+    options: Options = DEFAULTS,
+) -> int:
+    """Print the address of your pages in a browser: what runs, what it costs, and until when.
+
+    It opens them once, within 10 minutes, without a wallet in the browser: give it to the person
+    whose apps these are. Who opens it can change things; what can't be undone needs your key.
+
+    Parameters
+    ----------
+    open
+        Open it in this machine's browser as well.
+    """
+    screen = Screen(json=options.json)
+    connection = find_connection(options)
+
+    async def ask() -> LinkMade:
+        async with connection.signed_client() as client:
+            return await client.dashboard()
+
+    made = asyncio.run(ask())
+    screen.document(made)
+    screen.result(made.url)
+    screen.note("It opens once, within 10 minutes.")
+    if open and not webbrowser.open(made.url):
+        screen.warn("no browser was found here: open the address yourself")
+    return Exit.OK
+
+
+def links(
+    what: What = "list",
+    link_id: str = "",
+    /,
+    *,
+    label: str = "",
+    days: Annotated[int, Parameter(validator=Number(gte=1, lte=90))] = 7,
+    project: str = "",
+    options: Options = DEFAULTS,
+) -> int:
+    """Let others look at your pages, without changing anything: `moorage links add --label Ann`.
+
+    Parameters
+    ----------
+    what
+        `list` says which links there are; `add` makes one; `remove` ends one, and signs out who
+        has opened it.
+    link_id
+        The link to remove.
+    label
+        Who it is for: a note for yourself.
+    days
+        How long it lasts.
+    project
+        The only project that it shows, by name or id.
+    """
+    if (what == "remove") != bool(link_id):
+        raise ClientMisconfigured("write: moorage links remove LINK, as `moorage links` lists them")
+    screen = Screen(json=options.json)
+    connection = find_connection(options)
+
+    async def ask() -> LinkList | LinkMade | LinkRemoved:
+        async with connection.signed_client() as client:
+            match what:
+                case "list":
+                    return await client.links()
+                case "remove":
+                    return await client.remove_link(link_id)
+            named = await find_project(client, project) if project else UNSET
+            return await client.make_link(LinkBody(label=label, days=days, project_id=named))
+
+    _tell(screen, asyncio.run(ask()))
+    return Exit.OK
+
+
+def _tell(screen: Screen, answer: LinkList | LinkMade | LinkRemoved) -> None:
+    screen.document(answer)
+    match answer:
+        case LinkMade():
+            screen.result(answer.url)
+            screen.note(
+                f"Everybody who has it can look until {answer.expires_at}. It is shown this once."
+            )
+        case LinkRemoved():
+            screen.result(f"{answer.id} opens nothing any more")
+        case LinkList():
+            rows = [
+                (
+                    *(each.id, each.label or "-", each.project_id or "(all)"),
+                    *(each.used_at or "never", each.expires_at),
+                )
+                for each in answer.links
+            ]
+            heads = ("LINK", "FOR", "SHOWS", "LAST OPENED", "ENDS")
+            screen.table(heads, rows, none="No links. Next: moorage links add --label WHO")
+
+
+def mcp(*, options: Options = DEFAULTS) -> int:
+    """Serve the tools for agents (Model Context Protocol) on standard input and output.
+
+    It pays unasked within MOORAGE_MAX_USD_PER_CALL ($5 unless set) and MOORAGE_BUDGET_USD for
+    24 hours ($20 unless set).
+    """
+    if find_spec("mcp") is None:
+        raise ClientMisconfigured("the tools need the package mcp: pip install 'moorage[mcp]'")
+    from moorage.mcp.local import Wallet, serve
+
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    connection = find_connection(options)
+    wallet = Wallet(
+        signer=Signer(connection.required_key()),
+        chains=connection.chains,
+        journal=Journal(connection.state_dir),
+        budget=read_budget(os.environ),
+    )
+    asyncio.run(serve(connection.signed_client(), wallet))
+    return Exit.OK
+
+
+def balance(
+    address: str | None = None, /, *, chain: str | None = None, options: Options = DEFAULTS
+) -> int:
+    """Show what a wallet holds on chain.
+
+    Parameters
+    ----------
+    address
+        The wallet; your own, if not given.
+    chain
+        One chain; all that the gateway takes payments on, if not given.
+    """
+    screen = Screen(json=options.json)
+    connection = find_connection(options)
+    wallet = address or Signer(connection.required_key()).address
+
+    async def ask() -> list[Balances]:
+        async with connection.public_client() as client:
+            names = [chain] if chain else [each.chain for each in (await client.chains()).chains]
+            return [await client.balance(wallet, chain=name) for name in names]
+
+    found = asyncio.run(ask())
+    screen.document({"address": wallet, "chains": found})
+    screen.result(wallet)
+    rows = [
+        (on_chain.chain, each.symbol, each.balance)
+        for on_chain in found
+        for each in on_chain.balances
+    ]
+    screen.table(("CHAIN", "TOKEN", "BALANCE"), rows)
+    return Exit.OK
+
+
+def chains(*, options: Options = DEFAULTS) -> int:
+    """List the chains and tokens the gateway takes."""
+    screen = Screen(json=options.json)
+    connection = find_connection(options)
+
+    async def ask() -> ChainList:
+        async with connection.public_client() as client:
+            return await client.chains()
+
+    found = asyncio.run(ask())
+    screen.document(found)
+    rows = [(each.chain, str(each.chain_id), ", ".join(each.tokens)) for each in found.chains]
+    screen.table(("CHAIN", "ID", "TOKENS"), rows)
+    return Exit.OK

@@ -1,0 +1,839 @@
+"""The commands that run, check, move, save and end a gateway, and show what is set."""
+
+import asyncio
+import os
+import shlex
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+from cyclopts import Parameter
+
+from moorage.cli.commands import Exit
+from moorage.cli.flags import NO_FLAGS, AppFlags, VariableReader, in_cli_words
+from moorage.cli.screen import Screen, counted
+
+if TYPE_CHECKING:
+    from moorage.chains.chain import Chain
+    from moorage.gateway.running import GatewayAddresses
+    from moorage.operate.bases import Base
+    from moorage.operate.check import Finding
+    from moorage.operate.closure import Left
+    from moorage.settings import Settings
+    from moorage.storage.apps.deployments import Placed
+    from moorage.storage.operation.configuration import ConfigurationChange
+
+
+def plan(
+    directory: Path,
+    /,
+    *,
+    app: AppFlags = NO_FLAGS,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Show how a directory would be built and run, and why.
+
+    It sees the files that `moorage deploy` would upload, and takes the same flags.
+
+    Parameters
+    ----------
+    directory
+        What would be deployed.
+    json
+        Print one JSON document.
+    """
+    from moorage.gateway.platform.toolchains import toolbox_here
+    from moorage.planning.pages import left_out
+    from moorage.planning.planner import make_plan
+    from moorage.planning.static import said
+    from moorage.records.deployment import said_left_out
+    from moorage.sdk.archive import list_files
+    from moorage.uploads.request import deploy_settings
+    from moorage.uploads.tree import DirectoryTree
+
+    screen = Screen(json=json)
+    asked = app.settings(VariableReader(os.environ, sys.stdin.buffer))
+    settings = deploy_settings(msgspec.to_builtins(asked))
+    listing = list_files(directory)
+    for warning in listing.warnings:
+        screen.warn(warning)
+    tree = DirectoryTree(directory, listing.sizes)
+    made = make_plan(tree, settings, asyncio.run(toolbox_here()))
+    for finding in left_out(tree, made):
+        screen.warn(in_cli_words(said_left_out(finding)))
+    screen.document(made)
+    for reason in made.because:
+        screen.result(f"- {in_cli_words(reason)}")
+    used = {**made.host_tools, **made.toolchains}
+    versions = ", ".join(f"{name} {version}" for name, version in used.items())
+    screen.result(f"{'versions:':<10}{versions or '(any)'}")
+    steps = {"install": made.install, "build": made.build, "start": said(made.start)}
+    for step, command in steps.items():
+        screen.result(f"{step + ':':<10}{command or '(nothing)'}")
+    return Exit.OK
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class GatewayMeant:
+    """The flags that say whose books are opened. The gateway may run meanwhile, or not."""
+
+    config: Annotated[
+        Path | None,
+        Parameter(help="The gateway's settings, as TOML; without it `moorage dev` is meant."),
+    ] = None
+    data_dir: Annotated[
+        str | None,
+        Parameter(help="Where it keeps everything, if not where the settings say."),
+    ] = None
+
+    def settings(self) -> "Settings":
+        """Its settings. Raises InvalidField."""
+        from moorage.settings import load_settings
+
+        return load_settings(file=self.config, data_dir=self.data_dir)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class OperatorOptions(GatewayMeant):
+    """The flags that the operator's commands share."""
+
+    json: Annotated[bool, Parameter(help="Print one JSON document.", negative=())] = False
+
+    def screen(self) -> Screen:
+        """Where the command prints."""
+        return Screen(json=self.json)
+
+
+DEFAULTS = OperatorOptions()
+
+
+def required(option: str, text: str) -> str:
+    """What an argument says. Raises InvalidField without anything."""
+    from moorage.errors import InvalidField
+
+    if not text:
+        raise InvalidField(option, "name it")
+    return text
+
+
+def reason_option(text: str) -> str:
+    """What `--reason` says. Raises InvalidField without anything."""
+    from moorage.errors import InvalidField
+
+    if not text.strip():
+        raise InvalidField("--reason", "say why, for the record")
+    return text.strip()
+
+
+def time_option(option: str, text: str | None, *, default: int) -> int:
+    """Unix milliseconds of an ISO 8601 time, in UTC unless it says otherwise."""
+    from moorage.errors import InvalidField
+
+    if text is None:
+        return default
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidField(option, "must be a time such as 2026-04-07T10:00:00Z") from error
+    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return round(aware.timestamp() * 1000)
+
+
+def wallet_option(option: str, text: str) -> str:
+    """A wallet as the books spell it; "" when none is named. Raises InvalidField."""
+    from moorage.chains.address import parse_address
+    from moorage.errors import InvalidField
+
+    try:
+        return parse_address(text) if text else ""
+    except ValueError as error:
+        raise InvalidField(option, str(error)) from error
+
+
+_NO_KEY = (
+    "the key that variables are sealed with is NOT in it: keep {file} apart, or no app that has "
+    "variables can be started (--with-key puts it in)"
+)
+
+
+def backup(
+    file: Path,
+    /,
+    *,
+    with_key: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
+) -> int:
+    """Save a gateway into one file: database, apps, volumes, certificates, keys.
+
+    The gateway may run meanwhile; each app that writes waits a moment while its disk is copied.
+    Whoever has the file has the gateway's secrets.
+
+    Parameters
+    ----------
+    file
+        Where to; it must not exist yet.
+    with_key
+        Save the key of `secrets_key_file` too; one in the data directory always is.
+    """
+    from moorage.operate.backup import back_up
+
+    settings = options.settings()
+    saved = back_up(settings, file, with_key=with_key)
+    screen = options.screen()
+    for deployment_id in saved.lost:
+        screen.warn(f"nothing is there of deployment {deployment_id}: it is not in the backup")
+    if saved.key_problem:
+        screen.warn(
+            f"no app that has variables could be started after a restore: {saved.key_problem}"
+        )
+    if not saved.manifest.secrets_key and settings.secrets_key_file:
+        screen.warn(_NO_KEY.format(file=settings.secrets_key_file))
+    size = file.stat().st_size
+    screen.document(
+        {"file": str(file), "bytes": size, "apps": saved.apps, "volumes": saved.volumes}
+        | {"secrets_key": saved.manifest.secrets_key, "lost": saved.lost}
+        | {"key_problem": saved.key_problem}
+    )
+    screen.result(
+        f"{file}: {size:,} bytes; the database, {counted(saved.apps, 'version')} of apps, "
+        f"{counted(saved.volumes, 'volume')}. Keep it as you keep the gateway's keys."
+    )
+    return Exit.FAILED if saved.key_problem else Exit.OK
+
+
+def restore(
+    file: Path,
+    /,
+    *,
+    data_dir: Path,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Put a backup into an empty directory: all of it, or nothing.
+
+    Never run the old gateway and the new one at the same time: each would credit the same payments.
+
+    Parameters
+    ----------
+    file
+        What `moorage backup` wrote.
+    data_dir
+        Where to; it must be empty, or not there yet.
+    json
+        Print one JSON document.
+    """
+    from moorage.operate.backup import restore as put_back
+
+    saved = put_back(file, data_dir.absolute())
+    screen = Screen(json=json)
+    made_at = saved.manifest.created_at
+    screen.document(
+        {"data_dir": str(data_dir), "created_at": made_at}
+        | {"apps": saved.apps, "volumes": saved.volumes}
+        | {"secrets_key": saved.manifest.secrets_key}
+    )
+    screen.result(
+        f"{data_dir}: the gateway as it was at {made_at}. Next: set data_dir to it in its "
+        "configuration and start it with `moorage serve --config …`. For a minute it refuses "
+        "requests, lest one signed before be carried out twice."
+    )
+    return Exit.OK
+
+
+def migrate_database(*, options: OperatorOptions = DEFAULTS) -> int:
+    """Move the books from the file in the data directory to the server of `database_url`.
+
+    Stop the gateway first. The server's database must be empty. All rows are copied in one
+    transaction and compared one by one; the file is kept under another name.
+    """
+    from moorage.money import decimal_text
+    from moorage.operate.moving import move_books
+
+    moved = asyncio.run(move_books(options.settings()))
+    screen = options.screen()
+    screen.document(moved)
+    balances = decimal_text(moved.balances_micro_usd, decimals=6)
+    screen.result(
+        f"{sum(moved.rows.values())} rows are on the server, each as it was; balances are "
+        f"${balances}. The file is {moved.file} now. Next: start the gateway with the same "
+        "database_url, and delete the file once `moorage audit` is content."
+    )
+    return Exit.OK
+
+
+def stop(
+    *,
+    reason: str = "",
+    options: OperatorOptions = DEFAULTS,
+) -> int:
+    """End the apps and the proxy of a gateway that you have stopped: `moorage stop`.
+
+    Nothing of it is left on the machine but its data, and nobody is billed; the next `serve` starts
+    all of it again. It refuses while `serve` runs: `systemctl stop moorage` first.
+
+    Parameters
+    ----------
+    reason
+        Why, for `moorage acts`.
+    """
+    from moorage import logs
+    from moorage.operate.stopping import run_stop
+
+    settings = options.settings()
+    logs.configure(level="warning")
+    stopped = asyncio.run(run_stop(settings, reason=reason.strip()))
+    screen = options.screen()
+    screen.document({"stopped": stopped})
+    screen.result(f"Stopped {counted(stopped.apps, 'app')} and the proxy. All data is kept.")
+    return Exit.OK
+
+
+def retire(
+    target: Path,
+    /,
+    *,
+    reason: str = "",
+    i_know: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
+) -> int:
+    """End a gateway that you have stopped, for good: `moorage retire /var/backups/moorage-books`.
+
+    Lists who still has credits, held payments or projects, and what money is on its way; as long as
+    there is any, nothing else is done. Otherwise writes the ledger into a new directory, ends all
+    that runs, and removes apps, volumes, certificates, keys and caches. The database stays.
+
+    Parameters
+    ----------
+    target
+        The directory to make, with ledger.csv and owed.csv.
+    reason
+        Why, for `moorage acts`.
+    i_know
+        Retire it although somebody is owed something: their apps and volumes are gone afterwards.
+    """
+    from moorage import logs
+    from moorage.operate.closure import run_retire
+
+    settings, why = options.settings(), reason_option(reason)
+    logs.configure(level="warning")
+    done = asyncio.run(run_retire(settings, target.absolute(), reason=why, owing=i_know))
+    screen = options.screen()
+    screen.document({"retired": done.is_retired, "left": done.left, "kept": done.kept})
+    _show(screen, done.left)
+    if not done.is_retired:
+        screen.result("Not retired: settle this first, or say --i-know.")
+        return Exit.FAILED
+    screen.result(f"Retired. The ledger is in {target}; {settings.data_dir} keeps:")
+    for name in done.kept:
+        screen.result(f"  {name}")
+    return Exit.OK
+
+
+def _show(screen: Screen, left: "Left") -> None:
+    from moorage.money import usd_text
+
+    screen.table(
+        ("WALLET", "CREDITS", "HELD", "PROJECTS"),
+        [
+            (
+                each.wallet,
+                usd_text(each.credits_micro_usd),
+                usd_text(each.held_micro_usd),
+                " ".join(each.projects),
+            )
+            for each in left.owed
+        ],
+        none="Nobody is owed anything.",
+    )
+    for what in left.on_its_way:
+        screen.result(f"On its way: {what}")
+
+
+_NOT_NOTED = "not noted yet"
+
+
+def engine(
+    what: Literal["list", "move"],
+    name: str = "",
+    /,
+    *,
+    to: str = "",
+    every: Annotated[bool, Parameter(name="--all", negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
+) -> int:
+    """List projects by engine, or move them: `moorage engine move --all --to docker`.
+
+    A move builds the project's files anew on the other engine and switches to that once it is
+    healthy; until then, and if it fails, the old version serves. The gateway makes the moves, as
+    many at once as builds; `moorage engine list` says how they end. Before, set `isolation` to the
+    new engine and `moving_from` to the old one, and start the gateway anew.
+
+    Parameters
+    ----------
+    what
+        `list` says which engine each project is on, `move` begins moves.
+    name
+        The project to move.
+    to
+        The engine to move to, as the setting `isolation` names it.
+    every
+        Move all projects that are not there yet.
+    """
+    from moorage.operate.engines import run_list, run_move
+
+    settings, screen = options.settings(), options.screen()
+    if what == "list":
+        _engines_show(screen, asyncio.run(run_list(settings)))
+        return Exit.OK
+    _require_one(name, every=every, to=to)
+    found = asyncio.run(run_move(settings, name, to))
+    screen.document({"moves": [{"name": each, "refused": why or None} for each, why in found]})
+    for each, why in found:
+        screen.result(f"{each} stays: {why}" if why else f"{each} moves to {to}")
+    if not found:
+        screen.note(f"every project is on {to}")
+    return Exit.FAILED if any(why for _, why in found) else Exit.OK
+
+
+def bases(
+    *,
+    pin: Annotated[bool, Parameter(negative=())] = False,
+    options: OperatorOptions = DEFAULTS,
+) -> int:
+    """List the images that builds begin with: `moorage bases`.
+
+    Those of projects that serve, as their next build asks for them, and the digests that the
+    registries have now. Dockerfiles name their own.
+
+    Parameters
+    ----------
+    pin
+        Print `base_images` with these digests, for the settings: builds begin with them until you
+        change it. A program has one image then, whatever version an app asks for.
+    """
+    from moorage.operate.bases import pins, run_bases
+
+    settings, screen = options.settings(), options.screen()
+    found = asyncio.run(run_bases(settings))
+    if pin:
+        pinned = pins(found, settings)
+        screen.document({"base_images": pinned})
+        screen.result("[images.base_images]")
+        for program, image in pinned.items():
+            screen.result(f'{program} = "{image}"')
+        _warn_of_others(screen, found)
+    else:
+        screen.document({"bases": found})
+        rows = [
+            (each.program, each.image, str(each.projects), _pinned(each), each.digest or each.why)
+            for each in found
+        ]
+        none = "No project that serves was built on an image."
+        screen.table(("PROGRAM", "IMAGE", "PROJECTS", "PINNED", "DIGEST NOW"), rows, none=none)
+    return Exit.FAILED if any(each.why for each in found) else Exit.OK
+
+
+def _pinned(base: "Base") -> str:
+    return "yes" if base.is_pinned else "no"
+
+
+def _warn_of_others(screen: Screen, found: "list[Base]") -> None:
+    """Says which images are not in the setting, as it has one for each program."""
+    seen: set[str] = set()
+    for each in found:
+        if each.why:
+            screen.warn(f"{each.image} is left out: {each.why}")
+        elif each.program in seen:
+            screen.warn(f"{each.image} is left out: more projects use another of {each.program}")
+        else:
+            seen.add(each.program)
+
+
+def _require_one(name: str, *, every: bool, to: str) -> None:
+    from moorage.errors import InvalidField
+
+    if every == bool(name):
+        raise InvalidField("NAME", "name a project, or all of them with --all")
+    if not to:
+        raise InvalidField("--to", "name the engine to move to")
+
+
+def _engines_show(screen: Screen, found: "list[Placed]") -> None:
+    counts = Counter(each.engine or _NOT_NOTED for each in found)
+    listed = [each._asdict() for each in found]
+    screen.document({"engines": counts, "projects": listed})
+    rows = [(each.name, each.wallet, each.engine or _NOT_NOTED, _move(each)) for each in found]
+    screen.table(("NAME", "WALLET", "ENGINE", "MOVE"), rows, none="No project serves.")
+    if found:
+        screen.note(", ".join(f"{number} on {name}" for name, number in sorted(counts.items())))
+
+
+def _move(placed: "Placed") -> str:
+    if placed.move is None:
+        return "-"
+    return f"{placed.move}: {placed.reason}" if placed.reason else str(placed.move)
+
+
+def config(
+    what: Literal["show", "diff", "history"],
+    /,
+    *,
+    options: OperatorOptions = DEFAULTS,
+) -> int:
+    """Show the settings, what a restart would change, or what changed: `moorage config diff`.
+
+    Secrets are told by a fingerprint alone.
+
+    Parameters
+    ----------
+    what
+        `show` prints each setting and where it comes from, `diff` what is different from the last
+        start, `history` what starts have changed.
+    """
+    from moorage.operate.configuration import run_diff, run_history, shown
+
+    settings, screen = options.settings(), options.screen()
+    if what == "show":
+        listed = shown(settings, file=options.config)
+        screen.document({"settings": listed})
+        rows = [(each.setting, _text(each.value), each.origin) for each in listed]
+        screen.table(("SETTING", "VALUE", "FROM"), rows, none="")
+        return Exit.OK
+    changes = asyncio.run((run_diff if what == "diff" else run_history)(settings))
+    screen.document({"changes": changes})
+    for change in changes:
+        screen.result(_change_text(change, dated=what == "history"))
+    if not changes:
+        screen.result("Nothing is different." if what == "diff" else "No start changed anything.")
+    return Exit.OK
+
+
+def acts(
+    *,
+    since: str | None = None,
+    options: OperatorOptions = DEFAULTS,
+) -> int:
+    """List what operators did by commands, who it was, and why.
+
+    Parameters
+    ----------
+    since
+        From this time on: 2026-04-07 or 2026-04-07T10:00:00Z.
+    """
+    from moorage.clock import iso_utc
+    from moorage.operate.acts import run_acts
+
+    since_ms = time_option("--since", since, default=0)
+    found = asyncio.run(run_acts(options.settings(), since_ms=since_ms))
+    screen = options.screen()
+    screen.document({"acts": found})
+    rows = [(iso_utc(it.at_ms), it.who, it.act, it.subject, it.reason) for it in found]
+    screen.table(("TIME", "WHO", "ACT", "SUBJECT", "REASON"), rows, none="Nothing was done.")
+    return Exit.OK
+
+
+def recipient(
+    what: Literal["list", "retire"],
+    address: str = "",
+    /,
+    *,
+    reason: str = "",
+    options: OperatorOptions = DEFAULTS,
+) -> int:
+    """List the addresses that were ever `pay_to`, or give one up: `moorage recipient retire 0x…`.
+
+    One that is retired must hold no token on any chain; payments to it are not credited any more.
+
+    Parameters
+    ----------
+    what
+        `list` lists them with what they hold, `retire` gives one up.
+    address
+        The address to give up.
+    reason
+        Why, for the record.
+    """
+    from moorage.clock import iso_utc
+    from moorage.operate.retiring import run_recipients, run_retire_recipient
+
+    settings, screen = options.settings(), options.screen()
+    if what == "retire":
+        wanted, why = wallet_option("ADDRESS", required("ADDRESS", address)), reason_option(reason)
+        asyncio.run(run_retire_recipient(settings, wanted, reason=why))
+        screen.document({"retired": wanted})
+        screen.result(f"{wanted} is retired. Restart the gateway; keep the key all the same.")
+        return Exit.OK
+    seen = asyncio.run(run_recipients(settings))
+    screen.document({"recipients": seen})
+    for each in seen:
+        retired = each.recipient.retired_at_ms
+        state = "pay_to" if each.is_pay_to else "former"
+        state = state if retired is None else f"retired {iso_utc(retired)}"
+        holds = ", ".join(f"{it.amount} {it.token} on {it.chain}" for it in each.holds)
+        since = iso_utc(each.recipient.since_ms)
+        screen.result(f"{each.recipient.address} {state}, since {since}: {holds or 'empty'}")
+    return Exit.OK
+
+
+def base_domain(
+    what: Literal["list", "retire"],
+    domain: str = "",
+    /,
+    *,
+    reason: str = "",
+    options: OperatorOptions = DEFAULTS,
+) -> int:
+    """List the domains that were ever `base_domain`, or stop serving apps below one.
+
+    Parameters
+    ----------
+    what
+        `list` lists them, `retire` gives one up from the next start on.
+    domain
+        The domain to give up.
+    reason
+        Why, for the record.
+    """
+    from moorage.clock import iso_utc
+    from moorage.operate.retiring import run_base_domains, run_retire_base_domain
+
+    settings, screen = options.settings(), options.screen()
+    if what == "retire":
+        wanted, why = required("DOMAIN", domain), reason_option(reason)
+        asyncio.run(run_retire_base_domain(settings, wanted, reason=why))
+        screen.document({"retired": wanted})
+        screen.result(f"{wanted} is retired: restart the gateway.")
+        return Exit.OK
+    found = asyncio.run(run_base_domains(settings))
+    screen.document({"base_domains": found})
+    for each in found:
+        retired = "" if each.retired_at_ms is None else f", retired {iso_utc(each.retired_at_ms)}"
+        screen.result(f"{each.domain} since {iso_utc(each.since_ms)}{retired}")
+    return Exit.OK
+
+
+def _text(value: object) -> str:
+    import msgspec
+
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _change_text(change: "ConfigurationChange", *, dated: bool) -> str:
+    from moorage.clock import iso_utc
+
+    when = f"{iso_utc(change.at_ms)} " if dated else ""
+    before = "(not recorded)" if change.before is None else change.before
+    after = "(taken out)" if change.after is None else change.after
+    return f"{when}{change.setting}: {before} → {after}"
+
+
+_EXAMPLE = Path("examples/hello-node")
+_DATA_DIR = ".moorage"  # where commands look for dev.json, unless they are told
+
+
+def dev(
+    *,
+    data_dir: str | None = None,
+    port: int | None = None,
+    proxy_port: int | None = None,
+    operator_port: int | None = None,
+    reset: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Run gateway, two local chains with funded wallets, sandbox and proxy on this machine.
+
+    Ctrl-C stops all of it; the next start finds its state again.
+
+    Parameters
+    ----------
+    data_dir
+        Where everything is kept.
+    port
+        The gateway's port; 0 takes a free one.
+    proxy_port
+        The port that apps are served on; 0 takes a free one.
+    operator_port
+        The port of /metrics and /ready; 0 takes a free one.
+    reset
+        Forget all state first.
+    """
+    from moorage import logs
+    from moorage.gateway import dev as development
+    from moorage.pages.operator.money.commands import BooksCommand
+    from moorage.pages.operator.opening import open_operator_pages
+    from moorage.settings import load_settings
+
+    load = partial(
+        load_settings,
+        file=None,
+        data_dir=data_dir,
+        port=port,
+        proxy_port=proxy_port,
+        operator_port=operator_port,
+    )
+    settings = load()
+    logs.configure(level=settings.log_level)
+    if reset:
+        development.reset(Path(settings.data_dir))
+    _require_machine(settings)
+
+    def on_ready(addresses: "GatewayAddresses", chains: "dict[str, Chain]", dev_file: Path) -> None:
+        for line in _started(settings, addresses, chains, dev_file):
+            print(line, flush=True)
+
+    command = BooksCommand(sys.argv[0], ("--data-dir", settings.data_dir))
+    _run(
+        development.run_dev(
+            settings,
+            node_modules=[Path("node_modules").absolute()],
+            on_ready=on_ready,
+            open_pages=partial(open_operator_pages, load=load, command=command),
+        )
+    )
+    print("Stopped. Its state is kept; `moorage dev --reset` starts over.")
+    return Exit.OK
+
+
+def serve(*, config: Path, beside_another: Annotated[bool, Parameter(negative=())] = False) -> int:
+    """Run a gateway for real. Apps and proxy go on when it stops, for the next start.
+
+    Parameters
+    ----------
+    config
+        The settings, as TOML; docs/operate/configure.md lists them.
+    beside_another
+        Start though another gateway answers at the public address and takes the same payments.
+    """
+    from moorage import logs
+    from moorage.gateway.serve import run_serve
+    from moorage.pages.operator.money.commands import BooksCommand
+    from moorage.pages.operator.opening import open_operator_pages
+    from moorage.settings import load_settings
+
+    load = partial(load_settings, file=config)
+    settings = load()
+    logs.configure(level=settings.log_level)
+    _require_machine(settings)
+    command = BooksCommand(sys.argv[0], ("--config", str(config.absolute())))
+    open_pages = partial(open_operator_pages, load=load, command=command)
+    audit = command.of("audit")
+    _run(
+        run_serve(
+            settings,
+            load=load,
+            on_ready=_log_ready,
+            audit=audit,
+            open_pages=open_pages,
+            beside_another=beside_another,
+        )
+    )
+    return Exit.OK
+
+
+def check(
+    *, config: Path | None = None, json: Annotated[bool, Parameter(negative=())] = False
+) -> int:
+    """Say what this machine or configuration lacks, and the command that fixes it.
+
+    A first gateway needs these settings: `data_dir`, `public_url`, `proxy_host`, `base_domain`,
+    `tls`, `pay_to`, `relayer_key_file` and `chains`.
+
+    Parameters
+    ----------
+    config
+        The settings, as TOML; without it the machine is checked for `moorage dev`.
+    json
+        Print one JSON document.
+    """
+    from moorage.settings import load_settings
+
+    findings = _findings(load_settings(file=config), starts=False)
+    screen = Screen(json=json)
+    if json:
+        screen.document({"ok": all(item.ok for item in findings), "findings": findings})
+    else:
+        for item in findings:
+            state = "MISSING" if not item.ok else "warning" if item.warns else "ok     "
+            print(f"{state} {item.name}: {item.detail}")
+            if not item.ok or item.warns:
+                print(f"        {item.remedy}")
+    return Exit.OK if all(item.ok for item in findings) else Exit.FAILED
+
+
+def _log_ready(addresses: "GatewayAddresses") -> None:
+    """Says where it answers, in the log's own form, and tells systemd (sd_notify(3))."""
+    import structlog
+
+    from moorage.systemd import notify
+
+    structlog.get_logger().info("serving", url=addresses.gateway, operator=addresses.operator)
+    notify("READY=1")
+
+
+def _run(main: Any) -> None:
+    import uvloop
+
+    uvloop.run(main)
+
+
+def _findings(settings: "Settings", *, starts: bool) -> "list[Finding]":
+    from moorage.operate.check import check_gateway
+
+    return asyncio.run(check_gateway(settings, starts=starts))
+
+
+def _require_machine(settings: "Settings") -> None:
+    """Raises ConfigurationInvalid without what a gateway needs; logs what it can start without."""
+    import structlog
+
+    from moorage.errors import ConfigurationInvalid
+
+    found = _findings(settings, starts=True)
+    missing = [item for item in found if not item.ok]
+    for item in found:
+        if item.warns or not (item.ok or item.blocks):
+            structlog.get_logger().warning(
+                "something is amiss", part=item.name, found=item.detail, remedy=item.remedy
+            )
+    needed = [item for item in missing if item.blocks]
+    if needed:
+        listed = "\n".join(f"  {item.name}: {item.detail}\n    {item.remedy}" for item in needed)
+        raise ConfigurationInvalid(f"this gateway lacks something:\n{listed}")
+
+
+def next_command(program: Path, *, data_dir: Path, here: Path) -> str:
+    """What deploys the example to this gateway, typed in the directory `here`."""
+    arguments = [_from(here, program), "deploy", str(_EXAMPLE), "--name", "hello"]
+    if data_dir != here / _DATA_DIR:
+        arguments += ["--data-dir", _from(here, data_dir)]
+    return shlex.join(arguments)
+
+
+def _from(here: Path, path: Path) -> str:
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def _started(
+    settings: "Settings", addresses: "GatewayAddresses", chains: "dict[str, Chain]", dev_file: Path
+) -> list[str]:
+    return [
+        f"gateway   {addresses.gateway}",
+        f"apps      {addresses.proxy.replace('127.0.0.1', '<name>.' + settings.base_domain)}",
+        *(
+            f"chain     {chain.name} ({chain.chain_id}) {chain.rpc_urls[0]}"
+            for chain in chains.values()
+        ),
+        f"operator  {addresses.operator}/operator, /metrics and /ready",
+        f"sandbox   {addresses.isolation}",
+        f"wallets   {dev_file}",
+        "",
+        "Next, in a second terminal:",
+        "  " + next_command(Path(sys.argv[0]), data_dir=Path(settings.data_dir), here=Path.cwd()),
+        "",
+        "Ctrl-C stops all of it.",
+    ]

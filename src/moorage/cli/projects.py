@@ -1,0 +1,603 @@
+"""The commands about a project: list, show, configure, usage, domains, delete."""
+
+import asyncio
+import os
+import sys
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from cyclopts import Parameter
+from msgspec import UNSET, UnsetType
+
+from moorage.cli import progress
+from moorage.cli.commands import Exit
+from moorage.cli.connection import DEFAULTS, Options, find_connection
+from moorage.cli.flags import VariableReader, in_cli_words
+from moorage.cli.screen import Screen, table_lines, with_nulls
+from moorage.sdk.client import Client
+from moorage.sdk.errors import ClientMisconfigured, NotFound, RequestRefused
+from moorage.wire.deployments import DeploymentItem, DeploymentProgress
+from moorage.wire.domains import DomainItem, DomainList, DomainRemoved
+from moorage.wire.projects import (
+    ChangeBody,
+    ProjectAdopted,
+    ProjectChanged,
+    ProjectItem,
+    ProjectList,
+    ProjectShown,
+)
+from moorage.wire.usage import LatencyItem, ProjectUsage, UsageItem
+
+
+def projects(
+    *,
+    of_all: Annotated[bool, Parameter(name="--all", negative=())] = False,
+    hours: int = 24,
+    config: Path | None = None,
+    options: Options = DEFAULTS,
+) -> int:
+    """List your projects and their addresses; as an operator, with --all, those of all wallets.
+
+    Parameters
+    ----------
+    of_all
+        Those of all wallets and what they used, the most processor time first: for who runs
+        the gateway, on its machine.
+    hours
+        With --all: use in the last hours.
+    config
+        With --all: the gateway's settings, as TOML; without it that of `moorage dev` is meant.
+    """
+    if of_all:
+        from moorage.cli.operator.customers import every_project
+        from moorage.cli.operator.gateway import OperatorOptions
+
+        data_dir = None if options.data_dir is None else str(options.data_dir)
+        operator = OperatorOptions(config=config, data_dir=data_dir, json=options.json)
+        return every_project(hours=hours, options=operator)
+    screen = Screen(json=options.json)
+    connection = find_connection(options)
+
+    async def ask() -> ProjectList:
+        async with connection.signed_client() as client:
+            return await client.projects()
+
+    found = asyncio.run(ask())
+    screen.document(found)
+    if not found.projects:
+        screen.result("No projects yet. Next: moorage deploy DIR --name NAME")
+        return Exit.OK
+    rows = [(each.name, each.status, each.url or "-", each.created_at) for each in found.projects]
+    screen.table(("NAME", "STATUS", "ADDRESS", "CREATED"), rows)
+    return Exit.OK
+
+
+def status(project: str, deployment: str | None = None, /, *, options: Options = DEFAULTS) -> int:
+    """Show where a deployment stands.
+
+    Exits with 1 when it failed.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    deployment
+        The deployment's id; the newest, whatever made it, if not given.
+    """
+    screen = Screen(json=options.json)
+    connection = find_connection(options)
+
+    async def ask() -> DeploymentProgress:
+        async with connection.signed_client() as client:
+            found = await find_project(client, project)
+            return await client.status(found, deployment or (await newest(client, found)).id)
+
+    answer = asyncio.run(ask())
+    screen.document(answer)
+    for warning in answer.warnings or []:
+        screen.warn(in_cli_words(warning.message))
+    screen.result(status_text(project, answer))
+    return progress.exit_of(answer, followed=False)
+
+
+def delete(
+    project: str,
+    /,
+    *,
+    yes: Annotated[bool, Parameter(alias="-y", negative=())] = False,
+    options: Options = DEFAULTS,
+) -> int:
+    """Stop a project and remove it for good.
+
+    Its address, files and data are gone; unspent credits stay with your wallet.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    yes
+        Do not ask.
+    """
+    screen = Screen(json=options.json)
+    connection = find_connection(options)
+    if not yes and not screen.can_ask():
+        raise ClientMisconfigured("nobody to ask: pass --yes to delete. Nothing was deleted.")
+    if not yes and not screen.confirm(f"Delete {project}, its files and its data?"):
+        screen.note("Nothing was deleted.")
+        return Exit.FAILED
+
+    async def remove() -> Any:
+        async with connection.signed_client() as client:
+            return await client.delete(await find_project(client, project))
+
+    gone = asyncio.run(remove())
+    screen.document(gone)
+    screen.result(f"{project} is deleted; unspent credits stay with your wallet.")
+    return Exit.OK
+
+
+def adopt(project: str, /, *, options: Options = DEFAULTS) -> int:
+    """Have a project that a payment alone has opened share your wallet's credits.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    """
+    screen = Screen(json=options.json)
+    connection = find_connection(options)
+
+    async def take() -> ProjectAdopted:
+        async with connection.signed_client() as client:
+            return await client.adopt(await find_project(client, project))
+
+    adopted = asyncio.run(take())
+    screen.document(adopted)
+    screen.result(
+        f"{project} shares your credits, with ${adopted.moved_usd:.2f} that it had of its own: "
+        f"${adopted.credits_usd:.2f} now."
+    )
+    return Exit.OK
+
+
+def status_text(project: str, answer: DeploymentProgress) -> str:
+    """A deployment's state, for a person."""
+    if answer.status == "ready":
+        return f"{project}: ready at {answer.endpoint}" + _after(answer.message)
+    if answer.status == "failed":
+        failed = f"{project}: failed: {in_cli_words(answer.reason or '')}"
+        return failed + _after(answer.log_tail) + _after(_next(answer))
+    return f"{project}: {answer.status}" + (
+        f" ({answer.deployment_status})" if answer.deployment_status else ""
+    )
+
+
+def _next(answer: DeploymentProgress) -> str:
+    actions = " · ".join(answer.next_actions or [])
+    return actions and f"Next: {in_cli_words(actions)}"
+
+
+def _after(text: str | UnsetType) -> str:
+    return f"\n{text.rstrip()}" if text else ""
+
+
+async def find_project(client: Client, project: str) -> str:
+    """The id of `project`, which may be one already."""
+    if _is_id(project):
+        return project
+    return (await _listed(client, project)).id
+
+
+async def _listed(client: Client, project: str) -> ProjectItem:
+    for found in (await client.projects()).projects:
+        if project.lower() in {found.name, found.id}:
+            return found
+    sentence = f"your wallet has no project {project!r}. See: moorage projects"
+    raise NotFound(
+        status=404,
+        code="project_not_found",
+        error=sentence,
+        retryable=False,
+        body=msgspec.to_builtins({"error": sentence}),
+    )
+
+
+async def newest(client: Client, project_id: str) -> DeploymentItem:
+    """A project's newest deployment, whatever made it. Raises ClientMisconfigured without one."""
+    listed = (await client.deployments(project_id, limit=1)).deployments
+    if not listed:
+        raise ClientMisconfigured("this project has no deployment yet")
+    return listed[0]
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
+def show(project: str, /, *, options: Options = DEFAULTS) -> int:
+    """Show a project whole: what serves, its health path, the names of its variables.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    """
+    found = _shown(project, options)
+    screen = Screen(json=options.json)
+    screen.document(found)
+    for line in project_lines(found):
+        screen.result(line)
+    for warning in found.warnings or []:
+        screen.warn(in_cli_words(warning.message))
+    return Exit.OK
+
+
+def env(
+    project: str,
+    variables: tuple[str, ...] = (),
+    /,
+    *,
+    unset: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    build: Annotated[bool, Parameter(negative=())] = False,
+    follow: bool = True,
+    options: Options = DEFAULTS,
+) -> int:
+    """List the names of a project's variables, or set some: `moorage env shop MODE=fast TOKEN=-`.
+
+    The app is started again with them; the present one serves until that is healthy, and also if
+    it is not. Values are never shown. Exits with 1 when it failed.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    variables
+        `NAME=VALUE`; for secrets, which shells keep in their history, `NAME=@FILE`, `NAME=-` (from
+        standard input, both without the last line's end), or `NAME` (from your environment).
+    unset
+        Take this one away.
+    build
+        Those of builds instead, which the next upload sees.
+    follow
+        Wait until the change is served, or has failed.
+    """
+    if not variables and not unset:
+        return _list_names(project, options)
+    changes: dict[str, str | None] = dict.fromkeys(unset)
+    changes |= VariableReader(os.environ, sys.stdin.buffer).read(variables)
+    change = ChangeBody(build_vars=changes) if build else ChangeBody(run_envs=changes)
+    return _change(project, change, options, follow=follow)
+
+
+def configure(
+    project: str,
+    /,
+    *,
+    display_name: str | None = None,
+    description: str | None = None,
+    health_path: str | None = None,
+    volume: Annotated[bool, Parameter(negative=())] = False,
+    follow: bool = True,
+    options: Options = DEFAULTS,
+) -> int:
+    """Change what a project is called, its health path, or give it a volume, without an upload.
+
+    Where the app has to be started again, the present one serves until that is healthy, and also
+    if it is not. Exits with 1 when it failed.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    display_name
+        A title for people.
+    description
+        What it is.
+    health_path
+        Path that must answer below 500 before a version is served; / is the usual one.
+    volume
+        Give it a /data that outlives its versions; it goes with the project alone.
+    follow
+        Wait until the change is served, or has failed.
+    """
+    change = ChangeBody(
+        display_name=_unless_none(display_name),
+        description=_unless_none(description),
+        health_path=_unless_none(health_path),
+        volume=volume or UNSET,
+    )
+    if change == ChangeBody():
+        raise ClientMisconfigured(
+            "say what to change: --display-name, --description, --health-path or --volume; "
+            "`moorage env` sets variables"
+        )
+    return _change(project, change, options, follow=follow)
+
+
+def restart(project: str, /, *, follow: bool = True, options: Options = DEFAULTS) -> int:
+    """Start a project's app again, as it is; the present one serves until that is healthy.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    follow
+        Wait until it is served, or has failed.
+    """
+    return _change(project, ChangeBody(restart=True), options, follow=follow)
+
+
+def pause(project: str, /, *, options: Options = DEFAULTS) -> int:
+    """Stop a project's app: it burns nothing, and its address says that it is paused.
+
+    Its files and data are kept as long as those of a project that is out of credits.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    """
+    return _change(project, ChangeBody(paused=True), options, follow=False)
+
+
+def unpause(project: str, /, *, options: Options = DEFAULTS) -> int:
+    """Start a project's app again that `moorage pause` stopped; it burns credits from then on.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    """
+    return _change(project, ChangeBody(paused=False), options, follow=False)
+
+
+def project_lines(found: ProjectShown) -> Iterable[str]:
+    """A project, for a person."""
+    yield f"{found.name}: {found.status}" + (f" at {found.url}" if found.url else "")
+    if found.blocked_reason:
+        yield f"suspended:   by the operator: {found.blocked_reason}"
+    elif found.suspended_because == "project_paused":
+        yield "suspended:   you have paused it: `moorage unpause PROJECT` starts it again"
+    elif found.suspended_because == "no_capacity":
+        yield "suspended:   the gateway's disk is nearly full; it starts again when there is room"
+    elif found.suspended_because == "out_of_credits":
+        yield "suspended:   out of credits: `moorage topup AMOUNT` resumes it"
+    yield f"id:          {found.id}"
+    yield f"serves:      {found.serving_deployment_id or '-'}"
+    if found.deployment_in_progress:
+        yield f"under way:   {found.deployment_in_progress}"
+    yield f"domains:     {', '.join(found.domains) or '-'}"
+    yield f"health path: {found.health_path}"
+    yield f"variables:   {', '.join(found.run_env_names) or '-'}"
+    yield f"of builds:   {', '.join(found.build_var_names) or '-'}"
+    yield f"burns:       ${found.burn_per_hour_usd:f} an hour"
+    yield f"as it runs:  ${found.price_per_hour_usd:f} an hour"
+
+
+def _unless_none(text: str | None) -> str | UnsetType:
+    return UNSET if text is None else text
+
+
+def _list_names(project: str, options: Options) -> int:
+    found = _shown(project, options)
+    screen = Screen(json=options.json)
+    names = {"runEnvNames": found.run_env_names, "buildVarNames": found.build_var_names}
+    screen.document(names)
+    rows = [(name, "app") for name in found.run_env_names]
+    rows += [(name, "build") for name in found.build_var_names]
+    screen.table(("NAME", "SEEN BY"), rows)
+    return Exit.OK
+
+
+def _shown(project: str, options: Options) -> ProjectShown:
+    connection = find_connection(options)
+
+    async def ask() -> ProjectShown:
+        async with connection.signed_client() as client:
+            return await client.project(await find_project(client, project))
+
+    return asyncio.run(ask())
+
+
+def _change(project: str, change: ChangeBody, options: Options, *, follow: bool) -> int:
+    screen, connection = Screen(json=options.json), find_connection(options)
+
+    async def make() -> tuple[ProjectChanged, DeploymentProgress | None]:
+        async with connection.signed_client() as client:
+            changed = await client.change(await find_project(client, project), change)
+            if not changed.deployment_id or not follow:
+                return changed, None
+            ids = changed.project_id, changed.deployment_id
+            return changed, await progress.follow(client, screen, *ids, copies=True)
+
+    changed, status = asyncio.run(make())
+    screen.document(with_nulls(changed) | ({"outcome": status} if status else {}))
+    if status is None:
+        screen.result(f"{project}: {in_cli_words(changed.message)}")
+        return Exit.OK
+    screen.result(status_text(project, status))
+    return progress.exit_of(status, followed=True)
+
+
+What = Literal["list", "add", "verify", "remove"]
+
+
+def domains(
+    project: str, what: What = "list", domain: str = "", /, *, options: Options = DEFAULTS
+) -> int:
+    """Have a domain of your own lead to a project: `moorage domains shop add shop.example`.
+
+    Exits with 1 when `verify` does not find the record.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    what
+        `list` says how they stand; `add` says which DNS records to set; `verify` looks at them
+        now; `remove` removes a domain.
+    domain
+        The domain, for all but `list`.
+    """
+    if (what == "list") == bool(domain):
+        raise ClientMisconfigured("write: moorage domains PROJECT add|verify|remove DOMAIN")
+    screen = Screen(json=options.json)
+    connection = find_connection(options)
+
+    async def ask() -> DomainList | DomainItem | DomainRemoved:
+        async with connection.signed_client() as client:
+            return await _ask(client, await find_project(client, project), what, domain)
+
+    answer = asyncio.run(ask())
+    screen.document(answer)
+    if isinstance(answer, DomainList):
+        rows = [(each.domain, each.status, each.problem or "-") for each in answer.domains]
+        none = f"No domains of its own. Next: moorage domains {project} add DOMAIN"
+        screen.table(("DOMAIN", "STATUS", "LAST LOOK"), rows, none=none)
+    else:
+        screen.result(domain_text(project, answer))
+    is_pending = isinstance(answer, DomainItem) and answer.status != "verified"
+    return Exit.FAILED if what == "verify" and is_pending else Exit.OK
+
+
+def domain_text(project: str, answer: DomainItem | DomainRemoved) -> str:
+    """A domain, as it stands or gone, and what to do, for a person."""
+    if isinstance(answer, DomainRemoved):
+        return f"{answer.domain} is removed."
+    lines = [f"{answer.domain}: {answer.status}" + (f" at {answer.url}" if answer.url else "")]
+    lines += [answer.problem] if answer.problem else []
+    is_pending = answer.status != "verified"
+    records = [each for each in answer.records if is_pending or each.type != "TXT"]
+    rows = [(each.type, each.name, each.value) for each in records]
+    lines += ["", *table_lines(("RECORD", "NAME", "VALUE"), rows), ""]
+    if is_pending:
+        lines.append("The TXT record proves that the domain is yours, the other points it here.")
+    lines.append("Where a zone allows no CNAME at its top, give it the A and AAAA that VALUE has.")
+    return "\n".join([*lines, _next_look(project, answer)] if is_pending else lines)
+
+
+def _next_look(project: str, pending: DomainItem) -> str:
+    when = pending.next_check_at
+    by_itself = f"The next check is at {when}" if when else "It is not checked automatically"
+    return f"{by_itself}. To check now: moorage domains {project} verify {pending.domain}"
+
+
+async def _ask(
+    client: Client, project_id: str, what: What, domain: str
+) -> DomainList | DomainItem | DomainRemoved:
+    match what:
+        case "list":
+            return await client.domains(project_id)
+        case "add":
+            return await client.add_domain(project_id, domain)
+        case "verify":
+            return await client.verify_domain(project_id, domain)
+        case "remove":
+            return await client.remove_domain(project_id, domain)
+
+
+_MIB = 1024 * 1024
+_COLUMNS = (
+    *("FROM", "REQUESTS", "5XX", "MEDIAN", "95 %", "SLOWEST"),
+    *("IN", "OUT", "CPU", "MOST MEMORY"),
+)
+_FLAGS = {"from": "--since", "to": "--until"}
+
+
+def usage(
+    project: str,
+    /,
+    *,
+    since: str | None = None,
+    until: str | None = None,
+    fine: bool = False,
+    options: Options = DEFAULTS,
+) -> int:
+    """Show traffic and resource use of a project's app, by the hour: the last day, unless you say.
+
+    Parameters
+    ----------
+    project
+        The project's name or id.
+    since
+        Hours from this time on, such as 2026-04-07T10:00:00Z or Unix milliseconds.
+    until
+        Hours before this time; 31 days at most are shown at once.
+    fine
+        By five minutes in place of hours; those are kept for a day.
+    """
+    screen = Screen(json=options.json)
+    connection, by = find_connection(options), "5m" if fine else ""
+
+    async def ask() -> ProjectUsage:
+        async with connection.signed_client() as client:
+            found = await find_project(client, project)
+            try:
+                return await client.usage(found, since=since, until=until, by=by)
+            except RequestRefused as refused:
+                raise _in_flags(refused) from refused
+
+    used = asyncio.run(ask())
+    screen.document(used)
+    if used.now is None:
+        screen.result(
+            "Now: not known; it does not run, or was started within the last half minute."
+        )
+    else:
+        screen.result(
+            f"Now: {used.now.cpu_millis / 10:.0f} % of a core, {_mib(used.now.memory_bytes)}."
+        )
+    rows = [_row(hour.hour, hour) for hour in used.hours]
+    rows += [_row(span.begins, span) for span in used.spans or ()]
+    screen.table(_COLUMNS, [*rows, _row("in all", used.totals)])
+    if held := used.totals.held:
+        screen.result(
+            f"Requests that waited until the app was started: {held}, for "
+            f"{used.totals.held_ms / held / 1000:.1f} s on average."
+        )
+    return Exit.OK
+
+
+def _in_flags(refused: RequestRefused) -> RequestRefused:
+    """The refusal with the name of the flag in place of the field's."""
+    field = str(refused.body.get("field"))
+    return RequestRefused(
+        status=refused.status,
+        code=refused.code,
+        error=refused.error.replace(f"{field}:", f"{_FLAGS.get(field, field)}:", 1),
+        retryable=refused.retryable,
+        body=refused.body,
+    )
+
+
+def _row(name: str, used: UsageItem) -> tuple[str, ...]:
+    return (
+        name,
+        str(used.requests),
+        str(used.status.get("5xx", 0)),
+        *_latency(used.latency),
+        _mib(used.bytes_in),
+        _mib(used.bytes_out),
+        f"{used.cpu_ms / 1000:.1f} s",
+        _mib(used.memory_peak_bytes),
+    )
+
+
+def _latency(latency: LatencyItem | UnsetType) -> tuple[str, str, str]:
+    if latency is UNSET:
+        return ("–", "–", "–")
+    return (
+        f"{latency.median_ms} ms",
+        f"{latency.p95_ms} ms",
+        f"{latency.slowest_ms} ms",
+    )
+
+
+def _mib(size: int) -> str:
+    return f"{size / _MIB:.1f} MiB"

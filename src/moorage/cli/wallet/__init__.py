@@ -1,1 +1,0 @@
-"""The commands of the owner of a wallet. They speak HTTP only."""

@@ -1,1 +1,0 @@
-"""The server at a gateway (`/mcp`): it keeps nothing, and calls the gateway's own API."""
