@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from moorage.api.discovery.notes import EXAMPLES
+from moorage.api.discovery.guide import EXAMPLES
 from moorage.api.discovery.openapi import openapi_document
 from moorage.api.operations import OPERATIONS
 from moorage.wire.deploy import DeployBody

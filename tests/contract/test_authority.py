@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from moorage.certificates.availability import Availability
 from moorage.errors import ProxyFailed
-from moorage.operate.check.authority import check_authority
+from moorage.operate.check.configuration import check_authority
 from moorage.settings import Settings, load_settings
 from support.gateway.clock import MINUTE_MS, MovableClock
 

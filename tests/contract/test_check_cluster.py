@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.operate.check.cluster import check_cluster, judge_cluster
-from moorage.operate.check.machine import look_at_machine
+from moorage.operate.check.machine import check_cluster, judge_cluster, look_at_machine
 from moorage.settings import Settings, load_settings
 from support.engines.fake_kubernetes.cluster import Cluster
 

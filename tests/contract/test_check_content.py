@@ -7,8 +7,8 @@ import pytest
 from moorage.content import opening
 from moorage.content.directory import DirectoryStore
 from moorage.errors import ContentUnavailable
-from moorage.operate.check import content
-from moorage.operate.check.content import check_content
+from moorage.operate.check import configuration
+from moorage.operate.check.configuration import check_content
 from moorage.settings import Settings, load_settings
 from support.gateway.content_fixture import S3Server, answering, credentials_text
 
@@ -73,7 +73,7 @@ async def test_bucket_that_is_not_there_is_told(s3_server: S3Server, credentials
 
 async def test_keys_that_may_not_write_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     async with answering(DENIED) as store:
-        monkeypatch.setattr(content, "open_content", lambda *_: store)
+        monkeypatch.setattr(configuration, "open_content", lambda *_: store)
         (found,) = await check_content(configured(content_url="s3://bucket/below"))
     assert not found.ok
     assert "could not write" in found.detail

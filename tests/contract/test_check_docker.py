@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from moorage.operate.check.docker import check_docker
+from moorage.operate.check.machine import check_docker
 from moorage.settings import Settings, load_settings
 
 ABLE = {

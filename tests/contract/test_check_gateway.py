@@ -11,10 +11,9 @@ import pytest
 
 from moorage.certificates.pem import CertificateInvalid, read_certificate
 from moorage.operate.check import Finding, check_gateway
-from moorage.operate.check.configuration import check_configuration
-from moorage.operate.check.names import check_names
+from moorage.operate.check.configuration import check_configuration, check_names
+from moorage.operate.check.machine import gateway_holds
 from moorage.operate.check.nodes import check_nodes
-from moorage.operate.check.ports import gateway_holds
 from moorage.settings import Settings, load_settings
 from support.chains.chain_fixture import LocalChains
 from support.chains.rpc_proxy import RpcProxy

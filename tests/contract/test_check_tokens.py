@@ -5,7 +5,7 @@ import pytest
 
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import Eip712Domain
-from moorage.operate.check.tokens import TokenFacts, check_tokens, judge_token
+from moorage.operate.check.nodes import TokenFacts, check_tokens, judge_token
 from support.chains.chain_fixture import LocalChains
 
 RIGHT = '{ name = "USD Coin", version = "2" }'

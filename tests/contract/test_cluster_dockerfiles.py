@@ -25,7 +25,7 @@ from moorage.engines.kubernetes.building.builds import builder_of
 from moorage.engines.kubernetes.engine import KubernetesEngine
 from moorage.errors import DeployFailed, FailureCause
 from moorage.loop import always
-from moorage.operate.check.docker import check_docker
+from moorage.operate.check.machine import check_docker
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Dockerfiles, Toolbox

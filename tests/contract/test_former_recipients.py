@@ -11,8 +11,8 @@ from moorage.chains.local.dev_wallet import DevWallet
 from moorage.clock import SystemClock
 from moorage.errors import ConfigurationInvalid, RefundRefused
 from moorage.gateway.state.configuration import take_configuration
-from moorage.operate.acts import run_acts
 from moorage.operate.audit.report import Report, run_audit
+from moorage.operate.books import run_acts
 from moorage.operate.refunds import RefundOrder, run_refund
 from moorage.operate.retiring import run_retire_recipient
 from moorage.payments.protocols.evidence import PaymentMeans, TransactionEvidence

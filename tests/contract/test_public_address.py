@@ -10,8 +10,8 @@ from aiohttp import web
 from moorage.gateway.several import asking
 from moorage.gateway.several.asking import ask
 from moorage.gateway.several.presence import Presence
-from moorage.operate.check import address
-from moorage.operate.check.finding import Finding
+from moorage.operate.check import configuration
+from moorage.operate.check.configuration import Finding
 from moorage.settings import load_settings
 
 HERE = Presence(run="here", books="ours", takes=frozenset({"a"}))
@@ -45,7 +45,7 @@ async def found(there: Presence | None, here: Presence | None, **given: str) -> 
     async with answering(there) as url, answering(here) as local:
         port = int(local.rpartition(":")[2])
         settings = load_settings(file=None, environ={}, public_url=url, port=port, **given)
-        (finding,) = await address.check_address(settings)
+        (finding,) = await configuration.check_address(settings)
     return finding
 
 
@@ -57,7 +57,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def public(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(address, "is_public", bool)
+    monkeypatch.setattr(configuration, "is_public", bool)
 
 
 async def test_gateway_is_told_from_another_site_and_from_nobody(
@@ -112,4 +112,4 @@ async def test_check_leaves_it_to_the_start_whether_another_shares_the_server() 
 
 async def test_check_asks_nobody_where_the_address_is_this_machines() -> None:
     settings = load_settings(file=None, environ={}, public_url="http://localhost:8402")
-    assert await address.check_address(settings) == []
+    assert await configuration.check_address(settings) == []

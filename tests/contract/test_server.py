@@ -12,8 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from moorage.api.connections.connection import Bounds
-from moorage.api.connections.server import HttpServer, listen_tcp
+from moorage.api.connections.server import Bounds, HttpServer, listen_tcp
 from moorage.auth.client_address import TrustedProxies
 from support.clients.raw_http import chunked, connected, request
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from moorage.api.http.bodies import parse_small
+from moorage.api.http.request import parse_small
 from moorage.deploy.entrance.change import change_request
 from moorage.errors import InvalidField
 from moorage.suggestion import Suggestions

@@ -1,33 +1,41 @@
-"""The endpoints that deploy, and that quote a deploy."""
+"""The endpoints that deploy, with an account or by a payment alone, and that quote a deploy."""
 
 import asyncio
+import contextlib
+import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.connections.arrival import ARRIVAL, Arrival
-from moorage.api.http.bodies import content_length
-from moorage.api.http.caller import OPEN, Caller, authenticate
+from moorage.api.connections.server import ARRIVAL, Arrival
+from moorage.api.http.caller import OPEN, Caller, authenticate, bearer_token, require_own
 from moorage.api.http.idempotency import Idempotency
-from moorage.api.http.managed import require_own
-from moorage.api.http.payment.paid_answers import repeated
-from moorage.api.http.payment.payer import PaidFront, authenticate_payer
-from moorage.api.http.payment.payment_headers import (
+from moorage.api.http.payer import (
+    OpenPayer,
+    PaidFront,
+    authenticate_payer,
+    identify_nobody,
+    identify_payer,
+    repeated,
+)
+from moorage.api.http.payment_headers import (
     OfferedPayment,
     paid_headers,
     read_payment,
     refuse_misplaced,
 )
 from moorage.api.http.problems import json_response
-from moorage.api.money.credits import allowance_body
+from moorage.api.http.request import content_length, read_whole
+from moorage.api.money import TopUpRoom, allowance_body, amount_of, top_up, topped_up
 from moorage.api.projects import require_volumes
 from moorage.api.uploads import owner_of_uploads
+from moorage.chains.address import checksum_address
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.addresses.reserved_names import is_reserved
 from moorage.deploy.entrance.admission import Admission
@@ -37,7 +45,7 @@ from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.deleted.exports import ExportFiles
 from moorage.deploy.shared_uploads import SharedUploads
 from moorage.engines.engine import WrittenFiles
-from moorage.errors import InvalidField, UploadNotFound
+from moorage.errors import DatabaseUnavailable, InvalidField, UploadNotFound
 from moorage.ledger.build_time import BuildTime
 from moorage.money import NOTHING, charge_to_atomic_units, usd_number, usd_text
 from moorage.parsers.plans import Plans
@@ -45,6 +53,7 @@ from moorage.parsers.pool import ParserPool
 from moorage.parsers.uploads import UploadParser
 from moorage.payments.protocols.demand import credits_fall_short, purchase_body, sharing_warning
 from moorage.payments.taking.outcome import outcome_of
+from moorage.payments.taking.topup import TopUpRequest
 from moorage.planning.dockerfile.app import FILE as DOCKERFILE
 from moorage.planning.plan import Plan, Settings
 from moorage.planning.static import said
@@ -56,6 +65,7 @@ from moorage.uploads.limits import UploadLimits
 from moorage.uploads.reader import Exports, ExportSource, read_upload
 from moorage.uploads.room import SpoolRoom
 from moorage.uploads.tree import Upload
+from moorage.wire.credits import ToppedUp
 from moorage.wire.deploy import Deployed, Quoted, Understood
 
 
@@ -383,3 +393,102 @@ def accepted(admitted: Admitted) -> Response:
         ),
         headers=paid_headers(admitted.receipt),
     )
+
+
+_OF_THE_BODY = (b"content-length", b"content-type")
+_WITHOUT = (
+    " This answer has no manage_token: the wallet makes one with "
+    "POST /agent/projects/{projectId}/tokens."
+)
+
+
+async def pay_to_deploy(room: DeployRoom, request: Request) -> Response:
+    """`POST /deploy`: deploy by paying alone, or say what it costs; no wallet headers needed."""
+    if _is_signed(request):
+        return await deploy(room, request)
+    is_dry_run = flag(request, "x-dry-run")
+    payer = await (identify_nobody if is_dry_run else identify_payer)(room, request)
+    payment = OfferedPayment(payer.means, payer.evidence)
+    attempt, upload = await read_attempt(room, request, payer.caller, payment)
+    try:
+        if is_dry_run:
+            return await quoted(room, attempt)
+        if payer.evidence is None:
+            raise await room.admission.demand_openly(attempt, because=payer.because)
+        return await _deployed(room, request, payer, attempt, upload)
+    finally:
+        await close_upload(upload)
+
+
+async def pay_for_credits(room: TopUpRoom, request: Request) -> Response:
+    """`POST /credits`: credits for whoever pays, or what to pay; wallet headers are not needed."""
+    if _is_signed(request):
+        return await top_up(room, request)
+    payer = await identify_payer(room, request)
+    body = await read_whole(request)
+    asked = TopUpRequest(
+        wallet=payer.caller.wallet,
+        amount=amount_of(body, min_=room.minimum_charge),
+        means=payer.means,
+        evidence=payer.evidence,
+        body_digest=hashlib.sha256(body).hexdigest(),
+        is_proved=False,
+    )
+    if not await room.paywall.may_have_moved(asked.evidence):
+        await room.house_rules.require_listed(room.db, "")  # whose it is, a signature would say
+    if payer.evidence is None:
+        raise await room.top_up.demand(asked, because=payer.because)
+    answer = topped_up(await room.top_up.take(asked), tells=asked.tells)
+    told = msgspec.json.decode(bytes(answer.body), type=ToppedUp)
+    wallet = checksum_address(payer.caller.wallet)
+    return _again(answer, msgspec.structs.replace(told, wallet=wallet))
+
+
+async def _deployed(
+    room: DeployRoom, request: Request, payer: OpenPayer, attempt: DeployAttempt, upload: Upload
+) -> Response:
+    """Deploys, and answers with a token the first time: what it is for was not there before."""
+    answer, admitted = await deployed(room, request, attempt, upload)
+    opens = admitted is not None and payer.is_fresh and not admitted.again
+    token = await _token(room, admitted.project_id) if admitted and opens else UNSET
+    return _opened(room, attempt, answer, token=token)
+
+
+async def _token(room: DeployRoom, project_id: str) -> str | UnsetType:
+    """Returns a new token; none if it can't be stored, as the deploy is done all the same."""
+    with contextlib.suppress(DatabaseUnavailable):
+        return await room.manage_tokens.make(project_id)
+    return UNSET
+
+
+def _opened(
+    room: DeployRoom, attempt: DeployAttempt, answer: Response, *, token: str | UnsetType
+) -> Response:
+    """Returns the answer with the wallet, where to poll, and the token, which is stored nowhere."""
+    told = msgspec.json.decode(bytes(answer.body), type=Deployed)
+    path = f"/agent/deploy/{told.project_id}/{told.deployment_id}/status"
+    without = _WITHOUT.format(projectId=told.project_id) if token is UNSET else ""
+    opened = msgspec.structs.replace(
+        told,
+        message=told.message + without,
+        wallet=checksum_address(attempt.wallet),
+        status_url=room.public_url + path,
+        manage_token=token,
+    )
+    return _again(answer, opened)
+
+
+def _again(answer: Response, body: msgspec.Struct) -> Response:
+    """Returns the answer with another body, for its receiver alone."""
+    kept = [
+        (name.decode(), value.decode("latin-1"))
+        for name, value in answer.raw_headers
+        if name not in (*_OF_THE_BODY, b"cache-control")
+    ]
+    return json_response(body, headers=[*kept, ("Cache-Control", "no-store")])
+
+
+def _is_signed(request: Request) -> bool:
+    """Whether something besides a payment says whose the request is."""
+    named = any(name in request.headers for name in ("x-wallet-address", "sign-in-with-x"))
+    return named or bearer_token(request) is not None

@@ -1,37 +1,263 @@
-"""The endpoints of a project's deployments: listed, rolled back to, cancelled."""
+"""The endpoints of a project's deployments: where one stands, listed, rolled back to, cancelled."""
 
 import hashlib
 from dataclasses import dataclass
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.bodies import parse_small, read_whole
-from moorage.api.http.caller import Front, owned_project
+from moorage.api.http.caller import PERSON, Front, count, owned_project, use_nonce, verify
 from moorage.api.http.idempotency import Idempotency
-from moorage.api.http.named import named_deployment
 from moorage.api.http.problems import json_response
-from moorage.api.http.query import whole_number
+from moorage.api.http.request import (
+    named_deployment,
+    parse_small,
+    read_whole,
+    viewed_deployment,
+    whole_number,
+)
+from moorage.api.http.request_context import HAS_PAID
 from moorage.clock import iso_utc
+from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.entrance.warnings import warnings, written_warnings
+from moorage.deploy.entrance.written import Written
+from moorage.deploy.keeping.restarts import CrashLoop, crash_loop
+from moorage.deploy.keeping.stopped.space import NO_SPACE
+from moorage.deploy.work.advice import explain
 from moorage.deploy.work.cancellation import Cancellation
 from moorage.deploy.work.rollback import Rollback, RollingBack
 from moorage.engines.engine import EngineView
-from moorage.errors import DeploymentNotFound, InvalidField, ProjectNotFound
+from moorage.errors import (
+    DeploymentNotFound,
+    FailureCause,
+    InvalidField,
+    ProjectBlocked,
+    ProjectNotFound,
+    WrongWallet,
+)
+from moorage.ledger import ledger
+from moorage.ledger.burn import hour_of, lacking
+from moorage.ledger.metering import Metering
+from moorage.money import MicroUsd, usd_text
 from moorage.planning.plan import Plan
-from moorage.records.deployment import DeploymentStatus, Summary
+from moorage.records.deployment import UNDER_WAY, DeploymentStatus, DeploymentView, Finding, Summary
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import deployments
-from moorage.storage.money import billing
+from moorage.storage.apps import deployments, jobs
+from moorage.storage.money import accounts, billing
 from moorage.wire.deploy import Deployed
 from moorage.wire.deployments import (
     Cancelled,
     DeploymentItem,
     DeploymentList,
+    DeploymentProgress,
     DeploymentShown,
     RollbackBody,
 )
+from moorage.wire.shape import WarningItem
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusRoom(Front):
+    """What the handler of a deployment's status needs."""
+
+    metering: Metering
+    hosts: Hosts
+    minimum_charge: MicroUsd
+    written: Written
+
+
+_TOP_UP = ["Top up with POST /agent/credits; the app then starts by itself."]
+_TOP_UP_A_PURSE = [
+    "Top up with POST /agent/credits and its manage_token; the app then starts by itself.",
+    "Or have it share the credits of its wallet: POST /agent/projects/{projectId}/adopt, signed.",
+]
+
+
+async def status(room: StatusRoom, request: Request) -> Response:
+    """`GET /agent/deploy/{projectId}/{deploymentId}/status`: where a deployment stands."""
+    signed = await verify(room, request)
+    try:
+        found = await viewed_deployment(
+            room.db,
+            project=request.path_params["projectId"],
+            deployment=request.path_params["deploymentId"],
+            wallet=signed.wallet,
+        )
+    except (DeploymentNotFound, ProjectNotFound, WrongWallet):
+        await count(room, request, signed.wallet)
+        await use_nonce(signed)
+        raise
+    if PERSON in request.scope:  # pages do not use up what its agent may ask
+        await count(room, request, signed.wallet)
+    else:
+        await room.limiters.polls.check(found.id)
+        request.scope[HAS_PAID] = await room.paid_wallets.has_paid(signed.wallet)
+    await use_nonce(signed)
+    progress = await _progress(room, found)
+    return json_response(msgspec.structs.replace(progress, warnings=await _warnings(room, found)))
+
+
+async def _warnings(room: StatusRoom, found: DeploymentView) -> list[WarningItem] | UnsetType:
+    findings = msgspec.json.decode(found.findings, type=tuple[Finding, ...])
+    by = room.written.successor(found)
+    told = warnings(findings, volume=by.volume)
+    if found.serving_deployment_id == found.id:
+        told = (*written_warnings(await room.written.by(found.id), by), *told)
+    return list(told) or UNSET
+
+
+async def _progress(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:
+    """Returns the answer of contract 1.4."""
+    if found.status is DeploymentStatus.QUEUED:
+        return await _queued(room, found)
+    if found.status in UNDER_WAY:
+        return _under_way(found, found.status)
+    if found.status is DeploymentStatus.FAILED:
+        return _failed(found)
+    if found.blocked_reason is not None:
+        return _blocked(found, found.blocked_reason)
+    if found.project_status is ProjectStatus.SUSPENDED:
+        return await _suspended(room, found)
+    serving = found.serving_deployment_id
+    if serving is not None and found.down_since_ms is not None:
+        loop = await crash_loop(room.db, serving, now_ms=room.clock.now_ms())
+        return _restarting(found) if loop is None else _crash_looping(found, loop)
+    return _ready(room, found)
+
+
+def _failed(found: DeploymentView) -> DeploymentProgress:
+    serving = _serving_now(found)
+    reason = found.reason or ""
+    if serving is not None:
+        reason = f"{reason.rstrip('. ')}. Deployment {serving} serves on."
+    explained = explain(found.reason_code, reason, found.log_tail)
+    return DeploymentProgress(
+        status="failed",
+        deployment_id=found.id,
+        reason=explained.reason,
+        reason_code=found.reason_code or FailureCause.INTERRUPTED,
+        log_tail=found.log_tail,
+        next_actions=explained.next_actions,
+        next_settings=explained.next_settings or UNSET,
+        serving_deployment_id=UNSET if serving is None else serving,
+    )
+
+
+def _serving_now(found: DeploymentView) -> str | None:
+    """Returns the deployment that serves the project, if it runs or wakes on a request."""
+    is_up = found.project_status is ProjectStatus.ACTIVE and found.down_since_ms is None
+    return found.serving_deployment_id if is_up else None
+
+
+def _blocked(found: DeploymentView, why: str) -> DeploymentProgress:
+    return DeploymentProgress(
+        status="failed",
+        deployment_id=found.id,
+        deployment_status="suspended",
+        reason=ProjectBlocked(why).message,
+        reason_code=FailureCause.BLOCKED,
+    )
+
+
+def _paused(found: DeploymentView) -> DeploymentProgress:
+    return DeploymentProgress(
+        status="failed",
+        deployment_id=found.id,
+        deployment_status="suspended",
+        reason="You have paused this project: its app is stopped and kept, and burns nothing.",
+        reason_code=FailureCause.PAUSED,
+        next_actions=['Resume it: PATCH /agent/projects/{projectId} with {"paused": false}'],
+    )
+
+
+def _no_space(found: DeploymentView) -> DeploymentProgress:
+    return DeploymentProgress(
+        status="failed",
+        deployment_id=found.id,
+        deployment_status="suspended",
+        reason=NO_SPACE,
+        reason_code="no_capacity",
+    )
+
+
+async def _suspended(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:
+    if found.paused_at_ms is not None:
+        return _paused(found)
+    if found.no_space_since_ms is not None:
+        return _no_space(found)
+    return await _out_of_credits(room, found)
+
+
+async def _out_of_credits(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:
+    """Names the least top-up that starts the app again; the balance may be just below an hour."""
+    holder = await ledger.holder_for(room.db, found.project_id, wallet=found.wallet)
+    balance = await accounts.balance(room.db, holder)
+    burning = await billing.open_of_holder(room.db, holder)
+    price, now_ms = found.monthly_price_micro_usd, room.metering.time.now_ms()
+    least = max(room.minimum_charge, lacking(balance, burning, price, now_ms=now_ms))
+    how = _TOP_UP if holder == found.wallet else _TOP_UP_A_PURSE
+    return DeploymentProgress(
+        status="failed",
+        deployment_id=found.id,
+        deployment_status="suspended",
+        reason="Out of credits: the app is stopped and kept. "
+        f"Its next hour costs {usd_text(hour_of(price))}, and {usd_text(balance)} is left. "
+        f"Top up by {usd_text(least)} or more, and it starts again by itself.",
+        reason_code="out_of_credits",
+        next_actions=how,
+    )
+
+
+def _crash_looping(found: DeploymentView, loop: CrashLoop) -> DeploymentProgress:
+    code = "an unknown exit code" if loop.exit_code is None else f"exit code {loop.exit_code}"
+    how = "was killed at its memory limit" if loop.out_of_memory else f"ended with {code}"
+    next_try_at = iso_utc(loop.next_try_ms)
+    return DeploymentProgress(
+        status="failed",
+        deployment_id=found.id,
+        deployment_status="crash_looping",
+        reason=f"The app was restarted {loop.restarts} times within ten minutes; at last it {how}. "
+        f"The next try is at {next_try_at}. Its log may say why: deploy a version that lasts.",
+        reason_code=FailureCause.OUT_OF_MEMORY if loop.out_of_memory else FailureCause.CRASHED,
+        restarts=loop.restarts,
+        exit_code=UNSET if loop.exit_code is None else loop.exit_code,
+        out_of_memory=loop.out_of_memory,
+        next_try_at=next_try_at,
+    )
+
+
+async def _queued(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:
+    position = await jobs.position(room.db, subject_id=found.id, now_ms=room.clock.now_ms())
+    return DeploymentProgress(
+        status="deploying",
+        deployment_id=found.id,
+        deployment_status=found.status,
+        position=UNSET if position is None else position,
+    )
+
+
+def _under_way(found: DeploymentView, stage: str) -> DeploymentProgress:
+    return DeploymentProgress(status="deploying", deployment_id=found.id, deployment_status=stage)
+
+
+def _restarting(found: DeploymentView) -> DeploymentProgress:
+    """The contract has no other word for it than `deploying`."""
+    message = "This deployment was ready; its app ended, and is being started again."
+    return msgspec.structs.replace(_under_way(found, "restarting"), message=message)
+
+
+def _ready(room: StatusRoom, found: DeploymentView) -> DeploymentProgress:
+    superseded = found.status is DeploymentStatus.SUPERSEDED
+    return DeploymentProgress(
+        status="ready",
+        deployment_id=found.id,
+        deployment_status=DeploymentStatus.SUPERSEDED if superseded else UNSET,
+        endpoint=room.hosts.url(found.unique_name),
+        message=found.note or UNSET,
+    )
+
 
 _DEFAULT_ITEMS = 20
 _MAX_ITEMS = 100

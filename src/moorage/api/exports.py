@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from moorage.api.http.bodies import parse_small, read_whole
 from moorage.api.http.caller import Front, owned_project
 from moorage.api.http.problems import NOT_FOUND, PROBLEMS, json_response, problem_response
+from moorage.api.http.request import parse_small, read_whole
 from moorage.archive.project import seal
 from moorage.clock import Clock, iso_utc
 from moorage.core import Core

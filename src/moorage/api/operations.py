@@ -1,16 +1,32 @@
 """The table of operations: every method and path that the API answers, in OpenAPI's order."""
 
-from moorage.api import deploy, deployments, domains, exports, open_door, projects, public, webhooks
-from moorage.api.access import links, manage_tokens
-from moorage.api.http.operation import Operation
-from moorage.api.logs.deployment_logs import show_logs
-from moorage.api.logs.project_logs import show_project_logs
-from moorage.api.money.credits import show_credits
-from moorage.api.money.payments import list_payments
-from moorage.api.money.topup import top_up
-from moorage.api.status import status
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from moorage.api import access, deploy, deployments, exports, projects, public, webhooks
+from moorage.api.connections.server import Arrivals
+from moorage.api.deployments import status
+from moorage.api.discovery.documents import Documents
+from moorage.api.discovery.guide import Facts
+from moorage.api.http.caller import PAID, Front, carries_proof, signed_body
+from moorage.api.http.dispatch import CrossOrigin, Dispatch, Operation, SlashRefused
+from moorage.api.http.payer import accounted, shows_payment
+from moorage.api.http.payment_headers import error_headers, prefer
+from moorage.api.http.problems import INTERNAL, NO_MEMBERS, error_response, problem_response
+from moorage.api.http.request import ApiRequest, refuse_unknown
+from moorage.api.http.request_context import INTENDED
+from moorage.api.logs import show_logs, show_project_logs
+from moorage.api.money import list_payments, show_credits, top_up
+from moorage.api.projects import show_usage
 from moorage.api.uploads import store_upload
-from moorage.api.usage import show_usage
+from moorage.errors import Maintenance, MoorageError, PaymentPending
+from moorage.payments.protocols.demand import Challenges, PaymentRequired, Seller
+from moorage.payments.taking.outcomes import Outcomes
 from moorage.wire.credits import Credits, PaymentList, ToppedUp, TopUpBody
 from moorage.wire.deploy import DeployBody, Deployed, FilesUpload, Quoted, UploadStored, ZipUpload
 from moorage.wire.deployments import (
@@ -82,7 +98,7 @@ OPERATIONS = (
     Operation(
         method="POST",
         path="/deploy",
-        handler=open_door.pay_to_deploy,
+        handler=deploy.pay_to_deploy,
         body=DeployBody,
         answer=Deployed,
         or_answer=Quoted,
@@ -93,7 +109,7 @@ OPERATIONS = (
     Operation(
         method="POST",
         path="/credits",
-        handler=open_door.pay_for_credits,
+        handler=deploy.pay_for_credits,
         body=TopUpBody,
         answer=ToppedUp,
         fails=(400, 401, 402, 403, 408, 409, 413, 429, 502, 503),
@@ -270,7 +286,7 @@ OPERATIONS = (
     Operation(
         method="POST",
         path="/agent/projects/{projectId}/tokens",
-        handler=manage_tokens.make_manage_token,
+        handler=access.make_manage_token,
         answer=ManageTokenMade,
         fails=(403, 404, 503),
         signed=True,
@@ -278,7 +294,7 @@ OPERATIONS = (
     Operation(
         method="DELETE",
         path="/agent/projects/{projectId}/tokens",
-        handler=manage_tokens.revoke_manage_tokens,
+        handler=access.revoke_manage_tokens,
         answer=ManageTokensRevoked,
         fails=(403, 404, 503),
         signed=True,
@@ -308,7 +324,7 @@ OPERATIONS = (
     Operation(
         method="POST",
         path="/agent/projects/{projectId}/domains",
-        handler=domains.add_domain,
+        handler=projects.add_domain,
         body=DomainBody,
         answer=DomainItem,
         fails=(400, 403, 404, 408, 413, 503),
@@ -317,7 +333,7 @@ OPERATIONS = (
     Operation(
         method="GET",
         path="/agent/projects/{projectId}/domains",
-        handler=domains.list_domains,
+        handler=projects.list_domains,
         answer=DomainList,
         fails=(403, 404, 503),
         signed=True,
@@ -325,7 +341,7 @@ OPERATIONS = (
     Operation(
         method="POST",
         path="/agent/projects/{projectId}/domains/{domain}/verify",
-        handler=domains.verify_domain,
+        handler=projects.verify_domain,
         answer=DomainItem,
         fails=(400, 403, 404, 503),
         signed=True,
@@ -333,7 +349,7 @@ OPERATIONS = (
     Operation(
         method="DELETE",
         path="/agent/projects/{projectId}/domains/{domain}",
-        handler=domains.remove_domain,
+        handler=projects.remove_domain,
         answer=DomainRemoved,
         fails=(400, 403, 404, 503),
         signed=True,
@@ -387,7 +403,7 @@ OPERATIONS = (
     Operation(
         method="POST",
         path="/agent/links",
-        handler=links.make_link,
+        handler=access.make_link,
         body=LinkBody,
         answer=LinkMade,
         fails=(400, 404, 408, 409, 413, 503),
@@ -397,7 +413,7 @@ OPERATIONS = (
     Operation(
         method="GET",
         path="/agent/links",
-        handler=links.list_links,
+        handler=access.list_links,
         answer=LinkList,
         fails=(503,),
         signed=True,
@@ -405,7 +421,7 @@ OPERATIONS = (
     Operation(
         method="DELETE",
         path="/agent/links/{linkId}",
-        handler=links.remove_link,
+        handler=access.remove_link,
         answer=LinkRemoved,
         fails=(404, 503),
         signed=True,
@@ -423,3 +439,134 @@ OPERATIONS = (
     ),
     Operation(method="GET", path="/health", handler=public.health, answer=Health),
 )
+
+
+log = structlog.get_logger()
+
+_FAULT_WITH_PROOF = (
+    "The gateway failed at this request. Do not pay again: send the same request with the same "
+    "payment; it counts once."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpApi:
+    """What endpoints share: the records that handlers need, and what every request passes."""
+
+    front: Front
+    rooms: Sequence[Front]
+    seller: Seller
+    facts: Facts
+    documents: Documents
+    challenges: Challenges
+    outcomes: Outcomes
+    arrivals: Arrivals
+    exports: ASGIApp  # archives of evicted projects
+
+    def room(self, kind: type) -> Front:
+        """Returns the record of that type."""
+        return next(room for room in (self.front, *self.rooms) if type(room) is kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pages:
+    """Pages for people, and where their paths begin."""
+
+    app: ASGIApp
+    prefixes: tuple[str, ...]
+
+
+class _Endpoint:
+    """An operation as an ASGI app; every error is answered with the contract's JSON."""
+
+    def __init__(self, api: HttpApi, operation: Operation) -> None:
+        self._api = api
+        self._room = api.room(operation.needs)
+        self._handler = operation.handler
+        self._is_paid = operation.paid
+        self._takes_payment = operation.paid or operation.priced
+        self._query = operation.query
+        self._has_body = operation.body is not None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._is_paid:
+            scope[PAID] = True
+        arrival = self._api.arrivals.begin(scope, receive)
+        receive = arrival.receive
+        if self._has_body:
+            receive = signed_body(scope, receive)
+        try:
+            response = await self._answer(ApiRequest(scope, receive, send))
+        finally:
+            arrival.end()
+        if response is not None:
+            await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response | None:
+        try:
+            if not carries_proof(request):  # money is never held up by a stray key
+                refuse_unknown(request, self._query, but_hashes=self._takes_payment)
+            return await self._handler(self._room, request)
+        except MoorageError as error:
+            return await self._refused(error, request)
+        except ClientDisconnect:
+            return None
+        except Exception:
+            log.exception("request failed")
+            return await self._failed(request)
+
+    async def _failed(self, request: Request) -> Response:
+        """Answers an unexpected error; for a request that carried a payment never with a 5xx."""
+        if carries_proof(request):
+            return await self._refused(PaymentPending(_FAULT_WITH_PROOF), request)
+        return problem_response(INTERNAL, "The gateway failed at this request. Try it again.")
+
+    async def _refused(self, error: MoorageError, request: Request) -> Response:
+        if carries_proof(request) or shows_payment(error):
+            error = await accounted(self._api.outcomes, self._api.front.chains, request, error)
+        if isinstance(error, Maintenance):
+            request.scope[INTENDED] = True
+        url = self._api.front.public_url + request.scope["path"]
+        members = NO_MEMBERS
+        if isinstance(error, PaymentRequired):
+            await prefer(error, request.headers, self._api.front.holdings)
+            members = self._api.challenges.members(error, resource_url=url)
+        signature = request.headers.get("payment-signature") if self._is_paid else None
+        headers = error_headers(self._api.challenges, error, url=url, signature=signature)
+        by_hash = "x-payment-tx" in request.headers
+        return error_response(
+            error, seller=self._api.seller, headers=headers, members=members, by_hash=by_hash
+        )
+
+
+def http_app(api: HttpApi, *, mcp: ASGIApp, pages: Pages | None = None) -> ASGIApp:
+    """Returns all that the gateway serves as an ASGI app; `mcp` answers at `/mcp`."""
+    found = (("GET", path, each) for path, each in api.documents.apps())
+    others = (("POST", "/mcp", mcp), ("GET", exports.PATH, api.exports), *found)
+    machines = CrossOrigin(Dispatch([*_operations(api), *others]))
+    return SlashRefused(machines if pages is None else _beside_pages(machines, pages, api.arrivals))
+
+
+def _beside_pages(machines: ASGIApp, pages: Pages, arrivals: Arrivals) -> ASGIApp:
+    """Returns an app that answers with pages below their paths: no other origin may read those."""
+
+    async def either(scope: Scope, receive: Receive, send: Send) -> None:
+        if not scope["path"].startswith(pages.prefixes):
+            await machines(scope, receive, send)
+            return
+        arrival = arrivals.begin(scope, receive)
+        try:
+            await pages.app(scope, arrival.receive, send)
+        finally:
+            arrival.end()
+
+    return either
+
+
+def operations_app(api: HttpApi) -> ASGIApp:
+    """Returns the operations alone, for calls from within the gateway."""
+    return SlashRefused(Dispatch(_operations(api)))
+
+
+def _operations(api: HttpApi) -> Iterator[tuple[str, str, ASGIApp]]:
+    return ((each.method, each.path, _Endpoint(api, each)) for each in OPERATIONS)

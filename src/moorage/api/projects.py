@@ -1,22 +1,30 @@
-"""The endpoints that list, show, change and delete projects."""
+"""The endpoints of projects, their domains, and what they used."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.discovery.facts import Facts
-from moorage.api.http.bodies import decode_whole, read_whole
-from moorage.api.http.caller import Front, authenticate, owned_project
-from moorage.api.http.managed import managed_project
+from moorage.api.discovery.guide import Facts
+from moorage.api.http.caller import Front, authenticate, managed_project, owned_project
 from moorage.api.http.problems import json_response
-from moorage.api.http.query import whole_number
-from moorage.api.money.credits import runs_out
+from moorage.api.http.request import (
+    LAST_TIME_MS,
+    decode_whole,
+    parse_small,
+    read_whole,
+    time_ms,
+    whole_number,
+)
+from moorage.api.money import runs_out
 from moorage.chains.address import checksum_address
 from moorage.clock import iso_utc
+from moorage.deploy.addresses.domains import Domains
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.entrance.change import change_request
 from moorage.deploy.entrance.configuration import (
@@ -37,11 +45,14 @@ from moorage.ledger.metering import Metering
 from moorage.money import NOTHING, MicroUsd, usd_number, usd_text
 from moorage.parsers.pool import ParserPool
 from moorage.payments.protocols.demand import Seller
+from moorage.records.domain import Domain, DomainStatus
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import domains, projects
+from moorage.records.usage import Consumption, UsageHour, UsageSpan, latency_of
+from moorage.storage.apps import domains, projects, usage
 from moorage.storage.apps.projects import MAX_IDS, NEWEST, Place, ProjectQuery
 from moorage.storage.money import accounts, billing
 from moorage.wire.credits import Purse
+from moorage.wire.domains import DnsRecord, DomainBody, DomainItem, DomainList, DomainRemoved
 from moorage.wire.projects import (
     ProjectAdopted,
     ProjectChanged,
@@ -50,6 +61,163 @@ from moorage.wire.projects import (
     ProjectList,
     ProjectShown,
 )
+from moorage.wire.usage import (
+    LatencyItem,
+    LoadItem,
+    ProjectUsage,
+    UsageHourItem,
+    UsageItem,
+    UsageSpanItem,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainRoom(Front):
+    """What the handlers of domains need."""
+
+    domains: Domains
+    hosts: Hosts
+
+
+async def add_domain(room: DomainRoom, request: Request) -> Response:
+    """`POST /agent/projects/{projectId}/domains`: claim a domain; says which records it needs."""
+    project = await owned_project(room, request)
+    body = parse_small(await read_whole(request), DomainBody)
+    claim = await room.domains.claim(project, body.domain)
+    return json_response(_item(room, project, claim))
+
+
+async def list_domains(room: DomainRoom, request: Request) -> Response:
+    """`GET /agent/projects/{projectId}/domains`: a project's domains, and how they stand."""
+    project = await owned_project(room, request)
+    claims = await room.domains.of_project(project)
+    listed = [_item(room, project, claim) for claim in claims]
+    return json_response(DomainList(project_id=project.id, domains=listed))
+
+
+async def verify_domain(room: DomainRoom, request: Request) -> Response:
+    """`POST /agent/projects/{projectId}/domains/{domain}/verify`: look at its record now."""
+    project = await owned_project(room, request)
+    claim = await room.domains.verify(project, request.path_params["domain"])
+    return json_response(_item(room, project, claim))
+
+
+async def remove_domain(room: DomainRoom, request: Request) -> Response:
+    """`DELETE /agent/projects/{projectId}/domains/{domain}`: remove a domain."""
+    project = await owned_project(room, request)
+    claim = await room.domains.remove(project, request.path_params["domain"])
+    return json_response(DomainRemoved(domain=claim.host))
+
+
+def _item(room: DomainRoom, project: Project, claim: Domain) -> DomainItem:
+    target = room.hosts.host(project.unique_name)
+    return DomainItem(
+        domain=claim.host,
+        status=claim.status,
+        url=room.hosts.url_of(claim.host) if claim.status is DomainStatus.VERIFIED else None,
+        problem=claim.problem,
+        records=[
+            DnsRecord(type="TXT", name=claim.record_name, value=claim.record_value),
+            DnsRecord(type="CNAME", name=claim.host, value=target),
+        ],
+        next_actions=_next_actions(claim, target),
+        created_at=iso_utc(claim.created_at_ms),
+        verified_at=_time(claim.verified_at_ms),
+        checked_at=_time(claim.checked_at_ms),
+        next_check_at=_time(claim.next_check_at_ms),
+    )
+
+
+def _next_actions(claim: Domain, target: str) -> list[str]:
+    lead = (
+        f"Point {claim.host} here: a CNAME record to {target}, or where a zone allows none at its "
+        f"top, A and AAAA records with the addresses of {target}."
+    )
+    if claim.status is DomainStatus.VERIFIED:
+        return [lead]
+    prove = f'Set the TXT record {claim.record_name} to "{claim.record_value}".'
+    ask = "We check automatically for 7 days. To check now: POST …/verify."
+    if claim.next_check_at_ms is None:
+        ask = "We no longer check automatically. To check now: POST …/verify."
+    return [prove, lead, ask]
+
+
+def _time(time_ms: int | None) -> str | None:
+    return None if time_ms is None else iso_utc(time_ms)
+
+
+_HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
+_MAX_DAYS = 31
+_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
+_SUMS = (
+    *("requests", "bytes_in", "bytes_out", "held", "held_ms"),
+    *("cpu_ms", "memory_byte_seconds"),
+)
+
+
+async def show_usage(room: Front, request: Request) -> Response:
+    """What was used between two times, a day up to now unless given, and the sum."""
+    project = await owned_project(room, request)
+    until_ms = time_ms(request, "to", default=min(room.clock.now_ms(), LAST_TIME_MS))
+    from_ms = time_ms(request, "from", default=max(0, until_ms - _DAY_MS))
+    if not from_ms <= until_ms <= from_ms + _MAX_DAYS * _DAY_MS:
+        raise InvalidField("from", f"must be before `to`, by at most {_MAX_DAYS} days")
+    hours, spans = await _measured(room, request, project, from_ms=from_ms, until_ms=until_ms)
+    return json_response(
+        ProjectUsage(
+            project_id=project.id,
+            from_=iso_utc(from_ms),
+            to=iso_utc(until_ms),
+            now=await _load(room, project),
+            totals=UsageItem(**_amounts(hours if spans is None else spans)),
+            hours=[UsageHourItem(hour=iso_utc(hour.hour_ms), **_amounts([hour])) for hour in hours],
+            spans=UNSET if spans is None else [_span_item(each) for each in spans],
+        )
+    )
+
+
+def _span_item(span: UsageSpan) -> UsageSpanItem:
+    return UsageSpanItem(begins=iso_utc(span.begins_ms), **_amounts([span]))
+
+
+async def _measured(
+    room: Front, request: Request, project: Project, *, from_ms: int, until_ms: int
+) -> tuple[list[UsageHour], list[UsageSpan] | None]:
+    """Returns the hours, or, where the request asks for these, the stretches of five minutes."""
+    times = {"from_ms": from_ms, "until_ms": until_ms}
+    match request.query_params.get("by", "hour"):
+        case "hour":
+            return await usage.between(room.db, project.id, **times), None
+        case "5m":
+            return [], await usage.spans_between(room.db, project.id, **times)
+    raise InvalidField("by", "must be hour or 5m")
+
+
+async def _load(room: Front, project: Project) -> LoadItem | None:
+    load = await usage.load(room.db, project.serving_deployment_id or "")
+    if load is None:
+        return None
+    return LoadItem(cpu_millis=load.cpu_millis, memory_bytes=load.memory_bytes)
+
+
+def _amounts(hours: Sequence[Consumption]) -> dict[str, Any]:
+    """Returns the sum of the hours, the highest of their peaks, and the latency in all of them."""
+    return {
+        "latency": _latency(hours),
+        "status": {
+            name: sum(getattr(hour, f"status_{name}") for hour in hours) for name in _CLASSES
+        },
+        "memory_peak_bytes": max((hour.memory_peak_bytes for hour in hours), default=0),
+    } | {name: sum(getattr(hour, name) for hour in hours) for name in _SUMS}
+
+
+def _latency(hours: Sequence[Consumption]) -> LatencyItem | UnsetType:
+    counts = [sum(bucket) for bucket in zip(*(hour.latency_counts for hour in hours), strict=True)]
+    slowest_ms = max((hour.slowest_ms for hour in hours), default=0)
+    latency = latency_of(counts, slowest_ms=slowest_ms)
+    return UNSET if latency is None else LatencyItem(**latency._asdict())
+
 
 MAX_CHANGE_BYTES = 4 * 1024 * 1024
 """Enough for the largest set of variables as JSON, unless it is full of control characters."""

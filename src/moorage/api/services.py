@@ -6,27 +6,20 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from moorage.api.access.links import LinkRoom
-from moorage.api.access.manage_tokens import TokenRoom
-from moorage.api.connections.arrival import Arrivals
+from moorage.api.access import LinkRoom, TokenRoom
+from moorage.api.connections.server import Arrivals
 from moorage.api.deploy import DeployRoom, Uploads
-from moorage.api.deployments import DeploymentRoom
-from moorage.api.discovery.documents import Documents
-from moorage.api.discovery.facts import Facts
-from moorage.api.discovery.standing import StandingBoard
-from moorage.api.domains import DomainRoom
+from moorage.api.deployments import DeploymentRoom, StatusRoom
+from moorage.api.discovery.documents import Documents, StandingBoard
+from moorage.api.discovery.guide import Facts
 from moorage.api.exports import ExportRoom, exports_app
 from moorage.api.http.caller import Front, Limiters, limit_address
 from moorage.api.http.idempotency import Idempotency
-from moorage.api.logs.deployment_logs import LogRoom
-from moorage.api.logs.log_stream import Followers
-from moorage.api.money.credits import CreditRoom
-from moorage.api.money.topup import TopUpRoom
-from moorage.api.operations import OPERATIONS
-from moorage.api.projects import ProjectRoom
+from moorage.api.logs import Followers, LogRoom
+from moorage.api.money import CreditRoom, TopUpRoom
+from moorage.api.operations import OPERATIONS, HttpApi
+from moorage.api.projects import DomainRoom, ProjectRoom
 from moorage.api.public import PublicRoom
-from moorage.api.routes import HttpApi
-from moorage.api.status import StatusRoom
 from moorage.api.uploads import UploadRoom
 from moorage.api.webhooks import WebhookRoom
 from moorage.auth.authenticator import Authenticator

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.connections.arrival import ARRIVAL, Arrival
-from moorage.api.http.bodies import content_length
-from moorage.api.http.caller import OPEN, Caller, Front, authenticate
-from moorage.api.http.managed import managed_project
+from moorage.api.connections.server import ARRIVAL, Arrival
+from moorage.api.http.caller import OPEN, Caller, Front, authenticate, managed_project
 from moorage.api.http.problems import json_response
+from moorage.api.http.request import content_length
 from moorage.deploy.shared_uploads import SharedUploads
 from moorage.uploads.description import read_sha256
 from moorage.wire.deploy import DigestUpload, UploadStored

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.bodies import parse_small, read_whole
-from moorage.api.http.caller import Front, authenticate
-from moorage.api.http.person import is_reader
+from moorage.api.http.caller import Front, authenticate, is_reader
 from moorage.api.http.problems import json_response
-from moorage.api.http.query import whole_number
+from moorage.api.http.request import parse_small, read_whole, whole_number
 from moorage.clock import iso_utc
 from moorage.events.webhooks import Webhooks
 from moorage.records.event import Event, EventKind

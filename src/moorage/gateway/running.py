@@ -12,12 +12,11 @@ from pathlib import Path
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from moorage.api.connections.connection import Bounds
-from moorage.api.connections.fair_share import FairShare
-from moorage.api.connections.server import HttpServer
+from moorage.api.connections.limits import FairShare
+from moorage.api.connections.server import Bounds, HttpServer
 from moorage.api.http.caller import address_key, limit_address
 from moorage.api.http.request_context import RequestContext
-from moorage.api.routes import Pages, http_app, operations_app
+from moorage.api.operations import Pages, http_app, operations_app
 from moorage.auth.nonces import NonceStore
 from moorage.chains.chain import Chain
 from moorage.clock import Clock, SystemClock

@@ -23,11 +23,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from moorage.api.connections.arrival import Arrivals
-from moorage.api.http.bodies import IN_LOOP_BYTES, decode_whole, read_whole
+from moorage.api.connections.server import Arrivals
+from moorage.api.http.caller import TOKEN
 from moorage.api.http.in_process import ApiAnswer, Header, forwarded_headers, in_process
-from moorage.api.http.managed import TOKEN
 from moorage.api.http.problems import BAD_ORIGIN, problem_of, problem_response
+from moorage.api.http.request import IN_LOOP_BYTES, decode_whole, read_whole
 from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import Clock
 from moorage.errors import BodyTooLarge, MoorageError, RateLimited

@@ -8,8 +8,7 @@ from moorage.auth.links import ONCE_MS, LinkOrder, add_link
 from moorage.clock import SystemClock
 from moorage.errors import ConfigurationInvalid
 from moorage.gateway.state.dev_file import read_dev_file
-from moorage.operate.acts import note_act
-from moorage.operate.books import OpenBooks, open_books
+from moorage.operate.books import OpenBooks, note_act, open_books
 from moorage.records.access import Role
 from moorage.settings import Settings
 from moorage.storage import page_access

@@ -14,14 +14,16 @@ from moorage.chains.chain import KNOWN_CHAINS, Chain
 from moorage.chains.local.dev_wallet import DevWallets, dev_wallets
 from moorage.chains.rpc import RpcClient
 from moorage.chains.signing import SigningKey
+from moorage.clock import SystemClock
 from moorage.errors import ConfigurationInvalid
 from moorage.gateway.receiving import receiving_address, serving_chains
 from moorage.gateway.state.dev_file import DEV_CHAINS, read_dev_file
 from moorage.settings import Settings
-from moorage.storage.database import Database
+from moorage.storage.database import Database, Transaction
 from moorage.storage.migrate import is_newest
 from moorage.storage.opening import open_database
-from moorage.storage.operation import configuration
+from moorage.storage.operation import acts, configuration
+from moorage.storage.operation.acts import Act
 from moorage.threads import in_thread
 
 _DEV_WALLETS = "wallets.json"
@@ -136,3 +138,15 @@ def _dev_wallets(data_dir: Path) -> DevWallets:
     if not path.exists():
         raise ConfigurationInvalid(f"{data_dir} is not of `moorage dev`: name --config.")
     return dev_wallets(path)
+
+
+async def note_act(tx: Transaction, who: str, act: str, subject: str, *, reason: str = "") -> None:
+    """Records that the operator `who` does `act` to `subject`, and why."""
+    now_ms = SystemClock().now_ms()
+    await acts.add(tx, Act(at_ms=now_ms, who=who, act=act, subject=subject, reason=reason))
+
+
+async def run_acts(settings: Settings, *, since_ms: int) -> list[Act]:
+    """Returns what was done from a time on, the oldest first."""
+    async with open_books(settings) as books:
+        return await acts.since(books.db, since_ms)

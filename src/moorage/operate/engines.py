@@ -1,16 +1,116 @@
-"""`moorage engine list` and `move`, directly in the gateway's database."""
+"""`moorage engine` and `bases`: projects by engine, moves, and images that builds start with."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
 
 from moorage.clock import SystemClock
 from moorage.deploy.work.moving import queue_move
+from moorage.engines.docker.kind import KIND as DOCKER
+from moorage.engines.images.base_images import OF_THE_GATEWAY, BaseImages
+from moorage.engines.images.credentials import Credentials, read_credentials
+from moorage.engines.images.recipe import images_of
+from moorage.engines.images.reference import parse_reference
+from moorage.engines.images.registry import Registry, RegistryFailed
+from moorage.engines.sandbox.kind import KIND as SANDBOX
+from moorage.engines.table import engine_kind
 from moorage.errors import ConfigurationInvalid, InvalidField
 from moorage.gateway.platform.isolation import kinds
 from moorage.operate.books import open_books
+from moorage.planning.plan import Plan, Stack
 from moorage.records.project import Project, ProjectStatus
 from moorage.settings import Settings
 from moorage.storage.apps import deployments, projects
 from moorage.storage.apps.deployments import Placed
 from moorage.storage.database import Database
 from moorage.storage.money import accounts
+
+
+class Base(msgspec.Struct, frozen=True, kw_only=True):
+    """An image that builds of projects that serve begin with, or take programs from."""
+
+    program: str
+    image: str  # as the next build asks for it
+    projects: int
+    is_pinned: bool
+    digest: str | None = None  # that it has now; None if its registry does not say
+    why: str = ""  # it does not
+
+
+async def run_bases(settings: Settings) -> list[Base]:
+    """Returns the images, those of most projects first. Raises ConfigurationInvalid."""
+    if engine_kind(settings.isolation) is SANDBOX:
+        raise ConfigurationInvalid("The sandbox builds with this machine's programs, on no image.")
+    bases = BaseImages(registry=settings.image_registry, images=settings.base_images)
+    async with open_books(settings) as books:
+        plans = [
+            msgspec.json.decode(each, type=Plan)
+            for each in await deployments.serving_plans(books.db)
+        ]
+    registry = Registry(_credentials(settings))
+    try:
+        return [await _now(registry, each) for each in used(plans, bases)]
+    finally:
+        await registry.close()
+
+
+def used(plans: Iterable[Plan], bases: BaseImages) -> list[Base]:
+    """Returns the images of plans, those of most first; a Dockerfile names its own."""
+    counts = Counter(
+        image
+        for plan in plans
+        if plan.stack is not Stack.DOCKERFILE
+        for image in images_of(plan, bases, OF_THE_GATEWAY).items()
+    )
+    return [
+        Base(
+            program=program,
+            image=image,
+            projects=projects,
+            is_pinned=bool(parse_reference(image).digest),
+        )
+        for (program, image), projects in sorted(
+            counts.items(), key=lambda found: (-found[1], found[0])
+        )
+    ]
+
+
+def pins(found: Iterable[Base], settings: Settings) -> Mapping[str, str]:
+    """Returns `base_images` with the digests of now: of each program the image used most.
+
+    What is set and not used stays.
+    """
+    pinned: dict[str, str] = {}
+    prefix = f"{settings.image_registry.rstrip('/')}/" if settings.image_registry else ""
+    for each in found:
+        if each.digest is not None and each.program not in pinned:
+            name = each.image.partition("@")[0].removeprefix(prefix)
+            pinned[each.program] = f"{name}@{each.digest}"
+    return {**settings.base_images, **pinned}
+
+
+async def _now(registry: Registry, base: Base) -> Base:
+    """Returns it with the digest that its registry has now: of the tag, where it has one."""
+    named = parse_reference(base.image)
+    try:
+        digest = await registry.digest(replace(named, digest="") if named.tag else named)
+    except RegistryFailed as error:
+        return msgspec.structs.replace(base, why=str(error))
+    if digest is None:
+        return msgspec.structs.replace(base, why="its registry has no such image")
+    return msgspec.structs.replace(base, digest=digest)
+
+
+def _credentials(settings: Settings) -> Credentials:
+    """Returns those that builds use: Docker's own, or those for the operator's registry."""
+    named = settings.kubernetes_registry_credentials
+    if engine_kind(settings.isolation) is DOCKER:
+        own = Path.home() / ".docker" / "config.json"
+        return read_credentials(own if own.exists() else None)
+    return read_credentials(Path(named) if named else None)
 
 
 async def run_list(settings: Settings) -> list[Placed]:

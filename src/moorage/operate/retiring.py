@@ -6,8 +6,7 @@ from moorage.chains.balances import token_balances
 from moorage.clock import SystemClock
 from moorage.errors import ConfigurationInvalid, InvalidField, MoorageError
 from moorage.money import decimal_text
-from moorage.operate.acts import note_act
-from moorage.operate.books import OpenBooks, open_books
+from moorage.operate.books import OpenBooks, note_act, open_books
 from moorage.settings import Settings
 from moorage.storage.money import settlements
 from moorage.storage.operation import configuration

@@ -8,8 +8,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.caller import Limiters
-from moorage.api.http.person import PERSON, Person
+from moorage.api.http.caller import PERSON, Limiters, Person
 from moorage.auth.client_address import TrustedProxies
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.clock import Clock

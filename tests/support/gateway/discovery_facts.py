@@ -1,7 +1,7 @@
 """Facts of an imagined gateway, and how well it is."""
 
-from moorage.api.discovery.facts import Facts
-from moorage.api.discovery.standing import StandingBoard
+from moorage.api.discovery.documents import StandingBoard
+from moorage.api.discovery.guide import Facts
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.payments.price.quotes import PriceList, Size
 from moorage.payments.protocols.demand import Seller

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 import moorage
-from moorage.api.http.bodies import IN_LOOP_BYTES, parse_small, read_whole
+from moorage.api.http.request import IN_LOOP_BYTES, parse_small, read_whole
 from moorage.errors import BodyTooLarge, InvalidField
 from moorage.wire.credits import TopUpBody
 from moorage.wire.deployments import RollbackBody
@@ -63,11 +63,11 @@ PACKAGE = Path(moorage.__file__).parent
 SERVES = ("api", "gateway", "mcp", "pages", "routing")
 ASKS_FOR_A_BODY = re.compile(r"request\.(stream|body|json|form)\(\)|\breceive\(\)")
 READERS = {
-    "api/http/bodies.py",  # whole, and parsed in the loop up to 64 KiB
+    "api/http/request.py",  # whole, and parsed in the loop up to 64 KiB
     "api/deploy.py",  # as a stream, of which `uploads` decodes no more than a small rest at once
     "api/uploads.py",  # as a stream, to a file
     "routing/dropped_bodies.py",  # to drop it
-    "api/connections/arrival.py",  # these pass on what arrives, or watch for who leaves
+    "api/connections/server.py",  # these pass on what arrives, or watch for who leaves
     "api/http/caller.py",
     "api/http/in_process.py",
     "mcp/remote.py",

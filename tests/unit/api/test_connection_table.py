@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from moorage.api.connections.connection_table import ConnectionTable
+from moorage.api.connections.limits import ConnectionTable
 
 
 @dataclass(eq=False)

@@ -7,8 +7,7 @@ import msgspec
 import pytest
 from starlette.requests import Request
 
-from moorage.api.http.caller import PAID, Front, authenticate
-from moorage.api.http.person import PERSON, Person
+from moorage.api.http.caller import PAID, PERSON, Front, Person, authenticate
 from moorage.auth.client_address import TrustedProxies
 from moorage.errors import PaymentPending, RateLimited, SignatureInvalid
 from moorage.ledger import ledger

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from moorage.api.money.credits import show_credits
+from moorage.api.money import show_credits
 from moorage.errors import InvalidField
 from moorage.ledger import ledger
 from moorage.ledger.build_time import BuildTime

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from moorage.api.deployments import show_deployment
-from moorage.api.http.person import Person
+from moorage.api.http.caller import Person
 from moorage.api.webhooks import list_events
 from moorage.clock import iso_utc
 from moorage.errors import DeploymentNotFound

@@ -5,9 +5,8 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from moorage.api.http.person import Person
-from moorage.api.logs.deployment_logs import show_logs
-from moorage.api.logs.log_stream import Followers, LogStreamResponse
+from moorage.api.http.caller import Person
+from moorage.api.logs import Followers, LogStreamResponse, show_logs
 from moorage.engines.engine import Instance, LogPage
 from moorage.errors import (
     DeploymentNotFound,

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from moorage.api.logs import log_stream
-from moorage.api.logs.log_stream import Followers, LogStreamResponse, streamed
+from moorage.api import logs
+from moorage.api.logs import Followers, LogStreamResponse, streamed
 from moorage.engines.engine import Cursor, LogLine, LogPage
 from moorage.errors import ClusterUnavailable, ContentUnavailable, TooManyStreams
 from moorage.records.deployment import LogStream
@@ -109,7 +109,7 @@ async def test_log_that_is_away_for_a_while_is_read_on_afterwards() -> None:
 
 
 async def test_quiet_stream_says_that_it_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_stream, "KEEP_ALIVE_SECONDS", 0.1)
+    monkeypatch.setattr(logs, "KEEP_ALIVE_SECONDS", 0.1)
     client = Client(Followers(), Log("one"))
     await until(lambda: client.received.count(b": keep-alive\n\n") >= 2)
     assert client.received.startswith(whole(["one"]))

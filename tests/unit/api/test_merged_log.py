@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from moorage.api.logs import merged_log
-from moorage.api.logs.merged_log import MergedLog, Part, Place
+from moorage.api import logs
+from moorage.api.logs import MergedLog, Part, Place
 from moorage.engines.engine import Cursor, LogLine, LogPage
 from moorage.records.deployment import Deployment, DeploymentStatus, LogKind, LogStream
 from moorage.records.project import Project
@@ -131,7 +131,7 @@ async def test_lines_of_several_are_told_by_their_times(
 async def test_next_deployment_is_told_from_its_beginning(
     db: Database, engine: Written, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(merged_log, "_LISTED_SECONDS", 0.0)
+    monkeypatch.setattr(logs, "_LISTED_SECONDS", 0.0)
     log = log_of(db, engine, project)
     nothing = await log.last(10, Place(), since_ms=7)
     (first,) = await deployed(db, project, DeploymentStatus.SUPERSEDED)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from moorage.api.http.named import named_deployment, named_project, viewed_deployment
+from moorage.api.http.request import named_deployment, named_project, viewed_deployment
 from moorage.errors import DeploymentNotFound, MoorageError, ProjectNotFound, WrongWallet
 from moorage.records.deployment import DeploymentStatus
 from moorage.storage.database import Database

@@ -10,7 +10,7 @@ from eth_account import Account
 from starlette.requests import Request
 
 from moorage.api.http.caller import Caller
-from moorage.api.http.payment.payer import (
+from moorage.api.http.payer import (
     OpenPayer,
     PaidFront,
     identify_nobody,

@@ -6,7 +6,7 @@ from starlette.requests import Request
 
 from moorage import errors
 from moorage.api.http.caller import CALLER, PAID, Caller
-from moorage.api.http.payment.paid_answers import accounted, repeated
+from moorage.api.http.payer import accounted, repeated
 from moorage.api.http.problems import error_response, json_response
 from moorage.errors import MoorageError, PaymentNotFound, PaymentPending
 from moorage.ledger import ledger

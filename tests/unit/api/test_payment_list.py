@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from moorage.api.money.payments import list_payments
+from moorage.api.money import list_payments
 from moorage.chains.address import checksum_address
 from moorage.errors import InvalidField
 from moorage.ledger import ledger

@@ -11,8 +11,8 @@ import pytest
 from starlette.requests import Request
 
 from moorage.api.http.caller import CALLER, PAID, Caller
-from moorage.api.http.payment.paid_answers import accounted
-from moorage.api.http.payment.payment_headers import read_payment
+from moorage.api.http.payer import accounted
+from moorage.api.http.payment_headers import read_payment
 from moorage.api.http.problems import PROBLEMS, error_response
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import (

@@ -3,8 +3,8 @@
 import pytest
 from starlette.requests import Request
 
+from moorage.api.http.caller import PERSON, Person, require_confirmed, require_permitted
 from moorage.api.http.dispatch import Route
-from moorage.api.http.person import PERSON, Person, require_confirmed, require_permitted
 from moorage.api.operations import OPERATIONS
 from moorage.errors import ConfirmationMissing, LinkScope, MoorageError
 from support.books.records_fixture import ALICE

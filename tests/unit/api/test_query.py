@@ -1,7 +1,7 @@
 import pytest
 from starlette.requests import Request
 
-from moorage.api.http.query import refuse_unknown
+from moorage.api.http.request import refuse_unknown
 from moorage.errors import InvalidField
 
 KNOWN = {"kind": "build or runtime", "tail": "how many"}

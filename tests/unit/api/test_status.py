@@ -3,8 +3,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from moorage.api.http.person import Person
-from moorage.api.status import status
+from moorage.api.deployments import status
+from moorage.api.http.caller import Person
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.restarts import History
 from moorage.engines.engine import WrittenFiles

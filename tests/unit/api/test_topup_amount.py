@@ -2,7 +2,7 @@
 
 import pytest
 
-from moorage.api.money.topup import amount_of
+from moorage.api.money import amount_of
 from moorage.errors import InvalidField
 from moorage.money import MicroUsd
 

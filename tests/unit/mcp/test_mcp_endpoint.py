@@ -12,9 +12,9 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
-from moorage.api.connections.arrival import Arrivals
-from moorage.api.http.bodies import IN_LOOP_BYTES
-from moorage.api.http.managed import bearer_token, is_covered
+from moorage.api.connections.server import Arrivals
+from moorage.api.http.caller import bearer_token, is_covered
+from moorage.api.http.request import IN_LOOP_BYTES
 from moorage.auth.client_address import TrustedProxies
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.mcp.remote import (

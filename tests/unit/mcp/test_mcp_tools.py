@@ -8,8 +8,7 @@ import jsonschema
 import msgspec
 import pytest
 
-from moorage.api.http.payment.payment_advice import payment_actions
-from moorage.api.http.problems import error_response
+from moorage.api.http.problems import error_response, payment_actions
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import PaymentMalformed, PaymentPending, PaymentShort
 from moorage.mcp.local import local_tools, with_limits

@@ -5,7 +5,7 @@ import pytest
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
-from moorage.operate.closure import Owed, left_to_settle
+from moorage.operate.stopping import Owed, left_to_settle
 from moorage.storage.database import Database
 from support.books.records_fixture import ALICE, BOB, CAROL, add_project, fund, transfer
 from support.gateway.clock import HOUR_MS, START_MS, MovableClock

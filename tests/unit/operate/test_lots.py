@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage.errors import BooksWrong
-from moorage.operate.reports.lots import Lots, Source
+from moorage.operate.reports.revenue import Lots, Source
 
 ARBITRUM, BASE = Source(42161, "usdc"), Source(8453, "usdc")
 WALLET = "wallet:0xa"

@@ -7,12 +7,15 @@ from moorage.errors import BooksWrong
 from moorage.ledger import ledger
 from moorage.money import MicroUsd
 from moorage.operate.audit.rows import audit_books
-from moorage.operate.reports.invoice import invoice
-from moorage.operate.reports.lots import Source
-from moorage.operate.reports.movements import movements
-from moorage.operate.reports.payments import payment_lines
-from moorage.operate.reports.revenue import Period, RevenueLine, revenue
-from moorage.operate.reports.sources import source_of_postings
+from moorage.operate.reports.payments import invoice, payment_lines
+from moorage.operate.reports.revenue import (
+    Period,
+    RevenueLine,
+    Source,
+    movements,
+    revenue,
+    source_of_postings,
+)
 from moorage.records.event import EventKind
 from moorage.storage import events
 from moorage.storage.database import Database

@@ -21,7 +21,7 @@ from moorage.ledger.ledger import held_account
 from moorage.ledger.metering import Metering
 from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
-from moorage.operate.review import release
+from moorage.operate.refunds import release
 from moorage.payments.protocols.evidence import PaymentMeans, TransactionEvidence
 from moorage.payments.taking.verification import Verifier
 from moorage.payments.watch.finality import FinalityCheck

@@ -18,7 +18,7 @@ from moorage.errors import (
 from moorage.ledger import ledger
 from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
-from moorage.operate.review import release
+from moorage.operate.refunds import release
 from moorage.payments.protocols.evidence import (
     Evidence,
     PaymentMeans,

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from moorage import __version__
-from moorage.api.discovery import notes
-from moorage.api.discovery.facts import NAME, SUMMARY, Facts
-from moorage.api.http.operation import Operation
+from moorage.api.discovery import guide
+from moorage.api.discovery.guide import NAME, SUMMARY, Facts
+from moorage.api.http.dispatch import Operation
 from moorage.money import usd_text
 from moorage.wire.problems import PaymentDemand, PaymentUsed, Problem
 from moorage.wire.shape import Body, CamelBody
@@ -87,7 +87,7 @@ def _info(facts: Facts) -> dict[str, Any]:
         "title": NAME,
         "version": __version__,
         "description": f"{SUMMARY} {facts.price_text}, paid with {facts.chains_text}.",
-        "x-guidance": notes.guidance(facts),
+        "x-guidance": guide.guidance(facts),
         "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     }
     if contact := facts.seller.contact:
@@ -104,7 +104,7 @@ def _security_schemes() -> dict[str, Any]:
             "type": "apiKey",
             "in": "header",
             "name": header,
-            "description": notes.WALLET_HEADERS[header],
+            "description": guide.WALLET_HEADERS[header],
         }
         for scheme, header in _WALLET_SCHEMES.items()
     } | {
@@ -113,9 +113,9 @@ def _security_schemes() -> dict[str, Any]:
             "in": "header",
             "name": "SIGN-IN-WITH-X",
             "x-agentcash-auth-kind": "siwx",
-            "description": notes.SIGN_IN,
+            "description": guide.SIGN_IN,
         },
-        _MANAGED: {"type": "http", "scheme": "bearer", "description": notes.MANAGED},
+        _MANAGED: {"type": "http", "scheme": "bearer", "description": guide.MANAGED},
     }
 
 
@@ -134,7 +134,7 @@ def _schemas(operations: Sequence[Operation]) -> dict[str, Any]:
         if _MORE.isdisjoint(ordered[answer].get("description", "")):
             ordered[answer].pop("description", None)  # its operation's summary says as much
     for kind in dict.fromkeys(kinds):
-        if example := notes.EXAMPLES.get(kind):
+        if example := guide.EXAMPLES.get(kind):
             ordered[kind.__name__]["example"] = example  # stock clients send it; not `examples`
     return ordered
 
@@ -238,7 +238,7 @@ def _failures(operation: Operation) -> list[int]:
 
 def _failure_names(operation: Operation) -> list[str]:
     """Returns the names of its failures; those that say nothing of an operation share one."""
-    named = (str(s) if s in notes.FAILURES else _ANY for s in _failures(operation))
+    named = (str(s) if s in guide.FAILURES else _ANY for s in _failures(operation))
     return sorted(dict.fromkeys(named))
 
 
@@ -249,7 +249,7 @@ def _failed(status: int) -> tuple[type[Problem], ...]:
 def _operation(operation: Operation, facts: Facts, shared: Mapping[str, str]) -> dict[str, Any]:
     identity = operation.handler.__name__
     described: dict[str, Any] = {"operationId": identity, "summary": _summary(operation)}
-    if note := notes.operation(identity, facts):
+    if note := guide.operation(identity, facts):
         described["description"] = note
     if (security := _security(operation)) != _of_a_project() or operation.paid:
         described["security"] = security  # scanners read it on what is paid
@@ -329,7 +329,7 @@ def _parameters(operation: Operation, shared: Mapping[str, str]) -> list[dict[st
 
 def _header_names(operation: Operation) -> list[str]:
     if operation.paid:
-        return list(notes.PAYMENT_HEADERS)
+        return list(guide.PAYMENT_HEADERS)
     return list(_MEANS_HEADERS) if operation.priced else []
 
 
@@ -345,8 +345,8 @@ def _shared_parameters(operations: Sequence[Operation]) -> dict[str, Any]:
     queries = _shared_queries(operations)
     return {
         **{name: _parameter("query", name, text) for name, text in queries.items()},
-        **{name: _parameter("path", name, notes.IDS.get(name, "")) for name in in_paths},
-        **{name: _parameter("header", name, notes.PAYMENT_HEADERS[name]) for name in in_headers},
+        **{name: _parameter("path", name, guide.IDS.get(name, "")) for name in in_paths},
+        **{name: _parameter("header", name, guide.PAYMENT_HEADERS[name]) for name in in_headers},
     }
 
 
@@ -358,9 +358,9 @@ def _parameter(place: str, name: str, text: str) -> dict[str, Any]:
 def _shared_responses() -> dict[str, Any]:
     own = {
         str(status): {"description": text, "content": _content(_failed(status))}
-        for status, text in notes.FAILURES.items()
+        for status, text in guide.FAILURES.items()
     }
-    told = " ".join(f"{status}: {text}" for status, text in notes.COMMON_FAILURES.items())
+    told = " ".join(f"{status}: {text}" for status, text in guide.COMMON_FAILURES.items())
     return own | {_ANY: {"description": told, "content": _content((Problem,))}}
 
 

@@ -9,11 +9,9 @@ from typing import NamedTuple
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
 
-from moorage.api.http.managed import MANAGED, bearer_token, require_covered
-from moorage.api.http.named import named_project
-from moorage.api.http.payment.payment_headers import read_payment
-from moorage.api.http.person import PERSON, Person, require_permitted
+from moorage.api.http.payment_headers import read_payment
 from moorage.api.http.problems import problem_of
+from moorage.api.http.request import named_project
 from moorage.api.http.request_context import HAS_PAID, WALLET
 from moorage.auth.authenticator import Authenticator, Verified
 from moorage.auth.client_address import TrustedProxies
@@ -24,9 +22,12 @@ from moorage.chains.chain import Chain
 from moorage.clock import Clock
 from moorage.errors import (
     AuthError,
+    ConfirmationMissing,
+    LinkScope,
     PaymentPending,
     RateLimited,
     SignatureInvalid,
+    TokenScope,
 )
 from moorage.ledger.paid_wallets import PaidWallets
 from moorage.metrics import record_auth_failure
@@ -38,6 +39,130 @@ from moorage.signing.signed_request import Target, host_of
 from moorage.storage.database import Database
 from moorage.storage.money import payments
 from moorage.storage.page_access import ManagedProject
+
+MANAGED = "moorage.managed"
+"""The scope's key for the `ManagedProject` of a request's token."""
+
+TOKEN = "moorage.manage_token"  # noqa: S105 - a key
+"""The scope's key for a token of a tool's call, whose header a credential of MPP takes."""
+
+_SCHEME = "bearer "
+_OF_A_BODY = ("/agent/deploy", "/agent/quote", "/deploy")
+"""Their body names the project."""
+
+_PAYS_IN = ("/agent/credits", "/credits")
+"""What is paid there is for the project; reading what its wallet has there is not."""
+
+_OF_A_PROJECT = ("/agent/deploy/", "/agent/projects/", "/agent/uploads/")
+_OF_A_WALLET = ("/tokens", "/adopt")  # whoever has a token makes no other, and takes no credits
+
+
+def bearer_token(request: Request) -> str | None:
+    """Returns the request's token; wallet headers go before it."""
+    if "x-wallet-address" in request.headers:
+        return None
+    if (beside := request.scope.get(TOKEN)) is not None:
+        return str(beside)
+    authorization = request.headers.get("authorization", "")
+    if authorization[: len(_SCHEME)].lower() != _SCHEME:
+        return None
+    return authorization[len(_SCHEME) :].strip(" ")
+
+
+def is_covered(method: str, path: str) -> bool:
+    """Whether tokens cover this method of a path, or of its template, as far as these tell."""
+    if path.endswith(_OF_A_WALLET) or "/exports" in path:  # an export may have the variables
+        return False
+    if method == "POST" and path in _PAYS_IN:
+        return True
+    return path in _OF_A_BODY or path.startswith(_OF_A_PROJECT)
+
+
+def require_covered(request: Request, project: ManagedProject) -> None:
+    """Raises TokenScope for a request that the project's token does not cover."""
+    named = request.path_params.get("projectId", project.id).lower()
+    is_own = named in (project.id, project.unique_name)
+    if not is_own or not is_covered(request.method, request.scope["path"]):
+        raise TokenScope
+
+
+def managed_project(request: Request) -> str | None:
+    """Returns the id of the project whose token speaks, if one does."""
+    project: ManagedProject | None = request.scope.get(MANAGED)
+    return None if project is None else project.id
+
+
+def require_own(request: Request, unique_name: str) -> str | None:
+    """Returns the id of the token's project, if there is a token.
+
+    Raises TokenScope for a deploy of another project.
+    """
+    project: ManagedProject | None = request.scope.get(MANAGED)
+    if project is None:
+        return None
+    if project.unique_name != unique_name:
+        raise TokenScope
+    return project.id
+
+
+PERSON = "moorage.person"
+"""The scope's key for the `Person` that a page was asked by."""
+
+
+class Person(NamedTuple):
+    """Somebody with a session."""
+
+    wallet: str
+    project_id: str | None = None
+    """The only project they may look at, if not all of the wallet."""
+    may_change: bool = True
+    has_confirmed: bool = False
+    """Whether the wallet has just signed what is asked for, as it can't be undone."""
+
+
+_LASTING = frozenset(
+    {
+        ("DELETE", "/agent/projects/{projectId}"),
+        ("DELETE", "/agent/projects/{projectId}/tokens"),
+        ("POST", "/agent/projects/{projectId}/adopt"),
+        ("POST", "/agent/projects/{projectId}/tokens"),
+    }
+)
+"""What can't be undone, or lets others in: its wallet signs it, even with a session."""
+
+
+def share_of(request: Request, wallet: str) -> str:
+    """Returns whose share of a wallet's streams is used: its own, or that of its links' readers."""
+    return f"readers of {wallet}" if is_reader(request) else wallet
+
+
+def is_reader(request: Request) -> bool:
+    """Returns whether it is asked by somebody with a link who may look alone."""
+    person: Person | None = request.scope.get(PERSON)
+    return person is not None and not person.may_change
+
+
+def require_permitted(request: Request, person: Person) -> None:
+    """Raises LinkScope for a request beyond what the person may do, and ConfirmationMissing."""
+    if person.project_id is not None and request.path_params.get("projectId") != person.project_id:
+        raise LinkScope
+    if request.method in ("GET", "HEAD"):
+        return
+    if not person.may_change:
+        raise LinkScope
+    if (request.method, request.scope["route"].path) in _LASTING:
+        require_confirmed(request)
+
+
+def require_confirmed(request: Request) -> None:
+    """Raises ConfirmationMissing unless whoever looks at a page has just signed what is asked for.
+
+    A request that its wallet signed is confirmed by that.
+    """
+    person: Person | None = request.scope.get(PERSON)
+    if person is not None and not person.has_confirmed:
+        raise ConfirmationMissing
+
 
 CALLER = "moorage.caller"
 """The scope's key for the `Caller`, set when its signature is verified and it is counted."""

@@ -5,13 +5,105 @@ of a status poll.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
+from typing import Any, get_type_hints
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from moorage.api.http.caller import is_covered
 from moorage.api.http.problems import METHOD_NOT_ALLOWED, NOT_FOUND, problem_response
+from moorage.wire.shape import Body, CamelBody
+
+_ORIGIN = (b"access-control-allow-origin", b"*")
+_EXPOSED = (
+    b"access-control-expose-headers",
+    (
+        b"WWW-Authenticate, PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE, "
+        b"Payment-Receipt, Retry-After, Link"
+    ),
+)
+_PREFLIGHT = [
+    _ORIGIN,
+    (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE"),
+    (b"access-control-allow-headers", b"Authorization, *"),  # the star leaves Authorization out
+    (b"access-control-max-age", b"7200"),
+    (b"content-length", b"0"),
+]
+
+
+class CrossOrigin:
+    """An ASGI app around `app`; answers preflight requests itself (the Fetch standard, CORS)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        if scope["method"] == "OPTIONS" and _is_preflight(scope):
+            await send({"type": "http.response.start", "status": 204, "headers": _PREFLIGHT})
+            await send({"type": "http.response.body", "body": b""})
+            return
+
+        async def send_open(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), _ORIGIN, _EXPOSED]
+            await send(message)
+
+        await self._app(scope, receive, send_open)
+
+
+def _is_preflight(scope: Scope) -> bool:
+    names = {name for name, _ in scope["headers"]}
+    return {b"origin", b"access-control-request-method"} <= names
+
+
+Handler = Callable[[Any, Request], Awaitable[Response]]
+"""Its first argument is a record of what it needs, of the type that its annotation names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """`signed` ones need the wallet headers of contract 1.1; `paid` ones take payment headers.
+
+    `priced` ones take the headers that name chain and token. `or_answer` and `or_body` are
+    second types.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    answer: type[Body | CamelBody]
+    or_answer: type[Body | CamelBody] | None = None
+    body: type[Body | CamelBody] | None = None
+    or_body: type[Body | CamelBody] | None = None
+    fails: tuple[int, ...] = ()  # statuses besides those of every signed operation
+    signed: bool = False
+    paid: bool = False
+    priced: bool = False
+    body_optional: bool = False
+    gives: str = ""  # the type of a file that it answers with, besides `answer`
+    query: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes the wallet headers, but needs none: the payment may say who asks."""
+        return self.paid and not self.signed
+
+    @property
+    def of_a_project(self) -> bool:
+        """Whether a project's manage token may stand in for the wallet headers."""
+        return (self.signed or self.is_open) and is_covered(self.method, self.path)
+
+    @property
+    def needs(self) -> type:
+        """The type of record that its handler needs."""
+        record: type = next(iter(get_type_hints(self.handler).values()))
+        return record
+
 
 _COMPARED_LENGTH = 128
 _COMPARED_PART = 24  # of each part between slashes: time grows with the square where letters repeat

@@ -137,7 +137,7 @@ def _invoice(
     output: _Output, settings: "Settings", wallet: str, since_ms: int, until_ms: int
 ) -> None:
     from moorage.money import decimal_text
-    from moorage.operate.reports.invoice import run_invoice
+    from moorage.operate.reports.payments import run_invoice
 
     found = asyncio.run(run_invoice(settings, wallet, since_ms=since_ms, until_ms=until_ms))
     output.screen.document(found)
@@ -268,7 +268,7 @@ def payments(
     from moorage.clock import SystemClock
     from moorage.money import decimal_text
     from moorage.operate.books import open_books
-    from moorage.operate.review import release
+    from moorage.operate.refunds import release
     from moorage.storage.money.payments import held
 
     settings = options.settings()
@@ -303,7 +303,7 @@ def payments(
 def _find(first: str, last: str, *, chain: str, credit: bool, options: OperatorOptions) -> int:
     from moorage.errors import InvalidField
     from moorage.money import decimal_text
-    from moorage.operate.review import run_find
+    from moorage.operate.refunds import run_find
 
     if not first or not last:
         raise InvalidField("FIRST LAST", "say from where to where: two blocks, or two times")

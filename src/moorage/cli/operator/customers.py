@@ -19,9 +19,8 @@ from moorage.cli.screen import Screen, counted
 
 if TYPE_CHECKING:
     from moorage.money import MicroUsd
-    from moorage.operate.customers.evictions import EvictedProject
+    from moorage.operate.customers.evictions import EvictedProject, Subject
     from moorage.operate.customers.prices import ProjectPrice
-    from moorage.operate.customers.suspension import Subject
     from moorage.records.project import Project
     from moorage.storage.money.grants import Grant
 
@@ -49,7 +48,7 @@ def suspend(
         Instead all projects of this wallet, and whatever it would deploy. Its credits stay, and can
         be refunded.
     """
-    from moorage.operate.customers.suspension import run_suspend
+    from moorage.operate.customers.evictions import run_suspend
 
     settings, subject = options.settings(), _subject(name, wallet)
     found = asyncio.run(run_suspend(settings, subject, reason_option(reason)))
@@ -73,7 +72,7 @@ def resume(
     wallet
         Instead everything of this wallet, single projects as well.
     """
-    from moorage.operate.customers.suspension import run_unsuspend
+    from moorage.operate.customers.evictions import run_unsuspend
 
     settings, subject = options.settings(), _subject(name, wallet)
     _tell(options.screen(), "resumed", asyncio.run(run_unsuspend(settings, subject)))
@@ -82,7 +81,7 @@ def resume(
 
 def suspended(*, options: OperatorOptions = DEFAULTS) -> int:
     """List the projects and wallets that you have suspended, and why."""
-    from moorage.operate.customers.suspension import run_suspended
+    from moorage.operate.customers.evictions import run_suspended
 
     found = asyncio.run(run_suspended(options.settings()))
     screen = options.screen()
@@ -94,7 +93,7 @@ def suspended(*, options: OperatorOptions = DEFAULTS) -> int:
 
 def _subject(name: str, wallet: str) -> "Subject":
     from moorage.errors import InvalidField
-    from moorage.operate.customers.suspension import Subject
+    from moorage.operate.customers.evictions import Subject
 
     if bool(name) == bool(wallet):
         raise InvalidField("NAME", "name a project, or a wallet with --wallet")
@@ -523,7 +522,7 @@ def credit(
         The id of credits that were given by mistake: takes them back, if the wallet has as many.
     """
     from moorage.errors import InvalidField
-    from moorage.operate.customers.grants import all_grants, run_grant, run_undo_grant
+    from moorage.operate.customers.overview import all_grants, run_grant, run_undo_grant
 
     settings = options.settings()
     screen = options.screen()

@@ -21,9 +21,9 @@ from moorage.cli.screen import Screen, counted
 if TYPE_CHECKING:
     from moorage.chains.chain import Chain
     from moorage.gateway.running import GatewayAddresses
-    from moorage.operate.bases import Base
     from moorage.operate.check import Finding
-    from moorage.operate.closure import Left
+    from moorage.operate.engines import Base
+    from moorage.operate.stopping import Left
     from moorage.settings import Settings
     from moorage.storage.apps.deployments import Placed
     from moorage.storage.operation.configuration import ConfigurationChange
@@ -318,7 +318,7 @@ def retire(
         Retire it although somebody is owed something: their apps and volumes are gone afterwards.
     """
     from moorage import logs
-    from moorage.operate.closure import run_retire
+    from moorage.operate.stopping import run_retire
 
     settings, why = options.settings(), reason_option(reason)
     logs.configure(level="warning")
@@ -417,7 +417,7 @@ def bases(
         Print `base_images` with these digests, for the settings: builds begin with them until you
         change it. A program has one image then, whatever version an app asks for.
     """
-    from moorage.operate.bases import pins, run_bases
+    from moorage.operate.engines import pins, run_bases
 
     settings, screen = options.settings(), options.screen()
     found = asyncio.run(run_bases(settings))
@@ -527,7 +527,7 @@ def acts(
         From this time on: 2026-04-07 or 2026-04-07T10:00:00Z.
     """
     from moorage.clock import iso_utc
-    from moorage.operate.acts import run_acts
+    from moorage.operate.books import run_acts
 
     since_ms = time_option("--since", since, default=0)
     found = asyncio.run(run_acts(options.settings(), since_ms=since_ms))

@@ -1,6 +1,6 @@
 """What a gateway lacks, and what mends it: `moorage check` shows it, `moorage serve` obeys it."""
 
-from moorage.operate.check.finding import Finding
+from moorage.operate.check.configuration import Finding
 from moorage.operate.check.gateway import check_gateway
 
 __all__ = ["Finding", "check_gateway"]

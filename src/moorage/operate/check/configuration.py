@@ -1,18 +1,203 @@
-"""Checks settings that name something: addresses, domains, keys, certificates."""
+"""Checks what settings name: addresses, domains, DNS, keys, certificates, authorities, content."""
 
-from collections.abc import Callable, Iterator
+import asyncio
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
+import msgspec
+
+from moorage.certificates.availability import authorities_problem
 from moorage.certificates.pem import CertificateInvalid, read_certificate
 from moorage.clock import iso_utc
-from moorage.errors import ConfigurationInvalid, InvalidField
+from moorage.content.opening import open_content
+from moorage.content.store import ContentStore
+from moorage.errors import ConfigurationInvalid, ContentUnavailable, InvalidField
+from moorage.gateway.platform.opening import http_url
 from moorage.gateway.receiving import receiving_address, serving_chains
+from moorage.gateway.several.asking import Asked, ask, is_public
+from moorage.gateway.several.presence import Answered, Presence, judge
 from moorage.gateway.state.secrets_key import KEY_FILE, keys_in
-from moorage.operate.check.finding import Finding
 from moorage.payments.relay.relayer import key_in
 from moorage.routing.router import check_base_domain
 from moorage.settings import Settings
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Whether something is there, and the command or change that mends it."""
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+    warns: bool = False  # it works like this, and the remedy makes it safer
+    blocks: bool = True  # a gateway does not start without it; else it starts and says so
+
+
+_TIMEOUT_SECONDS = 5.0
+_LOCAL = ("localhost", "localhost.localdomain")
+
+
+async def check_names(settings: Settings) -> list[Finding]:
+    """Looks up the host of `public_url`, and one below each domain that nobody has taken.
+
+    So a missing wildcard record is noticed. Whether the addresses are this machine's is not judged,
+    as it may stand behind others.
+    """
+    own = urlsplit(settings.public_url).hostname
+    domains = [
+        domain
+        for domain in (settings.base_domain, *settings.former_domains)
+        if domain not in _LOCAL and not domain.endswith(".localhost")
+    ]
+    any_name = f"moorage-check-{secrets.token_hex(4)}"
+    return await asyncio.gather(
+        *(_found(own, own) for own in ([own] if own and not _is_address(own) else [])),
+        *(_found(f"*.{domain}", f"{any_name}.{domain}") for domain in domains),
+    )
+
+
+async def _found(name: str, host: str) -> Finding:
+    remedy = f"make a DNS record for {name} with this machine's public address"
+    try:
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
+            answer = await asyncio.get_running_loop().getaddrinfo(
+                host, None, type=socket.SOCK_STREAM
+            )
+    except (OSError, TimeoutError) as error:
+        why = str(error) or f"no answer within {_TIMEOUT_SECONDS:g} s"
+        return Finding(f"name {name}", ok=False, detail=why, remedy=remedy, blocks=False)
+    addresses = ", ".join(sorted({str(each[4][0]) for each in answer}))
+    return Finding(f"name {name}", ok=True, detail=f"leads to {addresses}")
+
+
+def _is_address(host: str) -> bool:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except OSError:
+            continue
+        return True
+    return False
+
+
+async def check_authority(settings: Settings) -> list[Finding]:
+    """Asks the authority; nothing where none is needed."""
+    if not settings.asks_elsewhere:
+        return []
+    problem = await authorities_problem(
+        settings.acme_directories, root_file=settings.acme_root_file
+    )
+    remedy = "set acme_directories right, let this machine reach it, or name a wildcard_certificate"
+    return [
+        Finding(
+            "certificate authority",
+            not problem,
+            problem or "answers",
+            remedy if problem else "",
+            blocks=False,
+        )
+    ]
+
+
+_NAME = "content store"
+_PREFIX = "checks"
+_SECONDS = 20.0  # that each step may take; the store's client tries again meanwhile
+
+
+class _Failed(Exception):
+    """What could not be done, and why."""
+
+
+async def check_content(settings: Settings) -> list[Finding]:
+    """Writes a small file, reads, lists and deletes it; nothing where there is no store."""
+    try:
+        store = open_content(settings.content_url, settings.content_credentials_file)
+        if store is None:
+            return []
+        await _try(store)
+    except ConfigurationInvalid as error:
+        remedy = "set content_url and content_credentials_file right"
+        return [Finding(_NAME, ok=False, detail=error.message, remedy=remedy)]
+    except _Failed as failed:
+        remedy = _remedy(settings.content_url)
+        return [Finding(_NAME, ok=False, detail=str(failed), remedy=remedy, blocks=False)]
+    return [Finding(_NAME, ok=True, detail="a file was written, read, listed and deleted")]
+
+
+async def _try(store: ContentStore) -> None:
+    """Raises _Failed."""
+    key = f"{_PREFIX}/{secrets.token_hex(8)}"
+    with TemporaryDirectory() as directory:
+        written, read = Path(directory) / "written", Path(directory) / "read"
+        written.write_bytes(key.encode())
+        steps: Sequence[tuple[str, Callable[[], Awaitable[object]]]] = (
+            ("write a file", partial(store.put, key, written)),
+            ("read what was written", partial(store.get, key, read)),
+            ("list files", partial(store.items, _PREFIX)),
+            ("delete a file", partial(store.delete, key)),
+        )
+        for work, step in steps:
+            try:
+                await asyncio.wait_for(step(), _SECONDS)
+            except TimeoutError:
+                raise _Failed(f"could not {work}: no answer within {_SECONDS:.0f} s") from None
+            except (ContentUnavailable, FileNotFoundError) as error:
+                raise _Failed(f"could not {work}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    """Returns what the store's client said, in one line."""
+    return str(error.__cause__ or error).strip().splitlines()[0][:300]
+
+
+def _remedy(url: str) -> str:
+    if url.startswith("file:"):
+        return f"make the directory of {url} on what all gateways have mounted, writable for them"
+    return (
+        f"set content_url right, and region and endpoint_url in content_credentials_file, and let "
+        f"the keys put, get, list and delete what is below {url}"
+    )
+
+
+_REMEDY = "stop the gateway there, or have the name lead to this machine"
+
+
+async def check_address(settings: Settings) -> list[Finding]:
+    """Compares who answers there with the gateway that answers at `host` and `port`, if one does.
+
+    Where none does, it is about to be started, and does not start beside one with other books:
+    whether it is one of the same database is asked only then, as a copy of it says the same.
+    """
+    if not is_public(settings.public_url):
+        return []
+    local = http_url(settings.host, settings.port)
+    there, here = await asyncio.gather(ask(settings.public_url, settings.roots), ask(local, ()))
+    return [_judged(settings, there, here.gateways[0] if here.gateways else None)]
+
+
+def _judged(settings: Settings, there: Asked, own: Presence | None) -> Finding:
+    name = f"gateway at {settings.public_url}"
+    if not there.gateways:
+        return Finding(name, ok=True, detail=f"not known, as none could be asked: {there.problem}")
+    if own is None:
+        detail = "one answers, though none does here"
+        if settings.database_url:
+            return Finding(name, ok=True, detail=f"{detail}: it must share database_url")
+        return Finding(name, ok=False, detail=detail, remedy=_REMEDY, blocks=False)
+    match judge(there.gateways, own):
+        case Answered.COPY:
+            detail = "another takes payments to the same address: both credit the same payments"
+        case Answered.OTHER:
+            detail = "another answers, so visitors do not reach this one"
+        case answered:
+            return Finding(name, ok=True, detail=f"{answered} answers")
+    return Finding(name, ok=False, detail=detail, remedy=_REMEDY, blocks=False)
+
 
 _RENEWED_MS = 14 * 24 * 3_600_000  # a client that works has renewed a certificate before then
 

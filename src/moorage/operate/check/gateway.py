@@ -7,17 +7,16 @@ from moorage.chains.chain import Chain
 from moorage.clock import SystemClock
 from moorage.errors import ConfigurationInvalid, InvalidField
 from moorage.gateway.receiving import serving_chains
-from moorage.operate.check.address import check_address
-from moorage.operate.check.authority import check_authority
-from moorage.operate.check.cluster import check_cluster
-from moorage.operate.check.configuration import check_configuration
-from moorage.operate.check.content import check_content
-from moorage.operate.check.docker import check_docker
-from moorage.operate.check.finding import Finding
-from moorage.operate.check.machine import check_machine
-from moorage.operate.check.names import check_names
-from moorage.operate.check.nodes import check_nodes
-from moorage.operate.check.tokens import check_tokens
+from moorage.operate.check.configuration import (
+    Finding,
+    check_address,
+    check_authority,
+    check_configuration,
+    check_content,
+    check_names,
+)
+from moorage.operate.check.machine import check_cluster, check_docker, check_machine
+from moorage.operate.check.nodes import check_nodes, check_tokens
 from moorage.settings import Settings
 
 

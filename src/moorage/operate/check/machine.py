@@ -27,8 +27,7 @@ from moorage.errors import (
 )
 from moorage.gateway.platform import isolation
 from moorage.gateway.state.data_directory import closing_command, open_to_others
-from moorage.operate.check.finding import Finding
-from moorage.operate.check.ports import gateway_holds
+from moorage.operate.check.configuration import Finding
 from moorage.process import find_program
 from moorage.routing.haproxy import port_in_use_by
 from moorage.settings import Settings
@@ -36,6 +35,165 @@ from moorage.storage.migrate import is_newest
 
 if TYPE_CHECKING:
     from moorage.storage.server import Server
+from collections.abc import Iterator, Sequence
+
+from moorage.errors import ClusterUnavailable
+
+_LISTEN = "0A"  # TCP_LISTEN in /proc/net/tcp
+_SOCKET = re.compile(r"socket:\[(\d+)\]")
+
+
+def gateway_holds(port: int, data_dir: Path, *, proc: Path = Path("/proc")) -> bool:
+    """Returns whether a process that has files of this data directory open listens on a port.
+
+    Of processes that this user may not look into it is not known, and False.
+    """
+    inodes = set(_listening(port, proc))
+    return bool(inodes) and any(
+        not inodes.isdisjoint(_sockets(links)) and _has_open(links, data_dir)
+        for links in map(_links, proc.glob("[0-9]*"))
+    )
+
+
+def _listening(port: int, proc: Path) -> Iterator[str]:
+    """Yields the inodes of the sockets that listen on a port."""
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = (proc / "net" / table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            _, local, _, state, *rest = line.split()
+            if state == _LISTEN and int(local.rpartition(":")[2], 16) == port:
+                yield rest[5]
+
+
+def _links(process: Path) -> list[str]:
+    """Returns what a process has open; [] for one that has ended, or is another user's."""
+    try:
+        descriptors = os.listdir(process / "fd")  # noqa: PTH208 (there are thousands)
+    except OSError:
+        return []
+    return [link for each in descriptors if (link := _link(f"{process}/fd/{each}"))]
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)  # noqa: PTH115 (as above)
+    except OSError:  # it has just been closed
+        return ""
+
+
+def _sockets(links: list[str]) -> Iterator[str]:
+    return (match[1] for match in map(_SOCKET.fullmatch, links) if match)
+
+
+def _has_open(links: list[str], data_dir: Path) -> bool:
+    return any(link.startswith(f"{data_dir}/") for link in links)
+
+
+_ENGINE, _CLUSTER = "docker", "kubernetes"
+_ELSEWHERE = (
+    "it is another machine, which the gateway does not hold: see there that builds are bounded, and"
+    " reach nothing private (docs/kubernetes.md, Dockerfiles)"
+)
+
+
+async def check_docker(settings: Settings) -> list[Finding]:
+    """Returns what is found out without changing anything; nothing where no daemon is used."""
+    used = {kind.name for kind in isolation.kinds(settings)}
+    if _CLUSTER in used and settings.kubernetes_docker_host:
+        return await _check_builder(settings)
+    if _ENGINE not in used:
+        return []
+    # aiodocker is imported only where Docker is used.
+    from moorage.engines.dockerd import daemon as daemons  # noqa: PLC0415
+
+    try:
+        daemon = await daemons.connect(settings.docker_host)
+    except daemons.DaemonFailed as error:
+        remedy = "systemctl start docker, or set docker_host right"
+        return [Finding("docker", ok=False, detail=str(error), remedy=remedy)]
+    except ConfigurationInvalid as error:
+        detail = str(error).removeprefix("docker_host: ")
+        return [Finding("docker", ok=False, detail=detail, remedy="set docker_host right")]
+    try:
+        lacking = [each.partition(": ") for each in daemons.lacking(daemon.info, daemon.pid)]
+    finally:
+        await daemon.close()
+    found = [Finding("docker", ok=False, detail=what, remedy=how) for what, _, how in lacking]
+    version = daemon.info.get("ServerVersion", "")
+    return found or [Finding("docker", ok=True, detail=f"Docker {version}")]
+
+
+async def _check_builder(settings: Settings) -> list[Finding]:
+    """Returns the findings about the daemon that builds a cluster's Dockerfiles."""
+    # As above.
+    from moorage.engines.dockerd.daemon import DaemonFailed, connect_anywhere  # noqa: PLC0415
+    from moorage.engines.dockerd.workshop import missing_for_builds  # noqa: PLC0415
+
+    host, certificates = settings.kubernetes_docker_host, settings.kubernetes_docker_certificates
+    remedy = "set kubernetes_docker_host and kubernetes_docker_certificates right"
+    try:
+        daemon = await connect_anywhere(host, certificates)
+    except (ConfigurationInvalid, DaemonFailed) as error:
+        return [Finding("dockerfiles", ok=False, detail=str(error), remedy=remedy)]
+    try:
+        missing = [each.partition(": ") for each in missing_for_builds(daemon)]
+    finally:
+        await daemon.close()
+    if missing:
+        return [Finding("dockerfiles", ok=False, detail=it, remedy=how) for it, _, how in missing]
+    known = f"Docker {daemon.info.get('ServerVersion', '')} builds them"
+    return [
+        Finding(
+            "dockerfiles", ok=True, detail=known if daemon.is_here else f"{known}; {_ELSEWHERE}"
+        )
+    ]
+
+
+OLDEST_KUBERNETES = (1, 31)
+_CLUSTER_ENGINE = "kubernetes"
+_GRANT = "kubectl apply --filename ops/kubernetes/base/permissions.yaml"
+_VERSION = re.compile(r"v(\d+)\.(\d+)")
+
+
+async def check_cluster(settings: Settings) -> list[Finding]:
+    """Returns what is found out without changing anything; nothing if apps run elsewhere."""
+    if all(kind.name != _CLUSTER_ENGINE for kind in isolation.kinds(settings)):
+        return []
+    # lightkube and what it needs are imported only where a cluster is used.
+    from moorage.engines.kubernetes.cluster.client import (  # noqa: PLC0415
+        Cluster,
+        Refused,
+        read_configuration,
+    )
+    from moorage.engines.kubernetes.opening import missing_permissions  # noqa: PLC0415
+
+    try:
+        cluster = Cluster(read_configuration(file=settings.kubernetes_config, context=""))
+        try:
+            return judge_cluster(await cluster.version(), await missing_permissions(cluster))
+        finally:
+            await cluster.close()
+    except (ClusterUnavailable, ConfigurationInvalid, Refused) as error:
+        remedy = "set kubernetes_config right, or run it as a pod"
+        return [Finding("cluster", ok=False, detail=str(error), remedy=remedy)]
+
+
+def judge_cluster(version: str, missing: Sequence[str]) -> list[Finding]:
+    """Returns the findings about a cluster of this version and its missing permissions."""
+    found = _VERSION.match(version)
+    numbers = (int(found[1]), int(found[2])) if found else (0, 0)
+    known = Finding("cluster", ok=True, detail=f"Kubernetes {version}")
+    if numbers < OLDEST_KUBERNETES:
+        oldest = ".".join(map(str, OLDEST_KUBERNETES))
+        remedy = f"upgrade the cluster to Kubernetes {oldest} or later"
+        known = Finding("cluster", ok=False, detail=f"Kubernetes {version}", remedy=remedy)
+    lacking = [Finding("permission", ok=False, detail=it, remedy=_GRANT) for it in missing]
+    granted = Finding("permissions", ok=True, detail="the gateway may do what it must")
+    return [known, *(lacking or [granted])]
+
 
 OLDEST_PYTHON = (3, 11)
 NEWEST_PYTHON = (3, 13)

@@ -7,8 +7,7 @@ import msgspec
 from moorage.clock import SystemClock
 from moorage.errors import InvalidField
 from moorage.events import outbox
-from moorage.operate.acts import note_act
-from moorage.operate.books import OpenBooks, open_books
+from moorage.operate.books import OpenBooks, note_act, open_books
 from moorage.records.event import EventKind
 from moorage.settings import Settings
 from moorage.storage.operation import overview, wallet_rules

@@ -10,8 +10,7 @@ from moorage.events import outbox
 from moorage.ledger.billed_time import BilledTime
 from moorage.ledger.promise import promised_ms
 from moorage.money import MicroUsd, usd_number
-from moorage.operate.acts import note_act
-from moorage.operate.books import OpenBooks, open_books
+from moorage.operate.books import OpenBooks, note_act, open_books
 from moorage.payments.price.quotes import app_size, price_list
 from moorage.records.event import EventData, EventKind
 from moorage.settings import Settings

@@ -9,8 +9,9 @@ from moorage.errors import InvalidField, UniqueViolation
 from moorage.ledger.burn import owed, runs_out_at
 from moorage.ledger.ledger import wallet_account
 from moorage.money import MICRO_USD_PER_USD, MicroUsd
-from moorage.operate.customers import grants, house_rules, suspension
-from moorage.operate.customers.suspension import Subject
+from moorage.operate.customers import evictions, house_rules
+from moorage.operate.customers.evictions import Subject
+from moorage.operate.customers.overview import grant, undo_grant
 from moorage.pages.operator.money.life import state_of
 from moorage.pages.operator.view import PER_PAGE, View, wallet_address
 from moorage.storage.apps import projects
@@ -93,14 +94,14 @@ async def suspend(view: View) -> Response:
     """`POST …/suspend`: all projects of the wallet, and whatever it would deploy."""
     wallet = view.wallet()
     view.require_confirmed()
-    await suspension.suspend(view.books, Subject("", wallet), view.reason())
+    await evictions.suspend(view.books, Subject("", wallet), view.reason())
     return view.done(f"/operator/wallets/{wallet}", "suspended")
 
 
 async def resume(view: View) -> Response:
     """`POST …/resume`: lifts that, of single projects as well."""
     wallet = view.wallet()
-    await suspension.unsuspend(view.books, Subject("", wallet), reason=view.reason())
+    await evictions.unsuspend(view.books, Subject("", wallet), reason=view.reason())
     return view.done(f"/operator/wallets/{wallet}", "resumed")
 
 
@@ -109,7 +110,7 @@ async def give(view: View) -> Response:
     wallet = view.wallet()
     view.require_confirmed()
     try:
-        await grants.grant(
+        await grant(
             view.books,
             wallet=wallet,
             amount=_amount(view.form.get("usd", "")),
@@ -127,7 +128,7 @@ async def take_back(view: View) -> Response:
     given = await grant_rows.one(view.books.db, grant_id)
     if given is None or given.wallet != view.wallet():
         raise InvalidField("credits", "were not given to this wallet")
-    await grants.undo_grant(view.books, grant_id, reason=view.reason())
+    await undo_grant(view.books, grant_id, reason=view.reason())
     return view.done(f"/operator/wallets/{view.wallet()}", "taken-back")
 
 

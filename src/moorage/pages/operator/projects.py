@@ -7,8 +7,8 @@ from starlette.responses import Response
 
 from moorage.errors import InvalidField
 from moorage.ledger.burn import HOUR_MS
-from moorage.operate.customers import evictions, suspension
-from moorage.operate.customers.suspension import Subject
+from moorage.operate.customers import evictions
+from moorage.operate.customers.evictions import Subject
 from moorage.pages.operator.view import PER_PAGE, View
 from moorage.records.project import Project
 from moorage.records.usage import Latency, UsageHour, latency_of
@@ -93,7 +93,7 @@ async def suspend(view: View) -> Response:
     """`POST …/suspend`: stops its app whatever its credits."""
     project = await _project(view)
     view.require_confirmed()
-    await suspension.suspend(view.books, Subject(project.unique_name, ""), view.reason())
+    await evictions.suspend(view.books, Subject(project.unique_name, ""), view.reason())
     return view.done(_path(project), "suspended")
 
 
@@ -101,7 +101,7 @@ async def resume(view: View) -> Response:
     """`POST …/resume`: lets its credits decide again."""
     project = await _project(view)
     subject = Subject(project.unique_name, "")
-    await suspension.unsuspend(view.books, subject, reason=view.reason())
+    await evictions.unsuspend(view.books, subject, reason=view.reason())
     return view.done(_path(project), "resumed")
 
 

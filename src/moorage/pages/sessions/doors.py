@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from moorage.api.discovery.facts import Facts
+from moorage.api.discovery.guide import Facts
 from moorage.api.http.problems import problem_of
 from moorage.errors import MoorageError, SignatureInvalid
 from moorage.pages.rendering.policy import SECURITY_HEADERS

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from starlette.requests import Request
 
-from moorage.api.http.bodies import IN_LOOP_BYTES, read_whole
+from moorage.api.http.request import IN_LOOP_BYTES, read_whole
 from moorage.errors import InvalidRequest
 
 TOKEN = "csrf"  # noqa: S105  (a field's name)

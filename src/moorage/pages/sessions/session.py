@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from moorage.api.http.person import Person
+from moorage.api.http.caller import Person
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ import msgspec
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from moorage.api.http.caller import PERSON, Person
 from moorage.api.http.in_process import ApiAnswer, in_process
-from moorage.api.http.person import PERSON, Person
 from moorage.api.http.request_context import STREAMS
 from moorage.mcp.tools.arguments import ApiRequest, api_request
 from moorage.wire.problems import Problem

@@ -9,7 +9,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from moorage.api.discovery.facts import Facts
+from moorage.api.discovery.guide import Facts
 from moorage.clock import Clock
 from moorage.errors import MoorageError
 from moorage.pages.rendering.assets import PREFIX, serve_asset

@@ -9,7 +9,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from moorage.api.discovery.facts import Facts
+from moorage.api.discovery.guide import Facts
 from moorage.clock import Clock
 from moorage.pages.rendering.templates import page
 from moorage.pages.sessions.confirmation import Confirmations

@@ -15,8 +15,7 @@ from starlette.testclient import TestClient
 
 from moorage import __version__
 from moorage.api.discovery.documents import documents
-from moorage.api.http.cross_origin import CrossOrigin
-from moorage.api.http.dispatch import Dispatch
+from moorage.api.http.dispatch import CrossOrigin, Dispatch
 from moorage.api.operations import OPERATIONS
 from moorage.cli.commands import CLIENT_COMMANDS
 from support.gateway.discovery_facts import BOARD, FACTS, PAY_TO

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from openapi_spec_validator import validate
 
-from moorage.api.discovery import notes
+from moorage.api.discovery import guide
 from moorage.api.discovery.openapi import openapi_document
 from moorage.api.operations import OPERATIONS
 from support.gateway.discovery_facts import FACTS
@@ -98,7 +98,7 @@ def test_openapi_names_the_operator_and_the_terms() -> None:
 
 
 def test_examples_are_bodies_that_their_types_take() -> None:
-    for kind, example in notes.EXAMPLES.items():
+    for kind, example in guide.EXAMPLES.items():
         assert msgspec.convert(example, kind, strict=True)
 
 

@@ -5,8 +5,7 @@ import re
 import pytest
 from starlette.testclient import TestClient
 
-from moorage.api.discovery.page import PublicPage
-from moorage.api.discovery.standing import StandingBoard
+from moorage.api.discovery.documents import PublicPage, StandingBoard
 from moorage.errors import DatabaseUnavailable
 from support.gateway.clock import MovableClock
 from support.gateway.discovery_facts import FACTS

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import Receive, Scope, Send
 
-from moorage.api.http.person import PERSON, Person
+from moorage.api.http.caller import PERSON, Person
 from moorage.clock import iso_utc
 from moorage.pages.sessions.confirmation import Confirmations, Unconfirmed
 from moorage.pages.sessions.form import Form

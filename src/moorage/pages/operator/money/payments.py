@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from starlette.responses import Response
 
 from moorage.errors import ConfigurationInvalid, InvalidField
-from moorage.operate.refunds import RefundOrder, begin_refund, refund_key
-from moorage.operate.review import release
+from moorage.operate.refunds import RefundOrder, begin_refund, refund_key, release
 from moorage.pages.operator.money.life import WORDS, life_of, state_of
 from moorage.pages.operator.view import PER_PAGE, View
 from moorage.payments.relay.refunds import left_of

@@ -1,27 +1,24 @@
-"""Shares the event loop: strangers' requests wait for one another, paid wallets' for none of them.
-
-The loop is one thread, and a few hundred addresses, each within its limits, can fill it. Here a
-request is run in steps, from one wait to the next. In each round of the loop one step of a stranger
-is run, and addresses get as much of it as each other (start-time fair queueing: Goyal, Vin and
-Cheng, 1996), however many requests they send. Who asks now and then goes next.
-"""
+"""How many connections and bodies an address may have, and which close when there are too many."""
 
 import asyncio
+import heapq
 import time
 import types
 from collections import Counter
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from functools import partial
 from heapq import heappop, heappush
 from itertools import count
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
+import msgspec
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from moorage.api.http.problems import PROBLEMS, problem_response
 from moorage.api.http.request_context import HAS_PAID
 from moorage.errors import RateLimited
+from moorage.uploads.room import Uploader
 
 FREE_SECONDS = 0.002
 """How much of one round strangers may use before their steps begin to wait."""
@@ -182,3 +179,179 @@ class FairShare:
         if len(self._uses) > _ADDRESSES:
             least = self._use - AHEAD_SECONDS
             self._uses = {each: use for each, use in self._uses.items() if use > least}
+
+
+class Pace:
+    """How far a body is behind the minimum rate: it may be `grace_seconds` behind at any time.
+
+    Only the time that the server waited counts. Bytes never earn more than the grace, so a fast
+    start saves up no time.
+    """
+
+    def __init__(self, *, bytes_per_second: int, grace_seconds: float) -> None:
+        self._bytes_per_second = bytes_per_second
+        self._grace_seconds = grace_seconds
+        self.seconds_left = grace_seconds
+
+    def waited(self, seconds: float) -> None:
+        """Counts seconds in which the server waited for bytes."""
+        self.seconds_left -= seconds
+
+    def received(self, count: int) -> None:
+        """Counts bytes that arrived."""
+        earned = count / self._bytes_per_second
+        self.seconds_left = min(self._grace_seconds, self.seconds_left + earned)
+
+
+class PlaceLimits(msgspec.Struct, frozen=True):
+    """How many bodies may arrive at the same time."""
+
+    strangers: int = 128
+    """Of wallets that never paid, and of requests without one."""
+
+    paid: int = 256
+    """Of wallets that paid."""
+
+    one_uploader: int = 32
+    """Of one wallet that paid, or of one address of strangers."""
+
+
+class Body(Protocol):
+    """A body that arrives, as the places see it."""
+
+    @property
+    def uploader(self) -> Uploader:
+        """Who sends it."""
+        ...
+
+    @property
+    def seconds_left(self) -> float:
+        """How much longer it may keep the server waiting; the slower it was, the less."""
+        ...
+
+    @property
+    def received_bytes(self) -> int:
+        """How many bytes arrived."""
+        ...
+
+    def displace(self) -> None:
+        """Ends it."""
+        ...
+
+
+B = TypeVar("B", bound=Body)
+
+
+class Places(Generic[B]):
+    """The bodies that have a place."""
+
+    def __init__(self, limits: PlaceLimits) -> None:
+        self._limits = limits
+        self._taken: dict[bool, set[B]] = {True: set(), False: set()}  # by whether it paid
+
+    def enter(self, body: B) -> None:
+        """Gives it a place; if none is left, displaces the slowest body of who has the most."""
+        has_paid = body.uploader.has_paid
+        taken = self._taken[has_paid]
+        own = [each for each in taken if each.uploader == body.uploader]
+        if len(own) >= self._limits.one_uploader:
+            self._displace(own)
+        elif len(taken) >= (self._limits.paid if has_paid else self._limits.strangers):
+            counts = Counter(each.uploader for each in taken)
+            max_count = max(counts.values())
+            self._displace(each for each in taken if counts[each.uploader] == max_count)
+        taken.add(body)
+
+    def leave(self, body: B) -> None:
+        """Frees its place, if it still has one."""
+        self._taken[body.uploader.has_paid].discard(body)
+
+    def _displace(self, candidates: Iterable[B]) -> None:
+        slowest = min(candidates, key=lambda each: (each.seconds_left, each.received_bytes))
+        self.leave(slowest)
+        slowest.displace()
+
+
+_SHARES = 64
+"""This part of the limit is closed at once, so that a flood is not searched for each newcomer."""
+
+
+class Waiting(Protocol):
+    """A connection, as the table sees it."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is no request to answer, so that it may be closed."""
+        ...
+
+    @property
+    def waiting_since(self) -> float:
+        """Since when it waits, in the event loop's seconds."""
+        ...
+
+
+C = TypeVar("C", bound=Waiting)
+
+
+class ConnectionTable(Generic[C]):
+    """At most `limit` connections, and `limit_by_address` of each address.
+
+    A connection without an address (None) is a trusted proxy's and carries requests of many
+    clients: it counts only for `limit`, and is closed last.
+    """
+
+    def __init__(self, *, limit: int, limit_by_address: int) -> None:
+        self._limit = limit
+        self._limit_by_address = limit_by_address
+        self._by_address: dict[str | None, set[C]] = {}
+        self._count = 0
+
+    def enter(self, connection: C, address: str | None) -> list[C]:
+        """Adds a connection; removes and returns those to close, which may include the new one.
+
+        These wait for a request, the longest first. They are of the same address if it has too
+        many, else of the addresses with the most.
+        """
+        own = self._by_address.setdefault(address, set())
+        own.add(connection)
+        self._count += 1
+        going: list[tuple[str | None, C]] = []
+        if address is not None and len(own) > self._limit_by_address:
+            count = max(1, self._limit_by_address // _SHARES)
+            going = [(address, each) for each in _longest_waiting(own)[-count:]]
+        elif self._count > self._limit:
+            going = list(self._of_the_largest(max(1, self._limit // _SHARES)))
+        for its_address, each in going:
+            self.leave(each, its_address)
+        return [each for _, each in going]
+
+    def leave(self, connection: C, address: str | None) -> None:
+        """Removes a connection that is closed."""
+        own = self._by_address.get(address, set())
+        if connection in own:
+            own.remove(connection)
+            self._count -= 1
+            if not own:
+                del self._by_address[address]
+
+    def _of_the_largest(self, count: int) -> Iterator[tuple[str | None, C]]:
+        """Yields `count` times the longest waiting of the address with the most; proxies' last."""
+        crowds = list(self._by_address.items())
+        largest = [(address is None, -len(own), at) for at, (address, own) in enumerate(crowds)]
+        heapq.heapify(largest)
+        waiting: dict[int, list[C]] = {}
+        while largest and count:
+            is_proxys, size, at = heapq.heappop(largest)
+            address, own = crowds[at]
+            if at not in waiting:
+                waiting[at] = _longest_waiting(own)
+            if waiting[at]:
+                yield address, waiting[at].pop()
+                count -= 1
+                heapq.heappush(largest, (is_proxys, size + 1, at))
+
+
+def _longest_waiting(connections: set[C]) -> list[C]:
+    """Returns those that wait for a request; the longest waiting is the last."""
+    waiting = [connection for connection in connections if connection.is_waiting]
+    return sorted(waiting, key=lambda connection: connection.waiting_since, reverse=True)

@@ -1,4 +1,4 @@
-"""The endpoints of links to pages; the wallet alone may call them."""
+"""The endpoints of links to pages, and of tokens that manage one project."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,16 +7,38 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.bodies import parse_small, read_whole
-from moorage.api.http.caller import Front, authenticate
-from moorage.api.http.named import named_project
-from moorage.api.http.person import require_confirmed
+from moorage.api.http.caller import Front, authenticate, owned_project, require_confirmed
 from moorage.api.http.problems import json_response
+from moorage.api.http.request import named_project, parse_small, read_whole
 from moorage.auth.links import DAY_MS, ONCE_MS, LinkOrder, Links
 from moorage.clock import iso_utc
 from moorage.errors import InvalidField
 from moorage.records.access import Link
+from moorage.wire.projects import ManageTokenMade, ManageTokensRevoked
 from moorage.wire.public import LinkBody, LinkItem, LinkList, LinkMade, LinkRemoved
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenRoom(Front):
+    """What the handlers of manage tokens need."""
+
+
+async def make_manage_token(room: TokenRoom, request: Request) -> Response:
+    """`POST /agent/projects/{projectId}/tokens`: a new token for this project alone."""
+    project = await owned_project(room, request)
+    token = await room.manage_tokens.make(project.id)
+    return json_response(
+        ManageTokenMade(project_id=project.id, manage_token=token),
+        headers=[("Cache-Control", "no-store")],
+    )
+
+
+async def revoke_manage_tokens(room: TokenRoom, request: Request) -> Response:
+    """`DELETE /agent/projects/{projectId}/tokens`: make all its tokens invalid."""
+    project = await owned_project(room, request)
+    revoked = await room.manage_tokens.revoke(project.id)
+    return json_response(ManageTokensRevoked(project_id=project.id, revoked=revoked))
+
 
 _USUAL_DAYS = 7
 

@@ -1,1 +1,0 @@
-"""Endpoints by which a wallet lets others in: tokens for programs, links for people."""

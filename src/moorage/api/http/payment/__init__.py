@@ -1,1 +1,0 @@
-"""Payments in HTTP: how they are presented, advised on and answered."""

@@ -1,0 +1,320 @@
+"""The endpoints of credits, payments and top-ups."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cache, partial
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+from starlette.requests import Request
+from starlette.responses import Response
+
+from moorage.api.http.caller import Front, authenticate, managed_project
+from moorage.api.http.idempotency import Idempotency
+from moorage.api.http.payer import PaidFront, authenticate_payer, repeated
+from moorage.api.http.payment_headers import paid_headers, refuse_misplaced
+from moorage.api.http.problems import json_response
+from moorage.api.http.request import parse_small, read_whole, whole_number
+from moorage.chains.address import checksum_address
+from moorage.chains.chain import Chain
+from moorage.clock import iso_utc
+from moorage.deploy.entrance.house_rules import HouseRules
+from moorage.errors import InvalidField
+from moorage.ledger.build_time import Allowance, BuildTime
+from moorage.ledger.burn import hour_of, runs_out_at
+from moorage.ledger.ledger import held_account, wallet_account
+from moorage.ledger.metering import Metering
+from moorage.misplaced_hash import MisplacedHash, misplaced_hash
+from moorage.money import MICRO_USD_PER_USD, MicroUsd, decimal_text, usd_number
+from moorage.payments.taking.outcome import outcome_of
+from moorage.payments.taking.topup import Credited, TopUp, TopUpRequest
+from moorage.records.payments import Payment, Refund
+from moorage.storage.money import accounts, billing, payments, purses
+from moorage.storage.money import accounts as statement
+from moorage.storage.money.accounts import StatementEntry
+from moorage.storage.money.billing import RunInterval
+from moorage.storage.money.payments import Key, PaidFor
+from moorage.storage.operation import wallet_rules
+from moorage.storage.operation.wallet_rules import NoticeKind
+from moorage.wire.credits import (
+    BuildAllowance,
+    BurningProject,
+    CreditEntry,
+    Credits,
+    PaymentItem,
+    PaymentList,
+    ProjectPurse,
+    RefundItem,
+    ToppedUp,
+    TopUpBody,
+)
+
+_MAX_ITEMS = 100
+_DEFAULT_ITEMS = 20
+_USUAL_DECIMALS = 6
+_PLACE = re.compile(r"(\d{1,15})-(\d{1,15})-(0x[0-9a-f]{64})-(\d{1,9})", re.ASCII)
+
+
+async def list_payments(room: Front, request: Request) -> Response:
+    """`GET /agent/payments`: the wallet's payments, newest first, and their refunds."""
+    wallet, _ = await authenticate(room, request)
+    limit = whole_number(request, "limit", default=_DEFAULT_ITEMS, min_=1, max_=_MAX_ITEMS)
+    before = _place(request.query_params.get("before"))
+    found = await payments.page_of_payer(room.db, wallet, before=before, limit=limit)
+    chains = {chain.chain_id: chain for chain in room.chains.values()}
+    return json_response(
+        PaymentList(
+            payments=[_item(each, chains) for each in found],
+            next=_place_text(found[-1].payment) if len(found) == limit else None,
+        )
+    )
+
+
+def _place(text: str | None) -> tuple[int, Key] | None:
+    if text is None:
+        return None
+    found = _PLACE.fullmatch(text)
+    if found is None:
+        raise InvalidField("before", "must be `next` of the page before this one")
+    at_ms, chain_id, tx_hash, log_index = found.groups()
+    return int(at_ms), (int(chain_id), tx_hash, int(log_index))
+
+
+def _place_text(payment: Payment) -> str:
+    chain_id, tx_hash, log_index = payments.key_of(payment)
+    return f"{payment.claimed_at_ms}-{chain_id}-{tx_hash}-{log_index}"
+
+
+def _item(paid: PaidFor, chains: Mapping[int, Chain]) -> PaymentItem:
+    payment = paid.payment
+    chain = chains.get(payment.chain_id)
+    token = chain.token_at(payment.token_address.lower()) if chain else None
+    decimals = token.decimals if token else _USUAL_DECIMALS
+    return PaymentItem(
+        chain=chain.name if chain else str(payment.chain_id),
+        chain_id=payment.chain_id,
+        tx_hash=payment.tx_hash,
+        log_index=payment.log_index,
+        token=payment.token,
+        amount=decimal_text(payment.amount, decimals=decimals),
+        credited_micro_usd=payment.credited_micro_usd,
+        pay_to=None if payment.recipient is None else checksum_address(payment.recipient),
+        status=payment.status,
+        at=iso_utc(payment.claimed_at_ms),
+        project_id=paid.project_id or UNSET,
+        deployment_id=paid.deployment_id or UNSET,
+        refunds=[_refund(each, decimals) for each in paid.refunds],
+    )
+
+
+def _refund(refund: Refund, decimals: int) -> RefundItem:
+    return RefundItem(
+        status=refund.status,
+        amount=decimal_text(int(refund.amount_atomic), decimals=decimals),
+        tx_hash=refund.refund_tx_hash,
+        at=iso_utc(refund.ended_at_ms or refund.created_at_ms),
+    )
+
+
+MAX_USD = 100_000
+
+_MICRO_DOLLAR = Decimal("0.000001")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopUpRoom(PaidFront):
+    """What the handler of top-ups needs."""
+
+    idempotency: Idempotency
+    top_up: TopUp
+    house_rules: HouseRules
+    minimum_charge: MicroUsd
+
+
+async def top_up(room: TopUpRoom, request: Request) -> Response:
+    """`POST /agent/credits`: top up the wallet's credits, or say what to pay for it."""
+    payer = await authenticate_payer(room, request)
+    wallet = payer.caller.wallet
+    body = await read_whole(request)
+    asked = TopUpRequest(
+        wallet=wallet,
+        amount=amount_of(body, min_=room.minimum_charge),
+        means=payer.payment.means,
+        evidence=payer.payment.evidence,
+        unreadable=payer.payment.unreadable,
+        body_digest=hashlib.sha256(body).hexdigest(),
+        project_id=managed_project(request),
+    )
+    await payer.check_body(asked.body_digest)
+    if not await room.paywall.may_have_moved(asked.evidence):
+        await room.house_rules.require_listed(room.db, wallet)
+    async with room.idempotency.attempt(
+        request,
+        wallet=wallet if asked.project_id is None else f"project {asked.project_id}",
+        body_digest=asked.body_digest,
+        outcome=Credited,
+        render=partial(topped_up, tells=asked.tells),
+    ) as keyed:
+        if keyed.answer is not None:
+            return await repeated(room.outcomes, keyed.answer, asked.evidence, wallet=wallet)
+        return keyed.answered(await room.top_up.take(asked, claim=keyed.claim))
+
+
+def topped_up(credited: Credited, *, tells: bool = True) -> Response:
+    """Returns the answer to a top-up; `tells` is whether its wallet itself asks."""
+    receipt = credited.receipt
+    topped_up = ToppedUp(
+        credited_usd=usd_number(receipt.credited),
+        balance_usd=usd_number(credited.balance) if tells else UNSET,
+        chain_id=receipt.chain_id,
+        tx_hash=receipt.tx_hash,
+        payment=outcome_of(receipt).told,
+    )
+    return json_response(topped_up, headers=paid_headers(receipt))
+
+
+def amount_of(body: bytes, *, min_: MicroUsd) -> MicroUsd:
+    """Returns the amount that the body asks for; the minimum without one."""
+    if not body:
+        return min_
+    try:
+        dollars = parse_small(body, TopUpBody).amount_usd
+    except InvalidField:
+        refuse_misplaced(_hash_in(body))
+        raise
+    if dollars is None:
+        return min_
+    if not dollars.is_finite():
+        raise InvalidField("amount_usd", "must be a number")
+    if not Decimal(min_) / MICRO_USD_PER_USD <= dollars <= MAX_USD:
+        raise InvalidField("amount_usd", f"must be from {usd_number(min_)} to {MAX_USD}")
+    if dollars != dollars.quantize(_MICRO_DOLLAR):  # compared as written: arithmetic rounds
+        raise InvalidField("amount_usd", "must have at most 6 decimals")
+    return MicroUsd(int(dollars * MICRO_USD_PER_USD))
+
+
+def _hash_in(body: bytes) -> MisplacedHash | None:
+    """Returns a payment's hash in a field that nobody reads."""
+    try:
+        return misplaced_hash(msgspec.json.decode(body, type=dict[str, Any]))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+_MAX_ENTRIES = 100
+_DEFAULT_ENTRIES = 20
+_LAST_PLACE = 2**63 - 1
+_LAST_TIME_MS = 253_402_300_799_999  # the end of the year 9999: ISO 8601 ends there
+
+_OF_TRANSACTION = re.compile(r"payment:(?P<chain_id>\d+):(?P<tx_hash>0x[0-9a-f]{64}):")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreditRoom(Front):
+    """What the handler of credits needs."""
+
+    metering: Metering
+    build_time: BuildTime
+
+
+async def show_credits(room: CreditRoom, request: Request) -> Response:
+    """`GET /agent/credits`: balance, burn per hour, time of exhaustion, a page of the ledger."""
+    wallet, _ = await authenticate(room, request)
+    limit = whole_number(request, "limit", default=_DEFAULT_ENTRIES, min_=1, max_=_MAX_ENTRIES)
+    before = whole_number(request, "before", default=_LAST_PLACE, min_=1, max_=_LAST_PLACE)
+    balance = await accounts.balance(room.db, wallet)
+    held = await accounts.sum_of_account(room.db, held_account(wallet))
+    burning = await billing.open_of_wallet(room.db, wallet)
+    entries = await statement.statement_page(
+        room.db, account=wallet_account(wallet), before=before, limit=limit
+    )
+    names = {chain.chain_id: chain.name for chain in room.chains.values()}
+    an_hour = hour_of(*(each.monthly_price_micro_usd for each in burning))
+    return json_response(
+        Credits(
+            wallet=checksum_address(wallet),
+            balance_usd=usd_number(balance),
+            balance_micro_usd=balance,
+            held_usd=usd_number(MicroUsd(held)) if held else UNSET,
+            burn_per_hour_usd=usd_number(an_hour),
+            burn_per_hour_micro_usd=an_hour,
+            runs_out_at=runs_out(room.metering, balance, burning),
+            announcement=await wallet_rules.notice_text(room.db, NoticeKind.ANNOUNCEMENT) or UNSET,
+            burning=_burning(burning),
+            purses=await _purses(room, wallet) or UNSET,
+            build_allowance=allowance_body(await room.build_time.allowance(room.db, wallet)),
+            ledger=[_entry(each, names) for each in entries],
+            next=str(entries[-1].place) if len(entries) == limit else None,
+        )
+    )
+
+
+async def _purses(room: CreditRoom, wallet: str) -> list[ProjectPurse]:
+    """Returns what projects of a wallet have of their own."""
+    found = []
+    for purse in await purses.of_wallet(room.db, wallet):
+        if not purse.shared:
+            holder = accounts.purse_of(purse.project_id)
+            burning = await billing.open_of_holder(room.db, holder)
+            found.append(
+                ProjectPurse(
+                    project_id=purse.project_id,
+                    balance_usd=usd_number(purse.balance),
+                    shared=False,
+                    runs_out_at=runs_out(room.metering, purse.balance, burning),
+                )
+            )
+    return found
+
+
+def runs_out(metering: Metering, balance: MicroUsd, burning: list[RunInterval]) -> str | None:
+    """Returns when these have burned the balance; None: never, or after the year 9999."""
+    billed = metering.time
+    billed_ms = runs_out_at(balance, burning, now_ms=billed.now_ms())
+    if billed_ms is None or (wall_ms := billed.wall_ms(billed_ms)) > _LAST_TIME_MS:
+        return None
+    return iso_utc(wall_ms)
+
+
+def _burning(intervals: Iterable[RunInterval]) -> list[BurningProject]:
+    """Returns what burns, for an answer; thousands of projects have a few prices."""
+    of_price = cache(lambda price: (usd_number(hour_of(price)), hour_of(price)))
+    found = []
+    for each in intervals:
+        usd, micro_usd = of_price(each.monthly_price_micro_usd)
+        found.append(
+            BurningProject(
+                project_id=each.project_id,
+                burn_per_hour_usd=usd,
+                burn_per_hour_micro_usd=micro_usd,
+            )
+        )
+    return found
+
+
+def allowance_body(allowance: Allowance) -> BuildAllowance:
+    """Returns the build allowance for an answer: whole seconds, rounded against the wallet."""
+    return BuildAllowance(
+        allowed_seconds=allowance.allowed_ms // 1000,
+        used_seconds=-(-allowance.used_ms // 1000),
+        left_seconds=allowance.left_ms // 1000,
+        beyond_per_minute_usd=usd_number(allowance.minute),
+    )
+
+
+def _entry(entry: StatementEntry, chains: Mapping[int, str]) -> CreditEntry:
+    paid = _OF_TRANSACTION.search(entry.posting_id)
+    return CreditEntry(
+        id=entry.posting_id,
+        kind=entry.kind,
+        amount_usd=usd_number(entry.amount),
+        amount_micro_usd=entry.amount,
+        at=iso_utc(entry.created_at_ms),
+        project_id=entry.project_id or UNSET,
+        chain=chains.get(int(paid["chain_id"]), paid["chain_id"]) if paid else UNSET,
+        tx_hash=paid["tx_hash"] if paid else UNSET,
+    )

@@ -1,1 +1,0 @@
-"""Money over HTTP: credits, how they are bought, and payments."""
