@@ -149,8 +149,7 @@ async def read_attempt(
         project = await projects.by_name(room.db, checked.unique_name)
         if project is None:
             _refuse_reserved(room, checked.unique_name)
-        if received.upload.volume is not None:
-            _require_no_volume(project)
+        leaves_volume = _leaves_volume(received.upload, project)
         if checked.settings.volume:
             require_volumes("settings.volume", has_volumes=room.has_volumes)
         made = await room.uploads.plans.plan(
@@ -168,6 +167,7 @@ async def read_attempt(
             request=checked,
             request_digest=received.digest,
             managed=managed,
+            leaves_volume=leaves_volume,
             plan=made.plan,
             findings=made.findings,
             ignored_dockerfile=_ignored_dockerfile(received.upload, checked.settings, made.plan),
@@ -207,14 +207,12 @@ async def _open_export(
         raise
 
 
-def _require_no_volume(project: Project | None) -> None:
-    """Raises InvalidField for an export's volume where another has served: it would be lost."""
-    if project is not None and project.serving_deployment_id is not None:
-        raise InvalidField(
-            "upload",
-            "has a volume, which only a new project can begin with: choose another uniqueName, or "
-            "leave it out with settings.volume false",
-        )
+def _leaves_volume(upload: Upload, project: Project | None) -> bool:
+    """Drops an export's volume where the project has one of its own; returns whether it did."""
+    if upload.volume is None or project is None or project.serving_deployment_id is None:
+        return False
+    upload.leave_volume()
+    return True
 
 
 def _ignored_dockerfile(upload: Upload, settings: Settings, plan: Plan) -> str:

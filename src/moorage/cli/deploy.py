@@ -22,8 +22,9 @@ from moorage.cli.screen import Colour, Screen, counted
 from moorage.money import MicroUsd
 from moorage.sdk.archive import Collected, collect
 from moorage.sdk.budget import read_budget, read_dollars
-from moorage.sdk.client import Client, DeployRequest
+from moorage.sdk.client import Client, DeployRequest, Exported, Settings
 from moorage.sdk.errors import ClientMisconfigured, FilesWouldBeLost
+from moorage.sdk.exports import OpenExport, read_export
 from moorage.sdk.journal import Journal
 from moorage.sdk.payer import Approve, Bought, Payer, titled
 from moorage.sdk.signer import Signer
@@ -255,7 +256,7 @@ def deploy(
     app: AppFlags = NO_FLAGS,
     options: Options = DEFAULTS,
 ) -> int:
-    """Deploy a directory and print its address.
+    """Deploy a directory, or an archive that `moorage export` wrote, and print its address.
 
     The price is shown before it is paid, and asked about on a terminal.
 
@@ -264,7 +265,8 @@ def deploy(
     Parameters
     ----------
     directory
-        What to deploy. .gitignore and .moorageignore are respected; .env* files stay behind.
+        What to deploy, or an archive. .gitignore and .moorageignore are respected; .env* files
+        stay behind.
     name
         Its name, unique at the gateway and part of its address: 4-32 of a-z, 0-9, -.
     display_name
@@ -292,16 +294,22 @@ def deploy(
     ceiling = None if max_usd is None else read_dollars(max_usd, of="--max-usd")
     connection = find_connection(options)
     signer = Signer(connection.required_key())
-    collected = collect(directory)
-    for warning in (*connection.warnings, *collected.warnings):
+    settings = app.settings(VariableReader(os.environ, sys.stdin.buffer))
+    collected = read_export(directory) if directory.is_file() else collect(directory)
+    warnings = () if isinstance(collected, OpenExport) else collected.warnings
+    for warning in (*connection.warnings, *warnings):
         screen.warn(warning)
     request = DeployRequest(
         unique_name=name,
         display_name=display_name or name,
         description=description,
         months=months,
-        settings=app.settings(VariableReader(os.environ, sys.stdin.buffer)),
-        upload=collected.upload,
+        settings=_with_variables(settings, collected),
+        upload=(
+            Exported(sha256=collected.sha256)
+            if isinstance(collected, OpenExport)
+            else collected.upload
+        ),
         discard_written=discard_written,
     )
     screen.note(_uploading(directory, collected))
@@ -312,7 +320,15 @@ def deploy(
     means = _Means(chain=chain, token=token, use_existing_credits=use_existing_credits)
     untitled = display_name is None
     return asyncio.run(
-        session.deploy(request, means, approve, untitled=untitled, ceiling=ceiling, follow=follow)
+        session.deploy(
+            request,
+            means,
+            approve,
+            export=collected.content if isinstance(collected, OpenExport) else None,
+            untitled=untitled,
+            ceiling=ceiling,
+            follow=follow,
+        )
     )
 
 
@@ -338,12 +354,15 @@ class _Session:
         means: _Means,
         approve: Approve,
         *,
+        export: bytes | None,
         untitled: bool,
         ceiling: MicroUsd | None,
         follow: bool,
     ) -> Exit:
         """Deploys, pays if asked to, follows if `follow`, and prints the outcome."""
         async with self._connection.signed_client() as client:
+            if export is not None:
+                await client.store_export(export)
             if untitled:
                 request = await titled(client, request)
             payer = Payer(
@@ -439,7 +458,20 @@ def deploy_lines(
         yield f"Next: moorage status {answer.project_id} {answer.deployment_id}"
 
 
-def _uploading(directory: Path, collected: Collected) -> str:
+def _with_variables(settings: Settings, collected: Collected | OpenExport) -> Settings:
+    """Adds the variables that an export brings to those of the flags, which take precedence."""
+    if not isinstance(collected, OpenExport):
+        return settings
+    return msgspec.structs.replace(
+        settings,
+        run_envs={**collected.run, **(settings.run_envs or {})} or None,
+        build_vars={**collected.build, **(settings.build_vars or {})} or None,
+    )
+
+
+def _uploading(directory: Path, collected: Collected | OpenExport) -> str:
+    if isinstance(collected, OpenExport):
+        return f"Deploying {directory}, an export of {collected.manifest.project}"
     files = counted(collected.file_count, "file")
     return f"Uploading {files} from {directory} ({collected.total_bytes / 1000:.1f} kB)"
 

@@ -94,17 +94,22 @@ Sha256 = Annotated[
     ),
 ]
 
+ExportSha256 = Annotated[
+    str, Meta(description="of an export of this wallet's projects", pattern="^[0-9a-f]{64}$")
+]
+
 
 class DeployUpload(Deploy, frozen=True, kw_only=True):
     """What is deployed, and how it is paid for."""
 
     files: Inline | None = None
     upload_sha256: Sha256 | None = None
+    export_sha256: ExportSha256 | None = None
 
     @property
     def upload(self) -> dict[str, Any] | None:
         """The `upload` of the request; None without files."""
-        return _upload(self.files, self.upload_sha256)
+        return _upload(self.files, self.upload_sha256, self.export_sha256)
 
 
 class QuoteUpload(App, frozen=True, kw_only=True):
@@ -112,13 +117,14 @@ class QuoteUpload(App, frozen=True, kw_only=True):
 
     files: Inline | None = None
     upload_sha256: Sha256 | None = None
+    export_sha256: ExportSha256 | None = None
     chain: Chain | None = None
     token: Token | None = None
 
     @property
     def upload(self) -> dict[str, Any] | None:
         """The `upload` of the request; None without files."""
-        return _upload(self.files, self.upload_sha256)
+        return _upload(self.files, self.upload_sha256, self.export_sha256)
 
 
 def deploy_body(app: DeployUpload | QuoteUpload, upload: dict[str, Any]) -> dict[str, Any]:
@@ -146,7 +152,11 @@ def upload_line(public_url: str) -> str:
     )
 
 
-def _upload(files: list[InlineFile] | None, sha256: str | None) -> dict[str, Any] | None:
+def _upload(
+    files: list[InlineFile] | None, sha256: str | None, export: str | None
+) -> dict[str, Any] | None:
+    if export is not None:
+        return {"type": "export", "sha256": export}
     if sha256 is not None:
         return {"type": "digest", "sha256": sha256}
     if files:
@@ -154,8 +164,8 @@ def _upload(files: list[InlineFile] | None, sha256: str | None) -> dict[str, Any
     return None
 
 
-OF_A_WALLET = frozenset({"list_projects", "credits", "events", "adopt"})
-"""What these show or change is the whole wallet's: a token of one project does not cover it."""
+OF_A_WALLET = frozenset({"list_projects", "credits", "events", "adopt", "export_project"})
+"""What a token of one project does not cover: the wallet's own, and what may have variables."""
 
 
 def remote_tools() -> tuple[Tool, ...]:

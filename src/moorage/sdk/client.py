@@ -7,6 +7,7 @@ from hashlib import sha256
 from urllib.parse import quote, urlencode
 
 import msgspec
+from msgspec import UNSET
 
 from moorage.sdk.errors import (
     AnswerLost,
@@ -23,6 +24,7 @@ from moorage.wire.deploy import Deployed, UploadStored
 from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress
 from moorage.wire.domains import DomainItem, DomainList, DomainRemoved
 from moorage.wire.events import EventPage, WebhookMade, WebhookRemoved, WebhookShown
+from moorage.wire.exports import ExportBody, ExportItem
 from moorage.wire.logs import LogBody, LogItem
 from moorage.wire.projects import (
     ChangeBody,
@@ -98,6 +100,12 @@ class Stored(msgspec.Struct, frozen=True, tag_field="type", tag="digest"):
     sha256: str
 
 
+class Exported(msgspec.Struct, frozen=True, tag_field="type", tag="export"):
+    """An export that the gateway has, named by its SHA-256 in hex."""
+
+    sha256: str
+
+
 class Settings(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """The settings that differ from the gateway's defaults; `None` leaves the default."""
 
@@ -121,7 +129,7 @@ class DeployRequest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
 
     unique_name: str
     display_name: str
-    upload: Files | Zip | Stored
+    upload: Files | Zip | Stored | Exported
     description: str | None = None
     months: int = 1
     settings: Settings = Settings()
@@ -156,7 +164,7 @@ class StoredUploads:
 
     async def named(self, request: DeployRequest) -> DeployRequest:
         """Returns the request with its upload stored and named, or as it is."""
-        if self._is_lacking or isinstance(request.upload, Stored):
+        if self._is_lacking or isinstance(request.upload, Stored | Exported):
             return request
         content = msgspec.json.encode(request.upload)
         digest = sha256(content).hexdigest()
@@ -407,6 +415,30 @@ class Client(LinkCalls):
         return await self._patiently(
             lambda: self._send("DELETE", path, ProjectDeleted), even_if_lost=False
         )
+
+    async def export(self, project_id: str, *, public_key: str = "") -> ExportItem:
+        """Asks for an archive of a project, with its variables sealed to a key of X25519, in hex.
+
+        Asked again, returns the same one, until it is `ready` and for ten minutes.
+        """
+        body = msgspec.json.encode(ExportBody(public_key=public_key or UNSET))
+        path = path_of("agent", "projects", project_id, "exports")
+        return await self._patiently(
+            lambda: self._send("POST", path, ExportItem, body=body), even_if_lost=True
+        )
+
+    async def fetch_export(self, export: ExportItem) -> AsyncIterator[bytes]:
+        """Yields the bytes of an export that is ready."""
+        path = path_of("agent", "projects", export.project_id, "exports", export.id)
+        async for chunk in self._stream(path, {}):
+            yield chunk
+
+    async def store_export(self, content: bytes) -> Exported:
+        """Stores an export at the gateway for an hour; returns what names it in a deploy."""
+        digest = sha256(content).hexdigest()
+        path = path_of("agent", "uploads", digest)
+        await self._send("PUT", path, UploadStored, body=content, read_seconds=_PAID_SECONDS)
+        return Exported(sha256=digest)
 
     async def adopt(self, project_id: str) -> ProjectAdopted:
         """Lets a project that a payment alone has opened share the credits of this wallet."""

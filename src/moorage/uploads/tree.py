@@ -84,12 +84,17 @@ class Upload:
             _make_folder(destination, path.rpartition("/")[0], made)
             _place(self._contents[path], destination / path)
 
+    def leave_volume(self) -> None:
+        """Drops the volume, if there is one."""
+        if self.volume is not None:
+            self.volume.archive.source.close()
+            self.volume = None
+
     def close(self) -> None:
         """Drops all files and removes those on disk. Closing again does nothing."""
         self._contents = {}
         self._paths = ()
-        if self.volume is not None:
-            self.volume.archive.source.close()
+        self.leave_volume()
         self._spool.close()
 
 

@@ -31,6 +31,7 @@ class WarningCode(StrEnum):
     FILES_WRITTEN = "files_written"  # the running version has written some, which a deploy replaces
     DOCKERFILE_IGNORED = "dockerfile_ignored"  # there is one, and hasDockerfile is not true
     PART_LEFT_OUT = "part_left_out"  # a directory of pages, or with a program, that is not used
+    VOLUME_LEFT_OUT = "volume_left_out"  # of an export: the project has its own
     UNKNOWN_FIELD = "unknown_field"  # of the body, which has no effect
     CREDENTIAL = "secret_in_upload"  # such as a key, a token, a wallet, a .env
 

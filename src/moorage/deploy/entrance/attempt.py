@@ -32,6 +32,8 @@ class DeployAttempt(msgspec.Struct, frozen=True):
     """The client address, if the wallet never paid; names held for it count for the address."""
     managed: str | None = None
     """The id of the project that it may change, if a manage token brought it."""
+    leaves_volume: bool = False
+    """Whether the upload has a volume, in place of which the project's own stays."""
     claim: Claim | None = None
     """The claim on its Idempotency-Key, if it has one."""
     findings: tuple[Finding, ...] = ()

@@ -10,6 +10,12 @@ from moorage.errors import UploadInvalid
 from moorage.records.deployment import Finding, FindingKind, said_left_out
 from moorage.wire.shape import WarningCode, WarningItem
 
+_VOLUME_LEFT_OUT = WarningItem(
+    code=WarningCode.VOLUME_LEFT_OUT,
+    field="upload",
+    message="The export's volume is left out: the project has its own, which stays as it is. Under "
+    "another uniqueName, the app begins with the export's.",
+)
 _CREDENTIALS = (FindingKind.CREDENTIAL_FILE, FindingKind.CREDENTIAL_TEXT)
 
 
@@ -19,6 +25,8 @@ def of_attempt(attempt: DeployAttempt, situation: Situation) -> tuple[WarningIte
     told = of_request(attempt) + warnings(attempt.findings, volume=by.volume)
     if attempt.ignored_dockerfile:
         told = (*told, _not_followed(attempt.ignored_dockerfile))
+    if attempt.leaves_volume:
+        told = (*told, _VOLUME_LEFT_OUT)
     if situation.own is None:
         return told
     return (*written_warnings(attempt.written, by), *told)

@@ -250,6 +250,27 @@ class Adopt(SingleRequest, frozen=True, kw_only=True):
         return api_request("POST", "projects", self.project, "adopt")
 
 
+class Export(SingleRequest, frozen=True, kw_only=True):
+    """Takes a project."""
+
+    project: Project
+    public_key: (
+        Annotated[
+            str,
+            Meta(
+                description="X25519, in hex: variables are sealed to it, else left out",
+                pattern="^[0-9a-f]{64}$",
+            ),
+        ]
+        | None
+    ) = None
+
+    def request(self) -> ApiRequest:
+        """Returns the request."""
+        body = {} if self.public_key is None else {"publicKey": self.public_key}
+        return api_request("POST", "projects", self.project, "exports", body=body)
+
+
 class Cancel(SingleRequest, frozen=True, kw_only=True):
     """Takes a deployment."""
 

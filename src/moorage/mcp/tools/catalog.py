@@ -1,4 +1,4 @@
-"""The eighteen tools, as both servers list them; they differ in what `deploy` and `quote` take."""
+"""The nineteen tools, as both servers list them; they differ in what `deploy` and `quote` take."""
 
 import re
 from collections.abc import Mapping
@@ -278,6 +278,16 @@ _SHARED = (
         {"status": _TEXT, "moved_usd": _NUMBER, "credits_usd": _NUMBER},
         Hints(repeatable=True),
         ("status",),
+    ),
+    Tool(
+        "export_project",
+        "Export a project",
+        "Make an archive of a project: files, /data, logs, names of variables. Call again until "
+        "state is ready; then url fetches it, and its sha256 deploys it as export_sha256.",
+        arguments.Export,
+        {"state": _TEXT, "url": _TEXT, "sha256": _TEXT, "bytes": _WHOLE, "reason": _TEXT},
+        _ADDS,
+        ("state",),
     ),
     Tool(
         "cancel",
