@@ -33,6 +33,7 @@ PAGES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", f"{_PROJECT}/rollback", actions.roll_back),
     ("GET", f"{_PROJECT}/delete", actions.ask_to_delete),
     ("POST", f"{_PROJECT}/delete", actions.delete),
+    ("POST", f"{_PROJECT}/settings/export", settings.export),
     ("POST", f"{_PROJECT}/settings/revoke-tokens", actions.revoke_tokens),
     ("GET", f"{_PROJECT}/deployments", deployments.list_deployments),
     ("GET", _DEPLOYMENT, deployments.show_deployment),

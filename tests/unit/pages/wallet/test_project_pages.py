@@ -19,6 +19,7 @@ from moorage.pages.wallet.project.env_file import read_env
 from moorage.pages.wallet.project.logs import MAX_MATCHES, PAGES_SEARCHED
 from moorage.records.deployment import DeploymentStatus
 from moorage.wire.credits import CreditEntry
+from moorage.wire.exports import ExportItem
 from moorage.wire.projects import ProjectChanged
 from support.gateway.clock import START_MS
 
@@ -232,3 +233,28 @@ async def test_deployment_page_asks_for_its_own_log_alone() -> None:
 
 def _fields(struct: Any) -> dict[str, Any]:
     return {name: getattr(struct, name) for name in struct.__struct_fields__}
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("making", "being made"),
+        ("ready", 'href="https://gateway.example/exports/ab"'),
+        ("failed", "could not be made: no room"),
+    ],
+)
+async def test_export_is_asked_for_on_the_settings_page_which_says_how_far_it_is(
+    state: Any, said: str
+) -> None:
+    made = ExportItem(
+        id="ab",
+        project_id=PROJECT,
+        state=state,
+        url="https://gateway.example/exports/ab",
+        expires_at=NOW,
+        reason="no room",
+    )
+    asker = Asker(everything("words") | {f"POST /projects/{PROJECT}/exports": made})
+    answer = await asker.post(f"{BASE}/settings/export")
+    assert said in unescape(bytes(answer.body).decode())
+    assert asker.api.bodies == [{}]

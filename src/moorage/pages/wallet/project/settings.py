@@ -1,4 +1,4 @@
-"""A project's settings: what it is called, how its health is asked, its volume, its tokens."""
+"""A project's settings: its title, how its health is asked, its volume, its tokens, its copies."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from starlette.responses import Response
 from moorage.pages.wallet.api import ApiRefused
 from moorage.pages.wallet.project.shown import project_of
 from moorage.pages.wallet.view import View
+from moorage.wire.exports import ExportItem
 from moorage.wire.projects import ProjectChanged
 
 
@@ -39,7 +40,18 @@ async def change_settings(view: View) -> Response:
     return view.redirect(f"/wallet/projects/{view.project_id}/settings", told)
 
 
-async def _shown(view: View, *, error: str = "") -> Response:
+async def export(view: View) -> Response:
+    """`POST …/settings/export`: make an archive of the project, or show the one there is."""
+    try:
+        made = await view.api.change(
+            ExportItem, "POST", "projects", view.project_id, "exports", body={}
+        )
+    except ApiRefused as refused:
+        return await _shown(view, error=refused.problem.error)
+    return await _shown(view, made=made)
+
+
+async def _shown(view: View, *, error: str = "", made: ExportItem | None = None) -> Response:
     project = await project_of(view)
     return view.page(
         "wallet/project/settings.html",
@@ -47,4 +59,5 @@ async def _shown(view: View, *, error: str = "") -> Response:
         project=project,
         volume_mib=view.facts.volume_mib,
         error=error,
+        made=made,
     )
