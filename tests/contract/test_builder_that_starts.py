@@ -48,7 +48,7 @@ async def test_builder_without_room_ends_though_it_missed_the_first_signal(tmp_p
     build = Build(
         dockerfile=builder,
         context=tmp_path,
-        tag="starts",
+        image="starts",
         labels={},
         cgroup_parent="",
         cache_scope="starts",

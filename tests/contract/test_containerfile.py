@@ -35,7 +35,20 @@ pytestmark = pytest.mark.root
 
 REPOSITORY = Path(__file__).parents[2]
 BASE, IMAGE = "moorage-tests-python", "moorage-tests-own"
-PROGRAMS = ("sh", "cat", "chmod", "chown", "env", "false", "id", "ls", "mkdir", "sleep", "haproxy")
+PROGRAMS = (
+    "sh",
+    "cat",
+    "chmod",
+    "chown",
+    "env",
+    "false",
+    "id",
+    "ls",
+    "mkdir",
+    "sleep",
+    "haproxy",
+    "docker",
+)
 COPIED = ("LICENSE", "README.md", "pyproject.toml", "src", "Containerfile", ".dockerignore")
 # What packages for any Linux take from the system (PEP 600).
 LIBRARIES = ("libdl.so.2", "libgcc_s.so.1", "libpthread.so.0", "librt.so.1", "libutil.so.1")
@@ -234,7 +247,7 @@ kubernetes_config = "/etc/moorage/kubeconfig"
 kubernetes_namespace = "{prefix}"
 kubernetes_registry = "registry.example/apps"
 kubernetes_own_image = "{own_image}"
-kubernetes_build_url = "http://127.0.0.1:8404"
+kubernetes_builder = "buildkit+unix:///nowhere"
 """
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from moorage.engines.docker.images import Images
+from moorage.engines.dockerd.builder import BuilderOptions
 from moorage.engines.dockerd.daemon import connect
 from moorage.engines.dockerd.group import BuildGroup, remove_everywhere
-from moorage.engines.dockerd.images import ImageOptions, Images
 from moorage.engines.engine import BuildSpec, Limits
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.kernel.cgroup import BUILDS, Cgroups
@@ -134,7 +135,7 @@ async def workshop(dockerd: Dockerd, tmp_path: Path) -> AsyncIterator[Workshop]:
             **options,
         )
         bases = BaseImages(images=dict.fromkeys(DEFAULTS, BASE))
-        chosen = ImageOptions(
+        chosen = BuilderOptions(
             bases=bases, reads_local=True, registries=registries, max_cache_bytes=max_cache_bytes
         )
         return Images(configuration, daemon, cgroups, chosen)

@@ -2,12 +2,14 @@
 
 import subprocess
 from functools import cache
+from ipaddress import IPv4Network, collapse_addresses
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from moorage.engines.isolation.firewall import NOT_PUBLIC
 from moorage.engines.kubernetes.objects import questions
 from moorage.engines.kubernetes.objects.labels import GATEWAY_LABELS
 from moorage.gateway.receiving import receiving_address, serving_chains
@@ -64,7 +66,7 @@ def settings_of(overlay: str, tmp_path: Path) -> Settings:
 
 
 @pytest.mark.parametrize("release", RELEASES)
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", [*OVERLAYS, "builder"])
 def test_every_object_satisfies_the_schema_of_each_release(overlay: str, release: str) -> None:
     for found in rendered(overlay):
         validate_object(found, release)
@@ -143,11 +145,7 @@ def test_ports_of_the_pod_are_those_of_its_settings(overlay: str, tmp_path: Path
     assert ports == web | {
         "api": settings.port,
         "operator": settings.operator_port,
-        "builds": settings.kubernetes_build_port,
     }
-    environ = {it["name"]: it.get("value") for it in gateway(overlay)["env"]}
-    url = f"http://$(POD_IP):{settings.kubernetes_build_port}"
-    assert environ["MOORAGE_KUBERNETES_BUILD_URL"] == url
     assert (settings.host, settings.proxy_host, settings.operator_host) == ("0.0.0.0",) * 3
 
 
@@ -234,3 +232,38 @@ def test_several_gateways_share_what_they_must_and_one_of_them_is_always_there(
     budget = only("several", "PodDisruptionBudget")["spec"]
     assert budget["maxUnavailable"] == 1
     assert budget["selector"] == deployment["selector"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_builder_is_where_gateways_look_for_it_and_no_namespace_that_they_write_to(
+    overlay: str, tmp_path: Path
+) -> None:
+    service = only("builder", "Service", "buildkitd")
+    (port,) = service["spec"]["ports"]
+    place = f"{service['metadata']['name']}.{service['metadata']['namespace']}.svc:{port['port']}"
+    settings = settings_of(overlay, tmp_path)
+    assert settings.kubernetes_builder == f"buildkit+tcp://{place}"
+    assert not service["metadata"]["namespace"].startswith(f"{settings.kubernetes_namespace}-")
+    spec = only("builder", "Deployment", "buildkitd")["spec"]["template"]
+    assert service["spec"]["selector"].items() <= spec["metadata"]["labels"].items()
+    (container,) = spec["spec"]["containers"]
+    asked = {word.partition("=")[0] for word in container["args"]}
+    assert {"--rootless", "--tlscacert", "--tlscert", "--tlskey"} <= asked
+    assert "--oci-worker-no-process-sandbox" not in asked
+    assert spec["spec"]["hostUsers"] is False
+    assert ":v" in container["image"]
+
+
+def test_builder_is_reached_by_gateways_alone_and_reaches_nothing_private() -> None:
+    (policy,) = (it["spec"] for it in rendered("builder") if it["kind"] == "NetworkPolicy")
+    assert (policy["podSelector"], policy["policyTypes"]) == ({}, ["Ingress", "Egress"])
+    (incoming,) = policy["ingress"]
+    (peer,) = incoming["from"]
+    assert peer["podSelector"]["matchLabels"] == dict(GATEWAY_LABELS)
+    names = {"kubernetes.io/metadata.name": "moorage"}
+    assert peer["namespaceSelector"]["matchLabels"] == names
+    dns, world = policy["egress"]
+    assert {it["port"] for it in dns["ports"]} == {53}
+    (block,) = (it["ipBlock"] for it in world["to"])
+    denied = [IPv4Network(it) for it in block["except"]]
+    assert denied == list(collapse_addresses(map(IPv4Network, NOT_PUBLIC)))

@@ -8,32 +8,26 @@ from pathlib import Path
 
 import pytest
 
-from moorage.clock import SystemClock
 from moorage.engines.engine import BuildSpec
 from moorage.engines.kind import ClusterOptions
-from moorage.engines.kubernetes.building.builds import ClusterPods
 from moorage.engines.kubernetes.cluster import resources
 from moorage.engines.kubernetes.cluster.client import Cluster as Connection
 from moorage.engines.kubernetes.cluster.client import Refused, read_configuration
 from moorage.engines.kubernetes.cluster.shared import Log
-from moorage.engines.kubernetes.objects.build import Build
 from moorage.engines.kubernetes.objects.labels import app_name, wallet_hash, wallet_namespace
-from moorage.engines.kubernetes.options import pod_options
 from moorage.errors import ClusterUnavailable
 from support.engines.fake_kubernetes.cluster import Cluster
 from support.engines.fake_kubernetes.faults import INTERNAL
-from support.engines.fake_kubernetes.resources import NAMESPACES, PODS, SECRETS, Resource
+from support.engines.fake_kubernetes.resources import NAMESPACES, Resource
 from support.engines.kubernetes_engine_fixture import (
-    OWN_IMAGE,
     Copied,
     CopyingBuilder,
     cluster_options,
     copying_builder,
-    host_configuration,
     make_engine,
     opened_engine,
 )
-from support.engines.small_apps import LIMITS, build, build_and_start, plan, start
+from support.engines.small_apps import build, build_and_start, plan, start
 from support.gateway.waiting import until
 
 pytestmark = pytest.mark.root
@@ -54,46 +48,20 @@ def options(fake_cluster: Cluster) -> ClusterOptions:
 
 @dataclass
 class CutOff(CopyingBuilder):
-    """Starts the pod of a build and stores its image, and never comes to an end."""
+    """Stores an image, and never comes to an end."""
 
-    options: ClusterOptions = field(kw_only=True)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def build(self, spec: BuildSpec, log: Log) -> Copied:
-        configuration = host_configuration(self.directory, self.directory)
-        async with connected(self.options) as connection:
-            pods = pod_options(self.options, configuration)
-            namespace = wallet_namespace(self.options.prefix, spec.owner)
-            begun = endless(spec.deployment_id, owner=spec.owner, namespace=namespace)
-            await ClusterPods(connection, pods, SystemClock()).start(begun)
         await super().build(spec, log)
         self.begun.set()
         await asyncio.Event().wait()
         raise AssertionError
 
 
-def endless(deployment_id: str, *, owner: str, namespace: str) -> Build:
-    """A build that never gets beyond its first step."""
-    return Build(
-        deployment_id=deployment_id,
-        owner=owner,
-        namespace=namespace,
-        own_image=OWN_IMAGE,
-        image=OWN_IMAGE,
-        directory="",
-        steps=(),
-        fetch=("sleep", "1000"),
-        pack=("true",),
-        source_url="http://gateway/source",
-        result_url="http://gateway/result",
-        limits=LIMITS,
-        timeout_seconds=100,
-    )
-
-
 @asynccontextmanager
 async def connected(options: ClusterOptions) -> AsyncIterator[Connection]:
-    connection = Connection(read_configuration(file=options.config, context=""))
+    connection = Connection(read_configuration(options.config))
     try:
         yield connection
     finally:
@@ -152,10 +120,10 @@ async def test_leftovers_are_removed_after_whatever_went_wrong_before(
 
 
 @pytest.mark.parametrize("ending", ["discard", "remove"])
-async def test_build_of_a_lost_gateway_goes_with_its_deployment(
+async def test_image_of_a_lost_gateway_goes_with_its_deployment(
     ending: str, fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
 ) -> None:
-    images = CutOff(fake_cluster, fake_cluster.directory / "built", options=options)
+    images = CutOff(fake_cluster, fake_cluster.directory / "built")
     lost = make_engine(fake_cluster, tmp_path / "one", options=options, builder=images)
     keeper = make_engine(fake_cluster, tmp_path / "two", options=options, builder=images)
     async with opened_engine(lost):
@@ -163,12 +131,8 @@ async def test_build_of_a_lost_gateway_goes_with_its_deployment(
         await images.begun.wait()
         async with opened_engine(keeper):
             assert images.images == {(WALLET, "first")}
-            assert named(fake_cluster, PODS, "build-first")
-            assert len(named(fake_cluster, SECRETS, "build-first")) == 2
             await getattr(keeper, ending)("first")
             assert images.images == set()
-            assert not named(fake_cluster, SECRETS, "build-first")
-            await until(lambda: not named(fake_cluster, PODS, "build-first"))
         building.cancel()
         with suppress(asyncio.CancelledError, Refused):  # what it would write to may be gone
             await building
@@ -177,7 +141,7 @@ async def test_build_of_a_lost_gateway_goes_with_its_deployment(
 async def test_build_that_another_gateway_began_anew_is_not_failed_by_the_one_before(
     fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
 ) -> None:
-    images = CutOff(fake_cluster, fake_cluster.directory / "built", options=options)
+    images = CutOff(fake_cluster, fake_cluster.directory / "built")
     former = make_engine(fake_cluster, tmp_path / "one", options=options, builder=images)
     keeper = make_engine(fake_cluster, tmp_path / "two", options=options)
     async with opened_engine(former):
@@ -243,25 +207,6 @@ async def test_late_scaling_leaves_what_the_next_keeper_has_started_alone(
         with pytest.raises(Refused):
             await late.scale(seen, replicas=0)
         assert await keeper.instance("first") is not None
-
-
-async def test_late_clean_up_leaves_the_build_that_the_next_keeper_has_begun_alone(
-    fake_cluster: Cluster, options: ClusterOptions, source: Path, tmp_path: Path
-) -> None:
-    namespace = wallet_namespace(options.prefix, OWNER)
-    begun = endless("anew", owner=OWNER, namespace=namespace)
-    pods = pod_options(options, host_configuration(tmp_path, fake_cluster.directory))
-    engine = make_engine(fake_cluster, tmp_path / "state", options=options)
-    async with opened_engine(engine), connected(options) as one, connected(options) as two:
-        await build(engine, source, plan(), owner=OWNER)
-        former, keeper = (ClusterPods(each, pods, SystemClock()) for each in (one, two))
-        await former.start(begun)
-        await keeper.start(begun)
-        await former.remove(begun)
-        assert await keeper.look(begun) is not None
-        assert len(named(fake_cluster, SECRETS, "build-anew")) == 2
-        await keeper.remove(begun)
-        assert not named(fake_cluster, SECRETS, "build-anew")
 
 
 async def test_namespace_that_has_changed_since_it_was_seen_stays(

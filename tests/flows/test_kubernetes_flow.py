@@ -11,13 +11,13 @@ import pytest
 from moorage.engines.images.base_images import DEFAULTS
 from support.clients.visitor import fetch
 from support.clients.wallet import HELLO, Wallet, fresh_name
-from support.engines.base_image import SHOWN, push_base
+from support.engines.base_image import SHOWN
+from support.engines.docker_fixture import SMALL, Dockerd
 from support.engines.fake_kubernetes.cluster import Cluster
 from support.engines.fake_kubernetes.resources import NAMESPACES, PODS
 from support.engines.kubernetes_fixture import own_image
-from support.engines.registry_fixture import RegistryServer, started_registry
+from support.engines.registry_fixture import RegistryServer
 from support.gateway.gateway_fixture import DevGateway, running
-from support.gateway.ports import quiet_port
 from support.gateway.waiting import until, until_read
 
 pytestmark = [pytest.mark.root, pytest.mark.long]
@@ -43,24 +43,23 @@ try { fs.accessSync('.', fs.constants.W_OK); } catch { WHERE = 'cluster'; }
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
-    with started_registry(tmp_path_factory.mktemp("registry")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def gateway(
-    fake_cluster: Cluster, registry: RegistryServer, tmp_path_factory: pytest.TempPathFactory
+    fake_cluster: Cluster,
+    cluster_registry: RegistryServer,
+    dockerd: Dockerd,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[DevGateway]:
     fake_cluster.images.shown = SHOWN
     fake_cluster.add_image(OWN, own_image(fake_cluster.directory / "own"))
-    settings = settings_for(fake_cluster, registry, prefix=PREFIX)
+    settings = settings_for(fake_cluster, cluster_registry, dockerd, prefix=PREFIX)
     directory = tmp_path_factory.mktemp("kubernetes")
     with running(directory, isolation="kubernetes", **settings) as started:
         yield started
 
 
-def settings_for(fake_cluster: Cluster, registry: RegistryServer, *, prefix: str) -> dict[str, str]:
+def settings_for(
+    fake_cluster: Cluster, registry: RegistryServer, dockerd: Dockerd, *, prefix: str
+) -> dict[str, str]:
     """Those of a gateway that may use the cluster, but for its isolation."""
     return {
         "run_dir": str(fake_cluster.directory / prefix),  # short, as paths of sockets must be
@@ -68,11 +67,11 @@ def settings_for(fake_cluster: Cluster, registry: RegistryServer, *, prefix: str
         "kubernetes_namespace": prefix,
         "kubernetes_registry": f"{registry.host}/apps",
         "kubernetes_own_image": OWN,
-        "kubernetes_build_host": fake_cluster.host,
-        "kubernetes_build_port": str(quiet_port(fake_cluster.host)),
+        "kubernetes_builder": dockerd.host,
         "kubernetes_gateway_namespace": "",
         "kubernetes_gateway_networks": f"{fake_cluster.host}/32",
-        "base_images": json.dumps(dict.fromkeys(DEFAULTS, f"{registry.host}/base:1")),
+        "base_images": json.dumps(dict.fromkeys(DEFAULTS, SMALL)),
+        "local_images": "true",
         "requests_per_minute": "100000",
         "sleep_after_seconds": "3",
         "drain_seconds": "1",
@@ -100,10 +99,7 @@ def pods(cluster: Cluster, prefix: str = PREFIX) -> list[str]:
     ]
 
 
-async def test_life_of_an_app_in_a_cluster(
-    gateway: DevGateway, fake_cluster: Cluster, registry: RegistryServer
-) -> None:
-    await push_base(registry.host)
+async def test_life_of_an_app_in_a_cluster(gateway: DevGateway, fake_cluster: Cluster) -> None:
     wallet = await Wallet(gateway).fund()
     name = fresh_name()
     first = await wallet.deploy_paid(name, version(1), settings=BUILD)
@@ -139,14 +135,17 @@ async def test_life_of_an_app_in_a_cluster(
 
 
 async def test_projects_move_from_the_sandbox_into_a_cluster_with_what_they_have_stored(
-    gateway: DevGateway, fake_cluster: Cluster, registry: RegistryServer, tmp_path: Path
+    gateway: DevGateway,
+    fake_cluster: Cluster,
+    cluster_registry: RegistryServer,
+    dockerd: Dockerd,
+    tmp_path: Path,
 ) -> None:
     """`gateway` has given the cluster its images; the one that moves is another.
 
     An app without a volume answers all the while, one with a volume says that it is moving.
     """
-    await push_base(registry.host)
-    settings = settings_for(fake_cluster, registry, prefix=MOVED)
+    settings = settings_for(fake_cluster, cluster_registry, dockerd, prefix=MOVED)
     with running(tmp_path / "data", **settings) as leaving:
         wallet, plain, stored = await Wallet(leaving).fund(), fresh_name(), fresh_name()
         deployed = await wallet.deploy_paid(plain, version(1), settings=BUILD)

@@ -36,21 +36,15 @@ class ClusterOptions:
 
     app: Limits  # of one app
     build: Limits  # of one build
-    builds_per_wallet: int
     apps_per_wallet: int  # that run at the same time
     config: str  # a kubeconfig; "": as a pod of the cluster
-    context: str  # of the kubeconfig; "": its current one
     prefix: str  # of the names of wallets' namespaces; it tells one set of gateways from another
     registry: str  # where images are put
     registry_credentials: str  # a config.json, by which the gateway puts them there
     pull_credentials: str  # a config.json, by which nodes fetch them
-    base_days: int  # after which a base image that no build has used is removed from the registry
-    base_bytes: int  # that all base images there may have
-    own_image: str  # Moorage's, for the pods of builds and of the self-test
-    build_url: str  # by which the pods of builds reach this gateway
-    build_host: str  # where it listens for them
-    build_port: int
-    architecture: str  # of the nodes, such as amd64
+    builder: str  # the address of what builds the images: see `BuilderPlace`
+    builder_certificates: str  # a directory with a client's, where that is at tcp://
+    own_image: str  # Moorage's, for the pods of the self-test and of volumes
     runtime_class: str  # such as gvisor; "": the nodes' own
     user_namespaces: bool
     storage_class: str  # of volumes; "": the cluster's default
@@ -59,8 +53,6 @@ class ClusterOptions:
     gateway_namespace: str  # of the gateways' pods; "": they are outside the cluster
     gateway_networks: tuple[str, ...]  # from where gateways outside the cluster connect
     memory_bytes: int  # for all apps together; 0: what the nodes have
-    docker_host: str = ""  # the daemon that builds Dockerfiles; "": none does
-    docker_certificates: str = ""  # a directory with a client's, for one on another machine
 
 
 class Exports(Protocol):

@@ -38,7 +38,6 @@ class Dockerfiles(StrEnum):
     STEPS = "steps"  # its commands are run in a sandbox, where they can be
     BUILT = "built"  # any is built
     ROOTLESS = "rootless"  # any is built, and its app is never root
-    NONE = "none"
 
 
 class Toolbox(msgspec.Struct, frozen=True):
@@ -52,7 +51,7 @@ class Toolbox(msgspec.Struct, frozen=True):
     @property
     def otherwise(self) -> str:
         """The step that lets an app of any language be built, as a sentence."""
-        if self.dockerfiles in (Dockerfiles.BUILT, Dockerfiles.ROOTLESS):
+        if self.dockerfiles is not Dockerfiles.STEPS:
             return "Add a Dockerfile, and set settings.hasDockerfile: true."
         return "A gateway with Docker takes it with a Dockerfile."
 

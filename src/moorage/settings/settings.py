@@ -289,24 +289,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )] = ""
     kubernetes_pull_credentials: Annotated[str, setting("kubernetes",
         "The same for nodes, of an account that only pulls. Empty: nodes need none.")] = ""
-    kubernetes_base_days: Annotated[int, setting("kubernetes",
-        "Days after which a base image that no build has used is removed from the registry.",
-        ge=1)] = 30
-    kubernetes_base_gib: Annotated[int, setting("kubernetes",
-        "What all base images in the registry may have, in GiB, each counted whole; beyond it the"
-        " one that was used the longest ago goes.", ge=1)] = 50
+    kubernetes_builder: Annotated[str, setting("kubernetes",
+        "What builds the images: a Docker daemon at unix:///path on this machine or at "
+        "tcp://host:port, or a buildkitd at such an address after `buildkit+`.")] = ""
+    kubernetes_builder_certificates: Annotated[str, setting("kubernetes",
+        "The directory with ca.pem, cert.pem and key.pem, by which a builder at tcp:// and the "
+        "gateway know each other.")] = ""
     kubernetes_own_image: Annotated[str, setting("kubernetes",
-        "Moorage's own image, of this version, for the pods of builds and of the self-test.")] = ""
-    kubernetes_build_url: Annotated[str, setting("kubernetes",
-        "The URL by which the pods of builds reach `kubernetes_build_port` of this gateway.",
-        pattern=_WEB)] = ""
-    kubernetes_build_host: Annotated[str, setting("kubernetes",
-        "The address that the gateway listens on for them."
-    )] = "0.0.0.0"  # noqa: S104 (a pod's own address is not known before)
-    kubernetes_build_port: Annotated[int, setting("kubernetes",
-        "The port of it, which policies name.", ge=1, le=65_535)] = 8404
-    kubernetes_architecture: Annotated[str, setting("kubernetes",
-        "The nodes' architecture, for which images are made.")] = "amd64"
+        "Moorage's own image, of this version, for the pods of volumes and of the self-test.")] = ""
     kubernetes_runtime_class: Annotated[str, setting("kubernetes",
         "The runtime class of all pods, such as gvisor or kata, which the gateway proves at its "
         "start. Empty: the nodes' own.")] = ""
@@ -324,12 +314,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     )] = "moorage"
     kubernetes_gateway_networks: Annotated[tuple[str, ...], setting("kubernetes",
         "From where gateways connect to apps that are outside the cluster.")] = ()
-    kubernetes_docker_host: Annotated[str, setting("kubernetes",
-        "The Docker daemon that builds Dockerfiles: unix:///path on this machine, or "
-        "tcp://host:port with certificates. Empty: Dockerfiles are refused.")] = ""
-    kubernetes_docker_certificates: Annotated[str, setting("kubernetes",
-        "The directory with ca.pem, cert.pem and key.pem, by which a daemon on another machine "
-        "and the gateway know each other.")] = ""
 
     webhook_allow_networks: Annotated[tuple[str, ...], setting("webhooks",
         "Networks that webhooks may reach although they are private, by plain HTTP too. Loopback "

@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import tarfile
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,11 +54,8 @@ async def push_image(
     }  # fmt: skip
     repository = parse_repository(name)
     registry = Registry(Credentials({}))
-    await registry.push_blob(repository, config.body, digest=config.digest)
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(blob.body)
-        file.flush()
-        await registry.push_blob(repository, Path(file.name), digest=blob.digest)
+    await registry.push_blob(repository, config)
+    await registry.push_blob(repository, blob)
     content = Content(media_type=OCI_MANIFEST, body=json.dumps(manifest).encode())
     for tag in tags:
         await registry.put_manifest(Reference(repository=repository, tag=tag), content)

@@ -5,34 +5,38 @@ namespace of its own, connected to the machine by a veth pair, and a mount names
 lies in one directory. It ends with the process that started it, however that ends.
 """
 
+import asyncio
 import errno
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 import pytest
 
 from moorage.engines.docker.docker import DockerEngine
-from moorage.engines.dockerd.images import ImageOptions
+from moorage.engines.dockerd.builder import BuilderOptions
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.images.base_images import DEFAULTS, BaseImages
 
 SUBNET = "10.203.0.0/24"
 BASE = "moorage-tests-base"
+SMALL = "moorage-tests-small"  # without Node: where nodes of a cluster show this machine's
 BOUND_SECONDS = 120  # only to end a hung test
-_PROGRAMS = ("node", "sh", "cat", "chown", "cp", "env", "ls", "mkdir", "sleep", "kill", "id")
+_PROGRAMS = ("sh", "cat", "chown", "cp", "env", "ls", "ln", "mkdir", "sleep", "kill", "id")
 _START = """\
 ip link set lo up
 exec dockerd --config-file "$1"
@@ -75,8 +79,13 @@ class Dockerd:
 
 
 @contextmanager
-def started_dockerd(network: str | None = None) -> Iterator[Dockerd]:
-    """A daemon in a network namespace: the given one, or a new one with a way into the world."""
+def started_dockerd(
+    network: str | None = None, *, settings: Mapping[str, Any] = MappingProxyType({})
+) -> Iterator[Dockerd]:
+    """A daemon in a network namespace: the given one, or a new one with a way into the world.
+
+    `settings` are for its configuration file, beside its usual ones.
+    """
     directory = Path(tempfile.mkdtemp(prefix="dk-", dir="/tmp"))
     directory.chmod(0o711)
     shared = directory / "shared"
@@ -84,7 +93,7 @@ def started_dockerd(network: str | None = None) -> Iterator[Dockerd]:
     subprocess.run(["mount", "--bind", str(shared), str(shared)], check=True)
     subprocess.run(["mount", "--make-shared", str(shared)], check=True)
     config = directory / "daemon.json"
-    config.write_bytes(msgspec.json.encode(_config(directory)))
+    config.write_bytes(msgspec.json.encode({**_config(directory), **settings}))
     entered = ["unshare", "--net"] if network is None else ["nsenter", f"--net={network}"]
     with (directory / "log").open("w") as log:
         process = subprocess.Popen(
@@ -204,17 +213,57 @@ def _is_removed(group: str) -> bool:
     return True
 
 
-def import_base(dockerd: Dockerd, *, with_python: bool = False) -> None:
-    """Makes the image BASE of what `write_base` writes."""
+@asynccontextmanager
+async def offered_buildkitd(dockerd: Dockerd, socket: Path) -> AsyncIterator[str]:
+    """A daemon's own BuildKit as a buildkitd: its address. Connections end with it."""
+    processes: list[asyncio.subprocess.Process] = []
+    environment = {**os.environ, "DOCKER_HOST": dockerd.host}
+
+    async def relayed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *("docker", "buildx", "dial-stdio", "--builder", "default"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=environment,
+            start_new_session=True,  # the program starts another, which ends with it here
+        )
+        processes.append(process)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        await asyncio.gather(passed(reader, process.stdin), passed(process.stdout, writer))
+        await process.wait()
+
+    server = await asyncio.start_unix_server(relayed, socket)
+    async with server:
+        yield f"buildkit+unix://{socket}"
+        server.close()
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    socket.unlink()
+
+
+async def passed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Hands on what comes, until one of both ends."""
+    with suppress(OSError):
+        while piece := await reader.read(65_536):
+            writer.write(piece)
+            await writer.drain()
+    writer.close()
+
+
+def import_base(dockerd: Dockerd, name: str = BASE, *, with_python: bool = False) -> None:
+    """Makes the image BASE, or SMALL, of what `write_base` writes."""
     archive = dockerd.directory / "base.tar"
-    write_base(archive, with_python=with_python)
-    dockerd.run("import", str(archive), BASE)
+    write_base(archive, with_node=name == BASE, with_python=with_python)
+    dockerd.run("import", str(archive), name)
     archive.unlink()
 
 
-def write_base(archive: Path, *, with_python: bool) -> None:
-    """Writes a system of this machine's own Node, a shell and a few programs as a tar file."""
-    names = (*_PROGRAMS, "python3") if with_python else _PROGRAMS
+def write_base(archive: Path, *, with_python: bool, with_node: bool = True) -> None:
+    """Writes a system of this machine's own shell, a few programs and languages as a tar file."""
+    languages = (*(["node"] if with_node else ()), *(["python3"] if with_python else ()))
+    names = (*_PROGRAMS, *languages)
     programs = [path for name in names if (path := shutil.which(name, path="/usr/bin"))]
     standard = _python_library() if with_python else None
     linked = [] if standard is None else sorted(map(str, standard.glob("lib-dynload/*.so")))
@@ -243,9 +292,10 @@ def _python_library() -> Path:
 
 @pytest.fixture(scope="session")
 def dockerd() -> Iterator[Dockerd]:
-    """A daemon with the image BASE."""
+    """A daemon with the images BASE and SMALL."""
     with started_dockerd() as started:
         import_base(started)
+        import_base(started, SMALL)
         yield started
 
 
@@ -267,7 +317,7 @@ def make_docker(
         configuration,
         docker_host=dockerd.host,
         subnet=SUBNET,
-        images=ImageOptions(bases=bases, reads_local=True),
+        images=BuilderOptions(bases=bases, reads_local=True),
     )
 
 

@@ -9,8 +9,9 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Collection
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,21 @@ import pytest
 from moorage.engines.disks.leaving import copy_files
 from moorage.engines.engine import BuildSpec
 from moorage.engines.host.configuration import HostConfiguration
+from moorage.engines.images.base_images import DEFAULTS
 from moorage.engines.images.user import numeric_user
-from moorage.engines.kind import ClusterOptions
-from moorage.engines.kubernetes.cluster.shared import Log, Tickets
+from moorage.engines.kind import ClusterOptions, EngineOptions
+from moorage.engines.kubernetes.cluster.shared import Log
 from moorage.engines.kubernetes.engine import KubernetesEngine
+from moorage.engines.kubernetes.images import opened_images
 from moorage.engines.kubernetes.objects.labels import wallet_hash
 from moorage.engines.kubernetes.running.starting import Patience
 from moorage.loop import Keeps, always
+from support.engines import real_cluster
+from support.engines.docker_fixture import SUBNET
 from support.engines.fake_kubernetes.cluster import Cluster
 from support.engines.fake_kubernetes.images import Image
 from support.engines.kubernetes_fixture import machine_image, own_image
-from support.engines.pod_exchange import one_exchange
-from support.engines.real_cluster import PushingBuilder, own_address
+from support.engines.real_cluster import own_address
 from support.engines.small_apps import LIMITS, MIB
 
 OWN_IMAGE = "moorage/own"
@@ -74,23 +78,11 @@ class CopyingBuilder:
     async def remove(self, wallet: str, deployment_id: str) -> None:
         self.images.discard((wallet, deployment_id))
 
-    async def collect(self) -> None:
-        return
-
     async def fetch_files(
         self, image: str, target: Path, *, without: Collection[str], max_bytes: int
     ) -> None:
         built = self.cluster.images.given[image].root / "app"
         await asyncio.to_thread(copy_files, built, target, without=without, max_bytes=max_bytes)
-
-    def offered(
-        self, *, source: Path, result: Path, max_bytes: int
-    ) -> AbstractAsyncContextManager[Tickets]:
-        host = self.cluster.host
-        return one_exchange(host, 0, source=source, result=result, max_bytes=max_bytes)
-
-    async def collect_installs(self, wallet: str, *, is_over: bool) -> None:
-        return
 
     async def stored(self, wallet: str) -> set[str]:
         return {deployment_id for owner, deployment_id in self.images if owner == wallet}
@@ -117,22 +109,16 @@ def options_for(kubeconfig: Path, *, host: str, own_image: str, **chosen: Any) -
     """Those for a cluster whose pods see this machine as `host`, with a prefix of its own."""
     options = ClusterOptions(
         app=replace(LIMITS, volume_bytes=32 * MIB),
-        build=LIMITS,
-        builds_per_wallet=1,
+        build=replace(LIMITS, disk_bytes=512 * MIB),
         apps_per_wallet=10,
         config=str(kubeconfig),
-        context="",
         prefix=f"m{secrets.token_hex(3)}",
         registry="registry.example",
         registry_credentials="",
         pull_credentials="",
-        base_days=30,
-        base_bytes=1 << 40,
+        builder="unix:///nowhere",
+        builder_certificates="",
         own_image=own_image,
-        build_url="",
-        build_host=host,
-        build_port=8404,
-        architecture="amd64",
         runtime_class="",
         user_namespaces=False,
         storage_class="",
@@ -183,17 +169,45 @@ def host_configuration(state_dir: Path, run_dir: Path, **configuration: Any) -> 
     )
 
 
-async def make_real_engine(kubeconfig: str, *, state_dir: Path, run_dir: Path) -> KubernetesEngine:
-    """An engine on a real cluster, with a prefix of its own."""
-    builder = PushingBuilder(run_dir, own_address(kubeconfig))
-    own_image = await builder.own_image()
-    return KubernetesEngine(
-        host_configuration(state_dir, run_dir),
-        options_for(Path(kubeconfig), host=own_address(kubeconfig), own_image=own_image),
-        keeps=always,
-        make_builder=lambda _: aclosing(builder),
-        patience=Patience(),
+def engine_options(cluster: ClusterOptions, *, base: str, **chosen: Any) -> EngineOptions:
+    """Options of which only those for a cluster count; `base` is the image of all languages."""
+    options = EngineOptions(
+        subnet=SUBNET,
+        wallet_cache_bytes=0,
+        total_cache_bytes=1 << 30,
+        downloads_bytes=0,
+        docker_host="",
+        base_images=dict.fromkeys(DEFAULTS, base),
+        image_registry="",
+        local_images=False,
+        dockerfile_registries=("*",),
+        cluster=cluster,
     )
+    return replace(options, **chosen)
+
+
+def make_building_engine(
+    configuration: HostConfiguration, options: EngineOptions
+) -> KubernetesEngine:
+    """An engine whose images are built, and which is not opened yet."""
+    return KubernetesEngine(
+        configuration,
+        options.cluster,
+        keeps=always,
+        make_builder=partial(opened_images, configuration, options),
+    )
+
+
+def make_real_engine(kubeconfig: str, *, state_dir: Path, run_dir: Path) -> KubernetesEngine:
+    """An engine on a real cluster, with a prefix of its own."""
+    cluster = options_for(
+        Path(kubeconfig),
+        host=own_address(kubeconfig),
+        own_image=os.environ[real_cluster.OWN_IMAGE],
+        **real_cluster.settings_of_tests(),
+    )
+    options = engine_options(cluster, base=os.environ[real_cluster.IMAGE])
+    return make_building_engine(host_configuration(state_dir, run_dir), options)
 
 
 @asynccontextmanager
@@ -215,7 +229,7 @@ async def kubernetes(
     with short as run_dir:
         if (kubeconfig := os.environ.get("MOORAGE_TEST_KUBECONFIG")) is not None:
             paths = {"state_dir": state_dir, "run_dir": Path(run_dir)}
-            made = await make_real_engine(kubeconfig, **paths)
+            made = make_real_engine(kubeconfig, **paths)
         else:
             made = make_engine(request.getfixturevalue("fake_cluster"), state_dir)
         async with opened_engine(made) as engine:

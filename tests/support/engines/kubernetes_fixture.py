@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 
+import moorage
 from support.engines.base_image import SHOWN
 from support.engines.fake_kubernetes.cluster import Cluster, started_cluster
 from support.engines.fake_kubernetes.images import Image
 from support.engines.kubernetes_client import KubernetesClient, namespace_at, opened_client
-from support.engines.real_cluster import MODULES, SOURCES
 from support.gateway.waiting import until
+
+SOURCES = Path(moorage.__file__).parent.parent
+MODULES = "/moorage"
+"""Where Moorage's own image has them."""
 
 
 @pytest.fixture(scope="module")

@@ -281,7 +281,7 @@ def test_daemon_elsewhere_is_refused(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["unix://relative", "tcp://", "ssh://machine", "10.0.0.1:2376"])
 async def test_builder_that_is_named_wrong_is_told_by_its_own_setting(host: str) -> None:
-    with pytest.raises(ConfigurationInvalid, match=r"kubernetes_docker_host: .* tcp://host:port"):
+    with pytest.raises(ConfigurationInvalid, match=r"kubernetes_builder: .* tcp://host:port"):
         await connect_anywhere(host, "")
 
 

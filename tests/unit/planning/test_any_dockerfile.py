@@ -115,11 +115,6 @@ def planned_as(how: Dockerfiles, dockerfile: str) -> Plan:
     return make_plan(tree, Settings(has_dockerfile=True), Toolbox(dockerfiles=how))
 
 
-def test_dockerfile_is_refused_before_payment_where_none_is_built() -> None:
-    with pytest.raises(RuntimeUnsupported, match="builds no Dockerfiles"):
-        planned_as(Dockerfiles.NONE, "FROM a")
-
-
 @pytest.mark.parametrize(
     "dockerfile",
     [

@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from moorage.engines.images.holes import data_parts
+from moorage.archive.tree import data_spans
 from moorage.errors import DeployFailed, FailureCause
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -149,7 +149,7 @@ def _copy_file(name: str, directory: int, target: Path, copy: _Copy) -> None:
 def _copy_data(reading: int, writing: int, size: int, copy: _Copy) -> None:
     """Copies what is no hole of a file that had this size; an app may write to it meanwhile."""
     with os.fdopen(os.dup(reading), "rb", buffering=0) as file:
-        parts = data_parts(file, size)
+        parts = data_spans(file, size)
     for begin, length in parts:
         offset, end = begin, begin + length
         os.lseek(writing, offset, os.SEEK_SET)

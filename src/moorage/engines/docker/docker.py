@@ -18,11 +18,12 @@ from moorage.engines.docker.host import (
     keep_firewall,
     open_host,
 )
+from moorage.engines.docker.images import Images
 from moorage.engines.docker.kind import CAPABILITIES
 from moorage.engines.docker.record import Record
 from moorage.engines.dockerd import firewall
+from moorage.engines.dockerd.builder import BuilderOptions
 from moorage.engines.dockerd.daemon import DaemonFailed, calling
-from moorage.engines.dockerd.images import ImageOptions, Images
 from moorage.engines.engine import (
     AppExit,
     BuildSpec,
@@ -56,7 +57,7 @@ class DockerEngine(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
         *,
         docker_host: str,
         subnet: str,
-        images: ImageOptions,
+        images: BuilderOptions,
     ) -> None:
         super().__init__(configuration)
         self._docker_host = docker_host

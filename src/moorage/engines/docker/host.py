@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,9 +14,9 @@ from moorage.engines.docker.deployment_directory import PROXY_GROUP, Host
 from moorage.engines.docker.output import Followers
 from moorage.engines.dockerd import daemon as daemons
 from moorage.engines.dockerd import firewall
+from moorage.engines.dockerd.builder import sweep as sweep_builds
 from moorage.engines.dockerd.daemon import Daemon, DaemonFailed, calling
 from moorage.engines.dockerd.group import remove_everywhere
-from moorage.engines.dockerd.images import BUILD_SUFFIX
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.kernel.cgroup import APPS, Cgroups
 from moorage.engines.host.kernel.memory import Shares, open_groups
@@ -192,8 +191,7 @@ def _sweep_directories(host: Host) -> set[str]:
     for socket in host.run_dir.glob("*.sock"):
         if socket.stem not in kept:
             socket.unlink()
-    for build in host.run_dir.glob(f"*{BUILD_SUFFIX}"):  # with the secrets of a killed gateway's
-        shutil.rmtree(build)
+    sweep_builds(host.run_dir)
     return kept
 
 

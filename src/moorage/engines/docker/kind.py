@@ -24,15 +24,15 @@ def _missing(run_dir: Path) -> list[str]:
 def _make(configuration: HostConfiguration, options: EngineOptions) -> Engine:
     # aiodocker and what needs it are imported only where Docker is used.
     from moorage.engines.docker.docker import DockerEngine  # noqa: PLC0415
+    from moorage.engines.dockerd.builder import BuilderOptions  # noqa: PLC0415
     from moorage.engines.dockerd.daemon import socket_path  # noqa: PLC0415
-    from moorage.engines.dockerd.images import ImageOptions  # noqa: PLC0415
 
     socket_path(options.docker_host)
     return DockerEngine(
         configuration,
         docker_host=options.docker_host,
         subnet=options.subnet,
-        images=ImageOptions(
+        images=BuilderOptions(
             bases=BaseImages(registry=options.image_registry, images=options.base_images),
             reads_local=options.local_images,
             registries=options.dockerfile_registries,

@@ -25,6 +25,7 @@ _LOOK_SECONDS = 1.0
 _KILLED = 137  # 128 + SIGKILL
 _KILLED_WORD = "Killed"  # as shells say
 _NO_SPACE = "the gateway's disk is nearly full, and this build was ended: deploy again later"
+_LOST = "the gateway's builder is not there, or has ended: deploy again later"
 _FULL_WORDS = ("ENOSPC", "No space left on device", "no space left on device")
 
 
@@ -96,6 +97,8 @@ class Attempt:
         """Returns why the builder failed; blocks for microseconds."""
         step, code = self.progress.failed_step, self.progress.exit_code
         command = self._command(step)
+        if self.progress.is_lost:
+            return self.failure(FailureCause.NO_CAPACITY, f"{_LOST} ({self.progress.error})")
         if not step or code is None:
             return self.failure(
                 FailureCause.BUILD_FAILED,

@@ -34,7 +34,6 @@ _NOT_FOUND, _REFUSED = 404, 400
 _NO_USER = "unable to find "  # a user or group that the image lacks: Docker answers 500
 _NS_A_SECOND = 1_000_000_000
 _ANY_HOST = "http://docker"  # HTTP wants a host; the connection is the socket
-_PIECE_BYTES = 1 << 20
 _ENDLESS = aiohttp.ClientTimeout(total=None)
 
 
@@ -113,23 +112,6 @@ class Daemon:
                 archive += chunk
         return first_file(bytes(archive))
 
-    async def archive(self, container_id: str, path: str, target: Path, *, max_bytes: int) -> None:
-        """Writes a directory of a container to a file, as a tar archive.
-
-        Raises NotFound if it is none, DaemonFailed also for more than `max_bytes`, OSError.
-        """
-        url = f"{self.url}/containers/{container_id}/archive"
-        with target.open("wb") as writing:
-            query = {"path": path}
-            async with calling(), self.session.get(url, params=query, timeout=_ENDLESS) as answer:
-                if answer.status == _NOT_FOUND:
-                    raise NotFound(f"no {path}")
-                answer.raise_for_status()
-                async for piece in answer.content.iter_chunked(_PIECE_BYTES):
-                    writing.write(piece)
-                    if writing.tell() > max_bytes:
-                        raise DaemonFailed(f"Docker gives more than {max_bytes} bytes of {path}")
-
     @asynccontextmanager
     async def output(self, container_id: str, *, since_ns: int) -> AsyncIterator[StreamReader]:
         """Gives what a container writes, from a time on and until it ends, as frames.
@@ -204,14 +186,15 @@ async def connect_anywhere(docker_host: str, certificates: str) -> Daemon:
     place = urlsplit(docker_host)
     if place.scheme != "tcp" or not place.hostname:
         raise ConfigurationInvalid(
-            f"kubernetes_docker_host: {docker_host!r} must be unix:///path or tcp://host:port"
+            f"kubernetes_builder: {docker_host!r} must be unix:///path or tcp://host:port, after "
+            "buildkit+ for a buildkitd"
         )
     try:
         trusted = ssl.create_default_context(cafile=f"{certificates}/ca.pem")
         trusted.load_cert_chain(f"{certificates}/cert.pem", f"{certificates}/key.pem")
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationInvalid(
-            f"kubernetes_docker_certificates: {certificates!r} must have ca.pem, cert.pem and "
+            f"kubernetes_builder_certificates: {certificates!r} must have ca.pem, cert.pem and "
             f"key.pem ({error})"
         ) from error
     return await _connected(

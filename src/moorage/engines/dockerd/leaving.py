@@ -12,10 +12,37 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from moorage.engines.disks.leaving import no_long_paths
+from moorage.engines.dockerd.builder import Builder
+from moorage.engines.failure import not_apart
+from moorage.engines.images.credentials import Credentials
+from moorage.engines.images.recipe import APP
 from moorage.errors import DeployFailed, FailureCause
+from moorage.threads import in_thread
 
 _MAX_DEPTH = 64
+_ARCHIVE_BYTES = 256 * 1024**2  # that an archive may have beside its files
 _TOO_LARGE = "the app's files can't be moved: with one file under several names they are too large"
+
+
+async def export_app(
+    builder: Builder,
+    image: str,
+    target: Path,
+    *,
+    without: Collection[str],
+    max_bytes: int,
+    credentials: Credentials | None = None,
+) -> None:
+    """Copies what an image has in `/app` into the new directory `target`.
+
+    As `unpack_files`. Raises BuilderFailed, and DeployFailed where there is no such directory.
+    """
+    archive, most = target.with_suffix(".tar"), max_bytes + _ARCHIVE_BYTES
+    try:
+        await builder.copy_files(image, f"{APP}/", archive, max_bytes=most, credentials=credentials)
+        await in_thread(unpack_files, archive, target, without=without, max_bytes=most)
+    finally:
+        archive.unlink(missing_ok=True)
 
 
 def unpack_files(archive: Path, target: Path, *, without: Collection[str], max_bytes: int) -> None:
@@ -27,6 +54,8 @@ def unpack_files(archive: Path, target: Path, *, without: Collection[str], max_b
     """
     target.mkdir(mode=0o700)
     with no_long_paths(), tarfile.open(archive) as tar:
+        if tar.next() is None:
+            raise not_apart()
         for entry in tar:
             parts = PurePosixPath(entry.name).parts[1:]
             directories = parts if entry.isdir() else parts[:-1]

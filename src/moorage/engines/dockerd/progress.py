@@ -13,6 +13,8 @@ _STEP = re.compile(r"\[(?:[^\]]* )?\d+/\d+\] ([A-Z].*)\Z", re.DOTALL)
 _OUTPUT = re.compile(r"\d+\.\d+ (.*)\Z", re.DOTALL)
 _FAILED = re.compile(r"did not complete successfully: exit code: (\d+)")
 _ERROR, _SOLVED = "ERROR: ", "failed to solve: "
+_NOT_REACHED = "[internal] waiting for connection"
+_LOST = "code = Unavailable"  # of gRPC: the connection ended
 
 
 @dataclass
@@ -23,7 +25,13 @@ class Progress:
     failed_step: str = ""  # as in the Dockerfile
     exit_code: int | None = None  # of the failed step, if it is a command
     error: str = ""  # the builder's own words
+    has_begun: bool = False  # the builder was reached
     _steps: dict[str, str] = field(default_factory=dict)  # by number; "" for the builder's own
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the builder was not there, or has ended before the build."""
+        return not self.has_begun or _LOST in self.error
 
     def read(self, line: str) -> list[str]:
         """Returns the lines that the log gets for one that was printed."""
@@ -48,6 +56,7 @@ class Progress:
 
     def _begun(self, number: str, text: str) -> list[str]:
         match = _STEP.match(text)
+        self.has_begun = self.has_begun or (number != "0" and text != _NOT_REACHED)
         self._steps[number] = step = match[1] if match else ""
         told = self.shown(step) if step else None
         return [] if told is None else [told]

@@ -4,6 +4,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -33,6 +34,12 @@ class Credentials:
         """Returns `name:password` in base64, as HTTP's Basic has it; "" for none."""
         keys = _HUB_KEYS if registry == HUB else (registry, f"https://{registry}")
         return next((found for key in keys if (found := self._entries.get(key))), "")
+
+    def docker_config(self, registry: str) -> dict[str, Any]:
+        """Returns the content of a config.json with the entry of one registry alone."""
+        basic = self.of(registry)
+        key = _HUB_KEYS[1] if registry == HUB else registry
+        return {"auths": {key: {"auth": basic}} if basic else {}}
 
 
 def read_credentials(path: Path | None) -> Credentials:

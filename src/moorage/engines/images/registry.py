@@ -1,16 +1,14 @@
-"""A client of registries (OCI distribution spec 1.1): manifests, blobs and tags.
+"""A client of registries (OCI distribution spec 1.1): manifests, configurations and tags.
 
 Over HTTPS, but for a registry on this machine's loopback. What a digest names is compared with it.
 """
 
 import asyncio
-import hashlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote, urljoin
 
 import aiohttp
@@ -151,63 +149,19 @@ class Registry:
             raise RegistryFailed(f"{repository}: the registry's blob has another digest")
         return content
 
-    async def has_blob(self, repository: Repository, digest: str) -> bool:
-        """Returns whether a repository has a blob."""
-        try:
-            await self._ask("HEAD", repository, f"blobs/{digest}")
-        except NotInRegistry:
-            return False
-        return True
+    async def push_blob(self, repository: Repository, content: Content) -> None:
+        """Stores a small blob, such as a configuration. Raises RegistryFailed."""
 
-    async def fetch_blob(self, repository: Repository, named: Descriptor, target: Path) -> None:
-        """Writes a blob to a file. Raises NotInRegistry, RegistryFailed, OSError."""
-        await self._patiently(lambda: self._fetch(repository, named, target))
+        async def push() -> None:
+            begun = await self._once("POST", repository, "blobs/uploads/", action="pull,push")
+            place = begun.headers["Location"]
+            ending = f"{place}{'&' if '?' in place else '?'}digest={quote(content.digest)}"
+            headers = {"Content-Type": _BINARY}
+            await self._once(
+                "PUT", repository, ending, action="pull,push", headers=headers, body=content.body
+            )
 
-    async def mount_blob(self, origin: Repository, target: Repository, digest: str) -> bool:
-        """Gives a repository a blob of another of the same registry; returns whether it has it."""
-        query = f"mount={quote(digest)}&from={quote(origin.name, safe='')}"
-        answer = await self._ask(
-            "POST", target, f"blobs/uploads/?{query}", action="pull,push", origin=origin
-        )
-        return answer.status == 201
-
-    async def push_blob(
-        self, repository: Repository, content: Path | bytes, *, digest: str
-    ) -> None:
-        """Stores a blob, unless it is there. Raises RegistryFailed, OSError."""
-        if not await self.has_blob(repository, digest):
-            await self._patiently(lambda: self._push(repository, content, digest))
-
-    async def _push(self, repository: Repository, content: Path | bytes, digest: str) -> None:
-        begun = await self._once("POST", repository, "blobs/uploads/", action="pull,push")
-        place = begun.headers["Location"]
-        if isinstance(content, bytes):
-            sent = await self._send(repository, place, content)
-        else:
-            with content.open("rb") as file:
-                sent = await self._send(repository, place, file)
-        place = sent.headers.get("Location", place)
-        ending = f"{place}{'&' if '?' in place else '?'}digest={quote(digest)}"
-        await self._once("PUT", repository, ending, action="pull,push")
-
-    async def _send(self, repository: Repository, place: str, body: bytes | BinaryIO) -> _Answer:
-        headers = {"Content-Type": _BINARY}
-        return await self._once(
-            "PATCH", repository, place, action="pull,push", headers=headers, body=body
-        )
-
-    async def _fetch(self, repository: Repository, named: Descriptor, target: Path) -> None:
-        digest, size = hashlib.sha256(), 0
-        async with self._opened("GET", repository, f"blobs/{named.digest}") as answer:
-            with target.open("wb") as file:
-                async for piece in answer.content.iter_chunked(_PIECE_BYTES):
-                    size += len(piece)
-                    if size > named.size:
-                        break
-                    digest.update(piece)
-                    file.write(piece)
-        if size != named.size or f"sha256:{digest.hexdigest()}" != named.digest:
-            raise _Interrupted(f"{repository}: a blob came incomplete")
+        await self._patiently(push)
 
     async def _ask(self, method: str, repository: Repository, place: str, **how: Any) -> _Answer:
         """Sends a request that may be repeated."""
@@ -239,14 +193,11 @@ class Registry:
         place: str,
         *,
         action: str = "pull",
-        origin: Repository | None = None,
         headers: Mapping[str, str] | None = None,
-        body: bytes | BinaryIO | None = None,
+        body: bytes | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Sends a request; once more when it has got an authorization. Raises RegistryFailed."""
         scopes: Scopes = (f"repository:{repository.name}:{action}",)
-        if origin is not None:
-            scopes += (f"repository:{origin.name}:pull",)
         url = _url(repository, place)
         registry = repository.registry
 
@@ -265,8 +216,6 @@ class Registry:
                     return
                 challenges = answer.headers.getall("WWW-Authenticate", [])
             await self._authorizations.renew(registry, scopes, challenges)
-            if body is not None and not isinstance(body, bytes):
-                raise _Interrupted(f"{registry} wants another authorization")  # the file is read
             async with sent() as answer:
                 await _check(answer, repository)
                 yield answer

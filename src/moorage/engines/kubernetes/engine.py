@@ -1,4 +1,4 @@
-"""The Kubernetes engine: builds in pods, and runs each app as a Deployment of one pod.
+"""The Kubernetes engine: BuildKit builds, and a Deployment of one pod runs each app.
 
 Moorage starts apps again when they end: a pod whose app has ended is replaced by a new one, with
 the pauses of `deploy.keeping.restarts`, and an app that ends while it starts has its Deployment set
@@ -36,7 +36,7 @@ from moorage.engines.kubernetes.cluster.pods import Pod, has_ended, newest
 from moorage.engines.kubernetes.cluster.resources import NODES
 from moorage.engines.kubernetes.cluster.shared import ImageBuilder, Shared
 from moorage.engines.kubernetes.kind import CAPABILITIES
-from moorage.engines.kubernetes.leftovers import Leftovers, tidy
+from moorage.engines.kubernetes.leftovers import Leftovers
 from moorage.engines.kubernetes.opening import MakeBuilder, connected, require_permissions, trial_of
 from moorage.engines.kubernetes.running import app
 from moorage.engines.kubernetes.running.record import Record
@@ -214,12 +214,12 @@ class KubernetesEngine(ClaimedVolumes, LogReading):
             if record is not None:
                 await shared.forget(record)
         if record is not None:
-            await tidy(shared, self._builder, wallet=record.wallet, namespace=record.namespace)
+            await shared.namespaces.tidy(record.namespace)
 
     async def export_files(
         self, deployment_id: str, target: Path, *, without: Collection[str] = ()
     ) -> None:
-        """As `Engine.export_files`: from the layers of the image."""
+        """As `Engine.export_files`: what the image has in `/app`."""
         record = self._shared.observed.record(checked(deployment_id))
         if record is None or not record.is_built:
             raise not_built("move")

@@ -7,30 +7,25 @@ from moorage.engines.host.configuration import PODS, HostConfiguration
 from moorage.engines.images.base_images import toolbox_of_images
 from moorage.engines.kind import EngineKind, EngineOptions
 from moorage.errors import ConfigurationInvalid
-from moorage.planning.toolbox import Dockerfiles, Toolbox
+from moorage.planning.toolbox import Dockerfiles
 
-CAPABILITIES = Capabilities(volumes=True, caches=False)
+CAPABILITIES = Capabilities(volumes=True, caches=True, dockerfiles=True)
 
 
 def _make(configuration: HostConfiguration, options: EngineOptions) -> Engine:
-    for name in ("registry", "own_image"):
+    for name in ("registry", "own_image", "builder"):
         if not getattr(options.cluster, name):
             raise ConfigurationInvalid(f"kubernetes_{name} is needed for isolation = kubernetes")
     # lightkube and what it needs are imported only where a cluster is used.
-    from moorage.engines.kubernetes.building.builds import builder_of  # noqa: PLC0415
     from moorage.engines.kubernetes.engine import KubernetesEngine  # noqa: PLC0415
+    from moorage.engines.kubernetes.images import opened_images  # noqa: PLC0415
 
     return KubernetesEngine(
         configuration,
         options.cluster,
         keeps=options.keeps,
-        make_builder=partial(builder_of, configuration, options),
+        make_builder=partial(opened_images, configuration, options),
     )
-
-
-def _offered(own: Toolbox, options: EngineOptions) -> Toolbox:
-    builds = bool(options.cluster.docker_host)
-    return toolbox_of_images(own, Dockerfiles.ROOTLESS if builds else Dockerfiles.NONE)
 
 
 KIND = EngineKind(
@@ -43,6 +38,6 @@ KIND = EngineKind(
     make=_make,
     machine_bound=False,
     folder=PODS,
-    offered=_offered,
+    offered=lambda own, _options: toolbox_of_images(own, Dockerfiles.ROOTLESS),
     exports=None,
 )

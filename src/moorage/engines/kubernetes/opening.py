@@ -46,7 +46,7 @@ def connected(
         writes=keeps is not None,
         beside=POSITION,
     )
-    found = read_configuration(file=options.config, context=options.context)
+    found = read_configuration(options.config)
     cluster = Cluster(found, keeps=keeps or always)
     observed = Observed(cluster, instance=options.prefix, clock=clock, on_pod=on_pod)
     return Shared(

@@ -33,7 +33,6 @@ def networks(options: ClusterOptions, configuration: HostConfiguration) -> Netwo
     return Networks(
         gateway_namespace=options.gateway_namespace,
         gateway_networks=options.gateway_networks,
-        gateway_port=options.build_port,
         cluster=options.networks,
         deny=configuration.deny,
         allow=configuration.allow,
@@ -53,9 +52,7 @@ def quota(options: ClusterOptions) -> Quota:
     """Returns what a wallet may have at the same time."""
     return Quota(
         apps=options.apps_per_wallet,
-        builds=options.builds_per_wallet,
         app=options.app,
-        build=options.build,
     )
 
 

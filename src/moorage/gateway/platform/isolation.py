@@ -174,21 +174,15 @@ def _cluster(settings: Settings) -> ClusterOptions:
     return ClusterOptions(
         app=app_limits(settings),
         build=build_limits(settings),
-        builds_per_wallet=settings.builds_per_wallet,
         apps_per_wallet=_APPS_PER_WALLET,
         config=settings.kubernetes_config,
-        context="",
         prefix=settings.kubernetes_namespace,
         registry=settings.kubernetes_registry,
         registry_credentials=settings.kubernetes_registry_credentials,
         pull_credentials=settings.kubernetes_pull_credentials,
-        base_days=settings.kubernetes_base_days,
-        base_bytes=settings.kubernetes_base_gib * 1024**3,
+        builder=settings.kubernetes_builder,
+        builder_certificates=settings.kubernetes_builder_certificates,
         own_image=settings.kubernetes_own_image,
-        build_url=settings.kubernetes_build_url,
-        build_host=settings.kubernetes_build_host,
-        build_port=settings.kubernetes_build_port,
-        architecture=settings.kubernetes_architecture,
         runtime_class=settings.kubernetes_runtime_class,
         user_namespaces=settings.kubernetes_user_namespaces,
         storage_class=settings.kubernetes_storage_class,
@@ -197,8 +191,6 @@ def _cluster(settings: Settings) -> ClusterOptions:
         gateway_namespace=settings.kubernetes_gateway_namespace,
         gateway_networks=settings.kubernetes_gateway_networks,
         memory_bytes=0,
-        docker_host=settings.kubernetes_docker_host,
-        docker_certificates=settings.kubernetes_docker_certificates,
     )
 
 

@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,17 +93,17 @@ def _has_open(links: list[str], data_dir: Path) -> bool:
     return any(link.startswith(f"{data_dir}/") for link in links)
 
 
-_ENGINE, _CLUSTER = "docker", "kubernetes"
+_ENGINE, _CLUSTER, _BUILDER = "docker", "kubernetes", "builder"
 _ELSEWHERE = (
-    "it is another machine, which the gateway does not hold: see there that builds are bounded, and"
-    " reach nothing private (docs/kubernetes.md, Dockerfiles)"
+    "the gateway does not hold it: see there that builds are bounded, and reach nothing private"
+    " (docs/kubernetes.md, Builds)"
 )
 
 
 async def check_docker(settings: Settings) -> list[Finding]:
     """Returns what is found out without changing anything; nothing where no daemon is used."""
     used = {kind.name for kind in isolation.kinds(settings)}
-    if _CLUSTER in used and settings.kubernetes_docker_host:
+    if _CLUSTER in used:
         return await _check_builder(settings)
     if _ENGINE not in used:
         return []
@@ -127,29 +128,28 @@ async def check_docker(settings: Settings) -> list[Finding]:
 
 
 async def _check_builder(settings: Settings) -> list[Finding]:
-    """Returns the findings about the daemon that builds a cluster's Dockerfiles."""
+    """Returns the findings about what builds a cluster's images."""
     # As above.
-    from moorage.engines.dockerd.daemon import DaemonFailed, connect_anywhere  # noqa: PLC0415
-    from moorage.engines.dockerd.workshop import missing_for_builds  # noqa: PLC0415
+    from moorage.engines.dockerd.opening import BuilderPlace, missing_for_builds  # noqa: PLC0415
 
-    host, certificates = settings.kubernetes_docker_host, settings.kubernetes_docker_certificates
-    remedy = "set kubernetes_docker_host and kubernetes_docker_certificates right"
+    place = BuilderPlace(
+        address=settings.kubernetes_builder,
+        certificates=settings.kubernetes_builder_certificates,
+        subnet="",
+    )
+    remedy = "set kubernetes_builder and kubernetes_builder_certificates right"
     try:
-        daemon = await connect_anywhere(host, certificates)
-    except (ConfigurationInvalid, DaemonFailed) as error:
-        return [Finding("dockerfiles", ok=False, detail=str(error), remedy=remedy)]
-    try:
-        missing = [each.partition(": ") for each in missing_for_builds(daemon)]
-    finally:
-        await daemon.close()
+        with tempfile.TemporaryDirectory() as scratch:
+            missing = await missing_for_builds(place, Path(scratch) / "buildx")
+    except ConfigurationInvalid as error:
+        return [Finding(_BUILDER, ok=False, detail=str(error), remedy=remedy)]
     if missing:
-        return [Finding("dockerfiles", ok=False, detail=it, remedy=how) for it, _, how in missing]
-    known = f"Docker {daemon.info.get('ServerVersion', '')} builds them"
-    return [
-        Finding(
-            "dockerfiles", ok=True, detail=known if daemon.is_here else f"{known}; {_ELSEWHERE}"
-        )
-    ]
+        parts = [each.partition(": ") for each in missing]
+        return [
+            Finding(_BUILDER, ok=False, detail=it, remedy=how or remedy) for it, _, how in parts
+        ]
+    detail = place.address if place.is_here else f"{place.address}; {_ELSEWHERE}"
+    return [Finding(_BUILDER, ok=True, detail=detail)]
 
 
 OLDEST_KUBERNETES = (1, 31)
@@ -171,7 +171,7 @@ async def check_cluster(settings: Settings) -> list[Finding]:
     from moorage.engines.kubernetes.opening import missing_permissions  # noqa: PLC0415
 
     try:
-        cluster = Cluster(read_configuration(file=settings.kubernetes_config, context=""))
+        cluster = Cluster(read_configuration(settings.kubernetes_config))
         try:
             return judge_cluster(await cluster.version(), await missing_permissions(cluster))
         finally:

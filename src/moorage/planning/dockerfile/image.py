@@ -44,11 +44,6 @@ def planned(
 
     Raises RuntimeUnsupported, naming the line, and InvalidField for commands beside it.
     """
-    if how is Dockerfiles.NONE:
-        raise RuntimeUnsupported(
-            "settings.hasDockerfile",
-            "this gateway builds no Dockerfiles; send hasDockerfile: false to plan from the files",
-        )
     if not folder.has(FILE):
         where = f" in {folder.directory}" if folder.directory else ""
         raise RuntimeUnsupported(

@@ -1,50 +1,60 @@
-"""How Docker's builder is called."""
+"""How BuildKit is called, by a Docker daemon or as a buildkitd."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from moorage.engines.dockerd.buildx import Build
+from moorage.engines.dockerd import buildx
+from moorage.engines.dockerd.buildx import Build, Output
+
+BUILD = Build(
+    dockerfile=Path("/run/x/Dockerfile"),
+    context=Path("/source"),
+    image="moorage-a:b.c",
+    labels={"moorage.instance": "a"},
+    cgroup_parent="/moorage-a/builds/d-0",
+    cache_scope="feed",
+    contexts={"tool-uv": "/bin"},
+    arguments={"GREETING": "hello = $HOME"},
+    secrets={"TOKEN": Path("/run/x/secrets/0")},
+)
+COMMON = [
+    *("--network", "default", "--provenance", "false", "--ulimit", "core=1:1"),
+    *("--build-arg", "BUILDKIT_SANDBOX_HOSTNAME=feed"),
+    *("--build-arg", "BUILDKIT_CACHE_MOUNT_NS=feed"),
+    *("--label", "moorage.instance=a", "--build-context", "tool-uv=/bin"),
+    *("--build-arg", "GREETING=hello = $HOME", "--secret", "id=TOKEN,src=/run/x/secrets/0"),
+]
 
 
-def build(*, pulls: bool) -> list[str]:
-    return Build(
-        dockerfile=Path("/run/x/Dockerfile"),
-        context=Path("/source"),
-        tag="moorage-a:b.c",
-        labels={"moorage.instance": "a"},
-        cgroup_parent="/moorage-a/builds/d-0",
-        cache_scope="feed",
-        contexts={"tool-uv": Path("/bin")},
-        arguments={"GREETING": "hello = $HOME"},
-        secrets={"TOKEN": Path("/run/x/secrets/0")},
-        pulls=pulls,
-    ).argv
+def begun(builder: str) -> list[str]:
+    words = ["docker", "buildx", "build", "--builder", builder, "--progress", "plain"]
+    return [*words, "--file", "/run/x/Dockerfile"]
 
 
-def test_builder_is_told_of_limits_cache_arguments_and_files_of_secrets() -> None:
-    words = "\0".join(build(pulls=False))
-    for said in (
-        "--cgroup-parent\0/moorage-a/builds/d-0",
-        "--network\0default",
-        "--build-arg\0BUILDKIT_SANDBOX_HOSTNAME=feed",
-        "--build-arg\0BUILDKIT_CACHE_MOUNT_NS=feed",
-        "--build-arg\0GREETING=hello = $HOME",
-        "--secret\0id=TOKEN,src=/run/x/secrets/0",
-        "--build-context\0tool-uv=/bin",
-        "--file\0/run/x/Dockerfile",
-        "--tag\0moorage-a:b.c",
-    ):
-        assert said in words
-    assert words.endswith("\0/source")
+def test_daemon_builds_under_a_name_in_a_control_group() -> None:
+    group = ["--cgroup-parent", "/moorage-a/builds/d-0"]
+    expected = [*begun("default"), "--tag", "moorage-a:b.c", *group, *COMMON, "/source"]
+    assert BUILD.argv == expected
 
 
-def test_images_of_this_machine_are_not_used_where_all_are_pulled() -> None:
-    assert "--pull" in build(pulls=True)
-    assert "--pull" not in build(pulls=False)
+def test_buildkitd_builds_and_then_pushes_what_it_built() -> None:
+    remote = replace(BUILD, builder="moorage", cgroup_parent="", image="registry.example/a:b")
+    built = replace(remote, output=Output.NONE, pulls=True)
+    outcome = ["--output", "type=cacheonly"]
+    assert built.argv == [*begun("moorage"), *outcome, *COMMON, "--pull", "/source"]
+    pushed = ["--output", "type=image,name=registry.example/a:b,push=true,store=false"]
+    assert replace(remote, output=Output.REGISTRY).argv == [
+        *begun("moorage"), *pushed, *COMMON, "/source",
+    ]  # fmt: skip
 
 
-def test_daemon_on_another_machine_chooses_the_group_itself() -> None:
-    elsewhere = Build(
-        dockerfile=Path("/x"), context=Path("/y"), tag="t", labels={}, cgroup_parent="",
-        cache_scope="feed",
-    )  # fmt: skip
-    assert "--cgroup-parent" not in elsewhere.argv
+def test_buildkitd_gets_a_name_with_the_certificates_of_both_sides() -> None:
+    made = ["docker", "buildx", "create", "--driver", "remote", "--name", "moorage"]
+    assert buildx.create("moorage", "unix:///run/buildkitd", None) == [
+        *made,
+        "unix:///run/buildkitd",
+    ]
+    files = "cacert=/keys/ca.pem,cert=/keys/cert.pem,key=/keys/key.pem"
+    address = "tcp://builder.example:1234"
+    expected = [*made, "--driver-opt", files, address]
+    assert buildx.create("moorage", address, Path("/keys")) == expected

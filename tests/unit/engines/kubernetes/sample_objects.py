@@ -1,20 +1,16 @@
 """One of each object that the gateway makes in a cluster, as golden files and schemas see them."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from moorage.engines.engine import Limits
 from moorage.engines.kubernetes.objects import (
     App,
-    Build,
     Manifest,
     Networks,
     PodOptions,
     Quota,
     SelfTest,
-    Step,
     app_objects,
-    build_objects,
     namespace_objects,
     pull_secret,
     self_test_objects,
@@ -36,7 +32,6 @@ APP_LIMITS = Limits(
     disk_bytes=1024 * MIB,
     volume_bytes=2048 * MIB,
 )
-BUILD_LIMITS = Limits(memory_bytes=2048 * MIB, cpu_millis=2000, pids=512, disk_bytes=1024 * MIB)
 
 PLAIN = PodOptions(instance="3f2a1b")
 STRICT = PodOptions(
@@ -47,10 +42,9 @@ STRICT = PodOptions(
     resolvers=("9.9.9.9",),
     stop_seconds=10,
 )
-INSIDE = Networks(gateway_namespace="moorage", gateway_port=8404)
+INSIDE = Networks(gateway_namespace="moorage")
 OUTSIDE = Networks(
     gateway_networks=("192.0.2.10/32",),
-    gateway_port=8404,
     cluster=("10.244.0.0/16", "10.96.0.0/12", "203.0.113.0/24", "fd00::/48"),
     deny=("198.51.100.0/24",),
     allow=("10.1.2.0/24",),
@@ -73,41 +67,6 @@ def app(*, volume: str | None = None) -> App:
     )
 
 
-def build() -> Build:
-    return Build(
-        deployment_id=DEPLOYMENT,
-        owner=OWNER,
-        namespace=NAMESPACE,
-        own_image=f"registry.example/moorage/moorage@{DIGEST}",
-        image=f"registry.example/hub/node@{DIGEST}",
-        directory="web",
-        steps=[
-            Step(name="program-maven", command="cp", image="maven@sha256:00", writes_tools=True),
-            Step(name="install", command="npm ci"),
-            Step(name="build", command="echo $(id) $$"),
-        ],
-        fetch=["python", "-m", "fetch"],
-        pack=["python", "-m", "pack"],
-        source_url="http://gateway.example:8404/source/secret-of-fetch",
-        result_url="http://gateway.example:8404/result/secret-of-pack",
-        limits=BUILD_LIMITS,
-        timeout_seconds=480,
-        environment={"NPM_TOKEN": "secret-of-steps"},
-        keep=["python", "-m", "keep"],
-        install_url="http://gateway.example:8404/install/secret-of-keep",
-    )
-
-
-def later_build() -> Build:
-    """One for which an earlier one has installed everything."""
-    return replace(
-        build(),
-        steps=build().steps[2:],
-        installed=f"registry.example/moorage/wallet/install@{DIGEST}",
-        keep=(),
-    )
-
-
 def volume_pod() -> VolumePod:
     return VolumePod(
         volume_id=VOLUME,
@@ -123,7 +82,7 @@ def volume_pod() -> VolumePod:
 
 
 def quota() -> Quota:
-    return Quota(apps=10, builds=1, app=APP_LIMITS, build=BUILD_LIMITS)
+    return Quota(apps=10, app=APP_LIMITS)
 
 
 def self_test() -> SelfTest:
@@ -159,10 +118,7 @@ def registry_secret() -> Manifest:
 SAMPLES: Mapping[str, list[Manifest]] = {
     "app": app_objects(app(), PLAIN),
     "app-strict-with-volume": app_objects(app(volume=VOLUME), STRICT),
-    "build": build_objects(build(), PLAIN),
-    "build-strict": build_objects(build(), STRICT),
     "volume-pod": volume_pod_objects(volume_pod(), STRICT),
-    "build-later": build_objects(later_build(), PLAIN),
     "namespace": namespaced(INSIDE),
     "namespace-outside": namespaced(OUTSIDE),
     "self-test": self_test_objects(self_test(), INSIDE, STRICT),

@@ -17,9 +17,7 @@ from sample_objects import (
     STRICT,
     VOLUME,
     app,
-    build,
     containers,
-    later_build,
     namespaced,
     pod_specs,
 )
@@ -156,73 +154,6 @@ def test_app_may_listen_below_1024_in_its_own_pod(is_own_image: bool) -> None:
     assert spec["securityContext"]["sysctls"] == sysctls
 
 
-# Builds
-
-
-def test_steps_hold_no_token_and_own_containers_no_variable() -> None:
-    variables, urls, _ = SAMPLES["build"]
-    (spec,) = pod_specs(SAMPLES["build"])
-    own = [it for it in containers(spec) if it["name"] in {"fetch", "keep", "pack"}]
-    steps = [it for it in containers(spec) if it not in own]
-    read = {
-        container["name"]: [it["valueFrom"]["secretKeyRef"]["key"] for it in container["env"]]
-        for container in own
-    }
-    assert read == {
-        "fetch": ["MOORAGE_SOURCE_URL"],
-        "keep": ["MOORAGE_INSTALL_URL"],
-        "pack": ["MOORAGE_RESULT_URL"],
-    }
-    assert set(urls["data"]) == {name for names in read.values() for name in names}
-    assert not any("envFrom" in container for container in own)
-    for step in steps:
-        assert "env" not in step
-        assert [it["secretRef"]["name"] for it in step["envFrom"]] == [
-            variables["metadata"]["name"]
-        ]
-
-
-def test_steps_run_in_order_and_before_their_result_is_packed() -> None:
-    (spec,) = pod_specs(SAMPLES["build"])
-    names = [it["name"] for it in spec["initContainers"]]
-    assert names == ["fetch", "program-maven", "install", "keep", "build"]
-    assert [it["name"] for it in spec["containers"]] == ["pack"]
-
-
-def test_what_was_installed_before_is_laid_down_first_without_token_or_variable() -> None:
-    (spec,) = pod_specs(SAMPLES["build-later"])
-    assert [it["name"] for it in spec["initContainers"]] == ["installed", "fetch", "build"]
-    laying = spec["initContainers"][0]
-    assert laying["image"] == later_build().installed
-    assert not {"env", "envFrom"} & set(laying)
-    assert [it["name"] for it in laying["volumeMounts"]] == ["app", "home"]
-
-
-def test_programs_are_put_beside_the_app_only_by_what_may_do_so() -> None:
-    (spec,) = pod_specs(SAMPLES["build"])
-    writing = [
-        it["name"]
-        for it in containers(spec)
-        for mounted in it["volumeMounts"]
-        if mounted["mountPath"] == "/opt/moorage" and not mounted.get("readOnly")
-    ]
-    assert writing == ["fetch", "program-maven", "keep"]
-    _, program, install, _, _ = spec["initContainers"]
-    assert (program["image"], install["image"]) == ("maven@sha256:00", build().image)
-
-
-def test_shell_sees_the_dollars_of_a_command() -> None:
-    """Kubernetes makes one of two dollars, and puts a variable in place of `$(NAME)`."""
-    (spec,) = pod_specs(SAMPLES["build"])
-    assert spec["initContainers"][4]["command"] == ["/bin/sh", "-c", "echo $$(id) $$$$"]
-
-
-def test_result_is_packed_by_a_container_that_cannot_change_it() -> None:
-    (spec,) = pod_specs(SAMPLES["build"])
-    mounts = {it["mountPath"]: it.get("readOnly") for it in spec["containers"][0]["volumeMounts"]}
-    assert mounts == {"/app": True, "/home/app": True, "/opt/moorage": True}
-
-
 # Namespaces
 
 
@@ -243,16 +174,16 @@ def test_quota_has_room_for_a_new_version_beside_each_app() -> None:
     (quota,) = of_kind(namespaced(INSIDE), "ResourceQuota")
     hard = quota["spec"]["hard"]
     assert hard["pods"] == "21"
-    assert hard["limits.memory"] == str((20 * 512 + 2048) * 1024 * 1024)
-    assert hard["requests.cpu"] == f"{20 * 500 + 2000}m"
+    assert hard["limits.memory"] == str(21 * 512 * 1024 * 1024)
+    assert hard["requests.cpu"] == f"{21 * 500}m"
     assert hard["services.loadbalancers"] == hard["services.nodeports"] == "0"
 
 
-def test_container_can_be_as_large_as_a_build_and_is_else_as_small_as_an_app() -> None:
+def test_container_is_as_large_as_an_app_at_most_and_by_default() -> None:
     (found,) = of_kind(namespaced(INSIDE), "LimitRange")
     container = found["spec"]["limits"][0]
-    assert container["max"]["memory"] == str(2048 * 1024 * 1024)
-    assert container["default"]["memory"] == str(APP_LIMITS.memory_bytes)
+    assert container["max"] == container["default"] == container["defaultRequest"]
+    assert container["max"]["memory"] == str(APP_LIMITS.memory_bytes)
 
 
 # Networks
@@ -286,10 +217,9 @@ def _is_in(block: Manifest | None, address: str) -> bool:
     return not any(ip_address(address) in ip_network(it) for it in block.get("except", ()))
 
 
-@pytest.mark.parametrize("name", ["apps", "builds"])
 @pytest.mark.parametrize("networks", [INSIDE, OUTSIDE], ids=["inside", "outside"])
-def test_pods_reach_the_public_internet_and_nothing_private(networks: Networks, name: str) -> None:
-    spec = policy(networks, name)
+def test_pods_reach_the_public_internet_and_nothing_private(networks: Networks) -> None:
+    spec = policy(networks, "apps")
     assert lets_pass(spec, "93.184.216.34", 443)
     assert lets_pass(spec, "93.184.216.34", 443, "UDP")
     for address in (
@@ -319,29 +249,21 @@ def test_operator_denies_and_allows_networks() -> None:
 
 
 def test_only_port_53_of_a_private_resolver_is_reached() -> None:
-    networks = Networks(gateway_namespace="moorage", gateway_port=8404, resolvers=("10.9.9.9",))
+    networks = Networks(gateway_namespace="moorage", resolvers=("10.9.9.9",))
     spec = policy(networks, "apps")
     assert lets_pass(spec, "10.9.9.9", 53, "UDP")
     assert lets_pass(spec, "10.9.9.9", 53)
     assert not lets_pass(spec, "10.9.9.9", 443)
 
 
-def test_apps_are_reached_by_gateways_alone_and_builds_by_nobody() -> None:
+def test_apps_are_reached_by_gateways_alone_and_reach_none() -> None:
     inside, outside = policy(INSIDE, "apps"), policy(OUTSIDE, "apps")
     (peer,) = inside["ingress"][0]["from"]
     named = {"kubernetes.io/metadata.name": "moorage"}
     assert peer["namespaceSelector"]["matchLabels"] == named
     assert peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "gateway"
     assert outside["ingress"] == [{"from": [{"ipBlock": {"cidr": "192.0.2.10/32"}}]}]
-    assert policy(INSIDE, "builds")["ingress"] == []
-
-
-def test_builds_alone_reach_one_port_of_the_gateways() -> None:
-    assert lets_pass(policy(OUTSIDE, "builds"), "192.0.2.10", 8404)
-    # 192.0.2.0/24 is a network for documentation, which is not private: apps reach it as any other.
-    ports = [rule["ports"] for rule in policy(INSIDE, "builds")["egress"] if _is_of_gateways(rule)]
-    assert ports == [[{"protocol": "TCP", "port": 8404}]]
-    assert not any(map(_is_of_gateways, policy(INSIDE, "apps")["egress"]))
+    assert not any(map(_is_of_gateways, inside["egress"]))
 
 
 def _is_of_gateways(rule: Manifest) -> bool:

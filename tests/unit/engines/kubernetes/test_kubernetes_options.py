@@ -25,21 +25,15 @@ def options(
     return ClusterOptions(
         app=LIMITS,
         build=LIMITS,
-        builds_per_wallet=1,
         apps_per_wallet=1,
         config="",
-        context="",
         prefix="moorage",
         registry="registry.example",
         registry_credentials="",
         pull_credentials="",
-        base_days=30,
-        base_bytes=1 << 40,
+        builder="unix:///builder",
+        builder_certificates="",
         own_image="moorage",
-        build_url="http://10.0.0.1:8404",
-        build_host="0.0.0.0",
-        build_port=8404,
-        architecture="amd64",
         runtime_class="gvisor",
         user_namespaces=True,
         storage_class="",
@@ -56,7 +50,6 @@ def test_pods_and_their_policies_have_the_operators_resolvers_and_networks() -> 
     assert pod_options(chosen, HERE).resolvers == ("9.9.9.9",)
     found = networks(chosen, HERE)
     assert (found.resolvers, found.cluster) == (("9.9.9.9",), ("203.0.113.0/24",))
-    assert (found.deny, found.gateway_port) == (("9.0.0.0/8",), 8404)
 
 
 @pytest.mark.parametrize(

@@ -95,14 +95,14 @@ class Change:
     object: Manifest
 
 
-def read_configuration(*, file: str, context: str) -> SingleConfig:
+def read_configuration(file: str) -> SingleConfig:
     """Returns how to reach the cluster: by a kubeconfig, or as a pod of it where `file` is empty.
 
     Raises ConfigurationInvalid.
     """
     try:
         if file:
-            found = KubeConfig.from_file(Path(file)).get(context or None)
+            found = KubeConfig.from_file(Path(file)).get(None)
         else:
             found = KubeConfig.from_service_account().get()
     except (ConfigError, KeyError, OSError, ValueError, msgspec.ValidationError) as error:

@@ -1,15 +1,12 @@
 """What all deployments of a gateway share in a cluster."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from moorage.clock import Clock
 from moorage.engines.engine import BuildSpec
-from moorage.engines.images.layer import Layer
 from moorage.engines.kubernetes.cluster.claims import Claims
 from moorage.engines.kubernetes.cluster.client import Cluster
 from moorage.engines.kubernetes.cluster.namespaces import Namespaces
@@ -25,25 +22,6 @@ Log: TypeAlias = Callable[[Sequence[str]], Awaitable[None]]
 """Writes lines into the log of a build."""
 
 
-class Tickets(Protocol):
-    """The URLs of one exchange with a pod, and what has come of it."""
-
-    @property
-    def source_url(self) -> str:
-        """Where the pod gets a file."""
-        ...
-
-    @property
-    def result_url(self) -> str:
-        """Where it leaves an archive."""
-        ...
-
-    @property
-    def result(self) -> "asyncio.Future[Layer]":
-        """What it has left."""
-        ...
-
-
 class BuiltImage(Protocol):
     """The image of a deployment."""
 
@@ -57,7 +35,7 @@ class ImageBuilder(Protocol):
     """Makes the images of deployments, and keeps them in the operator's registry."""
 
     async def build(self, spec: BuildSpec, log: Log) -> BuiltImage:
-        """Builds in the wallet's namespace, which is there. Raises DeployFailed."""
+        """Builds the image of a deployment. Raises DeployFailed, OSError."""
         ...
 
     async def copy(self, image: str, deployment_id: str) -> BuiltImage:
@@ -82,23 +60,6 @@ class ImageBuilder(Protocol):
         """Copies what a build left in `/app` into the new directory `target`.
 
         As `Engine.export_files`. Raises DeployFailed, OSError.
-        """
-        ...
-
-    def offered(
-        self, *, source: Path, result: Path, max_bytes: int
-    ) -> AbstractAsyncContextManager[Tickets]:
-        """As `Exchange.offered`."""
-        ...
-
-    async def collect(self) -> None:
-        """Removes what images were made from and no build needs. Raises OSError."""
-        ...
-
-    async def collect_installs(self, wallet: str, *, is_over: bool) -> None:
-        """Removes what installs of a wallet have made and nobody needs; with `is_over`, all.
-
-        `wallet` is its hash. Raises OSError.
         """
         ...
 

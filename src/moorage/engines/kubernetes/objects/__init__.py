@@ -4,7 +4,6 @@
 """
 
 from moorage.engines.kubernetes.objects.app import App, app_objects, volume_claim
-from moorage.engines.kubernetes.objects.build import Build, Step, build_objects
 from moorage.engines.kubernetes.objects.labels import record_name
 from moorage.engines.kubernetes.objects.namespace import Quota, namespace_objects, pull_secret
 from moorage.engines.kubernetes.objects.network import Networks
@@ -14,15 +13,12 @@ from moorage.engines.kubernetes.objects.self_test import SelfTest, self_test_obj
 
 __all__ = [
     "App",
-    "Build",
     "Manifest",
     "Networks",
     "PodOptions",
     "Quota",
     "SelfTest",
-    "Step",
     "app_objects",
-    "build_objects",
     "namespace_objects",
     "pull_secret",
     "questions",

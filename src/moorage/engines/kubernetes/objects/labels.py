@@ -13,7 +13,6 @@ WALLET_LABEL = "moorage.dev/wallet"  # a hash: see `wallet_hash`
 DEPLOYMENT_LABEL = "moorage.dev/deployment"
 VOLUME_LABEL = "moorage.dev/volume"
 PART_LABEL = "moorage.dev/part"
-INSTALL_LABEL = "moorage.dev/install"  # of an image: the key of the install below its files
 
 OWNER_ANNOTATION = "moorage.dev/owner"  # the wallet's address, of its namespace
 GATEWAY_LABELS: Mapping[str, str] = {
@@ -29,7 +28,6 @@ class Part(StrEnum):
     """What an object is for."""
 
     APP = "app"
-    BUILD = "build"
     SELF_TEST = "self-test"
     RECORD = "record"
     VOLUME = "volume"
@@ -53,11 +51,6 @@ def self_test_namespace(prefix: str, test: str) -> str:
 def app_name(deployment_id: str) -> str:
     """Returns the name of an app's Deployment, Secret and Service."""
     return f"{Part.APP}-{deployment_id}"
-
-
-def build_name(deployment_id: str) -> str:
-    """Returns the name of a build's pod and Secret."""
-    return f"{Part.BUILD}-{deployment_id}"
 
 
 def record_name(deployment_id: str) -> str:

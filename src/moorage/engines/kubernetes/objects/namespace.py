@@ -20,6 +20,7 @@ from moorage.engines.kubernetes.objects.pod import Manifest, secret
 _SECURITY = "pod-security.kubernetes.io"
 _NAME = "moorage"  # of the ResourceQuota and of the LimitRange
 _VERSIONS = 2  # of an app at the same time: the new one starts beside the old one
+_VOLUME_PODS = 1  # of what fills or reads a volume
 _PULL_TYPE = "kubernetes.io/dockerconfigjson"
 _PULL_KEY = ".dockerconfigjson"
 
@@ -29,9 +30,7 @@ class Quota:
     """What a wallet may have in the cluster at the same time."""
 
     apps: int
-    builds: int
     app: Limits  # of one app, its volume included
-    build: Limits  # of one build
 
 
 def namespace_objects(
@@ -75,15 +74,14 @@ def pull_secret(name: str, namespace: str, *, instance: str, docker_config: str)
 
 
 def _resource_quota(quota: Quota, namespace: str, labels: dict[str, str]) -> Manifest:
-    app, build = quota.app, quota.build
-    running = quota.apps * _VERSIONS
+    app, pods = quota.app, quota.apps * _VERSIONS + _VOLUME_PODS
     amounts = {
-        "cpu": f"{running * app.cpu_millis + quota.builds * build.cpu_millis}m",
-        "memory": str(running * app.memory_bytes + quota.builds * build.memory_bytes),
-        "ephemeral-storage": str(running * app.disk_bytes + quota.builds * build.disk_bytes),
+        "cpu": f"{pods * app.cpu_millis}m",
+        "memory": str(pods * app.memory_bytes),
+        "ephemeral-storage": str(pods * app.disk_bytes),
     }
     hard = {
-        "pods": str(running + quota.builds),
+        "pods": str(pods),
         **{f"{kind}.{name}": it for kind in ("requests", "limits") for name, it in amounts.items()},
         "persistentvolumeclaims": str(quota.apps),
         "requests.storage": str(quota.apps * app.volume_bytes),
@@ -100,19 +98,19 @@ def _resource_quota(quota: Quota, namespace: str, labels: dict[str, str]) -> Man
 
 def _limit_range(quota: Quota, namespace: str, labels: dict[str, str]) -> Manifest:
     """Returns what one container may have, and gets if its pod says nothing."""
-    app, build = quota.app, quota.build
+    app = quota.app
     default = {
         "cpu": f"{app.cpu_millis}m",
         "memory": str(app.memory_bytes),
         "ephemeral-storage": str(app.disk_bytes),
     }
-    most = {
-        "cpu": f"{max(app.cpu_millis, build.cpu_millis)}m",
-        "memory": str(max(app.memory_bytes, build.memory_bytes)),
-        "ephemeral-storage": str(max(app.disk_bytes, build.disk_bytes)),
-    }
     limits: list[Manifest] = [
-        {"type": "Container", "default": default, "defaultRequest": dict(default), "max": most}
+        {
+            "type": "Container",
+            "default": default,
+            "defaultRequest": dict(default),
+            "max": dict(default),
+        }
     ]
     if app.volume_bytes:
         storage = {"storage": str(app.volume_bytes)}

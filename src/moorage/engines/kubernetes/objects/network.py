@@ -30,7 +30,6 @@ class Networks:
 
     gateway_namespace: str = ""  # of the gateways' own pods; "": they are outside the cluster
     gateway_networks: Sequence[str] = ()  # from where gateways outside the cluster connect
-    gateway_port: int  # where gateways hand out uploads and take built layers
     cluster: Sequence[str] = ()  # the cluster's own: pods, services, nodes
     deny: Sequence[str] = ()  # in addition to NOT_PUBLIC
     allow: Sequence[str] = ()  # although they are private
@@ -42,8 +41,6 @@ def network_policies(networks: Networks, namespace: str, labels: dict[str, str])
     names = _dns(networks.resolvers)
     into_the_world = [names, _public(networks)]
     gateways = _gateways(networks)
-    port = {"protocol": "TCP", "port": networks.gateway_port}
-    to_the_gateway = {"to": gateways, "ports": [port]}
     return [
         _policy("deny-all", namespace, labels, pods={}, ingress=[], egress=[]),
         _policy(
@@ -53,14 +50,6 @@ def network_policies(networks: Networks, namespace: str, labels: dict[str, str])
             pods=_pods_of(Part.APP, Part.SELF_TEST),
             ingress=[{"from": gateways}],
             egress=into_the_world,
-        ),
-        _policy(
-            "builds",
-            namespace,
-            labels,
-            pods=_pods_of(Part.BUILD),
-            ingress=[],
-            egress=[*into_the_world, to_the_gateway],
         ),
         _policy(
             "volumes",

@@ -13,8 +13,7 @@ from moorage.engines.kubernetes.cluster.pods import Pod, newest
 from moorage.engines.kubernetes.cluster.resources import DEPLOYMENTS, PODS, SECRETS, SERVICES
 from moorage.engines.kubernetes.cluster.shared import Shared
 from moorage.engines.kubernetes.objects.app import App, app_objects
-from moorage.engines.kubernetes.objects.build import urls_name
-from moorage.engines.kubernetes.objects.labels import app_name, build_name, wallet_hash
+from moorage.engines.kubernetes.objects.labels import app_name, wallet_hash
 from moorage.engines.kubernetes.running.record import Record
 from moorage.engines.kubernetes.running.starting import Patience, Starting
 from moorage.engines.kubernetes.running.variables import require_short
@@ -154,15 +153,13 @@ async def halt(shared: Shared, record: Record) -> None:
 
 
 async def remove_objects(shared: Shared, record: Record) -> None:
-    """Removes the app's objects; it has ended. Raises ClusterUnavailable, Refused.
-
-    Also what a gateway that was lost has left of its build.
-    """
-    name, build = app_name(record.deployment_id), build_name(record.deployment_id)
-    objects = [(resource, name) for resource in (DEPLOYMENTS, SERVICES, SECRETS)]
-    objects += [(PODS, build), (SECRETS, build), (SECRETS, urls_name(build))]
+    """Removes the app's objects; it has ended. Raises ClusterUnavailable, Refused."""
+    name, namespace = app_name(record.deployment_id), record.namespace
     await asyncio.gather(
-        *(shared.cluster.delete(it, name, namespace=record.namespace) for it, name in objects)
+        *(
+            shared.cluster.delete(it, name, namespace=namespace)
+            for it in (DEPLOYMENTS, SERVICES, SECRETS)
+        )
     )
 
 

@@ -1,1 +1,0 @@
-"""Builds the images of deployments in pods of the cluster."""

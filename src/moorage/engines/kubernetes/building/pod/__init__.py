@@ -1,1 +1,0 @@
-"""What runs in the pod of a build: it fetches files, keeps installs, packs a layer."""
