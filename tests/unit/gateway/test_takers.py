@@ -26,7 +26,7 @@ async def hold(lock, name, books, pay_to):
         return frozenset()
     async def identity(db):
         return books
-    takers.recipients.watched, takers.identity = watched, identity
+    takers.configuration.watched_recipients, takers.identity = watched, identity
     takers.ROOTS_LOCK_FILE, os.geteuid = Path(lock), lambda: 0
     chain = SimpleNamespace(chain=lambda name: SimpleNamespace(chain_id=1))
     settings = SimpleNamespace(chains={"c": chain}, relayer_key_file=None, gateway_name=name)
