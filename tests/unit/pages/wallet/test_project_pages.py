@@ -257,4 +257,4 @@ async def test_export_is_asked_for_on_the_settings_page_which_says_how_far_it_is
     asker = Asker(everything("words") | {f"POST /projects/{PROJECT}/exports": made})
     answer = await asker.post(f"{BASE}/settings/export")
     assert said in unescape(bytes(answer.body).decode())
-    assert asker.api.bodies == [{}]
+    assert asker.api.bodies[0] == {}
