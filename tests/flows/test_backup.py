@@ -2,16 +2,19 @@
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import shutil
 import subprocess
+import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from moorage.archive.project import FILES, VARIABLES, VOLUME, new_key, open_archive, unseal
 from moorage.backup.content import digest_of
 from support.clients.wallet import Wallet, fresh_name
 from support.gateway.gateway_fixture import DevGateway, running
@@ -94,6 +97,7 @@ async def test_gateway_saved_under_load_comes_back_on_an_empty_machine(tmp_path:
     image = f"apps/volumes/{deployed.body['projectId']}/disk.img"
     assert digest_of(tmp_path / "two" / image) == digest_of(old.data_dir / image)
 
+    await one_project_comes_out_of_it(tmp_path / "still", counter)
     refused = await moorage("restore", str(saved), "--data-dir", str(old.data_dir))
     assert (refused.returncode, "not empty" in refused.stderr) == (1, True)
     done = await moorage("restore", str(saved), "--data-dir", str(restored))
@@ -116,6 +120,32 @@ async def test_gateway_saved_under_load_comes_back_on_an_empty_machine(tmp_path:
                 await asyncio.sleep(0.2)
         report = await audit(new)
         assert report["ok"] is True, report
+
+
+async def one_project_comes_out_of_it(backup: Path, name: str) -> None:
+    """Files, volume and variables of one project, for its owner's key."""
+    private, public = new_key()
+    file = backup.with_name("one.tar")
+    done = await moorage(
+        *("restore", str(backup), "--project", name, "--to", str(file), "--public-key", public)
+    )
+    assert done.returncode == 0, done.stderr
+    with file.open("rb") as source:
+        archive = open_archive(source)
+        parts = {part.name: io.BytesIO() for part in archive.manifest.parts}
+        for part in archive.manifest.parts:
+            archive.copy_part(part, parts[part.name])
+    assert archive.manifest.left_out == {}
+    variables = json.loads(unseal(parts[VARIABLES].getvalue(), private))
+    assert variables["run"] == {"SECRET": "it's $afe"}
+    with tarfile.open(fileobj=io.BytesIO(parts[VOLUME].getvalue())) as volume:
+        visits = volume.extractfile("data/visits")
+        assert visits is not None
+        assert visits.read() == b"4"
+    with tarfile.open(fileobj=io.BytesIO(parts[FILES].getvalue())) as files:
+        assert "files/index.js" in files.getnames()
+    unknown = await moorage("restore", str(backup), "--project", "nobody-has-it")
+    assert (unknown.returncode, "no project" in unknown.stderr) == (1, True)
 
 
 async def exported(data_dir: Path) -> str:

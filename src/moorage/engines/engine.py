@@ -161,6 +161,50 @@ class Capabilities:
     written_files: bool = False  # an app can write beside its volume, and `read_volume` takes it
 
 
+class ProjectData(Protocol):
+    """What an export reads of a project: an engine, or the copies in a backup."""
+
+    async def export_files(
+        self, deployment_id: str, target: Path, *, without: Collection[str] = ()
+    ) -> None:
+        """Copies the files of a built app into the new directory `target`, to be built elsewhere.
+
+        Links are left out, and directories with a name in `without`. The app may be running. Raises
+        DeployFailed if there is no finished build, or its files are not kept apart from its image.
+        """
+        ...
+
+    async def read_volume(
+        self, volume_id: str, target: Path, *, max_bytes: int | None = None, written_by: str = ""
+    ) -> Tree | None:
+        """Writes a volume's files to the new file `target`; None for one that was never made.
+
+        Apps may be using it; what they write meanwhile may be missing. `max_bytes` is the volume's
+        own size by default. With `written_by`, takes what the app of that deployment has written
+        below its directory instead, at the same paths, without directories of tools. Raises
+        DeployFailed, also for more than `max_bytes`, ClusterUnavailable, OSError.
+        """
+        ...
+
+    async def read_log(
+        self,
+        deployment_id: str,
+        kind: LogKind,
+        *,
+        after: Cursor = 0,
+        since_ms: int = 0,
+        tail: int | None = None,
+        limit: int = 10_000,
+    ) -> LogPage:
+        """Returns lines of a log, oldest first, at most `limit`, and at most a mebibyte.
+
+        They begin after `after`, at the time `since_ms`, or at the last `tail` lines, whichever
+        comes last. Lines that were deleted are skipped. A cursor beyond the log's end starts at its
+        beginning. Empty if there is no log.
+        """
+        ...
+
+
 class EngineView(Protocol):
     """What every gateway may ask of an engine, also of one that another process has open."""
 
@@ -226,7 +270,7 @@ class EngineView(Protocol):
         ...
 
 
-class Engine(EngineView, Protocol):
+class Engine(EngineView, ProjectData, Protocol):
     """Builds and runs apps. Raises DeployFailed for failures that the app or its files caused."""
 
     async def open(self) -> str:
@@ -260,16 +304,6 @@ class Engine(EngineView, Protocol):
         """
         ...
 
-    async def export_files(
-        self, deployment_id: str, target: Path, *, without: Collection[str] = ()
-    ) -> None:
-        """Copies the files of a built app into the new directory `target`, to be built elsewhere.
-
-        Links are left out, and directories with a name in `without`. The app may be running. Raises
-        DeployFailed if there is no finished build, or its files are not kept apart from its image.
-        """
-        ...
-
     async def start(self, spec: InstanceSpec, *, timeout_seconds: float) -> Instance:
         """Starts the app unless it runs, waits until it listens, and finds its port."""
         ...
@@ -288,18 +322,6 @@ class Engine(EngineView, Protocol):
 
     async def volumes(self) -> set[str]:
         """Returns the ids of all volumes of which anything is on this machine."""
-        ...
-
-    async def read_volume(
-        self, volume_id: str, target: Path, *, max_bytes: int | None = None, written_by: str = ""
-    ) -> Tree | None:
-        """Writes a volume's files to the new file `target`; None for one that was never made.
-
-        Apps may be using it; what they write meanwhile may be missing. `max_bytes` is the volume's
-        own size by default. With `written_by`, takes what the app of that deployment has written
-        below its directory instead, at the same paths, without directories of tools. Raises
-        DeployFailed, also for more than `max_bytes`, ClusterUnavailable, OSError.
-        """
         ...
 
     async def write_volume(self, volume: NewVolume, tree: Tree) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from moorage.clock import Clock
-from moorage.engines.engine import Capabilities, Engine, Limits
+from moorage.engines.engine import Capabilities, Engine, Limits, ProjectData
 from moorage.engines.host.configuration import DEPLOYMENTS, HostConfiguration
 from moorage.loop import Keeps, always
 from moorage.planning.toolbox import Toolbox
@@ -55,7 +55,7 @@ class ClusterOptions:
     memory_bytes: int  # for all apps together; 0: what the nodes have
 
 
-class Exports(Protocol):
+class Exports(ProjectData, Protocol):
     """Copies an engine's files for a backup, while the gateway may be running.
 
     A gateway is restored by putting the copies where its engine keeps its files. Methods block, and

@@ -13,24 +13,31 @@ from pathlib import Path
 import msgspec
 
 from moorage import __version__
+from moorage.archive.project import Archive
 from moorage.backup.archive import unpack, write_archive
 from moorage.backup.content import digest_of
 from moorage.backup.manifest import FORMAT, NAME, Manifest, ManifestEntry
 from moorage.backup.staging import Staging
 from moorage.clock import Clock, SystemClock, iso_utc
+from moorage.core import Core
+from moorage.deploy.keeping.deleted.exports import Exporter, ExportFiles
 from moorage.engines.kind import Exports
+from moorage.engines.locks import Locks
 from moorage.engines.table import engine_kind
 from moorage.errors import BackupFailed, BackupInvalid, ConfigurationInvalid, SchemaUnknown
 from moorage.gateway.platform.isolation import run_directory
 from moorage.gateway.platform.opening import instance_id
-from moorage.gateway.state.secrets_key import KEY_FILE, missing_keys
+from moorage.gateway.state.secrets_key import KEY_FILE, keys_in, missing_keys
 from moorage.operate.books import require_newest
 from moorage.settings import Settings
+from moorage.storage.apps import projects
 from moorage.storage.migrate import NEWEST_REVISION, require_ours
 from moorage.storage.opening import DATABASE, open_database
 from moorage.storage.operation import acts
 from moorage.storage.operation.acts import Upkeep, UpkeepDone
 from moorage.storage.page_access import end_access
+from moorage.storage.several.leases import Leases
+from moorage.storage.vault import KEY_BYTES, Vault
 
 _STAGING = ".backup-"
 
@@ -117,6 +124,48 @@ def restore(archive: Path, data_dir: Path) -> Saved:
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     return Saved(manifest=manifest)
+
+
+def restore_project(archive: Path, name: str, target: Path, *, public_key: str | None) -> str:
+    """Writes an archive of one project of a backup to the new file `target`; returns its SHA-256.
+
+    Variables are sealed to `public_key` (X25519, in hex), if there is one, by whoever has the
+    backup's key. Raises BackupInvalid, BackupFailed, DeployFailed, OSError.
+    """
+    if target.exists():
+        raise BackupFailed(f"{target} exists. Name a file that does not.")
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as directory:
+        restored = Path(directory, "data")
+        restored.mkdir()
+        unpack(archive, restored)
+        _prepare(restored)
+        made = asyncio.run(_export_saved(restored, name, public_key))
+        made.path.replace(target)
+        return made.sha256
+
+
+async def _export_saved(data_dir: Path, name: str, public_key: str | None) -> Archive:
+    clock, db = SystemClock(), open_database(data_dir / DATABASE)
+    kind = engine_kind("root")  # the only one whose apps are in backups
+    if kind.exports is None:
+        raise BackupFailed("A backup has no apps of this engine.")
+    key = data_dir / KEY_FILE
+    core = Core(
+        db=db,
+        vault=Vault(keys_in(key) if key.exists() else [os.urandom(KEY_BYTES)]),
+        leases=Leases(db=db, holder="restore", clock=clock),
+        clock=clock,
+        data_dir=data_dir,
+    )
+    try:
+        project = await projects.by_name(db, name)
+        if project is None:
+            raise BackupFailed(f"The backup has no project {name}.")
+        saved = kind.exports(data_dir / "apps", data_dir / "mounts", clock)
+        exporter = Exporter(core, saved, ExportFiles(core), volume_locks=Locks())
+        return await exporter.make(project, public_key=public_key)
+    finally:
+        db.close()
 
 
 def _save_key(settings: Settings, directory: Path, *, with_key: bool) -> str:

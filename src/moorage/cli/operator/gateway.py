@@ -212,10 +212,13 @@ def restore(
     file: Path,
     /,
     *,
-    data_dir: Path,
+    data_dir: Path | None = None,
+    project: str = "",
+    to: Path | None = None,
+    public_key: str = "",
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Put a backup into an empty directory: all of it, or nothing.
+    """Put a backup into an empty directory: all of it, or nothing; or take one project out of it.
 
     Never run the old gateway and the new one at the same time: each would credit the same payments.
 
@@ -225,13 +228,29 @@ def restore(
         What `moorage backup` wrote.
     data_dir
         Where to; it must be empty, or not there yet.
+    project
+        Only write an archive of the project of this name, which its owner can deploy again.
+    to
+        With --project: the file to write, NAME.tar if not given.
+    public_key
+        With --project: the owner's key, to which the values of its variables are sealed.
     json
         Print one JSON document.
     """
+    from moorage.errors import InvalidField
     from moorage.operate.backup import restore as put_back
+    from moorage.operate.backup import restore_project
 
-    saved = put_back(file, data_dir.absolute())
     screen = Screen(json=json)
+    if project:
+        target = (to or Path(f"{project}.tar")).absolute()
+        sha256 = restore_project(file, project, target, public_key=public_key or None)
+        screen.document({"file": str(target), "sha256": sha256})
+        screen.result(f"{target}: sha256 {sha256}. Its owner deploys it: moorage deploy {target}")
+        return Exit.OK
+    if data_dir is None:
+        raise InvalidField("--data-dir", "say where to")
+    saved = put_back(file, data_dir.absolute())
     made_at = saved.manifest.created_at
     screen.document(
         {"data_dir": str(data_dir), "created_at": made_at}

@@ -3,25 +3,32 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from moorage.archive.tree import Tree
 from moorage.clock import Clock
 from moorage.engines.disks.copying import copy_disk, copy_image
-from moorage.engines.disks.disk import Disk
+from moorage.engines.disks.disk import AppDisk, Disk, capacity_bytes, mount_image
+from moorage.engines.disks.leaving import copy_files
 from moorage.engines.disks.volume import Volume
+from moorage.engines.failure import not_built
 from moorage.engines.host.record import Stage
+from moorage.engines.locks import checked
+from moorage.engines.logs.logs import Logs
+from moorage.engines.logs.reading import LogReading
 from moorage.engines.sandbox.record import Record
+from moorage.threads import in_thread
 
 _TRIES = 5
 _MADE_ANEW = ("record.json", "status.json", "disk.img")  # of a deployment's files
 
 
 @dataclass(frozen=True)
-class SandboxExports:
+class SandboxExports(LogReading):
     """`Exports` of the state and run directories that a `Sandbox` has."""
 
     state_dir: Path
@@ -47,16 +54,40 @@ class SandboxExports:
 
     def volume(self, volume_id: str, target: Path) -> bool:
         """As `Exports.volume`."""
-        volume = Volume(
-            directory=self.state_dir / "volumes" / volume_id,
-            mounts=self.run_dir / "volumes" / volume_id,
-        )
+        volume = self._volume(volume_id)
         if not volume.disk.image.exists():
             return False
         target.mkdir(parents=True)
         with volume.alone():
             copy_disk(volume.disk, target / "disk.img", self.clock)
         return True
+
+    async def export_files(
+        self, deployment_id: str, target: Path, *, without: Collection[str] = ()
+    ) -> None:
+        """As `ProjectData.export_files`, where no app runs."""
+        image = self.state_dir / "deployments" / deployment_id / "disk.img"
+        if not image.exists():
+            raise not_built("export")
+        disk = AppDisk(image=image, mount_point=self.run_dir / "disks" / deployment_id)
+        await in_thread(_copy_app, disk, target, without)
+
+    async def read_volume(
+        self, volume_id: str, target: Path, *, max_bytes: int | None = None, written_by: str = ""
+    ) -> Tree | None:
+        """As `ProjectData.read_volume`; what an app has written elsewhere is with its files."""
+        del written_by
+        return await in_thread(self._volume(volume_id).read, target, max_bytes=max_bytes)
+
+    def _logs(self, deployment_id: str) -> Logs:
+        directory = self.state_dir / "deployments" / checked(deployment_id)
+        return Logs(directory=directory, collecting=None, clock=self.clock)
+
+    def _volume(self, volume_id: str) -> Volume:
+        return Volume(
+            directory=self.state_dir / "volumes" / volume_id,
+            mounts=self.run_dir / "volumes" / volume_id,
+        )
 
     def _copy_files(self, source: Path, target: Path) -> None:
         for path in _files(source):
@@ -79,6 +110,14 @@ class SandboxExports:
             if was_mounted or unchanged:
                 return
         raise OSError(f"{disk.image} is mounted and unmounted all the time")
+
+
+def _copy_app(disk: AppDisk, target: Path, without: Collection[str]) -> None:
+    mount_image(disk.image, disk.mount_point)
+    try:
+        copy_files(disk.app, target, without=without, max_bytes=capacity_bytes(disk.app))
+    finally:
+        disk.unmount()
 
 
 def _files(directory: Path) -> Iterator[Path]:

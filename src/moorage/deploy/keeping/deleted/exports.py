@@ -27,13 +27,13 @@ from moorage.archive.tree import TreeRefused, write_tree
 from moorage.clock import iso_utc
 from moorage.core import Core
 from moorage.deploy.work.moving import INSTALLED
-from moorage.engines.engine import Engine
+from moorage.engines.engine import ProjectData
 from moorage.engines.locks import Locks
-from moorage.errors import DeployFailed, MoorageError, RateLimited
+from moorage.errors import DeployFailed, MoorageError, RateLimited, VariablesUnreadable
 from moorage.failpoints import failpoint
 from moorage.planning.plan import Plan, Settings, Stack
 from moorage.records.deployment import LogKind
-from moorage.records.project import Project, ProjectStatus
+from moorage.records.project import Project, ProjectStatus, Variables
 from moorage.storage.apps import deployments, domains, projects
 from moorage.storage.money import accounts
 from moorage.storage.operation import exports
@@ -160,7 +160,7 @@ class Exporter:
     """Makes archives of projects."""
 
     def __init__(
-        self, core: Core, runtime: Engine, files: ExportFiles, *, volume_locks: Locks
+        self, core: Core, runtime: ProjectData, files: ExportFiles, *, volume_locks: Locks
     ) -> None:
         """A move of a volume holds its lock as well."""
         self.files = files
@@ -243,7 +243,10 @@ class Exporter:
             after, left = page.next, left - sum(map(len, lines)) - 1
 
     async def _manifest(self, project: Project, draft: _Draft, public_key: str | None) -> Manifest:
-        variables = self._core.vault.open(project.variables, project.id)
+        try:
+            variables = self._core.vault.open(project.variables, project.id)
+        except VariablesUnreadable:  # of a backup without its key
+            variables, draft.left_out["variables"] = Variables(), "the key of the books is missing"
         has_any = bool(variables.run or variables.build)
         if has_any and public_key is not None:
             sealed = seal(msgspec.json.encode(variables), public_key)
