@@ -42,7 +42,7 @@ from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt, DryRun
 from moorage.deploy.entrance.warnings import refuse_credentials
 from moorage.deploy.entrance.written import Written
-from moorage.deploy.keeping.deleted.exports import ExportFiles
+from moorage.deploy.exports import ExportFiles
 from moorage.deploy.shared_uploads import SharedUploads
 from moorage.engines.engine import WrittenFiles
 from moorage.errors import DatabaseUnavailable, InvalidField, UploadNotFound

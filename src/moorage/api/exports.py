@@ -14,7 +14,7 @@ from moorage.api.http.request import parse_small, read_whole
 from moorage.archive.project import seal
 from moorage.clock import Clock, iso_utc
 from moorage.core import Core
-from moorage.deploy.keeping.deleted.exports import ExportFiles, ask_export
+from moorage.deploy.exports import ExportFiles, ask_export
 from moorage.errors import (
     ContentUnavailable,
     DatabaseUnavailable,
@@ -26,7 +26,7 @@ from moorage.errors import (
 from moorage.storage.database import Database
 from moorage.storage.operation import exports
 from moorage.storage.operation.exports import Export, ExportState
-from moorage.wire.exports import ExportBody, ExportItem
+from moorage.wire.projects import ExportBody, ExportItem
 
 PATH = "/exports/{token}"
 _MESSAGES = {

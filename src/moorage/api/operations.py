@@ -45,10 +45,11 @@ from moorage.wire.events import (
     WebhookRemoved,
     WebhookShown,
 )
-from moorage.wire.exports import ExportBody, ExportItem
 from moorage.wire.logs import LogBody, ProjectLogBody
 from moorage.wire.projects import (
     ChangeBody,
+    ExportBody,
+    ExportItem,
     ManageTokenMade,
     ManageTokensRevoked,
     ProjectAdopted,

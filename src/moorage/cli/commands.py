@@ -123,7 +123,7 @@ CLIENT_COMMANDS = (
         "Show traffic and resource use of a project's app.",
     ),
     Command("domains", "moorage.cli.projects:domains", "Have your own domains lead to a project."),
-    Command("export", "moorage.cli.exports:export", "Fetch an archive of a project."),
+    Command("export", "moorage.cli.projects:export", "Fetch an archive of a project."),
     Command("delete", "moorage.cli.projects:delete", "Stop a project and remove it for good."),
     Command("adopt", "moorage.cli.projects:adopt", "Have a project share your wallet's credits."),
     Command("dashboard", "moorage.cli.account:dashboard", "Print the address of your pages."),

@@ -20,11 +20,10 @@ from moorage.cli.progress import approver, payment_document, step_teller
 from moorage.cli.projects import find_project, status_text
 from moorage.cli.screen import Colour, Screen, counted
 from moorage.money import MicroUsd
-from moorage.sdk.archive import Collected, collect
+from moorage.sdk.archive import Collected, OpenExport, collect, read_export
 from moorage.sdk.budget import read_budget, read_dollars
 from moorage.sdk.client import Client, DeployRequest, Exported, Settings
 from moorage.sdk.errors import ClientMisconfigured, FilesWouldBeLost
-from moorage.sdk.exports import OpenExport, read_export
 from moorage.sdk.journal import Journal
 from moorage.sdk.payer import Approve, Bought, Payer, titled
 from moorage.sdk.signer import Signer

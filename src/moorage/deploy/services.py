@@ -14,13 +14,13 @@ from moorage.deploy.entrance.configuration import ProjectConfiguration
 from moorage.deploy.entrance.house_rules import HouseRules
 from moorage.deploy.entrance.price import Pricing
 from moorage.deploy.entrance.written import Written
+from moorage.deploy.exports import Exporter, ExportFiles, OwnerExports
 from moorage.deploy.keeping.asleep.sleep import Sleep
 from moorage.deploy.keeping.asleep.visits import MACHINES_LOG, Visits, log_number
 from moorage.deploy.keeping.asleep.wake import Wake
 from moorage.deploy.keeping.asleep.wake_elsewhere import WakeElsewhere
 from moorage.deploy.keeping.deleted.deletion import Deletion
 from moorage.deploy.keeping.deleted.evictions import Evictions
-from moorage.deploy.keeping.deleted.exports import Exporter, ExportFiles, OwnerExports
 from moorage.deploy.keeping.deleted.retention import Retention
 from moorage.deploy.keeping.kept_elsewhere import KeptElsewhere
 from moorage.deploy.keeping.reconciler import Reconciler

@@ -38,11 +38,10 @@ from moorage.mcp.tools.catalog import (
 )
 from moorage.mcp.tools.server import ToolCall, make_server
 from moorage.money import MICRO_USD_PER_USD, MicroUsd
-from moorage.sdk.archive import Collected, collect
+from moorage.sdk.archive import Collected, OpenExport, collect, read_export
 from moorage.sdk.budget import Budget
 from moorage.sdk.client import Client, DeployRequest, Exported, Settings
 from moorage.sdk.errors import AnswerLost, ClientError, FollowTimedOut, GatewayError, PaymentKept
-from moorage.sdk.exports import OpenExport, read_export
 from moorage.sdk.journal import Journal, Payment
 from moorage.sdk.payer import Bought, Payer, PayStep, titled
 from moorage.sdk.payment import Offer

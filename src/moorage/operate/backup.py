@@ -20,7 +20,7 @@ from moorage.backup.manifest import FORMAT, NAME, Manifest, ManifestEntry
 from moorage.backup.staging import Staging
 from moorage.clock import Clock, SystemClock, iso_utc
 from moorage.core import Core
-from moorage.deploy.keeping.deleted.exports import Exporter, ExportFiles
+from moorage.deploy.exports import Exporter, ExportFiles
 from moorage.engines.kind import Exports
 from moorage.engines.locks import Locks
 from moorage.engines.table import engine_kind

@@ -24,10 +24,11 @@ from moorage.wire.deploy import Deployed, UploadStored
 from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress
 from moorage.wire.domains import DomainItem, DomainList, DomainRemoved
 from moorage.wire.events import EventPage, WebhookMade, WebhookRemoved, WebhookShown
-from moorage.wire.exports import ExportBody, ExportItem
 from moorage.wire.logs import LogBody, LogItem
 from moorage.wire.projects import (
     ChangeBody,
+    ExportBody,
+    ExportItem,
     ProjectAdopted,
     ProjectChanged,
     ProjectDeleted,

@@ -10,7 +10,7 @@ import msgspec
 
 from moorage.content.directory import DirectoryStore
 from moorage.core import Core
-from moorage.deploy.keeping.deleted.exports import Exporter, ExportFiles
+from moorage.deploy.exports import Exporter, ExportFiles
 from moorage.engines.locks import Locks
 from moorage.records.project import Project
 from moorage.storage.database import Database

@@ -6,7 +6,7 @@ from Crypto.PublicKey import ECC
 from yard import Yard
 
 from moorage.archive.project import VARIABLES, Manifest, open_archive, unseal
-from moorage.deploy.keeping.deleted.exports import KEPT_MS, ask_export
+from moorage.deploy.exports import KEPT_MS, ask_export
 from moorage.errors import DeployFailed, FailureCause, RateLimited
 from moorage.failpoints import armed
 from moorage.records.project import Project, ProjectStatus, Variables

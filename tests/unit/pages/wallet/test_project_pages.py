@@ -19,8 +19,7 @@ from moorage.pages.wallet.project.env_file import read_env
 from moorage.pages.wallet.project.logs import MAX_MATCHES, PAGES_SEARCHED
 from moorage.records.deployment import DeploymentStatus
 from moorage.wire.credits import CreditEntry
-from moorage.wire.exports import ExportItem
-from moorage.wire.projects import ProjectChanged
+from moorage.wire.projects import ExportItem, ProjectChanged
 from support.gateway.clock import START_MS
 
 BASE = f"/wallet/projects/{PROJECT}"

@@ -8,8 +8,7 @@ from starlette.responses import Response
 from moorage.pages.wallet.api import ApiRefused
 from moorage.pages.wallet.project.shown import project_of
 from moorage.pages.wallet.view import View
-from moorage.wire.exports import ExportItem
-from moorage.wire.projects import ProjectChanged
+from moorage.wire.projects import ExportItem, ProjectChanged
 
 
 async def show_settings(view: View) -> Response:
