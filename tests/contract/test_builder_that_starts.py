@@ -7,7 +7,7 @@ import pytest
 
 from moorage.engines.dockerd.attempt import Attempt
 from moorage.engines.dockerd.buildx import Build
-from moorage.engines.dockerd.group import ElsewhereGroup
+from moorage.engines.dockerd.firewall import ElsewhereGroup
 from moorage.engines.engine import BuildSpec, Limits
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Plan, Stack

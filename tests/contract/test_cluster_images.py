@@ -20,9 +20,8 @@ import pytest
 
 from moorage.engines.engine import BuildSpec, InstanceSpec
 from moorage.engines.host.network import probe
-from moorage.engines.images.credentials import Credentials
-from moorage.engines.images.reference import Repository
-from moorage.engines.images.registry import Registry
+from moorage.engines.images.image import Repository
+from moorage.engines.images.registry import Credentials, Registry
 from moorage.engines.kubernetes.engine import KubernetesEngine
 from moorage.engines.kubernetes.objects.labels import wallet_hash
 from moorage.errors import DeployFailed, FailureCause

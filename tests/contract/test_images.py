@@ -14,7 +14,7 @@ import pytest
 from moorage.engines.docker.images import Images
 from moorage.engines.dockerd.builder import BuilderOptions
 from moorage.engines.dockerd.daemon import connect
-from moorage.engines.dockerd.group import BuildGroup, remove_everywhere
+from moorage.engines.dockerd.firewall import BuildGroup, remove_everywhere
 from moorage.engines.engine import BuildSpec, Limits
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.kernel.cgroup import BUILDS, Cgroups

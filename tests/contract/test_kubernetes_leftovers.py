@@ -10,7 +10,7 @@ import pytest
 
 from moorage.engines.engine import BuildSpec
 from moorage.engines.kind import ClusterOptions
-from moorage.engines.kubernetes.cluster import resources
+from moorage.engines.kubernetes.cluster import client
 from moorage.engines.kubernetes.cluster.client import Cluster as Connection
 from moorage.engines.kubernetes.cluster.client import Refused, read_configuration
 from moorage.engines.kubernetes.cluster.shared import Log
@@ -201,7 +201,7 @@ async def test_late_scaling_leaves_what_the_next_keeper_has_started_alone(
     keeper = make_engine(fake_cluster, tmp_path / "one", options=options)
     async with opened_engine(keeper), connected(options) as late:
         await build_and_start(keeper, source, plan())
-        seen = await late.get(resources.DEPLOYMENTS, app_name("first"), namespace=namespace)
+        seen = await late.get(client.DEPLOYMENTS, app_name("first"), namespace=namespace)
         await keeper.stop("first")
         await start(keeper, plan())
         with pytest.raises(Refused):
@@ -216,11 +216,11 @@ async def test_namespace_that_has_changed_since_it_was_seen_stays(
     engine = make_engine(fake_cluster, tmp_path / "state", options=options)
     async with opened_engine(engine), connected(options) as late:
         await build(engine, source, plan(), owner=OWNER)
-        seen = (await late.get(resources.NAMESPACES, name))["metadata"]
-        await late.delete(resources.NAMESPACES, name, seen={**seen, "resourceVersion": "1"})
-        await late.delete(resources.NAMESPACES, name, seen={**seen, "uid": "another"})
+        seen = (await late.get(client.NAMESPACES, name))["metadata"]
+        await late.delete(client.NAMESPACES, name, seen={**seen, "resourceVersion": "1"})
+        await late.delete(client.NAMESPACES, name, seen={**seen, "uid": "another"})
         assert named(fake_cluster, NAMESPACES, name)
-        assert (await late.get(resources.NAMESPACES, name))["metadata"] == seen
+        assert (await late.get(client.NAMESPACES, name))["metadata"] == seen
 
 
 async def test_close_leaves_namespaces_of_which_something_is_kept_alone(

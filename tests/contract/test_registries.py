@@ -11,15 +11,22 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from moorage.engines.images.credentials import Credentials, read_credentials
-from moorage.engines.images.manifest import (
+from moorage.engines.images.image import (
     OCI_MANIFEST,
     Content,
     Descriptor,
     Manifest,
+    Reference,
+    Repository,
+    parse_reference,
 )
-from moorage.engines.images.reference import Reference, Repository, parse_reference
-from moorage.engines.images.registry import NotInRegistry, Registry, RegistryFailed
+from moorage.engines.images.registry import (
+    Credentials,
+    NotInRegistry,
+    Registry,
+    RegistryFailed,
+    read_credentials,
+)
 from support.engines.registry_fixture import RegistryServer, started_registry
 
 CONFIG = "application/vnd.oci.image.config.v1+json"

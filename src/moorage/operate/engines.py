@@ -11,10 +11,9 @@ from moorage.clock import SystemClock
 from moorage.deploy.work.moving import queue_move
 from moorage.engines.docker.kind import KIND as DOCKER
 from moorage.engines.images.base_images import OF_THE_GATEWAY, BaseImages
-from moorage.engines.images.credentials import Credentials, read_credentials
+from moorage.engines.images.image import parse_reference
 from moorage.engines.images.recipe import images_of
-from moorage.engines.images.reference import parse_reference
-from moorage.engines.images.registry import Registry, RegistryFailed
+from moorage.engines.images.registry import Credentials, Registry, RegistryFailed, read_credentials
 from moorage.engines.sandbox.kind import KIND as SANDBOX
 from moorage.engines.table import engine_kind
 from moorage.errors import ConfigurationInvalid, InvalidField

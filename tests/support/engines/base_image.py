@@ -8,10 +8,8 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from moorage.engines.images.credentials import Credentials
-from moorage.engines.images.manifest import OCI_MANIFEST, Content
-from moorage.engines.images.reference import Reference, parse_repository
-from moorage.engines.images.registry import Registry
+from moorage.engines.images.image import OCI_MANIFEST, Content, Reference, parse_repository
+from moorage.engines.images.registry import Credentials, Registry
 
 SHOWN = {path: Path(path) for path in ("/usr", "/etc/ssl")}
 """What a fake cluster's node shows of this machine in images that it pulls."""

@@ -21,7 +21,7 @@ from moorage.engines.disks.leaving import copy_files
 from moorage.engines.engine import BuildSpec
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.images.base_images import DEFAULTS
-from moorage.engines.images.user import numeric_user
+from moorage.engines.images.image import numeric_user
 from moorage.engines.kind import ClusterOptions, EngineOptions
 from moorage.engines.kubernetes.cluster.shared import Log
 from moorage.engines.kubernetes.engine import KubernetesEngine

@@ -10,17 +10,20 @@ from typing import cast
 
 import pytest
 
-from moorage.engines.docker import app, groups, network
+from moorage.engines.docker import app, network
 from moorage.engines.docker.app import how_it_ended
 from moorage.engines.docker.container import (
     Surroundings,
     container,
     container_name,
+    group_of,
+    parent,
     scratch,
     settled,
+    slice_limits,
 )
+from moorage.engines.docker.deployment_directory import Record
 from moorage.engines.docker.output import split_frames
-from moorage.engines.docker.record import Record
 from moorage.engines.dockerd import firewall
 from moorage.engines.dockerd.daemon import (
     Daemon,
@@ -31,8 +34,8 @@ from moorage.engines.dockerd.daemon import (
 )
 from moorage.engines.engine import AppExit, InstanceSpec, Limits
 from moorage.engines.host.record import Stage
-from moorage.engines.images.environment import environment
-from moorage.engines.images.user import numeric_user
+from moorage.engines.images.image import numeric_user
+from moorage.engines.images.recipe import environment
 from moorage.errors import ConfigurationInvalid, DeployFailed
 from moorage.planning.plan import Plan, Stack
 
@@ -217,9 +220,9 @@ def test_network_has_room_for_its_addresses_and_for_no_more_than_a_bridge() -> N
 
 
 def test_parent_of_containers_is_a_slice_under_systemd() -> None:
-    assert groups.parent("ab12cd", "apps", systemd=False) == "/moorage-ab12cd/apps"
-    assert groups.parent("ab12cd", "apps", systemd=True) == "moorage-ab12cd-apps.slice"
-    assert groups.slice_limits("ab12cd", "apps", 1 << 30) == [
+    assert parent("ab12cd", "apps", systemd=False) == "/moorage-ab12cd/apps"
+    assert parent("ab12cd", "apps", systemd=True) == "moorage-ab12cd-apps.slice"
+    assert slice_limits("ab12cd", "apps", 1 << 30) == [
         "systemctl", "set-property", "--runtime", "moorage-ab12cd-apps.slice",
         "MemoryMax=1073741824", "MemorySwapMax=0", "TasksMax=75%",
     ]  # fmt: skip
@@ -234,7 +237,7 @@ def test_parent_of_containers_is_a_slice_under_systemd() -> None:
     ],
 )
 def test_containers_group_is_that_of_its_memory(text: str, group: str | None) -> None:
-    assert groups.group_of(text) == group
+    assert group_of(text) == group
 
 
 def test_daemon_that_can_all_lacks_nothing() -> None:

@@ -9,11 +9,10 @@ from typing import Any
 from moorage.engines.docker.container import (
     container,
     container_name,
+    pids_beside,
     scratch,
 )
-from moorage.engines.docker.deployment_directory import DeploymentDirectory, Host
-from moorage.engines.docker.groups import pids_beside
-from moorage.engines.docker.record import Record
+from moorage.engines.docker.deployment_directory import DeploymentDirectory, Host, Record
 from moorage.engines.dockerd.daemon import Daemon, NotFound, Refused, calling
 from moorage.engines.engine import AppExit, Incident, IncidentKind, InstanceSpec
 from moorage.engines.failure import crashed, last_words, not_bound, out_of_memory
@@ -21,7 +20,7 @@ from moorage.engines.host.kernel.signals import ask_to_end
 from moorage.engines.host.network import socket_proxy
 from moorage.engines.host.network.listeners import Listener, choose, first_listeners, opened_table
 from moorage.engines.host.record import Stage
-from moorage.engines.images.user import is_name, numeric_user
+from moorage.engines.images.image import is_name, numeric_user
 from moorage.errors import DeployFailed, FailureCause
 from moorage.process import is_running, process_record, wait_until_ended
 from moorage.records.deployment import LogKind

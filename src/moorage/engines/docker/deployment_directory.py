@@ -4,19 +4,36 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
+
+import msgspec
 
 from moorage.engines.disks.volume import Volumes
 from moorage.engines.docker.container import Surroundings
 from moorage.engines.docker.output import Followers
-from moorage.engines.docker.record import Record
 from moorage.engines.dockerd.daemon import Daemon
+from moorage.engines.engine import AppExit
 from moorage.engines.host import deployment_directory as shared
+from moorage.engines.host import record
 from moorage.engines.host.kernel.cgroup import APPS, Cgroups
 from moorage.engines.host.record import Stage
 from moorage.engines.logs.logs import Logs
 from moorage.engines.logs.store import OUT
+from moorage.process import ProcessRecord
 from moorage.records.deployment import LogKind
 from moorage.threads import in_thread
+
+
+class Record(record.Record, frozen=True, kw_only=True):
+    """One deployment, and its container once that was started."""
+
+    container_id: str | None = None
+    process: ProcessRecord | None = None  # the container's first process, outside
+
+    def without_container(self, ended: AppExit) -> Self:
+        """Returns the record after its app has ended and its container is removed."""
+        return msgspec.structs.replace(self.ended(ended), container_id=None, process=None)
+
 
 PROXY_GROUP = f"{APPS}/door-"
 

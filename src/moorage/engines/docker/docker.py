@@ -9,9 +9,8 @@ import msgspec
 
 from moorage.engines.disks.volume import Volumes, VolumesHere
 from moorage.engines.docker import app, network
-from moorage.engines.docker.container import settled
-from moorage.engines.docker.deployment_directory import DeploymentDirectory, Host
-from moorage.engines.docker.groups import usage_of
+from moorage.engines.docker.container import settled, usage_of
+from moorage.engines.docker.deployment_directory import DeploymentDirectory, Host, Record
 from moorage.engines.docker.host import (
     close_host,
     free_disk_bytes,
@@ -20,7 +19,6 @@ from moorage.engines.docker.host import (
 )
 from moorage.engines.docker.images import Images
 from moorage.engines.docker.kind import CAPABILITIES
-from moorage.engines.docker.record import Record
 from moorage.engines.dockerd import firewall
 from moorage.engines.dockerd.builder import BuilderOptions
 from moorage.engines.dockerd.daemon import DaemonFailed, calling

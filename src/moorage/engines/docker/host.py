@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from moorage.engines.disks.disk import free_bytes
-from moorage.engines.docker import groups, network
+from moorage.engines.docker import container, network
 from moorage.engines.docker.container import INSTANCE_LABEL, Surroundings
 from moorage.engines.docker.deployment_directory import PROXY_GROUP, Host
 from moorage.engines.docker.output import Followers
@@ -16,7 +16,7 @@ from moorage.engines.dockerd import daemon as daemons
 from moorage.engines.dockerd import firewall
 from moorage.engines.dockerd.builder import sweep as sweep_builds
 from moorage.engines.dockerd.daemon import Daemon, DaemonFailed, calling
-from moorage.engines.dockerd.group import remove_everywhere
+from moorage.engines.dockerd.firewall import remove_everywhere
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.kernel.cgroup import APPS, Cgroups
 from moorage.engines.host.kernel.memory import Shares, open_groups
@@ -105,7 +105,7 @@ def _local(
         around=Surroundings(
             instance_id=instance_id,
             network=network.network_name(instance_id),
-            cgroup_parent=groups.parent(instance_id, APPS, systemd=daemon.uses_systemd),
+            cgroup_parent=container.parent(instance_id, APPS, systemd=daemon.uses_systemd),
             resolvers=servers,
             oom_score=probe.held_oom_score() or 0,
         ),
@@ -121,7 +121,7 @@ def _shares(cgroups: Cgroups, configuration: HostConfiguration, daemon: Daemon) 
     shares = open_groups(cgroups, configuration.memory)
     if daemon.uses_systemd:
         try:
-            groups.limit_slices(configuration.instance_id, shares)
+            container.limit_slices(configuration.instance_id, shares)
         except OSError as error:
             raise IsolationMissing((f"systemd limits no slices: {error}",)) from error
     return shares

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,13 +10,71 @@ from dataclasses import dataclass, field
 from moorage.engines.dockerd import buildx
 from moorage.engines.dockerd.buildx import Build
 from moorage.engines.dockerd.dockerfile import BUILD, INSTALL, step_named
-from moorage.engines.dockerd.group import BuildGroup, ElsewhereGroup
-from moorage.engines.dockerd.progress import Progress
+from moorage.engines.dockerd.firewall import BuildGroup, ElsewhereGroup
 from moorage.engines.engine import BuildSpec
 from moorage.engines.failure import failed_with
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Stack
 from moorage.threads import in_thread
+
+_LINE = re.compile(r"#(\d{1,6}) (.*)\Z", re.DOTALL)
+_STEP = re.compile(r"\[(?:[^\]]* )?\d+/\d+\] ([A-Z].*)\Z", re.DOTALL)
+_OUTPUT = re.compile(r"\d+\.\d+ (.*)\Z", re.DOTALL)
+_FAILED = re.compile(r"did not complete successfully: exit code: (\d+)")
+_ERROR, _SOLVED = "ERROR: ", "failed to solve: "
+_NOT_REACHED = "[internal] waiting for connection"
+_LOST = "code = Unavailable"  # of gRPC: the connection ended
+
+
+@dataclass
+class Progress:
+    """The progress of one build, line by line."""
+
+    shown: Callable[[str], str | None]  # a step's line in the log; None for nothing
+    failed_step: str = ""  # as in the Dockerfile
+    exit_code: int | None = None  # of the failed step, if it is a command
+    error: str = ""  # the builder's own words
+    has_begun: bool = False  # the builder was reached
+    _steps: dict[str, str] = field(default_factory=dict)  # by number; "" for the builder's own
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the builder was not there, or has ended before the build."""
+        return not self.has_begun or _LOST in self.error
+
+    def read(self, line: str) -> list[str]:
+        """Returns the lines that the log gets for one that was printed."""
+        match = _LINE.match(line)
+        if match is None:
+            if line.startswith(_ERROR):
+                self.error = line.removeprefix(_ERROR).removeprefix(_SOLVED)
+            return []
+        number, text = match.groups()
+        if number not in self._steps:
+            return self._begun(number, text)
+        step = self._steps[number]
+        if text.startswith(_ERROR):
+            self._failed(step, text.removeprefix(_ERROR))
+        if not step:
+            return []
+        if text == "CACHED":
+            told = self.shown(step)
+            return [] if told is None or step.startswith("FROM ") else ["(unchanged: kept)"]
+        output = _OUTPUT.match(text)
+        return [output[1].rstrip("\r").rpartition("\r")[2]] if output else []
+
+    def _begun(self, number: str, text: str) -> list[str]:
+        match = _STEP.match(text)
+        self.has_begun = self.has_begun or (number != "0" and text != _NOT_REACHED)
+        self._steps[number] = step = match[1] if match else ""
+        told = self.shown(step) if step else None
+        return [] if told is None else [told]
+
+    def _failed(self, step: str, why: str) -> None:
+        code = _FAILED.search(why)
+        self.failed_step, self.error = step, why
+        self.exit_code = int(code[1]) if code else None
+
 
 Log = Callable[[Sequence[str]], Awaitable[None]]
 """Writes lines into the log of a build."""
@@ -25,7 +84,7 @@ _LOOK_SECONDS = 1.0
 _KILLED = 137  # 128 + SIGKILL
 _KILLED_WORD = "Killed"  # as shells say
 _NO_SPACE = "the gateway's disk is nearly full, and this build was ended: deploy again later"
-_LOST = "the gateway's builder is not there, or has ended: deploy again later"
+_LOST_REASON = "the gateway's builder is not there, or has ended: deploy again later"
 _FULL_WORDS = ("ENOSPC", "No space left on device", "no space left on device")
 
 
@@ -98,7 +157,7 @@ class Attempt:
         step, code = self.progress.failed_step, self.progress.exit_code
         command = self._command(step)
         if self.progress.is_lost:
-            return self.failure(FailureCause.NO_CAPACITY, f"{_LOST} ({self.progress.error})")
+            return self.failure(FailureCause.NO_CAPACITY, f"{_LOST_REASON} ({self.progress.error})")
         if not step or code is None:
             return self.failure(
                 FailureCause.BUILD_FAILED,

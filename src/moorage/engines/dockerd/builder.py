@@ -11,8 +11,8 @@ import logging
 import secrets
 import shutil
 import tarfile
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,21 +21,51 @@ import msgspec
 from moorage.engines.dockerd import buildx
 from moorage.engines.dockerd.attempt import Attempt, Log, is_own
 from moorage.engines.dockerd.buildx import Build, Output
-from moorage.engines.dockerd.group import BuildGroup, ElsewhereGroup
-from moorage.engines.dockerd.materials import ANY, Laid, lay
-from moorage.engines.dockerd.writing import Writing
+from moorage.engines.dockerd.dockerfile import ANY, Laid, lay, require_files
+from moorage.engines.dockerd.firewall import BuildGroup, ElsewhereGroup
 from moorage.engines.engine import BuildSpec
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.kernel.cgroup import Cgroups
 from moorage.engines.host.toolchains import ensured
 from moorage.engines.images.base_images import BaseImages, main_program
-from moorage.engines.images.credentials import Credentials
+from moorage.engines.images.image import parse_reference
 from moorage.engines.images.recipe import Materials
-from moorage.engines.images.reference import parse_reference
-from moorage.engines.images.sources import require_files
+from moorage.engines.images.registry import Credentials
 from moorage.engines.isolation.bubblewrap import CERTIFICATES
 from moorage.threads import in_thread
 from moorage.whole_file import replace_file
+
+
+class Writing:
+    """The bytes that each build's processes have written, as far as they were seen.
+
+    A process that lives for less than a second may not be seen: what fills a disk lives longer.
+    """
+
+    def __init__(self) -> None:
+        self._written: dict[str, dict[int, int]] = {}  # by build, then by process
+
+    @contextmanager
+    def of(self, build: str) -> Iterator[None]:
+        """Counts for a build, until what it leaves is removed."""
+        self._written[build] = {}
+        try:
+            yield
+        finally:
+            del self._written[build]
+
+    def note(self, build: str, written: Mapping[int, int]) -> None:
+        """Notes what its processes have written since they began; those that ended keep theirs."""
+        self._written[build].update(written)
+
+    def is_most(self, build: str) -> bool:
+        """Returns whether no other build has written more."""
+        own = self._total(build)
+        return all(self._total(other) <= own for other in self._written)
+
+    def _total(self, build: str) -> int:
+        return sum(self._written[build].values())
+
 
 BUILD_SUFFIX = ".build"  # of the directory with a build's files
 _CONFIG = "config.json"

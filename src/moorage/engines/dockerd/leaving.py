@@ -14,8 +14,8 @@ from typing import IO
 from moorage.engines.disks.leaving import no_long_paths
 from moorage.engines.dockerd.builder import Builder
 from moorage.engines.failure import not_apart
-from moorage.engines.images.credentials import Credentials
 from moorage.engines.images.recipe import APP
+from moorage.engines.images.registry import Credentials
 from moorage.errors import DeployFailed, FailureCause
 from moorage.threads import in_thread
 

@@ -25,7 +25,7 @@ from moorage.engines.dockerd.daemon import (
     lacking,
     too_old,
 )
-from moorage.engines.dockerd.group import remove_everywhere
+from moorage.engines.dockerd.firewall import remove_everywhere
 from moorage.engines.host import tool
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.kernel.cgroup import Cgroups

@@ -9,11 +9,28 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from moorage.engines.engine import BuildSpec
+from moorage.engines.engine import BuildSpec, InstanceSpec
 from moorage.engines.host.environment import build_environment
 from moorage.engines.images.base_images import BaseImages, main_program
 from moorage.engines.isolation.bubblewrap import HOME, TMP, search_path
 from moorage.planning.plan import Plan
+
+DATA = "/data"
+"""Where an app finds its volume."""
+
+
+def environment(spec: InstanceSpec) -> Mapping[str, str]:
+    """Returns an app's variables; the plan's override ours, the deployer's both."""
+    return {
+        "PORT": str(spec.plan.port),
+        "HOST": "0.0.0.0",  # noqa: S104 (inside its own network namespace)
+        "NODE_ENV": "production",
+        "PYTHONUNBUFFERED": "1",
+        **({} if spec.volume is None else {"DATA_DIR": DATA}),
+        **spec.plan.run_env,
+        **spec.variables,
+    }
+
 
 UID = 1000
 USER = f"{UID}:{UID}"

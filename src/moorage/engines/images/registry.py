@@ -4,28 +4,181 @@ Over HTTPS, but for a registry on this machine's loopback. What a digest names i
 """
 
 import asyncio
+import base64
+import binascii
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote, urljoin
+from urllib.parse import quote, urljoin, urlsplit
 
 import aiohttp
 import msgspec
 from yarl import URL
 
-from moorage.engines.images.authorization import Authorizations, Scopes
-from moorage.engines.images.credentials import Credentials
-from moorage.engines.images.manifest import (
+from moorage.engines.images.image import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
+    HUB,
     OCI_INDEX,
     OCI_MANIFEST,
     Content,
     Descriptor,
+    Reference,
+    Repository,
+    root_url,
 )
-from moorage.engines.images.reference import Reference, Repository, root_url
+from moorage.errors import ConfigurationInvalid
+
+_HUB_KEYS = (HUB, "https://index.docker.io/v1/", "index.docker.io")
+
+
+class _Entry(msgspec.Struct):
+    auth: str = ""
+    username: str = ""
+    password: str = ""
+
+
+class _Config(msgspec.Struct):
+    auths: dict[str, _Entry] = {}
+
+
+class Credentials:
+    """Name and password by registry."""
+
+    def __init__(self, entries: Mapping[str, str]) -> None:
+        self._entries = dict(entries)
+
+    def of(self, registry: str) -> str:
+        """Returns `name:password` in base64, as HTTP's Basic has it; "" for none."""
+        keys = _HUB_KEYS if registry == HUB else (registry, f"https://{registry}")
+        return next((found for key in keys if (found := self._entries.get(key))), "")
+
+    def docker_config(self, registry: str) -> dict[str, Any]:
+        """Returns the content of a config.json with the entry of one registry alone."""
+        basic = self.of(registry)
+        key = _HUB_KEYS[1] if registry == HUB else registry
+        return {"auths": {key: {"auth": basic}} if basic else {}}
+
+
+def read_credentials(path: Path | None) -> Credentials:
+    """Reads a file such as `docker login` writes; None: there are none.
+
+    Helpers that it names are not asked. Raises ConfigurationInvalid.
+    """
+    if path is None:
+        return Credentials({})
+    try:
+        config = msgspec.json.decode(path.read_bytes(), type=_Config)
+        return Credentials({host: _basic(entry) for host, entry in config.auths.items()})
+    except (OSError, msgspec.DecodeError, binascii.Error, UnicodeDecodeError) as error:
+        raise ConfigurationInvalid(
+            f"the registry's credentials in {path} can't be read: {error}"
+        ) from error
+
+
+def _basic(entry: _Entry) -> str:
+    if entry.username:
+        return base64.b64encode(f"{entry.username}:{entry.password}".encode()).decode()
+    base64.b64decode(entry.auth, validate=True).decode()
+    return entry.auth
+
+
+_SCHEME = re.compile(r"\s*(basic|bearer)\b", re.IGNORECASE)
+_PARAMETER = re.compile(r'([a-z_]+)="([^"]*)"', re.IGNORECASE)
+_MAX_TOKEN_BYTES = 65_536
+_CLIENT = "moorage"
+
+Scopes = tuple[str, ...]
+"""What a request may touch, such as `repository:team/app:pull,push`."""
+
+
+class _Token(msgspec.Struct):
+    token: str = ""
+    access_token: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Challenge:
+    """What a registry asks for."""
+
+    realm: str = ""  # where tokens are got; "" for name and password themselves
+    service: str = ""
+
+
+@dataclass
+class Authorizations:
+    """The values of `Authorization` that registries have taken."""
+
+    session: aiohttp.ClientSession
+    credentials: Credentials
+    _known: dict[tuple[str, Scopes], str] = field(default_factory=dict)
+
+    def known(self, registry: str, scopes: Scopes) -> str:
+        """Returns what was taken last; "" at first."""
+        return self._known.get((registry, scopes), "")
+
+    async def renew(self, registry: str, scopes: Scopes, challenges: Iterable[str]) -> bool:
+        """Gets an authorization that fits the challenges of a 401; returns whether there is one.
+
+        Raises aiohttp.ClientError, TimeoutError.
+        """
+        challenge = read_challenge(challenges)
+        basic = self.credentials.of(registry)
+        self._known.pop((registry, scopes), None)
+        if challenge is None or not _may_be_asked(challenge.realm, registry):
+            return False
+        if challenge.realm:
+            token = await self._token(challenge, basic, scopes)
+            made = f"Bearer {token}" if token else ""
+        else:
+            made = f"Basic {basic}" if basic else ""
+        if made:
+            self._known[registry, scopes] = made
+        return bool(made)
+
+    async def _token(self, challenge: Challenge, basic: str, scopes: Sequence[str]) -> str:
+        query: list[tuple[str, str]] = [("scope", scope) for scope in scopes]
+        query += [("service", challenge.service), ("client_id", _CLIENT)]
+        headers = {"Authorization": f"Basic {basic}"} if basic else {}
+        request: Any = self.session.get(challenge.realm, params=query, headers=headers)
+        async with request as answer:
+            if answer.status != 200:
+                return ""
+            body = await answer.content.read(_MAX_TOKEN_BYTES)
+        try:
+            found = msgspec.json.decode(body, type=_Token)
+        except msgspec.DecodeError:
+            return ""
+        return found.token or found.access_token
+
+
+def _may_be_asked(realm: str, registry: str) -> bool:
+    """Returns whether a registry's tokens may be got there: over HTTPS, as all that it is asked.
+
+    One on this machine's loopback may name another there.
+    """
+    asked = urlsplit(realm)
+    if not realm or asked.scheme == "https":
+        return True
+    plain = "http://"
+    return root_url(registry).startswith(plain) and root_url(asked.netloc).startswith(plain)
+
+
+def read_challenge(values: Iterable[str]) -> Challenge | None:
+    """Reads the headers `WWW-Authenticate`; None if no way that they offer is known."""
+    for value in values:
+        if (scheme := _SCHEME.match(value)) is None:
+            continue
+        if scheme[1].lower() == "basic":
+            return Challenge()
+        found = {name.lower(): text for name, text in _PARAMETER.findall(value)}
+        if found.get("realm", "").startswith(("https://", "http://")):
+            return Challenge(realm=found["realm"], service=found.get("service", ""))
+    return None
+
 
 _ACCEPTED = ", ".join((OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST))
 _BINARY = "application/octet-stream"

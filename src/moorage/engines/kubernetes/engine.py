@@ -31,12 +31,10 @@ from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.record import Stage
 from moorage.engines.kind import ClusterOptions
 from moorage.engines.kubernetes import self_test
-from moorage.engines.kubernetes.cluster.client import Cluster, Refused
+from moorage.engines.kubernetes.cluster.client import NODES, Cluster, Refused
 from moorage.engines.kubernetes.cluster.pods import Pod, has_ended, newest
-from moorage.engines.kubernetes.cluster.resources import NODES
 from moorage.engines.kubernetes.cluster.shared import ImageBuilder, Shared
 from moorage.engines.kubernetes.kind import CAPABILITIES
-from moorage.engines.kubernetes.leftovers import Leftovers
 from moorage.engines.kubernetes.opening import MakeBuilder, connected, require_permissions, trial_of
 from moorage.engines.kubernetes.running import app
 from moorage.engines.kubernetes.running.record import Record
@@ -51,6 +49,38 @@ from moorage.errors import ClusterUnavailable, IsolationMissing
 from moorage.loop import Keeps
 from moorage.records.deployment import LogKind
 from moorage.threads import in_thread, to_its_end
+
+
+class Leftovers:
+    """Those of all wallets, of which one is looked at in each turn."""
+
+    def __init__(self, shared: Shared, builder: ImageBuilder, locks: Locks) -> None:
+        """`locks` are those of deployments."""
+        self._shared = shared
+        self._builder = builder
+        self._locks = locks
+        self._last = ""
+
+    async def remove_next(self) -> None:
+        """Checks the next wallet. Raises ClusterUnavailable, Refused, OSError."""
+        wallets = await self._shared.namespaces.wallets()
+        if not wallets:
+            return
+        self._last = min((it for it in wallets if it > self._last), default=min(wallets))
+        await self._remove_images(wallets[self._last], self._last)
+        await self._shared.namespaces.tidy(self._last)
+
+    async def _remove_images(self, wallet: str, namespace: str) -> None:
+        found = await self._builder.stored(wallet)
+        for deployment_id in sorted(found - self._shared.observed.known()):
+            if self._locks.is_held(deployment_id):
+                continue  # it is being made
+            async with self._locks.alone(deployment_id):
+                records = await self._shared.namespaces.records(namespace)
+                if deployment_id not in {it.deployment_id for it in records}:
+                    self._shared.cluster.require_keeper()
+                    await self._builder.remove(wallet, deployment_id)
+
 
 logger = logging.getLogger(__name__)
 

@@ -21,27 +21,32 @@ from moorage.engines.dockerd.opening import BuilderPlace, opened_builder
 from moorage.engines.engine import BuildSpec
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.images.base_images import BaseImages
-from moorage.engines.images.credentials import Credentials, read_credentials
-from moorage.engines.images.manifest import (
+from moorage.engines.images.image import (
     Image,
     ImageInvalid,
+    Reference,
+    Repository,
     as_user,
     config_of,
     encoded,
+    is_name,
     labels,
+    numeric_pair,
+    numeric_user,
+    parse_reference,
+    parse_repository,
     read_configuration,
     read_manifest,
     with_label,
 )
 from moorage.engines.images.recipe import USER
-from moorage.engines.images.reference import (
-    Reference,
-    Repository,
-    parse_reference,
-    parse_repository,
+from moorage.engines.images.registry import (
+    Credentials,
+    NotInRegistry,
+    Registry,
+    RegistryFailed,
+    read_credentials,
 )
-from moorage.engines.images.registry import NotInRegistry, Registry, RegistryFailed
-from moorage.engines.images.user import is_name, numeric_pair, numeric_user
 from moorage.engines.kind import EngineOptions
 from moorage.engines.kubernetes.cluster.client import Cluster
 from moorage.engines.kubernetes.objects.labels import (

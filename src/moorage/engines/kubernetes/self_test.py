@@ -2,20 +2,79 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import msgspec
 
 from moorage.clock import Clock
-from moorage.engines.kubernetes.cluster.client import Cluster, Refused
-from moorage.engines.kubernetes.cluster.resources import NAMESPACES, NODES, PODS
-from moorage.engines.kubernetes.objects.labels import self_test_namespace
-from moorage.engines.kubernetes.objects.network import Networks
-from moorage.engines.kubernetes.objects.pod import Manifest, PodOptions
-from moorage.engines.kubernetes.objects.self_test import CONTAINER, SelfTest, self_test_objects
+from moorage.engines.engine import Limits
+from moorage.engines.isolation.bubblewrap import TMP
+from moorage.engines.kubernetes.cluster.client import NAMESPACES, NODES, PODS, Cluster, Refused
+from moorage.engines.kubernetes.objects.labels import (
+    INSTANCE_LABEL,
+    PART_LABEL,
+    Part,
+    self_test_namespace,
+)
+from moorage.engines.kubernetes.objects.namespace import Networks, namespace, network_policies
+from moorage.engines.kubernetes.objects.pod import (
+    MIB,
+    Manifest,
+    PodOptions,
+    in_memory,
+    literal,
+    mount,
+    resources,
+    restricted_container,
+    restricted_pod,
+)
 from moorage.errors import ClusterUnavailable, IsolationMissing
+
+CONTAINER = "self-test"
+_LIMITS = Limits(memory_bytes=128 * MIB, cpu_millis=500, pids=32, disk_bytes=64 * MIB)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfTest:
+    """One run of it."""
+
+    name: str  # of the pod, and the end of its namespace's; another one each time
+    prefix: str  # of the gateway's namespaces
+    image: str  # Moorage's own
+    command: Sequence[str]  # prints what it finds, and ends
+    timeout_seconds: int
+
+
+def self_test_objects(test: SelfTest, networks: Networks, options: PodOptions) -> list[Manifest]:
+    """Returns the namespace, its policies and the pod, in the order in which to apply them."""
+    name = self_test_namespace(test.prefix, test.name)
+    labels = {INSTANCE_LABEL: options.instance, PART_LABEL: Part.SELF_TEST.value}
+    pod: Manifest = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": test.name, "namespace": name, "labels": labels},
+        "spec": {
+            **restricted_pod(options),
+            "restartPolicy": "Never",
+            "activeDeadlineSeconds": test.timeout_seconds,
+            "containers": [
+                {
+                    "name": CONTAINER,
+                    "image": test.image,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": literal(*test.command),
+                    "resources": resources(_LIMITS),
+                    "securityContext": restricted_container(),
+                    "volumeMounts": [mount("tmp", TMP)],
+                }
+            ],
+            "volumes": [in_memory("tmp", size_bytes=16 * MIB)],
+        },
+    }
+    return [namespace(name, labels=labels), *network_policies(networks, name, labels), pod]
+
 
 COMMAND = ("python3", "-m", "moorage.engines.kubernetes.running.probe")
 _POLL_SECONDS = 0.25

@@ -8,7 +8,7 @@ import errno
 import hashlib
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,10 @@ from typing import Any, TypeAlias
 
 from moorage.archive.tree import Tree
 from moorage.clock import Clock
-from moorage.engines.engine import NewVolume
+from moorage.engines.engine import Limits, NewVolume
 from moorage.engines.failure import not_built, not_carried, not_taken_along
 from moorage.engines.kind import ClusterOptions
-from moorage.engines.kubernetes.cluster.client import Cluster, NotFound, Refused
-from moorage.engines.kubernetes.cluster.quantity import quantity
-from moorage.engines.kubernetes.cluster.resources import PODS, SECRETS
+from moorage.engines.kubernetes.cluster.client import PODS, SECRETS, Cluster, NotFound, Refused
 from moorage.engines.kubernetes.cluster.shared import ImageBuilder, Shared
 from moorage.engines.kubernetes.objects.app import DATA
 from moorage.engines.kubernetes.objects.labels import (
@@ -30,19 +28,98 @@ from moorage.engines.kubernetes.objects.labels import (
     VOLUME_LABEL,
     WALLET_LABEL,
     Part,
+    volume_name,
     volume_pod_name,
 )
-from moorage.engines.kubernetes.objects.pod import Manifest, PodOptions
-from moorage.engines.kubernetes.objects.volume_pod import (
-    CONTAINER,
-    VolumePod,
-    volume_pod_objects,
+from moorage.engines.kubernetes.objects.pod import (
+    USER,
+    Manifest,
+    PodOptions,
+    literal,
+    mount,
+    on_one_node,
+    resources,
+    restricted_container,
+    restricted_pod,
+    secret,
 )
 from moorage.engines.kubernetes.running.starting import Patience
-from moorage.engines.kubernetes.volume_program import ANOTHERS, PORT, REFUSED, TOKEN_LENGTH
+from moorage.engines.kubernetes.running.usage import quantity
+from moorage.engines.kubernetes.volume_program import ANOTHERS, PORT, REFUSED, TOKEN, TOKEN_LENGTH
 from moorage.engines.locks import checked
 from moorage.errors import ClusterUnavailable, DeployFailed, FailureCause
 from moorage.threads import in_thread, to_its_end
+
+CONTAINER = "volume"
+_STOP_SECONDS = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumePod:
+    """One run."""
+
+    volume_id: str
+    wallet: str  # its hash
+    namespace: str
+    image: str  # Moorage's own
+    command: Sequence[str]
+    token: str  # whoever sends it gets the files, or gives them
+    user: int = USER  # whom it runs as
+    reads: bool  # and writes nothing: an app may be using the volume
+    limits: Limits
+    timeout_seconds: int
+
+    def labels(self, instance: str) -> dict[str, str]:
+        """The labels of its objects."""
+        return {
+            INSTANCE_LABEL: instance,
+            WALLET_LABEL: self.wallet,
+            VOLUME_LABEL: self.volume_id,
+            PART_LABEL: Part.VOLUME,
+        }
+
+
+def volume_pod_objects(pod: VolumePod, options: PodOptions) -> list[Manifest]:
+    """Returns the Secret and the pod, in the order in which to apply them."""
+    name, labels = volume_pod_name(pod.volume_id), pod.labels(options.instance)
+    return [
+        secret(name, pod.namespace, labels=labels, values={TOKEN: pod.token}),
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": pod.namespace, "labels": labels},
+            "spec": _spec(pod, options),
+        },
+    ]
+
+
+def _spec(pod: VolumePod, options: PodOptions) -> Manifest:
+    claim = {"claimName": volume_name(pod.volume_id)}
+    return {
+        **restricted_pod(options, user=pod.user),
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": pod.timeout_seconds,
+        "terminationGracePeriodSeconds": _STOP_SECONDS,
+        "affinity": on_one_node({VOLUME_LABEL: pod.volume_id}),
+        "containers": [_container(pod)],
+        "volumes": [{"name": "data", "persistentVolumeClaim": claim}],
+    }
+
+
+def _container(pod: VolumePod) -> Manifest:
+    reference = {"name": volume_pod_name(pod.volume_id), "key": TOKEN}
+    return {
+        "name": CONTAINER,
+        "image": pod.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": literal(*pod.command),
+        "env": [{"name": TOKEN, "valueFrom": {"secretKeyRef": reference}}],
+        "ports": [{"containerPort": PORT}],
+        "resources": resources(pod.limits),
+        "securityContext": restricted_container(),
+        "volumeMounts": [mount("data", DATA, read_only=pod.reads)],
+    }
+
 
 Transfer: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """Sends or receives an archive over a connection to a pod."""

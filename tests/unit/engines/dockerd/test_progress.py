@@ -1,6 +1,6 @@
 """What a build's log tells of what Docker's builder prints."""
 
-from moorage.engines.dockerd.progress import Progress
+from moorage.engines.dockerd.attempt import Progress
 
 PRINTED = """\
 #0 building with "default" instance using docker driver

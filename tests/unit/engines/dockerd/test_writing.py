@@ -1,6 +1,6 @@
 """Which build is ended where the disk is full: the one that has written most."""
 
-from moorage.engines.dockerd.writing import Writing
+from moorage.engines.dockerd.builder import Writing
 
 
 def test_build_that_wrote_most_is_ended_and_the_others_wait_until_it_is_cleared_up() -> None:

@@ -5,9 +5,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from moorage.engines.images.authorization import Challenge, read_challenge
-from moorage.engines.images.credentials import read_credentials
-from moorage.engines.images.reference import parse_reference, parse_repository, root_url
+from moorage.engines.images.image import parse_reference, parse_repository, root_url
+from moorage.engines.images.registry import Challenge, read_challenge, read_credentials
 from moorage.errors import ConfigurationInvalid
 
 DIGEST = f"sha256:{'0' * 64}"

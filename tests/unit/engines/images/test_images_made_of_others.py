@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from moorage.engines.images.manifest import (
+from moorage.engines.images.image import (
     DOCKER_MANIFEST,
     OCI_INDEX,
     OCI_MANIFEST,

@@ -5,8 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from moorage.engines.images.authorization import Authorizations
-from moorage.engines.images.credentials import Credentials
+from moorage.engines.images.registry import Authorizations, Credentials
 
 SCOPES = ("repository:team/app:pull",)
 

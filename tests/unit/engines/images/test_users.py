@@ -2,7 +2,7 @@
 
 import pytest
 
-from moorage.engines.images.user import numeric_pair
+from moorage.engines.images.image import numeric_pair
 
 PASSWD = "root:x:0:0::/root:/bin/sh\nnode:x:1001:1002::/home/node:/bin/sh\n"
 

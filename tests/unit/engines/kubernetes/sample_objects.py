@@ -3,21 +3,17 @@
 from collections.abc import Iterable, Mapping
 
 from moorage.engines.engine import Limits
-from moorage.engines.kubernetes.objects import (
-    App,
-    Manifest,
+from moorage.engines.kubernetes.objects.app import App, app_objects, volume_claim
+from moorage.engines.kubernetes.objects.labels import wallet_hash, wallet_namespace
+from moorage.engines.kubernetes.objects.namespace import (
     Networks,
-    PodOptions,
     Quota,
-    SelfTest,
-    app_objects,
     namespace_objects,
     pull_secret,
-    self_test_objects,
-    volume_claim,
 )
-from moorage.engines.kubernetes.objects.labels import wallet_hash, wallet_namespace
-from moorage.engines.kubernetes.objects.volume_pod import VolumePod, volume_pod_objects
+from moorage.engines.kubernetes.objects.pod import Manifest, PodOptions
+from moorage.engines.kubernetes.self_test import SelfTest, self_test_objects
+from moorage.engines.kubernetes.volumes import VolumePod, volume_pod_objects
 
 MIB = 1024 * 1024
 OWNER = "0xAb5801a7D398351b8bE11C439e05C5B3259aeC9B"

@@ -6,9 +6,8 @@ from typing import cast
 import pytest
 
 from moorage.engines.dockerd.builder import Builder
-from moorage.engines.images.credentials import Credentials
-from moorage.engines.images.reference import parse_repository
-from moorage.engines.images.registry import Registry
+from moorage.engines.images.image import parse_repository
+from moorage.engines.images.registry import Credentials, Registry
 from moorage.engines.kubernetes.images import RegistryImages
 from moorage.errors import ConfigurationInvalid, DeployFailed, FailureCause, IsolationMissing
 

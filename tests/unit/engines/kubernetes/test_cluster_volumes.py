@@ -14,9 +14,8 @@ from moorage.engines.kubernetes.cluster.client import Cluster, Refused
 from moorage.engines.kubernetes.cluster.shared import ImageBuilder, Shared
 from moorage.engines.kubernetes.objects.app import volume_claim
 from moorage.engines.kubernetes.objects.labels import PART_LABEL, Part
-from moorage.engines.kubernetes.objects.volume_pod import CONTAINER
 from moorage.engines.kubernetes.volume_program import INTERRUPTED, REFUSED
-from moorage.engines.kubernetes.volumes import ClaimedVolumes
+from moorage.engines.kubernetes.volumes import CONTAINER, ClaimedVolumes
 from moorage.errors import ClusterUnavailable, DeployFailed, FailureCause
 from support.gateway.clock import MovableClock
 

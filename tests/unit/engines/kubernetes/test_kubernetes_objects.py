@@ -22,7 +22,7 @@ from sample_objects import (
     pod_specs,
 )
 
-from moorage.engines.kubernetes.objects import Manifest, Networks, app_objects
+from moorage.engines.kubernetes.objects.app import app_objects
 from moorage.engines.kubernetes.objects.labels import (
     DEPLOYMENT_LABEL,
     INSTANCE_LABEL,
@@ -30,6 +30,8 @@ from moorage.engines.kubernetes.objects.labels import (
     VOLUME_LABEL,
     wallet_namespace,
 )
+from moorage.engines.kubernetes.objects.namespace import Networks
+from moorage.engines.kubernetes.objects.pod import Manifest
 
 WITH_PODS = sorted(
     name

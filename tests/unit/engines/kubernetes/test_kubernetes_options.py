@@ -7,7 +7,7 @@ import pytest
 from moorage.engines.engine import Limits
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.kind import ClusterOptions
-from moorage.engines.kubernetes.options import networks, pod_options
+from moorage.engines.kubernetes.opening import networks, pod_options
 from moorage.errors import ConfigurationInvalid
 
 LIMITS = Limits(memory_bytes=1, cpu_millis=1, pids=1, disk_bytes=1)

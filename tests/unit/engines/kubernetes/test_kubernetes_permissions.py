@@ -1,7 +1,6 @@
 """What the gateway asks to be allowed in a cluster."""
 
-from moorage.engines.kubernetes.objects import questions
-from moorage.engines.kubernetes.objects.permissions import sentences
+from moorage.engines.kubernetes.objects.permissions import questions, sentences
 from support.engines.kubernetes_schemas import RELEASES, validate_object
 
 

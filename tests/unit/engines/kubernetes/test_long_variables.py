@@ -2,7 +2,7 @@
 
 import pytest
 
-from moorage.engines.kubernetes.running.variables import require_short
+from moorage.engines.kubernetes.running.app import require_short
 from moorage.errors import DeployFailed, FailureCause
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from moorage.engines.kubernetes.cluster.client import Change, Gone, Listed
+from moorage.engines.kubernetes.cluster.client import PODS, Change, Gone, Listed, Resource
 from moorage.engines.kubernetes.cluster.mirror import Mirror
-from moorage.engines.kubernetes.cluster.resources import PODS, Resource
 from moorage.engines.kubernetes.objects.pod import Manifest
 from moorage.errors import ClusterUnavailable
 from support.gateway.clock import MovableClock

@@ -3,8 +3,7 @@ from typing import Any
 import pytest
 
 from moorage.engines.engine import Usage
-from moorage.engines.kubernetes.cluster.quantity import quantity
-from moorage.engines.kubernetes.running.usage import Meter, allocatable_bytes, samples
+from moorage.engines.kubernetes.running.usage import Meter, allocatable_bytes, quantity, samples
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from moorage.engines.engine import AppExit, Instance
-from moorage.engines.kubernetes.cluster import endpoints, pods
+from moorage.engines.kubernetes.cluster import observed, pods
 from moorage.engines.kubernetes.cluster.pods import Pod, has_ended, newest
 from moorage.engines.kubernetes.running.starting import refused
 
@@ -56,7 +56,9 @@ def endpoint(name: str, address: str, *, is_ready: bool = True) -> dict[str, Any
 
 
 def found(pod_manifest: dict[str, Any], *listed: dict[str, Any]) -> Instance | None:
-    return endpoints.instance([pods.parse(pod_manifest)], [endpoints.parse(slice_of(*listed))])
+    return observed.instance_of(
+        [pods.parse(pod_manifest)], [observed.read_endpoints(slice_of(*listed))]
+    )
 
 
 def test_app_runs_where_its_pod_and_its_endpoint_agree() -> None:

@@ -4,8 +4,7 @@ import asyncio
 from typing import Any
 
 from moorage.clock import Clock
-from moorage.engines.kubernetes.cluster.client import Cluster, NotFound
-from moorage.engines.kubernetes.cluster.resources import CLAIMS, PODS
+from moorage.engines.kubernetes.cluster.client import CLAIMS, PODS, Cluster, NotFound
 from moorage.engines.kubernetes.objects.app import volume_claim
 from moorage.engines.kubernetes.objects.labels import (
     INSTANCE_LABEL,

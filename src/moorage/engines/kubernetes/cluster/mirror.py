@@ -12,8 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapp
 from typing import Generic, Protocol, TypeVar
 
 from moorage.clock import Clock
-from moorage.engines.kubernetes.cluster.client import Change, Gone, Listed, Refused
-from moorage.engines.kubernetes.cluster.resources import Resource
+from moorage.engines.kubernetes.cluster.client import Change, Gone, Listed, Refused, Resource
 from moorage.engines.kubernetes.objects.pod import Manifest
 from moorage.errors import ClusterUnavailable
 

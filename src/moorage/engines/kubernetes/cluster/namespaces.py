@@ -5,8 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from moorage.clock import Clock
-from moorage.engines.kubernetes.cluster.client import Cluster, NotFound
-from moorage.engines.kubernetes.cluster.resources import CLAIMS, CONFIG_MAPS, NAMESPACES
+from moorage.engines.kubernetes.cluster.client import (
+    CLAIMS,
+    CONFIG_MAPS,
+    NAMESPACES,
+    Cluster,
+    NotFound,
+)
 from moorage.engines.kubernetes.objects.labels import (
     INSTANCE_LABEL,
     OWNER_ANNOTATION,
@@ -16,11 +21,11 @@ from moorage.engines.kubernetes.objects.labels import (
     wallet_namespace,
 )
 from moorage.engines.kubernetes.objects.namespace import (
+    Networks,
     Quota,
     namespace_objects,
     pull_secret,
 )
-from moorage.engines.kubernetes.objects.network import Networks
 from moorage.engines.kubernetes.running.record import Record, parse
 from moorage.engines.locks import Locks
 from moorage.errors import ClusterUnavailable

@@ -6,17 +6,18 @@ answer when they are too old. Before anything is decided about one app, `look` a
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from moorage.address import Address
 from moorage.clock import Clock
 from moorage.engines.engine import Instance
-from moorage.engines.kubernetes.cluster import endpoints as slices
 from moorage.engines.kubernetes.cluster import pods
-from moorage.engines.kubernetes.cluster.endpoints import Endpoints
+from moorage.engines.kubernetes.cluster.client import CONFIG_MAPS, ENDPOINT_SLICES, PODS
 from moorage.engines.kubernetes.cluster.mirror import Key, Mirror, Source
 from moorage.engines.kubernetes.cluster.pods import Pod
-from moorage.engines.kubernetes.cluster.resources import CONFIG_MAPS, ENDPOINT_SLICES, PODS
+from moorage.engines.kubernetes.objects.app import PORT
 from moorage.engines.kubernetes.objects.labels import (
     DEPLOYMENT_LABEL,
     INSTANCE_LABEL,
@@ -27,6 +28,59 @@ from moorage.engines.kubernetes.objects.labels import (
 from moorage.engines.kubernetes.objects.pod import Manifest
 from moorage.engines.kubernetes.running import record
 from moorage.engines.kubernetes.running.record import Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoints:
+    """An EndpointSlice: the pods of one app that are ready, by name, and their addresses."""
+
+    namespace: str
+    name: str
+    deployment_id: str
+    port: int
+    ready: frozenset[tuple[str, str]] = frozenset()
+
+
+def read_endpoints(manifest: Manifest) -> Endpoints:
+    """Reads what the API has of an EndpointSlice."""
+    metadata = manifest["metadata"]
+    ports = {it.get("name"): it.get("port") for it in manifest.get("ports") or ()}
+    return Endpoints(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        deployment_id=metadata.get("labels", {}).get(DEPLOYMENT_LABEL, ""),
+        port=ports.get(PORT) or 0,
+        ready=frozenset(
+            (endpoint.get("targetRef", {}).get("name", ""), address)
+            for endpoint in manifest.get("endpoints") or ()
+            if endpoint.get("conditions", {}).get("ready")
+            for address in endpoint["addresses"]
+        ),
+    )
+
+
+def instance_of(pods: Iterable[Pod], slices: Iterable[Endpoints]) -> Instance | None:
+    """Returns the running app of one deployment.
+
+    Pods and endpoints come by ways of their own, either of which may be late: an app runs only
+    where both say that it is ready.
+    """
+    serving = {pod.name: pod for pod in pods if pod.is_ready and not pod.is_ending}
+    found = [
+        (serving[name].created, name, address, endpoints)
+        for endpoints in slices
+        for name, address in endpoints.ready
+        if endpoints.port and name in serving and serving[name].ip == address
+    ]
+    if not found:
+        return None
+    _, _, address, endpoints = max(found, key=lambda it: it[:3])
+    host = f"[{address}]" if ":" in address else address
+    return Instance(
+        deployment_id=endpoints.deployment_id,
+        address=Address(f"{host}:{endpoints.port}"),
+        port=endpoints.port,
+    )
 
 
 class Named(Protocol):
@@ -108,7 +162,7 @@ class Observed:
             source,
             ENDPOINT_SLICES,
             labels=labels(Part.APP),
-            parse=slices.parse,
+            parse=read_endpoints,
             changed=self._endpoints_changed,
             clock=clock,
         )
@@ -165,7 +219,7 @@ class Observed:
         """Returns an app if it runs and listens. Raises ClusterUnavailable."""
         self._endpoint_mirror.require_fresh()
         found = self._endpoints.of(deployment_id).values()
-        return slices.instance(self.pods(deployment_id), found)
+        return instance_of(self.pods(deployment_id), found)
 
     def instances(self) -> dict[str, Instance]:
         """Returns all apps that run and listen, by deployment. Raises ClusterUnavailable."""

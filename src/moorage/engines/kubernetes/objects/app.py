@@ -1,10 +1,9 @@
 """Makes the objects of one app: Secret, Deployment, Service, and the claim of its volume."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from moorage.engines.engine import Limits
-from moorage.engines.kubernetes.objects.first_process import first_process
 from moorage.engines.kubernetes.objects.labels import (
     INSTANCE_LABEL,
     VOLUME_LABEL,
@@ -29,6 +28,38 @@ from moorage.engines.kubernetes.objects.pod import (
     restricted_pod,
     secret,
 )
+
+# Shells get the signal only if there is nothing else, as in `host.kernel.signals`. `wait` returns
+# when the trap has run as well; then the app is still there.
+_SCRIPT = """\
+pass_on() {
+  shells= others=
+  for process in /proc/[0-9]*; do
+    pid=${process#/proc/}
+    [ "$pid" = "$$" ] && continue
+    { read -r name < "$process/comm"; } 2>/dev/null || continue
+    case $name in
+      sh | bash | dash) shells="$shells $pid" ;;
+      *) others="$others $pid" ;;
+    esac
+  done
+  kill -TERM ${others:-$shells} 2>/dev/null
+}
+trap pass_on TERM
+/bin/sh -c "$1" &
+app=$!
+while :; do
+  wait "$app"
+  code=$?
+  kill -0 "$app" 2>/dev/null || exit "$code"
+done
+"""
+
+
+def first_process(start: str) -> Sequence[str]:
+    """Returns the command that runs a plan's command, and ends with its exit code."""
+    return ("/bin/sh", "-c", _SCRIPT, "app", start)
+
 
 CONTAINER = "app"  # the name of the container, whose logs are the app's
 PORT = "http"  # the name of the port, in the pod and in its EndpointSlices

@@ -4,18 +4,150 @@ The gateway's own capacity comes first: a quota is what holds where the gateway 
 somebody else has its credentials.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, collapse_addresses, ip_network
 
 from moorage.engines.engine import Limits
+from moorage.engines.isolation.firewall import NOT_PUBLIC
 from moorage.engines.kubernetes.objects.labels import (
+    GATEWAY_LABELS,
     INSTANCE_LABEL,
     OWNER_ANNOTATION,
+    PART_LABEL,
     WALLET_LABEL,
+    Part,
     wallet_hash,
     wallet_namespace,
 )
-from moorage.engines.kubernetes.objects.network import Networks, network_policies
 from moorage.engines.kubernetes.objects.pod import Manifest, secret
+from moorage.engines.kubernetes.volume_program import PORT
+
+_MAIL_PORTS = (25, 465, 587)
+_LAST_PORT = 65_535
+_DNS_PODS = {"k8s-app": "kube-dns"}
+_DNS_NAMESPACE = "kube-system"
+_NAMESPACE_NAME = "kubernetes.io/metadata.name"  # a label that the API server gives a namespace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Networks:
+    """Where pods may connect, and who may connect to apps and to pods of volumes.
+
+    Networks are CIDRs, IPv4 for `deny`, `allow` and `cluster`; `allow` takes precedence.
+    """
+
+    gateway_namespace: str = ""  # of the gateways' own pods; "": they are outside the cluster
+    gateway_networks: Sequence[str] = ()  # from where gateways outside the cluster connect
+    cluster: Sequence[str] = ()  # the cluster's own: pods, services, nodes
+    deny: Sequence[str] = ()  # in addition to NOT_PUBLIC
+    allow: Sequence[str] = ()  # although they are private
+    resolvers: Sequence[str] = field(default=())  # addresses; empty: the cluster's DNS
+
+
+def network_policies(networks: Networks, namespace: str, labels: dict[str, str]) -> list[Manifest]:
+    """Returns the policies of a namespace."""
+    names = _dns(networks.resolvers)
+    into_the_world = [names, _public(networks)]
+    gateways = _gateways(networks)
+    return [
+        _policy("deny-all", namespace, labels, pods={}, ingress=[], egress=[]),
+        _policy(
+            "apps",
+            namespace,
+            labels,
+            pods=_pods_of(Part.APP, Part.SELF_TEST),
+            ingress=[{"from": gateways}],
+            egress=into_the_world,
+        ),
+        _policy(
+            "volumes",
+            namespace,
+            labels,
+            pods=_pods_of(Part.VOLUME),
+            ingress=[{"from": gateways, "ports": [{"protocol": "TCP", "port": PORT}]}],
+            egress=[],
+        ),
+    ]
+
+
+def _policy(
+    name: str,
+    namespace: str,
+    labels: dict[str, str],
+    *,
+    pods: Manifest,
+    ingress: list[Manifest],
+    egress: list[Manifest],
+) -> Manifest:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "spec": {
+            "podSelector": pods,
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": ingress,
+            "egress": egress,
+        },
+    }
+
+
+def _pods_of(*parts: Part) -> Manifest:
+    matching = {"key": PART_LABEL, "operator": "In", "values": [part.value for part in parts]}
+    return {"matchExpressions": [matching]}
+
+
+def _gateways(networks: Networks) -> list[Manifest]:
+    peers: list[Manifest] = [{"ipBlock": {"cidr": it}} for it in networks.gateway_networks]
+    if networks.gateway_namespace:
+        peers.append(
+            {
+                "namespaceSelector": {"matchLabels": {_NAMESPACE_NAME: networks.gateway_namespace}},
+                "podSelector": {"matchLabels": dict(GATEWAY_LABELS)},
+            }
+        )
+    return peers
+
+
+def _dns(resolvers: Sequence[str]) -> Manifest:
+    """Returns the rule for port 53 of the resolvers, or of the cluster's DNS pods."""
+    peers: list[Manifest] = [
+        {"ipBlock": {"cidr": str(ip_network(address))}} for address in resolvers
+    ] or [
+        {
+            "namespaceSelector": {"matchLabels": {_NAMESPACE_NAME: _DNS_NAMESPACE}},
+            "podSelector": {"matchLabels": dict(_DNS_PODS)},
+        }
+    ]
+    return {"to": peers, "ports": [{"protocol": it, "port": 53} for it in ("UDP", "TCP")]}
+
+
+def _public(networks: Networks) -> Manifest:
+    """Returns the rule for the public internet over IPv4, by all ports but those of mail."""
+    denied = _collapsed((*NOT_PUBLIC, *networks.cluster, *networks.deny))
+    peers: list[Manifest] = [{"ipBlock": {"cidr": "0.0.0.0/0", "except": denied}}]
+    peers += [{"ipBlock": {"cidr": network}} for network in _collapsed(networks.allow)]
+    ports = [
+        *({"protocol": "TCP", "port": first, "endPort": last} for first, last in _but_mail()),
+        {"protocol": "UDP", "port": 1, "endPort": _LAST_PORT},
+    ]
+    return {"to": peers, "ports": ports}
+
+
+def _but_mail() -> Iterable[tuple[int, int]]:
+    """Yields the first and the last port of each range between the ports of mail."""
+    first = 1
+    for port in (*_MAIL_PORTS, _LAST_PORT + 1):
+        yield first, port - 1
+        first = port + 1
+
+
+def _collapsed(networks: Iterable[str]) -> list[str]:
+    """Returns networks without those that others contain; IPv6 is not reached in any case."""
+    parsed = [ip_network(network, strict=False) for network in networks]
+    return [str(it) for it in collapse_addresses(n for n in parsed if isinstance(n, IPv4Network))]
+
 
 _SECURITY = "pod-security.kubernetes.io"
 _NAME = "moorage"  # of the ResourceQuota and of the LimitRange

@@ -3,24 +3,47 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Mapping
 from functools import partial
 
 from moorage.engines.engine import AppExit, Instance, InstanceSpec
 from moorage.engines.host.record import Stage
-from moorage.engines.images.environment import environment
-from moorage.engines.kubernetes.cluster.client import CONFLICT, FORBIDDEN, NotFound, Refused
+from moorage.engines.images.recipe import environment
+from moorage.engines.kubernetes.cluster.client import (
+    CONFLICT,
+    DEPLOYMENTS,
+    FORBIDDEN,
+    PODS,
+    SECRETS,
+    SERVICES,
+    NotFound,
+    Refused,
+)
 from moorage.engines.kubernetes.cluster.pods import Pod, newest
-from moorage.engines.kubernetes.cluster.resources import DEPLOYMENTS, PODS, SECRETS, SERVICES
 from moorage.engines.kubernetes.cluster.shared import Shared
 from moorage.engines.kubernetes.objects.app import App, app_objects
 from moorage.engines.kubernetes.objects.labels import app_name, wallet_hash
 from moorage.engines.kubernetes.running.record import Record
 from moorage.engines.kubernetes.running.starting import Patience, Starting
-from moorage.engines.kubernetes.running.variables import require_short
 from moorage.errors import ClusterUnavailable, DeployFailed, FailureCause
 from moorage.planning.plan import Stack
 from moorage.records.deployment import LogKind
 from moorage.threads import in_thread
+
+_ONE_BYTES = 100_000  # the kernel takes 131,072 in one, and some 2 MB in all
+_ALL_BYTES = 500 * 1024  # a Secret takes 1 MiB in base64
+
+
+def require_short(variables: Mapping[str, str], *, setting: str, cause: FailureCause) -> None:
+    """Raises DeployFailed with `cause`, naming the setting, for variables that are too long."""
+    sizes = [len(name) + len(value.encode()) for name, value in variables.items()]
+    if max(sizes, default=0) > _ONE_BYTES or sum(sizes) > _ALL_BYTES:
+        raise DeployFailed(
+            cause,
+            f"{setting} are too long: {_ONE_BYTES:,} bytes in one, and {_ALL_BYTES:,} in all are "
+            "taken",
+        )
+
 
 _PROBE_SECONDS = 60  # that the kubelet goes on to probe after the gateway has given up
 _BEYOND_GRACE_SECONDS = 30.0  # that a node may take to end a pod, after the app's own time
