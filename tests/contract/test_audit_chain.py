@@ -1,4 +1,4 @@
-"""The audit beside a real chain, and a configuration as `moorage audit` loads it."""
+"""The audit beside a real chain, and a configuration as `moorage operator audit` loads it."""
 
 import asyncio
 import sqlite3
@@ -360,7 +360,7 @@ async def test_exit_code_tells_right_wrong_and_unknown_apart(
     )
     if corruption:
         gateway.corrupt(corruption)
-    arguments = ["audit", "--config", str(config)]
+    arguments = ["operator", "audit", "--config", str(config)]
     assert await asyncio.to_thread(run, arguments) == code
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].startswith({0: "ok", 1: "4 wrong", 4: "unknown"}[code])
@@ -372,6 +372,6 @@ async def test_exit_code_tells_right_wrong_and_unknown_apart(
 
 async def test_books_that_are_not_there_are_not_made(tmp_path: Path) -> None:
 
-    arguments = ["audit", "--data-dir", str(tmp_path / "nowhere")]
+    arguments = ["operator", "audit", "--data-dir", str(tmp_path / "nowhere")]
     assert await asyncio.to_thread(run, arguments) == 2
     assert not (tmp_path / "nowhere").exists()

@@ -1,4 +1,4 @@
-"""`moorage bases`: the images that builds begin with, and the digests that a registry has now."""
+"""`operator bases`: the images that builds begin with, and the digests that a registry has now."""
 
 import asyncio
 import tomllib
@@ -62,7 +62,7 @@ async def bases(
         f'[images]\nimage_registry = "{registry.host}"\n'
         f'base_images = {{python = "{python}", ruby = "gone:{{minor}}", php = "kept:1"}}\n'
     )
-    return await asyncio.to_thread(run, ("bases", *words, "--config", str(config)))
+    return await asyncio.to_thread(run, ("operator", "bases", *words, "--config", str(config)))
 
 
 @pytest.mark.usefixtures("home")

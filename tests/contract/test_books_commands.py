@@ -105,7 +105,7 @@ async def test_ledger_is_exported_entry_by_entry(
     options: list[str],
     expected: str,
 ) -> None:
-    assert await moorage("ledger", "export", "--config", config, *options) == 0
+    assert await moorage("operator", "ledger", "export", "--config", config, *options) == 0
     heading = "time,posting,kind,account,amount_micro_usd,amount_usd\n"
     assert capsys.readouterr().out == heading + expected
 
@@ -116,7 +116,7 @@ async def test_ledger_is_exported_entry_by_entry(
 async def test_bounds_that_cannot_be_read_are_refused(
     config: str, capsys: pytest.CaptureFixture[str], options: list[str]
 ) -> None:
-    assert await moorage("ledger", "export", "--config", config, *options) == 2
+    assert await moorage("operator", "ledger", "export", "--config", config, *options) == 2
     assert options[0] in capsys.readouterr().err
 
 
@@ -126,7 +126,7 @@ async def test_more_entries_than_one_page_are_exported_once_each(
     async with books.transaction(durable=False) as tx:
         for number in range(5_001):
             await ledger.credit_transfers(tx, [transfer(BOB, 1, log_index=number)], now_ms=START_MS)
-    assert await moorage("ledger", "export", "--config", config) == 0
+    assert await moorage("operator", "ledger", "export", "--config", config) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(set(lines)) == 1 + 8 + 2 * 5_001
 
@@ -150,34 +150,37 @@ def test_text_is_never_a_formula_to_a_spreadsheet(text: str, cell: str) -> None:
 async def test_held_payments_are_listed_and_released_once(
     books: Database, config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert await moorage("payments", "held", "--config", config) == 0
+    assert await moorage("operator", "payments", "held", "--config", config) == 0
     assert capsys.readouterr().out == (
         f"42161 {HELD.tx_hash}:4 usdc $0.700000 from {ALICE}: on a list\n"
     )
-    released = ("payments", "release", HELD.tx_hash[2:].upper(), "--config", config)
+    released = ("operator", "payments", "release", HELD.tx_hash[2:].upper(), "--config", config)
     assert await moorage(*released) == 0
     assert await accounts.balance(books, ALICE) == 1_500_000 - 2_055 + 700_000
     assert await moorage(*released) == 1
     assert await accounts.balance(books, ALICE) == 1_500_000 - 2_055 + 700_000
     capsys.readouterr()
-    assert await moorage("payments", "held", "--config", config, "--json") == 0
+    assert await moorage("operator", "payments", "held", "--config", config, "--json") == 0
     assert msgspec.json.decode(capsys.readouterr().out) == {"payments": []}
 
 
 @pytest.mark.parametrize("tx_hash", ["", "0x12", PAID.tx_hash + "0"])
 async def test_hash_that_is_none_is_refused(config: str, tx_hash: str) -> None:
-    assert await moorage("payments", "release", tx_hash, "--config", config) == 2
+    assert await moorage("operator", "payments", "release", tx_hash, "--config", config) == 2
 
 
 async def test_release_of_what_is_not_held_changes_nothing(books: Database, config: str) -> None:
-    assert await moorage("payments", "release", PAID.tx_hash, "--config", config) == 1
+    assert await moorage("operator", "payments", "release", PAID.tx_hash, "--config", config) == 1
     assert await accounts.balance(books, ALICE) == 1_500_000 - 2_055
 
 
 async def test_revenue_is_printed_for_a_spreadsheet(
     books: Database, config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert await moorage("report", "revenue", "--by", "day", "--csv", "--config", config) == 0
+    assert (
+        await moorage("operator", "report", "revenue", "--by", "day", "--csv", "--config", config)
+        == 0
+    )
     assert capsys.readouterr().out == (
         "period,chain,token,received_usd,reversed_usd,refunded_usd,earned_usd,owed_usd\n"
         "2026-04-07,arbitrum,usdc,2.200003,0.000000,0.000000,0.002055,2.197948\n"
@@ -188,7 +191,7 @@ async def test_payments_without_a_chain_are_listed_and_said_to_have_no_value_dat
     books: Database, config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ("--csv", "--wallet", BOB, "--config", config)
-    assert await moorage("report", "payments", *options) == 0
+    assert await moorage("operator", "report", "payments", *options) == 0
     printed = capsys.readouterr()
     assert "no value date of 1 payment," in printed.err
     assert printed.out.splitlines()[1:] == [
@@ -200,17 +203,17 @@ async def test_payments_without_a_chain_are_listed_and_said_to_have_no_value_dat
 
 
 async def test_invoice_needs_a_wallet(config: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert await moorage("report", "invoice", "--config", config) == 2
+    assert await moorage("operator", "report", "invoice", "--config", config) == 2
     assert "--wallet" in capsys.readouterr().err
 
 
 async def test_wallets_are_listed_with_what_they_paid_and_were_given(
     books: Database, config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ("credit", BOB, "0.25", "--reason", "an hour lost", "--config", config)
+    given = ("operator", "credit", BOB, "0.25", "--reason", "an hour lost", "--config", config)
     assert await moorage(*given) == 0
     capsys.readouterr()
-    assert await moorage("wallets", "--json", "--config", config) == 0
+    assert await moorage("operator", "wallets", "--json", "--config", config) == 0
     found = {
         each["wallet"]: (each["balance"], each["paid"], each["given"])
         for each in msgspec.json.decode(capsys.readouterr().out)["wallets"]
@@ -225,7 +228,7 @@ async def test_wallets_are_listed_with_what_they_paid_and_were_given(
 async def test_amount_that_is_none_is_not_given(
     books: Database, config: str, capsys: pytest.CaptureFixture[str], usd: str
 ) -> None:
-    assert await moorage("credit", BOB, usd, "--reason", "why", "--config", config) == 2
+    assert await moorage("operator", "credit", BOB, usd, "--reason", "why", "--config", config) == 2
     assert "USD" in capsys.readouterr().err
     assert await accounts.balance(books, BOB) == 3
 
@@ -233,7 +236,7 @@ async def test_amount_that_is_none_is_not_given(
 async def test_credits_are_given_for_a_reason_alone(
     books: Database, config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert await moorage("credit", BOB, "1", "--config", config) == 2
+    assert await moorage("operator", "credit", BOB, "1", "--config", config) == 2
     assert "--reason" in capsys.readouterr().err
     assert await accounts.balance(books, BOB) == 3
 
@@ -241,10 +244,10 @@ async def test_credits_are_given_for_a_reason_alone(
 async def test_a_mistaken_grant_is_taken_back_once(
     books: Database, config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ("credit", BOB, "500", "--reason", "a typo", "--json", "--config", config)
+    given = ("operator", "credit", BOB, "500", "--reason", "a typo", "--json", "--config", config)
     assert await moorage(*given) == 0
     (grant,) = msgspec.json.decode(capsys.readouterr().out)["grants"]
-    undo = ("credit", "--undo", grant["id"], "--config", config)
+    undo = ("operator", "credit", "--undo", grant["id"], "--config", config)
     assert await moorage(*undo) == 0
     assert await accounts.balance(books, BOB) == 3
     assert await moorage(*undo) == 2
@@ -256,7 +259,12 @@ async def test_an_announcement_reaches_each_wallet_with_a_project_once(
 ) -> None:
     await add_project(books, ALICE, "one")
     await add_project(books, ALICE, "two")
-    assert await moorage("announce", "prices change on 1 May", "--config", config, "--json") == 0
+    assert (
+        await moorage(
+            "operator", "announce", "prices change on 1 May", "--config", config, "--json"
+        )
+        == 0
+    )
     assert msgspec.json.decode(capsys.readouterr().out) == {
         "announcement": "prices change on 1 May",
         "told": 1,
@@ -264,7 +272,7 @@ async def test_an_announcement_reaches_each_wallet_with_a_project_once(
     told = await events.of_wallet(books, ALICE, after=0, limit=100)
     texts = [event.data["text"] for event in told if event.kind is EventKind.ANNOUNCEMENT]
     assert texts == ["prices change on 1 May"]
-    assert await moorage("announce", "--end", "--config", config) == 0
+    assert await moorage("operator", "announce", "--end", "--config", config) == 0
     assert "Nothing is announced." in capsys.readouterr().out
 
 
@@ -273,7 +281,7 @@ async def test_maintenance_is_shown_begun_and_ended(
 ) -> None:
     told = []
     for what in (["show"], ["on", "back at noon"], ["show"], ["off"]):
-        assert await moorage("maintenance", *what, "--json", "--config", config) == 0
+        assert await moorage("operator", "maintenance", *what, "--json", "--config", config) == 0
         told.append(msgspec.json.decode(capsys.readouterr().out))
     quiet, down = {"maintenance": False, "text": ""}, {"maintenance": True, "text": "back at noon"}
     assert told == [quiet, down, down, quiet]
@@ -283,21 +291,21 @@ async def test_a_wallets_rule_changes_only_what_is_named(
     config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for changes in (["--listed"], ["--projects", "3"], ["--no-listed"]):
-        assert await moorage("allow", BOB, *changes, "--config", config) == 0
+        assert await moorage("operator", "allow", BOB, *changes, "--config", config) == 0
         capsys.readouterr()
-    assert await moorage("allow", "--json", "--config", config) == 0
+    assert await moorage("operator", "allow", "--json", "--config", config) == 0
     assert msgspec.json.decode(capsys.readouterr().out) == {
         "wallets": [{"wallet": BOB, "is_listed": False, "max_projects": 3}]
     }
-    assert await moorage("allow", BOB, "--config", config) == 2
-    assert await moorage("allow", "--listed", "--config", config) == 2
+    assert await moorage("operator", "allow", BOB, "--config", config) == 2
+    assert await moorage("operator", "allow", "--listed", "--config", config) == 2
 
 
 async def test_eviction_is_told_to_the_owner_and_can_be_cancelled(
     books: Database, config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project = await add_project(books, ALICE, "squat")
-    evict = ("evict", "squat", "--config", config)
+    evict = ("operator", "evict", "squat", "--config", config)
     assert await moorage(*evict) == 2
     assert "--reason" in capsys.readouterr().err
     assert await moorage(*evict, "--reason", "this gateway closes", "--json") == 0
@@ -314,7 +322,7 @@ async def test_eviction_is_told_to_the_owner_and_can_be_cancelled(
     assert out == "squat is kept: it is not to be deleted any more.\n"
     assert await moorage(*evict, "--cancel") == 2
     capsys.readouterr()
-    assert await moorage("evict", "--config", config) == 0
+    assert await moorage("operator", "evict", "--config", config) == 0
     assert capsys.readouterr().out == "No project is to be deleted.\n"
 
 
@@ -322,7 +330,7 @@ async def test_eviction_that_waits_is_listed_with_why_and_what_to_do(
     books: Database, config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project = await add_project(books, ALICE, "squat")
-    evict = ("evict", "squat", "--reason", "closing", "--days", "0", "--config", config)
+    evict = ("operator", "evict", "squat", "--reason", "closing", "--days", "0", "--config", config)
     assert await moorage(*evict) == 0
     assert "could not be" not in capsys.readouterr().out
     (ordered,) = await evictions.ordered(books)
@@ -330,11 +338,11 @@ async def test_eviction_that_waits_is_listed_with_why_and_what_to_do(
         await evictions.note_failure(
             tx, ordered, FailedTry(START_MS, "the \x1b[31mcluster is away")
         )
-    assert await moorage("evict", "--json", "--config", config) == 0
+    assert await moorage("operator", "evict", "--json", "--config", config) == 0
     (due,) = msgspec.json.decode(capsys.readouterr().out)["evictions"]
     failed = {"at": "2026-04-07T10:00:00.000Z", "why": "the \x1b[31mcluster is away"}
     assert (due["failed"], due["with_export"], due["has_begun"]) == (failed, True, False)
-    assert await moorage("evict", "--config", config) == 0
+    assert await moorage("operator", "evict", "--config", config) == 0
     out = capsys.readouterr().out
     assert "squat could not be exported at 2026-04-07T10:00:00.000Z: the cluster is away" in out
     for told in ("Nothing of it is deleted", "--no-export", "evict squat --cancel"):
@@ -354,7 +362,7 @@ async def test_deletion_that_fails_after_it_has_begun_is_not_told_to_be_cancelle
         await evictions.order(tx, ordered)
         await projects.set_status(tx, project.id, ProjectStatus.DELETING)
         await evictions.note_failure(tx, ordered, FailedTry(START_MS, "the disk does not answer"))
-    assert await moorage("evict", "--config", config) == 0
+    assert await moorage("operator", "evict", "--config", config) == 0
     out = capsys.readouterr().out
     assert "squat could not be deleted" in out
     assert "can't be cancelled" in out
@@ -368,7 +376,7 @@ async def test_announcement_says_how_many_wallets_are_told(
 ) -> None:
     for number, wallet in enumerate(wallets):
         await add_project(books, wallet, f"shop-{number}")
-    assert await moorage("announce", "we move", "--config", config) == 0
+    assert await moorage("operator", "announce", "we move", "--config", config) == 0
     assert capsys.readouterr().err == f"told to {told}\n"
 
 
@@ -376,7 +384,7 @@ async def test_eviction_that_has_begun_cannot_be_cancelled(
     books: Database, config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project = await add_project(books, ALICE, "squat")
-    evict = ("evict", "squat", "--config", config)
+    evict = ("operator", "evict", "squat", "--config", config)
     assert await moorage(*evict, "--reason", "this gateway closes") == 0
     async with books.transaction(durable=True) as tx:
         await projects.set_status(tx, project.id, ProjectStatus.DELETING)

@@ -1,4 +1,4 @@
-"""`moorage prices`: an order that is seen before it is given, told to owners, and taken back."""
+"""`operator prices`: an order that is seen before it is given, told to owners, and taken back."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -39,7 +39,9 @@ async def projects(db: Database) -> Database:
 
 async def prices(config: Path, *arguments: str) -> int:
     """The command's exit code; beside the loop that has the database open."""
-    return await asyncio.to_thread(run, ("prices", *arguments, "--config", str(config), "--json"))
+    return await asyncio.to_thread(
+        run, ("operator", "prices", *arguments, "--config", str(config), "--json")
+    )
 
 
 def listed(capsys: pytest.CaptureFixture[str]) -> list[Any]:

@@ -206,7 +206,7 @@ class Till:
                 await asyncio.sleep(0.02)
 
     async def restore(self, backup: Path) -> None:
-        """Puts older books in the place of today's, as `moorage restore` does."""
+        """Puts older books in the place of today's, as `moorage operator restore` does."""
         self.directory = self.directory / "restored"
         self.directory.mkdir()
         shutil.copy(backup, self.directory / "moorage.db")
@@ -829,7 +829,7 @@ def command(till: Till) -> list[str]:
     key_file = till.directory / "key"
     key_file.touch(mode=0o600)
     key_file.write_text(f"0x{till.private_key}\n")
-    return ["refund", "--config", str(config), "--key-file", str(key_file)]
+    return ["operator", "refund", "--config", str(config), "--key-file", str(key_file)]
 
 
 async def moorage(*arguments: str) -> int:

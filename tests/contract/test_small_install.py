@@ -33,7 +33,7 @@ sys.meta_path[:] = [Finder() if each is PathFinder else each for each in sys.met
 if sys.argv[2] == "import":
     for root in sys.argv[3:]:
         package = importlib.import_module(root)
-        for found in pkgutil.walk_packages(package.__path__, root + "."):
+        for found in pkgutil.walk_packages(getattr(package, "__path__", []), root + "."):
             if not found.name.startswith("moorage.cli.operator"):
                 importlib.import_module(found.name)
 else:
@@ -111,11 +111,11 @@ async def test_completion_knows_the_commands_and_their_flags(shell: str, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("command", "extra"), [("audit", "gateway"), ("check", "gateway"), ("mcp", "mcp")]
+    ("command", "extra"), [("operator audit", "gateway"), ("check", "gateway"), ("mcp", "mcp")]
 )
 async def test_command_that_needs_more_says_what_to_install(command: str, extra: str) -> None:
     key = {"MOORAGE_PRIVATE_KEY": "0x" + "11" * 32, "MOORAGE_GATEWAY": "http://127.0.0.1:9"}
-    code, _, err = await run(command, requirements=PROJECT["dependencies"], **key)
+    code, _, err = await run(*command.split(), requirements=PROJECT["dependencies"], **key)
     assert code == 2, err
     assert f"pip install 'moorage[{extra}]'" in err
 

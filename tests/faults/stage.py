@@ -211,7 +211,7 @@ class Stage(LightGateway):
         await self.run()
 
     async def audit(self) -> list[Finding]:
-        """What is wrong with the books, by `moorage audit`, once it says that it knows.
+        """What is wrong with the books, by `moorage operator audit`, once it says that it knows.
 
         It asks the node itself. After a reorganisation it does not know, until the gateway has
         looked again.

@@ -42,7 +42,7 @@ async def moorage(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 async def audit(gateway: DevGateway) -> Any:
-    done = await moorage("audit", "--data-dir", str(gateway.data_dir), "--json")
+    done = await moorage("operator", "audit", "--data-dir", str(gateway.data_dir), "--json")
     return json.loads(done.stdout)
 
 
@@ -80,7 +80,9 @@ async def test_gateway_saved_under_load_comes_back_on_an_empty_machine(tmp_path:
 
         async with visitors(wallet, [plain, counter], "/") as seen:
             await until(lambda: len(seen) > 10)
-            made = await moorage("backup", str(saved), "--data-dir", str(old.data_dir), "--json")
+            made = await moorage(
+                "operator", "backup", str(saved), "--data-dir", str(old.data_dir), "--json"
+            )
         assert made.returncode == 0, made.stderr
         assert json.loads(made.stdout)["apps"] == 2
         assert json.loads(made.stdout)["volumes"] == 1
@@ -90,17 +92,21 @@ async def test_gateway_saved_under_load_comes_back_on_an_empty_machine(tmp_path:
         await wallet.visit(counter, "/count")  # what comes after it is not in it
         paid_later = await wallet.pay(1_000_000)
     # Once more of the gateway that has stopped: its disks are not mounted.
-    still = await moorage("backup", str(tmp_path / "still"), "--data-dir", str(old.data_dir))
+    still = await moorage(
+        "operator", "backup", str(tmp_path / "still"), "--data-dir", str(old.data_dir)
+    )
     assert still.returncode == 0, still.stderr
-    copied = await moorage("restore", str(tmp_path / "still"), "--data-dir", str(tmp_path / "two"))
+    copied = await moorage(
+        "operator", "restore", str(tmp_path / "still"), "--data-dir", str(tmp_path / "two")
+    )
     assert copied.returncode == 0, copied.stderr
     image = f"apps/volumes/{deployed.body['projectId']}/disk.img"
     assert digest_of(tmp_path / "two" / image) == digest_of(old.data_dir / image)
 
     await one_project_comes_out_of_it(tmp_path / "still", counter)
-    refused = await moorage("restore", str(saved), "--data-dir", str(old.data_dir))
+    refused = await moorage("operator", "restore", str(saved), "--data-dir", str(old.data_dir))
     assert (refused.returncode, "not empty" in refused.stderr) == (1, True)
-    done = await moorage("restore", str(saved), "--data-dir", str(restored))
+    done = await moorage("operator", "restore", str(saved), "--data-dir", str(restored))
     assert done.returncode == 0, done.stderr
     # Chains are no gateway's: they go on.
     shutil.copytree(old.data_dir / "chains", restored / "chains", symlinks=True)
@@ -144,12 +150,12 @@ async def one_project_comes_out_of_it(backup: Path, name: str) -> None:
         assert visits.read() == b"4"
     with tarfile.open(fileobj=io.BytesIO(parts[FILES].getvalue())) as files:
         assert "files/index.js" in files.getnames()
-    unknown = await moorage("restore", str(backup), "--project", "nobody-has-it")
+    unknown = await moorage("operator", "restore", str(backup), "--project", "nobody-has-it")
     assert (unknown.returncode, "no project" in unknown.stderr) == (1, True)
 
 
 async def exported(data_dir: Path) -> str:
-    """Returns the ledger as `moorage ledger export` prints it."""
-    ran = await moorage("ledger", "export", "--data-dir", str(data_dir))
+    """Returns the ledger as `moorage operator ledger export` prints it."""
+    ran = await moorage("operator", "ledger", "export", "--data-dir", str(data_dir))
     assert ran.returncode == 0, ran.stderr
     return ran.stdout

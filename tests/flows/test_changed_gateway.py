@@ -47,13 +47,15 @@ async def test_apps_keep_their_addresses_below_a_former_domain_until_it_is_retir
             await serves(gateway, host)
         status = await wallet.status(deployed)
         assert status.body["endpoint"].startswith(f"http://{new}")
-        (change,) = (await moorage(gateway, "config", "history"))["changes"]
+        (change,) = (await moorage(gateway, "operator", "config", "history"))["changes"]
         assert [change[key] for key in ("setting", "before", "after")] == [
             *("base_domain", '"localhost"', f'"{NEW}"'),
         ]
 
-        await moorage(gateway, "base-domain", "retire", "localhost", "--reason", "moved")
-        (act,) = (await moorage(gateway, "acts"))["acts"]
+        await moorage(
+            gateway, "operator", "base-domain", "retire", "localhost", "--reason", "moved"
+        )
+        (act,) = (await moorage(gateway, "operator", "acts"))["acts"]
         assert (act["act"], act["subject"], act["reason"]) == (
             *("base-domain retire", "localhost", "moved"),
         )
@@ -68,7 +70,7 @@ async def test_log_tells_of_credits_deploys_and_acts_in_json(dev_gateway: DevGat
     wallet = await Wallet(gateway).fund()
     deployed = await wallet.deploy_paid(name, {"index.html": "hello"})
     assert (await wallet.settled(deployed))["status"] == "ready"
-    await moorage(gateway, "suspend", name, "--reason", "a test of the log")
+    await moorage(gateway, "operator", "suspend", name, "--reason", "a test of the log")
 
     def lines() -> list[dict[str, Any]]:
         found = [line for line in gateway.log.splitlines() if line.startswith("{")]

@@ -53,12 +53,12 @@ LEAVING = {"isolation": "root", "moving_from": "docker"}
 
 
 async def engine(gateway: DevGateway, *words: str) -> tuple[int, Any]:
-    """What `moorage engine WORDS` ends with, and its document."""
-    return await gateway.command("engine", *words, **MOVING)
+    """What `moorage operator engine WORDS` ends with, and its document."""
+    return await gateway.command("operator", "engine", *words, **MOVING)
 
 
 async def placed(gateway: DevGateway) -> dict[str, dict[str, Any]]:
-    """What `moorage engine list` says of each project."""
+    """What `moorage operator engine list` says of each project."""
     _, found = await engine(gateway, "list")
     return {each["name"]: each for each in found["projects"]}
 

@@ -215,8 +215,8 @@ async def test_projects_move_from_the_sandbox_into_a_cluster_with_what_they_have
 
 
 async def engine(gateway: DevGateway, *words: str) -> Any:
-    """The document of `moorage engine WORDS`."""
-    _, document = await gateway.command("engine", *words, **MOVING)
+    """The document of `moorage operator engine WORDS`."""
+    _, document = await gateway.command("operator", "engine", *words, **MOVING)
     return document
 
 

@@ -1,4 +1,4 @@
-"""`moorage stop` and `moorage retire`: an operator leaves a machine whose gateway is gone."""
+"""`operator stop` and `retire`: an operator leaves a machine whose gateway is gone."""
 
 import asyncio
 import csv
@@ -24,7 +24,7 @@ def gateway(tmp_path: Path) -> Iterator[DevGateway]:
     with running(data_dir, requests_per_minute="100000") as started:
         yield started
     if (data_dir / "dev.json").exists():  # it was killed
-        stopping = moorage("stop", f"--data-dir={data_dir}", env=started.environment())
+        stopping = moorage("operator", "stop", f"--data-dir={data_dir}", env=started.environment())
         stopping.check_returncode()
     for pid in processes_saying(str(data_dir / "chains")):
         os.kill(pid, signal.SIGTERM)
@@ -47,21 +47,21 @@ async def test_nothing_but_data_is_left_of_a_killed_gateway_once_it_is_stopped(
     wallet, name = await Wallet(gateway).fund(), fresh_name()
     deployed = await wallet.deploy_paid(name)
     await wallet.settled(deployed)
-    refused, document = await gateway.command("stop")
+    refused, document = await gateway.command("operator", "stop")
     assert (refused, document["exit_code"]) == (1, 1)
     assert await wallet.visit(name) == (200, "hello world")
 
     gateway.kill()
     assert all(remains(gateway)[kind] for kind in ("processes", "cgroups", "mounts", "proxy"))
-    code, document = await gateway.command("stop", "--reason", "moving house")
+    code, document = await gateway.command("operator", "stop", "--reason", "moving house")
 
     assert (code, document["stopped"]) == (0, {"apps": 1})
     assert {kind: found for kind, found in remains(gateway).items() if found} == {}
     assert run_files(gateway) == []
     assert f"moorage_{gateway.instance_id}" not in await tables()
-    _, acts = await gateway.command("acts")
+    _, acts = await gateway.command("operator", "acts")
     assert ("stop", "moving house") in [(act["act"], act["reason"]) for act in acts["acts"]]
-    assert await gateway.command("stop") == (0, {"stopped": {"apps": 0}})
+    assert await gateway.command("operator", "stop") == (0, {"stopped": {"apps": 0}})
     assert {kind: found for kind, found in remains(gateway).items() if found} == {}
 
     gateway.start()
@@ -76,7 +76,7 @@ async def test_gateway_is_retired_only_knowingly_while_somebody_is_owed_somethin
     await wallet.settled(await wallet.deploy_paid(name))
     gateway.kill()
     books, target = gateway.data_dir / "moorage.db", tmp_path / "books"
-    retire = ("retire", str(target), "--reason", "sold")
+    retire = ("operator", "retire", str(target), "--reason", "sold")
 
     code, document = await gateway.command(*retire)
 
@@ -106,7 +106,7 @@ async def test_gateway_is_retired_only_knowingly_while_somebody_is_owed_somethin
     assert books.name in document["kept"]
     assert books.exists()
 
-    with pytest.raises(AssertionError, match="`moorage retire` ended"):
+    with pytest.raises(AssertionError, match="`moorage operator retire` ended"):
         gateway.start()
     gateway.info = {}  # nothing is left to end
 

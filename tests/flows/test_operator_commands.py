@@ -44,7 +44,7 @@ async def wallet(screened: DevGateway) -> Wallet:
 
 
 async def check_audit(gateway: DevGateway) -> Any:
-    code, document = await gateway.command("audit")
+    code, document = await gateway.command("operator", "audit")
     assert (code, document["ok"]) == (0, True), document
     return document["report"]
 
@@ -72,13 +72,13 @@ async def test_refused_payment_is_held_and_released_to_deploy_with_the_same_hash
         }
         assert "looks wrong" not in json.dumps(answer.body)
 
-    _, listed = await screened.command("payments", "held")
+    _, listed = await screened.command("operator", "payments", "held")
     assert [item["held_reason"] for item in listed["payments"] if item["tx_hash"] == tx] == [
         "looks wrong"
     ]
     await check_audit(screened)
 
-    code, _ = await screened.command("payments", "release", tx)
+    code, _ = await screened.command("operator", "payments", "release", tx)
     assert code == 0
     assert (await wallet.deploy(name, tx=tx)).status == 200
     await check_audit(screened)
@@ -92,13 +92,13 @@ async def test_held_payment_is_sent_back_while_the_gateway_runs(
     assert (await wallet.deploy(fresh_name(), tx=tx)).body["code"] == "payment_held"
     await make_safe(screened)
 
-    code, document = await screened.command("refund", tx, "--reason", "looks wrong")
+    code, document = await screened.command("operator", "refund", tx, "--reason", "looks wrong")
 
     (refund,) = document["refunds"]
     assert (code, refund["status"], refund["reason"]) == (0, "refunded", "looks wrong")
     assert refund["refund_tx_hash"] not in (None, tx)
     assert await tokens(wallet) == before
-    again, _ = await screened.command("refund", tx, "--reason", "once more")
+    again, _ = await screened.command("operator", "refund", tx, "--reason", "once more")
     assert again == 2
     assert await tokens(wallet) == before
     await check_audit(screened)
@@ -112,7 +112,7 @@ async def test_unused_credits_are_sent_back_and_the_app_that_runs_keeps_the_rest
     assert (await wallet.deploy(fresh_name(), tx=tx)).status == 200
     await make_safe(screened)
 
-    arguments = ["refund", tx, "--reason", "asked for", "--amount", "0.4"]
+    arguments = ["operator", "refund", tx, "--reason", "asked for", "--amount", "0.4"]
     code, _ = await screened.command(*arguments)
 
     assert code == 0

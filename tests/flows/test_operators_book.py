@@ -36,9 +36,9 @@ NOT_HERE = {
     "systemctl daemon-reload": "systemd does not run here",
     "systemctl stop moorage && systemctl enable --now moorage@a moorage@b": "needs systemd; "
     "tests/flows/test_gateway_pair.py has two gateways",
-    "moorage engine move shop --to docker --config /etc/moorage/moorage.toml": "needs a Docker of "
-    "its own; tests/flows/test_engine_moves.py moves so",
-    "moorage engine move --all --to docker --config /etc/moorage/moorage.toml": "the same",
+    "moorage operator engine move shop --to docker --config /etc/moorage/moorage.toml": "needs a "
+    "Docker of its own; tests/flows/test_engine_moves.py moves so",
+    "moorage operator engine move --all --to docker --config /etc/moorage/moorage.toml": "the same",
 }
 """The lines that can't be carried out here, each with the reason."""
 
@@ -117,7 +117,7 @@ async def final(gateway: InstalledGateway) -> None:
     await mine(gateway.written["chains"]["arbitrum"]["rpc_urls"][0], 2)
 
     async def pending() -> list[Any]:
-        _, document = await gateway.command("audit", "--fast")
+        _, document = await gateway.command("operator", "audit", "--fast")
         with closing(open_database(gateway.data_dir / "moorage.db")) as books:
             refunds = await settlements.unsettled_by_token(
                 books
@@ -257,7 +257,7 @@ async def test_each_line_of_the_book_does_what_its_page_says(
     await operator.types("leave", "Stop everything")
     (owed,) = await operator.types("leave", "End a gateway for good", exits=1)
     assert alice.address.lower() in owed
-    retire = 'moorage retire /var/backups/moorage-books --reason "sold" --i-know --config'
+    retire = 'moorage operator retire /var/backups/moorage-books --reason "sold" --i-know --config'
     await operator.run(operator.filled(f"{retire} /etc/moorage/moorage.toml"))
     assert alice.address.lower() in (tmp_path / "backups/moorage-books/owed.csv").read_text()
     assert operator.untyped == []

@@ -49,7 +49,7 @@ async def test_app_outlives_the_move_of_the_books_to_a_server(
     first = await wallet.deploy_paid(name)
     assert (await wallet.settled(first))["status"] == "ready"
     gateway.stop()
-    moved = await moorage(url, "migrate-database", of_gateway)
+    moved = await moorage(url, "operator", "migrate-database", of_gateway)
     assert (moved["rows"]["payments"], moved["rows"]["projects"]) == (1, 1)
 
     gateway.start(database_url=url)
@@ -63,10 +63,10 @@ async def test_app_outlives_the_move_of_the_books_to_a_server(
     second = await wallet.deploy_paid(fresh_name())
     assert (await wallet.settled(second))["status"] == "ready"
 
-    report = await moorage(url, "audit", of_gateway)
+    report = await moorage(url, "operator", "audit", of_gateway)
     assert report["ok"], report
     assert report["report"]["payments"] == 2
-    saved = await moorage(url, "backup", str(tmp_path / "saved"), of_gateway)
+    saved = await moorage(url, "operator", "backup", str(tmp_path / "saved"), of_gateway)
     assert (saved["apps"], saved["lost"]) == (3, [])
     gone = await wallet.call("DELETE", f"/agent/projects/{first.body['projectId']}")
     assert (gone.status, gone.body["status"]) == (200, "deleted")

@@ -45,7 +45,7 @@ async def test_settings_change_while_it_serves_and_a_file_with_a_mistake_changes
     for words in (terms, "99 days", "77"):
         assert words in await guide(gateway)
     assert "app_memory_mib" in gateway.log  # it waits for a restart
-    _, history = await gateway.command("config", "history")
+    _, history = await gateway.command("operator", "config", "history")
     recorded = {change["setting"]: change["after"] for change in history["changes"]}
     assert recorded["retention_days"] == "99"
     assert "app_memory_mib" not in recorded

@@ -37,7 +37,9 @@ async def test_suspended_app_stops_and_neither_deploys_nor_credits_wake_it(
     await wallet.settled(first)
     path = f"/agent/projects/{first.body['projectId']}"
 
-    code, document = await dev_gateway.command("suspend", name.upper(), "--reason", REASON)
+    code, document = await dev_gateway.command(
+        "operator", "suspend", name.upper(), "--reason", REASON
+    )
 
     assert (code, [each["name"] for each in document["suspended"]]) == (0, [name])
     redeployed = await wallet.deploy(name)
@@ -71,14 +73,14 @@ async def test_suspended_name_is_held_until_it_is_resumed_and_runs_as_before(
     first = await wallet.deploy_paid(name, settings={"runEnvs": {"GREETING": "again"}})
     await wallet.settled(first)
     await wallet.pay(2_000_000)  # the watcher credits it
-    await dev_gateway.command("suspend", name, "--reason", REASON)
+    await dev_gateway.command("operator", "suspend", name, "--reason", REASON)
     await until(lambda: is_answered(wallet, name, 403))
     stranger = await Wallet(dev_gateway).fund()
     assert (await stranger.deploy(name)).body["code"] == "name_unavailable"
-    _, listed = await dev_gateway.command("suspended")
+    _, listed = await dev_gateway.command("operator", "suspended")
     assert [name, REASON] in [[e["unique_name"], e["reason"]] for e in listed["suspended"]]
 
-    code, document = await dev_gateway.command("resume", name)
+    code, document = await dev_gateway.command("operator", "resume", name)
 
     assert (code, [each["name"] for each in document["resumed"]]) == (0, [name])
     await until(lambda: is_answered(wallet, name, 200))
@@ -97,12 +99,12 @@ async def test_first_deployment_under_way_is_given_up_and_deploys_again_afterwar
         return stage == "building"
 
     await until(builds)
-    await dev_gateway.command("suspend", name, "--reason", REASON)
+    await dev_gateway.command("operator", "suspend", name, "--reason", REASON)
 
     given_up = await wallet.settled(first)
     assert (given_up["reason_code"], REASON in given_up["reason"]) == ("project_blocked", True)
     await until(lambda: is_answered(wallet, name, 403))
-    await dev_gateway.command("resume", name)
+    await dev_gateway.command("operator", "resume", name)
     again = await wallet.deploy(name)
     assert (await wallet.settled(again))["status"] == "ready"
 
@@ -126,10 +128,10 @@ async def test_suspended_wallet_deploys_nothing_and_keeps_its_credits(
     assert (refused.status, refused.body["code"]) == (403, "project_blocked")
     left = (await wallet.call("GET", "/agent/credits")).body["balance_micro_usd"]
     assert balance - left < 1_000
-    single, _ = await dev_gateway.command("resume", names[0])
+    single, _ = await dev_gateway.command("operator", "resume", names[0])
     assert single == 2  # the wallet is what is suspended
 
-    await dev_gateway.command("resume", "--wallet", wallet.address)
+    await dev_gateway.command("operator", "resume", "--wallet", wallet.address)
     for name in names:
         await until(lambda name=name: is_answered(wallet, name, 200))
 
@@ -138,25 +140,28 @@ async def test_owner_may_delete_what_is_suspended(dev_gateway: DevGateway, walle
     name = fresh_name()
     first = await wallet.deploy_paid(name)
     await wallet.settled(first)
-    await dev_gateway.command("suspend", name, "--reason", REASON)
+    await dev_gateway.command("operator", "suspend", name, "--reason", REASON)
 
     deleted = await wallet.call("DELETE", f"/agent/projects/{first.body['projectId']}")
 
     assert deleted.status == 200
-    _, listed = await dev_gateway.command("suspended")
+    _, listed = await dev_gateway.command("operator", "suspended")
     assert name not in [each["unique_name"] for each in listed["suspended"]]
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("suspend", "nothing-here", "--reason", "x"),
-        ("suspend", "--reason", "x"),
-        ("suspend", "nothing-here"),
-        ("suspend", "a", "--wallet", "0x" + "1" * 40, "--reason", "x"),
-        ("suspend", "--wallet", "0x1", "--reason", "x"),
-        ("resume", "nothing-here"),
-        ("resume",),
+        ("operator", "suspend", "nothing-here", "--reason", "x"),
+        ("operator", "suspend", "--reason", "x"),
+        ("operator", "suspend", "nothing-here"),
+        ("operator", "suspend", "a", "--wallet", "0x" + "1" * 40, "--reason", "x"),
+        ("operator", "suspend", "--wallet", "0x1", "--reason", "x"),
+        ("operator", "resume", "nothing-here"),
+        (
+            "operator",
+            "resume",
+        ),
     ],
 )
 async def test_wrong_use_changes_nothing(

@@ -31,7 +31,7 @@ async def gateway(tmp_path: Path, local_chains: LocalChains) -> AsyncIterator[Se
 
 async def audited(gateway: ServedGateway) -> None:
     """Nothing is wrong; what is on its way may be pending."""
-    _, document = await gateway.command("audit")
+    _, document = await gateway.command("operator", "audit")
     assert document["report"]["findings"] == [], document
 
 
@@ -109,10 +109,12 @@ async def test_a_year_of_changes_loses_no_money_no_project_and_no_address(
     # Prices fall: seen before, told, in force by itself, and a month of what was paid lasts longer.
     gateway.write(memory_gib_month_micro_usd=100_000)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    _, preview = await gateway.command("prices", "preview", now)
+    _, preview = await gateway.command("operator", "prices", "preview", now)
     told_of = {(line["name"], line["now"], line["then"]) for line in preview["prices"]}
     assert told_of == {(shop, 500_000, 300_000), (stand, 500_000, 300_000)}
-    code, _ = await gateway.command("prices", "order", now, "--reason", "power is cheaper")
+    code, _ = await gateway.command(
+        "operator", "prices", "order", now, "--reason", "power is cheaper"
+    )
     assert code == 0
     await audited(gateway)
 
@@ -136,7 +138,9 @@ async def test_a_year_of_changes_loses_no_money_no_project_and_no_address(
     await audited(gateway)
     await rpc(node, "eth_sendRawTransactionSync", raw)
     await until_read(lambda: balance(alice), lambda now: now > before + 1.49)
-    refused, _ = await gateway.command("recipient", "retire", old_address, "--reason", "x")
+    refused, _ = await gateway.command(
+        "operator", "recipient", "retire", old_address, "--reason", "x"
+    )
     assert refused != 0  # it holds what was paid
     await audited(gateway)
 
@@ -166,7 +170,7 @@ async def test_a_year_of_changes_loses_no_money_no_project_and_no_address(
 
     # The price counts by now, or does within the minute.
     async def price() -> int:
-        _, shown = await gateway.command("prices", "show")
+        _, shown = await gateway.command("operator", "prices", "show")
         return int(shown["prices"][0]["now"])
 
     await until_read(price, lambda now: now == 300_000, seconds=180)

@@ -74,12 +74,12 @@ async def gateway(
 
 
 async def put_back(backup: Path, data_dir: Path) -> None:
-    command = [MOORAGE, "restore", str(backup), "--data-dir", str(data_dir)]
+    command = [MOORAGE, "operator", "restore", str(backup), "--data-dir", str(data_dir)]
     await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
 
 
 async def audited(gateway: ServedGateway) -> None:
-    code, document = await gateway.command("audit")
+    code, document = await gateway.command("operator", "audit")
     assert (code, document["report"]["findings"]) == (0, []), document
 
 
@@ -193,7 +193,7 @@ async def test_a_year_of_losses_loses_no_money_and_no_project(
     before = await balance(alice)
     await alice.pay(800_000, chain="base")
     await visited(alice, shop)
-    code, document = await gateway.command("audit")
+    code, document = await gateway.command("operator", "audit")
     assert (code, document["report"]["findings"]) == (4, [])
     node.behave()
     await until_read(lambda: balance(alice), lambda now: now > before + 0.79)
@@ -223,7 +223,7 @@ async def test_a_year_of_losses_loses_no_money_and_no_project(
 
     # The machine is lost. What was put back from its backup does not serve beside it,
     saved = tmp_path / "gateway.backup"
-    code, _ = await gateway.command("backup", str(saved))
+    code, _ = await gateway.command("operator", "backup", str(saved))
     assert code == 0
     second = ServedGateway(tmp_path / "second", local_chains)
     places = ("data_dir", "port", "proxy_port")
@@ -246,7 +246,7 @@ async def test_a_year_of_losses_loses_no_money_and_no_project(
         await visited(alice, shop)
         await alice.pay(900_000, chain="base")
         gateway.kill()
-        code, _ = await gateway.command("stop", "--reason", "the machine is lost")
+        code, _ = await gateway.command("operator", "stop", "--reason", "the machine is lost")
         assert code == 0
 
         # but there, under another domain, once the old one is gone.
@@ -266,11 +266,13 @@ async def test_a_year_of_losses_loses_no_money_and_no_project(
             # The end: who is owed something is told, and nothing is left.
             second.stop()
             books = str(tmp_path / "books")
-            code, document = await second.command("retire", books, "--reason", "sold")
+            code, document = await second.command("operator", "retire", books, "--reason", "sold")
             assert (code, document["retired"]) == (1, False)
             owed = {each["wallet"]: each["projects"] for each in document["left"]["owed"]}
             assert owed[alice.address.lower()] == sorted([shop, stall])
-            code, _ = await second.command("retire", books, "--reason", "sold", "--i-know")
+            code, _ = await second.command(
+                "operator", "retire", books, "--reason", "sold", "--i-know"
+            )
             assert code == 0
             left = of_gateway(second.data_dir, second.instance_id)
             assert {kind: found for kind, found in left.items() if found} == {}

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from moorage.cli.commands import find_command
+from moorage.cli.commands import find_command, named
 from moorage.cli.help import build_app
 from support.clients import book
 
@@ -25,5 +25,5 @@ def test_command_in_the_book_is_taken(line: book.Line) -> None:
     words = shlex.split(re.sub(r"\$\([^)]*\)", "x", line.text))[1:]
     ends = [index for index, word in enumerate(words) if word in ("&&", "|", ">", ";")]
     arguments = words[: ends[0]] if ends else words
-    assert find_command(arguments[0]) is not None, line
+    assert find_command(named(arguments)) is not None, line
     build_app().parse_args(arguments, exit_on_error=False, print_error=False)

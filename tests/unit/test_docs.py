@@ -15,7 +15,7 @@ from moorage.api.http.problems import PROBLEMS, Problem
 from moorage.api.operations import OPERATIONS
 from moorage.chains.address import parse_address
 from moorage.chains.settings import ChainSettings
-from moorage.cli.commands import CLIENT_COMMANDS, OPERATOR_COMMANDS
+from moorage.cli.commands import OPERATOR, all_commands
 from moorage.cli.flags import setting_flags
 from moorage.errors import FailureCause, InvalidRequest
 from moorage.gateway.operator import vital_signs
@@ -121,11 +121,12 @@ def test_every_test_that_is_named_exists() -> None:
 
 
 def test_every_command_that_is_named_exists() -> None:
-    commands = {command.name for command in (*CLIENT_COMMANDS, *OPERATOR_COMMANDS)}
+    commands = {command.name for command in all_commands()} | {OPERATOR}
     targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     for path, text in DOCUMENTS.items():
-        named = re.findall(r"(?:`|\.venv/bin/|bin/)moorage ([a-z][a-z-]*)", text)
-        assert set(named) <= commands, path
+        named = re.findall(r"(?:`|\.venv/bin/|bin/)moorage ((?:operator )?[a-z][a-z-]*)", text)
+        former = {each.removeprefix("operator ") for each in commands}  # as older lines have them
+        assert set(named) <= (commands | former if path.name == "CHANGELOG.md" else commands), path
         assert set(re.findall(r"(?:`|^|&& )make ([a-z]+)", text, re.MULTILINE)) <= targets, path
     readme = document("README.md")
     assert "make dev" in readme

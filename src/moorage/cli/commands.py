@@ -1,5 +1,6 @@
 """Every command: its name, its function, one line of help; and the exit codes."""
 
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -90,167 +91,101 @@ class Command(NamedTuple):
     help: str
 
 
+_DEPLOY = "moorage.cli.deploy"
+_PROJECTS = "moorage.cli.projects"
+_ACCOUNT = "moorage.cli.account"
+_HELP = "moorage.cli.help"
+_GATEWAY = "moorage.cli.operator.gateway"
+_CUSTOMERS = "moorage.cli.operator.customers"
+_BOOKS = "moorage.cli.operator.books"
+
+
+def _command(name: str, module: str, text: str) -> Command:
+    """Describes a command by the words that name it; the last is its function's name."""
+    return Command(name.replace("_", "-"), f"{module}:{name.rpartition(' ')[2]}", text)
+
+
 CLIENT_COMMANDS = (
-    Command("deploy", "moorage.cli.deploy:deploy", "Deploy a directory and print its address."),
-    Command("projects", "moorage.cli.projects:projects", "List your projects."),
-    Command("status", "moorage.cli.projects:status", "Show where a deployment stands."),
-    Command("logs", "moorage.cli.deploy:logs", "Show what a build or an app wrote."),
-    Command("deployments", "moorage.cli.deploy:deployments", "List what was deployed."),
-    Command("rollback", "moorage.cli.deploy:rollback", "Serve an earlier release again."),
-    Command("cancel", "moorage.cli.deploy:cancel", "End a deployment that is under way."),
-    Command("balance", "moorage.cli.account:balance", "Show what a wallet holds on chain."),
-    Command(
-        "credits",
-        "moorage.cli.account:credits",
-        "Show your credits, and how long they last.",
-    ),
-    Command("topup", "moorage.cli.account:topup", "Buy credits."),
-    Command("events", "moorage.cli.account:events", "List what happened to your apps and credits."),
-    Command("webhook", "moorage.cli.account:webhook", "Have your events sent to a URL."),
-    Command("show", "moorage.cli.projects:show", "Show a project whole."),
-    Command("env", "moorage.cli.projects:env", "Set a project's variables, or list them."),
-    Command(
-        "configure",
-        "moorage.cli.projects:configure",
-        "Change its title, health path, …",
-    ),
-    Command("restart", "moorage.cli.projects:restart", "Start a project's app again."),
-    Command("pause", "moorage.cli.projects:pause", "Stop a project's app and what it burns."),
-    Command("unpause", "moorage.cli.projects:unpause", "Start a paused app again."),
-    Command(
-        "usage",
-        "moorage.cli.projects:usage",
-        "Show traffic and resource use of a project's app.",
-    ),
-    Command("domains", "moorage.cli.projects:domains", "Have your own domains lead to a project."),
-    Command("export", "moorage.cli.projects:export", "Fetch an archive of a project."),
-    Command("delete", "moorage.cli.projects:delete", "Stop a project and remove it for good."),
-    Command("adopt", "moorage.cli.projects:adopt", "Have a project share your wallet's credits."),
-    Command("dashboard", "moorage.cli.account:dashboard", "Print the address of your pages."),
-    Command("links", "moorage.cli.account:links", "Let others look at your pages."),
-    Command("chains", "moorage.cli.account:chains", "List the chains and tokens taken."),
-    Command(
-        "completion",
-        "moorage.cli.help:completion",
-        "Print a script that completes commands in your shell.",
-    ),
-    Command("mcp", "moorage.cli.account:mcp", "Serve these as tools for an agent (MCP)."),
+    _command("deploy", _DEPLOY, "Deploy a directory and print its address."),
+    _command("projects", _PROJECTS, "List your projects."),
+    _command("status", _PROJECTS, "Show where a deployment stands."),
+    _command("logs", _DEPLOY, "Show what a build or an app wrote."),
+    _command("deployments", _DEPLOY, "List what was deployed."),
+    _command("rollback", _DEPLOY, "Serve an earlier release again."),
+    _command("cancel", _DEPLOY, "End a deployment that is under way."),
+    _command("balance", _ACCOUNT, "Show what a wallet holds on chain."),
+    _command("credits", _ACCOUNT, "Show your credits, and how long they last."),
+    _command("topup", _ACCOUNT, "Buy credits."),
+    _command("events", _ACCOUNT, "List what happened to your apps and credits."),
+    _command("webhook", _ACCOUNT, "Have your events sent to a URL."),
+    _command("show", _PROJECTS, "Show a project whole."),
+    _command("env", _PROJECTS, "Set a project's variables, or list them."),
+    _command("configure", _PROJECTS, "Change its title, health path, …"),
+    _command("restart", _PROJECTS, "Start a project's app again."),
+    _command("pause", _PROJECTS, "Stop a project's app and what it burns."),
+    _command("unpause", _PROJECTS, "Start a paused app again."),
+    _command("usage", _PROJECTS, "Show traffic and resource use of a project's app."),
+    _command("domains", _PROJECTS, "Have your own domains lead to a project."),
+    _command("export", _PROJECTS, "Fetch an archive of a project."),
+    _command("delete", _PROJECTS, "Stop a project and remove it for good."),
+    _command("adopt", _PROJECTS, "Have a project share your wallet's credits."),
+    _command("dashboard", _ACCOUNT, "Print the address of your pages."),
+    _command("links", _ACCOUNT, "Let others look at your pages."),
+    _command("chains", _ACCOUNT, "List the chains and tokens taken."),
+    _command("completion", _HELP, "Print a script that completes commands in your shell."),
+    _command("mcp", _ACCOUNT, "Serve these as tools for an agent (MCP)."),
 )
 
+GATEWAY_COMMANDS = (
+    _command("dev", _GATEWAY, "Run everything on this machine, to try it."),
+    _command("serve", _GATEWAY, "Run a gateway."),
+    _command("check", _GATEWAY, "Say what is missing here, and what fixes it."),
+    _command("plan", _GATEWAY, "Show how a directory would be built and run."),
+)
+"""They try, run or check a gateway; a client's installation lacks these and OPERATOR_COMMANDS."""
+
+OPERATOR = "operator"
+"""The group of the commands by which an operator keeps a gateway."""
+
 OPERATOR_COMMANDS = (
-    Command(
-        "dev", "moorage.cli.operator.gateway:dev", "Run everything on this machine, to try it."
-    ),
-    Command("serve", "moorage.cli.operator.gateway:serve", "Run a gateway."),
-    Command(
-        "stop",
-        "moorage.cli.operator.gateway:stop",
-        "End the apps of a gateway that does not run.",
-    ),
-    Command(
-        "retire",
-        "moorage.cli.operator.gateway:retire",
-        "End a gateway for good: all but its books goes.",
-    ),
-    Command(
-        "check",
-        "moorage.cli.operator.gateway:check",
-        "Say what is missing here, and what fixes it.",
-    ),
-    Command(
-        "plan", "moorage.cli.operator.gateway:plan", "Show how a directory would be built and run."
-    ),
-    Command(
-        "suspend",
-        "moorage.cli.operator.customers:suspend",
-        "Stop a project, whatever its credits.",
-    ),
-    Command(
-        "resume",
-        "moorage.cli.operator.customers:resume",
-        "Lift a suspension: credits decide again.",
-    ),
-    Command(
-        "suspended", "moorage.cli.operator.customers:suspended", "List what you have suspended."
-    ),
-    Command(
-        "config",
-        "moorage.cli.operator.gateway:config",
-        "Show what is set, and what a restart would change.",
-    ),
-    Command("acts", "moorage.cli.operator.gateway:acts", "List what operators did, and why."),
-    Command(
-        "recipient",
-        "moorage.cli.operator.gateway:recipient",
-        "List addresses that were paid, or give one up.",
-    ),
-    Command(
-        "base-domain",
-        "moorage.cli.operator.gateway:base_domain",
-        "List domains of apps, or give one up.",
-    ),
-    Command(
-        "engine",
-        "moorage.cli.operator.gateway:engine",
-        "List projects by engine, or move them to another.",
-    ),
-    Command(
-        "bases",
-        "moorage.cli.operator.gateway:bases",
-        "List the images that builds begin with, or pin them.",
-    ),
-    Command(
-        "evict",
-        "moorage.cli.operator.customers:evict",
-        "Delete somebody's project, after notice.",
-    ),
-    Command(
-        "maintenance",
-        "moorage.cli.operator.customers:maintenance",
-        "Refuse new deploys for a while.",
-    ),
-    Command("announce", "moorage.cli.operator.customers:announce", "Tell all customers something."),
-    Command(
-        "allow",
-        "moorage.cli.operator.customers:allow",
-        "List a wallet, or limit its projects.",
-    ),
-    Command(
-        "prices",
-        "moorage.cli.operator.customers:prices",
+    _command("operator stop", _GATEWAY, "End the apps of a gateway that does not run."),
+    _command("operator retire", _GATEWAY, "End a gateway for good: all but its books goes."),
+    _command("operator suspend", _CUSTOMERS, "Stop a project, whatever its credits."),
+    _command("operator resume", _CUSTOMERS, "Lift a suspension: credits decide again."),
+    _command("operator suspended", _CUSTOMERS, "List what you have suspended."),
+    _command("operator config", _GATEWAY, "Show what is set, and what a restart would change."),
+    _command("operator acts", _GATEWAY, "List what operators did, and why."),
+    _command("operator recipient", _GATEWAY, "List addresses that were paid, or give one up."),
+    _command("operator base_domain", _GATEWAY, "List domains of apps, or give one up."),
+    _command("operator engine", _GATEWAY, "List projects by engine, or move them to another."),
+    _command("operator bases", _GATEWAY, "List the images that builds begin with, or pin them."),
+    _command("operator evict", _CUSTOMERS, "Delete somebody's project, after notice."),
+    _command("operator maintenance", _CUSTOMERS, "Refuse new deploys for a while."),
+    _command("operator announce", _CUSTOMERS, "Tell all customers something."),
+    _command("operator allow", _CUSTOMERS, "List a wallet, or limit its projects."),
+    _command(
+        "operator prices",
+        _CUSTOMERS,
         "Give projects that there are the price list's price.",
     ),
-    Command(
-        "operator",
-        "moorage.cli.operator.customers:operator",
-        "Open the operator's pages, or end access to them.",
-    ),
-    Command("audit", "moorage.cli.operator.books:audit", "Compare the books with the chains."),
-    Command("ledger", "moorage.cli.operator.books:ledger", "Print the ledger as CSV."),
-    Command(
-        "report",
-        "moorage.cli.operator.books:report",
-        "Report revenue, payments, or a wallet's invoice.",
-    ),
-    Command(
-        "wallets",
-        "moorage.cli.operator.customers:wallets",
-        "List wallets: credits, burn, what they paid.",
-    ),
-    Command("credit", "moorage.cli.operator.customers:credit", "Give a wallet credits by hand."),
-    Command(
-        "payments", "moorage.cli.operator.books:payments", "List or release what screening holds."
-    ),
-    Command("refund", "moorage.cli.operator.books:refund", "Send a payment back to who paid."),
-    Command("backup", "moorage.cli.operator.gateway:backup", "Save a gateway into one file."),
-    Command(
-        "migrate-database",
-        "moorage.cli.operator.gateway:migrate_database",
+    _command("operator link", _CUSTOMERS, "Print a link that opens the operator's pages."),
+    _command("operator end", _CUSTOMERS, "End all access to the operator's pages."),
+    _command("operator audit", _BOOKS, "Compare the books with the chains."),
+    _command("operator ledger", _BOOKS, "Print the ledger as CSV."),
+    _command("operator report", _BOOKS, "Report revenue, payments, or a wallet's invoice."),
+    _command("operator wallets", _CUSTOMERS, "List wallets: credits, burn, what they paid."),
+    _command("operator credit", _CUSTOMERS, "Give a wallet credits by hand."),
+    _command("operator payments", _BOOKS, "List or release what screening holds."),
+    _command("operator refund", _BOOKS, "Send a payment back to who paid."),
+    _command("operator backup", _GATEWAY, "Save a gateway into one file."),
+    _command(
+        "operator migrate_database",
+        _GATEWAY,
         "Move the books from their file to a PostgreSQL server.",
     ),
-    Command("restore", "moorage.cli.operator.gateway:restore", "Put a saved gateway back."),
+    _command("operator restore", _GATEWAY, "Put a saved gateway back."),
 )
-"""Of `moorage.cli.operator.gateway` and its neighbours; without these, clients are all."""
+"""They open a gateway's books, files or cluster; many of them while it runs."""
 
 _PAID = "A payment that was made is recorded: the same command resumes it."
 _BEGUN = "What was begun continues: `moorage status PROJECT` says how it ends."
@@ -261,18 +196,30 @@ _LEFT_BEHIND = {
     "env": _BEGUN,
     "configure": _BEGUN,
     "restart": _BEGUN,
-    "refund": "A refund that was sent is recorded: `moorage refund --resume` follows it.",
+    "operator refund": "A refund that was sent is recorded: `moorage operator refund --resume` "
+    "follows it.",
 }
 
 
 def operator_commands() -> tuple[Command, ...]:
-    """The operator's commands, if this installation has them."""
+    """The commands of `moorage operator`, if this installation has them."""
     return OPERATOR_COMMANDS if find_spec("moorage.cli.operator.gateway") else ()
+
+
+def gateway_commands() -> tuple[Command, ...]:
+    """The commands that start and check a gateway, if this installation has them."""
+    return GATEWAY_COMMANDS if find_spec("moorage.cli.operator.gateway") else ()
 
 
 def all_commands() -> tuple[Command, ...]:
     """Every command that this installation has."""
-    return (*CLIENT_COMMANDS, *operator_commands())
+    return (*CLIENT_COMMANDS, *gateway_commands(), *operator_commands())
+
+
+def named(arguments: Sequence[str]) -> str:
+    """The command that a line names: two words of `moorage operator`, else one."""
+    words = 2 if arguments[0] == OPERATOR else 1
+    return " ".join(arguments[:words])
 
 
 def find_command(name: str) -> Command | None:
@@ -293,10 +240,10 @@ def exit_code_text() -> str:
 def overview() -> str:
     """What `moorage --help` prints. Written by hand, as rich is slow to load."""
     sections = ["Usage: moorage COMMAND [OPTIONS]\n\nDeploy an app by paying for it."]
-    for title, commands in (("Commands", CLIENT_COMMANDS), ("Operators", operator_commands())):
-        if commands:
-            lines = (f"  {each.name:<18}{each.help}" for each in commands)
-            sections.append(f"{title}:\n" + "\n".join(lines))
+    sections.append(_section("Commands", CLIENT_COMMANDS))
+    if gateway_commands():
+        group = Command(OPERATOR, "", "Keep a gateway: money, customers, backups, …")
+        sections.append(_section("Operators", (*gateway_commands(), group)))
     sections.append(
         "Gateway, key and nodes come from flags, then from the environment\n"
         "(MOORAGE_GATEWAY, MOORAGE_PRIVATE_KEY, MOORAGE_RPC_URL_<CHAIN>), then from\n"
@@ -305,3 +252,20 @@ def overview() -> str:
     )
     sections.append(exit_code_text())
     return "\n\n".join(sections)
+
+
+def operator_overview() -> str:
+    """What `moorage operator --help` prints."""
+    return "\n\n".join(
+        [
+            "Usage: moorage operator COMMAND [OPTIONS]\n\nKeep a gateway.",
+            _section("Commands", operator_commands()),
+            "`moorage operator COMMAND --help` says more.",
+            exit_code_text(),
+        ]
+    )
+
+
+def _section(title: str, commands: Iterable[Command]) -> str:
+    lines = (f"  {each.name.removeprefix(f'{OPERATOR} '):<18}{each.help}" for each in commands)
+    return f"{title}:\n" + "\n".join(lines)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from cyclopts import App, Parameter
 
 from moorage import __version__
-from moorage.cli.commands import Command, Exit, all_commands, exit_code_text
+from moorage.cli.commands import OPERATOR, Command, Exit, all_commands, exit_code_text
 from moorage.cli.screen import Screen
 
 
@@ -23,8 +23,11 @@ def build_app(commands: Sequence[Command] | None = None) -> App:
         suppress_keyboard_interrupt=False,
         default_parameter=Parameter(negative_iterable=(), show_default=default_text),
     )
+    group = App(name=OPERATOR, help="Keep a gateway.")
     for command in all_commands() if commands is None else commands:
-        app.command(command.path, name=command.name, help=None)
+        *of_group, name = command.name.split()
+        (group if of_group else app).command(command.path, name=name, help=None)
+    app.command(group)
     return app
 
 

@@ -7,7 +7,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from moorage import __version__
-from moorage.cli.commands import Command, Exit, exit_code, find_command, left_behind, overview
+from moorage.cli.commands import (
+    OPERATOR,
+    Command,
+    Exit,
+    exit_code,
+    find_command,
+    left_behind,
+    named,
+    operator_commands,
+    operator_overview,
+    overview,
+)
 from moorage.errors import MoorageError
 
 
@@ -34,11 +45,13 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    if not arguments:
-        print(overview(), file=sys.stderr)
+    is_group = operator_commands() and arguments[:1] == [OPERATOR]
+    text, asked = (operator_overview, arguments[1:2]) if is_group else (overview, arguments[:1])
+    if not asked:
+        print(text(), file=sys.stderr)
         return Exit.INVALID
-    if arguments[0] in {"--help", "-h"}:
-        print(overview())
+    if asked[0] in {"--help", "-h"}:
+        print(text())
         return Exit.OK
     if arguments[0] == "--version":
         print(__version__)
@@ -49,14 +62,14 @@ def _run(arguments: Sequence[str]) -> int:
     except MoorageError as error:
         return _report(error, as_json=as_json)
     except ImportError as error:
-        missing = missing_extra(arguments[0], error)
+        missing = missing_extra(named(arguments), error)
         if missing is None:
             raise
         return _refuse(missing, None, as_json=as_json)
     except KeyboardInterrupt:
         from moorage.cli.screen import say
 
-        say(f"Interrupted. {left_behind(arguments[0])}".rstrip())
+        say(f"Interrupted. {left_behind(named(arguments))}".rstrip())
         return Exit.INTERRUPTED
 
 
@@ -111,7 +124,7 @@ def _run_command(arguments: Sequence[str], *, as_json: bool) -> int:
 
     from moorage.cli.help import build_app, unwrap_help
 
-    command = find_command(arguments[0])
+    command = find_command(named(arguments))
     if command is not None and not {"--help", "-h"}.isdisjoint(arguments):
         unwrap_help(command)
     try:

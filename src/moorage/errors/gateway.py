@@ -13,7 +13,7 @@ class BackupInvalid(MoorageError):
 
 
 class BooksWrong(MoorageError):
-    """The ledger holds what no rule explains; run `moorage audit`, which names the rows."""
+    """The ledger holds what no rule explains; `moorage operator audit` names the rows."""
 
 
 class RefundRefused(MoorageError):

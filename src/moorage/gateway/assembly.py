@@ -199,8 +199,8 @@ async def open_core(
     stack.callback(db.close)
     if ended_at := await retired_at(db):
         raise ConfigurationInvalid(
-            f"These books are of a gateway that `moorage retire` ended at {ended_at}: to run a "
-            "gateway, name another data_dir, and another database_url if it is set."
+            f"These books are of a gateway that `moorage operator retire` ended at {ended_at}: to "
+            "run a gateway, name another data_dir, and another database_url if it is set."
         )
     machine = gateway_id(data_dir)
     several_proxies = has_several_proxies(settings)

@@ -1,4 +1,4 @@
-"""`moorage config`: what is set, and how it differs from what the gateway started with."""
+"""`moorage operator config`: what is set, and how it differs from what the gateway started with."""
 
 import os
 from pathlib import Path

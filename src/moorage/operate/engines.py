@@ -1,4 +1,4 @@
-"""`moorage engine` and `bases`: projects by engine, moves, and images that builds start with."""
+"""`moorage operator engine` and `bases`: projects by engine, moves, images that builds need."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -162,7 +162,7 @@ def _refusal(project: Project, wallet_blocked: str | None) -> str:
     if project.status is ProjectStatus.DELETING:
         return "it is being deleted"
     if project.blocked_reason or wallet_blocked:
-        return "it is suspended: `moorage resume` first"
+        return "it is suspended: `moorage operator resume` first"
     if project.paused_at_ms is not None:
         return "its owner has paused it"
     if project.no_space_since_ms is not None:

@@ -1,4 +1,4 @@
-"""`moorage stop`, and what retires a gateway: ends what it left on its machine, or all it made."""
+"""`moorage operator stop`, and what retires a gateway: ends what it left, or all it made."""
 
 import asyncio
 import contextlib

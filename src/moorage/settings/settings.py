@@ -87,7 +87,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "Refuse uploads that hold keys, tokens, wallets or a `.env`, before anything is paid; "
         "else they are warned of.")] = False
     listed_wallets_only: Annotated[bool, setting("api",
-        "Take deploys and payments only of wallets that `moorage allow` has listed.")] = False
+        "Take deploys and payments only of wallets that `moorage operator allow` has listed."
+    )] = False
     require_bound_signatures: Annotated[bool, setting("api",
         "Take only signatures of version 2, which are good for one request to this gateway."
     )] = False
@@ -114,7 +115,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "Apps are served at <name>.<base_domain>.", first=True)] = "localhost"
     former_domains: Annotated[tuple[str, ...], setting("proxy",
         "More domains below which each app is served as well. What `base_domain` was at earlier "
-        "starts is among them by itself, until `moorage base-domain retire`.")] = ()
+        "starts is among them by itself, until `moorage operator base-domain retire`.")] = ()
     tls: Annotated[bool, setting("proxy",
         "Serve apps over HTTPS on 443, with certificates that the gateway orders.",
         first=True)] = False
@@ -159,8 +160,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "a URL alone.")] = ()
     refund_key_file: Annotated[str, setting("payments",
         "The file with the private key that refunds are sent with from the operator's pages: 64 "
-        "hex digits, for its owner's eyes only. Empty: pages send none, and `moorage refund` is "
-        "told the file.")] = ""
+        "hex digits, for its owner's eyes only. Empty: pages send none, and `moorage operator "
+        "refund` needs the file's name.")] = ""
 
     memory_gib_month_micro_usd: Annotated[int, setting("prices",
         "The price of 1 GiB of memory for a month, in micro-USD.", ge=0)] = 500_000
@@ -193,8 +194,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "How long an app without request and connection runs on before it sleeps until its next "
         "request, in seconds; 0: for ever.", ge=0)] = 0
     projects_per_wallet: Annotated[int, setting("apps",
-        "How many projects a wallet may have, unless `moorage allow` says otherwise for it; 0: "
-        "any number.", ge=0)] = 0
+        "How many projects a wallet may have, unless `moorage operator allow` sets another number; "
+        "0: any number.", ge=0)] = 0
     releases_kept: Annotated[int, setting("apps",
         "How many replaced versions of a project can be rolled back to; of as many that failed "
         "and of as many that were given up the logs are kept.", ge=0, le=100)] = 3
@@ -249,7 +250,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         "is root.")] = "auto"
     moving_from: Annotated[str, setting("machine",
         "The engine that projects are leaving for `isolation`: it runs on what is still on it, "
-        "until `moorage engine move` has moved each.")] = ""
+        "until `moorage operator engine move` has moved each.")] = ""
     docker_host: Annotated[str, setting("machine",
         "Where Docker listens on this machine, for isolation = docker."
     )] = "unix:///var/run/docker.sock"

@@ -122,7 +122,7 @@ async def test_disk_that_apps_fill_up_harms_nobody_else(gateway: DevGateway) -> 
         assert suspended[0]["data"]["reason_code"] == "no_capacity"
 
         # The operator stops, and an owner deletes, on the disk as it is.
-        suspend = [MOORAGE, "suspend", apps[0][0], "--reason", "fills the disk"]
+        suspend = [MOORAGE, "operator", "suspend", apps[0][0], "--reason", "fills the disk"]
         subprocess.run([*suspend, f"--data-dir={gateway.data_dir}"], check=True)
         for _, each in apps:
             gone = await attacker.call("DELETE", f"/agent/projects/{each.body['projectId']}")

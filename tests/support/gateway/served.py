@@ -144,7 +144,7 @@ class ServedGateway(DevGateway):
         self.stop()
         if not (self.data_dir / "apps").exists():
             return  # it never served, or is retired
-        end = ("stop", "--config", str(self.config), "--reason", "the test is over")
+        end = ("operator", "stop", "--config", str(self.config), "--reason", "the test is over")
         self._run(*end, env=self.environment()).check_returncode()
 
     async def reload(self, **settings: Any) -> None:

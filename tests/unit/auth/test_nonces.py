@@ -372,5 +372,5 @@ async def test_store_that_follows_knows_what_may_have_been_used(tmp_path: Path) 
     give_up_mark(directory)
     assert marked() == -1  # it has been told
 
-    (directory / "lock").write_text("restored\n")  # by `moorage restore`
+    (directory / "lock").write_text("restored\n")  # by `moorage operator restore`
     assert marked() == START_MS + WINDOW_MS

@@ -55,12 +55,21 @@ def test_default_that_says_nothing_is_left_out(default: object, text: str | None
     assert default_text(default) == text
 
 
+def test_operators_commands_stand_below_one_word(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["operator", "--help"]) == 0
+    listed = capsys.readouterr().out
+    of_operators = [name for each in all_commands() if (name := each.name).startswith("operator ")]
+    assert all(f"  {name.partition(' ')[2]} " in listed for name in of_operators)
+    assert run(["audit"]) == 2
+    assert run(["operator"]) == 2
+
+
 @pytest.mark.parametrize("command", [each.name for each in all_commands()])
 def test_help_of_every_command_fits_and_names_no_default_that_is_none(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "70")
-    assert run([command, "--help"]) == 0
+    assert run([*command.split(), "--help"]) == 0
     shown, complained = capsys.readouterr()
     assert shown.startswith(f"Usage: moorage {command} ")
     assert complained == ""

@@ -171,7 +171,10 @@ async def test_engines_of_earlier_deployments_are_noted_by_what_they_have(
 
 @pytest.mark.parametrize(
     ("engine", "way"),
-    [("docker", 'set moving_from = "docker"'), ("rootless", "does not have it.*moorage evict")],
+    [
+        ("docker", 'set moving_from = "docker"'),
+        ("rootless", "does not have it.*moorage operator evict"),
+    ],
 )
 async def test_gateway_without_the_engine_of_a_serving_project_does_not_start(
     yard: Yard, project: Project, engine: str, way: str

@@ -41,7 +41,7 @@ def report(
     as_csv: Annotated[bool, Parameter(name="--csv", negative=())] = False,
     options: OperatorOptions = DEFAULTS,
 ) -> int:
-    """Report on money, all from the ledger: `moorage report revenue --by day`.
+    """Report on money, all from the ledger: `moorage operator report revenue --by day`.
 
     `revenue`: what each chain and token brought, what of that was earned (credits are used up in
     the order in which they were paid), and what is still owed to customers. `payments`: each
@@ -200,7 +200,7 @@ def ledger(
     wallet: str = "",
     options: GatewayMeant = DEFAULTS,
 ) -> int:
-    """Print the ledger as CSV, one line an entry: `moorage ledger export > ledger.csv`.
+    """Print the ledger as CSV, one line an entry: `moorage operator ledger export > ledger.csv`.
 
     Parameters
     ----------
@@ -244,10 +244,11 @@ def payments(
 ) -> int:
     """List what screening holds back, release it, or find payments that the books lack.
 
-    `moorage payments release 0x…` credits a held payment to who paid, and its apps go on. To send
-    one back instead, see `moorage refund`. `moorage payments find 2027-03-01 2027-03-02` searches
-    that time again at every node, and lists what is not in the books; with `--credit` it credits
-    what two nodes show, and whom screening allows.
+    `moorage operator payments release 0x…` credits a held payment to who paid, and its apps
+    continue. To send one back instead, see `moorage operator refund`.
+    `moorage operator payments find 2027-03-01 2027-03-02` searches that time again at every node,
+    and lists what is not in the books; with `--credit` it credits what two nodes show, and whom
+    screening allows.
 
     Parameters
     ----------
@@ -348,11 +349,11 @@ def refund(
     wait_seconds: float = 60.0,
     options: OperatorOptions = DEFAULTS,
 ) -> int:
-    """Send tokens of a payment back to who paid: `moorage refund 0x… --reason "…"`.
+    """Send tokens of a payment back to who paid: `moorage operator refund 0x… --reason "…"`.
 
     No more than the payment brought, nor than its payer has credits for; a held payment goes back
     as a whole. Exits with 3 while the outcome is open: then never send it by hand, but run
-    `moorage refund --resume` later.
+    `moorage operator refund --resume` later.
 
     Parameters
     ----------

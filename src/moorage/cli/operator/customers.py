@@ -33,10 +33,10 @@ def suspend(
     wallet: str = "",
     options: OperatorOptions = DEFAULTS,
 ) -> int:
-    """Suspend a project whatever its credits: `moorage suspend NAME --reason "…"`.
+    """Suspend a project whatever its credits: `moorage operator suspend NAME --reason "…"`.
 
     A running gateway stops it within seconds and ends its billing. Its name, files and credits are
-    kept until its owner deletes it or `moorage resume` lifts this.
+    kept until its owner deletes it or `moorage operator resume` lifts this.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def resume(
     wallet: str = "",
     options: OperatorOptions = DEFAULTS,
 ) -> int:
-    """Lift what `moorage suspend` did; from then on credits decide whether an app runs.
+    """Lift what `moorage operator suspend` did; from then on credits decide whether an app runs.
 
     Parameters
     ----------
@@ -119,12 +119,12 @@ def evict(
     cancel: Annotated[bool, Parameter(negative=())] = False,
     options: OperatorOptions = DEFAULTS,
 ) -> int:
-    """Delete a project of anybody's for good: `moorage evict NAME --reason "…" --days 14`.
+    """Delete a project of anybody's for good: `moorage operator evict NAME --reason "…" --days 14`.
 
     Its owner is told by an event, with the reason and the date, and by another one where to fetch
     what it has; the wallet keeps its credits. A running gateway makes that archive, and deletes the
     project when it is due, but not before there is one. Without a name, lists what is to be
-    deleted, what could not be, and why. To stop a project and keep it, see `moorage suspend`.
+    deleted, what could not be, and why. `moorage operator suspend` stops a project and keeps it.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def waits(project: "EvictedProject") -> list[str]:
     if project.has_begun:
         return [*lines, f"  Its deletion has begun, and can't be cancelled. {again}"]
     lines.append(f"  Nothing of it is deleted. {again} Fix the cause, or:")
-    evict = f"  moorage evict {name}"
+    evict = f"  moorage operator evict {name}"
     if can_do_without:
         lines.append(f'{evict} --reason "…" --days 0 --no-export   deletes it without an archive')
     return [*lines, f"{evict} --cancel   keeps it"]
@@ -200,7 +200,7 @@ def maintenance(
     *,
     options: OperatorOptions = DEFAULTS,
 ) -> int:
-    """Refuse new deploys for a while: `moorage maintenance on "back at 14:00 UTC"`.
+    """Refuse new deploys for a while: `moorage operator maintenance on "back at 14:00 UTC"`.
 
     All that runs goes on, as do top-ups, rollbacks, restarts and deployments that were accepted or
     paid for before. It takes effect at once, in all gateways of the database.
@@ -234,7 +234,7 @@ def announce(
     end: Annotated[bool, Parameter(negative=())] = False,
     options: OperatorOptions = DEFAULTS,
 ) -> int:
-    """Tell all customers something: `moorage announce "prices change on 1 May"`.
+    """Tell all customers something: `moorage operator announce "prices change on 1 May"`.
 
     Each wallet that has a project gets an event (`gateway.announcement`), and so its webhook;
     `GET /agent/credits` shows it until `--end`, or the next one. Without words, shows the current
@@ -270,10 +270,10 @@ def allow(
     projects: int | None = None,
     options: OperatorOptions = DEFAULTS,
 ) -> int:
-    """List a wallet, or change how many projects it may have: `moorage allow 0x… --listed`.
+    """List a wallet, or limit its projects: `moorage operator allow 0x… --listed`.
 
     With the setting `listed_wallets_only` only listed wallets can deploy and pay. Without a wallet,
-    shows what single wallets are allowed. To ban one, see `moorage suspend --wallet`.
+    shows what single wallets are allowed. To ban one, see `moorage operator suspend --wallet`.
 
     Parameters
     ----------
@@ -322,7 +322,7 @@ def prices(
     reason: str = "",
     options: OperatorOptions = DEFAULTS,
 ) -> int:
-    """Give projects that there are the price list's price: `moorage prices preview 2027-03-01`.
+    """Give existing projects the list's price: `moorage operator prices preview 2027-03-01`.
 
     A project keeps the price that it was made with until you order another: that of the settings.
     It counts from the date; a higher one not before the project has run for the months that its
@@ -337,7 +337,7 @@ def prices(
         From when the new price counts: 2027-03-01 or 2027-03-01T10:00:00Z. A higher one at least
         `price_notice_days` from now.
     reason
-        Why: told to the owners of an order, and kept for `moorage acts`.
+        Why: told to the owners of an order, and kept for `moorage operator acts`.
     """
     from moorage.operate.customers.prices import run_cancel, run_order, run_preview, run_prices
 
@@ -389,40 +389,37 @@ def _show(screen: Screen, found: Sequence["ProjectPrice"], *, none: str) -> None
     )
 
 
-def operator(
-    action: Literal["link", "end"],
-    /,
-    *,
-    reason: str = "",
-    options: OperatorOptions = DEFAULTS,
-) -> int:
+def link(*, options: OperatorOptions = DEFAULTS) -> int:
     """Print a link that opens the operator's pages: `moorage operator link`.
 
     It opens them once, within 10 minutes, in a browser that reaches the operator's port; what is
     done there is recorded under your name. From elsewhere: `ssh -L 8403:127.0.0.1:8403 HOST`.
-
-    `moorage operator end` signs every operator out, and takes back the links that nobody opened.
-
-    Parameters
-    ----------
-    action
-        Make a link, or end all access.
-    reason
-        Of `end`: why, for `moorage acts`.
     """
-    from moorage.operate.access import run_operator_end, run_operator_link
+    from moorage.operate.access import run_operator_link
 
-    settings, screen = options.settings(), options.screen()
-    if action == "end":
-        ended = asyncio.run(run_operator_end(settings, reason=reason_option(reason)))
-        screen.document(ended)
-        screen.result(f"Ended {ended.sessions} sessions, and took back {ended.links} links.")
-        return Exit.OK
-    made = asyncio.run(run_operator_link(settings))
+    screen = options.screen()
+    made = asyncio.run(run_operator_link(options.settings()))
     until = datetime.fromtimestamp(made.expires_ms // 1000, UTC).isoformat()
     screen.document({"url": made.url, "expires_at": until.replace("+00:00", "Z")})
     screen.result(made.url)
     screen.note("It opens once, within 10 minutes.")
+    return Exit.OK
+
+
+def end(*, reason: str = "", options: OperatorOptions = DEFAULTS) -> int:
+    """Sign every operator out of the pages, and take back the links that nobody opened.
+
+    Parameters
+    ----------
+    reason
+        Why, for `moorage operator acts`.
+    """
+    from moorage.operate.access import run_operator_end
+
+    settings, screen = options.settings(), options.screen()
+    ended = asyncio.run(run_operator_end(settings, reason=reason_option(reason)))
+    screen.document(ended)
+    screen.result(f"Ended {ended.sessions} sessions, and took back {ended.links} links.")
     return Exit.OK
 
 
@@ -506,7 +503,7 @@ def credit(
     undo: str = "",
     options: OperatorOptions = DEFAULTS,
 ) -> int:
-    """Give a wallet credits without a payment: `moorage credit 0x… 5.00 --reason "…"`.
+    """Give a wallet credits without a payment: `moorage operator credit 0x… 5.00 --reason "…"`.
 
     Its suspended apps go on as after a payment. Without a wallet, lists what was given.
 

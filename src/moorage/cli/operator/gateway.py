@@ -225,7 +225,7 @@ def restore(
     Parameters
     ----------
     file
-        What `moorage backup` wrote.
+        What `moorage operator backup` wrote.
     data_dir
         Where to; it must be empty, or not there yet.
     project
@@ -281,7 +281,7 @@ def migrate_database(*, options: OperatorOptions = DEFAULTS) -> int:
     screen.result(
         f"{sum(moved.rows.values())} rows are on the server, each as it was; balances are "
         f"${balances}. The file is {moved.file} now. Next: start the gateway with the same "
-        "database_url, and delete the file once `moorage audit` is content."
+        "database_url, and delete the file once `moorage operator audit` is content."
     )
     return Exit.OK
 
@@ -291,7 +291,7 @@ def stop(
     reason: str = "",
     options: OperatorOptions = DEFAULTS,
 ) -> int:
-    """End the apps and the proxy of a gateway that you have stopped: `moorage stop`.
+    """End the apps and the proxy of a gateway that you have stopped: `moorage operator stop`.
 
     Nothing of it is left on the machine but its data, and nobody is billed; the next `serve` starts
     all of it again. It refuses while `serve` runs: `systemctl stop moorage` first.
@@ -299,7 +299,7 @@ def stop(
     Parameters
     ----------
     reason
-        Why, for `moorage acts`.
+        Why, for `moorage operator acts`.
     """
     from moorage import logs
     from moorage.operate.stopping import run_stop
@@ -321,7 +321,7 @@ def retire(
     i_know: Annotated[bool, Parameter(negative=())] = False,
     options: OperatorOptions = DEFAULTS,
 ) -> int:
-    """End a gateway that you have stopped, for good: `moorage retire /var/backups/moorage-books`.
+    """End a stopped gateway for good: `moorage operator retire /var/backups/moorage-books`.
 
     Lists who still has credits, held payments or projects, and what money is on its way; as long as
     there is any, nothing else is done. Otherwise writes the ledger into a new directory, ends all
@@ -332,7 +332,7 @@ def retire(
     target
         The directory to make, with ledger.csv and owed.csv.
     reason
-        Why, for `moorage acts`.
+        Why, for `moorage operator acts`.
     i_know
         Retire it although somebody is owed something: their apps and volumes are gone afterwards.
     """
@@ -386,12 +386,12 @@ def engine(
     every: Annotated[bool, Parameter(name="--all", negative=())] = False,
     options: OperatorOptions = DEFAULTS,
 ) -> int:
-    """List projects by engine, or move them: `moorage engine move --all --to docker`.
+    """List projects by engine, or move them: `moorage operator engine move --all --to docker`.
 
     A move builds the project's files anew on the other engine and switches to that once it is
     healthy; until then, and if it fails, the old version serves. The gateway makes the moves, as
-    many at once as builds; `moorage engine list` says how they end. Before, set `isolation` to the
-    new engine and `moving_from` to the old one, and start the gateway anew.
+    many at once as builds; `moorage operator engine list` says how they end. Before, set
+    `isolation` to the new engine and `moving_from` to the old one, and restart the gateway.
 
     Parameters
     ----------
@@ -425,7 +425,7 @@ def bases(
     pin: Annotated[bool, Parameter(negative=())] = False,
     options: OperatorOptions = DEFAULTS,
 ) -> int:
-    """List the images that builds begin with: `moorage bases`.
+    """List the images that builds begin with: `moorage operator bases`.
 
     Those of projects that serve, as their next build asks for them, and the digests that the
     registries have now. Dockerfiles name their own.
@@ -505,7 +505,7 @@ def config(
     *,
     options: OperatorOptions = DEFAULTS,
 ) -> int:
-    """Show the settings, what a restart would change, or what changed: `moorage config diff`.
+    """Show the settings, or what changed or would change: `moorage operator config diff`.
 
     Secrets are told by a fingerprint alone.
 
@@ -565,7 +565,7 @@ def recipient(
     reason: str = "",
     options: OperatorOptions = DEFAULTS,
 ) -> int:
-    """List the addresses that were ever `pay_to`, or give one up: `moorage recipient retire 0x…`.
+    """List each former `pay_to`, or give one up: `moorage operator recipient retire 0x…`.
 
     One that is retired must hold no token on any chain; payments to it are not credited any more.
 

@@ -34,9 +34,9 @@ def _way(name: str) -> str:
     if name not in {kind.name for kind in ENGINES}:
         return (
             "This version of Moorage does not have it: run the version that has, let their owners "
-            "save what they need, delete them with `moorage evict`, and start this one."
+            "save what they need, delete them with `moorage operator evict`, and start this one."
         )
     return (
         f'Beside isolation, set moving_from = "{name}" to keep them running; '
-        "`moorage engine move --all` moves them."
+        "`moorage operator engine move --all` moves them."
     )

@@ -92,7 +92,7 @@ def _refuse_two(data_dir: Path, url: str, purpose: Purpose) -> None:
     if (data_dir / DATABASE).exists():
         raise ConfigurationInvalid(
             f"database_url is set, but the books of this gateway are in {data_dir / DATABASE}: "
-            "move them by `moorage migrate-database`, or leave database_url empty."
+            "move them by `moorage operator migrate-database`, or leave database_url empty."
         )
     found = purpose_of(url)
     if found not in (None, purpose):

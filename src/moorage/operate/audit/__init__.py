@@ -1,1 +1,1 @@
-"""`moorage audit`: the books compared with themselves and with the chains."""
+"""`moorage operator audit`: the books compared with themselves and with the chains."""

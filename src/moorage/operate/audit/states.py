@@ -37,7 +37,9 @@ async def audit_states(snapshot: Transaction, *, now_ms: int) -> list[Finding]:
         ),
         *settlement_findings(await rows.credited_settlements(snapshot), now_ms=now_ms),
         *(
-            Finding(f"refund {each}", "is not final after a day: `moorage refund --resume`")
+            Finding(
+                f"refund {each}", "is not final after a day: `moorage operator refund --resume`"
+            )
             for each, intended_at_ms in refunds
             if now_ms - intended_at_ms > _DAY_MS
         ),

@@ -61,7 +61,8 @@ async def unsuspend(books: OpenBooks, subject: Subject, *, reason: str = "") -> 
         project = await project_named(tx, subject.name)
         if (await accounts.wallet_row(tx, project.wallet)).blocked_reason is not None:
             raise InvalidField(
-                subject.name, f"its wallet is suspended: moorage resume --wallet {project.wallet}"
+                subject.name,
+                f"its wallet is suspended: moorage operator resume --wallet {project.wallet}",
             )
         if project.blocked_reason is None:
             return []

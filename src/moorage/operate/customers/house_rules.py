@@ -1,4 +1,4 @@
-"""`moorage maintenance`, `announce` and `allow`: what the operator tells and allows customers."""
+"""`moorage operator maintenance`, `announce`, `allow`: what is told and allowed to customers."""
 
 from collections.abc import Sequence
 

@@ -57,7 +57,9 @@ async def undo_grant(books: OpenBooks, grant_id: str, *, reason: str = "") -> Gr
     async with books.db.transaction(durable=True) as tx:
         given = await grants.one(tx, grant_id)
         if given is None:
-            raise InvalidField("--undo", "no grant has this id; `moorage credit --list` has them")
+            raise InvalidField(
+                "--undo", "no grant has this id; `moorage operator credit --list` has them"
+            )
         if given.undone_at_ms is not None:
             raise InvalidField("--undo", "it was taken back before; nothing was changed")
         if not await ledger.undo_grant(tx, given, now_ms=now_ms):

@@ -1,4 +1,4 @@
-"""`moorage prices`: the price list of the settings, for projects that there are already."""
+"""`moorage operator prices`: the price list of the settings, for projects that exist already."""
 
 from collections.abc import Iterable, Mapping, Sequence
 

@@ -121,7 +121,7 @@ class BalanceCheck:
                 self._tell(
                     token,
                     f"pay_to holds {units} atomic units {'more' if more > 0 else 'less'} of {name} "
-                    "than the books say: `moorage payments find "
+                    "than the books say: `moorage operator payments find "
                     f"{since + 1} {block} --chain {self._chain.name}`.",
                 )
                 return

@@ -205,7 +205,7 @@ async def test_a_gateway_without_a_key_says_which_command_refunds(
     payment = await paid(db)
     pages = OperatorPages(db, clock, settings=msgspec.structs.replace(pages.settings, data_dir="/"))
     path = f"/operator/payments/42161/{payment.tx_hash}/0"
-    assert f"moorage refund {payment.tx_hash} --chain arbitrum" in await pages.shown(path)
+    assert f"moorage operator refund {payment.tx_hash} --chain arbitrum" in await pages.shown(path)
     refused = await pages.post(f"{path}/refund", reason="why", confirmed="true", earlier="0")
     assert refused.status == 409
     assert await acts.since(db, 0) == []

@@ -1,4 +1,4 @@
-"""Reports on money: `moorage report`, run for a page or for a spreadsheet."""
+"""Reports on money: `moorage operator report`, run for a page or for a spreadsheet."""
 
 import csv
 import io
