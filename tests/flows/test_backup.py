@@ -133,7 +133,17 @@ async def one_project_comes_out_of_it(backup: Path, name: str) -> None:
     private, public = new_key()
     file = backup.with_name("one.tar")
     done = await moorage(
-        *("restore", str(backup), "--project", name, "--to", str(file), "--public-key", public)
+        *(
+            "operator",
+            "restore",
+            str(backup),
+            "--project",
+            name,
+            "--to",
+            str(file),
+            "--public-key",
+            public,
+        )
     )
     assert done.returncode == 0, done.stderr
     with file.open("rb") as source:
