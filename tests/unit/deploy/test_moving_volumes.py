@@ -40,7 +40,7 @@ from moorage.storage.operation.evictions import Eviction
 from support.books.faulty_database import FaultyDatabase
 from support.books.records_fixture import ALICE, PLAN, add_deployment, add_project, fund
 from support.gateway.clock import HOUR_MS, MINUTE_MS, START_MS, MovableClock
-from support.gateway.fakes import FakeRuntime, app_address
+from support.gateway.fakes import FakeRuntime, app_address, tree_of
 from support.gateway.waiting import until
 
 LEFT = "left"
@@ -727,3 +727,19 @@ async def test_deployment_that_is_given_up_on_the_way_gives_the_old_app_back(
     assert moved.id not in yard.runtime.apps
     assert await deployments.by_id(yard.db, moved.id) is not None
     assert await projects.by_id(yard.db, project.id) is not None
+
+
+async def test_new_project_begins_with_the_volume_that_an_export_brought(
+    db: FaultyDatabase, clock: MovableClock, tmp_path: Path
+) -> None:
+    yard = Yard(db, clock, tmp_path / "sources")
+    yard.sources.mkdir()
+    project = await add_project(db, status=ProjectStatus.QUEUED, volume=True)
+    queued_one = await yard.queued(project)
+    tree_of(KEPT, yard.sources / f"{queued_one.id}.volume")
+    ready = await yard.deployed()
+    assert ready.status is DeploymentStatus.READY
+    assert yard.runtime.data == {project.id: KEPT}
+    assert "began with what the export had" in ready.note
+    assert yard.runtime.called("write_volume") == [project.id]
+    assert not list(yard.sources.glob("*.volume"))

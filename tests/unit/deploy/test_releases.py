@@ -9,7 +9,7 @@ from moorage.deploy.keeping.releases import DRAINING_AT_ONCE
 from moorage.errors import FailureCause
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage.apps import deployments
+from moorage.storage.apps import deployments, jobs
 from support.books.records_fixture import BOB, add_deployment, add_project
 from support.gateway.clock import START_MS
 
@@ -177,6 +177,21 @@ async def test_volume_of_a_project_is_cleared_while_none_of_its_deployments_has_
     await add_over(yard, project, DeploymentStatus.FAILED)
     await settle(yard)
     assert yard.runtime.called("clear_volume") == ([] if has_served else [project.id])
+
+
+async def test_volume_that_is_filled_for_the_next_version_is_not_cleared_for_a_failed_one(
+    yard: Yard,
+) -> None:
+    """What an export brought, or the version before has written, is nowhere else by then."""
+    project = await add_project(yard.db, status=ProjectStatus.FAILED, volume=True)
+    failed = await add_over(yard, project, DeploymentStatus.FAILED)
+    await yard.queued(project)
+    job = await yard.claim()
+    async with yard.db.transaction(durable=True) as tx:
+        await jobs.hold(tx, job, jobs.MOVING)
+    await settle(yard)
+    assert yard.runtime.called("discard") == [failed.id]
+    assert yard.runtime.called("clear_volume") == []
 
 
 async def test_files_that_a_crash_left_of_a_failed_deployment_are_discarded_once(

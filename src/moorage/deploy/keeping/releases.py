@@ -14,7 +14,7 @@ from moorage.deploy.keeping.apps import Apps
 from moorage.deploy.keeping.stopped.drain import Drain
 from moorage.engines.engine import Engine
 from moorage.records.deployment import DeploymentStatus
-from moorage.storage.apps import deployments, projects
+from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database
 
 log = structlog.get_logger()
@@ -78,10 +78,15 @@ class Releases:
         self._apps.app(deployment_id).is_discarded = True
 
     async def _clear_volume(self, project_id: str) -> None:
-        """Clears a volume with which no version has served: what a failed one left there."""
+        """Clears a volume with which no version has served: what a failed one left there.
+
+        One that is being filled for the next version stays: what is there by now is that one's.
+        """
         async with self._apps.held(project_id):
             project = await projects.by_id(self._db, project_id)
             if project is None or not project.volume:
+                return
+            if await jobs.is_moving(self._db, project.id):
                 return
             if project.serving_deployment_id is None or project.volume_begins:
                 await self._runtime.delete_volume(project.id, unless_used=True)

@@ -178,7 +178,7 @@ class VolumeMoves:
         if not project.volume:
             yield ""
             return
-        if project.serving_deployment_id is None and await self._begin(deployment, project):
+        if project.serving_deployment_id is None and await self._begin(job, deployment, project):
             yield "The app's volume, /data, began with what the export had."
             return
         if self._locks.is_held(project.id):
@@ -192,7 +192,7 @@ class VolumeMoves:
                 yield _sentence(way, tree)
         await self._tidy_safely(project.id)
 
-    async def _begin(self, deployment: Deployment, project: Project) -> bool:
+    async def _begin(self, job: Job, deployment: Deployment, project: Project) -> bool:
         """Fills the volume of a project of which nothing has served, if an export brought one."""
         path = await self._sources.volume(deployment.id)
         if path is None:
@@ -200,6 +200,8 @@ class VolumeMoves:
         part = await in_thread(part_of, path, name=VOLUME)
         tree = Tree(path=path, digest=f"sha256:{part.sha256}", content_bytes=0, entries=0)
         await self._runtime.stop(deployment.id)  # an attempt that was cut off may have begun it
+        async with self._apps.held(project.id), self._db.transaction(durable=True) as tx:
+            await jobs.hold(tx, job, jobs.MOVING)  # nothing clears it from now on
         await self._runtime.write_volume(self._new(deployment, project), tree)
         failpoint("volume begun")
         return True
