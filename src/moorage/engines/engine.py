@@ -161,7 +161,29 @@ class Capabilities:
     written_files: bool = False  # an app can write beside its volume, and `read_volume` takes it
 
 
-class ProjectData(Protocol):
+class LogSource(Protocol):
+    """What has the logs of deployments."""
+
+    async def read_log(
+        self,
+        deployment_id: str,
+        kind: LogKind,
+        *,
+        after: Cursor = 0,
+        since_ms: int = 0,
+        tail: int | None = None,
+        limit: int = 10_000,
+    ) -> LogPage:
+        """Returns lines of a log, oldest first, at most `limit`, and at most a mebibyte.
+
+        They begin after `after`, at the time `since_ms`, or at the last `tail` lines, whichever
+        comes last. Lines that were deleted are skipped. A cursor beyond the log's end starts at its
+        beginning. Empty if there is no log.
+        """
+        ...
+
+
+class ProjectData(LogSource, Protocol):
     """What an export reads of a project: an engine, or the copies in a backup."""
 
     async def export_files(
@@ -186,26 +208,8 @@ class ProjectData(Protocol):
         """
         ...
 
-    async def read_log(
-        self,
-        deployment_id: str,
-        kind: LogKind,
-        *,
-        after: Cursor = 0,
-        since_ms: int = 0,
-        tail: int | None = None,
-        limit: int = 10_000,
-    ) -> LogPage:
-        """Returns lines of a log, oldest first, at most `limit`, and at most a mebibyte.
 
-        They begin after `after`, at the time `since_ms`, or at the last `tail` lines, whichever
-        comes last. Lines that were deleted are skipped. A cursor beyond the log's end starts at its
-        beginning. Empty if there is no log.
-        """
-        ...
-
-
-class EngineView(Protocol):
+class EngineView(LogSource, Protocol):
     """What every gateway may ask of an engine, also of one that another process has open."""
 
     @property
@@ -249,24 +253,6 @@ class EngineView(Protocol):
 
     async def log_tail(self, deployment_id: str, kind: LogKind, *, max_bytes: int = 65_536) -> str:
         """Returns the end of a log, decoded with replacement; empty if there is no log."""
-        ...
-
-    async def read_log(
-        self,
-        deployment_id: str,
-        kind: LogKind,
-        *,
-        after: Cursor = 0,
-        since_ms: int = 0,
-        tail: int | None = None,
-        limit: int = 10_000,
-    ) -> LogPage:
-        """Returns lines of a log, oldest first, at most `limit`, and at most a mebibyte.
-
-        They begin after `after`, at the time `since_ms`, or at the last `tail` lines, whichever
-        comes last. Lines that were deleted are skipped. A cursor beyond the log's end starts at its
-        beginning. Empty if there is no log.
-        """
         ...
 
 
