@@ -21,7 +21,7 @@ from pathlib import Path
 from load import tcp
 from measure import MIB, Row, cpu_seconds, median, resident_bytes, spread
 from moorage.address import Address
-from moorage.gateway.platform.opening import find_tool
+from moorage.gateway.platform import find_tool
 from moorage.process import find_running
 from moorage.routing.haproxy import HAProxy
 from moorage.routing.haproxy_config import ProxySettings

@@ -13,7 +13,7 @@ from moorage.deploy.limits import app_limits, build_limits
 from moorage.engines.engine import BuildSpec, InstanceSpec
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.sandbox.sandbox import Sandbox
-from moorage.gateway.platform.opening import find_tool
+from moorage.gateway.platform import find_tool
 from moorage.planning.plan import Settings as PlanSettings
 from moorage.planning.planner import make_plan
 from moorage.settings import Settings

@@ -16,7 +16,7 @@ import uvicorn
 from aiohttp import web
 
 from moorage.address import Address
-from moorage.gateway.platform.opening import find_tool
+from moorage.gateway.platform import find_tool
 from moorage.process import find_running
 from moorage.routing.haproxy import HAProxy
 from moorage.routing.haproxy_config import FALLBACK_SOCKET, WAKE_SOCKET, ProxySettings

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from moorage import metrics
-from moorage.gateway.operator import vital_signs
+from moorage.gateway import vital_signs
 from support.gateway.gateway_fixture import REPOSITORY
 
 RULES = REPOSITORY / "ops/prometheus/moorage.rules.yml"

@@ -13,7 +13,7 @@ from aiohttp import CookieJar
 from yarl import URL
 
 from moorage.address import Address
-from moorage.gateway.platform.opening import find_tool
+from moorage.gateway.platform import find_tool
 from moorage.routing.haproxy import HAProxy
 from moorage.routing.haproxy_config import ProxySettings
 from moorage.routing.listener import listen_unix

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from moorage.backup.archive import unpack
-from moorage.gateway.state.secrets_key import KEY_FILE
+from moorage.gateway.data_directory import KEY_FILE
 from moorage.operate.backup import Saved, back_up
 from moorage.records.project import Variables
 from moorage.settings import load_settings

@@ -6,7 +6,7 @@ import gc
 import asyncpg
 
 from moorage.storage.opening import open_database
-from moorage.storage.several.identity import identity
+from moorage.storage.several.cluster import identity
 from support.books.postgres_fixture import PostgresServer
 
 

@@ -10,7 +10,7 @@ from eth_account import Account
 from moorage.chains.local.dev_wallet import DevWallet
 from moorage.clock import SystemClock
 from moorage.errors import ConfigurationInvalid, RefundRefused
-from moorage.gateway.state.configuration import take_configuration
+from moorage.gateway.configuration import take_configuration
 from moorage.operate.audit.report import Report, run_audit
 from moorage.operate.books import run_acts
 from moorage.operate.refunds import RefundOrder, run_refund

@@ -15,7 +15,7 @@ import pytest
 from harbour import App, Harbour, get, running_proxies
 
 from moorage.address import Address
-from moorage.gateway.platform.opening import find_tool
+from moorage.gateway.platform import find_tool
 from moorage.routing.haproxy import HAProxy
 from moorage.routing.listener import listen_unix
 from moorage.routing.probe import answers

@@ -15,7 +15,7 @@ from harbour import DEADLINE_SECONDS, App, Harbour, running, running_proxies
 
 from moorage.address import Address
 from moorage.errors import ProxyFailed
-from moorage.gateway.platform.opening import find_tool
+from moorage.gateway.platform import find_tool
 from moorage.routing.haproxy import HAProxy
 from moorage.routing.haproxy_config import ProxySettings
 from moorage.routing.probe import Answer, probe

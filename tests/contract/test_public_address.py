@@ -7,9 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from moorage.gateway.several import asking
-from moorage.gateway.several.asking import ask
-from moorage.gateway.several.presence import Presence
+from moorage.gateway import duplicate_gateway_check
+from moorage.gateway.duplicate_gateway_check import Presence, ask
 from moorage.operate.check import configuration
 from moorage.operate.check.configuration import Finding
 from moorage.settings import load_settings
@@ -52,7 +51,7 @@ async def found(there: Presence | None, here: Presence | None, **given: str) -> 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has a busy machine answer in time."""
-    monkeypatch.setattr(asking, "ASK_SECONDS", 60)
+    monkeypatch.setattr(duplicate_gateway_check, "ASK_SECONDS", 60)
 
 
 @pytest.fixture
@@ -72,7 +71,7 @@ async def test_gateway_is_told_from_another_site_and_from_nobody(
         asked = await ask(url)
     assert asked.gateways == ()
     assert "is no gateway" in asked.problem
-    monkeypatch.setattr(asking, "ASK_SECONDS", 0.1)
+    monkeypatch.setattr(duplicate_gateway_check, "ASK_SECONDS", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         asked = await ask(f"http://127.0.0.1:{silent.getsockname()[1]}")
         assert asked.gateways == ()

@@ -27,7 +27,7 @@ from harbour import (
 
 from moorage.address import Address
 from moorage.errors import ProxyFailed
-from moorage.gateway.platform.opening import find_tool
+from moorage.gateway.platform import find_tool
 from moorage.routing.haproxy import HAProxy
 from moorage.routing.haproxy_config import FALLBACK_SOCKET, ProxySettings
 from moorage.routing.listener import listen_unix
@@ -437,7 +437,7 @@ async def test_answers_waits_for_the_app_and_no_longer(
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from moorage.gateway.platform.opening import find_tool
+from moorage.gateway.platform import find_tool
 from moorage.routing.haproxy import HAProxy
 from moorage.routing.haproxy_config import ProxySettings
 

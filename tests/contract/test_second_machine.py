@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from moorage.errors import AlreadyRunning
+from moorage.gateway.data_directory import open_data_directory
 from moorage.gateway.leadership import open_lease
-from moorage.gateway.state.data_directory import open_data_directory
 from moorage.settings import load_settings
 from moorage.storage.migrate import migrate
 from moorage.storage.opening import Purpose

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import CheckConstraint, UniqueConstraint
 
 from moorage.errors import ConfigurationInvalid, DatabaseUnavailable, SchemaUnknown
-from moorage.gateway.state.data_directory import open_data_directory
+from moorage.gateway.data_directory import open_data_directory
 from moorage.storage.migrate import NEWEST_REVISION, is_newest, migrate
 from moorage.storage.opening import Purpose, purpose_of, set_purpose
 from moorage.storage.schema import metadata

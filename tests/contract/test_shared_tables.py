@@ -25,7 +25,7 @@ from moorage.errors import (
     RateLimited,
     TimestampExpired,
 )
-from moorage.gateway.platform.beside import SILENT_SECONDS, MachineView, report
+from moorage.gateway.platform_beside import SILENT_SECONDS, MachineView, report
 from moorage.storage.database import Database, Statement
 from moorage.storage.opening import open_database
 from moorage.storage.several.shared_tables import SharedTables

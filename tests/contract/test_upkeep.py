@@ -9,8 +9,8 @@ from moorage.certificates.installation import WildcardFiles
 from moorage.certificates.orders import issued
 from moorage.certificates.pem import new_key, parse_certificate
 from moorage.core import Core
-from moorage.gateway.operator.upkeep import DailyAudit
-from moorage.gateway.operator.vital_signs import (
+from moorage.gateway.upkeep import DailyAudit
+from moorage.gateway.vital_signs import (
     note_certificates,
     note_evictions,
     note_upkeep,

@@ -20,12 +20,17 @@ from aiohttp import web
 
 from moorage.clock import Clock
 from moorage.failpoints import armed
-from moorage.gateway.platform.beside import RoutesOfKeeper
-from moorage.gateway.platform.opening import AppKeeper, Opening, Platform, url_of
-from moorage.gateway.platform.proxy import Proxy, hosts_of
-from moorage.gateway.platform.toolchains import Toolchains
-from moorage.gateway.running import run_gateway
-from moorage.gateway.stopping import stop_on_signals
+from moorage.gateway.platform import (
+    AppKeeper,
+    Opening,
+    Platform,
+    Proxy,
+    Toolchains,
+    hosts_of,
+    url_of,
+)
+from moorage.gateway.platform_beside import RoutesOfKeeper
+from moorage.gateway.running import run_gateway, stop_on_signals
 from moorage.planning.toolbox import Toolbox
 from moorage.routing.access_log import AccessLog
 from moorage.routing.haproxy import ACCESS_LOGS

@@ -8,7 +8,7 @@ import pytest
 
 from moorage.engines.docker.kind import KIND
 from moorage.engines.images.base_images import DEFAULTS
-from moorage.gateway.platform.isolation import own_instance_id
+from moorage.gateway.engine_choice import own_instance_id
 from support.clients.visitor import fetch
 from support.clients.wallet import HELLO, Wallet, fresh_name
 from support.engines.docker_fixture import BASE, SUBNET, Dockerd

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from moorage.certificates.availability import EVERY_SECONDS
-from moorage.gateway.several.takers import ROOTS_LOCK_FILE
+from moorage.gateway.duplicate_gateway_check import ROOTS_LOCK_FILE
 from support.chains.chain_fixture import LocalChains
 from support.chains.rpc_proxy import RpcProxy
 from support.clients.wallet import HELLO, Answer, Wallet, fresh_name

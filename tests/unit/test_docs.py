@@ -18,8 +18,8 @@ from moorage.chains.settings import ChainSettings
 from moorage.cli.commands import OPERATOR, all_commands
 from moorage.cli.flags import setting_flags
 from moorage.errors import FailureCause, InvalidRequest
-from moorage.gateway.operator import vital_signs
-from moorage.gateway.receiving import serving_chains
+from moorage.gateway import vital_signs
+from moorage.gateway.configuration import serving_chains
 from moorage.ledger.burn import HOUR_MS, charge_up_to
 from moorage.metrics import exposition
 from moorage.money import MicroUsd

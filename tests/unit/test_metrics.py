@@ -2,7 +2,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from moorage import metrics
 from moorage.errors import FailureCause, PaymentAlreadyUsed, RateLimited
-from moorage.gateway.operator import vital_signs
+from moorage.gateway import vital_signs
 
 
 def sample(name: str, **labels: str) -> float:

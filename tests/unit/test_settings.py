@@ -8,7 +8,7 @@ from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.settings import ChainSettings
 from moorage.cli.operator.gateway import check
 from moorage.errors import ConfigurationInvalid, InvalidField
-from moorage.gateway.receiving import serving_chains
+from moorage.gateway.configuration import serving_chains
 from moorage.payments.price.quotes import PriceList, Size, app_size, price_list
 from moorage.settings import Settings, load_settings, needed_first
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from moorage.api.http.caller import Front, authenticate, owned_project, require_confirmed
 from moorage.api.http.problems import json_response
 from moorage.api.http.request import named_project, parse_small, read_whole
-from moorage.auth.links import DAY_MS, ONCE_MS, LinkOrder, Links
+from moorage.auth.tokens import DAY_MS, ONCE_MS, LinkOrder, Links
 from moorage.clock import iso_utc
 from moorage.errors import InvalidField
 from moorage.records.access import Link

@@ -25,10 +25,9 @@ from moorage.api.webhooks import WebhookRoom
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.client_address import TrustedProxies
 from moorage.auth.contract_wallets import ContractWallets
-from moorage.auth.links import Links
-from moorage.auth.manage_tokens import ManageTokens
 from moorage.auth.nonces import NonceStore
 from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.tokens import Links, ManageTokens
 from moorage.chains.balances import ConcurrencyLimit
 from moorage.core import Core
 from moorage.deploy.addresses.hosts import Hosts

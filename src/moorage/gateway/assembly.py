@@ -31,21 +31,25 @@ from moorage.deploy.loops import loops_of
 from moorage.deploy.services import DeployServices
 from moorage.errors import ConfigurationInvalid
 from moorage.events.services import EventServices
-from moorage.gateway.leadership import Leadership, sweep_abandoned_spools
-from moorage.gateway.operator.vital_signs import (
+from moorage.gateway.data_directory import NONCES, SPOOL, gateway_id, open_vault, seal_anew
+from moorage.gateway.duplicate_gateway_check import Lookout
+from moorage.gateway.engine_choice import has_several_proxies
+from moorage.gateway.leadership import (
+    SAY_SECONDS,
+    Leadership,
+    Siblings,
+    challenge_secret,
+    fingerprints,
+    sweep_abandoned_spools,
+)
+from moorage.gateway.platform import Platform, instance_id, trusted_proxies
+from moorage.gateway.platform_beside import REPORT_SECONDS, MachineView, report
+from moorage.gateway.vital_signs import (
     watch_nonces,
     watch_running_apps,
     watch_searches,
     watch_sleeping_apps,
 )
-from moorage.gateway.platform.beside import REPORT_SECONDS, MachineView, report
-from moorage.gateway.platform.isolation import has_several_proxies
-from moorage.gateway.platform.opening import Platform, instance_id
-from moorage.gateway.platform.proxy import trusted_proxies
-from moorage.gateway.several.lookout import Lookout
-from moorage.gateway.several.siblings import SAY_SECONDS, Siblings, challenge_secret, fingerprints
-from moorage.gateway.state.data_directory import NONCES, SPOOL, gateway_id
-from moorage.gateway.state.secrets_key import open_vault, seal_anew
 from moorage.ledger.services import LedgerServices, LedgerSettings
 from moorage.loop import Loop, Run, Scope
 from moorage.metrics import (

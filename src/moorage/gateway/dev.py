@@ -15,11 +15,9 @@ from moorage.chains.local.dev_wallet import DevWallets, dev_wallets
 from moorage.chains.local.devchain import DevChain
 from moorage.errors import AlreadyRunning, ConfigurationInvalid
 from moorage.failpoints import armed, crash_at
-from moorage.gateway.operator.port import OpenOperatorPages
-from moorage.gateway.running import GatewayAddresses, run_gateway
-from moorage.gateway.state.data_directory import open_data_directory
-from moorage.gateway.state.dev_file import DEV_CHAINS, DEV_FILE
-from moorage.gateway.stopping import stop_on_signals
+from moorage.gateway.data_directory import DEV_CHAINS, DEV_FILE, open_data_directory
+from moorage.gateway.operator_port import OpenOperatorPages
+from moorage.gateway.running import GatewayAddresses, run_gateway, stop_on_signals
 from moorage.settings import Settings
 from moorage.storage.opening import Purpose
 from moorage.threads import in_thread

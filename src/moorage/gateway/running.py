@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import resource
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
@@ -10,8 +12,10 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
+import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from moorage import logs
 from moorage.api.connections.limits import FairShare
 from moorage.api.connections.server import Bounds, HttpServer
 from moorage.api.http.caller import address_key, limit_address
@@ -20,7 +24,9 @@ from moorage.api.operations import Pages, http_app, operations_app
 from moorage.auth.nonces import NonceStore
 from moorage.chains.chain import Chain
 from moorage.clock import Clock, SystemClock
+from moorage.core import Core
 from moorage.deploy.loops import OLD_SOURCES_SECONDS
+from moorage.errors import MoorageError
 from moorage.gateway.assembly import (
     Rooms,
     open_core,
@@ -28,6 +34,10 @@ from moorage.gateway.assembly import (
     open_rooms,
     open_shared,
 )
+from moorage.gateway.configuration import record_changes, take_configuration
+from moorage.gateway.data_directory import open_data_directory
+from moorage.gateway.duplicate_gateway_check import Lookout, hold_addresses, taken_addresses
+from moorage.gateway.engine_choice import has_several_proxies, settle_engines
 from moorage.gateway.leadership import (
     Leadership,
     done_before,
@@ -35,20 +45,15 @@ from moorage.gateway.leadership import (
     open_leadership,
     open_lease,
 )
-from moorage.gateway.operator.port import (
+from moorage.gateway.operator_port import (
     OpenOperatorPages,
     OperatorPages,
     checks_of,
     guarded,
     operator_app,
 )
-from moorage.gateway.operator.upkeep import loops_of_upkeep
 from moorage.gateway.pages import challenges_app, pages_app, waking
-from moorage.gateway.platform.beside import open_beside
-from moorage.gateway.platform.engines import settle_engines
-from moorage.gateway.platform.following import open_following
-from moorage.gateway.platform.isolation import has_several_proxies
-from moorage.gateway.platform.opening import (
+from moorage.gateway.platform import (
     Opening,
     OpenPlatform,
     Platform,
@@ -56,12 +61,8 @@ from moorage.gateway.platform.opening import (
     listen,
     open_platform,
 )
-from moorage.gateway.process_limits import forbid_core_dumps, raise_descriptor_limit
-from moorage.gateway.several.lookout import Lookout
-from moorage.gateway.several.takers import hold_addresses, taken_addresses
-from moorage.gateway.state.configuration import take_configuration
-from moorage.gateway.state.data_directory import open_data_directory
-from moorage.gateway.state.reload import Reload
+from moorage.gateway.platform_beside import open_beside, open_following
+from moorage.gateway.upkeep import loops_of_upkeep
 from moorage.loop import Keeps, always
 from moorage.mcp.remote import McpEndpoint
 from moorage.pages.sessions.confirmation import Confirmations
@@ -71,11 +72,116 @@ from moorage.pages.wallet.site import PREFIXES, WalletSite
 from moorage.routing.haproxy_config import FALLBACK_SOCKET, WAKE_SOCKET
 from moorage.routing.listener import listen_unix
 from moorage.routing.waking import QuestionServer
-from moorage.settings import Settings
+from moorage.settings import Settings, recorded
 from moorage.storage.apps.deployments import toolchains_in_use
 from moorage.storage.migrate import migrate
 from moorage.storage.opening import Purpose
 from moorage.threads import in_thread
+
+log = structlog.get_logger()
+
+AT_ONCE = {
+    "log_level",
+    "terms_url",
+    "contact",
+    "requests_per_minute",
+    "listed_wallets_only",
+    "projects_per_wallet",
+    "retention_days",
+}
+"""The settings that change without a restart."""
+
+Configure = Callable[..., None]
+"""Sets how is logged, as `logs.configure`."""
+
+
+class Reload:
+    """What a gateway does when it is asked to read its settings again, which `load` returns."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        load: Callable[[], Settings],
+        *,
+        configure: Configure = logs.configure,
+    ) -> None:
+        self.settings = settings
+        """Those of the start, with what has changed since."""
+        self._load = load
+        self._configure = configure
+        self._asked = asyncio.Event()
+
+    def on_hangup(self) -> None:
+        """Has SIGHUP read the settings again, from now on."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._asked.set)
+
+    async def follow(self, rooms: Rooms) -> None:
+        """Reads them each time that it is asked to, until cancelled."""
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            await self.read(rooms.core, partial(take, rooms))
+
+    async def read(self, core: Core, put_in_force: Callable[[Settings], None]) -> None:
+        """Reads them once: all that can change at once does, and is recorded, or nothing."""
+        try:
+            now = self._load()
+            logs.threshold_of(now.log_level)  # raises for an unknown one, before anything changes
+            changed = _changed(self.settings, now)
+            taken = changed & AT_ONCE
+            settings = msgspec.structs.replace(
+                self.settings, **{name: getattr(now, name) for name in taken}
+            )
+            await record_changes(core.db, settings, clock=core.clock)
+        except MoorageError as error:
+            log.error("settings are not read again", error=error.message)
+            return
+        if "log_level" in taken:
+            self._configure(level=settings.log_level)
+        put_in_force(settings)
+        self.settings = settings
+        log.info("settings read again", taken=sorted(taken), restart=sorted(changed - AT_ONCE))
+
+
+def take(rooms: Rooms, settings: Settings) -> None:
+    """Puts the settings of `AT_ONCE` in force, in a gateway that runs."""
+    rooms.api.change(settings)
+    rooms.deploy.house_rules.change(
+        listed_only=settings.listed_wallets_only, projects=settings.projects_per_wallet
+    )
+    rooms.deploy.retention.change(suspended_days=settings.retention_days)
+
+
+def _changed(before: Settings, after: Settings) -> set[str]:
+    """Returns the names of the settings that differ. Raises InvalidField."""
+    old, new = recorded(before), recorded(after)
+    return {name for name in old | new if old.get(name) != new.get(name)}
+
+
+def forbid_core_dumps() -> None:
+    """Forbids core dumps: they would hold keys and deployers' variables.
+
+    The limit is one byte, not 0: then the kernel starts no `core_pattern` program either (core(5)).
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    if hard != 0:
+        resource.setrlimit(resource.RLIMIT_CORE, (1, hard))
+
+
+def raise_descriptor_limit() -> int:
+    """Raises the limit of open files to its maximum; returns it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def stop_on_signals() -> asyncio.Event:
+    """Returns an event that SIGINT or SIGTERM sets."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    return stop
 
 
 @dataclass(frozen=True, kw_only=True)

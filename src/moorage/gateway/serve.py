@@ -3,12 +3,10 @@
 from collections.abc import Callable, Sequence
 
 from moorage.clock import SystemClock
-from moorage.gateway.operator.port import OpenOperatorPages
-from moorage.gateway.receiving import receiving_address, serving_chains
-from moorage.gateway.running import GatewayAddresses, run_gateway
-from moorage.gateway.several.lookout import Lookout
-from moorage.gateway.state.reload import Reload
-from moorage.gateway.stopping import stop_on_signals
+from moorage.gateway.configuration import receiving_address, serving_chains
+from moorage.gateway.duplicate_gateway_check import Lookout
+from moorage.gateway.operator_port import OpenOperatorPages
+from moorage.gateway.running import GatewayAddresses, Reload, run_gateway, stop_on_signals
 from moorage.settings import Settings
 from moorage.storage.opening import Purpose
 

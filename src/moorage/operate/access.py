@@ -4,10 +4,10 @@ from pathlib import Path
 
 import msgspec
 
-from moorage.auth.links import ONCE_MS, LinkOrder, add_link
+from moorage.auth.tokens import ONCE_MS, LinkOrder, add_link
 from moorage.clock import SystemClock
 from moorage.errors import ConfigurationInvalid
-from moorage.gateway.state.dev_file import read_dev_file
+from moorage.gateway.data_directory import read_dev_file
 from moorage.operate.books import OpenBooks, note_act, open_books
 from moorage.records.access import Role
 from moorage.settings import Settings

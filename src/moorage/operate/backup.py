@@ -25,9 +25,9 @@ from moorage.engines.kind import Exports
 from moorage.engines.locks import Locks
 from moorage.engines.table import engine_kind
 from moorage.errors import BackupFailed, BackupInvalid, ConfigurationInvalid, SchemaUnknown
-from moorage.gateway.platform.isolation import run_directory
-from moorage.gateway.platform.opening import instance_id
-from moorage.gateway.state.secrets_key import KEY_FILE, keys_in, missing_keys
+from moorage.gateway.data_directory import KEY_FILE, keys_in, missing_keys
+from moorage.gateway.engine_choice import run_directory
+from moorage.gateway.platform import instance_id
 from moorage.operate.books import require_newest
 from moorage.settings import Settings
 from moorage.storage.apps import projects

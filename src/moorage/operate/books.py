@@ -16,8 +16,8 @@ from moorage.chains.rpc import RpcClient
 from moorage.chains.signing import SigningKey
 from moorage.clock import SystemClock
 from moorage.errors import ConfigurationInvalid
-from moorage.gateway.receiving import receiving_address, serving_chains
-from moorage.gateway.state.dev_file import DEV_CHAINS, read_dev_file
+from moorage.gateway.configuration import receiving_address, serving_chains
+from moorage.gateway.data_directory import DEV_CHAINS, read_dev_file
 from moorage.settings import Settings
 from moorage.storage.database import Database, Transaction
 from moorage.storage.migrate import is_newest

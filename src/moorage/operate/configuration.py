@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from moorage.clock import SystemClock
-from moorage.gateway.state.configuration import compare, in_force
+from moorage.gateway.configuration import compare, in_force
 from moorage.operate.books import open_books
 from moorage.settings import Settings, described, origins, recorded
 from moorage.storage.operation import configuration

@@ -17,7 +17,7 @@ from moorage.engines.images.registry import Credentials, Registry, RegistryFaile
 from moorage.engines.sandbox.kind import KIND as SANDBOX
 from moorage.engines.table import engine_kind
 from moorage.errors import ConfigurationInvalid, InvalidField
-from moorage.gateway.platform.isolation import kinds
+from moorage.gateway.engine_choice import kinds
 from moorage.operate.books import open_books
 from moorage.planning.plan import Plan, Stack
 from moorage.records.project import Project, ProjectStatus

@@ -20,11 +20,17 @@ from moorage.engines.engine import Engine
 from moorage.errors import AlreadyRunning, InvalidField
 from moorage.file_lock import FileLock
 from moorage.gateway.assembly import open_core
+from moorage.gateway.data_directory import NONCES, open_data_directory, remove_all_but_books
+from moorage.gateway.engine_choice import has_several_proxies, make_engine, run_directory
 from moorage.gateway.leadership import acquire, open_lease
-from moorage.gateway.platform.isolation import has_several_proxies, make_engine, run_directory
-from moorage.gateway.platform.opening import APPS, PROXY, find_tool, instance_id, open_store
-from moorage.gateway.platform.proxy import proxy_settings
-from moorage.gateway.state.data_directory import NONCES, open_data_directory, remove_all_but_books
+from moorage.gateway.platform import (
+    APPS,
+    PROXY,
+    find_tool,
+    instance_id,
+    open_store,
+    proxy_settings,
+)
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd, decimal_text
 from moorage.operate.books import note_act, operator_name, require_newest

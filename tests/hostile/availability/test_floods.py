@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 from moorage.address import Address
-from moorage.gateway.platform.opening import find_tool
+from moorage.gateway.platform import find_tool
 from moorage.process import find_running
 from moorage.routing.haproxy import HAProxy
 from moorage.routing.haproxy_config import ProxySettings

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aiohttp
 
-from moorage.gateway.platform.opening import find_tool
+from moorage.gateway.platform import find_tool
 from support.gateway.ports import quiet_port
 from support.gateway.waiting import until
 

@@ -15,8 +15,7 @@ from pathlib import Path
 import msgspec
 
 from moorage.failpoints import armed, crash_at
-from moorage.gateway.running import GatewayAddresses, run_gateway
-from moorage.gateway.stopping import stop_on_signals
+from moorage.gateway.running import GatewayAddresses, run_gateway, stop_on_signals
 from moorage.operate.audit.report import run_audit
 from moorage.operate.audit.rows import Finding
 from moorage.settings import Settings, load_settings

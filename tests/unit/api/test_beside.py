@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from moorage.errors import ProxyFailed
-from moorage.gateway.platform.beside import open_beside
-from moorage.gateway.platform.opening import Opening
+from moorage.gateway.platform import Opening
+from moorage.gateway.platform_beside import open_beside
 from moorage.loop import always
 from moorage.settings import load_settings
 from moorage.toolchains.store import nothing_needed

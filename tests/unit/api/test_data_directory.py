@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from moorage.errors import ConfigurationInvalid, DatabaseUnavailable
-from moorage.gateway.state.data_directory import (
+from moorage.gateway.data_directory import (
     open_data_directory,
     open_to_others,
     remove_all_but_books,

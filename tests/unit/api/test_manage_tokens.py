@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from moorage.api.access import make_manage_token, revoke_manage_tokens
 from moorage.api.http.caller import Caller, Front, authenticate, owned_project, require_own
-from moorage.auth.manage_tokens import MAX_TOKENS, ManageTokens
+from moorage.auth.tokens import MAX_TOKENS, ManageTokens
 from moorage.errors import MoorageError, RateLimited, TokenInvalid, TokenScope
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects

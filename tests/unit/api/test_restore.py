@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from moorage.auth.links import DAY_MS, LinkOrder, Links
+from moorage.auth.tokens import DAY_MS, LinkOrder, Links
 from moorage.backup.archive import write_archive
 from moorage.backup.content import digest_of
 from moorage.backup.manifest import FORMAT, NAME, Manifest, ManifestEntry

@@ -6,7 +6,7 @@ import pytest
 
 from moorage.errors import ConfigurationInvalid
 from moorage.events.signature import new_secret
-from moorage.gateway.state.secrets_key import KEY_FILE, open_vault, seal_anew
+from moorage.gateway.data_directory import KEY_FILE, open_vault, seal_anew
 from moorage.records.event import Webhook
 from moorage.records.project import Variables
 from moorage.settings import Settings

@@ -14,8 +14,7 @@ from moorage.auth.authenticator import Authenticator
 from moorage.auth.contract_wallets import AT_ONCE, ContractWallets
 from moorage.auth.nonces import NonceFile
 from moorage.auth.rate_limit import MemoryRateLimiter
-from moorage.auth.recipe import RECIPE
-from moorage.auth.wallet import Wallet
+from moorage.auth.wallet import RECIPE, Wallet
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.chains.rpc import RpcClient, RpcError
 from moorage.errors import (

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from moorage.certificates.installation import WildcardFiles
 from moorage.certificates.pem import CertificateInvalid, new_key, parse_certificate
 from moorage.errors import ProxyFailed
-from moorage.gateway.state.secrets_key import missing_keys, seal_anew
+from moorage.gateway.data_directory import missing_keys, seal_anew
 from moorage.storage.apps import certificates
 from moorage.storage.database import Database
 from moorage.storage.vault import KEY_BYTES, Vault

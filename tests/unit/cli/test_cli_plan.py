@@ -19,7 +19,7 @@ def toolbox(monkeypatch: pytest.MonkeyPatch) -> None:
     async def given() -> Toolbox:
         return TOOLBOX
 
-    monkeypatch.setattr("moorage.gateway.platform.toolchains.toolbox_here", given)
+    monkeypatch.setattr("moorage.gateway.platform.toolbox_here", given)
 
 
 def test_plan_says_how_an_example_is_built_and_run(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 from yard import HOST, Yard, socket_of
 
-from moorage.auth.manage_tokens import ManageTokens
+from moorage.auth.tokens import ManageTokens
 from moorage.errors import DatabaseUnavailable
 from moorage.records.deployment import Deployment, DeploymentStatus, JobStatus
 from moorage.records.project import Project, ProjectStatus

@@ -6,7 +6,7 @@ from yard import ENGINE, HOST, Yard, socket_of
 
 from moorage.deploy.work.moving import INSTALLED, queue_move
 from moorage.errors import ConfigurationInvalid, DeployFailed, FailureCause
-from moorage.gateway.platform.engines import settle_engines
+from moorage.gateway.engine_choice import settle_engines
 from moorage.operate.engines import move_project
 from moorage.planning.plan import Stack
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus

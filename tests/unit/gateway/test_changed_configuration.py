@@ -8,7 +8,7 @@ from sqlalchemy import update
 
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import ConfigurationInvalid
-from moorage.gateway.state.configuration import former_chains, take_configuration
+from moorage.gateway.configuration import former_chains, take_configuration
 from moorage.ledger import ledger
 from moorage.records.payments import Finality
 from moorage.settings import Settings, load_settings

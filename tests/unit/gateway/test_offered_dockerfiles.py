@@ -2,7 +2,7 @@
 
 import pytest
 
-from moorage.gateway.platform.isolation import offered
+from moorage.gateway.engine_choice import offered
 from moorage.planning.toolbox import Dockerfiles, Toolbox
 from moorage.settings import load_settings
 

@@ -3,7 +3,7 @@
 import pytest
 from starlette.types import Message
 
-from moorage.gateway.operator.port import operator_app
+from moorage.gateway.operator_port import operator_app
 
 
 async def status_at(host: str | None, path: str) -> int:

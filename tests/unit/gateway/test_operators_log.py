@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from moorage.core import Core
 from moorage.events import outbox
-from moorage.gateway.operator.log import OperatorsLog
+from moorage.gateway.upkeep import OperatorsLog
 from moorage.records.event import EventKind
 from moorage.storage.database import Database
 from moorage.storage.operation import acts

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from moorage.core import Core
 from moorage.errors import InvalidField
-from moorage.gateway.state.reload import Reload
+from moorage.gateway.running import Reload
 from moorage.settings import Settings, load_settings
 from moorage.storage.database import Database
 from moorage.storage.operation import configuration

@@ -10,14 +10,14 @@ from moorage.core import Core
 from moorage.errors import AlreadyRunning, ConfigurationInvalid
 from moorage.events.signature import new_secret
 from moorage.gateway.assembly import open_core
-from moorage.gateway.several.siblings import (
+from moorage.gateway.data_directory import open_data_directory
+from moorage.gateway.leadership import (
     COPY_SECONDS,
     SAY_SECONDS,
     Siblings,
     challenge_secret,
     fingerprints,
 )
-from moorage.gateway.state.data_directory import open_data_directory
 from moorage.loop import until_tick
 from moorage.records.event import Webhook
 from moorage.settings import Settings, load_settings

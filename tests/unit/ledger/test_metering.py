@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage.errors import DatabaseUnavailable
-from moorage.gateway.operator.vital_signs import Samples
+from moorage.gateway.vital_signs import Samples
 from moorage.ledger import metering as metering_module
 from moorage.ledger.burn import MONTH_MS, charge_up_to
 from moorage.ledger.ledger import EARNED

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from sqlalchemy import select
 
-from moorage.auth.links import DAY_MS, MAX_LINKS, ONCE_MS, LinkOrder, Links
+from moorage.auth.tokens import DAY_MS, MAX_LINKS, ONCE_MS, LinkOrder, Links
 from moorage.errors import LinkNotFound, NonceReused, TooManyLinks
 from moorage.pages.sessions.sessions import LIFETIME_MS, MAX_SESSIONS, Opened, Sessions
 from moorage.records.access import Link, Role, StoredSession

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.gateway.platform.toolchains import with_installed
+from moorage.gateway.platform import with_installed
 from moorage.planning.reading.semver import Version
 from moorage.planning.toolbox import Toolbox
 from moorage.toolchains import host

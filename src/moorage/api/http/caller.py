@@ -15,8 +15,8 @@ from moorage.api.http.request import named_project
 from moorage.api.http.request_context import HAS_PAID, WALLET
 from moorage.auth.authenticator import Authenticator, Verified
 from moorage.auth.client_address import TrustedProxies
-from moorage.auth.manage_tokens import ManageTokens
 from moorage.auth.rate_limit import RateLimiter
+from moorage.auth.tokens import ManageTokens
 from moorage.auth.wallet import Wallet, signed_body_digest
 from moorage.chains.chain import Chain
 from moorage.clock import Clock

@@ -11,7 +11,7 @@ import msgspec
 from starlette.responses import Response
 
 from moorage import errors
-from moorage.auth.recipe import RECIPE
+from moorage.auth.wallet import RECIPE
 from moorage.errors import (
     MoorageError,
     PayerMismatch,

@@ -47,7 +47,7 @@ def plan(
     json
         Print one JSON document.
     """
-    from moorage.gateway.platform.toolchains import toolbox_here
+    from moorage.gateway.platform import toolbox_here
     from moorage.planning.pages import left_out
     from moorage.planning.planner import make_plan
     from moorage.planning.static import said

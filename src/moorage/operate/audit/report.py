@@ -11,7 +11,7 @@ from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable, ConfigurationInvalid, DatabaseUnavailable
-from moorage.gateway.state.configuration import former_chains
+from moorage.gateway.configuration import former_chains
 from moorage.ledger.ledger import EARNED
 from moorage.operate.audit.chains import ChainAudit, audit_chain
 from moorage.operate.audit.rows import Finding, TokenTotal, audit_books, token_totals

@@ -17,11 +17,10 @@ from moorage.clock import iso_utc
 from moorage.content.opening import open_content
 from moorage.content.store import ContentStore
 from moorage.errors import ConfigurationInvalid, ContentUnavailable, InvalidField
-from moorage.gateway.platform.opening import http_url
-from moorage.gateway.receiving import receiving_address, serving_chains
-from moorage.gateway.several.asking import Asked, ask, is_public
-from moorage.gateway.several.presence import Answered, Presence, judge
-from moorage.gateway.state.secrets_key import KEY_FILE, keys_in
+from moorage.gateway.configuration import receiving_address, serving_chains
+from moorage.gateway.data_directory import KEY_FILE, keys_in
+from moorage.gateway.duplicate_gateway_check import Answered, Asked, Presence, ask, is_public, judge
+from moorage.gateway.platform import http_url
 from moorage.payments.relay.relayer import key_in
 from moorage.routing.router import check_base_domain
 from moorage.settings import Settings

@@ -6,7 +6,7 @@ import itertools
 from moorage.chains.chain import Chain
 from moorage.clock import SystemClock
 from moorage.errors import ConfigurationInvalid, InvalidField
-from moorage.gateway.receiving import serving_chains
+from moorage.gateway.configuration import serving_chains
 from moorage.operate.check.configuration import (
     Finding,
     check_address,

@@ -26,8 +26,8 @@ from moorage.errors import (
     LocalChainFailed,
     SchemaUnknown,
 )
-from moorage.gateway.platform import isolation
-from moorage.gateway.state.data_directory import closing_command, open_to_others
+from moorage.gateway import engine_choice
+from moorage.gateway.data_directory import closing_command, open_to_others
 from moorage.operate.check.configuration import Finding
 from moorage.process import find_program
 from moorage.routing.haproxy import port_in_use_by
@@ -102,7 +102,7 @@ _ELSEWHERE = (
 
 async def check_docker(settings: Settings) -> list[Finding]:
     """Returns what is found out without changing anything; nothing where no daemon is used."""
-    used = {kind.name for kind in isolation.kinds(settings)}
+    used = {kind.name for kind in engine_choice.kinds(settings)}
     if _CLUSTER in used:
         return await _check_builder(settings)
     if _ENGINE not in used:
@@ -160,7 +160,7 @@ _VERSION = re.compile(r"v(\d+)\.(\d+)")
 
 async def check_cluster(settings: Settings) -> list[Finding]:
     """Returns what is found out without changing anything; nothing if apps run elsewhere."""
-    if all(kind.name != _CLUSTER_ENGINE for kind in isolation.kinds(settings)):
+    if all(kind.name != _CLUSTER_ENGINE for kind in engine_choice.kinds(settings)):
         return []
     # lightkube and what it needs are imported only where a cluster is used.
     from moorage.engines.kubernetes.cluster.client import (  # noqa: PLC0415
@@ -274,8 +274,8 @@ def look_at_machine(settings: Settings) -> Machine:
         missing_bundled=tuple(name for name in BUNDLED_PROGRAMS if not _is_bundled(name)),
         proxy=_look_at_proxy(),
         missing_app_programs=_look_for_app_programs(settings),
-        isolation=isolation.missing(settings) if linux else (),
-        forwarding=not any(kind.forwards_packets for kind in isolation.kinds(settings))
+        isolation=engine_choice.missing(settings) if linux else (),
+        forwarding=not any(kind.forwards_packets for kind in engine_choice.kinds(settings))
         or _forwarding(),
         anvil=None if settings.chains else _look_for_anvil(),
         ports=tuple(_look_at_ports(settings)),
@@ -474,7 +474,7 @@ def _look_at_proxy() -> tuple[int, ...] | None:
 
 def _look_for_app_programs(settings: Settings) -> tuple[str, ...] | None:
     """Returns those that are missing; None where apps don't use this machine's."""
-    if all(kind.has_images for kind in isolation.kinds(settings)):
+    if all(kind.has_images for kind in engine_choice.kinds(settings)):
         return None
     return tuple(name for name in APP_PROGRAMS if shutil.which(name) is None)
 

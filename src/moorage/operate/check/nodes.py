@@ -14,7 +14,7 @@ from moorage.chains.heads import Block, block_call, parse_block, parse_tagged_bl
 from moorage.chains.rpc import Call, RpcClient, RpcError, revert_reason
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable
-from moorage.gateway.receiving import is_local_node
+from moorage.gateway.configuration import is_local_node
 from moorage.operate.check.configuration import Finding
 from moorage.signing.keccak import keccak256
 

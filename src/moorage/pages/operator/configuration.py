@@ -4,7 +4,7 @@ import msgspec
 from starlette.responses import Response
 
 from moorage.errors import MoorageError
-from moorage.gateway.state.configuration import compare
+from moorage.gateway.configuration import compare
 from moorage.pages.operator.view import PER_PAGE, View
 from moorage.settings import Settings, described, recorded
 from moorage.storage.operation import configuration

@@ -11,8 +11,8 @@ import msgspec
 from moorage.chains.chain import Chain
 from moorage.errors import MoorageError
 from moorage.gateway.assembly import Rooms
-from moorage.gateway.operator.port import checks_of, states_of
-from moorage.gateway.operator.vital_signs import Samples
+from moorage.gateway.operator_port import checks_of, states_of
+from moorage.gateway.vital_signs import Samples
 from moorage.ledger.ledger import received_account
 from moorage.payments.relay.relayer import Relayer
 from moorage.storage.apps import jobs

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from moorage.auth.links import digest_of
+from moorage.auth.tokens import digest_of
 from moorage.clock import Clock
 from moorage.errors import NonceReused, UniqueViolation
 from moorage.loop import Loop, Scope

@@ -3,10 +3,25 @@
 from typing import NamedTuple
 
 import msgspec
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, delete, select, text
 
 from moorage.storage.database import Database, Source, Statement, Transaction, Upsert
 from moorage.storage.schema import agreements, gateways
+
+# A copy in the same server has another oid, one in another server another system identifier.
+_SERVERS = Statement(
+    text(
+        "SELECT CAST(system_identifier AS text), CAST(pg_database.oid AS text) "
+        "FROM pg_control_system(), pg_database WHERE datname = current_database()"
+    )
+)
+
+
+async def identity(source: Source) -> str:
+    """Returns what no other database of a server has. Raises DatabaseUnavailable."""
+    row = await source.one(_SERVERS)
+    return "" if row is None else "/".join(row)
+
 
 SILENT_MS = 60_000
 """A gateway that said nothing for this long does not run."""

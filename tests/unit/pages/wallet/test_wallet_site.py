@@ -7,7 +7,7 @@ from page_asker import PROJECT, SIGNED_IF_IT_SAYS_SO, Asker
 from rich_answers import everything
 from starlette.types import Message, Receive, Scope, Send
 
-from moorage.auth.links import DAY_MS, LinkOrder, Links
+from moorage.auth.tokens import DAY_MS, LinkOrder, Links
 from moorage.pages.sessions.confirmation import Confirmations
 from moorage.pages.sessions.gate import wallet_gate
 from moorage.pages.sessions.sessions import Sessions

@@ -10,21 +10,26 @@ import msgspec
 from moorage.address import Address
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Routes
+from moorage.deploy.platform import Following
 from moorage.engines.engine import Capabilities, Cursor, Disks, Engine, LogPage
 from moorage.engines.host.configuration import FOLDERS
 from moorage.engines.logs import reader
 from moorage.engines.table import engine_kind
 from moorage.errors import KeeperAway, NoCapacity, ProxyFailed
-from moorage.gateway.platform.isolation import run_directory
-from moorage.gateway.platform.opening import (
+from moorage.gateway.engine_choice import make_engine, run_directory
+from moorage.gateway.platform import (
+    APPS,
     PROXY,
     Opening,
     Platform,
+    find_tool,
+    hosts_of,
     instance_id,
+    open_proxy,
     open_store,
+    served_at,
     url_of,
 )
-from moorage.gateway.platform.proxy import hosts_of, served_at
 from moorage.records.deployment import LogKind
 from moorage.routing.haproxy import port_in_use_by
 from moorage.routing.router import Router
@@ -213,3 +218,53 @@ async def _proxy_port(settings: Settings, data_dir: Path) -> int:
             return port
         await asyncio.sleep(_POLL_SECONDS)
     raise ProxyFailed("No gateway of this machine has started the proxy. Set proxy_port.")
+
+
+async def open_following(stack: AsyncExitStack, settings: Settings, opening: Opening) -> Platform:
+    """Opens a platform as `open_platform` does; of its engine, only questions are asked."""
+    run_dir = run_directory(settings, instance_id(Path(settings.data_dir)))
+    toolchains = await open_store(
+        stack, settings, clock=opening.clock, needed=opening.needed_toolchains, sweeps=False
+    )
+    engine = make_engine(
+        settings,
+        instance_id=opening.instance,
+        run_dir=run_dir / APPS,
+        tools={name: find_tool(name) for name in ("caddy", "uv")},
+        toolchains=toolchains.store,
+        clock=opening.clock,
+        keeps=None,
+    )
+    isolation = await engine.open()
+    stack.push_async_callback(engine.close, stop_apps=False)
+    gateway_url = url_of(settings, opening.listener)
+    routes = Router(run_dir / PROXY, settings.base_domain)
+    proxy, port = await open_proxy(
+        stack,
+        settings,
+        binary=find_tool("haproxy"),
+        engine=engine,
+        directory=run_dir / PROXY,
+        gateway_url=gateway_url,
+        stop_apps=opening.stop_apps,
+    )
+    return Platform(
+        keeper=None,
+        proxy=proxy,
+        view=engine,
+        isolation=f"{isolation}; another gateway keeps the apps",
+        proxy_port=served_at(settings, port),
+        proxy_dir=run_dir / PROXY,
+        router=RoutesOfKeeper(routes),
+        hosts=hosts_of(settings, port),
+        toolchains=toolchains,
+        api_listener=opening.listener,
+        gateway_url=gateway_url,
+        several_proxies=True,
+        reuses_addresses=True,
+        following=Following(
+            instances=engine,
+            routes=routes,
+            access_log=proxy.access_log,
+        ),
+    )

@@ -13,7 +13,6 @@ from moorage.certificates.orders import UNWANTED_MS
 from moorage.chains.rpc import RpcClient
 from moorage.core import Core
 from moorage.errors import ChainUnavailable
-from moorage.gateway.several.presence import Answered
 from moorage.metrics import registry
 from moorage.payments.watch.watcher import Watcher
 from moorage.storage.apps import certificates, jobs, projects
@@ -82,17 +81,7 @@ _eviction_overdue = Gauge(
     "due; 0 without any.",
     registry=registry,
 )
-_address_answers = Gauge(
-    "moorage_address_answers",
-    "1 for who last answered at the public address: this gateway, a sibling on its database, a "
-    "copy (books of its own, payments to the same address), another gateway, or nobody.",
-    ("by",),
-    registry=registry,
-)
-
 _build_info.labels(__version__, NEWEST_REVISION, platform.python_version()).set(1)
-for _who in Answered:
-    _address_answers.labels(_who).set(0)
 
 
 class Samples:
@@ -151,12 +140,6 @@ def note_parts(states: Mapping[str, str]) -> None:
     """Records which parts of /ready are well."""
     for part, state in states.items():
         _part_ready.labels(part).set(state == "ok")
-
-
-def note_answered(answered: Answered) -> None:
-    """Records who answers at the public address."""
-    for who in Answered:
-        _address_answers.labels(who).set(who is answered)
 
 
 async def note_queue(core: Core) -> None:

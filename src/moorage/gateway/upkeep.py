@@ -9,10 +9,9 @@ import structlog
 from moorage.certificates import availability
 from moorage.core import Core
 from moorage.gateway.assembly import Rooms
-from moorage.gateway.operator import log as operators_log
-from moorage.gateway.operator.log import OperatorsLog
-from moorage.gateway.operator.port import checks_of, states_of
-from moorage.gateway.operator.vital_signs import (
+from moorage.gateway.duplicate_gateway_check import CHECK_SECONDS
+from moorage.gateway.operator_port import checks_of, states_of
+from moorage.gateway.vital_signs import (
     EVERY_SECONDS,
     ask_nodes,
     note_certificates,
@@ -22,10 +21,61 @@ from moorage.gateway.operator.vital_signs import (
     note_uncertified,
     note_upkeep,
 )
-from moorage.gateway.several import lookout
 from moorage.loop import Loop, Scope
+from moorage.records.event import Event, EventKind
+from moorage.storage import events
 from moorage.storage.operation import acts
-from moorage.storage.operation.acts import Upkeep
+from moorage.storage.operation.acts import Act, Upkeep
+
+LOG_SECONDS = 5.0
+_LATE_MS = 60_000  # a transaction may commit as long after its event's time
+
+_WORTH_A_WARNING = {
+    EventKind.PAYMENT_REVERSED,
+    EventKind.PAYMENT_HELD,
+    EventKind.PROJECT_CRASH_LOOPING,
+    EventKind.VOLUME_MENDED,
+}
+
+
+class OperatorsLog:
+    """Logs events and acts once they are in the database, each once."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._begun_ms = self._since_ms = core.clock.now_ms()
+        self._logged: dict[str, int] = {}  # the time of each, by what names it
+
+    async def tick(self) -> None:
+        """Logs what is new. Raises DatabaseUnavailable."""
+        since_ms = max(self._begun_ms, self._since_ms - _LATE_MS)
+        now_ms = self._core.clock.now_ms()
+        for event in await events.events_since(self._core.db, since_ms):
+            if self._is_new(event.id, event.created_at_ms):
+                _log_event(event)
+        for act in await acts.since(self._core.db, since_ms):
+            if self._is_new(f"{act.at_ms} {act.act} {act.subject}", act.at_ms):
+                _log_act(act)
+        self._since_ms = now_ms
+        old_ms = now_ms - 2 * _LATE_MS
+        self._logged = {name: at_ms for name, at_ms in self._logged.items() if at_ms > old_ms}
+
+    def _is_new(self, name: str, at_ms: int) -> bool:
+        if name in self._logged:
+            return False
+        self._logged[name] = at_ms
+        return True
+
+
+def _log_event(event: Event) -> None:
+    write = log.warning if event.kind in _WORTH_A_WARNING else log.info
+    details = {key: value for key, value in event.data.items() if key != "event"}
+    write(event.kind.value, wallet=event.wallet, event_id=event.id, **details)
+
+
+def _log_act(act: Act) -> None:
+    log.info("operator acted", who=act.who, act=act.act, subject=act.subject, reason=act.reason)
+
 
 log = structlog.get_logger()
 
@@ -52,7 +102,7 @@ def loops_of_upkeep(rooms: Rooms, *, audit: Sequence[str]) -> tuple[Loop, ...]:
     loops: tuple[Loop, ...] = (
         Loop(
             "operator's log",
-            every_seconds=operators_log.EVERY_SECONDS,
+            every_seconds=LOG_SECONDS,
             tick=OperatorsLog(rooms.core).tick,
             scope=Scope.CLUSTER,
         ),
@@ -65,7 +115,7 @@ def loops_of_upkeep(rooms: Rooms, *, audit: Sequence[str]) -> tuple[Loop, ...]:
             Loop("authority", every_seconds=often, tick=ask, at_once=True, scope=scope),
         )
     if rooms.lookout is not None:
-        see, often = rooms.lookout.look, lookout.EVERY_SECONDS
+        see, often = rooms.lookout.look, CHECK_SECONDS
         loops = (*loops, Loop("address", every_seconds=often, tick=see, at_once=True, scope=scope))
     if not audit:
         return loops

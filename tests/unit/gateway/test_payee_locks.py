@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from moorage.gateway.several import takers
+from moorage.gateway import duplicate_gateway_check
 from moorage.settings import Settings
 from moorage.storage.database import Database
 from support.books.records_fixture import ALICE
@@ -19,22 +19,23 @@ _HOLDER = """
 import asyncio, contextlib, os, sys
 from pathlib import Path
 from types import SimpleNamespace
-from moorage.gateway.several import takers
+from moorage.gateway import duplicate_gateway_check
 
 async def hold(lock, name, books, pay_to):
     async def watched(db):
         return frozenset()
     async def identity(db):
         return books
-    takers.configuration.watched_recipients, takers.identity = watched, identity
-    takers.ROOTS_LOCK_FILE, os.geteuid = Path(lock), lambda: 0
+    duplicate_gateway_check.configuration.watched_recipients = watched
+    duplicate_gateway_check.identity = identity
+    duplicate_gateway_check.ROOTS_LOCK_FILE, os.geteuid = Path(lock), lambda: 0
     chain = SimpleNamespace(chain=lambda name: SimpleNamespace(chain_id=1))
     settings = SimpleNamespace(chains={"c": chain}, relayer_key_file=None, gateway_name=name)
     async with contextlib.AsyncExitStack() as stack:
         try:
-            addresses = await takers.taken_addresses(settings, None, pay_to=pay_to)
-            await takers.hold_addresses(stack, settings, None, addresses=addresses)
-        except takers.AlreadyRunning:
+            addresses = await duplicate_gateway_check.taken_addresses(settings, None, pay_to=pay_to)
+            await duplicate_gateway_check.hold_addresses(stack, settings, None, addresses=addresses)
+        except duplicate_gateway_check.AlreadyRunning:
             print("refused", flush=True)
             return
         print("held", flush=True)
@@ -81,10 +82,12 @@ async def test_apps_users_can_pass_the_directory_that_is_made_for_the_lock(
     db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock = tmp_path / "moorage" / "addresses.lock"  # gone, as after a restart of the machine
-    monkeypatch.setattr(takers, "ROOTS_LOCK_FILE", lock)
+    monkeypatch.setattr(duplicate_gateway_check, "ROOTS_LOCK_FILE", lock)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     settings = SimpleNamespace(chains={}, relayer_key_file=None, gateway_name=None)
     async with AsyncExitStack() as stack:
-        await takers.hold_addresses(stack, cast("Settings", settings), db, addresses=[])
+        await duplicate_gateway_check.hold_addresses(
+            stack, cast("Settings", settings), db, addresses=[]
+        )
     assert lock.parent.stat().st_mode & 0o001
     assert not lock.stat().st_mode & 0o077

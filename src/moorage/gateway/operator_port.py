@@ -19,7 +19,7 @@ from moorage.certificates.services import CertificateServices
 from moorage.chains.rpc import RpcClient
 from moorage.errors import MoorageError, ProxyFailed
 from moorage.gateway.assembly import Rooms
-from moorage.gateway.platform.proxy import Proxy
+from moorage.gateway.platform import Proxy
 from moorage.loop import Run
 from moorage.metrics import exposition
 from moorage.pages.sessions.doors import operator_doors

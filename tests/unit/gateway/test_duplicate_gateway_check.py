@@ -14,10 +14,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from moorage.errors import AlreadyRunning
-from moorage.gateway.several.asking import Asked, ask, is_public
-from moorage.gateway.several.lookout import Lookout
-from moorage.gateway.several.presence import STALE_SECONDS, OwnPresence, Presence
-from moorage.gateway.state.configuration import take_configuration
+from moorage.gateway.configuration import take_configuration
+from moorage.gateway.duplicate_gateway_check import (
+    STALE_SECONDS,
+    Asked,
+    Lookout,
+    OwnPresence,
+    Presence,
+    ask,
+    is_public,
+)
 from moorage.settings import Settings, load_settings
 from moorage.storage.database import Database
 from moorage.storage.opening import open_database

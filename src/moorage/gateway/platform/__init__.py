@@ -1,1 +1,0 @@
-"""What a gateway runs apps and proxy on: opened here by the keeper, known here by the others."""

@@ -1,1 +1,0 @@
-"""Several gateways on one database: who keeps the apps, and who else runs."""
