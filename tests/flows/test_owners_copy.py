@@ -1,8 +1,11 @@
 """An owner takes a copy of a project along: to a new name, and to a gateway that never saw it."""
 
+import asyncio
 import hashlib
 import json
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -11,6 +14,7 @@ import pytest
 from moorage.archive.project import new_key, unseal
 from support.clients.wallet import Answer, Wallet, fresh_name
 from support.gateway.gateway_fixture import DevGateway, running
+from support.gateway.gateway_fixture import moorage as run_moorage
 
 pytestmark = pytest.mark.root
 
@@ -214,3 +218,26 @@ async def test_gateway_that_is_killed_at_any_step_leaves_one_whole_copy(
         deployed = await deploy(wallet, from_export(copy, export["sha256"]))
     assert (await wallet.settled(deployed))["status"] == "ready"
     assert await wallet.visit(copy) == (200, "anna ben ")
+
+
+async def test_two_commands_take_a_project_along_with_its_variables(
+    wallet: Wallet, tmp_path: Path
+) -> None:
+    name, copy, file = await opened(wallet), fresh_name(), tmp_path / "book.tar"
+    environment = os.environ | {
+        "MOORAGE_PRIVATE_KEY": wallet.key,
+        "MOORAGE_STATE_DIR": str(tmp_path / "state"),
+    }
+
+    async def moorage(*arguments: str) -> str:
+        where = ("--data-dir", str(wallet.gateway.data_dir))
+        ran = await asyncio.to_thread(run_moorage, *arguments, *where, env=environment)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    said = await moorage("export", name, str(file))
+    assert f"{file.stat().st_size:,} bytes" in said
+    for private in (file, tmp_path / "book.tar.key"):
+        assert private.stat().st_mode & 0o777 == 0o600
+    await moorage("deploy", str(file), "--name", copy, "--yes")
+    assert await wallet.visit(copy) == (200, "anna ben hush")
