@@ -8,27 +8,47 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from moorage.operate.check.machine import check_cluster, judge_cluster, look_at_machine
 from moorage.settings import Settings, load_settings
+from support.engines.base_image import push_base
 from support.engines.fake_kubernetes.cluster import Cluster
+from support.engines.registry_fixture import started_registry
 
 pytestmark = pytest.mark.root
 
 
-def configured(kubeconfig: Path | str) -> Settings:
+def configured(kubeconfig: Path | str, **given: str) -> Settings:
     return load_settings(
-        file=None, environ={}, isolation="kubernetes", kubernetes_config=str(kubeconfig)
+        file=None, environ={}, isolation="kubernetes", kubernetes_config=str(kubeconfig), **given
     )
 
 
-async def test_cluster_that_allows_all_is_found_good(fake_cluster: Cluster) -> None:
-    found = await check_cluster(configured(fake_cluster.kubeconfig()))
-    assert [(it.name, it.ok, it.remedy) for it in found] == [
-        ("cluster", True, ""),
-        ("permissions", True, ""),
-    ]
+async def test_cluster_that_allows_all_is_found_good_with_the_registry_and_the_own_image(
+    fake_cluster: Cluster, tmp_path: Path
+) -> None:
+    with started_registry(tmp_path) as server:
+        await push_base(server.host, name="moorage")
+        settings = configured(
+            fake_cluster.kubeconfig(),
+            kubernetes_registry=f"{server.host}/apps",
+            kubernetes_own_image=f"{server.host}/moorage:1",
+        )
+        found = await check_cluster(settings)
+        assert [(it.name, it.ok, it.remedy) for it in found] == [
+            ("cluster", True, ""),
+            ("permissions", True, ""),
+            ("nodes", True, ""),
+            ("registry", True, ""),
+            ("own image", True, ""),
+        ]
+        other = msgspec.structs.replace(settings, kubernetes_own_image=f"{server.host}/moorage:2")
+        assert [it.name for it in await check_cluster(other) if not it.ok] == ["own image"]
+    *_, registry, own = await check_cluster(settings)  # it has ended
+    assert (registry.ok, own.ok) == (False, False)
+    assert "kubernetes_registry_credentials" in registry.remedy
     assert found[0].detail.startswith("Kubernetes v1.")
 
 
@@ -42,7 +62,7 @@ async def test_each_permission_that_is_missing_is_told_with_what_it_is_for(
     ):
         fake_cluster.deny(verb, plural)
     try:
-        _, *found = await check_cluster(configured(fake_cluster.kubeconfig()))
+        _, *found, _, _ = await check_cluster(configured(fake_cluster.kubeconfig()))
     finally:
         fake_cluster.mend()
     account = "the gateway's account may not"
@@ -109,7 +129,7 @@ async def test_authority_that_names_no_key_usage_is_trusted_as_by_kubectl(
 ) -> None:
     async with tls_before(fake_cluster, tmp_path) as kubeconfig:
         found = await check_cluster(configured(kubeconfig))
-    assert [(it.name, it.ok) for it in found] == [("cluster", True), ("permissions", True)]
+    assert [(it.name, it.ok) for it in found[:2]] == [("cluster", True), ("permissions", True)]
 
 
 async def test_nothing_is_asked_where_apps_run_elsewhere() -> None:

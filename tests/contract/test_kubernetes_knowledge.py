@@ -13,7 +13,7 @@ from moorage.engines.kubernetes.engine import KubernetesEngine
 from moorage.errors import ClusterUnavailable, IsolationMissing
 from moorage.records.deployment import LogKind
 from support.engines.fake_kubernetes.cluster import Cluster
-from support.engines.fake_kubernetes.faults import BUSY, INTERNAL
+from support.engines.fake_kubernetes.faults import BUSY, INTERNAL, STARTING
 from support.engines.fake_kubernetes.resources import NAMESPACES, PODS
 from support.engines.kubernetes_engine_fixture import cluster_options, make_engine, opened_engine
 from support.engines.small_apps import LIMITS, MIB, build, fetch, logged, plan, start
@@ -178,8 +178,8 @@ async def test_frozen_watch_delays_no_start_and_hides_no_end(
     assert await kubernetes.instance("first") is None
 
 
-@pytest.mark.parametrize("fault", ["cut", "expire", "busy"])
-async def test_watch_that_fails_is_taken_up_again(
+@pytest.mark.parametrize("fault", ["cut", "expire", "busy", "starting"])
+async def test_server_that_fails_for_a_moment_is_asked_again(
     fault: str, fake_cluster: Cluster, kubernetes: KubernetesEngine, source: Path
 ) -> None:
     await build(kubernetes, source, plan())
@@ -192,6 +192,8 @@ async def test_watch_that_fails_is_taken_up_again(
         case "busy":
             fake_cluster.fail("list", "*", BUSY, times=2)
             fake_cluster.fail("patch", "*", INTERNAL, times=2)
+        case "starting":  # the server itself, which says so of everybody for a moment
+            fake_cluster.fail("patch", "*", STARTING, times=6)
     await start(kubernetes, plan())
     assert set(await kubernetes.running()) == {"first"}
 

@@ -221,9 +221,8 @@ async def test_build_out_of_memory_is_named(runtime: Engine, source: Path) -> No
 
 
 async def test_build_out_of_disk_is_named_and_harms_no_other(runtime: Engine, source: Path) -> None:
-    skip_for(
-        runtime, DockerEngine, why="its builder bounds no build, but ends the one that fills it"
-    )
+    why = "its builder bounds no build's disk, but ends the one that fills it"
+    skip_for(runtime, DockerEngine, KubernetesEngine, why=why)
     await build(runtime, source, plan(), deployment_id="neighbour")
     neighbour = await start(runtime, plan(), deployment_id="neighbour")
     with pytest.raises(DeployFailed) as caught:

@@ -6,6 +6,7 @@ Over HTTPS, but for a registry on this machine's loopback. What a digest names i
 import asyncio
 import base64
 import binascii
+import contextlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -279,6 +280,12 @@ class Registry:
         except _Unsupported:
             return False
         return True
+
+    async def require_writable(self, repository: Repository) -> None:
+        """Begins to store a blob, and gives it up. Raises RegistryFailed."""
+        begun = await self._ask("POST", repository, "blobs/uploads/", action="pull,push")
+        with contextlib.suppress(RegistryFailed):  # it is forgotten all the same, in a while
+            await self._ask("DELETE", repository, begun.headers["Location"], action="pull,push")
 
     async def tags(self, repository: Repository) -> list[str]:
         """Returns the tags of a repository; none if there is no such repository."""

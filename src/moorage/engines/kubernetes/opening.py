@@ -137,6 +137,7 @@ def trial_of(configuration: HostConfiguration, options: ClusterOptions) -> Trial
         image=options.own_image,
         networks=networks(options, configuration),
         options=pod_options(options, configuration),
+        docker_config=pull_config(options),
     )
 
 

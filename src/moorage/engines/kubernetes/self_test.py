@@ -18,7 +18,12 @@ from moorage.engines.kubernetes.objects.labels import (
     Part,
     self_test_namespace,
 )
-from moorage.engines.kubernetes.objects.namespace import Networks, namespace, network_policies
+from moorage.engines.kubernetes.objects.namespace import (
+    Networks,
+    namespace,
+    network_policies,
+    pull_secret,
+)
 from moorage.engines.kubernetes.objects.pod import (
     MIB,
     Manifest,
@@ -47,7 +52,9 @@ class SelfTest:
     timeout_seconds: int
 
 
-def self_test_objects(test: SelfTest, networks: Networks, options: PodOptions) -> list[Manifest]:
+def self_test_objects(
+    test: SelfTest, networks: Networks, options: PodOptions, *, docker_config: str = ""
+) -> list[Manifest]:
     """Returns the namespace, its policies and the pod, in the order in which to apply them."""
     name = self_test_namespace(test.prefix, test.name)
     labels = {INSTANCE_LABEL: options.instance, PART_LABEL: Part.SELF_TEST.value}
@@ -73,7 +80,10 @@ def self_test_objects(test: SelfTest, networks: Networks, options: PodOptions) -
             "volumes": [in_memory("tmp", size_bytes=16 * MIB)],
         },
     }
-    return [namespace(name, labels=labels), *network_policies(networks, name, labels), pod]
+    pulls = {"instance": options.instance, "docker_config": docker_config}
+    secrets = [pull_secret(options.pull_secret, name, **pulls)] if docker_config else []
+    policies = network_policies(networks, name, labels)
+    return [namespace(name, labels=labels), *policies, *secrets, pod]
 
 
 COMMAND = ("python3", "-m", "moorage.engines.kubernetes.running.probe")
@@ -105,6 +115,7 @@ class Trial:
     image: str
     networks: Networks
     options: PodOptions
+    docker_config: str = ""  # by which nodes fetch the image; "": they need none
     timeout_seconds: int = 120
 
 
@@ -124,7 +135,9 @@ async def require_isolation(cluster: Cluster, trial: Trial, clock: Clock) -> Non
     async with AsyncExitStack() as stack:
         stack.push_async_callback(cluster.delete, NAMESPACES, namespace)
         try:
-            for manifest in self_test_objects(test, trial.networks, trial.options):
+            for manifest in self_test_objects(
+                test, trial.networks, trial.options, docker_config=trial.docker_config
+            ):
                 await cluster.apply(manifest)
         except Refused as error:
             raise IsolationMissing((f"the cluster refuses a restricted pod: {error}",)) from error

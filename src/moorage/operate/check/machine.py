@@ -154,6 +154,7 @@ async def _check_builder(settings: Settings) -> list[Finding]:
 
 OLDEST_KUBERNETES = (1, 31)
 _CLUSTER_ENGINE = "kubernetes"
+_OWN_IMAGE = "kubernetes_own_image"
 _GRANT = "kubectl apply --filename ops/kubernetes/base/permissions.yaml"
 _VERSION = re.compile(r"v(\d+)\.(\d+)")
 
@@ -164,21 +165,67 @@ async def check_cluster(settings: Settings) -> list[Finding]:
         return []
     # lightkube and what it needs are imported only where a cluster is used.
     from moorage.engines.kubernetes.cluster.client import (  # noqa: PLC0415
+        NODES,
         Cluster,
         Refused,
         read_configuration,
     )
     from moorage.engines.kubernetes.opening import missing_permissions  # noqa: PLC0415
+    from moorage.engines.kubernetes.running.usage import allocatable_bytes  # noqa: PLC0415
 
     try:
         cluster = Cluster(read_configuration(settings.kubernetes_config))
         try:
-            return judge_cluster(await cluster.version(), await missing_permissions(cluster))
+            found = judge_cluster(await cluster.version(), await missing_permissions(cluster))
+            if all(it.ok for it in found):
+                nodes = (await cluster.list(NODES)).items
+                found.append(_judge_nodes(allocatable_bytes(nodes), len(nodes)))
         finally:
             await cluster.close()
+        return [*found, *await _check_images(settings)]
     except (ClusterUnavailable, ConfigurationInvalid, Refused) as error:
         remedy = "set kubernetes_config right, or run it as a pod"
         return [Finding("cluster", ok=False, detail=str(error), remedy=remedy)]
+
+
+def _judge_nodes(memory_bytes: int, count: int) -> Finding:
+    if memory_bytes:
+        detail = f"{count}, with {memory_bytes // 1024**2:,} MiB for pods"
+        return Finding("nodes", ok=True, detail=detail)
+    return Finding("nodes", ok=False, detail="no node takes pods", remedy="add a node")
+
+
+async def _check_images(settings: Settings) -> list[Finding]:
+    """Returns whether images can be put into the registry, and Moorage's own is in its own."""
+    # aiohttp's client is imported only where a registry is used.
+    from moorage.engines.images.image import parse_reference, parse_repository  # noqa: PLC0415
+    from moorage.engines.images.registry import (  # noqa: PLC0415
+        Registry,
+        RegistryFailed,
+        read_credentials,
+    )
+
+    async def asked(setting: str, credentials: str, name: str) -> Finding:
+        remedy = f"set {setting} and {credentials} right"
+        try:
+            given = getattr(settings, credentials)
+            registry = Registry(read_credentials(Path(given) if given else None))
+            try:
+                if setting == _OWN_IMAGE:
+                    await registry.manifest(parse_reference(settings.kubernetes_own_image))
+                else:
+                    place = parse_repository(settings.kubernetes_registry)
+                    await registry.require_writable(place.below("check"))
+            finally:
+                await registry.close()
+        except (ConfigurationInvalid, RegistryFailed) as error:
+            return Finding(name, ok=False, detail=str(error), remedy=remedy)
+        return Finding(name, ok=True, detail=getattr(settings, setting))
+
+    return [
+        await asked("kubernetes_registry", "kubernetes_registry_credentials", "registry"),
+        await asked(_OWN_IMAGE, "kubernetes_pull_credentials", "own image"),
+    ]
 
 
 def judge_cluster(version: str, missing: Sequence[str]) -> list[Finding]:

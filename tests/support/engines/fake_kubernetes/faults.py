@@ -7,6 +7,13 @@ from support.engines.fake_kubernetes.failures import Refusal
 
 INTERNAL = Refusal(500, "InternalError", "Internal error occurred: etcdserver: request timed out")
 BUSY = Refusal(429, "TooManyRequests", "too many requests, please try again later")
+STARTING = Refusal(
+    403,
+    "Forbidden",
+    'deployments.apps is forbidden: User "system:serviceaccount:moorage:moorage" cannot create'
+    ' resource "deployments" in API group "apps" in the namespace "moorage-1"',
+)
+"""What a server says of everybody until it has read the roles."""
 
 
 @dataclass

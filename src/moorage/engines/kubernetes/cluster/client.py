@@ -4,7 +4,8 @@ lightkube reads the configuration, renews tokens and makes the TLS context. Obje
 as `objects` makes them: what is read of them is picked by `pods`, `endpoints` and `record`.
 
 A request that may be repeated is, when the server is busy (429), fails (5xx) or does not answer: at
-most `_TRIES` times. All of ours may: reads, server-side apply, deletions, reviews.
+most `_TRIES` times; and for a minute where it says that the account may do nothing of the kind. All
+of ours may: reads, server-side apply, deletions, reviews.
 
 Of several gateways the one that keeps the apps changes the cluster: before each try it is asked
 whether that is still this one. What comes late all the same must not meet what the next keeper has
@@ -95,6 +96,8 @@ LOG_LINE_BYTES = 64 * 1024
 _EVENT_BYTES = 16 * 1024 * 1024  # of a watch: an object has 1.5 MB at most where it is stored
 _ALWAYS_THERE = "kube-system"
 _TRIES = 4
+_AUTHORIZED_TRIES = 15  # some minute, in which a server that has just started reads the roles
+_NOT_AUTHORIZED = 'User "'  # as in `pods is forbidden: User "…" cannot list resource "pods"`
 _POD_TRIES = 25
 _PAUSE_SECONDS = 0.2  # before the second try; doubled before each further one
 _MAX_PAUSE_SECONDS = 5.0  # also of what the server asks for
@@ -352,22 +355,25 @@ class Cluster:
         headers: Mapping[str, str] | None = None,
     ) -> Manifest:
         pause = _PAUSE_SECONDS
-        for left in reversed(range(_TRIES)):
+        for left in reversed(range(_AUTHORIZED_TRIES)):
             if method in _CHANGES:
                 self.require_keeper()
+            is_refused = False
             try:
                 answer = await self._client.request(
                     method, path, params=params, content=content, headers=headers
                 )
-                if not _is_passing(answer):
+                is_refused = _is_not_authorized(answer)
+                if not (_is_passing(answer) or (left and is_refused)):
                     return _read(answer)
                 pause = max(pause, _retry_after(answer))
                 problem = f"{answer.status_code} {_status(answer.content).get('message', '')}"
             except (httpx2.HTTPError, ConfigError) as error:
                 problem = str(error) or type(error).__name__
-            if left:
-                await asyncio.sleep(min(pause, _MAX_PAUSE_SECONDS))
-                pause *= 2
+            if left <= _AUTHORIZED_TRIES - _TRIES and not is_refused:
+                break
+            await asyncio.sleep(min(pause, _MAX_PAUSE_SECONDS))
+            pause *= 2
         raise ClusterUnavailable(f"The cluster does not answer {method} {path}: {problem}")
 
     @asynccontextmanager
@@ -422,6 +428,17 @@ def _is_passing(answer: httpx2.Response) -> bool:
     """Returns whether the same request may do better later."""
     code = answer.status_code
     return code == HTTPStatus.TOO_MANY_REQUESTS or code >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _is_not_authorized(answer: httpx2.Response) -> bool:
+    """Returns whether the server says that this account may not do such a thing at all.
+
+    One that has just started says so of everybody, until it has read the roles. Quotas and policies
+    refuse by the same code and reason, with other words.
+    """
+    if answer.status_code != HTTPStatus.FORBIDDEN:
+        return False
+    return _NOT_AUTHORIZED in str(_status(answer.content).get("message", ""))
 
 
 def _retry_after(answer: httpx2.Response) -> float:

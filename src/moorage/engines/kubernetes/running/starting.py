@@ -1,5 +1,6 @@
 """Waits until an app that was just started is ready, or says why it is not."""
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,6 +12,8 @@ from moorage.engines.kubernetes.cluster.observed import Observed
 from moorage.engines.kubernetes.cluster.pods import Pod, newest
 from moorage.engines.kubernetes.objects.pod import Manifest
 from moorage.errors import ClusterUnavailable, DeployFailed, FailureCause
+
+logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.25  # how exact times are
 _LOOK_SECONDS = 2.0  # after which the cluster is asked, if it has told of no change
@@ -87,7 +90,8 @@ class Starting:
                 raise _not_pulled(pod.waiting.message or pod.waiting.reason)
         elif pod.unscheduled:
             if self._lasts(_SCHEDULE) > self._patience.schedule_seconds:
-                raise _no_room(f"no node has room for the app: {pod.unscheduled}")
+                logger.warning("no node takes %s: %s", pod.name, pod.unscheduled)
+                raise _no_room("no node has room for the app")
         elif pod.is_running and self._lasts(_RUN) >= self._timeout_seconds:
             tail = await self._last_words(has_ended=False)
             raise not_bound(self._spec, self._timeout_seconds, tail=tail)
