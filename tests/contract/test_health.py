@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from moorage.address import Address
-from moorage.deploy.work.health import wait_until_healthy
+from moorage.deploy.work.switch import wait_until_healthy
 from moorage.errors import DeployFailed, FailureCause
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]

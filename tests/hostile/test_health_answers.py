@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from moorage.address import Address
-from moorage.deploy.work.health import wait_until_healthy
+from moorage.deploy.work.switch import wait_until_healthy
 from moorage.errors import DeployFailed, FailureCause
 
 HEAD = b"HTTP/1.1 200 OK\r\n"

@@ -24,9 +24,9 @@ from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.entrance.warnings import warnings, written_warnings
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.restarts import CrashLoop, crash_loop
-from moorage.deploy.keeping.stopped.space import NO_SPACE
-from moorage.deploy.work.advice import explain
+from moorage.deploy.keeping.space import NO_SPACE
 from moorage.deploy.work.cancellation import Cancellation
+from moorage.deploy.work.failure import explain
 from moorage.deploy.work.rollback import Rollback, RollingBack
 from moorage.engines.engine import EngineView
 from moorage.errors import (

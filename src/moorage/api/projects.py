@@ -35,9 +35,8 @@ from moorage.deploy.entrance.configuration import (
 )
 from moorage.deploy.entrance.warnings import written_warnings
 from moorage.deploy.entrance.written import Written
-from moorage.deploy.keeping.deleted.deletion import Deletion
-from moorage.deploy.keeping.deleted.retention import DAY_MS
-from moorage.deploy.keeping.stopped.pausing import Paused, Pausing
+from moorage.deploy.keeping.deletion import DAY_MS, Deletion
+from moorage.deploy.keeping.suspension import Paused, Pausing
 from moorage.errors import InvalidField, ProjectNotFound, RuntimeUnsupported
 from moorage.ledger import ledger
 from moorage.ledger.burn import hour_of

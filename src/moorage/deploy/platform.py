@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from moorage.deploy.addresses.addresses import Routes
 from moorage.deploy.addresses.followed import Instances
 from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.keeping.asleep.visits import AccessLog
-from moorage.deploy.work.health import Healthy, wait_until_healthy
+from moorage.deploy.keeping.sleep import AccessLog
+from moorage.deploy.work.switch import Healthy, wait_until_healthy
 from moorage.engines.engine import Engine, EngineView
 from moorage.planning.plan import Plan
 

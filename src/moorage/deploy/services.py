@@ -15,31 +15,24 @@ from moorage.deploy.entrance.house_rules import HouseRules
 from moorage.deploy.entrance.price import Pricing
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.exports import Exporter, ExportFiles, OwnerExports
-from moorage.deploy.keeping.asleep.sleep import Sleep
-from moorage.deploy.keeping.asleep.visits import MACHINES_LOG, Visits, log_number
-from moorage.deploy.keeping.asleep.wake import Wake
-from moorage.deploy.keeping.asleep.wake_elsewhere import WakeElsewhere
-from moorage.deploy.keeping.deleted.deletion import Deletion
-from moorage.deploy.keeping.deleted.evictions import Evictions
-from moorage.deploy.keeping.deleted.retention import Retention
-from moorage.deploy.keeping.kept_elsewhere import KeptElsewhere
+from moorage.deploy.keeping.deletion import Deletion, KeptElsewhere, Retention
+from moorage.deploy.keeping.evictions import Evictions
 from moorage.deploy.keeping.reconciler import Reconciler
-from moorage.deploy.keeping.releases import Releases
+from moorage.deploy.keeping.releases import Drain, Releases
 from moorage.deploy.keeping.restarts import Restarts
 from moorage.deploy.keeping.services import FollowingServices
-from moorage.deploy.keeping.stopped.drain import Drain
-from moorage.deploy.keeping.stopped.pausing import Pausing
-from moorage.deploy.keeping.stopped.space import Space
-from moorage.deploy.keeping.stopped.suspension import Suspension
+from moorage.deploy.keeping.sleep import MACHINES_LOG, Sleep, Visits, log_number
+from moorage.deploy.keeping.space import Space
+from moorage.deploy.keeping.suspension import Pausing, Suspension
 from moorage.deploy.keeping.usage import UsageMeter
+from moorage.deploy.keeping.wake import Wake, WakeElsewhere
 from moorage.deploy.platform import AppPlatform
 from moorage.deploy.sources import Sources
 from moorage.deploy.work.cancellation import Cancellation, ClearingUp
 from moorage.deploy.work.rollback import Rollback
 from moorage.deploy.work.services import SwitchServices
-from moorage.deploy.work.specs import Specs
 from moorage.deploy.work.worker import Worker
-from moorage.deploy.work.workflow import Timing, Workflow
+from moorage.deploy.work.workflow import Specs, Timing, Workflow
 from moorage.engines.engine import Engine
 from moorage.ledger.services import LedgerServices
 from moorage.loop import Run

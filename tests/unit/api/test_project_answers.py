@@ -10,7 +10,7 @@ from moorage.api.projects import adopt_project, change_project, show_project
 from moorage.clock import iso_utc
 from moorage.deploy.entrance.configuration import ProjectConfiguration
 from moorage.deploy.entrance.written import Written
-from moorage.deploy.keeping.stopped.pausing import Pausing
+from moorage.deploy.keeping.suspension import Pausing
 from moorage.engines.engine import WrittenFiles
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering

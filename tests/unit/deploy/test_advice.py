@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from moorage.deploy.work.advice import KNOWN_FAILURES, explain
+from moorage.deploy.work.failure import KNOWN_FAILURES, explain
 from moorage.uploads.request import deploy_settings
 
 TRACEBACK = "Traceback (most recent call last):\n"

@@ -3,8 +3,8 @@
 import pytest
 from yard import Yard
 
-from moorage.deploy.keeping.deleted.retention import DAY_MS, Retention
-from moorage.deploy.keeping.stopped.suspension import (
+from moorage.deploy.keeping.deletion import DAY_MS, Retention
+from moorage.deploy.keeping.suspension import (
     Suspension,
     block_project,
     block_wallet,

@@ -3,7 +3,7 @@
 import pytest
 from yard import DRAIN_SECONDS, HOST, Yard, socket_of
 
-from moorage.deploy.keeping.stopped.drain import IDLE_SECONDS, Drain
+from moorage.deploy.keeping.releases import IDLE_SECONDS, Drain
 from moorage.records.deployment import Deployment
 from moorage.records.project import Project
 from support.books.records_fixture import ALICE, fund

@@ -12,8 +12,8 @@ import pytest
 from yard import Yard
 
 from moorage.archive.project import Manifest
-from moorage.deploy.keeping.deleted.evictions import AT_ONCE, DAY_MS, Evictions
-from moorage.deploy.keeping.stopped.suspension import block_project
+from moorage.deploy.keeping.evictions import AT_ONCE, DAY_MS, Evictions
+from moorage.deploy.keeping.suspension import block_project
 from moorage.engines.engine import LogLine, LogPage
 from moorage.errors import DeployFailed, FailureCause
 from moorage.operate.books import OpenBooks

@@ -7,7 +7,7 @@ from yard import HOST, Yard, socket_of
 
 from moorage.deploy.addresses.followed import FollowedRoutes
 from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.keeping.asleep.wake_elsewhere import WakeElsewhere
+from moorage.deploy.keeping.wake import WakeElsewhere
 from moorage.engines.engine import Instance
 from moorage.errors import IsolationMissing
 from moorage.records.deployment import Deployment, DeploymentStatus

@@ -4,9 +4,8 @@ import pytest
 from yard import Yard
 
 from moorage.auth.rate_limit import MemoryRateLimiter
-from moorage.deploy.keeping.deleted.retention import DAY_MS, Retention
-from moorage.deploy.keeping.stopped.pausing import Paused, Pausing
-from moorage.deploy.keeping.stopped.suspension import block_project
+from moorage.deploy.keeping.deletion import DAY_MS, Retention
+from moorage.deploy.keeping.suspension import Paused, Pausing, block_project
 from moorage.errors import InvalidField, ProjectBlocked, RateLimited
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus

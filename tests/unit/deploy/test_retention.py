@@ -1,7 +1,7 @@
 import pytest
 from yard import Yard
 
-from moorage.deploy.keeping.deleted.retention import DAY_MS, Retention
+from moorage.deploy.keeping.deletion import DAY_MS, Retention
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, projects

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from yard import HOST, SLEEP_AFTER_SECONDS, Yard, socket_of
 
-from moorage.deploy.keeping.asleep.sleep import Sleep
 from moorage.deploy.keeping.restarts import history_of
+from moorage.deploy.keeping.sleep import Sleep
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import Deployment
 from moorage.records.project import Project, ProjectStatus

@@ -5,7 +5,7 @@ from collections import deque
 import pytest
 from yard import HOST, SLEEP_AFTER_SECONDS, Yard
 
-from moorage.deploy.keeping.asleep.visits import MACHINES_LOG, Visits, log_number
+from moorage.deploy.keeping.sleep import MACHINES_LOG, Visits, log_number
 from moorage.deploy.keeping.usage import UsageMeter
 from moorage.engines.engine import Usage as Used
 from moorage.errors import DatabaseUnavailable

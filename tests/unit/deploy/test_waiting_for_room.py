@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from yard import Yard
 
-from moorage.deploy.keeping.deleted.retention import DAY_MS, Retention
-from moorage.deploy.keeping.stopped.space import Space
+from moorage.deploy.keeping.deletion import DAY_MS, Retention
+from moorage.deploy.keeping.space import Space
 from moorage.engines.engine import Disks, Incident, IncidentKind
 from moorage.errors import NoCapacity
 from moorage.records.deployment import Deployment, DeploymentStatus

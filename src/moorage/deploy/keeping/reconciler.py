@@ -15,11 +15,11 @@ from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.entrance.capacity import Capacity
 from moorage.deploy.keeping.apps import Apps
-from moorage.deploy.keeping.asleep.sleep import Sleep
 from moorage.deploy.keeping.releases import Releases
 from moorage.deploy.keeping.restarts import Restarts
+from moorage.deploy.keeping.sleep import Sleep
 from moorage.deploy.sources import Sources
-from moorage.deploy.work.specs import Specs
+from moorage.deploy.work.workflow import Specs
 from moorage.engines.engine import Engine, Instance
 from moorage.errors import DatabaseUnavailable
 from moorage.events import outbox

@@ -6,8 +6,8 @@ from moorage.core import Core
 from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.addresses.followed import FollowedRoutes
 from moorage.deploy.entrance.capacity import Capacity
-from moorage.deploy.keeping.asleep.visits import Visits, log_number
-from moorage.deploy.keeping.asleep.wake_elsewhere import WakeElsewhere
+from moorage.deploy.keeping.sleep import Visits, log_number
+from moorage.deploy.keeping.wake import WakeElsewhere
 from moorage.deploy.limits import wake_seconds
 from moorage.deploy.platform import AppPlatform, Following
 from moorage.settings import Settings

@@ -14,13 +14,10 @@ import structlog
 
 from moorage.clock import Clock
 from moorage.deploy.sources import Sources
-from moorage.deploy.work.advice import second_try
-from moorage.deploy.work.failure import fail, fail_project
-from moorage.deploy.work.health import Healthy, wait_until_healthy
+from moorage.deploy.work.failure import fail, fail_project, second_try
 from moorage.deploy.work.moving import BUILT, build_moved, moves
-from moorage.deploy.work.specs import Specs, plan_of
-from moorage.deploy.work.switch import Reconfigured, Switch
-from moorage.engines.engine import AppExit, BuildSpec, Engine, Instance
+from moorage.deploy.work.switch import Healthy, Reconfigured, Switch, wait_until_healthy
+from moorage.engines.engine import AppExit, BuildSpec, Engine, Instance, InstanceSpec, Limits
 from moorage.errors import (
     ClusterUnavailable,
     ContentUnavailable,
@@ -36,6 +33,57 @@ from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus, 
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database
+from moorage.storage.vault import Vault
+
+
+class Specs:
+    """Makes specs. Raises VariablesUnreadable when variables cannot be decrypted."""
+
+    def __init__(
+        self,
+        *,
+        vault: Vault,
+        app_limits: Limits,
+        build_limits: Limits,
+        build_seconds: int,
+        sources: Sources,
+    ) -> None:
+        self._vault = vault
+        self._app_limits = app_limits
+        self._build_limits = build_limits
+        self._build_seconds = build_seconds
+        self._sources = sources
+
+    def build(self, deployment: Deployment, *, owner: str) -> BuildSpec:
+        """Returns how its upload is built, with `owner`'s caches and the variables of builds."""
+        variables = self._vault.open(deployment.variables, deployment.project_id)
+        return BuildSpec(
+            deployment_id=deployment.id,
+            source=self._sources.path(deployment.id),
+            plan=plan_of(deployment),
+            limits=self._build_limits,
+            timeout_seconds=self._build_seconds,
+            owner=owner,
+            variables=variables.build,
+        )
+
+    def instance(self, deployment: Deployment, project: Project) -> InstanceSpec:
+        """Returns how its app is run, with the variables of apps."""
+        variables = self._vault.open(deployment.variables, deployment.project_id)
+        return InstanceSpec(
+            deployment_id=deployment.id,
+            plan=plan_of(deployment),
+            limits=self._app_limits,
+            owner=project.wallet,
+            variables=variables.run,
+            volume=project.id if project.volume and deployment.id != project.volume_after else None,
+        )
+
+
+def plan_of(deployment: Deployment) -> Plan:
+    """Returns the plan that its row holds."""
+    return msgspec.json.decode(deployment.plan, type=Plan)
+
 
 log = structlog.get_logger()
 

@@ -3,8 +3,8 @@
 import msgspec
 
 from moorage.clock import SystemClock, iso_utc
-from moorage.deploy.keeping.deleted.evictions import STOPPED
-from moorage.deploy.keeping.stopped.suspension import block_project, block_wallet, unblock_wallet
+from moorage.deploy.keeping.evictions import STOPPED
+from moorage.deploy.keeping.suspension import block_project, block_wallet, unblock_wallet
 from moorage.errors import InvalidField
 from moorage.events import outbox
 from moorage.operate.books import OpenBooks, note_act, open_books

@@ -3,12 +3,55 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import structlog
+
+from moorage.clock import Clock, SteadyWall
 from moorage.deploy.keeping.apps import Apps, ProjectWork
+from moorage.deploy.sources import Sources
+from moorage.errors import ContentUnavailable, KeeperAway
 from moorage.ledger.metering import Metering
 from moorage.records.deployment import UNDER_WAY, DeploymentStatus, JobKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database, Transaction
+
+_MAX_SECONDS = 60.0
+_POLL_SECONDS = 0.1
+
+
+class KeptElsewhere:
+    """What the keeper has done."""
+
+    def __init__(self, *, db: Database, sources: Sources, clock: Clock) -> None:
+        self._db = db
+        self._sources = sources
+        self._clock = clock
+
+    async def deleted(self, project: Project) -> None:
+        """Returns when nothing is left of a project that is being deleted. Raises KeeperAway."""
+
+        async def is_gone() -> bool:
+            return await projects.by_id(self._db, project.id) is None
+
+        await self._until(is_gone)
+
+    async def cleared_up(self, deployment_id: str) -> None:
+        """Returns when the files of a deployment that was ended are gone. Raises KeeperAway."""
+
+        async def is_gone() -> bool:
+            try:
+                return not await self._sources.exists(deployment_id)
+            except ContentUnavailable:
+                return False
+
+        await self._until(is_gone)
+
+    async def _until(self, is_done: Callable[[], Awaitable[bool]]) -> None:
+        deadline = self._clock.monotonic_seconds() + _MAX_SECONDS
+        while not await is_done():
+            if self._clock.monotonic_seconds() > deadline:
+                raise KeeperAway
+            await asyncio.sleep(_POLL_SECONDS)
 
 
 class Deletion:
@@ -72,3 +115,49 @@ class Deletion:
             await self._finish(project)
         finally:
             work.deletion = None
+
+
+log = structlog.get_logger()
+
+DAY_MS = 24 * 3_600_000
+
+
+class Retention:
+    """Deletes projects suspended too long, and those that failed long ago and never served.
+
+    The time of a suspension is billed time, so that neither a change of the clock nor a machine
+    that is down shortens what the owner was promised. A clock set forward ends no other time.
+    """
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        deletion: Deletion,
+        metering: Metering,
+        suspended_days: int,
+        failed_days: int,
+        clock: Clock,
+    ) -> None:
+        self._db = db
+        self._deletion = deletion
+        self._metering = metering
+        self._steady = SteadyWall(clock)
+        self._failed_ms = failed_days * DAY_MS
+        self.change(suspended_days=suspended_days)
+
+    def change(self, *, suspended_days: int) -> None:
+        """Takes another time, for projects that wait already as well."""
+        self._suspended_ms = suspended_days * DAY_MS
+
+    async def sweep(self) -> None:
+        """Deletes the projects that are due, one by one, unless they changed meanwhile."""
+        suspended = await projects.suspended_until(
+            self._db, until_ms=self._metering.time.now_ms() - self._suspended_ms
+        )
+        failed = await projects.failed_until(
+            self._db, until_ms=self._steady.now_ms() - self._failed_ms
+        )
+        for project in [*suspended, *failed]:
+            if await self._deletion.expire(project):
+                log.info("project deleted after its time", project=project.id, was=project.status)

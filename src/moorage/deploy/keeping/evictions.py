@@ -12,8 +12,8 @@ import structlog
 from moorage.clock import Clock, SteadyWall, iso_utc
 from moorage.core import Core
 from moorage.deploy.exports import Exporter
-from moorage.deploy.keeping.deleted.deletion import Deletion
-from moorage.deploy.keeping.stopped.suspension import block_project
+from moorage.deploy.keeping.deletion import Deletion
+from moorage.deploy.keeping.suspension import block_project
 from moorage.errors import DatabaseUnavailable, MoorageError
 from moorage.events import outbox
 from moorage.logs import redacted

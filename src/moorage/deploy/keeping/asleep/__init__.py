@@ -1,1 +1,0 @@
-"""Apps that sleep: when one may, who visits, and how it is woken."""

@@ -1,1 +1,0 @@
-"""How a project ends: its export, its deletion, and who orders it."""
