@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
@@ -27,47 +28,31 @@ from moorage.api.uploads import store_upload
 from moorage.errors import Maintenance, MoorageError, PaymentPending
 from moorage.payments.protocols.demand import Challenges, PaymentRequired, Seller
 from moorage.payments.taking.outcomes import Outcomes
-from moorage.wire.credits import Credits, PaymentList, ToppedUp, TopUpBody
-from moorage.wire.deploy import DeployBody, Deployed, FilesUpload, Quoted, UploadStored, ZipUpload
+from moorage.wire import calls
+from moorage.wire.calls import Call
+from moorage.wire.credits import PaymentList, ToppedUp, TopUpBody
+from moorage.wire.deploy import DeployBody, Deployed, FilesUpload, Quoted, ZipUpload
 from moorage.wire.deployments import (
-    Cancelled,
-    DeploymentList,
-    DeploymentProgress,
     DeploymentShown,
     RollbackBody,
 )
-from moorage.wire.domains import DomainBody, DomainItem, DomainList, DomainRemoved
+from moorage.wire.domains import DomainBody
 from moorage.wire.events import (
-    EventPage,
     Redelivery,
     WebhookBody,
-    WebhookMade,
-    WebhookRemoved,
-    WebhookShown,
 )
-from moorage.wire.logs import LogBody, ProjectLogBody
+from moorage.wire.logs import ProjectLogBody
 from moorage.wire.projects import (
     ChangeBody,
     ExportBody,
     ExportItem,
     ManageTokenMade,
     ManageTokensRevoked,
-    ProjectAdopted,
-    ProjectChanged,
-    ProjectDeleted,
-    ProjectList,
-    ProjectShown,
 )
 from moorage.wire.public import (
-    Balances,
-    ChainList,
     Health,
     LinkBody,
-    LinkList,
-    LinkMade,
-    LinkRemoved,
 )
-from moorage.wire.usage import ProjectUsage
 
 _OF_LOGS = {
     "kind": "build or runtime; runtime by default",
@@ -83,16 +68,21 @@ _PAGE = {
     "before": "`next` of the page before this one",
 }
 
+
+def _served(call: Call[Any], **served: Any) -> Operation:
+    """Describes an operation that clients call: how it is served is said here."""
+    return Operation(
+        method=call.method, path=call.path, answer=call.answer, signed=call.signed, **served
+    )
+
+
 OPERATIONS = (
-    Operation(
-        method="POST",
-        path="/agent/deploy",
+    _served(
+        calls.DEPLOY,
         handler=deploy.deploy,
         body=DeployBody,
-        answer=Deployed,
         or_answer=Quoted,
         fails=(400, 402, 408, 409, 413, 502, 503),
-        signed=True,
         paid=True,
         priced=True,
     ),
@@ -117,23 +107,12 @@ OPERATIONS = (
         paid=True,
         body_optional=True,
     ),
-    Operation(
-        method="GET",
-        path="/agent/credits",
-        handler=show_credits,
-        answer=Credits,
-        fails=(400, 503),
-        signed=True,
-        query=_PAGE,
-    ),
-    Operation(
-        method="POST",
-        path="/agent/credits",
+    _served(calls.CREDITS, handler=show_credits, fails=(400, 503), query=_PAGE),
+    _served(
+        calls.TOP_UP,
         handler=top_up,
         body=TopUpBody,
-        answer=ToppedUp,
         fails=(400, 402, 408, 409, 413, 502, 503),
-        signed=True,
         paid=True,
         body_optional=True,
     ),
@@ -146,58 +125,35 @@ OPERATIONS = (
         signed=True,
         query=_PAGE,
     ),
-    Operation(
-        method="POST",
-        path="/agent/quote",
+    _served(
+        calls.QUOTE,
         handler=deploy.quote,
         body=DeployBody,
-        answer=Quoted,
         fails=(400, 408, 413, 503),
-        signed=True,
         priced=True,
     ),
-    Operation(
-        method="PUT",
-        path="/agent/uploads/{sha256}",
+    _served(
+        calls.STORE_UPLOAD,
         handler=store_upload,
         body=FilesUpload,
         or_body=ZipUpload,
-        answer=UploadStored,
         fails=(400, 408, 413, 503),
-        signed=True,
     ),
-    Operation(
-        method="GET",
-        path="/agent/deploy/{projectId}/{deploymentId}/status",
+    _served(
+        calls.STATUS,
         handler=status,
-        answer=DeploymentProgress,
         fails=(403, 404, 503),
-        signed=True,
     ),
-    Operation(
-        method="GET",
-        path="/agent/deploy/{projectId}/{deploymentId}/logs",
-        handler=show_logs,
-        answer=LogBody,
-        fails=(400, 403, 404, 503),
-        signed=True,
-        query=_OF_LOGS,
-    ),
-    Operation(
-        method="POST",
-        path="/agent/deploy/{projectId}/{deploymentId}/cancel",
+    _served(calls.LOGS, handler=show_logs, fails=(400, 403, 404, 503), query=_OF_LOGS),
+    _served(
+        calls.CANCEL,
         handler=deployments.cancel,
-        answer=Cancelled,
         fails=(403, 404, 409, 503),
-        signed=True,
     ),
-    Operation(
-        method="GET",
-        path="/agent/projects/{projectId}/deployments",
+    _served(
+        calls.DEPLOYMENTS,
         handler=deployments.list_deployments,
-        answer=DeploymentList,
         fails=(400, 403, 404, 503),
-        signed=True,
         query=_PAGE,
     ),
     Operation(
@@ -208,23 +164,17 @@ OPERATIONS = (
         fails=(403, 404, 503),
         signed=True,
     ),
-    Operation(
-        method="POST",
-        path="/agent/projects/{projectId}/rollback",
+    _served(
+        calls.ROLLBACK,
         handler=deployments.roll_back,
         body=RollbackBody,
-        answer=Deployed,
         fails=(400, 402, 403, 404, 408, 409, 413, 503),
-        signed=True,
     ),
-    Operation(
-        method="POST",
-        path="/agent/projects/{projectId}/exports",
+    _served(
+        calls.EXPORT,
         handler=exports.make_export,
         body=ExportBody,
-        answer=ExportItem,
         fails=(400, 403, 404, 408, 413, 503),
-        signed=True,
         body_optional=True,
     ),
     Operation(
@@ -236,13 +186,10 @@ OPERATIONS = (
         fails=(403, 404, 409, 503),
         signed=True,
     ),
-    Operation(
-        method="GET",
-        path="/agent/projects",
+    _served(
+        calls.PROJECTS,
         handler=projects.list_projects,
-        answer=ProjectList,
         fails=(400, 503),
-        signed=True,
         query={
             "limit": "the newest so many, at most 100; all unless given",
             "before": "`next` of the page before this one",
@@ -251,38 +198,26 @@ OPERATIONS = (
             "ids": "these alone: up to 100, with commas",
         },
     ),
-    Operation(
-        method="GET",
-        path="/agent/projects/{projectId}",
+    _served(
+        calls.PROJECT,
         handler=projects.show_project,
-        answer=ProjectShown,
         fails=(403, 404, 503),
-        signed=True,
     ),
-    Operation(
-        method="PATCH",
-        path="/agent/projects/{projectId}",
+    _served(
+        calls.CHANGE,
         handler=projects.change_project,
         body=ChangeBody,
-        answer=ProjectChanged,
         fails=(400, 402, 403, 404, 408, 409, 413, 503),
-        signed=True,
     ),
-    Operation(
-        method="DELETE",
-        path="/agent/projects/{projectId}",
+    _served(
+        calls.DELETE,
         handler=projects.delete_project,
-        answer=ProjectDeleted,
         fails=(403, 404, 503),
-        signed=True,
     ),
-    Operation(
-        method="POST",
-        path="/agent/projects/{projectId}/adopt",
+    _served(
+        calls.ADOPT,
         handler=projects.adopt_project,
-        answer=ProjectAdopted,
         fails=(403, 404, 503),
-        signed=True,
     ),
     Operation(
         method="POST",
@@ -309,84 +244,57 @@ OPERATIONS = (
         signed=True,
         query=_OF_LOGS,
     ),
-    Operation(
-        method="GET",
-        path="/agent/projects/{projectId}/usage",
+    _served(
+        calls.USAGE,
         handler=show_usage,
-        answer=ProjectUsage,
         fails=(400, 403, 404, 503),
-        signed=True,
         query={
             "from": "not before this time, a day before `to` unless given",
             "to": "before this time, now unless given; ISO 8601 with an offset, or Unix ms",
             "by": "hour, or 5m for `spans`",
         },
     ),
-    Operation(
-        method="POST",
-        path="/agent/projects/{projectId}/domains",
+    _served(
+        calls.ADD_DOMAIN,
         handler=projects.add_domain,
         body=DomainBody,
-        answer=DomainItem,
         fails=(400, 403, 404, 408, 413, 503),
-        signed=True,
     ),
-    Operation(
-        method="GET",
-        path="/agent/projects/{projectId}/domains",
+    _served(
+        calls.DOMAINS,
         handler=projects.list_domains,
-        answer=DomainList,
         fails=(403, 404, 503),
-        signed=True,
     ),
-    Operation(
-        method="POST",
-        path="/agent/projects/{projectId}/domains/{domain}/verify",
+    _served(
+        calls.VERIFY_DOMAIN,
         handler=projects.verify_domain,
-        answer=DomainItem,
         fails=(400, 403, 404, 503),
-        signed=True,
     ),
-    Operation(
-        method="DELETE",
-        path="/agent/projects/{projectId}/domains/{domain}",
+    _served(
+        calls.REMOVE_DOMAIN,
         handler=projects.remove_domain,
-        answer=DomainRemoved,
         fails=(400, 403, 404, 503),
-        signed=True,
     ),
-    Operation(
-        method="PUT",
-        path="/agent/webhook",
+    _served(
+        calls.SET_WEBHOOK,
         handler=webhooks.set_webhook,
         body=WebhookBody,
-        answer=WebhookMade,
         fails=(400, 408, 413, 503),
-        signed=True,
     ),
-    Operation(
-        method="GET",
-        path="/agent/webhook",
+    _served(
+        calls.WEBHOOK,
         handler=webhooks.show_webhook,
-        answer=WebhookShown,
         fails=(404, 503),
-        signed=True,
     ),
-    Operation(
-        method="DELETE",
-        path="/agent/webhook",
+    _served(
+        calls.REMOVE_WEBHOOK,
         handler=webhooks.remove_webhook,
-        answer=WebhookRemoved,
         fails=(404, 503),
-        signed=True,
     ),
-    Operation(
-        method="GET",
-        path="/agent/events",
+    _served(
+        calls.EVENTS,
         handler=webhooks.list_events,
-        answer=EventPage,
         fails=(400, 503),
-        signed=True,
         query={
             "after": "the sequence to continue from; 0 by default",
             "limit": "how many at most, up to 200; 50 by default",
@@ -401,43 +309,30 @@ OPERATIONS = (
         fails=(404, 503),
         signed=True,
     ),
-    Operation(
-        method="POST",
-        path="/agent/links",
+    _served(
+        calls.MAKE_LINK,
         handler=access.make_link,
         body=LinkBody,
-        answer=LinkMade,
         fails=(400, 404, 408, 409, 413, 503),
-        signed=True,
         body_optional=True,
     ),
-    Operation(
-        method="GET",
-        path="/agent/links",
+    _served(
+        calls.LINKS,
         handler=access.list_links,
-        answer=LinkList,
         fails=(503,),
-        signed=True,
     ),
-    Operation(
-        method="DELETE",
-        path="/agent/links/{linkId}",
+    _served(
+        calls.REMOVE_LINK,
         handler=access.remove_link,
-        answer=LinkRemoved,
         fails=(404, 503),
-        signed=True,
     ),
-    Operation(
-        method="GET",
-        path="/agent/balance/{address}",
+    _served(
+        calls.BALANCE,
         handler=public.balance,
-        answer=Balances,
         fails=(400, 429, 502),
         query={"chain": "the chain's name; arbitrum by default"},
     ),
-    Operation(
-        method="GET", path="/agent/chains", handler=public.chains, answer=ChainList, fails=(429,)
-    ),
+    _served(calls.CHAINS, handler=public.chains, fails=(429,)),
     Operation(method="GET", path="/health", handler=public.health, answer=Health),
 )
 

@@ -14,7 +14,6 @@ from msgspec import Meta
 
 from moorage.chains.chain import Chain as KnownChain
 from moorage.mcp.tools.arguments import (
-    ApiRequest,
     App,
     AppSettings,
     Chain,
@@ -24,7 +23,6 @@ from moorage.mcp.tools.arguments import (
     Token,
     TopUp,
     WaitForDeployment,
-    api_request,
 )
 from moorage.mcp.tools.catalog import (
     NEVER_ANEW,
@@ -46,6 +44,8 @@ from moorage.sdk.journal import Journal, Payment
 from moorage.sdk.payer import Bought, Payer, PayStep, titled
 from moorage.sdk.payment import Offer
 from moorage.sdk.signer import Signer
+from moorage.wire import calls
+from moorage.wire.calls import ApiRequest
 
 Directory = Annotated[
     str,
@@ -176,9 +176,7 @@ class Purchases:
         """Prices a directory."""
         request, warnings = await self._request(asked, asked.directory)
         stored = await self._client.stored(request)  # for the deploy that follows
-        answer = await self._client.ask(
-            "POST", api_request("POST", "quote").path, body=stored.encode()
-        )
+        answer = await self._client.ask("POST", calls.QUOTE.path, body=stored.encode())
         return answered(answer, **warnings)
 
     async def top_up(self, asked: TopUp) -> Outcome:

@@ -33,7 +33,6 @@ from moorage.clock import Clock
 from moorage.errors import BodyTooLarge, MoorageError, RateLimited
 from moorage.mcp.tools.arguments import (
     UNLISTED,
-    ApiRequest,
     App,
     ArgumentsInvalid,
     Chain,
@@ -43,7 +42,6 @@ from moorage.mcp.tools.arguments import (
     Token,
     TopUp,
     WaitForDeployment,
-    api_request,
 )
 from moorage.mcp.tools.catalog import (
     Outcome,
@@ -60,6 +58,8 @@ from moorage.parsers.documents import MAX_DEPTH, MAX_VALUES, is_bounded
 from moorage.parsers.pool import ParserPool
 from moorage.payments.protocols.authorization import canonical_json, encode_base64, encode_base64url
 from moorage.uploads.parsing import DOCUMENTS
+from moorage.wire import calls
+from moorage.wire.calls import ApiRequest
 
 MANAGE_TOKEN = "manage_token"  # noqa: S105 - its name
 COMMON = {MANAGE_TOKEN: {"type": "string", "description": "of the project, as deploy gave it"}}
@@ -358,7 +358,7 @@ class RemoteCalls:
     async def _quote(self, caller: Caller, body: dict[str, Any], headers: list[Header]) -> Outcome:
         """Prices a deploy, for who is not named as well."""
         if caller.is_named:
-            request = api_request("POST", "quote", body=body)
+            request = calls.QUOTE.request(body=body)
         else:
             request = open_request("deploy", body)
             headers = [*headers, ("x-dry-run", "true")]
@@ -377,7 +377,7 @@ class RemoteCalls:
         if any(name == "authorization" for name, _ in paying):
             caller = caller.with_token_apart()
         if caller.is_named:
-            request = api_request("POST", what, body=body)
+            request = (calls.DEPLOY if what == "deploy" else calls.TOP_UP).request(body=body)
         else:
             request = open_request(what, body)
         if key is not None:

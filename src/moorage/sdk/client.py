@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from functools import cached_property
 from hashlib import sha256
-from urllib.parse import quote, urlencode
 
 import msgspec
 from msgspec import UNSET
@@ -19,6 +18,8 @@ from moorage.sdk.errors import (
 )
 from moorage.sdk.payment import HEADER as AUTHORIZATION
 from moorage.sdk.transport import Answer, Transport, path_of, read_answer, read_events
+from moorage.wire import calls
+from moorage.wire.calls import Call
 from moorage.wire.credits import Credits, ToppedUp, TopUpBody
 from moorage.wire.deploy import Deployed, UploadStored
 from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress
@@ -46,8 +47,6 @@ from moorage.wire.public import (
 )
 from moorage.wire.usage import ProjectUsage
 
-_LINKS = path_of("agent", "links")
-
 
 class LinkCalls(Transport):
     """What a `Client` calls to make, list and remove links."""
@@ -58,21 +57,15 @@ class LinkCalls(Transport):
 
     async def make_link(self, link: LinkBody) -> LinkMade:
         """Makes a link; its URL is in this answer alone."""
-        body = msgspec.json.encode(link)
-        return await self._patiently(
-            lambda: self._send("POST", _LINKS, LinkMade, body=body), even_if_lost=False
-        )
+        return await self._call(calls.MAKE_LINK, body=link)
 
     async def links(self) -> LinkList:
         """Returns this wallet's read-only links, and when each was last opened."""
-        return await self._get(_LINKS, LinkList)
+        return await self._call(calls.LINKS)
 
     async def remove_link(self, link_id: str) -> LinkRemoved:
         """Ends a link, and whatever it has opened."""
-        path = path_of("agent", "links", link_id)
-        return await self._patiently(
-            lambda: self._send("DELETE", path, LinkRemoved), even_if_lost=False
-        )
+        return await self._call(calls.REMOVE_LINK, link_id)
 
 
 class File(msgspec.Struct, frozen=True):
@@ -183,7 +176,6 @@ class StoredUploads:
         self._known.clear()
 
 
-_WEBHOOK = "/agent/webhook"
 _NUMBERS = msgspec.json.Encoder(decimal_format="number")
 _PAID_SECONDS = 300  # the gateway holds a paid request while its transaction is mined
 
@@ -247,7 +239,7 @@ class Client(LinkCalls):
         """
         headers = _payment_headers(chain=chain, token=token) | _key_header(idempotency_key)
         return await self._patiently(
-            lambda: self._buy("credits", _NUMBERS.encode(request), headers, ToppedUp),
+            lambda: self._buy(calls.TOP_UP, _NUMBERS.encode(request), headers),
             even_if_lost=False,
         )
 
@@ -256,12 +248,11 @@ class Client(LinkCalls):
     ) -> ToppedUp:
         """Asks to credit a payment that was made, in a single attempt."""
         headers = _proof_headers(proof) | _key_header(idempotency_key)
-        return await self._buy("credits", _NUMBERS.encode(request), headers, ToppedUp)
+        return await self._buy(calls.TOP_UP, _NUMBERS.encode(request), headers)
 
     async def status(self, project_id: str, deployment_id: str) -> DeploymentProgress:
         """Returns the status of a deployment of this wallet."""
-        path = path_of("agent", "deploy", project_id, deployment_id, "status")
-        return await self._get(path, DeploymentProgress)
+        return await self._call(calls.STATUS, project_id, deployment_id)
 
     async def logs(
         self,
@@ -274,8 +265,9 @@ class Client(LinkCalls):
         after: str | None = None,
     ) -> LogBody:
         """Returns a page of a deployment's log: of its build (`build`) or its app (`runtime`)."""
-        path = _logs(project_id, deployment_id, kind=kind, tail=tail, since=since, after=after)
-        return await self._get(path, LogBody)
+        return await self._call(
+            calls.LOGS, project_id, deployment_id, kind=kind, tail=tail, since=since, after=after
+        )
 
     async def follow_logs(
         self,
@@ -292,7 +284,7 @@ class Client(LinkCalls):
         Raises errors that are not retryable, and any error of the first request.
         """
         query = {"tail": tail, "since": since, "after": after, "follow": "true"}
-        path = _logs(project_id, deployment_id, kind=kind, **query)
+        path = calls.LOGS.request(project_id, deployment_id, kind=kind, **query).path
         seen, is_first = "", True
         while True:
             headers = {"Last-Event-ID": seen} if seen else {}
@@ -314,119 +306,82 @@ class Client(LinkCalls):
 
     async def deployments(self, project_id: str, *, limit: int = 20) -> DeploymentList:
         """Returns up to `limit` (1–100) deployments of a project, newest first."""
-        path = path_of("agent", "projects", project_id, "deployments")
-        return await self._get(f"{path}?limit={limit}", DeploymentList)
+        return await self._call(calls.DEPLOYMENTS, project_id, limit=limit)
 
     async def rollback(self, project_id: str, deployment_id: str | None = None) -> Deployed:
         """Serves a release again, by default the previous one. Follow it like a deploy."""
-        body = msgspec.json.encode({"deploymentId": deployment_id})
-        path = path_of("agent", "projects", project_id, "rollback")
-        return await self._patiently(
-            lambda: self._send("POST", path, Deployed, body=body), even_if_lost=False
-        )
+        return await self._call(calls.ROLLBACK, project_id, body={"deploymentId": deployment_id})
 
     async def cancel(self, project_id: str, deployment_id: str) -> Cancelled:
         """Ends a deployment under way; nothing of it runs when this returns."""
-        path = path_of("agent", "deploy", project_id, deployment_id, "cancel")
-        return await self._patiently(
-            lambda: self._send("POST", path, Cancelled), even_if_lost=False
-        )
+        return await self._call(calls.CANCEL, project_id, deployment_id)
 
     async def projects(self) -> ProjectList:
         """Returns this wallet's projects."""
-        return await self._get(path_of("agent", "projects"), ProjectList)
+        return await self._call(calls.PROJECTS)
 
     async def credits(self, *, limit: int = 20) -> Credits:
         """Returns this wallet's credits, what burns them, and the last `limit` (1–100) changes."""
-        return await self._get(path_of("agent", "credits") + f"?limit={limit}", Credits)
+        return await self._call(calls.CREDITS, limit=limit)
 
     async def events(self, *, after: int = 0, limit: int = 50) -> EventPage:
         """Returns up to `limit` (1–200) events of this wallet after a sequence, oldest first."""
-        return await self._get(
-            path_of("agent", "events") + f"?after={after}&limit={limit}", EventPage
-        )
+        return await self._call(calls.EVENTS, after=after, limit=limit)
 
     async def set_webhook(self, url: str) -> WebhookMade:
         """Sends this wallet's events to `url` from now on, signed with a new secret."""
-        body = msgspec.json.encode({"url": url})
-        return await self._patiently(
-            lambda: self._send("PUT", _WEBHOOK, WebhookMade, body=body), even_if_lost=False
-        )
+        return await self._call(calls.SET_WEBHOOK, body={"url": url})
 
     async def webhook(self) -> WebhookShown:
         """Returns this wallet's webhook, and the state of its deliveries."""
-        return await self._get(_WEBHOOK, WebhookShown)
+        return await self._call(calls.WEBHOOK)
 
     async def remove_webhook(self) -> WebhookRemoved:
         """Stops sending events, including those that wait."""
-        return await self._patiently(
-            lambda: self._send("DELETE", _WEBHOOK, WebhookRemoved), even_if_lost=False
-        )
+        return await self._call(calls.REMOVE_WEBHOOK)
 
     async def usage(
         self, project_id: str, *, since: str | None = None, until: str | None = None, by: str = ""
     ) -> ProjectUsage:
         """Returns what a project used between two times; `by` is "hour", or "5m" for `spans`."""
-        times = {"from": since, "to": until, "by": by}
-        query = urlencode({name: value for name, value in times.items() if value})
-        path = path_of("agent", "projects", project_id, "usage")
-        return await self._get(path + (f"?{query}" if query else ""), ProjectUsage)
+        times = {"from": since or None, "to": until or None, "by": by or None}
+        return await self._call(calls.USAGE, project_id, **times)
 
     async def domains(self, project_id: str) -> DomainList:
         """Returns a project's domains and their states."""
-        return await self._get(_domains(project_id), DomainList)
+        return await self._call(calls.DOMAINS, project_id)
 
     async def add_domain(self, project_id: str, domain: str) -> DomainItem:
         """Claims a domain for a project; the answer says which DNS records to set."""
-        body = msgspec.json.encode({"domain": domain})
-        return await self._patiently(
-            lambda: self._send("POST", _domains(project_id), DomainItem, body=body),
-            even_if_lost=False,
-        )
+        return await self._call(calls.ADD_DOMAIN, project_id, body={"domain": domain})
 
     async def verify_domain(self, project_id: str, domain: str) -> DomainItem:
         """Asks the gateway to look up a domain's record now; allowed six times a minute."""
-        path = _domains(project_id, domain, "verify")
-        return await self._patiently(
-            lambda: self._send("POST", path, DomainItem), even_if_lost=False
-        )
+        return await self._call(calls.VERIFY_DOMAIN, project_id, domain)
 
     async def remove_domain(self, project_id: str, domain: str) -> DomainRemoved:
         """Removes a domain from its project."""
-        path = _domains(project_id, domain)
-        return await self._patiently(
-            lambda: self._send("DELETE", path, DomainRemoved), even_if_lost=False
-        )
+        return await self._call(calls.REMOVE_DOMAIN, project_id, domain)
 
     async def project(self, project_id: str) -> ProjectShown:
         """Returns a project of this wallet with all details."""
-        return await self._get(path_of("agent", "projects", project_id), ProjectShown)
+        return await self._call(calls.PROJECT, project_id)
 
     async def change(self, project_id: str, change: ChangeBody) -> ProjectChanged:
         """Changes a project's names, or how its app is run."""
-        path = path_of("agent", "projects", project_id)
-        return await self._patiently(
-            lambda: self._send("PATCH", path, ProjectChanged, body=msgspec.json.encode(change)),
-            even_if_lost=False,
-        )
+        return await self._call(calls.CHANGE, project_id, body=change)
 
     async def delete(self, project_id: str) -> ProjectDeleted:
         """Stops and removes a project of this wallet; its unspent credits stay."""
-        path = path_of("agent", "projects", project_id)
-        return await self._patiently(
-            lambda: self._send("DELETE", path, ProjectDeleted), even_if_lost=False
-        )
+        return await self._call(calls.DELETE, project_id)
 
     async def export(self, project_id: str, *, public_key: str = "") -> ExportItem:
         """Asks for an archive of a project, with its variables sealed to a key of X25519, in hex.
 
         Asked again, returns the same one, until it is `ready` and for ten minutes.
         """
-        body = msgspec.json.encode(ExportBody(public_key=public_key or UNSET))
-        path = path_of("agent", "projects", project_id, "exports")
-        return await self._patiently(
-            lambda: self._send("POST", path, ExportItem, body=body), even_if_lost=True
-        )
+        body = ExportBody(public_key=public_key or UNSET)
+        return await self._call(calls.EXPORT, project_id, body=body)
 
     async def fetch_export(self, export: ExportItem) -> AsyncIterator[bytes]:
         """Yields the bytes of an export that is ready."""
@@ -437,25 +392,20 @@ class Client(LinkCalls):
     async def store_export(self, content: bytes) -> Exported:
         """Stores an export at the gateway for an hour; returns what names it in a deploy."""
         digest = sha256(content).hexdigest()
-        path = path_of("agent", "uploads", digest)
-        await self._send("PUT", path, UploadStored, body=content, read_seconds=_PAID_SECONDS)
+        await self._store(digest, content)
         return Exported(sha256=digest)
 
     async def adopt(self, project_id: str) -> ProjectAdopted:
         """Lets a project that a payment alone has opened share the credits of this wallet."""
-        path = path_of("agent", "projects", project_id, "adopt")
-        return await self._patiently(
-            lambda: self._send("POST", path, ProjectAdopted), even_if_lost=True
-        )
+        return await self._call(calls.ADOPT, project_id)
 
     async def balance(self, address: str, *, chain: str = "arbitrum") -> Balances:
         """Returns the token balances of `address` on `chain`. Public."""
-        path = path_of("agent", "balance", address) + f"?chain={quote(chain, safe='')}"
-        return await self._get(path, Balances, signed=False)
+        return await self._call(calls.BALANCE, address, chain=chain)
 
     async def chains(self) -> ChainList:
         """Returns the chains that payments are accepted on. Public."""
-        return await self._get(path_of("agent", "chains"), ChainList, signed=False)
+        return await self._call(calls.CHAINS)
 
     async def health(self) -> Health:
         """Returns `ok` when the gateway answers. Public."""
@@ -499,33 +449,27 @@ class Client(LinkCalls):
 
     @cached_property
     def _uploads(self) -> StoredUploads:
-        def put(digest: str, content: bytes) -> Awaitable[UploadStored]:
-            path = path_of("agent", "uploads", digest)
-            return self._send("PUT", path, UploadStored, body=content, read_seconds=_PAID_SECONDS)
+        return StoredUploads(self._store)
 
-        return StoredUploads(put)
+    async def _store(self, digest: str, content: bytes) -> UploadStored:
+        path = calls.STORE_UPLOAD.request(digest).path
+        return await self._send("PUT", path, UploadStored, body=content, read_seconds=_PAID_SECONDS)
 
     async def _deploy(self, request: DeployRequest, headers: Mapping[str, str]) -> Deployed:
         named = await self._uploads.named(request)
         try:
-            return await self._buy("deploy", named.encode(), headers, Deployed)
+            return await self._buy(calls.DEPLOY, named.encode(), headers)
         except RequestRefused as error:
             if error.code != _UPLOAD_NOT_FOUND or named is request:
                 raise
         self._uploads.forget()
-        return await self._buy("deploy", request.encode(), headers, Deployed)
+        return await self._buy(calls.DEPLOY, request.encode(), headers)
 
-    async def _buy(
-        self,
-        what: str,
-        body: bytes,
-        headers: Mapping[str, str],
-        shape: type[Answer],
-    ) -> Answer:
+    async def _buy(self, call: Call[Answer], body: bytes, headers: Mapping[str, str]) -> Answer:
         return await self._send(
-            "POST",
-            path_of("agent", what),
-            shape,
+            call.method,
+            call.path,
+            call.answer,
             body=body,
             headers=headers,
             read_seconds=_PAID_SECONDS,
@@ -557,15 +501,6 @@ def _decoded(data: str) -> LogItem:
         return read_answer(data, LogItem)
     except msgspec.DecodeError as error:
         raise AnswerUnreadable(f"an event of the log is not the contract's: {error}") from error
-
-
-def _logs(project_id: str, deployment_id: str, **asked: str | int | None) -> str:
-    query = urlencode({name: value for name, value in asked.items() if value is not None})
-    return path_of("agent", "deploy", project_id, deployment_id, "logs") + "?" + query
-
-
-def _domains(project_id: str, *segments: str) -> str:
-    return path_of("agent", "projects", project_id, "domains", *segments)
 
 
 def _poll_pause_seconds(polls: int) -> float:

@@ -56,6 +56,7 @@ from moorage.sdk.errors import (
 )
 from moorage.sdk.signer import Signer
 from moorage.signing.signed_request import NO_BODY, Target, host_of
+from moorage.wire.calls import Call
 from moorage.wire.problems import PaymentDemand
 from moorage.wire.shape import Absent
 
@@ -228,6 +229,18 @@ class Transport:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    async def _call(
+        self, call: Call[Answer], *ids: str, body: object = None, **query: str | int | None
+    ) -> Answer:
+        """Calls an operation; again if it failed before it did anything, or may be repeated."""
+        request = call.request(*ids, body=body, **query)
+        return await self._patiently(
+            lambda: self._send(
+                request.method, request.path, call.answer, signed=call.signed, body=request.body
+            ),
+            even_if_lost=call.repeatable,
+        )
 
     async def _get(self, path: str, shape: type[Answer], *, signed: bool = True) -> Answer:
         return await self._patiently(

@@ -9,7 +9,7 @@ import msgspec
 from starlette.types import ASGIApp, Message, Scope
 
 from moorage.api.http.request_context import HAS_PAID, WALLET
-from moorage.mcp.tools.arguments import ApiRequest
+from moorage.wire.calls import ApiRequest
 
 Header = tuple[str, str]
 

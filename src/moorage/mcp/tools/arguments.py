@@ -6,43 +6,12 @@ open.
 
 import re
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import quote, urlencode
 
 import msgspec
 from msgspec import Meta
 
-from moorage.errors import InvalidRequest
-
-_LONGEST_SHOWN = 64
-
-
-class ApiRequest(msgspec.Struct, frozen=True):
-    """Method, path with its query, and body. `path` is quoted."""
-
-    method: str
-    path: str
-    body: bytes | None = None
-
-
-def api_request(
-    method: str, *segments: str, body: dict[str, Any] | None = None, **query: str | int | None
-) -> ApiRequest:
-    """Returns the request for a path below `/agent`; parts of the query that are None are left out.
-
-    A keyword's trailing underscore is dropped: `from_` is `from`. Raises InvalidRequest for a
-    segment that would be several, or none: it would name another operation.
-    """
-    for segment in segments:
-        if segment in ("", ".", "..") or "/" in segment:
-            raise InvalidRequest(f"{segment[:_LONGEST_SHOWN]!r} is no id, and no name.")
-    path = "/".join(["/agent", *(quote(segment, safe="") for segment in segments)])
-    given = {name.rstrip("_"): value for name, value in query.items() if value is not None}
-    return ApiRequest(
-        method,
-        f"{path}?{urlencode(given)}" if given else path,
-        None if body is None else msgspec.json.encode(body),
-    )
-
+from moorage.wire import calls
+from moorage.wire.calls import ApiRequest
 
 MAX_WAIT_SECONDS = 45
 """Clients give a tool 30 to 60 s."""
@@ -148,7 +117,7 @@ class WaitForDeployment(Arguments, frozen=True, kw_only=True):
 
     def request(self) -> ApiRequest:
         """Returns the request for its status now."""
-        return api_request("GET", "deploy", self.project, self.deployment, "status")
+        return calls.STATUS.request(self.project, self.deployment)
 
 
 class ListProjects(SingleRequest, frozen=True, kw_only=True):
@@ -156,7 +125,7 @@ class ListProjects(SingleRequest, frozen=True, kw_only=True):
 
     def request(self) -> ApiRequest:
         """Returns the request."""
-        return api_request("GET", "projects")
+        return calls.PROJECTS.request()
 
 
 class GetProject(SingleRequest, frozen=True, kw_only=True):
@@ -166,7 +135,7 @@ class GetProject(SingleRequest, frozen=True, kw_only=True):
 
     def request(self) -> ApiRequest:
         """Returns the request."""
-        return api_request("GET", "projects", self.project)
+        return calls.PROJECT.request(self.project)
 
 
 class GetLogs(SingleRequest, frozen=True, kw_only=True):
@@ -183,12 +152,8 @@ class GetLogs(SingleRequest, frozen=True, kw_only=True):
     def request(self) -> ApiRequest:
         """Returns the request; 100 lines unless told otherwise."""
         tail = 100 if self.tail is None and self.after is None else self.tail
-        return api_request(
-            "GET",
-            *("deploy", self.project, self.deployment, "logs"),
-            kind=self.kind,
-            tail=tail,
-            after=self.after,
+        return calls.LOGS.request(
+            self.project, self.deployment, kind=self.kind, tail=tail, after=self.after
         )
 
 
@@ -202,7 +167,7 @@ class SetVariables(SingleRequest, frozen=True, kw_only=True):
     def request(self) -> ApiRequest:
         """Returns the request."""
         body = {"buildVars" if self.build else "runEnvs": self.variables}
-        return api_request("PATCH", "projects", self.project, body=body)
+        return calls.CHANGE.request(self.project, body=body)
 
 
 class Rollback(SingleRequest, frozen=True, kw_only=True):
@@ -216,7 +181,7 @@ class Rollback(SingleRequest, frozen=True, kw_only=True):
     def request(self) -> ApiRequest:
         """Returns the request."""
         body = {} if self.deployment is None else {"deploymentId": self.deployment}
-        return api_request("POST", "projects", self.project, "rollback", body=body)
+        return calls.ROLLBACK.request(self.project, body=body)
 
 
 class Restart(SingleRequest, frozen=True, kw_only=True):
@@ -226,7 +191,7 @@ class Restart(SingleRequest, frozen=True, kw_only=True):
 
     def request(self) -> ApiRequest:
         """Returns the request."""
-        return api_request("PATCH", "projects", self.project, body={"restart": True})
+        return calls.CHANGE.request(self.project, body={"restart": True})
 
 
 class Pause(SingleRequest, frozen=True, kw_only=True):
@@ -237,7 +202,7 @@ class Pause(SingleRequest, frozen=True, kw_only=True):
 
     def request(self) -> ApiRequest:
         """Returns the request."""
-        return api_request("PATCH", "projects", self.project, body={"paused": self.paused})
+        return calls.CHANGE.request(self.project, body={"paused": self.paused})
 
 
 class Adopt(SingleRequest, frozen=True, kw_only=True):
@@ -247,7 +212,7 @@ class Adopt(SingleRequest, frozen=True, kw_only=True):
 
     def request(self) -> ApiRequest:
         """Returns the request."""
-        return api_request("POST", "projects", self.project, "adopt")
+        return calls.ADOPT.request(self.project)
 
 
 class Export(SingleRequest, frozen=True, kw_only=True):
@@ -268,7 +233,7 @@ class Export(SingleRequest, frozen=True, kw_only=True):
     def request(self) -> ApiRequest:
         """Returns the request."""
         body = {} if self.public_key is None else {"publicKey": self.public_key}
-        return api_request("POST", "projects", self.project, "exports", body=body)
+        return calls.EXPORT.request(self.project, body=body)
 
 
 class Cancel(SingleRequest, frozen=True, kw_only=True):
@@ -279,7 +244,7 @@ class Cancel(SingleRequest, frozen=True, kw_only=True):
 
     def request(self) -> ApiRequest:
         """Returns the request."""
-        return api_request("POST", "deploy", self.project, self.deployment, "cancel")
+        return calls.CANCEL.request(self.project, self.deployment)
 
 
 _NAME = re.compile(r"[a-z0-9-]{4,32}")  # an id is longer
@@ -295,7 +260,7 @@ class DeleteProject(Arguments, frozen=True, kw_only=True):
 
     def request(self) -> ApiRequest:
         """Returns the request that deletes it."""
-        return api_request("DELETE", "projects", self.project)
+        return calls.DELETE.request(self.project)
 
     @property
     def names_it_twice(self) -> bool:
@@ -304,7 +269,7 @@ class DeleteProject(Arguments, frozen=True, kw_only=True):
 
     def preview(self) -> ApiRequest:
         """Returns the request that shows it."""
-        return api_request("GET", "projects", self.project)
+        return calls.PROJECT.request(self.project)
 
 
 class Domains(SingleRequest, frozen=True, kw_only=True):
@@ -316,17 +281,16 @@ class Domains(SingleRequest, frozen=True, kw_only=True):
 
     def request(self) -> ApiRequest:
         """Returns the request. Raises ArgumentsInvalid without the domain that an action needs."""
-        below = ("projects", self.project, "domains")
         if self.action == "list":
-            return api_request("GET", *below)
+            return calls.DOMAINS.request(self.project)
         if not self.domain:
             raise ArgumentsInvalid(f"domain is required to {self.action} one")
         match self.action:
             case "add":
-                return api_request("POST", *below, body={"domain": self.domain})
+                return calls.ADD_DOMAIN.request(self.project, body={"domain": self.domain})
             case "verify":
-                return api_request("POST", *below, self.domain, "verify")
-        return api_request("DELETE", *below, self.domain)
+                return calls.VERIFY_DOMAIN.request(self.project, self.domain)
+        return calls.REMOVE_DOMAIN.request(self.project, self.domain)
 
 
 class CreditsShown(SingleRequest, frozen=True, kw_only=True):
@@ -336,7 +300,7 @@ class CreditsShown(SingleRequest, frozen=True, kw_only=True):
 
     def request(self) -> ApiRequest:
         """Returns the request."""
-        return api_request("GET", "credits", limit=self.limit)
+        return calls.CREDITS.request(limit=self.limit)
 
 
 class TopUp(Arguments, frozen=True, kw_only=True):
@@ -357,9 +321,7 @@ class Usage(SingleRequest, frozen=True, kw_only=True):
 
     def request(self) -> ApiRequest:
         """Returns the request."""
-        return api_request(
-            "GET", "projects", self.project, "usage", from_=self.since, to=self.until
-        )
+        return calls.USAGE.request(self.project, from_=self.since, to=self.until)
 
 
 class Events(SingleRequest, frozen=True, kw_only=True):
@@ -370,7 +332,7 @@ class Events(SingleRequest, frozen=True, kw_only=True):
 
     def request(self) -> ApiRequest:
         """Returns the request."""
-        return api_request("GET", "events", after=self.after, limit=self.limit)
+        return calls.EVENTS.request(after=self.after, limit=self.limit)
 
 
 def read_arguments(given: dict[str, Any], kind: type[_Kind]) -> _Kind:

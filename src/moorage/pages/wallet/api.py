@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from moorage.api.http.caller import PERSON, Person
 from moorage.api.http.in_process import ApiAnswer, in_process
 from moorage.api.http.request_context import STREAMS
-from moorage.mcp.tools.arguments import ApiRequest, api_request
+from moorage.wire.calls import ApiRequest, api_request
 from moorage.wire.problems import Problem
 
 _PLACE_HEADERS = (b"host", b"x-forwarded-for", b"x-forwarded-proto")

@@ -1,0 +1,111 @@
+"""The API's operations as clients call them: method, path and answer, each declared once.
+
+The SDK sends them, tools of agents are made of them, and the gateway's own table serves them.
+"""
+
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from moorage.errors import InvalidRequest
+from moorage.wire.credits import Credits, ToppedUp
+from moorage.wire.deploy import Deployed, Quoted, UploadStored
+from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress
+from moorage.wire.domains import DomainItem, DomainList, DomainRemoved
+from moorage.wire.events import EventPage, WebhookMade, WebhookRemoved, WebhookShown
+from moorage.wire.logs import LogBody
+from moorage.wire.projects import (
+    ExportItem,
+    ProjectAdopted,
+    ProjectChanged,
+    ProjectDeleted,
+    ProjectList,
+    ProjectShown,
+)
+from moorage.wire.public import Balances, ChainList, LinkList, LinkMade, LinkRemoved
+from moorage.wire.usage import ProjectUsage
+
+_LONGEST_SHOWN = 64
+_Answer = TypeVar("_Answer", bound=msgspec.Struct)
+
+
+class ApiRequest(msgspec.Struct, frozen=True):
+    """Method, path with its query, and body. `path` is quoted."""
+
+    method: str
+    path: str
+    body: bytes | None = None
+
+
+def api_request(
+    method: str, *segments: str, body: object = None, **query: str | int | None
+) -> ApiRequest:
+    """Returns the request for a path below `/agent`; parts of the query that are None are left out.
+
+    A keyword's trailing underscore is dropped: `from_` is `from`. Raises InvalidRequest for a
+    segment that would be several, or none: it would name another operation.
+    """
+    for segment in segments:
+        if segment in ("", ".", "..") or "/" in segment:
+            raise InvalidRequest(f"{segment[:_LONGEST_SHOWN]!r} is no id, and no name.")
+    path = "/".join(["/agent", *(quote(segment, safe="") for segment in segments)])
+    given = {name.rstrip("_"): value for name, value in query.items() if value is not None}
+    return ApiRequest(
+        method,
+        f"{path}?{urlencode(given)}" if given else path,
+        None if body is None else msgspec.json.encode(body),
+    )
+
+
+class Call(msgspec.Struct, Generic[_Answer], frozen=True):
+    """An operation; `path` has a place in braces for each id or name."""
+
+    method: str
+    path: str
+    answer: type[_Answer]
+    repeatable: bool = False  # whether it may be sent again though its answer was lost
+    signed: bool = True
+
+    def request(self, *ids: str, body: object = None, **query: Any) -> ApiRequest:
+        """Returns the request with the path's `ids`. Raises InvalidRequest for one that is none."""
+        given = iter(ids)
+        parts = self.path.removeprefix("/agent/").split("/")
+        segments = [next(given) if part.startswith("{") else part for part in parts]
+        return api_request(self.method, *segments, body=body, **query)
+
+
+def _get(path: str, answer: type[_Answer], *, signed: bool = True) -> Call[_Answer]:
+    return Call("GET", path, answer, repeatable=True, signed=signed)
+
+
+DEPLOY = Call("POST", "/agent/deploy", Deployed)
+QUOTE = Call("POST", "/agent/quote", Quoted)
+CREDITS = _get("/agent/credits", Credits)
+TOP_UP = Call("POST", "/agent/credits", ToppedUp)
+STORE_UPLOAD = Call("PUT", "/agent/uploads/{sha256}", UploadStored)
+STATUS = _get("/agent/deploy/{projectId}/{deploymentId}/status", DeploymentProgress)
+LOGS = _get("/agent/deploy/{projectId}/{deploymentId}/logs", LogBody)
+CANCEL = Call("POST", "/agent/deploy/{projectId}/{deploymentId}/cancel", Cancelled)
+DEPLOYMENTS = _get("/agent/projects/{projectId}/deployments", DeploymentList)
+ROLLBACK = Call("POST", "/agent/projects/{projectId}/rollback", Deployed)
+EXPORT = Call("POST", "/agent/projects/{projectId}/exports", ExportItem, repeatable=True)
+PROJECTS = _get("/agent/projects", ProjectList)
+PROJECT = _get("/agent/projects/{projectId}", ProjectShown)
+CHANGE = Call("PATCH", "/agent/projects/{projectId}", ProjectChanged)
+DELETE = Call("DELETE", "/agent/projects/{projectId}", ProjectDeleted)
+ADOPT = Call("POST", "/agent/projects/{projectId}/adopt", ProjectAdopted, repeatable=True)
+USAGE = _get("/agent/projects/{projectId}/usage", ProjectUsage)
+DOMAINS = _get("/agent/projects/{projectId}/domains", DomainList)
+ADD_DOMAIN = Call("POST", "/agent/projects/{projectId}/domains", DomainItem)
+VERIFY_DOMAIN = Call("POST", "/agent/projects/{projectId}/domains/{domain}/verify", DomainItem)
+REMOVE_DOMAIN = Call("DELETE", "/agent/projects/{projectId}/domains/{domain}", DomainRemoved)
+WEBHOOK = _get("/agent/webhook", WebhookShown)
+SET_WEBHOOK = Call("PUT", "/agent/webhook", WebhookMade)
+REMOVE_WEBHOOK = Call("DELETE", "/agent/webhook", WebhookRemoved)
+EVENTS = _get("/agent/events", EventPage)
+LINKS = _get("/agent/links", LinkList)
+MAKE_LINK = Call("POST", "/agent/links", LinkMade)
+REMOVE_LINK = Call("DELETE", "/agent/links/{linkId}", LinkRemoved)
+BALANCE = _get("/agent/balance/{address}", Balances, signed=False)
+CHAINS = _get("/agent/chains", ChainList, signed=False)
