@@ -1,4 +1,4 @@
-"""The services of the room, and its loops."""
+"""The services of the room: what accepts deploys, carries them out, and runs apps."""
 
 from functools import cached_property
 
@@ -6,8 +6,12 @@ from moorage.auth.rate_limit import MemoryRateLimiter, RateLimiter
 from moorage.certificates.certificates import Certificates
 from moorage.core import Core
 from moorage.deploy import limits
-from moorage.deploy.addresses.followed import SWITCH_SECONDS
+from moorage.deploy.addresses.addresses import Addresses
+from moorage.deploy.addresses.domains import Domains
+from moorage.deploy.addresses.followed import SWITCH_SECONDS, FollowedRoutes
+from moorage.deploy.addresses.txt_records import TxtRecords
 from moorage.deploy.addresses.uncertified import Uncertified
+from moorage.deploy.addresses.unseen import UnseenRoutes
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.capacity import Capacity
 from moorage.deploy.entrance.configuration import ProjectConfiguration
@@ -15,34 +19,91 @@ from moorage.deploy.entrance.house_rules import HouseRules
 from moorage.deploy.entrance.price import Pricing
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.exports import Exporter, ExportFiles, OwnerExports
+from moorage.deploy.keeping.apps import Apps
 from moorage.deploy.keeping.deletion import Deletion, KeptElsewhere, Retention
 from moorage.deploy.keeping.evictions import Evictions
 from moorage.deploy.keeping.reconciler import Reconciler
 from moorage.deploy.keeping.releases import Drain, Releases
 from moorage.deploy.keeping.restarts import Restarts
-from moorage.deploy.keeping.services import FollowingServices
 from moorage.deploy.keeping.sleep import MACHINES_LOG, Sleep, Visits, log_number
 from moorage.deploy.keeping.space import Space
 from moorage.deploy.keeping.suspension import Pausing, Suspension
 from moorage.deploy.keeping.usage import UsageMeter
 from moorage.deploy.keeping.wake import Wake, WakeElsewhere
-from moorage.deploy.platform import AppPlatform
+from moorage.deploy.platform import AppPlatform, Following
 from moorage.deploy.sources import Sources
 from moorage.deploy.work.cancellation import Cancellation, ClearingUp
+from moorage.deploy.work.moving import VolumeMoves
 from moorage.deploy.work.rollback import Rollback
-from moorage.deploy.work.services import SwitchServices
+from moorage.deploy.work.switch import Switch
 from moorage.deploy.work.worker import Worker
 from moorage.deploy.work.workflow import Specs, Timing, Workflow
 from moorage.engines.engine import Engine
+from moorage.engines.locks import Locks
+from moorage.errors import InvalidField
 from moorage.ledger.services import LedgerServices
 from moorage.loop import Run
 from moorage.payments.price.quotes import PriceList, Quotes, Size
 from moorage.payments.taking.paywall import Paywall
+from moorage.records.domain import DomainRules
 from moorage.settings import Settings
 from moorage.storage.ballast import Ballast
 
+_LOOKS_PER_MINUTE = 6  # at a domain's record, on request
 
-class DeployServices(SwitchServices):
+
+class FollowingServices:
+    """Routes, wakes and counts; each is made on its first use."""
+
+    def __init__(
+        self,
+        core: Core,
+        settings: Settings,
+        *,
+        platform: AppPlatform,
+        following: Following,
+        addresses: Addresses,
+        capacity: Capacity,
+    ) -> None:
+        self._core = core
+        self._settings = settings
+        self._platform = platform
+        self._following = following
+        self._addresses = addresses
+        self._capacity = capacity
+
+    @cached_property
+    def routes(self) -> FollowedRoutes:
+        return FollowedRoutes(
+            db=self._core.db,
+            instances=self._following.instances,
+            routes=self._following.routes,
+            hosts=self._platform.hosts,
+        )
+
+    @cached_property
+    def wake(self) -> WakeElsewhere:
+        return WakeElsewhere(
+            db=self._core.db,
+            addresses=self._addresses,
+            routes=self.routes,
+            capacity=self._capacity,
+            timeout_seconds=limits.wake_seconds(self._settings),
+            clock=self._core.clock,
+        )
+
+    @cached_property
+    def visits(self) -> Visits:
+        return Visits(
+            db=self._core.db,
+            addresses=self._addresses,
+            log=self._following.access_log,
+            on_use=lambda _deployment_id: None,  # the keeper sees the sums
+            number=log_number(self._core.leases.holder),
+        )
+
+
+class DeployServices:
     """What accepts deploys, carries them out, and keeps apps; each is made on its first use."""
 
     def __init__(
@@ -54,7 +115,11 @@ class DeployServices(SwitchServices):
         ledger: LedgerServices,
         certificates: Certificates | None = None,
     ) -> None:
-        super().__init__(core, settings, platform, certificates)
+        self._core = core
+        self._db, self._clock = core.db, core.clock
+        self._settings = settings
+        self._platform = platform
+        self._certificates = certificates
         self._view = platform.view
         self._sources = Sources(core.sources, core.content)
         self._metering = ledger.metering
@@ -68,6 +133,56 @@ class DeployServices(SwitchServices):
     @cached_property
     def _elsewhere(self) -> KeptElsewhere:
         return KeptElsewhere(db=self._db, sources=self._sources, clock=self._clock)
+
+    # Addresses
+
+    @cached_property
+    def apps(self) -> Apps:
+        return Apps(clock=self._clock)
+
+    @cached_property
+    def addresses(self) -> Addresses:
+        return Addresses(
+            db=self._db,
+            routes=self._platform.routes,
+            hosts=self._platform.hosts,
+            are_reused=self._platform.reuses_addresses,
+        )
+
+    @cached_property
+    def unseen(self) -> UnseenRoutes | None:
+        """Watches the routes of this gateway's proxy, where apps' addresses are used again."""
+        platform = self._platform
+        if not platform.reuses_addresses:
+            return None
+        if platform.following is not None:
+            instances, routes = platform.following.instances, platform.following.routes
+        else:
+            instances, routes = platform.kept.runtime, platform.routes
+        return UnseenRoutes(instances=instances, routes=routes, clock=self._clock)
+
+    @cached_property
+    def domains(self) -> Domains:
+        """Raises InvalidField for `dns_servers` that are no addresses."""
+        try:
+            records = TxtRecords(self._settings.dns_servers)
+        except ValueError as error:
+            raise InvalidField("dns_servers", str(error)) from error
+        return Domains(
+            db=self._db,
+            records=records,
+            addresses=self.addresses,
+            certificates=self._certificates,
+            apps=self.apps,
+            rules=DomainRules(
+                base_domains=self._settings.base_domains,
+                gateway_host=self._platform.gateway_host or "",
+                max_length=self._platform.max_host_length,
+            ),
+            max_per_project=limits.MAX_DOMAINS,
+            asks=MemoryRateLimiter(clock=self._clock, limit=_LOOKS_PER_MINUTE),
+            clock=self._clock,
+        )
 
     # Entrance
 
@@ -132,6 +247,41 @@ class DeployServices(SwitchServices):
         )
 
     # Work
+
+    @cached_property
+    def _switch(self) -> Switch:
+        return Switch(
+            db=self._db,
+            addresses=self.addresses,
+            answers=self._platform.kept.answers,
+            answers_plain=self._platform.kept.answers_plain,
+            certificates=self._certificates,
+            apps=self.apps,
+            metering=self._metering,
+            hosts=self._platform.hosts,
+            clock=self._clock,
+        )
+
+    @cached_property
+    def _volume_locks(self) -> Locks:
+        """Who copies a volume has its lock."""
+        return Locks()
+
+    @cached_property
+    def volume_moves(self) -> VolumeMoves:
+        return VolumeMoves(
+            db=self._db,
+            runtime=self._platform.kept.runtime,
+            scratch=self._core.data_dir / "apps" / "moving",
+            reserve_bytes=limits.capacity_policy(self._settings).reserve_bytes,
+            addresses=self.addresses,
+            apps=self.apps,
+            metering=self._metering,
+            locks=self._volume_locks,
+            sources=self._sources,
+            size_bytes=limits.app_limits(self._settings).volume_bytes,
+            clock=self._clock,
+        )
 
     @cached_property
     def worker(self) -> Worker:
