@@ -542,7 +542,7 @@ class DeployServices:
             self._core,
             self._exporter,
             deletion=self.deletion,
-            needed_bytes=limits.export_bytes(self._settings),
+            held_bytes=self.capacity.held_bytes,
             kept_days=limits.EXPORT_DAYS,
         )
 

@@ -163,7 +163,7 @@ def evict(
         screen.result(f"{kept} is kept: it is not to be deleted any more.")
     if found or not kept:
         screen.table(
-            ("NAME", "DELETED AT", "WALLET", "REASON"),
+            ("NAME", "DUE AT", "WALLET", "REASON"),
             [(each.name, each.at, each.wallet, each.reason) for each in found],
             none="No project is to be deleted.",
         )

@@ -13,6 +13,7 @@ from moorage.engines.engine import Disks, EngineView, Limits
 from moorage.errors import NoCapacity
 from moorage.metrics import record_disk
 from moorage.records.deployment import DeploymentStatus
+from moorage.records.project import Project
 from moorage.storage.apps import deployments
 from moorage.storage.database import Database, Source
 from moorage.storage.money import quotes
@@ -99,6 +100,15 @@ class Capacity:
     def spare_bytes(self, disks: Disks) -> int:
         """Returns the free bytes beyond the reserve; negative when part of the reserve is used."""
         return disks.free_bytes - self._policy.reserve_bytes
+
+    async def held_bytes(self, project: Project) -> int:
+        """Returns how much a project's disk and volume hold, at most."""
+        disks, held = await self._runtime.disks(), 0
+        if (serving := project.serving_deployment_id) is not None:
+            held += self._limits.disk_bytes - disks.growth.get(serving, 0)
+        if project.volume:
+            held += self._limits.volume_bytes - disks.volume_growth.get(project.id, 0)
+        return max(0, held)
 
     async def check(self) -> None:
         """Raises NoCapacity when part of the reserve is used."""

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Collection, Container, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Container, Hashable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -108,19 +108,23 @@ class Evictions:
         exporter: Exporter,
         *,
         deletion: Deletion,
-        needed_bytes: int,
+        held_bytes: Callable[[Project], Awaitable[int]],
         kept_days: int,
     ) -> None:
-        """`needed_bytes` must be free for an archive to be made."""
+        """`held_bytes` returns how much a project's disk and volume hold, at most.
+
+        Twice as much must be free for its archive: for the copies, and for the archive of them.
+        The operator's reserve counts as free, as the deletion gives back more.
+        """
         self._db, self._clock = core.db, core.clock
         self._steady = SteadyWall(core.clock)
         self._exporter, self._files = exporter, exporter.files
         self._deletion = deletion
-        self._needed_bytes = needed_bytes
+        self._held_bytes = held_bytes
         self._kept_ms = kept_days * DAY_MS
         self._retries = Retries(core.clock)
         self._failed: Mapping[str, FailedTry] = {}  # by project, as it is stored
-        self._exporting = 0
+        self._exporting_bytes = 0  # what archives being made need
 
     async def tick(self) -> None:
         """Exports and deletes what is due, some at once; then removes archives that are too old.
@@ -260,18 +264,18 @@ class Evictions:
     async def _make(
         self, order: Eviction, project: Project, earlier: Export | None, *, is_last: bool
     ) -> None:
-        self._exporting += 1
+        needed = 2 * await self._held_bytes(project)
+        self._exporting_bytes += needed
         try:
-            needed = self._exporting * self._needed_bytes
             free = await in_thread(self._files.free_bytes)
-            if free < needed:
+            if free < self._exporting_bytes:
                 raise NoRoom(
                     f"no room on the disk for the archive: it may need {needed:,} bytes, with what "
                     f"is made beside it, and {free:,} are free"
                 )
             archive = await self._exporter.make(project)
         finally:
-            self._exporting -= 1
+            self._exporting_bytes -= needed
         made = Export(
             project_id=project.id,
             token=secrets.token_hex(32) if earlier is None else earlier.token,
