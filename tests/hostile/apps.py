@@ -106,6 +106,16 @@ class Deployer:
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
 
 
+async def attempts_by_build(
+    deployer: Deployer, source: Path, commands: list[list[str]]
+) -> list[dict[str, Any]]:
+    """Have a build step make attempts; their results, in order."""
+    (source / "attempts.json").write_text(json.dumps(commands))
+    install = "python3 attacks/batch.py attempts.json"
+    await deployer.build("builder", source, plan(install=install))
+    return await deployer.results("builder")
+
+
 async def ask(instance: Instance, path: str = "/", body: object = None) -> Any:
     """The app's JSON answer to a GET, or to a POST of `body`."""
     return json.loads(await ask_text(instance, path, body))

@@ -1,4 +1,6 @@
-"""Uploaded code can't get out of a container either: attempts of the table, by a running app.
+"""Uploaded code can't get out of a container either: attempts by a running app and by a build.
+
+The build is BuildKit's, as the shared builder has it for Docker and for a cluster.
 
 That each would succeed outside is shown by `test_escape.py`, on the same made-up host.
 """
@@ -11,7 +13,7 @@ from typing import Any
 import arena
 import pytest
 import pytest_asyncio
-from apps import Deployer, ask, attempts, plan, upload
+from apps import Deployer, ask, attempts, attempts_by_build, plan, upload
 from threats import HOST, KERNEL, NEIGHBOUR, PROCESSES, WORLD
 
 from conftest import GATEWAY_SECRET, Host
@@ -56,7 +58,7 @@ def _begun(host: Host) -> Iterator[Dockerd]:
 async def results(
     host: Host, hosts_dockerd: Dockerd, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[dict[str, dict[str, Any]]]:
-    """The result of each attempt, by its name."""
+    """The result of each attempt, by who made it and by its name."""
     directory = tmp_path_factory.mktemp("docker")
     async with opened_docker(make_docker(hosts_dockerd, directory / "state")) as engine:
         deployer = Deployer(engine)
@@ -87,9 +89,14 @@ async def results(
                 "chroot_evidence": str(host.directory / "secret"),
             }
             lines = [[part.format_map(facts) for part in threat.run] for threat in THREATS]
-            *refused, allowed = await attempts(app, [*lines, list(ALLOWED)])
-        names = [threat.name for threat in THREATS]
-        yield {**dict(zip(names, refused, strict=True)), "allowed": allowed}
+            lines.append(list(ALLOWED))
+            by_app = await attempts(app, lines)
+            by_build = await attempts_by_build(deployer, source, lines)
+        names = [*(threat.name for threat in THREATS), "allowed"]
+        yield {
+            "app": dict(zip(names, by_app, strict=True)),
+            "build": dict(zip(names, by_build, strict=True)),
+        }
 
 
 def _new(directory: Path, name: str) -> Path:
@@ -98,6 +105,12 @@ def _new(directory: Path, name: str) -> Path:
     return path
 
 
-async def test_container_keeps_an_app_in(results: dict[str, dict[str, Any]]) -> None:
-    assert results.pop("allowed")["succeeded"]  # else the refusals would show nothing
-    assert {name: each["detail"] for name, each in results.items() if each["succeeded"]} == {}
+@pytest.mark.parametrize("phase", ["app", "build"])
+async def test_container_keeps_an_app_and_a_build_in(
+    phase: str, results: dict[str, dict[str, Any]]
+) -> None:
+    made = results[phase]
+    if phase == "build":  # has none, but BuildKit bounds commands as Docker does by default
+        assert "'CapEff': '0000000000000000'" in made.pop("capabilities")["detail"]
+    assert made.pop("allowed")["succeeded"]  # else the refusals would show nothing
+    assert {name: each["detail"] for name, each in made.items() if each["succeeded"]} == {}

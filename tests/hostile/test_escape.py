@@ -19,7 +19,16 @@ from typing import Any
 import arena
 import pytest
 import pytest_asyncio
-from apps import PATIENCE_SECONDS, Deployer, add_privileged_programs, ask, attempts, plan, upload
+from apps import (
+    PATIENCE_SECONDS,
+    Deployer,
+    add_privileged_programs,
+    ask,
+    attempts,
+    attempts_by_build,
+    plan,
+    upload,
+)
 from threats import ALLOWED, TERMINAL, THREATS, Threat
 
 from conftest import GATEWAY_SECRET, Host
@@ -75,16 +84,6 @@ def filled(parts: tuple[str, ...], facts: dict[str, str]) -> list[str]:
 def everything(facts: dict[str, str], *, scratch: str) -> list[list[str]]:
     """The command line of every attempt."""
     return [filled(threat.run, {**facts, "scratch": scratch}) for threat in EVERYTHING]
-
-
-async def attempts_by_build(
-    deployer: Deployer, source: Path, commands: list[list[str]]
-) -> list[dict[str, Any]]:
-    """Have a build step make attempts; their results, in order."""
-    (source / "attempts.json").write_text(json.dumps(commands))
-    install = "python3 attacks/batch.py attempts.json"
-    await deployer.build("builder", source, plan(install=install))
-    return await deployer.results("builder")
 
 
 def shared_facts(host: Host, victim: arena.Victim, memory_key: int) -> dict[str, str]:
