@@ -1,17 +1,17 @@
 """What the API server completes in an object, and what it refuses."""
 
+import ipaddress
 import re
 from collections.abc import Iterator
 from decimal import Decimal
 
-from support.engines.fake_kubernetes.failures import Refusal, forbidden, invalid
-from support.engines.fake_kubernetes.pod_security import violations
-from support.engines.fake_kubernetes.quantities import number
+from support.engines.fake_kubernetes.faults import Refusal, forbidden, invalid
 from support.engines.fake_kubernetes.resources import (
     CLAIMS,
     DEPLOYMENTS,
     LIMIT_RANGES,
     NAMESPACES,
+    NETWORK_POLICIES,
     PODS,
     QUOTAS,
     RUNTIME_CLASSES,
@@ -23,6 +23,106 @@ from support.engines.fake_kubernetes.resources import (
 )
 from support.engines.fake_kubernetes.selection import labels_of, matches
 from support.engines.fake_kubernetes.store import Store
+
+VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim"}
+VOLUMES |= {"projected", "secret", "image"}
+
+
+def violations(spec: Manifest) -> Iterator[str]:
+    """Each rule that the pod breaks."""
+    containers = [*spec.get("initContainers", []), *spec["containers"]]
+    contexts = {c["name"]: c.get("securityContext", {}) for c in containers}
+    of_pod = spec.get("securityContext", {})
+    if any(spec.get(name) for name in ("hostNetwork", "hostPID", "hostIPC")):
+        yield "host namespaces"
+    if any(context.get("privileged") for context in contexts.values()):
+        yield "privileged"
+    if any("hostPort" in port for c in containers for port in c.get("ports", [])):
+        yield "hostPort"
+    unlike = [v["name"] for v in spec.get("volumes", []) if not VOLUMES & set(v)]
+    if unlike:
+        yield f"restricted volume types (volumes {unlike})"
+    if any(context.get("allowPrivilegeEscalation") is not False for context in contexts.values()):
+        yield "allowPrivilegeEscalation != false"
+    if any(not _drops_all(context) for context in contexts.values()):
+        yield "unrestricted capabilities"
+    if any(
+        context.get("runAsNonRoot", of_pod.get("runAsNonRoot")) is not True
+        for context in contexts.values()
+    ):
+        yield "runAsNonRoot != true"
+    if 0 in {of_pod.get("runAsUser"), *(context.get("runAsUser") for context in contexts.values())}:
+        yield "runAsUser=0"
+    if any(not _is_filtered(context, of_pod) for context in contexts.values()):
+        yield "seccompProfile"
+
+
+def _drops_all(context: Manifest) -> bool:
+    capabilities = context.get("capabilities", {})
+    kept = set(capabilities.get("add", [])) - {"NET_BIND_SERVICE"}
+    return "ALL" in capabilities.get("drop", []) and not kept
+
+
+def _is_filtered(context: Manifest, of_pod: Manifest) -> bool:
+    profile = context.get("seccompProfile") or of_pod.get("seccompProfile") or {}
+    return profile.get("type") in {"RuntimeDefault", "Localhost"}
+
+
+_UNITS: dict[str, Decimal | int] = {
+    "m": Decimal("0.001"),
+    "k": 1000,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+}
+_UNITS |= {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40, "n": Decimal("1e-9")}
+
+
+def number(quantity: str | float) -> Decimal:
+    """How much it is, in cores, bytes or pieces."""
+    text = str(quantity)
+    for unit in sorted(_UNITS, key=len, reverse=True):
+        if text.endswith(unit):
+            return Decimal(text.removesuffix(unit)) * _UNITS[unit]
+    return Decimal(text)
+
+
+def validate(resource: Resource, thing: Manifest) -> None:
+    """Raises Refusal for what manifests of the engine could get wrong."""
+    name = thing["metadata"]["name"]
+    if resource is CLAIMS:
+        storage = thing["spec"]["resources"]["requests"]["storage"]
+        if number(storage) <= 0:
+            place = "spec.resources[storage]"
+            why = f'{place}: Invalid value: "{storage}": must be greater than zero'
+            raise invalid(resource, name, why)
+    if resource is NETWORK_POLICIES:
+        for direction in ("ingress", "egress"):
+            for index, rule in enumerate(thing["spec"].get(direction, [])):
+                _validate_rule(resource, name, f"spec.{direction}[{index}]", rule)
+
+
+def _validate_rule(resource: Resource, name: str, place: str, rule: Manifest) -> None:
+    for index, port in enumerate(rule.get("ports", [])):
+        for key in ("port", "endPort"):
+            value = port.get(key, 1)
+            if isinstance(value, int) and not 1 <= value <= 65_535:
+                where = f"{place}.ports[{index}].{key}: Invalid value: {value}"
+                raise invalid(resource, name, f"{where}: must be between 1 and 65535, inclusive")
+    for peer in (*rule.get("to", []), *rule.get("from", [])):
+        block = peer.get("ipBlock")
+        if block is None:
+            continue
+        try:
+            outer = ipaddress.ip_network(block["cidr"])
+            inner = [ipaddress.ip_network(text) for text in block.get("except", [])]
+        except ValueError as error:
+            raise invalid(resource, name, f"{place}: Invalid value: {error}") from error
+        for network in inner:
+            if network.version != outer.version or not network.subnet_of(outer):  # type: ignore[arg-type]
+                words = f"{place}: Invalid value: {network}: must be a strict subset of `cidr`"
+                raise invalid(resource, name, words)
+
 
 TOKEN_DIRECTORY = "/var/run/secrets/kubernetes.io/serviceaccount"
 ENFORCE = "pod-security.kubernetes.io/enforce"

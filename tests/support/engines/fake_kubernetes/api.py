@@ -10,8 +10,7 @@ from typing import Any, TypeAlias
 from aiohttp import web
 
 from support.engines.fake_kubernetes.container_logs import LogQuery
-from support.engines.fake_kubernetes.failures import Refusal, bad_request, expired, forbidden
-from support.engines.fake_kubernetes.faults import Faults
+from support.engines.fake_kubernetes.faults import Faults, Refusal, bad_request, expired, forbidden
 from support.engines.fake_kubernetes.resources import (
     ACCESS_REVIEWS,
     POD_METRICS,

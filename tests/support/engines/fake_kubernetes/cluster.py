@@ -17,9 +17,7 @@ from aiohttp import web
 from support.engines.fake_kubernetes import reaper
 from support.engines.fake_kubernetes.admission import tell_quotas
 from support.engines.fake_kubernetes.api import ApiServer
-from support.engines.fake_kubernetes.endpoints import keep_endpoints
-from support.engines.fake_kubernetes.failures import Refusal
-from support.engines.fake_kubernetes.faults import Fault, Faults
+from support.engines.fake_kubernetes.faults import Fault, Faults, Refusal
 from support.engines.fake_kubernetes.images import Image, Images
 from support.engines.fake_kubernetes.kubelet import Kubelet
 from support.engines.fake_kubernetes.life import ClaimController, collect_garbage, keep_namespaces
@@ -33,10 +31,14 @@ from support.engines.fake_kubernetes.resources import (
     Manifest,
     Resource,
 )
-from support.engines.fake_kubernetes.scheduler import bind_pods
 from support.engines.fake_kubernetes.store import Event, Store
 from support.engines.fake_kubernetes.volumes import Volumes
-from support.engines.fake_kubernetes.workloads import keep_deployments, keep_replicas
+from support.engines.fake_kubernetes.workloads import (
+    bind_pods,
+    keep_deployments,
+    keep_endpoints,
+    keep_replicas,
+)
 from support.engines.fake_kubernetes.writes import Writer
 
 T = TypeVar("T")

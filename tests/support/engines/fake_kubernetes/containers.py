@@ -11,13 +11,79 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from support.engines.fake_kubernetes import groups
-from support.engines.fake_kubernetes.commands import run
+import aiohttp
+
+from support.engines.fake_kubernetes.admission import number
 from support.engines.fake_kubernetes.container_logs import ContainerLog
 from support.engines.fake_kubernetes.images import Image
-from support.engines.fake_kubernetes.network import Sandbox
-from support.engines.fake_kubernetes.quantities import number
+from support.engines.fake_kubernetes.network import Sandbox, run
 from support.engines.fake_kubernetes.resources import Manifest
+
+_TOP = Path("/sys/fs/cgroup")
+_UNIFIED = (_TOP / "cgroup.controllers").exists()
+
+
+def out_of_memory(group: str) -> bool:
+    """Whether the kernel has killed a process of it for its memory."""
+    name = "memory.events" if _UNIFIED else "memory.oom_control"
+    return _entries(_file("memory", group, name)).get("oom_kill", 0) > 0
+
+
+def working_set_bytes(group: str) -> int:
+    """Its memory without the cached files that the kernel would drop first."""
+    used = int(_file("memory", group, _either("memory.current", "memory.usage_in_bytes")) or 0)
+    stat = _entries(_file("memory", group, "memory.stat"))
+    return max(used - stat.get(_either("inactive_file", "total_inactive_file"), 0), 0)
+
+
+def cpu_ns(group: str) -> int:
+    """The processor time that it has used."""
+    if _UNIFIED:
+        return _entries(_file("cpu", group, "cpu.stat")).get("usage_usec", 0) * 1000
+    return int(_file("cpuacct", group, "cpuacct.usage") or 0)
+
+
+def _either(unified: str, legacy: str) -> str:
+    return unified if _UNIFIED else legacy
+
+
+def _file(controller: str, group: str, name: str) -> str:
+    """Its content; empty if the group has gone."""
+    top = _TOP if _UNIFIED else _TOP / controller
+    try:
+        return (top / group.strip("/") / name).read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def _entries(text: str) -> dict[str, int]:
+    lines = [line.split() for line in text.splitlines()]
+    return {line[0]: int(line[1]) for line in lines if len(line) == 2}
+
+
+async def succeeds(probe: Manifest, container: Manifest, address: str) -> bool:
+    """Tries a TCP or HTTP probe once."""
+    try:
+        async with asyncio.timeout(probe["timeoutSeconds"]):
+            if (http := probe.get("httpGet")) is not None:
+                url = f"http://{address}:{port_of(http['port'], container)}{http.get('path', '/')}"
+                async with aiohttp.ClientSession() as session, session.get(url) as answer:
+                    return 200 <= answer.status < 400
+            port = port_of(probe["tcpSocket"]["port"], container)
+            _, writer = await asyncio.open_connection(address, port)
+            writer.close()
+            return True
+    except (OSError, TimeoutError, aiohttp.ClientError):
+        return False
+
+
+def port_of(port: str | int, container: Manifest) -> int:
+    """A container's port by its name or number."""
+    if isinstance(port, int):
+        return port
+    ports = container.get("ports", [])
+    return int(next(p["containerPort"] for p in ports if p.get("name") == port))
+
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _CAPABILITIES = "CHOWN DAC_OVERRIDE FSETID FOWNER SETGID SETUID SETPCAP NET_BIND_SERVICE KILL"
@@ -185,7 +251,7 @@ class Run:
     @property
     def cpu_nanocores(self) -> int:
         """How many billionths of a core it has used since its start, on average."""
-        return int(groups.cpu_ns(self.group) / (time.monotonic() - self.began))
+        return int(cpu_ns(self.group) / (time.monotonic() - self.began))
 
     @property
     def name(self) -> str:
@@ -242,7 +308,7 @@ class Run:
         """Waits for its end, and removes what it leaves, the log aside."""
         assert self.process is not None
         code = await self.process.wait()
-        killed = groups.out_of_memory(self.group)
+        killed = out_of_memory(self.group)
         await self.remove()
         return Ended(exit_code=code, out_of_memory=killed)
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from support.engines.fake_kubernetes.container_logs import LogQuery
-from support.engines.fake_kubernetes.failures import bad_request, not_found
+from support.engines.fake_kubernetes.faults import bad_request, not_found
 from support.engines.fake_kubernetes.pod_worker import Node, PodWorker
 from support.engines.fake_kubernetes.resources import PODS, Manifest
 from support.engines.fake_kubernetes.selection import labels_of

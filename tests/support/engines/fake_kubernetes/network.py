@@ -9,7 +9,20 @@ from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
-from support.engines.fake_kubernetes.commands import run
+
+async def run(*words: str, stdin: str = "") -> str:
+    """What a command prints. Raises RuntimeError with its words if it fails."""
+    process = await asyncio.create_subprocess_exec(
+        *words,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said, _ = await process.communicate(stdin.encode())
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(words)}: {said.decode(errors='replace')}")
+    return said.decode()
+
 
 _RULES = """\
 table ip {name} {{

@@ -8,21 +8,131 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from support.engines.fake_kubernetes import groups, probes
-from support.engines.fake_kubernetes.admission import is_sidecar
-from support.engines.fake_kubernetes.commands import run
+from support.engines.fake_kubernetes import containers
+from support.engines.fake_kubernetes.admission import is_sidecar, number
 from support.engines.fake_kubernetes.container_logs import ContainerLog, LogQuery
 from support.engines.fake_kubernetes.containers import Ended, NotStarted, Run, Settings
-from support.engines.fake_kubernetes.failures import bad_request
+from support.engines.fake_kubernetes.faults import bad_request
 from support.engines.fake_kubernetes.images import Image, ImageMissing, Images
-from support.engines.fake_kubernetes.network import Network, Sandbox
+from support.engines.fake_kubernetes.network import Network, Sandbox, run
 from support.engines.fake_kubernetes.pace import Pace
-from support.engines.fake_kubernetes.pod_status import ContainerState, ended_by, status
-from support.engines.fake_kubernetes.quantities import number
 from support.engines.fake_kubernetes.resources import CONFIG_MAPS, PODS, SECRETS, Manifest
-from support.engines.fake_kubernetes.store import Store
+from support.engines.fake_kubernetes.store import Store, timestamp
 from support.engines.fake_kubernetes.volumes import VolumeMissing, Volumes, used_bytes
+
+
+@dataclass
+class ContainerState:
+    """How one container of a pod is."""
+
+    name: str
+    image: str
+    image_id: str = ""
+    state: Manifest = field(default_factory=lambda: {"waiting": {"reason": "PodInitializing"}})
+    last: Manifest = field(default_factory=dict)
+    restarts: int = 0
+    started: bool = False  # its startup probe has succeeded, or it has none
+    ready: bool = False
+
+    @property
+    def running(self) -> bool:
+        return "running" in self.state
+
+    @property
+    def exit_code(self) -> int | None:
+        """None unless it has ended, and is not to run again."""
+        ended = self.state.get("terminated")
+        return None if ended is None else int(ended["exitCode"])
+
+    def wait(self, reason: str, message: str = "") -> None:
+        self.state = {"waiting": {"reason": reason} | ({"message": message} if message else {})}
+        self.started = self.ready = False
+
+    def run(self) -> None:
+        self.state = {"running": {"startedAt": timestamp()}}
+
+    def end(self, exit_code: int, reason: str, message: str = "") -> None:
+        began = self.state.get("running", {}).get("startedAt", timestamp())
+        ended = {"exitCode": exit_code, "reason": reason}
+        ended |= {"startedAt": began, "finishedAt": timestamp()}
+        self.state = {"terminated": ended | ({"message": message} if message else {})}
+        self.started = self.ready = False
+
+    def written(self) -> Manifest:
+        return {
+            "name": self.name,
+            "image": self.image,
+            "imageID": self.image_id,
+            "state": self.state,
+            "lastState": self.last,
+            "restartCount": self.restarts,
+            "started": self.started,
+            "ready": self.ready,
+        }
+
+
+def status(
+    live: Manifest,
+    *,
+    address: str,
+    initial: list[ContainerState],
+    usual: list[ContainerState],
+    initialized: bool,
+) -> Manifest:
+    """A pod's status; what others have written of it stays."""
+    phase = _phase(live["spec"]["restartPolicy"], initial, usual)
+    ready = bool(usual) and all(state.ready for state in usual)
+    reason = {"reason": "ContainersNotReady"} if not ready else {}
+    conditions: dict[str, Any] = {
+        "Initialized": {} if initialized else {"reason": "ContainersNotInitialized"},
+        "Ready": reason,
+        "ContainersReady": reason,
+    }
+    holds = {"Initialized": initialized, "Ready": ready, "ContainersReady": ready}
+    before = live.get("status", {})
+    found = {c["type"]: c for c in before.get("conditions", [])}
+    for name, more in conditions.items():
+        state = "True" if holds[name] else "False"
+        if found.get(name, {}).get("status") != state:
+            found[name] = {"type": name, "status": state, "lastTransitionTime": timestamp(), **more}
+    addresses = {"podIP": address, "podIPs": [{"ip": address}]} if address else {}
+    return {
+        **before,
+        "startTime": before.get("startTime", timestamp()),
+        "phase": phase,
+        "hostIP": "127.0.0.1",
+        "qosClass": "Guaranteed",
+        **addresses,
+        "conditions": list(found.values()),
+        **({"initContainerStatuses": [s.written() for s in initial]} if initial else {}),
+        "containerStatuses": [state.written() for state in usual],
+    }
+
+
+def _phase(policy: str, initial: list[ContainerState], usual: list[ContainerState]) -> str:
+    codes = [state.exit_code for state in usual]
+    if policy == "Never" and any(state.exit_code for state in initial):
+        return "Failed"
+    if (
+        policy != "Always"
+        and None not in codes
+        and all(state.state.get("terminated") for state in usual)
+    ):
+        if not any(codes):
+            return "Succeeded"
+        if policy == "Never":
+            return "Failed"
+    if any(state.running or state.restarts or state.last for state in usual):
+        return "Running"
+    return "Running" if any(code is not None for code in codes) else "Pending"
+
+
+def ended_by(reason: str, message: str) -> Manifest:
+    """The part of a pod's status when the kubelet itself ends it."""
+    return {"phase": "Failed", "reason": reason, "message": message}
+
 
 BACK_OFF_SECONDS, MAX_BACK_OFF_SECONDS = 10, 300
 MESSAGE_CHARS = 4096  # of what a container says at its end
@@ -348,7 +458,7 @@ class PodWorker:
         alike = failures = 0
         needed = probe["successThreshold"] if wanted else probe["failureThreshold"]
         while True:
-            success = await probes.succeeds(probe, kept.manifest, self.sandbox.address)
+            success = await containers.succeeds(probe, kept.manifest, self.sandbox.address)
             alike = alike + 1 if success is wanted else 0
             failures = 0 if success else failures + 1
             if alike >= needed:
@@ -434,7 +544,7 @@ class PodWorker:
                 "name": kept.state.name,
                 "usage": {
                     "cpu": f"{kept.run.cpu_nanocores}n",
-                    "memory": f"{groups.working_set_bytes(kept.run.group) // 1024}Ki",
+                    "memory": f"{containers.working_set_bytes(kept.run.group) // 1024}Ki",
                 },
             }
             for kept in self.kept

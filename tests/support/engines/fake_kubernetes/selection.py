@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from support.engines.fake_kubernetes.failures import bad_request
+from support.engines.fake_kubernetes.faults import bad_request
 from support.engines.fake_kubernetes.resources import Manifest
 
 Condition: TypeAlias = Callable[[Manifest], bool]

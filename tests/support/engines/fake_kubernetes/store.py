@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 from uuid import uuid4
 
-from support.engines.fake_kubernetes.failures import already_exists, expired, not_found
+from support.engines.fake_kubernetes.faults import already_exists, expired, not_found
 from support.engines.fake_kubernetes.merging import Path
 from support.engines.fake_kubernetes.resources import NAMESPACES, PODS, Manifest, Resource
 

@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.engines.fake_kubernetes.commands import run
-from support.engines.fake_kubernetes.quantities import number
+from support.engines.fake_kubernetes.admission import number
+from support.engines.fake_kubernetes.network import run
 from support.engines.fake_kubernetes.resources import CONFIG_MAPS, SECRETS, Manifest
 from support.engines.fake_kubernetes.store import Store
 

@@ -5,8 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from support.engines.fake_kubernetes.failures import Refusal
-from support.engines.fake_kubernetes.faults import Faults
+from support.engines.fake_kubernetes.faults import Faults, Refusal
 from support.engines.fake_kubernetes.resources import Manifest, Resource
 from support.engines.fake_kubernetes.selection import Condition
 from support.engines.fake_kubernetes.store import Event, Store

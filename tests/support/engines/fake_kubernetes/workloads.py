@@ -3,18 +3,82 @@
 import hashlib
 import json
 import math
+from collections import defaultdict
 from typing import Any
 
-from support.engines.fake_kubernetes.failures import Refusal
+from support.engines.fake_kubernetes.admission import number, pod_amount
+from support.engines.fake_kubernetes.faults import Refusal
 from support.engines.fake_kubernetes.resources import (
+    CLAIMS,
     DEPLOYMENTS,
+    ENDPOINT_SLICES,
+    NODES,
     PODS,
     REPLICA_SETS,
+    SERVICES,
     Manifest,
     Resource,
 )
+from support.engines.fake_kubernetes.selection import labels_of, matches
 from support.engines.fake_kubernetes.store import Store, copied, timestamp
 from support.engines.fake_kubernetes.writes import Writer
+
+
+def bind_pods(store: Store, writer: Writer) -> None:
+    """Each new pod gets the node, or a condition that says why not."""
+    del writer  # bindings need no admission
+    for pod in store.all(PODS):
+        if "nodeName" in pod["spec"] or "deletionTimestamp" in pod["metadata"]:
+            continue
+        node = store.all(NODES)[0]
+        why = _reason(store, node, pod)
+        with store.change(PODS, pod["metadata"]["namespace"], pod["metadata"]["name"]) as live:
+            assert live is not None
+            if why is None:
+                live["spec"]["nodeName"] = node["metadata"]["name"]
+                condition = {"type": "PodScheduled", "status": "True"}
+            else:
+                words = {"reason": "Unschedulable", "message": why}
+                condition = {"type": "PodScheduled", "status": "False", **words}
+            _set(live.setdefault("status", {"phase": "Pending"}), condition)
+
+
+def _reason(store: Store, node: Manifest, pod: Manifest) -> str | None:
+    """Why the pod does not fit; None if it does."""
+    for volume in pod["spec"].get("volumes", []):
+        if (claim := volume.get("persistentVolumeClaim")) is not None:
+            found = store.find(CLAIMS, pod["metadata"]["namespace"], claim["claimName"])
+            missing = f'0/1 nodes are available: persistentvolumeclaim "{claim["claimName"]}"'
+            if found is None:
+                return f"{missing} not found."
+            if "deletionTimestamp" in found["metadata"]:
+                return f"{missing} is being deleted."
+            if found["status"]["phase"] != "Bound":
+                return "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+    if node["spec"].get("unschedulable"):
+        return "0/1 nodes are available: 1 node(s) were unschedulable."
+    for name in ("cpu", "memory", "ephemeral-storage"):
+        others = [p for p in store.all(PODS) if "nodeName" in p["spec"] and _runs(p)]
+        asked = [pod_amount(p["spec"], "requests", name) or 0 for p in (*others, pod)]
+        if sum(asked) > number(node["status"]["allocatable"][name]):
+            return f"0/1 nodes are available: 1 Insufficient {name}."
+    return None
+
+
+def _runs(pod: Manifest) -> bool:
+    return pod.get("status", {}).get("phase") not in {"Succeeded", "Failed"}
+
+
+def _set(status: Manifest, condition: Manifest) -> None:
+    """Sets a condition; it keeps its time while it says the same."""
+    conditions = status.setdefault("conditions", [])
+    for known in conditions:
+        if known["type"] == condition["type"]:
+            if any(known.get(key) != value for key, value in condition.items()):
+                known.update(condition, lastTransitionTime=timestamp())
+            return
+    conditions.append({**condition, "lastTransitionTime": timestamp()})
+
 
 HASH = "pod-template-hash"
 MANAGER = "kube-controller-manager"
@@ -228,3 +292,94 @@ def _condition(before: list[Manifest], kind: str, state: str, **words: str) -> d
     last = next((c for c in before if c["type"] == kind and c["status"] == state), {})
     at = last.get("lastTransitionTime", timestamp())
     return {"type": kind, "status": state, "lastTransitionTime": at, **words}
+
+
+SERVICE_NAME = "kubernetes.io/service-name"
+
+
+def keep_endpoints(store: Store, writer: Writer) -> None:
+    """Each Service with a selector has a slice with the addresses of its pods."""
+    for service in store.all(SERVICES):
+        selector = service["spec"].get("selector")
+        if not selector or "deletionTimestamp" in service["metadata"]:
+            continue
+        namespace = service["metadata"]["namespace"]
+        found = defaultdict(list)
+        for pod in store.all(PODS, namespace):
+            if matches({"matchLabels": selector}, labels_of(pod)) and _has_address(pod):
+                found[_ports(service, pod)].append(_endpoint(service, pod))
+        (slices, wanted) = owned(store, ENDPOINT_SLICES, service), dict(found) or {(): []}
+        for index, (ports, endpoints) in enumerate(wanted.items()):
+            _write(store, writer, service, slices[index : index + 1], ports, endpoints)
+        for extra in slices[len(wanted) :]:
+            writer.delete((ENDPOINT_SLICES, namespace, extra["metadata"]["name"]), {})
+
+
+def _has_address(pod: Manifest) -> bool:
+    status = pod.get("status", {})
+    return "podIP" in status and status["phase"] not in {"Succeeded", "Failed"}
+
+
+def _ports(service: Manifest, pod: Manifest) -> tuple[tuple[str, int, str], ...]:
+    """The ports of a pod that the Service leads to: name, number, protocol."""
+    named = {
+        port.get("name"): port["containerPort"]
+        for container in pod["spec"]["containers"]
+        for port in container.get("ports", [])
+    }
+    return tuple(
+        (port.get("name", ""), named.get(port["targetPort"], port["targetPort"]), port["protocol"])
+        for port in service["spec"].get("ports", [])
+    )
+
+
+def _endpoint(service: Manifest, pod: Manifest) -> Manifest:
+    serving, terminating = is_ready(pod), "deletionTimestamp" in pod["metadata"]
+    anyway = bool(service["spec"].get("publishNotReadyAddresses"))
+    return {
+        "addresses": [pod["status"]["podIP"]],
+        "conditions": {
+            "ready": anyway or (serving and not terminating),
+            "serving": serving,
+            "terminating": terminating,
+        },
+        "nodeName": pod["spec"]["nodeName"],
+        "targetRef": {
+            "kind": "Pod",
+            "namespace": pod["metadata"]["namespace"],
+            "name": pod["metadata"]["name"],
+            "uid": pod["metadata"]["uid"],
+        },
+    }
+
+
+def _write(
+    store: Store,
+    writer: Writer,
+    service: Manifest,
+    slices: list[Manifest],
+    ports: tuple[tuple[str, int, str], ...],
+    endpoints: list[Manifest],
+) -> None:
+    content = {
+        "addressType": "IPv4",
+        "endpoints": endpoints or None,  # as the real one writes an empty list
+        "ports": [{"name": n, "port": p, "protocol": kind} for n, p, kind in ports] or None,
+    }
+    metadata = service["metadata"]
+    if slices:
+        name = slices[0]["metadata"]["name"]
+        with store.change(ENDPOINT_SLICES, metadata["namespace"], name) as live:
+            if live is not None:
+                live.update(content)
+        return
+    labels = {SERVICE_NAME: metadata["name"], **labels_of(service)}
+    body = {
+        "metadata": {
+            "generateName": f"{metadata['name']}-",
+            "labels": labels,
+            "ownerReferences": [owner_reference(service)],
+        },
+        **content,
+    }
+    writer.create(ENDPOINT_SLICES, metadata["namespace"], body, manager="endpointslice-controller")

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from support.engines.fake_kubernetes.admission import admit, admit_update, complete
-from support.engines.fake_kubernetes.failures import Refusal, bad_request, conflict
+from support.engines.fake_kubernetes.admission import admit, admit_update, complete, validate
+from support.engines.fake_kubernetes.faults import Refusal, bad_request, conflict
 from support.engines.fake_kubernetes.merging import Path, changed, leaves, merged, without
 from support.engines.fake_kubernetes.resources import NAMESPACES, PODS, Manifest, Resource
 from support.engines.fake_kubernetes.store import Key, Store, timestamp
-from support.engines.fake_kubernetes.validation import validate
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"

@@ -29,7 +29,7 @@ def test_question_names_subresource_and_group_as_the_api_takes_them() -> None:
 def test_what_is_refused_is_told_once_for_each_resource_with_what_it_is_for() -> None:
     refused = [q for q in questions() if q.rule.resource in {"deployments", "secrets"}]
     assert sentences(refused) == [
-        "may not create, patch, delete secrets, to give apps and builds their variables",
+        "may not create, patch, delete secrets, to give apps their variables",
         "may not get, create, patch, delete deployments.apps, to run apps",
     ]
     assert sentences([]) == []

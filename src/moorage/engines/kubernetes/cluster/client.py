@@ -59,7 +59,6 @@ CLAIMS = Resource("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 QUOTAS = Resource("v1", "ResourceQuota", "resourcequotas")
 LIMIT_RANGES = Resource("v1", "LimitRange", "limitranges")
 DEPLOYMENTS = Resource("apps/v1", "Deployment", "deployments")
-JOBS = Resource("batch/v1", "Job", "jobs")
 NETWORK_POLICIES = Resource("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 ENDPOINT_SLICES = Resource("discovery.k8s.io/v1", "EndpointSlice", "endpointslices")
 REVIEWS = Resource(
@@ -74,7 +73,7 @@ _APPLIED = {
     (it.api_version, it.kind): it
     for it in (
         NAMESPACES, PODS, SECRETS, SERVICES, CONFIG_MAPS, CLAIMS, QUOTAS, LIMIT_RANGES,
-        DEPLOYMENTS, JOBS, NETWORK_POLICIES,
+        DEPLOYMENTS, NETWORK_POLICIES,
     )
 }  # fmt: skip
 
@@ -91,7 +90,7 @@ FORBIDDEN = "Forbidden"
 CONFLICT = "Conflict"  # where an object is not, or no longer, as the request says
 
 LOG_LINE_BYTES = 64 * 1024
-"""How much is read of a line that an app or a build prints."""
+"""How much is read of a line that an app prints."""
 
 _EVENT_BYTES = 16 * 1024 * 1024  # of a watch: an object has 1.5 MB at most where it is stored
 _ALWAYS_THERE = "kube-system"

@@ -52,7 +52,7 @@ RULES: tuple[Rule, ...] = (
         group="",
         resource="secrets",
         verbs=(*_APPLY, "delete"),
-        why="give apps and builds their variables",
+        why="give apps their variables",
     ),
     Rule(
         group="apps",
@@ -76,13 +76,13 @@ RULES: tuple[Rule, ...] = (
         group="",
         resource="pods",
         verbs=("get", *_FOLLOW, *_APPLY, "delete"),
-        why="build, test the isolation, and learn how apps end",
+        why="test the isolation, read and write volumes, and learn how apps end",
     ),
     Rule(
         group="",
         resource="pods/log",
         verbs=("get",),
-        why="keep what apps and builds print",
+        why="keep what apps print",
     ),
     Rule(
         group="",
