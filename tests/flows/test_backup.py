@@ -132,19 +132,8 @@ async def one_project_comes_out_of_it(backup: Path, name: str) -> None:
     """Files, volume and variables of one project, for its owner's key."""
     private, public = new_key()
     file = backup.with_name("one.tar")
-    done = await moorage(
-        *(
-            "operator",
-            "restore",
-            str(backup),
-            "--project",
-            name,
-            "--to",
-            str(file),
-            "--public-key",
-            public,
-        )
-    )
+    taken = ("--project", name, "--to", str(file), "--public-key", public)
+    done = await moorage("operator", "restore", str(backup), *taken)
     assert done.returncode == 0, done.stderr
     with file.open("rb") as source:
         archive = open_archive(source)
