@@ -12,11 +12,10 @@ from base64 import b64decode, b64encode, urlsafe_b64decode
 from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import chain, repeat
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import msgspec
-from mcp.shared.exceptions import MCPError
 from msgspec import Meta
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
@@ -53,13 +52,15 @@ from moorage.mcp.tools.catalog import (
     refused,
     status_of,
 )
-from moorage.mcp.tools.server import ToolCall
 from moorage.parsers.documents import MAX_DEPTH, MAX_VALUES, is_bounded
 from moorage.parsers.pool import ParserPool
 from moorage.payments.protocols.authorization import canonical_json, encode_base64, encode_base64url
 from moorage.uploads.parsing import DOCUMENTS
 from moorage.wire import calls
 from moorage.wire.calls import ApiRequest
+
+if TYPE_CHECKING:
+    from moorage.mcp.tools.server import ToolCall  # it imports the protocol's library
 
 MANAGE_TOKEN = "manage_token"  # noqa: S105 - its name
 COMMON = {MANAGE_TOKEN: {"type": "string", "description": "of the project, as deploy gave it"}}
@@ -218,6 +219,8 @@ def demanded(answer: ApiAnswer, meta: Mapping[str, Any]) -> Outcome:
     if any(name.startswith(MPP_PREFIX) for name in meta):
         was_refused = MPP_CREDENTIAL in meta and body.get("code") != "payment_required"
         code = VERIFICATION_FAILED if was_refused else PAYMENT_REQUIRED
+        from mcp.shared.exceptions import MCPError
+
         raise MCPError(code, str(body.get("error")), data)
     required = answer.header("payment-required")
     x402 = {} if required is None else _decoded(b64decode(required))
@@ -305,7 +308,7 @@ class Caller(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, headers=kept, token=tokens[0] if tokens else None)
 
 
-def caller_of(call: ToolCall) -> Caller:
+def caller_of(call: "ToolCall") -> Caller:
     """Returns who makes a call; a manage token among the arguments goes before headers."""
     scope: Scope = call.request.scope
     caller = Caller(scope, forwarded_headers(scope), call.meta)
@@ -324,7 +327,7 @@ class RemoteCalls:
         self._public_url = public_url
         self._clock = clock
 
-    async def call(self, call: ToolCall) -> Outcome:
+    async def call(self, call: "ToolCall") -> Outcome:
         """Carries one out."""
         caller = caller_of(call)
         match call.arguments:
