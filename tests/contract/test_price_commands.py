@@ -67,7 +67,7 @@ async def test_higher_price_needs_its_days_of_notice_and_a_lower_one_does_not(
     projects: Database, config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert await prices(config, "order", TOMORROW, "--reason", "dearer power") == 2
-    assert "price_notice_days is 30" in capsys.readouterr().err
+    assert "30 days' notice" in capsys.readouterr().err
     assert await told(projects, ALICE) == await told(projects, BOB) == []
     prices_of = config.read_text() + "[prices]\nmemory_gib_month_micro_usd = 0\n"
     config.write_text(prices_of + "cpu_month_micro_usd = 200_000\n")  # no project pays less

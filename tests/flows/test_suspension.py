@@ -118,7 +118,7 @@ async def test_suspended_wallet_deploys_nothing_and_keeps_its_credits(
     balance = (await wallet.call("GET", "/agent/credits")).body["balance_micro_usd"]
 
     _, document = await dev_gateway.command(
-        "suspend", "--wallet", wallet.address, "--reason", REASON
+        "operator", "suspend", "--wallet", wallet.address, "--reason", REASON
     )
 
     assert sorted(each["name"] for each in document["suspended"]) == sorted(names)

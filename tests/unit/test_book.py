@@ -5,8 +5,8 @@ import shlex
 
 import pytest
 
-from moorage.cli.commands import find_command, named
 from moorage.cli.help import build_app
+from moorage.cli.main import find_command, named
 from support.clients import book
 
 COMMANDS = [line for line in book.lines() if line.text.startswith("moorage ")]

@@ -15,8 +15,8 @@ from moorage.api.http.problems import PROBLEMS, Problem
 from moorage.api.operations import OPERATIONS
 from moorage.chains.address import parse_address
 from moorage.chains.settings import ChainSettings
-from moorage.cli.commands import OPERATOR, all_commands
 from moorage.cli.flags import setting_flags
+from moorage.cli.main import OPERATOR, all_commands
 from moorage.errors import FailureCause, InvalidRequest
 from moorage.gateway import vital_signs
 from moorage.gateway.configuration import serving_chains

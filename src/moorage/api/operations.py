@@ -36,7 +36,6 @@ from moorage.wire.deployments import (
     DeploymentShown,
     RollbackBody,
 )
-from moorage.wire.domains import DomainBody
 from moorage.wire.events import (
     Redelivery,
     WebhookBody,
@@ -44,6 +43,7 @@ from moorage.wire.events import (
 from moorage.wire.logs import ProjectLogBody
 from moorage.wire.projects import (
     ChangeBody,
+    DomainBody,
     ExportBody,
     ExportItem,
     ManageTokenMade,

@@ -51,8 +51,12 @@ from moorage.storage.apps import domains, projects, usage
 from moorage.storage.apps.projects import MAX_IDS, NEWEST, Place, ProjectQuery
 from moorage.storage.money import accounts, billing
 from moorage.wire.credits import Purse
-from moorage.wire.domains import DnsRecord, DomainBody, DomainItem, DomainList, DomainRemoved
 from moorage.wire.projects import (
+    DnsRecord,
+    DomainBody,
+    DomainItem,
+    DomainList,
+    DomainRemoved,
     ProjectAdopted,
     ProjectChanged,
     ProjectDeleted,

@@ -12,8 +12,8 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 from msgspec import UNSET
 
-from moorage.cli.commands import Exit
 from moorage.cli.connection import DEFAULTS, Options, find_connection
+from moorage.cli.main import Exit
 from moorage.cli.progress import approver, payment_document, step_teller
 from moorage.cli.projects import find_project
 from moorage.cli.screen import Screen

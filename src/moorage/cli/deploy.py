@@ -13,9 +13,9 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from moorage.cli import progress
-from moorage.cli.commands import Exit
 from moorage.cli.connection import DEFAULTS, Connection, Options, find_connection
 from moorage.cli.flags import NO_FLAGS, AppFlags, VariableReader, in_cli_words
+from moorage.cli.main import Exit
 from moorage.cli.progress import approver, payment_document, step_teller
 from moorage.cli.projects import find_project, status_text
 from moorage.cli.screen import Colour, Screen, counted

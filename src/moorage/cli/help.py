@@ -8,7 +8,7 @@ from typing import Any, Literal
 from cyclopts import App, Parameter
 
 from moorage import __version__
-from moorage.cli.commands import OPERATOR, Command, Exit, all_commands, exit_code_text
+from moorage.cli.main import OPERATOR, Command, Exit, all_commands, exit_code_text
 from moorage.cli.screen import Screen
 
 

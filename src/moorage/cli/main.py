@@ -1,25 +1,278 @@
-"""The command `moorage`: picks a command, runs it, and turns its errors into exit codes."""
+"""The command `moorage`: its commands and exit codes; picks one, runs it, reports its errors."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
+from importlib.util import find_spec
 from io import TextIOWrapper
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from moorage import __version__
-from moorage.cli.commands import (
-    OPERATOR,
-    Command,
-    Exit,
-    exit_code,
-    find_command,
-    left_behind,
-    named,
-    operator_commands,
-    operator_overview,
-    overview,
+from moorage.errors import (
+    BackupFailed,
+    BackupInvalid,
+    ChainUnavailable,
+    CommitUnknown,
+    ConfigurationInvalid,
+    DatabaseUnavailable,
+    InvalidRequest,
+    MoorageError,
+    RefundRefused,
+    SchemaUnknown,
 )
-from moorage.errors import MoorageError
+
+
+class Exit(IntEnum):
+    """The exit codes; scripts and agents branch on these."""
+
+    OK = 0
+    FAILED = 1  # the deployment failed, or something went wrong that no code below names
+    INVALID = 2  # usage, configuration, or a request the gateway refuses
+    DO_NOT_PAY_AGAIN = 3  # a payment's outcome is open, or it was not approved
+    TRY_AGAIN = 4  # gateway or node unreachable or busy; nothing was paid
+    NOT_YOURS = 5  # no such project or deployment, somebody else's, or not authenticated
+    CANNOT_PAY = 6  # the wallet holds too little; nothing was paid
+    INTERRUPTED = 130
+    READER_GONE = 141  # whoever read the output left; as shells count a SIGPIPE
+
+
+EXIT_CODES = (
+    (Exit.OK, "done"),
+    (Exit.FAILED, "failed, or found something wrong; what, is printed"),
+    (Exit.INVALID, "wrong usage, configuration or request; change it"),
+    (Exit.DO_NOT_PAY_AGAIN, "a payment is uncertain or was not approved; do not pay by hand"),
+    (Exit.TRY_AGAIN, "gateway or chain unreachable or busy; nothing was paid, try again"),
+    (Exit.NOT_YOURS, "no such project, another wallet's, or the signature was refused"),
+    (Exit.CANNOT_PAY, "the wallet holds too little to pay; nothing was paid"),
+)
+
+
+def exit_code(error: MoorageError) -> Exit:
+    """The code for `error`."""
+    from moorage.sdk import errors as sdk
+
+    families: tuple[tuple[type[MoorageError], Exit], ...] = (
+        (InvalidRequest, Exit.INVALID),
+        (ConfigurationInvalid, Exit.INVALID),
+        (RefundRefused, Exit.INVALID),
+        (BackupFailed, Exit.FAILED),
+        (BackupInvalid, Exit.INVALID),
+        (ChainUnavailable, Exit.TRY_AGAIN),
+        (CommitUnknown, Exit.DO_NOT_PAY_AGAIN),
+        (SchemaUnknown, Exit.INVALID),
+        (DatabaseUnavailable, Exit.TRY_AGAIN),
+        (sdk.PaymentKept, Exit.DO_NOT_PAY_AGAIN),
+        (sdk.BalanceShort, Exit.CANNOT_PAY),
+        (sdk.PaymentReverted, Exit.TRY_AGAIN),
+        (sdk.PaymentReplaced, Exit.TRY_AGAIN),
+        (sdk.NotPaid, Exit.DO_NOT_PAY_AGAIN),
+        (sdk.RequestRefused, Exit.INVALID),
+        (sdk.DirectoryInvalid, Exit.INVALID),
+        (sdk.ClientMisconfigured, Exit.INVALID),
+        (sdk.JournalUnwritable, Exit.INVALID),
+        (sdk.AnswerUnreadable, Exit.INVALID),
+        (sdk.NodeRefused, Exit.TRY_AGAIN),
+        (sdk.NotAuthenticated, Exit.NOT_YOURS),
+        (sdk.Forbidden, Exit.NOT_YOURS),
+        (sdk.NotFound, Exit.NOT_YOURS),
+    )
+    for family, code in families:
+        if isinstance(error, family) and not (
+            isinstance(error, sdk.NotAuthenticated) and error.retryable
+        ):
+            return code
+    if isinstance(error, sdk.ClientError) and error.retryable:
+        return Exit.TRY_AGAIN
+    return Exit.FAILED
+
+
+class Command(NamedTuple):
+    """A command; `path` is `module:function`, imported when the command is run."""
+
+    name: str
+    path: str
+    help: str
+
+
+_DEPLOY = "moorage.cli.deploy"
+_PROJECTS = "moorage.cli.projects"
+_ACCOUNT = "moorage.cli.account"
+_HELP = "moorage.cli.help"
+_GATEWAY = "moorage.cli.operator.gateway"
+_CUSTOMERS = "moorage.cli.operator.customers"
+_BOOKS = "moorage.cli.operator.books"
+
+
+def _command(name: str, module: str, text: str) -> Command:
+    """Describes a command by the words that name it; the last is its function's name."""
+    return Command(name.replace("_", "-"), f"{module}:{name.rpartition(' ')[2]}", text)
+
+
+CLIENT_COMMANDS = (
+    _command("deploy", _DEPLOY, "Deploy a directory and print its address."),
+    _command("projects", _PROJECTS, "List your projects."),
+    _command("status", _PROJECTS, "Show where a deployment stands."),
+    _command("logs", _DEPLOY, "Show what a build or an app wrote."),
+    _command("deployments", _DEPLOY, "List what was deployed."),
+    _command("rollback", _DEPLOY, "Serve an earlier release again."),
+    _command("cancel", _DEPLOY, "End a deployment that is under way."),
+    _command("balance", _ACCOUNT, "Show what a wallet holds on chain."),
+    _command("credits", _ACCOUNT, "Show your credits, and how long they last."),
+    _command("topup", _ACCOUNT, "Buy credits."),
+    _command("events", _ACCOUNT, "List what happened to your apps and credits."),
+    _command("webhook", _ACCOUNT, "Have your events sent to a URL."),
+    _command("show", _PROJECTS, "Show a project whole."),
+    _command("env", _PROJECTS, "Set a project's variables, or list them."),
+    _command("configure", _PROJECTS, "Change its title, health path, …"),
+    _command("restart", _PROJECTS, "Start a project's app again."),
+    _command("pause", _PROJECTS, "Stop a project's app and what it burns."),
+    _command("unpause", _PROJECTS, "Start a paused app again."),
+    _command("usage", _PROJECTS, "Show traffic and resource use of a project's app."),
+    _command("domains", _PROJECTS, "Have your own domains lead to a project."),
+    _command("export", _PROJECTS, "Fetch an archive of a project."),
+    _command("delete", _PROJECTS, "Stop a project and remove it for good."),
+    _command("adopt", _PROJECTS, "Have a project share your wallet's credits."),
+    _command("dashboard", _ACCOUNT, "Print the address of your pages."),
+    _command("links", _ACCOUNT, "Let others look at your pages."),
+    _command("chains", _ACCOUNT, "List the chains and tokens taken."),
+    _command("completion", _HELP, "Print a script that completes commands in your shell."),
+    _command("mcp", _ACCOUNT, "Serve these as tools for an agent (MCP)."),
+)
+
+GATEWAY_COMMANDS = (
+    _command("dev", _GATEWAY, "Run everything on this machine, to try it."),
+    _command("serve", _GATEWAY, "Run a gateway."),
+    _command("check", _GATEWAY, "Say what is missing here, and what fixes it."),
+    _command("plan", _GATEWAY, "Show how a directory would be built and run."),
+)
+"""They try, run or check a gateway; a client's installation lacks these and OPERATOR_COMMANDS."""
+
+OPERATOR = "operator"
+"""The group of the commands by which an operator keeps a gateway."""
+
+OPERATOR_COMMANDS = (
+    _command("operator stop", _GATEWAY, "End the apps of a gateway that does not run."),
+    _command("operator retire", _GATEWAY, "End a gateway for good: all but its books goes."),
+    _command("operator suspend", _CUSTOMERS, "Stop a project, whatever its credits."),
+    _command("operator resume", _CUSTOMERS, "Lift a suspension: credits decide again."),
+    _command("operator suspended", _CUSTOMERS, "List what you have suspended."),
+    _command("operator config", _GATEWAY, "Show what is set, and what a restart would change."),
+    _command("operator acts", _GATEWAY, "List what operators did, and why."),
+    _command("operator recipient", _GATEWAY, "List addresses that were paid, or give one up."),
+    _command("operator base_domain", _GATEWAY, "List domains of apps, or give one up."),
+    _command("operator engine", _GATEWAY, "List projects by engine, or move them to another."),
+    _command("operator bases", _GATEWAY, "List the images that builds begin with, or pin them."),
+    _command("operator evict", _CUSTOMERS, "Delete somebody's project, after notice."),
+    _command("operator maintenance", _CUSTOMERS, "Refuse new deploys for a while."),
+    _command("operator announce", _CUSTOMERS, "Tell all customers something."),
+    _command("operator allow", _CUSTOMERS, "List a wallet, or limit its projects."),
+    _command(
+        "operator prices",
+        _CUSTOMERS,
+        "Give projects that there are the price list's price.",
+    ),
+    _command("operator link", _CUSTOMERS, "Print a link that opens the operator's pages."),
+    _command("operator end", _CUSTOMERS, "End all access to the operator's pages."),
+    _command("operator audit", _BOOKS, "Compare the books with the chains."),
+    _command("operator ledger", _BOOKS, "Print the ledger as CSV."),
+    _command("operator report", _BOOKS, "Report revenue, payments, or a wallet's invoice."),
+    _command("operator wallets", _CUSTOMERS, "List wallets: credits, burn, what they paid."),
+    _command("operator credit", _CUSTOMERS, "Give a wallet credits by hand."),
+    _command("operator payments", _BOOKS, "List or release what screening holds."),
+    _command("operator refund", _BOOKS, "Send a payment back to who paid."),
+    _command("operator backup", _GATEWAY, "Save a gateway into one file."),
+    _command(
+        "operator migrate_database",
+        _GATEWAY,
+        "Move the books from their file to a PostgreSQL server.",
+    ),
+    _command("operator restore", _GATEWAY, "Put a saved gateway back."),
+)
+"""They open a gateway's books, files or cluster; many of them while it runs."""
+
+_PAID = "A payment that was made is recorded: the same command resumes it."
+_BEGUN = "What was begun continues: `moorage status PROJECT` says how it ends."
+_LEFT_BEHIND = {
+    "deploy": _PAID,
+    "topup": _PAID,
+    "rollback": _BEGUN,
+    "env": _BEGUN,
+    "configure": _BEGUN,
+    "restart": _BEGUN,
+    "operator refund": "A refund that was sent is recorded: `moorage operator refund --resume` "
+    "follows it.",
+}
+
+
+def operator_commands() -> tuple[Command, ...]:
+    """The commands of `moorage operator`, if this installation has them."""
+    return OPERATOR_COMMANDS if find_spec("moorage.cli.operator.gateway") else ()
+
+
+def gateway_commands() -> tuple[Command, ...]:
+    """The commands that start and check a gateway, if this installation has them."""
+    return GATEWAY_COMMANDS if find_spec("moorage.cli.operator.gateway") else ()
+
+
+def all_commands() -> tuple[Command, ...]:
+    """Every command that this installation has."""
+    return (*CLIENT_COMMANDS, *gateway_commands(), *operator_commands())
+
+
+def named(arguments: Sequence[str]) -> str:
+    """The command that a line names: two words of `moorage operator`, else one."""
+    words = 2 if arguments[0] == OPERATOR else 1
+    return " ".join(arguments[:words])
+
+
+def find_command(name: str) -> Command | None:
+    """The command of this name, if there is one."""
+    return next((each for each in all_commands() if each.name == name), None)
+
+
+def left_behind(name: str) -> str:
+    """What goes on after Ctrl-C ends a command; "" if nothing does."""
+    return _LEFT_BEHIND.get(name, "")
+
+
+def exit_code_text() -> str:
+    """The table of exit codes, as help shows it."""
+    return "Exit codes:\n" + "\n".join(f"  {int(code)}  {text}" for code, text in EXIT_CODES)
+
+
+def overview() -> str:
+    """What `moorage --help` prints. Written by hand, as rich is slow to load."""
+    sections = ["Usage: moorage COMMAND [OPTIONS]\n\nDeploy an app by paying for it."]
+    sections.append(_section("Commands", CLIENT_COMMANDS))
+    if gateway_commands():
+        group = Command(OPERATOR, "", "Keep a gateway: money, customers, backups, …")
+        sections.append(_section("Operators", (*gateway_commands(), group)))
+    sections.append(
+        "Gateway, key and nodes come from flags, then from the environment\n"
+        "(MOORAGE_GATEWAY, MOORAGE_PRIVATE_KEY, MOORAGE_RPC_URL_<CHAIN>), then from\n"
+        ".moorage/dev.json, which `moorage dev` writes.\n"
+        "`moorage COMMAND --help` says more."
+    )
+    sections.append(exit_code_text())
+    return "\n\n".join(sections)
+
+
+def operator_overview() -> str:
+    """What `moorage operator --help` prints."""
+    return "\n\n".join(
+        [
+            "Usage: moorage operator COMMAND [OPTIONS]\n\nKeep a gateway.",
+            _section("Commands", operator_commands()),
+            "`moorage operator COMMAND --help` says more.",
+            exit_code_text(),
+        ]
+    )
+
+
+def _section(title: str, commands: Iterable[Command]) -> str:
+    lines = (f"  {each.name.removeprefix(f'{OPERATOR} '):<18}{each.help}" for each in commands)
+    return f"{title}:\n" + "\n".join(lines)
 
 
 def main() -> None:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from moorage.cli.commands import Exit
 from moorage.cli.flags import in_cli_words
+from moorage.cli.main import Exit
 from moorage.cli.screen import Screen
 from moorage.sdk.client import Client
 from moorage.sdk.errors import FollowTimedOut, PaymentRefused

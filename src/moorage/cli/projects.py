@@ -15,17 +15,19 @@ from msgspec import UNSET, UnsetType
 
 from moorage.archive.project import new_key
 from moorage.cli import progress
-from moorage.cli.commands import Exit
 from moorage.cli.connection import DEFAULTS, Options, find_connection
 from moorage.cli.flags import VariableReader, in_cli_words
+from moorage.cli.main import Exit
 from moorage.cli.screen import Screen, table_lines, with_nulls
 from moorage.sdk.archive import read_export
 from moorage.sdk.client import Client
 from moorage.sdk.errors import ClientMisconfigured, NotFound, RequestRefused
 from moorage.wire.deployments import DeploymentItem, DeploymentProgress
-from moorage.wire.domains import DomainItem, DomainList, DomainRemoved
 from moorage.wire.projects import (
     ChangeBody,
+    DomainItem,
+    DomainList,
+    DomainRemoved,
     ExportItem,
     ProjectAdopted,
     ProjectChanged,

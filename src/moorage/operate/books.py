@@ -1,4 +1,4 @@
-"""Opens a gateway's books for the operator's commands; the gateway may be running."""
+"""Opens a gateway's books for the operator's commands, with what is set and what was done."""
 
 import os
 import pwd
@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -16,14 +17,15 @@ from moorage.chains.rpc import RpcClient
 from moorage.chains.signing import SigningKey
 from moorage.clock import SystemClock
 from moorage.errors import ConfigurationInvalid
-from moorage.gateway.configuration import receiving_address, serving_chains
+from moorage.gateway.configuration import compare, in_force, receiving_address, serving_chains
 from moorage.gateway.data_directory import DEV_CHAINS, read_dev_file
-from moorage.settings import Settings
+from moorage.settings import Settings, described, origins, recorded
 from moorage.storage.database import Database, Transaction
 from moorage.storage.migrate import is_newest
 from moorage.storage.opening import open_database
 from moorage.storage.operation import acts, configuration
 from moorage.storage.operation.acts import Act
+from moorage.storage.operation.configuration import ConfigurationChange
 from moorage.threads import in_thread
 
 _DEV_WALLETS = "wallets.json"
@@ -150,3 +152,35 @@ async def run_acts(settings: Settings, *, since_ms: int) -> list[Act]:
     """Returns what was done from a time on, the oldest first."""
     async with open_books(settings) as books:
         return await acts.since(books.db, since_ms)
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """A setting, its value without secrets, and where it comes from."""
+
+    setting: str
+    value: Any
+    origin: str  # "default", the file's path, or the name of a variable
+
+
+def shown(settings: Settings, *, file: Path | None) -> list[Shown]:
+    """Returns every setting; chains come last. Raises InvalidField."""
+    given = origins(file=file, environ=os.environ)
+    return [
+        Shown(name, value, given.get(name.partition(".")[0], "default"))
+        for name, value in described(settings).items()
+    ]
+
+
+async def run_diff(settings: Settings) -> list[ConfigurationChange]:
+    """Returns what the next start with these settings would change."""
+    async with open_books(settings) as books:
+        before = await in_force(books.db, settings)
+    return list(compare(before, recorded(settings), now_ms=SystemClock().now_ms()))
+
+
+async def run_history(settings: Settings) -> list[ConfigurationChange]:
+    """Returns what starts changed, the oldest first, without what the first one found."""
+    async with open_books(settings) as books:
+        found = await configuration.history(books.db)
+    first_ms = min((each.at_ms for each in found), default=0)
+    return [each for each in found if each.at_ms != first_ms]

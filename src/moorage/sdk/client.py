@@ -23,11 +23,13 @@ from moorage.wire.calls import Call
 from moorage.wire.credits import Credits, ToppedUp, TopUpBody
 from moorage.wire.deploy import Deployed, UploadStored
 from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress
-from moorage.wire.domains import DomainItem, DomainList, DomainRemoved
 from moorage.wire.events import EventPage, WebhookMade, WebhookRemoved, WebhookShown
 from moorage.wire.logs import LogBody, LogItem
 from moorage.wire.projects import (
     ChangeBody,
+    DomainItem,
+    DomainList,
+    DomainRemoved,
     ExportBody,
     ExportItem,
     ProjectAdopted,

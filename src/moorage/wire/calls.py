@@ -12,10 +12,12 @@ from moorage.errors import InvalidRequest
 from moorage.wire.credits import Credits, ToppedUp
 from moorage.wire.deploy import Deployed, Quoted, UploadStored
 from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress
-from moorage.wire.domains import DomainItem, DomainList, DomainRemoved
 from moorage.wire.events import EventPage, WebhookMade, WebhookRemoved, WebhookShown
 from moorage.wire.logs import LogBody
 from moorage.wire.projects import (
+    DomainItem,
+    DomainList,
+    DomainRemoved,
     ExportItem,
     ProjectAdopted,
     ProjectChanged,

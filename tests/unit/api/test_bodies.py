@@ -12,8 +12,8 @@ from moorage.api.http.request import IN_LOOP_BYTES, parse_small, read_whole
 from moorage.errors import BodyTooLarge, InvalidField
 from moorage.wire.credits import TopUpBody
 from moorage.wire.deployments import RollbackBody
-from moorage.wire.domains import DomainBody
 from moorage.wire.events import WebhookBody
+from moorage.wire.projects import DomainBody
 from moorage.wire.public import LinkBody
 
 TAKES = "is not known here; this takes deploymentId"

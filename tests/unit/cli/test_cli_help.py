@@ -2,9 +2,8 @@
 
 import pytest
 
-from moorage.cli.commands import all_commands
 from moorage.cli.help import default_text, unwrapped
-from moorage.cli.main import run
+from moorage.cli.main import all_commands, run
 
 
 def test_paragraphs_and_parameters_are_a_line_each() -> None:

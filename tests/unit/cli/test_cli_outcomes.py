@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from moorage.cli.account import topup_document, topup_text
-from moorage.cli.commands import CLIENT_COMMANDS, Exit, exit_code, overview
 from moorage.cli.deploy import deploy_document, deploy_lines
-from moorage.cli.main import error_document, hint, run
+from moorage.cli.main import CLIENT_COMMANDS, Exit, error_document, exit_code, hint, overview, run
 from moorage.cli.progress import approver, offer_text, step_teller
 from moorage.cli.projects import project_lines, status_text
 from moorage.cli.screen import Screen, counted, printable, table_lines

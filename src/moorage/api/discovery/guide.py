@@ -12,8 +12,7 @@ from moorage.uploads.limits import UploadLimits
 from moorage.uploads.request import MAX_MONTHS
 from moorage.wire.credits import TopUpBody
 from moorage.wire.deploy import DeployBody
-from moorage.wire.domains import DomainBody
-from moorage.wire.projects import ChangeBody
+from moorage.wire.projects import ChangeBody, DomainBody
 
 NAME = "Moorage"
 SUMMARY = "Deploy an app by paying for it: no account, no API key, only a crypto wallet."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from moorage.cli.commands import Exit
+from moorage.cli.main import Exit
 from moorage.cli.operator.gateway import (
     DEFAULTS,
     GatewayMeant,

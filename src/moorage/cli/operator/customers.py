@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from moorage.cli.commands import Exit
+from moorage.cli.main import Exit
 from moorage.cli.operator.gateway import (
     DEFAULTS,
     OperatorOptions,
@@ -212,7 +212,7 @@ def maintenance(
     words
         What whoever would deploy is told.
     """
-    from moorage.operate.customers.house_rules import run_maintenance, run_notices
+    from moorage.operate.customers.overview import run_maintenance, run_notices
 
     settings = options.settings()
     if what != "show":
@@ -247,7 +247,7 @@ def announce(
     end
         Show it no longer.
     """
-    from moorage.operate.customers.house_rules import run_announce, run_notices
+    from moorage.operate.customers.overview import run_announce, run_notices
 
     settings = options.settings()
     told = 0
@@ -285,7 +285,7 @@ def allow(
         How many projects it may have, in place of `projects_per_wallet`; -1: as that says.
     """
     from moorage.errors import InvalidField
-    from moorage.operate.customers.house_rules import run_allow, run_allowed
+    from moorage.operate.customers.overview import run_allow, run_allowed
 
     settings = options.settings()
     changes = listed is not None or projects is not None

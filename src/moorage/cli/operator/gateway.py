@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from cyclopts import Parameter
 
-from moorage.cli.commands import Exit
 from moorage.cli.flags import NO_FLAGS, AppFlags, VariableReader, in_cli_words
+from moorage.cli.main import Exit
 from moorage.cli.screen import Screen, counted
 
 if TYPE_CHECKING:
@@ -515,7 +515,7 @@ def config(
         `show` prints each setting and where it comes from, `diff` what is different from the last
         start, `history` what starts have changed.
     """
-    from moorage.operate.configuration import run_diff, run_history, shown
+    from moorage.operate.books import run_diff, run_history, shown
 
     settings, screen = options.settings(), options.screen()
     if what == "show":

@@ -165,7 +165,7 @@ async def _planned(
         raise InvalidField(
             "DATE",
             f"{dearer} projects would cost more, so it must be {iso_utc(soonest_ms)} or later "
-            f"(the notice is {PRICE_NOTICE_DAYS})",
+            f"({PRICE_NOTICE_DAYS} days' notice)",
         )
     return {
         each.id: PriceChange(

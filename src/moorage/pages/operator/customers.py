@@ -9,7 +9,8 @@ from moorage.errors import InvalidField, UniqueViolation
 from moorage.ledger.burn import owed, runs_out_at
 from moorage.ledger.ledger import wallet_account
 from moorage.money import MICRO_USD_PER_USD, MicroUsd
-from moorage.operate.customers import evictions, house_rules
+from moorage.operate.customers import evictions
+from moorage.operate.customers import overview as customer_rules
 from moorage.operate.customers.evictions import Subject
 from moorage.operate.customers.overview import grant, undo_grant
 from moorage.pages.operator.money.life import state_of
@@ -137,7 +138,7 @@ async def allow(view: View) -> Response:
     wallet, text = view.wallet(), view.form.get("max_projects", "").strip()
     if text and not (text.isascii() and text.isdigit() and len(text) < 7):
         raise InvalidField("max_projects", "must be a number, or empty for as many as the setting")
-    await house_rules.allow(
+    await customer_rules.allow(
         view.books,
         wallet,
         listed=view.form.get("listed") == "true",

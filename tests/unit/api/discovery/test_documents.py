@@ -17,7 +17,7 @@ from moorage import __version__
 from moorage.api.discovery.documents import documents
 from moorage.api.http.dispatch import CrossOrigin, Dispatch
 from moorage.api.operations import OPERATIONS
-from moorage.cli.commands import CLIENT_COMMANDS
+from moorage.cli.main import CLIENT_COMMANDS
 from support.gateway.discovery_facts import BOARD, FACTS, PAY_TO
 
 REPOSITORY = Path(__file__).parents[4]

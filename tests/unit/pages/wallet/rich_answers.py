@@ -25,9 +25,9 @@ from moorage.records.event import DeliveryStatus, EventKind
 from moorage.records.payments import PaymentStatus, RefundStatus
 from moorage.wire.credits import CreditEntry, PaymentItem, PaymentList, RefundItem
 from moorage.wire.deployments import DeploymentProgress
-from moorage.wire.domains import DnsRecord, DomainItem, DomainList
 from moorage.wire.events import EventItem, EventPage, LastDelivery, WebhookShown
 from moorage.wire.problems import Bought, PaymentDemand
+from moorage.wire.projects import DnsRecord, DomainItem, DomainList
 from moorage.wire.public import ChainItem
 from moorage.wire.shape import WarningCode, WarningItem
 from moorage.wire.usage import LatencyItem, LoadItem, ProjectUsage, UsageHourItem, UsageItem

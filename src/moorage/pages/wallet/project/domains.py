@@ -5,7 +5,7 @@ from starlette.responses import Response
 from moorage.pages.wallet.api import ApiRefused
 from moorage.pages.wallet.project.shown import project_of
 from moorage.pages.wallet.view import View
-from moorage.wire.domains import DomainItem, DomainList, DomainRemoved
+from moorage.wire.projects import DomainItem, DomainList, DomainRemoved
 
 
 async def show_domains(view: View) -> Response:
