@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from moorage.engines.host.kernel.cgroup import Hierarchy, find_hierarchy
+from moorage.engines.host.cgroup import Hierarchy, find_hierarchy
 
 PERIOD_US = 20_000
 """Short, so that who has a lock of the database keeps it little longer than it would unbounded."""

@@ -9,7 +9,7 @@ from bounded import bounded
 from gateway import api_port
 from load import Load, drive
 from measure import cpu_seconds, median, spread
-from moorage.engines.host.kernel.cgroup import Hierarchy
+from moorage.engines.host.cgroup import Hierarchy
 from support.books.postgres_fixture import PostgresServer
 from support.gateway.gateway_fixture import DevGateway
 

@@ -8,9 +8,9 @@ from customers import Customers, fill
 from deploying import through_gateway
 from gateway import example_files, gateway
 from measure import MIB, Row, cpu_seconds, median, resident_bytes, spread
-from moorage.engines.host.network.listeners import Listener
-from moorage.engines.host.record import Stage
-from moorage.engines.sandbox.record import Record
+from moorage.engines.host.deployment_directory import Stage
+from moorage.engines.host.listeners import Listener
+from moorage.engines.sandbox.deployment_directory import Record
 from moorage.storage.opening import open_database
 from support.gateway.gateway_fixture import DevGateway
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from moorage.clock import SystemClock
-from moorage.engines.disks import templates as module
-from moorage.engines.disks.disk import is_clean, make_image
-from moorage.engines.disks.templates import DiskTemplates
+from moorage.engines.disks import disk as module
+from moorage.engines.disks.disk import DiskTemplates, is_clean, make_image
 
 SIZE = 16 * 1024 * 1024
 

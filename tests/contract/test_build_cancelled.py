@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engines.host.record import Stage
-from moorage.engines.sandbox.deployment_directory import DeploymentDirectory
-from moorage.engines.sandbox.record import Record
+from moorage.engines.host.deployment_directory import Stage
+from moorage.engines.sandbox.deployment_directory import DeploymentDirectory, Record
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed
 from moorage.planning.plan import Plan

@@ -19,7 +19,7 @@ import msgspec
 import pytest
 
 from moorage.engines.engine import BuildSpec, InstanceSpec
-from moorage.engines.host.network import probe
+from moorage.engines.host import probe
 from moorage.engines.images.image import Repository
 from moorage.engines.images.registry import Credentials, Registry
 from moorage.engines.kubernetes.engine import KubernetesEngine

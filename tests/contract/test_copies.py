@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engines.disks import copying, disk
+from moorage.engines.disks import disk
 from moorage.engines.engine import Instance
 from moorage.engines.isolation.network import Network
 from moorage.engines.sandbox.sandbox import Sandbox
@@ -115,8 +115,8 @@ async def test_copy_that_takes_too_long_lets_the_app_go_on(
 ) -> None:
     (source / "index.js").write_text(WRITES_AND_COUNTS % "process.env.PORT")
     origin = await build_and_start(sandbox, source, plan())
-    monkeypatch.setattr(copying, "FREEZE_SECONDS", 0.0)
-    with pytest.raises(copying.CopyTooSlow):
+    monkeypatch.setattr(disk, "FREEZE_SECONDS", 0.0)
+    with pytest.raises(disk.CopyTooSlow):
         await sandbox.copy("first", "second")
     before = int(await fetch(origin.address))
     await written_beyond(before, origin)

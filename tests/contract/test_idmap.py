@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from moorage.engines.disks.disk import AppDisk, make_image, mount_image
-from moorage.engines.host.kernel import version as kernel
-from moorage.engines.isolation import idmap
+from moorage.engines.host import mounts
+from moorage.engines.host import mounts as kernel
 
 pytestmark = pytest.mark.root
 
@@ -57,7 +57,7 @@ def test_two_slots_own_one_directory_at_a_time(disk: AppDisk, tmp_path: Path) ->
     views = {ONE: tmp_path / "one", OTHER: tmp_path / "other"}
     for uid, view in views.items():
         view.mkdir()
-        idmap.mount_mapped(disk.app, view, uid)
+        mounts.mount_mapped(disk.app, view, uid)
     try:
         for uid, view in views.items():
             reachable(view / "any")
@@ -85,6 +85,6 @@ def test_mount_that_can_not_be_mapped_leaves_nothing(
         raise OSError(22, "Invalid argument")
 
     monkeypatch.setattr(kernel, "map_owners", refuse)
-    with pytest.raises(idmap.IdmapUnsupported, match=r"Linux 5\.12"):
+    with pytest.raises(mounts.IdmapUnsupported, match=r"Linux 5\.12"):
         disk.mount(ONE)
     assert not disk.mounted

@@ -16,9 +16,9 @@ from moorage.engines.dockerd.builder import BuilderOptions
 from moorage.engines.dockerd.daemon import connect
 from moorage.engines.dockerd.firewall import BuildGroup, remove_everywhere
 from moorage.engines.engine import BuildSpec, Limits
+from moorage.engines.host import probe
+from moorage.engines.host.cgroup import BUILDS, Cgroups
 from moorage.engines.host.configuration import HostConfiguration
-from moorage.engines.host.kernel.cgroup import BUILDS, Cgroups
-from moorage.engines.host.network import probe
 from moorage.engines.images.base_images import DEFAULTS, BaseImages
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.plan import Plan, Settings, Stack

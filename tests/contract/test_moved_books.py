@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import BigInteger, Boolean, CheckConstraint, Integer, Table
 
 from moorage.backup.staging import Staging
-from moorage.engines.sandbox.exports import SandboxExports
+from moorage.engines.sandbox.kind import SandboxExports
 from moorage.errors import AlreadyRunning, ConfigurationInvalid
 from moorage.operate.moving import Moved, move_books
 from moorage.settings import Settings, load_settings

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from moorage.engines.engine import Limits
-from moorage.engines.host.kernel.cgroup import Cgroups
-from moorage.engines.host.network import probe
+from moorage.engines.host import probe
+from moorage.engines.host.cgroup import Cgroups
 from moorage.engines.sandbox.sandbox import Sandbox
 from support.engines.small_apps import MIB
 

@@ -27,7 +27,7 @@ from apps import (
 
 from conftest import Host
 from moorage.engines.engine import Instance, Limits
-from moorage.engines.isolation.resolver import find_servers
+from moorage.engines.isolation.bubblewrap import find_servers
 from moorage.engines.logs.store import CAP_BYTES
 from moorage.engines.sandbox.sandbox import Sandbox
 from moorage.errors import DeployFailed, FailureCause

@@ -14,8 +14,8 @@ import pytest_asyncio
 from apps import PATIENCE_SECONDS, SMALL, Deployer, ask, attempts, plan, upload
 
 from conftest import Host, new_sandbox
-from moorage.engines.connection_limits import ConnectionLimits
 from moorage.engines.engine import Instance
+from moorage.engines.host.configuration import ConnectionLimits
 
 pytestmark = [
     pytest.mark.root,

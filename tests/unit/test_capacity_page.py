@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from moorage.engines.host.kernel.memory import Division, divide
+from moorage.engines.host.cgroup import Division, divide
 from moorage.settings import Settings
 
 REPOSITORY = Path(__file__).parents[2]

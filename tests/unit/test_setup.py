@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from moorage.engines.host.network import probe
-from moorage.engines.host.network import socket_proxy as door
+from moorage.engines.host import listeners as door
+from moorage.engines.host import probe
 from moorage.operate.check.machine import APP_PROGRAMS
 
 REPOSITORY = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from moorage.backup.manifest import KEYS
 from moorage.clock import Clock
-from moorage.engines.disks.copying import copy_image
+from moorage.engines.disks.disk import copy_image
 from moorage.engines.kind import Exports
 from moorage.errors import BackupFailed
 from moorage.storage import copying

@@ -11,11 +11,10 @@ from moorage.clock import Clock
 from moorage.content.opening import open_content
 from moorage.content.store import ContentStore
 from moorage.deploy.limits import STOP_SECONDS, app_limits, build_limits
-from moorage.engines.connection_limits import ConnectionLimits
 from moorage.engines.engine import Engine
-from moorage.engines.host.configuration import DEPLOYMENTS, HostConfiguration
-from moorage.engines.host.kernel.memory import Division
-from moorage.engines.host.toolchains import Store
+from moorage.engines.host.cgroup import Division
+from moorage.engines.host.configuration import DEPLOYMENTS, ConnectionLimits, HostConfiguration
+from moorage.engines.host.environment import Store
 from moorage.engines.kind import ClusterOptions, EngineKind, EngineOptions
 from moorage.engines.pair import EnginePair
 from moorage.engines.table import ENGINES, engine_kind

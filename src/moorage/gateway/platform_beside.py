@@ -13,7 +13,7 @@ from moorage.deploy.addresses.addresses import Routes
 from moorage.deploy.platform import Following
 from moorage.engines.engine import Capabilities, Cursor, Disks, Engine, LogPage
 from moorage.engines.host.configuration import FOLDERS
-from moorage.engines.logs import reader
+from moorage.engines.logs import logs
 from moorage.engines.table import engine_kind
 from moorage.errors import KeeperAway, NoCapacity, ProxyFailed
 from moorage.gateway.engine_choice import make_engine, run_directory
@@ -138,7 +138,7 @@ class MachineView:
         """As `Engine.read_log`."""
         log = self._directory(deployment_id) / "logs" / kind
         return await in_thread(
-            reader.read_log, log, after=after, since_ms=since_ms, tail=tail, limit=limit
+            logs.read_log, log, after=after, since_ms=since_ms, tail=tail, limit=limit
         )
 
     def _directory(self, deployment_id: str) -> Path:

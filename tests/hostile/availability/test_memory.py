@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from neighbour import settle
 
-from moorage.engines.host.kernel.cgroup import parse_oom_kills
-from moorage.engines.host.network import probe
+from moorage.engines.host import probe
+from moorage.engines.host.cgroup import parse_oom_kills
 from support.clients.wallet import Wallet, fresh_name
 from support.gateway.gateway_fixture import MOORAGE, DevGateway, running
 from support.gateway.waiting import until

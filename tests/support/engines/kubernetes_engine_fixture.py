@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from moorage.engines.disks.leaving import copy_files
+from moorage.engines.disks.trees import copy_files
 from moorage.engines.engine import BuildSpec
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.images.base_images import DEFAULTS

@@ -11,7 +11,7 @@ import pytest
 
 from moorage.engines.disks.volume import Volume
 from moorage.engines.host.configuration import HostConfiguration
-from moorage.engines.host.toolchains import Store
+from moorage.engines.host.environment import Store
 from moorage.engines.sandbox.sandbox import DOWNLOADS_BYTES, Sandbox
 
 TOOLS = ("caddy", "uv")

@@ -26,7 +26,7 @@ from moorage.engines.engine import (
 )
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.kind import EngineKind, EngineOptions
-from moorage.engines.logs import reader, store
+from moorage.engines.logs import logs, store
 from moorage.errors import DeployFailed, FailureCause
 from moorage.process import ProcessRecord, is_running, reap, spawn_detached, terminate
 from moorage.records.deployment import LogKind
@@ -150,7 +150,7 @@ class SharedEngine(FileEngine):
         limit: int = 10_000,
     ) -> LogPage:
         log = self._directory / "logs" / deployment_id / kind
-        return reader.read_log(log, after=after, since_ms=since_ms, tail=tail, limit=limit)
+        return logs.read_log(log, after=after, since_ms=since_ms, tail=tail, limit=limit)
 
     async def note(self, deployment_id: str, text: str) -> None:
         await self._log(deployment_id, LogKind.RUNTIME, text)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from moorage.backup.staging import Staging
-from moorage.engines.host.record import Stage
-from moorage.engines.sandbox.exports import SandboxExports
-from moorage.engines.sandbox.record import Record
+from moorage.engines.host.deployment_directory import Stage
+from moorage.engines.sandbox.deployment_directory import Record
+from moorage.engines.sandbox.kind import SandboxExports
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.storage import copying
 from moorage.storage.apps import projects

@@ -33,7 +33,7 @@ from moorage.engines.dockerd.daemon import (
     socket_path,
 )
 from moorage.engines.engine import AppExit, InstanceSpec, Limits
-from moorage.engines.host.record import Stage
+from moorage.engines.host.deployment_directory import Stage
 from moorage.engines.images.image import numeric_user
 from moorage.engines.images.recipe import environment
 from moorage.errors import ConfigurationInvalid, DeployFailed

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engines.disks.caches import Caches
-from moorage.engines.disks.downloads import Downloads
-from moorage.engines.disks.templates import DiskTemplates
+from moorage.engines.disks.caches import Caches, Downloads
+from moorage.engines.disks.disk import DiskTemplates
 from support.gateway.clock import MovableClock
 
 ALICE = "0x" + "a1" * 20

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from moorage.engines.disks.disk import IMAGE
-from moorage.engines.disks.growths import Growths
+from moorage.engines.disks.disk import IMAGE, Growths
 
 SIZE_BYTES = 1024 * 1024
 MAX_LOOKS = 60  # two minutes: an app that ran between two looks is measured by then

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from moorage.engines.disks.leaving import copy_files
+from moorage.engines.disks.trees import copy_files
 from moorage.errors import DeployFailed, FailureCause
 
 MIB = 1024 * 1024

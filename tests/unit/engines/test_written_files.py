@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from moorage.archive.tree import read_tree
-from moorage.engines.disks import written
-from moorage.engines.disks.disk import AppDisk
-from moorage.engines.disks.written import read_written, written_since
+from moorage.engines.disks import disk
+from moorage.engines.disks.disk import AppDisk, read_written, written_since
 from moorage.engines.engine import WrittenFiles
 from moorage.errors import DeployFailed
 
@@ -72,7 +71,7 @@ def test_more_than_may_be_looked_at_is_said_to_be_incomplete(
 ) -> None:
     for name in ("a", "b", "c"):
         write(tmp_path / name)
-    monkeypatch.setattr(written, "_MAX_ENTRIES", 2)
+    monkeypatch.setattr(disk, "_MAX_ENTRIES", 2)
     counted = written_since(tmp_path, tmp_path / "home", 0)
     assert (counted.files, counted.complete) == (2, False)
 

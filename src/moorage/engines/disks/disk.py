@@ -1,28 +1,149 @@
-"""Disks: sparse files that contain a small ext4, so that an app can fill only its own disk.
-
-An app's disk has `app/` (mounted at `/app`), `home/` (`/home/app`) and `tmp/` (`/tmp` of builds),
-which belong to the app (on the disk to `idmap.OWNER`, so that it fits any slot), and `etc/`, which
-belongs to root, as does `built`, whose time is the end of the build. Blocking; call from a thread.
-"""
+"""The disk of a deployment: an image that is mounted, copied, checked and grows."""
 
 import contextlib
 import errno
 import fcntl
 import os
+import shutil
+import stat
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from os import scandir
 from pathlib import Path
 
-from moorage.archive.tree import Tree
+from moorage.archive.tree import Tree, TreeRefused, write_tree
+from moorage.clock import Clock
 from moorage.engines.disks.trees import remove_all, remove_below
-from moorage.engines.disks.written import read_written, written_since
 from moorage.engines.engine import WrittenFiles
-from moorage.engines.host import tool
-from moorage.engines.host.kernel import version as kernel
-from moorage.engines.isolation import idmap
+from moorage.engines.failure import not_taken_along
+from moorage.engines.host import mounts, processes
+from moorage.engines.host import mounts as kernel
 from moorage.errors import DeployFailed, FailureCause
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_MAX_ENTRIES = 20_000
+_MAX_DEPTH = 16
+_MAX_SECONDS = 0.25  # of this thread's processor time: a busy machine counts no less
+_MAX_NAMED = 10
+_MAX_NAME_CHARS = 200
+_OF_TOOLS = frozenset(
+    (
+        *("__pycache__", "node_modules", "tmp", ".cache", ".config", ".local", ".git", ".venv"),
+        *(".npm", ".pnpm-store", ".yarn", ".bun", ".deno", ".cargo", ".gradle", ".m2", ".bundle"),
+        *(".next", ".nuxt", ".output", ".svelte-kit", ".vite", ".turbo", ".nx", ".angular"),
+        *(".astro", ".parcel-cache", ".docusaurus", ".pytest_cache", ".mypy_cache"),
+        *(".ruff_cache", ".streamlit", ".gradio", ".dockerfile", ".image"),
+    )
+)
+"""Directories that tools write for themselves; beside these, all hidden ones of the home."""
+
+
+def written_since(app: Path, home: Path, at_ns: int) -> WrittenFiles:
+    """Counts the files that changed after a time (their ctime, nanoseconds).
+
+    `app` is what the app sees as /app, `home` as /home/app.
+    """
+    count = _Count(at_ns)
+    inside, outside = list[str](), list[str]()
+    count.look_into(str(app), None, shown="/app", into=inside)
+    count.look_into(str(home), None, shown="/home/app", into=outside)
+    return WrittenFiles(
+        files=count.files,
+        size_bytes=count.size_bytes,
+        complete=count.complete,
+        paths=tuple(sorted(inside)),
+        outside=tuple(sorted(outside)),
+    )
+
+
+def read_written(app: Path, target: Path, *, since_ns: int, max_bytes: int) -> Tree:
+    """Writes the files below `app` that changed after a time, and the links, to a new file.
+
+    Raises DeployFailed for more than `max_bytes`, OSError.
+    """
+
+    def left_out(name: str, found: os.stat_result) -> bool:
+        if stat.S_ISDIR(found.st_mode):
+            return name.rpartition("/")[2] in _OF_TOOLS
+        return found.st_ctime_ns <= since_ns
+
+    try:
+        return write_tree(app, target, max_bytes=max_bytes, owner=mounts.OWNER, left_out=left_out)
+    except TreeRefused as error:
+        raise not_taken_along(f"{error}") from error
+
+
+class _Count:
+    """What was found so far, and how much may still be looked at."""
+
+    def __init__(self, at_ns: int) -> None:
+        self.files, self.size_bytes, self.complete = 0, 0, True
+        self._at_ns = at_ns
+        self._entries_left = _MAX_ENTRIES
+        self._deadline = time.thread_time() + _MAX_SECONDS
+
+    def look_into(
+        self, path: str, below: int | None, *, shown: str, into: list[str], depth: int = 0
+    ) -> None:
+        """Counts the files of a directory and of those in it; names the first of them."""
+        try:
+            directory = os.open(path, _DIRECTORY, dir_fd=below)
+        except OSError:  # it is gone, or something else has its name
+            return
+        try:
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    if self._is_over():
+                        return
+                    self._look_at(entry, directory, shown=shown, into=into, depth=depth)
+        except OSError:  # the disk is being unmounted
+            self.complete = False
+        finally:
+            os.close(directory)
+
+    def _look_at(
+        self, entry: os.DirEntry[str], directory: int, *, shown: str, into: list[str], depth: int
+    ) -> None:
+        inside = f"{shown}/{entry.name}"
+        if entry.is_dir(follow_symlinks=False):
+            hidden_at_home = entry.name.startswith(".") and shown.startswith("/home")
+            if hidden_at_home or entry.name in _OF_TOOLS:
+                return
+            if depth == _MAX_DEPTH:
+                self.complete = False
+                return
+            self.look_into(entry.name, directory, shown=inside, into=into, depth=depth + 1)
+        elif entry.is_file(follow_symlinks=False) and self._add(entry) and len(into) < _MAX_NAMED:
+            into.append(_readable(inside))
+
+    def _add(self, entry: os.DirEntry[str]) -> bool:
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except OSError:  # it is gone
+            return False
+        if status.st_ctime_ns <= self._at_ns:
+            return False
+        self.files += 1
+        self.size_bytes += min(status.st_size, status.st_blocks * _BLOCK_BYTES)
+        return True
+
+    def _is_over(self) -> bool:
+        self._entries_left -= 1
+        if self._entries_left >= 0 and time.thread_time() <= self._deadline:
+            return False
+        self.complete = False
+        return True
+
+
+def _readable(path: str) -> str:
+    """Returns a path, which its app has named, as a line of text."""
+    text = os.fsencode(path).decode(errors="replace")
+    text = "".join(char if char.isprintable() else "\ufffd" for char in text)
+    return text if len(text) <= _MAX_NAME_CHARS else f"{text[:_MAX_NAME_CHARS]}…"
+
 
 IMAGE = "disk.img"
 """The image's file name in a deployment's or a volume's directory."""
@@ -92,7 +213,7 @@ class Disk:
             return
         mount_image(self.image, self.mount_point)
         try:
-            idmap.map_mounted(self.mount_point, uid)
+            mounts.map_mounted(self.mount_point, uid)
         except BaseException:
             self.unmount()
             raise
@@ -213,7 +334,7 @@ def make_image(image: Path, size_bytes: int) -> None:
     image.unlink(missing_ok=True)
     with image.open("xb") as file:
         file.truncate(max(size_bytes, MIN_BYTES))
-    tool.run(mkfs_argv(image))
+    processes.run(mkfs_argv(image))
 
 
 def free_bytes(directory: Path) -> int:
@@ -290,8 +411,8 @@ def check_image(image: Path) -> None:
 
 def _check(image: Path, lock: int) -> None:
     check = ["e2fsck", "-y", str(image)]
-    tool.run(check, accept=(0, 1, _LEFT_UNCORRECTED), pass_fds=(lock,))
-    tool.run(check, accept=(0, 1), pass_fds=(lock,))  # a repair may uncover further errors
+    processes.run(check, accept=(0, 1, _LEFT_UNCORRECTED), pass_fds=(lock,))
+    processes.run(check, accept=(0, 1), pass_fds=(lock,))  # a repair may uncover further errors
 
 
 @contextmanager
@@ -347,3 +468,145 @@ def _state(image: Path) -> int:
     with image.open("rb") as file:
         file.seek(_STATE_OFFSET)
         return int.from_bytes(file.read(2), "little")
+
+
+_LOOKS_A_ROUND = 30
+"""Each so many looks all disks are measured: of an app that ran between two looks, too."""
+
+
+class Growths:
+    """Remembers the disks that were at rest when they were measured, as they do not change."""
+
+    def __init__(self) -> None:
+        self._at_rest: Mapping[str, int] = {}
+        self._looks = 0
+
+    def measure(self, directory: Path, *, in_use: Collection[str]) -> dict[str, int]:
+        """Returns how many bytes the disk in each directory below `directory` can still grow.
+
+        Those in `in_use` are mounted or worked on: they are measured each time.
+        """
+        known = self._at_rest if self._looks % _LOOKS_A_ROUND else {}
+        self._looks += 1
+        found, at_rest = {}, {}
+        with scandir(directory) as entries:
+            for entry in entries:
+                name = entry.name
+                growth = None if name in in_use else known.get(name)
+                if growth is None:
+                    with suppress(FileNotFoundError, NotADirectoryError):
+                        growth = growth_bytes(f"{entry.path}/{IMAGE}")
+                if growth is None:
+                    continue
+                found[name] = growth
+                if name not in in_use:
+                    at_rest[name] = growth
+        self._at_rest = at_rest
+        return found
+
+
+FREEZE_SECONDS = 10.0  # how long a copy of an app's disk may delay the app's writes
+_FICLONE = 0x40049409  # ioctl_ficlone(2)
+_CHUNK_BYTES = 16 * 1024 * 1024
+# The errors if the file system can't share blocks, or not between these two files.
+_NO_CLONES = (errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.EXDEV)
+
+
+class CopyTooSlow(OSError):
+    """The disk could not be copied while it may be kept frozen: the machine's disk is too slow."""
+
+
+def copy_disk(disk: Disk, image: Path, clock: Clock) -> None:
+    """Copies the disk to a new image; writes to the disk wait meanwhile.
+
+    Leaves no image if it raises CopyTooSlow or OSError.
+    """
+    try:
+        if disk.mounted:
+            kernel.sync(disk.mount_point)  # so that the freeze has little left to write
+            with kernel.frozen(disk.mount_point):
+                copy_image(disk.image, image, clock=clock, within_seconds=FREEZE_SECONDS)
+        else:
+            copy_image(disk.image, image, clock=clock)
+    except BaseException:
+        image.unlink(missing_ok=True)
+        raise
+
+
+def copy_image(
+    source: Path, target: Path, *, clock: Clock, within_seconds: float = float("inf")
+) -> None:
+    """Copies a file, sharing its blocks if possible, else keeping holes. Raises CopyTooSlow."""
+    reading = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        if _clone(reading, writing):
+            return
+        deadline = clock.monotonic_seconds() + within_seconds
+        os.ftruncate(writing, os.fstat(reading).st_size)
+        for offset, length in _chunks(reading):
+            _copy_range(reading, writing, offset, length)
+            if clock.monotonic_seconds() > deadline:
+                raise CopyTooSlow(f"{source} was not copied within {within_seconds:g} s")
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def _clone(reading: int, writing: int) -> bool:
+    try:
+        fcntl.ioctl(writing, _FICLONE, reading)
+    except OSError as error:
+        if error.errno in _NO_CLONES:
+            return False
+        raise
+    return True
+
+
+def _chunks(descriptor: int) -> Iterator[tuple[int, int]]:
+    """Returns offset and length of pieces of all data that is not in a hole."""
+    end = 0
+    while True:
+        try:
+            begin = os.lseek(descriptor, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # only a hole follows
+                return
+            raise
+        end = os.lseek(descriptor, begin, os.SEEK_HOLE)
+        for offset in range(begin, end, _CHUNK_BYTES):
+            yield offset, min(_CHUNK_BYTES, end - offset)
+
+
+def _copy_range(reading: int, writing: int, offset: int, length: int) -> None:
+    while length > 0:
+        copied = os.copy_file_range(reading, writing, length, offset, offset)
+        if copied == 0:
+            raise OSError(errno.EIO, "the image became shorter while it was copied")
+        offset += copied
+        length -= copied
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiskTemplates:
+    """The empty disks of one gateway, in a directory of their own."""
+
+    directory: Path
+    clock: Clock
+    _made: set[int] = field(default_factory=set)  # sizes, in bytes
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def clear(self) -> None:
+        """Makes the directory, and removes what was in it."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self.directory.mkdir(mode=0o700)
+
+    def put(self, image: Path, size_bytes: int) -> None:
+        """Makes a new, empty ext4 in a file, replacing what was there. Raises OSError."""
+        blank = self.directory / f"{size_bytes}.img"
+        with self._lock:
+            if size_bytes not in self._made or not blank.exists():
+                make_image(blank, size_bytes)
+                self._made.add(size_bytes)
+        image.unlink(missing_ok=True)
+        copy_image(blank, image, clock=self.clock)

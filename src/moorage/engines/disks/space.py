@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from moorage.clock import Clock
+from moorage.engines.disks.caches import downloads_mount
 from moorage.engines.disks.disk import (
     DOWNLOADS_IMAGE,
     IMAGE,
@@ -23,8 +24,7 @@ from moorage.engines.disks.disk import (
     growth_bytes,
     taken_bytes,
 )
-from moorage.engines.disks.downloads import downloads_mount
-from moorage.engines.host.kernel.cgroup import Cgroups
+from moorage.engines.host.cgroup import Cgroups
 
 MIB = 1024 * 1024
 FASTEST_BYTES_PER_SECOND = 4096 * MIB

@@ -31,9 +31,8 @@ from moorage.engines.disks.disk import (
 )
 from moorage.engines.engine import NewVolume
 from moorage.engines.failure import not_carried, not_taken_along
-from moorage.engines.host import tool
+from moorage.engines.host import mounts, processes
 from moorage.engines.host.configuration import FOLDERS, HostConfiguration
-from moorage.engines.isolation import idmap
 from moorage.engines.locks import checked
 from moorage.errors import DeployFailed, FailureCause
 from moorage.threads import in_thread
@@ -78,7 +77,7 @@ class Volume:
             view = self.mounts / deployment_id
             self._unmount(view)  # it may be for another uid
             view.mkdir(mode=0o700)
-            idmap.mount_mapped(self.disk.mount_point / _DATA, view, uid)
+            mounts.mount_mapped(self.disk.mount_point / _DATA, view, uid)
             return view
 
     def mend(self) -> bool:
@@ -124,7 +123,7 @@ class Volume:
         with self._shown() as data:
             try:
                 return write_tree(
-                    data, target, max_bytes=max_bytes or capacity_bytes(data), owner=idmap.OWNER
+                    data, target, max_bytes=max_bytes or capacity_bytes(data), owner=mounts.OWNER
                 )
             except TreeRefused as error:
                 raise not_carried(f"{error}") from error
@@ -180,7 +179,7 @@ class Volume:
             image.truncate(max(size_bytes, MIN_BYTES))
         try:
             allocate(unfinished)
-            tool.run(mkfs_argv(unfinished))
+            processes.run(mkfs_argv(unfinished))
         except OSError as error:
             unfinished.unlink()  # frees the space that it took
             if error.errno != errno.ENOSPC:
@@ -190,7 +189,7 @@ class Volume:
         self.disk.mount_point.chmod(0o700)
         data = self.disk.mount_point / _DATA
         data.mkdir(mode=0o700)
-        os.chown(data, idmap.OWNER, idmap.OWNER)
+        os.chown(data, mounts.OWNER, mounts.OWNER)
         if tree is not None:
             _fill(data, tree)
         unfinished.rename(self.disk.image)
@@ -226,7 +225,7 @@ def _fill(data: Path, tree: Tree) -> None:
                 data,
                 digest=tree.digest,
                 max_bytes=capacity_bytes(data),
-                owner=idmap.OWNER,
+                owner=mounts.OWNER,
             )
     except TreeRefused as error:
         raise not_carried(f"{error}") from error

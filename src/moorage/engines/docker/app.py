@@ -16,10 +16,10 @@ from moorage.engines.docker.deployment_directory import DeploymentDirectory, Hos
 from moorage.engines.dockerd.daemon import Daemon, NotFound, Refused, calling
 from moorage.engines.engine import AppExit, Incident, IncidentKind, InstanceSpec
 from moorage.engines.failure import crashed, last_words, not_bound, out_of_memory
-from moorage.engines.host.kernel.signals import ask_to_end
-from moorage.engines.host.network import socket_proxy
-from moorage.engines.host.network.listeners import Listener, choose, first_listeners, opened_table
-from moorage.engines.host.record import Stage
+from moorage.engines.host import listeners
+from moorage.engines.host.deployment_directory import Stage
+from moorage.engines.host.listeners import Listener, choose, first_listeners, opened_table
+from moorage.engines.host.processes import ask_to_end
 from moorage.engines.images.image import is_name, numeric_user
 from moorage.errors import DeployFailed, FailureCause
 from moorage.process import is_running, process_record, wait_until_ended
@@ -222,8 +222,8 @@ def open_proxy(directory: DeploymentDirectory, record: Record, listener: Listene
     close_proxy(directory)
     host = directory.host
     connections = host.configuration.traffic.app_connections
-    host.cgroups.create(directory.proxy_group, socket_proxy.limits(connections))
-    socket_proxy.open_proxy(
+    host.cgroups.create(directory.proxy_group, listeners.limits(connections))
+    listeners.open_proxy(
         directory.socket,
         groups=host.cgroups.directories(directory.proxy_group),
         netns=namespace(record),

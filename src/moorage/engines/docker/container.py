@@ -9,9 +9,8 @@ from typing import Any
 
 from moorage.engines.dockerd.buildx import CORE_BYTES
 from moorage.engines.engine import InstanceSpec, Usage
-from moorage.engines.host import tool
-from moorage.engines.host.kernel.cgroup import APPS, BUILDS, Cgroups
-from moorage.engines.host.kernel.memory import Shares
+from moorage.engines.host import processes
+from moorage.engines.host.cgroup import APPS, BUILDS, Cgroups, Shares
 from moorage.engines.images.recipe import DATA, environment
 from moorage.errors import DeployFailed, FailureCause
 
@@ -38,7 +37,7 @@ def slice_limits(instance_id: str, shared: str, memory_bytes: int) -> list[str]:
 def limit_slices(instance_id: str, shares: Shares) -> None:
     """Limits the memory of all apps together, and of all builds. Raises OSError."""
     for shared, memory_bytes in ((APPS, shares.apps_bytes), (BUILDS, shares.builds_bytes)):
-        tool.run(slice_limits(instance_id, shared, memory_bytes))
+        processes.run(slice_limits(instance_id, shared, memory_bytes))
 
 
 def group_of(process_cgroups: str) -> str | None:

@@ -13,10 +13,10 @@ from moorage.engines.docker.container import Surroundings
 from moorage.engines.docker.output import Followers
 from moorage.engines.dockerd.daemon import Daemon
 from moorage.engines.engine import AppExit
+from moorage.engines.host import deployment_directory
 from moorage.engines.host import deployment_directory as shared
-from moorage.engines.host import record
-from moorage.engines.host.kernel.cgroup import APPS, Cgroups
-from moorage.engines.host.record import Stage
+from moorage.engines.host.cgroup import APPS, Cgroups
+from moorage.engines.host.deployment_directory import Stage
 from moorage.engines.logs.logs import Logs
 from moorage.engines.logs.store import OUT
 from moorage.process import ProcessRecord
@@ -24,7 +24,7 @@ from moorage.records.deployment import LogKind
 from moorage.threads import in_thread
 
 
-class Record(record.Record, frozen=True, kw_only=True):
+class Record(deployment_directory.Record, frozen=True, kw_only=True):
     """One deployment, and its container once that was started."""
 
     container_id: str | None = None

@@ -17,12 +17,11 @@ from moorage.engines.dockerd import firewall
 from moorage.engines.dockerd.builder import sweep as sweep_builds
 from moorage.engines.dockerd.daemon import Daemon, DaemonFailed, calling
 from moorage.engines.dockerd.firewall import remove_everywhere
+from moorage.engines.host import probe
+from moorage.engines.host.cgroup import APPS, Cgroups, Shares, open_groups
 from moorage.engines.host.configuration import HostConfiguration
-from moorage.engines.host.kernel.cgroup import APPS, Cgroups
-from moorage.engines.host.kernel.memory import Shares, open_groups
-from moorage.engines.host.network import probe
-from moorage.engines.host.record import Stage
-from moorage.engines.isolation import resolver
+from moorage.engines.host.deployment_directory import Stage
+from moorage.engines.isolation import bubblewrap
 from moorage.engines.isolation.firewall import Policy
 from moorage.errors import IsolationMissing
 from moorage.threads import in_thread
@@ -68,7 +67,7 @@ def missing_here(run_dir: Path) -> list[str]:
     ]
     if probe.hierarchy() is None:
         missing.append(probe.missing_hierarchy())
-    if not resolver.find_servers():
+    if not bubblewrap.find_servers():
         missing.append(probe.MISSING_RESOLVER)
     if os.geteuid() == 0 and probe.held_oom_score() is None:  # the check needs root
         missing.append(probe.MISSING_OOM_SCORE)
@@ -92,7 +91,7 @@ def _local(
     if hierarchy is None:
         raise IsolationMissing((probe.missing_hierarchy(),))
     cgroups = Cgroups(hierarchy, f"moorage-{instance_id}")
-    servers = resolver.find_servers()
+    servers = bubblewrap.find_servers()
     host = Host(
         configuration=configuration,
         daemon=daemon,

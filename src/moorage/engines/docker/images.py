@@ -11,8 +11,8 @@ from moorage.engines.dockerd.leaving import export_app
 from moorage.engines.dockerd.opening import docker_buildkit
 from moorage.engines.engine import BuildSpec
 from moorage.engines.failure import not_built
+from moorage.engines.host.cgroup import Cgroups
 from moorage.engines.host.configuration import HostConfiguration
-from moorage.engines.host.kernel.cgroup import Cgroups
 from moorage.errors import DeployFailed, FailureCause
 
 INSTANCE_LABEL = "moorage.instance"

@@ -16,9 +16,8 @@ from aiohttp import StreamReader
 
 from moorage.clock import Clock
 from moorage.engines.dockerd.daemon import Daemon, DaemonFailed, NotFound
-from moorage.engines.logs.intake import Budget, Entry, Intake
-from moorage.engines.logs.logs import Logs
-from moorage.engines.logs.position import parse_ns
+from moorage.engines.logs.collector import Budget, Entry, Intake
+from moorage.engines.logs.logs import Logs, parse_ns
 from moorage.engines.logs.store import ERR, OUT
 from moorage.process import ProcessRecord, is_running, wait_until_ended
 from moorage.records.deployment import LogKind

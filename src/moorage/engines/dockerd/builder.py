@@ -24,9 +24,9 @@ from moorage.engines.dockerd.buildx import Build, Output
 from moorage.engines.dockerd.dockerfile import ANY, Laid, lay, require_files
 from moorage.engines.dockerd.firewall import BuildGroup, ElsewhereGroup
 from moorage.engines.engine import BuildSpec
+from moorage.engines.host.cgroup import Cgroups
 from moorage.engines.host.configuration import HostConfiguration
-from moorage.engines.host.kernel.cgroup import Cgroups
-from moorage.engines.host.toolchains import ensured
+from moorage.engines.host.environment import ensured
 from moorage.engines.images.base_images import BaseImages, main_program
 from moorage.engines.images.image import parse_reference
 from moorage.engines.images.recipe import Materials

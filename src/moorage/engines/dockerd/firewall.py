@@ -14,8 +14,8 @@ from pathlib import Path
 
 from moorage.engines.dockerd.daemon import Daemon
 from moorage.engines.engine import Limits
-from moorage.engines.host import tool
-from moorage.engines.host.kernel.cgroup import BUILDS, Cgroups
+from moorage.engines.host import processes
+from moorage.engines.host.cgroup import BUILDS, Cgroups
 from moorage.engines.isolation import firewall
 from moorage.engines.isolation.firewall import Policy, table_name
 
@@ -173,17 +173,19 @@ def load(policy: Policy, daemon: Daemon) -> None:
     """Loads the firewall, or loads it again; blocks. Raises OSError."""
     firewall.load(policy, enter=enter(daemon))
     rules = bridge_rules(policy.instance_id, policy.subnet, builds=_networks_of_builds(daemon))
-    tool.run([*enter(daemon), "nft", "-f", "-"], stdin=rules)
+    processes.run([*enter(daemon), "nft", "-f", "-"], stdin=rules)
 
 
 def _networks_of_builds(daemon: Daemon) -> tuple[str, ...]:
-    said = tool.run([*enter(daemon), "ip", "-json", "-4", "address", "show", "dev", DOCKER_BRIDGE])
+    said = processes.run(
+        [*enter(daemon), "ip", "-json", "-4", "address", "show", "dev", DOCKER_BRIDGE]
+    )
     return firewall.connected_networks(said)
 
 
 def is_loaded(instance_id: str, daemon: Daemon) -> bool:
     """Returns whether all of the firewall is loaded; blocks."""
-    found = tool.run([*enter(daemon), "nft", "list", "tables"]).splitlines()
+    found = processes.run([*enter(daemon), "nft", "list", "tables"]).splitlines()
     name = table_name(instance_id)
     return f"table inet {name}" in found and f"table bridge {name}" in found
 
@@ -193,12 +195,12 @@ def unload(policy: Policy, daemon: Daemon) -> None:
     name = policy.table
     firewall.unload(policy, enter=enter(daemon))
     gone = f"table bridge {name} {{}}\ndelete table bridge {name}\n"
-    tool.run([*enter(daemon), "nft", "-f", "-"], stdin=gone)
+    processes.run([*enter(daemon), "nft", "-f", "-"], stdin=gone)
 
 
 def connected(daemon: Daemon) -> tuple[str, ...]:
     """Returns the networks of the machine that Docker runs on; blocks."""
-    said = tool.run([*enter(daemon), "ip", "-json", "-4", "address"])
+    said = processes.run([*enter(daemon), "ip", "-json", "-4", "address"])
     return firewall.connected_networks(said)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from moorage.engines.disks.leaving import no_long_paths
+from moorage.engines.disks.trees import no_long_paths
 from moorage.engines.dockerd.builder import Builder
 from moorage.engines.failure import not_apart
 from moorage.engines.images.recipe import APP

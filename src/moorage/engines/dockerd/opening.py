@@ -26,13 +26,11 @@ from moorage.engines.dockerd.daemon import (
     too_old,
 )
 from moorage.engines.dockerd.firewall import remove_everywhere
-from moorage.engines.host import tool
+from moorage.engines.host import probe, processes
+from moorage.engines.host.cgroup import Cgroups, open_groups
 from moorage.engines.host.configuration import HostConfiguration
-from moorage.engines.host.kernel.cgroup import Cgroups
-from moorage.engines.host.kernel.memory import open_groups
 from moorage.engines.host.local import repeat
-from moorage.engines.host.network import probe
-from moorage.engines.isolation import resolver
+from moorage.engines.isolation import bubblewrap
 from moorage.engines.isolation.firewall import Policy
 from moorage.errors import ConfigurationInvalid, IsolationMissing
 from moorage.threads import in_thread
@@ -89,7 +87,7 @@ async def missing_for_builds(place: BuilderPlace, scratch: Path) -> list[str]:
             return await in_thread(_missing, daemon)
         finally:
             await daemon.close()
-    if not tool.found("docker"):
+    if not processes.found("docker"):
         return [NO_CLIENT]
     try:
         buildkit = await _named(place, scratch)
@@ -100,7 +98,7 @@ async def missing_for_builds(place: BuilderPlace, scratch: Path) -> list[str]:
 
 
 def _missing(daemon: Daemon) -> list[str]:
-    missing = [] if tool.found("docker") else [NO_CLIENT]
+    missing = [] if processes.found("docker") else [NO_CLIENT]
     if not daemon.is_here:
         return [*missing, *too_old(daemon.info)]
     if os.geteuid() != 0:
@@ -108,7 +106,7 @@ def _missing(daemon: Daemon) -> list[str]:
     missing += [*probe.missing_programs(), *lacking(daemon.info, daemon.pid)]
     if probe.hierarchy() is None:
         missing.append(probe.missing_hierarchy())
-    if not resolver.find_servers():
+    if not bubblewrap.find_servers():
         missing.append(probe.MISSING_RESOLVER)
     return missing
 
@@ -116,7 +114,7 @@ def _missing(daemon: Daemon) -> list[str]:
 async def _buildkitd(
     configuration: HostConfiguration, place: BuilderPlace, stack: AsyncExitStack
 ) -> BuildKit:
-    if not tool.found("docker"):
+    if not processes.found("docker"):
         raise IsolationMissing((NO_CLIENT,))
     directory = configuration.run_dir / _NAME
     stack.callback(shutil.rmtree, directory, ignore_errors=True)
@@ -209,7 +207,7 @@ def _policy(configuration: HostConfiguration, place: BuilderPlace, daemon: Daemo
         subnet=place.subnet,
         deny=(*firewall.connected(daemon), *configuration.deny, *place.deny),
         allow=configuration.allow,
-        resolvers=resolver.find_servers(),
+        resolvers=bubblewrap.find_servers(),
         traffic=configuration.traffic,
         build_bridge=firewall.DOCKER_BRIDGE,
     )

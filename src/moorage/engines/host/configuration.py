@@ -5,11 +5,20 @@ from pathlib import Path
 
 from moorage.clock import Clock, SystemClock
 from moorage.content.store import ContentStore
-from moorage.engines.connection_limits import ConnectionLimits
-from moorage.engines.host.kernel.memory import Division
-from moorage.engines.host.network.socket_proxy import SUN_PATH_BYTES
-from moorage.engines.host.toolchains import Store
+from moorage.engines.host.cgroup import Division
+from moorage.engines.host.environment import Store
+from moorage.engines.host.listeners import SUN_PATH_BYTES
 from moorage.errors import ConfigurationInvalid
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionLimits:
+    """The operator's limits; 0 means no limit, except for `app_connections`."""
+
+    app_connections: int = 1024  # to an app's socket proxy at the same time
+    app_new_connections: int = 0  # that an app may open per second
+    app_bandwidth_mbit: int = 0  # megabits per second, each way
+
 
 DEPLOYMENTS, CONTAINERS, PODS = FOLDERS = ("deployments", "containers", "pods")
 """The names of directories of deployments. Engines that a gateway may have at the same time have
@@ -30,7 +39,7 @@ class HostConfiguration:
     deny: tuple[str, ...] = ()  # IPv4 networks, in addition to the built-in ones
     allow: tuple[str, ...] = ()  # IPv4 networks; takes precedence over `deny`
     toolchains: Store | None = None
-    traffic: ConnectionLimits = ConnectionLimits()  # noqa: RUF009 (frozen)
+    traffic: ConnectionLimits = ConnectionLimits()
     memory: Division = Division()  # noqa: RUF009 (frozen)
     disk_reserve_bytes: int = 0  # to keep free on state_dir's disk, by killing apps if need be
     clock: Clock = field(default_factory=SystemClock)

@@ -1,23 +1,103 @@
 """A deployment's files on this machine, and what all deployments share, for every engine."""
 
+import asyncio
+import errno
 import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
+
+import msgspec
 
 from moorage.address import Address
 from moorage.clock import Clock
-from moorage.engines.engine import Instance
+from moorage.engines.engine import AppExit, Incident, Instance, WrittenFiles
+from moorage.engines.host.cgroup import Cgroups, Shares
 from moorage.engines.host.configuration import HostConfiguration
-from moorage.engines.host.kernel.cgroup import Cgroups
-from moorage.engines.host.kernel.memory import Shares
-from moorage.engines.host.network.listeners import Listener
-from moorage.engines.host.record import Record
-from moorage.engines.incidents import Incidents
+from moorage.engines.host.listeners import Listener
 from moorage.engines.logs.collecting import Collecting
 from moorage.engines.logs.logs import Logs
+from moorage.whole_file import overwrite_file, read_file, replace_file
+
+_FILE = "record.json"
+
+
+class Stage(StrEnum):
+    """How far a deployment has come."""
+
+    BUILDING = "building"  # or was interrupted during the build
+    FAILED = "failed"  # the build failed; only its log is kept
+    BUILT = "built"
+    STARTED = "started"  # an app was launched; it may have ended
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One deployment; each engine adds its own fields."""
+
+    deployment_id: str
+    stage: Stage
+    listener: Listener | None = None  # the target of the socket proxy, once the app listens
+    exit_code: int | None = None  # of an app that was stopped
+    out_of_memory: bool = False
+    written: WrittenFiles | None = None  # by the app, when it was stopped; None: not known
+
+    @classmethod
+    def read(cls, directory: Path) -> Self | None:
+        """Reads the record in a deployment's directory; None if it is missing or damaged."""
+        try:
+            return msgspec.json.decode(read_file(f"{directory}/{_FILE}"), type=cls)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+
+    def write(self, directory: Path) -> None:
+        """Writes the file atomically, or in place if the disk is full. Raises OSError."""
+        path, content = directory / _FILE, msgspec.json.encode(self)
+        try:
+            replace_file(path, content)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not path.exists():
+                raise
+            overwrite_file(path, content)
+
+    def ended(self, how: AppExit, written: WrittenFiles | None = None) -> Self:
+        """Returns the record after its app has ended."""
+        return msgspec.structs.replace(
+            self,
+            exit_code=how.exit_code,
+            out_of_memory=how.out_of_memory,
+            listener=None,
+            written=written or self.written,
+        )
+
+    @property
+    def is_built(self) -> bool:
+        """Whether its build succeeded."""
+        return self.stage in (Stage.BUILT, Stage.STARTED)
+
+
+class Incidents:
+    """A queue that any thread may add to, after `open`; what is added before is lost."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Incident] = asyncio.Queue()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def open(self) -> None:
+        """Starts to deliver incidents to the running event loop."""
+        self._loop = asyncio.get_running_loop()
+
+    def add(self, incident: Incident) -> None:
+        """Adds an incident; may be called from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, incident)
+
+    async def next(self) -> Incident:
+        """Waits for the next incident."""
+        return await self._queue.get()
+
 
 D = TypeVar("D", bound="DeploymentDirectory")
 

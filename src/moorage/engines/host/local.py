@@ -12,10 +12,9 @@ from moorage.engines.engine import Incident, Instance, InstanceSpec
 from moorage.engines.failure import not_built
 from moorage.engines.host.configuration import HostConfiguration
 from moorage.engines.host.deployment_directory import DeploymentDirectory, Host
-from moorage.engines.host.kernel.exit_watcher import ExitWatcher
+from moorage.engines.host.processes import ExitWatcher
 from moorage.engines.locks import Locks, checked
-from moorage.engines.logs.logs import Logs
-from moorage.engines.logs.reading import LogReading
+from moorage.engines.logs.logs import LogReading, Logs
 from moorage.loop import until_tick
 from moorage.threads import in_thread, to_its_end
 

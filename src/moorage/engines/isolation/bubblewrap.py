@@ -4,14 +4,85 @@ bwrap's options contain the app's environment, which may contain secrets, so the
 through a file descriptor and never appear in a process list.
 """
 
+import ipaddress
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
-from moorage.engines.isolation.etc import NAMES
+# In this order. The second has the real servers if the first names only systemd-resolved's stub,
+# which is on loopback.
+SOURCES = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
+_MAX_SERVERS = 3  # resolvers read no more (resolv.conf(5))
+
+
+def parse_servers(text: str) -> tuple[str, ...]:
+    """Returns the IPv4 name servers in a `resolv.conf` that are not on loopback, in order."""
+    servers = []
+    for line in text.splitlines():
+        fields = line.split()
+        if len(fields) >= 2 and fields[0] == "nameserver":
+            try:
+                address = ipaddress.IPv4Address(fields[1])
+            except ValueError:
+                continue  # IPv6, or no address, which resolvers skip too
+            if not address.is_loopback:
+                servers.append(str(address))
+    return tuple(dict.fromkeys(servers))[:_MAX_SERVERS]
+
+
+def find_servers() -> tuple[str, ...]:
+    """Returns the machine's name servers that apps can reach; empty when there is none."""
+    for source in SOURCES:
+        if source.exists() and (servers := parse_servers(source.read_text())):
+            return servers
+    return ()
+
+
+def resolv_conf(servers: tuple[str, ...]) -> str:
+    """Returns the text of an app's `/etc/resolv.conf`."""
+    return "".join(f"nameserver {server}\n" for server in servers)
+
+
+NAMES = ("group", "hosts", "nsswitch.conf", "passwd", "resolv.conf")
+
+
+class Resident(Protocol):
+    """The user id and address of an app inside its sandbox; a slot has them."""
+
+    @property
+    def app_uid(self) -> int:
+        """User and group id of the app."""
+        ...
+
+    @property
+    def app_address(self) -> str:
+        """The app's IPv4 address."""
+        ...
+
+
+def etc_files(who: Resident, servers: tuple[str, ...]) -> dict[str, str]:
+    """Returns the text of each file in NAMES, by name."""
+    uid = who.app_uid
+    return {
+        "group": f"app:x:{uid}:\n",
+        "hosts": f"127.0.0.1 localhost\n::1 localhost ip6-localhost\n{who.app_address} app\n",
+        "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+        "passwd": f"app:x:{uid}:{uid}:app:/home/app:/bin/sh\n",
+        "resolv.conf": resolv_conf(servers),
+    }
+
+
+def write_etc(directory: Path, who: Resident, servers: tuple[str, ...]) -> None:
+    """Writes the files, readable by all, in place, so that a running app sees new name servers."""
+    directory.mkdir(mode=0o755, exist_ok=True)
+    for name, text in etc_files(who, servers).items():
+        (directory / name).write_text(text)
+        (directory / name).chmod(0o644)
+
 
 _PATH = ("/app/.venv/bin", "/app/node_modules/.bin")
 _MACHINE_PATH = ("/opt/moorage/bin", "/usr/local/bin", "/usr/bin", "/bin")

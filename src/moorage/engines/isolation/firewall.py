@@ -7,12 +7,67 @@ reach the public internet over IPv4, and port 53 of the machine's resolvers.
 import ipaddress
 import json
 import re
-from collections.abc import Iterable, Sequence
+import socket
+import struct
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
-from moorage.engines.connection_limits import ConnectionLimits
-from moorage.engines.host import tool
+from moorage.engines.host import processes
+from moorage.engines.host.configuration import ConnectionLimits
+
+_NETLINK_NETFILTER = 12
+_GET_GENERATION = 10 << 8 | 16  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN
+_NEW_GENERATION = 10 << 8 | 15
+_NLM_F_REQUEST = 1
+_ANSWER_BYTES = 4096
+_GENERATION_OFFSET = 24  # after the headers of message, nfnetlink and the first attribute
+_TIMEOUT_SECONDS = 5.0
+_LEGACY_TABLES = Path("/proc/thread-self/net/ip_tables_names")
+
+
+class FilterWatch:
+    """Remembers the generation at which the filter was found in order."""
+
+    def __init__(self) -> None:
+        self._in_order: int | None = None
+
+    def look(self, mend: Callable[[], None]) -> None:
+        """Calls `mend`, which checks the filter, unless nothing changed since its last call."""
+        current = generation()
+        if current is not None and current == self._in_order:
+            return
+        mend()
+        self._in_order = current  # if it mended something, the next look checks that
+
+
+def generation() -> int | None:
+    """Returns the generation in this thread's network namespace; None if that may not tell all.
+
+    It counts changes by nftables alone, so not those of an iptables of the older kind.
+    """
+    try:
+        if _LEGACY_TABLES.read_text():
+            return None
+    except OSError:  # the kernel has no such tables
+        pass
+    try:
+        return _asked()
+    except OSError:
+        return None
+
+
+def _asked() -> int | None:
+    question = struct.pack("=IHHIIBBH", 20, _GET_GENERATION, _NLM_F_REQUEST, 0, 0, 0, 0, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as asking:
+        asking.settimeout(_TIMEOUT_SECONDS)
+        asking.send(question)
+        answer = asking.recv(_ANSWER_BYTES)
+    if struct.unpack_from("=H", answer, 4)[0] != _NEW_GENERATION:
+        return None
+    return int.from_bytes(answer[_GENERATION_OFFSET : _GENERATION_OFFSET + 4], "big")
+
 
 # IANA's special-purpose registry (RFC 6890), without the documentation ranges: no host answers
 # there, and test networks use them for mirrors.
@@ -215,8 +270,8 @@ def load(policy: Policy, *, enter: Sequence[str] = ()) -> None:
     `enter` is a command's prefix that enters another network namespace.
     """
     nft = [*enter, "nft", "-f", "-"]
-    tool.run(nft, stdin=ruleset(policy))
-    tool.run_leniently(nft, stdin=short_memory(policy))
+    processes.run(nft, stdin=ruleset(policy))
+    processes.run_leniently(nft, stdin=short_memory(policy))
     pass_docker(policy, enter=enter)
 
 
@@ -228,13 +283,13 @@ def pass_docker(policy: Policy, *, enter: Sequence[str] = ()) -> bool:
     existing = _dockers(enter)
     missing = [rule for rule in docker_rules(policy) if existing and _line(rule) not in existing]
     for rule in missing:
-        tool.run([*enter, "iptables", "-w", "-I", "DOCKER-USER", *rule])
+        processes.run([*enter, "iptables", "-w", "-I", "DOCKER-USER", *rule])
     return bool(missing)
 
 
 def is_loaded(instance_id: str) -> bool:
     """Returns whether the gateway's table is loaded."""
-    tables = tool.run(["nft", "list", "tables", "inet"])
+    tables = processes.run(["nft", "list", "tables", "inet"])
     return f"table inet {table_name(instance_id)}" in tables.splitlines()
 
 
@@ -244,18 +299,18 @@ def forget_connections(instance_id: str, address: str) -> None:
     Does nothing if none of them is counted, or the filter is not loaded.
     """
     element = f"delete element inet {table_name(instance_id)} flows {{ {address} }}\n"
-    tool.run_leniently(["nft", "-f", "-"], stdin=element)
+    processes.run_leniently(["nft", "-f", "-"], stdin=element)
 
 
 def unload(policy: Policy, *, enter: Sequence[str] = ()) -> None:
     """Removes the filter, if it is loaded; `enter` is as for `load`."""
     name = policy.table
     gone = f"table inet {name} {{}}\ndelete table inet {name}\n"
-    tool.run([*enter, "nft", "-f", "-"], stdin=gone)
+    processes.run([*enter, "nft", "-f", "-"], stdin=gone)
     existing = _dockers(enter)
     for rule in docker_rules(policy):
         if _line(rule) in existing:
-            tool.run([*enter, "iptables", "-w", "-D", "DOCKER-USER", *rule])
+            processes.run([*enter, "iptables", "-w", "-D", "DOCKER-USER", *rule])
 
 
 def docker_rules(policy: Policy) -> list[list[str]]:
@@ -269,9 +324,9 @@ def docker_rules(policy: Policy) -> list[list[str]]:
 
 def _dockers(enter: Sequence[str]) -> list[str]:
     """Returns the lines of Docker's chain for other programs' rules; [] where there is none."""
-    if not tool.found("iptables"):
+    if not processes.found("iptables"):
         return []
-    said = tool.run([*enter, "iptables", "-w", "-S", "DOCKER-USER"], accept=(0, 1, 2, 3, 4))
+    said = processes.run([*enter, "iptables", "-w", "-S", "DOCKER-USER"], accept=(0, 1, 2, 3, 4))
     return said.splitlines()
 
 

@@ -28,7 +28,7 @@ from moorage.engines.engine import (
 )
 from moorage.engines.failure import not_built
 from moorage.engines.host.configuration import HostConfiguration
-from moorage.engines.host.record import Stage
+from moorage.engines.host.deployment_directory import Stage
 from moorage.engines.kind import ClusterOptions
 from moorage.engines.kubernetes import self_test
 from moorage.engines.kubernetes.cluster.client import NODES, Cluster, Refused
@@ -42,8 +42,7 @@ from moorage.engines.kubernetes.running.starting import Patience
 from moorage.engines.kubernetes.running.usage import Meter, allocatable_bytes
 from moorage.engines.kubernetes.volumes import ClaimedVolumes
 from moorage.engines.locks import Locks, checked
-from moorage.engines.logs.logs import Logs
-from moorage.engines.logs.reading import LogReading
+from moorage.engines.logs.logs import LogReading, Logs
 from moorage.engines.logs.store import OUT
 from moorage.errors import ClusterUnavailable, IsolationMissing
 from moorage.loop import Keeps

@@ -13,7 +13,7 @@ import threading
 import time
 from pathlib import Path
 
-from moorage.engines.logs import collector, intake, pipes, store
+from moorage.engines.logs import collector, store
 from moorage.process import reap, spawn_detached
 from moorage.threads import in_thread
 
@@ -29,7 +29,7 @@ _BEGIN = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from moorage.engines.logs.collector import main; main()"
 )
-_SOURCES = (collector, intake, pipes, store)
+_SOURCES = (collector, store)
 
 
 class CollectorFailed(OSError):

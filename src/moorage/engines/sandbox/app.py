@@ -4,34 +4,105 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from moorage.engines.engine import AppExit, Incident, IncidentKind, InstanceSpec, Limits
 from moorage.engines.failure import crashed, last_words, not_bound, out_of_memory
-from moorage.engines.host import tool
+from moorage.engines.host import listeners, processes
+from moorage.engines.host.deployment_directory import Stage
 from moorage.engines.host.environment import app_environment
-from moorage.engines.host.kernel.signals import ask_to_end
-from moorage.engines.host.network import socket_proxy
-from moorage.engines.host.network.listeners import (
+from moorage.engines.host.listeners import (
     Listener,
     ListenerTable,
     choose,
     first_listeners,
     opened_table,
 )
-from moorage.engines.host.record import Stage
+from moorage.engines.host.processes import ask_to_end
 from moorage.engines.isolation import bubblewrap
-from moorage.engines.isolation.bubblewrap import parse_child_pid, parse_exit_code
-from moorage.engines.isolation.forwarding import Forwarding, load
+from moorage.engines.isolation.bubblewrap import View, memory_file, parse_child_pid, parse_exit_code
+from moorage.engines.isolation.network import Forwarding, load
 from moorage.engines.isolation.slots import Slot
-from moorage.engines.sandbox.deployment_directory import DeploymentDirectory
-from moorage.engines.sandbox.launch import prepared
-from moorage.engines.sandbox.record import Record
+from moorage.engines.sandbox.deployment_directory import DeploymentDirectory, Record
 from moorage.errors import DeployFailed
+from moorage.planning.plan import Plan
 from moorage.records.deployment import LogKind
 from moorage.threads import in_thread
 from moorage.whole_file import read_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """An argument list, and the descriptors that the process must get."""
+
+    argv: list[str]
+    pass_fds: tuple[int, ...]
+
+
+@contextmanager
+def prepared(
+    directory: DeploymentDirectory,
+    slot: Slot,
+    *,
+    script: str,
+    group: str,
+    environment: Mapping[str, str],
+    plan: Plan,
+    command: str,
+    status: Path | None,
+    data: Path | None = None,
+    downloads: Path | None = None,
+) -> Iterator[Launch]:
+    """Opens everything needed to run `command` in the deployment's sandbox; closes it afterwards.
+
+    `status` is an app's status file; None for a build.
+    """
+    host, disk = directory.host, directory.disk
+    view = View(
+        app=disk.app,
+        home=disk.home,
+        etc=disk.etc,
+        tools=host.tools,
+        build_tmp=disk.tmp if status is None else None,
+        data=data,
+        downloads=downloads,
+        toolchains={
+            name: host.toolchains.path(name, version) for name, version in plan.toolchains.items()
+        },
+    )
+    opened: list[int] = []
+    try:
+        opened.append(seccomp_fd := memory_file("seccomp", host.seccomp))
+        status_fd = None
+        if status is not None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
+            opened.append(status_fd := os.open(status, flags, 0o600))
+        options = bubblewrap.options(
+            view=view,
+            environment=environment,
+            directory=plan.directory,
+            seccomp_fd=seccomp_fd,
+            status_fd=status_fd,
+        )
+        opened.append(args_fd := memory_file("args", bubblewrap.encode_options(options)))
+        identity = bubblewrap.identity_argv(netns=directory.network(slot).path, uid=slot.app_uid)
+        argv = bubblewrap.launch_argv(
+            script,
+            host.cgroups.directories(group),
+            [
+                str(host.oom_score),
+                *identity,
+                *bubblewrap.bwrap_argv(args_fd=args_fd, command=command),
+            ],
+        )
+        yield Launch(argv=argv, pass_fds=tuple(opened))
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
 
 OTHER_PORT_GRACE_SECONDS = 1.0  # how long to prefer the wanted port to a listener on another one
 START_CPU_MILLIS = 1000  # a starting app may use a whole core, even if its limit is lower
@@ -59,7 +130,7 @@ def has_ended(directory: DeploymentDirectory) -> bool:
 def launch(directory: DeploymentDirectory, slot: Slot, spec: InstanceSpec) -> None:
     """Starts the app, detached; blocks for a few milliseconds. Raises OSError."""
     cgroups, traffic = directory.host.cgroups, directory.host.configuration.traffic
-    cgroups.create(directory.proxy_group, socket_proxy.limits(traffic.app_connections))
+    cgroups.create(directory.proxy_group, listeners.limits(traffic.app_connections))
     cgroups.create(directory.app_group, _starting(spec.limits))
     data = _data(directory, slot, spec)
     with (
@@ -76,7 +147,7 @@ def launch(directory: DeploymentDirectory, slot: Slot, spec: InstanceSpec) -> No
             data=data,
         ) as prepared_launch,
     ):
-        tool.detach(
+        processes.detach(
             prepared_launch.argv,
             stdin=subprocess.DEVNULL,
             stdout=pipes.out,
@@ -258,7 +329,7 @@ def _open_proxy(
     directory: DeploymentDirectory, slot: Slot, listener: Listener, connections: int
 ) -> None:
     cgroups = directory.host.cgroups
-    socket_proxy.open_proxy(
+    listeners.open_proxy(
         directory.socket,
         groups=cgroups.directories(directory.proxy_group),
         netns=directory.network(slot).path,

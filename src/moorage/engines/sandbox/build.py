@@ -2,23 +2,82 @@
 
 import asyncio
 from asyncio.subprocess import DEVNULL, Process
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from moorage.engines.disks.layers import layer_for
+from moorage.engines.disks.caches import Layer, layer_for
+from moorage.engines.disks.disk import disk_failure
+from moorage.engines.disks.trees import NotAFile
 from moorage.engines.engine import BuildSpec
 from moorage.engines.failure import build_tail, failed_with, shell_code, shown, timed_out
-from moorage.engines.host import tool
+from moorage.engines.host import processes
 from moorage.engines.host.environment import build_environment
 from moorage.engines.installs import UNCHANGED
 from moorage.engines.isolation import bubblewrap
 from moorage.engines.isolation.slots import Slot
+from moorage.engines.sandbox.app import prepared
 from moorage.engines.sandbox.deployment_directory import DeploymentDirectory
-from moorage.engines.sandbox.launch import prepared
-from moorage.engines.sandbox.provisioning import provision
 from moorage.errors import DeployFailed, FailureCause
 from moorage.records.deployment import LogKind
 from moorage.threads import in_thread, to_its_end
+
+
+async def provision(
+    directory: DeploymentDirectory, slot: Slot, spec: BuildSpec, layer: Layer | None
+) -> bool:
+    """Makes a disk with the source, on top of a layer if there is one, and a network.
+
+    Returns whether the layer makes the install unnecessary. Raises DeployFailed, OSError.
+    """
+    async with _meanwhile(directory.network(slot).create):
+        return await in_thread(_make_disk, directory, slot, spec, layer)
+
+
+async def provision_copy(
+    directory: DeploymentDirectory, slot: Slot, origin: DeploymentDirectory
+) -> None:
+    """Makes a copy of another deployment's disk, and a network. Raises OSError."""
+    async with _meanwhile(directory.network(slot).create):
+        await in_thread(directory.copy_disk, slot, origin)
+
+
+async def reprovision(directory: DeploymentDirectory, slot: Slot) -> None:
+    """Restores what a stop or a reboot has removed from a built deployment. Raises OSError."""
+    async with _meanwhile(partial(directory.connect, slot)):
+        await in_thread(directory.revive, slot)
+
+
+def _make_disk(
+    directory: DeploymentDirectory, slot: Slot, spec: BuildSpec, layer: Layer | None
+) -> bool:
+    try:
+        if layer is not None and layer.fill(directory.disk, slot.app_uid, spec.source):
+            directory.write_etc(slot)
+            return True
+        directory.create_disk(slot, spec.limits.disk_bytes, spec.source)
+    except NotAFile as error:
+        raise DeployFailed(FailureCause.UPLOAD_INVALID, str(error)) from error
+    except OSError as error:
+        raise disk_failure(error, spec.limits.disk_bytes) from error
+    return False
+
+
+@asynccontextmanager
+async def _meanwhile(work: Callable[[], None]) -> AsyncIterator[None]:
+    """Does `work` in a thread during the block, and waits for it at the end."""
+    task = asyncio.create_task(in_thread(work))
+    try:
+        yield
+    finally:
+        await to_its_end(_outcome(task))
+
+
+async def _outcome(task: "asyncio.Task[None]") -> None:
+    await task
+
 
 _NO_SPACE = "the gateway's disk is nearly full, and this build was ended: deploy again later"
 _FULL_BELOW_BYTES = 256 * 1024
@@ -126,7 +185,7 @@ class _Steps:
                 stdout=pipes.out,
                 stderr=pipes.err,
                 pass_fds=launch.pass_fds,
-                env=tool.ENVIRONMENT,
+                env=processes.ENVIRONMENT,
                 cwd="/",
                 start_new_session=True,
             )

@@ -8,26 +8,39 @@ from pathlib import Path
 
 from moorage.address import Address
 from moorage.archive.tree import Tree
-from moorage.engines.disks import copying, leaving, trees
-from moorage.engines.disks.caches import Caches
-from moorage.engines.disks.disk import IMAGE, AppDisk, capacity_bytes, mount_image
-from moorage.engines.disks.downloads import Downloads
-from moorage.engines.disks.growths import Growths
+from moorage.engines.disks import disk, trees
+from moorage.engines.disks.caches import Caches, Downloads
+from moorage.engines.disks.disk import (
+    IMAGE,
+    AppDisk,
+    DiskTemplates,
+    Growths,
+    capacity_bytes,
+    mount_image,
+)
 from moorage.engines.disks.space import Space
-from moorage.engines.disks.templates import DiskTemplates
 from moorage.engines.disks.volume import Volumes
 from moorage.engines.engine import WrittenFiles
 from moorage.engines.failure import not_taken_along
+from moorage.engines.host import deployment_directory
 from moorage.engines.host import deployment_directory as shared
-from moorage.engines.host.kernel.cgroup import APPS, BUILDS, Cgroups
-from moorage.engines.host.record import Stage
-from moorage.engines.host.toolchains import Toolchains
-from moorage.engines.isolation import etc, network, slots
-from moorage.engines.isolation.generation import FilterWatch
+from moorage.engines.host.cgroup import APPS, BUILDS, Cgroups
+from moorage.engines.host.deployment_directory import Stage
+from moorage.engines.host.environment import Toolchains
+from moorage.engines.isolation import bubblewrap, network, slots
+from moorage.engines.isolation.firewall import FilterWatch
 from moorage.engines.isolation.network import Network
 from moorage.engines.isolation.slots import Slot
-from moorage.engines.sandbox.record import Record
 from moorage.records.deployment import LogKind
+
+
+class Record(deployment_directory.Record, frozen=True, kw_only=True):
+    """One deployment."""
+
+    slot: int | None  # None after a failed build, which has released it
+    cpu_millis: int | None = None  # the app's limit after its start
+    port: int | None = None  # of its address, forwarded to its listener; None: a socket proxy
+
 
 _APP_GROUP = f"{APPS}/app-"
 
@@ -136,11 +149,11 @@ class DeploymentDirectory(shared.DeploymentDirectory):
 
     def write_etc(self, slot: Slot) -> None:
         """Writes the app's own files of `/etc`. Raises OSError."""
-        etc.write_etc(self.disk.etc, slot, self.host.servers)
+        bubblewrap.write_etc(self.disk.etc, slot, self.host.servers)
 
     def copy_disk(self, slot: Slot, origin: "DeploymentDirectory") -> None:
         """Copies another deployment's disk and build log. Raises OSError."""
-        copying.copy_disk(origin.disk, self.disk.image, self.host.clock)
+        disk.copy_disk(origin.disk, self.disk.image, self.host.clock)
         self.disk.mount(slot.app_uid)
         self.logs.copy_from(origin.logs, LogKind.BUILD)
 
@@ -148,7 +161,7 @@ class DeploymentDirectory(shared.DeploymentDirectory):
         """Copies the app's files, as `Engine.export_files`. Raises DeployFailed, OSError."""
         with self._shown():
             size = capacity_bytes(self.disk.app)
-            leaving.copy_files(self.disk.app, target, without=without, max_bytes=size)
+            trees.copy_files(self.disk.app, target, without=without, max_bytes=size)
 
     def read_written(self, target: Path, max_bytes: int | None) -> Tree:
         """As `Engine.read_volume` with `written_by`. Raises DeployFailed, OSError."""

@@ -8,27 +8,43 @@ from functools import partial
 from pathlib import Path
 
 from moorage.engines.disks import disk
-from moorage.engines.disks.caches import Caches
-from moorage.engines.disks.downloads import Downloads
+from moorage.engines.disks.caches import Caches, Downloads
+from moorage.engines.disks.disk import DiskTemplates
 from moorage.engines.disks.space import Space
-from moorage.engines.disks.templates import DiskTemplates
 from moorage.engines.engine import Disks, Incident, IncidentKind, Limits
-from moorage.engines.host import tool
+from moorage.engines.host import mounts as kernel
+from moorage.engines.host import probe, processes
+from moorage.engines.host.cgroup import Cgroups, open_groups
 from moorage.engines.host.configuration import HostConfiguration
-from moorage.engines.host.kernel import version as kernel
-from moorage.engines.host.kernel.cgroup import Cgroups
-from moorage.engines.host.kernel.memory import open_groups
-from moorage.engines.host.network import probe
-from moorage.engines.host.record import Stage
-from moorage.engines.host.toolchains import Toolchains
-from moorage.engines.host.trial import EMPTY
-from moorage.engines.incidents import Incidents
-from moorage.engines.isolation import firewall, network, resolver, seccomp, shims
+from moorage.engines.host.deployment_directory import Incidents, Stage
+from moorage.engines.host.environment import Toolchains
+from moorage.engines.host.probe import EMPTY
+from moorage.engines.isolation import bubblewrap, firewall, network, seccomp
 from moorage.engines.isolation.firewall import Policy
-from moorage.engines.isolation.shims import SHIMS
 from moorage.engines.isolation.slots import holds, slot_at
 from moorage.engines.sandbox.deployment_directory import Host
 from moorage.errors import IsolationMissing
+from moorage.planning.python import lockpins
+
+# uv installs Python packages, but plans and people call `pip`.
+_PIP = """\
+#!/bin/sh
+[ "$1" != install ] || [ -d /app/.venv ] || uv venv --quiet /app/.venv || exit
+export VIRTUAL_ENV=/app/.venv
+exec uv pip "$@"
+"""
+# Plans for other tools' lock files call it, with the app's own Python.
+_LOCKPINS = Path(lockpins.__file__).read_text()
+SHIMS = {"pip": _PIP, "pip3": _PIP, "lockpins": _LOCKPINS}
+
+
+def write_shims(directory: Path) -> dict[str, Path]:
+    """Writes the programs into an existing directory; returns their paths by name."""
+    for name, text in SHIMS.items():
+        (directory / name).write_text(text)
+        (directory / name).chmod(0o755)
+    return {name: directory / name for name in SHIMS}
+
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +62,7 @@ def open_host(
         *probe.missing_programs(),
         *probe.missing_diagnosis(),
     ]
-    hierarchy, servers = probe.hierarchy(), resolver.find_servers()
+    hierarchy, servers = probe.hierarchy(), bubblewrap.find_servers()
     oom_score = probe.held_oom_score()
     if hierarchy is None:
         missing.append(probe.missing_hierarchy())
@@ -201,7 +217,7 @@ def _bind_tools(configuration: HostConfiguration) -> None:
     _unbind_tools(configuration)
     directory = configuration.run_dir / "bin"
     directory.mkdir(exist_ok=True, mode=0o711)
-    shims.write(directory)
+    write_shims(directory)
     for name, source in configuration.tools.items():
         (directory / name).touch()
         kernel.mount(source.resolve(strict=True), directory / name, None, kernel.MS_BIND)
@@ -253,7 +269,7 @@ def _load_firewall(host: Host) -> None:
 
 
 def _connected() -> tuple[str, ...]:
-    return firewall.connected_networks(tool.run(["ip", "-json", "-4", "address"]))
+    return firewall.connected_networks(processes.run(["ip", "-json", "-4", "address"]))
 
 
 def _policy(host: Host, connected: tuple[str, ...]) -> Policy:

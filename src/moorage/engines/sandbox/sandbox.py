@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from moorage.archive.tree import Tree
+from moorage.clock import Clock
 from moorage.engines.disks.caches import Caches
 from moorage.engines.disks.disk import NO_SPACE, disk_failure
 from moorage.engines.disks.volume import Volumes, VolumesHere
@@ -21,16 +22,17 @@ from moorage.engines.engine import (
     Usage,
     WrittenFiles,
 )
+from moorage.engines.host.cgroup import APPS
 from moorage.engines.host.configuration import HostConfiguration
-from moorage.engines.host.kernel.cgroup import APPS
+from moorage.engines.host.deployment_directory import Stage
+from moorage.engines.host.listeners import Listener
 from moorage.engines.host.local import LocalEngine, repeat, require_built
-from moorage.engines.host.network.listeners import Listener
-from moorage.engines.host.record import Stage
-from moorage.engines.host.trial import trial
-from moorage.engines.isolation import firewall, forwarding, slots
+from moorage.engines.host.probe import trial
+from moorage.engines.isolation import firewall, network, slots
 from moorage.engines.isolation.slots import Slot
 from moorage.engines.sandbox import app, build
-from moorage.engines.sandbox.deployment_directory import DeploymentDirectory, Host, app_of
+from moorage.engines.sandbox.build import provision_copy, reprovision
+from moorage.engines.sandbox.deployment_directory import DeploymentDirectory, Host, Record, app_of
 from moorage.engines.sandbox.host import (
     TRIAL_LIMITS,
     close_host,
@@ -38,12 +40,48 @@ from moorage.engines.sandbox.host import (
     measure_disks,
     open_host,
 )
-from moorage.engines.sandbox.provisioning import provision_copy, reprovision
-from moorage.engines.sandbox.recent import RecentInstances
-from moorage.engines.sandbox.record import Record
 from moorage.errors import DeployFailed, FailureCause, IsolationMissing
 from moorage.records.deployment import LogKind
 from moorage.threads import in_thread
+
+_MIN_SECONDS, _MAX_SECONDS = 3.0, 20.0
+_LOOKS_A_SECOND = 3  # 0.2 ms of processor time each
+
+
+class RecentInstances:
+    """Takes an app with a process for listening for some seconds; the fewer apps, the fewer.
+
+    What is found by looking again is an app that runs on, but listens no more, or has lost its
+    network.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seen: dict[str, tuple[float, Instance]] = {}  # monotonic seconds
+
+    def instance(self, deployment_id: str) -> Instance | None:
+        """Returns an app that was seen so recently that it need not be looked at again."""
+        seen = self._seen.get(deployment_id)
+        if seen is None or seen[0] + self._valid_seconds() <= self._clock.monotonic_seconds():
+            return None
+        return seen[1]
+
+    def note(self, instance: Instance) -> None:
+        """Records that an app runs and listens now."""
+        self._seen[instance.deployment_id] = (self._clock.monotonic_seconds(), instance)
+
+    def forget(self, deployment_id: str) -> None:
+        """Forgets an app: it is looked at the next time."""
+        self._seen.pop(deployment_id, None)
+
+    def forget_others(self, keep: Collection[str]) -> None:
+        """Forgets all apps but those in `keep`."""
+        for deployment_id in self._seen.keys() - set(keep):
+            self.forget(deployment_id)
+
+    def _valid_seconds(self) -> float:
+        return min(_MAX_SECONDS, max(_MIN_SECONDS, len(self._seen) / _LOOKS_A_SECOND))
+
 
 SUBNET = "10.201.0.0/16"
 DOWNLOADS_BYTES = 4096 * 1024 * 1024
@@ -85,7 +123,7 @@ class Sandbox(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
             clock=configuration.clock,
         )
         self._settled: set[str] = set()
-        self._ports = forwarding.Ports()
+        self._ports = network.Ports()
         self._recent = RecentInstances(configuration.clock)
 
     @property
@@ -238,7 +276,7 @@ class Sandbox(VolumesHere, LocalEngine[Host, DeploymentDirectory]):
                 raise disk_failure(error, spec.limits.disk_bytes) from error
             self._exits.watch(directory.deployment_id, directory.status_file)
         listener = await app.wait_listening(directory, slot, spec, timeout_seconds=timeout_seconds)
-        reached_at = port if forwarding.reaches(listener) else None
+        reached_at = port if network.reaches(listener) else None
         record = _started(directory, slot, spec, listener=listener, port=reached_at)
         await in_thread(app.open_address, directory, slot, record)
         await in_thread(directory.write, record)

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from moorage.engines.engine import AppExit, InstanceSpec
-from moorage.engines.host.record import Stage
+from moorage.engines.host.deployment_directory import Stage
 from moorage.engines.kubernetes.cluster.client import Refused
 from moorage.engines.kubernetes.cluster.pods import Pod
 from moorage.engines.kubernetes.running.app import wait_ready

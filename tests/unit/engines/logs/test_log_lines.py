@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from moorage.engines.logs.intake import (
+from moorage.engines.logs.collector import (
     BURST_BYTES,
     HELD_BYTES,
     RATE_BYTES,

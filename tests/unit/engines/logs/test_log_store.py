@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage.engines.engine import LogLine
-from moorage.engines.logs.reader import PAGE_BYTES, read_log
+from moorage.engines.logs.logs import PAGE_BYTES, read_log
 from moorage.engines.logs.store import ERR, GATEWAY, OUT, append, segments
 from moorage.records.deployment import LogStream
 

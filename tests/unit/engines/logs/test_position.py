@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from moorage.engines.logs.position import Fresh, Position, parse_ns, to_second
+from moorage.engines.logs.logs import Fresh, Position, parse_ns, to_second
 
 SECOND = 1_000_000_000
 

@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 
 from moorage.clock import SystemClock
 from moorage.content.directory import DirectoryStore
-from moorage.engines.logs import pieces
-from moorage.engines.logs.copies import LogCopies
-from moorage.engines.logs.pieces import PIECE_BYTES, Piece
-from moorage.engines.logs.shared import SharedLogs
+from moorage.engines.logs import shared
+from moorage.engines.logs.shared import PIECE_BYTES, LogCopies, Piece, SharedLogs
 from moorage.engines.logs.store import OUT
 from moorage.errors import ContentUnavailable
 from moorage.records.deployment import LogKind
@@ -227,7 +225,7 @@ class HalfAStore(DirectoryStore):
     """A content store that fails at the second piece of a log."""
 
     async def get(self, key: str, target: Path) -> None:
-        if key == pieces.piece_key("half", RUNTIME, 6):
+        if key == shared.piece_key("half", RUNTIME, 6):
             raise ContentUnavailable
         await super().get(key, target)
 
@@ -238,7 +236,7 @@ async def test_copy_that_failed_halfway_makes_room_as_well(
     clock, directory = MovableClock(), tmp_path / "copied"
     for name, sizes in (("half", (6, 6)), ("first", (6,)), ("second", (6,))):
         for number, size in enumerate(sizes):
-            path = gateways.content / pieces.piece_key(name, RUNTIME, 6 * number)
+            path = gateways.content / shared.piece_key(name, RUNTIME, 6 * number)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"x" * (size - 1) + b"\n")
     copies = LogCopies(HalfAStore(gateways.content), directory, clock=clock, max_bytes=12)
@@ -269,13 +267,13 @@ def test_pieces_always_make_up_the_log_and_large_ones_are_put_once(
         for size in growth:
             segments[-1] = Piece(position, segments[-1].size + size)
             there = [it for it in segments if it.size]
-            wanted = pieces.changes(there, [Piece(*it) for it in sorted(stored.items())])
+            wanted = shared.changes(there, [Piece(*it) for it in sorted(stored.items())])
             for put in wanted.puts:
                 stored[put.position] = put.end - put.position
                 puts.setdefault(put.position, []).append(stored[put.position])
             for gone in wanted.removed:
                 del stored[gone]
-            whole = pieces.unbroken(Piece(*it) for it in stored.items())
+            whole = shared.unbroken(Piece(*it) for it in stored.items())
             assert len(whole) == len(stored)
             assert not there or (whole[0].position, whole[-1].end) == (
                 there[0].position,
@@ -289,5 +287,5 @@ def test_pieces_always_make_up_the_log_and_large_ones_are_put_once(
 
 def test_pieces_before_a_gap_are_not_read() -> None:
     found = [Piece(0, 10), Piece(20, 10), Piece(30, 5)]
-    assert pieces.unbroken(found) == [Piece(20, 10), Piece(30, 5)]
-    assert pieces.unbroken([]) == []
+    assert shared.unbroken(found) == [Piece(20, 10), Piece(30, 5)]
+    assert shared.unbroken([]) == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.engines.host.kernel.exit_watcher import ExitWatcher
+from moorage.engines.host.processes import ExitWatcher
 
 
 @pytest.fixture

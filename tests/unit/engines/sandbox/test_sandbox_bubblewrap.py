@@ -6,9 +6,8 @@ import msgspec
 import pytest
 
 from moorage.engines.host.environment import app_environment, build_environment
-from moorage.engines.host.network.listeners import Listener
-from moorage.engines.host.network.socket_proxy import limits as door_limits
-from moorage.engines.host.network.socket_proxy import proxy_argv
+from moorage.engines.host.listeners import Listener, proxy_argv
+from moorage.engines.host.listeners import limits as door_limits
 from moorage.engines.isolation import bubblewrap
 from moorage.engines.isolation.bubblewrap import (
     ATTACHED,

@@ -6,8 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from moorage.engines.disks.caches import Caches
-from moorage.engines.disks.layers import layer_key
+from moorage.engines.disks.caches import Caches, layer_key
 from moorage.engines.engine import BuildSpec, Limits
 from moorage.planning.plan import Plan, Stack
 from support.gateway.clock import MovableClock

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from moorage.engines.engine import Limits, Usage
-from moorage.engines.host.kernel.cgroup import (
+from moorage.engines.host.cgroup import (
     Cgroups,
     Hierarchy,
     find_hierarchy,

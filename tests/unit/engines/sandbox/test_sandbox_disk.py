@@ -8,10 +8,10 @@ import pytest
 
 from moorage.engines.disks.disk import mkfs_argv
 from moorage.engines.disks.trees import NotAFile, copy_tree, remove_below, subtract_tree
-from moorage.engines.host.network.listeners import Listener
-from moorage.engines.host.record import Stage
+from moorage.engines.host.deployment_directory import Stage
+from moorage.engines.host.listeners import Listener
 from moorage.engines.isolation.bubblewrap import parse_child_pid, parse_exit_code
-from moorage.engines.sandbox.record import Record
+from moorage.engines.sandbox.deployment_directory import Record
 
 UID = os.geteuid()
 

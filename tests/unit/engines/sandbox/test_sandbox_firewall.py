@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from moorage.engines.connection_limits import ConnectionLimits
+from moorage.engines.host.configuration import ConnectionLimits
 from moorage.engines.isolation.firewall import (
     NOT_PUBLIC,
     Policy,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from moorage.engines.host.network.listeners import Listener
-from moorage.engines.isolation.forwarding import Forwarding, Ports, reaches, ruleset
+from moorage.engines.host.listeners import Listener
+from moorage.engines.isolation.network import Forwarding, Ports, reaches, ruleset
 
 LOOPBACK = Listener("127.0.0.1", 3000, loopback_only=True)
 

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from moorage.engines.host.network.listeners import (
+from moorage.engines.host.listeners import (
     Listener,
     choose,
     parse_message,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorage.engines.host.kernel.memory import Division, Shares, divide, smaller_limit
+from moorage.engines.host.cgroup import Division, Shares, divide, smaller_limit
 
 GIB = 1 << 30
 MEMINFO = "MemTotal:       24683700 kB\nMemFree:        22818000 kB\n"

@@ -2,9 +2,8 @@
 
 import pytest
 
-from moorage.engines.isolation.etc import NAMES, etc_files
+from moorage.engines.isolation.bubblewrap import NAMES, etc_files, parse_servers, resolv_conf
 from moorage.engines.isolation.network import host_batch, inner_batch, network_of
-from moorage.engines.isolation.resolver import parse_servers, resolv_conf
 from moorage.engines.isolation.slots import NoSlotFree, slot_at
 
 SUBNET = "10.201.0.0/16"

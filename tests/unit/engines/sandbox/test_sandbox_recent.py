@@ -4,7 +4,7 @@ import pytest
 
 from moorage.address import Address
 from moorage.engines.engine import Instance
-from moorage.engines.sandbox.recent import RecentInstances
+from moorage.engines.sandbox.sandbox import RecentInstances
 from support.gateway.clock import MovableClock
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from moorage.engines.engine import AppExit, Instance, InstanceSpec
-from moorage.engines.host.record import Stage
+from moorage.engines.host.deployment_directory import Stage
 from moorage.engines.images.recipe import environment
 from moorage.engines.kubernetes.cluster.client import (
     CONFLICT,

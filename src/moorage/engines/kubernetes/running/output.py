@@ -19,8 +19,8 @@ from moorage.clock import Clock
 from moorage.engines.kubernetes.cluster.client import LOG_LINE_BYTES, NotFound, Refused, batches
 from moorage.engines.kubernetes.cluster.pods import Pod
 from moorage.engines.kubernetes.objects.app import CONTAINER
-from moorage.engines.logs.intake import Budget, Entry, Intake
-from moorage.engines.logs.position import Fresh, Position, parse_ns, to_second
+from moorage.engines.logs.collector import Budget, Entry, Intake
+from moorage.engines.logs.logs import Fresh, Position, parse_ns, to_second
 from moorage.engines.logs.shared import SharedLogs
 from moorage.engines.logs.store import OUT
 from moorage.errors import ClusterUnavailable, ContentUnavailable

@@ -9,7 +9,7 @@ from typing import Self
 import msgspec
 
 from moorage.engines.engine import AppExit
-from moorage.engines.host.record import Stage
+from moorage.engines.host.deployment_directory import Stage
 from moorage.engines.kubernetes.objects.labels import (
     DEPLOYMENT_LABEL,
     INSTANCE_LABEL,

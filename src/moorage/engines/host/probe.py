@@ -1,15 +1,22 @@
-"""Finds what the machine lacks for isolating apps, with the commands that fix it."""
+"""What the machine lacks to isolate apps, and a trial that shows that it does."""
 
 import ipaddress
 import os
 import platform
+import uuid
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
-from moorage.engines.host import tool
-from moorage.engines.host.kernel.cgroup import CONTROLLERS, Hierarchy, find_hierarchy
-from moorage.engines.host.network import socket_proxy
-from moorage.engines.host.network.listeners import first_listeners
+from moorage.engines.engine import BuildSpec, Limits
+from moorage.engines.host import listeners, processes
+from moorage.engines.host.cgroup import CONTROLLERS, Hierarchy, find_hierarchy
+from moorage.engines.host.deployment_directory import DeploymentDirectory, Host
+from moorage.engines.host.listeners import first_listeners
 from moorage.engines.isolation import seccomp
+from moorage.errors import DeployFailed, IsolationMissing
+from moorage.planning.plan import Plan, Stack
+from moorage.threads import in_thread
 
 # From a program to its package in Debian and Ubuntu.
 PROGRAMS = {
@@ -51,8 +58,8 @@ MISSING_OOM_SCORE = (
 
 def missing_programs() -> list[str]:
     """Returns a sentence if programs are missing, with the command that installs them."""
-    packages = {package for name, package in PROGRAMS.items() if not tool.found(name)}
-    if not os.access(socket_proxy.PROXY, os.X_OK):
+    packages = {package for name, package in PROGRAMS.items() if not processes.found(name)}
+    if not os.access(listeners.PROXY, os.X_OK):
         packages.add("systemd")
     if not packages:
         return []
@@ -83,7 +90,7 @@ def held_oom_score() -> int | None:
     get 0. If the gateway's own score is below 0, they could lower even that.
     """
     for score in (_EXPENDABLE_SCORE, 0):
-        said = tool.run(
+        said = processes.run(
             ["/bin/sh", "-c", _LOWER_OOM_SCORE, "sh", str(score), _NOBODY], accept=(0, 1, 2, 127)
         )
         if said.strip() == str(score):
@@ -152,3 +159,33 @@ def _reads(path: Path) -> str | None:
         return path.read_text().strip()
     except OSError:
         return None
+
+
+EMPTY = "empty"  # the directory that is built, in the run directory
+_PLAN = Plan(
+    stack=Stack.CUSTOM, directory="", install=None, build="/bin/true", start="/bin/true",
+    port=1, build_env={}, run_env={}, because=(),
+)  # fmt: skip
+
+D = TypeVar("D", bound=DeploymentDirectory)
+
+
+async def trial(
+    host: Host[D], make: Callable[[D, BuildSpec], Awaitable[None]], limits: Limits
+) -> None:
+    """Builds the trial deployment with `make`, and removes it. Raises IsolationMissing."""
+    directory = host.directory(f"trial-{uuid.uuid4().hex[:8]}")
+    spec = BuildSpec(
+        deployment_id=directory.deployment_id, source=host.run_dir / EMPTY, plan=_PLAN,
+        limits=limits, timeout_seconds=20,
+    )  # fmt: skip
+    try:
+        await make(directory, spec)
+    except OSError as error:
+        raise IsolationMissing((f"a trial run failed: {error}",)) from error
+    except DeployFailed as failed:
+        said = failed.log_tail.strip() or failed.reason
+        problem = f"a trial run failed: {said}"
+        raise IsolationMissing((problem, *likely_causes())) from failed
+    finally:
+        await in_thread(directory.remove)

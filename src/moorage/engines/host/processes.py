@@ -1,16 +1,40 @@
-"""Learns from the kernel which apps have ended, without polling.
-
-bwrap keeps an app's status file open until the app's command has ended, and the kernel reports when
-a file that was open for writing is closed (inotify(7)). One descriptor serves all apps.
-"""
+"""Programs of the machine: run, asked to end, and watched until they end."""
 
 import asyncio
 import ctypes
 import logging
 import os
+import signal
 import struct
-from collections.abc import Callable, Iterator
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+_WRAPPERS = frozenset({"sh", "bash", "dash", "bwrap", "docker-init", "tini"})
+
+
+def ask_to_end(pids: list[int]) -> None:
+    """Sends SIGTERM to an app's processes, but to shells only if there is nothing else.
+
+    A shell would end at once, and its program be killed with it.
+    """
+    for pid in _targets(pids):
+        try:
+            os.kill(pid, signal.SIGTERM)
+        except ProcessLookupError:
+            continue
+
+
+def _targets(pids: list[int]) -> list[int]:
+    names = {}
+    for pid in pids:
+        try:
+            # An app may name its processes with any bytes, which the kernel cuts anywhere.
+            names[pid] = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return [pid for pid, name in names.items() if name not in _WRAPPERS] or list(names)
+
 
 _IN_CLOSE_WRITE, _IN_IGNORED = 0x8, 0x8000
 _EVENT = struct.Struct("=iIII")  # struct inotify_event: watch, mask, cookie, length of a name
@@ -105,3 +129,79 @@ def _checked(result: int) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return result
+
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ENVIRONMENT = {"PATH": PATH, "LC_ALL": "C"}
+_TIMEOUT_SECONDS = 60
+
+
+class ToolFailed(OSError):
+    """A program of the machine failed; `argv` and `output` say which and why."""
+
+    def __init__(self, argv: Sequence[str], code: int, output: str) -> None:
+        super().__init__(f"`{' '.join(argv)}` failed with exit code {code}: {output.strip()}")
+        self.argv = tuple(argv)
+        self.output = output
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    stdin: str = "",
+    accept: tuple[int, ...] = (0,),
+    pass_fds: Sequence[int] = (),
+) -> str:
+    """Returns what `argv` prints on stdout; blocks. Raises ToolFailed, FileNotFoundError."""
+    done = _run(argv, stdin, pass_fds)
+    if done.returncode not in accept:
+        raise ToolFailed(argv, done.returncode, done.stderr or done.stdout)
+    return done.stdout
+
+
+def run_leniently(argv: Sequence[str], *, stdin: str = "") -> str:
+    """Returns what `argv` prints on stderr, and ignores its exit code; blocks."""
+    return _run(argv, stdin).stderr
+
+
+def detach(
+    argv: Sequence[str], *, stdin: int, stdout: int, stderr: int, pass_fds: Sequence[int] = ()
+) -> None:
+    """Runs a launcher, which starts a detached process, with these descriptors.
+
+    Returns when the launcher has ended. Raises ToolFailed.
+    """
+    done = subprocess.run(
+        argv,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        pass_fds=pass_fds,
+        check=False,
+        env=ENVIRONMENT,
+        cwd="/",
+        timeout=_TIMEOUT_SECONDS,
+    )
+    if done.returncode != 0:
+        raise ToolFailed(argv, done.returncode, "")
+
+
+def _run(
+    argv: Sequence[str], stdin: str, pass_fds: Sequence[int] = ()
+) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        argv,
+        pass_fds=pass_fds,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=ENVIRONMENT,
+        cwd="/",
+        timeout=_TIMEOUT_SECONDS,
+    )
+
+
+def found(name: str) -> bool:
+    """Returns whether a program is installed in the machine's own directories."""
+    return any(os.access(f"{directory}/{name}", os.X_OK) for directory in PATH.split(":"))

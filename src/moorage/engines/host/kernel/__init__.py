@@ -1,1 +1,0 @@
-"""What the kernel tells and limits: control groups, memory, signals, ends of processes."""
