@@ -1,4 +1,4 @@
-"""Links to pages: for people whose wallet's key is elsewhere, mostly with their agent."""
+"""Tokens in place of a signature: links to pages for people, and manage tokens of projects."""
 
 import hashlib
 import re

@@ -32,7 +32,7 @@ from moorage.deploy.services import DeployServices
 from moorage.errors import ConfigurationInvalid
 from moorage.events.services import EventServices
 from moorage.gateway.data_directory import NONCES, SPOOL, gateway_id, open_vault, seal_anew
-from moorage.gateway.duplicate_gateway_check import Lookout
+from moorage.gateway.duplicate_gateway_check import DuplicateGatewayCheck
 from moorage.gateway.engine_choice import has_several_proxies
 from moorage.gateway.leadership import (
     SAY_SECONDS,
@@ -88,7 +88,7 @@ class Rooms:
     sessions: Sessions
     certificates: CertificateServices | None  # None without TLS
     leadership: Leadership | None  # None where there is one gateway
-    lookout: Lookout | None  # None where its chains are its own
+    duplicates: DuplicateGatewayCheck | None  # None where its chains are its own
 
     @cached_property
     def signing(self) -> Signing:
@@ -251,7 +251,7 @@ async def open_rooms(
     chains: Mapping[str, Chain],
     pay_to: str,
     leadership: Leadership | None,
-    lookout: Lookout | None,
+    duplicates: DuplicateGatewayCheck | None,
 ) -> Rooms:
     """Opens every room. Raises ConfigurationInvalid and InvalidField."""
     payee = Payee(
@@ -296,7 +296,7 @@ async def open_rooms(
         prices=price_list(settings),
         size=app_size(settings),
         proxies=TrustedProxies(trusted_proxies(settings), clock=core.clock),
-        presence=None if lookout is None else lookout.shown,
+        presence=None if duplicates is None else duplicates.shown,
     )
     return Rooms(
         core=core,
@@ -312,7 +312,7 @@ async def open_rooms(
         sessions=Sessions(db=core.db, clock=core.clock),
         certificates=secured,
         leadership=leadership,
-        lookout=lookout,
+        duplicates=duplicates,
     )
 
 

@@ -1,7 +1,8 @@
-"""Compares the settings with those of the last start: records changes, refuses what loses money.
+"""Which chains and address the settings name, and what changed since the last start.
 
 An operator changes a file; what that does to money that was paid and to addresses that were given
-out is decided here, before anything serves.
+out is decided here, before anything serves: changes are recorded, and refused where they would lose
+money.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The data directory: private to its owner, and for one kind of gateway."""
+"""The data directory: private to its owner, for one gateway, with the keys of its secrets."""
 
 import contextlib
 import os

@@ -1,10 +1,14 @@
-"""Who answers at this gateway's public address: this gateway, or one that it must not run beside.
+"""Keeps a gateway from running beside another that takes the same payments with books of its own.
 
-A gateway that was restored or copied has books of its own, and credits what the one that it was
-copied from credits. `takers` keeps such two of one machine apart. Those of two machines have no
-more in common than an address that visitors are led to, so each gateway asks there who answers:
-at its start, where it gives way to another that takes the same payments, and each minute, when it
-says so. Who cannot be asked is not known, and stops nothing.
+A gateway that was restored or copied credits what the one that it was copied from credits. Two of
+one machine lock each address on a chain in one file. Two of different machines have only an address
+in common to which visitors are routed, so each gateway asks there which gateway answers: at its
+start, where it ends if another takes the same payments, and each minute, when it logs that. If
+nobody can be asked, that is not known, and stops nothing.
+
+`GET /health` answers the question in a header: with a random id of this run; a random value in the
+database, which all gateways on it see, and no copy has, as each start writes another; and a mark of
+each address that the gateway takes payments to or sends from.
 """
 
 import asyncio
@@ -356,7 +360,7 @@ class Ask(Protocol):
         ...
 
 
-class Lookout:
+class DuplicateGatewayCheck:
     """What one gateway shows at its public address, and who it finds there."""
 
     def __init__(
@@ -403,7 +407,7 @@ class Lookout:
         """Returns the header that tells this gateway from others; "" before it has entered."""
         return "" if self._own is None else await self._own.shown()
 
-    async def look(self) -> None:
+    async def poll(self) -> None:
         """Asks who answers at the public address; logs when that changes."""
         if self._own is None or not is_public(self._url):
             return

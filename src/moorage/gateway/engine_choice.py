@@ -1,4 +1,4 @@
-"""Makes the engine that builds and runs apps, from settings."""
+"""The engine that builds and runs apps, made from settings; which deployments each one has."""
 
 import hashlib
 from collections import Counter

@@ -1,8 +1,8 @@
-"""Leadership: which of several gateways runs the apps.
+"""Leadership: which of several gateways runs the apps, and which others run beside it.
 
-It is the one that has the leader's lease in the database. Of those that share a data directory it
-also holds a file's lock, which the kernel releases when a process ends: so the next one follows
-within a second.
+The leader has the leader's lease in the database. Of those that share a data directory it also
+holds a file's lock, which the kernel releases when a process ends: so the next one follows within a
+second. All that run on one database must have the same keys.
 """
 
 import asyncio

@@ -151,7 +151,7 @@ def checks_of(rooms: Rooms) -> dict[str, Check]:
         "disk": rooms.deploy.capacity.check,
         "loops": rooms.core.ticks.check,
         **({} if rooms.leadership is None else {"keeper": rooms.leadership.check}),
-        **({} if rooms.lookout is None else {"address": rooms.lookout.check}),
+        **({} if rooms.duplicates is None else {"address": rooms.duplicates.check}),
         **chains,
         **{
             it.duty: _held_check(it.duty, it.check, rooms.core.leases)

@@ -1,4 +1,4 @@
-"""Opens what apps run on, from settings: the engine, the proxy, the routes between them."""
+"""Opens what apps run on, from settings: engine, toolchains, proxy, and the routes between them."""
 
 import contextlib
 import hashlib

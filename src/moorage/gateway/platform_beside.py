@@ -1,4 +1,4 @@
-"""What a gateway opens of the apps' machine while another of its gateways runs the apps."""
+"""What a gateway opens of the apps and their machine while another gateway runs the apps."""
 
 import asyncio
 from collections.abc import Collection

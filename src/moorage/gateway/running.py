@@ -1,4 +1,7 @@
-"""Runs a gateway: opens its parts in the order of their dependencies, and closes them again."""
+"""Runs a gateway: opens its parts in the order of their dependencies, and closes them again.
+
+SIGINT and SIGTERM end it, SIGHUP reads the settings again.
+"""
 
 import asyncio
 import gc
@@ -36,7 +39,11 @@ from moorage.gateway.assembly import (
 )
 from moorage.gateway.configuration import record_changes, take_configuration
 from moorage.gateway.data_directory import open_data_directory
-from moorage.gateway.duplicate_gateway_check import Lookout, hold_addresses, taken_addresses
+from moorage.gateway.duplicate_gateway_check import (
+    DuplicateGatewayCheck,
+    hold_addresses,
+    taken_addresses,
+)
 from moorage.gateway.engine_choice import has_several_proxies, settle_engines
 from moorage.gateway.leadership import (
     Leadership,
@@ -209,14 +216,14 @@ async def run_gateway(
     audit: Sequence[str] = (),
     reload: Reload | None = None,
     open_pages: OpenOperatorPages | None = None,
-    lookout: Lookout | None = None,
+    duplicates: DuplicateGatewayCheck | None = None,
 ) -> None:
     """Runs a gateway until `stop` is set. `settings.data_dir` must be absolute.
 
     `open_platform` opens what apps run on, `open_beside` what a gateway knows of it while another
     one keeps the apps; `speed` divides the pauses of periodic work; `audit` is the command that
     audits the books each day, empty for none; `reload` reads the settings again; `open_pages`
-    opens the operator's pages; `lookout` keeps it apart from gateways that take its payments.
+    opens the operator's pages; `duplicates` keeps it apart from gateways that take its payments.
     With `stop_apps` nothing is left running; without it, apps and proxy run on until the next
     start. Raises what a part raises when it can't be opened.
     """
@@ -235,7 +242,7 @@ async def run_gateway(
         audit=audit,
         reload=reload,
         open_pages=open_pages,
-        lookout=lookout,
+        duplicates=duplicates,
     )
     async with AsyncExitStack() as stack:
         await in_thread(open_data_directory, data_dir, purpose, settings.database_url)
@@ -284,7 +291,7 @@ class _Run:
     audit: Sequence[str]
     reload: Reload | None
     open_pages: OpenOperatorPages | None
-    lookout: Lookout | None  # None where its chains are its own
+    duplicates: DuplicateGatewayCheck | None  # None where its chains are its own
     leadership: Leadership | None = None  # of several gateways
 
     async def serve(
@@ -305,10 +312,10 @@ class _Run:
             core = await open_core(
                 stack, settings, self.clock, purpose=self.purpose, speed=self.speed
             )
-            if self.lookout is not None:
+            if self.duplicates is not None:
                 addresses = await taken_addresses(settings, core.db, pay_to=self.pay_to)
                 await hold_addresses(stack, settings, core.db, addresses=addresses)
-                await self.lookout.enter(core.db, addresses)
+                await self.duplicates.enter(core.db, addresses)
             settings = await take_configuration(core.db, settings, clock=self.clock)
             nonces = await open_shared(core) if nonces is None else nonces
             opening = Opening(
@@ -330,7 +337,7 @@ class _Run:
                 chains=self.chains,
                 pay_to=self.pay_to,
                 leadership=self.leadership,
-                lookout=self.lookout,
+                duplicates=self.duplicates,
             )
             if not await done_before(stop, _catch_up(rooms)):
                 return

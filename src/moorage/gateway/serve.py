@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from moorage.clock import SystemClock
 from moorage.gateway.configuration import receiving_address, serving_chains
-from moorage.gateway.duplicate_gateway_check import Lookout
+from moorage.gateway.duplicate_gateway_check import DuplicateGatewayCheck
 from moorage.gateway.operator_port import OpenOperatorPages
 from moorage.gateway.running import GatewayAddresses, Reload, run_gateway, stop_on_signals
 from moorage.settings import Settings
@@ -43,5 +43,7 @@ async def run_serve(
         audit=audit,
         reload=reload,
         open_pages=open_pages,
-        lookout=Lookout(settings, clock=SystemClock(), beside_another=beside_another),
+        duplicates=DuplicateGatewayCheck(
+            settings, clock=SystemClock(), beside_another=beside_another
+        ),
     )

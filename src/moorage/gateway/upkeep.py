@@ -1,4 +1,4 @@
-"""What a gateway does for its operator: it looks at itself, and audits its books each day."""
+"""What a gateway does for its operator: checks, daily audits, a log of events."""
 
 import asyncio
 from collections.abc import Sequence
@@ -114,8 +114,8 @@ def loops_of_upkeep(rooms: Rooms, *, audit: Sequence[str]) -> tuple[Loop, ...]:
             *loops,
             Loop("authority", every_seconds=often, tick=ask, at_once=True, scope=scope),
         )
-    if rooms.lookout is not None:
-        see, often = rooms.lookout.look, CHECK_SECONDS
+    if rooms.duplicates is not None:
+        see, often = rooms.duplicates.poll, CHECK_SECONDS
         loops = (*loops, Loop("address", every_seconds=often, tick=see, at_once=True, scope=scope))
     if not audit:
         return loops

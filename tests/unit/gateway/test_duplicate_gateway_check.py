@@ -18,7 +18,7 @@ from moorage.gateway.configuration import take_configuration
 from moorage.gateway.duplicate_gateway_check import (
     STALE_SECONDS,
     Asked,
-    Lookout,
+    DuplicateGatewayCheck,
     OwnPresence,
     Presence,
     ask,
@@ -42,7 +42,7 @@ class Net:
     """Which gateways answer at which URL."""
 
     def __init__(self) -> None:
-        self.at: dict[str, list[Lookout]] = {}
+        self.at: dict[str, list[DuplicateGatewayCheck]] = {}
         self.asked: list[str] = []
 
     async def ask(self, url: str, roots: Collection[Path], *, elsewhere: bool) -> Asked:
@@ -51,9 +51,11 @@ class Net:
         found = tuple(each for each in shown if each is not None)
         return Asked(found, "" if found else "connection refused")
 
-    def gateway(self, clock: MovableClock, **given: Any) -> Lookout:
+    def gateway(self, clock: MovableClock, **given: Any) -> DuplicateGatewayCheck:
         own = {name: given.pop(name) for name in ("public_url",) if name in given}
-        return Lookout(settings(**own), clock=clock, ask=self.ask, again_seconds=0, **given)
+        return DuplicateGatewayCheck(
+            settings(**own), clock=clock, ask=self.ask, again_seconds=0, **given
+        )
 
 
 @pytest.fixture
@@ -73,16 +75,16 @@ def copy(db: Database, db_path: Path, tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-async def old(db: Database, net: Net, clock: MovableClock) -> Lookout:
+async def old(db: Database, net: Net, clock: MovableClock) -> DuplicateGatewayCheck:
     """A gateway that answers at the public address."""
-    lookout = net.gateway(clock)
-    await lookout.enter(db, [OURS])
-    net.at[URL] = [lookout]
-    return lookout
+    duplicates = net.gateway(clock)
+    await duplicates.enter(db, [OURS])
+    net.at[URL] = [duplicates]
+    return duplicates
 
 
 async def test_copy_of_the_books_is_refused_while_the_one_it_was_made_of_answers(
-    old: Lookout, copy: Database, net: Net, clock: MovableClock
+    old: DuplicateGatewayCheck, copy: Database, net: Net, clock: MovableClock
 ) -> None:
     with pytest.raises(AlreadyRunning, match="beside-another"):
         await net.gateway(clock).enter(copy, [OURS, THEIRS])
@@ -91,9 +93,9 @@ async def test_copy_of_the_books_is_refused_while_the_one_it_was_made_of_answers
 async def test_copy_under_another_address_is_refused_while_one_answers_at_the_old(
     db: Database, copy: Database, net: Net, clock: MovableClock
 ) -> None:
-    lookout = net.gateway(clock, public_url=OLD_URL)
-    await lookout.enter(db, [OURS])
-    net.at[OLD_URL] = [lookout]
+    duplicates = net.gateway(clock, public_url=OLD_URL)
+    await duplicates.enter(db, [OURS])
+    net.at[OLD_URL] = [duplicates]
     await take_configuration(copy, settings(public_url=OLD_URL), clock=clock)  # as it was saved
     with pytest.raises(AlreadyRunning, match=OLD_URL):
         await net.gateway(clock).enter(copy, [OURS])
@@ -110,13 +112,13 @@ async def test_addresses_of_now_and_before_are_asked_at_once(
         await both.wait()  # one after the other would wait for ever
         return Asked((), "no answer")
 
-    lookout = Lookout(settings(), clock=clock, ask=silent)
+    duplicates = DuplicateGatewayCheck(settings(), clock=clock, ask=silent)
     async with asyncio.timeout(60):
-        await lookout.enter(db, [OURS])
+        await duplicates.enter(db, [OURS])
 
 
 async def test_operator_who_knows_better_starts_a_copy(
-    old: Lookout, copy: Database, net: Net, clock: MovableClock
+    old: DuplicateGatewayCheck, copy: Database, net: Net, clock: MovableClock
 ) -> None:
     with capture_logs() as logs:
         await net.gateway(clock, beside_another=True).enter(copy, [OURS])
@@ -124,7 +126,7 @@ async def test_operator_who_knows_better_starts_a_copy(
 
 
 async def test_gateway_with_addresses_of_its_own_starts_and_says_who_answers(
-    old: Lookout, copy: Database, net: Net, clock: MovableClock
+    old: DuplicateGatewayCheck, copy: Database, net: Net, clock: MovableClock
 ) -> None:
     with capture_logs() as logs:
         await net.gateway(clock).enter(copy, [THEIRS])
@@ -132,68 +134,68 @@ async def test_gateway_with_addresses_of_its_own_starts_and_says_who_answers(
 
 
 async def test_gateways_of_one_database_start_beside_each_other(
-    old: Lookout, db: Database, net: Net, clock: MovableClock
+    old: DuplicateGatewayCheck, db: Database, net: Net, clock: MovableClock
 ) -> None:
-    await old.look()
+    await old.poll()
     clock.advance(round(STALE_SECONDS * 1000))
     sibling = net.gateway(clock)
     await sibling.enter(db, [OURS])
-    await sibling.look()
+    await sibling.poll()
     await sibling.check()
-    await old.look()
+    await old.poll()
     await old.check()
 
 
 async def test_nobody_who_answers_stops_no_start_and_is_told(
     db: Database, net: Net, clock: MovableClock
 ) -> None:
-    lookout = net.gateway(clock)
+    duplicates = net.gateway(clock)
     with capture_logs() as logs:
-        await lookout.enter(db, [OURS])
-        await lookout.look()
-        await lookout.look()
+        await duplicates.enter(db, [OURS])
+        await duplicates.poll()
+        await duplicates.poll()
     assert [line["log_level"] for line in logs] == ["warning", "warning"]
     assert {line["error"] for line in logs} == {"connection refused"}
-    await lookout.check()
+    await duplicates.check()
 
 
 async def test_running_gateway_tells_that_a_copy_took_its_place_and_that_it_is_back(
-    old: Lookout, copy: Database, net: Net, clock: MovableClock
+    old: DuplicateGatewayCheck, copy: Database, net: Net, clock: MovableClock
 ) -> None:
-    await old.look()
+    await old.poll()
     await old.check()
     net.at[URL] = []
     other = net.gateway(clock)
     await other.enter(copy, [OURS])
     net.at[URL] = [other]
     with capture_logs() as logs:
-        await old.look()
-        await old.look()
+        await old.poll()
+        await old.poll()
     assert [line["log_level"] for line in logs] == ["error"]
     with pytest.raises(AlreadyRunning, match="both would credit"):
         await old.check()
     net.at[URL] = [old]
     with capture_logs() as logs:
-        await old.look()
+        await old.poll()
     assert [line["log_level"] for line in logs] == ["info"]
     await old.check()
 
 
 async def test_copy_among_those_that_a_name_leads_to_is_found(
-    old: Lookout, copy: Database, net: Net, clock: MovableClock
+    old: DuplicateGatewayCheck, copy: Database, net: Net, clock: MovableClock
 ) -> None:
     net.at[URL] = []
     other = net.gateway(clock)
     await other.enter(copy, [OURS])
     net.at[URL] = [old, other]
     for each in (old, other):
-        await each.look()
+        await each.poll()
         with pytest.raises(AlreadyRunning):
             await each.check()
 
 
 async def test_gateway_that_takes_over_the_apps_is_not_asked_again(
-    old: Lookout, db: Database, net: Net
+    old: DuplicateGatewayCheck, db: Database, net: Net
 ) -> None:
     asked = len(net.asked)
     await old.enter(db, [OURS])
@@ -203,9 +205,9 @@ async def test_gateway_that_takes_over_the_apps_is_not_asked_again(
 async def test_address_on_this_machine_alone_is_not_asked(
     db: Database, net: Net, clock: MovableClock
 ) -> None:
-    lookout = net.gateway(clock, public_url="")
-    await lookout.enter(db, [OURS])
-    await lookout.look()
+    duplicates = net.gateway(clock, public_url="")
+    await duplicates.enter(db, [OURS])
+    await duplicates.poll()
     assert net.asked == []
     hosts = ("localhost", "apps.localhost", "127.0.0.1:8402", "[::1]", "0.0.0.0")
     assert [host for host in hosts if is_public(f"http://{host}")] == []
@@ -233,7 +235,7 @@ async def test_gateway_whose_database_does_not_answer_is_taken_for_no_copy(
         old = net.gateway(clock)
         await old.enter(failing, [OURS])
         net.at[URL] = [old]
-        await old.look()
+        await old.poll()
         clock.advance(round(STALE_SECONDS * 1000))
         failing.refuse_reads()
         sibling = net.gateway(clock)
@@ -241,7 +243,7 @@ async def test_gateway_whose_database_does_not_answer_is_taken_for_no_copy(
         assert Presence.parse(await old.shown()) is None
         failing.allow_reads()
         clock.advance(round(STALE_SECONDS * 1000))
-        await sibling.look()
+        await sibling.poll()
         await sibling.check()
 
 

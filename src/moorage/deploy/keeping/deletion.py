@@ -1,4 +1,8 @@
-"""Deletion: removes a project's app, address and files, and frees its name; credits stay."""
+"""Deletion: removes a project's app, address and files, and frees its name; credits stay.
+
+Projects that were suspended or failed for long are deleted as well. A gateway that does not run the
+apps waits until the one that does has done it.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,7 +1,7 @@
 """Sleep: an app that nobody uses is stopped until its next request.
 
 First its project's row says that it sleeps; then it is stopped. After a crash in between, the
-reconciler stops it.
+reconciler stops it. Visits are counted from the proxy's access log.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Suspension by the operator: the project is stopped, and stays so whatever its credits."""
+"""Suspension by the operator or for lack of credits, and pauses that owners ask for."""
 
 from collections.abc import Callable
 from contextlib import suppress

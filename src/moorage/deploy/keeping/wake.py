@@ -1,6 +1,7 @@
 """Wake: a request for an app that sleeps, or has just ended, waits until the app runs.
 
-It does not wait for an app in a crash loop, or one whose next start is too far off.
+It does not wait for an app in a crash loop, or one whose next start is too far off. In a gateway
+that does not run the apps, a row says that the app is wanted.
 """
 
 import asyncio

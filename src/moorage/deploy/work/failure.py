@@ -1,4 +1,4 @@
-"""Failure of a deployment: stored in its row with the reason, and told to its wallet."""
+"""Failure of a deployment: its reason, stored and sent to its wallet with advice from the logs."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""The switch: the address of a project is routed to a newly started app."""
+"""The switch: the address of a project is routed to a new app once that is healthy."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""What all gateways on one database agree on, and which of them run."""
+"""What all gateways on one database agree on, which of them run, and which database it is."""
 
 from typing import NamedTuple
 
