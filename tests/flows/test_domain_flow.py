@@ -106,7 +106,7 @@ async def test_app_and_domain_have_their_certificates_before_anybody_visits(
             dns_servers=[names.address],
             tls=True,
             proxy_host=APART,
-            acme_directories=authority.url,
+            acme_directories=[authority.url],
             acme_root_file=str(authority.root_file),
         )
         with made as gateway:

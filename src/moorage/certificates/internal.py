@@ -1,7 +1,6 @@
 """The gateway's own authority: a root that its visitors trust, and certificates that it signs."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -9,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from moorage.certificates.authority import Account, Accounts, Proofs
-from moorage.certificates.pem import CertificateInvalid, key_text
+from moorage.certificates.pem import key_text
 from moorage.clock import Clock
 
 _ROOT_DAYS = 3650
@@ -23,11 +22,9 @@ class InternalAuthority:
     directory = ""
     is_limited = False
 
-    def __init__(self, accounts: Accounts, *, clock: Clock, former: Path) -> None:
-        """`former` is the directory of the root that the proxy made in earlier versions."""
+    def __init__(self, accounts: Accounts, *, clock: Clock) -> None:
         self._accounts = accounts
         self._clock = clock
-        self._former = former
 
     async def root(self) -> str:
         """Returns the root certificate, PEM; makes it at the first call."""
@@ -44,28 +41,8 @@ class InternalAuthority:
         found = await self._accounts.of(self.directory)
         if found is None:
             now = datetime.fromtimestamp(self._clock.now_ms() // 1000, UTC)
-            made = _former_root(self._former) or _new_root(now)
-            found = await self._accounts.keep(self.directory, made)
+            found = await self._accounts.keep(self.directory, _new_root(now))
         return found
-
-
-def _former_root(directory: Path) -> Account | None:
-    """Returns the root that visitors of an earlier version trust, if there is one.
-
-    Raises CertificateInvalid when its files are damaged: others in their place would be trusted by
-    nobody.
-    """
-    certificate, key = directory / "root.crt", directory / "root.key"
-    if not certificate.is_file() or not key.is_file():
-        return None
-    try:
-        found = Account(key.read_text("ascii"), certificate.read_text("ascii"))
-        root, private = _parsed(found)
-    except (OSError, ValueError, TypeError) as error:
-        raise CertificateInvalid(f"{certificate} or {key} cannot be read ({error})") from error
-    if root.public_key() != private.public_key():
-        raise CertificateInvalid(f"{certificate} and {key} do not fit each other")
-    return found
 
 
 def _new_root(now: datetime) -> Account:

@@ -1,6 +1,5 @@
 """The services of the room, and its loops."""
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +8,6 @@ from typing import TYPE_CHECKING
 from moorage.certificates.authority import Accounts, Authority
 from moorage.certificates.availability import Availability
 from moorage.certificates.certificates import Certificates
-from moorage.certificates.former_proxy import import_former
 from moorage.certificates.installation import (
     FOLLOW_SECONDS,
     Installation,
@@ -23,16 +21,12 @@ from moorage.core import Core
 from moorage.errors import ConfigurationInvalid
 from moorage.loop import Loop, Run, Scope
 from moorage.settings import Settings
-from moorage.storage.operation import configuration
 from moorage.threads import in_thread
 from moorage.whole_file import replace_file
 
 if TYPE_CHECKING:
     from moorage.certificates.acme import AcmeAuthority
     from moorage.certificates.internal import InternalAuthority
-
-FORMER = Path("proxy/certificates")
-"""Below the data directory, where the proxy of earlier versions had its certificates."""
 
 _FIRST_CERTIFICATES_A_WEEK = 20
 """How many hosts of a wallet may get their first certificate in a week: authorities give some 50 a
@@ -128,8 +122,7 @@ class CertificateServices:
             return None
         from moorage.certificates.internal import InternalAuthority
 
-        former = self._core.data_dir / FORMER / "pki/authorities/local"
-        return InternalAuthority(self._accounts, clock=self._core.clock, former=former)
+        return InternalAuthority(self._accounts, clock=self._core.clock)
 
     @cached_property
     def _accounts(self) -> Accounts:
@@ -194,14 +187,11 @@ async def open_certificates(
     own_host: str | None,
     proxy: ProxyCertificates | None,
 ) -> CertificateServices:
-    """Opens the room: takes over what an earlier version left, and reads the operator's files.
+    """Opens the room, and reads the operator's files.
 
     Raises ConfigurationInvalid.
     """
     made = CertificateServices(core, settings, own_host=own_host, proxy=proxy)
-    former = [core.data_dir / FORMER, *await _former_directories(core)]
-    done = settings.root_file.with_name("imported")
-    await import_former(core.db, core.vault, former, done=done, clock=core.clock)
     try:
         if made.internal is not None:
             root = await made.internal.root()
@@ -211,16 +201,3 @@ async def open_certificates(
     except CertificateInvalid as error:
         raise ConfigurationInvalid(f"{error}.") from error
     return made
-
-
-async def _former_directories(core: Core) -> list[Path]:
-    """Returns the directories that a setting of earlier versions named, `certificates_dir`."""
-    changes = await configuration.history(core.db)
-    values = [
-        json.loads(value)
-        for change in changes
-        if change.setting == "certificates_dir"
-        for value in (change.before, change.after)
-        if value is not None
-    ]
-    return [Path(value) for value in dict.fromkeys(values) if value]

@@ -9,7 +9,7 @@ from room import Room
 
 from moorage.certificates.authority import Accounts
 from moorage.certificates.internal import InternalAuthority
-from moorage.certificates.pem import CertificateInvalid, new_key, parse_certificate
+from moorage.certificates.pem import new_key, parse_certificate
 from moorage.storage.database import Database
 from moorage.storage.vault import Vault
 from support.gateway.clock import START_MS, MovableClock
@@ -17,8 +17,8 @@ from support.gateway.clock import START_MS, MovableClock
 HOST = "app.internal.example"
 
 
-def authority(db: Database, clock: MovableClock, former: Path) -> InternalAuthority:
-    return InternalAuthority(Accounts(db, Vault([bytes(32)])), clock=clock, former=former)
+def authority(db: Database, clock: MovableClock) -> InternalAuthority:
+    return InternalAuthority(Accounts(db, Vault([bytes(32)])), clock=clock)
 
 
 def handshake(chain: str, key: str, *, root: str, host: str) -> None:
@@ -42,13 +42,11 @@ def handshake(chain: str, key: str, *, root: str, host: str) -> None:
                 continue
 
 
-async def test_visitor_who_trusts_the_root_trusts_what_it_signs(
-    db: Database, tmp_path: Path
-) -> None:
+async def test_visitor_who_trusts_the_root_trusts_what_it_signs(db: Database) -> None:
     import time
 
     clock = MovableClock(time.time_ns() // 1_000_000)  # the handshake's clock is the machine's
-    signing = authority(db, clock, tmp_path)
+    signing = authority(db, clock)
     key = new_key()
     chain = await signing.certify(HOST, key, Room(db, clock).proofs)
     root = await signing.root()
@@ -60,40 +58,15 @@ async def test_visitor_who_trusts_the_root_trusts_what_it_signs(
     assert made.not_before_ms < clock.now_ms() < made.not_after_ms
 
 
-async def test_all_gateways_sign_with_one_root(
-    db: Database, clock: MovableClock, tmp_path: Path
-) -> None:
-    one, two = (authority(db, clock, tmp_path) for _ in range(2))
+async def test_all_gateways_sign_with_one_root(db: Database, clock: MovableClock) -> None:
+    one, two = (authority(db, clock) for _ in range(2))
     assert await one.root() == await two.root()
-
-
-async def test_root_of_the_earlier_proxy_stays_the_one_that_visitors_trust(
-    db: Database, clock: MovableClock, tmp_path: Path
-) -> None:
-    elsewhere = Accounts(db, Vault([bytes(32)]))
-    made = InternalAuthority(elsewhere, clock=clock, former=tmp_path)
-    root = await made.root()
-    account = await elsewhere.of("")
-    assert account is not None
-    await elsewhere.forget("")
-    (tmp_path / "root.crt").write_text(root)
-    (tmp_path / "root.key").write_text(account.key)
-    assert await authority(db, clock, tmp_path).root() == root
-
-
-async def test_damaged_root_of_the_earlier_proxy_is_told_and_not_replaced(
-    db: Database, clock: MovableClock, tmp_path: Path
-) -> None:
-    (tmp_path / "root.crt").write_text("no certificate")
-    (tmp_path / "root.key").write_text(new_key())
-    with pytest.raises(CertificateInvalid, match=r"root\.crt"):
-        await authority(db, clock, tmp_path).root()
 
 
 async def test_own_authority_has_no_limits(
     db: Database, clock: MovableClock, tmp_path: Path
 ) -> None:
-    room = Room(db, clock, authority(db, clock, tmp_path))
+    room = Room(db, clock, authority(db, clock))
     hosts = [f"app-{number}.example" for number in range(40)]
     await room.want(*hosts)
     for _ in range(8):

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from room import BASE, ProxyInMemory
 
-from moorage.certificates.pem import new_key
 from moorage.certificates.services import (
     CertificateServices,
     open_certificates,
@@ -16,12 +15,9 @@ from moorage.errors import ConfigurationInvalid
 from moorage.settings import load_settings
 from moorage.storage.apps import certificates
 from moorage.storage.database import Database
-from moorage.storage.operation import configuration
-from moorage.storage.operation.configuration import ConfigurationChange
 from moorage.storage.several.leases import Leases
 from moorage.storage.vault import KEY_BYTES, Vault
 from support.books.records_fixture import GATEWAY
-from support.gateway.authority_in_memory import certificate
 from support.gateway.clock import MovableClock
 
 HOST = "shop.example"
@@ -44,26 +40,6 @@ async def opened(core: Core, proxy: ProxyInMemory, **given: object) -> Certifica
         file=None, environ={}, tls=True, base_domain=BASE, data_dir=str(core.data_dir), **given
     )
     return await open_certificates(core, settings, own_host="gateway.example", proxy=proxy)
-
-
-async def test_certificates_in_the_directory_of_a_former_setting_are_taken_over(
-    core: Core, tmp_path: Path
-) -> None:
-    shared = tmp_path / "shared"
-    folder = shared / "certificates" / "acme" / HOST
-    folder.mkdir(parents=True)
-    key = new_key()
-    (folder / f"{HOST}.key").write_text(key)
-    (folder / f"{HOST}.crt").write_text(certificate(HOST, key, now_ms=core.clock.now_ms()))
-    change = ConfigurationChange(
-        at_ms=1, setting="certificates_dir", before=None, after=f'"{shared}"'
-    )
-    async with core.db.transaction(durable=True) as tx:
-        await configuration.add_change(tx, [change])
-    proxy = ProxyInMemory()
-    made = await opened(core, proxy)
-    await made.follow()
-    assert set(proxy.pems) == {HOST}
 
 
 async def test_own_authority_writes_its_root_for_people_and_certifies_the_gateway(
