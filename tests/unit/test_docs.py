@@ -18,7 +18,7 @@ from moorage.chains.settings import ChainSettings
 from moorage.cli.flags import setting_flags
 from moorage.cli.main import OPERATOR, all_commands
 from moorage.errors import FailureCause, InvalidRequest
-from moorage.gateway import vital_signs
+from moorage.gateway import duplicate_gateway_check, vital_signs
 from moorage.gateway.configuration import serving_chains
 from moorage.ledger.burn import HOUR_MS, charge_up_to
 from moorage.metrics import exposition
@@ -217,7 +217,8 @@ def test_every_variable_that_is_named_is_one() -> None:
 
 
 def test_every_metric_is_documented() -> None:
-    assert vital_signs.EVERY_SECONDS  # its metrics are there once it is imported
+    assert vital_signs.EVERY_SECONDS  # metrics are there once their modules are imported
+    assert duplicate_gateway_check.ASK_SECONDS
     families = set(re.findall(r"^# TYPE (moorage_\w+)", exposition()[0].decode(), re.MULTILINE))
     told = {row[0] for row in rows(section("docs/operate/watch.md", "Watch"))}
     assert told == families - {name for name in families if name.endswith("_created")}
