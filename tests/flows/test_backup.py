@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from moorage.archive.project import FILES, VARIABLES, VOLUME, new_key, open_archive, unseal
-from moorage.backup.content import digest_of
+from moorage.backup.archive import digest_of
 from support.clients.wallet import Wallet, fresh_name
 from support.gateway.gateway_fixture import DevGateway, running
 from support.gateway.gateway_fixture import moorage as run_moorage

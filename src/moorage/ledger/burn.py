@@ -171,3 +171,14 @@ def warning_hours(runs_out_ms: int | None, *, now_ms: int) -> int | None:
     left_ms = runs_out_ms - now_ms
     due = [hours for hours in WARNINGS_HOURS if left_ms < (hours + 1) * HOUR_MS]
     return min(due, default=None)
+
+
+UNRECORDED_MONTHS = 24
+"""For a project of which it is not recorded: the most that could be paid for."""
+
+
+def promised_ms(months: int | None, *, before: MicroUsd, after: MicroUsd) -> int:
+    """Returns how long a project is billed at `before` in all, before `after` may count."""
+    if after <= before:
+        return 0
+    return (UNRECORDED_MONTHS if months is None else months) * MONTH_MS

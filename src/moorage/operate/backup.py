@@ -14,8 +14,7 @@ import msgspec
 
 from moorage import __version__
 from moorage.archive.project import Archive
-from moorage.backup.archive import unpack, write_archive
-from moorage.backup.content import digest_of
+from moorage.backup.archive import digest_of, unpack, write_archive
 from moorage.backup.manifest import FORMAT, NAME, Manifest, ManifestEntry
 from moorage.backup.staging import Staging
 from moorage.clock import Clock, SystemClock, iso_utc

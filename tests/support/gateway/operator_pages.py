@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from moorage.chains.chain import KNOWN_CHAINS
-from moorage.ledger.billed_time import BilledTime
+from moorage.ledger.metering import BilledTime
 from moorage.operate.books import OpenBooks
 from moorage.pages.operator.desk import Desk
 from moorage.pages.operator.health import Health, HealthReader

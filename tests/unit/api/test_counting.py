@@ -11,7 +11,7 @@ from moorage.api.http.caller import PAID, PERSON, Front, Person, authenticate
 from moorage.auth.client_address import TrustedProxies
 from moorage.errors import PaymentPending, RateLimited, SignatureInvalid
 from moorage.ledger import ledger
-from moorage.ledger.paid_wallets import PaidWallets
+from moorage.ledger.services import PaidWallets
 from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
 from moorage.storage.database import Database

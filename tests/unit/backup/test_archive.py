@@ -11,8 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from moorage.backup.archive import unpack, write_archive
-from moorage.backup.content import digest_of
+from moorage.backup.archive import digest_of, unpack, write_archive
 from moorage.backup.manifest import FORMAT, NAME, Manifest, ManifestEntry
 from moorage.errors import BackupFailed, BackupInvalid
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from gate import Gate
 
 from moorage.clock import SystemClock
-from moorage.ledger.paid_wallets import PaidWallets
+from moorage.ledger.services import PaidWallets
 from moorage.money import MicroUsd
 from support.books.faulty_database import FaultyDatabase
 from support.books.records_fixture import ALICE, BOB, fund

@@ -1,7 +1,7 @@
 """Which wallets have paid, by what was credited to them."""
 
 from moorage.ledger import ledger
-from moorage.ledger.paid_wallets import PaidWallets
+from moorage.ledger.services import PaidWallets
 from moorage.money import MicroUsd
 from moorage.storage.database import Database
 from moorage.storage.money import payments

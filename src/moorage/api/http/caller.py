@@ -29,7 +29,7 @@ from moorage.errors import (
     SignatureInvalid,
     TokenScope,
 )
-from moorage.ledger.paid_wallets import PaidWallets
+from moorage.ledger.services import PaidWallets
 from moorage.metrics import record_auth_failure
 from moorage.payments.price.quotes import Holdings
 from moorage.payments.protocols.evidence import TransactionEvidence, is_credential

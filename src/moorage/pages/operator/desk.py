@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock
-from moorage.ledger.billed_time import BilledTime
+from moorage.ledger.metering import BilledTime
 from moorage.money import decimal_text
 from moorage.operate.books import OpenBooks
 from moorage.pages.operator.health import HealthReader
