@@ -48,6 +48,7 @@ async def test_cluster_that_allows_all_is_found_good_with_the_registry_and_the_o
         assert [it.name for it in await check_cluster(other) if not it.ok] == ["own image"]
     *_, registry, own = await check_cluster(settings)  # it has ended
     assert (registry.ok, own.ok) == (False, False)
+    assert (registry.blocks, own.blocks) == (False, False)  # apps do without, and so they run
     assert "kubernetes_registry_credentials" in registry.remedy
     assert found[0].detail.startswith("Kubernetes v1.")
 

@@ -146,7 +146,8 @@ async def _check_builder(settings: Settings) -> list[Finding]:
     if missing:
         parts = [each.partition(": ") for each in missing]
         return [
-            Finding(_BUILDER, ok=False, detail=it, remedy=how or remedy) for it, _, how in parts
+            Finding(_BUILDER, ok=False, detail=what, remedy=how or remedy, blocks=False)
+            for what, _, how in parts
         ]
     detail = place.address if place.is_here else f"{place.address}; {_ELSEWHERE}"
     return [Finding(_BUILDER, ok=True, detail=detail)]
@@ -192,7 +193,7 @@ def _judge_nodes(memory_bytes: int, count: int) -> Finding:
     if memory_bytes:
         detail = f"{count}, with {memory_bytes // 1024**2:,} MiB for pods"
         return Finding("nodes", ok=True, detail=detail)
-    return Finding("nodes", ok=False, detail="no node takes pods", remedy="add a node")
+    return Finding("nodes", ok=False, detail="no node takes pods", remedy="add one", blocks=False)
 
 
 async def _check_images(settings: Settings) -> list[Finding]:
@@ -219,7 +220,8 @@ async def _check_images(settings: Settings) -> list[Finding]:
             finally:
                 await registry.close()
         except (ConfigurationInvalid, RegistryFailed) as error:
-            return Finding(name, ok=False, detail=str(error), remedy=remedy)
+            is_set_wrong = isinstance(error, ConfigurationInvalid)
+            return Finding(name, ok=False, detail=str(error), remedy=remedy, blocks=is_set_wrong)
         return Finding(name, ok=True, detail=getattr(settings, setting))
 
     return [
