@@ -18,8 +18,8 @@ from moorage.gateway.vital_signs import (
 from moorage.metrics import exposition
 from moorage.storage.apps import certificates
 from moorage.storage.database import Database
-from moorage.storage.operation import acts, evictions
-from moorage.storage.operation.acts import Upkeep, UpkeepDone
+from moorage.storage.operation import audit_log, evictions
+from moorage.storage.operation.audit_log import Upkeep, UpkeepDone
 from moorage.storage.operation.evictions import Eviction
 from moorage.storage.several.leases import Leases
 from moorage.storage.vault import KEY_BYTES, Vault
@@ -39,7 +39,7 @@ def core(db: Database, clock: MovableClock, tmp_path: Path) -> Core:
 
 async def note(core: Core, kind: Upkeep, **found: int) -> None:
     async with core.db.transaction(durable=False) as tx:
-        await acts.note_upkeep(tx, UpkeepDone(kind=kind, at_ms=core.clock.now_ms(), **found))
+        await audit_log.note_upkeep(tx, UpkeepDone(kind=kind, at_ms=core.clock.now_ms(), **found))
 
 
 def shown(series: str) -> float:

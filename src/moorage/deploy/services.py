@@ -47,7 +47,7 @@ from moorage.payments.price.quotes import PriceList, Quotes, Size
 from moorage.payments.taking.paywall import Paywall
 from moorage.records.domain import DomainRules
 from moorage.settings import Settings
-from moorage.storage.ballast import Ballast
+from moorage.storage.reserved_disk_file import ReservedDiskFile
 
 _LOOKS_PER_MINUTE = 6  # at a domain's record, on request
 
@@ -481,7 +481,9 @@ class DeployServices:
             runtime=self._runtime,
             metering=self._metering,
             capacity=self.capacity,
-            ballast=Ballast(self._core.data_dir / "ballast", limits.ballast_bytes(self._settings)),
+            ballast=ReservedDiskFile(
+                self._core.data_dir / "ballast", limits.ballast_bytes(self._settings)
+            ),
             clock=self._clock,
         )
 

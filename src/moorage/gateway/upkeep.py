@@ -24,8 +24,8 @@ from moorage.gateway.vital_signs import (
 from moorage.loop import Loop, Scope
 from moorage.records.event import Event, EventKind
 from moorage.storage import events
-from moorage.storage.operation import acts
-from moorage.storage.operation.acts import Act, Upkeep
+from moorage.storage.operation import audit_log
+from moorage.storage.operation.audit_log import Act, Upkeep
 
 LOG_SECONDS = 5.0
 _LATE_MS = 60_000  # a transaction may commit as long after its event's time
@@ -53,7 +53,7 @@ class OperatorsLog:
         for event in await events.events_since(self._core.db, since_ms):
             if self._is_new(event.id, event.created_at_ms):
                 _log_event(event)
-        for act in await acts.since(self._core.db, since_ms):
+        for act in await audit_log.since(self._core.db, since_ms):
             if self._is_new(f"{act.at_ms} {act.act} {act.subject}", act.at_ms):
                 _log_act(act)
         self._since_ms = now_ms
@@ -132,7 +132,7 @@ class DailyAudit:
 
     async def look(self) -> None:
         """Does it if it is due, and logs how it ended. Raises DatabaseUnavailable."""
-        last = (await acts.last_upkeep(self.core.db)).get(Upkeep.AUDIT)
+        last = (await audit_log.last_upkeep(self.core.db)).get(Upkeep.AUDIT)
         if last is not None and 0 <= self.core.clock.now_ms() - last.at_ms < _AUDIT_MS:
             return
         process = await asyncio.create_subprocess_exec(

@@ -17,8 +17,8 @@ from moorage.metrics import registry
 from moorage.payments.watch.watcher import Watcher
 from moorage.storage.apps import certificates, jobs, projects
 from moorage.storage.migrate import NEWEST_REVISION
-from moorage.storage.operation import acts, evictions
-from moorage.storage.operation.acts import Upkeep
+from moorage.storage.operation import audit_log, evictions
+from moorage.storage.operation.audit_log import Upkeep
 
 EVERY_SECONDS = 30.0
 
@@ -164,7 +164,7 @@ async def note_evictions(core: Core) -> None:
 
 async def note_upkeep(core: Core) -> None:
     """Records what the last audit found, and when it and the last backup were made."""
-    done = await acts.last_upkeep(core.db)
+    done = await audit_log.last_upkeep(core.db)
     for kind in Upkeep:
         found = done.get(kind)
         _upkeep_time.labels(kind).set(0 if found is None else found.at_ms / 1000)

@@ -32,8 +32,8 @@ from moorage.settings import Settings
 from moorage.storage.apps import projects
 from moorage.storage.migrate import NEWEST_REVISION, require_ours
 from moorage.storage.opening import DATABASE, open_database
-from moorage.storage.operation import acts
-from moorage.storage.operation.acts import Upkeep, UpkeepDone
+from moorage.storage.operation import audit_log
+from moorage.storage.operation.audit_log import Upkeep, UpkeepDone
 from moorage.storage.page_access import end_access
 from moorage.storage.several.leases import Leases
 from moorage.storage.vault import KEY_BYTES, Vault
@@ -201,7 +201,7 @@ async def _note(settings: Settings, *, at_ms: int) -> None:
     db = open_database(settings.database)
     try:
         async with db.transaction(durable=False) as tx:
-            await acts.note_upkeep(tx, UpkeepDone(kind=Upkeep.BACKUP, at_ms=at_ms))
+            await audit_log.note_upkeep(tx, UpkeepDone(kind=Upkeep.BACKUP, at_ms=at_ms))
     finally:
         db.close()
 

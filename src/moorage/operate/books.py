@@ -23,8 +23,8 @@ from moorage.settings import Settings, described, origins, recorded
 from moorage.storage.database import Database, Transaction
 from moorage.storage.migrate import is_newest
 from moorage.storage.opening import open_database
-from moorage.storage.operation import acts, configuration
-from moorage.storage.operation.acts import Act
+from moorage.storage.operation import audit_log, configuration
+from moorage.storage.operation.audit_log import Act
 from moorage.storage.operation.configuration import ConfigurationChange
 from moorage.threads import in_thread
 
@@ -145,13 +145,13 @@ def _dev_wallets(data_dir: Path) -> DevWallets:
 async def note_act(tx: Transaction, who: str, act: str, subject: str, *, reason: str = "") -> None:
     """Records that the operator `who` does `act` to `subject`, and why."""
     now_ms = SystemClock().now_ms()
-    await acts.add(tx, Act(at_ms=now_ms, who=who, act=act, subject=subject, reason=reason))
+    await audit_log.add(tx, Act(at_ms=now_ms, who=who, act=act, subject=subject, reason=reason))
 
 
 async def run_acts(settings: Settings, *, since_ms: int) -> list[Act]:
     """Returns what was done from a time on, the oldest first."""
     async with open_books(settings) as books:
-        return await acts.since(books.db, since_ms)
+        return await audit_log.since(books.db, since_ms)
 
 
 class Shown(msgspec.Struct, frozen=True):

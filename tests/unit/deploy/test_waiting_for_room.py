@@ -13,7 +13,7 @@ from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage import events
 from moorage.storage.apps import projects
-from moorage.storage.ballast import Ballast
+from moorage.storage.reserved_disk_file import ReservedDiskFile
 from support.books.records_fixture import ALICE, add_deployment, add_project
 from support.gateway.fakes import roomy
 
@@ -27,7 +27,7 @@ def space(yard: Yard, tmp_path: Path) -> Space:
         runtime=yard.runtime,
         metering=yard.metering,
         capacity=roomy(yard.db, runtime=yard.runtime, reserve_bytes=GIB),
-        ballast=Ballast(tmp_path / "ballast", 0),
+        ballast=ReservedDiskFile(tmp_path / "ballast", 0),
         clock=yard.clock,
     )
 

@@ -12,8 +12,8 @@ from moorage.gateway.operator_port import operator_app
 from moorage.gateway.upkeep import OperatorsLog
 from moorage.records.event import EventKind
 from moorage.storage.database import Database
-from moorage.storage.operation import acts
-from moorage.storage.operation.acts import Act
+from moorage.storage.operation import audit_log
+from moorage.storage.operation.audit_log import Act
 from moorage.storage.several.leases import Leases
 from moorage.storage.vault import KEY_BYTES, Vault
 from support.books.records_fixture import ALICE, fund
@@ -92,7 +92,7 @@ async def test_acts_of_operators_are_lines(core: Core, clock: MovableClock) -> N
     log = OperatorsLog(core)
     act = Act(at_ms=clock.now_ms(), who="root for ann", act="suspend", subject="shop", reason="x")
     async with core.db.transaction(durable=False) as tx:
-        await acts.add(tx, act)
+        await audit_log.add(tx, act)
     with capture_logs() as lines:
         await log.tick()
         await log.tick()

@@ -15,8 +15,8 @@ from moorage.ledger.metering import Metering
 from moorage.metrics import record_ended_for_space
 from moorage.records.event import EventKind
 from moorage.storage.apps import deployments, projects
-from moorage.storage.ballast import Ballast
 from moorage.storage.database import Database
+from moorage.storage.reserved_disk_file import ReservedDiskFile
 
 log = structlog.get_logger()
 
@@ -37,7 +37,7 @@ class Space:
         runtime: Engine,
         metering: Metering,
         capacity: Capacity,
-        ballast: Ballast,
+        ballast: ReservedDiskFile,
         clock: Clock,
     ) -> None:
         self._db = db

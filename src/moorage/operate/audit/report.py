@@ -21,8 +21,8 @@ from moorage.payments.relay.relayer import key_in
 from moorage.settings import Settings
 from moorage.storage.money import settlements
 from moorage.storage.money.audit import Books
-from moorage.storage.operation import acts, configuration
-from moorage.storage.operation.acts import Upkeep, UpkeepDone
+from moorage.storage.operation import audit_log, configuration
+from moorage.storage.operation.audit_log import Upkeep, UpkeepDone
 
 _NOT_RUNNING = "it does not run"
 _NOT_CONFIGURED = "it is not configured any more"
@@ -85,7 +85,7 @@ async def _note(opened: OpenBooks, report: Report) -> None:
     )
     try:
         async with opened.db.transaction(durable=False) as tx:
-            await acts.note_upkeep(tx, done)
+            await audit_log.note_upkeep(tx, done)
     except DatabaseUnavailable as error:
         log.warning("the audit is not recorded", error=error.message)
 

@@ -17,8 +17,8 @@ from moorage.ledger.ledger import received_account
 from moorage.payments.relay.relayer import Relayer
 from moorage.storage.apps import jobs
 from moorage.storage.money import accounts, relays, settlements
-from moorage.storage.operation import acts, payment_list, wallet_rules
-from moorage.storage.operation.acts import UpkeepDone
+from moorage.storage.operation import audit_log, payment_list, wallet_rules
+from moorage.storage.operation.audit_log import UpkeepDone
 from moorage.storage.several import cluster
 
 _FRESH_SECONDS = 10.0
@@ -145,7 +145,7 @@ async def read_health(rooms: Rooms) -> Health:
     states, machine = await asyncio.gather(_states(rooms), _machine(rooms, sample))
     brought = await payment_list.brought(db)
     waiting, since_ms = await jobs.waiting(db, now_ms=now_ms)
-    done = await acts.last_upkeep(db)
+    done = await audit_log.last_upkeep(db)
     ends = sample("moorage_certificate_end_timestamp_seconds")
     return Health(
         at_ms=now_ms,
@@ -158,8 +158,8 @@ async def read_health(rooms: Rooms) -> Health:
         oldest_seconds=0 if since_ms is None else max(0, now_ms - since_ms) / 1000,
         held=await payment_list.count_held(db),
         open_refunds=await payment_list.count_open_refunds(db),
-        audit=done.get(acts.Upkeep.AUDIT),
-        backup=done.get(acts.Upkeep.BACKUP),
+        audit=done.get(audit_log.Upkeep.AUDIT),
+        backup=done.get(audit_log.Upkeep.BACKUP),
         certificates=round(sample("moorage_certificates")),
         certificate_end_ms=round(ends * 1000) or None,
         gateways=[each.name for each in await cluster.running(db, now_ms=now_ms)],

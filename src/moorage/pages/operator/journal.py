@@ -4,7 +4,7 @@ from starlette.responses import Response
 
 from moorage import logs
 from moorage.pages.operator.view import PER_PAGE, View
-from moorage.storage.operation import acts
+from moorage.storage.operation import audit_log
 
 _LINES = 100
 _LEVELS = ("all", "warning", "error")
@@ -13,7 +13,7 @@ _MAX_WORDS = 200
 
 async def done(view: View) -> Response:
     """`GET /operator/acts`: what operators did, the newest first."""
-    found = await acts.page(
+    found = await audit_log.page(
         view.books.db,
         limit=PER_PAGE + 1,
         offset=view.offset,

@@ -3,7 +3,7 @@
 from starlette.responses import Response
 
 from moorage.pages.operator.view import View
-from moorage.storage.operation import acts
+from moorage.storage.operation import audit_log
 
 _DAY_MS = 86_400_000
 _ACTS = 5
@@ -16,7 +16,7 @@ async def overview(view: View) -> Response:
     return view.page(
         "overview.html",
         health=health,
-        acts=await acts.page(view.books.db, limit=_ACTS, since_ms=now_ms - 7 * _DAY_MS),
+        acts=await audit_log.page(view.books.db, limit=_ACTS, since_ms=now_ms - 7 * _DAY_MS),
         overdue_ms=now_ms - 2 * _DAY_MS,
     )
 

@@ -15,7 +15,7 @@ from moorage.storage.apps import projects, usage
 from moorage.storage.database import Database
 from moorage.storage.money import accounts, billing, grants
 from moorage.storage.money.grants import Grant
-from moorage.storage.operation import acts, evictions, wallet_rules
+from moorage.storage.operation import audit_log, evictions, wallet_rules
 from moorage.storage.operation.evictions import FailedTry
 from support.books.records_fixture import ALICE, BOB, add_deployment, add_project, fund
 from support.gateway.clock import START_MS
@@ -32,7 +32,7 @@ async def burn(db: Database, project_id: str) -> None:
 
 
 async def done(db: Database) -> list[tuple[str, str, str]]:
-    return [(act.act, act.subject, act.reason) for act in await acts.since(db, 0)]
+    return [(act.act, act.subject, act.reason) for act in await audit_log.since(db, 0)]
 
 
 async def test_wallets_that_burn_most_come_first(pages: OperatorPages, db: Database) -> None:

@@ -9,7 +9,7 @@ from moorage.pages.operator.money.life import WORDS, life_of, state_of
 from moorage.records.payments import Finality, Payment, PaymentStatus, Quote
 from moorage.storage.database import Database
 from moorage.storage.money import payments, quotes
-from moorage.storage.operation import acts, payment_list
+from moorage.storage.operation import audit_log, payment_list
 from moorage.storage.operation.payment_list import ListedPayment, PaymentFilter
 from support.books.records_fixture import ALICE, BOB, CAROL, add_deployment, add_project, transfer
 from support.gateway.clock import HOUR_MS, MINUTE_MS, START_MS, MovableClock
@@ -194,7 +194,7 @@ async def test_a_held_payment_is_released_for_a_reason_and_once(
     assert list((await states(db)).values()) == ["unclaimed"]
     again = await pages.post(f"{path}/release", reason="asked them", confirmed="true")
     assert again.status == 400
-    assert [(act.who, act.act, act.reason) for act in await acts.since(db, 0)] == [
+    assert [(act.who, act.act, act.reason) for act in await audit_log.since(db, 0)] == [
         ("ann", "payments release", "asked them")
     ]
 
@@ -208,7 +208,7 @@ async def test_a_gateway_without_a_key_says_which_command_refunds(
     assert f"moorage operator refund {payment.tx_hash} --chain arbitrum" in await pages.shown(path)
     refused = await pages.post(f"{path}/refund", reason="why", confirmed="true", earlier="0")
     assert refused.status == 409
-    assert await acts.since(db, 0) == []
+    assert await audit_log.since(db, 0) == []
 
 
 async def test_an_unknown_payment_is_said_to_be_unknown(pages: OperatorPages) -> None:

@@ -11,8 +11,8 @@ from moorage.operate.audit.report import Report
 from moorage.operate.audit.rows import Finding
 from moorage.settings import Settings
 from moorage.storage.database import Database
-from moorage.storage.operation import acts, configuration
-from moorage.storage.operation.acts import Act
+from moorage.storage.operation import audit_log, configuration
+from moorage.storage.operation.audit_log import Act
 from moorage.storage.operation.configuration import ConfigurationChange
 from support.gateway.clock import START_MS, MovableClock
 from support.gateway.operator_pages import OperatorPages
@@ -99,7 +99,9 @@ async def test_acts_are_listed_the_newest_first_and_found(
 ) -> None:
     async with db.transaction(durable=True) as tx:
         for at_ms, who in ((START_MS, "bob"), (START_MS + 1, "carl")):
-            await acts.add(tx, Act(at_ms=at_ms, who=who, act="suspend", subject="x", reason="<b>"))
+            await audit_log.add(
+                tx, Act(at_ms=at_ms, who=who, act="suspend", subject="x", reason="<b>")
+            )
     text = await pages.shown("/operator/acts")
     assert text.index("carl") < text.index("bob")
     assert "<b>" not in text
@@ -110,7 +112,7 @@ async def test_acts_are_shown_a_page_at_a_time(pages: OperatorPages, db: Databas
     async with db.transaction(durable=True) as tx:
         for number in range(51):
             act = Act(at_ms=START_MS, who="bob", act="suspend", subject=f"shop-{number}-")
-            await acts.add(tx, act)
+            await audit_log.add(tx, act)
     first, second = [await pages.shown(f"/operator/acts?page={number}") for number in (1, 2)]
     assert "shop-50-" in first
     assert "shop-0-" not in first
@@ -124,7 +126,7 @@ async def test_text_of_acts_is_found_as_it_stands(
 ) -> None:
     async with db.transaction(durable=True) as tx:
         for subject in ("another", f"A{text}B"):
-            await acts.add(tx, Act(at_ms=START_MS, who="bob", act="suspend", subject=subject))
+            await audit_log.add(tx, Act(at_ms=START_MS, who="bob", act="suspend", subject=subject))
     found = await pages.shown(f"/operator/acts?{urlencode({'q': f'a{text}'})}")
     assert f"A{text}B" in found
     assert "another" not in found
@@ -136,7 +138,7 @@ async def test_acts_are_found_by_words_of_any_letters_and_fields(
 ) -> None:
     async with db.transaction(durable=True) as tx:
         act = Act(at_ms=START_MS, who="bob", act="suspend", subject="harbour", reason="Ölpreis")
-        await acts.add(tx, act)
+        await audit_log.add(tx, act)
     assert "harbour" in await pages.shown(f"/operator/acts?{urlencode({'q': text})}")
 
 

@@ -14,7 +14,7 @@ from moorage.settings import Settings
 from moorage.storage import events
 from moorage.storage.apps import usage
 from moorage.storage.database import Database
-from moorage.storage.operation import acts, price_changes
+from moorage.storage.operation import audit_log, price_changes
 from support.books.records_fixture import ALICE, add_project, fund
 from support.gateway.clock import HOUR_MS, START_MS, MovableClock
 from support.gateway.operator_pages import OperatorPages
@@ -74,7 +74,7 @@ async def test_new_price_is_previewed_then_ordered_and_taken_back(
     answer = await dearer.post("/operator/prices/cancel", reason="it does not after all")
     assert answer.location == "/operator/prices?done=prices-kept"
     assert await price_changes.ordered(db) == []
-    assert [each.act for each in await acts.since(db, 0)] == ["order prices", "cancel prices"]
+    assert [each.act for each in await audit_log.since(db, 0)] == ["order prices", "cancel prices"]
 
 
 async def test_prices_are_shown_a_page_at_a_time(dearer: OperatorPages, db: Database) -> None:

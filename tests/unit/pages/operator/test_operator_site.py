@@ -6,7 +6,7 @@ import pytest
 
 from moorage.pages.operator.site import HOME, PAGES
 from moorage.storage.database import Database
-from moorage.storage.operation import acts, wallet_rules
+from moorage.storage.operation import audit_log, wallet_rules
 from support.books.records_fixture import ALICE, add_project, fund
 from support.gateway.clock import MovableClock
 from support.gateway.operator_pages import ANN, HOST, WELL, OperatorPages
@@ -81,7 +81,7 @@ async def test_a_forged_form_changes_nothing(
     sent = {"reason": "why", "words": "no", "usd": "1", "confirmed": "true"} | fields
     answer = await pages.send(path, sent, **headers)
     assert answer.status == 400
-    assert await acts.since(db, 0) == []
+    assert await audit_log.since(db, 0) == []
     assert await wallet_rules.current_notices(db) == {}
     assert pages.audits.last is None
 
@@ -107,7 +107,7 @@ async def test_acts_bear_the_name_of_whoever_is_signed_in(
 ) -> None:
     pages.session = replace(ANN, name="0x" + "ab" * 20)
     await pages.post(f"{HOME}/notices/maintenance", words="new disks", confirmed="true")
-    assert [(act.who, act.act) for act in await acts.since(db, 0)] == [
+    assert [(act.who, act.act) for act in await audit_log.since(db, 0)] == [
         ("0x" + "ab" * 20, "begin maintenance")
     ]
 

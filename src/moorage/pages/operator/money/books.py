@@ -5,8 +5,8 @@ from starlette.responses import Response
 from moorage.money import decimal_text
 from moorage.operate.audit.rows import TokenTotal
 from moorage.pages.operator.view import View
-from moorage.storage.operation import acts
-from moorage.storage.operation.acts import Upkeep
+from moorage.storage.operation import audit_log
+from moorage.storage.operation.audit_log import Upkeep
 
 _ROWS = 200
 
@@ -15,7 +15,7 @@ async def shown(view: View) -> Response:
     """`GET /operator/books`: the last audit here, and when the books were last audited at all."""
     audits = view.desk.audits
     run = audits.last
-    done = await acts.last_upkeep(view.books.db)
+    done = await audit_log.last_upkeep(view.books.db)
     return view.page(
         "books.html",
         run=run,

@@ -13,7 +13,7 @@ from moorage.records.payments import Payment, Refund, RefundStatus
 from moorage.storage import events
 from moorage.storage.money import payments as rows
 from moorage.storage.money import refunds as refund_rows
-from moorage.storage.operation import acts, payment_list
+from moorage.storage.operation import audit_log, payment_list
 from moorage.storage.operation.payment_list import ListedPayment, PaymentFilter
 
 _UNUSUAL = 10
@@ -103,7 +103,9 @@ async def _page_of(view: View, payment: Payment) -> Response:
         key_problem=_key_problem(view),
         quotes=await payment_list.quotes_of(db, payment.payer, now_ms=now_ms),
         entries=await payment_list.entries_of(db, _postings_of(payment, refunds)),
-        acts=await acts.about(db, payment.tx_hash, since_ms=payment.claimed_at_ms, limit=PER_PAGE),
+        acts=await audit_log.about(
+            db, payment.tx_hash, since_ms=payment.claimed_at_ms, limit=PER_PAGE
+        ),
         steps=life_of(this, settlements=own, refunds=refunds, events=told),
         state_of=state_of,
     )

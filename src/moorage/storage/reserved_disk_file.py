@@ -8,7 +8,7 @@ import structlog
 log = structlog.get_logger()
 
 
-class Ballast:
+class ReservedDiskFile:
     """A file of `size_bytes` that nothing reads. Its methods block for milliseconds."""
 
     def __init__(self, path: Path, size_bytes: int) -> None:

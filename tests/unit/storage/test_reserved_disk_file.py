@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from moorage.storage.ballast import Ballast
+from moorage.storage.reserved_disk_file import ReservedDiskFile
 
 SIZE = 1 << 20
 
 
 def test_ballast_is_held_until_less_is_free_than_it_holds(tmp_path: Path) -> None:
     path = tmp_path / "ballast"
-    ballast = Ballast(path, SIZE)
+    ballast = ReservedDiskFile(path, SIZE)
     ballast.adjust(free_bytes=10 * SIZE, spare_bytes=SIZE)
     assert not path.exists()  # taking it would touch the reserve
     ballast.adjust(free_bytes=10 * SIZE, spare_bytes=SIZE + 1)
@@ -23,5 +23,5 @@ def test_ballast_is_held_until_less_is_free_than_it_holds(tmp_path: Path) -> Non
 
 
 def test_no_ballast_without_a_reserve(tmp_path: Path) -> None:
-    Ballast(tmp_path / "ballast", 0).adjust(free_bytes=SIZE, spare_bytes=SIZE)
+    ReservedDiskFile(tmp_path / "ballast", 0).adjust(free_bytes=SIZE, spare_bytes=SIZE)
     assert list(tmp_path.iterdir()) == []
