@@ -9,7 +9,7 @@ from gateway import api_port, gateway
 from load import request_bytes, tcp
 from measure import Row, cpu_seconds
 from moorage.clock import SystemClock
-from moorage.pages.sessions.sessions import Sessions
+from moorage.pages.sessions.session import Sessions
 from moorage.records.access import Role
 from moorage.storage.apps import deployments
 from moorage.storage.opening import open_database

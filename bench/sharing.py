@@ -26,7 +26,7 @@ from customers import Customers, fill
 from gateway import REPOSITORY, UNLIMITED, api_port, gateway, one_deployed
 from load import drive, request_bytes, tcp
 from measure import Row, median, spread
-from moorage.chains.local.anvil import find_anvil
+from moorage.chains.local.devchain import find_anvil
 from moorage.storage.apps import deployments
 from moorage.storage.opening import open_database
 from paid import paying_request

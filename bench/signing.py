@@ -6,8 +6,8 @@ import uuid
 
 from coincurve import PrivateKey
 
-from moorage.chains.address import checksum_address
-from moorage.signing.keccak import keccak256
+from moorage.address import checksum_address
+from moorage.signing import keccak256
 
 
 class Signer:

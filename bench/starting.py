@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gateway import REPOSITORY, UNLIMITED, example_files
 from measure import Row, cpu_seconds, median, spread
-from moorage.chains.local.anvil import find_anvil
+from moorage.chains.local.devchain import find_anvil
 from support.chains.chain_fixture import running_chains
 from support.clients.wallet import Wallet
 from support.gateway.gateway_fixture import moorage

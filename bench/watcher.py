@@ -15,12 +15,9 @@ import msgspec
 
 from gateway import REPOSITORY
 from measure import LOAD_CPU, SERVER_CPU, Row, on_cpu
-from moorage.chains.address import parse_address
+from moorage.address import parse_address
 from moorage.chains.chain import KNOWN_CHAINS, Chain
-from moorage.chains.local.anvil import find_anvil
-from moorage.chains.local.dev_wallet import dev_wallets
-from moorage.chains.local.devchain import DevChain
-from moorage.chains.local.devtokens import artifact
+from moorage.chains.local.devchain import DevChain, artifact, dev_wallets, find_anvil
 from moorage.chains.rpc import RpcClient
 from moorage.clock import SystemClock
 from moorage.money import MicroUsd

@@ -20,8 +20,7 @@ from moorage.gateway.platform import find_tool
 from moorage.process import find_running
 from moorage.routing.haproxy import HAProxy
 from moorage.routing.haproxy_config import FALLBACK_SOCKET, WAKE_SOCKET, ProxySettings
-from moorage.routing.listener import listen_unix
-from moorage.routing.pages import Absence, HostState, fallback_app
+from moorage.routing.pages import Absence, HostState, fallback_app, listen_unix
 from moorage.routing.router import Router
 from moorage.routing.waking import QuestionServer, Wake, Waking
 from support.gateway.ports import quiet_port

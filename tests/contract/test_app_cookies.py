@@ -16,7 +16,7 @@ from moorage.address import Address
 from moorage.gateway.platform import find_tool
 from moorage.routing.haproxy import HAProxy
 from moorage.routing.haproxy_config import ProxySettings
-from moorage.routing.listener import listen_unix
+from moorage.routing.pages import listen_unix
 from moorage.routing.router import Router
 
 BASE = "apps.harbour.example"

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from moorage.chains.local.dev_wallet import DevWallet
+from moorage.chains.local.devchain import DevWallet
 from moorage.chains.rpc import RpcClient
 from moorage.cli.main import run
 from moorage.clock import SystemClock

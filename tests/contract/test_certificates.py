@@ -15,8 +15,8 @@ from aiohttp import web
 from moorage.certificates import acme
 from moorage.certificates.acme import AcmeAuthority as Client
 from moorage.certificates.authority import Accounts, Fault, OrderFailed, Proof
+from moorage.certificates.orders import PlacedProofs
 from moorage.certificates.pem import new_key, parse_certificate
-from moorage.certificates.proofs import PlacedProofs
 from moorage.gateway.pages import CHALLENGES
 from moorage.storage.database import Database
 from moorage.storage.vault import Vault

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from moorage.chains.local.dev_wallet import DevWallet
+from moorage.chains.local.devchain import DevWallet
 from moorage.errors import ChainUnavailable
 from moorage.records.payments import Finality, PaymentStatus
 from moorage.storage.database import Database

@@ -12,7 +12,7 @@ from moorage.auth.contract_wallets import ContractWallets
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.auth.wallet import Wallet
 from moorage.chains.chain import Chain
-from moorage.chains.local.dev_wallet import DevWallet
+from moorage.chains.local.devchain import DevWallet
 from moorage.chains.rpc import RpcClient
 from moorage.errors import ChainUnavailable, RateLimited
 from support.chains.chain_fixture import LocalChains

@@ -17,9 +17,15 @@ import msgspec
 import pytest
 
 from moorage.chains.chain import KNOWN_CHAINS
-from moorage.chains.local.anvil import INSTALL_COMMAND, NodeRecord, find_anvil
-from moorage.chains.local.dev_wallet import DevWallets, dev_wallets
-from moorage.chains.local.devchain import DevChain, keep_mining
+from moorage.chains.local.devchain import (
+    INSTALL_COMMAND,
+    DevChain,
+    DevWallets,
+    NodeRecord,
+    dev_wallets,
+    find_anvil,
+    keep_mining,
+)
 from moorage.chains.rpc import RpcClient
 from moorage.errors import LocalChainFailed
 from support.chains.chain_fixture import LocalChains
@@ -221,7 +227,7 @@ START_AND_DIE = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from moorage.chains.chain import KNOWN_CHAINS
-from moorage.chains.local.dev_wallet import dev_wallets
+from moorage.chains.local.devchain import dev_wallets
 from moorage.chains.local.devchain import DevChain
 directory = Path(sys.argv[1])
 chain = DevChain(KNOWN_CHAINS["arbitrum"], directory=directory / "arbitrum",

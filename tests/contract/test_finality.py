@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 from eth_account import Account
 
-from moorage.chains.local.dev_wallet import DevWallet
+from moorage.chains.local.devchain import DevWallet
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable
 from moorage.ledger import ledger

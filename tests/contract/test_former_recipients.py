@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from eth_account import Account
 
-from moorage.chains.local.dev_wallet import DevWallet
+from moorage.chains.local.devchain import DevWallet
 from moorage.clock import SystemClock
 from moorage.errors import ConfigurationInvalid, RefundRefused
 from moorage.gateway.configuration import take_configuration

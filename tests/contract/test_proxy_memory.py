@@ -17,7 +17,7 @@ from harbour import App, Harbour, get, running_proxies
 from moorage.address import Address
 from moorage.gateway.platform import find_tool
 from moorage.routing.haproxy import HAProxy
-from moorage.routing.listener import listen_unix
+from moorage.routing.pages import listen_unix
 from moorage.routing.probe import answers
 from moorage.routing.router import Router
 from support.gateway.ports import quiet_port

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from moorage.chains.chain import Token
 from moorage.chains.eip3009 import TransferAuthorization
-from moorage.chains.local.dev_wallet import DevWallet
+from moorage.chains.local.devchain import DevWallet
 from moorage.chains.rpc import RpcClient
 from moorage.chains.signing import SigningKey
 from moorage.cli.main import run

@@ -30,7 +30,7 @@ from moorage.errors import ProxyFailed
 from moorage.gateway.platform import find_tool
 from moorage.routing.haproxy import HAProxy
 from moorage.routing.haproxy_config import FALLBACK_SOCKET, ProxySettings
-from moorage.routing.listener import listen_unix
+from moorage.routing.pages import listen_unix
 from moorage.routing.probe import Answer, answers, probe
 from moorage.routing.router import Router
 from support.gateway.waiting import until
@@ -305,7 +305,7 @@ VERSION = """
 import asyncio, socket, sys
 from pathlib import Path
 from aiohttp import web
-from moorage.routing.listener import listen_unix
+from moorage.routing.pages import listen_unix
 
 async def say(request):
     await request.read()

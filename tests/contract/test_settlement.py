@@ -12,7 +12,7 @@ from aiohttp import web
 from eth_account import Account
 
 from moorage.chains.chain import KNOWN_CHAINS
-from moorage.chains.local.devtokens import artifact
+from moorage.chains.local.devchain import artifact
 from moorage.errors import (
     AuthorizationRefused,
     ChainUnavailable,

@@ -6,8 +6,7 @@ import time
 import pytest
 
 from moorage.chains.chain import KNOWN_CHAINS
-from moorage.chains.local.dev_wallet import DevWallet
-from moorage.chains.local.devtokens import artifact
+from moorage.chains.local.devchain import DevWallet, artifact
 from support.chains.chain_fixture import LocalChains
 from support.chains.paying import (
     Authorization,

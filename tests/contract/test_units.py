@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from moorage.systemd import notify
+from moorage.process import notify
 from support.gateway.gateway_fixture import REPOSITORY
 
 UNITS = REPOSITORY / "ops/systemd"

@@ -16,7 +16,7 @@ _MEASURE = textwrap.dedent(
     """
     import asyncio, base64, io, json, os, sys, zipfile
     from pathlib import Path
-    from moorage.uploads.limits import UploadLimits
+    from moorage.uploads.room import UploadLimits
     from moorage.uploads.reader import read_upload
     from moorage.uploads.parsing import InPlace
 

@@ -13,8 +13,7 @@ from eth_account import Account
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.chains.balances import token_balances
 from moorage.chains.chain import KNOWN_CHAINS, Chain, Token
-from moorage.chains.local.dev_wallet import DevWallet
-from moorage.chains.local.devtokens import artifact
+from moorage.chains.local.devchain import DevWallet, artifact
 from moorage.chains.rpc import RpcClient, RpcError
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable, PaymentHeld, PaymentNotFound, PaymentPending

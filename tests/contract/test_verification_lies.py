@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from moorage.chains.chain import KNOWN_CHAINS
-from moorage.chains.local.dev_wallet import DevWallet
+from moorage.chains.local.devchain import DevWallet
 from moorage.chains.rpc import RpcClient
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable, PaymentNotFound

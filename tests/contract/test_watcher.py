@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from moorage.chains.local.dev_wallet import DevWallet
+from moorage.chains.local.devchain import DevWallet
 from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable, PaymentPending
 from moorage.ledger.transfer import Transfer

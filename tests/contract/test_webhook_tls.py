@@ -11,8 +11,8 @@ from support.gateway.receiver import receiving
 
 POST_ALL = """
 import asyncio, sys
-from moorage.events.destination import Destinations
-from moorage.events.sender import NotDelivered, Sender
+from moorage.events.delivery import Destinations
+from moorage.events.delivery import NotDelivered, Sender
 
 async def resolve(host):
     return ["127.0.0.1"]

@@ -13,9 +13,14 @@ from standardwebhooks import Webhook as StandardWebhook
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.clock import SystemClock
 from moorage.events import outbox
-from moorage.events.delivery import DeliveryWorker
-from moorage.events.destination import Destinations
-from moorage.events.sender import NotDelivered, Sender, SystemResolver, is_own_address
+from moorage.events.delivery import (
+    DeliveryWorker,
+    Destinations,
+    NotDelivered,
+    Sender,
+    SystemResolver,
+    is_own_address,
+)
 from moorage.events.webhooks import Webhooks
 from moorage.records.event import DeliveryStatus, EventKind
 from moorage.storage import events

@@ -25,8 +25,7 @@ from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Toolbox
 from moorage.sdk.archive import list_files
 from moorage.toolchains.inventory import Inventory
-from moorage.toolchains.npm import Npm, find_npm
-from moorage.toolchains.store import ToolchainStore
+from moorage.toolchains.store import Npm, ToolchainStore, find_npm
 from moorage.uploads.tree import DirectoryTree
 from support.engines.memory_tree import app_text
 from support.engines.sandbox_fixture import make_sandbox

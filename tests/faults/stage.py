@@ -12,9 +12,7 @@ from typing import Self
 import light_gateway
 
 from moorage.chains.chain import KNOWN_CHAINS, Chain
-from moorage.chains.local.anvil import find_anvil
-from moorage.chains.local.dev_wallet import dev_wallets
-from moorage.chains.local.devchain import DevChain
+from moorage.chains.local.devchain import DevChain, dev_wallets, find_anvil
 from moorage.operate.audit.report import run_audit
 from moorage.operate.audit.rows import Finding
 from moorage.settings import load_settings

@@ -10,7 +10,7 @@ from playwright.async_api import Page
 
 from moorage.pages.operator.site import HOME
 from moorage.pages.operator.site import PAGES as OF_OPERATORS
-from moorage.pages.wallet.table import PAGES as OF_WALLETS
+from moorage.pages.wallet.site import PAGES as OF_WALLETS
 
 Site = Literal["wallet", "operator"]
 _NO_PAGES = (

@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from moorage import __version__
+from moorage.address import parse_address
 from moorage.api.http import problems
 from moorage.api.http.problems import PROBLEMS, Problem
 from moorage.api.operations import OPERATIONS
-from moorage.chains.address import parse_address
-from moorage.chains.settings import ChainSettings
+from moorage.chains.chain import ChainSettings
 from moorage.cli.flags import setting_flags
 from moorage.cli.main import OPERATOR, all_commands
 from moorage.errors import FailureCause, InvalidRequest

@@ -5,7 +5,7 @@ from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorage.signing.keccak import keccak256, openssl_digest, pycryptodome_digest
+from moorage.signing import keccak256, openssl_digest, pycryptodome_digest
 
 EVERY_DIGEST = [
     digest for digest in (keccak256, openssl_digest(), pycryptodome_digest()) if digest is not None

@@ -4,8 +4,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from moorage.chains.chain import KNOWN_CHAINS
-from moorage.chains.settings import ChainSettings
+from moorage.chains.chain import KNOWN_CHAINS, ChainSettings
 from moorage.cli.operator.gateway import check
 from moorage.errors import ConfigurationInvalid, InvalidField
 from moorage.gateway.configuration import serving_chains

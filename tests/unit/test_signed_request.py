@@ -8,7 +8,7 @@ from eth_utils.crypto import keccak
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorage.signing.signed_request import Target, content_digest, host_of
+from moorage.signing import Target, content_digest, host_of
 from support.clients.typed_request import typed_data
 
 WALLET = "0x19E7E376E7C213B7E7e7e46cc70A5dD086DAff2A"

@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
+from moorage.address import checksum_address
 from moorage.api.connections.server import ARRIVAL, Arrival
 from moorage.api.http.caller import OPEN, Caller, authenticate, bearer_token, require_own
 from moorage.api.http.idempotency import Idempotency
@@ -35,7 +36,6 @@ from moorage.api.http.request import content_length, read_whole
 from moorage.api.money import TopUpRoom, allowance_body, amount_of, top_up, topped_up
 from moorage.api.projects import require_volumes
 from moorage.api.uploads import owner_of_uploads
-from moorage.chains.address import checksum_address
 from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.addresses.reserved_names import is_reserved
 from moorage.deploy.entrance.admission import Admission
@@ -61,9 +61,8 @@ from moorage.records.project import Project
 from moorage.storage.apps import projects
 from moorage.storage.operation import exports
 from moorage.toolchains.inventory import Inventory
-from moorage.uploads.limits import UploadLimits
 from moorage.uploads.reader import Exports, ExportSource, read_upload
-from moorage.uploads.room import SpoolRoom
+from moorage.uploads.room import SpoolRoom, UploadLimits
 from moorage.uploads.tree import Upload
 from moorage.wire.credits import ToppedUp
 from moorage.wire.deploy import Deployed, Quoted, Understood

@@ -13,13 +13,13 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
+from moorage.address import checksum_address
 from moorage.api.http.caller import Front, authenticate, managed_project
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.payer import PaidFront, authenticate_payer, repeated
 from moorage.api.http.payment_headers import paid_headers, refuse_misplaced
 from moorage.api.http.problems import json_response
 from moorage.api.http.request import parse_small, read_whole, whole_number
-from moorage.chains.address import checksum_address
 from moorage.chains.chain import Chain
 from moorage.clock import iso_utc
 from moorage.deploy.entrance.house_rules import HouseRules

@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
+from moorage.address import checksum_address
 from moorage.api.discovery.guide import Facts
 from moorage.api.http.caller import Front, authenticate, managed_project, owned_project
 from moorage.api.http.problems import json_response
@@ -22,7 +23,6 @@ from moorage.api.http.request import (
     whole_number,
 )
 from moorage.api.money import runs_out
-from moorage.chains.address import checksum_address
 from moorage.clock import iso_utc
 from moorage.deploy.addresses.domains import Domains
 from moorage.deploy.addresses.hosts import Hosts

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
+from moorage.address import checksum_address, parse_address
 from moorage.api.http.caller import Front, limit_address
 from moorage.api.http.problems import json_response
-from moorage.chains.address import checksum_address, parse_address
 from moorage.chains.balances import ConcurrencyLimit, token_balances
 from moorage.chains.rpc import RpcClient
 from moorage.errors import InvalidField

@@ -45,8 +45,7 @@ from moorage.payments.services import Payee, PaymentServices
 from moorage.settings import Settings
 from moorage.storage.operation import wallet_rules
 from moorage.toolchains.inventory import Inventory
-from moorage.uploads.limits import UploadLimits
-from moorage.uploads.room import RoomLimits, SpoolRoom
+from moorage.uploads.room import RoomLimits, SpoolRoom, UploadLimits
 from moorage.uploads.stored import STORED_LIMITS, StoredUploads
 
 _MIB = 1024 * 1024

@@ -15,7 +15,7 @@ from moorage.auth.wallet import (
     written_out,
 )
 from moorage.errors import SignatureInvalid, SignatureUnbound, TimestampExpired
-from moorage.signing.signed_request import Target
+from moorage.signing import Target
 
 
 class UsedOnce(NamedTuple):

@@ -13,7 +13,7 @@ from moorage.auth.wallet import Wallet
 from moorage.chains.encoding import parse_quantity
 from moorage.chains.rpc import RpcClient
 from moorage.errors import ChainUnavailable, InvalidField, SignatureInvalid
-from moorage.signing.keccak import keccak256
+from moorage.signing import keccak256
 
 GAS: Final = 6_000_000
 """The 5,000,000 that the validator passes on at most, and the gas for its code and a signature."""

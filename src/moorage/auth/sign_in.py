@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from moorage.address import parse_address
 from moorage.auth.wallet import Wallet
-from moorage.chains.address import parse_address
 from moorage.errors import SignatureInvalid, TimestampExpired
-from moorage.signing.signed_request import host_of
+from moorage.signing import host_of
 
 HEADER = "SIGN-IN-WITH-X"
 MAX_HEADER_BYTES = 16 * 1024

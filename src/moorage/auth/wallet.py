@@ -8,10 +8,9 @@ from typing import Final, NewType
 import msgspec
 from coincurve import PublicKey
 
-from moorage.chains.address import checksum_address, key_address, parse_address
+from moorage.address import checksum_address, key_address, parse_address
 from moorage.errors import AuthMissing, SignatureInvalid, TimestampExpired
-from moorage.signing.keccak import keccak256
-from moorage.signing.signed_request import NO_BODY, Target
+from moorage.signing import NO_BODY, Target, keccak256
 from moorage.wire.problems import SigningRecipe
 
 RECIPE: Final = SigningRecipe(

@@ -14,9 +14,8 @@ from moorage.certificates.installation import (
     ProxyCertificates,
     WildcardFiles,
 )
-from moorage.certificates.orders import ORDERS_SECONDS, Orders
+from moorage.certificates.orders import ORDERS_SECONDS, Orders, PlacedProofs
 from moorage.certificates.pem import CertificateInvalid
-from moorage.certificates.proofs import PlacedProofs
 from moorage.core import Core
 from moorage.errors import ConfigurationInvalid
 from moorage.loop import Loop, Run, Scope

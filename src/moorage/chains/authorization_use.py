@@ -12,10 +12,9 @@ from moorage.chains.eip3009 import (
 )
 from moorage.chains.encoding import parse_quantity
 from moorage.chains.erc20 import decode_uint256
-from moorage.chains.pace import Pace
 from moorage.chains.receipt import FoundLog, parse_found_logs
-from moorage.chains.rpc import AnswerTooLarge, Call, RpcClient, RpcError
-from moorage.signing.keccak import keccak256
+from moorage.chains.rpc import AnswerTooLarge, Call, Pace, RpcClient, RpcError
+from moorage.signing import keccak256
 
 _CANCELED_TOPIC = "0x" + keccak256(b"AuthorizationCanceled(address,bytes32)").hex()
 _BLOCKS_AT_ONCE = 5_000

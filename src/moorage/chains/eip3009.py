@@ -5,10 +5,10 @@ from functools import lru_cache
 import msgspec
 from coincurve import PublicKey
 
-from moorage.chains.address import key_address
+from moorage.address import key_address
 from moorage.chains.encoding import parse_bytes32
 from moorage.money import AtomicUnits
-from moorage.signing.keccak import keccak256
+from moorage.signing import keccak256
 
 MAX_SIGNATURE_BYTES = 4096  # a contract wallet's may contain several owners' signatures
 

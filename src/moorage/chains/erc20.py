@@ -5,10 +5,10 @@ from collections.abc import Iterable
 
 import msgspec
 
-from moorage.chains.address import parse_address
+from moorage.address import parse_address
 from moorage.chains.encoding import parse_bytes32, parse_quantity
 from moorage.chains.receipt import Log, Receipt
-from moorage.signing.keccak import keccak256
+from moorage.signing import keccak256
 
 TRANSFER_TOPIC = "0x" + keccak256(b"Transfer(address,address,uint256)").hex()
 

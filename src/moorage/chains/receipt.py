@@ -5,7 +5,8 @@ from itertools import pairwise
 
 import msgspec
 
-from moorage.chains import address, encoding
+from moorage import address
+from moorage.chains import encoding
 from moorage.chains.encoding import parse_quantity
 
 # The logs of a transaction repeat its hash, its block's, the token and the recipient.

@@ -4,9 +4,8 @@ from collections.abc import Collection
 
 from moorage.chains.encoding import parse_quantity
 from moorage.chains.erc20 import TransferLog, parse_transfer_log, transfer_topics
-from moorage.chains.pace import Pace
 from moorage.chains.receipt import FoundLog, parse_found_logs
-from moorage.chains.rpc import AnswerTooLarge, RpcClient, RpcError
+from moorage.chains.rpc import AnswerTooLarge, Pace, RpcClient, RpcError
 from moorage.errors import ChainUnavailable
 
 _FIRST_RANGE_BLOCKS = 2_000

@@ -6,16 +6,27 @@ by the gateway that has claimed it.
 """
 
 import asyncio
+import base64
 import contextlib
+import hashlib
+import hmac
+import ipaddress
+import re
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
+import aiohttp
 import structlog
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from moorage import __version__
 from moorage.clock import Clock
-from moorage.events.sender import NotDelivered, Sender
-from moorage.events.signature import signed_headers
+from moorage.errors import InvalidField
 from moorage.loop import until_tick
 from moorage.metrics import record_webhook_attempt
 from moorage.money import json_of
@@ -23,6 +34,295 @@ from moorage.records.event import Delivery, DeliveryStatus, Webhook
 from moorage.storage import events
 from moorage.storage.database import Database, Transaction
 from moorage.storage.vault import Vault
+
+SECRET_PREFIX = "whsec_"  # noqa: S105 (what secrets begin with)
+_SECRET_BYTES = 32  # the specification requires 24 to 64
+
+
+def new_secret() -> str:
+    """Returns a new secret: `whsec_` and base64."""
+    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
+
+
+def signed_headers(
+    *, secret: str, message_id: str, timestamp_seconds: int, body: bytes
+) -> dict[str, str]:
+    """Returns the headers: the message's id, this attempt's time, and the signature over all."""
+    key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+    content = f"{message_id}.{timestamp_seconds}.".encode() + body
+    signature = base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(timestamp_seconds),
+        "webhook-signature": f"v1,{signature}",
+    }
+
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+MAX_URL_CHARACTERS = 2048
+_VISIBLE_ASCII = re.compile(r"[!-~]+")
+_HOST_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_-]+)*\.?", re.I)
+_NUMBER = re.compile(r"(0x[0-9a-f]*|[0-9]+)", re.I)
+
+# IANA's special-purpose registries (RFC 6890), and multicast.
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "2001::/23",  # Teredo, ORCHID and the like
+        "2001:db8::/32",
+        "2002::/16",  # 6to4: contains an IPv4 address
+        "3fff::/20",
+    )
+)
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # all public IPv6 addresses
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: contains an IPv4 address
+
+
+class Destinations:
+    """Decides which URLs and addresses are allowed.
+
+    `allow` are networks that are allowed although they are not public, over plain HTTP too; `deny`
+    are public networks that are refused. Both are CIDRs. `is_own` returns whether an address is
+    this machine's; those are refused too unless they are in `allow`, as local services may
+    trust whoever connects from this machine.
+    """
+
+    def __init__(
+        self,
+        *,
+        allow: Iterable[str] = (),
+        deny: Iterable[str] = (),
+        is_own: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        self._is_own = is_own
+        self._allow = tuple(map(ipaddress.ip_network, allow))
+        self._deny = tuple(map(ipaddress.ip_network, deny))
+
+    def check_url(self, url: str) -> None:
+        """Raises InvalidField unless a webhook may have this URL."""
+        problem = self._problem(url)
+        if problem is not None:
+            raise InvalidField("url", problem)
+
+    def permits(self, address: str, *, scheme: str) -> bool:
+        """Returns whether a message may be sent to this address."""
+        inner = _contained(ipaddress.ip_address(address))
+        if _is_in(inner, self._allow):
+            return True
+        if scheme != "https" or not _is_public(inner) or _is_in(inner, self._deny):
+            return False
+        return not self._is_own(str(inner))
+
+    def _problem(self, url: str) -> str | None:
+        if len(url) > MAX_URL_CHARACTERS or not _VISIBLE_ASCII.fullmatch(url):
+            return f"must be at most {MAX_URL_CHARACTERS} visible ASCII characters"
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            return "is not a URL"
+        if parts.scheme != "https" and not (parts.scheme == "http" and self._allow):
+            return "must be an https:// URL"
+        if "@" in parts.netloc or "\\" in url or "#" in url:
+            return "must have neither user, nor backslash, nor fragment"
+        if not host or port == 0:
+            return "must name a host, and a port from 1 to 65535 if any"
+        return self._host_problem(host, parts.scheme)
+
+    def _host_problem(self, host: str, scheme: str) -> str | None:
+        try:
+            literal = str(ipaddress.ip_address(host))
+        except ValueError:
+            # Resolvers read 127.1 or 0x7f000001 as addresses, so these are no names.
+            last_label = host.rstrip(".").rpartition(".")[2]
+            is_name = _HOST_NAME.fullmatch(host) and not _NUMBER.fullmatch(last_label)
+            return None if is_name else "must name a host by its DNS name or its address"
+        return None if self.permits(literal, scheme=scheme) else "must lead to a public address"
+
+
+def _contained(address: Address) -> Address:
+    """Returns the IPv4 address that an IPv6 address contains, else the address itself."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return address.ipv4_mapped
+        if address in _NAT64:
+            return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address
+
+
+def _is_public(address: Address) -> bool:
+    if address.version == 6 and address not in _GLOBAL_UNICAST:
+        return False
+    return not _is_in(address, _NOT_PUBLIC)
+
+
+def _is_in(address: Address, networks: tuple[Network, ...]) -> bool:
+    return any(address in network for network in networks)
+
+
+DEFAULT_TIMEOUT_SECONDS = 10.0
+
+Resolve = Callable[[str], Awaitable[list[str]]]
+"""Returns a host name's addresses, IPv4 and IPv6. Raises OSError."""
+
+
+class NotDelivered(Exception):
+    """The attempt failed; the message tells the webhook's owner why."""
+
+
+class _AddressRefused(Exception):
+    """The host has an address that is not allowed."""
+
+
+class SystemResolver:
+    """The machine's resolver, in threads of its own, so that a slow name delays no others."""
+
+    def __init__(self, *, at_once: int) -> None:
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="webhook-names")
+
+    async def __call__(self, host: str) -> list[str]:
+        """Returns all addresses of a host. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, _addresses, host)
+
+
+class Sender:
+    """Posts messages. Follows no redirects, reads no bodies, keeps no connections or cookies."""
+
+    def __init__(
+        self,
+        *,
+        destinations: Destinations,
+        resolve: Resolve,
+        timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    ) -> None:
+        self._destinations = destinations
+        self._resolve = resolve
+        self._timeout_seconds = timeout_seconds
+        self._sessions: dict[str, aiohttp.ClientSession] = {}
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        for session in self._sessions.values():
+            await session.close()
+
+    async def post(self, url: str, *, headers: Mapping[str, str], body: bytes) -> int:
+        """Sends a message; returns the status of the answer. Raises NotDelivered."""
+        try:
+            async with (
+                asyncio.timeout(self._timeout_seconds),
+                self._session(url.partition(":")[0].lower()).post(
+                    url, data=body, headers=headers, allow_redirects=False
+                ) as response,
+            ):
+                return response.status
+        except TimeoutError as late:
+            raise NotDelivered(f"no answer within {self._timeout_seconds:g} s") from late
+        except _AddressRefused as refused:
+            raise NotDelivered("the host's address is not a public one") from refused
+        except aiohttp.ClientConnectorDNSError as unknown:
+            raise NotDelivered("the host's name cannot be resolved") from unknown
+        except aiohttp.ClientSSLError as untrusted:
+            raise NotDelivered("the TLS handshake failed: is the certificate valid?") from untrusted
+        except (aiohttp.ClientError, OSError, ValueError) as broken:
+            raise NotDelivered(f"no valid HTTP answer ({type(broken).__name__})") from broken
+
+    def _session(self, scheme: str) -> aiohttp.ClientSession:
+        if scheme not in self._sessions:
+            self._sessions[scheme] = self._open(scheme)
+        return self._sessions[scheme]
+
+    def _open(self, scheme: str) -> aiohttp.ClientSession:
+        def permits(address: str) -> bool:
+            return self._destinations.permits(address, scheme=scheme)
+
+        def checked_socket(info: aiohttp.AddrInfoType) -> socket.socket:
+            """Checks again: every address comes here, resolved or written in the URL."""
+            family, kind, protocol, _, address = info
+            if not permits(str(address[0])):
+                raise _AddressRefused
+            return socket.socket(family, kind, protocol)
+
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                resolver=_CheckedResolver(self._resolve, permits),
+                socket_factory=checked_socket,
+                use_dns_cache=False,  # each attempt resolves and checks again
+                force_close=True,
+                limit=0,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+        )
+
+
+class _CheckedResolver(AbstractResolver):
+    """Returns a host's addresses if all of them are allowed; raises _AddressRefused if not."""
+
+    def __init__(self, resolve: Resolve, permits: Callable[[str], bool]) -> None:
+        self._resolve = resolve
+        self._permits = permits
+
+    async def resolve(
+        self,
+        host: str,
+        port: int = 0,
+        family: socket.AddressFamily = socket.AF_UNSPEC,  # noqa: ARG002 (never asked for one)
+    ) -> list[ResolveResult]:
+        addresses = await self._resolve(host)
+        if not all(map(self._permits, addresses)):
+            raise _AddressRefused
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=socket.IPPROTO_TCP,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in addresses
+        ]
+
+    async def close(self) -> None:
+        """Does nothing: there is nothing to close."""
+
+
+def is_own_address(address: str) -> bool:
+    """Returns whether an address is one of this machine's at present.
+
+    It is when the kernel would send to it from the same address. No packet is sent.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as asking:
+        try:
+            asking.connect((address, 9))
+        except OSError:
+            return False  # there is no route to it
+        return bool(asking.getsockname()[0] == asking.getpeername()[0])
+
+
+def _addresses(host: str) -> list[str]:
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in found]
+
 
 log = structlog.get_logger()
 

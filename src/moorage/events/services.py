@@ -5,9 +5,13 @@ from functools import cached_property
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.core import Core
 from moorage.errors import InvalidField
-from moorage.events.delivery import DeliveryWorker
-from moorage.events.destination import Destinations
-from moorage.events.sender import Sender, SystemResolver, is_own_address
+from moorage.events.delivery import (
+    DeliveryWorker,
+    Destinations,
+    Sender,
+    SystemResolver,
+    is_own_address,
+)
 from moorage.events.webhooks import UNPAID_KEPT_MS, Webhooks
 from moorage.loop import Loop, Run, Scope
 from moorage.metrics import watch_webhook_wait

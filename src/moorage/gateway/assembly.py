@@ -56,8 +56,8 @@ from moorage.metrics import (
     declare_chain,
     record_node,
 )
-from moorage.pages.sessions.sessions import Sessions
-from moorage.pages.sessions.signing import Signing
+from moorage.pages.sessions.session import Sessions
+from moorage.pages.sessions.sign_in import Signing
 from moorage.parsers.pool import ParserPool
 from moorage.payments.price.quotes import Size, app_size, price_list
 from moorage.payments.services import Payee, PaymentServices, note_recipient

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 import structlog
 
-from moorage.chains.address import checksum_address, parse_address
+from moorage.address import checksum_address, parse_address
 from moorage.chains.chain import KNOWN_CHAINS, Chain
 from moorage.clock import Clock
 from moorage.errors import ConfigurationInvalid

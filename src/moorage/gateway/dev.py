@@ -10,9 +10,7 @@ from pathlib import Path
 import msgspec
 
 from moorage.chains.chain import KNOWN_CHAINS, Chain
-from moorage.chains.local.anvil import find_anvil
-from moorage.chains.local.dev_wallet import DevWallets, dev_wallets
-from moorage.chains.local.devchain import DevChain
+from moorage.chains.local.devchain import DevChain, DevWallets, dev_wallets, find_anvil
 from moorage.errors import AlreadyRunning, ConfigurationInvalid
 from moorage.failpoints import armed, crash_at
 from moorage.gateway.data_directory import DEV_CHAINS, DEV_FILE, open_data_directory

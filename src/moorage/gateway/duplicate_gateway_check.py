@@ -33,8 +33,8 @@ import msgspec
 import structlog
 from prometheus_client import Gauge
 
+from moorage.address import parse_address
 from moorage.api.public import PRESENCE_HEADER
-from moorage.chains.address import parse_address
 from moorage.clock import Clock
 from moorage.errors import AlreadyRunning, DatabaseUnavailable
 from moorage.gateway.configuration import in_force

@@ -22,9 +22,9 @@ from moorage.gateway.assembly import Rooms
 from moorage.gateway.platform import Proxy
 from moorage.loop import Run
 from moorage.metrics import exposition
-from moorage.pages.sessions.doors import operator_doors
-from moorage.pages.sessions.failures import Count
+from moorage.pages.sessions.form import Count
 from moorage.pages.sessions.gate import Gate
+from moorage.pages.sessions.sign_in import operator_doors
 from moorage.settings import Settings
 from moorage.storage.several.leases import Leases
 

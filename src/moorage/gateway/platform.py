@@ -44,8 +44,7 @@ from moorage.routing.router import MAX_HOST_LENGTH, Router
 from moorage.settings import Settings, load_settings
 from moorage.storage.several.shared_tables import SharedTables
 from moorage.toolchains.inventory import Inventory
-from moorage.toolchains.npm import Npm, find_npm
-from moorage.toolchains.store import ToolchainStore, Version, nothing_needed
+from moorage.toolchains.store import Npm, ToolchainStore, Version, find_npm, nothing_needed
 
 
 class StoreLimits(msgspec.Struct, frozen=True):

@@ -72,12 +72,11 @@ from moorage.gateway.platform_beside import open_beside, open_following
 from moorage.gateway.upkeep import loops_of_upkeep
 from moorage.loop import Keeps, always
 from moorage.mcp.remote import McpEndpoint
-from moorage.pages.sessions.confirmation import Confirmations
-from moorage.pages.sessions.doors import wallet_doors
 from moorage.pages.sessions.gate import operator_gate, wallet_gate
+from moorage.pages.sessions.sign_in import Confirmations, wallet_doors
 from moorage.pages.wallet.site import PREFIXES, WalletSite
 from moorage.routing.haproxy_config import FALLBACK_SOCKET, WAKE_SOCKET
-from moorage.routing.listener import listen_unix
+from moorage.routing.pages import listen_unix
 from moorage.routing.waking import QuestionServer
 from moorage.settings import Settings, recorded
 from moorage.storage.apps.deployments import toolchains_in_use

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from moorage.chains.address import parse_address
+from moorage.address import parse_address
 from moorage.chains.chain import KNOWN_CHAINS, Chain
-from moorage.chains.local.dev_wallet import DevWallets, dev_wallets
+from moorage.chains.local.devchain import DevWallets, dev_wallets
 from moorage.chains.rpc import RpcClient
 from moorage.chains.signing import SigningKey
 from moorage.clock import SystemClock

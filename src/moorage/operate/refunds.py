@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from moorage.chains.address import parse_address
+from moorage.address import parse_address
 from moorage.chains.chain import Chain, Token
 from moorage.chains.heads import read_block, read_heads
 from moorage.chains.rpc import RpcClient

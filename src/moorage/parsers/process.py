@@ -10,8 +10,14 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from moorage.parsers.current_file import CurrentFile, shared_memory
-from moorage.parsers.job import HEADER_BYTES, MAX_ANSWER_BYTES, Answer, Ready
+from moorage.parsers.job import (
+    HEADER_BYTES,
+    MAX_ANSWER_BYTES,
+    Answer,
+    CurrentFile,
+    Ready,
+    shared_memory,
+)
 from moorage.threads import in_thread
 
 _START_SECONDS = 60.0  # after which a start counts as hung

@@ -13,9 +13,8 @@ from moorage.parsers.job import (
     error_of,
 )
 from moorage.parsers.pool import ParserFault, ParserPool
-from moorage.uploads.limits import UploadLimits
 from moorage.uploads.parsing import Described, Skeleton, describe
-from moorage.uploads.room import Uploader
+from moorage.uploads.room import Uploader, UploadLimits
 from moorage.uploads.spool import Content, SpoolFile
 from moorage.uploads.unpacking import Unpacked
 

@@ -6,8 +6,10 @@ It can reach only what comes with a job. It ends with the gateway, as its socket
 a job takes too long, the kernel ends the process.
 """
 
+import ctypes
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -20,8 +22,6 @@ from io import BytesIO
 import msgspec
 
 from moorage.errors import InvalidField, InvalidRequest
-from moorage.parsers.confinement import confine
-from moorage.parsers.current_file import CurrentFile
 from moorage.parsers.documents import MAX_VALUES, is_bounded
 from moorage.parsers.job import (
     HEADER_BYTES,
@@ -32,6 +32,7 @@ from moorage.parsers.job import (
     ArchiveUnpacked,
     BodyDescribed,
     CheckVolume,
+    CurrentFile,
     Describe,
     DiskFailed,
     Faulted,
@@ -52,9 +53,51 @@ from moorage.planning.pages import left_out
 from moorage.planning.plan import Settings
 from moorage.planning.planner import make_plan
 from moorage.planning.toolbox import Toolbox
-from moorage.uploads.limits import UploadLimits
 from moorage.uploads.parsing import DOCUMENTS, Skeleton, describe
+from moorage.uploads.room import UploadLimits
 from moorage.uploads.unpacking import check_volume, unpack, unpack_tree
+
+NOBODY = 65_534
+MAX_CPU_SECONDS = 120  # of all jobs together; a process is replaced before it has used them
+_CONFINEMENT_MAX_DESCRIPTORS = 16
+_NICENESS = 5  # so that the gateway's own process goes first
+
+_PR_SET_DUMPABLE = 4  # prctl(2)
+_PR_SET_NO_NEW_PRIVS = 38
+_CLONE_NEWNET, _CLONE_NEWIPC, _CLONE_NEWUSER = 0x40000000, 0x08000000, 0x10000000  # unshare(2)
+
+
+def confine(*, max_memory_bytes: int, max_file_bytes: int) -> None:
+    """Drops rights and network, and limits resources. Raises OSError where that is impossible."""
+    os.nice(_NICENESS)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if os.geteuid() == 0:
+        _call(libc.unshare(_CLONE_NEWNET | _CLONE_NEWIPC))
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+    else:
+        libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET | _CLONE_NEWIPC)  # may fail: not all users may
+    _call(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    _call(libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0))
+    for limit, value in (
+        (resource.RLIMIT_AS, max_memory_bytes),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CPU, MAX_CPU_SECONDS),
+        (resource.RLIMIT_FSIZE, max_file_bytes),
+        (resource.RLIMIT_NOFILE, _CONFINEMENT_MAX_DESCRIPTORS),
+        (resource.RLIMIT_NPROC, 0),
+    ):
+        _, hard = resource.getrlimit(limit)
+        lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (lower, lower))
+
+
+def _call(result: int) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
 
 _MAX_DESCRIPTORS = 2  # of one job
 _WARM_UP_SECONDS = 60.0

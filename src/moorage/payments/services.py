@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from moorage.address import parse_address
 from moorage.auth.rate_limit import MemoryRateLimiter
-from moorage.chains.address import parse_address
 from moorage.chains.chain import Chain
 from moorage.chains.rpc import RpcClient
 from moorage.clock import Clock
@@ -30,7 +30,7 @@ from moorage.payments.taking.verification import Lookups, Verifier
 from moorage.payments.watch.finality import BalanceCheck, FinalityCheck
 from moorage.payments.watch.watcher import Watcher
 from moorage.settings import Settings
-from moorage.signing.signed_request import host_of
+from moorage.signing import host_of
 from moorage.storage.database import Database
 from moorage.storage.operation import configuration
 from moorage.whole_file import create_file

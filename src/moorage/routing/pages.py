@@ -4,13 +4,19 @@ The proxy sends requests here if their host has no app, or the app does not answ
 has `X-Moorage-Fallback`, which the proxy removes from responses of apps.
 """
 
+import asyncio
 import base64
+import contextlib
 import hashlib
 import html
+import os
+import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib.resources import files
+from pathlib import Path
 from string import Template
 
 import msgspec
@@ -23,10 +29,69 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from moorage.errors import MoorageError
-from moorage.routing.dropped_bodies import DroppedBodies
-from moorage.routing.haproxy_config import FALLBACK_HEADER
-from moorage.routing.hosts import host_of_header, is_host
+from moorage.routing.haproxy_config import FALLBACK_HEADER, host_of_header, is_host
 from moorage.routing.waking import Visitor
+
+MAX_BODY_BYTES = 128 * 1024 * 1024
+MAX_BODY_SECONDS = 30.0
+MAX_BODIES = 500
+MAX_BODIES_PER_VISITOR = 32
+
+
+class DroppedBodies:
+    """Discards request bodies; counts how many it is reading, in all and per visitor."""
+
+    def __init__(self, visitor: Visitor) -> None:
+        self._visitor = visitor
+        self._of_visitor: Counter[str | None] = Counter()
+
+    async def drop(self, request: Request) -> None:
+        """Reads and discards the request's body, within the limits. Raises ClientDisconnect."""
+        visitor = self._visitor(request.headers.get("x-real-ip", ""))
+        if self._of_visitor.total() >= MAX_BODIES:
+            return
+        if visitor is not None and self._of_visitor[visitor] >= MAX_BODIES_PER_VISITOR:
+            return
+        self._of_visitor[visitor] += 1
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(MAX_BODY_SECONDS):
+                    await _read(request)
+        finally:
+            self._of_visitor[visitor] -= 1
+            if not self._of_visitor[visitor]:
+                del self._of_visitor[visitor]
+
+
+async def _read(request: Request) -> None:
+    dropped = 0
+    async for chunk in request.stream():
+        dropped += len(chunk)
+        if dropped > MAX_BODY_BYTES:
+            return
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """Returns a listening, non-blocking unix socket at `path`, for this user; replaces an old one.
+
+    It is bound through its open directory (`/proc/self/fd/N/name`), as a path of more than 107
+    bytes, common below a data directory, does not fit into `sun_path` (unix(7)).
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        listener.bind(f"/proc/self/fd/{directory}/{path.name}")
+        path.chmod(0o600)
+        listener.listen(1024)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.close(directory)
+    return listener
 
 
 class HostState(StrEnum):

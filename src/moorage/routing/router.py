@@ -19,8 +19,14 @@ from pathlib import Path
 from moorage.address import Address
 from moorage.errors import InvalidField
 from moorage.routing.admin import ask
-from moorage.routing.haproxy_config import APP_BACKENDS, HOSTS, SOCKETS
-from moorage.routing.hosts import MAX_LABEL_LENGTH, check_host, is_host
+from moorage.routing.haproxy_config import (
+    APP_BACKENDS,
+    HOSTS,
+    MAX_LABEL_LENGTH,
+    SOCKETS,
+    check_host,
+    is_host,
+)
 
 MAX_HOST_LENGTH = 253
 

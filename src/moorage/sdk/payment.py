@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import msgspec
 
-from moorage.chains.address import checksum_address
+from moorage.address import checksum_address
 from moorage.chains.chain import Chain, Token
 from moorage.chains.eip3009 import Eip712Domain, TransferAuthorization, authorization_digest
 from moorage.chains.encoding import parse_quantity

@@ -2,12 +2,11 @@
 
 import uuid
 
-from moorage.chains.address import checksum_address
+from moorage.address import checksum_address
 from moorage.chains.signing import ChainTransaction, SignedTransaction, SigningKey
 from moorage.clock import Clock, SystemClock
 from moorage.sdk.errors import ClientMisconfigured
-from moorage.signing.keccak import keccak256
-from moorage.signing.signed_request import Target, content_digest
+from moorage.signing import Target, content_digest, keccak256
 
 
 class Signer:

@@ -55,7 +55,7 @@ from moorage.sdk.errors import (
     TooManyRequests,
 )
 from moorage.sdk.signer import Signer
-from moorage.signing.signed_request import NO_BODY, Target, host_of
+from moorage.signing import NO_BODY, Target, host_of
 from moorage.wire.calls import Call
 from moorage.wire.problems import PaymentDemand
 from moorage.wire.shape import Absent

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from moorage.chains.settings import ChainSettings
+from moorage.chains.chain import ChainSettings
 from moorage.errors import InvalidField
 from moorage.settings.settings import FIRST, TABLE, Settings
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from moorage.chains.settings import ChainSettings
+from moorage.chains.chain import ChainSettings
 from moorage.storage.opening import DATABASE
 
 TABLE = "table"

@@ -11,10 +11,15 @@ import msgspec
 from moorage.clock import Clock
 from moorage.planning.dockerfile.commands import PROGRAMS
 from moorage.planning.toolbox import Toolbox
-from moorage.toolchains.host import host_versions, present
-from moorage.toolchains.npm import Npm, NpmFailed
-from moorage.toolchains.packages import Package, packages
-from moorage.toolchains.store import ToolchainStore
+from moorage.toolchains.store import (
+    Npm,
+    NpmFailed,
+    Package,
+    ToolchainStore,
+    host_versions,
+    packages,
+    present,
+)
 from moorage.whole_file import replace_file
 
 FRESH_SECONDS = 24 * 3600.0

@@ -9,21 +9,320 @@ If apps need all of them and the store is full, nothing more is installed.
 """
 
 import asyncio
+import contextlib
 import errno
 import os
+import platform
+import re
 import shutil
+import signal
 import stat
 import subprocess
+import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+import zipfile
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
 
 from moorage.clock import Clock
 from moorage.errors import DeployFailed, FailureCause
 from moorage.planning.reading import semver
 from moorage.threads import in_thread
-from moorage.toolchains.npm import Npm, NpmFailed
-from moorage.toolchains.packages import Package, package_of
+
+BIN = (Path("/usr/local/bin"), Path("/usr/bin"))
+_SECONDS = 5.0
+_HEAD = 4096  # characters of a file in which its version is looked for
+
+# The command that prints each program's version.
+_QUESTIONS = {
+    "node": ("node", "--version"),
+    "bun": ("bun", "--version"),
+    "deno": ("deno", "--version"),
+    "go": ("go", "version"),
+    "rust": ("cargo", "--version"),
+    "php": ("php", "--version"),
+    "composer": ("composer", "--version"),
+    "ruby": ("ruby", "--version"),
+    "bundler": ("bundle", "--version"),
+    "gradle": ("gradle", "--version"),
+}
+# Programs that the gateway's own packages contain.
+_BUNDLED = {"caddy": ("caddy", "version"), "uv": ("uv", "--version")}
+_VERSION = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?")
+_PACKAGE_VERSION = re.compile(r'"version"\s*:\s*"(\d+\.\d+\.\d+)"')
+_JAVA_VERSION = re.compile(r'^JAVA_VERSION="(\d+(?:\.\d+){0,2})', re.MULTILINE)
+_MAVEN_PROPERTIES = "META-INF/maven/org.apache.maven/maven-core/pom.properties"
+_PYTHON = re.compile(r"python3\.\d{1,2}\Z")
+
+
+async def host_versions(
+    path: Sequence[Path] = BIN, *, bundled: Path = Path(sys.executable).parent
+) -> dict[str, tuple[str, ...]]:
+    """Returns the versions of each program on the machine, by program; every Python 3 counts.
+
+    Looks for programs of the gateway's own packages in `bundled` first.
+    """
+    found = await asyncio.to_thread(_written, path)
+    questions = list(_QUESTIONS.items())
+    pythons = sorted({p.name for d in path for p in d.glob("python3.*") if _PYTHON.match(p.name)})
+    questions += [("python", (name, "--version")) for name in pythons]
+    everywhere = (bundled, *path)
+    asked = [(program, words, path) for program, words in questions]
+    asked += [(program, words, everywhere) for program, words in _BUNDLED.items()]
+    asked = [one for one in asked if _at(one[2], one[1][0])]
+    answers = await asyncio.gather(*(_ask(where, words) for _, words, where in asked))
+    for (program, *_), said in zip(asked, answers, strict=True):
+        version = _three_parts(said)
+        if version is not None:
+            found[program] = (*found.get(program, ()), version)
+    return found
+
+
+def present(names: Iterable[str], path: Sequence[Path] = BIN) -> tuple[str, ...]:
+    """Returns those of the programs that apps find on the machine."""
+    return tuple(name for name in names if _at(path, name) is not None)
+
+
+def _written(path: Sequence[Path]) -> dict[str, tuple[str, ...]]:
+    """Returns the versions that can be read from files."""
+    readers: dict[str, tuple[str, Callable[[Path], str]]] = {
+        **{name: (name, _of_package) for name in ("npm", "pnpm", "yarn")},
+        "java": ("java", _of_java),
+        "javac": ("javac", _of_java),
+        "maven": ("mvn", _of_maven),
+    }
+    found: dict[str, tuple[str, ...]] = {}
+    for program, (command, read) in readers.items():
+        place = _at(path, command)
+        version = _three_parts(read(place.resolve())) if place is not None else None
+        if version is not None:
+            found[program] = (version,)
+    return found
+
+
+def _of_package(program: Path) -> str:
+    """Returns the version of the npm package that contains this program; "" if none is found."""
+    for directory in program.parents[:3]:
+        match = _PACKAGE_VERSION.search(_text(directory / "package.json"))
+        if match is not None:
+            return match[1]
+    return ""
+
+
+def _of_java(program: Path) -> str:
+    match = _JAVA_VERSION.search(_text(program.parents[1] / "release"))
+    return f"{match[1]}.0" if match and "." not in match[1] else match[1] if match else ""
+
+
+def _of_maven(program: Path) -> str:
+    for jar in sorted((program.parents[1] / "lib").glob("maven-core-*.jar")):
+        with contextlib.suppress(OSError, KeyError, zipfile.BadZipFile), zipfile.ZipFile(jar) as it:
+            return it.read(_MAVEN_PROPERTIES).decode().partition("version=")[2]
+    return ""
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace")[:_HEAD]
+    except OSError:
+        return ""
+
+
+async def _ask(path: Sequence[Path], words: tuple[str, ...]) -> str:
+    """Returns what a program prints; "" when it takes too long."""
+    process = await asyncio.create_subprocess_exec(
+        str(_at(path, words[0])),
+        *words[1:],
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=STDOUT,
+        env={"PATH": ":".join(map(str, (*path, "/bin"))), "HOME": "/nonexistent", "LC_ALL": "C"},
+        cwd="/",
+        start_new_session=True,
+    )
+    try:
+        async with asyncio.timeout(_SECONDS):
+            said, _ = await process.communicate()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            os.killpg(process.pid, signal.SIGKILL)  # children may hold its output open
+        await process.communicate()
+        return ""
+    return said.decode(errors="replace")
+
+
+def _three_parts(said: str) -> str | None:
+    """Returns the first version in a text, with three parts; None when there is none."""
+    match = _VERSION.search(said)
+    return f"{match[1]}.{match[2]}.{match[3] or 0}" if match else None
+
+
+def _at(path: Sequence[Path], name: str) -> Path | None:
+    return next((d / name for d in path if (d / name).is_file()), None)
+
+
+_MACHINE = platform.machine()
+_ARCHITECTURE = {"x86_64": "x64", "aarch64": "arm64"}.get(_MACHINE, _MACHINE)
+
+
+class Package(NamedTuple):
+    """A package that contains the releases of a program with `min_major` <= major < `below_major`.
+
+    `programs` are its commands, with their files.
+    """
+
+    program: str
+    name: str
+    min_major: int = 0
+    below_major: int | None = None
+    programs: tuple[tuple[str, str], ...] = ()
+
+    def releases(self, versions: Iterable[str]) -> tuple[str, ...]:
+        """Returns those of `versions` that are releases of the program, oldest first."""
+        found = semver.releases(tuple(versions))
+        return tuple(str(version) for version in found if self.holds(version))
+
+    def holds(self, version: semver.Version) -> bool:
+        """Returns whether this package contains the version."""
+        return self.min_major <= version.major and (
+            self.below_major is None or version.major < self.below_major
+        )
+
+
+def packages(architecture: str = _ARCHITECTURE) -> tuple[Package, ...]:
+    """Returns the packages for a machine; `architecture` is x64 or arm64, as Node writes it."""
+    bun = {"arm64": "aarch64"}.get(architecture, architecture)
+    return (
+        Package("node", f"node-linux-{architecture}", 14, None, (("node", "bin/node"),)),
+        Package("npm", "npm", 6, None, (("npm", "bin/npm-cli.js"), ("npx", "bin/npx-cli.js"))),
+        Package("pnpm", "pnpm", 6, 11, (("pnpm", "bin/pnpm.cjs"), ("pnpx", "bin/pnpx.cjs"))),
+        Package("pnpm", "pnpm", 11, 12, (("pnpm", "bin/pnpm.mjs"), ("pnpx", "bin/pnpx.mjs"))),
+        Package("pnpm", f"@pnpm/exe.linux-{architecture}", 12, None, (("pnpm", "pnpm"),)),
+        Package("yarn", "yarn", 1, 2, (("yarn", "bin/yarn.js"), ("yarnpkg", "bin/yarn.js"))),
+        Package(
+            "yarn",
+            "@yarnpkg/cli-dist",
+            2,
+            None,
+            (("yarn", "bin/yarn.js"), ("yarnpkg", "bin/yarn.js")),
+        ),
+        Package(
+            "bun", f"@oven/bun-linux-{bun}", 1, None, (("bun", "bin/bun"), ("bunx", "bin/bun"))
+        ),
+        Package("deno", f"@deno/linux-{architecture}-glibc", 2, None, (("deno", "deno"),)),
+    )
+
+
+def package_of(program: str, version: str) -> Package | None:
+    """Returns the package with this release of the program; None when there is none."""
+    release = semver.version(version)
+    if release is None:
+        return None
+    return next((p for p in packages() if p.program == program and p.holds(release)), None)
+
+
+_CACHE = "cache"
+_QUIET = (
+    "--loglevel=error",
+    "--no-update-notifier",
+    "--fetch-retries=3",
+    "--fetch-retry-mintimeout=1000",
+    "--fetch-retry-factor=3",
+    "--no-audit",
+    "--no-fund",
+)
+
+
+class NpmFailed(Exception):
+    """npm failed or timed out; the message has its last lines."""
+
+
+class Npm:
+    """The machine's npm, with a working directory of our own and a new cache for each call.
+
+    A lasting cache would grow with every version that a build asks for.
+    """
+
+    def __init__(self, program: Path, *, directory: Path, timeout_seconds: float = 60.0) -> None:
+        self._program = program
+        self._directory = directory
+        self._timeout_seconds = timeout_seconds
+
+    def sweep(self) -> None:
+        """Removes caches that a crash left; blocks."""
+        for cache in self._directory.glob(f"{_CACHE}*"):
+            shutil.rmtree(cache)
+
+    async def versions(self, package: str) -> list[str]:
+        """Returns every version of a package. Raises NpmFailed."""
+        said = await self._run("view", package, "versions", "--json")
+        try:
+            return msgspec.json.decode(said, type=list[str])
+        except msgspec.MsgspecError as error:
+            raise NpmFailed(f"npm lists no versions of {package}: {error}") from error
+
+    async def pack(self, package: str, version: str, destination: Path) -> Path:
+        """Downloads a package's archive into `destination`; returns its path. Raises NpmFailed.
+
+        npm compares the archive with the integrity (SHA-512) in the registry's metadata, and fails
+        if they differ.
+        """
+        said = await self._run(
+            "pack", f"{package}@{version}", "--ignore-scripts",
+            "--pack-destination", str(destination),
+        )  # fmt: skip
+        return destination / said.decode().split()[-1]  # it prints the archive's name
+
+    async def _run(self, *arguments: str) -> bytes:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        cache = tempfile.mkdtemp(prefix=_CACHE, dir=self._directory)
+        try:
+            return await self._ask(cache, *arguments)
+        finally:
+            await in_thread(shutil.rmtree, cache)
+
+    async def _ask(self, cache: str, *arguments: str) -> bytes:
+        process = await asyncio.create_subprocess_exec(
+            self._program,
+            *arguments,
+            *_QUIET,
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=PIPE,
+            cwd=self._directory,
+            env={**os.environ, "npm_config_cache": cache},
+            start_new_session=True,
+        )
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                said, complained = await process.communicate()
+        except TimeoutError:
+            raise NpmFailed(f"npm took longer than {self._timeout_seconds:.0f} s") from None
+        finally:
+            await _end(process)
+        if process.returncode != 0:
+            raise NpmFailed(_last_lines(complained) or f"npm failed ({process.returncode})")
+        return said
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, 9)
+    await process.wait()
+
+
+def _last_lines(said: bytes) -> str:
+    return "\n".join(said.decode(errors="replace").strip().splitlines()[-5:])
+
+
+def find_npm() -> Path | None:
+    """Returns the machine's npm, the same that apps use; None when there is none."""
+    return next((p for d in BIN if (p := d / "npm").is_file()), None)
+
 
 UNUSED_SECONDS = 30 * 24 * 3600.0
 """A version that no app needs and nobody asked for in this time is removed in any case."""

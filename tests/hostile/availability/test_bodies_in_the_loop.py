@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 
 from moorage.api.operations import OPERATIONS
-from moorage.pages.sessions.cookie import csrf_of
+from moorage.pages.sessions.session import csrf_of
 from support.clients.wallet import Wallet, fresh_name
 from support.gateway.gateway_fixture import DevGateway, running
 

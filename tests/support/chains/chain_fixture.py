@@ -11,9 +11,7 @@ from pathlib import Path
 import pytest
 
 from moorage.chains.chain import KNOWN_CHAINS, Chain
-from moorage.chains.local.anvil import find_anvil
-from moorage.chains.local.dev_wallet import DevWallet, DevWallets, dev_wallets
-from moorage.chains.local.devchain import DevChain
+from moorage.chains.local.devchain import DevChain, DevWallet, DevWallets, dev_wallets, find_anvil
 from support.chains.rpc_proxy import RpcProxy
 
 REPOSITORY = Path(__file__).parents[3]

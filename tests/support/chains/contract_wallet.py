@@ -5,7 +5,7 @@ import secrets
 from eth_abi.abi import encode
 from eth_account import Account
 
-from moorage.chains.local.devtokens import artifact
+from moorage.chains.local.devchain import artifact
 from support.chains.paying import calldata, rpc
 
 MAGIC_BYTES = bytes.fromhex("6492" * 16)

@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 
 from moorage.chains.chain import Chain, Token
-from moorage.chains.local.dev_wallet import DevWallet
-from moorage.chains.local.devtokens import artifact
+from moorage.chains.local.devchain import DevWallet, artifact
 from moorage.chains.rpc import RpcClient
 from moorage.clock import SystemClock
 from moorage.ledger.metering import Metering

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from moorage.uploads.limits import UploadLimits
 from moorage.uploads.parsing import InPlace, Parser
 from moorage.uploads.reader import ReceivedBody, read_upload
+from moorage.uploads.room import UploadLimits
 
 
 def b64(data: bytes) -> str:

@@ -29,7 +29,7 @@ FORKS.set_forkserver_preload(
         "moorage.gateway.serve",
         "moorage.operate.audit.report",
         "moorage.operate.check",
-        "moorage.pages.operator.money.commands",
+        "moorage.pages.operator.audits",
         "moorage.pages.operator.opening",
         "pytest",
         "uvloop",

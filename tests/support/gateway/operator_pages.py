@@ -12,10 +12,8 @@ from starlette.types import Message
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.ledger.metering import BilledTime
 from moorage.operate.books import OpenBooks
-from moorage.pages.operator.desk import Desk
-from moorage.pages.operator.health import Health, HealthReader
-from moorage.pages.operator.money.audits import Audits
-from moorage.pages.operator.money.commands import BooksCommand, Reports
+from moorage.pages.operator.audits import Audits, BooksCommand, Reports
+from moorage.pages.operator.health import Desk, Health, HealthReader
 from moorage.pages.operator.site import OperatorSite
 from moorage.pages.sessions.operator import OperatorSession
 from moorage.settings import Settings

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from moorage.address import checksum_address
 from moorage.api.money import list_payments
-from moorage.chains.address import checksum_address
 from moorage.errors import InvalidField
 from moorage.ledger import ledger
 from moorage.money import MicroUsd

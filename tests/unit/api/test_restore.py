@@ -13,7 +13,7 @@ from moorage.backup.archive import digest_of, write_archive
 from moorage.backup.manifest import FORMAT, NAME, Manifest, ManifestEntry
 from moorage.errors import BackupInvalid
 from moorage.operate.backup import restore
-from moorage.pages.sessions.sessions import Sessions
+from moorage.pages.sessions.session import Sessions
 from moorage.records.access import Role
 from moorage.storage.migrate import NEWEST_REVISION, REVISIONS, is_newest, migrate
 from moorage.storage.opening import DATABASE, open_database

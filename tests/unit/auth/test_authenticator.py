@@ -28,7 +28,7 @@ from moorage.errors import (
     SignatureUnbound,
     TimestampExpired,
 )
-from moorage.signing.signed_request import NO_BODY, Target
+from moorage.signing import NO_BODY, Target
 from support.clients.typed_request import signed_typed_data
 
 NOW_MS = 1_775_556_000_000

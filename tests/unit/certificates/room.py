@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from moorage.certificates.authority import Authority
 from moorage.certificates.certificates import Certificates
 from moorage.certificates.installation import Installation, WildcardFiles
-from moorage.certificates.orders import Orders
+from moorage.certificates.orders import Orders, PlacedProofs
 from moorage.certificates.pem import digest
-from moorage.certificates.proofs import PlacedProofs
 from moorage.errors import ProxyFailed
 from moorage.storage.database import Database
 from moorage.storage.vault import Vault

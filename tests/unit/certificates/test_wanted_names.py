@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from room import BASE, Room
 
-from moorage.certificates import proofs
 from moorage.storage.database import Database
 from support.books.records_fixture import ALICE, BOB
 from support.gateway.clock import HOUR_MS, MovableClock
@@ -95,7 +94,7 @@ async def test_hook_that_fails_is_told_and_leaves_no_order_behind(
     script: str,
     said: str,
 ) -> None:
-    monkeypatch.setattr(proofs, "HOOK_SECONDS", 0.2)
+    monkeypatch.setattr("moorage.certificates.orders.HOOK_SECONDS", 0.2)
     room = Room(db, clock, hook=hook(tmp_path, script), own_names=(f"*.{BASE}",))
     await room.certificates.want_own()
     await room.begin()

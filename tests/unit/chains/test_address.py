@@ -3,7 +3,7 @@ from eth_utils.address import to_checksum_address
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorage.chains.address import checksum_address, parse_address
+from moorage.address import checksum_address, parse_address
 
 EIP_55 = [  # the EIP's own vectors
     "0x52908400098527886E0F7030069857D2E4169EE7",

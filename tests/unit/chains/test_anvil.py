@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from moorage.chains.local.anvil import anvil_command
+from moorage.chains.local.devchain import anvil_command
 
 
 def test_node_listens_on_loopback_mines_at_once_and_keeps_its_state() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from eth_account import Account
 
-from moorage.chains.local.dev_wallet import DevWallets, address_of, dev_wallets
+from moorage.chains.local.devchain import DevWallets, address_of, dev_wallets
 from moorage.errors import LocalChainFailed
 
 

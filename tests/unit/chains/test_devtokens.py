@@ -5,7 +5,7 @@ from eth_utils.abi import function_signature_to_4byte_selector
 from eth_utils.crypto import keccak
 
 from moorage.chains.chain import KNOWN_CHAINS
-from moorage.chains.local.devtokens import artifact, funding_calls, token_contracts
+from moorage.chains.local.devchain import artifact, funding_calls, token_contracts
 
 CONTRACTS = Path(__file__).parents[3] / "contracts"
 OWNER = "0x" + "5e" * 20

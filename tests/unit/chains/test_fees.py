@@ -1,6 +1,6 @@
 import pytest
 
-from moorage.chains.fees import Fees, GasPrice, parse_gas_price
+from moorage.chains.signing import Fees, GasPrice, parse_gas_price
 
 
 def test_first_offer_bears_the_base_fees_doubling() -> None:

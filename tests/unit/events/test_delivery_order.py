@@ -16,9 +16,7 @@ from hypothesis.stateful import (
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.errors import EventNotFound, WebhookNotFound
 from moorage.events import outbox
-from moorage.events.delivery import DeliveryWorker
-from moorage.events.destination import Destinations
-from moorage.events.sender import NotDelivered, Sender
+from moorage.events.delivery import DeliveryWorker, Destinations, NotDelivered, Sender
 from moorage.events.webhooks import Webhooks
 from moorage.records.event import DeliveryStatus, EventKind
 from moorage.storage import events

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.errors import RateLimited
 from moorage.events import outbox
-from moorage.events.destination import Destinations
+from moorage.events.delivery import Destinations
 from moorage.events.webhooks import Webhooks
 from moorage.records.event import EventKind
 from moorage.storage import events

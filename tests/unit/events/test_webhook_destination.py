@@ -3,7 +3,7 @@
 import pytest
 
 from moorage.errors import InvalidField
-from moorage.events.destination import Destinations
+from moorage.events.delivery import Destinations
 
 PUBLIC = ["1.1.1.1", "93.184.215.14", "100.63.255.255", "172.32.0.1", "2606:4700::1111",
           "::ffff:1.1.1.1", "64:ff9b::101:101"]  # fmt: skip

@@ -8,15 +8,13 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from moorage.errors import BodyStalled, DatabaseUnavailable, RateLimited
-from moorage.pages.operator.desk import Desk
+from moorage.pages.operator.health import Desk
 from moorage.pages.operator.site import OperatorSite
-from moorage.pages.sessions.confirmation import Confirmations
-from moorage.pages.sessions.doors import operator_doors, wallet_doors
-from moorage.pages.sessions.failures import FAILED, Count
+from moorage.pages.sessions.form import FAILED, Count
 from moorage.pages.sessions.gate import Gate
 from moorage.pages.sessions.operator import OperatorSession
 from moorage.pages.sessions.session import Session
-from moorage.pages.sessions.signing import Signing
+from moorage.pages.sessions.sign_in import Confirmations, Signing, operator_doors, wallet_doors
 from moorage.pages.wallet.site import WalletSite
 from support.gateway.clock import MovableClock
 from support.gateway.discovery_facts import FACTS

@@ -7,7 +7,7 @@ from sqlalchemy import select
 
 from moorage.auth.tokens import DAY_MS, MAX_LINKS, ONCE_MS, LinkOrder, Links
 from moorage.errors import LinkNotFound, NonceReused, TooManyLinks
-from moorage.pages.sessions.sessions import LIFETIME_MS, MAX_SESSIONS, Opened, Sessions
+from moorage.pages.sessions.session import LIFETIME_MS, MAX_SESSIONS, Opened, Sessions
 from moorage.records.access import Link, Role, StoredSession
 from moorage.storage import page_access as stored_links
 from moorage.storage import page_access as stored_sessions

@@ -17,7 +17,7 @@ from moorage.auth.nonces import NonceFile
 from moorage.auth.sign_in import SignIn
 from moorage.clock import iso_utc
 from moorage.errors import SignatureInvalid
-from moorage.pages.sessions.signing import Signing
+from moorage.pages.sessions.sign_in import Signing
 from support.gateway.clock import MovableClock
 
 KEY = "0x" + "11" * 32

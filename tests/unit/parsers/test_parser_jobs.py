@@ -10,8 +10,7 @@ from moorage.errors import (
     RuntimeUnsupported,
     UploadInvalid,
 )
-from moorage.parsers.current_file import CurrentFile, shared_memory
-from moorage.parsers.job import Refusal, error_of, refusal_of
+from moorage.parsers.job import CurrentFile, Refusal, error_of, refusal_of, shared_memory
 
 ERRORS = [
     InvalidField("settings.port", "must be 1–65535"),

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from moorage.parsers.turns import Turns, TurnsFull, Waiting
+from moorage.parsers.pool import Turns, TurnsFull, Waiting
 from moorage.uploads.room import Uploader
 
 ALICE, BOB = Uploader("alice", has_paid=True), Uploader("bob", has_paid=True)

@@ -5,7 +5,7 @@ import asyncio
 from starlette.requests import Request
 from starlette.types import Message
 
-from moorage.routing.dropped_bodies import (
+from moorage.routing.pages import (
     MAX_BODIES,
     MAX_BODIES_PER_VISITOR,
     MAX_BODY_BYTES,

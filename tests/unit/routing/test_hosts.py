@@ -2,7 +2,7 @@
 
 import pytest
 
-from moorage.routing.hosts import host_of_header, is_host
+from moorage.routing.haproxy_config import host_of_header, is_host
 
 
 @pytest.mark.parametrize(

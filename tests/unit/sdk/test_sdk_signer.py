@@ -9,7 +9,7 @@ from eth_account.messages import encode_defunct
 from moorage.sdk.errors import ClientMisconfigured
 from moorage.sdk.payment import SendingTerms, unsigned_transfer
 from moorage.sdk.signer import Signer
-from moorage.signing.signed_request import Target
+from moorage.signing import Target
 from support.clients.offers import an_offer
 from support.clients.typed_request import typed_data
 

@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from moorage.events import outbox
-from moorage.events.delivery import DeliveryWorker
-from moorage.events.destination import Destinations
-from moorage.events.sender import Sender
+from moorage.events.delivery import DeliveryWorker, Destinations, Sender
 from moorage.records.event import EventKind, Webhook
 from moorage.storage import events
 from moorage.storage.database import Database

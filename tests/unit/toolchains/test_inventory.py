@@ -7,12 +7,16 @@ import pytest
 from moorage.gateway.platform import with_installed
 from moorage.planning.reading.semver import Version
 from moorage.planning.toolbox import Toolbox
-from moorage.toolchains import host
-from moorage.toolchains.host import host_versions, present
+from moorage.toolchains import store
 from moorage.toolchains.inventory import FRESH_SECONDS, Inventory
-from moorage.toolchains.npm import Npm
-from moorage.toolchains.packages import package_of, packages
-from moorage.toolchains.store import ToolchainStore
+from moorage.toolchains.store import (
+    Npm,
+    ToolchainStore,
+    host_versions,
+    package_of,
+    packages,
+    present,
+)
 from support.gateway.clock import MovableClock
 
 LISTS = {
@@ -133,7 +137,7 @@ async def test_machine_is_asked_and_read_for_its_programs(tmp_path: Path) -> Non
 async def test_program_that_ends_without_an_answer_is_as_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host, "_SECONDS", 0.2)
+    monkeypatch.setattr(store, "_SECONDS", 0.2)
     program(tmp_path / "ruby", "sleep 120 &")  # which has the output until then
     async with asyncio.timeout(60):
         assert await host_versions([tmp_path], bundled=tmp_path) == {}

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from moorage.errors import DeployFailed, FailureCause
-from moorage.toolchains.npm import Npm, NpmFailed
-from moorage.toolchains.store import ToolchainStore
+from moorage.toolchains.store import Npm, NpmFailed, ToolchainStore
 from support.gateway.clock import HOUR_MS, MovableClock
 
 NPM = """\

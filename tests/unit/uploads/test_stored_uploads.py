@@ -17,10 +17,9 @@ from moorage.errors import (
     TooManyUploads,
     UploadNotFound,
 )
-from moorage.uploads.limits import UploadLimits
 from moorage.uploads.parsing import InPlace
 from moorage.uploads.reader import ReceivedBody, read_upload
-from moorage.uploads.room import RoomLimits, SpoolRoom, Uploader
+from moorage.uploads.room import RoomLimits, SpoolRoom, Uploader, UploadLimits
 from moorage.uploads.spool import sweep_spool
 from moorage.uploads.stored import Stored, StoredUploads
 from support.clients.upload_bodies import contents, document, receive, stream

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage.errors import InvalidField, UploadInvalid
-from moorage.uploads.limits import UploadLimits
+from moorage.uploads.room import UploadLimits
 from support.clients.upload_bodies import contents, receive, received, zip_body, zipped
 
 APP = {"package.json": b"{}", "src/index.js": b"listen()\n" * 100, "empty": b""}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from moorage.uploads.intake import Base64Text, InvalidBase64
+from moorage.uploads.reader import Base64Text, InvalidBase64
 
 # RFC 4648 §4, as a whole text: groups of four, the last one padded.
 _STANDARD = re.compile(

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moorage.errors import UploadInvalid
-from moorage.uploads.limits import UploadLimits
-from moorage.uploads.paths import PathSet, check_path, is_clutter
+from moorage.uploads.room import UploadLimits
+from moorage.uploads.unpacking import PathSet, check_path, is_clutter
 
 LIMITS = UploadLimits(path_length=300, path_depth=4, component_length=255)
 

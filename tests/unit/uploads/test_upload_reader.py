@@ -21,9 +21,9 @@ from moorage.errors import (
     MoorageError,
     UploadInvalid,
 )
-from moorage.uploads.limits import UploadLimits
 from moorage.uploads.parsing import InPlace
 from moorage.uploads.reader import read_upload
+from moorage.uploads.room import UploadLimits
 from support.clients.upload_bodies import contents, document, files_body, receive, received, stream
 
 FILES = {"index.js": b"listen()", "a/b.bin": bytes(range(256)) * 2, "empty": b""}

@@ -7,10 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from moorage.errors import NoCapacity, TooManyUploads, UploadDisplaced
-from moorage.uploads.limits import UploadLimits
 from moorage.uploads.parsing import InPlace
 from moorage.uploads.reader import read_upload
-from moorage.uploads.room import Allowance, RoomLimits, SpoolRoom, Uploader
+from moorage.uploads.room import Allowance, RoomLimits, SpoolRoom, Uploader, UploadLimits
 from support.clients.upload_bodies import files_body, stream, zip_body, zipped
 
 LIMITS = RoomLimits(strangers_bytes=100, stranger_bytes=60, paid_bytes=300, wallet_bytes=200)

@@ -8,7 +8,7 @@ import pytest
 
 from moorage.planning.reading.folder import SourceTree
 from moorage.sdk.archive import list_files
-from moorage.uploads.limits import UploadLimits
+from moorage.uploads.room import UploadLimits
 from moorage.uploads.tree import DirectoryTree, Upload
 from support.clients.upload_bodies import contents, files_body, receive
 

@@ -31,9 +31,8 @@ from moorage.api.discovery.openapi import openapi_document
 from moorage.api.http.dispatch import Operation
 from moorage.clock import Clock
 from moorage.errors import DatabaseUnavailable
-from moorage.pages.rendering.policy import SECURITY_HEADERS
-from moorage.pages.rendering.templates import render
-from moorage.signing.signed_request import host_of
+from moorage.pages.rendering.templates import SECURITY_HEADERS, render
+from moorage.signing import host_of
 from moorage.storage.operation.wallet_rules import NoticeKind
 from moorage.uploads.request import MAX_MONTHS
 

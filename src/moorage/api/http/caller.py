@@ -35,7 +35,7 @@ from moorage.payments.price.quotes import Holdings
 from moorage.payments.protocols.evidence import TransactionEvidence, is_credential
 from moorage.payments.taking.paywall import booked
 from moorage.records.project import Project
-from moorage.signing.signed_request import Target, host_of
+from moorage.signing import Target, host_of
 from moorage.storage.database import Database
 from moorage.storage.money import payments
 from moorage.storage.page_access import ManagedProject

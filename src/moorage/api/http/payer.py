@@ -14,6 +14,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from moorage.address import parse_address
 from moorage.api.http.caller import (
     CALLER,
     OPEN,
@@ -31,7 +32,6 @@ from moorage.api.http.payment_headers import OfferedPayment, read_payment
 from moorage.api.http.problems import json_response, problem_of
 from moorage.auth.authenticator import Verified
 from moorage.auth.wallet import Wallet
-from moorage.chains.address import parse_address
 from moorage.chains.chain import Chain
 from moorage.chains.eip3009 import authorization_digest
 from moorage.errors import (

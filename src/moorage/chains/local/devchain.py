@@ -3,24 +3,244 @@
 import asyncio
 import contextlib
 import fcntl
+import os
 import shutil
 import socket
+from collections.abc import Iterable, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import IO, Any, Final
 
+import coincurve
 import msgspec
 
+from moorage.address import checksum_address, key_address
 from moorage.chains.chain import Chain
 from moorage.chains.encoding import parse_quantity
 from moorage.chains.erc20 import transfer_topics
-from moorage.chains.local.anvil import NodeRecord, anvil_command, spawn, wait_until_listening
-from moorage.chains.local.dev_wallet import DevWallets
-from moorage.chains.local.devtokens import funding_calls, token_contracts
 from moorage.chains.rpc import RpcClient
 from moorage.errors import ChainUnavailable, LocalChainFailed
 from moorage.loop import until_tick
-from moorage.process import is_running, terminate
-from moorage.whole_file import replace_file
+from moorage.process import ProcessRecord, is_running, spawn_detached, terminate
+from moorage.signing import keccak256
+from moorage.whole_file import create_file, replace_file
+
+GAS_WEI: Final = 10_000 * 10**18
+TOKENS_EACH: Final = 1_000
+
+_BALANCES_SLOT = 9  # of contracts/DevToken.sol
+_CONTRACTS = {"usdc": "DevUSDC", "usdt": "DevUSDT"}
+
+RpcCall = tuple[str, Sequence[Any]]
+
+
+class Contract(msgspec.Struct, frozen=True):
+    """A compiled contract, which can be put at any address."""
+
+    runtime: str  # bytecode, hex with 0x
+    selectors: dict[str, str]  # by signature: "transfer(address,uint256)" → "a9059cbb"
+
+
+class _Artifact(msgspec.Struct, frozen=True):
+    compiler: str
+    settings: dict[str, Any]
+    sources: dict[str, str]  # SHA-256 of each source, hex
+    contracts: dict[str, Contract]
+
+
+def artifact() -> _Artifact:
+    """Returns the content of `devtokens.json`."""
+    content = resources.files("moorage.chains.local").joinpath("devtokens.json").read_bytes()
+    return msgspec.json.decode(content, type=_Artifact)
+
+
+def token_contracts(chain: Chain) -> dict[str, str]:
+    """Returns the runtime bytecode by token address. Raises KeyError for a token without one."""
+    contracts = artifact().contracts
+    return {token.address: contracts[_CONTRACTS[token.name]].runtime for token in chain.tokens}
+
+
+def funding_calls(
+    chain: Chain, *, gas_for: Iterable[str], tokens_for: Iterable[str]
+) -> list[RpcCall]:
+    """Returns calls that set balances: TOKENS_EACH of each token, then GAS_WEI.
+
+    Gas comes last, so that a wallet with gas was funded completely. Needs `anvil_*` methods.
+    """
+    tokens: list[RpcCall] = [
+        ("anvil_setStorageAt", [token.address, _balance_slot(wallet), _word(amount)])
+        for wallet in tokens_for
+        for token in chain.tokens
+        for amount in (TOKENS_EACH * 10**token.decimals,)
+    ]
+    gas: list[RpcCall] = [("anvil_setBalance", [wallet, hex(GAS_WEI)]) for wallet in gas_for]
+    return tokens + gas
+
+
+def _balance_slot(account: str) -> str:
+    """Returns the slot of `account`'s value in the mapping at slot 9 (Solidity's layout)."""
+    key = bytes.fromhex(account.removeprefix("0x")).rjust(32, b"\0")
+    return "0x" + keccak256(key + _BALANCES_SLOT.to_bytes(32, "big")).hex()
+
+
+def _word(value: int) -> str:
+    return f"0x{value:064x}"
+
+
+ANVIL_VERSION: Final = "1.7.1"
+INSTALL_COMMAND: Final = "npm ci --ignore-scripts"
+
+_HOST = "127.0.0.1"
+_SAVE_EVERY_SECONDS = 1
+_STATES_KEPT = 64
+_PLATFORM_PACKAGES = "@foundry-rs/anvil-*/bin/anvil"
+_PROC_LISTENING = "0A"
+_POLL_SECONDS = 0.005
+
+
+class NodeRecord(ProcessRecord, frozen=True):
+    """Identifies a started node."""
+
+    port: int
+
+
+def find_anvil(search: Sequence[Path]) -> Path:
+    """Returns the `anvil` binary on PATH, else in one of the `node_modules` directories `search`.
+
+    It is the binary itself, as npm's wrapper takes 0.16 s to start. Raises LocalChainFailed with
+    the command that installs it.
+    """
+    on_path = shutil.which("anvil")
+    if on_path is not None:
+        return Path(on_path)
+    for directory in search:
+        found = next((path for path in directory.glob(_PLATFORM_PACKAGES) if path.is_file()), None)
+        if found is not None:
+            return found
+    raise LocalChainFailed(
+        "anvil, the local chain's node, was not found on PATH or in "
+        f"{', '.join(map(str, search)) or 'any node_modules'}; install it with "
+        f"`{INSTALL_COMMAND}` in the repository, "
+        f"or `npm install --ignore-scripts @foundry-rs/anvil@{ANVIL_VERSION}`"
+    )
+
+
+def anvil_command(*, anvil: Path, chain_id: int, port: int, state: Path) -> tuple[str, ...]:
+    """Returns the argv of a node that mines each transaction at once; its state is in `state`.
+
+    With one slot an epoch, `safe` is one block behind the newest, and `finalized` two. It has no
+    accounts, as anvil's default keys are public. It keeps the state of a few blocks, enough for
+    calls and reorganisations; more would fill memory, then the home directory.
+    """
+    return (
+        str(anvil),
+        "--quiet",
+        *("--host", _HOST),
+        *("--port", str(port)),
+        *("--chain-id", str(chain_id)),
+        *("--accounts", "0"),
+        *("--slots-in-an-epoch", "1"),
+        *("--prune-history", str(_STATES_KEPT)),
+        *("--state", str(state)),
+        *("--state-interval", str(_SAVE_EVERY_SECONDS)),
+    )
+
+
+def spawn(command: tuple[str, ...], *, port: int, log: Path) -> NodeRecord:
+    """Starts `command` in its own session; appends its output to `log`. Raises OSError."""
+    started = spawn_detached(
+        command,
+        directory=log.parent,
+        environment={name: os.environ[name] for name in ("HOME", "PATH") if name in os.environ},
+        output=log,
+        keeps_output=True,
+    )
+    return NodeRecord(started.pid, started.start_ticks, started.command, port)
+
+
+async def wait_until_listening(record: NodeRecord, *, timeout_seconds: float) -> bool:
+    """Waits until the node listens; returns False if it exited or took too long.
+
+    An answer at the port would not prove that: another process may use the port by now.
+    """
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            while is_running(record):
+                if _holds_port(record.pid, record.port):
+                    return True
+                await asyncio.sleep(_POLL_SECONDS)
+    except TimeoutError:
+        pass
+    return False
+
+
+def _holds_port(pid: int, port: int) -> bool:
+    """Whether the process has a socket that listens on 127.0.0.1:`port`."""
+    local_address = f"0100007F:{port:04X}"
+    try:
+        rows = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
+        links = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    except OSError:
+        return False
+    listening = {
+        f"socket:[{columns[9]}]"
+        for columns in map(str.split, rows)
+        if columns[1] == local_address and columns[3] == _PROC_LISTENING
+    }
+    return not listening.isdisjoint(links)
+
+
+PAYING_WALLETS = 8
+
+
+class DevWallet(msgspec.Struct, frozen=True):
+    """A wallet that anybody on this machine can pay with."""
+
+    address: str  # checksummed
+    private_key: str  # 0x and 64 hex digits
+
+
+class DevWallets(msgspec.Struct, frozen=True):
+    """The wallets that a local chain funds."""
+
+    pay_to: DevWallet  # receives payments
+    relayer: DevWallet  # settles authorizations; needs gas, no tokens
+    wallets: tuple[DevWallet, ...]  # make payments; each has gas and tokens
+
+
+def dev_wallets(path: Path) -> DevWallets:
+    """Returns the wallets stored in `path`; creates random ones if the file is missing.
+
+    The file is private to its owner (mode 0600) and is created atomically, also if two processes
+    do so at once. Raises LocalChainFailed if it contains no wallets.
+    """
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        create_file(path, msgspec.json.format(msgspec.json.encode(_new_wallets()), indent=1))
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=DevWallets)
+    except msgspec.DecodeError as problem:
+        raise LocalChainFailed(f"{path} holds no wallets; `moorage dev --reset`") from problem
+
+
+def address_of(private_key: bytes) -> str:
+    """Returns the checksummed address of a 32-byte private key. Raises ValueError otherwise."""
+    key = coincurve.PublicKey.from_valid_secret(private_key)
+    return checksum_address(key_address(key.format(compressed=False)))
+
+
+def _new_wallets() -> DevWallets:
+    return DevWallets(
+        pay_to=_new_wallet(),
+        relayer=_new_wallet(),
+        wallets=tuple(_new_wallet() for _ in range(PAYING_WALLETS)),
+    )
+
+
+def _new_wallet() -> DevWallet:
+    key = coincurve.PrivateKey().secret  # of os.urandom, within the curve's order
+    return DevWallet(address=address_of(key), private_key="0x" + key.hex())
+
 
 START_TIMEOUT_SECONDS: Final = 20.0
 STOP_GRACE_SECONDS: Final = 10.0

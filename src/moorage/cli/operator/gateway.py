@@ -148,7 +148,7 @@ def time_option(option: str, text: str | None, *, default: int) -> int:
 
 def wallet_option(option: str, text: str) -> str:
     """A wallet as the books spell it; "" when none is named. Raises InvalidField."""
-    from moorage.chains.address import parse_address
+    from moorage.address import parse_address
     from moorage.errors import InvalidField
 
     try:
@@ -683,7 +683,7 @@ def dev(
     """
     from moorage import logs
     from moorage.gateway import dev as development
-    from moorage.pages.operator.money.commands import BooksCommand
+    from moorage.pages.operator.audits import BooksCommand
     from moorage.pages.operator.opening import open_operator_pages
     from moorage.settings import load_settings
 
@@ -730,7 +730,7 @@ def serve(*, config: Path, beside_another: Annotated[bool, Parameter(negative=()
     """
     from moorage import logs
     from moorage.gateway.serve import run_serve
-    from moorage.pages.operator.money.commands import BooksCommand
+    from moorage.pages.operator.audits import BooksCommand
     from moorage.pages.operator.opening import open_operator_pages
     from moorage.settings import load_settings
 
@@ -788,7 +788,7 @@ def _log_ready(addresses: "GatewayAddresses") -> None:
     """Says where it answers, in the log's own form, and tells systemd (sd_notify(3))."""
     import structlog
 
-    from moorage.systemd import notify
+    from moorage.process import notify
 
     structlog.get_logger().info("serving", url=addresses.gateway, operator=addresses.operator)
     notify("READY=1")

@@ -11,9 +11,8 @@ import msgspec
 from moorage.chains.chain import Chain
 from moorage.chains.erc20 import TransferLog
 from moorage.chains.heads import Heads, read_block, read_heads
-from moorage.chains.pace import Pace
 from moorage.chains.receipt import FoundLog, Receipt, parse_receipt
-from moorage.chains.rpc import AnswerTooLarge, RpcClient, RpcError
+from moorage.chains.rpc import AnswerTooLarge, Pace, RpcClient, RpcError
 from moorage.chains.transfer_search import find_transfers, require_head
 from moorage.errors import ChainUnavailable
 from moorage.operate.audit.rows import Finding, PaymentKey, payment_key, payment_row

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from moorage.chains.local.anvil import INSTALL_COMMAND, find_anvil
+from moorage.chains.local.devchain import INSTALL_COMMAND, find_anvil
 from moorage.errors import (
     ConfigurationInvalid,
     DatabaseUnavailable,

@@ -16,7 +16,7 @@ from moorage.clock import SystemClock
 from moorage.errors import ChainUnavailable
 from moorage.gateway.configuration import is_local_node
 from moorage.operate.check.configuration import Finding
-from moorage.signing.keccak import keccak256
+from moorage.signing import keccak256
 
 _QUESTIONS = ("DOMAIN_SEPARATOR()", "eip712Domain()", "name()", "version()")
 _NOBODY, _NO_NONCE = "0x" + "00" * 20, "0x" + "00" * 32

@@ -10,12 +10,10 @@ from starlette.types import ASGIApp
 from moorage.gateway.assembly import Rooms
 from moorage.loop import Run
 from moorage.operate.books import books_of
-from moorage.pages.operator.desk import Desk
-from moorage.pages.operator.health import HealthReader, read_health
-from moorage.pages.operator.money.audits import Audits
-from moorage.pages.operator.money.commands import BooksCommand, Reports
+from moorage.pages.operator.audits import Audits, BooksCommand, Reports
+from moorage.pages.operator.health import Desk, HealthReader, read_health
 from moorage.pages.operator.site import OperatorSite
-from moorage.pages.sessions.failures import Count
+from moorage.pages.sessions.form import Count
 from moorage.pages.sessions.gate import Gate
 from moorage.settings import Settings
 

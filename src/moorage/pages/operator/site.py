@@ -11,22 +11,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from moorage.api.discovery.documents import icon
 from moorage.errors import InvalidRequest, MoorageError
-from moorage.pages.operator import (
-    configuration,
-    customers,
-    journal,
-    notices,
-    overview,
-    projects,
-    trends,
-)
-from moorage.pages.operator.desk import Desk
-from moorage.pages.operator.money import books, payments, prices, reports
+from moorage.pages.operator import customers, money, overview, projects
+from moorage.pages.operator.health import Desk
 from moorage.pages.operator.view import View
-from moorage.pages.rendering.assets import PREFIX, serve_asset
-from moorage.pages.rendering.templates import page
-from moorage.pages.sessions.failures import Count, told
-from moorage.pages.sessions.form import Form, own_form, require_token
+from moorage.pages.rendering.templates import PREFIX, page, serve_asset
+from moorage.pages.sessions.form import Count, Form, own_form, require_token, told
 from moorage.pages.sessions.operator import FindOperator
 from moorage.pages.sessions.typed import is_part, signed_out, typed
 
@@ -46,14 +35,14 @@ _WALLET = "/wallets/{wallet}"
 _PROJECT = "/projects/{name}"
 
 PAGES: tuple[tuple[str, str, Handler], ...] = (
-    ("GET", "", overview.overview),
+    ("GET", "", overview.show_overview),
     ("GET", "/glance", overview.glance),
-    ("GET", "/trends", trends.shown),
-    ("GET", "/payments", payments.listed),
-    ("GET", _PAYMENT, payments.one),
-    ("POST", f"{_PAYMENT}/release", payments.release_one),
-    ("POST", f"{_PAYMENT}/refund", payments.refund_one),
-    ("GET", "/refunds", payments.refunds),
+    ("GET", "/trends", overview.show_trends),
+    ("GET", "/payments", money.listed),
+    ("GET", _PAYMENT, money.one),
+    ("POST", f"{_PAYMENT}/release", money.release_one),
+    ("POST", f"{_PAYMENT}/refund", money.refund_one),
+    ("GET", "/refunds", money.refunds),
     ("GET", "/wallets", customers.listed),
     ("GET", _WALLET, customers.one),
     ("POST", f"{_WALLET}/suspend", customers.suspend),
@@ -67,23 +56,23 @@ PAGES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", f"{_PROJECT}/resume", projects.resume),
     ("POST", f"{_PROJECT}/evict", projects.evict),
     ("POST", f"{_PROJECT}/keep", projects.keep),
-    ("GET", "/books", books.shown),
-    ("POST", "/books/audit", books.audit),
-    ("GET", "/prices", prices.shown),
-    ("POST", "/prices/order", prices.order),
-    ("POST", "/prices/cancel", prices.cancel),
-    ("GET", "/reports", reports.shown),
-    ("GET", "/reports/table", reports.table),
-    ("GET", "/reports.csv", reports.download),
-    ("GET", "/settings", configuration.shown),
-    ("GET", "/settings/history", configuration.history),
-    ("GET", "/acts", journal.done),
-    ("GET", "/log", journal.log),
-    ("GET", "/notices", notices.shown),
-    ("POST", "/notices/announcement", notices.announce),
-    ("POST", "/notices/announcement/end", notices.end_announcement),
-    ("POST", "/notices/maintenance", notices.begin_maintenance),
-    ("POST", "/notices/maintenance/end", notices.end_maintenance),
+    ("GET", "/books", money.show_books),
+    ("POST", "/books/audit", money.audit),
+    ("GET", "/prices", money.show_prices),
+    ("POST", "/prices/order", money.order),
+    ("POST", "/prices/cancel", money.cancel),
+    ("GET", "/reports", money.show_reports),
+    ("GET", "/reports/table", money.table),
+    ("GET", "/reports.csv", money.download),
+    ("GET", "/settings", overview.show_configuration),
+    ("GET", "/settings/history", overview.history),
+    ("GET", "/acts", overview.done),
+    ("GET", "/log", overview.log),
+    ("GET", "/notices", overview.show_notices),
+    ("POST", "/notices/announcement", overview.announce),
+    ("POST", "/notices/announcement/end", overview.end_announcement),
+    ("POST", "/notices/maintenance", overview.begin_maintenance),
+    ("POST", "/notices/maintenance/end", overview.end_maintenance),
 )
 """Method, path below HOME, and handler of each page; all need an operator's session."""
 

@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from moorage import __version__
-from moorage.chains.address import parse_address
+from moorage.address import parse_address
 from moorage.errors import InvalidField
 from moorage.operate.books import OpenBooks
-from moorage.pages.operator.desk import Desk
+from moorage.pages.operator.health import Desk
 from moorage.pages.rendering.templates import page
 from moorage.pages.sessions.form import Form
 from moorage.pages.sessions.operator import OperatorSession

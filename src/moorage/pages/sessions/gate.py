@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.pages.sessions.cookie import Cookie, csrf_of
 from moorage.pages.sessions.operator import OperatorSession
-from moorage.pages.sessions.session import Session
-from moorage.pages.sessions.sessions import Sessions
+from moorage.pages.sessions.session import Cookie, Session, Sessions, csrf_of
 from moorage.records.access import Role, StoredSession
-from moorage.signing.signed_request import host_of
+from moorage.signing import host_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,189 @@
 """A session of a wallet's pages: whose wallet is looked at, and what they may do."""
 
+import hashlib
+import hmac
+import secrets
 from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
 
 from moorage.api.http.caller import Person
+from moorage.auth.tokens import digest_of
+from moorage.clock import Clock
+from moorage.errors import NonceReused, UniqueViolation
+from moorage.loop import Loop, Scope
+from moorage.records.access import Link, Role, StoredSession
+from moorage.storage import page_access
+from moorage.storage.database import Database, Transaction
+
+LIFETIME_MS = 12 * 3_600_000
+"""How long a session lasts."""
+
+MAX_SESSIONS = 20
+"""How many a wallet, or a link, has at most; with one more the oldest ends."""
+
+_MAX_ROWS = 50_000
+
+
+class Opened(NamedTuple):
+    """A new session, and the secret for its browser alone."""
+
+    session: StoredSession
+    secret: str
+
+
+class Sessions:
+    """Opens, finds and ends sessions."""
+
+    def __init__(self, *, db: Database, clock: Clock) -> None:
+        self._db = db
+        self._clock = clock
+
+    async def sign_in(self, who: str, *, role: Role, nonce: str, issued_ms: int) -> Opened:
+        """Opens a session for who signed a text. Raises NonceReused: a text counts once."""
+        now_ms = self._clock.now_ms()
+        opened = _new(who, role, now_ms=now_ms, may_change=True, nonce=nonce, signed_ms=issued_ms)
+        try:
+            async with self._db.transaction(durable=True) as tx:
+                await self._add(tx, opened.session)
+        except UniqueViolation as again:
+            raise NonceReused from again
+        return opened
+
+    async def look_at_link(self, secret: str, *, role: Role) -> Link | None:
+        """Returns the link, unless it has expired, was revoked or is used up; it stays unused."""
+        now_ms = self._clock.now_ms()
+        return await page_access.find_link(self._db, digest_of(secret), role=role, now_ms=now_ms)
+
+    async def open_link(self, secret: str, *, role: Role) -> Opened | None:
+        """Opens a session by a link; None if it has expired, was revoked or is used up.
+
+        What a link opens that can be opened again ends when the link does.
+        """
+        now_ms = self._clock.now_ms()
+        async with self._db.transaction(durable=True) as tx:
+            link = await page_access.use_link(tx, digest_of(secret), role=role, now_ms=now_ms)
+            if link is None:
+                return None
+            opened = _new(link.who, role, now_ms=now_ms, may_change=link.may_change)
+            session = msgspec.structs.replace(opened.session, project_id=link.project_id)
+            if not link.once:
+                expires_ms = min(session.expires_ms, link.expires_ms)
+                session = msgspec.structs.replace(session, link_id=link.id, expires_ms=expires_ms)
+            await self._add(tx, session)
+        return Opened(session, opened.secret)
+
+    async def find(self, secret: str, *, role: Role) -> StoredSession | None:
+        """Returns the session of a browser's secret, while it lasts."""
+        return await self._find(digest_of(secret), role) if secret else None
+
+    async def lasts(self, digest: str, *, role: Role) -> bool:
+        """Whether a session has not ended yet."""
+        return await self._find(digest, role) is not None
+
+    async def end(self, secret: str) -> None:
+        """Ends the session of a browser's secret."""
+        async with self._db.transaction(durable=True) as tx:
+            await page_access.end_session(tx, digest_of(secret), now_ms=self._clock.now_ms())
+
+    async def end_all(self, digest: str) -> None:
+        """Ends all sessions of the wallet, or operator, whose session this is."""
+        async with self._db.transaction(durable=True) as tx:
+            await page_access.end_sessions(tx, digest, now_ms=self._clock.now_ms())
+
+    async def note_signature(self, digest: str, *, issued_ms: int) -> bool:
+        """Notes a text that the session's wallet signed; False if it, or a newer one, counted."""
+        async with self._db.transaction(durable=True) as tx:
+            return await page_access.note_signature(tx, digest, issued_ms=issued_ms)
+
+    @property
+    def loop(self) -> Loop:
+        """Removes what has expired."""
+        return Loop("old sessions", every_seconds=300, tick=self.purge, scope=Scope.CLUSTER)
+
+    async def purge(self) -> None:
+        """Removes sessions and links that have expired."""
+        now_ms = self._clock.now_ms()
+        async with self._db.transaction(durable=False) as tx:
+            await page_access.purge_sessions(tx, now_ms=now_ms)
+            await page_access.purge_links(tx, now_ms=now_ms)
+
+    async def _find(self, digest: str, role: Role) -> StoredSession | None:
+        return await page_access.find_session(
+            self._db, digest, role=role, now_ms=self._clock.now_ms()
+        )
+
+    async def _add(self, tx: Transaction, session: StoredSession) -> None:
+        await page_access.add_session(tx, session, max_kept=MAX_SESSIONS, max_rows=_MAX_ROWS)
+
+
+def _new(
+    who: str,
+    role: Role,
+    *,
+    now_ms: int,
+    may_change: bool,
+    nonce: str | None = None,
+    signed_ms: int | None = None,
+) -> Opened:
+    secret = secrets.token_urlsafe(32)
+    session = StoredSession(
+        digest=digest_of(secret),
+        role=role,
+        who=who,
+        may_change=may_change,
+        nonce=nonce,
+        created_at_ms=now_ms,
+        expires_ms=now_ms + LIFETIME_MS,
+        signed_ms=signed_ms,
+    )
+    return Opened(session, secret)
+
+
+_SECURE_PREFIX = "__Host-"
+
+
+@dataclass(frozen=True)
+class Cookie:
+    """One cookie's name, and whether browsers send it over https alone."""
+
+    plain_name: str
+    secure: bool  # False where pages are served without TLS, such as on loopback
+
+    @property
+    def name(self) -> str:
+        """Its name in requests."""
+        return f"{_SECURE_PREFIX}{self.plain_name}" if self.secure else self.plain_name
+
+    def read(self, request: Request) -> str:
+        """Returns the secret; "" without one."""
+        return request.cookies.get(self.name, "")
+
+    def set(self, response: Response, secret: str, *, seconds: int = LIFETIME_MS // 1000) -> None:
+        """Gives the browser a secret for so long, in place of any other."""
+        response.set_cookie(
+            self.name,
+            secret,
+            max_age=seconds,
+            path="/",
+            secure=self.secure,
+            httponly=True,
+            samesite="strict",
+        )
+
+    def clear(self, response: Response) -> None:
+        """Has the browser forget it."""
+        response.delete_cookie(
+            self.name, path="/", secure=self.secure, httponly=True, samesite="strict"
+        )
+
+
+def csrf_of(secret: str) -> str:
+    """Returns the token that the forms of a session repeat; the secret can't be had from it."""
+    return hmac.new(secret.encode(), b"moorage: the forms of a session", hashlib.sha256).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

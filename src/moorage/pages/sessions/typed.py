@@ -7,9 +7,8 @@ from starlette.responses import RedirectResponse, Response
 
 from moorage.errors import BodyTooLarge, MoorageError
 from moorage.pages.rendering.templates import page
-from moorage.pages.sessions.confirmation import SIGNATURE_FIELDS
-from moorage.pages.sessions.failures import Count
-from moorage.pages.sessions.form import TOKEN, Form, own_form
+from moorage.pages.sessions.form import TOKEN, Count, Form, own_form
+from moorage.pages.sessions.sign_in import SIGNATURE_FIELDS
 
 _NOT_TYPED = frozenset(
     {TOKEN, *SIGNATURE_FIELDS, "a_month", "confirmed", "earlier", "id", "kind", "without_export"}

@@ -1,5 +1,6 @@
 """The table of a wallet's pages, and how they are answered, also after errors."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,18 +13,72 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from moorage.api.discovery.guide import Facts
 from moorage.clock import Clock
 from moorage.errors import MoorageError
-from moorage.pages.rendering.assets import PREFIX, serve_asset
-from moorage.pages.rendering.templates import page
-from moorage.pages.sessions.confirmation import SIGNATURE_FIELDS, Confirmations, Unconfirmed
-from moorage.pages.sessions.failures import Count, told
-from moorage.pages.sessions.form import own_form, require_token
+from moorage.pages.rendering.templates import PREFIX, page, serve_asset
+from moorage.pages.sessions.form import Count, own_form, require_token, told
 from moorage.pages.sessions.gate import Gate
 from moorage.pages.sessions.lasting import Lasting
+from moorage.pages.sessions.sign_in import SIGNATURE_FIELDS, Confirmations, Unconfirmed
 from moorage.pages.sessions.typed import is_part, signed_out, typed
+from moorage.pages.wallet import actions, history, links, logs, metrics, overview, top_up, view
 from moorage.pages.wallet.api import Api, ApiRefused, Stream
-from moorage.pages.wallet.table import PAGES, Handler
 from moorage.pages.wallet.view import View
 from moorage.records.access import Role
+
+Handler = Callable[[View], Awaitable[Response]]
+
+_PROJECT = "/wallet/projects/{project_id}"
+_DEPLOYMENT = _PROJECT + "/deployments/{deployment_id}"
+
+PAGES: tuple[tuple[str, str, Handler], ...] = (
+    ("GET", "/wallet", overview.overview),
+    ("GET", _PROJECT, view.show_project),
+    ("POST", f"{_PROJECT}/restart", actions.restart),
+    ("POST", f"{_PROJECT}/pause", actions.pause),
+    ("POST", f"{_PROJECT}/resume", actions.resume),
+    ("POST", f"{_PROJECT}/rollback", actions.roll_back),
+    ("GET", f"{_PROJECT}/delete", actions.ask_to_delete),
+    ("POST", f"{_PROJECT}/delete", actions.delete),
+    ("POST", f"{_PROJECT}/settings/export", actions.export),
+    ("POST", f"{_PROJECT}/settings/revoke-tokens", actions.revoke_tokens),
+    ("GET", f"{_PROJECT}/deployments", actions.list_deployments),
+    ("GET", _DEPLOYMENT, actions.show_deployment),
+    ("POST", f"{_DEPLOYMENT}/cancel", actions.cancel),
+    ("GET", f"{_PROJECT}/logs", logs.show_logs),
+    ("GET", f"{_PROJECT}/logs/search", logs.search_on),
+    ("GET", f"{_PROJECT}/logs/stream", logs.stream_logs),
+    ("GET", f"{_PROJECT}/logs/download", logs.download_logs),
+    ("GET", f"{_PROJECT}/metrics", metrics.show_metrics),
+    ("GET", f"{_PROJECT}/variables", actions.show_variables),
+    ("POST", f"{_PROJECT}/variables", actions.set_variables),
+    ("POST", f"{_PROJECT}/variables/remove", actions.remove_variable),
+    ("GET", f"{_PROJECT}/domains", actions.show_domains),
+    ("POST", f"{_PROJECT}/domains", actions.add_domain),
+    ("POST", f"{_PROJECT}/domains/check", actions.check_domain),
+    ("POST", f"{_PROJECT}/domains/remove", actions.remove_domain),
+    ("GET", f"{_PROJECT}/settings", actions.show_settings),
+    ("POST", f"{_PROJECT}/settings", actions.change_settings),
+    ("GET", "/wallet/top-up", top_up.ask_amount),
+    ("GET", "/wallet/top-up/pay", top_up.show_ways),
+    ("GET", "/wallet/top-up/watch", top_up.watch),
+    ("GET", "/wallet/top-up/outcome", top_up.show_outcome),
+    ("POST", "/wallet/top-up/sent", top_up.show_transaction),
+    ("POST", "/wallet/top-up/signed", top_up.take_authorization),
+    ("GET", "/wallet/credits", history.show_ledger),
+    ("GET", "/wallet/credits.csv", history.download_ledger),
+    ("GET", "/wallet/payments", history.show_payments),
+    ("GET", "/wallet/payments.csv", history.download_payments),
+    ("GET", "/wallet/payments/{tx_hash}", history.show_receipt),
+    ("GET", "/wallet/links", links.show_links),
+    ("POST", "/wallet/links", links.make_link),
+    ("POST", "/wallet/links/once", links.make_link_once),
+    ("POST", "/wallet/links/{link_id}/remove", links.remove_link),
+    ("GET", "/wallet/events", overview.show_events),
+    ("POST", "/wallet/events/{event_id}/redeliver", overview.redeliver),
+    ("POST", "/wallet/webhook", overview.set_webhook),
+    ("GET", "/wallet/webhook", overview.show_secret),
+    ("POST", "/wallet/webhook/remove", overview.remove_webhook),
+)
+
 
 log = structlog.get_logger()
 

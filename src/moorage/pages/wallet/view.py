@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from msgspec import UnsetType
@@ -11,16 +12,91 @@ from starlette.responses import RedirectResponse, Response
 
 from moorage.api.discovery.guide import Facts
 from moorage.clock import Clock
+from moorage.money import MICRO_USD_PER_USD, MicroUsd
+from moorage.pages.rendering.formatting import ms
 from moorage.pages.rendering.templates import page
-from moorage.pages.sessions.confirmation import Confirmations
 from moorage.pages.sessions.form import Form
 from moorage.pages.sessions.session import Session
+from moorage.pages.sessions.sign_in import Confirmations
 from moorage.pages.sessions.typed import is_part
 from moorage.pages.wallet.api import Api
-from moorage.pages.wallet.runway import Runway, runway_of
-from moorage.pages.wallet.told import TOLD
 from moorage.wire.credits import Credits
-from moorage.wire.projects import ProjectList
+from moorage.wire.deployments import DeploymentList, DeploymentProgress
+from moorage.wire.projects import ProjectList, ProjectShown
+
+TOLD = {
+    "paused": "Paused: the app stops within seconds, and costs nothing.",
+    "resumed": "Resumed: the app starts within seconds, if the credits pay for it.",
+    "restarting": "The app is started again. The present one serves until that is healthy.",
+    "rolling-back": "An earlier version comes back. The present one serves until it is healthy.",
+    "cancelled": "The deployment was cancelled. Whatever served before it serves on.",
+    "deleted": "The project is gone, with its address and its files. It costs nothing any more.",
+    "saved": "Saved.",
+    "saved-restarting": "Saved. The app is started again to take it in.",
+    "saved-next-deploy": "Saved. It takes effect with the next deploy.",
+    "nothing-changed": "Nothing was changed: all of this was so before.",
+    "domain-added": "The domain is noted. Set the records below; we check them automatically.",
+    "domain-checked": "The domain was looked at just now.",
+    "domain-removed": "The domain leads to this project no more.",
+    "credited": "The payment is part of your credits.",
+    "webhook-removed": "Nothing is sent to that address any more, not even what waited.",
+    "redelivered": "The event is sent once more, after those that wait.",
+    "link-removed": "The link opens nothing any more, and who had opened it is signed out.",
+    "tokens-revoked": "No manage token of this project is valid any more.",
+}
+"""By key, so that no address can make a page say anything else."""
+
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+
+
+def ms_or_none(iso: str | None) -> int | None:
+    """Returns Unix milliseconds, of no time none."""
+    return None if iso is None else ms(iso)
+
+
+_SOON_MS = 3 * DAY_MS
+
+
+class Standing(StrEnum):
+    """How it stands with a wallet's apps."""
+
+    RUNS = "runs"  # and lasts
+    SOON = "soon"  # credits end within three days
+    NOTHING_RUNS = "nothing_runs"  # so nothing burns
+
+
+@dataclass(frozen=True)
+class Runway:
+    """Times in Unix milliseconds."""
+
+    standing: Standing
+    balance: MicroUsd
+    an_hour: MicroUsd
+    ends_ms: int | None  # None: nothing burns, or it lasts beyond the calendar
+    left_seconds: float | None
+    deleted_ms: int | None  # when what is suspended then is deleted
+
+
+def runway_of(account: Credits, *, now_ms: int, retention_days: int) -> Runway:
+    """Returns the runway of a wallet."""
+    balance = MicroUsd(account.balance_micro_usd)
+    an_hour = MicroUsd(account.burn_per_hour_micro_usd)
+    if account.runs_out_at is None:
+        standing = Standing.RUNS if an_hour else Standing.NOTHING_RUNS
+        return Runway(standing, balance, an_hour, None, None, None)
+    ends_ms = ms(account.runs_out_at)
+    left_ms = max(0, ends_ms - now_ms)
+    return Runway(
+        Standing.SOON if left_ms < _SOON_MS else Standing.RUNS,
+        balance,
+        an_hour,
+        ends_ms,
+        left_ms / 1000,
+        ends_ms + retention_days * DAY_MS,
+    )
+
 
 _NAVIGATION = (
     ("Overview", "/wallet"),
@@ -111,3 +187,31 @@ class View:
         if self.sees_wallet:
             return _NAVIGATION
         return (("Project", f"/wallet/projects/{self.session.project_id}"),)
+
+
+_DEPLOYMENTS_SHOWN = 5
+
+
+async def project_of(view: View) -> ProjectShown:
+    """Returns the project that the page's address names. Raises ApiRefused."""
+    return await view.api.get(ProjectShown, "projects", view.project_id)
+
+
+async def show_project(view: View) -> Response:
+    """`GET /wallet/projects/{project_id}`."""
+    project = await project_of(view)
+    newest = await view.api.get(
+        DeploymentList, "projects", project.id, "deployments", limit=_DEPLOYMENTS_SHOWN
+    )
+    progress = None
+    if newest.deployments:
+        latest = newest.deployments[0].id
+        progress = await view.api.get(DeploymentProgress, "deploy", project.id, latest, "status")
+    return view.page(
+        "wallet/project/shown.html",
+        project=project,
+        deployments=newest.deployments,
+        progress=progress,
+        burns=project.burn_per_hour_usd > 0,
+        an_hour=MicroUsd(round(project.price_per_hour_usd * MICRO_USD_PER_USD)),
+    )

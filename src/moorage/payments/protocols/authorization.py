@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from moorage.chains.address import parse_address
+from moorage.address import parse_address
 from moorage.chains.eip3009 import MAX_SIGNATURE_BYTES, TransferAuthorization
 from moorage.chains.encoding import parse_bytes32
 from moorage.errors import PaymentMalformed

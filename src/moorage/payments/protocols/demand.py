@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from moorage.chains.address import checksum_address
+from moorage.address import checksum_address
 from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock, iso_utc
 from moorage.errors import AuthorizationRefused, MoorageError, PaymentError, PaymentMalformed

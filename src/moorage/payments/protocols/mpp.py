@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from moorage.chains.address import checksum_address, parse_address
+from moorage.address import checksum_address, parse_address
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.chains.erc20 import normalise_tx_hash
 from moorage.errors import (
@@ -38,7 +38,7 @@ from moorage.payments.protocols.authorization import (
     parse_uint256,
     read_authorization,
 )
-from moorage.signing.keccak import keccak256
+from moorage.signing import keccak256
 
 _BASE = "https://paymentauth.org/problems/"
 

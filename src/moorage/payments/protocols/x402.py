@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import msgspec
 
-from moorage.chains.address import checksum_address
+from moorage.address import checksum_address
 from moorage.chains.eip3009 import Eip712Domain, TransferAuthorization
 from moorage.errors import (
     AuthorizationRefused,

@@ -9,7 +9,7 @@ Sources: x402's extensions `bazaar`, `payment-identifier` and `sign-in-with-x`.
 from collections.abc import Iterable
 from typing import Any
 
-from moorage.signing.signed_request import host_of
+from moorage.signing import host_of
 
 SERVICE_NAME = "Moorage"
 TAGS = ("hosting", "deploy", "web")

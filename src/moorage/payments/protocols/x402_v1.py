@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from moorage.chains.address import checksum_address
+from moorage.address import checksum_address
 from moorage.chains.chain import Chain
 from moorage.chains.eip3009 import TransferAuthorization
 from moorage.errors import PaymentMalformed

@@ -50,7 +50,7 @@ from moorage.records.payments import (
     RefundStatus,
     RelayTransaction,
 )
-from moorage.signing.keccak import keccak256
+from moorage.signing import keccak256
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import payments, refunds, relays
 

@@ -23,10 +23,9 @@ from moorage.chains.eip3009 import (
     judged_by_contract,
 )
 from moorage.chains.encoding import parse_quantity
-from moorage.chains.fees import Fees, GasPrice, parse_gas_price
 from moorage.chains.receipt import Receipt, parse_receipt
 from moorage.chains.rpc import Call, RpcClient, RpcError, revert_reason
-from moorage.chains.signing import ChainTransaction, SigningKey
+from moorage.chains.signing import ChainTransaction, Fees, GasPrice, SigningKey, parse_gas_price
 from moorage.clock import Clock
 from moorage.errors import ConfigurationInvalid
 from moorage.metrics import record_fee_bump, record_relayer_balance, record_relayer_reverted

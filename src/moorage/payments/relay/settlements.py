@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 import msgspec
 import structlog
 
-from moorage.chains.address import parse_address
+from moorage.address import parse_address
 from moorage.chains.authorization_use import (
     AuthorizationUse,
     find_use,

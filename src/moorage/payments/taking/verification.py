@@ -14,8 +14,8 @@ from typing import Final, Literal
 
 import structlog
 
+from moorage.address import parse_address
 from moorage.auth.rate_limit import RateLimiter
-from moorage.chains.address import parse_address
 from moorage.chains.chain import Chain, Token
 from moorage.chains.encoding import parse_bytes32, parse_quantity
 from moorage.chains.erc20 import (

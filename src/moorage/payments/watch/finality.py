@@ -15,8 +15,7 @@ import structlog
 from moorage.chains.chain import Token
 from moorage.chains.erc20 import balance_of_calldata, decode_uint256
 from moorage.chains.heads import Heads, read_heads
-from moorage.chains.pace import Pace
-from moorage.chains.rpc import AnswerTooLarge, Call, RpcClient, RpcError
+from moorage.chains.rpc import AnswerTooLarge, Call, Pace, RpcClient, RpcError
 from moorage.chains.transfer_search import find_transfers
 from moorage.clock import Clock
 from moorage.errors import ChainUnavailable, PaymentPending

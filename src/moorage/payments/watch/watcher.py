@@ -13,9 +13,8 @@ import structlog
 from moorage.chains.chain import Chain
 from moorage.chains.erc20 import parse_transfer_log, transfer_topics
 from moorage.chains.heads import Heads, block_call, parse_block, read_block, read_heads
-from moorage.chains.pace import Pace
 from moorage.chains.receipt import FoundLog, Log, Receipt, parse_found_logs, parse_receipt
-from moorage.chains.rpc import QUICK_ANSWER_BYTES, AnswerTooLarge, RpcClient, RpcError
+from moorage.chains.rpc import QUICK_ANSWER_BYTES, AnswerTooLarge, Pace, RpcClient, RpcError
 from moorage.clock import Clock
 from moorage.errors import ChainUnavailable, PaymentPending
 from moorage.ledger import ledger

@@ -5,7 +5,7 @@ import pytest
 
 from moorage.ledger import ledger
 from moorage.money import MicroUsd
-from moorage.pages.operator.money.life import WORDS, life_of, state_of
+from moorage.pages.operator.customers import WORDS, life_of, state_of
 from moorage.records.payments import Finality, Payment, PaymentStatus, Quote
 from moorage.storage.database import Database
 from moorage.storage.money import payments, quotes

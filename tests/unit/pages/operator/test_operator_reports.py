@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from moorage.errors import InvalidField
-from moorage.pages.operator.money.commands import BooksCommand, Reports
+from moorage.pages.operator.audits import BooksCommand, Reports
 from moorage.payments.price.quotes import app_size, price_list
 from moorage.records.usage import UsageHour
 from moorage.settings import Settings

@@ -6,7 +6,7 @@ import re
 import pytest
 from jinja2 import Environment
 
-from moorage.pages.rendering.chart import Chart, Marker, Series, Unit
+from moorage.pages.rendering.formatting import Chart, Marker, Series, Unit
 
 
 def chart(unit: Unit = "count", values: list[float | None] | None = None) -> Chart:

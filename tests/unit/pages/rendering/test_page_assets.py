@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from moorage.pages.rendering.assets import asset_url, assets, serve_asset
+from moorage.pages.rendering.templates import asset_url, assets, serve_asset
 
 RENDERING = Path(str(files("moorage.pages.rendering")))
 VENDOR = RENDERING / "static/vendor"

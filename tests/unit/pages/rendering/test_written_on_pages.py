@@ -5,7 +5,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from moorage.money import MicroUsd
-from moorage.pages.rendering.written import (
+from moorage.pages.rendering.formatting import (
     FILTERS,
     about,
     bytes_text,

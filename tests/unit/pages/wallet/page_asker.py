@@ -12,11 +12,11 @@ from starlette.types import Receive, Scope, Send
 
 from moorage.api.http.caller import PERSON, Person
 from moorage.clock import iso_utc
-from moorage.pages.sessions.confirmation import Confirmations, Unconfirmed
 from moorage.pages.sessions.form import Form
 from moorage.pages.sessions.session import Session
+from moorage.pages.sessions.sign_in import Confirmations, Unconfirmed
 from moorage.pages.wallet.api import Api
-from moorage.pages.wallet.table import PAGES
+from moorage.pages.wallet.site import PAGES
 from moorage.pages.wallet.view import View
 from moorage.planning.plan import Plan, Stack
 from moorage.records.deployment import DeploymentStatus, Origin

@@ -18,7 +18,7 @@ from page_asker import (
 )
 
 from moorage.clock import iso_utc
-from moorage.pages.wallet.project.logs import Line, Lines
+from moorage.pages.wallet.logs import Line, Lines
 from moorage.records.deployment import DeploymentStatus, LogStream, Origin
 from moorage.records.domain import DomainStatus
 from moorage.records.event import DeliveryStatus, EventKind

@@ -14,9 +14,8 @@ from rich_answers import TX, everything, lines, usage
 
 from moorage.clock import iso_utc
 from moorage.errors import InvalidField
-from moorage.pages.wallet.project.deployments import steps
-from moorage.pages.wallet.project.env_file import read_env
-from moorage.pages.wallet.project.logs import MAX_MATCHES, PAGES_SEARCHED
+from moorage.pages.wallet.actions import read_env, steps
+from moorage.pages.wallet.logs import MAX_MATCHES, PAGES_SEARCHED
 from moorage.records.deployment import DeploymentStatus
 from moorage.wire.credits import CreditEntry
 from moorage.wire.projects import ExportItem, ProjectChanged

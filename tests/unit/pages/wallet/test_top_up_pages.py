@@ -13,7 +13,7 @@ from rich_answers import TOKEN, TX, everything
 
 from moorage.chains.eip3009 import Eip712Domain, TransferAuthorization, signer_of
 from moorage.money import AtomicUnits
-from moorage.pages.wallet.money.ways import qr_code
+from moorage.pages.wallet.top_up import qr_code
 from moorage.payments.protocols.x402 import parse_payment_signature
 from moorage.wire.credits import ToppedUp
 from moorage.wire.problems import PaymentState, PaymentTold, Problem
@@ -65,7 +65,7 @@ async def test_phone_is_shown_the_same_transfer(monkeypatch: pytest.MonkeyPatch)
         drawn.append(text)
         return ""
 
-    monkeypatch.setattr("moorage.pages.wallet.money.top_up.qr_code", draw)
+    monkeypatch.setattr("moorage.pages.wallet.top_up.qr_code", draw)
     await ways()
     assert drawn == [
         f"ethereum:{TOKEN}@42161/transfer?address={PAY_TO}&uint256=10000000"

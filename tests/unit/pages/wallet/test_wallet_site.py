@@ -8,13 +8,11 @@ from rich_answers import everything
 from starlette.types import Message, Receive, Scope, Send
 
 from moorage.auth.tokens import DAY_MS, LinkOrder, Links
-from moorage.pages.sessions.confirmation import Confirmations
 from moorage.pages.sessions.gate import wallet_gate
-from moorage.pages.sessions.sessions import Sessions
-from moorage.pages.wallet import links
-from moorage.pages.wallet.project import actions
-from moorage.pages.wallet.site import WalletSite
-from moorage.pages.wallet.table import PAGES
+from moorage.pages.sessions.session import Sessions
+from moorage.pages.sessions.sign_in import Confirmations
+from moorage.pages.wallet import actions, links
+from moorage.pages.wallet.site import PAGES, WalletSite
 from moorage.records.access import Role
 from moorage.storage.database import Database
 from moorage.wire.events import WebhookMade

@@ -1,26 +1,135 @@
-"""Pages without a session: to sign in, to open a link, and to end a session."""
+"""A fresh signature for what cannot be undone: the wallet says what exactly is to be done."""
 
+import hashlib
+import hmac
+import re
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from moorage.address import checksum_address
 from moorage.api.discovery.guide import Facts
 from moorage.api.http.problems import problem_of
-from moorage.errors import MoorageError, SignatureInvalid
-from moorage.pages.rendering.policy import SECURITY_HEADERS
-from moorage.pages.rendering.templates import page
-from moorage.pages.sessions.failures import FAILED, Answer, Count, told
-from moorage.pages.sessions.form import intended_form, read_form, require_own_page
+from moorage.auth.authenticator import Authenticator
+from moorage.auth.sign_in import NONCE_OF_PAGES, SignIn
+from moorage.clock import Clock, iso_utc
+from moorage.errors import MoorageError, NonceReused, SignatureInvalid, TimestampExpired
+from moorage.pages.rendering.templates import SECURITY_HEADERS, page
+from moorage.pages.sessions.form import (
+    FAILED,
+    Answer,
+    Count,
+    Form,
+    intended_form,
+    read_form,
+    require_own_page,
+    told,
+)
 from moorage.pages.sessions.gate import Gate
 from moorage.pages.sessions.operator import OperatorSession
 from moorage.pages.sessions.session import Session
-from moorage.pages.sessions.signing import Signing
 from moorage.records.access import Role
+from moorage.signing import host_of
+
+MAX_AGE_MS = 5 * 60_000
+"""How old a text may be when its signature arrives."""
+
+_AHEAD_MS = 60_000  # clocks of several gateways may differ
+_RANDOM_CHARS = 16
+_MAC_AT = len(NONCE_OF_PAGES) + _RANDOM_CHARS
+_MAX_SIGNATURE_CHARS = 16 * 1024 + 2
+_CHAIN = re.compile(r"[1-9][0-9]{0,15}")
+_UNPRINTED = re.compile(r"[^\x20-\x7e]")
+
+
+class Challenge(NamedTuple):
+    """A text for a wallet to sign, and what comes back with the signature."""
+
+    text: str
+    nonce: str
+    issued_at: str
+
+
+class Signed(NamedTuple):
+    """A text that a wallet has signed."""
+
+    wallet: str
+    nonce: str
+    issued_ms: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signing:
+    """Issues texts, and checks their signatures. A text names the `url` of the site it is for."""
+
+    secret: bytes
+    authenticator: Authenticator
+    client: Callable[[Request], str]  # whom a question to a chain counts for
+    clock: Clock
+
+    def challenge(self, form: Form, statement: str, *, url: str) -> Challenge:
+        """Returns a new text for the wallet and chain that the form names.
+
+        Raises SignatureInvalid for what is no address, or no chain's number.
+        """
+        issued_ms = self.clock.now_ms()
+        begins = NONCE_OF_PAGES + secrets.token_hex(_RANDOM_CHARS // 2)
+        nonce = begins + self._mac(begins, issued_ms)
+        signed = _text(form, statement, url=url, nonce=nonce, issued_ms=issued_ms)
+        return Challenge(signed.text.decode(), nonce, str(issued_ms))
+
+    async def check(self, request: Request, form: Form, statement: str, *, url: str) -> Signed:
+        """Returns the signed text that a form carries.
+
+        Raises TimestampExpired for an old one, SignatureInvalid for one that was not issued here,
+        says something else or was not signed by its wallet; also what `has_signed_text` raises.
+        """
+        nonce, issued_at = form.get("nonce", ""), form.get("issued_at", "")
+        issued_ms = int(issued_at) if re.fullmatch(r"[0-9]{1,15}", issued_at) else 0
+        expected = self._mac(nonce[:_MAC_AT], issued_ms)
+        if not hmac.compare_digest(nonce[_MAC_AT:].encode(), expected.encode()):
+            raise SignatureInvalid("This text to sign is not of this gateway. Begin again.")
+        if not -_AHEAD_MS <= self.clock.now_ms() - issued_ms <= MAX_AGE_MS:
+            raise TimestampExpired("The text was signed too late. Begin again, and sign it soon.")
+        signed = _text(form, statement, url=url, nonce=nonce, issued_ms=issued_ms)
+        client = partial(self.client, request)
+        if not await self.authenticator.has_signed_text(signed, client=client):
+            raise SignatureInvalid("The signature is not this wallet's, or of another text.")
+        return Signed(signed.wallet, nonce, issued_ms)
+
+    def _mac(self, begins: str, issued_ms: int) -> str:
+        message = f"moorage: a text to sign: {begins}:{issued_ms}".encode()
+        return hmac.new(self.secret, message, hashlib.sha256).hexdigest()[:32]
+
+
+def _text(form: Form, statement: str, *, url: str, nonce: str, issued_ms: int) -> SignIn:
+    try:
+        address = checksum_address(form.get("address", ""))
+    except ValueError:
+        raise SignatureInvalid("The wallet told no address.") from None
+    chain, signature = form.get("chain", ""), form.get("signature", "")
+    if _CHAIN.fullmatch(chain) is None or len(signature) > _MAX_SIGNATURE_CHARS:
+        raise SignatureInvalid("The wallet told no chain, or no signature.")
+    return SignIn(
+        domain=host_of(url),
+        address=address,
+        uri=f"{url}/",
+        version="1",
+        chain_id=f"eip155:{chain}",
+        type="eip191",
+        nonce=nonce,
+        issued_at=iso_utc(issued_ms),
+        signature=signature,
+        statement=_UNPRINTED.sub("?", statement),
+    )
+
 
 log = structlog.get_logger()
 
@@ -184,3 +293,47 @@ def operator_doors(
         facts=facts,
     )
     return doors.routes
+
+
+SIGNATURE_FIELDS = ("address", "chain", "nonce", "issued_at", "signature", "statement")
+"""The fields of a form that carry a signed text."""
+
+
+class Unconfirmed(Exception):
+    """The wallet has not signed `statement` yet; `sentence` asks an agent to do the same."""
+
+    def __init__(self, statement: str, *, sentence: str, error: str) -> None:
+        super().__init__(statement)
+        self.statement, self.sentence, self.error = statement, sentence, error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmations:
+    """Checks that a form carries its session's wallet's signature of what it would do."""
+
+    gate: Gate
+    signing: Signing
+
+    async def require(
+        self, request: Request, session: Session, form: Form, statement: str, *, sentence: str
+    ) -> None:
+        """Raises Unconfirmed unless the wallet signed the statement within five minutes.
+
+        Whatever kind of session it is, a link's as well. A signature counts once.
+        """
+        error = ""
+        if form.get("signature"):
+            try:
+                return await self._check(request, session, form, statement)
+            except MoorageError as refused:
+                error = refused.message
+        raise Unconfirmed(statement, sentence=sentence, error=error)
+
+    async def _check(self, request: Request, session: Session, form: Form, statement: str) -> None:
+        url = self.gate.url_of(request)
+        signed = await self.signing.check(request, form, statement, url=url)
+        if signed.wallet != session.wallet:
+            raise SignatureInvalid(f"Another wallet has signed this: {signed.wallet}.")
+        sessions = self.gate.sessions
+        if not await sessions.note_signature(session.id, issued_ms=signed.issued_ms):
+            raise NonceReused("This signature was used before. Sign again.")

@@ -1,20 +1,208 @@
-"""Payments: the unusual ones first, one with its whole life, and what is done about it."""
+"""Pages on money: payments, refunds, prices, books, reports."""
 
+import csv
+import io
+from collections import deque
 from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from urllib.parse import urlencode
 
 from starlette.responses import Response
 
 from moorage.errors import ConfigurationInvalid, InvalidField
+from moorage.money import decimal_text
+from moorage.operate.audit.rows import TokenTotal
+from moorage.operate.customers import prices
+from moorage.operate.customers.prices import PRICE_NOTICE_DAYS, ProjectPrice
 from moorage.operate.refunds import RefundOrder, begin_refund, refund_key, release
-from moorage.pages.operator.money.life import WORDS, life_of, state_of
-from moorage.pages.operator.view import PER_PAGE, View
+from moorage.pages.operator.customers import WORDS, life_of, state_of
+from moorage.pages.operator.view import PER_PAGE, View, wallet_address
+from moorage.pages.rendering.templates import SECURITY_HEADERS
 from moorage.payments.relay.refunds import left_of
 from moorage.records.payments import Payment, Refund, RefundStatus
 from moorage.storage import events
 from moorage.storage.money import payments as rows
 from moorage.storage.money import refunds as refund_rows
-from moorage.storage.operation import audit_log, payment_list
+from moorage.storage.operation import audit_log, payment_list, price_changes
+from moorage.storage.operation.audit_log import Upkeep
 from moorage.storage.operation.payment_list import ListedPayment, PaymentFilter
+from moorage.threads import in_thread
+
+_PATH = "/operator/prices"
+_DAY_MS = 86_400_000
+
+
+async def show_prices(view: View) -> Response:
+    """`GET /operator/prices`: what all cost; with a date, what an order would change from then."""
+    settings, now_ms = view.desk.load(), view.desk.clock.now_ms()
+    a_month = prices.list_price(settings)
+    text, problem = view.query.get("date", ""), ""
+    part = {"limit": PER_PAGE, "offset": view.offset}
+    listed: list[ProjectPrice] = []
+    counts = await price_changes.counts(view.books.db, a_month)
+    previewed = False
+    if text:
+        try:
+            listed = await prices.preview_page(view.books, settings, from_ms=_day_ms(text), **part)
+            previewed = True
+        except InvalidField as error:
+            problem = error.message
+    if not previewed:
+        listed = await prices.price_page(view.books, **part)
+    count = counts.others if previewed else counts.projects
+    soonest_ms = now_ms + (PRICE_NOTICE_DAYS + 1) * _DAY_MS
+    return view.page(
+        "prices.html",
+        a_month=a_month,
+        notice_days=PRICE_NOTICE_DAYS,
+        counts=counts,
+        listed=listed,
+        previewed=previewed,
+        date=text or f"{datetime.fromtimestamp(soonest_ms / 1000, UTC):%Y-%m-%d}",
+        problem=problem,
+        parts=view.neighbours(has_more=count > view.offset + PER_PAGE),
+    )
+
+
+async def order(view: View) -> Response:
+    """`POST …/order`: gives projects the price list's price from a date on, and tells them.
+
+    It is the one that was shown: the settings' file may have got another one since.
+    """
+    view.require_confirmed()
+    from_ms = _day_ms(view.form.get("date", ""))
+    settings = view.desk.load()
+    if view.form.get("a_month") != str(prices.list_price(settings)):
+        raise InvalidField("a_month", "the settings' file has another price by now: look again")
+    await prices.order(view.books, settings, from_ms=from_ms, reason=view.reason())
+    return view.done(_PATH, "prices-ordered")
+
+
+async def cancel(view: View) -> Response:
+    """`POST …/cancel`: takes back what does not count yet."""
+    await prices.cancel(view.books, reason=view.reason())
+    return view.done(_PATH, "prices-kept")
+
+
+def _day_ms(text: str) -> int:
+    """Returns the begin of a day in UTC. Raises InvalidField."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidField("date", "must be a day such as 2027-03-01") from error
+    return round(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
+
+
+_ROWS = 200
+
+
+async def show_books(view: View) -> Response:
+    """`GET /operator/books`: the last audit here, and when the books were last audited at all."""
+    audits = view.desk.audits
+    run = audits.last
+    done = await audit_log.last_upkeep(view.books.db)
+    return view.page(
+        "books.html",
+        run=run,
+        is_running=audits.is_running,
+        last=done.get(Upkeep.AUDIT),
+        health=await view.desk.health(),
+        max_rows=_ROWS,
+        totals=[] if run is None or run.report is None else list(map(_total, run.report.totals)),
+    )
+
+
+def _total(total: TokenTotal) -> list[str]:
+    """Returns the cells of a token's sums."""
+    sums = (total.received, total.credited, total.held, total.reversed, total.sent_back)
+    amounts = [decimal_text(int(each), decimals=total.decimals) for each in sums]
+    return [total.chain, total.token.upper(), *amounts]
+
+
+async def audit(view: View) -> Response:
+    """`POST /operator/books/audit`: begins one."""
+    search = view.form.get("search") == "true"
+    begun = view.desk.audits.ask(view.books.operator, search=search)
+    return view.done("/operator/books", "audit" if begun else "audit-runs")
+
+
+KINDS = {"revenue": "Revenue", "payments": "Payments, for taxes", "invoice": "A wallet's invoice"}
+_PERIODS = {"month": "month", "day": "day"}
+_FIELDS = ("what", "by", "since", "until", "wallet")
+_MAX_ROWS = 200
+
+
+async def show_reports(view: View) -> Response:
+    """`GET /operator/reports`: asks which, and has the browser fetch what it asks for."""
+    query = {name: view.query[name] for name in _FIELDS if view.query.get(name)}
+    return view.page(
+        "reports.html",
+        kinds=list(KINDS.items()),
+        periods=list(_PERIODS.items()),
+        what=_what(view),
+        asked=urlencode(query) if "what" in query else "",
+    )
+
+
+async def table(view: View) -> Response:
+    """`GET /operator/reports/table`: the part of that page with the report in it."""
+    try:
+        heads, last, total = await in_thread(_last_rows, await _report(view))
+    except InvalidField as error:
+        return view.page("report_table.html", problem=error.message, heads=[], rows=[], total=0)
+    return view.page(
+        "report_table.html",
+        problem="",
+        heads=[each.replace("_", " ").capitalize() for each in heads],
+        rows=last,
+        total=total,
+    )
+
+
+async def download(view: View) -> Response:
+    """`GET /operator/reports.csv`: the whole report."""
+    headers = {
+        **SECURITY_HEADERS,
+        "Content-Disposition": f'attachment; filename="{_what(view)}.csv"',
+        "Cache-Control": "no-store",
+    }
+    content = await _report(view)
+    return Response(content, media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _last_rows(report: bytes) -> tuple[list[str], list[list[str]], int]:
+    """Returns the headings of a table, its last rows, and how many it has. Blocks."""
+    rows = csv.reader(io.StringIO(report.decode()))
+    heads, last, total = next(rows), deque[list[str]](maxlen=_MAX_ROWS), 0
+    for row in rows:
+        last.append(row)
+        total += 1
+    return heads, list(last), total
+
+
+async def _report(view: View) -> bytes:
+    what, options = _what(view), []
+    for name in ("since", "until"):
+        if text := view.query.get(name):
+            options += [f"--{name}", _day(name, text)]
+    if what == "revenue":
+        options += ["--by", "day" if view.query.get("by") == "day" else "month"]
+    elif text := view.query.get("wallet", ""):
+        options += ["--wallet", wallet_address(text)]
+    return await view.desk.reports.csv((what, *options))
+
+
+def _what(view: View) -> str:
+    asked = view.query.get("what", "revenue")
+    return asked if asked in KINDS else "revenue"
+
+
+def _day(name: str, text: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError as error:
+        raise InvalidField(name, "must be a day such as 2026-04-07") from error
+
 
 _UNUSUAL = 10
 _ON_THEIR_WAY = 20

@@ -6,11 +6,8 @@ from dataclasses import dataclass
 from starlette.responses import Response
 
 from moorage.clock import iso_utc
-from moorage.pages.rendering.chart import Chart, Marker, Series, Unit
-from moorage.pages.rendering.written import ms
-from moorage.pages.wallet.project.shown import project_of
-from moorage.pages.wallet.times import DAY_MS, HOUR_MS
-from moorage.pages.wallet.view import View
+from moorage.pages.rendering.formatting import Chart, Marker, Series, Unit, ms
+from moorage.pages.wallet.view import DAY_MS, HOUR_MS, View, project_of
 from moorage.payments.price.quotes import Size
 from moorage.records.deployment import DeploymentStatus
 from moorage.records.usage import SPAN_MS

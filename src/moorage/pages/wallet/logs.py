@@ -7,11 +7,9 @@ from urllib.parse import urlencode
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
-from moorage.pages.rendering.policy import SECURITY_HEADERS
+from moorage.pages.rendering.templates import SECURITY_HEADERS
 from moorage.pages.wallet.api import Api, ApiRefused
-from moorage.pages.wallet.project.shown import project_of
-from moorage.pages.wallet.times import DAY_MS, HOUR_MS
-from moorage.pages.wallet.view import View
+from moorage.pages.wallet.view import DAY_MS, HOUR_MS, View, project_of
 from moorage.records.deployment import LogKind, LogStream
 
 LINES_SHOWN = 500

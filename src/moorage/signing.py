@@ -1,20 +1,46 @@
-"""What a signature of version 2 covers: one request to one gateway, as EIP-712 typed data.
+"""What a signature covers, and the hash function that it needs."""
 
-Version 1 covers only wallet, time and nonce, so whoever receives such a signature can use it for
-another request. A signature of version 2 is valid only for the request that it was made for.
-
-    domain   EIP712Domain(string name,string version)   "Moorage", "2"
-    message  Request(address wallet,string host,string method,string path,bytes32 bodyDigest,
-                     uint256 timestamp,string nonce)
-"""
-
+import hashlib
 from base64 import b64encode
+from collections.abc import Callable
 from hashlib import sha256
 from urllib.parse import urlsplit
 
 import msgspec
 
-from moorage.signing.keccak import keccak256
+
+def keccak256(data: bytes) -> bytes:
+    """The 32-byte Keccak-256 digest of `data`: the original padding, not NIST's SHA3-256."""
+    return _digest(data)
+
+
+def openssl_digest() -> Callable[[bytes], bytes] | None:
+    """Keccak-256 by OpenSSL, five times as fast; None where OpenSSL is older than 3.2."""
+    try:
+        empty = hashlib.new("KECCAK-256")
+    except ValueError:
+        return None
+
+    def digest(data: bytes) -> bytes:
+        state = empty.copy()
+        state.update(data)
+        return state.digest()
+
+    return digest
+
+
+def pycryptodome_digest() -> Callable[[bytes], bytes]:
+    """Keccak-256 by pycryptodome, which always has it."""
+    from Crypto.Hash import keccak  # noqa: PLC0415 (5 MB that are seldom needed)
+
+    def digest(data: bytes) -> bytes:
+        return keccak.new(digest_bits=256, data=data).digest()
+
+    return digest
+
+
+_digest = openssl_digest() or pycryptodome_digest()
+
 
 NO_BODY = sha256().digest()
 """The digest of a request without a body."""

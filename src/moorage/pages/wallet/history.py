@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from starlette.responses import Response, StreamingResponse
 
 from moorage.money import MicroUsd, usd_text
-from moorage.pages.rendering.policy import SECURITY_HEADERS
+from moorage.pages.rendering.templates import SECURITY_HEADERS
 from moorage.pages.wallet.view import View
 from moorage.wire.credits import CreditEntry, Credits, PaymentItem, PaymentList
 

@@ -1,1 +1,0 @@
-"""What operators see and do of money: payments, refunds, the audit, reports and prices."""

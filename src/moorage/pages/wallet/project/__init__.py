@@ -1,1 +1,0 @@
-"""The pages of one project: its app, deployments, logs, use, variables, domains, settings."""

@@ -1,1 +1,0 @@
-"""What a signature covers, and the hash function that it needs."""
