@@ -4,7 +4,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup anew develop clients system languages dev room test unit lint check soak chaos bench screenshots \
+.PHONY: help setup anew develop clients system languages dev room test test-all unit lint check soak chaos bench screenshots \
 	lock clean
 
 ifeq ($(PYTHON),)
@@ -14,6 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Real gateways, chains and sandboxes wait more than they work.
 AT_ONCE := 4
+BESIDE_UNIT = $(BIN)/pytest --ignore tests/unit --numprocesses $(AT_ONCE) --dist loadgroup --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 COMPILE := $(BIN)/python -m compileall -q -j 0 $(VENV)/lib src
 # Images set it; then each gateway and worker of a run would compile all of src/ and tests/ again.
@@ -23,7 +24,8 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 
 help:
 	@echo "make dev     set up, then run a gateway with local chains on this machine"
-	@echo "make test    set up, then run every test"
+	@echo "make test    set up, then run what a change must pass: in ten minutes"
+	@echo "make test-all  every test: other engines, clients, apps and faults, the long flows"
 	@echo "make unit    set up, then run the unit tests"
 	@echo "make check   lint, types, layers and unit tests, in under a minute"
 	@echo "make soak    ten minutes of two hundred apps, crashes and kills"
@@ -52,14 +54,18 @@ clients: .venv-clients/.installed tests/clients/node_modules/.package-lock.json
 dev: setup
 	$(BIN)/moorage dev $(ARGS)
 
-test: $(if $(ARGS),,room) develop clients languages
+test: $(if $(ARGS),,room lint) develop clients languages
 ifeq ($(ARGS),)
 	$(BIN)/pytest tests/unit --numprocesses auto
-	$(BIN)/pytest tests/unit/ledger tests/unit/storage --database postgresql --numprocesses auto
-	$(BIN)/pytest --ignore tests/unit --numprocesses $(AT_ONCE) --dist loadgroup --no-loadscope-reorder
+	$(BESIDE_UNIT) -m "not extended"
 else
 	$(BIN)/pytest $(ARGS)
 endif
+
+test-all: room lint develop clients languages
+	$(BIN)/pytest tests/unit --numprocesses auto
+	$(BIN)/pytest tests/unit/ledger tests/unit/storage --database postgresql --numprocesses auto
+	$(BESIDE_UNIT)
 
 # An estimate of what a run takes at its peak, of the disk for temporary files and of the memory.
 room:

@@ -19,8 +19,8 @@ from typing import Any, cast
 
 from customers import Customers, fill
 from measure import SERVER_CPU, Row, cpu_seconds, median, on_cpu, spread
-from moorage.deploy.addresses.followed import FOLLOW_SECONDS, FollowedRoutes
-from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.addresses.addresses import Hosts
+from moorage.deploy.addresses.routes import FOLLOW_SECONDS, FollowedRoutes
 from moorage.deploy.loops import loops_of
 from moorage.engines.engine import Instance
 from moorage.records.project import Project, ProjectStatus

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -38,6 +39,35 @@ pytest_plugins = [
 ]
 
 
+OTHER_ENGINES = {"dockerd", "docker", "fake_cluster", "tested_cluster", "cluster_registry"}
+"""Fixtures of the engines besides the sandbox."""
+
+EXTENDED = re.compile(
+    r"tests/(corpus|soak|hostile/availability)/(?!test_proxy\.|test_crowds\.)"
+    r"|tests/faults/test_(server|pair)_matrix\."
+    r"|tests/faults/test_fault_matrix\..*\[(hash|authorization|transaction)"  # x402 stays
+    r"|tests/clients/(?!test_clients\.py::test_client_that_authorizes.*"
+    r"\[pay_(mppx\.mjs-arbitrum|x402\.py-base)\])"
+    r"|tests/pages/test_(page_quality|pages_on_postgres|accessibility_tree)\."
+    r"|tests/contract/test_(small_install|containerfile|alarms|parsers|moved_books|units)\."
+    r"|tests/flows/test_(backup|chaos|configuration|engine_moves|examples|gateway_pair|guestbook"
+    r"|machines|leaving|logs_flow|operators_book|other_versions|postgres_flow|redeploy_load"
+    r"|rollbacks|sleeping_apps|visitors_while_gateways_restart|year|year_of_losses)\."
+)
+"""Tests that `make test` leaves to `make test-all`, by their ids: the long flows, apps of others,
+the matrix of faults but for one way to pay, clients of others but for two."""
+
+
+def is_extended(item: pytest.Function) -> bool:
+    """Whether a test stands in `make test-all` alone."""
+    if item.nodeid.startswith("tests/unit/"):
+        return False
+    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    engines = {value for value in values if isinstance(value, str)} & {"docker", "kubernetes"}
+    others = OTHER_ENGINES & set(item.fixturenames)
+    return bool(engines or others or EXTENDED.match(item.nodeid))
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Tests of a file share its gateway and chains, so one worker runs them all.
@@ -51,6 +81,8 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
             params = item.callspec.params if hasattr(item, "callspec") else {}
             group += f"-{params.get(spread.args[0], '')}"
         item.add_marker(pytest.mark.xdist_group(group))
+        if is_extended(item):
+            item.add_marker(pytest.mark.extended)
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 

@@ -35,6 +35,8 @@ CALLED_BY_TESTS = {"Chart", "sum_of_entries", "micro_usd", "InPlace", "pids", "i
 which processes parse the gateway's, and a certificate that nobody ordered."""
 
 MOST_MODULE_LINES = 900
+MOST_MODULES_OF_A_ROOM = 20
+LEAST_LINES_FOR_ONE_IMPORTER = 40
 MOST_FUNCTION_LINES = 60
 MOST_USUAL_FUNCTION_LINES = 25
 """Nine functions of ten are no longer than this."""
@@ -93,6 +95,34 @@ def test_modules_are_short() -> None:
         if text.count("\n") > MOST_MODULE_LINES
     }
     assert long == {}
+
+
+def test_rooms_have_few_modules() -> None:
+    rooms = Counter(path.parent for path in SOURCES if path.name != "__init__.py")
+    assert {room for room, count in rooms.items() if count > MOST_MODULES_OF_A_ROOM} == set()
+
+
+def importers() -> dict[str, set[str]]:
+    """The modules of ours that import each, by its name."""
+    found: dict[str, set[str]] = {module_name(path): set() for path in SOURCES}
+    for path, node in nodes():
+        if isinstance(node, ast.ImportFrom) and node.module in found:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found[inner if inner in found else node.module].add(module_name(path))
+    return found
+
+
+def test_a_small_module_has_more_than_one_importer() -> None:
+    """Otherwise it is a part of the one that imports it, and a reader's jump to no purpose."""
+    by_name = {module_name(path): path for path in SOURCES if path.name != "__init__.py"}
+    small = {
+        name
+        for name, path in by_name.items()
+        if SOURCES[path].count("\n") < LEAST_LINES_FOR_ONE_IMPORTER
+    }
+    lonely = {name for name, those in importers().items() if len(those) == 1}
+    assert small & lonely == set()
 
 
 def test_functions_are_short() -> None:

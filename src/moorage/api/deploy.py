@@ -36,8 +36,7 @@ from moorage.api.http.request import content_length, read_whole
 from moorage.api.money import TopUpRoom, allowance_body, amount_of, top_up, topped_up
 from moorage.api.projects import require_volumes
 from moorage.api.uploads import owner_of_uploads
-from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.addresses.reserved_names import is_reserved
+from moorage.deploy.addresses.addresses import Hosts, is_reserved
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt, DryRun
 from moorage.deploy.entrance.warnings import refuse_credentials

@@ -24,8 +24,8 @@ from moorage.api.http.request import (
 )
 from moorage.api.money import runs_out
 from moorage.clock import iso_utc
+from moorage.deploy.addresses.addresses import Hosts
 from moorage.deploy.addresses.domains import Domains
-from moorage.deploy.addresses.hosts import Hosts
 from moorage.deploy.entrance.change import change_request
 from moorage.deploy.entrance.configuration import (
     Changed,

@@ -30,7 +30,7 @@ from moorage.auth.rate_limit import RateLimiter
 from moorage.auth.tokens import Links, ManageTokens
 from moorage.chains.balances import ConcurrencyLimit
 from moorage.core import Core
-from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.addresses.addresses import Hosts
 from moorage.deploy.services import DeployServices
 from moorage.deploy.shared_uploads import SharedUploads
 from moorage.engines.engine import EngineView

@@ -2,10 +2,10 @@
 
 from functools import partial
 
-from moorage.deploy.addresses.followed import FOLLOW_SECONDS as ROUTES_SECONDS
-from moorage.deploy.addresses.uncertified import LOOK_SECONDS as UNCERTIFIED_SECONDS
-from moorage.deploy.addresses.uncertified import WANT_SECONDS
-from moorage.deploy.addresses.unseen import LOOK_SECONDS
+from moorage.deploy.addresses.domains import LOOK_SECONDS as UNCERTIFIED_SECONDS
+from moorage.deploy.addresses.domains import WANT_SECONDS
+from moorage.deploy.addresses.routes import FOLLOW_SECONDS as ROUTES_SECONDS
+from moorage.deploy.addresses.routes import LOOK_SECONDS
 from moorage.deploy.keeping.sleep import FOLLOW_SECONDS
 from moorage.deploy.keeping.usage import SAMPLE_SECONDS
 from moorage.deploy.services import DeployServices

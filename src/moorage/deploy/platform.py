@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from moorage.deploy.addresses.addresses import Routes
-from moorage.deploy.addresses.followed import Instances
-from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.addresses.addresses import Hosts, Routes
+from moorage.deploy.addresses.routes import Instances
 from moorage.deploy.keeping.sleep import AccessLog
 from moorage.deploy.work.switch import Healthy, wait_until_healthy
 from moorage.engines.engine import Engine, EngineView

@@ -7,11 +7,8 @@ from moorage.certificates.certificates import Certificates
 from moorage.core import Core
 from moorage.deploy import limits
 from moorage.deploy.addresses.addresses import Addresses
-from moorage.deploy.addresses.domains import Domains
-from moorage.deploy.addresses.followed import SWITCH_SECONDS, FollowedRoutes
-from moorage.deploy.addresses.txt_records import TxtRecords
-from moorage.deploy.addresses.uncertified import Uncertified
-from moorage.deploy.addresses.unseen import UnseenRoutes
+from moorage.deploy.addresses.domains import Domains, TxtRecords, Uncertified
+from moorage.deploy.addresses.routes import SWITCH_SECONDS, FollowedRoutes, UnseenRoutes
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.capacity import Capacity
 from moorage.deploy.entrance.configuration import ProjectConfiguration

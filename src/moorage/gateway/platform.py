@@ -19,8 +19,7 @@ import structlog
 
 from moorage.api.connections.server import listen_tcp
 from moorage.clock import Clock, SystemClock
-from moorage.deploy.addresses.addresses import Routes
-from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.addresses.addresses import Hosts, Routes
 from moorage.deploy.platform import AppPlatform, Following, Keeping
 from moorage.engines.engine import Engine, EngineView
 from moorage.errors import ConfigurationInvalid

@@ -12,7 +12,7 @@ from moorage.api.http.caller import PERSON, Limiters, Person
 from moorage.auth.client_address import TrustedProxies
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.clock import Clock
-from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.addresses.addresses import Hosts
 from moorage.storage.database import Database
 from support.books.records_fixture import ALICE
 

@@ -1,6 +1,6 @@
 import pytest
 
-from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.addresses.addresses import Hosts
 
 HOSTS = Hosts(base_domain="apps.example.com", scheme="https", port=None)
 

@@ -7,8 +7,7 @@ import pytest
 from yard import HOST, Yard, socket_of
 
 from moorage.auth.rate_limit import MemoryRateLimiter
-from moorage.deploy.addresses.domains import Domains
-from moorage.deploy.addresses.txt_records import LookupFailed
+from moorage.deploy.addresses.domains import Domains, LookupFailed
 from moorage.deploy.keeping.apps import Apps
 from moorage.errors import DomainNotFound, InvalidField, ProjectNotFound, RateLimited
 from moorage.records.domain import Domain, DomainRules, DomainStatus

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from yard import HOST, Yard, socket_of
 
-from moorage.deploy.addresses.followed import FollowedRoutes
-from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.addresses.addresses import Hosts
+from moorage.deploy.addresses.routes import FollowedRoutes
 from moorage.deploy.keeping.wake import WakeElsewhere
 from moorage.engines.engine import Instance
 from moorage.errors import IsolationMissing

@@ -3,8 +3,7 @@
 import pytest
 
 from moorage.address import Address
-from moorage.deploy.addresses.addresses import Addresses
-from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.addresses.addresses import Addresses, Hosts
 from moorage.errors import InvalidField
 from moorage.records.domain import DomainRules
 from moorage.storage.database import Database

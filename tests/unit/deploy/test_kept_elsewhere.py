@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from yard import HOST, SETTINGS, Yard
 
-from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.addresses.addresses import Hosts
 from moorage.deploy.loops import loops_of
 from moorage.deploy.platform import AppPlatform
 from moorage.deploy.services import DeployServices

@@ -2,7 +2,7 @@
 
 import pytest
 
-from moorage.deploy.addresses.reserved_names import RESERVED_NAMES, is_reserved
+from moorage.deploy.addresses.addresses import RESERVED_NAMES, is_reserved
 from moorage.uploads.request import deploy_request
 
 ASKED_FOR = (

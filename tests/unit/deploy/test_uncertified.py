@@ -3,8 +3,8 @@
 import pytest
 from yard import HOST, Yard
 
-from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.addresses.uncertified import Uncertified
+from moorage.deploy.addresses.addresses import Hosts
+from moorage.deploy.addresses.domains import Uncertified
 from moorage.errors import FailureCause
 from moorage.records.deployment import DeploymentStatus
 from moorage.records.domain import Domain, DomainStatus

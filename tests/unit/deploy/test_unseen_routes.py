@@ -3,9 +3,8 @@
 import pytest
 from yard import HOST, Yard
 
-from moorage.deploy.addresses.followed import FollowedRoutes
-from moorage.deploy.addresses.hosts import Hosts
-from moorage.deploy.addresses.unseen import UNSEEN_SECONDS, UnseenRoutes
+from moorage.deploy.addresses.addresses import Hosts
+from moorage.deploy.addresses.routes import UNSEEN_SECONDS, FollowedRoutes, UnseenRoutes
 from moorage.errors import ClusterUnavailable
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects

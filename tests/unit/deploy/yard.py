@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, func, select
 from moorage.address import Address
 from moorage.certificates.certificates import Certificates
 from moorage.core import Core
-from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.addresses.addresses import Hosts
 from moorage.deploy.limits import app_limits, build_limits
 from moorage.deploy.loops import loops_of
 from moorage.deploy.platform import AppPlatform, Keeping

@@ -1,13 +1,76 @@
-"""The addresses of projects: a host name for each, and the domains that its owner has verified."""
+"""The addresses of a project: hosts, apps that answer at them, names that nobody gets."""
 
+import re
 from collections.abc import Iterable
 from typing import Protocol
 
+import msgspec
+
 from moorage.address import Address
-from moorage.deploy.addresses.hosts import Hosts
 from moorage.records.project import Project
 from moorage.storage.apps import domains, projects
 from moorage.storage.database import Database
+
+
+class Hosts(msgspec.Struct, frozen=True):
+    """Every app's host is `<unique name>.<base domain>`, behind the proxy."""
+
+    base_domain: str
+    scheme: str  # "http" or "https"
+    port: int | None  # None: the scheme's own
+    former_domains: tuple[str, ...] = ()  # below which apps are served as well
+
+    def host(self, unique_name: str) -> str:
+        """Returns the host name of a project."""
+        return f"{unique_name}.{self.base_domain}"
+
+    def former_hosts(self, unique_name: str) -> list[str]:
+        """Returns the host names that a project has beside its own, as it may have had them."""
+        return [f"{unique_name}.{domain}" for domain in self.former_domains]
+
+    def url(self, unique_name: str) -> str:
+        """Returns the public URL of a project."""
+        return self.url_of(self.host(unique_name))
+
+    def url_of(self, host: str) -> str:
+        """Returns the public URL of any host that is served here."""
+        port = "" if self.port is None else f":{self.port}"
+        return f"{self.scheme}://{host}{port}"
+
+    def unique_name(self, host: str) -> str | None:
+        """Returns the unique name in a host name under a base domain, or None."""
+        name, dot, domain = host.partition(".")
+        return name if dot and domain in (self.base_domain, *self.former_domains) else None
+
+
+_PROGRAMS = "autoconfig autodiscover broadcasthost isatap localdomain localhost mta-sts wpad"
+_SERVICES = (
+    "cdn dns ftp git imap ldap mail mailer mailserver mysql ntp pop pop3 postgres proxy redis sftp "
+    "sip smtp ssh static vpn webdav webmail webmaster www"
+)
+_MAILBOXES = (  # RFC 2142
+    "abuse hostmaster info marketing noc postmaster sales security support usenet uucp"
+)
+_OPERATORS = (
+    "account accounts admin administrator api auth billing checkout console dashboard developer "
+    "developers docs gateway help helpdesk legal login logout manage moorage oauth official "
+    "operator password pay payment payments portal privacy register root secure signin signup sso "
+    "staff status system terms wallet"
+)
+RESERVED_NAMES = frozenset(" ".join((_PROGRAMS, _SERVICES, _MAILBOXES, _OPERATORS)).split())
+
+_NUMBERED = re.compile(r"(?:dns|mail|mx|ns|relay|smtp|www)-?[0-9]+")
+_PUNYCODE = "xn--"  # is shown as other letters, which may look like another name
+
+
+def is_reserved(name: str, *, own: str | None = None) -> bool:
+    """Returns whether a lower-case name is reserved; `own` is the gateway's own name."""
+    return (
+        name in RESERVED_NAMES
+        or name == own
+        or name.startswith(_PUNYCODE)
+        or _NUMBERED.fullmatch(name) is not None
+    )
 
 
 class Routes(Protocol):

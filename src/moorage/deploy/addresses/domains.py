@@ -1,24 +1,184 @@
 """Domains: claimed by a project's owner, verified by a DNS record, and checked again regularly."""
 
 import asyncio
+import ipaddress
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+import dns.asyncresolver
+import dns.exception
+import dns.rdatatype
+import dns.resolver
 import msgspec
 import structlog
 
 from moorage.auth.rate_limit import RateLimiter
 from moorage.certificates.certificates import Certificates
 from moorage.clock import Clock
-from moorage.deploy.addresses.addresses import Addresses
-from moorage.deploy.addresses.txt_records import LookupFailed
+from moorage.deploy.addresses.addresses import Addresses, Hosts
 from moorage.deploy.keeping.apps import Apps
 from moorage.errors import DomainNotFound, InvalidField, ProjectNotFound
 from moorage.events import outbox
+from moorage.ledger.metering import Metering
 from moorage.records.domain import Domain, DomainRules, DomainStatus, new_token
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import domains, projects
 from moorage.storage.database import Database, Transaction
+
+_PORT = 53
+_AT_ONCE = 16
+
+
+class LookupFailed(Exception):
+    """It is not known whether the record exists; the message says why."""
+
+
+class TxtRecords:
+    """Looks records up over UDP, and over TCP when an answer is truncated.
+
+    `servers` are resolvers as `address` or `address:port`; without any, the system's are used.
+    Raises ValueError for one that is not an address.
+    """
+
+    def __init__(self, servers: Sequence[str] = (), *, timeout_seconds: float = 5.0) -> None:
+        self._servers = [_endpoint(server) for server in servers]
+        self._timeout_seconds = timeout_seconds
+        self._turn = asyncio.Semaphore(_AT_ONCE)
+
+    async def look(self, name: str) -> frozenset[str]:
+        """Returns the texts of an absolute name's records, if any. Raises LookupFailed."""
+        async with self._turn:
+            seconds = self._timeout_seconds
+            try:
+                async with asyncio.timeout(seconds):
+                    return await look_up(name, self._servers, timeout_seconds=seconds)
+            except TimeoutError as error:
+                raise LookupFailed(f"no answer within {seconds:g} s") from error
+
+
+def _endpoint(server: str) -> tuple[str, int]:
+    """Returns address and port of `address`, `address:port` or `[address]:port`."""
+    try:
+        return str(ipaddress.ip_address(server)), _PORT
+    except ValueError:
+        address, _, port = server.rpartition(":")
+        return str(ipaddress.ip_address(address.strip("[]"))), int(port)
+
+
+_MAX_RECORDS = 50  # read from one answer; dnspython limits chains of aliases to 16
+
+
+async def look_up(
+    name: str, servers: Sequence[tuple[str, int]], *, timeout_seconds: float
+) -> frozenset[str]:
+    """Returns the texts of an absolute name's records, if any. Raises LookupFailed.
+
+    `servers` are addresses and ports of resolvers; without any, the system's are used.
+    """
+    try:
+        answer = await _resolver(servers).resolve(
+            name + ".", dns.rdatatype.TXT, lifetime=timeout_seconds, search=False
+        )
+    except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+        return frozenset()
+    except dns.exception.Timeout as error:
+        raise LookupFailed(f"no answer within {timeout_seconds:g} s") from error
+    except dns.resolver.NoNameservers as error:
+        raise LookupFailed("the name servers refuse or fail to answer") from error
+    except (dns.exception.DNSException, OSError) as error:
+        raise LookupFailed(f"no readable answer ({type(error).__name__})") from error
+    return frozenset(
+        b"".join(record.strings).decode("utf-8", "replace")
+        for record in list(answer)[:_MAX_RECORDS]
+    )
+
+
+def _resolver(servers: Sequence[tuple[str, int]]) -> dns.asyncresolver.Resolver:
+    """Returns a resolver; reads the system's configuration each time, as it may change."""
+    resolver = dns.asyncresolver.Resolver(configure=not servers)
+    if servers:
+        resolver.nameservers = [address for address, _ in servers]
+        resolver.nameserver_ports = dict(servers)
+    return resolver
+
+
+LOOK_SECONDS = 10.0
+WANT_SECONDS = 600.0
+
+
+class Uncertified:
+    """Looks whether missing certificates have come; begins billing where one did."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        certificates: Certificates | None,
+        apps: Apps,
+        metering: Metering,
+        hosts: Hosts,
+        clock: Clock,
+    ) -> None:
+        """`certificates` is None where apps are served without TLS."""
+        self._db = db
+        self._certificates = certificates
+        self._apps = apps
+        self._metering = metering
+        self._hosts = hosts
+        self._clock = clock
+
+    async def want(self) -> None:
+        """Wants certificates for the hosts of all projects that serve, or have served.
+
+        Those that nobody has, as the gateway had no TLS before, are ordered then; others go on
+        being renewed. Raises DatabaseUnavailable.
+        """
+        if self._certificates is None:
+            return
+        proved = await domains.verified(self._db)
+        wallets = {
+            host: project.wallet
+            for project in await projects.served(self._db)
+            for host in self._hosts_of(project, proved.get(project.id, ()))
+        }
+        for host in sorted(await self._certificates.unwanted(wallets)):
+            await self._certificates.want(host, wallets[host])
+
+    def _hosts_of(self, project: Project, proved: Iterable[str]) -> list[str]:
+        name = project.unique_name
+        return [self._hosts.host(name), *self._hosts.former_hosts(name), *proved]
+
+    async def look(self) -> None:
+        """Looks at each app that is up and served without. Raises DatabaseUnavailable."""
+        for project in await projects.uncertified(self._db):
+            is_up = project.status is ProjectStatus.ACTIVE and project.asleep_since_ms is None
+            host = self._hosts.host(project.unique_name)
+            if is_up and (self._certificates is None or await self._certificates.has(host)):
+                await self._certify(project)
+
+    async def _certify(self, project: Project) -> None:
+        async with self._apps.held(project.id), self._db.transaction(durable=True) as tx:
+            current = await projects.by_id(tx, project.id)
+            if current is None or current.uncertified_since_ms is None:
+                return
+            await projects.set_uncertified(tx, project.id, since_ms=None)
+            data = {"project_id": project.id, "endpoint": self._hosts.url(project.unique_name)}
+            await self._tell(tx, project, EventKind.PROJECT_CERTIFIED, data)
+            # One that is down, as while its volume is carried, is billed from its start on.
+            is_up = current.status is ProjectStatus.ACTIVE and current.down_since_ms is None
+            if is_up and not await self._metering.begin_or_suspend(tx, current):
+                data = {"project_id": project.id}
+                await self._tell(tx, project, EventKind.PROJECT_SUSPENDED, data)
+        log.info("app has its certificate", project=project.id)
+
+    async def _tell(
+        self, tx: Transaction, project: Project, kind: EventKind, data: dict[str, str]
+    ) -> None:
+        await outbox.record(
+            tx, wallet=project.wallet, kind=kind, data=data, now_ms=self._clock.now_ms()
+        )
+
 
 log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ import structlog
 from moorage.address import Address
 from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses
-from moorage.deploy.addresses.followed import FollowedRoutes
+from moorage.deploy.addresses.routes import FollowedRoutes
 from moorage.deploy.entrance.capacity import Capacity
 from moorage.deploy.keeping.apps import Apps, ProjectWork
 from moorage.deploy.keeping.restarts import Restarts, crash_loop

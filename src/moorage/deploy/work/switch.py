@@ -9,8 +9,7 @@ import httptools
 from moorage.address import Address
 from moorage.certificates.certificates import Certificates
 from moorage.clock import Clock
-from moorage.deploy.addresses.addresses import Addresses
-from moorage.deploy.addresses.hosts import Hosts
+from moorage.deploy.addresses.addresses import Addresses, Hosts
 from moorage.deploy.keeping.apps import Apps
 from moorage.engines.engine import Instance
 from moorage.errors import DeployFailed, FailureCause
