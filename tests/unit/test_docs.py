@@ -125,8 +125,7 @@ def test_every_command_that_is_named_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     for path, text in DOCUMENTS.items():
         named = re.findall(r"(?:`|\.venv/bin/|bin/)moorage ((?:operator )?[a-z][a-z-]*)", text)
-        former = {each.removeprefix("operator ") for each in commands}  # as older lines have them
-        assert set(named) <= (commands | former if path.name == "CHANGELOG.md" else commands), path
+        assert set(named) <= commands, path
         assert set(re.findall(r"(?:`|^|&& )make ([a-z]+)", text, re.MULTILINE)) <= targets, path
     readme = document("README.md")
     assert "make dev" in readme
