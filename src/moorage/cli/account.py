@@ -12,25 +12,26 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 from msgspec import UNSET
 
-from moorage.cli.connection import DEFAULTS, Options, find_connection
+from moorage.cli.connection import DEFAULTS, Options, Session, client_command, find_connection
 from moorage.cli.main import Exit
-from moorage.cli.progress import approver, payment_document, step_teller
+from moorage.cli.progress import Chain, Token, Yes, payer_of, payment_document
 from moorage.cli.projects import find_project
-from moorage.cli.screen import Screen
 from moorage.sdk.budget import read_budget, read_dollars
 from moorage.sdk.errors import ClientMisconfigured
 from moorage.sdk.journal import Journal
-from moorage.sdk.payer import Bought, Payer
+from moorage.sdk.payer import Bought
 from moorage.sdk.signer import Signer
 from moorage.wire.credits import CreditEntry, Credits, ToppedUp
-from moorage.wire.events import EventPage, WebhookMade, WebhookRemoved, WebhookShown
-from moorage.wire.public import Balances, ChainList, LinkBody, LinkList, LinkMade, LinkRemoved
+from moorage.wire.events import WebhookMade, WebhookRemoved, WebhookShown
+from moorage.wire.public import LinkBody, LinkList, LinkMade, LinkRemoved
 
 
-def credits(  # noqa: A001  (the command's name; the builtin is for the prompt)
+@client_command
+async def credits(  # noqa: A001  (the command's name; the builtin is for the prompt)
+    session: Session,
+    /,
     *,
     entries: Annotated[int, Parameter(validator=Number(gte=1, lte=100))] = 10,
-    options: Options = DEFAULTS,
 ) -> int:
     """Show your credits, what burns them and when they run out.
 
@@ -39,14 +40,7 @@ def credits(  # noqa: A001  (the command's name; the builtin is for the prompt)
     entries
         How many of the last payments and burns to list.
     """
-    screen = Screen(json=options.json)
-    connection = find_connection(options)
-
-    async def ask() -> Credits:
-        async with connection.signed_client() as client:
-            return await client.credits(limit=entries)
-
-    found = asyncio.run(ask())
+    screen, found = session.screen, await (await session.client()).credits(limit=entries)
     screen.document(found)
     screen.result(_summary(found))
     if found.ledger:
@@ -76,14 +70,15 @@ def _of(entry: CreditEntry) -> str:
     return entry.project_id or entry.tx_hash or "-"
 
 
-def topup(
+@client_command
+async def topup(
+    session: Session,
     amount: str,
     /,
     *,
-    chain: str = "arbitrum",
-    token: str = "usdc",  # noqa: S107 - a token that pays, not one that logs in
-    yes: Annotated[bool, Parameter(alias="-y", negative=())] = False,
-    options: Options = DEFAULTS,
+    chain: Chain = "arbitrum",
+    token: Token = "usdc",  # noqa: S107 - a token that pays, not one that logs in
+    yes: Yes = False,
 ) -> int:
     """Buy credits, which keep your projects running.
 
@@ -95,34 +90,12 @@ def topup(
     ----------
     amount
         How many dollars of credits, such as 5 or 2.50.
-    chain
-        The chain to pay on.
-    token
-        The token to pay with.
-    yes
-        Pay without asking.
     """
-    screen = Screen(json=options.json)
-    dollars = read_dollars(amount, of="AMOUNT")
-    connection = find_connection(options)
-    signer = Signer(connection.required_key())
-    for warning in connection.warnings:
+    screen, dollars = session.screen, read_dollars(amount, of="AMOUNT")
+    for warning in session.connection.warnings:
         screen.warn(warning)
-
-    async def pay() -> Bought[ToppedUp]:
-        async with connection.signed_client() as client:
-            payer = Payer(
-                client,
-                signer,
-                chains=connection.chains,
-                journal=Journal(connection.state_dir),
-                approve=approver(screen, allowed=yes, allow="--yes"),
-                budget=read_budget(os.environ),
-                on_step=step_teller(screen, then="credit it"),
-            )
-            return await payer.top_up(dollars, chain=chain, token=token)
-
-    credited = asyncio.run(pay())
+    payer = payer_of(await session.client(), session, allowed=yes, allow="--yes", then="credit it")
+    credited = await payer.top_up(dollars, chain=chain, token=token)
     screen.document(topup_document(credited))
     screen.result(topup_text(credited.answer))
     screen.result("Next: moorage credits")
@@ -145,11 +118,13 @@ def topup_document(credited: Bought[ToppedUp]) -> dict[str, Any]:
     }
 
 
-def events(
+@client_command
+async def events(
+    session: Session,
+    /,
     *,
     after: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
     limit: Annotated[int, Parameter(validator=Number(gte=1, lte=200))] = 50,
-    options: Options = DEFAULTS,
 ) -> int:
     """List what happened to your money and your projects, oldest first.
 
@@ -160,14 +135,7 @@ def events(
     limit
         How many to list.
     """
-    screen = Screen(json=options.json)
-    connection = find_connection(options)
-
-    async def ask() -> EventPage:
-        async with connection.signed_client() as client:
-            return await client.events(after=after, limit=limit)
-
-    page = asyncio.run(ask())
+    screen, page = session.screen, await (await session.client()).events(after=after, limit=limit)
     screen.document(page)
     rows = [
         (str(each.sequence), each.timestamp, each.type, _pairs(each.data)) for each in page.events
@@ -178,8 +146,9 @@ def events(
     return Exit.OK
 
 
-def webhook(
-    what: Literal["set", "show", "remove"], url: str = "", /, *, options: Options = DEFAULTS
+@client_command
+async def webhook(
+    session: Session, what: Literal["set", "show", "remove"], url: str = "", /
 ) -> int:
     """Have your events sent to a URL: `moorage webhook set https://…`.
 
@@ -191,20 +160,19 @@ def webhook(
     url
         Where `set` sends them to.
     """
-    screen = Screen(json=options.json)
     if (what == "set") != bool(url):
         raise ClientMisconfigured("give a URL to set, and to set alone: moorage webhook set URL")
-    connection = find_connection(options)
-
-    async def ask() -> WebhookMade | WebhookShown | WebhookRemoved:
-        async with connection.signed_client() as client:
-            if what == "set":
-                return await client.set_webhook(url)
-            return await (client.webhook() if what == "show" else client.remove_webhook())
-
-    answer = asyncio.run(ask())
-    screen.document(answer)
-    screen.result(webhook_text(answer))
+    client = await session.client()
+    answer: WebhookMade | WebhookShown | WebhookRemoved
+    match what:
+        case "set":
+            answer = await client.set_webhook(url)
+        case "show":
+            answer = await client.webhook()
+        case "remove":
+            answer = await client.remove_webhook()
+    session.screen.document(answer)
+    session.screen.result(webhook_text(answer))
     return Exit.OK
 
 
@@ -230,13 +198,12 @@ def _pairs(data: dict[str, str | int | float]) -> str:
     return " ".join(f"{name}={value}" for name, value in data.items())
 
 
-What = Literal["list", "add", "remove"]
-
-
-def dashboard(
+@client_command
+async def dashboard(
+    session: Session,
+    /,
     *,
     open: Annotated[bool, Parameter(negative=())] = False,  # noqa: A002  (the flag's name)
-    options: Options = DEFAULTS,
 ) -> int:
     """Print the address of your pages in a browser: what runs, what it costs, and until when.
 
@@ -248,14 +215,7 @@ def dashboard(
     open
         Open it in this machine's browser as well.
     """
-    screen = Screen(json=options.json)
-    connection = find_connection(options)
-
-    async def ask() -> LinkMade:
-        async with connection.signed_client() as client:
-            return await client.dashboard()
-
-    made = asyncio.run(ask())
+    screen, made = session.screen, await (await session.client()).dashboard()
     screen.document(made)
     screen.result(made.url)
     screen.note("It opens once, within 10 minutes.")
@@ -264,15 +224,16 @@ def dashboard(
     return Exit.OK
 
 
-def links(
-    what: What = "list",
+@client_command
+async def links(
+    session: Session,
+    what: Literal["list", "add", "remove"] = "list",
     link_id: str = "",
     /,
     *,
     label: str = "",
     days: Annotated[int, Parameter(validator=Number(gte=1, lte=90))] = 7,
     project: str = "",
-    options: Options = DEFAULTS,
 ) -> int:
     """Let others look at your pages, without changing anything: `moorage links add --label Ann`.
 
@@ -292,24 +253,16 @@ def links(
     """
     if (what == "remove") != bool(link_id):
         raise ClientMisconfigured("write: moorage links remove LINK, as `moorage links` lists them")
-    screen = Screen(json=options.json)
-    connection = find_connection(options)
-
-    async def ask() -> LinkList | LinkMade | LinkRemoved:
-        async with connection.signed_client() as client:
-            match what:
-                case "list":
-                    return await client.links()
-                case "remove":
-                    return await client.remove_link(link_id)
+    client, screen = await session.client(), session.screen
+    answer: LinkList | LinkMade | LinkRemoved
+    match what:
+        case "list":
+            answer = await client.links()
+        case "remove":
+            answer = await client.remove_link(link_id)
+        case "add":
             named = await find_project(client, project) if project else UNSET
-            return await client.make_link(LinkBody(label=label, days=days, project_id=named))
-
-    _tell(screen, asyncio.run(ask()))
-    return Exit.OK
-
-
-def _tell(screen: Screen, answer: LinkList | LinkMade | LinkRemoved) -> None:
+            answer = await client.make_link(LinkBody(label=label, days=days, project_id=named))
     screen.document(answer)
     match answer:
         case LinkMade():
@@ -329,6 +282,7 @@ def _tell(screen: Screen, answer: LinkList | LinkMade | LinkRemoved) -> None:
             ]
             heads = ("LINK", "FOR", "SHOWS", "LAST OPENED", "ENDS")
             screen.table(heads, rows, none="No links. Next: moorage links add --label WHO")
+    return Exit.OK
 
 
 def mcp(*, options: Options = DEFAULTS) -> int:
@@ -353,8 +307,9 @@ def mcp(*, options: Options = DEFAULTS) -> int:
     return Exit.OK
 
 
-def balance(
-    address: str | None = None, /, *, chain: str | None = None, options: Options = DEFAULTS
+@client_command
+async def balance(
+    session: Session, address: str | None = None, /, *, chain: str | None = None
 ) -> int:
     """Show what a wallet holds on chain.
 
@@ -365,16 +320,10 @@ def balance(
     chain
         One chain; all that the gateway takes payments on, if not given.
     """
-    screen = Screen(json=options.json)
-    connection = find_connection(options)
-    wallet = address or Signer(connection.required_key()).address
-
-    async def ask() -> list[Balances]:
-        async with connection.public_client() as client:
-            names = [chain] if chain else [each.chain for each in (await client.chains()).chains]
-            return [await client.balance(wallet, chain=name) for name in names]
-
-    found = asyncio.run(ask())
+    client, screen = await session.public_client(), session.screen
+    wallet = address or Signer(session.connection.required_key()).address
+    names = [chain] if chain else [each.chain for each in (await client.chains()).chains]
+    found = [await client.balance(wallet, chain=name) for name in names]
     screen.document({"address": wallet, "chains": found})
     screen.result(wallet)
     rows = [
@@ -386,16 +335,10 @@ def balance(
     return Exit.OK
 
 
-def chains(*, options: Options = DEFAULTS) -> int:
+@client_command
+async def chains(session: Session, /) -> int:
     """List the chains and tokens the gateway takes."""
-    screen = Screen(json=options.json)
-    connection = find_connection(options)
-
-    async def ask() -> ChainList:
-        async with connection.public_client() as client:
-            return await client.chains()
-
-    found = asyncio.run(ask())
+    screen, found = session.screen, await (await session.public_client()).chains()
     screen.document(found)
     rows = [(each.chain, str(each.chain_id), ", ".join(each.tokens)) for each in found.chains]
     screen.table(("CHAIN", "ID", "TOKENS"), rows)

@@ -4,18 +4,23 @@
 only, so it is ignored when a flag or the environment names another gateway.
 """
 
+import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import cached_property, wraps
+from inspect import Parameter as Argument
+from inspect import signature
 from math import ceil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Concatenate, ParamSpec
 
 import msgspec
 from cyclopts import Parameter
 
 from moorage.chains.chain import KNOWN_CHAINS, Chain, Token
-from moorage.cli.screen import say
+from moorage.cli.screen import Screen, say
 from moorage.sdk.client import Client
 from moorage.sdk.errors import ClientError, ClientMisconfigured, TooManyRequests
 from moorage.sdk.signer import Signer
@@ -286,3 +291,48 @@ def wait_text(seconds: float, because: ClientError) -> str:
     if isinstance(because, TooManyRequests):
         return f"The gateway asks for fewer requests: waiting {ceil(seconds)} s."
     return f"Waiting {ceil(seconds)} s to try again: {because.message}"
+
+
+class Session:
+    """One run of a command: its output, and the gateway once that is asked."""
+
+    def __init__(self, options: Options, closing: AsyncExitStack) -> None:
+        self.screen = Screen(json=options.json)
+        self._options = options
+        self._closing = closing
+
+    @cached_property
+    def connection(self) -> Connection:
+        """Gateway, key and chains. Raises ClientMisconfigured."""
+        return find_connection(self._options)
+
+    async def client(self) -> Client:
+        """A client that signs as the wallet. Raises ClientMisconfigured."""
+        return await self._closing.enter_async_context(self.connection.signed_client())
+
+    async def public_client(self) -> Client:
+        """A client for what anybody may ask. Raises ClientMisconfigured."""
+        return await self._closing.enter_async_context(self.connection.public_client())
+
+
+_Flags = ParamSpec("_Flags")
+
+
+def client_command(
+    command: Callable[Concatenate[Session, _Flags], Awaitable[int]],
+) -> Callable[..., int]:
+    """Makes `command` a function that takes the flags of `Options` in place of a session."""
+
+    @wraps(command)
+    def run(*arguments: Any, options: Options = DEFAULTS, **flags: Any) -> int:
+        async def carry_out() -> int:
+            async with AsyncExitStack() as closing:
+                return await command(Session(options, closing), *arguments, **flags)
+
+        return asyncio.run(carry_out())
+
+    own = signature(command)
+    shared = Argument("options", Argument.KEYWORD_ONLY, default=DEFAULTS, annotation=Options)
+    parameters = [*list(own.parameters.values())[1:], shared]
+    vars(run)["__signature__"] = own.replace(parameters=parameters)
+    return run

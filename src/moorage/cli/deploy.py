@@ -1,6 +1,5 @@
 """`moorage deploy`, `deployments`, `rollback`, `cancel`, `logs`: versions, and what they wrote."""
 
-import asyncio
 import os
 import sys
 import time
@@ -13,58 +12,49 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from moorage.cli import progress
-from moorage.cli.connection import DEFAULTS, Connection, Options, find_connection
+from moorage.cli.connection import Session, client_command
 from moorage.cli.flags import NO_FLAGS, AppFlags, VariableReader, in_cli_words
 from moorage.cli.main import Exit
-from moorage.cli.progress import approver, payment_document, step_teller
-from moorage.cli.projects import find_project, status_text
+from moorage.cli.progress import Chain, Follow, Token, Yes, payer_of, payment_document
+from moorage.cli.projects import Project, find_project, newest, status_text
 from moorage.cli.screen import Colour, Screen, counted
-from moorage.money import MicroUsd
-from moorage.sdk.archive import Collected, OpenExport, collect, read_export
-from moorage.sdk.budget import read_budget, read_dollars
-from moorage.sdk.client import Client, DeployRequest, Exported, Settings
+from moorage.sdk.archive import Collected, OpenExport, read_upload
+from moorage.sdk.budget import read_dollars
+from moorage.sdk.client import Client, DeployRequest
 from moorage.sdk.errors import ClientMisconfigured, FilesWouldBeLost
-from moorage.sdk.journal import Journal
-from moorage.sdk.payer import Approve, Bought, Payer, titled
-from moorage.sdk.signer import Signer
+from moorage.sdk.payer import Bought, deploy_request
 from moorage.wire.deploy import Deployed
-from moorage.wire.deployments import Cancelled, DeploymentItem, DeploymentList, DeploymentProgress
+from moorage.wire.deployments import DeploymentItem, DeploymentProgress
 from moorage.wire.logs import LogItem
 
 _UNDER_WAY = frozenset({"queued", "building", "deploying"})
 
 
-def deployments(project: str, /, *, limit: int = 20, options: Options = DEFAULTS) -> int:
+@client_command
+async def deployments(session: Session, project: Project, /, *, limit: int = 20) -> int:
     """List a project's deployments, newest first, and which can be rolled back to.
 
     Parameters
     ----------
-    project
-        The project's name or id.
     limit
         How many to show, 1-100.
     """
-    screen = Screen(json=options.json)
-    connection = find_connection(options)
-
-    async def ask() -> DeploymentList:
-        async with connection.signed_client() as client:
-            return await client.deployments(await find_project(client, project), limit=limit)
-
-    found = asyncio.run(ask())
+    client, screen = await session.client(), session.screen
+    found = await client.deployments(await find_project(client, project), limit=limit)
     screen.document(found)
     rows = [(each.id, each.status, each.created_at, _remark(each)) for each in found.deployments]
     screen.table(("DEPLOYMENT", "STATUS", "CREATED", ""), rows)
     return Exit.OK
 
 
-def rollback(
-    project: str,
+@client_command
+async def rollback(
+    session: Session,
+    project: Project,
     deployment: str | None = None,
     /,
     *,
-    follow: bool = True,
-    options: Options = DEFAULTS,
+    follow: Follow = True,
 ) -> int:
     """Serve an earlier release of a project again.
 
@@ -72,50 +62,32 @@ def rollback(
 
     Parameters
     ----------
-    project
-        The project's name or id.
     deployment
         The release's deployment id; what served before the present one, if not given.
-    follow
-        Wait until the address answers.
     """
-    screen = Screen(json=options.json)
-    connection = find_connection(options)
-
-    async def roll_back() -> DeploymentProgress:
-        async with connection.signed_client() as client:
-            begun = await client.rollback(await find_project(client, project), deployment)
-            if not follow:
-                return DeploymentProgress(status=begun.status, deployment_id=begun.deployment_id)
-            ids = begun.project_id, begun.deployment_id
-            return await progress.follow(client, screen, *ids, copies=True)
-
-    status = asyncio.run(roll_back())
+    client, screen = await session.client(), session.screen
+    begun = await client.rollback(await find_project(client, project), deployment)
+    status = DeploymentProgress(status=begun.status, deployment_id=begun.deployment_id)
+    if follow:
+        ids = begun.project_id, begun.deployment_id
+        status = await progress.follow(client, screen, *ids, copies=True)
     screen.document(status)
     screen.result(status_text(project, status))
     return progress.exit_of(status, followed=follow)
 
 
-def cancel(project: str, deployment: str | None = None, /, *, options: Options = DEFAULTS) -> int:
+@client_command
+async def cancel(session: Session, project: Project, deployment: str | None = None, /) -> int:
     """End a deployment that is under way; what served before it serves on.
 
     Parameters
     ----------
-    project
-        The project's name or id.
     deployment
         The deployment's id; the one under way, if not given.
     """
-    screen = Screen(json=options.json)
-    connection = find_connection(options)
-
-    async def end() -> Cancelled:
-        async with connection.signed_client() as client:
-            project_id = await find_project(client, project)
-            ended = deployment or await _under_way(client, project_id)
-            return await client.cancel(project_id, ended)
-
-    cancelled = asyncio.run(end())
+    client, screen = await session.client(), session.screen
+    project_id = await find_project(client, project)
+    cancelled = await client.cancel(project_id, deployment or await _under_way(client, project_id))
     screen.document(cancelled)
     screen.result(f"{project}: the deployment {cancelled.deployment_id} is cancelled.")
     return Exit.OK
@@ -149,8 +121,10 @@ class _Asked(TypedDict):
     after: str | None
 
 
-def logs(
-    project: str,
+@client_command
+async def logs(
+    session: Session,
+    project: Project,
     deployment: str | None = None,
     /,
     *,
@@ -160,7 +134,6 @@ def logs(
     since: str | None = None,
     after: str | None = None,
     times: Annotated[bool, Parameter(negative=())] = False,
-    options: Options = DEFAULTS,
 ) -> int:
     """Show what your app wrote, or its build.
 
@@ -169,8 +142,6 @@ def logs(
 
     Parameters
     ----------
-    project
-        The project's name or id.
     deployment
         The deployment's id; the one that serves, or the newest for --build, if not given.
     build
@@ -186,21 +157,14 @@ def logs(
     times
         Put its time before each line.
     """
-    screen = Screen(json=options.json)
-    connection = find_connection(options)
+    client, screen = await session.client(), session.screen
     kind = "build" if build else "runtime"
     asked = _Asked(kind=kind, tail=tail, since=since, after=after)
-
-    async def show() -> None:
-        async with connection.signed_client() as client:
-            project_id = await find_project(client, project)
-            found = deployment or await _deployment(client, project_id, build=build)
-            lines = _lines(screen, client, (project_id, found), asked, follow=follow)
-            async for line in lines:
-                before = f"{line.time or '-'} " if times else ""
-                screen.result(before + line.text, colour=_COLOURS.get(line.stream))
-
-    asyncio.run(show())
+    project_id = await find_project(client, project)
+    found = deployment or await _deployment(client, project_id, build=build)
+    async for line in _lines(screen, client, (project_id, found), asked, follow=follow):
+        before = f"{line.time or '-'} " if times else ""
+        screen.result(before + line.text, colour=_COLOURS.get(line.stream))
     return Exit.OK
 
 
@@ -208,10 +172,7 @@ async def _deployment(client: Client, project_id: str, *, build: bool) -> str:
     """The deployment whose log to show: the serving one for the app's log, else the newest."""
     if not build and (serving := (await client.project(project_id)).serving_deployment_id):
         return serving
-    listed = (await client.deployments(project_id, limit=1)).deployments
-    if not listed:
-        raise ClientMisconfigured("this project has no deployment yet")
-    return listed[0].id
+    return (await newest(client, project_id)).id
 
 
 async def _lines(
@@ -237,7 +198,9 @@ async def _lines(
             yield line
 
 
-def deploy(
+@client_command
+async def deploy(
+    session: Session,
     directory: Path,
     /,
     *,
@@ -245,15 +208,14 @@ def deploy(
     display_name: str | None = None,
     description: str | None = None,
     months: int = 1,
-    chain: str = "arbitrum",
-    token: str = "usdc",  # noqa: S107 - a token that pays, not one that logs in
+    chain: Chain = "arbitrum",
+    token: Token = "usdc",  # noqa: S107 - a token that pays, not one that logs in
     use_existing_credits: Annotated[bool, Parameter(negative=())] = False,
     discard_written: Annotated[bool, Parameter(negative=())] = False,
-    yes: Annotated[bool, Parameter(alias="-y", negative=())] = False,
+    yes: Yes = False,
     max_usd: str | None = None,
-    follow: bool = True,
+    follow: Follow = True,
     app: AppFlags = NO_FLAGS,
-    options: Options = DEFAULTS,
 ) -> int:
     """Deploy a directory, or an archive that `moorage export` wrote, and print its address.
 
@@ -274,145 +236,77 @@ def deploy(
         What it is.
     months
         How many months to pay for, 1-24.
-    chain
-        The chain to pay on.
-    token
-        The token to pay with.
     use_existing_credits
         Deploy from credits that other projects also live on, instead of paying.
     discard_written
         Lose what the running version has written outside its volume, without asking.
-    yes
-        Pay without asking.
     max_usd
         Pay without asking up to this many dollars, and never more.
-    follow
-        Wait until the address answers.
     """
-    screen = Screen(json=options.json)
     ceiling = None if max_usd is None else read_dollars(max_usd, of="--max-usd")
-    connection = find_connection(options)
-    signer = Signer(connection.required_key())
+    client, screen = await session.client(), session.screen
     settings = app.settings(VariableReader(os.environ, sys.stdin.buffer))
-    collected = read_export(directory) if directory.is_file() else collect(directory)
-    warnings = () if isinstance(collected, OpenExport) else collected.warnings
-    for warning in (*connection.warnings, *warnings):
+    found = read_upload(directory)
+    for warning in (*session.connection.warnings, *found.warnings):
         screen.warn(warning)
-    request = DeployRequest(
-        unique_name=name,
-        display_name=display_name or name,
+    screen.note(_uploading(directory, found))
+    request = await deploy_request(
+        client,
+        found,
+        name=name,
+        display_name=display_name,
         description=description,
         months=months,
-        settings=_with_variables(settings, collected),
-        upload=(
-            Exported(sha256=collected.sha256)
-            if isinstance(collected, OpenExport)
-            else collected.upload
-        ),
-        discard_written=discard_written,
+        settings=settings,
     )
-    screen.note(_uploading(directory, collected))
-    session = _Session(connection, signer, screen)
-    approve = approver(
-        screen, allowed=yes or ceiling is not None, allow="--yes, or --max-usd with a limit"
+    request = msgspec.structs.replace(request, discard_written=discard_written)
+    payer = payer_of(
+        client,
+        session,
+        allowed=yes or ceiling is not None,
+        allow="--yes, or --max-usd with a limit",
+        then="deploy",
+        ceiling=ceiling,
     )
-    means = _Means(chain=chain, token=token, use_existing_credits=use_existing_credits)
-    untitled = display_name is None
-    return asyncio.run(
-        session.deploy(
-            request,
-            means,
-            approve,
-            export=collected.content if isinstance(collected, OpenExport) else None,
-            untitled=untitled,
-            ceiling=ceiling,
-            follow=follow,
+
+    async def buy(asked: DeployRequest) -> Bought[Deployed]:
+        return await payer.deploy(
+            asked, chain=chain, token=token, use_existing_credits=use_existing_credits
         )
-    )
+
+    try:
+        deployed = await buy(request)
+    except FilesWouldBeLost as lost:
+        _require_consent(screen, lost)
+        deployed = await buy(msgspec.structs.replace(request, discard_written=True))
+    return await _conclude(client, screen, name, deployed, follow=follow)
 
 
-class _Means(msgspec.Struct, frozen=True):
-    """How the person wants to pay."""
+def _require_consent(screen: Screen, lost: FilesWouldBeLost) -> None:
+    """Asks whether files may be lost. Raises `lost` if not, or if there is nobody to ask."""
+    if screen.can_ask():
+        screen.warn(in_cli_words(lost.message))
+        if screen.confirm("Deploy without these files?"):
+            return
+    raise lost
 
-    chain: str
-    token: str
-    use_existing_credits: bool
 
-
-class _Session:
-    """One run of the command."""
-
-    def __init__(self, connection: Connection, signer: Signer, screen: Screen) -> None:
-        self._connection = connection
-        self._signer = signer
-        self._screen = screen
-
-    async def deploy(
-        self,
-        request: DeployRequest,
-        means: _Means,
-        approve: Approve,
-        *,
-        export: bytes | None,
-        untitled: bool,
-        ceiling: MicroUsd | None,
-        follow: bool,
-    ) -> Exit:
-        """Deploys, pays if asked to, follows if `follow`, and prints the outcome."""
-        async with self._connection.signed_client() as client:
-            if export is not None:
-                await client.store_export(export)
-            if untitled:
-                request = await titled(client, request)
-            payer = Payer(
-                client,
-                self._signer,
-                chains=self._connection.chains,
-                journal=Journal(self._connection.state_dir),
-                approve=approve,
-                ceiling=ceiling,
-                budget=read_budget(os.environ),
-                on_step=step_teller(self._screen, then="deploy"),
-            )
-            named = msgspec.structs.asdict(means)
-            try:
-                deployed = await payer.deploy(request, **named)
-            except FilesWouldBeLost as lost:
-                self._require_consent(lost)
-                request = msgspec.structs.replace(request, discard_written=True)
-                deployed = await payer.deploy(request, **named)
-            accepted_seconds = time.monotonic()
-            if deployed.payment is None:  # else the price came with them
-                for warning in deployed.answer.warnings or ():
-                    self._screen.warn(in_cli_words(warning.message))
-            status = _begun(deployed)
-            if follow:
-                ids = deployed.answer.project_id, deployed.answer.deployment_id
-                status = await progress.follow(client, self._screen, *ids)
-        took_seconds = time.monotonic() - accepted_seconds
-        return self._conclude(request.unique_name, deployed, status, took_seconds, follow=follow)
-
-    def _require_consent(self, lost: FilesWouldBeLost) -> None:
-        """Asks whether files may be lost. Raises `lost` if not, or if there is nobody to ask."""
-        if self._screen.can_ask():
-            self._screen.warn(in_cli_words(lost.message))
-            if self._screen.confirm("Deploy without these files?"):
-                return
-        raise lost
-
-    def _conclude(
-        self,
-        name: str,
-        deployed: Bought[Deployed],
-        status: DeploymentProgress,
-        took_seconds: float,
-        *,
-        follow: bool,
-    ) -> Exit:
-        self._screen.document(deploy_document(name, deployed, status))
-        for line in deploy_lines(name, deployed, status, took_seconds):
-            self._screen.result(line)
-        return progress.exit_of(status, followed=follow)
+async def _conclude(
+    client: Client, screen: Screen, name: str, deployed: Bought[Deployed], *, follow: bool
+) -> Exit:
+    """Follows what was accepted if `follow`, and prints the outcome."""
+    answer, accepted_seconds = deployed.answer, time.monotonic()
+    if deployed.payment is None:  # else the price came with them
+        for warning in answer.warnings or ():
+            screen.warn(in_cli_words(warning.message))
+    status = DeploymentProgress(status="deploying", deployment_id=answer.deployment_id)
+    if follow:
+        status = await progress.follow(client, screen, answer.project_id, answer.deployment_id)
+    took_seconds = time.monotonic() - accepted_seconds
+    screen.document(deploy_document(name, deployed, status))
+    for line in deploy_lines(name, deployed, status, took_seconds):
+        screen.result(line)
+    return progress.exit_of(status, followed=follow)
 
 
 def deploy_document(
@@ -457,23 +351,8 @@ def deploy_lines(
         yield f"Next: moorage status {answer.project_id} {answer.deployment_id}"
 
 
-def _with_variables(settings: Settings, collected: Collected | OpenExport) -> Settings:
-    """Adds the variables that an export brings to those of the flags, which take precedence."""
-    if not isinstance(collected, OpenExport):
-        return settings
-    return msgspec.structs.replace(
-        settings,
-        run_envs={**collected.run, **(settings.run_envs or {})} or None,
-        build_vars={**collected.build, **(settings.build_vars or {})} or None,
-    )
-
-
-def _uploading(directory: Path, collected: Collected | OpenExport) -> str:
-    if isinstance(collected, OpenExport):
-        return f"Deploying {directory}, an export of {collected.manifest.project}"
-    files = counted(collected.file_count, "file")
-    return f"Uploading {files} from {directory} ({collected.total_bytes / 1000:.1f} kB)"
-
-
-def _begun(deployed: Bought[Deployed]) -> DeploymentProgress:
-    return DeploymentProgress(status="deploying", deployment_id=deployed.answer.deployment_id)
+def _uploading(directory: Path, found: Collected | OpenExport) -> str:
+    if isinstance(found, OpenExport):
+        return f"Deploying {directory}, an export of {found.manifest.project}"
+    files = counted(found.file_count, "file")
+    return f"Uploading {files} from {directory} ({found.total_bytes / 1000:.1f} kB)"

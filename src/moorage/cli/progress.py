@@ -1,16 +1,28 @@
 """Shows the steps of a payment and the stages of a deployment, and asks before money is spent."""
 
-from typing import Any
+import os
+from typing import Annotated, Any
 
+from cyclopts import Parameter
+
+from moorage.cli.connection import Session
 from moorage.cli.flags import in_cli_words
 from moorage.cli.main import Exit
 from moorage.cli.screen import Screen
+from moorage.money import MicroUsd
+from moorage.sdk.budget import read_budget
 from moorage.sdk.client import Client
 from moorage.sdk.errors import FollowTimedOut, PaymentRefused
-from moorage.sdk.journal import Payment
-from moorage.sdk.payer import Approve, OnStep, PayStep
+from moorage.sdk.journal import Journal, Payment
+from moorage.sdk.payer import Approve, OnStep, Payer, PayStep
 from moorage.sdk.payment import Offer, money_text
+from moorage.sdk.signer import Signer
 from moorage.wire.deployments import DeploymentProgress
+
+Chain = Annotated[str, Parameter(help="The chain to pay on.")]
+Token = Annotated[str, Parameter(help="The token to pay with.")]
+Yes = Annotated[bool, Parameter(help="Pay without asking.", alias="-y", negative=())]
+Follow = Annotated[bool, Parameter(help="Wait until the address answers.")]
 
 _STARTING = {"building": "starting", "deploying": "starting"}
 
@@ -49,6 +61,29 @@ _STAGES = {
     PayStep.WAITING: "paid; the gateway does not count it yet: {why}",
 }
 _TELLING = frozenset({PayStep.RESUMED, PayStep.SIGNED})
+
+
+def payer_of(
+    client: Client,
+    session: Session,
+    *,
+    allowed: bool,
+    allow: str,
+    then: str,
+    ceiling: MicroUsd | None = None,
+) -> Payer:
+    """Pays as the wallet within the environment's budget; see `approver` and `step_teller`."""
+    screen, connection = session.screen, session.connection
+    return Payer(
+        client,
+        Signer(connection.required_key()),
+        chains=connection.chains,
+        journal=Journal(connection.state_dir),
+        approve=approver(screen, allowed=allowed, allow=allow),
+        ceiling=ceiling,
+        budget=read_budget(os.environ),
+        on_step=step_teller(screen, then=then),
+    )
 
 
 def approver(screen: Screen, *, allowed: bool, allow: str) -> Approve:

@@ -7,7 +7,7 @@ import sys
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from cyclopts import Parameter
@@ -15,10 +15,10 @@ from msgspec import UNSET, UnsetType
 
 from moorage.archive.project import new_key
 from moorage.cli import progress
-from moorage.cli.connection import DEFAULTS, Options, find_connection
+from moorage.cli.connection import DEFAULTS, Options, Session, client_command
 from moorage.cli.flags import VariableReader, in_cli_words
 from moorage.cli.main import Exit
-from moorage.cli.screen import Screen, table_lines, with_nulls
+from moorage.cli.screen import table_lines, with_nulls
 from moorage.sdk.archive import read_export
 from moorage.sdk.client import Client
 from moorage.sdk.errors import ClientMisconfigured, NotFound, RequestRefused
@@ -29,13 +29,13 @@ from moorage.wire.projects import (
     DomainList,
     DomainRemoved,
     ExportItem,
-    ProjectAdopted,
-    ProjectChanged,
     ProjectItem,
-    ProjectList,
     ProjectShown,
 )
-from moorage.wire.usage import LatencyItem, ProjectUsage, UsageItem
+from moorage.wire.usage import LatencyItem, UsageItem
+
+Project = Annotated[str, Parameter(help="The project's name or id.")]
+FollowChange = Annotated[bool, Parameter(help="Wait until the change is served, or has failed.")]
 
 
 def projects(
@@ -64,14 +64,12 @@ def projects(
         data_dir = None if options.data_dir is None else str(options.data_dir)
         operator = OperatorOptions(config=config, data_dir=data_dir, json=options.json)
         return every_project(hours=hours, options=operator)
-    screen = Screen(json=options.json)
-    connection = find_connection(options)
+    return _own_projects(options=options)
 
-    async def ask() -> ProjectList:
-        async with connection.signed_client() as client:
-            return await client.projects()
 
-    found = asyncio.run(ask())
+@client_command
+async def _own_projects(session: Session, /) -> int:
+    screen, found = session.screen, await (await session.client()).projects()
     screen.document(found)
     if not found.projects:
         screen.result("No projects yet. Next: moorage deploy DIR --name NAME")
@@ -81,27 +79,20 @@ def projects(
     return Exit.OK
 
 
-def status(project: str, deployment: str | None = None, /, *, options: Options = DEFAULTS) -> int:
+@client_command
+async def status(session: Session, project: Project, deployment: str | None = None, /) -> int:
     """Show where a deployment stands.
 
     Exits with 1 when it failed.
 
     Parameters
     ----------
-    project
-        The project's name or id.
     deployment
         The deployment's id; the newest, whatever made it, if not given.
     """
-    screen = Screen(json=options.json)
-    connection = find_connection(options)
-
-    async def ask() -> DeploymentProgress:
-        async with connection.signed_client() as client:
-            found = await find_project(client, project)
-            return await client.status(found, deployment or (await newest(client, found)).id)
-
-    answer = asyncio.run(ask())
+    client, screen = await session.client(), session.screen
+    found = await find_project(client, project)
+    answer = await client.status(found, deployment or (await newest(client, found)).id)
     screen.document(answer)
     for warning in answer.warnings or []:
         screen.warn(in_cli_words(warning.message))
@@ -109,58 +100,34 @@ def status(project: str, deployment: str | None = None, /, *, options: Options =
     return progress.exit_of(answer, followed=False)
 
 
-def delete(
-    project: str,
+@client_command
+async def delete(
+    session: Session,
+    project: Project,
     /,
     *,
-    yes: Annotated[bool, Parameter(alias="-y", negative=())] = False,
-    options: Options = DEFAULTS,
+    yes: Annotated[bool, Parameter(help="Do not ask.", alias="-y", negative=())] = False,
 ) -> int:
     """Stop a project and remove it for good.
 
     Its address, files and data are gone; unspent credits stay with your wallet.
-
-    Parameters
-    ----------
-    project
-        The project's name or id.
-    yes
-        Do not ask.
     """
-    screen = Screen(json=options.json)
-    connection = find_connection(options)
+    screen, client = session.screen, await session.client()
     if not yes and not screen.can_ask():
         raise ClientMisconfigured("nobody to ask: pass --yes to delete. Nothing was deleted.")
     if not yes and not screen.confirm(f"Delete {project}, its files and its data?"):
         screen.note("Nothing was deleted.")
         return Exit.FAILED
-
-    async def remove() -> Any:
-        async with connection.signed_client() as client:
-            return await client.delete(await find_project(client, project))
-
-    gone = asyncio.run(remove())
-    screen.document(gone)
+    screen.document(await client.delete(await find_project(client, project)))
     screen.result(f"{project} is deleted; unspent credits stay with your wallet.")
     return Exit.OK
 
 
-def adopt(project: str, /, *, options: Options = DEFAULTS) -> int:
-    """Have a project that a payment alone has opened share your wallet's credits.
-
-    Parameters
-    ----------
-    project
-        The project's name or id.
-    """
-    screen = Screen(json=options.json)
-    connection = find_connection(options)
-
-    async def take() -> ProjectAdopted:
-        async with connection.signed_client() as client:
-            return await client.adopt(await find_project(client, project))
-
-    adopted = asyncio.run(take())
+@client_command
+async def adopt(session: Session, project: Project, /) -> int:
+    """Have a project that a payment alone has opened share your wallet's credits."""
+    client, screen = await session.client(), session.screen
+    adopted = await client.adopt(await find_project(client, project))
     screen.document(adopted)
     screen.result(
         f"{project} shares your credits, with ${adopted.moved_usd:.2f} that it had of its own: "
@@ -226,16 +193,11 @@ def _is_id(text: str) -> bool:
         return False
 
 
-def show(project: str, /, *, options: Options = DEFAULTS) -> int:
-    """Show a project whole: what serves, its health path, the names of its variables.
-
-    Parameters
-    ----------
-    project
-        The project's name or id.
-    """
-    found = _shown(project, options)
-    screen = Screen(json=options.json)
+@client_command
+async def show(session: Session, project: Project, /) -> int:
+    """Show a project whole: what serves, its health path, the names of its variables."""
+    client, screen = await session.client(), session.screen
+    found = await client.project(await find_project(client, project))
     screen.document(found)
     for line in project_lines(found):
         screen.result(line)
@@ -244,15 +206,16 @@ def show(project: str, /, *, options: Options = DEFAULTS) -> int:
     return Exit.OK
 
 
-def env(
-    project: str,
+@client_command
+async def env(
+    session: Session,
+    project: Project,
     variables: tuple[str, ...] = (),
     /,
     *,
     unset: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     build: Annotated[bool, Parameter(negative=())] = False,
-    follow: bool = True,
-    options: Options = DEFAULTS,
+    follow: FollowChange = True,
 ) -> int:
     """List the names of a project's variables, or set some: `moorage env shop MODE=fast TOKEN=-`.
 
@@ -261,8 +224,6 @@ def env(
 
     Parameters
     ----------
-    project
-        The project's name or id.
     variables
         `NAME=VALUE`; for secrets, which shells keep in their history, `NAME=@FILE`, `NAME=-` (from
         standard input, both without the last line's end), or `NAME` (from your environment).
@@ -270,27 +231,26 @@ def env(
         Take this one away.
     build
         Those of builds instead, which the next upload sees.
-    follow
-        Wait until the change is served, or has failed.
     """
     if not variables and not unset:
-        return _list_names(project, options)
+        return await _list_names(session, project)
     changes: dict[str, str | None] = dict.fromkeys(unset)
     changes |= VariableReader(os.environ, sys.stdin.buffer).read(variables)
     change = ChangeBody(build_vars=changes) if build else ChangeBody(run_envs=changes)
-    return _change(project, change, options, follow=follow)
+    return await _change(session, project, change, follow=follow)
 
 
-def configure(
-    project: str,
+@client_command
+async def configure(
+    session: Session,
+    project: Project,
     /,
     *,
     display_name: str | None = None,
     description: str | None = None,
     health_path: str | None = None,
     volume: Annotated[bool, Parameter(negative=())] = False,
-    follow: bool = True,
-    options: Options = DEFAULTS,
+    follow: FollowChange = True,
 ) -> int:
     """Change what a project is called, its health path, or give it a volume, without an upload.
 
@@ -299,8 +259,6 @@ def configure(
 
     Parameters
     ----------
-    project
-        The project's name or id.
     display_name
         A title for people.
     description
@@ -309,8 +267,6 @@ def configure(
         Path that must answer below 500 before a version is served; / is the usual one.
     volume
         Give it a /data that outlives its versions; it goes with the project alone.
-    follow
-        Wait until the change is served, or has failed.
     """
     change = ChangeBody(
         display_name=_unless_none(display_name),
@@ -323,44 +279,34 @@ def configure(
             "say what to change: --display-name, --description, --health-path or --volume; "
             "`moorage env` sets variables"
         )
-    return _change(project, change, options, follow=follow)
+    return await _change(session, project, change, follow=follow)
 
 
-def restart(project: str, /, *, follow: bool = True, options: Options = DEFAULTS) -> int:
-    """Start a project's app again, as it is; the present one serves until that is healthy.
+@client_command
+async def restart(
+    session: Session,
+    project: Project,
+    /,
+    *,
+    follow: Annotated[bool, Parameter(help="Wait until it is served, or has failed.")] = True,
+) -> int:
+    """Start a project's app again, as it is; the present one serves until that is healthy."""
+    return await _change(session, project, ChangeBody(restart=True), follow=follow)
 
-    Parameters
-    ----------
-    project
-        The project's name or id.
-    follow
-        Wait until it is served, or has failed.
-    """
-    return _change(project, ChangeBody(restart=True), options, follow=follow)
 
-
-def pause(project: str, /, *, options: Options = DEFAULTS) -> int:
+@client_command
+async def pause(session: Session, project: Project, /) -> int:
     """Stop a project's app: it burns nothing, and its address says that it is paused.
 
     Its files and data are kept as long as those of a project that is out of credits.
-
-    Parameters
-    ----------
-    project
-        The project's name or id.
     """
-    return _change(project, ChangeBody(paused=True), options, follow=False)
+    return await _change(session, project, ChangeBody(paused=True), follow=False)
 
 
-def unpause(project: str, /, *, options: Options = DEFAULTS) -> int:
-    """Start a project's app again that `moorage pause` stopped; it burns credits from then on.
-
-    Parameters
-    ----------
-    project
-        The project's name or id.
-    """
-    return _change(project, ChangeBody(paused=False), options, follow=False)
+@client_command
+async def unpause(session: Session, project: Project, /) -> int:
+    """Start a project's app again that `moorage pause` stopped; it burns credits from then on."""
+    return await _change(session, project, ChangeBody(paused=False), follow=False)
 
 
 def project_lines(found: ProjectShown) -> Iterable[str]:
@@ -390,52 +336,37 @@ def _unless_none(text: str | None) -> str | UnsetType:
     return UNSET if text is None else text
 
 
-def _list_names(project: str, options: Options) -> int:
-    found = _shown(project, options)
-    screen = Screen(json=options.json)
-    names = {"runEnvNames": found.run_env_names, "buildVarNames": found.build_var_names}
-    screen.document(names)
+async def _list_names(session: Session, project: str) -> int:
+    client, screen = await session.client(), session.screen
+    found = await client.project(await find_project(client, project))
+    screen.document({"runEnvNames": found.run_env_names, "buildVarNames": found.build_var_names})
     rows = [(name, "app") for name in found.run_env_names]
     rows += [(name, "build") for name in found.build_var_names]
     screen.table(("NAME", "SEEN BY"), rows)
     return Exit.OK
 
 
-def _shown(project: str, options: Options) -> ProjectShown:
-    connection = find_connection(options)
-
-    async def ask() -> ProjectShown:
-        async with connection.signed_client() as client:
-            return await client.project(await find_project(client, project))
-
-    return asyncio.run(ask())
-
-
-def _change(project: str, change: ChangeBody, options: Options, *, follow: bool) -> int:
-    screen, connection = Screen(json=options.json), find_connection(options)
-
-    async def make() -> tuple[ProjectChanged, DeploymentProgress | None]:
-        async with connection.signed_client() as client:
-            changed = await client.change(await find_project(client, project), change)
-            if not changed.deployment_id or not follow:
-                return changed, None
-            ids = changed.project_id, changed.deployment_id
-            return changed, await progress.follow(client, screen, *ids, copies=True)
-
-    changed, status = asyncio.run(make())
-    screen.document(with_nulls(changed) | ({"outcome": status} if status else {}))
-    if status is None:
+async def _change(session: Session, project: str, change: ChangeBody, *, follow: bool) -> int:
+    client, screen = await session.client(), session.screen
+    changed = await client.change(await find_project(client, project), change)
+    if not changed.deployment_id or not follow:
+        screen.document(changed)
         screen.result(f"{project}: {in_cli_words(changed.message)}")
         return Exit.OK
+    ids = changed.project_id, changed.deployment_id
+    status = await progress.follow(client, screen, *ids, copies=True)
+    screen.document(with_nulls(changed) | {"outcome": status})
     screen.result(status_text(project, status))
     return progress.exit_of(status, followed=True)
 
 
-What = Literal["list", "add", "verify", "remove"]
-
-
-def domains(
-    project: str, what: What = "list", domain: str = "", /, *, options: Options = DEFAULTS
+@client_command
+async def domains(
+    session: Session,
+    project: Project,
+    what: Literal["list", "add", "verify", "remove"] = "list",
+    domain: str = "",
+    /,
 ) -> int:
     """Have a domain of your own lead to a project: `moorage domains shop add shop.example`.
 
@@ -443,8 +374,6 @@ def domains(
 
     Parameters
     ----------
-    project
-        The project's name or id.
     what
         `list` says how they stand; `add` says which DNS records to set; `verify` looks at them
         now; `remove` removes a domain.
@@ -453,14 +382,18 @@ def domains(
     """
     if (what == "list") == bool(domain):
         raise ClientMisconfigured("write: moorage domains PROJECT add|verify|remove DOMAIN")
-    screen = Screen(json=options.json)
-    connection = find_connection(options)
-
-    async def ask() -> DomainList | DomainItem | DomainRemoved:
-        async with connection.signed_client() as client:
-            return await _ask(client, await find_project(client, project), what, domain)
-
-    answer = asyncio.run(ask())
+    client, screen = await session.client(), session.screen
+    project_id = await find_project(client, project)
+    answer: DomainList | DomainItem | DomainRemoved
+    match what:
+        case "list":
+            answer = await client.domains(project_id)
+        case "add":
+            answer = await client.add_domain(project_id, domain)
+        case "verify":
+            answer = await client.verify_domain(project_id, domain)
+        case "remove":
+            answer = await client.remove_domain(project_id, domain)
     screen.document(answer)
     if isinstance(answer, DomainList):
         rows = [(each.domain, each.status, each.problem or "-") for each in answer.domains]
@@ -494,20 +427,6 @@ def _next_look(project: str, pending: DomainItem) -> str:
     return f"{by_itself}. To check now: moorage domains {project} verify {pending.domain}"
 
 
-async def _ask(
-    client: Client, project_id: str, what: What, domain: str
-) -> DomainList | DomainItem | DomainRemoved:
-    match what:
-        case "list":
-            return await client.domains(project_id)
-        case "add":
-            return await client.add_domain(project_id, domain)
-        case "verify":
-            return await client.verify_domain(project_id, domain)
-        case "remove":
-            return await client.remove_domain(project_id, domain)
-
-
 _MIB = 1024 * 1024
 _COLUMNS = (
     *("FROM", "REQUESTS", "5XX", "MEDIAN", "95 %", "SLOWEST"),
@@ -516,21 +435,20 @@ _COLUMNS = (
 _FLAGS = {"from": "--since", "to": "--until"}
 
 
-def usage(
-    project: str,
+@client_command
+async def usage(
+    session: Session,
+    project: Project,
     /,
     *,
     since: str | None = None,
     until: str | None = None,
     fine: bool = False,
-    options: Options = DEFAULTS,
 ) -> int:
     """Show traffic and resource use of a project's app, by the hour: the last day, unless you say.
 
     Parameters
     ----------
-    project
-        The project's name or id.
     since
         Hours from this time on, such as 2026-04-07T10:00:00Z or Unix milliseconds.
     until
@@ -538,18 +456,12 @@ def usage(
     fine
         By five minutes in place of hours; those are kept for a day.
     """
-    screen = Screen(json=options.json)
-    connection, by = find_connection(options), "5m" if fine else ""
-
-    async def ask() -> ProjectUsage:
-        async with connection.signed_client() as client:
-            found = await find_project(client, project)
-            try:
-                return await client.usage(found, since=since, until=until, by=by)
-            except RequestRefused as refused:
-                raise _in_flags(refused) from refused
-
-    used = asyncio.run(ask())
+    client, screen = await session.client(), session.screen
+    found, by = await find_project(client, project), "5m" if fine else ""
+    try:
+        used = await client.usage(found, since=since, until=until, by=by)
+    except RequestRefused as refused:
+        raise _in_flags(refused) from refused
     screen.document(used)
     if used.now is None:
         screen.result(
@@ -613,7 +525,8 @@ _POLL_SECONDS = 1.0
 _WAIT_SECONDS = 1800
 
 
-def export(project: str, file: Path | None = None, /, *, options: Options = DEFAULTS) -> int:
+@client_command
+async def export(session: Session, project: Project, file: Path | None = None, /) -> int:
     """Fetch an archive of a project: files, volume, logs, and variables for a new key.
 
     The key is written beside it, as FILE.key: keep it to yourself. `moorage deploy FILE --name
@@ -621,25 +534,16 @@ def export(project: str, file: Path | None = None, /, *, options: Options = DEFA
 
     Parameters
     ----------
-    project
-        The project's name or id.
     file
         The file to write, which must not exist; NAME.tar in this directory if not given.
     """
-    screen = Screen(json=options.json)
-    connection = find_connection(options)
+    client, screen = await session.client(), session.screen
     target = file or Path(f"{project}.tar")
     if target.exists():
         raise ClientMisconfigured(f"{target} is there already: name another file")
     private, public = new_key()
-
-    async def fetch() -> ExportItem:
-        async with connection.signed_client() as client:
-            found = await _ready(client, await find_project(client, project), public)
-            await _write(client, found, target)
-            return found
-
-    made = asyncio.run(fetch())
+    made = await _ready(client, await find_project(client, project), public)
+    await _write(client, made, target)
     manifest = read_export(target).manifest
     if manifest.sealed_to is not None:
         _write_key(Path(f"{target}.key"), private)

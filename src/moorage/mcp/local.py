@@ -36,12 +36,12 @@ from moorage.mcp.tools.catalog import (
 )
 from moorage.mcp.tools.server import ToolCall, make_server
 from moorage.money import MICRO_USD_PER_USD, MicroUsd
-from moorage.sdk.archive import Collected, OpenExport, collect, read_export
+from moorage.sdk.archive import Collected, OpenExport, read_upload
 from moorage.sdk.budget import Budget
-from moorage.sdk.client import Client, DeployRequest, Exported, Settings
+from moorage.sdk.client import Client, DeployRequest, Settings
 from moorage.sdk.errors import AnswerLost, ClientError, FollowTimedOut, GatewayError, PaymentKept
 from moorage.sdk.journal import Journal, Payment
-from moorage.sdk.payer import Bought, Payer, PayStep, titled
+from moorage.sdk.payer import Bought, Payer, PayStep, deploy_request
 from moorage.sdk.payment import Offer
 from moorage.sdk.signer import Signer
 from moorage.wire import calls
@@ -234,43 +234,21 @@ class Purchases:
 
         Raises DirectoryInvalid.
         """
-        collected = await asyncio.to_thread(_read, directory)
-        if isinstance(collected, OpenExport):
-            return await self._of_export(app, collected), {}
-        request = DeployRequest(
-            unique_name=app.name,
-            display_name=app.display_name or app.name,
+        found = await asyncio.to_thread(_read, directory)
+        request = await deploy_request(
+            self._client,
+            found,
+            name=app.name,
+            display_name=app.display_name,
             description=app.description,
             months=app.months,
             settings=_settings(app.settings),
-            upload=collected.upload,
         )
-        if app.display_name is None:
-            request = await titled(self._client, request)
-        return request, {"left_out": collected.warnings} if collected.warnings else {}
-
-    async def _of_export(self, app: App, found: OpenExport) -> DeployRequest:
-        """Stores an archive at the gateway, if it is small enough to be sent."""
-        if found.content is not None:
-            await self._client.store_export(found.content)
-        settings = _settings(app.settings)
-        return DeployRequest(
-            unique_name=app.name,
-            display_name=app.display_name or found.manifest.display_name or app.name,
-            description=app.description,
-            months=app.months,
-            settings=msgspec.structs.replace(
-                settings,
-                run_envs={**found.run, **(settings.run_envs or {})} or None,
-                build_vars={**found.build, **(settings.build_vars or {})} or None,
-            ),
-            upload=Exported(sha256=found.sha256),
-        )
+        return request, {"left_out": found.warnings} if found.warnings else {}
 
 
 def _read(directory: str) -> Collected | OpenExport:
-    place = Path(directory).expanduser()
-    return read_export(place) if place.is_file() else collect(place)
+    return read_upload(Path(directory).expanduser())
 
 
 def _within_budget(_offer: Offer) -> bool:

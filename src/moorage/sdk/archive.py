@@ -14,7 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from moorage.archive.project import VARIABLES, ArchiveRefused, Manifest, open_archive, unseal
-from moorage.sdk.client import File, Files, Zip
+from moorage.sdk.client import Exported, File, Files, Zip
 from moorage.sdk.errors import DirectoryInvalid
 
 MAX_UPLOAD_BYTES = 50 * 1024 * 1024
@@ -29,6 +29,12 @@ class OpenExport(NamedTuple):
     manifest: Manifest
     run: dict[str, str]  # values of variables, if their key lies beside it
     build: dict[str, str]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def upload(self) -> Exported:
+        """What names it in a deploy."""
+        return Exported(sha256=self.sha256)
 
 
 def read_export(path: Path) -> OpenExport:
@@ -231,6 +237,14 @@ class Collected(msgspec.Struct, frozen=True):
     file_count: int
     total_bytes: int
     warnings: tuple[str, ...]
+
+
+def read_upload(path: Path) -> Collected | OpenExport:
+    """Reads what is to be deployed: an archive, or the files of a directory.
+
+    Raises DirectoryInvalid.
+    """
+    return read_export(path) if path.is_file() else collect(path)
 
 
 class Listing(msgspec.Struct, frozen=True):

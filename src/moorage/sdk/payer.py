@@ -19,8 +19,9 @@ import msgspec
 from moorage.chains.chain import Chain, Token
 from moorage.clock import Clock, SystemClock
 from moorage.money import MICRO_USD_PER_USD, MicroUsd
+from moorage.sdk.archive import Collected, OpenExport
 from moorage.sdk.budget import DAY_MS, Budget
-from moorage.sdk.client import Client, DeployRequest, PaymentProof
+from moorage.sdk.client import Client, DeployRequest, PaymentProof, Settings
 from moorage.sdk.errors import (
     ClientError,
     ClientMisconfigured,
@@ -202,12 +203,42 @@ class Credit(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(payment, state=PaymentState.CREDITED)
 
 
-async def titled(client: Client, request: DeployRequest) -> DeployRequest:
-    """Returns the request with its project's present title, if there is a project."""
-    for found in (await client.projects()).projects:
-        if found.name == request.unique_name and found.display_name:
-            return msgspec.structs.replace(request, display_name=found.display_name)
-    return request
+async def deploy_request(
+    client: Client,
+    found: Collected | OpenExport,
+    *,
+    name: str,
+    display_name: str | None,
+    description: str | None,
+    months: int,
+    settings: Settings,
+) -> DeployRequest:
+    """Returns the request that deploys what was read; an export is stored, if it can be sent.
+
+    Without `display_name` a project keeps its title; a new one gets the export's, or its name.
+    The variables of an export count where `settings` do not name them.
+    """
+    title, upload = "", found.upload
+    if isinstance(found, OpenExport):
+        title = found.manifest.display_name
+        if found.content is not None:
+            await client.store_export(found.content)
+        settings = msgspec.structs.replace(
+            settings,
+            run_envs={**found.run, **(settings.run_envs or {})} or None,
+            build_vars={**found.build, **(settings.build_vars or {})} or None,
+        )
+    if display_name is None:
+        own = [each for each in (await client.projects()).projects if each.name == name]
+        display_name = next((each.display_name for each in own), "") or title or name
+    return DeployRequest(
+        unique_name=name,
+        display_name=display_name,
+        description=description,
+        months=months,
+        settings=settings,
+        upload=upload,
+    )
 
 
 _ROUNDS = 3  # another run may pay for the same between quote and payment
