@@ -261,7 +261,7 @@ async def test_same_request_at_two_gateways_at_once_is_quoted_once(
     answers = await asyncio.gather(
         *(price(admissions[number % 2], ALICE, "hello") for number in range(12))
     )
-    references = {each.reference for each in answers if isinstance(each, PaymentRequired)}
+    references = {each.demand.reference for each in answers if isinstance(each, PaymentRequired)}
     assert len(references) == 1
     assert await gateways[0].one(QUOTED) == (1,)
 

@@ -15,7 +15,15 @@ from starlette.responses import Response
 
 from moorage.address import checksum_address
 from moorage.api.connections.server import ARRIVAL, Arrival
-from moorage.api.http.caller import OPEN, Caller, authenticate, bearer_token, require_own
+from moorage.api.http.caller import (
+    OPEN,
+    Caller,
+    Front,
+    authenticate,
+    bearer_token,
+    managed_project,
+    require_own,
+)
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.payer import (
     OpenPayer,
@@ -35,7 +43,6 @@ from moorage.api.http.problems import json_response
 from moorage.api.http.request import content_length, read_whole
 from moorage.api.money import TopUpRoom, allowance_body, amount_of, top_up, topped_up
 from moorage.api.projects import require_volumes
-from moorage.api.uploads import owner_of_uploads
 from moorage.deploy.addresses.addresses import Hosts, is_reserved
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt, DryRun
@@ -60,11 +67,52 @@ from moorage.records.project import Project
 from moorage.storage.apps import projects
 from moorage.storage.operation import exports
 from moorage.toolchains.inventory import Inventory
+from moorage.uploads.description import read_sha256
 from moorage.uploads.reader import Exports, ExportSource, read_upload
 from moorage.uploads.room import SpoolRoom, UploadLimits
 from moorage.uploads.tree import Upload
 from moorage.wire.credits import ToppedUp
-from moorage.wire.deploy import Deployed, Quoted, Understood
+from moorage.wire.deploy import Deployed, DigestUpload, Quoted, Understood, UploadStored
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadRoom(Front):
+    """What the handler of uploads needs."""
+
+    stored: SharedUploads
+
+
+async def store_upload(room: UploadRoom, request: Request) -> Response:
+    """`PUT /agent/uploads/{sha256}`: store an upload for an hour, by the SHA-256 of this body."""
+    caller = await authenticate(room, request)
+    arrival: Arrival = request.scope[ARRIVAL]
+    stored = await room.stored.put(
+        request.stream(),
+        wallet=owner_of_uploads(request, caller),
+        sha256=read_sha256("sha256", request.path_params["sha256"]),
+        content_length=content_length(request),
+        uploader=arrival.identify(),
+        arriving=arrival,
+    )
+    return json_response(
+        UploadStored(
+            sha256=stored.sha256,
+            bytes=stored.size,
+            expires_at=stored.expires_at_ms // 1000,
+            upload=DigestUpload(sha256=stored.sha256),
+        )
+    )
+
+
+def owner_of_uploads(request: Request, caller: Caller) -> str:
+    """Returns whose uploads a request stores and finds: its wallet's, or its token's own.
+
+    A payment alone finds none: it reads nothing of its payer's.
+    """
+    if OPEN in request.scope:
+        return ""
+    project_id = managed_project(request)
+    return caller.wallet if project_id is None else f"project {project_id}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,22 +11,22 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from moorage.api import access, deploy, deployments, exports, projects, public, webhooks
 from moorage.api.connections.server import Arrivals
+from moorage.api.deploy import store_upload
 from moorage.api.deployments import status
 from moorage.api.discovery.documents import Documents
 from moorage.api.discovery.guide import Facts
 from moorage.api.http.caller import PAID, Front, carries_proof, signed_body
 from moorage.api.http.dispatch import CrossOrigin, Dispatch, Operation, SlashRefused
 from moorage.api.http.payer import accounted, shows_payment
-from moorage.api.http.payment_headers import error_headers, prefer
-from moorage.api.http.problems import INTERNAL, NO_MEMBERS, error_response, problem_response
+from moorage.api.http.payment_headers import error_headers, preferred
+from moorage.api.http.problems import INTERNAL, error_response, problem_response
 from moorage.api.http.request import ApiRequest, refuse_unknown
 from moorage.api.http.request_context import INTENDED
 from moorage.api.logs import show_logs, show_project_logs
 from moorage.api.money import list_payments, show_credits, top_up
 from moorage.api.projects import show_usage
-from moorage.api.uploads import store_upload
 from moorage.errors import Maintenance, MoorageError, PaymentPending
-from moorage.payments.protocols.demand import Challenges, PaymentRequired, Seller
+from moorage.payments.protocols.demand import Challenges, PaymentRequired
 from moorage.payments.taking.outcomes import Outcomes
 from moorage.wire import calls
 from moorage.wire.calls import Call
@@ -351,7 +351,6 @@ class HttpApi:
 
     front: Front
     rooms: Sequence[Front]
-    seller: Seller
     facts: Facts
     documents: Documents
     challenges: Challenges
@@ -423,15 +422,16 @@ class _Endpoint:
         if isinstance(error, Maintenance):
             request.scope[INTENDED] = True
         url = self._api.front.public_url + request.scope["path"]
-        members = NO_MEMBERS
         if isinstance(error, PaymentRequired):
-            await prefer(error, request.headers, self._api.front.holdings)
-            members = self._api.challenges.members(error, resource_url=url)
+            holdings = self._api.front.holdings
+            error.demand = await preferred(error.demand, request.headers, holdings)
         signature = request.headers.get("payment-signature") if self._is_paid else None
-        headers = error_headers(self._api.challenges, error, url=url, signature=signature)
-        by_hash = "x-payment-tx" in request.headers
         return error_response(
-            error, seller=self._api.seller, headers=headers, members=members, by_hash=by_hash
+            error,
+            challenges=self._api.challenges,
+            url=url,
+            headers=error_headers(error, signature=signature),
+            by_hash="x-payment-tx" in request.headers,
         )
 
 

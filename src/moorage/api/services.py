@@ -8,7 +8,7 @@ from typing import Any
 
 from moorage.api.access import LinkRoom, TokenRoom
 from moorage.api.connections.server import Arrivals
-from moorage.api.deploy import DeployRoom, Uploads
+from moorage.api.deploy import DeployRoom, UploadRoom, Uploads
 from moorage.api.deployments import DeploymentRoom, StatusRoom
 from moorage.api.discovery.documents import Documents, StandingBoard
 from moorage.api.discovery.guide import Facts
@@ -20,7 +20,6 @@ from moorage.api.money import CreditRoom, TopUpRoom
 from moorage.api.operations import OPERATIONS, HttpApi
 from moorage.api.projects import DomainRoom, ProjectRoom
 from moorage.api.public import PublicRoom
-from moorage.api.uploads import UploadRoom
 from moorage.api.webhooks import WebhookRoom
 from moorage.auth.authenticator import Authenticator
 from moorage.auth.client_address import TrustedProxies
@@ -109,7 +108,6 @@ class ApiServices:
         return HttpApi(
             front=self._front,
             rooms=(*self._rooms_of_apps, *self._rooms_of_money),
-            seller=self._services.payments.seller,
             facts=self._facts,
             documents=self._documents,
             challenges=self._services.payments.challenges,

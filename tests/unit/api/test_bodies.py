@@ -64,9 +64,8 @@ SERVES = ("api", "gateway", "mcp", "pages", "routing")
 ASKS_FOR_A_BODY = re.compile(r"request\.(stream|body|json|form)\(\)|\breceive\(\)")
 READERS = {
     "api/http/request.py",  # whole, and parsed in the loop up to 64 KiB
-    "api/deploy.py",  # as a stream, of which `uploads` decodes no more than a small rest at once
-    "api/uploads.py",  # as a stream, to a file
-    "routing/dropped_bodies.py",  # to drop it
+    "api/deploy.py",  # as a stream: to a file, or decoded but for a small rest
+    "routing/pages.py",  # to drop it
     "api/connections/server.py",  # these pass on what arrives, or watch for who leaves
     "api/http/caller.py",
     "api/http/in_process.py",

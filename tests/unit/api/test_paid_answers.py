@@ -22,7 +22,16 @@ from moorage.storage.money import accounts
 from moorage.wire.problems import PaymentState
 from support.books.records_fixture import ALICE, ARBITRUM, BOB, USDC, fresh_hash, transfer
 from support.gateway.clock import MovableClock
-from support.gateway.fakes import FakeSettlements, FakeVerifier, authorizes, paywall_of, seller_of
+from support.gateway.fakes import (
+    FakeSettlements,
+    FakeVerifier,
+    authorizes,
+    challenges_of,
+    paywall_of,
+)
+
+CHALLENGES = challenges_of(MovableClock(), ARBITRUM, settles=False)
+URL = "https://gateway.example/agent/deploy"
 
 REFUSALS: list[MoorageError] = [
     errors.NameUnavailable(),
@@ -95,7 +104,7 @@ async def test_valid_transfer_is_credited_whatever_is_wrong_with_the_request(
         credited=MicroUsd(500_000),
     )
     assert await accounts.balance(refused.db, ALICE) == 500_000
-    body = msgspec.json.decode(error_response(told, seller=seller_of(ARBITRUM, settles=False)).body)
+    body = msgspec.json.decode(error_response(told, challenges=CHALLENGES, url=URL).body)
     why, stop, rest = body["error"].partition(". Your payment is credited: do not pay again, ")
     assert (why != "", stop != "", rest.endswith(".")) == (True, True, True)
     assert body["payment"]["do_not_pay_again"] is True
@@ -246,6 +255,10 @@ async def test_repeated_request_tells_of_its_own_payment(
 
 async def test_without_a_payment_nothing_is_told_of_one() -> None:
     body = bytes(
-        error_response(errors.NameUnavailable(), seller=seller_of(ARBITRUM, settles=False)).body
+        error_response(
+            errors.NameUnavailable(),
+            challenges=challenges_of(MovableClock(), ARBITRUM, settles=False),
+            url=URL,
+        ).body
     )
     assert b"payment" not in body

@@ -38,10 +38,19 @@ from moorage.storage.database import Database
 from moorage.storage.money import payments
 from support.books.records_fixture import ALICE, ARBITRUM, BOB, USDT, fresh_hash, fund, transfer
 from support.gateway.clock import MovableClock
-from support.gateway.fakes import FakeSettlements, FakeVerifier, authorizes, paywall_of, seller_of
+from support.gateway.fakes import (
+    FakeSettlements,
+    FakeVerifier,
+    authorizes,
+    challenges_of,
+    paywall_of,
+)
+
+URL = "https://gateway.example/agent/deploy"
 
 BASE = KNOWN_CHAINS["base"]
 CHAINS = {"arbitrum": ARBITRUM, "base": BASE}
+CHALLENGES = challenges_of(MovableClock(), *CHAINS.values())
 HASH = "0x" + "ab" * 32
 REFUSED_AMOUNT = 13
 """What screening holds back."""
@@ -77,8 +86,7 @@ class World:
         request = request_with(headers)
         told = await accounted(self.outcomes, CHAINS, request, error)
         by_hash = "X-Payment-Tx" in headers
-        seller = seller_of(*CHAINS.values())
-        response = error_response(told, seller=seller, by_hash=by_hash)
+        response = error_response(told, challenges=CHALLENGES, url=URL, by_hash=by_hash)
         return response.status_code, msgspec.json.decode(bytes(response.body))
 
     async def top_up(self, headers: Headers, *, is_proved: bool = True) -> MoorageError | None:
@@ -316,7 +324,7 @@ async def test_answer_that_asks_for_nothing_is_a_503_but_to_who_sent_a_hash(worl
     for headers in ({}, signed(authorizes())):
         request = request_with(headers)
         error = await accounted(world.outcomes, CHAINS, request, PaymentPending())
-        response = error_response(error, seller=seller_of(ARBITRUM), by_hash=False)
+        response = error_response(error, challenges=CHALLENGES, url=URL, by_hash=False)
         assert (response.status_code, response.headers["retry-after"]) == (503, "5")
         body = msgspec.json.decode(bytes(response.body))
         assert (body["code"], body["retryable"]) == ("payment_pending", True)
@@ -360,7 +368,7 @@ async def assert_told_where_it_belongs(
             read_payment(request_of(paid), CHAINS)
         assert refusal.value.field.lower() == name.lower()
         error = await accounted(world.outcomes, CHAINS, request_of(paid), refusal.value)
-        response = error_response(error, seller=seller_of(*CHAINS.values()))
+        response = error_response(error, challenges=CHALLENGES, url=URL)
         body = msgspec.json.decode(bytes(response.body))
         assert (response.status_code, body["payment"]["tx"]) == (400, paid)
         check(body, told, brought)

@@ -9,12 +9,16 @@ from moorage.api.http.problems import PROBLEMS, error_response, problem_of
 from moorage.chains.rpc import RpcError
 from moorage.errors import MoorageError
 from moorage.money import MicroUsd
-from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.protocols.demand import Demand, PaymentRequired
 from moorage.payments.protocols.evidence import PaymentMeans
 from moorage.payments.taking.outcome import PaymentOutcome
 from moorage.wire.problems import PaymentState
 from support.books.records_fixture import ALICE, ARBITRUM, USDC
-from support.gateway.fakes import PAY_TO, seller_of
+from support.gateway.clock import MovableClock
+from support.gateway.fakes import PAY_TO, challenges_of
+
+CHALLENGES = challenges_of(MovableClock(), ARBITRUM, settles=False)
+URL = "https://gateway.example/agent/deploy"
 
 NEVER_ANSWERED: set[type[MoorageError]] = {
     errors.AlreadyRunning,  # these stop the start
@@ -44,7 +48,7 @@ def demand(**changed: Any) -> PaymentRequired:
         "wallet": ALICE,
         "body_digest": "00" * 32,
     }
-    return PaymentRequired(**given | changed)
+    return PaymentRequired(Demand(**given | changed))
 
 
 EXAMPLES: dict[type[MoorageError], MoorageError] = {
@@ -71,11 +75,7 @@ EXAMPLES: dict[type[MoorageError], MoorageError] = {
 
 def leaves(kind: type[MoorageError] = MoorageError) -> Iterator[type[MoorageError]]:
     """The ends of the tree of `moorage.errors`; a kind refined elsewhere is answered as itself."""
-    below = [
-        child
-        for child in kind.__subclasses__()
-        if child.__module__.startswith(errors.__name__ + ".")
-    ]
+    below = [child for child in kind.__subclasses__() if child.__module__ == errors.__name__]
     if not below:
         yield kind
     for child in below:
@@ -96,7 +96,7 @@ INTERNAL = sorted(NEVER_ANSWERED, key=name_of)
 
 
 def answer(error: MoorageError) -> tuple[int, dict[str, Any], dict[str, str]]:
-    response = error_response(error, seller=seller_of(ARBITRUM, settles=False))
+    response = error_response(error, challenges=CHALLENGES, url=URL)
     headers = {name: value for name, value in response.headers.items() if name[0] in "rxc"}
     return response.status_code, msgspec.json.decode(bytes(response.body)), headers
 

@@ -20,7 +20,7 @@ from moorage.failpoints import armed
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.payments.price.quotes import PriceList, Quotes, Size
-from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.protocols.demand import Demand, PaymentRequired
 from moorage.payments.protocols.evidence import Evidence, PaymentMeans, TransactionEvidence
 from moorage.planning.plan import Settings
 from moorage.storage.database import Statement
@@ -130,11 +130,11 @@ class Gate:
             await self.deploy(*args, **given)
         return refused.value
 
-    async def demanded(self, *args: Any, **given: Any) -> PaymentRequired:
+    async def demanded(self, *args: Any, **given: Any) -> Demand:
         """The payment that a deploy is refused with."""
         refused = await self.refused(*args, **given)
         assert isinstance(refused, PaymentRequired), refused
-        return refused
+        return refused.demand
 
     async def answers(self, *deploys: Awaitable[Admitted]) -> list[Admitted | BaseException]:
         """What requests made at the same time are answered."""

@@ -467,7 +467,7 @@ async def test_of_deploys_at_once_with_credits_for_one_exactly_one_is_admitted(
     assert sum(isinstance(answer, Admitted) for answer in answers) == 1
     demands = [answer for answer in answers if isinstance(answer, PaymentRequired)]
     assert len(demands) == 19
-    assert all(demand.warning for demand in demands)
+    assert all(each.demand.warning for each in demands)
     assert len(gate.kept()) == 1
 
 
@@ -486,7 +486,7 @@ async def test_two_gateways_on_one_database_admit_as_one_does(
     other_db.close()
     assert len({a.deployment_id for a in answers[:10] if isinstance(a, Admitted)}) == 1
     assert all(isinstance(answer, Admitted | PaymentRequired) for answer in answers[:10])
-    promised = {a.wallet for a in answers[10:] if isinstance(a, PaymentRequired)}
+    promised = {a.demand.wallet for a in answers[10:] if isinstance(a, PaymentRequired)}
     assert len(promised) == 1
     assert sum(isinstance(answer, NameUnavailable) for answer in answers[10:]) == 8
 
@@ -803,8 +803,8 @@ async def test_credits_that_do_not_pay_an_hour_of_all_that_shares_them_are_short
         return
     with pytest.raises(PaymentRequired) as demand:
         await gate.deploy(use_existing_credits=True)
-    assert not demand.value.warn_of_sharing
-    assert demand.value.amount == PRICE
+    assert not demand.value.demand.warn_of_sharing
+    assert demand.value.demand.amount == PRICE
     assert (await gate.counts())["deployments"] == 0
 
 
@@ -816,7 +816,7 @@ async def test_what_an_hour_lacks_is_asked_for_and_then_admits(gate: Gate) -> No
     with pytest.raises(PaymentRequired) as demand:
         await gate.deploy(use_existing_credits=True)
     lacking = 2 * 1_000_000 + AN_HOUR - 1_000_000
-    assert demand.value.amount == lacking
+    assert demand.value.demand.amount == lacking
     offer = await gate.admission.quote(attempt(ALICE, "hello", use_existing_credits=True))
     assert (offer.amount, offer.payment_required, offer.shares) == (lacking, True, False)
     await fund(gate.db, ALICE, lacking - 1)

@@ -16,7 +16,7 @@ from moorage.errors import (
     RateLimited,
 )
 from moorage.payments.price.quotes import MAX_NAMES_HELD
-from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.protocols.demand import Demand, PaymentRequired
 from moorage.storage.apps import names
 from moorage.storage.money import accounts
 from support.books.records_fixture import ALICE, BOB, add_project, fresh_hash, fund
@@ -28,7 +28,7 @@ async def deploy(gate: Gate, amount: int) -> None:
     await gate.deploy(evidence=authorizes(amount))
 
 
-async def refused(gate: Gate, amount: int) -> PaymentRequired:
+async def refused(gate: Gate, amount: int) -> Demand:
     """What a deploy with such an authorization is refused with, unspent."""
     demand = await gate.demanded(evidence=authorizes(amount))
     assert isinstance(demand.because, AuthorizationRefused)

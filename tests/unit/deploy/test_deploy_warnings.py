@@ -207,7 +207,7 @@ async def test_demand_quote_deploy_and_its_row_have_them(gate: Gate) -> None:
 
     with pytest.raises(PaymentRequired) as demanded:
         await gate.admission.admit(tried, gate.upload())
-    assert [each.code for each in demanded.value.warnings] == codes
+    assert [each.code for each in demanded.value.demand.warnings] == codes
 
     paid = msgspec.structs.replace(attempt(tx=gate.pay()), findings=tried.findings, plan=tried.plan)
     admitted = await gate.admission.admit(paid, gate.upload())

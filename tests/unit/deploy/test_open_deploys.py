@@ -22,7 +22,7 @@ from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
 from moorage.money import MicroUsd
 from moorage.payments.price.quotes import PriceList
-from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.protocols.demand import Demand
 from moorage.payments.protocols.evidence import AuthorizationEvidence
 from moorage.payments.taking.outcome import PaymentReceipt
 from moorage.records.event import EventKind
@@ -48,7 +48,7 @@ def alone(amount: int = PRICE, *, payer: str = ALICE) -> AuthorizationEvidence:
     return msgspec.structs.replace(authorizes(amount, payer=payer), openly=True)
 
 
-def told(demand: PaymentRequired) -> tuple[int, int, int]:
+def told(demand: Demand) -> tuple[int, int, int]:
     return demand.amount, demand.balance, demand.active_projects
 
 

@@ -25,7 +25,7 @@ from moorage.ledger import ledger
 from moorage.ledger.transfer import Transfer
 from moorage.money import MicroUsd
 from moorage.operate.audit.rows import audit_books
-from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.protocols.demand import Demand, PaymentRequired
 from moorage.payments.protocols.evidence import Evidence, PaymentMeans
 from moorage.payments.taking.topup import TopUp, TopUpRequest
 from moorage.storage.money import accounts
@@ -94,7 +94,7 @@ class Till(BookModel):
         else:
             assert isinstance(answer, PaymentRequired)
             assert balance < price or wallet in self.owners.values()
-            assert 0 < answer.amount <= asked_again
+            assert 0 < answer.demand.amount <= asked_again
 
     @rule(
         wallet=st.sampled_from(WALLETS),
@@ -113,16 +113,16 @@ class Till(BookModel):
         if not isinstance(asked, PaymentRequired):
             return
         self.change_the_price_list(times)
-        left_ms = asked.expires_at_ms - self.clock.now_ms()
+        left_ms = asked.demand.expires_at_ms - self.clock.now_ms()
         self.clock.advance(min(minutes * MINUTE_MS, left_ms - 1))
         if by_authorization:
-            paid = self.deploy(wallet, name, authorizes(asked.amount, payer=wallet))
+            paid = self.deploy(wallet, name, authorizes(asked.demand.amount, payer=wallet))
             assert isinstance(paid, Admitted), paid
             tx_hash = paid.receipt.tx_hash if paid.receipt else ""
             self.sent.append(Sent(self.gate.chain.transfers_of[tx_hash][0], True, paid))
-            self.balances[wallet] += asked.amount
+            self.balances[wallet] += asked.demand.amount
         else:
-            sent = self.send(wallet, asked.amount)
+            sent = self.send(wallet, asked.demand.amount)
             paid = self.present(wallet, name, sent)
             assert isinstance(paid, Admitted), paid
         self.owners[name] = wallet
@@ -151,7 +151,7 @@ class Till(BookModel):
             assert isinstance(answer, PaymentRequired)
             assert isinstance(answer.because, PayerMismatch)
         elif isinstance(answer, PaymentRequired):
-            price = answer.amount + self.balances[wallet]
+            price = answer.demand.amount + self.balances[wallet]
             assert price == best or (price == self.list_price and is_nearly_over)
         else:
             assert isinstance(answer, Admitted)
@@ -261,7 +261,7 @@ class Till(BookModel):
         except MoorageError as refused:
             answer = refused
         if isinstance(answer, PaymentRequired):
-            self._note(wallet, name, answer)
+            self._note(wallet, name, answer.demand)
         elif isinstance(answer, Admitted):
             self.promises.pop((wallet, name), None)
         return answer
@@ -282,7 +282,7 @@ class Till(BookModel):
         self.sent.append(sent)
         return sent
 
-    def _note(self, wallet: str, name: str, demand: PaymentRequired) -> None:
+    def _note(self, wallet: str, name: str, demand: Demand) -> None:
         """A demand promises what it asks for; a first part of it, paid, keeps the best promise."""
         begun = isinstance(demand.because, PaymentShort)
         price = demand.amount + demand.balance if begun else self.price_asked_again(wallet, name)

@@ -23,10 +23,13 @@ from moorage.mcp.tools.catalog import (
     status_of,
 )
 from moorage.money import MicroUsd
-from moorage.payments.protocols.demand import PaymentRequired
+from moorage.payments.protocols.demand import Demand, PaymentRequired
 from moorage.payments.protocols.evidence import default_means
 from moorage.sdk.budget import Budget
-from support.gateway.fakes import seller_of
+from support.gateway.clock import MovableClock
+from support.gateway.fakes import challenges_of
+
+URL = "https://gateway.example/agent/deploy"
 
 NAMES = (
     *("deploy", "quote", "wait_for_deployment", "list_projects", "get_project", "get_logs"),
@@ -157,7 +160,7 @@ MEANS = default_means({"arbitrum": KNOWN_CHAINS["arbitrum"]})
 def test_what_a_tool_is_asked_to_pay_names_no_header(
     wallet: str | None, warns: bool, because: PaymentShort | PaymentMalformed | None
 ) -> None:
-    asked = PaymentRequired(
+    demand = Demand(
         amount=MicroUsd(500_000),
         balance=MicroUsd(0),
         active_projects=2,
@@ -168,7 +171,9 @@ def test_what_a_tool_is_asked_to_pay_names_no_header(
         warn_of_sharing=warns,
         because=because,
     )
-    response = error_response(asked, seller=seller_of(*KNOWN_CHAINS.values()))
+    asked = PaymentRequired(demand)
+    challenges = challenges_of(MovableClock(), *KNOWN_CHAINS.values())
+    response = error_response(asked, challenges=challenges, url=URL)
     told = in_tool_words(msgspec.json.decode(bytes(response.body)))
     texts = [told["error"], told.get("warning", ""), *told["next_actions"]]
     assert [text for text in texts if HEADERS.search(text)] == []

@@ -11,7 +11,7 @@ import pytest
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import AuthorizationRefused
 from moorage.money import AtomicUnits, MicroUsd
-from moorage.payments.protocols.demand import PaymentRequired, Preference
+from moorage.payments.protocols.demand import Demand, Preference
 from moorage.payments.protocols.evidence import PaymentMeans
 from support.gateway.clock import MovableClock
 from support.gateway.fakes import PAY_TO, challenges_of, seller_of
@@ -61,12 +61,12 @@ def demand(
     wallet: str | None = WALLET,
     preference: Preference = NO_PREFERENCE,
     **changed: Any,
-) -> PaymentRequired:
+) -> Demand:
     """A demand of these means."""
     named = KNOWN_CHAINS[chain]
     coin = named.token(token)
     assert coin is not None
-    made = PaymentRequired(
+    return Demand(
         amount=MicroUsd(micro_usd),
         balance=MicroUsd(0),
         active_projects=0,
@@ -74,10 +74,9 @@ def demand(
         expires_at_ms=clock.now_ms() + 1000 * lives_seconds,
         wallet=wallet,
         body_digest="00" * 32,
+        preference=preference,
         **changed,
     )
-    made.preference = preference
-    return made
 
 
 @pytest.mark.parametrize(

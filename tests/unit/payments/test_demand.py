@@ -10,7 +10,7 @@ from moorage.errors import PaymentNotFound, PaymentShort
 from moorage.money import AtomicUnits, MicroUsd
 from moorage.payments.price.quotes import Size
 from moorage.payments.protocols.demand import (
-    PaymentRequired,
+    Demand,
     Preference,
     Purchase,
     Seller,
@@ -57,7 +57,7 @@ BY_TRANSFER = (
 )
 
 
-def demand(**changed: Any) -> PaymentRequired:
+def demand(**changed: Any) -> Demand:
     given: dict[str, Any] = {
         "amount": MicroUsd(500_000),
         "balance": MicroUsd(0),
@@ -67,7 +67,7 @@ def demand(**changed: Any) -> PaymentRequired:
         "wallet": ALICE,
         "body_digest": "00" * 32,
     }
-    return PaymentRequired(**given | changed)
+    return Demand(**given | changed)
 
 
 def body(**changed: Any) -> dict[str, Any]:
@@ -195,8 +195,7 @@ def test_hours_that_a_price_buys_are_rounded_down(
 
 
 def test_body_asks_where_the_wallet_holds_the_price() -> None:
-    asked = demand()
-    asked.preference = Preference(held={("base", "usdt"): AtomicUnits(500_000)})
+    asked = demand(preference=Preference(held={("base", "usdt"): AtomicUnits(500_000)}))
     shown = demand_body(asked, SELLER)
     assert (shown["payment_chain"], shown["chain_id"], shown["token"]) == ("base", 8453, "usdt")
     assert shown["token_address"] == KNOWN_CHAINS["base"].tokens[1].address

@@ -1,4 +1,4 @@
-"""Payment in HTTP headers: a request's payment, a demand's challenges, and receipts."""
+"""Payment in HTTP headers: a request's payment, and receipts."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -12,7 +12,7 @@ from moorage.errors import AuthorizationRefused, InvalidField, MoorageError, Pay
 from moorage.misplaced_hash import MisplacedHash, misplaced_hash
 from moorage.payments.price.quotes import NOTHING_KNOWN, Holdings
 from moorage.payments.protocols import mpp, x402, x402_v1
-from moorage.payments.protocols.demand import Challenges, PaymentRequired, Preference
+from moorage.payments.protocols.demand import Demand, PaymentRequired, Preference
 from moorage.payments.protocols.evidence import (
     TX_HEADER,
     Evidence,
@@ -127,28 +127,27 @@ def refuse_misplaced(found: MisplacedHash | None) -> None:
         raise PaymentMalformed(found.field, _MISPLACED, tx_hash=found.tx_hash)
 
 
-async def prefer(demand: PaymentRequired, headers: Mapping[str, str], holdings: Holdings) -> None:
-    """Notes what decides the order of the demand's offers: what headers name, what is held."""
+async def preferred(demand: Demand, headers: Mapping[str, str], holdings: Holdings) -> Demand:
+    """Returns the demand with what decides the order of its options.
+
+    That is what the request's headers name, and what the wallet holds.
+    """
     if isinstance(demand.because, AuthorizationRefused) and demand.wallet is not None:
         holdings.forget(demand.wallet)
-    demand.preference = Preference(
+    preference = Preference(
         chain_named="x-payment-chain" in headers,
         token_named="x-payment-token" in headers,
         held=NOTHING_KNOWN if demand.wallet is None else await holdings.known(demand.wallet),
     )
+    return msgspec.structs.replace(demand, preference=preference)
 
 
-def error_headers(
-    challenges: Challenges, error: MoorageError, *, url: str, signature: str | None = None
-) -> list[Header]:
-    """Returns the payment headers of an error's answer; `signature`: PAYMENT-SIGNATURE, if any."""
+def error_headers(error: MoorageError, *, signature: str | None = None) -> Iterator[Header]:
+    """Yields what an answer tells of the payment that came along; `signature` is x402's, if any."""
     if isinstance(error.receipt, PaymentReceipt):
-        headers = list(receipt_headers(error.receipt))
-    else:
-        headers = [] if signature is None else list(_failed_headers(error, signature))
-    if isinstance(error, PaymentRequired):
-        headers += challenges.headers(error, resource_url=url)
-    return headers
+        yield from receipt_headers(error.receipt)
+    elif signature is not None:
+        yield from _failed_headers(error, signature)
 
 
 def _failed_headers(error: MoorageError, signature: str) -> Iterator[Header]:

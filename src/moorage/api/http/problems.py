@@ -3,7 +3,7 @@
 Every body is `{"error", "code", "retryable"}` plus details (contract 1.5).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from moorage.errors import (
     PaymentShort,
 )
 from moorage.money import json_of
-from moorage.payments.protocols.demand import PaymentRequired, Seller, demand_body
+from moorage.payments.protocols.demand import Challenges, PaymentRequired
 from moorage.payments.protocols.mpp import problem_type
 from moorage.payments.taking.outcome import PaymentOutcome
 from moorage.wire.problems import PaymentState
@@ -213,7 +213,6 @@ INTERNAL = Problem(500, "internal_error", True)
 PAYMENT_REQUIRED = HTTPStatus.PAYMENT_REQUIRED.value
 
 Header = tuple[str, str]
-NO_MEMBERS: Mapping[str, object] = {}
 
 _UNCACHED: Header = ("Cache-Control", "no-store")
 _RETRY_SECONDS = 5
@@ -281,17 +280,17 @@ def problem_response(
 def error_response(
     error: errors.MoorageError,
     *,
-    seller: Seller,
+    challenges: Challenges,
+    url: str,
     headers: Iterable[Header] = (),
-    members: Mapping[str, object] = NO_MEMBERS,
     by_hash: bool = True,
 ) -> Response:
-    """Returns the answer to an error of ours; `headers`, and `members` of a 402, are about payment.
+    """Returns the answer to an error of ours, at `url`; `headers` tell of a payment that came.
 
     `by_hash` tells that the request pays by X-Payment-Tx: it may get a 402 that asks for nothing.
     """
     if isinstance(error, PaymentRequired):
-        return _demand_response(error, seller=seller, headers=headers, members=members)
+        return _demand_response(error, challenges=challenges, url=url, headers=headers)
     problem = problem_of(error)
     if _asks_for_nothing(error) and not by_hash:  # MPP and x402 clients throw on such a 402
         problem = problem._replace(status=HTTPStatus.SERVICE_UNAVAILABLE.value, retryable=True)
@@ -396,19 +395,16 @@ def _details(error: errors.MoorageError) -> dict[str, Any]:
 
 
 def _demand_response(
-    demand: PaymentRequired,
-    *,
-    seller: Seller,
-    headers: Iterable[Header],
-    members: Mapping[str, object],
+    error: PaymentRequired, *, challenges: Challenges, url: str, headers: Iterable[Header]
 ) -> Response:
-    body = {**demand_body(demand, seller), **members}
+    demand = error.demand
+    body = challenges.body(demand, resource_url=url)
     problem = PROBLEMS[PaymentRequired if demand.because is None else type(demand.because)]
     body["code"], body["retryable"] = problem.code, problem.retryable
     body.update(_problem_members(demand.because, demand.message))
     if demand.because is not None:
         body.update(_details(demand.because))
-    body.update(_payment(demand))
-    body["next_actions"] = payment_actions(demand, body["next_actions"])
-    warning = [("X-CreateOS-Credit-Warning", demand.warning)] if demand.warning else []
-    return json_response(body, status=PAYMENT_REQUIRED, headers=[_UNCACHED, *warning, *headers])
+    body.update(_payment(error))
+    body["next_actions"] = payment_actions(error, body["next_actions"])
+    asks = challenges.headers(demand, resource_url=url, paid=headers)
+    return json_response(body, status=PAYMENT_REQUIRED, headers=[_UNCACHED, *asks])

@@ -1,15 +1,40 @@
-"""The price of a deploy, and whether it must be paid first: the contract's table 1.2."""
+"""The price of a deploy, and its demand: whether it must be paid first (contract 1.2)."""
 
 import msgspec
 
 from moorage.deploy.entrance.attempt import DeployAttempt, DryRun
 from moorage.deploy.entrance.situation import Situation
-from moorage.deploy.entrance.warnings import of_attempt
+from moorage.deploy.entrance.warnings import of_attempt, of_request
+from moorage.errors import (
+    DatabaseUnavailable,
+    MoorageError,
+    PaymentError,
+    PaymentMalformed,
+    PaymentPending,
+    PaymentShort,
+)
 from moorage.ledger.burn import hour_of
 from moorage.money import NOTHING, MicroUsd
-from moorage.payments.price.quotes import PriceList, Size, honoured
-from moorage.payments.protocols.demand import Purchase, purchase
+from moorage.payments.price.quotes import (
+    QUOTE_LIFETIME_MS,
+    PriceList,
+    QuoteRequest,
+    Quotes,
+    Size,
+    honoured,
+)
+from moorage.payments.protocols.demand import (
+    Demand,
+    Purchase,
+    credits_fall_short,
+    purchase,
+)
+from moorage.payments.taking.outcome import PaymentReceipt
+from moorage.payments.taking.paywall import Paywall
+from moorage.records.payments import Quote
 from moorage.records.project import SHARING_STATUSES
+from moorage.storage.apps import names
+from moorage.storage.database import Transaction
 
 
 class Shortfall(msgspec.Struct, frozen=True):
@@ -111,3 +136,84 @@ def due(price: MicroUsd, *, received: MicroUsd, balance: MicroUsd) -> MicroUsd:
 def missing(price: MicroUsd, balance: MicroUsd) -> MicroUsd:
     """Returns what the balance lacks for the price; the whole price if it lacks nothing."""
     return MicroUsd(price - balance) if balance < price else price
+
+
+async def demand(
+    tx: Transaction,
+    attempt: DeployAttempt,
+    situation: Situation,
+    short: Shortfall,
+    *,
+    pricing: Pricing,
+    paywall: Paywall,
+    quotes: Quotes,
+    now_ms: int,
+    receipt: PaymentReceipt | None = None,
+    because: PaymentError | PaymentMalformed | None = None,
+) -> Demand:
+    """Returns the demand for the quote's price, or for the rest of it, plus any debt.
+
+    The quote is stored in `tx`. `receipt` is that of a payment that was too small; `because` says
+    why a payment was refused. Raises NameUnavailable, RateLimited, and PaymentPending while another
+    payment is being settled.
+
+    An attempt of which a payment alone speaks holds no name, and no price: a name costs nothing
+    here that somebody takes before it is paid, as the payment is settled only after all checks. So
+    strangers can hold none for free. Its demand tells nothing of any wallet.
+    """
+    price, told = pricing.by_list(attempt), situation.told(attempt)
+    if attempt.is_open:
+        await names.release(tx, wallet=attempt.wallet, unique_name=attempt.request.unique_name)
+        amount, quote, reason = price, None, ""
+    else:
+        await paywall.refuse_while_unsettled(attempt.wallet, source=tx)
+        asked = QuoteRequest(
+            wallet=attempt.wallet,
+            unique_name=attempt.request.unique_name,
+            months=attempt.request.months,
+            price=price,
+            received=NOTHING if receipt is None else situation.balance,
+            stranger_at=attempt.stranger_at,
+        )
+        quote = await quotes.offer(tx, situation.living, asked)
+        amount = _amount(quote, short, balance=situation.balance)
+        is_price = because is None and receipt is None and amount == quote.price_micro_usd
+        reason = credits_fall_short(situation.balance, price=amount) if is_price else ""
+    return Demand(
+        amount=amount,
+        buys=pricing.buys(attempt, told, amount, now_ms=now_ms),
+        purpose=_purpose(attempt),
+        reference="" if quote is None else quote.id,
+        balance=told.balance,
+        active_projects=told.active,
+        means=attempt.means,
+        expires_at_ms=now_ms + QUOTE_LIFETIME_MS if quote is None else quote.expires_at_ms,
+        wallet=None if quote is None else attempt.wallet,
+        body_digest=attempt.request_digest,
+        warn_of_sharing=quote is not None and short.shares,
+        credited=None if receipt is None else receipt.credited,
+        because=because if receipt is None else PaymentShort(),
+        warnings=of_request(attempt) if quote is None else of_attempt(attempt, situation),
+        reason=reason,
+    )
+
+
+def _amount(quote: Quote, short: Shortfall, *, balance: MicroUsd) -> MicroUsd:
+    rest = due(quote.price_micro_usd, received=quote.received_micro_usd, balance=balance)
+    return max(short.lacking, rest)
+
+
+def _purpose(attempt: DeployAttempt) -> str:
+    months = attempt.request.months
+    return f"Deploy {attempt.request.unique_name}, {months} month{'s' * (months != 1)}"
+
+
+def after_payment(error: MoorageError, receipt: PaymentReceipt) -> MoorageError:
+    """Returns the error for a client whose payment has just been credited."""
+    if isinstance(error, DatabaseUnavailable):
+        error = PaymentPending(
+            "Your payment is credited; the deployment could not be recorded yet. "
+            "Do not pay again: send the same payment again."
+        )
+    error.receipt = receipt
+    return error

@@ -1,8 +1,8 @@
-"""A demand for payment: the error behind a 402."""
+"""A demand for payment: the record behind a 402, its headers and its body."""
 
 import math
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -18,9 +18,125 @@ from moorage.payments.price.quotes import NOTHING_KNOWN, Held, PaymentOption, Si
 from moorage.payments.protocols import mpp, x402, x402_v1
 from moorage.payments.protocols.evidence import PaymentMeans
 from moorage.payments.protocols.mpp import CredentialType
-from moorage.payments.protocols.x402_extensions import extensions, resource, sign_in
+from moorage.signing import host_of
 from moorage.wire.problems import Bought
 from moorage.wire.shape import WarningItem
+
+SERVICE_NAME = "Moorage"
+TAGS = ("hosting", "deploy", "web")
+_SCHEMA = "https://json-schema.org/draft/2020-12/schema"
+_BODIES: dict[str, dict[str, Any]] = {
+    "deploy": {
+        "uniqueName": "my-app",
+        "displayName": "My app",
+        "upload": {
+            "type": "files",
+            "files": [{"path": "index.html", "content": "PGgxPkhpPC9oMT4="}],
+        },
+    },
+    "credits": {"amount_usd": 5},
+}
+_ANSWERS: dict[str, dict[str, Any]] = {
+    "deploy": {"projectId": "…", "deploymentId": "…", "status": "deploying"},
+    "credits": {"credited_usd": 5, "balance_usd": 5},
+}
+
+
+def resource(url: str, description: str, *, introduced: bool) -> dict[str, Any]:
+    """Returns the resource at `url`; `description` is what the payment is for.
+
+    `introduced` adds what a list of services tells of it.
+    """
+    told = {"url": url, "description": description, "mimeType": "application/json"}
+    return told | ({"serviceName": SERVICE_NAME, "tags": TAGS} if introduced else {})
+
+
+def extensions(url: str, *, introduced: bool) -> dict[str, Any]:
+    """Returns the extensions of the endpoint at `url`, with `bazaar` if it is `introduced`."""
+    bazaar = _BAZAARS.get(url.rpartition("/")[2]) if introduced else None
+    return {"payment-identifier": _IDENTIFIER} | ({"bazaar": bazaar} if bazaar else {})
+
+
+def sign_in(url: str, chain_ids: Iterable[int], *, nonce: str, issued_at: str) -> dict[str, Any]:
+    """Returns the extension that offers to name the wallet by SIGN-IN-WITH-X at `url`.
+
+    `nonce` has letters and digits, `issued_at` is in ISO 8601; the sign-in repeats both.
+    """
+    return {
+        "sign-in-with-x": {
+            "info": {
+                "domain": host_of(url),
+                "uri": url,
+                "version": "1",
+                "nonce": nonce,
+                "issuedAt": issued_at,
+            },
+            "supportedChains": [
+                {"chainId": f"eip155:{chain_id}", "type": "eip191"} for chain_id in chain_ids
+            ],
+            "schema": _SIGNED_IN,
+        }
+    }
+
+
+def _bazaar(body: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "info": {
+            "input": {"type": "http", "method": "POST", "bodyType": "json", "body": body},
+            "output": {"type": "json", "example": answer},
+        },
+        "schema": {
+            "$schema": _SCHEMA,
+            "type": "object",
+            "properties": {
+                "input": {
+                    "type": "object",
+                    "properties": {
+                        "type": {"const": "http"},
+                        "method": {"const": "POST"},
+                        "bodyType": {"const": "json"},
+                        "body": {"type": "object", "required": _required(body)},
+                    },
+                    "required": ["type", "method", "bodyType", "body"],
+                },
+                "output": {
+                    "type": "object",
+                    "properties": {
+                        "type": {"const": "json"},
+                        "example": {"type": "object", "required": list(answer)},
+                    },
+                },
+            },
+            "required": ["input"],
+        },
+    }
+
+
+def _required(body: dict[str, Any]) -> list[str]:
+    return [name for name in body if name != "amount_usd"]
+
+
+_IDENTIFIER = {
+    "info": {"required": False},
+    "schema": {
+        "$schema": _SCHEMA,
+        "type": "object",
+        "properties": {
+            "required": {"type": "boolean"},
+            "id": {"type": "string", "pattern": "^[A-Za-z0-9_-]{16,128}$"},
+        },
+        "required": ["required"],
+    },
+}
+_SIGNED_IN = {
+    "$schema": _SCHEMA,
+    "type": "object",
+    "required": [
+        *("domain", "address", "uri", "version", "chainId", "type", "nonce", "issuedAt"),
+        "signature",
+    ],
+}
+_BAZAARS = {name: _bazaar(body, _ANSWERS[name]) for name, body in _BODIES.items()}
 
 
 class Preference(msgspec.Struct, frozen=True):
@@ -58,57 +174,57 @@ def purchase(
     return Purchase(hours=hours, until_ms=now_ms + hours * HOUR_MS, size=size)
 
 
-class PaymentRequired(MoorageError):
-    """Payment required"""
+class Demand(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a 402 says: what is to be paid for, by whom, until when. Made once."""
 
-    def __init__(
-        self,
-        *,
-        amount: MicroUsd,
-        balance: MicroUsd,
-        active_projects: int,
-        means: PaymentMeans,
-        expires_at_ms: int,
-        wallet: str | None,
-        body_digest: str,
-        purpose: str = "Credits",
-        reference: str = "",
-        buys: Purchase | None = None,
-        warn_of_sharing: bool = False,
-        credited: MicroUsd | None = None,
-        because: PaymentError | PaymentMalformed | None = None,
-        warnings: tuple[WarningItem, ...] = (),
-    ) -> None:
-        super().__init__(because.message if because else "")
-        self.amount = amount
-        self.balance = balance
-        self.active_projects = active_projects
-        self.means = means
-        self.preference = Preference()
-        self.expires_at_ms = expires_at_ms
-        self.wallet = wallet
-        """The wallet that must pay; authorizations of others are refused. None: any may pay."""
-        self.body_digest = body_digest
-        """SHA-256 of the request's body, in hex; the payment is bound to it."""
-        self.purpose = purpose
-        """What the payment is for, in ASCII."""
-        self.reference = reference
-        """The quote's id, if there is a quote."""
-        self.buys = buys
-        self.warn_of_sharing = warn_of_sharing
-        self.credited = credited
-        """The credits of the payment that came with the request; it was too little."""
-        self.because = because
-        """What was wrong with the payment that came with the request."""
-        self.warnings = warnings
-        """What to know of the files before they are deployed."""
-        self.reason = ""
-        """Why credits on hand don't suffice, if that needs to be said."""
+    amount: MicroUsd
+    balance: MicroUsd
+    active_projects: int
+    means: PaymentMeans
+    expires_at_ms: int
+    wallet: str | None
+    """The wallet that must pay; authorizations of others are refused. None: any may pay."""
+    body_digest: str
+    """SHA-256 of the request's body, in hex; the payment is bound to it."""
+    purpose: str = "Credits"
+    """What the payment is for, in ASCII."""
+    reference: str = ""
+    """The quote's id, if there is a quote."""
+    buys: Purchase | None = None
+    warn_of_sharing: bool = False
+    credited: MicroUsd | None = None
+    """The credits of the payment that came with the request; it was too little."""
+    because: PaymentError | PaymentMalformed | None = None
+    """What was wrong with the payment that came with the request."""
+    warnings: tuple[WarningItem, ...] = ()
+    """What to know of the files before they are deployed."""
+    reason: str = ""
+    """Why credits on hand don't suffice, if that needs to be said."""
+    preference: Preference = Preference()
+    """What decides the order of its options; known when it is answered."""
+
+    @property
+    def message(self) -> str:
+        """Returns what is wrong, in a sentence."""
+        return self.because.message if self.because else str(PaymentRequired.__doc__)
 
     @property
     def warning(self) -> str | None:
         """The contract's warning (1.2), if credits suffice but are shared with other projects."""
         return sharing_warning(self.active_projects) if self.warn_of_sharing else None
+
+
+class PaymentRequired(MoorageError):
+    """Payment required"""
+
+    def __init__(self, demand: Demand) -> None:
+        super().__init__(demand.message)
+        self.demand = demand
+
+    @property
+    def because(self) -> PaymentError | PaymentMalformed | None:
+        """What was wrong with the payment that came with the request."""
+        return self.demand.because
 
 
 def credits_fall_short(balance: MicroUsd, *, price: MicroUsd) -> str:
@@ -146,14 +262,14 @@ class Seller(msgspec.Struct):
     preferred_chain: str = USUAL_CHAIN
     """The chain that is offered first to clients that sign, where nothing says otherwise."""
 
-    def transfer(self, demand: PaymentRequired) -> PaymentOption:
+    def transfer(self, demand: Demand) -> PaymentOption:
         """Returns the chain and token that the body of a 402 names, with the amount to pay.
 
         They are the contract's defaults (1.2) unless the request or the wallet's tokens say else.
         """
         return self._ordered(demand, first=demand.means.chain.name)[0]
 
-    def options(self, demand: PaymentRequired) -> list[PaymentOption]:
+    def options(self, demand: Demand) -> list[PaymentOption]:
         """Returns every chain and token with the amount to pay, the best for the client first.
 
         What the request named comes first. Then a chain that has just refused an authorization goes
@@ -169,7 +285,7 @@ class Seller(msgspec.Struct):
         signed = any(self.settles(chain, token) for token in chain.tokens)
         return ["tx", "mpp", "x402"] if signed else ["tx", "mpp"]
 
-    def _ordered(self, demand: PaymentRequired, *, first: str) -> list[PaymentOption]:
+    def _ordered(self, demand: Demand, *, first: str) -> list[PaymentOption]:
         options = [
             PaymentOption(
                 chain=chain,
@@ -191,7 +307,7 @@ class Seller(msgspec.Struct):
         )
 
 
-def _rank(option: PaymentOption, demand: PaymentRequired, first: str) -> tuple[bool, ...]:
+def _rank(option: PaymentOption, demand: Demand, first: str) -> tuple[bool, ...]:
     """Returns what an option is sorted by; False comes first. `first` names a chain."""
     preference, because = demand.preference, demand.because
     other_chain = option.chain.name != demand.means.chain.name
@@ -209,7 +325,7 @@ def _rank(option: PaymentOption, demand: PaymentRequired, first: str) -> tuple[b
     )
 
 
-def demand_body(demand: PaymentRequired, seller: Seller) -> dict[str, Any]:
+def demand_body(demand: Demand, seller: Seller) -> dict[str, Any]:
     """Returns the body; `amount_token` is in the token's atomic units."""
     best = seller.transfer(demand)
     chain, token = best.chain, best.token
@@ -268,7 +384,7 @@ def purchase_body(buys: Purchase) -> Bought:
     )
 
 
-def _ways_to_pay(demand: PaymentRequired, seller: Seller, best: PaymentOption) -> list[str]:
+def _ways_to_pay(demand: Demand, seller: Seller, best: PaymentOption) -> list[str]:
     """Returns a sentence for each way to pay: without gas first, sharing credits last."""
     chain, token = best.chain, best.token
     ways = []
@@ -313,14 +429,21 @@ class Challenges:
         self._seller = seller
         self._clock = clock
 
-    def headers(self, demand: PaymentRequired, *, resource_url: str) -> Iterator[tuple[str, str]]:
+    def headers(
+        self, demand: Demand, *, resource_url: str, paid: Iterable[tuple[str, str]] = ()
+    ) -> Iterator[tuple[str, str]]:
         """Yields the MPP challenges, and one x402 header with all options.
+
+        Before them come `paid`, which tell of the payment that the request brought.
 
         First come tokens to pay by authorization, and of those the one that the client named: mppx
         answers the first challenge, or none, and knows authorizations alone. The others are paid by
         hash. A hash is taken for an answer to the first as well, but offered apart it would double
         the headers; X-Payment-Tx does the same.
         """
+        if demand.warning:
+            yield "X-CreateOS-Credit-Warning", demand.warning
+        yield from paid
         settled, sent = self._options(demand)
         if demand.wallet is None:  # a hash does not say who sends it
             sent = []
@@ -357,26 +480,27 @@ class Challenges:
                 ),
             )
 
-    def members(self, demand: PaymentRequired, *, resource_url: str) -> dict[str, object]:
-        """Returns what the body says to clients of x402's first version; they read no header."""
-        settled, _ = self._options(demand)
+    def body(self, demand: Demand, *, resource_url: str) -> dict[str, Any]:
+        """Returns the body, with what clients of x402's first version read: they read no header."""
+        body = demand_body(demand, self._seller)
         window_seconds = self._window_seconds(demand)
-        if window_seconds <= 0:
-            return {}
-        return x402_v1.demand_members(
-            settled,
-            resource_url=resource_url,
-            purpose=demand.purpose,
-            pay_to=self._seller.pay_to,
-            window_seconds=window_seconds,
-        )
+        if window_seconds > 0:
+            settled, _ = self._options(demand)
+            body |= x402_v1.demand_members(
+                settled,
+                resource_url=resource_url,
+                purpose=demand.purpose,
+                pay_to=self._seller.pay_to,
+                window_seconds=window_seconds,
+            )
+        return body
 
-    def _window_seconds(self, demand: PaymentRequired) -> int:
+    def _window_seconds(self, demand: Demand) -> int:
         """Returns how long clients may make an authorization valid; 0 or less: not at all."""
         left_seconds = (demand.expires_at_ms - self._clock.now_ms()) // 1000
         return min(left_seconds, x402.MAX_WINDOW_SECONDS)
 
-    def _extensions(self, demand: PaymentRequired, resource_url: str) -> dict[str, object]:
+    def _extensions(self, demand: Demand, resource_url: str) -> dict[str, object]:
         """Returns x402's extensions; to sign in, only if nothing said yet whose the request is.
 
         To others that would do harm: their clients send it beside the headers that they signed.
@@ -402,7 +526,7 @@ class Challenges:
             wallet=wallet,
         )
 
-    def _options(self, demand: PaymentRequired) -> tuple[list[PaymentOption], list[PaymentOption]]:
+    def _options(self, demand: Demand) -> tuple[list[PaymentOption], list[PaymentOption]]:
         """Returns the options to pay by authorization, then those to pay by hash."""
         settled: list[PaymentOption] = []
         sent: list[PaymentOption] = []

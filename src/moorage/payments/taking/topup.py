@@ -13,7 +13,7 @@ from moorage.errors import (
 from moorage.ledger import ledger
 from moorage.money import MicroUsd
 from moorage.payments.price.quotes import QUOTE_LIFETIME_MS
-from moorage.payments.protocols.demand import PaymentRequired, purchase
+from moorage.payments.protocols.demand import Demand, PaymentRequired, purchase
 from moorage.payments.protocols.evidence import AuthorizationEvidence, Evidence, PaymentMeans
 from moorage.payments.taking.outcome import PaymentReceipt
 from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
@@ -146,7 +146,7 @@ class TopUp:
         balance = await accounts.balance(self._db, wallet)
         burning = await billing.open_of_wallet(self._db, wallet)
         now_ms = self._clock.now_ms()
-        return PaymentRequired(
+        demand = Demand(
             amount=request.amount,
             buys=purchase(
                 MicroUsd(balance + request.amount),
@@ -161,3 +161,4 @@ class TopUp:
             body_digest=request.body_digest,
             because=because,
         )
+        return PaymentRequired(demand)
