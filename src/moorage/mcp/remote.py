@@ -107,11 +107,6 @@ class DeployUpload(Deploy, frozen=True, kw_only=True):
     upload_sha256: Sha256 | None = None
     export_sha256: ExportSha256 | None = None
 
-    @property
-    def upload(self) -> dict[str, Any] | None:
-        """The `upload` of the request; None without files."""
-        return _upload(self.files, self.upload_sha256, self.export_sha256)
-
 
 class QuoteUpload(App, frozen=True, kw_only=True):
     """What would be deployed."""
@@ -121,11 +116,6 @@ class QuoteUpload(App, frozen=True, kw_only=True):
     export_sha256: ExportSha256 | None = None
     chain: Chain | None = None
     token: Token | None = None
-
-    @property
-    def upload(self) -> dict[str, Any] | None:
-        """The `upload` of the request; None without files."""
-        return _upload(self.files, self.upload_sha256, self.export_sha256)
 
 
 def deploy_body(app: DeployUpload | QuoteUpload, upload: dict[str, Any]) -> dict[str, Any]:
@@ -153,15 +143,14 @@ def upload_line(public_url: str) -> str:
     )
 
 
-def _upload(
-    files: list[InlineFile] | None, sha256: str | None, export: str | None
-) -> dict[str, Any] | None:
-    if export is not None:
-        return {"type": "export", "sha256": export}
-    if sha256 is not None:
-        return {"type": "digest", "sha256": sha256}
-    if files:
-        return {"type": "files", "files": [file.uploaded() for file in files]}
+def upload_of(app: DeployUpload | QuoteUpload) -> dict[str, Any] | None:
+    """Returns the `upload` of the request; None without files."""
+    if app.export_sha256 is not None:
+        return {"type": "export", "sha256": app.export_sha256}
+    if app.upload_sha256 is not None:
+        return {"type": "digest", "sha256": app.upload_sha256}
+    if app.files:
+        return {"type": "files", "files": [file.uploaded() for file in app.files]}
     return None
 
 
@@ -347,7 +336,7 @@ class RemoteCalls:
         raise TypeError(f"{call.tool} has no such arguments")
 
     async def _deploy(self, caller: Caller, asked: DeployUpload | QuoteUpload) -> Outcome:
-        upload = asked.upload
+        upload = upload_of(asked)
         if upload is None:
             return _without_files(self._public_url)
         body = deploy_body(asked, upload)

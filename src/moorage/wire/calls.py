@@ -69,6 +69,12 @@ class Call(msgspec.Struct, Generic[_Answer], frozen=True):
     repeatable: bool = False  # whether it may be sent again though its answer was lost
     signed: bool = True
 
+    @property
+    def ids(self) -> list[str]:
+        """What the places in its path are of: `project`, `deployment`."""
+        parts = self.path.split("/")
+        return [part[1:-1].removesuffix("Id") for part in parts if part.startswith("{")]
+
     def request(self, *ids: str, body: object = None, **query: Any) -> ApiRequest:
         """Returns the request with the path's `ids`. Raises InvalidRequest for one that is none."""
         given = iter(ids)

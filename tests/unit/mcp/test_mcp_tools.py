@@ -12,7 +12,7 @@ from moorage.api.http.problems import error_response, payment_actions
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import PaymentMalformed, PaymentPending, PaymentShort
 from moorage.mcp.local import local_tools, with_limits
-from moorage.mcp.remote import DeployUpload, remote_tools
+from moorage.mcp.remote import DeployUpload, remote_tools, upload_of
 from moorage.mcp.tools.arguments import ArgumentsInvalid, read_arguments
 from moorage.mcp.tools.catalog import (
     INSTRUCTIONS,
@@ -195,11 +195,11 @@ def test_files_are_taken_as_the_api_takes_them_or_as_text(named: str) -> None:
     written = {"path": "a", "content": "aGk="}
     for file in ({"path": "a", named: "aGk="}, {"path": "a", "text": "hi"}):
         read = read_arguments({"name": "hello", "files": [file]}, DeployUpload)
-        assert read.upload == {"type": "files", "files": [written]}
+        assert upload_of(read) == {"type": "files", "files": [written]}
     for file in ({"path": "a"}, {"path": "a", "text": "hi", named: "aGk="}):
         read = read_arguments({"name": "hello", "files": [file]}, DeployUpload)
         with pytest.raises(ArgumentsInvalid, match="needs text, or content in base64"):
-            _ = read.upload
+            upload_of(read)
 
 
 def test_a_path_that_only_begins_like_one_is_left_alone() -> None:

@@ -5,13 +5,14 @@ open.
 """
 
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import Meta
 
 from moorage.wire import calls
-from moorage.wire.calls import ApiRequest
+from moorage.wire.calls import ApiRequest, Call
 
 MAX_WAIT_SECONDS = 45
 """Clients give a tool 30 to 60 s."""
@@ -44,11 +45,52 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class SingleRequest(Arguments, frozen=True, kw_only=True):
-    """What a tool takes that is one request to the API."""
+    """What a tool takes that is one request to the API: `call`."""
+
+    call: ClassVar[Call[Any]]
+    always: ClassVar[Mapping[str, object]] = {}
+    """Fields of the body that each call has."""
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Arguments that the API names otherwise."""
 
     def request(self) -> ApiRequest:
-        """Returns the request."""
-        raise NotImplementedError
+        """Returns the request: ids go into its path, what else is given into its query or body."""
+        given = msgspec.structs.asdict(self)
+        ids = [given.pop(name) for name in self.call.ids]
+        sent = {self.renamed.get(name, name): of for name, of in given.items() if of is not None}
+        if self.call.method == "GET":
+            return self.call.request(*ids, **sent)
+        body = {**self.always, **sent} if given or self.always else None
+        return self.call.request(*ids, body=body)
+
+
+def argument(name: str, kind: Any, default: Any, **bounds: Any) -> tuple[str, Any, Any]:
+    """Returns an argument for `one_request`; `bounds` and description as `msgspec.Meta` has them.
+
+    Where `default` is None it may be left out.
+    """
+    described = Annotated[kind, Meta(**bounds)] if bounds else kind
+    return name, described | None if default is None else described, default
+
+
+def one_request(
+    call: Call[Any],
+    *fields: tuple[str, Any] | tuple[str, Any, Any],
+    always: Mapping[str, object] | None = None,
+    renamed: Mapping[str, str] | None = None,
+) -> type[SingleRequest]:
+    """Returns what a tool takes that is `call`: each field's name, type and default."""
+    namespace = {"call": call, "always": always or {}, "renamed": renamed or {}}
+    taken = msgspec.defstruct(
+        "Taken",
+        fields,
+        bases=(SingleRequest,),
+        namespace=namespace,
+        frozen=True,
+        kw_only=True,
+        forbid_unknown_fields=True,
+    )
+    return cast("type[SingleRequest]", taken)
 
 
 class AppSettings(
@@ -120,24 +162,6 @@ class WaitForDeployment(Arguments, frozen=True, kw_only=True):
         return calls.STATUS.request(self.project, self.deployment)
 
 
-class ListProjects(SingleRequest, frozen=True, kw_only=True):
-    """Takes nothing."""
-
-    def request(self) -> ApiRequest:
-        """Returns the request."""
-        return calls.PROJECTS.request()
-
-
-class GetProject(SingleRequest, frozen=True, kw_only=True):
-    """Takes a project."""
-
-    project: Project
-
-    def request(self) -> ApiRequest:
-        """Returns the request."""
-        return calls.PROJECT.request(self.project)
-
-
 class GetLogs(SingleRequest, frozen=True, kw_only=True):
     """Takes which log, and which part of it."""
 
@@ -168,83 +192,6 @@ class SetVariables(SingleRequest, frozen=True, kw_only=True):
         """Returns the request."""
         body = {"buildVars" if self.build else "runEnvs": self.variables}
         return calls.CHANGE.request(self.project, body=body)
-
-
-class Rollback(SingleRequest, frozen=True, kw_only=True):
-    """Takes what is to be served again."""
-
-    project: Project
-    deployment: (
-        Annotated[str, Meta(description="id; default what served before", max_length=64)] | None
-    ) = None
-
-    def request(self) -> ApiRequest:
-        """Returns the request."""
-        body = {} if self.deployment is None else {"deploymentId": self.deployment}
-        return calls.ROLLBACK.request(self.project, body=body)
-
-
-class Restart(SingleRequest, frozen=True, kw_only=True):
-    """Takes a project."""
-
-    project: Project
-
-    def request(self) -> ApiRequest:
-        """Returns the request."""
-        return calls.CHANGE.request(self.project, body={"restart": True})
-
-
-class Pause(SingleRequest, frozen=True, kw_only=True):
-    """Takes a project."""
-
-    project: Project
-    paused: Annotated[bool, Meta(description="false: start it again")] = True
-
-    def request(self) -> ApiRequest:
-        """Returns the request."""
-        return calls.CHANGE.request(self.project, body={"paused": self.paused})
-
-
-class Adopt(SingleRequest, frozen=True, kw_only=True):
-    """Takes a project."""
-
-    project: Project
-
-    def request(self) -> ApiRequest:
-        """Returns the request."""
-        return calls.ADOPT.request(self.project)
-
-
-class Export(SingleRequest, frozen=True, kw_only=True):
-    """Takes a project."""
-
-    project: Project
-    public_key: (
-        Annotated[
-            str,
-            Meta(
-                description="X25519, in hex: variables are sealed to it, else left out",
-                pattern="^[0-9a-f]{64}$",
-            ),
-        ]
-        | None
-    ) = None
-
-    def request(self) -> ApiRequest:
-        """Returns the request."""
-        body = {} if self.public_key is None else {"publicKey": self.public_key}
-        return calls.EXPORT.request(self.project, body=body)
-
-
-class Cancel(SingleRequest, frozen=True, kw_only=True):
-    """Takes a deployment."""
-
-    project: Project
-    deployment: Deployment = "latest"
-
-    def request(self) -> ApiRequest:
-        """Returns the request."""
-        return calls.CANCEL.request(self.project, self.deployment)
 
 
 _NAME = re.compile(r"[a-z0-9-]{4,32}")  # an id is longer
@@ -293,16 +240,6 @@ class Domains(SingleRequest, frozen=True, kw_only=True):
         return calls.REMOVE_DOMAIN.request(self.project, self.domain)
 
 
-class CreditsShown(SingleRequest, frozen=True, kw_only=True):
-    """Takes how much of the ledger."""
-
-    limit: Annotated[int, Meta(description="changes to show", ge=1, le=100)] = 10
-
-    def request(self) -> ApiRequest:
-        """Returns the request."""
-        return calls.CREDITS.request(limit=self.limit)
-
-
 class TopUp(Arguments, frozen=True, kw_only=True):
     """Takes an amount."""
 
@@ -310,29 +247,6 @@ class TopUp(Arguments, frozen=True, kw_only=True):
     chain: Chain | None = None
     token: Token | None = None
     idempotency_key: Key | None = None
-
-
-class Usage(SingleRequest, frozen=True, kw_only=True):
-    """Takes a stretch of time."""
-
-    project: Project
-    since: Annotated[str, Meta(description="ISO 8601; default a day ago")] | None = None
-    until: str | None = None
-
-    def request(self) -> ApiRequest:
-        """Returns the request."""
-        return calls.USAGE.request(self.project, from_=self.since, to=self.until)
-
-
-class Events(SingleRequest, frozen=True, kw_only=True):
-    """Takes a place in the list of events."""
-
-    after: Annotated[int, Meta(description="`last_sequence` of the page before", ge=0)] = 0
-    limit: Annotated[int, Meta(ge=1, le=200)] = 20
-
-    def request(self) -> ApiRequest:
-        """Returns the request."""
-        return calls.EVENTS.request(after=self.after, limit=self.limit)
 
 
 def read_arguments(given: dict[str, Any], kind: type[_Kind]) -> _Kind:

@@ -7,7 +7,15 @@ from typing import Any
 import msgspec
 
 from moorage.mcp.tools import arguments
-from moorage.mcp.tools.arguments import UNLISTED, Arguments
+from moorage.mcp.tools.arguments import (
+    UNLISTED,
+    Arguments,
+    Deployment,
+    Project,
+    argument,
+    one_request,
+)
+from moorage.wire import calls
 
 _WORDS = {
     "POST /agent/deploy": "deploy",
@@ -188,6 +196,7 @@ class Tool(msgspec.Struct, frozen=True):
         }
 
 
+_PROJECT = ("project", Project)
 _READS = Hints(reads=True)
 _ADDS = Hints()
 _SETS = Hints(repeatable=True)
@@ -207,7 +216,7 @@ _SHARED = (
         "list_projects",
         "List projects",
         "List this wallet's projects with status and address.",
-        arguments.ListProjects,
+        one_request(calls.PROJECTS),
         {"count": _WHOLE, "projects": _LIST},
         _READS,
         ("projects",),
@@ -216,7 +225,7 @@ _SHARED = (
         "get_project",
         "Show a project",
         "Show a project: status, address, domains, names of its variables, volume, burn per hour.",
-        arguments.GetProject,
+        one_request(calls.PROJECT, _PROJECT),
         {"id": _TEXT, "name": _TEXT, "status": _TEXT, "url": _TEXT_OR_NULL},
         _READS,
         ("id", "name", "status"),
@@ -245,7 +254,14 @@ _SHARED = (
         "Roll back",
         "Serve an earlier release again, with the variables it had; /data stays as it is. Follow "
         "it with wait_for_deployment.",
-        arguments.Rollback,
+        one_request(
+            calls.ROLLBACK,
+            _PROJECT,
+            argument(
+                "deployment", str, None, max_length=64, description="id; default what served before"
+            ),
+            renamed={"deployment": "deploymentId"},
+        ),
         _STARTED,
         _ADDS,
         ("project_id", "deployment_id"),
@@ -254,7 +270,7 @@ _SHARED = (
         "restart",
         "Restart an app",
         "Start a project's app again. Follow it with wait_for_deployment.",
-        arguments.Restart,
+        one_request(calls.CHANGE, _PROJECT, always={"restart": True}),
         _STARTED,
         _ADDS,
         ("status",),
@@ -264,7 +280,11 @@ _SHARED = (
         "Pause an app",
         "Stop a project's app, which then burns nothing and keeps its files for a while; or, with "
         "paused false, start it again.",
-        arguments.Pause,
+        one_request(
+            calls.CHANGE,
+            _PROJECT,
+            argument("paused", bool, True, description="false: start it again"),
+        ),
         {"status": _TEXT, "message": _TEXT},
         _SETS,
         ("status",),
@@ -274,7 +294,7 @@ _SHARED = (
         "Adopt a project",
         "Have a project that was opened by a payment alone share its wallet's credits, with what "
         "is left of that payment.",
-        arguments.Adopt,
+        one_request(calls.ADOPT, _PROJECT),
         {"status": _TEXT, "moved_usd": _NUMBER, "credits_usd": _NUMBER},
         Hints(repeatable=True),
         ("status",),
@@ -284,7 +304,18 @@ _SHARED = (
         "Export a project",
         "Make an archive of a project: files, /data, logs, names of variables. Call again until "
         "state is ready; then url fetches it, and its sha256 deploys it as export_sha256.",
-        arguments.Export,
+        one_request(
+            calls.EXPORT,
+            _PROJECT,
+            argument(
+                "public_key",
+                str,
+                None,
+                description="X25519, in hex: variables are sealed to it, else left out",
+                pattern="^[0-9a-f]{64}$",
+            ),
+            renamed={"public_key": "publicKey"},
+        ),
         {"state": _TEXT, "url": _TEXT, "sha256": _TEXT, "bytes": _WHOLE, "reason": _TEXT},
         _ADDS,
         ("state",),
@@ -293,7 +324,7 @@ _SHARED = (
         "cancel",
         "Cancel a deployment",
         "End a deployment that is under way; what served before it serves on.",
-        arguments.Cancel,
+        one_request(calls.CANCEL, _PROJECT, ("deployment", Deployment, "latest")),
         {"deployment_id": _TEXT, "status": _TEXT},
         Hints(destroys=True, repeatable=True),
         ("status",),
@@ -320,7 +351,10 @@ _SHARED = (
         "credits",
         "Show credits",
         "Show the wallet's credits: balance, what burns them, when they run out, last changes.",
-        arguments.CreditsShown,
+        one_request(
+            calls.CREDITS,
+            argument("limit", int, 10, description="changes to show", ge=1, le=100),
+        ),
         {"balance_usd": _NUMBER, "burn_per_hour_usd": _NUMBER, "runs_out_at": _TEXT_OR_NULL},
         _READS,
         ("balance_usd",),
@@ -338,7 +372,13 @@ _SHARED = (
         "usage",
         "Show usage",
         "Show traffic and resource use by the hour: requests, latency, bytes, CPU, memory.",
-        arguments.Usage,
+        one_request(
+            calls.USAGE,
+            _PROJECT,
+            argument("since", str, None, description="ISO 8601; default a day ago"),
+            argument("until", str, None),
+            renamed={"since": "from", "until": "to"},
+        ),
         {"totals": _OBJECT, "hours": _LIST},
         _READS,
         ("totals",),
@@ -347,7 +387,11 @@ _SHARED = (
         "events",
         "List events",
         "List what happened to this wallet's apps and credits, oldest first.",
-        arguments.Events,
+        one_request(
+            calls.EVENTS,
+            argument("after", int, 0, description="`last_sequence` of the page before", ge=0),
+            argument("limit", int, 20, ge=1, le=200),
+        ),
         {"events": _LIST, "last_sequence": _WHOLE},
         _READS,
         ("events", "last_sequence"),
