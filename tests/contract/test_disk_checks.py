@@ -15,14 +15,14 @@ GATEWAY = """\
 import subprocess, sys
 from pathlib import Path
 from moorage.engines.disks import disk
-from moorage.engines.host import tool
+from moorage.engines.host import processes
 
 def slow(argv, *, accept=(), pass_fds=()):
     checking = subprocess.Popen(["sleep", "600"], pass_fds=pass_fds)
     print(checking.pid, flush=True)
     checking.wait()
 
-tool.run = slow
+processes.run = slow
 disk.check_image(Path(sys.argv[1]))
 """
 

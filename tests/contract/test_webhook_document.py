@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from moorage.events.delivery import MAX_AGE_MS, PAUSES_MS, new_secret, signed_headers
+from moorage.events.delivery import MAX_AGE_MS, PAUSES_MS
+from moorage.events.signature import new_secret, signed_headers
 from moorage.records.event import EventKind
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text()

@@ -6,13 +6,9 @@ by the gateway that has claimed it.
 """
 
 import asyncio
-import base64
 import contextlib
-import hashlib
-import hmac
 import ipaddress
 import re
-import secrets
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +23,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from moorage import __version__
 from moorage.clock import Clock
 from moorage.errors import InvalidField
+from moorage.events.signature import signed_headers
 from moorage.loop import until_tick
 from moorage.metrics import record_webhook_attempt
 from moorage.money import json_of
@@ -34,29 +31,6 @@ from moorage.records.event import Delivery, DeliveryStatus, Webhook
 from moorage.storage import events
 from moorage.storage.database import Database, Transaction
 from moorage.storage.vault import Vault
-
-SECRET_PREFIX = "whsec_"  # noqa: S105 (what secrets begin with)
-_SECRET_BYTES = 32  # the specification requires 24 to 64
-
-
-def new_secret() -> str:
-    """Returns a new secret: `whsec_` and base64."""
-    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
-
-
-def signed_headers(
-    *, secret: str, message_id: str, timestamp_seconds: int, body: bytes
-) -> dict[str, str]:
-    """Returns the headers: the message's id, this attempt's time, and the signature over all."""
-    key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
-    content = f"{message_id}.{timestamp_seconds}.".encode() + body
-    signature = base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
-    return {
-        "webhook-id": message_id,
-        "webhook-timestamp": str(timestamp_seconds),
-        "webhook-signature": f"v1,{signature}",
-    }
-
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

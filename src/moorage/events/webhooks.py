@@ -5,7 +5,8 @@ import msgspec
 from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import Clock
 from moorage.errors import EventNotFound, WebhookNotFound
-from moorage.events.delivery import Destinations, new_secret
+from moorage.events.delivery import Destinations
+from moorage.events.signature import new_secret
 from moorage.records.event import DeliveryState, Webhook
 from moorage.storage import events
 from moorage.storage.database import Database

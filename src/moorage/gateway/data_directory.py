@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from moorage.errors import ConfigurationInvalid
-from moorage.events.delivery import SECRET_PREFIX
+from moorage.events.signature import SECRET_PREFIX
 from moorage.settings import Settings
 from moorage.storage import events
 from moorage.storage.apps import certificates, configuration

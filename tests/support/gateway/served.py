@@ -34,6 +34,8 @@ from support.gateway.gateway_fixture import (
 from support.gateway.ports import quiet_port
 from support.gateway.waiting import until
 
+_TESTS = Path(__file__).parents[2]
+
 
 class ServedGateway(DevGateway):
     """One gateway over a directory that has its configuration file and its data."""
@@ -87,7 +89,7 @@ class ServedGateway(DevGateway):
         self._process = start_program(
             [*self.inside, sys.executable, *self.program()] if self.inside else self.program(),
             is_python=not self.inside,
-            env=self.environment(**settings),
+            env={**self.environment(**settings), "PYTHONPATH": str(_TESTS)},  # if it isn't forked
             output=log,
         )
         deadline = time.monotonic() + START_SECONDS

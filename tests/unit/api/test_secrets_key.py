@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from moorage.errors import ConfigurationInvalid
-from moorage.events.delivery import new_secret
+from moorage.events.signature import new_secret
 from moorage.gateway.data_directory import KEY_FILE, open_vault, seal_anew
 from moorage.records.event import Webhook
 from moorage.records.project import Variables

@@ -7,7 +7,7 @@ import time
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from moorage.events.delivery import new_secret, signed_headers
+from moorage.events.signature import new_secret, signed_headers
 
 BODY = b'{"type":"credits.low","data":{"caf\xc3\xa9":1}}'
 

@@ -8,7 +8,7 @@ import pytest
 
 from moorage.core import Core
 from moorage.errors import AlreadyRunning, ConfigurationInvalid
-from moorage.events.delivery import new_secret
+from moorage.events.signature import new_secret
 from moorage.gateway.assembly import open_core
 from moorage.gateway.data_directory import open_data_directory
 from moorage.gateway.leadership import (

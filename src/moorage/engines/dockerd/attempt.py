@@ -23,7 +23,7 @@ _OUTPUT = re.compile(r"\d+\.\d+ (.*)\Z", re.DOTALL)
 _FAILED = re.compile(r"did not complete successfully: exit code: (\d+)")
 _ERROR, _SOLVED = "ERROR: ", "failed to solve: "
 _NOT_REACHED = "[internal] waiting for connection"
-_LOST = "code = Unavailable"  # of gRPC: the connection ended
+_LOST = re.compile(r"(?:[a-z ]+: )*(?:code = )?Unavailable\b")  # of gRPC: the connection ended
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Progress:
     @property
     def is_lost(self) -> bool:
         """Whether the builder was not there, or has ended before the build."""
-        return not self.has_begun or _LOST in self.error
+        return not self.has_begun or bool(_LOST.match(self.error))
 
     def read(self, line: str) -> list[str]:
         """Returns the lines that the log gets for one that was printed."""
