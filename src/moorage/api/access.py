@@ -7,7 +7,7 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.caller import Front, authenticate, owned_project, require_confirmed
+from moorage.api.http.caller import Front, authenticate, owned_project
 from moorage.api.http.problems import json_response
 from moorage.api.http.request import named_project, parse_small, read_whole
 from moorage.auth.tokens import DAY_MS, ONCE_MS, LinkOrder, Links
@@ -52,11 +52,11 @@ class LinkRoom(Front):
 
 async def make_link(room: LinkRoom, request: Request) -> Response:
     """`POST /agent/links`: a link to the wallet's pages, for a person."""
-    wallet, _ = await authenticate(room, request)
+    caller = await authenticate(room, request)
     body = parse_small(await read_whole(request) or b"{}", LinkBody)
     if body.once:
-        require_confirmed(request)
-    made = await room.links.make(await _order(room, wallet, body))
+        caller.require_confirmed()
+    made = await room.links.make(await _order(room, caller.wallet, body))
     url = f"{room.public_url}/links/{made.secret}"
     return json_response(
         LinkMade(**_members(made.link), url=url), headers=[("Cache-Control", "no-store")]
@@ -65,16 +65,16 @@ async def make_link(room: LinkRoom, request: Request) -> Response:
 
 async def list_links(room: LinkRoom, request: Request) -> Response:
     """`GET /agent/links`: the wallet's read-only links, and when each was last opened."""
-    wallet, _ = await authenticate(room, request)
-    found = await room.links.listed(wallet)
+    caller = await authenticate(room, request)
+    found = await room.links.listed(caller.wallet)
     return json_response(LinkList(links=[LinkItem(**_members(link)) for link in found]))
 
 
 async def remove_link(room: LinkRoom, request: Request) -> Response:
     """`DELETE /agent/links/{linkId}`: end a link, and whatever it has opened."""
-    wallet, _ = await authenticate(room, request)
+    caller = await authenticate(room, request)
     link_id = request.path_params["linkId"]
-    await room.links.revoke(link_id, who=wallet)
+    await room.links.revoke(link_id, who=caller.wallet)
     return json_response(LinkRemoved(id=link_id))
 
 

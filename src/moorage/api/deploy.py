@@ -15,15 +15,7 @@ from starlette.responses import Response
 
 from moorage.address import checksum_address
 from moorage.api.connections.server import ARRIVAL, Arrival
-from moorage.api.http.caller import (
-    OPEN,
-    Caller,
-    Front,
-    authenticate,
-    bearer_token,
-    managed_project,
-    require_own,
-)
+from moorage.api.http.caller import Caller, Front, authenticate, bearer_token
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.payer import (
     OpenPayer,
@@ -39,7 +31,7 @@ from moorage.api.http.payment_headers import (
     read_payment,
     refuse_misplaced,
 )
-from moorage.api.http.problems import json_response
+from moorage.api.http.problems import json_response, with_body
 from moorage.api.http.request import content_length, read_whole
 from moorage.api.money import TopUpRoom, allowance_body, amount_of, top_up, topped_up
 from moorage.api.projects import require_volumes
@@ -88,7 +80,7 @@ async def store_upload(room: UploadRoom, request: Request) -> Response:
     arrival: Arrival = request.scope[ARRIVAL]
     stored = await room.stored.put(
         request.stream(),
-        wallet=owner_of_uploads(request, caller),
+        wallet=caller.uploads_owner,
         sha256=read_sha256("sha256", request.path_params["sha256"]),
         content_length=content_length(request),
         uploader=arrival.identify(),
@@ -102,17 +94,6 @@ async def store_upload(room: UploadRoom, request: Request) -> Response:
             upload=DigestUpload(sha256=stored.sha256),
         )
     )
-
-
-def owner_of_uploads(request: Request, caller: Caller) -> str:
-    """Returns whose uploads a request stores and finds: its wallet's, or its token's own.
-
-    A payment alone finds none: it reads nothing of its payer's.
-    """
-    if OPEN in request.scope:
-        return ""
-    project_id = managed_project(request)
-    return caller.wallet if project_id is None else f"project {project_id}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +155,6 @@ async def read_attempt(
     _refuse_near_misses(request)
     arrival: Arrival = request.scope[ARRIVAL]
     uploader = arrival.identify()
-    is_open = OPEN in request.scope
     received = await read_upload(
         request.stream(),
         content_length=content_length(request),
@@ -182,16 +162,14 @@ async def read_attempt(
         spool_dir=room.uploads.spool_dir,
         parser=UploadParser(room.uploads.parsers, uploader),
         allowance=room.uploads.spool_room.allowance(uploader, arrival),
-        open_stored=partial(
-            room.uploads.stored.open, owner_of_uploads(request, caller), uploader, arrival
-        ),
+        open_stored=partial(room.uploads.stored.open, caller.uploads_owner, uploader, arrival),
         exports=Exports(partial(_open_export, room, request, caller), room.written.volume_bytes),
     )
     try:
         if payment.evidence is None:
             refuse_misplaced(received.misplaced)
         checked = received.request
-        managed = require_own(request, checked.unique_name)
+        caller.require_own(checked.unique_name)
         project = await projects.by_name(room.db, checked.unique_name)
         if project is None:
             _refuse_reserved(room, checked.unique_name)
@@ -212,12 +190,12 @@ async def read_attempt(
             stranger_at=caller.stranger_at,
             request=checked,
             request_digest=received.digest,
-            managed=managed,
+            managed=caller.project_id,
             leaves_volume=leaves_volume,
             plan=made.plan,
             findings=made.findings,
             ignored_dockerfile=_ignored_dockerfile(received.upload, checked.settings, made.plan),
-            written=None if is_open else await _written(room, caller.wallet, project),
+            written=None if caller.is_open else await _written(room, caller.wallet, project),
             offers_volumes=room.has_volumes,
             releases_kept=room.written.releases_kept,
             volume_bytes=room.written.volume_bytes,
@@ -237,7 +215,7 @@ async def _open_export(
 ) -> ExportSource:
     """Opens an archive that this caller stored, or that is an export of its wallet's projects."""
     arrival: Arrival = request.scope[ARRIVAL]
-    owner = owner_of_uploads(request, caller)
+    owner = caller.uploads_owner
     try:
         file = await room.uploads.stored.open(owner, arrival.identify(), arrival, sha256)
         return ExportSource(file, is_own=False)
@@ -439,7 +417,6 @@ def accepted(admitted: Admitted) -> Response:
     )
 
 
-_OF_THE_BODY = (b"content-length", b"content-type")
 _WITHOUT = (
     " This answer has no manage_token: the wallet makes one with "
     "POST /agent/projects/{projectId}/tokens."
@@ -524,12 +501,9 @@ def _opened(
 
 def _again(answer: Response, body: msgspec.Struct) -> Response:
     """Returns the answer with another body, for its receiver alone."""
-    kept = [
-        (name.decode(), value.decode("latin-1"))
-        for name, value in answer.raw_headers
-        if name not in (*_OF_THE_BODY, b"cache-control")
-    ]
-    return json_response(body, headers=[*kept, ("Cache-Control", "no-store")])
+    again = with_body(answer, body, without=b"cache-control")
+    again.raw_headers.append((b"cache-control", b"no-store"))
+    return again
 
 
 def _is_signed(request: Request) -> bool:

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from moorage.api.http.caller import Front, authenticate, owned_project, share_of
+from moorage.api.http.caller import Front, authenticate
 from moorage.api.http.problems import json_response
 from moorage.api.http.request import time_ms, viewed_deployment, whole_number
 from moorage.api.http.request_context import STREAMS
@@ -244,18 +244,18 @@ class LogRoom(Front):
 
 async def show_logs(room: LogRoom, request: Request) -> Response:
     """`GET /agent/deploy/{projectId}/{deploymentId}/logs`: a page of a log, or its lines live."""
-    wallet, _ = await authenticate(room, request)
+    caller = await authenticate(room, request)
     found = await viewed_deployment(
         room.db,
         project=request.path_params["projectId"],
         deployment=request.path_params["deploymentId"],
-        wallet=wallet,
+        wallet=caller.wallet,
     )
     query = _log_query(request)
     if follows(request):
         return LogStreamResponse(
             room.followers,
-            share_of(request, wallet),
+            caller.share,
             read=streamed(_deployment_reader(room, found.id, query)),
             is_over=_over(room, found, query.kind),
             kept=found.is_kept,
@@ -547,13 +547,14 @@ def _ends(pages: Mapping[str, LogPage]) -> dict[str, Cursor]:
 
 async def show_project_logs(room: LogRoom, request: Request) -> Response:
     """Lines of all its deployments, also live."""
-    project = await owned_project(room, request)
+    caller = await authenticate(room, request)
+    project = await caller.project(room.db, request)
     log = MergedLog(room.db, room.runtime, project.id, log_kind(request))
     read = _reader(request, log)
     if follows(request):
         return LogStreamResponse(
             room.followers,
-            share_of(request, project.wallet),
+            caller.share,
             read=_streamed(read),
             is_over=lambda: _is_gone(room, project.id),
             kept=True,

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from moorage.address import checksum_address
-from moorage.api.http.caller import Front, authenticate, managed_project
+from moorage.api.http.caller import Front, authenticate
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.payer import PaidFront, authenticate_payer, repeated
 from moorage.api.http.payment_headers import paid_headers, refuse_misplaced
@@ -61,10 +61,10 @@ _PLACE = re.compile(r"(\d{1,15})-(\d{1,15})-(0x[0-9a-f]{64})-(\d{1,9})", re.ASCI
 
 async def list_payments(room: Front, request: Request) -> Response:
     """`GET /agent/payments`: the wallet's payments, newest first, and their refunds."""
-    wallet, _ = await authenticate(room, request)
+    caller = await authenticate(room, request)
     limit = whole_number(request, "limit", default=_DEFAULT_ITEMS, min_=1, max_=_MAX_ITEMS)
     before = _place(request.query_params.get("before"))
-    found = await payments.page_of_payer(room.db, wallet, before=before, limit=limit)
+    found = await payments.page_of_payer(room.db, caller.wallet, before=before, limit=limit)
     chains = {chain.chain_id: chain for chain in room.chains.values()}
     return json_response(
         PaymentList(
@@ -147,7 +147,7 @@ async def top_up(room: TopUpRoom, request: Request) -> Response:
         evidence=payer.payment.evidence,
         unreadable=payer.payment.unreadable,
         body_digest=hashlib.sha256(body).hexdigest(),
-        project_id=managed_project(request),
+        project_id=payer.caller.project_id,
     )
     await payer.check_body(asked.body_digest)
     if not await room.paywall.may_have_moved(asked.evidence):
@@ -223,7 +223,7 @@ class CreditRoom(Front):
 
 async def show_credits(room: CreditRoom, request: Request) -> Response:
     """`GET /agent/credits`: balance, burn per hour, time of exhaustion, a page of the ledger."""
-    wallet, _ = await authenticate(room, request)
+    wallet = (await authenticate(room, request)).wallet
     limit = whole_number(request, "limit", default=_DEFAULT_ENTRIES, min_=1, max_=_MAX_ENTRIES)
     before = whole_number(request, "before", default=_LAST_PLACE, min_=1, max_=_LAST_PLACE)
     balance = await accounts.balance(room.db, wallet)

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from moorage.address import checksum_address
 from moorage.api.discovery.guide import Facts
-from moorage.api.http.caller import Front, authenticate, managed_project, owned_project
+from moorage.api.http.caller import Front, authenticate, owned_project
 from moorage.api.http.problems import json_response
 from moorage.api.http.request import (
     LAST_TIME_MS,
@@ -277,7 +277,7 @@ class ProjectRoom(Front):
 
 async def list_projects(room: ProjectRoom, request: Request) -> Response:
     """`GET /agent/projects`: the wallet's projects."""
-    wallet, _ = await authenticate(room, request)
+    wallet = (await authenticate(room, request)).wallet
     query, before = _query(wallet, request), _place(request.query_params.get("before"))
     limit = whole_number(request, "limit", default=_ALL, min_=1, max_=_MAX_ITEMS)
     found = await projects.project_page(room.db, query, before=before, limit=limit + 1)
@@ -401,10 +401,11 @@ def _changed(project: Project, changed: Changed) -> ProjectChanged:
 
 async def delete_project(room: ProjectRoom, request: Request) -> Response:
     """`DELETE /agent/projects/{projectId}`: stop the app and forget the project."""
-    project = await owned_project(room, request)
+    caller = await authenticate(room, request)
+    project = await caller.project(room.db, request)
     await room.deletion.delete(project)
     left = None  # what its wallet has is told its wallet, and no token of one project
-    if managed_project(request) is None:
+    if caller.managed is None:
         left = await accounts.balance(room.db, project.wallet)
     return json_response(_deleted(project, left, refunds=room.seller.refunds))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from moorage.api.http.caller import Front, authenticate, is_reader
+from moorage.api.http.caller import Front, authenticate
 from moorage.api.http.problems import json_response
 from moorage.api.http.request import parse_small, read_whole, whole_number
 from moorage.clock import iso_utc
@@ -40,16 +40,16 @@ class WebhookRoom(Front):
 
 async def set_webhook(room: WebhookRoom, request: Request) -> Response:
     """`PUT /agent/webhook`: have one's events sent to a URL; the secret is shown this once."""
-    wallet, stranger_at = await authenticate(room, request)
+    caller = await authenticate(room, request)
     body = parse_small(await read_whole(request), WebhookBody)
-    made = await room.webhooks.set(wallet, body.url, stranger_at=stranger_at)
+    made = await room.webhooks.set(caller.wallet, body.url, stranger_at=caller.stranger_at)
     return json_response(WebhookMade(url=made.url, secret=made.secret))
 
 
 async def show_webhook(room: WebhookRoom, request: Request) -> Response:
     """`GET /agent/webhook`: one's webhook, and how its deliveries go."""
-    wallet, _ = await authenticate(room, request)
-    webhook, standing = await room.webhooks.show(wallet)
+    caller = await authenticate(room, request)
+    webhook, standing = await room.webhooks.show(caller.wallet)
     last = None
     if standing.status is not None:
         last = LastDelivery(
@@ -68,32 +68,32 @@ async def show_webhook(room: WebhookRoom, request: Request) -> Response:
 
 async def remove_webhook(room: WebhookRoom, request: Request) -> Response:
     """`DELETE /agent/webhook`: have nothing sent any more, not even what waits."""
-    wallet, _ = await authenticate(room, request)
-    await room.webhooks.remove(wallet)
+    caller = await authenticate(room, request)
+    await room.webhooks.remove(caller.wallet)
     return json_response(WebhookRemoved())
 
 
 async def list_events(room: WebhookRoom, request: Request) -> Response:
     """`GET /agent/events`: one's events in their order, page by page."""
-    wallet, _ = await authenticate(room, request)
+    caller = await authenticate(room, request)
     after = whole_number(request, "after", default=0, min_=0, max_=_LAST_SEQUENCE)
     limit = whole_number(request, "limit", default=_DEFAULT_EVENTS, min_=0, max_=_MAX_EVENTS)
     if "before" in request.query_params:
         end = whole_number(request, "before", default=0, min_=0, max_=_LAST_SEQUENCE)
-        found = await events.before(room.db, wallet, sequence=end, limit=limit)
+        found = await events.before(room.db, caller.wallet, sequence=end, limit=limit)
     else:
-        found = await events.of_wallet(room.db, wallet, after=after, limit=limit)
+        found = await events.of_wallet(room.db, caller.wallet, after=after, limit=limit)
     last = found[-1].sequence if found else after
-    hidden = _FOR_OWNERS if is_reader(request) else frozenset()
+    hidden = _FOR_OWNERS if caller.is_reader else frozenset()
     items = [_item(event, hidden=hidden) for event in found]
     return json_response(EventPage(events=items, last_sequence=last))
 
 
 async def redeliver_event(room: WebhookRoom, request: Request) -> Response:
     """`POST /agent/events/{eventId}/redeliver`: have an event sent once more."""
-    wallet, _ = await authenticate(room, request)
+    caller = await authenticate(room, request)
     event_id = request.path_params["eventId"]
-    await room.webhooks.redeliver(wallet, event_id)
+    await room.webhooks.redeliver(caller.wallet, event_id)
     return json_response(Redelivery(event_id=event_id))
 
 

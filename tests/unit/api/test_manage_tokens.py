@@ -8,7 +8,7 @@ from sqlalchemy import select
 from starlette.requests import Request
 
 from moorage.api.access import make_manage_token, revoke_manage_tokens
-from moorage.api.http.caller import Caller, Front, authenticate, owned_project, require_own
+from moorage.api.http.caller import Caller, Front, authenticate, owned_project
 from moorage.auth.tokens import MAX_TOKENS, ManageTokens
 from moorage.errors import MoorageError, RateLimited, TokenInvalid, TokenScope
 from moorage.records.project import Project, ProjectStatus
@@ -105,7 +105,7 @@ async def test_token_pays_for_its_wallet_and_reads_none_of_its_credits(
     token = await entrance.make(own)
     for path in ("/credits", "/agent/credits"):
         pays = asked(None, token, path, method="POST")
-        assert await authenticate(entrance.room, pays) == Caller(ALICE, None)
+        assert (await authenticate(entrance.room, pays)).wallet == ALICE
         assert await refused(entrance.room, asked(None, token, path, method="GET")) is TokenScope
 
 
@@ -115,10 +115,11 @@ async def test_token_deploys_its_own_project_alone(
 ) -> None:
     request = asked(None, await entrance.make(own), path)
 
-    assert await authenticate(entrance.room, request) == Caller(ALICE, None)
-    assert require_own(request, "own") == own.id
+    caller = await authenticate(entrance.room, request)
+    assert (caller.wallet, caller.project_id) == (ALICE, own.id)
+    caller.require_own("own")
     with pytest.raises(TokenScope):
-        require_own(request, "other")
+        caller.require_own("other")
 
 
 async def test_token_neither_makes_nor_revokes_tokens(entrance: Entrance, own: Project) -> None:

@@ -154,4 +154,4 @@ async def test_payments_that_name_nobody_are_counted_as_requests_without_one(doo
 async def test_dry_run_names_nobody_whatever_payment_comes_along(door: Door, seen: bool) -> None:
     door.settlements.seen = seen
     payer = await door.named(identify_nobody)
-    assert payer == (Caller("", "192.0.2.1"), payer.means, None, False, None)
+    assert payer == (Caller("", "192.0.2.1", is_open=True), payer.means, None, False, None)

@@ -3,7 +3,7 @@
 import pytest
 from starlette.requests import Request
 
-from moorage.api.http.caller import PERSON, Person, require_confirmed, require_permitted
+from moorage.api.http.caller import PERSON, Caller, Person, require_permitted
 from moorage.api.http.dispatch import Route
 from moorage.api.operations import OPERATIONS
 from moorage.errors import ConfirmationMissing, LinkScope, MoorageError
@@ -15,7 +15,12 @@ GUEST_OF_ONE = Person(ALICE, project_id="p1", may_change=False)
 PROJECT = "/agent/projects/{projectId}"
 SIGNED = [(each.method, each.path) for each in OPERATIONS if each.signed]
 CHANGES = [each for each in SIGNED if each[0] != "GET"]
-LASTING = [("DELETE", PROJECT), ("DELETE", f"{PROJECT}/tokens"), ("POST", f"{PROJECT}/tokens")]
+LASTING = [
+    ("DELETE", PROJECT),
+    ("DELETE", f"{PROJECT}/tokens"),
+    ("POST", f"{PROJECT}/adopt"),
+    ("POST", f"{PROJECT}/tokens"),
+]
 
 
 def asked(method: str, path: str, *, project: str = "p1", person: Person | None = None) -> Request:
@@ -67,6 +72,6 @@ def test_everything_else_needs_the_session_alone(method: str, path: str) -> None
 
 
 def test_request_that_its_wallet_signed_is_confirmed_by_that() -> None:
-    require_confirmed(asked("POST", "/agent/links"))
+    Caller(ALICE, None).require_confirmed()
     with pytest.raises(ConfirmationMissing):
-        require_confirmed(asked("POST", "/agent/links", person=OWNER))
+        Caller(ALICE, None, person=OWNER).require_confirmed()

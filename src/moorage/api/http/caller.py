@@ -40,7 +40,7 @@ from moorage.storage.database import Database
 from moorage.storage.money import payments
 from moorage.storage.page_access import ManagedProject
 
-MANAGED = "moorage.managed"
+_MANAGED = "moorage.managed"
 """The scope's key for the `ManagedProject` of a request's token."""
 
 TOKEN = "moorage.manage_token"  # noqa: S105 - a key
@@ -86,25 +86,6 @@ def require_covered(request: Request, project: ManagedProject) -> None:
         raise TokenScope
 
 
-def managed_project(request: Request) -> str | None:
-    """Returns the id of the project whose token speaks, if one does."""
-    project: ManagedProject | None = request.scope.get(MANAGED)
-    return None if project is None else project.id
-
-
-def require_own(request: Request, unique_name: str) -> str | None:
-    """Returns the id of the token's project, if there is a token.
-
-    Raises TokenScope for a deploy of another project.
-    """
-    project: ManagedProject | None = request.scope.get(MANAGED)
-    if project is None:
-        return None
-    if project.unique_name != unique_name:
-        raise TokenScope
-    return project.id
-
-
 PERSON = "moorage.person"
 """The scope's key for the `Person` that a page was asked by."""
 
@@ -119,6 +100,11 @@ class Person(NamedTuple):
     has_confirmed: bool = False
     """Whether the wallet has just signed what is asked for, as it can't be undone."""
 
+    def require_confirmed(self) -> None:
+        """Raises ConfirmationMissing unless they have just signed what is asked for."""
+        if not self.has_confirmed:
+            raise ConfirmationMissing
+
 
 _LASTING = frozenset(
     {
@@ -131,17 +117,6 @@ _LASTING = frozenset(
 """What can't be undone, or lets others in: its wallet signs it, even with a session."""
 
 
-def share_of(request: Request, wallet: str) -> str:
-    """Returns whose share of a wallet's streams is used: its own, or that of its links' readers."""
-    return f"readers of {wallet}" if is_reader(request) else wallet
-
-
-def is_reader(request: Request) -> bool:
-    """Returns whether it is asked by somebody with a link who may look alone."""
-    person: Person | None = request.scope.get(PERSON)
-    return person is not None and not person.may_change
-
-
 def require_permitted(request: Request, person: Person) -> None:
     """Raises LinkScope for a request beyond what the person may do, and ConfirmationMissing."""
     if person.project_id is not None and request.path_params.get("projectId") != person.project_id:
@@ -151,17 +126,7 @@ def require_permitted(request: Request, person: Person) -> None:
     if not person.may_change:
         raise LinkScope
     if (request.method, request.scope["route"].path) in _LASTING:
-        require_confirmed(request)
-
-
-def require_confirmed(request: Request) -> None:
-    """Raises ConfirmationMissing unless whoever looks at a page has just signed what is asked for.
-
-    A request that its wallet signed is confirmed by that.
-    """
-    person: Person | None = request.scope.get(PERSON)
-    if person is not None and not person.has_confirmed:
-        raise ConfirmationMissing
+        person.require_confirmed()
 
 
 CALLER = "moorage.caller"
@@ -238,11 +203,63 @@ def client_address(front: Front, request: Request) -> str:
 
 
 class Caller(NamedTuple):
-    """Who signed a request."""
+    """Who asks, and what they may do. Made once for a request, and handed on."""
 
     wallet: str
+    """"" where a payment alone speaks, and names nobody."""
     stranger_at: str | None
     """The client address that is counted too, if the wallet never paid: new keys cost nothing."""
+    managed: ManagedProject | None = None
+    """The project whose token speaks, in place of the wallet."""
+    person: Person | None = None
+    """Who looks at a page, if it asks."""
+    is_open: bool = False
+    """Whether a payment alone says whose the request is."""
+
+    @property
+    def project_id(self) -> str | None:
+        """The id of the token's project, if a token speaks."""
+        return None if self.managed is None else self.managed.id
+
+    @property
+    def is_reader(self) -> bool:
+        """Whether it is somebody with a link that lets them read alone."""
+        return self.person is not None and not self.person.may_change
+
+    @property
+    def share(self) -> str:
+        """Whose share of a wallet's streams is used: its own, or that of its links' readers."""
+        return f"readers of {self.wallet}" if self.is_reader else self.wallet
+
+    @property
+    def uploads_owner(self) -> str:
+        """Whose uploads it stores and finds: its wallet's, or its token's own.
+
+        A payment alone finds none: it reads nothing of its payer's.
+        """
+        if self.is_open:
+            return ""
+        return self.wallet if self.managed is None else f"project {self.managed.id}"
+
+    def require_own(self, unique_name: str) -> None:
+        """Raises TokenScope where a token speaks, and its project has another name."""
+        if self.managed is not None and self.managed.unique_name != unique_name:
+            raise TokenScope
+
+    def require_confirmed(self) -> None:
+        """Raises ConfirmationMissing for a page, unless its wallet has just signed what it asks.
+
+        A request that its wallet signed is confirmed by that.
+        """
+        if self.person is not None:
+            self.person.require_confirmed()
+
+    async def project(self, db: Database, request: Request) -> Project:
+        """Returns the caller's project, named by the path's `projectId`.
+
+        Raises ProjectNotFound and WrongWallet.
+        """
+        return await named_project(db, request.path_params["projectId"], wallet=self.wallet)
 
 
 async def authenticate(front: Front, request: Request) -> Caller:
@@ -262,8 +279,8 @@ async def owned_project(front: Front, request: Request) -> Project:
 
     Raises an AuthError, RateLimited, ProjectNotFound and WrongWallet.
     """
-    wallet, _ = await authenticate(front, request)
-    return await named_project(front.db, request.path_params["projectId"], wallet=wallet)
+    caller = await authenticate(front, request)
+    return await caller.project(front.db, request)
 
 
 async def verify(front: Front, request: Request) -> Verified:
@@ -313,7 +330,7 @@ async def _verify_signature(front: Front, request: Request) -> Verified:
 
 
 async def _verify_token(front: Front, request: Request, token: str) -> Verified:
-    project = request.scope[MANAGED] = await front.manage_tokens.project_of(token)
+    project = request.scope[_MANAGED] = await front.manage_tokens.project_of(token)
     require_covered(request, project)
     return Verified(Wallet(project.wallet), None)
 
@@ -326,25 +343,21 @@ async def count(front: Front, request: Request, wallet: str) -> Caller:
     the books know passes, and one that can't be looked up now raises PaymentPending.
     """
     limiters, is_proof = front.limiters, carries_proof(request)
+    managed, person = request.scope.get(_MANAGED), request.scope.get(PERSON)
+    bucket = wallet if managed is None else f"token:{managed.id}"  # a token uses up its own
     has_paid = request.scope[HAS_PAID] = await front.paid_wallets.has_paid(wallet)
     address = None if has_paid else address_key(front, request)
-    of_wallet = limiters.people if PERSON in request.scope else limiters.wallets
+    of_wallet = limiters.wallets if person is None else limiters.people
     try:
-        await (limiters.proofs if is_proof else of_wallet).check(_bucket(request, wallet))
+        await (limiters.proofs if is_proof else of_wallet).check(bucket)
         if address is not None:
             await (limiters.strangers_proofs if is_proof else limiters.strangers).check(address)
     except RateLimited as full:
         if not is_proof:
             raise
         await _refuse_proof(front, request, wallet, full)
-    caller = request.scope[CALLER] = Caller(wallet, address)
+    caller = request.scope[CALLER] = Caller(wallet, address, managed, person)
     return caller
-
-
-def _bucket(request: Request, wallet: str) -> str:
-    """Returns what a request is counted under: a token does not use up its wallet's requests."""
-    project: ManagedProject | None = request.scope.get(MANAGED)
-    return wallet if project is None else f"token:{project.id}"
 
 
 async def use_nonce(verified: Verified) -> None:

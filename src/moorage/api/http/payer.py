@@ -29,7 +29,7 @@ from moorage.api.http.caller import (
     verify,
 )
 from moorage.api.http.payment_headers import OfferedPayment, read_payment
-from moorage.api.http.problems import json_response, problem_of
+from moorage.api.http.problems import problem_of, with_body
 from moorage.auth.authenticator import Verified
 from moorage.auth.wallet import Wallet
 from moorage.chains.chain import Chain
@@ -60,7 +60,6 @@ from moorage.payments.taking.paywall import Paywall
 from moorage.wire.problems import PaymentState
 
 _FIRST_OF_THE_5XX = 500
-_OF_THE_BODY = (b"content-length", b"content-type")
 
 
 async def accounted(
@@ -106,10 +105,7 @@ async def repeated(
     outcome = await outcomes.of_repeated(evidence, wallet=wallet, unique_name=unique_name)
     body = msgspec.json.decode(bytes(answer.body), type=dict[str, msgspec.Raw])
     body["payment"] = msgspec.Raw(json_of(outcome.told))
-    again = json_response(body, status=answer.status_code)
-    kept = [each for each in answer.raw_headers if each[0] not in _OF_THE_BODY]
-    again.raw_headers += kept
-    return again
+    return with_body(answer, body)
 
 
 def _evidence(
@@ -283,18 +279,19 @@ async def identify_payer(room: PaidFront, request: Request) -> OpenPayer:
     request.scope[OPEN] = True
     means, evidence, unreadable = read_payment(request, room.chains)
     address = address_key(room, request)
+    nobody = Caller("", address, is_open=True)
     if isinstance(evidence, TransactionEvidence) or not (evidence or room.paywall.settles()):
         await limit_address(room, request)
         raise AuthMissing(_SIGN_INSTEAD if evidence is None else _A_HASH, header=_FIRST_HEADER)
     if evidence is None:
         await limit_address(room, request)
-        return OpenPayer(Caller("", address), means, None, is_fresh=False, because=unreadable)
+        return OpenPayer(nobody, means, None, is_fresh=False, because=unreadable)
     await room.limiters.strangers_proofs.check(address)
     is_fresh = not await room.paywall.knows(evidence)
     if is_fresh and (because := await _names_nobody(room, request, evidence)):
         await limit_address(room, request)
-        return OpenPayer(Caller("", address), means, None, is_fresh=False, because=because)
-    caller = Caller(evidence.authorization.payer, address)
+        return OpenPayer(nobody, means, None, is_fresh=False, because=because)
+    caller = Caller(evidence.authorization.payer, address, is_open=True)
     evidence = msgspec.structs.replace(evidence, stranger_at=address, openly=True)
     return OpenPayer(caller, evidence.means, evidence, is_fresh)
 
@@ -313,7 +310,8 @@ async def identify_nobody(room: PaidFront, request: Request) -> OpenPayer:
         raise AuthMissing(_SIGN_INSTEAD, header=_FIRST_HEADER)
     disregard_proof(request)
     means = means if evidence is None else evidence.means
-    return OpenPayer(Caller("", address_key(room, request)), means, None, is_fresh=False)
+    nobody = Caller("", address_key(room, request), is_open=True)
+    return OpenPayer(nobody, means, None, is_fresh=False)
 
 
 async def _names_nobody(

@@ -255,6 +255,14 @@ def json_response(body: object, *, status: int = 200, headers: Iterable[Header] 
     return _JsonResponse(json_of(body), status, headers)
 
 
+def with_body(answer: Response, body: object, *, without: bytes = b"") -> Response:
+    """Returns the answer with another body, and all its headers but `without`."""
+    again = json_response(body, status=answer.status_code)
+    dropped = (b"content-length", b"content-type", without)
+    again.raw_headers += [each for each in answer.raw_headers if each[0] not in dropped]
+    return again
+
+
 class _JsonResponse(Response):
     """A Starlette response with ready-made headers, to save its own handling of them."""
 
