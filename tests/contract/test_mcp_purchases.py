@@ -20,9 +20,8 @@ from starlette.responses import JSONResponse
 
 from moorage.chains.chain import KNOWN_CHAINS
 from moorage.mcp.local import LocalCalls, Wallet, local_tools
-from moorage.mcp.tools.arguments import read_arguments
-from moorage.mcp.tools.catalog import Outcome
-from moorage.mcp.tools.server import ToolCall
+from moorage.mcp.server import ToolCall
+from moorage.mcp.tools import Outcome, read_arguments
 from moorage.money import MicroUsd
 from moorage.sdk.budget import Budget
 from moorage.sdk.client import Client

@@ -116,41 +116,34 @@ class AppFlags:
 
     def settings(self, reader: VariableReader) -> Settings:
         """The settings of the request. Raises ClientMisconfigured for a variable without value."""
-        return Settings(
-            port=self.port,
-            runtime=self.runtime,
-            install_command=self.install,
-            build_command=self.build,
-            run_command=self.run,
-            framework=self.framework,
-            has_dockerfile=self.dockerfile,
-            directory_path=self.directory,
-            build_dir=self.build_dir,
-            run_envs=reader.read(self.env or (), of="--env") or None,
-            build_vars=reader.read(self.build_env or (), of="--build-env") or None,
-            health_path=self.health_path,
-            volume=self.volume,
-        )
+        named = {
+            field.name: getattr(self, _NAMED_OTHERWISE.get(field.name, field.name))
+            for field in msgspec.structs.fields(Settings)
+        }
+        named["run_envs"] = reader.read(self.env or (), of="--env") or None
+        named["build_vars"] = reader.read(self.build_env or (), of="--build-env") or None
+        return Settings(**named)
 
 
 NO_FLAGS = AppFlags()
 
 _NAMED_OTHERWISE = {
-    "hasDockerfile": "--dockerfile",
-    "directoryPath": "--directory",
-    "installCommand": "--install",
-    "buildCommand": "--build",
-    "runCommand": "--run",
-    "runEnvs": "--env",
-    "buildVars": "--build-env",
+    "has_dockerfile": "dockerfile",
+    "directory_path": "directory",
+    "install_command": "install",
+    "build_command": "build",
+    "run_command": "run",
+    "run_envs": "env",
+    "build_vars": "build_env",
 }
+"""Fields of `AppFlags` by the setting that they set, where the names differ."""
 
 
 def setting_flags() -> Iterable[tuple[str, str]]:
     """Pairs of a setting, as the contract names it, and its flag."""
     for field in msgspec.structs.fields(Settings):
-        default = "--" + field.name.replace("_", "-")
-        yield field.encode_name, _NAMED_OTHERWISE.get(field.encode_name, default)
+        flag = _NAMED_OTHERWISE.get(field.name, field.name)
+        yield field.encode_name, "--" + flag.replace("_", "-")
 
 
 _WORDS = {

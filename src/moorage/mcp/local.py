@@ -13,28 +13,26 @@ from mcp.server.stdio import stdio_server
 from msgspec import Meta
 
 from moorage.chains.chain import Chain as KnownChain
-from moorage.mcp.tools.arguments import (
+from moorage.mcp.server import ToolCall, make_server
+from moorage.mcp.tools import (
+    NEVER_ANEW,
     App,
     AppSettings,
     Chain,
     DeleteProject,
     Deploy,
+    Outcome,
     SingleRequest,
     Token,
+    Tool,
     TopUp,
     WaitForDeployment,
-)
-from moorage.mcp.tools.catalog import (
-    NEVER_ANEW,
-    Outcome,
-    Tool,
     answered,
     catalog,
     deletion_preview,
     refused,
     status_of,
 )
-from moorage.mcp.tools.server import ToolCall, make_server
 from moorage.money import MICRO_USD_PER_USD, MicroUsd
 from moorage.sdk.archive import Collected, OpenExport, read_upload
 from moorage.sdk.budget import Budget

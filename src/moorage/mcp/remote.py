@@ -30,21 +30,19 @@ from moorage.api.http.request import IN_LOOP_BYTES, decode_whole, read_whole
 from moorage.auth.rate_limit import RateLimiter
 from moorage.clock import Clock
 from moorage.errors import BodyTooLarge, MoorageError, RateLimited
-from moorage.mcp.tools.arguments import (
+from moorage.mcp.tools import (
     UNLISTED,
     App,
     ArgumentsInvalid,
     Chain,
     DeleteProject,
     Deploy,
+    Outcome,
     SingleRequest,
     Token,
+    Tool,
     TopUp,
     WaitForDeployment,
-)
-from moorage.mcp.tools.catalog import (
-    Outcome,
-    Tool,
     answered,
     catalog,
     deletion_preview,
@@ -60,7 +58,7 @@ from moorage.wire import calls
 from moorage.wire.calls import ApiRequest
 
 if TYPE_CHECKING:
-    from moorage.mcp.tools.server import ToolCall  # it imports the protocol's library
+    from moorage.mcp.server import ToolCall  # it imports the protocol's library
 
 MANAGE_TOKEN = "manage_token"  # noqa: S105 - its name
 COMMON = {MANAGE_TOKEN: {"type": "string", "description": "of the project, as deploy gave it"}}
@@ -566,7 +564,7 @@ class McpEndpoint:
     def _make_manager(self) -> Any:
         from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
-        from moorage.mcp.tools.server import make_server
+        from moorage.mcp.server import make_server
 
         calls = RemoteCalls(self._api, public_url=self._public_url, clock=self._clock)
         return StreamableHTTPSessionManager(

@@ -14,8 +14,9 @@ from typing import NamedTuple
 import msgspec
 
 from moorage.archive.project import VARIABLES, ArchiveRefused, Manifest, open_archive, unseal
-from moorage.sdk.client import Exported, File, Files, Zip
+from moorage.sdk.client import File, Files, Zip
 from moorage.sdk.errors import DirectoryInvalid
+from moorage.wire.deploy import ExportUpload
 
 MAX_UPLOAD_BYTES = 50 * 1024 * 1024
 """A larger archive is deployed where it was made, by its digest alone."""
@@ -32,9 +33,9 @@ class OpenExport(NamedTuple):
     warnings: tuple[str, ...] = ()
 
     @property
-    def upload(self) -> Exported:
+    def upload(self) -> ExportUpload:
         """What names it in a deploy."""
-        return Exported(sha256=self.sha256)
+        return ExportUpload(sha256=self.sha256)
 
 
 def read_export(path: Path) -> OpenExport:

@@ -21,7 +21,7 @@ from moorage.sdk.transport import Answer, Transport, path_of, read_answer, read_
 from moorage.wire import calls
 from moorage.wire.calls import Call
 from moorage.wire.credits import Credits, ToppedUp, TopUpBody
-from moorage.wire.deploy import Deployed, UploadStored
+from moorage.wire.deploy import Deployed, DigestUpload, ExportUpload, UploadStored
 from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress
 from moorage.wire.events import EventPage, WebhookMade, WebhookRemoved, WebhookShown
 from moorage.wire.logs import LogBody, LogItem
@@ -90,18 +90,6 @@ class Zip(msgspec.Struct, frozen=True, tag_field="type", tag="zip"):
     filename: str
 
 
-class Stored(msgspec.Struct, frozen=True, tag_field="type", tag="digest"):
-    """An upload that the gateway has stored, named by its SHA-256 in hex."""
-
-    sha256: str
-
-
-class Exported(msgspec.Struct, frozen=True, tag_field="type", tag="export"):
-    """An export that the gateway has, named by its SHA-256 in hex."""
-
-    sha256: str
-
-
 class Settings(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """The settings that differ from the gateway's defaults; `None` leaves the default."""
 
@@ -125,7 +113,7 @@ class DeployRequest(msgspec.Struct, frozen=True, rename="camel", omit_defaults=T
 
     unique_name: str
     display_name: str
-    upload: Files | Zip | Stored | Exported
+    upload: Files | Zip | DigestUpload | ExportUpload
     description: str | None = None
     months: int = 1
     settings: Settings = Settings()
@@ -160,7 +148,7 @@ class StoredUploads:
 
     async def named(self, request: DeployRequest) -> DeployRequest:
         """Returns the request with its upload stored and named, or as it is."""
-        if self._is_lacking or isinstance(request.upload, Stored | Exported):
+        if self._is_lacking or isinstance(request.upload, DigestUpload | ExportUpload):
             return request
         content = msgspec.json.encode(request.upload)
         digest = sha256(content).hexdigest()
@@ -171,7 +159,7 @@ class StoredUploads:
                 self._is_lacking = isinstance(error, GatewayError) and error.status in _LACKING
                 return request
             self._known.add(digest)
-        return msgspec.structs.replace(request, upload=Stored(sha256=digest))
+        return msgspec.structs.replace(request, upload=DigestUpload(sha256=digest))
 
     def forget(self) -> None:
         """Has uploads stored again: the gateway keeps them no longer."""
@@ -391,11 +379,11 @@ class Client(LinkCalls):
         async for chunk in self._stream(path, {}):
             yield chunk
 
-    async def store_export(self, content: bytes) -> Exported:
+    async def store_export(self, content: bytes) -> ExportUpload:
         """Stores an export at the gateway for an hour; returns what names it in a deploy."""
         digest = sha256(content).hexdigest()
         await self._store(digest, content)
-        return Exported(sha256=digest)
+        return ExportUpload(sha256=digest)
 
     async def adopt(self, project_id: str) -> ProjectAdopted:
         """Lets a project that a payment alone has opened share the credits of this wallet."""

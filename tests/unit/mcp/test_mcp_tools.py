@@ -13,13 +13,14 @@ from moorage.chains.chain import KNOWN_CHAINS
 from moorage.errors import PaymentMalformed, PaymentPending, PaymentShort
 from moorage.mcp.local import local_tools, with_limits
 from moorage.mcp.remote import DeployUpload, remote_tools, upload_of
-from moorage.mcp.tools.arguments import ArgumentsInvalid, read_arguments
-from moorage.mcp.tools.catalog import (
+from moorage.mcp.tools import (
     INSTRUCTIONS,
     NEVER_ANEW,
+    ArgumentsInvalid,
     Tool,
     deletion_preview,
     in_tool_words,
+    read_arguments,
     status_of,
 )
 from moorage.money import MicroUsd

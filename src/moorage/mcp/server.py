@@ -14,8 +14,15 @@ from mcp_types import INVALID_PARAMS
 
 from moorage import __version__
 from moorage.errors import InvalidRequest
-from moorage.mcp.tools.arguments import Arguments, ArgumentsInvalid, read_arguments
-from moorage.mcp.tools.catalog import INSTRUCTIONS, Outcome, Tool, refused
+from moorage.mcp.tools import (
+    INSTRUCTIONS,
+    Arguments,
+    ArgumentsInvalid,
+    Outcome,
+    Tool,
+    read_arguments,
+    refused,
+)
 from moorage.money import json_of
 
 NAME = "moorage"
