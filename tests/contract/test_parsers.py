@@ -31,9 +31,8 @@ from moorage.errors import (
     UploadInvalid,
 )
 from moorage.parsers.job import JsonRead, ReadJson
-from moorage.parsers.plans import Plans
+from moorage.parsers.plans import IN_PLACE_BYTES, Plans, UploadParser
 from moorage.parsers.pool import Budget, ParserPool
-from moorage.parsers.uploads import IN_PLACE_BYTES, UploadParser
 from moorage.planning.plan import Plan
 from moorage.uploads.parsing import InPlace, Parser
 from moorage.uploads.room import Uploader

@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, func, select
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.attempt import DeployAttempt
-from moorage.deploy.entrance.house_rules import HouseRules
+from moorage.deploy.entrance.capacity import HouseRules
 from moorage.deploy.entrance.price import Pricing
 from moorage.deploy.sources import Sources
 from moorage.errors import MoorageError, RateLimited

@@ -46,9 +46,8 @@ from moorage.engines.engine import WrittenFiles
 from moorage.errors import DatabaseUnavailable, InvalidField, UploadNotFound
 from moorage.ledger.build_time import BuildTime
 from moorage.money import NOTHING, charge_to_atomic_units, usd_number, usd_text
-from moorage.parsers.plans import Plans
+from moorage.parsers.plans import Plans, UploadParser
 from moorage.parsers.pool import ParserPool
-from moorage.parsers.uploads import UploadParser
 from moorage.payments.protocols.demand import credits_fall_short, purchase_body, sharing_warning
 from moorage.payments.taking.outcome import outcome_of
 from moorage.payments.taking.topup import TopUpRequest
@@ -59,8 +58,8 @@ from moorage.records.project import Project
 from moorage.storage.apps import projects
 from moorage.storage.operation import exports
 from moorage.toolchains.inventory import Inventory
-from moorage.uploads.description import read_sha256
 from moorage.uploads.reader import Exports, ExportSource, read_upload
+from moorage.uploads.request import read_sha256
 from moorage.uploads.room import SpoolRoom, UploadLimits
 from moorage.uploads.tree import Upload
 from moorage.wire.credits import ToppedUp

@@ -22,7 +22,7 @@ from moorage.api.http.problems import json_response
 from moorage.api.http.request import parse_small, read_whole, whole_number
 from moorage.chains.chain import Chain
 from moorage.clock import iso_utc
-from moorage.deploy.entrance.house_rules import HouseRules
+from moorage.deploy.entrance.capacity import HouseRules
 from moorage.errors import InvalidField
 from moorage.ledger.build_time import Allowance, BuildTime
 from moorage.ledger.burn import hour_of, runs_out_at
@@ -33,7 +33,7 @@ from moorage.money import MICRO_USD_PER_USD, MicroUsd, decimal_text, usd_number
 from moorage.payments.taking.outcome import outcome_of
 from moorage.payments.taking.topup import Credited, TopUp, TopUpRequest
 from moorage.records.payments import Payment, Refund
-from moorage.storage.money import accounts, billing, payments, purses
+from moorage.storage.money import accounts, billing, payments
 from moorage.storage.money import accounts as statement
 from moorage.storage.money.accounts import StatementEntry
 from moorage.storage.money.billing import RunInterval
@@ -256,7 +256,7 @@ async def show_credits(room: CreditRoom, request: Request) -> Response:
 async def _purses(room: CreditRoom, wallet: str) -> list[ProjectPurse]:
     """Returns what projects of a wallet have of their own."""
     found = []
-    for purse in await purses.of_wallet(room.db, wallet):
+    for purse in await accounts.purses_of_wallet(room.db, wallet):
         if not purse.shared:
             holder = accounts.purse_of(purse.project_id)
             burning = await billing.open_of_holder(room.db, holder)

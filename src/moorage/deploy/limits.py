@@ -1,7 +1,6 @@
 """What apps, builds and jobs may use: computed from the settings, and what no operator sets."""
 
-from moorage.deploy.entrance.capacity import Policy
-from moorage.deploy.entrance.house_rules import HouseRules
+from moorage.deploy.entrance.capacity import HouseRules, Policy
 from moorage.engines.engine import Limits
 from moorage.records.deployment import JobPlaces
 from moorage.settings import Settings

@@ -10,9 +10,8 @@ from moorage.deploy.addresses.addresses import Addresses
 from moorage.deploy.addresses.domains import Domains, TxtRecords, Uncertified
 from moorage.deploy.addresses.routes import SWITCH_SECONDS, FollowedRoutes, UnseenRoutes
 from moorage.deploy.entrance.admission import Admission
-from moorage.deploy.entrance.capacity import Capacity
+from moorage.deploy.entrance.capacity import Capacity, HouseRules
 from moorage.deploy.entrance.configuration import ProjectConfiguration
-from moorage.deploy.entrance.house_rules import HouseRules
 from moorage.deploy.entrance.price import Pricing
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.exports import Exporter, ExportFiles, OwnerExports

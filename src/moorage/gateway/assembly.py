@@ -68,7 +68,7 @@ from moorage.storage.several.cluster import RunningGateway, agree, retired_at
 from moorage.storage.several.leases import Leases
 from moorage.storage.several.shared_tables import SharedTables
 from moorage.threads import in_thread
-from moorage.uploads.spool import sweep_spool
+from moorage.uploads.room import sweep_spool
 
 
 @dataclass(frozen=True, kw_only=True)

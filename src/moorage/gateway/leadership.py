@@ -39,7 +39,7 @@ from moorage.storage.several.cluster import RunningGateway
 from moorage.storage.several.leases import LeaderLease
 from moorage.storage.vault import Vault
 from moorage.threads import in_thread
-from moorage.uploads.spool import sweep_spool
+from moorage.uploads.room import sweep_spool
 
 SAY_SECONDS = 15.0
 COPY_SECONDS = 2 * SAY_SECONDS + 5.0

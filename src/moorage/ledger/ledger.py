@@ -18,7 +18,7 @@ from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units, usd_n
 from moorage.records.event import EventData, EventKind
 from moorage.records.payments import Finality, Payment, PaymentStatus, RefundStatus
 from moorage.storage.database import Source, Transaction
-from moorage.storage.money import accounts, grants, payments, purses, refunds
+from moorage.storage.money import accounts, grants, payments, refunds
 from moorage.storage.money.grants import Grant
 
 Verdicts = Mapping[str, str | None]
@@ -95,7 +95,7 @@ def account_of(holder: str) -> str:
 
 async def holder_for(source: Source, project_id: str, *, wallet: str) -> str:
     """Returns whose credits a project of a wallet burns: the wallet's, or those of its purse."""
-    purse = await purses.one(source, project_id)
+    purse = await accounts.purse(source, project_id)
     return wallet if purse is None or purse.shared else accounts.purse_of(project_id)
 
 
@@ -212,7 +212,7 @@ async def _claim(
     )
     await accounts.ensure_wallet(tx, payment.payer, now_ms=now_ms)
     if payment.purse is not None:
-        await purses.ensure(tx, payment.purse, wallet=payment.payer, now_ms=now_ms)
+        await accounts.open_purse(tx, payment.purse, wallet=payment.payer, now_ms=now_ms)
     holder = await holder_of(tx, payment)
     await (payments.replace if before else payments.add)(tx, payment)
     await accounts.add_posting(
@@ -245,7 +245,7 @@ async def _purse_for(
 
     What screening holds fills none that there is not: it may be released in a year.
     """
-    purse = await purses.filled_by(
+    purse = await accounts.purse_filled_by(
         tx,
         chain_id=transfer.chain_id,
         tx_hash=transfer.tx_hash,
@@ -259,7 +259,7 @@ async def _purse_for(
     for before in filled:
         if (before.payer, before.token_address, before.amount) == same:
             purse = purse or before.purse
-    if purse is None or (is_held and await purses.one(tx, purse) is None):
+    if purse is None or (is_held and await accounts.purse(tx, purse) is None):
         return None
     return purse
 
@@ -371,8 +371,8 @@ async def fill_purse(tx: Transaction, payment: Payment, project_id: str, *, now_
     amount = MicroUsd(payment.credited_micro_usd - gone)
     if not await accounts.change_balance(tx, payment.payer, -amount):
         return False
-    await purses.ensure(tx, project_id, wallet=payment.payer, now_ms=now_ms)
-    await purses.unshare(tx, project_id)
+    await accounts.open_purse(tx, project_id, wallet=payment.payer, now_ms=now_ms)
+    await accounts.unshare_purse(tx, project_id)
     await payments.set_purse(tx, payment, project_id)
     await _move(tx, payment.payer, accounts.purse_of(project_id), amount, now_ms=now_ms)
     await _change_balance(tx, accounts.purse_of(project_id), amount)
@@ -385,8 +385,8 @@ async def share_purse(tx: Transaction, project_id: str, *, now_ms: int) -> Micro
     Returns what moved; below zero if the purse owed, which the wallet owes then. Does nothing
     without a purse, or if it was done before. `tx` must be durable.
     """
-    purse = await purses.one(tx, project_id)
-    if purse is None or not await purses.share(tx, project_id):
+    purse = await accounts.purse(tx, project_id)
+    if purse is None or not await accounts.share_purse(tx, project_id):
         return MicroUsd(0)
     if purse.balance != 0:
         holder = accounts.purse_of(project_id)

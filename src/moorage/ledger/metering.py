@@ -31,7 +31,7 @@ from moorage.records.event import EventData, EventKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.storage.apps import projects
 from moorage.storage.database import Database, Source, Transaction
-from moorage.storage.money import accounts, billing, purses
+from moorage.storage.money import accounts, billing
 from moorage.storage.money.billing import Charge, Reading, RunInterval
 from moorage.storage.operation import price_changes
 from moorage.storage.operation.price_changes import PriceChange
@@ -293,7 +293,7 @@ class Metering:
 
     async def _share_purses_left_behind(self, tx: Transaction) -> None:
         now_ms = self._clock.now_ms()
-        for purse in await purses.left_behind(tx, before_ms=now_ms - ledger.MAX_ENTRY_MS):
+        for purse in await accounts.purses_left_behind(tx, before_ms=now_ms - ledger.MAX_ENTRY_MS):
             await ledger.share_purse(tx, purse.project_id, now_ms=now_ms)
 
     async def may_resume(self, source: Source, project: Project) -> bool:

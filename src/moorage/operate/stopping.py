@@ -41,7 +41,7 @@ from moorage.settings import Settings
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.apps.deployments import toolchains_in_use
 from moorage.storage.database import Database
-from moorage.storage.money import payments, purses, settlements
+from moorage.storage.money import accounts, payments, settlements
 from moorage.storage.money.accounts import purse_of
 from moorage.storage.opening import Purpose, purpose_of
 from moorage.storage.operation import overview
@@ -233,7 +233,7 @@ async def left_to_settle(db: Database, metering: Metering) -> Left:
     names: defaultdict[str, list[str]] = defaultdict(list)
     for row in await overview.every_wallet(db):
         credit[row.address] = row.balance - await metering.owes(db, row.address)
-    for purse in await purses.every(db):  # what a purse owes is nobody's
+    for purse in await accounts.every_purse(db):  # what a purse owes is nobody's
         owes = await metering.owes(db, purse_of(purse.project_id))
         credit[purse.wallet] += max(0, purse.balance - owes) if not purse.shared else 0
     for payment in await payments.held(db):

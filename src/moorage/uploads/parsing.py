@@ -15,15 +15,16 @@ import msgspec
 
 from moorage.errors import BodyTooLarge, InvalidField, UploadInvalid
 from moorage.misplaced_hash import MisplacedHash
-from moorage.uploads.description import (
+from moorage.uploads.request import (
+    DeployRequest,
     ExportUpload,
     FilesUpload,
     StoredUpload,
+    deploy_request,
+    hash_in,
     read_description,
 )
-from moorage.uploads.request import DeployRequest, deploy_request, hash_in
-from moorage.uploads.room import UploadLimits
-from moorage.uploads.spool import Content, SpoolFile
+from moorage.uploads.room import Content, SpoolFile, UploadLimits
 from moorage.uploads.unpacking import (
     PathSet,
     Unpacked,

@@ -24,8 +24,7 @@ from moorage.misplaced_hash import MisplacedHash
 from moorage.planning.plan import Settings
 from moorage.uploads.parsing import NOT_BASE64, Described, JsonStream, Parser, Skeleton
 from moorage.uploads.request import DeployRequest, deploy_settings
-from moorage.uploads.room import Allowance, UploadLimits
-from moorage.uploads.spool import Content, Spool
+from moorage.uploads.room import Allowance, Content, Spool, UploadLimits
 from moorage.uploads.stored import in_pieces, read_body
 from moorage.uploads.tree import ExportedVolume, Upload
 

@@ -24,8 +24,15 @@ from moorage.errors import (
     UploadNotFound,
 )
 from moorage.threads import in_thread
-from moorage.uploads.room import Allowance, Arriving, RoomLimits, SpoolRoom, Uploader
-from moorage.uploads.spool import PREFIX, SpoolFile
+from moorage.uploads.room import (
+    PREFIX,
+    Allowance,
+    Arriving,
+    RoomLimits,
+    SpoolFile,
+    SpoolRoom,
+    Uploader,
+)
 
 _GATHERED = 16 * 1024  # smaller chunks are joined, so that no byte is scanned often
 _PIECE = 16 * 1024  # bytes that are processed before other requests get their turn

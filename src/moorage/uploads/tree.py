@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from moorage.archive.project import OpenArchive, Part
-from moorage.uploads.spool import Content, Spool
+from moorage.uploads.room import Content, Spool
 
 
 @dataclass(frozen=True)

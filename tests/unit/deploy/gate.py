@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.deploy.entrance.admission import Admission
 from moorage.deploy.entrance.attempt import Admitted, DeployAttempt
-from moorage.deploy.entrance.house_rules import HouseRules
+from moorage.deploy.entrance.capacity import HouseRules
 from moorage.deploy.entrance.price import Pricing
 from moorage.deploy.sources import Sources
 from moorage.errors import MoorageError
@@ -27,7 +27,7 @@ from moorage.storage.database import Statement
 from moorage.storage.schema import deployments, jobs, projects, quotes
 from moorage.storage.vault import Vault
 from moorage.uploads.request import DeployRequest
-from moorage.uploads.spool import Spool
+from moorage.uploads.room import Spool
 from moorage.uploads.tree import Upload
 from support.books.faulty_database import FaultyDatabase
 from support.books.records_fixture import ALICE, ARBITRUM, PLAN, USDC, transfer

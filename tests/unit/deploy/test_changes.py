@@ -24,7 +24,7 @@ from moorage.errors import (
 from moorage.records.deployment import Deployment, DeploymentStatus, Origin
 from moorage.records.project import Project, ProjectStatus, Variables
 from moorage.storage.apps import projects
-from moorage.storage.money import accounts, purses
+from moorage.storage.money import accounts
 from support.books.records_fixture import ALICE, UNLIMITED, add_deployment, add_project, fund
 from support.gateway.fakes import roomy
 
@@ -200,7 +200,7 @@ async def test_change_of_a_project_with_a_purse_needs_what_that_has_and_not_its_
     await yard.serving(desk.project)
     await fund(yard.db, ALICE, 500_000)
     async with yard.db.transaction(durable=True) as tx:
-        await purses.ensure(tx, desk.project.id, wallet=ALICE, now_ms=1)
+        await accounts.open_purse(tx, desk.project.id, wallet=ALICE, now_ms=1)
         if in_purse:
             assert await accounts.change_balance(tx, ALICE, -in_purse)
             await accounts.change_balance(tx, accounts.purse_of(desk.project.id), in_purse)

@@ -6,14 +6,14 @@ import msgspec
 import pytest
 from gate import Gate, attempt
 
-from moorage.deploy.entrance.loss import (
+from moorage.deploy.entrance.warnings import refuse_credentials, warnings, written_warnings
+from moorage.deploy.entrance.written import (
     Successor,
     Volume,
     begins_empty,
     finds_volume,
     refuse_loss,
 )
-from moorage.deploy.entrance.warnings import refuse_credentials, warnings, written_warnings
 from moorage.engines.engine import WrittenFiles
 from moorage.errors import FilesWouldBeLost, UploadInvalid
 from moorage.payments.protocols.demand import PaymentRequired

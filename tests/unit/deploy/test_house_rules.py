@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from gate import PRICE, Gate
 
-from moorage.deploy.entrance.house_rules import HouseRules
+from moorage.deploy.entrance.capacity import HouseRules
 from moorage.errors import Maintenance, TooManyProjects, WalletNotListed
 from moorage.payments.price.quotes import PriceList
 from moorage.storage.money import accounts

@@ -11,7 +11,7 @@ import pytest
 from gate import PRICE, Gate
 
 from moorage.deploy.entrance.attempt import Admitted
-from moorage.deploy.entrance.house_rules import HouseRules
+from moorage.deploy.entrance.capacity import HouseRules
 from moorage.errors import (
     AuthorizationRefused,
     NameUnavailable,
@@ -28,7 +28,7 @@ from moorage.payments.taking.outcome import PaymentReceipt
 from moorage.records.event import EventKind
 from moorage.storage import events
 from moorage.storage.apps import names, projects
-from moorage.storage.money import accounts, purses
+from moorage.storage.money import accounts
 from support.books.records_fixture import ALICE, BOB, add_project, fund
 from support.gateway.fakes import authorizes
 
@@ -315,7 +315,7 @@ async def test_its_wallet_that_signs_pays_with_what_a_payment_alone_has_opened_n
     signed = await gate.deploy(evidence=msgspec.structs.replace(payment, openly=False), tx=tx)
 
     assert await accounts.balance(gate.db, ALICE) == PRICE
-    (purse,) = await purses.every(gate.db)
+    (purse,) = await accounts.every_purse(gate.db)
     assert (purse.shared, purse.balance) == (True, 0)
     assert signed.receipt is not None
 

@@ -26,7 +26,7 @@ from moorage.errors import (
 )
 from moorage.records.deployment import UNDER_WAY, Deployment, DeploymentStatus, Origin
 from moorage.records.project import Project
-from moorage.storage.money import purses
+from moorage.storage.money import accounts
 from support.books.records_fixture import UNLIMITED, add_deployment, add_project
 from support.gateway.clock import START_MS
 from support.gateway.fakes import roomy
@@ -159,7 +159,7 @@ async def test_rollback_of_a_project_with_a_purse_needs_what_that_has_and_not_it
 ) -> None:
     await add_release(yard, project, START_MS)
     async with yard.db.transaction(durable=True) as tx:
-        await purses.ensure(tx, project.id, wallet=project.wallet, now_ms=1)
+        await accounts.open_purse(tx, project.id, wallet=project.wallet, now_ms=1)
     assert isinstance(await refused(rollback, project, None), OutOfCredits)
     yard.db.sql("UPDATE wallets SET balance_micro_usd = 0")
     yard.db.sql("UPDATE purses SET balance_micro_usd = 500000")

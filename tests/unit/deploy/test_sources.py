@@ -9,7 +9,7 @@ import pytest
 from moorage.content.directory import DirectoryStore
 from moorage.deploy.sources import Sources
 from moorage.errors import ContentUnavailable
-from moorage.uploads.spool import Content, Spool
+from moorage.uploads.room import Content, Spool
 from moorage.uploads.tree import Upload
 
 ID = "6d3c9d52-2f47-4a07-9cdb-6a34e5e8a001"

@@ -19,8 +19,7 @@ from moorage.errors import (
 )
 from moorage.uploads.parsing import InPlace
 from moorage.uploads.reader import ReceivedBody, read_upload
-from moorage.uploads.room import RoomLimits, SpoolRoom, Uploader, UploadLimits
-from moorage.uploads.spool import sweep_spool
+from moorage.uploads.room import RoomLimits, SpoolRoom, Uploader, UploadLimits, sweep_spool
 from moorage.uploads.stored import Stored, StoredUploads
 from support.clients.upload_bodies import contents, document, receive, stream
 from support.gateway.clock import HOUR_MS, START_MS, MovableClock

@@ -373,7 +373,7 @@ async def test_cancelled_request_leaves_nothing(tmp_path: Path) -> None:
 
 
 async def test_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from moorage.uploads.spool import SpoolFile
+    from moorage.uploads.room import SpoolFile
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

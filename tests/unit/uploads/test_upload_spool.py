@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moorage.uploads.spool import Spool, sweep_spool
+from moorage.uploads.room import Spool, sweep_spool
 
 KIB = 1024
 

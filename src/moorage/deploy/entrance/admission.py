@@ -8,15 +8,19 @@ import msgspec
 
 from moorage.clock import Clock
 from moorage.deploy.entrance import succession
-from moorage.deploy.entrance.attempt import Admitted, DeployAttempt, DryRun
-from moorage.deploy.entrance.capacity import Capacity
+from moorage.deploy.entrance.attempt import (
+    Admitted,
+    DeployAttempt,
+    DryRun,
+    Situation,
+    read_situation,
+)
+from moorage.deploy.entrance.capacity import Capacity, HouseRules
 from moorage.deploy.entrance.configuration import configured, refuse_blocked
-from moorage.deploy.entrance.house_rules import HouseRules
-from moorage.deploy.entrance.loss import begins_empty
 from moorage.deploy.entrance.price import Pricing, Shortfall, after_payment, missing
 from moorage.deploy.entrance.price import demand as demand_of
-from moorage.deploy.entrance.situation import Situation, read_situation
 from moorage.deploy.entrance.warnings import of_attempt
+from moorage.deploy.entrance.written import begins_empty
 from moorage.deploy.sources import Sources
 from moorage.errors import (
     AuthorizationRefused,

@@ -14,7 +14,7 @@ from moorage.clock import Clock
 from moorage.deploy.entrance import succession
 from moorage.deploy.entrance.capacity import Capacity
 from moorage.deploy.entrance.change import Change
-from moorage.deploy.entrance.loss import (
+from moorage.deploy.entrance.written import (
     Successor,
     begins_empty,
     finds_volume,

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterable
 
-from moorage.deploy.entrance.attempt import DeployAttempt
-from moorage.deploy.entrance.loss import Successor, Volume, how_to_keep, said_of
-from moorage.deploy.entrance.situation import Situation
+from moorage.deploy.entrance.attempt import DeployAttempt, Situation
+from moorage.deploy.entrance.written import Successor, Volume, how_to_keep, said_of
 from moorage.engines.engine import WrittenFiles
 from moorage.errors import UploadInvalid
 from moorage.records.deployment import Finding, FindingKind, said_left_out

@@ -16,7 +16,7 @@ from moorage.records.payments import Payment, PaymentStatus, Refund, RefundStatu
 from moorage.settings import Settings
 from moorage.storage.apps import projects
 from moorage.storage.database import Transaction
-from moorage.storage.money import accounts, purses, refunds
+from moorage.storage.money import accounts, refunds
 from moorage.storage.money import payments as paid
 from moorage.storage.money.accounts import StatementEntry, purse_of
 
@@ -88,7 +88,7 @@ async def invoice(snapshot: Transaction, wallet: str, *, since_ms: int, until_ms
 
 async def _statement(snapshot: Transaction, wallet: str) -> list[StatementEntry]:
     found: list[StatementEntry] = []
-    own = [purse_of(each.project_id) for each in await purses.of_wallet(snapshot, wallet)]
+    own = [purse_of(each.project_id) for each in await accounts.purses_of_wallet(snapshot, wallet)]
     for account in (wallet_account(wallet), *own):
         before = 2**62
         while some := await accounts.statement_page(

@@ -24,7 +24,7 @@ from moorage.records.deployment import (
 from moorage.records.project import SHARING_STATUSES, Project, ProjectStatus
 from moorage.storage.apps import names
 from moorage.storage.database import Database, Row, Source, Statement, Transaction
-from moorage.storage.money.purses import unshared
+from moorage.storage.money.accounts import unshared
 from moorage.storage.schema import deployments, meters, projects, purses, wallets
 
 _living = projects.c.deleted_at_ms.is_(None)

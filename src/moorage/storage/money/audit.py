@@ -29,11 +29,11 @@ from moorage.records.payments import (
     SettlementStatus,
 )
 from moorage.storage.database import Record, Statement, Transaction, struct_of, substring
-from moorage.storage.money import grants, marks, purses
+from moorage.storage.money import accounts, grants, marks
+from moorage.storage.money.accounts import Purse
 from moorage.storage.money.billing import BuildRun
 from moorage.storage.money.grants import Grant
 from moorage.storage.money.payments import every as every_payment
-from moorage.storage.money.purses import Purse
 from moorage.storage.money.refunds import every as every_refund
 from moorage.storage.schema import (
     build_runs,
@@ -370,7 +370,7 @@ async def books(tx: Transaction) -> Books:
         unbalanced=dict([*await tx.all(_UNBALANCED), *await tx.all(_EMPTY)]),
         accounts=dict(await tx.all(_ACCOUNTS)),
         balances=dict(await tx.all(_BALANCES)),
-        purses=tuple(await purses.every(tx)),
+        purses=tuple(await accounts.every_purse(tx)),
         postings=await _postings(tx),
         intervals=await _rows(tx, _INTERVALS, BilledInterval),
         builds=await _rows(tx, _BUILDS, BuildRun),

@@ -9,8 +9,7 @@ from sqlalchemy import and_, bindparam, case, func, insert, or_, select, update
 from moorage.money import NOTHING, MicroUsd
 from moorage.records.project import SHARING_STATUSES
 from moorage.storage.database import Source, Statement, Transaction, Upsert, struct_of
-from moorage.storage.money.accounts import purse_in, purse_of
-from moorage.storage.money.purses import unshared
+from moorage.storage.money.accounts import purse_in, purse_of, unshared
 from moorage.storage.schema import build_runs, meters, projects, purses, run_intervals
 
 

@@ -8,8 +8,7 @@ from sqlalchemy import BigInteger, and_, bindparam, func, insert, null, or_, sel
 from moorage.money import MicroUsd
 from moorage.records.payments import Finality, Payment, PaymentStatus, Place, Refund, RefundStatus
 from moorage.storage.database import Database, Source, Statement, Transaction, struct_of
-from moorage.storage.money.accounts import purse_in
-from moorage.storage.money.purses import unshared
+from moorage.storage.money.accounts import purse_in, unshared
 from moorage.storage.schema import payment_uses, payments, purses, refunds
 
 _PAYMENT = [payments.c[name] for name in Payment.__struct_fields__]
