@@ -13,6 +13,7 @@ from cyclopts.validators import Number
 from msgspec import UNSET
 
 from moorage.cli.connection import DEFAULTS, Options, Session, client_command, find_connection
+from moorage.cli.flags import Switch
 from moorage.cli.main import Exit
 from moorage.cli.progress import Chain, Token, Yes, payer_of, payment_document
 from moorage.cli.projects import find_project
@@ -203,7 +204,7 @@ async def dashboard(
     session: Session,
     /,
     *,
-    open: Annotated[bool, Parameter(negative=())] = False,  # noqa: A002  (the flag's name)
+    open: Switch = False,  # noqa: A002  (the flag's name)
 ) -> int:
     """Print the address of your pages in a browser: what runs, what it costs, and until when.
 

@@ -129,10 +129,7 @@ class DevFile(msgspec.Struct, frozen=True):
 
 
 def find_connection(
-    options: Options,
-    *,
-    environment: Mapping[str, str] | None = None,
-    directory: Path | None = None,
+    options: Options, *, environment: Mapping[str, str] | None = None, directory: Path | None = None
 ) -> Connection:
     """Reads flags, environment and dev.json, in this order. Raises ClientMisconfigured."""
     env = os.environ if environment is None else environment

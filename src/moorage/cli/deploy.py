@@ -13,7 +13,7 @@ from cyclopts.validators import Number
 
 from moorage.cli import progress
 from moorage.cli.connection import Session, client_command
-from moorage.cli.flags import NO_FLAGS, AppFlags, VariableReader, in_cli_words
+from moorage.cli.flags import NO_FLAGS, AppFlags, Switch, VariableReader, in_cli_words
 from moorage.cli.main import Exit
 from moorage.cli.progress import Chain, Follow, Token, Yes, payer_of, payment_document
 from moorage.cli.projects import Project, find_project, newest, status_text
@@ -49,12 +49,7 @@ async def deployments(session: Session, project: Project, /, *, limit: int = 20)
 
 @client_command
 async def rollback(
-    session: Session,
-    project: Project,
-    deployment: str | None = None,
-    /,
-    *,
-    follow: Follow = True,
+    session: Session, project: Project, deployment: str | None = None, /, *, follow: Follow = True
 ) -> int:
     """Serve an earlier release of a project again.
 
@@ -128,12 +123,12 @@ async def logs(
     deployment: str | None = None,
     /,
     *,
-    build: Annotated[bool, Parameter(negative=())] = False,
+    build: Switch = False,
     follow: Annotated[bool, Parameter(alias="-f", negative=())] = False,
     tail: Annotated[int | None, Parameter(validator=Number(gte=1, lte=10_000))] = None,
     since: str | None = None,
     after: str | None = None,
-    times: Annotated[bool, Parameter(negative=())] = False,
+    times: Switch = False,
 ) -> int:
     """Show what your app wrote, or its build.
 
@@ -210,8 +205,8 @@ async def deploy(
     months: int = 1,
     chain: Chain = "arbitrum",
     token: Token = "usdc",  # noqa: S107 - a token that pays, not one that logs in
-    use_existing_credits: Annotated[bool, Parameter(negative=())] = False,
-    discard_written: Annotated[bool, Parameter(negative=())] = False,
+    use_existing_credits: Switch = False,
+    discard_written: Switch = False,
     yes: Yes = False,
     max_usd: str | None = None,
     follow: Follow = True,

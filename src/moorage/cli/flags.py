@@ -12,6 +12,9 @@ from cyclopts import Parameter
 from moorage.sdk.client import Settings
 from moorage.sdk.errors import ClientMisconfigured
 
+Switch = Annotated[bool, Parameter(negative=())]
+"""A flag without the `--no-` that others have."""
+
 
 class VariableReader:
     """Reads `NAME=VALUE`, `NAME=@FILE`, `NAME=-` and `NAME`, for one run of a command.

@@ -16,7 +16,7 @@ from msgspec import UNSET, UnsetType
 from moorage.archive.project import new_key
 from moorage.cli import progress
 from moorage.cli.connection import DEFAULTS, Options, Session, client_command
-from moorage.cli.flags import VariableReader, in_cli_words
+from moorage.cli.flags import Switch, VariableReader, in_cli_words
 from moorage.cli.main import Exit
 from moorage.cli.screen import table_lines, with_nulls
 from moorage.sdk.archive import read_export
@@ -214,7 +214,7 @@ async def env(
     /,
     *,
     unset: Annotated[tuple[str, ...], Parameter(negative=())] = (),
-    build: Annotated[bool, Parameter(negative=())] = False,
+    build: Switch = False,
     follow: FollowChange = True,
 ) -> int:
     """List the names of a project's variables, or set some: `moorage env shop MODE=fast TOKEN=-`.
@@ -249,7 +249,7 @@ async def configure(
     display_name: str | None = None,
     description: str | None = None,
     health_path: str | None = None,
-    volume: Annotated[bool, Parameter(negative=())] = False,
+    volume: Switch = False,
     follow: FollowChange = True,
 ) -> int:
     """Change what a project is called, its health path, or give it a volume, without an upload.

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from moorage.cli.flags import Switch
 from moorage.cli.main import Exit
 from moorage.cli.operator.gateway import (
     DEFAULTS,
     GatewayMeant,
     OperatorOptions,
+    RecordReason,
+    Since,
+    Until,
     reason_option,
     time_option,
     wallet_option,
@@ -36,8 +40,8 @@ def report(
     *,
     by: Literal["day", "month"] = "month",
     wallet: str = "",
-    since: str | None = None,
-    until: str | None = None,
+    since: Since = None,
+    until: Until = None,
     as_csv: Annotated[bool, Parameter(name="--csv", negative=())] = False,
     options: OperatorOptions = DEFAULTS,
 ) -> int:
@@ -56,10 +60,6 @@ def report(
         Of `revenue`: a line for each day or month, in UTC.
     wallet
         Of `invoice`, which needs it, and of `payments`: this wallet.
-    since
-        From this time on: 2026-04-07 or 2026-04-07T10:00:00Z.
-    until
-        Before this time.
     as_csv
         Print a table for a spreadsheet.
     """
@@ -161,10 +161,7 @@ def _invoice(
 
 
 def audit(
-    *,
-    from_block: int | None = None,
-    fast: Annotated[bool, Parameter(negative=())] = False,
-    options: OperatorOptions = DEFAULTS,
+    *, from_block: int | None = None, fast: Switch = False, options: OperatorOptions = DEFAULTS
 ) -> int:
     """Compare the books with themselves and with the chains, and name every row that is wrong.
 
@@ -195,8 +192,8 @@ def ledger(
     _: Annotated[Literal["export"], Parameter(name="export")],
     /,
     *,
-    since: str | None = None,
-    until: str | None = None,
+    since: Since = None,
+    until: Until = None,
     wallet: str = "",
     options: GatewayMeant = DEFAULTS,
 ) -> int:
@@ -204,10 +201,6 @@ def ledger(
 
     Parameters
     ----------
-    since
-        From this time on: 2026-04-07 or 2026-04-07T10:00:00Z.
-    until
-        Before this time.
     wallet
         Of this wallet alone.
     """
@@ -239,7 +232,7 @@ def payments(
     /,
     *,
     chain: str = "",
-    credit: Annotated[bool, Parameter(negative=())] = False,
+    credit: Switch = False,
     options: OperatorOptions = DEFAULTS,
 ) -> int:
     """List what screening holds back, release it, or find payments that the books lack.
@@ -339,13 +332,13 @@ def refund(
     tx_hash: str = "",
     /,
     *,
-    reason: str = "",
+    reason: RecordReason = "",
     key_file: Path | None = None,
     amount: str | None = None,
     chain: str | None = None,
     log_index: int | None = None,
     to: str | None = None,
-    resume: Annotated[bool, Parameter(negative=())] = False,
+    resume: Switch = False,
     wait_seconds: float = 60.0,
     options: OperatorOptions = DEFAULTS,
 ) -> int:
@@ -359,8 +352,6 @@ def refund(
     ----------
     tx_hash
         The payment's transaction.
-    reason
-        Why, for the record.
     key_file
         The key that sends, in a file for its owner's eyes only; needs tokens and gas. In dev it is
         that of the address that is paid.

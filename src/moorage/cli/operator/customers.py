@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from cyclopts import Parameter
-
+from moorage.cli.flags import Switch
 from moorage.cli.main import Exit
 from moorage.cli.operator.gateway import (
     DEFAULTS,
+    ActsReason,
     OperatorOptions,
     reason_option,
     time_option,
@@ -26,12 +26,7 @@ if TYPE_CHECKING:
 
 
 def suspend(
-    name: str = "",
-    /,
-    *,
-    reason: str = "",
-    wallet: str = "",
-    options: OperatorOptions = DEFAULTS,
+    name: str = "", /, *, reason: str = "", wallet: str = "", options: OperatorOptions = DEFAULTS
 ) -> int:
     """Suspend a project whatever its credits: `moorage operator suspend NAME --reason "…"`.
 
@@ -56,13 +51,7 @@ def suspend(
     return Exit.OK
 
 
-def resume(
-    name: str = "",
-    /,
-    *,
-    wallet: str = "",
-    options: OperatorOptions = DEFAULTS,
-) -> int:
+def resume(name: str = "", /, *, wallet: str = "", options: OperatorOptions = DEFAULTS) -> int:
     """Lift what `moorage operator suspend` did; from then on credits decide whether an app runs.
 
     Parameters
@@ -116,7 +105,7 @@ def evict(
     reason: str = "",
     days: float = 14.0,
     export: bool = True,
-    cancel: Annotated[bool, Parameter(negative=())] = False,
+    cancel: Switch = False,
     options: OperatorOptions = DEFAULTS,
 ) -> int:
     """Delete a project of anybody's for good: `moorage operator evict NAME --reason "…" --days 14`.
@@ -228,11 +217,7 @@ def maintenance(
 
 
 def announce(
-    words: str = "",
-    /,
-    *,
-    end: Annotated[bool, Parameter(negative=())] = False,
-    options: OperatorOptions = DEFAULTS,
+    words: str = "", /, *, end: Switch = False, options: OperatorOptions = DEFAULTS
 ) -> int:
     """Tell all customers something: `moorage operator announce "prices change on 1 May"`.
 
@@ -406,14 +391,8 @@ def link(*, options: OperatorOptions = DEFAULTS) -> int:
     return Exit.OK
 
 
-def end(*, reason: str = "", options: OperatorOptions = DEFAULTS) -> int:
-    """Sign every operator out of the pages, and take back the links that nobody opened.
-
-    Parameters
-    ----------
-    reason
-        Why, for `moorage operator acts`.
-    """
+def end(*, reason: ActsReason = "", options: OperatorOptions = DEFAULTS) -> int:
+    """Sign every operator out of the pages, and take back the links that nobody opened."""
     from moorage.operate.access import run_operator_end
 
     settings, screen = options.settings(), options.screen()

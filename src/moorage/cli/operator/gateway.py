@@ -14,9 +14,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from cyclopts import Parameter
 
-from moorage.cli.flags import NO_FLAGS, AppFlags, VariableReader, in_cli_words
+from moorage.cli.flags import NO_FLAGS, AppFlags, Switch, VariableReader, in_cli_words
 from moorage.cli.main import Exit
 from moorage.cli.screen import Screen, counted
+
+ActsReason = Annotated[str, Parameter(help="Why, for `moorage operator acts`.")]
+RecordReason = Annotated[str, Parameter(help="Why, for the record.")]
+Since = Annotated[
+    str | None, Parameter(help="From this time on: 2026-04-07 or 2026-04-07T10:00:00Z.")
+]
+Until = Annotated[str | None, Parameter(help="Before this time.")]
 
 if TYPE_CHECKING:
     from moorage.chains.chain import Chain
@@ -29,13 +36,7 @@ if TYPE_CHECKING:
     from moorage.storage.operation.configuration import ConfigurationChange
 
 
-def plan(
-    directory: Path,
-    /,
-    *,
-    app: AppFlags = NO_FLAGS,
-    json: Annotated[bool, Parameter(negative=())] = False,
-) -> int:
+def plan(directory: Path, /, *, app: AppFlags = NO_FLAGS, json: Switch = False) -> int:
     """Show how a directory would be built and run, and why.
 
     It sees the files that `moorage deploy` would upload, and takes the same flags.
@@ -163,13 +164,7 @@ _NO_KEY = (
 )
 
 
-def backup(
-    file: Path,
-    /,
-    *,
-    with_key: Annotated[bool, Parameter(negative=())] = False,
-    options: OperatorOptions = DEFAULTS,
-) -> int:
+def backup(file: Path, /, *, with_key: Switch = False, options: OperatorOptions = DEFAULTS) -> int:
     """Save a gateway into one file: database, apps, volumes, certificates, keys.
 
     The gateway may run meanwhile; each app that writes waits a moment while its disk is copied.
@@ -216,7 +211,7 @@ def restore(
     project: str = "",
     to: Path | None = None,
     public_key: str = "",
-    json: Annotated[bool, Parameter(negative=())] = False,
+    json: Switch = False,
 ) -> int:
     """Put a backup into an empty directory: all of it, or nothing; or take one project out of it.
 
@@ -286,20 +281,11 @@ def migrate_database(*, options: OperatorOptions = DEFAULTS) -> int:
     return Exit.OK
 
 
-def stop(
-    *,
-    reason: str = "",
-    options: OperatorOptions = DEFAULTS,
-) -> int:
+def stop(*, reason: ActsReason = "", options: OperatorOptions = DEFAULTS) -> int:
     """End the apps and the proxy of a gateway that you have stopped: `moorage operator stop`.
 
     Nothing of it is left on the machine but its data, and nobody is billed; the next `serve` starts
     all of it again. It refuses while `serve` runs: `systemctl stop moorage` first.
-
-    Parameters
-    ----------
-    reason
-        Why, for `moorage operator acts`.
     """
     from moorage import logs
     from moorage.operate.stopping import run_stop
@@ -317,8 +303,8 @@ def retire(
     target: Path,
     /,
     *,
-    reason: str = "",
-    i_know: Annotated[bool, Parameter(negative=())] = False,
+    reason: ActsReason = "",
+    i_know: Switch = False,
     options: OperatorOptions = DEFAULTS,
 ) -> int:
     """End a stopped gateway for good: `moorage operator retire /var/backups/moorage-books`.
@@ -331,8 +317,6 @@ def retire(
     ----------
     target
         The directory to make, with ledger.csv and owed.csv.
-    reason
-        Why, for `moorage operator acts`.
     i_know
         Retire it although somebody is owed something: their apps and volumes are gone afterwards.
     """
@@ -420,11 +404,7 @@ def engine(
     return Exit.FAILED if any(why for _, why in found) else Exit.OK
 
 
-def bases(
-    *,
-    pin: Annotated[bool, Parameter(negative=())] = False,
-    options: OperatorOptions = DEFAULTS,
-) -> int:
+def bases(*, pin: Switch = False, options: OperatorOptions = DEFAULTS) -> int:
     """List the images that builds begin with: `moorage operator bases`.
 
     Those of projects that serve, as their next build asks for them, and the digests that the
@@ -500,10 +480,7 @@ def _move(placed: "Placed") -> str:
 
 
 def config(
-    what: Literal["show", "diff", "history"],
-    /,
-    *,
-    options: OperatorOptions = DEFAULTS,
+    what: Literal["show", "diff", "history"], /, *, options: OperatorOptions = DEFAULTS
 ) -> int:
     """Show the settings, or what changed or would change: `moorage operator config diff`.
 
@@ -533,18 +510,8 @@ def config(
     return Exit.OK
 
 
-def acts(
-    *,
-    since: str | None = None,
-    options: OperatorOptions = DEFAULTS,
-) -> int:
-    """List what operators did by commands, who it was, and why.
-
-    Parameters
-    ----------
-    since
-        From this time on: 2026-04-07 or 2026-04-07T10:00:00Z.
-    """
+def acts(*, since: Since = None, options: OperatorOptions = DEFAULTS) -> int:
+    """List what operators did by commands, who it was, and why."""
     from moorage.clock import iso_utc
     from moorage.operate.books import run_acts
 
@@ -562,7 +529,7 @@ def recipient(
     address: str = "",
     /,
     *,
-    reason: str = "",
+    reason: RecordReason = "",
     options: OperatorOptions = DEFAULTS,
 ) -> int:
     """List each former `pay_to`, or give one up: `moorage operator recipient retire 0x…`.
@@ -575,8 +542,6 @@ def recipient(
         `list` lists them with what they hold, `retire` gives one up.
     address
         The address to give up.
-    reason
-        Why, for the record.
     """
     from moorage.clock import iso_utc
     from moorage.operate.retiring import run_recipients, run_retire_recipient
@@ -605,7 +570,7 @@ def base_domain(
     domain: str = "",
     /,
     *,
-    reason: str = "",
+    reason: RecordReason = "",
     options: OperatorOptions = DEFAULTS,
 ) -> int:
     """List the domains that were ever `base_domain`, or stop serving apps below one.
@@ -616,8 +581,6 @@ def base_domain(
         `list` lists them, `retire` gives one up from the next start on.
     domain
         The domain to give up.
-    reason
-        Why, for the record.
     """
     from moorage.clock import iso_utc
     from moorage.operate.retiring import run_base_domains, run_retire_base_domain
@@ -662,7 +625,7 @@ def dev(
     port: int | None = None,
     proxy_port: int | None = None,
     operator_port: int | None = None,
-    reset: Annotated[bool, Parameter(negative=())] = False,
+    reset: Switch = False,
 ) -> int:
     """Run gateway, two local chains with funded wallets, sandbox and proxy on this machine.
 
@@ -718,7 +681,7 @@ def dev(
     return Exit.OK
 
 
-def serve(*, config: Path, beside_another: Annotated[bool, Parameter(negative=())] = False) -> int:
+def serve(*, config: Path, beside_another: Switch = False) -> int:
     """Run a gateway for real. Apps and proxy go on when it stops, for the next start.
 
     Parameters
@@ -754,9 +717,7 @@ def serve(*, config: Path, beside_another: Annotated[bool, Parameter(negative=()
     return Exit.OK
 
 
-def check(
-    *, config: Path | None = None, json: Annotated[bool, Parameter(negative=())] = False
-) -> int:
+def check(*, config: Path | None = None, json: Switch = False) -> int:
     """Say what this machine or configuration lacks, and the command that fixes it.
 
     A first gateway needs these settings: `data_dir`, `public_url`, `proxy_host`, `base_domain`,
