@@ -50,26 +50,6 @@ from moorage.wire.public import (
 from moorage.wire.usage import ProjectUsage
 
 
-class LinkCalls(Transport):
-    """What a `Client` calls to make, list and remove links."""
-
-    async def dashboard(self) -> LinkMade:
-        """Makes a link that opens this wallet's pages once, within 10 minutes."""
-        return await self.make_link(LinkBody(once=True))
-
-    async def make_link(self, link: LinkBody) -> LinkMade:
-        """Makes a link; its URL is in this answer alone."""
-        return await self._call(calls.MAKE_LINK, body=link)
-
-    async def links(self) -> LinkList:
-        """Returns this wallet's read-only links, and when each was last opened."""
-        return await self._call(calls.LINKS)
-
-    async def remove_link(self, link_id: str) -> LinkRemoved:
-        """Ends a link, and whatever it has opened."""
-        return await self._call(calls.REMOVE_LINK, link_id)
-
-
 class File(msgspec.Struct, frozen=True):
     """A file of the upload; `content` is sent as base64."""
 
@@ -176,7 +156,7 @@ _RECONNECT_SECONDS = 1.0
 _UPLOAD_NOT_FOUND = "upload_not_found"
 
 
-class Client(LinkCalls):
+class Client(Transport):
     """Calls one gateway, for one wallet if there is a signer. Use it as an async context.
 
     Calls raise the errors of `sdk.errors`. A GET is repeated a few times when its failure is
@@ -242,7 +222,7 @@ class Client(LinkCalls):
 
     async def status(self, project_id: str, deployment_id: str) -> DeploymentProgress:
         """Returns the status of a deployment of this wallet."""
-        return await self._call(calls.STATUS, project_id, deployment_id)
+        return await self.call(calls.STATUS, project_id, deployment_id)
 
     async def logs(
         self,
@@ -255,7 +235,7 @@ class Client(LinkCalls):
         after: str | None = None,
     ) -> LogBody:
         """Returns a page of a deployment's log: of its build (`build`) or its app (`runtime`)."""
-        return await self._call(
+        return await self.call(
             calls.LOGS, project_id, deployment_id, kind=kind, tail=tail, since=since, after=after
         )
 
@@ -296,74 +276,74 @@ class Client(LinkCalls):
 
     async def deployments(self, project_id: str, *, limit: int = 20) -> DeploymentList:
         """Returns up to `limit` (1–100) deployments of a project, newest first."""
-        return await self._call(calls.DEPLOYMENTS, project_id, limit=limit)
+        return await self.call(calls.DEPLOYMENTS, project_id, limit=limit)
 
     async def rollback(self, project_id: str, deployment_id: str | None = None) -> Deployed:
         """Serves a release again, by default the previous one. Follow it like a deploy."""
-        return await self._call(calls.ROLLBACK, project_id, body={"deploymentId": deployment_id})
+        return await self.call(calls.ROLLBACK, project_id, body={"deploymentId": deployment_id})
 
     async def cancel(self, project_id: str, deployment_id: str) -> Cancelled:
         """Ends a deployment under way; nothing of it runs when this returns."""
-        return await self._call(calls.CANCEL, project_id, deployment_id)
+        return await self.call(calls.CANCEL, project_id, deployment_id)
 
     async def projects(self) -> ProjectList:
         """Returns this wallet's projects."""
-        return await self._call(calls.PROJECTS)
+        return await self.call(calls.PROJECTS)
 
     async def credits(self, *, limit: int = 20) -> Credits:
         """Returns this wallet's credits, what burns them, and the last `limit` (1–100) changes."""
-        return await self._call(calls.CREDITS, limit=limit)
+        return await self.call(calls.CREDITS, limit=limit)
 
     async def events(self, *, after: int = 0, limit: int = 50) -> EventPage:
         """Returns up to `limit` (1–200) events of this wallet after a sequence, oldest first."""
-        return await self._call(calls.EVENTS, after=after, limit=limit)
+        return await self.call(calls.EVENTS, after=after, limit=limit)
 
     async def set_webhook(self, url: str) -> WebhookMade:
         """Sends this wallet's events to `url` from now on, signed with a new secret."""
-        return await self._call(calls.SET_WEBHOOK, body={"url": url})
+        return await self.call(calls.SET_WEBHOOK, body={"url": url})
 
     async def webhook(self) -> WebhookShown:
         """Returns this wallet's webhook, and the state of its deliveries."""
-        return await self._call(calls.WEBHOOK)
+        return await self.call(calls.WEBHOOK)
 
     async def remove_webhook(self) -> WebhookRemoved:
         """Stops sending events, including those that wait."""
-        return await self._call(calls.REMOVE_WEBHOOK)
+        return await self.call(calls.REMOVE_WEBHOOK)
 
     async def usage(
         self, project_id: str, *, since: str | None = None, until: str | None = None, by: str = ""
     ) -> ProjectUsage:
         """Returns what a project used between two times; `by` is "hour", or "5m" for `spans`."""
         times = {"from": since or None, "to": until or None, "by": by or None}
-        return await self._call(calls.USAGE, project_id, **times)
+        return await self.call(calls.USAGE, project_id, **times)
 
     async def domains(self, project_id: str) -> DomainList:
         """Returns a project's domains and their states."""
-        return await self._call(calls.DOMAINS, project_id)
+        return await self.call(calls.DOMAINS, project_id)
 
     async def add_domain(self, project_id: str, domain: str) -> DomainItem:
         """Claims a domain for a project; the answer says which DNS records to set."""
-        return await self._call(calls.ADD_DOMAIN, project_id, body={"domain": domain})
+        return await self.call(calls.ADD_DOMAIN, project_id, body={"domain": domain})
 
     async def verify_domain(self, project_id: str, domain: str) -> DomainItem:
         """Asks the gateway to look up a domain's record now; allowed six times a minute."""
-        return await self._call(calls.VERIFY_DOMAIN, project_id, domain)
+        return await self.call(calls.VERIFY_DOMAIN, project_id, domain)
 
     async def remove_domain(self, project_id: str, domain: str) -> DomainRemoved:
         """Removes a domain from its project."""
-        return await self._call(calls.REMOVE_DOMAIN, project_id, domain)
+        return await self.call(calls.REMOVE_DOMAIN, project_id, domain)
 
     async def project(self, project_id: str) -> ProjectShown:
         """Returns a project of this wallet with all details."""
-        return await self._call(calls.PROJECT, project_id)
+        return await self.call(calls.PROJECT, project_id)
 
     async def change(self, project_id: str, change: ChangeBody) -> ProjectChanged:
         """Changes a project's names, or how its app is run."""
-        return await self._call(calls.CHANGE, project_id, body=change)
+        return await self.call(calls.CHANGE, project_id, body=change)
 
     async def delete(self, project_id: str) -> ProjectDeleted:
         """Stops and removes a project of this wallet; its unspent credits stay."""
-        return await self._call(calls.DELETE, project_id)
+        return await self.call(calls.DELETE, project_id)
 
     async def export(self, project_id: str, *, public_key: str = "") -> ExportItem:
         """Asks for an archive of a project, with its variables sealed to a key of X25519, in hex.
@@ -371,7 +351,7 @@ class Client(LinkCalls):
         Asked again, returns the same one, until it is `ready` and for ten minutes.
         """
         body = ExportBody(public_key=public_key or UNSET)
-        return await self._call(calls.EXPORT, project_id, body=body)
+        return await self.call(calls.EXPORT, project_id, body=body)
 
     async def fetch_export(self, export: ExportItem) -> AsyncIterator[bytes]:
         """Yields the bytes of an export that is ready."""
@@ -387,15 +367,31 @@ class Client(LinkCalls):
 
     async def adopt(self, project_id: str) -> ProjectAdopted:
         """Lets a project that a payment alone has opened share the credits of this wallet."""
-        return await self._call(calls.ADOPT, project_id)
+        return await self.call(calls.ADOPT, project_id)
+
+    async def dashboard(self) -> LinkMade:
+        """Makes a link that opens this wallet's pages once, within 10 minutes."""
+        return await self.make_link(LinkBody(once=True))
+
+    async def make_link(self, link: LinkBody) -> LinkMade:
+        """Makes a link; its URL is in this answer alone."""
+        return await self.call(calls.MAKE_LINK, body=link)
+
+    async def links(self) -> LinkList:
+        """Returns this wallet's read-only links, and when each was last opened."""
+        return await self.call(calls.LINKS)
+
+    async def remove_link(self, link_id: str) -> LinkRemoved:
+        """Ends a link, and whatever it has opened."""
+        return await self.call(calls.REMOVE_LINK, link_id)
 
     async def balance(self, address: str, *, chain: str = "arbitrum") -> Balances:
         """Returns the token balances of `address` on `chain`. Public."""
-        return await self._call(calls.BALANCE, address, chain=chain)
+        return await self.call(calls.BALANCE, address, chain=chain)
 
     async def chains(self) -> ChainList:
         """Returns the chains that payments are accepted on. Public."""
-        return await self._call(calls.CHAINS)
+        return await self.call(calls.CHAINS)
 
     async def health(self) -> Health:
         """Returns `ok` when the gateway answers. Public."""

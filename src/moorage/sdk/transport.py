@@ -230,10 +230,10 @@ class Transport:
             await self._session.close()
             self._session = None
 
-    async def _call(
+    async def call(
         self, call: Call[Answer], *ids: str, body: object = None, **query: str | int | None
     ) -> Answer:
-        """Calls an operation; again if it failed before it did anything, or may be repeated."""
+        """Calls an operation of `wire.calls`; again if it did nothing, or may be repeated."""
         request = call.request(*ids, body=body, **query)
         return await self._patiently(
             lambda: self._send(
