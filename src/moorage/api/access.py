@@ -18,12 +18,7 @@ from moorage.wire.projects import ManageTokenMade, ManageTokensRevoked
 from moorage.wire.public import LinkBody, LinkItem, LinkList, LinkMade, LinkRemoved
 
 
-@dataclass(frozen=True, kw_only=True)
-class TokenRoom(Front):
-    """What the handlers of manage tokens need."""
-
-
-async def make_manage_token(room: TokenRoom, request: Request) -> Response:
+async def make_manage_token(room: Front, request: Request) -> Response:
     """`POST /agent/projects/{projectId}/tokens`: a new token for this project alone."""
     project = await owned_project(room, request)
     token = await room.manage_tokens.make(project.id)
@@ -33,7 +28,7 @@ async def make_manage_token(room: TokenRoom, request: Request) -> Response:
     )
 
 
-async def revoke_manage_tokens(room: TokenRoom, request: Request) -> Response:
+async def revoke_manage_tokens(room: Front, request: Request) -> Response:
     """`DELETE /agent/projects/{projectId}/tokens`: make all its tokens invalid."""
     project = await owned_project(room, request)
     revoked = await room.manage_tokens.revoke(project.id)

@@ -297,55 +297,55 @@ async def deployed(
 
 async def quoted(room: DeployRoom, attempt: DeployAttempt) -> Response:
     """Returns the answer to a dry run."""
-    offer = await room.admission.quote(attempt)
+    dry_run = await room.admission.quote(attempt)
     token = attempt.means.token
     allowance = await room.build_time.allowance(
         room.db,
         "" if attempt.is_veiled else attempt.wallet,
-        to_come=offer.amount if offer.payment_required else NOTHING,
+        to_come=dry_run.amount if dry_run.payment_required else NOTHING,
     )
     return json_response(
         Quoted(
-            amount_usd=usd_number(offer.amount),
-            amount_token=str(charge_to_atomic_units(offer.amount, decimals=token.decimals)),
-            current_credit_balance_usd=usd_number(offer.balance),
-            active_projects=offer.active_projects,
-            payment_required=offer.payment_required,
-            warning=sharing_warning(offer.active_projects) if offer.shares else UNSET,
+            amount_usd=usd_number(dry_run.amount),
+            amount_token=str(charge_to_atomic_units(dry_run.amount, decimals=token.decimals)),
+            current_credit_balance_usd=usd_number(dry_run.balance),
+            active_projects=dry_run.active_projects,
+            payment_required=dry_run.payment_required,
+            warning=sharing_warning(dry_run.active_projects) if dry_run.shares else UNSET,
             pay_to=room.pay_to,
             payment_chain=attempt.means.chain.name,
             token=token.name,
             decimals=token.decimals,
             build_allowance=allowance_body(allowance),
-            message=_cost(offer),
-            buys=purchase_body(offer.buys),
-            understood=_understood(attempt, offer),
-            warnings=list(offer.warnings) or UNSET,
+            message=_cost(dry_run),
+            buys=purchase_body(dry_run.buys),
+            understood=_understood(attempt, dry_run),
+            warnings=list(dry_run.warnings) or UNSET,
             plan=attempt.plan,
         )
     )
 
 
-def _cost(offer: DryRun) -> str:
+def _cost(dry_run: DryRun) -> str:
     """Returns what the deploy costs, in a sentence."""
-    if offer.payment_required:
-        why = credits_fall_short(offer.balance, price=offer.amount) if offer.is_price else ""
-        return f"To deploy, pay {usd_text(offer.amount)}. {why}".rstrip()
-    if offer.redeploys:
+    if dry_run.payment_required:
+        why = credits_fall_short(dry_run.balance, price=dry_run.amount) if dry_run.is_price else ""
+        return f"To deploy, pay {usd_text(dry_run.amount)}. {why}".rstrip()
+    if dry_run.redeploys:
         return "Nothing is to be paid: a redeploy is free while there are credits."
     return (
-        f"Nothing is to be paid: your credits, {usd_text(offer.balance)}, cover the price of "
-        f"{usd_text(offer.amount)}. They burn while the app runs."
+        f"Nothing is to be paid: your credits, {usd_text(dry_run.balance)}, cover the price of "
+        f"{usd_text(dry_run.amount)}. They burn while the app runs."
     )
 
 
-def _understood(attempt: DeployAttempt, offer: DryRun) -> Understood:
+def _understood(attempt: DeployAttempt, dry_run: DryRun) -> Understood:
     plan = attempt.plan
     return Understood(
-        run_env_names=sorted(offer.variables.run),
-        build_var_names=sorted(offer.variables.build),
-        volume=offer.volume,
-        health_path=offer.health_path,
+        run_env_names=sorted(dry_run.variables.run),
+        build_var_names=sorted(dry_run.variables.build),
+        volume=dry_run.volume,
+        health_path=dry_run.health_path,
         port=plan.port,
         months=attempt.request.months,
         directory=plan.directory,

@@ -6,7 +6,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from moorage.api.access import LinkRoom, TokenRoom
+from moorage.api.access import LinkRoom
 from moorage.api.connections.server import Arrivals
 from moorage.api.deploy import DeployRoom, UploadRoom, Uploads
 from moorage.api.deployments import DeploymentRoom, StatusRoom
@@ -206,7 +206,6 @@ class ApiServices:
                 facts=self._facts,
                 parsers=services.parsers,
             ),
-            TokenRoom(**front),
             LinkRoom(**front, links=Links(db=self._core.db, clock=self._core.clock)),
             DomainRoom(**front, domains=deploy.domains, hosts=services.hosts),
             UploadRoom(**front, stored=self._uploads.stored),

@@ -18,7 +18,7 @@ from moorage.payments.protocols.evidence import (
     default_means,
     offered_payment,
 )
-from moorage.payments.protocols.x402_v1 import demand_members, payment_response_header
+from moorage.payments.protocols.x402 import demand_members_v1, payment_response_header_v1
 from support.gateway.fakes import PAY_TO, authorizes
 
 ARBITRUM, BASE = KNOWN_CHAINS["arbitrum"], KNOWN_CHAINS["base"]
@@ -43,7 +43,7 @@ PAYMENT: dict[str, Any] = {
 
 
 def members(*options: PaymentOption) -> Any:
-    made = demand_members(
+    made = demand_members_v1(
         options,
         resource_url="https://api.example.com/deploy",
         purpose="Deploy my-app, 1 month",
@@ -118,7 +118,7 @@ def test_it_is_one_of_several_ways_to_pay(other: str) -> None:
 
 
 def test_receipt_names_the_network_as_the_demand_does() -> None:
-    header = payment_response_header(tx_hash="0x12", chain_id=8453, payer=WISH.payer)
+    header = payment_response_header_v1(tx_hash="0x12", chain_id=8453, payer=WISH.payer)
     assert json.loads(base64.b64decode(header)) == {
         "success": True,
         "transaction": "0x12",

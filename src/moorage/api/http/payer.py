@@ -246,7 +246,7 @@ async def authenticate_payer(room: PaidFront, request: Request) -> Payer:
 
 
 async def _verified(room: PaidFront, request: Request) -> Verified:
-    """Returns what `verify` does; an unsigned request without a payment is shown the open door."""
+    """Returns what `verify` does; an unsigned request without a payment learns how to pay alone."""
     try:
         return await verify(room, request)
     except AuthMissing as missing:

@@ -11,7 +11,7 @@ from moorage.chains.chain import Chain
 from moorage.errors import AuthorizationRefused, InvalidField, MoorageError, PaymentMalformed
 from moorage.misplaced_hash import MisplacedHash, misplaced_hash
 from moorage.payments.price.quotes import NOTHING_KNOWN, Holdings
-from moorage.payments.protocols import mpp, x402, x402_v1
+from moorage.payments.protocols import mpp, x402
 from moorage.payments.protocols.demand import Demand, PaymentRequired, Preference
 from moorage.payments.protocols.evidence import (
     TX_HEADER,
@@ -186,7 +186,7 @@ def receipt_headers(receipt: PaymentReceipt) -> Iterator[Header]:
     if receipt.way is PaymentWay.X402_V1:
         yield (
             "X-PAYMENT-RESPONSE",
-            x402_v1.payment_response_header(
+            x402.payment_response_header_v1(
                 tx_hash=receipt.tx_hash, chain_id=receipt.chain_id, payer=receipt.payer
             ),
         )

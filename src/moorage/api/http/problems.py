@@ -217,7 +217,7 @@ Header = tuple[str, str]
 _UNCACHED: Header = ("Cache-Control", "no-store")
 _RETRY_SECONDS = 5
 _SIGN = "Sign the request as `recipe` says, and send it again."
-_OPEN_DOOR = (
+_PAY_WITHOUT_ACCOUNT = (
     "Or send it to POST {path} without wallet headers: any client of x402 or MPP can pay its 402, "
     "and the signer of the payment is the wallet."
 )
@@ -347,7 +347,7 @@ def _extra(error: errors.MoorageError, problem: Problem) -> dict[str, Any]:
     if isinstance(error, errors.AuthError):
         details |= {"recipe": RECIPE} | ({"field": error.header} if error.header else {})
         if isinstance(error, errors.AuthMissing) and error.open_path:
-            details["next_actions"] = [_SIGN, _OPEN_DOOR.format(path=error.open_path)]
+            details["next_actions"] = [_SIGN, _PAY_WITHOUT_ACCOUNT.format(path=error.open_path)]
     if isinstance(error, errors.PaymentError) and problem.status == PAYMENT_REQUIRED:
         details.update(_problem_members(error, error.message))
     return details

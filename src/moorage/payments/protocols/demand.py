@@ -15,7 +15,7 @@ from moorage.errors import AuthorizationRefused, MoorageError, PaymentError, Pay
 from moorage.ledger.burn import HOUR_MS, MONTH_MS
 from moorage.money import MicroUsd, charge_to_atomic_units, usd_number, usd_text
 from moorage.payments.price.quotes import NOTHING_KNOWN, Held, PaymentOption, Size
-from moorage.payments.protocols import mpp, x402, x402_v1
+from moorage.payments.protocols import mpp, x402
 from moorage.payments.protocols.evidence import PaymentMeans
 from moorage.payments.protocols.mpp import CredentialType
 from moorage.signing import host_of
@@ -486,7 +486,7 @@ class Challenges:
         window_seconds = self._window_seconds(demand)
         if window_seconds > 0:
             settled, _ = self._options(demand)
-            body |= x402_v1.demand_members(
+            body |= x402.demand_members_v1(
                 settled,
                 resource_url=resource_url,
                 purpose=demand.purpose,

@@ -14,7 +14,7 @@ from moorage.chains.eip3009 import TransferAuthorization
 from moorage.chains.erc20 import normalise_tx_hash
 from moorage.errors import InvalidField, PaymentMalformed
 from moorage.money import MicroUsd, credit_from_atomic_units
-from moorage.payments.protocols import mpp, x402, x402_v1
+from moorage.payments.protocols import mpp, x402
 from moorage.payments.protocols.authorization import decode_base64url
 
 DEFAULT_CHAIN = "arbitrum"
@@ -272,8 +272,8 @@ def _authorization(header: str, chains: Mapping[str, Chain]) -> Evidence:
 
 
 def _of_first_version(header: str, chains: Mapping[str, Chain]) -> Evidence:
-    signed = x402_v1.parse_payment(header, chains)
-    means = _means(signed.chain_id, signed.token_address, chains, field=x402_v1.HEADER)
+    signed = x402.parse_payment_v1(header, chains)
+    means = _means(signed.chain_id, signed.token_address, chains, field=x402.HEADER_V1)
     return AuthorizationEvidence(means, signed, by_v1=True)
 
 

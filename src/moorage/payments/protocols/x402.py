@@ -1,15 +1,21 @@
-"""The three headers of x402 version 2, scheme `exact`, with EIP-3009.
+"""The three headers of x402 version 2, scheme `exact`, with EIP-3009; and version 1.
 
-Sources: x402 specification v2 §5, its HTTP transport, and its scheme `exact` on EVM.
+Many clients still speak version 1, for USDC on Base: its demand is in the body of a 402, its
+payment in X-PAYMENT, its receipt in X-PAYMENT-RESPONSE. A network has a name there; Arbitrum has
+none.
+
+Sources: x402 specification v2 §5, its HTTP transport, and its scheme `exact` on EVM; v1.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 
 from moorage.address import checksum_address
+from moorage.chains.chain import Chain
 from moorage.chains.eip3009 import Eip712Domain, TransferAuthorization
 from moorage.errors import (
     AuthorizationRefused,
@@ -219,3 +225,76 @@ def _requirements(
         },
     }
     return msgspec.Raw(msgspec.json.encode(requirements))
+
+
+HEADER_V1 = "X-PAYMENT"
+_VERSION_1 = 1
+_TOKEN_V1 = "usdc"  # noqa: S105  (a coin, not a secret)
+_NETWORKS_V1 = {8453: "base"}
+
+
+class _PaymentPayloadV1(msgspec.Struct):
+    x402_version: int = msgspec.field(name="x402Version")
+    scheme: str
+    network: str
+    payload: _Payload
+
+
+def demand_members_v1(
+    options: Iterable[PaymentOption],
+    *,
+    resource_url: str,
+    purpose: str,
+    pay_to: str,
+    window_seconds: int,
+) -> dict[str, Any]:
+    """Returns what a 402's body says to clients of version 1; nothing if they can't pay.
+
+    `options` are those to pay by authorization; `window_seconds` is as in version 2.
+    """
+    accepts = [
+        {
+            "scheme": _SCHEME,
+            "network": _NETWORKS_V1[option.chain.chain_id],
+            "maxAmountRequired": str(option.amount),
+            "resource": resource_url,
+            "description": purpose,
+            "mimeType": "application/json",
+            "payTo": checksum_address(pay_to),
+            "maxTimeoutSeconds": window_seconds,
+            "asset": checksum_address(option.token.address),
+            "extra": option.token.authorization,
+        }
+        for option in options
+        if option.chain.chain_id in _NETWORKS_V1 and option.token.name == _TOKEN_V1
+    ]
+    return {"x402Version": _VERSION_1, "accepts": accepts} if accepts else {}
+
+
+def parse_payment_v1(header: str, chains: Mapping[str, Chain]) -> TransferAuthorization:
+    """Parses the authorization in a value of X-PAYMENT. Raises PaymentMalformed."""
+    written = decode_base64(header, _PaymentPayloadV1, field=HEADER_V1)
+    if written.x402_version != _VERSION_1 or written.scheme != _SCHEME:
+        raise PaymentMalformed(HEADER_V1, "must be of x402 version 1; 2 pays by PAYMENT-SIGNATURE")
+    for chain in chains.values():
+        token = chain.token(_TOKEN_V1)
+        if _NETWORKS_V1.get(chain.chain_id) == written.network and token is not None:
+            return read_authorization(
+                written.payload.authorization,
+                signature=written.payload.signature,
+                chain_id=chain.chain_id,
+                token_address=token.key,
+                field=HEADER_V1,
+            )
+    raise PaymentMalformed(HEADER_V1, "pays on a network that is not taken here by version 1")
+
+
+def payment_response_header_v1(*, tx_hash: str, chain_id: int, payer: str) -> str:
+    """Returns the value of X-PAYMENT-RESPONSE for a settled authorization."""
+    response = {
+        "success": True,
+        "transaction": tx_hash,
+        "network": _NETWORKS_V1[chain_id],
+        "payer": payer,
+    }
+    return encode_base64(msgspec.json.encode(response))

@@ -73,7 +73,7 @@ def code(answer: Answer) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("path", ["/deploy", "/credits"])
-async def test_unsigned_request_is_shown_the_open_door(wallet: Wallet, path: str) -> None:
+async def test_unsigned_request_learns_how_to_pay_alone(wallet: Wallet, path: str) -> None:
     refused = await post(wallet.gateway, f"/agent{path}")
     assert code(refused) == (401, "auth_missing")
     sign, instead = refused.body["next_actions"]
