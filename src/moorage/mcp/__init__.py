@@ -1,4 +1,4 @@
-"""Moorage for agents that speak the Model Context Protocol: nineteen tools, on two servers.
+"""Moorage for agents that speak the Model Context Protocol: tools, on two servers.
 
 `tools` says what the tools are; `server` lists them and reads calls, for both. `local` is a client:
 it runs beside the agent, holds the key and deploys directories. `remote` is part of the gateway, at

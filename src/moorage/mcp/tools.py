@@ -1,4 +1,4 @@
-"""The nineteen tools, as both servers list them; they differ in what `deploy` and `quote` take.
+"""The tools, as both servers list them; they differ in what `deploy` and `quote` take.
 
 What a tool takes is a struct, which is its input schema too. Descriptions are for a model that
 reads all of them at once: short, and only what a name leaves open.

@@ -1,4 +1,4 @@
-"""The tools as they are listed: nineteen, small, and speaking of nothing that is not there."""
+"""The tools as they are listed: small, and speaking of nothing that is not there."""
 
 import json
 import re
@@ -46,7 +46,7 @@ a_list = pytest.mark.parametrize("tools", LISTS.values(), ids=LISTS)
 
 
 @a_list
-def test_nineteen_tools_have_their_names_in_a_stable_order(tools: tuple[Tool, ...]) -> None:
+def test_tools_have_their_names_in_a_stable_order(tools: tuple[Tool, ...]) -> None:
     assert tuple(tool.name for tool in tools) == NAMES
 
 
