@@ -542,6 +542,8 @@ def _calls(versions: Sequence[RelayTransaction]) -> list[Call]:
 
 log = structlog.get_logger()
 
+_OTHERS = "Others are being sent back at the same time: try again."
+
 _VALID_SECONDS = 3_600
 """How long an authorization can be used: a refund can't be undone before that."""
 _GIVEN_BACK = (PaymentStatus.CREDITED, PaymentStatus.HELD)
@@ -609,10 +611,16 @@ class Refunds:
         await self._metering.time.resume(self._db)
         valid_before = await self._valid_before()
         unused = before.unused or (None,)
-        calldata = self._calldata(payment, token, amount, unused[0], valid_before)
-        prepared, _ = await self._relayer.prepare(payment.token_address, calldata)
-        if prepared.refusal is not None:
-            raise RefundRefused(f"The transfer would fail: {prepared.refusal}.")
+        for name in unused:
+            calldata = self._calldata(payment, token, amount, name, valid_before)
+            prepared, _ = await self._relayer.prepare(payment.token_address, calldata)
+            if prepared.refusal is None:
+                break
+            taken = await taken_nonces(self._db, await self._earlier(self._db, payment))
+            if name not in taken:  # not because another part was sent meanwhile
+                raise RefundRefused(f"The transfer would fail: {prepared.refusal}.")
+        else:
+            raise RefundRefused(_OTHERS)
         async with self._db.transaction(durable=True) as tx:
             refund = await self._intend(tx, payment, token, amount=amount, reason=reason)
             await note(tx)
@@ -684,7 +692,7 @@ class Refunds:
         if token.authorization is None:
             return transfer_calldata(payment.payer, amount)
         if nonce is None:
-            raise RefundRefused("Others are being sent back at the same time: try again.")
+            raise RefundRefused(_OTHERS)
         unsigned = TransferAuthorization(
             chain_id=payment.chain_id,
             token_address=payment.token_address,
