@@ -23,7 +23,7 @@ class BooksCommand(NamedTuple):
 
     def of(self, *words: str) -> tuple[str, ...]:
         """Returns the argv of one of its commands."""
-        return (self.program, *words, *self.where)
+        return (self.program, "operator", *words, *self.where)
 
 
 class Output(NamedTuple):

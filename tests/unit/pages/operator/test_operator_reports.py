@@ -145,9 +145,9 @@ async def test_report_is_what_the_command_prints(
     assert f"/operator/reports/table?{query}".replace("&", "&amp;") in page
     table = await pages.shown(f"/operator/reports/table?{query}")
     assert "Asked for" in table
-    assert "report revenue --since 2026-01-01 --by day --csv" in table
+    assert "operator report revenue --since 2026-01-01 --by day --csv" in table
     answer = await pages.get(f"/operator/reports.csv?what=invoice&wallet={ALICE}")
-    assert answer.text == f"chain,asked_for\nbase,report invoice --wallet {ALICE} --csv\n"
+    assert answer.text == f"chain,asked_for\nbase,operator report invoice --wallet {ALICE} --csv\n"
     assert answer.headers["content-disposition"] == 'attachment; filename="invoice.csv"'
 
 
