@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from moorage.address import checksum_address
 from moorage.api.connections.server import ARRIVAL, Arrival
-from moorage.api.http.caller import Caller, Front, authenticate, bearer_token
+from moorage.api.http.caller import Caller, authenticate, bearer_token
 from moorage.api.http.idempotency import Idempotency
 from moorage.api.http.payer import (
     OpenPayer,
@@ -67,35 +67,6 @@ from moorage.wire.deploy import Deployed, DigestUpload, Quoted, Understood, Uplo
 
 
 @dataclass(frozen=True, kw_only=True)
-class UploadRoom(Front):
-    """What the handler of uploads needs."""
-
-    stored: SharedUploads
-
-
-async def store_upload(room: UploadRoom, request: Request) -> Response:
-    """`PUT /agent/uploads/{sha256}`: store an upload for an hour, by the SHA-256 of this body."""
-    caller = await authenticate(room, request)
-    arrival: Arrival = request.scope[ARRIVAL]
-    stored = await room.stored.put(
-        request.stream(),
-        wallet=caller.uploads_owner,
-        sha256=read_sha256("sha256", request.path_params["sha256"]),
-        content_length=content_length(request),
-        uploader=arrival.identify(),
-        arriving=arrival,
-    )
-    return json_response(
-        UploadStored(
-            sha256=stored.sha256,
-            bytes=stored.size,
-            expires_at=stored.expires_at_ms // 1000,
-            upload=DigestUpload(sha256=stored.sha256),
-        )
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
 class Uploads:
     """What reads the files of a deploy, and their limits."""
 
@@ -122,6 +93,28 @@ class DeployRoom(PaidFront):
     written: Written
     refuse_secrets: bool
     uploads: Uploads
+
+
+async def store_upload(room: DeployRoom, request: Request) -> Response:
+    """`PUT /agent/uploads/{sha256}`: store an upload for an hour, by the SHA-256 of this body."""
+    caller = await authenticate(room, request)
+    arrival: Arrival = request.scope[ARRIVAL]
+    stored = await room.uploads.stored.put(
+        request.stream(),
+        wallet=caller.uploads_owner,
+        sha256=read_sha256("sha256", request.path_params["sha256"]),
+        content_length=content_length(request),
+        uploader=arrival.identify(),
+        arriving=arrival,
+    )
+    return json_response(
+        UploadStored(
+            sha256=stored.sha256,
+            bytes=stored.size,
+            expires_at=stored.expires_at_ms // 1000,
+            upload=DigestUpload(sha256=stored.sha256),
+        )
+    )
 
 
 async def deploy(room: DeployRoom, request: Request) -> Response:

@@ -8,7 +8,7 @@ from typing import Any
 
 from moorage.api.access import LinkRoom
 from moorage.api.connections.server import Arrivals
-from moorage.api.deploy import DeployRoom, UploadRoom, Uploads
+from moorage.api.deploy import DeployRoom, Uploads
 from moorage.api.deployments import DeploymentRoom, StatusRoom
 from moorage.api.discovery.documents import Documents, StandingBoard
 from moorage.api.discovery.guide import Facts
@@ -208,7 +208,6 @@ class ApiServices:
             ),
             LinkRoom(**front, links=Links(db=self._core.db, clock=self._core.clock)),
             DomainRoom(**front, domains=deploy.domains, hosts=services.hosts),
-            UploadRoom(**front, stored=self._uploads.stored),
             ExportRoom(**front, core=self._core, files=deploy.export_files),
         )
 

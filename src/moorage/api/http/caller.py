@@ -135,9 +135,6 @@ CALLER = "moorage.caller"
 PAID = "moorage.paid"
 """The scope's key that marks requests to operations which take payments."""
 
-OPEN = "moorage.open"
-"""The scope's key that marks requests for which a payment alone speaks, if anything does."""
-
 _BODY_DIGEST = "moorage.body_digest"
 """The scope's key for the SHA-256 of the body, where the signature covers it."""
 

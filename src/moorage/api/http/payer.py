@@ -17,7 +17,6 @@ from starlette.responses import Response
 from moorage.address import parse_address
 from moorage.api.http.caller import (
     CALLER,
-    OPEN,
     Caller,
     Front,
     address_key,
@@ -61,6 +60,9 @@ from moorage.wire.problems import PaymentState
 
 _FIRST_OF_THE_5XX = 500
 
+_OPEN = "moorage.open"
+"""The scope's key that marks requests for which a payment alone speaks, if anything does."""
+
 
 async def accounted(
     outcomes: Outcomes, chains: Mapping[str, Chain], request: Request, error: MoorageError
@@ -87,7 +89,7 @@ async def accounted(
     if isinstance(told, PaymentPending) and outcome.state is PaymentState.UNUSED:
         # It is to be sent again as it is: whoever signs another pays twice when both come.
         outcome = msgspec.structs.replace(outcome, state=PaymentState.PENDING)
-    told.payment = msgspec.structs.replace(outcome, openly=OPEN in request.scope)
+    told.payment = msgspec.structs.replace(outcome, openly=_OPEN in request.scope)
     return told
 
 
@@ -276,7 +278,7 @@ async def identify_payer(room: PaidFront, request: Request) -> OpenPayer:
     nobody. Raises AuthMissing for a transaction's hash, which everybody can read; RateLimited; what
     `read_payment` and `is_signed` raise.
     """
-    request.scope[OPEN] = True
+    request.scope[_OPEN] = True
     means, evidence, unreadable = read_payment(request, room.chains)
     address = address_key(room, request)
     nobody = Caller("", address, is_open=True)
@@ -301,7 +303,7 @@ async def identify_nobody(room: PaidFront, request: Request) -> OpenPayer:
 
     Nothing is looked up by it, not even whether it was seen before. Raises as `identify_payer`.
     """
-    request.scope[OPEN] = True
+    request.scope[_OPEN] = True
     means, evidence, _ = read_payment(request, room.chains)
     await limit_address(room, request)
     if isinstance(evidence, TransactionEvidence):
