@@ -1,4 +1,4 @@
-"""A directory as an upload, without what ignore files name."""
+"""A directory as an upload, without what ignore files name; and the deploy of what was read."""
 
 import io
 import os
@@ -7,10 +7,23 @@ from pathlib import Path
 
 import pytest
 
+from moorage.archive.project import Manifest
+from moorage.records.project import ProjectStatus
 from moorage.sdk import archive
-from moorage.sdk.archive import DEFAULTS, collect, is_ignored, list_files, read_rules
-from moorage.sdk.client import Files, Zip
+from moorage.sdk.archive import (
+    DEFAULTS,
+    Collected,
+    OpenExport,
+    collect,
+    is_ignored,
+    list_files,
+    read_rules,
+)
+from moorage.sdk.client import Client, Files, Settings, Zip
 from moorage.sdk.errors import DirectoryInvalid
+from moorage.sdk.payer import deploy_request
+from moorage.wire.deploy import ExportUpload
+from moorage.wire.projects import ProjectItem, ProjectList
 
 
 def left(path: str, *lines: str, base: str = "", directory: bool = False) -> bool:
@@ -261,3 +274,80 @@ def test_listing_is_bounded_like_an_upload(tmp_path: Path, monkeypatch: pytest.M
         list_files(tmp_path)
     with pytest.raises(DirectoryInvalid, match="not a directory"):
         list_files(tmp_path / "a")
+
+
+class OneProject(Client):
+    """A gateway with one project, `shop`, whose title is `Corner shop`; it stores exports."""
+
+    def __init__(self) -> None:
+        super().__init__("http://gateway.invalid")
+        self.contents: list[bytes] = []
+
+    async def projects(self) -> ProjectList:
+        """Lists it."""
+        shop = ProjectItem(
+            id="p",
+            name="shop",
+            display_name="Corner shop",
+            description="",
+            status=ProjectStatus.ACTIVE,
+            url=None,
+            created_at="",
+        )
+        return ProjectList(wallet="0xa", count=1, projects=[shop])
+
+    async def store_export(self, content: bytes) -> ExportUpload:
+        """Notes what is stored."""
+        self.contents.append(content)
+        return ExportUpload(sha256="ab" * 32)
+
+
+EXPORT = OpenExport(
+    content=b"tar",
+    sha256="ab" * 32,
+    manifest=Manifest(project="old", wallet="0xa", made_at="", display_name="Old title"),
+    run={"MODE": "slow", "TOKEN": "t"},
+    build={},
+)
+
+
+@pytest.mark.parametrize(
+    ("found", "name", "given", "title"),
+    [
+        (EXPORT, "new", None, "Old title"),
+        (EXPORT, "shop", None, "Corner shop"),
+        (EXPORT, "shop", "Mine", "Mine"),
+        (Collected(Files(()), 0, 0, ()), "new", None, "new"),
+        (Collected(Files(()), 0, 0, ()), "shop", None, "Corner shop"),
+    ],
+)
+async def test_a_project_keeps_its_title_and_a_new_one_gets_the_exports(
+    found: Collected | OpenExport, name: str, given: str | None, title: str
+) -> None:
+    request = await deploy_request(
+        OneProject(),
+        found,
+        name=name,
+        display_name=given,
+        description=None,
+        months=1,
+        settings=Settings(),
+    )
+    assert request.display_name == title
+
+
+async def test_an_export_is_stored_and_named_and_its_variables_yield_to_those_given() -> None:
+    client = OneProject()
+    request = await deploy_request(
+        client,
+        EXPORT,
+        name="new",
+        display_name=None,
+        description=None,
+        months=1,
+        settings=Settings(run_envs={"MODE": "fast"}),
+    )
+    assert client.contents == [b"tar"]
+    assert request.upload == ExportUpload(sha256="ab" * 32)
+    assert request.settings.run_envs == {"MODE": "fast", "TOKEN": "t"}
+    assert request.settings.build_vars is None
