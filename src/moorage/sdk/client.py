@@ -17,9 +17,9 @@ from moorage.sdk.errors import (
     RequestRefused,
 )
 from moorage.sdk.payment import HEADER as AUTHORIZATION
-from moorage.sdk.transport import Answer, Transport, path_of, read_answer, read_events
+from moorage.sdk.transport import Answer, Transport, read_answer, read_events
 from moorage.wire import calls
-from moorage.wire.calls import Call
+from moorage.wire.calls import Call, api_request
 from moorage.wire.credits import Credits, ToppedUp, TopUpBody
 from moorage.wire.deploy import Deployed, DigestUpload, ExportUpload, UploadStored
 from moorage.wire.deployments import Cancelled, DeploymentList, DeploymentProgress
@@ -355,7 +355,7 @@ class Client(Transport):
 
     async def fetch_export(self, export: ExportItem) -> AsyncIterator[bytes]:
         """Yields the bytes of an export that is ready."""
-        path = path_of("agent", "projects", export.project_id, "exports", export.id)
+        path = api_request("GET", "projects", export.project_id, "exports", export.id).path
         async for chunk in self._stream(path, {}):
             yield chunk
 
@@ -395,7 +395,9 @@ class Client(Transport):
 
     async def health(self) -> Health:
         """Returns `ok` when the gateway answers. Public."""
-        return await self._get(path_of("health"), Health, signed=False)
+        return await self._patiently(
+            lambda: self._send("GET", "/health", Health, signed=False), even_if_lost=True
+        )
 
     async def follow(
         self,

@@ -29,7 +29,7 @@ from typing import (
     get_args,
     get_origin,
 )
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -242,11 +242,6 @@ class Transport:
             even_if_lost=call.repeatable,
         )
 
-    async def _get(self, path: str, shape: type[Answer], *, signed: bool = True) -> Answer:
-        return await self._patiently(
-            lambda: self._send("GET", path, shape, signed=signed), even_if_lost=True
-        )
-
     async def _patiently(
         self, attempt: Callable[[], Awaitable[_Given]], *, even_if_lost: bool
     ) -> _Given:
@@ -423,11 +418,6 @@ async def _read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:
         if len(content) > limit:
             raise AnswerUnreadable(f"an answer of more than {limit} bytes is not the contract's")
     return bytes(content)
-
-
-def path_of(*segments: str) -> str:
-    """Returns a path of segments, quoted: they may hold anything."""
-    return "/" + "/".join(quote(segment, safe="") for segment in segments)
 
 
 def normalise_gateway_url(text: str) -> str:
