@@ -37,8 +37,7 @@ from moorage.api.money import TopUpRoom, allowance_body, amount_of, top_up, topp
 from moorage.api.projects import require_volumes
 from moorage.deploy.addresses.addresses import Hosts, is_reserved
 from moorage.deploy.entrance.admission import Admission
-from moorage.deploy.entrance.attempt import Admitted, DeployAttempt, DryRun
-from moorage.deploy.entrance.warnings import refuse_credentials
+from moorage.deploy.entrance.attempt import Admitted, DeployAttempt, DryRun, refuse_credentials
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.exports import ExportFiles
 from moorage.deploy.shared_uploads import SharedUploads

@@ -21,7 +21,7 @@ from moorage.api.http.request import (
 from moorage.api.http.request_context import HAS_PAID
 from moorage.clock import iso_utc
 from moorage.deploy.addresses.addresses import Hosts
-from moorage.deploy.entrance.warnings import warnings, written_warnings
+from moorage.deploy.entrance.attempt import warnings, written_warnings
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.restarts import CrashLoop, crash_loop
 from moorage.deploy.keeping.space import NO_SPACE

@@ -26,6 +26,7 @@ from moorage.api.money import runs_out
 from moorage.clock import iso_utc
 from moorage.deploy.addresses.addresses import Hosts
 from moorage.deploy.addresses.domains import Domains
+from moorage.deploy.entrance.attempt import written_warnings
 from moorage.deploy.entrance.change import change_request
 from moorage.deploy.entrance.configuration import (
     Changed,
@@ -33,7 +34,6 @@ from moorage.deploy.entrance.configuration import (
     Effect,
     ProjectConfiguration,
 )
-from moorage.deploy.entrance.warnings import written_warnings
 from moorage.deploy.entrance.written import Written
 from moorage.deploy.keeping.deletion import DAY_MS, Deletion
 from moorage.deploy.keeping.suspension import Paused, Pausing

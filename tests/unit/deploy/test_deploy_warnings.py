@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from gate import Gate, attempt
 
-from moorage.deploy.entrance.warnings import refuse_credentials, warnings, written_warnings
+from moorage.deploy.entrance.attempt import refuse_credentials, warnings, written_warnings
 from moorage.deploy.entrance.written import (
     Successor,
     Volume,

@@ -13,13 +13,13 @@ from moorage.deploy.entrance.attempt import (
     DeployAttempt,
     DryRun,
     Situation,
+    of_attempt,
     read_situation,
 )
 from moorage.deploy.entrance.capacity import Capacity, HouseRules
 from moorage.deploy.entrance.configuration import configured, refuse_blocked
 from moorage.deploy.entrance.price import Pricing, Shortfall, after_payment, missing
 from moorage.deploy.entrance.price import demand as demand_of
-from moorage.deploy.entrance.warnings import of_attempt
 from moorage.deploy.entrance.written import begins_empty
 from moorage.deploy.sources import Sources
 from moorage.errors import (

@@ -2,8 +2,7 @@
 
 import msgspec
 
-from moorage.deploy.entrance.attempt import DeployAttempt, DryRun, Situation
-from moorage.deploy.entrance.warnings import of_attempt, of_request
+from moorage.deploy.entrance.attempt import DeployAttempt, DryRun, Situation, of_attempt, of_request
 from moorage.errors import (
     DatabaseUnavailable,
     MoorageError,
