@@ -12,7 +12,6 @@ from standardwebhooks import Webhook as StandardWebhook
 
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.clock import SystemClock
-from moorage.events import outbox
 from moorage.events.delivery import (
     DeliveryWorker,
     Destinations,
@@ -273,7 +272,7 @@ class PostOffice:
     async def tell(self, wallet: str = ALICE, *, times: int = 1) -> None:
         async with self.db.transaction(durable=False) as tx:
             for _ in range(times):
-                await outbox.record(
+                await events.record(
                     tx,
                     wallet=wallet,
                     kind=EventKind.CREDITS_LOW,

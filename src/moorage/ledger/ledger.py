@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from moorage.errors import WriteConflict
-from moorage.events import outbox
 from moorage.ledger.transfer import Transfer
 from moorage.money import AtomicUnits, MicroUsd, credit_from_atomic_units, usd_number
 from moorage.records.event import EventData, EventKind
 from moorage.records.payments import Finality, Payment, PaymentStatus, RefundStatus
+from moorage.storage import events
 from moorage.storage.database import Source, Transaction
 from moorage.storage.money import accounts, grants, payments, refunds
 from moorage.storage.money.grants import Grant
@@ -424,7 +424,7 @@ async def grant(tx: Transaction, given: Grant, *, now_ms: int) -> None:
     )
     await _change_balance(tx, given.wallet, given.amount_micro_usd)
     data: EventData = {"amount_usd": usd_number(given.amount_micro_usd), "reason": given.reason}
-    await outbox.record(
+    await events.record(
         tx, wallet=given.wallet, kind=EventKind.CREDITS_GRANTED, data=data, now_ms=now_ms
     )
 
@@ -447,7 +447,7 @@ async def undo_grant(tx: Transaction, given: Grant, *, now_ms: int) -> bool:
         now_ms=now_ms,
     )
     data: EventData = {"amount_usd": usd_number(amount), "reason": given.reason}
-    await outbox.record(
+    await events.record(
         tx, wallet=given.wallet, kind=EventKind.CREDITS_TAKEN_BACK, data=data, now_ms=now_ms
     )
     return True
@@ -541,7 +541,7 @@ async def _tell(tx: Transaction, payment: Payment, kind: EventKind, *, now_ms: i
     }
     if payment.purse is not None:
         data = {**data, "project_id": payment.purse}
-    await outbox.record(tx, wallet=payment.payer, kind=kind, data=data, now_ms=now_ms)
+    await events.record(tx, wallet=payment.payer, kind=kind, data=data, now_ms=now_ms)
 
 
 def _account(payment: Payment, holder: str) -> str:

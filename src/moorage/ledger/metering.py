@@ -12,7 +12,6 @@ import structlog
 
 from moorage.clock import Clock, iso_utc
 from moorage.errors import CommitUnknown, WriteConflict
-from moorage.events import outbox
 from moorage.ledger import ledger
 from moorage.ledger.burn import (
     HOUR_MS,
@@ -29,6 +28,7 @@ from moorage.metrics import record_unbooked
 from moorage.money import MicroUsd, usd_number
 from moorage.records.event import EventData, EventKind
 from moorage.records.project import Project, ProjectStatus
+from moorage.storage import events
 from moorage.storage.apps import projects
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts, billing
@@ -192,7 +192,7 @@ class Metering:
         await self.suspend_unpaid(tx, project.wallet)
         await self.time.note(tx)
         data: EventData = {"project_id": project.id, "moved_usd": usd_number(moved)}
-        await outbox.record(
+        await events.record(
             tx, wallet=project.wallet, kind=EventKind.PROJECT_ADOPTED, data=data, now_ms=now_ms
         )
         return moved
@@ -372,7 +372,7 @@ class Metering:
         """Gives a project its new price, and tells its wallet."""
         if not await price_changes.apply(tx, change, at_ms=at_ms):
             raise WriteConflict
-        await outbox.record(
+        await events.record(
             tx,
             wallet=change.wallet,
             kind=EventKind.PRICE_CHANGED,
@@ -428,7 +428,7 @@ class Metering:
         if not await billing.close(tx, interval.id, at_ms=now_ms):
             return  # its billing ended since the interval was read
         await projects.suspend(tx, interval.project_id, at_ms=now_ms)
-        await outbox.record(
+        await events.record(
             tx,
             wallet=interval.wallet,
             kind=EventKind.PROJECT_SUSPENDED,
@@ -456,7 +456,7 @@ class Metering:
             }
             if (project_id := accounts.purse_in(holder)) is not None:
                 data = {**data, "project_id": project_id}
-            await outbox.record(
+            await events.record(
                 tx,
                 wallet=wallet,
                 kind=EventKind.CREDITS_LOW,

@@ -1,5 +1,6 @@
 """Queries over events, webhooks, and deliveries of events to webhooks."""
 
+import uuid
 from collections.abc import Callable
 
 import msgspec
@@ -234,18 +235,16 @@ _ABOUT = Statement(
 )
 
 
-async def add(
-    tx: Transaction,
-    *,
-    event_id: str,
-    wallet: str,
-    kind: EventKind,
-    data: EventData,
-    now_ms: int,
+async def record(
+    tx: Transaction, *, wallet: str, kind: EventKind, data: EventData, now_ms: int
 ) -> None:
-    """Appends an event, with the wallet's next sequence."""
-    text = json_of(data).decode()
+    """Stores an event with the wallet's next sequence, in the transaction that it tells of.
+
+    Also queues its delivery, if the wallet has a webhook.
+    """
+    event_id, text = f"evt_{uuid.uuid4().hex}", json_of(data).decode()
     await tx.execute(_ADD, id=event_id, wallet=wallet, kind=kind, data=text, now_ms=now_ms)
+    await queue(tx, event_id=event_id, wallet=wallet, now_ms=now_ms)
 
 
 async def queue(tx: Transaction, *, event_id: str, wallet: str, now_ms: int) -> bool:

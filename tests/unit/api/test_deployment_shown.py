@@ -10,12 +10,12 @@ from moorage.api.http.caller import Person
 from moorage.api.webhooks import list_events
 from moorage.clock import iso_utc
 from moorage.errors import DeploymentNotFound
-from moorage.events import outbox
 from moorage.money import MicroUsd
 from moorage.planning.plan import Plan
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.event import EventData, EventKind
 from moorage.records.project import Project
+from moorage.storage import events
 from moorage.storage.database import Database
 from moorage.storage.money import billing
 from moorage.storage.money.billing import BuildRun
@@ -92,7 +92,7 @@ async def test_deployment_of_another_project_is_not_found(db: Database, ask: Ask
 async def test_last_events_are_had_without_the_first(db: Database, ask: Asking) -> None:
     for number in range(5):
         async with db.transaction(durable=False) as tx:
-            await outbox.record(
+            await events.record(
                 tx,
                 wallet=ALICE,
                 kind=EventKind.CREDITS_LOW,
@@ -110,7 +110,7 @@ async def test_links_readers_are_not_told_where_an_export_can_be_had(
     data: EventData = {"project_id": "one", "path": "/exports/f00d"}
     async with db.transaction(durable=False) as tx:
         kind = EventKind.PROJECT_EXPORTED
-        await outbox.record(tx, wallet=ALICE, kind=kind, data=data, now_ms=START_MS)
+        await events.record(tx, wallet=ALICE, kind=kind, data=data, now_ms=START_MS)
     for owner in (None, Person(ALICE)):
         assert [each["data"] for each in await ask.events(person=owner)] == [data]
     (told,) = await ask.events(person=Person(ALICE, may_change=False))

@@ -15,7 +15,6 @@ from hypothesis.stateful import (
 
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.errors import EventNotFound, WebhookNotFound
-from moorage.events import outbox
 from moorage.events.delivery import DeliveryWorker, Destinations, NotDelivered, Sender
 from moorage.events.webhooks import Webhooks
 from moorage.records.event import DeliveryStatus, EventKind
@@ -182,7 +181,7 @@ class Queues(BookModel):
 
     async def _record(self, wallet: str) -> None:
         async with self.db.transaction(durable=False) as tx:
-            await outbox.record(
+            await events.record(
                 tx, wallet=wallet, kind=EventKind.CREDITS_LOW, data={}, now_ms=self.clock.now_ms()
             )
 

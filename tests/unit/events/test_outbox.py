@@ -7,7 +7,6 @@ from sqlalchemy import func, select
 
 from moorage.auth.rate_limit import MemoryRateLimiter
 from moorage.errors import RateLimited
-from moorage.events import outbox
 from moorage.events.delivery import Destinations
 from moorage.events.webhooks import Webhooks
 from moorage.records.event import EventKind
@@ -43,7 +42,7 @@ async def tell(
     leave: bool = False,
 ) -> None:
     async with db.transaction(durable=False) as tx:
-        await outbox.record(
+        await events.record(
             tx, wallet=wallet, kind=EventKind.CREDITS_LOW, data={"hours": hours}, now_ms=now_ms
         )
         if leave:
@@ -110,7 +109,7 @@ class CountingTransaction(Transaction):
 async def test_event_of_a_wallet_without_webhook_costs_two_statements(db: Database) -> None:
     async with db.transaction(durable=False) as tx:
         counting = CountingTransaction(tx)
-        await outbox.record(
+        await events.record(
             counting, wallet=ALICE, kind=EventKind.CREDITS_LOW, data={}, now_ms=START_MS
         )
 

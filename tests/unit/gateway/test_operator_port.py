@@ -7,10 +7,10 @@ from starlette.types import Message
 from structlog.testing import capture_logs
 
 from moorage.core import Core
-from moorage.events import outbox
 from moorage.gateway.operator_port import operator_app
 from moorage.gateway.upkeep import OperatorsLog
 from moorage.records.event import EventKind
+from moorage.storage import events
 from moorage.storage.database import Database
 from moorage.storage.operation import audit_log
 from moorage.storage.operation.audit_log import Act
@@ -38,7 +38,7 @@ async def tell(core: Core, kind: EventKind, *, before_ms: int = 0) -> None:
     at_ms = core.clock.now_ms() - before_ms
     async with core.db.transaction(durable=False) as tx:
         data = {"project_id": "p", "reason": "why"}
-        await outbox.record(tx, wallet=ALICE, kind=kind, data=data, now_ms=at_ms)
+        await events.record(tx, wallet=ALICE, kind=kind, data=data, now_ms=at_ms)
 
 
 async def test_each_event_is_one_line_with_its_wallet_and_details(

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from moorage.events import outbox
 from moorage.events.delivery import DeliveryWorker, Destinations, Sender
 from moorage.records.event import EventKind, Webhook
 from moorage.storage import events
@@ -67,7 +66,7 @@ def worker(db: Database, receiver: Receiver, holder: str, clock: MovableClock) -
 
 async def tell(db: Database) -> None:
     async with db.transaction(durable=False) as tx:
-        await outbox.record(tx, wallet=ALICE, kind=EventKind.CREDITS_LOW, data={}, now_ms=START_MS)
+        await events.record(tx, wallet=ALICE, kind=EventKind.CREDITS_LOW, data={}, now_ms=START_MS)
 
 
 async def waiting(db: Database) -> int:

@@ -14,11 +14,11 @@ from moorage.clock import Clock
 from moorage.deploy.addresses.addresses import Addresses, Hosts
 from moorage.deploy.keeping.apps import Apps
 from moorage.errors import DomainNotFound, InvalidField, ProjectNotFound
-from moorage.events import outbox
 from moorage.ledger.metering import Metering
 from moorage.records.domain import Domain, DomainRules, DomainStatus, new_token
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
+from moorage.storage import events
 from moorage.storage.apps import domains, projects
 from moorage.storage.database import Database, Transaction
 
@@ -136,7 +136,7 @@ class Uncertified:
     async def _tell(
         self, tx: Transaction, project: Project, kind: EventKind, data: dict[str, str]
     ) -> None:
-        await outbox.record(
+        await events.record(
             tx, wallet=project.wallet, kind=kind, data=data, now_ms=self._clock.now_ms()
         )
 
@@ -355,4 +355,4 @@ async def _require_living(tx: Transaction, project: Project) -> None:
 
 async def _tell(tx: Transaction, kind: EventKind, host: str, project: Project, now_ms: int) -> None:
     data = {"project_id": project.id, "domain": host}
-    await outbox.record(tx, wallet=project.wallet, kind=kind, data=data, now_ms=now_ms)
+    await events.record(tx, wallet=project.wallet, kind=kind, data=data, now_ms=now_ms)

@@ -40,7 +40,6 @@ from moorage.errors import (
     UniqueViolation,
     WalletNotListed,
 )
-from moorage.events import outbox
 from moorage.failpoints import failpoint
 from moorage.ledger import ledger
 from moorage.ledger.metering import Metering
@@ -53,7 +52,7 @@ from moorage.payments.taking.paywall import NOTHING_CREDITED, Paywall
 from moorage.records.deployment import Deployment, DeploymentStatus, kept
 from moorage.records.event import EventData, EventKind
 from moorage.records.project import SHARING_STATUSES, Project, ProjectStatus
-from moorage.storage import idempotency
+from moorage.storage import events, idempotency
 from moorage.storage.apps import configuration, deployments, names, projects
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.money import accounts, payments, quotes
@@ -135,7 +134,7 @@ async def _tell_payer(tx: Transaction, accepted: AcceptedAttempt, project: Proje
         "chain": receipt.chain,
         "tx_hash": receipt.tx_hash,
     }
-    await outbox.record(
+    await events.record(
         tx,
         wallet=project.wallet,
         kind=EventKind.DEPLOYED_BY_PAYMENT,

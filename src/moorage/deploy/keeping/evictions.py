@@ -15,10 +15,10 @@ from moorage.deploy.exports import Exporter
 from moorage.deploy.keeping.deletion import Deletion
 from moorage.deploy.keeping.suspension import block_project
 from moorage.errors import DatabaseUnavailable, MoorageError
-from moorage.events import outbox
 from moorage.logs import redacted
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
+from moorage.storage import events
 from moorage.storage.apps import projects
 from moorage.storage.operation import evictions, exports
 from moorage.storage.operation.evictions import Eviction, FailedTry
@@ -289,7 +289,7 @@ class Evictions:
         await self._files.put(made, archive.path)
         async with self._db.transaction(durable=True) as tx:
             await exports.put(tx, made)
-            await outbox.record(
+            await events.record(
                 tx,
                 wallet=project.wallet,
                 kind=EventKind.PROJECT_EXPORTED,

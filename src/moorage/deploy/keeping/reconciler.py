@@ -22,12 +22,11 @@ from moorage.deploy.sources import Sources
 from moorage.deploy.work.workflow import Specs
 from moorage.engines.engine import Engine, Instance
 from moorage.errors import DatabaseUnavailable
-from moorage.events import outbox
 from moorage.ledger.metering import Metering
 from moorage.records.deployment import Deployment
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
-from moorage.storage import page_access
+from moorage.storage import events, page_access
 from moorage.storage.apps import configuration, deployments, domains, jobs, projects
 from moorage.storage.apps import deployments as kept_releases
 from moorage.storage.database import Database, Transaction
@@ -304,7 +303,7 @@ class Reconciler:
                 await self._tell(tx, project, EventKind.PROJECT_SUSPENDED)
 
     async def _tell(self, tx: Transaction, project: Project, kind: EventKind) -> None:
-        await outbox.record(
+        await events.record(
             tx,
             wallet=project.wallet,
             kind=kind,

@@ -14,9 +14,9 @@ from moorage.clock import Clock
 from moorage.deploy.keeping.apps import Apps
 from moorage.engines.engine import AppExit, Engine
 from moorage.errors import DatabaseUnavailable
-from moorage.events import outbox
 from moorage.records.event import EventKind
 from moorage.records.project import Project
+from moorage.storage import events
 from moorage.storage.apps import deployments as stored
 from moorage.storage.database import Database, Source
 
@@ -178,7 +178,7 @@ class Restarts:
                 before_ms=now_ms - _WINDOW_MS,
             )
             if history.is_loop and not was_loop:
-                await outbox.record(
+                await events.record(
                     tx,
                     wallet=project.wallet,
                     kind=EventKind.PROJECT_CRASH_LOOPING,

@@ -10,10 +10,10 @@ import structlog
 from moorage.clock import Clock
 from moorage.deploy.entrance.capacity import Capacity
 from moorage.engines.engine import Disks, Engine, Incident, IncidentKind
-from moorage.events import outbox
 from moorage.ledger.metering import Metering
 from moorage.metrics import record_ended_for_space
 from moorage.records.event import EventKind
+from moorage.storage import events
 from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Database
 from moorage.storage.reserved_disk_file import ReservedDiskFile
@@ -91,7 +91,7 @@ class Space:
             ):
                 return
             await self._metering.end(tx, project.id)
-            await outbox.record(
+            await events.record(
                 tx,
                 wallet=project.wallet,
                 kind=EventKind.PROJECT_SUSPENDED,
@@ -119,7 +119,7 @@ class Space:
         async with self._db.transaction(durable=False) as tx:
             project = await projects.by_id(tx, deployment.project_id)
             if project is not None:
-                await outbox.record(
+                await events.record(
                     tx,
                     wallet=project.wallet,
                     kind=EventKind.VOLUME_MENDED,

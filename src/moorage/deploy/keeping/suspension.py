@@ -15,11 +15,11 @@ from moorage.errors import (
     ProjectBlocked,
     ProjectNotFound,
 )
-from moorage.events import outbox
 from moorage.ledger.metering import Metering
 from moorage.records.deployment import Deployment, JobKind
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
+from moorage.storage import events
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database, Transaction
 from moorage.storage.money import accounts
@@ -121,7 +121,7 @@ class Pausing:
         await jobs.revoke(tx, kind=JobKind.DEPLOY, subject_id=deployment.id)
 
     async def _tell(self, tx: Transaction, project: Project) -> None:
-        await outbox.record(
+        await events.record(
             tx,
             wallet=project.wallet,
             kind=EventKind.PROJECT_SUSPENDED,
@@ -174,7 +174,7 @@ class Suspension:
 async def block_project(tx: Transaction, project: Project, reason: str, *, now_ms: int) -> None:
     """Blocks a project, and records an event that tells its wallet why."""
     await projects.block_project(tx, project.id, reason)
-    await outbox.record(
+    await events.record(
         tx,
         wallet=project.wallet,
         kind=EventKind.PROJECT_SUSPENDED,

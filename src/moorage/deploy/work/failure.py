@@ -12,13 +12,13 @@ import msgspec
 from msgspec import UNSET
 
 from moorage.errors import DeployFailed, FailureCause
-from moorage.events import outbox
 from moorage.planning.node.app import installed_by
 from moorage.planning.plan import Plan, Stack
 from moorage.planning.python.requirements import package_of
 from moorage.records.deployment import Deployment, DeploymentStatus
 from moorage.records.event import EventKind
 from moorage.records.project import ProjectStatus
+from moorage.storage import events
 from moorage.storage.apps import deployments, projects
 from moorage.storage.database import Transaction
 
@@ -356,7 +356,7 @@ async def fail(
             "reason": explain(failure.cause, failure.reason, failure.log_tail).reason,
             "reason_code": failure.cause.value,
         }
-        await outbox.record(
+        await events.record(
             tx, wallet=wallet, kind=EventKind.DEPLOYMENT_FAILED, data=data, now_ms=now_ms
         )
 

@@ -13,12 +13,12 @@ from moorage.deploy.addresses.addresses import Addresses, Hosts
 from moorage.deploy.keeping.apps import Apps
 from moorage.engines.engine import Instance
 from moorage.errors import DeployFailed, FailureCause
-from moorage.events import outbox
 from moorage.failpoints import failpoint
 from moorage.ledger.metering import Metering
 from moorage.records.deployment import Deployment, DeploymentStatus, Job, LostJob
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
+from moorage.storage import events
 from moorage.storage.apps import deployments, jobs, projects
 from moorage.storage.database import Database, Transaction
 
@@ -322,7 +322,7 @@ class Switch:
         }
         if told:
             data["note"] = told
-        await outbox.record(
+        await events.record(
             tx, wallet=project.wallet, kind=EventKind.DEPLOYMENT_READY, data=data, now_ms=now_ms
         )
 
@@ -354,4 +354,4 @@ def _without_certificate(host: str) -> str:
 
 async def _tell(tx: Transaction, project: Project, kind: EventKind, now_ms: int) -> None:
     data = {"project_id": project.id}
-    await outbox.record(tx, wallet=project.wallet, kind=kind, data=data, now_ms=now_ms)
+    await events.record(tx, wallet=project.wallet, kind=kind, data=data, now_ms=now_ms)

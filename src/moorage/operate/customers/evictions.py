@@ -6,11 +6,11 @@ from moorage.clock import SystemClock, iso_utc
 from moorage.deploy.keeping.evictions import STOPPED
 from moorage.deploy.keeping.suspension import block_project, block_wallet, unblock_wallet
 from moorage.errors import InvalidField
-from moorage.events import outbox
 from moorage.operate.books import OpenBooks, note_act, open_books
 from moorage.records.event import EventKind
 from moorage.records.project import Project, ProjectStatus
 from moorage.settings import Settings
+from moorage.storage import events
 from moorage.storage.apps import projects
 from moorage.storage.apps.projects import Block
 from moorage.storage.database import Transaction
@@ -125,7 +125,7 @@ async def evict(
         await evictions.order(tx, Eviction(project.id, reason, at_ms, with_export))
         if at_ms > now_ms:
             await _let_run(tx, project)
-        await outbox.record(
+        await events.record(
             tx,
             wallet=project.wallet,
             kind=EventKind.PROJECT_EVICTED,

@@ -8,7 +8,6 @@ import msgspec
 
 from moorage.clock import SystemClock, boot_id
 from moorage.errors import InvalidField
-from moorage.events import outbox
 from moorage.ledger import ledger
 from moorage.ledger.burn import HOUR_MS, owed, runs_out_at
 from moorage.ledger.metering import BilledTime
@@ -17,6 +16,7 @@ from moorage.operate.books import OpenBooks, note_act, open_books
 from moorage.records.event import EventKind
 from moorage.records.project import SHARING_STATUSES, ProjectStatus
 from moorage.settings import Settings
+from moorage.storage import events
 from moorage.storage.money import billing, grants
 from moorage.storage.money.billing import RunInterval
 from moorage.storage.money.grants import Grant
@@ -71,7 +71,7 @@ async def announce(books: OpenBooks, words: str) -> int:
         await wallet_rules.put_notice(tx, NoticeKind.ANNOUNCEMENT, words, now_ms=now_ms)
         told = sorted(await overview.wallets_with_projects(tx))
         for wallet in told:
-            await outbox.record(
+            await events.record(
                 tx, wallet=wallet, kind=EventKind.ANNOUNCEMENT, data={"text": words}, now_ms=now_ms
             )
         await note_act(tx, books.operator, "announce", "all wallets", reason=words)

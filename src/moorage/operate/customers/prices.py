@@ -6,7 +6,6 @@ import msgspec
 
 from moorage.clock import SystemClock, boot_id, iso_utc
 from moorage.errors import InvalidField
-from moorage.events import outbox
 from moorage.ledger.burn import promised_ms
 from moorage.ledger.metering import BilledTime
 from moorage.money import MicroUsd, usd_number
@@ -14,6 +13,7 @@ from moorage.operate.books import OpenBooks, note_act, open_books
 from moorage.payments.price.quotes import app_size, price_list
 from moorage.records.event import EventData, EventKind
 from moorage.settings import Settings
+from moorage.storage import events
 from moorage.storage.database import Database, Source, Transaction
 from moorage.storage.operation import price_changes
 from moorage.storage.operation.price_changes import PriceChange, PricedRow
@@ -106,7 +106,7 @@ async def order(
         await _tell_kept(tx, (it for it in before if it.project_id not in planned), now_ms=now_ms)
         changed = await _priced(tx, books.db, rows, planned)
         for each in changed:
-            await outbox.record(
+            await events.record(
                 tx,
                 wallet=each.wallet,
                 kind=EventKind.PRICE_ANNOUNCED,
@@ -137,7 +137,7 @@ async def cancel(books: OpenBooks, *, reason: str) -> int:
 
 async def _tell_kept(tx: Transaction, kept: Iterable[PriceChange], *, now_ms: int) -> None:
     for each in kept:
-        await outbox.record(
+        await events.record(
             tx,
             wallet=each.wallet,
             kind=EventKind.PRICE_KEPT,
