@@ -1,4 +1,4 @@
-"""Which requests carry proof of payment, and whether a body is the one that was signed."""
+"""Who asks, what carries proof of payment, and whether a body is the one that was signed."""
 
 import hashlib
 from collections.abc import Iterable
@@ -8,8 +8,10 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from moorage.api.http.caller import PAID, carries_proof, signed_body
+from moorage.api.http.caller import PAID, Caller, Person, carries_proof, signed_body
 from moorage.errors import SignatureInvalid
+from moorage.storage.page_access import ManagedProject
+from support.books.records_fixture import ALICE
 
 PROOFS = [
     (b"x-payment-tx", b"0xab"),
@@ -79,3 +81,24 @@ async def test_body_that_was_not_signed_never_arrives_whole(pieces: list[bytes])
 
 async def test_signature_of_version_1_leaves_the_body_alone() -> None:
     assert await read([b"anything"], signed=None) == b"anything"
+
+
+OF_ONE = ManagedProject(id="p1", unique_name="shop", wallet=ALICE)
+
+
+@pytest.mark.parametrize(
+    ("caller", "owner"),
+    [
+        (Caller(ALICE, None), ALICE),
+        (Caller(ALICE, None, managed=OF_ONE), "project p1"),
+        (Caller(ALICE, "192.0.2.1", is_open=True), ""),
+    ],
+)
+def test_uploads_are_found_by_who_signed_and_by_no_payment(caller: Caller, owner: str) -> None:
+    assert caller.uploads_owner == owner
+
+
+def test_readers_of_links_use_up_no_stream_of_their_wallet() -> None:
+    reads = Caller(ALICE, None, person=Person(ALICE, may_change=False))
+    assert Caller(ALICE, None).share == Caller(ALICE, None, person=Person(ALICE)).share == ALICE
+    assert reads.share != ALICE
