@@ -27,7 +27,7 @@ help:
 	@echo "make test    set up, then run what a change must pass: in ten minutes"
 	@echo "make test-all  every test: other engines, clients, apps and faults, the long flows"
 	@echo "make unit    set up, then run the unit tests"
-	@echo "make check   lint, types, layers and unit tests, in under a minute"
+	@echo "make check   lint, types, layers and unit tests"
 	@echo "make soak    ten minutes of two hundred apps, crashes and kills"
 	@echo "make chaos   five minutes of two gateways, whose servers and selves fail again and again"
 	@echo "make bench   measure, and write bench/RESULTS.md"
