@@ -215,12 +215,13 @@ async def deploy_request(
 ) -> DeployRequest:
     """Returns the request that deploys what was read; an export is stored, if it can be sent.
 
-    Without `display_name` a project keeps its title; a new one gets the export's, or its name.
+    Without `display_name` a project keeps its title; a new one gets the export's, or its own name.
     The variables of an export count where `settings` do not name them.
     """
     title, upload = "", found.upload
     if isinstance(found, OpenExport):
-        title = found.manifest.display_name
+        if found.manifest.display_name != found.manifest.project:  # a title of its own
+            title = found.manifest.display_name
         if found.content is not None:
             await client.store_export(found.content)
         settings = msgspec.structs.replace(

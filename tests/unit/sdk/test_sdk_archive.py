@@ -309,12 +309,16 @@ EXPORT = OpenExport(
     run={"MODE": "slow", "TOKEN": "t"},
     build={},
 )
+UNTITLED = EXPORT._replace(
+    manifest=Manifest(project="old", wallet="0xa", made_at="", display_name="old")
+)
 
 
 @pytest.mark.parametrize(
     ("found", "name", "given", "title"),
     [
         (EXPORT, "new", None, "Old title"),
+        (UNTITLED, "new", None, "new"),
         (EXPORT, "shop", None, "Corner shop"),
         (EXPORT, "shop", "Mine", "Mine"),
         (Collected(Files(()), 0, 0, ()), "new", None, "new"),
