@@ -50,6 +50,8 @@ _PAUSE_MS = 600_000  # between exports of a project: each reads all that it has,
 _RETRY_MS = 60_000  # after one that failed
 _OF_WALLET_AT_ONCE = 3
 _MAX_ATTEMPTS = 3
+_OWNERS_PART = 4  # of the disk, for all archives that owners asked for: one part of so many
+_WALLETS_PART = 16  # and for those of one wallet
 _ANOTHER_KEY = (
     "An export of this project is being made, or was made just now, for another key, or none. "
     "Ask again later."
@@ -363,10 +365,8 @@ class OwnerExports:
         await self._store(begun)
         failpoint("export begun")
         try:
-            if await in_thread(self._exporter.files.free_bytes) < self._needed_bytes:
-                return await self._store(
-                    _failed(begun, "the gateway's disk has no room for it now")
-                )
+            if (why := await self._no_room_for(project)) is not None:
+                return await self._store(_failed(begun, why))
             archive = await self._exporter.make(project, public_key=begun.public_key)
         except (MoorageError, OSError) as error:
             log.warning("export not made", project=project.id, error=str(error))
@@ -385,6 +385,21 @@ class OwnerExports:
         await self._exporter.files.put(made, archive.path)
         failpoint("export stored")
         return await self._store(made)
+
+    async def _no_room_for(self, project: Project) -> str | None:
+        """Returns why an archive can't be made now, if it can't.
+
+        What owners asked for leaves room for the archives of evictions, which are the last copies,
+        and a wallet's leaves room for other wallets'.
+        """
+        free = await in_thread(self._exporter.files.free_bytes)
+        of_all, of_wallet = await exports.held_bytes(self._db, project.wallet)
+        room = free + of_all
+        if of_wallet > room // _WALLETS_PART:
+            return "your exports fill what a wallet may have here; each goes a day after you asked for it"
+        if free < self._needed_bytes or of_all > room // _OWNERS_PART:
+            return "the gateway's disk has no room for it now"
+        return None
 
     async def _store(self, export: Export) -> None:
         async with self._db.transaction(durable=True) as tx:

@@ -13,7 +13,7 @@ from moorage.records.project import Project, ProjectStatus, Variables
 from moorage.storage.apps import configuration, projects
 from moorage.storage.operation import exports
 from moorage.storage.operation.exports import Export, ExportState
-from support.books.records_fixture import ALICE, add_project
+from support.books.records_fixture import ALICE, BOB, add_project
 from support.gateway.clock import MINUTE_MS
 
 KEY = ECC.generate(curve="Curve25519")
@@ -111,6 +111,33 @@ async def test_wallet_has_three_made_at_a_time(yard: Yard) -> None:
         await ask(yard, owned[3])
     await yard.services.owner_exports.tick()
     await ask(yard, owned[3])
+
+
+@pytest.mark.parametrize(
+    ("holder", "part", "reason"),
+    [
+        (ALICE, 8, "a wallet may have"),
+        (BOB, 8, None),
+        (BOB, 2, "no room"),
+    ],
+)
+async def test_exports_leave_room_for_other_wallets_and_for_the_last_copies(
+    yard: Yard, project: Project, holder: str, part: int, reason: str | None
+) -> None:
+    """A wallet's may take a sixteenth of what is free, all owners' a quarter."""
+    await yard.serving(project)
+    earlier = await ask(yard, await add_project(yard.db, holder, "earlier"))
+    free = yard.services.export_files.free_bytes()
+    large = msgspec.structs.replace(
+        earlier, state=ExportState.READY, size_bytes=free // part, sha256="00"
+    )
+    async with yard.db.transaction(durable=True) as tx:
+        await exports.put(tx, large)
+    asked = await ask(yard, project)
+    await yard.services.owner_exports.tick()
+    made = await now(yard, asked)
+    assert made.state is (ExportState.READY if reason is None else ExportState.FAILED)
+    assert (reason or "") in made.reason
 
 
 @pytest.mark.parametrize("step", ["export begun", "export stored"])

@@ -3,7 +3,7 @@
 from enum import StrEnum
 
 import msgspec
-from sqlalchemy import and_, bindparam, delete, false, func, or_, select
+from sqlalchemy import and_, bindparam, case, delete, false, func, or_, select, true
 
 from moorage.storage.database import Row, Source, Statement, Transaction, Upsert
 from moorage.storage.schema import evictions, exports, projects
@@ -58,6 +58,19 @@ _MAKING_OF = Statement(
     select(func.count())
     .select_from(exports.join(projects, projects.c.id == exports.c.project_id))
     .where(exports.c.state == ExportState.MAKING, projects.c.wallet == bindparam("of_wallet"))
+)
+_HELD = Statement(
+    select(
+        func.coalesce(func.sum(exports.c.size_bytes), 0),
+        func.coalesce(
+            func.sum(
+                case((projects.c.wallet == bindparam("of_wallet"), exports.c.size_bytes), else_=0)
+            ),
+            0,
+        ),
+    )
+    .select_from(exports.join(projects, projects.c.id == exports.c.project_id))
+    .where(exports.c.state == ExportState.READY, exports.c.by_owner == true())
 )
 _BY_SHA256 = Statement(
     select(*_COLUMNS)
@@ -126,6 +139,12 @@ async def making_of(source: Source, wallet: str) -> int:
     """Returns how many of a wallet's are to be made."""
     row = await source.one(_MAKING_OF, of_wallet=wallet)
     return int(row[0]) if row else 0
+
+
+async def held_bytes(source: Source, wallet: str) -> tuple[int, int]:
+    """Returns the size of all archives that owners asked for, and of this wallet's."""
+    row = await source.one(_HELD, of_wallet=wallet)
+    return (int(row[0]), int(row[1])) if row else (0, 0)
 
 
 async def by_sha256(source: Source, wallet: str, sha256: str, *, now_ms: int) -> Export | None:
