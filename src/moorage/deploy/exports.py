@@ -396,7 +396,10 @@ class OwnerExports:
         of_all, of_wallet = await exports.held_bytes(self._db, project.wallet)
         room = free + of_all
         if of_wallet > room // _WALLETS_PART:
-            return "your exports fill what a wallet may have here; each goes a day after you asked for it"
+            return (
+                "your exports fill what a wallet may have here; "
+                "each goes a day after you asked for it"
+            )
         if free < self._needed_bytes or of_all > room // _OWNERS_PART:
             return "the gateway's disk has no room for it now"
         return None
