@@ -1,29 +1,21 @@
 """Plans a Node app: a single package, or one of a monorepo's workspaces."""
 
-import json
 import posixpath
 import re
-from collections.abc import Mapping
 from shlex import quote
 from typing import NamedTuple
 
-from moorage.errors import PlanNotFound, RuntimeUnsupported
-from moorage.planning.explicit import Asked, Found, find_tool
+from moorage.errors import RuntimeUnsupported
+from moorage.planning.explicit import Asked
 from moorage.planning.node.builds import implied_build
-from moorage.planning.node.imports import ENDINGS, Imports, entry, imported, name_of
+from moorage.planning.node.imports import Imports, entry, imported, name_of
+from moorage.planning.node.lone_scripts import script_alone, with_bun
 from moorage.planning.node.package_json import (
-    IN_SRC,
-    LISTENS,
-    SCRIPT_FILES,
-    TYPESCRIPT,
-    TYPESCRIPT_FILES,
     PackageJson,
     build_script,
-    command_of,
     is_development_server,
     managers_called,
     package_json,
-    server_file,
     tools_called,
 )
 from moorage.planning.node.package_managers import (
@@ -45,8 +37,8 @@ from moorage.planning.node.starts import (
     Start,
     find_start,
     runs_typescript,
-    typescript,
 )
+from moorage.planning.node.worker import Worker, worker
 from moorage.planning.node.workspaces import ENVIRONMENT as NX_ENVIRONMENT
 from moorage.planning.node.workspaces import (
     Monorepo,
@@ -58,214 +50,8 @@ from moorage.planning.node.workspaces import (
 )
 from moorage.planning.plan import Recipe, Stack, quoted, with_path
 from moorage.planning.reading.folder import Folder
-from moorage.planning.reading.formats import json_document, toml_document
 from moorage.planning.static import is_site
 from moorage.planning.toolbox import Tool, Toolbox
-
-_FILES = ("wrangler.toml", "wrangler.jsonc", "wrangler.json")
-# What only Cloudflare has, by its key in wrangler.toml, and what takes its place here.
-_BINDINGS = {
-    "ai": "a model's API by fetch",
-    "analytics_engine_datasets": "a database",
-    "assets": "a server of files, such as Hono's serveStatic",
-    "browser": "a browser's API by fetch",
-    "d1_databases": "SQLite on a volume",
-    "dispatch_namespaces": "an app of its own for each",
-    "durable_objects": "SQLite on a volume",
-    "hyperdrive": "the database's own URL in a variable",
-    "kv_namespaces": "SQLite on a volume",
-    "mtls_certificates": "the certificate in a variable",
-    "queues": "a database",
-    "r2_buckets": "files on a volume",
-    "send_email": "a mail service's API by fetch",
-    "services": "the other app's URL in a variable",
-    "site": "a server of files, such as Hono's serveStatic",
-    "vectorize": "a database",
-    "workflows": "a database",
-}
-_WRANGLER = re.compile(r"wrangler\b")
-_OLD = re.compile(r"\baddEventListener\(\s{0,20}['\"]fetch['\"]")
-_ONLY_THERE = re.compile(
-    r"['\"]cloudflare:\w+['\"]|\bextends\s+(?:WorkerEntrypoint|DurableObject)\b"
-)
-_DEFAULT = re.compile(r"\bexport\s+default\b|\bexport\s*\{[^}]{0,200}\bas\s+default\b")
-_VARIABLE = re.compile(r"[A-Za-z_]\w{0,127}")
-_SOURCE_LIMIT = 262_144  # bytes
-_SERVES = (
-    "import worker from {main}; "
-    "const context = {{ waitUntil() {{}}, passThroughOnException() {{}} }}; "
-    'Bun.serve({{ hostname: "0.0.0.0", port: process.env.PORT, '
-    "fetch: (request) => worker.fetch(request, process.env, context) }});"
-)
-
-
-class Worker(NamedTuple):
-    """A Worker that Bun can serve."""
-
-    main: str
-    start: str
-    because: str
-    variables: tuple[tuple[str, str], ...]
-
-
-def worker(folder: Folder, manifest: PackageJson | None, toolbox: Toolbox) -> Worker | None:
-    """Returns the Worker that wrangler's file names; None if the upload is another app.
-
-    Raises RuntimeUnsupported for one that runs at Cloudflare alone, or on a gateway without Bun.
-    """
-    file = folder.first(*_FILES)
-    if file is None or (manifest is not None and _is_other(folder, manifest)):
-        return None
-    document: Mapping[str, object] = (
-        toml_document(folder, file) if file.endswith(".toml") else json_document(folder, file)
-    )
-    main = document.get("main")
-    main = posixpath.normpath(main) if isinstance(main, str) else ""
-    if not main.endswith(ENDINGS) or not folder.has(main):
-        return None
-    _refuse(folder, file, main, document, toolbox)
-    variables = document.get("vars")
-    given = variables.items() if isinstance(variables, dict) else ()
-    return Worker(
-        main,
-        f"exec bun -e {quote(_SERVES.format(main=json.dumps(f'./{main}')))}",
-        f"{file} names {main}, a Worker: Bun serves it, with variables as its env",
-        tuple((n, v) for n, v in given if isinstance(v, str) and _VARIABLE.fullmatch(n)),
-    )
-
-
-def _is_other(folder: Folder, manifest: PackageJson) -> bool:
-    """Whether the package is started by a script of its own, or by its framework's build."""
-    start = command_of(manifest, "start")
-    if start and not _WRANGLER.match(start):
-        return True
-    if not build_script(manifest) or _WRANGLER.match(command_of(manifest, "build")):
-        return False
-    return site(folder, manifest, None) is not None or built_server(folder, manifest) is not None
-
-
-def _refuse(
-    folder: Folder, file: str, main: str, document: Mapping[str, object], toolbox: Toolbox
-) -> None:
-    text = folder.data(main, limit=_SOURCE_LIMIT).decode(errors="replace")
-    used = next((key for key in sorted(_BINDINGS) if document.get(key)), None)
-    problem = ""
-    if used is not None:
-        problem = f"it uses {used}, which only Cloudflare has: take {_BINDINGS[used]} instead"
-    elif _ONLY_THERE.search(text):
-        problem = f"{main} imports what only Cloudflare has: export an object with fetch instead"
-    elif _OLD.search(text) or not _DEFAULT.search(text):
-        problem = f"{main} exports no fetch: write `export default {{ fetch(request, env) … }}`"
-    elif not toolbox.has("bun"):
-        problem = "Bun would serve this Worker, but this gateway has no bun: listen on PORT instead"
-    if problem:
-        raise RuntimeUnsupported(folder.path(file), problem)
-
-
-def script_alone(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
-    """Plans `node server.js` for files without a package.json, with the packages they import."""
-    script = _lone_script(folder, asked)
-    if script is None:
-        return None
-    found = imported(folder, script)
-    because: list[str] = []
-    if asked.program == "bun" or (not asked.program and (found.uses_bun or found.is_fetch)):
-        runtime = _bun_for(folder, script, found, asked, toolbox)
-        manager, package = bun_manager(folder, asked.version, toolbox), "bun"
-        tools: tuple[Tool, ...] = (runtime.tool,)
-        run = f"bun {script}"
-    else:
-        runtime = node_for(folder, None, asked, toolbox)
-        manager, package = npm_manager(folder), "node"
-        tools = (runtime.tool,)
-        run = f"node {script}"
-    lone = Package(
-        *(folder, PackageJson(), asked, False, "", package, (), because),
-        strips_types=strips_types(runtime.tool.version),
-        adds=asked.install is None,
-    )
-    if package == "node" and script.endswith("ts") and asked.run is None:
-        given = typescript(lone, script)
-        if given is None:
-            return None
-        run = given
-    if asked.install is None and found.unknown:
-        raise PlanNotFound(
-            f"{folder.path(script)} imports {found.unknown}, which is not here and may be "
-            "its owner's alone: add a package.json that has it among its dependencies."
-        )
-    packages = (*found.packages, *(("tsx@latest",) if "--import tsx" in run else ()))
-    if packages and package == "node":
-        tools = (*tools, npm_for(runtime.tool, toolbox))
-    named = ", ".join(map(name_of, packages[:_NAMED_LIMIT]))
-    what = f"installed with {named}, which it needs" if packages else "nothing to install"
-    there = f"{script} is there, without a package.json: {what}"
-    said = (there, *because, found.absent, runtime.because)
-    install = f"{manager.commands.add} {' '.join(map(quote, packages))}" if packages else None
-    if "tsx@latest" in packages and found.is_module:
-        install = f"{install} && npm pkg set type=module"  # else tsx takes no await at the top
-    return Recipe(
-        Stack.NODE,
-        install if asked.install is None else asked.install,
-        asked.build,
-        asked.run or run,
-        tuple(sentence for sentence in said if sentence),
-        build_env=manager.commands.environment if install else (),
-        tools=tools,
-    )
-
-
-def _lone_script(folder: Folder, asked: Asked) -> str | None:
-    """Returns the file to run where no package.json names one."""
-    if asked.run is not None and (given := entry(folder, asked.run)):
-        return given
-    script = server_file(folder, SCRIPT_FILES)
-    if script is not None:
-        return script
-    if asked.program == "bun":
-        return server_file(folder, TYPESCRIPT_FILES)
-    # Files of other names may be another app's, or a page's.
-    likely = (*IN_SRC, *TYPESCRIPT)
-    alone = [name for name in folder.files() if name.endswith((".js", ".mjs", ".cjs", ".ts"))]
-    names = (*likely, *(alone if len(alone) == 1 else ()))
-    return next((name for name in names if folder.has(name) and _answers(folder, name)), None)
-
-
-def _answers(folder: Folder, name: str) -> bool:
-    """Whether a file is a program that answers requests."""
-    if name.endswith(".d.ts"):
-        return False
-    text = folder.data(name, limit=_SOURCE_LIMIT)
-    return LISTENS.search(text) is not None or imported(folder, name).is_fetch
-
-
-def _bun_for(folder: Folder, script: str, found: Imports, asked: Asked, toolbox: Toolbox) -> Found:
-    """Returns the Bun that runs a program. Raises RuntimeUnsupported, naming the file."""
-    if asked.program == "bun" or toolbox.has("bun"):
-        return find_tool(toolbox, "bun", asked.version)
-    why = "uses Bun" if found.uses_bun else "exports fetch and listens nowhere, as for Bun"
-    raise RuntimeUnsupported(
-        folder.path(script),
-        f"it {why}, but this gateway has no bun: listen on PORT with node:http or a framework",
-    )
-
-
-def with_bun(folder: Folder, manifest: PackageJson, asked: Asked, toolbox: Toolbox) -> Asked:
-    """Asks for Bun where a package without scripts is a program for it."""
-    if (
-        manifest.script("start")
-        or build_script(manifest)
-        or implied_build(folder, manifest) is not None
-    ):
-        return asked
-    main = manifest.main if isinstance(manifest.main, str) else ""
-    file = folder.first(posixpath.normpath(main), *TYPESCRIPT, *SCRIPT_FILES, *IN_SRC)
-    found = imported(folder, file) if file else Imports()
-    if not file or not (found.uses_bun or found.is_fetch):
-        return asked
-    _bun_for(folder, file, found, asked, toolbox)
-    return asked._replace(program="bun")
-
 
 LOOKED_FOR = (
     "package.json with a start script, a main file, or a build script of a known site generator",

@@ -1,0 +1,115 @@
+"""Finds a Cloudflare Worker that Bun can serve, and refuses one that only Cloudflare can run."""
+
+import json
+import posixpath
+import re
+from collections.abc import Mapping
+from shlex import quote
+from typing import NamedTuple
+
+from moorage.errors import RuntimeUnsupported
+from moorage.planning.node.imports import ENDINGS
+from moorage.planning.node.package_json import PackageJson, build_script, command_of
+from moorage.planning.node.servers import built_server, site
+from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.formats import json_document, toml_document
+from moorage.planning.toolbox import Toolbox
+
+_FILES = ("wrangler.toml", "wrangler.jsonc", "wrangler.json")
+# What only Cloudflare has, by its key in wrangler.toml, and what takes its place here.
+_BINDINGS = {
+    "ai": "a model's API by fetch",
+    "analytics_engine_datasets": "a database",
+    "assets": "a server of files, such as Hono's serveStatic",
+    "browser": "a browser's API by fetch",
+    "d1_databases": "SQLite on a volume",
+    "dispatch_namespaces": "an app of its own for each",
+    "durable_objects": "SQLite on a volume",
+    "hyperdrive": "the database's own URL in a variable",
+    "kv_namespaces": "SQLite on a volume",
+    "mtls_certificates": "the certificate in a variable",
+    "queues": "a database",
+    "r2_buckets": "files on a volume",
+    "send_email": "a mail service's API by fetch",
+    "services": "the other app's URL in a variable",
+    "site": "a server of files, such as Hono's serveStatic",
+    "vectorize": "a database",
+    "workflows": "a database",
+}
+_WRANGLER = re.compile(r"wrangler\b")
+_OLD = re.compile(r"\baddEventListener\(\s{0,20}['\"]fetch['\"]")
+_ONLY_THERE = re.compile(
+    r"['\"]cloudflare:\w+['\"]|\bextends\s+(?:WorkerEntrypoint|DurableObject)\b"
+)
+_DEFAULT = re.compile(r"\bexport\s+default\b|\bexport\s*\{[^}]{0,200}\bas\s+default\b")
+_VARIABLE = re.compile(r"[A-Za-z_]\w{0,127}")
+_SOURCE_LIMIT = 262_144  # bytes
+_SERVES = (
+    "import worker from {main}; "
+    "const context = {{ waitUntil() {{}}, passThroughOnException() {{}} }}; "
+    'Bun.serve({{ hostname: "0.0.0.0", port: process.env.PORT, '
+    "fetch: (request) => worker.fetch(request, process.env, context) }});"
+)
+
+
+class Worker(NamedTuple):
+    """A Worker that Bun can serve."""
+
+    main: str
+    start: str
+    because: str
+    variables: tuple[tuple[str, str], ...]
+
+
+def worker(folder: Folder, manifest: PackageJson | None, toolbox: Toolbox) -> Worker | None:
+    """Returns the Worker that wrangler's file names; None if the upload is another app.
+
+    Raises RuntimeUnsupported for one that runs at Cloudflare alone, or on a gateway without Bun.
+    """
+    file = folder.first(*_FILES)
+    if file is None or (manifest is not None and _is_other(folder, manifest)):
+        return None
+    document: Mapping[str, object] = (
+        toml_document(folder, file) if file.endswith(".toml") else json_document(folder, file)
+    )
+    main = document.get("main")
+    main = posixpath.normpath(main) if isinstance(main, str) else ""
+    if not main.endswith(ENDINGS) or not folder.has(main):
+        return None
+    _refuse(folder, file, main, document, toolbox)
+    variables = document.get("vars")
+    given = variables.items() if isinstance(variables, dict) else ()
+    return Worker(
+        main,
+        f"exec bun -e {quote(_SERVES.format(main=json.dumps(f'./{main}')))}",
+        f"{file} names {main}, a Worker: Bun serves it, with variables as its env",
+        tuple((n, v) for n, v in given if isinstance(v, str) and _VARIABLE.fullmatch(n)),
+    )
+
+
+def _is_other(folder: Folder, manifest: PackageJson) -> bool:
+    """Whether the package is started by a script of its own, or by its framework's build."""
+    start = command_of(manifest, "start")
+    if start and not _WRANGLER.match(start):
+        return True
+    if not build_script(manifest) or _WRANGLER.match(command_of(manifest, "build")):
+        return False
+    return site(folder, manifest, None) is not None or built_server(folder, manifest) is not None
+
+
+def _refuse(
+    folder: Folder, file: str, main: str, document: Mapping[str, object], toolbox: Toolbox
+) -> None:
+    text = folder.data(main, limit=_SOURCE_LIMIT).decode(errors="replace")
+    used = next((key for key in sorted(_BINDINGS) if document.get(key)), None)
+    problem = ""
+    if used is not None:
+        problem = f"it uses {used}, which only Cloudflare has: take {_BINDINGS[used]} instead"
+    elif _ONLY_THERE.search(text):
+        problem = f"{main} imports what only Cloudflare has: export an object with fetch instead"
+    elif _OLD.search(text) or not _DEFAULT.search(text):
+        problem = f"{main} exports no fetch: write `export default {{ fetch(request, env) … }}`"
+    elif not toolbox.has("bun"):
+        problem = "Bun would serve this Worker, but this gateway has no bun: listen on PORT instead"
+    if problem:
+        raise RuntimeUnsupported(folder.path(file), problem)
