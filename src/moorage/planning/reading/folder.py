@@ -79,27 +79,34 @@ class Folder:
     """The files below `directory` ("" is the root). Names are relative to it, `/`-separated.
 
     Look-ups are binary searches in the tree's sorted paths. No set is built, so a large upload
-    costs a request no more than a small one.
+    costs a request no more than a small one. What was read of a file is kept for those who ask
+    again, in the folders below and above, too.
     """
 
-    __slots__ = ("_paths", "_prefix", "_tree", "directory")
+    __slots__ = ("_paths", "_prefix", "_read", "_tree", "directory")
 
-    def __init__(self, tree: SourceTree, directory: str = "") -> None:
+    def __init__(
+        self,
+        tree: SourceTree,
+        directory: str = "",
+        read: dict[str, tuple[int, bytes]] | None = None,
+    ) -> None:
         self._tree = tree
+        self._read = {} if read is None else read  # by path: how much was asked for, and got
         self._paths: Sequence[str] = tree.paths
         self._prefix = f"{directory}/" if directory else ""
         self.directory = directory
 
     def below(self, directory: str) -> "Folder":
         """The folder of that name inside this one."""
-        return Folder(self._tree, self._prefix + directory)
+        return Folder(self._tree, self._prefix + directory, self._read)
 
     def parents(self) -> Iterator["Folder"]:
         """The folders around this one, the nearest first, the upload's root last."""
         directory = self.directory
         while directory:
             directory = directory.rpartition("/")[0]
-            yield Folder(self._tree, directory)
+            yield Folder(self._tree, directory, self._read)
 
     def has(self, name: str) -> bool:
         """Whether there is a file of exactly this name."""
@@ -166,7 +173,12 @@ class Folder:
 
     def data(self, name: str, *, limit: int = MANIFEST_LIMIT) -> bytes:
         """The file's first `limit` bytes."""
-        return self._tree.read(self._prefix + name, limit=limit)
+        path = self._prefix + name
+        asked, data = self._read.get(path, (-1, b""))
+        if limit > asked and len(data) >= asked:
+            data = self._tree.read(path, limit=limit)
+            self._read[path] = limit, data
+        return data[:limit]
 
     def text(self, name: str, *, limit: int = MANIFEST_LIMIT) -> str:
         """A whole manifest, decoded. Raises UploadInvalid if it is over `limit` or not UTF-8."""
