@@ -32,7 +32,7 @@ Get = Callable[[str], tuple[int, str]]
 
 
 @contextmanager
-def served(directory: Path, *, fallback: bool) -> Iterator[Get]:
+def served(directory: Path, *, fallback: bool, base: str = "") -> Iterator[Get]:
     for name, text in FILES.items():
         path = directory / ROOT / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def served(directory: Path, *, fallback: bool) -> Iterator[Get]:
             "HOME": "/nonexistent",
         }
         server = subprocess.Popen(
-            ["sh", "-c", serve(ROOT, fallback=fallback)], cwd=directory, env=environment
+            ["sh", "-c", serve(ROOT, fallback=fallback, base=base)], cwd=directory, env=environment
         )
         try:
             _wait_until_it_listens(server, port)
@@ -77,10 +77,12 @@ def _wait_until_it_listens(server: "subprocess.Popen[bytes]", port: int) -> None
 
 
 def _get(port: int, path: str) -> tuple[int, str]:
+    """The status, and the page, or where a redirect leads."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
     connection.request("GET", path)
     response = connection.getresponse()
-    answer = response.status, response.read().decode()
+    place, page = response.getheader("Location", ""), response.read().decode()
+    answer = response.status, place or page
     connection.close()
     return answer
 
@@ -104,6 +106,15 @@ def test_files_are_served_by_their_names(site: Get) -> None:
     assert site("/caf%C3%A9/%C3%BC.txt") == (200, "umlaut")
     assert site("/.well-known/security.txt") == (200, "contact")
     assert site("/docs")[0] == 308
+
+
+def test_site_that_is_built_for_a_path_has_its_files_there(tmp_path: Path) -> None:
+    with served(tmp_path, fallback=True, base="/ab") as get:
+        assert get("/") == get("/ab") == (302, "/ab/")
+        assert get("/ab/") == (200, "home")
+        assert get("/ab/about") == get("/about") == (200, "about")
+        assert get("/ab/orders/7") == (200, "home")
+        assert get("/ab/.env") == (404, "nothing here")
 
 
 def test_unknown_path_answers_the_sites_own_404(site: Get) -> None:

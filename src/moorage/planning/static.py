@@ -130,7 +130,7 @@ _CADDYFILE = """\
 http://:{$PORT} {
 	bind tcp4/0.0.0.0
 	root {env.SITE}
-	encode
+	encode%s
 	@hidden {
 		path */.*
 		not path /.well-known/*
@@ -144,6 +144,11 @@ http://:{$PORT} {
 	}
 }
 """
+# A site whose pages link to /NAME/… begins there, and its files are at the root as well.
+_BASED = """
+	redir / {base}/
+	redir {base} {base}/
+	uri {base}/* strip_prefix {base}"""
 _LIMIT = 4096  # bytes of a Staticfile, or of a function
 # Where other hosts look for functions beside pages.
 _FUNCTIONS = (
@@ -171,14 +176,16 @@ _PLAIN = "{path} {path}.html"
 _FALLBACK = "{path} {path}.html {path}/index.html /200.html /index.html"
 
 
-def serve(root: str, *, fallback: bool) -> str:
+def serve(root: str, *, fallback: bool, base: str = "") -> str:
     """Returns the command that serves the directory `root` ("" is the app's own).
 
     `/about` finds about.html; dotfiles are 404 except /.well-known; 404.html is used if there is
     one. With `fallback`, any other path gets index.html, for apps that route in the browser.
+    `base` is the path that the site was built for, such as /shop.
     """
     enter = f"cd {quote(f'./{root}')} && " if root else ""
-    caddyfile = _CADDYFILE % (_FALLBACK if fallback else _PLAIN)
+    based = _BASED.format(base=base) if base else ""
+    caddyfile = _CADDYFILE % (based, _FALLBACK if fallback else _PLAIN)
     return f"{enter}{_CADDY}\n{caddyfile}CADDYFILE"
 
 

@@ -9,7 +9,7 @@ from moorage.errors import RuntimeUnsupported
 from moorage.planning.explicit import Asked
 from moorage.planning.node.builds import implied_build
 from moorage.planning.node.imports import Imports, entry, imported, name_of
-from moorage.planning.node.lone_scripts import script_alone, with_bun
+from moorage.planning.node.lone_scripts import script_alone, site_alone, with_bun
 from moorage.planning.node.package_json import (
     PackageJson,
     build_script,
@@ -113,7 +113,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         missing = f"{other} is read by pnpm alone: send it as package.json"
         return Recipe(Stack.NODE, None, None, None, (), missing=missing)
     if manifest is None:
-        return script_alone(folder, asked, toolbox)
+        return site_alone(folder, asked, toolbox) or script_alone(folder, asked, toolbox)
     because: list[str] = []
     where = _where(folder, manifest, asked, because)
     if isinstance(where, str):
@@ -123,10 +123,13 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     return _recipe(where, manager, asked, tools, because)
 
 
-def page_build(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
+def page_build(
+    folder: Folder, asked: Asked, toolbox: Toolbox, *, installs: bool = False
+) -> Recipe | None:
     """Returns the install and the build of a page that an app of another language serves.
 
-    None without a script that builds. Raises as `detect` does.
+    None without a script that builds, unless it `installs` what another build runs. Raises as
+    `detect` does.
     """
     manifest = package_json(folder)
     if manifest is None:
@@ -134,18 +137,20 @@ def page_build(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     is_mix = manifest.depends_on("laravel-mix") and bool(manifest.script("production"))
     name = build_script(manifest) or ("production" if is_mix else "")
     name = name or next((it for it in _STYLES if manifest.script(it)), "")
-    if not name:
+    if not name and not (installs and manifest.installs):
         return None
     where = _Site(folder, manifest, monorepo(folder, manifest))
     because: list[str] = []
     manager = _manager(where, asked, toolbox)
     tools = _tools(where, manager, asked, toolbox, because)
     install = _install(where, manager, because)
-    because.append(f"its page is built by package.json's {name}: {quoted(manifest.script(name))}")
+    if name:
+        script = quoted(manifest.script(name))
+        because.append(f"its page is built by package.json's {name}: {script}")
     return Recipe(
         Stack.NODE,
         install,
-        f"{manager.commands.run} {name}",
+        f"{manager.commands.run} {name}" if name else None,
         None,
         tuple(because),
         build_env=tuple(manager.commands.environment),

@@ -24,11 +24,14 @@ from moorage.planning.node.package_managers import (
     npm_manager,
     strips_types,
 )
+from moorage.planning.node.servers import site
 from moorage.planning.node.starts import Package, typescript
 from moorage.planning.plan import Recipe, Stack
 from moorage.planning.reading.folder import Folder
+from moorage.planning.static import serve
 from moorage.planning.toolbox import Tool, Toolbox
 
+_ELEVENTY = (".eleventy.js", *(f"eleventy.config.{end}" for end in ("js", "mjs", "cjs")))
 _NAMED_LIMIT = 12  # packages in a sentence
 _SOURCE_LIMIT = 262_144  # bytes
 
@@ -83,6 +86,30 @@ def script_alone(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | Non
         tuple(sentence for sentence in said if sentence),
         build_env=manager.commands.environment if install else (),
         tools=tools,
+    )
+
+
+def site_alone(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
+    """Plans a site of Eleventy, which has a configuration and no package.json."""
+    config = folder.first(*_ELEVENTY)
+    found = site(folder, PackageJson(dependencies={"@11ty/eleventy": ""}), None)
+    if config is None or found is None or asked.run is not None:
+        return None
+    runtime, manager = node_for(folder, None, asked, toolbox), npm_manager(folder)
+    needed = imported(folder, config)
+    packages = [it for it in needed.packages if name_of(it) != "@11ty/eleventy"]
+    install = f"{manager.commands.add} {' '.join(map(quote, ('@11ty/eleventy@latest', *packages)))}"
+    if needed.is_module:
+        install = f"{install} && npm pkg set type=module"
+    because = (f"{config} is there, without a package.json: Eleventy is installed", runtime.because)
+    return Recipe(
+        Stack.NODE,
+        install if asked.install is None else asked.install,
+        "npx eleventy" if asked.build is None else asked.build,
+        serve(asked.build_dir or found.output, fallback=False),
+        tuple(sentence for sentence in because if sentence),
+        build_env=manager.commands.environment,
+        tools=(runtime.tool, npm_for(runtime.tool, toolbox)),
     )
 
 

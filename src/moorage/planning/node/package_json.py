@@ -51,6 +51,7 @@ class PackageJson(msgspec.Struct, rename="camel"):
     version: object = None
     scripts: dict[str, str] = {}
     main: object = None
+    homepage: object = None
     dependencies: Versions = {}
     dev_dependencies: Versions = {}
     optional_dependencies: Versions = {}

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from moorage.planning.frameworks import SITES, Framework
 from moorage.planning.node.builds import (
     angular_output,
+    config_text,
     configured_directory,
     is_without_server,
     names_package,
@@ -200,6 +201,23 @@ _OUTPUTS = {
     "astro": (("astro.config",), "outDir"),
     "eleventy": (("eleventy.config", ".eleventy"), "output"),
 }
+# The same for the path that the site is built for.
+_BASES = {
+    "vite": ("vite.config", "base"),
+    "rsbuild": ("rsbuild.config", "base"),
+    "astro": ("astro.config", "base"),
+    "vue-cli": ("vue.config", "publicPath"),
+    "docusaurus": ("docusaurus.config", "baseUrl"),
+    "vitepress": ("config", "base"),
+    "Next.js with output: 'export'": ("next.config", "basePath"),
+    "SvelteKit": ("svelte.config", "base"),
+    "nuxt generate": ("nuxt.config", "baseURL"),
+}
+_BASE = re.compile(r"/[\w.~-]{1,60}(?:/[\w.~-]{1,60}){0,3}", re.ASCII)
+_BASE_OPTION = re.compile(r"--base(?:-href)?[= \t]+['\"]?(/[\w./~-]{1,100})")
+# Also the first of two, between which a condition decides.
+_BASE_VALUE = r"""['"]?\s*:\s*(?:[^,\n?]{1,80}\?\s*)?['"`](/[\w./~-]{1,100})['"`]"""
+_ORIGIN = re.compile(r"https?://[^/]*")
 _WITH_SERVERS = (
     *("nuxt", "@sveltejs/kit", "@react-router/dev", "@remix-run/dev", TANSTACK_START),
     *QWIK_CITY,
@@ -222,6 +240,20 @@ def site(folder: Folder, manifest: PackageJson, wanted: Framework | None) -> Fra
     if found.name in ("vitepress", "vuepress"):
         return found._replace(output=f"{_documents(manifest)}{found.output}")
     return _configured(folder, manifest, found)
+
+
+def site_base(folder: Folder, manifest: PackageJson, found: Framework) -> str:
+    """Returns the path that a site is built for, such as /shop on GitHub Pages; "" for none."""
+    command = command_of(manifest, build_script(manifest))
+    option = _BASE_OPTION.search(command)
+    text = str(manifest.homepage) if found.package == "react-scripts" else ""
+    if option is None and found.name in _BASES:
+        file, key = _BASES[found.name]
+        file = f"{found.output.removesuffix('dist')}{file}" if file == "config" else file
+        given = re.search(rf"\b{key}{_BASE_VALUE}", config_text(folder, file))
+        text = given[1] if given else ""
+    base = (option[1] if option else _ORIGIN.sub("", text)).rstrip("/")
+    return base if _BASE.fullmatch(base) else ""
 
 
 def _without_server(folder: Folder, manifest: PackageJson) -> Framework | None:

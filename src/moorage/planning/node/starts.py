@@ -30,12 +30,16 @@ from moorage.planning.node.servers import (
     lacks_server,
     needs_nitro,
     site,
+    site_base,
 )
 from moorage.planning.plan import Stack, quoted, with_path
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.formats import first_word
 from moorage.planning.static import serve
 
+_GENERATORS_SERVER = re.compile(
+    r"(?:hugo|jekyll|bundle[ \t]+exec[ \t]+jekyll|mkdocs)[ \t].*\bserve"
+)
 _LAUNCHER = re.compile(r"(?:npx|bunx|yarn|pnpm exec|npm exec)(?:[ \t]+-\S*)*[ \t]+\Z")
 _OPTION = re.compile(
     r"[ \t]+--(?:watch(?:-path|-preserve-output)?|hot|clear-screen)(?:=\S+)?(?=[ \t]|\Z)"
@@ -291,6 +295,8 @@ def _why_unused(package: Package) -> str:
     command = command_of(manifest, "start")
     if reloads_pages(command) and folder.has("index.html"):
         return "is a development server"
+    if _GENERATORS_SERVER.match(command):
+        return "is a development server of a site"
     if not package.builds:
         return ""
     if is_development_server(manifest):
@@ -331,8 +337,11 @@ def _built(package: Package) -> Start | None:
     because.append(f"{found.name} leaves files in {found.output}/: served by Caddy")
     if asked.build_dir_from:
         because.append(f"{asked.build_dir_from} names that directory")
+    base = site_base(folder, manifest, found)
+    if base:
+        because.append(f"it is built for {base}/: visitors of / are sent there")
     return Start(
-        serve(found.output, fallback=found.fallback),
+        serve(found.output, fallback=found.fallback, base=base),
         check=_output_check(found.output, is_given=bool(asked.build_dir)),
     )
 
