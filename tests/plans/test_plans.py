@@ -36,7 +36,7 @@ def _outcome(case: Path) -> bytes:
     """The plan, or the refusal a client sees, as indented JSON."""
     head, files = app_text((case / "app.txt").read_text())
     settings = msgspec.json.decode(head or "{}", type=Settings)
-    toolbox = EVERYTHING if case.parent.name == "corpus" else TOOLBOX
+    toolbox = TOOLBOX if case.name.endswith("-lacking-refused") else EVERYTHING
     try:
         made = msgspec.to_builtins(make_plan(MemoryTree(files), settings, toolbox))
     except InvalidRequest as error:

@@ -44,15 +44,22 @@ def pinned(folder: Folder, file: str) -> str:
 
 
 def pinned_tool(folder: Folder, *names: str) -> tuple[str, str]:
-    """Returns a program's version in .tool-versions or mise.toml, and which file; "" without."""
-    either = "|".join(names)
+    """Returns a program's version in a file of a version manager or a host; "" and "" without."""
+    either, variable = "|".join(names), "|".join(f"{name.upper()}_VERSION" for name in names)
     for file, pattern in (
         (".tool-versions", rf"^(?:{either})[ \t]+([^\s#]{{1,40}})"),
         ("mise.toml", rf"^['\"]?(?:{either})['\"]?[ \t]*=[ \t]*['\"]([^'\"\n]{{1,40}})['\"]"),
         (".mise.toml", rf"^['\"]?(?:{either})['\"]?[ \t]*=[ \t]*['\"]([^'\"\n]{{1,40}})['\"]"),
+        ("netlify.toml", rf"^[ \t]*(?:{variable})[ \t]*=[ \t]*['\"]([^'\"\n]{{1,40}})['\"]"),
+        (
+            "render.yaml",
+            rf"\bkey:[ \t]*(?:{variable})[ \t]*\n[ \t]*value:[ \t]*['\"]?([\w.]{{1,40}})",
+        ),
     ):
-        text = folder.data(file, limit=_FILE_LIMIT) if folder.has(file) else b""
-        match = re.search(pattern, text.decode(errors="replace"), re.MULTILINE)
+        if not folder.has(file):
+            continue
+        text = folder.data(file, limit=_FILE_LIMIT).decode(errors="replace")
+        match = re.search(pattern, text, re.MULTILINE)
         if match is not None:
             return match[1], file
     return "", ""
@@ -65,11 +72,17 @@ def wanted_from(text: str, source: str, *, is_strict: bool = True) -> Wanted | N
 
 
 def find_tool(
-    toolbox: Toolbox, program: str, wanted: Wanted | None, *, also: Range = semver.ANY
+    toolbox: Toolbox,
+    program: str,
+    wanted: Wanted | None,
+    *,
+    also: Range = semver.ANY,
+    file: str = "upload",
 ) -> Found:
     """Returns a tool that fits what is wanted, and what the rest of the app needs (`also`).
 
-    Raises RuntimeUnsupported, naming the source, when none is available.
+    Raises RuntimeUnsupported, naming what asks for it, or the `file` that needs it, when none is
+    available.
     """
     both = _Both(wanted.range if wanted else semver.ANY, also)
     tool = _choose(toolbox, program, both)
@@ -79,7 +92,7 @@ def find_tool(
         tool = _nearest(toolbox, program, wanted.range.lowest, also)
         if tool is not None:
             return Found(tool, f"{wanted}, which is not to be had here: the nearest is {tool}")
-    field = wanted.source if wanted else "upload"
+    field = wanted.source if wanted else file
     asked = (
         f"{program} {wanted.text[:_TEXT_LIMIT]} is asked for" if wanted else f"{program} is needed"
     )

@@ -108,6 +108,8 @@ class Plan(msgspec.Struct, frozen=True):
     install_inputs: tuple[str, ...] = ()
     # The machine's next older Python, where the app asks for none: tried if the install fails.
     older_python: str | msgspec.UnsetType = msgspec.UNSET
+    # Variables for which each project gets a random value of its own, which it keeps.
+    secrets: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def digest(self) -> str:
@@ -138,6 +140,7 @@ class Recipe(NamedTuple):
     install_inputs: tuple[str, ...] = ()  # from the upload's root
     older_python: str = ""  # the next older one of the machine's, if any will do
     directory: str | None = None  # the app's, from the upload's root, if not the given folder
+    secrets: tuple[str, ...] = ()  # see `Plan`
 
 
 def beside(recipe: Recipe, page: Recipe, *, builds: bool) -> Recipe:

@@ -46,7 +46,8 @@ class Toolbox(msgspec.Struct, frozen=True):
     host: dict[str, tuple[str, ...]] = {}  # the machine's, on every app's PATH
     store: dict[str, tuple[str, ...]] = {}  # put first on the PATH of apps whose plan names them
     dockerfiles: Dockerfiles = Dockerfiles.STEPS
-    programs: tuple[str, ...] = ()  # the machine's, of those that system packages bring
+    # The machine's, of those that system packages bring; and PHP's extensions, as `ext-mbstring`.
+    programs: tuple[str, ...] = ()
 
     @property
     def otherwise(self) -> str:

@@ -18,6 +18,7 @@ from moorage.toolchains.store import (
     ToolchainStore,
     host_versions,
     packages,
+    php_extensions,
     present,
 )
 from moorage.whole_file import replace_file
@@ -62,8 +63,8 @@ class Inventory:
 
     async def open(self) -> None:
         """Reads the machine's versions and npm's last answers; does not ask npm."""
-        self._host = await host_versions()
-        self._programs = await asyncio.to_thread(present, PROGRAMS)
+        self._host, extensions = await asyncio.gather(host_versions(), php_extensions())
+        self._programs = (*await asyncio.to_thread(present, PROGRAMS), *extensions)
         self._listing = await asyncio.to_thread(_read, self._listing_file)
         await self._assemble()
         if self._npm is None or self._listing.asked_at_ms:

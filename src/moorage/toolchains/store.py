@@ -82,6 +82,13 @@ async def host_versions(
     return found
 
 
+async def php_extensions(path: Sequence[Path] = BIN) -> tuple[str, ...]:
+    """Returns the extensions of the machine's PHP, as Composer names them: `ext-mbstring`."""
+    said = await _ask(path, ("php", "-m")) if _at(path, "php") is not None else ""
+    names = (line.strip().lower().replace(" ", "-") for line in said.splitlines())
+    return tuple(sorted({f"ext-{name}" for name in names if name and name[0] != "["}))
+
+
 def present(names: Iterable[str], path: Sequence[Path] = BIN) -> tuple[str, ...]:
     """Returns those of the programs that apps find on the machine."""
     return tuple(name for name in names if _at(path, name) is not None)

@@ -15,6 +15,7 @@ from moorage.toolchains.store import (
     host_versions,
     package_of,
     packages,
+    php_extensions,
     present,
 )
 from support.gateway.clock import MovableClock
@@ -132,6 +133,13 @@ async def test_machine_is_asked_and_read_for_its_programs(tmp_path: Path) -> Non
         "javac": ("25.0.0",),
         "bundler": ("2.6.7",),
     }
+
+
+async def test_extensions_of_php_are_named_as_composer_does(tmp_path: Path) -> None:
+    said = "[PHP Modules]\nCore\nPDO\nZend OPcache\n\n[Zend Modules]\nZend OPcache\n"
+    program(tmp_path / "php", f"printf '{said}'")
+    assert await php_extensions([tmp_path]) == ("ext-core", "ext-pdo", "ext-zend-opcache")
+    assert await php_extensions([tmp_path / "none"]) == ()
 
 
 async def test_program_that_ends_without_an_answer_is_as_none(

@@ -48,7 +48,9 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
             Stack.DENO, None, None, None, (),
             missing="Deno's files are there, but no start task and no main.ts",
         )  # fmt: skip
-    found = find_tool(toolbox, "deno", asked.version if asked.program == "deno" else None)
+    found = find_tool(
+        toolbox, "deno", asked.version if asked.program == "deno" else None, file=file or "upload"
+    )
     # Imports are downloaded once, into the directory that the app reads them from.
     cache = (("DENO_DIR", in_app(folder.path(".deno"))), ("DENO_NO_UPDATE_CHECK", "1"))
     install = "deno install" if module is None else f"deno cache {module}"

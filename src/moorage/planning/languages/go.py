@@ -2,10 +2,11 @@
 
 import re
 
-from moorage.planning.explicit import Asked, Wanted, find_tool, wanted_from
+from moorage.planning.explicit import Asked, Found, Wanted, find_tool, wanted_from
 from moorage.planning.interpreters import unmade, words
 from moorage.planning.plan import Recipe, Stack, with_path
 from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.semver import Version
 from moorage.planning.toolbox import Toolbox
 
 LOOKED_FOR = ("go.mod and a package main, at the root, below cmd/ or elsewhere", "main.go")
@@ -13,6 +14,8 @@ LOOKED_FOR = ("go.mod and a package main, at the root, below cmd/ or elsewhere",
 _VERSION = re.compile(r"^go[ \t]+(\d+)\.(\d+)", re.MULTILINE)
 _MAIN = re.compile(rb"^package[ \t]+main\b", re.MULTILINE)
 _FILES_LIMIT = 100  # sources read
+_DOWNLOADS = Version(1, 21, 0)  # the first that gets another Go
+_AHEAD = 6  # minor versions, of which there are two a year
 _LIKELY = frozenset(("server", "api", "web", "app", "cmd", "http", "backend", "main"))
 _ASIDE = frozenset(("internal", "pkg", "vendor", "testdata", "examples", "tools", "node_modules"))
 _HEAD = 16_384  # bytes of a file that hold its package clause
@@ -39,7 +42,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
             (),
             missing=f"{module}: no package main was found",
         )
-    found = find_tool(toolbox, "go", _wanted(folder, asked))
+    found, toolchain = _go(folder, asked, toolbox, file=module or "main.go")
     build, start = f"{_BUILD} -o {_BUILT} {package}", f"./{_BUILT}"
     if asked.run is not None:
         build, start = _given(folder, asked.run, package) or (build, asked.run)
@@ -55,7 +58,7 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         build if asked.build is None else asked.build,
         start if asked.build is None else asked.run or start,
         tuple(sentence for sentence in because if sentence),
-        build_env=(("GOTOOLCHAIN", "local"), ("GOFLAGS", "-buildvcs=false")),
+        build_env=(("GOTOOLCHAIN", toolchain), ("GOFLAGS", "-buildvcs=false")),
         tools=(found.tool,),
         install_inputs=_inputs(folder) if module == "go.mod" else (),
     )
@@ -84,6 +87,22 @@ def _given(folder: Folder, run: str, package: str | None) -> tuple[str, str] | N
 
 def _package_named(folder: Folder, name: str) -> str | None:
     return f"./cmd/{name}" if folder.has_directory(f"cmd/{name}") else None
+
+
+def _go(folder: Folder, asked: Asked, toolbox: Toolbox, *, file: str) -> tuple[Found, str]:
+    """Returns the Go to use, and what it builds with: itself, or a newer one that it downloads.
+
+    A Go from 1.21 on downloads the one that go.mod asks for (go.dev/doc/toolchain).
+    """
+    wanted = _wanted(folder, asked)
+    newest = toolbox.tools("go")[-1:]
+    lowest = wanted.range.lowest if wanted is not None else None
+    if lowest is None or wanted is None or not newest or asked.version is not None:
+        return find_tool(toolbox, "go", wanted, file=file), "local"
+    has = newest[0].version
+    if lowest.major == has.major and 0 < lowest.minor - has.minor <= _AHEAD and has >= _DOWNLOADS:
+        return Found(newest[0], f"{wanted}: {newest[0]} downloads it for the build"), "auto"
+    return find_tool(toolbox, "go", wanted, file=file), "local"
 
 
 def _inputs(folder: Folder) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Java programs: one jar, built by Maven or Gradle, or plain sources with a main method."""
+"""Java programs: a jar or classes that Maven or Gradle make, plain sources, or a ready jar."""
 
 import re
 from shlex import quote
@@ -7,19 +7,35 @@ from typing import NamedTuple
 from moorage.planning.explicit import Asked, Found, Wanted, find_tool, wanted_from
 from moorage.planning.plan import Recipe, Stack
 from moorage.planning.reading.folder import Folder
-from moorage.planning.toolbox import Toolbox
+from moorage.planning.toolbox import Tool, Toolbox
 
-LOOKED_FOR = ("pom.xml or build.gradle", "a .java file with a main method, also below src/")
+LOOKED_FOR = (
+    "pom.xml or build.gradle",
+    "a .java file with a main method, also below src/; the only .jar",
+)
 _LIMIT = 262_144  # bytes of a build file or a source
 _FILES_LIMIT = 200  # sources read
 _CLASSES = ".bin"
 _RELEASE = re.compile(
     r"<(?:maven\.compiler\.(?:release|target|source)|java\.version|release)>\s*(?:1\.)?(\d{1,2})"
-    r"|JavaLanguageVersion\.of\((\d{1,2})\)|JavaVersion\.VERSION_(?:1_)?(\d{1,2})"
+    r"|(?:JavaLanguageVersion\.of|jvmToolchain)\((\d{1,2})\)"
+    r"|JavaVersion\.VERSION_(?:1_)?(\d{1,2})"
 )
 _SOURCE = re.compile(r"(?:src/(?:\w+/){0,12})?(\w+)\.java\Z")
 _MAIN = re.compile(rb"\bstatic\s+(?:final\s+)?void\s+main\s*\(")
 _PACKAGE = re.compile(rb"^[ \t]*package[ \t]+([\w.]{1,200})[ \t]*;", re.MULTILINE)
+# Plugins that make one jar which runs by itself.
+_WHOLE = re.compile(r"spring-boot|maven-shade|maven-assembly|springframework\.boot|micronaut-maven")
+_QUARKUS = re.compile(r"io\.quarkus")
+_APPLICATION = re.compile(
+    r"['\"](?:[\w.]{1,60}\.)?application['\"]|^[ \t]{0,9}application[ \t]*(?:\{|$)", re.MULTILINE
+)
+_MAIN_CLASS = re.compile(
+    r"<(?:mainClass|exec\.mainClass|main\.class|start-class)>\s*([\w.]{1,200})"
+)
+_SOURCES = (".html", ".py", ".js", ".ts", ".php", ".rb", ".go")
+_PART = re.compile(r"-(?:sources|javadoc|plain|tests)\.jar\Z")
+_QUARKUS_HOST = (("QUARKUS_HTTP_HOST", "0.0.0.0"),)  # noqa: S104 (in the app's own network)
 # In apps of other languages, a Java file is only a part.
 _OTHERS = ("package.json", "requirements.txt", "pyproject.toml", "Gemfile", "index.php")
 _LIKELY = ("Main", "App", "Application", "Server")
@@ -31,20 +47,63 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     if file is None:
         return _plain(folder, asked, toolbox)
     java = _java(_wanted(folder, file, asked), toolbox)
-    if file == "pom.xml":
-        tool, build, jars = "maven", "mvn -B -q -DskipTests clean package", "target"
-    else:
-        tool, build, jars = "gradle", "gradle --no-daemon -q build -x test", "build/libs"
-    builder = find_tool(toolbox, tool, None)
-    because = (f"{file} is there: built by {builder.tool}, run by {java.tool}", java.because)
+    text = folder.data(file, limit=_LIMIT).decode(errors="replace")
+    build, start = _by_maven(folder, text) if file == "pom.xml" else _by_gradle(text)
+    command, tools = _builder(folder, file, toolbox)
+    by = tools[0] if tools else command
+    because = (f"{file} is there: built by {by}, run by {java.tool}", java.because)
     return Recipe(
         Stack.JAVA,
         asked.install,
-        build if asked.build is None else asked.build,
-        asked.run or _start(jars),
+        f"{command} {build}" if asked.build is None else asked.build,
+        asked.run or start,
         tuple(sentence for sentence in because if sentence),
-        tools=(java.tool, builder.tool),
+        run_env=_QUARKUS_HOST if _QUARKUS.search(text) else (),
+        tools=(java.tool, *tools),
     )
+
+
+def _builder(folder: Folder, file: str, toolbox: Toolbox) -> tuple[str, tuple[Tool, ...]]:
+    """Returns the beginning of a build's command, and the tool; none where a wrapper gets it.
+
+    Gradle's versions differ so much that its wrapper goes before the machine's own.
+    """
+    if file == "pom.xml":
+        options, has_wrapper = "-B -q -DskipTests clean", folder.has_directory(".mvn/wrapper")
+        tool, program, wrapper = "maven", "mvn", "mvnw"
+    else:
+        options, has_wrapper = "--no-daemon -q", folder.has("gradle/wrapper/gradle-wrapper.jar")
+        tool, program, wrapper = "gradle", "gradle", "gradlew"
+    if has_wrapper and folder.has(wrapper) and (tool == "gradle" or not toolbox.has(tool)):
+        return f"sh ./{wrapper} {options}", ()
+    return f"{program} {options}", (find_tool(toolbox, tool, None, file=file).tool,)
+
+
+def _by_maven(folder: Folder, text: str) -> tuple[str, str]:
+    """Returns the goals, and the start of what they make.
+
+    A jar without a plugin for it lacks its dependencies.
+    """
+    if _QUARKUS.search(text):
+        return "package", _start("target/quarkus-app/quarkus-run.jar")
+    if "<modules>" in text:
+        return "package", _start("target/*.jar */target/*.jar")
+    named = _MAIN_CLASS.search(text)
+    program = None if named else _program(folder)
+    name = named[1] if named else program.name if program else ""
+    if _WHOLE.search(text) or not name:
+        return "package", _start("target/*.war" if "<packaging>war" in text else "target/*.jar")
+    goals = "package dependency:copy-dependencies -DincludeScope=runtime"
+    return goals, f"java $JAVA_OPTS -cp 'target/classes:target/dependency/*' {name}"
+
+
+def _by_gradle(text: str) -> tuple[str, str]:
+    """Returns the task, and the start of what it makes."""
+    if _QUARKUS.search(text):
+        return "build -x test", _start("build/quarkus-app/quarkus-run.jar")
+    if _APPLICATION.search(text) and not _WHOLE.search(text):
+        return "installDist", 'exec sh "$(ls build/install/*/bin/* | grep -v .bat | head -n 1)"'
+    return "build -x test", _start("build/libs/*.jar")
 
 
 class _Program(NamedTuple):
@@ -57,9 +116,11 @@ class _Program(NamedTuple):
 
 def _plain(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     """Plans sources without a build file: javac compiles the class to run and what it needs."""
-    program = None if folder.first(*_OTHERS) else _program(folder)
-    if program is None:
+    if folder.first(*_OTHERS):
         return None
+    program = _program(folder)
+    if program is None:
+        return _ready(folder, asked, toolbox)
     java = _java(_asked_version(asked), toolbox)
     root = quote(program.root or ".")
     libraries = ":'lib/*'" if folder.has_directory("lib") else ""
@@ -76,6 +137,24 @@ def _plain(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         asked.run or f"java $JAVA_OPTS -cp {_CLASSES}:{root}{libraries} {program.name}",
         tuple(sentence for sentence in because if sentence),
         tools=(java.tool,),
+    )
+
+
+def _ready(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
+    """Plans the only jar beside nothing else that starts."""
+    files = list(folder.files())
+    jars = [name for name in files if name.endswith(".jar") and not _PART.search(name)]
+    if len(jars) != 1 or any(name.endswith(_SOURCES) for name in files):
+        return None
+    found = find_tool(toolbox, "java", _asked_version(asked), file=jars[0])
+    because = (f"{jars[0]} is the only jar: run by {found.tool}", found.because)
+    return Recipe(
+        Stack.JAVA,
+        asked.install,
+        asked.build,
+        asked.run or _start(quote(jars[0])),
+        tuple(sentence for sentence in because if sentence),
+        tools=(found.tool,),
     )
 
 
@@ -105,9 +184,11 @@ def _java(wanted: Wanted | None, toolbox: Toolbox) -> Found:
 def _start(jars: str) -> str:
     """Runs the largest jar: the others are its sources, or lack its dependencies.
 
-    Spring Boot takes its port from `server.port`; other programs read PORT.
+    Spring Boot takes its port from `server.port`, Quarkus from its own; other programs read PORT.
     """
-    return f'exec java $JAVA_OPTS -Dserver.port="$PORT" -jar "$(ls -S {jars}/*.jar | head -n 1)"'
+    prefix = "quarkus.http" if "quarkus" in jars else "server"
+    file = f'"$(ls -S {jars} | head -n 1)"' if "*" in jars else jars
+    return f'exec java $JAVA_OPTS -D{prefix}.port="$PORT" -jar {file}'
 
 
 def _wanted(folder: Folder, file: str, asked: Asked) -> Wanted | None:

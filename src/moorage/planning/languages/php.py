@@ -1,8 +1,11 @@
-"""PHP apps: Laravel or any index.php, served by PHP's own server, without dotfiles."""
+"""PHP apps: Laravel, Symfony or any index.php, served by PHP's own server, without dotfiles."""
 
 import json
 import re
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
+from moorage.errors import RuntimeUnsupported
 from moorage.planning.explicit import Asked, Wanted, find_tool, wanted_from
 from moorage.planning.plan import Recipe, Stack
 from moorage.planning.reading.folder import Folder
@@ -11,6 +14,31 @@ from moorage.planning.toolbox import Toolbox
 LOOKED_FOR = ("index.php, also in public/ or web/; artisan",)
 _REQUIRES = re.compile(r'"php"\s*:\s*"([^"]{1,60})"')
 _LIMIT = 65_536  # bytes of composer.json
+_LOCK_LIMIT = 2_097_152  # bytes of composer.lock
+_NAMED_LIMIT = 6  # extensions in a sentence
+
+
+class _Framework(NamedTuple):
+    """What a framework needs that an upload usually lacks, found by its own file."""
+
+    file: str
+    environment: tuple[tuple[str, str], ...]
+    secret: str  # a variable with a random value of 32 characters
+    migrates: str = ""  # a command that runs before each start, as builds see no database
+    migrations: str = ""  # the directory without which there are none
+
+
+_FRAMEWORKS = (
+    _Framework(
+        "artisan",
+        (("LOG_CHANNEL", "stderr"),),
+        "APP_KEY",
+        "php artisan migrate --force",
+        "database/migrations",
+    ),
+    _Framework("bin/console", (("APP_ENV", "prod"), ("APP_DEBUG", "0")), "APP_SECRET"),
+)
+_PLAIN = _Framework("", (), "")
 
 # PHP's server would serve every file. By itself it sends paths without a file to index.php.
 ROUTER = """\
@@ -25,40 +53,89 @@ return false;
 
 
 def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
-    """An index.php; None without. Raises RuntimeUnsupported."""
+    """An index.php; None without. Raises RuntimeUnsupported, also for extensions that lack."""
     index = folder.first("public/index.php", "web/index.php", "index.php")
     if index is None:
         return None
-    found = find_tool(toolbox, "php", _wanted(folder, asked))
+    found = find_tool(toolbox, "php", _wanted(folder, asked), file=index)
     because = [f"{index} is there: run by PHP's own server"]
     install = None
-    if folder.has("composer.json") and _installs(folder):
-        composer = find_tool(toolbox, "composer", None)
+    composer_json = _document(folder, "composer.json", _LIMIT)
+    _refuse_extensions(folder, composer_json, toolbox)
+    framework = next((it for it in _FRAMEWORKS if folder.has(it.file)), _PLAIN)
+    if folder.has("composer.json") and _installs(composer_json):
+        composer = find_tool(toolbox, "composer", None, file="composer.json")
         because.append(f"composer.json is there: {composer.tool}")
         install = "composer install --no-dev --no-interaction --optimize-autoloader"
     directory = index.rpartition("/")[0] or "."
     if found.because:
         because.append(found.because)
+    start = serve(directory)
+    if framework.migrations and folder.has_directory(framework.migrations):
+        because.append(f"{framework.migrations} is there: {framework.migrates} before each start")
+        start = f"{framework.migrates}\n{start}"
     return Recipe(
         Stack.PHP,
         install if asked.install is None else asked.install,
         asked.build,
-        asked.run or serve(directory),
+        asked.run or start,
         tuple(because),
-        run_env=(("PHP_CLI_SERVER_WORKERS", "4"),),
+        build_env=framework.environment,
+        run_env=(*framework.environment, ("PHP_CLI_SERVER_WORKERS", "4")),
         tools=(found.tool,),
+        secrets=(framework.secret,) if framework.secret else (),
     )
 
 
-def _installs(folder: Folder) -> bool:
-    """Whether composer.json asks for packages, not only for PHP and its extensions."""
+def _document(folder: Folder, name: str, limit: int) -> Mapping[str, object] | None:
+    """Returns a file of Composer; an empty one without it, None if it can't be read."""
+    if not folder.has(name):
+        return {}
     try:
-        document = json.loads(folder.data("composer.json", limit=_LIMIT))
-        names = {**document.get("require", {})}.keys()
-        loads = document.get("autoload") or document.get("scripts")
-    except (ValueError, RecursionError, TypeError, AttributeError):
+        document = json.loads(folder.data(name, limit=limit))
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _installs(document: Mapping[str, object] | None) -> bool:
+    """Whether composer.json asks for packages, not only for PHP and its extensions."""
+    if document is None:
         return True  # Composer says best what is wrong with it
+    loads = document.get("autoload") or document.get("scripts")
+    names = _required(document)
     return bool(loads) or any(name != "php" and not name.startswith("ext-") for name in names)
+
+
+def _required(document: object, key: str = "require") -> Iterator[str]:
+    required = document.get(key) if isinstance(document, dict) else None
+    yield from required if isinstance(required, dict) else ()
+
+
+def _refuse_extensions(
+    folder: Folder, document: Mapping[str, object] | None, toolbox: Toolbox
+) -> None:
+    """Raises RuntimeUnsupported for extensions that the app requires and PHP here has not.
+
+    Packages may provide some, as Symfony's polyfills do.
+    """
+    has = {name for name in toolbox.programs if name.startswith("ext-")}
+    if not has or document is None:
+        return
+    lock = _document(folder, "composer.lock", _LOCK_LIMIT) or {}
+    listed = lock.get("packages")
+    packages = listed if isinstance(listed, list) else []
+    asking = dict.fromkeys(_required(document), "composer.json")
+    for package in packages:
+        for name in _required(package):
+            asking.setdefault(name, "composer.lock")
+        has.update(_required(package, "provide"))
+    missing = [n for n in asking if n.startswith("ext-") and n.lower() not in has]
+    if missing:
+        raise RuntimeUnsupported(
+            folder.path(asking[missing[0]]),
+            f"this gateway's PHP has no {', '.join(missing[:_NAMED_LIMIT])}. {toolbox.otherwise}",
+        )
 
 
 def serve(directory: str) -> str:

@@ -1,17 +1,19 @@
-"""Ruby apps: Rails, Rack (config.ru), and a script that is its own server."""
+"""Ruby apps: Rails, Rack (config.ru), a script that is its own server, and Jekyll's sites."""
 
 import re
 from collections.abc import Iterator
+from shlex import quote
 
 from moorage.planning.explicit import Asked, Found, Wanted, find_tool, pinned, wanted_from
 from moorage.planning.plan import Recipe, Stack
 from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.formats import yaml_document
 from moorage.planning.static import serve
 from moorage.planning.toolbox import Toolbox
 
 SCRIPTS = ("app.rb", "server.rb", "main.rb")
 LOOKED_FOR = (
-    "Gemfile with config/environment.rb or config.ru, or Jekyll with _config.yml",
+    "Gemfile with config/environment.rb or config.ru; Jekyll's _config.yml with pages",
     ", ".join(SCRIPTS) + ", with a Gemfile or a server in it",
 )
 _GEMS = (("BUNDLE_PATH", "vendor/bundle"), ("BUNDLE_WITHOUT", "development:test"))
@@ -22,11 +24,18 @@ _REQUIRES_SERVER = re.compile(
 _GEMFILE_RUBY = re.compile(r"^[ \t]*ruby[ \t(]+(['\"][^\n#]{1,80})", re.MULTILINE)
 _GEMFILE_RUBY_FILE = re.compile(r"^[ \t]*ruby[ \t(]+file:", re.MULTILINE)
 _REQUIREMENT = re.compile(r"""['"][ \t]*(~>|>=|<=|!=|=|>|<)?[ \t]*(\d[\d.]{0,20})[ \t]*['"]""")
+_RAILS = "config/environment.rb"
+_DATABASE = "config/database.yml"
+_RAILS_RUNS = (("RAILS_SERVE_STATIC_FILES", "1"), ("RAILS_LOG_TO_STDOUT", "1"))
 _JEKYLL = "_config.yml"
+_JEKYLLS_PAGES = ("index.md", "index.markdown", "index.html", "README.md")
+_THEMES = frozenset(("theme", "remote_theme"))
+_GEM = re.compile(r"[a-z][\w-]{0,80}")
 _JEKYLLS_GEM = re.compile(rb"^[ \t]*gem[ \t(]+['\"](?:jekyll|github-pages)['\"]", re.MULTILINE)
 _BUILDS = {
-    "config/environment.rb": "bundle exec rails assets:precompile",
-    _JEKYLL: "bundle exec jekyll build",
+    _RAILS: "bundle exec rails assets:precompile",
+    # A path that the site has on another host would be missing in front of its links here.
+    _JEKYLL: "bundle exec jekyll build --baseurl ''",
 }
 _GEMFILES = ("Gemfile", "Gemfile.lock")
 _PUMA = re.compile(rb"\bpuma\b")
@@ -40,11 +49,19 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     file = _started_file(folder, has_gems=has_gems)
     if file is None:
         return None
-    found = _ruby(folder, asked, toolbox, has_gems=has_gems)
+    gems = _jekylls_gems(folder) if file == _JEKYLL and not has_gems else ()
+    found = _ruby(folder, asked, toolbox, file=file, has_gems=has_gems or bool(gems))
     install = "bundle install" if has_gems else None
-    build = _BUILDS.get(file)
-    because = (f"Gemfile and {file} are there" if has_gems else f"{file} is there", found.because)
-    home = _GEMS if has_gems else ()
+    because = [f"Gemfile and {file} are there" if has_gems else f"{file} is there", found.because]
+    if gems:
+        listed = (f"gem '{gem}', group: :jekyll_plugins" for gem in gems)
+        lines = ("source 'https://rubygems.org'", *listed)
+        install = f"printf '%s\\n' {' '.join(map(quote, lines))} > Gemfile && bundle install"
+        because.append(f"there is no Gemfile: one is made, with {', '.join(gems)}")
+    build, is_rails = _BUILDS.get(file), file == _RAILS
+    if is_rails and folder.has(_DATABASE):
+        because.append("its database is prepared before each start, as builds see none")
+    home = _GEMS if install else ()
     return Recipe(
         Stack.RUBY,
         install if asked.install is None else asked.install,
@@ -52,8 +69,9 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
         asked.run or _start(folder, file, has_gems=has_gems),
         tuple(sentence for sentence in because if sentence),
         build_env=(*home, *_PRODUCTION, ("SECRET_KEY_BASE_DUMMY", "1")),
-        run_env=(*home, *_PRODUCTION, ("RAILS_LOG_TO_STDOUT", "1")),
+        run_env=(*home, *_PRODUCTION, *(_RAILS_RUNS if is_rails else ())),
         tools=(found.tool,),
+        secrets=("SECRET_KEY_BASE",) if is_rails and not folder.has("config/master.key") else (),
     )
 
 
@@ -62,16 +80,21 @@ def _started_file(folder: Folder, *, has_gems: bool) -> str | None:
     if has_gems:
         gems = folder.data("Gemfile", limit=_READ)
         site = (_JEKYLL,) if _JEKYLLS_GEM.search(gems) else ()
-        return folder.first("config/environment.rb", "config.ru", *site, *SCRIPTS)
-    script = None if folder.first(*_OTHERS) else folder.first(*SCRIPTS)
+        return folder.first(_RAILS, "config.ru", *site, *SCRIPTS)
+    if folder.first(*_OTHERS):
+        return None
+    if folder.has(_JEKYLL) and _has_jekylls_pages(folder):
+        return _JEKYLL
+    script = folder.first(*SCRIPTS)
     if script is None or not _REQUIRES_SERVER.search(folder.data(script, limit=_READ)):
         return None
     return script
 
 
 def _start(folder: Folder, file: str, *, has_gems: bool) -> str:
-    if file == "config/environment.rb":
-        return "bundle exec rails server -b 0.0.0.0 -p $PORT"
+    if file == _RAILS:
+        prepares = "bundle exec rails db:prepare\nexec " if folder.has(_DATABASE) else ""
+        return f"{prepares}bundle exec rails server -b 0.0.0.0 -p $PORT"
     if file == "config.ru" and _has_puma_alone(folder):
         return "bundle exec puma --bind tcp://0.0.0.0:$PORT"
     if file == "config.ru":
@@ -81,25 +104,54 @@ def _start(folder: Folder, file: str, *, has_gems: bool) -> str:
     return f"bundle exec ruby {file}" if has_gems else f"ruby {file}"
 
 
+def _has_jekylls_pages(folder: Folder) -> bool:
+    """Whether Jekyll makes pages of posts, Markdown, or a page with front matter."""
+    if folder.has_directory("_posts") or folder.has_directory("_layouts"):
+        return True
+    page = folder.first(*_JEKYLLS_PAGES)
+    if page is None or page.endswith(".html"):
+        return page is not None and folder.data(page, limit=_READ).startswith(b"---")
+    return page != "README.md" or not _THEMES.isdisjoint(_jekylls_settings(folder))
+
+
+def _jekylls_gems(folder: Folder) -> tuple[str, ...]:
+    """Returns Jekyll and the gems that its settings name: a theme, and plugins."""
+    settings = _jekylls_settings(folder)
+    listed = settings.get("plugins", settings.get("gems"))
+    names = [settings.get("theme"), *(listed if isinstance(listed, list) else ())]
+    if "remote_theme" in settings:
+        names.append("jekyll-remote-theme")
+    if not folder.first(*_JEKYLLS_PAGES[:3]):
+        names += ["jekyll-readme-index", "jekyll-optional-front-matter"]
+    gems = (name for name in names if isinstance(name, str) and _GEM.fullmatch(name))
+    return tuple(dict.fromkeys(("jekyll", *gems)))
+
+
+def _jekylls_settings(folder: Folder) -> dict[str, object]:
+    found = yaml_document(folder.data(_JEKYLL, limit=_READ).decode(errors="replace"))
+    return found if isinstance(found, dict) else {}
+
+
 def _has_puma_alone(folder: Folder) -> bool:
     """Whether the gems include Puma but not rackup, which is a separate gem since Rack 3."""
     gems = b"".join(folder.data(name, limit=_READ) for name in _GEMFILES if folder.has(name))
     return _PUMA.search(gems) is not None and b"rackup" not in gems
 
 
-def _ruby(folder: Folder, asked: Asked, toolbox: Toolbox, *, has_gems: bool) -> Found:
+def _ruby(folder: Folder, asked: Asked, toolbox: Toolbox, *, file: str, has_gems: bool) -> Found:
     """Returns the Ruby to use; the machine's own may lack Bundler, a toolchain's has it."""
-    found = find_tool(toolbox, "ruby", _wanted(folder, asked, has_gems=has_gems))
+    found = find_tool(toolbox, "ruby", _wanted(folder, asked), file=file)
     if has_gems and found.tool.is_hosts:
-        find_tool(toolbox, "bundler", None)
+        find_tool(toolbox, "bundler", None, file=file)
     return found
 
 
-def _wanted(folder: Folder, asked: Asked, *, has_gems: bool) -> Wanted | None:
+def _wanted(folder: Folder, asked: Asked) -> Wanted | None:
     """Returns the Gemfile's Ruby version: Bundler refuses every other one."""
     if asked.program == "ruby" and asked.version is not None:
         return asked.version
-    text = folder.data("Gemfile", limit=_READ).decode(errors="replace") if has_gems else ""
+    gems = folder.data("Gemfile", limit=_READ) if folder.has("Gemfile") else b""
+    text = gems.decode(errors="replace")
     match = _GEMFILE_RUBY.search(text)
     if match is not None:
         return wanted_from(" ".join(_ranges(match[1])), "the Gemfile's ruby")

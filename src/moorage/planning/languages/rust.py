@@ -13,6 +13,7 @@ from moorage.planning.toolbox import Toolbox
 LOOKED_FOR = ("Cargo.toml with src/main.rs or a [[bin]]",)
 _MEMBER = re.compile(r"\A(?!.*\b(?:target|vendor|node_modules)/).+/Cargo\.toml\Z")
 _MEMBERS_LIMIT = 100
+_NAMED_LIMIT = 6  # programs in a sentence
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
@@ -24,10 +25,18 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     if not folder.has("Cargo.toml"):
         return None
     document = toml_document(folder, "Cargo.toml")
-    name = _binary(folder, document) or _members_binary(folder, document)
-    if name is None and asked.run is None:
-        return None
-    found = find_tool(toolbox, "rust", _wanted(document, asked))
+    own = _binary(folder, document)
+    names = [own] if own else _members_binaries(folder, document)
+    if len(names) != 1 and asked.run is None:
+        missing = (
+            f"several programs can be started ({', '.join(names[:_NAMED_LIMIT])}): "
+            "set settings.directoryPath to the package of the one to deploy"
+            if names
+            else "Cargo.toml has no program, as there is no src/main.rs and no [[bin]]"
+        )
+        return Recipe(Stack.RUST, None, None, None, (), missing=missing)
+    name = names[0] if names else ""
+    found = find_tool(toolbox, "rust", _wanted(document, asked), file="Cargo.toml")
     locked = " --locked" if folder.has("Cargo.lock") else ""
     # On the build's own disk: intermediate files take many times the program's space.
     target = '"$TMPDIR/target"'
@@ -72,13 +81,13 @@ def _binary(folder: Folder, document: Mapping[str, object]) -> str | None:
     return name
 
 
-def _members_binary(folder: Folder, document: Mapping[str, object]) -> str | None:
-    """Returns the binary of the only workspace member that has one; None if several or none do."""
+def _members_binaries(folder: Folder, document: Mapping[str, object]) -> list[str]:
+    """Returns the binaries of the workspace's members, one of each that has any."""
     if not isinstance(document.get("workspace"), dict):
-        return None
+        return []
     places = [name.removesuffix("/Cargo.toml") for name in folder.names() if _MEMBER.search(name)]
     members = [folder.below(place) for place in places[:_MEMBERS_LIMIT]]
     names = {
         name for m in members if (name := _binary(m, toml_document(m, "Cargo.toml"))) is not None
     }
-    return names.pop() if len(names) == 1 else None
+    return sorted(names)
