@@ -68,7 +68,7 @@ def test_pin_never_leads_past_what_the_machine_has_without_a_network() -> None:
         (node(), {"runtime": "node:99"}, "settings.runtime"),
         (node({"pnpm-lock.yaml": "lockfileVersion: 5.4"}, engines={"pnpm": "5"}), {}, None),
         (SCRIPT, {"runtime": "python:3.9"}, "settings.runtime"),
-        ({**SCRIPT, "runtime.txt": "python-3.12.1"}, {}, "runtime.txt"),
+        ({**SCRIPT, "runtime.txt": "python-2.7.18"}, {}, "runtime.txt"),
         (
             {**SCRIPT, "pyproject.toml": "[project]\nrequires-python = '==3.12.*'"},
             {},

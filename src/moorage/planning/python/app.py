@@ -6,12 +6,13 @@ from shlex import quote
 from typing import NamedTuple
 
 from moorage.errors import PlanNotFound, UploadInvalid
-from moorage.planning.explicit import Asked
+from moorage.planning.explicit import Asked, find_tool
 from moorage.planning.plan import Recipe, Stack
 from moorage.planning.python.imports import Imports, django_entries
 from moorage.planning.python.requirements import LOOKED_FOR as REQUIREMENTS_LOOKED_FOR
 from moorage.planning.python.requirements import (
     Requirements,
+    bare,
     normal,
     of_script,
     project_document,
@@ -20,7 +21,7 @@ from moorage.planning.python.requirements import (
 from moorage.planning.python.starts import SCRIPTS, Start, find_start
 from moorage.planning.python.versions import Found, locked_names, python_for, wheels
 from moorage.planning.reading.folder import Folder
-from moorage.planning.toolbox import Toolbox
+from moorage.planning.toolbox import Tool, Toolbox
 
 # Compiled once at the install, so that starts are faster.
 _PIP = "uv pip install -q --compile-bytecode"
@@ -71,7 +72,7 @@ def install_with(needed: Requirements, document: Mapping[str, object], *, python
 
 def install_also(packages: list[str]) -> str:
     """Returns a command that installs packages which the app needs and doesn't list."""
-    return " ".join((_PIP, *packages))
+    return " ".join((_PIP, *map(quote, packages)))
 
 
 def _uv(document: Mapping[str, object], python: str) -> Install:
@@ -115,6 +116,7 @@ class _Project(NamedTuple):
     needed: Requirements
     python: Found
     imports: Imports
+    others: tuple[Tool, ...]  # what its build runs besides Python
 
 
 def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
@@ -142,9 +144,12 @@ def detect(folder: Folder, asked: Asked, toolbox: Toolbox) -> Recipe | None:
     refusal = _refusal(folder, asked, start, imports)
     if refusal and (start is not None or not folder.has("index.html")):
         raise PlanNotFound(f"{refusal}.")
-    fitting = wheels(folder, needed.specifiers, modules=imports.standard())
+    pinned = tuple((bare(it), it.removeprefix(bare(it))) for it in (start.needs if start else ()))
+    fitting = wheels(folder, (*needed.specifiers, *pinned), modules=imports.standard())
     python = python_for(folder, asked, toolbox, document=document, fitting=fitting)
-    return _recipe(_Project(folder, asked, document, needed, python, imports), start)
+    programs = start.programs if start is not None else ()
+    others = tuple(find_tool(toolbox, name, None, file=file).tool for name, file in programs)
+    return _recipe(_Project(folder, asked, document, needed, python, imports, others), start)
 
 
 def _imports(folder: Folder, start: Start | None) -> Imports:
@@ -221,7 +226,7 @@ def _recipe(project: _Project, start: Start | None) -> Recipe:
         build_env=(("UV_PYTHON_DOWNLOADS", "never"),) if command else (),
         run_env=(_UNBUFFERED, *(start.environment if start else ())),
         missing=missing,
-        tools=(python.tool,),
+        tools=(python.tool, *project.others),
         install_inputs=_inputs(project, install) if is_decided else (),
         older_python=python.older if is_decided else "",
     )
@@ -276,7 +281,12 @@ def _asked_start(folder: Folder, asked: Asked, found: Start | None, needed: Requ
     start = Start(run, servers, asked.run_because, file=file, root=root)
     if found is not None and found.package and _DJANGO.search(run):
         start = start._replace(package=found.package, root=found.root)
-    if found is None or found.is_files or found.build is None or found.needs[0] not in needed.names:
+    if (
+        found is None
+        or found.is_files
+        or found.build is None
+        or bare(found.needs[0]) not in needed.names
+    ):
         return start
     return start._replace(build=found.build, directory=found.directory)
 
@@ -302,7 +312,7 @@ def _install(
         return ""
     if asked.install is not None:
         return f"{venv} || exit 1\n{asked.install}"
-    added = [package for package in (start.needs if start else ()) if package not in needed.names]
+    added = [it for it in (start.needs if start else ()) if bare(it) not in needed.names]
     imported = _imported(project, start)
     if not install.command and not added and not imported:
         because.append("no requirements: nothing to install")
@@ -313,7 +323,7 @@ def _install(
         names = " and ".join(added)
         because.append(
             f"{names} {'is' if len(added) == 1 else 'are'} needed and not among the requirements: "
-            "installed too, in the newest version"
+            f"installed too{'' if '==' in names else ', in the newest version'}"
         )
     if imported:
         *others, last = imported
@@ -325,7 +335,7 @@ def _install(
     if not added:
         return f"{venv} && {install.command}"
     if needed.listed or install.command.endswith(f" -r {needed.file}"):
-        return f"{venv} && {install.command} {' '.join(added)}"
+        return f"{venv} && {install.command} {' '.join(map(quote, added))}"
     return " && ".join(step for step in (venv, install.command, install_also(added)) if step)
 
 
@@ -338,7 +348,7 @@ def _imported(project: _Project, start: Start | None) -> list[str]:
     if start is None or start.is_files:
         return []
     locked = locked_names(project.folder, needed.file)
-    names = needed.names.union(needed.located, start.needs, locked)
+    names = needed.names.union(needed.located, map(bare, start.needs), locked)
     unknown, packages = project.imports.missing(names, is_listed=needed.file is not None)
     if unknown and needed.file is None:
         first = unknown[0]

@@ -20,6 +20,7 @@ from moorage.planning.reading.formats import toml_document
 
 _SPAN = re.compile(r"(?:>=(?P<low>[\d.]+),[ ]?)?<(?P<high>[\d.]+)\Z")
 _SEPARATORS = re.compile(r"[-_.]+")
+_AFTER_NAME = re.compile(r"[\[=].*")
 _MORE_MODULES = (
     "tomllib",
     "annotationlib",
@@ -43,6 +44,11 @@ class Spans(NamedTuple):
 def normal(name: str) -> str:
     """Returns a package's name as PEP 503 compares it."""
     return _SEPARATORS.sub("-", name).lower()
+
+
+def bare(requirement: str) -> str:
+    """Returns the name of a package that may have extras, or a version."""
+    return _AFTER_NAME.sub("", requirement)
 
 
 def package_of(module: str) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Finds how a Python app is started: Django, Streamlit or Gradio, an app object, or a script."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from shlex import quote
 from typing import NamedTuple
 
@@ -9,7 +9,9 @@ from moorage.planning.explicit import Asked
 from moorage.planning.plan import in_app
 from moorage.planning.python.objects import App, find_app, is_aside
 from moorage.planning.python.requirements import Requirements
+from moorage.planning.python.sites import find_site
 from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.formats import front_matter
 from moorage.planning.static import serve
 
 READ = 65_536  # bytes of a source
@@ -124,6 +126,7 @@ def importing(folder: Folder, pattern: re.Pattern[bytes], likely: tuple[str, ...
 SCRIPTS = tuple(f"{name}.py" for name in ("main", "app", "server", "start", "bot", "hello", "run"))
 BIN = ".venv/bin/"
 _GRADIO = re.compile(rb"^[ \t]*(?:import|from)[ \t]+gradio\b", re.MULTILINE)
+_SDK_VERSION = re.compile(r"\d{1,3}(?:\.\d{1,3}){0,2}")
 _LAUNCHES = re.compile(rb"\.launch[ \t]*\(")
 _SETTINGS = re.compile(rb"""DJANGO_SETTINGS_MODULE['"],[ \t]*['"]([\w.]{1,200})['"]""")
 _STATIC_ROOT = re.compile(rb"^[ \t]*STATIC_ROOT[ \t]*=", re.MULTILINE)
@@ -151,6 +154,7 @@ class Start(NamedTuple):
     file: str = ""  # the source it begins with
     root: str = ""  # the directory that the imports there are relative to
     package: str = ""  # Django's, with the settings
+    programs: tuple[tuple[str, str], ...] = ()  # other languages', each with the file that needs it
 
     @property
     def bin(self) -> str:
@@ -171,24 +175,59 @@ def find_start(
     django = _django(folder)
     if django is not None:
         return django
-    if folder.has("mkdocs.yml") and any(name.startswith("mkdocs") for name in needed.names):
-        return _documents()
-    used = {*needed.names, hint}
-    if needed.file is None:  # then the sources decide
-        packages = (*(runner.package for runner in RUNNERS), "gradio")
-        likely = tuple(name for runner in RUNNERS for name in runner.likely)
-        used |= imported(folder, packages, (*likely, *SCRIPTS))
-    for runner in RUNNERS:
-        if runner.package in used:
-            served = _served_script(folder, runner)
-            if served is not None:
-                return served
-    if "gradio" in used:
-        gradio = _gradio(folder)
-        if gradio is not None:
-            return gradio
+    space = _space(folder)
+    if space is not None:
+        return space
+    site = _site(folder, needed, is_docs=False)
+    if site is not None:
+        return site
+    # Without requirements the sources decide, else where the requirements lead to nothing.
+    used = _imported_runners(folder) if needed.file is None else set[str]()
+    found = _by_runner(folder, {*needed.names, hint, *used})
+    if found is not None:
+        return found
     app = find_app(folder, needed.names, hint)
-    return _served(folder, app) if app is not None else _script(folder, document)
+    if app is not None:
+        return _served(folder, app)
+    found = _by_runner(folder, _imported_runners(folder)) if needed.file is not None else None
+    if found is not None:
+        return found
+    script = _script(folder, document)
+    if script is None and not folder.has("index.html"):
+        return _site(folder, needed, is_docs=True)
+    return script
+
+
+def _imported_runners(folder: Folder) -> set[str]:
+    packages = (*(runner.package for runner in RUNNERS), "gradio")
+    likely = tuple(name for runner in RUNNERS for name in runner.likely)
+    return imported(folder, packages, (*likely, *SCRIPTS))
+
+
+def _by_runner(folder: Folder, used: Set[str]) -> Start | None:
+    for runner in RUNNERS:
+        served = _served_script(folder, runner) if runner.package in used else None
+        if served is not None:
+            return served
+    return _gradio(folder) if "gradio" in used else None
+
+
+def _space(folder: Folder) -> Start | None:
+    """Returns the app that the front matter of a Hugging Face Space's README names."""
+    said = front_matter(folder, "README.md")
+    sdk, file = said.get("sdk"), str(said.get("app_file") or "app.py")
+    if not folder.has(file) or not file.endswith(".py"):
+        return None
+    version = _SDK_VERSION.fullmatch(str(said.get("sdk_version")))
+    package = f"{sdk}=={version[0]}" if version else f"{sdk}"
+    because = f"README.md is a Hugging Face Space's: {sdk} runs {file}"
+    if sdk == "gradio":
+        return _launched(file, package, because)
+    runner = next((it for it in RUNNERS if it.package == sdk), None)
+    if runner is None:
+        return None
+    command = " ".join((runner.program, quote(file), runner.options)).strip()
+    return Start(command, (package,), because, file=file)
 
 
 def _django(folder: Folder) -> Start | None:
@@ -292,13 +331,19 @@ def _django_settings(project: Folder, wsgi: str) -> tuple[str, bytes]:
     return (name, project.data(name, limit=READ)) if name else ("", b"")
 
 
-def _documents() -> Start:
+def _site(folder: Folder, needed: Requirements, *, is_docs: bool) -> Start | None:
+    """Returns the site that a generator builds of the folder's files."""
+    is_listed = needed.file is not None
+    site = find_site(folder, frozenset(needed.names), is_docs=is_docs, listed=is_listed)
+    if site is None:
+        return None
     return Start(
-        serve("site", fallback=False),
-        ("mkdocs",),
-        "mkdocs.yml is there: MkDocs builds site/, served by Caddy",
-        build="mkdocs build",
+        serve(site.output, fallback=False),
+        site.packages,
+        f"{site.file} is there: {site.name} builds {site.output}/, served by Caddy",
+        build=site.build,
         is_files=True,
+        programs=(("go", site.file),) if site.has_modules else (),
     )
 
 
@@ -316,10 +361,14 @@ def _gradio(folder: Folder) -> Start | None:
     name = next(launching, names[0] if names and names[0] in SCRIPTS else None)
     if name is None:
         return None
+    return _launched(name, "gradio", f"{name} is a Gradio app")
+
+
+def _launched(name: str, package: str, because: str) -> Start:
     return Start(
         f"python {quote(name)}",
-        ("gradio",),
-        f"{name} is a Gradio app",
+        (package,),
+        because,
         environment=(
             ("GRADIO_SERVER_NAME", "0.0.0.0"),  # noqa: S104 (in the app's own network)
             ("GRADIO_ANALYTICS_ENABLED", "False"),

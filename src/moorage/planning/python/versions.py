@@ -14,6 +14,7 @@ from moorage.planning.explicit import Asked, pinned, pinned_tool
 from moorage.planning.python.requirements import REMOVED_MODULES, UNFIT, UNFIT_NAMES, normal
 from moorage.planning.reading import semver
 from moorage.planning.reading.folder import Folder
+from moorage.planning.reading.formats import front_matter
 from moorage.planning.reading.semver import Version
 from moorage.planning.toolbox import Allows, Tool, Toolbox
 
@@ -244,15 +245,16 @@ def _asked(asked: Asked) -> _Wanted | None:
 
 def _pinned(folder: Folder) -> _Wanted | None:
     for place in (folder, *folder.parents()):
-        for file, is_strict in ((".python-version", False), ("runtime.txt", True)):
-            found = _from_numbers(pinned(place, file), place.path(file), is_strict=is_strict)
+        for file in (".python-version", "runtime.txt"):
+            found = _from_numbers(pinned(place, file), place.path(file), is_strict=False)
             if found is not None:
                 return found
         text, file = pinned_tool(place, "python")
         found = _from_numbers(text, place.path(file), is_strict=False)
         if found is not None:
             return found
-    return None
+    space = str(front_matter(folder, "README.md").get("python_version", ""))
+    return _from_numbers(space, folder.path("README.md"), is_strict=False)
 
 
 def _from_numbers(text: str, source: str, *, is_strict: bool) -> _Wanted | None:
@@ -262,7 +264,10 @@ def _from_numbers(text: str, source: str, *, is_strict: bool) -> _Wanted | None:
         return None
     minor = f".{match[2]}" if match[2] else ""
     return _Wanted(
-        text.strip(), source, SpecifierSet(f"=={match[1]}{minor}.*"), is_strict=is_strict
+        text.strip().removeprefix("python-"),
+        source,
+        SpecifierSet(f"=={match[1]}{minor}.*"),
+        is_strict=is_strict,
     )
 
 

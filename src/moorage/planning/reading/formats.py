@@ -51,6 +51,15 @@ def yaml_document(text: str) -> object:
     return _block(lines, _next(lines, 0), 0)[0]
 
 
+def front_matter(folder: Folder, name: str) -> Mapping[str, object]:
+    """Returns the YAML between `---` at the beginning of a text; an empty one without it."""
+    text = folder.data(name, limit=LIMIT) if folder.has(name) else b""
+    if not text.startswith(b"---"):
+        return {}
+    found = yaml_document(text.decode(errors="replace"))
+    return found if isinstance(found, dict) else {}
+
+
 def _next(lines: list[_Line], number: int) -> int:
     """Returns the number of the next line that is neither empty nor a comment."""
     while number < len(lines) and (not lines[number].text or lines[number].text[0] == "#"):
