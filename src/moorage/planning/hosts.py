@@ -5,8 +5,9 @@ They are read and nothing in them is refused: what can't be followed is as if le
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
+from itertools import islice
 from shlex import join
 from typing import NamedTuple
 
@@ -39,6 +40,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     publish: str = ""
     fallback: str = ""
     rule: tuple[str, str] = ("", "")
+    variables: tuple[str, ...] = ()
     is_last: bool = False
 
 
@@ -72,6 +74,7 @@ _MIGRATES = re.compile(
     r"|alembic[ \t]+upgrade\b|flask[ \t]+db[ \t]+upgrade\b|php[ \t]+artisan[ \t]+migrate\b"
 )
 _SCRIPT = re.compile(r"(?:(?:ba)?sh[ \t]+)?(?:\./)?([\w./-]{1,100}\.sh)\Z")
+_IMAGE = re.compile(r"[\w./:@-]{1,100}")
 _NOT_PLAIN = re.compile(
     r"\[\[|\$[\d@*]|\$\{?(?:BASH|\d|@)|\(\)|<<|\\$|^[ \t]*(?:if|for|while|case|source|trap)\b",
     re.MULTILINE,
@@ -91,6 +94,9 @@ _KNOWN = frozenset(
     )
 )
 _EVERY_PATH = ("/*", "/(.*)", "/:path*", "**", "/**", "/(.*)*", "(.*)", "/:match*", "*")
+_ENV_NAME = re.compile(r"[A-Za-z_]\w{0,127}\Z", re.ASCII)
+_OWN_VARIABLES = frozenset(("PORT", "HOST", "NODE_ENV", "PATH", "HOME", "TMPDIR", "DATA_DIR"))
+_SET_LIMIT = 100  # variables of one file
 _PAGE = ("/index.html", "/", "index.html", "/200.html")
 
 
@@ -105,6 +111,8 @@ class Wishes(NamedTuple):
     publish: str | None = None
     fallback: bool = False
     is_last: bool = False
+    variables: tuple[tuple[str, str], ...] = ()  # of the builds and the app
+    secrets: tuple[str, ...] = ()  # variables with a random value
 
 
 def wishes(folder: Folder) -> Wishes:
@@ -130,11 +138,18 @@ def named_directory(root: Folder) -> tuple[str, str]:
 def _first(folder: Folder) -> Wishes:
     """Returns what the folder's own files decide: the first that starts the app's.
 
-    Without one, the first that says anything at all. Files that count last are left out.
+    Without one, the first that says anything at all. Variables of all of them count. Files that
+    count last are left out.
     """
     found = [wish for row in _FILES if not row.is_last and (wish := _read(folder, row)).file]
     starting = (wish for wish in found if wish.start)
-    wish = next(starting, found[0] if found else Wishes())
+    wish = next(starting, next((it for it in found if _decides(it)), Wishes()))
+    if found:
+        wish = wish._replace(
+            file=wish.file or found[0].file,
+            variables=tuple({n: v for it in found for n, v in it.variables}.items()),
+            secrets=tuple(dict.fromkeys(name for it in found for name in it.secrets)),
+        )
     name = folder.first("_redirects", "public/_redirects", "static/_redirects")
     text = folder.data(name, limit=_LIMIT).decode(errors="replace") if name else ""
     if name is None or not _ALL_TO_PAGE.search(text):
@@ -158,8 +173,7 @@ def followed(folder: Folder, wanted: Asked, wish: Wishes) -> Asked:
         steps = steps._replace(install="", build="")
     run, run_because, run_from = wanted.run, wanted.run_because, wanted.run_from
     if run is None and _starts(wish.start, folder, manifest, has_build=bool(steps.build)):
-        script = _script(folder, wish.start)
-        run, run_from = f"bash ./{script}" if script else wish.start, wish.file
+        run, run_from = by_shell(folder, wish.start), wish.file
         run_because = f"{wish.file} starts it: {quoted(run)}"
         if steps.migrates:
             run = f"{steps.migrates} && {run}"
@@ -207,8 +221,48 @@ def _read(folder: Folder, row: _File, *, refuses: bool = False) -> Wishes:
         _directory(_inside(publish, place)) if publish else None,
         any(_is_fallback(rule, row) for rule in _list(_at(service, row.fallback))),
         row.is_last,
+        *_variables(_at(service, key) for key in row.variables),
     )
-    return wish if any(wish[1:-1]) or wish.publish is not None else Wishes()
+    return wish if _decides(wish) or wish.variables or wish.secrets else Wishes()
+
+
+def _decides(wish: Wishes) -> bool:
+    """Whether it says how the app is built, started or served."""
+    return any(wish[1:7]) or wish.publish is not None
+
+
+def _variables(given: Iterable[object]) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """Returns variables with their values, and the names of those that get a random one.
+
+    Others depend on what that host has: an add-on, a secret that is stored there.
+    """
+    values, random = dict[str, str](), dict[str, None]()
+    for name, entry in islice((pair for them in given for pair in _entries(them)), _SET_LIMIT):
+        written = entry if isinstance(entry, str | int) else _at(entry, "value")
+        if not _ENV_NAME.match(name) or name in _OWN_VARIABLES:
+            continue
+        if isinstance(written, bool):
+            written = "true" if written else "false"
+        is_random = _at(entry, "generator") == "secret" or _at(entry, "generateValue") is True
+        if is_random:
+            random[name] = None
+        elif isinstance(written, str | int) and _is_plain(str(written)):
+            values[name] = str(written)
+    return tuple(values.items()), tuple(random)
+
+
+def _entries(given: object) -> Iterator[tuple[str, object]]:
+    """Yields names and what is said of each, of a mapping or a list of mappings."""
+    if isinstance(given, Mapping):
+        yield from ((str(name), entry) for name, entry in given.items())
+    for entry in _list(given):
+        yield str(_at(entry, "key") or ""), entry
+
+
+def _is_plain(value: str) -> bool:
+    """Whether it is a variable's value, and not what another host puts in its place."""
+    is_stored = value.startswith(("@", "EV[")) or "$" in value
+    return bool(value) and len(value) <= COMMAND_LIMIT and value.isprintable() and not is_stored
 
 
 def _document(folder: Folder, name: str) -> object:
@@ -373,6 +427,32 @@ def _starts(command: str, folder: Folder, manifest: PackageJson | None, *, has_b
         return not is_for_development(command)
     script = manifest.script(by_manager["script"]) if manifest is not None else ""
     return bool(script) and by_manager["script"] != "start" and not is_for_development(script)
+
+
+def by_shell(folder: Folder, command: str) -> str:
+    """Returns a command; by bash, if it is a script of the upload, which may not be executable."""
+    name = _script(folder, command)
+    return f"bash ./{name}" if name else command
+
+
+def services_beside(folder: Folder) -> str:
+    """Says which services of a compose file are images, which do not run here; "" for none."""
+    row = next(row for row in _FILES if row.is_last)
+    name = folder.first(*row.names)
+    document = _document(folder, name) if name else None
+    services = _at(document, "services")
+    images = {
+        str(service): _text(_at(entry, "image"))
+        for service, entry in (services.items() if isinstance(services, Mapping) else ())
+        if not _at(entry, "build") and _IMAGE.fullmatch(_text(_at(entry, "image")))
+    }
+    if name is None or not images:
+        return ""
+    named = ", ".join(f"{it[:60]} ({image})" for it, image in [*images.items()][:_NAMED_LIMIT])
+    return (
+        f"{folder.path(name)} has {named}, which this project does not run: give the app the "
+        "address of one that runs elsewhere by settings.runEnvs"
+    )
 
 
 def start_script(folder: Folder) -> tuple[str, str]:

@@ -6,16 +6,20 @@ Tried from first to last; the first that says how the app starts wins:
 stack                 found by                                     starts with
 ====================  ===========================================  ================================
 explicit              settings.runCommand                          that
-any                   Procfile, its web line                       that
+any                   Procfile, its web line                       its release line, then that
 any                   a file of another host (hosts.toml), where   that
                       it says more than the app's own files
 Go                    go.mod and a package main, or main.go        the program built of it
 Rust                  Cargo.toml with a binary                     the program built of it
-Java                  pom.xml, build.gradle                        `java -jar` of the largest jar
+Java                  pom.xml, build.gradle                        `java -jar` of the largest jar,
+                                                                   the main class, or the script
+                                                                   that Gradle's application makes
 Java                  a class with a main method, below src/, too  `java` on what javac makes of it
-Ruby                  Gemfile and config/environment.rb            `rails server`
+Java                  the only jar                                 `java -jar` of it
+Ruby                  Gemfile and config/environment.rb            migrations, `rails server`
 Ruby                  Gemfile and config.ru                        `rackup`, or `puma`
-Ruby                  Gemfile with Jekyll, and _config.yml         Caddy serves _site/
+Ruby                  _config.yml with Jekyll in a Gemfile, or     Caddy serves _site/
+                      with pages of Jekyll's and no Gemfile
 Ruby                  app.rb, server.rb, main.rb, with a Gemfile   `ruby <file>`
                       or a server in it
 PHP                   index.php, also in public/ or web/           PHP's own server
@@ -35,9 +39,13 @@ Node                  package.json: main                           `node <main>`
 Node                  index.js, server.js, app.js, main.js, also   `node <file>`
                       in src/, with or without package.json
 Node                  index.ts, … by tsx, ts-node, Bun or Node     `node --import tsx <file>`, …
+Node                  Eleventy's configuration alone               Caddy serves _site/
 Python                manage.py, also one directory below, and     migrations, then gunicorn
                       */wsgi.py; beside a package.json that only
                       builds a page, Python goes first
+Python                README.md of a Hugging Face Space            as Streamlit or Gradio
+Python                Hugo's or Pelican's configuration            Caddy serves public/, output/
+                      (python/sites.toml)
 Python                Streamlit, Chainlit, Shiny, Panel, marimo,   `streamlit run`, …
                       Solara, Gradio among the
                       requirements, or imported without any
@@ -52,6 +60,7 @@ Python                a command of [project.scripts]               the function 
 Python                such a script in src/ or app/, or the only   it, or the package by `-m`
                       package with a __main__.py
 Python                the only .py file                            `python <file>`
+Python                MkDocs' or Sphinx' configuration             Caddy serves site/, _build/html/
 static                a Staticfile or Caddyfile, index.html, also  Caddy
                       in public/, dist/, …, settings.buildDir;
                       the only page, home.html
@@ -95,6 +104,7 @@ from moorage.planning.plan import Plan, Recipe, Settings, Stack, beside, quoted
 from moorage.planning.python import app as python
 from moorage.planning.reading.folder import Folder, SourceTree
 from moorage.planning.reading.formats import in_place
+from moorage.planning.secrets import own_secrets
 from moorage.planning.toolbox import Dockerfiles, Tool, Toolbox
 
 # Files that say what an upload is, where no stack knows it: names, and endings after `*`. A step
@@ -117,11 +127,8 @@ _KNOWN = (
     ("app.R server.R ui.R DESCRIPTION", "R", ""),
     ("CMakeLists.txt meson.build *.c *.cc *.cpp", "C or C++", ""),
     ("*.nimble", "Nim", ""),
-    ("hugo.toml hugo.yaml hugo.yml hugo.json", "Hugo", "Build the site, and send public/."),
     ("_config.yml", "Jekyll", "Add its Gemfile, or build the site and send _site/."),
-    ("mkdocs.yml", "MkDocs", "Add a requirements.txt with mkdocs, or build it and send site/."),
     ("book.toml", "mdBook", "Build the book, and send book/."),
-    ("pelicanconf.py", "Pelican", "Build the site, and send output/."),
     ("conf.py", "Sphinx", "Build the pages, and send _build/html/."),
     ("antora-playbook.yml", "Antora", "Build the site, and send build/site/."),
     ("wrangler.toml wrangler.json wrangler.jsonc", "a Cloudflare Worker", (
@@ -264,8 +271,10 @@ _SHARED = {
     "javac": "javac ",
 }
 
-_PROCFILE_WEB = re.compile(r"^web:[ \t]*(\S.*)$", re.MULTILINE)
+_PROCFILE_LINE = re.compile(r"^([A-Za-z][\w-]{0,60}):[ \t]*(\S.*)$", re.MULTILINE)
 _PROCFILE_LIMIT = 65_536  # bytes
+_NO_SECRET = "none-in-builds"  # noqa: S105 (for programs of Python that end without one)
+_ONE_PROGRAM = "a project here is the one program that answers visitors"
 
 
 def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
@@ -280,7 +289,7 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
     environment("settings.buildVars", settings.build_vars, port=settings.port)
     environment("settings.runEnvs", settings.run_envs, port=settings.port)
     folder, because = roots.app_folder(Folder(tree), wanted, has_dockerfile=settings.has_dockerfile)
-    port = settings.port
+    port, wish = settings.port, hosts.Wishes()
     if settings.has_dockerfile and toolbox.dockerfiles is not Dockerfiles.STEPS:
         return image.planned(folder, settings, wanted, tuple(because), toolbox.dockerfiles)
     if settings.has_dockerfile:
@@ -302,6 +311,18 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
     because.extend(recipe.because)
     because.extend(_because_asked(settings, wanted, recipe))
     because.extend(_because_missed(folder, settings, recipe))
+    if wish.variables:
+        named = ", ".join(name for name, _ in wish.variables[:_NAMES])
+        because.append(f"files of other hosts set {len(wish.variables)} variables: {named}")
+    secrets: tuple[str, ...] = ()
+    if not static.is_site(recipe.start or ""):
+        secrets = own_secrets(folder, (*recipe.secrets, *wish.secrets))
+    if secrets:
+        because.append(
+            f"{', '.join(secrets)}: the project gets a random value of its own, which stays, "
+            "unless settings.runEnvs has one"
+        )
+    dummies = dict.fromkeys(secrets, _NO_SECRET) if recipe.stack is Stack.PYTHON else {}
     tools = (*recipe.tools, *_shared_tools(recipe, toolbox))
     return Plan(
         stack=recipe.stack,
@@ -310,13 +331,14 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
         build=_in_folder(recipe.build, wanted.build, where),
         start=_in_folder(in_place(recipe.start or ""), wanted.run, where) or "",
         port=port,
-        build_env=dict(recipe.build_env),
-        run_env=dict(recipe.run_env),
+        build_env=dummies | dict(recipe.build_env) | dict(wish.variables),
+        run_env=dict(recipe.run_env) | dict(wish.variables),
         because=tuple(because),
         toolchains={tool.program: str(tool.version) for tool in tools if not tool.is_hosts},
         host_tools={tool.program: str(tool.version) for tool in tools if tool.is_hosts},
         install_inputs=recipe.install_inputs if recipe.install else (),
         older_python=(recipe.older_python if recipe.install else "") or msgspec.UNSET,
+        secrets=secrets or msgspec.UNSET,
     )
 
 
@@ -336,35 +358,34 @@ def _shared_tools(recipe: Recipe, toolbox: Toolbox) -> list[Tool]:
 
 
 def _with_procfile(folder: Folder, wanted: Asked) -> Asked:
-    if wanted.run is not None:
-        return wanted
-    line = _web_line(folder)
-    if line is None:
-        return wanted
-    return wanted._replace(
-        run=line,
-        run_because=f"the Procfile's web line: {quoted(line)}",
-        run_from=folder.path("Procfile"),
-    )
-
-
-def _web_line(folder: Folder) -> str | None:
-    """Returns the command of the Procfile's web line; None without either.
+    """Returns the commands with the Procfile's web line, after its release line, as the start.
 
     Raises UploadInvalid for a Procfile that is not text or too long.
     """
     if not folder.has("Procfile"):
-        return None
-    match = _PROCFILE_WEB.search(folder.text("Procfile", limit=_PROCFILE_LIMIT).replace("\r", ""))
-    if match is None:
-        return None
-    command = match[1].strip()
-    if "\0" in command or len(command) > COMMAND_LIMIT:
+        return wanted
+    text = folder.text("Procfile", limit=_PROCFILE_LIMIT).replace("\r", "")
+    lines = {name: line.strip() for name, line in reversed(_PROCFILE_LINE.findall(text))}
+    others = ", ".join(sorted(lines.keys() - {"web", "release"})[:_NAMES])
+    said = (f"the Procfile's {others}: not started, as {_ONE_PROGRAM}",) if others else ()
+    web, release = lines.get("web"), lines.get("release")
+    if wanted.run is not None or web is None:
+        return wanted._replace(said=(*wanted.said, *said))
+    if "\0" in f"{web}{release}" or len(web) > COMMAND_LIMIT or len(release or "") > COMMAND_LIMIT:
         raise UploadInvalid(
             f"must have a web line of at most {COMMAND_LIMIT:,} characters, without NUL",
             path=folder.path("Procfile"),
         )
-    return command
+    run = hosts.by_shell(folder, web)
+    if release:
+        run = f"{hosts.by_shell(folder, release)} && {in_place(run)}"
+        said = (f"the Procfile's release line runs before each start: {quoted(release)}", *said)
+    return wanted._replace(
+        run=run,
+        run_because=f"the Procfile's web line: {quoted(web)}",
+        run_from=folder.path("Procfile"),
+        said=(*wanted.said, *said),
+    )
 
 
 def _app(
@@ -474,15 +495,16 @@ def _is_page_of_python(folder: Folder, wanted: Asked, recipe: Recipe) -> bool:
 
 def _with_page(folder: Folder, wanted: Asked, recipe: Recipe, toolbox: Toolbox) -> Recipe:
     """Adds the build of a page that the app serves: of a package.json beside it, or one below."""
-    if recipe.stack in (Stack.STATIC, Stack.CUSTOM) or static.is_site(recipe.start or ""):
+    is_site = static.is_site(recipe.start or "")
+    if recipe.stack in (Stack.STATIC, Stack.CUSTOM) or (is_site and recipe.stack is Stack.NODE):
         return recipe
     if wanted.install is not None or wanted.build is not None:
         return recipe
     if recipe.stack not in (Stack.NODE, Stack.DENO):
-        page = node.page_build(folder, wanted, toolbox)
+        page = node.page_build(folder, wanted, toolbox, installs=is_site)
         if page is not None:
             return beside(recipe, page, builds=not folder.has("config/environment.rb"))
-    below = pages.built_page(folder, wanted, toolbox)
+    below = None if is_site else pages.built_page(folder, wanted, toolbox)
     if below is None:
         return recipe
     whole = beside(recipe, below, builds=True)
@@ -527,6 +549,7 @@ def _because_asked(settings: Settings, wanted: Asked, recipe: Recipe) -> list[st
 def _because_missed(folder: Folder, settings: Settings, recipe: Recipe) -> list[str]:
     """Says what of the upload has no effect here, and what its build would need."""
     said = [static.dropped(folder)] if static.is_site(recipe.start or "") else []
+    said.append(hosts.services_beside(folder))
     if recipe.build and recipe.stack is Stack.NODE and not settings.has_dockerfile:
         said.append(unset_variables(folder, settings.build_vars))
     return [sentence for sentence in said if sentence]

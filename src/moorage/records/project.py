@@ -1,6 +1,7 @@
 """A project: its name, its owner, its states, and its variables."""
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 import msgspec
@@ -37,6 +38,14 @@ class Variables(msgspec.Struct, frozen=True):
             build=_merged(f"{field}buildVars", self.build, build),
             run=_merged(f"{field}runEnvs", self.run, run),
         )
+
+    def with_secrets(self, names: Iterable[str]) -> "Variables":
+        """Returns these variables with a random value for each of the names that has none.
+
+        It has 32 characters, as Laravel insists on, and 192 bits.
+        """
+        made = {name: secrets.token_urlsafe(24) for name in names if name not in self.run}
+        return msgspec.structs.replace(self, run={**self.run, **made}) if made else self
 
 
 def _merged(field: str, present: Mapping[str, str], changes: Changes) -> dict[str, str]:

@@ -22,7 +22,7 @@ from moorage.money import MicroUsd
 from moorage.payments.price.quotes import PriceList, Quotes, Size
 from moorage.payments.protocols.demand import Demand, PaymentRequired
 from moorage.payments.protocols.evidence import Evidence, PaymentMeans, TransactionEvidence
-from moorage.planning.plan import Settings
+from moorage.planning.plan import Plan, Settings
 from moorage.storage.database import Statement
 from moorage.storage.schema import deployments, jobs, projects, quotes
 from moorage.storage.vault import Vault
@@ -171,6 +171,7 @@ def attempt(
     display_name: str = "Hello",
     description: str | None = None,
     managed: str | None = None,
+    plan: Plan = PLAN,
 ) -> DeployAttempt:
     means = PaymentMeans(chain=ARBITRUM, token=USDC)
     return DeployAttempt(
@@ -183,7 +184,7 @@ def attempt(
             settings=Settings(),
         ),
         request_digest=hashlib.sha256(body.encode()).hexdigest(),
-        plan=PLAN,
+        plan=plan,
         means=means,
         evidence=evidence if tx is None else TransactionEvidence(means, tx),
         use_existing_credits=use_existing_credits,

@@ -36,7 +36,15 @@ from moorage.storage.idempotency import Claim
 from moorage.storage.money import accounts
 from moorage.storage.schema import jobs
 from support.books.faulty_database import FaultyDatabase
-from support.books.records_fixture import ALICE, BOB, add_deployment, add_project, fresh_hash, fund
+from support.books.records_fixture import (
+    ALICE,
+    BOB,
+    PLAN,
+    add_deployment,
+    add_project,
+    fresh_hash,
+    fund,
+)
 from support.books.yielding import committing_of
 
 JOB_STATUS = Statement(select(jobs.c.status).where(jobs.c.subject_id == bindparam("subject")))
@@ -109,6 +117,19 @@ async def test_admitted_deployment_is_queued_with_its_files(gate: Gate) -> None:
     assert (gate.sources / deployment.id).stat().st_mode & 0o777 == 0o700
     assert gate.queued == 1
     assert await accounts.balance(gate.db, ALICE) == PRICE  # credits are burned, not spent
+
+
+async def test_secret_of_a_plan_is_made_once_and_stays_with_the_project(gate: Gate) -> None:
+    await fund(gate.db, ALICE, PRICE)
+    plan = msgspec.structs.replace(PLAN, secrets=("SECRET_KEY_BASE",))
+    values = []
+    for body in ("one", "two"):
+        admitted = await gate.deploy(body=body, plan=plan)
+        deployment = await deployments.by_id(gate.db, admitted.deployment_id)
+        assert deployment is not None
+        values.append(gate.vault.open(deployment.variables, admitted.project_id).run)
+    assert values[0] == values[1]
+    assert len(values[0]["SECRET_KEY_BASE"]) == 32
 
 
 async def test_demand_stores_a_quote_that_holds_the_name_and_nothing_else(gate: Gate) -> None:

@@ -24,6 +24,15 @@ def test_removing_what_is_not_there_changes_nothing() -> None:
     assert PRESENT.changed(build={}, run={"NONE": None}) == PRESENT
 
 
+def test_secret_is_made_once_and_never_in_place_of_a_given_one() -> None:
+    made = PRESENT.with_secrets(["APP_KEY", "MODE"])
+    assert made.run["MODE"] == "slow"
+    assert len(made.run["APP_KEY"]) == 32
+    assert made.with_secrets(["APP_KEY"]) == made
+    assert PRESENT.with_secrets(["APP_KEY"]) != made
+    assert made.build == PRESENT.build
+
+
 def test_port_is_never_a_variable_of_its_own() -> None:
     assert Variables().changed(build={"PORT": "1"}, run={"PORT": "3000"}) == Variables()
 

@@ -85,7 +85,11 @@ async def enter(
     attempt, situation = accepted.attempt, accepted.situation
     own, under_way = situation.own, situation.now.under_way
     project = configured(
-        own or _new_project(accepted), situation.now, attempt.request.settings, vault
+        own or _new_project(accepted),
+        situation.now,
+        attempt.request.settings,
+        vault,
+        plan=attempt.plan,
     )
     if own is None:
         await projects.add(tx, project)

@@ -78,14 +78,18 @@ async def current_config(source: Source, vault: Vault, project: Project) -> Curr
     )
 
 
-def configured(project: Project, now: CurrentConfig, settings: Settings, vault: Vault) -> Project:
-    """Returns the project with a deploy's settings merged over its own.
+def configured(
+    project: Project, now: CurrentConfig, settings: Settings, vault: Vault, *, plan: Plan
+) -> Project:
+    """Returns the project with a deploy's settings merged over its own, and its plan's secrets.
 
     Raises InvalidField for too many variables.
     """
     return msgspec.structs.replace(
         project,
-        variables=vault.seal(now.with_settings(settings), project.id),
+        variables=vault.seal(
+            now.with_settings(settings).with_secrets(plan.secrets or ()), project.id
+        ),
         health_path=settings.health_path or now.health_path,
         volume=project.volume or bool(settings.volume),
     )

@@ -1,0 +1,50 @@
+"""Finds the secrets that an app makes up for itself, such as the key that signs its sessions.
+
+Nobody else knows these, so each project gets random ones, unless its deployer sets them.
+"""
+
+import re
+from collections.abc import Iterable
+from itertools import islice
+
+from moorage.planning.python.objects import is_aside
+from moorage.planning.reading.folder import Folder
+
+_NAMES = (
+    *("SECRET_KEY", "SECRET_KEY_BASE", "DJANGO_SECRET_KEY", "DJANGO_SECRET", "FLASK_SECRET_KEY"),
+    *("APP_KEY", "APP_SECRET", "AUTH_SECRET", "NEXTAUTH_SECRET", "BETTER_AUTH_SECRET"),
+    *("SESSION_SECRET", "SESSION_SECRET_KEY", "SESSION_KEY", "COOKIE_SECRET", "COOKIE_PASSWORD"),
+    *("JWT_SECRET", "JWT_SECRET_KEY", "JWT_ACCESS_SECRET", "JWT_REFRESH_SECRET", "TOKEN_SECRET"),
+    *("ACCESS_TOKEN_SECRET", "REFRESH_TOKEN_SECRET", "CSRF_SECRET", "CHAINLIT_AUTH_SECRET"),
+)
+_EXAMPLES = (".env.example", ".env.sample", ".env.template", ".env.dist", "env.example")
+_SET = (".env", ".env.production", ".env.local")
+_EITHER = b"(" + "|".join(_NAMES).encode() + rb")\b"
+_LINE = re.compile(rb"^[ \t]*(?:export[ \t]+)?" + _EITHER + rb"[ \t]*=", re.MULTILINE)
+_VALUE = re.compile(rb"^[ \t]*(?:export[ \t]+)?" + _EITHER + rb"[ \t]*=[ \t]*[^\s#]", re.MULTILINE)
+_READ = re.compile(
+    rb"(?:\b(?:process|Bun|import\.meta)\.env\.|\benviron(?:\.get)?[\[(][ \t]{0,4}['\"]"
+    rb"|\b(?:getenv|env|config|fetch)(?:\.\w{1,20})?[\[(][ \t]{0,4}['\"])" + _EITHER
+)
+_CODE = (".py", ".js", ".mjs", ".cjs", ".ts", ".mts", ".tsx", ".rb", ".php", ".go")
+_CODE_LIMIT = 100  # files of code that are read
+_NAMES_LIMIT = 2_000
+_LIMIT = 65_536  # bytes of a file
+
+
+def own_secrets(folder: Folder, known: Iterable[str] = ()) -> tuple[str, ...]:
+    """Returns the variables of such secrets that the app reads and no file of the upload sets.
+
+    Those that are `known` to be needed are among them.
+    """
+    found = dict.fromkeys(name.encode() for name in known)
+    for name in filter(folder.has, _EXAMPLES):
+        found.update(dict.fromkeys(_LINE.findall(folder.data(name, limit=_LIMIT))))
+    names = islice(folder.names(), _NAMES_LIMIT)
+    code = (it for it in names if it.endswith(_CODE) and "node_modules/" not in it)
+    for name in islice((it for it in code if not is_aside(it)), _CODE_LIMIT):
+        found.update(dict.fromkeys(_READ.findall(folder.data(name, limit=_LIMIT))))
+    for name in filter(folder.has, _SET if found else ()):
+        for is_set in _VALUE.findall(folder.data(name, limit=_LIMIT)):
+            found.pop(is_set, None)
+    return tuple(sorted(name.decode() for name in found))
