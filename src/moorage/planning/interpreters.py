@@ -4,49 +4,12 @@ import posixpath
 import re
 
 from moorage.errors import RuntimeUnsupported
+from moorage.planning.kinds import COMPILED, LANGUAGE_OF
 from moorage.planning.node.package_json import package_json
 from moorage.planning.plan import quoted
 from moorage.planning.reading.folder import Folder
 from moorage.planning.toolbox import Tool, Toolbox
 
-# Programs that come with a language, or that only its packages bring.
-_LANGUAGES = {
-    "ruby": (
-        *("ruby", "bundle", "bundler", "rails", "rake", "rackup", "puma", "unicorn", "thin"),
-        *("passenger", "jekyll", "middleman"),
-    ),
-    "php": ("php", "artisan", "heroku-php-apache2", "heroku-php-nginx", "composer"),
-    "java": ("java", "mvn", "mvnw", "gradle", "gradlew"),
-    "go": ("go",),
-    "rust": ("cargo",),
-    "deno": ("deno",),
-    "bun": ("bun", "bunx"),
-    "elixir": ("mix", "iex", "elixir"),
-    "dotnet": ("dotnet",),
-    "clojure": ("lein", "clj", "clojure"),
-    "scala": ("sbt", "scala"),
-    "swift": ("swift",),
-    "dart": ("dart",),
-    "r": ("R", "Rscript"),
-    "julia": ("julia",),
-    "crystal": ("crystal", "shards"),
-    "haskell": ("stack", "cabal", "runghc"),
-    "perl": ("plackup", "hypnotoad", "starman"),
-}
-_LANGUAGE_OF = {program: name for name, programs in _LANGUAGES.items() for program in programs}
-# What a compiled language's app has at its root.
-_COMPILED = (
-    ("go", ("go.mod", "go.work", "main.go")),
-    ("rust", ("Cargo.toml",)),
-    ("swift", ("Package.swift",)),
-    ("elixir", ("mix.exs",)),
-    ("crystal", ("shard.yml",)),
-    ("haskell", ("stack.yaml", ".cabal")),
-    ("dotnet", (".csproj", ".fsproj", ".sln")),
-    ("ocaml", ("dune-project",)),
-    ("zig", ("build.zig",)),
-    ("c", ("CMakeLists.txt", "Makefile", "meson.build")),
-)
 _INSTALLED = ("node_modules/", ".venv/", "venv/", "vendor/", ".heroku/", "target/universal/")
 _SEPARATOR = re.compile(r"&&|\|\||[;|\n(){}]")
 _BEFORE = re.compile(r"(?:[A-Za-z_]\w*=[^\s'\"]*[ \t]+|(?:exec|env|nohup|time)[ \t]+)*")
@@ -64,7 +27,7 @@ def interpreters(
     for part in _SEPARATOR.split(command):
         match = _PROGRAM.match(_BEFORE.sub("", part.strip(), count=1))
         program = match[0].rpartition("/")[2] if match else ""
-        language = _LANGUAGE_OF.get(program)
+        language = LANGUAGE_OF.get(program)
         if language is None or _is_apps_own(folder, program, language):
             continue
         tool = next(iter(reversed(toolbox.tools(language))), None)
@@ -89,7 +52,7 @@ def unmade(command: str, folder: Folder) -> tuple[str, ...]:
         if word == "cd":  # what follows is elsewhere
             break
         is_own = "/" in word and not path.startswith(("/", "..", *_INSTALLED))
-        if is_own and path.rpartition("/")[2] not in _LANGUAGE_OF and not folder.has(path):
+        if is_own and path.rpartition("/")[2] not in LANGUAGE_OF and not folder.has(path):
             found.append(path)
     return tuple(dict.fromkeys(found))
 
@@ -107,7 +70,7 @@ def refuse_unmade(command: str, folder: Folder, toolbox: Toolbox) -> None:
         return
     files = set(folder.files())
     written = next(
-        ((file, name) for name, ends in _COMPILED for file in sorted(files) if file.endswith(ends)),
+        ((file, name) for name, ends in COMPILED for file in sorted(files) if file.endswith(ends)),
         None,
     )
     if written is None:

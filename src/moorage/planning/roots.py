@@ -8,19 +8,14 @@ from moorage.errors import InvalidField, PlanNotFound
 from moorage.planning import hosts, pages, static
 from moorage.planning.dockerfile.app import FILE as DOCKERFILE
 from moorage.planning.explicit import Asked
+from moorage.planning.kinds import MANIFESTS
 from moorage.planning.languages import ruby
 from moorage.planning.node.package_json import SCRIPT_FILES, TYPESCRIPT_FILES
 from moorage.planning.python.objects import is_aside
 from moorage.planning.python.starts import SCRIPTS as PYTHON_SCRIPTS
 from moorage.planning.reading.folder import Folder
 
-# A directory with one of these files is an app of its own …
-MANIFESTS = (
-    *("package.json", "requirements.txt", "pyproject.toml", "Pipfile", "manage.py", "Procfile"),
-    *("go.mod", "go.work", "Cargo.toml", "pom.xml", "build.gradle", "build.gradle.kts", "Gemfile"),
-    *("composer.json", "deno.json", "deno.jsonc", "mix.exs"),
-)
-# … and with one of these it may also be a part of the app around it.
+# With one of these a directory may be a part of the app around it.
 _MARKERS = (*MANIFESTS, "index.html", "index.php", *SCRIPT_FILES, *ruby.SCRIPTS, *PYTHON_SCRIPTS)
 # What a program begins with, in a directory where nothing else says that it is an app.
 _ENTRIES = frozenset(

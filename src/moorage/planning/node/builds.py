@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from moorage.planning.node.package_json import (
     NEXT_START,
+    PACKAGES,
     SCRIPT_FILES,
     PackageJson,
     command_of,
@@ -169,17 +170,6 @@ def angular_target(name: str, builder: str, options: dict[str, object]) -> Angul
     return AngularOutput(base, files, is_server and options.get("outputMode") != "static")
 
 
-# The build commands of packages that have only a development script, or none.
-_BY_FRAMEWORK = (
-    ("next", "next build"),
-    ("nuxt", "nuxt build"),
-    ("astro", "astro build"),
-    ("gatsby", "gatsby build"),
-    ("@docusaurus/core", "docusaurus build"),
-    ("react-scripts", "react-scripts build"),
-    ("expo", "expo export --platform web"),
-    ("@11ty/eleventy", "eleventy"),
-)
 # Variables that builds of pages read, by the beginnings that frameworks demand.
 _VARIABLE = re.compile(
     rb"\b(?:import\.meta|process)\.env\.((?:EXPO_PUBLIC|GATSBY|NEXT_PUBLIC|PUBLIC|REACT_APP|VITE"
@@ -222,7 +212,10 @@ def has_next_app(folder: Folder) -> bool:
 
 
 def _by_framework(folder: Folder, manifest: PackageJson) -> Implied | None:
-    found = next((build for package, build in _BY_FRAMEWORK if manifest.depends_on(package)), None)
+    found = next(
+        (build for package, build in PACKAGES["builds"].items() if manifest.depends_on(package)),
+        None,
+    )
     if found == "next build" and not has_next_app(folder):
         return None
     if found is None and manifest.depends_on("vite") and folder.has("index.html"):

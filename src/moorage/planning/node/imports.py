@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from moorage.planning.node.builds import path_aliases, without_comments
-from moorage.planning.node.package_json import LISTENS
+from moorage.planning.node.package_json import LISTENS, PACKAGES
 from moorage.planning.reading.folder import Folder
 
 _FILES_LIMIT = 200
@@ -28,19 +28,7 @@ _BUILTINS = frozenset(
         *("worker_threads", "zlib"),
     )
 )
-# The last major version that `require` gets as it was documented for it: later ones are modules.
-_REQUIRED = {
-    "boxen": "5",
-    "chalk": "4",
-    "execa": "5",
-    "got": "11",
-    "inquirer": "8",
-    "lowdb": "1",
-    "node-fetch": "2",
-    "ora": "5",
-    "p-limit": "3",
-    "strip-ansi": "6",
-}
+_REQUIRED: dict[str, str] = PACKAGES["required"]
 # Code for an older version: a pattern of it, and the last major version that takes it.
 _OLDER = (
     (
@@ -55,20 +43,7 @@ _NAMED = (
     re.compile(r"""target\s{0,20}:\s{0,20}['"](pino-pretty)['"]"""),
     re.compile(r"""client\s{0,20}:\s{0,20}['"](pg|mysql2|sqlite3|better-sqlite3)['"]"""),
 )
-# Scopes of packages that anybody can install; those of others may be an owner's alone.
-_SCOPES = frozenset(
-    (
-        *("ai-sdk", "anthropic-ai", "apollo", "aws-sdk", "azure", "babel", "bull-board", "clerk"),
-        *("coinbase", "discordjs", "elastic", "emotion", "ethersproject", "faker-js", "fastify"),
-        *("feathersjs", "google", "google-ai", "google-cloud", "graphql-tools", "grpc", "hapi"),
-        *("hono", "huggingface", "keyv", "koa", "langchain", "libsql", "mailchimp", "mistralai"),
-        *("modelcontextprotocol", "mozilla", "mui", "neondatabase", "nestjs", "noble", "notionhq"),
-        *("octokit", "opentelemetry", "paralleldrive", "pinecone-database", "planetscale"),
-        *("prisma", "qdrant", "radix-ui", "reduxjs", "scure", "sendgrid", "sentry", "sinclair"),
-        *("slack", "socket.io", "solana", "supabase", "tanstack", "telegraf", "trpc", "twilio"),
-        *("tursodatabase", "types", "upstash", "vercel", "x402"),
-    )
-)
+_SCOPES = frozenset(PACKAGES["scopes"].split())
 _RUNS_FILE = re.compile(
     r"(?:^|[\s;&(])(?:node|bun|tsx|ts-node)"
     r"(?:[ \t]+(?:run|(?:--import|--require|-r)[ \t]+\S+|-[\w=/.:-]+))*+"

@@ -1,6 +1,9 @@
 """The parts of package.json that planning reads."""
 
 import re
+import tomllib
+from importlib import resources
+from typing import Any
 
 import msgspec
 
@@ -34,6 +37,11 @@ def serves(folder: Folder, name: str) -> bool:
         return True
     return LISTENS.search(folder.data(name, limit=262_144)) is not None
 
+
+PACKAGES: dict[str, Any] = tomllib.loads(
+    resources.files("moorage.planning.node").joinpath("packages.toml").read_text()
+)
+"""What is known of npm's packages; the file says what each table is."""
 
 Versions = dict[str, str]
 INSTALL_SCRIPTS = frozenset(
@@ -247,18 +255,7 @@ def _commands(manifest: PackageJson) -> list[str]:
 
 _LIST = re.compile(r"&&|\|\||[;|]")
 _CROSS_ENV = re.compile(r"(?:npx[ \t]+)?cross-env(?:-shell)?[ \t]")
-_TOOLS = {
-    **{name: name for name in ("concurrently", "copyfiles", "env-cmd", "esbuild", "http-server")},
-    **{name: name for name in ("json-server", "knex", "npm-run-all", "prisma", "rimraf", "serve")},
-    **{name: name for name in ("shx", "ts-node", "tsup", "tsx", "cross-env", "drizzle-kit")},
-    "dotenv": "dotenv-cli",
-    "dotenvx": "@dotenvx/dotenvx",
-    "pm2-runtime": "pm2",
-    "run-p": "npm-run-all",
-    "run-s": "npm-run-all",
-    "sequelize": "sequelize-cli",
-    "tsc": "typescript",
-}
+_TOOLS: dict[str, str] = PACKAGES["tools"]
 _NAMES = {"pnpx": "pnpm", "yarnpkg": "yarn", "bunx": "bun"}
 
 

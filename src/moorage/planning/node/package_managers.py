@@ -17,8 +17,9 @@ from moorage.planning.explicit import (
     pinned_tool,
     wanted_from,
 )
-from moorage.planning.node.package_json import PackageJson, managers_called
+from moorage.planning.node.package_json import PACKAGES, PackageJson, managers_called
 from moorage.planning.plan import in_app
+from moorage.planning.reading import semver
 from moorage.planning.reading.folder import Folder
 from moorage.planning.reading.semver import ANY, Range, Version, version_range
 from moorage.planning.toolbox import Allows, Tool, Toolbox
@@ -30,33 +31,9 @@ _PNPM_ENTRY = re.compile(
     r"(?:    (?!engines:)[^\n]*\n)*    engines: \{[^}\n]*?\bnode: '?([^'},\n]{1,256})",
     re.MULTILINE,
 )
-# Packages that refuse to build on another Node: the first version to which a line applies, and its
-# `engines.node` (npm, November 2026). A lock file's own says it more exactly.
-_FLOORS = (
-    ("@angular/core", Version(19, 0, 0), "^18.19.1 || ^20.11.1 || >=22.0.0"),
-    ("@angular/core", Version(20, 0, 0), "^20.19.0 || ^22.12.0 || >=24.0.0"),
-    ("@angular/core", Version(22, 0, 0), "^22.22.3 || ^24.15.0 || >=26.0.0"),
-    ("@docusaurus/core", Version(3, 0, 0), ">=18.0"),
-    ("@docusaurus/core", Version(3, 9, 0), ">=20.0"),
-    ("@nestjs/cli", Version(11, 0, 0), ">=20.11"),
-    ("@react-router/dev", Version(7, 0, 0), ">=20.0.0"),
-    ("@sveltejs/kit", Version(2, 0, 0), ">=18.13"),
-    ("@sveltejs/kit", Version(3, 0, 0), ">=22.17"),
-    ("@tanstack/react-start", Version(1, 132, 0), ">=22.12.0"),
-    ("astro", Version(5, 0, 0), "18.20.8 || ^20.3.0 || >=22.0.0"),
-    ("astro", Version(6, 0, 0), ">=22.12.0"),
-    ("gatsby", Version(5, 0, 0), ">=18.0.0"),
-    ("next", Version(14, 0, 0), ">=18.17.0"),
-    ("next", Version(15, 0, 0), "^18.18.0 || ^19.8.0 || >=20.0.0"),
-    ("next", Version(16, 0, 0), ">=20.9.0"),
-    ("nuxt", Version(4, 0, 0), "^20.19.0 || >=22.12.0"),
-    ("nuxt", Version(4, 4, 6), "^22.19.0 || ^24.11.0 || >=26.0.0"),
-    ("prisma", Version(7, 0, 0), "^20.19 || ^22.12 || >=24.0"),
-    ("react-router", Version(8, 0, 0), ">=22.22.0"),
-    ("vite", Version(5, 0, 0), "^18.0.0 || >=20.0.0"),
-    ("vite", Version(6, 0, 0), "^18.0.0 || ^20.0.0 || >=22.0.0"),
-    ("vite", Version(7, 0, 0), "^20.19.0 || >=22.12.0"),
-)
+_FLOORS = [
+    (name, semver.version(first) or semver.ZERO, node) for name, first, node in PACKAGES["floors"]
+]
 _REFUSE = frozenset(package for package, _, _ in _FLOORS)
 
 

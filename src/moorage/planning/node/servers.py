@@ -17,6 +17,7 @@ from moorage.planning.node.builds import (
 )
 from moorage.planning.node.package_json import (
     NEXT_START,
+    PACKAGES,
     SERVER_FILES,
     PackageJson,
     build_script,
@@ -96,12 +97,7 @@ def built_server(folder: Folder, manifest: PackageJson) -> Server | None:
     )
 
 
-# Adapters for other platforms, whose builds leave no server that runs by itself.
-_FOREIGN = (
-    *("@astrojs/vercel", "@astrojs/netlify", "@astrojs/cloudflare"),
-    *("@sveltejs/adapter-vercel", "@sveltejs/adapter-netlify", "@sveltejs/adapter-cloudflare"),
-    *("@sveltejs/adapter-cloudflare-workers", "@opennextjs/cloudflare", "@qwik.dev/cloudflare"),
-)
+_FOREIGN = tuple(PACKAGES["adapters"].split())
 
 
 def foreign_adapter(folder: Folder, manifest: PackageJson) -> str:
@@ -196,23 +192,6 @@ def _angular_server(folder: Folder) -> Server | None:
     )
 
 
-# The files and the key that configure another directory than the default.
-_OUTPUTS = {
-    "astro": (("astro.config",), "outDir"),
-    "eleventy": (("eleventy.config", ".eleventy"), "output"),
-}
-# The same for the path that the site is built for.
-_BASES = {
-    "vite": ("vite.config", "base"),
-    "rsbuild": ("rsbuild.config", "base"),
-    "astro": ("astro.config", "base"),
-    "vue-cli": ("vue.config", "publicPath"),
-    "docusaurus": ("docusaurus.config", "baseUrl"),
-    "vitepress": ("config", "base"),
-    "Next.js with output: 'export'": ("next.config", "basePath"),
-    "SvelteKit": ("svelte.config", "base"),
-    "nuxt generate": ("nuxt.config", "baseURL"),
-}
 _BASE = re.compile(r"/[\w.~-]{1,60}(?:/[\w.~-]{1,60}){0,3}", re.ASCII)
 _BASE_OPTION = re.compile(r"--base(?:-href)?[= \t]+['\"]?(/[\w./~-]{1,100})")
 # Also the first of two, between which a condition decides.
@@ -246,11 +225,11 @@ def site_base(folder: Folder, manifest: PackageJson, found: Framework) -> str:
     """Returns the path that a site is built for, such as /shop on GitHub Pages; "" for none."""
     command = command_of(manifest, build_script(manifest))
     option = _BASE_OPTION.search(command)
-    text = str(manifest.homepage) if found.package == "react-scripts" else ""
-    if option is None and found.name in _BASES:
-        file, key = _BASES[found.name]
+    text = str(manifest.homepage) if found.base == "homepage" else ""
+    if option is None and found.base and found.config:
+        (file,) = found.config
         file = f"{found.output.removesuffix('dist')}{file}" if file == "config" else file
-        given = re.search(rf"\b{key}{_BASE_VALUE}", config_text(folder, file))
+        given = re.search(rf"\b{found.base}{_BASE_VALUE}", config_text(folder, file))
         text = given[1] if given else ""
     base = (option[1] if option else _ORIGIN.sub("", text)).rstrip("/")
     return base if _BASE.fullmatch(base) else ""
@@ -260,9 +239,10 @@ def _without_server(folder: Folder, manifest: PackageJson) -> Framework | None:
     """Returns the output of a framework with servers, if the app is configured without one."""
     has = manifest.depends_on
     if has("nuxt"):
-        return Framework("nuxt generate", Stack.NODE, output=".output/public")
+        return _configured_base("nuxt generate", ".output/public", "nuxt.config", "baseURL")
     if has("@sveltejs/adapter-static"):
-        return Framework("SvelteKit", Stack.NODE, "", "build", True)
+        found = _configured_base("SvelteKit", "build", "svelte.config", "base")
+        return found._replace(fallback=True)
     if has("@react-router/dev") or has("@remix-run/dev"):
         found = Framework("React Router without a server", Stack.NODE, "", "build/client", True)
         return found if is_without_server(folder) else None
@@ -274,7 +254,11 @@ def _without_server(folder: Folder, manifest: PackageJson) -> Framework | None:
 def _next_site(folder: Folder) -> Framework:
     output = configured_directory(folder, "next.config", "distDir")
     output = "out" if output in ("", ".next") else output
-    return Framework("Next.js with output: 'export'", Stack.NODE, output=output)
+    return _configured_base("Next.js with output: 'export'", output, "next.config", "basePath")
+
+
+def _configured_base(name: str, output: str, config: str, base: str) -> Framework:
+    return Framework(name, Stack.NODE, output=output, config=(config,), base=base)
 
 
 def _documents(manifest: PackageJson) -> str:
@@ -292,8 +276,7 @@ def _configured(folder: Folder, manifest: PackageJson, found: Framework) -> Fram
     if found.name == "vite":
         command = command_of(manifest, build_script(manifest))
         return found._replace(output=vite_output(folder, command))
-    if found.name not in _OUTPUTS:
+    if not found.setting:
         return found
-    files, key = _OUTPUTS[found.name]
-    output = next((o for file in files if (o := configured_directory(folder, file, key))), "")
-    return found._replace(output=output or found.output)
+    outputs = (configured_directory(folder, file, found.setting) for file in found.config)
+    return found._replace(output=next(filter(None, outputs), found.output))

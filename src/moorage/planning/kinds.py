@@ -1,0 +1,97 @@
+"""What the files of an upload say that it is: `kinds.toml`, and the words of a refusal."""
+
+import tomllib
+from importlib import resources
+from itertools import islice
+from typing import NamedTuple
+
+import msgspec
+
+from moorage.planning.reading.folder import Folder
+
+_NAMES = 4  # in the sentence
+_NAME_CHARACTERS = 24
+_NAMES_READ = 5_000
+_DEPTH = 3  # directories in one another
+
+
+class _Kind(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of `kinds.toml`; see the words at its top."""
+
+    kind: str = ""
+    files: str = ""
+    step: str = ""
+    language: str = ""
+    programs: str = ""
+    manifests: str = ""
+    compiled: str = ""
+
+
+_TEXT = resources.files("moorage.planning").joinpath("kinds.toml").read_text()
+_KINDS = msgspec.convert(tomllib.loads(_TEXT)["kind"], tuple[_Kind, ...])
+_ROWS = {name: row for row, it in reversed([*enumerate(_KINDS)]) for name in it.files.split()}
+LANGUAGE_OF = {program: it.language for it in _KINDS for program in it.programs.split()}
+"""By program, the language that brings it."""
+COMPILED = tuple((it.language, tuple(it.compiled.split())) for it in _KINDS if it.compiled)
+"""Languages, with the ends of names of files that an app of theirs has."""
+MANIFESTS = tuple(name for it in _KINDS for name in it.manifests.split())
+"""Files with which a directory is an app of its own."""
+
+
+class Known(NamedTuple):
+    """A file that says what an upload is, what that is, and the step that would help."""
+
+    file: str = ""
+    kind: str = ""
+    step: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """Says what the file is; "" without one."""
+        if not self.kind:
+            return ""
+        article = self.kind if self.kind.startswith(("a ", "an ")) else f"{self.kind}'s"
+        article = self.kind if "'s" in self.kind else article
+        return f" {short(self.file)} is {article}" + (
+            "." if self.step else ", which this gateway does not run."
+        )
+
+
+def known(folder: Folder) -> Known:
+    """Returns what a file says of the upload: one right inside goes before others."""
+    for names in (folder.files(), islice(folder.names(), _NAMES_READ)):
+        rows = [(row, name) for name in names if (row := _row(name)) is not None]
+        if rows:
+            row, name = min(rows)
+            return Known(name, _KINDS[row].kind, _KINDS[row].step)
+    return Known()
+
+
+def is_foreign(folder: Folder) -> bool:
+    """Whether the upload is plainly of a language that no stack knows."""
+    found = known(folder)
+    return bool(found.kind) and not found.step
+
+
+def _row(path: str) -> int | None:
+    """Returns the number of the row that knows a file; None for hidden and other files."""
+    name = path.rpartition("/")[2]
+    if path.startswith(".") or "/." in path or path.count("/") > _DEPTH:
+        return None
+    return _ROWS.get(name, _ROWS.get(f"*.{name.rpartition('.')[2]}"))
+
+
+def listed(entries: list[str]) -> str:
+    """Returns the first names, and how many there are more."""
+    if not entries:
+        return "no files"
+    shown = [short(name) for name in entries[:_NAMES]]
+    more = len(entries) - len(shown)
+    if more:
+        return f"{', '.join(shown)} and {more} more"
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+
+
+def short(name: str) -> str:
+    """Returns a name, cut to a readable length."""
+    return f"{name[: _NAME_CHARACTERS - 1]}…" if len(name) > _NAME_CHARACTERS else name
