@@ -41,6 +41,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fallback: str = ""
     rule: tuple[str, str] = ("", "")
     variables: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
     is_last: bool = False
 
 
@@ -113,6 +114,7 @@ class Wishes(NamedTuple):
     is_last: bool = False
     variables: tuple[tuple[str, str], ...] = ()  # of the builds and the app
     secrets: tuple[str, ...] = ()  # variables with a random value
+    ignored: tuple[str, ...] = ()  # sentences on what of a site has no effect here
 
 
 def wishes(folder: Folder) -> Wishes:
@@ -149,6 +151,7 @@ def _first(folder: Folder) -> Wishes:
             file=wish.file or found[0].file,
             variables=tuple({n: v for it in found for n, v in it.variables}.items()),
             secrets=tuple(dict.fromkeys(name for it in found for name in it.secrets)),
+            ignored=tuple(sentence for it in found for sentence in it.ignored),
         )
     name = folder.first("_redirects", "public/_redirects", "static/_redirects")
     text = folder.data(name, limit=_LIMIT).decode(errors="replace") if name else ""
@@ -222,13 +225,32 @@ def _read(folder: Folder, row: _File, *, refuses: bool = False) -> Wishes:
         any(_is_fallback(rule, row) for rule in _list(_at(service, row.fallback))),
         row.is_last,
         *_variables(_at(service, key) for key in row.variables),
+        tuple(_ignored(path, service, row)),
     )
-    return wish if _decides(wish) or wish.variables or wish.secrets else Wishes()
+    return wish if _decides(wish) or any(wish[8:]) else Wishes()
 
 
 def _decides(wish: Wishes) -> bool:
     """Whether it says how the app is built, started or served."""
     return any(wish[1:7]) or wish.publish is not None
+
+
+def _ignored(path: str, service: object, row: _File) -> Iterator[str]:
+    """Yields sentences on rules of the file that have no effect on a site here."""
+    source, target = row.rule
+    rules = [it for it in _list(_at(service, row.fallback)) if not _is_fallback(it, row)]
+    sent = [it for it in rules if _text(_at(it, target)).startswith(("http://", "https://"))]
+    for rule in sent[:1]:
+        where = quoted(_text(_at(rule, target)))
+        yield (
+            f"{path} sends {quoted(_text(_at(rule, source)))} to {where}, which does not happen "
+            "here: let the page ask for that address itself"
+        )
+    names = [key.rpartition(".")[2] for key in row.ignored if _at(service, key)]
+    if rules and not sent:
+        names.insert(0, row.fallback.rpartition(".")[2])
+    if names:
+        yield f"{path}: {', '.join(names)} have no effect here"
 
 
 def _variables(given: Iterable[object]) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:

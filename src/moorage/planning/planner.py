@@ -208,7 +208,7 @@ def make_plan(tree: SourceTree, settings: Settings, toolbox: Toolbox) -> Plan:
     where = folder.directory if recipe.directory is None else recipe.directory
     because.extend(recipe.because)
     because.extend(_because_asked(settings, wanted, recipe))
-    because.extend(_because_missed(folder, settings, recipe))
+    because.extend(_because_missed(folder, settings, recipe, wish.ignored))
     if wish.variables:
         named = ", ".join(name for name, _ in wish.variables[:_NAMES])
         because.append(f"files of other hosts set {len(wish.variables)} variables: {named}")
@@ -444,10 +444,13 @@ def _because_asked(settings: Settings, wanted: Asked, recipe: Recipe) -> list[st
     return said
 
 
-def _because_missed(folder: Folder, settings: Settings, recipe: Recipe) -> list[str]:
+def _because_missed(
+    folder: Folder, settings: Settings, recipe: Recipe, ignored: tuple[str, ...]
+) -> list[str]:
     """Says what of the upload has no effect here, and what its build would need."""
-    said = [static.dropped(folder)] if static.is_site(recipe.start or "") else []
-    said.append(hosts.services_beside(folder))
+    said = [hosts.services_beside(folder)]
+    if static.is_site(recipe.start or ""):
+        said += [static.dropped(folder), *ignored]
     if recipe.build and recipe.stack is Stack.NODE and not settings.has_dockerfile:
         said.append(unset_variables(folder, settings.build_vars))
     return [sentence for sentence in said if sentence]

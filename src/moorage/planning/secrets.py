@@ -23,9 +23,10 @@ _EITHER = b"(" + "|".join(_NAMES).encode() + rb")\b"
 _LINE = re.compile(rb"^[ \t]*(?:export[ \t]+)?" + _EITHER + rb"[ \t]*=", re.MULTILINE)
 _VALUE = re.compile(rb"^[ \t]*(?:export[ \t]+)?" + _EITHER + rb"[ \t]*=[ \t]*[^\s#]", re.MULTILINE)
 _READ = re.compile(
-    rb"(?:\b(?:process|Bun|import\.meta)\.env\.|\benviron(?:\.get)?[\[(][ \t]{0,4}['\"]"
+    rb"(?:\b(?:process|Bun)\.env\.|\benviron(?:\.get)?[\[(][ \t]{0,4}['\"]"
     rb"|\b(?:getenv|env|config|fetch)(?:\.\w{1,20})?[\[(][ \t]{0,4}['\"])" + _EITHER
 )
+_WORDS = (b"SECRET", b"_KEY", b"COOKIE_PASSWORD")  # one of these is in each name
 _CODE = (".py", ".js", ".mjs", ".cjs", ".ts", ".mts", ".tsx", ".rb", ".php", ".go")
 _CODE_LIMIT = 100  # files of code that are read
 _NAMES_LIMIT = 2_000
@@ -43,7 +44,9 @@ def own_secrets(folder: Folder, known: Iterable[str] = ()) -> tuple[str, ...]:
     names = islice(folder.names(), _NAMES_LIMIT)
     code = (it for it in names if it.endswith(_CODE) and "node_modules/" not in it)
     for name in islice((it for it in code if not is_aside(it)), _CODE_LIMIT):
-        found.update(dict.fromkeys(_READ.findall(folder.data(name, limit=_LIMIT))))
+        data = folder.data(name, limit=_LIMIT)
+        if any(word in data for word in _WORDS):
+            found.update(dict.fromkeys(_READ.findall(data)))
     for name in filter(folder.has, _SET if found else ()):
         for is_set in _VALUE.findall(folder.data(name, limit=_LIMIT)):
             found.pop(is_set, None)
